@@ -1,0 +1,1 @@
+"""The process that people talk to: settings, wiring, commands, front ends, schedule."""

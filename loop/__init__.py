@@ -1,0 +1,1 @@
+"""The research loop: proposals, trainings, verdicts. It knows no chat and no scheduler."""

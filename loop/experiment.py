@@ -1,0 +1,205 @@
+"""The words of the loop as data: run, experiment, proposal, outcome, verdict, event.
+
+Everything here is a value: frozen, without behaviour that touches the world. Times are seconds since the
+epoch (UTC); memory is in GiB where the name says ``gb``, as in ``results.tsv``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+
+class RunState(StrEnum):
+    """What a run is doing, as a person ordered it."""
+
+    RUNNING = "running"
+    PAUSING = "pausing"  # the running experiment is finished first
+    PAUSED = "paused"
+    DONE = "done"  # it has made the experiments it was asked for
+    STOPPED = "stopped"  # for good; its branch and results stay
+
+
+class Stage(StrEnum):
+    """How far an experiment has come. Each is a safe place to go on from after a power cut.
+
+    The journal learns of a proposal together with its commit, which was made as a git object before.
+    """
+
+    PROPOSED = "proposed"
+    COMMITTED = "committed"
+    TRAINING = "training"
+    MEASURED = "measured"
+    DECIDED = "decided"
+
+
+class Status(StrEnum):
+    """The verdict on an experiment, or `SKIP` where a person ended it before there could be one."""
+
+    KEEP = "keep"
+    DISCARD = "discard"
+    CRASH = "crash"
+    SKIP = "skip"
+
+
+class Ending(StrEnum):
+    """How a training process came to its end."""
+
+    EXITED = "exited"  # by itself, well or badly
+    DEADLINE = "deadline"  # killed: still running at its deadline
+    STALLED = "stalled"  # killed: silent and idle for too long
+    INTERRUPTED = "interrupted"  # ended on a person's order; says nothing about the experiment
+    VANISHED = "vanished"  # gone without an outcome: the machine or its supervisor died
+
+
+class Goal(StrEnum):
+    """Which direction of the metric is better."""
+
+    MINIMIZE = "minimize"
+    MAXIMIZE = "maximize"
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """An edit of the editable file: its whole new text, and why.
+
+    `parent` is the commit whose file the text was written against.
+    """
+
+    source: str
+    description: str
+    rationale: str = ""
+    proposer: str = ""
+    parent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a training process left behind.
+
+    `numbers` holds the summary block (`val_bpb`, `training_seconds`, `peak_vram_mb`, …), empty where there
+    was none. `exit_code` is negative for a signal and None where nobody could know it. `error` is the last
+    telling line of a failed training's log.
+    """
+
+    ending: Ending
+    exit_code: int | None
+    started_at: float
+    ended_at: float
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The status given to an experiment and the reason, as one readable clause."""
+
+    status: Status
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One line of research on branch `autoresearch/<tag>`.
+
+    The tag can change (`/retag`); the id never does. `renamed_from` is the old tag until git has followed.
+    `metric`, `goal` and `time_budget` (seconds) are fixed when the run is made, so that its numbers compare.
+    """
+
+    id: int
+    tag: str
+    repository: Path
+    base_branch: str
+    base_commit: str
+    metric: str
+    goal: Goal
+    time_budget: float
+    state: RunState
+    state_reason: str
+    created_at: float
+    renamed_from: str = ""
+
+    @property
+    def branch(self) -> str:
+        """The git branch whose head is the last kept commit."""
+        return f"autoresearch/{self.tag}"
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """One edit, one training, one verdict. Number 0 is the baseline.
+
+    `value` is the run's metric (`val_bpb`), None until measured and for a crash; `best_before` is the best
+    before this experiment, None while there is none. `attempt` counts its trainings: more than 1 when the
+    machine died or a person interrupted one. `supervisor_pid` and `supervisor_started` (process start time)
+    name the process that owns the training of the current attempt.
+    """
+
+    run_id: int
+    number: int
+    stage: Stage
+    description: str
+    rationale: str
+    proposer: str
+    parent: str
+    commit: str = ""
+    constants: Mapping[str, object] = field(default_factory=dict)
+    lines_added: int = 0
+    lines_removed: int = 0
+    attempt: int = 0
+    supervisor_pid: int | None = None
+    supervisor_started: float | None = None
+    skip_requested: bool = False
+    proposed_at: float = 0.0
+    started_at: float | None = None
+    ended_at: float | None = None
+    decided_at: float | None = None
+    ending: Ending | None = None
+    exit_code: int | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    error: str = ""
+    value: float | None = None
+    best_before: float | None = None
+    status: Status | None = None
+    reason: str = ""
+
+    @property
+    def memory_gb(self) -> float:
+        """Peak accelerator memory in GiB; 0.0 where the training reported none."""
+        return self.numbers.get("peak_vram_mb", 0.0) / 1024
+
+    @property
+    def training_seconds(self) -> float | None:
+        """Seconds the training itself counted against its budget, None where it reported none."""
+        return self.numbers.get("training_seconds")
+
+
+class EventKind(StrEnum):
+    """What happened. An event is appended in the same transaction as the change that it tells of."""
+
+    RUN_STARTED = "run_started"
+    RUN_STATE = "run_state"  # data: state, reason
+    RUN_RETAGGED = "run_retagged"  # data: old, new
+    RUN_RECOVERED = "run_recovered"  # data: reason
+    NEEDS_ATTENTION = "needs_attention"  # data: reason
+    PROPOSED = "proposed"
+    COMMITTED = "committed"
+    TRAINING = "training"
+    INTERRUPTED = "interrupted"  # the training will be run again; data: reason
+    SKIP_REQUESTED = "skip_requested"
+    MEASURED = "measured"
+    DECIDED = "decided"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of the journal's history, read by notifiers with a cursor on `id`."""
+
+    id: int
+    at: float
+    run_id: int
+    number: int | None
+    kind: EventKind
+    data: Mapping[str, object]

@@ -1,0 +1,1 @@
+"""Events of the loop in, messages for people out."""
