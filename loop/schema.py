@@ -1,0 +1,112 @@
+"""The tables of the journal and how the loop's dataclasses map onto their rows."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from loop.experiment import Ending, Experiment, Goal, Run, RunState, Stage, Status
+
+MIGRATIONS = (
+    """
+    CREATE TABLE runs (
+        id INTEGER PRIMARY KEY,
+        tag TEXT NOT NULL UNIQUE,
+        repository TEXT NOT NULL,
+        base_branch TEXT NOT NULL,
+        base_commit TEXT NOT NULL,
+        metric TEXT NOT NULL,
+        goal TEXT NOT NULL,
+        time_budget REAL NOT NULL,
+        state TEXT NOT NULL,
+        state_reason TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        renamed_from TEXT NOT NULL
+    );
+    CREATE TABLE experiments (
+        run_id INTEGER NOT NULL REFERENCES runs (id),
+        number INTEGER NOT NULL,
+        stage TEXT NOT NULL,
+        description TEXT NOT NULL,
+        rationale TEXT NOT NULL,
+        proposer TEXT NOT NULL,
+        parent TEXT NOT NULL,
+        "commit" TEXT NOT NULL,
+        constants TEXT NOT NULL,
+        lines_added INTEGER NOT NULL,
+        lines_removed INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        supervisor_pid INTEGER,
+        supervisor_started REAL,
+        skip_requested INTEGER NOT NULL,
+        proposed_at REAL NOT NULL,
+        started_at REAL,
+        ended_at REAL,
+        decided_at REAL,
+        ending TEXT,
+        exit_code INTEGER,
+        numbers TEXT NOT NULL,
+        error TEXT NOT NULL,
+        value REAL,
+        best_before REAL,
+        status TEXT,
+        reason TEXT NOT NULL,
+        PRIMARY KEY (run_id, number)
+    ) WITHOUT ROWID;
+    CREATE INDEX experiments_by_status ON experiments (run_id, status, number);
+    CREATE TABLE events (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at REAL NOT NULL,
+        run_id INTEGER NOT NULL REFERENCES runs (id),
+        number INTEGER,
+        kind TEXT NOT NULL,
+        data TEXT NOT NULL
+    );
+    CREATE TABLE cursors (channel TEXT PRIMARY KEY, event_id INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE beats (at REAL PRIMARY KEY) WITHOUT ROWID;
+    """,
+)
+"""Applied in order, each once; `PRAGMA user_version` counts them. Never edit one that was released."""
+
+_DECODERS: Mapping[str, Callable[[Any], object]] = {
+    "repository": Path,
+    "goal": Goal,
+    "state": RunState,
+    "stage": Stage,
+    "ending": Ending,
+    "status": Status,
+    "constants": json.loads,
+    "numbers": json.loads,
+    "skip_requested": bool,
+}
+
+
+def columns(kind: type[Run] | type[Experiment]) -> tuple[str, ...]:
+    """Return the columns of the table that holds `kind`: the dataclass's own fields, in order."""
+    return tuple(field.name for field in fields(kind))
+
+
+def encode(value: object) -> object:
+    """Return a field's value as SQLite stores it."""
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, Mapping):
+        return json.dumps(dict(value))
+    return str(value) if isinstance(value, Path) else value
+
+
+def decode(row: sqlite3.Row) -> dict[str, Any]:
+    """Return a row as the arguments of its dataclass."""
+    return {name: _decode(name, row[name]) for name in row.keys()}  # noqa: SIM118
+
+
+def _decode(name: str, value: object) -> object:
+    decoder = _DECODERS.get(name)
+    return value if decoder is None or value is None else decoder(value)
