@@ -1,0 +1,56 @@
+"""Files in a folder that a training may have tampered with.
+
+A training can put a link, a pipe or a folder where a file was, or a link where its folder was. Nothing here
+is led out of the root by such a link, and nothing waits on a pipe.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from pathlib import Path
+
+
+def holds(root: Path, path: str, content: bytes) -> bool:
+    """Tell whether `path` below `root` is a regular file with exactly this content."""
+    target = root / path
+    try:
+        if any(folder.is_symlink() for folder in _folders(root, path)):
+            return False
+        found = target.lstat()
+        return (
+            stat.S_ISREG(found.st_mode) and found.st_size == len(content) and target.read_bytes() == content
+        )
+    except OSError:
+        return False
+
+
+def place(root: Path, path: str, content: bytes, *, executable: bool) -> bool:
+    """Give `path` below `root` this content, at once or not at all; False where it has it already.
+
+    Raises:
+        OSError: the disk is full, or the folder is missing or not writable.
+    """
+    if holds(root, path, content):
+        return False
+    target = root / path
+    for folder in _folders(root, path):
+        if folder.is_symlink() or folder.is_file():
+            folder.unlink()
+        folder.mkdir(exist_ok=True)
+    if target.is_dir() and not target.is_symlink():
+        shutil.rmtree(target)
+    made = target.with_name(f".{target.name}.new")
+    made.unlink(missing_ok=True)
+    # The mode is given on creation, so that the umask applies as when git writes the file.
+    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o777 if executable else 0o666)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    made.replace(target)
+    return True
+
+
+def _folders(root: Path, path: str) -> list[Path]:
+    """Return the folders between `root` and the file, the outermost first."""
+    return [root / folder for folder in reversed(Path(path).parents[:-1])]

@@ -1,0 +1,162 @@
+"""The numbers of a report about a run, from its rows alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+from loop.experiment import Goal, Status
+from loop.results import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """How much better a kept experiment was than the best before it, in the metric's unit."""
+
+    number: int
+    commit: str
+    description: str
+    gain: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run has brought. What the rows do not tell is None.
+
+    `experiments` counts every trained one, the baseline included: `keep + discard + crash`. `gains` has one
+    for every kept experiment that had a best before it, the largest first. Times are seconds since the epoch:
+    the first start and the last end. `training_seconds` is what the trainings counted against their budgets.
+    """
+
+    tag: str | None
+    metric: str
+    goal: Goal
+    experiments: int
+    keep: int
+    discard: int
+    crash: int
+    skipped: int
+    baseline: float | None
+    best: float | None
+    best_number: int | None
+    best_commit: str | None
+    best_description: str | None
+    gains: tuple[Gain, ...]
+    last_keep_number: int | None
+    last_keep_at: float | None
+    started_at: float | None
+    ended_at: float | None
+    training_seconds: float | None
+
+    @property
+    def gain(self) -> float | None:
+        """How much better the best is than the baseline; None without a baseline."""
+        if self.baseline is None or self.best is None:
+            return None
+        return improvement(self.baseline, self.best, self.goal)
+
+    @property
+    def keep_rate(self) -> float | None:
+        """The share of the experiments that were kept, the baseline in neither number."""
+        before = 0 if self.baseline is None else 1
+        return (self.keep - before) / (self.experiments - before) if self.experiments > before else None
+
+    @property
+    def hours(self) -> float | None:
+        """Hours from the first start to the last end."""
+        if self.started_at is None or self.ended_at is None:
+            return None
+        return max(0.0, self.ended_at - self.started_at) / 3600
+
+    @property
+    def experiments_per_hour(self) -> float | None:
+        """Experiments an hour, over all hours."""
+        return self.experiments / self.hours if self.hours else None
+
+    @property
+    def training_share(self) -> float | None:
+        """The part of the hours that was training itself: no start-up, no compilation, no evaluation."""
+        if self.training_seconds is None or not self.hours:
+            return None
+        return self.training_seconds / 3600 / self.hours
+
+    def to_json(self) -> dict[str, object]:
+        """Return every number under its own name."""
+        return asdict(self) | {
+            "gain": self.gain,
+            "keep_rate": self.keep_rate,
+            "hours": self.hours,
+            "experiments_per_hour": self.experiments_per_hour,
+            "training_share": self.training_share,
+        }
+
+
+def make_report(rows: Sequence[Row], *, metric: str, goal: Goal, tag: str | None = None) -> Report:
+    """Return the report on `rows`, which stand in the order of their numbers; a bare file has no tag.
+
+    The baseline is the first kept row if it is number 0 or called so: where the first training crashed,
+    nothing tells what the program was worth before. Of equal values the later is the best, because it was
+    kept for its simplicity.
+    """
+    counts = Counter(row.status for row in rows)
+    keeps = list(_keeps(rows, goal))
+    direction = 1 if goal is Goal.MINIMIZE else -1
+    best = min(reversed(keeps), key=lambda keep: direction * keep[1], default=None)
+    gains = [
+        Gain(row.number, row.commit, row.description, improvement(before, value, goal))
+        for row, value, before in keeps
+        if before is not None
+    ]
+    trained = [row.training_seconds for row in rows if row.training_seconds is not None]
+    return Report(
+        tag=tag,
+        metric=metric,
+        goal=goal,
+        experiments=counts[Status.KEEP] + counts[Status.DISCARD] + counts[Status.CRASH],
+        keep=counts[Status.KEEP],
+        discard=counts[Status.DISCARD],
+        crash=counts[Status.CRASH],
+        skipped=counts[Status.SKIP],
+        baseline=keeps[0][1] if keeps and _is_baseline(keeps[0][0]) else None,
+        best=best[1] if best else None,
+        best_number=best[0].number if best else None,
+        best_commit=best[0].commit if best else None,
+        best_description=best[0].description if best else None,
+        gains=tuple(sorted(gains, key=lambda gain: gain.gain, reverse=True)),
+        last_keep_number=keeps[-1][0].number if keeps else None,
+        last_keep_at=keeps[-1][0].ended_at if keeps else None,
+        started_at=min((row.started_at for row in rows if row.started_at is not None), default=None),
+        ended_at=max((row.ended_at for row in rows if row.ended_at is not None), default=None),
+        training_seconds=sum(trained) if trained else None,
+    )
+
+
+def improvement(before: float, after: float, goal: Goal) -> float:
+    """Return how much better `after` is than `before`; negative where it is worse.
+
+    Nine digits are three more than a value is written with, and free of the dust of the subtraction.
+    """
+    difference = before - after if goal is Goal.MINIMIZE else after - before
+    return round(difference, 9) + 0.0  # no -0.0
+
+
+def bests_before(rows: Iterable[Row], goal: Goal) -> Iterator[float | None]:
+    """Yield for each row the best kept value before it, None while there is none."""
+    best: float | None = None
+    better = min if goal is Goal.MINIMIZE else max
+    for row in rows:
+        yield best
+        if row.status is Status.KEEP and row.value is not None:
+            best = row.value if best is None else better(best, row.value)
+
+
+def _keeps(rows: Sequence[Row], goal: Goal) -> Iterator[tuple[Row, float, float | None]]:
+    """Yield each kept row that has a value, its value and the best before it."""
+    for row, before in zip(rows, bests_before(rows, goal), strict=True):
+        if row.status is Status.KEEP and row.value is not None:
+            yield row, row.value, before
+
+
+def _is_baseline(row: Row) -> bool:
+    return row.number == 0 or "baseline" in (row.commit.lower(), row.description.lower()[:8])

@@ -1,0 +1,269 @@
+"""results.tsv: one line a decided experiment. Written for people, read from wherever it comes."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from loop.errors import LoopError
+from loop.experiment import Experiment, Status
+from loop.files import place
+
+_COLUMNS = ("commit", "val_bpb", "memory_gb", "status", "description")
+_MEASURED = (Status.KEEP, Status.DISCARD)
+_LINE_END = re.compile(r"\r\n|\n|\r")
+# White space, control characters and the marks that turn the direction of writing.
+_NOT_PLAIN = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One decided experiment: the columns of `results.tsv`, then what only the journal knows.
+
+    `commit` has seven characters, or is whatever word stands in a file of others. `value` is the metric,
+    None where there is none: always for a crash and a skip. Times are seconds since the epoch.
+    """
+
+    number: int
+    commit: str
+    value: float | None
+    memory_gb: float
+    status: Status
+    description: str
+    reason: str = ""
+    proposer: str = ""
+    started_at: float | None = None
+    ended_at: float | None = None
+    training_seconds: float | None = None
+    total_seconds: float | None = None
+    lines_added: int | None = None
+    lines_removed: int | None = None
+
+    def to_json(self, metric: str) -> dict[str, object]:
+        """Return the experiment as `results --json` shows it, the value under the metric's name."""
+        return {
+            "number": self.number,
+            "commit": self.commit,
+            metric: self.value,
+            "memory_gb": self.memory_gb,
+            "status": self.status,
+            "description": self.description,
+            "reason": self.reason,
+            "started_at": self.started_at,
+            "ended_at": self.ended_at,
+            "training_seconds": self.training_seconds,
+            "total_seconds": self.total_seconds,
+            "lines_added": self.lines_added,
+            "lines_removed": self.lines_removed,
+            "proposer": self.proposer,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """A `results.tsv` as read: the name of its metric and its rows, numbered from 0 in their order."""
+
+    metric: str
+    rows: tuple[Row, ...]
+
+
+def row_of(experiment: Experiment) -> Row:
+    """Return the row of a decided experiment.
+
+    Raises:
+        ValueError: it has no verdict yet.
+    """
+    if experiment.status is None:
+        raise ValueError(f"experiment {experiment.number} is not decided")
+    measured = experiment.status in _MEASURED
+    return Row(
+        number=experiment.number,
+        commit=experiment.commit[:7],
+        value=experiment.value if measured else None,
+        memory_gb=_finite(experiment.memory_gb) or 0.0,
+        status=experiment.status,
+        description=single_line(experiment.description),
+        reason=experiment.reason,
+        proposer=experiment.proposer,
+        started_at=experiment.started_at,
+        ended_at=experiment.ended_at,
+        training_seconds=_finite(experiment.training_seconds),
+        total_seconds=_finite(experiment.numbers.get("total_seconds")),
+        lines_added=experiment.lines_added,
+        lines_removed=experiment.lines_removed,
+    )
+
+
+def single_line(text: str) -> str:
+    """Return `text` as one line of plain characters that any terminal and any UTF-8 file can take."""
+    return _NOT_PLAIN.sub(" ", text).strip().encode("utf-8", "replace").decode("utf-8")
+
+
+def write_results(path: Path, rows: Iterable[Row], *, metric: str) -> None:
+    """Write `results.tsv` in one step: a reader sees the old file or the new one, never a half.
+
+    It is not forced to the disk: the journal is the truth and can write it again.
+
+    Raises:
+        LoopError: the file cannot be written.
+    """
+    _replace(path, _header(metric) + "".join(map(_line, rows)))
+
+
+def append_result(path: Path, row: Row, *, metric: str) -> None:
+    """Add one row to `results.tsv`, in one step as well; the rows that are there stay as they are.
+
+    What is no plain file, but a link or a pipe that a training left there, is not read.
+
+    Raises:
+        LoopError: the file cannot be read or written.
+    """
+    before = _read(path) if path.is_file() and not path.is_symlink() else ""
+    if before and not before.endswith("\n"):
+        before += "\n"
+    _replace(path, (before or _header(metric)) + _line(row))
+
+
+def read_results(path: Path, metric: str = "val_bpb") -> Results:
+    """Read any `results.tsv`, also one that this project did not write; see `parse_results`.
+
+    Raises:
+        LoopError: the file cannot be read, or a line of it.
+    """
+    return parse_results(_read(path), metric, name=str(path))
+
+
+def parse_results(text: str, metric: str = "val_bpb", *, name: str = "results.tsv") -> Results:
+    """Read the text of a `results.tsv`.
+
+    Columns are found by the names in the header, in any order and among others; without a header they are
+    the usual five. The value is in the column named `metric`, else in the one after `commit`. A value that is
+    not finite is none at all. The numbers of crashed and skipped rows are not read.
+
+    Raises:
+        LoopError: names the line and what is wrong with it.
+    """
+    numbered = enumerate(_LINE_END.split(text.removeprefix("\ufeff")), 1)
+    lines = [(f"{name}: line {i}", line) for i, line in numbered if line.strip()]
+    if not lines:
+        return Results(metric, ())
+    where, first = lines[0]
+    if "\t" not in first:
+        found = "commas" if first.count(",") >= 2 else "no tabs"
+        raise LoopError(f"{where} has {found}; put one tab between the columns: {', '.join(_COLUMNS)}")
+    cells = _split(first)
+    if len(cells) > 3 and cells[3].lower() in set(Status):
+        layout = _Layout(
+            metric, width=max(len(cells), 5), commit=0, value=1, memory=2, status=3, description=4
+        )
+    else:
+        layout = _read_header(cells, metric, where)
+        del lines[0]
+    rows = (_read_row(number, _split(line), layout, at) for number, (at, line) in enumerate(lines))
+    return Results(layout.metric, tuple(rows))
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where the columns of a file are; None for one that it does not have."""
+
+    metric: str
+    width: int
+    value: int
+    status: int
+    commit: int | None
+    memory: int | None
+    description: int | None
+
+
+def _read_header(cells: Sequence[str], metric: str, where: str) -> _Layout:
+    names = [cell.lower() for cell in cells]
+    at = {name: names.index(name) for name in {*names}}
+    if "status" not in at:
+        raise LoopError(f"{where} is neither a header with a status nor a row of {', '.join(_COLUMNS)}")
+    value = at.get(metric.lower(), at.get("commit", 0) + 1)
+    if value >= len(names) or names[value] in ("", "commit", "memory_gb", "status", "description"):
+        raise LoopError(f"{where} is a header without a column named {metric}")
+    return _Layout(
+        metric=cells[value],
+        width=len(cells),
+        value=value,
+        status=at["status"],
+        commit=at.get("commit"),
+        memory=at.get("memory_gb"),
+        description=at.get("description"),
+    )
+
+
+def _read_row(number: int, cells: Sequence[str], layout: _Layout, where: str) -> Row:
+    if len(cells) > layout.width:
+        if layout.description != layout.width - 1:
+            raise LoopError(f"{where} has {len(cells)} columns, where the header has {layout.width}")
+        # A tab within a description, the last column, is not a new column.
+        cells = [*cells[: layout.description], " ".join(cells[layout.description :])]
+
+    def cell(index: int | None) -> str:
+        return cells[index] if index is not None and index < len(cells) else ""
+
+    try:
+        status = Status(cell(layout.status).lower())
+    except ValueError:
+        found = f"the status {cell(layout.status)!r}" if cell(layout.status) else "no status"
+        raise LoopError(f"{where} has {found}; it is one of {', '.join(Status)}") from None
+    measured = status in _MEASURED
+    memory = cell(layout.memory) if measured else ""
+    return Row(
+        number=number,
+        commit=single_line(cell(layout.commit)),
+        value=_read_number(cell(layout.value), layout.metric, where) if measured else None,
+        memory_gb=(_read_number(memory, "memory_gb", where) or 0.0) if memory else 0.0,
+        status=status,
+        description=single_line(cell(layout.description)),
+    )
+
+
+def _read_number(cell: str, column: str, where: str) -> float | None:
+    try:
+        return _finite(float(cell))
+    except ValueError:
+        raise LoopError(f"{where} has {cell!r} for {column}, where a number belongs") from None
+
+
+def _split(line: str) -> list[str]:
+    return [cell.strip() for cell in line.split("\t")]
+
+
+def _header(metric: str) -> str:
+    return "\t".join(("commit", metric, *_COLUMNS[2:])) + "\n"
+
+
+def _line(row: Row) -> str:
+    if row.status in _MEASURED:
+        value = "nan" if row.value is None else f"{row.value:z.6f}"
+        memory = f"{row.memory_gb:z.1f}"
+    else:
+        value, memory = "0.000000", "0.0"
+    return (
+        "\t".join((single_line(row.commit), value, memory, row.status, single_line(row.description))) + "\n"
+    )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8", "replace")
+    except OSError as error:
+        raise LoopError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _replace(path: Path, text: str) -> None:
+    try:
+        place(path.parent, path.name, text.encode("utf-8"), executable=False)
+    except OSError as error:
+        raise LoopError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _finite(number: float | None) -> float | None:
+    return number if number is not None and math.isfinite(number) else None

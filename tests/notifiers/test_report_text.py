@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from loop.experiment import Goal, Run, RunState, Status
+from loop.report import make_report
+from loop.results import Row
+from notifiers.report_text import report_message, results_message
+
+RUN = Run(
+    id=1,
+    tag="mar12",
+    repository=Path("/home/ada/nano"),
+    base_branch="main",
+    base_commit="228791f0000000000000000000000000000000000",
+    metric="val_bpb",
+    goal=Goal.MINIMIZE,
+    time_budget=300.0,
+    state=RunState.RUNNING,
+    state_reason="",
+    created_at=0.0,
+)
+EVENING = datetime(2026, 3, 12, 22, 58, tzinfo=UTC).timestamp()
+KEEP, DISCARD, CRASH, SKIP = Status.KEEP, Status.DISCARD, Status.CRASH, Status.SKIP
+
+
+def night(*experiments: tuple[Status, float | None, str], timed: bool = True) -> list[Row]:
+    """Rows of trainings that each took 330 s, 300 s of them training, and began every 6 minutes."""
+    made = []
+    for number, (status, value, description) in enumerate(experiments):
+        row = Row(number, f"{number:07x}", value, 44.0, status, description)
+        if timed and status is not SKIP:
+            start = EVENING + 360 * number
+            row = replace(
+                row, started_at=start, ended_at=start + 330, training_seconds=300.0 if value else None
+            )
+        made.append(row)
+    return made
+
+
+def told(rows: list[Row], run: Run | None = None, *, goal: Goal = Goal.MINIMIZE) -> str:
+    report = make_report(rows, metric="val_bpb", goal=goal, tag="mar12")
+    return report_message(report, run).text
+
+
+FRUITFUL = (
+    (KEEP, 0.9979, "baseline"),
+    (KEEP, 0.986041, "halve batch size"),
+    (CRASH, None, "double model width"),
+    (KEEP, 0.981773, "depth 8 → 9, aspect ratio 64 → 57, width 640"),
+    (DISCARD, 0.99, "GELU"),
+    (KEEP, 0.981201, "warmdown ratio 0.5 → 0.7"),
+    (SKIP, None, "weight tying"),
+    (KEEP, 0.980903, "window SSSL → SSSSL"),
+    (KEEP, 0.979969, "short window T/2 → T/8"),
+    (KEEP, 0.978784, "rotary base 10K → 200K"),
+    (KEEP, 0.978784, "drop an unused helper"),
+    (DISCARD, 0.98, "seed 137"),
+)
+
+
+def test_a_fruitful_night_on_one_screen() -> None:
+    text = told(night(*FRUITFUL), RUN)
+    assert text == (
+        "mar12: 11 experiments in 1 h 12 min\n"
+        "val_bpb 0.997900 → 0.978784 (-0.019116)\n"
+        "8 keep, 2 discard, 1 crash, 1 skipped\n"
+        "\n"
+        "Largest gains\n"
+        "#1 -0.011859 halve batch size\n"
+        "#3 -0.004268 depth 8 → 9, aspect ratio 64 →…\n"
+        "#9 -0.001185 rotary base 10K → 200K\n"
+        "#8 -0.000934 short window T/2 → T/8\n"
+        "#5 -0.000572 warmdown ratio 0.5 → 0.7\n"
+        "\n"
+        "22:58 → 00:09 · 9.2 an hour · 70% training\n"
+        "Last keep #10\n"
+        "Still running"
+    )
+
+
+def test_a_file_without_times_or_a_run() -> None:
+    report = make_report(night(*FRUITFUL[:3], timed=False), metric="val_bpb", goal=Goal.MINIMIZE)
+    assert report_message(report).text == (
+        "3 experiments\n"
+        "val_bpb 0.997900 → 0.986041 (-0.011859)\n"
+        "2 keep, 1 crash\n"
+        "\n"
+        "The one gain\n"
+        "#1 -0.011859 halve batch size\n"
+        "\n"
+        "Last keep #1"
+    )
+
+
+def test_nothing_happened() -> None:
+    paused = replace(RUN, state=RunState.PAUSED, state_reason="the proposer is out of reach")
+    assert told([]) == "mar12: no experiment has a result yet"
+    assert told([], paused) == "mar12: no experiment has a result yet\n\nPaused: the proposer is out of reach"
+    assert told(night((SKIP, None, "baseline"))) == "mar12: no experiment has a result yet\n1 skipped"
+
+
+def test_everything_crashed() -> None:
+    crashes = night(*[(CRASH, None, "idea")] * 5)
+    assert told(crashes, replace(RUN, state=RunState.STOPPED)) == (
+        "mar12: 5 experiments in 29 min 30 s\n"
+        "All 5 crashed: no val_bpb yet\n"
+        "\n"
+        "22:58 → 23:27 · 10.2 an hour\n"
+        "Stopped"
+    )
+    assert told(night((CRASH, None, "baseline"), timed=False)) == (
+        "mar12: 1 experiment\nIt crashed: no val_bpb yet"
+    )
+
+
+def test_only_the_baseline() -> None:
+    assert told(night(FRUITFUL[0])) == (
+        "mar12: 1 experiment in 5 min 30 s\nval_bpb 0.997900, the baseline\n\n22:58 → 23:03 · 91% training"
+    )
+
+
+def test_no_gain() -> None:
+    rows = night((KEEP, 0.9979, "baseline"), (DISCARD, 0.998, "GELU"), timed=False)
+    assert told(rows) == (
+        "mar12: 2 experiments\nval_bpb 0.997900; nothing beat the baseline\n1 keep, 1 discard"
+    )
+
+
+def test_a_baseline_that_crashed() -> None:
+    rows = night((CRASH, None, "baseline"), (KEEP, 0.99, "shorter context"), timed=False)
+    assert told(rows) == ("mar12: 2 experiments\nval_bpb 0.990000 at #1, no baseline\n1 keep, 1 crash")
+
+
+def test_nothing_kept_in_a_file_of_others() -> None:
+    rows = night((DISCARD, 0.99, "baseline"), (CRASH, None, "OOM"), timed=False)
+    assert told(rows) == "mar12: 2 experiments\nNothing was kept\n1 discard, 1 crash"
+
+
+def test_more_can_be_better() -> None:
+    text = told(night((KEEP, 0.5, "baseline"), (KEEP, 0.7, "wider"), timed=False), goal=Goal.MAXIMIZE)
+    assert "val_bpb 0.500000 → 0.700000 (+0.200000)" in text
+    assert "#1 +0.200000 wider" in text
+
+
+def test_a_run_over_days_tells_its_dates_in_the_zone_of_the_reader() -> None:
+    rows = night(*FRUITFUL[:2])
+    rows[1] = replace(rows[1], ended_at=EVENING + 40 * 3600)
+    report = make_report(rows, metric="val_bpb", goal=Goal.MINIMIZE, tag="mar12")
+    text = report_message(report, zone=ZoneInfo("America/New_York")).text
+    assert text.endswith("\n2026-03-12 18:58 → 2026-03-14 10:58\n0% training · last keep #1")
+    assert text.startswith("mar12: 2 experiments in 1 d 16 h\n")
+
+
+def test_the_reason_of_a_pause_is_one_line_and_bounded() -> None:
+    paused = replace(RUN, state=RunState.PAUSED, state_reason="CUDA\nerror " * 50)
+    last = told(night(FRUITFUL[0]), paused).splitlines()[-1]
+    assert last.startswith("Paused: CUDA error CUDA error")
+    assert len(last) <= 100
+
+
+@st.composite
+def nights(draw: st.DrawFn) -> list[Row]:
+    experiments = st.tuples(st.sampled_from(Status), st.floats(-2, 2), st.text(max_size=60))
+    return [
+        Row(
+            number=number,
+            commit="a1b2c3d",
+            value=value if status in (KEEP, DISCARD) else None,
+            memory_gb=0.0,
+            status=status,
+            description=description,
+            started_at=EVENING + 100 * number,
+            ended_at=EVENING + 100 * number + draw(st.sampled_from([0, 60, 100000])),
+            training_seconds=draw(st.sampled_from([None, 50.0])),
+        )
+        for number, (status, value, description) in enumerate(draw(st.lists(experiments, max_size=12)))
+    ]
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(nights(), st.sampled_from(Goal))
+def test_any_night_fits_the_screen(rows: list[Row], goal: Goal) -> None:
+    text = told(rows, RUN, goal=goal)
+    lines = text.split("\n")
+    assert len(lines) <= 14
+    assert max(map(len, lines)) <= 44
+    assert "-0.000000" not in text
+    assert "\n\n\n" not in text
+    assert text == text.strip()
+    assert "gain\n\n" not in text
+    assert "gains\n\n" not in text
+
+
+# The table of results
+
+
+def test_the_last_results_as_a_table() -> None:
+    message = results_message(
+        night(*FRUITFUL), metric="val_bpb", goal=Goal.MINIMIZE, last=9, tag="mar12", width=56
+    )
+    assert message.text == "mar12: the last 9 of 12 results"
+    assert message.block.splitlines() == [
+        " #  val_bpb         Δ status  description",
+        " 3 0.981773 -0.004268 keep    depth 8 → 9, aspect ratio…",
+        " 4 0.990000 +0.008227 discard GELU",
+        " 5 0.981201 -0.000572 keep    warmdown ratio 0.5 → 0.7",
+        " 6        -           skip    weight tying",
+        " 7 0.980903 -0.000298 keep    window SSSL → SSSSL",
+        " 8 0.979969 -0.000934 keep    short window T/2 → T/8",
+        " 9 0.978784 -0.001185 keep    rotary base 10K → 200K",
+        "10 0.978784 +0.000000 keep    drop an unused helper",
+        "11 0.980000 +0.001216 discard seed 137",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("last", "text"), [(1, "the last of 3 results"), (3, "3 results"), (10, "3 results")]
+)
+def test_the_table_says_how_many_it_shows(last: int, text: str) -> None:
+    message = results_message(night(*FRUITFUL[:3]), metric="val_bpb", goal=Goal.MINIMIZE, last=last)
+    assert message.text == text
+    assert len(message.block.splitlines()) == 1 + min(last, 3)
+
+
+def test_no_results_need_no_table() -> None:
+    message = results_message([], metric="val_bpb", goal=Goal.MINIMIZE, last=10, tag="mar12")
+    assert (message.text, message.block) == ("mar12: no results yet", "")
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(nights(), st.integers(44, 100))
+def test_no_line_of_the_table_is_wider_than_asked_for(rows: list[Row], width: int) -> None:
+    message = results_message(rows, metric="val_bpb", goal=Goal.MINIMIZE, last=5, width=width)
+    assert all(len(line) <= width for line in message.block.split("\n"))
+    assert len(message.block.split("\n")) == (1 + min(5, len(rows)))
