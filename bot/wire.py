@@ -1,0 +1,117 @@
+"""The local protocol, both sides of it: JSON objects, one a line, over a unix socket.
+
+A client writes `{"command": "/status"}` or `{"attach": true}`. The bot writes `{"reply": …}` for a command,
+and to an attached client `{"message": …}` and `{"progress": "…"}` as they come. What it cannot read it
+answers with `{"error": "…"}` and hangs up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bot.errors import BotError
+from notifiers.message import Message, Reply
+
+# Bytes of a socket's address, its closing NUL included: 108 on Linux, 104 on macOS.
+_ADDRESS_BYTES = 104
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A request: what a person typed."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """A request: send every message and the progress from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the bot is doing at this moment, as one line; empty when it rests."""
+
+    text: str
+
+
+Request = Command | Attach
+Item = Message | Reply | Progress
+
+
+def pack_request(request: Request) -> bytes:
+    """The line that a client writes."""
+    return _line({"command": request.text} if isinstance(request, Command) else {"attach": True})
+
+
+def parse_request(line: bytes) -> Request:
+    """What a client asks for; BotError with a sentence for it when that cannot be read."""
+    try:
+        asked = json.loads(line)
+    except (ValueError, RecursionError):
+        raise BotError("That line is not JSON.") from None
+    match asked:
+        case {"command": str(text)} if len(asked) == 1:
+            return Command(text)
+        case {"attach": True} if len(asked) == 1:
+            return Attach()
+    raise BotError('A request is {"command": "…"} or {"attach": true}.')
+
+
+def pack_item(item: Item) -> bytes:
+    """The line that the bot writes for a message, a reply or its progress."""
+    match item:
+        case Message():
+            return _line({"message": {"text": item.text, "block": item.block}})
+        case Reply(message, refused):
+            return _line({"reply": {"text": message.text, "block": message.block, "refused": refused}})
+        case Progress(text):
+            return _line({"progress": text})
+
+
+def pack_error(sentence: str) -> bytes:
+    """The line that the bot writes before it hangs up on a client that it cannot understand."""
+    return _line({"error": sentence})
+
+
+def parse_item(line: bytes) -> Item:
+    """What the bot says. BotError: with the bot's own sentence for an error, or when it cannot be read."""
+    try:
+        said = json.loads(line)
+    except (ValueError, RecursionError):
+        said = None
+    match said:
+        case {"message": {"text": str(text), "block": str(block)}}:
+            return Message(text, block)
+        case {"reply": {"text": str(text), "block": str(block), "refused": bool(refused)}}:
+            return Reply(Message(text, block), refused)
+        case {"progress": str(text)}:
+            return Progress(text)
+        case {"error": str(sentence)}:
+            raise BotError(sentence)
+    raise BotError("The bot's answer cannot be read; it may be of another version: restart it.")
+
+
+@contextmanager
+def socket_address(path: Path) -> Iterator[str]:
+    """An address for the socket at `path` that is short enough for the system, to bind or to connect to.
+
+    A path that is too long is reached through a link in a private temporary folder.
+    """
+    if len(os.fsencode(path)) < _ADDRESS_BYTES:
+        yield str(path)
+        return
+    with tempfile.TemporaryDirectory(prefix="autoresearch-") as folder:
+        link = Path(folder, "home")
+        link.symlink_to(path.parent.absolute())
+        yield str(link / path.name)
+
+
+def _line(content: dict[str, object]) -> bytes:
+    return json.dumps(content).encode() + b"\n"
