@@ -1,0 +1,265 @@
+"""Git commands by GitPython, shut off from the user's hooks and from every other repository.
+
+GitPython's `Git` is used rather than its `Repo`: a `Repo` takes its directories from the caller's `GIT_*`
+variables, and its index API runs hooks. Here every command names its repository, index and worktree itself.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loop.errors import LoopError
+
+if TYPE_CHECKING:
+    from git.cmd import Git as GitPython
+
+OPTIONS = {
+    "core.hooksPath": os.devnull,  # no hook of the user's, nor one that a training planted
+    "core.fsmonitor": "false",  # may name a program
+    "core.sparseCheckout": "false",  # a worktree has every file
+    "core.fsync": "objects,reference",  # what the journal names survives a power cut
+    "commit.gpgSign": "false",
+    "i18n.commitEncoding": "UTF-8",
+    "i18n.logOutputEncoding": "UTF-8",
+    "log.showSignature": "false",
+}
+"""Configuration that wins over the user's, on every command."""
+
+ENVIRONMENT = {
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_EDITOR": "true",
+    "GIT_OPTIONAL_LOCKS": "0",  # looking at a checkout does not rewrite its index
+    "GIT_LITERAL_PATHSPECS": "1",
+}
+
+INHERITED = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_INDEX_FILE",
+    "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_WORK_TREE",
+)
+"""Variables that point at a repository, as a git hook or alias leaves them to what it starts."""
+
+
+class GitError(LoopError):
+    """A git command ended with a status that its caller did not expect."""
+
+    def __init__(self, command: str, stderr: str) -> None:
+        lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+        told = [line for line in lines if line.startswith(("fatal:", "error:"))] or lines[-1:]
+        self.stderr = stderr
+        reason = told[0].split(": ", 1)[-1] if told else "it gave no reason"
+        super().__init__(f"git {command} failed: {reason.rstrip('.')}.")
+
+
+class Git:
+    """Commands on the repository whose git directory is `directory`.
+
+    Commands may run at the same time from several threads. The one process that lives long, for reading, is
+    ended by `close` and starts again when it is wanted.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._git = _gitpython(directory)
+        self._lock = threading.Lock()  # of the reading process
+        self._reader: GitPython.AutoInterrupt | None = None
+
+    def close(self) -> None:
+        """End the reading process."""
+        with self._lock:
+            self._end_reader()
+
+    def __call__(
+        self,
+        *arguments: str,
+        directory: Path | None = None,
+        work_tree: Path | None = None,
+        index: Path | None = None,
+        stdin: bytes = b"",
+        environment: Mapping[str, str] | None = None,
+        accept: tuple[int, ...] = (0,),
+    ) -> str:
+        """Run `git arguments` and return what it printed, less one last newline; odd bytes as surrogates.
+
+        `directory` is the git directory where it is not the repository's own (that of a linked worktree),
+        `index` an index file of the caller's.
+
+        Raises:
+            GitError: its exit status is not among `accept`.
+        """
+        place = [f"--git-dir={directory or self.directory}"]
+        if work_tree:
+            place.append(f"--work-tree={work_tree}")
+        extra = dict(environment or {})
+        if index:
+            extra["GIT_INDEX_FILE"] = str(index)
+        _, output = _run(self._git, (*place, *arguments), stdin=stdin, environment=extra, accept=accept)
+        return output.decode("utf-8", "surrogateescape").removesuffix("\n")
+
+    def mode(self, commit: str, path: str) -> str | None:
+        """Return git's mode of `path` in `commit` (`100644`, `100755`, `120000` for a link) or None."""
+        line = self("ls-tree", "--full-tree", commit, "--", path)
+        return line.split(" ", 1)[0] or None
+
+    def read(self, name: str) -> bytes | None:
+        """Return the bytes of the blob `name` (`<commit>:<path>`), None where there is no such blob.
+
+        One process answers all reads, so that this takes a fraction of a millisecond.
+        """
+        with self._lock:
+            try:
+                return self._ask(name)
+            except (OSError, EOFError, ValueError):  # the process has died: ask a new one, once
+                self._end_reader()
+            try:
+                return self._ask(name)
+            except (OSError, EOFError, ValueError) as error:
+                self._end_reader()
+                raise LoopError(f"git cannot read {name} in {self.directory}: {error}.") from error
+
+    def _ask(self, name: str) -> bytes | None:
+        if self._reader is None:
+            self._reader = self._git.execute(
+                _command((f"--git-dir={self.directory}", "cat-file", "--batch"), ENVIRONMENT),
+                istream=-1,  # subprocess.PIPE
+                as_process=True,
+                env=ENVIRONMENT,
+                start_new_session=True,
+            )
+        self._reader.stdin.write(f"{name}\n".encode())
+        self._reader.stdin.flush()
+        header: list[bytes] = self._reader.stdout.readline().split()
+        if not header:
+            raise EOFError("the reading process ended")
+        if header[-1] in (b"missing", b"ambiguous"):
+            return None
+        kind, size = header[-2], int(header[-1])
+        content: bytes = self._reader.stdout.read(size + 1)
+        if len(content) <= size:
+            raise EOFError("the reading process ended")
+        return content[:-1] if kind == b"blob" else None
+
+    def _end_reader(self) -> None:
+        # GitPython ends a process when nothing refers to it any more.
+        self._reader = None
+
+
+def readable(output: str) -> str:
+    """Return what a command printed with a mark for every byte that is not UTF-8, fit to be shown."""
+    return output.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def merge_texts(base: str, ours: str, theirs: str) -> str | None:
+    """Merge by lines what `ours` and `theirs` changed in `base`; None where they conflict."""
+    with tempfile.TemporaryDirectory() as folder:
+        names = ("ours", "base", "theirs")
+        for name, text in zip(names, (ours, base, theirs), strict=True):
+            (Path(folder) / name).write_bytes(text.encode())
+        git = _gitpython(Path(folder))
+        # The status is the number of conflicts, at most 127; more is a failure.
+        status, output = _run(git, ("merge-file", "-p", "--", *names), accept=tuple(range(128)))
+    return None if status else output.decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where a repository keeps its things; `top` is its checkout, None for a bare one."""
+
+    directory: Path  # of this checkout
+    common: Path  # shared by all worktrees
+    top: Path | None
+
+
+def locate(path: Path) -> Location:
+    """Find the git repository at or above `path`.
+
+    Raises:
+        LoopError: there is none, or git does not trust it.
+    """
+    if not path.is_dir():
+        raise LoopError(f"There is no folder {path}: set REPOSITORY to a git repository.")
+    git = _gitpython(path)
+    asked = ("--absolute-git-dir", "--git-common-dir", "--is-bare-repository", "--is-inside-work-tree")
+    try:
+        directory, common, bare, inside = _lines(_run(git, ("rev-parse", *asked)))
+        if bare == "true":
+            return Location(Path(directory).resolve(), (path / common).resolve(), None)
+        if inside == "false":
+            raise LoopError(
+                f"{path} is inside a git folder: set REPOSITORY to the checkout that it belongs to."
+            )
+        (top,) = _lines(_run(git, ("rev-parse", "--show-toplevel")))
+        return Location(Path(directory).resolve(), (path / common).resolve(), Path(top).resolve())
+    except GitError as error:
+        if "dubious ownership" in error.stderr:
+            mend = f"git config --global --add safe.directory {path}"
+            raise LoopError(f"git does not trust {path}, which another user owns: run `{mend}`.") from error
+        raise LoopError(
+            f"{path} is not a git repository: set REPOSITORY to one, or run `git init` and commit its files."
+        ) from error
+
+
+def _gitpython(directory: Path) -> GitPython:
+    try:
+        from git.cmd import Git as GitPython  # looks for the program when it is imported
+    except ImportError as error:
+        raise LoopError("git is not installed or does not run: install git and try again.") from error
+    return GitPython(str(directory))
+
+
+def _lines(answer: tuple[int, bytes]) -> list[str]:
+    return os.fsdecode(answer[1]).splitlines()
+
+
+def _command(arguments: tuple[str, ...], own: Mapping[str, str]) -> list[str]:
+    leaked = [name for name in INHERITED if name in os.environ and name not in own]
+    inherited = [part for name in leaked for part in ("-u", name)]
+    options = [part for name, value in OPTIONS.items() for part in ("-c", f"{name}={value}")]
+    # GitPython can add to the environment but not take away; nearly always there is nothing to take.
+    return [*(["env", *inherited] if inherited else []), "git", *options, *arguments]
+
+
+def _run(
+    git: GitPython,
+    arguments: tuple[str, ...],
+    *,
+    stdin: bytes = b"",
+    environment: Mapping[str, str] | None = None,
+    accept: tuple[int, ...] = (0,),
+) -> tuple[int, bytes]:
+    from git.exc import GitCommandNotFound
+
+    own = {**ENVIRONMENT, **(environment or {})}
+    with tempfile.TemporaryFile() if stdin else nullcontext() as source:
+        if source:
+            source.write(stdin)
+            source.seek(0)
+        try:
+            status, output, stderr = git.execute(
+                _command(arguments, own),
+                istream=source,
+                with_extended_output=True,
+                with_exceptions=False,
+                stdout_as_string=False,
+                strip_newline_in_stdout=False,
+                env=own,
+                start_new_session=True,  # a Ctrl-C at the bot's terminal is not for git
+            )
+        except GitCommandNotFound as error:
+            raise LoopError("git is not installed or does not run: install git and try again.") from error
+    if status not in accept:
+        name = next(argument for argument in arguments if not argument.startswith("-"))
+        raise GitError(name, stderr)
+    return status, output

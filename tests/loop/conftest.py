@@ -1,0 +1,62 @@
+"""Fixtures of the loop's tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from loop.workspace import Workspace
+from tests.loop.real_git import git, make_repository
+
+Open: TypeAlias = Callable[..., Workspace]
+
+
+@pytest.fixture(autouse=True)
+def only_own_git_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the configuration and the GIT_* variables of whoever runs the tests from git."""
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository with prepare.py, train.py, program.md and one commit on branch main."""
+    return make_repository(tmp_path / "repository")
+
+
+@pytest.fixture
+def base(repository: Path) -> str:
+    """The commit of the repository."""
+    return git(repository, "rev-parse", "main")
+
+
+@pytest.fixture
+def open_workspace(repository: Path, tmp_path: Path) -> Iterator[Open]:
+    """A function that opens a workspace by its tag (`mar12`), as a new process would."""
+    opened = []
+
+    def open_(tag: str = "mar12", *, of: Path = repository, **options: object) -> Workspace:
+        path = tmp_path / "state" / "worktrees" / tag
+        workspace = Workspace(repository=of, path=path, tag=tag, **options)  # type: ignore[arg-type]
+        opened.append(workspace)
+        return workspace
+
+    yield open_
+    for workspace in opened:
+        workspace.close()
+
+
+@pytest.fixture
+def workspace(open_workspace: Open, base: str) -> Workspace:
+    """A run mar12 whose baseline was kept."""
+    made = open_workspace()
+    made.create(base)
+    made.launch(0, base)
+    made.keep(base, base)
+    return made

@@ -1,0 +1,88 @@
+"""A throw-away git repository for tests, and a way to see that nothing in it changed."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from pathlib import Path
+
+from loop.workspace import Commit, Workspace
+
+PREPARE = "TIME_BUDGET = 60 * 5\n"
+TRAIN = "LR = 0.1\nDEPTH = 8\nprint('training')\n"
+
+OURS = (
+    "objects",
+    "worktrees",
+    "info/exclude",
+    "refs/autoresearch",
+    "refs/heads/autoresearch",
+    "logs/refs/heads/autoresearch",
+)
+"""What a run may write in a git directory."""
+
+
+def git(folder: Path, *arguments: str, stdin: str | None = None) -> str:
+    """Run git as a person would, and return what it printed less the last line end."""
+    result = subprocess.run(
+        ["git", *arguments], cwd=folder, check=True, capture_output=True, text=True, input=stdin
+    )
+    return result.stdout.removesuffix("\n")
+
+
+def make_repository(path: Path, files: dict[str, str] | None = None) -> Path:
+    """Make a training repository with one commit on branch main, and a user known to git."""
+    path.mkdir(parents=True)
+    git(path, "init", "--quiet", "--initial-branch=main")
+    git(path, "config", "user.name", "Researcher")
+    git(path, "config", "user.email", "researcher@example.org")
+    defaults = {"prepare.py": PREPARE, "train.py": TRAIN, "program.md": "Lower val_bpb.\n"}
+    commit_files(path, {**defaults, **(files or {})}, "first\n\nand more")
+    return path
+
+
+def commit_files(path: Path, files: dict[str, str], message: str) -> str:
+    """Write files to a checkout, commit them and return the commit."""
+    for name, text in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(text.encode())
+        git(path, "add", "--", name)
+    git(path, "commit", "--quiet", "-m", message)
+    return git(path, "rev-parse", "HEAD")
+
+
+def snapshot(repository: Path) -> dict[str, str]:
+    """Return a digest of every file of a checkout and its git directory, but for what a run may write."""
+    found = {}
+    for path in sorted(repository.rglob("*")):
+        name = path.relative_to(repository).as_posix()
+        in_git = name.removeprefix(".git/")
+        if in_git != name and any(in_git == ours or in_git.startswith(f"{ours}/") for ours in OURS):
+            continue
+        if path.is_symlink():
+            found[name] = f"link to {path.readlink()}"
+        elif path.is_file():
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            found[name] = f"{path.stat().st_mode:o} {digest}"
+    return found
+
+
+def refs(repository: Path) -> dict[str, str]:
+    """Return the commits of all refs."""
+    lines = git(repository, "for-each-ref", "--format=%(refname) %(objectname)").splitlines()
+    return dict(line.split(" ") for line in lines)
+
+
+def status(workspace: Workspace) -> str:
+    """Return what `git status` says in the worktree, empty when it is clean."""
+    return git(workspace.path, "status", "--porcelain")
+
+
+def kept(workspace: Workspace, number: int, source: str) -> Commit:
+    """Make an experiment and keep it."""
+    parent = workspace.head()
+    commit = workspace.commit(parent, source, f"edit {number}")
+    workspace.launch(number, commit.sha)
+    workspace.keep(commit.sha, parent)
+    workspace.tidy()
+    return commit
