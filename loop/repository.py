@@ -90,6 +90,31 @@ def read_time_budget(repository: Path, commit: str, frozen: Sequence[str] = ("pr
         return next((budget for budget in budgets if budget is not None), None)
 
 
+def with_imports(
+    repository: Path, commit: str, frozen: Sequence[str], *, editable: str = "train.py"
+) -> tuple[str, ...]:
+    """Return the `frozen` files and every module beside them that they import, as `commit` has them.
+
+    What a fixed file imports is as fixed as itself: a training that changes it changes the score. Only the
+    editable file is never fixed.
+
+    Raises:
+        LoopError: the repository cannot be read.
+    """
+    found = dict.fromkeys(frozen)
+    waiting = list(frozen)
+    with closing(Git(locate(repository).common)) as git:
+        while waiting:
+            name = waiting.pop()
+            text = git.read(f"{commit}:{name}") or b""
+            for module in _imported_modules(text):
+                path = str(PurePosixPath(name).with_name(f"{module}.py"))
+                if path not in found and path != editable and git.read(f"{commit}:{path}") is not None:
+                    found[path] = None
+                    waiting.append(path)
+    return tuple(found)
+
+
 def time_budget(source: str) -> float | None:
     """Return what `source` sets as its constant `TIME_BUDGET`, in seconds.
 
@@ -154,6 +179,21 @@ def decode(content: bytes, path: str) -> str:
         return content.decode()
     except UnicodeDecodeError as error:
         raise LoopError(f"{path} is not UTF-8 text (byte {error.start}): convert and commit it.") from error
+
+
+def _imported_modules(source: bytes) -> set[str]:
+    """Return the top-level modules that a program imports anywhere in it; none of one that does not parse."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return set()
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.partition(".")[0])
+    return names
 
 
 def _checked_out(git: Git, location: Location, path: Path) -> str:

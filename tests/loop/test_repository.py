@@ -10,7 +10,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from loop.errors import LoopError
-from loop.repository import branches, check_tag, inspect, propose_tag, read_time_budget, time_budget
+from loop.repository import (
+    branches,
+    check_tag,
+    inspect,
+    propose_tag,
+    read_time_budget,
+    time_budget,
+    with_imports,
+)
 from tests.loop.real_git import commit_files, git, make_repository, snapshot
 
 
@@ -220,3 +228,17 @@ def test_a_repository_of_another_user_is_told_with_the_command_that_trusts_it(
     path = make_repository(tmp_path / "theirs")
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     assert f"run `git config --global --add safe.directory {path}`" in refused(path)
+
+
+def test_what_a_fixed_file_imports_is_fixed_too(repository: Path) -> None:
+    files = {
+        "prepare.py": "import os, texts\nfrom tokens import learn\nimport absent, train\n",
+        "texts.py": "def read():\n    import tokens, deep.inner\n",
+        "tokens.py": "import prepare\n",
+        "deep.py": "import )\n",
+        "other.py": "",
+    }
+    commit = commit_files(repository, files, "more modules")
+    found = with_imports(repository, commit, ("prepare.py",))
+    assert sorted(found) == ["deep.py", "prepare.py", "texts.py", "tokens.py"]
+    assert with_imports(repository, commit, ("other.py",)) == ("other.py",)
