@@ -1,0 +1,387 @@
+"""The small process beside train.py. It owns one training: its deadline, its process tree, its outcome.
+
+    python -I -S supervisor.py < job
+
+It is started idle and waits for one line of JSON on stdin: `argv cwd env log folder deadline grace`, or
+`adopt` with the `folder` of a training whose supervisor died. Without a whole line it ends and has done
+nothing. SIGTERM interrupts the training, SIGUSR1 ends it as stalled, also when they come before the job. The
+folder gets `started.json`, last of all `outcome.json`, and `supervisor.log` if something went wrong here.
+
+This file runs alone, without site-packages and with few imports, so that it is ready within milliseconds.
+"""
+# pathlib is one of the imports that are spared.
+# ruff: noqa: PTH103, PTH105, PTH110, PTH118, PTH123, PTH208
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import time
+
+TYPE_CHECKING = False  # as in typing, whose import would cost more than the rest
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Any
+
+STARTED = "started.json"
+OUTCOME = "outcome.json"
+ERRORS = "supervisor.log"
+
+MARK = "AUTORESEARCH_TRAINING"
+"""Environment variable that names the attempt's folder in every process of a training."""
+
+REQUESTS: dict[int, str] = {signal.SIGTERM: "interrupted", signal.SIGUSR1: "stalled"}
+"""The signals that end a training early, and the ending that each stands for."""
+
+PATIENCE = 30.0
+"""Seconds to wait for killed processes to go. One stuck in a driver must not hold the result for ever."""
+
+POLL = 0.1
+"""Seconds between looks where nothing can wake us."""
+
+PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+
+
+if sys.platform == "linux":
+
+    def start_time(pid: int) -> float | None:
+        """Return when a process began, in seconds since boot, and None where it is gone or a zombie.
+
+        With the pid this names a process for good. It does not move when the wall clock is set.
+        """
+        fields = _stat(pid)
+        return int(fields[19]) / os.sysconf("SC_CLK_TCK") if fields else None
+
+    def boot_id() -> str:
+        """Name the running boot: pids and start times of another one mean nothing."""
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+
+    def find_tree(folder: str, root: int | None = None) -> list[int]:
+        """List the living processes that carry the mark of `folder` or descend from `root`."""
+        mark = os.fsencode(f"{MARK}={folder}")
+        children: dict[int, list[int]] = {}
+        found = set()
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            pid = int(name)
+            fields = _stat(pid)
+            if fields:
+                children.setdefault(int(fields[1]), []).append(pid)
+                if mark in _environment(pid):
+                    found.add(pid)
+        pending = [] if root is None else list(children.get(root, ()))
+        while pending:
+            pid = pending.pop()
+            found.add(pid)
+            pending += children.get(pid, ())
+        return sorted(found - {os.getpid()})
+
+    def _stat(pid: int) -> list[bytes]:
+        """Read proc_pid_stat(5) from the state on; empty for a process that is gone or a zombie."""
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+        except OSError:
+            return []
+        return [] if fields[0] in b"ZX" else fields
+
+    def _environment(pid: int) -> list[bytes]:
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                return file.read().split(b"\0")
+        except OSError:  # gone, or another user's
+            return []
+
+    def become_subreaper() -> bool:
+        """Make orphans below us our children, also those in sessions of their own; tell whether it worked."""
+        try:
+            from ctypes import CDLL
+        except ImportError:  # a Python that was built without it
+            return False
+        return bool(CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+
+else:
+
+    def start_time(pid: int) -> float | None:
+        """Return when a process began, None where it is gone or a zombie."""
+        import psutil
+
+        try:
+            process = psutil.Process(pid)
+            return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+        except psutil.Error:
+            return None
+
+    def boot_id() -> str:
+        """Nothing: start times are of the wall clock here and differ from boot to boot."""
+        return ""
+
+    def find_tree(folder: str, root: int | None = None) -> list[int]:
+        """List the living processes that carry the mark of `folder` or descend from `root`."""
+        import psutil
+
+        found = {p.pid for p in psutil.Process(root).children(recursive=True)} if root else set()
+        for process in psutil.process_iter(["environ"]):
+            if (process.info["environ"] or {}).get(MARK) == folder:
+                found.add(process.pid)
+        return sorted(found - {os.getpid()})
+
+    def become_subreaper() -> bool:
+        """Tell that there is no such thing here."""
+        return False
+
+
+class Wake:
+    """Signals as something to wait for."""
+
+    def __init__(self) -> None:
+        self._read, write = os.pipe()
+        os.set_blocking(write, False)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        for number in (*REQUESTS, signal.SIGCHLD, signal.SIGHUP):
+            signal.signal(number, _nothing)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # we are started with requests held back
+
+    def wait(self, timeout: float, files: tuple[int, ...] = ()) -> str | None:
+        """Wait for a signal, one of `files` or `timeout` seconds; return a request if one came."""
+        ready, _, _ = select.select([self._read, *files], [], [], min(max(timeout, 0.0), 3600.0))
+        numbers = os.read(self._read, 64) if self._read in ready else b""
+        return next((REQUESTS[n] for n in numbers if n in REQUESTS), None)
+
+
+class Training:
+    """The process in our care: a child of ours, or one taken over from a supervisor that died.
+
+    `record` is what `started.json` holds. The exit code of a process that is not our child stays unknown.
+    """
+
+    def __init__(self, record: dict[str, Any], *, child: bool, subreaper: bool) -> None:
+        self.record = record
+        self.exit_code: int | None = None
+        self.ended_at: float | None = None
+        self._child = child
+        self._childless = False
+        self._subreaper = subreaper
+        self._files: tuple[int, ...] = ()  # readable once it has ended
+        self._blind = False  # nothing will wake us then
+        if not child:
+            try:
+                self._files = (os.pidfd_open(record["pid"]),)
+            except (AttributeError, OSError):
+                self._blind = True
+
+    def wait(self, wake: Wake, seconds: float) -> str | None:
+        """Wait for a request, which is returned, for the training's end or for so long."""
+        return wake.wait(min(seconds, POLL) if self._blind else seconds, self._files)
+
+    def ended(self) -> bool:
+        """Tell whether the training's own process has ended, and reap what has."""
+        self._reap()
+        if (
+            not self._child
+            and self.ended_at is None
+            and start_time(self.record["pid"]) != self.record["start"]
+        ):
+            self.ended_at = time.time()
+        return self.ended_at is not None
+
+    def cleared(self) -> bool:
+        """Tell whether nothing of the training's tree is left."""
+        self._reap()
+        if self._child and self._subreaper:
+            return self._childless  # whatever is left of the tree would be our child by now
+        return not self._tree()
+
+    def terminate(self) -> None:
+        """Ask the training's process group to end."""
+        try:
+            os.killpg(self.record["pid"], signal.SIGTERM)
+        except OSError:
+            return  # gone, or not ours to signal: it is killed next
+
+    def kill(self) -> None:
+        """Kill the whole tree as it is seen now."""
+        for pid in self._tree():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except OSError:
+                continue
+
+    def _tree(self) -> list[int]:
+        pid = self.record["pid"]
+        if self._child:
+            return find_tree(self.record["folder"], os.getpid())
+        alive = start_time(pid) == self.record["start"]
+        return [pid, *find_tree(self.record["folder"], pid)] if alive else find_tree(self.record["folder"])
+
+    def _reap(self) -> None:
+        while not self._childless:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                self._childless = True
+                return
+            if pid == 0:
+                return
+            if self._child and pid == self.record["pid"]:
+                self.ended_at = time.time()
+                self.exit_code = os.waitstatus_to_exitcode(status)
+
+
+def launch(job: dict[str, Any], *, subreaper: bool) -> Training:
+    """Start the training with both streams in its log, once `started.json` tells of it."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+    log = os.open(job["log"], flags, 0o644)
+    go, give_go = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(give_go)
+        _become(job, go, log)
+    os.setpgid(pid, pid)
+    record = {
+        "pid": pid,
+        "start": start_time(pid),
+        "boot": boot_id(),
+        "started_at": time.time(),
+        "monotonic": time.monotonic(),
+        "deadline": job["deadline"],
+        "grace": job["grace"],
+        "log": job["log"],
+        "folder": job["folder"],
+        **_ourselves(),
+    }
+    write_json(os.path.join(job["folder"], STARTED), record)
+    os.write(give_go, b"!")  # before this it does nothing, so no training runs that is not on record
+    for fd in (go, give_go, log):
+        os.close(fd)
+    return Training(record, child=True, subreaper=subreaper)
+
+
+def adopt(folder: str) -> Training | None:
+    """Take over the training of `folder`, whose supervisor died; None where there is none to take over."""
+    with open(os.path.join(folder, STARTED), encoding="utf-8") as file:
+        record: dict[str, Any] = json.load(file)
+    training = Training(record, child=False, subreaper=False)
+    if os.path.exists(os.path.join(folder, OUTCOME)) or training.ended():
+        return None
+    record.update(_ourselves())
+    try:
+        write_json(os.path.join(folder, STARTED), record)
+    except OSError as error:  # a full disk; whoever comes after us takes it over once more
+        sys.stderr.write(f"{error}\n")
+    return training
+
+
+def supervise(training: Training, wake: Wake) -> dict[str, Any]:
+    """Wait for the training's end or bring it about, leave nothing of its tree, and return the outcome."""
+    record = training.record
+    reason = _watch(training, wake, until=record["monotonic"] + record["deadline"])
+    if reason:
+        training.terminate()
+        _watch(training, wake, until=time.monotonic() + record["grace"])  # a second request ends the grace
+    give_up = time.monotonic() + PATIENCE
+    while not training.cleared() and time.monotonic() < give_up:
+        training.kill()
+        wake.wait(POLL)
+    training.ended()
+    return {
+        "ending": reason or "exited",
+        "exit_code": training.exit_code,
+        "started_at": record["started_at"],
+        "ended_at": training.ended_at or time.time(),
+    }
+
+
+def write_json(path: str, data: dict[str, Any], *, sync: bool = False) -> None:
+    """Replace a file in one step, so that a reader finds the whole of it or nothing."""
+    temporary = f"{path}.{os.getpid()}"
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(data, file)
+        file.flush()
+        if sync:
+            os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def main() -> None:
+    """Wait for a job and see it through."""
+    os.closerange(3, 65536)  # what the bot had inherited: whoever waits for its end must not wait for ours
+    wake = Wake()
+    subreaper = become_subreaper()
+    line = sys.stdin.buffer.readline()
+    if not line.endswith(b"\n"):
+        return  # whoever started us died, or has no work for us
+    job = json.loads(line)
+    folder = job["folder"]
+    os.makedirs(folder, exist_ok=True)
+    _redirect(os.devnull, os.O_RDONLY, 0)
+    _redirect(os.path.join(folder, ERRORS), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 2)
+    training = adopt(folder) if job.get("adopt") else launch(job, subreaper=subreaper)
+    if training is None:
+        return
+    outcome = supervise(training, wake)
+    _sync(training.record["log"])  # after a power cut an outcome must not stand beside half a log
+    write_json(os.path.join(folder, OUTCOME), outcome, sync=True)
+
+
+def _watch(training: Training, wake: Wake, *, until: float) -> str | None:
+    """Wait for the training's end (None), a request (its ending) or a moment of the monotonic clock."""
+    while not training.ended():
+        left = until - time.monotonic()
+        if left <= 0:
+            return "deadline"
+        request = training.wait(wake, left)
+        if request and not training.ended():
+            return request
+    return None
+
+
+def _become(job: dict[str, Any], go: int, log: int) -> None:
+    """Turn this child into the training. It never returns."""
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (*REQUESTS, signal.SIGCHLD, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+        if not os.read(go, 1):
+            os._exit(1)  # our supervisor was killed in between
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.chdir(job["cwd"])
+        os.execvpe(job["argv"][0], job["argv"], {**job["env"], MARK: job["folder"]})  # noqa: S606
+    except (OSError, ValueError) as error:
+        os.write(2, os.fsencode(f"cannot start {job['argv'][0]} in {job['cwd']}: {error}\n"))
+    finally:
+        os._exit(127)
+
+
+def _ourselves() -> dict[str, Any]:
+    return {"supervisor": os.getpid(), "supervisor_start": start_time(os.getpid())}
+
+
+def _redirect(path: str, flags: int, fd: int) -> None:
+    opened = os.open(path, flags, 0o644)
+    os.dup2(opened, fd)
+    os.close(opened)
+
+
+def _sync(path: str) -> None:
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except OSError:
+        return  # the training removed its log
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    """Be a handler: the number itself arrives through the wake-up pipe."""
+
+
+if __name__ == "__main__":
+    main()
+    os._exit(0)  # skips the interpreter's own clean-up: the bot waits for our end
