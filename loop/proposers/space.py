@@ -1,0 +1,298 @@
+"""The search space: which constants may be changed, and to which values.
+
+Every axis is a finite ladder of values around the present one, so that proposals read well (`0.6 → 0.8`),
+differ by more than the noise of a training, and run out instead of repeating.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from loop.constants import Constant, Value
+
+Scalar: TypeAlias = bool | int | float | str
+
+# Two neighbours differ by 10 to 25 %: a smaller step of a rate is lost in the noise.
+_MANTISSAS = (1.0, 1.2, 1.5, 1.8, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)
+_FLOAT_FACTOR = 4.0  # a ladder reaches from a quarter of its value to four times it
+_INT_FACTOR = 2.0
+_COUNT_REACH = 2
+_SIZE_DOUBLINGS = 2
+_FRACTION_STEP = 0.05
+_FRACTION_REACH = 0.3
+_PATTERN_LENGTH = 12
+_PATTERN_LETTERS = 3
+
+# Words of a name, split at underscores. What decides how a training is judged, where it runs and what it
+# writes is no idea for better training.
+_PROTECTED = frozenset(
+    [
+        "TIME",
+        "BUDGET",
+        "SECONDS",
+        "SECS",
+        "MINUTES",
+        "HOURS",
+        "DEADLINE",
+        "TIMEOUT",
+        "UNTIMED",
+        "UNCOUNTED",
+        "STARTUP",
+        "SEED",
+        "SEEDS",
+        "EVAL",
+        "EVALUATION",
+        "VAL",
+        "VALID",
+        "VALIDATION",
+        "TEST",
+        "AUDIT",
+        "METRIC",
+        "BPB",
+        "LIMIT",
+        "ABORT",
+        "CUDA",
+        "GPU",
+        "GPUS",
+        "CPU",
+        "MPS",
+        "BACKEND",
+        "DTYPE",
+        "COMPILE",
+        "FLOPS",
+        "THREADS",
+        "WORKERS",
+        "RANK",
+        "WORLD",
+        "PORT",
+        "PATH",
+        "PATHS",
+        "DIR",
+        "DIRECTORY",
+        "FILE",
+        "FILES",
+        "FOLDER",
+        "ROOT",
+        "HOME",
+        "CACHE",
+        "URL",
+        "REPO",
+        "NAME",
+        "VERSION",
+        "ID",
+        "IDS",
+        "TOKEN",
+        "BOS",
+        "EOS",
+        "PAD",
+        "VOCAB",
+        "TOKENIZER",
+        "DATA",
+        "DATASET",
+        "SHARD",
+        "SHARDS",
+        "LOG",
+        "LOGGING",
+        "PRINT",
+        "VERBOSE",
+        "DEBUG",
+        "PROFILE",
+        "CHECKPOINT",
+        "SAVE",
+    ]
+)
+_HORIZON = frozenset({"STEPS", "ITERS", "ITERATIONS", "EPOCHS", "TOKENS"})  # a budget in another coin, unless
+_PART_OF_HORIZON = frozenset(
+    {"WARMUP", "WARMDOWN", "COOLDOWN", "DECAY", "MOMENTUM", "RAMP", "ACCUM", "ACCUMULATION", "BATCH"}
+)
+_RATES = frozenset({"LR", "RATE"})
+_FRACTIONS = frozenset({"RATIO", "FRAC", "FRACTION", "PROB", "PROBABILITY", "DROPOUT", "PERCENT"})
+_MEMORIES = frozenset({"BETA", "BETA1", "BETA2", "BETAS", "MOMENTUM", "EMA"})
+_COUNTS = frozenset({"DEPTH", "LAYER", "LAYERS", "BLOCKS", "HEAD", "HEADS", "EXPERTS", "GROUPS"})
+_SIZES = frozenset(
+    [
+        "BATCH",
+        "DIM",
+        "SIZE",
+        "WIDTH",
+        "EMBD",
+        "HIDDEN",
+        "SEQ",
+        "LEN",
+        "LENGTH",
+        "CONTEXT",
+        "WINDOW",
+        "CHANNELS",
+        "RANK",
+        "BLOCK",
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One thing to change: a constant, or one element of a constant that is a tuple.
+
+    `ladder` holds the values it may take, the present one among them; they are in rising order where
+    `ordered`, else without any.
+    """
+
+    constant: Constant
+    index: int | None
+    ladder: tuple[Scalar, ...]
+    ordered: bool
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What names the axis in every version of the program."""
+        return self.constant.name, -1 if self.index is None else self.index
+
+    @property
+    def current(self) -> Scalar:
+        """The present value."""
+        value = self.read({self.constant.name: self.constant.value})
+        assert value is not None
+        return value
+
+    def read(self, constants: Mapping[str, object]) -> Scalar | None:
+        """Return this axis's value among the constants of some version; None where there is none like it."""
+        value = constants.get(self.constant.name)
+        if self.index is not None:
+            value = value[self.index] if isinstance(value, tuple) and len(value) > self.index else None
+        return value if isinstance(value, bool | int | float | str) else None
+
+    def position(self, value: Scalar) -> float | None:
+        """Return the place of `value` on the ladder, fractional between two steps; None if it has none."""
+        if not self.ordered or isinstance(value, str):
+            return float(self.ladder.index(value)) if value in self.ladder else None
+        ladder = [float(step) for step in self.ladder]
+        above = bisect_left(ladder, value)
+        if above == len(ladder) or (above == 0 and value < ladder[0]):
+            return None
+        if ladder[above] == value:
+            return float(above)
+        return above - (ladder[above] - value) / (ladder[above] - ladder[above - 1])
+
+    def moved(self, value: Scalar, whole: Value) -> Value:
+        """Return `whole`, a value of the constant, with this axis set to `value`."""
+        if self.index is None or not isinstance(whole, tuple):
+            return value
+        assert not isinstance(value, str)
+        return *whole[: self.index], value, *whole[self.index + 1 :]
+
+
+def find_axes(constants: Iterable[Constant], frozen: Collection[str]) -> tuple[Axis, ...]:
+    """Return what may be changed among `constants`, less the names in `frozen`."""
+    axes = []
+    for constant in constants:
+        if constant.name in frozen or is_protected(constant.name):
+            continue
+        whole = constant.value
+        parts = enumerate(whole) if isinstance(whole, tuple) else [(None, whole)]
+        for index, value in parts:
+            ladder = _ladder(constant, value)
+            if len(ladder) > 1:
+                axes.append(Axis(constant, index, ladder, ordered=not isinstance(value, bool | str)))
+    return tuple(axes)
+
+
+def is_protected(name: str) -> bool:
+    """Tell whether a constant of this name is about budget, seed, score, machine or files.
+
+    `DEVICE_BATCH_SIZE` is a batch size; any other `DEVICE` is a machine.
+    """
+    words = set(name.split("_"))
+    if words & _PROTECTED or ("DEVICE" in words and "BATCH" not in words):
+        return True
+    return bool(words & _HORIZON) and not words & _PART_OF_HORIZON
+
+
+def _ladder(constant: Constant, value: Scalar) -> tuple[Scalar, ...]:
+    words = set(constant.name.split("_"))
+    if isinstance(value, bool):
+        return (False, True)
+    if isinstance(value, str):
+        return _pattern_ladder(value, named="PATTERN" in words)
+    if words & (_FRACTIONS | _RATES) and value <= 1:
+        value = float(value)
+    steps: Iterable[float]
+    if value == 0:
+        steps = _first_steps(value, words)
+    elif isinstance(value, int):
+        steps = _int_ladder(value, words, constant.text)
+    elif words & _FRACTIONS and 0 < value <= 1:
+        steps = _fraction_ladder(value)
+    elif (words & _MEMORIES and 0.5 <= value < 1) or (not words & _RATES and 0.9 <= value < 1):
+        steps = (round(1 - rest, 10) for rest in _preferred(1 - value, _FLOAT_FACTOR) if rest <= 0.5)
+    else:
+        sign = 1 if value > 0 else -1
+        steps = (sign * step for step in _preferred(abs(value), _FLOAT_FACTOR))
+    return tuple(sorted({*steps, value}))
+
+
+def _first_steps(zero: float, words: set[str]) -> tuple[float, ...]:
+    """What to try instead of nothing: a little."""
+    if words & _FRACTIONS:
+        return (0.02, 0.05, 0.1)
+    if isinstance(zero, int):
+        return (10, 30, 100) if words & _HORIZON else (1, 2)
+    return (0.001, 0.01, 0.1)
+
+
+def _int_ladder(value: int, words: set[str], text: str) -> Iterable[int]:
+    if value < 0:
+        return ()  # a marker such as -1, not an amount
+    if not words & _COUNTS or "DIM" in words:
+        power = value & (value - 1) == 0 and (value >= 256 or "**" in text)
+        if words & _SIZES or power:
+            doubled = (value * 2**exponent for exponent in range(_SIZE_DOUBLINGS + 1))
+            halved = (value // 2**e for e in range(1, _SIZE_DOUBLINGS + 1) if value % 2**e == 0)
+            return (*halved, *doubled)
+        if value >= 10:
+            factor = _INT_FACTOR if value < 1000 else _FLOAT_FACTOR
+            return (round(step) for step in _preferred(float(value), factor))
+    return range(max(1, value - _COUNT_REACH), value + _COUNT_REACH + 1)
+
+
+def _fraction_ladder(value: float) -> Iterable[float]:
+    if value < 2 * _FRACTION_STEP:
+        return (0.0, *_preferred(value, _FLOAT_FACTOR))
+    grid = (round(count * _FRACTION_STEP, 10) for count in range(round(1 / _FRACTION_STEP) + 1))
+    return (step for step in grid if abs(step - value) <= _FRACTION_REACH + 1e-9)
+
+
+def _preferred(value: float, factor: float) -> list[float]:
+    """Return the round numbers from `value / factor` to `value * factor`."""
+    low, high = value / factor * (1 - 1e-9), value * factor * (1 + 1e-9)
+    exponent = int(f"{low:e}".partition("e")[2])
+    steps = []
+    while float(f"1e{exponent}") <= high:
+        steps += [step for m in _MANTISSAS if low <= (step := float(f"{m}e{exponent}")) <= high]
+        exponent += 1
+    return steps
+
+
+def _pattern_ladder(pattern: str, *, named: bool) -> tuple[str, ...]:
+    """Return `pattern` and its neighbours: one letter changed, added or left out.
+
+    A pattern is a short word of few capital letters of which one comes again, unless its name says that it
+    is one. S and L, the sliding and the full (long) attention layer, stand for each other.
+    """
+    letters = set(pattern)
+    few = len(letters) <= _PATTERN_LETTERS and len(pattern) <= _PATTERN_LENGTH
+    if not (pattern.isascii() and pattern.isalpha() and pattern.isupper() and few):
+        return ()
+    if not named and len(letters) == len(pattern):
+        return ()
+    alphabet = sorted(letters | {"S", "L"} if letters <= {"S", "L"} else letters)
+    found = [pattern]
+    for place in range(len(pattern) + 1):
+        before, after = pattern[:place], pattern[place:]
+        found += [before + letter + after for letter in alphabet]
+        if after:
+            found += [before + letter + after[1:] for letter in alphabet]
+            found.append(before + after[1:])
+    return tuple(dict.fromkeys(word for word in found if word and len(word) <= _PATTERN_LENGTH))
