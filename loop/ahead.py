@@ -1,0 +1,125 @@
+"""The next experiment, made ready while the present one trains.
+
+A proposal is asked for, checked and committed as a git object against the best commit of the moment, which
+is right unless the running experiment is kept. Then the edit is carried over to the new best by a three-way
+merge, and only where that fails is a new one asked for. So the GPU waits for a proposer only when nothing is
+ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from loop.constants import find_constants
+from loop.errors import LoopError
+from loop.experiment import Proposal
+from loop.proposers.protocol import Context, Proposer
+from loop.workspace import Commit, Workspace
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = (5.0, 15.0, 60.0, 300.0)
+"""Waits between the tries of a proposer that fails; the last one for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A proposal with its commit, fit to be launched on top of `proposal.parent`."""
+
+    proposal: Proposal
+    commit: Commit
+    constants: Mapping[str, object]
+
+
+class Ahead:
+    """Holds at most one proposal in the making.
+
+    `context` reads the state of the run (in a worker thread); `on_failure` is told, in the event loop, of
+    every try that failed, with how many failed in a row.
+    """
+
+    def __init__(
+        self,
+        *,
+        proposer: Proposer,
+        workspace: Workspace,
+        context: Callable[[], Context],
+        on_failure: Callable[[LoopError, int], None],
+        retry_seconds: tuple[float, ...],
+    ) -> None:
+        self._proposer = proposer
+        self._workspace = workspace
+        self._context = context
+        self._on_failure = on_failure
+        self._retry_seconds = retry_seconds
+        self._task: asyncio.Task[Ready] | None = None
+
+    def start(self) -> None:
+        """Begin to make the next proposal, unless one is in the making or ready."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._make(), name="next proposal")
+
+    async def take(self, best: str, wake: asyncio.Event) -> Ready | None:
+        """Return a proposal made for, or carried over to, `best`; None if `wake` is set first."""
+        while True:
+            self.start()
+            assert self._task is not None
+            waker = asyncio.create_task(wake.wait())
+            try:
+                await asyncio.wait({self._task, waker}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                waker.cancel()
+            if not self._task.done():
+                return None
+            task, self._task = self._task, None
+            ready = task.result()
+            if ready.proposal.parent != best:
+                carried = await asyncio.to_thread(self._carry_over, ready, best)
+                if carried is None:
+                    log.info("%r does not fit the new best: asking for another", ready.proposal.description)
+                    continue
+                ready = carried
+            return ready
+
+    async def close(self) -> None:
+        """Give up the proposal in the making."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+            self._task = None
+
+    async def _make(self) -> Ready:
+        failures = 0
+        while True:
+            try:
+                context = await asyncio.to_thread(self._context)
+                proposal = await self._proposer.propose(context)
+                return await asyncio.to_thread(self._commit, proposal)
+            except LoopError as error:
+                failures += 1
+                log.warning("no proposal from %s (try %d): %s", self._proposer.name, failures, error)
+                self._on_failure(error, failures)
+                waits = self._retry_seconds
+                await asyncio.sleep(waits[min(failures, len(waits)) - 1])
+
+    def _commit(self, proposal: Proposal) -> Ready:
+        constants = {constant.name: constant.value for constant in find_constants(proposal.source)}
+        commit = self._workspace.commit(proposal.parent, proposal.source, proposal.description)
+        return Ready(proposal, commit, constants)
+
+    def _carry_over(self, ready: Ready, best: str) -> Ready | None:
+        proposal = ready.proposal
+        source = self._workspace.merge(
+            base=self._workspace.source(proposal.parent),
+            ours=self._workspace.source(best),
+            theirs=proposal.source,
+        )
+        if source is None:
+            return None
+        try:
+            return self._commit(replace(proposal, source=source, parent=best))
+        except LoopError:  # merged, it changes nothing, or no longer parses
+            return None

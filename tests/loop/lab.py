@@ -1,0 +1,209 @@
+"""A laboratory for tests of the engine: a real repository, journal and trainings, and ideas on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from loop.decision import KeepRule
+from loop.engine import Engine, Plan
+from loop.environment import training_environment
+from loop.errors import LoopError
+from loop.experiment import EventKind, Experiment, Goal, Proposal, Run
+from loop.journal import Journal
+from loop.proposers.protocol import Context
+from loop.trainer import Trainer
+from loop.workspace import Workspace
+
+GIT_ENVIRONMENT = {
+    "PATH": os.environ["PATH"],
+    "HOME": "/nowhere",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_AUTHOR_NAME": "ann",
+    "GIT_AUTHOR_EMAIL": "ann@localhost",
+    "GIT_COMMITTER_NAME": "ann",
+    "GIT_COMMITTER_EMAIL": "ann@localhost",
+}
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run git as a user would and return what it printed."""
+    done = subprocess.run(
+        ["git", *arguments], cwd=folder, env=GIT_ENVIRONMENT, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def program(body: str) -> str:
+    """Return a train.py that does `body`.
+
+    There `summary(value)` prints a summary block, and `wait()` lasts until the test opens the gate.
+    """
+    return f"""\
+import os, sys, time
+
+def summary(value, seconds=1.0):
+    print("---")
+    print(f"val_bpb: {{value:.6f}}")
+    print(f"training_seconds: {{seconds:.1f}}")
+    print("total_seconds: 2.0")
+    print("peak_vram_mb: 512.0", flush=True)
+
+def wait():
+    print("waiting", flush=True)
+    while not os.path.exists(os.environ["TORCH_GATE"]):
+        time.sleep(0.005)
+
+{body}
+"""
+
+
+def value(number: float) -> str:
+    """Return a train.py that reports `number` at once."""
+    return program(f"summary({number})")
+
+
+class Ideas:
+    """A proposer with one given program for each experiment after the baseline; then it waits for ever.
+
+    Asked again for the same experiment, because its edit did not fit a new best, it gives the same program.
+    """
+
+    name = "ideas"
+
+    def __init__(self, *programs: str) -> None:
+        self.contexts: list[Context] = []
+        self.failures: list[LoopError] = []
+        self.asked = asyncio.Event()
+        self._programs = list(programs)
+
+    async def propose(self, context: Context) -> Proposal:
+        self.contexts.append(context)
+        self.asked.set()
+        if self.failures:
+            raise self.failures.pop(0)
+        number = len(context.trials)
+        if number > len(self._programs):
+            await asyncio.Event().wait()
+        source = self._programs[number - 1]
+        return Proposal(source, f"idea {number}", "because", self.name, context.parent)
+
+
+class Lab:
+    """A run of its own in `folder`, with engines that can be made anew as after a restart of the bot."""
+
+    def __init__(self, folder: Path, baseline: str, *, prepare: str = "TIME_BUDGET = 300\n") -> None:
+        self.folder = folder
+        self.home = folder / "home"
+        self.gate = folder / "gate"
+        self.repository = folder / "repository"
+        self.repository.mkdir(parents=True)
+        git(self.repository, "init", "--quiet", "--initial-branch=main")
+        (self.repository / "prepare.py").write_text(prepare)
+        (self.repository / "train.py").write_text(baseline)
+        git(self.repository, "add", "--all")
+        git(self.repository, "commit", "--quiet", "--message=first")
+        self.base = git(self.repository, "rev-parse", "HEAD")
+        self.journal = Journal(self.home / "state.db")
+        with_tag = self._workspace("mar12")
+        with_tag.create(self.base)
+        with_tag.close()
+        self.run = self.journal.create_run(
+            tag="mar12",
+            repository=self.repository,
+            base_branch="main",
+            base_commit=self.base,
+            metric="val_bpb",
+            goal=Goal.MINIMIZE,
+            time_budget=300.0,
+        )
+        self._workspaces: list[Workspace] = []
+
+    def engine(self, *programs: str, ideas: Ideas | None = None, crash_streak: int = 5) -> Engine:
+        """Return a new engine on the run, as a bot just started makes it."""
+        run = self.journal.run_by_id(self.run.id)
+        workspace = self._workspace(run.renamed_from or run.tag)
+        self._workspaces.append(workspace)
+        environment = training_environment(os.environ, {"TORCH_GATE": str(self.gate)})
+        return Engine(
+            run,
+            plan=Plan(KeepRule(), environment, crash_streak=crash_streak, retry_seconds=(0.0,)),
+            journal=self.journal,
+            workspace=workspace,
+            trainer=Trainer(),
+            proposer=ideas or Ideas(*programs),
+            folder=self.home / "runs" / str(run.id),
+        )
+
+    def experiments(self) -> list[Experiment]:
+        return self.journal.experiments(self.run.id)
+
+    def now(self) -> Run:
+        """Return the run as the journal has it."""
+        return self.journal.run_by_id(self.run.id)
+
+    @property
+    def worktree(self) -> Path:
+        return self.home / "worktrees" / self.now().tag
+
+    def open_gate(self) -> None:
+        """Let the training that waits go on."""
+        self.gate.touch()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for something that an event of the journal brings about."""
+        news = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def notice() -> None:
+            loop.call_soon_threadsafe(news.set)
+
+        self.journal.listeners.append(notice)
+        while not condition():
+            await news.wait()
+            news.clear()
+        self.journal.listeners.remove(notice)
+
+    async def until_training(self, number: int, attempt: int = 1) -> None:
+        """Wait until an experiment's training has begun and waits at the gate."""
+
+        def begun() -> bool:
+            found = self.journal.experiment(self.run.id, number)
+            return found is not None and found.attempt == attempt and found.supervisor_pid is not None
+
+        await self.until(begun)
+        log = self.worktree / "run.log"
+        while not (log.exists() and "waiting" in log.read_text()):  # noqa: ASYNC110 - a file tells nobody
+            await asyncio.sleep(0.005)
+
+    def kinds(self) -> list[EventKind]:
+        return [event.kind for event in self.journal.events_after(0, limit=10_000)]
+
+    def check_invariants(self) -> None:
+        """Hold git, the journal and results.tsv against each other (true after every verdict)."""
+        run = self.now()
+        decided = [e for e in self.experiments() if e.status is not None]
+        best = self.journal.best(run.id)
+        expected_head = best.commit if best else self.base
+        assert git(self.repository, "rev-parse", run.branch) == expected_head
+        for experiment in decided:
+            if experiment.attempt:
+                ref = f"refs/autoresearch/{run.tag}/{experiment.number}"
+                assert git(self.repository, "rev-parse", ref) == experiment.commit
+        rows = (self.worktree / "results.tsv").read_text().splitlines()[1:]
+        assert [row.split("\t")[0] for row in rows] == [e.commit[:7] for e in decided]
+        assert [row.split("\t")[3] for row in rows] == [e.status for e in decided]
+        assert [e.number for e in self.experiments()] == list(range(len(self.experiments())))
+        assert git(self.repository, "status", "--porcelain") == ""
+        assert git(self.repository, "rev-parse", "HEAD") == self.base
+
+    def close(self) -> None:
+        for workspace in self._workspaces:
+            workspace.close()
+        self.journal.close()
+
+    def _workspace(self, tag: str) -> Workspace:
+        return Workspace(repository=self.repository, path=self.home / "worktrees" / tag, tag=tag)
