@@ -1,0 +1,55 @@
+# Set-up and daily work. Everything is installed into .venv, again only when what it is made from has changed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# uv reads neither pip's settings nor, by itself, the machine's certificates: it is told of both.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+export UV_SYSTEM_CERTS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-slow check lock clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
+	while IFS='|' read -r target words; do printf '%-16s %s\n' "$$target" "$$words"; done
+
+run: $(READY) ## start the bot; without a terminal: a few experiments, the report, the end
+	@if [ -t 0 ] && [ -t 1 ]; then exec $(BIN)/autoresearch up; \
+	else exec $(BIN)/autoresearch up --exit-when-done </dev/null; fi
+
+test: $(READY) ## run the tests
+	@$(BIN)/python -m pytest -q
+
+test-slow: $(READY) ## run the tests that take minutes
+	@$(BIN)/python -m pytest -q -m slow
+
+check: $(READY) ## ruff and mypy, without changing anything
+	@$(BIN)/ruff check -q .
+	@$(BIN)/ruff format -q --check .
+	@$(BIN)/mypy
+
+lock: $(READY) ## renew constraints.txt, the versions that everybody gets
+	@env -u UV_FIND_LINKS $(BIN)/uv pip compile -q --no-config --no-annotate --upgrade --universal \
+		--python-version 3.11 --all-extras --custom-compile-command "make lock" pyproject.toml -o constraints.txt
+
+clean: ## remove the environment and all caches of this checkout
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Python 3.11 or newer is needed: install it, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) lacks its venv module: install it (Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	@$(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Making $(VENV)"; $(PYTHON) -m venv --clear $(VENV); }
+	@echo "Installing the bot and what a training needs"
+	@: "$${UV_FIND_LINKS:=$$($(BIN)/pip config get global.find-links 2>/dev/null)}"; \
+	{ $(BIN)/pip install -qq uv && $(BIN)/uv pip install -q --compile-bytecode -p $(BIN)/python \
+		-c constraints.txt -e '.[train,dev]'; } || { \
+		echo "Once more with pip, because uv could not do it; this takes minutes"; \
+		$(BIN)/pip install -qq -c constraints.txt -e '.[train,dev]'; }
+	@touch $@

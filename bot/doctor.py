@@ -1,0 +1,181 @@
+"""What is missing on this machine for the bot to do its work, and the command that mends it."""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import metadata, util
+from pathlib import Path
+
+from bot.settings import Settings
+from bot.wire import socket_address
+from loop.environment import launch_command
+from loop.errors import LoopError
+from loop.repository import inspect
+
+FREE_BYTES = 5e9  # a journal, logs and worktrees of some nights, and a text with its tokens
+GIT_VERSION = (2, 28)  # the first that can name the branch of a new repository
+_PATIENCE = 20.0  # seconds for a program to answer
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at. `ok` is None for a warning; `mend` is what to do, empty where all is well."""
+
+    name: str
+    ok: bool | None
+    detail: str
+    mend: str = ""
+
+
+def examine(settings: Settings) -> tuple[Check, ...]:
+    """Look at everything that the bot needs; leaves nothing behind and needs no running bot."""
+    now = datetime.now().astimezone(settings.time_zone)
+    command = launch_command(settings.repository or settings.home, settings.train_command, settings.editable)
+    return (
+        _git_program(),
+        _repository(settings),
+        _data(settings),
+        _training_program(command[0]),
+        _uv(settings.repository),
+        _accelerator(),
+        _state_directory(settings.home),
+        _bot(settings.socket),
+        _clock(now, str(settings.time_zone or now.tzname()), Path(__file__).stat().st_mtime),
+    )
+
+
+def render(checks: tuple[Check, ...]) -> str:
+    """The checks for a terminal: a line each, and another where there is something to do."""
+    words = {True: "ok  ", None: "warn", False: "FAIL"}
+    lines = []
+    for check in checks:
+        lines.append(f"{words[check.ok]}  {check.name}: {check.detail}")
+        if check.mend:
+            lines.append(f"      {check.mend}")
+    return "\n".join(lines)
+
+
+def _git_program() -> Check:
+    words = _ask("git", "--version")
+    if words is None:
+        return Check("git", False, "not installed", "Install git.")
+    found = re.search(r"(\d+)\.(\d+)[.\d]*", words)
+    if found is None or (int(found[1]), int(found[2])) < GIT_VERSION:
+        return Check("git", False, words, f"Install git {GIT_VERSION[0]}.{GIT_VERSION[1]} or newer.")
+    return Check("git", True, found[0])
+
+
+def _repository(settings: Settings) -> Check:
+    if settings.repository is None:
+        return Check("repository", True, "the embedded template")
+    try:
+        facts = inspect(
+            settings.repository,
+            settings.base_branch or None,
+            editable=settings.editable,
+            frozen=settings.frozen,
+        )
+    except LoopError as error:
+        return Check("repository", False, str(error))
+    detail = f"{facts.path}, branch {facts.base_branch} at {facts.base_commit[:7]}: {facts.subject}"
+    if facts.dirty:
+        left_out = f"not in it: changes of {', '.join(facts.dirty)}"
+        return Check("repository", None, f"{detail}; {left_out}", "Commit what a run shall start from.")
+    return Check("repository", True, detail)
+
+
+def _data(settings: Settings) -> Check:
+    if not settings.data_paths:
+        return Check("data", True, "not checked, as DATA_PATHS is empty")
+    missing = [str(path) for path in settings.data_paths if not path.exists()]
+    if not missing:
+        return Check("data", True, ", ".join(map(str, settings.data_paths)))
+    detail = f"missing: {', '.join(missing)}"
+    if settings.repository is None:
+        return Check("data", None, detail, "The first start of the bot prepares it.")
+    return Check("data", False, detail, f"Run: cd {settings.repository} && python prepare.py")
+
+
+def _training_program(program: str) -> Check:
+    found = shutil.which(program)
+    if found is None:
+        return Check("training", False, f"there is no program {program}", "Correct TRAIN_COMMAND.")
+    if program != sys.executable:
+        return Check("training", True, f"by {found}")
+    python = f"Python {platform.python_version()}"
+    if util.find_spec("torch") is None:
+        return Check("training", False, f"{python} without torch", f"Run: {program} -m pip install torch")
+    return Check("training", True, f"{python} with torch {metadata.version('torch')}")
+
+
+def _uv(repository: Path | None) -> Check:
+    words = _ask("uv", "--version")
+    if words is not None:
+        return Check("uv", True, words.removeprefix("uv "))
+    if repository is not None and (repository / "uv.lock").exists():
+        detail = "not on the PATH, so trainings do without the packages of uv.lock"
+        return Check("uv", None, detail, "Install uv, or say with TRAIN_COMMAND what trains.")
+    return Check("uv", True, "not on the PATH, and not needed")
+
+
+def _accelerator() -> Check:
+    if shutil.which("nvidia-smi"):
+        gpus = _ask("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")
+        if not gpus:
+            return Check("GPU", None, "nvidia-smi finds none", "Run: nvidia-smi, and mend what it says.")
+        return Check("GPU", True, "; ".join(gpus.splitlines()))
+    if sys.platform == "darwin" and platform.machine() == "arm64":
+        return Check("GPU", True, "Apple's, by MPS")
+    return Check("GPU", True, "none, so trainings run on the CPU")
+
+
+def _state_directory(home: Path) -> Check:
+    name = "state directory"
+    place = next(folder for folder in (home, *home.parents) if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        mend = "Choose another one with --home or AUTORESEARCH_HOME."
+        return Check(name, False, f"{place} cannot be written to: {error.strerror}", mend)
+    free = shutil.disk_usage(place).free
+    detail = f"{home}, {free / 1e9:.1f} GB free"
+    if free < FREE_BYTES:
+        return Check(name, None, detail, "Make room: logs and worktrees of a night need some gigabytes.")
+    return Check(name, True, detail)
+
+
+def _bot(path: Path) -> Check:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client, socket_address(path) as address:
+            client.settimeout(_PATIENCE)
+            client.connect(address)
+    except TimeoutError:
+        return Check("bot", None, f"does not answer on {path}", "Look into its log.")
+    except OSError:
+        return Check("bot", True, "not running")
+    return Check("bot", True, f"running on {path.parent}")
+
+
+def _clock(now: datetime, zone: str, written: float) -> Check:
+    # A machine without a battery may wake up years ago: before this very file was written.
+    if now.timestamp() < written:
+        return Check("clock", None, f"{now:%Y-%m-%d %H:%M} {zone} is in the past", "Set the machine's clock.")
+    return Check("clock", True, f"{now:%Y-%m-%d %H:%M} {zone}")
+
+
+def _ask(*command: str) -> str | None:
+    """What a program prints, None where it fails, is not there or gives no answer."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,237 @@
+"""What people can set, read from `.env` in the working directory and from the environment, which wins."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+from dotenv.parser import parse_stream
+from pydantic import AliasGenerator, Field, FiniteFloat, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from bot.errors import BotError
+from bot.setting_types import (
+    CommandLine,
+    Names,
+    NewFolder,
+    OptionalCount,
+    OptionalFolder,
+    OptionalZone,
+    Paths,
+    RepositoryFile,
+    RepositoryFiles,
+)
+from loop.experiment import Goal
+
+_SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|URL")  # their values are never repeated
+# So like a setting that it would be taken for a misspelt one, but other programs use it.
+_OF_OTHERS = frozenset({"DATA_PATH", "METRICS", "TIMEZONE"})
+
+
+def _setting(default: str, description: str, **rules: Any) -> Any:
+    return Field(default, description=description, **rules)
+
+
+class Settings(BaseSettings):
+    """Every setting. Its name is the field's in capitals, or the alias.
+
+    Defaults are written as in `.env`; the descriptions are the comments of `.env.example`. `load_settings`
+    makes one.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        case_sensitive=True,
+        dotenv_filtering="match_prefix",  # so that an unknown name without a value is refused too
+        env_file_encoding="utf-8-sig",
+        validate_default=True,
+        alias_generator=AliasGenerator(validation_alias=str.upper),
+    )
+
+    home: NewFolder = _setting(
+        "~/.local/share/autoresearch",
+        "The state directory: the journal, the worktrees, the log and the bot's socket.",
+        validation_alias="AUTORESEARCH_HOME",
+    )
+    repository: OptionalFolder = _setting(
+        "", "The training repository; empty: the embedded template, made in the state directory."
+    )
+    base_branch: str = _setting(
+        "", "The branch that a new run starts from; empty: the one that is checked out."
+    )
+    data_paths: Paths = _setting(
+        "~/.cache/autoresearch/data,~/.cache/autoresearch/tokenizer",
+        "What must exist before a run starts, separated by commas; empty: no check. The default follows "
+        "AUTORESEARCH_CACHE, the folder where the embedded template keeps its data.",
+    )
+    train_command: CommandLine = _setting(
+        "",
+        "The command that trains, run in the worktree; empty: `uv run` where the repository has a uv.lock "
+        "and uv is installed, else the Python that runs the bot.",
+    )
+    editable: RepositoryFile = _setting("train.py", "The one file of the repository that experiments change.")
+    frozen: RepositoryFiles = _setting(
+        "prepare.py", "Files of the repository that must never change, separated by commas."
+    )
+    metric: str = _setting(
+        "val_bpb", "The number of the training's summary that decides.", pattern=r"^[A-Za-z_][\w./-]*$"
+    )
+    metric_goal: Goal = _setting("minimize", "Which numbers are better: minimize or maximize.")
+    time_budget: FiniteFloat = _setting(
+        "300", "Seconds of training in one experiment; what the repository fixes itself wins.", gt=0
+    )
+    experiments: OptionalCount = _setting(
+        "",
+        "Experiments after the baseline, then the bot rests; empty: without end, "
+        "but 4 with --exit-when-done.",
+        ge=1,
+    )
+    heartbeat_minutes: FiniteFloat = _setting(
+        "10", "Minutes between two checks that every active run is alive and moving.", gt=0
+    )
+    crash_streak: int = _setting(
+        "5", "Crashes in a row after which a person is asked for.", ge=1
+    )
+    proposer: Literal["search"] = _setting(
+        "search", "Where ideas come from: search varies the constants of the editable file."
+    )
+    frozen_constants: Names = _setting(
+        "", "Constants of the editable file that search leaves alone, separated by commas."
+    )
+    simplicity_gain: FiniteFloat = _setting(
+        "0.001", "A gain below this is discarded where it costs SIMPLICITY_LINES or more.", ge=0
+    )
+    simplicity_lines: int = _setting(
+        "20", "Net added lines that only a gain of SIMPLICITY_GAIN or more is worth.", ge=0
+    )
+    time_zone: OptionalZone = _setting(
+        "", "The time zone of dates and times, such as Europe/Berlin; empty: the machine's."
+    )
+
+    @property
+    def socket(self) -> Path:
+        """Where the bot listens for `autoresearch send` and `chat`; its lock lies beside it."""
+        return self.home / "bot.sock"
+
+    @model_validator(mode="after")
+    def _editable_is_not_frozen(self) -> Settings:
+        if self.editable in self.frozen:
+            raise ValueError(f"{self.editable} cannot be EDITABLE and FROZEN at once.")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Leave out the environment: `load_settings` hands it over and can so name the source of an error."""
+        del settings_cls, env_settings, file_secret_settings
+        return init_settings, dotenv_settings
+
+
+def load_settings(
+    env_file: Path = Path(".env"), environ: Mapping[str, str] = os.environ, home: Path | None = None
+) -> Settings:
+    """Return the settings; `home` wins over both sources, and a file that does not exist says nothing.
+
+    Raises:
+        BotError: one line for each problem, naming the setting and where it stands.
+    """
+    names = [str(field.validation_alias) for field in Settings.model_fields.values()]
+    problems = _bad_lines(env_file) or [
+        f"{name} in the environment is not a setting; did you mean {meant}?"
+        for name in sorted(environ)
+        if (meant := _near_miss(name, names))
+    ]
+    given: dict[str, Any] = {name: environ[name] for name in names if name in environ}
+    subjects = {name: f"{name} in the environment" for name in given}
+    if home is not None:
+        given["AUTORESEARCH_HOME"], subjects["AUTORESEARCH_HOME"] = str(home), "--home"
+    if not problems:
+        try:
+            settings = Settings(**{"_env_file": env_file, **given})
+        except ValidationError as invalid:
+            problems = [_sentence(error, subjects, env_file, names) for error in invalid.errors()]
+        else:
+            return _follow_cache(settings, environ.get("AUTORESEARCH_CACHE", ""))
+    # Outside of the handler, so not chained: the original repeats every value, and one may be a secret.
+    raise BotError("\n".join(problems))
+
+
+def _follow_cache(settings: Settings, cache: str) -> Settings:
+    if not cache or "data_paths" in settings.model_fields_set:
+        return settings
+    folder = Path(cache).expanduser().absolute()
+    return settings.model_copy(update={"data_paths": (folder / "data", folder / "tokenizer")})
+
+
+def _bad_lines(env_file: Path) -> list[str]:
+    """A sentence for each line of the file that sets nothing, without its text: it may be a lost secret."""
+    try:
+        with env_file.open(encoding="utf-8-sig") as stream:
+            bindings = list(parse_stream(stream))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        return [f"{env_file} cannot be read: {error.strerror}."]
+    except UnicodeDecodeError:
+        return [f"{env_file} cannot be read: it is not UTF-8 text."]
+    bad = []
+    for binding in bindings:
+        nameless = binding.key is not None and not (binding.key.isidentifier() and binding.value is not None)
+        if binding.error or nameless:
+            text = binding.original.string
+            line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+            bad.append(f"Line {line} of {env_file} is not NAME=value.")
+    return bad
+
+
+def _near_miss(name: str, names: list[str]) -> str | None:
+    """The setting that an environment variable was probably meant to be, None for other programs' names."""
+    if name in names or name in _OF_OTHERS:
+        return None
+    plain = name.upper().removeprefix("AUTORESEARCH_")
+    matches = get_close_matches(name.upper(), names, n=1, cutoff=0.86)
+    return plain if plain in names else next(iter(matches), None)
+
+
+def _sentence(error: ErrorDetails, subjects: Mapping[str, str], env_file: Path, names: list[str]) -> str:
+    """One problem in words: `TIME_BUDGET in .env must be more than 0, not '-5'.`"""
+    context = error.get("ctx", {})
+    if not error["loc"]:
+        return str(context["error"])
+    name = str(error["loc"][0])
+    subject = subjects.get(name, f"{name} in {env_file}")
+    if error["type"] == "extra_forbidden":
+        meant = get_close_matches(name.upper(), names, n=1)
+        hint = f"did you mean {meant[0]}?" if meant else ".env.example lists all of them."
+        return f"{subject} is not a setting; {hint}"
+    match error["type"]:
+        case "value_error":
+            rule = str(context["error"])
+        case "int_parsing" | "int_from_float":
+            rule = "must be a whole number"
+        case "float_parsing" | "finite_number":
+            rule = "must be a number"
+        case "greater_than":
+            rule = f"must be more than {context['gt']:g}"
+        case "greater_than_equal":
+            rule = f"must be {context['ge']:g} or more"
+        case "enum" | "literal_error":
+            rule = f"must be {context['expected']}"
+        case "string_pattern_mismatch":
+            rule = "must be one word"
+        case _:
+            rule = f"is not accepted ({error['msg']})"
+    value = "" if _SECRET.search(name) else f", not {str(error['input'])[:60]!r}"
+    return f"{subject} {rule}{value}."
