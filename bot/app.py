@@ -1,0 +1,140 @@
+"""The bot process: everything wired together, from its start to a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+
+from bot import embedded
+from bot.commands import COMMANDS
+from bot.desk import Desk
+from bot.errors import BotError
+from bot.host import Host
+from bot.local import LocalServer
+from bot.logs import start_logging
+from bot.schedule import heartbeat
+from bot.settings import Settings
+from bot.terminal import chat, follow
+from loop.experiment import Run, RunState
+from loop.journal import Journal
+from notifiers.delivery import Delivery
+from notifiers.message import Message
+
+FEW = 4
+"""How many experiments `--exit-when-done` makes where no number is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the command line asks of a bot process beyond the settings."""
+
+    tag: str | None = None
+    experiments: int | None = None
+    exit_when_done: bool = False
+
+
+def zone_of(settings: Settings) -> tzinfo:
+    """Return the time zone that dates and times are shown in."""
+    return settings.time_zone or datetime.now().astimezone().tzinfo or UTC
+
+
+async def serve(settings: Settings, order: Order) -> None:
+    """Run the bot until it is told to end, or has done what was ordered.
+
+    Raises:
+        BotError: it cannot start.
+        LoopError: it cannot start, or the experiments that were ordered cannot be made.
+    """
+    told_to_end = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, told_to_end.set)
+    async with AsyncExitStack() as stack:
+        settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        start_logging(settings.home / "bot.log")
+        journal = Journal(settings.home / "state.db")
+        stack.callback(journal.close)
+        zone = zone_of(settings)
+        host = Host(
+            settings,
+            repository=settings.repository or embedded.folder(settings),
+            journal=journal,
+            environ=os.environ,
+            today=lambda: datetime.now(zone).date(),
+        )
+        desk = Desk(host, settings, zone=zone, now=time.time)
+        server = LocalServer(path=settings.socket, answer=desk.answer, progress=desk.progress)
+        await server.start()  # from here on no other bot can work on this state directory
+        stack.push_async_callback(server.stop)
+        if settings.repository is None:
+            await embedded.prepare(settings)
+
+        async def publish(message: Message) -> None:
+            server.publish(message)
+
+        terminal = asyncio.create_task(_attach_terminal(settings), name="terminal")
+        stack.push_async_callback(_finish, terminal)
+        stack.push_async_callback(server.stop)  # ends what follows the bot, after it was told everything
+        delivery = Delivery(channel="terminal", journal=journal, send=publish)
+        stack.push_async_callback(delivery.catch_up)
+        telling = asyncio.create_task(delivery.run(), name="delivery")
+        stack.push_async_callback(_cancel, telling)
+        stack.push_async_callback(host.close)
+
+        ordered = await _set_going(host, settings, order)
+        scheduler = heartbeat(host.beat, minutes=settings.heartbeat_minutes)
+        scheduler.start()
+        stack.callback(scheduler.shutdown, wait=False)
+        await host.beat()
+        waits = {asyncio.create_task(told_to_end.wait(), name="signal"), telling, terminal}
+        if order.exit_when_done:
+            waits.add(ordered)
+        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+
+async def _set_going(host: Host, settings: Settings, order: Order) -> asyncio.Task[None]:
+    """Go on with the runs that were under way, or begin the one that is ordered; return its task."""
+    experiments = order.experiments or settings.experiments or (FEW if order.exit_when_done else None)
+    run = await asyncio.to_thread(_choose_run, host, order.tag)
+    if run.state is RunState.DONE:
+        await host.engine(run).resume()
+    if order.exit_when_done and run.state is RunState.PAUSED:
+        raise BotError(f"Run {run.tag} is paused: start without --exit-when-done and give /resume.")
+    return host.conduct(run, experiments)
+
+
+def _choose_run(host: Host, tag: str | None) -> Run:
+    """Return the run of that tag, else the newest active one, else a new one."""
+    active = host.journal.active_runs()
+    if tag is None:
+        return active[-1] if active else host.start_run()
+    run = host.journal.run(tag)
+    if run is not None and run.state is RunState.STOPPED:
+        raise BotError(f"Run {tag} is stopped: choose another tag.")
+    return run or host.start_run(tag)
+
+
+async def _attach_terminal(settings: Settings) -> None:
+    """Show on this process's terminal, or in its output, what the bot says; return when a person leaves."""
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        names = [command.name for command in COMMANDS]
+        await chat(settings.socket, commands=names, history=settings.home / "history")
+    else:
+        await follow(settings.socket, sys.stdout)
+
+
+async def _finish(task: asyncio.Task[None]) -> None:
+    await asyncio.wait({task}, timeout=2)
+    await _cancel(task)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})

@@ -1,0 +1,214 @@
+"""The command line `autoresearch`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from bot.errors import BotError
+from bot.settings import Settings, load_settings
+from loop.errors import LoopError
+from loop.experiment import Run
+from loop.journal import Journal
+from loop.report import Report, make_report
+from loop.results import Row, read_results, row_of
+from notifiers.message import Message
+
+app = typer.Typer(
+    help="Hosts an overnight machine-learning research loop.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Home = Annotated[Path | None, typer.Option(help="The state directory.", envvar="AUTORESEARCH_HOME")]
+Tag = Annotated[str | None, typer.Option(help="The run; without it the newest.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    home: Path | None
+
+    def settings(self) -> Settings:
+        return load_settings(home=self.home)
+
+
+@app.callback()
+def _state(
+    context: typer.Context,
+    home: Annotated[
+        Path | None, typer.Option(help="The state directory.", envvar="AUTORESEARCH_HOME")
+    ] = None,
+) -> None:
+    context.obj = _State(home)
+
+
+@app.command()
+def up(
+    context: typer.Context,
+    tag: Annotated[str | None, typer.Option(help="The run to start or to go on with.")] = None,
+    experiments: Annotated[int | None, typer.Option(min=1, help="How many after the baseline.")] = None,
+    exit_when_done: Annotated[bool, typer.Option(help="End after them, with the report.")] = False,
+) -> None:
+    """Run the bot: go on with the active run, or start one."""
+    from bot.app import Order, serve, zone_of
+
+    settings = context.obj.settings()
+    asyncio.run(serve(settings, Order(tag, experiments, exit_when_done)))
+    if exit_when_done:
+        run, report = _report(settings, tag)
+        from notifiers.report_text import report_message
+
+        _print(report_message(report, run, zone=zone_of(settings)))
+
+
+@app.command()
+def chat(context: typer.Context) -> None:
+    """Attach this terminal to the running bot."""
+    from bot import terminal
+    from bot.commands import COMMANDS
+
+    settings = context.obj.settings()
+    names = [command.name for command in COMMANDS]
+    asyncio.run(terminal.chat(settings.socket, commands=names, history=settings.home / "history"))
+
+
+@app.command()
+def send(context: typer.Context, command: Annotated[str, typer.Argument(help='Such as "/status".')]) -> None:
+    """Give the running bot one command; exit status 1 if it is refused."""
+    from bot import client
+
+    reply = asyncio.run(client.send(context.obj.settings().socket, command))
+    _print(reply.message)
+    raise typer.Exit(code=int(reply.refused))
+
+
+@app.command()
+def status(context: typer.Context, tag: Tag = None, as_json: Json = False) -> None:
+    """Show how a run stands, whether the bot runs or not."""
+    import time
+
+    from bot.app import zone_of
+    from loop.status import run_status
+    from notifiers.status_text import status_message
+
+    settings = context.obj.settings()
+    journal, run = _open(settings, tag)
+    found = run_status(journal, run, worktree=settings.home / "worktrees" / run.tag)
+    if as_json:
+        _print_json(found.to_json())
+    else:
+        _print(status_message(found, now=time.time(), zone=zone_of(settings)))
+
+
+@app.command()
+def results(context: typer.Context, tag: Tag = None, as_json: Json = False) -> None:
+    """List the experiments of a run."""
+    from notifiers.report_text import results_message
+
+    run, rows = _rows(context.obj.settings(), tag)
+    if as_json:
+        _print_json([row.to_json(run.metric) for row in rows])
+    else:
+        last = max(1, len(rows))
+        _print(results_message(rows, metric=run.metric, goal=run.goal, last=last, tag=run.tag, width=100))
+
+
+@app.command()
+def report(
+    context: typer.Context,
+    tag: Tag = None,
+    file: Annotated[Path | None, typer.Option("--results", help="Any results.tsv instead of a run.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a run has brought."""
+    from bot.app import zone_of
+    from notifiers.report_text import report_message
+
+    settings = context.obj.settings()
+    run: Run | None = None
+    if file is not None:
+        found = read_results(file, settings.metric)
+        made = make_report(found.rows, metric=found.metric, goal=settings.metric_goal)
+    else:
+        run, made = _report(settings, tag)
+    if as_json:
+        _print_json(made.to_json())
+    else:
+        _print(report_message(made, run, zone=zone_of(settings)))
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
+    profile: Annotated[Literal["gpu", "cpu"], typer.Option(help="The constants to write.")] = "gpu",
+    time_budget: Annotated[float | None, typer.Option(min=1, help="Seconds of a training.")] = None,
+) -> None:
+    """Write the training template as a new git repository."""
+    from bot.template import init_repository
+
+    commit = init_repository(folder, profile, time_budget)
+    _print(Message(f"{folder} is ready at {commit[:7]}. Next: cd {folder} && python prepare.py"))
+
+
+@app.command()
+def doctor(context: typer.Context, as_json: Json = False) -> None:
+    """Say what is missing, and the command that mends it; exit status 1 if something is."""
+    from dataclasses import asdict
+
+    from bot.doctor import examine, render
+
+    checks = examine(context.obj.settings())
+    if as_json:
+        _print_json([asdict(check) for check in checks])
+    else:
+        _print(Message(render(checks)))
+    raise typer.Exit(code=int(any(check.ok is False for check in checks)))
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user's is one sentence on stderr and exit status 1."""
+    try:
+        app()
+    except (BotError, LoopError) as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(1)
+
+
+def _open(settings: Settings, tag: str | None) -> tuple[Journal, Run]:
+    path = settings.home / "state.db"
+    if not path.exists():
+        raise BotError(f"There is no run in {settings.home} yet: start one with `autoresearch up`.")
+    journal = Journal(path)
+    runs = [run for run in journal.runs() if tag in (None, run.tag)]
+    if not runs:
+        known = ", ".join(run.tag for run in journal.runs()) or "none"
+        raise BotError(f"There is no run {tag or ''} in {settings.home}; there are: {known}.")
+    return journal, runs[-1]
+
+
+def _rows(settings: Settings, tag: str | None) -> tuple[Run, list[Row]]:
+    journal, run = _open(settings, tag)
+    return run, [row_of(e) for e in journal.experiments(run.id) if e.status is not None]
+
+
+def _report(settings: Settings, tag: str | None) -> tuple[Run, Report]:
+    run, rows = _rows(settings, tag)
+    return run, make_report(rows, metric=run.metric, goal=run.goal, tag=run.tag)
+
+
+def _print(message: Message) -> None:
+    from bot.terminal import render
+
+    sys.stdout.write(render(message) + "\n")
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")

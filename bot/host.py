@@ -1,0 +1,229 @@
+"""Hosts the runs: one engine a run, each a task of the bot's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from datetime import date
+from pathlib import Path
+
+from bot.errors import BotError
+from bot.settings import Settings
+from loop.decision import KeepRule
+from loop.engine import Engine, Plan
+from loop.environment import training_environment
+from loop.experiment import EventKind, Run, RunState
+from loop.journal import Journal
+from loop.proposers.protocol import Proposer
+from loop.proposers.search import SearchProposer
+from loop.repository import (
+    RepositoryFacts,
+    branches,
+    check_tag,
+    inspect,
+    propose_tag,
+    read_time_budget,
+    with_imports,
+)
+from loop.trainer import Trainer
+from loop.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+
+class Host:
+    """Starts runs, goes on with them and keeps their tasks.
+
+    `repository` is where new runs are started; `environ` is what the training's environment is taken from.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        repository: Path,
+        journal: Journal,
+        environ: Mapping[str, str],
+        today: Callable[[], date],
+    ) -> None:
+        self.journal = journal
+        self.repository = repository
+        self._settings = settings
+        self._environment = training_environment(environ, {})
+        self._today = today
+        self._trainer = Trainer()
+        self._workspaces: dict[int, Workspace] = {}
+        self._engines: dict[int, Engine] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._closing = False
+
+    # Runs
+
+    def current(self) -> Run:
+        """Return the run that commands without a tag are about: the newest active one, else the newest.
+
+        Raises:
+            BotError: there is no run yet.
+        """
+        runs = self.journal.runs()
+        active = [run for run in runs if run.state is not RunState.STOPPED]
+        if not runs:
+            raise BotError("There is no run yet: start one with /start_run.")
+        return (active or runs)[-1]
+
+    def engine(self, run: Run) -> Engine:
+        """Return the engine of an active run, made anew where there is none."""
+        engine = self._engines.get(run.id)
+        if engine is None:
+            engine = self._engines[run.id] = self._make_engine(run)
+        return engine
+
+    def facts(self) -> RepositoryFacts:
+        """Look at the repository that new runs start from.
+
+        Raises:
+            LoopError: it cannot be used, with the mend.
+        """
+        settings = self._settings
+        return inspect(
+            self.repository,
+            settings.base_branch or None,
+            editable=settings.editable,
+            frozen=settings.frozen,
+        )
+
+    def missing_data(self) -> tuple[Path, ...]:
+        """Return the paths of `DATA_PATHS` that do not exist."""
+        return tuple(path for path in self._settings.data_paths if not path.exists())
+
+    def proposed_tag(self) -> str:
+        """Return a tag for a new run, made from the date, that nothing has yet."""
+        taken = {run.tag for run in self.journal.runs()}
+        prefix = "autoresearch/"
+        taken |= {name.removeprefix(prefix) for name in branches(self.repository) if name.startswith(prefix)}
+        return propose_tag(self._today(), taken)
+
+    def start_run(self, tag: str | None = None) -> Run:
+        """Make a new run with its branch and worktree; `conduct` sets it going.
+
+        Raises:
+            BotError: another run is active, or data is missing.
+            LoopError: the repository or the tag cannot be used.
+        """
+        for active in self.journal.active_runs():
+            raise BotError(
+                f"Run {active.tag} is {active.state.value} on this machine: "
+                "/stop it before another is started."
+            )
+        missing = self.missing_data()
+        if missing:
+            paths = ", ".join(map(str, missing))
+            raise BotError(f"{paths} is missing: run `python prepare.py` in {self.repository} first.")
+        facts = self.facts()
+        tag = tag or self.proposed_tag()
+        check_tag(tag)
+        if self.journal.run(tag):
+            raise BotError(f"There is a run {tag} already: choose another tag.")
+        settings = self._settings
+        budget = read_time_budget(self.repository, facts.base_commit, settings.frozen)
+        with closing(self._workspace(tag, self.repository, facts.base_commit)) as workspace:
+            workspace.create(facts.base_commit)
+        return self.journal.create_run(
+            tag=tag,
+            repository=self.repository,
+            base_branch=facts.base_branch,
+            base_commit=facts.base_commit,
+            metric=settings.metric,
+            goal=settings.metric_goal,
+            time_budget=budget or settings.time_budget,
+        )
+
+    # Tasks
+
+    def conduct(self, run: Run, experiments: int | None = None) -> asyncio.Task[None]:
+        """Return the task that conducts the run, started unless it is alive."""
+        task = self._tasks.get(run.id)
+        if task is None or task.done():
+            task = asyncio.create_task(self.engine(run).conduct(experiments), name=f"run {run.tag}")
+            task.add_done_callback(lambda done: self._ended(run.id, done))
+            self._tasks[run.id] = task
+        return task
+
+    async def beat(self) -> None:
+        """Go on with every active run whose task has ended without being asked to."""
+        for run in await asyncio.to_thread(self.journal.active_runs):
+            task = self._tasks.get(run.id)
+            if task is not None and task.done() and not task.cancelled() and task.exception() is not None:
+                reason = f"its loop had ended with: {task.exception()}"
+                log.warning("run %s: %s; going on", run.tag, reason)
+                await asyncio.to_thread(self.journal.note, run.id, EventKind.RUN_RECOVERED, reason=reason)
+                self.conduct(run)
+        await asyncio.to_thread(self.journal.beat)
+
+    async def close(self) -> None:
+        """End the tasks; trainings go on without us and are found again at the next start."""
+        self._closing = True
+        for task in self._tasks.values():
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks.values())
+        for workspace in self._workspaces.values():
+            await asyncio.to_thread(workspace.close)
+
+    def _ended(self, run_id: int, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or self._closing:
+            return
+        error = task.exception()
+        if error is not None:
+            log.error("the loop of run %d ended", run_id, exc_info=error)
+            reason = f"the loop ended and is tried again at the next heartbeat: {error}"
+            self.journal.note(run_id, EventKind.NEEDS_ATTENTION, reason=reason)
+
+    # Parts
+
+    def _make_engine(self, run: Run) -> Engine:
+        settings = self._settings
+        rule = KeepRule(run.metric, run.goal, settings.simplicity_gain, settings.simplicity_lines)
+        plan = Plan(
+            rule=rule,
+            environment=self._environment,
+            command=settings.train_command,
+            editable=settings.editable,
+            crash_streak=settings.crash_streak,
+        )
+        return Engine(
+            run,
+            plan=plan,
+            journal=self.journal,
+            workspace=self.workspace(run),
+            trainer=self._trainer,
+            proposer=self._proposer(),
+            folder=self._settings.home / "runs" / str(run.id),
+        )
+
+    def _proposer(self) -> Proposer:
+        return SearchProposer(python=sys.executable, frozen=frozenset(self._settings.frozen_constants))
+
+    def workspace(self, run: Run) -> Workspace:
+        """Return the worktree of a run, with its git."""
+        if run.id not in self._workspaces:
+            tag = run.renamed_from or run.tag
+            self._workspaces[run.id] = self._workspace(tag, run.repository, run.base_commit)
+        return self._workspaces[run.id]
+
+    def _workspace(self, tag: str, repository: Path, base: str) -> Workspace:
+        editable = self._settings.editable
+        return Workspace(
+            repository=repository,
+            path=self.worktree(tag),
+            tag=tag,
+            editable=editable,
+            frozen=with_imports(repository, base, self._settings.frozen, editable=editable),
+        )
+
+    def worktree(self, tag: str) -> Path:
+        """Return the folder in which the run of that tag trains."""
+        return self._settings.home / "worktrees" / tag

@@ -1,0 +1,101 @@
+"""A real bot process on a toy repository, driven as its user drives it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.loop.lab import git
+
+TOY = """\
+import os
+import time
+
+LEARNING_RATE = 0.01  # of nothing in particular
+WIDTH = 64  # likewise
+
+print("step 00001 (50.0%) | loss: 2.5 | remaining: 1s", flush=True)
+gate = os.environ.get("TORCH_GATE")
+while gate and not os.path.exists(gate):
+    time.sleep(0.01)
+value = 1 + abs(LEARNING_RATE - 0.02) + abs(WIDTH - 128) / 1000
+print("---")
+print(f"val_bpb: {value:.6f}")
+print("training_seconds: 1.0")
+print("total_seconds: 2.0")
+print("peak_vram_mb: 512.0")
+"""
+
+
+class RealBot:
+    """The command line on a state directory and a toy repository of its own."""
+
+    def __init__(self, folder: Path, *, train: str = TOY, **settings: str) -> None:
+        self.folder = folder
+        self.home = folder / "home"
+        self.repository = folder / "repository"
+        self.repository.mkdir(parents=True)
+        (self.repository / "prepare.py").write_text("TIME_BUDGET = 10\n")
+        (self.repository / "train.py").write_text(train)
+        git(self.repository, "init", "--quiet", "--initial-branch=main")
+        git(self.repository, "add", "--all")
+        git(self.repository, "commit", "--quiet", "--message=first")
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "AUTORESEARCH_HOME": str(self.home),
+            "REPOSITORY": str(self.repository),
+            "DATA_PATHS": "",
+            "PYTHONWARNINGS": "error",
+            **settings,
+        }
+
+    def command(self, *arguments: str) -> list[str]:
+        return [str(Path(sys.executable).with_name("autoresearch")), *arguments]
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run one command to its end."""
+        return subprocess.run(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start the bot and leave it running; its output is a pipe of lines."""
+        return subprocess.Popen(
+            self.command("up", *arguments),
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def json(self, *arguments: str) -> Any:
+        """Run a command with --json and read what it prints."""
+        done = self.run(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+
+def read_until(bot: subprocess.Popen[str], text: str) -> str:
+    """Read the bot's output up to the line that contains `text`."""
+    assert bot.stdout is not None
+    seen = ""
+    while text not in seen:
+        line = bot.stdout.readline()
+        assert line, f"the bot ended before it said {text!r}:\n{seen}"
+        seen += line
+    return seen

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.bot.real_bot import RealBot, read_until
+from tests.loop.lab import git
+
+
+@pytest.fixture
+def bot(tmp_path: Path) -> Iterator[RealBot]:
+    made = RealBot(tmp_path)
+    yield made
+    for process in psutil.process_iter(["environ"]):  # what a failed test left running, and nothing else
+        if (process.info["environ"] or {}).get("AUTORESEARCH_HOME") == str(made.home):
+            process.kill()
+
+
+def gated(bot: RealBot) -> Path:
+    """Let every training wait until the returned file is made."""
+    gate = bot.folder / "gate"
+    bot.environment["TORCH_GATE"] = str(gate)
+    return gate
+
+
+def test_it_makes_the_experiments_tells_them_and_ends_with_the_report(bot: RealBot) -> None:
+    done = bot.run("up", "--tag", "toy", "--experiments", "3", "--exit-when-done")
+    assert done.returncode == 0, done.stderr
+    for number in range(4):
+        assert f"Experiment #{number}: " in done.stdout
+    assert "val_bpb: 1.074000 (baseline)\nStatus: keep" in done.stdout
+    results = bot.json("results")
+    assert [row["number"] for row in results] == [0, 1, 2, 3]
+    assert len({row["val_bpb"] for row in results}) > 1
+    report = bot.json("report")
+    assert report["tag"] == "toy"
+    assert report["experiments"] == 4
+    assert report["best"] == min(row["val_bpb"] for row in results)
+    assert bot.json("status")["state"] == "done"
+    rows = (bot.home / "worktrees" / "toy" / "results.tsv").read_text().splitlines()
+    assert [row.split("\t")[0] for row in rows[1:]] == [row["commit"] for row in results]
+    assert git(bot.repository, "status", "--porcelain") == ""
+
+
+def test_a_second_start_goes_on_with_the_same_run(bot: RealBot) -> None:
+    bot.run("up", "--tag", "toy", "--experiments", "1", "--exit-when-done")
+    done = bot.run("up", "--experiments", "1", "--exit-when-done")
+    assert done.returncode == 0, done.stderr
+    assert "Experiment #2: " in done.stdout
+    assert "Experiment #1: " not in done.stdout
+    assert [row["number"] for row in bot.json("results")] == [0, 1, 2]
+
+
+def test_commands_reach_the_running_bot(bot: RealBot) -> None:
+    gate = gated(bot)
+    with bot.start("--tag", "toy") as running:
+        read_until(running, "step 1 · 50 %")
+        status = bot.run("send", "/status")
+        assert status.returncode == 0
+        assert "Experiment #0 is training: baseline\nstep 1 · 50 % · loss 2.5000 · 1 s left" in status.stdout
+        assert bot.run("send", "retag toy wide").returncode == 0
+        refused = bot.run("send", "/start_run other")
+        assert refused.returncode == 1
+        assert "Run wide is running on this machine" in refused.stdout
+        assert bot.run("send", "/nonsense").returncode == 1
+        assert bot.run("send", "/pause").returncode == 0
+        gate.touch()
+        read_until(running, "Run wide is paused")
+        assert bot.run("send", "/results").stdout.count("baseline") == 1
+        assert "LEARNING_RATE" not in bot.run("send", "/diff 0").stdout
+        assert "val_bpb: 1.074000" in bot.run("send", "/log 0").stdout
+        assert bot.run("send", "/resume").returncode == 0
+        read_until(running, "Experiment #1: ")
+        assert "train.py" in bot.run("send", "/diff 1").stdout
+        assert bot.run("send", "/stop").returncode == 0
+        read_until(running, "Run wide is stopped")
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(timeout=10) == 0
+    assert bot.json("status")["state"] == "stopped"
+
+
+def test_a_bot_told_to_end_leaves_the_training_to_the_next_one(bot: RealBot) -> None:
+    gate = gated(bot)
+    with bot.start("--tag", "toy") as first:
+        read_until(first, "step 1")
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(timeout=10) == 0
+    gate.touch()
+    done = bot.run("up", "--experiments", "1", "--exit-when-done")
+    assert "Experiment #0: baseline" in done.stdout
+    assert "attempt 2" not in done.stdout
+    assert [row["number"] for row in bot.json("results")] == [0, 1]
+
+
+def test_a_killed_bot_loses_nothing(bot: RealBot) -> None:
+    gate = gated(bot)
+    with bot.start("--tag", "toy") as first:
+        read_until(first, "step 1")
+        first.kill()
+    gate.touch()
+    done = bot.run("up", "--experiments", "1", "--exit-when-done")
+    assert done.returncode == 0, done.stderr
+    assert bot.json("results")[0]["status"] == "keep"
+
+
+def test_a_second_bot_is_refused_with_the_pid_of_the_first(bot: RealBot) -> None:
+    gated(bot)
+    with bot.start("--tag", "toy") as first:
+        read_until(first, "step 1")
+        second = bot.run("up")
+        assert second.returncode == 1
+        assert f"process {first.pid}" in second.stderr
+        assert "Traceback" not in second.stderr
+        first.send_signal(signal.SIGINT)
+        assert first.wait(timeout=10) == 0
+
+
+def test_nothing_of_the_state_is_open_to_others_and_no_secret_reaches_a_training(bot: RealBot) -> None:
+    bot.environment["HF_TOKEN"] = "hf_secret"
+    leak = "import os\nprint(sorted(os.environ.items()))\n"
+    (bot.repository / "train.py").write_text(leak + (bot.repository / "train.py").read_text())
+    git(bot.repository, "commit", "--quiet", "--all", "--message=nosy")
+    bot.run("up", "--tag", "toy", "--experiments", "1", "--exit-when-done")
+    assert "hf_secret" not in bot.run("send", "/log 0").stdout
+    assert "hf_secret" not in (bot.home / "worktrees" / "toy" / "run.log").read_text()
+    assert stat.S_IMODE(bot.home.stat().st_mode) == 0o700
+    assert stat.S_IMODE((bot.home / "bot.log").stat().st_mode) == 0o600
+
+
+def test_mistakes_are_one_sentence_and_status_1(bot: RealBot) -> None:
+    for arguments in (
+        ("status",),
+        ("send", "/status"),
+        ("results", "--tag", "nowhere"),
+        ("report", "--results", "nowhere.tsv"),
+        ("up", "--tag", "no..good"),
+        ("init", str(bot.repository)),
+    ):
+        done = bot.run(*arguments)
+        assert done.returncode == 1, arguments
+        assert done.stderr.count("\n") == 1, done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_missing_data_is_named_with_the_command_that_makes_it(bot: RealBot) -> None:
+    bot.environment["DATA_PATHS"] = str(bot.folder / "nodata")
+    done = bot.run("up", "--exit-when-done")
+    assert done.returncode == 1
+    assert f"{bot.folder / 'nodata'} is missing" in done.stderr
+    assert "python prepare.py" in done.stderr
+
+
+def test_the_bot_process_stays_small(bot: RealBot) -> None:
+    imports = (
+        "import sys, bot.app, bot.cli; print([m for m in ('torch', 'optuna', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", imports], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.commands import COMMANDS, Command, find_command, parse
+from bot.errors import BotError
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_every_example_is_understood(command: Command) -> None:
+    assert parse(command.example).command is command
+    assert parse(command.example.removeprefix("/")).command is command
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_no_command_takes_more_than_it_says(command: Command) -> None:
+    with pytest.raises(BotError, match=r"Use it so: /.*for example /"):
+        parse(f"/{command.name} one two three four")
+
+
+def test_names_and_helps_fit_what_the_platforms_allow() -> None:
+    names = [command.name for command in COMMANDS]
+    assert len(set(names)) == len(names)
+    for command in COMMANDS:
+        assert command.name.isascii()
+        assert command.name == command.name.lower()
+        assert len(command.name) <= 32
+        assert 3 <= len(command.help) <= 256
+
+
+def test_arguments_are_told_apart_by_their_kind() -> None:
+    assert parse("/pause").has("now") is False
+    assert parse("/pause NOW").has("now") is True
+    assert parse("/results").count("n", 10) == 10
+    assert parse("/results 25").count("n", 10) == 25
+    assert dict(parse("/retag mar12 wide").arguments) == {"old": "mar12", "new": "wide"}
+    assert parse("/start_run").text("tag") is None
+
+
+@pytest.mark.parametrize(
+    "text", ["/pause later", "/results many", "/results -1", "/diff", "/diff ²", "/retag mar12", "/stop it"]
+)
+def test_wrong_arguments_are_refused_with_an_example(text: str) -> None:
+    with pytest.raises(BotError, match="for example"):
+        parse(text)
+
+
+def test_a_slip_is_met_with_the_nearest_command() -> None:
+    with pytest.raises(BotError, match=r"no command /statsu: did you mean /status\?"):
+        parse("/statsu")
+    with pytest.raises(BotError, match="/help lists the commands"):
+        parse("/xyzzy")
+    with pytest.raises(BotError, match="/help lists the commands"):
+        parse("   ")
+    assert find_command("/STATUS").name == "status"
+
+
+@given(st.text())
+def test_any_text_is_understood_or_refused(text: str) -> None:
+    with suppress(BotError):
+        assert parse(text).command in COMMANDS
