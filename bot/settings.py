@@ -95,9 +95,7 @@ class Settings(BaseSettings):
     heartbeat_minutes: FiniteFloat = _setting(
         "10", "Minutes between two checks that every active run is alive and moving.", gt=0
     )
-    crash_streak: int = _setting(
-        "5", "Crashes in a row after which a person is asked for.", ge=1
-    )
+    crash_streak: int = _setting("5", "Crashes in a row after which a person is asked for.", ge=1)
     proposer: Literal["search"] = _setting(
         "search", "Where ideas come from: search varies the constants of the editable file."
     )
