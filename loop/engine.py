@@ -108,7 +108,8 @@ class Engine:
                     if await self._advance(self.experiment, more=more):
                         made += number > 0
                         if made == experiments:
-                            await self._set_state(RunState.DONE, f"{made} made")
+                            made_all = f"{made} experiment{'s' if made > 1 else ''} made"
+                            await self._set_state(RunState.DONE, made_all)
         finally:
             await self._ahead.close()
             await self._dismiss_spare()
