@@ -18,6 +18,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import shutil
 import signal
 import sys
@@ -113,7 +114,7 @@ class Corpus:
     @property
     def command(self) -> str:
         """What a person types to prepare this corpus."""
-        source = f" --source {self.source}" if self.source != SOURCE else ""
+        source = f" --source {shlex.quote(self.source)}" if self.source != SOURCE else ""
         shards = f" --shards {self.shards}" if self.shards != CLIMBMIX_SHARDS else ""
         return f"python prepare.py{source}{shards}"
 
@@ -383,7 +384,7 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is half made is cleared away
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what is half made is cleared away
     try:
         main(sys.argv[1:])
     except HarnessError as error:
@@ -391,4 +392,5 @@ if __name__ == "__main__":
     except OSError as error:
         sys.exit(f"error: {error.filename or cache_root()}: {error.strerror or error}.")
     except KeyboardInterrupt:
-        sys.exit("error: interrupted; nothing was changed.")
+        print("error: interrupted; nothing was changed.", file=sys.stderr, flush=True)
+        os._exit(130)  # without waiting for a thread that learns the vocabulary

@@ -226,6 +226,7 @@ def download(
                 return
             reason = "the connection broke off"
         except urllib.error.HTTPError as error:
+            error.close()
             reason, pause = f"{error.code} {error.reason}", retry_after(error.headers)
             if error.code not in RETRIABLE:
                 raise HarnessError(f"{url} cannot be had: the server says {reason}.") from error
@@ -246,6 +247,7 @@ def fetch_rest(url: str, part: Path, stop: threading.Event, arrived: Callable[[f
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise
+        error.close()
         if error.headers.get("Content-Range", "").endswith(f"/{had}"):
             return True  # it was whole, and only its renaming was missing
         part.unlink()  # longer than the original: something else

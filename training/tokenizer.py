@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,8 +48,8 @@ def learn_ranks(shards: list[Path], vocabulary: int, characters: int) -> dict[by
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, letters])
     trainer = trainers.BpeTrainer(vocab_size=vocabulary - 1, show_progress=False, initial_alphabet=alphabet)
-    with progress:
-        tokenizer.train_from_iterator(texts(), trainer)
+    with progress:  # in a thread, so that Ctrl-C is heard meanwhile
+        ThreadPoolExecutor(1).submit(tokenizer.train_from_iterator, texts(), trainer).result()
     ids = tokenizer.get_vocab()
     merged = [token for token in sorted(ids, key=ids.__getitem__) if len(token) > 1]
     tokens = [bytes([byte]) for byte in range(256)] + [bytes_behind(token) for token in merged]

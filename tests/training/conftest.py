@@ -1,0 +1,109 @@
+"""The template's files import each other as they do in a repository of their own: from their folder."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+import training
+
+TEMPLATE = Path(training.__file__).parent
+sys.path.insert(0, str(TEMPLATE))
+HarnessError = importlib.import_module(
+    "sources"
+).HarnessError  # the one that prepare, tokenizer and train raise
+
+Copy = Callable[..., Path]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+WORDS = (
+    "light",
+    "river",
+    "of",
+    "the",
+    "stone",
+    "carries",
+    "no",
+    "name",
+    "and",
+    "a",
+    "winter",
+    "élan",
+    "1789",
+)
+
+
+def prose(sentences: int, seed: int = 0) -> str:
+    """Text that is easy to learn, of many lines."""
+    choose = random.Random(seed)
+    return "".join(" ".join(choose.choices(WORDS, k=9)).capitalize() + ".\n" for _ in range(sentences))
+
+
+def parquet(path: Path, values: Sequence[object], *, column: str = "text", kind: str = "string") -> Path:
+    """Write a file of one column."""
+    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+    pq.write_table(pa.table({column: pa.array(values, getattr(pa, kind)())}), path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Few cores are shared by many tests."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Copy:
+    """Copy the template to a folder of its own, with other values for some constants."""
+
+    def make(**constants: str) -> Path:
+        folder = tmp_path / "repository"
+        folder.mkdir(exist_ok=True)
+        for file in TEMPLATE.glob("*.py"):
+            if file.name != "__init__.py":
+                shutil.copy(file, folder)
+        for name, value in constants.items():
+            pattern = re.compile(rf"^{name} = .*?(?=  #|$)", re.MULTILINE)
+            (file,) = (
+                file for file in folder.glob("*.py") if pattern.search(file.read_text(encoding="utf-8"))
+            )
+            file.write_text(
+                pattern.sub(f"{name} = {value}", file.read_text(encoding="utf-8")), encoding="utf-8"
+            )
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run a script of a copy with a cache of its own."""
+
+    def start(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        own = {"AUTORESEARCH_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1", **environment}
+        return subprocess.run(
+            [sys.executable, *command],
+            cwd=folder,
+            env=os.environ | own,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return start
