@@ -17,6 +17,7 @@ from loop.constants import find_constants
 from loop.errors import LoopError
 from loop.experiment import Proposal
 from loop.proposers.protocol import Context, Proposer
+from loop.threads import in_thread
 from loop.workspace import Commit, Workspace
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class Ahead:
             task, self._task = self._task, None
             ready = task.result()
             if ready.proposal.parent != best:
-                carried = await asyncio.to_thread(self._carry_over, ready, best)
+                carried = await in_thread(self._carry_over, ready, best)
                 if carried is None:
                     log.info("%r does not fit the new best: asking for another", ready.proposal.description)
                     continue
@@ -95,9 +96,9 @@ class Ahead:
         failures = 0
         while True:
             try:
-                context = await asyncio.to_thread(self._context)
+                context = await in_thread(self._context)
                 proposal = await self._proposer.propose(context)
-                return await asyncio.to_thread(self._commit, proposal)
+                return await in_thread(self._commit, proposal)
             except LoopError as error:
                 failures += 1
                 log.warning("no proposal from %s (try %d): %s", self._proposer.name, failures, error)

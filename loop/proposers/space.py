@@ -7,53 +7,35 @@ differ by more than the noise of a training, and run out instead of repeating.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from loop.constants import Constant, Value
 
 Scalar: TypeAlias = bool | int | float | str
+Key: TypeAlias = tuple[str, int]
 
 # Two neighbours differ by 10 to 25 %: a smaller step of a rate is lost in the noise.
 _MANTISSAS = (1.0, 1.2, 1.5, 1.8, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)
-_FLOAT_FACTOR = 4.0  # a ladder reaches from a quarter of its value to four times it
+_FLOAT_FACTOR = 3.0  # a ladder reaches from a third of its value to three times it
 _INT_FACTOR = 2.0
 _COUNT_REACH = 2
-_SIZE_DOUBLINGS = 2
 _FRACTION_STEP = 0.05
 _FRACTION_REACH = 0.3
 _PATTERN_LENGTH = 12
 _PATTERN_LETTERS = 3
+_MANY_LAYERS = 24  # where the program does not say how many there are
 
 # Words of a name, split at underscores. What decides how a training is judged, where it runs and what it
 # writes is no idea for better training.
 _PROTECTED = frozenset(
-    [
-        "TIME",
-        "BUDGET",
-        "SECONDS",
-        "SECS",
-        "MINUTES",
-        "HOURS",
-        "DEADLINE",
-        "TIMEOUT",
-        "UNTIMED",
-        "UNCOUNTED",
-        "STARTUP",
-        "SEED",
-        "SEEDS",
-        "EVAL",
-        "EVALUATION",
-        "VAL",
-        "VALID",
-        "VALIDATION",
-        "TEST",
-        "AUDIT",
-        "METRIC",
-        "BPB",
+    {"TIME", "BUDGET", "SECONDS", "SECS", "MINUTES", "HOURS", "DEADLINE", "TIMEOUT", "UNTIMED", "STARTUP"}
+    | {"SEED", "SEEDS", "EVAL", "EVALUATION", "VAL", "VALID", "VALIDATION", "TEST", "AUDIT", "METRIC", "BPB"}
+    | {
         "LIMIT",
         "ABORT",
+        "DEVICE",
         "CUDA",
         "GPU",
         "GPUS",
@@ -63,17 +45,9 @@ _PROTECTED = frozenset(
         "DTYPE",
         "COMPILE",
         "FLOPS",
-        "THREADS",
-        "WORKERS",
-        "RANK",
-        "WORLD",
-        "PORT",
-        "PATH",
-        "PATHS",
-        "DIR",
-        "DIRECTORY",
-        "FILE",
-        "FILES",
+    }
+    | {"THREADS", "WORKERS", "RANK", "WORLD", "PORT", "PATH", "PATHS", "DIR", "DIRECTORY", "FILE", "FILES"}
+    | {
         "FOLDER",
         "ROOT",
         "HOME",
@@ -87,6 +61,8 @@ _PROTECTED = frozenset(
         "TOKEN",
         "BOS",
         "EOS",
+    }
+    | {
         "PAD",
         "VOCAB",
         "TOKENIZER",
@@ -98,38 +74,23 @@ _PROTECTED = frozenset(
         "LOGGING",
         "PRINT",
         "VERBOSE",
-        "DEBUG",
-        "PROFILE",
-        "CHECKPOINT",
-        "SAVE",
-    ]
+    }
+    | {"DEBUG", "PROFILE", "CHECKPOINT", "SAVE"}
 )
 _HORIZON = frozenset({"STEPS", "ITERS", "ITERATIONS", "EPOCHS", "TOKENS"})  # a budget in another coin, unless
-_PART_OF_HORIZON = frozenset(
-    {"WARMUP", "WARMDOWN", "COOLDOWN", "DECAY", "MOMENTUM", "RAMP", "ACCUM", "ACCUMULATION", "BATCH"}
+_PHASES = frozenset(
+    {"WARMUP", "WARMDOWN", "COOLDOWN", "DECAY", "MOMENTUM", "RAMP", "ACCUM", "BATCH", "ACCUMULATION"}
 )
 _RATES = frozenset({"LR", "RATE"})
 _FRACTIONS = frozenset({"RATIO", "FRAC", "FRACTION", "PROB", "PROBABILITY", "DROPOUT", "PERCENT"})
 _MEMORIES = frozenset({"BETA", "BETA1", "BETA2", "BETAS", "MOMENTUM", "EMA"})
+_LAYERS = frozenset({"DEPTH", "LAYERS", "N_LAYER", "N_LAYERS", "NUM_LAYERS"})
 _COUNTS = frozenset({"DEPTH", "LAYER", "LAYERS", "BLOCKS", "HEAD", "HEADS", "EXPERTS", "GROUPS"})
 _SIZES = frozenset(
-    [
-        "BATCH",
-        "DIM",
-        "SIZE",
-        "WIDTH",
-        "EMBD",
-        "HIDDEN",
-        "SEQ",
-        "LEN",
-        "LENGTH",
-        "CONTEXT",
-        "WINDOW",
-        "CHANNELS",
-        "RANK",
-        "BLOCK",
-    ]
+    {"BATCH", "DIM", "SIZE", "WIDTH", "EMBD", "HIDDEN", "SEQ", "LEN", "LENGTH", "CONTEXT", "WINDOW"}
+    | {"CHANNELS", "BLOCK"}
 )
+_TINIEST, _LARGEST = 1e-30, 1e30  # beyond them a number is a marker, not an amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +107,8 @@ class Axis:
     ordered: bool
 
     @property
-    def key(self) -> tuple[str, int]:
-        """What names the axis in every version of the program."""
+    def key(self) -> Key:
+        """What names the axis in every version of the program: the constant and the element, -1 for none."""
         return self.constant.name, -1 if self.index is None else self.index
 
     @property
@@ -161,11 +122,17 @@ class Axis:
         """Return this axis's value among the constants of some version; None where there is none like it."""
         value = constants.get(self.constant.name)
         if self.index is not None:
-            value = value[self.index] if isinstance(value, tuple) and len(value) > self.index else None
+            whole = value if isinstance(value, tuple | list) else ()  # a list: a tuple that went through JSON
+            value = whole[self.index] if len(whole) > self.index else None
         return value if isinstance(value, bool | int | float | str) else None
 
-    def position(self, value: Scalar) -> float | None:
-        """Return the place of `value` on the ladder, fractional between two steps; None if it has none."""
+    @property
+    def is_amount(self) -> bool:
+        """Whether more of it takes more memory and time: a whole number."""
+        return isinstance(self.current, int) and not isinstance(self.current, bool)
+
+    def place(self, value: Scalar) -> float | None:
+        """Return the place of `value` on the ladder, fractional between two steps; None outside it."""
         if not self.ordered or isinstance(value, str):
             return float(self.ladder.index(value)) if value in self.ladder else None
         ladder = [float(step) for step in self.ladder]
@@ -184,8 +151,10 @@ class Axis:
         return *whole[: self.index], value, *whole[self.index + 1 :]
 
 
-def find_axes(constants: Iterable[Constant], frozen: Collection[str]) -> tuple[Axis, ...]:
+def find_axes(constants: Sequence[Constant], frozen: Collection[str]) -> tuple[Axis, ...]:
     """Return what may be changed among `constants`, less the names in `frozen`."""
+    depths = (constant.value for constant in constants if constant.name in _LAYERS)
+    layers = next((depth for depth in depths if isinstance(depth, int)), _MANY_LAYERS)
     axes = []
     for constant in constants:
         if constant.name in frozen or is_protected(constant.name):
@@ -193,7 +162,7 @@ def find_axes(constants: Iterable[Constant], frozen: Collection[str]) -> tuple[A
         whole = constant.value
         parts = enumerate(whole) if isinstance(whole, tuple) else [(None, whole)]
         for index, value in parts:
-            ladder = _ladder(constant, value)
+            ladder = _ladder(constant, value, layers)
             if len(ladder) > 1:
                 axes.append(Axis(constant, index, ladder, ordered=not isinstance(value, bool | str)))
     return tuple(axes)
@@ -202,20 +171,20 @@ def find_axes(constants: Iterable[Constant], frozen: Collection[str]) -> tuple[A
 def is_protected(name: str) -> bool:
     """Tell whether a constant of this name is about budget, seed, score, machine or files.
 
-    `DEVICE_BATCH_SIZE` is a batch size; any other `DEVICE` is a machine.
+    `DEVICE_BATCH_SIZE` is about the machine too: it changes where the memory ends, not what is learnt.
     """
     words = set(name.split("_"))
-    if words & _PROTECTED or ("DEVICE" in words and "BATCH" not in words):
-        return True
-    return bool(words & _HORIZON) and not words & _PART_OF_HORIZON
+    return bool(words & _PROTECTED) or (bool(words & _HORIZON) and not words & _PHASES)
 
 
-def _ladder(constant: Constant, value: Scalar) -> tuple[Scalar, ...]:
+def _ladder(constant: Constant, value: Scalar, layers: int) -> tuple[Scalar, ...]:
     words = set(constant.name.split("_"))
     if isinstance(value, bool):
         return (False, True)
     if isinstance(value, str):
-        return _pattern_ladder(value, named="PATTERN" in words)
+        return _pattern_ladder(value, layers) if "PATTERN" in words or _repeats(value) else ()
+    if value and not _TINIEST < abs(value) < _LARGEST:
+        return ()
     if words & (_FRACTIONS | _RATES) and value <= 1:
         value = float(value)
     steps: Iterable[float]
@@ -248,9 +217,7 @@ def _int_ladder(value: int, words: set[str], text: str) -> Iterable[int]:
     if not words & _COUNTS or "DIM" in words:
         power = value & (value - 1) == 0 and (value >= 256 or "**" in text)
         if words & _SIZES or power:
-            doubled = (value * 2**exponent for exponent in range(_SIZE_DOUBLINGS + 1))
-            halved = (value // 2**e for e in range(1, _SIZE_DOUBLINGS + 1) if value % 2**e == 0)
-            return (*halved, *doubled)
+            return (value * 2, value // 2) if value % 2 == 0 else (value * 2,)
         if value >= 10:
             factor = _INT_FACTOR if value < 1000 else _FLOAT_FACTOR
             return (round(step) for step in _preferred(float(value), factor))
@@ -275,24 +242,31 @@ def _preferred(value: float, factor: float) -> list[float]:
     return steps
 
 
-def _pattern_ladder(pattern: str, *, named: bool) -> tuple[str, ...]:
+def _repeats(text: str) -> bool:
+    return len(set(text)) < len(text)
+
+
+def _pattern_ladder(pattern: str, layers: int) -> tuple[str, ...]:
     """Return `pattern` and its neighbours: one letter changed, added or left out.
 
-    A pattern is a short word of few capital letters of which one comes again, unless its name says that it
-    is one. S and L, the sliding and the full (long) attention layer, stand for each other.
+    A pattern is a short word of few capital letters, one a layer, over and over; words that give the same
+    layers are one. The last layer does not count: programs of this kind make it a full one, whatever the
+    pattern says. S and L, the sliding and the full (long) attention layer, stand for each other.
     """
     letters = set(pattern)
     few = len(letters) <= _PATTERN_LETTERS and len(pattern) <= _PATTERN_LENGTH
     if not (pattern.isascii() and pattern.isalpha() and pattern.isupper() and few):
         return ()
-    if not named and len(letters) == len(pattern):
-        return ()
     alphabet = sorted(letters | {"S", "L"} if letters <= {"S", "L"} else letters)
-    found = [pattern]
+    words = [pattern]
     for place in range(len(pattern) + 1):
         before, after = pattern[:place], pattern[place:]
-        found += [before + letter + after for letter in alphabet]
+        words += [before + letter + after for letter in alphabet]
         if after:
-            found += [before + letter + after[1:] for letter in alphabet]
-            found.append(before + after[1:])
-    return tuple(dict.fromkeys(word for word in found if word and len(word) <= _PATTERN_LENGTH))
+            words += [before + letter + after[1:] for letter in alphabet]
+            words.append(before + after[1:])
+    programs: dict[str, str] = {}
+    for word in sorted(words, key=lambda word: (word != pattern, len(word))):
+        if 0 < len(word) <= _PATTERN_LENGTH:
+            programs.setdefault((word * layers)[: max(layers - 1, 0)], word)
+    return tuple(programs.values())

@@ -1,237 +1,234 @@
-"""The next thing that search tries: a pure function of what was tried, and the worker process around it.
+"""What to try next, from the trials so far: a pure function of a run's context.
 
-Every training is judged against the best, and one run against one run tells little: so a proposal moves one
-constant, sometimes two, from where the best has it. Which one, and where to, comes in this order: a move that
-was kept is taken further in its direction; constants that were hardly tried get a neighbouring value; then
-Optuna's TPE, fed with every training so far, says where good values lie, and the least tried of its
-differences is taken.
+A model of all constants wants to change all of them at once, and then no result tells which change it was.
+So TPE (Bergstra et al. 2011; Optuna's, each constant independent of the others) is asked for a whole point,
+and a proposal takes one step from it: the constant that has rested longest moves from the best program's
+value to the nearest untried one towards the suggestion. On noisy bowls that beat uniform changes, TPE on the
+gains of each constant alone, and steps of two constants, which wait until no single one is left.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import random
-import sys
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from itertools import combinations, product
+from typing import TypeAlias
 
-from loop.constants import Value, find_constants, replace_constants, write_value
+from loop.constants import Constant, Value, find_constants, replace_constants, write_value
 from loop.errors import LoopError
 from loop.experiment import Goal, Proposal, Status
 from loop.proposers.protocol import Context, Trial
-from loop.proposers.space import Axis, Scalar, find_axes
+from loop.proposers.space import Axis, Key, Scalar, find_axes
 
-STARTUP_TRIALS = 10
-"""Judged trainings before TPE is asked: fewer tell it nothing."""
+NAME = "search"
+"""Of the proposer, in results and digests."""
 
-ASKS = 24
-"""How often TPE is asked for something that was not tried yet."""
+_FEW_RESULTS = 10  # up to here TPE knows next to nothing
 
-PAIR_CHANCE = 0.2
-"""How often two constants are moved at once."""
-
-Target = Mapping[Axis, Scalar]
-
-
-@dataclass(frozen=True, slots=True)
-class _Move:
-    target: Target
-    rationale: str
+Moves: TypeAlias = tuple[tuple[Axis, Scalar], ...]
 
 
 def suggest(context: Context, frozen: Collection[str] = frozenset(), seed: int = 0) -> Proposal:
-    """Return the next proposal; equal arguments give an equal one.
+    """Return the next program to train: the best one so far with one constant changed, or two.
+
+    Names in `frozen` stay as they are. The same arguments give the same proposal.
 
     Raises:
-        LoopError: the program has no constant to vary, or everything near the best was tried.
+        LoopError: the program is not valid Python, has nothing to change, or all that is near was tried.
     """
     constants = find_constants(context.source)
     axes = find_axes(constants, frozen)
     if not axes:
-        raise LoopError("There is no constant to vary: train.py needs top-level NAME = number lines.")
-    present: dict[str, Value] = {constant.name: constant.value for constant in constants}
-    names = sorted({axis.constant.name for axis in axes})
-    tried = {_signature(trial.constants, names) for trial in context.trials} | {_signature(present, names)}
+        raise LoopError(
+            "The search finds no constant that it may change: the program needs top-level lines such as "
+            "LEARNING_RATE = 0.01 that are not in FROZEN_CONSTANTS."
+        )
+    history = _read_history(context.trials, axes)
     chance = random.Random(f"{seed}/{len(context.trials)}")  # noqa: S311 - no secret hangs on it
-    for move in _moves(axes, context, chance):
-        changed = dict(present)
-        for axis, value in move.target.items():
-            changed[axis.constant.name] = axis.moved(value, changed[axis.constant.name])
-        if _signature(changed, names) not in tried:
-            return _proposal(context, changed, present, move.rationale)
-    raise LoopError("Search has tried everything near the best: give it ideas by hand, or another proposer.")
-
-
-def _moves(axes: Sequence[Axis], context: Context, chance: random.Random) -> Iterator[_Move]:
-    trials = [trial for trial in context.trials if trial.status is not Status.SKIP]
-    yield from _further(axes, trials)
-    judged = [trial for trial in trials if trial.status is not None]
-    tries = _tries(axes, trials)
-    if len(judged) < max(STARTUP_TRIALS, len(axes) // 2):
-        yield from _neighbours(axes, tries, chance)
-    else:
-        yield from _expected(axes, judged, context.goal, tries, chance)
-        yield from _neighbours(axes, tries, chance)
-    yield from _anything(axes, chance)
-
-
-def _further(axes: Sequence[Axis], trials: Sequence[Trial]) -> Iterator[_Move]:
-    """Go on in the direction of the last keep."""
-    keeps = [trial for trial in trials if trial.status is Status.KEEP]
-    if len(keeps) < 2:
-        return
-    before, after = keeps[-2].constants, keeps[-1].constants
-    for axis in axes:
-        old, new = axis.read(before), axis.read(after)
-        if old is None or new is None or old == new or new != axis.current or not axis.ordered:
-            continue
-        step = 1 if float(new) > float(old) else -1
-        place = axis.ladder.index(new) + step
-        if 0 <= place < len(axis.ladder):
-            yield _Move({axis: axis.ladder[place]}, "the last step in this direction was kept")
-
-
-def _neighbours(axes: Sequence[Axis], tries: Counter[Axis], chance: random.Random) -> Iterator[_Move]:
-    """Move the least tried constants by one or two steps, either way."""
-    for axis in sorted(axes, key=lambda axis: (tries[axis], chance.random())):
-        place = axis.ladder.index(axis.current)
-        if axis.ordered:
-            steps = [(1, -1), (-1, 1)][chance.randrange(2)] + [(2, -2), (-2, 2)][chance.randrange(2)]
-            near = [axis.ladder[place + s] for s in steps if 0 <= place + s < len(axis.ladder)]
-        else:
-            near = chance.sample([value for value in axis.ladder if value != axis.current], 1)
-        for value in near:
-            yield _Move({axis: value}, "a neighbouring value of a constant that was hardly tried")
-
-
-def _expected(
-    axes: Sequence[Axis],
-    judged: Sequence[Trial],
-    goal: Goal,
-    tries: Counter[Axis],
-    chance: random.Random,
-) -> Iterator[_Move]:
-    """Ask TPE where good values lie, and take one or two of the differences to the best."""
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    distributions = {_label(axis): _distribution(axis) for axis in axes}
-    sampler = optuna.samplers.TPESampler(
-        n_startup_trials=1, n_ei_candidates=48, seed=chance.randrange(2**31), constant_liar=False
+    wanted = _ask_tpe(axes, history, context.goal, seed=chance.randrange(2**32))
+    present = {constant.name: constant.value for constant in constants}
+    tried = {_fingerprint(trial.constants) for trial in context.trials} | {_fingerprint(present)}
+    for moves in _moves(axes, wanted, history, chance):
+        changes = _changes(moves, present)
+        if _fingerprint({**present, **changes}) not in tried:
+            return Proposal(
+                source=replace_constants(context.source, changes),
+                description=_describe(constants, changes),
+                rationale=_explain(moves, wanted, history),
+                proposer=NAME,
+                parent=context.parent,
+            )
+    raise LoopError(
+        "The search has tried every change of one or two constants near the best program: send an idea of "
+        "your own, or take names out of FROZEN_CONSTANTS."
     )
-    study = optuna.create_study(direction=goal.value, sampler=sampler)
-    values = [trial.value for trial in judged if trial.value is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """A training as TPE is told of it: its places on the ladders, and its value.
+
+    A crash has no value and is held only against what it changed.
+    """
+
+    places: Mapping[Key, float]
+    value: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _History:
+    """The trials as the search reads them.
+
+    `changed_at` is the number of the last trial that moved an axis away from the best of its time; `crashed`
+    are the values of an axis at which a training crashed that had changed nothing else.
+    """
+
+    results: tuple[_Result, ...]
+    changed_at: Mapping[Key, int]
+    crashed: Mapping[Key, tuple[Scalar, ...]]
+
+    def is_closed(self, axis: Axis, value: Scalar) -> bool:
+        """Tell whether a training crashed at this value or, of an amount, at a smaller increase.
+
+        Larger amounts need more memory: beyond one that did not fit, none will.
+        """
+        failures = self.crashed.get(axis.key, ())
+        if value in failures or not axis.is_amount:
+            return value in failures
+        places = [axis.place(step) for step in (axis.current, value, *failures)]
+        here, there, *others = (math.inf if place is None else place for place in places)
+        return any(here < other < there for other in others)
+
+
+def _read_history(trials: Sequence[Trial], axes: Sequence[Axis]) -> _History:
+    results: list[_Result] = []
+    changed_at: dict[Key, int] = {}
+    crashed: dict[Key, tuple[Scalar, ...]] = {}
+    best: Mapping[str, object] | None = None
+    for trial in sorted(trials, key=lambda trial: trial.number):
+        values = {axis.key: value for axis in axes if (value := axis.read(trial.constants)) is not None}
+        places = {axis.key: axis.place(values[axis.key]) for axis in axes if axis.key in values}
+        known = {key: place for key, place in places.items() if place is not None}
+        changed = {
+            axis.key
+            for axis in axes
+            if best is not None and axis.key in values and values[axis.key] != axis.read(best)
+        }
+        changed_at.update(dict.fromkeys(changed, trial.number))
+        if trial.status is Status.CRASH:
+            results.append(_Result({key: place for key, place in known.items() if key in changed}, None))
+            if len(changed) == 1:
+                (key,) = changed
+                crashed[key] = (*crashed.get(key, ()), values[key])
+        elif trial.value is not None and math.isfinite(trial.value):
+            results.append(_Result(known, trial.value))
+        if trial.status is Status.KEEP:
+            best = trial.constants
+    return _History(tuple(results), changed_at, crashed)
+
+
+def _ask_tpe(axes: Sequence[Axis], history: _History, goal: Goal, *, seed: int) -> Mapping[Key, float]:
+    """Return the place on its ladder that TPE suggests for each axis."""
+    import optuna
+    from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+
+    distributions: dict[str, BaseDistribution] = {
+        _label(axis.key): FloatDistribution(0, len(axis.ladder) - 1)
+        if axis.ordered
+        else CategoricalDistribution(range(len(axis.ladder)))
+        for axis in axes
+    }
+    values = [result.value for result in history.results if result.value is not None]
     worst = (max if goal is Goal.MINIMIZE else min)(values, default=0.0)
-    for trial in judged:
-        params = {_label(axis): place for axis in axes if (place := _place(axis, trial)) is not None}
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=0, multivariate=False)
+    study = optuna.create_study(direction=goal.value, sampler=sampler)
+    for result in history.results:
+        params = {_label(key): place for key, place in result.places.items()}
         study.add_trial(
             optuna.trial.create_trial(
                 params=params,
-                distributions={name: distributions[name] for name in params},
-                value=worst if trial.value is None else trial.value,
+                distributions={label: distributions[label] for label in params},
+                value=worst if result.value is None else result.value,
             )
         )
-    rationale = f"TPE expects a good value here from {len(judged)} trainings"
-    for _ in range(ASKS):
-        asked = study.ask(distributions).params
-        wanted = {axis: axis.ladder[asked[_label(axis)]] for axis in axes}
-        different = [axis for axis in axes if wanted[axis] != axis.current]
-        if not different:
-            continue
-        weights = [1 / (1 + tries[axis]) ** 2 for axis in different]
-        chosen = set(chance.choices(different, weights, k=2 if chance.random() < PAIR_CHANCE else 1))
-        yield _Move({axis: wanted[axis] for axis in axes if axis in chosen}, rationale)
+    asked = study.ask(distributions).params
+    return {axis.key: float(asked[_label(axis.key)]) for axis in axes}
 
 
-def _anything(axes: Sequence[Axis], chance: random.Random) -> Iterator[_Move]:
-    """Every single move there is, in any order."""
-    moves = [(axis, value) for axis in axes for value in axis.ladder if value != axis.current]
-    for axis, value in chance.sample(moves, len(moves)):
-        yield _Move({axis: value}, "little else is left to try")
+def _moves(
+    axes: Sequence[Axis], wanted: Mapping[Key, float], history: _History, chance: random.Random
+) -> Iterator[Moves]:
+    """Yield the moves to make, the best first: all single ones, then all of two axes."""
+    rested = sorted(chance.sample(axes, len(axes)), key=lambda axis: history.changed_at.get(axis.key, -1))
+    options: dict[Key, list[tuple[Axis, Scalar]]] = {}
+    for axis in rested:
+        others = [value for value in axis.ladder if value != axis.current]
+        chance.shuffle(others)  # the order among equally near ones, and among those without an order
+        others.sort(key=lambda value, axis=axis: _distance(axis, value, wanted[axis.key]))  # type: ignore[misc]
+        options[axis.key] = [(axis, value) for value in others if not history.is_closed(axis, value)]
+    yield from ((move,) for moves in options.values() for move in moves)
+    for first, second in combinations(options.values(), 2):
+        yield from product(first, second)
 
 
-def _tries(axes: Sequence[Axis], trials: Sequence[Trial]) -> Counter[Axis]:
-    """Count how often each axis was moved away from what most trainings had."""
-    counts: Counter[Axis] = Counter()
-    for axis in axes:
-        seen = [value for trial in trials if (value := axis.read(trial.constants)) is not None]
-        counts[axis] = sum(value != axis.current for value in seen)
-    return counts
+def _distance(axis: Axis, value: Scalar, place: float) -> float:
+    """How far `value` is from a place on the ladder; without an order everything else is equally far."""
+    distance = abs(axis.ladder.index(value) - place)
+    return distance if axis.ordered else float(distance > 0)
 
 
-def _label(axis: Axis) -> str:
-    name, index = axis.key
-    return name if index < 0 else f"{name}[{index}]"
+def _changes(moves: Moves, present: Mapping[str, Value]) -> dict[str, Value]:
+    changes: dict[str, Value] = {}
+    for axis, value in moves:
+        name = axis.constant.name
+        changes[name] = axis.moved(value, changes.get(name, present[name]))
+    return changes
 
 
-def _distribution(axis: Axis) -> Any:
-    from optuna.distributions import CategoricalDistribution, IntDistribution
-
-    places = range(len(axis.ladder))
-    return IntDistribution(0, len(places) - 1) if axis.ordered else CategoricalDistribution(tuple(places))
-
-
-def _place(axis: Axis, trial: Trial) -> int | None:
-    value = axis.read(trial.constants)
-    place = None if value is None else axis.position(value)
-    return None if place is None else round(place)
-
-
-def _signature(constants: Mapping[str, object], names: Sequence[str]) -> str:
-    return json.dumps([constants.get(name) for name in names])
-
-
-def _proposal(
-    context: Context, changed: Mapping[str, Value], present: Mapping[str, Value], rationale: str
-) -> Proposal:
-    texts = {constant.name: constant.text for constant in find_constants(context.source)}
-    changes = {name: value for name, value in changed.items() if value != present[name]}
-    words = []
-    for name, value in changes.items():
-        before, after = (text.strip("\"'") for text in (texts[name], write_value(value, like=texts[name])))
-        words.append(f"{name} {before} → {after}")
-    return Proposal(
-        source=replace_constants(context.source, changes),
-        description=", ".join(words),
-        rationale=f"{rationale[0].upper()}{rationale[1:]}.",
-        proposer="search",
-        parent=context.parent,
+def _describe(constants: Sequence[Constant], changes: Mapping[str, Value]) -> str:
+    return ", ".join(
+        f"{constant.name} {_shown(constant.value, constant)} → {_shown(changes[constant.name], constant)}"
+        for constant in constants
+        if constant.name in changes
     )
 
 
-def pack(context: Context, frozen: Collection[str], seed: int) -> bytes:
-    """Return the worker's input."""
-    return json.dumps({"context": asdict(context), "frozen": sorted(frozen), "seed": seed}).encode()
+def _shown(value: Value, constant: Constant) -> str:
+    """Write a value as the program does, a string without quotes and on one line."""
+    if isinstance(value, str):
+        return value
+    return write_value(value, like="" if isinstance(value, tuple) else constant.text)
 
 
-def main() -> None:
-    """Read one request from stdin, write the proposal to stdout."""
-    request = json.load(sys.stdin)
-    given = request["context"]
-    trials = tuple(
-        Trial(
-            number=trial["number"],
-            description=trial["description"],
-            constants={name: _hashable(value) for name, value in trial["constants"].items()},
-            value=trial["value"],
-            status=None if trial["status"] is None else Status(trial["status"]),
+def _explain(moves: Moves, wanted: Mapping[Key, float], history: _History) -> str:
+    if len(moves) > 1:
+        return "Every single change near the best program was tried, so two are made at once."
+    ((axis, _),) = moves
+    results = len(history.results)
+    if results < _FEW_RESULTS:
+        return (
+            f"A step at random: TPE needs about {_FEW_RESULTS} results to expect anything, and has {results}."
         )
-        for trial in given["trials"]
-    )
-    context = Context(given["source"], given["parent"], Goal(given["goal"]), trials)
-    try:
-        proposal = suggest(context, frozenset(request["frozen"]), request["seed"])
-        answer: dict[str, object] = {"proposal": asdict(proposal)}
-    except LoopError as error:
-        answer = {"error": str(error)}
-    sys.stdout.write(json.dumps(answer))
+    favoured = _shown(axis.ladder[round(wanted[axis.key])], axis.constant)
+    number = history.changed_at.get(axis.key)
+    rest = "it was never changed before" if number is None else f"it was last changed in experiment #{number}"
+    return f"From {results} results TPE expects the best {axis.constant.name} near {favoured}; {rest}."
 
 
-def _hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _fingerprint(constants: Mapping[str, object]) -> str:
+    """Return what is the same for equal constants, as they are here or as they come from JSON."""
+    return repr(sorted((name, _canonical(value)) for name, value in constants.items()))
 
 
-if __name__ == "__main__":
-    main()
+def _canonical(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return repr([_canonical(element) for element in value])
+    return f"{value:.9g}" if isinstance(value, float) else repr(value)
+
+
+def _label(key: Key) -> str:
+    name, index = key
+    return f"{name}[{index}]"

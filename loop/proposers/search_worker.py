@@ -1,0 +1,73 @@
+"""The process in which `suggest` runs: a request on stdin, its answer on stdout, both JSON.
+
+The answer is `{"proposal": {...}}`, or `{"error": "..."}` with a sentence for a person. Any other failure is
+a traceback on stderr and a non-zero exit status.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Collection
+from dataclasses import asdict
+
+from loop.errors import LoopError
+from loop.experiment import Goal, Proposal, Status
+from loop.proposers.protocol import Context, Trial
+from loop.proposers.suggest import suggest
+
+_NICENESS = 10  # a training that needs the processor goes first
+
+
+def encode_request(context: Context, frozen: Collection[str], seed: int) -> bytes:
+    """Return what the worker reads."""
+    fields = {
+        "source": context.source,
+        "parent": context.parent,
+        "goal": context.goal,
+        "trials": [asdict(trial) for trial in context.trials],
+        "frozen": sorted(frozen),
+        "seed": seed,
+    }
+    return json.dumps(fields).encode()
+
+
+def decode_answer(answer: bytes) -> Proposal:
+    """Return the proposal that the worker wrote.
+
+    Raises:
+        LoopError: the worker wrote that there is none, or wrote nothing that can be read.
+    """
+    try:
+        fields = json.loads(answer)
+        if "error" in fields:
+            raise LoopError(fields["error"])
+        return Proposal(**fields["proposal"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise LoopError(f"The search worker gave no readable answer: {error}.") from error
+
+
+def _decode_request(request: str) -> tuple[Context, frozenset[str], int]:
+    fields = json.loads(request)
+    trials = tuple(
+        Trial(**{**trial, "status": trial["status"] and Status(trial["status"])})
+        for trial in fields["trials"]
+    )
+    context = Context(fields["source"], fields["parent"], Goal(fields["goal"]), trials)
+    return context, frozenset(fields["frozen"]), fields["seed"]
+
+
+def main() -> None:
+    """Answer one request."""
+    os.nice(_NICENESS)
+    context, frozen, seed = _decode_request(sys.stdin.read())
+    try:
+        answer: dict[str, object] = {"proposal": asdict(suggest(context, frozen, seed))}
+    except LoopError as error:
+        answer = {"error": str(error)}
+    sys.stdout.write(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()

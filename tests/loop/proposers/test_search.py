@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from loop.constants import find_constants
+from loop.errors import LoopError
+from loop.experiment import Goal, Status
+from loop.proposers.protocol import Context, Proposer, Trial
+from loop.proposers.search import SearchProposer
+from loop.proposers.search_worker import encode_request
+from loop.proposers.suggest import suggest
+
+PROGRAM = "DEPTH = 8  # größer 🙂\nLR = 0.004\nADAM_BETAS = (0.8, 0.95)\nSEED = 42\n"
+
+
+@pytest.fixture
+def context() -> Context:
+    constants = {constant.name: constant.value for constant in find_constants(PROGRAM)}
+    trials = (
+        Trial(0, "baseline", constants, 1.0, Status.KEEP),
+        Trial(1, "größer", constants | {"DEPTH": 9}, None, Status.CRASH),
+        Trial(2, "LR 0.004 → 0.005", constants | {"LR": 0.005}, None, None),
+    )
+    return Context(PROGRAM, "c0ffee", Goal.MINIMIZE, trials)
+
+
+def script(folder: Path, body: str) -> str:
+    """A program that stands in for the interpreter of the worker."""
+    path = folder / "python"
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def children() -> list[psutil.Process]:
+    return psutil.Process().children(recursive=True)
+
+
+async def test_the_worker_proposes_what_suggest_does(context: Context) -> None:
+    proposer: Proposer = SearchProposer(python=sys.executable, frozen=frozenset({"DEPTH"}), seed=5)
+    assert proposer.name == "search"
+    assert await proposer.propose(context) == suggest(context, frozenset({"DEPTH"}), 5)
+    assert children() == []
+
+
+async def test_the_worker_needs_no_certain_folder(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "loop").mkdir()
+    (tmp_path / "loop" / "__init__.py").write_text("raise RuntimeError('the loop of somebody else')")
+    monkeypatch.chdir(tmp_path)
+    assert (await SearchProposer(python=sys.executable).propose(context)).parent == "c0ffee"
+
+
+async def test_nothing_to_propose_is_the_sentence_of_suggest(context: Context) -> None:
+    frozen = frozenset({"DEPTH", "LR", "ADAM_BETAS"})
+    with pytest.raises(LoopError, match="finds no constant that it may change"):
+        await SearchProposer(python=sys.executable, frozen=frozen).propose(context)
+
+
+async def test_a_failing_worker_is_told_with_its_last_line(context: Context, tmp_path: Path) -> None:
+    python = script(tmp_path, "echo first >&2; echo 'ModuleNotFoundError: optuna' >&2; exit 1")
+    with pytest.raises(LoopError, match="search worker failed: ModuleNotFoundError: optuna"):
+        await SearchProposer(python=python).propose(context)
+
+
+@pytest.mark.parametrize(
+    "body", ["exit 3", "kill -9 $$", "echo nonsense", "echo '{}'", "echo '[1]'", "exit 0"]
+)
+async def test_any_other_failure_is_a_sentence(context: Context, tmp_path: Path, body: str) -> None:
+    with pytest.raises(LoopError, match="search worker"):
+        await SearchProposer(python=script(tmp_path, body)).propose(context)
+
+
+async def test_a_python_that_is_not_there_is_a_sentence(context: Context, tmp_path: Path) -> None:
+    with pytest.raises(LoopError, match="cannot be started"):
+        await SearchProposer(python=str(tmp_path / "none")).propose(context)
+
+
+async def test_a_worker_beyond_its_limit_is_ended(context: Context, tmp_path: Path) -> None:
+    python = script(tmp_path, "exec sleep 1000")
+    with pytest.raises(LoopError, match=r"no answer within 0\.1 s"):
+        await SearchProposer(python=python, limit=0.1).propose(context)
+    assert children() == []
+
+
+async def test_cancelling_ends_the_worker(context: Context, tmp_path: Path) -> None:
+    pipe = tmp_path / "started"
+    os.mkfifo(pipe)
+    python = script(tmp_path, f"echo $$ > {pipe}; exec sleep 1000")
+    task = asyncio.create_task(SearchProposer(python=python).propose(context))
+    pid = int(await asyncio.to_thread(pipe.read_text))
+    assert psutil.pid_exists(pid)
+
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not psutil.pid_exists(pid)
+    assert children() == []
+
+
+async def test_the_worker_is_single_threaded_and_knows_no_secrets(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLACK_BOT_TOKEN", "secret")
+    seen = tmp_path / "environment"
+    with pytest.raises(LoopError):
+        await SearchProposer(python=script(tmp_path, f"env > {seen}; exit 1")).propose(context)
+    assert "OMP_NUM_THREADS=1\n" in seen.read_text()
+    assert "secret" not in seen.read_text()
+
+
+def test_the_bot_process_stays_without_heavy_modules() -> None:
+    program = "import sys, loop.proposers.search; print({'optuna', 'numpy', 'torch'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_the_worker_is_quiet_nice_and_without_torch(context: Context) -> None:
+    program = (
+        "import os, sys; from loop.proposers.search_worker import main; main(); "
+        "print(os.nice(0), {'optuna', 'torch'} & set(sys.modules), file=sys.stderr)"
+    )
+    request = encode_request(context, frozenset(), 0)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], input=request, capture_output=True, check=True
+    )
+    assert done.stderr.decode() == f"{min(os.nice(0) + 10, 19)} {{'optuna'}}\n"
