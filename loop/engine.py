@@ -22,11 +22,13 @@ from loop.decision import DEADLINE_FACTOR, KeepRule
 from loop.environment import launch_command
 from loop.errors import LoopError
 from loop.experiment import Ending, EventKind, Experiment, Run, RunState, Stage, Status
+from loop.ideas import IdeaBox
 from loop.journal import Journal
 from loop.progress import Progress, read_progress
 from loop.proposers.protocol import Context, Proposer, Trial
 from loop.results import append_result, row_of, write_results
 from loop.summary import read_tail
+from loop.threads import in_thread
 from loop.trainer import Job, Supervisor, Trainer, Training
 from loop.workspace import Commit, Workspace
 
@@ -164,7 +166,7 @@ class Engine:
             if self.experiment is None or self.experiment.stage is Stage.MEASURED:
                 raise LoopError("No experiment is training: there is nothing to skip.")
             self.experiment = replace(self.experiment, skip_requested=True)
-            await asyncio.to_thread(self._journal.record, self.experiment, kind=EventKind.SKIP_REQUESTED)
+            await in_thread(self._journal.record, self.experiment, kind=EventKind.SKIP_REQUESTED)
             await self._interrupt()
             self._wake.set()
             return self.experiment
@@ -176,10 +178,10 @@ class Engine:
             LoopError: the name is taken, or git refuses it.
         """
         async with self._switch:
-            await asyncio.to_thread(self._workspace.check_rename, new)
-            self.run = await asyncio.to_thread(self._journal.retag, self.run, new)
-            await asyncio.to_thread(self._workspace.rename, new)
-            self.run = await asyncio.to_thread(self._journal.finish_retag, self.run)
+            await in_thread(self._workspace.check_rename, new)
+            self.run = await in_thread(self._journal.retag, self.run, new)
+            await in_thread(self._workspace.rename, new)
+            self.run = await in_thread(self._journal.finish_retag, self.run)
 
     def progress(self) -> Progress | None:
         """Read from its log how far the training under way has come; None while there is no sign."""
@@ -192,9 +194,9 @@ class Engine:
 
     async def _settle(self) -> None:
         """Bring git and the files in line with the journal, as after a start or a failure."""
-        self.run = await asyncio.to_thread(self._journal.run_by_id, self.run.id)
-        self.experiment = await asyncio.to_thread(self._journal.undecided, self.run.id)
-        mended = await asyncio.to_thread(self._repair)
+        self.run = await in_thread(self._journal.run_by_id, self.run.id)
+        self.experiment = await in_thread(self._journal.undecided, self.run.id)
+        mended = await in_thread(self._repair)
         for sentence in mended:
             log.warning("%s: %s", self.run.tag, sentence)
 
@@ -231,21 +233,21 @@ class Engine:
                     self._wake.clear()
                 if self.run.state in (RunState.RUNNING, RunState.PAUSING):
                     return True
-                await asyncio.to_thread(self._workspace.tidy)  # nothing trains: somebody may look
+                await in_thread(self._workspace.tidy)  # nothing trains: somebody may look
                 if self.run.state in (RunState.DONE, RunState.STOPPED):
                     return False
             await self._wake.wait()
 
     async def _begin(self) -> None:
         """Make the next experiment: the baseline, or one from a proposal."""
-        number, best = await asyncio.to_thread(self._next)
-        ready = await (self._ahead.take(best, self._wake) if number else asyncio.to_thread(self._baseline))
+        number, best = await in_thread(self._next)
+        ready = await (self._ahead.take(best, self._wake) if number else in_thread(self._baseline))
         if ready is None:
             return  # a command came first
         steps = stages.proposed(
             self.run, number, ready.proposal, ready.commit, ready.constants, now=self._clock()
         )
-        await asyncio.to_thread(self._journal.record, *steps)
+        await in_thread(self._journal.record, *steps)
         self.experiment = steps[-1]
 
     async def _advance(self, experiment: Experiment, *, more: bool) -> bool:
@@ -269,7 +271,7 @@ class Engine:
         experiment = stages.training(
             experiment, pid=supervisor.pid, started=supervisor.started, now=self._clock()
         )
-        job = await asyncio.to_thread(self._place, experiment)
+        job = await in_thread(self._place, experiment)
         # The supervisor is in the journal before it is given its job: no training can run unknown to it.
         self.experiment = experiment
         self._training = await self._trainer.start(supervisor, job)
@@ -296,7 +298,7 @@ class Engine:
 
     async def _make_ready(self, *, more: bool) -> None:
         """Use the time of a training for what would otherwise be done between two of them."""
-        await asyncio.to_thread(self._workspace.tidy)
+        await in_thread(self._workspace.tidy)
         if more:
             self._spare = self._spare or asyncio.create_task(self._trainer.arm(), name="next supervisor")
             self._ahead.start()
@@ -318,11 +320,9 @@ class Engine:
             self._training = None
             experiment = self.experiment or experiment  # a command may have marked it
             if outcome.ending in (Ending.INTERRUPTED, Ending.VANISHED):
-                await asyncio.to_thread(
-                    self._put_back, experiment, vanished=outcome.ending is Ending.VANISHED
-                )
+                await in_thread(self._put_back, experiment, vanished=outcome.ending is Ending.VANISHED)
             else:
-                best = await asyncio.to_thread(self._journal.best, self.run.id)
+                best = await in_thread(self._journal.best, self.run.id)
                 self.experiment = stages.measured(experiment, outcome, best.value if best else None)
                 await self._decide(self.experiment)
 
@@ -333,7 +333,7 @@ class Engine:
         self._journal.record(self.experiment, kind=EventKind.INTERRUPTED, reason=reason, vanished=vanished)
 
     async def _decide(self, measured: Experiment) -> None:
-        await asyncio.to_thread(self._judge, measured)
+        await in_thread(self._judge, measured)
         self.experiment = None
 
     def _judge(self, measured: Experiment) -> None:
@@ -353,8 +353,8 @@ class Engine:
         stopped = self.run.state is RunState.STOPPED
         reason = "the run was stopped" if stopped else "skipped by command"
         decided = stages.skipped(experiment, reason, now=self._clock())
-        await asyncio.to_thread(self._journal.record, decided)
-        await asyncio.to_thread(self._finish, decided)
+        await in_thread(self._journal.record, decided)
+        await in_thread(self._finish, decided)
         self.experiment = None
 
     def _finish(self, decided: Experiment) -> None:
@@ -408,7 +408,8 @@ class Engine:
             Trial(e.number, e.description, e.constants, e.value, e.status)
             for e in self._journal.experiments(self.run.id, last=TRIALS_SHOWN)
         )
-        return Context(self._workspace.source(parent), parent, self.run.goal, trials)
+        ideas = IdeaBox(self._journal).waiting(self.run.id)
+        return Context(self._workspace.source(parent), parent, self.run.goal, trials, ideas)
 
     def _proposer_failed(self, error: LoopError, failures: int) -> None:
         if failures == FAILURES_TOLD:
@@ -416,7 +417,7 @@ class Engine:
             self._journal.note(self.run.id, EventKind.NEEDS_ATTENTION, reason=reason)
 
     async def _set_state(self, state: RunState, reason: str) -> None:
-        self.run = await asyncio.to_thread(self._journal.set_state, self.run, state, reason)
+        self.run = await in_thread(self._journal.set_state, self.run, state, reason)
         self._wake.set()
 
     async def _interrupt(self) -> None:

@@ -65,7 +65,8 @@ class Goal(StrEnum):
 class Proposal:
     """An edit of the editable file: its whole new text, and why.
 
-    `parent` is the commit whose file the text was written against.
+    `parent` is the commit whose file the text was written against; `idea` is the person's idea that it is
+    made of, if it is.
     """
 
     source: str
@@ -73,6 +74,7 @@ class Proposal:
     rationale: str = ""
     proposer: str = ""
     parent: str = ""
+    idea: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,7 @@ class Experiment:
     best_before: float | None = None
     status: Status | None = None
     reason: str = ""
+    idea: int | None = None
 
     @property
     def memory_gb(self) -> float:

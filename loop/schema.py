@@ -70,6 +70,49 @@ MIGRATIONS = (
     CREATE TABLE cursors (channel TEXT PRIMARY KEY, event_id INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE beats (at REAL PRIMARY KEY) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE deliveries (
+        channel TEXT NOT NULL,
+        event_id INTEGER NOT NULL REFERENCES events (id),
+        state TEXT NOT NULL,
+        message_id TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        at REAL NOT NULL,
+        PRIMARY KEY (channel, event_id)
+    ) WITHOUT ROWID;
+    CREATE INDEX deliveries_to_come ON deliveries (channel, event_id) WHERE state IN ('held', 'follows');
+    CREATE INDEX deliveries_refused ON deliveries (at) WHERE state = 'refused';
+    CREATE TABLE cards (
+        channel TEXT NOT NULL,
+        run_id INTEGER NOT NULL REFERENCES runs (id),
+        message_id TEXT NOT NULL,
+        closed INTEGER NOT NULL,
+        PRIMARY KEY (channel, run_id)
+    ) WITHOUT ROWID;
+    CREATE TABLE preferences (channel TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    """,
+    """
+    CREATE TABLE requests (key TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
+    CREATE TABLE ideas (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        run_id INTEGER NOT NULL REFERENCES runs (id),
+        text TEXT NOT NULL,
+        author TEXT NOT NULL,
+        channel TEXT NOT NULL,
+        message_id TEXT NOT NULL
+    );
+    ALTER TABLE experiments ADD COLUMN idea INTEGER REFERENCES ideas (id);
+    """,
+    """
+    CREATE TABLE sessions (
+        id INTEGER PRIMARY KEY,
+        boot TEXT NOT NULL,
+        pid INTEGER NOT NULL,
+        started_at REAL NOT NULL,
+        seen_at REAL NOT NULL,
+        ended_at REAL
+    );
+    """,
 )
 """Applied in order, each once; `PRAGMA user_version` counts them. Never edit one that was released."""
 

@@ -33,6 +33,7 @@ def proposed(
         lines_added=commit.lines_added,
         lines_removed=commit.lines_removed,
         proposed_at=now,
+        idea=proposal.idea,
     )
     return first, replace(first, stage=Stage.COMMITTED, commit=commit.sha)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from loop.experiment import Goal, Proposal, Status
+from loop.ideas import Idea
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The state of a run as a proposer sees it: the best program so far and what was tried.
+    """The state of a run as a proposer sees it: the best program so far, what was tried, what people want.
 
     `source` is the editable file at `parent`, the commit that the proposal is to be made against.
     """
@@ -34,6 +35,7 @@ class Context:
     parent: str
     goal: Goal
     trials: tuple[Trial, ...]
+    ideas: tuple[Idea, ...] = ()
 
 
 class Proposer(Protocol):

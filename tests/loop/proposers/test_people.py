@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loop.constants import find_constants
+from loop.errors import LoopError
+from loop.experiment import Goal, Proposal
+from loop.ideas import Idea
+from loop.proposers.people import PeopleFirst, edit
+from loop.proposers.protocol import Context
+
+PROGRAM = 'DEPTH = 8  # layers\nMATRIX_LR = 0.04\nWINDOW_PATTERN = "SSSL"\nTOTAL_BATCH_SIZE = 2**19\n'
+
+
+class Search:
+    name = "search"
+
+    async def propose(self, context: Context) -> Proposal:
+        return Proposal(context.source, "of its own")
+
+
+def context(*texts: str) -> Context:
+    ideas = tuple(Idea(n, 1, text, "ann", "", "") for n, text in enumerate(texts, start=1))
+    return Context(PROGRAM, "a" * 40, Goal.MINIMIZE, (), ideas)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("DEPTH 9", "DEPTH = 9  # layers"),
+        ("DEPTH=9", "DEPTH = 9  # layers"),
+        ("MATRIX_LR to 0.05", "MATRIX_LR = 0.05"),
+        ("WINDOW_PATTERN SL", 'WINDOW_PATTERN = "SL"'),
+        ('WINDOW_PATTERN "SL"', 'WINDOW_PATTERN = "SL"'),
+        ("TOTAL_BATCH_SIZE → 2**18", "TOTAL_BATCH_SIZE = 2**18"),
+    ],
+)
+def test_a_name_and_a_value_become_an_edit(text: str, line: str) -> None:
+    assert line in edit(PROGRAM, text).splitlines()
+
+
+def test_several_changes_are_one_edit() -> None:
+    lines = edit(PROGRAM, "DEPTH 9, MATRIX_LR = 0.05").splitlines()
+    assert lines[:2] == ["DEPTH = 9  # layers", "MATRIX_LR = 0.05"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["make it wider", "NO_SUCH 3", "DEPTH 8", "DEPTH", "try DEPTH 9", "DEPTH print(1)", "DEPTH 9; x = 1"],
+)
+def test_anything_else_is_not_understood(text: str) -> None:
+    with pytest.raises(LoopError):
+        edit(PROGRAM, text)
+
+
+@given(st.text())
+def test_no_text_changes_more_than_values(text: str) -> None:
+    try:
+        edited = edit(PROGRAM, text)
+    except LoopError:
+        return
+    assert [c.name for c in find_constants(edited)] == [c.name for c in find_constants(PROGRAM)]
+
+
+async def test_the_oldest_idea_that_is_understood_comes_first() -> None:
+    proposal = await PeopleFirst(Search()).propose(context("make it wider", "DEPTH 9", "DEPTH 10"))
+    assert (proposal.idea, proposal.proposer, proposal.description) == (2, "ann", "DEPTH 9")
+    assert proposal.parent == "a" * 40
+
+
+async def test_without_one_the_other_proposer_is_asked() -> None:
+    proposal = await PeopleFirst(Search()).propose(context("make it wider"))
+    assert (proposal.idea, proposal.description) == (None, "of its own")
