@@ -1,0 +1,54 @@
+"""Every other service (Discord, e-mail, ntfy, Matrix, …) through the apprise library: messages out only."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+
+from apprise import Apprise, NotifyFormat
+
+from notifiers.channel import RefusedError, UnreachableError
+from notifiers.message import Message
+
+
+class AppriseChannel:
+    """One service, by its apprise URL, such as `ntfy://ntfy.sh/my-topic`.
+
+    The URL may hold a password, so nothing repeats it: the channel is named after the service and a checksum.
+    Loading the library's services takes about a second.
+
+    Raises:
+        ValueError: apprise does not understand the URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        logging.getLogger("apprise").setLevel(logging.CRITICAL)  # its log repeats URLs that it refuses
+        service = Apprise.instantiate(url)
+        scheme = url.partition("://")[0] if "://" in url else "?"
+        if service is None:
+            raise ValueError(
+                f"is no address of a service that apprise knows, or not a whole one ({scheme}://…)"
+            )
+        self._service = Apprise()
+        self._service.add(service)
+        self._called = str(service.service_name)
+        self.name = f"apprise:{scheme}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+
+    async def send(self, message: Message, *, reply_to: str = "", broadcast: bool = False) -> str:
+        """Send the text and the block; such services know no threads, no buttons and no ids."""
+        del reply_to, broadcast
+        body = f"{message.text}\n\n{message.block}" if message.block else message.text
+        taken = await asyncio.to_thread(self._service.notify, body, body_format=NotifyFormat.TEXT)
+        if not taken:
+            raise UnreachableError(f"{self._called} did not take the message or could not be reached")
+        return ""
+
+    async def edit(self, message_id: str, message: Message) -> None:
+        """Refuse: nothing that was sent this way can be changed."""
+        del message_id, message
+        raise RefusedError(f"{self._called} cannot change a message")
+
+    async def pin(self, message_id: str) -> None:
+        """Do nothing: there is no pinning."""
+        del message_id

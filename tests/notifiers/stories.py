@@ -1,0 +1,64 @@
+"""Small true stories for a journal: what the loop would have written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from loop.experiment import EventKind, Experiment, Goal, Run, Stage, Status
+from loop.journal import Journal
+from tests.notifiers.recording import VirtualTime
+
+
+@contextmanager
+def open_journal(folder: Path, time: VirtualTime) -> Iterator[Journal]:
+    journal = Journal(folder / "state.db", clock=lambda: time.now)
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+def start(journal: Journal, tag: str = "mar12") -> Run:
+    return journal.create_run(
+        tag=tag,
+        repository=Path("/somewhere"),
+        base_branch="main",
+        base_commit="a" * 40,
+        metric="val_bpb",
+        goal=Goal.MINIMIZE,
+        time_budget=300.0,
+    )
+
+
+def decide(
+    journal: Journal, run: Run, number: int, status: Status, value: float | None = 0.99, before: float = 1.0
+) -> Experiment:
+    """Take an experiment through all its stages; the baseline has nothing before it."""
+    experiment = Experiment(
+        run_id=run.id,
+        number=number,
+        stage=Stage.TRAINING,
+        description=f"try {number}",
+        rationale="",
+        proposer="search",
+        parent="a" * 40,
+        commit="b" * 40,
+        attempt=1,
+    )
+    decided = replace(
+        experiment,
+        stage=Stage.DECIDED,
+        status=status,
+        value=None if status in (Status.CRASH, Status.SKIP) else value,
+        best_before=before if number else None,
+        error="out of memory" if status is Status.CRASH else "",
+    )
+    journal.record(experiment, replace(experiment, stage=Stage.MEASURED), decided)
+    return decided
+
+
+def call(journal: Journal, run: Run, reason: str) -> None:
+    journal.note(run.id, EventKind.NEEDS_ATTENTION, reason=reason)
