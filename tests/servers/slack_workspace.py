@@ -1,0 +1,142 @@
+"""A Slack workspace: its channels, messages and files, and what the methods of the Web API do to them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from tests.servers.slack_payloads import BOT
+from tests.servers.slack_rules import refusal
+
+BOT_TOKEN = "xoxb-1-right"
+APP_TOKEN = "xapp-1-right"
+CHANNEL, PRIVATE, FOREIGN, CHAT = "C0RESEARCH", "C0PRIVATE", "C0FOREIGN", "D0ALICE"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a method of the Web API (or of `respond` or `upload`), with its arguments."""
+
+    method: str
+    arguments: dict[str, Any]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.arguments.get(name)
+
+
+@dataclass(slots=True)
+class Room:
+    """A channel that the bot is in or not, or a chat with it."""
+
+    member: bool = True
+    private: bool = False
+
+
+class Workspace:
+    """What `obey` changes, open to the tests. `origin` is the server's address without a path."""
+
+    def __init__(self) -> None:
+        self.origin = ""
+        self.rooms = {
+            CHANNEL: Room(),
+            PRIVATE: Room(member=False, private=True),
+            FOREIGN: Room(member=False),
+            CHAT: Room(private=True),
+        }
+        self.messages: dict[tuple[str, str], dict[str, Any]] = {}
+        self.files: dict[str, bytes] = {}
+        self._count = 0
+
+    def obey(self, call: Call, token: str, *, ticket: str) -> dict[str, Any]:
+        """Return the answer to a call; `ticket` opens one WebSocket."""
+        word = _forbidden(call.method, token) or self._wrong(call)
+        if word:
+            return {"ok": False, "error": word}
+        if call.method == "apps.connections.open":
+            return {"ok": True, "url": f"{self.origin.replace('http', 'ws')}/link/{ticket}"}
+        return {"ok": True, **self._done(call)}
+
+    def note(self, channel: str, message: dict[str, Any]) -> str:
+        """Keep a message and return its `ts`."""
+        ts = f"17000{self._next():05d}.000100"
+        self.messages[channel, ts] = message
+        return ts
+
+    def shown(self, channel: str = CHANNEL) -> list[dict[str, Any]]:
+        """Return the messages of the bot in a channel, as they read now, in order."""
+        return [
+            message for (room, _), message in self.messages.items() if room == channel and "user" in message
+        ]
+
+    def _done(self, call: Call) -> dict[str, Any]:
+        channel = str(call["channel"])
+        match call.method:
+            case "auth.test":
+                return {"user_id": BOT, "bot_id": "B0BOT", "team_id": "T0TEAM"}
+            case "chat.postMessage":
+                ts = self.note(channel, {**call.arguments, "user": BOT})
+                return {"channel": channel, "ts": ts}
+            case "chat.update":
+                self.messages[channel, call["ts"]].update(call.arguments)
+                return {"channel": channel, "ts": call["ts"]}
+            case "chat.postEphemeral":
+                return {"message_ts": f"17000{self._next():05d}.000200"}
+            case "conversations.join":
+                self.rooms[channel].member = True
+                return {"channel": {"id": channel}}
+            case "conversations.info":
+                room = self.rooms[channel]
+                return {"channel": {"id": channel, "is_member": room.member, "is_private": room.private}}
+            case "files.getUploadURLExternal":
+                name = f"F{self._next()}"
+                return {"upload_url": f"{self.origin}/upload/{name}", "file_id": name}
+            case "files.completeUploadExternal":
+                return {"files": json.loads(call["files"])}
+            case _:
+                return {}
+
+    def _wrong(self, call: Call) -> str:
+        """Return Slack's word for what is wrong with a call, empty where nothing is."""
+        if call.method in {"auth.test", "apps.connections.open"}:
+            return ""
+        if call.method == "files.getUploadURLExternal":
+            return "" if int(call["length"]) > 0 else "invalid_arguments"
+        channel = str(call["channel"] or call["channel_id"])
+        room = self.rooms.get(channel)
+        if room is None:
+            return "channel_not_found"
+        if call.method.startswith("conversations."):
+            return "method_not_supported_for_channel_type" if room.private else ""
+        if not room.member:
+            return "channel_not_found" if room.private else "not_in_channel"
+        thread = call["thread_ts"]
+        if thread and self.messages.get((channel, thread), {"thread_ts": True}).get("thread_ts"):
+            return "thread_not_found"  # no such message, or one that is in a thread itself
+        return self._unfit(call, channel)
+
+    def _unfit(self, call: Call, channel: str) -> str:
+        """Return Slack's word for what is wrong with the content of a call."""
+        if call.method == "chat.update":
+            before = self.messages.get((channel, call["ts"]))
+            if before is None:
+                return "message_not_found"
+            if before.get("user") != BOT:
+                return "cant_update_message"
+        if call.method == "files.completeUploadExternal":
+            lost = [file["id"] for file in json.loads(call["files"]) if file["id"] not in self.files]
+            return "file_not_found" if lost else ""
+        return refusal(call.method, call.arguments) if call.method.startswith("chat.") else ""
+
+    def _next(self) -> int:
+        self._count += 1
+        return self._count
+
+
+def _forbidden(method: str, token: str) -> str:
+    if not token:
+        return "not_authed"
+    if token not in {BOT_TOKEN, APP_TOKEN}:
+        return "invalid_auth"
+    wanted = APP_TOKEN if method == "apps.connections.open" else BOT_TOKEN
+    return "" if token == wanted else "not_allowed_token_type"
