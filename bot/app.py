@@ -12,19 +12,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 
 from bot import embedded
+from bot.chats import Chats, access_by
 from bot.commands import COMMANDS
 from bot.desk import Desk
 from bot.errors import BotError
 from bot.host import Host
-from bot.local import LocalServer
+from bot.inbox import Inbox
+from bot.local import LocalChannel, LocalServer
 from bot.logs import start_logging
+from bot.request import HERE, Request
 from bot.schedule import heartbeat
 from bot.settings import Settings
 from bot.terminal import chat, follow
 from loop.experiment import Run, RunState
 from loop.journal import Journal
+from loop.status import RunStatus, run_status
 from notifiers.delivery import Delivery
-from notifiers.message import Message
+from notifiers.message import Reply
+from notifiers.notify import PreferenceStore
+from notifiers.preferences import usual_preferences
 
 FEW = 4
 """How many experiments `--exit-when-done` makes where no number is given."""
@@ -67,41 +73,59 @@ async def serve(settings: Settings, order: Order) -> None:
             environ=os.environ,
             today=lambda: datetime.now(zone).date(),
         )
-        desk = Desk(host, settings, zone=zone, now=time.time)
-        server = LocalServer(path=settings.socket, answer=desk.answer, progress=desk.progress)
+        usual = usual_preferences(every=settings.digest_every, quiet=settings.quiet_hours)
+        preferences = PreferenceStore(journal, default=usual)
+
+        async def answer_here(text: str) -> Reply:
+            reply = await inbox.answer(Request(HERE, text, key="", sent_at=time.time()))
+            assert reply is not None  # whoever can open the socket is no stranger
+            return reply
+
+        def status(run: Run) -> RunStatus:
+            return run_status(journal, run, worktree=host.worktree(run.tag))
+
+        chats = Chats(settings, journal=journal, preferences=preferences, status=status, zone=zone)
+        desk = Desk(host, settings, preferences=preferences, chats=chats.health, zone=zone, now=time.time)
+        inbox = Inbox(desk=desk, access=access_by(settings), journal=journal, now=time.time)
+        server = LocalServer(path=settings.socket, answer=answer_here, progress=desk.progress)
         await server.start()  # from here on no other bot can work on this state directory
         stack.push_async_callback(server.stop)
         if settings.repository is None:
             await embedded.prepare(settings)
 
-        async def publish(message: Message) -> None:
-            server.publish(message)
-
         terminal = asyncio.create_task(_attach_terminal(settings), name="terminal")
         stack.push_async_callback(_finish, terminal)
         stack.push_async_callback(server.stop)  # ends what follows the bot, after it was told everything
-        delivery = Delivery(channel="terminal", journal=journal, send=publish)
+        delivery = Delivery(LocalChannel(server), journal, zone=zone)
         stack.push_async_callback(delivery.catch_up)
         telling = asyncio.create_task(delivery.run(), name="delivery")
         stack.push_async_callback(_cancel, telling)
         stack.push_async_callback(host.close)
+        chatting = asyncio.create_task(chats.run(inbox.answer), name="chats")
+        stack.push_async_callback(_cancel, chatting)
 
         ordered = await _set_going(host, settings, order)
         scheduler = heartbeat(host.beat, minutes=settings.heartbeat_minutes)
         scheduler.start()
         stack.callback(scheduler.shutdown, wait=False)
         await host.beat()
-        waits = {asyncio.create_task(told_to_end.wait(), name="signal"), telling, terminal}
-        if order.exit_when_done:
+        waits = {asyncio.create_task(told_to_end.wait(), name="signal"), telling, terminal, chatting}
+        if ordered is not None and order.exit_when_done:
             waits.add(ordered)
         done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
 
 
-async def _set_going(host: Host, settings: Settings, order: Order) -> asyncio.Task[None]:
-    """Go on with the runs that were under way, or begin the one that is ordered; return its task."""
+async def _set_going(host: Host, settings: Settings, order: Order) -> asyncio.Task[None] | None:
+    """Go on with the run that was under way, or begin the one that is ordered; return its task.
+
+    Where people can reach the bot from elsewhere and nothing is ordered here, they begin a run: None.
+    """
     experiments = order.experiments or settings.experiments or (FEW if order.exit_when_done else None)
+    ordered = order.tag or order.experiments or order.exit_when_done
+    if settings.has_chat and not ordered and not host.journal.active_runs():
+        return None
     run = await asyncio.to_thread(_choose_run, host, order.tag)
     if run.state is RunState.DONE:
         await host.engine(run).resume()

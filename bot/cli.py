@@ -173,6 +173,15 @@ def doctor(context: typer.Context, as_json: Json = False) -> None:
     raise typer.Exit(code=int(any(check.ok is False for check in checks)))
 
 
+@app.command("slack-manifest")
+def slack_manifest() -> None:
+    """Print the manifest from which Slack makes the app."""
+    from bot.commands import COMMANDS
+    from bot.slack_manifest import manifest
+
+    sys.stdout.write(manifest(command for command in COMMANDS if not command.hidden))
+
+
 def main() -> None:
     """Run the command line; a mistake of the user's is one sentence on stderr and exit status 1."""
     try:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
 
+from bot.access import Role
 from bot.errors import BotError
 
 
@@ -16,6 +17,7 @@ class Kind(StrEnum):
     WORD = "word"
     COUNT = "count"  # a whole number, 0 or more
     CHOICE = "choice"  # one fixed word, there or not
+    TEXT = "text"  # all that follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +35,20 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command: its name, arguments, help in one line, and an example that works."""
+    """One command: its name, arguments, help in one line, and an example that works.
+
+    `role` is what it takes to give it. `question` is asked in a chat before it is obeyed. A `perishable` one
+    is not obeyed when it comes late, a `hidden` one stands only behind buttons.
+    """
 
     name: str
     help: str
     example: str
     parameters: tuple[Parameter, ...] = ()
+    role: Role = Role.VIEWER
+    question: str = ""
+    perishable: bool = False
+    hidden: bool = False
 
     @property
     def usage(self) -> str:
@@ -54,7 +64,7 @@ class Call:
     arguments: Mapping[str, str]
 
     def text(self, name: str) -> str | None:
-        """Return a word, None where it was not given."""
+        """Return a word or text, None where it was not given."""
         return self.arguments.get(name)
 
     def count(self, name: str, default: int = 0) -> int:
@@ -66,35 +76,80 @@ class Call:
         """Say whether an argument was given."""
         return name in self.arguments
 
+    @property
+    def perishable(self) -> bool:
+        """Say whether it would do harm when it comes late: it ends what trains at this moment."""
+        return self.command.perishable or self.has("now")
+
 
 _NUMBER = Parameter("n", Kind.COUNT, required=True)
+_NONCE = Parameter("nonce", Kind.WORD, required=True)
 
 COMMANDS = (
-    Command("start_run", "Start a new run", "/start_run mar12", (Parameter("tag", Kind.WORD),)),
+    Command(
+        "start_run",
+        "Show what a new run would be; `go` starts it at once",
+        "/start_run mar12 go",
+        (Parameter("tag", Kind.WORD), Parameter("go", Kind.CHOICE)),
+        role=Role.OPERATOR,
+    ),
     Command("status", "What is going on, and the best so far", "/status"),
     Command(
         "pause",
         "Pause after this experiment; `now` ends it, to be run again",
         "/pause now",
         (Parameter("now", Kind.CHOICE),),
+        role=Role.OPERATOR,
     ),
-    Command("resume", "Go on after a pause", "/resume"),
-    Command("stop", "End the run; its branch and results stay", "/stop"),
+    Command("resume", "Go on after a pause", "/resume", role=Role.OPERATOR),
+    Command(
+        "stop",
+        "End the run; its branch and results stay",
+        "/stop",
+        role=Role.OPERATOR,
+        question="Stop the run for good? Its branch and all results stay.",
+        perishable=True,
+    ),
     Command(
         "retag",
         "Rename a run, its branch and its refs",
         "/retag mar12 wide",
         (Parameter("old", Kind.WORD, required=True), Parameter("new", Kind.WORD, required=True)),
+        role=Role.OPERATOR,
     ),
-    Command("skip", "Give up this experiment and go on to the next", "/skip"),
+    Command(
+        "skip",
+        "Give up this experiment and go on to the next",
+        "/skip",
+        role=Role.OPERATOR,
+        perishable=True,
+    ),
     Command("summary", "What the run has brought so far", "/summary"),
     Command("results", "The last results as a table", "/results 20", (Parameter("n", Kind.COUNT),)),
     Command("best", "The best experiment so far", "/best"),
     Command("diff", "What an experiment changed", "/diff 12", (_NUMBER,)),
     Command("log", "The end of an experiment's log", "/log 12", (_NUMBER,)),
+    Command("plot", "The progress as a picture", "/plot"),
+    Command(
+        "idea",
+        "Something to try next",
+        "/idea EMBEDDING_LR 0.8",
+        (Parameter("text", Kind.TEXT, required=True),),
+        role=Role.OPERATOR,
+    ),
     Command("runs", "All runs", "/runs"),
+    Command(
+        "notify",
+        "What this chat is told, and when",
+        "/notify keeps",
+        (Parameter("text", Kind.TEXT),),
+        role=Role.OPERATOR,
+    ),
     Command("health", "Whether everything works", "/health"),
+    Command("id", "The ids of you and of this chat", "/id"),
     Command("help", "The commands, or one of them", "/help retag", (Parameter("command", Kind.WORD),)),
+    Command("confirm", "Do it", "/confirm a1b2c3", (_NONCE,), role=Role.OPERATOR, hidden=True),
+    Command("cancel", "Leave it", "/cancel", hidden=True),
 )
 
 
@@ -105,7 +160,7 @@ def find_command(name: str) -> Command:
         BotError: there is none; the sentence names the nearest.
     """
     plain = name.lower().removeprefix("/")
-    names = [command.name for command in COMMANDS]
+    names = [command.name for command in COMMANDS if not command.hidden]
     for command in COMMANDS:
         if command.name == plain:
             return command
@@ -120,32 +175,31 @@ def parse(text: str) -> Call:
     Raises:
         BotError: no such command, or its arguments are off; the sentence shows how it is used.
     """
-    words = text.split()
-    if not words:
+    name, _, rest = text.strip().partition(" ")
+    if not name:
         raise BotError("That is no command: /help lists the commands.")
-    command = find_command(words[0])
-    return Call(command, _match(command, words[1:]))
+    command = find_command(name)
+    return Call(command, _match(command, rest.strip()))
 
 
-def _match(command: Command, words: Sequence[str]) -> Mapping[str, str]:
-    waiting = list(words)
+def _match(command: Command, text: str) -> Mapping[str, str]:
     arguments = {}
-    for parameter in command.parameters:
-        if waiting and _fits(parameter, waiting[0]):
-            arguments[parameter.name] = waiting.pop(0)
-        elif parameter.required or (waiting and parameter is command.parameters[-1]):
-            break
-    required = [parameter.name for parameter in command.parameters if parameter.required]
-    if waiting or not all(name in arguments for name in required):
+    words = text.split()
+    for parameter in sorted(command.parameters, key=lambda parameter: parameter.kind is not Kind.CHOICE):
+        match parameter.kind:
+            case Kind.TEXT if text:
+                arguments[parameter.name], words = text, []
+            case Kind.CHOICE if words and words[-1].lower() == parameter.name:
+                arguments[parameter.name] = words.pop()
+            case Kind.WORD if words:
+                arguments[parameter.name] = words.pop(0)
+            case Kind.COUNT if words and _is_count(words[0]):
+                arguments[parameter.name] = words.pop(0)
+    required = {parameter.name for parameter in command.parameters if parameter.required}
+    if words or not required <= arguments.keys():
         raise BotError(f"Use it so: {command.usage}, for example {command.example}")
     return arguments
 
 
-def _fits(parameter: Parameter, word: str) -> bool:
-    match parameter.kind:
-        case Kind.CHOICE:
-            return word.lower() == parameter.name
-        case Kind.COUNT:
-            return word.isascii() and word.isdigit() and len(word) < 10
-        case Kind.WORD:
-            return True
+def _is_count(word: str) -> bool:
+    return word.isascii() and word.isdigit() and len(word) < 10

@@ -3,43 +3,63 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Mapping
+import functools
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import tzinfo
 
-from bot.commands import COMMANDS, Call, find_command, parse
+from bot.commands import COMMANDS, Call, find_command
 from bot.doctor import examine, render
 from bot.errors import BotError
 from bot.host import Host
+from bot.request import Platform, Request
 from bot.settings import Settings
 from loop.errors import LoopError
 from loop.experiment import Experiment, Run
+from loop.ideas import IdeaBox
+from loop.proposers.people import edit
 from loop.report import make_report
 from loop.results import Row, row_of
 from loop.status import run_status
 from loop.summary import read_tail
+from notifiers.chart import alt_text, chart
 from notifiers.digest import digest
-from notifiers.message import Message, Reply
+from notifiers.message import Attachment, Message, Reply
+from notifiers.notify import PreferenceStore, describe
 from notifiers.report_text import report_message, results_message
+from notifiers.start_card import start_card
 from notifiers.status_text import progress_line, runs_message, status_message
-
-log = logging.getLogger(__name__)
+from notifiers.words import one_line
 
 RESULTS_SHOWN = 10
+IDEA_CHARACTERS = 300
 LOG_BYTES = 3000
 """How much of a log's end is shown: about what one chat message holds."""
 
 
 class Desk:
-    """Answers commands about the runs of `host`; `now` gives seconds since the epoch."""
+    """Answers commands about the runs of `host`; `now` gives seconds since the epoch.
 
-    def __init__(self, host: Host, settings: Settings, *, zone: tzinfo, now: Callable[[], float]) -> None:
+    `chats` tells how the chats are, a line each, for `/health`.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        settings: Settings,
+        *,
+        preferences: PreferenceStore,
+        chats: Callable[[], Sequence[str]],
+        zone: tzinfo,
+        now: Callable[[], float],
+    ) -> None:
         self._host = host
         self._journal = host.journal
         self._settings = settings
+        self._preferences = preferences
+        self._chats = chats
         self._zone = zone
         self._now = now
-        self._handlers: Mapping[str, Callable[[Call], Awaitable[Message]]] = {
+        self._handlers: Mapping[str, Callable[[Call, Request], Awaitable[Message]]] = {
             "start_run": self._start_run,
             "status": self._status,
             "pause": self._pause,
@@ -52,19 +72,24 @@ class Desk:
             "best": self._best,
             "diff": self._diff,
             "log": self._log,
+            "plot": self._plot,
+            "idea": self._idea,
             "runs": self._runs,
+            "notify": self._notify,
             "health": self._health,
+            "id": self._id,
             "help": self._help,
+            "cancel": self._cancel,
         }
 
-    async def answer(self, text: str) -> Reply:
-        """Obey the command in `text`; one that is not understood or not possible is refused in the reply."""
-        try:
-            call = parse(text)
-            return Reply(await self._handlers[call.command.name](call))
-        except (BotError, LoopError) as error:
-            log.info("refused %r: %s", text[:200], error)
-            return Reply(Message(str(error)), refused=True)
+    async def obey(self, call: Call, request: Request) -> Reply:
+        """Do what is asked and return the answer.
+
+        Raises:
+            BotError, LoopError: it is not possible, with the reason.
+        """
+        message = await self._handlers[call.command.name](call, request)
+        return Reply(message, replaces=call.command.name in ("start_run", "cancel"))
 
     def progress(self) -> str:
         """Return the present training in one line, empty when nothing trains."""
@@ -76,30 +101,36 @@ class Desk:
 
     # Control
 
-    async def _start_run(self, call: Call) -> Message:
-        run = await asyncio.to_thread(self._host.start_run, call.text("tag"))
+    async def _start_run(self, call: Call, _: Request) -> Message:
+        tag = call.text("tag")
+        if not call.has("go"):
+            return start_card(await asyncio.to_thread(self._host.plan_run, tag))
+        run = await asyncio.to_thread(self._host.start_run, tag)
         self._host.conduct(run)
         return Message(f"Run {run.tag} starts with its baseline.")
 
-    async def _pause(self, call: Call) -> Message:
+    async def _cancel(self, _: Call, __: Request) -> Message:
+        return Message("Nothing was done.")
+
+    async def _pause(self, call: Call, _: Request) -> Message:
         run = self._host.current()
         await self._host.engine(run).pause(now=call.has("now"))
         if call.has("now"):
             return Message(f"Run {run.tag} is paused; the experiment under way is run again on /resume.")
         return Message(f"Run {run.tag} pauses when the experiment under way is decided.")
 
-    async def _resume(self, _: Call) -> Message:
+    async def _resume(self, _: Call, __: Request) -> Message:
         run = self._host.current()
         await self._host.engine(run).resume()
         self._host.conduct(run)
         return Message(f"Run {run.tag} goes on.")
 
-    async def _stop(self, _: Call) -> Message:
+    async def _stop(self, _: Call, __: Request) -> Message:
         run = self._host.current()
         await self._host.engine(run).stop()
         return Message(f"Run {run.tag} is stopped. Its branch {run.branch} and all results stay.")
 
-    async def _retag(self, call: Call) -> Message:
+    async def _retag(self, call: Call, _: Request) -> Message:
         old, new = call.arguments["old"], call.arguments["new"]
         run = self._journal.run(old)
         if run is None:
@@ -107,64 +138,118 @@ class Desk:
         await self._host.engine(run).retag(new)
         return Message(f"Run {old} is now {new}, on branch autoresearch/{new}.")
 
-    async def _skip(self, _: Call) -> Message:
+    async def _skip(self, _: Call, __: Request) -> Message:
         experiment = await self._host.engine(self._host.current()).skip()
         return Message(f"Experiment #{experiment.number} is given up: {experiment.description}")
 
     # Questions
 
-    async def _status(self, _: Call) -> Message:
+    async def _status(self, _: Call, __: Request) -> Message:
         run = self._host.current()
         status = run_status(self._journal, run, worktree=self._host.worktree(run.tag))
         return status_message(status, now=self._now(), zone=self._zone)
 
-    async def _summary(self, _: Call) -> Message:
+    async def _summary(self, _: Call, __: Request) -> Message:
         run = self._host.current()
         rows = await asyncio.to_thread(self._rows, run)
         report = make_report(rows, metric=run.metric, goal=run.goal, tag=run.tag)
         return report_message(report, run, zone=self._zone)
 
-    async def _results(self, call: Call) -> Message:
+    async def _results(self, call: Call, _: Request) -> Message:
         run = self._host.current()
         rows = await asyncio.to_thread(self._rows, run)
         last = max(1, call.count("n", RESULTS_SHOWN))
         return results_message(rows, metric=run.metric, goal=run.goal, last=last, tag=run.tag)
 
-    async def _best(self, _: Call) -> Message:
+    async def _best(self, _: Call, __: Request) -> Message:
         run = self._host.current()
         best = self._journal.best(run.id)
         if best is None:
             raise BotError(f"Run {run.tag} has kept nothing yet.")
         return digest(best, run=run)
 
-    async def _diff(self, call: Call) -> Message:
+    async def _diff(self, call: Call, _: Request) -> Message:
         run, experiment = self._experiment(call)
         if experiment.number == 0:
             return Message("Experiment #0 is the baseline: it changes nothing.")
         text = await asyncio.to_thread(self._host.workspace(run).diff, experiment.commit)
         return Message(f"Experiment #{experiment.number}: {experiment.description}", text)
 
-    async def _log(self, call: Call) -> Message:
+    async def _log(self, call: Call, _: Request) -> Message:
         run, experiment = self._experiment(call)
         kept = self._host.engine(run).log_of(experiment.number)
         path = kept if experiment.status else self._host.worktree(run.tag) / "run.log"
         text = await asyncio.to_thread(read_tail, path, limit=LOG_BYTES)
         return Message(f"The end of the log of experiment #{experiment.number}", text or "(nothing)")
 
-    async def _runs(self, _: Call) -> Message:
+    async def _plot(self, _: Call, request: Request) -> Message:
+        run = self._host.current()
+        rows = await asyncio.to_thread(self._rows, run)
+        picture = await chart(rows, metric=run.metric, goal=run.goal, title=run.tag)
+        if request.sender.platform is Platform.LOCAL:
+            path = self._settings.home / f"{run.tag}.png"
+            await asyncio.to_thread(path.write_bytes, picture)
+            return Message(f"The chart is in {path}")
+        alt = alt_text(rows, metric=run.metric, goal=run.goal, title=run.tag)
+        return Message(f"Run {run.tag}", attachments=(Attachment(f"{run.tag}.png", picture, alt),))
+
+    async def _idea(self, call: Call, request: Request) -> Message:
+        run, sender = self._host.current(), request.sender
+        box = IdeaBox(self._journal)
+        waiting = await asyncio.to_thread(box.waiting, run.id)
+        idea = await asyncio.to_thread(
+            functools.partial(
+                box.add,
+                run.id,
+                one_line(call.arguments["text"], IDEA_CHARACTERS),
+                author=sender.name or sender.platform.value,
+                channel=f"{sender.platform}:{sender.place}",
+                message_id=request.message_id,
+            )
+        )
+        place = f"{len(waiting)} before it" if waiting else "next"
+        text = f"Idea #{idea.id} is noted ({place}): {idea.text}"
+        try:
+            edit(await asyncio.to_thread(self._host.best_source, run), idea.text)
+        except LoopError as error:
+            text += f"\nIt waits for a proposer that can read it; search cannot: {error}"
+        return Message(text)
+
+    async def _notify(self, call: Call, request: Request) -> Message:
+        channel = f"{request.sender.platform}:{request.sender.place}"
+        try:
+            text = call.text("text")
+            found = (
+                await asyncio.to_thread(self._preferences.change, channel, text)
+                if text
+                else await asyncio.to_thread(self._preferences.get, channel)
+            )
+        except ValueError as error:
+            raise BotError(str(error)) from None
+        return Message(describe(found))
+
+    async def _id(self, _: Call, request: Request) -> Message:
+        sender = request.sender
+        return Message(
+            f"You: {sender.user or 'this machine'}\nThis chat: {sender.place or 'the local socket'}"
+        )
+
+    async def _runs(self, _: Call, __: Request) -> Message:
         runs = self._journal.runs()
         worktree = self._host.worktree
         statuses = [run_status(self._journal, run, worktree=worktree(run.tag)) for run in runs]
         return runs_message(statuses, zone=self._zone)
 
-    async def _health(self, _: Call) -> Message:
-        return Message("Health", render(await asyncio.to_thread(examine, self._settings)))
+    async def _health(self, _: Call, __: Request) -> Message:
+        checks = render(await asyncio.to_thread(examine, self._settings))
+        return Message("Health", "\n".join((checks, *self._chats())))
 
-    async def _help(self, call: Call) -> Message:
+    async def _help(self, call: Call, _: Request) -> Message:
         name = call.text("command")
         if name is None:
-            width = max(len(command.usage) for command in COMMANDS)
-            lines = (f"{command.usage:{width}}  {command.help}" for command in COMMANDS)
+            shown = [command for command in COMMANDS if not command.hidden]
+            width = max(len(command.usage) for command in shown)
+            lines = (f"{command.usage:{width}}  {command.help}" for command in shown)
             return Message("The commands:", "\n".join(lines))
         command = find_command(name)
         return Message(f"{command.usage}\n{command.help}.\nFor example: {command.example}")

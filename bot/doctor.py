@@ -126,6 +126,11 @@ def _uv(repository: Path | None) -> Check:
     return Check("uv", True, "not on the PATH, and not needed")
 
 
+def device() -> str:
+    """Say what trainings run on, in words."""
+    return _accelerator().detail
+
+
 def _accelerator() -> Check:
     if shutil.which("nvidia-smi"):
         gpus = _ask("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")
@@ -134,7 +139,7 @@ def _accelerator() -> Check:
         return Check("GPU", True, "; ".join(gpus.splitlines()))
     if sys.platform == "darwin" and platform.machine() == "arm64":
         return Check("GPU", True, "Apple's, by MPS")
-    return Check("GPU", True, "none, so trainings run on the CPU")
+    return Check("GPU", True, "no GPU: trainings run on the CPU")
 
 
 def _state_directory(home: Path) -> Check:

@@ -10,6 +10,7 @@ from contextlib import closing
 from datetime import date
 from pathlib import Path
 
+from bot.doctor import device
 from bot.errors import BotError
 from bot.settings import Settings
 from loop.decision import KeepRule
@@ -17,6 +18,7 @@ from loop.engine import Engine, Plan
 from loop.environment import training_environment
 from loop.experiment import EventKind, Run, RunState
 from loop.journal import Journal
+from loop.proposers.people import PeopleFirst
 from loop.proposers.protocol import Proposer
 from loop.proposers.search import SearchProposer
 from loop.repository import (
@@ -30,6 +32,7 @@ from loop.repository import (
 )
 from loop.trainer import Trainer
 from loop.workspace import Workspace
+from notifiers.start_card import RunPlan
 
 log = logging.getLogger(__name__)
 
@@ -95,51 +98,75 @@ class Host:
             frozen=settings.frozen,
         )
 
-    def missing_data(self) -> tuple[Path, ...]:
-        """Return the paths of `DATA_PATHS` that do not exist."""
-        return tuple(path for path in self._settings.data_paths if not path.exists())
+    def plan_run(self, tag: str | None = None) -> RunPlan:
+        """Return what a new run would be.
 
-    def proposed_tag(self) -> str:
-        """Return a tag for a new run, made from the date, that nothing has yet."""
-        taken = {run.tag for run in self.journal.runs()}
-        prefix = "autoresearch/"
-        taken |= {name.removeprefix(prefix) for name in branches(self.repository) if name.startswith(prefix)}
-        return propose_tag(self._today(), taken)
+        Raises:
+            BotError: another run is active, or the tag is taken.
+            LoopError: the repository or the tag cannot be used.
+        """
+        self._require_free_device()
+        facts = self.facts()
+        taken = self._taken_tags()
+        tag = tag or propose_tag(self._today(), taken)
+        check_tag(tag)
+        if tag in taken:
+            raise BotError(f"There is a branch or run {tag} already: choose another tag.")
+        settings = self._settings
+        return RunPlan(
+            tag=tag,
+            other_tag=propose_tag(self._today(), taken | {tag}),
+            repository=facts.path,
+            base_branch=facts.base_branch,
+            base_commit=facts.base_commit,
+            subject=facts.subject,
+            dirty=facts.dirty,
+            missing=tuple(path for path in settings.data_paths if not path.exists()),
+            device=device(),
+            budget=read_time_budget(self.repository, facts.base_commit, settings.frozen)
+            or settings.time_budget,
+            proposer=settings.proposer,
+        )
 
     def start_run(self, tag: str | None = None) -> Run:
         """Make a new run with its branch and worktree; `conduct` sets it going.
 
         Raises:
-            BotError: another run is active, or data is missing.
+            BotError: another run is active, the tag is taken, or data is missing.
             LoopError: the repository or the tag cannot be used.
         """
-        for active in self.journal.active_runs():
-            raise BotError(
-                f"Run {active.tag} is {active.state.value} on this machine: "
-                "/stop it before another is started."
-            )
-        missing = self.missing_data()
-        if missing:
-            paths = ", ".join(map(str, missing))
-            raise BotError(f"{paths} is missing: run `python prepare.py` in {self.repository} first.")
-        facts = self.facts()
-        tag = tag or self.proposed_tag()
-        check_tag(tag)
-        if self.journal.run(tag):
-            raise BotError(f"There is a run {tag} already: choose another tag.")
-        settings = self._settings
-        budget = read_time_budget(self.repository, facts.base_commit, settings.frozen)
-        with closing(self._workspace(tag, self.repository, facts.base_commit)) as workspace:
-            workspace.create(facts.base_commit)
+        plan = self.plan_run(tag)
+        if plan.missing:
+            paths = ", ".join(map(str, plan.missing))
+            raise BotError(f"{paths} is missing: run `python prepare.py` in {plan.repository} first.")
+        with closing(self._workspace(plan.tag, self.repository, plan.base_commit)) as workspace:
+            workspace.create(plan.base_commit)
         return self.journal.create_run(
-            tag=tag,
+            tag=plan.tag,
             repository=self.repository,
-            base_branch=facts.base_branch,
-            base_commit=facts.base_commit,
-            metric=settings.metric,
-            goal=settings.metric_goal,
-            time_budget=budget or settings.time_budget,
+            base_branch=plan.base_branch,
+            base_commit=plan.base_commit,
+            metric=self._settings.metric,
+            goal=self._settings.metric_goal,
+            time_budget=plan.budget,
         )
+
+    def best_source(self, run: Run) -> str:
+        """Return the text of the best program of the run."""
+        workspace = self.workspace(run)
+        return workspace.source(workspace.head())
+
+    def _require_free_device(self) -> None:
+        for run in self.journal.active_runs():
+            if run.state is not RunState.DONE:
+                raise BotError(
+                    f"Run {run.tag} is {run.state.value} on this machine: /stop it before another is started."
+                )
+
+    def _taken_tags(self) -> set[str]:
+        prefix = "autoresearch/"
+        branch_tags = (name.removeprefix(prefix) for name in branches(self.repository))
+        return {run.tag for run in self.journal.runs()} | set(branch_tags)
 
     # Tasks
 
@@ -205,7 +232,8 @@ class Host:
         )
 
     def _proposer(self) -> Proposer:
-        return SearchProposer(python=sys.executable, frozen=frozenset(self._settings.frozen_constants))
+        frozen = frozenset(self._settings.frozen_constants)
+        return PeopleFirst(SearchProposer(python=sys.executable, frozen=frozen))
 
     def workspace(self, run: Run) -> Workspace:
         """Return the worktree of a run, with its git."""

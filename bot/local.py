@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bot.errors import BotError
 from bot.wire import Attach, Command, Progress, pack_error, pack_item, parse_request, socket_address
+from notifiers.channel import RefusedError
 from notifiers.message import Message, Reply
 
 log = logging.getLogger(__name__)
@@ -143,6 +144,29 @@ class LocalServer:
                 if client.attached:
                     client.tell(text)
             await asyncio.sleep(self._interval)
+
+
+class LocalChannel:
+    """Whoever is attached to the socket, as a channel: no message has an id, and none can be changed."""
+
+    name = "terminal"
+
+    def __init__(self, server: LocalServer) -> None:
+        self._server = server
+
+    async def send(self, message: Message, *, reply_to: str = "", broadcast: bool = False) -> str:
+        """Tell everybody who is attached."""
+        del reply_to, broadcast
+        self._server.publish(message)
+        return ""
+
+    async def edit(self, message_id: str, message: Message) -> None:
+        """Refuse: what was printed stays printed."""
+        del message_id, message
+        raise RefusedError("a terminal cannot be edited")
+
+    async def pin(self, message_id: str) -> None:
+        """Do nothing: a terminal has no such place."""
 
 
 @dataclass(slots=True, eq=False)

@@ -17,3 +17,5 @@ def start_logging(path: Path) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("apscheduler").setLevel(logging.WARNING)  # it would tell of every beat
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of URLs, and Telegram's hold the token
+    logging.getLogger("telegram").setLevel(logging.CRITICAL)  # tracebacks of what our own lines say plainly

@@ -5,7 +5,9 @@ These functions raise ValueError with a clause that goes on from the setting's n
 
 from __future__ import annotations
 
+import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, TypeAlias
 from zoneinfo import ZoneInfo
@@ -13,8 +15,10 @@ from zoneinfo import ZoneInfo
 from pydantic import BeforeValidator
 from pydantic_settings import NoDecode
 
+from bot.access import Role
 from loop.errors import LoopError
 from loop.repository import check_path
+from notifiers.preferences import QuietHours, read_hours
 
 
 def _path(text: str) -> Path:
@@ -89,6 +93,37 @@ def _words(text: str) -> tuple[str, ...]:
         raise ValueError("must be a command line that closes its quotation marks") from None
 
 
+def _members(text: str) -> Mapping[str, Role | None]:
+    """Read ids that may carry a role: `12345,67890:viewer`."""
+    members: dict[str, Role | None] = {}
+    for item in _items(text):
+        name, _, role = item.partition(":")
+        if role and role.upper() not in Role.__members__:
+            raise ValueError(f"must give a role as in {name}:viewer or {name}:operator")
+        members[name] = Role[role.upper()] if role else None
+    return members
+
+
+def _chats(text: str) -> Mapping[str, Role | None]:
+    members = _members(text)
+    if not all(re.fullmatch(r"-?\d+(/\d+)?", name) for name in members):
+        raise ValueError("must be numbers, for a forum with its topic as in -1001234/15; /id shows them")
+    return members
+
+
+def _hours(text: str) -> QuietHours | None:
+    return read_hours(text) if text else None
+
+
+def _address(text: str) -> tuple[str, int] | None:
+    host, _, port = text.rpartition(":")
+    if not text:
+        return None
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError("must be an address such as 127.0.0.1:8443")
+    return host, int(port)
+
+
 def _zone(text: str) -> ZoneInfo | None:
     try:
         return ZoneInfo(text) if text else None
@@ -110,3 +145,7 @@ Names: TypeAlias = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
 CommandLine: TypeAlias = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 OptionalCount: TypeAlias = Annotated[int | None, BeforeValidator(_or_none)]
 OptionalZone: TypeAlias = Annotated[ZoneInfo | None, BeforeValidator(_zone)]
+Members: TypeAlias = Annotated[Mapping[str, Role | None], NoDecode, BeforeValidator(_members)]
+Chats: TypeAlias = Annotated[Mapping[str, Role | None], NoDecode, BeforeValidator(_chats)]
+OptionalHours: TypeAlias = Annotated[QuietHours | None, BeforeValidator(_hours)]
+OptionalAddress: TypeAlias = Annotated[tuple[str, int] | None, NoDecode, BeforeValidator(_address)]

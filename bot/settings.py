@@ -10,25 +10,31 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dotenv.parser import parse_stream
-from pydantic import AliasGenerator, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import AliasGenerator, Field, FiniteFloat, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from bot.errors import BotError
 from bot.setting_types import (
+    Chats,
     CommandLine,
+    Members,
     Names,
     NewFolder,
+    OptionalAddress,
     OptionalCount,
     OptionalFolder,
+    OptionalHours,
     OptionalZone,
     Paths,
     RepositoryFile,
     RepositoryFiles,
 )
 from loop.experiment import Goal
+from notifiers.preferences import MOST
 
 _SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|URL")  # their values are never repeated
+_URL = r"^https?://[^\s/]+.*$"
 # So like a setting that it would be taken for a misspelt one, but other programs use it.
 _OF_OTHERS = frozenset({"DATA_PATH", "METRICS", "TIMEZONE"})
 
@@ -108,6 +114,49 @@ class Settings(BaseSettings):
     simplicity_lines: int = _setting(
         "20", "Net added lines that only a gain of SIMPLICITY_GAIN or more is worth.", ge=0
     )
+    telegram_bot_token: SecretStr = _setting("", "The token that @BotFather gives; empty: no Telegram.")
+    telegram_chat_ids: Chats = _setting(
+        "",
+        "Chats that are told what happens, by comma; a forum's topic as -1001234/15. In a private chat its "
+        "person steers, in a group its members look on, unless it says otherwise: -1001234:operator.",
+    )
+    telegram_user_ids: Chats = _setting(
+        "", "Users who may, by comma; with :viewer one may only look. If any is listed, nobody else may."
+    )
+    telegram_base_url: str = _setting(
+        "https://api.telegram.org", "The Bot API server, if it is your own.", pattern=_URL
+    )
+    telegram_webhook_url: str = _setting(
+        "", "The https address that Telegram sends updates to; empty: the bot asks for them."
+    )
+    telegram_webhook_secret: SecretStr = _setting(
+        "", "The secret that Telegram shows there: letters, digits, _, -."
+    )
+    telegram_webhook_listen: OptionalAddress = _setting(
+        "127.0.0.1:8443", "Where the bot listens for what comes to that address."
+    )
+    slack_bot_token: SecretStr = _setting("", "The app's bot token, xoxb-…; empty: no Slack.")
+    slack_app_token: SecretStr = _setting("", "The app-level token for Socket Mode, xapp-….")
+    slack_channels: Members = _setting(
+        "", "Channels that are told what happens, by their ids (C…), by comma; roles as for Telegram's."
+    )
+    slack_user_ids: Members = _setting(
+        "", "Users who may (U…), by comma; with :viewer one may only look. If any is listed, nobody else may."
+    )
+    slack_base_url: str = _setting("https://slack.com/api/", "The Web API, if it is your own.", pattern=_URL)
+    slack_signing_secret: SecretStr = _setting("", "The app's signing secret, for requests by HTTP.")
+    slack_listen: OptionalAddress = _setting(
+        "", "Where the bot listens for signed requests, such as 127.0.0.1:3000; empty: Socket Mode."
+    )
+    apprise_urls: SecretStr = _setting(
+        "", "Any other service that the apprise library knows, by its URLs, by comma."
+    )
+    digest_every: int = _setting(
+        "1", "How many digests make one message, until a chat says otherwise with /notify.", ge=1, le=MOST
+    )
+    quiet_hours: OptionalHours = _setting(
+        "", "Hours in which chats are told only what needs a person, such as 22:00-07:00; the rest waits."
+    )
     time_zone: OptionalZone = _setting(
         "", "The time zone of dates and times, such as Europe/Berlin; empty: the machine's."
     )
@@ -116,6 +165,27 @@ class Settings(BaseSettings):
     def socket(self) -> Path:
         """Where the bot listens for `autoresearch send` and `chat`; its lock lies beside it."""
         return self.home / "bot.sock"
+
+    @property
+    def has_chat(self) -> bool:
+        """Say whether people can reach the bot from elsewhere."""
+        return bool(self.telegram_bot_token.get_secret_value() or self.slack_bot_token.get_secret_value())
+
+    @model_validator(mode="after")
+    def _slack_is_whole(self) -> Settings:
+        if not self.slack_bot_token.get_secret_value():
+            return self
+        if self.slack_listen is None and not self.slack_app_token.get_secret_value():
+            raise ValueError("SLACK_BOT_TOKEN needs SLACK_APP_TOKEN beside it, the app-level token (xapp-…).")
+        if self.slack_listen is not None and not self.slack_signing_secret.get_secret_value():
+            raise ValueError("SLACK_LISTEN needs SLACK_SIGNING_SECRET beside it.")
+        return self
+
+    @model_validator(mode="after")
+    def _webhook_is_whole(self) -> Settings:
+        if self.telegram_webhook_url and not self.telegram_webhook_secret.get_secret_value():
+            raise ValueError("TELEGRAM_WEBHOOK_URL needs TELEGRAM_WEBHOOK_SECRET beside it.")
+        return self
 
     @model_validator(mode="after")
     def _editable_is_not_frozen(self) -> Settings:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.commands import COMMANDS, Command, find_command, parse
+from bot.commands import COMMANDS, Command, Kind, find_command, parse
 from bot.errors import BotError
 
 
@@ -16,7 +16,11 @@ def test_every_example_is_understood(command: Command) -> None:
     assert parse(command.example.removeprefix("/")).command is command
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+@pytest.mark.parametrize(
+    "command",
+    [command for command in COMMANDS if Kind.TEXT not in {p.kind for p in command.parameters}],
+    ids=lambda command: command.name,
+)
 def test_no_command_takes_more_than_it_says(command: Command) -> None:
     with pytest.raises(BotError, match=r"Use it so: /.*for example /"):
         parse(f"/{command.name} one two three four")
@@ -39,6 +43,15 @@ def test_arguments_are_told_apart_by_their_kind() -> None:
     assert parse("/results 25").count("n", 10) == 25
     assert dict(parse("/retag mar12 wide").arguments) == {"old": "mar12", "new": "wide"}
     assert parse("/start_run").text("tag") is None
+    assert dict(parse("/start_run go").arguments) == {"go": "go"}
+    assert dict(parse("/start_run mar12 go").arguments) == {"tag": "mar12", "go": "go"}
+    assert parse("/idea  make it  wider ").text("text") == "make it  wider"
+
+
+def test_only_what_ends_a_training_is_perishable() -> None:
+    late = {command.name for command in COMMANDS if parse(command.example).perishable}
+    assert late == {"pause", "stop", "skip"}
+    assert not parse("/pause").perishable
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,118 @@
+"""The one way in: who may, has it been obeyed already, is it too late, is it meant. Then the desk obeys."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from bot.access import Access, Role
+from bot.commands import Call, parse
+from bot.desk import Desk
+from bot.errors import BotError
+from bot.request import Platform, Request
+from loop.errors import LoopError
+from loop.journal import Journal
+from notifiers.message import Button, Message, Reply
+from notifiers.words import duration
+
+log = logging.getLogger(__name__)
+
+FRESH_SECONDS = 600.0
+"""A command that ends a training is not obeyed when it comes later than this."""
+
+QUESTION_SECONDS = 120.0
+"""How long a question may be answered."""
+
+REMEMBERED_SECONDS = 30 * 86400.0
+"""How long requests are remembered, so that none is obeyed twice; platforms redeliver within a day."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A command that waits to be confirmed where it was given."""
+
+    request: Request
+    call: Call
+    asked_at: float
+
+
+class Inbox:
+    """Answers requests from every front end; `now` gives seconds since the epoch."""
+
+    def __init__(self, *, desk: Desk, access: Access, journal: Journal, now: Callable[[], float]) -> None:
+        self._desk = desk
+        self._access = access
+        self._journal = journal
+        self._now = now
+        self._questions: dict[str, _Question] = {}
+
+    async def answer(self, request: Request) -> Reply | None:
+        """Return what to say; None means nothing at all, as to strangers and to what was answered before."""
+        sender = request.sender
+        role = self._access.role_of(sender)
+        if role is None and not (self._access.may_ask_id(sender) and _asks_for_ids(request.text)):
+            log.warning("a stranger on %s: user %s in %s", sender.platform, sender.user, sender.place)
+            return None
+        if request.key and not await asyncio.to_thread(self._is_new, request.key):
+            return None
+        try:
+            call = parse(request.text)
+            _require_role(call, role)
+            self._require_fresh(call, request)
+            if call.command.name == "confirm":
+                return await self._confirmed(call, request)
+            if call.command.question and sender.platform is not Platform.LOCAL:
+                return self._ask(call, request)
+            return await self._desk.obey(call, request)
+        except (BotError, LoopError) as error:
+            log.info("refused %r: %s", request.text[:200], error)
+            return Reply(Message(str(error)), refused=True)
+
+    def _require_fresh(self, call: Call, request: Request) -> None:
+        age = self._now() - request.sent_at
+        if call.perishable and age > FRESH_SECONDS:
+            raise BotError(f"/{call.command.name} is ignored: sent {duration(age)} ago.")
+
+    def _ask(self, call: Call, request: Request) -> Reply:
+        nonce = secrets.token_hex(4)
+        now = self._now()
+        self._questions = {
+            key: question
+            for key, question in self._questions.items()
+            if now - question.asked_at <= QUESTION_SECONDS
+        }
+        self._questions[nonce] = _Question(request, call, now)
+        buttons = (Button("Yes", f"/confirm {nonce}"), Button("No", "/cancel"))
+        return Reply(Message(call.command.question, buttons=(buttons,)))
+
+    async def _confirmed(self, call: Call, request: Request) -> Reply:
+        question = self._questions.pop(call.arguments["nonce"], None)
+        if question is None or self._now() - question.asked_at > QUESTION_SECONDS:
+            raise BotError("That question has expired: give the command again.")
+        if question.request.sender.place != request.sender.place:
+            raise BotError("That question was asked in another chat.")
+        reply = await self._desk.obey(question.call, request)
+        text = f"{reply.message.text} ({request.sender.name})"
+        return Reply(replace(reply.message, text=text), replaces=True)
+
+    def _is_new(self, key: str) -> bool:
+        """Remember the request, before it is obeyed: a command that ends the bot is not obeyed for ever."""
+        now = self._now()
+        with self._journal.transaction():
+            if self._journal.query("SELECT 1 FROM requests WHERE key = ?", key):
+                return False
+            self._journal.execute("INSERT INTO requests VALUES (?, ?)", key, now)
+            self._journal.execute("DELETE FROM requests WHERE at < ?", now - REMEMBERED_SECONDS)
+        return True
+
+
+def _require_role(call: Call, role: Role | None) -> None:
+    if role is not None and role < call.command.role:
+        raise BotError(f"/{call.command.name} is for operators; you may look on.")
+
+
+def _asks_for_ids(text: str) -> bool:
+    return text.strip().lower() in ("/id", "id", "/start")

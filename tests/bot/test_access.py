@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.access import Access, AllowList, Role
+from bot.request import Platform, Sender
+
+ANN, BOB, GROUP = "100", "200", "-1001"
+
+
+def telegram(user: str, place: str) -> Sender:
+    return Sender(Platform.TELEGRAM, user, place, "somebody")
+
+
+def access(users: dict[str, Role] | None = None, places: dict[str, Role | None] | None = None) -> Access:
+    return Access({Platform.TELEGRAM: AllowList(users or {}, places or {})})
+
+
+def test_without_lists_nobody_is_let_in_but_may_ask_for_ids() -> None:
+    nobody = access()
+    assert nobody.role_of(telegram(ANN, ANN)) is None
+    assert nobody.may_ask_id(telegram(ANN, ANN))
+    assert Access({}).role_of(telegram(ANN, ANN)) is None
+
+
+def test_with_any_list_strangers_may_not_even_ask_for_ids() -> None:
+    assert not access(users={ANN: Role.VIEWER}).may_ask_id(telegram(BOB, BOB))
+    assert not access(places={GROUP: None}).may_ask_id(telegram(BOB, BOB))
+
+
+def test_a_private_chat_alone_is_enough_to_steer() -> None:
+    listed = access(places={ANN: None})
+    assert listed.role_of(telegram(ANN, ANN)) is Role.OPERATOR
+    assert listed.role_of(telegram(BOB, BOB)) is None
+
+
+def test_members_of_a_group_look_on_unless_they_are_listed() -> None:
+    group = access(places={GROUP: None})
+    assert group.role_of(telegram(BOB, GROUP)) is Role.VIEWER
+    listed = access(users={ANN: Role.OPERATOR}, places={GROUP: None})
+    assert listed.role_of(telegram(ANN, GROUP)) is Role.OPERATOR
+    assert listed.role_of(telegram(BOB, GROUP)) is None
+    assert access(places={GROUP: Role.OPERATOR}).role_of(telegram(BOB, GROUP)) is Role.OPERATOR
+
+
+def test_a_listed_user_is_a_stranger_in_another_group() -> None:
+    listed = access(users={ANN: Role.OPERATOR}, places={GROUP: None})
+    assert listed.role_of(telegram(ANN, "-2002")) is None
+    assert listed.role_of(telegram(ANN, ANN)) is Role.OPERATOR
+
+
+def test_a_direct_message_on_slack_is_private() -> None:
+    listed = Access({Platform.SLACK: AllowList(users={"U1": Role.VIEWER})})
+    assert listed.role_of(Sender(Platform.SLACK, "U1", "D9", "ann")) is Role.VIEWER
+    assert listed.role_of(Sender(Platform.SLACK, "U2", "D9", "bob")) is None
+    assert listed.role_of(Sender(Platform.SLACK, "U1", "C9", "ann")) is None
+
+
+def test_the_local_socket_is_always_an_operator() -> None:
+    assert Access({}).role_of(Sender(Platform.LOCAL, "", "", "")) is Role.OPERATOR
+
+
+@pytest.mark.parametrize("platform", [Platform.TELEGRAM, Platform.SLACK])
+@given(user=st.text(), place=st.text())
+def test_an_id_in_no_list_never_has_a_role(platform: Platform, user: str, place: str) -> None:
+    listed = Access({platform: AllowList({"known user": Role.OPERATOR}, {"known place": None})})
+    if user != "known user":
+        assert listed.role_of(Sender(platform, user, place, "")) is None

@@ -1,0 +1,147 @@
+"""The whole bot, as a process, living with Telegram and Slack on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.bot.real_bot import RealBot
+from tests.servers.slack_server import SlackServer
+from tests.servers.slack_workspace import APP_TOKEN, BOT_TOKEN, CHANNEL
+from tests.servers.telegram_api import TOKEN, Chat, Post
+from tests.servers.telegram_server import TelegramServer
+
+ANN = 7
+
+
+class World:
+    """A bot's folder and the two platforms."""
+
+    def __init__(self, folder: Path, telegram: TelegramServer, slack: SlackServer) -> None:
+        self.telegram = telegram
+        self.slack = slack
+        self.bot = RealBot(
+            folder,
+            TELEGRAM_BOT_TOKEN=TOKEN,
+            TELEGRAM_CHAT_IDS=str(ANN),
+            TELEGRAM_BASE_URL=telegram.base_url,
+            SLACK_BOT_TOKEN=BOT_TOKEN,
+            SLACK_APP_TOKEN=APP_TOKEN,
+            SLACK_BASE_URL=slack.base_url,
+            SLACK_CHANNELS=CHANNEL,
+            SLACK_USER_IDS="U0ALICE",
+        )
+
+    @asynccontextmanager
+    async def running(self, *arguments: str) -> AsyncIterator[subprocess.Popen[str]]:
+        """The bot; it is ended as a service manager ends it."""
+        with self.bot.start(*arguments) as process:
+            try:
+                yield process
+                process.send_signal(signal.SIGTERM)
+                assert await asyncio.to_thread(process.wait, 15) == 0
+            finally:
+                process.kill()
+
+    async def post(self, condition: Callable[[Post], bool]) -> Post:
+        """Wait for a message in the Telegram chat."""
+
+        def found() -> list[Post]:
+            return [post for post in self.telegram.api.posts if condition(post)]
+
+        await self.telegram.api.until(lambda: bool(found()))
+        return found()[0]
+
+    async def said(self, text: str) -> Post:
+        return await self.post(lambda post: text in post.text)
+
+    async def slack_said(self, text: str) -> dict[str, object]:
+        """Wait for a message in the Slack channel."""
+
+        def found() -> list[dict[str, object]]:
+            return [m for m in self.slack.workspace.shown() if text in str(m)]
+
+        return (await self.slack.until(found))[0]
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    telegram, slack = TelegramServer(), SlackServer()
+    await telegram.start()
+    await slack.start()
+    world = World(tmp_path, telegram, slack)
+    yield world
+    await telegram.stop()
+    await slack.stop()
+    for process in psutil.process_iter(["environ"]):
+        if (process.info["environ"] or {}).get("AUTORESEARCH_HOME") == str(world.bot.home):
+            process.kill()
+
+
+async def test_a_night_from_the_phone(world: World) -> None:
+    gate = world.bot.folder / "gate"
+    world.bot.environment["TORCH_GATE"] = str(gate)
+    api = world.telegram.api
+    async with world.running() as process:
+        api.chats[666] = Chat(666)
+        api.say("/start_run", user=666, chat=666)  # a stranger
+        api.say("/start_run")
+        plan = await world.said("Start run ")
+        assert plan.buttons[0][0].endswith(" go")
+        api.press(plan)
+        await world.said("starts with its baseline")
+        card = await world.post(lambda post: post.text.startswith("Run ") and "running" in post.text)
+        while world.bot.json("status")["stage"] != "training":  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.1)
+        api.say("/status")
+        await world.said("Experiment #0 is training")
+        memory = psutil.Process(process.pid).memory_info().rss / 2**20
+        assert memory < 100  # it holds both platforms' libraries, and no torch
+        gate.touch()
+        digest = await world.said("Experiment #0: baseline\nval_bpb: 1.074000 (baseline)\nStatus: keep")
+        assert digest.reply_to == card.id
+        in_thread = await world.slack_said("Experiment #0: baseline")
+        assert in_thread["thread_ts"]
+
+        api.say("/plot")
+        picture = await world.post(lambda post: post.photo)
+        assert picture.file is not None
+        assert picture.file[1].startswith(b"\x89PNG")
+
+        await world.slack.command("stop")
+        question = await world.slack_said("Stop the run for good?")
+        assert "/confirm " in str(question)
+        api.say("/stop", date=int(time.time()))
+        api.press(await world.said("Stop the run for good?"))
+        await world.said("is stopped")
+    assert all(post.chat == ANN for post in api.posts)
+    assert world.bot.json("status")["state"] == "stopped"
+    log = (world.bot.home / "bot.log").read_text()
+    for secret in (TOKEN, BOT_TOKEN, APP_TOKEN):
+        assert secret not in log
+    assert "a stranger on telegram: user 666 in 666" in log
+
+
+async def test_the_loop_goes_on_while_no_platform_answers_and_tells_it_later(world: World) -> None:
+    api = world.telegram.api
+    await world.telegram.stop()
+    await world.slack.stop()
+    async with world.running("--tag", "toy", "--experiments", "2"):
+        while '"done"' not in world.bot.run("status", "--json").stdout:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.1)
+        await world.telegram.start()
+        await world.slack.start()
+        for number in range(3):
+            await world.said(f"Experiment #{number}: ")
+            await world.slack_said(f"Experiment #{number}: ")
+        await world.said("Run toy is done")
+        digests = [post.text.split(":")[0] for post in api.posts if post.text.startswith("Experiment #")]
+        assert digests == [f"Experiment #{number}" for number in range(3)]

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, date
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bot.access import Access, AllowList, Role
+from bot.commands import COMMANDS
+from bot.desk import Desk
+from bot.host import Host
+from bot.inbox import Inbox
+from bot.request import HERE, Platform, Request, Sender
+from bot.settings import load_settings
+from loop.experiment import RunState
+from loop.journal import Journal
+from notifiers.message import Reply
+from notifiers.notify import PreferenceStore
+from notifiers.preferences import usual_preferences
+from tests.bot.real_bot import RealBot
+
+ANN = Sender(Platform.TELEGRAM, "100", "-1001", "ann")
+VIEWER = Sender(Platform.TELEGRAM, "200", "-1001", "vic")
+STRANGER = Sender(Platform.TELEGRAM, "300", "300", "mallory")
+
+
+class Office:
+    """An inbox on a toy repository, with a clock of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bot = RealBot(folder)
+        self.now = 1_000_000.0
+        self.keys = 0
+        self.journal = Journal(self.bot.home / "state.db")
+        found = load_settings(Path("/no/such/.env"), self.bot.environment)
+        self.host = Host(
+            found,
+            repository=self.bot.repository,
+            journal=self.journal,
+            environ=self.bot.environment,
+            today=lambda: date(2026, 3, 12),
+        )
+        desk = Desk(
+            self.host,
+            found,
+            preferences=PreferenceStore(self.journal, default=usual_preferences(every=1, quiet=None)),
+            chats=lambda: ["ok    Telegram: connected"],
+            zone=UTC,
+            now=lambda: self.now,
+        )
+        listed = AllowList({"100": Role.OPERATOR, "200": Role.VIEWER}, {"-1001": None})
+        self.access = Access({Platform.TELEGRAM: listed})
+        self.inbox = Inbox(desk=desk, access=self.access, journal=self.journal, now=lambda: self.now)
+
+    async def ask(
+        self, text: str, sender: Sender = ANN, *, age: float = 0.0, key: str | None = None
+    ) -> Reply | None:
+        self.keys += 1
+        key = f"telegram:1:{self.keys}" if key is None else key
+        return await self.inbox.answer(Request(sender, text, key, self.now - age, message_id="77"))
+
+    async def said(self, text: str, sender: Sender = ANN, *, age: float = 0.0) -> str:
+        reply = await self.ask(text, sender, age=age)
+        assert reply is not None
+        return ("refused: " if reply.refused else "") + reply.message.text
+
+
+@pytest.fixture
+async def office(tmp_path: Path) -> AsyncIterator[Office]:
+    office = Office(tmp_path)
+    yield office
+    for run in office.journal.active_runs():
+        await office.host.engine(run).stop()
+        await office.host.conduct(run)
+    await office.host.close()
+    office.journal.close()
+
+
+async def test_strangers_get_no_answer_at_all(office: Office, caplog: pytest.LogCaptureFixture) -> None:
+    for text in ("/status", "/id", "/start_run go", "hello", ""):
+        assert await office.ask(text, STRANGER) is None
+    assert "user 300 in 300" in caplog.text
+    assert office.journal.runs() == []
+
+
+async def test_ids_are_told_to_anybody_while_nobody_is_listed(office: Office) -> None:
+    empty = Access({})
+    office.inbox = Inbox(
+        desk=office.inbox._desk, access=empty, journal=office.journal, now=lambda: office.now
+    )
+    assert await office.said("/id", STRANGER) == "You: 300\nThis chat: 300"
+    assert await office.ask("/status", STRANGER) is None
+
+
+async def test_viewers_look_on_and_may_not_steer(office: Office) -> None:
+    assert "operators" in await office.said("/start_run go", VIEWER)
+    assert (await office.said("/runs", VIEWER)).startswith("There is no run yet")
+    for command in COMMANDS:
+        reply = await office.ask(command.example, VIEWER)
+        assert reply is not None
+        assert reply.refused or command.role is Role.VIEWER
+
+
+async def test_a_redelivered_request_is_obeyed_once(office: Office) -> None:
+    first = await office.ask("/start_run mar12 go", key="telegram:1:5")
+    again = await office.ask("/start_run mar12 go", key="telegram:1:5")
+    assert first is not None
+    assert not first.refused
+    assert again is None
+    assert len(office.journal.runs()) == 1
+
+
+async def test_the_start_card_shows_the_run_and_its_buttons(office: Office) -> None:
+    reply = await office.ask("/start_run")
+    assert reply is not None
+    text = reply.message.text
+    assert text.startswith("Start run mar12?")
+    for part in (
+        "Repository: ",
+        "Base: main at ",
+        "Device: ",
+        "Budget: 10 s a training",
+        "search",
+        "Data: there",
+    ):
+        assert part in text
+    (row,) = reply.message.buttons
+    assert [button.command for button in row] == ["/start_run mar12 go", "/start_run mar12b", "/cancel"]
+    assert office.journal.runs() == []
+    other = await office.ask(row[1].command)
+    assert other is not None
+    assert other.replaces
+    assert other.message.text.startswith("Start run mar12b?")
+    started = await office.ask(row[0].command)
+    assert started is not None
+    assert started.replaces
+    refused = await office.said("/start_run")
+    assert refused.startswith("refused: Run mar12 is running on this machine")
+
+
+async def test_stopping_is_asked_back_and_the_question_expires(office: Office) -> None:
+    await office.said("/start_run mar12 go")
+    for wait, state in ((121.0, RunState.RUNNING), (119.0, RunState.STOPPED)):
+        question = await office.ask("/stop")
+        assert question is not None
+        assert office.journal.runs()[0].state is RunState.RUNNING
+        ((yes, no),) = question.message.buttons
+        assert no.command == "/cancel"
+        office.now += wait
+        reply = await office.ask(yes.command)
+        assert office.journal.runs()[0].state is state
+    assert reply is not None
+    assert reply.replaces
+    assert "(ann)" in reply.message.text
+    again = await office.said(yes.command)
+    assert "expired" in again
+
+
+async def test_a_viewer_cannot_press_yes(office: Office) -> None:
+    await office.said("/start_run mar12 go")
+    question = await office.ask("/stop")
+    assert question is not None
+    ((yes, _),) = question.message.buttons
+    assert "operators" in await office.said(yes.command, VIEWER)
+    assert office.journal.runs()[0].state is RunState.RUNNING
+
+
+async def test_the_local_socket_is_not_asked_back(office: Office) -> None:
+    await office.said("/start_run mar12 go")
+    assert (await office.said("/stop", HERE)).startswith("Run mar12 is stopped")
+
+
+async def test_what_ends_a_training_is_ignored_when_it_comes_late(office: Office) -> None:
+    await office.said("/start_run mar12 go")
+    for text in ("/stop", "/skip", "/pause now"):
+        name = text.split()[0]
+        assert await office.said(text, age=3 * 3600) == f"refused: {name} is ignored: sent 3 h ago."
+    assert office.journal.runs()[0].state is RunState.RUNNING
+    assert "pauses" in await office.said("/pause", age=3 * 3600)
+
+
+async def test_an_idea_is_numbered_and_becomes_an_experiment_of_its_author(office: Office) -> None:
+    await office.said("/start_run mar12 go")
+    assert await office.said("/idea WIDTH 256") == "Idea #1 is noted (next): WIDTH 256"
+    assert "cannot" in await office.said("/idea make it wider")
+    while not (mine := [e for e in office.journal.experiments(1) if e.idea == 1]):  # noqa: ASYNC110
+        await asyncio.sleep(0.02)  # the engine works on in its own time
+    assert (mine[0].description, mine[0].proposer) == ("WIDTH 256", "ann")
+
+
+async def test_notify_is_kept_for_the_chat_that_asked(office: Office) -> None:
+    assert "only what is kept" in await office.said("/notify keeps")
+    assert "only what is kept" in await office.said("/notify")
+    assert "every one" in await office.said("/notify", HERE)
+    assert (await office.said("/notify loudly")).startswith("refused: ")
+
+
+async def test_every_example_gets_an_answer(office: Office) -> None:
+    await office.said("/start_run mar12 go")
+    for command in COMMANDS:
+        if command.name not in ("plot", "stop"):
+            assert await office.said(command.example)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(text=st.text())
+def test_any_text_gets_a_reply_or_a_refusal(quiet_office: Office, runner: asyncio.Runner, text: str) -> None:
+    assert runner.run(quiet_office.ask(text)) is not None
+
+
+@pytest.fixture
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture
+def quiet_office(tmp_path: Path) -> Iterator[Office]:
+    office = Office(tmp_path)
+    yield office
+    office.journal.close()
