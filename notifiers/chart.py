@@ -1,0 +1,101 @@
+"""The progress chart of a run: drawn in a process of its own, so that matplotlib never enters the bot."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from loop.experiment import Goal
+from loop.report import make_report
+from loop.results import Row
+from notifiers.chart_scene import headline_of, largest_gains
+from notifiers.words import one_line, signed
+
+_MODULE = "notifiers.chart_worker"
+_HOME = Path(__file__).parents[1]  # `python -m` looks here first, wherever the bot was started
+_ENVIRONMENT = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV"),
+    *("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR"),  # where matplotlib remembers the fonts
+)
+_SETTINGS = {
+    "MATPLOTLIBRC": os.devnull,  # a person's own style is for their own figures
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+_DESCRIPTION = 60  # characters; the chart has room for fewer
+_ALT_LINE = 60
+
+
+class ChartError(Exception):
+    """Why there is no chart, as one sentence for people."""
+
+
+async def chart(
+    rows: Sequence[Row],
+    *,
+    metric: str,
+    goal: Goal,
+    title: str,
+    python: str = sys.executable,
+    limit: float = 60.0,
+) -> bytes:
+    """Return the chart of `rows`, which stand in the order of their numbers, as a PNG.
+
+    It is drawn by `python` at low priority, in `limit` seconds at most. When cancelled, that process is ended
+    first.
+
+    Raises:
+        ChartError: it cannot be drawn.
+    """
+    cells = [(row.number, row.value, row.status, one_line(row.description, _DESCRIPTION)) for row in rows]
+    request = json.dumps({"rows": cells, "metric": metric, "goal": goal, "title": title}).encode()
+    try:
+        worker = await asyncio.create_subprocess_exec(
+            *(python, "-m", _MODULE),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=_HOME,
+            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ} | _SETTINGS,
+            start_new_session=True,  # Ctrl-C at the terminal is for the bot, which ends the worker itself
+        )
+    except OSError as error:
+        raise ChartError(f"The chart cannot be drawn with {python}: {error.strerror}.") from error
+    try:
+        async with asyncio.timeout(limit):
+            picture, errors = await worker.communicate(request)
+    except TimeoutError:
+        raise ChartError(f"The chart was not drawn within {limit:g} s.") from None
+    finally:
+        if worker.returncode is None:
+            worker.kill()
+            await worker.wait()
+    if worker.returncode != 0:
+        lines = errors.decode(errors="replace").strip().splitlines()
+        last = lines[-1] if lines else f"exit status {worker.returncode}"
+        raise ChartError(f"The chart cannot be drawn: {last}")
+    return picture
+
+
+def alt_text(rows: Sequence[Row], *, metric: str, goal: Goal, title: str) -> str:
+    """Return what the chart shows, for who does not see it: a few hundred characters at most."""
+    report = make_report(rows, metric=metric, goal=goal)
+    headline, moved = headline_of(report)
+    counts = {"kept": report.keep, "discarded": report.discard, "crashed": report.crash}
+    parts = [
+        f"Progress of {one_line(title, _ALT_LINE)}",
+        f"{one_line(metric, _ALT_LINE)}: {headline}{f' ({moved})' if moved else ''}",
+        ", ".join(f"{count:,} {word}" for word, count in counts.items() if count),
+    ]
+    sign = -1 if goal is Goal.MINIMIZE else 1
+    gains = [
+        one_line(f"#{gain.number} {signed(sign * gain.gain)} {gain.description}", _ALT_LINE)
+        for gain in largest_gains(report)
+    ]
+    if gains:
+        parts.append(f"Largest gains: {'; '.join(gains)}")
+    return ". ".join(filter(None, parts)) + "."
