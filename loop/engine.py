@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from loop.constants import find_constants
 from loop.decision import DEADLINE_FACTOR, KeepRule
 from loop.environment import launch_command
 from loop.errors import LoopError
-from loop.experiment import Ending, EventKind, Experiment, Run, RunState, Stage, Status
+from loop.experiment import Ending, EventKind, Experiment, Outcome, Run, RunState, Stage, Status
 from loop.ideas import IdeaBox
 from loop.journal import Journal
 from loop.progress import Progress, read_progress
@@ -37,8 +39,14 @@ log = logging.getLogger(__name__)
 TRIALS_SHOWN = 1000
 """How many of the last experiments a proposer is shown."""
 
-FAILURES_TOLD = 3
-"""A person is told of a proposer that failed this often in a row."""
+FAILING_TOLD = 3600.0
+"""Seconds for which a proposer must have failed before a person is told: most outages are over by then."""
+
+ATTEMPTS_TOLD = 3
+"""A person is told of an experiment whose training vanished for this time."""
+
+REST_SECONDS = (60.0, 300.0, 600.0)
+"""Rests after a streak of crashes or of vanished trainings, the last one again and again: no busy loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,7 @@ class Plan:
     editable: str = "train.py"
     crash_streak: int = 5
     retry_seconds: tuple[float, ...] = RETRY_SECONDS  # of a proposer that fails
+    rest_seconds: tuple[float, ...] = REST_SECONDS
 
 
 class Engine:
@@ -82,6 +91,8 @@ class Engine:
         self._clock = clock
         self._training: Training | None = None
         self._spare: asyncio.Task[Supervisor] | None = None
+        self._rest_until = 0.0  # by the event loop's clock
+        self._failing_since: float | None = None  # the proposer, by the same
         self._wake = asyncio.Event()  # a command changed the run's state
         self._switch = asyncio.Lock()  # held while an experiment passes from stage to stage
         self._ahead = Ahead(
@@ -142,6 +153,7 @@ class Engine:
         async with self._switch:
             if self.run.state in (RunState.RUNNING, RunState.STOPPED):
                 raise LoopError(f"Run {self.run.tag} is {self.run.state.value}: there is nothing to resume.")
+            self._rest_until = 0.0
             await self._set_state(RunState.RUNNING, "by command")
 
     async def stop(self) -> None:
@@ -231,12 +243,15 @@ class Engine:
                 ):
                     await self._set_state(RunState.PAUSED, self.run.state_reason)
                     self._wake.clear()
-                if self.run.state in (RunState.RUNNING, RunState.PAUSING):
+                rest = self._rest_until - asyncio.get_running_loop().time()
+                if self.run.state in (RunState.RUNNING, RunState.PAUSING) and rest <= 0:
                     return True
                 await in_thread(self._workspace.tidy)  # nothing trains: somebody may look
                 if self.run.state in (RunState.DONE, RunState.STOPPED):
                     return False
-            await self._wake.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(rest if rest > 0 else None):
+                    await self._wake.wait()
 
     async def _begin(self) -> None:
         """Make the next experiment: the baseline, or one from a proposal."""
@@ -320,23 +335,45 @@ class Engine:
             self._training = None
             experiment = self.experiment or experiment  # a command may have marked it
             if outcome.ending in (Ending.INTERRUPTED, Ending.VANISHED):
-                await in_thread(self._put_back, experiment, vanished=outcome.ending is Ending.VANISHED)
+                vanished = outcome.ending is Ending.VANISHED
+                await in_thread(self._put_back, experiment, outcome)
+                if vanished:
+                    self._rest(experiment.attempt - ATTEMPTS_TOLD)
             else:
                 best = await in_thread(self._journal.best, self.run.id)
                 self.experiment = stages.measured(experiment, outcome, best.value if best else None)
                 await self._decide(self.experiment)
 
-    def _put_back(self, experiment: Experiment, *, vanished: bool) -> None:
-        reason = "the training vanished with its machine or its supervisor" if vanished else "by command"
+    def _put_back(self, experiment: Experiment, outcome: Outcome) -> None:
+        """Return an experiment whose training told nothing to where it can be trained again."""
+        ordered = experiment.skip_requested or self.run.state in (RunState.PAUSED, RunState.STOPPED)
+        vanished = outcome.ending is Ending.VANISHED
+        if vanished:
+            reason = f"its training vanished: {outcome.error or 'the machine or its supervisor died'}"
+        else:
+            reason = "by command" if ordered else "something on the machine ended its training"
         self.experiment = stages.put_back(experiment)
         self._workspace.restore()
         self._journal.record(self.experiment, kind=EventKind.INTERRUPTED, reason=reason, vanished=vanished)
+        if vanished and experiment.attempt == ATTEMPTS_TOLD:
+            told = f"experiment #{experiment.number} vanished {ATTEMPTS_TOLD} times: {reason}"
+            self._journal.note(self.run.id, EventKind.NEEDS_ATTENTION, reason=told)
 
     async def _decide(self, measured: Experiment) -> None:
-        await in_thread(self._judge, measured)
+        decided = await in_thread(self._judge, measured)
         self.experiment = None
+        if decided.status is Status.CRASH:
+            streak = await in_thread(self._journal.crash_streak, self.run.id)
+            self._rest(streak - self._plan.crash_streak)
 
-    def _judge(self, measured: Experiment) -> None:
+    def _rest(self, times: int) -> None:
+        """Begin nothing for a while if something went wrong too often; `times` is how often beyond that."""
+        if times >= 0:
+            rests = self._plan.rest_seconds
+            rest = rests[min(times, len(rests) - 1)]
+            self._rest_until = asyncio.get_running_loop().time() + rest
+
+    def _judge(self, measured: Experiment) -> Experiment:
         """Give the verdict and carry it out, in git before the journal says that it was."""
         tampered = self._workspace.frozen_changed(self.run.base_commit)
         decided = stages.decided(measured, self.run, self._plan.rule, tampered=tampered, now=self._clock())
@@ -348,6 +385,7 @@ class Engine:
             self._workspace.restore()
             self._journal.record(measured, decided)
         self._finish(decided)
+        return decided
 
     async def _give_up(self, experiment: Experiment) -> None:
         stopped = self.run.state is RunState.STOPPED
@@ -412,8 +450,12 @@ class Engine:
         return Context(self._workspace.source(parent), parent, self.run.goal, trials, ideas)
 
     def _proposer_failed(self, error: LoopError, failures: int) -> None:
-        if failures == FAILURES_TOLD:
-            reason = f"no idea for the next experiment after {failures} tries: {error}"
+        now = asyncio.get_running_loop().time()
+        if failures == 1 or self._failing_since is None:
+            self._failing_since = now
+        elif now - self._failing_since >= FAILING_TOLD:
+            self._failing_since = math.inf  # told
+            reason = f"no idea for the next experiment for an hour: {error}"
             self._journal.note(self.run.id, EventKind.NEEDS_ATTENTION, reason=reason)
 
     async def _set_state(self, state: RunState, reason: str) -> None:

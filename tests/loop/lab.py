@@ -130,7 +130,9 @@ class Lab:
         environment = training_environment(os.environ, {"TORCH_GATE": str(self.gate)})
         return Engine(
             run,
-            plan=Plan(KeepRule(), environment, crash_streak=crash_streak, retry_seconds=(0.0,)),
+            plan=Plan(
+                KeepRule(), environment, crash_streak=crash_streak, retry_seconds=(0.0,), rest_seconds=(0.0,)
+            ),
             journal=self.journal,
             workspace=workspace,
             trainer=Trainer(),
