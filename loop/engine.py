@@ -42,6 +42,9 @@ TRIALS_SHOWN = 1000
 FAILING_TOLD = 3600.0
 """Seconds for which a proposer must have failed before a person is told: most outages are over by then."""
 
+START_SECONDS = 0.02
+"""For so long a training that starts has the processors to itself."""
+
 ATTEMPTS_TOLD = 3
 """A person is told of an experiment whose training vanished for this time."""
 
@@ -246,12 +249,17 @@ class Engine:
                 rest = self._rest_until - asyncio.get_running_loop().time()
                 if self.run.state in (RunState.RUNNING, RunState.PAUSING) and rest <= 0:
                     return True
-                await in_thread(self._workspace.tidy)  # nothing trains: somebody may look
+                await in_thread(self._tidy_up)
                 if self.run.state in (RunState.DONE, RunState.STOPPED):
                     return False
             with suppress(TimeoutError):
                 async with asyncio.timeout(rest if rest > 0 else None):
                     await self._wake.wait()
+
+    def _tidy_up(self) -> None:
+        """Leave the worktree at the best, clean for git: nothing trains, and somebody may look."""
+        self._workspace.restore()
+        self._workspace.tidy()
 
     async def _begin(self) -> None:
         """Make the next experiment: the baseline, or one from a proposal."""
@@ -313,6 +321,7 @@ class Engine:
 
     async def _make_ready(self, *, more: bool) -> None:
         """Use the time of a training for what would otherwise be done between two of them."""
+        await asyncio.sleep(START_SECONDS)
         await in_thread(self._workspace.tidy)
         if more:
             self._spare = self._spare or asyncio.create_task(self._trainer.arm(), name="next supervisor")
@@ -353,7 +362,6 @@ class Engine:
         else:
             reason = "by command" if ordered else "something on the machine ended its training"
         self.experiment = stages.put_back(experiment)
-        self._workspace.restore()
         self._journal.record(self.experiment, kind=EventKind.INTERRUPTED, reason=reason, vanished=vanished)
         if vanished and experiment.attempt == ATTEMPTS_TOLD:
             told = f"experiment #{experiment.number} vanished {ATTEMPTS_TOLD} times: {reason}"
@@ -382,7 +390,6 @@ class Engine:
             self._workspace.keep(measured.commit, measured.parent)
             self._journal.record(decided)
         else:
-            self._workspace.restore()
             self._journal.record(measured, decided)
         self._finish(decided)
         return decided
