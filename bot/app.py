@@ -26,6 +26,7 @@ from bot.settings import Settings
 from bot.terminal import chat, follow
 from loop.experiment import Run, RunState
 from loop.journal import Journal
+from loop.sessions import SIGN_SECONDS, Sessions
 from loop.status import RunStatus, run_status
 from notifiers.delivery import Delivery
 from notifiers.message import Reply
@@ -90,6 +91,11 @@ async def serve(settings: Settings, order: Order) -> None:
         server = LocalServer(path=settings.socket, answer=answer_here, progress=desk.progress)
         await server.start()  # from here on no other bot can work on this state directory
         stack.push_async_callback(server.stop)
+        sessions = Sessions(journal)
+        before = sessions.all()[-1:]
+        session = sessions.begin()
+        stack.callback(sessions.end, session)
+        host.note_return(before[0] if before else None, session)
         if settings.repository is None:
             await embedded.prepare(settings)
 
@@ -106,6 +112,7 @@ async def serve(settings: Settings, order: Order) -> None:
 
         ordered = await _set_going(host, settings, order)
         scheduler = heartbeat(host.beat, minutes=settings.heartbeat_minutes)
+        scheduler.add_job(lambda: sessions.seen(session), "interval", seconds=SIGN_SECONDS)
         scheduler.start()
         stack.callback(scheduler.shutdown, wait=False)
         await host.beat()

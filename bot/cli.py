@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from dataclasses import dataclass
+from datetime import tzinfo
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +18,7 @@ from bot.settings import Settings, load_settings
 from loop.errors import LoopError
 from loop.experiment import Run
 from loop.journal import Journal
+from loop.ledger import Ledger
 from loop.report import Report, make_report
 from loop.results import Row, read_results, row_of
 from notifiers.message import Message
@@ -63,10 +66,7 @@ def up(
     settings = context.obj.settings()
     asyncio.run(serve(settings, Order(tag, experiments, exit_when_done)))
     if exit_when_done:
-        run, report = _report(settings, tag)
-        from notifiers.report_text import report_message
-
-        _print(report_message(report, run, zone=zone_of(settings)))
+        _print(_report(settings, tag).message(zone_of(settings)))
 
 
 @app.command()
@@ -93,9 +93,8 @@ def send(context: typer.Context, command: Annotated[str, typer.Argument(help='Su
 @app.command()
 def status(context: typer.Context, tag: Tag = None, as_json: Json = False) -> None:
     """Show how a run stands, whether the bot runs or not."""
-    import time
-
     from bot.app import zone_of
+    from loop.ledger import read_ledger
     from loop.status import run_status
     from notifiers.status_text import status_message
 
@@ -103,7 +102,8 @@ def status(context: typer.Context, tag: Tag = None, as_json: Json = False) -> No
     journal, run = _open(settings, tag)
     found = run_status(journal, run, worktree=settings.home / "worktrees" / run.tag)
     if as_json:
-        _print_json(found.to_json())
+        ledger = read_ledger(journal, run, now=time.time())
+        _print_json(found.to_json() | {"ledger": ledger.to_json()})
     else:
         _print(status_message(found, now=time.time(), zone=zone_of(settings)))
 
@@ -113,7 +113,8 @@ def results(context: typer.Context, tag: Tag = None, as_json: Json = False) -> N
     """List the experiments of a run."""
     from notifiers.report_text import results_message
 
-    run, rows = _rows(context.obj.settings(), tag)
+    journal, run = _open(context.obj.settings(), tag)
+    rows = _decided(journal, run)
     if as_json:
         _print_json([row.to_json(run.metric) for row in rows])
     else:
@@ -130,19 +131,13 @@ def report(
 ) -> None:
     """Show what a run has brought."""
     from bot.app import zone_of
-    from notifiers.report_text import report_message
 
     settings = context.obj.settings()
-    run: Run | None = None
-    if file is not None:
-        found = read_results(file, settings.metric)
-        made = make_report(found.rows, metric=found.metric, goal=settings.metric_goal)
-    else:
-        run, made = _report(settings, tag)
+    made = _report_of_file(settings, file) if file else _report(settings, tag)
     if as_json:
         _print_json(made.to_json())
     else:
-        _print(report_message(made, run, zone=zone_of(settings)))
+        _print(made.message(zone_of(settings)))
 
 
 @app.command()
@@ -203,14 +198,40 @@ def _open(settings: Settings, tag: str | None) -> tuple[Journal, Run]:
     return journal, runs[-1]
 
 
-def _rows(settings: Settings, tag: str | None) -> tuple[Run, list[Row]]:
+def _decided(journal: Journal, run: Run) -> list[Row]:
+    return [row_of(e) for e in journal.experiments(run.id) if e.status is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """A report with what only the journal can add to it."""
+
+    numbers: Report
+    run: Run | None = None
+    ledger: Ledger | None = None
+
+    def to_json(self) -> dict[str, object]:
+        spent = {"ledger": self.ledger.to_json()} if self.ledger else {}
+        return self.numbers.to_json() | spent
+
+    def message(self, zone: tzinfo) -> Message:
+        from notifiers.report_text import report_message
+
+        return report_message(self.numbers, self.run, ledger=self.ledger, zone=zone)
+
+
+def _report(settings: Settings, tag: str | None) -> _Report:
+    from loop.ledger import read_ledger
+
     journal, run = _open(settings, tag)
-    return run, [row_of(e) for e in journal.experiments(run.id) if e.status is not None]
+    rows = _decided(journal, run)
+    numbers = make_report(rows, metric=run.metric, goal=run.goal, tag=run.tag)
+    return _Report(numbers, run, read_ledger(journal, run, now=time.time()))
 
 
-def _report(settings: Settings, tag: str | None) -> tuple[Run, Report]:
-    run, rows = _rows(settings, tag)
-    return run, make_report(rows, metric=run.metric, goal=run.goal, tag=run.tag)
+def _report_of_file(settings: Settings, file: Path) -> _Report:
+    found = read_results(file, settings.metric)
+    return _Report(make_report(found.rows, metric=found.metric, goal=settings.metric_goal))
 
 
 def _print(message: Message) -> None:

@@ -16,6 +16,7 @@ from bot.settings import Settings
 from loop.errors import LoopError
 from loop.experiment import Experiment, Run
 from loop.ideas import IdeaBox
+from loop.ledger import read_ledger
 from loop.proposers.people import edit
 from loop.report import make_report
 from loop.results import Row, row_of
@@ -153,7 +154,8 @@ class Desk:
         run = self._host.current()
         rows = await asyncio.to_thread(self._rows, run)
         report = make_report(rows, metric=run.metric, goal=run.goal, tag=run.tag)
-        return report_message(report, run, zone=self._zone)
+        ledger = await asyncio.to_thread(functools.partial(read_ledger, self._journal, run, now=self._now()))
+        return report_message(report, run, ledger=ledger, zone=self._zone)
 
     async def _results(self, call: Call, _: Request) -> Message:
         run = self._host.current()

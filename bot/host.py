@@ -30,9 +30,11 @@ from loop.repository import (
     read_time_budget,
     with_imports,
 )
+from loop.sessions import Session
 from loop.trainer import Trainer
 from loop.workspace import Workspace
 from notifiers.start_card import RunPlan
+from notifiers.words import duration
 
 log = logging.getLogger(__name__)
 
@@ -168,6 +170,17 @@ class Host:
         branch_tags = (name.removeprefix(prefix) for name in branches(self.repository))
         return {run.tag for run in self.journal.runs()} | set(branch_tags)
 
+    def note_return(self, before: Session | None, now: Session) -> None:
+        """Tell of the time without a bot, if the last one did not end by itself while a run was going on."""
+        if before is None or before.ended_at is not None:
+            return
+        what = "the bot" if before.boot == now.boot else "the machine"
+        gone = duration(now.started_at - before.seen_at)
+        for run in self.journal.active_runs():
+            if run.state in (RunState.RUNNING, RunState.PAUSING):
+                reason = f"{what} was down for {gone}; the run goes on"
+                self.journal.note(run.id, EventKind.RUN_RECOVERED, reason=reason)
+
     # Tasks
 
     def conduct(self, run: Run, experiments: int | None = None) -> asyncio.Task[None]:
@@ -207,7 +220,7 @@ class Host:
         if error is not None:
             log.error("the loop of run %d ended", run_id, exc_info=error)
             reason = f"the loop ended and is tried again at the next heartbeat: {error}"
-            self.journal.note(run_id, EventKind.NEEDS_ATTENTION, reason=reason)
+            self.journal.note(run_id, EventKind.NEEDS_ATTENTION, reason=reason, halted=True)
 
     # Parts
 

@@ -186,7 +186,7 @@ class EventKind(StrEnum):
     RUN_STATE = "run_state"  # data: state, reason
     RUN_RETAGGED = "run_retagged"  # data: old, new
     RUN_RECOVERED = "run_recovered"  # data: reason
-    NEEDS_ATTENTION = "needs_attention"  # data: reason
+    NEEDS_ATTENTION = "needs_attention"  # data: reason; halted where nothing goes on until it is mended
     PROPOSED = "proposed"
     COMMITTED = "committed"
     TRAINING = "training"

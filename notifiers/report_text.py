@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from datetime import UTC, tzinfo
 
 from loop.experiment import Goal, Run, RunState
+from loop.ledger import Ledger
 from loop.report import Report, bests_before
 from loop.results import Row
+from notifiers.ledger_text import ledger_lines
 from notifiers.message import Message
 from notifiers.words import change, duration, number, one_line, period, plural, signed
 
@@ -22,9 +24,16 @@ _STATES = {
 }
 
 
-def report_message(report: Report, run: Run | None = None, *, zone: tzinfo = UTC) -> Message:
-    """Return the report in words; `run` adds what it is doing now, `zone` is for the times shown."""
-    parts = ([_title(report), *_headline(report)], _gains(report), [*_pace(report, zone), *_state(run)])
+def report_message(
+    report: Report, run: Run | None = None, *, ledger: Ledger | None = None, zone: tzinfo = UTC
+) -> Message:
+    """Return the report in words.
+
+    `run` adds what it is doing now and `ledger` what the time went to; `zone` is for the times shown.
+    """
+    spent = ledger_lines(ledger) if ledger else []
+    pace = _pace(report, zone, with_share=not spent)
+    parts = ([_title(report), *_headline(report)], _gains(report), [*pace, *spent, *_state(run)])
     return Message("\n\n".join("\n".join(part) for part in parts if part))
 
 
@@ -104,7 +113,7 @@ def _gains(report: Report) -> list[str]:
     return [heading, *(one_line(line, _WIDTH) for line in lines)]
 
 
-def _pace(report: Report, zone: tzinfo) -> list[str]:
+def _pace(report: Report, zone: tzinfo, *, with_share: bool) -> list[str]:
     """Return when and how fast it went, the phrases set into as few lines as hold them."""
     phrases = []
     if report.experiments and report.started_at is not None and report.ended_at is not None:
@@ -112,7 +121,7 @@ def _pace(report: Report, zone: tzinfo) -> list[str]:
     rate, share = report.experiments_per_hour, report.training_share
     if rate is not None and rate >= 1 and report.experiments > 1:
         phrases.append(f"{rate:.1f} an hour" if rate < 100 else f"{rate:,.0f} an hour")
-    if share is not None:
+    if share is not None and with_share:
         phrases.append(f"{share:.0%} training")
     if report.gains:
         phrases.append(f"last keep #{report.last_keep_number}")
