@@ -106,10 +106,11 @@ def _in_order(order: Sequence[int], options: Sequence[_Options]) -> tuple[float,
             ),
             None,
         )
+        weight = len(options) - index
         if found is None:
-            against += _MISSING * (1 + len(options) - index)
+            against += weight * _MISSING
         else:
-            against += found[0]
+            against += weight * found[0]
             places[index] = found[1]
     return against, places
 

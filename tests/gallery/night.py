@@ -1,0 +1,241 @@
+"""A bot whose clock is ours: it lives through a night in a moment, and all that it says is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from bot.access import Access, AllowList, Role
+from bot.commands import parse
+from bot.desk import Desk
+from bot.host import Host
+from bot.inbox import Inbox
+from bot.request import HERE, Platform, Request, Sender
+from bot.settings import load_settings
+from bot.slack import PERSONAL
+from loop import stages
+from loop.decision import KeepRule
+from loop.experiment import Ending, EventKind, Experiment, Goal, Outcome, Proposal, Run, RunState
+from loop.journal import Journal
+from loop.status import RunStatus, run_status
+from loop.workspace import Commit
+from notifiers.card_keeper import CardKeeper
+from notifiers.delivery import Delivery
+from notifiers.message import Message, Reply
+from notifiers.notify import PreferenceStore
+from notifiers.preferences import Preferences
+from notifiers.spacing import Spacing
+from tests.gallery.screen import Screen, Shown, Way
+from tests.notifiers.recording import VirtualTime
+
+ANN = Sender(Platform.TELEGRAM, user="7", place="7", name="ann")
+BOB = Sender(Platform.TELEGRAM, user="8", place="8", name="bob")  # may only look on
+_ACCESS = Access({Platform.TELEGRAM: AllowList(users={"7": Role.OPERATOR, "8": Role.VIEWER})})
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A moment of the night, and what was shown in it."""
+
+    clock: str
+    title: str
+    shown: tuple[Shown, ...]
+
+
+class Night:
+    """One run and one chat. The events are those that the loop would write; all else is the bot itself."""
+
+    def __init__(self, folder: Path, journal: Journal, time: VirtualTime) -> None:
+        self.sections: list[Section] = []
+        self.journal = journal
+        self._time = time
+        self._screen = Screen()
+        settings = load_settings(folder / ".env", {"DATA_PATHS": ""}, folder)
+        self._host = Host(
+            settings,
+            repository=folder / "repository",
+            journal=journal,
+            environ={},
+            today=lambda: self._now().date(),
+        )
+        preferences = PreferenceStore(journal, default=Preferences())
+        clock = time.clock
+        desk = Desk(self._host, settings, preferences=preferences, chats=list, zone=UTC, now=clock.now)
+        self._inbox = Inbox(desk=desk, access=_ACCESS, journal=journal, now=clock.now)
+        spacing = Spacing(clock=clock)
+        self._keeper = CardKeeper(
+            self._screen, journal, status=self._status, spacing=spacing, zone=UTC, clock=clock
+        )
+        self._delivery = Delivery(
+            self._screen,
+            journal,
+            preferences=lambda: preferences.get(self._screen.name),
+            thread=self._keeper.thread,
+            spacing=spacing,
+            clock=clock,
+            zone=UTC,
+        )
+
+    @property
+    def run(self) -> Run:
+        """The run as it is now."""
+        return self.journal.runs()[-1]
+
+    # What happens
+
+    def at(self, clock: str) -> None:
+        """Let it be the next time that the clock shows this."""
+        hour, minute = map(int, clock.split(":"))
+        then = self._now().replace(hour=hour, minute=minute, second=0)
+        if then < self._now():
+            then += timedelta(days=1)
+        self._time.now = then.timestamp()
+
+    async def start(self, tag: str) -> None:
+        """Start the run; the chat is there to see it."""
+        await self._delivery.catch_up()
+        self.journal.create_run(
+            tag=tag,
+            repository=Path("/home/ann/nano"),
+            base_branch="main",
+            base_commit="228791fb499afffb54b46200aca536f79142f117",
+            metric="val_bpb",
+            goal=Goal.MINIMIZE,
+            time_budget=300.0,
+        )
+
+    def train(self, description: str, *, added: int = 3, removed: int = 1) -> Experiment:
+        """Begin to train the next experiment."""
+        number = len(self.journal.experiments(self.run.id))
+        proposal = Proposal("", description, proposer="search") if number else stages.BASELINE
+        commit = Commit(f"{number:07x}{'e' * 33}", added if number else 0, removed if number else 0)
+        steps = stages.proposed(self.run, number, proposal, commit, {}, self._time.now)
+        self.journal.record(*steps)
+        return self.train_again(steps[-1])
+
+    def train_again(self, experiment: Experiment) -> Experiment:
+        """Begin to train an experiment, perhaps not for the first time."""
+        training = stages.training(experiment, pid=1, started=0.0, now=self._time.now)
+        self.journal.record(training)
+        self._write_log("")
+        return training
+
+    def reach(self, percent: float, *, step: int) -> None:
+        """Let the training come so far."""
+        left = 3 * (100 - percent)
+        self._write_log(
+            f"step {step:05} ({percent:.1f}%) | loss: 3.412345 | dt: 320ms | remaining: {left:.0f}s"
+        )
+
+    def end(self, value: float | None, *, error: str = "", minutes: float = 5.45) -> None:
+        """End the training that runs, with a value or an error, and judge it."""
+        experiment = self.journal.undecided(self.run.id)
+        assert experiment is not None
+        assert experiment.started_at is not None
+        ended_at = experiment.started_at + 60 * minutes
+        self._time.now = max(self._time.now, ended_at)
+        numbers = {"val_bpb": value, "training_seconds": 300.1, "peak_vram_mb": 45060.2} if value else {}
+        exit_code = 0 if value else 1
+        outcome = Outcome(Ending.EXITED, exit_code, experiment.started_at, ended_at, numbers, error)
+        best = self.journal.best(self.run.id)
+        self.journal.beat()
+        measured = stages.measured(experiment, outcome, best.value if best else None)
+        decided = stages.decided(measured, self.run, KeepRule(), tampered=(), now=self._time.now)
+        self.journal.record(measured, decided)
+
+    def experiment(self, description: str, value: float | None, *, error: str = "", added: int = 3) -> None:
+        """Train and judge one more experiment."""
+        self.train(description, added=added)
+        self.end(value, error=error)
+
+    def skip(self) -> None:
+        """Give up the experiment under way."""
+        experiment = self.journal.undecided(self.run.id)
+        assert experiment is not None
+        self.journal.record(stages.skipped(experiment, "skipped by command", now=self._time.now))
+
+    def vanish(self) -> None:
+        """Lose the training under way with its machine, and begin it again."""
+        experiment = self.journal.undecided(self.run.id)
+        assert experiment is not None
+        lost = stages.put_back(experiment)
+        reason = "the training vanished with its machine or its supervisor"
+        self.journal.record(lost, kind=EventKind.INTERRUPTED, reason=reason, vanished=True)
+        self.train_again(lost)
+
+    def set_state(self, state: RunState, reason: str = "by command") -> None:
+        self.journal.set_state(self.run, state, reason)
+
+    def note(self, kind: EventKind, reason: str) -> None:
+        self.journal.note(self.run.id, kind, reason=reason)
+
+    def retag(self, tag: str) -> None:
+        self.journal.finish_retag(self.journal.retag(self.run, tag))
+
+    # What is shown of it
+
+    async def hear(self) -> None:
+        """Let the delivery learn of what happened, which it tells now or later."""
+        await self._delivery.catch_up()
+
+    async def tell(self, title: str) -> None:
+        """Let the chat be told what happened, and what it was not told before."""
+        await self.hear()
+        self._close(title)
+
+    async def look(self, title: str) -> None:
+        """Let the card show how the run stands."""
+        await self._keeper.refresh()
+        self._close(title)
+
+    async def ask(self, title: str, text: str, *, by: Sender = ANN, seconds_ago: float = 0.0) -> None:
+        """Give a command and show the answer."""
+        reply = await self._inbox.answer(Request(by, text, key="", sent_at=self._time.now - seconds_ago))
+        assert reply is not None
+        self.show(title, reply.message, f"{by.name or 'here'}: {text}", _way(reply, text, by))
+
+    def show(self, title: str, message: Message, asked: str, way: Way = Way.ANSWER) -> None:
+        """Show an answer; also one for which the bot would need a repository."""
+        self._screen.shown.append(Shown(message, way, asked))
+        self._close(title)
+
+    def _close(self, title: str) -> None:
+        self.sections.append(Section(f"{self._now():%H:%M}", title, tuple(self._screen.shown)))
+        self._screen.shown.clear()
+
+    def _status(self, run: Run) -> RunStatus:
+        return run_status(self.journal, run, worktree=self._host.worktree(run.tag))
+
+    def _write_log(self, text: str) -> None:
+        path = self._host.worktree(self.run.tag) / "run.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._time.now, UTC)
+
+
+def _way(reply: Reply, text: str, by: Sender) -> Way:
+    if by is HERE:
+        return Way.HERE
+    if reply.refused:
+        return Way.REFUSAL
+    command = parse(text).command
+    if command.question:
+        return Way.QUESTION
+    return Way.WHISPER if command.name in PERSONAL else Way.ANSWER
+
+
+@contextmanager
+def open_night(folder: Path, *, begins: datetime) -> Iterator[Night]:
+    """Open a night with an empty journal in `folder`."""
+    time = VirtualTime()
+    time.now = begins.timestamp()
+    journal = Journal(folder / "state.db", clock=time.clock.now)
+    try:
+        yield Night(folder, journal, time)
+    finally:
+        journal.close()
