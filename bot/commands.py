@@ -197,7 +197,7 @@ def _match(command: Command, text: str) -> Mapping[str, str]:
                 arguments[parameter.name] = words.pop(0)
     required = {parameter.name for parameter in command.parameters if parameter.required}
     if words or not required <= arguments.keys():
-        raise BotError(f"Use it so: {command.usage}, for example {command.example}")
+        raise BotError(f"Usage: {command.usage}, for example {command.example}")
     return arguments
 
 

@@ -22,7 +22,7 @@ from loop.report import make_report
 from loop.results import Row, row_of
 from loop.status import run_status
 from loop.summary import read_tail
-from notifiers.chart import alt_text, chart
+from notifiers.chart import ChartError, alt_text, chart
 from notifiers.digest import digest
 from notifiers.message import Attachment, Message, Reply
 from notifiers.notify import PreferenceStore, describe
@@ -113,22 +113,22 @@ class Desk:
     async def _cancel(self, _: Call, __: Request) -> Message:
         return Message("Nothing was done.")
 
-    async def _pause(self, call: Call, _: Request) -> Message:
+    async def _pause(self, call: Call, request: Request) -> Message:
         run = self._host.current()
-        await self._host.engine(run).pause(now=call.has("now"))
+        await self._host.engine(run).pause(now=call.has("now"), by=_name(request))
         if call.has("now"):
             return Message(f"Run {run.tag} is paused; the experiment under way is run again on /resume.")
         return Message(f"Run {run.tag} pauses when the experiment under way is decided.")
 
-    async def _resume(self, _: Call, __: Request) -> Message:
+    async def _resume(self, _: Call, request: Request) -> Message:
         run = self._host.current()
-        await self._host.engine(run).resume()
+        await self._host.engine(run).resume(by=_name(request))
         self._host.conduct(run)
         return Message(f"Run {run.tag} goes on.")
 
-    async def _stop(self, _: Call, __: Request) -> Message:
+    async def _stop(self, _: Call, request: Request) -> Message:
         run = self._host.current()
-        await self._host.engine(run).stop()
+        await self._host.engine(run).stop(by=_name(request))
         return Message(f"Run {run.tag} is stopped. Its branch {run.branch} and all results stay.")
 
     async def _retag(self, call: Call, _: Request) -> Message:
@@ -187,7 +187,10 @@ class Desk:
     async def _plot(self, _: Call, request: Request) -> Message:
         run = self._host.current()
         rows = await asyncio.to_thread(self._rows, run)
-        picture = await chart(rows, metric=run.metric, goal=run.goal, title=run.tag)
+        try:
+            picture = await chart(rows, metric=run.metric, goal=run.goal, title=run.tag)
+        except ChartError as error:
+            raise BotError(str(error)) from None
         if request.sender.platform is Platform.LOCAL:
             path = self._settings.home / f"{run.tag}.png"
             await asyncio.to_thread(path.write_bytes, picture)
@@ -232,9 +235,11 @@ class Desk:
 
     async def _id(self, _: Call, request: Request) -> Message:
         sender = request.sender
-        return Message(
-            f"You: {sender.user or 'this machine'}\nThis chat: {sender.place or 'the local socket'}"
-        )
+        if sender.platform is Platform.LOCAL:
+            return Message("This is the local socket: it needs no id.")
+        places = "SLACK_CHANNELS" if sender.platform is Platform.SLACK else "TELEGRAM_CHAT_IDS"
+        users = f"{sender.platform.upper()}_USER_IDS"
+        return Message(f"You: {users}={sender.user}\nThis chat: {places}={sender.place}")
 
     async def _runs(self, _: Call, __: Request) -> Message:
         runs = self._journal.runs()
@@ -267,3 +272,8 @@ class Desk:
 
     def _rows(self, run: Run) -> list[Row]:
         return [row_of(e) for e in self._journal.experiments(run.id) if e.status is not None]
+
+
+def _name(request: Request) -> str:
+    """Return who asks, as it is told to others."""
+    return request.sender.name or "command"

@@ -51,7 +51,7 @@ def decide(
     if value is None:
         return Verdict(Status.CRASH, _why_no_value(rule.metric, outcome))
     if best is None:
-        return Verdict(Status.KEEP, "first result")
+        return Verdict(Status.KEEP, "the first number")
     gain = best - value if rule.goal is Goal.MINIMIZE else value - best
     net_lines = lines_added - lines_removed
     if gain < 0:

@@ -133,7 +133,7 @@ class Engine:
 
     # Commands
 
-    async def pause(self, *, now: bool = False) -> None:
+    async def pause(self, *, now: bool = False, by: str = "command") -> None:
         """Stop after the experiment under way, or end it `now`; it is then run again on resume, not counted.
 
         Raises:
@@ -143,11 +143,11 @@ class Engine:
             if self.run.state in (RunState.PAUSED, RunState.DONE, RunState.STOPPED):
                 raise LoopError(f"Run {self.run.tag} is {self.run.state.value} already.")
             idle = self.experiment is None or self.experiment.stage is Stage.COMMITTED
-            await self._set_state(RunState.PAUSED if now or idle else RunState.PAUSING, "by command")
+            await self._set_state(RunState.PAUSED if now or idle else RunState.PAUSING, f"by {by}")
             if now:
                 await self._interrupt()
 
-    async def resume(self) -> None:
+    async def resume(self, *, by: str = "command") -> None:
         """Go on after a pause, or when all that were asked for are made: then call `conduct` again.
 
         Raises:
@@ -157,9 +157,9 @@ class Engine:
             if self.run.state in (RunState.RUNNING, RunState.STOPPED):
                 raise LoopError(f"Run {self.run.tag} is {self.run.state.value}: there is nothing to resume.")
             self._rest_until = 0.0
-            await self._set_state(RunState.RUNNING, "by command")
+            await self._set_state(RunState.RUNNING, f"by {by}")
 
-    async def stop(self) -> None:
+    async def stop(self, *, by: str = "command") -> None:
         """End the run and the training under way; the branch and all results stay.
 
         Raises:
@@ -168,7 +168,7 @@ class Engine:
         async with self._switch:
             if self.run.state is RunState.STOPPED:
                 raise LoopError(f"Run {self.run.tag} is stopped already.")
-            await self._set_state(RunState.STOPPED, "by command")
+            await self._set_state(RunState.STOPPED, f"by {by}")
             await self._interrupt()
 
     async def skip(self) -> Experiment:
@@ -397,7 +397,8 @@ class Engine:
     async def _give_up(self, experiment: Experiment) -> None:
         stopped = self.run.state is RunState.STOPPED
         reason = "the run was stopped" if stopped else "skipped by command"
-        decided = stages.skipped(experiment, reason, now=self._clock())
+        best = await in_thread(self._journal.best, self.run.id)
+        decided = stages.skipped(experiment, reason, best.value if best else None, now=self._clock())
         await in_thread(self._journal.record, decided)
         await in_thread(self._finish, decided)
         self.experiment = None

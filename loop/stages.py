@@ -106,6 +106,13 @@ def decided(
     )
 
 
-def skipped(experiment: Experiment, reason: str, *, now: float) -> Experiment:
+def skipped(experiment: Experiment, reason: str, best_before: float | None, *, now: float) -> Experiment:
     """Return the experiment as a person gave it up."""
-    return replace(experiment, stage=Stage.DECIDED, decided_at=now, status=Status.SKIP, reason=reason)
+    return replace(
+        experiment,
+        stage=Stage.DECIDED,
+        decided_at=now,
+        status=Status.SKIP,
+        reason=reason,
+        best_before=best_before,
+    )

@@ -24,7 +24,7 @@ def card(status: RunStatus, *, zone: tzinfo) -> Message:
     """Return the card, without the line that says when it was made; no span in it grows by itself."""
     state = "pausing after this experiment" if status.state is RunState.PAUSING else status.state.value
     lines = [f"Run {status.tag}: {state}"]
-    if status.state_reason:
+    if status.state_reason and status.state is not RunState.RUNNING:
         lines[0] += f" ({one_line(status.state_reason, _LINE)})"
     if status.stage is not None:
         lines.append(one_line(f"Experiment #{status.experiment}: {status.description or ''}", _LINE))

@@ -59,7 +59,7 @@ def message_of(event: Event, run: Run, experiment: Experiment | None = None) -> 
             new = event.data["new"]
             return Message(f"Run {event.data['old']} is now {new}\nBranch: autoresearch/{new}")
         case EventKind.RUN_RECOVERED:
-            return Message(_because(f"Run {run.tag} recovered", reason))
+            return Message(_because(f"Run {run.tag} goes on again", reason))
         case EventKind.NEEDS_ATTENTION:
             return Message(_because(f"Run {run.tag} needs a person", reason))
         case _:

@@ -122,7 +122,7 @@ def _pace(report: Report, zone: tzinfo, *, with_share: bool) -> list[str]:
     if rate is not None and rate >= 1 and report.experiments > 1:
         phrases.append(f"{rate:.1f} an hour" if rate < 100 else f"{rate:,.0f} an hour")
     if share is not None and with_share:
-        phrases.append(f"{share:.0%} training")
+        phrases.append(f"{100 * share:.0f} % training")
     if report.gains:
         phrases.append(f"last keep #{report.last_keep_number}")
     lines: list[str] = []
@@ -137,5 +137,5 @@ def _pace(report: Report, zone: tzinfo, *, with_share: bool) -> list[str]:
 def _state(run: Run | None) -> list[str]:
     if run is None:
         return []
-    reason = one_line(run.state_reason, 2 * _WIDTH)
+    reason = "" if run.state is RunState.RUNNING else one_line(run.state_reason, 2 * _WIDTH)
     return [f"{_STATES[run.state]}: {reason}" if reason else _STATES[run.state]]

@@ -45,5 +45,5 @@ def start_card(plan: RunPlan) -> Message:
         lines.append(f"Missing: {', '.join(map(str, plan.missing))}")
         lines.append(f"First run: python prepare.py in {plan.repository}")
         return Message("\n".join(lines), buttons=((cancel,),))
-    lines.append(f"Data: there. /start_run {plan.tag} go starts it.")
+    lines.append(f"Data: found. Press Start, or type /start_run {plan.tag} go.")
     return Message("\n".join(lines), buttons=((Button("Start", f"/start_run {plan.tag} go"), other, cancel),))

@@ -58,7 +58,8 @@ def runs_message(statuses: Sequence[RunStatus], *, zone: tzinfo) -> Message:
 
 def _state(status: RunStatus) -> str:
     state = "pausing after this experiment" if status.state is RunState.PAUSING else status.state.value
-    reason = f" ({one_line(status.state_reason, _LINE)})" if status.state_reason else ""
+    told = status.state_reason and status.state is not RunState.RUNNING
+    reason = f" ({one_line(status.state_reason, _LINE)})" if told else ""
     return f"Run {status.tag}: {state}{reason}"
 
 
@@ -86,7 +87,7 @@ def _progress(progress: Progress) -> str:
 def _best(status: RunStatus, now: float) -> str:
     if status.best is None:
         return f"No {status.metric} yet"
-    best = f"Best {status.metric} {number(status.best)}"
+    best = f"Best {status.metric}: {number(status.best)}"
     if status.best_number == 0 or status.baseline is None:
         return f"{best}, the baseline"
     since = f", {duration(now - status.best_at)} ago" if status.best_at is not None else ""

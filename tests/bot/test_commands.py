@@ -22,7 +22,7 @@ def test_every_example_is_understood(command: Command) -> None:
     ids=lambda command: command.name,
 )
 def test_no_command_takes_more_than_it_says(command: Command) -> None:
-    with pytest.raises(BotError, match=r"Use it so: /.*for example /"):
+    with pytest.raises(BotError, match=r"Usage: /.*for example /"):
         parse(f"/{command.name} one two three four")
 
 

@@ -92,7 +92,7 @@ async def test_ids_are_told_to_anybody_while_nobody_is_listed(office: Office) ->
     office.inbox = Inbox(
         desk=office.inbox._desk, access=empty, journal=office.journal, now=lambda: office.now
     )
-    assert await office.said("/id", STRANGER) == "You: 300\nThis chat: 300"
+    assert await office.said("/id", STRANGER) == "You: TELEGRAM_USER_IDS=300\nThis chat: TELEGRAM_CHAT_IDS=300"
     assert await office.ask("/status", STRANGER) is None
 
 
@@ -125,7 +125,7 @@ async def test_the_start_card_shows_the_run_and_its_buttons(office: Office) -> N
         "Device: ",
         "Budget: 10 s a training",
         "search",
-        "Data: there",
+        "Data: found",
     ):
         assert part in text
     (row,) = reply.message.buttons

@@ -155,7 +155,10 @@ class Night:
         """Give up the experiment under way."""
         experiment = self.journal.undecided(self.run.id)
         assert experiment is not None
-        self.journal.record(stages.skipped(experiment, "skipped by command", now=self._time.now))
+        best = self.journal.best(self.run.id)
+        self.journal.record(
+            stages.skipped(experiment, "skipped by command", best.value if best else None, now=self._time.now)
+        )
 
     def vanish(self) -> None:
         """Lose the training under way with its machine, and begin it again."""

@@ -84,13 +84,13 @@ def test_the_baseline_has_nothing_before_it() -> None:
         best_before=None,
         lines_added=0,
         lines_removed=0,
-        reason="first result",
+        reason="the first number",
     )
     assert told(baseline) == (
         "Experiment #0: baseline\n"
         "val_bpb: 0.997900 (baseline)\n"
         "Status: keep\n"
-        "first result\n"
+        "the first number\n"
         "5 min 26 s · training 5 min · 44.0 GB\n"
         "run mar12"
     )
@@ -207,7 +207,7 @@ def test_a_run_that_starts_is_introduced() -> None:
         ),
         (
             event(EventKind.RUN_RECOVERED, reason="the bot was away\nfor 3 h"),
-            "Run mar12 recovered: the bot was away for 3 h",
+            "Run mar12 goes on again: the bot was away for 3 h",
         ),
         (
             event(EventKind.NEEDS_ATTENTION, reason="3 experiments crashed in a row"),

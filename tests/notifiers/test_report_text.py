@@ -80,7 +80,7 @@ def test_a_fruitful_night_on_one_screen() -> None:
         "#8 -0.000934 short window T/2 → T/8\n"
         "#5 -0.000572 warmdown ratio 0.5 → 0.7\n"
         "\n"
-        "22:58 → 00:09 · 9.2 an hour · 70% training\n"
+        "22:58 → 00:09 · 9.2 an hour · 70 % training\n"
         "Last keep #10\n"
         "Still running"
     )
@@ -123,7 +123,7 @@ def test_everything_crashed() -> None:
 
 def test_only_the_baseline() -> None:
     assert told(night(FRUITFUL[0])) == (
-        "mar12: 1 experiment in 5 min 30 s\nval_bpb 0.997900, the baseline\n\n22:58 → 23:03 · 91% training"
+        "mar12: 1 experiment in 5 min 30 s\nval_bpb 0.997900, the baseline\n\n22:58 → 23:03 · 91 % training"
     )
 
 
@@ -155,7 +155,7 @@ def test_a_run_over_days_tells_its_dates_in_the_zone_of_the_reader() -> None:
     rows[1] = replace(rows[1], ended_at=EVENING + 40 * 3600)
     report = make_report(rows, metric="val_bpb", goal=Goal.MINIMIZE, tag="mar12")
     text = report_message(report, zone=ZoneInfo("America/New_York")).text
-    assert text.endswith("\n2026-03-12 18:58 → 2026-03-14 10:58\n0% training · last keep #1")
+    assert text.endswith("\n2026-03-12 18:58 → 2026-03-14 10:58\n0 % training · last keep #1")
     assert text.startswith("mar12: 2 experiments in 1 d 16 h\n")
 
 

@@ -41,7 +41,7 @@ def test_a_running_experiment() -> None:
         "Run mar12: running\n"
         "Experiment #12 is training: EMBEDDING_LR 0.6 → 0.8\n"
         "step 123 · 46 % · loss 4.1235 · 2 min 43 s left\n"
-        "Best val_bpb 0.986041 (#7, 30 min ago), from 0.997900\n"
+        "Best val_bpb: 0.986041 (#7, 30 min ago), from 0.997900\n"
         "3 keep, 8 discard, 1 crash · 12.0 an hour\n"
         "Started 2026-03-13 00:00 · heartbeat 1 min ago"
     )
@@ -76,7 +76,7 @@ def test_a_paused_run_before_its_first_result() -> None:
 
 
 def test_the_baseline_as_best_is_called_so() -> None:
-    assert "Best val_bpb 0.997900, the baseline" in text(replace(TRAINING, best=0.9979, best_number=0))
+    assert "Best val_bpb: 0.997900, the baseline" in text(replace(TRAINING, best=0.9979, best_number=0))
 
 
 def test_the_line_of_progress_is_empty_when_nothing_trains() -> None:

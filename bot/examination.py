@@ -1,0 +1,154 @@
+"""What a heartbeat looks at: the loops, their trainings, the GPUs, the disks and the clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+
+from bot.vitals import Absence, Ended, LoopVitals, Outage, TrainingVitals, Vitals
+from loop.experiment import Run
+from loop.gpu import GpuState, look_at_gpus
+from loop.journal import Journal
+from loop.machine import ClockChange, cannot_write, disks
+from loop.ownership import find_marked, orphans, owner
+from loop.vitals import Quiet, is_overdue, sample, supervisor_of, watch
+
+
+@dataclass(frozen=True, slots=True)
+class LoopState:
+    """A run that should be conducted, and whether it is: times are of the monotonic clock.
+
+    `ended` is None while its task lives; `no_ideas_since` is when its proposer first failed in a row.
+    """
+
+    run: Run
+    ended: Ended | None = None
+    no_ideas_since: float | None = None
+
+
+class Trainings(Protocol):
+    """What an examination needs of whoever keeps the loops; called in worker threads."""
+
+    def attempts(self) -> Mapping[int, Path]:
+        """Return the folders of the trainings under way by run id.
+
+        They must be as the journal has them at this moment, for all runs, also for one whose loop ended or
+        has still to begin: what is not among them is taken for an orphan.
+        """
+
+    def worktree(self, tag: str) -> Path:
+        """Return the folder in which the run of that tag trains."""
+
+
+class Examiner:
+    """Looks, and remembers what it saw. Its methods block, one at a time: call them in a worker thread.
+
+    `home` is the state directory, `devices` the CUDA_VISIBLE_DEVICES of trainings, `now` a monotonic clock.
+    """
+
+    def __init__(
+        self,
+        trainings: Trainings,
+        *,
+        journal: Journal,
+        home: Path,
+        devices: str | None,
+        now: Callable[[], float],
+    ) -> None:
+        self._trainings = trainings
+        self._journal = journal
+        self._home = home
+        self._devices = devices
+        self._now = now
+        self._quiet: Mapping[Path, Quiet] = {}
+        self._had_gpu = False
+
+    def examine(
+        self,
+        states: Sequence[LoopState],
+        *,
+        outages: Mapping[int, Outage],
+        absences: Mapping[int, Absence],
+        clock: ClockChange,
+    ) -> Vitals:
+        """Look at everything."""
+        gpus = self._look_at_gpus()
+        self._had_gpu = self._had_gpu or bool(gpus and gpus.gpus)
+        marked = find_marked(self._home)
+        attempts = self._trainings.attempts()  # after `marked`, as `orphans` says
+        current: Collection[Path] = attempts.values()
+        quiet = self._watch(states, attempts, gpus)
+        return Vitals(
+            at=self._now(),
+            loops=tuple(
+                LoopVitals(
+                    state.run,
+                    ended=state.ended,
+                    outage=outages.get(state.run.id),
+                    absence=absences.get(state.run.id),
+                    training=quiet.get(state.run.id),
+                    needed_mb=self._needed_mb(state.run),
+                    no_ideas_since=state.no_ideas_since,
+                )
+                for state in states
+            ),
+            disks=disks(self._home, *(state.run.repository for state in states)),
+            unwritable=cannot_write(self._journal.path),
+            gpus=gpus,
+            had_gpu=self._had_gpu,
+            holders=tuple((p, owner(p.pid, marked, current)) for p in (gpus.processes if gpus else ())),
+            orphans=orphans(marked, current),
+            clock=clock,
+        )
+
+    def watch(self, states: Sequence[LoopState]) -> tuple[LoopVitals, ...]:
+        """Look at the trainings only."""
+        attempts = self._trainings.attempts()
+        watched = self._watch(states, attempts, self._look_at_gpus() if attempts else None)
+        return tuple(LoopVitals(state.run, training=watched.get(state.run.id)) for state in states)
+
+    def absences(self) -> dict[int, Absence]:
+        """Find out for how long nobody looked after each active run, by run id: at the start of a bot."""
+        found = {}
+        for run in self._journal.active_runs():
+            seen = self._last_sign(run)
+            machine = psutil.boot_time() > seen
+            reason = "the machine had been down" if machine else "the bot had been down"
+            found[run.id] = Absence(time.time() - seen, reason)
+        return found
+
+    def _watch(
+        self, states: Sequence[LoopState], attempts: Mapping[int, Path], gpus: GpuState | None
+    ) -> dict[int, TrainingVitals]:
+        found = {}
+        for run in (state.run for state in states if state.run.id in attempts):
+            folder = attempts[run.id]
+            now = sample(folder, self._log(run), gpus, now=self._now)
+            quiet = watch(self._quiet.get(folder), now)
+            overdue = supervisor_of(folder) if is_overdue(folder, now=self._now) else None
+            found[run.id] = TrainingVitals(folder, quiet, overdue)
+        self._quiet = {training.folder: training.quiet for training in found.values()}
+        return found
+
+    def _look_at_gpus(self) -> GpuState | None:
+        gpus = look_at_gpus()
+        return gpus.of(self._devices) if gpus else None
+
+    def _needed_mb(self, run: Run) -> float | None:
+        best = self._journal.best(run.id)
+        return best.numbers.get("peak_vram_mb") if best else None
+
+    def _last_sign(self, run: Run) -> float:
+        """Return when something was last heard of the run: a beat, an event, or a word of its training."""
+        ((event,),) = self._journal.query("SELECT max(at) FROM events WHERE run_id = ?", run.id)
+        log = self._log(run)
+        written = log.stat().st_mtime if log.exists() else 0.0
+        return max(self._journal.last_beat() or 0.0, event or 0.0, written)
+
+    def _log(self, run: Run) -> Path:
+        return self._trainings.worktree(run.tag) / "run.log"

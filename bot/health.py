@@ -1,0 +1,92 @@
+"""How the bot and its machine have been: for `/health` and `autoresearch doctor`, bot running or not."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime, tzinfo
+from pathlib import Path
+
+from bot.doctor import Check, render
+from loop.experiment import EventKind
+from loop.gpu import GpuProcess, look_at_gpus
+from loop.journal import Journal
+from loop.ownership import Marked, find_marked
+from notifiers.words import duration, one_line
+
+INCIDENTS = 5
+_LINE = 160
+_INCIDENTS = """
+SELECT events.at, events.kind, runs.tag, json_extract(data, '$.reason') AS reason
+FROM events JOIN runs ON runs.id = events.run_id
+WHERE kind IN ('run_recovered', 'needs_attention')
+    OR (kind = 'interrupted' AND json_extract(data, '$.vanished'))
+ORDER BY events.id DESC LIMIT ?
+"""
+_WORDS = {
+    EventKind.RUN_RECOVERED: "recovered",
+    EventKind.NEEDS_ATTENTION: "needs a person",
+    EventKind.INTERRUPTED: "trains again",
+}
+
+
+def health_lines(
+    journal: Journal, *, home: Path, heartbeat_minutes: float, now: float, zone: tzinfo
+) -> list[str]:
+    """Return the checks and the last incidents, a line each; asks nvidia-smi, so it may take seconds."""
+    checks = health_checks(journal, home=home, heartbeat_minutes=heartbeat_minutes, now=now)
+    return [*render(checks).splitlines(), *incident_lines(journal, zone=zone)]
+
+
+def health_checks(journal: Journal, *, home: Path, heartbeat_minutes: float, now: float) -> tuple[Check, ...]:
+    """Look at the heartbeat, the state file and the GPUs' memory; `now` is in seconds since the epoch."""
+    return (
+        _heartbeat(journal.last_beat(), heartbeat_minutes, now),
+        _state_file(journal.path),
+        _gpu_memory(home),
+    )
+
+
+def incident_lines(journal: Journal, *, zone: tzinfo, last: int = INCIDENTS) -> list[str]:
+    """Return what went wrong or was put in order lately, the newest last."""
+    rows = journal.query(_INCIDENTS, last)
+    return [
+        one_line(
+            f"{datetime.fromtimestamp(row['at'], zone):%Y-%m-%d %H:%M}  {row['tag']}  "
+            f"{_WORDS[EventKind(row['kind'])]}: {row['reason']}",
+            _LINE,
+        )
+        for row in reversed(rows)
+    ]
+
+
+def _heartbeat(last: float | None, minutes: float, now: float) -> Check:
+    if last is None:
+        return Check("heartbeat", None, "none yet", "Start the bot: autoresearch up")
+    age = now - last
+    late = age - 60 * minutes
+    if late < 60 * minutes:  # one beat may be missed
+        return Check("heartbeat", True, f"{duration(age)} ago")
+    detail = f"{duration(age)} ago, {duration(late)} late"
+    return Check("heartbeat", None, detail, "Look whether the bot runs: autoresearch up")
+
+
+def _state_file(path: Path) -> Check:
+    size = sum(file.stat().st_size for file in (path, path.with_name(f"{path.name}-wal")) if file.exists())
+    return Check("state file", True, f"{path}, {size / 1e6:.1f} MB")
+
+
+def _gpu_memory(home: Path) -> Check:
+    name = "GPU memory"
+    state = look_at_gpus()
+    if state is None:
+        return Check(name, True, "not known without nvidia-smi")
+    marked = find_marked(home)
+    held = [_process(process, marked) for process in state.processes]
+    free = ", ".join(f"{gpu.free_mb / 1024:.1f}" for gpu in state.gpus if gpu.free_mb is not None)
+    return Check(name, True, "; ".join((f"{free or '?'} GB free", *held)))
+
+
+def _process(process: GpuProcess, marked: Collection[Marked]) -> str:
+    ours = any(found.process.pid == process.pid for found in marked)
+    memory = "?" if process.memory_mb is None else f"{process.memory_mb / 1024:.1f}"
+    return f"{process.name} (pid {process.pid}{', ours' if ours else ''}) {memory} GB"
