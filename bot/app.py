@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import signal
 import sys
@@ -16,12 +17,15 @@ from bot.chats import Chats, access_by
 from bot.commands import COMMANDS
 from bot.desk import Desk
 from bot.errors import BotError
+from bot.healthcheck import report
+from bot.heartbeat import Heartbeat
 from bot.host import Host
 from bot.inbox import Inbox
 from bot.local import LocalChannel, LocalServer
 from bot.logs import start_logging
 from bot.request import HERE, Request
-from bot.schedule import heartbeat
+from bot.schedule import schedule
+from bot.service import feed_watchdog, notify
 from bot.settings import Settings
 from bot.terminal import chat, follow
 from loop.experiment import Run, RunState
@@ -32,6 +36,9 @@ from notifiers.delivery import Delivery
 from notifiers.message import Reply
 from notifiers.notify import PreferenceStore
 from notifiers.preferences import usual_preferences
+
+WATCH_SECONDS = 60.0
+"""How often the trainings are looked at between two heartbeats."""
 
 FEW = 4
 """How many experiments `--exit-when-done` makes where no number is given."""
@@ -92,10 +99,8 @@ async def serve(settings: Settings, order: Order) -> None:
         await server.start()  # from here on no other bot can work on this state directory
         stack.push_async_callback(server.stop)
         sessions = Sessions(journal)
-        before = sessions.all()[-1:]
         session = sessions.begin()
         stack.callback(sessions.end, session)
-        host.note_return(before[0] if before else None, session)
         if settings.repository is None:
             await embedded.prepare(settings)
 
@@ -110,12 +115,33 @@ async def serve(settings: Settings, order: Order) -> None:
         chatting = asyncio.create_task(chats.run(inbox.answer), name="chats")
         stack.push_async_callback(_cancel, chatting)
 
+        heartbeat = Heartbeat(
+            host,
+            journal=journal,
+            home=settings.home,
+            minutes=settings.heartbeat_minutes,
+            stall_minutes=settings.stall_minutes,
+            devices=os.environ.get("CUDA_VISIBLE_DEVICES"),
+            outside=functools.partial(report, settings.healthcheck_url.get_secret_value()),
+        )
+        stack.push_async_callback(heartbeat.close)
+        await heartbeat.arrive()
         ordered = await _set_going(host, settings, order)
-        scheduler = heartbeat(host.beat, minutes=settings.heartbeat_minutes)
-        scheduler.add_job(lambda: sessions.seen(session), "interval", seconds=SIGN_SECONDS)
+        host.on_ended = lambda: heartbeat.soon(0)
+        scheduler = schedule(
+            {
+                heartbeat.beat: 60 * settings.heartbeat_minutes,
+                heartbeat.watch: WATCH_SECONDS,
+                functools.partial(sessions.seen, session): SIGN_SECONDS,
+            }
+        )
         scheduler.start()
         stack.callback(scheduler.shutdown, wait=False)
-        await host.beat()
+        await heartbeat.beat()
+        feeding = asyncio.create_task(feed_watchdog(os.environ, healthy=heartbeat.on_time), name="watchdog")
+        stack.push_async_callback(_cancel, feeding)
+        notify("READY=1", os.environ)
+        stack.callback(notify, "STOPPING=1", os.environ)
         waits = {asyncio.create_task(told_to_end.wait(), name="signal"), telling, terminal, chatting}
         if ordered is not None and order.exit_when_done:
             waits.add(ordered)

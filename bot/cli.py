@@ -158,14 +158,38 @@ def doctor(context: typer.Context, as_json: Json = False) -> None:
     """Say what is missing, and the command that mends it; exit status 1 if something is."""
     from dataclasses import asdict
 
+    from bot.app import zone_of
     from bot.doctor import examine, render
+    from bot.health import health_checks, incident_lines
 
-    checks = examine(context.obj.settings())
+    settings = context.obj.settings()
+    checks = examine(settings)
+    incidents: list[str] = []
+    state = settings.home / "state.db"
+    if state.exists():
+        journal = Journal(state)
+        minutes = settings.heartbeat_minutes
+        checks += health_checks(journal, home=settings.home, heartbeat_minutes=minutes, now=time.time())
+        incidents = incident_lines(journal, zone=zone_of(settings))
     if as_json:
         _print_json([asdict(check) for check in checks])
     else:
-        _print(Message(render(checks)))
+        _print(Message("\n".join((render(checks), *incidents))))
     raise typer.Exit(code=int(any(check.ok is False for check in checks)))
+
+
+@app.command()
+def service(context: typer.Context) -> None:
+    """Print a systemd user unit that keeps the bot running."""
+    import os
+    import shutil
+
+    from bot.service import unit
+
+    executable = Path(shutil.which(sys.argv[0]) or sys.argv[0]).absolute()
+    settings = context.obj.settings()
+    path = os.environ.get("PATH", os.defpath)
+    sys.stdout.write(unit(executable=executable, working_directory=Path.cwd(), home=settings.home, path=path))
 
 
 @app.command("slack-manifest")

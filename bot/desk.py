@@ -10,6 +10,7 @@ from datetime import tzinfo
 from bot.commands import COMMANDS, Call, find_command
 from bot.doctor import examine, render
 from bot.errors import BotError
+from bot.health import health_lines
 from bot.host import Host
 from bot.request import Platform, Request
 from bot.settings import Settings
@@ -249,7 +250,17 @@ class Desk:
 
     async def _health(self, _: Call, __: Request) -> Message:
         checks = render(await asyncio.to_thread(examine, self._settings))
-        return Message("Health", "\n".join((checks, *self._chats())))
+        lines = await asyncio.to_thread(
+            functools.partial(
+                health_lines,
+                self._journal,
+                home=self._settings.home,
+                heartbeat_minutes=self._settings.heartbeat_minutes,
+                now=self._now(),
+                zone=self._zone,
+            )
+        )
+        return Message("Health", "\n".join((checks, *self._chats(), *lines)))
 
     async def _help(self, call: Call, _: Request) -> Message:
         name = call.text("command")

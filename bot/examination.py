@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-
-import psutil
 
 from bot.vitals import Absence, Ended, LoopVitals, Outage, TrainingVitals, Vitals
 from loop.experiment import Run
@@ -16,6 +13,7 @@ from loop.gpu import GpuState, look_at_gpus
 from loop.journal import Journal
 from loop.machine import ClockChange, cannot_write, disks
 from loop.ownership import find_marked, orphans, owner
+from loop.sessions import Sessions
 from loop.vitals import Quiet, is_overdue, sample, supervisor_of, watch
 
 
@@ -113,14 +111,21 @@ class Examiner:
         return tuple(LoopVitals(state.run, training=watched.get(state.run.id)) for state in states)
 
     def absences(self) -> dict[int, Absence]:
-        """Find out for how long nobody looked after each active run, by run id: at the start of a bot."""
-        found = {}
-        for run in self._journal.active_runs():
-            seen = self._last_sign(run)
-            machine = psutil.boot_time() > seen
-            reason = "the machine had been down" if machine else "the bot had been down"
-            found[run.id] = Absence(time.time() - seen, reason)
-        return found
+        """Return for how long nobody looked after each active run, if the bot before this one was killed.
+
+        The newest session must be this bot's. A training that went on without a bot was time well spent.
+        """
+        sessions = Sessions(self._journal).all()[-2:]
+        if len(sessions) < 2 or sessions[0].ended_at is not None:
+            return {}
+        before, own = sessions
+        who = "the bot" if before.boot == own.boot else "the machine"
+        return {
+            run.id: Absence(
+                own.started_at - max(before.seen_at, self._last_word(run)), f"{who} had been down"
+            )
+            for run in self._journal.active_runs()
+        }
 
     def _watch(
         self, states: Sequence[LoopState], attempts: Mapping[int, Path], gpus: GpuState | None
@@ -143,12 +148,12 @@ class Examiner:
         best = self._journal.best(run.id)
         return best.numbers.get("peak_vram_mb") if best else None
 
-    def _last_sign(self, run: Run) -> float:
-        """Return when something was last heard of the run: a beat, an event, or a word of its training."""
-        ((event,),) = self._journal.query("SELECT max(at) FROM events WHERE run_id = ?", run.id)
-        log = self._log(run)
-        written = log.stat().st_mtime if log.exists() else 0.0
-        return max(self._journal.last_beat() or 0.0, event or 0.0, written)
+    def _last_word(self, run: Run) -> float:
+        """Return when the run's training last wrote to its log, in seconds since the epoch."""
+        try:
+            return self._log(run).stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
 
     def _log(self, run: Run) -> Path:
         return self._trainings.worktree(run.tag) / "run.log"

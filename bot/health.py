@@ -51,7 +51,7 @@ def incident_lines(journal: Journal, *, zone: tzinfo, last: int = INCIDENTS) -> 
     rows = journal.query(_INCIDENTS, last)
     return [
         one_line(
-            f"{datetime.fromtimestamp(row['at'], zone):%Y-%m-%d %H:%M}  {row['tag']}  "
+            f"{datetime.fromtimestamp(row['at'], zone):%Y-%m-%d %H:%M} run {row['tag']} "
             f"{_WORDS[EventKind(row['kind'])]}: {row['reason']}",
             _LINE,
         )

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import date
 from pathlib import Path
 
 from bot.doctor import device
 from bot.errors import BotError
+from bot.examination import LoopState
 from bot.settings import Settings
+from bot.vitals import Ended
 from loop.decision import KeepRule
-from loop.engine import Engine, Plan
+from loop.engine import Engine, Plan, attempt_folder
 from loop.environment import training_environment
-from loop.experiment import EventKind, Run, RunState
+from loop.experiment import Run, RunState, Stage
 from loop.journal import Journal
 from loop.proposers.people import PeopleFirst
 from loop.proposers.protocol import Proposer
@@ -30,11 +33,9 @@ from loop.repository import (
     read_time_budget,
     with_imports,
 )
-from loop.sessions import Session
 from loop.trainer import Trainer
 from loop.workspace import Workspace
 from notifiers.start_card import RunPlan
-from notifiers.words import duration
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,9 @@ class Host:
         self._workspaces: dict[int, Workspace] = {}
         self._engines: dict[int, Engine] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._closing = False
+        self._asked: dict[int, int | None] = {}  # how many experiments a task is to make
+        self._ended: dict[int, Ended] = {}  # tasks that came to grief
+        self.on_ended: Callable[[], None] = lambda: None  # called when one does
 
     # Runs
 
@@ -170,42 +173,25 @@ class Host:
         branch_tags = (name.removeprefix(prefix) for name in branches(self.repository))
         return {run.tag for run in self.journal.runs()} | set(branch_tags)
 
-    def note_return(self, before: Session | None, now: Session) -> None:
-        """Tell of the time without a bot, if the last one did not end by itself while a run was going on."""
-        if before is None or before.ended_at is not None:
-            return
-        what = "the bot" if before.boot == now.boot else "the machine"
-        gone = duration(now.started_at - before.seen_at)
-        for run in self.journal.active_runs():
-            if run.state in (RunState.RUNNING, RunState.PAUSING):
-                reason = f"{what} was down for {gone}; the run goes on"
-                self.journal.note(run.id, EventKind.RUN_RECOVERED, reason=reason)
-
     # Tasks
 
     def conduct(self, run: Run, experiments: int | None = None) -> asyncio.Task[None]:
-        """Return the task that conducts the run, started unless it is alive."""
+        """Return the task that conducts the run, started unless it is alive.
+
+        `experiments` is how many it makes after the baseline; None: without end.
+        """
         task = self._tasks.get(run.id)
         if task is None or task.done():
+            self._asked[run.id] = experiments
+            self._ended.pop(run.id, None)
             task = asyncio.create_task(self.engine(run).conduct(experiments), name=f"run {run.tag}")
-            task.add_done_callback(lambda done: self._ended(run.id, done))
+            task.add_done_callback(lambda done: self._note_end(run, done))
             self._tasks[run.id] = task
         return task
 
-    async def beat(self) -> None:
-        """Go on with every active run whose task has ended without being asked to."""
-        for run in await asyncio.to_thread(self.journal.active_runs):
-            task = self._tasks.get(run.id)
-            if task is not None and task.done() and not task.cancelled() and task.exception() is not None:
-                reason = f"its loop had ended with: {task.exception()}"
-                log.warning("run %s: %s; going on", run.tag, reason)
-                await asyncio.to_thread(self.journal.note, run.id, EventKind.RUN_RECOVERED, reason=reason)
-                self.conduct(run)
-        await asyncio.to_thread(self.journal.beat)
-
     async def close(self) -> None:
         """End the tasks; trainings go on without us and are found again at the next start."""
-        self._closing = True
+        self.on_ended = lambda: None
         for task in self._tasks.values():
             task.cancel()
         if self._tasks:
@@ -213,14 +199,50 @@ class Host:
         for workspace in self._workspaces.values():
             await asyncio.to_thread(workspace.close)
 
-    def _ended(self, run_id: int, task: asyncio.Task[None]) -> None:
-        if task.cancelled() or self._closing:
-            return
-        error = task.exception()
-        if error is not None:
-            log.error("the loop of run %d ended", run_id, exc_info=error)
-            reason = f"the loop ended and is tried again at the next heartbeat: {error}"
-            self.journal.note(run_id, EventKind.NEEDS_ATTENTION, reason=reason, halted=True)
+    def _note_end(self, run: Run, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            log.error("the loop of run %s ended", run.tag, exc_info=error)
+            self._ended[run.id] = Ended(time.monotonic(), str(error) or type(error).__name__)
+            self.on_ended()
+
+    # What the heartbeat needs
+
+    def loops(self) -> Sequence[LoopState]:
+        """Return the runs that should be conducted."""
+        engines = (self._engines[run_id] for run_id in self._tasks)
+        return [
+            LoopState(engine.run, self._ended.get(engine.run.id), engine.no_ideas_since)
+            for engine in engines
+            if engine.run.state not in (RunState.DONE, RunState.STOPPED)
+        ]
+
+    def attempts(self) -> Mapping[int, Path]:
+        """Return the folders of the trainings under way, by run id, as the journal has them now."""
+        found = {}
+        for run in self.journal.runs():
+            experiment = self.journal.undecided(run.id)
+            if experiment is not None and experiment.stage is Stage.TRAINING:
+                found[run.id] = attempt_folder(self._folder(run), experiment)
+        return found
+
+    def resume(self, run: Run) -> None:
+        """Start the loop of a run whose task has ended, for what it has still to do."""
+        asked = self._asked[run.id]
+        self.conduct(run, None if asked is None else max(1, asked - self.engine(run).made))
+
+    async def end_stalled(self, run: Run, folder: Path) -> None:
+        """End the training as stalled, if it is still the one of that attempt."""
+        await self.engine(run).end_stalled(folder)
+
+    async def pause(self, run: Run, reason: str) -> None:
+        """Pause the run after the experiment under way; the reason begins with "by"."""
+        await self.engine(run).pause(by=reason.removeprefix("by "))
+
+    async def unpause(self, run: Run, reason: str) -> None:
+        """Let a paused run go on, and start its loop if it has ended."""
+        await self.engine(run).resume(by=reason.removeprefix("by "))
+        if self._tasks[run.id].done():
+            self.resume(run)
 
     # Parts
 
@@ -241,7 +263,7 @@ class Host:
             workspace=self.workspace(run),
             trainer=self._trainer,
             proposer=self._proposer(),
-            folder=self._settings.home / "runs" / str(run.id),
+            folder=self._folder(run),
         )
 
     def _proposer(self) -> Proposer:
@@ -264,6 +286,9 @@ class Host:
             editable=editable,
             frozen=with_imports(repository, base, self._settings.frozen, editable=editable),
         )
+
+    def _folder(self, run: Run) -> Path:
+        return self._settings.home / "runs" / str(run.id)
 
     def worktree(self, tag: str) -> Path:
         """Return the folder in which the run of that tag trains."""

@@ -1,26 +1,21 @@
-"""The heartbeat, under APScheduler."""
+"""What happens again and again, under APScheduler."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 
-def heartbeat(beat: Callable[[], Awaitable[None]], *, minutes: float) -> AsyncIOScheduler:
-    """Return a scheduler, not yet started, that calls `beat` every so many minutes.
+def schedule(jobs: Mapping[Callable[[], Awaitable[None] | None], float]) -> AsyncIOScheduler:
+    """Return a scheduler, not yet started, that makes each call every so many seconds.
 
-    A beat that comes late (the machine slept) is made up for once. The experiments are no jobs of the
-    scheduler: its end would cancel them.
+    A call that comes late (the machine slept) is made up for once, and none is made while the last one runs.
+    The experiments are no jobs of the scheduler: its end would cancel them.
     """
     scheduler = AsyncIOScheduler(timezone="UTC")
-    scheduler.add_job(
-        beat,
-        "interval",
-        minutes=minutes,
-        id="heartbeat",
-        coalesce=True,
-        misfire_grace_time=None,
-        max_instances=1,
-    )
+    for call, seconds in jobs.items():
+        scheduler.add_job(
+            call, "interval", seconds=seconds, coalesce=True, misfire_grace_time=None, max_instances=1
+        )
     return scheduler

@@ -101,6 +101,15 @@ class Settings(BaseSettings):
     heartbeat_minutes: FiniteFloat = _setting(
         "10", "Minutes between two checks that every active run is alive and moving.", gt=0
     )
+    stall_minutes: FiniteFloat = _setting(
+        "10",
+        "Minutes without a word and without any use of a processor after which a training is given up.",
+        gt=0,
+    )
+    healthcheck_url: SecretStr = _setting(
+        "",
+        "Called after each heartbeat, as healthchecks.io wants it: so a dead machine is noticed elsewhere.",
+    )
     crash_streak: int = _setting("5", "Crashes in a row after which a person is asked for.", ge=1)
     proposer: Literal["search"] = _setting(
         "search", "Where ideas come from: search varies the constants of the editable file."

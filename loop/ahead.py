@@ -38,8 +38,8 @@ class Ready:
 class Ahead:
     """Holds at most one proposal in the making.
 
-    `context` reads the state of the run (in a worker thread); `on_failure` is told, in the event loop, of
-    every try that failed, with how many failed in a row.
+    `context` reads the state of the run (in a worker thread); `on_failure` is called, in the event loop,
+    after every try that failed.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Ahead:
         proposer: Proposer,
         workspace: Workspace,
         context: Callable[[], Context],
-        on_failure: Callable[[LoopError, int], None],
+        on_failure: Callable[[], None],
         retry_seconds: tuple[float, ...],
     ) -> None:
         self._proposer = proposer
@@ -102,7 +102,7 @@ class Ahead:
             except LoopError as error:
                 failures += 1
                 log.warning("no proposal from %s (try %d): %s", self._proposer.name, failures, error)
-                self._on_failure(error, failures)
+                self._on_failure()
                 waits = self._retry_seconds
                 await asyncio.sleep(waits[min(failures, len(waits)) - 1])
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -38,9 +37,6 @@ log = logging.getLogger(__name__)
 
 TRIALS_SHOWN = 1000
 """How many of the last experiments a proposer is shown."""
-
-FAILING_TOLD = 3600.0
-"""Seconds for which a proposer must have failed before a person is told: most outages are over by then."""
 
 START_SECONDS = 0.02
 """For so long a training that starts has the processors to itself."""
@@ -86,6 +82,8 @@ class Engine:
     ) -> None:
         self.run = run
         self.experiment: Experiment | None = None  # the one under way
+        self.made = 0  # experiments after the baseline in this call of `conduct`
+        self.no_ideas_since: float | None = None  # by the monotonic clock: when the proposer began to fail
         self._plan = plan
         self._journal = journal
         self._workspace = workspace
@@ -95,7 +93,6 @@ class Engine:
         self._training: Training | None = None
         self._spare: asyncio.Task[Supervisor] | None = None
         self._rest_until = 0.0  # by the event loop's clock
-        self._failing_since: float | None = None  # the proposer, by the same
         self._wake = asyncio.Event()  # a command changed the run's state
         self._switch = asyncio.Lock()  # held while an experiment passes from stage to stage
         self._ahead = Ahead(
@@ -112,7 +109,7 @@ class Engine:
         Raises:
             LoopError: the repository, the worktree or the machine does not allow to go on; a later call may.
         """
-        made = 0
+        self.made = 0
         try:
             await self._settle()
             while await self._may_go_on():
@@ -120,11 +117,11 @@ class Engine:
                     await self._begin()
                 else:
                     number = self.experiment.number
-                    more = experiments is None or made + (number > 0) < experiments
+                    more = experiments is None or self.made + (number > 0) < experiments
                     if await self._advance(self.experiment, more=more):
-                        made += number > 0
-                        if made == experiments:
-                            made_all = f"{made} experiment{'s' if made > 1 else ''} made"
+                        self.made += number > 0
+                        if self.made == experiments:
+                            made_all = f"{self.made} experiment{'s' if self.made > 1 else ''} made"
                             await self._set_state(RunState.DONE, made_all)
         finally:
             await self._ahead.close()
@@ -198,6 +195,13 @@ class Engine:
             await in_thread(self._workspace.rename, new)
             self.run = await in_thread(self._journal.finish_retag, self.run)
 
+    async def end_stalled(self, folder: Path) -> None:
+        """End the training under way as stalled, if `folder` is still its attempt's."""
+        async with self._switch:
+            experiment, training = self.experiment, self._training
+            if training is not None and experiment is not None and self._attempt_folder(experiment) == folder:
+                await training.end(Ending.STALLED)
+
     def progress(self) -> Progress | None:
         """Read from its log how far the training under way has come; None while there is no sign."""
         experiment = self.experiment
@@ -267,6 +271,7 @@ class Engine:
         ready = await (self._ahead.take(best, self._wake) if number else in_thread(self._baseline))
         if ready is None:
             return  # a command came first
+        self.no_ideas_since = None
         steps = stages.proposed(
             self.run, number, ready.proposal, ready.commit, ready.constants, now=self._clock()
         )
@@ -431,7 +436,7 @@ class Engine:
         return self._folder / f"{number}.log"
 
     def _attempt_folder(self, experiment: Experiment) -> Path:
-        return self._folder / f"{experiment.number}-{experiment.attempt}"
+        return attempt_folder(self._folder, experiment)
 
     def _next(self) -> tuple[int, str]:
         """Return the number of the next experiment and the commit that it is to stand on."""
@@ -457,14 +462,8 @@ class Engine:
         ideas = IdeaBox(self._journal).waiting(self.run.id)
         return Context(self._workspace.source(parent), parent, self.run.goal, trials, ideas)
 
-    def _proposer_failed(self, error: LoopError, failures: int) -> None:
-        now = asyncio.get_running_loop().time()
-        if failures == 1 or self._failing_since is None:
-            self._failing_since = now
-        elif now - self._failing_since >= FAILING_TOLD:
-            self._failing_since = math.inf  # told
-            reason = f"no idea for the next experiment for an hour: {error}"
-            self._journal.note(self.run.id, EventKind.NEEDS_ATTENTION, reason=reason)
+    def _proposer_failed(self) -> None:
+        self.no_ideas_since = self.no_ideas_since or time.monotonic()
 
     async def _set_state(self, state: RunState, reason: str) -> None:
         self.run = await in_thread(self._journal.set_state, self.run, state, reason)
@@ -478,3 +477,8 @@ class Engine:
         if self._spare is not None:
             spare, self._spare = self._spare, None
             (await spare).dismiss()
+
+
+def attempt_folder(folder: Path, experiment: Experiment) -> Path:
+    """Return where the present attempt of an experiment has its files, below its run's `folder`."""
+    return folder / f"{experiment.number}-{experiment.attempt}"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -163,3 +165,48 @@ def test_the_bot_process_stays_small(bot: RealBot) -> None:
     )
     done = subprocess.run([sys.executable, "-c", imports], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+HANGS = "import time\nLEARNING_RATE = 0.01\nprint('step 1', flush=True)\ntime.sleep(600)\n"
+
+
+def test_a_training_that_hangs_is_given_up_and_the_loop_goes_on(tmp_path: Path) -> None:
+    bot = RealBot(tmp_path, train=HANGS, HEARTBEAT_MINUTES="0.01", STALL_MINUTES="0.02")
+    with bot.start("--tag", "toy") as running:
+        told = read_until(running, "silent and idle")
+        assert "val_bpb: crash" in told
+        read_until(running, "Experiment #1: ")
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(timeout=10) == 0
+
+
+def test_a_loop_that_ended_is_started_again_at_once(bot: RealBot) -> None:
+    gate = gated(bot)
+    with bot.start("--tag", "toy") as running:
+        read_until(running, "step 1")
+        shutil.rmtree(bot.home / "worktrees" / "toy")  # the log of the training goes with it
+        gate.touch()
+        read_until(running, "Experiment #2: ")
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(timeout=10) == 0
+    assert "starting its loop again" in (bot.home / "bot.log").read_text()
+    results = bot.json("results")
+    assert [row["number"] for row in results] == list(range(len(results)))
+    assert results[0]["status"] == "crash"
+
+
+def test_the_report_carries_the_ledger(bot: RealBot) -> None:
+    bot.run("up", "--tag", "toy", "--experiments", "1", "--exit-when-done")
+    for command in ("report", "status"):
+        ledger = bot.json(command)["ledger"]
+        assert ledger["total_seconds"] > 0
+
+
+def test_doctor_and_service_print_what_a_person_needs(bot: RealBot) -> None:
+    bot.run("up", "--tag", "toy", "--experiments", "1", "--exit-when-done")
+    done = bot.run("doctor")
+    assert done.returncode == 0, done.stdout
+    assert "heartbeat" in done.stdout
+    unit = bot.run("service").stdout
+    assert f"AUTORESEARCH_HOME={bot.home}" in unit
+    assert re.search(r'^ExecStart=".*/autoresearch" up$', unit, re.MULTILINE)

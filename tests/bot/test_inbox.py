@@ -92,7 +92,8 @@ async def test_ids_are_told_to_anybody_while_nobody_is_listed(office: Office) ->
     office.inbox = Inbox(
         desk=office.inbox._desk, access=empty, journal=office.journal, now=lambda: office.now
     )
-    assert await office.said("/id", STRANGER) == "You: TELEGRAM_USER_IDS=300\nThis chat: TELEGRAM_CHAT_IDS=300"
+    told = await office.said("/id", STRANGER)
+    assert told == "You: TELEGRAM_USER_IDS=300\nThis chat: TELEGRAM_CHAT_IDS=300"
     assert await office.ask("/status", STRANGER) is None
 
 

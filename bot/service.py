@@ -1,0 +1,119 @@
+"""The bot as a systemd user service: its unit file, and what it tells its service manager."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from bot.errors import BotError
+
+log = logging.getLogger(__name__)
+
+WATCHDOG_SECONDS = 120
+"""The service manager starts the bot anew when it was not heard of for so long."""
+
+_REFUSED = re.compile(r"""[\x00-\x1f\x7f"'\\]""")  # systemd takes none of them in a program's path
+
+_UNIT = """\
+# To install it for yourself:
+#
+#   mkdir -p ~/.config/systemd/user && autoresearch service > ~/.config/systemd/user/autoresearch.service
+#   systemctl --user daemon-reload && systemctl --user enable --now autoresearch.service
+#   loginctl enable-linger  # or it ends, trainings and all, when you log out
+
+[Unit]
+Description=autoresearch: an overnight machine-learning research loop
+# However often it has to be started, do not give up.
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+ExecStart={executable} up
+WorkingDirectory={working_directory}
+Environment={home} {path}
+Restart=always
+RestartSec=10
+# The first start may prepare data for an hour.
+TimeoutStartSec=infinity
+WatchdogSec={watchdog}
+# Trainings and their supervisors outlive the bot, and one that the kernel ends for want of memory is a crash
+# of its own, not the bot's.
+KillMode=process
+OOMPolicy=continue
+
+[Install]
+WantedBy=default.target
+"""
+
+
+def unit(*, executable: Path, working_directory: Path, home: Path, path: str) -> str:
+    """Return the unit file of a bot that works on the state directory `home`.
+
+    `.env` is read from `working_directory`; `path` is the PATH on which it finds git, uv and nvidia-smi, as
+    that of the service manager is a short one.
+
+    Raises:
+        BotError: a path has quotes, backslashes or control characters.
+    """
+    for text in (str(executable), str(working_directory), str(home), path):
+        if _REFUSED.search(text):
+            raise BotError(f"systemd does not take {text!r}: use a path without quotes and backslashes.")
+    return _UNIT.format(
+        executable=_quoted(str(executable)),
+        working_directory=_literal(str(working_directory)),  # not unquoted: it is all up to the line's end
+        home=_quoted(f"AUTORESEARCH_HOME={home}"),
+        path=_quoted(f"PATH={path}"),
+        watchdog=WATCHDOG_SECONDS,
+    )
+
+
+def notify(state: str, environ: Mapping[str, str]) -> None:
+    """Tell the service manager `READY=1`, `STATUS=…`, `WATCHDOG=1` or `STOPPING=1`, if there is one.
+
+    The protocol is sd_notify(3): a datagram to the socket that NOTIFY_SOCKET names, `@` standing for the
+    abstract name space.
+    """
+    address = environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    if address.startswith("@"):
+        address = f"\0{address[1:]}"
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.setblocking(False)  # a full queue must not hold up the event loop
+            sender.sendto(state.encode(), address)
+    except OSError as error:
+        log.warning("the service manager could not be told %s: %s", state.partition("=")[0], error)
+
+
+def watchdog_seconds(environ: Mapping[str, str]) -> float | None:
+    """Return how often the service manager wants to hear of this process; None where it does not."""
+    limit = environ.get("WATCHDOG_USEC", "")
+    meant = environ.get("WATCHDOG_PID", str(os.getpid()))
+    if not limit.isdecimal() or meant != str(os.getpid()):
+        return None
+    return int(limit) / 1e6 / 2 or None  # twice as often as it must
+
+
+async def feed_watchdog(environ: Mapping[str, str], *, healthy: Callable[[], bool]) -> None:
+    """Tell the service manager that the event loop turns, for as long as `healthy` says so; never returns."""
+    seconds = watchdog_seconds(environ)
+    while seconds is not None:
+        if healthy():
+            notify("WATCHDOG=1", environ)
+        await asyncio.sleep(seconds)
+    await asyncio.Event().wait()
+
+
+def _quoted(text: str) -> str:
+    """Quote one word."""
+    return f'"{_literal(text)}"'
+
+
+def _literal(text: str) -> str:
+    return text.replace("%", "%%")  # which would begin a specifier

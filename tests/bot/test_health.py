@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC
+from pathlib import Path
+
+import pytest
+
+from bot.health import health_checks, health_lines, incident_lines
+from loop.experiment import EventKind, Goal, RunState
+from loop.journal import Journal
+from tests.loop.fake_gpu import FakeGpu
+
+EVENING = 1_773_267_000.0  # 2026-03-11 22:10 UTC
+
+
+class Night:
+    """A journal whose clock the test sets, with one run."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.now = EVENING
+        self.journal = Journal(home / "state.db", clock=lambda: self.now)
+        self.run = self.journal.create_run(
+            tag="mar12",
+            repository=home,
+            base_branch="main",
+            base_commit="0" * 40,
+            metric="val_bpb",
+            goal=Goal.MINIMIZE,
+            time_budget=300.0,
+        )
+
+    def note(self, kind: EventKind, **data: object) -> None:
+        self.now += 60.0
+        self.journal.note(self.run.id, kind, **data)
+
+    def details(self) -> dict[str, str]:
+        checks = health_checks(self.journal, home=self.home, heartbeat_minutes=10.0, now=self.now)
+        return {check.name: check.detail for check in checks}
+
+
+@pytest.fixture
+def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Night]:
+    monkeypatch.setenv("PATH", str(tmp_path))  # no nvidia-smi
+    made = Night(tmp_path / "home")
+    yield made
+    made.journal.close()
+
+
+def test_only_incidents_are_told_the_newest_last(night: Night) -> None:
+    night.note(EventKind.RUN_RECOVERED, reason="the machine had slept; 12 min lost", minutes=12.0)
+    night.note(EventKind.NEEDS_ATTENTION, reason="no idea\nfor an hour")
+    night.journal.set_state(night.run, RunState.PAUSED, "by command")
+    night.note(EventKind.INTERRUPTED, reason="by command", vanished=False)
+    night.note(EventKind.INTERRUPTED, reason="the training vanished with its machine", vanished=True)
+    assert incident_lines(night.journal, zone=UTC) == [
+        "2026-03-11 22:11 run mar12 recovered: the machine had slept; 12 min lost",
+        "2026-03-11 22:12 run mar12 needs a person: no idea for an hour",
+        "2026-03-11 22:14 run mar12 trains again: the training vanished with its machine",
+    ]
+
+
+def test_only_the_last_incidents_are_told(night: Night) -> None:
+    for number in range(7):
+        night.note(EventKind.RUN_RECOVERED, reason=f"number {number}")
+    assert [line[-1] for line in incident_lines(night.journal, zone=UTC)] == ["2", "3", "4", "5", "6"]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "line"),
+    [
+        (0.5, "ok    heartbeat: 30 s ago"),
+        (19.0, "ok    heartbeat: 19 min ago"),
+        (34.0, "warn  heartbeat: 34 min ago, 24 min late"),
+    ],
+)
+def test_a_heartbeat_that_does_not_come_is_told(night: Night, minutes: float, line: str) -> None:
+    night.journal.beat()
+    night.now += 60.0 * minutes
+    lines = health_lines(night.journal, home=night.home, heartbeat_minutes=10.0, now=night.now, zone=UTC)
+    assert lines[0] == line
+
+
+def test_before_the_first_beat_there_is_none(night: Night) -> None:
+    assert night.details()["heartbeat"] == "none yet"
+
+
+def test_the_state_file_is_told_with_its_size(night: Night) -> None:
+    assert night.details()["state file"].startswith(f"{night.home}/state.db, 0.")
+
+
+def test_the_memory_of_the_gpu_is_told_by_process(
+    night: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert night.details()["GPU memory"] == "not known without nvidia-smi"
+    gpu = FakeGpu(tmp_path / "bin", monkeypatch)
+    rows = (f"{os.getpid()}, 40960, GPU-a, python3", "4194305, [N/A], GPU-a, Xorg")
+    gpu.show("0, GPU-a, 81920, 20480, 5", processes=rows)
+    words = f"20.0 GB free; python3 (pid {os.getpid()}) 40.0 GB; Xorg (pid 4194305) ? GB"
+    assert night.details()["GPU memory"] == words
