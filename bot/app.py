@@ -98,6 +98,8 @@ async def serve(settings: Settings, order: Order) -> None:
         server = LocalServer(path=settings.socket, answer=answer_here, progress=desk.progress)
         await server.start()  # from here on no other bot can work on this state directory
         stack.push_async_callback(server.stop)
+        notify("READY=1", os.environ)  # it answers from now on, though data may have to be prepared
+        stack.callback(notify, "STOPPING=1", os.environ)
         sessions = Sessions(journal)
         session = sessions.begin()
         stack.callback(sessions.end, session)
@@ -140,8 +142,6 @@ async def serve(settings: Settings, order: Order) -> None:
         await heartbeat.beat()
         feeding = asyncio.create_task(feed_watchdog(os.environ, healthy=heartbeat.on_time), name="watchdog")
         stack.push_async_callback(_cancel, feeding)
-        notify("READY=1", os.environ)
-        stack.callback(notify, "STOPPING=1", os.environ)
         waits = {asyncio.create_task(told_to_end.wait(), name="signal"), telling, terminal, chatting}
         if ordered is not None and order.exit_when_done:
             waits.add(ordered)

@@ -102,7 +102,7 @@ class Settings(BaseSettings):
         "10", "Minutes between two checks that every active run is alive and moving.", gt=0
     )
     stall_minutes: FiniteFloat = _setting(
-        "10",
+        "5",
         "Minutes without a word and without any use of a processor after which a training is given up.",
         gt=0,
     )

@@ -137,7 +137,8 @@ class Engine:
             LoopError: the run is paused or stopped already.
         """
         async with self._switch:
-            if self.run.state in (RunState.PAUSED, RunState.DONE, RunState.STOPPED):
+            ended = self.run.state in (RunState.DONE, RunState.STOPPED)
+            if ended or (self.run.state is RunState.PAUSED and self.run.state_reason == f"by {by}"):
                 raise LoopError(f"Run {self.run.tag} is {self.run.state.value} already.")
             idle = self.experiment is None or self.experiment.stage is Stage.COMMITTED
             await self._set_state(RunState.PAUSED if now or idle else RunState.PAUSING, f"by {by}")

@@ -90,7 +90,7 @@ _SIZES = frozenset(
     {"BATCH", "DIM", "SIZE", "WIDTH", "EMBD", "HIDDEN", "SEQ", "LEN", "LENGTH", "CONTEXT", "WINDOW"}
     | {"CHANNELS", "BLOCK"}
 )
-_TINIEST, _LARGEST = 1e-30, 1e30  # beyond them a number is a marker, not an amount
+_TINIEST, _LARGEST = 1e-30, 1e15  # beyond them a number is a marker, not an amount, and not exact
 
 
 @dataclass(frozen=True, slots=True)
