@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from pathlib import Path
@@ -127,6 +128,7 @@ def report(
     context: typer.Context,
     tag: Tag = None,
     file: Annotated[Path | None, typer.Option("--results", help="Any results.tsv instead of a run.")] = None,
+    picture: Annotated[Path | None, typer.Option("--chart", help="Write the progress as a PNG too.")] = None,
     as_json: Json = False,
 ) -> None:
     """Show what a run has brought."""
@@ -134,6 +136,8 @@ def report(
 
     settings = context.obj.settings()
     made = _report_of_file(settings, file) if file else _report(settings, tag)
+    if picture is not None:
+        made.draw(picture)
     if as_json:
         _print_json(made.to_json())
     else:
@@ -231,12 +235,24 @@ class _Report:
     """A report with what only the journal can add to it."""
 
     numbers: Report
+    rows: Sequence[Row]
     run: Run | None = None
     ledger: Ledger | None = None
 
     def to_json(self) -> dict[str, object]:
         spent = {"ledger": self.ledger.to_json()} if self.ledger else {}
         return self.numbers.to_json() | spent
+
+    def draw(self, path: Path) -> None:
+        from notifiers.chart import ChartError, chart
+
+        report = self.numbers
+        title = report.tag or path.stem
+        try:
+            png = asyncio.run(chart(self.rows, metric=report.metric, goal=report.goal, title=title))
+            path.write_bytes(png)
+        except (ChartError, OSError) as error:
+            raise BotError(f"The chart {path} cannot be made: {error}") from None
 
     def message(self, zone: tzinfo) -> Message:
         from notifiers.report_text import report_message
@@ -250,12 +266,13 @@ def _report(settings: Settings, tag: str | None) -> _Report:
     journal, run = _open(settings, tag)
     rows = _decided(journal, run)
     numbers = make_report(rows, metric=run.metric, goal=run.goal, tag=run.tag)
-    return _Report(numbers, run, read_ledger(journal, run, now=time.time()))
+    return _Report(numbers, rows, run, read_ledger(journal, run, now=time.time()))
 
 
 def _report_of_file(settings: Settings, file: Path) -> _Report:
     found = read_results(file, settings.metric)
-    return _Report(make_report(found.rows, metric=found.metric, goal=settings.metric_goal))
+    numbers = make_report(found.rows, metric=found.metric, goal=settings.metric_goal)
+    return _Report(numbers, found.rows)
 
 
 def _print(message: Message) -> None:

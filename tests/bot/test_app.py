@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import signal
@@ -210,3 +211,13 @@ def test_doctor_and_service_print_what_a_person_needs(bot: RealBot) -> None:
     unit = bot.run("service").stdout
     assert f"AUTORESEARCH_HOME={bot.home}" in unit
     assert re.search(r'^ExecStart=".*/autoresearch" up$', unit, re.MULTILINE)
+
+
+def test_any_results_file_gets_a_report_and_a_chart(bot: RealBot) -> None:
+    lines = ("commit\tval_bpb\tmemory_gb\tstatus\tdescription", "baseline\t1.5\t2.0\tkeep\tbaseline")
+    (bot.folder / "night.tsv").write_text("\r\n".join((*lines, "abc1234\t1.4\t2.0\tkeep\twider")))
+    done = bot.run("report", "--results", "night.tsv", "--chart", "night.png", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["gain"] == pytest.approx(0.1)
+    assert (bot.folder / "night.png").read_bytes().startswith(b"\x89PNG")
+    assert bot.run("report", "--results", "night.tsv", "--chart", "/no/such/x.png").returncode == 1
