@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 RESTART_SECONDS = 60.0
 """A part that fails in a way that nobody foresaw is started again after this."""
 
+_VERBS = tuple(command.name for command in COMMANDS if not command.hidden)
+
 Answer = Callable[[Request], Awaitable[Reply | None]]
 Service = Callable[[], Coroutine[Any, Any, None]]
 
@@ -153,11 +155,12 @@ class Chats:
             app_token=settings.slack_app_token.get_secret_value(),
             signing_secret=settings.slack_signing_secret.get_secret_value(),
             listen=settings.slack_listen,
+            verbs=_VERBS,
         )
         self._fronts["Slack"] = front.health
         services: list[Service] = [front.run]
         for place in settings.slack_channels:
-            channel = SlackChannel(client=client, channel_id=place)
+            channel = SlackChannel(client=client, channel_id=place, verbs=_VERBS)
             services += self._place(channel, slack_spacing(clock=self._clock), with_card=True)
         return services
 

@@ -7,6 +7,7 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import replace
 from typing import Any
 
 from slack_bolt.async_app import AsyncAck, AsyncApp
@@ -24,6 +25,7 @@ from bot.slack_socket import SocketLine
 from notifiers.channel import ChannelError, RateLimitedError
 from notifiers.message import Reply
 from notifiers.slack_api import slack_errors
+from notifiers.slack_blocks import as_typed
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +52,12 @@ class SlackFront:
         signing_secret: str = "",
         listen: tuple[str, int] | None = None,
         personal: Collection[str] = PERSONAL,
+        verbs: Collection[str] = frozenset(),
         pace: Pace | None = None,
     ) -> None:
         self._client = client
         self._answer = answer
+        self._verbs = verbs
         self._pace = pace or Pace()
         waits = self._pace.answer_waits
         self._replies = SlackReplies(client=client, personal=personal, waits=waits)
@@ -160,6 +164,8 @@ class SlackFront:
 
     async def _obey(self, asked: Asked) -> None:
         reply = await self._answer(asked.request)
+        if reply is not None:
+            reply = replace(reply, message=as_typed(reply.message, self._verbs))
         if reply is not None:
             await self._replies.show(asked, reply)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, TypeVar
 
 from slack_sdk.web.async_client import AsyncWebClient
@@ -12,7 +12,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from notifiers.channel import ChannelError, RateLimitedError, RefusedError
 from notifiers.message import Attachment, Message
 from notifiers.slack_api import SlackRefusedError, slack_errors
-from notifiers.slack_blocks import Rendered, plain, render
+from notifiers.slack_blocks import Rendered, as_typed, plain, render
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +30,11 @@ class SlackChannel:
     The text of a message is always sent first, and alone: a file that is refused leaves a line in its place.
     """
 
-    def __init__(self, *, client: AsyncWebClient, channel_id: str) -> None:
+    def __init__(
+        self, *, client: AsyncWebClient, channel_id: str, verbs: Collection[str] = frozenset()
+    ) -> None:
         self._client = client
+        self._verbs = verbs
         self._id = channel_id
 
     @property
@@ -47,7 +50,7 @@ class SlackChannel:
         With `reply_to` it goes into that message's thread, with `broadcast` into the channel as well. `note`
         is a small line under it.
         """
-        rendered = render(message, note=note)
+        rendered = render(as_typed(message, self._verbs), note=note)
 
         async def post(**content: Any) -> str:
             answer = await self._client.chat_postMessage(
@@ -74,7 +77,7 @@ class SlackChannel:
             answer = await self._client.chat_update(channel=self._id, ts=message_id, **content)
             return str(answer["ts"])
 
-        await blocks_or_text(update, render(message, note=note))
+        await blocks_or_text(update, render(as_typed(message, self._verbs), note=note))
 
     async def pin(self, message_id: str) -> None:
         """Pin a message if Slack lets us."""

@@ -9,8 +9,8 @@ in UTF-16 units, the strictest of the ways in which a platform may count.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from notifiers.message import Button, Message
@@ -42,6 +42,18 @@ class Rendered:
     blocks: list[Block]
     text: str
     file: str = ""
+
+
+def as_typed(message: Message, verbs: Collection[str]) -> Message:
+    """Return the message with `/status` written as it is typed on Slack, `/autoresearch status`.
+
+    Slack's own commands win over such names. `verbs` are those of our commands.
+    """
+    if not verbs:
+        return message
+    command = re.compile(rf"(?<![\w/.~-])/(?=(?:{'|'.join(map(re.escape, verbs))})\b(?!/|[.-]\w))")
+    text, block = (command.sub("/autoresearch ", part) for part in (message.text, message.block))
+    return replace(message, text=text, block=block)
 
 
 def render(message: Message, *, note: str = "") -> Rendered:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifiers.message import COMMAND_BYTES, Button, Message
-from notifiers.slack_blocks import clean, plain, render, shorten
+from notifiers.slack_blocks import as_typed, clean, plain, render, shorten
 from tests.servers.slack_rules import faults, refusal, texts
 
 HALVES = st.characters(categories=["Cs"])  # of characters, as a cut in the wrong place leaves them
@@ -132,3 +132,21 @@ def test_a_note_stands_under_the_text() -> None:
     ).blocks
     assert [block["type"] for block in blocks] == ["rich_text", "context", "actions"]
     assert list(texts(blocks))[1] == "alice: /pause"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("start one with /start_run.", "start one with /autoresearch start_run."),
+        ("/status", "/autoresearch status"),
+        (
+            "/statusfoo /status/x ./status a/status /status.log",
+            "/statusfoo /status/x ./status a/status /status.log",
+        ),
+        ("Repository: /home/ann/status", "Repository: /home/ann/status"),
+    ],
+)
+def test_commands_are_named_as_they_are_typed_on_slack(text: str, shown: str) -> None:
+    assert as_typed(Message(text), ("status", "start_run")).text == shown
+    assert as_typed(Message("", text), ("status", "start_run")).block == shown
+    assert as_typed(Message(text), ()).text == text
