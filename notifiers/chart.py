@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from loop.experiment import Goal
 from loop.report import make_report
 from loop.results import Row
+from loop.worker import WorkerError, run_worker
 from notifiers.chart_scene import headline_of, largest_gains
 from notifiers.words import one_line, signed
 
 _MODULE = "notifiers.chart_worker"
-_HOME = Path(__file__).parents[1]  # `python -m` looks here first, wherever the bot was started
-_ENVIRONMENT = (
-    *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV"),
-    *("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR"),  # where matplotlib remembers the fonts
-)
-_SETTINGS = {
-    "MATPLOTLIBRC": os.devnull,  # a person's own style is for their own figures
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-}
+_SETTINGS = {"MATPLOTLIBRC": os.devnull}  # a person's own style is for their own figures
 _DESCRIPTION = 60  # characters; the chart has room for fewer
 _ALT_LINE = 60
 
@@ -54,31 +44,9 @@ async def chart(
     cells = [(row.number, row.value, row.status, one_line(row.description, _DESCRIPTION)) for row in rows]
     request = json.dumps({"rows": cells, "metric": metric, "goal": goal, "title": title}).encode()
     try:
-        worker = await asyncio.create_subprocess_exec(
-            *(python, "-m", _MODULE),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            cwd=_HOME,
-            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ} | _SETTINGS,
-            start_new_session=True,  # Ctrl-C at the terminal is for the bot, which ends the worker itself
-        )
-    except OSError as error:
-        raise ChartError(f"The chart cannot be drawn with {python}: {error.strerror}.") from error
-    try:
-        async with asyncio.timeout(limit):
-            picture, errors = await worker.communicate(request)
-    except TimeoutError:
-        raise ChartError(f"The chart was not drawn within {limit:g} s.") from None
-    finally:
-        if worker.returncode is None:
-            worker.kill()
-            await worker.wait()
-    if worker.returncode != 0:
-        lines = errors.decode(errors="replace").strip().splitlines()
-        last = lines[-1] if lines else f"exit status {worker.returncode}"
-        raise ChartError(f"The chart cannot be drawn: {last}")
-    return picture
+        return await run_worker(_MODULE, request, python=python, limit=limit, settings=_SETTINGS)
+    except WorkerError as error:
+        raise ChartError(f"The chart cannot be drawn: its worker {error}.") from None
 
 
 def alt_text(rows: Sequence[Row], *, metric: str, goal: Goal, title: str) -> str:

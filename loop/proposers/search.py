@@ -6,21 +6,16 @@ its event loop.
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections.abc import Collection
-from pathlib import Path
 
 from loop.errors import LoopError
 from loop.experiment import Proposal
 from loop.proposers.protocol import Context
 from loop.proposers.search_worker import decode_answer, encode_request
 from loop.proposers.suggest import NAME
+from loop.worker import WorkerError, run_worker
 
 _MODULE = "loop.proposers.search_worker"
-_HOME = Path(__file__).parents[2]  # `python -m` looks here first, wherever the bot was started
-_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
-_THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 class SearchProposer:
@@ -48,28 +43,7 @@ class SearchProposer:
         """
         request = encode_request(context, self._frozen, self._seed)
         try:
-            worker = await asyncio.create_subprocess_exec(
-                *(self._python, "-m", _MODULE),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                cwd=_HOME,
-                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ} | _THREADS,
-                start_new_session=True,  # Ctrl-C at the terminal is for the bot, which ends the worker itself
-            )
-        except OSError as error:
-            raise LoopError(f"The search worker cannot be started with {self._python}: {error}.") from error
-        try:
-            async with asyncio.timeout(self._limit):
-                answer, errors = await worker.communicate(request)
-        except TimeoutError:
-            raise LoopError(f"The search worker gave no answer within {self._limit:g} s.") from None
-        finally:
-            if worker.returncode is None:
-                worker.kill()
-                await worker.wait()
-        if worker.returncode != 0:
-            lines = errors.decode(errors="replace").strip().splitlines()
-            last = lines[-1] if lines else f"exit status {worker.returncode}"
-            raise LoopError(f"The search worker failed: {last}")
+            answer = await run_worker(_MODULE, request, python=self._python, limit=self._limit)
+        except WorkerError as error:
+            raise LoopError(f"The search worker {error}.") from None
         return decode_answer(answer)
