@@ -349,21 +349,32 @@ class Engine:
         async with self._switch:
             self._training = None
             experiment = self.experiment or experiment  # a command may have marked it
-            if outcome.ending in (Ending.INTERRUPTED, Ending.VANISHED):
-                vanished = outcome.ending is Ending.VANISHED
+            exited = outcome.ending is Ending.EXITED
+            disturbed = exited and await in_thread(self._was_disturbed, experiment)
+            if disturbed or outcome.ending in (Ending.INTERRUPTED, Ending.VANISHED):
                 await in_thread(self._put_back, experiment, outcome)
-                if vanished:
+                if outcome.ending is Ending.VANISHED:
                     self._rest(experiment.attempt - ATTEMPTS_TOLD)
             else:
                 best = await in_thread(self._journal.best, self.run.id)
                 self.experiment = stages.measured(experiment, outcome, best.value if best else None)
                 await self._decide(self.experiment)
 
+    def _was_disturbed(self, experiment: Experiment) -> bool:
+        """Tell whether fixed files are gone, so that nobody can say what the number is worth.
+
+        A program that deletes them itself is not trained again and again.
+        """
+        gone = any(not (self._workspace.path / name).exists() for name in self._workspace.frozen)
+        return gone and experiment.attempt < ATTEMPTS_TOLD
+
     def _put_back(self, experiment: Experiment, outcome: Outcome) -> None:
         """Return an experiment whose training told nothing to where it can be trained again."""
         ordered = experiment.skip_requested or self.run.state in (RunState.PAUSED, RunState.STOPPED)
         vanished = outcome.ending is Ending.VANISHED
-        if vanished:
+        if outcome.ending is Ending.EXITED:
+            reason = "files of the worktree were deleted while it trained"
+        elif vanished:
             reason = f"its training vanished: {outcome.error or 'the machine or its supervisor died'}"
         else:
             reason = "by command" if ordered else "something on the machine ended its training"

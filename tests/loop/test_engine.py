@@ -289,6 +289,23 @@ async def test_a_training_that_changes_the_evaluator_is_a_crash_and_undone(make_
     assert (lab.worktree / "prepare.py").read_text() == "TIME_BUDGET = 300\n"
 
 
+async def test_a_training_whose_files_were_deleted_is_run_again(make_lab: MakeLab) -> None:
+    lab = make_lab(program("wait()\nsummary(1.5)"))
+    conducting = conduct(lab.engine(value(1.4)), 1)
+    await lab.until_training(0)
+    (lab.worktree / "prepare.py").unlink()
+    lab.open_gate()
+    await conducting
+    assert [(e.status, e.attempt) for e in lab.experiments()] == [(Status.KEEP, 2), (Status.KEEP, 1)]
+    lab.check_invariants()
+
+
+async def test_a_program_that_deletes_the_evaluator_is_a_crash_in_the_end(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    await lab.engine(program("os.remove('prepare.py')\nsummary(0.1)")).conduct(1)
+    assert [(e.status, e.attempt) for e in lab.experiments()] == [(Status.KEEP, 1), (Status.CRASH, 3)]
+
+
 async def test_an_anomalously_long_training_counts_but_is_flagged(make_lab: MakeLab) -> None:
     lab = make_lab(value(1.5))
     await lab.engine(program("summary(1.4, seconds=400)")).conduct(1)
