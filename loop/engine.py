@@ -25,7 +25,6 @@ from loop.errors import LoopError
 from loop.experiment import Ending, EventKind, Experiment, Outcome, Run, RunState, Stage, Status
 from loop.ideas import IdeaBox
 from loop.journal import Journal
-from loop.progress import Progress, read_progress
 from loop.proposers.protocol import Context, Proposer, Trial
 from loop.results import append_result, row_of, write_results
 from loop.summary import read_tail
@@ -203,13 +202,6 @@ class Engine:
             if training is not None and experiment is not None and self._attempt_folder(experiment) == folder:
                 await training.end(Ending.STALLED)
 
-    def progress(self) -> Progress | None:
-        """Read from its log how far the training under way has come; None while there is no sign."""
-        experiment = self.experiment
-        if experiment is None or experiment.stage is not Stage.TRAINING:
-            return None
-        return read_progress(read_tail(self._workspace.path / "run.log", limit=4096))
-
     # The machine
 
     async def _settle(self) -> None:
@@ -300,7 +292,11 @@ class Engine:
         experiment = stages.training(
             experiment, pid=supervisor.pid, started=supervisor.started, now=self._clock()
         )
-        job = await in_thread(self._place, experiment)
+        try:
+            job = await in_thread(self._place, experiment)
+        except BaseException:
+            supervisor.dismiss()  # nobody else knows of it
+            raise
         # The supervisor is in the journal before it is given its job: no training can run unknown to it.
         self.experiment = experiment
         self._training = await self._trainer.start(supervisor, job)

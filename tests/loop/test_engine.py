@@ -341,17 +341,3 @@ async def test_a_proposer_that_fails_is_asked_again(make_lab: MakeLab) -> None:
     ideas.failures.append(LoopError("out of reach"))
     await lab.engine(ideas=ideas).conduct(1)
     assert [e.status for e in lab.experiments()] == [Status.KEEP, Status.KEEP]
-
-
-async def test_progress_is_read_from_the_log(make_lab: MakeLab) -> None:
-    line = "step 00012 (30.0%) | loss: 4.5 | remaining: 14s"
-    lab = make_lab(program(f"print('{line}', flush=True)\nwait()\nsummary(1.5)"))
-    engine = lab.engine()
-    assert engine.progress() is None
-    conducting = conduct(engine)
-    await lab.until_training(0)
-    progress = engine.progress()
-    assert progress is not None
-    assert (progress.step, progress.percent, progress.remaining_seconds) == (12, 30.0, 14.0)
-    lab.open_gate()
-    await end(conducting)
