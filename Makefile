@@ -10,7 +10,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 export UV_SYSTEM_CERTS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow gallery check lock clean
+.PHONY: help run test test-slow chaos gallery check lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -25,6 +25,9 @@ test: $(READY) ## run the tests
 
 test-slow: $(READY) ## run the tests that take minutes
 	@$(BIN)/python -m pytest -q -m slow
+
+chaos: $(READY) ## kill everything at random for ten minutes, then look for losses
+	@$(BIN)/python -m tests.chaos
 
 gallery: $(READY) ## print what each platform shows of a recorded night
 	@$(BIN)/python -m tests.gallery

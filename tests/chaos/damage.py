@@ -1,0 +1,91 @@
+"""What careless hands and dying machines do to the files of a run."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.chaos.site import Site
+
+GARBAGE = b"\x00\xff garbage \n---\nval_bpb: oops\n"
+
+MINE = ("train.py", "results.tsv", "run.log", "program.md", ".git")
+"""What may be deleted one by one. `prepare.py` may not: a number from a changed evaluator is a crash."""
+
+
+def damage(site: Site, chance: random.Random) -> str:
+    """Do one thing to the run's files and return what it was; whatever is in the way is no matter."""
+    kind = chance.choice([name for name, weight in _KINDS.items() for _ in range(weight[0])])
+    try:
+        _KINDS[kind][1](site, chance)
+    except OSError:  # gone already, or the disk is full: somebody else did worse
+        return f"{kind} (in vain)"
+    return kind
+
+
+def fill(site: Site) -> None:
+    """Leave no byte free in the state directory."""
+    block = bytes(2**16)
+    with _ballast(site).open("wb", buffering=0) as file:
+        try:
+            while file.write(block):
+                pass
+        except OSError:
+            return
+
+
+def free(site: Site) -> None:
+    """Give the room back."""
+    _ballast(site).unlink(missing_ok=True)
+
+
+def _ballast(site: Site) -> Path:
+    return site.home / "ballast"
+
+
+def _worktree(site: Site) -> Path:
+    tag = site.tag()
+    if tag is None:
+        raise FileNotFoundError("the state file cannot be read now")
+    return site.home / "worktrees" / tag
+
+
+def _delete_worktree(site: Site, _: random.Random) -> None:
+    shutil.rmtree(_worktree(site))
+
+
+def _delete_files(site: Site, chance: random.Random) -> None:
+    for name in chance.sample(MINE, chance.randint(1, 3)):
+        (_worktree(site) / name).unlink(missing_ok=True)
+
+
+def _write_garbage(site: Site, chance: random.Random) -> None:
+    path = _worktree(site) / chance.choice(("train.py", "results.tsv", "run.log"))
+    with path.open(chance.choice(("ab", "wb"))) as file:
+        file.write(GARBAGE)
+
+
+def _leave_lock(site: Site, _: random.Random) -> None:
+    for registration in (site.repository / ".git" / "worktrees").iterdir():
+        (registration / "index.lock").touch()
+
+
+def _half_an_outcome(site: Site, _: random.Random) -> None:
+    attempts = [path for path in (site.home / "runs").glob("*/*-*") if path.is_dir()]
+    newest = max(attempts, key=lambda path: path.stat().st_mtime, default=None)
+    if newest is not None:
+        with (newest / "outcome.json").open("wb") as file:
+            file.write(b'{"ending": "exi')
+            os.fsync(file.fileno())
+
+
+_KINDS: dict[str, tuple[int, Callable[[Site, random.Random], None]]] = {
+    "worktree deleted": (2, _delete_worktree),
+    "files deleted": (2, _delete_files),
+    "garbage written": (3, _write_garbage),
+    "stale lock": (2, _leave_lock),
+    "half an outcome": (2, _half_an_outcome),
+}

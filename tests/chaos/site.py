@@ -1,0 +1,161 @@
+"""Where the storm takes place: a repository, a state directory, and the processes that belong to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from loop.supervisor import MARK
+from tests.chaos import toy
+from tests.loop.real_git import git
+
+HOME_SIZE = "32m"
+"""Of the state directory where it is a file system of its own: small, so that it is full at once."""
+
+TIME_BUDGET = 4
+"""Seconds; a toy that hangs is killed after twice as long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A line of the toys' ledger; `number` and `attempt` are of the experiment that trained."""
+
+    what: str
+    at: float
+    number: int
+    attempt: int
+    digest: str
+    value: float | None
+
+
+class Site:
+    """The files of one storm below `folder`; `small_home` says that the state directory can be filled."""
+
+    def __init__(self, folder: Path, *, small_home: bool) -> None:
+        self.folder = folder
+        self.small_home = small_home
+        self.home = folder / "home"
+        self.repository = folder / "repository"
+        self.ledger = folder / "ledger"
+        self.output = folder / "bot.out"
+        self.clock = folder / "clock"
+        self.ledger.touch()
+        self.clock.write_text("+0\n")
+        self.repository.mkdir()
+        (self.repository / "prepare.py").write_text(f"TIME_BUDGET = {TIME_BUDGET}\n")
+        (self.repository / "train.py").write_bytes(Path(toy.__file__).read_bytes())
+        (self.repository / "program.md").write_text("Lower val_bpb.\n")
+        git(self.repository, "init", "--quiet", "--initial-branch=main")
+        for key, value in (("user.name", "Researcher"), ("user.email", "researcher@example.org")):
+            git(self.repository, "config", key, value)
+        git(self.repository, "add", "--all")
+        git(self.repository, "commit", "--quiet", "--message=first")
+        self.base = git(self.repository, "rev-parse", "HEAD")
+
+    def environment(self, settings: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment of a bot on this site."""
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.folder),
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "AUTORESEARCH_HOME": str(self.home),
+            "REPOSITORY": str(self.repository),
+            "DATA_PATHS": "",
+            "TRAIN_COMMAND": f"{sys.executable} -I -S train.py",
+            "FROZEN_CONSTANTS": "ROUND",
+            "HEARTBEAT_MINUTES": "0.05",
+            "CRASH_STREAK": "20",
+            "TORCH_LEDGER": str(self.ledger),
+            **settings,
+        }
+
+    def tag(self) -> str | None:
+        """Return the run's tag of the moment, None while the state file cannot be read."""
+        rows = self.query("SELECT tag FROM runs")
+        return str(rows[0][0]) if rows else None
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Read the state file, as anybody can; empty while there is none."""
+        try:
+            with closing(sqlite3.connect(f"file:{self.home / 'state.db'}?mode=ro", uri=True)) as db:
+                return db.execute(sql).fetchall()
+        except sqlite3.OperationalError:
+            return []
+
+    def notes(self) -> list[Note]:
+        """Read the ledger."""
+        found = []
+        for line in self.ledger.read_text().splitlines():
+            entry = json.loads(line)
+            number, attempt = Path(entry["attempt"]).name.split("-")
+            found.append(
+                Note(
+                    entry["what"],
+                    entry["at"],
+                    int(number),
+                    int(attempt),
+                    entry["digest"],
+                    entry.get("value"),
+                )
+            )
+        return found
+
+    def processes(self) -> list[psutil.Process]:
+        """Return all living processes whose environment names this site."""
+        return [process for process, environ in self._environments() if str(self.folder) in environ]
+
+    def trainings(self) -> list[psutil.Process]:
+        """Return the living processes of trainings, what they left behind included."""
+        mark = f"\0{MARK}={self.home}"
+        return [process for process, environ in self._environments() if mark in f"\0{environ}"]
+
+    def supervisors(self) -> list[psutil.Process]:
+        """Return the supervisors, those that own a training first."""
+        found = [p for p in self.processes() if p.info["cmdline"][-1:] == [str(_supervisor())]]
+        return sorted(found, key=lambda process: not _children(process))
+
+    @staticmethod
+    def _environments() -> Iterator[tuple[psutil.Process, str]]:
+        for process in psutil.process_iter(["environ", "cmdline", "status"]):
+            environ = process.info["environ"]
+            if environ and process.info["status"] != psutil.STATUS_ZOMBIE:
+                yield process, "\0".join(f"{name}={value}" for name, value in environ.items())
+
+
+def _supervisor() -> Path:
+    from loop import supervisor
+
+    return Path(supervisor.__file__)
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children()
+    except psutil.Error:
+        return []
+
+
+@contextmanager
+def mounted(home: Path) -> Iterator[bool]:
+    """Make the state directory a small file system of its own where we may; say whether it is one."""
+    home.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={HOME_SIZE},mode=700", "tmpfs", str(home)]
+    allowed = sys.platform == "linux" and subprocess.run(mount, capture_output=True, check=False)
+    if not allowed or allowed.returncode != 0:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        subprocess.run(["umount", "--lazy", str(home)], check=True)
