@@ -63,8 +63,10 @@ def _delete_files(site: Site, chance: random.Random) -> None:
 
 
 def _write_garbage(site: Site, chance: random.Random) -> None:
-    path = _worktree(site) / chance.choice(("train.py", "results.tsv", "run.log"))
-    with path.open(chance.choice(("ab", "wb"))) as file:
+    name = chance.choice(("train.py", "results.tsv", "run.log"))
+    # A log that is overwritten while its training prints is lost for whoever reads it; all else is mended.
+    mode = "ab" if name == "run.log" else chance.choice(("ab", "wb"))
+    with (_worktree(site) / name).open(mode) as file:
         file.write(GARBAGE)
 
 

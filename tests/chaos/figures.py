@@ -13,14 +13,16 @@ from dataclasses import dataclass, field
 class Figures:
     """The deeds of the storm by their kinds, and when something was done (seconds since the epoch).
 
-    `blows` are the moments from which a training must be found again: of a kill or, where the bot was among
-    the killed, of its next start. `deeds` are all moments at which anything was done.
+    `blows` are the moments from which a training is missing: of a kill or, where the bot was among the
+    killed, of its next start; `survived` counts those at which one went on all the same. `deeds` are all
+    moments at which anything was done.
     """
 
     kills: Counter[str] = field(default_factory=Counter)
     others: Counter[str] = field(default_factory=Counter)
     ends: Counter[str] = field(default_factory=Counter)  # of the bot, which nobody had ordered
     stops: list[float] = field(default_factory=list)  # seconds from SIGTERM to the bot's end
+    survived: int = 0
     blows: list[float] = field(default_factory=list)
     deeds: list[float] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)  # what could not be done here, and why
@@ -45,7 +47,7 @@ class Figures:
             median, worst = statistics.median(recoveries), max(recoveries)
             lines.append(
                 f"from kill to the next training: median {median:.1f} s, worst {worst:.1f} s "
-                f"({len(recoveries)} undisturbed)"
+                f"({len(recoveries)} undisturbed); {self.survived} times a training went on untouched"
             )
         if self.stops:
             lines.append(f"from SIGTERM to a clean end: worst {max(self.stops):.1f} s of {len(self.stops)}")

@@ -103,7 +103,7 @@ class Storm:
             await self._bot.ended()
             await self._start_later()
         else:
-            self.figures.blows.append(time.time())
+            self._note_blow()
 
     async def _stop(self) -> None:
         began = time.monotonic()
@@ -169,8 +169,14 @@ class Storm:
         await self._start()
 
     async def _start(self) -> None:
-        self.figures.blows.append(time.time())
+        self._note_blow()
         await self._bot.start()
+
+    def _note_blow(self) -> None:
+        if self._site.trainings():
+            self.figures.survived += 1
+        else:
+            self.figures.blows.append(time.time())
 
     async def _moment(self) -> None:
         await asyncio.sleep(self._chance.expovariate(1 / 1.5))
