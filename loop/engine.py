@@ -23,9 +23,9 @@ from loop.decision import DEADLINE_FACTOR, KeepRule
 from loop.environment import launch_command
 from loop.errors import LoopError
 from loop.experiment import Ending, EventKind, Experiment, Outcome, Run, RunState, Stage, Status
-from loop.ideas import IdeaBox
 from loop.journal import Journal
-from loop.proposers.protocol import Context, Proposer, Trial
+from loop.proposers.protocol import Proposer
+from loop.proposers.reader import ContextReader
 from loop.results import append_result, row_of, write_results
 from loop.summary import read_tail
 from loop.threads import in_thread
@@ -33,9 +33,6 @@ from loop.trainer import Job, Supervisor, Trainer, Training
 from loop.workspace import Commit, Workspace
 
 log = logging.getLogger(__name__)
-
-TRIALS_SHOWN = 1000
-"""How many of the last experiments a proposer is shown."""
 
 START_SECONDS = 0.02
 """For so long a training that starts has the processors to itself."""
@@ -94,10 +91,11 @@ class Engine:
         self._rest_until = 0.0  # by the event loop's clock
         self._wake = asyncio.Event()  # a command changed the run's state
         self._switch = asyncio.Lock()  # held while an experiment passes from stage to stage
+        reader = ContextReader(journal=journal, workspace=workspace, folder=folder)
         self._ahead = Ahead(
             proposer=proposer,
             workspace=workspace,
-            context=self._context,
+            context=lambda: reader.read(self.run),
             on_failure=self._proposer_failed,
             retry_seconds=plan.retry_seconds,
         )
@@ -460,15 +458,6 @@ class Engine:
         found = find_constants(self._workspace.source(base))
         constants = {constant.name: constant.value for constant in found}
         return Ready(replace(stages.BASELINE, parent=base), Commit(base, 0, 0), constants)
-
-    def _context(self) -> Context:
-        parent = self._best_commit()
-        trials = tuple(
-            Trial(e.number, e.description, e.constants, e.value, e.status)
-            for e in self._journal.experiments(self.run.id, last=TRIALS_SHOWN)
-        )
-        ideas = IdeaBox(self._journal).waiting(self.run.id)
-        return Context(self._workspace.source(parent), parent, self.run.goal, trials, ideas)
 
     def _proposer_failed(self) -> None:
         self.no_ideas_since = self.no_ideas_since or time.monotonic()

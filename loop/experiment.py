@@ -61,12 +61,51 @@ class Goal(StrEnum):
     MAXIMIZE = "maximize"
 
 
+class Family(StrEnum):
+    """What kind of change a proposal makes."""
+
+    ARCHITECTURE = "architecture"
+    OPTIMIZER = "optimizer"
+    SCHEDULE = "schedule"
+    REGULARISATION = "regularisation"
+    DATA_ORDER = "data order"
+    BATCH = "batch"
+    PRECISION = "precision"
+    SIMPLIFICATION = "simplification"
+    COMBINATION = "combination"  # of earlier ideas that nearly helped
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What was asked of a model, and its price.
+
+    `input_tokens` counts all tokens read, `cached_tokens` those of them that the provider had in its cache;
+    `dollars` is None where nobody knows the price.
+    """
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    dollars: float | None = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        """Return both together; a price that is unknown is left out."""
+        known = [cost.dollars for cost in (self, other) if cost.dollars is not None]
+        return Cost(
+            self.input_tokens + other.input_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.output_tokens + other.output_tokens,
+            sum(known) if known else None,
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Proposal:
     """An edit of the editable file: its whole new text, and why.
 
-    `parent` is the commit whose file the text was written against; `idea` is the person's idea that it is
-    made of, if it is.
+    `expected` is the effect that its proposer hopes for, `parent` the commit whose file the text was written
+    against. `idea` is the person's idea that it is made of and `repairs` the number of the crashed experiment
+    that it mends, if it is one. `cost` is None where no model was asked.
     """
 
     source: str
@@ -75,6 +114,10 @@ class Proposal:
     proposer: str = ""
     parent: str = ""
     idea: int | None = None
+    expected: str = ""
+    family: Family | None = None
+    repairs: int | None = None
+    cost: Cost | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +179,9 @@ class Experiment:
     `value` is the run's metric (`val_bpb`), None until measured and for a crash; `best_before` is the best
     before this experiment, None while there is none. `attempt` counts its trainings: more than 1 when the
     machine died or a person interrupted one. `supervisor_pid` and `supervisor_started` (process start time)
-    name the process that owns the training of the current attempt.
+    name the process that owns the training of the current attempt. `program` is the fingerprint of the
+    editable file, equal for programs that differ in layout and comments only. `waited` is how many seconds
+    nothing trained because this proposal was not ready. The rest is as in `Proposal`.
     """
 
     run_id: int
@@ -167,6 +212,12 @@ class Experiment:
     status: Status | None = None
     reason: str = ""
     idea: int | None = None
+    expected: str = ""
+    family: Family | None = None
+    repairs: int | None = None
+    cost: Cost | None = None
+    program: str = ""
+    waited: float = 0.0
 
     @property
     def memory_gb(self) -> float:

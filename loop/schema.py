@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from loop.experiment import Ending, Experiment, Goal, Run, RunState, Stage, Status
+from loop.experiment import Cost, Ending, Experiment, Family, Goal, Run, RunState, Stage, Status
 
 MIGRATIONS = (
     """
@@ -113,6 +113,25 @@ MIGRATIONS = (
         ended_at REAL
     );
     """,
+    """
+    ALTER TABLE experiments ADD COLUMN expected TEXT NOT NULL DEFAULT '';
+    ALTER TABLE experiments ADD COLUMN family TEXT;
+    ALTER TABLE experiments ADD COLUMN repairs INTEGER;
+    ALTER TABLE experiments ADD COLUMN cost TEXT;
+    ALTER TABLE experiments ADD COLUMN program TEXT NOT NULL DEFAULT '';
+    ALTER TABLE experiments ADD COLUMN waited REAL NOT NULL DEFAULT 0;
+    CREATE TABLE spends (
+        id INTEGER PRIMARY KEY,
+        at REAL NOT NULL,
+        run_id INTEGER NOT NULL REFERENCES runs (id),
+        proposer TEXT NOT NULL,
+        input_tokens INTEGER NOT NULL,
+        cached_tokens INTEGER NOT NULL,
+        output_tokens INTEGER NOT NULL,
+        dollars REAL
+    );
+    CREATE INDEX spends_by_run ON spends (run_id, at);
+    """,
 )
 """Applied in order, each once; `PRAGMA user_version` counts them. Never edit one that was released."""
 
@@ -126,6 +145,8 @@ _DECODERS: Mapping[str, Callable[[Any], object]] = {
     "constants": json.loads,
     "numbers": json.loads,
     "skip_requested": bool,
+    "family": Family,
+    "cost": lambda text: Cost(**json.loads(text)),
 }
 
 
@@ -142,11 +163,13 @@ def encode(value: object) -> object:
         return int(value)
     if isinstance(value, Mapping):
         return json.dumps(dict(value))
+    if isinstance(value, Cost):
+        return json.dumps(asdict(value))
     return str(value) if isinstance(value, Path) else value
 
 
-def decode(row: sqlite3.Row) -> dict[str, Any]:
-    """Return a row as the arguments of its dataclass."""
+def decode(row: sqlite3.Row | dict[str, Any]) -> dict[str, Any]:
+    """Return a row, or what `encode` made of one, as the arguments of its dataclass."""
     return {name: _decode(name, row[name]) for name in row.keys()}  # noqa: SIM118
 
 

@@ -19,6 +19,9 @@ def proposed(
     commit: Commit,
     constants: Mapping[str, object],
     now: float,
+    *,
+    program: str = "",
+    waited: float = 0.0,
 ) -> tuple[Experiment, Experiment]:
     """Return a new experiment in its first two stages, which are recorded together."""
     first = Experiment(
@@ -34,6 +37,12 @@ def proposed(
         lines_removed=commit.lines_removed,
         proposed_at=now,
         idea=proposal.idea,
+        expected=proposal.expected,
+        family=proposal.family,
+        repairs=proposal.repairs,
+        cost=proposal.cost,
+        program=program,
+        waited=waited,
     )
     return first, replace(first, stage=Stage.COMMITTED, commit=commit.sha)
 

@@ -213,6 +213,14 @@ class Workspace:
         """
         return decode(self._content(commit, self.editable), self.editable)
 
+    def text(self, commit: str, path: str) -> str:
+        """Return the text of any file in `commit`.
+
+        Raises:
+            LoopError: there is none, or it is not UTF-8.
+        """
+        return decode(self._content(commit, path), path)
+
     def commit(self, parent: str, source: str, description: str) -> Commit:
         """Make a commit on top of `parent` with `source` as the editable file; neither branch nor file moves.
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from loop.constants import Literal, find_constants, replace_constants
 from loop.errors import LoopError
 from loop.experiment import Proposal
-from loop.proposers.protocol import Context, Proposer
+from loop.proposers.protocol import Context, Failure, Proposer
 
 _CHANGE = re.compile(r"([A-Z][A-Z0-9_]*)\s*(?:=|:|->|→|\bto\b)?\s*([^\s,;].*?)\s*(?:[,;]\s*(?=[A-Z])|$)")
 
@@ -40,6 +40,10 @@ class PeopleFirst:
                 idea=idea.id,
             )
         return await self._other.propose(context)
+
+    async def repair(self, context: Context, failure: Failure) -> Proposal | None:
+        """Leave it to the other proposer."""
+        return await self._other.repair(context, failure)
 
 
 def edit(source: str, text: str) -> str:

@@ -3,25 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
-from loop.experiment import Goal, Proposal, Status
+from loop.errors import LoopError
+from loop.experiment import Experiment, Goal, Proposal, Run
 from loop.ideas import Idea
+from loop.memory import Lesson
+
+
+class OutOfReachError(LoopError):
+    """A source of ideas cannot be asked just now: its provider is down, refuses, or answers nonsense."""
+
+
+class Urge(StrEnum):
+    """What a run that is stuck asks for, in this order and over again."""
+
+    COMBINATION = "combination"  # of near misses
+    REREADING = "rereading"  # of the fixed files and of the papers that the program names
+    RADICAL = "radical"  # a change of architecture
+    SIMPLIFICATION = "simplification"
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
-    """What a proposer needs to know of an earlier experiment; `status` is None while it still trains.
+class Failure:
+    """A crash that may be mended: its experiment, the program that crashed and the end of its log.
 
-    `constants` maps the names found in its constants block to their values; `value` is the metric.
+    The log is untrusted text. Out of memory is no bug: it asks for less, not for a correction.
     """
 
-    number: int
+    experiment: Experiment
+    source: str
+    log: str
+    out_of_memory: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A proposal of this asking that was turned down: what it was called, and why, as a sentence."""
+
     description: str
-    constants: Mapping[str, object]
-    value: float | None
-    status: Status | None
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +52,29 @@ class Context:
     """The state of a run as a proposer sees it: the best program so far, what was tried, what people want.
 
     `source` is the editable file at `parent`, the commit that the proposal is to be made against.
+    `experiments` are the last ones, the oldest first, the one under way included. `changes` are the diffs of
+    the kept ones and of the near misses among them, by number. `files` are the fixed texts of the repository
+    by path: `program.md` and what no proposal may change. `lessons` come from earlier runs, and `papers` are
+    abstracts of papers that the program names, fetched when the run is stuck.
     """
 
+    run: Run
     source: str
     parent: str
-    goal: Goal
-    trials: tuple[Trial, ...]
+    experiments: tuple[Experiment, ...] = ()
     ideas: tuple[Idea, ...] = ()
+    changes: Mapping[int, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    lessons: tuple[Lesson, ...] = ()
+    device: str = ""
+    urge: Urge | None = None
+    papers: tuple[str, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+
+    @property
+    def goal(self) -> Goal:
+        """Which direction of the metric is better."""
+        return self.run.goal
 
 
 class Proposer(Protocol):
@@ -49,5 +88,13 @@ class Proposer(Protocol):
         """Return an edit of `context.source`.
 
         Raises:
-            LoopError: there is nothing to propose, or the source of ideas is out of reach.
+            OutOfReachError: the source of ideas cannot be asked just now.
+            LoopError: there is nothing to propose.
+        """
+
+    async def repair(self, context: Context, failure: Failure) -> Proposal | None:
+        """Return the crashed program mended, as an edit of `context.source`; None to drop the idea.
+
+        Raises:
+            OutOfReachError: the source of ideas cannot be asked just now.
         """

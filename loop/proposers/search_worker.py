@@ -13,23 +13,17 @@ from collections.abc import Collection
 from dataclasses import asdict
 
 from loop.errors import LoopError
-from loop.experiment import Goal, Proposal, Status
-from loop.proposers.protocol import Context, Trial
+from loop.experiment import Family, Proposal
+from loop.proposers.protocol import Context
 from loop.proposers.suggest import suggest
+from loop.proposers.transport import decode_context, encode_context
 
 _NICENESS = 10  # a training that needs the processor goes first
 
 
 def encode_request(context: Context, frozen: Collection[str], seed: int) -> bytes:
     """Return what the worker reads."""
-    fields = {
-        "source": context.source,
-        "parent": context.parent,
-        "goal": context.goal,
-        "trials": [asdict(trial) for trial in context.trials],
-        "frozen": sorted(frozen),
-        "seed": seed,
-    }
+    fields = {"context": encode_context(context), "frozen": sorted(frozen), "seed": seed}
     return json.dumps(fields).encode()
 
 
@@ -43,19 +37,15 @@ def decode_answer(answer: bytes) -> Proposal:
         fields = json.loads(answer)
         if "error" in fields:
             raise LoopError(fields["error"])
-        return Proposal(**fields["proposal"])
+        family = fields["proposal"]["family"]
+        return Proposal(**{**fields["proposal"], "family": family and Family(family)})
     except (ValueError, TypeError, KeyError) as error:
         raise LoopError(f"The search worker gave no readable answer: {error}.") from error
 
 
 def _decode_request(request: str) -> tuple[Context, frozenset[str], int]:
     fields = json.loads(request)
-    trials = tuple(
-        Trial(**{**trial, "status": trial["status"] and Status(trial["status"])})
-        for trial in fields["trials"]
-    )
-    context = Context(fields["source"], fields["parent"], Goal(fields["goal"]), trials)
-    return context, frozenset(fields["frozen"]), fields["seed"]
+    return decode_context(fields["context"]), frozenset(fields["frozen"]), fields["seed"]
 
 
 def main() -> None:

@@ -18,8 +18,8 @@ from typing import TypeAlias
 
 from loop.constants import Constant, Value, find_constants, replace_constants, write_value
 from loop.errors import LoopError
-from loop.experiment import Goal, Proposal, Status
-from loop.proposers.protocol import Context, Trial
+from loop.experiment import Experiment, Goal, Proposal, Status
+from loop.proposers.protocol import Context
 from loop.proposers.space import Axis, Key, Scalar, find_axes
 
 NAME = "search"
@@ -45,11 +45,11 @@ def suggest(context: Context, frozen: Collection[str] = frozenset(), seed: int =
             "The search finds no constant that it may change: the program needs top-level lines such as "
             "LEARNING_RATE = 0.01 that are not in FROZEN_CONSTANTS."
         )
-    history = _read_history(context.trials, axes)
-    chance = random.Random(f"{seed}/{len(context.trials)}")  # noqa: S311 - no secret hangs on it
+    history = _read_history(context.experiments, axes)
+    chance = random.Random(f"{seed}/{len(context.experiments)}")  # noqa: S311 - no secret hangs on it
     wanted = _ask_tpe(axes, history, context.goal, seed=chance.randrange(2**32))
     present = {constant.name: constant.value for constant in constants}
-    tried = {_fingerprint(trial.constants) for trial in context.trials} | {_fingerprint(present)}
+    tried = {_fingerprint(trial.constants) for trial in context.experiments} | {_fingerprint(present)}
     for moves in _moves(axes, wanted, history, chance):
         changes = _changes(moves, present)
         if _fingerprint({**present, **changes}) not in tried:
@@ -102,7 +102,7 @@ class _History:
         return any(here < other < there for other in others)
 
 
-def _read_history(trials: Sequence[Trial], axes: Sequence[Axis]) -> _History:
+def _read_history(trials: Sequence[Experiment], axes: Sequence[Axis]) -> _History:
     results: list[_Result] = []
     changed_at: dict[Key, int] = {}
     crashed: dict[Key, tuple[Scalar, ...]] = {}

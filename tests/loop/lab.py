@@ -14,7 +14,7 @@ from loop.environment import training_environment
 from loop.errors import LoopError
 from loop.experiment import EventKind, Experiment, Goal, Proposal, Run
 from loop.journal import Journal
-from loop.proposers.protocol import Context
+from loop.proposers.protocol import Context, Failure
 from loop.trainer import Trainer
 from loop.workspace import Workspace
 
@@ -85,11 +85,14 @@ class Ideas:
         self.asked.set()
         if self.failures:
             raise self.failures.pop(0)
-        number = len(context.trials)
+        number = len(context.experiments)
         if number > len(self._programs):
             await asyncio.Event().wait()
         source = self._programs[number - 1]
         return Proposal(source, f"idea {number}", "because", self.name, context.parent)
+
+    async def repair(self, context: Context, failure: Failure) -> None:
+        return None
 
 
 class Lab:

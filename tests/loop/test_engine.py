@@ -329,7 +329,7 @@ async def test_the_next_idea_is_made_while_the_present_one_trains(make_lab: Make
     conducting = conduct(lab.engine(ideas=ideas), 1)
     await lab.until_training(0)
     await ideas.asked.wait()
-    assert [trial.status for trial in ideas.contexts[0].trials] == [None]
+    assert [trial.status for trial in ideas.contexts[0].experiments] == [None]
     lab.open_gate()
     await conducting
     assert len(ideas.contexts) == 1

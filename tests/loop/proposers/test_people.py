@@ -6,10 +6,11 @@ from hypothesis import strategies as st
 
 from loop.constants import find_constants
 from loop.errors import LoopError
-from loop.experiment import Goal, Proposal
+from loop.experiment import Proposal
 from loop.ideas import Idea
 from loop.proposers.people import PeopleFirst, edit
-from loop.proposers.protocol import Context
+from loop.proposers.protocol import Context, Failure
+from tests.loop.proposers.contexts import context_of
 
 PROGRAM = 'DEPTH = 8  # layers\nMATRIX_LR = 0.04\nWINDOW_PATTERN = "SSSL"\nTOTAL_BATCH_SIZE = 2**19\n'
 
@@ -20,10 +21,13 @@ class Search:
     async def propose(self, context: Context) -> Proposal:
         return Proposal(context.source, "of its own")
 
+    async def repair(self, context: Context, failure: Failure) -> None:
+        return None
+
 
 def context(*texts: str) -> Context:
     ideas = tuple(Idea(n, 1, text, "ann", "", "") for n, text in enumerate(texts, start=1))
-    return Context(PROGRAM, "a" * 40, Goal.MINIMIZE, (), ideas)
+    return context_of(PROGRAM, ideas=ideas)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +71,7 @@ def test_no_text_changes_more_than_values(text: str) -> None:
 async def test_the_oldest_idea_that_is_understood_comes_first() -> None:
     proposal = await PeopleFirst(Search()).propose(context("make it wider", "DEPTH 9", "DEPTH 10"))
     assert (proposal.idea, proposal.proposer, proposal.description) == (2, "ann", "DEPTH 9")
-    assert proposal.parent == "a" * 40
+    assert proposal.parent == "c0ffee"
 
 
 async def test_without_one_the_other_proposer_is_asked() -> None:

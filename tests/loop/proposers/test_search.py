@@ -11,11 +11,12 @@ import pytest
 
 from loop.constants import find_constants
 from loop.errors import LoopError
-from loop.experiment import Goal, Status
-from loop.proposers.protocol import Context, Proposer, Trial
+from loop.experiment import Status
+from loop.proposers.protocol import Context, Proposer
 from loop.proposers.search import SearchProposer
 from loop.proposers.search_worker import encode_request
 from loop.proposers.suggest import suggest
+from tests.loop.proposers.contexts import context_of, trial
 
 PROGRAM = "DEPTH = 8  # größer 🙂\nLR = 0.004\nADAM_BETAS = (0.8, 0.95)\nSEED = 42\n"
 
@@ -24,11 +25,11 @@ PROGRAM = "DEPTH = 8  # größer 🙂\nLR = 0.004\nADAM_BETAS = (0.8, 0.95)\nSEE
 def context() -> Context:
     constants = {constant.name: constant.value for constant in find_constants(PROGRAM)}
     trials = (
-        Trial(0, "baseline", constants, 1.0, Status.KEEP),
-        Trial(1, "größer", constants | {"DEPTH": 9}, None, Status.CRASH),
-        Trial(2, "LR 0.004 → 0.005", constants | {"LR": 0.005}, None, None),
+        trial(0, "baseline", constants, 1.0, Status.KEEP),
+        trial(1, "größer", constants | {"DEPTH": 9}, None, Status.CRASH),
+        trial(2, "LR 0.004 → 0.005", constants | {"LR": 0.005}, None, None),
     )
-    return Context(PROGRAM, "c0ffee", Goal.MINIMIZE, trials)
+    return context_of(PROGRAM, *trials)
 
 
 def script(folder: Path, body: str) -> str:

@@ -11,9 +11,10 @@ import pytest
 
 from loop.constants import Value, find_constants, replace_constants
 from loop.errors import LoopError
-from loop.experiment import Goal, Proposal, Status
-from loop.proposers.protocol import Context, Trial
+from loop.experiment import Experiment, Goal, Proposal, Status
+from loop.proposers.protocol import Context
 from loop.proposers.suggest import suggest
+from tests.loop.proposers.contexts import context_of, trial
 
 PROGRAM = textwrap.dedent(
     """
@@ -36,12 +37,8 @@ def values_of(source: str) -> dict[str, Value]:
     return {constant.name: constant.value for constant in find_constants(source)}
 
 
-def context_of(source: str, *trials: Trial, goal: Goal = Goal.MINIMIZE) -> Context:
-    return Context(source=source, parent="c0ffee", goal=goal, trials=trials)
-
-
-def trial_of(number: int, source: str, value: float | None, status: Status | None) -> Trial:
-    return Trial(number, "", values_of(source), value, status)
+def trial_of(number: int, source: str, value: float | None, status: Status | None) -> Experiment:
+    return trial(number, "", values_of(source), value, status)
 
 
 def changed_names(before: str, after: str) -> list[str]:
@@ -86,7 +83,7 @@ class Night:
             self.source = proposal.source
         return proposal
 
-    def judge(self, proposal: Proposal) -> Trial:
+    def judge(self, proposal: Proposal) -> Experiment:
         value = self.score(values_of(proposal.source))
         best = [trial.value for trial in self.trials if trial.status is Status.KEEP][-1]
         number = len(self.trials)
@@ -213,7 +210,7 @@ def test_whatever_became_of_a_trial_it_is_not_proposed_again(status: Status | No
 
 def test_values_that_came_through_json_or_arithmetic_count_as_tried() -> None:
     source = "BETAS = (0.3, 0.5)\nUSE_BIAS = True\n"
-    flipped = Trial(1, "", {"USE_BIAS": False, "BETAS": [0.1 + 0.2, 0.5]}, 1.0, Status.DISCARD)
+    flipped = trial(1, "", {"USE_BIAS": False, "BETAS": [0.1 + 0.2, 0.5]}, 1.0, Status.DISCARD)
     with pytest.raises(LoopError, match="tried every change"):
         suggest(context_of(source, flipped), frozenset({"BETAS"}))
 
@@ -226,7 +223,7 @@ def test_trials_of_another_version_of_the_program_do_no_harm() -> None:
         {"GONE": {"a": 1}},
     ]
     trials = [
-        Trial(number, "", constants, value, status)
+        trial(number, "", constants, value, status)
         for number, (constants, value, status) in enumerate(
             product(odd, [1.0, math.nan, math.inf, None], [*Status, None])
         )

@@ -1,0 +1,85 @@
+"""Reads what proposers are shown: a run's state in the journal, in git and in the files of its trainings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from loop.errors import LoopError
+from loop.experiment import Experiment, Run, Status
+from loop.ideas import IdeaBox
+from loop.journal import Journal
+from loop.memory import lessons_of_others, near_misses
+from loop.proposers.protocol import Context, Failure
+from loop.workspace import Workspace
+
+SHOWN = 1000
+"""How many of the last experiments a proposer is shown."""
+
+LESSONS = 100
+"""How many lessons of each earlier run it is shown."""
+
+DIFFS = 30
+"""How many kept experiments it is shown with their diffs, the last ones."""
+
+INSTRUCTIONS = "program.md"
+"""What the human tells the researcher, in the repository."""
+
+
+class ContextReader:
+    """Reads contexts of one run. Blocks for git and SQLite: use it in a worker thread.
+
+    `folder` holds the ends of the logs of decided experiments.
+    """
+
+    def __init__(self, *, journal: Journal, workspace: Workspace, folder: Path) -> None:
+        self._journal = journal
+        self._workspace = workspace
+        self._folder = folder
+        self._diff = lru_cache(maxsize=256)(workspace.diff)  # by commit: a diff never changes
+        self._text = lru_cache(maxsize=16)(workspace.text)
+
+    def read(self, run: Run) -> Context:
+        """Return the state of the run as of now."""
+        best = self._journal.best(run.id)
+        parent = best.commit if best else run.base_commit
+        experiments = tuple(self._journal.experiments(run.id, last=SHOWN))
+        return Context(
+            run=run,
+            source=self._workspace.source(parent),
+            parent=parent,
+            experiments=experiments,
+            ideas=IdeaBox(self._journal).waiting(run.id),
+            changes=self._changes(run, experiments),
+            files=self._files(run),
+            lessons=tuple(lessons_of_others(self._journal, run, last=LESSONS)),
+        )
+
+    def failure(self, experiment: Experiment) -> Failure:
+        """Return what is known of a crash.
+
+        Raises:
+            LoopError: its program cannot be read any more.
+        """
+        log = self._folder / f"{experiment.number}.log"
+        text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+        return Failure(experiment, self._workspace.source(experiment.commit), text, _is_out_of_memory(text))
+
+    def _changes(self, run: Run, experiments: Sequence[Experiment]) -> dict[int, str]:
+        kept = [e for e in experiments if e.status is Status.KEEP and e.number][-DIFFS:]
+        return {e.number: self._diff(e.commit) for e in (*kept, *near_misses(experiments, run.goal))}
+
+    def _files(self, run: Run) -> dict[str, str]:
+        texts = {}
+        for path in (INSTRUCTIONS, *self._workspace.frozen):
+            try:
+                texts[path] = self._text(run.base_commit, path)
+            except LoopError:  # a repository may be without instructions
+                continue
+        return texts
+
+
+def _is_out_of_memory(log: str) -> bool:
+    """Tell whether the log says that the accelerator's or the machine's memory was full."""
+    return any(sign in log for sign in ("OutOfMemoryError", "out of memory", "MemoryError"))
