@@ -1,0 +1,60 @@
+"""What the parts of the command line share: options, the state directory, and output."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bot.errors import BotError
+from bot.settings import Settings, load_settings
+from loop.experiment import Run
+from loop.journal import Journal
+from notifiers.message import Message
+
+Tag = Annotated[str | None, typer.Option(help="The run; without it the newest.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What comes before the command: `--home`, None where it was not given."""
+
+    home: Path | None
+
+    def settings(self) -> Settings:
+        """Read the settings anew."""
+        return load_settings(home=self.home)
+
+
+def open_run(settings: Settings, tag: str | None) -> tuple[Journal, Run]:
+    """Open the journal and find a run in it, the newest without a tag.
+
+    Raises:
+        BotError: there is none.
+    """
+    path = settings.home / "state.db"
+    if not path.exists():
+        raise BotError(f"There is no run in {settings.home} yet: start one with `autoresearch up`.")
+    journal = Journal(path)
+    runs = [run for run in journal.runs() if tag in (None, run.tag)]
+    if not runs:
+        known = ", ".join(run.tag for run in journal.runs()) or "none"
+        raise BotError(f"There is no run {tag or ''} in {settings.home}; there are: {known}.")
+    return journal, runs[-1]
+
+
+def print_message(message: Message) -> None:
+    """Print what a chat would be told."""
+    from bot.terminal import render
+
+    sys.stdout.write(render(message) + "\n")
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON for people and programs."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")

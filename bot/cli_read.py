@@ -1,0 +1,102 @@
+"""The commands that read a run, whether the bot runs or not."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bot.cli_common import Json, Tag, open_run, print_json, print_message
+from bot.cli_report import report
+from bot.errors import BotError
+from loop.results import read_rows
+from notifiers.message import Message
+
+app = typer.Typer()
+app.command()(report)
+
+
+@app.command()
+def status(context: typer.Context, tag: Tag = None, as_json: Json = False) -> None:
+    """Show how a run stands, whether the bot runs or not."""
+    from bot.app import zone_of
+    from loop.ledger import read_ledger
+    from loop.status import run_status
+    from notifiers.status_text import status_message
+
+    settings = context.obj.settings()
+    journal, run = open_run(settings, tag)
+    found = run_status(journal, run, worktree=settings.home / "worktrees" / run.tag)
+    if as_json:
+        ledger = read_ledger(journal, run, now=time.time())
+        print_json(found.to_json() | {"ledger": ledger.to_json()})
+    else:
+        print_message(status_message(found, now=time.time(), zone=zone_of(settings)))
+
+
+@app.command()
+def results(context: typer.Context, tag: Tag = None, as_json: Json = False) -> None:
+    """List the experiments of a run."""
+    from notifiers.report_text import results_message
+
+    journal, run = open_run(context.obj.settings(), tag)
+    rows = read_rows(journal, run.id)
+    if as_json:
+        print_json([row.to_json(run.metric) for row in rows])
+    else:
+        last = max(1, len(rows))
+        print_message(
+            results_message(rows, metric=run.metric, goal=run.goal, last=last, tag=run.tag, width=100)
+        )
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    tag: Tag = None,
+    jsonl: Annotated[Path | None, typer.Option(help="Write JSON lines; - for stdout.")] = None,
+    parquet: Annotated[Path | None, typer.Option(help="Write a Parquet file.")] = None,
+) -> None:
+    """Write all experiments of a run, with everything that is known of them."""
+    from loop.export import json_lines, write_parquet
+
+    if jsonl is None and parquet is None:
+        raise BotError("Say where to: --jsonl FILE, --jsonl - or --parquet FILE.")
+    journal, run = open_run(context.obj.settings(), tag)
+    experiments = journal.experiments(run.id)
+    if parquet is not None:
+        write_parquet(parquet, run, experiments)
+    if jsonl is not None:
+        text = json_lines(run, experiments)
+        if str(jsonl) == "-":
+            sys.stdout.write(text)
+            return
+        try:
+            jsonl.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise BotError(f"{jsonl} cannot be written: {error.strerror}.") from None
+    files = " and ".join(str(file) for file in (jsonl, parquet) if file)
+    print_message(Message(f"{len(experiments)} experiments of run {run.tag} are in {files}."))
+
+
+@app.command()
+def bundle(
+    context: typer.Context,
+    tag: Tag = None,
+    squash: Annotated[bool, typer.Option("--squash", help="One commit instead of one a keep.")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the files go.")] = None,
+) -> None:
+    """Make a tidy branch of what was kept, and the files for a pull request; nothing is pushed."""
+    from bot.bundling import bundle_folder, make_bundle, open_workspace
+
+    settings = context.obj.settings()
+    journal, run = open_run(settings, tag)
+    workspace = open_workspace(settings, run)
+    folder = out or bundle_folder(settings, run)
+    made = asyncio.run(make_bundle(journal, run, workspace, settings=settings, folder=folder, squash=squash))
+    workspace.close()
+    print_message(Message(made.message().text))

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from bot.bundling import Bundle, make_bundle
+from bot.errors import BotError
+from bot.settings import Settings, load_settings
+from loop.errors import LoopError
+from loop.workspace import Workspace
+from tests.loop.lab import Lab, git, value
+
+SEEDED = "SEED = 42\n"
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    made = Lab(tmp_path, SEEDED + value(1.5))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def night(lab: Lab) -> Lab:
+    """A baseline, a keep and a discard."""
+    await lab.engine(SEEDED + value(1.4), SEEDED + value(1.45)).conduct(2)
+    return lab
+
+
+def settings_of(lab: Lab) -> Settings:
+    return load_settings(lab.folder / "no.env", {"AUTORESEARCH_HOME": str(lab.home)})
+
+
+async def bundle(lab: Lab, folder: Path) -> Bundle:
+    path = lab.worktree
+    with closing(Workspace(repository=lab.repository, path=path, tag=lab.now().tag)) as workspace:
+        return await make_bundle(lab.journal, lab.now(), workspace, settings=settings_of(lab), folder=folder)
+
+
+async def test_the_folder_holds_all_that_a_pull_request_needs(night: Lab, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    made = await bundle(night, folder)
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "PULL_REQUEST.md",
+        "changes.patch",
+        "environment.json",
+        "progress.png",
+        "results.tsv",
+    ]
+    text = (folder / "PULL_REQUEST.md").read_text()
+    assert text.startswith("# val_bpb 1.500000 → 1.400000 (-0.100000)\n")
+    assert "| 1 | `idea 1` | 1.400000 | -0.100000 |" in text
+    assert f"git switch --detach {made.tidy.head}\npython train.py" in text
+    assert "Seeds: SEED = 42." in text
+    assert (folder / "results.tsv").read_text() == (night.worktree / "results.tsv").read_text()
+    surroundings = json.loads((folder / "environment.json").read_text())
+    assert surroundings["seeds"] == {"SEED": 42}
+    assert surroundings["commit"] == made.tidy.head
+    assert surroundings["packages"]["python"].startswith("3.")
+    assert [file.name for file in made.message().attachments] == [
+        "progress.png",
+        "PULL_REQUEST.md",
+        "changes.patch",
+    ]
+
+
+async def test_how_to_see_it_again_is_true(night: Lab, tmp_path: Path) -> None:
+    made = await bundle(night, tmp_path / "bundle")
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "--quiet", str(night.repository), str(clone))
+    git(clone, "switch", "--quiet", "--detach", made.tidy.head)
+    assert (clone / "train.py").read_text() == SEEDED + value(1.4)
+
+
+async def test_a_second_one_takes_the_place_of_the_first(night: Lab, tmp_path: Path) -> None:
+    first = await bundle(night, tmp_path / "bundle")
+    second = await bundle(night, tmp_path / "bundle")
+    assert second.tidy == first.tidy
+
+
+async def test_a_folder_of_the_users_is_left_alone(night: Lab, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "thesis.tex").write_text("years")
+    with pytest.raises(BotError, match=r"holds other files \(thesis.tex\)"):
+        await bundle(night, folder)
+    assert [file.name for file in folder.iterdir()] == ["thesis.tex"]
+
+
+async def test_a_run_that_kept_nothing_says_so(lab: Lab, tmp_path: Path) -> None:
+    await lab.engine(value(1.6)).conduct(1)
+    with pytest.raises(LoopError, match="nothing to merge"):
+        await bundle(lab, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()

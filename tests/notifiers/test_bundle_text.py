@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from loop.bundle import TidyBranch
+from loop.experiment import Status
+from loop.provenance import Provenance
+from loop.report import make_report
+from loop.results import row_of
+from notifiers.bundle_text import pull_request
+from tests.loop.proposers.contexts import run_of, trial
+
+HOSTILE = "a | b `rm` <script> @ann #12 [x](http://evil)\n# Title"
+PROVENANCE = Provenance("uv run train.py", "c" * 40, "Linux", "CPU", ("H100, 80 GB",), {}, {}, 300.0)
+BRANCH = TidyBranch("autoresearch/mar12-clean", "c" * 40, 1, b"")
+
+
+def described(description: str) -> str:
+    baseline = trial(0, "baseline", {}, 1.0, Status.KEEP)
+    keep = replace(trial(3, description, {}, 0.9, Status.KEEP), best_before=1.0, lines_added=2)
+    report = make_report([row_of(baseline), row_of(keep)], metric="val_bpb", goal=run_of().goal, tag="mar12")
+    return pull_request(run_of(), [keep], report, BRANCH, PROVENANCE)
+
+
+def test_what_an_experiment_is_called_stays_text_in_its_cell() -> None:
+    (row,) = [line for line in described(HOSTILE).splitlines() if line.startswith("| 3 ")]
+    cell = row.removeprefix("| 3 | ").partition(" | 0.900000 |")[0]
+    assert cell == "`` a \\| b `rm` <script> @ann #12 [x](http://evil) # Title ``"
+
+
+def test_it_reads_as_a_whole() -> None:
+    text = described("halve the batch")
+    assert text.startswith("# val_bpb 1.000000 → 0.900000 (-0.100000)\n\n2 experiments: 2 kept")
+    assert "`autoresearch/mar12-clean` has 1 commit on top of `bbbbbbb`." in text
+    assert "```\ngit switch --detach " + "c" * 40 + "\nuv run train.py\n```" in text
+    assert "- GPU: `H100, 80 GB`" in text
+    assert "packages" not in text
