@@ -13,8 +13,10 @@ import typer
 from bot.cli_common import Json, Tag, open_run, print_json, print_message
 from bot.cli_report import report
 from bot.errors import BotError
+from loop.journal import Journal
 from loop.results import read_rows
 from notifiers.message import Message
+from notifiers.words import plural
 
 app = typer.Typer()
 app.command()(report)
@@ -48,9 +50,9 @@ def results(context: typer.Context, tag: Tag = None, as_json: Json = False) -> N
     if as_json:
         print_json([row.to_json(run.metric) for row in rows])
     else:
-        last = max(1, len(rows))
+        total = len(rows)
         print_message(
-            results_message(rows, metric=run.metric, goal=run.goal, last=last, tag=run.tag, width=100)
+            results_message(rows, metric=run.metric, goal=run.goal, total=total, tag=run.tag, width=100)
         )
 
 
@@ -100,3 +102,25 @@ def bundle(
     made = asyncio.run(make_bundle(journal, run, workspace, settings=settings, folder=folder, squash=squash))
     workspace.close()
     print_message(Message(made.message().text))
+
+
+@app.command()
+def adopt(
+    context: typer.Context,
+    repo: Annotated[Path, typer.Option(metavar="DIR", help="The training repository.")],
+    branch: Annotated[str, typer.Option(help="Such as autoresearch/mar5.")],
+    file: Annotated[Path | None, typer.Option("--results", help="Its results.tsv; none: no results.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Go on under another name, on a new branch.")] = None,
+) -> None:
+    """Take over a night that was begun by hand or by an agent; the next `up` goes on from there."""
+    from bot.adoption import adopt as take_over
+
+    settings = context.obj.settings()
+    journal = Journal(settings.home / "state.db")
+    run = take_over(settings, journal, repository=repo, branch=branch, results=file, tag=tag, now=time.time())
+    best = journal.best(run.id)
+    known = f"its best is #{best.number} with {best.value}" if best else "its head becomes the baseline"
+    count = plural(len(journal.experiments(run.id)), "experiment")
+    print_message(
+        Message(f"Run {run.tag} has {count}, {known}. `autoresearch up --tag {run.tag}` goes on from there.")
+    )

@@ -15,14 +15,23 @@ from importlib import metadata, util
 from pathlib import Path
 
 from bot.settings import Settings
+from bot.sources import SEARCH, SourceChoice, agent_of
 from bot.wire import socket_address
 from loop.environment import launch_command
 from loop.errors import LoopError
+from loop.machine import Disk
+from loop.proposers.models import MEND, is_own_server
 from loop.repository import inspect
 
-FREE_BYTES = 5e9  # a journal, logs and worktrees of some nights, and a text with its tokens
 GIT_VERSION = (2, 28)  # the first that can name the branch of a new repository
 _PATIENCE = 20.0  # seconds for a program to answer
+_PACKAGES = {"anthropic": "anthropic", "openai": "openai", "google": "google.genai"}
+# Asked in another process: the prices of all models are large.
+_ASK_PRICE = """
+import sys
+from genai_prices import Usage, calc_price
+calc_price(Usage(input_tokens=1, output_tokens=1), provider_id=sys.argv[1], model_ref=sys.argv[2])
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,8 @@ def examine(settings: Settings) -> tuple[Check, ...]:
         _training_program(command[0]),
         _uv(settings.repository),
         _accelerator(),
+        *(_source(settings, choice) for choice in settings.proposer if choice.kind != SEARCH),
+        *([_source(settings, settings.fallback_model)] if settings.fallback_model else []),
         _state_directory(settings.home),
         _bot(settings.socket),
         _clock(now, str(settings.time_zone or now.tzname()), Path(__file__).stat().st_mtime),
@@ -142,6 +153,43 @@ def _accelerator() -> Check:
     return Check("GPU", True, "no GPU: trainings run on the CPU")
 
 
+def _source(settings: Settings, choice: SourceChoice) -> Check:
+    """Look at a model or an agent without asking it anything, which would cost."""
+    if choice.is_agent:
+        agent = agent_of(choice, settings.agent_command)
+        found = shutil.which(agent.command[0])
+        if found is None:
+            mend = f"Run: {agent.install}" if agent.install else "Correct AGENT_COMMAND."
+            return Check(choice.name, False, f"there is no program {agent.command[0]}", mend)
+        login = f"; to log in, {agent.login}" if agent.login else ""
+        return Check(choice.name, True, f"by {found}{login}")
+    if not all(map(_is_installed, ("pydantic_ai", _PACKAGES[choice.kind]))):
+        return Check(choice.name, False, "needs packages that are not installed", f"Run: {MEND}")
+    if is_own_server(choice.name, {"OPENAI_BASE_URL": settings.openai_base_url}):
+        return _priced(settings, choice, f"at {settings.openai_base_url}", known=False)
+    if not getattr(settings, f"{choice.kind}_api_key").get_secret_value():
+        key = f"{choice.kind.upper()}_API_KEY"
+        return Check(choice.name, False, f"{key} is not set", f"Put {key}=… into .env.")
+    known = _ask(sys.executable, "-c", _ASK_PRICE, choice.kind, choice.detail) is not None
+    return _priced(settings, choice, "installed, with a key", known=known)
+
+
+def _priced(settings: Settings, choice: SourceChoice, detail: str, *, known: bool) -> Check:
+    limited = settings.llm_budget_usd is not None or settings.llm_budget_usd_a_day is not None
+    detail += ", its price is known" if known else ", its price is not known"
+    if limited and not known:
+        mend = "LLM_BUDGET_USD cannot hold for it: limit it where it runs, or choose another model."
+        return Check(choice.name, None, detail, mend)
+    return Check(choice.name, True, detail)
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package that it would be in
+        return False
+
+
 def _state_directory(home: Path) -> Check:
     name = "state directory"
     place = next(folder for folder in (home, *home.parents) if folder.exists())
@@ -151,23 +199,34 @@ def _state_directory(home: Path) -> Check:
     except OSError as error:
         mend = "Choose another one with --home or AUTORESEARCH_HOME."
         return Check(name, False, f"{place} cannot be written to: {error.strerror}", mend)
-    free = shutil.disk_usage(place).free
-    detail = f"{home}, {free / 1e9:.1f} GB free"
-    if free < FREE_BYTES:
+    usage = shutil.disk_usage(place)
+    detail = f"{home}, {usage.free / 1e9:.1f} GB free"
+    if Disk(home, usage.free, usage.total).short:
         return Check(name, None, detail, "Make room: logs and worktrees of a night need some gigabytes.")
     return Check(name, True, detail)
 
 
-def _bot(path: Path) -> Check:
+def bot_answers(path: Path) -> bool | None:
+    """Say whether a bot listens on the socket `path`; None where it is there but does not answer."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client, socket_address(path) as address:
             client.settimeout(_PATIENCE)
             client.connect(address)
     except TimeoutError:
-        return Check("bot", None, f"does not answer on {path}", "Look into its log.")
+        return None
     except OSError:
-        return Check("bot", True, "not running")
-    return Check("bot", True, f"running on {path.parent}")
+        return False
+    return True
+
+
+def _bot(path: Path) -> Check:
+    match bot_answers(path):
+        case None:
+            return Check("bot", None, f"does not answer on {path}", "Look into its log.")
+        case False:
+            return Check("bot", True, "not running")
+        case True:
+            return Check("bot", True, f"running on {path.parent}")
 
 
 def _clock(now: datetime, zone: str, written: float) -> Check:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -69,8 +70,11 @@ class Journal:
         metric: str,
         goal: Goal,
         time_budget: float,
+        adopted: Sequence[Experiment] = (),
     ) -> Run:
-        """Add a running run.
+        """Add a running run, with the decided experiments that it begins with where others made some.
+
+        What was made elsewhere has no events of its own: nobody is told of it again.
 
         Raises:
             LoopError: there is a run of that tag.
@@ -97,6 +101,7 @@ class Journal:
                 [encode(getattr(run, name)) for name in names],
             )
             run = replace(run, id=cursor.lastrowid or 0)
+            self._write([replace(experiment, run_id=run.id) for experiment in adopted])
             append(run.id, EventKind.RUN_STARTED)
         return run
 
@@ -151,21 +156,16 @@ class Journal:
             self._db.execute("UPDATE runs SET renamed_from = '' WHERE id = ?", (run.id,))
             return self.run_by_id(run.id)
 
-    # Experiments
+    # Experiments. Where one status is asked for its index is named: SQLite would read the whole run.
 
     def record(self, *steps: Experiment, kind: EventKind | None = None, **data: object) -> None:
         """Write each step of an experiment, in order, with an event a step, in one transaction.
 
         The event is named after the step's stage unless `kind` says otherwise; `data` goes with every event.
         """
-        names = columns(Experiment)
         with self.transaction() as append:
             for step in steps:
-                self._db.execute(
-                    f"INSERT OR REPLACE INTO experiments ({_names(names)}) "  # noqa: S608
-                    f"VALUES ({_marks(names)})",
-                    [encode(getattr(step, name)) for name in names],
-                )
+                self._write([step])
                 append(step.run_id, kind or EventKind(step.stage.value), number=step.number, **data)
 
     def experiment(self, run_id: int, number: int) -> Experiment | None:
@@ -177,7 +177,10 @@ class Journal:
     def undecided(self, run_id: int) -> Experiment | None:
         """Return the experiment that is under way."""
         return self._one(
-            Experiment, "SELECT * FROM experiments WHERE run_id = ? AND status IS NULL LIMIT 1", run_id
+            Experiment,
+            "SELECT * FROM experiments INDEXED BY experiments_by_status "
+            "WHERE run_id = ? AND status IS NULL LIMIT 1",
+            run_id,
         )
 
     def experiments(self, run_id: int, *, last: int | None = None) -> list[Experiment]:
@@ -190,19 +193,22 @@ class Journal:
         )
         return rows[::-1]
 
-    def best(self, run_id: int) -> Experiment | None:
-        """Return the last kept experiment: no kept one is worse than one kept before it."""
+    def best(self, run_id: int, *, before: int = sys.maxsize) -> Experiment | None:
+        """Return the last kept experiment below number `before`: none is worse than one kept before it."""
         return self._one(
             Experiment,
-            "SELECT * FROM experiments WHERE run_id = ? AND status = 'keep' ORDER BY number DESC LIMIT 1",
+            "SELECT * FROM experiments INDEXED BY experiments_by_status "
+            "WHERE run_id = ? AND status = 'keep' AND number < ? ORDER BY number DESC LIMIT 1",
             run_id,
+            before,
         )
 
     def baseline(self, run_id: int) -> Experiment | None:
         """Return the first kept experiment, against which the run's gain is told."""
         return self._one(
             Experiment,
-            "SELECT * FROM experiments WHERE run_id = ? AND status = 'keep' ORDER BY number LIMIT 1",
+            "SELECT * FROM experiments INDEXED BY experiments_by_status "
+            "WHERE run_id = ? AND status = 'keep' ORDER BY number LIMIT 1",
             run_id,
         )
 
@@ -317,6 +323,13 @@ class Journal:
         if appended:
             for listener in self.listeners:
                 listener()
+
+    def _write(self, experiments: Sequence[Experiment]) -> None:
+        names = columns(Experiment)
+        self._db.executemany(
+            f"INSERT OR REPLACE INTO experiments ({_names(names)}) VALUES ({_marks(names)})",  # noqa: S608
+            [[encode(getattr(experiment, name)) for name in names] for experiment in experiments],
+        )
 
     def _migrate(self) -> None:
         (done,) = self._db.execute("PRAGMA user_version").fetchone()

@@ -100,14 +100,33 @@ class Workspace:
             _check_commit(base)
             self._check_free(self.tag, self.path)
             try:
-                self._worktree.add("--no-track", "-b", _branch(self.tag), "--", str(self.path), base)
-                for name in (self.editable, *self.frozen):
-                    self._place(base, name)
-                self._exclude()
+                self._add("--no-track", "-b", _branch(self.tag), "--", str(self.path), base, commit=base)
             except BaseException:
-                self._worktree.forget()
                 self._git("update-ref", "-d", self._ref, base, accept=(0, 1, 128))
                 raise
+
+    def adopt(self) -> None:
+        """Make a worktree for the branch, which is there already, at its head.
+
+        Raises:
+            LoopError: the branch is checked out elsewhere, or the folder is taken; nothing was made.
+        """
+        with self._working():
+            head = self.head()
+            self._check_not_elsewhere()
+            if os.path.lexists(self.path):
+                raise LoopError(f"{self.path} exists already: move it away, or choose another tag.")
+            self._add("--", str(self.path), _branch(self.tag), commit=head)
+
+    def _add(self, *arguments: str, commit: str) -> None:
+        try:
+            self._worktree.add(*arguments)
+            for name in (self.editable, *self.frozen):
+                self._place(commit, name)
+            self._exclude()
+        except BaseException:
+            self._worktree.forget()
+            raise
 
     def repair(self, best: str, *, keep_editable: bool = False) -> list[str]:
         """Mend what a crash or a hand left behind; return a sentence on each thing mended.
@@ -206,15 +225,11 @@ class Workspace:
         return head
 
     def source(self, commit: str) -> str:
-        """Return the editable file's text in `commit`, line ends as they are.
-
-        Raises:
-            LoopError: there is none, or it is not UTF-8.
-        """
-        return decode(self._content(commit, self.editable), self.editable)
+        """Return the editable file's text in `commit`; as `text`."""
+        return self.text(commit, self.editable)
 
     def text(self, commit: str, path: str) -> str:
-        """Return the text of any file in `commit`.
+        """Return the text of a file in `commit`, line ends as they are.
 
         Raises:
             LoopError: there is none, or it is not UTF-8.
@@ -432,16 +447,8 @@ class Workspace:
         return place(self.path, path, content, executable=self._is_executable(commit, path))
 
     def _diff(self, commit: str) -> str:
-        options = (
-            "--patch",
-            "--root",
-            "--no-commit-id",
-            "--text",
-            "--no-ext-diff",
-            "--no-textconv",
-            "--no-renames",
-        )
-        diff = self._git("diff-tree", *options, commit, "--", self.editable)
+        options = ("--patch", "--root", "--no-commit-id", "--text", "--no-ext-diff", "--no-textconv")
+        diff = self._git("diff-tree", *options, "--no-renames", commit, "--", self.editable)
         return f"{readable(diff)}\n" if diff else ""
 
     def _committer(self) -> Mapping[str, str]:
