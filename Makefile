@@ -9,8 +9,11 @@ READY := $(VENV)/.ready
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 export UV_SYSTEM_CERTS ?= 1
 
+# On a build server the page is tested in a browser; anywhere else only if there is one.
+BROWSER := $(if $(CI),browser)
+
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow chaos gallery check lock clean
+.PHONY: help run test test-slow chaos gallery check lock clean browser
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -20,7 +23,7 @@ run: $(READY) ## start the bot; without a terminal: a few experiments, the repor
 	@if [ -t 0 ] && [ -t 1 ]; then exec $(BIN)/autoresearch up; \
 	else exec $(BIN)/autoresearch up --exit-when-done </dev/null; fi
 
-test: $(READY) ## run the tests
+test: $(READY) $(BROWSER) ## run the tests
 	@$(BIN)/python -m pytest -q
 
 test-slow: $(READY) ## run the tests that take minutes
@@ -44,6 +47,11 @@ lock: $(READY) ## renew constraints.txt, the versions that everybody gets
 clean: ## remove the environment and all caches of this checkout
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+browser:
+	@command -v chromium >/dev/null || ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ] || { \
+		echo "Installing Chromium for the tests of the page"; \
+		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 || true; }
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

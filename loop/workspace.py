@@ -12,14 +12,15 @@ import os
 import re
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from loop.diffs import read_diff, read_diffs
 from loop.errors import LoopError
 from loop.files import holds, place
-from loop.plumbing import Git, GitError, locate, merge_texts, readable
+from loop.plumbing import Git, GitError, locate, merge_texts
 from loop.repository import check_path, check_tag, decode
 from loop.worktree import Worktree, is_alias, remove_stale_locks
 
@@ -261,7 +262,7 @@ class Workspace:
                 "commit-tree", tree, "-p", parent, "-F", str(message), environment=self._committer()
             )
         # Not by --numstat, which leaves out files that the user's attributes call binary.
-        hunks = self._diff(sha).partition("\n@@")[2].split("\n")
+        hunks = read_diff(self._git, sha, self.editable).partition("\n@@")[2].split("\n")
         added, removed = (sum(line.startswith(sign) for line in hunks) for sign in "+-")
         return Commit(sha, added, removed)
 
@@ -348,7 +349,11 @@ class Workspace:
             commit = self._commit_of(f"{_experiments(self.tag)}/{experiment}")
         if commit is None:
             raise LoopError(f"Experiment {experiment} of {self.tag} has no commit.")
-        return self._diff(commit) if experiment != 0 else ""
+        return read_diff(self._git, commit, self.editable) if experiment != 0 else ""
+
+    def diffs(self, commits: Iterable[str]) -> dict[str, str]:
+        """Return what each of many experiments changes in the editable file, by commit; see `read_diffs`."""
+        return read_diffs(self._git, commits, self.editable)
 
     # Refs
 
@@ -445,11 +450,6 @@ class Workspace:
     def _place(self, commit: str, path: str) -> bool:
         content = self._content(commit, path)
         return place(self.path, path, content, executable=self._is_executable(commit, path))
-
-    def _diff(self, commit: str) -> str:
-        options = ("--patch", "--root", "--no-commit-id", "--text", "--no-ext-diff", "--no-textconv")
-        diff = self._git("diff-tree", *options, "--no-renames", commit, "--", self.editable)
-        return f"{readable(diff)}\n" if diff else ""
 
     def _committer(self) -> Mapping[str, str]:
         if self._author is None:
