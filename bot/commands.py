@@ -131,11 +131,23 @@ COMMANDS = (
     Command("log", "The end of an experiment's log", "/log 12", (_NUMBER,)),
     Command("plot", "The progress as a picture", "/plot"),
     Command(
+        "bundle",
+        "A tidy branch of what was kept, for a pull request; nothing is pushed",
+        "/bundle",
+        role=Role.OPERATOR,
+    ),
+    Command(
         "idea",
         "Something to try next",
         "/idea EMBEDDING_LR 0.8",
         (Parameter("text", Kind.TEXT, required=True),),
         role=Role.OPERATOR,
+    ),
+    Command(
+        "ideas",
+        "What waits to be tried, and what was learned so far",
+        "/ideas 10",
+        (Parameter("n", Kind.COUNT),),
     ),
     Command("runs", "All runs", "/runs"),
     Command(

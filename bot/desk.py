@@ -7,6 +7,7 @@ import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import tzinfo
 
+from bot.bundling import bundle_folder, make_bundle
 from bot.commands import COMMANDS, Call, find_command
 from bot.doctor import examine, render
 from bot.errors import BotError
@@ -14,17 +15,21 @@ from bot.health import health_lines
 from bot.host import Host
 from bot.request import Platform, Request
 from bot.settings import Settings
+from bot.sources import SEARCH
 from loop.errors import LoopError
 from loop.experiment import Experiment, Run
 from loop.ideas import IdeaBox
 from loop.ledger import read_ledger
+from loop.memory import hit_rates, lessons, lessons_of_others, most_valuable
 from loop.proposers.people import edit
-from loop.report import make_report
-from loop.results import Row, row_of
+from loop.report import Report, make_report
+from loop.results import Row, read_rows
+from loop.spending import Purse
 from loop.status import run_status
 from loop.summary import read_tail
 from notifiers.chart import ChartError, alt_text, chart
 from notifiers.digest import digest
+from notifiers.ideas_text import ideas_message
 from notifiers.message import Attachment, Message, Reply
 from notifiers.notify import PreferenceStore, describe
 from notifiers.report_text import report_message, results_message
@@ -33,6 +38,8 @@ from notifiers.status_text import progress_line, runs_message, status_message
 from notifiers.words import one_line
 
 RESULTS_SHOWN = 10
+IDEAS_SHOWN = 4
+LESSONS_READ = 1000  # of each run
 IDEA_CHARACTERS = 300
 LOG_BYTES = 3000
 """How much of a log's end is shown: about what one chat message holds."""
@@ -75,7 +82,9 @@ class Desk:
             "diff": self._diff,
             "log": self._log,
             "plot": self._plot,
+            "bundle": self._bundle,
             "idea": self._idea,
+            "ideas": self._ideas,
             "runs": self._runs,
             "notify": self._notify,
             "health": self._health,
@@ -153,16 +162,24 @@ class Desk:
 
     async def _summary(self, _: Call, __: Request) -> Message:
         run = self._host.current()
-        rows = await asyncio.to_thread(self._rows, run)
-        report = make_report(rows, metric=run.metric, goal=run.goal, tag=run.tag)
+        report = await asyncio.to_thread(self._report, run)
         ledger = await asyncio.to_thread(functools.partial(read_ledger, self._journal, run, now=self._now()))
         return report_message(report, run, ledger=ledger, zone=self._zone)
 
     async def _results(self, call: Call, _: Request) -> Message:
         run = self._host.current()
-        rows = await asyncio.to_thread(self._rows, run)
-        last = max(1, call.count("n", RESULTS_SHOWN))
-        return results_message(rows, metric=run.metric, goal=run.goal, last=last, tag=run.tag)
+        total = sum(self._journal.counts(run.id).values())
+        start = max(0, total - max(1, call.count("n", RESULTS_SHOWN)))
+        rows = await asyncio.to_thread(self._rows, run, start)
+        best = self._journal.best(run.id, before=start)
+        return results_message(
+            rows,
+            metric=run.metric,
+            goal=run.goal,
+            total=total,
+            before=best.value if best else None,
+            tag=run.tag,
+        )
 
     async def _best(self, _: Call, __: Request) -> Message:
         run = self._host.current()
@@ -199,6 +216,13 @@ class Desk:
         alt = alt_text(rows, metric=run.metric, goal=run.goal, title=run.tag)
         return Message(f"Run {run.tag}", attachments=(Attachment(f"{run.tag}.png", picture, alt),))
 
+    async def _bundle(self, _: Call, __: Request) -> Message:
+        run = self._host.current()
+        folder = bundle_folder(self._settings, run)
+        workspace = self._host.workspace(run)
+        made = await make_bundle(self._journal, run, workspace, settings=self._settings, folder=folder)
+        return made.message()
+
     async def _idea(self, call: Call, request: Request) -> Message:
         run, sender = self._host.current(), request.sender
         box = IdeaBox(self._journal)
@@ -218,8 +242,32 @@ class Desk:
         try:
             edit(await asyncio.to_thread(self._host.best_source, run), idea.text)
         except LoopError as error:
-            text += f"\nIt waits for a proposer that can read it; search cannot: {error}"
+            reader = next((s.name for s in self._settings.proposer if s.name != SEARCH), None)
+            text += (
+                f"\nIt is for {reader} to make a program of it."
+                if reader
+                else f"\nIt waits for a proposer that can read it; search cannot: {error}"
+            )
         return Message(text)
+
+    async def _ideas(self, call: Call, _: Request) -> Message:
+        most = max(1, call.count("n", IDEAS_SHOWN))
+        return await asyncio.to_thread(self._read_ideas, self._host.current(), most)
+
+    def _read_ideas(self, run: Run, most: int) -> Message:
+        journal, box = self._journal, IdeaBox(self._journal)
+        learned = lessons_of_others(journal, run, most=LESSONS_READ) + lessons(
+            journal, run, most=LESSONS_READ
+        )
+        return ideas_message(
+            waiting=box.waiting(run.id),
+            present=journal.undecided(run.id),
+            made=box.made(run.id, last=most + 1),
+            families=hit_rates(journal, run),
+            lessons=most_valuable(learned, most),
+            goal=run.goal,
+            most=most,
+        )
 
     async def _notify(self, call: Call, request: Request) -> Message:
         channel = f"{request.sender.platform}:{request.sender.place}"
@@ -281,8 +329,12 @@ class Desk:
             raise BotError(f"Run {run.tag} has no experiment #{number}: /results lists them.")
         return run, experiment
 
-    def _rows(self, run: Run) -> list[Row]:
-        return [row_of(e) for e in self._journal.experiments(run.id) if e.status is not None]
+    def _report(self, run: Run) -> Report:
+        spent = Purse(self._journal).of_run(run.id)
+        return make_report(self._rows(run), metric=run.metric, goal=run.goal, tag=run.tag, spent=spent)
+
+    def _rows(self, run: Run, start: int = 0) -> list[Row]:
+        return read_rows(self._journal, run.id, start=start)
 
 
 def _name(request: Request) -> str:

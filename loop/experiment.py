@@ -88,6 +88,11 @@ class Cost:
     output_tokens: int = 0
     dollars: float | None = 0.0
 
+    @property
+    def tokens(self) -> int:
+        """All tokens, read and written."""
+        return self.input_tokens + self.output_tokens
+
     def __add__(self, other: Cost) -> Cost:
         """Return both together; a price that is unknown is left out."""
         known = [cost.dollars for cost in (self, other) if cost.dollars is not None]
@@ -238,6 +243,7 @@ class EventKind(StrEnum):
     RUN_RETAGGED = "run_retagged"  # data: old, new
     RUN_RECOVERED = "run_recovered"  # data: reason
     NEEDS_ATTENTION = "needs_attention"  # data: reason; halted where nothing goes on until it is mended
+    NOTED = "noted"  # needs nobody; data: reason
     PROPOSED = "proposed"
     COMMITTED = "committed"
     TRAINING = "training"

@@ -301,9 +301,15 @@ def _read_events(journal: Journal, run_id: int) -> list[Event]:
         *_TELLING,
     )
     return [
-        Event(row["id"], row["at"], run_id, row["number"], EventKind(row["kind"]), json.loads(row["data"]))
+        Event(row["id"], row["at"], run_id, row["number"], EventKind(row["kind"]), _decode(row["data"]))
         for row in rows
     ]
+
+
+def _decode(data: str) -> Mapping[str, object]:
+    """Return the data of an event. Most have none, and a long run has many of these."""
+    found: Mapping[str, object] = {} if data == "{}" else json.loads(data)
+    return found
 
 
 def _read_experiments(journal: Journal, run_id: int) -> list[Trained]:

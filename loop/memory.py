@@ -1,16 +1,20 @@
 """What earlier experiments taught, over all runs of a repository.
 
-Nothing is stored here: the journal has every experiment with its verdict.
+Nothing is stored here: the journal has every experiment with its verdict. Of a run only so much is read as is
+asked for, because this is done for every proposal.
 """
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from loop.experiment import Experiment, Family, Goal, Run, Status
 from loop.journal import Journal
+from loop.report import FamilyRate, by_hits, improvement
+from loop.schema import decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +22,7 @@ class Lesson:
     """What an idea came to, where it was tried.
 
     `effect` is how much better the metric became, negative for worse, None without a number. `noise` bounds
-    the chance part of an effect in that run, None where too little is known.
+    the chance part of an effect in that run, None where too little is known. `reason` is that of the verdict.
     """
 
     tag: str
@@ -31,32 +35,24 @@ class Lesson:
     reason: str
 
 
-_FEW = 5  # effects, below which their spread says nothing
+_FEW = 10  # effects, below which their spread says little: in simulated runs it is off by half and more
+_RECENT = 200  # discarded experiments that tell the noise of a run
+_RUNS = 10  # other runs that are remembered, the newest ones
 
 
 def effect(experiment: Experiment, goal: Goal) -> float | None:
     """Return by how much the experiment was better than the best before it; None without a number."""
-    if experiment.value is None or experiment.best_before is None:
-        return None
-    change = experiment.value - experiment.best_before
-    return -change if goal is Goal.MINIMIZE else change
+    return _effect(experiment.best_before, experiment.value, goal)
 
 
 def noise(experiments: Iterable[Experiment], goal: Goal) -> float | None:
-    """Return an upper bound of the standard deviation of a measured effect, None with fewer than five.
+    """Return about an upper bound of the standard deviation of a measured effect, None with fewer than ten.
 
-    It is 1.4826 times the median absolute deviation (Rousseeuw and Croux 1993) of the discarded effects:
-    most discarded changes hardly matter, so what their effects differ by is chance for the most part.
+    It is 1.4826 times the median absolute deviation (Rousseeuw and Croux 1993) of the discarded effects: what
+    they differ by is chance where most discarded changes hardly matter, and chance and harm where they do.
     """
-    effects = [
-        change
-        for experiment in experiments
-        if experiment.status is Status.DISCARD and (change := effect(experiment, goal)) is not None
-    ]
-    if len(effects) < _FEW:
-        return None
-    middle = median(effects)
-    return 1.4826 * median(abs(change - middle) for change in effects)
+    discarded = (experiment for experiment in experiments if experiment.status is Status.DISCARD)
+    return _spread(effect(experiment, goal) for experiment in discarded)
 
 
 def near_misses(experiments: Sequence[Experiment], goal: Goal, *, most: int = 5) -> list[Experiment]:
@@ -70,37 +66,103 @@ def near_misses(experiments: Sequence[Experiment], goal: Goal, *, most: int = 5)
     return [experiment for _, experiment in missed[:most]]
 
 
-def lessons(run: Run, experiments: Iterable[Experiment]) -> list[Lesson]:
-    """Return what each decided experiment of a run but its baseline taught."""
-    experiments = list(experiments)
-    spread = noise(experiments, run.goal)
-    return [
-        Lesson(
-            tag=run.tag,
-            number=experiment.number,
-            description=experiment.description,
-            family=experiment.family,
-            status=experiment.status,
-            effect=effect(experiment, run.goal),
-            noise=spread,
-            reason=experiment.reason,
-        )
-        for experiment in experiments
-        if experiment.number and experiment.status not in (None, Status.SKIP)
-    ]
+def lessons(journal: Journal, run: Run, *, most: int) -> list[Lesson]:
+    """Return at most `most` lessons of a run, by number; the baseline is none, nor is what was skipped.
+
+    Half of them, or fewer where fewer were kept, are the largest gains; the others are the last ones that
+    were discarded or crashed.
+    """
+    gains = _read(
+        journal,
+        run.id,
+        "status = 'keep' ORDER BY abs(best_before - value) DESC, number",
+        (most + 1) // 2,
+    )
+    failed = "status IN ('discard', 'crash') ORDER BY number DESC"
+    failures = _read(journal, run.id, failed, most - len(gains))
+    spread = _spread(
+        _effect(row["best_before"], row["value"], run.goal)
+        for row in _read(journal, run.id, "status = 'discard' ORDER BY number DESC", _RECENT)
+    )
+    rows = sorted([*gains, *failures], key=lambda row: int(row["number"]))
+    return [_lesson(row, run, spread) for row in rows]
 
 
-def lessons_of_others(journal: Journal, run: Run, *, last: int) -> list[Lesson]:
-    """Return the lessons of earlier runs of the same repository and metric, at most `last` of each run."""
-    return [
-        lesson
-        for other in _earlier(journal, run)
-        for lesson in lessons(other, journal.experiments(other.id))[-last:]
-    ]
+def lessons_of_others(journal: Journal, run: Run, *, most: int) -> list[Lesson]:
+    """Return the lessons of the other runs that are remembered, at most `most` of each."""
+    return [lesson for other in other_runs(journal, run) for lesson in lessons(journal, other, most=most)]
 
 
-def _earlier(journal: Journal, run: Run) -> list[Run]:
-    def is_alike(other: Run) -> bool:
-        return (other.repository, other.metric, other.goal) == (run.repository, run.metric, run.goal)
+def hit_rates(journal: Journal, run: Run) -> list[FamilyRate]:
+    """Return how the families fared in this run and in the others that are remembered, as `family_rates`."""
+    ids = [each.id for each in (*other_runs(journal, run), run)]
+    better = "best_before - value" if run.goal is Goal.MINIMIZE else "value - best_before"
+    rows = journal.query(
+        "SELECT family, count(*) AS tried, sum(status = 'keep') AS kept, "  # noqa: S608
+        f"max(CASE WHEN status = 'keep' THEN round({better}, 9) END) AS best_gain FROM experiments "
+        f"WHERE run_id IN ({', '.join('?' * len(ids))}) AND family IS NOT NULL AND status != 'skip' "
+        "GROUP BY family",
+        *ids,
+    )
+    return sorted((FamilyRate(**decode(row)) for row in rows), key=by_hits)
 
-    return [other for other in journal.runs() if other.id < run.id and is_alike(other)]
+
+def other_runs(journal: Journal, run: Run) -> list[Run]:
+    """Return the newest other runs of the same repository and metric that have tried something, by age."""
+    rows = journal.query(
+        "SELECT * FROM runs WHERE id != ? AND repository = ? AND metric = ? AND goal = ? "
+        "AND EXISTS (SELECT 1 FROM experiments WHERE run_id = runs.id AND number > 0 AND status IS NOT NULL) "
+        "ORDER BY id DESC LIMIT ?",
+        run.id,
+        str(run.repository),
+        run.metric,
+        run.goal.value,
+        _RUNS,
+    )
+    return [Run(**decode(row)) for row in reversed(rows)]
+
+
+def most_valuable(found: Iterable[Lesson], most: int) -> list[Lesson]:
+    """Return what is most worth knowing: what was kept, the surest gain first, then the nearest misses.
+
+    A gain is the surer, the more of it is left without the noise; where that is unknown, nothing is.
+    """
+    measured = [(lesson.effect, lesson) for lesson in found if lesson.effect is not None]
+
+    def worth(pair: tuple[float, Lesson]) -> tuple[bool, float, float]:
+        gain, lesson = pair
+        if lesson.status is not Status.KEEP:
+            return True, -gain, 0.0
+        sure = 0.0 if lesson.noise is None else gain - lesson.noise
+        return False, -sure, -gain
+
+    return [lesson for _, lesson in sorted(measured, key=worth)[:most]]
+
+
+def _lesson(row: sqlite3.Row, run: Run, spread: float | None) -> Lesson:
+    fields = decode(row)
+    change = _effect(fields.pop("best_before"), fields.pop("value"), run.goal)
+    return Lesson(tag=run.tag, effect=change, noise=spread, **fields)
+
+
+def _read(journal: Journal, run_id: int, which: str, most: int) -> list[sqlite3.Row]:
+    return journal.query(
+        "SELECT number, description, family, status, best_before, value, reason FROM experiments "  # noqa: S608
+        f"WHERE run_id = ? AND number > 0 AND {which} LIMIT ?",
+        run_id,
+        most,
+    )
+
+
+def _effect(best_before: float | None, value: float | None, goal: Goal) -> float | None:
+    if best_before is None or value is None:
+        return None
+    return improvement(best_before, value, goal)
+
+
+def _spread(effects: Iterable[float | None]) -> float | None:
+    known = [change for change in effects if change is not None]
+    if len(known) < _FEW:
+        return None
+    middle = median(known)
+    return 1.4826 * median(abs(change - middle) for change in known)

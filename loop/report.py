@@ -1,4 +1,4 @@
-"""The numbers of a report about a run, from its rows alone."""
+"""The numbers of a report about a run, from its rows and what its models cost."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-from loop.experiment import Goal, Status
+from loop.experiment import Cost, Family, Goal, Status
 from loop.results import Row
+
+EMPTY_SECONDS = 0.05
+"""Where a training waited longer than this for its proposal, none was ready; git alone takes less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +24,24 @@ class Gain:
 
 
 @dataclass(frozen=True, slots=True)
+class FamilyRate:
+    """How often ideas of one family were kept; `best_gain` is the largest of their gains."""
+
+    family: Family
+    tried: int
+    kept: int
+    best_gain: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What a run has brought. What the rows do not tell is None.
 
     `experiments` counts every trained one, the baseline included: `keep + discard + crash`. `gains` has one
     for every kept experiment that had a best before it, the largest first. Times are seconds since the epoch:
     the first start and the last end. `training_seconds` is what the trainings counted against their budgets.
+    `queue_empty` counts the experiments for which the machine waited, because no proposal was ready, and
+    `waited_seconds` is how long it did so in all. `spent` is None where no model was asked.
     """
 
     tag: str | None
@@ -48,6 +63,10 @@ class Report:
     started_at: float | None
     ended_at: float | None
     training_seconds: float | None
+    families: tuple[FamilyRate, ...]
+    queue_empty: int | None
+    waited_seconds: float | None
+    spent: Cost | None
 
     @property
     def gain(self) -> float | None:
@@ -81,6 +100,23 @@ class Report:
             return None
         return self.training_seconds / 3600 / self.hours
 
+    @property
+    def tokens(self) -> int | None:
+        """Tokens that models read and wrote; None where none was asked."""
+        return self.spent.tokens if self.spent else None
+
+    @property
+    def dollars(self) -> float | None:
+        """What models cost, as far as the prices are known; None where no model was asked, or no price is."""
+        return self.spent.dollars if self.spent else None
+
+    @property
+    def dollars_per_thousandth(self) -> float | None:
+        """Dollars for each 0.001 of gain; None without both."""
+        if self.dollars is None or not self.gain or self.gain < 0:
+            return None
+        return self.dollars / self.gain / 1000
+
     def to_json(self) -> dict[str, object]:
         """Return every number under its own name."""
         return asdict(self) | {
@@ -89,12 +125,19 @@ class Report:
             "hours": self.hours,
             "experiments_per_hour": self.experiments_per_hour,
             "training_share": self.training_share,
+            "tokens": self.tokens,
+            "dollars": self.dollars,
+            "dollars_per_thousandth": self.dollars_per_thousandth,
         }
 
 
-def make_report(rows: Sequence[Row], *, metric: str, goal: Goal, tag: str | None = None) -> Report:
+def make_report(
+    rows: Sequence[Row], *, metric: str, goal: Goal, tag: str | None = None, spent: Cost | None = None
+) -> Report:
     """Return the report on `rows`, which stand in the order of their numbers; a bare file has no tag.
 
+    `spent` is what the run's models have cost in all, also for what never became a row; nothing at all says
+    that none was asked.
     The baseline is the first kept row if it is number 0 or called so: where the first training crashed,
     nothing tells what the program was worth before. Of equal values the later is the best, because it was
     kept for its simplicity.
@@ -109,6 +152,7 @@ def make_report(rows: Sequence[Row], *, metric: str, goal: Goal, tag: str | None
         if before is not None
     ]
     trained = [row.training_seconds for row in rows if row.training_seconds is not None]
+    waits = [row.waited for row in rows if row.waited is not None]
     return Report(
         tag=tag,
         metric=metric,
@@ -129,7 +173,29 @@ def make_report(rows: Sequence[Row], *, metric: str, goal: Goal, tag: str | None
         started_at=min((row.started_at for row in rows if row.started_at is not None), default=None),
         ended_at=max((row.ended_at for row in rows if row.ended_at is not None), default=None),
         training_seconds=sum(trained) if trained else None,
+        families=family_rates(rows, goal),
+        queue_empty=sum(wait > EMPTY_SECONDS for wait in waits) if waits else None,
+        waited_seconds=sum(waits) if waits else None,
+        spent=None if spent == Cost() else spent,
     )
+
+
+def family_rates(rows: Sequence[Row], goal: Goal) -> tuple[FamilyRate, ...]:
+    """Return how the ideas of each family fared that were trained, the one that was kept most often first."""
+    tried = Counter(row.family for row in rows if row.status is not Status.SKIP)
+    kept = Counter(row.family for row in rows if row.status is Status.KEEP)
+    gains: dict[Family | None, float] = {}
+    for row, value, before in _keeps(rows, goal):
+        if before is not None:
+            gain = improvement(before, value, goal)
+            gains[row.family] = max(gain, gains.get(row.family, gain))
+    rates = (FamilyRate(family, tried[family], kept[family], gains.get(family)) for family in tried if family)
+    return tuple(sorted(rates, key=by_hits))
+
+
+def by_hits(rate: FamilyRate) -> tuple[float, ...]:
+    """Return what families are sorted by: most often kept, least often tried, the larger gain."""
+    return -rate.kept, rate.tried, -(rate.best_gain or 0.0)
 
 
 def improvement(before: float, after: float, goal: Goal) -> float:
@@ -141,9 +207,11 @@ def improvement(before: float, after: float, goal: Goal) -> float:
     return round(difference, 9) + 0.0  # no -0.0
 
 
-def bests_before(rows: Iterable[Row], goal: Goal) -> Iterator[float | None]:
-    """Yield for each row the best kept value before it, None while there is none."""
-    best: float | None = None
+def bests_before(rows: Iterable[Row], goal: Goal, best: float | None = None) -> Iterator[float | None]:
+    """Yield for each row the best kept value before it, None while there is none.
+
+    `best` is the one before the first row.
+    """
     better = min if goal is Goal.MINIMIZE else max
     for row in rows:
         yield best

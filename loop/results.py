@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from loop.errors import LoopError
-from loop.experiment import Experiment, Status
+from loop.experiment import Cost, Experiment, Family, Status
 from loop.files import place
+from loop.journal import Journal
+from loop.schema import decode
 
 _COLUMNS = ("commit", "val_bpb", "memory_gb", "status", "description")
 _MEASURED = (Status.KEEP, Status.DISCARD)
@@ -24,7 +27,8 @@ class Row:
     """One decided experiment: the columns of `results.tsv`, then what only the journal knows.
 
     `commit` has seven characters, or is whatever word stands in a file of others. `value` is the metric,
-    None where there is none: always for a crash and a skip. Times are seconds since the epoch.
+    None where there is none: always for a crash and a skip. Times are seconds since the epoch. `family`,
+    `expected`, `cost` and `waited` are as in `Experiment`.
     """
 
     number: int
@@ -41,6 +45,10 @@ class Row:
     total_seconds: float | None = None
     lines_added: int | None = None
     lines_removed: int | None = None
+    family: Family | None = None
+    expected: str = ""
+    cost: Cost | None = None
+    waited: float | None = None
 
     def to_json(self, metric: str) -> dict[str, object]:
         """Return the experiment as `results --json` shows it, the value under the metric's name."""
@@ -59,6 +67,9 @@ class Row:
             "lines_added": self.lines_added,
             "lines_removed": self.lines_removed,
             "proposer": self.proposer,
+            "family": self.family,
+            "expected": self.expected,
+            "cost": asdict(self.cost) if self.cost else None,
         }
 
 
@@ -78,22 +89,54 @@ def row_of(experiment: Experiment) -> Row:
     """
     if experiment.status is None:
         raise ValueError(f"experiment {experiment.number} is not decided")
-    measured = experiment.status in _MEASURED
+    return _row(**{name: getattr(experiment, name) for name in _TOLD})
+
+
+def read_rows(journal: Journal, run_id: int, *, start: int = 0) -> list[Row]:
+    """Return the rows of a run's decided experiments from number `start` on, as `row_of` gives them.
+
+    Only what a row tells is read: whole experiments would take several times as long.
+    """
+    names = ", ".join(f'"{name}"' for name in _TOLD)
+    rows = journal.query(
+        f"SELECT {names} FROM experiments WHERE run_id = ? AND number >= ? AND status IS NOT NULL "  # noqa: S608
+        "ORDER BY number",
+        run_id,
+        start,
+    )
+    return [_row(**decode(row)) for row in rows]
+
+
+_ALIKE = (
+    "number",
+    "status",
+    "reason",
+    "proposer",
+    "started_at",
+    "ended_at",
+    "lines_added",
+    "lines_removed",
+    "family",
+    "expected",
+    "cost",
+    "waited",
+)
+"""Fields of an experiment that a row has as they are."""
+
+_TOLD = ("commit", "value", "description", "numbers", *_ALIKE)
+
+
+def _row(
+    *, commit: str, value: float | None, description: str, numbers: Mapping[str, float], **alike: Any
+) -> Row:
     return Row(
-        number=experiment.number,
-        commit=experiment.commit[:7],
-        value=experiment.value if measured else None,
-        memory_gb=_finite(experiment.memory_gb) or 0.0,
-        status=experiment.status,
-        description=single_line(experiment.description),
-        reason=experiment.reason,
-        proposer=experiment.proposer,
-        started_at=experiment.started_at,
-        ended_at=experiment.ended_at,
-        training_seconds=_finite(experiment.training_seconds),
-        total_seconds=_finite(experiment.numbers.get("total_seconds")),
-        lines_added=experiment.lines_added,
-        lines_removed=experiment.lines_removed,
+        commit=commit[:7],
+        value=value if alike["status"] in _MEASURED else None,
+        memory_gb=(_finite(numbers.get("peak_vram_mb")) or 0.0) / 1024,
+        description=single_line(description),
+        training_seconds=_finite(numbers.get("training_seconds")),
+        total_seconds=_finite(numbers.get("total_seconds")),
+        **alike,
     )
 
 

@@ -132,6 +132,13 @@ MIGRATIONS = (
     );
     CREATE INDEX spends_by_run ON spends (run_id, at);
     """,
+    """
+    ALTER TABLE ideas ADD COLUMN given_up TEXT NOT NULL DEFAULT '';
+    """,
+    """
+    CREATE INDEX experiments_by_idea ON experiments (run_id, idea) WHERE idea IS NOT NULL;
+    CREATE INDEX experiments_by_wait ON experiments (run_id, waited);
+    """,
 )
 """Applied in order, each once; `PRAGMA user_version` counts them. Never edit one that was released."""
 
@@ -170,9 +177,8 @@ def encode(value: object) -> object:
 
 def decode(row: sqlite3.Row | dict[str, Any]) -> dict[str, Any]:
     """Return a row, or what `encode` made of one, as the arguments of its dataclass."""
-    return {name: _decode(name, row[name]) for name in row.keys()}  # noqa: SIM118
-
-
-def _decode(name: str, value: object) -> object:
-    decoder = _DECODERS.get(name)
-    return value if decoder is None or value is None else decoder(value)
+    fields = dict(row)
+    for name, decoder in _DECODERS.items():
+        if fields.get(name) is not None:
+            fields[name] = decoder(fields[name])
+    return fields

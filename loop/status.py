@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from loop.experiment import Run, RunState, Stage, Status
+from loop.experiment import Cost, Run, RunState, Stage, Status
 from loop.journal import Journal
 from loop.progress import Progress, read_progress
+from loop.report import EMPTY_SECONDS
+from loop.spending import Purse
 from loop.summary import read_tail
 
 
@@ -16,7 +18,8 @@ class RunStatus:
     """A run's state, the experiment under way, the best so far and the counts.
 
     `experiment`, `stage` and `description` are None between experiments. Times are seconds since the epoch;
-    `best_at` is when the last kept experiment was decided.
+    `best_at` is when the last kept experiment was decided. `queue_empty`, `dollars` and `tokens` are as in
+    `Report`.
     """
 
     tag: str
@@ -38,6 +41,9 @@ class RunStatus:
     skipped: int
     started_at: float
     heartbeat_at: float | None
+    queue_empty: int = 0
+    dollars: float | None = None
+    tokens: int | None = None
 
     @property
     def experiments(self) -> int:
@@ -56,6 +62,8 @@ def run_status(journal: Journal, run: Run, *, worktree: Path) -> RunStatus:
     best = journal.best(run.id)
     baseline = journal.baseline(run.id)
     counts = journal.counts(run.id)
+    spent = Purse(journal).of_run(run.id)
+    asked = spent != Cost()
     return RunStatus(
         tag=run.tag,
         state=run.state,
@@ -76,4 +84,14 @@ def run_status(journal: Journal, run: Run, *, worktree: Path) -> RunStatus:
         skipped=counts[Status.SKIP],
         started_at=run.created_at,
         heartbeat_at=journal.last_beat(),
+        queue_empty=_queue_empty(journal, run.id),
+        dollars=spent.dollars if asked else None,
+        tokens=spent.tokens if asked else None,
     )
+
+
+def _queue_empty(journal: Journal, run_id: int) -> int:
+    (row,) = journal.query(
+        "SELECT count(*) FROM experiments WHERE run_id = ? AND waited > ?", run_id, EMPTY_SECONDS
+    )
+    return int(row[0])

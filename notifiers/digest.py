@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from loop.experiment import Event, EventKind, Experiment, Goal, Run, RunState, Status
+from loop.experiment import Cost, Event, EventKind, Experiment, Goal, Run, RunState, Status
 from notifiers.message import Message
-from notifiers.words import change, duration, number, one_line
+from notifiers.words import change, duration, money, number, one_line
 
 _DESCRIPTION = 160  # characters: with the limits of the others a digest fits a picture's caption
 _SENTENCE = 240
@@ -36,6 +36,7 @@ def digest(experiment: Experiment, *, run: Run) -> Message:
         lines.append(_last_line(experiment.error))
     lines.append(one_line(experiment.reason, _SENTENCE))
     lines.append(" · ".join(_costs(experiment)))
+    lines.append(" · ".join(_origin(experiment)))
     lines.append(" · ".join((*_size(experiment), f"run {run.tag}")))
     return Message("\n".join(filter(None, lines)))
 
@@ -60,6 +61,8 @@ def message_of(event: Event, run: Run, experiment: Experiment | None = None) -> 
             return Message(f"Run {event.data['old']} is now {new}\nBranch: autoresearch/{new}")
         case EventKind.RUN_RECOVERED:
             return Message(_because(f"Run {run.tag} goes on again", reason))
+        case EventKind.NOTED:
+            return Message(_because(f"Run {run.tag}", reason))
         case EventKind.NEEDS_ATTENTION:
             return Message(_because(f"Run {run.tag} needs a person", reason))
         case _:
@@ -114,6 +117,17 @@ def _costs(experiment: Experiment) -> list[str]:
     if experiment.attempt > 1:
         costs.append(f"attempt {experiment.attempt}")
     return costs
+
+
+def _origin(experiment: Experiment) -> list[str]:
+    """Return of what family the idea is, and what its models cost."""
+    family = [experiment.family.value] if experiment.family else []
+    cost = experiment.cost
+    if cost is None or cost == Cost():
+        return family
+    if cost.dollars is None:
+        return [*family, f"{cost.tokens:,} tokens"] if cost.tokens else family
+    return [*family, money(cost.dollars)] if cost.dollars else family
 
 
 def _size(experiment: Experiment) -> list[str]:

@@ -11,7 +11,7 @@ from loop.report import Report, bests_before
 from loop.results import Row
 from notifiers.ledger_text import ledger_lines
 from notifiers.message import Message
-from notifiers.words import change, duration, number, one_line, period, plural, signed
+from notifiers.words import change, duration, money, number, one_line, period, plural, signed
 
 _WIDTH = 44  # characters of a line on a phone
 _GAINS = 5
@@ -33,25 +33,35 @@ def report_message(
     """
     spent = ledger_lines(ledger) if ledger else []
     pace = _pace(report, zone, with_share=not spent)
-    parts = ([_title(report), *_headline(report)], _gains(report), [*pace, *spent, *_state(run)])
+    last = [*pace, *spent, *_money(report), *_state(run)]
+    parts = ([_title(report), *_headline(report)], _gains(report), last)
     return Message("\n\n".join("\n".join(part) for part in parts if part))
 
 
 def results_message(
-    rows: Sequence[Row], *, metric: str, goal: Goal, last: int, tag: str | None = None, width: int = 60
+    rows: Sequence[Row],
+    *,
+    metric: str,
+    goal: Goal,
+    total: int,
+    before: float | None = None,
+    tag: str | None = None,
+    width: int = 60,
 ) -> Message:
-    """Return the `last` results (one at least) as a table `width` columns wide; Δ is to the best before."""
+    """Return `rows`, the last of `total` results, as a table `width` columns wide.
+
+    Δ is to the best value so far, which is `before` in the first row.
+    """
     title = f"{tag}: " if tag else ""
     if not rows:
         return Message(f"{title}no results yet")
-    count = plural(len(rows), "result")
-    if last < len(rows):
-        count = f"the last {last} of {count}" if last > 1 else f"the last of {count}"
-    shown = list(zip(rows, bests_before(rows, goal), strict=True))[-last:]
+    count = plural(total, "result")
+    if len(rows) < total:
+        count = f"the last {len(rows)} of {count}" if len(rows) > 1 else f"the last of {count}"
     cells = [("#", metric, "Δ", "status", "description")]
-    for row, before in shown:
+    for row, best in zip(rows, bests_before(rows, goal, before), strict=True):
         value = "-" if row.value is None else number(row.value)
-        delta = "" if row.value is None or before is None else change(before, row.value)
+        delta = "" if row.value is None or best is None else change(best, row.value)
         cells.append((str(row.number), value, delta, row.status, row.description))
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     left = width - sum(widths[:4]) - 4  # four gaps of one space
@@ -132,6 +142,21 @@ def _pace(report: Report, zone: tzinfo, *, with_share: bool) -> list[str]:
         else:
             lines.append(phrase)
     return [line[0].upper() + line[1:] for line in lines]
+
+
+def _money(report: Report) -> list[str]:
+    """Return what the models cost, as far as anybody knows, and what the gain did."""
+    if report.spent is None:
+        return []
+    if report.dollars is None:
+        return [f"{report.spent.tokens:,} tokens, price unknown"]
+    if report.dollars == 0:
+        return []
+    cost, each = f"{money(report.dollars)} for models", report.dollars_per_thousandth
+    if each is None:
+        return [cost]
+    share = f"{money(each)} per 0.001 {report.metric}"
+    return [f"{cost}, {share}"] if len(cost) + len(share) + 2 <= _WIDTH else [cost, one_line(share, _WIDTH)]
 
 
 def _state(run: Run | None) -> list[str]:

@@ -9,7 +9,7 @@ from loop.experiment import RunState, Stage
 from loop.progress import Progress
 from loop.status import RunStatus
 from notifiers.message import Message
-from notifiers.words import duration, number, one_line, plural
+from notifiers.words import duration, money, number, one_line, plural
 
 _LINE = 60  # characters of a description in one line
 _STAGES = {
@@ -29,6 +29,8 @@ def status_message(status: RunStatus, *, now: float, zone: tzinfo) -> Message:
         lines.extend(_training(status, now))
     lines.append(_best(status, now))
     lines.append(_counts(status, now))
+    if status.dollars:
+        lines.append(f"{money(status.dollars)} for models")
     lines.append(f"Started {datetime.fromtimestamp(status.started_at, zone):%Y-%m-%d %H:%M}")
     if status.heartbeat_at is not None:
         lines[-1] += f" · heartbeat {duration(now - status.heartbeat_at)} ago"

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from typer.core import TyperGroup
+from typer.main import get_command
+
 from bot.cli import app
 from bot.commands import COMMANDS
 
@@ -29,9 +32,9 @@ def test_the_table_of_commands_is_the_one_in_the_code() -> None:
 
 def test_every_command_of_the_command_line_is_named() -> None:
     text = README.read_text()
-    for command in app.registered_commands:
-        assert command.callback is not None
-        name = command.name or command.callback.__name__
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    for name in group.commands:
         assert re.search(rf"`autoresearch [a-z\\|-]*\b{name}\b", text), name
 
 

@@ -20,7 +20,7 @@ SHOWN = 1000
 LESSONS = 100
 """How many lessons of each earlier run it is shown."""
 
-DIFFS = 30
+DIFFS = 60
 """How many kept experiments it is shown with their diffs, the last ones."""
 
 INSTRUCTIONS = "program.md"
@@ -53,7 +53,7 @@ class ContextReader:
             ideas=IdeaBox(self._journal).waiting(run.id),
             changes=self._changes(run, experiments),
             files=self._files(run),
-            lessons=tuple(lessons_of_others(self._journal, run, last=LESSONS)),
+            lessons=tuple(lessons_of_others(self._journal, run, most=LESSONS)),
         )
 
     def failure(self, experiment: Experiment) -> Failure:

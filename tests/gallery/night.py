@@ -18,7 +18,19 @@ from bot.settings import load_settings
 from bot.slack import PERSONAL
 from loop import stages
 from loop.decision import KeepRule
-from loop.experiment import Ending, EventKind, Experiment, Goal, Outcome, Proposal, Run, RunState
+from loop.experiment import (
+    Cost,
+    Ending,
+    EventKind,
+    Experiment,
+    Family,
+    Goal,
+    Outcome,
+    Proposal,
+    Run,
+    RunState,
+)
+from loop.ideas import IdeaBox
 from loop.journal import Journal
 from loop.status import RunStatus, run_status
 from loop.workspace import Commit
@@ -107,10 +119,19 @@ class Night:
             time_budget=300.0,
         )
 
-    def train(self, description: str, *, added: int = 3, removed: int = 1) -> Experiment:
+    def train(
+        self,
+        description: str,
+        *,
+        added: int = 3,
+        removed: int = 1,
+        family: Family | None = None,
+        cost: Cost | None = None,
+    ) -> Experiment:
         """Begin to train the next experiment."""
         number = len(self.journal.experiments(self.run.id))
-        proposal = Proposal("", description, proposer="search") if number else stages.BASELINE
+        proposal = Proposal("", description, proposer="search", family=family, cost=cost)
+        proposal = proposal if number else stages.BASELINE
         commit = Commit(f"{number:07x}{'e' * 33}", added if number else 0, removed if number else 0)
         steps = stages.proposed(self.run, number, proposal, commit, {}, self._time.now)
         self.journal.record(*steps)
@@ -146,10 +167,23 @@ class Night:
         decided = stages.decided(measured, self.run, KeepRule(), tampered=(), now=self._time.now)
         self.journal.record(measured, decided)
 
-    def experiment(self, description: str, value: float | None, *, error: str = "", added: int = 3) -> None:
+    def experiment(
+        self,
+        description: str,
+        value: float | None,
+        *,
+        error: str = "",
+        added: int = 3,
+        family: Family | None = None,
+        cost: Cost | None = None,
+    ) -> None:
         """Train and judge one more experiment."""
-        self.train(description, added=added)
+        self.train(description, added=added, family=family, cost=cost)
         self.end(value, error=error)
+
+    def wish(self, text: str) -> None:
+        """Let somebody have an idea."""
+        IdeaBox(self.journal).add(self.run.id, text, author="bob")
 
     def skip(self) -> None:
         """Give up the experiment under way."""

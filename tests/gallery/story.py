@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bot.request import HERE
-from loop.experiment import EventKind, RunState
+from loop.experiment import Cost, EventKind, Family, RunState
 from notifiers.message import Message
 from notifiers.start_card import RunPlan, start_card
 from tests.gallery.night import BOB, Night, Section, open_night
@@ -90,7 +90,8 @@ async def _evening(night: Night) -> None:
     await night.ask("The same, asked for", "/status")
     night.end(0.9979)
     await night.tell("The baseline")
-    night.experiment("halve batch size", 0.986041)
+    cost = Cost(input_tokens=21_000, cached_tokens=15_000, output_tokens=900, dollars=0.0231)
+    night.experiment("halve batch size", 0.986041, family=Family.BATCH, cost=cost)
     await night.tell("A kept experiment")
     night.experiment("EMBEDDING_LR 0.6 → 0.8", 0.986912)
     await night.tell("A discarded one")
@@ -166,11 +167,13 @@ async def _away(night: Night) -> None:
 async def _morning(night: Night) -> None:
     night.at("07:05")
     night.retag("wide")
+    night.wish("read the <second> paper & do what it says")
     await night.tell("Another name")
     for title, text in (
         ("The morning", "/summary"),
         ("The last results", "/results"),
         ("The best", "/best"),
+        ("What waits and what was learned", "/ideas"),
         ("All runs", "/runs"),
         ("The chart", "/plot"),
         ("What this chat is told", "/notify"),

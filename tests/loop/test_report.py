@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from loop.experiment import Experiment, Goal, Stage, Status
-from loop.report import Report, bests_before, improvement, make_report
+from loop.experiment import Cost, Experiment, Family, Goal, Stage, Status
+from loop.report import FamilyRate, Report, bests_before, family_rates, improvement, make_report
 from loop.results import Row, parse_results, row_of
 
 # A published night: the kept changes of karpathy/autoresearch, branch exp/H100/mar8. Where the log gives one
@@ -188,6 +192,97 @@ def test_a_clock_that_went_back_gives_no_rate() -> None:
     assert (report.hours, report.experiments_per_hour, report.training_share) == (0.0, None, None)
 
 
+def of_family(number: int, family: Family | None, value: float | None, status: Status) -> Row:
+    return replace(row(number, value, status), family=family)
+
+
+FAMILIES = (
+    of_family(0, None, 0.99, Status.KEEP),
+    of_family(1, Family.BATCH, 0.98, Status.KEEP),
+    of_family(2, Family.OPTIMIZER, 0.985, Status.DISCARD),
+    of_family(3, Family.OPTIMIZER, 0.97, Status.KEEP),
+    of_family(4, Family.PRECISION, None, Status.CRASH),
+    of_family(5, Family.PRECISION, None, Status.SKIP),
+    of_family(6, Family.OPTIMIZER, 0.965, Status.KEEP),
+    of_family(7, None, 0.96, Status.KEEP),
+)
+
+
+def test_the_hit_rate_of_each_family() -> None:
+    assert family_rates(FAMILIES, Goal.MINIMIZE) == (
+        FamilyRate(Family.OPTIMIZER, tried=3, kept=2, best_gain=0.01),
+        FamilyRate(Family.BATCH, tried=1, kept=1, best_gain=0.01),
+        FamilyRate(Family.PRECISION, tried=1, kept=0, best_gain=None),
+    )
+    read = json.loads(json.dumps(report_on(*FAMILIES).to_json()))
+    assert read["families"][2] == {"family": "precision", "tried": 1, "kept": 0, "best_gain": None}
+
+
+def test_the_first_number_is_no_gain_of_its_family() -> None:
+    rows = (row(0, None, Status.CRASH), of_family(1, Family.BATCH, 0.99, Status.KEEP))
+    assert family_rates(rows, Goal.MINIMIZE) == (FamilyRate(Family.BATCH, 1, 1, None),)
+
+
+rows_of_families = st.lists(
+    st.builds(
+        of_family,
+        st.just(0),
+        st.none() | st.sampled_from(Family),
+        st.floats(-2, 2),
+        st.sampled_from(Status),
+    )
+)
+
+
+@settings(deadline=None)
+@given(rows_of_families, st.sampled_from(Goal))
+def test_families_share_the_experiments_among_them(rows: list[Row], goal: Goal) -> None:
+    rates = family_rates(rows, goal)
+    told = [row for row in rows if row.family and row.status is not Status.SKIP]
+    assert sum(rate.tried for rate in rates) == len(told)
+    assert sum(rate.kept for rate in rates) == sum(row.status is Status.KEEP for row in told)
+    assert len({rate.family for rate in rates}) == len(rates)
+    assert all(first.kept >= second.kept for first, second in pairwise(rates))
+    assert all(rate.kept <= rate.tried for rate in rates)
+
+
+def test_the_times_that_no_proposal_was_ready() -> None:
+    waits = (0.0, 0.04, 0.06, 3.0)
+    report = report_on(*(replace(row(number, 0.99), waited=wait) for number, wait in enumerate(waits)))
+    assert report.queue_empty == 2
+    assert report.waited_seconds == pytest.approx(3.1)
+    assert (report_on(row(0, 0.99)).queue_empty, report_on(row(0, 0.99)).waited_seconds) == (None, None)
+
+
+def test_dollars_for_each_thousandth_of_gain() -> None:
+    rows = (row(0, 0.99), row(1, 0.985))
+    report = make_report(
+        rows, metric="val_bpb", goal=Goal.MINIMIZE, spent=Cost(900_000, 500_000, 20_000, 1.85)
+    )
+    assert (report.tokens, report.dollars) == (920_000, 1.85)
+    assert report.dollars_per_thousandth == pytest.approx(0.37)
+    read = json.loads(json.dumps(report.to_json()))
+    assert read["spent"]["cached_tokens"] == 500_000
+    assert read["tokens"] == 920_000
+
+
+@pytest.mark.parametrize(
+    ("spent", "tokens", "dollars"),
+    [
+        (None, None, None),
+        (Cost(), None, None),
+        (Cost(10, 0, 1, None), 11, None),
+        (Cost(10, 0, 1, 0.0), 11, 0.0),
+        (Cost(dollars=None), 0, None),
+    ],
+)
+def test_money_is_none_where_no_model_was_asked_or_nobody_knows(
+    spent: Cost | None, tokens: int | None, dollars: float | None
+) -> None:
+    report = make_report([row(0, 0.99)], metric="val_bpb", goal=Goal.MINIMIZE, spent=spent)
+    assert (report.tokens, report.dollars, report.dollars_per_thousandth) == (tokens, dollars, None)
+
+
 def test_an_improvement_is_free_of_dust_and_of_minus_zero() -> None:
     assert improvement(0.9979, 0.969686, Goal.MINIMIZE) == 0.028214
     assert str(improvement(0.5, 0.5 + 1e-12, Goal.MINIMIZE)) == "0.0"
@@ -203,3 +298,4 @@ def test_the_best_before_each_row_leaves_out_itself_and_what_was_not_kept() -> N
         row(4, 0.985),
     ]
     assert list(bests_before(rows, Goal.MINIMIZE)) == [None, 0.99, 0.99, 0.99, 0.98]
+    assert list(bests_before(rows[2:], Goal.MINIMIZE, 0.99)) == [0.99, 0.99, 0.98]

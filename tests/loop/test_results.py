@@ -10,8 +10,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loop.errors import LoopError
-from loop.experiment import Experiment, Stage, Status
-from loop.results import Row, append_result, parse_results, read_results, row_of, single_line, write_results
+from loop.experiment import Cost, Experiment, Family, Stage, Status
+from loop.journal import Journal
+from loop.results import (
+    Row,
+    append_result,
+    parse_results,
+    read_results,
+    read_rows,
+    row_of,
+    single_line,
+    write_results,
+)
+from tests.loop.test_journal import make_run
 
 HEADER = "commit\tval_bpb\tmemory_gb\tstatus\tdescription\n"
 BASELINE = Row(0, "a1b2c3d", 0.9979, 44.0, Status.KEEP, "baseline")
@@ -88,7 +99,54 @@ def test_the_json_of_a_row_is_valid_even_for_numbers_that_are_none() -> None:
         "lines_added": 3,
         "lines_removed": 1,
         "proposer": "search",
+        "family": None,
+        "expected": "",
+        "cost": None,
     }
+
+
+def test_the_json_of_a_row_tells_what_the_idea_was_and_cost() -> None:
+    row = row_of(decided(family=Family.BATCH, expected="-0.002", cost=Cost(200, 100, 10, None)))
+    found = json.loads(json.dumps(row.to_json("val_bpb")))
+    assert (found["family"], found["expected"]) == ("batch", "-0.002")
+    assert found["cost"] == {"input_tokens": 200, "cached_tokens": 100, "output_tokens": 10, "dollars": None}
+
+
+NUMBERS = st.dictionaries(
+    st.sampled_from(["peak_vram_mb", "training_seconds", "total_seconds", "val_bpb"]), st.floats()
+)
+COSTS = st.builds(Cost, st.integers(0, 9), st.integers(0, 9), st.integers(0, 9), st.none() | st.floats(0, 9))
+
+
+@st.composite
+def experiments(draw: st.DrawFn) -> list[Experiment]:
+    return [
+        decided(
+            number=number,
+            status=draw(st.none() | st.sampled_from(Status)),
+            description=draw(st.text(st.characters(exclude_categories=["Cs"]))),
+            value=draw(st.none() | st.floats(allow_nan=False)),
+            started_at=draw(st.none() | st.floats(0, 1e9)),
+            numbers=draw(NUMBERS),
+            family=draw(st.none() | st.sampled_from(Family)),
+            cost=draw(st.none() | COSTS),
+            waited=draw(st.floats(0, 1e6)),
+        )
+        for number in range(draw(st.integers(0, 4)))
+    ]
+
+
+@settings(unhurried, max_examples=50)
+@given(experiments())
+def test_rows_that_are_read_alone_are_those_of_the_experiments(made: list[Experiment]) -> None:
+    journal = Journal(Path(":memory:"))
+    run = make_run(journal)
+    journal.record(*(replace(experiment, run_id=run.id) for experiment in made))
+    rows = [row_of(e) for e in journal.experiments(run.id) if e.status is not None]
+    assert read_rows(journal, run.id) == rows
+    assert read_rows(journal, run.id, start=2) == [row for row in rows if row.number >= 2]
+    assert read_rows(journal, run.id + 1) == []
+    journal.close()
 
 
 # Writing

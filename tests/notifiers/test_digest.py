@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loop.experiment import Event, EventKind, Experiment, Goal, Run, RunState, Stage, Status
+from loop.experiment import Cost, Event, EventKind, Experiment, Family, Goal, Run, RunState, Stage, Status
 from notifiers.digest import digest, message_of
 
 RUN = Run(
@@ -61,6 +61,26 @@ def test_a_kept_experiment() -> None:
         "5 min 26 s · training 5 min · 44.0 GB\n"
         "+3 −1 lines · run mar12"
     )
+
+
+@pytest.mark.parametrize(
+    ("family", "cost", "line"),
+    [
+        (Family.OPTIMIZER, Cost(20_000, 15_000, 900, 0.0231), "optimizer · $0.02"),
+        (Family.OPTIMIZER, None, "optimizer"),
+        (None, Cost(20_000, 0, 900, 0.001), "under $0.01"),
+        (Family.DATA_ORDER, Cost(20_000, 0, 900, None), "data order · 20,900 tokens"),
+        (Family.BATCH, Cost(20_000, 0, 900, 0.0), "batch"),
+        (Family.BATCH, Cost(dollars=None), "batch"),
+        (None, Cost(), ""),
+    ],
+)
+def test_where_the_idea_came_from_is_one_short_line(
+    family: Family | None, cost: Cost | None, line: str
+) -> None:
+    lines = told(EXPERIMENT).split("\n")
+    made = told(replace(EXPERIMENT, family=family, cost=cost)).split("\n")
+    assert made == [*lines[:-1], *([line] if line else []), lines[-1]]
 
 
 def test_a_discarded_experiment() -> None:
@@ -212,6 +232,10 @@ def test_a_run_that_starts_is_introduced() -> None:
         (
             event(EventKind.NEEDS_ATTENTION, reason="3 experiments crashed in a row"),
             "Run mar12 needs a person: 3 experiments crashed in a row",
+        ),
+        (
+            event(EventKind.NOTED, reason="no gain in 15 experiments"),
+            "Run mar12: no gain in 15 experiments",
         ),
         (
             event(EventKind.INTERRUPTED, reason="the training vanished", vanished=True),

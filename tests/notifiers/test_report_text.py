@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loop.experiment import Goal, Run, RunState, Status
+from loop.experiment import Cost, Goal, Run, RunState, Status
 from loop.report import make_report
 from loop.results import Row
 from notifiers.report_text import report_message, results_message
@@ -110,7 +110,7 @@ def test_nothing_happened() -> None:
 def test_everything_crashed() -> None:
     crashes = night(*[(CRASH, None, "idea")] * 5)
     assert told(crashes, replace(RUN, state=RunState.STOPPED)) == (
-        "mar12: 5 experiments in 29 min 30 s\n"
+        "mar12: 5 experiments in 30 min\n"
         "All 5 crashed: no val_bpb yet\n"
         "\n"
         "22:58 → 23:27 · 10.2 an hour\n"
@@ -159,6 +159,35 @@ def test_a_run_over_days_tells_its_dates_in_the_zone_of_the_reader() -> None:
     assert text.startswith("mar12: 2 experiments in 1 d 16 h\n")
 
 
+@pytest.mark.parametrize(
+    ("spent", "lines"),
+    [
+        (Cost(900_000, 500_000, 20_000, 1.84), ["$1.84 for models, $0.10 per 0.001 val_bpb"]),
+        (Cost(900_000, 500_000, 20_000, 0.01), ["$0.01 for models, under $0.01 per 0.001 val_bpb"]),
+        (Cost(900_000, 500_000, 20_000, 4321.0), ["$4,321 for models, $226 per 0.001 val_bpb"]),
+        (Cost(900_000, 500_000, 20_000, None), ["920,000 tokens, price unknown"]),
+        (Cost(900_000, 500_000, 20_000, 0.0), []),
+        (Cost(), []),
+        (None, []),
+    ],
+)
+def test_what_the_models_cost_is_told_where_they_cost_anything(spent: Cost | None, lines: list[str]) -> None:
+    report = make_report(night(*FRUITFUL, timed=False), metric="val_bpb", goal=Goal.MINIMIZE, spent=spent)
+    text = report_message(report, RUN).text
+    assert text.split("\n\n")[-1].split("\n") == ["Last keep #10", *_within(lines), "Still running"]
+
+
+def _within(lines: list[str]) -> list[str]:
+    """Return the lines, one that is too wide for a phone in two."""
+    return [part for line in lines for part in (line.split(", ") if len(line) > 44 else [line])]
+
+
+def test_money_without_a_gain_has_no_rate() -> None:
+    rows = night(FRUITFUL[0], timed=False)
+    report = make_report(rows, metric="val_bpb", goal=Goal.MINIMIZE, spent=Cost(1, 0, 1, 0.5))
+    assert report_message(report).text.endswith("\n\n$0.50 for models")
+
+
 def test_the_reason_of_a_pause_is_one_line_and_bounded() -> None:
     paused = replace(RUN, state=RunState.PAUSED, state_reason="CUDA\nerror " * 50)
     last = told(night(FRUITFUL[0]), paused).splitlines()[-1]
@@ -203,8 +232,9 @@ def test_any_night_fits_the_screen(rows: list[Row], goal: Goal) -> None:
 
 
 def test_the_last_results_as_a_table() -> None:
+    rows = night(*FRUITFUL)[3:]
     message = results_message(
-        night(*FRUITFUL), metric="val_bpb", goal=Goal.MINIMIZE, last=9, tag="mar12", width=56
+        rows, metric="val_bpb", goal=Goal.MINIMIZE, total=12, before=0.986041, tag="mar12", width=56
     )
     assert message.text == "mar12: the last 9 of 12 results"
     assert message.block.splitlines() == [
@@ -222,22 +252,24 @@ def test_the_last_results_as_a_table() -> None:
 
 
 @pytest.mark.parametrize(
-    ("last", "text"), [(1, "the last of 3 results"), (3, "3 results"), (10, "3 results")]
+    ("total", "text"),
+    [(3, "3 results"), (4, "the last 3 of 4 results"), (1234, "the last 3 of 1,234 results")],
 )
-def test_the_table_says_how_many_it_shows(last: int, text: str) -> None:
-    message = results_message(night(*FRUITFUL[:3]), metric="val_bpb", goal=Goal.MINIMIZE, last=last)
+def test_the_table_says_how_many_it_shows(total: int, text: str) -> None:
+    message = results_message(night(*FRUITFUL[:3]), metric="val_bpb", goal=Goal.MINIMIZE, total=total)
     assert message.text == text
-    assert len(message.block.splitlines()) == 1 + min(last, 3)
+    one = results_message(night(*FRUITFUL[:1]), metric="val_bpb", goal=Goal.MINIMIZE, total=total)
+    assert one.text == f"the last of {total:,} results"
 
 
 def test_no_results_need_no_table() -> None:
-    message = results_message([], metric="val_bpb", goal=Goal.MINIMIZE, last=10, tag="mar12")
+    message = results_message([], metric="val_bpb", goal=Goal.MINIMIZE, total=0, tag="mar12")
     assert (message.text, message.block) == ("mar12: no results yet", "")
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(nights(), st.integers(44, 100))
 def test_no_line_of_the_table_is_wider_than_asked_for(rows: list[Row], width: int) -> None:
-    message = results_message(rows, metric="val_bpb", goal=Goal.MINIMIZE, last=5, width=width)
+    message = results_message(rows, metric="val_bpb", goal=Goal.MINIMIZE, total=len(rows), width=width)
     assert all(len(line) <= width for line in message.block.split("\n"))
-    assert len(message.block.split("\n")) == (1 + min(5, len(rows)))
+    assert len(message.block.split("\n")) == 1 + len(rows)

@@ -47,6 +47,12 @@ def test_a_running_experiment() -> None:
     )
 
 
+def test_what_the_models_cost() -> None:
+    lines = text(replace(TRAINING, dollars=1.836, tokens=920_000)).split("\n")
+    assert lines[-2] == "$1.84 for models"
+    assert text(replace(TRAINING, dollars=0.0, tokens=920_000)) == text(TRAINING)
+
+
 def test_a_training_that_has_said_nothing_yet() -> None:
     assert "started 1 min 40 s ago" in text(replace(TRAINING, progress=None))
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from notifiers.words import change, duration, number, one_line, period, plural, signed
+from notifiers.words import change, duration, money, number, one_line, period, plural, signed
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,11 @@ from notifiers.words import change, duration, number, one_line, period, plural, 
         (38, "38 s"),
         (59.6, "1 min"),
         (326, "5 min 26 s"),
+        (570, "9 min 30 s"),
+        (599.4, "9 min 59 s"),
+        (599.6, "10 min"),
+        (754, "13 min"),
+        (3569, "59 min"),
         (3599.7, "1 h"),
         (15120, "4 h 12 min"),
         (86399, "1 d"),
@@ -42,6 +47,12 @@ def test_values_have_six_digits_and_no_minus_zero() -> None:
 def test_a_change_is_that_of_the_values_as_shown() -> None:
     assert change(0.9979004, 0.9860406) == "-0.011859"
     assert change(0.98, 0.98) == "+0.000000"
+
+
+def test_money_is_told_in_cents_and_large_sums_in_dollars() -> None:
+    sums = (0.0, 0.004, 0.0199, 1.836, 99.994, 100.4, 12345.6)
+    told = ["$0.00", "under $0.01", "$0.02", "$1.84", "$99.99", "$100", "$12,346"]
+    assert [money(dollars) for dollars in sums] == told
 
 
 def test_counts_have_their_plural() -> None:
