@@ -8,13 +8,30 @@ from enum import StrEnum
 from typing import Protocol
 
 from loop.errors import LoopError
-from loop.experiment import Experiment, Goal, Proposal, Run
+from loop.experiment import Cost, Experiment, Goal, Proposal, Run
 from loop.ideas import Idea
 from loop.memory import Lesson
 
 
 class OutOfReachError(LoopError):
-    """A source of ideas cannot be asked just now: its provider is down, refuses, or answers nonsense."""
+    """A source of ideas cannot be asked just now: its provider is down, refuses, or answers nonsense.
+
+    `cost` is what the asking cost nevertheless, `retry_after` the seconds that the provider asks to wait.
+    `needs_person` says that no waiting will help: the key is refused, the account is empty.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        cost: Cost | None = None,
+        retry_after: float | None = None,
+        needs_person: bool = False,
+    ) -> None:
+        super().__init__(reason)
+        self.cost = cost
+        self.retry_after = retry_after
+        self.needs_person = needs_person
 
 
 class Urge(StrEnum):

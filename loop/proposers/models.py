@@ -1,0 +1,206 @@
+"""Language models by name, and what their failures mean for a person.
+
+Names are those of pydantic-ai: `anthropic:…`, `openai:…`, `google:…` and what else it has. Keys and base URLs
+are in the environment, under the names that the providers gave them. Everything here imports pydantic-ai, and
+belongs into a worker process.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from loop.experiment import Cost
+from loop.proposers.history import line
+from loop.proposers.protocol import OutOfReachError
+
+if TYPE_CHECKING:
+    import httpx2
+    from pydantic_ai.models import Model
+
+MEND = "pip install 'autoresearch-bot[models]'"
+"""What installs all that a language model needs."""
+
+_LONGEST_WAIT = 15.0  # seconds that an SDK may wait before it tries again; a longer wait is the loop's
+_CONNECT = 10.0  # seconds to reach a provider
+_OPENAI = "api.openai.com"
+_OWN = frozenset({"ollama", "vllm", "litellm"})
+_WORDS = 300  # characters of what a provider says
+_KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY", "google": "GOOGLE_API_KEY"}
+
+
+class SettingError(Exception):
+    """A setting is missing or wrong, as a sentence."""
+
+
+@asynccontextmanager
+async def http_client(limit: float) -> AsyncIterator[httpx2.AsyncClient]:
+    """Give a client for the SDKs whose requests have `limit` seconds, and which wait but shortly."""
+    import httpx2
+    from pydantic_ai.models import create_async_httpx2_client
+
+    async def leave_long_waits(response: httpx2.Response) -> None:
+        try:
+            wait = float(response.headers.get("retry-after", 0))
+        except ValueError:  # a date
+            wait = math.inf
+        if wait > _LONGEST_WAIT:
+            response.headers["x-should-retry"] = "false"  # the SDKs that would wait so long obey it
+
+    timeout = httpx2.Timeout(limit, connect=_CONNECT)
+    async with create_async_httpx2_client(timeout=timeout) as client:
+        client.event_hooks["response"].append(leave_long_waits)
+        yield client
+
+
+def is_own_server(name: str, environ: Mapping[str, str]) -> bool:
+    """Tell whether the model is on a server that merely speaks as OpenAI does: it may know no tools."""
+    provider = name.partition(":")[0]
+    host = urlsplit(environ.get("OPENAI_BASE_URL", "")).hostname
+    return provider in _OWN or (provider in ("openai", "openai-chat") and host not in (None, _OPENAI))
+
+
+def open_model(name: str, environ: Mapping[str, str], client: httpx2.AsyncClient) -> Model:
+    """Return the model of that name.
+
+    Raises:
+        SettingError: there is no such provider, or its key is missing.
+        ImportError: a package is missing.
+    """
+    provider, _, model = name.partition(":")
+    if not model:
+        raise SettingError(f"name its provider too, like anthropic:{name}.")
+    if provider == "anthropic":
+        from pydantic_ai.models.anthropic import AnthropicModel
+        from pydantic_ai.providers.anthropic import AnthropicProvider
+
+        url = environ.get("ANTHROPIC_BASE_URL") or None
+        key = _key("anthropic", environ)
+        return AnthropicModel(
+            model, provider=AnthropicProvider(api_key=key, base_url=url, http_client=client)
+        )
+    if provider == "google":
+        from pydantic_ai.models.google import GoogleModel
+        from pydantic_ai.providers.google import GoogleProvider
+
+        url = environ.get("GOOGLE_GEMINI_BASE_URL") or None
+        key = environ.get("GEMINI_API_KEY") or _key("google", environ)
+        return GoogleModel(model, provider=GoogleProvider(api_key=key, base_url=url, http_client=client))
+    if provider in ("openai", "openai-chat", "openai-responses"):
+        return _openai(provider, model, environ, client)
+    return _other(name)
+
+
+def _openai(provider: str, model: str, environ: Mapping[str, str], client: httpx2.AsyncClient) -> Model:
+    from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+    from pydantic_ai.profiles.openai import OpenAIModelProfile
+    from pydantic_ai.providers.openai import OpenAIProvider
+    from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
+
+    url = environ.get("OPENAI_BASE_URL") or None
+    if url is not None and is_own_server(f"{provider}:{model}", environ):
+        own = OpenAICompatibleProvider(
+            urlsplit(url).hostname or url,
+            base_url=url,
+            api_key=environ.get("OPENAI_API_KEY"),
+            http_client=client,
+            profile=OpenAIModelProfile(  # what not every server understands
+                supports_json_object_output=False, openai_chat_supports_multiple_system_messages=False
+            ),
+        )
+        return OpenAIChatModel(model, provider=own)
+    openai = OpenAIProvider(base_url=url, api_key=_key("openai", environ), http_client=client)
+    if provider == "openai-chat":
+        return OpenAIChatModel(model, provider=openai)
+    return OpenAIResponsesModel(model, provider=openai)
+
+
+def _other(name: str) -> Model:
+    from pydantic_ai.exceptions import UserError
+    from pydantic_ai.models import infer_model
+
+    try:
+        return infer_model(name)
+    except UserError as error:  # what follows the first sentence speaks to programmers
+        raise SettingError(f"{str(error).partition('. ')[0].rstrip('.')}.") from error
+
+
+def _key(provider: str, environ: Mapping[str, str]) -> str:
+    if key := environ.get(_KEYS[provider]):
+        return key
+    raise SettingError(f"{_KEYS[provider]} is not set.")
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """Return what can go wrong in asking a model without a fault in the program that asks."""
+    from pydantic_ai.exceptions import AgentRunError, UserError
+
+    return AgentRunError, UserError, SettingError, ImportError, TimeoutError
+
+
+def out_of_reach(error: Exception, name: str, *, limit: float, cost: Cost | None) -> OutOfReachError:
+    """Return one of `failures` as a sentence for a person. It may repeat words of the provider's."""
+    from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError
+
+    model = name.partition(":")[2] or name
+    if isinstance(error, SettingError):
+        return OutOfReachError(f"{model} cannot be asked: {error}", cost=cost, needs_person=True)
+    if isinstance(error, ImportError):
+        mend = MEND if name.partition(":")[0] in _KEYS else line(str(error), _WORDS)
+        return OutOfReachError(f"{model} needs more packages: {mend}", cost=cost, needs_person=True)
+    meaning, needs_person = _meaning(error, name, limit)
+    status = f" ({error.status_code})" if isinstance(error, ModelHTTPError) else ""
+    reason = f"{model} {meaning}{status}. {_words(error)}".strip()
+    wait = error.retry_after if isinstance(error, ModelAPIError) else None
+    return OutOfReachError(reason, cost=cost, retry_after=wait, needs_person=needs_person)
+
+
+def _meaning(error: Exception, name: str, limit: float) -> tuple[str, bool]:
+    """Return what goes on from a model's name, and whether a person is needed."""
+    from pydantic_ai import exceptions as of
+
+    wait = (
+        f" for {error.retry_after:g} s" if isinstance(error, of.ModelAPIError) and error.retry_after else ""
+    )
+    key = _KEYS.get(name.partition(":")[0].partition("-")[0], "its key")
+    kinds: Sequence[tuple[type[Exception] | tuple[type[Exception], ...], str, bool]] = (
+        (of.ModelAuthenticationError, f"refuses {key}", True),
+        (of.ModelQuotaExceededError, "has no money or quota left in its account", True),
+        (of.ModelNotFoundError, "is not known to its provider", True),
+        (of.ModelContextWindowExceededError, "cannot read as much as it is told", True),
+        (of.ModelRateLimitError, f"asks to be left alone{wait}", False),
+        ((of.ModelUnavailableError, of.ModelServerError), "is down or has too much to do", False),
+        (
+            (of.ModelRequestTimeout, of.ModelTimeoutError, TimeoutError),
+            f"did not answer within {limit:g} s",
+            False,
+        ),
+        (of.ModelConnectionError, "cannot be reached, or the connection broke", False),
+        (of.ModelAPIError, "refuses the request", False),
+        (of.UsageLimitExceeded, "used more tokens than an answer may cost", False),
+    )
+    for kind, meaning, needs_person in kinds:
+        if isinstance(error, kind):
+            return meaning, needs_person
+    return "gave no answer that makes a program", False
+
+
+def _words(error: Exception) -> str:
+    """Return the provider's own words, where it has some; else what lies behind the error."""
+    from pydantic_ai.exceptions import ModelAPIError
+
+    body = getattr(error, "body", None)
+    for name in ("error", "message"):
+        if isinstance(body, dict) and name in body:
+            body = body[name]
+    if isinstance(body, str) and body:
+        return line(body, _WORDS)
+    cause: BaseException = error
+    while cause.__cause__ is not None and str(cause.__cause__):
+        cause = cause.__cause__
+        if not isinstance(error, ModelAPIError):
+            break  # deeper lies how pydantic found what was wrong
+    return line(str(cause).partition("For further information")[0], _WORDS)

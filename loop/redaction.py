@@ -1,0 +1,30 @@
+"""Keeps secrets out of what is shown, logged or given to a model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+HIDDEN = "***"
+"""What stands in the place of a secret."""
+
+_SHORT = 8  # letters; a shorter value is a placeholder such as EMPTY, and could stand in any text
+_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
+_LOGIN_IN_URL = re.compile(r"(?<=://)[^\s/@]+(?=@)")
+_KNOWN = re.compile(  # keys of OpenAI and Anthropic, Google, Hugging Face, GitHub, Slack, Telegram
+    r"\b(?:sk-[\w-]{16,}|AIza[\w-]{30,}|hf_\w{20,}|gh[pousr]_\w{20,}|github_pat_\w{20,}|xox[a-z]-[\w-]{10,}"
+    r")|(?<!\d)\d{6,12}:[\w-]{30,}"
+)
+
+
+def secrets_in(settings: Mapping[str, str]) -> frozenset[str]:
+    """Return the values of those settings whose names say that they are secret (`…KEY…`, `…TOKEN…`)."""
+    return frozenset(value for name, value in settings.items() if _SECRET_NAME.search(name))
+
+
+def without_secrets(text: str, secrets: Iterable[str] = ()) -> str:
+    """Return `text` with `***` for each of `secrets`, for logins in URLs and for what looks like a key."""
+    for secret in sorted(secrets, key=len, reverse=True):  # one may begin like another
+        if len(secret) >= _SHORT:
+            text = text.replace(secret, HIDDEN)
+    return _KNOWN.sub(HIDDEN, _LOGIN_IN_URL.sub(HIDDEN, text))
