@@ -14,7 +14,7 @@ from loop.environment import training_environment
 from loop.errors import LoopError
 from loop.experiment import EventKind, Experiment, Goal, Proposal, Run
 from loop.journal import Journal
-from loop.proposers.protocol import Context, Failure
+from loop.proposers.protocol import Context, Failure, Proposer
 from loop.trainer import Trainer
 from loop.workspace import Workspace
 
@@ -125,7 +125,7 @@ class Lab:
         )
         self._workspaces: list[Workspace] = []
 
-    def engine(self, *programs: str, ideas: Ideas | None = None, crash_streak: int = 5) -> Engine:
+    def engine(self, *programs: str, ideas: Proposer | None = None, crash_streak: int = 5) -> Engine:
         """Return a new engine on the run, as a bot just started makes it."""
         run = self.journal.run_by_id(self.run.id)
         workspace = self._workspace(run.renamed_from or run.tag)

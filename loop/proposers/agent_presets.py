@@ -1,0 +1,248 @@
+"""The coding agents that are known: how each is started, what it may know, and how its output is read.
+
+All of them read the prompt on stdin, edit files in the folder where they are started without asking anybody,
+and print JSON. Flags and shapes are those of claude 2.1.197, codex 0.169.0, gemini 0.61.0 and opencode
+1.18.33.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from loop.experiment import Cost
+
+_MOST = 10**12  # tokens or dollars; more is a mistake
+_LAST = 2**16  # characters of a text that may hold the last message
+
+PROMPT = "{prompt}"
+"""In a command of the user's: the path of the file that holds the prompt, which is on stdin too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an agent's output says: its last message, and where it tells, its cost and what went wrong."""
+
+    message: str = ""
+    cost: Cost | None = None
+    error: str = ""
+
+
+Reader: TypeAlias = Callable[[str, str], Answer]
+"""Reads an agent's stdout and stderr, of which the beginning may be lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A coding agent. Keys never stand in its command.
+
+    `keys` names the environment variables that only this agent is given: its provider's keys, and where it
+    finds provider and login. `renamed` gives it the value of a variable under another name, where that has
+    none of its own. `settings` are fixed variables, `install` and `login` what a person does who lacks it.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    keys: tuple[str, ...]
+    read: Reader
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    install: str = ""
+    login: str = ""
+
+
+def own_command(command: tuple[str, ...]) -> Preset:
+    """Return the preset of a command of the user's (AGENT_COMMAND), named after its program.
+
+    The program of a preset keeps what belongs to that: keys and the reading of its output. Any other program
+    may know the keys of all providers, and what it prints is read as text.
+    """
+    name = Path(command[0]).name
+    if name in PRESETS:
+        return replace(PRESETS[name], command=command)
+    keys = tuple(dict.fromkeys(key for preset in PRESETS.values() for key in preset.keys))
+    return Preset(name=name, command=command, keys=keys, read=read_text)
+
+
+def read_claude(output: str, _errors: str) -> Answer:
+    """Read the one object of `--output-format json`."""
+    for found in _objects(output):
+        match found:
+            case {"type": "result", "is_error": bool(failed), **rest}:
+                message = _text(rest.get("result")) or _text(rest.get("subtype"))
+                cost = Cost(dollars=_dollars(rest.get("total_cost_usd")))
+                for model in _values(rest.get("modelUsage")):
+                    cached = _count(model, "cacheReadInputTokens")
+                    fresh = _count(model, "inputTokens") + _count(model, "cacheCreationInputTokens")
+                    cost += Cost(fresh + cached, cached, _count(model, "outputTokens"), None)
+                return Answer("" if failed else message, cost, message if failed else "")
+    return Answer()
+
+
+def read_codex(output: str, _errors: str) -> Answer:
+    """Read the events of `--json`. Nobody tells the price."""
+    answer = Answer()
+    for event in _objects(output):
+        match event:
+            case {"type": "item.completed", "item": {"type": "agent_message", "text": str(text)}}:
+                answer = replace(answer, message=text)
+            case {"type": "turn.completed", "usage": dict(usage)}:
+                cached = _count(usage, "cached_input_tokens")
+                cost = Cost(_count(usage, "input_tokens"), cached, _count(usage, "output_tokens"), None)
+                answer = replace(answer, cost=_sum(answer.cost, cost))
+            case {"type": "turn.failed", "error": {"message": str(error)}} | {
+                "type": "error",
+                "message": str(error),
+            }:
+                answer = replace(answer, error=error)
+    return answer
+
+
+def read_gemini(output: str, errors: str) -> Answer:
+    """Read the one object of `-o json`; of a failure it is on stderr. Nobody tells the price."""
+    answer = Answer()
+    for found in (*_objects(errors), *_objects(output)):
+        match found:
+            case {"error": {"message": str(error)}}:
+                answer = replace(answer, error=error)
+            case {"response": str() | None as message, "stats": {"models": dict(models)}}:
+                answer = replace(answer, message=message or "")
+                for model in _values(models):
+                    tokens = model.get("tokens")
+                    tokens = tokens if isinstance(tokens, dict) else {}
+                    written = _count(tokens, "candidates") + _count(tokens, "thoughts")
+                    cost = Cost(_count(tokens, "prompt"), _count(tokens, "cached"), written, None)
+                    answer = replace(answer, cost=_sum(answer.cost, cost))
+    return answer
+
+
+def read_opencode(output: str, _errors: str) -> Answer:
+    """Read the events of `--format json`; each step tells its own cost."""
+    answer = Answer()
+    for event in _objects(output):
+        match event:
+            case {"type": "text", "part": {"text": str(text)}}:
+                answer = replace(answer, message=text)
+            case {"type": "step_finish", "part": {"cost": dollars, "tokens": dict(tokens)}}:
+                cache = tokens.get("cache")
+                cache = cache if isinstance(cache, dict) else {}
+                cached = _count(cache, "read")
+                read = _count(tokens, "input") + _count(cache, "write") + cached
+                written = _count(tokens, "output") + _count(tokens, "reasoning")
+                answer = replace(
+                    answer, cost=_sum(answer.cost, Cost(read, cached, written, _dollars(dollars)))
+                )
+            case {"type": "error", "error": {"data": {"message": str(error)}} | {"name": str(error)}}:
+                answer = replace(answer, error=error)
+    return answer
+
+
+def read_text(output: str, _errors: str) -> Answer:
+    """Take what begins with the last description for the last message; anything may stand before it."""
+    end = output[-_LAST:]
+    starts = list(re.finditer(r"^[^\w\n]{0,8}description\b", end, re.IGNORECASE | re.MULTILINE))
+    return Answer(end[starts[-1].start() :] if starts else "")
+
+
+_KNOWN = (
+    Preset(
+        name="claude",
+        command=(
+            *("claude", "-p", "--output-format", "json", "--no-session-persistence", "--safe-mode"),
+            *("--permission-mode", "acceptEdits", "--tools", "Read,Edit,Write,Glob,Grep"),
+        ),
+        keys=(
+            *("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN", "CLAUDE_CONFIG_DIR"),
+            *("ANTHROPIC_BASE_URL", "ANTHROPIC_MODEL"),
+        ),
+        read=read_claude,
+        settings={
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",  # no update in the middle of the night
+            "CLAUDE_CODE_MAX_RETRIES": "4",  # ten take minutes, and others can be asked meanwhile
+        },
+        install="npm install -g @anthropic-ai/claude-code",
+        login="run `claude` once and log in, or set ANTHROPIC_API_KEY",
+    ),
+    Preset(
+        name="codex",
+        command=(
+            *("codex", "exec", "--json", "--ephemeral", "--skip-git-repo-check"),
+            *("--sandbox", "workspace-write", "-"),
+        ),
+        keys=("OPENAI_API_KEY", "CODEX_API_KEY", "CODEX_HOME"),
+        read=read_codex,
+        renamed={"CODEX_API_KEY": "OPENAI_API_KEY"},  # it does not look at the latter
+        install="npm install -g @openai/codex",
+        login="run `codex login`, or set OPENAI_API_KEY",
+    ),
+    Preset(
+        name="gemini",
+        command=("gemini", "--output-format", "json", "--approval-mode", "auto_edit", "--skip-trust"),
+        keys=(
+            *("GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_GEMINI_BASE_URL", "GEMINI_MODEL"),
+            *("GOOGLE_GENAI_USE_VERTEXAI", "GOOGLE_CLOUD_PROJECT", "GOOGLE_CLOUD_LOCATION"),
+            "GOOGLE_APPLICATION_CREDENTIALS",
+        ),
+        read=read_gemini,
+        install="npm install -g @google/gemini-cli",
+        login="run `gemini` once and log in, or set GEMINI_API_KEY",
+    ),
+    Preset(
+        name="opencode",
+        command=("opencode", "run", "--format", "json", "--pure"),
+        keys=(
+            *("OPENCODE_API_KEY", "OPENCODE_CONFIG", "OPENCODE_CONFIG_CONTENT", "OPENROUTER_API_KEY"),
+            *("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "GOOGLE_GENERATIVE_AI_API_KEY"),
+        ),
+        read=read_opencode,
+        settings={
+            "OPENCODE_PERMISSION": json.dumps(
+                {"edit": "allow", "bash": "deny", "webfetch": "deny", "external_directory": "deny"}
+            )
+        },
+        install="npm install -g opencode-ai",
+        login="run `opencode auth login`, or set the key of its provider",
+    ),
+)
+
+PRESETS: Mapping[str, Preset] = {preset.name: preset for preset in _KNOWN}
+"""The agents that need no command of the user's, by name."""
+
+
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects that begin with a line, whatever is between them."""
+    decoder = json.JSONDecoder()
+    end = 0
+    for match in re.finditer(r"^\{", text, re.MULTILINE):
+        if match.start() < end:
+            continue
+        try:
+            found, end = decoder.raw_decode(text, match.start())
+        except (ValueError, RecursionError):
+            continue
+        yield found
+
+
+def _values(found: object) -> list[dict[str, Any]]:
+    return [value for value in found.values() if isinstance(value, dict)] if isinstance(found, dict) else []
+
+
+def _text(found: object) -> str:
+    return found if isinstance(found, str) else ""
+
+
+def _count(found: Mapping[str, Any], name: str) -> int:
+    value = found.get(name)
+    return value if type(value) is int and 0 < value < _MOST else 0
+
+
+def _dollars(found: object) -> float | None:
+    return float(found) if isinstance(found, int | float) and 0 <= found < _MOST else None
+
+
+def _sum(cost: Cost | None, more: Cost) -> Cost:
+    return more if cost is None else cost + more
