@@ -40,7 +40,15 @@ def adopt(
     metric = rows.metric if rows else settings.metric
     facts = inspect(repository, branch, editable=settings.editable, frozen=settings.frozen)
     with closing(Git(locate(facts.path).common)) as git:
-        found = read_inheritance(git, branch, rows.rows if rows else (), tag=tag, metric=metric, now=now)
+        found = read_inheritance(
+            git,
+            branch,
+            rows.rows if rows else (),
+            tag=tag,
+            metric=metric,
+            editable=settings.editable,
+            now=now,
+        )
         if journal.run(found.tag):
             raise BotError(f"There is a run {found.tag} already: choose another name with --tag.")
         if found.branch != branch:

@@ -119,7 +119,7 @@ def adopt(
     journal = Journal(settings.home / "state.db")
     run = take_over(settings, journal, repository=repo, branch=branch, results=file, tag=tag, now=time.time())
     best = journal.best(run.id)
-    known = f"its best is #{best.number} with {best.value}" if best else "its head becomes the baseline"
+    known = f"the best is #{best.number}, {best.value:z.6f}" if best else "its head becomes the baseline"
     count = plural(len(journal.experiments(run.id)), "experiment")
     print_message(
         Message(f"Run {run.tag} has {count}, {known}. `autoresearch up --tag {run.tag}` goes on from there.")

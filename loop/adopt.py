@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from loop.diffs import count_lines, read_diffs
 from loop.errors import LoopError
 from loop.experiment import Ending, Experiment, Stage, Status
 from loop.plumbing import Git
@@ -32,7 +33,7 @@ class Inheritance:
 
 
 def read_inheritance(
-    git: Git, branch: str, rows: Sequence[Row], *, tag: str | None, metric: str, now: float
+    git: Git, branch: str, rows: Sequence[Row], *, tag: str | None, metric: str, editable: str, now: float
 ) -> Inheritance:
     """Return what there is to take over on `branch`; `rows` are its `results.tsv`, empty where it has none.
 
@@ -59,7 +60,8 @@ def read_inheritance(
         )
     # Without a keep the engine takes the base for the best, so it is what the branch holds now.
     base = head if best is None else commits[0] or _fork(git, head)
-    experiments = tuple(_experiments(rows, commits, base, metric=metric, now=now))
+    diffs = read_diffs(git, filter(None, commits), editable)
+    experiments = tuple(_experiments(rows, commits, base, diffs, metric=metric, now=now))
     return Inheritance(name, base, kept, experiments)
 
 
@@ -88,12 +90,19 @@ def keep_reachable(git: Git, found: Inheritance) -> None:
 
 
 def _experiments(
-    rows: Sequence[Row], commits: Sequence[str | None], base: str, *, metric: str, now: float
+    rows: Sequence[Row],
+    commits: Sequence[str | None],
+    base: str,
+    diffs: Mapping[str, str],
+    *,
+    metric: str,
+    now: float,
 ) -> Iterator[Experiment]:
     best: float | None = None
     parent = base
     for row, commit in zip(rows, commits, strict=True):
         numbers = {} if row.value is None else {metric: row.value, "peak_vram_mb": row.memory_gb * 1024}
+        added, removed = count_lines(diffs.get(commit or "", "")) if best is not None else (0, 0)
         yield Experiment(
             run_id=0,
             number=row.number,
@@ -103,6 +112,8 @@ def _experiments(
             proposer="before the bot",
             parent=parent,
             commit=commit or row.commit,
+            lines_added=added,
+            lines_removed=removed,
             proposed_at=now,
             decided_at=now,
             ending=None if row.status is Status.SKIP else Ending.EXITED,

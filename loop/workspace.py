@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from loop.diffs import read_diff, read_diffs
+from loop.diffs import count_lines, read_diff, read_diffs
 from loop.errors import LoopError
 from loop.files import holds, place
 from loop.plumbing import Git, GitError, locate, merge_texts
@@ -261,10 +261,7 @@ class Workspace:
             sha = self._git(
                 "commit-tree", tree, "-p", parent, "-F", str(message), environment=self._committer()
             )
-        # Not by --numstat, which leaves out files that the user's attributes call binary.
-        hunks = read_diff(self._git, sha, self.editable).partition("\n@@")[2].split("\n")
-        added, removed = (sum(line.startswith(sign) for line in hunks) for sign in "+-")
-        return Commit(sha, added, removed)
+        return Commit(sha, *count_lines(read_diff(self._git, sha, self.editable)))
 
     def launch(self, number: int, commit: str) -> None:
         """Make `commit` reachable as experiment `number` and write its text into the worktree.
@@ -350,6 +347,16 @@ class Workspace:
         if commit is None:
             raise LoopError(f"Experiment {experiment} of {self.tag} has no commit.")
         return read_diff(self._git, commit, self.editable) if experiment != 0 else ""
+
+    def diff_between(self, before: str, after: str) -> str:
+        """Return what differs in the editable file from one commit to another.
+
+        Raises:
+            LoopError: there is no such commit.
+        """
+        for commit in (before, after):
+            _check_commit(commit)
+        return read_diff(self._git, after, self.editable, before=before)
 
     def diffs(self, commits: Iterable[str]) -> dict[str, str]:
         """Return what each of many experiments changes in the editable file, by commit; see `read_diffs`."""

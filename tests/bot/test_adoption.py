@@ -98,6 +98,7 @@ def test_the_rows_become_experiments_and_the_head_is_the_best(night: Night) -> N
     assert [e.status for e in experiments] == ["keep", "keep", "discard", "crash", "keep"]
     assert [e.commit for e in experiments] == [*night.commits[:3], "gone", night.commits[3]]
     assert [e.best_before for e in experiments] == [None, 0.9979, 0.9932, 0.9932, 0.9932]
+    assert [(e.lines_added, e.lines_removed) for e in experiments] == [(0, 0), (1, 1), (1, 1), (0, 0), (1, 1)]
     best = night.journal.best(run.id)
     assert best is not None
     assert (best.number, best.commit, best.memory_gb) == (4, night.commits[3], 44.0)
