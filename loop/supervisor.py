@@ -5,12 +5,13 @@
 It is started idle and waits for one line of JSON on stdin: `argv cwd env log folder deadline grace`, or
 `adopt` with the `folder` of a training whose supervisor died. Without a whole line it ends and has done
 nothing. SIGTERM interrupts the training, SIGUSR1 ends it as stalled, also when they come before the job. The
-folder gets `started.json`, last of all `outcome.json`, and `supervisor.log` if something went wrong here.
+folder gets `started.json`, `training.log`, last of all `outcome.json`, and `supervisor.log` if something went
+wrong here.
 
 This file runs alone, without site-packages and with few imports, so that it is ready within milliseconds.
 """
 # pathlib is one of the imports that are spared.
-# ruff: noqa: PTH103, PTH105, PTH110, PTH118, PTH123, PTH208
+# ruff: noqa: PTH103, PTH104, PTH105, PTH110, PTH116, PTH118, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ import json
 import os
 import select
 import signal
+import stat
 import sys
 import time
 
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
 
 STARTED = "started.json"
 OUTCOME = "outcome.json"
+LOG = "training.log"
 ERRORS = "supervisor.log"
+ASIDE = "aside"
 
 MARK = "AUTORESEARCH_TRAINING"
 """Environment variable that names the attempt's folder in every process of a training."""
@@ -41,6 +45,12 @@ PATIENCE = 30.0
 
 POLL = 0.1
 """Seconds between looks where nothing can wake us."""
+
+SHOW = 0.2
+"""Seconds after which new lines of a training are seen in its worktree."""
+
+CHUNK = 2**20
+"""Bytes of a log that are copied at a time."""
 
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
@@ -60,9 +70,9 @@ if sys.platform == "linux":
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
 
-    def find_tree(folder: str, root: int | None = None) -> list[int]:
+    def find_tree(folder: str, root: int | None = None, *, mark: str = MARK) -> list[int]:
         """List the living processes that carry the mark of `folder` or descend from `root`."""
-        mark = os.fsencode(f"{MARK}={folder}")
+        marked = os.fsencode(f"{mark}={folder}")
         children: dict[int, list[int]] = {}
         found = set()
         for name in filter(str.isdigit, os.listdir("/proc")):
@@ -70,7 +80,7 @@ if sys.platform == "linux":
             fields = _stat(pid)
             if fields:
                 children.setdefault(int(fields[1]), []).append(pid)
-                if mark in _environment(pid):
+                if marked in _environment(pid):
                     found.add(pid)
         pending = [] if root is None else list(children.get(root, ()))
         while pending:
@@ -119,13 +129,13 @@ else:
         """Nothing: start times are of the wall clock here and differ from boot to boot."""
         return ""
 
-    def find_tree(folder: str, root: int | None = None) -> list[int]:
+    def find_tree(folder: str, root: int | None = None, *, mark: str = MARK) -> list[int]:
         """List the living processes that carry the mark of `folder` or descend from `root`."""
         import psutil
 
         found = {p.pid for p in psutil.Process(root).children(recursive=True)} if root else set()
         for process in psutil.process_iter(["environ"]):
-            if (process.info["environ"] or {}).get(MARK) == folder:
+            if (process.info["environ"] or {}).get(mark) == folder:
                 found.add(process.pid)
         return sorted(found - {os.getpid()})
 
@@ -150,6 +160,36 @@ class Wake:
         ready, _, _ = select.select([self._read, *files], [], [], min(max(timeout, 0.0), 3600.0))
         numbers = os.read(self._read, 64) if self._read in ready else b""
         return next((REQUESTS[n] for n in numbers if n in REQUESTS), None)
+
+
+class Log:
+    """What a training prints. It goes into the attempt's folder and from there into a log that people see.
+
+    The latter lies in the worktree, where anybody may delete it or write into it: no result is read from it.
+    """
+
+    def __init__(self, folder: str, seen: str) -> None:
+        self.kept = os.path.join(folder, LOG)
+        self._seen = seen
+        self._copied = min(_size(self.kept), _size(seen))  # as far as one can tell after another supervisor
+
+    def show(self) -> None:
+        """Copy what is new. No failure matters: what a full disk did not take is copied the next time."""
+        size = _size(self.kept)  # it may grow faster than we copy
+        if size <= self._copied:
+            return
+        try:
+            with open(self.kept, "rb") as kept:
+                # The training may have put a link or a pipe there: not to be followed, not to wait for.
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+                seen = os.open(self._seen, flags, 0o644)
+                try:
+                    while chunk := os.pread(kept.fileno(), min(CHUNK, size - self._copied), self._copied):
+                        self._copied += os.write(seen, chunk)
+                finally:
+                    os.close(seen)
+        except OSError:
+            return
 
 
 class Training:
@@ -234,7 +274,9 @@ class Training:
 def launch(job: dict[str, Any], *, subreaper: bool) -> Training:
     """Start the training with both streams in its log, once `started.json` tells of it."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-    log = os.open(job["log"], flags, 0o644)
+    _clear(job["log"], os.path.join(job["folder"], ASIDE))
+    os.close(os.open(job["log"], flags, 0o644))
+    log = os.open(os.path.join(job["folder"], LOG), flags, 0o644)
     go, give_go = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -275,13 +317,14 @@ def adopt(folder: str) -> Training | None:
     return training
 
 
-def supervise(training: Training, wake: Wake) -> dict[str, Any]:
+def supervise(training: Training, log: Log, wake: Wake) -> dict[str, Any]:
     """Wait for the training's end or bring it about, leave nothing of its tree, and return the outcome."""
     record = training.record
-    reason = _watch(training, wake, until=record["monotonic"] + record["deadline"])
+    reason = _watch(training, log, wake, until=record["monotonic"] + record["deadline"])
     if reason:
         training.terminate()
-        _watch(training, wake, until=time.monotonic() + record["grace"])  # a second request ends the grace
+        grace = time.monotonic() + record["grace"]
+        _watch(training, log, wake, until=grace)  # a second request ends it
     give_up = time.monotonic() + PATIENCE
     while not training.cleared() and time.monotonic() < give_up:
         training.kill()
@@ -295,14 +338,11 @@ def supervise(training: Training, wake: Wake) -> dict[str, Any]:
     }
 
 
-def write_json(path: str, data: dict[str, Any], *, sync: bool = False) -> None:
+def write_json(path: str, data: dict[str, Any]) -> None:
     """Replace a file in one step, so that a reader finds the whole of it or nothing."""
     temporary = f"{path}.{os.getpid()}"
     with open(temporary, "w", encoding="utf-8") as file:
         json.dump(data, file)
-        file.flush()
-        if sync:
-            os.fsync(file.fileno())
     os.replace(temporary, path)
 
 
@@ -322,18 +362,23 @@ def main() -> None:
     training = adopt(folder) if job.get("adopt") else launch(job, subreaper=subreaper)
     if training is None:
         return
-    outcome = supervise(training, wake)
-    _sync(training.record["log"])  # after a power cut an outcome must not stand beside half a log
-    write_json(os.path.join(folder, OUTCOME), outcome, sync=True)
+    log = Log(folder, training.record["log"])
+    outcome = supervise(training, log, wake)
+    log.show()
+    write_json(os.path.join(folder, OUTCOME), outcome)
+    if os.fork() == 0:  # nobody waits for the disk: who waits for our end goes on, and records what we left
+        for path in (log.kept, os.path.join(folder, OUTCOME), folder):
+            _sync(path)
 
 
-def _watch(training: Training, wake: Wake, *, until: float) -> str | None:
+def _watch(training: Training, log: Log, wake: Wake, *, until: float) -> str | None:
     """Wait for the training's end (None), a request (its ending) or a moment of the monotonic clock."""
     while not training.ended():
         left = until - time.monotonic()
         if left <= 0:
             return "deadline"
-        request = training.wait(wake, left)
+        log.show()
+        request = training.wait(wake, min(left, SHOW))
         if request and not training.ended():
             return request
     return None
@@ -367,11 +412,24 @@ def _redirect(path: str, flags: int, fd: int) -> None:
     os.close(opened)
 
 
+def _clear(path: str, aside: str) -> None:
+    """Move away what a training before this one put in the place of a file: a link, a pipe or a folder."""
+    if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
+        os.rename(path, aside)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
 def _sync(path: str) -> None:
     try:
         fd = os.open(path, os.O_RDONLY)
     except OSError:
-        return  # the training removed its log
+        return  # it was deleted
     try:
         os.fsync(fd)
     finally:

@@ -232,6 +232,8 @@ def _outcome(folder: Path, log: Path) -> Outcome | None:
         return None
     if outcome is None or sys.platform != "linux":
         _sweep(folder)  # elsewhere a supervisor cannot follow a process into a session of its own
+    if (kept := folder / program.LOG).exists():  # else a supervisor of an earlier version wrote into `log`
+        log = kept
     text = read_tail(log)
     numbers = read_summary(text) or read_summary(read_tail(log, LONG_TAIL))
     if outcome is None:

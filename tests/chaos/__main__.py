@@ -9,6 +9,7 @@ import asyncio
 import os
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -45,7 +46,10 @@ async def weather(site: Site, server: TelegramServer, *, seed: int, kills: int) 
     if not site.small_home:
         figures.skipped.append("The disk was never full: that takes root and tmpfs.")
     if not fake_clock:
-        figures.skipped.append("The clock was never set: that takes libfaketime, or its path in LIBFAKETIME.")
+        figures.skipped.append(
+            "The clock was never set: that takes a libfaketime under which Python can sleep, "
+            "or the path of one in LIBFAKETIME."
+        )
     await bot.start("--tag", "storm")
     if not await storm.until(lambda: bool(site.notes()), FIRST_TRAINING):
         return [f"no training began within {FIRST_TRAINING:.0f} s"]
@@ -74,18 +78,24 @@ def _telegram(server: TelegramServer) -> Mapping[str, str]:
 
 
 def _fake_clock(site: Site) -> Mapping[str, str]:
-    """Return what lets the bot's clock follow the file `clock`, empty where there is no libfaketime."""
+    """Return what lets the bot's clock follow the file `clock`, empty where no libfaketime does.
+
+    Under some versions, 0.9.10 among them, every `time.sleep` fails where the monotonic clock is left alone.
+    """
     installed = [str(path) for path in Path("/usr").glob("l*/**/faketime/libfaketime.so.1")]
     library = os.environ.get("LIBFAKETIME") or next(iter(installed), "")
     if not library:
         return {}
-    return {
+    clock = {
         "LD_PRELOAD": library,
         "FAKETIME_TIMESTAMP_FILE": str(site.clock),
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "NO_FAKE_STAT": "1",
     }
+    sleep = [sys.executable, "-c", "import time; time.sleep(0.001)"]
+    slept = subprocess.run(sleep, env={**os.environ, **clock}, capture_output=True, check=False)
+    return clock if slept.returncode == 0 else {}
 
 
 async def main() -> int:

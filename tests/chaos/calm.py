@@ -15,6 +15,7 @@ from tests.chaos.verify import CHANNEL, undecided
 
 GOES_ON = 180.0
 STOPS = 60.0
+STARTS = 60.0
 TOLD = 300.0
 CLEARED = 15.0
 """Seconds to wait for each; all but the telling take a few as a rule, which takes a second a message."""
@@ -28,14 +29,18 @@ async def calm(site: Site, bot: Bot, storm: Storm, chance: random.Random) -> lis
         if not await storm.until(condition, seconds):
             lost.append(otherwise)
 
+    await bot.terminate()
+    await bot.start()  # writes results.tsv anew, whatever was done to it
     before = _decided(site)
     await require(lambda: _decided(site) >= before + 2, GOES_ON, "the run does not go on after the storm")
-    if not await bot.send("/stop"):
-        lost.append("the run could not be stopped")
-    await asyncio.sleep(chance.uniform(0, 0.3))
+    stopping = asyncio.create_task(bot.send("/stop"))
+    await require(lambda: _stopped(site), STOPS, "the run could not be stopped")
+    await asyncio.sleep(chance.choice((0, chance.uniform(0, 0.3))))
     os.kill(bot.pid, signal.SIGKILL)
     await bot.ended()
+    await stopping
     await bot.start()
+    await require(lambda: _listens(site, bot), STARTS, "the bot does not start again")
     await require(lambda: not undecided(site), STOPS, "a stopped run was left with an open experiment")
     await require(lambda: _all_told(site), TOLD, "not everything was told")
     status = await bot.terminate()
@@ -48,6 +53,15 @@ async def calm(site: Site, bot: Bot, storm: Storm, chance: random.Random) -> lis
 def _decided(site: Site) -> int:
     rows = site.query("SELECT count(*) FROM experiments WHERE status IS NOT NULL")
     return int(rows[0][0]) if rows else 0
+
+
+def _stopped(site: Site) -> bool:
+    return site.query("SELECT state FROM runs") == [("stopped",)]
+
+
+def _listens(site: Site, bot: Bot) -> bool:
+    """Tell whether it has come so far that a signal ends it cleanly."""
+    return bool(site.query(f"SELECT 1 FROM sessions WHERE pid = {bot.pid}"))
 
 
 def _all_told(site: Site) -> bool:

@@ -12,6 +12,13 @@ from tests.chaos.site import Site
 
 GARBAGE = b"\x00\xff garbage \n---\nval_bpb: oops\n"
 
+FALSE_RESULT = b"""---
+val_bpb: 0.100000
+training_seconds: 1.0
+total_seconds: 2.0
+peak_vram_mb: 512.0
+"""
+
 MINE = ("train.py", "results.tsv", "run.log", "program.md", ".git")
 """What may be deleted one by one. `prepare.py` may not: a number from a changed evaluator is a crash."""
 
@@ -63,11 +70,20 @@ def _delete_files(site: Site, chance: random.Random) -> None:
 
 
 def _write_garbage(site: Site, chance: random.Random) -> None:
-    name = chance.choice(("train.py", "results.tsv", "run.log"))
-    # A log that is overwritten while its training prints is lost for whoever reads it; all else is mended.
-    mode = "ab" if name == "run.log" else chance.choice(("ab", "wb"))
-    with (_worktree(site) / name).open(mode) as file:
+    path = _worktree(site) / chance.choice(("train.py", "results.tsv"))
+    with path.open(chance.choice(("ab", "wb"))) as file:
         file.write(GARBAGE)
+
+
+def _spoil_log(site: Site, chance: random.Random) -> None:
+    """Delete the log, empty it, or write over it, at its end or in its place, at times a false result."""
+    path = _worktree(site) / "run.log"
+    mode = chance.choice(("delete", "ab", "wb", "r+b"))
+    if mode == "delete":
+        path.unlink()
+        return
+    with path.open(mode) as file:
+        file.write(chance.choice((b"", GARBAGE, FALSE_RESULT)))
 
 
 def _leave_lock(site: Site, _: random.Random) -> None:
@@ -87,7 +103,8 @@ def _half_an_outcome(site: Site, _: random.Random) -> None:
 _KINDS: dict[str, tuple[int, Callable[[Site, random.Random], None]]] = {
     "worktree deleted": (2, _delete_worktree),
     "files deleted": (2, _delete_files),
-    "garbage written": (3, _write_garbage),
+    "garbage written": (2, _write_garbage),
+    "log spoiled": (4, _spoil_log),
     "stale lock": (2, _leave_lock),
     "half an outcome": (2, _half_an_outcome),
 }

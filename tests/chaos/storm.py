@@ -122,6 +122,9 @@ class Storm:
         fill(self._site)
         self.figures.others["disk full"] += 1
         await asyncio.sleep(self._chance.uniform(0.5, 6))
+        if self._chance.random() < 0.5:
+            await self._kill_bot("bot, on a full disk")  # the next one may refuse to start
+            await asyncio.sleep(self._chance.uniform(0, 3))
         free(self._site)
 
     async def _set_clock(self) -> None:
@@ -139,18 +142,18 @@ class Storm:
         if self._chance.random() < 0.3:  # and the bot dies over it
             sending = asyncio.create_task(self._bot.send(order))
             await asyncio.sleep(self._chance.uniform(0.3, 1.2))  # most of which is the start of the command
-            await self._kill_bot()
+            await self._kill_bot("bot, over an order")
             await sending
         else:
             await self._bot.send(order)
 
     # Parts
 
-    async def _kill_bot(self) -> None:
+    async def _kill_bot(self, name: str) -> None:
         with suppress(ProcessLookupError):
             os.kill(self._bot.pid, signal.SIGKILL)
         await self._bot.ended()
-        self.figures.kills["bot, over an order"] += 1
+        self.figures.kills[name] += 1
         await self._start_later()
 
     def _find(self, victims: Collection[str]) -> set[int]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from tests.chaos.damage import FALSE_RESULT
 from tests.chaos.site import Note, Site
 from tests.loop.real_git import git
 from tests.servers.telegram_api import Post
@@ -44,6 +45,7 @@ def losses(site: Site, posts: Sequence[Post], *, skips: int) -> Iterator[str]:
     yield from broken
     yield from _wrong_results(site, rows, skips=skips)
     yield from _wrong_refs(site, rows)
+    yield from _wrong_logs(site)
     yield from _untold(site, posts)
     yield from (f"process {process.pid} is left: {_command(process)}" for process in site.processes())
 
@@ -73,12 +75,17 @@ def _rows(site: Site) -> tuple[list[Row], list[str]]:
     broken = [f"experiment {number} has no verdict" for number in undecided(site)]
     if numbers != list(range(len(numbers))):
         broken.append(f"the numbers have gaps: {numbers}")
-    lines = (site.home / "worktrees" / (site.tag() or "") / "results.tsv").read_text().splitlines()[1:]
+    results = site.home / "worktrees" / (site.tag() or "") / "results.tsv"
+    lines = results.read_text(errors="replace").splitlines()[1:]
     if len(lines) != len(experiments):
         broken.append(f"results.tsv has {len(lines)} lines for {len(experiments)} decided experiments")
     rows = []
     for (number, commit, attempt, reason, status), line in zip(experiments, lines, strict=False):
-        short, value, _, told, _ = line.split("\t")
+        cells = line.split("\t")
+        if len(cells) != 5:
+            broken.append(f"results.tsv has {line!r} for experiment {number}")
+            continue
+        short, value, _, told, _ = cells
         if (short, told) != (commit[:7], status):
             broken.append(f"results.tsv has {short} {told} for experiment {number}, {commit[:7]} {status}")
         rows.append(Row(number, commit, attempt, reason, short, value, told))
@@ -114,6 +121,13 @@ def _wrong_results(site: Site, rows: Sequence[Row], *, skips: int) -> Iterator[s
         yield f"more experiments were skipped than the {skips} that were ordered"
     kept = [float(row.value) for row in rows if row.status == "keep"]
     yield from (f"{worse} was kept after {better}" for better, worse in pairwise(kept) if worse > better)
+
+
+def _wrong_logs(site: Site) -> Iterator[str]:
+    """Look for what no training printed."""
+    for log in sorted(site.home.glob("runs/*/*.log")):
+        if FALSE_RESULT in log.read_bytes():
+            yield f"the log kept as {log.name} holds what somebody else wrote"
 
 
 def _program(site: Site, commit: str) -> Program:

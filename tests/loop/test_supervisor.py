@@ -134,6 +134,69 @@ async def test_both_streams_go_to_a_new_log(bench: Bench) -> None:
     assert bench.log.read_text() == "out\nerr\n\n"
 
 
+async def test_lines_are_seen_while_it_trains(bench: Bench, pipes: toys.Pipes) -> None:
+    process = bench.give(toys.held(pipes))
+    await until(lambda: bench.log.exists() and toys.PROGRESS in bench.log.read_text())
+    pipes.release()
+    await bench.outcome(process)
+    assert bench.log.read_text() == (bench.attempt / supervisor.LOG).read_text()
+
+
+@pytest.mark.parametrize("text", [b"", b"of somebody else\n"])
+async def test_a_log_that_was_emptied_or_overwritten_is_gone_on_with(
+    bench: Bench, pipes: toys.Pipes, text: bytes
+) -> None:
+    process = bench.give(toys.held(pipes))
+    await until(lambda: bench.log.exists() and bench.log.stat().st_size > 0)
+    bench.log.write_bytes(text)
+    pipes.release()
+    await bench.outcome(process)
+    assert bench.log.read_bytes() == text + f"\r{toys.PROGRESS}\n{toys.summary()}".encode()
+
+
+async def test_a_log_that_was_deleted_is_made_anew(bench: Bench, pipes: toys.Pipes) -> None:
+    process = bench.give(toys.held(pipes))
+    await until(lambda: bench.log.exists() and bench.log.stat().st_size > 0)
+    bench.log.unlink()
+    pipes.release()
+    await bench.outcome(process)
+    assert bench.log.read_text().endswith(toys.summary())
+
+
+async def test_what_could_not_be_shown_is_shown_later(bench: Bench, pipes: toys.Pipes) -> None:
+    worktree = bench.cwd / "worktree"
+    worktree.mkdir()
+    source = pipes.report() + pipes.hold() + toys.good() + pipes.report() + pipes.hold()
+    process = bench.give(source, log=str(worktree / "run.log"))
+    await pipes.pids()
+    worktree.rename(bench.cwd / "elsewhere")
+    pipes.release()
+    await pipes.pids()
+    (bench.cwd / "elsewhere").rename(worktree)
+    pipes.release()
+    await bench.outcome(process)
+    assert (worktree / "run.log").read_text() == (bench.attempt / supervisor.LOG).read_text() != ""
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("precious")])
+async def test_what_is_in_the_place_of_the_log_is_neither_followed_nor_waited_for(
+    bench: Bench, put: Callable[[Path], None]
+) -> None:
+    (bench.cwd / "precious").write_text("mine")
+    put(bench.log)
+    await bench.outcome(bench.give(toys.good()))
+    assert toys.summary() in bench.log.read_text()
+    assert (bench.cwd / "precious").read_text() == "mine"
+
+
+async def test_a_link_that_the_training_puts_there_is_not_followed(bench: Bench) -> None:
+    (bench.cwd / "precious").write_text("mine")
+    source = "import os\nos.unlink('run.log')\nos.symlink('precious', 'run.log')\n" + toys.good()
+    await bench.outcome(bench.give(source))
+    assert (bench.cwd / "precious").read_text() == "mine"
+    assert toys.summary() in (bench.attempt / supervisor.LOG).read_text()
+
+
 async def test_the_training_gets_the_given_environment_its_mark_and_default_signals(bench: Bench) -> None:
     source = (
         "import os, signal\nprint(dict(os.environ))\n"
@@ -271,8 +334,9 @@ async def test_a_supervisor_ends_with_its_bot_while_idle(tmp_path: Path) -> None
 
 
 async def test_a_training_is_taken_over_from_a_killed_supervisor(bench: Bench, pipes: toys.Pipes) -> None:
-    first = bench.give(toys.straggling(pipes, then=pipes.hold() + toys.good()))
+    first = bench.give(toys.printing("begun\n") + toys.straggling(pipes, then=pipes.hold() + toys.good()))
     training, daemon = await pipes.pids()
+    await until(lambda: bench.log.read_text() == "begun\n")
     started_at = bench.record()["started_at"]
     first.kill()
     first.wait()
@@ -283,6 +347,7 @@ async def test_a_training_is_taken_over_from_a_killed_supervisor(bench: Bench, p
     outcome = await bench.outcome(second)
     assert (outcome["ending"], outcome["exit_code"]) == ("exited", None)
     assert outcome["started_at"] == started_at
+    assert bench.log.read_text() == (bench.attempt / supervisor.LOG).read_text()
     assert start_time(daemon) is None
 
 

@@ -339,6 +339,43 @@ async def test_processes_of_another_boot_are_not_taken_for_ours(bench: Bench) ->
     assert (await bench.reattach().wait()).ending is Ending.VANISHED
 
 
+def written(log: Path, mode: str, data: bytes) -> None:
+    with log.open(mode) as file:
+        file.write(data)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "deleted": Path.unlink,
+    "overwritten": lambda log: log.write_text(toys.summary(0.5)),
+    "written over": lambda log: written(log, "r+b", b"\0" * 200),
+    "appended to": lambda log: written(log, "ab", toys.summary(0.5).encode()),
+    "replaced": lambda log: log.with_name("train.py").rename(log),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+@pytest.mark.parametrize("killed", [False, True], ids=["", "and all are killed"])
+async def test_no_result_is_lost_with_the_log(
+    bench: Bench, pipes: toys.Pipes, damage: Callable[[Path], object], killed: bool
+) -> None:
+    training = await bench.start(bench.job(toys.held_at_end(pipes, toys.summary())))
+    (pid,) = await pipes.pids()
+    await until(lambda: training.log.read_text() == toys.summary())
+    damage(training.log)
+    if killed:
+        bench.kill_both(pid)
+    else:
+        pipes.release()
+    assert (await bench.reattach().wait()).numbers == NUMBERS
+
+
+async def test_a_training_of_an_earlier_version_is_read_from_that_log(bench: Bench) -> None:
+    training = await bench.start(bench.job(toys.good()))
+    outcome = await training.wait()
+    (training.folder / program.LOG).unlink()
+    assert await bench.reattach().wait() == outcome
+
+
 # Killing
 
 
