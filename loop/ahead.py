@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from loop.constants import find_constants
 from loop.errors import LoopError
 from loop.experiment import Proposal
+from loop.fingerprint import fingerprint
 from loop.proposers.protocol import Context, Proposer
 from loop.threads import in_thread
 from loop.workspace import Commit, Workspace
@@ -28,11 +29,21 @@ RETRY_SECONDS = (5.0, 15.0, 60.0, 300.0)
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A proposal with its commit, fit to be launched on top of `proposal.parent`."""
+    """A proposal with its commit, fit to be launched on top of `proposal.parent`.
+
+    `constants` and `program`, the fingerprint, are those of its source.
+    """
 
     proposal: Proposal
     commit: Commit
     constants: Mapping[str, object]
+    program: str
+
+
+def make_ready(proposal: Proposal, commit: Commit) -> Ready:
+    """Return a proposal with what its source tells."""
+    constants = {constant.name: constant.value for constant in find_constants(proposal.source)}
+    return Ready(proposal, commit, constants, fingerprint(proposal.source))
 
 
 class Ahead:
@@ -57,6 +68,14 @@ class Ahead:
         self._on_failure = on_failure
         self._retry_seconds = retry_seconds
         self._task: asyncio.Task[Ready] | None = None
+
+    @property
+    def ready(self) -> Proposal | None:
+        """The proposal that waits for its turn; None while it is in the making."""
+        task = self._task
+        if task is None or not task.done() or task.cancelled() or task.exception() is not None:
+            return None
+        return task.result().proposal
 
     def start(self) -> None:
         """Begin to make the next proposal, unless one is in the making or ready."""
@@ -107,9 +126,9 @@ class Ahead:
                 await asyncio.sleep(waits[min(failures, len(waits)) - 1])
 
     def _commit(self, proposal: Proposal) -> Ready:
-        constants = {constant.name: constant.value for constant in find_constants(proposal.source)}
+        find_constants(proposal.source)  # what does not parse is not committed
         commit = self._workspace.commit(proposal.parent, proposal.source, proposal.description)
-        return Ready(proposal, commit, constants)
+        return make_ready(proposal, commit)
 
     def _carry_over(self, ready: Ready, best: str) -> Ready | None:
         proposal = ready.proposal

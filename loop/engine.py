@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -17,19 +16,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loop import stages
-from loop.ahead import RETRY_SECONDS, Ahead, Ready
-from loop.constants import find_constants
-from loop.decision import DEADLINE_FACTOR, KeepRule
-from loop.environment import launch_command
+from loop.ahead import RETRY_SECONDS, Ahead, Ready, make_ready
+from loop.decision import KeepRule
 from loop.errors import LoopError
-from loop.experiment import Ending, EventKind, Experiment, Outcome, Run, RunState, Stage, Status
+from loop.experiment import Ending, EventKind, Experiment, Outcome, Proposal, Run, RunState, Stage, Status
 from loop.journal import Journal
+from loop.launcher import Launcher
 from loop.proposers.protocol import Proposer
 from loop.proposers.reader import ContextReader
 from loop.results import append_result, row_of, write_results
-from loop.summary import read_tail
 from loop.threads import in_thread
-from loop.trainer import Job, Supervisor, Trainer, Training
+from loop.trainer import Trainer, Training
 from loop.workspace import Commit, Workspace
 
 log = logging.getLogger(__name__)
@@ -51,7 +48,6 @@ class Plan:
     rule: KeepRule
     environment: Mapping[str, str]  # of the training process
     command: tuple[str, ...] = ()  # TRAIN_COMMAND; empty: what the repository calls for
-    editable: str = "train.py"
     crash_streak: int = 5
     retry_seconds: tuple[float, ...] = RETRY_SECONDS  # of a proposer that fails
     rest_seconds: tuple[float, ...] = REST_SECONDS
@@ -83,15 +79,22 @@ class Engine:
         self._plan = plan
         self._journal = journal
         self._workspace = workspace
-        self._trainer = trainer
         self._folder = folder
         self._clock = clock
         self._training: Training | None = None
-        self._spare: asyncio.Task[Supervisor] | None = None
+        self._decided: Experiment | None = None  # the last one, until its files are put in order
         self._rest_until = 0.0  # by the event loop's clock
         self._wake = asyncio.Event()  # a command changed the run's state
         self._switch = asyncio.Lock()  # held while an experiment passes from stage to stage
         reader = ContextReader(journal=journal, workspace=workspace, folder=folder)
+        self._launcher = Launcher(
+            journal=journal,
+            workspace=workspace,
+            trainer=trainer,
+            folder=folder,
+            command=plan.command,
+            environment=plan.environment,
+        )
         self._ahead = Ahead(
             proposer=proposer,
             workspace=workspace,
@@ -122,7 +125,9 @@ class Engine:
                             await self._set_state(RunState.DONE, made_all)
         finally:
             await self._ahead.close()
-            await self._dismiss_spare()
+            await self._launcher.close()
+            with suppress(LoopError, OSError):  # the next call makes up for it
+                await in_thread(self._finish)
             self._training = None
 
     # Commands
@@ -175,74 +180,88 @@ class Engine:
         async with self._switch:
             if self.experiment is None or self.experiment.stage is Stage.MEASURED:
                 raise LoopError("No experiment is training: there is nothing to skip.")
-            self.experiment = replace(self.experiment, skip_requested=True)
-            await in_thread(self._journal.record, self.experiment, kind=EventKind.SKIP_REQUESTED)
-            await self._interrupt()
+            given_up = replace(self.experiment, skip_requested=True)
+            await in_thread(self._journal.record, given_up, kind=EventKind.SKIP_REQUESTED)
+            self.experiment = given_up
             self._wake.set()
-            return self.experiment
+            await self._interrupt()
+            return given_up
 
     async def retag(self, new: str) -> None:
         """Rename run, branch, refs and worktree, also while a training runs.
 
         Raises:
-            LoopError: the name is taken, or git refuses it.
+            LoopError: the name is taken, or git refuses it; or the run has its new name but git could not
+                follow yet, which is tried again before the next step of an experiment.
         """
         async with self._switch:
-            await in_thread(self._workspace.check_rename, new)
-            self.run = await in_thread(self._journal.retag, self.run, new)
-            await in_thread(self._workspace.rename, new)
-            self.run = await in_thread(self._journal.finish_retag, self.run)
+            await in_thread(self._follow_tag)  # of an earlier retag
+            if new != self.run.tag:
+                await in_thread(self._workspace.check_rename, new)
+                self.run = await in_thread(self._journal.retag, self.run, new)
+                self._wake.set()  # what fails now is tried again
+                await in_thread(self._follow_tag)
 
     async def end_stalled(self, folder: Path) -> None:
         """End the training under way as stalled, if `folder` is still its attempt's."""
         async with self._switch:
-            experiment, training = self.experiment, self._training
-            if training is not None and experiment is not None and self._attempt_folder(experiment) == folder:
-                await training.end(Ending.STALLED)
+            if self._training is not None and self._training.folder == folder:
+                await self._training.end(Ending.STALLED)
 
     # The machine
 
     async def _settle(self) -> None:
         """Bring git and the files in line with the journal, as after a start or a failure."""
-        self.run = await in_thread(self._journal.run_by_id, self.run.id)
-        self.experiment = await in_thread(self._journal.undecided, self.run.id)
-        mended = await in_thread(self._repair)
+        async with self._switch:
+            self.run = await in_thread(self._journal.run_by_id, self.run.id)
+            self.experiment = await in_thread(self._journal.undecided, self.run.id)
+            mended = await in_thread(self._repair)
         for sentence in mended:
             log.warning("%s: %s", self.run.tag, sentence)
 
     def _repair(self) -> list[str]:
-        if self.run.renamed_from:
-            self._workspace.rename(self.run.tag)
-            self.run = self._journal.finish_retag(self.run)
+        self._follow_tag()
         expected = self._best_commit()
         experiment = self.experiment
         if experiment and experiment.stage is Stage.MEASURED and self._workspace.head() == experiment.commit:
             expected = experiment.commit  # kept in git; the journal has still to be told
         training = experiment is not None and experiment.stage is Stage.TRAINING
         mended = self._workspace.repair(expected, keep_editable=training)
-        decided = (e for e in self._journal.experiments(self.run.id) if e.status is not None)
+        decided = [e for e in self._journal.experiments(self.run.id) if e.status is not None]
         write_results(self._results, map(row_of, decided), metric=self.run.metric)
+        if decided and not self.log_of(decided[-1].number).exists():
+            self._keep_log(decided[-1])
+        self._decided = None
         return mended
+
+    def _follow_tag(self) -> None:
+        """Let git follow the journal where a retag is not finished."""
+        old, new = self.run.renamed_from, self.run.tag
+        if old:
+            try:
+                self._workspace.rename(new)
+            except LoopError as error:
+                raise LoopError(f"Branch and worktree of run {new} are still named {old}: {error}") from error
+            self.run = self._journal.finish_retag(self.run)
 
     async def _may_go_on(self) -> bool:
         """Wait until there is something to do; False once the run is done or stopped."""
         while True:
             async with self._switch:
                 self._wake.clear()
+                await in_thread(self._follow_tag)
                 experiment = self.experiment
-                if experiment is not None and experiment.stage is Stage.TRAINING:
-                    return True
+                if experiment is not None and experiment.stage is not Stage.COMMITTED:
+                    return True  # whatever was ordered: nothing that was trained is lost
                 given_up = experiment is not None and experiment.skip_requested
                 if experiment is not None and (given_up or self.run.state is RunState.STOPPED):
                     await self._give_up(experiment)
                     continue
-                if self.run.state is RunState.PAUSING and (
-                    experiment is None or experiment.stage is Stage.COMMITTED
-                ):
+                if self.run.state is RunState.PAUSING:
                     await self._set_state(RunState.PAUSED, self.run.state_reason)
                     self._wake.clear()
                 rest = self._rest_until - asyncio.get_running_loop().time()
-                if self.run.state in (RunState.RUNNING, RunState.PAUSING) and rest <= 0:
+                if self.run.state is RunState.RUNNING and rest <= 0:
                     return True
                 await in_thread(self._tidy_up)
                 if self.run.state in (RunState.DONE, RunState.STOPPED):
@@ -253,18 +272,29 @@ class Engine:
 
     def _tidy_up(self) -> None:
         """Leave the worktree at the best, clean for git: nothing trains, and somebody may look."""
+        self._finish()
         self._workspace.restore()
         self._workspace.tidy()
 
     async def _begin(self) -> None:
         """Make the next experiment: the baseline, or one from a proposal."""
+        if self.coming is None:
+            await in_thread(self._finish)  # whoever proposes may want to see the log
         number, best = await in_thread(self._next)
+        asked = time.monotonic()
         ready = await (self._ahead.take(best, self._wake) if number else in_thread(self._baseline))
         if ready is None:
             return  # a command came first
         self.no_ideas_since = None
         steps = stages.proposed(
-            self.run, number, ready.proposal, ready.commit, ready.constants, now=self._clock()
+            self.run,
+            number,
+            ready.proposal,
+            ready.commit,
+            ready.constants,
+            now=self._clock(),
+            program=ready.program,
+            waited=time.monotonic() - asked,
         )
         await in_thread(self._journal.record, *steps)
         self.experiment = steps[-1]
@@ -273,10 +303,12 @@ class Engine:
         """Take the experiment one stage further; True once it is decided. `more` will follow it, or not."""
         if experiment.stage is Stage.COMMITTED:
             async with self._switch:
-                if self.run.state is not RunState.RUNNING or self.experiment is not experiment:
+                if self._wake.is_set():
                     return False  # a command came first
-                await self._launch(experiment)
-            await self._make_ready(more=more)
+                self.experiment, self._training = await self._launcher.launch(
+                    experiment, self.run, now=self._clock()
+                )
+            await self._make_ready(self.experiment, more=more)
         elif experiment.stage is Stage.TRAINING:
             await self._watch(experiment, more=more)
         else:
@@ -284,61 +316,23 @@ class Engine:
                 await self._decide(experiment)
         return self.experiment is None
 
-    async def _launch(self, experiment: Experiment) -> None:
-        spare, self._spare = self._spare, None
-        supervisor = await (spare or self._trainer.arm())
-        experiment = stages.training(
-            experiment, pid=supervisor.pid, started=supervisor.started, now=self._clock()
-        )
-        try:
-            job = await in_thread(self._place, experiment)
-        except BaseException:
-            supervisor.dismiss()  # nobody else knows of it
-            raise
-        # The supervisor is in the journal before it is given its job: no training can run unknown to it.
-        self.experiment = experiment
-        self._training = await self._trainer.start(supervisor, job)
-
-    def _place(self, experiment: Experiment) -> Job:
-        """Put the experiment's program in its place and note that it trains."""
-        tampered = self._workspace.frozen_changed(self.run.base_commit)
-        if tampered:
-            log.warning("%s: restoring %s", self.run.tag, ", ".join(tampered))
-            self._workspace.restore_frozen(self.run.base_commit)
-        self._workspace.launch(experiment.number, experiment.commit)
-        attempt = self._attempt_folder(experiment)
-        attempt.mkdir(parents=True, exist_ok=True)
-        self._journal.record(experiment)
-        path = self._workspace.path
-        return Job(
-            argv=launch_command(path, self._plan.command, self._plan.editable),
-            cwd=path,
-            env=self._plan.environment,
-            log=path / "run.log",
-            folder=attempt,
-            deadline=DEADLINE_FACTOR * self.run.time_budget,
-        )
-
-    async def _make_ready(self, *, more: bool) -> None:
+    async def _make_ready(self, training: Experiment, *, more: bool) -> None:
         """Use the time of a training for what would otherwise be done between two of them."""
         await asyncio.sleep(START_SECONDS)
+        await in_thread(self._finish)
+        await in_thread(self._workspace.remember, training.number, training.commit)
         await in_thread(self._workspace.tidy)
         if more:
-            self._spare = self._spare or asyncio.create_task(self._trainer.arm(), name="next supervisor")
+            self._launcher.arm()
             self._ahead.start()
 
     async def _watch(self, experiment: Experiment, *, more: bool) -> None:
         """Wait for the training's end and record what it left."""
         if self._training is None:  # an engine before this one started it
-            self._training = self._trainer.attach(
-                folder=self._attempt_folder(experiment),
-                log=self._workspace.path / "run.log",
-                supervisor_pid=experiment.supervisor_pid,
-                supervisor_started=experiment.supervisor_started,
-            )
+            self._training = self._launcher.attach(experiment)
             if experiment.skip_requested or self.run.state in (RunState.PAUSED, RunState.STOPPED):
                 await self._interrupt()
-            await self._make_ready(more=more)
+            await self._make_ready(experiment, more=more)
         outcome = await self._training.wait()
         async with self._switch:
             self._training = None
@@ -348,7 +342,8 @@ class Engine:
             if disturbed or outcome.ending in (Ending.INTERRUPTED, Ending.VANISHED):
                 await in_thread(self._put_back, experiment, outcome)
                 if outcome.ending is Ending.VANISHED:
-                    self._rest(experiment.attempt - ATTEMPTS_TOLD)
+                    times = f"experiment #{experiment.number} vanished {experiment.attempt} times"
+                    await self._rest(experiment.attempt - ATTEMPTS_TOLD, times)
             else:
                 best = await in_thread(self._journal.best, self.run.id)
                 self.experiment = stages.measured(experiment, outcome, best.value if best else None)
@@ -383,14 +378,22 @@ class Engine:
         self.experiment = None
         if decided.status is Status.CRASH:
             streak = await in_thread(self._journal.crash_streak, self.run.id)
-            self._rest(streak - self._plan.crash_streak)
+            if streak % self._plan.crash_streak == 0:
+                last = decided.error or decided.reason
+                told = f"{streak} experiments crashed in a row, the last with: {last}"
+                await in_thread(self._journal.note, self.run.id, EventKind.NEEDS_ATTENTION, reason=told)
+            await self._rest(streak - self._plan.crash_streak, f"{streak} crashes in a row")
 
-    def _rest(self, times: int) -> None:
+    async def _rest(self, times: int, cause: str) -> None:
         """Begin nothing for a while if something went wrong too often; `times` is how often beyond that."""
-        if times >= 0:
-            rests = self._plan.rest_seconds
-            rest = rests[min(times, len(rests) - 1)]
-            self._rest_until = asyncio.get_running_loop().time() + rest
+        if times < 0:
+            return
+        rests = self._plan.rest_seconds
+        rest = rests[min(times, len(rests) - 1)]
+        self._rest_until = asyncio.get_running_loop().time() + rest
+        if times < len(rests):  # later ones are as long as the last
+            told = f"rests {rest / 60:.0f} min after {cause}"
+            await in_thread(self._journal.note, self.run.id, EventKind.NOTED, reason=told)
 
     def _judge(self, measured: Experiment) -> Experiment:
         """Give the verdict and carry it out, in git before the journal says that it was."""
@@ -402,7 +405,8 @@ class Engine:
             self._journal.record(decided)
         else:
             self._journal.record(measured, decided)
-        self._finish(decided)
+        log.info("%s #%d: %s (%s)", self.run.tag, decided.number, decided.status, decided.reason)
+        self._decided = decided
         return decided
 
     async def _give_up(self, experiment: Experiment) -> None:
@@ -411,27 +415,30 @@ class Engine:
         best = await in_thread(self._journal.best, self.run.id)
         decided = stages.skipped(experiment, reason, best.value if best else None, now=self._clock())
         await in_thread(self._journal.record, decided)
-        await in_thread(self._finish, decided)
+        log.info("%s #%d: %s (%s)", self.run.tag, decided.number, decided.status, decided.reason)
+        self._decided = decided
         self.experiment = None
 
-    def _finish(self, decided: Experiment) -> None:
-        """Export the row, keep the end of the log and clear the files of the trainings."""
-        log.info("%s #%d: %s (%s)", self.run.tag, decided.number, decided.status, decided.reason)
-        append_result(self._results, row_of(decided), metric=self.run.metric)
+    def _finish(self) -> None:
+        """Export the row of the last decided experiment and put its files in order."""
+        if self._decided is not None:
+            append_result(self._results, row_of(self._decided), metric=self.run.metric)
+            self._keep_log(self._decided)
+            self._decided = None
+
+    def _keep_log(self, decided: Experiment) -> None:
+        """Keep the end of its log and remove the files of its trainings."""
         if decided.attempt:
-            tail = read_tail(self._workspace.path / "run.log")
+            tail = self._launcher.log_of(decided)
             self.log_of(decided.number).write_text(tail, encoding="utf-8", errors="replace")
-        for attempt in range(1, decided.attempt + 1):
-            shutil.rmtree(self._attempt_folder(replace(decided, attempt=attempt)), ignore_errors=True)
-        if decided.status is Status.CRASH:
-            streak = self._journal.crash_streak(self.run.id)
-            if streak % self._plan.crash_streak == 0:
-                reason = (
-                    f"{streak} experiments crashed in a row, the last with: {decided.error or decided.reason}"
-                )
-                self._journal.note(self.run.id, EventKind.NEEDS_ATTENTION, reason=reason)
+        self._launcher.clear(decided)
 
     # Small parts
+
+    @property
+    def coming(self) -> Proposal | None:
+        """The proposal that is trained after the present one, None where it is not made yet."""
+        return self._ahead.ready
 
     @property
     def _results(self) -> Path:
@@ -440,9 +447,6 @@ class Engine:
     def log_of(self, number: int) -> Path:
         """Return where the end of a decided experiment's log is kept."""
         return self._folder / f"{number}.log"
-
-    def _attempt_folder(self, experiment: Experiment) -> Path:
-        return attempt_folder(self._folder, experiment)
 
     def _next(self) -> tuple[int, str]:
         """Return the number of the next experiment and the commit that it is to stand on."""
@@ -455,9 +459,8 @@ class Engine:
 
     def _baseline(self) -> Ready:
         base = self.run.base_commit
-        found = find_constants(self._workspace.source(base))
-        constants = {constant.name: constant.value for constant in found}
-        return Ready(replace(stages.BASELINE, parent=base), Commit(base, 0, 0), constants)
+        proposal = replace(stages.BASELINE, source=self._workspace.source(base), parent=base)
+        return make_ready(proposal, Commit(base, 0, 0))
 
     def _proposer_failed(self) -> None:
         self.no_ideas_since = self.no_ideas_since or time.monotonic()
@@ -469,13 +472,3 @@ class Engine:
     async def _interrupt(self) -> None:
         if self._training is not None:
             await self._training.end(Ending.INTERRUPTED)
-
-    async def _dismiss_spare(self) -> None:
-        if self._spare is not None:
-            spare, self._spare = self._spare, None
-            (await spare).dismiss()
-
-
-def attempt_folder(folder: Path, experiment: Experiment) -> Path:
-    """Return where the present attempt of an experiment has its files, below its run's `folder`."""
-    return folder / f"{experiment.number}-{experiment.attempt}"

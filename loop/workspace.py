@@ -263,14 +263,21 @@ class Workspace:
             )
         return Commit(sha, *count_lines(read_diff(self._git, sha, self.editable)))
 
-    def launch(self, number: int, commit: str) -> None:
-        """Make `commit` reachable as experiment `number` and write its text into the worktree.
+    def launch(self, commit: str) -> None:
+        """Write the text of `commit` into the worktree."""
+        with self._working():
+            content = self._content(commit, self.editable)
+            # No training runs now, so nobody needs a path from before a rename.
+            self._worktree.drop_aliases()
+            place(self.path, self.editable, content, executable=self._is_executable(commit, self.editable))
+
+    def remember(self, number: int, commit: str) -> None:
+        """Make `commit` reachable for ever as experiment `number`.
 
         Raises:
             LoopError: that number stands for another commit.
         """
         with self._working():
-            content = self._content(commit, self.editable)
             ref = f"{_experiments(self.tag)}/{number}"
             try:
                 self._git("update-ref", ref, commit, "")
@@ -283,9 +290,6 @@ class Workspace:
                         f"Experiment {number} of {self.tag} is commit {found[:7]} already, not {commit[:7]}: "
                         f"`git update-ref -d {ref}` in {self.repository} gives the number free."
                     ) from None
-            # No training runs now, so nobody needs a path from before a rename.
-            self._worktree.drop_aliases()
-            place(self.path, self.editable, content, executable=self._is_executable(commit, self.editable))
 
     def keep(self, commit: str, parent: str) -> None:
         """Move the branch from `parent` to `commit`; done already is fine.

@@ -57,6 +57,7 @@ def workspace(open_workspace: Open, base: str) -> Workspace:
     """A run mar12 whose baseline was kept."""
     made = open_workspace()
     made.create(base)
-    made.launch(0, base)
+    made.remember(0, base)
+    made.launch(base)
     made.keep(base, base)
     return made

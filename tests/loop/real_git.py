@@ -82,7 +82,8 @@ def kept(workspace: Workspace, number: int, source: str) -> Commit:
     """Make an experiment and keep it."""
     parent = workspace.head()
     commit = workspace.commit(parent, source, f"edit {number}")
-    workspace.launch(number, commit.sha)
+    workspace.remember(number, commit.sha)
+    workspace.launch(commit.sha)
     workspace.keep(commit.sha, parent)
     workspace.tidy()
     return commit

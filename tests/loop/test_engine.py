@@ -321,6 +321,8 @@ async def test_a_streak_of_crashes_asks_for_a_person_once(make_lab: MakeLab) -> 
     events = lab.journal.events_after(0, limit=1000)
     calls = [event.data["reason"] for event in events if event.kind is EventKind.NEEDS_ATTENTION]
     assert calls == ["3 experiments crashed in a row, the last with: RuntimeError: number 2"]
+    told = [event.data["reason"] for event in events if event.kind is EventKind.NOTED]
+    assert told == ["rests 0 min after 3 crashes in a row"]
 
 
 async def test_the_next_idea_is_made_while_the_present_one_trains(make_lab: MakeLab) -> None:

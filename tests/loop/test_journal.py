@@ -13,7 +13,9 @@ import pytest
 
 from loop.errors import LoopError
 from loop.experiment import Ending, EventKind, Experiment, Goal, Run, RunState, Stage, Status
+from loop.ideas import IdeaBox
 from loop.journal import Journal
+from loop.status import run_status
 
 
 @pytest.fixture
@@ -103,9 +105,25 @@ def test_the_best_is_the_last_kept_and_the_baseline_the_first(journal: Journal, 
     assert baseline is not None
     assert undecided is not None
     assert (best.number, baseline.number, undecided.number) == (3, 1, 5)
+    assert journal.best(run.id, before=3) == baseline
+    assert journal.best(run.id, before=1) is None
     assert journal.counts(run.id) == {Status.KEEP: 2, Status.DISCARD: 1, Status.CRASH: 1, Status.SKIP: 1}
     assert [e.number for e in journal.experiments(run.id, last=2)] == [4, 5]
     assert journal.experiments(run.id)[0].number == 0
+
+
+def test_what_is_asked_for_all_the_time_reads_no_whole_run(
+    journal: Journal, run: Run, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+    journal._db.set_trace_callback(asked.append)
+    run_status(journal, run, worktree=tmp_path)
+    IdeaBox(journal).waiting(run.id)
+    journal._db.set_trace_callback(None)
+    plans = [row["detail"] for each in asked for row in journal.query(f"EXPLAIN QUERY PLAN {each}")]
+    assert "SEARCH experiments USING INDEX experiments_by_status (run_id=? AND status=?)" in plans
+    for whole in ("SCAN experiments", "SEARCH experiments USING PRIMARY KEY (run_id=?)"):
+        assert whole not in plans
 
 
 def test_a_crash_streak_counts_back_to_the_last_other_verdict(journal: Journal, run: Run) -> None:

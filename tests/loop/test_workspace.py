@@ -223,7 +223,7 @@ def test_text_that_is_not_unicode_is_refused(workspace: Workspace, base: str) ->
 def test_text_comes_back_as_it_was(workspace: Workspace, base: str, text: str) -> None:
     commit = workspace.commit(base, text, "x")
     assert workspace.source(commit.sha) == text
-    workspace.launch(1, commit.sha)
+    workspace.launch(commit.sha)
     assert (workspace.path / "train.py").read_bytes() == text.encode()
 
 
@@ -268,26 +268,27 @@ def test_a_launched_experiment_is_reachable_and_in_the_worktree(
     workspace: Workspace, repository: Path, base: str
 ) -> None:
     commit = workspace.commit(base, "LR = 1\n", "x")
-    workspace.launch(1, commit.sha)
+    workspace.launch(commit.sha)
+    workspace.remember(1, commit.sha)
     assert refs(repository)["refs/autoresearch/mar12/1"] == commit.sha
     assert refs(repository)["refs/autoresearch/mar12/0"] == base
     assert (workspace.path / "train.py").read_text() == "LR = 1\n"
     assert workspace.head() == base
-    workspace.launch(1, commit.sha)  # a second attempt
+    workspace.launch(commit.sha)  # a second attempt
+    workspace.remember(1, commit.sha)
 
 
 def test_a_number_never_changes_its_commit(workspace: Workspace, repository: Path, base: str) -> None:
     first, second = (workspace.commit(base, f"LR = {n}\n", "x").sha for n in (1, 2))
-    workspace.launch(1, first)
+    workspace.remember(1, first)
     with pytest.raises(LoopError, match=f"is commit {first[:7]} already, not {second[:7]}"):
-        workspace.launch(1, second)
+        workspace.remember(1, second)
     assert refs(repository)["refs/autoresearch/mar12/1"] == first
-    assert (workspace.path / "train.py").read_text() == "LR = 1\n"
 
 
 def test_a_commit_that_is_not_there_cannot_be_launched(workspace: Workspace) -> None:
     with pytest.raises(LoopError, match=r"There is no train\.py in commit 1111111"):
-        workspace.launch(1, "1" * 40)
+        workspace.launch("1" * 40)
 
 
 def test_a_keep_moves_the_branch_and_leaves_a_clean_worktree(
@@ -313,7 +314,8 @@ def test_a_branch_moved_by_hand_is_not_moved_by_a_keep(
     workspace: Workspace, repository: Path, base: str
 ) -> None:
     commit = workspace.commit(base, "LR = 1\n", "x")
-    workspace.launch(1, commit.sha)
+    workspace.remember(1, commit.sha)
+    workspace.launch(commit.sha)
     theirs = commit_files(repository, {"notes": "x"}, "by hand")
     git(repository, "update-ref", "refs/heads/autoresearch/mar12", theirs)
     with pytest.raises(BranchMoved) as told:
@@ -339,7 +341,8 @@ def test_a_deleted_branch_is_told_of(workspace: Workspace, repository: Path, bas
 def test_a_discard_restores_the_text_of_the_best(workspace: Workspace, base: str) -> None:
     best = kept(workspace, 1, "LR = 1\n")
     worse = workspace.commit(best.sha, "LR = 2\n", "x")
-    workspace.launch(2, worse.sha)
+    workspace.remember(2, worse.sha)
+    workspace.launch(worse.sha)
     workspace.restore()
     assert (workspace.path / "train.py").read_text() == "LR = 1\n"
     assert workspace.head() == best.sha
@@ -415,4 +418,5 @@ def test_a_worktree_that_vanished_is_one_sentence(workspace: Workspace, base: st
     commit = workspace.commit(base, "LR = 1\n", "x")
     workspace.path.rename(workspace.path.with_name("away"))
     with pytest.raises(LoopError, match=r"cannot be used: No such file or directory\."):
-        workspace.launch(1, commit.sha)
+        workspace.remember(1, commit.sha)
+        workspace.launch(commit.sha)

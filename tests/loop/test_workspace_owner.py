@@ -14,11 +14,13 @@ from tests.loop.real_git import commit_files, git, kept, make_repository, refs, 
 def everything(workspace: Workspace, base: str) -> None:
     """Do all that a workspace can do."""
     workspace.create(base)
-    workspace.launch(0, base)
+    workspace.remember(0, base)
+    workspace.launch(base)
     workspace.keep(base, base)
     first = kept(workspace, 1, "LR = 1\n")
     second = workspace.commit(first.sha, "LR = 2\n", "zweite → x")
-    workspace.launch(2, second.sha)
+    workspace.remember(2, second.sha)
+    workspace.launch(second.sha)
     workspace.frozen_changed(base)
     workspace.restore()
     (workspace.path / "prepare.py").unlink()
@@ -62,7 +64,8 @@ def test_a_checkout_in_the_middle_of_work_stays_as_it_is(
 
 def test_the_user_may_commit_meanwhile(workspace: Workspace, repository: Path, base: str) -> None:
     commit = workspace.commit(base, "LR = 1\n", "x")
-    workspace.launch(1, commit.sha)
+    workspace.remember(1, commit.sha)
+    workspace.launch(commit.sha)
     theirs = commit_files(repository, {"train.py": "theirs = 1\n", "prepare.py": "theirs = 2\n"}, "theirs")
     workspace.keep(commit.sha, base)
     workspace.tidy()

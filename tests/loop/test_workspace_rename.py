@@ -61,7 +61,7 @@ def test_names_may_change_twice_and_back_during_one_training(workspace: Workspac
     workspace.rename("mar12")
     assert workspace.path == first
     assert not first.is_symlink()
-    workspace.launch(1, workspace.commit(base, "LR = 1\n", "x").sha)  # the next training: no alias is needed
+    workspace.launch(workspace.commit(base, "LR = 1\n", "x").sha)  # the next training: no alias is needed
     assert [entry.name for entry in first.parent.iterdir()] == ["mar12"]
 
 

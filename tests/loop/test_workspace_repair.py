@@ -71,7 +71,7 @@ def test_a_stale_lock_is_removed(workspace: Workspace, repository: Path, base: s
     commit = workspace.commit(base, "LR = 1\n", "x")
     for action in (
         workspace.tidy,
-        lambda: workspace.launch(1, commit.sha),
+        lambda: workspace.remember(1, commit.sha),
         lambda: workspace.keep(commit.sha, base),
     ):
         with pytest.raises(LoopError, match=r"git .* failed"):
@@ -142,7 +142,8 @@ def test_the_editable_goes_back_to_the_best_unless_a_training_uses_it(
     workspace: Workspace, base: str
 ) -> None:
     commit = workspace.commit(base, "LR = 1\n", "x")
-    workspace.launch(1, commit.sha)
+    workspace.remember(1, commit.sha)
+    workspace.launch(commit.sha)
     assert workspace.repair(base, keep_editable=True) == []
     assert (workspace.path / "train.py").read_text() == "LR = 1\n"
     assert workspace.repair(base) == [f"train.py was put back to the best, {base[:7]}."]

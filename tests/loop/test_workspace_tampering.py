@@ -59,7 +59,7 @@ def test_a_folder_turned_into_a_link_does_not_lead_out_of_the_worktree(
     (workspace.path / "lib").rename(workspace.path / "away")
     (workspace.path / "lib").symlink_to(repository / "lib")
     assert workspace.frozen_changed(commit) == ("lib/prepare.py",)
-    workspace.launch(1, workspace.commit(commit, "y = 2\n", "x").sha)
+    workspace.launch(workspace.commit(commit, "y = 2\n", "x").sha)
     workspace.restore_frozen(commit)
     assert snapshot(repository) == before
     assert not (workspace.path / "lib").is_symlink()

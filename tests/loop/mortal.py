@@ -1,0 +1,210 @@
+"""A process of the bot that may fail or die at any step: before or after whatever it does to the world.
+
+Engine, git and journal are real, the trainings made up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import sqlite3
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, cast
+
+from loop.decision import KeepRule
+from loop.engine import Engine, Plan
+from loop.errors import LoopError
+from loop.journal import Journal
+from loop.trainer import Job, Trainer
+from loop.workspace import Commit, Workspace
+from tests.loop.lab import Lab
+from tests.loop.made_up import Machine, MadeUpSupervisor, MadeUpTraining, Thinker
+
+TROUBLES = (LoopError, OSError, sqlite3.Error)
+
+
+class Death(BaseException):
+    """The process ends here and now."""
+
+
+class Fuse:
+    """Lets a process die, or fail at what it does to the world, after some more steps."""
+
+    def __init__(self) -> None:
+        self.dead = self.troubled = False
+        self._misfortune = ""
+        self._left = 0
+
+    def light(self, misfortune: str = "", after: int = 0) -> None:
+        """Let "trouble" or "death" come after so many steps, in place of what was to come."""
+        self._misfortune, self._left, self.troubled = misfortune, after, False
+
+    @contextmanager
+    def step(self, error: type[Exception]) -> Iterator[None]:
+        """Do one step, unless it fails with `error` or the process dies before; it may also die after it."""
+        self._live()
+        if self._burn("trouble"):
+            self.light()
+            self.troubled = True
+            raise error("The disk is full.")
+        yield
+        self._live()
+
+    def _live(self) -> None:
+        self.dead = self.dead or self._burn("death")
+        if self.dead:
+            raise Death
+
+    def _burn(self, misfortune: str) -> bool:
+        if self._misfortune != misfortune:
+            return False
+        self._left -= 1
+        return self._left < 0
+
+
+class MortalJournal(Journal):
+    def __init__(self, lab: Lab, fuse: Fuse) -> None:
+        self._fuse = fuse
+        super().__init__(lab.journal.path)
+        self.query("PRAGMA synchronous = OFF")  # quicker: no power is cut here
+
+    @contextmanager
+    def transaction(self) -> Iterator[Callable[..., None]]:
+        with self._fuse.step(sqlite3.OperationalError), super().transaction() as append:
+            yield append
+
+
+class MortalWorkspace(Workspace):
+    def __init__(self, lab: Lab, tag: str, fuse: Fuse) -> None:
+        super().__init__(repository=lab.repository, path=lab.home / "worktrees" / tag, tag=tag)
+        self._fuse = fuse
+
+    def repair(self, best: str, *, keep_editable: bool = False) -> list[str]:
+        with self._fuse.step(LoopError):
+            return super().repair(best, keep_editable=keep_editable)
+
+    def rename(self, new_tag: str) -> None:
+        with self._fuse.step(LoopError):
+            super().rename(new_tag)
+
+    def commit(self, parent: str, source: str, description: str) -> Commit:
+        with self._fuse.step(LoopError):
+            return super().commit(parent, source, description)
+
+    def launch(self, commit: str) -> None:
+        with self._fuse.step(LoopError):
+            super().launch(commit)
+
+    def remember(self, number: int, commit: str) -> None:
+        with self._fuse.step(LoopError):
+            super().remember(number, commit)
+
+    def keep(self, commit: str, parent: str) -> None:
+        with self._fuse.step(LoopError):
+            super().keep(commit, parent)
+
+    def restore(self) -> None:
+        with self._fuse.step(LoopError):
+            super().restore()
+
+
+class MortalTrainer:
+    """What an engine uses of `Trainer`."""
+
+    def __init__(self, machine: Machine, fuse: Fuse) -> None:
+        self._machine = machine
+        self._fuse = fuse
+
+    async def arm(self) -> MadeUpSupervisor:
+        await asyncio.sleep(0)
+        with self._fuse.step(LoopError):
+            return self._machine.arm()
+
+    async def start(self, supervisor: MadeUpSupervisor, job: Job) -> MadeUpTraining:
+        await asyncio.sleep(0)
+        with self._fuse.step(OSError):
+            return self._machine.launch(supervisor, job.folder)
+
+    def attach(self, *, folder: Any, supervisor_pid: int | None, **_: object) -> MadeUpTraining:
+        return self._machine.find(folder, supervisor_pid)
+
+
+class Life:
+    """One process of the bot, from its start to its death; it is to make `limit` experiments, if any."""
+
+    def __init__(self, lab: Lab, machine: Machine, thinker: Thinker, limit: int | None) -> None:
+        self.fuse = Fuse()
+        self._machine = machine
+        self._limit = limit
+        run = lab.now()
+        self._journal = MortalJournal(lab, self.fuse)
+        self._workspace = MortalWorkspace(lab, run.renamed_from or run.tag, self.fuse)
+        self.engine = Engine(
+            run,
+            plan=Plan(KeepRule(), {}, crash_streak=2, retry_seconds=(0.0,)),
+            journal=self._journal,
+            workspace=self._workspace,
+            trainer=cast(Trainer, MortalTrainer(machine, self.fuse)),
+            proposer=thinker,
+            folder=lab.home / "runs" / str(run.id),
+            clock=itertools.count(1.0).__next__,
+        )
+        self._conducting: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether nobody conducts the run."""
+        return self._conducting is None or self._conducting.done()
+
+    def conduct(self) -> None:
+        """Go on with the run, as the host does."""
+        if self.idle:
+            self._conducting = self._start(self.engine.conduct(self._limit))
+
+    def give(self, order: str) -> None:
+        """Give a command without waiting for it; it may be refused."""
+        self._start(self._obey(order))
+
+    def check(self) -> None:
+        """Raise what went wrong, except for the trouble that was made."""
+        done = [task for task in self._tasks if task.done() and not self.fuse.dead]
+        for task in done:
+            self._tasks.remove(task)
+            with suppress(*(TROUBLES if self.fuse.troubled else ())):
+                task.result()
+
+    async def die(self) -> None:
+        self.fuse.dead = True
+        for task in self._tasks:
+            task.cancel()
+        ends = await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._machine.armed.clear()
+        self._workspace.close()
+        self._journal.close()
+        for end in ends:
+            assert not isinstance(end, AssertionError), end
+
+    async def _obey(self, order: str) -> None:
+        name, _, argument = order.partition(" ")
+        with suppress(*TROUBLES):
+            match name:
+                case "pause":
+                    await self.engine.pause(now=argument == "now")
+                case "resume":
+                    await self.engine.resume()
+                    self.conduct()
+                case "skip":
+                    await self.engine.skip()
+                case "retag":
+                    await self.engine.retag(argument)
+                case "stop":
+                    await self.engine.stop()
+                case "stall":
+                    for training in self._machine.running():
+                        await self.engine.end_stalled(training.folder)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        self._tasks.append(asyncio.create_task(work))
+        return self._tasks[-1]
