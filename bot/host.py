@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import date
 from pathlib import Path
 
+from bot.brains import make_researcher
 from bot.doctor import device
 from bot.errors import BotError
 from bot.examination import LoopState
 from bot.settings import Settings
 from bot.vitals import Ended
 from loop.decision import KeepRule
-from loop.engine import Engine, Plan, attempt_folder
+from loop.engine import Engine, Plan
 from loop.environment import training_environment
 from loop.experiment import Run, RunState, Stage
 from loop.journal import Journal
-from loop.proposers.people import PeopleFirst
-from loop.proposers.protocol import Proposer
-from loop.proposers.search import SearchProposer
+from loop.launcher import attempt_folder
 from loop.repository import (
     RepositoryFacts,
     branches,
@@ -43,7 +41,8 @@ log = logging.getLogger(__name__)
 class Host:
     """Starts runs, goes on with them and keeps their tasks.
 
-    `repository` is where new runs are started; `environ` is what the training's environment is taken from.
+    `repository` is where new runs are started; `environ` is what the environments of trainings and of sources
+    of ideas are taken from.
     """
 
     def __init__(
@@ -58,6 +57,7 @@ class Host:
         self.journal = journal
         self.repository = repository
         self._settings = settings
+        self._environ = environ
         self._environment = training_environment(environ, {})
         self._today = today
         self._trainer = Trainer()
@@ -130,7 +130,7 @@ class Host:
             device=device(),
             budget=read_time_budget(self.repository, facts.base_commit, settings.frozen)
             or settings.time_budget,
-            proposer=settings.proposer,
+            proposer=", ".join(map(str, settings.proposer)),
         )
 
     def start_run(self, tag: str | None = None) -> Run:
@@ -160,6 +160,12 @@ class Host:
         """Return the text of the best program of the run."""
         workspace = self.workspace(run)
         return workspace.source(workspace.head())
+
+    def coming(self, run: Run) -> str:
+        """Return what is ready to be trained next, empty where nothing is."""
+        engine = self._engines.get(run.id)
+        proposal = engine.coming if engine else None
+        return proposal.description if proposal else ""
 
     def _require_free_device(self) -> None:
         for run in self.journal.active_runs():
@@ -253,7 +259,6 @@ class Host:
             rule=rule,
             environment=self._environment,
             command=settings.train_command,
-            editable=settings.editable,
             crash_streak=settings.crash_streak,
         )
         return Engine(
@@ -262,13 +267,17 @@ class Host:
             journal=self.journal,
             workspace=self.workspace(run),
             trainer=self._trainer,
-            proposer=self._proposer(),
+            proposer=make_researcher(
+                settings,
+                run,
+                journal=self.journal,
+                workspace=self.workspace(run),
+                folder=self._folder(run),
+                environ=self._environ,
+                pause=self.pause,
+            ),
             folder=self._folder(run),
         )
-
-    def _proposer(self) -> Proposer:
-        frozen = frozenset(self._settings.frozen_constants)
-        return PeopleFirst(SearchProposer(python=sys.executable, frozen=frozen))
 
     def workspace(self, run: Run) -> Workspace:
         """Return the worktree of a run, with its git."""

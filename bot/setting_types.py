@@ -12,13 +12,15 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, TypeAlias
 from zoneinfo import ZoneInfo
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, FiniteFloat, SecretStr
 from pydantic_settings import NoDecode
 
 from bot.access import Role
+from bot.sources import SourceChoice, read_model, read_sources
 from loop.errors import LoopError
 from loop.repository import check_path
 from notifiers.preferences import QuietHours, read_hours
+from notifiers.tracker import SERVICES
 
 
 def _path(text: str) -> Path:
@@ -131,6 +133,31 @@ def _zone(text: str) -> ZoneInfo | None:
         raise ValueError("must be a time zone such as Europe/Berlin") from None
 
 
+def _tracker(text: str) -> tuple[str, str] | None:
+    service, _, project = text.partition(":")
+    if not text:
+        return None
+    if service not in SERVICES or not re.fullmatch(r"[\w.-]+", project):
+        raise ValueError("must be trackio:PROJECT or wandb:PROJECT")
+    return service, project
+
+
+def _wake_up(text: str) -> str:
+    from bot.cron import read_cron
+
+    return read_cron(text) if text else ""
+
+
+def _url(text: str) -> str:
+    if re.fullmatch(r"https?://[^\s/]\S*", text):
+        return text
+    raise ValueError("must be a web address that begins with https:// or http://")
+
+
+def _optional_url(text: str) -> str:
+    return _url(text) if text else ""
+
+
 def _or_none(text: str) -> str | None:
     return text or None
 
@@ -144,6 +171,14 @@ RepositoryFiles: TypeAlias = Annotated[tuple[str, ...], NoDecode, BeforeValidato
 Names: TypeAlias = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
 CommandLine: TypeAlias = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 OptionalCount: TypeAlias = Annotated[int | None, BeforeValidator(_or_none)]
+OptionalDollars: TypeAlias = Annotated[FiniteFloat | None, BeforeValidator(_or_none)]
+Url: TypeAlias = Annotated[str, BeforeValidator(_url)]
+OptionalUrl: TypeAlias = Annotated[str, BeforeValidator(_optional_url)]
+OptionalSecretUrl: TypeAlias = Annotated[SecretStr, BeforeValidator(_optional_url)]
+Sources: TypeAlias = Annotated[tuple[SourceChoice, ...], NoDecode, BeforeValidator(read_sources)]
+OptionalModel: TypeAlias = Annotated[SourceChoice | None, NoDecode, BeforeValidator(read_model)]
+OptionalTracker: TypeAlias = Annotated[tuple[str, str] | None, NoDecode, BeforeValidator(_tracker)]
+OptionalWakeUp: TypeAlias = Annotated[str, BeforeValidator(_wake_up)]
 OptionalZone: TypeAlias = Annotated[ZoneInfo | None, BeforeValidator(_zone)]
 Members: TypeAlias = Annotated[Mapping[str, Role | None], NoDecode, BeforeValidator(_members)]
 Chats: TypeAlias = Annotated[Mapping[str, Role | None], NoDecode, BeforeValidator(_chats)]

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from dotenv.parser import parse_stream
 from pydantic import AliasGenerator, Field, FiniteFloat, SecretStr, ValidationError, model_validator
-from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from bot.errors import BotError
+from bot.setting_errors import bad_lines, near_miss, sentence
 from bot.setting_types import (
     Chats,
     CommandLine,
@@ -23,20 +20,23 @@ from bot.setting_types import (
     NewFolder,
     OptionalAddress,
     OptionalCount,
+    OptionalDollars,
     OptionalFolder,
     OptionalHours,
+    OptionalModel,
+    OptionalSecretUrl,
+    OptionalTracker,
+    OptionalUrl,
+    OptionalWakeUp,
     OptionalZone,
     Paths,
     RepositoryFile,
     RepositoryFiles,
+    Sources,
+    Url,
 )
 from loop.experiment import Goal
 from notifiers.preferences import MOST
-
-_SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|URL")  # their values are never repeated
-_URL = r"^https?://[^\s/]+.*$"
-# So like a setting that it would be taken for a misspelt one, but other programs use it.
-_OF_OTHERS = frozenset({"DATA_PATH", "METRICS", "TIMEZONE"})
 
 
 def _setting(default: str, description: str, **rules: Any) -> Any:
@@ -106,16 +106,48 @@ class Settings(BaseSettings):
         "Minutes without a word and without any use of a processor after which a training is given up.",
         gt=0,
     )
-    healthcheck_url: SecretStr = _setting(
+    healthcheck_url: OptionalSecretUrl = _setting(
         "",
-        "Called after each heartbeat, as healthchecks.io wants it: so a dead machine is noticed elsewhere.",
+        "Called after each heartbeat and at WAKE_UP, as healthchecks.io wants it: so a dead machine is "
+        "noticed elsewhere.",
     )
     crash_streak: int = _setting("5", "Crashes in a row after which a person is asked for.", ge=1)
-    proposer: Literal["search"] = _setting(
-        "search", "Where ideas come from: search varies the constants of the editable file."
+    stuck_after: int = _setting(
+        "15", "Experiments without a keep after which a run looks further afield.", ge=1
+    )
+    proposer: Sources = _setting(
+        "search",
+        "Where ideas come from, by comma: search, which varies constants of the editable file; "
+        "anthropic:MODEL, openai:MODEL, google:MODEL; agent:claude, codex, gemini, opencode; agent. Each may "
+        "have a share of the experiments, as in anthropic:claude-sonnet-4-5=3, search=1.",
     )
     frozen_constants: Names = _setting(
         "", "Constants of the editable file that search leaves alone, separated by commas."
+    )
+    fallback_model: OptionalModel = _setting(
+        "", "The model that is asked where one of PROPOSER is out of reach, such as openai:gpt-5-mini."
+    )
+    anthropic_api_key: SecretStr = _setting("", "The key for models of Anthropic.")
+    openai_api_key: SecretStr = _setting("", "The key for models of OpenAI, or of who speaks its language.")
+    openai_base_url: OptionalUrl = _setting(
+        "", "Who speaks its language, such as http://127.0.0.1:8000/v1; empty: OpenAI itself."
+    )
+    google_api_key: SecretStr = _setting("", "The key for models of Google.")
+    context_tokens: int = _setting("60000", "Tokens that a model is told at most.", ge=4000)
+    agent_command: CommandLine = _setting(
+        "",
+        "The command of PROPOSER=agent: it reads what to do on stdin, or in the file that {prompt} names, "
+        "and edits the editable file in the folder where it starts.",
+    )
+    agent_minutes: FiniteFloat = _setting("10", "Minutes after which a coding agent is ended.", gt=0)
+    llm_budget_usd: OptionalDollars = _setting(
+        "", "Dollars that models and agents may cost in one run; empty: without a limit.", ge=0
+    )
+    llm_budget_usd_a_day: OptionalDollars = _setting(
+        "", "Dollars that they may cost from midnight to midnight, all runs together.", ge=0
+    )
+    llm_when_spent: Literal["search", "pause"] = _setting(
+        "search", "What a run does then: search goes on without them, pause waits for a person."
     )
     simplicity_gain: FiniteFloat = _setting(
         "0.001", "A gain below this is discarded where it costs SIMPLICITY_LINES or more.", ge=0
@@ -132,9 +164,7 @@ class Settings(BaseSettings):
     telegram_user_ids: Chats = _setting(
         "", "Users who may, by comma; with :viewer one may only look. If any is listed, nobody else may."
     )
-    telegram_base_url: str = _setting(
-        "https://api.telegram.org", "The Bot API server, if it is your own.", pattern=_URL
-    )
+    telegram_base_url: Url = _setting("https://api.telegram.org", "The Bot API server, if it is your own.")
     telegram_webhook_url: str = _setting(
         "", "The https address that Telegram sends updates to; empty: the bot asks for them."
     )
@@ -152,7 +182,7 @@ class Settings(BaseSettings):
     slack_user_ids: Members = _setting(
         "", "Users who may (U…), by comma; with :viewer one may only look. If any is listed, nobody else may."
     )
-    slack_base_url: str = _setting("https://slack.com/api/", "The Web API, if it is your own.", pattern=_URL)
+    slack_base_url: Url = _setting("https://slack.com/api/", "The Web API, if it is your own.")
     slack_signing_secret: SecretStr = _setting("", "The app's signing secret, for requests by HTTP.")
     slack_listen: OptionalAddress = _setting(
         "", "Where the bot listens for signed requests, such as 127.0.0.1:3000; empty: Socket Mode."
@@ -160,11 +190,24 @@ class Settings(BaseSettings):
     apprise_urls: SecretStr = _setting(
         "", "Any other service that the apprise library knows, by its URLs, by comma."
     )
+    tracker: OptionalTracker = _setting(
+        "",
+        "An experiment tracker that is told every result: trackio:PROJECT or wandb:PROJECT, once its package "
+        "is installed; empty: none.",
+    )
     digest_every: int = _setting(
         "1", "How many digests make one message, until a chat says otherwise with /notify.", ge=1, le=MOST
     )
     quiet_hours: OptionalHours = _setting(
         "", "Hours in which chats are told only what needs a person, such as 22:00-07:00; the rest waits."
+    )
+    wake_up: OptionalWakeUp = _setting(
+        "07:00",
+        "When every chat is told what the night brought: a time, or a cron expression such as 30 6 * * 1-5; "
+        "also in quiet hours; empty: never.",
+    )
+    gpu_dollars_an_hour: OptionalDollars = _setting(
+        "", "Dollars that an hour of the GPU costs while something trains on it; empty: nobody knows.", ge=0
     )
     time_zone: OptionalZone = _setting(
         "", "The time zone of dates and times, such as Europe/Berlin; empty: the machine's."
@@ -179,6 +222,20 @@ class Settings(BaseSettings):
     def has_chat(self) -> bool:
         """Say whether people can reach the bot from elsewhere."""
         return bool(self.telegram_bot_token.get_secret_value() or self.slack_bot_token.get_secret_value())
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """Every secret that is set, for what must not show one."""
+        values = (getattr(self, name) for name in type(self).model_fields)
+        texts = (value.get_secret_value() for value in values if isinstance(value, SecretStr))
+        return frozenset(part.strip() for text in texts for part in text.split(",") if part.strip())
+
+    @model_validator(mode="after")
+    def _agent_has_its_command(self) -> Settings:
+        own = any(source.is_agent and not source.detail for source in self.proposer)
+        if own and not self.agent_command:
+            raise ValueError("PROPOSER=agent needs AGENT_COMMAND beside it; agent:claude needs none.")
+        return self
 
     @model_validator(mode="after")
     def _slack_is_whole(self) -> Settings:
@@ -225,10 +282,10 @@ def load_settings(
         BotError: one line for each problem, naming the setting and where it stands.
     """
     names = [str(field.validation_alias) for field in Settings.model_fields.values()]
-    problems = _bad_lines(env_file) or [
+    problems = bad_lines(env_file) or [
         f"{name} in the environment is not a setting; did you mean {meant}?"
         for name in sorted(environ)
-        if (meant := _near_miss(name, names))
+        if (meant := near_miss(name, names))
     ]
     given: dict[str, Any] = {name: environ[name] for name in names if name in environ}
     subjects = {name: f"{name} in the environment" for name in given}
@@ -238,7 +295,7 @@ def load_settings(
         try:
             settings = Settings(**{"_env_file": env_file, **given})
         except ValidationError as invalid:
-            problems = [_sentence(error, subjects, env_file, names) for error in invalid.errors()]
+            problems = [sentence(error, subjects, env_file, names) for error in invalid.errors()]
         else:
             return _follow_cache(settings, environ.get("AUTORESEARCH_CACHE", ""))
     # Outside of the handler, so not chained: the original repeats every value, and one may be a secret.
@@ -250,65 +307,3 @@ def _follow_cache(settings: Settings, cache: str) -> Settings:
         return settings
     folder = Path(cache).expanduser().absolute()
     return settings.model_copy(update={"data_paths": (folder / "data", folder / "tokenizer")})
-
-
-def _bad_lines(env_file: Path) -> list[str]:
-    """A sentence for each line of the file that sets nothing, without its text: it may be a lost secret."""
-    try:
-        with env_file.open(encoding="utf-8-sig") as stream:
-            bindings = list(parse_stream(stream))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        return [f"{env_file} cannot be read: {error.strerror}."]
-    except UnicodeDecodeError:
-        return [f"{env_file} cannot be read: it is not UTF-8 text."]
-    bad = []
-    for binding in bindings:
-        nameless = binding.key is not None and not (binding.key.isidentifier() and binding.value is not None)
-        if binding.error or nameless:
-            text = binding.original.string
-            line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
-            bad.append(f"Line {line} of {env_file} is not NAME=value.")
-    return bad
-
-
-def _near_miss(name: str, names: list[str]) -> str | None:
-    """The setting that an environment variable was probably meant to be, None for other programs' names."""
-    if name in names or name in _OF_OTHERS:
-        return None
-    plain = name.upper().removeprefix("AUTORESEARCH_")
-    matches = get_close_matches(name.upper(), names, n=1, cutoff=0.86)
-    return plain if plain in names else next(iter(matches), None)
-
-
-def _sentence(error: ErrorDetails, subjects: Mapping[str, str], env_file: Path, names: list[str]) -> str:
-    """One problem in words: `TIME_BUDGET in .env must be more than 0, not '-5'.`"""
-    context = error.get("ctx", {})
-    if not error["loc"]:
-        return str(context["error"])
-    name = str(error["loc"][0])
-    subject = subjects.get(name, f"{name} in {env_file}")
-    if error["type"] == "extra_forbidden":
-        meant = get_close_matches(name.upper(), names, n=1)
-        hint = f"did you mean {meant[0]}?" if meant else ".env.example lists all of them."
-        return f"{subject} is not a setting; {hint}"
-    match error["type"]:
-        case "value_error":
-            rule = str(context["error"])
-        case "int_parsing" | "int_from_float":
-            rule = "must be a whole number"
-        case "float_parsing" | "finite_number":
-            rule = "must be a number"
-        case "greater_than":
-            rule = f"must be more than {context['gt']:g}"
-        case "greater_than_equal":
-            rule = f"must be {context['ge']:g} or more"
-        case "enum" | "literal_error":
-            rule = f"must be {context['expected']}"
-        case "string_pattern_mismatch":
-            rule = "must be one word"
-        case _:
-            rule = f"is not accepted ({error['msg']})"
-    value = "" if _SECRET.search(name) else f", not {str(error['input'])[:60]!r}"
-    return f"{subject} {rule}{value}."

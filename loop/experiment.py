@@ -244,6 +244,7 @@ class EventKind(StrEnum):
     RUN_RECOVERED = "run_recovered"  # data: reason
     NEEDS_ATTENTION = "needs_attention"  # data: reason; halted where nothing goes on until it is mended
     NOTED = "noted"  # needs nobody; data: reason
+    WAKE_UP = "wake_up"  # people are to be told what the night brought; data: since
     PROPOSED = "proposed"
     COMMITTED = "committed"
     TRAINING = "training"

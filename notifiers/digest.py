@@ -63,6 +63,8 @@ def message_of(event: Event, run: Run, experiment: Experiment | None = None) -> 
             return Message(_because(f"Run {run.tag} goes on again", reason))
         case EventKind.NOTED:
             return Message(_because(f"Run {run.tag}", reason))
+        case EventKind.WAKE_UP:
+            return Message(f"Good morning: /summary tells what run {run.tag} brought")
         case EventKind.NEEDS_ATTENTION:
             return Message(_because(f"Run {run.tag} needs a person", reason))
         case _:

@@ -1,4 +1,4 @@
-"""Ideas of people come first; another proposer has the floor while there is none that can be understood."""
+"""Ideas of people that name constants and their values: they become an edit at once, without a model."""
 
 from __future__ import annotations
 
@@ -8,42 +8,36 @@ from collections.abc import Mapping
 from loop.constants import Literal, find_constants, replace_constants
 from loop.errors import LoopError
 from loop.experiment import Proposal
-from loop.proposers.protocol import Context, Failure, Proposer
+from loop.proposers.protocol import Context
 
 _CHANGE = re.compile(r"([A-Z][A-Z0-9_]*)\s*(?:=|:|->|→|\bto\b)?\s*([^\s,;].*?)\s*(?:[,;]\s*(?=[A-Z])|$)")
 
 
-class PeopleFirst:
-    """Proposes what people asked for by name and value (`EMBEDDING_LR 0.8`), else what `other` proposes."""
+def propose_idea(context: Context) -> Proposal | None:
+    """Return the oldest idea that changes constants of the program, as an edit; None where there is none."""
+    for idea in context.ideas:
+        try:
+            source = edit(context.source, idea.text)
+        except LoopError:
+            continue  # it waits for somebody who reads prose, or for another best
+        return Proposal(
+            source=source,
+            description=idea.text,
+            rationale=f"An idea of {idea.author}.",
+            proposer=idea.author,
+            parent=context.parent,
+            idea=idea.id,
+        )
+    return None
 
-    def __init__(self, other: Proposer) -> None:
-        self._other = other
 
-    @property
-    def name(self) -> str:
-        """The name of the proposer behind the people."""
-        return self._other.name
-
-    async def propose(self, context: Context) -> Proposal:
-        """Return the oldest idea that can be made an edit of, else a proposal of the other proposer."""
-        for idea in context.ideas:
-            try:
-                source = edit(context.source, idea.text)
-            except LoopError:
-                continue  # it waits for somebody who reads prose, or for another best
-            return Proposal(
-                source=source,
-                description=idea.text,
-                rationale=f"An idea of {idea.author}.",
-                proposer=idea.author,
-                parent=context.parent,
-                idea=idea.id,
-            )
-        return await self._other.propose(context)
-
-    async def repair(self, context: Context, failure: Failure) -> Proposal | None:
-        """Leave it to the other proposer."""
-        return await self._other.repair(context, failure)
+def is_prose(source: str, text: str) -> bool:
+    """Tell whether an idea for this program takes somebody who can read."""
+    try:
+        _set(source, text)
+    except LoopError:
+        return True
+    return False
 
 
 def edit(source: str, text: str) -> str:
@@ -52,16 +46,20 @@ def edit(source: str, text: str) -> str:
     Raises:
         LoopError: the text names no constant of the program, or the program is so already.
     """
+    edited = _set(source, text)
+    if edited == source:
+        raise LoopError("The program is so already.")
+    return edited
+
+
+def _set(source: str, text: str) -> str:
     changes = _read_changes(text)
     quoted = {constant.name for constant in find_constants(source) if isinstance(constant.value, str)}
     literals = {
         name: Literal(f'"{value}"' if name in quoted and value[0] not in "\"'" else value)
         for name, value in changes.items()
     }
-    edited = replace_constants(source, literals)
-    if edited == source:
-        raise LoopError("The program is so already.")
-    return edited
+    return replace_constants(source, literals)
 
 
 def _read_changes(text: str) -> Mapping[str, str]:

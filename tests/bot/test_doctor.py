@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import shutil
 import socket
 import subprocess
@@ -76,7 +77,7 @@ def test_examining_leaves_nothing_behind(look: Examine, tmp_path: Path) -> None:
 def test_torch_stays_out_of_this_process(look: Examine) -> None:
     code = (
         "import sys; from bot.doctor import examine; from bot.settings import load_settings;"
-        "examine(load_settings()); sys.exit('torch' in sys.modules)"
+        "examine(load_settings()); sys.exit(len({'torch', 'pydantic_ai', 'openai'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -163,6 +164,47 @@ def test_gpus_are_named(look: Examine, programs: Path) -> None:
     assert look()["GPU"].ok is None
 
 
+def test_search_needs_nothing(look: Examine) -> None:
+    assert "search" not in look()
+
+
+def test_a_model_needs_its_key(look: Examine) -> None:
+    name = "anthropic:claude-sonnet-4-5"
+    check = look(PROPOSER=f"{name}, search")[name]
+    assert check == Check(name, False, "ANTHROPIC_API_KEY is not set", "Put ANTHROPIC_API_KEY=… into .env.")
+    check = look(PROPOSER=name, ANTHROPIC_API_KEY="sk-ant-loopback", LLM_BUDGET_USD="5")[name]
+    assert check == Check(name, True, "installed, with a key, its price is known")
+
+
+def test_a_limit_of_dollars_needs_a_price(look: Examine) -> None:
+    environ = {"FALLBACK_MODEL": "openai:mine", "OPENAI_BASE_URL": "http://127.0.0.1:8000/v1"}
+    assert look(**environ)["openai:mine"].ok
+    check = look(**environ, LLM_BUDGET_USD_A_DAY="5")["openai:mine"]
+    assert check.ok is None
+    assert check.detail == "at http://127.0.0.1:8000/v1, its price is not known"
+    checks = look(FALLBACK_MODEL="openai:no-such", OPENAI_API_KEY="sk-loopback", LLM_BUDGET_USD="5")
+    assert checks["openai:no-such"].ok is None
+
+
+def test_a_model_needs_packages(look: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bot.doctor.util.find_spec", lambda name: None)
+    check = look(FALLBACK_MODEL="google:gemini-2.5-pro")["google:gemini-2.5-pro"]
+    assert check.ok is False
+    assert "autoresearch-bot[models]" in check.mend
+
+
+def test_an_agent_must_be_on_the_path(look: Examine, programs: Path) -> None:
+    check = look(PROPOSER="agent:codex")["agent:codex"]
+    assert check.ok is False
+    assert check.mend == "Run: npm install -g @openai/codex"
+    script(programs / "codex", "true")
+    check = look(PROPOSER="agent:codex")["agent:codex"]
+    assert check.ok
+    assert check.detail.startswith(f"by {programs / 'codex'}; to log in, ")
+    check = look(PROPOSER="agent", AGENT_COMMAND="my-agent --yes")["agent"]
+    assert check == Check("agent", False, "there is no program my-agent", "Correct AGENT_COMMAND.")
+
+
 def test_a_state_directory_that_cannot_be_written_is_refused(look: Examine) -> None:
     check = look(AUTORESEARCH_HOME="/proc/autoresearch")["state directory"]  # not even root may write there
     assert check.ok is False
@@ -170,8 +212,11 @@ def test_a_state_directory_that_cannot_be_written_is_refused(look: Examine) -> N
 
 
 def test_little_room_is_a_warning(look: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bot.doctor.FREE_BYTES", 1e30)
-    assert look()["state directory"].ok is None
+    monkeypatch.setattr("loop.machine.WARN_BYTES", math.inf)
+    monkeypatch.setattr("loop.machine.WARN_SHARE", 2.0)  # no disk has twice its size free
+    check = look()["state directory"]
+    assert check.ok is None
+    assert "GB free" in check.detail
 
 
 def test_a_running_bot_is_found(look: Examine, tmp_path: Path) -> None:

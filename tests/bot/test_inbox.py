@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import UTC, date
 from pathlib import Path
 
@@ -16,12 +17,13 @@ from bot.host import Host
 from bot.inbox import Inbox
 from bot.request import HERE, Platform, Request, Sender
 from bot.settings import load_settings
-from loop.experiment import RunState
+from loop.experiment import RunState, Status
 from loop.journal import Journal
 from notifiers.message import Reply
 from notifiers.notify import PreferenceStore
 from notifiers.preferences import usual_preferences
 from tests.bot.real_bot import RealBot
+from tests.loop.test_journal import make_experiment, make_run
 
 ANN = Sender(Platform.TELEGRAM, "100", "-1001", "ann")
 VIEWER = Sender(Platform.TELEGRAM, "200", "-1001", "vic")
@@ -31,8 +33,8 @@ STRANGER = Sender(Platform.TELEGRAM, "300", "300", "mallory")
 class Office:
     """An inbox on a toy repository, with a clock of its own."""
 
-    def __init__(self, folder: Path) -> None:
-        self.bot = RealBot(folder)
+    def __init__(self, folder: Path, proposer: str = "search") -> None:
+        self.bot = RealBot(folder, PROPOSER=proposer)
         self.now = 1_000_000.0
         self.keys = 0
         self.journal = Journal(self.bot.home / "state.db")
@@ -193,11 +195,52 @@ async def test_an_idea_is_numbered_and_becomes_an_experiment_of_its_author(offic
     assert (mine[0].description, mine[0].proposer) == ("WIDTH 256", "ann")
 
 
+async def test_ideas_are_shown_with_what_was_learned_in_this_run_and_in_others(office: Office) -> None:
+    await office.said("/start_run mar11 go")
+    await office.said("/idea WIDTH 256")
+    while not [e for e in office.journal.experiments(1) if e.idea and e.status]:  # noqa: ASYNC110
+        await asyncio.sleep(0.02)  # the engine works on in its own time
+    assert "#1 WIDTH 256 (ann): " in await office.said("/ideas", VIEWER)
+    await office.said("/stop", HERE)
+    await office.said("/start_run mar12 go")
+    await office.said("/pause")
+    await office.said("/idea make it wider")
+    text = await office.said("/ideas 20")
+    assert text.startswith("Waiting\n#2 make it wider (ann)\n\n")
+    learned = text.partition("\nLessons\n")[2]
+    assert "(mar11 #1)" in learned
+
+
+async def test_an_idea_in_words_is_for_a_model_where_there_is_one(tmp_path: Path) -> None:
+    office = Office(tmp_path, "search, openai:gpt-5")
+    office.host.start_run("mar12")
+    assert "It is for openai:gpt-5" in await office.said("/idea make it wider")
+    assert (await office.said("/idea WIDTH 256")).endswith("WIDTH 256")
+    await office.host.close()
+    office.journal.close()
+
+
 async def test_notify_is_kept_for_the_chat_that_asked(office: Office) -> None:
     assert "only what is kept" in await office.said("/notify keeps")
     assert "only what is kept" in await office.said("/notify")
     assert "every one" in await office.said("/notify", HERE)
     assert (await office.said("/notify loudly")).startswith("refused: ")
+
+
+async def test_results_are_held_against_the_best_before_those_shown(office: Office) -> None:
+    run = make_run(office.journal)
+    office.journal.set_state(run, RunState.STOPPED)
+    for number, value in enumerate((1.5, 1.4, 1.6, 1.3)):
+        status = Status.DISCARD if value == 1.6 else Status.KEEP
+        office.journal.record(replace(make_experiment(run, number, status), value=value))
+    reply = await office.ask("/results 2")
+    assert reply is not None
+    assert reply.message.text == "mar12: the last 2 of 4 results"
+    assert [line.split()[:3] for line in reply.message.block.splitlines()[1:]] == [
+        ["2", "1.600000", "+0.200000"],
+        ["3", "1.300000", "-0.100000"],
+    ]
+    assert await office.said("/results") == "mar12: 4 results"
 
 
 async def test_every_example_gets_an_answer(office: Office) -> None:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from bot.errors import BotError
 from bot.settings import Settings, load_settings
+from bot.sources import SourceChoice
 from loop.experiment import Goal
 
 NO_FILE = Path("there-is-no-such.env")
@@ -126,7 +127,21 @@ def test_values_are_read_into_their_types(tmp_path: Path) -> None:
         ("METRIC_GOAL", "lower", "must be 'minimize' or 'maximize', not 'lower'"),
         ("METRIC", "val bpb", "must be one word"),
         ("METRIC", "", "must be one word"),
-        ("PROPOSER", "oracle", "must be 'search', not 'oracle'"),
+        (
+            "PROPOSER",
+            "oracle",
+            "must be search, anthropic:MODEL, openai:MODEL, google:MODEL, agent or agent:cl",
+        ),
+        ("PROPOSER", "search=0", "must give search a share above 0, as in search=2, not 'search=0'"),
+        ("PROPOSER", "search, search=2", "must name search once, not 'search, search=2'"),
+        ("FALLBACK_MODEL", "gpt-5", "must be anthropic:MODEL, openai:MODEL or google:MODEL, not 'gpt-5'"),
+        ("OPENAI_BASE_URL", "localhost:8000", "must be a web address that begins with https://"),
+        ("AGENT_MINUTES", "0", "must be more than 0"),
+        ("CONTEXT_TOKENS", "100", "must be 4000 or more"),
+        ("STUCK_AFTER", "0", "must be 1 or more"),
+        ("LLM_BUDGET_USD", "-1", "must be 0 or more"),
+        ("LLM_BUDGET_USD_A_DAY", "much", "must be a number, not 'much'"),
+        ("LLM_WHEN_SPENT", "stop", "must be 'search' or 'pause', not 'stop'"),
         ("DATA_PATHS", "a,,b", "must be a list separated by commas, without an empty item"),
         ("FROZEN", "prepare.py,", "must be a list separated by commas"),
         ("FROZEN", "/etc/passwd", "must be a path inside the repository"),
@@ -154,6 +169,20 @@ def test_a_bad_value_is_one_sentence(name: str, value: str, rule: str, env_file:
     assert refusal(env_file).startswith(f"{name} in {env_file} {rule}")
 
 
+@pytest.mark.parametrize("name", ["HEALTHCHECK_URL", "TELEGRAM_BASE_URL", "SLACK_BASE_URL"])
+@pytest.mark.parametrize("value", ["hc-ping.com/secret", "ftp://host/secret", "https://", "http:// secret"])
+def test_what_is_no_web_address_is_refused_without_being_repeated(name: str, value: str) -> None:
+    rule = "must be a web address that begins with https:// or http://."
+    assert refusal(environ={name: value}) == f"{name} in the environment {rule}"
+
+
+def test_a_web_address_is_taken_as_it_is() -> None:
+    settings = load_settings(NO_FILE, {"HEALTHCHECK_URL": "http://127.0.0.1:8000/ping/abc?rid=1"})
+    assert settings.healthcheck_url.get_secret_value() == "http://127.0.0.1:8000/ping/abc?rid=1"
+    assert "abc" not in repr(settings)
+    assert load_settings(NO_FILE, {}).healthcheck_url.get_secret_value() == ""
+
+
 def test_every_problem_has_its_line(env_file: Path) -> None:
     env_file.write_text("TIME_BUDGET=-1\nMETRIC_GOL=minimize\n")
     assert refusal(env_file, {"CRASH_STREAK": "0"}, Path(__file__)).splitlines() == [
@@ -162,6 +191,45 @@ def test_every_problem_has_its_line(env_file: Path) -> None:
         "CRASH_STREAK in the environment must be 1 or more, not '0'.",
         f"METRIC_GOL in {env_file} is not a setting; did you mean METRIC_GOAL?",
     ]
+
+
+def test_sources_models_and_money_are_read() -> None:
+    assert load_settings(NO_FILE, {}).proposer == (SourceChoice("search"),)
+    environ = {
+        "PROPOSER": "anthropic:claude-sonnet-4-5=3, search",
+        "FALLBACK_MODEL": "openai:gpt-5-mini",
+        "LLM_BUDGET_USD": "12.5",
+        "ANTHROPIC_API_KEY": "sk-ant-of-the-environment",
+    }
+    settings = load_settings(NO_FILE, environ)
+    assert ", ".join(map(str, settings.proposer)) == "anthropic:claude-sonnet-4-5=3, search"
+    assert settings.fallback_model == SourceChoice("openai", "gpt-5-mini")
+    assert (settings.llm_budget_usd, settings.llm_budget_usd_a_day) == (12.5, None)
+    assert settings.anthropic_api_key.get_secret_value() == "sk-ant-of-the-environment"
+    assert "sk-ant" not in repr(settings)
+
+
+def test_an_agent_of_ones_own_needs_its_command() -> None:
+    assert refusal(environ={"PROPOSER": "search,agent"}).startswith("PROPOSER=agent needs AGENT_COMMAND")
+    load_settings(NO_FILE, {"PROPOSER": "search,agent", "AGENT_COMMAND": "aider --yes"})
+    load_settings(NO_FILE, {"PROPOSER": "agent:claude"})
+
+
+def test_every_secret_is_known_to_who_must_not_show_one() -> None:
+    secrets = {
+        "OPENAI_API_KEY": "sk-one",
+        "TELEGRAM_BOT_TOKEN": "12345:two",
+        "APPRISE_URLS": "discord://three, ntfy://four",
+        "HEALTHCHECK_URL": "https://hc-ping.com/five",
+    }
+    assert load_settings(NO_FILE, secrets).secrets == {
+        "sk-one",
+        "12345:two",
+        "discord://three",
+        "ntfy://four",
+        "https://hc-ping.com/five",
+    }
+    assert load_settings(NO_FILE, {}).secrets == frozenset()
 
 
 def test_the_editable_file_cannot_be_frozen() -> None:
@@ -193,6 +261,8 @@ def test_a_name_like_no_setting_is_refused_in_the_file_too(env_file: Path) -> No
         ("TIMEBUDGET", "TIME_BUDGET"),
         ("AUTORESEARCH_TIME_BUDGET", "TIME_BUDGET"),
         ("time_budget", "TIME_BUDGET"),
+        ("OPENAI_APIKEY", "OPENAI_API_KEY"),
+        ("LLM_BUDGETS_USD", "LLM_BUDGET_USD"),
     ],
 )
 def test_a_near_miss_in_the_environment_is_refused(name: str, meant: str) -> None:
@@ -204,6 +274,9 @@ def test_a_near_miss_in_the_environment_is_refused(name: str, meant: str) -> Non
 OTHER_PROGRAMS = """
     HOME PATH USER TZ LANG EDITOR TERM PWD VIRTUAL_ENV PYTHONPATH GITHUB_REPOSITORY CI_COMMIT_BRANCH
     BRANCH BASE_REF CUDA_VISIBLE_DEVICES TIMEZONE METRICS METRICS_PORT DATA_PATH DATA_DIR COMMAND
+    OPENAI_API_BASE OPENAI_API_BASE_URL OPENAI_ORG_ID OPENAI_MODEL AZURE_OPENAI_API_KEY OPENROUTER_API_KEY
+    ANTHROPIC_BASE_URL ANTHROPIC_MODEL ANTHROPIC_AUTH_TOKEN GEMINI_API_KEY GOOGLE_APPLICATION_CREDENTIALS
+    GOOGLE_CSE_API_KEY GENAI_API_KEY XAI_API_KEY MISTRAL_API_KEY MAX_CONTEXT_TOKENS CODEX_API_KEY
     TIMEOUT BUDGET EXPERIMENT_NAME MLFLOW_EXPERIMENT_ID AUTORESEARCH_CACHE AUTORESEARCH_CLIMBMIX_URL
 """
 

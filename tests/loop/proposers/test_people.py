@@ -6,23 +6,12 @@ from hypothesis import strategies as st
 
 from loop.constants import find_constants
 from loop.errors import LoopError
-from loop.experiment import Proposal
 from loop.ideas import Idea
-from loop.proposers.people import PeopleFirst, edit
-from loop.proposers.protocol import Context, Failure
+from loop.proposers.people import edit, is_prose, propose_idea
+from loop.proposers.protocol import Context
 from tests.loop.proposers.contexts import context_of
 
 PROGRAM = 'DEPTH = 8  # layers\nMATRIX_LR = 0.04\nWINDOW_PATTERN = "SSSL"\nTOTAL_BATCH_SIZE = 2**19\n'
-
-
-class Search:
-    name = "search"
-
-    async def propose(self, context: Context) -> Proposal:
-        return Proposal(context.source, "of its own")
-
-    async def repair(self, context: Context, failure: Failure) -> None:
-        return None
 
 
 def context(*texts: str) -> Context:
@@ -52,11 +41,19 @@ def test_several_changes_are_one_edit() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["make it wider", "NO_SUCH 3", "DEPTH 8", "DEPTH", "try DEPTH 9", "DEPTH print(1)", "DEPTH 9; x = 1"],
+    ["make it wider", "NO_SUCH 3", "DEPTH", "try DEPTH 9", "DEPTH print(1)", "DEPTH 9; x = 1"],
 )
-def test_anything_else_is_not_understood(text: str) -> None:
+def test_anything_else_takes_somebody_who_reads(text: str) -> None:
     with pytest.raises(LoopError):
         edit(PROGRAM, text)
+    assert is_prose(PROGRAM, text)
+
+
+def test_what_the_program_is_already_is_neither_an_edit_nor_prose() -> None:
+    with pytest.raises(LoopError):
+        edit(PROGRAM, "DEPTH 8")
+    assert not is_prose(PROGRAM, "DEPTH 8")
+    assert not is_prose(PROGRAM, "DEPTH 9")
 
 
 @given(st.text())
@@ -68,12 +65,12 @@ def test_no_text_changes_more_than_values(text: str) -> None:
     assert [c.name for c in find_constants(edited)] == [c.name for c in find_constants(PROGRAM)]
 
 
-async def test_the_oldest_idea_that_is_understood_comes_first() -> None:
-    proposal = await PeopleFirst(Search()).propose(context("make it wider", "DEPTH 9", "DEPTH 10"))
+def test_the_oldest_idea_that_is_understood_comes_first() -> None:
+    proposal = propose_idea(context("make it wider", "DEPTH 9", "DEPTH 10"))
+    assert proposal is not None
     assert (proposal.idea, proposal.proposer, proposal.description) == (2, "ann", "DEPTH 9")
     assert proposal.parent == "c0ffee"
 
 
-async def test_without_one_the_other_proposer_is_asked() -> None:
-    proposal = await PeopleFirst(Search()).propose(context("make it wider"))
-    assert (proposal.idea, proposal.description) == (None, "of its own")
+def test_without_one_there_is_no_proposal() -> None:
+    assert propose_idea(context("make it wider")) is None

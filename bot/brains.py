@@ -1,0 +1,132 @@
+"""From settings to the proposer of a run: its sources of ideas, their keys, their money.
+
+Models and agents are imported only where the settings name one: a bot is small.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from bot.doctor import device
+from bot.settings import Settings
+from bot.sources import SEARCH, SourceChoice, agent_of
+from loop.experiment import Experiment, Run
+from loop.journal import Journal
+from loop.notes import Notes
+from loop.novelty import Novelty
+from loop.proposers.asking import Source
+from loop.proposers.budget import Budget
+from loop.proposers.outages import Outages
+from loop.proposers.papers import Papers
+from loop.proposers.protocol import Failure, Proposer
+from loop.proposers.reader import ContextReader
+from loop.proposers.researcher import Researcher
+from loop.proposers.search import SearchProposer
+from loop.redaction import without_secrets
+from loop.spending import Purse
+from loop.workspace import Workspace
+
+_ADDRESSES = ("ANTHROPIC_BASE_URL", "GOOGLE_GEMINI_BASE_URL")
+"""Where the providers' own libraries let a model be asked elsewhere."""
+
+
+def make_researcher(
+    settings: Settings,
+    run: Run,
+    *,
+    journal: Journal,
+    workspace: Workspace,
+    folder: Path,
+    environ: Mapping[str, str],
+    pause: Callable[[Run, str], Awaitable[None]],
+) -> Researcher:
+    """Return the proposer that the settings ask for.
+
+    `folder` holds the ends of the logs of the run's experiments; `environ` is the bot's environment, of which
+    models and agents are given what they need. `pause` rests a run.
+    """
+    notes = Notes(journal)
+    reader = ContextReader(journal=journal, workspace=workspace, folder=folder)
+    purse = Purse(
+        journal,
+        a_run=settings.llm_budget_usd,
+        a_day=settings.llm_budget_usd_a_day,
+        zone=settings.time_zone,
+    )
+
+    def failure(experiment: Experiment) -> Failure:
+        found = reader.failure(experiment)
+        return replace(found, log=without_secrets(found.log, settings.secrets))
+
+    shares = {choice.kind: choice.weight for choice in settings.proposer}
+    search = SearchProposer(python=sys.executable, frozen=frozenset(settings.frozen_constants))
+    return Researcher(
+        search=Source(SEARCH, search, shares.get(SEARCH, 0.0)),
+        models=[_model(settings, c, run, environ) for c in settings.proposer if c.kind != SEARCH],
+        journal=journal,
+        failure=failure,
+        check=Novelty(lambda experiment: workspace.source(experiment.commit)).refusal,
+        budget=Budget(purse, notes),
+        outages=Outages(notes),
+        papers=Papers(settings.home / "papers"),
+        device=functools.cache(device),
+        stuck_after=settings.stuck_after,
+        pause=pause if settings.llm_when_spent == "pause" else None,
+    )
+
+
+def _model(settings: Settings, choice: SourceChoice, run: Run, environ: Mapping[str, str]) -> Source:
+    known = _keys(settings, environ)
+    if choice.is_agent:
+        agent = _agent(settings, choice, run, {**environ, **known})
+        return Source(choice.name, agent, choice.weight, (agent.name,))
+    from loop.proposers.language_model import LanguageModel
+
+    fallback = settings.fallback_model
+    model = LanguageModel(
+        choice.name,
+        settings=known,
+        python=sys.executable,
+        fallback=fallback.name if fallback else "",
+        budget=settings.context_tokens,
+    )
+    return Source(
+        choice.name, model, choice.weight, (choice.detail, *([fallback.detail] if fallback else []))
+    )
+
+
+def _agent(settings: Settings, choice: SourceChoice, run: Run, environ: Mapping[str, str]) -> Proposer:
+    from loop.proposers.briefing import Briefing, brief, brief_repair
+    from loop.proposers.coding_agent import CodingAgent
+    from loop.proposers.fencing import SEPARATOR
+
+    def text(briefing: Briefing) -> str:
+        return SEPARATOR.join([briefing.fixed, *briefing.history, briefing.program, briefing.now])
+
+    most = settings.context_tokens
+    return CodingAgent(
+        agent_of(choice, settings.agent_command),
+        repository=run.repository,
+        folder=settings.home / "agents" / (choice.detail or "own"),
+        environ=environ,
+        brief=lambda context: text(brief(context, most)),
+        brief_repair=lambda context, failure: text(brief_repair(context, failure, most)),
+        limit=60 * settings.agent_minutes,
+        editable=settings.editable,
+    )
+
+
+def _keys(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what models may know, under the names that the providers gave it."""
+    found = {
+        "ANTHROPIC_API_KEY": settings.anthropic_api_key.get_secret_value(),
+        "OPENAI_API_KEY": settings.openai_api_key.get_secret_value(),
+        "OPENAI_BASE_URL": settings.openai_base_url,
+        "GOOGLE_API_KEY": settings.google_api_key.get_secret_value(),
+        **{name: environ.get(name, "") for name in _ADDRESSES},
+    }
+    return {name: value for name, value in found.items() if value}

@@ -1,0 +1,111 @@
+"""How one model is asked: paid, asked again where its proposal is no good, left alone when it fails."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from loop.constants import find_constants
+from loop.errors import LoopError
+from loop.experiment import Proposal, Run
+from loop.ideas import Idea
+from loop.proposers.budget import Budget
+from loop.proposers.outages import Outages
+from loop.proposers.protocol import Context, Failure, OutOfReachError, Proposer, Refusal
+from loop.threads import in_thread
+
+log = logging.getLogger(__name__)
+
+AGAIN = 3
+"""How often a model is asked again whose proposal was refused."""
+
+Check: TypeAlias = Callable[[Proposal, Context], str | None]
+"""Says why a proposal is not worth a training, as a sentence; None where it is. It may block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A source of ideas under the name that people gave it, and its share against those of the others.
+
+    `signs` are the names that its proposals may carry: a model's own, and its fallback's.
+    """
+
+    name: str
+    proposer: Proposer
+    weight: float = 1.0
+    signs: tuple[str, ...] = ()
+
+
+class Asking:
+    """Asks models, each with its own money and outages."""
+
+    def __init__(self, *, budget: Budget, outages: Outages, check: Check) -> None:
+        self._budget = budget
+        self._outages = outages
+        self._check = check
+
+    async def may_ask(self, model: Source, run: Run) -> bool:
+        """Say whether the model need not be left alone and there is money for it."""
+        return self._outages.may_ask(model.name) and await in_thread(self._budget.allows, run.id, model.name)
+
+    def is_healthy(self, model: Source) -> bool:
+        """Say whether the model has not failed since it answered last."""
+        return self._outages.is_healthy(model.name)
+
+    async def ask(
+        self, model: Source, context: Context, *, idea: Idea | None = None, failure: Failure | None = None
+    ) -> Proposal | None:
+        """Return what the model proposes, of `idea` where there is one, or how it mends `failure`.
+
+        None where it will not mend it, or where nothing of what it proposed is any good.
+
+        Raises:
+            OutOfReachError: it failed. Whatever the trouble was, it is left alone for a while.
+        """
+        for _ in range(1 + AGAIN):
+            proposal = await self._answer(model, context, failure)
+            if proposal is None:
+                return None
+            if idea is not None:
+                proposal = replace(proposal, idea=idea.id)
+            if failure is not None:
+                mended = failure.experiment
+                proposal = replace(proposal, repairs=mended.number, idea=mended.idea)
+            reason = await in_thread(self._refusal, context, proposal)
+            if reason is None:
+                return proposal
+            log.info("%r of %s is refused: %s", proposal.description, model.name, reason)
+            refusal = Refusal(proposal.description, reason)
+            context = replace(context, refusals=(*context.refusals, refusal))
+            if not await self.may_ask(model, context.run):
+                return None
+        return None
+
+    async def _answer(self, model: Source, context: Context, failure: Failure | None) -> Proposal | None:
+        """Ask once, and pay."""
+        run, name = context.run, model.name
+        try:
+            if failure is None:
+                proposal: Proposal | None = await model.proposer.propose(context)
+            else:
+                proposal = await model.proposer.repair(context, failure)
+        except LoopError as error:
+            outage = error if isinstance(error, OutOfReachError) else OutOfReachError(str(error))
+            if outage.cost is not None:
+                await in_thread(self._budget.pay, run.id, name, outage.cost)
+            await in_thread(self._outages.failed, run.id, name, outage)
+            raise outage from error
+        if proposal is not None and proposal.cost is not None:
+            await in_thread(self._budget.pay, run.id, name, proposal.cost)
+        await in_thread(self._outages.answered, run.id, name)
+        return proposal
+
+    def _refusal(self, context: Context, proposal: Proposal) -> str | None:
+        """Say why the proposal cannot become an experiment, or is not worth one."""
+        try:
+            find_constants(proposal.source)  # as is done with every experiment
+            return self._check(proposal, context)
+        except LoopError as error:
+            return str(error)

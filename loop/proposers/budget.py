@@ -1,0 +1,64 @@
+"""Whether a run may still ask its models, and what people are told of the money."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from loop.experiment import Cost
+from loop.notes import Notes
+from loop.spending import Account, Purse
+
+
+class Budget:
+    """Pays for models out of `purse` and tells people once as a limit comes near and once when it is reached.
+
+    Blocks for SQLite: use it in a worker thread.
+    """
+
+    def __init__(self, purse: Purse, notes: Notes) -> None:
+        self._purse = purse
+        self._notes = notes
+
+    def pay(self, run_id: int, name: str, cost: Cost) -> None:
+        """Pay for a call of the model of that name, whatever came of it."""
+        self._purse.pay(run_id, name, cost)
+        if cost.dollars is None and self._purse.has_limit:
+            reason = f"nobody knows the price of {name}: its dollars cannot be counted or limited"
+            self._notes.tell(run_id, f"the price of {name}", "unknown", reason)
+        for account in self._purse.accounts(run_id):
+            if account.is_nearly_spent and not self._is_told(run_id, account):
+                self._notes.tell(run_id, account.setting, _state("nearly spent", account), str(account))
+
+    def allows(self, run_id: int, name: str) -> bool:
+        """Say whether every limit has room for another call of that model."""
+        price = self._purse.price(name)
+        return all(account.pays(price) for account in self._purse.accounts(run_id))
+
+    def close(self, run_id: int, names: Collection[str], *, pauses: bool) -> str | None:
+        """Tell people if there is no room for a call of any of the models.
+
+        Return the reason where they had not been told yet. `pauses` says that a person is needed then.
+        """
+        cheapest = min(map(self._purse.price, names), default=0.0)
+        for account in self._purse.accounts(run_id):
+            if names and not account.pays(cheapest):
+                reason = _reason(account, cheapest, pauses=pauses)
+                if self._notes.tell(run_id, account.setting, _state("spent", account), reason, urgent=pauses):
+                    return reason
+        return None
+
+    def _is_told(self, run_id: int, account: Account) -> bool:
+        """Say whether people know already that nothing is left."""
+        return self._notes.state(run_id, account.setting) == _state("spent", account)
+
+
+def _state(word: str, account: Account) -> str:
+    """Return what a limit's note is told once of: a changed limit and another day are new."""
+    return f"{word}: {account.limit:g}{account.period}"
+
+
+def _reason(account: Account, price: float, *, pauses: bool) -> str:
+    rest = f", and another call costs about ${price:.2f}" if account.spent < account.limit else ""
+    if pauses:
+        return f"{account}{rest}; /resume goes on with search, a larger {account.setting} with models"
+    return f"{account}{rest}; the run goes on with search"

@@ -1,0 +1,55 @@
+"""Models that cannot be asked just now: left alone for a while, and told of once."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from loop.notes import Notes
+from loop.proposers.protocol import OutOfReachError
+
+BACKOFF = (60.0, 300.0, 900.0)
+"""Seconds to leave a model alone after its first, second, … failure in a row; the last for ever."""
+
+_DOWN, _LOST, _UP = "out of reach", "out of reach until a person helps", "in reach"
+
+
+class Outages:
+    """Which models can be asked, by name.
+
+    People are told when one goes out of reach and when it is back, also where the bot was started again in
+    between. `clock` counts seconds. Blocks for SQLite: use it in a worker thread, `may_ask` excepted.
+    """
+
+    def __init__(self, notes: Notes, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._notes = notes
+        self._clock = clock
+        self._failures: dict[str, int] = {}  # in a row
+        self._rest_until: dict[str, float] = {}
+
+    def may_ask(self, name: str) -> bool:
+        """Say whether the model need not be left alone."""
+        return self._clock() >= self._rest_until.get(name, -math.inf)
+
+    def is_healthy(self, name: str) -> bool:
+        """Say whether the model has not failed since it answered last."""
+        return name not in self._failures
+
+    def failed(self, run_id: int, name: str, error: OutOfReachError) -> None:
+        """Note that the model could not be asked, and leave it alone for a while."""
+        failures = self._failures[name] = self._failures.get(name, 0) + 1
+        rest = max(BACKOFF[min(failures, len(BACKOFF)) - 1], error.retry_after or 0.0)
+        self._rest_until[name] = self._clock() + rest
+        reason = f"{name} is out of reach, the run goes on without it: {error}"
+        if error.needs_person:
+            self._notes.tell(run_id, name, _LOST, reason, urgent=True)
+        elif self._notes.state(run_id, name) != _LOST:
+            self._notes.tell(run_id, name, _DOWN, reason)
+
+    def answered(self, run_id: int, name: str) -> None:
+        """Note that the model can be asked."""
+        self._failures.pop(name, None)
+        self._rest_until.pop(name, None)
+        if self._notes.state(run_id, name) in (_DOWN, _LOST):
+            self._notes.tell(run_id, name, _UP, f"{name} is within reach again")

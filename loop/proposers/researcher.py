@@ -1,0 +1,215 @@
+"""The proposer of a run: people first, then a crash worth mending, then one of the run's sources of ideas.
+
+Nothing is remembered here that a restart may not forget: what was tried, told and spent is in the journal.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+
+from loop.errors import LoopError
+from loop.experiment import Experiment, Proposal, Run
+from loop.ideas import Idea, IdeaBox
+from loop.journal import Journal
+from loop.notes import Notes
+from loop.proposers.asking import Asking, Check, Source
+from loop.proposers.budget import Budget
+from loop.proposers.ideas_file import take_in
+from loop.proposers.outages import Outages
+from loop.proposers.papers import Papers
+from loop.proposers.people import is_prose, propose_idea
+from loop.proposers.protocol import Context, Failure, OutOfReachError, Urge
+from loop.proposers.reader import INSTRUCTIONS
+from loop.repairs import to_repair
+from loop.stuck import idle, last_gain, urge
+from loop.threads import in_thread
+
+log = logging.getLogger(__name__)
+
+TRIES = 3
+"""How often an idea may put a model out of reach that had answered before; then it is given up."""
+
+
+class Researcher:
+    """Composes the sources of a run.
+
+    `models` read prose and can mend, and may cost money or be out of reach; the first of them that can be
+    asked is given the ideas of people. `search` does without all that: it has its share where that is more
+    than zero, and every experiment that no model makes. `failure` reads a crash and may block, as may
+    `device`, which names what trainings run on. `pause` rests the run when the money is spent; None: it goes
+    on with search.
+    """
+
+    name = "researcher"
+
+    def __init__(
+        self,
+        *,
+        search: Source,
+        models: Sequence[Source] = (),
+        journal: Journal,
+        failure: Callable[[Experiment], Failure],
+        check: Check,
+        budget: Budget,
+        outages: Outages,
+        papers: Papers,
+        device: Callable[[], str],
+        stuck_after: int,
+        pause: Callable[[Run, str], Awaitable[None]] | None = None,
+    ) -> None:
+        self._search = search
+        self._models = tuple(models)
+        self._ideas = IdeaBox(journal)
+        self._notes = Notes(journal)
+        self._failure = failure
+        self._budget = budget
+        self._asking = Asking(budget=budget, outages=outages, check=check)
+        self._papers = papers
+        self._device = device
+        self._stuck_after = stuck_after
+        self._pause = pause
+        self._tries: Counter[int] = Counter()  # by idea
+        self._dropped: set[int] = set()  # crashes that are not worth mending
+
+    async def propose(self, context: Context) -> Proposal:
+        """Return the next program to train.
+
+        Raises:
+            LoopError: not even the search has anything to propose.
+        """
+        context = await in_thread(self._complete, context)
+        proposal = propose_idea(context)
+        if proposal is not None:
+            return proposal
+        await self._look_at_money(context.run)
+        return (
+            await self._from_prose(context)
+            or await self._mended(replace(context, ideas=(), urge=None))
+            or await self._of_their_own(replace(context, ideas=()))
+        )
+
+    async def repair(self, context: Context, failure: Failure) -> None:
+        """Mend nothing on demand: `propose` sees what crashed."""
+
+    def _complete(self, context: Context) -> Context:
+        """Add what the reader of contexts does not know, and tell people if the run is stuck."""
+        run, experiments = context.run, context.experiments
+        stuck = urge(experiments, after=self._stuck_after)
+        if stuck is not None:
+            number = last_gain(experiments)
+            since = f" since #{number}" if number else ""
+            reason = f"no gain in {idle(experiments)} experiments{since}: it looks further afield from now on"
+            self._notes.tell(run.id, "being stuck", f"stuck{since}", reason)
+        ideas = (*context.ideas, *take_in(run, self._ideas))
+        return replace(context, ideas=ideas, urge=stuck, device=context.device or self._device())
+
+    async def _look_at_money(self, run: Run) -> None:
+        names = [model.name for model in self._models]
+        pauses = self._pause is not None
+        reason = await in_thread(self._budget.close, run.id, names, pauses=pauses)
+        if reason is not None and self._pause is not None:
+            try:
+                await self._pause(run, f"the budget: {reason}")
+            except LoopError as error:  # somebody has ended it
+                log.info("run %s is not paused: %s", run.tag, error)
+
+    # Ideas that take reading
+
+    async def _from_prose(self, context: Context) -> Proposal | None:
+        """Let a model make a program of the oldest idea that takes reading and that a model can be given."""
+        for idea in context.ideas:
+            if not is_prose(context.source, idea.text):
+                continue  # the program is so already
+            for model in self._models:
+                if await self._may_try(idea, model, context.run):
+                    proposal = await self._try(idea, model, context)
+                    if proposal is not None:
+                        return proposal
+        return None
+
+    async def _may_try(self, idea: Idea, model: Source, run: Run) -> bool:
+        """Say whether to give the model an idea.
+
+        One that may have put a model out of reach waits until the model has answered something else.
+        """
+        tries = self._tries[idea.id]
+        if tries >= TRIES or (tries and not self._asking.is_healthy(model)):
+            return False
+        return await self._asking.may_ask(model, run)
+
+    async def _try(self, idea: Idea, model: Source, context: Context) -> Proposal | None:
+        healthy = self._asking.is_healthy(model)
+        reason = f"{model.name} made no program of it"
+        try:
+            asked = replace(context, ideas=(idea,), urge=None)
+            proposal = await self._asking.ask(model, asked, idea=idea)
+        except OutOfReachError as error:
+            self._tries[idea.id] += healthy
+            proposal, reason = None, str(error)
+        else:
+            self._tries[idea.id] = 0 if proposal is not None else TRIES
+        if self._tries[idea.id] >= TRIES:
+            await in_thread(self._ideas.give_up, idea, reason)
+        return proposal
+
+    # Crashes
+
+    async def _mended(self, context: Context) -> Proposal | None:
+        """Let the model whose program crashed mend it, if that can be asked now."""
+        crashed = to_repair(context.experiments, self._dropped)
+        maker = next((m for m in self._models if crashed and crashed.proposer in m.signs), None)
+        if crashed is None or maker is None or not await self._asking.may_ask(maker, context.run):
+            return None
+        try:
+            failure = await in_thread(self._failure, crashed)
+            mended = await self._asking.ask(maker, context, failure=failure)
+        except LoopError as error:
+            log.info("experiment #%d is not mended: %s", crashed.number, error)
+            return None
+        if mended is None:
+            self._dropped.add(crashed.number)
+        return mended
+
+    # Ideas of the sources' own
+
+    async def _of_their_own(self, context: Context) -> Proposal:
+        """Ask the sources by their shares, and the search where no other has anything."""
+        if context.urge is Urge.REREADING and self._models:
+            texts = (context.source, context.files.get(INSTRUCTIONS, ""))
+            context = replace(context, papers=await self._papers.abstracts(texts))
+        nothing = LoopError("The search was not asked.")
+        for source in self._in_turn(context):
+            try:
+                proposal = await self._own_idea(source, context)
+            except OutOfReachError:
+                continue
+            except LoopError as error:
+                nothing = error
+            else:
+                if proposal is not None:
+                    return proposal
+        raise nothing
+
+    async def _own_idea(self, source: Source, context: Context) -> Proposal | None:
+        if source is self._search:
+            return await source.proposer.propose(context)
+        if await self._asking.may_ask(source, context.run):
+            return await self._asking.ask(source, context)
+        return None
+
+    def _in_turn(self, context: Context) -> list[Source]:
+        """Return the sources in the order in which to ask: each comes first as often as its share says.
+
+        The order hangs on run and number alone, so that a restart changes nothing. Clocks that ring after
+        exponential times with the shares as their rates ring first in these proportions.
+        """
+        number = context.experiments[-1].number + 1 if context.experiments else 0
+        chance = random.Random(f"{context.run.id}/{number}")  # noqa: S311 - no secret hangs on it
+        rings = {source.name: chance.expovariate(source.weight) for source in self._models}
+        search = self._search
+        rings[search.name] = chance.expovariate(search.weight) if search.weight else float("inf")
+        return sorted((*self._models, search), key=lambda source: rings[source.name])

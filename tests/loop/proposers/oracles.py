@@ -1,0 +1,121 @@
+"""Models that answer as a test wants, and a researcher on a real journal that asks them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeAlias
+
+from loop.errors import LoopError
+from loop.experiment import Cost, EventKind, Experiment, Proposal, Run
+from loop.journal import Journal
+from loop.notes import Notes
+from loop.proposers.asking import Source
+from loop.proposers.budget import Budget
+from loop.proposers.outages import Outages
+from loop.proposers.papers import Papers
+from loop.proposers.protocol import Context, Failure, Proposer
+from loop.proposers.researcher import Researcher
+from loop.spending import Purse
+from tests.loop.proposers.contexts import context_of
+from tests.loop.test_journal import make_run
+
+PROGRAM = "DEPTH = 8\nWIDTH = 64\n"
+
+Answer: TypeAlias = str | LoopError | None
+"""A program, a failure, or nothing (to mend)."""
+
+
+class Oracle:
+    """A model with one answer for each asking; the last one again and again."""
+
+    def __init__(self, name: str, *answers: Answer, cost: Cost | None = None) -> None:
+        self.name = name
+        self.answers = list(answers)
+        self.cost = cost
+        self.asked: list[Context] = []
+        self.mended: list[Failure] = []
+
+    async def propose(self, context: Context) -> Proposal:
+        answer = self._answer(context)
+        assert answer is not None
+        return answer
+
+    async def repair(self, context: Context, failure: Failure) -> Proposal | None:
+        self.mended.append(failure)
+        return self._answer(context)
+
+    def _answer(self, context: Context) -> Proposal | None:
+        self.asked.append(context)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, LoopError):
+            raise answer
+        if answer is None:
+            return None
+        return Proposal(answer, f"by {self.name}", "because", self.name, context.parent, cost=self.cost)
+
+
+class Institute:
+    """A run in a real journal, with everything that a researcher needs; `now` is what its clocks show."""
+
+    def __init__(self, folder: Path, journal: Journal | None = None, run: Run | None = None) -> None:
+        self.folder = folder
+        self.now = 1_773_360_000.0
+        self.journal = journal or Journal(folder / "state.db", clock=lambda: self.now)
+        self.run = run or replace(make_run(self.journal), repository=folder)
+        self.notes = Notes(self.journal)
+        self.search: Proposer = Oracle("search", "DEPTH = 9\nWIDTH = 64\n")
+        self.refusals: dict[str, str] = {}  # by program
+        self.pauses: list[str] = []
+        self.pause: Callable[[Run, str], Awaitable[None]] = self._note_pause
+        self.log = "RuntimeError: no such luck"
+        self.arxiv = "http://127.0.0.1:1/"
+
+    def purse(self, *, a_run: float | None = None, a_day: float | None = None) -> Purse:
+        return Purse(self.journal, a_run=a_run, a_day=a_day, clock=lambda: self.now)
+
+    def researcher(
+        self,
+        *models: Proposer,
+        weights: Sequence[float] = (),
+        search: float = 0.0,
+        a_run: float | None = None,
+        pauses: bool = False,
+        stuck_after: int = 15,
+    ) -> Researcher:
+        """Return a new researcher, as a bot just started makes it."""
+        shares = weights or [1.0] * len(models)
+        return Researcher(
+            search=Source("search", self.search, search),
+            models=[
+                Source(f"some:{m.name}", m, share, (m.name,)) for m, share in zip(models, shares, strict=True)
+            ],
+            journal=self.journal,
+            failure=lambda experiment: Failure(experiment, "DEPTH = oops\n", self.log, False),
+            check=self._check,
+            budget=Budget(self.purse(a_run=a_run), self.notes),
+            outages=self.outages(),
+            papers=Papers(self.folder / "papers", url=self.arxiv),
+            device=lambda: "an abacus",
+            stuck_after=stuck_after,
+            pause=self.pause if pauses else None,
+        )
+
+    def outages(self) -> Outages:
+        return Outages(self.notes, clock=lambda: self.now)
+
+    def context(self, *experiments: Experiment) -> Context:
+        return replace(context_of(PROGRAM, *experiments), run=self.run)
+
+    def told(self, *kinds: EventKind) -> list[str]:
+        """Return what people were told, all of it or of these kinds."""
+        kinds = kinds or (EventKind.NOTED, EventKind.NEEDS_ATTENTION)
+        events = self.journal.events_after(0, limit=1000)
+        return [str(event.data["reason"]) for event in events if event.kind in kinds]
+
+    async def _note_pause(self, run: Run, reason: str) -> None:
+        self.pauses.append(reason)
+
+    def _check(self, proposal: Proposal, _: Context) -> str | None:
+        return self.refusals.get(proposal.source)

@@ -1,0 +1,310 @@
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loop.errors import LoopError
+from loop.experiment import Cost, Experiment, Status
+from loop.ideas import IdeaBox
+from loop.proposers.asking import AGAIN
+from loop.proposers.protocol import OutOfReachError, Proposer, Urge
+from loop.proposers.researcher import TRIES
+from loop.stuck import EVERY
+from tests.loop.proposers.contexts import trial
+from tests.loop.proposers.oracles import PROGRAM, Answer, Institute, Oracle
+
+WIDER = "DEPTH = 8\nWIDTH = 128\n"
+DEEPER = "DEPTH = 12\nWIDTH = 64\n"
+DOWN = OutOfReachError("It is down.")
+DOWN_FOR_LONG: list[Answer] = [DOWN] * (3 * TRIES)
+
+
+def discards(count: int) -> list[Experiment]:
+    return [
+        trial(0, "baseline", {}, 1.0, Status.KEEP),
+        *(trial(number, "x", {}, 1.1, Status.DISCARD) for number in range(1, count + 1)),
+    ]
+
+
+def crash(number: int = 1, proposer: str = "oracle") -> Experiment:
+    return replace(trial(number, "x", {}, None, Status.CRASH), proposer=proposer)
+
+
+def test_a_researcher_is_a_proposer(institute: Institute) -> None:
+    proposer: Proposer = institute.researcher()
+    assert proposer.name == "researcher"
+
+
+# People
+
+
+async def test_a_constant_that_somebody_names_needs_no_model(institute: Institute) -> None:
+    oracle = Oracle("oracle", WIDER)
+    box = IdeaBox(institute.journal)
+    box.add(institute.run.id, "make it wider", author="ann")
+    idea = box.add(institute.run.id, "DEPTH 12", author="bob")
+    context = replace(institute.context(), ideas=box.waiting(institute.run.id))
+    proposal = await institute.researcher(oracle).propose(context)
+    assert (proposal.source, proposal.proposer, proposal.idea) == (DEEPER, "bob", idea.id)
+    assert oracle.asked == []
+
+
+async def test_prose_goes_to_the_first_model_alone_and_without_an_urge(institute: Institute) -> None:
+    first, second = Oracle("first", WIDER), Oracle("second", DEEPER)
+    idea = IdeaBox(institute.journal).add(institute.run.id, "make it wider", author="ann")
+    context = replace(institute.context(*discards(20)), ideas=(idea,))
+    proposal = await institute.researcher(first, second, weights=(0.01, 99.0)).propose(context)
+    assert (proposal.source, proposal.proposer, proposal.idea) == (WIDER, "first", idea.id)
+    (asked,) = first.asked
+    assert (asked.ideas, asked.urge, asked.device) == ((idea,), None, "an abacus")
+
+
+async def test_prose_waits_where_nobody_reads(institute: Institute) -> None:
+    idea = IdeaBox(institute.journal).add(institute.run.id, "make it wider", author="ann")
+    context = replace(institute.context(), ideas=(idea,))
+    assert (await institute.researcher().propose(context)).idea is None
+    assert IdeaBox(institute.journal).waiting(institute.run.id) == (idea,)
+
+
+async def test_lines_of_the_file_of_ideas_are_ideas(institute: Institute) -> None:
+    (institute.folder / "ideas.md").write_text("- WIDTH 128\n")
+    proposal = await institute.researcher().propose(institute.context())
+    assert (proposal.source, proposal.proposer) == (WIDER, "ideas.md")
+    (idea,) = IdeaBox(institute.journal).waiting(institute.run.id)
+    assert proposal.idea == idea.id
+
+
+async def test_an_idea_that_no_program_can_be_made_of_is_given_up(institute: Institute) -> None:
+    oracle = Oracle("oracle", *["def broken("] * (1 + AGAIN), DEEPER)
+    idea = IdeaBox(institute.journal).add(institute.run.id, "do the impossible", author="ann")
+    context = replace(institute.context(), ideas=(idea,))
+    proposal = await institute.researcher(oracle).propose(context)
+    assert (proposal.source, proposal.idea) == (DEEPER, None)
+    assert IdeaBox(institute.journal).waiting(institute.run.id) == ()
+    assert institute.told() == ["idea #1 of ann is given up: some:oracle made no program of it"]
+
+
+async def test_an_idea_outlives_an_outage(institute: Institute) -> None:
+    oracle = Oracle("oracle", *DOWN_FOR_LONG, DEEPER, WIDER)
+    idea = IdeaBox(institute.journal).add(institute.run.id, "make it wider", author="ann")
+    researcher = institute.researcher(oracle)
+    proposals = []
+    for _ in range(3 * TRIES + 2):
+        proposals.append(await researcher.propose(replace(institute.context(), ideas=(idea,))))
+        institute.now += 3600
+    assert [p.proposer for p in proposals] == ["search"] * (3 * TRIES) + ["oracle"] * 2
+    assert [p.idea for p in proposals[-2:]] == [None, idea.id]  # first it is seen that the model is back
+
+
+async def test_an_idea_that_breaks_a_model_again_and_again_is_given_up(institute: Institute) -> None:
+    answers: list[Answer] = [DOWN, DEEPER] * TRIES
+    oracle = Oracle("oracle", *answers, DEEPER)
+    idea = IdeaBox(institute.journal).add(institute.run.id, "do the impossible", author="ann")
+    researcher = institute.researcher(oracle)
+    for _ in range(2 * TRIES):
+        waiting = IdeaBox(institute.journal).waiting(institute.run.id)
+        await researcher.propose(replace(institute.context(), ideas=waiting))
+        institute.now += 3600
+    assert [context.ideas for context in oracle.asked].count((idea,)) == TRIES
+    assert "idea #1 of ann is given up: It is down." in institute.told()
+
+
+# Crashes
+
+
+async def test_a_crash_is_mended_by_who_made_it(institute: Institute) -> None:
+    other, oracle = Oracle("other", DEEPER), Oracle("oracle", WIDER)
+    context = institute.context(*discards(0), replace(crash(), idea=None))
+    proposal = await institute.researcher(other, oracle).propose(context)
+    assert (proposal.source, proposal.proposer, proposal.repairs) == (WIDER, "oracle", 1)
+    assert oracle.mended[0].log == "RuntimeError: no such luck"
+
+
+async def test_the_mended_experiment_answers_the_idea_of_the_crashed_one(institute: Institute) -> None:
+    idea = IdeaBox(institute.journal).add(institute.run.id, "make it wider", author="ann")
+    context = institute.context(*discards(0), replace(crash(), idea=idea.id))
+    proposal = await institute.researcher(Oracle("oracle", WIDER)).propose(context)
+    assert (proposal.repairs, proposal.idea) == (1, idea.id)
+
+
+@pytest.mark.parametrize("proposer", ["search", "ann", "a model of another night"])
+async def test_what_no_model_made_is_not_mended(institute: Institute, proposer: str) -> None:
+    oracle = Oracle("oracle", DEEPER)
+    await institute.researcher(oracle).propose(institute.context(*discards(0), crash(proposer=proposer)))
+    assert (len(oracle.mended), len(oracle.asked)) == (0, 1)
+
+
+async def test_a_crash_not_worth_mending_is_dropped(institute: Institute) -> None:
+    oracle = Oracle("oracle", None, DEEPER)
+    proposal = await institute.researcher(oracle).propose(institute.context(*discards(0), crash()))
+    assert (proposal.source, proposal.repairs) == (DEEPER, None)
+
+
+# The sources' own ideas
+
+
+async def test_sources_are_asked_as_often_as_their_shares_say(institute: Institute) -> None:
+    oracle = Oracle("oracle", WIDER)
+    contexts = [institute.context(trial(number, "x", {}, 1.0, Status.DISCARD)) for number in range(400)]
+    made = [
+        (await institute.researcher(oracle, weights=(3.0,), search=1.0).propose(context)).proposer
+        for context in contexts[:40]
+    ]
+    researcher = institute.researcher(oracle, weights=(3.0,), search=1.0)
+    again = [(await researcher.propose(context)).proposer for context in contexts]
+    assert again[:40] == made  # a restart changes nothing
+    assert 270 < Counter(again)["oracle"] < 330
+
+
+async def test_a_refused_proposal_is_asked_for_again_with_the_reasons(institute: Institute) -> None:
+    oracle = Oracle("oracle", WIDER, PROGRAM, "def broken(", DEEPER, cost=Cost(dollars=0.25))
+    institute.refusals = {WIDER: "That was tried in #3.", PROGRAM: "It changes nothing."}
+    proposal = await institute.researcher(oracle).propose(institute.context())
+    assert proposal.source == DEEPER
+    reasons = [refusal.reason for refusal in oracle.asked[-1].refusals]
+    assert reasons[:2] == ["That was tried in #3.", "It changes nothing."]
+    assert reasons[2].startswith("The program is not valid Python")
+    assert institute.purse().of_run(institute.run.id).dollars == 1.0  # refused ones cost too
+
+
+async def test_a_model_without_anything_new_leaves_it_to_the_search(institute: Institute) -> None:
+    oracle = Oracle("oracle", WIDER)
+    institute.refusals[WIDER] = "That was tried in #3."
+    proposal = await institute.researcher(oracle).propose(institute.context())
+    assert (proposal.proposer, len(oracle.asked)) == ("search", 1 + AGAIN)
+    assert institute.told() == []
+
+
+async def test_while_a_model_is_out_of_reach_the_others_go_on(institute: Institute) -> None:
+    first = Oracle("first", OutOfReachError("It is down.", cost=Cost(dollars=0.5)))
+    second = Oracle("second", WIDER)
+    researcher = institute.researcher(first, second, weights=(1e9, 1.0))
+    for _ in range(3):
+        assert (await researcher.propose(institute.context())).proposer == "second"
+    assert len(first.asked) == 1
+    second.answers = [DOWN]
+    for _ in range(3):
+        assert (await researcher.propose(institute.context())).proposer == "search"
+    institute.now += 60
+    first.answers = [DEEPER]
+    assert (await researcher.propose(institute.context())).proposer == "first"
+    assert [told.split(",")[0] for told in institute.told()] == [
+        "some:first is out of reach",
+        "some:second is out of reach",
+        "some:first is within reach again",
+    ]
+    assert institute.purse().of_run(institute.run.id).dollars == 0.5
+
+
+async def test_any_failure_of_a_model_leaves_it_to_the_search(institute: Institute) -> None:
+    researcher = institute.researcher(Oracle("oracle", LoopError("The disk is full.")))
+    assert (await researcher.propose(institute.context())).proposer == "search"
+    assert institute.told() == ["some:oracle is out of reach, the run goes on without it: The disk is full."]
+
+
+async def test_only_where_nobody_has_anything_there_is_nothing(institute: Institute) -> None:
+    institute.search = Oracle("search", LoopError("All was tried."))
+    oracle = Oracle("oracle", WIDER)
+    researcher = institute.researcher(oracle, weights=(1e-9,), search=1.0)
+    assert (await researcher.propose(institute.context())).proposer == "oracle"
+    oracle.answers = [DOWN]
+    with pytest.raises(LoopError, match="All was tried"):
+        await researcher.propose(institute.context())
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["good", "refused", "down", "broken"]), st.integers(0, 2000)), max_size=12
+    )
+)
+def test_whatever_a_model_does_there_is_a_proposal_and_every_call_is_paid(
+    tmp_path_factory: pytest.TempPathFactory, story: list[tuple[str, int]]
+) -> None:
+    institute = Institute(tmp_path_factory.mktemp("institute"))
+    institute.refusals[WIDER] = "That was tried in #3."
+    cost = Cost(1, 0, 1, 0.125)
+    oracle = Oracle("oracle", DEEPER, cost=cost)
+    answers: dict[str, Answer] = {
+        "good": DEEPER,
+        "refused": WIDER,
+        "down": OutOfReachError("It is down.", cost=cost),
+        "broken": LoopError("The disk is full."),
+    }
+    researcher = institute.researcher(oracle)
+    free = 0
+    for kind, seconds in story:
+        before = len(oracle.asked)
+        oracle.answers = [answers[kind]]
+        proposal = asyncio.run(researcher.propose(institute.context()))
+        asked = len(oracle.asked) - before
+        free += asked if kind == "broken" else 0
+        assert asked in ((0, 1 + AGAIN) if kind == "refused" else (0, 1))
+        assert proposal.proposer == ("oracle" if kind == "good" and asked else "search")
+        institute.now += seconds
+    assert institute.purse().of_run(institute.run.id).input_tokens == len(oracle.asked) - free
+    told = ["out" if "out of reach" in reason else "back" for reason in institute.told()]
+    assert told == ["out", "back"] * (len(told) // 2) + ["out"] * (len(told) % 2)
+    institute.journal.close()
+
+
+# Money
+
+
+async def test_when_the_money_is_spent_the_run_goes_on_with_search(institute: Institute) -> None:
+    oracle = Oracle("oracle", WIDER, cost=Cost(dollars=0.4))
+    idea = IdeaBox(institute.journal).add(institute.run.id, "make it wider", author="ann")
+    made = []
+    for _ in range(5):
+        researcher = institute.researcher(oracle, a_run=1.0)
+        made.append((await researcher.propose(institute.context())).proposer)
+    assert made == ["oracle"] * 2 + ["search"] * 3
+    await researcher.propose(replace(institute.context(), ideas=(idea,)))
+    assert IdeaBox(institute.journal).waiting(institute.run.id) == (idea,)
+    assert len(institute.told()) == 2  # nearly, and spent
+    assert institute.pauses == []
+
+
+async def test_or_it_is_paused_once(institute: Institute) -> None:
+    oracle = Oracle("oracle", WIDER, cost=Cost(dollars=0.5))
+    for _ in range(5):
+        await institute.researcher(oracle, a_run=1.0, pauses=True).propose(institute.context())
+    (reason,) = institute.pauses
+    assert reason.startswith("the budget: $1.00 of the $1.00")
+    assert "/resume" in reason
+
+
+# Being stuck
+
+
+async def test_a_stuck_run_has_an_urge_and_says_so_once(institute: Institute) -> None:
+    oracle = Oracle("oracle", WIDER)
+    for count in range(4 + 4 * EVERY):
+        await institute.researcher(oracle, stuck_after=5).propose(institute.context(*discards(count)))
+    urges = [context.urge for context in oracle.asked]
+    assert urges[:5] == [None] * 5
+    assert list(dict.fromkeys(urges[5:])) == list(Urge)
+    assert institute.told() == ["no gain in 5 experiments: it looks further afield from now on"]
+    gain = trial(99, "x", {}, 0.9, Status.KEEP)
+    await institute.researcher(oracle, stuck_after=5).propose(institute.context(*discards(9), gain))
+    assert oracle.asked[-1].urge is None
+
+
+async def test_who_rereads_is_given_the_papers(institute: Institute, tmp_path: Path) -> None:
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers" / "2502.16982.txt").write_text("Muon is scalable")
+    oracle = Oracle("oracle", WIDER)
+    for count in (5, 5 + EVERY):
+        context = institute.context(*discards(count))
+        context = replace(context, files={"program.md": "See https://arxiv.org/abs/2502.16982."})
+        await institute.researcher(oracle, stuck_after=5).propose(context)
+    assert [(c.urge, c.papers) for c in oracle.asked] == [
+        (Urge.COMBINATION, ()),
+        (Urge.REREADING, ("Muon is scalable",)),
+    ]
