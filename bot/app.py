@@ -8,11 +8,13 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 
 from bot import embedded
+from bot.brains import clear_agents
 from bot.chats import Chats, access_by
 from bot.commands import COMMANDS
 from bot.desk import Desk
@@ -23,22 +25,29 @@ from bot.host import Host
 from bot.inbox import Inbox
 from bot.local import LocalChannel, LocalServer
 from bot.logs import start_logging
+from bot.reporter import Reporter
 from bot.request import HERE, Request
-from bot.schedule import schedule
+from bot.schedule import scheduled
 from bot.service import feed_watchdog, notify
 from bot.settings import Settings
 from bot.terminal import chat, follow
+from bot.wake_up import WakeUp
 from loop.experiment import Run, RunState
 from loop.journal import Journal
 from loop.sessions import SIGN_SECONDS, Sessions
 from loop.status import RunStatus, run_status
+from loop.threads import in_thread
 from notifiers.delivery import Delivery
 from notifiers.message import Reply
 from notifiers.notify import PreferenceStore
 from notifiers.preferences import usual_preferences
+from notifiers.tracker import Tracker
 
 WATCH_SECONDS = 60.0
 """How often the trainings are looked at between two heartbeats."""
+
+TRACK_SECONDS = 30.0
+"""How often a tracker is told what was decided since."""
 
 FEW = 4
 """How many experiments `--exit-when-done` makes where no number is given."""
@@ -70,7 +79,7 @@ async def serve(settings: Settings, order: Order) -> None:
         asyncio.get_running_loop().add_signal_handler(number, told_to_end.set)
     async with AsyncExitStack() as stack:
         settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        start_logging(settings.home / "bot.log")
+        start_logging(settings.home / "bot.log", settings.secrets)
         journal = Journal(settings.home / "state.db")
         stack.callback(journal.close)
         zone = zone_of(settings)
@@ -92,7 +101,15 @@ async def serve(settings: Settings, order: Order) -> None:
         def status(run: Run) -> RunStatus:
             return run_status(journal, run, worktree=host.worktree(run.tag))
 
-        chats = Chats(settings, journal=journal, preferences=preferences, status=status, zone=zone)
+        reporter = Reporter(host, settings, zone=zone, now=time.time)
+        chats = Chats(
+            settings,
+            journal=journal,
+            preferences=preferences,
+            status=status,
+            report=reporter.told,
+            zone=zone,
+        )
         desk = Desk(host, settings, preferences=preferences, chats=chats.health, zone=zone, now=time.time)
         inbox = Inbox(desk=desk, access=access_by(settings), journal=journal, now=time.time)
         server = LocalServer(path=settings.socket, answer=answer_here, progress=desk.progress)
@@ -103,13 +120,14 @@ async def serve(settings: Settings, order: Order) -> None:
         sessions = Sessions(journal)
         session = sessions.begin()
         stack.callback(sessions.end, session)
+        await in_thread(clear_agents, settings.home)
         if settings.repository is None:
             await embedded.prepare(settings)
 
         terminal = asyncio.create_task(_attach_terminal(settings), name="terminal")
         stack.push_async_callback(_finish, terminal)
         stack.push_async_callback(server.stop)  # ends what follows the bot, after it was told everything
-        delivery = Delivery(LocalChannel(server), journal, zone=zone)
+        delivery = Delivery(LocalChannel(server), journal, report=reporter.told_here, zone=zone)
         stack.push_async_callback(delivery.catch_up)
         telling = asyncio.create_task(delivery.run(), name="delivery")
         stack.push_async_callback(_cancel, telling)
@@ -130,16 +148,21 @@ async def serve(settings: Settings, order: Order) -> None:
         await heartbeat.arrive()
         ordered = await _set_going(host, settings, order)
         host.on_ended = lambda: heartbeat.soon(0)
-        scheduler = schedule(
-            {
-                heartbeat.beat: 60 * settings.heartbeat_minutes,
-                heartbeat.watch: WATCH_SECONDS,
-                functools.partial(sessions.seen, session): SIGN_SECONDS,
-            }
-        )
-        scheduler.start()
-        stack.callback(scheduler.shutdown, wait=False)
+        jobs: dict[Callable[[], Awaitable[None] | None], float] = {
+            heartbeat.beat: 60 * settings.heartbeat_minutes,
+            heartbeat.watch: WATCH_SECONDS,
+            functools.partial(sessions.seen, session): SIGN_SECONDS,
+        }
+        if settings.tracker:
+            service, project = settings.tracker
+            tracker = Tracker(journal, service=service, project=project, environ=os.environ)
+            jobs[tracker.catch_up] = TRACK_SECONDS
+        await stack.enter_async_context(scheduled(jobs))
         await heartbeat.beat()
+        if settings.wake_up:
+            wake_up = WakeUp(journal, cron=settings.wake_up, zone=zone, beat=heartbeat.beat)
+            waking = asyncio.create_task(wake_up.run(), name="wake-up")
+            stack.push_async_callback(_cancel, waking)
         feeding = asyncio.create_task(feed_watchdog(os.environ, healthy=heartbeat.on_time), name="watchdog")
         stack.push_async_callback(_cancel, feeding)
         waits = {asyncio.create_task(told_to_end.wait(), name="signal"), telling, terminal, chatting}
@@ -155,6 +178,9 @@ async def _set_going(host: Host, settings: Settings, order: Order) -> asyncio.Ta
 
     Where people can reach the bot from elsewhere and nothing is ordered here, they begin a run: None.
     """
+    for stopped in host.journal.runs():
+        if stopped.state is RunState.STOPPED and host.journal.undecided(stopped.id) is not None:
+            host.conduct(stopped)  # the bot before this one died over the /stop: end what it had under way
     experiments = order.experiments or settings.experiments or (FEW if order.exit_when_done else None)
     ordered = order.tag or order.experiments or order.exit_when_done
     if settings.has_chat and not ordered and not host.journal.active_runs():

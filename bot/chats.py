@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from datetime import datetime, tzinfo
@@ -16,7 +17,7 @@ from bot.commands import COMMANDS
 from bot.front import FrontHealth
 from bot.request import Platform, Request
 from bot.settings import Settings
-from loop.experiment import Experiment, Run
+from loop.experiment import Event, Experiment, Run
 from loop.ideas import IdeaBox
 from loop.journal import Journal
 from loop.status import RunStatus
@@ -24,7 +25,7 @@ from notifiers.card_keeper import CardKeeper
 from notifiers.channel import Channel
 from notifiers.clock import Clock
 from notifiers.delivery import Delivery
-from notifiers.message import Reply
+from notifiers.message import Message, Reply
 from notifiers.notify import PreferenceStore
 from notifiers.outbox import refusals
 from notifiers.spacing import Spacing, all_telegram_chats, slack_spacing, telegram_spacing
@@ -54,7 +55,7 @@ def access_by(settings: Settings) -> Access:
 class Chats:
     """Serves every chat of the settings until cancelled; none of them can hold up the loop or another one.
 
-    `status` reads how a run stands, in a worker thread.
+    `status` reads how a run stands, in a worker thread; `report` is as in `Delivery`.
     """
 
     def __init__(
@@ -64,12 +65,14 @@ class Chats:
         journal: Journal,
         preferences: PreferenceStore,
         status: Callable[[Run], RunStatus],
+        report: Callable[[Event], Awaitable[Message | None]],
         zone: tzinfo,
     ) -> None:
         self._settings = settings
         self._journal = journal
         self._preferences = preferences
         self._status = status
+        self._report = report
         self._zone = zone
         self._clock = Clock()
         self._fronts: dict[str, Callable[[], FrontHealth]] = {}
@@ -109,6 +112,7 @@ class Chats:
         token = self._settings.telegram_bot_token.get_secret_value()
         if not token:
             return []
+        _leave_out("httpx._main", *(() if self._settings.telegram_webhook_url else ("tornado",)))
         from bot.telegram import TelegramFront
         from bot.telegram_line import Webhook
         from notifiers.telegram import TelegramChannel
@@ -197,6 +201,7 @@ class Chats:
             preferences=lambda: self._preferences.get(channel.name),
             thread=keeper.thread if keeper else None,
             asked=lambda experiment: self._asked(experiment, channel.name),
+            report=self._report,
             spacing=spacing,
             clock=self._clock,
             zone=self._zone,
@@ -211,6 +216,15 @@ class Chats:
 
     def _at(self, when: float) -> str:
         return f"{datetime.fromtimestamp(when, self._zone):%Y-%m-%d %H:%M}"
+
+
+def _leave_out(*modules: str) -> None:
+    """Let imports to come take these modules for not installed, as their importers can do without them.
+
+    httpx brings a command line along and python-telegram-bot a web server: 7 MB of which nothing is used.
+    """
+    for name in modules:
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
 
 
 async def _keep(service: Service) -> None:

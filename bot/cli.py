@@ -50,7 +50,7 @@ def up(
     settings = context.obj.settings()
     asyncio.run(serve(settings, Order(tag, experiments, exit_when_done)))
     if exit_when_done:
-        print_message(report_of_run(settings, tag).message(zone_of(settings)))
+        report_of_run(settings, tag).show(zone_of(settings))
 
 
 @app.command()

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bot.cli_common import Json, Tag, open_run, print_json, print_message
 from bot.errors import BotError
 from bot.settings import Settings
-from loop.experiment import Run
-from loop.ledger import Ledger
-from loop.report import Report, make_report
-from loop.results import Row, read_results, read_rows
-from notifiers.message import Message
+from loop.report import make_report
+from loop.results import read_results
+
+if TYPE_CHECKING:
+    from loop.night import Night
 
 
 def report(
@@ -42,22 +43,18 @@ def report(
     if as_json:
         print_json(made.to_json())
     else:
-        print_message(made.message(zone_of(settings)))
+        made.show(zone_of(settings))
 
 
 @dataclass(frozen=True, slots=True)
 class FullReport:
-    """A report with what only the journal can add to it."""
+    """A report with its rows, and in every form that it can be had in."""
 
-    numbers: Report
-    rows: Sequence[Row]
-    run: Run | None = None
-    ledger: Ledger | None = None
+    night: Night
 
     def to_json(self) -> dict[str, object]:
         """Return all numbers, and the ledger where there is one."""
-        spent = {"ledger": self.ledger.to_json()} if self.ledger else {}
-        return self.numbers.to_json() | spent
+        return self.night.to_json()
 
     def draw(self, path: Path) -> None:
         """Write the chart.
@@ -67,10 +64,10 @@ class FullReport:
         """
         from notifiers.chart import ChartError, chart
 
-        report = self.numbers
+        report = self.night.report
         title = report.tag or path.stem
         try:
-            png = asyncio.run(chart(self.rows, metric=report.metric, goal=report.goal, title=title))
+            png = asyncio.run(chart(self.night.rows, metric=report.metric, goal=report.goal, title=title))
             path.write_bytes(png)
         except (ChartError, OSError) as error:
             raise BotError(f"The chart {path} cannot be made: {error}") from None
@@ -84,13 +81,13 @@ class FullReport:
         from bot.page_content import details_of, provenance_of
         from notifiers.page import Content, page
 
-        run = self.run
+        run = self.night.run
         content = Content(
-            report=self.numbers,
-            rows=self.rows,
+            report=self.night.report,
+            rows=self.night.rows,
             details=details_of(settings, run) if run else {},
             title=run.tag if run else path.stem,
-            ledger=self.ledger,
+            ledger=self.night.ledger,
             provenance=provenance_of(settings, run) if run else None,
         )
         try:
@@ -98,27 +95,32 @@ class FullReport:
         except OSError as error:
             raise BotError(f"The page {path} cannot be written: {error.strerror}.") from None
 
-    def message(self, zone: tzinfo) -> Message:
-        """Return the report in words."""
+    def show(self, zone: tzinfo) -> None:
+        """Print it, in colours where somebody looks at it in a terminal."""
         from notifiers.report_text import report_message
 
-        return report_message(self.numbers, self.run, ledger=self.ledger, zone=zone)
+        message = report_message(self.night, zone=zone)
+        if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
+            from bot.report_screen import show
+
+            show(self.night, message)
+        else:
+            print_message(message)
 
 
 def report_of_run(settings: Settings, tag: str | None) -> FullReport:
     """Return the report on a run in the journal."""
-    from loop.ledger import read_ledger
-    from loop.spending import Purse
+    from loop.night import read_night
 
     journal, run = open_run(settings, tag)
-    rows = read_rows(journal, run.id)
-    spent = Purse(journal).of_run(run.id)
-    numbers = make_report(rows, metric=run.metric, goal=run.goal, tag=run.tag, spent=spent)
-    return FullReport(numbers, rows, run, read_ledger(journal, run, now=time.time()))
+    price, stuck = settings.gpu_dollars_an_hour, settings.stuck_after
+    return FullReport(read_night(journal, run, until=time.time(), gpu_price=price, stuck_after=stuck))
 
 
 def report_of_file(settings: Settings, file: Path) -> FullReport:
     """Return the report on a `results.tsv` of whoever wrote it."""
+    from loop.night import Night
+
     found = read_results(file, settings.metric)
     numbers = make_report(found.rows, metric=found.metric, goal=settings.metric_goal)
-    return FullReport(numbers, found.rows)
+    return FullReport(Night(report=numbers, rows=found.rows))

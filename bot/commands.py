@@ -127,7 +127,12 @@ COMMANDS = (
     Command("summary", "What the run has brought so far", "/summary"),
     Command("results", "The last results as a table", "/results 20", (Parameter("n", Kind.COUNT),)),
     Command("best", "The best experiment so far", "/best"),
-    Command("diff", "What an experiment changed", "/diff 12", (_NUMBER,)),
+    Command(
+        "diff",
+        "What an experiment changed, or all from one to another",
+        "/diff 0 12",
+        (_NUMBER, Parameter("to", Kind.COUNT)),
+    ),
     Command("log", "The end of an experiment's log", "/log 12", (_NUMBER,)),
     Command("plot", "The progress as a picture", "/plot"),
     Command(

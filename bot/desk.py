@@ -13,18 +13,16 @@ from bot.doctor import examine, render
 from bot.errors import BotError
 from bot.health import health_lines
 from bot.host import Host
+from bot.reporter import Reporter
 from bot.request import Platform, Request
 from bot.settings import Settings
 from bot.sources import SEARCH
 from loop.errors import LoopError
 from loop.experiment import Experiment, Run
 from loop.ideas import IdeaBox
-from loop.ledger import read_ledger
 from loop.memory import hit_rates, lessons, lessons_of_others, most_valuable
 from loop.proposers.people import edit
-from loop.report import Report, make_report
 from loop.results import Row, read_rows
-from loop.spending import Purse
 from loop.status import run_status
 from loop.summary import read_tail
 from notifiers.chart import ChartError, alt_text, chart
@@ -32,7 +30,7 @@ from notifiers.digest import digest
 from notifiers.ideas_text import ideas_message
 from notifiers.message import Attachment, Message, Reply
 from notifiers.notify import PreferenceStore, describe
-from notifiers.report_text import report_message, results_message
+from notifiers.report_text import results_message
 from notifiers.start_card import start_card
 from notifiers.status_text import progress_line, runs_message, status_message
 from notifiers.words import one_line
@@ -68,6 +66,7 @@ class Desk:
         self._chats = chats
         self._zone = zone
         self._now = now
+        self._reporter = Reporter(host, settings, zone=zone, now=now)
         self._handlers: Mapping[str, Callable[[Call, Request], Awaitable[Message]]] = {
             "start_run": self._start_run,
             "status": self._status,
@@ -160,11 +159,9 @@ class Desk:
         status = run_status(self._journal, run, worktree=self._host.worktree(run.tag))
         return status_message(status, now=self._now(), zone=self._zone)
 
-    async def _summary(self, _: Call, __: Request) -> Message:
-        run = self._host.current()
-        report = await asyncio.to_thread(self._report, run)
-        ledger = await asyncio.to_thread(functools.partial(read_ledger, self._journal, run, now=self._now()))
-        return report_message(report, run, ledger=ledger, zone=self._zone)
+    async def _summary(self, _: Call, request: Request) -> Message:
+        here = request.sender.platform is Platform.LOCAL
+        return await self._reporter.summary(self._host.current(), with_chart=not here)
 
     async def _results(self, call: Call, _: Request) -> Message:
         run = self._host.current()
@@ -190,10 +187,17 @@ class Desk:
 
     async def _diff(self, call: Call, _: Request) -> Message:
         run, experiment = self._experiment(call)
+        if call.has("to"):
+            return await self._diff_between(run, experiment, self._experiment(call, "to")[1])
         if experiment.number == 0:
             return Message("Experiment #0 is the baseline: it changes nothing.")
         text = await asyncio.to_thread(self._host.workspace(run).diff, experiment.commit)
         return Message(f"Experiment #{experiment.number}: {experiment.description}", text)
+
+    async def _diff_between(self, run: Run, before: Experiment, after: Experiment) -> Message:
+        workspace = self._host.workspace(run)
+        text = await asyncio.to_thread(workspace.diff_between, before.commit, after.commit)
+        return Message(f"From experiment #{before.number} to #{after.number}", text or "(nothing)")
 
     async def _log(self, call: Call, _: Request) -> Message:
         run, experiment = self._experiment(call)
@@ -322,16 +326,12 @@ class Desk:
 
     # Parts
 
-    def _experiment(self, call: Call) -> tuple[Run, Experiment]:
-        run, number = self._host.current(), call.count("n")
+    def _experiment(self, call: Call, name: str = "n") -> tuple[Run, Experiment]:
+        run, number = self._host.current(), call.count(name)
         experiment = self._journal.experiment(run.id, number)
         if experiment is None:
             raise BotError(f"Run {run.tag} has no experiment #{number}: /results lists them.")
         return run, experiment
-
-    def _report(self, run: Run) -> Report:
-        spent = Purse(self._journal).of_run(run.id)
-        return make_report(self._rows(run), metric=run.metric, goal=run.goal, tag=run.tag, spent=spent)
 
     def _rows(self, run: Run, start: int = 0) -> list[Row]:
         return read_rows(self._journal, run.id, start=start)

@@ -117,17 +117,27 @@ _TELLING = (
 """The kinds of events that the ledger reads."""
 
 
-def read_ledger(journal: Journal, run: Run, *, now: float) -> Ledger:
-    """Return the ledger of a run: until `now`, or until it was stopped or done with all it was asked for."""
+def read_ledger(
+    journal: Journal,
+    run: Run,
+    *,
+    now: float,
+    since: float | None = None,
+    experiments: Sequence[Trained] | None = None,
+) -> Ledger:
+    """Return the ledger of a run: until `now`, or until it was stopped or done with all it was asked for.
+
+    It begins with the run, or later, at `since`. All its `experiments` need not be read where they were.
+    """
     events = _read_events(journal, run.id)
     states = [event for event in events if event.kind is EventKind.RUN_STATE]
     over = states and states[-1].data["state"] in (RunState.STOPPED, RunState.DONE)
     return ledger(
         events,
-        _read_experiments(journal, run.id),
+        _read_experiments(journal, run.id) if experiments is None else experiments,
         Sessions(journal).all(),
-        start=run.created_at,
-        end=states[-1].at if over else now,
+        start=max(run.created_at, since or 0.0),
+        end=min(states[-1].at, now) if over else now,
     )
 
 

@@ -21,6 +21,17 @@ class Gain:
     commit: str
     description: str
     gain: float
+    lines_added: int | None = None
+    lines_removed: int | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """Return what others rely on; the lines are those of the experiment."""
+        return {
+            "number": self.number,
+            "commit": self.commit,
+            "description": self.description,
+            "gain": self.gain,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +46,12 @@ class FamilyRate:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a run has brought. What the rows do not tell is None.
+    """What a run has brought, or a part of it. What the rows do not tell is None.
 
     `experiments` counts every trained one, the baseline included: `keep + discard + crash`. `gains` has one
     for every kept experiment that had a best before it, the largest first. Times are seconds since the epoch:
     the first start and the last end. `training_seconds` is what the trainings counted against their budgets.
+    `before` is the best before the first row, None where the rows begin with the run.
     `queue_empty` counts the experiments for which the machine waited, because no proposal was ready, and
     `waited_seconds` is how long it did so in all. `spent` is None where no model was asked.
     """
@@ -67,13 +79,15 @@ class Report:
     queue_empty: int | None
     waited_seconds: float | None
     spent: Cost | None
+    before: float | None = None
 
     @property
     def gain(self) -> float | None:
-        """How much better the best is than the baseline; None without a baseline."""
-        if self.baseline is None or self.best is None:
+        """How much better the best is than the best before, or else than the baseline; None without both."""
+        start = self.baseline if self.before is None else self.before
+        if start is None or self.best is None:
             return None
-        return improvement(self.baseline, self.best, self.goal)
+        return improvement(start, self.best, self.goal)
 
     @property
     def keep_rate(self) -> float | None:
@@ -120,6 +134,7 @@ class Report:
     def to_json(self) -> dict[str, object]:
         """Return every number under its own name."""
         return asdict(self) | {
+            "gains": [gain.to_json() for gain in self.gains],
             "gain": self.gain,
             "keep_rate": self.keep_rate,
             "hours": self.hours,
@@ -132,10 +147,17 @@ class Report:
 
 
 def make_report(
-    rows: Sequence[Row], *, metric: str, goal: Goal, tag: str | None = None, spent: Cost | None = None
+    rows: Sequence[Row],
+    *,
+    metric: str,
+    goal: Goal,
+    tag: str | None = None,
+    spent: Cost | None = None,
+    before: float | None = None,
 ) -> Report:
     """Return the report on `rows`, which stand in the order of their numbers; a bare file has no tag.
 
+    `before` is the best before them, where they are not the first of their run.
     `spent` is what the run's models have cost in all, also for what never became a row; nothing at all says
     that none was asked.
     The baseline is the first kept row if it is number 0 or called so: where the first training crashed,
@@ -143,13 +165,20 @@ def make_report(
     kept for its simplicity.
     """
     counts = Counter(row.status for row in rows)
-    keeps = list(_keeps(rows, goal))
+    keeps = list(_keeps(rows, goal, before))
     direction = 1 if goal is Goal.MINIMIZE else -1
     best = min(reversed(keeps), key=lambda keep: direction * keep[1], default=None)
     gains = [
-        Gain(row.number, row.commit, row.description, improvement(before, value, goal))
-        for row, value, before in keeps
-        if before is not None
+        Gain(
+            row.number,
+            row.commit,
+            row.description,
+            improvement(best_before, value, goal),
+            row.lines_added,
+            row.lines_removed,
+        )
+        for row, value, best_before in keeps
+        if best_before is not None
     ]
     trained = [row.training_seconds for row in rows if row.training_seconds is not None]
     waits = [row.waited for row in rows if row.waited is not None]
@@ -162,7 +191,7 @@ def make_report(
         discard=counts[Status.DISCARD],
         crash=counts[Status.CRASH],
         skipped=counts[Status.SKIP],
-        baseline=keeps[0][1] if keeps and _is_baseline(keeps[0][0]) else None,
+        baseline=keeps[0][1] if before is None and keeps and _is_baseline(keeps[0][0]) else None,
         best=best[1] if best else None,
         best_number=best[0].number if best else None,
         best_commit=best[0].commit if best else None,
@@ -173,21 +202,25 @@ def make_report(
         started_at=min((row.started_at for row in rows if row.started_at is not None), default=None),
         ended_at=max((row.ended_at for row in rows if row.ended_at is not None), default=None),
         training_seconds=sum(trained) if trained else None,
-        families=family_rates(rows, goal),
+        families=family_rates(rows, goal, before),
         queue_empty=sum(wait > EMPTY_SECONDS for wait in waits) if waits else None,
         waited_seconds=sum(waits) if waits else None,
         spent=None if spent == Cost() else spent,
+        before=before,
     )
 
 
-def family_rates(rows: Sequence[Row], goal: Goal) -> tuple[FamilyRate, ...]:
-    """Return how the ideas of each family fared that were trained, the one that was kept most often first."""
+def family_rates(rows: Sequence[Row], goal: Goal, before: float | None = None) -> tuple[FamilyRate, ...]:
+    """Return how the ideas of each family fared that were trained, the one that was kept most often first.
+
+    `before` is the best before the first row.
+    """
     tried = Counter(row.family for row in rows if row.status is not Status.SKIP)
     kept = Counter(row.family for row in rows if row.status is Status.KEEP)
     gains: dict[Family | None, float] = {}
-    for row, value, before in _keeps(rows, goal):
-        if before is not None:
-            gain = improvement(before, value, goal)
+    for row, value, best_before in _keeps(rows, goal, before):
+        if best_before is not None:
+            gain = improvement(best_before, value, goal)
             gains[row.family] = max(gain, gains.get(row.family, gain))
     rates = (FamilyRate(family, tried[family], kept[family], gains.get(family)) for family in tried if family)
     return tuple(sorted(rates, key=by_hits))
@@ -219,9 +252,9 @@ def bests_before(rows: Iterable[Row], goal: Goal, best: float | None = None) -> 
             best = row.value if best is None else better(best, row.value)
 
 
-def _keeps(rows: Sequence[Row], goal: Goal) -> Iterator[tuple[Row, float, float | None]]:
+def _keeps(rows: Sequence[Row], goal: Goal, best: float | None) -> Iterator[tuple[Row, float, float | None]]:
     """Yield each kept row that has a value, its value and the best before it."""
-    for row, before in zip(rows, bests_before(rows, goal), strict=True):
+    for row, before in zip(rows, bests_before(rows, goal, best), strict=True):
         if row.status is Status.KEEP and row.value is not None:
             yield row, row.value, before
 

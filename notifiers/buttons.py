@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from loop.experiment import Experiment, RunState
 from notifiers.message import Button
 from notifiers.news import News, Topic
@@ -9,6 +11,7 @@ from notifiers.news import News, Topic
 _PLOT = Button("Plot", "/plot")
 _SKIP = Button("Skip", "/skip")
 _STATUS = Button("Status", "/status")
+_IN_REPORT = {"Pause": "Pause", "Resume": "Keep going"}
 
 Row = tuple[Button, ...]
 
@@ -26,6 +29,22 @@ def buttons_under(news: News) -> tuple[Row, ...]:
 def summary_buttons(state: RunState) -> tuple[Row, ...]:
     """Return the row under a message about several experiments."""
     return ((Button("Results", "/results"), _PLOT, *_going(state)),)
+
+
+def report_buttons(state: RunState, *, changed: tuple[int, int] | None) -> tuple[Row, ...]:
+    """Return the rows under a report: what more there is to see, and what to do now.
+
+    `changed` are the numbers of the best experiments before and after, None where they are the same.
+    """
+    looking: Row = (Button("Details", "/results 20"), Button("Chart", "/plot"))
+    if changed is not None:
+        looking += (Button("Diff", f"/diff {changed[0]} {changed[1]}"),)
+    doing = tuple(replace(button, label=_IN_REPORT[button.label]) for button in _going(state))
+    if state is not RunState.STOPPED:
+        doing += (Button("Stop", "/stop"),)
+    if changed is not None:
+        doing += (Button("Bundle", "/bundle"),)
+    return (looking, doing) if doing else (looking,)
 
 
 def card_buttons(state: RunState) -> tuple[Row, ...]:

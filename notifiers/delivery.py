@@ -10,10 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
 
-from loop.experiment import Experiment, Run
+from loop.experiment import Event, Experiment, Run
 from loop.journal import Journal
 from notifiers.channel import Channel, GoneError, RateLimitedError, RefusedError, UnreachableError
 from notifiers.clock import Clock
+from notifiers.message import Message
+from notifiers.news import Topic
 from notifiers.outbox import Outbox, State
 from notifiers.plan import Note, Say, next_step
 from notifiers.preferences import Preferences, is_quiet
@@ -42,8 +44,9 @@ class Delivery:
 
     `preferences` are asked before every step. A message about a run answers the one whose id `thread`
     returns; one about an experiment that somebody asked for in this channel answers the one that `asked`,
-    called in a worker thread, returns. Both may return an empty text. `zone` is the bot's own; `jitter` gives
-    numbers from 0 to 1.
+    called in a worker thread, returns. Both may return an empty text. `report` makes the report that an event
+    is told with, and returns None where it cannot. `zone` is the bot's own; `jitter` gives numbers from 0 to
+    1.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Delivery:
         preferences: Callable[[], Preferences] = Preferences,
         thread: Callable[[Run], Awaitable[str]] | None = None,
         asked: Callable[[Experiment], str] | None = None,
+        report: Callable[[Event], Awaitable[Message | None]] | None = None,
         spacing: Spacing | None = None,
         clock: Clock | None = None,
         zone: tzinfo = UTC,
@@ -64,6 +68,7 @@ class Delivery:
         self._preferences = preferences
         self._thread = thread
         self._asked = asked
+        self._report = report
         self._clock = clock or Clock()
         self._spacing = spacing or Spacing(clock=self._clock)
         self._zone = zone
@@ -104,6 +109,8 @@ class Delivery:
         preferences, now = self._preferences(), self._clock.now()
         quiet = is_quiet(preferences.quiet, now, self._zone)
         items = self._outbox.items(held=not quiet)
+        if quiet and any(item.news.topic is Topic.REPORT for item in items):
+            items = self._outbox.items(held=True)  # it tells of them too
         return next_step(items, preferences, now=now, zone=self._zone)
 
     async def _say(self, step: Say) -> None:
@@ -123,16 +130,26 @@ class Delivery:
 
     async def _send(self, step: Say) -> str:
         root = await self._root(step)
+        message = await self._message(step)
         await self._spacing.turn()
         try:
-            return await self._channel.send(step.message, reply_to=root, broadcast=step.for_all)
+            return await self._channel.send(message, reply_to=root, broadcast=step.for_all)
         except GoneError:
             if not root:
                 raise
         if step.run is not None:
             await asyncio.to_thread(self._outbox.drop_card, step.run.id, root)
         await self._spacing.turn()
-        return await self._channel.send(step.message, broadcast=step.for_all)
+        return await self._channel.send(message, broadcast=step.for_all)
+
+    async def _message(self, step: Say) -> Message:
+        """Return what is sent: where it can be made, the report in the place of the line about it."""
+        if self._report is None or step.report is None:
+            return step.message
+        made = await self._report(step.report)
+        if made is None:
+            return step.message
+        return replace(made, text=made.text + step.late, silent=step.message.silent)
 
     async def _root(self, step: Say) -> str:
         """Return the id of the message to answer, empty where there is none."""

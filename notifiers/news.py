@@ -25,6 +25,7 @@ class Topic(StrEnum):
     RUN = "run"  # it started, pauses, goes on, ended, has a new name
     RECOVERY = "recovery"  # something had broken and was put in order without anybody's help
     ATTENTION = "attention"  # only a person can help
+    REPORT = "report"  # the morning
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,11 @@ class News:
         return self.event.kind is EventKind.DECIDED
 
     @property
+    def has_report(self) -> bool:
+        """Say whether it is told with a report: in the morning, and when a run has ended."""
+        return self.topic is Topic.REPORT or self._state in _ENDINGS
+
+    @property
     def is_new_best(self) -> bool:
         """Say whether the metric was never so good: true of the first number, not of a simplification."""
         experiment = self.experiment
@@ -57,12 +63,14 @@ class News:
         """Say whether it is worth a sound where nobody ordered otherwise."""
         if self.topic is Topic.CRASH:
             return not self.crashed_again
-        return self.topic in (Topic.KEEP, Topic.ATTENTION) or self._state in (RunState.PAUSED, *_ENDINGS)
+        if self._state is RunState.PAUSED:
+            return True
+        return self.topic in (Topic.KEEP, Topic.ATTENTION) or self.has_report
 
     @property
     def is_for_all(self) -> bool:
         """Say whether it is for everybody in the channel, not only for who follows the run."""
-        return self.is_new_best or self.topic is Topic.ATTENTION or self._state in _ENDINGS
+        return self.is_new_best or self.topic is Topic.ATTENTION or self.has_report
 
     @property
     def _state(self) -> RunState | None:
@@ -100,6 +108,8 @@ def _topic(event: Event, experiment: Experiment | None) -> Topic:
     match event.kind:
         case EventKind.NEEDS_ATTENTION:
             return Topic.ATTENTION
+        case EventKind.WAKE_UP:
+            return Topic.REPORT
         case EventKind.RUN_RECOVERED | EventKind.INTERRUPTED:
             return Topic.RECOVERY
         case _:

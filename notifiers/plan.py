@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 
-from loop.experiment import Experiment, Run
+from loop.experiment import Event, Experiment, Run
 from notifiers.backlog import backlog_message, group_message
 from notifiers.buttons import buttons_under
 from notifiers.message import Message
@@ -31,7 +31,8 @@ class Say:
     """Send a message and then record `entries`.
 
     `run` and `experiment` are what the message is about, None where it is about several or none; `for_all`
-    asks to show it outside of the run's thread.
+    asks to show it outside of the run's thread. A `report` in the place of its text tells more, where one can
+    be made of that event; `late` is then the last line of it.
     """
 
     message: Message
@@ -39,6 +40,8 @@ class Say:
     for_all: bool
     entries: tuple[Entry, ...]
     experiment: Experiment | None = None
+    report: Event | None = None
+    late: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,11 @@ class _Choice:
     def waits(self) -> bool:
         """Say whether it was put off before, and still is."""
         return self.item.state is not None and self.decision is Decision.HOLD
+
+    @property
+    def is_morning(self) -> bool:
+        """Say whether it is the report of the morning, and to be told."""
+        return self.item.news.topic is Topic.REPORT and self.decision is not Decision.MUTE
 
     def entry(self, state: State) -> Entry:
         return Entry(self.item.news.event.id, state)
@@ -63,7 +71,8 @@ def next_step(
     In quiet hours news is put off, except what only a person can help with. Where several digests make one
     message they are put off until there are enough, or until something else is to be told: so all is told in
     order. An outage and the quiet hours leave a backlog: a short one is told piece by piece, a long one in
-    one message that the digests of what was kept and the calls for a person follow.
+    one message that the digests of what was kept and the calls for a person follow. The report of the morning
+    takes its place, and that of all that the quiet hours still put off.
     """
     quiet = is_quiet(preferences.quiet, now, zone)
     choices = [_Choice(item, decide(item.news, preferences, now=now, zone=zone)) for item in items]
@@ -73,10 +82,12 @@ def next_step(
             return _follow_up(choice, now=now, zone=zone)
     choices = [choice for choice in choices if choice.item.state is not State.FOLLOWS]
     enough = preferences.every if preferences.verbosity is Verbosity.EVERY else 0
-    if not quiet:
-        news = [c for c in choices if c.decision is not Decision.MUTE and not c.waits]
-        late = len(news) > FEW and now - news[0].item.news.event.at >= STALE
-        if late or sum(choice.waits for choice in choices) > max(enough, FEW):
+    news = [c for c in choices if c.decision is not Decision.MUTE and not c.waits]
+    late = len(news) > FEW and now - news[0].item.news.event.at >= STALE
+    if quiet or late or sum(choice.waits for choice in choices) > max(enough, FEW):
+        if report := next((choice for choice in choices if choice.is_morning), None):
+            return _morning(report, choices, now=now, zone=zone)
+        if not quiet:
             return _backlog(choices, preferences, now=now, zone=zone)
     return _first(choices, enough, quiet=quiet, now=now, zone=zone)
 
@@ -108,12 +119,39 @@ def _first(
 def _tell(choice: _Choice, *, now: float, zone: tzinfo) -> Say:
     news = choice.item.news
     silent = choice.decision is Decision.SILENT
-    text = news.message.text
+    late = ""
     if now - news.event.at >= STALE:
-        text += f"\nThat was {datetime.fromtimestamp(news.event.at, zone):%Y-%m-%d at %H:%M}"
-    message = replace(news.message, text=text, buttons=buttons_under(news), silent=silent)
-    entries = (choice.entry(State.SENT),)
-    return Say(message, news.run, news.is_for_all and not silent, entries, news.experiment)
+        late = f"\nThat was {datetime.fromtimestamp(news.event.at, zone):%Y-%m-%d at %H:%M}"
+    text = f"{news.message.text}{late}"
+    return Say(
+        replace(news.message, text=text, buttons=buttons_under(news), silent=silent),
+        news.run,
+        news.is_for_all and not silent,
+        (choice.entry(State.SENT),),
+        news.experiment,
+        report=news.event if news.has_report else None,
+        late=late,
+    )
+
+
+def _morning(report: _Choice, choices: Sequence[_Choice], *, now: float, zone: tzinfo) -> Say:
+    """Return the report of the morning, which tells of all in its run that was put off until then.
+
+    Of what comes before it, calls for a person follow, and what is about another run waits its turn.
+    """
+    step = _tell(report, now=now, zone=zone)
+    told = report.item.news
+    entries = []
+    for choice in choices[: choices.index(report)]:
+        news = choice.item.news
+        if choice.decision is Decision.MUTE:
+            entries.append(choice.entry(State.MUTED))
+        elif news.topic is Topic.ATTENTION:
+            entries.append(choice.entry(State.FOLLOWS))
+        else:
+            same = news.run.id == told.run.id
+            entries.append(choice.entry(State.COLLAPSED if same else State.HELD))
+    return replace(step, entries=(*entries, *step.entries))
 
 
 def _follow_up(choice: _Choice, *, now: float, zone: tzinfo) -> Note | Say:
@@ -151,7 +189,8 @@ def _backlog(choices: Sequence[_Choice], preferences: Preferences, *, now: float
 def _after_backlog(choice: _Choice) -> State:
     if choice.decision is Decision.MUTE:
         return State.MUTED
-    own = choice.item.news.topic in (Topic.KEEP, Topic.ATTENTION)
+    news = choice.item.news
+    own = news.topic in (Topic.KEEP, Topic.ATTENTION) or news.has_report
     return State.FOLLOWS if own else State.COLLAPSED
 
 

@@ -81,10 +81,11 @@ class Decision(StrEnum):
 def decide(news: News, preferences: Preferences, *, now: float, zone: tzinfo) -> Decision:
     """Return what to do with `news` at `now`, in seconds since the epoch; `zone` is the bot's own.
 
-    In quiet hours all is held but what only a person can help with.
+    In quiet hours all is held but what only a person can help with, and the report of the morning: when it
+    comes is set apart from them.
     """
     decision = _by_wish(news, preferences)
-    if decision is Decision.MUTE or news.topic is Topic.ATTENTION:
+    if decision is Decision.MUTE or news.topic in (Topic.ATTENTION, Topic.REPORT):
         return decision
     return Decision.HOLD if is_quiet(preferences.quiet, now, zone) else decision
 

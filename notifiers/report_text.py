@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, tzinfo
+from datetime import UTC, datetime, tzinfo
 
 from loop.experiment import Goal, Run, RunState
 from loop.ledger import Ledger
-from loop.report import Report, bests_before
+from loop.night import Night
+from loop.proposers.protocol import Urge
+from loop.report import Gain, Report, bests_before
 from loop.results import Row
+from notifiers.bill_text import bill_phrases
 from notifiers.ledger_text import ledger_lines
 from notifiers.message import Message
-from notifiers.words import change, duration, money, number, one_line, period, plural, signed
+from notifiers.words import change, duration, number, one_line, period, plural, signed
 
-_WIDTH = 44  # characters of a line on a phone
+WIDTH = 44
+"""Characters of a line on a phone; a screen has about 25 of them."""
+
 _GAINS = 5
 _STATES = {
     RunState.RUNNING: "Still running",
@@ -22,19 +27,28 @@ _STATES = {
     RunState.DONE: "Done",
     RunState.STOPPED: "Stopped",
 }
+_URGES = {
+    Urge.COMBINATION: "a combination of near misses",
+    Urge.REREADING: "another look at the fixed files",
+    Urge.RADICAL: "a radical change",
+    Urge.SIMPLIFICATION: "less code",
+}
 
 
-def report_message(
-    report: Report, run: Run | None = None, *, ledger: Ledger | None = None, zone: tzinfo = UTC
-) -> Message:
-    """Return the report in words.
+def report_message(night: Night, *, zone: tzinfo = UTC, heading: str = "") -> Message:
+    """Return the report in words; `zone` is for the times shown.
 
-    `run` adds what it is doing now and `ledger` what the time went to; `zone` is for the times shown.
+    A `heading` says what the run does now in the place of the last lines.
     """
-    spent = ledger_lines(ledger) if ledger else []
-    pace = _pace(report, zone, with_share=not spent)
-    last = [*pace, *spent, *_money(report), *_state(run)]
-    parts = ([_title(report), *_headline(report)], _gains(report), last)
+    report = night.report
+    spent = ledger_lines(night.ledger) if night.ledger else []
+    parts = (
+        [one_line(heading, 2 * WIDTH)] if heading else [],
+        [_title(night, zone), *_headline(report), *_whole(night)],
+        _gains(report),
+        [*spent, *_pace(night, zone, with_share=not spent), *flow(bill_phrases(night.bill, report.spent))],
+        [*_next(night), *_calls(night), *([] if heading else _state(night.run))],
+    )
     return Message("\n\n".join("\n".join(part) for part in parts if part))
 
 
@@ -73,12 +87,34 @@ def results_message(
     return Message(f"{title}{count}", "\n".join(table))
 
 
-def _title(report: Report) -> str:
+def _title(night: Night, zone: tzinfo) -> str:
+    report = night.report
     name = f"{report.tag}: " if report.tag else ""
     if not report.experiments:
-        return f"{name}no experiment has a result yet"
+        if night.since is None:
+            return f"{name}no experiment has a result yet"
+        return f"{name}no result since {_moment(night.since, night.ledger, zone)}"
     count = plural(report.experiments, "experiment")
-    return f"{name}{count}" if report.hours is None else f"{name}{count} in {duration(report.hours * 3600)}"
+    start, end = _span(night)
+    return (
+        f"{name}{count} in {duration(end - start)}"
+        if start is not None and end is not None
+        else f"{name}{count}"
+    )
+
+
+def _span(night: Night) -> tuple[float | None, float | None]:
+    """Return when the night began and ended: as told, whatever was done in it; a bare file knows less."""
+    ledger = night.ledger
+    if ledger is not None and ledger.total >= 60:
+        return ledger.started_at, ledger.ended_at
+    return night.report.started_at, night.report.ended_at
+
+
+def _moment(at: float, ledger: Ledger | None, zone: tzinfo) -> str:
+    """Return a time of the last day by the clock alone, an earlier one with its date."""
+    recent = ledger is not None and ledger.ended_at - at < 86400
+    return f"{datetime.fromtimestamp(at, zone):{'%H:%M' if recent else '%Y-%m-%d %H:%M'}}"
 
 
 def _headline(report: Report) -> list[str]:
@@ -91,25 +127,50 @@ def _headline(report: Report) -> list[str]:
     }
     tally = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
     if report.experiments == 0:
-        return [tally] if tally else []
-    alone = report.experiments == 1 and not report.skipped
+        best = [_metric(report, report.before, ", as before")] if report.before is not None else []
+        return best + ([tally] if tally else [])
     if report.best is not None:
+        alone = report.experiments == 1 and not report.skipped and report.before is None
         return [_best(report)] if alone else [_best(report), tally]
     if report.crash == report.experiments:
         crashed = "It crashed" if report.crash == 1 else f"All {report.crash:,} crashed"
-        return [f"{crashed}: no {report.metric} yet", *([tally] if report.skipped else [])]
-    return ["Nothing was kept", tally]
+        lines = [_fit(f"{crashed}: no {report.metric} yet")]
+        if report.before is not None:
+            lines = [crashed, _metric(report, report.before, ", as before")]
+        return lines + ([tally] if report.skipped else [])
+    if report.before is None:
+        return ["Nothing was kept", tally]
+    return [_metric(report, report.before, ", as before"), tally]
+
+
+def _metric(report: Report, value: float, rest: str) -> str:
+    """Return the metric's name, its value and the rest of the line; of these only the name may be cut."""
+    known = f"{number(value)}{rest}"
+    return f"{one_line(report.metric, max(8, WIDTH - 1 - len(known)))} {known}"
 
 
 def _best(report: Report) -> str:
     assert report.best is not None
-    best = f"{report.metric} {number(report.best)}"
-    if report.baseline is None:
-        return f"{best} at #{report.best_number}, no baseline"
-    if not report.gain:
-        return f"{best}, the baseline" if report.experiments == 1 else f"{best}; nothing beat the baseline"
-    before, after = report.baseline, report.best
-    return f"{report.metric} {number(before)} → {number(after)} ({change(before, after)})"
+    before = report.baseline if report.before is None else report.before
+    if before is None:
+        return _metric(report, report.best, f" at #{report.best_number}, no baseline")
+    if report.gain:
+        return _metric(report, before, f" → {number(report.best)} ({change(before, report.best)})")
+    if report.before is not None:
+        return _metric(report, before, ", as before")
+    told = ", the baseline" if report.experiments == 1 else "; nothing beat the baseline"
+    return _metric(report, report.best, told)
+
+
+def _whole(night: Night) -> list[str]:
+    """Return the line about the whole run, where it is older than the night."""
+    whole = night.whole
+    if whole is None:
+        return []
+    line = f"In all {plural(whole.experiments, 'experiment')}"
+    if whole.baseline is not None and whole.best is not None and whole.gain:
+        line += f", {change(whole.baseline, whole.best)}"
+    return [line]
 
 
 def _gains(report: Report) -> list[str]:
@@ -118,49 +179,78 @@ def _gains(report: Report) -> list[str]:
     if not gains:
         return []
     sign = -1 if report.goal is Goal.MINIMIZE else 1
-    lines = [f"#{gain.number} {signed(sign * gain.gain)} {gain.description}" for gain in gains]
+    lines = [f"#{gain.number} {signed(sign * gain.gain)}{_size(gain)} {gain.description}" for gain in gains]
     heading = "Largest gains" if len(gains) > 1 else "The one gain"
-    return [heading, *(one_line(line, _WIDTH) for line in lines)]
+    return [heading, *map(_fit, lines)]
 
 
-def _pace(report: Report, zone: tzinfo, *, with_share: bool) -> list[str]:
-    """Return when and how fast it went, the phrases set into as few lines as hold them."""
+def _size(gain: Gain) -> str:
+    """Return how many lines it added and removed, where they are known and any."""
+    added, removed = gain.lines_added, gain.lines_removed
+    return f" +{added} −{removed}" if added is not None and removed is not None and added + removed else ""
+
+
+def _pace(night: Night, zone: tzinfo, *, with_share: bool) -> list[str]:
+    """Return when and how fast it went."""
     phrases = []
-    if report.experiments and report.started_at is not None and report.ended_at is not None:
-        phrases.append(period(report.started_at, report.ended_at, zone))
-    rate, share = report.experiments_per_hour, report.training_share
-    if rate is not None and rate >= 1 and report.experiments > 1:
+    report, (start, end) = night.report, _span(night)
+    rate, share = 0.0, report.training_share
+    if report.experiments and start is not None and end is not None:
+        phrases.append(period(start, end, zone))
+        rate = 3600 * report.experiments / (end - start) if end > start else 0.0
+    if rate >= 1 and report.experiments > 1:
         phrases.append(f"{rate:.1f} an hour" if rate < 100 else f"{rate:,.0f} an hour")
     if share is not None and with_share:
         phrases.append(f"{100 * share:.0f} % training")
     if report.gains:
         phrases.append(f"last keep #{report.last_keep_number}")
+    return flow(phrases)
+
+
+def flow(phrases: Sequence[str]) -> list[str]:
+    """Return the phrases in as few lines as hold them."""
     lines: list[str] = []
     for phrase in phrases:
-        if lines and len(f"{lines[-1]} · {phrase}") <= _WIDTH:
+        if lines and len(f"{lines[-1]} · {phrase}") <= WIDTH:
             lines[-1] += f" · {phrase}"
         else:
             lines.append(phrase)
     return [line[0].upper() + line[1:] for line in lines]
 
 
-def _money(report: Report) -> list[str]:
-    """Return what the models cost, as far as anybody knows, and what the gain did."""
-    if report.spent is None:
+def _next(night: Night) -> list[str]:
+    """Return what is tried next, as far as anybody knows."""
+    outlook = night.outlook
+    if night.run is None or night.run.state is RunState.STOPPED:
         return []
-    if report.dollars is None:
-        return [f"{report.spent.tokens:,} tokens, price unknown"]
-    if report.dollars == 0:
+    if outlook.idea is not None:
+        coming = f"{outlook.idea.text} (idea of {outlook.idea.author})"
+    else:
+        coming = outlook.ready
+    stuck = []
+    if outlook.urge and (night.report.best is not None or night.report.before is not None):
+        stuck = [f"No keep for {plural(outlook.idle, 'experiment')}"]
+        coming = coming or _URGES[outlook.urge]
+    return stuck + ([_fit(f"Next: {coming}")] if coming else [])
+
+
+def _calls(night: Night) -> list[str]:
+    """Return why a person is needed, the last reason whole and of the others their number."""
+    if not night.calls:
         return []
-    cost, each = f"{money(report.dollars)} for models", report.dollars_per_thousandth
-    if each is None:
-        return [cost]
-    share = f"{money(each)} per 0.001 {report.metric}"
-    return [f"{cost}, {share}"] if len(cost) + len(share) + 2 <= _WIDTH else [cost, one_line(share, _WIDTH)]
+    *others, last = night.calls
+    more = f" (and {len(others)} more)" if others else ""
+    return [f"Needs you: {one_line(last, 2 * WIDTH - 11 - len(more))}{more}"]
 
 
 def _state(run: Run | None) -> list[str]:
     if run is None:
         return []
-    reason = "" if run.state is RunState.RUNNING else one_line(run.state_reason, 2 * _WIDTH)
-    return [f"{_STATES[run.state]}: {reason}" if reason else _STATES[run.state]]
+    state = _STATES[run.state]
+    if run.state is RunState.RUNNING or not run.state_reason:
+        return [state]
+    return [one_line(f"{state}: {run.state_reason}", 2 * WIDTH)]
+
+
+def _fit(line: str) -> str:
+    return one_line(line, WIDTH)

@@ -34,12 +34,12 @@ print("peak_vram_mb: 512.0")
 class RealBot:
     """The command line on a state directory and a toy repository of its own."""
 
-    def __init__(self, folder: Path, *, train: str = TOY, **settings: str) -> None:
+    def __init__(self, folder: Path, *, train: str = TOY, time_budget: int = 60, **settings: str) -> None:
         self.folder = folder
         self.home = folder / "home"
         self.repository = folder / "repository"
         self.repository.mkdir(parents=True)
-        (self.repository / "prepare.py").write_text("TIME_BUDGET = 10\n")
+        (self.repository / "prepare.py").write_text(f"TIME_BUDGET = {time_budget}\n")
         (self.repository / "train.py").write_text(train)
         git(self.repository, "init", "--quiet", "--initial-branch=main")
         git(self.repository, "add", "--all")
@@ -51,6 +51,7 @@ class RealBot:
             "AUTORESEARCH_HOME": str(self.home),
             "REPOSITORY": str(self.repository),
             "DATA_PATHS": "",
+            "WAKE_UP": "",  # whatever the time of day is
             "PYTHONWARNINGS": "error",
             **settings,
         }

@@ -4,15 +4,19 @@ import json
 import re
 import shutil
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
 
+from loop.experiment import RunState
+from loop.journal import Journal
 from tests.bot.real_bot import RealBot, read_until
 from tests.loop.lab import git
 
@@ -82,6 +86,9 @@ def test_commands_reach_the_running_bot(bot: RealBot) -> None:
         assert bot.run("send", "/resume").returncode == 0
         read_until(running, "Experiment #1: ")
         assert "train.py" in bot.run("send", "/diff 1").stdout
+        assert bot.run("send", "/diff 0 1").stdout.startswith(
+            "From experiment #0 to #1\ndiff --git a/train.py"
+        )
         assert bot.run("send", "/stop").returncode == 0
         read_until(running, "Run wide is stopped")
         running.send_signal(signal.SIGTERM)
@@ -221,3 +228,31 @@ def test_any_results_file_gets_a_report_and_a_chart(bot: RealBot) -> None:
     assert json.loads(done.stdout)["gain"] == pytest.approx(0.1)
     assert (bot.folder / "night.png").read_bytes().startswith(b"\x89PNG")
     assert bot.run("report", "--results", "night.tsv", "--chart", "/no/such/x.png").returncode == 1
+
+
+def test_a_stop_that_the_bot_died_over_is_carried_out_by_the_next(bot: RealBot) -> None:
+    gate = gated(bot)
+    with bot.start("--tag", "toy") as running:
+        read_until(running, "step 1 · 50 %")
+        running.kill()
+    journal = Journal(bot.home / "state.db")
+    run = journal.runs()[0]
+    journal.set_state(run, RunState.STOPPED, "by ann")
+    journal.close()
+    gate.touch()
+    done = bot.run("up", "--tag", "other", "--experiments", "1", "--exit-when-done")
+    assert done.returncode == 0, done.stderr
+    (experiment,) = bot.json("results", "--tag", "toy")
+    assert experiment["status"] in ("skip", "keep")  # as far as its training had come
+    assert bot.json("status", "--tag", "toy")["stage"] is None
+
+
+def test_a_bot_that_was_down_in_the_morning_tells_of_the_night_once(bot: RealBot) -> None:
+    arguments = ("up", "--tag", "toy", "--experiments", "1", "--exit-when-done")
+    bot.run(*arguments)
+    with closing(sqlite3.connect(bot.home / "state.db")) as journal:
+        journal.execute("UPDATE events SET at = at - 86400 WHERE kind = 'run_started'")
+        journal.commit()
+    bot.environment["WAKE_UP"] = "07:00"
+    reports = [len(re.findall(r"(?m)^toy: \d experiments in ", bot.run(*arguments).stdout)) for _ in range(2)]
+    assert reports == [2, 1]  # that of the morning, and that at the end of `up`

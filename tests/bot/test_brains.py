@@ -1,20 +1,26 @@
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from loop.proposers.agent_keeper import MARK
 from tests.bot.real_bot import TOY, RealBot
 
 KEY = "a-key-of-nobody-knows-what"
+HIDDEN = "a-token-that-looks-like-nothing"
 
 AGENT = """\
 import os, re, sys
 prompt = sys.stdin.read()
+assert {hidden!r} not in prompt and "`edits`" not in prompt
 assert os.environ["OPENAI_API_KEY"] == {key!r}
 program = open("train.py").read()
 if "the end of its log" in prompt:
+    assert "NameError" in prompt and "the token ***" in prompt
     program, said = program.replace("bug", "0.011"), "without the bug"
 elif "as wide as you can" in prompt:
     program, said = program.replace("WIDTH = 64", "WIDTH = 128"), "as wide as can be"
@@ -22,6 +28,7 @@ else:
     program, said = re.sub(r"LEARNING_RATE = [^ ]+", "LEARNING_RATE = bug", program), "something clever"
 open("train.py", "w").write(program)
 print("Description:", said)
+print("Rationale: I have read " + {hidden!r})
 print("Family: architecture")
 """
 
@@ -35,15 +42,21 @@ TRAIN = TOY.replace(
 @pytest.fixture
 def bot(tmp_path: Path) -> RealBot:
     agent = tmp_path / "my agent.py"
-    agent.write_text(AGENT.format(key=KEY))
-    return RealBot(
+    agent.write_text(AGENT.format(key=KEY, hidden=HIDDEN))
+    secret = tmp_path / "secret"
+    secret.write_text(HIDDEN)
+    made = RealBot(
         tmp_path / "bot",
-        train=TRAIN,
+        train=TRAIN.replace(
+            "LEARNING_RATE", f"print('the token', open({str(secret)!r}).read())\nLEARNING_RATE", 1
+        ),
         PROPOSER="agent",
         AGENT_COMMAND=f"{sys.executable} '{agent}'",
         OPENAI_API_KEY=KEY,
         LLM_BUDGET_USD="1",
     )
+    (made.folder / ".env").write_text(f"TELEGRAM_WEBHOOK_SECRET={HIDDEN}\n")
+    return made
 
 
 def test_an_agent_makes_ideas_into_programs_and_mends_what_crashed(bot: RealBot) -> None:
@@ -59,6 +72,24 @@ def test_an_agent_makes_ideas_into_programs_and_mends_what_crashed(bot: RealBot)
     assert "Experiment #1: as wide as can be\n" in done.stdout
     files = (path for path in bot.home.rglob("*") if path.is_file())
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
+    assert not [path for path in bot.home.glob("state.db*") if HIDDEN.encode() in path.read_bytes()]
+
+
+def test_agents_that_another_bot_left_behind_are_ended_at_the_start(bot: RealBot) -> None:
+    bot.environment["PROPOSER"] = "search"
+    left = bot.home / "agents" / "own" / "0123"
+    (left / "checkout").mkdir(parents=True)
+    agent = subprocess.Popen(
+        [sys.executable, "-c", "import signal; signal.pause()"], env={**bot.environment, MARK: str(left)}
+    )
+    try:
+        done = bot.run("up", "--experiments", "1", "--exit-when-done")
+        assert done.returncode == 0, done.stderr
+        assert agent.poll() == -signal.SIGKILL
+        assert not left.exists()
+    finally:
+        agent.kill()
+        agent.wait()
 
 
 def test_without_any_model_that_can_be_asked_the_search_goes_on(bot: RealBot) -> None:

@@ -13,6 +13,7 @@ from bot.commands import parse
 from bot.desk import Desk
 from bot.host import Host
 from bot.inbox import Inbox
+from bot.reporter import Reporter
 from bot.request import HERE, Platform, Request, Sender
 from bot.settings import load_settings
 from bot.slack import PERSONAL
@@ -84,6 +85,7 @@ class Night:
         self._delivery = Delivery(
             self._screen,
             journal,
+            report=Reporter(self._host, settings, zone=UTC, now=clock.now).told,
             preferences=lambda: preferences.get(self._screen.name),
             thread=self._keeper.thread,
             spacing=spacing,
@@ -208,6 +210,9 @@ class Night:
 
     def note(self, kind: EventKind, reason: str) -> None:
         self.journal.note(self.run.id, kind, reason=reason)
+
+    def wake_up(self) -> None:
+        self.journal.note(self.run.id, EventKind.WAKE_UP, since=self.run.created_at)
 
     def retag(self, tag: str) -> None:
         self.journal.finish_retag(self.journal.retag(self.run, tag))

@@ -165,12 +165,15 @@ async def _away(night: Night) -> None:
 
 
 async def _morning(night: Night) -> None:
+    night.at("07:00")
+    night.wake_up()
+    await night.tell("The report of the morning")
     night.at("07:05")
     night.retag("wide")
     night.wish("read the <second> paper & do what it says")
     await night.tell("Another name")
     for title, text in (
-        ("The morning", "/summary"),
+        ("The same, asked for", "/summary"),
         ("The last results", "/results"),
         ("The best", "/best"),
         ("What waits and what was learned", "/ideas"),

@@ -371,6 +371,7 @@ def test_a_diff_is_of_the_editable_against_the_parent(
     assert diff.startswith("diff --git a/train.py b/train.py\n")
     assert "\n-LR = 0.1\n+LR = 0.2\n DEPTH = 8\n" in diff
     assert workspace.diff(0) == ""
+    assert workspace.diff_between(base, commit.sha) == diff
     with pytest.raises(LoopError, match="Experiment 7 of mar12 has no commit"):
         workspace.diff(7)
 

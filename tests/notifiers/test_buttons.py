@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from loop.experiment import Event, EventKind, Experiment, RunState
-from notifiers.buttons import buttons_under, card_buttons, summary_buttons
+from notifiers.buttons import buttons_under, card_buttons, report_buttons, summary_buttons
 from notifiers.message import Button, Message
 from notifiers.news import News, Topic
 from tests.notifiers.test_digest import EXPERIMENT, RUN
@@ -48,6 +48,18 @@ def test_a_call_for_a_person_offers_to_look_and_to_go_on() -> None:
     assert labels(buttons_under(about(None, RunState.PAUSED, Topic.ATTENTION))) == [["Status", "Resume"]]
     assert labels(buttons_under(about(None, RunState.DONE, Topic.RUN))) == [["Resume"]]
     assert buttons_under(about(None, RunState.RUNNING, Topic.RUN)) == ()
+
+
+def test_a_report_offers_to_look_closer_and_what_can_be_done_now() -> None:
+    looking = ["Details", "Chart", "Diff"]
+    running = report_buttons(RunState.RUNNING, changed=(3, 12))
+    assert labels(running) == [looking, ["Pause", "Stop", "Bundle"]]
+    assert running[0][2].command == "/diff 3 12"
+    for state in (RunState.PAUSING, RunState.PAUSED, RunState.DONE):
+        assert labels(report_buttons(state, changed=(0, 1))) == [looking, ["Keep going", "Stop", "Bundle"]]
+    assert labels(report_buttons(RunState.STOPPED, changed=(0, 1))) == [looking, ["Bundle"]]
+    assert labels(report_buttons(RunState.STOPPED, changed=None)) == [["Details", "Chart"]]
+    assert labels(report_buttons(RunState.RUNNING, changed=None)) == [["Details", "Chart"], ["Pause", "Stop"]]
 
 
 def test_a_card_and_a_summary_offer_what_the_state_allows() -> None:

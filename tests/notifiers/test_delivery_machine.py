@@ -102,6 +102,10 @@ class Deliveries(RuleBasedStateMachine):
         else:
             call(self.journal, run, reason)
 
+    @rule(which=st.integers(0, 1))
+    def wake_up(self, which: int) -> None:
+        self.journal.note(self.runs[which % len(self.runs)].id, EventKind.WAKE_UP, since=0.0)
+
     @rule(seconds=st.sampled_from([1, 60, 400, 3600, 8 * 3600]))
     def wait(self, seconds: int) -> None:
         self.time.now += seconds
@@ -165,15 +169,21 @@ class Deliveries(RuleBasedStateMachine):
         news = read_news(self.journal, self.journal.events_after(0, limit=100_000))
         assert set(rows) == {item.event.id for item in news}
         assert {row["state"] for row in rows.values()} <= FINAL
+        reports = [item for item in news if item.topic is Topic.REPORT]
+        told = [item for item in reports if rows[item.event.id]["state"] == "sent"]
+        mornings = {rows[item.event.id]["message_id"]: item.run.id for item in told}
         latest = latest_group = -1
         for item in news:
             row, head = rows[item.event.id], item.message.text.splitlines()[0]
             heads = [message.head for message in sent]
-            assert heads.count(head) <= 1 + self.channel.lost.count(head)
+            times = len([one for one in news if one.message.text.splitlines()[0] == head])
+            assert heads.count(head) <= times + self.channel.lost.count(head)
             if row["state"] == "sent":
                 assert sent[place[row["message_id"]]].head == head
             if item.topic is Topic.ATTENTION:
                 assert row["state"] in ("sent", "refused")  # it overtakes what is held
+            elif row["message_id"] and row["message_id"] in mornings:
+                assert item.run.id == mornings[row["message_id"]]  # it overtakes what is about other runs
             elif row["state"] == "sent":
                 assert place[row["message_id"]] > max(latest, latest_group)
                 latest = place[row["message_id"]]

@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loop.experiment import Cost, Goal, Run, RunState, Status
+from loop.night import Bill, Night
 from loop.report import make_report
 from loop.results import Row
-from notifiers.report_text import report_message, results_message
+from notifiers.report_text import WIDTH, report_message, results_message
 
 RUN = Run(
     id=1,
@@ -28,6 +29,7 @@ RUN = Run(
     created_at=0.0,
 )
 EVENING = datetime(2026, 3, 12, 22, 58, tzinfo=UTC).timestamp()
+_EACH = "Each 0.001 took 25 min of GPU"
 KEEP, DISCARD, CRASH, SKIP = Status.KEEP, Status.DISCARD, Status.CRASH, Status.SKIP
 
 
@@ -47,7 +49,7 @@ def night(*experiments: tuple[Status, float | None, str], timed: bool = True) ->
 
 def told(rows: list[Row], run: Run | None = None, *, goal: Goal = Goal.MINIMIZE) -> str:
     report = make_report(rows, metric="val_bpb", goal=goal, tag="mar12")
-    return report_message(report, run).text
+    return report_message(Night(report=report, run=run)).text
 
 
 FRUITFUL = (
@@ -82,13 +84,14 @@ def test_a_fruitful_night_on_one_screen() -> None:
         "\n"
         "22:58 → 00:09 · 9.2 an hour · 70 % training\n"
         "Last keep #10\n"
+        "\n"
         "Still running"
     )
 
 
 def test_a_file_without_times_or_a_run() -> None:
     report = make_report(night(*FRUITFUL[:3], timed=False), metric="val_bpb", goal=Goal.MINIMIZE)
-    assert report_message(report).text == (
+    assert report_message(Night(report=report)).text == (
         "3 experiments\n"
         "val_bpb 0.997900 → 0.986041 (-0.011859)\n"
         "2 keep, 1 crash\n"
@@ -114,6 +117,7 @@ def test_everything_crashed() -> None:
         "All 5 crashed: no val_bpb yet\n"
         "\n"
         "22:58 → 23:27 · 10.2 an hour\n"
+        "\n"
         "Stopped"
     )
     assert told(night((CRASH, None, "baseline"), timed=False)) == (
@@ -154,45 +158,56 @@ def test_a_run_over_days_tells_its_dates_in_the_zone_of_the_reader() -> None:
     rows = night(*FRUITFUL[:2])
     rows[1] = replace(rows[1], ended_at=EVENING + 40 * 3600)
     report = make_report(rows, metric="val_bpb", goal=Goal.MINIMIZE, tag="mar12")
-    text = report_message(report, zone=ZoneInfo("America/New_York")).text
+    text = report_message(Night(report=report), zone=ZoneInfo("America/New_York")).text
     assert text.endswith("\n2026-03-12 18:58 → 2026-03-14 10:58\n0 % training · last keep #1")
     assert text.startswith("mar12: 2 experiments in 1 d 16 h\n")
 
 
 @pytest.mark.parametrize(
-    ("spent", "lines"),
+    ("spent", "seconds", "price", "lines"),
     [
-        (Cost(900_000, 500_000, 20_000, 1.84), ["$1.84 for models, $0.10 per 0.001 val_bpb"]),
-        (Cost(900_000, 500_000, 20_000, 0.01), ["$0.01 for models, under $0.01 per 0.001 val_bpb"]),
-        (Cost(900_000, 500_000, 20_000, 4321.0), ["$4,321 for models, $226 per 0.001 val_bpb"]),
-        (Cost(900_000, 500_000, 20_000, None), ["920,000 tokens, price unknown"]),
-        (Cost(900_000, 500_000, 20_000, 0.0), []),
-        (Cost(), []),
-        (None, []),
+        (1.84, None, None, ["$1.84 for models", "Each 0.001 took $0.10"]),
+        (0.01, None, None, ["$0.01 for models", "Each 0.001 took under $0.01"]),
+        (4321.0, None, None, ["$4,321 for models · Each 0.001 took $226"]),
+        (1.84, 28_440.0, 2.0, ["$15.80 for 7.9 GPU hours · $1.84 for models", _EACH + " and $0.92"]),
+        (None, 28_440.0, 2.0, ["$15.80 for 7.9 GPU hours", _EACH + " and $0.83"]),
+        (None, 28_440.0, None, ["7.9 GPU hours", _EACH]),
+        (None, 1500.0, 0.0, ["$0.00 for 25 GPU minutes", "Each 0.001 took 1 min 18 s of GPU"]),
+        (None, 60.0, None, ["1 GPU minute · Each 0.001 took 3 s of GPU"]),
+        (None, 59.0, 2.0, []),
+        (0.0, None, None, []),
+        (None, None, None, []),
     ],
 )
-def test_what_the_models_cost_is_told_where_they_cost_anything(spent: Cost | None, lines: list[str]) -> None:
-    report = make_report(night(*FRUITFUL, timed=False), metric="val_bpb", goal=Goal.MINIMIZE, spent=spent)
-    text = report_message(report, RUN).text
-    assert text.split("\n\n")[-1].split("\n") == ["Last keep #10", *_within(lines), "Still running"]
+def test_what_it_cost_as_far_as_anybody_knows(
+    spent: float | None, seconds: float | None, price: float | None, lines: list[str]
+) -> None:
+    cost = None if spent is None else Cost(900_000, 500_000, 20_000, spent)
+    report = make_report(night(*FRUITFUL, timed=False), metric="val_bpb", goal=Goal.MINIMIZE, spent=cost)
+    bill = Bill(report.gain, report.dollars, seconds, price)
+    text = report_message(Night(report=report, run=RUN, bill=bill)).text
+    told = text.split("\n\n")[-2].split("\n")[1:]
+    assert " · ".join(told) == " · ".join(lines)
 
 
-def _within(lines: list[str]) -> list[str]:
-    """Return the lines, one that is too wide for a phone in two."""
-    return [part for line in lines for part in (line.split(", ") if len(line) > 44 else [line])]
+def test_tokens_of_unknown_price_are_counted() -> None:
+    cost = Cost(900_000, 500_000, 20_000, None)
+    report = make_report(night(*FRUITFUL, timed=False), metric="val_bpb", goal=Goal.MINIMIZE, spent=cost)
+    assert "\n920,000 tokens, price unknown" in report_message(Night(report=report)).text
 
 
 def test_money_without_a_gain_has_no_rate() -> None:
     rows = night(FRUITFUL[0], timed=False)
     report = make_report(rows, metric="val_bpb", goal=Goal.MINIMIZE, spent=Cost(1, 0, 1, 0.5))
-    assert report_message(report).text.endswith("\n\n$0.50 for models")
+    text = report_message(Night(report=report, bill=Bill(report.gain, report.dollars))).text
+    assert text.endswith("\n\n$0.50 for models")
 
 
 def test_the_reason_of_a_pause_is_one_line_and_bounded() -> None:
     paused = replace(RUN, state=RunState.PAUSED, state_reason="CUDA\nerror " * 50)
     last = told(night(FRUITFUL[0]), paused).splitlines()[-1]
     assert last.startswith("Paused: CUDA error CUDA error")
-    assert len(last) <= 100
+    assert len(last) <= 2 * WIDTH
 
 
 @st.composite
@@ -219,7 +234,7 @@ def nights(draw: st.DrawFn) -> list[Row]:
 def test_any_night_fits_the_screen(rows: list[Row], goal: Goal) -> None:
     text = told(rows, RUN, goal=goal)
     lines = text.split("\n")
-    assert len(lines) <= 14
+    assert len(lines) <= 15
     assert max(map(len, lines)) <= 44
     assert "-0.000000" not in text
     assert "\n\n\n" not in text

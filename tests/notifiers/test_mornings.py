@@ -1,0 +1,90 @@
+"""The reports of recorded nights, as they are read in the morning on every platform."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bot.terminal import render as on_terminal
+from loop.experiment import Goal
+from loop.night import Night
+from loop.report import make_report
+from loop.results import parse_results
+from notifiers.buttons import report_buttons
+from notifiers.message import Attachment, Message
+from notifiers.report_text import WIDTH, report_message
+from notifiers.slack_blocks import render as on_slack
+from notifiers.telegram_text import lay_out
+from tests.loop.test_report import published_night
+from tests.notifiers.mornings import MORNINGS, Recorder, open_recorder
+from tests.servers.slack_rules import refusal
+from tests.servers.telegram_rules import CAPTION_LIMIT, check_keyboard, check_text
+
+GOLDEN = Path(__file__).parent / "golden"
+ROWS = 25
+"""Rows of text that a phone shows at once; a line of more than `WIDTH` characters takes several."""
+
+
+@pytest.fixture(params=MORNINGS, ids=lambda morning: morning.__name__)
+def morning(request: pytest.FixtureRequest) -> Callable[[Recorder], Night]:
+    found: Callable[[Recorder], Night] = request.param
+    return found
+
+
+@pytest.fixture
+def night(morning: Callable[[Recorder], Night], tmp_path: Path) -> Night:
+    with open_recorder(tmp_path) as recorder:
+        return morning(recorder)
+
+
+@pytest.fixture
+def message(night: Night) -> Message:
+    assert night.run is not None
+    made = report_message(night)
+    buttons = report_buttons(night.run.state, changed=(night.start, night.report.best_number or 0))
+    return Message(made.text, buttons=buttons, attachments=(Attachment("mar12.png", b"", "the chart"),))
+
+
+def test_it_reads_as_it_did(morning: Callable[[Recorder], Night], message: Message) -> None:
+    assert f"{message.text}\n" == (GOLDEN / f"{morning.__name__}.txt").read_text(encoding="utf-8")
+
+
+def test_it_fits_one_screen_and_says_nothing_empty(message: Message) -> None:
+    lines = message.text.split("\n")
+    assert sum(max(1, -(-len(line) // WIDTH)) for line in lines) <= ROWS
+    assert not any(line.endswith((":", " ", "·")) for line in lines)
+    assert "\n\n\n" not in message.text
+    assert "-0.000000" not in message.text
+    assert "None" not in message.text
+
+
+def test_telegram_shows_it_as_one_picture_with_all_of_it_below(message: Message) -> None:
+    (part,) = lay_out(message)
+    assert part.file is not None
+    assert check_text(part.page.html, "HTML", limit=CAPTION_LIMIT) == message.text
+    rows = [[{"text": b.label, "callback_data": b.command} for b in row] for row in message.buttons]
+    check_keyboard(json.dumps({"inline_keyboard": rows}))
+
+
+def test_slack_and_a_terminal_show_all_of_it(message: Message) -> None:
+    rendered = on_slack(message)
+    assert refusal("chat.postMessage", {"text": rendered.text, "blocks": rendered.blocks}) == ""
+    assert not rendered.file
+    assert on_terminal(message) == message.text
+
+
+def test_no_other_golden_text_lies_about() -> None:
+    assert {path.stem for path in GOLDEN.iterdir()} == {
+        *(morning.__name__ for morning in MORNINGS),
+        "published",
+    }
+
+
+def test_the_published_night_from_its_file_alone() -> None:
+    found = parse_results(published_night())
+    report = make_report(found.rows, metric=found.metric, goal=Goal.MINIMIZE)
+    text = report_message(Night(report=report, rows=found.rows)).text
+    assert f"{text}\n" == (GOLDEN / "published.txt").read_text(encoding="utf-8")
