@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,11 +22,11 @@ from loop.proposers.asking import Source
 from loop.proposers.budget import Budget
 from loop.proposers.outages import Outages
 from loop.proposers.papers import Papers
-from loop.proposers.protocol import Failure, Proposer
+from loop.proposers.protocol import Failure, Model
 from loop.proposers.reader import ContextReader
 from loop.proposers.researcher import Researcher
 from loop.proposers.search import SearchProposer
-from loop.redaction import without_secrets
+from loop.redaction import secrets_in, without_secrets
 from loop.spending import Purse
 from loop.workspace import Workspace
 
@@ -60,13 +60,23 @@ def make_researcher(
 
     def failure(experiment: Experiment) -> Failure:
         found = reader.failure(experiment)
-        return replace(found, log=without_secrets(found.log, settings.secrets))
+        return replace(found, log=without_secrets(found.log, secrets))
 
+    known = _keys(settings, environ)
+    secrets = settings.secrets | secrets_in(environ) | secrets_in(known)
     shares = {choice.kind: choice.weight for choice in settings.proposer}
-    search = SearchProposer(python=sys.executable, frozen=frozenset(settings.frozen_constants))
+
+    def source(choice: SourceChoice) -> Source:
+        if choice.is_agent:
+            agent = _agent(settings, choice, run, environ={**environ, **known}, secrets=secrets)
+            return Source(choice.name, agent, choice.weight, (agent.name,))
+        model, signs = _language_model(settings, choice, known, secrets)
+        return Source(choice.name, model, choice.weight, signs)
+
     return Researcher(
-        search=Source(SEARCH, search, shares.get(SEARCH, 0.0)),
-        models=[_model(settings, c, run, environ) for c in settings.proposer if c.kind != SEARCH],
+        search=SearchProposer(python=sys.executable, frozen=frozenset(settings.frozen_constants)),
+        share=shares.get(SEARCH, 0.0),
+        models=[source(choice) for choice in settings.proposer if choice.kind != SEARCH],
         journal=journal,
         failure=failure,
         check=Novelty(lambda experiment: workspace.source(experiment.commit)).refusal,
@@ -79,42 +89,57 @@ def make_researcher(
     )
 
 
-def _model(settings: Settings, choice: SourceChoice, run: Run, environ: Mapping[str, str]) -> Source:
-    known = _keys(settings, environ)
-    if choice.is_agent:
-        agent = _agent(settings, choice, run, {**environ, **known})
-        return Source(choice.name, agent, choice.weight, (agent.name,))
+def clear_agents(home: Path) -> None:
+    """End the coding agents that a bot before this one left behind, and remove their checkouts. Blocks."""
+    from loop.proposers.agent_checkout import clear
+
+    for folder in _agents(home).glob("*"):
+        clear(folder)
+
+
+def _agents(home: Path) -> Path:
+    """Return where each agent has a folder for its checkouts."""
+    return home / "agents"
+
+
+def _language_model(
+    settings: Settings, choice: SourceChoice, known: Mapping[str, str], secrets: Collection[str]
+) -> tuple[Model, tuple[str, ...]]:
+    """Return a model with the names that its proposals may carry."""
     from loop.proposers.language_model import LanguageModel
 
     fallback = settings.fallback_model
     model = LanguageModel(
         choice.name,
         settings=known,
+        secrets=secrets,
         python=sys.executable,
         fallback=fallback.name if fallback else "",
         budget=settings.context_tokens,
     )
-    return Source(
-        choice.name, model, choice.weight, (choice.detail, *([fallback.detail] if fallback else []))
-    )
+    return model, (choice.detail, *([fallback.detail] if fallback else []))
 
 
-def _agent(settings: Settings, choice: SourceChoice, run: Run, environ: Mapping[str, str]) -> Proposer:
-    from loop.proposers.briefing import Briefing, brief, brief_repair
+def _agent(
+    settings: Settings,
+    choice: SourceChoice,
+    run: Run,
+    *,
+    environ: Mapping[str, str],
+    secrets: Collection[str],
+) -> Model:
+    from loop.proposers.briefing import brief, brief_repair
     from loop.proposers.coding_agent import CodingAgent
-    from loop.proposers.fencing import SEPARATOR
-
-    def text(briefing: Briefing) -> str:
-        return SEPARATOR.join([briefing.fixed, *briefing.history, briefing.program, briefing.now])
 
     most = settings.context_tokens
     return CodingAgent(
         agent_of(choice, settings.agent_command),
         repository=run.repository,
-        folder=settings.home / "agents" / (choice.detail or "own"),
+        folder=_agents(settings.home) / (choice.detail or "own"),
         environ=environ,
-        brief=lambda context: text(brief(context, most)),
-        brief_repair=lambda context, failure: text(brief_repair(context, failure, most)),
+        secrets=secrets,
+        brief=lambda context: brief(context, most, answer="").text,
+        brief_repair=lambda context, failure: brief_repair(context, failure, most, answer="").text,
         limit=60 * settings.agent_minutes,
         editable=settings.editable,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,7 +9,8 @@ from pathlib import Path
 from dotenv.parser import parse_stream
 from pydantic_core import ErrorDetails
 
-_SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|URL")  # their values are never repeated
+from loop.redaction import is_secret
+
 # So like a setting that it would be taken for a misspelt one, but other programs use it.
 _OF_OTHERS = frozenset(
     {"DATA_PATH", "METRICS", "TIMEZONE", "MAX_CONTEXT_TOKENS", "OPENAPI_KEY", "OPENAPI_API_KEY"}
@@ -77,5 +77,6 @@ def sentence(error: ErrorDetails, subjects: Mapping[str, str], env_file: Path, n
             rule = "must be one word"
         case _:
             rule = f"is not accepted ({error['msg']})"
-    value = "" if _SECRET.search(name) else f", not {str(error['input'])[:60]!r}"
+    hushed = is_secret(name) or "URL" in name  # which may hold a login
+    value = "" if hushed else f", not {str(error['input'])[:60]!r}"
     return f"{subject} {rule}{value}."

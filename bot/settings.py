@@ -125,19 +125,25 @@ class Settings(BaseSettings):
         "", "Constants of the editable file that search leaves alone, separated by commas."
     )
     fallback_model: OptionalModel = _setting(
-        "", "The model that is asked where one of PROPOSER is out of reach, such as openai:gpt-5-mini."
+        "",
+        "The model that is asked where another is out of reach or makes no program, such as "
+        "openai:gpt-5-mini.",
     )
-    anthropic_api_key: SecretStr = _setting("", "The key for models of Anthropic.")
-    openai_api_key: SecretStr = _setting("", "The key for models of OpenAI, or of who speaks its language.")
+    anthropic_api_key: SecretStr = _setting(
+        "", "The key for models of Anthropic, also by an agent, which uses it before its login."
+    )
+    openai_api_key: SecretStr = _setting(
+        "", "The key for models of OpenAI, or of who speaks its language; agents likewise."
+    )
     openai_base_url: OptionalUrl = _setting(
         "", "Who speaks its language, such as http://127.0.0.1:8000/v1; empty: OpenAI itself."
     )
-    google_api_key: SecretStr = _setting("", "The key for models of Google.")
+    google_api_key: SecretStr = _setting("", "The key for models of Google; agents likewise.")
     context_tokens: int = _setting("60000", "Tokens that a model is told at most.", ge=4000)
     agent_command: CommandLine = _setting(
         "",
         "The command of PROPOSER=agent: it reads what to do on stdin, or in the file that {prompt} names, "
-        "and edits the editable file in the folder where it starts.",
+        "and edits the editable file in the folder where it starts. It runs as you.",
     )
     agent_minutes: FiniteFloat = _setting("10", "Minutes after which a coding agent is ended.", gt=0)
     llm_budget_usd: OptionalDollars = _setting(

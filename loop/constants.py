@@ -8,33 +8,18 @@ ever replaced, so comments and layout stay as the author left them.
 from __future__ import annotations
 
 import ast
-import operator
 import re
-import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from math import isfinite
-from typing import TypeAlias
 
 from loop.errors import LoopError
-
-Number: TypeAlias = int | float
-Value: TypeAlias = bool | int | float | str | tuple[Number, ...]
+from loop.syntax import Number, Value, evaluate, line_starts, parse, span
 
 _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 _POWER = re.compile(r"(\d+)(\s*\*\*\s*)\d+")
-_NEWLINE = re.compile(rb"\r\n|\r|\n")  # what Python counts as a line; `splitlines` knows others
-_LARGEST_BITS = 4096  # of an integer; beyond it a value is taken for a mistake or an attack
-_OPERATORS: Mapping[type[ast.operator], Callable[[Number, Number], Number]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Pow: operator.pow,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +49,15 @@ def find_constants(source: str) -> tuple[Constant, ...]:
     Raises:
         LoopError: the source is not valid Python.
     """
-    body = source.removeprefix("\ufeff")  # the interpreter skips a byte order mark, `ast.parse` does not
-    tree = _parse(body)
+    tree = parse(source)
     data = source.encode()
-    starts = _line_starts(data, first=len(data) - len(body.encode()))
+    starts = line_starts(source)
     bindings = _count_bindings(tree)
     found = []
     for name, node in _assignments(tree):
-        value = _evaluate(node) if bindings[name] == 1 else None
+        value = evaluate(node) if bindings[name] == 1 else None
         if value is not None:
-            start, end = _span(node, starts)
+            start, end = span(node, starts)
             found.append(Constant(name, value, start, end, data[start:end].decode()))
     return tuple(found)
 
@@ -157,33 +141,19 @@ def _write_tuple(value: tuple[Number, ...], like: str) -> str:
     if not isinstance(old, ast.Tuple) or len(old.elts) != len(value):
         return repr(value)
     data = like.encode()
-    starts = _line_starts(data, first=0)
+    starts = line_starts(like)
     for node, element in reversed(list(zip(old.elts, value, strict=True))):
-        start, end = _span(node, starts)
-        before = _evaluate(node)
+        start, end = span(node, starts)
+        before = evaluate(node)
         if before != element or type(before) is not type(element):
             text = write_value(element, like=data[start:end].decode())
             data = data[:start] + text.encode() + data[end:]
     return data.decode()
 
 
-def _parse(source: str) -> ast.Module:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an odd escape in somebody's string is not ours to report
-            return ast.parse(source)
-    except SyntaxError as error:
-        line = f" (line {error.lineno})" if error.lineno else ""
-        raise LoopError(f"The program is not valid Python{line}: {error.msg}.") from error
-    except (ValueError, RecursionError, MemoryError) as error:  # a null byte, a lone surrogate, deep nesting
-        raise LoopError(
-            f"The program cannot be read as Python: {error or 'it is nested too deeply'}."
-        ) from error
-
-
 def _read(text: str) -> Value | None:
     try:
-        return _evaluate(ast.parse(text, mode="eval").body)
+        return evaluate(ast.parse(text, mode="eval").body)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
@@ -213,51 +183,3 @@ def _count_bindings(tree: ast.Module) -> Counter[str]:
         inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda)
         waiting.extend((child, outside and not inside) for child in ast.iter_child_nodes(node))
     return counts
-
-
-def _line_starts(data: bytes, *, first: int) -> list[int]:
-    return [first, *(newline.end() for newline in _NEWLINE.finditer(data))]
-
-
-def _span(node: ast.expr, starts: list[int]) -> tuple[int, int]:
-    assert node.end_lineno is not None  # parsed nodes have an end
-    assert node.end_col_offset is not None
-    return starts[node.lineno - 1] + node.col_offset, starts[node.end_lineno - 1] + node.end_col_offset
-
-
-def _evaluate(node: ast.expr) -> Value | None:
-    """Return the value of a literal expression; None for anything else."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, bool | str):
-        return node.value
-    try:
-        if isinstance(node, ast.Tuple) and node.elts:
-            return tuple(_number(element) for element in node.elts)
-        return _number(node)
-    except (_NotANumberError, ArithmeticError, RecursionError):
-        return None
-
-
-class _NotANumberError(Exception):
-    """The expression is no plain arithmetic within limits."""
-
-
-def _number(node: ast.expr) -> Number:
-    value: object = None
-    match node:
-        case ast.Constant():
-            value = node.value
-        case ast.UnaryOp(op=ast.USub()):
-            value = -_number(node.operand)
-        case ast.UnaryOp(op=ast.UAdd()):
-            value = +_number(node.operand)
-        case ast.BinOp() if type(node.op) in _OPERATORS:
-            left, right = _number(node.left), _number(node.right)
-            whole = isinstance(left, int) and isinstance(right, int)
-            if isinstance(node.op, ast.Pow) and whole and int(left).bit_length() * abs(right) > _LARGEST_BITS:
-                raise _NotANumberError
-            value = _OPERATORS[type(node.op)](left, right)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _NotANumberError
-    if not isfinite(value) if isinstance(value, float) else value.bit_length() > _LARGEST_BITS:
-        raise _NotANumberError
-    return value

@@ -56,8 +56,9 @@ class Plan:
 class Engine:
     """Conducts one run.
 
-    `folder` holds the files of trainings under way and the ends of the logs of decided ones. An engine is
-    used from one event loop; its commands (`pause`, `resume`, `stop`, `skip`, `retag`) may come at any time.
+    `folder` holds the files of trainings under way and the ends of the logs of decided ones. `clock` gives
+    seconds since the epoch, `timer` seconds that no clock change disturbs. An engine is used from one event
+    loop; its commands (`pause`, `resume`, `stop`, `skip`, `retag`) may come at any time.
     """
 
     def __init__(
@@ -71,16 +72,18 @@ class Engine:
         proposer: Proposer,
         folder: Path,
         clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self.run = run
         self.experiment: Experiment | None = None  # the one under way
         self.made = 0  # experiments after the baseline in this call of `conduct`
-        self.no_ideas_since: float | None = None  # by the monotonic clock: when the proposer began to fail
+        self.no_ideas_since: float | None = None  # by `timer`: when the proposer began to fail
         self._plan = plan
         self._journal = journal
         self._workspace = workspace
         self._folder = folder
         self._clock = clock
+        self._timer = timer
         self._training: Training | None = None
         self._decided: Experiment | None = None  # the last one, until its files are put in order
         self._rest_until = 0.0  # by the event loop's clock
@@ -281,7 +284,7 @@ class Engine:
         if self.coming is None:
             await in_thread(self._finish)  # whoever proposes may want to see the log
         number, best = await in_thread(self._next)
-        asked = time.monotonic()
+        asked = self._timer()
         ready = await (self._ahead.take(best, self._wake) if number else in_thread(self._baseline))
         if ready is None:
             return  # a command came first
@@ -294,7 +297,7 @@ class Engine:
             ready.constants,
             now=self._clock(),
             program=ready.program,
-            waited=time.monotonic() - asked,
+            waited=self._timer() - asked,
         )
         await in_thread(self._journal.record, *steps)
         self.experiment = steps[-1]
@@ -463,7 +466,7 @@ class Engine:
         return make_ready(proposal, Commit(base, 0, 0))
 
     def _proposer_failed(self) -> None:
-        self.no_ideas_since = self.no_ideas_since or time.monotonic()
+        self.no_ideas_since = self.no_ideas_since or self._timer()
 
     async def _set_state(self, state: RunState, reason: str) -> None:
         self.run = await in_thread(self._journal.set_state, self.run, state, reason)

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from loop.redaction import is_secret, without_secrets
+
 _ALLOWED = re.compile(
     r"""
     PATH | HOME | USER | LOGNAME | SHELL | LANG | LANGUAGE | LC_\w+ | TZ | TMPDIR
@@ -22,20 +24,23 @@ _ALLOWED = re.compile(
     """,
     re.VERBOSE,
 )
-_SECRET = re.compile(r"TOKEN(?!IZ)|SECRET|PASS(?:W|PHRASE)|CREDENTIAL|AUTH|PRIVATE|COOKIE|KEY", re.IGNORECASE)
-_LOGIN_IN_URL = re.compile(r"://[^/\s]*@")
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+
+PROXIES = (*_PROXIES, *map(str.lower, _PROXIES))
+"""What says how the network is reached; a proxy may want a login."""
 
 
 def training_environment(environ: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
     """Choose from `environ` what a training needs, and add `extra`; nothing that looks like a secret goes in.
 
-    A secret is told by its name (`…TOKEN…`, `…KEY…`) or by a login within a URL, in `extra` too.
+    A secret is told by its name (`…TOKEN…`, `…KEY…`) or by its look, such as a login within a URL, in `extra`
+    too.
     """
     wanted = {name: value for name, value in environ.items() if _ALLOWED.fullmatch(name)} | dict(extra)
     chosen = {
         name: value
         for name, value in wanted.items()
-        if not _SECRET.search(name) and not _LOGIN_IN_URL.search(value)
+        if not is_secret(name) and without_secrets(value) == value
     }
     chosen["PYTHONUNBUFFERED"] = "1"  # progress and the last words of a killed training reach the log
     return chosen

@@ -9,17 +9,24 @@ HIDDEN = "***"
 """What stands in the place of a secret."""
 
 _SHORT = 8  # letters; a shorter value is a placeholder such as EMPTY, and could stand in any text
-_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
-_LOGIN_IN_URL = re.compile(r"(?<=://)[^\s/@]+(?=@)")
+_SECRET_NAME = re.compile(
+    r"KEY|TOKEN(?!IZ)|SECRET|PASS(?:W|PHRASE)|CREDENTIAL|AUTH(?!OR)|PRIVATE|COOKIE", re.IGNORECASE
+)
+_LOGIN_IN_URL = re.compile(r"(?<=://)[^\s/]+(?=@)")
 _KNOWN = re.compile(  # keys of OpenAI and Anthropic, Google, Hugging Face, GitHub, Slack, Telegram
     r"\b(?:sk-[\w-]{16,}|AIza[\w-]{30,}|hf_\w{20,}|gh[pousr]_\w{20,}|github_pat_\w{20,}|xox[a-z]-[\w-]{10,}"
     r")|(?<!\d)\d{6,12}:[\w-]{30,}"
 )
 
 
-def secrets_in(settings: Mapping[str, str]) -> frozenset[str]:
-    """Return the values of those settings whose names say that they are secret (`…KEY…`, `…TOKEN…`)."""
-    return frozenset(value for name, value in settings.items() if _SECRET_NAME.search(name))
+def is_secret(name: str) -> bool:
+    """Tell by the name of a variable whether its value is secret (`…KEY…`, `…TOKEN…`)."""
+    return _SECRET_NAME.search(name) is not None
+
+
+def secrets_in(variables: Mapping[str, str]) -> frozenset[str]:
+    """Return the values of those variables whose names say that they are secret."""
+    return frozenset(value for name, value in variables.items() if is_secret(name))
 
 
 def without_secrets(text: str, secrets: Iterable[str] = ()) -> str:

@@ -139,6 +139,9 @@ MIGRATIONS = (
     CREATE INDEX experiments_by_idea ON experiments (run_id, idea) WHERE idea IS NOT NULL;
     CREATE INDEX experiments_by_wait ON experiments (run_id, waited);
     """,
+    """
+    CREATE INDEX events_by_kind ON events (run_id, kind);
+    """,
 )
 """Applied in order, each once; `PRAGMA user_version` counts them. Never edit one that was released."""
 

@@ -343,23 +343,18 @@ class Workspace:
         Raises:
             LoopError: there is no such experiment.
         """
-        if isinstance(experiment, str):
-            _check_commit(experiment)
-            commit: str | None = experiment
-        else:
-            commit = self._commit_of(f"{_experiments(self.tag)}/{experiment}")
+        if experiment == 0:
+            return ""
+        ref = f"{_experiments(self.tag)}/{experiment}"
+        commit = experiment if isinstance(experiment, str) else self._commit_of(ref)
         if commit is None:
             raise LoopError(f"Experiment {experiment} of {self.tag} has no commit.")
-        return read_diff(self._git, commit, self.editable) if experiment != 0 else ""
+        _check_commit(commit)
+        return read_diff(self._git, commit, self.editable)
 
     def diff_between(self, before: str, after: str) -> str:
-        """Return what differs in the editable file from one commit to another.
-
-        Raises:
-            LoopError: there is no such commit.
-        """
-        for commit in (before, after):
-            _check_commit(commit)
+        """Return what differs in the editable file from one commit to another."""
+        _check_commit(before, after)
         return read_diff(self._git, after, self.editable, before=before)
 
     def diffs(self, commits: Iterable[str]) -> dict[str, str]:

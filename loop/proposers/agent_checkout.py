@@ -14,12 +14,10 @@ from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from loop.errors import LoopError
 from loop.files import place
 from loop.plumbing import Git, locate
 from loop.proposers.agent_keeper import sweep
-from loop.proposers.edits import LIMIT
-from loop.repository import decode
+from loop.proposers.edits import LIMIT, EditError
 from loop.workspace import AUTHOR
 
 log = logging.getLogger(__name__)
@@ -53,21 +51,24 @@ def read_answer(checkout: Path, editable: str) -> str:
     """Return the editable file as an agent left it. Its processes must be gone.
 
     Raises:
-        LoopError: it is no regular file of UTF-8 text, or larger than any program.
+        EditError: it is no regular file of UTF-8 text, or larger than any program.
     """
     path = checkout / editable
     try:
         if path.resolve() != checkout.resolve() / editable:
-            raise LoopError(f"It put a link in the place of {editable}.")
+            raise EditError(f"A link is in the place of {editable}.")
         if not stat.S_ISREG(path.lstat().st_mode):
-            raise LoopError(f"It put something else in the place of {editable}.")
+            raise EditError(f"Something else is in the place of {editable}.")
         with path.open("rb") as file:
             content = file.read(LIMIT + 1)
     except OSError as error:
-        raise LoopError(f"{editable} cannot be read: {error.strerror or error}.") from error
+        raise EditError(f"{editable} cannot be read: {error.strerror or error}.") from error
     if len(content) > LIMIT:
-        raise LoopError(f"Its {editable} has more than {LIMIT:,} bytes.")
-    return decode(content, editable)
+        raise EditError(f"{editable} has more than {LIMIT:,} bytes.")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise EditError(f"{editable} is not UTF-8 text (byte {error.start}).") from error
 
 
 def clear(folder: Path) -> None:

@@ -10,12 +10,8 @@ import re
 from dataclasses import dataclass
 
 from loop.experiment import Family
-
-LINE = 120
-"""Characters of a description at most."""
-
-PROSE = 600
-"""Characters of a rationale, or of what went wrong, at most."""
+from loop.proposers.fencing import LINE, PROSE, line
+from loop.results import single_line
 
 _TASK = """\
 {brief}
@@ -25,7 +21,7 @@ You are in a throw-away copy of the repository. Do what is asked above, but by e
 there, and that file only: whatever else you change is thrown away. Do not train and do not install anything;
 the program is trained when you have ended. Nobody will answer a question.{give_up}
 
-Instead of the answer described above, end with a message of these lines and no others:
+End with a message of these lines and no others:
 
 Description: what you changed, in at most 80 characters
 Rationale: why it should help, in one or two sentences
@@ -33,13 +29,11 @@ Expected: the effect that you hope for
 Family: one of {families}
 """
 
-_GIVE_UP = " If the idea is not worth another training, leave the file as it is."
+_GIVE_UP = " To give the idea up, leave the file as it is."
 
 _LABEL = re.compile(
     r"^[^\w\n]{0,8}(description|rationale|expected|family)[^\w\n]{0,8}:", re.IGNORECASE | re.MULTILINE
 )
-
-
 _DRESS = re.compile(r"^(?:[*#> ]|- )+|(?<!\*)\*\*$")  # of Markdown
 
 
@@ -63,19 +57,17 @@ def read_message(text: str) -> Message:
     """Read what follows each label; without a description, the first line is taken for one."""
     labels = list(_LABEL.finditer(text))
     ends = [*(label.start() for label in labels), len(text)][1:]
-    said = {label[1].lower(): text[label.end() : end] for label, end in zip(labels, ends, strict=False)}
-    description = said.get("description", "" if labels else text)
-    family = plain(said.get("family", ""), PROSE).lower().replace("_", " ").replace("-", " ")
+    labelled = {label[1].lower(): text[label.end() : end] for label, end in zip(labels, ends, strict=False)}
+    description = labelled.get("description", "" if labels else text)
+    family = undressed(labelled.get("family", ""), LINE).lower().replace("_", " ").replace("-", " ")
     return Message(
-        description=next((line for each in description.splitlines() if (line := plain(each, LINE))), ""),
-        rationale=plain(said.get("rationale", ""), PROSE),
-        expected=plain(said.get("expected", ""), PROSE),
+        description=next((said for each in description.splitlines() if (said := undressed(each, LINE))), ""),
+        rationale=undressed(labelled.get("rationale", ""), PROSE),
+        expected=undressed(labelled.get("expected", ""), LINE),
         family=next((known for known in Family if family.startswith(known)), None),
     )
 
 
-def plain(text: str, most: int) -> str:
-    """Return the text as one line of at most `most` printable characters, without Markdown around it."""
-    letters = "".join(letter if letter.isprintable() else " " for letter in text)
-    line = _DRESS.sub("", " ".join(letters.split()))
-    return line if len(line) <= most else f"{line[: most - 1].rstrip()}…"
+def undressed(text: str, limit: int) -> str:
+    """Return untrusted text as one line of at most `limit` characters, without Markdown around it."""
+    return line(_DRESS.sub("", single_line(text)), limit)

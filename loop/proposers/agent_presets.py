@@ -19,6 +19,9 @@ from loop.experiment import Cost
 _MOST = 10**12  # tokens or dollars; more is a mistake
 _LAST = 2**16  # characters of a text that may hold the last message
 
+# Programs that run another one, whose name is that of the agent.
+_INTERPRETER = re.compile(r"(python|pypy|node|deno|bun|ruby|perl|(ba|da|z|k|fi)?sh|env|uvx?|npx)[\d.]*")
+
 PROMPT = "{prompt}"
 """In a command of the user's: the path of the file that holds the prompt, which is on stdin too."""
 
@@ -58,6 +61,8 @@ class Preset:
 def own_command(command: tuple[str, ...]) -> Preset:
     """Return the preset of a command of the user's (AGENT_COMMAND), named after its program.
 
+    It is called `agent` where that is an interpreter such as `python`, which says nothing.
+
     The program of a preset keeps what belongs to that: keys and the reading of its output. Any other program
     may know the keys of all providers, and what it prints is read as text.
     """
@@ -65,7 +70,8 @@ def own_command(command: tuple[str, ...]) -> Preset:
     if name in PRESETS:
         return replace(PRESETS[name], command=command)
     keys = tuple(dict.fromkeys(key for preset in PRESETS.values() for key in preset.keys))
-    return Preset(name=name, command=command, keys=keys, read=read_text)
+    shown = "agent" if _INTERPRETER.fullmatch(name) else name
+    return Preset(name=shown, command=command, keys=keys, read=read_text)
 
 
 def read_claude(output: str, _errors: str) -> Answer:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from loop.environment import training_environment
+from loop.environment import PROXIES, training_environment
 from loop.errors import LoopError
 from loop.proposers.agent_keeper import sweep
 from loop.proposers.agent_presets import Preset
@@ -21,8 +21,7 @@ log = logging.getLogger(__name__)
 
 _KEEPER = "loop.proposers.agent_keeper"
 _HOME = Path(__file__).parents[2]  # `python -m` looks here first, wherever the bot was started
-_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
-_NETWORK = (*_PROXIES, *map(str.lower, _PROXIES), "NODE_EXTRA_CA_CERTS")  # a proxy may want a login
+_NETWORK = (*PROXIES, "NODE_EXTRA_CA_CERTS")
 _FIXED = {
     "CUDA_VISIBLE_DEVICES": "-1",  # the accelerator is for the training under way
     "HIP_VISIBLE_DEVICES": "-1",

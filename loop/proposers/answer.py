@@ -8,10 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from loop.experiment import Family
 from loop.proposers.edits import Edit, EditError, apply_edits, check_program, whole_file
-from loop.results import single_line
-
-_LINE = 200  # characters of a description
-_TEXT = 1000  # of a rationale
+from loop.proposers.fencing import LINE, PROSE, line
 
 
 def _family(value: object) -> object:
@@ -51,12 +48,12 @@ class Answer(BaseModel):
     @field_validator("description", "expected")
     @classmethod
     def _one_line(cls, text: str) -> str:
-        return single_line(text)[:_LINE]
+        return line(text, LINE)
 
     @field_validator("rationale")
     @classmethod
     def _short(cls, text: str) -> str:
-        return text.strip()[:_TEXT]
+        return line(text, PROSE)
 
     @field_validator("description")
     @classmethod
@@ -70,7 +67,7 @@ class Mended(Answer):
     """The crashed experiment mended, or given up."""
 
     hopeless: bool = Field(
-        default=False, description="The idea is not worth another training; no edits then."
+        default=False, description="The idea is given up: it is not worth another training. No edits then."
     )
 
 

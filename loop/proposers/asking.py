@@ -9,17 +9,26 @@ from typing import TypeAlias
 
 from loop.constants import find_constants
 from loop.errors import LoopError
-from loop.experiment import Proposal, Run
+from loop.experiment import Cost, Proposal, Run
 from loop.ideas import Idea
 from loop.proposers.budget import Budget
 from loop.proposers.outages import Outages
-from loop.proposers.protocol import Context, Failure, OutOfReachError, Proposer, Refusal
+from loop.proposers.protocol import (
+    Context,
+    Failure,
+    HopelessError,
+    Model,
+    NoProgramError,
+    NoProposalError,
+    OutOfReachError,
+    Refusal,
+)
 from loop.threads import in_thread
 
 log = logging.getLogger(__name__)
 
 AGAIN = 3
-"""How often a model is asked again whose proposal was refused."""
+"""How often a model is asked again whose proposal was refused, or made no program."""
 
 Check: TypeAlias = Callable[[Proposal, Context], str | None]
 """Says why a proposal is not worth a training, as a sentence; None where it is. It may block."""
@@ -27,13 +36,13 @@ Check: TypeAlias = Callable[[Proposal, Context], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A source of ideas under the name that people gave it, and its share against those of the others.
+    """A model under the name that people gave it, and its share against those of the other sources.
 
     `signs` are the names that its proposals may carry: a model's own, and its fallback's.
     """
 
     name: str
-    proposer: Proposer
+    proposer: Model
     weight: float = 1.0
     signs: tuple[str, ...] = ()
 
@@ -50,6 +59,10 @@ class Asking:
         """Say whether the model need not be left alone and there is money for it."""
         return self._outages.may_ask(model.name) and await in_thread(self._budget.allows, run.id, model.name)
 
+    def may_have_ideas(self, model: Source) -> bool:
+        """Say whether to ask the model for ideas of its own, as far as it can be asked at all."""
+        return self._outages.may_have_ideas(model.name)
+
     def is_healthy(self, model: Source) -> bool:
         """Say whether the model has not failed since it answered last."""
         return self._outages.is_healthy(model.name)
@@ -59,48 +72,62 @@ class Asking:
     ) -> Proposal | None:
         """Return what the model proposes, of `idea` where there is one, or how it mends `failure`.
 
-        None where it will not mend it, or where nothing of what it proposed is any good.
+        None where it will not mend it, or where nothing of what it proposed is any good. Nobody is told of
+        that, but a model without ideas of its own is not asked for any for a while.
 
         Raises:
             OutOfReachError: it failed. Whatever the trouble was, it is left alone for a while.
         """
         for _ in range(1 + AGAIN):
-            proposal = await self._answer(model, context, failure)
-            if proposal is None:
+            try:
+                proposal = await self._answer(model, context, failure)
+            except HopelessError as error:
+                log.info("%s drops the idea: %s", model.name, error)
                 return None
-            if idea is not None:
-                proposal = replace(proposal, idea=idea.id)
-            if failure is not None:
-                mended = failure.experiment
-                proposal = replace(proposal, repairs=mended.number, idea=mended.idea)
-            reason = await in_thread(self._refusal, context, proposal)
-            if reason is None:
-                return proposal
-            log.info("%r of %s is refused: %s", proposal.description, model.name, reason)
-            refusal = Refusal(proposal.description, reason)
+            except NoProgramError as error:
+                refusal = Refusal(error.description, str(error))
+            else:
+                if idea is not None:
+                    proposal = replace(proposal, idea=idea.id)
+                if failure is not None:
+                    mended = failure.experiment
+                    proposal = replace(proposal, repairs=mended.number, idea=mended.idea)
+                reason = await in_thread(self._refusal, context, proposal)
+                if reason is None:
+                    return proposal
+                refusal = Refusal(proposal.description, reason)
+            log.info("%r of %s is refused: %s", refusal.description, model.name, refusal.reason)
             context = replace(context, refusals=(*context.refusals, refusal))
             if not await self.may_ask(model, context.run):
                 return None
+        if idea is None and failure is None:
+            self._outages.rest(model.name)
         return None
 
-    async def _answer(self, model: Source, context: Context, failure: Failure | None) -> Proposal | None:
-        """Ask once, and pay."""
+    async def _answer(self, model: Source, context: Context, failure: Failure | None) -> Proposal:
+        """Ask once, and pay whatever came of it."""
         run, name = context.run, model.name
         try:
             if failure is None:
-                proposal: Proposal | None = await model.proposer.propose(context)
+                proposal = await model.proposer.propose(context)
             else:
                 proposal = await model.proposer.repair(context, failure)
         except LoopError as error:
+            if isinstance(error, NoProposalError):
+                await self._pay(run, name, error.cost)
+            if isinstance(error, HopelessError | NoProgramError):
+                await in_thread(self._outages.answered, run.id, name)
+                raise
             outage = error if isinstance(error, OutOfReachError) else OutOfReachError(str(error))
-            if outage.cost is not None:
-                await in_thread(self._budget.pay, run.id, name, outage.cost)
             await in_thread(self._outages.failed, run.id, name, outage)
             raise outage from error
-        if proposal is not None and proposal.cost is not None:
-            await in_thread(self._budget.pay, run.id, name, proposal.cost)
+        await self._pay(run, name, proposal.cost)
         await in_thread(self._outages.answered, run.id, name)
         return proposal
+
+    async def _pay(self, run: Run, name: str, cost: Cost | None) -> None:
+        if cost is not None:
+            await in_thread(self._budget.pay, run.id, name, cost)
 
     def _refusal(self, context: Context, proposal: Proposal) -> str | None:
         """Say why the proposal cannot become an experiment, or is not worth one."""

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from loop.experiment import Experiment, Goal, Status
 from loop.memory import Lesson, most_valuable, near_misses, noise
 from loop.proposers import history
-from loop.proposers.fencing import SEPARATOR, Room, joined, tokens
-from loop.proposers.instructions import ANSWER, REPAIR, RESEARCH, URGES
+from loop.proposers.fencing import SEPARATOR, Room, joined, line, tokens
+from loop.proposers.instructions import ANSWER, MATERIAL, REPAIR, RESEARCH, URGES
 from loop.proposers.protocol import Context, Failure
 from loop.proposers.reader import INSTRUCTIONS
 from loop.report import FamilyRate, family_rates
@@ -45,24 +45,29 @@ class Briefing:
     whole: bool
 
     @property
+    def text(self) -> str:
+        """All parts as one text."""
+        return joined(self.fixed, *self.history, self.program, self.now)
+
+    @property
     def tokens(self) -> int:
         """The estimated number of tokens of all parts."""
-        return tokens(joined(self.fixed, *self.history, self.program, self.now))
+        return tokens(self.text)
 
 
-def brief(context: Context, budget: int) -> Briefing:
-    """Return what a model is told when it is asked for a proposal, in at most `budget` tokens."""
-    fixed = _fixed(context, int(budget * _FIXED))
+def brief(context: Context, budget: int, *, answer: str = ANSWER) -> Briefing:
+    """Return what a model is told when it is asked for a proposal, in at most `budget` tokens.
+
+    `answer` says how it is to answer; empty where that is said elsewhere.
+    """
+    fixed = _fixed(context, int(budget * _FIXED), answer)
     now = Room(int(budget * _NOW))
     task = now.take(_task(context))
     idea = ""
     if context.ideas:
         first = context.ideas[0]
         idea = now.fence("human", f"the idea of {first.author}", first.text, most=_IDEA)
-    refused = [f"- {history.line(r.description)}: {history.line(r.reason)}" for r in context.refusals]
-    refusals = now.fence(
-        "data", "what you proposed just now and why it was refused", "\n".join(refused), most=_REFUSALS
-    )
+    refusals = _refusals(context, now)
     program = now.fence("data", "the program", context.source)
     standing = now.take(_standing(context))
     urge = now.take(URGES[context.urge] if context.urge else "")
@@ -80,26 +85,24 @@ def brief(context: Context, budget: int) -> Briefing:
     return Briefing(fixed, told, program, last, _is_whole(program, context.source))
 
 
-def brief_repair(context: Context, failure: Failure, budget: int) -> Briefing:
-    """Return what a model is told when it is asked to mend a crash, in at most `budget` tokens.
-
-    The log of `failure` must be without secrets.
-    """
-    fixed = _fixed(context, int(budget * _FIXED))
+def brief_repair(context: Context, failure: Failure, budget: int, *, answer: str = ANSWER) -> Briefing:
+    """Return what a model is told when it is asked to mend a crash, in at most `budget` tokens."""
+    fixed = _fixed(context, int(budget * _FIXED), answer)
     now = Room(budget - tokens(fixed + SEPARATOR))
     crashed = failure.experiment
     task = now.take(REPAIR["memory" if failure.out_of_memory else "bug"])
-    what = "\n".join(f"{name}: {history.line(text, 600)}" for name, text in _meant(crashed))
+    refusals = _refusals(context, now)
+    what = "\n".join(f"{name}: {line(text, 600)}" for name, text in _meant(crashed))
     meant = now.fence("data", f"what experiment #{crashed.number} was to try", what, most=_CRASH)
     log = now.fence("data", "the end of its log", failure.log, most=min(_LOG, now.left // 3), tail=True)
     program = now.fence("data", "the program that crashed", failure.source)
     whole = _is_whole(program, failure.source)
-    return Briefing(fixed, (), program, joined(meant, log, task), whole)
+    return Briefing(fixed, (), program, joined(meant, log, refusals, task), whole)
 
 
-def _fixed(context: Context, budget: int) -> str:
+def _fixed(context: Context, budget: int, answer: str) -> str:
     room = Room(budget)
-    instructions = room.take(joined(RESEARCH, ANSWER))
+    instructions = room.take(joined(RESEARCH, answer, MATERIAL))
     setting = room.take(_setting(context))
     program = room.fence("human", INSTRUCTIONS, context.files.get(INSTRUCTIONS, ""))
     lessons = room.fence("data", "lessons of earlier runs", _lessons(context, room.left // 3))
@@ -114,9 +117,17 @@ def _fixed(context: Context, budget: int) -> str:
 def _setting(context: Context) -> str:
     run = context.run
     better = "Lower" if context.goal is Goal.MINIMIZE else "Higher"
-    device = f" on {history.line(context.device)}" if context.device else ""
-    metric = f"The metric is {history.line(run.metric)}. {better} is better."
+    device = f" on {line(context.device)}" if context.device else ""
+    metric = f"The metric is {line(run.metric)}. {better} is better."
     return f"{metric} Each training has {run.time_budget:g} seconds{device}."
+
+
+def _refusals(context: Context, room: Room) -> str:
+    lines = [
+        f"- {line(each.description) or 'no name'}: {line(each.reason, 400)}" for each in context.refusals
+    ]
+    label = "what you proposed just now and why it was refused"
+    return room.fence("data", label, "\n".join(lines), most=_REFUSALS)
 
 
 def _task(context: Context) -> str:
@@ -152,7 +163,7 @@ def _last_crash(experiments: Iterable[Experiment]) -> str:
     if not crashes:
         return ""
     last = crashes[-1]
-    return f"#{last.number} {history.line(last.description)}: {history.line(last.error or last.reason, 600)}"
+    return f"#{last.number} {line(last.description)}: {line(last.error or last.reason, 600)}"
 
 
 def _near_miss(context: Context, experiment: Experiment) -> str:
@@ -180,8 +191,8 @@ def _lessons(context: Context, room: int) -> str:
 def _lesson(lesson: Lesson) -> str:
     change = "" if lesson.effect is None else f" ({lesson.effect:+.6f})"
     chance = "" if lesson.noise is None else f", chance {lesson.noise:.6f}"
-    what = f"{lesson.family or 'other'}: {history.line(lesson.description)}"
-    return f"{history.line(lesson.tag, 40)} #{lesson.number} {lesson.status}{change}{chance} {what}"
+    what = f"{lesson.family or 'other'}: {line(lesson.description)}"
+    return f"{line(lesson.tag, 40)} #{lesson.number} {lesson.status}{change}{chance} {what}"
 
 
 def _is_whole(program: str, source: str) -> bool:

@@ -9,19 +9,21 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
 from loop.errors import LoopError
-from loop.experiment import Cost, Proposal
+from loop.experiment import Proposal
 from loop.proposers.agent_checkout import clear, make_checkout, read_answer, remove
-from loop.proposers.agent_message import PROSE, plain, read_message, task
+from loop.proposers.agent_message import read_message, task, undressed
 from loop.proposers.agent_presets import PROMPT, Answer, Preset
 from loop.proposers.agent_process import AgentError, AgentRun, Ended, agent_environment, run_agent
 from loop.proposers.edits import EditError, check_program
-from loop.proposers.protocol import Context, Failure, OutOfReachError
-from loop.redaction import HIDDEN, secrets_in, without_secrets
+from loop.proposers.fencing import SAID
+from loop.proposers.protocol import Context, Failure, HopelessError, NoProgramError, OutOfReachError
+from loop.redaction import HIDDEN, without_secrets
 from loop.threads import in_thread
 
 _SECRET = 16  # characters; a shorter value may stand in a program by chance
@@ -41,8 +43,8 @@ class CodingAgent:
 
     `folder` is for its throw-away checkouts and for nothing else; what an agent before this one left there is
     ended and removed before the next is started. `environ` is what the agent's environment is taken from: an
-    allow list, HOME among it for the agent's own login. Its other secrets are kept out of what the agent
-    says. `brief` and `brief_repair` give the state of the run as text and may block; `limit` is in seconds.
+    allow list, HOME among it for the agent's own login. `secrets` are kept out of what the agent says and
+    writes. `brief` and `brief_repair` give the state of the run as text and may block; `limit` is in seconds.
 
     The agent runs as the user: it is not kept from files that the user may read.
     """
@@ -54,6 +56,7 @@ class CodingAgent:
         repository: Path,
         folder: Path,
         environ: Mapping[str, str],
+        secrets: Collection[str],
         brief: Callable[[Context], str],
         brief_repair: Callable[[Context, Failure], str],
         limit: float,
@@ -64,7 +67,7 @@ class CodingAgent:
         self._repository = repository
         self._folder = folder.absolute()
         self._environment = agent_environment(environ, preset)
-        self._secrets = secrets_in(environ)
+        self._secrets = secrets
         self._brief = brief
         self._brief_repair = brief_repair
         self._limit = limit
@@ -75,31 +78,29 @@ class CodingAgent:
         """Return what the agent makes of `context.source`. When cancelled, all its processes are ended first.
 
         Raises:
-            OutOfReachError: it cannot be asked, or leaves nothing that could be trained.
+            NoProgramError: it leaves nothing that could be trained.
+            OutOfReachError: it cannot be asked.
             LoopError: there is no checkout for it: git or the disk refuses.
         """
         prompt = task(await in_thread(self._brief, context), self._editable)
-        source, answer = await self._ask(context, context.source, prompt)
-        return self._proposal(context, source, answer, before=context.source)
+        return await self._ask(context, context.source, prompt)
 
-    async def repair(self, context: Context, failure: Failure) -> Proposal | None:
-        """Return the crashed program as the agent mends it; None where it leaves it as it is.
+    async def repair(self, context: Context, failure: Failure) -> Proposal:
+        """Return the crashed program as the agent mends it.
 
         Raises:
-            OutOfReachError: it cannot be asked, or leaves nothing that could be trained.
-            LoopError: there is no checkout for it: git or the disk refuses.
+            HopelessError: it leaves the program as it is, or goes back to the best one.
+            LoopError: as for `propose`.
         """
         brief = await in_thread(self._brief_repair, context, failure)
         prompt = task(brief, self._editable, may_give_up=True)
-        source, answer = await self._ask(context, failure.source, prompt)
-        if source in (failure.source, context.source):
-            return None
-        return self._proposal(
-            context, source, answer, before=failure.source, repairs=failure.experiment.number
-        )
+        mended = await self._ask(context, failure.source, prompt, hopeless=(failure.source, context.source))
+        return replace(mended, repairs=failure.experiment.number)
 
-    async def _ask(self, context: Context, given: str, prompt: str) -> tuple[str, Answer]:
-        """Return the editable file as the agent left it, and what its output says."""
+    async def _ask(
+        self, context: Context, given: str, prompt: str, *, hopeless: Collection[str] = ()
+    ) -> Proposal:
+        """Let the agent edit `given`; it gives up by leaving one of the `hopeless` programs."""
         async with self._turn:
             program = shutil.which(self._preset.command[0], path=self._environment.get("PATH"))
             if program is None:
@@ -110,9 +111,9 @@ class CodingAgent:
                 run = await in_thread(self._prepare, folder, program, context, given, prompt)
                 ended = await run_agent(run)
                 answer = await in_thread(self._preset.read, ended.output, ended.errors)
-                if ended.exit_code != 0:
+                if ended.exit_code != 0 or (answer.error and not answer.message):
                     raise self._failure(ended, answer)
-                return await in_thread(self._read, run.cwd, given, answer.cost), answer
+                return await in_thread(self._read, run.cwd, context.parent, given, answer, hopeless)
             except AgentError as error:
                 raise OutOfReachError(f"{self.name} {error}") from error
             finally:
@@ -140,35 +141,25 @@ class CodingAgent:
             limit=self._limit,
         )
 
-    def _read(self, checkout: Path, given: str, cost: Cost | None) -> str:
-        try:
-            source = read_answer(checkout, self._editable)
-        except LoopError as error:
-            raise OutOfReachError(f"{self.name} left no program: {error}", cost=cost) from error
-        if self._secrets_in(source) > self._secrets_in(given):
-            raise OutOfReachError(f"{self.name} wrote a secret into {self._editable}.", cost=cost)
-        return source
-
-    def _proposal(
-        self, context: Context, source: str, answer: Answer, *, before: str, repairs: int | None = None
+    def _read(
+        self, checkout: Path, parent: str, given: str, answer: Answer, hopeless: Collection[str]
     ) -> Proposal:
         message = read_message(self._shown(answer.message))
         try:
-            check_program(before, source)
+            source = read_answer(checkout, self._editable)
+            if source in hopeless:
+                raise HopelessError(f"{self.name} gives it up: {message.description}", cost=answer.cost)
+            self._check(given, source)
         except EditError as error:
-            said = f" It said: {message.description}" if message.description else ""
-            raise OutOfReachError(
-                f"{self.name} is of no use just now. {error}{said}", cost=answer.cost
-            ) from error
+            raise NoProgramError(str(error), cost=answer.cost, description=message.description) from error
         return Proposal(
             source=source,
             description=message.description or f"edit by {self.name}",
             rationale=message.rationale,
             proposer=self.name,
-            parent=context.parent,
+            parent=parent,
             expected=message.expected,
             family=message.family,
-            repairs=repairs,
             cost=answer.cost,
         )
 
@@ -179,7 +170,7 @@ class CodingAgent:
                 f"{self.name} gave no answer within {self._limit:g} s and was ended.", cost=answer.cost
             )
         printed = next((text for text in (ended.errors, ended.output) if text.strip()), "nothing")
-        said = plain(self._shown(answer.error or printed.strip().splitlines()[-1]), PROSE)
+        said = undressed(self._shown(answer.error or printed.strip().splitlines()[-1]), SAID)
         reason, needs_person = f"ended with status {ended.exit_code}", False
         if _MONEY.search(said):
             reason, needs_person = "has no money left", True
@@ -189,6 +180,11 @@ class CodingAgent:
             mend = f" ({self._preset.login})" if self._preset.login else ""
             reason, needs_person = f"is not logged in{mend}", True
         return OutOfReachError(f"{self.name} {reason}: {said}", cost=answer.cost, needs_person=needs_person)
+
+    def _check(self, before: str, after: str) -> None:
+        check_program(before, after)
+        if self._secrets_in(after) > self._secrets_in(before):
+            raise EditError("The program would hold a secret.")
 
     def _secrets_in(self, program: str) -> int:
         """Count what would be hidden of a program, were it shown."""

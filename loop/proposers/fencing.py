@@ -16,6 +16,15 @@ estimate on the safe side: what a provider counts is known only afterwards.
 
 SEPARATOR = "\n\n"
 
+LINE = 200
+"""Characters of a description, at most."""
+
+PROSE = 1000
+"""Characters of a rationale, at most."""
+
+SAID = 300
+"""Characters of what a provider or an agent says of its trouble, at most."""
+
 _LEFT_OUT = "[… the rest is left out]"
 _LABEL = 80  # characters
 _DIGITS = 4  # tokens kept free for the number of a fence, where 1 is taken
@@ -43,6 +52,12 @@ def cut(text: str, room: int, *, tail: bool = False) -> str:
         return "\n".join([_LEFT_OUT, end.partition("\n")[2] or end])
     start = whole[:most].decode(errors="ignore")
     return "\n".join([start.rpartition("\n")[0] or start, _LEFT_OUT])
+
+
+def line(text: str, limit: int = LINE) -> str:
+    """Return untrusted text as one line of at most `limit` characters."""
+    text = single_line(text)
+    return text if len(text) <= limit else f"{text[: limit - 1].rstrip()}…"
 
 
 def fenced(kind: str, label: str, text: str) -> str:

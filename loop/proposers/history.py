@@ -12,17 +12,15 @@ from itertools import takewhile
 
 from loop.experiment import Experiment, Status
 from loop.memory import effect
-from loop.proposers.fencing import SEPARATOR, cut, fenced, tokens
+from loop.proposers.fencing import SEPARATOR, cut, fenced, line, tokens
 from loop.proposers.protocol import Context
 from loop.proposers.reader import DIFFS, SHOWN
-from loop.results import single_line
 
 BLOCK = 20
 """Experiments in a block."""
 
 _WINDOW = 100  # the first experiment told is a multiple of this, where a run has outgrown its reader
 _DETAIL = 1200  # tokens of a diff
-_LINE = 200  # characters of a description
 
 # How the room is divided, when it is too small: between details, rows of what was not kept, and of what was.
 _DETAILS, _OTHERS, _KEPT = 0.5, 0.3, 0.2
@@ -106,12 +104,6 @@ def _detail(context: Context, experiment: Experiment) -> str:
 def hunks(diff: str) -> str:
     """Return a diff without its header, which names the file that is always the same."""
     return diff[diff.find("\n@@") + 1 :].strip("\n")
-
-
-def line(text: str, limit: int = _LINE) -> str:
-    """Return untrusted text as one line of at most `limit` characters."""
-    text = single_line(text)
-    return text if len(text) <= limit else f"{text[: limit - 1].rstrip()}…"
 
 
 def _groups(context: Context) -> list[list[Experiment]]:

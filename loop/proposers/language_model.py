@@ -6,19 +6,20 @@ It is asked in a process of its own, because the libraries for it are large; onl
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
+from loop.environment import PROXIES
 from loop.experiment import Proposal
 from loop.proposers.briefing import Briefing, brief, brief_repair
 from loop.proposers.model_worker import Reply, Request, decode_answer, encode_request
-from loop.proposers.protocol import Context, Failure, OutOfReachError
-from loop.redaction import secrets_in, without_secrets
+from loop.proposers.protocol import Context, Failure, HopelessError, OutOfReachError
+from loop.redaction import without_secrets
 from loop.worker import WorkerError, run_worker
 
 _MODULE = "loop.proposers.model_worker"
 _START = 120.0  # seconds that the worker has beyond its limit: it starts slowly beside a training
-_NETWORK = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_NETWORK = (*PROXIES, "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 class LanguageModel:
@@ -26,9 +27,9 @@ class LanguageModel:
 
     `fallback` is the name of another one that is asked where the first cannot be; empty for none. `settings`
     are keys and base URLs as the providers name them (`ANTHROPIC_API_KEY`, `OPENAI_BASE_URL`, …); a server
-    of one's own that speaks as OpenAI does is `openai:NAME` with `OPENAI_BASE_URL`. `python` is the
-    interpreter for the worker. A model is told at most `budget` tokens, by a careful estimate, and has
-    `limit` seconds.
+    of one's own that speaks as OpenAI does is `openai:NAME` with `OPENAI_BASE_URL`. `secrets` are never
+    repeated from what a provider says. `python` is the interpreter for the worker. A model is told at most
+    `budget` tokens, by a careful estimate, and has `limit` seconds.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class LanguageModel:
         model: str,
         *,
         settings: Mapping[str, str],
+        secrets: Collection[str],
         python: str,
         fallback: str = "",
         budget: int = 60_000,
@@ -43,11 +45,9 @@ class LanguageModel:
     ) -> None:
         self._model = model
         self._fallback = fallback
-        network = {
-            name: os.environ[name] for name in (*_NETWORK, *map(str.lower, _NETWORK)) if name in os.environ
-        }
+        network = {name: os.environ[name] for name in _NETWORK if name in os.environ}
         self._settings = network | {name: value for name, value in settings.items() if value}
-        self._secrets = secrets_in(self._settings)
+        self._secrets = secrets
         self._python = python
         self._budget = budget
         self._limit = limit
@@ -61,23 +61,25 @@ class LanguageModel:
         """Return what the model proposes; where people have ideas, a program of the first of them.
 
         Raises:
-            OutOfReachError: it cannot be asked now, or gives no answer of use.
+            NoProgramError: it gives no answer of use.
+            OutOfReachError: it cannot be asked now.
         """
         reply = await self._ask(brief(context, self._budget), context.source, best="")
         assert reply.source is not None  # only a mended program can be given up
         return _proposal(reply, reply.source, context)
 
-    async def repair(self, context: Context, failure: Failure) -> Proposal | None:
-        """Return the crashed program as the model mends it, or None if it gives the idea up.
+    async def repair(self, context: Context, failure: Failure) -> Proposal:
+        """Return the crashed program as the model mends it.
 
         Raises:
-            OutOfReachError: it cannot be asked now, or gives no answer of use.
+            HopelessError: it gives the idea up.
+            NoProgramError: it gives no answer of use.
+            OutOfReachError: it cannot be asked now.
         """
-        failure = replace(failure, log=without_secrets(failure.log, self._secrets))
         briefing = brief_repair(context, failure, self._budget)
         reply = await self._ask(briefing, failure.source, best=context.source)
         if reply.source is None:
-            return None
+            raise HopelessError(f"{self.name} gives it up: {reply.rationale}", cost=reply.cost)
         return replace(_proposal(reply, reply.source, context), repairs=failure.experiment.number)
 
     async def _ask(self, briefing: Briefing, source: str, *, best: str) -> Reply:
@@ -97,19 +99,10 @@ class LanguageModel:
                 limit=self._limit + _START,
                 settings=self._settings,
             )
-            return decode_answer(answer)
         except WorkerError as error:
-            raise OutOfReachError(self._safe(f"The worker that asks {self.name} {error}.")) from None
-        except OutOfReachError as error:
-            raise OutOfReachError(
-                self._safe(str(error)),
-                cost=error.cost,
-                retry_after=error.retry_after,
-                needs_person=error.needs_person,
-            ) from None
-
-    def _safe(self, reason: str) -> str:
-        return without_secrets(reason, self._secrets)
+            reason = f"The worker that asks {self.name} {error}."
+            raise OutOfReachError(without_secrets(reason, self._secrets)) from None
+        return decode_answer(answer, self._secrets)
 
 
 def _proposal(reply: Reply, source: str, context: Context) -> Proposal:

@@ -1,7 +1,8 @@
 """The process in which a language model is asked: a request on stdin, what came of it on stdout, both JSON.
 
-Keys come in the environment. What came of it is `{"reply": {...}}`, or `{"error": "...", ...}` with a
-sentence for a person. Any other failure is a traceback on stderr and a non-zero exit status.
+Keys come in the environment. What came of it is `{"reply": {...}}`, or `{"no_program": "..."}` or
+`{"out_of_reach": "...", ...}` with a sentence for a person, each with its `cost`. Any other failure is a
+traceback on stderr and a non-zero exit status.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from operator import add
@@ -20,8 +21,9 @@ from loop.experiment import Cost, Family
 from loop.proposers.briefing import Briefing
 from loop.proposers.edits import EditError
 from loop.proposers.fencing import SEPARATOR
-from loop.proposers.models import MEND, failures, http_client, is_own_server, open_model, out_of_reach
-from loop.proposers.protocol import OutOfReachError
+from loop.proposers.models import MEND, explained, failures, http_client, is_own_server, open_model
+from loop.proposers.protocol import NoProgramError, NoProposalError, OutOfReachError
+from loop.redaction import without_secrets
 
 if TYPE_CHECKING:
     from pydantic_ai import ModelSettings, UserContent
@@ -72,18 +74,22 @@ def encode_request(request: Request) -> bytes:
     return json.dumps(asdict(request)).encode()
 
 
-def decode_answer(answer: bytes) -> Reply:
-    """Return the reply that the worker wrote.
+def decode_answer(answer: bytes, secrets: Collection[str]) -> Reply:
+    """Return the reply that the worker wrote. What providers say is repeated without `secrets`.
 
     Raises:
-        OutOfReachError: it wrote why there is none, or nothing that can be read.
+        NoProgramError: it wrote that no answer made a program.
+        OutOfReachError: it wrote why nobody could be asked, or nothing that can be read.
     """
     try:
         fields = json.loads(answer)
         cost = fields["cost"] and Cost(**fields["cost"])
-        if "error" in fields:
+        if "no_program" in fields:
+            raise NoProgramError(without_secrets(fields["no_program"], secrets), cost=cost)
+        if "out_of_reach" in fields:
+            reason = without_secrets(fields["out_of_reach"], secrets)
             wait, person = fields["retry_after"], fields["needs_person"]
-            raise OutOfReachError(fields["error"], cost=cost, retry_after=wait, needs_person=person)
+            raise OutOfReachError(reason, cost=cost, retry_after=wait, needs_person=person)
         reply = fields["reply"]
         return Reply(**{**reply, "family": reply["family"] and Family(reply["family"]), "cost": cost})
     except (ValueError, TypeError, KeyError) as error:
@@ -94,27 +100,32 @@ async def ask(request: Request, environ: Mapping[str, str]) -> Reply:
     """Ask the model, and where it cannot be asked the second one, with the keys in `environ`.
 
     Raises:
-        OutOfReachError: neither can be asked, or neither gives an answer of use.
+        NoProgramError: the model can be asked, but neither gives an answer of use.
+        OutOfReachError: the model cannot be asked, and the second one is of no help.
     """
     try:
         import pydantic_ai  # noqa: F401 - all that follows needs it
     except ImportError:
         raise OutOfReachError(f"A language model needs more packages: {MEND}.", needs_person=True) from None
     names = [name for name in (request.model, request.fallback) if name]
-    failed: list[OutOfReachError] = []
+    failed: list[NoProposalError] = []
     for name in names:
         try:
             reply = await _ask_one(request, name, environ, request.limit / len(names))
-        except OutOfReachError as error:
+        except NoProposalError as error:
             failed.append(error)
         else:
             return replace(reply, cost=_sum([*(error.cost for error in failed), reply.cost]) or Cost())
-    waits = [error.retry_after for error in failed if error.retry_after is not None]
+    reason, cost = " ".join(map(str, failed)), _sum([error.cost for error in failed])
+    if not isinstance(failed[0], OutOfReachError):
+        raise NoProgramError(reason, cost=cost)
+    outages = [error for error in failed if isinstance(error, OutOfReachError)]
+    waits = [outage.retry_after for outage in outages if outage.retry_after is not None]
     raise OutOfReachError(
-        " ".join(map(str, failed)),
-        cost=_sum([error.cost for error in failed]),
+        reason,
+        cost=cost,
         retry_after=min(waits, default=None),
-        needs_person=all(error.needs_person for error in failed),
+        needs_person=len(outages) == len(failed) and all(outage.needs_person for outage in outages),
     )
 
 
@@ -130,7 +141,7 @@ async def _ask_one(request: Request, name: str, environ: Mapping[str, str], limi
             async with asyncio.timeout(limit):
                 answer = await _converse(request, model, usage, own=is_own_server(name, environ))
     except failures() as error:
-        raise out_of_reach(error, name, limit=limit, cost=_cost(usage)) from error
+        raise explained(error, name, limit=limit, cost=_cost(usage)) from error
     hopeless = isinstance(answer, Mended) and answer.hopeless
     return Reply(
         source=None if hopeless else program_of(answer, request.source, whole=request.briefing.whole),
@@ -225,9 +236,11 @@ async def answer(request: str, environ: Mapping[str, str]) -> dict[str, Any]:
     briefing = Briefing(**{**fields["briefing"], "history": tuple(fields["briefing"]["history"])})
     try:
         reply = await ask(Request(**{**fields, "briefing": briefing}), environ)
+    except NoProgramError as error:
+        return {"no_program": str(error), "cost": error.cost and asdict(error.cost)}
     except OutOfReachError as error:
         return {
-            "error": str(error),
+            "out_of_reach": str(error),
             "cost": error.cost and asdict(error.cost),
             "retry_after": error.retry_after,
             "needs_person": error.needs_person,

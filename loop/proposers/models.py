@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from loop.experiment import Cost
-from loop.proposers.history import line
-from loop.proposers.protocol import OutOfReachError
+from loop.proposers.fencing import SAID, line
+from loop.proposers.protocol import NoProgramError, NoProposalError, OutOfReachError
 
 if TYPE_CHECKING:
     import httpx2
@@ -28,7 +28,6 @@ _LONGEST_WAIT = 15.0  # seconds that an SDK may wait before it tries again; a lo
 _CONNECT = 10.0  # seconds to reach a provider
 _OPENAI = "api.openai.com"
 _OWN = frozenset({"ollama", "vllm", "litellm"})
-_WORDS = 300  # characters of what a provider says
 _KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY", "google": "GOOGLE_API_KEY"}
 
 
@@ -87,8 +86,8 @@ def open_model(name: str, environ: Mapping[str, str], client: httpx2.AsyncClient
         from pydantic_ai.providers.google import GoogleProvider
 
         url = environ.get("GOOGLE_GEMINI_BASE_URL") or None
-        key = environ.get("GEMINI_API_KEY") or _key("google", environ)
-        return GoogleModel(model, provider=GoogleProvider(api_key=key, base_url=url, http_client=client))
+        google = GoogleProvider(api_key=_key("google", environ), base_url=url, http_client=client)
+        return GoogleModel(model, provider=google)
     if provider in ("openai", "openai-chat", "openai-responses"):
         return _openai(provider, model, environ, client)
     return _other(name)
@@ -141,16 +140,18 @@ def failures() -> tuple[type[Exception], ...]:
     return AgentRunError, UserError, SettingError, ImportError, TimeoutError
 
 
-def out_of_reach(error: Exception, name: str, *, limit: float, cost: Cost | None) -> OutOfReachError:
+def explained(error: Exception, name: str, *, limit: float, cost: Cost | None) -> NoProposalError:
     """Return one of `failures` as a sentence for a person. It may repeat words of the provider's."""
-    from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError
+    from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError, UnexpectedModelBehavior
 
     model = name.partition(":")[2] or name
     if isinstance(error, SettingError):
         return OutOfReachError(f"{model} cannot be asked: {error}", cost=cost, needs_person=True)
     if isinstance(error, ImportError):
-        mend = MEND if name.partition(":")[0] in _KEYS else line(str(error), _WORDS)
+        mend = MEND if name.partition(":")[0] in _KEYS else line(str(error), SAID)
         return OutOfReachError(f"{model} needs more packages: {mend}", cost=cost, needs_person=True)
+    if isinstance(error, UnexpectedModelBehavior):
+        return NoProgramError(f"{model} gave no answer that makes a program. {_words(error)}", cost=cost)
     meaning, needs_person = _meaning(error, name, limit)
     status = f" ({error.status_code})" if isinstance(error, ModelHTTPError) else ""
     reason = f"{model} {meaning}{status}. {_words(error)}".strip()
@@ -185,7 +186,7 @@ def _meaning(error: Exception, name: str, limit: float) -> tuple[str, bool]:
     for kind, meaning, needs_person in kinds:
         if isinstance(error, kind):
             return meaning, needs_person
-    return "gave no answer that makes a program", False
+    return "cannot be asked", False
 
 
 def _words(error: Exception) -> str:
@@ -197,10 +198,10 @@ def _words(error: Exception) -> str:
         if isinstance(body, dict) and name in body:
             body = body[name]
     if isinstance(body, str) and body:
-        return line(body, _WORDS)
+        return line(body, SAID)
     cause: BaseException = error
     while cause.__cause__ is not None and str(cause.__cause__):
         cause = cause.__cause__
         if not isinstance(error, ModelAPIError):
             break  # deeper lies how pydantic found what was wrong
-    return line(str(cause).partition("For further information")[0], _WORDS)
+    return line(str(cause).partition("For further information")[0], SAID)

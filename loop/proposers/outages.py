@@ -12,6 +12,9 @@ from loop.proposers.protocol import OutOfReachError
 BACKOFF = (60.0, 300.0, 900.0)
 """Seconds to leave a model alone after its first, second, … failure in a row; the last for ever."""
 
+REST = 300.0
+"""Seconds for which a model that has no ideas of its own is not asked for any."""
+
 _DOWN, _LOST, _UP = "out of reach", "out of reach until a person helps", "in reach"
 
 
@@ -19,7 +22,7 @@ class Outages:
     """Which models can be asked, by name.
 
     People are told when one goes out of reach and when it is back, also where the bot was started again in
-    between. `clock` counts seconds. Blocks for SQLite: use it in a worker thread, `may_ask` excepted.
+    between. `clock` counts seconds. Blocks for SQLite: use `failed` and `answered` in a worker thread.
     """
 
     def __init__(self, notes: Notes, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -27,6 +30,7 @@ class Outages:
         self._clock = clock
         self._failures: dict[str, int] = {}  # in a row
         self._rest_until: dict[str, float] = {}
+        self._idle_until: dict[str, float] = {}
 
     def may_ask(self, name: str) -> bool:
         """Say whether the model need not be left alone."""
@@ -46,6 +50,14 @@ class Outages:
             self._notes.tell(run_id, name, _LOST, reason, urgent=True)
         elif self._notes.state(run_id, name) != _LOST:
             self._notes.tell(run_id, name, _DOWN, reason)
+
+    def rest(self, name: str) -> None:
+        """Note that the model has no ideas of its own just now. That is no outage: nobody is told."""
+        self._idle_until[name] = self._clock() + REST
+
+    def may_have_ideas(self, name: str) -> bool:
+        """Say whether to ask the model for ideas of its own, as far as it can be asked at all."""
+        return self._clock() >= self._idle_until.get(name, -math.inf)
 
     def answered(self, run_id: int, name: str) -> None:
         """Note that the model can be asked."""

@@ -13,11 +13,19 @@ from loop.ideas import Idea
 from loop.memory import Lesson
 
 
-class OutOfReachError(LoopError):
-    """A source of ideas cannot be asked just now: its provider is down, refuses, or answers nonsense.
+class NoProposalError(LoopError):
+    """Why a source of ideas was asked in vain. `cost` is what the asking cost nevertheless."""
 
-    `cost` is what the asking cost nevertheless, `retry_after` the seconds that the provider asks to wait.
-    `needs_person` says that no waiting will help: the key is refused, the account is empty.
+    def __init__(self, reason: str, *, cost: Cost | None = None) -> None:
+        super().__init__(reason)
+        self.cost = cost
+
+
+class OutOfReachError(NoProposalError):
+    """A source of ideas cannot be asked just now: its provider is down or refuses.
+
+    `retry_after` is how many seconds the provider asks to wait. `needs_person` says that no waiting will
+    help: the key is refused, the account is empty.
     """
 
     def __init__(
@@ -28,10 +36,24 @@ class OutOfReachError(LoopError):
         retry_after: float | None = None,
         needs_person: bool = False,
     ) -> None:
-        super().__init__(reason)
-        self.cost = cost
+        super().__init__(reason, cost=cost)
         self.retry_after = retry_after
         self.needs_person = needs_person
+
+
+class NoProgramError(NoProposalError):
+    """What a source of ideas answered makes no program that could be trained: it may be asked again.
+
+    `description` is what it called its proposal, as far as that is known.
+    """
+
+    def __init__(self, reason: str, *, cost: Cost | None = None, description: str = "") -> None:
+        super().__init__(reason, cost=cost)
+        self.description = description
+
+
+class HopelessError(NoProposalError):
+    """A crash is not worth mending, says who made the program: its idea is dropped."""
 
 
 class Urge(StrEnum):
@@ -47,7 +69,8 @@ class Urge(StrEnum):
 class Failure:
     """A crash that may be mended: its experiment, the program that crashed and the end of its log.
 
-    The log is untrusted text. Out of memory is no bug: it asks for less, not for a correction.
+    The log is untrusted text without secrets. Out of memory is no bug: it asks for less, not for a
+    correction.
     """
 
     experiment: Experiment
@@ -58,7 +81,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A proposal of this asking that was turned down: what it was called, and why, as a sentence."""
+    """A proposal of this asking that was turned down: what it was called, if anything, and why, in words."""
 
     description: str
     reason: str
@@ -105,13 +128,21 @@ class Proposer(Protocol):
         """Return an edit of `context.source`.
 
         Raises:
-            OutOfReachError: the source of ideas cannot be asked just now.
             LoopError: there is nothing to propose.
         """
 
-    async def repair(self, context: Context, failure: Failure) -> Proposal | None:
-        """Return the crashed program mended, as an edit of `context.source`; None to drop the idea.
+
+class Model(Proposer, Protocol):
+    """A source of ideas that reads: a language model or a coding agent.
+
+    `propose` makes a program of the first of the context's ideas, where there is one. Both ways of asking
+    raise a `NoProposalError` where a model was asked in vain, and another `LoopError` where it could not be.
+    """
+
+    async def repair(self, context: Context, failure: Failure) -> Proposal:
+        """Return the crashed program mended, as an edit of `context.source`.
 
         Raises:
-            OutOfReachError: the source of ideas cannot be asked just now.
+            HopelessError: it is not worth another training.
+            LoopError: as for `propose`.
         """

@@ -6,9 +6,11 @@ Nothing is remembered here that a restart may not forget: what was tried, told a
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from loop.errors import LoopError
@@ -22,7 +24,7 @@ from loop.proposers.ideas_file import take_in
 from loop.proposers.outages import Outages
 from loop.proposers.papers import Papers
 from loop.proposers.people import is_prose, propose_idea
-from loop.proposers.protocol import Context, Failure, OutOfReachError, Urge
+from loop.proposers.protocol import Context, Failure, OutOfReachError, Proposer, Urge
 from loop.proposers.reader import INSTRUCTIONS
 from loop.repairs import to_repair
 from loop.stuck import idle, last_gain, urge
@@ -38,10 +40,9 @@ class Researcher:
     """Composes the sources of a run.
 
     `models` read prose and can mend, and may cost money or be out of reach; the first of them that can be
-    asked is given the ideas of people. `search` does without all that: it has its share where that is more
-    than zero, and every experiment that no model makes. `failure` reads a crash and may block, as may
-    `device`, which names what trainings run on. `pause` rests the run when the money is spent; None: it goes
-    on with search.
+    asked is given the ideas of people. `search` does without all that: it has its `share`, which may be zero,
+    and every experiment that no model makes. `failure` reads a crash and may block, as may `device`, which
+    names what trainings run on. `pause` rests the run when the money is spent; None: it goes on with search.
     """
 
     name = "researcher"
@@ -49,7 +50,8 @@ class Researcher:
     def __init__(
         self,
         *,
-        search: Source,
+        search: Proposer,
+        share: float,
         models: Sequence[Source] = (),
         journal: Journal,
         failure: Callable[[Experiment], Failure],
@@ -62,6 +64,7 @@ class Researcher:
         pause: Callable[[Run, str], Awaitable[None]] | None = None,
     ) -> None:
         self._search = search
+        self._share = share
         self._models = tuple(models)
         self._ideas = IdeaBox(journal)
         self._notes = Notes(journal)
@@ -91,9 +94,6 @@ class Researcher:
             or await self._mended(replace(context, ideas=(), urge=None))
             or await self._of_their_own(replace(context, ideas=()))
         )
-
-    async def repair(self, context: Context, failure: Failure) -> None:
-        """Mend nothing on demand: `propose` sees what crashed."""
 
     def _complete(self, context: Context) -> Context:
         """Add what the reader of contexts does not know, and tell people if the run is stuck."""
@@ -181,35 +181,37 @@ class Researcher:
         if context.urge is Urge.REREADING and self._models:
             texts = (context.source, context.files.get(INSTRUCTIONS, ""))
             context = replace(context, papers=await self._papers.abstracts(texts))
-        nothing = LoopError("The search was not asked.")
-        for source in self._in_turn(context):
-            try:
-                proposal = await self._own_idea(source, context)
-            except OutOfReachError:
-                continue
-            except LoopError as error:
-                nothing = error
-            else:
-                if proposal is not None:
-                    return proposal
-        raise nothing
+        first, others = self._in_turn(context)
+        if (proposal := await self._of_a_model(first, context)) is not None:
+            return proposal
+        try:
+            return await self._search.propose(context)
+        except LoopError:
+            if (proposal := await self._of_a_model(others, context)) is not None:
+                return proposal
+            raise
 
-    async def _own_idea(self, source: Source, context: Context) -> Proposal | None:
-        if source is self._search:
-            return await source.proposer.propose(context)
-        if await self._asking.may_ask(source, context.run):
-            return await self._asking.ask(source, context)
+    async def _of_a_model(self, models: Sequence[Source], context: Context) -> Proposal | None:
+        """Return the idea of the first of the models that has one."""
+        for model in models:
+            if self._asking.may_have_ideas(model) and await self._asking.may_ask(model, context.run):
+                with suppress(OutOfReachError):
+                    proposal = await self._asking.ask(model, context)
+                    if proposal is not None:
+                        return proposal
         return None
 
-    def _in_turn(self, context: Context) -> list[Source]:
-        """Return the sources in the order in which to ask: each comes first as often as its share says.
+    def _in_turn(self, context: Context) -> tuple[list[Source], list[Source]]:
+        """Return the models to ask before the search and after it, in this order.
 
-        The order hangs on run and number alone, so that a restart changes nothing. Clocks that ring after
-        exponential times with the shares as their rates ring first in these proportions.
+        Each source comes first as often as its share says. The order hangs on run and number alone, so that a
+        restart changes nothing. Clocks that ring after exponential times with the shares as their rates ring
+        first in these proportions.
         """
         number = context.experiments[-1].number + 1 if context.experiments else 0
         chance = random.Random(f"{context.run.id}/{number}")  # noqa: S311 - no secret hangs on it
-        rings = {source.name: chance.expovariate(source.weight) for source in self._models}
-        search = self._search
-        rings[search.name] = chance.expovariate(search.weight) if search.weight else float("inf")
-        return sorted((*self._models, search), key=lambda source: rings[source.name])
+        rings = {model.name: chance.expovariate(model.weight) for model in self._models}
+        own = chance.expovariate(self._share) if self._share else math.inf
+        order = sorted(self._models, key=lambda model: rings[model.name])
+        first = [model for model in order if rings[model.name] < own]
+        return first, order[len(first) :]

@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 from loop.errors import LoopError
 from loop.experiment import Proposal
-from loop.proposers.protocol import Context, Failure
+from loop.proposers.protocol import Context
 from loop.proposers.search_worker import decode_answer, encode_request
 from loop.proposers.suggest import NAME
 from loop.worker import WorkerError, run_worker
@@ -47,6 +47,3 @@ class SearchProposer:
         except WorkerError as error:
             raise LoopError(f"The search worker {error}.") from None
         return decode_answer(answer)
-
-    async def repair(self, context: Context, failure: Failure) -> None:
-        """Mend nothing: the search holds a crash against the values that it changed."""

@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from loop.constants import Constant, Value
+from loop.constants import Constant
+from loop.syntax import Value
 
 Scalar: TypeAlias = bool | int | float | str
 Key: TypeAlias = tuple[str, int]
@@ -32,50 +33,11 @@ _MANY_LAYERS = 24  # where the program does not say how many there are
 _PROTECTED = frozenset(
     {"TIME", "BUDGET", "SECONDS", "SECS", "MINUTES", "HOURS", "DEADLINE", "TIMEOUT", "UNTIMED", "STARTUP"}
     | {"SEED", "SEEDS", "EVAL", "EVALUATION", "VAL", "VALID", "VALIDATION", "TEST", "AUDIT", "METRIC", "BPB"}
-    | {
-        "LIMIT",
-        "ABORT",
-        "DEVICE",
-        "CUDA",
-        "GPU",
-        "GPUS",
-        "CPU",
-        "MPS",
-        "BACKEND",
-        "DTYPE",
-        "COMPILE",
-        "FLOPS",
-    }
-    | {"THREADS", "WORKERS", "RANK", "WORLD", "PORT", "PATH", "PATHS", "DIR", "DIRECTORY", "FILE", "FILES"}
-    | {
-        "FOLDER",
-        "ROOT",
-        "HOME",
-        "CACHE",
-        "URL",
-        "REPO",
-        "NAME",
-        "VERSION",
-        "ID",
-        "IDS",
-        "TOKEN",
-        "BOS",
-        "EOS",
-    }
-    | {
-        "PAD",
-        "VOCAB",
-        "TOKENIZER",
-        "DATA",
-        "DATASET",
-        "SHARD",
-        "SHARDS",
-        "LOG",
-        "LOGGING",
-        "PRINT",
-        "VERBOSE",
-    }
-    | {"DEBUG", "PROFILE", "CHECKPOINT", "SAVE"}
+    | {"LIMIT", "ABORT", "DEVICE", "CUDA", "GPU", "GPUS", "CPU", "MPS", "BACKEND", "DTYPE", "COMPILE"}
+    | {"FLOPS", "THREADS", "WORKERS", "RANK", "WORLD", "PORT", "PATH", "PATHS", "DIR", "DIRECTORY", "FILE"}
+    | {"FILES", "FOLDER", "ROOT", "HOME", "CACHE", "URL", "REPO", "NAME", "VERSION", "ID", "IDS", "TOKEN"}
+    | {"BOS", "EOS", "PAD", "VOCAB", "TOKENIZER", "DATA", "DATASET", "SHARD", "SHARDS", "LOG", "LOGGING"}
+    | {"PRINT", "VERBOSE", "DEBUG", "PROFILE", "CHECKPOINT", "SAVE"}
 )
 _HORIZON = frozenset({"STEPS", "ITERS", "ITERATIONS", "EPOCHS", "TOKENS"})  # a budget in another coin, unless
 _PHASES = frozenset(

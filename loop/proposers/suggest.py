@@ -1,64 +1,70 @@
-"""What to try next, from the trials so far: a pure function of a run's context.
+"""What to try next, from the experiments so far: a pure function of a run's context.
 
 A model of all constants wants to change all of them at once, and then no result tells which change it was.
-So TPE (Bergstra et al. 2011; Optuna's, each constant independent of the others) is asked for a whole point,
-and a proposal takes one step from it: the constant that has rested longest moves from the best program's
-value to the nearest untried one towards the suggestion. On noisy bowls that beat uniform changes, TPE on the
-gains of each constant alone, and steps of two constants, which wait until no single one is left.
+So one is changed at a time: the constant that has rested longest moves from the best program's value to the
+nearest untried one towards what TPE suggests for it. Where nothing was kept for a while, changes that nearly
+helped are made together, the more the longer it lasts: so a gain shows that chance hides in each of them, or
+in a best that was lucky. A run that is stuck may ask for that, or for a simpler program.
+`python -m tests.benchmarks.discovery` says what this is worth.
 """
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations, product
-from typing import TypeAlias
+from functools import partial
+from itertools import chain, combinations, product
 
-from loop.constants import Constant, Value, find_constants, replace_constants, write_value
 from loop.errors import LoopError
-from loop.experiment import Experiment, Goal, Proposal, Status
-from loop.proposers.protocol import Context
-from loop.proposers.space import Axis, Key, Scalar, find_axes
+from loop.experiment import Family, Proposal
+from loop.fingerprint import fingerprint
+from loop.memory import effect
+from loop.proposers.changes import Change, Program, shown
+from loop.proposers.combine import combined_misses
+from loop.proposers.families import family_of
+from loop.proposers.protocol import Context, Urge
+from loop.proposers.simplify import simplifications
+from loop.proposers.space import Axis, Scalar, find_axes
+from loop.proposers.tpe import ask_tpe
+from loop.proposers.trials import Trials, read_trials
+from loop.stuck import idle
 
 NAME = "search"
 """Of the proposer, in results and digests."""
 
 _FEW_RESULTS = 10  # up to here TPE knows next to nothing
-
-Moves: TypeAlias = tuple[tuple[Axis, Scalar], ...]
+_PATIENCE = 6  # experiments without a keep, after which near misses have their turn; then one more at once
+_TURN = 3  # experiments from one turn to the next
+_MOST = 4  # near misses at once
 
 
 def suggest(context: Context, frozen: Collection[str] = frozenset(), seed: int = 0) -> Proposal:
-    """Return the next program to train: the best one so far with one constant changed, or two.
+    """Return the next program to train: the best one so far with a change of which nothing is known yet.
 
-    Names in `frozen` stay as they are. The same arguments give the same proposal.
+    Names in `frozen` stay as they are, and what was refused in this asking is not proposed again. The same
+    arguments give the same proposal.
 
     Raises:
         LoopError: the program is not valid Python, has nothing to change, or all that is near was tried.
     """
-    constants = find_constants(context.source)
-    axes = find_axes(constants, frozen)
+    program = Program.read(context.source)
+    axes = find_axes(program.constants, frozen)
     if not axes:
         raise LoopError(
             "The search finds no constant that it may change: the program needs top-level lines such as "
             "LEARNING_RATE = 0.01 that are not in FROZEN_CONSTANTS."
         )
-    history = _read_history(context.experiments, axes)
-    chance = random.Random(f"{seed}/{len(context.experiments)}")  # noqa: S311 - no secret hangs on it
-    wanted = _ask_tpe(axes, history, context.goal, seed=chance.randrange(2**32))
-    present = {constant.name: constant.value for constant in constants}
-    tried = {_fingerprint(trial.constants) for trial in context.experiments} | {_fingerprint(present)}
-    for moves in _moves(axes, wanted, history, chance):
-        changes = _changes(moves, present)
-        if _fingerprint({**present, **changes}) not in tried:
+    known = _Known(context)
+    for change in _changes(context, program, axes, frozen, known, seed):
+        if not known.has(change):
             return Proposal(
-                source=replace_constants(context.source, changes),
-                description=_describe(constants, changes),
-                rationale=_explain(moves, wanted, history),
+                source=change.write(),
+                description=change.description,
+                rationale=change.rationale,
                 proposer=NAME,
                 parent=context.parent,
+                expected=change.expected,
+                family=change.family,
             )
     raise LoopError(
         "The search has tried every change of one or two constants near the best program: send an idea of "
@@ -66,159 +72,121 @@ def suggest(context: Context, frozen: Collection[str] = frozenset(), seed: int =
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Result:
-    """A training as TPE is told of it: its places on the ladders, and its value.
-
-    A crash has no value and is held only against what it changed.
-    """
-
-    places: Mapping[Key, float]
-    value: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class _History:
-    """The trials as the search reads them.
-
-    `changed_at` is the number of the last trial that moved an axis away from the best of its time; `crashed`
-    are the values of an axis at which a training crashed that had changed nothing else.
-    """
-
-    results: tuple[_Result, ...]
-    changed_at: Mapping[Key, int]
-    crashed: Mapping[Key, tuple[Scalar, ...]]
-
-    def is_closed(self, axis: Axis, value: Scalar) -> bool:
-        """Tell whether a training crashed at this value or, of an amount, at a smaller increase.
-
-        Larger amounts need more memory: beyond one that did not fit, none will.
-        """
-        failures = self.crashed.get(axis.key, ())
-        if value in failures or not axis.is_amount:
-            return value in failures
-        places = [axis.place(step) for step in (axis.current, value, *failures)]
-        here, there, *others = (math.inf if place is None else place for place in places)
-        return any(here < other < there for other in others)
+def _changes(
+    context: Context,
+    program: Program,
+    axes: Sequence[Axis],
+    frozen: Collection[str],
+    known: _Known,
+    seed: int,
+) -> Iterator[Change]:
+    """Yield what may be done, the best first."""
+    trials = read_trials(context.experiments, axes)
+    number = context.experiments[-1].number + 1 if context.experiments else 0
+    barren = idle(context.experiments)
+    combined = _combined(context, program, axes, trials, most=min(_MOST, 2 + barren // _PATIENCE))
+    simpler = _simpler(program, frozen)
+    if context.urge is Urge.SIMPLIFICATION:
+        yield from simpler
+    if context.urge is Urge.COMBINATION or (barren >= _PATIENCE and barren % _TURN == 0):
+        yield from combined
+    chance = random.Random(f"{seed}/{number}")  # noqa: S311 - no secret hangs on it
+    changed_at = trials.changed_at()
+    for axis in sorted(chance.sample(axes, len(axes)), key=lambda axis: changed_at.get(axis.key, -1)):
+        moves = [move for move in _moves(axis, trials) if not known.has(program.change((move,)))]
+        if moves:
+            wanted = ask_tpe(axis, trials.results, context.goal, seed=chance.randrange(2**32))
+            rationale = _explain(axis, wanted, trials)
+            chance.shuffle(moves)  # the order among equally near ones, and among those without an order
+            for move in sorted(moves, key=partial(_distance, wanted)):
+                yield program.change((move,), rationale, family_of(axis.constant.name))
+    yield from chain(simpler, combined, _double(program, axes, trials))
 
 
-def _read_history(trials: Sequence[Experiment], axes: Sequence[Axis]) -> _History:
-    results: list[_Result] = []
-    changed_at: dict[Key, int] = {}
-    crashed: dict[Key, tuple[Scalar, ...]] = {}
-    best: Mapping[str, object] | None = None
-    for trial in sorted(trials, key=lambda trial: trial.number):
-        values = {axis.key: value for axis in axes if (value := axis.read(trial.constants)) is not None}
-        places = {axis.key: axis.place(values[axis.key]) for axis in axes if axis.key in values}
-        known = {key: place for key, place in places.items() if place is not None}
-        changed = {
-            axis.key
-            for axis in axes
-            if best is not None and axis.key in values and values[axis.key] != axis.read(best)
-        }
-        changed_at.update(dict.fromkeys(changed, trial.number))
-        if trial.status is Status.CRASH:
-            results.append(_Result({key: place for key, place in known.items() if key in changed}, None))
-            if len(changed) == 1:
-                (key,) = changed
-                crashed[key] = (*crashed.get(key, ()), values[key])
-        elif trial.value is not None and math.isfinite(trial.value):
-            results.append(_Result(known, trial.value))
-        if trial.status is Status.KEEP:
-            best = trial.constants
-    return _History(tuple(results), changed_at, crashed)
+def _moves(axis: Axis, trials: Trials) -> list[tuple[Axis, Scalar]]:
+    """Return where an axis may go, as far as is known."""
+    others = (value for value in axis.ladder if value != axis.current)
+    return [(axis, value) for value in others if not trials.is_closed(axis, value)]
 
 
-def _ask_tpe(axes: Sequence[Axis], history: _History, goal: Goal, *, seed: int) -> Mapping[Key, float]:
-    """Return the place on its ladder that TPE suggests for each axis."""
-    import optuna
-    from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-
-    distributions: dict[str, BaseDistribution] = {
-        _label(axis.key): FloatDistribution(0, len(axis.ladder) - 1)
-        if axis.ordered
-        else CategoricalDistribution(range(len(axis.ladder)))
-        for axis in axes
-    }
-    values = [result.value for result in history.results if result.value is not None]
-    worst = (max if goal is Goal.MINIMIZE else min)(values, default=0.0)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=0, multivariate=False)
-    study = optuna.create_study(direction=goal.value, sampler=sampler)
-    for result in history.results:
-        params = {_label(key): place for key, place in result.places.items()}
-        study.add_trial(
-            optuna.trial.create_trial(
-                params=params,
-                distributions={label: distributions[label] for label in params},
-                value=worst if result.value is None else result.value,
-            )
-        )
-    asked = study.ask(distributions).params
-    return {axis.key: float(asked[_label(axis.key)]) for axis in axes}
-
-
-def _moves(
-    axes: Sequence[Axis], wanted: Mapping[Key, float], history: _History, chance: random.Random
-) -> Iterator[Moves]:
-    """Yield the moves to make, the best first: all single ones, then all of two axes."""
-    rested = sorted(chance.sample(axes, len(axes)), key=lambda axis: history.changed_at.get(axis.key, -1))
-    options: dict[Key, list[tuple[Axis, Scalar]]] = {}
-    for axis in rested:
-        others = [value for value in axis.ladder if value != axis.current]
-        chance.shuffle(others)  # the order among equally near ones, and among those without an order
-        others.sort(key=lambda value, axis=axis: _distance(axis, value, wanted[axis.key]))  # type: ignore[misc]
-        options[axis.key] = [(axis, value) for value in others if not history.is_closed(axis, value)]
-    yield from ((move,) for moves in options.values() for move in moves)
-    for first, second in combinations(options.values(), 2):
-        yield from product(first, second)
-
-
-def _distance(axis: Axis, value: Scalar, place: float) -> float:
-    """How far `value` is from a place on the ladder; without an order everything else is equally far."""
+def _distance(place: float, move: tuple[Axis, Scalar]) -> float:
+    """How far a move ends from a place on the ladder; without an order everything else is equally far."""
+    axis, value = move
     distance = abs(axis.ladder.index(value) - place)
     return distance if axis.ordered else float(distance > 0)
 
 
-def _changes(moves: Moves, present: Mapping[str, Value]) -> dict[str, Value]:
-    changes: dict[str, Value] = {}
-    for axis, value in moves:
-        name = axis.constant.name
-        changes[name] = axis.moved(value, changes.get(name, present[name]))
-    return changes
+def _double(program: Program, axes: Sequence[Axis], trials: Trials) -> Iterator[Change]:
+    rationale = "Every single change near the best program was tried, so two are made at once."
+    options = [
+        sorted(_moves(axis, trials), key=partial(_distance, axis.ladder.index(axis.current))) for axis in axes
+    ]
+    for first, second in combinations(options, 2):
+        for moves in product(first, second):
+            yield program.change(moves, rationale, Family.COMBINATION)
 
 
-def _describe(constants: Sequence[Constant], changes: Mapping[str, Value]) -> str:
-    return ", ".join(
-        f"{constant.name} {_shown(constant.value, constant)} → {_shown(changes[constant.name], constant)}"
-        for constant in constants
-        if constant.name in changes
-    )
+def _combined(
+    context: Context, program: Program, axes: Sequence[Axis], trials: Trials, *, most: int
+) -> Iterator[Change]:
+    for misses, moves in combined_misses(context.experiments, axes, trials, context.goal, most=most):
+        numbers = ", ".join(f"#{miss.number}" for miss in misses)
+        short = ", ".join(f"{-(effect(miss, context.goal) or 0.0):.6f}" for miss in misses)
+        yield program.change(
+            moves,
+            f"Each of experiments {numbers} came close to the best of its time: together they may pass it.",
+            Family.COMBINATION,
+            expected=f"a gain, where alone they were {short} short of it",
+        )
 
 
-def _shown(value: Value, constant: Constant) -> str:
-    """Write a value as the program does, a string without quotes and on one line."""
-    if isinstance(value, str):
-        return value
-    return write_value(value, like="" if isinstance(value, tuple) else constant.text)
+def _simpler(program: Program, frozen: Collection[str]) -> Iterator[Change]:
+    for simpler in simplifications(program.source, frozen):
+        yield Change(
+            description=f"drop {simpler.name}: no {simpler.what}",
+            rationale=f"The program is simpler without {simpler.name}: if it is as good, that is a gain.",
+            family=Family.SIMPLIFICATION,
+            constants={c.name: c.value for c in program.constants if c.name != simpler.name},
+            write=partial(str, simpler.source),
+            expected="about as good, from less code",
+        )
 
 
-def _explain(moves: Moves, wanted: Mapping[Key, float], history: _History) -> str:
-    if len(moves) > 1:
-        return "Every single change near the best program was tried, so two are made at once."
-    ((axis, _),) = moves
-    results = len(history.results)
+def _explain(axis: Axis, wanted: float, trials: Trials) -> str:
+    results = len(trials.results)
     if results < _FEW_RESULTS:
         return (
             f"A step at random: TPE needs about {_FEW_RESULTS} results to expect anything, and has {results}."
         )
-    favoured = _shown(axis.ladder[round(wanted[axis.key])], axis.constant)
-    number = history.changed_at.get(axis.key)
+    favoured = shown(axis.ladder[round(wanted)], axis.constant)
+    number = trials.changed_at().get(axis.key)
     rest = "it was never changed before" if number is None else f"it was last changed in experiment #{number}"
     return f"From {results} results TPE expects the best {axis.constant.name} near {favoured}; {rest}."
 
 
-def _fingerprint(constants: Mapping[str, object]) -> str:
+class _Known:
+    """What was trained in this run, whatever became of it, and what was refused in this asking.
+
+    Programs are compared only where all constants are the same, because that takes a while.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._refused = {refusal.description for refusal in context.refusals}
+        self._programs: dict[str, set[str]] = {}
+        for experiment in context.experiments:
+            self._programs.setdefault(_written(experiment.constants), set()).add(experiment.program)
+
+    def has(self, change: Change) -> bool:
+        """Tell whether this is no news."""
+        programs = self._programs.get(_written(change.constants), set())
+        return (
+            change.description in self._refused
+            or "" in programs  # of an experiment whose program is not known
+            or (bool(programs) and fingerprint(change.write()) in programs)
+        )
+
+
+def _written(constants: Mapping[str, object]) -> str:
     """Return what is the same for equal constants, as they are here or as they come from JSON."""
     return repr(sorted((name, _canonical(value)) for name, value in constants.items()))
 
@@ -227,8 +195,3 @@ def _canonical(value: object) -> str:
     if isinstance(value, list | tuple):
         return repr([_canonical(element) for element in value])
     return f"{value:.9g}" if isinstance(value, float) else repr(value)
-
-
-def _label(key: Key) -> str:
-    name, index = key
-    return f"{name}[{index}]"

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from loop.experiment import Experiment, Run
-from loop.proposers.protocol import Context, Urge
+from loop.proposers.protocol import Context, Refusal, Urge
 from loop.schema import columns, decode, encode
 
 
 def encode_context(context: Context) -> dict[str, Any]:
-    """Return source, run, experiments and urge as JSON values."""
+    """Return source, run, experiments, urge and refusals as JSON values."""
     return {
         "source": context.source,
         "parent": context.parent,
         "run": _fields(context.run),
         "experiments": [_fields(experiment) for experiment in context.experiments],
         "urge": context.urge,
+        "refusals": [asdict(refusal) for refusal in context.refusals],
     }
 
 
@@ -29,6 +31,7 @@ def decode_context(fields: Mapping[str, Any]) -> Context:
         parent=fields["parent"],
         experiments=tuple(Experiment(**decode(row)) for row in fields["experiments"]),
         urge=fields["urge"] and Urge(fields["urge"]),
+        refusals=tuple(Refusal(**refusal) for refusal in fields["refusals"]),
     )
 
 

@@ -20,7 +20,7 @@ from loop.engine import Engine, Plan
 from loop.environment import training_environment
 from loop.experiment import Goal, Proposal
 from loop.journal import Journal
-from loop.proposers.protocol import Context, Failure
+from loop.proposers.protocol import Context
 from loop.trainer import Trainer
 from loop.workspace import Workspace
 
@@ -55,9 +55,6 @@ class Counter:
         self._value += 1
         source = f"VALUE = {self._value}  # of nothing\n"
         return Proposal(source, f"VALUE {self._value}", "", self.name, context.parent)
-
-    async def repair(self, context: Context, failure: Failure) -> None:
-        """Mend nothing: nothing crashes."""
 
 
 def make_repository(folder: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from loop.environment import training_environment
 from loop.errors import LoopError
 from loop.experiment import EventKind, Experiment, Goal, Proposal, Run
 from loop.journal import Journal
-from loop.proposers.protocol import Context, Failure, Proposer
+from loop.proposers.protocol import Context, Proposer
 from loop.trainer import Trainer
 from loop.workspace import Workspace
 
@@ -91,9 +92,6 @@ class Ideas:
         source = self._programs[number - 1]
         return Proposal(source, f"idea {number}", "because", self.name, context.parent)
 
-    async def repair(self, context: Context, failure: Failure) -> None:
-        return None
-
 
 class Lab:
     """A run of its own in `folder`, with engines that can be made anew as after a restart of the bot."""
@@ -125,7 +123,13 @@ class Lab:
         )
         self._workspaces: list[Workspace] = []
 
-    def engine(self, *programs: str, ideas: Proposer | None = None, crash_streak: int = 5) -> Engine:
+    def engine(
+        self,
+        *programs: str,
+        ideas: Proposer | None = None,
+        crash_streak: int = 5,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> Engine:
         """Return a new engine on the run, as a bot just started makes it."""
         run = self.journal.run_by_id(self.run.id)
         workspace = self._workspace(run.renamed_from or run.tag)
@@ -141,6 +145,7 @@ class Lab:
             trainer=Trainer(),
             proposer=ideas or Ideas(*programs),
             folder=self.home / "runs" / str(run.id),
+            timer=timer,
         )
 
     def experiments(self) -> list[Experiment]:

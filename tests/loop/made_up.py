@@ -10,7 +10,7 @@ from pathlib import Path
 
 from loop.errors import LoopError
 from loop.experiment import Ending, Outcome, Proposal
-from loop.proposers.protocol import Context, Failure
+from loop.proposers.protocol import Context
 
 BASELINE = "A = 0\n" + "\n" * 6 + "B = 0\n" + "\n" * 6 + "# spare\n" * 20
 
@@ -108,6 +108,3 @@ class Thinker:
         else:
             others.pop()
         return Proposal("".join((first, *others)), f"idea {number}", "", self.name, context.parent)
-
-    async def repair(self, context: Context, failure: Failure) -> None:
-        """Drop the idea."""

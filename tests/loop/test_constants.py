@@ -9,8 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from loop.constants import Literal, Number, Value, find_constants, replace_constants, write_value
+from loop.constants import Literal, find_constants, replace_constants, write_value
 from loop.errors import LoopError
+from loop.syntax import Number, Value
 
 PROGRAM = textwrap.dedent(
     '''

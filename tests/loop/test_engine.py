@@ -11,7 +11,7 @@ import pytest
 from loop.engine import Engine
 from loop.errors import LoopError
 from loop.experiment import EventKind, RunState, Stage, Status
-from tests.loop.lab import Ideas, Lab, git, program, value
+from tests.loop.lab import Lab, git, program, value
 
 MakeLab = Callable[..., Lab]
 
@@ -64,19 +64,6 @@ async def test_commits_say_what_was_tried_and_stand_on_the_best(make_lab: MakeLa
     assert log.splitlines() == ["autoresearch: idea 2", "first"]
     given_up = git(lab.repository, "log", "-1", "--format=%s %P", "refs/autoresearch/mar12/1")
     assert given_up == f"autoresearch: idea 1 {lab.base}"
-
-
-async def test_an_idea_made_for_the_old_best_is_carried_over_to_the_new(make_lab: MakeLab) -> None:
-    text = "A = 1\n\n\n\n\nB = 1\n" + value(1.5)
-    lab = make_lab(text)
-    better = text.replace("A = 1", "A = 2").replace("1.5", "1.4")
-    other = text.replace("B = 1", "B = 2")
-    await lab.engine(better, other).conduct(2)
-    assert lab.experiments()[2].parent == lab.experiments()[1].commit
-    merged = git(lab.repository, "show", "refs/autoresearch/mar12/2:train.py")
-    assert "A = 2" in merged
-    assert "B = 2" in merged
-    lab.check_invariants()
 
 
 async def test_results_and_log_lie_at_the_root_of_the_worktree(make_lab: MakeLab) -> None:
@@ -323,23 +310,3 @@ async def test_a_streak_of_crashes_asks_for_a_person_once(make_lab: MakeLab) -> 
     assert calls == ["3 experiments crashed in a row, the last with: RuntimeError: number 2"]
     told = [event.data["reason"] for event in events if event.kind is EventKind.NOTED]
     assert told == ["rests 0 min after 3 crashes in a row"]
-
-
-async def test_the_next_idea_is_made_while_the_present_one_trains(make_lab: MakeLab) -> None:
-    lab = make_lab(program("wait()\nsummary(1.5)"))
-    ideas = Ideas(value(1.4))
-    conducting = conduct(lab.engine(ideas=ideas), 1)
-    await lab.until_training(0)
-    await ideas.asked.wait()
-    assert [trial.status for trial in ideas.contexts[0].experiments] == [None]
-    lab.open_gate()
-    await conducting
-    assert len(ideas.contexts) == 1
-
-
-async def test_a_proposer_that_fails_is_asked_again(make_lab: MakeLab) -> None:
-    lab = make_lab(value(1.5))
-    ideas = Ideas(value(1.4))
-    ideas.failures.append(LoopError("out of reach"))
-    await lab.engine(ideas=ideas).conduct(1)
-    assert [e.status for e in lab.experiments()] == [Status.KEEP, Status.KEEP]

@@ -5,9 +5,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from loop.errors import LoopError
 from loop.experiment import Ending, EventKind, Experiment, Goal, Run, RunState, Stage, Status
 from loop.ideas import IdeaBox
 from loop.journal import Journal
+from loop.notes import Notes
 from loop.status import run_status
 
 
@@ -59,6 +61,29 @@ def make_experiment(run: Run, number: int = 0, status: Status | None = None) -> 
         value=1.25,
         status=status,
     )
+
+
+class Recorder:
+    """A connection that writes down what it is asked."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._asked: list[tuple[str, Sequence[Any]]] = []
+
+    def execute(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        self._asked.append((sql, values))
+        return self._db.execute(sql, values)
+
+    def plans(self) -> list[str]:
+        """Return how SQLite goes about it, a line for each table."""
+        return [
+            row["detail"]
+            for sql, values in self._asked
+            for row in self._db.execute(f"EXPLAIN QUERY PLAN {sql}", values)
+        ]
+
+    def close(self) -> None:
+        self._db.close()
 
 
 def test_what_was_recorded_is_read_back_by_another_journal(journal: Journal, run: Run) -> None:
@@ -115,14 +140,14 @@ def test_the_best_is_the_last_kept_and_the_baseline_the_first(journal: Journal, 
 def test_what_is_asked_for_all_the_time_reads_no_whole_run(
     journal: Journal, run: Run, tmp_path: Path
 ) -> None:
-    asked: list[str] = []
-    journal._db.set_trace_callback(asked.append)
+    recorder = Recorder(journal._db)
+    journal._db = recorder  # type: ignore[assignment]
     run_status(journal, run, worktree=tmp_path)
     IdeaBox(journal).waiting(run.id)
-    journal._db.set_trace_callback(None)
-    plans = [row["detail"] for each in asked for row in journal.query(f"EXPLAIN QUERY PLAN {each}")]
+    Notes(journal).state(run.id, "a model")
+    plans = recorder.plans()
     assert "SEARCH experiments USING INDEX experiments_by_status (run_id=? AND status=?)" in plans
-    for whole in ("SCAN experiments", "SEARCH experiments USING PRIMARY KEY (run_id=?)"):
+    for whole in ("SCAN events", "SCAN experiments", "SEARCH experiments USING PRIMARY KEY (run_id=?)"):
         assert whole not in plans
 
 

@@ -14,6 +14,7 @@ from loop.fingerprint import fingerprint
 from loop.novelty import Novelty
 from loop.proposers.protocol import Context
 from loop.proposers.space import find_axes
+from tests.loop.lab import Lab, git, value
 from tests.loop.proposers.contexts import context_of, trial
 
 PARENT = textwrap.dedent(
@@ -186,6 +187,22 @@ def test_a_program_that_cannot_be_read_any_more_hinders_nothing() -> None:
     run = Tried((edited(("LR = 0.6", "LR = 0.8")), Status.DISCARD))
     proposal = proposal_of(edited(("LR = 0.6", "LR = 0.805")))
     assert Novelty(lost).refusal(proposal, run.context()) is None
+
+
+async def test_what_a_run_trained_is_known_by_its_program(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "lab", value(1.5))
+    await lab.engine(value(1.6), value(1.4)).conduct(2)
+    experiments, source_of = lab.experiments(), {}
+    for experiment in experiments:
+        source_of[experiment.number] = git(lab.repository, "show", f"{experiment.commit}:train.py")
+    lab.close()
+    assert [e.program for e in experiments] == [fingerprint(text) for text in source_of.values()]
+    context = context_of(source_of[2], *experiments)
+    for number, result in enumerate(("keep, val_bpb 1.500000", "discard, val_bpb 1.600000")):
+        proposal = proposal_of(f"# again\n{source_of[number]}")
+        told = Novelty(lambda experiment: source_of[experiment.number]).refusal(proposal, context)
+        assert told is not None
+        assert f"#{number} ({result})" in told
 
 
 def test_the_search_is_never_in_its_own_way() -> None:

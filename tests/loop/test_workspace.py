@@ -419,5 +419,4 @@ def test_a_worktree_that_vanished_is_one_sentence(workspace: Workspace, base: st
     commit = workspace.commit(base, "LR = 1\n", "x")
     workspace.path.rename(workspace.path.with_name("away"))
     with pytest.raises(LoopError, match=r"cannot be used: No such file or directory\."):
-        workspace.remember(1, commit.sha)
         workspace.launch(commit.sha)

@@ -15,6 +15,7 @@ from loop.proposers.agent_keeper import MARK
 from loop.proposers.agent_presets import Preset, own_command
 from loop.proposers.coding_agent import CodingAgent
 from loop.proposers.protocol import Failure
+from loop.redaction import secrets_in
 from tests.loop import fake_agent
 from tests.loop.proposers.contexts import context_of, trial
 from tests.loop.real_git import TRAIN, refs, snapshot
@@ -52,6 +53,7 @@ class Bench:
             repository=self.repository,
             folder=self.folder,
             environ=self.environ,
+            secrets=secrets_in(self.environ),
             brief=lambda context: f"Improve {context.run.metric}.",
             brief_repair=lambda context, failure: f"Mend {failure.log}",
             limit=limit,

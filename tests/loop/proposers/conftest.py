@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import socket
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.loop.proposers.oracles import Institute
+from tests.servers.providers import Providers, providers
 
 
 @pytest.fixture
@@ -16,3 +19,25 @@ def institute(tmp_path: Path) -> Iterator[Institute]:
     made = Institute(tmp_path)
     yield made
     made.journal.close()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Providers]:
+    async with providers() as serving:
+        yield serving
+
+
+@pytest.fixture
+def loopback_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing speak to anybody but a server of the test."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        assert address[0] == "127.0.0.1", f"somebody calls {address}"
+        connect(self, address)
+
+    def no_names(host: str, *_args: object, **_more: object) -> Iterable[object]:
+        raise AssertionError(f"somebody looks for {host}")
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+    monkeypatch.setattr(socket, "getaddrinfo", no_names)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import socket
-from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from loop.proposers.briefing import Briefing
 from loop.proposers.model_worker import Request, ask
-from loop.proposers.protocol import OutOfReachError
+from loop.proposers.protocol import NoProposalError, OutOfReachError
 from tests.servers.provider_formats import Said, Usage
 from tests.servers.providers import Providers
 
@@ -42,22 +40,14 @@ def request(model: str = HAIKU, **fields: Any) -> Request:
     return replace(asked, **fields)
 
 
-async def refused(server: Providers, asked: Request) -> OutOfReachError:
-    with pytest.raises(OutOfReachError) as error:
+ErrorT = TypeVar("ErrorT", bound=NoProposalError)
+
+
+async def asked_in_vain(server: Providers, asked: Request, kind: type[ErrorT]) -> ErrorT:
+    with pytest.raises(kind) as error:
         await ask(asked, server.settings())
     return error.value
 
 
-def allow_loopback_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nothing speak to anybody but a server of the test."""
-    connect = socket.socket.connect
-
-    def guarded(self: socket.socket, address: Any) -> None:
-        assert address[0] == "127.0.0.1", f"somebody calls {address}"
-        connect(self, address)
-
-    def no_names(host: str, *_args: object, **_more: object) -> Iterable[object]:
-        raise AssertionError(f"somebody looks for {host}")
-
-    monkeypatch.setattr(socket.socket, "connect", guarded)
-    monkeypatch.setattr(socket, "getaddrinfo", no_names)
+async def refused(server: Providers, asked: Request) -> OutOfReachError:
+    return await asked_in_vain(server, asked, OutOfReachError)

@@ -15,7 +15,7 @@ from loop.proposers.asking import Source
 from loop.proposers.budget import Budget
 from loop.proposers.outages import Outages
 from loop.proposers.papers import Papers
-from loop.proposers.protocol import Context, Failure, Proposer
+from loop.proposers.protocol import Context, Failure, HopelessError, Model, Proposer
 from loop.proposers.researcher import Researcher
 from loop.spending import Purse
 from tests.loop.proposers.contexts import context_of
@@ -23,8 +23,10 @@ from tests.loop.test_journal import make_run
 
 PROGRAM = "DEPTH = 8\nWIDTH = 64\n"
 
-Answer: TypeAlias = str | LoopError | None
-"""A program, a failure, or nothing (to mend)."""
+Answer: TypeAlias = str | LoopError
+"""A program, or a failure."""
+
+HOPELESS = HopelessError("It is not worth it.", cost=Cost(dollars=0.25))
 
 
 class Oracle:
@@ -38,21 +40,17 @@ class Oracle:
         self.mended: list[Failure] = []
 
     async def propose(self, context: Context) -> Proposal:
-        answer = self._answer(context)
-        assert answer is not None
-        return answer
+        return self._answer(context)
 
-    async def repair(self, context: Context, failure: Failure) -> Proposal | None:
+    async def repair(self, context: Context, failure: Failure) -> Proposal:
         self.mended.append(failure)
         return self._answer(context)
 
-    def _answer(self, context: Context) -> Proposal | None:
+    def _answer(self, context: Context) -> Proposal:
         self.asked.append(context)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, LoopError):
             raise answer
-        if answer is None:
-            return None
         return Proposal(answer, f"by {self.name}", "because", self.name, context.parent, cost=self.cost)
 
 
@@ -77,7 +75,7 @@ class Institute:
 
     def researcher(
         self,
-        *models: Proposer,
+        *models: Model,
         weights: Sequence[float] = (),
         search: float = 0.0,
         a_run: float | None = None,
@@ -87,7 +85,8 @@ class Institute:
         """Return a new researcher, as a bot just started makes it."""
         shares = weights or [1.0] * len(models)
         return Researcher(
-            search=Source("search", self.search, search),
+            search=self.search,
+            share=search,
             models=[
                 Source(f"some:{m.name}", m, share, (m.name,)) for m, share in zip(models, shares, strict=True)
             ],

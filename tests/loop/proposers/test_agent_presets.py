@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loop.experiment import Cost, Family
-from loop.proposers.agent_message import LINE, read_message, task
+from loop.proposers.agent_message import read_message, task
 from loop.proposers.agent_presets import PRESETS, Answer, own_command, read_text
 from loop.proposers.agent_process import agent_environment
+from loop.proposers.fencing import LINE
+from loop.results import single_line
 
 MESSAGE = "Description: deeper model\nRationale: more depth"
 
@@ -183,7 +185,7 @@ def test_a_message_makes_plain_lines(text: str) -> None:
     message = read_message(text)
     assert len(message.description) <= LINE
     for line in (message.description, message.rationale, message.expected):
-        assert line.isprintable()
+        assert single_line(line) == line
 
 
 def test_the_task_names_the_file_and_the_families() -> None:
@@ -191,8 +193,8 @@ def test_the_task_names_the_file_and_the_families() -> None:
     assert text.startswith("Lower val_bpb {now}.")
     assert "`src/train.py`" in text
     assert "architecture, optimizer" in text
-    assert "leave the file as it is" not in text
-    assert "leave the file as it is" in task("Mend it.", "train.py", may_give_up=True)
+    assert "give the idea up" not in text
+    assert "give the idea up" in task("Mend it.", "train.py", may_give_up=True)
 
 
 # What each may know
@@ -230,6 +232,15 @@ def test_a_command_of_the_user_with_a_known_program_keeps_what_belongs_to_it() -
     assert preset.read is PRESETS["codex"].read
     assert preset.keys == PRESETS["codex"].keys
     assert preset.command[0] == "/opt/bin/codex"
+
+
+@pytest.mark.parametrize(
+    ("program", "name"),
+    [("aider", "aider"), ("/usr/bin/python3.11", "agent"), ("bash", "agent"), ("node", "agent")]
+    + [("pythonista", "pythonista"), ("./my-agent.sh", "my-agent.sh"), ("python3 -m x", "python3 -m x")],
+)
+def test_a_command_is_named_after_its_program_unless_that_is_an_interpreter(program: str, name: str) -> None:
+    assert own_command((program, "x.py")).name == name
 
 
 def test_any_other_command_may_know_the_keys_of_all_providers() -> None:

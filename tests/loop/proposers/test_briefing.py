@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from loop.experiment import Experiment, Family, Stage, Status
 from loop.ideas import Idea
 from loop.memory import Lesson
-from loop.proposers.briefing import Briefing, brief, brief_repair
+from loop.proposers.briefing import brief, brief_repair
+from loop.proposers.instructions import ANSWER
 from loop.proposers.protocol import Context, Failure, Refusal, Urge
 from tests.loop.proposers.histories import PROGRAM, past, told
 
@@ -25,10 +26,6 @@ hostile = st.lists(
     ),
     max_size=8,
 ).map(lambda words: " ".join([MARK, *words]))
-
-
-def text_of(briefing: Briefing) -> str:
-    return "\n\n".join([briefing.fixed, *briefing.history, briefing.program, briefing.now])
 
 
 def lesson(number: int, status: Status, effect: float | None, text: str = "lesson") -> Lesson:
@@ -67,9 +64,8 @@ def test_no_briefing_is_above_its_budget_whatever_it_is_about(budget: int, text:
 @settings(max_examples=40)
 def test_what_others_wrote_is_always_in_a_fence(text: str) -> None:
     for briefing in (brief(full(text), BUDGET), brief_repair(full(text), failure(text), BUDGET)):
-        whole = text_of(briefing)
-        assert MARK in whole
-        assert MARK not in FENCED.sub("", whole)
+        assert MARK in briefing.text
+        assert MARK not in FENCED.sub("", briefing.text)
 
 
 def test_what_is_fixed_and_what_was_told_stays_byte_for_byte() -> None:
@@ -106,7 +102,7 @@ def test_a_model_is_told_everything_there_is() -> None:
     assert "feb01 #19 keep (+0.019000), chance 0.000300 batch: text 19" in briefing.fixed
     assert "#3 keep 0.998000 (+0.001000)" in briefing.history[0]
     assert "  why: text, because of 3\n@@ -3 +3 @@\n-text 3\n+text 3, other\n" in briefing.history[0]
-    assert "diff --git" not in text_of(briefing)
+    assert "diff --git" not in briefing.text
     assert PROGRAM in briefing.program
     assert briefing.whole
     latest = {line.split()[0] for line in briefing.now.splitlines() if line.startswith("#")}
@@ -125,6 +121,16 @@ def test_a_model_is_told_everything_there_is() -> None:
     assert briefing.now.endswith(
         "Make the idea of a person, above, the next experiment: an edit of the program shown."
     )
+
+
+def test_who_is_told_elsewhere_how_to_answer_is_told_the_rest_alike() -> None:
+    for usual, other in (
+        (brief(full(), BUDGET), brief(full(), BUDGET, answer="")),
+        (brief_repair(full(), failure(), BUDGET), brief_repair(full(), failure(), BUDGET, answer="")),
+    ):
+        before, after = usual.text.split(f"{ANSWER}\n\n")
+        assert other.text == before + after
+        assert "`edits`" not in other.text
 
 
 def test_without_ideas_the_model_has_its_own() -> None:
@@ -184,6 +190,7 @@ def test_a_crash_is_told_with_the_end_of_its_log() -> None:
     assert briefing.whole
     assert "RuntimeError: shape\n</data1>" in briefing.now
     assert "why: text, because of 1" in briefing.now
+    assert "- again text: seen text" in briefing.now
     assert "the smallest edit" in briefing.now
 
 

@@ -9,21 +9,30 @@ from pathlib import Path
 import pytest
 
 from loop.errors import LoopError
-from loop.experiment import Family, Status
-from loop.proposers.agent_presets import PRESETS, own_command
-from loop.proposers.protocol import Context, OutOfReachError
+from loop.experiment import Cost, Family, Status
+from loop.proposers.agent_presets import PRESETS, Preset, own_command
+from loop.proposers.protocol import Context, HopelessError, NoProgramError, OutOfReachError
 from tests.loop.lab import Lab, value
-from tests.loop.proposers.agent_bench import CHAT_TOKEN, EDITED, FAKE, KEY, Bench, untouched
+from tests.loop.proposers.agent_bench import CHAT_TOKEN, EDITED, KEY, Bench, untouched
 from tests.loop.proposers.contexts import context_of
 from tests.loop.real_git import TRAIN, commit_files, git, make_repository, refs
-
-PROGRAM = Path(FAKE[0]).name
 
 
 @pytest.fixture
 def bench(repository: Path, base: str, tmp_path: Path) -> Iterator[Bench]:
     with untouched(repository, base, tmp_path) as made:
         yield made
+
+
+def claude(bench: Bench, folder: Path, body: str, *, failed: str = "false") -> Preset:
+    """Put a program on the bench's path that does `body` and answers as `claude` does; return its preset."""
+    result = rf'{{"type":"result","is_error":{failed},"result":"Description: deeper","total_cost_usd":0.25}}'
+    program = folder / "tools" / "claude"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n{body}\necho '{result}'\n")
+    program.chmod(0o755)
+    bench.environ["PATH"] = f"{program.parent}:{bench.environ['PATH']}"
+    return PRESETS["claude"]
 
 
 # What it answers
@@ -37,7 +46,7 @@ async def test_its_edit_and_its_message_make_a_proposal(bench: Bench) -> None:
     assert proposal.expected == "-0.01"
     assert proposal.family is Family.ARCHITECTURE
     assert proposal.parent == bench.context.parent
-    assert proposal.proposer == PROGRAM
+    assert proposal.proposer == "agent"  # that it is a Python says nothing
 
 
 async def test_other_files_that_it_changes_are_thrown_away(bench: Bench) -> None:
@@ -68,20 +77,37 @@ async def test_the_prompt_is_on_stdin_and_in_a_file(bench: Bench) -> None:
     proposal = await bench.agent("repeat_prompt", "{prompt}").propose(bench.context)
     assert "Improve val_bpb." in proposal.source
     assert "`train.py`" in proposal.source
-    assert proposal.description == f"edit by {PROGRAM}"
+    assert proposal.description == "edit by agent"
 
 
 async def test_mending_begins_with_the_program_that_crashed(bench: Bench) -> None:
     crashed = f"{TRAIN}boom()\n"
     mended = await bench.agent("edit").repair(bench.context, bench.failure(crashed))
-    assert mended is not None
     assert mended.source == f"{EDITED}boom()\n"
     assert mended.repairs == 7
     assert mended.parent == bench.context.parent
 
 
-async def test_what_it_leaves_unmended_is_dropped(bench: Bench) -> None:
-    assert await bench.agent("nothing").repair(bench.context, bench.failure("boom()\n")) is None
+@pytest.mark.parametrize("crashed", ["boom()\n", TRAIN.replace("DEPTH = 8", "DEPTH = 7")])
+async def test_what_it_leaves_unmended_or_gives_back_is_hopeless_and_paid(
+    bench: Bench, tmp_path: Path, crashed: str
+) -> None:
+    agent = bench.of(claude(bench, tmp_path, "sed -i 's/DEPTH = 7/DEPTH = 8/' train.py"))
+    with pytest.raises(HopelessError, match="claude gives it up: deeper") as caught:
+        await agent.repair(bench.context, bench.failure(crashed))
+    assert caught.value.cost == Cost(dollars=0.25)
+
+
+async def test_what_makes_no_program_is_paid_too(bench: Bench, tmp_path: Path) -> None:
+    with pytest.raises(NoProgramError) as caught:
+        await bench.of(claude(bench, tmp_path, "echo 'def (' >train.py")).propose(bench.context)
+    assert (caught.value.description, caught.value.cost) == ("deeper", Cost(dollars=0.25))
+
+
+async def test_one_that_tells_of_a_failure_but_ends_well_has_failed(bench: Bench, tmp_path: Path) -> None:
+    agent = bench.of(claude(bench, tmp_path, "", failed="true"))
+    with pytest.raises(OutOfReachError, match="claude ended with status 0: Description: deeper"):
+        await agent.propose(bench.context)
 
 
 async def test_its_edit_is_trained_and_kept(tmp_path: Path) -> None:
@@ -120,7 +146,7 @@ async def test_secrets_are_not_repeated(bench: Bench) -> None:
 
 @pytest.mark.parametrize("found", [(), ("987654321:BBElsewhereElsewhereElsewhereElsewhere",)])
 async def test_a_program_with_a_secret_in_it_is_refused(bench: Bench, found: tuple[str, ...]) -> None:
-    with pytest.raises(OutOfReachError, match="wrote a secret into train"):
+    with pytest.raises(NoProgramError, match="would hold a secret"):
         await bench.agent("write_secret", *found).propose(bench.context)
 
 
@@ -129,16 +155,16 @@ async def test_a_program_with_a_secret_in_it_is_refused(bench: Bench, found: tup
     [
         ("nothing", "changes nothing"),
         ("break_syntax", "would not parse: line 1"),
-        ("link", "left no program: It put a link in the place of train.py"),
-        ("pipe", "something else in the place of train.py"),
-        ("put_folder", "something else in the place of train.py"),
+        ("link", "A link is in the place of train.py"),
+        ("pipe", "Something else is in the place of train.py"),
+        ("put_folder", "Something else is in the place of train.py"),
         ("delete", "train.py cannot be read: No such file"),
         ("huge", "more than 200,000 bytes"),
         ("not_text", "not UTF-8"),
     ],
 )
 async def test_what_is_no_program_is_refused(bench: Bench, trait: str, reason: str) -> None:
-    with pytest.raises(OutOfReachError, match=reason):
+    with pytest.raises(NoProgramError, match=reason):
         await bench.agent(trait).propose(bench.context)
 
 
@@ -149,7 +175,7 @@ async def test_a_link_in_the_place_of_a_folder_is_not_followed(tmp_path: Path) -
     elsewhere.mkdir()
     (elsewhere / "train.py").write_text("SECRET = 1\n")
     agent = Bench(repository, base, tmp_path).agent("link_folder", elsewhere, editable="src/train.py")
-    with pytest.raises(OutOfReachError, match="put a link in the place of src/train"):
+    with pytest.raises(NoProgramError, match="A link is in the place of src/train"):
         await agent.propose(replace(context_of(TRAIN), parent=base))
 
 
@@ -206,14 +232,8 @@ async def test_a_commit_that_is_gone_is_told(bench: Bench) -> None:
 async def test_a_preset_runs_the_program_on_the_path_with_no_key_on_its_command_line(
     bench: Bench, tmp_path: Path
 ) -> None:
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    result = r'{"type":"result","is_error":false,"result":"Description: deeper","total_cost_usd":0.25}'
-    program = tools / "claude"
-    program.write_text(f"#!/bin/sh\necho \"ARGV = '$*'\" >train.py\necho '{result}'\n")
-    program.chmod(0o755)
-    bench.environ["PATH"] = f"{tools}:{bench.environ['PATH']}"
-    proposal = await bench.of(PRESETS["claude"]).propose(bench.context)
+    preset = claude(bench, tmp_path, """echo "ARGV = '$*'" >train.py""")
+    proposal = await bench.of(preset).propose(bench.context)
     assert proposal.proposer == "claude"
     assert proposal.description == "deeper"
     assert proposal.cost is not None

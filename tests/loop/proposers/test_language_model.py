@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -14,19 +13,14 @@ from loop.experiment import Cost, Family, Proposal, Status
 from loop.ideas import Idea
 from loop.proposers.language_model import LanguageModel
 from loop.proposers.model_worker import Reply
-from loop.proposers.protocol import Context, Failure, OutOfReachError, Proposer
+from loop.proposers.protocol import Context, Failure, HopelessError, Model, OutOfReachError
 from tests.loop.proposers.histories import past, told
 from tests.servers.provider_formats import Said, Usage
-from tests.servers.providers import Providers, providers
+from tests.servers.providers import Providers
 
 TEMPLATE = (Path(__file__).parents[3] / "training" / "train.py").read_text()
 KEY = "sk-ant-api03-very-secret-key"
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[Providers]:
-    async with providers() as serving:
-        yield serving
+CHAT_TOKEN = "a-token-that-looks-like-nothing"
 
 
 @pytest.fixture
@@ -37,7 +31,7 @@ def context() -> Context:
 @pytest.fixture
 def failure() -> Failure:
     crashed = past([Status.KEEP, Status.CRASH])[1]
-    return Failure(crashed, TEMPLATE + "x = 1\n", f"Traceback\nKeyError: {KEY} at https://me:pw@host", False)
+    return Failure(crashed, TEMPLATE + "x = 1\n", "Traceback\nKeyError: 'x'", False)
 
 
 def script(folder: Path, body: str) -> str:
@@ -64,7 +58,9 @@ def replied(source: str | None) -> dict[str, object]:
 
 def model(python: str, **settings: str) -> LanguageModel:
     keys = {"ANTHROPIC_API_KEY": KEY, **settings}
-    return LanguageModel("anthropic:claude-opus-5", settings=keys, python=python, limit=60.0)
+    return LanguageModel(
+        "anthropic:claude-opus-5", settings=keys, secrets={KEY, CHAT_TOKEN}, python=python, limit=60.0
+    )
 
 
 async def test_a_model_proposes_an_edit_of_the_template_in_a_process_of_its_own(
@@ -76,7 +72,7 @@ async def test_a_model_proposes_an_edit_of_the_template_in_a_process_of_its_own(
     server.will(said)
     real = f'echo "$@" > {tmp_path}/arguments; env > {tmp_path}/environment; tee {tmp_path}/request | '
     python = script(tmp_path, f'{real}exec {sys.executable} "$@"')
-    proposer: Proposer = model(python, ANTHROPIC_BASE_URL=server.url)
+    proposer: Model = model(python, ANTHROPIC_BASE_URL=server.url)
     asked = replace(context, ideas=(Idea(7, 1, "a larger rate for embeddings", "ada", "", ""),))
 
     assert proposer.name == "claude-opus-5"
@@ -106,11 +102,11 @@ async def test_a_model_proposes_an_edit_of_the_template_in_a_process_of_its_own(
 async def test_a_provider_that_repeats_the_key_does_not_give_it_away(
     context: Context, tmp_path: Path
 ) -> None:
-    words = f"refuses {KEY}, says https://ada:pw@proxy"
-    failed = {"error": words, "cost": None, "retry_after": None, "needs_person": True}
+    words = f"refuses {KEY} and {CHAT_TOKEN}, says https://ada:pw@proxy"
+    failed = {"out_of_reach": words, "cost": None, "retry_after": None, "needs_person": True}
     with pytest.raises(OutOfReachError) as error:
         await model(canned(tmp_path, failed)).propose(context)
-    assert str(error.value) == "refuses ***, says https://***@proxy"
+    assert str(error.value) == "refuses *** and ***, says https://***@proxy"
     assert error.value.needs_person
 
 
@@ -142,15 +138,13 @@ async def test_a_worker_that_fails_is_out_of_reach(
 
 async def test_what_a_failed_asking_cost_is_told(context: Context, tmp_path: Path) -> None:
     cost = Cost(40_000, 30_000, 2000, 0.2)
-    failed = {"error": "No.", "cost": asdict(cost), "retry_after": 5.0, "needs_person": False}
+    failed = {"out_of_reach": "No.", "cost": asdict(cost), "retry_after": 5.0, "needs_person": False}
     with pytest.raises(OutOfReachError, match=r"No\.") as error:
         await model(canned(tmp_path, failed)).propose(context)
     assert (error.value.cost, error.value.retry_after) == (cost, 5.0)
 
 
-async def test_a_crash_is_mended_from_a_log_without_secrets(
-    context: Context, failure: Failure, tmp_path: Path
-) -> None:
+async def test_a_crash_is_mended(context: Context, failure: Failure, tmp_path: Path) -> None:
     mended = await model(canned(tmp_path, replied("mended"))).repair(context, failure)
     assert mended == Proposal(
         source="mended",
@@ -165,12 +159,13 @@ async def test_a_crash_is_mended_from_a_log_without_secrets(
     request = json.loads((tmp_path / "request").read_text())
     assert request["source"] == failure.source
     assert request["best"] == context.source
-    assert "KeyError: *** at https://***@host" in request["briefing"]["now"]
-    assert KEY not in json.dumps(request)
+    assert "KeyError: 'x'" in request["briefing"]["now"]
 
 
-async def test_a_hopeless_crash_is_dropped(context: Context, failure: Failure, tmp_path: Path) -> None:
-    assert await model(canned(tmp_path, replied(None))).repair(context, failure) is None
+async def test_a_hopeless_crash_is_paid(context: Context, failure: Failure, tmp_path: Path) -> None:
+    with pytest.raises(HopelessError, match="claude-opus-5 gives it up: r") as error:
+        await model(canned(tmp_path, replied(None))).repair(context, failure)
+    assert error.value.cost == Cost(10, 0, 5, 0.01)
 
 
 async def test_the_worker_knows_the_keys_of_models_and_the_way_out_alone(

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 
 from loop.experiment import Cost, Family
 from loop.proposers.model_worker import Reply, answer, ask, decode_answer, encode_request
-from loop.proposers.protocol import OutOfReachError
+from loop.proposers.protocol import NoProgramError, OutOfReachError
 from tests.loop.proposers.model_requests import (
     BRIEFING,
     GEMINI,
@@ -18,24 +17,16 @@ from tests.loop.proposers.model_requests import (
     LOST,
     OPUS,
     OWN,
-    allow_loopback_alone,
+    asked_in_vain,
     refused,
     request,
     said,
 )
 from tests.servers.provider_formats import Said
-from tests.servers.providers import Fault, Providers, Turn, providers
+from tests.servers.providers import Fault, Providers, Turn
 
 
-@pytest.fixture
-async def server() -> AsyncIterator[Providers]:
-    async with providers() as serving:
-        yield serving
-
-
-@pytest.fixture(autouse=True)
-def loopback_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    allow_loopback_alone(monkeypatch)
+pytestmark = pytest.mark.usefixtures("loopback_alone")
 
 
 @pytest.mark.parametrize(
@@ -105,12 +96,11 @@ async def test_a_small_model_may_wrap_its_json_in_words(server: Providers) -> No
 @pytest.mark.parametrize("model", [HAIKU, OWN])
 async def test_nonsense_is_not_asked_for_without_end_and_is_paid(server: Providers, model: str) -> None:
     server.will(*[LOST] * 9)
-    error = await refused(server, request(model))
+    error = await asked_in_vain(server, request(model), NoProgramError)
     assert "gave no answer that makes a program. Block 1 is not in the program" in str(error)
     assert len(server.asked) == 4
     assert error.cost is not None
     assert error.cost.input_tokens == 40_000
-    assert not error.needs_person
 
 
 @pytest.mark.parametrize(
@@ -133,6 +123,22 @@ async def test_where_neither_can_be_asked_both_are_told_of(server: Providers) ->
     assert "gpt-5.4 asks to be left alone" in str(error)
     assert error.retry_after == 60.0
     assert not error.needs_person  # waiting helps the second
+
+
+async def test_nonsense_is_no_outage_though_the_second_model_is_down(server: Providers) -> None:
+    server.will(*[LOST] * 4, Fault(401))
+    error = await asked_in_vain(server, request(HAIKU, fallback=GPT), NoProgramError)
+    assert "claude-haiku-4-5 gave no answer that makes a program" in str(error)
+    assert "gpt-5.4 refuses OPENAI_API_KEY" in str(error)
+
+
+async def test_an_outage_is_one_though_the_second_model_speaks_nonsense(server: Providers) -> None:
+    server.will(Fault(401), *[LOST] * 4)
+    error = await refused(server, request(HAIKU, fallback=OWN))
+    assert "qwen3 gave no answer that makes a program" in str(error)
+    assert error.cost is not None
+    assert error.cost.input_tokens == 40_000
+    assert not error.needs_person
 
 
 async def test_a_whole_program_is_an_answer_too(server: Providers) -> None:
@@ -181,17 +187,24 @@ async def test_an_idea_may_be_hopeless(server: Providers) -> None:
     assert reply.cost.input_tokens == 10_000
 
 
-async def test_replies_and_refusals_pass_through_the_process(server: Providers) -> None:
-    server.will(GOOD, Fault(429, "rate", "later", {"retry-after": "60"}))
-    sent = encode_request(request()).decode()
-    reply = decode_answer(json.dumps(await answer(sent, server.settings())).encode())
+async def test_replies_and_failures_pass_through_the_process(server: Providers) -> None:
+    async def answered() -> Reply:
+        found = await answer(encode_request(request()).decode(), server.settings())
+        return decode_answer(json.dumps(found).encode(), {"a secret"})
+
+    server.will(GOOD, Fault(429, "rate", "later, not a secret", {"retry-after": "60"}), *[LOST] * 4)
+    reply = await answered()
     assert (reply.family, reply.cost.cached_tokens) == (Family.OPTIMIZER, 6_000)
-    with pytest.raises(OutOfReachError, match="left alone") as error:
-        decode_answer(json.dumps(await answer(sent, server.settings())).encode())
-    assert error.value.retry_after == 60.0
+    with pytest.raises(OutOfReachError, match=r"left alone.*later, not \*\*\*") as outage:
+        await answered()
+    assert outage.value.retry_after == 60.0
+    with pytest.raises(NoProgramError, match="Block 1") as nonsense:
+        await answered()
+    assert nonsense.value.cost is not None
+    assert nonsense.value.cost.input_tokens == 40_000
 
 
 @pytest.mark.parametrize("nonsense", [b"", b"[]", b"{}", b'{"reply": {}, "cost": null}', b"\xff"])
 def test_an_answer_that_cannot_be_read_is_a_sentence(nonsense: bytes) -> None:
     with pytest.raises(OutOfReachError, match="no readable answer"):
-        decode_answer(nonsense)
+        decode_answer(nonsense, ())

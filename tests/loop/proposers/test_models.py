@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from loop.proposers.model_worker import ask
@@ -14,22 +12,13 @@ from tests.loop.proposers.model_requests import (
     OPUS,
     OWN,
     PROGRAM,
-    allow_loopback_alone,
     refused,
     request,
 )
-from tests.servers.providers import Cut, Fault, Providers, Silent, providers
+from tests.servers.providers import Cut, Fault, Providers, Silent
 
 
-@pytest.fixture
-async def server() -> AsyncIterator[Providers]:
-    async with providers() as serving:
-        yield serving
-
-
-@pytest.fixture(autouse=True)
-def loopback_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    allow_loopback_alone(monkeypatch)
+pytestmark = pytest.mark.usefixtures("loopback_alone")
 
 
 @pytest.mark.parametrize("model", [HAIKU, OWN])

@@ -53,9 +53,6 @@ class Search:
         number = context.experiments[-1].number + 1
         return Proposal(value(2 + number), f"search {number}", "", self.name, context.parent)
 
-    async def repair(self, context: Context, failure: Failure) -> None:
-        return None
-
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from loop.experiment import EventKind
-from loop.proposers.outages import BACKOFF
+from loop.proposers.outages import BACKOFF, REST
 from loop.proposers.protocol import OutOfReachError
 from tests.loop.proposers.oracles import Institute
 
@@ -29,6 +29,17 @@ def test_what_the_provider_asks_for_is_honoured(institute: Institute) -> None:
     assert outages.may_ask("another")
     institute.now += 1
     assert outages.may_ask("oracle")
+
+
+def test_a_model_without_ideas_is_in_reach_and_nobody_is_told(institute: Institute) -> None:
+    outages = institute.outages()
+    outages.rest("oracle")
+    assert not outages.may_have_ideas("oracle")
+    assert outages.may_ask("oracle")
+    assert outages.is_healthy("oracle")
+    institute.now += REST
+    assert outages.may_have_ideas("oracle")
+    assert institute.told() == []
 
 
 def test_an_outage_is_told_when_it_begins_and_when_it_ends(institute: Institute) -> None:

@@ -114,6 +114,7 @@ async def test_an_edit_of_a_real_agent_is_trained_and_kept(name: str, tmp_path: 
                     cli.key: KEY,
                     **cli.point(home, provider.url),
                 },
+                secrets={KEY},
                 brief=lambda context: f"Lower {context.run.metric}, please.",
                 brief_repair=lambda context, failure: "",
                 limit=LIMIT,

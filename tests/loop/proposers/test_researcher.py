@@ -13,11 +13,12 @@ from loop.errors import LoopError
 from loop.experiment import Cost, Experiment, Status
 from loop.ideas import IdeaBox
 from loop.proposers.asking import AGAIN
-from loop.proposers.protocol import OutOfReachError, Proposer, Urge
+from loop.proposers.outages import REST
+from loop.proposers.protocol import NoProgramError, OutOfReachError, Refusal, Urge
 from loop.proposers.researcher import TRIES
 from loop.stuck import EVERY
 from tests.loop.proposers.contexts import trial
-from tests.loop.proposers.oracles import PROGRAM, Answer, Institute, Oracle
+from tests.loop.proposers.oracles import HOPELESS, PROGRAM, Answer, Institute, Oracle
 
 WIDER = "DEPTH = 8\nWIDTH = 128\n"
 DEEPER = "DEPTH = 12\nWIDTH = 64\n"
@@ -34,11 +35,6 @@ def discards(count: int) -> list[Experiment]:
 
 def crash(number: int = 1, proposer: str = "oracle") -> Experiment:
     return replace(trial(number, "x", {}, None, Status.CRASH), proposer=proposer)
-
-
-def test_a_researcher_is_a_proposer(institute: Institute) -> None:
-    proposer: Proposer = institute.researcher()
-    assert proposer.name == "researcher"
 
 
 # People
@@ -140,10 +136,22 @@ async def test_what_no_model_made_is_not_mended(institute: Institute, proposer: 
     assert (len(oracle.mended), len(oracle.asked)) == (0, 1)
 
 
-async def test_a_crash_not_worth_mending_is_dropped(institute: Institute) -> None:
-    oracle = Oracle("oracle", None, DEEPER)
+async def test_a_crash_not_worth_mending_is_paid_and_dropped(institute: Institute) -> None:
+    oracle = Oracle("oracle", HOPELESS, DEEPER)
+    researcher = institute.researcher(oracle)
+    for _ in range(2):
+        proposal = await researcher.propose(institute.context(*discards(0), crash()))
+        assert (proposal.source, proposal.repairs) == (DEEPER, None)
+    assert len(oracle.mended) == 1
+    assert institute.purse().of_run(institute.run.id) == HOPELESS.cost
+    assert institute.told() == []
+
+
+async def test_a_refused_mending_is_asked_for_again_with_the_reason(institute: Institute) -> None:
+    oracle = Oracle("oracle", NoProgramError("It parses not.", description="mended"), WIDER)
     proposal = await institute.researcher(oracle).propose(institute.context(*discards(0), crash()))
-    assert (proposal.source, proposal.repairs) == (DEEPER, None)
+    assert (proposal.source, proposal.repairs) == (WIDER, 1)
+    assert oracle.asked[-1].refusals == (Refusal("mended", "It parses not."),)
 
 
 # The sources' own ideas
@@ -176,8 +184,38 @@ async def test_a_refused_proposal_is_asked_for_again_with_the_reasons(institute:
 async def test_a_model_without_anything_new_leaves_it_to_the_search(institute: Institute) -> None:
     oracle = Oracle("oracle", WIDER)
     institute.refusals[WIDER] = "That was tried in #3."
-    proposal = await institute.researcher(oracle).propose(institute.context())
-    assert (proposal.proposer, len(oracle.asked)) == ("search", 1 + AGAIN)
+    researcher = institute.researcher(oracle)
+    for now in (institute.now, institute.now + REST - 1):
+        institute.now = now
+        proposal = await researcher.propose(institute.context())
+        assert (proposal.proposer, len(oracle.asked)) == ("search", 1 + AGAIN)
+    institute.now += 1
+    await researcher.propose(institute.context())
+    assert len(oracle.asked) == 2 * (1 + AGAIN)
+    assert institute.told() == []
+
+
+async def test_a_model_without_ideas_still_mends_and_reads(institute: Institute) -> None:
+    oracle = Oracle("oracle", *[WIDER] * (1 + AGAIN), DEEPER)
+    institute.refusals[WIDER] = "That was tried in #3."
+    researcher = institute.researcher(oracle)
+    assert (await researcher.propose(institute.context())).proposer == "search"
+    mended = await researcher.propose(institute.context(*discards(0), crash()))
+    assert (mended.proposer, mended.repairs) == ("oracle", 1)
+    idea = IdeaBox(institute.journal).add(institute.run.id, "make it deeper", author="ann")
+    made = await researcher.propose(replace(institute.context(), ideas=(idea,)))
+    assert (made.proposer, made.idea) == ("oracle", idea.id)
+
+
+async def test_what_makes_no_program_is_refused_and_paid_and_no_outage(institute: Institute) -> None:
+    nonsense = NoProgramError("It would not parse.", cost=Cost(dollars=0.25), description="wider")
+    oracle = Oracle("oracle", *[nonsense] * AGAIN, WIDER, nonsense)
+    researcher = institute.researcher(oracle)
+    assert (await researcher.propose(institute.context())).source == WIDER
+    assert oracle.asked[-1].refusals == (Refusal("wider", "It would not parse."),) * AGAIN
+    assert (await researcher.propose(institute.context())).proposer == "search"
+    assert len(oracle.asked) == 2 * (1 + AGAIN)
+    assert institute.purse().of_run(institute.run.id).dollars == 0.25 * (1 + 2 * AGAIN)
     assert institute.told() == []
 
 
@@ -221,7 +259,8 @@ async def test_only_where_nobody_has_anything_there_is_nothing(institute: Instit
 @settings(max_examples=30)
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["good", "refused", "down", "broken"]), st.integers(0, 2000)), max_size=12
+        st.tuples(st.sampled_from(["good", "refused", "nonsense", "down", "broken"]), st.integers(0, 2000)),
+        max_size=12,
     )
 )
 def test_whatever_a_model_does_there_is_a_proposal_and_every_call_is_paid(
@@ -234,6 +273,7 @@ def test_whatever_a_model_does_there_is_a_proposal_and_every_call_is_paid(
     answers: dict[str, Answer] = {
         "good": DEEPER,
         "refused": WIDER,
+        "nonsense": NoProgramError("It would not parse.", cost=cost),
         "down": OutOfReachError("It is down.", cost=cost),
         "broken": LoopError("The disk is full."),
     }
@@ -245,7 +285,7 @@ def test_whatever_a_model_does_there_is_a_proposal_and_every_call_is_paid(
         proposal = asyncio.run(researcher.propose(institute.context()))
         asked = len(oracle.asked) - before
         free += asked if kind == "broken" else 0
-        assert asked in ((0, 1 + AGAIN) if kind == "refused" else (0, 1))
+        assert asked in ((0, 1 + AGAIN) if kind in ("refused", "nonsense") else (0, 1))
         assert proposal.proposer == ("oracle" if kind == "good" and asked else "search")
         institute.now += seconds
     assert institute.purse().of_run(institute.run.id).input_tokens == len(oracle.asked) - free

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -12,10 +14,11 @@ import pytest
 from loop.constants import find_constants
 from loop.errors import LoopError
 from loop.experiment import Status
-from loop.proposers.protocol import Context, Proposer
+from loop.proposers.protocol import Context, Proposer, Refusal, Urge
 from loop.proposers.search import SearchProposer
 from loop.proposers.search_worker import encode_request
 from loop.proposers.suggest import suggest
+from loop.proposers.transport import decode_context, encode_context
 from tests.loop.proposers.contexts import context_of, trial
 
 PROGRAM = "DEPTH = 8  # größer 🙂\nLR = 0.004\nADAM_BETAS = (0.8, 0.95)\nSEED = 42\n"
@@ -29,7 +32,8 @@ def context() -> Context:
         trial(1, "größer", constants | {"DEPTH": 9}, None, Status.CRASH),
         trial(2, "LR 0.004 → 0.005", constants | {"LR": 0.005}, None, None),
     )
-    return context_of(PROGRAM, *trials)
+    refusals = (Refusal("DEPTH 8 → 7", "größer 🙂"), Refusal("LR 0.004 → 0.006", "no"))
+    return replace(context_of(PROGRAM, *trials), urge=Urge.SIMPLIFICATION, refusals=refusals)
 
 
 def script(folder: Path, body: str) -> str:
@@ -49,6 +53,15 @@ async def test_the_worker_proposes_what_suggest_does(context: Context) -> None:
     assert proposer.name == "search"
     assert await proposer.propose(context) == suggest(context, frozenset({"DEPTH"}), 5)
     assert children() == []
+
+
+def test_the_worker_is_told_all_that_the_search_looks_at(context: Context) -> None:
+    sent = json.loads(json.dumps(encode_context(context)))
+    read = decode_context(sent)
+    assert encode_context(read) == sent
+    assert (read.source, read.parent, read.urge) == (context.source, context.parent, context.urge)
+    assert read.refusals == context.refusals
+    assert len(read.experiments) == len(context.experiments)
 
 
 async def test_the_worker_needs_no_certain_folder(

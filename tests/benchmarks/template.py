@@ -1,0 +1,64 @@
+"""The training template's CPU profile as something to measure programs on."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from bot.template import template_files
+from loop.constants import replace_constants
+from loop.errors import LoopError
+from loop.summary import read_summary
+
+_AGAIN = (1001, 1002, 1003)
+"""Seeds with which a program is trained to see what it is worth; no experiment uses them."""
+
+
+class Template:
+    """Trains programs in `folder`, for `budget` seconds each, one after the other."""
+
+    def __init__(self, folder: Path, *, budget: float) -> None:
+        self._folder = folder
+        self._environment = {**os.environ, "AUTORESEARCH_CACHE": str(folder / "cache")}
+        self._limit = 60 + 4 * budget
+        self._true: dict[str, float] = {}  # by source
+        files = template_files("cpu", budget)
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        self.program = files["train.py"]
+        prepare = [sys.executable, "prepare.py"]
+        subprocess.run(prepare, cwd=folder, env=self._environment, check=True, stdout=sys.stderr)
+
+    def measure(self, source: str) -> float | None:
+        """Return the val_bpb of one training, None for a crash."""
+        (self._folder / "train.py").write_text(source, encoding="utf-8")
+        try:
+            done = subprocess.run(
+                [sys.executable, "train.py"],
+                cwd=self._folder,
+                env=self._environment,
+                timeout=self._limit,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return None
+        return read_summary(done.stdout).get("val_bpb")
+
+    def true(self, source: str) -> float:
+        """Return the mean of several trainings with seeds that no experiment used.
+
+        Raises:
+            LoopError: one of them crashed.
+        """
+        if source not in self._true:
+            values = [self.measure(replace_constants(source, {"SEED": seed})) for seed in _AGAIN]
+            known = [value for value in values if value is not None]
+            if len(known) < len(values):
+                raise LoopError("A program that was kept crashes with another seed.")
+            self._true[source] = statistics.mean(known)
+        return self._true[source]

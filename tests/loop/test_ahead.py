@@ -1,0 +1,157 @@
+"""The next proposal, made while the present one trains: by quick proposers, by slow ones, for a new best."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from loop.engine import Engine
+from loop.errors import LoopError
+from loop.experiment import Cost, Family, Proposal, Status
+from loop.ideas import IdeaBox
+from loop.proposers.protocol import Context
+from loop.status import run_status
+from tests.loop.lab import Ideas, Lab, git, program, value
+
+MakeLab = Callable[[str], Lab]
+
+APART = "A = 1\n\n\n\n\nB = 1\n"
+THINKING = 20.0  # seconds that a proposer takes
+
+
+@pytest.fixture
+def make_lab(tmp_path: Path) -> Iterator[MakeLab]:
+    labs: list[Lab] = []
+
+    def make(baseline: str) -> Lab:
+        labs.append(Lab(tmp_path, baseline))
+        return labs[-1]
+
+    yield make
+    for lab in labs:
+        lab.close()
+
+
+class Watch:
+    """A timer that goes on only when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self._looks = 0
+        self._looked = asyncio.Event()
+
+    def __call__(self) -> float:
+        self._looks += 1
+        self._looked.set()
+        return self.now
+
+    async def looks(self, times: int) -> None:
+        """Wait until somebody has looked at it so often."""
+        while self._looks < times:
+            self._looked.clear()
+            await self._looked.wait()
+
+
+class Thinker(Ideas):
+    """Takes its time by the watch, for the second idea only after the engine has begun to wait for it."""
+
+    def __init__(self, watch: Watch, *programs: str) -> None:
+        super().__init__(*programs)
+        self._watch = watch
+
+    async def propose(self, context: Context) -> Proposal:
+        proposal = await super().propose(context)
+        if len(context.experiments) == 2:
+            await self._watch.looks(5)  # which the engine does twice for each experiment
+        self._watch.now += THINKING
+        return proposal
+
+
+class Talker(Ideas):
+    """Says all that can be said of its proposals, the second of which is made of a person's idea."""
+
+    def __init__(self, *programs: str, idea: int) -> None:
+        super().__init__(*programs)
+        self._idea = idea
+
+    async def propose(self, context: Context) -> Proposal:
+        proposal = await super().propose(context)
+        idea = self._idea if len(context.experiments) == 2 else None
+        return replace(proposal, idea=idea, expected="-0.1", family=Family.BATCH, cost=Cost(10, 5, 1, 0.5))
+
+
+async def conduct(lab: Lab, engine: Engine, *, ready_while: int) -> None:
+    """Make two experiments; one of that number trains until the next proposal is ready."""
+    conducting = asyncio.create_task(engine.conduct(2))
+    await lab.until_training(ready_while)
+    while engine.coming is None:  # noqa: ASYNC110 - a task of the engine tells nobody
+        await asyncio.sleep(0)
+    lab.open_gate()
+    await conducting
+
+
+def parents(contexts: Sequence[Context]) -> list[tuple[int, str]]:
+    """Return for which experiment each proposal was asked, and on which commit."""
+    return [(len(context.experiments), context.parent) for context in contexts]
+
+
+async def test_only_a_slow_proposer_lets_the_machine_wait(make_lab: MakeLab) -> None:
+    lab, watch = make_lab(program("wait()\nsummary(1.5)")), Watch()
+    ideas = Thinker(watch, value(1.6), value(1.7))
+    await conduct(lab, lab.engine(ideas=ideas, timer=watch), ready_while=0)
+    assert [experiment.waited for experiment in lab.experiments()] == [0.0, 0.0, THINKING]
+    assert run_status(lab.journal, lab.now(), worktree=lab.worktree).queue_empty == 1
+
+
+async def test_the_next_idea_is_made_while_the_present_one_trains(make_lab: MakeLab) -> None:
+    lab = make_lab(program("wait()\nsummary(1.5)"))
+    ideas = Ideas(value(1.4))
+    conducting = asyncio.create_task(lab.engine(ideas=ideas).conduct(1))
+    await lab.until_training(0)
+    await ideas.asked.wait()
+    assert [trial.status for trial in ideas.contexts[0].experiments] == [None]
+    lab.open_gate()
+    await conducting
+    assert len(ideas.contexts) == 1
+
+
+async def test_an_idea_made_for_the_old_best_is_carried_over_to_the_new_with_all_that_is_said_of_it(
+    make_lab: MakeLab,
+) -> None:
+    text = APART + program("if A == 2 and B == 1: wait()\nsummary(1.5 - A / 10)")
+    lab = make_lab(text)
+    idea = IdeaBox(lab.journal).add(lab.run.id, "B 2", author="ann")
+    ideas = Talker(text.replace("A = 1", "A = 2"), text.replace("B = 1", "B = 2"), idea=idea.id)
+    await conduct(lab, lab.engine(ideas=ideas), ready_while=1)
+    _, better, carried = lab.experiments()
+    assert parents(ideas.contexts) == [(1, lab.base), (2, lab.base)]
+    assert carried.parent == better.commit
+    merged = git(lab.repository, "show", "refs/autoresearch/mar12/2:train.py")
+    assert merged.startswith(APART.replace("1", "2"))
+    assert (carried.lines_added, carried.lines_removed) == (1, 1)
+    assert (carried.description, carried.rationale, carried.proposer) == ("idea 2", "because", "ideas")
+    assert (carried.idea, carried.expected, carried.family) == (idea.id, "-0.1", Family.BATCH)
+    assert carried.cost == Cost(10, 5, 1, 0.5)
+    lab.check_invariants()
+
+
+async def test_an_idea_that_does_not_fit_the_new_best_is_asked_for_anew(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    better = program("wait()\nsummary(1.4)")
+    ideas = Ideas(better, value(1.3))
+    await conduct(lab, lab.engine(ideas=ideas), ready_while=1)
+    _, kept, last = lab.experiments()
+    assert parents(ideas.contexts) == [(1, lab.base), (2, lab.base), (2, kept.commit)]
+    assert (last.parent, last.value, last.status) == (kept.commit, 1.3, Status.KEEP)
+
+
+async def test_a_proposer_that_fails_is_asked_again(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    ideas = Ideas(value(1.4))
+    ideas.failures.append(LoopError("out of reach"))
+    await lab.engine(ideas=ideas).conduct(1)
+    assert [e.status for e in lab.experiments()] == [Status.KEEP, Status.KEEP]
