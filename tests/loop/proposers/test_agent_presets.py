@@ -236,8 +236,15 @@ def test_a_command_of_the_user_with_a_known_program_keeps_what_belongs_to_it() -
 
 @pytest.mark.parametrize(
     ("program", "name"),
-    [("aider", "aider"), ("/usr/bin/python3.11", "agent"), ("bash", "agent"), ("node", "agent")]
-    + [("pythonista", "pythonista"), ("./my-agent.sh", "my-agent.sh"), ("python3 -m x", "python3 -m x")],
+    [
+        ("aider", "aider"),
+        ("/usr/bin/python3.11", "agent"),
+        ("bash", "agent"),
+        ("node", "agent"),
+        ("pythonista", "pythonista"),
+        ("./my-agent.sh", "my-agent.sh"),
+        ("python3 -m x", "python3 -m x"),
+    ],
 )
 def test_a_command_is_named_after_its_program_unless_that_is_an_interpreter(program: str, name: str) -> None:
     assert own_command((program, "x.py")).name == name
