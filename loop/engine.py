@@ -413,6 +413,7 @@ class Engine:
         return decided
 
     async def _give_up(self, experiment: Experiment) -> None:
+        await in_thread(self._finish)  # no training came since the last one was decided
         stopped = self.run.state is RunState.STOPPED
         reason = "the run was stopped" if stopped else "skipped by command"
         best = await in_thread(self._journal.best, self.run.id)

@@ -17,6 +17,7 @@ from loop.schema import decode
 
 _COLUMNS = ("commit", "val_bpb", "memory_gb", "status", "description")
 _MEASURED = (Status.KEEP, Status.DISCARD)
+_PAGE = 500
 _LINE_END = re.compile(r"\r\n|\n|\r")
 # White space, control characters and the marks that turn the direction of writing.
 _NOT_PLAIN = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
@@ -95,16 +96,19 @@ def row_of(experiment: Experiment) -> Row:
 def read_rows(journal: Journal, run_id: int, *, start: int = 0) -> list[Row]:
     """Return the rows of a run's decided experiments from number `start` on, as `row_of` gives them.
 
-    Only what a row tells is read: whole experiments would take several times as long.
+    Only what a row tells is read: whole experiments would take several times as long. And it is read page by
+    page: SQLite's rows of a long run would take more memory than ours.
     """
     names = ", ".join(f'"{name}"' for name in _TOLD)
-    rows = journal.query(
+    page = (
         f"SELECT {names} FROM experiments WHERE run_id = ? AND number >= ? AND status IS NOT NULL "  # noqa: S608
-        "ORDER BY number",
-        run_id,
-        start,
+        "ORDER BY number LIMIT ?"
     )
-    return [_row(**decode(row)) for row in rows]
+    rows: list[Row] = []
+    while found := journal.query(page, run_id, start, _PAGE):
+        rows += [_row(**decode(columns)) for columns in found]
+        start = rows[-1].number + 1
+    return rows
 
 
 _ALIKE = (

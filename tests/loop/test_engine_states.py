@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from loop.experiment import Ending, EventKind, Experiment, RunState, Stage, Status
+from loop.experiment import Ending, EventKind, Experiment, Run, RunState, Stage, Status
 from loop.launcher import attempt_folder
 from tests.loop.lab import Lab
 from tests.loop.made_up import BASELINE, Machine, Thinker
@@ -135,38 +135,33 @@ class EngineStates(RuleBasedStateMachine):
                 case _:
                     training.finish(Ending(end))
 
-    # What must be true whenever the engine can do nothing by itself
+    # What must be true whenever nothing happens by itself any more
 
     def check(self, life: Life) -> None:
-        experiments, run = self.lab.experiments(), self.lab.now()
-        assert not run.renamed_from or self.machine.running(), "a retag was not finished"
-        if not run.renamed_from:
-            self.lab.check_invariants()
+        run, experiments = self.lab.now(), self.lab.experiments()
         undecided = [experiment for experiment in experiments if experiment.status is None]
-        assert undecided == ([life.engine.experiment] if life.engine.experiment else [])
         assert run == life.engine.run, "the engine believes what is not so"
+        assert undecided == ([life.engine.experiment] if life.engine.experiment else [])
+        if run.renamed_from:
+            assert self.machine.running(), "a retag was not finished"
+        else:
+            self.lab.check_invariants()
+        self._check_results(experiments)
+        for experiment in experiments:
+            self._check_verdict(experiment)
+            self._check_files(experiment, life)
+        self._check_progress(run, undecided, life)
+
+    def _check_results(self, experiments: list[Experiment]) -> None:
         kept = [e.value for e in experiments if e.status is Status.KEEP and e.value is not None]
         assert kept == sorted(kept, reverse=True), "a worse value was kept"
         events = self.lab.journal.events_after(0, limit=100_000)
         told = [event.number for event in events if event.kind is EventKind.DECIDED]
         assert told == [e.number for e in experiments if e.status is not None], "not told once and in order"
-        for experiment in experiments:
-            self._check_verdict(experiment)
-        assert len(self.machine.armed) <= 1, "supervisors were forgotten"
-        assert run.state is RunState.STOPPED or not self.stopped
-        self.stopped = run.state is RunState.STOPPED
-        if run.state is RunState.RUNNING:
-            assert not life.idle, "the engine has given up"
-            assert [e.stage for e in undecided] == [Stage.TRAINING]
-            assert self.machine.running(), "the engine waits for a training that does not run"
-        elif not self.machine.running():
-            assert not self.stopped or not undecided
-            assert run.state is not RunState.PAUSING
 
     def _check_verdict(self, experiment: Experiment) -> None:
         """Hold the verdict against what the last training came to."""
-        folder = attempt_folder(self.lab.home / "runs" / str(experiment.run_id), experiment)
-        training = self.machine.trainings.get(folder)
+        training = self.machine.trainings.get(self._folder(experiment))
         if experiment.status is None or training is None:
             assert experiment.status in (None, Status.SKIP)
             return
@@ -179,6 +174,26 @@ class EngineStates(RuleBasedStateMachine):
             assert experiment.value == outcome.numbers["val_bpb"]
         else:
             assert experiment.status is Status.CRASH
+
+    def _check_files(self, experiment: Experiment, life: Life) -> None:
+        if experiment.status is not None and experiment.attempt:
+            assert life.engine.log_of(experiment.number).exists(), "a log was lost"
+            assert not self._folder(experiment).exists(), "the files of a training were left"
+
+    def _check_progress(self, run: Run, undecided: list[Experiment], life: Life) -> None:
+        assert len(self.machine.armed) <= 1, "supervisors were forgotten"
+        assert run.state is RunState.STOPPED or not self.stopped, "it goes on after its end"
+        self.stopped = run.state is RunState.STOPPED
+        if run.state is RunState.RUNNING:
+            assert not life.idle, "the engine has given up"
+            assert [e.stage for e in undecided] == [Stage.TRAINING]
+            assert self.machine.running(), "the engine waits for a training that does not run"
+        elif not self.machine.running():
+            assert run.state is not RunState.PAUSING
+            assert not self.stopped or not undecided
+
+    def _folder(self, experiment: Experiment) -> Path:
+        return attempt_folder(self.lab.home / "runs" / str(experiment.run_id), experiment)
 
 
 @pytest.mark.timeout(3600)  # for making a failure small; without one it takes seconds, or minutes at length

@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -145,6 +146,8 @@ def test_rows_that_are_read_alone_are_those_of_the_experiments(made: list[Experi
     rows = [row_of(e) for e in journal.experiments(run.id) if e.status is not None]
     assert read_rows(journal, run.id) == rows
     assert read_rows(journal, run.id, start=2) == [row for row in rows if row.number >= 2]
+    with mock.patch("loop.results._PAGE", 2):
+        assert read_rows(journal, run.id) == rows
     assert read_rows(journal, run.id + 1) == []
     journal.close()
 

@@ -25,7 +25,6 @@ from tests.loop.proposers.model_requests import (
 from tests.servers.provider_formats import Said
 from tests.servers.providers import Fault, Providers, Turn
 
-
 pytestmark = pytest.mark.usefixtures("loopback_alone")
 
 

@@ -17,7 +17,6 @@ from tests.loop.proposers.model_requests import (
 )
 from tests.servers.providers import Cut, Fault, Providers, Silent
 
-
 pytestmark = pytest.mark.usefixtures("loopback_alone")
 
 
