@@ -142,19 +142,33 @@ def _session(commands: Sequence[str], history: Path) -> PromptSession[str]:
 async def follow(path: Path, out: TextIO, *, progress_every: float = 5.0) -> None:
     """Write what the bot says to `out` as plain text until the bot ends.
 
-    A progress line at most every `progress_every` seconds. BotError when no bot runs; OSError when `out` is a
-    pipe that nobody reads any more.
+    A progress line at most every `progress_every` seconds, the latest one then. BotError when no bot runs;
+    OSError when `out` is a pipe that nobody reads any more.
     """
     clock = asyncio.get_running_loop().time
-    due = clock()
+    due, progress = clock(), ""
     async with attach(path) as bot:
-        async for item in bot:
-            match item:
-                case Message():
-                    await asyncio.to_thread(_write, out, render(item) + "\n\n")
-                case Progress(text) if text and clock() >= due:
-                    due = clock() + progress_every
-                    await asyncio.to_thread(_write, out, _one_line(text) + "\n")
+        items = aiter(bot)
+        coming = asyncio.ensure_future(anext(items))
+        try:
+            while True:
+                await asyncio.wait({coming}, timeout=max(0.0, due - clock()) if progress else None)
+                if coming.done():
+                    item = coming.result()
+                    coming = asyncio.ensure_future(anext(items))
+                    match item:
+                        case Message():
+                            progress = ""  # what it is about has ended
+                            await asyncio.to_thread(_write, out, render(item) + "\n\n")
+                        case Progress(text):
+                            progress = _one_line(text)
+                if progress and clock() >= due:
+                    await asyncio.to_thread(_write, out, progress + "\n")
+                    due, progress = clock() + progress_every, ""
+        except StopAsyncIteration:
+            return
+        finally:
+            coming.cancel()
 
 
 def _write(out: TextIO, text: str) -> None:

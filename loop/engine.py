@@ -24,7 +24,7 @@ from loop.journal import Journal
 from loop.launcher import Launcher
 from loop.proposers.protocol import Proposer
 from loop.proposers.reader import ContextReader
-from loop.results import append_result, row_of, write_results
+from loop.results import append_result, read_rows, row_of, write_results
 from loop.threads import in_thread
 from loop.trainer import Trainer, Training
 from loop.workspace import Commit, Workspace
@@ -230,10 +230,11 @@ class Engine:
             expected = experiment.commit  # kept in git; the journal has still to be told
         training = experiment is not None and experiment.stage is Stage.TRAINING
         mended = self._workspace.repair(expected, keep_editable=training)
-        decided = [e for e in self._journal.experiments(self.run.id) if e.status is not None]
-        write_results(self._results, map(row_of, decided), metric=self.run.metric)
-        if decided and not self.log_of(decided[-1].number).exists():
-            self._keep_log(decided[-1])
+        rows = read_rows(self._journal, self.run.id)
+        write_results(self._results, rows, metric=self.run.metric)
+        last = self._journal.experiment(self.run.id, rows[-1].number) if rows else None
+        if last is not None and not self.log_of(last.number).exists():
+            self._keep_log(last)
         self._decided = None
         return mended
 
@@ -433,6 +434,7 @@ class Engine:
     def _keep_log(self, decided: Experiment) -> None:
         """Keep the end of its log and remove the files of its trainings."""
         if decided.attempt:
+            self._folder.mkdir(parents=True, exist_ok=True)
             tail = self._launcher.log_of(decided)
             self.log_of(decided.number).write_text(tail, encoding="utf-8", errors="replace")
         self._launcher.clear(decided)

@@ -34,7 +34,8 @@ class Novelty:
 
     def __init__(self, source_of: Callable[[Experiment], str]) -> None:
         self._source_of = source_of
-        self._changes: dict[int, tuple[_Line, ...]] = {}  # by number
+        self._parent = ""
+        self._changes: dict[int, tuple[_Line, ...]] = {}  # by number, of those that stand on `_parent`
 
     def refusal(self, proposal: Proposal, context: Context) -> str | None:
         """Return why the proposal is not new, as a sentence with the earlier result; None where it is.
@@ -59,6 +60,8 @@ class Novelty:
         return None
 
     def _near(self, proposal: Proposal, context: Context) -> str | None:
+        if context.parent != self._parent:
+            self._parent, self._changes = context.parent, {}
         change = _change(context.source, proposal.source)
         for experiment in context.experiments:
             if experiment.status is Status.DISCARD and experiment.parent == proposal.parent:

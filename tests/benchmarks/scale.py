@@ -3,7 +3,7 @@
 Run it with `.venv/bin/python -m tests.benchmarks.scale [--experiments 100 10000] [--json]`. Each history is
 written into the journal; then a bot is started on it, asked while a toy trains, killed, started again and let
 go on for some experiments. With `--real` one bot makes all of the experiments itself, and is looked at when
-it has made each number of them: ten thousand take about a quarter of an hour. Linux only.
+it has made each number of them; a thousand take minutes. Linux only.
 """
 
 from __future__ import annotations

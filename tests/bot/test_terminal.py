@@ -221,6 +221,18 @@ async def test_following_writes_messages_until_the_bot_ends(bot: LocalBot) -> No
     assert out.getvalue() == ("waiting\nExperiment #0: baseline\nStatus: keep\n\nbad idea\ntwo\nlines\n\n")
 
 
+async def test_progress_that_comes_too_soon_is_shown_when_it_is_due(bot: LocalBot) -> None:
+    out = io.StringIO()
+    following = asyncio.create_task(follow(bot.path, out, progress_every=0.05))
+    await bot.server.wait_attached()
+    for bot.doing in ("step 1", "step 2"):
+        await bot.settled()
+    while "step 2\n" not in out.getvalue():  # noqa: ASYNC110 - a buffer tells nobody
+        await asyncio.sleep(0.005)
+    await bot.server.stop()
+    await following
+
+
 async def test_following_shows_progress_now_and_then(bot: LocalBot) -> None:
     out = io.StringIO()
     following = asyncio.create_task(follow(bot.path, out, progress_every=0))
