@@ -14,4 +14,4 @@ def test_the_search_comes_out_first(
     monkeypatch.setattr(sys, "argv", ["discovery", "--seeds", "8", "--experiments", "60"])
     discovery.main()  # exits with status 1 otherwise
     names = [line.rsplit(maxsplit=6)[0] for line in capsys.readouterr().out.splitlines()]
-    assert names[1:] == ["search", "random steps", "random points"]
+    assert names[1:] == ["search", "random points", "random steps"]

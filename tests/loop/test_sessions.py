@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,11 +85,9 @@ def test_a_sign_of_life_is_no_event(sessions: Sessions, journal: Journal) -> Non
 def test_a_journal_from_before_there_were_sessions_gets_them(tmp_path: Path) -> None:
     path = tmp_path / "old.db"
     before = next(number for number, script in enumerate(MIGRATIONS) if "TABLE sessions" in script)
-    old = Journal(path)
-    with old.transaction():
-        old.execute("DROP TABLE sessions")
-    old.query(f"PRAGMA user_version = {before}")
-    old.close()
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript(";".join(MIGRATIONS[:before]))
+        old.execute(f"PRAGMA user_version = {before}")
     journal = Journal(path)
     assert Sessions(journal).all() == []
     journal.close()

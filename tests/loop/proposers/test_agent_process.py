@@ -47,6 +47,13 @@ asyncio.run(bench.agent("hang", {str(pipes.ready)!r}).propose(bench.context))
     return subprocess.Popen([sys.executable, "-c", program])
 
 
+def is_keeper(process: psutil.Process) -> bool:
+    try:
+        return "loop.proposers.agent_keeper" in process.cmdline()
+    except psutil.Error:  # another child, which has ended meanwhile
+        return False
+
+
 async def gone(pids: list[int]) -> None:
     """Wait for the end of processes."""
     for pid in pids:
@@ -96,7 +103,7 @@ async def test_one_is_asked_at_a_time(bench: Bench) -> None:
 async def test_it_ends_with_its_keeper(bench: Bench, pipes: Pipes) -> None:
     asking = asyncio.create_task(bench.agent("hang", pipes.ready).propose(bench.context))
     pids = await pipes.pids()
-    (keeper,) = [p for p in psutil.Process().children() if "loop.proposers.agent_keeper" in p.cmdline()]
+    (keeper,) = [p for p in psutil.Process().children() if is_keeper(p)]
     keeper.kill()
     with pytest.raises(OutOfReachError, match="the process beside it was killed"):
         await asking
