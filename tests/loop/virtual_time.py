@@ -25,6 +25,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._timeless = _Timeless()
         super().__init__(self._timeless)
         self.set_default_executor(_Between(self))
+        # Tasks that a death ended have no heirs. Told of at the collector's whim, within whatever runs then,
+        # they could upset a parser (CPython 3.11).
+        self.set_exception_handler(lambda _loop, _context: None)
 
     def time(self) -> float:
         return self._timeless.now
