@@ -17,6 +17,7 @@ from pathlib import Path
 
 from loop import stages
 from loop.ahead import RETRY_SECONDS, Ahead, Ready, make_ready
+from loop.archive import Archive
 from loop.decision import KeepRule
 from loop.errors import LoopError
 from loop.experiment import Ending, EventKind, Experiment, Outcome, Proposal, Run, RunState, Stage, Status
@@ -24,7 +25,6 @@ from loop.journal import Journal
 from loop.launcher import Launcher
 from loop.proposers.protocol import Proposer
 from loop.proposers.reader import ContextReader
-from loop.results import append_result, read_rows, row_of, write_results
 from loop.threads import in_thread
 from loop.trainer import Trainer, Training
 from loop.workspace import Commit, Workspace
@@ -81,11 +81,10 @@ class Engine:
         self._plan = plan
         self._journal = journal
         self._workspace = workspace
-        self._folder = folder
         self._clock = clock
         self._timer = timer
+        self._limit: int | None = None  # of `made`
         self._training: Training | None = None
-        self._decided: Experiment | None = None  # the last one, until its files are put in order
         self._rest_until = 0.0  # by the event loop's clock
         self._wake = asyncio.Event()  # a command changed the run's state
         self._switch = asyncio.Lock()  # held while an experiment passes from stage to stage
@@ -97,6 +96,9 @@ class Engine:
             folder=folder,
             command=plan.command,
             environment=plan.environment,
+        )
+        self._archive = Archive(
+            journal=journal, workspace=workspace, launcher=self._launcher, folder=folder, metric=run.metric
         )
         self._ahead = Ahead(
             proposer=proposer,
@@ -112,26 +114,16 @@ class Engine:
         Raises:
             LoopError: the repository, the worktree or the machine does not allow to go on; a later call may.
         """
-        self.made = 0
+        self.made, self._limit = 0, experiments
         try:
             await self._settle()
             while await self._may_go_on():
                 if self.experiment is None:
                     await self._begin()
                 else:
-                    number = self.experiment.number
-                    more = experiments is None or self.made + (number > 0) < experiments
-                    if await self._advance(self.experiment, more=more):
-                        self.made += number > 0
-                        if self.made == experiments:
-                            made_all = f"{self.made} experiment{'s' if self.made > 1 else ''} made"
-                            await self._set_state(RunState.DONE, made_all)
+                    await self._advance(self.experiment)
         finally:
-            await self._ahead.close()
-            await self._launcher.close()
-            with suppress(LoopError, OSError):  # the next call makes up for it
-                await in_thread(self._finish)
-            self._training = None
+            await self._close()
 
     # Commands
 
@@ -222,6 +214,15 @@ class Engine:
         for sentence in mended:
             log.warning("%s: %s", self.run.tag, sentence)
 
+    async def _close(self) -> None:
+        """Leave nothing but the training; called again it has nothing to wait for."""
+        await self._ahead.close()
+        await self._launcher.close()
+        if not self._archive.complete:
+            with suppress(LoopError, OSError):  # the next call of `conduct` makes up for it
+                await in_thread(self._archive.file)
+        self._training = None
+
     def _repair(self) -> list[str]:
         self._follow_tag()
         expected = self._best_commit()
@@ -230,12 +231,7 @@ class Engine:
             expected = experiment.commit  # kept in git; the journal has still to be told
         training = experiment is not None and experiment.stage is Stage.TRAINING
         mended = self._workspace.repair(expected, keep_editable=training)
-        rows = read_rows(self._journal, self.run.id)
-        write_results(self._results, rows, metric=self.run.metric)
-        last = self._journal.experiment(self.run.id, rows[-1].number) if rows else None
-        if last is not None and not self.log_of(last.number).exists():
-            self._keep_log(last)
-        self._decided = None
+        self._archive.mend(self.run.id)
         return mended
 
     def _follow_tag(self) -> None:
@@ -261,6 +257,9 @@ class Engine:
                 if experiment is not None and (given_up or self.run.state is RunState.STOPPED):
                     await self._give_up(experiment)
                     continue
+                if self.run.state in (RunState.RUNNING, RunState.PAUSING) and self.made == self._limit:
+                    made_all = f"{self.made} experiment{'s' if self.made > 1 else ''} made"
+                    await self._set_state(RunState.DONE, made_all)
                 if self.run.state is RunState.PAUSING:
                     await self._set_state(RunState.PAUSED, self.run.state_reason)
                     self._wake.clear()
@@ -269,6 +268,7 @@ class Engine:
                     return True
                 await in_thread(self._tidy_up)
                 if self.run.state in (RunState.DONE, RunState.STOPPED):
+                    await self._close()  # before a command to go on can come, which calls `conduct` again
                     return False
             with suppress(TimeoutError):
                 async with asyncio.timeout(rest if rest > 0 else None):
@@ -276,14 +276,14 @@ class Engine:
 
     def _tidy_up(self) -> None:
         """Leave the worktree at the best, clean for git: nothing trains, and somebody may look."""
-        self._finish()
+        self._archive.file()
         self._workspace.restore()
         self._workspace.tidy()
 
     async def _begin(self) -> None:
         """Make the next experiment: the baseline, or one from a proposal."""
         if self.coming is None:
-            await in_thread(self._finish)  # whoever proposes may want to see the log
+            await in_thread(self._archive.file)  # whoever proposes may want to see the log
         number, best = await in_thread(self._next)
         asked = self._timer()
         ready = await (self._ahead.take(best, self._wake) if number else in_thread(self._baseline))
@@ -303,40 +303,39 @@ class Engine:
         await in_thread(self._journal.record, *steps)
         self.experiment = steps[-1]
 
-    async def _advance(self, experiment: Experiment, *, more: bool) -> bool:
-        """Take the experiment one stage further; True once it is decided. `more` will follow it, or not."""
+    async def _advance(self, experiment: Experiment) -> None:
+        """Take the experiment one stage further, unless a command came first."""
         if experiment.stage is Stage.COMMITTED:
             async with self._switch:
                 if self._wake.is_set():
-                    return False  # a command came first
+                    return
                 self.experiment, self._training = await self._launcher.launch(
                     experiment, self.run, now=self._clock()
                 )
-            await self._make_ready(self.experiment, more=more)
+            await self._make_ready(self.experiment)
         elif experiment.stage is Stage.TRAINING:
-            await self._watch(experiment, more=more)
+            await self._watch(experiment)
         else:
             async with self._switch:
                 await self._decide(experiment)
-        return self.experiment is None
 
-    async def _make_ready(self, training: Experiment, *, more: bool) -> None:
+    async def _make_ready(self, training: Experiment) -> None:
         """Use the time of a training for what would otherwise be done between two of them."""
         await asyncio.sleep(START_SECONDS)
-        await in_thread(self._finish)
+        await in_thread(self._archive.file)
         await in_thread(self._workspace.remember, training.number, training.commit)
         await in_thread(self._workspace.tidy)
-        if more:
+        if self._limit is None or self.made + (training.number > 0) < self._limit:
             self._launcher.arm()
             self._ahead.start()
 
-    async def _watch(self, experiment: Experiment, *, more: bool) -> None:
+    async def _watch(self, experiment: Experiment) -> None:
         """Wait for the training's end and record what it left."""
         if self._training is None:  # an engine before this one started it
             self._training = self._launcher.attach(experiment)
             if experiment.skip_requested or self.run.state in (RunState.PAUSED, RunState.STOPPED):
                 await self._interrupt()
-            await self._make_ready(experiment, more=more)
+            await self._make_ready(experiment)
         outcome = await self._training.wait()
         async with self._switch:
             self._training = None
@@ -380,6 +379,7 @@ class Engine:
     async def _decide(self, measured: Experiment) -> None:
         decided = await in_thread(self._judge, measured)
         self.experiment = None
+        self.made += decided.number > 0
         if decided.status is Status.CRASH:
             streak = await in_thread(self._journal.crash_streak, self.run.id)
             if streak % self._plan.crash_streak == 0:
@@ -409,35 +409,18 @@ class Engine:
             self._journal.record(decided)
         else:
             self._journal.record(measured, decided)
-        log.info("%s #%d: %s (%s)", self.run.tag, decided.number, decided.status, decided.reason)
-        self._decided = decided
+        self._archive.add(decided)
         return decided
 
     async def _give_up(self, experiment: Experiment) -> None:
-        await in_thread(self._finish)  # no training came since the last one was decided
+        await in_thread(self._archive.file)  # no training came since the last one was decided
         stopped = self.run.state is RunState.STOPPED
         reason = "the run was stopped" if stopped else "skipped by command"
         best = await in_thread(self._journal.best, self.run.id)
         decided = stages.skipped(experiment, reason, best.value if best else None, now=self._clock())
         await in_thread(self._journal.record, decided)
-        log.info("%s #%d: %s (%s)", self.run.tag, decided.number, decided.status, decided.reason)
-        self._decided = decided
+        self._archive.add(decided)
         self.experiment = None
-
-    def _finish(self) -> None:
-        """Export the row of the last decided experiment and put its files in order."""
-        if self._decided is not None:
-            append_result(self._results, row_of(self._decided), metric=self.run.metric)
-            self._keep_log(self._decided)
-            self._decided = None
-
-    def _keep_log(self, decided: Experiment) -> None:
-        """Keep the end of its log and remove the files of its trainings."""
-        if decided.attempt:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            tail = self._launcher.log_of(decided)
-            self.log_of(decided.number).write_text(tail, encoding="utf-8", errors="replace")
-        self._launcher.clear(decided)
 
     # Small parts
 
@@ -446,13 +429,9 @@ class Engine:
         """The proposal that is trained after the present one, None where it is not made yet."""
         return self._ahead.ready
 
-    @property
-    def _results(self) -> Path:
-        return self._workspace.path / "results.tsv"
-
     def log_of(self, number: int) -> Path:
         """Return where the end of a decided experiment's log is kept."""
-        return self._folder / f"{number}.log"
+        return self._archive.log_of(number)
 
     def _next(self) -> tuple[int, str]:
         """Return the number of the next experiment and the commit that it is to stand on."""

@@ -1,0 +1,81 @@
+"""What a run keeps of its decided experiments beside the journal: results.tsv and the ends of logs."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from loop.experiment import Experiment
+from loop.journal import Journal
+from loop.launcher import Launcher
+from loop.results import append_result, read_rows, row_of, write_results
+from loop.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+
+class Archive:
+    """Takes in each experiment as it is decided, and files it when there is time for it.
+
+    `folder` is where the logs are kept and `metric` the name of the results' column. What is not filed when
+    the process ends is made up for by `mend`.
+    """
+
+    def __init__(
+        self, *, journal: Journal, workspace: Workspace, launcher: Launcher, folder: Path, metric: str
+    ) -> None:
+        self._journal = journal
+        self._workspace = workspace
+        self._launcher = launcher
+        self._folder = folder
+        self._metric = metric
+        self._decided: Experiment | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything is filed."""
+        return self._decided is None
+
+    def add(self, decided: Experiment) -> None:
+        """Take in an experiment that was just decided; the one before it must be filed."""
+        log.info("%s #%d: %s (%s)", self._workspace.tag, decided.number, decided.status, decided.reason)
+        self._decided = decided
+
+    def file(self) -> None:
+        """Export the row of the last decided experiment, keep its log and remove the files of its trainings.
+
+        Raises:
+            LoopError, OSError: the disk does not take it.
+        """
+        if self._decided is not None:
+            append_result(self._results, row_of(self._decided), metric=self._metric)
+            self._keep_log(self._decided)
+            self._decided = None
+
+    def mend(self, run_id: int) -> None:
+        """Export all rows anew and file what an engine before this one had no time for.
+
+        Raises:
+            LoopError, OSError: the disk does not take it.
+        """
+        rows = read_rows(self._journal, run_id)
+        write_results(self._results, rows, metric=self._metric)
+        last = self._journal.experiment(run_id, rows[-1].number) if rows else None
+        if last is not None and not self.log_of(last.number).exists():
+            self._keep_log(last)
+        self._decided = None
+
+    def log_of(self, number: int) -> Path:
+        """Return where the end of a decided experiment's log is kept."""
+        return self._folder / f"{number}.log"
+
+    def _keep_log(self, decided: Experiment) -> None:
+        if decided.attempt:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            tail = self._launcher.log_of(decided)
+            self.log_of(decided.number).write_text(tail, encoding="utf-8", errors="replace")
+        self._launcher.clear(decided)
+
+    @property
+    def _results(self) -> Path:
+        return self._workspace.path / "results.tsv"
