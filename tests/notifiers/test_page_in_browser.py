@@ -97,19 +97,21 @@ def test_it_filters_by_words_status_and_kind(shown: Page) -> None:
 
 def test_a_mark_opens_its_experiment_with_the_diff(shown: Page) -> None:
     shown.locator("svg.chart:visible .mark.keep").nth(1).click()
+    shown.wait_for_selector("#view[open]")
     title = shown.inner_text("#view-title")
     assert shown.url.endswith(title.split()[0])
     assert shown.locator("#view-diff .add").inner_text() == "+EMBEDDING_LR = 0.8"
     assert shown.locator("#view-diff .cut").inner_text() == "-EMBEDDING_LR = 0.6"
     assert "<b>not bold</b>" in shown.inner_text("#view-diff")
     shown.keyboard.press("Escape")
+    shown.wait_for_url(lambda url: "#" not in url)
     assert not shown.locator("#view").is_visible()
-    assert "#" not in shown.url
 
 
 def test_the_next_one_is_a_key_away_and_an_address_opens_one(shown: Page, file: Path) -> None:
     shown.goto(f"{file.as_uri()}#12")
     shown.reload()
+    shown.wait_for_selector("#view[open]")
     assert shown.inner_text("#view-title").startswith("#12 ")
     shown.keyboard.press("ArrowRight")
     shown.wait_for_function("document.getElementById('view-title').textContent.startsWith('#13 ')")
@@ -121,12 +123,13 @@ def test_the_keyboard_reaches_a_mark_and_says_what_it_is(shown: Page) -> None:
     shown.wait_for_selector("#tip:visible")
     assert shown.inner_text("#tip").startswith("#")
     shown.keyboard.press("Enter")
-    assert shown.locator("#view").is_visible()
+    shown.wait_for_selector("#view[open]")
 
 
 def test_a_script_in_a_description_stays_text(shown: Page) -> None:
     assert HOSTILE in shown.locator("#table tbody tr").nth(3).inner_text()
     shown.locator("#table tbody tr").nth(3).locator("a").click()
+    shown.wait_for_selector("#view[open]")
     assert HOSTILE in shown.inner_text("#view-title")
     assert shown.evaluate("window.hacked") is None
 
