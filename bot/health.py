@@ -22,6 +22,7 @@ WHERE kind IN ('run_recovered', 'needs_attention')
     OR (kind = 'interrupted' AND json_extract(data, '$.vanished'))
 ORDER BY events.id DESC LIMIT ?
 """
+_WAIT = "Wait for the next one, or look whether the bot runs: autoresearch up"
 _WORDS = {
     EventKind.RUN_RECOVERED: "recovered",
     EventKind.NEEDS_ATTENTION: "needs a person",
@@ -63,6 +64,9 @@ def _heartbeat(last: float | None, minutes: float, now: float) -> Check:
     if last is None:
         return Check("heartbeat", None, "none yet", "Start the bot: autoresearch up")
     age = now - last
+    if age < 0:
+        detail = f"by the clock only in {duration(-age)}: the clock was set back"
+        return Check("heartbeat", None, detail, _WAIT)
     late = age - 60 * minutes
     if late < 60 * minutes:  # one beat may be missed
         return Check("heartbeat", True, f"{duration(age)} ago")

@@ -280,13 +280,13 @@ class Journal:
     def beat(self) -> None:
         """Note that a heartbeat found everything in order or put it in order."""
         with self.transaction():
-            self._db.execute("INSERT OR REPLACE INTO beats VALUES (?)", (self._clock(),))
+            self._db.execute("INSERT INTO beats (at) VALUES (?)", (self._clock(),))
 
     def last_beat(self) -> float | None:
-        """Return when the last heartbeat was."""
+        """Return when the last heartbeat was, by the clock of that moment."""
         with self._lock:
-            (at,) = self._db.execute("SELECT max(at) FROM beats").fetchone()
-        return None if at is None else float(at)
+            row = self._db.execute("SELECT at FROM beats ORDER BY id DESC LIMIT 1").fetchone()
+        return None if row is None else float(row["at"])
 
     # Plumbing, also for rooms that keep tables of their own in this file
 

@@ -142,6 +142,12 @@ MIGRATIONS = (
     """
     CREATE INDEX events_by_kind ON events (run_id, kind);
     """,
+    """
+    ALTER TABLE beats RENAME TO beats_by_time;
+    CREATE TABLE beats (id INTEGER PRIMARY KEY, at REAL NOT NULL);
+    INSERT INTO beats (at) SELECT at FROM beats_by_time ORDER BY at;
+    DROP TABLE beats_by_time;
+    """,
 )
 """Applied in order, each once; `PRAGMA user_version` counts them. Never edit one that was released."""
 

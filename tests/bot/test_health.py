@@ -83,6 +83,12 @@ def test_a_heartbeat_that_does_not_come_is_told(night: Night, minutes: float, li
     assert lines[0] == line
 
 
+def test_a_heartbeat_of_a_clock_that_was_set_back_is_not_taken_for_a_new_one(night: Night) -> None:
+    night.journal.beat()
+    night.now -= 3 * 3600.0
+    assert night.details()["heartbeat"] == "by the clock only in 3 h: the clock was set back"
+
+
 def test_before_the_first_beat_there_is_none(night: Night) -> None:
     assert night.details()["heartbeat"] == "none yet"
 

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from loop.experiment import Ending, EventKind, Experiment, Goal, Run, RunState, 
 from loop.ideas import IdeaBox
 from loop.journal import Journal
 from loop.notes import Notes
+from loop.schema import MIGRATIONS
 from loop.status import run_status
 
 
@@ -203,6 +205,25 @@ def test_the_last_beat_is_remembered(journal: Journal) -> None:
     assert first is not None
     assert last is not None
     assert last > first
+
+
+def test_the_last_beat_is_the_one_that_came_last_though_the_clock_was_set_back(tmp_path: Path) -> None:
+    times = iter([9000.0, 9600.0, 1200.0])
+    with closing(Journal(tmp_path / "state.db", clock=times.__next__)) as journal:
+        for _ in range(3):
+            journal.beat()
+        assert journal.last_beat() == 1200.0
+
+
+def test_the_beats_of_an_older_version_are_kept(tmp_path: Path) -> None:
+    before = next(number for number, script in enumerate(MIGRATIONS) if "beats_by_time" in script)
+    with closing(sqlite3.connect(tmp_path / "state.db")) as old:
+        old.executescript(";".join(MIGRATIONS[:before]))
+        old.execute(f"PRAGMA user_version = {before}")
+        old.executemany("INSERT INTO beats VALUES (?)", [(600.0,), (1200.0,)])
+        old.commit()
+    with closing(Journal(tmp_path / "state.db")) as journal:
+        assert [at for (at,) in journal.query("SELECT at FROM beats ORDER BY id")] == [600.0, 1200.0]
 
 
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
