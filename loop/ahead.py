@@ -87,11 +87,12 @@ class Ahead:
         while True:
             self.start()
             assert self._task is not None
-            waker = asyncio.create_task(wake.wait())
-            try:
-                await asyncio.wait({self._task, waker}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                waker.cancel()
+            if not self._task.done():
+                waker = asyncio.create_task(wake.wait())
+                try:
+                    await asyncio.wait({self._task, waker}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    waker.cancel()
             if not self._task.done():
                 return None
             task, self._task = self._task, None

@@ -29,28 +29,29 @@ class Archive:
         self._launcher = launcher
         self._folder = folder
         self._metric = metric
-        self._decided: Experiment | None = None
+        self._waiting: list[Experiment] = []
 
     @property
     def complete(self) -> bool:
         """Whether everything is filed."""
-        return self._decided is None
+        return not self._waiting
 
     def add(self, decided: Experiment) -> None:
-        """Take in an experiment that was just decided; the one before it must be filed."""
+        """Take in an experiment whose verdict is in the journal."""
         log.info("%s #%d: %s (%s)", self._workspace.tag, decided.number, decided.status, decided.reason)
-        self._decided = decided
+        self._waiting.append(decided)
 
     def file(self) -> None:
-        """Export the row of the last decided experiment, keep its log and remove the files of its trainings.
+        """Export the rows of what was taken in, keep the logs and remove the files of the trainings.
 
         Raises:
             LoopError, OSError: the disk does not take it.
         """
-        if self._decided is not None:
-            append_result(self._results, row_of(self._decided), metric=self._metric)
-            self._keep_log(self._decided)
-            self._decided = None
+        while self._waiting:
+            decided = self._waiting[0]
+            append_result(self._results, row_of(decided), metric=self._metric)
+            self._keep_log(decided)
+            del self._waiting[0]
 
     def mend(self, run_id: int) -> None:
         """Export all rows anew and file what an engine before this one had no time for.
@@ -63,7 +64,7 @@ class Archive:
         last = self._journal.experiment(run_id, rows[-1].number) if rows else None
         if last is not None and not self.log_of(last.number).exists():
             self._keep_log(last)
-        self._decided = None
+        self._waiting.clear()
 
     def log_of(self, number: int) -> Path:
         """Return where the end of a decided experiment's log is kept."""

@@ -84,13 +84,16 @@ class Engine:
         self._clock = clock
         self._timer = timer
         self._limit: int | None = None  # of `made`
+        self._best: Experiment | None = None
+        self._number = 0  # of the next experiment
+        self._unwritten: tuple[Experiment, ...] = ()  # steps that are recorded together with the next one
         self._training: Training | None = None
         self._rest_until = 0.0  # by the event loop's clock
         self._wake = asyncio.Event()  # a command changed the run's state
         self._switch = asyncio.Lock()  # held while an experiment passes from stage to stage
         reader = ContextReader(journal=journal, workspace=workspace, folder=folder)
         self._launcher = Launcher(
-            journal=journal,
+            record=self._record,
             workspace=workspace,
             trainer=trainer,
             folder=folder,
@@ -176,6 +179,7 @@ class Engine:
             if self.experiment is None or self.experiment.stage is Stage.MEASURED:
                 raise LoopError("No experiment is training: there is nothing to skip.")
             given_up = replace(self.experiment, skip_requested=True)
+            await in_thread(self._record)
             await in_thread(self._journal.record, given_up, kind=EventKind.SKIP_REQUESTED)
             self.experiment = given_up
             self._wake.set()
@@ -209,7 +213,7 @@ class Engine:
         """Bring git and the files in line with the journal, as after a start or a failure."""
         async with self._switch:
             self.run = await in_thread(self._journal.run_by_id, self.run.id)
-            self.experiment = await in_thread(self._journal.undecided, self.run.id)
+            self._unwritten = ()  # what was lost with it is made again from the same outcome
             mended = await in_thread(self._repair)
         for sentence in mended:
             log.warning("%s: %s", self.run.tag, sentence)
@@ -225,7 +229,11 @@ class Engine:
 
     def _repair(self) -> list[str]:
         self._follow_tag()
-        expected = self._best_commit()
+        self.experiment = self._journal.undecided(self.run.id)
+        self._best = self._journal.best(self.run.id)
+        last = self._journal.experiments(self.run.id, last=1)
+        self._number = last[0].number + (last[0].status is not None) if last else 0
+        expected = self._best_commit
         experiment = self.experiment
         if experiment and experiment.stage is Stage.MEASURED and self._workspace.head() == experiment.commit:
             expected = experiment.commit  # kept in git; the journal has still to be told
@@ -249,23 +257,26 @@ class Engine:
         while True:
             async with self._switch:
                 self._wake.clear()
-                await in_thread(self._follow_tag)
+                if self.run.renamed_from:
+                    await in_thread(self._follow_tag)
                 experiment = self.experiment
                 if experiment is not None and experiment.stage is not Stage.COMMITTED:
                     return True  # whatever was ordered: nothing that was trained is lost
                 given_up = experiment is not None and experiment.skip_requested
+                all_made = self.made == self._limit
+                rest = self._rest_until - asyncio.get_running_loop().time()
+                if self.run.state is RunState.RUNNING and rest <= 0 and not (given_up or all_made):
+                    return True
+                await in_thread(self._record)
                 if experiment is not None and (given_up or self.run.state is RunState.STOPPED):
                     await self._give_up(experiment)
                     continue
-                if self.run.state in (RunState.RUNNING, RunState.PAUSING) and self.made == self._limit:
-                    made_all = f"{self.made} experiment{'s' if self.made > 1 else ''} made"
-                    await self._set_state(RunState.DONE, made_all)
+                if self.run.state in (RunState.RUNNING, RunState.PAUSING) and all_made:
+                    told = f"{self.made} experiment{'s' if self.made > 1 else ''} made"
+                    await self._set_state(RunState.DONE, told)
                 if self.run.state is RunState.PAUSING:
                     await self._set_state(RunState.PAUSED, self.run.state_reason)
                     self._wake.clear()
-                rest = self._rest_until - asyncio.get_running_loop().time()
-                if self.run.state is RunState.RUNNING and rest <= 0:
-                    return True
                 await in_thread(self._tidy_up)
                 if self.run.state in (RunState.DONE, RunState.STOPPED):
                     await self._close()  # before a command to go on can come, which calls `conduct` again
@@ -283,16 +294,18 @@ class Engine:
     async def _begin(self) -> None:
         """Make the next experiment: the baseline, or one from a proposal."""
         if self.coming is None:
+            async with self._switch:
+                await in_thread(self._record)
             await in_thread(self._archive.file)  # whoever proposes may want to see the log
-        number, best = await in_thread(self._next)
         asked = self._timer()
-        ready = await (self._ahead.take(best, self._wake) if number else in_thread(self._baseline))
+        best = self._best_commit
+        ready = await (self._ahead.take(best, self._wake) if self._number else in_thread(self._baseline))
         if ready is None:
             return  # a command came first
         self.no_ideas_since = None
         steps = stages.proposed(
             self.run,
-            number,
+            self._number,
             ready.proposal,
             ready.commit,
             ready.constants,
@@ -300,8 +313,9 @@ class Engine:
             program=ready.program,
             waited=self._timer() - asked,
         )
-        await in_thread(self._journal.record, *steps)
-        self.experiment = steps[-1]
+        async with self._switch:
+            self._unwritten += steps
+            self.experiment = steps[-1]
 
     async def _advance(self, experiment: Experiment) -> None:
         """Take the experiment one stage further, unless a command came first."""
@@ -317,7 +331,7 @@ class Engine:
             await self._watch(experiment)
         else:
             async with self._switch:
-                await self._decide(experiment)
+                await self._follow(await in_thread(self._judge, experiment))
 
     async def _make_ready(self, training: Experiment) -> None:
         """Use the time of a training for what would otherwise be done between two of them."""
@@ -340,17 +354,21 @@ class Engine:
         async with self._switch:
             self._training = None
             experiment = self.experiment or experiment  # a command may have marked it
-            exited = outcome.ending is Ending.EXITED
-            disturbed = exited and await in_thread(self._was_disturbed, experiment)
-            if disturbed or outcome.ending in (Ending.INTERRUPTED, Ending.VANISHED):
-                await in_thread(self._put_back, experiment, outcome)
-                if outcome.ending is Ending.VANISHED:
-                    times = f"experiment #{experiment.number} vanished {experiment.attempt} times"
-                    await self._rest(experiment.attempt - ATTEMPTS_TOLD, times)
-            else:
-                best = await in_thread(self._journal.best, self.run.id)
-                self.experiment = stages.measured(experiment, outcome, best.value if best else None)
-                await self._decide(self.experiment)
+            decided = await in_thread(self._take_in, experiment, outcome)
+            if decided is not None:
+                await self._follow(decided)
+            elif outcome.ending is Ending.VANISHED:
+                times = f"experiment #{experiment.number} vanished {experiment.attempt} times"
+                await self._rest(experiment.attempt - ATTEMPTS_TOLD, times)
+
+    def _take_in(self, experiment: Experiment, outcome: Outcome) -> Experiment | None:
+        """Judge what a training left; None where it told nothing and is put back."""
+        told = outcome.ending not in (Ending.INTERRUPTED, Ending.VANISHED)
+        if not told or (outcome.ending is Ending.EXITED and self._was_disturbed(experiment)):
+            self._put_back(experiment, outcome)
+            return None
+        best = self._best.value if self._best else None
+        return self._judge(stages.measured(experiment, outcome, best))
 
     def _was_disturbed(self, experiment: Experiment) -> bool:
         """Tell whether fixed files are gone, so that nobody can say what the number is worth.
@@ -376,9 +394,8 @@ class Engine:
             told = f"experiment #{experiment.number} vanished {ATTEMPTS_TOLD} times: {reason}"
             self._journal.note(self.run.id, EventKind.NEEDS_ATTENTION, reason=told)
 
-    async def _decide(self, measured: Experiment) -> None:
-        decided = await in_thread(self._judge, measured)
-        self.experiment = None
+    async def _follow(self, decided: Experiment) -> None:
+        """Draw from a verdict what it means for the run."""
         self.made += decided.number > 0
         if decided.status is Status.CRASH:
             streak = await in_thread(self._journal.crash_streak, self.run.id)
@@ -404,23 +421,36 @@ class Engine:
         tampered = self._workspace.frozen_changed(self.run.base_commit)
         decided = stages.decided(measured, self.run, self._plan.rule, tampered=tampered, now=self._clock())
         if decided.status is Status.KEEP:
-            self._journal.record(measured)
+            self._record(measured)
             self._workspace.keep(measured.commit, measured.parent)
-            self._journal.record(decided)
+            self._record(decided)
+            self._best = decided
+        elif decided.status is Status.DISCARD:
+            self._unwritten += (measured, decided)
         else:
-            self._journal.record(measured, decided)
-        self._archive.add(decided)
+            self._record(measured, decided)
+        self.experiment = None
+        self._number = decided.number + 1
         return decided
 
+    def _record(self, *steps: Experiment) -> None:
+        """Write steps, with those that waited for them, in one transaction: each takes milliseconds."""
+        steps = (*self._unwritten, *steps)
+        if steps:
+            self._journal.record(*steps)
+            self._unwritten = ()
+        for step in steps:
+            if step.status is not None:
+                self._archive.add(step)
+
     async def _give_up(self, experiment: Experiment) -> None:
-        await in_thread(self._archive.file)  # no training came since the last one was decided
         stopped = self.run.state is RunState.STOPPED
         reason = "the run was stopped" if stopped else "skipped by command"
-        best = await in_thread(self._journal.best, self.run.id)
-        decided = stages.skipped(experiment, reason, best.value if best else None, now=self._clock())
-        await in_thread(self._journal.record, decided)
-        self._archive.add(decided)
+        best = self._best.value if self._best else None
+        decided = stages.skipped(experiment, reason, best, now=self._clock())
+        await in_thread(self._record, decided)
         self.experiment = None
+        self._number = decided.number + 1
 
     # Small parts
 
@@ -433,14 +463,9 @@ class Engine:
         """Return where the end of a decided experiment's log is kept."""
         return self._archive.log_of(number)
 
-    def _next(self) -> tuple[int, str]:
-        """Return the number of the next experiment and the commit that it is to stand on."""
-        last = self._journal.experiments(self.run.id, last=1)
-        return (last[0].number + 1 if last else 0), self._best_commit()
-
+    @property
     def _best_commit(self) -> str:
-        best = self._journal.best(self.run.id)
-        return best.commit if best else self.run.base_commit
+        return self._best.commit if self._best else self.run.base_commit
 
     def _baseline(self) -> Ready:
         base = self.run.base_commit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from loop.decision import DEADLINE_FACTOR
 from loop.environment import launch_command
 from loop.errors import LoopError
 from loop.experiment import Experiment, Run
-from loop.journal import Journal
 from loop.summary import read_tail
 from loop.supervisor import LOG
 from loop.threads import in_thread
@@ -28,20 +27,20 @@ class Launcher:
     """Starts the trainings of one run, one at a time.
 
     `folder` holds the files of each attempt. `command` is TRAIN_COMMAND, empty for what the repository calls
-    for, and `environment` that of the training process.
+    for, and `environment` that of the training process. `record` writes an experiment into the journal.
     """
 
     def __init__(
         self,
         *,
-        journal: Journal,
+        record: Callable[[Experiment], None],
         workspace: Workspace,
         trainer: Trainer,
         folder: Path,
         command: tuple[str, ...],
         environment: Mapping[str, str],
     ) -> None:
-        self._journal = journal
+        self._record = record
         self._workspace = workspace
         self._trainer = trainer
         self._folder = folder
@@ -62,18 +61,7 @@ class Launcher:
         spare, self._spare = self._spare, None
         supervisor = (spare and await spare) or await self._trainer.arm()
         begun = stages.training(experiment, pid=supervisor.pid, started=supervisor.started, now=now)
-        try:
-            job = await in_thread(self._place, begun, run)
-        except BaseException:
-            supervisor.dismiss()  # nobody else knows of it
-            raise
-        # The supervisor is in the journal before it is given its job: no training can run unknown to it.
-        try:
-            training = await self._trainer.start(supervisor, job)
-        except (LoopError, OSError):
-            supervisor.dismiss()  # without its job it would wait for ever, and whoever attaches to it too
-            raise
-        return begun, training
+        return begun, await in_thread(self._begin, supervisor, begun, run)
 
     def attach(self, experiment: Experiment) -> Training:
         """Find the training of an experiment again that an engine before this one launched."""
@@ -108,8 +96,18 @@ class Launcher:
             log.warning("no supervisor ahead of the next training: %s", error)
             return None
 
+    def _begin(self, supervisor: Supervisor, begun: Experiment, run: Run) -> Training:
+        try:
+            job = self._place(begun, run)
+            # The supervisor is in the journal before it is given its job: no training runs unknown to it.
+            self._record(begun)
+            return self._trainer.start(supervisor, job)
+        except Exception:
+            supervisor.dismiss()  # without its job it would wait for ever, and whoever attaches to it too
+            raise
+
     def _place(self, begun: Experiment, run: Run) -> Job:
-        """Put the experiment's program in its place and note that it trains."""
+        """Put the experiment's program in its place."""
         tampered = self._workspace.frozen_changed(run.base_commit)
         if tampered:
             log.warning("%s: restoring %s", run.tag, ", ".join(tampered))
@@ -117,7 +115,6 @@ class Launcher:
         self._workspace.launch(begun.commit)
         folder = attempt_folder(self._folder, begun)
         folder.mkdir(parents=True, exist_ok=True)
-        self._journal.record(begun)
         path = self._workspace.path
         return Job(
             argv=launch_command(path, self._command, self._workspace.editable),

@@ -116,9 +116,21 @@ class Trainer:
         """
         return _spawn()
 
-    async def start(self, supervisor: Supervisor, job: Job) -> Training:
+    def start(self, supervisor: Supervisor, job: Job) -> Training:
         """Give the job to the supervisor. Its pid and start time should be on record before."""
-        await asyncio.to_thread(_hand_over, supervisor, job)
+        for name in (program.STARTED, program.OUTCOME):
+            (job.folder / name).unlink(missing_ok=True)
+        supervisor.give(
+            {
+                "argv": job.argv,
+                "cwd": str(job.cwd),
+                "env": dict(job.env),
+                "log": str(job.log),
+                "folder": str(job.folder),
+                "deadline": job.deadline,
+                "grace": job.grace,
+            }
+        )
         return Training(job.folder, job.log, supervisor.process)
 
     def attach(
@@ -205,22 +217,6 @@ def _spawn() -> Supervisor:
         _reap(pid)
         raise LoopError(f"A supervisor ended as soon as it was started with {sys.executable}.")
     return Supervisor(Process(pid, started), write)
-
-
-def _hand_over(supervisor: Supervisor, job: Job) -> None:
-    for name in (program.STARTED, program.OUTCOME):
-        (job.folder / name).unlink(missing_ok=True)
-    supervisor.give(
-        {
-            "argv": job.argv,
-            "cwd": str(job.cwd),
-            "env": dict(job.env),
-            "log": str(job.log),
-            "folder": str(job.folder),
-            "deadline": job.deadline,
-            "grace": job.grace,
-        }
-    )
 
 
 def _outcome(folder: Path, log: Path) -> Outcome | None:

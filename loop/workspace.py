@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from loop.diffs import count_lines, read_diff, read_diffs
@@ -75,6 +76,7 @@ class Workspace:
         self.editable = editable
         self.frozen = frozen
         self._git = Git(locate(repository).common)
+        self._blobs = lru_cache(maxsize=8)(self._git.read)  # what is in a commit stays
         self._worktree = Worktree(self._git, path.absolute())
         self._lock = threading.RLock()  # of the worktree and the refs
         self._executable: dict[str, bool] = {}  # by path; no experiment changes it
@@ -161,8 +163,8 @@ class Workspace:
     def rename(self, new_tag: str) -> None:
         """Give branch, refs and worktree a new tag, also while a training runs in the worktree.
 
-        The old path stays as a link until `drop_alias`, so that a running training finds its files. A rename
-        that was interrupted is completed by calling it again.
+        The old path stays as a link until the next `launch`, so that a running training finds its files. A
+        rename that was interrupted is completed by calling it again.
 
         Raises:
             LoopError: the new name is taken, or git refuses it.
@@ -202,11 +204,6 @@ class Workspace:
         with self._working():
             self.head()
             self._check_free(new_tag, self.path.with_name(new_tag))
-
-    def drop_alias(self) -> None:
-        """Remove the links that renames left, once no training needs the old paths."""
-        with self._working():
-            self._worktree.drop_aliases()
 
     # Experiments
 
@@ -443,7 +440,7 @@ class Workspace:
 
     def _content(self, commit: str, path: str) -> bytes:
         _check_commit(commit)
-        content = self._git.read(f"{commit}:{path}")
+        content = self._blobs(f"{commit}:{path}")
         if content is None:
             raise LoopError(f"There is no {path} in commit {commit[:7]} of {self.repository}.")
         return content
@@ -477,8 +474,8 @@ class Workspace:
         try:
             yield
         except OSError as error:
-            place_of = error.filename or self.path
-            raise LoopError(f"{place_of} cannot be used: {error.strerror or error}.") from error
+            what = error.filename or self.path
+            raise LoopError(f"{what} cannot be used: {error.strerror or error}.") from error
 
 
 def _branch(tag: str) -> str:

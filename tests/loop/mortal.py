@@ -121,8 +121,7 @@ class MortalTrainer:
         with self._fuse.step(LoopError):
             return self._machine.arm()
 
-    async def start(self, supervisor: MadeUpSupervisor, job: Job) -> MadeUpTraining:
-        await asyncio.sleep(0)
+    def start(self, supervisor: MadeUpSupervisor, job: Job) -> MadeUpTraining:
         with self._fuse.step(OSError):
             return self._machine.launch(supervisor, job.folder)
 

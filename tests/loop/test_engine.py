@@ -57,6 +57,23 @@ async def test_a_run_keeps_what_is_better_and_gives_up_the_rest(make_lab: MakeLa
     lab.check_invariants()
 
 
+async def test_a_discard_and_what_is_launched_after_it_are_written_at_once(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    engine = lab.engine(program("wait(); summary(1.6)"), value(1.7))
+    task = conduct(engine, 2)
+    await lab.until_training(1)
+    while engine.coming is None:  # noqa: ASYNC110 - nothing tells of it
+        await asyncio.sleep(0.005)
+    told = len(lab.kinds())
+    writes: list[list[EventKind]] = []
+    lab.journal.listeners.append(lambda: writes.append(lab.kinds()[told + sum(map(len, writes)) :]))
+    lab.open_gate()
+    await task
+    verdict = [EventKind.MEASURED, EventKind.DECIDED]
+    launch = [EventKind.PROPOSED, EventKind.COMMITTED, EventKind.TRAINING]
+    assert writes == [[*verdict, *launch], verdict, [EventKind.RUN_STATE]]
+
+
 async def test_commits_say_what_was_tried_and_stand_on_the_best(make_lab: MakeLab) -> None:
     lab = make_lab(value(1.5))
     await lab.engine(value(1.6), value(1.4)).conduct(2)

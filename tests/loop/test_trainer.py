@@ -54,7 +54,7 @@ class Bench:
 
     async def start(self, job: Job) -> Training:
         self.supervisor = await self.trainer.arm()
-        return await self.trainer.start(self.supervisor, job)
+        return self.trainer.start(self.supervisor, job)
 
     def reattach(self) -> Training:
         """Find the training as a bot started anew does."""
@@ -281,7 +281,7 @@ async def main():
     supervisor = await trainer.arm()
     job = Job(argv={job.argv!r}, cwd=path({str(job.cwd)!r}), env={{}}, log=path({str(job.log)!r}),
               folder=path({str(job.folder)!r}), deadline=30.0)
-    await trainer.start(supervisor, job)
+    trainer.start(supervisor, job)
     print(supervisor.pid, supervisor.started, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(main())
@@ -479,7 +479,7 @@ async def test_a_supervisor_that_died_before_its_job_leaves_a_vanished_training(
     armed = await bench.trainer.arm()
     os.kill(armed.pid, signal.SIGKILL)
     await armed.process.gone()
-    training = await bench.trainer.start(armed, bench.job(toys.good()))
+    training = bench.trainer.start(armed, bench.job(toys.good()))
     assert (await training.wait()).ending is Ending.VANISHED
 
 

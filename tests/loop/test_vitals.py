@@ -57,7 +57,7 @@ class Bench:
             grace=0.1,
         )
         trainer = Trainer()
-        return await trainer.start(await trainer.arm(), job)
+        return trainer.start(await trainer.arm(), job)
 
     def look(self, at: float = 0.0, gpus: GpuState | None = None) -> Activity:
         return sample(self.folder, self.log, gpus, now=lambda: at)

@@ -28,7 +28,7 @@ def everything(workspace: Workspace, base: str) -> None:
     workspace.diff(2)
     workspace.merge("a\n", "b\n", "a\n")
     workspace.rename("mar13")
-    workspace.drop_alias()
+    workspace.launch(first.sha)
     subprocess.run(["rm", "-r", str(workspace.path)], check=True)
     workspace.repair(first.sha)
     kept(workspace, 3, "LR = 3\n")

@@ -25,7 +25,7 @@ def check_renamed(workspace: Workspace, repository: Path, commits: list[str]) ->
     assert str(workspace.path) in git(repository, "worktree", "list", "--porcelain").splitlines()[4]
     git(repository, "worktree", "prune")
     assert status(workspace) == ""
-    workspace.drop_alias()
+    workspace.launch(commits[-1])  # the next training: no alias is needed
     assert [entry.name for entry in workspace.path.parent.iterdir()] == ["mar13"]
     assert workspace.repair(commits[-1]) == []
     assert kept(workspace, len(commits), f"LR = {len(commits)}\n").sha == workspace.head()
@@ -39,7 +39,7 @@ def test_a_rename_moves_branch_refs_and_folder(workspace: Workspace, repository:
     check_renamed(workspace, repository, [base, first.sha, second.sha])
 
 
-def test_a_training_finds_its_paths_through_a_rename(workspace: Workspace) -> None:
+def test_a_training_finds_its_paths_through_a_rename(workspace: Workspace, base: str) -> None:
     path = workspace.path
     program = f"read _; cat train.py > by_folder; cat '{path}/train.py' > '{path}/by_path'"
     training = subprocess.Popen(["sh", "-c", program], cwd=path, stdin=-1)
@@ -48,7 +48,7 @@ def test_a_training_finds_its_paths_through_a_rename(workspace: Workspace) -> No
     assert (workspace.path / "by_folder").read_text() == TRAIN
     assert (workspace.path / "by_path").read_text() == TRAIN
     assert path.is_symlink()
-    workspace.drop_alias()
+    workspace.launch(base)
     assert not os.path.lexists(path)
 
 
@@ -61,7 +61,7 @@ def test_names_may_change_twice_and_back_during_one_training(workspace: Workspac
     workspace.rename("mar12")
     assert workspace.path == first
     assert not first.is_symlink()
-    workspace.launch(workspace.commit(base, "LR = 1\n", "x").sha)  # the next training: no alias is needed
+    workspace.launch(workspace.commit(base, "LR = 1\n", "x").sha)
     assert [entry.name for entry in first.parent.iterdir()] == ["mar12"]
 
 
@@ -69,7 +69,7 @@ def test_the_old_name_is_free_again_for_a_new_run(
     workspace: Workspace, open_workspace: Open, base: str
 ) -> None:
     workspace.rename("mar13")
-    workspace.drop_alias()
+    workspace.launch(base)
     again = open_workspace("mar12")
     again.create(base)
     again.rename("mar14")
@@ -185,7 +185,7 @@ def test_a_rename_whose_alias_is_gone_is_still_complete(
     workspace: Workspace, open_workspace: Open, repository: Path, base: str
 ) -> None:
     workspace.rename("mar13")
-    workspace.drop_alias()
+    workspace.launch(base)
     again = open_workspace("mar12")  # the process died before it could note the end of the rename
     again.rename("mar13")
     check_renamed(again, repository, [base])
