@@ -22,6 +22,7 @@ import signal
 import stat
 import sys
 import time
+import warnings  # noqa: F401 - os.execvpe would import it between two trainings
 
 TYPE_CHECKING = False  # as in typing, whose import would cost more than the rest
 if TYPE_CHECKING:
@@ -67,8 +68,7 @@ if sys.platform == "linux":
 
     def boot_id() -> str:
         """Name the running boot: pids and start times of another one mean nothing."""
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
+        return _read("/proc/sys/kernel/random/boot_id").decode().strip()
 
     def find_tree(folder: str, root: int | None = None, *, mark: str = MARK) -> list[int]:
         """List the living processes that carry the mark of `folder` or descend from `root`."""
@@ -92,18 +92,27 @@ if sys.platform == "linux":
     def _stat(pid: int) -> list[bytes]:
         """Read proc_pid_stat(5) from the state on; empty for a process that is gone or a zombie."""
         try:
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                fields = file.read().rpartition(b")")[2].split()
+            fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
         except OSError:
             return []
         return [] if fields[0] in b"ZX" else fields
 
     def _environment(pid: int) -> list[bytes]:
         try:
-            with open(f"/proc/{pid}/environ", "rb") as file:
-                return file.read().split(b"\0")
+            return _read(f"/proc/{pid}/environ").split(b"\0")
         except OSError:  # gone, or another user's
             return []
+
+    def _read(path: str) -> bytes:
+        """Read a file of the kernel's, with fewer calls than `open` makes."""
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            content = b""
+            while part := os.read(fd, 2**16):
+                content += part
+            return content
+        finally:
+            os.close(fd)
 
     def become_subreaper() -> bool:
         """Make orphans below us our children, also those in sessions of their own; tell whether it worked."""
@@ -271,7 +280,7 @@ class Training:
                 self.exit_code = os.waitstatus_to_exitcode(status)
 
 
-def launch(job: dict[str, Any], *, subreaper: bool) -> Training:
+def launch(job: dict[str, Any], ours: dict[str, Any], *, subreaper: bool) -> Training:
     """Start the training with both streams in its log, once `started.json` tells of it."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
     _clear(job["log"], os.path.join(job["folder"], ASIDE))
@@ -286,14 +295,13 @@ def launch(job: dict[str, Any], *, subreaper: bool) -> Training:
     record = {
         "pid": pid,
         "start": start_time(pid),
-        "boot": boot_id(),
         "started_at": time.time(),
         "monotonic": time.monotonic(),
         "deadline": job["deadline"],
         "grace": job["grace"],
         "log": job["log"],
         "folder": job["folder"],
-        **_ourselves(),
+        **ours,
     }
     write_json(os.path.join(job["folder"], STARTED), record)
     os.write(give_go, b"!")  # before this it does nothing, so no training runs that is not on record
@@ -302,14 +310,14 @@ def launch(job: dict[str, Any], *, subreaper: bool) -> Training:
     return Training(record, child=True, subreaper=subreaper)
 
 
-def adopt(folder: str) -> Training | None:
+def adopt(folder: str, ours: dict[str, Any]) -> Training | None:
     """Take over the training of `folder`, whose supervisor died; None where there is none to take over."""
     with open(os.path.join(folder, STARTED), encoding="utf-8") as file:
         record: dict[str, Any] = json.load(file)
     training = Training(record, child=False, subreaper=False)
     if os.path.exists(os.path.join(folder, OUTCOME)) or training.ended():
         return None
-    record.update(_ourselves())
+    record.update(ours)
     try:
         write_json(os.path.join(folder, STARTED), record)
     except OSError as error:  # a full disk; whoever comes after us takes it over once more
@@ -351,6 +359,7 @@ def main() -> None:
     os.closerange(3, 65536)  # what the bot had inherited: whoever waits for its end must not wait for ours
     wake = Wake()
     subreaper = become_subreaper()
+    ours = {"boot": boot_id(), "supervisor": os.getpid(), "supervisor_start": start_time(os.getpid())}
     line = sys.stdin.buffer.readline()
     if not line.endswith(b"\n"):
         return  # whoever started us died, or has no work for us
@@ -359,7 +368,7 @@ def main() -> None:
     os.makedirs(folder, exist_ok=True)
     _redirect(os.devnull, os.O_RDONLY, 0)
     _redirect(os.path.join(folder, ERRORS), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 2)
-    training = adopt(folder) if job.get("adopt") else launch(job, subreaper=subreaper)
+    training = adopt(folder, ours) if job.get("adopt") else launch(job, ours, subreaper=subreaper)
     if training is None:
         return
     log = Log(folder, training.record["log"])
@@ -400,10 +409,6 @@ def _become(job: dict[str, Any], go: int, log: int) -> None:
         os.write(2, os.fsencode(f"cannot start {job['argv'][0]} in {job['cwd']}: {error}\n"))
     finally:
         os._exit(127)
-
-
-def _ourselves() -> dict[str, Any]:
-    return {"supervisor": os.getpid(), "supervisor_start": start_time(os.getpid())}
 
 
 def _redirect(path: str, flags: int, fd: int) -> None:
