@@ -17,7 +17,7 @@ from loop.constants import find_constants
 from loop.errors import LoopError
 from loop.experiment import Proposal
 from loop.fingerprint import fingerprint
-from loop.proposers.protocol import Context, Proposer
+from loop.proposers.protocol import Context, Proposer, Refusal
 from loop.threads import in_thread
 from loop.workspace import Commit, Workspace
 
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = (5.0, 15.0, 60.0, 300.0)
 """Waits between the tries of a proposer that fails; the last one for ever."""
+
+_CONFLICT = "it does not fit what was kept meanwhile: make it anew for the program shown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,9 @@ class Ahead:
     """Holds at most one proposal in the making.
 
     `context` reads the state of the run (in a worker thread); `on_failure` is called, in the event loop,
-    after every try that failed.
+    after every try that failed. `timer` counts seconds.
+
+    `waited` is for how many seconds the last `take` had nothing ready.
     """
 
     def __init__(
@@ -61,12 +65,17 @@ class Ahead:
         context: Callable[[], Context],
         on_failure: Callable[[], None],
         retry_seconds: tuple[float, ...],
+        timer: Callable[[], float],
     ) -> None:
+        self.waited = 0.0
         self._proposer = proposer
         self._workspace = workspace
         self._context = context
         self._on_failure = on_failure
         self._retry_seconds = retry_seconds
+        self._timer = timer
+        self._refusals: tuple[Refusal, ...] = ()  # proposals that did not fit a new best
+        self._known: frozenset[str] = frozenset()  # fingerprints of what was trained
         self._task: asyncio.Task[Ready] | None = None
 
     @property
@@ -84,15 +93,18 @@ class Ahead:
 
     async def take(self, best: str, wake: asyncio.Event) -> Ready | None:
         """Return a proposal made for, or carried over to, `best`; None if `wake` is set first."""
+        self.waited = 0.0
         while True:
             self.start()
             assert self._task is not None
             if not self._task.done():
+                asked = self._timer()
                 waker = asyncio.create_task(wake.wait())
                 try:
                     await asyncio.wait({self._task, waker}, return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     waker.cancel()
+                    self.waited += self._timer() - asked
             if not self._task.done():
                 return None
             task, self._task = self._task, None
@@ -101,8 +113,10 @@ class Ahead:
                 carried = await in_thread(self._carry_over, ready, best)
                 if carried is None:
                     log.info("%r does not fit the new best: asking for another", ready.proposal.description)
+                    self._refusals = (Refusal(ready.proposal.description, _CONFLICT),)
                     continue
                 ready = carried
+            self._refusals = ()
             return ready
 
     async def close(self) -> None:
@@ -116,7 +130,8 @@ class Ahead:
         failures = 0
         while True:
             try:
-                context = await in_thread(self._context)
+                context = replace(await in_thread(self._context), refusals=self._refusals)
+                self._known = frozenset(experiment.program for experiment in context.experiments)
                 proposal = await self._proposer.propose(context)
                 return await in_thread(self._commit, proposal)
             except LoopError as error:
@@ -139,6 +154,8 @@ class Ahead:
             theirs=proposal.source,
         )
         if source is None:
+            return None
+        if fingerprint(source) in self._known:  # merged, it is what was trained before
             return None
         try:
             return self._commit(replace(proposal, source=source, parent=best))

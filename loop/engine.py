@@ -109,6 +109,7 @@ class Engine:
             context=lambda: reader.read(self.run),
             on_failure=self._proposer_failed,
             retry_seconds=plan.retry_seconds,
+            timer=timer,
         )
 
     async def conduct(self, experiments: int | None = None) -> None:
@@ -297,7 +298,6 @@ class Engine:
             async with self._switch:
                 await in_thread(self._record)
             await in_thread(self._archive.file)  # whoever proposes may want to see the log
-        asked = self._timer()
         best = self._best_commit
         ready = await (self._ahead.take(best, self._wake) if self._number else in_thread(self._baseline))
         if ready is None:
@@ -311,7 +311,7 @@ class Engine:
             ready.constants,
             now=self._clock(),
             program=ready.program,
-            waited=self._timer() - asked,
+            waited=self._ahead.waited if self._number else 0.0,
         )
         async with self._switch:
             self._unwritten += steps

@@ -81,6 +81,10 @@ class Ideas:
         self.asked = asyncio.Event()
         self._programs = list(programs)
 
+    def replace(self, number: int, program: str) -> None:
+        """Give another program for an experiment, from the next asking on."""
+        self._programs[number - 1] = program
+
     async def propose(self, context: Context) -> Proposal:
         self.contexts.append(context)
         self.asked.set()

@@ -15,6 +15,7 @@ from loop.experiment import Cost, Family, Proposal, Status
 from loop.ideas import IdeaBox
 from loop.proposers.protocol import Context
 from loop.status import run_status
+from loop.workspace import Workspace
 from tests.loop.lab import Ideas, Lab, git, program, value
 
 MakeLab = Callable[[str], Lab]
@@ -66,7 +67,7 @@ class Thinker(Ideas):
     async def propose(self, context: Context) -> Proposal:
         proposal = await super().propose(context)
         if len(context.experiments) == 2:
-            await self._watch.looks(5)  # which the engine does twice for each experiment
+            await self._watch.looks(1)  # which is done for the second one alone
         self._watch.now += THINKING
         return proposal
 
@@ -147,6 +148,43 @@ async def test_an_idea_that_does_not_fit_the_new_best_is_asked_for_anew(make_lab
     _, kept, last = lab.experiments()
     assert parents(ideas.contexts) == [(1, lab.base), (2, lab.base), (2, kept.commit)]
     assert (last.parent, last.value, last.status) == (kept.commit, 1.3, Status.KEEP)
+    (handed_back,) = ideas.contexts[-1].refusals
+    assert handed_back.description == "idea 2"
+    assert ideas.contexts[1].refusals == ()
+
+
+async def test_what_fits_the_new_best_is_not_waited_for(make_lab: MakeLab) -> None:
+    text = APART + program("if A == 2 and B == 1: wait()\nsummary(1.5 - A / 10)")
+    lab, watch = make_lab(text), Watch()
+    engine = lab.engine(text.replace("A = 1", "A = 2"), text.replace("B = 1", "B = 2"), timer=watch)
+    merge = Workspace.merge
+
+    def slow(self: Workspace, **texts: str) -> str | None:
+        watch.now += THINKING
+        return merge(self, **texts)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Workspace, "merge", slow)
+        await conduct(lab, engine, ready_while=1)
+    assert watch.now == 100.0 + THINKING
+    assert lab.experiments()[2].waited == 0.0
+
+
+async def test_an_idea_that_makes_an_old_program_of_the_new_best_is_asked_for_anew(make_lab: MakeLab) -> None:
+    text = APART + program("if (A, B) == (2, 1): wait()\nsummary(1.6 if B == 2 and A == 2 else 1.5 - A / 10)")
+    lab = make_lab(text)
+    deeper, wider = text.replace("A = 1", "A = 2"), text.replace("B = 1", "B = 2")
+    both = wider.replace("A = 1", "A = 2")
+    ideas = Ideas(both, deeper, wider)
+    conducting = asyncio.create_task(lab.engine(ideas=ideas).conduct(3))
+    await lab.until_training(2)
+    while len(ideas.contexts) < 3:  # noqa: ASYNC110 - a proposer tells nobody
+        await asyncio.sleep(0)
+    ideas.replace(3, deeper.replace("B = 1", "B = 3"))
+    lab.open_gate()
+    await conducting
+    programs = [experiment.program for experiment in lab.experiments()]
+    assert len(set(programs)) == len(programs) == 4
 
 
 async def test_a_proposer_that_fails_is_asked_again(make_lab: MakeLab) -> None:
