@@ -22,6 +22,7 @@ from loop.experiment import Experiment, Run
 from loop.ideas import IdeaBox
 from loop.memory import hit_rates, lessons, lessons_of_others, most_valuable
 from loop.proposers.people import edit
+from loop.redaction import without_secrets
 from loop.results import Row, read_rows
 from loop.status import run_status
 from loop.summary import read_tail
@@ -204,6 +205,7 @@ class Desk:
         kept = self._host.engine(run).log_of(experiment.number)
         path = kept if experiment.status else self._host.worktree(run.tag) / "run.log"
         text = await asyncio.to_thread(read_tail, path, limit=LOG_BYTES)
+        text = without_secrets(text, self._settings.secrets)
         return Message(f"The end of the log of experiment #{experiment.number}", text or "(nothing)")
 
     async def _plot(self, _: Call, request: Request) -> Message:

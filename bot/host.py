@@ -22,6 +22,7 @@ from loop.environment import training_environment
 from loop.experiment import Run, RunState, Stage
 from loop.journal import Journal
 from loop.launcher import attempt_folder
+from loop.redaction import secrets_in
 from loop.repository import (
     RepositoryFacts,
     branches,
@@ -60,7 +61,7 @@ class Host:
         self._environ = environ
         self._environment = training_environment(environ, {})
         self._today = today
-        self._trainer = Trainer()
+        self._trainer = Trainer(settings.secrets | secrets_in(environ))
         self._workspaces: dict[int, Workspace] = {}
         self._engines: dict[int, Engine] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}

@@ -14,6 +14,7 @@ from loop.decision import DEADLINE_FACTOR
 from loop.environment import launch_command
 from loop.errors import LoopError
 from loop.experiment import Experiment, Run
+from loop.redaction import without_secrets
 from loop.summary import read_tail
 from loop.supervisor import LOG
 from loop.threads import in_thread
@@ -73,8 +74,9 @@ class Launcher:
         )
 
     def log_of(self, experiment: Experiment) -> str:
-        """Return the end of what the last attempt printed, as long as its files are there."""
-        return read_tail(attempt_folder(self._folder, experiment) / LOG)
+        """Return the end of what the last attempt printed, without secrets, while its files are there."""
+        tail = read_tail(attempt_folder(self._folder, experiment) / LOG)
+        return without_secrets(tail, self._trainer.secrets)
 
     def clear(self, experiment: Experiment) -> None:
         """Remove the files of all its attempts."""

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from loop import supervisor as program
 from loop.environment import training_environment
 from loop.errors import LoopError
 from loop.experiment import Ending, Outcome
+from loop.redaction import without_secrets
 from loop.summary import LONG_TAIL, error_line, read_summary, read_tail
 
 GRACE = 3.0
@@ -106,7 +107,13 @@ class Supervisor:
 
 
 class Trainer:
-    """Starts trainings and finds those that were started before."""
+    """Starts trainings and finds those that were started before.
+
+    `secrets` are hidden in what is told of a training: it is given none, but it may read files of the user's.
+    """
+
+    def __init__(self, secrets: Collection[str] = ()) -> None:
+        self.secrets = secrets
 
     async def arm(self) -> Supervisor:
         """Start a supervisor ahead of its training, so that nothing is to be waited for when there is a job.
@@ -131,7 +138,7 @@ class Trainer:
                 "grace": job.grace,
             }
         )
-        return Training(job.folder, job.log, supervisor.process)
+        return Training(job.folder, job.log, supervisor.process, self.secrets)
 
     def attach(
         self, folder: Path, log: Path, supervisor_pid: int | None, supervisor_started: float | None
@@ -141,15 +148,18 @@ class Trainer:
         if supervisor_pid is not None and supervisor_started is not None:
             recorded = Process(supervisor_pid, supervisor_started)
         successor = _process(_read(folder / program.STARTED), "supervisor", "supervisor_start")
-        return Training(folder, log, successor or recorded)
+        return Training(folder, log, successor or recorded, self.secrets)
 
 
 class Training:
     """A training under way, or one that ended while nobody looked."""
 
-    def __init__(self, folder: Path, log: Path, supervisor: Process | None) -> None:
+    def __init__(
+        self, folder: Path, log: Path, supervisor: Process | None, secrets: Collection[str] = ()
+    ) -> None:
         self.folder = folder
         self.log = log
+        self._secrets = secrets
         self._supervisor = supervisor
         self._request: signal.Signals | None = None
 
@@ -184,7 +194,7 @@ class Training:
         if self._supervisor is not None:
             await self._supervisor.gone()
             _reap(self._supervisor.pid)
-        return await asyncio.to_thread(_outcome, self.folder, self.log)
+        return await asyncio.to_thread(_outcome, self.folder, self.log, self._secrets)
 
     def _ask(self) -> None:
         if self._request is not None and self._supervisor is not None and self._supervisor.alive():
@@ -219,7 +229,7 @@ def _spawn() -> Supervisor:
     return Supervisor(Process(pid, started), write)
 
 
-def _outcome(folder: Path, log: Path) -> Outcome | None:
+def _outcome(folder: Path, log: Path, secrets: Collection[str]) -> Outcome | None:
     """Say what a training without a supervisor left; None when it is still running."""
     started = _read(folder / program.STARTED)
     training = _process(started, "pid", "start")
@@ -239,7 +249,7 @@ def _outcome(folder: Path, log: Path) -> Outcome | None:
             return Outcome(Ending.VANISHED, None, started_at, time.time(), error=error)
         outcome = Outcome(Ending.EXITED, None, started_at, log.stat().st_mtime)
     well = (outcome.exit_code in (0, None) and numbers) or outcome.ending is Ending.INTERRUPTED
-    return replace(outcome, numbers=numbers, error="" if well else error_line(text))
+    return replace(outcome, numbers=numbers, error="" if well else error_line(without_secrets(text, secrets)))
 
 
 def _recorded(record: Mapping[str, Any]) -> Outcome | None:

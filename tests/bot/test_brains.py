@@ -9,6 +9,7 @@ import pytest
 
 from loop.proposers.agent_keeper import MARK
 from tests.bot.real_bot import TOY, RealBot
+from tests.loop.lab import git
 
 KEY = "a-key-of-nobody-knows-what"
 HIDDEN = "a-token-that-looks-like-nothing"
@@ -73,6 +74,18 @@ def test_an_agent_makes_ideas_into_programs_and_mends_what_crashed(bot: RealBot)
     files = (path for path in bot.home.rglob("*") if path.is_file())
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
     assert not [path for path in bot.home.glob("state.db*") if HIDDEN.encode() in path.read_bytes()]
+
+
+def test_what_a_crash_says_is_told_without_secrets(bot: RealBot) -> None:
+    bot.environment["PROPOSER"] = "search"
+    program = (bot.repository / "train.py").read_text().replace("print('the token',", "raise KeyError(")
+    (bot.repository / "train.py").write_text(program)
+    git(bot.repository, "commit", "--quiet", "--all", "--message=crash")
+    done = bot.run("up", "--experiments", "1", "--exit-when-done")
+    assert "KeyError: '***'" in done.stdout
+    assert HIDDEN not in done.stdout
+    assert not [p for p in bot.home.glob("state.db*") if HIDDEN.encode() in p.read_bytes()]
+    assert not [p for p in (bot.home / "runs").rglob("*.log") if HIDDEN in p.read_text()]
 
 
 def test_agents_that_another_bot_left_behind_are_ended_at_the_start(bot: RealBot) -> None:

@@ -112,6 +112,8 @@ class MortalWorkspace(Workspace):
 class MortalTrainer:
     """What an engine uses of `Trainer`."""
 
+    secrets = ()
+
     def __init__(self, machine: Machine, fuse: Fuse) -> None:
         self._machine = machine
         self._fuse = fuse
