@@ -17,7 +17,7 @@ from bot.sources import SEARCH, SourceChoice, agent_of
 from loop.experiment import Experiment, Run
 from loop.journal import Journal
 from loop.notes import Notes
-from loop.novelty import Novelty
+from loop.novelty import Novelty, trained
 from loop.proposers.asking import Source
 from loop.proposers.budget import Budget
 from loop.proposers.outages import Outages
@@ -79,7 +79,10 @@ def make_researcher(
         models=[source(choice) for choice in settings.proposer if choice.kind != SEARCH],
         journal=journal,
         failure=failure,
-        check=Novelty(lambda experiment: workspace.source(experiment.commit)).refusal,
+        check=Novelty(
+            lambda experiment: workspace.source(experiment.commit),
+            lambda program: trained(journal, run.id, program),
+        ).refusal,
         budget=Budget(purse, notes),
         outages=Outages(notes),
         papers=Papers(settings.home / "papers"),

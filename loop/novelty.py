@@ -15,6 +15,7 @@ from difflib import SequenceMatcher
 from loop.errors import LoopError
 from loop.experiment import Experiment, Proposal, Status
 from loop.fingerprint import fingerprint, normal_form
+from loop.journal import Journal
 from loop.proposers.protocol import Context
 
 _NEAR = 0.05  # numbers that differ by less are nearly the same; those that the search tries differ by more
@@ -27,13 +28,20 @@ _CONSTANT = re.compile(r"[A-Z][A-Z0-9_]*(?:: .*)? = ")
 
 
 class Novelty:
-    """Judges the proposals of one run. `source_of` returns the program of an experiment, and may block.
+    """Judges the proposals of one run.
 
-    It is asked only for experiments that stand on the same commit as a proposal, and once for each.
+    `source_of` returns the program of an experiment. It is asked only for experiments that stand on the same
+    commit as a proposal, and once for each. `trained` returns the experiment of a fingerprint, for those that
+    are too long ago for a context. Both may block.
     """
 
-    def __init__(self, source_of: Callable[[Experiment], str]) -> None:
+    def __init__(
+        self,
+        source_of: Callable[[Experiment], str],
+        trained: Callable[[str], Experiment | None] = lambda _: None,
+    ) -> None:
         self._source_of = source_of
+        self._trained = trained
         self._parent = ""
         self._changes: dict[int, tuple[_Line, ...]] = {}  # by number, of those that stand on `_parent`
 
@@ -47,12 +55,12 @@ class Novelty:
             LoopError: the proposal is not valid Python.
         """
         program = fingerprint(proposal.source)
-        for experiment in context.experiments:
-            if experiment.program == program:
-                return (
-                    f"It is the program of {_told(experiment, context)}: "
-                    "layout, comments and seeds make no difference."
-                )
+        recent = next((each for each in context.experiments if each.program == program), None)
+        if experiment := recent or self._trained(program):
+            return (
+                f"It is the program of {_told(experiment, context)}: "
+                "layout, comments and seeds make no difference."
+            )
         if program == fingerprint(context.source):
             return "It is the best program as it is: layout, comments and seeds make no difference."
         if proposal.idea is None and proposal.parent == context.parent:
@@ -82,6 +90,16 @@ class Novelty:
                 return None
             self._changes[experiment.number] = known
         return known
+
+
+def trained(journal: Journal, run_id: int, program: str) -> Experiment | None:
+    """Return the first experiment of the run whose program has that fingerprint."""
+    rows = journal.query(
+        "SELECT number FROM experiments WHERE run_id = ? AND program = ? ORDER BY number LIMIT 1",
+        run_id,
+        program,
+    )
+    return journal.experiment(run_id, rows[0]["number"]) if rows else None
 
 
 def _told(experiment: Experiment, context: Context) -> str:

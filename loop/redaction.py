@@ -8,6 +8,9 @@ from collections.abc import Iterable, Mapping
 HIDDEN = "***"
 """What stands in the place of a secret."""
 
+LONG = 16
+"""Letters of a secret; a shorter value may stand in a program by chance."""
+
 _SHORT = 8  # letters; a shorter value is a placeholder such as EMPTY, and could stand in any text
 _SECRET_NAME = re.compile(
     r"KEY|TOKEN(?!IZ)|SECRET|PASS(?:W|PHRASE)|CREDENTIAL|AUTH(?!OR)|PRIVATE|COOKIE", re.IGNORECASE
@@ -35,3 +38,8 @@ def without_secrets(text: str, secrets: Iterable[str] = ()) -> str:
         if len(secret) >= _SHORT:
             text = text.replace(secret, HIDDEN)
     return _KNOWN.sub(HIDDEN, _LOGIN_IN_URL.sub(HIDDEN, text))
+
+
+def holds_secret(program: str, secrets: Iterable[str]) -> bool:
+    """Tell whether one of `secrets` stands in a program, and not by chance."""
+    return any(len(secret) >= LONG and secret in program for secret in secrets)

@@ -92,7 +92,7 @@ class Asking:
                 if failure is not None:
                     mended = failure.experiment
                     proposal = replace(proposal, repairs=mended.number, idea=mended.idea)
-                reason = await in_thread(self._refusal, context, proposal)
+                reason = await in_thread(self.refusal, context, proposal)
                 if reason is None:
                     return proposal
                 refusal = Refusal(proposal.description, reason)
@@ -129,8 +129,11 @@ class Asking:
         if cost is not None:
             await in_thread(self._budget.pay, run.id, name, cost)
 
-    def _refusal(self, context: Context, proposal: Proposal) -> str | None:
-        """Say why the proposal cannot become an experiment, or is not worth one."""
+    def refusal(self, context: Context, proposal: Proposal) -> str | None:
+        """Return why the proposal cannot become an experiment, or is not worth one; None where it is.
+
+        It may block.
+        """
         try:
             find_constants(proposal.source)  # as is done with every experiment
             return self._check(proposal, context)

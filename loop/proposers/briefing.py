@@ -11,8 +11,8 @@ recent results, in `now`; fixed files, lessons, in `fixed`; and as `history` say
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 
 from loop.experiment import Experiment, Goal, Status
 from loop.memory import Lesson, most_valuable, near_misses, noise
@@ -21,6 +21,7 @@ from loop.proposers.fencing import SEPARATOR, Room, joined, line, tokens
 from loop.proposers.instructions import ANSWER, MATERIAL, REPAIR, RESEARCH, URGES
 from loop.proposers.protocol import Context, Failure
 from loop.proposers.reader import INSTRUCTIONS
+from loop.redaction import without_secrets
 from loop.report import FamilyRate, family_rates
 from loop.results import row_of
 
@@ -100,6 +101,17 @@ def brief_repair(context: Context, failure: Failure, budget: int, *, answer: str
     return Briefing(fixed, (), program, joined(meant, log, refusals, task), whole)
 
 
+def hide_secrets(briefing: Briefing, secrets: Collection[str]) -> Briefing:
+    """Return the briefing with `***` for each secret: a training may have printed it, a person written it.
+
+    Only the program stays as it is, because an edit must repeat it letter by letter.
+    """
+    fixed, *told, now = (
+        without_secrets(text, secrets) for text in (briefing.fixed, *briefing.history, briefing.now)
+    )
+    return replace(briefing, fixed=fixed, history=tuple(told), now=now)
+
+
 def _fixed(context: Context, budget: int, answer: str) -> str:
     room = Room(budget)
     instructions = room.take(joined(RESEARCH, answer, MATERIAL))
@@ -172,7 +184,8 @@ def _near_miss(context: Context, experiment: Experiment) -> str:
 
 
 def _meant(experiment: Experiment) -> tuple[tuple[str, str], ...]:
-    return ("description", experiment.description), ("why", experiment.rationale), ("error", experiment.error)
+    error = experiment.error or experiment.reason
+    return ("description", experiment.description), ("why", experiment.rationale), ("error", error)
 
 
 def _lessons(context: Context, room: int) -> str:
@@ -192,7 +205,15 @@ def _lesson(lesson: Lesson) -> str:
     change = "" if lesson.effect is None else f" ({lesson.effect:+.6f})"
     chance = "" if lesson.noise is None else f", chance {lesson.noise:.6f}"
     what = f"{lesson.family or 'other'}: {line(lesson.description)}"
-    return f"{line(lesson.tag, 40)} #{lesson.number} {lesson.status}{change}{chance} {what}"
+    why = f" | {line(lesson.reason)}" if lesson.reason and not _is_plain(lesson) else ""
+    return f"{line(lesson.tag, 40)} #{lesson.number} {lesson.status}{change}{chance} {what}{why}"
+
+
+def _is_plain(lesson: Lesson) -> bool:
+    """Tell whether the number says all of why it was judged so: kept for a gain, discarded for a loss."""
+    if lesson.effect is None:
+        return False
+    return lesson.effect > 0 if lesson.status is Status.KEEP else lesson.effect <= 0
 
 
 def _is_whole(program: str, source: str) -> bool:

@@ -23,10 +23,8 @@ from loop.proposers.agent_process import AgentError, AgentRun, Ended, agent_envi
 from loop.proposers.edits import EditError, check_program
 from loop.proposers.fencing import SAID
 from loop.proposers.protocol import Context, Failure, HopelessError, NoProgramError, OutOfReachError
-from loop.redaction import HIDDEN, without_secrets
+from loop.redaction import HIDDEN, LONG, without_secrets
 from loop.threads import in_thread
-
-_SECRET = 16  # characters; a shorter value may stand in a program by chance
 
 _LIMIT = re.compile(
     r"(rate|usage|spend\w*|your) ?limit|quota|too many requests|overloaded|\b(429|529)\b", re.IGNORECASE
@@ -43,8 +41,9 @@ class CodingAgent:
 
     `folder` is for its throw-away checkouts and for nothing else; what an agent before this one left there is
     ended and removed before the next is started. `environ` is what the agent's environment is taken from: an
-    allow list, HOME among it for the agent's own login. `secrets` are kept out of what the agent says and
-    writes. `brief` and `brief_repair` give the state of the run as text and may block; `limit` is in seconds.
+    allow list, HOME among it for the agent's own login. `secrets` are kept out of what the agent is told,
+    says and writes. `brief` and `brief_repair` give the state of the run as text and may block; `limit` is
+    in seconds.
 
     The agent runs as the user: it is not kept from files that the user may read.
     """
@@ -82,7 +81,7 @@ class CodingAgent:
             OutOfReachError: it cannot be asked.
             LoopError: there is no checkout for it: git or the disk refuses.
         """
-        prompt = task(await in_thread(self._brief, context), self._editable)
+        prompt = task(self._shown(await in_thread(self._brief, context)), self._editable)
         return await self._ask(context, context.source, prompt)
 
     async def repair(self, context: Context, failure: Failure) -> Proposal:
@@ -92,7 +91,7 @@ class CodingAgent:
             HopelessError: it leaves the program as it is, or goes back to the best one.
             LoopError: as for `propose`.
         """
-        brief = await in_thread(self._brief_repair, context, failure)
+        brief = self._shown(await in_thread(self._brief_repair, context, failure))
         prompt = task(brief, self._editable, may_give_up=True)
         mended = await self._ask(context, failure.source, prompt, hopeless=(failure.source, context.source))
         return replace(mended, repairs=failure.experiment.number)
@@ -188,7 +187,7 @@ class CodingAgent:
 
     def _secrets_in(self, program: str) -> int:
         """Count what would be hidden of a program, were it shown."""
-        long = [secret for secret in self._secrets if len(secret) >= _SECRET]
+        long = [secret for secret in self._secrets if len(secret) >= LONG]
         return without_secrets(program, long).count(HIDDEN) - program.count(HIDDEN)
 
     def _shown(self, text: str) -> str:

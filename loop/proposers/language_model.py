@@ -11,10 +11,11 @@ from dataclasses import replace
 
 from loop.environment import PROXIES
 from loop.experiment import Proposal
-from loop.proposers.briefing import Briefing, brief, brief_repair
+from loop.proposers.briefing import Briefing, brief, brief_repair, hide_secrets
 from loop.proposers.model_worker import Reply, Request, decode_answer, encode_request
 from loop.proposers.protocol import Context, Failure, HopelessError, OutOfReachError
-from loop.redaction import without_secrets
+from loop.redaction import holds_secret, without_secrets
+from loop.threads import in_thread
 from loop.worker import WorkerError, run_worker
 
 _MODULE = "loop.proposers.model_worker"
@@ -28,8 +29,8 @@ class LanguageModel:
     `fallback` is the name of another one that is asked where the first cannot be; empty for none. `settings`
     are keys and base URLs as the providers name them (`ANTHROPIC_API_KEY`, `OPENAI_BASE_URL`, …); a server
     of one's own that speaks as OpenAI does is `openai:NAME` with `OPENAI_BASE_URL`. `secrets` are never
-    repeated from what a provider says. `python` is the interpreter for the worker. A model is told at most
-    `budget` tokens, by a careful estimate, and has `limit` seconds.
+    told to a model, nor repeated from what a provider says. `python` is the interpreter for the worker. A
+    model is told at most `budget` tokens, by a careful estimate, and has `limit` seconds.
     """
 
     def __init__(
@@ -64,7 +65,8 @@ class LanguageModel:
             NoProgramError: it gives no answer of use.
             OutOfReachError: it cannot be asked now.
         """
-        reply = await self._ask(brief(context, self._budget), context.source, best="")
+        briefing = await in_thread(brief, context, self._budget)
+        reply = await self._ask(briefing, context.source, best="")
         assert reply.source is not None  # only a mended program can be given up
         return _proposal(reply, reply.source, context)
 
@@ -76,17 +78,21 @@ class LanguageModel:
             NoProgramError: it gives no answer of use.
             OutOfReachError: it cannot be asked now.
         """
-        briefing = brief_repair(context, failure, self._budget)
+        briefing = await in_thread(brief_repair, context, failure, self._budget)
         reply = await self._ask(briefing, failure.source, best=context.source)
         if reply.source is None:
             raise HopelessError(f"{self.name} gives it up: {reply.rationale}", cost=reply.cost)
         return replace(_proposal(reply, reply.source, context), repairs=failure.experiment.number)
 
     async def _ask(self, briefing: Briefing, source: str, *, best: str) -> Reply:
+        if holds_secret(briefing.program, self._secrets):
+            raise OutOfReachError(
+                f"{self.name} is not shown a program that holds a secret", needs_person=True
+            )
         request = Request(
             model=self._model,
             fallback=self._fallback,
-            briefing=briefing,
+            briefing=await in_thread(hide_secrets, briefing, self._secrets),
             source=source,
             best=best,
             limit=self._limit,

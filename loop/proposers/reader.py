@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from loop.errors import LoopError
-from loop.experiment import Experiment, Run, Status
+from loop.experiment import Ending, Experiment, Run, Status
 from loop.ideas import IdeaBox
 from loop.journal import Journal
 from loop.memory import lessons_of_others, near_misses
@@ -22,6 +23,8 @@ LESSONS = 100
 
 DIFFS = 60
 """How many kept experiments it is shown with their diffs, the last ones."""
+
+_KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)  # the latter by way of a shell or `uv run`
 
 INSTRUCTIONS = "program.md"
 """What the human tells the researcher, in the repository."""
@@ -64,7 +67,8 @@ class ContextReader:
         """
         log = self._folder / f"{experiment.number}.log"
         text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-        return Failure(experiment, self._workspace.source(experiment.commit), text, _is_out_of_memory(text))
+        source = self._workspace.source(experiment.commit)
+        return Failure(experiment, source, text, _is_out_of_memory(experiment, text))
 
     def _changes(self, run: Run, experiments: Sequence[Experiment]) -> dict[int, str]:
         kept = [e for e in experiments if e.status is Status.KEEP and e.number][-DIFFS:]
@@ -80,6 +84,10 @@ class ContextReader:
         return texts
 
 
-def _is_out_of_memory(log: str) -> bool:
-    """Tell whether the log says that the accelerator's or the machine's memory was full."""
-    return any(sign in log for sign in ("OutOfMemoryError", "out of memory", "MemoryError"))
+def _is_out_of_memory(experiment: Experiment, log: str) -> bool:
+    """Tell whether the accelerator's or the machine's memory was full.
+
+    The log says so, unless the system killed the training out of hand, as it does where its own is full.
+    """
+    killed = experiment.ending is Ending.EXITED and experiment.exit_code in _KILLED
+    return killed or any(sign in log for sign in ("OutOfMemoryError", "out of memory", "MemoryError"))

@@ -85,7 +85,7 @@ class Researcher:
             LoopError: not even the search has anything to propose.
         """
         context = await in_thread(self._complete, context)
-        proposal = propose_idea(context)
+        proposal = await self._of_constants(context)
         if proposal is not None:
             return proposal
         await self._look_at_money(context.run)
@@ -102,7 +102,9 @@ class Researcher:
         if stuck is not None:
             number = last_gain(experiments)
             since = f" since #{number}" if number else ""
-            reason = f"no gain in {idle(experiments)} experiments{since}: it looks further afield from now on"
+            count = idle(experiments)
+            tried = f"{count} experiment{'s' if count > 1 else ''}"
+            reason = f"no gain in {tried}{since}: it looks further afield from now on"
             self._notes.tell(run.id, "being stuck", f"stuck{since}", reason)
         ideas = (*context.ideas, *take_in(run, self._ideas))
         return replace(context, ideas=ideas, urge=stuck, device=context.device or self._device())
@@ -117,13 +119,26 @@ class Researcher:
             except LoopError as error:  # somebody has ended it
                 log.info("run %s is not paused: %s", run.tag, error)
 
+    # Ideas that are edits as they stand
+
+    async def _of_constants(self, context: Context) -> Proposal | None:
+        """Return the oldest idea that sets constants and is new; the others are answered with the reason."""
+        while (proposal := propose_idea(context)) is not None:
+            reason = await in_thread(self._asking.refusal, context, proposal)
+            if reason is None:
+                return proposal
+            idea = next(idea for idea in context.ideas if idea.id == proposal.idea)
+            await in_thread(self._ideas.give_up, idea, reason)
+            context = replace(context, ideas=tuple(each for each in context.ideas if each != idea))
+        return None
+
     # Ideas that take reading
 
     async def _from_prose(self, context: Context) -> Proposal | None:
         """Let a model make a program of the oldest idea that takes reading and that a model can be given."""
         for idea in context.ideas:
             if not is_prose(context.source, idea.text):
-                continue  # the program is so already
+                continue  # it is answered already
             for model in self._models:
                 if await self._may_try(idea, model, context.run):
                     proposal = await self._try(idea, model, context)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.redaction import secrets_in, without_secrets
+from loop.redaction import holds_secret, secrets_in, without_secrets
 
 
 def test_secrets_are_known_by_the_names_of_their_settings() -> None:
@@ -35,3 +35,8 @@ def test_no_secret_is_left(before: str, after: str, secrets: list[str]) -> None:
 )
 def test_what_looks_like_a_key_is_hidden(text: str, shown: str) -> None:
     assert without_secrets(text, ["EMPTY"]) == shown
+
+
+def test_a_program_holds_a_secret_that_is_too_long_to_be_there_by_chance() -> None:
+    assert holds_secret("KEY = 'of-nobody-knows-what'", ["short", "of-nobody-knows-what"])
+    assert not holds_secret("PATTERN = 'SSSL-SSSL'", ["SSSL-SSSL"])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from loop.experiment import Experiment, Family, Stage, Status
 from loop.ideas import Idea
 from loop.memory import Lesson
-from loop.proposers.briefing import brief, brief_repair
+from loop.proposers.briefing import brief, brief_repair, hide_secrets
 from loop.proposers.instructions import ANSWER
 from loop.proposers.protocol import Context, Failure, Refusal, Urge
 from tests.loop.proposers.histories import PROGRAM, past, told
@@ -162,6 +162,43 @@ def test_of_too_many_lessons_those_that_were_kept_and_large_remain_in_their_orde
     assert shown == sorted(shown)
     assert 390 in shown
     assert {n for n in shown if n % 10} == set() or {n for n in range(400) if n % 10 == 0} <= set(shown)
+
+
+def test_a_lesson_says_why_it_was_judged_so_where_the_number_does_not() -> None:
+    judged = ((K, 0.01, "improved"), (D, -0.01, "worse"), (D, 0.01, "too small for 25 more lines"))
+    others = ((K, 0.0, "equal with 3 fewer lines"), (C, None, "killed by signal 9"))
+    lessons = (
+        replace(lesson(number, status, effect), reason=reason)
+        for number, (status, effect, reason) in enumerate((*judged, *others), 1)
+    )
+    fixed = brief(replace(full(), lessons=tuple(lessons)), BUDGET).fixed
+    told = dict(re.findall(r"^feb01 #(\d) .*? batch: lesson \d(.*)$", fixed, re.MULTILINE))
+    assert told == {
+        "1": "",
+        "2": "",
+        "3": " | too small for 25 more lines",
+        "4": " | equal with 3 fewer lines",
+        "5": " | killed by signal 9",
+    }
+
+
+def test_no_secret_is_told_but_the_program_stays_as_it_is() -> None:
+    secret = "a-token-that-looks-like-nothing"
+    for briefing in (brief(full(secret), BUDGET), brief_repair(full(secret), failure(secret), BUDGET)):
+        assert secret in briefing.text
+        hidden = hide_secrets(briefing, {secret})
+        assert secret not in "".join([hidden.fixed, *hidden.history, hidden.now])
+        assert "***" in hidden.now
+        assert (hidden.program, hidden.whole) == (briefing.program, briefing.whole)
+
+
+def test_a_crash_without_an_error_is_told_with_its_reason() -> None:
+    late = replace(past([K, C])[1], error="", reason="still running after 10.0 min, killed")
+    for briefing in (
+        brief(told([*past([K]), late]), BUDGET),
+        brief_repair(full(), replace(failure(), experiment=late), BUDGET),
+    ):
+        assert "still running after 10.0 min, killed" in briefing.now
 
 
 def test_a_program_that_is_too_long_is_not_whole() -> None:

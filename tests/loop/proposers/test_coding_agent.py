@@ -144,6 +144,18 @@ async def test_secrets_are_not_repeated(bench: Bench) -> None:
     assert proposal.description == "it is ***"
 
 
+async def test_no_secret_is_told(bench: Bench, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    agent = bench.of(own_command(("sh", "-c", f"cat >> {told}")), brief=lambda text: f"{text} {CHAT_TOKEN}")
+    with pytest.raises(NoProgramError):
+        await agent.propose(bench.context)
+    with pytest.raises(HopelessError):
+        await agent.repair(bench.context, bench.failure(TRAIN))
+    assert "Improve val_bpb. ***" in told.read_text()
+    assert "Mend boom ***" in told.read_text()
+    assert CHAT_TOKEN not in told.read_text()
+
+
 @pytest.mark.parametrize("found", [(), ("987654321:BBElsewhereElsewhereElsewhereElsewhere",)])
 async def test_a_program_with_a_secret_in_it_is_refused(bench: Bench, found: tuple[str, ...]) -> None:
     with pytest.raises(NoProgramError, match="would hold a secret"):

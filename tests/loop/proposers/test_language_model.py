@@ -182,6 +182,23 @@ async def test_the_worker_knows_the_keys_of_models_and_the_way_out_alone(
     assert "chat-secret" not in environment
 
 
+async def test_no_secret_that_a_training_printed_is_told(context: Context, tmp_path: Path) -> None:
+    *others, crash = context.experiments
+    leaky = replace(context, experiments=(*others, replace(crash, error=f"KeyError: {CHAT_TOKEN}")))
+    await model(canned(tmp_path, replied("x = 1\n"))).propose(leaky)
+    asked = (tmp_path / "request").read_text()
+    assert "KeyError: ***" in asked
+    assert CHAT_TOKEN not in asked
+
+
+async def test_a_program_with_a_secret_in_it_is_shown_to_nobody(context: Context, tmp_path: Path) -> None:
+    leaky = replace(context, source=f"KEY = {CHAT_TOKEN!r}\n")
+    with pytest.raises(OutOfReachError, match="is not shown a program that holds a secret") as error:
+        await model(canned(tmp_path, replied("x = 1\n"))).propose(leaky)
+    assert error.value.needs_person
+    assert not (tmp_path / "request").exists()
+
+
 def test_the_bot_process_stays_without_heavy_modules() -> None:
     heavy = "{'pydantic_ai', 'anthropic', 'openai', 'google.genai', 'httpx2'}"
     program = f"import sys, loop.proposers.language_model; print({heavy} & set(sys.modules))"

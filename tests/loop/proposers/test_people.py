@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from loop.constants import find_constants
 from loop.errors import LoopError
+from loop.experiment import Family
 from loop.ideas import Idea
 from loop.proposers.people import edit, is_prose, propose_idea
 from loop.proposers.protocol import Context
@@ -69,7 +70,19 @@ def test_the_oldest_idea_that_is_understood_comes_first() -> None:
     proposal = propose_idea(context("make it wider", "DEPTH 9", "DEPTH 10"))
     assert proposal is not None
     assert (proposal.idea, proposal.proposer, proposal.description) == (2, "ann", "DEPTH 9")
-    assert proposal.parent == "c0ffee"
+    assert (proposal.parent, proposal.family) == ("c0ffee", Family.ARCHITECTURE)
+
+
+def test_several_changes_are_a_combination() -> None:
+    proposal = propose_idea(context("DEPTH 9, MATRIX_LR 0.05"))
+    assert proposal is not None
+    assert proposal.family is Family.COMBINATION
+
+
+def test_what_the_program_is_already_is_left_to_the_judge() -> None:
+    proposal = propose_idea(context("DEPTH 8", "DEPTH 9"))
+    assert proposal is not None
+    assert (proposal.idea, proposal.source) == (1, PROGRAM)
 
 
 def test_without_one_there_is_no_proposal() -> None:

@@ -51,6 +51,22 @@ async def test_a_constant_that_somebody_names_needs_no_model(institute: Institut
     assert oracle.asked == []
 
 
+async def test_a_constant_that_was_trained_already_is_answered_with_its_result(institute: Institute) -> None:
+    box = IdeaBox(institute.journal)
+    box.add(institute.run.id, "DEPTH 12", author="ann")
+    box.add(institute.run.id, "DEPTH 8", author="ann")
+    later = box.add(institute.run.id, "WIDTH 128", author="bob")
+    institute.refusals = {DEEPER: "It was tried in #3.", PROGRAM: "It is the best program as it is."}
+    context = replace(institute.context(), ideas=box.waiting(institute.run.id))
+    proposal = await institute.researcher().propose(context)
+    assert (proposal.source, proposal.proposer) == (WIDER, "bob")
+    assert institute.told() == [
+        "idea #1 of ann is given up: It was tried in #3.",
+        "idea #2 of ann is given up: It is the best program as it is.",
+    ]
+    assert box.waiting(institute.run.id) == (later,)
+
+
 async def test_prose_goes_to_the_first_model_alone_and_without_an_urge(institute: Institute) -> None:
     first, second = Oracle("first", WIDER), Oracle("second", DEEPER)
     idea = IdeaBox(institute.journal).add(institute.run.id, "make it wider", author="ann")
