@@ -15,7 +15,7 @@ from loop.experiment import Run, Status
 from loop.journal import Journal
 from loop.provenance import find_provenance
 from loop.report import make_report
-from loop.results import row_of, write_results
+from loop.results import results_text, row_of
 from loop.workspace import Workspace
 from notifiers.bundle_text import CHART, pull_request
 from notifiers.chart import ChartError, alt_text, chart
@@ -46,6 +46,8 @@ class Bundle:
             f"Branch {self.tidy.name} is at {self.tidy.head[:7]} with {plural(self.tidy.commits, 'commit')}; "
             f"nothing was pushed.\nThe files are in {self.folder}."
         )
+        if self.files[CHART]:
+            text += f" {DESCRIPTION} is the text of a pull request; drag {CHART} to where it says so."
         names = (CHART, DESCRIPTION, PATCH)
         attached = [Attachment(name, self.files[name], self.alt if name == CHART else "") for name in names]
         return Message(text, attachments=tuple(file for file in attached if file.content))
@@ -87,15 +89,15 @@ async def make_bundle(
         picture = await chart(rows, metric=run.metric, goal=run.goal, title=run.tag)
     except ChartError:
         picture = b""  # the rest is worth having
-    text = pull_request(run, keeps, report, tidy, provenance)
+    text = pull_request(run, keeps, report, tidy, provenance, charted=bool(picture))
     files = {
         DESCRIPTION: text.encode(),
         PATCH: tidy.patch,
+        RESULTS: results_text(rows, metric=run.metric).encode(),
         SURROUNDINGS: (json.dumps(provenance.to_json(), indent=2) + "\n").encode(),
         CHART: picture,
     }
     await asyncio.to_thread(_write, folder, files)
-    await asyncio.to_thread(lambda: write_results(folder / RESULTS, rows, metric=run.metric))
     alt = alt_text(rows, metric=run.metric, goal=run.goal, title=run.tag)
     return Bundle(tidy, folder, files, alt)
 

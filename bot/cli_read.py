@@ -82,7 +82,7 @@ def export(
         except OSError as error:
             raise BotError(f"{jsonl} cannot be written: {error.strerror}.") from None
     files = " and ".join(str(file) for file in (jsonl, parquet) if file)
-    print_message(Message(f"{len(experiments)} experiments of run {run.tag} are in {files}."))
+    print_message(Message(f"{plural(len(experiments), 'experiment')} of run {run.tag}: in {files}."))
 
 
 @app.command()

@@ -16,6 +16,7 @@ import typer
 from bot.cli_common import Json, Tag, open_run, print_json, print_message
 from bot.errors import BotError
 from bot.settings import Settings
+from loop.experiment import RunState
 from loop.report import make_report
 from loop.results import read_results
 
@@ -51,6 +52,8 @@ class FullReport:
     """A report with its rows, and in every form that it can be had in."""
 
     night: Night
+    state: str = ""
+    """What the run does now, where its own state does not tell it."""
 
     def to_json(self) -> dict[str, object]:
         """Return all numbers, and the ledger where there is one."""
@@ -69,8 +72,10 @@ class FullReport:
         try:
             png = asyncio.run(chart(self.night.rows, metric=report.metric, goal=report.goal, title=title))
             path.write_bytes(png)
-        except (ChartError, OSError) as error:
-            raise BotError(f"The chart {path} cannot be made: {error}") from None
+        except ChartError as error:
+            raise BotError(str(error)) from None
+        except OSError as error:
+            raise BotError(f"The chart {path} cannot be written: {error.strerror}.") from None
 
     def write_page(self, path: Path, settings: Settings, zone: tzinfo) -> None:
         """Write the page.
@@ -99,7 +104,7 @@ class FullReport:
         """Print it, in colours where somebody looks at it in a terminal."""
         from notifiers.report_text import report_message
 
-        message = report_message(self.night, zone=zone)
+        message = report_message(self.night, zone=zone, state=self.state)
         if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
             from bot.report_screen import show
 
@@ -110,11 +115,14 @@ class FullReport:
 
 def report_of_run(settings: Settings, tag: str | None) -> FullReport:
     """Return the report on a run in the journal."""
+    from bot.doctor import bot_answers
     from loop.night import read_night
 
     journal, run = open_run(settings, tag)
     price, stuck = settings.gpu_dollars_an_hour, settings.stuck_after
-    return FullReport(read_night(journal, run, until=time.time(), gpu_price=price, stuck_after=stuck))
+    night = read_night(journal, run, until=time.time(), gpu_price=price, stuck_after=stuck)
+    alone = run.state in (RunState.RUNNING, RunState.PAUSING) and bot_answers(settings.socket) is False
+    return FullReport(night, "Nobody runs it: `autoresearch up` goes on" if alone else "")
 
 
 def report_of_file(settings: Settings, file: Path) -> FullReport:

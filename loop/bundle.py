@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import textwrap
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ _PATCH = (
     *("--stdout", "--no-signature", "--no-attach", "--no-thread", "--no-cover-letter", "--no-signoff"),
     *("--full-index", "--no-ext-diff", "--no-textconv", "--text", "--src-prefix=a/", "--dst-prefix=b/"),
 )
+_ID = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 _MADE = "refs/autoresearch-clean/"  # where a branch of ours was left, by tag
 
 
@@ -37,7 +39,8 @@ def tidy_branch(run: Run, keeps: Sequence[Experiment], *, squash: bool = False) 
     commits. No checkout is touched.
 
     Raises:
-        LoopError: nothing was kept, or the branch is not as it was left, or is checked out.
+        LoopError: nothing was kept, or git lacks a commit, or the branch is not as it was left, or is checked
+            out.
     """
     if not keeps:
         raise LoopError(f"Run {run.tag} has kept nothing but its baseline: there is nothing to merge.")
@@ -46,13 +49,23 @@ def tidy_branch(run: Run, keeps: Sequence[Experiment], *, squash: bool = False) 
         name = f"{run.branch}-clean"
         before = _check_ours(git, run, name)
         head = run.base_commit
-        for group in [keeps] if squash else [[keep] for keep in keeps]:
+        groups = [keeps] if squash else [[keep] for keep in keeps]
+        _check_there(git, [group[-1] for group in groups], squash=squash)
+        for group in groups:
             head = _commit(git, run, group, parent=head)
         _set_refs(git, {f"refs/heads/{name}": (head, before), f"{_MADE}{run.tag}": (head, None)})
         patch = git("format-patch", *_PATCH, f"{run.base_commit}..{head}") + "\n"
         return TidyBranch(name, head, 1 if squash else len(keeps), patch.encode("utf-8", "surrogateescape"))
     finally:
         git.close()
+
+
+def _check_there(git: Git, keeps: Sequence[Experiment], *, squash: bool) -> None:
+    """Refuse keeps without a commit: what was adopted may name some by a word, or have lost them since."""
+    for keep in keeps:
+        if not _ID.fullmatch(keep.commit) or _commit_of(git, keep.commit) is None:
+            mend = "" if squash else ": `autoresearch bundle --squash` makes one commit of all"
+            raise LoopError(f"git does not have the commit {keep.commit or '?'} of #{keep.number}{mend}.")
 
 
 def _check_ours(git: Git, run: Run, name: str) -> str | None:

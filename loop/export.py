@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -85,7 +86,9 @@ def write_parquet(path: Path, run: Run, experiments: Iterable[Experiment]) -> No
     try:
         pq.write_table(table, path)
     except OSError as error:
-        raise LoopError(f"{path} cannot be written: {error.strerror or error}.") from error
+        # pyarrow tells it in a long sentence of its own, and only sometimes by its number too.
+        reason = os.strerror(error.errno) if error.errno else str(error).rstrip(".")
+        raise LoopError(f"{path} cannot be written: {reason}.") from error
 
 
 def _records(run: Run, experiments: Iterable[Experiment]) -> Iterable[dict[str, object]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,20 @@ from loop.files import place
 from loop.journal import Journal
 from loop.schema import decode
 
+log = logging.getLogger(__name__)
+
+ASIDE = ".aside"
+"""What the name of a file ends with that holds the lines of others out of a `results.tsv` of ours."""
+
 _COLUMNS = ("commit", "val_bpb", "memory_gb", "status", "description")
 _MEASURED = (Status.KEEP, Status.DISCARD)
 _PAGE = 500
 _LINE_END = re.compile(r"\r\n|\n|\r")
+# A row as this project writes it, or as a spreadsheet makes of it.
+_ROW = re.compile(
+    r"[^\t]*\t(?:[-+\d.e]+|nan|inf)\t(?:[-+\d.e]*|nan|inf)\t(?:keep|discard|crash|skip)\t[^\t]*"
+)
+_ID = re.compile("[0-9a-f]{7,64}")  # what is adopted may have a word in its place
 # White space, control characters and the marks that turn the direction of writing.
 _NOT_PLAIN = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
 
@@ -106,7 +118,7 @@ def read_rows(journal: Journal, run_id: int, *, start: int = 0) -> list[Row]:
     )
     rows: list[Row] = []
     while found := journal.query(page, run_id, start, _PAGE):
-        rows += [_row(**decode(columns)) for columns in found]
+        rows += [_row(**_decoded(columns)) for columns in found]
         start = rows[-1].number + 1
     return rows
 
@@ -128,13 +140,20 @@ _ALIKE = (
 """Fields of an experiment that a row has as they are."""
 
 _TOLD = ("commit", "value", "description", "numbers", *_ALIKE)
+_ENCODED = ("status", "numbers", "family", "cost")
+
+
+def _decoded(columns: Iterable[Any]) -> dict[str, Any]:
+    """Return the fields that a row has; most are stored as they are, and decoding those too takes time."""
+    told = dict(zip(_TOLD, columns, strict=True))
+    return told | decode({name: told[name] for name in _ENCODED if told[name] is not None})
 
 
 def _row(
     *, commit: str, value: float | None, description: str, numbers: Mapping[str, float], **alike: Any
 ) -> Row:
     return Row(
-        commit=commit[:7],
+        commit=commit[:7] if _ID.fullmatch(commit) else commit,
         value=value if alike["status"] in _MEASURED else None,
         memory_gb=(_finite(numbers.get("peak_vram_mb")) or 0.0) / 1024,
         description=single_line(description),
@@ -149,29 +168,46 @@ def single_line(text: str) -> str:
     return _NOT_PLAIN.sub(" ", text).strip().encode("utf-8", "replace").decode("utf-8")
 
 
+def results_text(rows: Iterable[Row], *, metric: str) -> str:
+    """Return what a `results.tsv` with these rows holds."""
+    return _header(metric) + "".join(map(_line, rows))
+
+
 def write_results(path: Path, rows: Iterable[Row], *, metric: str) -> None:
     """Write `results.tsv` in one step: a reader sees the old file or the new one, never a half.
 
-    It is not forced to the disk: the journal is the truth and can write it again.
+    It is not forced to the disk: the journal is the truth and can write it again. Lines of others go into a
+    file beside it.
 
     Raises:
         LoopError: the file cannot be written.
     """
-    _replace(path, _header(metric) + "".join(map(_line, rows)))
+    text = results_text(rows, metric=metric)
+    ours = {*text.split("\n")}
+    with suppress(LoopError):  # what cannot be read cannot be kept
+        _set_aside(path, [line for line in _lines(path) if line not in ours])
+    _replace(path, text)
 
 
 def append_result(path: Path, row: Row, *, metric: str) -> None:
-    """Add one row to `results.tsv`, in one step as well; the rows that are there stay as they are.
+    """Add one row to `results.tsv`, in one step as well; it comes after those with smaller numbers.
 
-    What is no plain file, but a link or a pipe that a training left there, is not read.
+    The rows that are there stay as they are. A line that is none, or that is one too many, is of somebody
+    else and goes into a file beside it.
 
     Raises:
         LoopError: the file cannot be read or written.
     """
-    before = _read(path) if path.is_file() and not path.is_symlink() else ""
-    if before and not before.endswith("\n"):
-        before += "\n"
-    _replace(path, (before or _header(metric)) + _line(row))
+    header, added = _header(metric), _line(row)
+    rows: list[str] = []
+    others: list[str] = []
+    for line in _lines(path):
+        if _ROW.fullmatch(line) and len(rows) < row.number:
+            rows.append(line)
+        elif f"{line}\n" not in (header, added):
+            others.append(line)
+    _set_aside(path, others)
+    _replace(path, header + "".join(f"{line}\n" for line in rows) + added)
 
 
 def read_results(path: Path, metric: str = "val_bpb") -> Results:
@@ -197,6 +233,8 @@ def parse_results(text: str, metric: str = "val_bpb", *, name: str = "results.ts
     lines = [(f"{name}: line {i}", line) for i, line in numbered if line.strip()]
     if not lines:
         return Results(metric, ())
+    if zeros := [where for where, line in lines if "\0" in line]:
+        raise LoopError(f"{zeros[0]} is no text; a results.tsv is text in UTF-8")
     where, first = lines[0]
     if "\t" not in first:
         found = "commas" if first.count(",") >= 2 else "no tabs"
@@ -298,16 +336,37 @@ def _line(row: Row) -> str:
     )
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, errors: str = "replace") -> str:
     try:
-        return path.read_bytes().decode("utf-8", "replace")
+        return path.read_bytes().decode("utf-8", errors)
     except OSError as error:
         raise LoopError(f"{path} cannot be read: {error.strerror}") from error
 
 
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a file that have anything in them, byte for byte.
+
+    What is no plain file, but a link or a pipe that a training left there, is not read.
+    """
+    if not path.is_file() or path.is_symlink():
+        return []
+    text = _read(path, "surrogateescape").replace("\r\n", "\n").replace("\r", "\n")
+    return [line for line in text.split("\n") if line.strip()]
+
+
+def _set_aside(path: Path, lines: Sequence[str]) -> None:
+    """Keep lines of others, each once, where they spoil nothing."""
+    aside = path.with_name(path.name + ASIDE)
+    kept = _lines(aside) if lines else []
+    all_ = [*dict.fromkeys([*kept, *lines])]
+    if len(all_) > len(kept):
+        log.warning("%s has lines that are not the bot's: they are in %s", path, aside.name)
+        _replace(aside, "".join(f"{line}\n" for line in all_))
+
+
 def _replace(path: Path, text: str) -> None:
     try:
-        place(path.parent, path.name, text.encode("utf-8"), executable=False)
+        place(path.parent, path.name, text.encode("utf-8", "surrogateescape"), executable=False)
     except OSError as error:
         raise LoopError(f"{path} cannot be written: {error.strerror}") from error
 

@@ -3,7 +3,7 @@
 The branch `autoresearch/<tag>` moves on a keep and never else, by compare-and-swap. An experiment is
 committed as an object only, ahead of time if need be; launching it sets `refs/autoresearch/<tag>/<number>`
 and writes its text into the worktree. Nothing is ever reset or cleaned, and of the user's repository nothing
-is touched but these refs, two lines of `info/exclude` and the registration of the worktree.
+is touched but these refs, a few lines of `info/exclude` and the registration of the worktree.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from loop.plumbing import Git, GitError, locate, merge_texts
 from loop.repository import check_path, check_tag, decode
 from loop.worktree import Worktree, is_alias, remove_stale_locks
 
-EXCLUDED = ("/results.tsv", "/run.log")
+EXCLUDED = ("/results.tsv", "/results.tsv.aside", "/run.log")
 """What a run writes at the root of its worktree, kept out of git by `info/exclude`."""
 
 AUTHOR = {

@@ -9,30 +9,42 @@ from loop.bundle import TidyBranch
 from loop.experiment import Experiment, Run
 from loop.provenance import Provenance
 from loop.report import Report
-from notifiers.words import change, number, one_line, plural
+from notifiers.words import change, duration, number, one_line, plural
 
 CHART = "progress.png"
 """The name of the picture that the text refers to."""
 
 
 def pull_request(
-    run: Run, keeps: Sequence[Experiment], report: Report, tidy: TidyBranch, provenance: Provenance
+    run: Run,
+    keeps: Sequence[Experiment],
+    report: Report,
+    tidy: TidyBranch,
+    provenance: Provenance,
+    *,
+    charted: bool = True,
 ) -> str:
     """Return the description of branch `tidy`: the gain, the kept changes, and how to see it again.
 
+    `charted` tells whether there is a picture to refer to.
     What experiments are called is untrusted and stands in code spans, where no link or mention counts.
     """
     parts = [
         f"# {_headline(run, report)}",
         f"{_counts(report)} `{tidy.name}` has {_commits(tidy)} on top of `{run.base_commit[:7]}`.",
-        f"![Progress of {run.tag}]({CHART})",
+        _picture(run) if charted else "",
         "## What was kept",
         _table(run, keeps),
         "## How to see it again",
         _steps(run, tidy, provenance),
         _surroundings(provenance),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _picture(run: Run) -> str:
+    """Return a reference to the chart; a site shows it once it has been uploaded, which is told unseen."""
+    return f"<!-- Drag {CHART} here, in the place of the next line. -->\n![Progress of {run.tag}]({CHART})"
 
 
 def _headline(run: Run, report: Report) -> str:
@@ -45,8 +57,8 @@ def _headline(run: Run, report: Report) -> str:
 
 
 def _counts(report: Report) -> str:
-    hours = f" in {report.hours:.1f} hours" if report.hours else ""
-    return f"{plural(report.experiments, 'experiment')}{hours}: {report.keep} kept, the baseline included."
+    time = f" in {duration(3600 * report.hours)}" if report.hours else ""
+    return f"{plural(report.experiments, 'experiment')}{time}: {report.keep} kept, the baseline included."
 
 
 def _commits(tidy: TidyBranch) -> str:

@@ -61,6 +61,7 @@ async def test_the_folder_holds_all_that_a_pull_request_needs(night: Lab, tmp_pa
     assert surroundings["seeds"] == {"SEED": 42}
     assert surroundings["commit"] == made.tidy.head
     assert surroundings["packages"]["python"].startswith("3.")
+    assert made.message().text.endswith("the text of a pull request; drag progress.png to where it says so.")
     assert [file.name for file in made.message().attachments] == [
         "progress.png",
         "PULL_REQUEST.md",

@@ -84,5 +84,5 @@ def test_without_pyarrow_the_sentence_names_the_mend(tmp_path: Path, monkeypatch
 
 def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
-    with pytest.raises(LoopError, match=r"none/run\.parquet cannot be written"):
+    with pytest.raises(LoopError, match=r"none/run\.parquet cannot be written: No such file or directory\.$"):
         write_parquet(tmp_path / "none" / "run.parquet", run_of(), [KEPT])

@@ -223,6 +223,57 @@ def test_a_row_is_added_below_a_line_without_its_end(tmp_path: Path) -> None:
     assert read_results(path).rows == (BASELINE, CRASH)
 
 
+MINE = ("# the next one is odd", "mine\t0.5\t1.0\tkeep\tby hand", "caf\udce9")
+
+
+def test_lines_of_others_make_room_for_a_row_and_are_kept_beside_it(tmp_path: Path) -> None:
+    path, aside = tmp_path / "results.tsv", tmp_path / "results.tsv.aside"
+    comment, row, bytes_ = MINE
+    write_results(path, [BASELINE], metric="val_bpb")
+    text = f"{comment}\n{path.read_text()}{row}\n{bytes_}"
+    path.write_text(text, errors="surrogateescape")
+    append_result(path, CRASH, metric="val_bpb")
+    assert read_results(path).rows == (BASELINE, CRASH)
+    assert aside.read_text(errors="surrogateescape") == f"{comment}\n{row}\n{bytes_}\n"
+
+
+def test_a_new_start_keeps_them_too_and_each_once(tmp_path: Path) -> None:
+    path, aside = tmp_path / "results.tsv", tmp_path / "results.tsv.aside"
+    for _ in range(2):
+        path.write_text(f"{HEADER}{MINE[1]}\n{MINE[0]}\n")
+        write_results(path, [BASELINE, CRASH], metric="val_bpb")
+        assert read_results(path).rows == (BASELINE, CRASH)
+        assert aside.read_text() == f"{MINE[1]}\n{MINE[0]}\n"
+
+
+def test_a_row_that_is_there_already_is_not_added_again(tmp_path: Path) -> None:
+    path = tmp_path / "results.tsv"
+    for row in (BASELINE, CRASH, CRASH):
+        append_result(path, row, metric="val_bpb")
+    assert read_results(path).rows == (BASELINE, CRASH)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_spreadsheet_made_of_the_rows_stays_until_the_next_start(tmp_path: Path) -> None:
+    path = tmp_path / "results.tsv"
+    path.write_bytes(HEADER.replace("\n", "\r\n").encode() + b"a1b2c3d\t0.9979\t44\tkeep\tbaseline\r\n")
+    append_result(path, CRASH, metric="val_bpb")
+    assert read_results(path).rows == (BASELINE, CRASH)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_in_the_place_of_the_lines_of_others_leads_nowhere(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine\n")
+    folder = tmp_path / "worktree"
+    folder.mkdir()
+    (folder / "results.tsv.aside").symlink_to(precious)
+    (folder / "results.tsv").write_text(MINE[0])
+    append_result(folder / "results.tsv", BASELINE, metric="val_bpb")
+    assert precious.read_text() == "mine\n"
+    assert (folder / "results.tsv.aside").read_text() == f"{MINE[0]}\n"
+
+
 VALUES = st.floats(-1e6, 1e6).map(lambda value: round(value, 6) + 0.0)
 DESCRIPTIONS = st.text(max_size=60)
 
@@ -344,6 +395,7 @@ def test_a_description_that_an_editor_cut_off_is_empty() -> None:
             "line 1 has commas; put one tab between the columns: commit",
         ),
         ("\n\nhello\n", "line 3 has no tabs; put one tab between the columns: commit"),
+        (HEADER + "abc\0\t0.99\t44.0\tkeep\tx\n", "line 2 is no text; a results.tsv is text in UTF-8"),
         ("commit\tval_bpb\n", "line 1 is neither a header with a status nor a row of commit, val_bpb,"),
         ("status\tcommit\n", "line 1 is a header without a column named val_bpb"),
         (

@@ -35,7 +35,7 @@ def test_results_and_log_are_excluded_once_however_many_runs_there_are(
         (workspace.path / "results.tsv").write_text("x")
         (workspace.path / "run.log").write_text("x")
         assert status(workspace) == ""
-    assert exclude.read_text() == "*.bak\n/results.tsv\n/run.log\n"
+    assert exclude.read_text() == "*.bak\n/results.tsv\n/results.tsv.aside\n/run.log\n"
 
 
 def test_a_repository_without_an_info_folder_will_do(
@@ -45,7 +45,7 @@ def test_a_repository_without_an_info_folder_will_do(
     exclude.unlink()
     exclude.parent.rmdir()
     open_workspace().create(base)
-    assert exclude.read_text() == "/results.tsv\n/run.log\n"
+    assert exclude.read_text() == "/results.tsv\n/results.tsv.aside\n/run.log\n"
 
 
 def test_a_taken_name_is_refused_and_nothing_is_made(

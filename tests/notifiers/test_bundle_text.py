@@ -15,11 +15,11 @@ PROVENANCE = Provenance("uv run train.py", "c" * 40, "Linux", "CPU", ("H100, 80 
 BRANCH = TidyBranch("autoresearch/mar12-clean", "c" * 40, 1, b"")
 
 
-def described(description: str) -> str:
+def described(description: str, *, charted: bool = True) -> str:
     baseline = trial(0, "baseline", {}, 1.0, Status.KEEP)
     keep = replace(trial(3, description, {}, 0.9, Status.KEEP), best_before=1.0, lines_added=2)
     report = make_report([row_of(baseline), row_of(keep)], metric="val_bpb", goal=run_of().goal, tag="mar12")
-    return pull_request(run_of(), [keep], report, BRANCH, PROVENANCE)
+    return pull_request(run_of(), [keep], report, BRANCH, PROVENANCE, charted=charted)
 
 
 def test_what_an_experiment_is_called_stays_text_in_its_cell() -> None:
@@ -35,3 +35,18 @@ def test_it_reads_as_a_whole() -> None:
     assert "```\ngit switch --detach " + "c" * 40 + "\nuv run train.py\n```" in text
     assert "- GPU: `H100, 80 GB`" in text
     assert "packages" not in text
+
+
+def test_it_says_unseen_where_the_picture_is_to_be_put() -> None:
+    comment = "<!-- Drag progress.png here, in the place of the next line. -->\n![Progress of "
+    assert f"\n\n{comment}" in described("halve the batch")
+    without = described("halve the batch", charted=False)
+    assert "progress.png" not in without
+    assert "\n\n\n" not in without
+
+
+def test_a_short_run_took_no_zero_hours() -> None:
+    row = replace(row_of(trial(0, "baseline", {}, 1.0, Status.KEEP)), started_at=0.0, ended_at=13.0)
+    report = make_report([row], metric="val_bpb", goal=run_of().goal, tag="mar12")
+    text = pull_request(run_of(), [], report, BRANCH, PROVENANCE)
+    assert "1 experiment in 13 s: 1 kept" in text
