@@ -8,11 +8,12 @@ from pathlib import Path
 from bot.doctor import bot_answers
 from bot.errors import BotError
 from bot.settings import Settings
-from loop.adopt import keep_reachable, make_branch, read_inheritance
+from loop.adopt import check_refs, drop_branch, keep_reachable, make_branch, read_inheritance
+from loop.errors import LoopError
 from loop.experiment import Run, RunState
 from loop.journal import Journal
 from loop.plumbing import Git, locate
-from loop.repository import inspect, read_time_budget, with_imports
+from loop.repository import branches, inspect, read_time_budget, with_imports
 from loop.results import read_results
 from loop.workspace import Workspace
 
@@ -32,10 +33,12 @@ def adopt(
     The branch only ever moves forward, as any run's does. `results` is read and never changed.
 
     Raises:
-        BotError: the bot is running, another run is active, or the tag is taken.
+        BotError: the bot is running, another run is active, the tag is taken, or there is no such folder or
+            branch.
         LoopError: the repository, the branch or the results cannot be used, with the mend.
     """
     _check_free(settings, journal)
+    _check_named(repository, branch)
     rows = read_results(results, settings.metric) if results else None
     metric = rows.metric if rows else settings.metric
     facts = inspect(repository, branch, editable=settings.editable, frozen=settings.frozen)
@@ -51,6 +54,7 @@ def adopt(
         )
         if journal.run(found.tag):
             raise BotError(f"There is a run {found.tag} already: choose another name with --tag.")
+        check_refs(git, found)
         if found.branch != branch:
             make_branch(git, found)
         workspace = Workspace(
@@ -61,7 +65,12 @@ def adopt(
             frozen=with_imports(facts.path, found.base, settings.frozen, editable=settings.editable),
         )
         with closing(workspace):
-            workspace.adopt()
+            try:
+                workspace.adopt()
+            except LoopError:
+                if found.branch != branch:
+                    drop_branch(git, found)
+                raise
         keep_reachable(git, found)
     return journal.create_run(
         tag=found.tag,
@@ -73,6 +82,16 @@ def adopt(
         time_budget=read_time_budget(facts.path, found.base, settings.frozen) or settings.time_budget,
         adopted=found.experiments,
     )
+
+
+def _check_named(repository: Path, branch: str) -> None:
+    """Refuse a folder or a branch that is not there, in the words of the command line."""
+    if not repository.is_dir():
+        raise BotError(f"There is no folder {repository}: name the training repository with --repo.")
+    known = branches(repository)
+    if branch not in known:
+        there = ", ".join(known) or "none"
+        raise BotError(f"There is no branch {branch} in {repository}; there are: {there}.")
 
 
 def _check_free(settings: Settings, journal: Journal) -> None:

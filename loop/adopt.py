@@ -52,17 +52,34 @@ def read_inheritance(
     check_tag(name)
     commits = [_commit(git, row.commit) if _ID.fullmatch(row.commit) else None for row in rows]
     best = next((i for i in reversed(range(len(rows))) if rows[i].status is Status.KEEP), None)
-    kept = head if best is None else commits[best] or head
+    # Without a keep the engine takes the base for the best, so it is what the branch holds now.
+    base = head if best is None else commits[0] or _fork(git, head)
+    kept = head
+    if best is not None:
+        kept = commits[best] or _named_otherwise(git, rows[best], base=base, head=head)
+        commits[best] = kept
     if kept != head and tag is None:
         raise LoopError(
             f"Branch {branch} is at {head[:7]}, but the last kept result is #{best} at {kept[:7]}: save what "
             f"you need, then `git branch -f {branch} {kept[:7]}`; or name a new branch with --tag."
         )
-    # Without a keep the engine takes the base for the best, so it is what the branch holds now.
-    base = head if best is None else commits[0] or _fork(git, head)
     diffs = read_diffs(git, filter(None, commits), editable)
     experiments = tuple(_experiments(rows, commits, base, diffs, metric=metric, now=now))
     return Inheritance(name, base, kept, experiments)
+
+
+def _named_otherwise(git: Git, last: Row, *, base: str, head: str) -> str:
+    """Return the commit of the last kept row where it is not told by an id that git has.
+
+    Raises:
+        LoopError: it is told by one that git has not.
+    """
+    if _ID.fullmatch(last.commit):
+        raise LoopError(
+            f"The last kept result, #{last.number}, is commit {last.commit}, which {git.directory.parent} "
+            "does not have: give the results of this branch, or mend that line in a copy of them."
+        )
+    return base if last.number == 0 else head
 
 
 def make_branch(git: Git, found: Inheritance) -> None:
@@ -74,19 +91,49 @@ def make_branch(git: Git, found: Inheritance) -> None:
     git("update-ref", f"refs/heads/{found.branch}", found.head, "0" * len(found.head))
 
 
+def drop_branch(git: Git, found: Inheritance) -> None:
+    """Undo `make_branch`, if the branch is still as it was made."""
+    git("update-ref", "-d", f"refs/heads/{found.branch}", found.head, accept=(0, 1, 128))
+
+
+def check_refs(git: Git, found: Inheritance) -> None:
+    """Refuse a tag whose refs are those of other experiments: a run that was lost has left them.
+
+    Raises:
+        LoopError: there are such refs.
+    """
+    wanted = _refs(found)
+    for ref, commit in _refs_there(git, found).items():
+        if wanted.get(ref) != commit:
+            raise LoopError(
+                f"{git.directory.parent} has experiments of an earlier run {found.tag} (such as {ref}): "
+                "choose another name with --tag."
+            )
+
+
 def keep_reachable(git: Git, found: Inheritance) -> None:
     """Give a ref to every experiment whose commit git still has.
 
     Raises:
         LoopError: a ref of that name is another commit's.
     """
-    steps = [
-        f"create refs/autoresearch/{found.tag}/{experiment.number} {experiment.commit}\n"
-        for experiment in found.experiments
-        if len(experiment.commit) >= len(found.head)
-    ]
+    there = _refs_there(git, found)
+    steps = [f"create {ref} {commit}\n" for ref, commit in _refs(found).items() if there.get(ref) != commit]
     if steps:
         git("update-ref", "--stdin", stdin="".join(steps).encode())
+
+
+def _refs(found: Inheritance) -> dict[str, str]:
+    return {
+        f"refs/autoresearch/{found.tag}/{experiment.number}": experiment.commit
+        for experiment in found.experiments
+        if len(experiment.commit) >= len(found.head)
+    }
+
+
+def _refs_there(git: Git, found: Inheritance) -> dict[str, str]:
+    lines = git("for-each-ref", "--format=%(refname) %(objectname)", f"refs/autoresearch/{found.tag}/")
+    return dict(line.split() for line in lines.splitlines())
 
 
 def _experiments(

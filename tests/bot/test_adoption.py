@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from bot.adoption import adopt
 from bot.errors import BotError
 from bot.settings import load_settings
+from loop.bundle import tidy_branch
 from loop.errors import LoopError
 from loop.experiment import Run, RunState, Status
 from loop.journal import Journal
@@ -166,10 +168,52 @@ def test_a_branch_that_is_checked_out_is_refused(night: Night) -> None:
 
 def test_a_word_is_not_looked_up_as_a_branch(night: Night) -> None:
     git(night.repository, "branch", "baseline", night.commits[2])
-    run = night.adopt(night.results("baseline\t0.99\t1.0\tkeep\tas it is"))
-    (experiment,) = night.journal.experiments(run.id)
-    assert experiment.commit == "baseline"
+    best = night.commits[3]
+    run = night.adopt(night.results("baseline\t0.99\t1.0\tkeep\tas it is", f"{best}\t0.98\t1.0\tkeep\tx"))
+    baseline, experiment = night.journal.experiments(run.id)
+    assert (baseline.commit, experiment.commit) == ("baseline", best)
+    assert [row.commit for row in read_rows(night.journal, run.id)] == ["baseline", best[:7]]
     assert run.base_commit == night.commits[0]
+
+
+def test_a_baseline_that_is_named_so_is_where_the_branch_began(night: Night) -> None:
+    file = night.results("baseline\t0.99\t1.0\tkeep\tas it is")
+    with pytest.raises(LoopError, match=r"the last kept result is #0 at .*git branch -f.*--tag"):
+        night.adopt(file)
+    run = night.adopt(file, tag="again")
+    (experiment,) = night.journal.experiments(run.id)
+    assert experiment.commit == run.base_commit == night.commits[0]
+    assert git(night.repository, "rev-parse", run.branch) == night.commits[0]
+
+
+def test_a_last_keep_with_another_name_is_the_head(night: Night) -> None:
+    run = night.adopt(night.results("baseline\t0.99\t1.0\tkeep\tas it is", "best\t0.98\t1.0\tkeep\tx"))
+    assert [e.commit for e in night.journal.experiments(run.id)] == ["baseline", night.commits[3]]
+
+
+def test_results_of_another_branch_are_refused_and_nothing_is_made(night: Night) -> None:
+    file = night.results("baseline\t0.99\t1.0\tkeep\tas it is", "b2c3d4e\t0.98\t1.0\tkeep\tx")
+    for tag in (None, "other"):
+        with pytest.raises(
+            LoopError, match=r"#1, is commit b2c3d4e, which .* does not have: give the results"
+        ):
+            night.adopt(file, tag=tag)
+    assert night.journal.runs() == []
+    assert git(night.repository, "for-each-ref", "refs/autoresearch", "refs/heads/autoresearch/other") == ""
+
+
+def test_a_keep_that_git_does_not_have_is_bundled_with_the_others(night: Night) -> None:
+    best = night.commits[3][:7]
+    lines = (
+        "baseline\t0.99\t1.0\tkeep\tas it is",
+        "c0ffee1\t0.98\t1.0\tkeep\tx",
+        f"{best}\t0.97\t1.0\tkeep\ty",
+    )
+    run = night.adopt(night.results(*lines))
+    keeps = night.journal.experiments(run.id)[1:]
+    with pytest.raises(LoopError, match="the commit c0ffee1 of #1: `autoresearch bundle --squash`"):
+        tidy_branch(run, keeps)
+    assert tidy_branch(run, keeps, squash=True).commits == 1
 
 
 def test_rows_without_a_keep_go_on_from_the_head(night: Night) -> None:
@@ -181,7 +225,7 @@ def test_rows_without_a_keep_go_on_from_the_head(night: Night) -> None:
 @pytest.mark.parametrize(
     ("branch", "tag", "sentence"),
     [
-        ("autoresearch/none", None, "no branch autoresearch/none"),
+        ("autoresearch/none", None, "no branch autoresearch/none in .*; there are: autoresearch/mar5, main"),
         ("main", None, "is not called autoresearch/TAG"),
         ("main", "a b", "tag"),
     ],
@@ -189,8 +233,39 @@ def test_rows_without_a_keep_go_on_from_the_head(night: Night) -> None:
 def test_a_name_that_does_not_do_is_a_sentence(
     night: Night, branch: str, tag: str | None, sentence: str
 ) -> None:
-    with pytest.raises(LoopError, match=sentence):
+    with pytest.raises((BotError, LoopError), match=sentence):
         night.adopt(None, branch=branch, tag=tag)
+
+
+def test_what_a_lost_run_has_left_is_not_written_over(night: Night) -> None:
+    night.adopt(night.whole())
+    shutil.rmtree(night.home / "worktrees")
+    git(night.repository, "worktree", "prune")
+    night.journal.close()
+    (night.home / "state.db").unlink()
+    night.journal = Journal(night.home / "state.db")
+    ref = "refs/autoresearch/mar5/7"
+    git(night.repository, "update-ref", ref, night.commits[2])
+    before = git(night.repository, "for-each-ref")
+    with pytest.raises(LoopError, match=rf"experiments of an earlier run mar5 \(such as {ref}\).*--tag"):
+        night.adopt(night.whole())
+    assert git(night.repository, "for-each-ref") == before
+    assert not (night.home / "worktrees").exists()
+    git(night.repository, "update-ref", "-d", ref)
+    assert night.adopt(night.whole()).tag == "mar5"  # the others are of the same experiments
+
+
+def test_a_branch_that_was_made_in_vain_goes_again(night: Night) -> None:
+    (night.home / "worktrees" / "mine").mkdir(parents=True)
+    with pytest.raises(LoopError, match="exists already: move it away"):
+        night.adopt(night.whole(), tag="mine")
+    assert git(night.repository, "for-each-ref", "refs/heads/autoresearch/mine") == ""
+
+
+def test_a_folder_that_is_not_there_is_named_with_the_option(night: Night) -> None:
+    night.repository = night.folder / "gone"
+    with pytest.raises(BotError, match=r"no folder .*gone: name the training repository with --repo"):
+        night.adopt(None)
 
 
 def test_a_malformed_line_is_named(night: Night) -> None:
