@@ -180,7 +180,8 @@ def spans(
     )
     covered: list[Span] = []
     for layer in layers:
-        covered = _in_order(covered + _cut(layer, covered))
+        if left := _cut(layer, covered):
+            covered = _in_order(covered + left)
     return covered
 
 
@@ -280,15 +281,18 @@ def _last_sign(session: Session, signs: list[float], *, before: float) -> float:
 
 def _cut(spans: list[Span], holes: list[Span]) -> list[Span]:
     """Return `spans` without the times of `holes`; all three are in order and without overlaps."""
+    if not holes:
+        return spans
     kept: list[Span] = []
     first = 0
     for span in spans:
         while first < len(holes) and holes[first].end <= span.start:
             first += 1
         at, index = span.start, first
-        while index < len(holes) and holes[index].start < span.end:
-            kept += _span(at, holes[index].start, span.cause)
-            at = holes[index].end
+        while index < len(holes) and (hole := holes[index]).start < span.end:
+            if at < hole.start:
+                kept.append(Span(at, hole.start, span.cause))
+            at = hole.end
             index += 1
         kept += _span(at, span.end, span.cause)
     return kept
@@ -306,13 +310,13 @@ def _in_order(spans: list[Span]) -> list[Span]:
 def _read_events(journal: Journal, run_id: int) -> list[Event]:
     marks = ", ".join("?" * len(_TELLING))
     rows = journal.query(
-        f"SELECT * FROM events WHERE run_id = ? AND kind IN ({marks}) ORDER BY id",  # noqa: S608
+        f"SELECT id, at, number, kind, data FROM events WHERE run_id = ? AND kind IN ({marks}) ORDER BY id",  # noqa: S608
         run_id,
         *_TELLING,
     )
+    kinds = {kind.value: kind for kind in _TELLING}  # a look-up takes less than making the kind anew
     return [
-        Event(row["id"], row["at"], run_id, row["number"], EventKind(row["kind"]), _decode(row["data"]))
-        for row in rows
+        Event(id_, at, run_id, number, kinds[kind], _decode(data)) for id_, at, number, kind, data in rows
     ]
 
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from loop.experiment import EventKind, Experiment, Run, RunState, Status
 from loop.ideas import Idea, IdeaBox
@@ -15,7 +16,7 @@ from loop.proposers.protocol import Urge
 from loop.report import Report, make_report
 from loop.results import Row, read_rows
 from loop.spending import Purse
-from loop.stuck import AFTER, idle, urge
+from loop.stuck import AFTER, urge
 
 _HELD = (Spent.TRAINING, Spent.OVERHEAD, Spent.CRASHED, Spent.INTERRUPTED)
 _STUCK_ROWS = 200
@@ -77,11 +78,13 @@ class Bill:
 class Outlook:
     """What is tried next: people's ideas first, then the proposal that is ready, empty where none is.
 
-    `idle` is how many experiments were judged since the last keep, `urge` what a stuck run asks for.
+    `under_way` is what is tried now, as number and description. `idle` is how many experiments were judged
+    since the last keep, `urge` what a stuck run asks for.
     """
 
     idea: Idea | None = None
     ready: str = ""
+    under_way: str = ""
     idle: int = 0
     urge: Urge | None = None
 
@@ -127,7 +130,8 @@ def read_night(
     `ready` is what is known to be tried next.
     """
     rows = read_rows(journal, run.id)
-    experiments = [*map(_trained, rows), *map(_trained, _undecided(journal, run))]
+    undecided = journal.undecided(run.id)
+    experiments = [*map(_trained, rows), *([_trained(undecided)] if undecided else [])]
     rows = rows[: _decided_by(journal, run.id, until)]
     first = 0 if since is None else _decided_by(journal, run.id, since)
     spent = Purse(journal).of_run(run.id, until=until)
@@ -159,14 +163,9 @@ def read_night(
             gpu_seconds=sum(ledger.seconds[cause] for cause in _HELD),
             gpu_price=gpu_price,
         ),
-        outlook=_outlook(journal, run, ready=ready, stuck_after=stuck_after),
+        outlook=_outlook(journal, run, rows, undecided, ready=ready, stuck_after=stuck_after),
         calls=_open_calls(journal, run, until=until),
     )
-
-
-def _undecided(journal: Journal, run: Run) -> tuple[Experiment, ...]:
-    experiment = journal.undecided(run.id)
-    return () if experiment is None else (experiment,)
 
 
 def _trained(experiment: Row | Experiment) -> Trained:
@@ -191,7 +190,15 @@ def _decided_by(journal: Journal, run_id: int, at: float) -> int:
     return int(row[0])
 
 
-def _outlook(journal: Journal, run: Run, *, ready: str, stuck_after: int) -> Outlook:
+def _outlook(
+    journal: Journal,
+    run: Run,
+    rows: Sequence[Row],
+    undecided: Experiment | None,
+    *,
+    ready: str,
+    stuck_after: int,
+) -> Outlook:
     if run.state is RunState.STOPPED:
         return Outlook()
     experiments = journal.experiments(run.id, last=_STUCK_ROWS)
@@ -199,9 +206,16 @@ def _outlook(journal: Journal, run: Run, *, ready: str, stuck_after: int) -> Out
     return Outlook(
         idea=ideas[0] if ideas else None,
         ready=ready,
-        idle=idle(experiments),
+        under_way=f"#{undecided.number} {undecided.description}" if undecided else "",
+        idle=_idle(rows),
         urge=urge(experiments, after=stuck_after),
     )
+
+
+def _idle(rows: Sequence[Row]) -> int:
+    """Return how many experiments were judged since the last keep, however long ago that was."""
+    since = takewhile(lambda row: row.status is not Status.KEEP, reversed(rows))
+    return sum(row.status is not Status.SKIP for row in since)
 
 
 _TURNS = (EventKind.NEEDS_ATTENTION, EventKind.NOTED, EventKind.RUN_RECOVERED, EventKind.RUN_STATE)

@@ -85,12 +85,22 @@ def test_the_bill_adds_up_what_is_known() -> None:
         assert (bill.dollars_per_thousandth, bill.gpu_seconds_per_thousandth) == (None, None)
 
 
+def test_a_long_time_without_a_keep_is_told_whole(begun: Recorder) -> None:
+    begun.experiments(205)
+    begun.train("GELU")
+    begun.skip()
+    assert begun.night().outlook.idle == 205
+
+
 def test_what_is_next_and_what_a_stuck_run_asks_for(begun: Recorder) -> None:
     begun.experiments(15)
     outlook = begun.night(ready="EMBEDDING_LR 0.9").outlook
     assert (outlook.ready, outlook.idle, outlook.urge) == ("EMBEDDING_LR 0.9", 15, Urge.COMBINATION)
     begun.wish("a cosine schedule")
     assert begun.night().outlook.idea is not None
+    assert begun.night().outlook.under_way == ""
+    begun.train("GELU")
+    assert begun.night().outlook.under_way == f"#{begun.night().report.experiments} GELU"
     begun.state(RunState.STOPPED)
     assert begun.night().outlook.idea is None
 
