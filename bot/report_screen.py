@@ -19,9 +19,9 @@ _STYLES = (
     (r"\([+-][\d.]+\)", "bold green"),
     (r"\d[\d,]* keep\b", "green"),
     (r"\d[\d,]* crash\b", "red"),
-    (r"^GPU busy \d+ %", "bold"),
+    (r"^GPU busy <?\d+ %", "bold"),
     (r"^Needs you:.*", "bold yellow"),
-    (r"^Next:", "cyan"),
+    (r"^(Next|Now):", "cyan"),
 )
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import mimetypes
+from collections.abc import Sequence
 
 from apprise import Apprise, NotifyFormat
+from apprise.attachment.memory import AttachMemory
 
 from notifiers.channel import RefusedError, UnreachableError
-from notifiers.message import Message
+from notifiers.message import Attachment, Message
 
 
 class AppriseChannel:
@@ -33,16 +36,29 @@ class AppriseChannel:
         self._service = Apprise()
         self._service.add(service)
         self._called = str(service.service_name)
+        self._takes_files = bool(service.attachment_support)
         self.name = f"apprise:{scheme}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
 
     async def send(self, message: Message, *, reply_to: str = "", broadcast: bool = False) -> str:
-        """Send the text and the block; such services know no threads, no buttons and no ids."""
+        """Send the text, the block, and files where they are taken.
+
+        Such services know no threads, no buttons and no ids. What is refused with its files is sent without
+        them: a server may take none, whatever its kind can do.
+        """
         del reply_to, broadcast
         body = f"{message.text}\n\n{message.block}" if message.block else message.text
-        taken = await asyncio.to_thread(self._service.notify, body, body_format=NotifyFormat.TEXT)
-        if not taken:
+        if self._takes_files and message.attachments and await self._notify(body, message.attachments):
+            return ""
+        if not await self._notify(body):
             raise UnreachableError(f"{self._called} did not take the message or could not be reached")
         return ""
+
+    async def _notify(self, body: str, files: Sequence[Attachment] = ()) -> bool:
+        attached = [_attached(file) for file in files]
+        taken = await asyncio.to_thread(
+            self._service.notify, body, body_format=NotifyFormat.TEXT, attach=attached or None
+        )
+        return bool(taken)
 
     async def edit(self, message_id: str, message: Message) -> None:
         """Refuse: nothing that was sent this way can be changed."""
@@ -52,3 +68,8 @@ class AppriseChannel:
     async def pin(self, message_id: str) -> None:
         """Do nothing: there is no pinning."""
         del message_id
+
+
+def _attached(file: Attachment) -> AttachMemory:
+    kind, _ = mimetypes.guess_type(file.name)
+    return AttachMemory(content=file.content, name=file.name, mimetype=kind)  # type: ignore[no-untyped-call]

@@ -76,6 +76,8 @@ def headline_of(report: Report) -> tuple[str, str]:
     if report.experiments == 0:
         return "no results yet", ""
     if report.best is None:
+        if report.keep:
+            return f"what was kept has no {report.metric}", ""
         return ("nothing was kept" if report.discard else f"no {report.metric} yet"), ""
     best = number(report.best)
     if report.baseline is None:

@@ -24,14 +24,20 @@ def ledger_lines(ledger: Ledger) -> list[str]:
     if share is None or ledger.total < 60:
         return []
     minutes = {_WORDS[cause]: round(spent / 60) for cause, spent in ledger.lost if round(spent / 60)}
-    busy = round(100 * share) if share == 1 else min(99, round(100 * share))
-    overhead = round(100 * ledger.seconds[Spent.OVERHEAD] / ledger.total)
+    overhead = ledger.seconds[Spent.OVERHEAD] / ledger.total
     phrases = [
-        f"GPU busy {busy} %",
-        *([f"overhead {overhead} %"] if overhead else []),
+        f"GPU busy {_percent(share)}",
+        *([f"overhead {_percent(overhead)}"] if overhead >= 0.005 else []),
         f"lost {_clock(sum(minutes.values()))}" if minutes else "nothing lost",
     ]
     return [" · ".join(phrases), *([_causes(minutes)] if minutes else [])]
+
+
+def _percent(share: float) -> str:
+    """Return a share rounded, but never as all or nothing where it is neither."""
+    if 0 < share < 0.005:
+        return "<1 %"
+    return f"{round(100 * share) if share == 1 else min(99, round(100 * share))} %"
 
 
 def _causes(minutes: dict[str, int]) -> str:

@@ -14,7 +14,7 @@ from loop.results import Row
 from notifiers.bill_text import bill_phrases
 from notifiers.ledger_text import ledger_lines
 from notifiers.message import Message
-from notifiers.words import change, duration, number, one_line, period, plural, signed
+from notifiers.words import change, duration, number, one_line, period, plural, signed, whole_words
 
 WIDTH = 44
 """Characters of a line on a phone; a screen has about 25 of them."""
@@ -35,19 +35,19 @@ _URGES = {
 }
 
 
-def report_message(night: Night, *, zone: tzinfo = UTC, heading: str = "") -> Message:
+def report_message(night: Night, *, zone: tzinfo = UTC, heading: str = "", state: str = "") -> Message:
     """Return the report in words; `zone` is for the times shown.
 
-    A `heading` says what the run does now in the place of the last lines.
+    A `heading` says what the run does now in the place of the last lines, `state` in the last line.
     """
     report = night.report
     spent = ledger_lines(night.ledger) if night.ledger else []
     parts = (
-        [one_line(heading, 2 * WIDTH)] if heading else [],
+        [_long(heading)] if heading else [],
         [_title(night, zone), *_headline(report), *_whole(night)],
         _gains(report),
         [*spent, *_pace(night, zone, with_share=not spent), *flow(bill_phrases(night.bill, report.spent))],
-        [*_next(night), *_calls(night), *([] if heading else _state(night.run))],
+        [*_next(night), *_calls(night), *([] if heading else [state] if state else _state(night.run))],
     )
     return Message("\n\n".join("\n".join(part) for part in parts if part))
 
@@ -89,18 +89,27 @@ def results_message(
 
 def _title(night: Night, zone: tzinfo) -> str:
     report = night.report
-    name = f"{report.tag}: " if report.tag else ""
     if not report.experiments:
         if night.since is None:
-            return f"{name}no experiment has a result yet"
-        return f"{name}no result since {_moment(night.since, night.ledger, zone)}"
+            return _title_of(report, "no experiment has a result yet")
+        return _title_of(report, f"no result since {_moment(night.since, night.ledger, zone)}")
     count = plural(report.experiments, "experiment")
     start, end = _span(night)
-    return (
-        f"{name}{count} in {duration(end - start)}"
-        if start is not None and end is not None
-        else f"{name}{count}"
-    )
+    if start is None or end is None:
+        return _title_of(report, count)
+    return _title_of(report, f"{count} in {_hours(end - start)}")
+
+
+def _title_of(report: Report, text: str) -> str:
+    return f"{report.tag}: {text}" if report.tag else text[0].upper() + text[1:]
+
+
+def _hours(seconds: float) -> str:
+    """Return a span by its hours while there are less than two days of them: a night has no days."""
+    if not 23 * 3600 <= seconds < 48 * 3600 - 30:
+        return duration(seconds)
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
 def _span(night: Night) -> tuple[float | None, float | None]:
@@ -133,13 +142,13 @@ def _headline(report: Report) -> list[str]:
         alone = report.experiments == 1 and not report.skipped and report.before is None
         return [_best(report)] if alone else [_best(report), tally]
     if report.crash == report.experiments:
-        crashed = "It crashed" if report.crash == 1 else f"All {report.crash:,} crashed"
+        crashed = {1: "It crashed", 2: "Both crashed"}.get(report.crash, f"All {report.crash:,} crashed")
         lines = [_fit(f"{crashed}: no {report.metric} yet")]
         if report.before is not None:
             lines = [crashed, _metric(report, report.before, ", as before")]
         return lines + ([tally] if report.skipped else [])
     if report.before is None:
-        return ["Nothing was kept", tally]
+        return [_fit(f"What was kept has no {report.metric}") if report.keep else "Nothing was kept", tally]
     return [_metric(report, report.before, ", as before"), tally]
 
 
@@ -201,7 +210,7 @@ def _pace(night: Night, zone: tzinfo, *, with_share: bool) -> list[str]:
     if rate >= 1 and report.experiments > 1:
         phrases.append(f"{rate:.1f} an hour" if rate < 100 else f"{rate:,.0f} an hour")
     if share is not None and with_share:
-        phrases.append(f"{100 * share:.0f} % training")
+        phrases.append(f"{100 * min(1.0, share):.0f} % training")
     if report.gains:
         phrases.append(f"last keep #{report.last_keep_number}")
     return flow(phrases)
@@ -231,7 +240,12 @@ def _next(night: Night) -> list[str]:
     if outlook.urge and (night.report.best is not None or night.report.before is not None):
         stuck = [f"No keep for {plural(outlook.idle, 'experiment')}"]
         coming = coming or _URGES[outlook.urge]
-    return stuck + ([_fit(f"Next: {coming}")] if coming else [])
+    if coming:
+        return [*stuck, _long(f"Next: {coming}")]
+    if not outlook.under_way:
+        return stuck
+    trains = night.run.state in (RunState.RUNNING, RunState.PAUSING)
+    return [*stuck, _long(f"{'Now' if trains else 'Next'}: {outlook.under_way}")]
 
 
 def _calls(night: Night) -> list[str]:
@@ -240,7 +254,7 @@ def _calls(night: Night) -> list[str]:
         return []
     *others, last = night.calls
     more = f" (and {len(others)} more)" if others else ""
-    return [f"Needs you: {one_line(last, 2 * WIDTH - 11 - len(more))}{more}"]
+    return [f"Needs you: {whole_words(last, 2 * WIDTH - 11 - len(more))}{more}"]
 
 
 def _state(run: Run | None) -> list[str]:
@@ -249,8 +263,14 @@ def _state(run: Run | None) -> list[str]:
     state = _STATES[run.state]
     if run.state is RunState.RUNNING or not run.state_reason:
         return [state]
-    return [one_line(f"{state}: {run.state_reason}", 2 * WIDTH)]
+    joint = " " if run.state_reason.startswith("by ") else ": "
+    return [_long(f"{state}{joint}{run.state_reason}")]
 
 
 def _fit(line: str) -> str:
-    return one_line(line, WIDTH)
+    return whole_words(line, WIDTH)
+
+
+def _long(line: str) -> str:
+    """Return a line that a phone may break once."""
+    return whole_words(line, 2 * WIDTH)

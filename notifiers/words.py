@@ -40,6 +40,15 @@ def one_line(text: str, limit: int) -> str:
     return line if len(line) <= limit else f"{line[: limit - 1].rstrip()}…"
 
 
+def whole_words(text: str, limit: int) -> str:
+    """Return the same, cut between two words where that leaves most of it."""
+    line, cut = single_line(text), one_line(text, limit)
+    if cut == line or line[len(cut) - 1].isspace():
+        return cut
+    words = cut[:-1].rpartition(" ")[0]
+    return f"{words.rstrip(' ,;:')}…" if 3 * len(words) > 2 * limit else cut
+
+
 def duration(seconds: float) -> str:
     """Return a span in its two largest units, rounded: `38 s`, `5 min 26 s`, `4 h 12 min`, `2 d 3 h`.
 

@@ -9,6 +9,7 @@ from loop.experiment import Run
 from tests.notifiers.desk import Desk
 from tests.notifiers.recording import VirtualTime
 from tests.notifiers.stories import open_journal, start
+from tests.servers.web_hook import WebHook, open_web_hook
 
 
 @pytest.fixture
@@ -28,3 +29,10 @@ async def run(desk: Desk) -> Run:
     assert desk.channel.heads == ["Run mar12 started"]
     desk.channel.sent.clear()
     return run
+
+
+@pytest.fixture
+def service() -> Iterator[WebHook]:
+    """What apprise sends to."""
+    with open_web_hook() as hook:
+        yield hook

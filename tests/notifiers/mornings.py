@@ -206,6 +206,38 @@ def only_the_baseline(recorder: Recorder) -> Night:
     return recorder.night(since=recorder.run.created_at, price=2.0)
 
 
+def just_begun(recorder: Recorder) -> Night:
+    """A run that was started minutes before the morning; its baseline trains."""
+    recorder.at("13 06:57")
+    recorder.begin("mar13")
+    recorder.train("baseline")
+    recorder.at("13 07:00")
+    return recorder.night(since=recorder.run.created_at)
+
+
+def both_crashed(recorder: Recorder) -> Night:
+    """Two experiments and no number; a third is under way."""
+    recorder.begin()
+    recorder.experiment("baseline", None)
+    recorder.experiment("halve the device batch size, which is what did not fit into the memory", None)
+    recorder.train("a quarter of the device batch size and gradient checkpointing in every block")
+    recorder.at("12 23:03")
+    return recorder.night()
+
+
+def spans_days(recorder: Recorder) -> Night:
+    """All of a run that was paused over the weekend, as `/summary` tells it."""
+    recorder.begin()
+    recorder.experiment("baseline", 0.9979)
+    recorder.experiments(40, step=0.0011, keeps=9)
+    recorder.state(RunState.PAUSED)
+    recorder.at("15 20:00")
+    recorder.state(RunState.RUNNING)
+    recorder.experiments(60, start=0.9935, step=0.0004, keeps=20)
+    recorder.at("16 07:00")
+    return recorder.night(ready="MATRIX_LR 0.04 → 0.05")
+
+
 def second_night(recorder: Recorder) -> Night:
     """A run over days; the night is since the last wake-up."""
     recorder.begin()
@@ -332,6 +364,9 @@ MORNINGS: tuple[Callable[[Recorder], Night], ...] = (
     nothing_happened,
     everything_crashed,
     only_the_baseline,
+    just_begun,
+    both_crashed,
+    spans_days,
     second_night,
     one_of_a_second_night,
     paused_since_yesterday,

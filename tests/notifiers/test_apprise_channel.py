@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-import json
+import base64
 import logging
-import threading
-from collections.abc import Iterator
 from datetime import UTC
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -14,54 +11,41 @@ from loop.experiment import Status
 from notifiers.apprise_channel import AppriseChannel
 from notifiers.channel import RefusedError, UnreachableError
 from notifiers.delivery import Delivery
-from notifiers.message import Message
+from notifiers.message import Attachment, Message
 from notifiers.preferences import Preferences, Verbosity
 from tests.notifiers.recording import VirtualTime
 from tests.notifiers.stories import decide, open_journal, start
+from tests.servers.web_hook import WebHook
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")  # apprise falls back on it
 
 
-class Service:
-    """A web hook on this machine that remembers what it was sent and answers with `status`."""
-
-    def __init__(self) -> None:
-        self.bodies: list[str] = []
-        self.status = 200
-        service = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                length = int(self.headers["Content-Length"])
-                service.bodies.append(json.loads(self.rfile.read(length))["message"])
-                self.send_response(service.status)
-                self.end_headers()
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"json://ada:s3cret@127.0.0.1:{self.server.server_port}/hook-t0ken"
-
-
-@pytest.fixture
-def service() -> Iterator[Service]:
-    service = Service()
-    thread = threading.Thread(target=service.server.serve_forever, args=(0.01,))
-    thread.start()
-    yield service
-    service.server.shutdown()
-    service.server.server_close()
-    thread.join()
-
-
-async def test_the_text_and_the_block_arrive_as_they_are(service: Service) -> None:
+async def test_the_text_and_the_block_arrive_as_they_are(service: WebHook) -> None:
     channel = AppriseChannel(service.url)
     assert await channel.send(Message("a <b> & *c*\nnext", "x  y\n1  2")) == ""
     assert service.bodies == ["a <b> & *c*\nnext\n\nx  y\n1  2"]
 
 
-async def test_what_was_sent_cannot_be_changed(service: Service) -> None:
+async def test_a_file_goes_along_where_it_is_taken(service: WebHook) -> None:
+    channel = AppriseChannel(service.url)
+    await channel.send(Message("news", attachments=(Attachment("mar12.png", b"PNG", "the chart"),)))
+    (sent,) = service.sent
+    (file,) = sent["attachments"]
+    assert (sent["message"], file["filename"], file["mimetype"]) == ("news", "mar12.png", "image/png")
+    assert base64.b64decode(file["base64"]) == b"PNG"
+
+
+async def test_where_files_are_refused_the_text_arrives(service: WebHook) -> None:
+    service.files_status = 413
+    channel = AppriseChannel(service.url)
+    await channel.send(Message("news", attachments=(Attachment("mar12.png", b"PNG"),)))
+    assert [(sent["message"], len(sent["attachments"])) for sent in service.sent] == [
+        ("news", 1),
+        ("news", 0),
+    ]
+
+
+async def test_what_was_sent_cannot_be_changed(service: WebHook) -> None:
     channel = AppriseChannel(service.url)
     await channel.pin("")
     with pytest.raises(RefusedError):
@@ -70,7 +54,7 @@ async def test_what_was_sent_cannot_be_changed(service: Service) -> None:
 
 
 async def test_a_failure_can_be_tried_again_and_gives_nothing_away(
-    service: Service, caplog: pytest.LogCaptureFixture
+    service: WebHook, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     channel = AppriseChannel(service.url)
@@ -83,7 +67,7 @@ async def test_a_failure_can_be_tried_again_and_gives_nothing_away(
     assert channel.name.startswith("apprise:json-")
 
 
-def test_each_address_has_a_name_of_its_own_that_stays(service: Service) -> None:
+def test_each_address_has_a_name_of_its_own_that_stays(service: WebHook) -> None:
     assert AppriseChannel(service.url).name == AppriseChannel(service.url).name
     assert AppriseChannel(service.url).name != AppriseChannel(service.url + "2").name
 
@@ -98,7 +82,7 @@ def test_an_address_that_is_not_understood_is_refused_without_being_repeated(
     assert "s3cret" not in f"{refusal.value} {caplog.messages}"
 
 
-async def test_a_service_that_was_down_is_told_all_in_the_end(service: Service, tmp_path: Path) -> None:
+async def test_a_service_that_was_down_is_told_all_in_the_end(service: WebHook, tmp_path: Path) -> None:
     time = VirtualTime()
     with open_journal(tmp_path, time) as journal:
         delivery = Delivery(

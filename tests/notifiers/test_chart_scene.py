@@ -44,6 +44,7 @@ def test_the_running_best_is_a_staircase_up_to_the_last_experiment() -> None:
         ([row(0, None, Status.SKIP)], "no results yet", ""),
         ([row(0, None, CRASH)], "no val_bpb yet", ""),
         ([row(0, None, CRASH), row(1, 1.0, DISCARD)], "nothing was kept", ""),
+        ([row(0, None), row(1, 1.0, DISCARD)], "what was kept has no val_bpb", ""),
         ([row(0, 1.0)], "1.000000, the baseline", ""),
         ([row(0, 1.0), row(1, 1.0, DISCARD)], "1.000000; nothing beat the baseline", ""),
         ([row(0, None, CRASH), row(1, 0.9)], "0.900000 at #1", ""),

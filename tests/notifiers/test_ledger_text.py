@@ -36,6 +36,11 @@ def test_one_cause_needs_no_other() -> None:
     assert ledger_lines(spent(waiting=72)) == ["GPU busy 85 % · lost 1:12", "On hold 1:12"]
 
 
+def test_a_gpu_that_was_hardly_busy_is_not_called_idle() -> None:
+    assert ledger_lines(spent(waiting=478))[0] == "GPU busy <1 % · lost 7:58"
+    assert ledger_lines(spent(waiting=480))[0] == "GPU busy 0 % · lost 8:00"
+
+
 def test_a_gpu_that_was_not_always_busy_is_not_called_so() -> None:
     assert ledger_lines(spent(machine_down=1)) == ["GPU busy 99 % · lost 0:01", "Machine down 0:01"]
 

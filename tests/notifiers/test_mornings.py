@@ -13,6 +13,7 @@ from loop.experiment import Goal
 from loop.night import Night
 from loop.report import make_report
 from loop.results import parse_results
+from notifiers.apprise_channel import AppriseChannel
 from notifiers.buttons import report_buttons
 from notifiers.message import Attachment, Message
 from notifiers.report_text import WIDTH, report_message
@@ -22,6 +23,7 @@ from tests.loop.test_report import published_night
 from tests.notifiers.mornings import MORNINGS, Recorder, open_recorder
 from tests.servers.slack_rules import refusal
 from tests.servers.telegram_rules import CAPTION_LIMIT, check_keyboard, check_text
+from tests.servers.web_hook import WebHook
 
 GOLDEN = Path(__file__).parent / "golden"
 ROWS = 25
@@ -45,7 +47,7 @@ def message(night: Night) -> Message:
     assert night.run is not None
     made = report_message(night)
     buttons = report_buttons(night.run.state, changed=(night.start, night.report.best_number or 0))
-    return Message(made.text, buttons=buttons, attachments=(Attachment("mar12.png", b"", "the chart"),))
+    return Message(made.text, buttons=buttons, attachments=(Attachment("mar12.png", b"PNG", "the chart"),))
 
 
 def test_it_reads_as_it_did(morning: Callable[[Recorder], Night], message: Message) -> None:
@@ -74,6 +76,16 @@ def test_slack_and_a_terminal_show_all_of_it(message: Message) -> None:
     assert refusal("chat.postMessage", {"text": rendered.text, "blocks": rendered.blocks}) == ""
     assert not rendered.file
     assert on_terminal(message) == message.text
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")  # apprise falls back on it
+async def test_other_services_are_sent_all_of_it_and_the_chart(message: Message, service: WebHook) -> None:
+    """Pushover's 1,024 characters are the least of those that show more than an SMS does."""
+    await AppriseChannel(service.url).send(message)
+    (sent,) = service.sent
+    assert sent["message"] == message.text
+    assert len(message.text) <= 1024
+    assert [file["filename"] for file in sent["attachments"]] == ["mar12.png"]
 
 
 def test_no_other_golden_text_lies_about() -> None:

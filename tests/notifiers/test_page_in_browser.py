@@ -69,6 +69,28 @@ def test_it_fits_the_phone_and_shows_its_chart(shown: Page) -> None:
     assert numbers(shown) == list(range(60))
 
 
+def test_nothing_is_cut_off_on_the_phone(shown: Page) -> None:
+    boxes = ".scroll, section pre, .experiments td, .families td"
+    cut = "found => found.filter(box => box.scrollWidth > box.clientWidth + 1).map(box => box.outerHTML)"
+    assert shown.locator(boxes).evaluate_all(cut) == []
+    what = shown.locator("#table tbody tr").nth(14).locator(".what").bounding_box()
+    value = shown.locator("#table tbody tr").nth(14).locator("td").nth(1).bounding_box()
+    assert what is not None
+    assert value is not None
+    assert what["y"] > value["y"]
+    assert what["width"] > 250
+
+
+def test_on_paper_a_dark_page_is_light_and_keeps_its_colours(shown: Page) -> None:
+    shown.emulate_media(media="print", color_scheme="dark")
+    style = "(box, name) => getComputedStyle(box)[name]"
+    assert shown.locator("body").evaluate(style, "background-color") == "rgb(255, 255, 255)"
+    assert shown.locator("h1").evaluate(style, "color") == "rgb(28, 35, 48)"
+    assert shown.locator(".dot.keep").evaluate(style, "print-color-adjust") == "exact"
+    assert not shown.locator(".filters").is_visible()
+    assert shown.locator(".chart.wide").is_visible()
+
+
 def test_the_table_sorts_by_value_both_ways_with_the_valueless_last(shown: Page) -> None:
     head = shown.locator("#table th button").nth(1)
     values = shown.locator("#table tbody tr td:nth-child(2)")
@@ -90,6 +112,7 @@ def test_it_filters_by_words_status_and_kind(shown: Page) -> None:
     shown.select_option("#status", "crash")
     assert set(shown.locator("#table tbody tr:visible .tag").all_inner_texts()) == {"crash"}
     shown.select_option("#status", "")
+    assert shown.locator("#table tbody tr:visible").count() == 60
     shown.select_option("#family", "optimizer")
     kinds = shown.locator("#table tbody tr:visible")
     assert {kinds.nth(i).get_attribute("data-family") for i in range(kinds.count())} == {"optimizer"}
@@ -106,6 +129,14 @@ def test_a_mark_opens_its_experiment_with_the_diff(shown: Page) -> None:
     shown.keyboard.press("Escape")
     shown.wait_for_url(lambda url: "#" not in url)
     assert not shown.locator("#view").is_visible()
+
+
+def test_what_is_pointed_at_says_what_it_is(shown: Page) -> None:
+    shown.locator("svg.chart:visible .mark.crash").first.hover()
+    shown.wait_for_selector("#tip:visible")
+    assert "crash" in shown.inner_text("#tip")
+    shown.locator("h1").hover()
+    shown.wait_for_selector("#tip", state="hidden")
 
 
 def test_the_next_one_is_a_key_away_and_an_address_opens_one(shown: Page, file: Path) -> None:

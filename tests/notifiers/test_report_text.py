@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loop.experiment import Cost, Goal, Run, RunState, Status
-from loop.night import Bill, Night
+from loop.ideas import Idea
+from loop.night import Bill, Night, Outlook
 from loop.report import make_report
 from loop.results import Row
 from notifiers.report_text import WIDTH, report_message, results_message
@@ -108,6 +109,33 @@ def test_nothing_happened() -> None:
     assert told([]) == "mar12: no experiment has a result yet"
     assert told([], paused) == "mar12: no experiment has a result yet\n\nPaused: the proposer is out of reach"
     assert told(night((SKIP, None, "baseline"))) == "mar12: no experiment has a result yet\n1 skipped"
+    nameless = make_report([], metric="val_bpb", goal=Goal.MINIMIZE)
+    assert report_message(Night(report=nameless)).text == "No experiment has a result yet"
+
+
+def test_who_paused_is_no_reason() -> None:
+    paused = replace(RUN, state=RunState.PAUSED, state_reason="by ada")
+    assert told([], paused).endswith("\n\nPaused by ada")
+
+
+def test_what_is_under_way_is_told_where_nothing_waits() -> None:
+    outlook = Outlook(under_way="#3 halve batch size")
+    report = make_report(night(FRUITFUL[0], timed=False), metric="val_bpb", goal=Goal.MINIMIZE)
+
+    def last(run: Run, outlook: Outlook) -> str:
+        return report_message(Night(report=report, run=run, outlook=outlook)).text.split("\n\n")[-1]
+
+    assert last(RUN, outlook) == "Now: #3 halve batch size\nStill running"
+    assert last(RUN, replace(outlook, ready="GELU")) == "Next: GELU\nStill running"
+    paused = replace(RUN, state=RunState.PAUSED)
+    assert last(paused, outlook) == "Next: #3 halve batch size\nPaused"
+
+
+def test_who_had_the_next_idea_is_told_after_a_long_one() -> None:
+    wish = Idea(1, 1, "a cosine schedule with warm restarts, as in the paper", "ada", "", "")
+    report = make_report([], metric="val_bpb", goal=Goal.MINIMIZE)
+    text = report_message(Night(report=report, run=RUN, outlook=Outlook(idea=wish))).text
+    assert "\nNext: a cosine schedule with warm restarts, as in the paper (idea of ada)\n" in text
 
 
 def test_everything_crashed() -> None:
@@ -122,6 +150,9 @@ def test_everything_crashed() -> None:
     )
     assert told(night((CRASH, None, "baseline"), timed=False)) == (
         "mar12: 1 experiment\nIt crashed: no val_bpb yet"
+    )
+    assert told(night(*[(CRASH, None, "idea")] * 2, timed=False)) == (
+        "mar12: 2 experiments\nBoth crashed: no val_bpb yet"
     )
 
 
@@ -148,6 +179,11 @@ def test_nothing_kept_in_a_file_of_others() -> None:
     assert told(rows) == "mar12: 2 experiments\nNothing was kept\n1 discard, 1 crash"
 
 
+def test_a_keep_without_a_number_in_a_file_of_others() -> None:
+    rows = night((KEEP, None, "baseline"), (DISCARD, 0.99, "GELU"), timed=False)
+    assert told(rows) == "mar12: 2 experiments\nWhat was kept has no val_bpb\n1 keep, 1 discard"
+
+
 def test_more_can_be_better() -> None:
     text = told(night((KEEP, 0.5, "baseline"), (KEEP, 0.7, "wider"), timed=False), goal=Goal.MAXIMIZE)
     assert "val_bpb 0.500000 → 0.700000 (+0.200000)" in text
@@ -160,7 +196,22 @@ def test_a_run_over_days_tells_its_dates_in_the_zone_of_the_reader() -> None:
     report = make_report(rows, metric="val_bpb", goal=Goal.MINIMIZE, tag="mar12")
     text = report_message(Night(report=report), zone=ZoneInfo("America/New_York")).text
     assert text.endswith("\n2026-03-12 18:58 → 2026-03-14 10:58\n0 % training · last keep #1")
-    assert text.startswith("mar12: 2 experiments in 1 d 16 h\n")
+    assert text.startswith("mar12: 2 experiments in 40 h\n")
+
+
+@pytest.mark.parametrize(
+    ("hours", "words"),
+    [(8, "8 h"), (23.9, "23 h 54 min"), (24, "24 h"), (47.5, "47 h 30 min"), (48, "2 d"), (75, "3 d 3 h")],
+)
+def test_a_day_and_a_night_are_told_in_hours(hours: float, words: str) -> None:
+    rows = night(*FRUITFUL[:2])
+    rows[1] = replace(rows[1], ended_at=EVENING + 3600 * hours)
+    assert told(rows).startswith(f"mar12: 2 experiments in {words}\n")
+
+
+def test_more_training_than_time_is_all_of_it() -> None:
+    rows = [replace(row, training_seconds=400.0) for row in night(*FRUITFUL[:2])]
+    assert "100 % training" in told(rows)
 
 
 @pytest.mark.parametrize(
