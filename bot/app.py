@@ -147,7 +147,7 @@ async def serve(settings: Settings, order: Order) -> None:
         stack.push_async_callback(heartbeat.close)
         await heartbeat.arrive()
         ordered = await _set_going(host, settings, order)
-        host.on_ended = lambda: heartbeat.soon(0)
+        host.on_ended, host.is_hindered = lambda: heartbeat.soon(0), heartbeat.hinders
         jobs: dict[Callable[[], Awaitable[None] | None], float] = {
             heartbeat.beat: 60 * settings.heartbeat_minutes,
             heartbeat.watch: WATCH_SECONDS,

@@ -12,11 +12,13 @@ import signal
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from bot.errors import BotError
 from bot.examination import Examiner, LoopState, Trainings
+from bot.hindrances import hindrance
 from bot.remedies import (
     WORTH_TELLING,
     Action,
@@ -106,6 +108,7 @@ class Heartbeat:
         self._absences: Mapping[int, Absence] = {}
         self._outages: dict[int, Outage] = {}
         self._told: frozenset[str] = frozenset()
+        self._hindered: frozenset[int] = frozenset()  # runs
 
     async def arrive(self) -> None:
         """Find out for how long nobody looked after each run.
@@ -116,9 +119,21 @@ class Heartbeat:
 
     async def beat(self) -> None:
         """Look at everything and mend what is wrong."""
+        await self._beat_once()
+
+    async def hinders(self, run: Run) -> bool:
+        """Beat now, the run's training having ended; say whether something is in the way of another.
+
+        The run then pauses.
+        """
+        await self._beat_once(over=run)
+        return run.id in self._hindered
+
+    async def _beat_once(self, *, over: Run | None = None) -> None:
         async with self._lock:
+            self._hindered = frozenset()
             try:
-                found = await self._beat()
+                found = await self._beat(over)
             except (BotError, LoopError, sqlite3.Error, OSError) as error:
                 log.exception("the heartbeat failed")
                 found = (f"the heartbeat failed: {error}",)
@@ -166,7 +181,7 @@ class Heartbeat:
         self._extra.add(task)
         task.add_done_callback(self._extra.discard)
 
-    async def _beat(self) -> tuple[str, ...]:
+    async def _beat(self, over: Run | None) -> tuple[str, ...]:
         self._look_at_clock()
         vitals = await in_thread(
             self._examiner.examine,
@@ -175,11 +190,17 @@ class Heartbeat:
             absences=self._absences,
             clock=self._change,
         )
+        if over is not None:  # its end is not in the journal yet
+            loops = (
+                replace(loop, training=None) if loop.run.id == over.id else loop for loop in vitals.loops
+            )
+            vitals = replace(vitals, loops=tuple(loops))
         told = set()
         for action in decide(vitals, stall_minutes=self._stall_minutes):
             if await self._try(action) and isinstance(action, AskPerson):
                 told.add(action.key)
         self._told = frozenset(told)
+        self._hindered = frozenset(loop.run.id for loop in vitals.loops if hindrance(loop, vitals))
         self._change, self._absences = ClockChange(), {}
         await in_thread(self._journal.beat)
         return troubles(vitals)
@@ -215,8 +236,8 @@ class Heartbeat:
                 await self._host.pause(run, reason)
             case Unpause(run, reason):
                 await self._host.unpause(run, reason)
-            case AskPerson(run, key, reason) if key not in self._told:
-                await self._note(run, EventKind.NEEDS_ATTENTION, reason=reason)
+            case AskPerson(run, key, reason, halted) if key not in self._told:
+                await self._note(run, EventKind.NEEDS_ATTENTION, reason=reason, halted=halted)
 
     async def _do_on_machine(self, action: OfMachine) -> None:
         match action:

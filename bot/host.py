@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import date
 from pathlib import Path
@@ -17,7 +17,7 @@ from bot.examination import LoopState
 from bot.settings import Settings
 from bot.vitals import Ended
 from loop.decision import KeepRule
-from loop.engine import Engine, Plan
+from loop.engine import Engine, Plan, nothing_hinders
 from loop.environment import training_environment
 from loop.experiment import Run, RunState, Stage
 from loop.journal import Journal
@@ -68,6 +68,7 @@ class Host:
         self._asked: dict[int, int | None] = {}  # how many experiments a task is to make
         self._ended: dict[int, Ended] = {}  # tasks that came to grief
         self.on_ended: Callable[[], None] = lambda: None  # called when one does
+        self.is_hindered: Callable[[Run], Awaitable[bool]] = nothing_hinders
 
     # Runs
 
@@ -198,7 +199,7 @@ class Host:
 
     async def close(self) -> None:
         """End the tasks; trainings go on without us and are found again at the next start."""
-        self.on_ended = lambda: None
+        self.on_ended, self.is_hindered = lambda: None, nothing_hinders
         for task in self._tasks.values():
             task.cancel()
         if self._tasks:
@@ -278,6 +279,7 @@ class Host:
                 pause=self.pause,
             ),
             folder=self._folder(run),
+            is_hindered=lambda run: self.is_hindered(run),  # noqa: PLW0108 - it is set later
         )
 
     def workspace(self, run: Run) -> Workspace:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from loop.journal import Journal
 from loop.launcher import Launcher
 from loop.proposers.protocol import Proposer
 from loop.proposers.reader import ContextReader
+from loop.summary import tells_of_full_memory
 from loop.threads import in_thread
 from loop.trainer import Trainer, Training
 from loop.workspace import Commit, Workspace
@@ -53,12 +54,19 @@ class Plan:
     rest_seconds: tuple[float, ...] = REST_SECONDS
 
 
+async def nothing_hinders(_: Run) -> bool:
+    """Say that nothing on the machine is in the way of a run."""
+    return False
+
+
 class Engine:
     """Conducts one run.
 
-    `folder` holds the files of trainings under way and the ends of the logs of decided ones. `clock` gives
-    seconds since the epoch, `timer` seconds that no clock change disturbs. An engine is used from one event
-    loop; its commands (`pause`, `resume`, `stop`, `skip`, `retag`) may come at any time.
+    `folder` holds the files of trainings under way and the ends of the logs of decided ones. `is_hindered` is
+    asked about a training that ran out of memory: whether others hold it, so that it says nothing about the
+    program. `clock` gives seconds since the epoch, `timer` seconds that no clock change disturbs. An engine
+    is used from one event loop; its commands (`pause`, `resume`, `stop`, `skip`, `retag`) may come at any
+    time.
     """
 
     def __init__(
@@ -71,6 +79,7 @@ class Engine:
         trainer: Trainer,
         proposer: Proposer,
         folder: Path,
+        is_hindered: Callable[[Run], Awaitable[bool]] = nothing_hinders,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -81,6 +90,7 @@ class Engine:
         self._plan = plan
         self._journal = journal
         self._workspace = workspace
+        self._is_hindered = is_hindered
         self._clock = clock
         self._timer = timer
         self._limit: int | None = None  # of `made`
@@ -351,21 +361,23 @@ class Engine:
                 await self._interrupt()
             await self._make_ready(experiment)
         outcome = await self._training.wait()
+        hindered = tells_of_full_memory(outcome.error) and await self._is_hindered(self.run)
         async with self._switch:
             self._training = None
             experiment = self.experiment or experiment  # a command may have marked it
-            decided = await in_thread(self._take_in, experiment, outcome)
+            decided = await in_thread(self._take_in, experiment, outcome, hindered=hindered)
             if decided is not None:
                 await self._follow(decided)
             elif outcome.ending is Ending.VANISHED:
                 times = f"experiment #{experiment.number} vanished {experiment.attempt} times"
                 await self._rest(experiment.attempt - ATTEMPTS_TOLD, times)
 
-    def _take_in(self, experiment: Experiment, outcome: Outcome) -> Experiment | None:
+    def _take_in(self, experiment: Experiment, outcome: Outcome, *, hindered: bool) -> Experiment | None:
         """Judge what a training left; None where it told nothing and is put back."""
         told = outcome.ending not in (Ending.INTERRUPTED, Ending.VANISHED)
-        if not told or (outcome.ending is Ending.EXITED and self._was_disturbed(experiment)):
-            self._put_back(experiment, outcome)
+        disturbed = outcome.ending is Ending.EXITED and self._was_disturbed(experiment)
+        if not told or disturbed or hindered:
+            self._put_back(experiment, outcome, hindered=hindered)
             return None
         best = self._best.value if self._best else None
         return self._judge(stages.measured(experiment, outcome, best))
@@ -378,16 +390,11 @@ class Engine:
         gone = any(not (self._workspace.path / name).exists() for name in self._workspace.frozen)
         return gone and experiment.attempt < ATTEMPTS_TOLD
 
-    def _put_back(self, experiment: Experiment, outcome: Outcome) -> None:
+    def _put_back(self, experiment: Experiment, outcome: Outcome, *, hindered: bool) -> None:
         """Return an experiment whose training told nothing to where it can be trained again."""
         ordered = experiment.skip_requested or self.run.state in (RunState.PAUSED, RunState.STOPPED)
         vanished = outcome.ending is Ending.VANISHED
-        if outcome.ending is Ending.EXITED:
-            reason = "files of the worktree were deleted while it trained"
-        elif vanished:
-            reason = f"its training vanished: {outcome.error or 'the machine or its supervisor died'}"
-        else:
-            reason = "by command" if ordered else "something on the machine ended its training"
+        reason = stages.why_put_back(outcome, ordered=ordered, hindered=hindered)
         self.experiment = stages.put_back(experiment)
         self._journal.record(self.experiment, kind=EventKind.INTERRUPTED, reason=reason, vanished=vanished)
         if vanished and experiment.attempt == ATTEMPTS_TOLD:
@@ -399,9 +406,11 @@ class Engine:
         self.made += decided.number > 0
         if decided.status is Status.CRASH:
             streak = await in_thread(self._journal.crash_streak, self.run.id)
-            if streak % self._plan.crash_streak == 0:
-                last = decided.error or decided.reason
-                told = f"{streak} experiments crashed in a row, the last with: {last}"
+            last = decided.error or decided.reason
+            told = f"{streak} experiments crashed in a row, the last with: {last}"
+            if decided.number == 0:
+                told = f"the baseline, the program as it is, crashed: {last}"
+            if decided.number == 0 or streak % self._plan.crash_streak == 0:
                 await in_thread(self._journal.note, self.run.id, EventKind.NEEDS_ATTENTION, reason=told)
             await self._rest(streak - self._plan.crash_streak, f"{streak} crashes in a row")
 
@@ -412,8 +421,9 @@ class Engine:
         rests = self._plan.rest_seconds
         rest = rests[min(times, len(rests) - 1)]
         self._rest_until = asyncio.get_running_loop().time() + rest
+        told = f"rests {rest / 60:.0f} min after {cause}"
+        await in_thread(self._journal.note, self.run.id, EventKind.RESTED, reason=told)
         if times < len(rests):  # later ones are as long as the last
-            told = f"rests {rest / 60:.0f} min after {cause}"
             await in_thread(self._journal.note, self.run.id, EventKind.NOTED, reason=told)
 
     def _judge(self, measured: Experiment) -> Experiment:

@@ -64,6 +64,17 @@ def put_back(experiment: Experiment) -> Experiment:
     return replace(experiment, stage=Stage.COMMITTED, supervisor_pid=None, supervisor_started=None)
 
 
+def why_put_back(outcome: Outcome, *, ordered: bool, hindered: bool) -> str:
+    """Say why a training told nothing; `ordered` to end, or `hindered` by what else is on the machine."""
+    if hindered:
+        return "it ran out of memory while the machine was not free for it"
+    if outcome.ending is Ending.EXITED:
+        return "files of the worktree were deleted while it trained"
+    if outcome.ending is Ending.VANISHED:
+        return f"its training vanished: {outcome.error or 'the machine or its supervisor died'}"
+    return "by command" if ordered else "something on the machine ended its training"
+
+
 def measured(experiment: Experiment, outcome: Outcome, best_before: float | None) -> Experiment:
     """Return the experiment with what its training left behind."""
     return replace(

@@ -65,6 +65,11 @@ def read_summary(text: str) -> dict[str, float]:
     return {}
 
 
+def tells_of_full_memory(text: str) -> bool:
+    """Tell whether words of a training say that the memory of the GPU or of the machine was full."""
+    return any(sign in text for sign in ("OutOfMemoryError", "out of memory", "MemoryError"))
+
+
 def error_line(text: str) -> str:
     """Find the line that tells best why a training failed, at most 200 characters of it.
 

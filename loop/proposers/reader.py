@@ -13,6 +13,7 @@ from loop.ideas import IdeaBox
 from loop.journal import Journal
 from loop.memory import lessons_of_others, near_misses
 from loop.proposers.protocol import Context, Failure
+from loop.summary import tells_of_full_memory
 from loop.workspace import Workspace
 
 SHOWN = 1000
@@ -90,4 +91,4 @@ def _is_out_of_memory(experiment: Experiment, log: str) -> bool:
     The log says so, unless the system killed the training out of hand, as it does where its own is full.
     """
     killed = experiment.ending is Ending.EXITED and experiment.exit_code in _KILLED
-    return killed or any(sign in log for sign in ("OutOfMemoryError", "out of memory", "MemoryError"))
+    return killed or tells_of_full_memory(log)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from bot.hindrances import BY_US
 from bot.remedies import NO_IDEAS, STEADY
 from bot.vitals import Ended
 from loop.errors import LoopError
-from loop.experiment import Event, EventKind, Goal, Run, RunState
+from loop.experiment import Event, EventKind, Goal, Run, RunState, Status
 from loop.journal import Journal
 from loop.machine import ClockWatch
 from loop.sessions import Sessions
 from loop.supervisor import MARK, STARTED, boot_id, start_time
 from tests.loop.fake_gpu import FakeGpu
+from tests.loop.test_journal import make_experiment
 
 SILENT = [EventKind.RUN_STARTED]
 
@@ -424,3 +426,17 @@ async def test_closing_waits_for_a_cancelled_beat_to_let_go_of_the_journal(
     await asyncio.to_thread(gate.write_text, "go\n")
     await closing
     assert beat.done()
+
+
+async def test_who_holds_the_memory_that_a_training_lacked_is_found_at_once(
+    patient: Patient, gpu: FakeGpu
+) -> None:
+    baseline = make_experiment(patient.run, status=Status.KEEP)
+    patient.journal.record(replace(baseline, numbers={"val_bpb": 1.0, "peak_vram_mb": 49_000.0}))
+    patient.trains()
+    assert not await patient.heartbeat.hinders(patient.run)
+    gpu.show("0, GPU-a, 81920, 19200, 0", processes=("42, 62000, GPU-a, jupyter",))
+    assert await patient.heartbeat.hinders(patient.run)
+    ((order, tag, reason),) = patient.house.orders
+    assert (order, tag) == ("pause", "mar12")
+    assert "end jupyter (pid 42)" in reason

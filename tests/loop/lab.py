@@ -6,11 +6,11 @@ import asyncio
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from loop.decision import KeepRule
-from loop.engine import Engine, Plan
+from loop.engine import Engine, Plan, nothing_hinders
 from loop.environment import training_environment
 from loop.errors import LoopError
 from loop.experiment import EventKind, Experiment, Goal, Proposal, Run
@@ -132,6 +132,7 @@ class Lab:
         *programs: str,
         ideas: Proposer | None = None,
         crash_streak: int = 5,
+        is_hindered: Callable[[Run], Awaitable[bool]] = nothing_hinders,
         timer: Callable[[], float] = time.monotonic,
     ) -> Engine:
         """Return a new engine on the run, as a bot just started makes it."""
@@ -149,6 +150,7 @@ class Lab:
             trainer=Trainer(),
             proposer=ideas or Ideas(*programs),
             folder=self.home / "runs" / str(run.id),
+            is_hindered=is_hindered,
             timer=timer,
         )
 

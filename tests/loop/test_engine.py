@@ -10,7 +10,7 @@ import pytest
 
 from loop.engine import Engine
 from loop.errors import LoopError
-from loop.experiment import EventKind, RunState, Stage, Status
+from loop.experiment import EventKind, Run, RunState, Stage, Status
 from tests.loop.lab import Lab, git, program, value
 
 MakeLab = Callable[..., Lab]
@@ -327,3 +327,46 @@ async def test_a_streak_of_crashes_asks_for_a_person_once(make_lab: MakeLab) -> 
     assert calls == ["3 experiments crashed in a row, the last with: RuntimeError: number 2"]
     told = [event.data["reason"] for event in events if event.kind is EventKind.NOTED]
     assert told == ["rests 0 min after 3 crashes in a row"]
+
+
+async def test_a_training_that_others_left_no_memory_is_run_again_when_there_is_room(
+    make_lab: MakeLab,
+) -> None:
+    lab = make_lab(value(1.5))
+    full = "raise MemoryError('CUDA out of memory')"
+    asked: list[int] = []
+
+    async def is_hindered(run: Run) -> bool:
+        asked.append(run.id)
+        await engine.pause(by="the heartbeat: the GPU is held by somebody")
+        return True
+
+    text = program(f"if not os.path.exists(os.environ['TORCH_GATE']): {full}\nsummary(1.4)")
+    engine = lab.engine(text, is_hindered=is_hindered)
+    task = conduct(engine, 1)
+    await lab.until(lambda: lab.now().state is RunState.PAUSED)
+    assert lab.experiments()[1].status is None
+    lab.open_gate()
+    await engine.resume()
+    await task
+    assert asked == [lab.run.id]
+    _, made = lab.experiments()
+    assert (made.status, made.value, made.attempt) == (Status.KEEP, 1.4, 2)
+    (back,) = [e for e in lab.journal.events_after(0, limit=1000) if e.kind is EventKind.INTERRUPTED]
+    assert back.data["reason"] == "it ran out of memory while the machine was not free for it"
+
+
+async def test_a_program_that_takes_too_much_memory_by_itself_is_a_crash(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    await lab.engine(program("raise MemoryError('CUDA out of memory')")).conduct(1)
+    assert lab.experiments()[1].status is Status.CRASH
+
+
+async def test_a_person_is_asked_at_once_when_the_program_as_it_is_crashes(make_lab: MakeLab) -> None:
+    lab = make_lab(program("raise RuntimeError('no data')"))
+    await lab.engine(value(1.4)).conduct(1)
+    asked = [e for e in lab.journal.events_after(0, limit=1000) if e.kind is EventKind.NEEDS_ATTENTION]
+    assert [event.data["reason"] for event in asked] == [
+        "the baseline, the program as it is, crashed: RuntimeError: no data"
+    ]
+    assert [experiment.status for experiment in lab.experiments()] == [Status.CRASH, Status.KEEP]
