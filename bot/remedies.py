@@ -91,11 +91,15 @@ class Unpause:
 
 @dataclass(frozen=True, slots=True)
 class AskPerson:
-    """Tell that only a person can help; for as long as the same `key` comes up it is told once."""
+    """Tell that only a person can help; for as long as the same `key` comes up it is told once.
+
+    `halted`: until then nothing goes on.
+    """
 
     run: Run
     key: str
     reason: str
+    halted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +185,7 @@ def _attention(loop: LoopVitals, vitals: Vitals) -> Iterator[AskPerson]:
     run, outage = loop.run, loop.outage
     if outage is not None and outage.resumes >= MANY_DEATHS:
         reason = f"its loop ended {outage.resumes} times in a row, the last time with: {outage.reason}"
-        yield AskPerson(run, f"loop {run.id}", reason)
+        yield AskPerson(run, f"loop {run.id}", reason, halted=True)
     if loop.no_ideas_since is not None and vitals.at - loop.no_ideas_since >= NO_IDEAS:
         minutes = (vitals.at - loop.no_ideas_since) / 60
         yield AskPerson(run, f"ideas {run.id}", f"its proposer has had no idea for {minutes:.0f} min")

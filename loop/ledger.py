@@ -10,7 +10,7 @@ Each moment has exactly one cause. Where several would do, the first of these co
    way it is training, what its start-up took being unknown yet; once gone it is interrupted work.
 3. Waiting: the run was paused, or done with all that it was asked for.
 4. No bot: the machine was down where its boot changed meanwhile, else the bot was.
-5. Waiting: the loop had ended with an error that a person was told of.
+5. Waiting: the loop rested after a streak of crashes, or had ended with an error, and a person was told.
 6. Proposing: whatever else is done between two trainings.
 
 The clock may be set back while a run lasts: an event counts as no earlier than the one written before it.
@@ -109,6 +109,7 @@ _TELLING = (
     EventKind.RUN_STATE,
     EventKind.RUN_RECOVERED,
     EventKind.NEEDS_ATTENTION,
+    EventKind.RESTED,
     EventKind.TRAINING,
     EventKind.INTERRUPTED,
     EventKind.SKIP_REQUESTED,
@@ -256,7 +257,7 @@ def _rests(event: Event) -> bool | None:
 def _halted(event: Event) -> bool | None:
     if event.kind in (EventKind.TRAINING, EventKind.RUN_RECOVERED, EventKind.RUN_STATE):
         return False
-    return True if event.data.get("halted") else None
+    return True if event.kind is EventKind.RESTED or event.data.get("halted") else None
 
 
 def _gaps(sessions: Sequence[Session], signs: list[float], *, start: float, end: float) -> list[Span]:

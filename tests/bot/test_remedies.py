@@ -96,7 +96,12 @@ def test_a_person_is_asked_when_a_loop_cannot_be_kept_alive() -> None:
     for loop in (make_loop(outage=outage), make_loop(outage=outage, ended=Ended(9_999.5, "disk on fire"))):
         asked = [action for action in remedies(make_vitals(loop)) if isinstance(action, AskPerson)]
         assert asked == [
-            AskPerson(RUN, "loop 1", "its loop ended 4 times in a row, the last time with: disk on fire")
+            AskPerson(
+                RUN,
+                "loop 1",
+                "its loop ended 4 times in a row, the last time with: disk on fire",
+                halted=True,
+            )
         ]
     assert remedies(make_vitals(make_loop(outage=replace(outage, resumes=3)))) == (LookAgain(STEADY - 1.0),)
 

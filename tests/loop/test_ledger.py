@@ -140,6 +140,15 @@ def test_a_halted_loop_waits_for_a_person_until_it_goes_on(story: Story) -> None
     assert story.spent() == {WAITING: 660, PROPOSING: 1, OVERHEAD: 20, TRAINING: 300}
 
 
+def test_a_rest_after_crashes_is_waiting_until_the_next_training(story: Story) -> None:
+    story.now += 4
+    story.tell(EventKind.RESTED, reason="rests 10 min after 8 crashes in a row")
+    story.now += 600
+    story.training(20, 300)
+    story.now += 2
+    assert story.spent() == {PROPOSING: 6, WAITING: 600, OVERHEAD: 20, TRAINING: 300}
+
+
 def test_a_halted_loop_that_the_next_bot_sets_going_waits_no_longer(story: Story) -> None:
     story.tell(EventKind.NEEDS_ATTENTION, reason="the disk is full", halted=True)
     story.now += 60
