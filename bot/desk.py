@@ -21,7 +21,7 @@ from loop.errors import LoopError
 from loop.experiment import Experiment, Run
 from loop.ideas import IdeaBox
 from loop.memory import hit_rates, lessons, lessons_of_others, most_valuable
-from loop.proposers.people import edit
+from loop.proposers.people import edit, is_prose
 from loop.redaction import without_secrets
 from loop.results import Row, read_rows
 from loop.status import run_status
@@ -245,15 +245,17 @@ class Desk:
         )
         place = f"{len(waiting)} before it" if waiting else "next"
         text = f"Idea #{idea.id} is noted ({place}): {idea.text}"
+        source = await asyncio.to_thread(self._host.best_source, run)
+        reader = next((s.name for s in self._settings.proposer if s.name != SEARCH), None)
         try:
-            edit(await asyncio.to_thread(self._host.best_source, run), idea.text)
+            edit(source, idea.text)
         except LoopError as error:
-            reader = next((s.name for s in self._settings.proposer if s.name != SEARCH), None)
-            text += (
-                f"\nIt is for {reader} to make a program of it."
-                if reader
-                else f"\nIt waits for a proposer that can read it; search cannot: {error}"
-            )
+            if not is_prose(source, idea.text):
+                text += "\nThe best program is so already: it is answered with that."
+            elif reader:
+                text += f"\nIt is for {reader} to make a program of it."
+            else:
+                text += f"\nIt waits for a proposer that can read it; search cannot: {error}"
         return Message(text)
 
     async def _ideas(self, call: Call, _: Request) -> Message:

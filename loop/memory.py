@@ -34,6 +34,13 @@ class Lesson:
     noise: float | None
     reason: str
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the number says all of why it was judged so: kept for a gain, discarded for a loss."""
+        if self.effect is None:
+            return False
+        return self.effect > 0 if self.status is Status.KEEP else self.effect <= 0
+
 
 _FEW = 10  # effects, below which their spread says little: in simulated runs it is off by half and more
 _RECENT = 200  # discarded experiments that tell the noise of a run

@@ -13,6 +13,7 @@ from notifiers.message import Message
 from notifiers.words import one_line, signed
 
 _TEXT = 80  # characters of an idea or a description
+_REASON = 60
 _NAME = 24
 _DIGITS = 6  # that a value of the metric is shown with
 
@@ -82,7 +83,8 @@ def _family(rate: FamilyRate, goal: Goal) -> str:
 def _lesson(lesson: Lesson, goal: Goal) -> str:
     description = one_line(lesson.description, _TEXT) or "no description"
     told = "" if lesson.effect is None else f"{_effect(lesson.effect, lesson.noise, goal)}, "
-    return f"{description}: {told}{lesson.status} ({lesson.tag} #{lesson.number})"
+    why = "" if lesson.is_plain or not lesson.reason else f", {one_line(lesson.reason, _REASON)}"
+    return f"{description}: {told}{lesson.status}{why} ({lesson.tag} #{lesson.number})"
 
 
 def _effect(better: float, noise: float | None, goal: Goal) -> str:

@@ -205,15 +205,8 @@ def _lesson(lesson: Lesson) -> str:
     change = "" if lesson.effect is None else f" ({lesson.effect:+.6f})"
     chance = "" if lesson.noise is None else f", chance {lesson.noise:.6f}"
     what = f"{lesson.family or 'other'}: {line(lesson.description)}"
-    why = f" | {line(lesson.reason)}" if lesson.reason and not _is_plain(lesson) else ""
+    why = f" | {line(lesson.reason)}" if lesson.reason and not lesson.is_plain else ""
     return f"{line(lesson.tag, 40)} #{lesson.number} {lesson.status}{change}{chance} {what}{why}"
-
-
-def _is_plain(lesson: Lesson) -> bool:
-    """Tell whether the number says all of why it was judged so: kept for a gain, discarded for a loss."""
-    if lesson.effect is None:
-        return False
-    return lesson.effect > 0 if lesson.status is Status.KEEP else lesson.effect <= 0
 
 
 def _is_whole(program: str, source: str) -> bool:

@@ -216,6 +216,7 @@ async def test_an_idea_in_words_is_for_a_model_where_there_is_one(tmp_path: Path
     office.host.start_run("mar12")
     assert "It is for openai:gpt-5" in await office.said("/idea make it wider")
     assert (await office.said("/idea WIDTH 256")).endswith("WIDTH 256")
+    assert "The best program is so already" in await office.said("/idea WIDTH 64")
     await office.host.close()
     office.journal.close()
 
