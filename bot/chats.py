@@ -6,8 +6,8 @@ import asyncio
 import functools
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
@@ -112,13 +112,14 @@ class Chats:
         token = self._settings.telegram_bot_token.get_secret_value()
         if not token:
             return []
-        _leave_out("httpx._main", *(() if self._settings.telegram_webhook_url else ("tornado",)))
-        from bot.telegram import TelegramFront
-        from bot.telegram_line import Webhook
-        from notifiers.telegram import TelegramChannel
-        from notifiers.telegram_wire import close_bot, make_bot
-
         settings = self._settings
+        unused = ("httpx._main", "cryptography", *(() if settings.telegram_webhook_url else ("tornado",)))
+        with _left_out(*unused):
+            from bot.telegram import TelegramFront
+            from bot.telegram_line import Webhook
+            from notifiers.telegram import TelegramChannel
+            from notifiers.telegram_wire import close_bot, make_bot
+
         bot = make_bot(token, settings.telegram_base_url)
         stack.push_async_callback(close_bot, bot)
         webhook = None
@@ -218,13 +219,20 @@ class Chats:
         return f"{datetime.fromtimestamp(when, self._zone):%Y-%m-%d %H:%M}"
 
 
-def _leave_out(*modules: str) -> None:
-    """Let imports to come take these modules for not installed, as their importers can do without them.
+@contextmanager
+def _left_out(*modules: str) -> Iterator[None]:
+    """Let imports within take these modules for not installed, as their importers can do without them.
 
-    httpx brings a command line along and python-telegram-bot a web server: 7 MB of which nothing is used.
+    httpx brings a command line along and python-telegram-bot a web server and what Telegram's passports are
+    deciphered with: 14 MB of which nothing is used.
     """
-    for name in modules:
-        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
+    absent = [name for name in modules if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
 
 
 async def _keep(service: Service) -> None:
