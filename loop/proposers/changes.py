@@ -12,8 +12,10 @@ from loop.experiment import Family
 from loop.proposers.space import Axis, Scalar
 from loop.syntax import Value
 
-Moves: TypeAlias = tuple[tuple[Axis, Scalar], ...]
-"""Axes and the values to set them to."""
+Move: TypeAlias = tuple[Axis, Scalar]
+"""An axis and the value to set it to."""
+
+Moves: TypeAlias = tuple[Move, ...]
 
 
 @dataclass(frozen=True, slots=True)

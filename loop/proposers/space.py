@@ -94,14 +94,20 @@ class Axis:
         return isinstance(self.current, int) and not isinstance(self.current, bool)
 
     def place(self, value: Scalar) -> float | None:
-        """Return the place of `value` on the ladder, fractional between two steps; None outside it."""
-        if not self.ordered or isinstance(value, str):
+        """Return the place of `value` on the ladder, fractional between two steps.
+
+        Where it lies beyond an end, that end; where it is none of the values of an axis without order, or no
+        number, None.
+        """
+        if not self.ordered:
             return float(self.ladder.index(value)) if value in self.ladder else None
+        if isinstance(value, str) or value != value:
+            return None
         ladder = [float(step) for step in self.ladder]
         above = bisect_left(ladder, value)
-        if above == len(ladder) or (above == 0 and value < ladder[0]):
-            return None
-        if ladder[above] == value:
+        if above == len(ladder):
+            return above - 1.0
+        if above == 0 or ladder[above] == value:
             return float(above)
         return above - (ladder[above] - value) / (ladder[above] - ladder[above - 1])
 

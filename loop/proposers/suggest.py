@@ -1,30 +1,32 @@
 """What to try next, from the experiments so far: a pure function of a run's context.
 
-A model of all constants wants to change all of them at once, and then no result tells which change it was.
-So one is changed at a time: the constant that has rested longest moves from the best program's value to the
-nearest untried one towards what TPE suggests for it. Where nothing was kept for a while, changes that nearly
-helped are made together, the more the longer it lasts: so a gain shows that chance hides in each of them, or
-in a best that was lucky. A run that is stuck may ask for that, or for a simpler program.
+One result is mostly chance, and most constants hardly matter. So up to four of them are changed together, and
+what each is worth is learnt from all results together, kept or not. Two ways take turns: most proposals are
+the best moves on a response surface drawn from what the results leave possible, which finds slopes in the
+noise; some are moves to where TPE would try next, which takes no form of a curve for granted. Where these
+have nothing new, single changes, simpler programs, near misses together and all other changes of a few
+constants follow. A run that is stuck may ask for combinations of near misses, or for a simpler program.
 `python -m tests.benchmarks.discovery` says what this is worth.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, combinations, product
 
 from loop.errors import LoopError
-from loop.experiment import Family, Proposal
-from loop.fingerprint import fingerprint
+from loop.experiment import Family, Goal, Proposal
 from loop.memory import effect
-from loop.proposers.changes import Change, Program, shown
+from loop.proposers.changes import Change, Move, Moves, Program
 from loop.proposers.combine import combined_misses
 from loop.proposers.families import family_of
+from loop.proposers.known import Known
 from loop.proposers.protocol import Context, Urge
 from loop.proposers.simplify import simplifications
-from loop.proposers.space import Axis, Scalar, find_axes
+from loop.proposers.space import Axis, find_axes
+from loop.proposers.surface import Surface, fit_surface
 from loop.proposers.tpe import ask_tpe
 from loop.proposers.trials import Trials, read_trials
 from loop.stuck import idle
@@ -32,10 +34,12 @@ from loop.stuck import idle
 NAME = "search"
 """Of the proposer, in results and digests."""
 
-_FEW_RESULTS = 10  # up to here TPE knows next to nothing
-_PATIENCE = 6  # experiments without a keep, after which near misses have their turn; then one more at once
-_TURN = 3  # experiments from one turn to the next
-_MOST = 4  # near misses at once
+_FEW_RESULTS = 10  # up to here next to nothing is known, and no rationale says otherwise
+_MOST = 4  # constants at once
+_PATIENCE = 6  # experiments without a keep, for each of which one near miss more is combined
+_TURN = 3  # one of so many proposals is TPE's
+_DRAWS = 50  # surfaces that may have nothing new
+_QUESTIONS = 3  # to TPE, likewise
 
 
 def suggest(context: Context, frozen: Collection[str] = frozenset(), seed: int = 0) -> Proposal:
@@ -45,7 +49,8 @@ def suggest(context: Context, frozen: Collection[str] = frozenset(), seed: int =
     arguments give the same proposal.
 
     Raises:
-        LoopError: the program is not valid Python, has nothing to change, or all that is near was tried.
+        LoopError: the program is not valid Python, has nothing to change, or all changes of a few constants
+            were tried.
     """
     program = Program.read(context.source)
     axes = find_axes(program.constants, frozen)
@@ -54,8 +59,8 @@ def suggest(context: Context, frozen: Collection[str] = frozenset(), seed: int =
             "The search finds no constant that it may change: the program needs top-level lines such as "
             "LEARNING_RATE = 0.01 that are not in FROZEN_CONSTANTS."
         )
-    known = _Known(context)
-    for change in _changes(context, program, axes, frozen, known, seed):
+    known = Known(context)
+    for change in _changes(context, program, axes, frozen, seed):
         if not known.has(change):
             return Proposal(
                 source=change.write(),
@@ -67,68 +72,89 @@ def suggest(context: Context, frozen: Collection[str] = frozenset(), seed: int =
                 family=change.family,
             )
     raise LoopError(
-        "The search has tried every change of one or two constants near the best program: send an idea of "
+        f"The search has tried every change of up to {_MOST} constants of the best program: send an idea of "
         "your own, or take names out of FROZEN_CONSTANTS."
     )
 
 
 def _changes(
-    context: Context,
-    program: Program,
-    axes: Sequence[Axis],
-    frozen: Collection[str],
-    known: _Known,
-    seed: int,
+    context: Context, program: Program, axes: Sequence[Axis], frozen: Collection[str], seed: int
 ) -> Iterator[Change]:
     """Yield what may be done, the best first."""
     trials = read_trials(context.experiments, axes)
     number = context.experiments[-1].number + 1 if context.experiments else 0
-    barren = idle(context.experiments)
-    combined = _combined(context, program, axes, trials, most=min(_MOST, 2 + barren // _PATIENCE))
+    chance = random.Random(f"{seed}/{number}")  # noqa: S311 - no secret hangs on it
     simpler = _simpler(program, frozen)
+    combined = _combined(context, program, axes, trials)
     if context.urge is Urge.SIMPLIFICATION:
         yield from simpler
-    if context.urge is Urge.COMBINATION or (barren >= _PATIENCE and barren % _TURN == 0):
+    if context.urge is Urge.COMBINATION:
         yield from combined
-    chance = random.Random(f"{seed}/{number}")  # noqa: S311 - no secret hangs on it
-    changed_at = trials.changed_at()
-    for axis in sorted(chance.sample(axes, len(axes)), key=lambda axis: changed_at.get(axis.key, -1)):
-        moves = [move for move in _moves(axis, trials) if not known.has(program.change((move,)))]
-        if moves:
-            wanted = ask_tpe(axis, trials.results, context.goal, seed=chance.randrange(2**32))
-            rationale = _explain(axis, wanted, trials)
-            chance.shuffle(moves)  # the order among equally near ones, and among those without an order
-            for move in sorted(moves, key=partial(_distance, wanted)):
-                yield program.change((move,), rationale, family_of(axis.constant.name))
-    yield from chain(simpler, combined, _double(program, axes, trials))
-
-
-def _moves(axis: Axis, trials: Trials) -> list[tuple[Axis, Scalar]]:
-    """Return where an axis may go, as far as is known."""
-    others = (value for value in axis.ladder if value != axis.current)
-    return [(axis, value) for value in others if not trials.is_closed(axis, value)]
-
-
-def _distance(place: float, move: tuple[Axis, Scalar]) -> float:
-    """How far a move ends from a place on the ladder; without an order everything else is equally far."""
-    axis, value = move
-    distance = abs(axis.ladder.index(value) - place)
-    return distance if axis.ordered else float(distance > 0)
-
-
-def _double(program: Program, axes: Sequence[Axis], trials: Trials) -> Iterator[Change]:
-    rationale = "Every single change near the best program was tried, so two are made at once."
     options = [
-        sorted(_moves(axis, trials), key=partial(_distance, axis.ladder.index(axis.current))) for axis in axes
+        [(axis, value) for value in axis.ladder if value != axis.current and trials.is_open([(axis, value)])]
+        for axis in axes
     ]
-    for first, second in combinations(options, 2):
-        for moves in product(first, second):
-            yield program.change(moves, rationale, Family.COMBINATION)
+    surface = fit_surface(axes, trials.results, context.goal)
+    results = len(trials.results)
+    if number % _TURN == 0:
+        for moves in _wanted(axes, trials, context.goal, chance):
+            yield _told(program, moves, _why_tpe(results), surface, results)
+    for moves in _drawn(options, trials, surface, chance):
+        yield _told(program, moves, _why_surface(results), surface, results)
+    singles, *larger = (_few(options, trials, surface, size) for size in range(1, _MOST + 1))
+    for moves in singles:
+        yield _told(program, moves, _REST, surface, results)
+    yield from chain(simpler, combined)
+    for moves in chain(*larger):
+        yield _told(program, moves, _REST, surface, results)
 
 
-def _combined(
-    context: Context, program: Program, axes: Sequence[Axis], trials: Trials, *, most: int
-) -> Iterator[Change]:
+def _wanted(axes: Sequence[Axis], trials: Trials, goal: Goal, chance: random.Random) -> Iterator[Moves]:
+    """Yield moves to where TPE would try next, which mostly wants to move more than is readable."""
+    for _ in range(_QUESTIONS):
+        steps = ask_tpe(axes, trials.results, goal, seed=chance.randrange(2**32))
+        moves = [(axis, axis.ladder[steps[axis.key]]) for axis in axes]
+        chance.shuffle(moves)
+        if found := _together((move for move in moves if move[1] != move[0].current), trials):
+            yield found
+
+
+def _drawn(
+    options: Sequence[Sequence[Move]], trials: Trials, surface: Surface, chance: random.Random
+) -> Iterator[Moves]:
+    """Yield the moves that gain most on surfaces that the results leave possible."""
+    for _ in range(_DRAWS):
+        loss = surface.draw(chance.randrange(2**32)).loss
+        best = sorted(
+            (min((loss(*move), place) for place, move in enumerate(moves)), number)
+            for number, moves in enumerate(options)
+            if moves
+        )
+        gains = [options[number][place] for (cost, place), number in best if cost < 0]
+        least = [options[number][place] for (_, place), number in best[:1]]
+        if found := _together(gains or least, trials):
+            yield found
+
+
+def _together(moves: Iterable[Move], trials: Trials) -> Moves:
+    """Return the first of these moves that can be made together, as far as is known."""
+    made: Moves = ()
+    for move in moves:
+        if len(made) < _MOST and trials.is_open((*made, move)):
+            made = (*made, move)
+    return made
+
+
+def _few(options: Sequence[Sequence[Move]], trials: Trials, surface: Surface, size: int) -> Iterator[Moves]:
+    """Yield all moves of so many axes, for each of them the most promising first."""
+    ranked = [sorted(moves, key=lambda move: surface.loss(*move)) for moves in options if moves]
+    ranked.sort(key=lambda moves: surface.loss(*moves[0]))
+    for group in combinations(ranked, size):
+        yield from (moves for moves in product(*group) if trials.is_open(moves))
+
+
+def _combined(context: Context, program: Program, axes: Sequence[Axis], trials: Trials) -> Iterator[Change]:
+    most = min(_MOST, 2 + idle(context.experiments) // _PATIENCE)
     for misses, moves in combined_misses(context.experiments, axes, trials, context.goal, most=most):
         numbers = ", ".join(f"#{miss.number}" for miss in misses)
         short = ", ".join(f"{-(effect(miss, context.goal) or 0.0):.6f}" for miss in misses)
@@ -152,46 +178,34 @@ def _simpler(program: Program, frozen: Collection[str]) -> Iterator[Change]:
         )
 
 
-def _explain(axis: Axis, wanted: float, trials: Trials) -> str:
-    results = len(trials.results)
-    if results < _FEW_RESULTS:
-        return (
-            f"A step at random: TPE needs about {_FEW_RESULTS} results to expect anything, and has {results}."
-        )
-    favoured = shown(axis.ladder[round(wanted)], axis.constant)
-    number = trials.changed_at().get(axis.key)
-    rest = "it was never changed before" if number is None else f"it was last changed in experiment #{number}"
-    return f"From {results} results TPE expects the best {axis.constant.name} near {favoured}; {rest}."
+def _told(program: Program, moves: Moves, why: str, surface: Surface, results: int) -> Change:
+    """Say what these moves are for, and what the surface expects of them."""
+    families = {family_of(axis.constant.name) for axis, _ in moves}
+    family = families.pop() if len(families) == 1 else Family.COMBINATION
+    expected = ""
+    if results > _FEW_RESULTS:
+        gain, doubt = -sum(surface.loss(*move) for move in moves), surface.doubt(moves)
+        expected = f"{'a gain' if gain >= 0 else 'a loss'} of {abs(gain):.6f}, give or take {doubt:.6f}"
+    return program.change(moves, why, family, expected=expected)
 
 
-class _Known:
-    """What was trained in this run, whatever became of it, and what was refused in this asking.
-
-    Programs are compared only where all constants are the same, because that takes a while.
-    """
-
-    def __init__(self, context: Context) -> None:
-        self._refused = {refusal.description for refusal in context.refusals}
-        self._programs: dict[str, set[str]] = {}
-        for experiment in context.experiments:
-            self._programs.setdefault(_written(experiment.constants), set()).add(experiment.program)
-
-    def has(self, change: Change) -> bool:
-        """Tell whether this is no news."""
-        programs = self._programs.get(_written(change.constants), set())
-        return (
-            change.description in self._refused
-            or "" in programs  # of an experiment whose program is not known
-            or (bool(programs) and fingerprint(change.write()) in programs)
-        )
+def _why_surface(results: int) -> str:
+    if results <= _FEW_RESULTS:
+        return f"Mostly at random: up to {_FEW_RESULTS} results do not tell which constants matter."
+    return (
+        f"These moves gain most on a response surface drawn from what {results} results together, "
+        "discarded ones too, leave possible."
+    )
 
 
-def _written(constants: Mapping[str, object]) -> str:
-    """Return what is the same for equal constants, as they are here or as they come from JSON."""
-    return repr(sorted((name, _canonical(value)) for name, value in constants.items()))
+def _why_tpe(results: int) -> str:
+    if results <= _FEW_RESULTS:
+        return f"Mostly at random: up to {_FEW_RESULTS} results tell TPE next to nothing."
+    return (
+        f"From {results} results TPE would try next where these constants, among others, have these values."
+    )
 
 
-def _canonical(value: object) -> str:
-    if isinstance(value, list | tuple):
-        return repr([_canonical(element) for element in value])
-    return f"{value:.9g}" if isinstance(value, float) else repr(value)
+_REST = (
+    "Nothing better is left: this is what was not tried yet so near the best program, the likeliest first."
+)

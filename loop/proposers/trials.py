@@ -1,20 +1,22 @@
-"""What the experiments so far tell a search over the constants: places, changes and crashes by axis."""
+"""What the experiments so far tell a search over the constants: results, changes and crashes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from loop.experiment import Experiment, Status
 from loop.proposers.space import Axis, Key, Scalar
 
+_LATEST = 1000  # results that are looked at: older ones were of programs far from the best one
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A training as TPE is told of it: its places on the ladders, and its value.
+    """A training as the search learns from it: its places on all ladders, and its value, None for a crash.
 
-    A crash has no value and is held only against what it changed.
+    A constant that is not known, or that the program did not have yet, counts as being where it is now.
     """
 
     places: Mapping[Key, float]
@@ -22,57 +24,98 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class Wall:
+    """Where a training crashed: what it had changed.
+
+    Where it had raised `amounts`, they are to blame, because larger ones need more memory: beyond those that
+    did not fit, none will.
+    """
+
+    changed: Mapping[Key, Scalar]
+    amounts: Mapping[Key, float]
+
+    def holds(self, values: Mapping[Key, Scalar]) -> bool:
+        """Tell whether a program with these values has to crash as well."""
+        if self.amounts:
+            return all(_number(values.get(key)) >= least for key, least in self.amounts.items())
+        return all(values.get(key) == value for key, value in self.changed.items())
+
+
+@dataclass(frozen=True, slots=True)
 class Trials:
     """The experiments as the search reads them.
 
     `changes` are the axes that each, by its number, moved away from the best of its time: from which value to
-    which. `crashed` are the values of an axis at which a training crashed that had changed nothing else.
+    which. `present` are the values of the best program now.
     """
 
     results: tuple[Result, ...]
     changes: Mapping[int, Mapping[Key, tuple[Scalar | None, Scalar]]]
-    crashed: Mapping[Key, tuple[Scalar, ...]]
+    walls: tuple[Wall, ...]
+    present: Mapping[Key, Scalar]
 
-    def changed_at(self) -> Mapping[Key, int]:
-        """Return the number of the last experiment that moved each axis."""
-        return {key: number for number, changed in self.changes.items() for key in changed}
-
-    def is_closed(self, axis: Axis, value: Scalar) -> bool:
-        """Tell whether a training crashed at this value or, of an amount, at a smaller increase.
-
-        Larger amounts need more memory: beyond one that did not fit, none will.
-        """
-        failures = self.crashed.get(axis.key, ())
-        if value in failures or not axis.is_amount:
-            return value in failures
-        places = [axis.place(step) for step in (axis.current, value, *failures)]
-        here, there, *others = (math.inf if place is None else place for place in places)
-        return any(here < other < there for other in others)
+    def is_open(self, moves: Iterable[tuple[Axis, Scalar]]) -> bool:
+        """Tell whether no crash says that the best program with these moves crashes too."""
+        values = {**self.present, **{axis.key: value for axis, value in moves}}
+        return not any(wall.holds(values) for wall in self.walls)
 
 
 def read_trials(experiments: Sequence[Experiment], axes: Sequence[Axis]) -> Trials:
-    """Return what the experiments tell about these axes; what they have no value for is left out."""
+    """Return what the experiments tell about these axes.
+
+    What a kept change gained that moved no axis, a change of the code, is taken off all results that follow:
+    it says nothing about constants.
+    """
+    present = {axis.key: axis.current for axis in axes}
     results: list[Result] = []
     changes: dict[int, Mapping[Key, tuple[Scalar | None, Scalar]]] = {}
-    crashed: dict[Key, tuple[Scalar, ...]] = {}
-    best: Mapping[str, object] | None = None
+    walls: list[Wall] = []
+    best: Experiment | None = None
+    level = 0.0
     for experiment in sorted(experiments, key=lambda experiment: experiment.number):
         values = {axis.key: value for axis in axes if (value := axis.read(experiment.constants)) is not None}
-        places = {axis.key: axis.place(values[axis.key]) for axis in axes if axis.key in values}
-        known = {key: place for key, place in places.items() if place is not None}
         changed = {
-            axis.key: (axis.read(best), values[axis.key])
+            axis.key: (axis.read(best.constants), values[axis.key])
             for axis in axes
-            if best is not None and axis.key in values and values[axis.key] != axis.read(best)
+            if best and axis.key in values and values[axis.key] != axis.read(best.constants)
         }
         changes[experiment.number] = changed
+        value = experiment.value
         if experiment.status is Status.CRASH:
-            results.append(Result({key: place for key, place in known.items() if key in changed}, None))
-            if len(changed) == 1:
-                (key,) = changed
-                crashed[key] = (*crashed.get(key, ()), values[key])
-        elif experiment.value is not None and math.isfinite(experiment.value):
-            results.append(Result(known, experiment.value))
+            if changed:
+                results.append(Result(_places(axes, values), None))
+                walls.append(_wall(axes, changed))
+        elif value is not None and math.isfinite(value):
+            if experiment.status is Status.KEEP and best and best.value is not None and not changed:
+                level += value - best.value
+            if changed or experiment.status is Status.KEEP:
+                results.append(Result(_places(axes, values), value - level))
         if experiment.status is Status.KEEP:
-            best = experiment.constants
-    return Trials(tuple(results), changes, crashed)
+            best = experiment
+    # The best program is proof that a wall through it does not stand.
+    standing = tuple(wall for wall in walls if not wall.holds(present))
+    return Trials(tuple(results[-_LATEST:]), changes, standing, present)
+
+
+def _places(axes: Sequence[Axis], values: Mapping[Key, Scalar]) -> dict[Key, float]:
+    places = {}
+    for axis in axes:
+        place = axis.place(values[axis.key]) if axis.key in values else None
+        places[axis.key] = float(axis.ladder.index(axis.current)) if place is None else place
+    return places
+
+
+def _wall(axes: Sequence[Axis], changed: Mapping[Key, tuple[Scalar | None, Scalar]]) -> Wall:
+    amounts = {
+        axis.key: _number(after)
+        for axis in axes
+        if axis.is_amount and axis.key in changed
+        for before, after in (changed[axis.key],)
+        if _number(after) > _number(before)
+    }
+    return Wall({key: after for key, (_, after) in changed.items()}, amounts)
+
+
+def _number(value: Scalar | None) -> float:
+    """Return a value as a number that compares with none where it is none."""
+    return value if isinstance(value, int | float) else math.nan

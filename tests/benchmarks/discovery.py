@@ -2,23 +2,30 @@
 
 Run it with `.venv/bin/python -m tests.benchmarks.discovery [--seeds N] [--experiments N] [--noise SD]`. All
 three change the training template's constants, are given the verdicts of `loop/decision.py`, and are judged
-by what their best program scores without noise. Each seed is a landscape of its own, the same for all. The
-exit status is 1 if the search does not come out first.
+by what their best program scores without noise. Each seed is a landscape of its own, the same for all, with
+the same noise. The exit status is 1 if the search does not come out first, or not by as much as `--ratio`
+asks.
 
 With `--train` the programs are trained: the template's CPU profile, `--budget` seconds each, and the best
 ones again with other seeds. Then search and points alone take 2 * seeds * (experiments + 4) + 3 trainings.
+`--jobs` nights go on at once, each of them in a process and a folder of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
 import random
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -79,21 +86,24 @@ def by_steps(context: Context, seed: int) -> str:
     return replace_constants(context.source, {name: axis.moved(value, whole)})
 
 
-def by_points(first: str) -> Propose:
-    """Change every constant of the `first` program to whatever."""
-    constants = find_constants(first)
-    axes = find_axes(constants, ())
+def by_points(context: Context, seed: int) -> str:
+    """Change every constant to whatever, on the ladders of the first program."""
+    chance = random.Random(f"{seed}/{len(context.experiments)}")
+    first = context.experiments[0].constants
+    start = replace_constants(context.source, {name: _value(value) for name, value in first.items()})
+    changes: dict[str, Value] = {}
+    for axis in find_axes(find_constants(start), ()):
+        name = axis.constant.name
+        changes[name] = axis.moved(chance.choice(axis.ladder), changes.get(name, axis.constant.value))
+    return replace_constants(start, changes)
 
-    def propose(context: Context, seed: int) -> str:
-        chance = random.Random(f"{seed}/{len(context.experiments)}")
-        values: dict[str, Value] = {constant.name: constant.value for constant in constants}
-        changes: dict[str, Value] = {}
-        for axis in axes:
-            name = axis.constant.name
-            changes[name] = axis.moved(chance.choice(axis.ladder), changes.get(name, values[name]))
-        return replace_constants(first, changes)
 
-    return propose
+def _value(value: object) -> Value:
+    assert isinstance(value, bool | int | float | str | tuple)
+    return value
+
+
+PROPOSERS: Mapping[str, Propose] = {"search": by_search, "random points": by_points, "random steps": by_steps}
 
 
 def conduct(propose: Propose, score: Score, first: str, *, experiments: int, seed: int) -> Night:
@@ -142,51 +152,95 @@ def _experiment(
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A proposer's nights: what each gained, and after how many experiments it had gained `GOAL`.
+class Task:
+    """A night to be conducted by a proposer on a score of its own.
 
-    `reached` is empty where only the ends of nights were looked at.
+    `all_along` asks to look at the best program after each experiment, not only after the last.
     """
 
+    proposer: str
+    score: Landscape | Template
+    first: str
+    experiments: int
+    seed: int
+    all_along: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Harvest:
+    """What a night gained, and after how many experiments it had gained `GOAL`; None if nobody looked."""
+
+    gain: float
+    reached: float | None
+    keeps: int
+    crashes: int
+
+
+def work(task: Task) -> Harvest:
+    """Conduct a night, and look at what its best programs are worth."""
+    with ExitStack() as stack:
+        score = task.score
+        if isinstance(score, Template):
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            score = score.copy(Path(folder))
+        propose = PROPOSERS[task.proposer]
+        night = conduct(propose, score, task.first, experiments=task.experiments, seed=task.seed)
+        start = score.true(task.first)
+        reached = None
+        if task.all_along:
+            gained = (start - score.true(source) for source in night.best)
+            reached = next((number for number, gain in enumerate(gained) if gain >= GOAL), math.inf)
+        gain = start - score.true(night.best[-1])
+        return Harvest(gain, reached, night.count(Status.KEEP), night.count(Status.CRASH))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A proposer and what its nights yielded."""
+
     name: str
-    gains: tuple[float, ...]
-    reached: tuple[float, ...]
-    nights: tuple[Night, ...]
+    nights: tuple[Harvest, ...]
 
     HEAD = (
         f"{'':14}{'gain: median':>14}{'worst':>10}{'best':>10}{f'{GOAL} after':>12}{'keeps':>7}{'crashes':>9}"
     )
 
+    @property
+    def gain(self) -> float:
+        """The median of what the nights gained."""
+        return statistics.median(night.gain for night in self.nights)
+
     def __str__(self) -> str:
         """One line of the table."""
-        reached = statistics.median_high(self.reached) if self.reached else math.inf
-        keeps, crashes = (
-            statistics.mean(night.count(status) for night in self.nights)
-            for status in (Status.KEEP, Status.CRASH)
-        )
+        gains = [night.gain for night in self.nights]
+        looked = [night.reached for night in self.nights if night.reached is not None]
+        reached = statistics.median_high(looked) if looked else math.inf
+        keeps = statistics.mean(night.keeps for night in self.nights)
+        crashes = statistics.mean(night.crashes for night in self.nights)
         return (
-            f"{self.name:14}{statistics.median(self.gains):14.4f}{min(self.gains):10.4f}"
-            f"{max(self.gains):10.4f}{'-' if reached == math.inf else reached:>12}{keeps:7.1f}{crashes:9.1f}"
+            f"{self.name:14}{self.gain:14.4f}{min(gains):10.4f}{max(gains):10.4f}"
+            f"{'-' if reached == math.inf else reached:>12}{keeps:7.1f}{crashes:9.1f}"
         )
 
 
-def play(
-    name: str, propose: Propose, scores: Sequence[Score], first: str, *, experiments: int, all_along: bool
-) -> Row:
-    """Conduct a night on each of the scores, and look at what the best programs are worth.
-
-    They are looked at after the last experiment, or `all_along`.
-    """
-    gains, reached, nights = [], [], []
-    for seed, score in enumerate(scores):
-        night = conduct(propose, score, first, experiments=experiments, seed=seed)
-        nights.append(night)
-        start = score.true(first)
-        gains.append(start - score.true(night.best[-1]))
-        if all_along:
-            gained = (start - score.true(source) for source in night.best)
-            reached.append(next((number for number, gain in enumerate(gained) if gain >= GOAL), math.inf))
-    return Row(name, tuple(gains), tuple(reached), tuple(nights))
+def tasks(arguments: argparse.Namespace, folder: Path) -> list[Task]:
+    """Return all nights, those of a proposer together."""
+    proposers = [*PROPOSERS]
+    if arguments.train:
+        proposers.remove("random steps")  # trainings are dear
+        template = Template(folder, budget=arguments.budget)
+        first = template.program
+        template.true(first)  # once for all
+    else:
+        source = (Path(training.__file__).parent / "train.py").read_text(encoding="utf-8")
+        # Only the constants: they are all that the landscape knows, and are read faster alone.
+        first = "".join(f"{constant.name} = {constant.text}\n" for constant in find_constants(source))
+    nights = []
+    for name in proposers:
+        for seed in range(arguments.seeds):
+            score = template if arguments.train else Landscape(first, seed=seed, noise=arguments.noise)
+            nights.append(Task(name, score, first, arguments.experiments, seed, not arguments.train))
+    return nights
 
 
 def main() -> None:
@@ -194,34 +248,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--seeds", type=int, default=16)
     parser.add_argument("--experiments", type=int, default=60)
     parser.add_argument("--noise", type=float, default=0.002, help="standard deviation of a score")
+    parser.add_argument("--ratio", type=float, default=1.0, help="to the better random, to be surpassed")
+    parser.add_argument("--jobs", type=int, default=1, help="nights at once")
     parser.add_argument("--train", action="store_true", help="train the programs instead")
     parser.add_argument("--budget", type=float, default=15.0, help="seconds of a training")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        scores: list[Score]
-        if arguments.train:
-            template = Template(Path(folder), budget=arguments.budget)
-            first, scores = template.program, [template] * arguments.seeds
-        else:
-            source = (Path(training.__file__).parent / "train.py").read_text(encoding="utf-8")
-            # Only the constants: they are all that the landscape knows, and are read faster alone.
-            first = "".join(f"{constant.name} = {constant.text}\n" for constant in find_constants(source))
-            scores = [Landscape(first, seed=s, noise=arguments.noise) for s in range(arguments.seeds)]
+    os.environ["OMP_NUM_THREADS"] = "1"  # as the bot's worker has it; a job is one thread
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        nights = tasks(arguments, folder)
         print(Row.HEAD, flush=True)
-        proposers = {"search": by_search, "random points": by_points(first)}
-        if not arguments.train:
-            proposers["random steps"] = by_steps
+        if arguments.jobs > 1:
+            done = stack.enter_context(ProcessPoolExecutor(arguments.jobs, get_context("spawn"))).map(
+                work, nights
+            )
+        else:
+            done = map(work, nights)
         rows = []
-        for name, propose in proposers.items():
-            experiments, quick = arguments.experiments, not arguments.train
-            rows.append(play(name, propose, scores, first, experiments=experiments, all_along=quick))
+        for name in dict.fromkeys(task.proposer for task in nights):
+            rows.append(Row(name, tuple(islice(done, arguments.seeds))))
             print(rows[-1], flush=True)
-    search, *others = (statistics.median(row.gains) for row in rows)
-    if any(search <= other for other in others):
-        sys.exit("The search does not come out first.")
+    search, *others = rows
+    better = max(row.gain for row in others)
+    ratio = search.gain / better if better > 0 else math.inf if search.gain > 0 else 0.0
+    print(f"The search gains {ratio:.2f} times what the better random does.")
+    if ratio <= arguments.ratio:
+        sys.exit("The search does not come out first, or not clearly.")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -25,8 +27,6 @@ class Template:
 
     def __init__(self, folder: Path, *, budget: float) -> None:
         self._folder = folder
-        own = {"AUTORESEARCH_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
-        self._environment = {**os.environ, **own}
         self._limit = 120 + 10 * budget
         self._true: dict[str, float] = {}  # by source
         files = template_files("cpu", budget)
@@ -34,7 +34,18 @@ class Template:
             (folder / name).write_text(text, encoding="utf-8")
         self.program = files["train.py"]
         prepare = [sys.executable, "prepare.py"]
-        subprocess.run(prepare, cwd=folder, env=self._environment, check=True, stdout=sys.stderr)
+        subprocess.run(prepare, cwd=folder, env=self._environment(), check=True, stdout=sys.stderr)
+
+    def copy(self, folder: Path) -> Template:
+        """Return the like that trains in another, empty folder, with all that is known so far."""
+        shutil.copytree(self._folder, folder, dirs_exist_ok=True)
+        other = copy.copy(self)
+        other._folder, other._true = folder, dict(self._true)
+        return other
+
+    def _environment(self) -> dict[str, str]:
+        own = {"AUTORESEARCH_CACHE": str(self._folder / "cache"), "OMP_NUM_THREADS": "1"}
+        return {**os.environ, **own}
 
     def measure(self, source: str) -> float | None:
         """Return the val_bpb of one training, None for a crash."""
@@ -44,7 +55,7 @@ class Template:
             done = subprocess.run(
                 [sys.executable, "train.py"],
                 cwd=self._folder,
-                env=self._environment,
+                env=self._environment(),
                 timeout=self._limit,
                 capture_output=True,
                 text=True,

@@ -176,8 +176,9 @@ def test_patterns_that_give_the_same_layers_are_one() -> None:
 def test_places_between_and_beyond_the_steps() -> None:
     (axis,) = axes_of("DEPTH = 8")
     assert [axis.place(value) for value in (6, 7.5, 10)] == [0, 1.5, 4]
-    assert axis.place(5) is None
-    assert axis.place(11) is None
+    assert [axis.place(value) for value in (-1e300, 5, 11, 10**400)] == [0, 0, 4, 4]
+    assert axis.place("eight") is None
+    assert axis.place(float("nan")) is None
     (pattern,) = axes_of('WINDOW_PATTERN = "SSSL"')
     assert pattern.place("SSSL") == 0
     assert pattern.place("XX") is None

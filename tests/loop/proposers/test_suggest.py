@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import random
+import re
 import textwrap
 import zlib
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from loop.proposers.families import family_of
 from loop.proposers.protocol import Context, Refusal, Urge
 from loop.proposers.space import find_axes
 from loop.proposers.suggest import suggest
+from loop.proposers.trials import read_trials
 from loop.syntax import Value
 from tests.loop.proposers.contexts import context_of, trial
 
@@ -101,11 +104,13 @@ class Night:
         return replace(trial_of(number, proposal.source, value, verdict), best_before=best)
 
 
-def test_a_proposal_changes_one_value_and_says_which() -> None:
+def test_a_proposal_changes_a_few_values_and_says_which() -> None:
     proposal = suggest(context_of(PROGRAM, trial_of(0, PROGRAM, 1.0, Status.KEEP)))
-    (name,) = changed_names(PROGRAM, proposal.source)
-    assert proposal.source == replace_constants(PROGRAM, {name: values_of(proposal.source)[name]})
-    assert proposal.description.startswith(f"{name} ")
+    names = changed_names(PROGRAM, proposal.source)
+    after = values_of(proposal.source)
+    assert 1 <= len(names) <= 4
+    assert proposal.source == replace_constants(PROGRAM, {name: after[name] for name in names})
+    assert [change.split(maxsplit=1)[0] for change in re.split(", (?=[A-Z])", proposal.description)] == names
     assert proposal.rationale.endswith(".")
     assert (proposal.proposer, proposal.parent) == ("search", "c0ffee")
 
@@ -143,33 +148,18 @@ def test_200_proposals_never_repeat_and_never_touch_what_is_not_theirs() -> None
         before = night.source
         proposal = night.step()
         names = changed_names(before, proposal.source)
-        assert 1 <= len(names) <= 8
+        assert 1 <= len(names) <= 4
         assert not {"SEED", "TIME_BUDGET", *frozen} & set(names)
         assert proposal.description.count("→") == len(names)
         assert proposal.source not in programs
         programs.add(proposal.source)
 
 
-def test_every_constant_gets_its_turn_before_one_comes_again() -> None:
-    night = Night(PROGRAM, lambda values: 1.0)
-    names = []
-    for _ in range(13):
-        names.append(night.step().description.split(maxsplit=1)[0])
-        night.trials[-1] = replace(night.trials[-1], best_before=None)  # no near miss
-    varied = ["ADAM_BETAS", "ADAM_BETAS", "DEPTH", "EMBEDDING_LR", "TOTAL_BATCH_SIZE", "WINDOW_PATTERN"]
-    assert sorted(names[:7]) == sorted([*varied, "USE_BIAS"])
-    assert sorted(names[7:]) == varied  # the other value of USE_BIAS was tried
-
-
-def test_when_no_single_change_is_left_two_are_made_until_none_is_left_either() -> None:
-    night = Night("DEPTH = 1\nUSE_BIAS = True\n", lambda values: 1.0)
-    descriptions = [night.step().description for _ in range(5)]
-    assert sorted(descriptions[:3]) == ["DEPTH 1 → 2", "DEPTH 1 → 3", "USE_BIAS True → False"]
-    assert sorted(descriptions[3:]) == [
-        "DEPTH 1 → 2, USE_BIAS True → False",
-        "DEPTH 1 → 3, USE_BIAS True → False",
-    ]
-    with pytest.raises(LoopError, match="tried every change"):
+def test_in_the_end_every_change_of_up_to_four_constants_was_tried() -> None:
+    night = Night("DEPTH = 1\nUSE_A = True\nUSE_B = True\nUSE_C = True\n", lambda values: 1.0)
+    for _ in range(3 * 2**3 - 1):  # all but the program itself
+        night.step()
+    with pytest.raises(LoopError, match="every change of up to 4 constants"):
         night.step()
 
 
@@ -182,6 +172,21 @@ def test_it_descends_a_bowl(goal: Goal) -> None:
     assert bowl(values_of(night.source)) < bowl(values_of(PROGRAM)) / 10
 
 
+def test_it_finds_slopes_far_below_the_noise_of_one_training() -> None:
+    names = [f"RATE_{letter}" for letter in "ABCDEFGHIJ"]
+    source = "".join(f"{name} = 0.5\n" for name in names)
+    chance = random.Random(5)
+
+    def true(values: dict[str, Value]) -> float:
+        return sum(math.log(float(str(values[name])) / 1.2) ** 2 for name in names)
+
+    night = Night(source, lambda values: true(values) + chance.gauss(0.0, 1.0))
+    for _ in range(80):
+        night.step()
+    # Of one of them the whole is worth 0.77, a step to a neighbour 0.3.
+    assert true(values_of(night.source)) < true(values_of(source)) / 2
+
+
 def test_a_size_that_crashed_is_not_exceeded_and_the_rest_goes_on() -> None:
     def fits(values: dict[str, Value]) -> float | None:
         depth = values["DEPTH"]
@@ -192,7 +197,7 @@ def test_a_size_that_crashed_is_not_exceeded_and_the_rest_goes_on() -> None:
     for _ in range(60):
         night.step()
     crashes = [trial for trial in night.trials if trial.status is Status.CRASH]
-    assert len(crashes) <= 2  # 10 and 9, if they came in this order
+    assert len(crashes) <= 4  # 10 and 9, each with another amount and then without
     lowest = bowl({**values_of(PROGRAM), "EMBEDDING_LR": 0.9, "ADAM_BETAS": (0.8, 0.98)})
     assert bowl(values_of(night.source)) < lowest + 0.05
 
@@ -211,11 +216,32 @@ def test_a_single_crash_leaves_smaller_and_other_values_open() -> None:
         suggest(context_of(source, *trials))
 
 
+def test_amounts_are_to_blame_for_a_crash_together_and_proof_lifts_the_blame() -> None:
+    def closed(source: str, *changed: str) -> bool:
+        axes = find_axes(find_constants(source), ())
+        trials = read_trials((*tries, trial_of(2, source, 1.0, Status.KEEP)), axes)
+        values = values_of(changed[0])
+        moves = [(axis, value) for axis in axes if (value := axis.read(values)) != axis.current]
+        return not trials.is_open([(axis, value) for axis, value in moves if value is not None])
+
+    source = "DEPTH = 8\nHEAD_DIM = 128\nLR = 0.04\n"
+    crash = source.replace("8\nH", "9\nH").replace("128", "256").replace("0.04", "0.05")
+    tries = (trial_of(0, source, 1.0, Status.KEEP), trial_of(1, crash, None, Status.CRASH))
+    assert closed(source, crash)
+    assert closed(source, crash.replace("= 9", "= 10").replace("0.05", "0.03"))
+    assert not closed(source, crash.replace("256", "128"))
+    assert not closed(source, crash.replace("= 9", "= 8"))
+    assert not closed(crash, crash.replace("= 9", "= 10"))  # kept since, so it was not that
+
+
 @pytest.mark.parametrize("status", [None, Status.SKIP, Status.CRASH, Status.DISCARD])
 def test_whatever_became_of_a_trial_it_is_not_proposed_again(status: Status | None) -> None:
     source = "USE_BIAS = True\nUSE_GATE = True\n"
-    first = trial_of(1, source.replace("BIAS = True", "BIAS = False"), None, status)
-    proposal = suggest(context_of(source, trial_of(0, source, 1.0, Status.KEEP), first))
+    tried = [
+        trial_of(1, source.replace("BIAS = True", "BIAS = False"), None, status),
+        trial_of(2, source.replace("True", "False"), None, status),
+    ]
+    proposal = suggest(context_of(source, trial_of(0, source, 1.0, Status.KEEP), *tried))
     assert proposal.description == "USE_GATE True → False"
 
 
@@ -239,14 +265,30 @@ def test_trials_of_another_version_of_the_program_do_no_harm() -> None:
             product(odd, [1.0, math.nan, math.inf, None], [*Status, None])
         )
     ]
-    assert len(changed_names(PROGRAM, suggest(context_of(PROGRAM, *trials)).source)) == 1
+    assert 1 <= len(changed_names(PROGRAM, suggest(context_of(PROGRAM, *trials)).source)) <= 4
 
 
 def test_the_rationale_says_how_much_is_known() -> None:
     night = Night(PROGRAM, bowl)
-    assert "at random" in night.step().rationale
-    rationales = [night.step().rationale for _ in range(15)]
-    assert "From 14 results TPE expects" in rationales[-3]
+    first = night.step()
+    assert "at random" in first.rationale
+    assert first.expected == ""
+    later = [night.step() for _ in range(17)][11:]
+    assert "drawn from what 13 results together" in later[0].rationale
+    assert "From 15 results TPE would try" in later[2].rationale
+    assert all(re.fullmatch(r"a (gain|loss) of \d\.\d+, give or take \d\.\d+", p.expected) for p in later)
+
+
+def test_a_gain_of_code_alone_is_not_put_down_to_constants() -> None:
+    axes = find_axes(find_constants("DEPTH = 8\n"), ())
+    trials = [
+        trial_of(0, "DEPTH = 8\n", 1.0, Status.KEEP),
+        trial_of(1, "DEPTH = 8\n", 0.4, Status.KEEP),  # other code
+        trial_of(2, "DEPTH = 8\n", 0.7, Status.DISCARD),  # other code, and no word on constants
+        trial_of(3, "DEPTH = 9\n", 0.5, Status.DISCARD),
+    ]
+    found = [(result.places["DEPTH", -1], result.value) for result in read_trials(trials, axes).results]
+    assert found == [(2.0, 1.0), (2.0, 1.0), (3.0, pytest.approx(1.1))]
 
 
 def night_of(source: str, *tries: tuple[str, str, float]) -> list[Experiment]:
@@ -277,16 +319,26 @@ def test_a_run_that_asks_for_it_gets_near_misses_together() -> None:
     assert proposal.family is Family.COMBINATION
     assert "#2, #4" in proposal.rationale
     assert proposal.expected == "a gain, where alone they were 0.002000, 0.004000 short of it"
-    assert "→" in suggest(context_of(PROGRAM, *trials)).description
-    assert "," not in suggest(context_of(PROGRAM, *trials), frozenset({"ADAM_BETAS"})).description
+    assert suggest(replace(context, urge=None)).description != proposal.description
 
 
-def test_where_nothing_helps_for_a_while_more_and_more_are_made_together() -> None:
-    trials = night_of(PROGRAM, *NEAR)
-    first = suggest(context_of(PROGRAM, *trials)).description
-    assert first == "EMBEDDING_LR 0.6 → 0.7, ADAM_BETAS (0.8, 0.95) → (0.7, 0.95), USE_BIAS True → False"
-    kept = trial_of(7, PROGRAM, 0.9, Status.KEEP)
-    assert suggest(context_of(PROGRAM, *trials, kept)).family is not Family.COMBINATION
+def test_the_longer_nothing_helps_the_more_are_made_together() -> None:
+    context = replace(context_of(PROGRAM, *night_of(PROGRAM, *NEAR)), urge=Urge.COMBINATION)
+    assert (
+        suggest(context).description
+        == "EMBEDDING_LR 0.6 → 0.7, ADAM_BETAS (0.8, 0.95) → (0.7, 0.95), USE_BIAS True → False"
+    )
+
+
+def test_near_misses_that_agree_are_made_together_and_no_more_than_can_be_read() -> None:
+    tries = [
+        ("DEPTH = 8\nA = 1\nB = 1.0\nC = 1.0\n", "DEPTH = 9\nA = 1\nB = 1.2\nC = 1.0\n", 1.001),
+        ("DEPTH = 8\nA = 1\nB = 1.0\nC = 1.0\n", "DEPTH = 8\nA = 1\nB = 1.2\nC = 1.5\n", 1.002),
+        ("DEPTH = 8\nA = 1\nB = 1.0\nC = 1.0\n", "DEPTH = 8\nA = 2\nB = 0.8\nC = 1.0\n", 1.003),
+    ]
+    source = tries[0][0]
+    context = replace(context_of(source, *night_of(source, *tries)), urge=Urge.COMBINATION)
+    assert suggest(context).description == "DEPTH 8 → 9, B 1.0 → 1.2, C 1.0 → 1.5"
 
 
 def test_a_near_miss_that_cannot_be_made_any_more_is_left_out() -> None:
@@ -308,12 +360,11 @@ def test_a_run_that_asks_for_it_gets_a_simpler_program() -> None:
     assert "DEPTH" in suggest(context, frozenset({"AUX"})).description
 
 
-def test_simpler_programs_come_before_pairs_when_single_changes_are_used_up() -> None:
+def test_simpler_programs_come_when_single_changes_are_used_up() -> None:
     source = "AUX = True\nDEPTH = 1\nx = 1 if AUX else 2\n"
     night = Night(source, lambda values: 1.0)
-    descriptions = [night.step().description for _ in range(5)]
-    assert sorted(descriptions[:3]) == ["AUX True → False", "DEPTH 1 → 2", "DEPTH 1 → 3"]
-    assert "drop AUX: no branch" in descriptions[3:]
+    descriptions = [night.step().description for _ in range(6)]
+    assert {"AUX True → False", "DEPTH 1 → 2", "DEPTH 1 → 3", "drop AUX: no branch"} <= set(descriptions)
 
 
 def test_what_was_refused_in_this_asking_does_not_come_again() -> None:
@@ -340,6 +391,15 @@ def test_a_value_that_was_tried_in_another_program_is_new() -> None:
     assert suggest(context_of(new, flipped[0])).description == "USE_A True → False"
     with pytest.raises(LoopError):
         suggest(context_of(new, *flipped))
+
+
+def test_moves_of_several_families_are_a_combination() -> None:
+    night = Night("DEPTH = 8\nEMBEDDING_LR = 0.6\nWARMUP_RATIO = 0.1\n", noise)
+    for _ in range(20):
+        proposal = night.step()
+        names = {change.split()[0] for change in proposal.description.split(", ")}
+        families = {family_of(name) for name in names}
+        assert proposal.family is (Family.COMBINATION if len(families) > 1 else families.pop())
 
 
 @pytest.mark.parametrize(
