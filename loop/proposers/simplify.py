@@ -16,11 +16,13 @@ from loop.constants import Constant, find_constants
 from loop.errors import LoopError
 from loop.proposers.code import Code, Edit
 from loop.proposers.space import is_protected
+from loop.syntax import Number
 
 _NEEDED = frozenset({"LR", "RATE", "BETA", "BETA1", "BETA2", "MOMENTUM", "EMA"})  # or nothing is learnt
 _PARTS = frozenset({"FRAC", "FRACTION", "RATIO", "WARMUP", "RAMP"})  # of those, that can go
 _REGULARISING = frozenset({"DECAY", "DROPOUT", "SMOOTHING", "PENALTY", "JITTER"})
 _RAMPS = frozenset({"WARMUP", "RAMP", "ANNEAL"})
+_SCHEDULE = _RAMPS | {"WARMDOWN", "COOLDOWN"}
 _MEMORY = 0.5  # from here on a decay is the share that a mean keeps, and regularises nothing
 _NEAR_ONE = (0.5, 2.0)  # a factor that may as well be 1
 _SHOWN = 60  # characters of a line of the program
@@ -56,6 +58,19 @@ def simplifications(source: str, frozen: Collection[str] = frozenset()) -> Itera
         text = code.edited(edit for edit in (*edits, code.without(assignment)) if edit is not None)
         if text is not None and _is_left(text, [other for other in constants if other != constant]):
             yield Simplification(constant.name, what, text)
+
+
+def halvings(
+    constants: Sequence[Constant], frozen: Collection[str] = frozenset()
+) -> Iterator[tuple[Constant, Number]]:
+    """Yield the constants that say how long a part of a schedule lasts, each with half of that."""
+    for constant in constants:
+        value = constant.value
+        if constant.name in frozen or is_protected(constant.name) or isinstance(value, bool | str | tuple):
+            continue
+        half = value // 2 if isinstance(value, int) else value / 2
+        if half > 0 and set(constant.name.split("_")) & _SCHEDULE:
+            yield constant, half
 
 
 def _cut(code: Code, constant: Constant) -> tuple[str, list[Edit]] | None:

@@ -16,15 +16,16 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, combinations, product
 
+from loop.constants import replace_constants
 from loop.errors import LoopError
 from loop.experiment import Family, Goal, Proposal
 from loop.memory import effect
-from loop.proposers.changes import Change, Move, Moves, Program
+from loop.proposers.changes import Change, Move, Moves, Program, shown
 from loop.proposers.combine import combined_misses
 from loop.proposers.families import family_of
 from loop.proposers.known import Known
 from loop.proposers.protocol import Context, Urge
-from loop.proposers.simplify import simplifications
+from loop.proposers.simplify import halvings, simplifications
 from loop.proposers.space import Axis, find_axes
 from loop.proposers.surface import Surface, fit_surface
 from loop.proposers.tpe import ask_tpe
@@ -175,6 +176,15 @@ def _simpler(program: Program, frozen: Collection[str]) -> Iterator[Change]:
             constants={c.name: c.value for c in program.constants if c.name != simpler.name},
             write=partial(str, simpler.source),
             expected="about as good, from less code",
+        )
+    for constant, half in halvings(program.constants, frozen):
+        yield Change(
+            description=f"halve {constant.name}: {constant.text} → {shown(half, constant)}",
+            rationale="A shorter schedule is a simpler one, and leaves more of the time for full steps.",
+            family=Family.SIMPLIFICATION,
+            constants={c.name: half if c is constant else c.value for c in program.constants},
+            write=partial(replace_constants, program.source, {constant.name: half}),
+            expected="about as good, from half of a schedule",
         )
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import training
 from loop.constants import Literal, find_constants, replace_constants
 from loop.errors import LoopError
-from loop.proposers.simplify import Simplification, simplifications
+from loop.proposers.simplify import Simplification, halvings, simplifications
 
 TEMPLATE = (Path(training.__file__).parent / "train.py").read_text()
 
@@ -218,3 +218,15 @@ def test_without_a_term_or_a_factor_the_value_is_that_with_0_or_1(
         exec(one.source, values[0])
         exec(neutral, values[1])
         assert values[0]["result"] == pytest.approx(values[1]["result"])
+
+
+def test_each_part_of_a_schedule_may_last_half_as_long() -> None:
+    source = (
+        "WARMUP_STEPS = 5\nWARMDOWN_RATIO = 0.5\nRAMP = 0\nWARMUP_KIND = 'cosine'\nDEPTH = 8\nANNEAL = 1\n"
+    )
+    constants = find_constants(source)
+    assert [(c.name, half) for c, half in halvings(constants)] == [
+        ("WARMUP_STEPS", 2),
+        ("WARMDOWN_RATIO", 0.25),
+    ]
+    assert [c.name for c, _ in halvings(constants, {"WARMUP_STEPS"})] == ["WARMDOWN_RATIO"]

@@ -360,6 +360,14 @@ def test_a_run_that_asks_for_it_gets_a_simpler_program() -> None:
     assert "DEPTH" in suggest(context, frozenset({"AUX"})).description
 
 
+def test_where_nothing_can_go_a_schedule_is_halved() -> None:
+    source = "WARMDOWN_RATIO = 0.50  # of the time\nDEPTH = 8\nrate = schedule(WARMDOWN_RATIO)\n"
+    proposal = suggest(replace(context_of(source), urge=Urge.SIMPLIFICATION))
+    assert proposal.description == "halve WARMDOWN_RATIO: 0.50 → 0.25"
+    assert proposal.source == source.replace("0.50", "0.25")
+    assert proposal.family is Family.SIMPLIFICATION
+
+
 def test_simpler_programs_come_when_single_changes_are_used_up() -> None:
     source = "AUX = True\nDEPTH = 1\nx = 1 if AUX else 2\n"
     night = Night(source, lambda values: 1.0)
