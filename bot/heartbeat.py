@@ -38,7 +38,7 @@ from bot.remedies import (
     mend_training,
     troubles,
 )
-from bot.vitals import Absence, Outage
+from bot.vitals import Absence, LoopVitals, Outage, Vitals
 from loop.errors import LoopError
 from loop.experiment import EventKind, Run
 from loop.journal import Journal
@@ -108,7 +108,7 @@ class Heartbeat:
         self._absences: Mapping[int, Absence] = {}
         self._outages: dict[int, Outage] = {}
         self._told: frozenset[str] = frozenset()
-        self._hindered: frozenset[int] = frozenset()  # runs
+        self._over: dict[int, Path | None] = {}  # trainings that ended, which the journal may not know yet
 
     async def arrive(self) -> None:
         """Find out for how long nobody looked after each run.
@@ -126,19 +126,24 @@ class Heartbeat:
 
         The run then pauses.
         """
-        await self._beat_once(over=run)
-        return run.id in self._hindered
+        attempts = await in_thread(self._host.attempts)
+        self._over[run.id] = attempts.get(run.id)
+        return run.id in await self._beat_once()
 
-    async def _beat_once(self, *, over: Run | None = None) -> None:
+    async def _beat_once(self) -> frozenset[int]:
+        """Beat, and return the ids of the runs that something is in the way of."""
+        hindered: frozenset[int] = frozenset()
         async with self._lock:
-            self._hindered = frozenset()
             try:
-                found = await self._beat(over)
+                vitals = await self._beat()
+                found = troubles(vitals)
+                hindered = frozenset(loop.run.id for loop in vitals.loops if hindrance(loop, vitals))
             except (BotError, LoopError, sqlite3.Error, OSError) as error:
                 log.exception("the heartbeat failed")
                 found = (f"the heartbeat failed: {error}",)
             self._last = self._now()
         await self._outside(found)
+        return hindered
 
     async def watch(self) -> None:
         """Look only for what cannot wait for a beat: a training that hangs, a machine that woke up."""
@@ -181,7 +186,7 @@ class Heartbeat:
         self._extra.add(task)
         task.add_done_callback(self._extra.discard)
 
-    async def _beat(self, over: Run | None) -> tuple[str, ...]:
+    async def _beat(self) -> Vitals:
         self._look_at_clock()
         vitals = await in_thread(
             self._examiner.examine,
@@ -190,20 +195,20 @@ class Heartbeat:
             absences=self._absences,
             clock=self._change,
         )
-        if over is not None:  # its end is not in the journal yet
-            loops = (
-                replace(loop, training=None) if loop.run.id == over.id else loop for loop in vitals.loops
-            )
-            vitals = replace(vitals, loops=tuple(loops))
+        vitals = replace(vitals, loops=tuple(map(self._without_ended, vitals.loops)))
         told = set()
         for action in decide(vitals, stall_minutes=self._stall_minutes):
             if await self._try(action) and isinstance(action, AskPerson):
                 told.add(action.key)
         self._told = frozenset(told)
-        self._hindered = frozenset(loop.run.id for loop in vitals.loops if hindrance(loop, vitals))
         self._change, self._absences = ClockChange(), {}
         await in_thread(self._journal.beat)
-        return troubles(vitals)
+        return vitals
+
+    def _without_ended(self, loop: LoopVitals) -> LoopVitals:
+        over = self._over.get(loop.run.id)
+        ended = loop.training is not None and loop.training.folder == over
+        return replace(loop, training=None) if ended else loop
 
     def _look_at_clock(self) -> None:
         change = self._clock.look()

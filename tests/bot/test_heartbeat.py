@@ -440,3 +440,24 @@ async def test_who_holds_the_memory_that_a_training_lacked_is_found_at_once(
     ((order, tag, reason),) = patient.house.orders
     assert (order, tag) == ("pause", "mar12")
     assert "end jupyter (pid 42)" in reason
+
+
+async def test_a_beat_meanwhile_neither_hides_who_holds_the_memory_nor_lets_the_run_go_on(
+    patient: Patient, gpu: FakeGpu
+) -> None:
+    baseline = make_experiment(patient.run, status=Status.KEEP)
+    patient.journal.record(replace(baseline, numbers={"val_bpb": 1.0, "peak_vram_mb": 49_000.0}))
+    patient.trains()
+    gpu.show("0, GPU-a, 81920, 19200, 0", processes=("42, 62000, GPU-a, jupyter",))
+    patient.outside_answers.clear()  # the health check takes its time
+    asked = asyncio.create_task(patient.heartbeat.hinders(patient.run))
+    await patient.beaten.wait()
+    ((_, _, reason),) = patient.house.orders
+    patient.house.states = [LoopState(patient.journal.set_state(patient.run, RunState.PAUSING, reason))]
+    patient.beaten.clear()
+    another = asyncio.create_task(patient.heartbeat.beat())
+    await patient.beaten.wait()
+    patient.outside_answers.set()
+    await another
+    assert await asked
+    assert [order for order, *_ in patient.house.orders] == ["pause"]
