@@ -137,6 +137,7 @@ class Engine:
                 else:
                     await self._advance(self.experiment)
         finally:
+            self._forget_unwritten()
             await self._close()
 
     # Commands
@@ -224,10 +225,15 @@ class Engine:
         """Bring git and the files in line with the journal, as after a start or a failure."""
         async with self._switch:
             self.run = await in_thread(self._journal.run_by_id, self.run.id)
-            self._unwritten = ()  # what was lost with it is made again from the same outcome
             mended = await in_thread(self._repair)
         for sentence in mended:
             log.warning("%s: %s", self.run.tag, sentence)
+
+    def _forget_unwritten(self) -> None:
+        """Go back to what the journal has: a verdict that could not be written is given again."""
+        if self._unwritten:
+            self.made -= sum(step.status is not None and step.number > 0 for step in self._unwritten)
+            self._unwritten, self.experiment = (), None
 
     async def _close(self) -> None:
         """Leave nothing but the training; called again it has nothing to wait for."""
@@ -380,7 +386,8 @@ class Engine:
             self._put_back(experiment, outcome, hindered=hindered)
             return None
         best = self._best.value if self._best else None
-        return self._judge(stages.measured(experiment, outcome, best))
+        self.experiment = stages.measured(experiment, outcome, best)
+        return self._judge(self.experiment)
 
     def _was_disturbed(self, experiment: Experiment) -> bool:
         """Tell whether fixed files are gone, so that nobody can say what the number is worth.
@@ -406,11 +413,7 @@ class Engine:
         self.made += decided.number > 0
         if decided.status is Status.CRASH:
             streak = await in_thread(self._journal.crash_streak, self.run.id)
-            last = decided.error or decided.reason
-            told = f"{streak} experiments crashed in a row, the last with: {last}"
-            if decided.number == 0:
-                told = f"the baseline, the program as it is, crashed: {last}"
-            if decided.number == 0 or streak % self._plan.crash_streak == 0:
+            if told := stages.alarm(decided, streak, every=self._plan.crash_streak):
                 await in_thread(self._journal.note, self.run.id, EventKind.NEEDS_ATTENTION, reason=told)
             await self._rest(streak - self._plan.crash_streak, f"{streak} crashes in a row")
 
@@ -486,6 +489,7 @@ class Engine:
         self.no_ideas_since = self.no_ideas_since or self._timer()
 
     async def _set_state(self, state: RunState, reason: str) -> None:
+        await in_thread(self._record)
         self.run = await in_thread(self._journal.set_state, self.run, state, reason)
         self._wake.set()
 

@@ -10,7 +10,8 @@ Each moment has exactly one cause. Where several would do, the first of these co
    way it is training, what its start-up took being unknown yet; once gone it is interrupted work.
 3. Waiting: the run was paused, or done with all that it was asked for.
 4. No bot: the machine was down where its boot changed meanwhile, else the bot was.
-5. Waiting: the loop rested after a streak of crashes, or had ended with an error, and a person was told.
+5. Waiting: the loop rested after a streak of crashes or of trainings that vanished, or had ended with an
+   error, and a person was told.
 6. Proposing: whatever else is done between two trainings.
 
 The clock may be set back while a run lasts: an event counts as no earlier than the one written before it.

@@ -126,6 +126,14 @@ def decided(
     )
 
 
+def alarm(crashed: Experiment, streak: int, *, every: int) -> str:
+    """Return what a person is to hear of a crash, the last of a `streak`; empty where it needs nobody."""
+    last = crashed.error or crashed.reason
+    if crashed.number == 0:
+        return f"the baseline, the program as it is, crashed: {last}"
+    return "" if streak % every else f"{streak} experiments crashed in a row, the last with: {last}"
+
+
 def skipped(experiment: Experiment, reason: str, best_before: float | None, *, now: float) -> Experiment:
     """Return the experiment as a person gave it up."""
     return replace(

@@ -11,6 +11,7 @@ import pytest
 from loop.engine import Engine
 from loop.errors import LoopError
 from loop.experiment import EventKind, Run, RunState, Stage, Status
+from loop.workspace import Workspace
 from tests.loop.lab import Lab, git, program, value
 
 MakeLab = Callable[..., Lab]
@@ -370,3 +371,46 @@ async def test_a_person_is_asked_at_once_when_the_program_as_it_is_crashes(make_
         "the baseline, the program as it is, crashed: RuntimeError: no data"
     ]
     assert [experiment.status for experiment in lab.experiments()] == [Status.CRASH, Status.KEEP]
+
+
+async def test_a_verdict_that_could_not_be_written_is_not_counted(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    engine = lab.engine(program("wait(); summary(1.6)"), value(1.7), value(1.8))
+    task = conduct(engine, 3)
+    await lab.until_training(1)
+    while engine.coming is None:  # noqa: ASYNC110 - nothing tells of it
+        await asyncio.sleep(0.005)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Workspace, "launch", refuse)
+        lab.open_gate()
+        with pytest.raises(LoopError, match="no room"):
+            await task
+    assert (engine.made, engine.experiment) == (0, None)
+    await engine.conduct(3 - engine.made)
+    assert [(e.value, e.attempt) for e in lab.experiments()[1:]] == [(1.6, 1), (1.7, 1), (1.8, 1)]
+    lab.check_invariants()
+
+
+async def test_a_keep_that_git_knows_of_alone_cannot_be_skipped(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    engine = lab.engine(value(1.4))
+    keep = Workspace.keep
+
+    def keep_and_fail(self: Workspace, commit: str, parent: str) -> None:
+        keep(self, commit, parent)
+        if commit != lab.base:
+            raise LoopError("no room")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Workspace, "keep", keep_and_fail)
+        with pytest.raises(LoopError, match="no room"):
+            await engine.conduct(1)
+    with pytest.raises(LoopError, match="nothing to skip"):
+        await engine.skip()
+    await engine.conduct(1)
+    assert [e.value for e in lab.experiments()] == [1.5, 1.4]
+    lab.check_invariants()
+
+
+def refuse(*_: object) -> None:
+    raise LoopError("no room")
