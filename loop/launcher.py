@@ -104,8 +104,8 @@ class Launcher:
             # The supervisor is in the journal before it is given its job: no training runs unknown to it.
             self._record(begun)
             return self._trainer.start(supervisor, job)
-        except Exception:
-            supervisor.dismiss()  # without its job it would wait for ever, and whoever attaches to it too
+        except Exception:  # raised again: whatever it was, a supervisor without a job would wait for ever
+            supervisor.dismiss()
             raise
 
     def _place(self, begun: Experiment, run: Run) -> Job:

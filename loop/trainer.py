@@ -237,7 +237,7 @@ def _outcome(folder: Path, log: Path, secrets: Collection[str]) -> Outcome | Non
     if outcome is None and training is not None and training.alive():
         return None
     if outcome is None or sys.platform != "linux":
-        _sweep(folder)  # elsewhere a supervisor cannot follow a process into a session of its own
+        _sweep(folder)  # elsewhere a supervisor cannot follow a process that called setsid
     if (kept := folder / program.LOG).exists():  # else a supervisor of an earlier version wrote into `log`
         log = kept
     text = read_tail(log)

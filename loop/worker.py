@@ -26,8 +26,8 @@ async def run_worker(
 ) -> bytes:
     """Return what `python -m module` writes to its stdout when it is given `request` on stdin.
 
-    It has `limit` seconds, an allow-listed environment with `settings` added, and a session of its own, so
-    that Ctrl-C at the terminal is for the bot. When the caller is cancelled, the worker is ended first.
+    It has `limit` seconds, an allow-listed environment with `settings` added, and no part in the terminal,
+    so that a Ctrl-C there is for the bot. When the caller is cancelled, the worker is ended first.
 
     Raises:
         WorkerError: it cannot be started, takes too long, or fails.

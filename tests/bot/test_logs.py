@@ -24,7 +24,7 @@ def log(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_no_secret_is_written_not_even_with_a_traceback(log: Path) -> None:
-    logger = logging.getLogger("of.a.library")
+    logger = logging.getLogger("of.somebody.else")
     logger.info("asking with %s at https://ann:hunter2@example.com/", KEY)
     trouble = ValueError(f"refused: Bearer {KEY}, and sk-ant-api03-1234567890abcdef")
     logger.error("it failed", exc_info=trouble)

@@ -67,7 +67,7 @@ def note(what: str, **more: object) -> None:
 
 
 def straggle() -> None:
-    """Leave a process behind in a session of its own, deaf to SIGTERM."""
+    """Leave a process behind that called setsid, deaf to SIGTERM."""
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:

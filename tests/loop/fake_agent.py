@@ -193,7 +193,7 @@ def lock_folder() -> None:
 
 
 def _daemon(environment: Mapping[str, str]) -> int:
-    """Start a process in a session of its own, deaf to SIGTERM, and return its pid."""
+    """Start a process that calls setsid and is deaf to SIGTERM, and return its pid."""
     read, write = os.pipe()
     if os.fork() == 0:
         os.setsid()
