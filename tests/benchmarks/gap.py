@@ -15,14 +15,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from loop.decision import KeepRule
-from loop.engine import Engine, Plan
-from loop.environment import training_environment
-from loop.experiment import Goal, Proposal
-from loop.journal import Journal
+from loop.experiment import Proposal
 from loop.proposers.protocol import Context
-from loop.trainer import Trainer
-from loop.workspace import Workspace
+from tests.benchmarks.toy_run import conduct_toys, gaps, make_repository
+
+TRAIN = "VALUE = 0  # of nothing\n"
 
 TOY = """#!/bin/sh
 date +%s%N >> "$TIMES"
@@ -57,73 +54,22 @@ class Counter:
         return Proposal(source, f"VALUE {self._value}", "", self.name, context.parent)
 
 
-def make_repository(folder: Path) -> Path:
-    """Return a new repository that holds the toy."""
-    folder.mkdir()
-    (folder / "prepare.py").write_text("TIME_BUDGET = 1\n")
-    (folder / "train.py").write_text("VALUE = 0  # of nothing\n")
-    (folder / "toy.sh").write_text(TOY)
-    git = ["git", "-c", "user.name=toy", "-c", "user.email=toy@localhost"]
-    subprocess.run([*git, "init", "--quiet", "-b", "main"], cwd=folder, check=True)
-    for key in ("user.name", "user.email"):
-        subprocess.run([*git, "config", key, "toy"], cwd=folder, check=True)
-    subprocess.run([*git, "add", "--all"], cwd=folder, check=True)
-    subprocess.run([*git, "commit", "--quiet", "--message", "toy"], cwd=folder, check=True)
-    return folder
-
-
 async def our_loop(folder: Path, experiments: int) -> list[float]:
-    """Return the gaps of this project's engine, in milliseconds."""
-    repository = make_repository(folder / "repository")
-    times = folder / "times"
-    journal = Journal(folder / "state.db")
-    workspace = Workspace(repository=repository, path=folder / "worktrees" / "gap", tag="gap")
-    base = workspace_base(repository)
-    workspace.create(base)
-    run = journal.create_run(
-        tag="gap",
-        repository=repository,
-        base_branch="main",
-        base_commit=base,
-        metric="val_bpb",
-        goal=Goal.MINIMIZE,
-        time_budget=30,
+    """Return the gaps of this project's engine, in seconds."""
+    repository = make_repository(folder / "repository", train=TRAIN, toy=TOY)
+    found, _ = await conduct_toys(
+        folder, repository, proposer=Counter(), settings={}, experiments=experiments
     )
-    environment = training_environment({"PATH": "/usr/bin:/bin"}, {"TIMES": str(times)})
-    engine = Engine(
-        run,
-        plan=Plan(KeepRule(), environment, command=("sh", "toy.sh")),
-        journal=journal,
-        workspace=workspace,
-        trainer=Trainer(),
-        proposer=Counter(),
-        folder=folder / "run",
-    )
-    await engine.conduct(experiments)
-    workspace.close()
-    journal.close()
-    return gaps(times)
-
-
-def workspace_base(repository: Path) -> str:
-    """Return the commit that is checked out."""
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=repository, capture_output=True, check=True)
-    return head.stdout.decode().strip()
+    return found
 
 
 def shell_loop(folder: Path, experiments: int) -> list[float]:
-    """Return the gaps of the plain loop, in milliseconds."""
-    repository = make_repository(folder / "repository")
+    """Return the gaps of the plain loop, in seconds."""
+    repository = make_repository(folder / "repository", train=TRAIN, toy=TOY)
     times = folder / "times"
     command = ["env", f"TIMES={times}", "sh", "-c", SHELL_LOOP, "loop", str(experiments)]
     subprocess.run(command, cwd=repository, check=True)
     return gaps(times)
-
-
-def gaps(times: Path) -> list[float]:
-    """Return the milliseconds from each end to the next start."""
-    stamps = [int(line) / 1e6 for line in times.read_text().split()]
-    return [start - end for end, start in zip(stamps[1::2], stamps[2::2], strict=False)]
 
 
 def main() -> None:
@@ -139,7 +85,8 @@ def main() -> None:
             floor += shell_loop(Path(floor_in), arguments.experiments)
             ours += asyncio.run(our_loop(Path(ours_in), arguments.experiments))
     for name, values in (("this loop", ours), ("shell loop", floor)):
-        print(f"{name:10}  median {statistics.median(values):6.1f} ms  worst {max(values):6.1f} ms")
+        median, worst = 1e3 * statistics.median(values), 1e3 * max(values)
+        print(f"{name:10}  median {median:6.1f} ms  worst {worst:6.1f} ms")
     print(f"ratio of the medians {statistics.median(ours) / statistics.median(floor):.2f}")
     sys.stdout.flush()
 

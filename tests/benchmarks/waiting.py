@@ -19,16 +19,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loop.decision import KeepRule
-from loop.engine import Engine, Plan
-from loop.environment import training_environment
-from loop.experiment import Goal, Proposal
-from loop.journal import Journal
+from loop.experiment import Proposal
 from loop.proposers.protocol import Context
-from loop.status import run_status
-from loop.trainer import Trainer
-from loop.workspace import Workspace
-from tests.loop.lab import git
+from tests.benchmarks.toy_run import conduct_toys, make_repository
 
 OVERHEAD = 0.5
 """Seconds that one wait may be longer than expected: what the engine does in it, on a busy machine."""
@@ -87,54 +80,18 @@ def constant(number: int) -> str:
     return f"{'OTHER' if number % 3 else 'BETTER'}_{number}"
 
 
-def make_repository(folder: Path, experiments: int) -> Path:
-    """Return a new repository that holds the toy and a constant for each experiment, far from the others."""
-    folder.mkdir()
-    lines = (f"{constant(number)} = 0\n\n\n\n\n" for number in range(experiments + 2))
-    (folder / "train.py").write_text("".join(lines))
-    (folder / "prepare.py").write_text("TIME_BUDGET = 600\n")
-    (folder / "toy.sh").write_text(TOY)
-    git(folder, "init", "--quiet", "--initial-branch=main")
-    git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "--message=toy")
-    return folder
-
-
 async def measure(folder: Path, *, model: float, training: float, experiments: int) -> Waiting:
     """Make so many experiments with a real engine."""
-    repository = make_repository(folder / "repository", experiments)
-    times, base = folder / "times", git(repository, "rev-parse", "HEAD")
-    journal = Journal(folder / "state.db")
-    workspace = Workspace(repository=repository, path=folder / "worktrees" / "waiting", tag="waiting")
-    workspace.create(base)
-    run = journal.create_run(
-        tag="waiting",
-        repository=repository,
-        base_branch="main",
-        base_commit=base,
-        metric="val_bpb",
-        goal=Goal.MINIMIZE,
-        time_budget=600,
-    )
-    toy = {"TIMES": str(times), "SECONDS_OF_TRAINING": str(training)}
-    engine = Engine(
-        run,
-        plan=Plan(KeepRule(), training_environment({"PATH": "/usr/bin:/bin"}, toy), command=("sh", "toy.sh")),
-        journal=journal,
-        workspace=workspace,
-        trainer=Trainer(),
+    # A constant for each experiment, far from the others: what is kept meanwhile does not touch it.
+    train = "".join(f"{constant(number)} = 0\n\n\n\n\n" for number in range(experiments + 2))
+    gaps, status = await conduct_toys(
+        folder,
+        make_repository(folder / "repository", train=train, toy=TOY),
         proposer=SlowModel(model),
-        folder=folder / "run",
+        settings={"SECONDS_OF_TRAINING": str(training)},
+        experiments=experiments,
     )
-    try:
-        await engine.conduct(experiments)
-        counted = run_status(journal, run, worktree=workspace.path).queue_empty
-    finally:
-        workspace.close()
-        journal.close()
-    stamps = [int(line) / 1e9 for line in times.read_text().split()]
-    gaps = tuple(start - end for end, start in zip(stamps[1::2], stamps[2::2], strict=False))
-    return Waiting(model, training, gaps, counted)
+    return Waiting(model, training, tuple(gaps), status.queue_empty)
 
 
 def table(measured: Sequence[Waiting]) -> str:

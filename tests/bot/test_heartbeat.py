@@ -123,6 +123,12 @@ class Patient:
         self.house.trainings = {self.run.id: folder}
         return folder
 
+    def trains_with(self, *, memory_mb: float) -> None:
+        """Let it have one under way, and a best that took so much memory."""
+        baseline = make_experiment(self.run, status=Status.KEEP)
+        self.journal.record(replace(baseline, numbers={"val_bpb": 1.0, "peak_vram_mb": memory_mb}))
+        self.trains()
+
 
 @pytest.fixture
 def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
@@ -431,9 +437,7 @@ async def test_closing_waits_for_a_cancelled_beat_to_let_go_of_the_journal(
 async def test_who_holds_the_memory_that_a_training_lacked_is_found_at_once(
     patient: Patient, gpu: FakeGpu
 ) -> None:
-    baseline = make_experiment(patient.run, status=Status.KEEP)
-    patient.journal.record(replace(baseline, numbers={"val_bpb": 1.0, "peak_vram_mb": 49_000.0}))
-    patient.trains()
+    patient.trains_with(memory_mb=49_000.0)
     assert not await patient.heartbeat.hinders(patient.run)
     gpu.show("0, GPU-a, 81920, 19200, 0", processes=("42, 62000, GPU-a, jupyter",))
     assert await patient.heartbeat.hinders(patient.run)
@@ -445,9 +449,7 @@ async def test_who_holds_the_memory_that_a_training_lacked_is_found_at_once(
 async def test_a_beat_meanwhile_neither_hides_who_holds_the_memory_nor_lets_the_run_go_on(
     patient: Patient, gpu: FakeGpu
 ) -> None:
-    baseline = make_experiment(patient.run, status=Status.KEEP)
-    patient.journal.record(replace(baseline, numbers={"val_bpb": 1.0, "peak_vram_mb": 49_000.0}))
-    patient.trains()
+    patient.trains_with(memory_mb=49_000.0)
     gpu.show("0, GPU-a, 81920, 19200, 0", processes=("42, 62000, GPU-a, jupyter",))
     patient.outside_answers.clear()  # the health check takes its time
     asked = asyncio.create_task(patient.heartbeat.hinders(patient.run))

@@ -1,0 +1,78 @@
+"""A run of toy trainings, conducted by a real engine on real git and a real journal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from loop.decision import KeepRule
+from loop.engine import Engine, Plan
+from loop.environment import training_environment
+from loop.experiment import Goal
+from loop.journal import Journal
+from loop.proposers.protocol import Proposer
+from loop.status import RunStatus, run_status
+from loop.trainer import Trainer
+from loop.workspace import Workspace
+from tests.loop.lab import git
+
+_BUDGET = 600.0
+
+
+def make_repository(folder: Path, *, train: str, toy: str) -> Path:
+    """Return a new repository with these as `train.py` and `toy.sh`, in which anybody may commit."""
+    folder.mkdir()
+    (folder / "prepare.py").write_text(f"TIME_BUDGET = {_BUDGET:.0f}\n")
+    (folder / "train.py").write_text(train)
+    (folder / "toy.sh").write_text(toy)
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    git(folder, "config", "user.name", "toy")
+    git(folder, "config", "user.email", "toy@localhost")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message=toy")
+    return folder
+
+
+async def conduct_toys(
+    folder: Path, repository: Path, *, proposer: Proposer, settings: Mapping[str, str], experiments: int
+) -> tuple[list[float], RunStatus]:
+    """Make so many experiments after the baseline with the `toy.sh` of a repository.
+
+    The toy gets the `settings` and notes in the file `$TIMES` when it starts and ends. Returns the seconds
+    from each end to the next start, and the run's last status.
+    """
+    times, base = folder / "times", git(repository, "rev-parse", "HEAD")
+    journal = Journal(folder / "state.db")
+    workspace = Workspace(repository=repository, path=folder / "worktrees" / "toy", tag="toy")
+    workspace.create(base)
+    run = journal.create_run(
+        tag="toy",
+        repository=repository,
+        base_branch="main",
+        base_commit=base,
+        metric="val_bpb",
+        goal=Goal.MINIMIZE,
+        time_budget=_BUDGET,
+    )
+    environment = training_environment({"PATH": "/usr/bin:/bin"}, {"TIMES": str(times), **settings})
+    engine = Engine(
+        run,
+        plan=Plan(KeepRule(), environment, command=("sh", "toy.sh")),
+        journal=journal,
+        workspace=workspace,
+        trainer=Trainer(),
+        proposer=proposer,
+        folder=folder / "run",
+    )
+    try:
+        await engine.conduct(experiments)
+        return gaps(times), run_status(journal, run, worktree=workspace.path)
+    finally:
+        workspace.close()
+        journal.close()
+
+
+def gaps(times: Path) -> list[float]:
+    """Return the seconds from each end to the next start, of stamps in nanoseconds."""
+    stamps = [int(line) / 1e9 for line in times.read_text().split()]
+    return [start - end for end, start in zip(stamps[1::2], stamps[2::2], strict=False)]
