@@ -7,10 +7,11 @@ from datetime import datetime, tzinfo
 from pathlib import Path
 
 from bot.doctor import Check, render
-from loop.experiment import EventKind
+from loop.experiment import EventKind, Run, Stage
 from loop.gpu import GpuProcess, look_at_gpus
 from loop.journal import Journal
 from loop.ownership import Marked, find_marked
+from notifiers.outbox import Standing, standings
 from notifiers.words import duration, one_line
 
 INCIDENTS = 5
@@ -39,9 +40,14 @@ def health_lines(
 
 
 def health_checks(journal: Journal, *, home: Path, heartbeat_minutes: float, now: float) -> tuple[Check, ...]:
-    """Look at the heartbeat, the state file and the GPUs' memory; `now` is in seconds since the epoch."""
+    """Look at the heartbeat, the runs, what waits to be told, the state file and the GPUs' memory.
+
+    `now` is in seconds since the epoch.
+    """
     return (
         _heartbeat(journal.last_beat(), heartbeat_minutes, now),
+        *(_lane(journal, run, now) for run in journal.active_runs()),
+        *(_told(standing, now) for standing in standings(journal, now=lambda: now)),
         _state_file(journal.path),
         _gpu_memory(home),
     )
@@ -68,10 +74,28 @@ def _heartbeat(last: float | None, minutes: float, now: float) -> Check:
         detail = f"by the clock only in {duration(-age)}: the clock was set back"
         return Check("heartbeat", None, detail, _WAIT)
     late = age - 60 * minutes
+    detail = f"{duration(age)} ago, {f'{duration(late)} late' if late > 0 else 'on time'}"
     if late < 60 * minutes:  # one beat may be missed
-        return Check("heartbeat", True, f"{duration(age)} ago")
-    detail = f"{duration(age)} ago, {duration(late)} late"
+        return Check("heartbeat", True, detail)
     return Check("heartbeat", None, detail, "Look whether the bot runs: autoresearch up")
+
+
+def _lane(journal: Journal, run: Run, now: float) -> Check:
+    """Say what trains on this machine's one lane for a run, or what the run does instead."""
+    experiment = journal.undecided(run.id)
+    if experiment is not None and experiment.stage is Stage.TRAINING and experiment.started_at is not None:
+        doing = f"trains #{experiment.number} for {duration(now - experiment.started_at)}"
+    elif run.state_reason:
+        joint = " " if run.state_reason.startswith("by ") else ": "
+        doing = f"{run.state}{joint}{run.state_reason}"
+    else:
+        doing = run.state.value
+    return Check("lane", True, one_line(f"{run.tag} {doing}", _LINE))
+
+
+def _told(standing: Standing, now: float) -> Check:
+    told = "never told" if standing.told_at is None else f"last told {duration(now - standing.told_at)} ago"
+    return Check(standing.channel, True, f"{standing.waiting:,} undelivered, {told}")
 
 
 def _state_file(path: Path) -> Check:

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from loop.journal import Journal
 from notifiers.news import News, read_news
+from notifiers.tracker import SERVICES
 
 EVENTS = 5000
 HELD = 1000
@@ -50,6 +51,15 @@ class Refusal:
     event_id: int
     reason: str
     at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a channel has come: how much news waits for it, and when it was last told some."""
+
+    channel: str
+    waiting: int
+    told_at: float | None
 
 
 class Outbox:
@@ -148,6 +158,19 @@ class Outbox:
                 run_id,
                 message_id,
             )
+
+
+def standings(journal: Journal, *, now: Callable[[], float]) -> list[Standing]:
+    """Return the standing of every channel that was ever opened, but for experiment trackers."""
+    rows = journal.query(
+        "SELECT channel, (SELECT at FROM deliveries WHERE deliveries.channel = cursors.channel "
+        "AND state = 'sent' ORDER BY event_id DESC LIMIT 1) FROM cursors ORDER BY channel"
+    )
+    return [
+        Standing(name, len(Outbox(journal, name, now=now).items(held=True)), told_at)
+        for name, told_at in map(tuple, rows)
+        if name.partition(":")[0] not in SERVICES
+    ]
 
 
 def refusals(journal: Journal, *, last: int = 10) -> list[Refusal]:

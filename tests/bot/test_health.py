@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
 
 import pytest
 
 from bot.health import health_checks, health_lines, incident_lines
-from loop.experiment import EventKind, Goal, RunState
+from loop.experiment import EventKind, Goal, RunState, Stage, Status
 from loop.journal import Journal
+from notifiers.outbox import Entry, Outbox, State
 from tests.loop.fake_gpu import FakeGpu
+from tests.loop.test_journal import make_experiment
 
 EVENING = 1_773_267_000.0  # 2026-03-11 22:10 UTC
 
@@ -71,8 +74,8 @@ def test_only_the_last_incidents_are_told(night: Night) -> None:
 @pytest.mark.parametrize(
     ("minutes", "line"),
     [
-        (0.5, "ok    heartbeat: 30 s ago"),
-        (19.0, "ok    heartbeat: 19 min ago"),
+        (0.5, "ok    heartbeat: 30 s ago, on time"),
+        (19.0, "ok    heartbeat: 19 min ago, 9 min late"),
         (34.0, "warn  heartbeat: 34 min ago, 24 min late"),
     ],
 )
@@ -91,6 +94,32 @@ def test_a_heartbeat_of_a_clock_that_was_set_back_is_not_taken_for_a_new_one(nig
 
 def test_before_the_first_beat_there_is_none(night: Night) -> None:
     assert night.details()["heartbeat"] == "none yet"
+
+
+def test_what_a_run_does_is_told(night: Night) -> None:
+    assert night.details()["lane"] == "mar12 running"
+    training = replace(make_experiment(night.run, 7), stage=Stage.TRAINING, started_at=night.now - 130.0)
+    night.journal.record(training)
+    assert night.details()["lane"] == "mar12 trains #7 for 2 min 10 s"
+    night.journal.record(replace(training, stage=Stage.DECIDED, status=Status.SKIP))
+    night.journal.set_state(night.run, RunState.PAUSED, "by ann")
+    assert night.details()["lane"] == "mar12 paused by ann"
+    night.journal.set_state(night.run, RunState.DONE, "1 experiment made")
+    assert night.details()["lane"] == "mar12 done: 1 experiment made"
+
+
+def test_what_was_not_delivered_is_told_for_each_chat(night: Night) -> None:
+    night.journal.set_cursor("telegram:7", 0)
+    night.journal.set_cursor("trackio:night", 0)
+    for number in range(2):
+        night.journal.record(make_experiment(night.run, number, Status.KEEP))
+    waiting = night.details()
+    assert waiting["telegram:7"] == "3 undelivered, never told"  # the run's start too
+    assert not [name for name in waiting if name.startswith("trackio")]
+    outbox = Outbox(night.journal, "telegram:7", now=lambda: night.now)
+    outbox.record([Entry(item.news.event.id, State.SENT) for item in outbox.items(held=True)])
+    night.now += 60.0
+    assert night.details()["telegram:7"] == "0 undelivered, last told 1 min ago"
 
 
 def test_the_state_file_is_told_with_its_size(night: Night) -> None:
