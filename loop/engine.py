@@ -425,9 +425,8 @@ class Engine:
         rest = rests[min(times, len(rests) - 1)]
         self._rest_until = asyncio.get_running_loop().time() + rest
         told = f"rests {rest / 60:.0f} min after {cause}"
-        await in_thread(self._journal.note, self.run.id, EventKind.RESTED, reason=told)
-        if times < len(rests):  # later ones are as long as the last
-            await in_thread(self._journal.note, self.run.id, EventKind.NOTED, reason=told)
+        kind = EventKind.NOTED if times < len(rests) else EventKind.RESTED  # by then people know
+        await in_thread(self._journal.note, self.run.id, kind, reason=told, halted=True)
 
     def _judge(self, measured: Experiment) -> Experiment:
         """Give the verdict and carry it out, in git before the journal says that it was."""

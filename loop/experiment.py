@@ -243,8 +243,8 @@ class EventKind(StrEnum):
     RUN_RETAGGED = "run_retagged"  # data: old, new
     RUN_RECOVERED = "run_recovered"  # data: reason
     NEEDS_ATTENTION = "needs_attention"  # data: reason; halted where nothing goes on until it is mended
-    RESTED = "rested"  # begins nothing for a while; data: reason
-    NOTED = "noted"  # needs nobody; data: reason
+    NOTED = "noted"  # needs nobody; data: reason; halted where it rests
+    RESTED = "rested"  # the same once more, of which nobody is told
     WAKE_UP = "wake_up"  # people are to be told what the night brought; data: since
     PROPOSED = "proposed"
     COMMITTED = "committed"

@@ -110,6 +110,7 @@ _TELLING = (
     EventKind.RUN_STATE,
     EventKind.RUN_RECOVERED,
     EventKind.NEEDS_ATTENTION,
+    EventKind.NOTED,
     EventKind.RESTED,
     EventKind.TRAINING,
     EventKind.INTERRUPTED,
@@ -258,7 +259,7 @@ def _rests(event: Event) -> bool | None:
 def _halted(event: Event) -> bool | None:
     if event.kind in (EventKind.TRAINING, EventKind.RUN_RECOVERED, EventKind.RUN_STATE):
         return False
-    return True if event.kind is EventKind.RESTED or event.data.get("halted") else None
+    return True if event.data.get("halted") else None
 
 
 def _gaps(sessions: Sequence[Session], signs: list[float], *, start: float, end: float) -> list[Span]:

@@ -142,7 +142,7 @@ def test_a_halted_loop_waits_for_a_person_until_it_goes_on(story: Story) -> None
 
 def test_a_rest_after_crashes_is_waiting_until_the_next_training(story: Story) -> None:
     story.now += 4
-    story.tell(EventKind.RESTED, reason="rests 10 min after 8 crashes in a row")
+    story.tell(EventKind.RESTED, reason="rests 10 min after 8 crashes in a row", halted=True)
     story.now += 600
     story.training(20, 300)
     story.now += 2
