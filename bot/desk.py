@@ -6,6 +6,7 @@ import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import tzinfo
+from pathlib import Path
 
 from bot.bundling import bundle_folder, make_bundle
 from bot.commands import COMMANDS, Call, find_command
@@ -204,9 +205,11 @@ class Desk:
         run, experiment = self._experiment(call)
         kept = self._host.engine(run).log_of(experiment.number)
         path = kept if experiment.status else self._host.worktree(run.tag) / "run.log"
-        text = await asyncio.to_thread(read_tail, path, limit=LOG_BYTES)
-        text = without_secrets(text, self._settings.secrets)
+        text = await asyncio.to_thread(self._tail, path)
         return Message(f"The end of the log of experiment #{experiment.number}", text or "(nothing)")
+
+    def _tail(self, path: Path) -> str:
+        return without_secrets(read_tail(path, limit=LOG_BYTES), self._settings.secrets)
 
     async def _plot(self, _: Call, request: Request) -> Message:
         run = self._host.current()
