@@ -118,7 +118,7 @@ def read_rows(journal: Journal, run_id: int, *, start: int = 0) -> list[Row]:
     )
     rows: list[Row] = []
     while found := journal.query(page, run_id, start, _PAGE):
-        rows += [_row(**_decoded(columns)) for columns in found]
+        rows += [_row(**decode(columns)) for columns in found]
         start = rows[-1].number + 1
     return rows
 
@@ -140,13 +140,6 @@ _ALIKE = (
 """Fields of an experiment that a row has as they are."""
 
 _TOLD = ("commit", "value", "description", "numbers", *_ALIKE)
-_ENCODED = ("status", "numbers", "family", "cost")
-
-
-def _decoded(columns: Iterable[Any]) -> dict[str, Any]:
-    """Return the fields that a row has; most are stored as they are, and decoding those too takes time."""
-    told = dict(zip(_TOLD, columns, strict=True))
-    return told | decode({name: told[name] for name in _ENCODED if told[name] is not None})
 
 
 def _row(

@@ -186,8 +186,9 @@ def encode(value: object) -> object:
 
 def decode(row: sqlite3.Row | dict[str, Any]) -> dict[str, Any]:
     """Return a row, or what `encode` made of one, as the arguments of its dataclass."""
-    fields = dict(row)
-    for name, decoder in _DECODERS.items():
-        if fields.get(name) is not None:
-            fields[name] = decoder(fields[name])
+    # A row looks up every name anew when it is made a dict of.
+    fields = dict(row) if isinstance(row, dict) else dict(zip(row.keys(), row, strict=True))
+    for name, value in fields.items():
+        if value is not None and name in _DECODERS:
+            fields[name] = _DECODERS[name](value)
     return fields
