@@ -246,17 +246,7 @@ class Journal:
             rows = self._db.execute(
                 "SELECT * FROM events WHERE id > ? ORDER BY id LIMIT ?", (event_id, limit)
             ).fetchall()
-        return [
-            Event(
-                row["id"],
-                row["at"],
-                row["run_id"],
-                row["number"],
-                EventKind(row["kind"]),
-                json.loads(row["data"]),
-            )
-            for row in rows
-        ]
+        return [Event(**decode(row)) for row in rows]
 
     def last_event(self) -> int:
         """Return the id of the newest event, 0 where there is none."""

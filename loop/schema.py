@@ -10,7 +10,19 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from loop.experiment import Cost, Ending, Experiment, Family, Goal, Run, RunState, Stage, Status
+from loop.errors import LoopError
+from loop.experiment import (
+    Cost,
+    Ending,
+    EventKind,
+    Experiment,
+    Family,
+    Goal,
+    Run,
+    RunState,
+    Stage,
+    Status,
+)
 
 MIGRATIONS = (
     """
@@ -163,6 +175,8 @@ _DECODERS: Mapping[str, Callable[[Any], object]] = {
     "skip_requested": bool,
     "family": Family,
     "cost": lambda text: Cost(**json.loads(text)),
+    "kind": EventKind,
+    "data": json.loads,
 }
 
 
@@ -185,10 +199,22 @@ def encode(value: object) -> object:
 
 
 def decode(row: sqlite3.Row | dict[str, Any]) -> dict[str, Any]:
-    """Return a row, or what `encode` made of one, as the arguments of its dataclass."""
+    """Return a row, or what `encode` made of one, as the arguments of its dataclass.
+
+    Raises:
+        LoopError: a value is none that was ever written here; it is named, with the mend.
+    """
     # A row looks up every name anew when it is made a dict of.
     fields = dict(row) if isinstance(row, dict) else dict(zip(row.keys(), row, strict=True))
     for name, value in fields.items():
         if value is not None and name in _DECODERS:
-            fields[name] = _DECODERS[name](value)
+            try:
+                fields[name] = _DECODERS[name](value)
+            except (ValueError, TypeError) as error:
+                keys = [key for key in ("run_id", "id", "number") if fields.get(key) is not None]
+                whose = " ".join(f"{key} {fields[key]}" for key in keys)
+                raise LoopError(
+                    f"The journal is damaged: {name} of {whose} is {value!r}. Nothing was changed: "
+                    "correct it in state.db with the sqlite3 program, or bring back a copy of that file."
+                ) from error
     return fields

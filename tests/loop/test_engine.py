@@ -414,3 +414,19 @@ async def test_a_keep_that_git_knows_of_alone_cannot_be_skipped(make_lab: MakeLa
 
 def refuse(*_: object) -> None:
     raise LoopError("no room")
+
+
+async def test_a_damaged_row_halts_the_run_until_it_is_mended(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    await lab.engine(value(1.4)).conduct(1)
+    with lab.journal.transaction():
+        lab.journal.execute("UPDATE experiments SET status = 'kept' WHERE number = 1")
+    engine = lab.engine(value(1.4), value(1.3))
+    with pytest.raises(LoopError, match="status of run_id 1 number 1 is 'kept'"):
+        await engine.conduct(1)
+    with lab.journal.transaction():
+        lab.journal.execute("UPDATE experiments SET status = 'keep' WHERE number = 1")
+    await engine.resume()
+    await engine.conduct(1)
+    assert [e.value for e in lab.experiments()] == [1.5, 1.4, 1.3]
+    lab.check_invariants()

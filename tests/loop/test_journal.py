@@ -226,6 +226,36 @@ def test_the_beats_of_an_older_version_are_kept(tmp_path: Path) -> None:
         assert [at for (at,) in journal.query("SELECT at FROM beats ORDER BY id")] == [600.0, 1200.0]
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("UPDATE experiments SET status = 'kept'", "status of run_id 1 number 0 is 'kept'"),
+        ("UPDATE experiments SET numbers = '{\"val_bpb\": 1.2'", "numbers of run_id 1 number 0 is '{"),
+        ("UPDATE experiments SET stage = x'00ff'", "stage of run_id 1 number 0 is b"),
+        ("UPDATE runs SET state = 'asleep'", "state of id 1 is 'asleep'"),
+        ("UPDATE events SET kind = 'dreamt'", "kind of run_id 1 id 1 is 'dreamt'"),
+        ("UPDATE events SET data = '{'", "data of run_id 1 id 1 is '{'"),
+    ],
+)
+def test_a_damaged_row_is_named_and_nothing_of_it_is_lost(
+    journal: Journal, run: Run, change: str, words: str
+) -> None:
+    journal.record(make_experiment(run, status=Status.KEEP))
+    kept = journal.experiments(run.id), journal.runs(), journal.events_after(0)
+    before = {table: journal.query(f"SELECT * FROM {table}") for table in ("experiments", "runs", "events")}
+    with journal.transaction():
+        journal.execute(change)
+    with pytest.raises(LoopError) as told:
+        _ = journal.experiments(run.id), journal.runs(), journal.events_after(0)
+    assert words in str(told.value)
+    with journal.transaction():
+        for table, rows in before.items():
+            for row in rows:
+                marks = ", ".join("?" * len(row))
+                journal.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", *row)
+    assert (journal.experiments(run.id), journal.runs(), journal.events_after(0)) == kept
+
+
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     path.write_text("not a database, and longer than a header of one would be" * 10)
