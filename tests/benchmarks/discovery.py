@@ -191,6 +191,8 @@ def work(task: Task) -> Harvest:
             gained = (start - score.true(source) for source in night.best)
             reached = next((number for number, gain in enumerate(gained) if gain >= GOAL), math.inf)
         gain = start - score.true(night.best[-1])
+        if isinstance(score, Template):  # nights of an hour: tell each of them
+            print(f"{task.proposer}, seed {task.seed}: {gain:.4f}", file=sys.stderr, flush=True)
         return Harvest(gain, reached, night.count(Status.KEEP), night.count(Status.CRASH))
 
 
