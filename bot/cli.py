@@ -82,9 +82,10 @@ def init(
 ) -> None:
     """Write the training template as a new git repository."""
     from bot.template import init_repository
+    from loop.environment import prepare_line
 
     commit = init_repository(folder, profile, time_budget)
-    print_message(Message(f"{folder} is ready at {commit[:7]}. Next: cd {folder} && python prepare.py"))
+    print_message(Message(f"{folder} is ready at {commit[:7]}. Next: {prepare_line(folder)}"))
 
 
 @app.command()

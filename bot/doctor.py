@@ -17,7 +17,7 @@ from pathlib import Path
 from bot.settings import Settings
 from bot.sources import SEARCH, SourceChoice, agent_of
 from bot.wire import socket_address
-from loop.environment import launch_command
+from loop.environment import launch_command, prepare_line
 from loop.errors import LoopError
 from loop.machine import Disk
 from loop.proposers.models import MEND, is_own_server
@@ -112,7 +112,8 @@ def _data(settings: Settings) -> Check:
     detail = f"missing: {', '.join(missing)}"
     if settings.repository is None:
         return Check("data", None, detail, "The first start of the bot prepares it.")
-    return Check("data", False, detail, f"Run: cd {settings.repository} && python prepare.py")
+    mend = prepare_line(settings.repository, settings.train_command, settings.editable)
+    return Check("data", False, detail, f"Run: {mend}")
 
 
 def _training_program(program: str) -> Check:

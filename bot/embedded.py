@@ -9,6 +9,7 @@ from pathlib import Path
 from bot.errors import BotError
 from bot.settings import Settings
 from bot.template import init_repository
+from loop.environment import prepare_line
 
 TIME_BUDGET = 20.0
 """Seconds of one training: enough on two cores to see one change from another, short enough to watch."""
@@ -38,4 +39,4 @@ async def prepare(settings: Settings) -> None:
         await preparing.wait()
         raise
     if status != 0:
-        raise BotError(f"The data could not be prepared: run `python prepare.py` in {repository} to see why.")
+        raise BotError(f"The data could not be prepared. To see why: {prepare_line(repository)}")

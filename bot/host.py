@@ -18,7 +18,7 @@ from bot.settings import Settings
 from bot.vitals import Ended
 from loop.decision import KeepRule
 from loop.engine import Engine, Plan, nothing_hinders
-from loop.environment import training_environment
+from loop.environment import prepare_line, training_environment
 from loop.experiment import Run, RunState, Stage
 from loop.journal import Journal
 from loop.launcher import attempt_folder
@@ -129,6 +129,7 @@ class Host:
             subject=facts.subject,
             dirty=facts.dirty,
             missing=tuple(path for path in settings.data_paths if not path.exists()),
+            preparation=prepare_line(facts.path, settings.train_command, settings.editable),
             device=device(),
             budget=read_time_budget(self.repository, facts.base_commit, settings.frozen)
             or settings.time_budget,
@@ -145,7 +146,7 @@ class Host:
         plan = self.plan_run(tag)
         if plan.missing:
             paths = ", ".join(map(str, plan.missing))
-            raise BotError(f"{paths} is missing: run `python prepare.py` in {plan.repository} first.")
+            raise BotError(f"{paths} is missing. First run: {plan.preparation}")
         with closing(self._workspace(plan.tag, self.repository, plan.base_commit)) as workspace:
             workspace.create(plan.base_commit)
         return self.journal.create_run(

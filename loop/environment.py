@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping
@@ -25,6 +26,8 @@ _ALLOWED = re.compile(
     re.VERBOSE,
 )
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+
+_PREPARE = "prepare.py"
 
 PROXIES = (*_PROXIES, *map(str.lower, _PROXIES))
 """What says how the network is reached; a proxy may want a login."""
@@ -57,3 +60,14 @@ def launch_command(worktree: Path, override: tuple[str, ...], editable: str = "t
     if (worktree / "uv.lock").is_file() and shutil.which("uv"):
         return ("uv", "run", editable)
     return (sys.executable, editable)
+
+
+def prepare_line(repository: Path, override: tuple[str, ...] = (), editable: str = "train.py") -> str:
+    """Return what to type to prepare the data, with the Python that trains.
+
+    The arguments are those of `launch_command`.
+    """
+    command = launch_command(repository, override, editable)
+    words = [_PREPARE if word == editable else word for word in command]
+    known = words if _PREPARE in words else ["python", _PREPARE]
+    return f"cd {shlex.quote(str(repository))} && {shlex.join(known)}"

@@ -11,7 +11,11 @@ from notifiers.words import duration
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """A run that could be started. `missing` are the data paths that do not exist; `budget` is in seconds."""
+    """A run that could be started.
+
+    `missing` are the data paths that do not exist, `preparation` what to type to make them; `budget` is in
+    seconds.
+    """
 
     tag: str
     other_tag: str
@@ -21,6 +25,7 @@ class RunPlan:
     subject: str
     dirty: tuple[str, ...]
     missing: tuple[Path, ...]
+    preparation: str
     device: str
     budget: float
     proposer: str
@@ -43,7 +48,7 @@ def start_card(plan: RunPlan) -> Message:
     cancel = Button("Cancel", "/cancel")
     if plan.missing:
         lines.append(f"Missing: {', '.join(map(str, plan.missing))}")
-        lines.append(f"First run: python prepare.py in {plan.repository}")
+        lines.append(f"First run: {plan.preparation}")
         return Message("\n".join(lines), buttons=((cancel,),))
     lines.append(f"Data: found. Press Start, or type /start_run {plan.tag} go.")
     return Message("\n".join(lines), buttons=((Button("Start", f"/start_run {plan.tag} go"), other, cancel),))

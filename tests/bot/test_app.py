@@ -159,12 +159,22 @@ def test_mistakes_are_one_sentence_and_status_1(bot: RealBot) -> None:
         assert "Traceback" not in done.stderr
 
 
+def test_init_tells_what_to_type_next(bot: RealBot) -> None:
+    said = bot.run("init", str(bot.folder / "my research"), "--profile", "cpu").stdout
+    line = said.partition("Next: ")[2].strip()
+    checked = subprocess.run(
+        f"{line} --check", shell=True, env=bot.environment, capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 1  # of prepare.py, which has all packages that it needs
+    assert "is not prepared in" in checked.stderr
+
+
 def test_missing_data_is_named_with_the_command_that_makes_it(bot: RealBot) -> None:
     bot.environment["DATA_PATHS"] = str(bot.folder / "nodata")
     done = bot.run("up", "--exit-when-done")
     assert done.returncode == 1
     assert f"{bot.folder / 'nodata'} is missing" in done.stderr
-    assert "python prepare.py" in done.stderr
+    assert f"First run: cd {bot.repository} && {sys.executable} prepare.py" in done.stderr
 
 
 def test_the_bot_process_stays_small(bot: RealBot) -> None:

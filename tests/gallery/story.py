@@ -60,6 +60,7 @@ PLAN = RunPlan(
     subject="Use the value embeddings of every layer",
     dirty=("train.py",),
     missing=(),
+    preparation="cd /home/ann/nano && python prepare.py",
     device="NVIDIA H100 80GB HBM3",
     budget=300.0,
     proposer="search",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from loop.environment import launch_command, training_environment
+from loop.environment import launch_command, prepare_line, training_environment
 
 NEEDED = {
     "PATH": "/usr/bin",
@@ -92,3 +92,23 @@ def test_uv_is_used_where_it_is_installed_and_wanted(tmp_path: Path, monkeypatch
     assert launch_command(tmp_path, ()) == (sys.executable, "train.py")
     (tmp_path / "uv").touch(mode=0o755)
     assert launch_command(tmp_path, ()) == ("uv", "run", "train.py")
+    assert prepare_line(tmp_path) == f"cd {tmp_path} && uv run prepare.py"
+
+
+@pytest.mark.parametrize(
+    ("override", "editable", "line"),
+    [
+        ((), "train.py", f"{sys.executable} prepare.py"),
+        (
+            ("conda", "run", "-n", "my env", "python", "model.py"),
+            "model.py",
+            "conda run -n 'my env' python prepare.py",
+        ),
+        (("./train.sh",), "train.py", "python prepare.py"),
+    ],
+)
+def test_the_python_that_trains_prepares_the_data(
+    override: tuple[str, ...], editable: str, line: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "my research"
+    assert prepare_line(folder, override, editable) == f"cd '{folder}' && {line}"
