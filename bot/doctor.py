@@ -109,7 +109,7 @@ def _data(settings: Settings) -> Check:
     missing = [str(path) for path in settings.data_paths if not path.exists()]
     if not missing:
         return Check("data", True, ", ".join(map(str, settings.data_paths)))
-    detail = f"missing: {', '.join(missing)}"
+    detail = f"missing of DATA_PATHS: {', '.join(missing)}"
     if settings.repository is None:
         return Check("data", None, detail, "The first start of the bot prepares it.")
     mend = prepare_line(settings.repository, settings.train_command, settings.editable)

@@ -146,7 +146,7 @@ class Host:
         plan = self.plan_run(tag)
         if plan.missing:
             paths = ", ".join(map(str, plan.missing))
-            raise BotError(f"{paths} is missing. First run: {plan.preparation}")
+            raise BotError(f"Of DATA_PATHS {paths} is missing. First run: {plan.preparation}")
         with closing(self._workspace(plan.tag, self.repository, plan.base_commit)) as workspace:
             workspace.create(plan.base_commit)
         return self.journal.create_run(

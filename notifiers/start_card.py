@@ -47,7 +47,7 @@ def start_card(plan: RunPlan) -> Message:
     other = Button("Other tag", f"/start_run {plan.other_tag}")
     cancel = Button("Cancel", "/cancel")
     if plan.missing:
-        lines.append(f"Missing: {', '.join(map(str, plan.missing))}")
+        lines.append(f"Missing of DATA_PATHS: {', '.join(map(str, plan.missing))}")
         lines.append(f"First run: {plan.preparation}")
         return Message("\n".join(lines), buttons=((cancel,),))
     lines.append(f"Data: found. Press Start, or type /start_run {plan.tag} go.")
