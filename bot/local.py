@@ -138,7 +138,7 @@ class LocalServer:
 
     async def _tell_progress(self) -> None:
         while True:
-            await self._attached.wait()
+            await self.wait_attached()
             text = self._progress()
             for client in self._serving.values():
                 if client.attached:

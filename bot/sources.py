@@ -33,11 +33,6 @@ class SourceChoice:
         return f"{self.kind}:{self.detail}" if self.detail else self.kind
 
     @property
-    def is_model(self) -> bool:
-        """Say whether a language model is asked."""
-        return self.kind in PROVIDERS
-
-    @property
     def is_agent(self) -> bool:
         """Say whether a coding agent is started."""
         return self.kind == AGENT
