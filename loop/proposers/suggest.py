@@ -1,11 +1,13 @@
 """What to try next, from the experiments so far: a pure function of a run's context.
 
 One result is mostly chance, and most constants hardly matter. So up to four of them are changed together, and
-what each is worth is learnt from all results together, kept or not. Two ways take turns: most proposals are
-the best moves on a response surface drawn from what the results leave possible, which finds slopes in the
-noise; some are moves to where TPE would try next, which takes no form of a curve for granted. Where these
-have nothing new, single changes, simpler programs, near misses together and all other changes of a few
-constants follow. A run that is stuck may ask for combinations of near misses, or for a simpler program.
+what each is worth is learnt from all results together, kept or not. At first there are up to eight, those
+before the others that were not changed yet: a constant that matters much should not wait for its turn. Two
+ways take turns: most proposals are the best moves on a response surface drawn from what the results leave
+possible, which finds slopes in the noise; some are moves to where TPE would try next, which takes no form of
+a curve for granted. Where these have nothing new, single changes, simpler programs, near misses together and
+all other changes of a few constants follow. A run that is stuck may ask for combinations of near misses, or
+for a simpler program.
 `python -m tests.benchmarks.discovery` says what this is worth.
 """
 
@@ -37,6 +39,8 @@ NAME = "search"
 
 _FEW_RESULTS = 10  # up to here next to nothing is known, and no rationale says otherwise
 _MOST = 4  # constants at once
+_MOST_AT_FIRST = 8
+_FIRST = 15  # results
 _PATIENCE = 6  # experiments without a keep, for each of which one near miss more is combined
 _TURN = 3  # one of so many proposals is TPE's
 _DRAWS = 50  # surfaces that may have nothing new
@@ -124,6 +128,7 @@ def _drawn(
     options: Sequence[Sequence[Move]], trials: Trials, surface: Surface, chance: random.Random
 ) -> Iterator[Moves]:
     """Yield the moves that gain most on surfaces that the results leave possible."""
+    changed = {key for moved in trials.changes.values() for key in moved}
     for _ in range(_DRAWS):
         loss = surface.draw(chance.randrange(2**32)).loss
         best = sorted(
@@ -132,6 +137,7 @@ def _drawn(
             if moves
         )
         gains = [options[number][place] for (cost, place), number in best if cost < 0]
+        gains.sort(key=lambda move: move[0].key in changed)
         least = [options[number][place] for (_, place), number in best[:1]]
         if found := _together(gains or least, trials):
             yield found
@@ -139,9 +145,10 @@ def _drawn(
 
 def _together(moves: Iterable[Move], trials: Trials) -> Moves:
     """Return the first of these moves that can be made together, as far as is known."""
+    most = _MOST if len(trials.results) > _FIRST else _MOST_AT_FIRST
     made: Moves = ()
     for move in moves:
-        if len(made) < _MOST and trials.is_open((*made, move)):
+        if len(made) < most and trials.is_open((*made, move)):
             made = (*made, move)
     return made
 
