@@ -41,8 +41,9 @@ def decide(
     `tampered` names fixed files that differ from the run's base commit; such a number is worth nothing.
     """
     if outcome.ending is Ending.DEADLINE:
-        minutes = (outcome.ended_at - outcome.started_at) / 60
-        return Verdict(Status.CRASH, f"still running after {minutes:.1f} min, killed")
+        seconds = outcome.ended_at - outcome.started_at
+        after = f"{seconds / 60:.1f} min" if seconds >= 120 else f"{seconds:.1f} s"
+        return Verdict(Status.CRASH, f"still running after {after}, twice the time budget: killed")
     if outcome.ending is Ending.STALLED:
         return Verdict(Status.CRASH, "silent and idle for too long, killed")
     if tampered:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,7 +67,14 @@ def test_a_small_gain_must_not_cost_much_code(gain: float, net_lines: int, statu
         (outcome(exit_code=-9), "killed by signal 9"),
         (outcome(exit_code=0), "ended well but without val_bpb"),
         (outcome(exit_code=None), "ended without val_bpb"),
-        (outcome(0.5, ending=Ending.DEADLINE), "still running after 10.0 min, killed"),
+        (
+            outcome(0.5, ending=Ending.DEADLINE),
+            "still running after 10.0 min, twice the time budget: killed",
+        ),
+        (
+            replace(outcome(ending=Ending.DEADLINE), ended_at=2.04),
+            "still running after 2.0 s, twice the time budget: killed",
+        ),
         (outcome(0.5, ending=Ending.STALLED), "silent and idle for too long, killed"),
     ],
 )
