@@ -58,8 +58,8 @@ def make_researcher(
         zone=settings.time_zone,
     )
 
-    def failure(experiment: Experiment) -> Failure:
-        found = reader.failure(experiment)
+    def failure(experiment: Experiment, parent: str) -> Failure:
+        found = reader.failure(experiment, parent)
         return replace(found, log=without_secrets(found.log, secrets))
 
     known = _keys(settings, environ)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -60,20 +61,34 @@ class ContextReader:
             lessons=tuple(lessons_of_others(self._journal, run, most=LESSONS)),
         )
 
-    def failure(self, experiment: Experiment) -> Failure:
-        """Return what is known of a crash.
+    def failure(self, experiment: Experiment, parent: str) -> Failure:
+        """Return what is known of a crash, with its program carried over to `parent`.
 
         Raises:
-            LoopError: its program cannot be read any more.
+            LoopError: its program cannot be read any more, or does not fit what was kept since.
         """
         log = self._folder / f"{experiment.number}.log"
         text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-        source = self._workspace.source(experiment.commit)
+        source = self._carried_over(experiment, parent)
         return Failure(experiment, source, text, _is_out_of_memory(experiment, text))
+
+    def _carried_over(self, experiment: Experiment, parent: str) -> str:
+        source = self._workspace.source(experiment.commit)
+        if experiment.parent == parent:
+            return source
+        base, ours = self._workspace.source(experiment.parent), self._workspace.source(parent)
+        merged = self._workspace.merge(base, ours, source)
+        if merged is None:
+            raise LoopError("It does not fit what was kept since.")
+        return merged
 
     def _changes(self, run: Run, experiments: Sequence[Experiment]) -> dict[int, str]:
         kept = [e for e in experiments if e.status is Status.KEEP and e.number][-DIFFS:]
-        return {e.number: self._diff(e.commit) for e in (*kept, *near_misses(experiments, run.goal))}
+        changes = {}
+        for experiment in (*kept, *near_misses(experiments, run.goal)):
+            with suppress(LoopError):  # git may have lost the commit of one that was adopted
+                changes[experiment.number] = self._diff(experiment.commit)
+        return changes
 
     def _files(self, run: Run) -> dict[str, str]:
         texts = {}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from loop.errors import LoopError
 from loop.experiment import Ending
 from loop.proposers.reader import ContextReader
 from loop.workspace import Workspace
@@ -48,6 +49,29 @@ async def test_a_full_memory_is_told_apart_from_a_bug(
     folder.mkdir()
     (folder / "0.log").write_text(log)
     reader = ContextReader(journal=lab.journal, workspace=workspace, folder=folder)
-    failure = reader.failure(replace(baseline, ending=ending, exit_code=exit_code))
+    failure = reader.failure(replace(baseline, ending=ending, exit_code=exit_code), baseline.parent)
     assert (failure.out_of_memory, failure.log) == (full, log)
     assert failure.source == value(1.5)
+
+
+async def test_a_crash_is_shown_as_it_is_on_what_was_kept_since(lab: Lab, workspace: Workspace) -> None:
+    apart = "A = 1\n# a\n# a\n# a\nB = 1\n" + value(1.4)
+    await lab.engine(apart, apart.replace("A = 1", "A = oops")).conduct(2)
+    crash = lab.experiments()[-1]
+    reader = ContextReader(journal=lab.journal, workspace=workspace, folder=lab.home / "logs")
+
+    def kept(program: str) -> str:
+        return workspace.commit(crash.parent, program, "kept since").sha
+
+    on_another = reader.failure(crash, kept(apart.replace("B = 1", "B = 2")))
+    assert on_another.source == "A = oops\n# a\n# a\n# a\nB = 2\n" + value(1.4)
+    with pytest.raises(LoopError, match="does not fit what was kept since"):
+        reader.failure(crash, kept(apart.replace("A = 1", "A = 2")))
+
+
+async def test_a_diff_that_git_has_lost_is_left_out(lab: Lab, workspace: Workspace) -> None:
+    await lab.engine(value(1.4), value(1.3)).conduct(2)
+    lost = replace(lab.experiments()[1], commit="abcdef1")  # as a table has it that was adopted
+    lab.journal.record(lost)
+    context = ContextReader(journal=lab.journal, workspace=workspace, folder=lab.home).read(lab.now())
+    assert set(context.changes) == {2}
