@@ -41,8 +41,9 @@ class Researcher:
 
     `models` read prose and can mend, and may cost money or be out of reach; the first of them that can be
     asked is given the ideas of people. `search` does without all that: it has its `share`, which may be zero,
-    and every experiment that no model makes. `failure` reads a crash and may block, as may `device`, which
-    names what trainings run on. `pause` rests the run when the money is spent; None: it goes on with search.
+    and every experiment that no model makes. `failure` reads a crash as it is on top of a commit and may
+    block, as may `device`, which names what trainings run on. `pause` rests the run when the money is spent;
+    None: it goes on with search.
     """
 
     name = "researcher"
@@ -54,7 +55,7 @@ class Researcher:
         share: float,
         models: Sequence[Source] = (),
         journal: Journal,
-        failure: Callable[[Experiment], Failure],
+        failure: Callable[[Experiment, str], Failure],
         check: Check,
         budget: Budget,
         outages: Outages,
@@ -75,7 +76,7 @@ class Researcher:
         self._device = device
         self._stuck_after = stuck_after
         self._pause = pause
-        self._tries: Counter[int] = Counter()  # by idea
+        self._tries: Counter[tuple[int, str]] = Counter()  # by idea and model
         self._dropped: set[int] = set()  # crashes that are not worth mending
 
     async def propose(self, context: Context) -> Proposal:
@@ -151,23 +152,26 @@ class Researcher:
 
         One that may have put a model out of reach waits until the model has answered something else.
         """
-        tries = self._tries[idea.id]
+        tries = self._tries[idea.id, model.name]
         if tries >= TRIES or (tries and not self._asking.is_healthy(model)):
             return False
         return await self._asking.may_ask(model, run)
 
     async def _try(self, idea: Idea, model: Source, context: Context) -> Proposal | None:
+        this = idea.id, model.name
         healthy = self._asking.is_healthy(model)
         reason = f"{model.name} made no program of it"
         try:
             asked = replace(context, ideas=(idea,), urge=None)
             proposal = await self._asking.ask(model, asked, idea=idea)
         except OutOfReachError as error:
-            self._tries[idea.id] += healthy
+            self._tries[this] += healthy
             proposal, reason = None, str(error)
         else:
-            self._tries[idea.id] = 0 if proposal is not None else TRIES
-        if self._tries[idea.id] >= TRIES:
+            if proposal is None and not await self._asking.may_ask(model, context.run):
+                return None  # the money ran out over it: it waits
+            self._tries[this] = 0 if proposal is not None else TRIES
+        if self._tries[this] >= TRIES:
             await in_thread(self._ideas.give_up, idea, reason)
         return proposal
 
@@ -180,13 +184,16 @@ class Researcher:
         if crashed is None or maker is None or not await self._asking.may_ask(maker, context.run):
             return None
         try:
-            failure = await in_thread(self._failure, crashed)
-            mended = await self._asking.ask(maker, context, failure=failure)
+            failure = await in_thread(self._failure, crashed, context.parent)
         except LoopError as error:
             log.info("experiment #%d is not mended: %s", crashed.number, error)
-            return None
-        if mended is None:
             self._dropped.add(crashed.number)
+            return None
+        mended = None
+        with suppress(OutOfReachError):
+            mended = await self._asking.ask(maker, context, failure=failure)
+            if mended is None and await self._asking.may_ask(maker, context.run):
+                self._dropped.add(crashed.number)
         return mended
 
     # Ideas of the sources' own

@@ -65,6 +65,7 @@ class Institute:
         self.notes = Notes(self.journal)
         self.search: Proposer = Oracle("search", "DEPTH = 9\nWIDTH = 64\n")
         self.refusals: dict[str, str] = {}  # by program
+        self.misfits: set[str] = set()  # commits that no crash can be carried over to
         self.pauses: list[str] = []
         self.pause: Callable[[Run, str], Awaitable[None]] = self._note_pause
         self.log = "RuntimeError: no such luck"
@@ -79,6 +80,7 @@ class Institute:
         weights: Sequence[float] = (),
         search: float = 0.0,
         a_run: float | None = None,
+        a_day: float | None = None,
         pauses: bool = False,
         stuck_after: int = 15,
     ) -> Researcher:
@@ -91,9 +93,9 @@ class Institute:
                 Source(f"some:{m.name}", m, share, (m.name,)) for m, share in zip(models, shares, strict=True)
             ],
             journal=self.journal,
-            failure=lambda experiment: Failure(experiment, "DEPTH = oops\n", self.log, False),
+            failure=self._failure,
             check=self._check,
-            budget=Budget(self.purse(a_run=a_run), self.notes),
+            budget=Budget(self.purse(a_run=a_run, a_day=a_day), self.notes),
             outages=self.outages(),
             papers=Papers(self.folder / "papers", url=self.arxiv),
             device=lambda: "an abacus",
@@ -112,6 +114,11 @@ class Institute:
         kinds = kinds or (EventKind.NOTED, EventKind.NEEDS_ATTENTION)
         events = self.journal.events_after(0, limit=1000)
         return [str(event.data["reason"]) for event in events if event.kind in kinds]
+
+    def _failure(self, experiment: Experiment, parent: str) -> Failure:
+        if parent in self.misfits:
+            raise LoopError("It does not fit what was kept since.")
+        return Failure(experiment, "DEPTH = oops\n", self.log, False)
 
     async def _note_pause(self, run: Run, reason: str) -> None:
         self.pauses.append(reason)

@@ -127,6 +127,15 @@ async def test_an_idea_that_breaks_a_model_again_and_again_is_given_up(institute
     assert "idea #1 of ann is given up: It is down." in institute.told()
 
 
+async def test_one_outage_of_all_models_gives_up_no_idea(institute: Institute) -> None:
+    models = [Oracle(name, DOWN) for name in ("first", "second", "third", "fourth")]
+    idea = IdeaBox(institute.journal).add(institute.run.id, "make it wider", author="ann")
+    context = replace(institute.context(), ideas=(idea,))
+    assert (await institute.researcher(*models).propose(context)).proposer == "search"
+    assert all(model.asked for model in models)
+    assert IdeaBox(institute.journal).waiting(institute.run.id) == (idea,)
+
+
 # Crashes
 
 
@@ -161,6 +170,16 @@ async def test_a_crash_not_worth_mending_is_paid_and_dropped(institute: Institut
     assert len(oracle.mended) == 1
     assert institute.purse().of_run(institute.run.id) == HOPELESS.cost
     assert institute.told() == []
+
+
+async def test_a_crash_that_does_not_fit_what_was_kept_since_is_dropped(institute: Institute) -> None:
+    oracle = Oracle("oracle", WIDER)
+    older, later = institute.context(crash()), institute.context(crash(), crash(2))
+    institute.misfits = {older.parent}
+    researcher = institute.researcher(oracle)
+    assert (await researcher.propose(older)).repairs is None
+    institute.misfits = set()
+    assert (await researcher.propose(later)).repairs == 2
 
 
 async def test_a_refused_mending_is_asked_for_again_with_the_reason(institute: Institute) -> None:
@@ -325,6 +344,25 @@ async def test_when_the_money_is_spent_the_run_goes_on_with_search(institute: In
     assert IdeaBox(institute.journal).waiting(institute.run.id) == (idea,)
     assert len(institute.told()) == 2  # nearly, and spent
     assert institute.pauses == []
+
+
+async def test_an_idea_that_the_money_ran_out_over_waits_for_more(institute: Institute) -> None:
+    oracle = Oracle("oracle", "def broken(", WIDER, cost=Cost(dollars=0.6))
+    idea = IdeaBox(institute.journal).add(institute.run.id, "make it wider", author="ann")
+    researcher = institute.researcher(oracle, a_day=1.0)
+    for expected in (None, idea.id):
+        proposal = await researcher.propose(replace(institute.context(), ideas=(idea,)))
+        assert proposal.idea == expected
+        institute.now += 86_400
+    assert not any("given up" in reason for reason in institute.told())
+
+
+async def test_a_crash_that_the_money_ran_out_over_waits_for_more(institute: Institute) -> None:
+    oracle = Oracle("oracle", "def broken(", WIDER, cost=Cost(dollars=0.6))
+    researcher = institute.researcher(oracle, a_day=1.0)
+    for expected in (None, 1):
+        assert (await researcher.propose(institute.context(crash()))).repairs == expected
+        institute.now += 86_400
 
 
 async def test_or_it_is_paused_once(institute: Institute) -> None:
