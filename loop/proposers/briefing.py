@@ -210,4 +210,4 @@ def _lesson(lesson: Lesson) -> str:
 
 
 def _is_whole(program: str, source: str) -> bool:
-    return bool(program) and source.strip("\n") in program
+    return bool(program) and source.replace("\r\n", "\n").strip("\n") in program

@@ -97,7 +97,7 @@ def check_program(before: str, after: str, *, limit: int = LIMIT) -> None:
         raise EditError(f"The program would have {size:,} bytes; at most {limit:,} are allowed.")
     try:
         with warnings.catch_warnings(action="ignore"):  # an odd escape in a string is the program's business
-            compile(after, "the program", "exec", dont_inherit=True)
+            compile(after.removeprefix("\ufeff"), "the program", "exec", dont_inherit=True)
     except SyntaxError as error:
         line = (error.text or "").strip()[:_WIDTH]
         raise EditError(f"The program would not parse: line {error.lineno}: {error.msg}: {line}") from None

@@ -209,6 +209,10 @@ def test_a_program_that_is_too_long_is_not_whole() -> None:
     assert brief(context, BUDGET).whole
 
 
+def test_a_program_with_other_line_ends_is_whole() -> None:
+    assert brief(replace(full(), source=PROGRAM.replace("\n", "\r\n")), BUDGET).whole
+
+
 def test_with_little_room_papers_and_near_misses_go_before_the_program() -> None:
     context = replace(full(), papers=("paper " * 300,))
     tight = brief(context, 3000)

@@ -205,6 +205,10 @@ def test_a_program_may_have_odd_escapes() -> None:
     check_program(PROGRAM, PROGRAM + "x = '\\d'\n")
 
 
+def test_a_program_may_begin_with_a_byte_order_mark() -> None:
+    check_program("\ufeff" + PROGRAM, "\ufeff" + PROGRAM + "x = 1\n")
+
+
 def test_the_template_can_be_edited() -> None:
     source = (Path(__file__).parents[3] / "training" / "train.py").read_text()
     edited = apply_edits(source, [Edit("EMBEDDING_LR = 0.6 ", "EMBEDDING_LR = 0.8 ")])
