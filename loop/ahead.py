@@ -51,10 +51,10 @@ def make_ready(proposal: Proposal, commit: Commit) -> Ready:
 class Ahead:
     """Holds at most one proposal in the making.
 
-    `context` reads the state of the run (in a worker thread); `on_failure` is called, in the event loop,
-    after every try that failed. `timer` counts seconds.
+    `context` reads the state of the run (in a worker thread). `timer` counts seconds.
 
-    `waited` is for how many seconds the last `take` had nothing ready.
+    `waited` is for how many seconds the last `take` had nothing ready. `failing_since` is when, by `timer`,
+    the proposer began to fail, None since it has made a proposal.
     """
 
     def __init__(
@@ -63,15 +63,14 @@ class Ahead:
         proposer: Proposer,
         workspace: Workspace,
         context: Callable[[], Context],
-        on_failure: Callable[[], None],
         retry_seconds: tuple[float, ...],
         timer: Callable[[], float],
     ) -> None:
         self.waited = 0.0
+        self.failing_since: float | None = None
         self._proposer = proposer
         self._workspace = workspace
         self._context = context
-        self._on_failure = on_failure
         self._retry_seconds = retry_seconds
         self._timer = timer
         self._refusals: tuple[Refusal, ...] = ()  # proposals that did not fit a new best
@@ -133,13 +132,16 @@ class Ahead:
                 context = replace(await in_thread(self._context), refusals=self._refusals)
                 self._known = frozenset(experiment.program for experiment in context.experiments)
                 proposal = await self._proposer.propose(context)
-                return await in_thread(self._commit, proposal)
+                ready = await in_thread(self._commit, proposal)
             except LoopError as error:
                 failures += 1
+                self.failing_since = self.failing_since or self._timer()
                 log.warning("no proposal from %s (try %d): %s", self._proposer.name, failures, error)
-                self._on_failure()
                 waits = self._retry_seconds
                 await asyncio.sleep(waits[min(failures, len(waits)) - 1])
+            else:
+                self.failing_since = None
+                return ready
 
     def _commit(self, proposal: Proposal) -> Ready:
         find_constants(proposal.source)  # what does not parse is not committed

@@ -86,13 +86,11 @@ class Engine:
         self.run = run
         self.experiment: Experiment | None = None  # the one under way
         self.made = 0  # experiments after the baseline in this call of `conduct`
-        self.no_ideas_since: float | None = None  # by `timer`: when the proposer began to fail
         self._plan = plan
         self._journal = journal
         self._workspace = workspace
         self._is_hindered = is_hindered
         self._clock = clock
-        self._timer = timer
         self._limit: int | None = None  # of `made`
         self._best: Experiment | None = None
         self._number = 0  # of the next experiment
@@ -117,7 +115,6 @@ class Engine:
             proposer=proposer,
             workspace=workspace,
             context=lambda: reader.read(self.run),
-            on_failure=self._proposer_failed,
             retry_seconds=plan.retry_seconds,
             timer=timer,
         )
@@ -318,7 +315,6 @@ class Engine:
         ready = await (self._ahead.take(best, self._wake) if self._number else in_thread(self._baseline))
         if ready is None:
             return  # a command came first
-        self.no_ideas_since = None
         steps = stages.proposed(
             self.run,
             self._number,
@@ -471,6 +467,11 @@ class Engine:
         """The proposal that is trained after the present one, None where it is not made yet."""
         return self._ahead.ready
 
+    @property
+    def no_ideas_since(self) -> float | None:
+        """When, by `timer`, the proposer began to fail; None while it works."""
+        return self._ahead.failing_since
+
     def log_of(self, number: int) -> Path:
         """Return where the end of a decided experiment's log is kept."""
         return self._archive.log_of(number)
@@ -483,9 +484,6 @@ class Engine:
         base = self.run.base_commit
         proposal = replace(stages.BASELINE, source=self._workspace.source(base), parent=base)
         return make_ready(proposal, Commit(base, 0, 0))
-
-    def _proposer_failed(self) -> None:
-        self.no_ideas_since = self.no_ideas_since or self._timer()
 
     async def _set_state(self, state: RunState, reason: str) -> None:
         await in_thread(self._record)

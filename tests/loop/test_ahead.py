@@ -188,8 +188,17 @@ async def test_an_idea_that_makes_an_old_program_of_the_new_best_is_asked_for_an
 
 
 async def test_a_proposer_that_fails_is_asked_again(make_lab: MakeLab) -> None:
-    lab = make_lab(value(1.5))
+    lab = make_lab(program("wait()\nsummary(1.5)"))
     ideas = Ideas(value(1.4))
     ideas.failures.append(LoopError("out of reach"))
-    await lab.engine(ideas=ideas).conduct(1)
+    engine = lab.engine(ideas=ideas)
+    failing: list[bool] = []
+    conducting = asyncio.create_task(engine.conduct(1))
+    while engine.coming is None:
+        failing.append(engine.no_ideas_since is not None)
+        await asyncio.sleep(0)
+    assert failing[-1]
+    assert engine.no_ideas_since is None  # it has an idea, though nothing can be begun yet
+    lab.open_gate()
+    await conducting
     assert [e.status for e in lab.experiments()] == [Status.KEEP, Status.KEEP]
