@@ -38,14 +38,15 @@ def open_run(settings: Settings, tag: str | None) -> tuple[Journal, Run]:
         BotError: there is none.
     """
     path = settings.home / "state.db"
-    if not path.exists():
+    journal = Journal(path) if path.exists() else None
+    runs = journal.runs() if journal else []
+    if journal is None or not runs:
         raise BotError(f"There is no run in {settings.home} yet: start one with `autoresearch up`.")
-    journal = Journal(path)
-    runs = [run for run in journal.runs() if tag in (None, run.tag)]
-    if not runs:
-        known = ", ".join(run.tag for run in journal.runs()) or "none"
-        raise BotError(f"There is no run {tag or ''} in {settings.home}; there are: {known}.")
-    return journal, runs[-1]
+    chosen = [run for run in runs if tag in (None, run.tag)]
+    if not chosen:
+        known = ", ".join(run.tag for run in runs)
+        raise BotError(f"There is no run {tag} in {settings.home}; there are: {known}.")
+    return journal, chosen[-1]
 
 
 def print_message(message: Message) -> None:
