@@ -12,7 +12,7 @@ import typer
 
 from bot.errors import BotError
 from bot.settings import Settings, load_settings
-from loop.experiment import Run
+from loop.experiment import Run, RunState
 from loop.journal import Journal
 from notifiers.message import Message
 
@@ -47,6 +47,15 @@ def open_run(settings: Settings, tag: str | None) -> tuple[Journal, Run]:
         known = ", ".join(run.tag for run in runs)
         raise BotError(f"There is no run {tag} in {settings.home}; there are: {known}.")
     return journal, chosen[-1]
+
+
+def ownerless(settings: Settings, run: Run) -> str:
+    """Say so where a run is under way but no bot is there to run it; else nothing."""
+    from bot.doctor import bot_answers
+
+    under_way = run.state in (RunState.RUNNING, RunState.PAUSING)
+    alone = under_way and bot_answers(settings.socket) is False
+    return "Nobody runs it: `autoresearch up` goes on" if alone else ""
 
 
 def print_message(message: Message) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from bot.cli_common import Json, Tag, open_run, print_json, print_message
+from bot.cli_common import Json, Tag, open_run, ownerless, print_json, print_message
 from bot.cli_report import report
 from bot.errors import BotError
 from loop.journal import Journal
@@ -37,7 +37,9 @@ def status(context: typer.Context, tag: Tag = None, as_json: Json = False) -> No
         ledger = read_ledger(journal, run, now=time.time())
         print_json(found.to_json() | {"ledger": ledger.to_json()})
     else:
-        print_message(status_message(found, now=time.time(), zone=zone_of(settings)))
+        message = status_message(found, now=time.time(), zone=zone_of(settings))
+        lines = (message.text, ownerless(settings, run))
+        print_message(Message("\n".join(filter(None, lines))))
 
 
 @app.command()

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bot.cli_common import Json, Tag, open_run, print_json, print_message
+from bot.cli_common import Json, Tag, open_run, ownerless, print_json, print_message
 from bot.errors import BotError
 from bot.settings import Settings
-from loop.experiment import RunState
 from loop.report import make_report
 from loop.results import read_results
 
@@ -115,14 +114,12 @@ class FullReport:
 
 def report_of_run(settings: Settings, tag: str | None) -> FullReport:
     """Return the report on a run in the journal."""
-    from bot.doctor import bot_answers
     from loop.night import read_night
 
     journal, run = open_run(settings, tag)
     price, stuck = settings.gpu_dollars_an_hour, settings.stuck_after
     night = read_night(journal, run, until=time.time(), gpu_price=price, stuck_after=stuck)
-    alone = run.state in (RunState.RUNNING, RunState.PAUSING) and bot_answers(settings.socket) is False
-    return FullReport(night, "Nobody runs it: `autoresearch up` goes on" if alone else "")
+    return FullReport(night, ownerless(settings, run))
 
 
 def report_of_file(settings: Settings, file: Path) -> FullReport:

@@ -5,16 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from bot.cli import app
 from bot.cli_common import open_run
 from bot.errors import BotError
 from bot.settings import Settings, load_settings
+from loop.experiment import RunState
 from loop.journal import Journal
 from tests.loop.test_journal import make_run
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.chdir(tmp_path)  # away from a .env of whoever runs the tests
     return load_settings(tmp_path / "no.env", {"AUTORESEARCH_HOME": str(tmp_path / "home")})
 
 
@@ -36,3 +40,15 @@ def test_an_unknown_run_is_told_with_the_known_ones(settings: Settings) -> None:
     make_run(journal)
     journal.close()
     assert refusal(settings, "mar13") == f"There is no run mar13 in {settings.home}; there are: mar12."
+
+
+def test_a_status_without_a_bot_says_that_nobody_runs_it(settings: Settings) -> None:
+    def status() -> str:
+        return CliRunner().invoke(app, ["--home", str(settings.home), "status"]).stdout
+
+    journal = Journal(settings.home / "state.db")
+    run = make_run(journal)
+    assert status().endswith("\nNobody runs it: `autoresearch up` goes on\n")
+    journal.set_state(run, RunState.STOPPED)
+    assert "Nobody runs it" not in status()
+    journal.close()
