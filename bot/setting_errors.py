@@ -18,6 +18,8 @@ _OF_OTHERS = frozenset(
     | {"OPENAI_API_KEY_2", "OPENAI_API_BASE_URL"}
 )
 
+_OF_TRAINING = frozenset({"AUTORESEARCH_CACHE", "AUTORESEARCH_CLIMBMIX_URL"})
+
 
 def bad_lines(env_file: Path) -> list[str]:
     """A sentence for each line of the file that sets nothing, without its text: it may be a lost secret."""
@@ -57,9 +59,7 @@ def sentence(error: ErrorDetails, subjects: Mapping[str, str], env_file: Path, n
     name = str(error["loc"][0])
     subject = subjects.get(name, f"{name} in {env_file}")
     if error["type"] == "extra_forbidden":
-        meant = get_close_matches(name.upper(), names, n=1)
-        hint = f"did you mean {meant[0]}?" if meant else ".env.example lists all of them."
-        return f"{subject} is not a setting; {hint}"
+        return f"{subject} is not a setting; {_hint(name, names)}"
     match error["type"]:
         case "value_error":
             rule = str(context["error"])
@@ -80,3 +80,11 @@ def sentence(error: ErrorDetails, subjects: Mapping[str, str], env_file: Path, n
     hushed = is_secret(name) or "URL" in name  # which may hold a login
     value = "" if hushed else f", not {str(error['input'])[:60]!r}"
     return f"{subject} {rule}{value}."
+
+
+def _hint(name: str, names: list[str]) -> str:
+    """What to do about a name in the file that is no setting's."""
+    if name in _OF_TRAINING:
+        return "the training repository reads it from the environment: put it there."
+    meant = get_close_matches(name.upper(), names, n=1)
+    return f"did you mean {meant[0]}?" if meant else ".env.example lists all of them."

@@ -251,6 +251,14 @@ def test_a_name_like_no_setting_is_refused_in_the_file_too(env_file: Path) -> No
     assert refusal(env_file) == f"HOME in {env_file} is not a setting; .env.example lists all of them."
 
 
+def test_what_the_training_repository_reads_belongs_in_the_environment(env_file: Path) -> None:
+    env_file.write_text("AUTORESEARCH_CACHE=/x\n")
+    assert refusal(env_file) == (
+        f"AUTORESEARCH_CACHE in {env_file} is not a setting; "
+        "the training repository reads it from the environment: put it there."
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "meant"),
     [
