@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from loop.files import place
 from loop.threads import in_thread
 
 if TYPE_CHECKING:
@@ -91,26 +92,30 @@ class Papers:
                     answer += part
                     if len(answer) > _BYTES:
                         break
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+        # A proxy or certificates that the environment names and httpx cannot use raise the last three.
+        except (httpx.HTTPError, httpx.InvalidURL, ImportError, OSError, ValueError) as error:
             log.info("no abstracts from %s: %s", self._url, error or "no answer in time")
             return {}
         found = read_feed(answer)
         return {paper: found[paper] for paper in papers if paper in found}
 
     def _kept(self, papers: Iterable[str]) -> dict[str, str]:
-        paths = ((paper, self._path(paper)) for paper in papers)
-        return {paper: path.read_text(encoding="utf-8") for paper, path in paths if path.exists()}
+        texts = ((paper, self._read(paper)) for paper in papers)
+        return {paper: text for paper, text in texts if text}
+
+    def _read(self, paper: str) -> str:
+        try:
+            return (self._folder / _name(paper)).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):  # it is fetched again
+            return ""
 
     def _keep(self, abstracts: dict[str, str]) -> None:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             for paper, text in abstracts.items():
-                self._path(paper).write_text(text, encoding="utf-8")
+                place(self._folder, _name(paper), text.encode(), executable=False)
         except OSError as error:  # a full disk is for others to tell
             log.info("%s cannot be written: %s", self._folder, error.strerror)
-
-    def _path(self, paper: str) -> Path:
-        return self._folder / f"{paper.lower().replace('/', '_')}.txt"
 
 
 def read_feed(answer: bytes) -> dict[str, str]:
@@ -121,7 +126,7 @@ def read_feed(answer: bytes) -> dict[str, str]:
 
     try:
         feed = ET.fromstring(answer)  # noqa: S314 - see the lines above
-    except ET.ParseError:
+    except (ET.ParseError, LookupError, ValueError):  # the last two tell of encodings
         return {}
     found = {}
     for entry in feed.iter(f"{_ATOM}entry"):
@@ -130,6 +135,10 @@ def read_feed(answer: bytes) -> dict[str, str]:
         if match and title and summary:
             found[match[1]] = f"{title} (arXiv:{match[1]})\n{summary}"[:_CHARACTERS]
     return found
+
+
+def _name(paper: str) -> str:
+    return f"{paper.lower().replace('/', '_')}.txt"
 
 
 def _text(entry: ET.Element, name: str) -> str:

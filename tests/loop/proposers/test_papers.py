@@ -55,6 +55,10 @@ async def arxiv(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Arxiv]:
     await runner.cleanup()
 
 
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
 def test_papers_are_named_in_several_ways() -> None:
     assert named_papers(
         [PROGRAM, "arxiv.org/pdf/2502.16982 and arXiv: cs/0112017, arxiv:math.gt/0309136"]
@@ -116,6 +120,68 @@ async def test_trouble_is_silent_and_not_asked_for_again_soon(
     assert len(arxiv.asked) == (trouble != "nobody")
     arxiv.answer, arxiv.silent, now = None, False, 3601.0
     assert len(await papers.abstracts([PROGRAM])) == (2 if trouble != "nobody" else 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:1"),  # needs a package that is not installed
+        ("ALL_PROXY", "socks4://127.0.0.1:1"),
+        ("ALL_PROXY", "http://[::1"),
+        ("SSL_CERT_FILE", "/nowhere/ca.pem"),
+        ("SSL_CERT_FILE", __file__),
+    ],
+)
+async def test_an_environment_that_httpx_cannot_use_only_costs_the_papers(
+    arxiv: Arxiv,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    value: str,
+) -> None:
+    caplog.set_level("INFO", "loop.proposers.papers")
+    papers = Papers(tmp_path, url=arxiv.url)
+    with monkeypatch.context() as environment:
+        environment.setenv(name, value)
+        assert await papers.abstracts([PROGRAM]) == ()
+        assert await papers.abstracts([PROGRAM]) == ()
+    assert caplog.text.count("no abstracts from") == 1
+    assert arxiv.asked == []
+    assert len(await Papers(tmp_path, url=arxiv.url).abstracts([PROGRAM])) == 2
+
+
+@pytest.mark.parametrize("kept", ["É".encode()[:1], b""])
+async def test_a_file_that_was_cut_is_fetched_again(arxiv: Arxiv, tmp_path: Path, kept: bytes) -> None:
+    arxiv.papers = {"2502.16982": "Étude"}
+    file = tmp_path / "2502.16982.txt"
+    file.write_bytes(kept)
+    wanted = ("Of 2502.16982 (arXiv:2502.16982)\nÉtude",)
+    assert await Papers(tmp_path, url=arxiv.url).abstracts(["arXiv:2502.16982"]) == wanted
+    assert file.read_text(encoding="utf-8") == wanted[0]
+    assert names(tmp_path) == [file.name]
+
+
+async def test_a_file_that_cannot_be_read_only_costs_the_paper(arxiv: Arxiv, tmp_path: Path) -> None:
+    arxiv.papers = {}
+    (tmp_path / "2502.16982.txt").mkdir()
+    assert await Papers(tmp_path, url=arxiv.url).abstracts([PROGRAM]) == ()
+
+
+async def test_a_file_is_whole_or_not_there(
+    arxiv: Arxiv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(Path, "replace", die)
+    assert len(await Papers(tmp_path, url=arxiv.url).abstracts([PROGRAM])) == 2
+    assert [name for name in names(tmp_path) if not name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("encoding", ["none", "shift_jis", "hex", "undefined"])
+def test_a_feed_in_an_encoding_that_cannot_be_read_has_no_papers(encoding: str) -> None:
+    assert read_feed(f'<?xml version="1.0" encoding="{encoding}"?><feed/>'.encode()) == {}
 
 
 @given(st.binary())
