@@ -31,7 +31,7 @@ app.add_typer(reading)
 def _state(
     context: typer.Context,
     home: Annotated[
-        Path | None, typer.Option(help="The state directory.", envvar="AUTORESEARCH_HOME")
+        Path | None, typer.Option(help="The state directory; it wins over AUTORESEARCH_HOME.")
     ] = None,
 ) -> None:
     context.obj = State(home)

@@ -78,7 +78,8 @@ def sentence(error: ErrorDetails, subjects: Mapping[str, str], env_file: Path, n
         case _:
             rule = f"is not accepted ({error['msg']})"
     hushed = is_secret(name) or "URL" in name  # which may hold a login
-    value = "" if hushed else f", not {str(error['input'])[:60]!r}"
+    said = ", but " in rule  # what there is instead
+    value = "" if hushed or said else f", not {str(error['input'])[:60]!r}"
     return f"{subject} {rule}{value}."
 
 

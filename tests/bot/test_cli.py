@@ -28,6 +28,15 @@ def refusal(settings: Settings, tag: str | None) -> str:
     return str(caught.value)
 
 
+def test_a_state_directory_that_is_a_file_is_told_with_where_it_was_named() -> None:
+    rule = "must be a folder, but /dev/null is a file."
+    environment = {"AUTORESEARCH_HOME": "/dev/null"}
+    refused = CliRunner().invoke(app, ["status"], env=environment).exception
+    assert str(refused) == f"AUTORESEARCH_HOME in the environment {rule}"
+    refused = CliRunner().invoke(app, ["--home", "/dev/null", "status"], env=environment).exception
+    assert str(refused) == f"--home {rule}"
+
+
 def test_where_no_run_is_known_one_is_to_be_started(settings: Settings) -> None:
     said = f"There is no run in {settings.home} yet: start one with `autoresearch up`."
     assert refusal(settings, None) == said

@@ -186,7 +186,7 @@ def test_a_web_address_is_taken_as_it_is() -> None:
 def test_every_problem_has_its_line(env_file: Path) -> None:
     env_file.write_text("TIME_BUDGET=-1\nMETRIC_GOL=minimize\n")
     assert refusal(env_file, {"CRASH_STREAK": "0"}, Path(__file__)).splitlines() == [
-        f"--home must be a folder, but {__file__} is a file, not '{__file__}'.",
+        f"--home must be a folder, but {__file__} is a file.",
         f"TIME_BUDGET in {env_file} must be more than 0, not '-1'.",
         "CRASH_STREAK in the environment must be 1 or more, not '0'.",
         f"METRIC_GOL in {env_file} is not a setting; did you mean METRIC_GOAL?",
