@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 
 from bot import embedded
@@ -25,6 +24,7 @@ from bot.host import Host
 from bot.inbox import Inbox
 from bot.local import LocalChannel, LocalServer
 from bot.logs import start_logging
+from bot.order import Order, set_going
 from bot.reporter import Reporter
 from bot.request import HERE, Request
 from bot.schedule import scheduled
@@ -32,7 +32,7 @@ from bot.service import feed_watchdog, notify
 from bot.settings import Settings
 from bot.terminal import chat, follow
 from bot.wake_up import WakeUp
-from loop.experiment import Run, RunState
+from loop.experiment import Run
 from loop.journal import Journal
 from loop.sessions import SIGN_SECONDS, Sessions
 from loop.status import RunStatus, run_status
@@ -48,18 +48,6 @@ WATCH_SECONDS = 60.0
 
 TRACK_SECONDS = 30.0
 """How often a tracker is told what was decided since."""
-
-FEW = 4
-"""How many experiments `--exit-when-done` makes where no number is given."""
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What the command line asks of a bot process beyond the settings."""
-
-    tag: str | None = None
-    experiments: int | None = None
-    exit_when_done: bool = False
 
 
 def zone_of(settings: Settings) -> tzinfo:
@@ -78,8 +66,14 @@ async def serve(settings: Settings, order: Order) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, told_to_end.set)
     async with AsyncExitStack() as stack:
-        settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        start_logging(settings.home / "bot.log", settings.secrets)
+        try:
+            settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            start_logging(settings.home / "bot.log", settings.secrets)
+        except OSError as error:
+            raise BotError(
+                f"The state directory {settings.home} cannot be written to ({error.strerror}): "
+                "choose another one with --home or AUTORESEARCH_HOME."
+            ) from None
         journal = Journal(settings.home / "state.db")
         stack.callback(journal.close)
         zone = zone_of(settings)
@@ -146,7 +140,7 @@ async def serve(settings: Settings, order: Order) -> None:
         )
         stack.push_async_callback(heartbeat.close)
         await heartbeat.arrive()
-        ordered = await _set_going(host, settings, order)
+        ordered = await set_going(host, settings, order)
         host.on_ended, host.is_hindered = lambda: heartbeat.soon(0), heartbeat.hinders
         jobs: dict[Callable[[], Awaitable[None] | None], float] = {
             heartbeat.beat: 60 * settings.heartbeat_minutes,
@@ -171,37 +165,6 @@ async def serve(settings: Settings, order: Order) -> None:
         done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
-
-
-async def _set_going(host: Host, settings: Settings, order: Order) -> asyncio.Task[None] | None:
-    """Go on with the run that was under way, or begin the one that is ordered; return its task.
-
-    Where people can reach the bot from elsewhere and nothing is ordered here, they begin a run: None.
-    """
-    for stopped in host.journal.runs():
-        if stopped.state is RunState.STOPPED and host.journal.undecided(stopped.id) is not None:
-            host.conduct(stopped)  # the bot before this one died over the /stop: end what it had under way
-    experiments = order.experiments or settings.experiments or (FEW if order.exit_when_done else None)
-    ordered = order.tag or order.experiments or order.exit_when_done
-    if settings.has_chat and not ordered and not host.journal.active_runs():
-        return None
-    run = await asyncio.to_thread(_choose_run, host, order.tag)
-    if run.state is RunState.DONE:
-        await host.engine(run).resume()
-    if order.exit_when_done and run.state is RunState.PAUSED:
-        raise BotError(f"Run {run.tag} is paused: start without --exit-when-done and give /resume.")
-    return host.conduct(run, experiments)
-
-
-def _choose_run(host: Host, tag: str | None) -> Run:
-    """Return the run of that tag, else the newest active one, else a new one."""
-    active = host.journal.active_runs()
-    if tag is None:
-        return active[-1] if active else host.start_run()
-    run = host.journal.run(tag)
-    if run is not None and run.state is RunState.STOPPED:
-        raise BotError(f"Run {tag} is stopped: choose another tag.")
-    return run or host.start_run(tag)
 
 
 async def _attach_terminal(settings: Settings) -> None:

@@ -159,6 +159,16 @@ def test_mistakes_are_one_sentence_and_status_1(bot: RealBot) -> None:
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("place", ["new", "there"])
+def test_a_state_directory_that_cannot_be_written_is_one_sentence(bot: RealBot, place: str) -> None:
+    home = {"new": "/sys/autoresearch", "there": "/sys"}[place]  # not even root may write there
+    done = bot.run("--home", home, "up")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"The state directory {home} cannot be written to (")
+    assert done.stderr.endswith("): choose another one with --home or AUTORESEARCH_HOME.\n")
+    assert done.stderr.count("\n") == 1
+
+
 def test_init_tells_what_to_type_next(bot: RealBot) -> None:
     said = bot.run("init", str(bot.folder / "my research"), "--profile", "cpu").stdout
     line = said.partition("Next: ")[2].strip()
