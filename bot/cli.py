@@ -94,18 +94,21 @@ def doctor(context: typer.Context, as_json: Json = False) -> None:
     from dataclasses import asdict
 
     from bot.app import zone_of
-    from bot.doctor import examine, render
+    from bot.doctor import Check, examine, render
     from bot.health import health_checks, incident_lines
 
     settings = context.obj.settings()
     checks = examine(settings)
     incidents: list[str] = []
     state = settings.home / "state.db"
-    if state.exists():
-        journal = Journal(state)
-        minutes = settings.heartbeat_minutes
-        checks += health_checks(journal, home=settings.home, heartbeat_minutes=minutes, now=time.time())
-        incidents = incident_lines(journal, zone=zone_of(settings))
+    try:
+        if state.exists():
+            journal = Journal(state)
+            minutes = settings.heartbeat_minutes
+            checks += health_checks(journal, home=settings.home, heartbeat_minutes=minutes, now=time.time())
+            incidents = incident_lines(journal, zone=zone_of(settings))
+    except LoopError as error:
+        checks += (Check("state file", False, str(error)),)
     if as_json:
         print_json([asdict(check) for check in checks])
     else:

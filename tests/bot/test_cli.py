@@ -61,3 +61,13 @@ def test_a_status_without_a_bot_says_that_nobody_runs_it(settings: Settings) -> 
     journal.set_state(run, RunState.STOPPED)
     assert "Nobody runs it" not in status()
     journal.close()
+
+
+def test_a_state_file_that_cannot_be_used_is_one_of_the_checks(settings: Settings) -> None:
+    settings.home.mkdir()
+    (settings.home / "state.db").write_text("no database")
+    done = CliRunner().invoke(app, ["--home", str(settings.home), "doctor"])
+    assert done.exit_code == 1
+    assert "\nok    state directory: " in done.stdout
+    said = f"The state file {settings.home}/state.db cannot be used (file is not a database)"
+    assert f"\nFAIL  state file: {said}: mend or move it away." in done.stdout
