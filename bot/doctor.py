@@ -19,6 +19,7 @@ from bot.sources import SEARCH, SourceChoice, agent_of
 from bot.wire import socket_address
 from loop.environment import launch_command, prepare_line
 from loop.errors import LoopError
+from loop.gpu import ask_nvidia_smi
 from loop.machine import Disk
 from loop.proposers.models import MEND, is_own_server
 from loop.repository import inspect
@@ -145,7 +146,8 @@ def device() -> str:
 
 def _accelerator() -> Check:
     if shutil.which("nvidia-smi"):
-        gpus = _ask("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")
+        answer = ask_nvidia_smi("--query-gpu=name,memory.total", "--format=csv,noheader")
+        gpus = answer.stdout.strip() if answer and answer.returncode == 0 else ""
         if not gpus:
             return Check("GPU", None, "nvidia-smi finds none", "Run: nvidia-smi, and mend what it says.")
         return Check("GPU", True, "; ".join(gpus.splitlines()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -64,11 +64,11 @@ class GpuState:
 
 def look_at_gpus() -> GpuState | None:
     """Ask nvidia-smi; None where it is not installed or does not answer. May take `PATIENCE` seconds."""
-    gpus = _ask("--query-gpu=index,uuid,memory.total,memory.free,utilization.gpu")
+    gpus = ask_nvidia_smi("--query-gpu=index,uuid,memory.total,memory.free,utilization.gpu", _FORMAT)
     if gpus is None:
         return None
     # A name may contain a comma, so it comes last.
-    processes = _ask("--query-compute-apps=pid,used_gpu_memory,gpu_uuid,process_name") or []
+    processes = ask_nvidia_smi("--query-compute-apps=pid,used_gpu_memory,gpu_uuid,process_name", _FORMAT)
     return GpuState(
         tuple(
             Gpu(int(index), uuid, _number(total), _number(free), _number(percent))
@@ -81,13 +81,14 @@ def look_at_gpus() -> GpuState | None:
     )
 
 
-def _ask(query: str) -> list[str] | None:
+def ask_nvidia_smi(*arguments: str) -> subprocess.CompletedProcess[str] | None:
+    """Return what it says, errors too; None where it is not installed or does not answer in `PATIENCE`."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return None
-    null = subprocess.DEVNULL
+    command, null = (program, *arguments), subprocess.DEVNULL
     try:
-        process = subprocess.Popen((program, query, _FORMAT), stdin=null, stdout=subprocess.PIPE, stderr=null)
+        process = subprocess.Popen(command, stdin=null, stdout=subprocess.PIPE, stderr=null)
     except OSError:  # it cannot be executed
         return None
     try:
@@ -95,16 +96,18 @@ def _ask(query: str) -> list[str] | None:
     except subprocess.TimeoutExpired:
         process.kill()
         with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=1.0)  # one that hangs in the driver cannot be killed
+            # One that hangs in the driver cannot be killed, and `subprocess.run` would wait for it.
+            process.wait(timeout=1.0)
         return None
     finally:
         assert process.stdout is not None
         process.stdout.close()
-    return answer.decode(errors="replace").splitlines()
+    return subprocess.CompletedProcess(command, process.returncode, answer.decode(errors="replace"))
 
 
-def _rows(lines: Sequence[str], fields: int) -> list[list[str]]:
+def _rows(answer: subprocess.CompletedProcess[str] | None, fields: int) -> list[list[str]]:
     """Split the lines that are rows, which begin with a number; errors are told among them."""
+    lines = answer.stdout.splitlines() if answer else []
     rows = [line.split(", ", fields - 1) for line in lines]
     return [row for row in rows if len(row) == fields and row[0].isdecimal()]
 

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from bot.doctor import Check, _clock, examine, render
+from bot.doctor import Check, _clock, device, examine, render
 from bot.settings import load_settings
 
 Examine = Callable[..., dict[str, Check]]
@@ -161,6 +164,20 @@ def test_gpus_are_named(look: Examine, programs: Path) -> None:
     assert look()["GPU"].detail == "NVIDIA H100, 81559 MiB"
     script(programs / "nvidia-smi", "exit 9")
     assert look()["GPU"].ok is None
+
+
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+def test_an_nvidia_smi_that_hangs_in_the_driver_is_not_waited_for(
+    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loop.gpu.PATIENCE", 1.0)
+    monkeypatch.setattr("bot.doctor._PATIENCE", 1.0)
+    monkeypatch.setattr(subprocess.Popen, "kill", lambda process: None)  # it cannot be killed
+    script(programs / "nvidia-smi", f"echo $$ > {tmp_path}/pid; exec /bin/sleep 20")
+    began = time.monotonic()
+    assert device() == "nvidia-smi finds none"
+    assert time.monotonic() - began < 10
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
 def test_search_needs_nothing(look: Examine) -> None:
