@@ -45,7 +45,8 @@ def up(
     exit_when_done: Annotated[bool, typer.Option(help="End after them, with the report.")] = False,
 ) -> None:
     """Run the bot: go on with the active run, or start one."""
-    from bot.app import Order, serve, zone_of
+    from bot.app import serve, zone_of
+    from bot.order import Order
 
     settings = context.obj.settings()
     asyncio.run(serve(settings, Order(tag, experiments, exit_when_done)))

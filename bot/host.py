@@ -146,7 +146,10 @@ class Host:
         plan = self.plan_run(tag)
         if plan.missing:
             paths = ", ".join(map(str, plan.missing))
-            raise BotError(f"Of DATA_PATHS {paths} is missing. First run: {plan.preparation}")
+            raise BotError(
+                f"Of DATA_PATHS {paths} is missing. First run: {plan.preparation}; "
+                "or set DATA_PATHS to where the data is."
+            )
         with closing(self._workspace(plan.tag, self.repository, plan.base_commit)) as workspace:
             workspace.create(plan.base_commit)
         return self.journal.create_run(
@@ -174,7 +177,8 @@ class Host:
         for run in self.journal.active_runs():
             if run.state is not RunState.DONE:
                 raise BotError(
-                    f"Run {run.tag} is {run.state.value} on this machine: /stop it before another is started."
+                    f"Run {run.tag} is {run.state.value} on this machine: /stop it before another is started "
+                    "(where no bot runs, after `autoresearch up`)."
                 )
 
     def _taken_tags(self) -> set[str]:

@@ -65,6 +65,59 @@ def test_a_second_start_goes_on_with_the_same_run(bot: RealBot) -> None:
     assert [row["number"] for row in bot.json("results")] == [0, 1, 2]
 
 
+def other_repository(bot: RealBot) -> Path:
+    """Let the bot be set to another repository from now on."""
+    other = bot.folder / "other"
+    git(bot.folder, "clone", "--quiet", str(bot.repository), str(other))
+    bot.environment["REPOSITORY"] = str(other)
+    return other
+
+
+def test_another_repository_gets_a_run_of_its_own(bot: RealBot) -> None:
+    bot.run("up", "--tag", "toy", "--experiments", "1", "--exit-when-done")
+    other = other_repository(bot)
+    done = bot.run("up", "--experiments", "1", "--exit-when-done")
+    assert done.returncode == 0, done.stderr
+    assert git(other, "branch", "--list", "autoresearch/*")
+    assert len(bot.json("results", "--tag", "toy")) == 2
+
+
+def test_a_run_of_another_repository_waits_for_a_person(bot: RealBot) -> None:
+    gate = gated(bot)
+    with bot.start("--tag", "toy") as running:
+        read_until(running, "step 1 · 50 %")
+        running.terminate()
+    other = other_repository(bot)
+    sentence = f"Run toy is of {bot.repository}, and REPOSITORY is {other}"
+    refused = bot.run("up", "--exit-when-done")
+    assert (refused.returncode, sentence in refused.stderr) == (1, True)
+    with bot.start() as running:
+        read_until(running, f"{sentence}: /resume goes on with it; /stop and /start_run begin another")
+        assert bot.json("status")["state"] == "paused"
+        assert bot.run("send", "/stop").returncode == 0
+        gate.touch()
+        assert bot.run("send", "/start_run mine go").returncode == 0
+        read_until(running, "Experiment #0: baseline")
+        running.terminate()
+    assert git(other, "branch", "--list", "autoresearch/mine")
+
+
+def test_a_run_that_was_told_to_go_on_goes_on_after_the_next_start_too(bot: RealBot) -> None:
+    gate = gated(bot)
+    with bot.start("--tag", "toy") as running:
+        read_until(running, "step 1 · 50 %")
+        running.terminate()
+    other_repository(bot)
+    with bot.start() as running:
+        read_until(running, "begin another")
+        assert bot.run("send", "/resume").returncode == 0
+        running.terminate()
+    gate.touch()
+    with bot.start() as running:
+        read_until(running, "Experiment #1: ")
+        running.terminate()
+
+
 def test_commands_reach_the_running_bot(bot: RealBot) -> None:
     gate = gated(bot)
     with bot.start("--tag", "toy") as running:
