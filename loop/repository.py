@@ -63,8 +63,7 @@ def inspect(
         commit = _head_of(git, branch, path)
         for name in (editable, *frozen):
             _check_file(git, commit, branch, name, location)
-        text = git.read(f"{commit}:{editable}") or b""
-        decode(text, editable)
+        _check_program(git.read(f"{commit}:{editable}") or b"", editable, branch)
         subject = readable(git("show", "--no-patch", "--format=%s", commit))
         return RepositoryFacts(path, branch, commit, subject, _dirty(git, location))
 
@@ -232,6 +231,14 @@ def _check_file(git: Git, commit: str, branch: str, name: str, location: Locatio
         raise LoopError(f"There is no {name} on branch {branch} of {where}: a training repository needs it.")
     if not mode.startswith("100"):
         raise LoopError(f"{name} on branch {branch} is not a regular file: commit it as one.")
+
+
+def _check_program(content: bytes, name: str, branch: str) -> None:
+    text = decode(content, name)
+    try:
+        find_constants(text)
+    except LoopError as error:
+        raise LoopError(f"{name} on branch {branch} cannot be trained: {error}") from error
 
 
 def _dirty(git: Git, location: Location) -> tuple[str, ...]:

@@ -140,6 +140,13 @@ def test_files_of_the_wrong_kind(repository: Path) -> None:
     assert "not a path inside the repository" in refused(repository, editable="../train.py")
 
 
+def test_an_editable_that_is_no_program(repository: Path) -> None:
+    (repository / "train.py").write_text("x = 1\ny = (\n")
+    git(repository, "commit", "--quiet", "--all", "--message=half")
+    with pytest.raises(LoopError, match=r"train.py on branch \w+ cannot be trained: .* \(line 2\)"):
+        inspect(repository)
+
+
 def test_an_editable_that_is_not_text(repository: Path) -> None:
     (repository / "train.py").write_bytes(b"\xff")
     git(repository, "commit", "--quiet", "-am", "x")
