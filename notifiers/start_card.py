@@ -49,6 +49,7 @@ def start_card(plan: RunPlan) -> Message:
     if plan.missing:
         lines.append(f"Missing of DATA_PATHS: {', '.join(map(str, plan.missing))}")
         lines.append(f"First run: {plan.preparation}")
+        lines.append("Or set DATA_PATHS to where the data is.")
         return Message("\n".join(lines), buttons=((cancel,),))
     lines.append(f"Data: found. Press Start, or type /start_run {plan.tag} go.")
     return Message("\n".join(lines), buttons=((Button("Start", f"/start_run {plan.tag} go"), other, cancel),))
