@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import re
+import shlex
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ _REFUSED = re.compile(r"""[\x00-\x1f\x7f"'\\]""")  # systemd takes none of them 
 _UNIT = """\
 # To install it for yourself:
 #
-#   mkdir -p ~/.config/systemd/user && autoresearch service > ~/.config/systemd/user/autoresearch.service
+#   mkdir -p ~/.config/systemd/user && {typed} service > ~/.config/systemd/user/autoresearch.service
 #   systemctl --user daemon-reload && systemctl --user enable --now autoresearch.service
 #   loginctl enable-linger  # or it ends, trainings and all, when you log out
 
@@ -64,6 +65,7 @@ def unit(*, executable: Path, working_directory: Path, home: Path, path: str) ->
         if _REFUSED.search(text):
             raise BotError(f"systemd does not take {text!r}: use a path without quotes and backslashes.")
     return _UNIT.format(
+        typed=shlex.quote(str(executable)),
         executable=_quoted(str(executable)),
         working_directory=_literal(str(working_directory)),  # not unquoted: it is all up to the line's end
         home=_quoted(f"AUTORESEARCH_HOME={home}"),

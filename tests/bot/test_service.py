@@ -44,6 +44,7 @@ def test_the_unit_says_how_to_install_it(tmp_path: Path) -> None:
     assert [
         word in line for word, line in zip(("service >", "--user", "enable-linger"), comments, strict=True)
     ]
+    assert f"&& {tmp_path}/autoresearch service > " in comments[0]  # whatever the PATH is
 
 
 # Only systemd itself can say whether it accepts a unit, and not every machine has it.
