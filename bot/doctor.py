@@ -14,7 +14,7 @@ from datetime import datetime
 from importlib import metadata, util
 from pathlib import Path
 
-from bot.settings import Settings
+from bot.settings import ENV_FILE, Settings
 from bot.sources import SEARCH, SourceChoice, agent_of
 from bot.wire import socket_address
 from loop.environment import launch_command, prepare_line
@@ -50,6 +50,7 @@ def examine(settings: Settings) -> tuple[Check, ...]:
     now = datetime.now().astimezone(settings.time_zone)
     command = launch_command(settings.repository or settings.home, settings.train_command, settings.editable)
     return (
+        _env_file(ENV_FILE.absolute()),
         _git_program(),
         _repository(settings),
         _data(settings),
@@ -73,6 +74,12 @@ def render(checks: tuple[Check, ...]) -> str:
         if check.mend:
             lines.append(f"      {check.mend}")
     return "\n".join(lines)
+
+
+def _env_file(path: Path) -> Check:
+    found = path.exists()
+    detail = str(path) if found else f"no {path.name} in {path.parent}: defaults and the environment"
+    return Check("settings", True, detail)
 
 
 def _git_program() -> Check:

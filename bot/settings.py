@@ -38,6 +38,9 @@ from bot.setting_types import (
 from loop.experiment import Goal
 from notifiers.preferences import MOST
 
+ENV_FILE = Path(".env")
+"""Where settings are read, in the folder in which a command was started."""
+
 
 def _setting(default: str, description: str, **rules: Any) -> Any:
     return Field(default, description=description, **rules)
@@ -280,7 +283,7 @@ class Settings(BaseSettings):
 
 
 def load_settings(
-    env_file: Path = Path(".env"), environ: Mapping[str, str] = os.environ, home: Path | None = None
+    env_file: Path = ENV_FILE, environ: Mapping[str, str] = os.environ, home: Path | None = None
 ) -> Settings:
     """Return the settings; `home` wins over both sources, and a file that does not exist says nothing.
 

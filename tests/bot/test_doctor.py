@@ -85,6 +85,16 @@ def test_torch_stays_out_of_this_process(look: Examine) -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_the_file_that_settings_are_read_from_is_named(
+    look: Examine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    detail = f"no .env in {tmp_path}: defaults and the environment"
+    assert look()["settings"] == Check("settings", True, detail)
+    (tmp_path / ".env").touch()
+    assert look()["settings"].detail == str(tmp_path / ".env")
+
+
 def test_the_own_repository_is_named_with_its_branch(look: Examine, repository: Path) -> None:
     check = look(REPOSITORY=str(repository))["repository"]
     assert check.ok
