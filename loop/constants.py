@@ -77,16 +77,17 @@ def replace_constants(source: str, changes: Mapping[str, Value | Literal]) -> st
             raise LoopError(f"There is no constant {name} to set: it must be assigned once, at top level.")
     data = source.encode()
     expected: dict[str, Value | None] = {name: constant.value for name, constant in constants.items()}
+    written: dict[str, str] = {}
     for constant in reversed(constants.values()):
         if constant.name in changes:
             change = changes[constant.name]
             text = change.text if isinstance(change, Literal) else write_value(change, like=constant.text)
-            expected[constant.name] = _read(text)
+            written[constant.name], expected[constant.name] = text, read_value(text)
             data = data[: constant.start] + text.encode() + data[constant.end :]
     result = data.decode()
     # Ready text could hold a comment or a second statement, which would change what follows it.
-    if {constant.name: constant.value for constant in find_constants(result)} != expected:
-        wanted = ", ".join(f"{name} = {change}" for name, change in changes.items())
+    if not _has(result, expected):
+        wanted = ", ".join(f"{name} = {written[name]}" for name in changes)
         raise LoopError(f"{wanted} cannot be written as constants: give a plain literal for each.")
     return result
 
@@ -107,6 +108,22 @@ def write_value(value: Value, *, like: str = "") -> str:
         plain = value.isprintable() and not set(value) & {'"', "\\"}
         return f'"{value}"' if plain and not like.startswith("'") else repr(value)
     return _write_tuple(value, like)
+
+
+def read_value(text: str) -> Value | None:
+    """Return the value that a literal's source text stands for, None for anything else."""
+    try:
+        return evaluate(ast.parse(text, mode="eval").body)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _has(source: str, expected: Mapping[str, Value | None]) -> bool:
+    """Tell whether these are the constants of the source."""
+    try:
+        return {constant.name: constant.value for constant in find_constants(source)} == expected
+    except LoopError:
+        return False
 
 
 def _write_int(value: int, like: str) -> str:
@@ -149,13 +166,6 @@ def _write_tuple(value: tuple[Number, ...], like: str) -> str:
             text = write_value(element, like=data[start:end].decode())
             data = data[:start] + text.encode() + data[end:]
     return data.decode()
-
-
-def _read(text: str) -> Value | None:
-    try:
-        return evaluate(ast.parse(text, mode="eval").body)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
 
 
 def _assignments(tree: ast.Module) -> list[tuple[str, ast.expr]]:

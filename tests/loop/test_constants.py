@@ -219,7 +219,9 @@ class TestReplacing:
         ["", "1; Y = 2", "1\nY = 2", "1  # half", "nan", "None", "print()", "1)", "(1", "8 if True else 9"],
     )
     def test_ready_text_must_be_one_literal(self, text: str) -> None:
-        with pytest.raises(LoopError):
+        with pytest.raises(
+            LoopError, match=r"(?s)^X = .* cannot be written as constants: give a plain literal"
+        ):
             replace_constants("X = (8)  # layers\nZ = 3\n", {"X": Literal(text)})
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
