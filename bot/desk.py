@@ -258,7 +258,10 @@ class Desk:
             elif reader:
                 text += f"\nIt is for {reader} to make a program of it."
             else:
-                text += f"\nIt waits for a proposer that can read it; search cannot: {error}"
+                text += (
+                    "\nIt waits for a model or an agent: PROPOSER names only search, which cannot read it. "
+                    f"{error}"
+                )
         return Message(text)
 
     async def _ideas(self, call: Call, _: Request) -> Message:

@@ -189,7 +189,6 @@ async def test_what_ends_a_training_is_ignored_when_it_comes_late(office: Office
 async def test_an_idea_is_numbered_and_becomes_an_experiment_of_its_author(office: Office) -> None:
     await office.said("/start_run mar12 go")
     assert await office.said("/idea WIDTH 256") == "Idea #1 is noted (next): WIDTH 256"
-    assert "cannot" in await office.said("/idea make it wider")
     while not (mine := [e for e in office.journal.experiments(1) if e.idea == 1]):  # noqa: ASYNC110
         await asyncio.sleep(0.02)  # the engine works on in its own time
     assert (mine[0].description, mine[0].proposer) == ("WIDTH 256", "ann")
@@ -219,6 +218,16 @@ async def test_an_idea_in_words_is_for_a_model_where_there_is_one(tmp_path: Path
     assert "The best program is so already" in await office.said("/idea WIDTH 64")
     await office.host.close()
     office.journal.close()
+
+
+async def test_an_idea_in_words_waits_where_only_search_proposes(office: Office) -> None:
+    office.host.start_run("mar12")
+    waits = "\nIt waits for a model or an agent: PROPOSER names only search, which cannot read it. "
+    told = await office.said("/idea Use a cosine schedule")
+    assert told.endswith(f"{waits}That names no constant with a value, such as LEARNING_RATE 0.01.")
+    assert (await office.said("/idea WIDTH wider")).endswith(
+        f"{waits}WIDTH takes a whole number, such as WIDTH 64."
+    )
 
 
 async def test_notify_is_kept_for_the_chat_that_asked(office: Office) -> None:
