@@ -48,6 +48,7 @@ class Check:
 def examine(settings: Settings) -> tuple[Check, ...]:
     """Look at everything that the bot needs; leaves nothing behind and needs no running bot."""
     now = datetime.now().astimezone(settings.time_zone)
+    addresses = filter(None, map(str.strip, settings.apprise_urls.get_secret_value().split(",")))
     command = launch_command(settings.repository or settings.home, settings.train_command, settings.editable)
     return (
         _env_file(ENV_FILE.absolute()),
@@ -59,6 +60,8 @@ def examine(settings: Settings) -> tuple[Check, ...]:
         _accelerator(),
         *(_source(settings, choice) for choice in settings.proposer if choice.kind != SEARCH),
         *([_source(settings, settings.fallback_model)] if settings.fallback_model else []),
+        *(_service(number, url) for number, url in enumerate(addresses, start=1)),
+        *([_tracker(settings.tracker[0])] if settings.tracker else []),
         _state_directory(settings.home),
         _bot(settings.socket),
         _clock(now, str(settings.time_zone or now.tzname()), Path(__file__).stat().st_mtime),
@@ -198,6 +201,24 @@ def _is_installed(module: str) -> bool:
         return util.find_spec(module) is not None
     except ModuleNotFoundError:  # not even the package that it would be in
         return False
+
+
+def _service(number: int, url: str) -> Check:
+    """Look whether apprise understands an address; it is not repeated, as it may hold a password."""
+    from notifiers.apprise_channel import AppriseChannel  # takes a second
+
+    try:
+        return Check(AppriseChannel(url).name, True, "an address that apprise knows")
+    except ValueError as error:
+        mend = "Write it as https://github.com/caronc/apprise shows."
+        return Check("APPRISE_URLS", False, f"number {number} {error}", mend)
+
+
+def _tracker(service: str) -> Check:
+    if _is_installed(service):
+        return Check("tracker", True, f"{service}, installed")
+    mend = f"Run: {sys.executable} -m pip install {service}"
+    return Check("tracker", False, f"{service} is not installed", mend)
 
 
 def _state_directory(home: Path) -> Check:

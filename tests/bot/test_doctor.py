@@ -231,6 +231,24 @@ def test_an_agent_must_be_on_the_path(look: Examine, programs: Path) -> None:
     assert check == Check("agent", False, "there is no program my-agent", "Correct AGENT_COMMAND.")
 
 
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")  # apprise falls back on it
+def test_an_address_that_apprise_does_not_know_is_refused_without_being_repeated(look: Examine) -> None:
+    checks = look(APPRISE_URLS="json://127.0.0.1/my-secret, hidden://my-secret")
+    assert [check.ok for name, check in checks.items() if name.startswith("apprise:json-")] == [True]
+    refused = checks["APPRISE_URLS"]
+    assert refused.ok is False
+    assert refused.detail.startswith("number 2 is no address of a service that apprise knows")
+    assert "my-secret" not in repr(checks)
+    assert look(APPRISE_URLS="foo")["APPRISE_URLS"].ok is False
+
+
+def test_a_tracker_needs_its_package(look: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bot.doctor.util.find_spec", lambda name: None)
+    mend = f"Run: {sys.executable} -m pip install wandb"
+    assert look(TRACKER="wandb:x")["tracker"] == Check("tracker", False, "wandb is not installed", mend)
+    assert "tracker" not in look()
+
+
 def test_a_state_directory_that_cannot_be_written_is_refused(look: Examine) -> None:
     check = look(AUTORESEARCH_HOME="/proc/autoresearch")["state directory"]  # not even root may write there
     assert check.ok is False
