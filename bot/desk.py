@@ -19,7 +19,7 @@ from bot.request import Platform, Request
 from bot.settings import Settings
 from bot.sources import SEARCH
 from loop.errors import LoopError
-from loop.experiment import Experiment, Run
+from loop.experiment import Experiment, Run, RunState
 from loop.ideas import IdeaBox
 from loop.memory import hit_rates, lessons, lessons_of_others, most_valuable
 from loop.proposers.people import edit, is_prose
@@ -234,6 +234,8 @@ class Desk:
 
     async def _idea(self, call: Call, request: Request) -> Message:
         run, sender = self._host.current(), request.sender
+        if run.state is RunState.STOPPED:
+            raise BotError(f"Run {run.tag} is stopped: /start_run, then send it again.")
         box = IdeaBox(self._journal)
         waiting = await asyncio.to_thread(box.waiting, run.id)
         idea = await asyncio.to_thread(

@@ -18,6 +18,7 @@ from bot.inbox import Inbox
 from bot.request import HERE, Platform, Request, Sender
 from bot.settings import load_settings
 from loop.experiment import RunState, Status
+from loop.ideas import IdeaBox
 from loop.journal import Journal
 from notifiers.message import Reply
 from notifiers.notify import PreferenceStore
@@ -228,6 +229,19 @@ async def test_an_idea_in_words_waits_where_only_search_proposes(office: Office)
     assert (await office.said("/idea WIDTH wider")).endswith(
         f"{waits}WIDTH takes a whole number, such as WIDTH 64."
     )
+
+
+async def test_only_a_stopped_run_takes_no_ideas(office: Office) -> None:
+    run = office.host.start_run("mar12")
+    for state in RunState:
+        office.journal.set_state(run, state)
+        told = await office.said("/idea WIDTH 256")
+        if state is RunState.STOPPED:
+            assert told == "refused: Run mar12 is stopped: /start_run, then send it again."
+        else:
+            assert told.startswith("Idea #")
+    waiting = IdeaBox(office.journal).waiting(run.id)
+    assert len(waiting) == len(RunState) - 1
 
 
 async def test_notify_is_kept_for_the_chat_that_asked(office: Office) -> None:
