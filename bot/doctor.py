@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata, util
@@ -17,12 +18,15 @@ from pathlib import Path
 from bot.settings import ENV_FILE, Settings
 from bot.sources import SEARCH, SourceChoice, agent_of
 from bot.wire import socket_address
+from loop.constants import find_constants
 from loop.environment import launch_command, prepare_line
 from loop.errors import LoopError
 from loop.gpu import ask_nvidia_smi
 from loop.machine import Disk
+from loop.plumbing import Git, locate
 from loop.proposers.models import MEND, is_own_server
-from loop.repository import inspect
+from loop.proposers.space import find_axes
+from loop.repository import RepositoryFacts, inspect
 
 GIT_VERSION = (2, 28)  # the first that can name the branch of a new repository
 _PATIENCE = 20.0  # seconds for a program to answer
@@ -53,7 +57,7 @@ def examine(settings: Settings) -> tuple[Check, ...]:
     return (
         _env_file(ENV_FILE.absolute()),
         _git_program(),
-        _repository(settings),
+        *_repository(settings),
         _data(settings),
         _training_program(command[0]),
         _uv(settings.repository),
@@ -95,9 +99,9 @@ def _git_program() -> Check:
     return Check("git", True, found[0])
 
 
-def _repository(settings: Settings) -> Check:
+def _repository(settings: Settings) -> tuple[Check, ...]:
     if settings.repository is None:
-        return Check("repository", True, "the embedded template")
+        return (Check("repository", True, "the embedded template"),)
     try:
         facts = inspect(
             settings.repository,
@@ -105,13 +109,29 @@ def _repository(settings: Settings) -> Check:
             editable=settings.editable,
             frozen=settings.frozen,
         )
+        search = _search(settings, facts)
     except LoopError as error:
-        return Check("repository", False, str(error))
+        return (Check("repository", False, str(error)),)
     detail = f"{facts.path}, branch {facts.base_branch} at {facts.base_commit[:7]}: {facts.subject}"
     if facts.dirty:
         left_out = f"not in it: changes of {', '.join(facts.dirty)}"
-        return Check("repository", None, f"{detail}; {left_out}", "Commit what a run shall start from.")
-    return Check("repository", True, detail)
+        mend = "Commit what a run shall start from."
+        return Check("repository", None, f"{detail}; {left_out}", mend), *search
+    return Check("repository", True, detail), *search
+
+
+def _search(settings: Settings, facts: RepositoryFacts) -> tuple[Check, ...]:
+    """Warn where the search is all that has ideas, and finds nothing that it may change."""
+    if any(choice.kind != SEARCH for choice in settings.proposer):
+        return ()
+    with closing(Git(locate(facts.path).common)) as git:
+        source = git.read(f"{facts.base_commit}:{settings.editable}") or b""
+    constants = find_constants(source.decode())
+    if find_axes(constants, settings.frozen_constants):
+        return ()
+    detail = f"finds no constant in {settings.editable} that it may change"
+    mend = "Give it top-level lines such as LEARNING_RATE = 0.01, or choose another PROPOSER."
+    return (Check(SEARCH, None, detail, mend),)
 
 
 def _data(settings: Settings) -> Check:

@@ -190,8 +190,17 @@ def test_an_nvidia_smi_that_hangs_in_the_driver_is_not_waited_for(
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
-def test_search_needs_nothing(look: Examine) -> None:
+def test_search_needs_nothing_but_a_constant_that_it_may_change(look: Examine, repository: Path) -> None:
+    own = str(repository)
     assert "search" not in look()
+    assert "search" not in look(REPOSITORY=own)
+    check = look(REPOSITORY=own, FROZEN_CONSTANTS="DEPTH")["search"]
+    assert check.ok is None
+    assert check.detail == "finds no constant in train.py that it may change"
+    (repository / "train.py").write_text("SEED = 4\n")
+    git(repository, "-c", "user.name=A", "-c", "user.email=a@b.c", "commit", "-q", "-a", "-m", "Fix")
+    assert look(REPOSITORY=own)["search"].mend.startswith("Give it top-level lines such as LEARNING_RATE = ")
+    assert "search" not in look(REPOSITORY=own, PROPOSER="search, agent:claude")
 
 
 def test_a_model_needs_its_key(look: Examine) -> None:
