@@ -22,6 +22,7 @@ from loop.errors import LoopError
 from loop.experiment import Experiment, Run, RunState
 from loop.ideas import IdeaBox
 from loop.memory import hit_rates, lessons, lessons_of_others, most_valuable
+from loop.proposers.ideas_file import IDEA_CHARACTERS
 from loop.proposers.people import edit, is_prose
 from loop.redaction import without_secrets
 from loop.results import Row, read_rows
@@ -40,7 +41,6 @@ from notifiers.words import one_line
 RESULTS_SHOWN = 10
 IDEAS_SHOWN = 4
 LESSONS_READ = 1000  # of each run
-IDEA_CHARACTERS = 300
 LOG_BYTES = 3000
 """How much of a log's end is shown: about what one chat message holds."""
 

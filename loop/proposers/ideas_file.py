@@ -13,8 +13,8 @@ log = logging.getLogger(__name__)
 NAME = "ideas.md"
 """In the user's own checkout, which is only ever read. Also the author of the ideas."""
 
-CHARACTERS = 1000
-"""The longest idea; of a longer one the rest is left out."""
+IDEA_CHARACTERS = 1000
+"""The longest idea, from a file or a chat; of a longer one the rest is left out."""
 
 _BYTES = 100_000
 _DONE = re.compile(r"[-*+]?\s*\[[xX]\]\s")
@@ -32,7 +32,7 @@ def read_ideas(text: str) -> tuple[str, ...]:
             continue
         idea = _MARK.sub("", line, count=1) if _MARK.match(line) else line
         if any(character.isalnum() for character in idea):
-            ideas.append(idea[:CHARACTERS])
+            ideas.append(idea[:IDEA_CHARACTERS])
     return tuple(dict.fromkeys(ideas))
 
 

@@ -20,6 +20,7 @@ from bot.settings import load_settings
 from loop.experiment import RunState, Status
 from loop.ideas import IdeaBox
 from loop.journal import Journal
+from loop.proposers.ideas_file import IDEA_CHARACTERS, read_ideas
 from notifiers.message import Reply
 from notifiers.notify import PreferenceStore
 from notifiers.preferences import usual_preferences
@@ -229,6 +230,18 @@ async def test_an_idea_in_words_waits_where_only_search_proposes(office: Office)
     assert (await office.said("/idea WIDTH wider")).endswith(
         f"{waits}WIDTH takes a whole number, such as WIDTH 64."
     )
+
+
+async def test_an_idea_may_be_as_long_as_one_of_the_file(office: Office) -> None:
+    run = office.host.start_run("mar12")
+    long = f"make it {'very ' * 195}wide"
+    assert (long,) == read_ideas(f"- {long}")
+    await office.said(f"/idea {long}")
+    await office.said(f"/idea {long}{' and deep' * 20}")
+    whole, cut = IdeaBox(office.journal).waiting(run.id)
+    assert whole.text == long
+    assert len(cut.text) == IDEA_CHARACTERS
+    assert cut.text.endswith("…")
 
 
 async def test_only_a_stopped_run_takes_no_ideas(office: Office) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from loop.ideas import IdeaBox
 from loop.journal import Journal
-from loop.proposers.ideas_file import CHARACTERS, NAME, read_ideas, take_in
+from loop.proposers.ideas_file import IDEA_CHARACTERS, NAME, read_ideas, take_in
 from tests.loop.test_journal import make_experiment, make_run
 
 TEXT = """\
@@ -46,7 +46,7 @@ def test_lines_are_ideas_with_or_without_marks() -> None:
 @given(st.text())
 def test_no_text_makes_an_idea_of_nothing(text: str) -> None:
     ideas = read_ideas(text)
-    assert all(idea.strip() == idea and 0 < len(idea) <= CHARACTERS for idea in ideas)
+    assert all(idea.strip() == idea and 0 < len(idea) <= IDEA_CHARACTERS for idea in ideas)
     assert len(set(ideas)) == len(ideas)
 
 
