@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata, util
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from bot.settings import ENV_FILE, Settings
 from bot.sources import SEARCH, SourceChoice, agent_of
@@ -23,12 +23,13 @@ from loop.environment import launch_command, prepare_line
 from loop.errors import LoopError
 from loop.gpu import ask_nvidia_smi
 from loop.machine import Disk
-from loop.plumbing import Git, locate
+from loop.plumbing import Git, locate, readable
 from loop.proposers.models import MEND, is_own_server
 from loop.proposers.space import find_axes
 from loop.repository import RepositoryFacts, inspect
 
 GIT_VERSION = (2, 28)  # the first that can name the branch of a new repository
+_NAMED = 5  # of the files that a run would not see
 _PATIENCE = 20.0  # seconds for a program to answer
 _PACKAGES = {"anthropic": "anthropic", "openai": "openai", "google": "google.genai"}
 # Asked in another process: the prices of all models are large.
@@ -110,14 +111,33 @@ def _repository(settings: Settings) -> tuple[Check, ...]:
             frozen=settings.frozen,
         )
         search = _search(settings, facts)
+        left_out = _left_out(settings, facts)
     except LoopError as error:
         return (Check("repository", False, str(error)),)
     detail = f"{facts.path}, branch {facts.base_branch} at {facts.base_commit[:7]}: {facts.subject}"
-    if facts.dirty:
-        left_out = f"not in it: changes of {', '.join(facts.dirty)}"
+    if left_out:
+        detail += f"; not in it: {' and '.join(left_out)}"
         mend = "Commit what a run shall start from."
-        return Check("repository", None, f"{detail}; {left_out}", mend), *search
+        return Check("repository", None, detail, mend), *search
     return Check("repository", True, detail), *search
+
+
+def _left_out(settings: Settings, facts: RepositoryFacts) -> list[str]:
+    """Say what the checkout has and a run would not: changes, and new modules beside the editable file."""
+    left_out = [f"changes of {', '.join(facts.dirty)}"] if facts.dirty else []
+    place = locate(facts.path)
+    if place.top is None:
+        return left_out
+    with closing(Git(place.common)) as git:
+        options = ("--porcelain=v1", "-z", "--untracked-files=normal", "--ignore-submodules=all")
+        listing = git("status", *options, directory=place.directory, work_tree=place.top)
+    new = [PurePosixPath(line[3:]) for line in readable(listing).split("\0") if line.startswith("?? ")]
+    folder = PurePosixPath(settings.editable).parent
+    names = [str(path) for path in new if path.suffix == ".py" and path.parent == folder]
+    if names:
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        left_out.append(f"{', '.join(names[:_NAMED])}{more}, never committed")
+    return left_out
 
 
 def _search(settings: Settings, facts: RepositoryFacts) -> tuple[Check, ...]:

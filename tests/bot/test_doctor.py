@@ -109,6 +109,22 @@ def test_changes_that_a_run_would_not_see_are_a_warning(look: Examine, repositor
     assert check.detail.endswith("not in it: changes of train.py")
 
 
+def test_modules_that_were_never_committed_are_a_warning(look: Examine, repository: Path) -> None:
+    (repository / "scripts").mkdir()
+    for name in ("model.py", "notes.txt", "scripts/plot.py", "old.py"):
+        (repository / name).touch()
+    (repository / ".git/info/exclude").write_text("old.py\n")
+    check = look(REPOSITORY=str(repository))["repository"]
+    assert check.ok is None
+    assert check.detail.endswith("; not in it: model.py, never committed")
+    for number in range(6):
+        (repository / f"a{number}.py").touch()
+    (repository / "train.py").write_text("DEPTH = 8\n")
+    names = "a0.py, a1.py, a2.py, a3.py, a4.py and 2 more, never committed"
+    detail = look(REPOSITORY=str(repository))["repository"].detail
+    assert detail.endswith(f"; not in it: changes of train.py and {names}")
+
+
 def test_a_folder_without_git_is_refused(look: Examine, tmp_path: Path) -> None:
     check = look(REPOSITORY=str(tmp_path))["repository"]
     assert check.ok is False
