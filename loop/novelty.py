@@ -129,12 +129,15 @@ class _Line:
 
 
 def _change(before: str, after: str) -> tuple[_Line, ...]:
-    """Compare two programs in their normal form, a statement a line.
+    """Compare two programs in their normal form, a statement a line, or as they are.
 
     Raises:
         LoopError: one of them is not valid Python, or nested too deeply.
     """
-    old, new = (ast.unparse(normal_form(source)).splitlines() for source in (before, after))
+    try:
+        old, new = (ast.unparse(normal_form(source)).splitlines() for source in (before, after))
+    except (ValueError, RecursionError):  # an f-string that Python 3.11 cannot write, or deep nesting
+        old, new = before.splitlines(), after.splitlines()
     found = []
     for _, from_old, to_old, from_new, to_new in _differences(old, new):
         found += [_Line(place, False, old[place]) for place in range(from_old, to_old)]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import textwrap
 from dataclasses import replace
 from pathlib import Path
@@ -170,6 +171,25 @@ def test_a_long_change_with_another_constant_is_a_combination() -> None:
     run = Tried((with_gate(GATE + GATE), Status.DISCARD))
     both = with_gate(GATE + GATE).replace("LR = 0.6", "LR = 0.8")
     assert run.refusal(both) is None
+
+
+def test_what_python_cannot_write_again_is_compared_as_it_is() -> None:
+    join = ("    return head(x)\n", "    print(f\"{'\u00a0'.join(x)}\")\n    return head(x)\n")
+    run = Tried((edited(join, ("LR = 0.6", "LR = 0.8")), Status.DISCARD))
+    assert run.refusal(edited(join, ("LR = 0.6", "LR = 2.0"))) is None
+    run.sources[0] = source = edited(join)
+    context = replace(run.context(), source=source)
+    for rate, near in (("0.805", True), ("2.0", False)):
+        proposal = proposal_of(edited(join, ("LR = 0.6", f"LR = {rate}")))
+        assert (Novelty(run.source_of).refusal(proposal, context) is not None) is near
+
+
+def test_deep_nesting_is_no_danger() -> None:
+    for links in range(20, 300, 2):
+        chain = ("embed(x)", f"embed(x){'.f()' * links}")
+        run = Tried((edited(chain, ("LR = 0.6", "LR = 0.8")), Status.DISCARD))
+        with contextlib.suppress(LoopError):
+            assert run.refusal(edited(chain, ("LR = 0.6", "LR = 2.0"))) is None
 
 
 def test_each_program_is_read_once() -> None:
