@@ -104,12 +104,12 @@ class Desk:
         return Reply(message, replaces=call.command.name in ("start_run", "cancel"))
 
     def progress(self) -> str:
-        """Return the present training in one line, empty when nothing trains."""
+        """Return the present training in one line, or why there is none; empty when nothing is to train."""
         runs = self._journal.active_runs()
         if not runs:
             return ""
         status = run_status(self._journal, runs[-1], worktree=self._host.worktree(runs[-1].tag))
-        return progress_line(status, now=self._now())
+        return progress_line(status, now=self._now(), lacks=self._host.lacks(runs[-1]))
 
     # Control
 
@@ -159,7 +159,7 @@ class Desk:
     async def _status(self, _: Call, __: Request) -> Message:
         run = self._host.current()
         status = run_status(self._journal, run, worktree=self._host.worktree(run.tag))
-        return status_message(status, now=self._now(), zone=self._zone)
+        return status_message(status, now=self._now(), zone=self._zone, lacks=self._host.lacks(run))
 
     async def _summary(self, _: Call, request: Request) -> Message:
         here = request.sender.platform is Platform.LOCAL

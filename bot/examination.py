@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bot.vitals import Absence, Ended, LoopVitals, Outage, TrainingVitals, Vitals
+from loop.ahead import Dearth
 from loop.experiment import Run
 from loop.gpu import GpuState, look_at_gpus
 from loop.journal import Journal
@@ -21,12 +22,12 @@ from loop.vitals import Quiet, is_overdue, sample, supervisor_of, watch
 class LoopState:
     """A run that should be conducted, and whether it is: times are of the monotonic clock.
 
-    `ended` is None while its task lives; `no_ideas_since` is when its proposer first failed in a row.
+    `ended` is None while its task lives, `dearth` while its proposer works.
     """
 
     run: Run
     ended: Ended | None = None
-    no_ideas_since: float | None = None
+    dearth: Dearth | None = None
 
 
 class Trainings(Protocol):
@@ -91,7 +92,7 @@ class Examiner:
                     absence=absences.get(state.run.id),
                     training=quiet.get(state.run.id),
                     needed_mb=self._needed_mb(state.run),
-                    no_ideas_since=state.no_ideas_since,
+                    dearth=state.dearth,
                 )
                 for state in states
             ),

@@ -173,6 +173,11 @@ class Host:
         proposal = engine.coming if engine else None
         return proposal.description if proposal else ""
 
+    def lacks(self, run: Run) -> str:
+        """Return why the run has no idea at the moment, empty where it has or nobody has looked for one."""
+        engine = self._engines.get(run.id)
+        return engine.dearth.reason if engine and engine.dearth else ""
+
     def _require_free_device(self) -> None:
         for run in self.journal.active_runs():
             if run.state is not RunState.DONE:
@@ -224,7 +229,7 @@ class Host:
         """Return the runs that should be conducted."""
         engines = (self._engines[run_id] for run_id in self._tasks)
         return [
-            LoopState(engine.run, self._ended.get(engine.run.id), engine.no_ideas_since)
+            LoopState(engine.run, self._ended.get(engine.run.id), engine.dearth)
             for engine in engines
             if engine.run.state not in (RunState.DONE, RunState.STOPPED)
         ]

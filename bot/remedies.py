@@ -186,9 +186,11 @@ def _attention(loop: LoopVitals, vitals: Vitals) -> Iterator[AskPerson]:
     if outage is not None and outage.resumes >= MANY_DEATHS:
         reason = f"its loop ended {outage.resumes} times in a row, the last time with: {outage.reason}"
         yield AskPerson(run, f"loop {run.id}", reason, halted=True)
-    if loop.no_ideas_since is not None and vitals.at - loop.no_ideas_since >= NO_IDEAS:
-        minutes = (vitals.at - loop.no_ideas_since) / 60
-        yield AskPerson(run, f"ideas {run.id}", f"its proposer has had no idea for {minutes:.0f} min")
+    dearth = loop.dearth
+    if dearth is not None and vitals.at - dearth.since >= NO_IDEAS:
+        minutes = (vitals.at - dearth.since) / 60
+        reason = f"its proposer has had no idea for {minutes:.0f} min: {dearth.reason}"
+        yield AskPerson(run, f"ideas {run.id}", reason)
     for disk in vitals.disks:
         if run.state is RunState.RUNNING and disk.short and not disk.low:
             reason = f"{room_left(disk)}: make room before the run has to pause"

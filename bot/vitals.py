@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from loop.ahead import Dearth
 from loop.experiment import Run
 from loop.gpu import GpuProcess, GpuState
 from loop.machine import ClockChange, Disk
@@ -55,7 +56,7 @@ class TrainingVitals:
 class LoopVitals:
     """One run and the loop that conducts it.
 
-    `ended` is None while the loop lives, `no_ideas_since` while its proposer works. `needed_mb` is the GPU
+    `ended` is None while the loop lives, `dearth` while its proposer works. `needed_mb` is the GPU
     memory that its trainings take at least, in MiB, None where that is not known.
     """
 
@@ -65,7 +66,7 @@ class LoopVitals:
     absence: Absence | None = None
     training: TrainingVitals | None = None
     needed_mb: float | None = None
-    no_ideas_since: float | None = None
+    dearth: Dearth | None = None
 
 
 @dataclass(frozen=True, slots=True)

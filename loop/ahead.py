@@ -48,13 +48,21 @@ def make_ready(proposal: Proposal, commit: Commit) -> Ready:
     return Ready(proposal, commit, constants, fingerprint(proposal.source))
 
 
+@dataclass(frozen=True, slots=True)
+class Dearth:
+    """That a proposer fails: since when, by a timer, and why it did the last time."""
+
+    since: float
+    reason: str
+
+
 class Ahead:
     """Holds at most one proposal in the making.
 
     `context` reads the state of the run (in a worker thread). `timer` counts seconds.
 
-    `waited` is for how many seconds the last `take` had nothing ready. `failing_since` is when, by `timer`,
-    the proposer began to fail, None since it has made a proposal.
+    `waited` is for how many seconds the last `take` had nothing ready. `dearth` is None unless the proposer
+    has failed since its last proposal.
     """
 
     def __init__(
@@ -67,7 +75,7 @@ class Ahead:
         timer: Callable[[], float],
     ) -> None:
         self.waited = 0.0
-        self.failing_since: float | None = None
+        self.dearth: Dearth | None = None
         self._proposer = proposer
         self._workspace = workspace
         self._context = context
@@ -135,12 +143,12 @@ class Ahead:
                 ready = await in_thread(self._commit, proposal)
             except LoopError as error:
                 failures += 1
-                self.failing_since = self.failing_since or self._timer()
+                self.dearth = Dearth(self.dearth.since if self.dearth else self._timer(), str(error))
                 log.warning("no proposal from %s (try %d): %s", self._proposer.name, failures, error)
                 waits = self._retry_seconds
                 await asyncio.sleep(waits[min(failures, len(waits)) - 1])
             else:
-                self.failing_since = None
+                self.dearth = None
                 return ready
 
     def _commit(self, proposal: Proposal) -> Ready:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loop import stages
-from loop.ahead import RETRY_SECONDS, Ahead, Ready, make_ready
+from loop.ahead import RETRY_SECONDS, Ahead, Dearth, Ready, make_ready
 from loop.archive import Archive
 from loop.decision import KeepRule
 from loop.errors import LoopError
@@ -468,9 +468,9 @@ class Engine:
         return self._ahead.ready
 
     @property
-    def no_ideas_since(self) -> float | None:
-        """When, by `timer`, the proposer began to fail; None while it works."""
-        return self._ahead.failing_since
+    def dearth(self) -> Dearth | None:
+        """Since when, by `timer`, and why there are no ideas; None while the proposer works."""
+        return self._ahead.dearth
 
     def log_of(self, number: int) -> Path:
         """Return where the end of a decided experiment's log is kept."""

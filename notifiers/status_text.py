@@ -12,6 +12,7 @@ from notifiers.message import Message
 from notifiers.words import duration, money, number, one_line, plural
 
 _LINE = 60  # characters of a description in one line
+_REASON = 300
 _STAGES = {
     Stage.PROPOSED: "is proposed",
     Stage.COMMITTED: "is about to train",
@@ -20,13 +21,18 @@ _STAGES = {
 }
 
 
-def status_message(status: RunStatus, *, now: float, zone: tzinfo) -> Message:
-    """Return the answer to `/status`; `now` is in seconds since the epoch."""
+def status_message(status: RunStatus, *, now: float, zone: tzinfo, lacks: str = "") -> Message:
+    """Return the answer to `/status`.
+
+    `now` is in seconds since the epoch, `lacks` why there is no idea of what to train next.
+    """
     lines = [_state(status)]
     if status.stage is not None:
         description = one_line(status.description or "", _LINE)
         lines.append(f"Experiment #{status.experiment} {_STAGES[status.stage]}: {description}")
         lines.extend(_training(status, now))
+    elif lacks and status.state is RunState.RUNNING:
+        lines.append(_without_idea(lacks))
     lines.append(_best(status, now))
     lines.append(_counts(status, now))
     if status.dollars:
@@ -37,10 +43,11 @@ def status_message(status: RunStatus, *, now: float, zone: tzinfo) -> Message:
     return Message("\n".join(lines))
 
 
-def progress_line(status: RunStatus, *, now: float) -> str:
-    """Return the experiment under way in one line; empty when nothing trains."""
+def progress_line(status: RunStatus, *, now: float, lacks: str = "") -> str:
+    """Return the experiment under way in one line, or why there is no idea for one; else nothing."""
     if status.stage is not Stage.TRAINING:
-        return ""
+        waits = status.stage is None and status.state is RunState.RUNNING
+        return _without_idea(lacks) if lacks and waits else ""
     description = one_line(status.description or "", _LINE)
     return " · ".join([f"#{status.experiment} {description}", *_training(status, now)])
 
@@ -63,6 +70,10 @@ def _state(status: RunStatus) -> str:
     told = status.state_reason and status.state is not RunState.RUNNING
     reason = f" ({one_line(status.state_reason, _LINE)})" if told else ""
     return f"Run {status.tag}: {state}{reason}"
+
+
+def _without_idea(reason: str) -> str:
+    return f"No idea yet: {one_line(reason, _REASON)}"
 
 
 def _training(status: RunStatus, now: float) -> list[str]:

@@ -30,6 +30,13 @@ def bot(tmp_path: Path) -> Iterator[RealBot]:
             process.kill()
 
 
+CONSTANTLESS = """\
+print("---")
+for key in ("val_bpb", "training_seconds", "total_seconds", "peak_vram_mb"):
+    print(f"{key}: 1.0")
+"""
+
+
 def gated(bot: RealBot) -> Path:
     """Let every training wait until the returned file is made."""
     gate = bot.folder / "gate"
@@ -115,6 +122,14 @@ def test_a_run_that_was_told_to_go_on_goes_on_after_the_next_start_too(bot: Real
     gate.touch()
     with bot.start() as running:
         read_until(running, "Experiment #1: ")
+        running.terminate()
+
+
+def test_a_program_without_constants_says_at_once_what_the_search_lacks(tmp_path: Path) -> None:
+    bot = RealBot(tmp_path, train=CONSTANTLESS)
+    with bot.start("--tag", "toy") as running:
+        read_until(running, "No idea yet: The search finds no constant that it may change")
+        assert "No idea yet: The search finds no constant" in bot.run("send", "/status").stdout
         running.terminate()
 
 

@@ -19,6 +19,7 @@ from bot.heartbeat import Heartbeat
 from bot.hindrances import BY_US
 from bot.remedies import NO_IDEAS, STEADY
 from bot.vitals import Ended
+from loop.ahead import Dearth
 from loop.errors import LoopError
 from loop.experiment import Event, EventKind, Goal, Run, RunState, Status
 from loop.journal import Journal
@@ -207,7 +208,7 @@ async def test_a_loop_that_cannot_be_kept_alive_is_told_once(patient: Patient) -
 
 
 async def test_what_comes_up_again_is_told_again(patient: Patient) -> None:
-    failing = LoopState(patient.run, no_ideas_since=patient.now - NO_IDEAS)
+    failing = LoopState(patient.run, dearth=Dearth(patient.now - NO_IDEAS, "why"))
     for states in ([failing], [failing], [LoopState(patient.run)], [failing]):
         patient.house.states = states
         await patient.heartbeat.beat()
@@ -386,7 +387,7 @@ async def test_what_cannot_be_done_does_not_keep_it_from_the_rest(patient: Patie
     await patient.heartbeat.beat()
     gpu.lose()
     patient.house.refuses = "Run mar12 is paused already."
-    patient.house.states = [LoopState(patient.run, ended=Ended(0.0, "why"), no_ideas_since=0.0)]
+    patient.house.states = [LoopState(patient.run, ended=Ended(0.0, "why"), dearth=Dearth(0.0, "why"))]
     await patient.heartbeat.beat()
     assert patient.house.orders == [("resume", "mar12")]
     assert len(patient.events(EventKind.NEEDS_ATTENTION)) == 1

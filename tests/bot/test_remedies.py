@@ -24,6 +24,7 @@ from bot.remedies import (
     troubles,
 )
 from bot.vitals import Absence, Ended, Outage, Vitals
+from loop.ahead import Dearth
 from loop.experiment import RunState
 from loop.gpu import GpuState
 from loop.machine import ClockChange
@@ -161,9 +162,9 @@ def test_a_person_hears_of_a_disk_before_it_is_low() -> None:
 
 
 def test_an_outage_of_the_proposer_is_a_matter_for_a_person() -> None:
-    assert remedies(make_vitals(make_loop(no_ideas_since=10_000.0 - 3599.0))) == ()
-    vitals = make_vitals(make_loop(no_ideas_since=10_000.0 - 3660.0))
-    assert remedies(vitals) == (AskPerson(RUN, "ideas 1", "its proposer has had no idea for 61 min"),)
+    assert remedies(make_vitals(make_loop(dearth=Dearth(10_000.0 - 3599.0, "why")))) == ()
+    vitals = make_vitals(make_loop(dearth=Dearth(10_000.0 - 3660.0, "why")))
+    assert remedies(vitals) == (AskPerson(RUN, "ideas 1", "its proposer has had no idea for 61 min: why"),)
 
 
 def test_troubles_of_several_runs_are_told_once() -> None:

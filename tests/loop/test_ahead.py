@@ -195,10 +195,10 @@ async def test_a_proposer_that_fails_is_asked_again(make_lab: MakeLab) -> None:
     failing: list[bool] = []
     conducting = asyncio.create_task(engine.conduct(1))
     while engine.coming is None:
-        failing.append(engine.no_ideas_since is not None)
+        failing.append(engine.dearth is not None and engine.dearth.reason == "out of reach")
         await asyncio.sleep(0)
     assert failing[-1]
-    assert engine.no_ideas_since is None  # it has an idea, though nothing can be begun yet
+    assert engine.dearth is None  # it has an idea, though nothing can be begun yet
     lab.open_gate()
     await conducting
     assert [e.status for e in lab.experiments()] == [Status.KEEP, Status.KEEP]

@@ -57,6 +57,17 @@ def test_a_training_that_has_said_nothing_yet() -> None:
     assert "started 1 min 40 s ago" in text(replace(TRAINING, progress=None))
 
 
+def test_without_an_idea_it_says_why() -> None:
+    waiting = replace(TRAINING, stage=None, description=None, progress=None, training_since=None)
+    why = "The search finds no constant.\nIt needs one."
+    told = "No idea yet: The search finds no constant. It needs one."
+    assert told in status_message(waiting, now=START, zone=UTC, lacks=why).text.split("\n")
+    assert progress_line(waiting, now=START, lacks=why) == told
+    for status in (TRAINING, replace(waiting, state=RunState.PAUSED)):
+        assert "No idea" not in status_message(status, now=START, zone=UTC, lacks=why).text
+        assert "No idea" not in progress_line(status, now=START, lacks=why)
+
+
 def test_a_paused_run_before_its_first_result() -> None:
     paused = replace(
         TRAINING,
