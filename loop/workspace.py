@@ -8,7 +8,6 @@ is touched but these refs, a few lines of `info/exclude` and the registration of
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 import threading
@@ -101,7 +100,8 @@ class Workspace:
         """
         with self._working():
             _check_commit(base)
-            self._check_free(self.tag, self.path)
+            self._check_free(self.tag)
+            self._worktree.claim_path()
             try:
                 self._add("--no-track", "-b", _branch(self.tag), "--", str(self.path), base, commit=base)
             except BaseException:
@@ -117,8 +117,7 @@ class Workspace:
         with self._working():
             head = self.head()
             self._check_not_elsewhere()
-            if os.path.lexists(self.path):
-                raise LoopError(f"{self.path} exists already: move it away, or choose another tag.")
+            self._worktree.claim_path()
             self._add("--", str(self.path), _branch(self.tag), commit=head)
 
     def _add(self, *arguments: str, commit: str) -> None:
@@ -163,8 +162,8 @@ class Workspace:
     def rename(self, new_tag: str) -> None:
         """Give branch, refs and worktree a new tag, also while a training runs in the worktree.
 
-        The old path stays as a link until the next `launch`, so that a running training finds its files. A
-        rename that was interrupted is completed by calling it again.
+        The old path stays as a link until the next `launch`, so that a running training finds its files, or
+        until a new run takes it. A rename that was interrupted is completed by calling it again.
 
         Raises:
             LoopError: the new name is taken, or git refuses it.
@@ -177,9 +176,9 @@ class Workspace:
             new = f"refs/heads/{_branch(new_tag)}"
             self._clear_locks(new_tag)
             # HEAD of the worktree goes first: it is the mark of a rename that has begun.
-            worktree = next(
-                (w for w in (self._worktree, Worktree(self._git, path)) if w.find_registration()), None
-            )
+            trees = (self._worktree, Worktree(self._git, path))
+            # Behind a link may be the worktree of another run.
+            worktree = next((w for w in trees if not is_alias(w.path) and w.find_registration()), None)
             begun = worktree is not None and worktree.head() == new
             if not begun and (self._commit_of(self._ref) or not self._commit_of(new)):
                 self.check_rename(new_tag)
@@ -203,7 +202,8 @@ class Workspace:
         check_tag(new_tag)
         with self._working():
             self.head()
-            self._check_free(new_tag, self.path.with_name(new_tag))
+            self._check_free(new_tag)
+            self._worktree.check_move(self.path.with_name(new_tag))
 
     # Experiments
 
@@ -388,7 +388,7 @@ class Workspace:
         if steps:
             self._git("update-ref", "--stdin", stdin="".join(steps).encode())
 
-    def _check_free(self, tag: str, path: Path) -> None:
+    def _check_free(self, tag: str) -> None:
         if self._refs(tag):
             raise LoopError(f"{self.repository} has a run {_branch(tag)} already: choose another tag.")
         prefix = _branch("").removesuffix("/")
@@ -397,8 +397,6 @@ class Workspace:
                 f"The branch {prefix} of {self.repository} is in the way of {_branch(tag)}: "
                 f"rename it with `git branch -m {prefix} OTHER`."
             )
-        if os.path.lexists(path) and not is_alias(path, self.path):
-            raise LoopError(f"{path} exists already: choose another tag, or move it away.")
 
     def _moved(self, head: str, expected: str) -> BranchMoved:
         branch = _branch(self.tag)

@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import psutil
+
 from loop.errors import LoopError
 from loop.plumbing import Git, readable
 
@@ -28,6 +30,16 @@ class Worktree:
     def __init__(self, git: Git, path: Path) -> None:
         self.path = path
         self._git = git
+
+    def claim_path(self) -> None:
+        """Make room for `add`: a link that another worktree's move left goes, as no training needs it now.
+
+        Raises:
+            LoopError: the path is taken.
+        """
+        _check_free(self.path)
+        if is_alias(self.path):
+            self.path.unlink()
 
     def add(self, *arguments: str) -> None:
         """Make the worktree by `git worktree add`, with every file of its commit.
@@ -92,12 +104,26 @@ class Worktree:
         registration = self.find_registration()
         return [registration / name for name in ("index.lock", "HEAD.lock")] if registration else []
 
+    def check_move(self, new: Path) -> None:
+        """Refuse a move to a path that is taken.
+
+        Raises:
+            LoopError: something is there, or the training of another worktree may need the link that is.
+        """
+        _check_free(new)
+        target = new.resolve()
+        if is_alias(new) and target != self.path.resolve() and _is_lived_in(target):
+            raise LoopError(
+                f"A process still works in {target}, which was {new.name}: "
+                "choose another tag, or wait for its end."
+            )
+
     def move(self, new: Path) -> None:
         """Rename the folder, leaving a link at the old path; goes on where an earlier call was cut off."""
         old = self.path
-        if is_alias(new, old):
+        if is_alias(new):
             new.unlink()
-        if os.path.lexists(old) and not is_alias(old, new):
+        if os.path.lexists(old) and not is_alias(old):
             old.rename(new)
         if new.is_dir() and not os.path.lexists(old):
             old.symlink_to(new.name)
@@ -107,9 +133,10 @@ class Worktree:
 
     def drop_aliases(self) -> None:
         """Remove the links that moves left beside the folder."""
-        for link in self.path.parent.iterdir():
-            if link.is_symlink() and link != self.path and link.resolve() == self.path.resolve():
-                link.unlink()
+        links = [path for path in self.path.parent.iterdir() if path.is_symlink() and path != self.path]
+        # All are looked at before the first goes, as one may lead over another.
+        for link in [link for link in links if link.resolve() == self.path.resolve()]:
+            link.unlink()
 
     def connect(self) -> bool:
         """Let the folder and its registration point at each other; False if they did."""
@@ -142,9 +169,19 @@ class Worktree:
         return self._git(*arguments, directory=registration, work_tree=self.path, stdin=stdin, accept=accept)
 
 
-def is_alias(link: Path, target: Path) -> bool:
-    """Tell whether `link` is what a move left beside `target`."""
-    return link.is_symlink() and str(link.readlink()) == target.name
+def is_alias(link: Path) -> bool:
+    """Tell whether `link` is what a move left: it names a folder beside it."""
+    return link.is_symlink() and str(link.readlink()) == link.readlink().name
+
+
+def _check_free(path: Path) -> None:
+    if os.path.lexists(path) and not is_alias(path):
+        raise LoopError(f"{path} exists already: move it away, or choose another tag.")
+
+
+def _is_lived_in(folder: Path) -> bool:
+    """Tell whether a process works in `folder`, as a training does."""
+    return any(process.info["cwd"] == str(folder) for process in psutil.process_iter(["cwd"]))
 
 
 def remove_stale_locks(locks: Iterable[Path]) -> Iterator[Path]:

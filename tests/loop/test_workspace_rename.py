@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,16 @@ def check_renamed(workspace: Workspace, repository: Path, commits: list[str]) ->
     assert [entry.name for entry in workspace.path.parent.iterdir()] == ["mar13"]
     assert workspace.repair(commits[-1]) == []
     assert kept(workspace, len(commits), f"LR = {len(commits)}\n").sha == workspace.head()
+
+
+@contextmanager
+def training_in(workspace: Workspace) -> Iterator[None]:
+    """Have a process at work in the worktree, as a training is."""
+    training = subprocess.Popen(["cat"], cwd=workspace.path, stdin=-1)
+    try:
+        yield
+    finally:
+        training.communicate(timeout=30)
 
 
 def test_a_rename_moves_branch_refs_and_folder(workspace: Workspace, repository: Path, base: str) -> None:
@@ -76,6 +87,92 @@ def test_the_old_name_is_free_again_for_a_new_run(
     assert status(again) == status(workspace) == ""
 
 
+def test_the_old_name_is_free_though_the_renamed_run_never_trains_again(
+    workspace: Workspace, open_workspace: Open, base: str
+) -> None:
+    workspace.rename("mar13")
+    again = open_workspace("mar12")
+    again.create(base)
+    assert not again.path.is_symlink()
+    assert status(again) == status(workspace) == ""
+    assert again.repair(base) == workspace.repair(base) == []
+
+
+def test_the_old_name_can_be_adopted(
+    workspace: Workspace, open_workspace: Open, repository: Path, base: str
+) -> None:
+    workspace.rename("mar13")
+    git(repository, "branch", "autoresearch/mar12", base)
+    again = open_workspace("mar12")
+    again.adopt()
+    assert status(again) == status(workspace) == ""
+
+
+def test_a_new_run_that_git_refuses_leaves_the_renamed_one_as_it_is(
+    workspace: Workspace, open_workspace: Open, base: str
+) -> None:
+    workspace.rename("mar13")
+    with pytest.raises(LoopError, match="git worktree failed"):
+        open_workspace("mar12").create("0" * 40)
+    assert status(workspace) == ""
+
+
+@pytest.mark.parametrize("names", [("mar13", "mar14", "mar12"), ("mar13", "mar14", "mar15", "mar13")])
+def test_any_earlier_name_can_be_taken_again_during_one_training(
+    workspace: Workspace, base: str, names: tuple[str, ...]
+) -> None:
+    paths = [workspace.path.with_name(name) for name in ("mar12", *names)]
+    with training_in(workspace):
+        for name in names:
+            workspace.check_rename(name)
+            workspace.rename(name)
+        assert all((path / "train.py").read_text() == TRAIN for path in paths)
+    assert not workspace.path.is_symlink()
+    assert workspace.repair(base) == []
+    assert [entry.name for entry in workspace.path.parent.iterdir()] == [names[-1]]
+
+
+def test_another_run_can_have_the_old_name(workspace: Workspace, open_workspace: Open, base: str) -> None:
+    other = open_workspace("mar14")
+    other.create(base)
+    workspace.rename("mar13")
+    other.check_rename("mar12")
+    other.rename("mar12")
+    assert not other.path.is_symlink()
+    assert status(other) == status(workspace) == ""
+    assert other.repair(base) == workspace.repair(base) == []
+
+
+def test_another_run_cannot_have_the_old_name_while_a_training_may_need_it(
+    workspace: Workspace, open_workspace: Open, base: str
+) -> None:
+    other = open_workspace("mar14")
+    other.create(base)
+    path = workspace.path
+    with training_in(workspace):
+        workspace.rename("mar13")
+        for refuse in (other.check_rename, other.rename):
+            with pytest.raises(LoopError, match="mar13, which was mar12: choose another tag, or wait"):
+                refuse("mar12")
+        assert path.resolve() == workspace.path
+    other.rename("mar12")
+
+
+def test_a_run_without_a_worktree_leaves_the_one_behind_a_link_alone(
+    workspace: Workspace, open_workspace: Open, repository: Path, base: str
+) -> None:
+    other = open_workspace("mar14")
+    other.create(base)
+    subprocess.run(["rm", "-r", str(other.path)], check=True)
+    git(repository, "worktree", "prune")
+    workspace.rename("mar13")
+    other.rename("mar12")
+    assert git(workspace.path, "symbolic-ref", "HEAD") == "refs/heads/autoresearch/mar13"
+    assert workspace.repair(base) == []
+    assert other.repair(base) == [f"The worktree {other.path} was missing and has been made again."]
+    assert status(other) == status(workspace) == ""
+
+
 def take_branch(workspace: Workspace, repository: Path) -> None:
     git(repository, "branch", "autoresearch/mar13")
 
@@ -88,7 +185,11 @@ def take_folder(workspace: Workspace, repository: Path) -> None:
     workspace.path.with_name("mar13").mkdir()
 
 
-@pytest.mark.parametrize("take", [take_branch, take_refs, take_folder])
+def take_link(workspace: Workspace, repository: Path) -> None:
+    workspace.path.with_name("mar13").symlink_to(repository)
+
+
+@pytest.mark.parametrize("take", [take_branch, take_refs, take_folder, take_link])
 def test_a_name_that_is_taken_is_refused_and_nothing_changes(
     workspace: Workspace, repository: Path, take: Callable[[Workspace, Path], None], base: str
 ) -> None:
