@@ -17,23 +17,44 @@ IDEA_CHARACTERS = 1000
 """The longest idea, from a file or a chat; of a longer one the rest is left out."""
 
 _BYTES = 100_000
+_HIDDEN = re.compile(
+    r"<!--.*?(?:-->|\Z)"
+    r"|^[ \t]*(?:(?:[-*+]|\d+[.)])[ \t]+)?(`{3,}|~{3,})[^`\n]*$.*?(?:^[ \t]*\1[`~]*[ \t]*$|\Z)",
+    re.DOTALL | re.MULTILINE,
+)
+"""Comments, and code between fences, in an item of a list or not."""
+
 _DONE = re.compile(r"[-*+]?\s*\[[xX]\]\s")
 _MARK = re.compile(r"(?:[-*+]|\d+[.)])\s+(?:\[ ?\]\s*)?|\[ ?\]\s*")
 
 
 def read_ideas(text: str) -> tuple[str, ...]:
-    """Return the ideas in the text: a line each, with or without a list's mark.
+    """Return the ideas in the text: a line each, or an item of a list with the indented lines below it.
 
-    Headings and comments (`#`), lines for the eye (`---`) and what is ticked (`- [x]`) are none.
+    Headings and comments (`#`, `<!-- -->`), code between fences, lines for the eye (`---`) and what is ticked
+    (`- [x]`) are none.
     """
-    ideas = []
-    for line in map(str.strip, text.removeprefix("\ufeff").splitlines()):
-        if line.startswith(("#", "<!--")) or _DONE.match(line):
+    lines = "\n".join(text.removeprefix("\ufeff").splitlines())
+    ideas: list[list[str]] = []
+    item: list[str] | None = None
+    for line in _HIDDEN.sub("", lines).split("\n"):
+        said = line.strip()
+        if line and not line[0].isspace():
+            item = None
+        if not said or said.startswith("#"):
             continue
-        idea = _MARK.sub("", line, count=1) if _MARK.match(line) else line
-        if any(character.isalnum() for character in idea):
-            ideas.append(idea[:IDEA_CHARACTERS])
-    return tuple(dict.fromkeys(ideas))
+        mark = _MARK.match(said)
+        if _DONE.match(said):
+            item = []  # so are the lines below it
+        elif mark is not None:
+            item = [said[mark.end() :]]
+            ideas.append(item)
+        elif item is not None:
+            item.append(said)
+        else:
+            ideas.append([said])
+    told = (" ".join(parts)[:IDEA_CHARACTERS].rstrip() for parts in ideas)
+    return tuple(dict.fromkeys(idea for idea in told if any(map(str.isalnum, idea))))
 
 
 def take_in(run: Run, box: IdeaBox) -> tuple[Idea, ...]:
