@@ -52,7 +52,7 @@ def adopt(
             editable=settings.editable,
             now=now,
         )
-        if journal.run(found.tag):
+        if any(found.tag in (run.tag, run.renamed_from) for run in journal.runs()):
             raise BotError(f"There is a run {found.tag} already: choose another name with --tag.")
         check_refs(git, found)
         if found.branch != branch:

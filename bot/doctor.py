@@ -164,7 +164,7 @@ def _data(settings: Settings) -> Check:
     if settings.repository is None:
         return Check("data", None, detail, "The first start of the bot prepares it.")
     mend = prepare_line(settings.repository, settings.train_command, settings.editable)
-    return Check("data", False, detail, f"Run: {mend}")
+    return Check("data", False, detail, f"Run: {mend}; or set DATA_PATHS to where the data is.")
 
 
 def _training_program(program: str) -> Check:

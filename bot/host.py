@@ -189,7 +189,8 @@ class Host:
     def _taken_tags(self) -> set[str]:
         prefix = "autoresearch/"
         branch_tags = (name.removeprefix(prefix) for name in branches(self.repository))
-        return {run.tag for run in self.journal.runs()} | set(branch_tags)
+        runs = self.journal.runs()
+        return {name for run in runs for name in (run.tag, run.renamed_from) if name} | set(branch_tags)
 
     # Tasks
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from loop.constants import find_constants
 from loop.environment import launch_command
 from loop.errors import LoopError
+from loop.gpu import ask_nvidia_smi
 
 _PATIENCE = 20.0  # seconds for a program to answer
 _PACKAGES = ("torch", "numpy", "triton", "flash-attn", "kernels", "tiktoken", "tokenizers", "pyarrow")
@@ -84,10 +84,8 @@ def _packages(command: Sequence[str], worktree: Path) -> Mapping[str, str]:
 
 
 def _accelerators() -> tuple[str, ...]:
-    if not shutil.which("nvidia-smi"):
-        return ()
-    query = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
-    return tuple(f"{line}" for line in _ask(query).splitlines())
+    answer = ask_nvidia_smi("--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
+    return tuple(answer.stdout.splitlines()) if answer is not None and answer.returncode == 0 else ()
 
 
 def _processor() -> str:

@@ -148,7 +148,7 @@ def test_missing_data_is_named_with_the_command_that_makes_it(
 ) -> None:
     paths = f"{repository},{tmp_path / 'tokens'}"
     check = look(REPOSITORY=str(repository), DATA_PATHS=paths)["data"]
-    mend = f"Run: cd {repository} && {sys.executable} prepare.py"
+    mend = f"Run: cd {repository} && {sys.executable} prepare.py; or set DATA_PATHS to where the data is."
     assert check == Check("data", False, f"missing of DATA_PATHS: {tmp_path / 'tokens'}", mend)
     assert look(DATA_PATHS=paths)["data"].ok is None  # the template's is prepared at the first start
     assert look(DATA_PATHS=str(repository))["data"].ok
