@@ -14,6 +14,8 @@ from loop.experiment import Run, RunState
 from loop.notes import Notes
 from loop.threads import in_thread
 
+_ABOUT = "another repository"  # of what people are told once
+
 FEW = 4
 """How many experiments `--exit-when-done` makes where no number is given."""
 
@@ -50,9 +52,10 @@ async def set_going(host: Host, settings: Settings, order: Order) -> asyncio.Tas
             f"{_strangeness(host, strange)}: `autoresearch up --tag {strange.tag}` goes on with it; "
             "`autoresearch up` and then /stop ends it."
         )
-    if strange is not None and await in_thread(_tell_once, host, strange):
+    if strange is not None and not await in_thread(_is_told, host, strange):
         with suppress(LoopError):  # it is paused for that already
             await host.engine(strange).pause(by="another REPOSITORY")
+        await in_thread(_tell, host, strange)
         host.conduct(strange)
         return None
     run = await in_thread(_choose_run, host, settings, order.tag) if strange is None else strange
@@ -78,10 +81,14 @@ def _strangeness(host: Host, run: Run) -> str:
     return f"Run {run.tag} is of {run.repository}, and REPOSITORY is {host.repository}"
 
 
-def _tell_once(host: Host, run: Run) -> bool:
-    """Tell people, once only: a run that they wanted to go on with goes on after the next start as well."""
+def _is_told(host: Host, run: Run) -> bool:
+    """Tell whether people know: a run that they wanted to go on with goes on after the next start as well."""
+    return Notes(host.journal).state(run.id, _ABOUT) == str(host.repository)
+
+
+def _tell(host: Host, run: Run) -> None:
     reason = f"{_strangeness(host, run)}: /resume goes on with it; /stop and /start_run begin another"
-    return Notes(host.journal).tell(run.id, "another repository", str(host.repository), reason, urgent=True)
+    Notes(host.journal).tell(run.id, _ABOUT, str(host.repository), reason, urgent=True)
 
 
 def _choose_run(host: Host, settings: Settings, tag: str | None) -> Run:

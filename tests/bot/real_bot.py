@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +74,10 @@ class RealBot:
             timeout=60,
         )
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start the bot and leave it running; its output is a pipe of lines."""
-        return subprocess.Popen(
+    @contextmanager
+    def start(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """Start the bot, to be ended by the test, or by a failure of it; its output is a pipe of lines."""
+        with subprocess.Popen(
             self.command("up", *arguments),
             cwd=self.folder,
             env=self.environment,
@@ -82,7 +85,12 @@ class RealBot:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-        )
+        ) as process:
+            try:
+                yield process
+            except BaseException:
+                process.kill()
+                raise
 
     def json(self, *arguments: str) -> Any:
         """Run a command with --json and read what it prints."""
