@@ -87,7 +87,8 @@ def _is_told(host: Host, run: Run) -> bool:
 
 
 def _tell(host: Host, run: Run) -> None:
-    reason = f"{_strangeness(host, run)}: /resume goes on with it; /stop and /start_run begin another"
+    # What to do comes first: paths may be long, and are cut.
+    reason = f"/resume goes on with it, /stop and /start_run begin another. {_strangeness(host, run)}"
     Notes(host.journal).tell(run.id, _ABOUT, str(host.repository), reason, urgent=True)
 
 

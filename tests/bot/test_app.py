@@ -99,7 +99,7 @@ def test_a_run_of_another_repository_waits_for_a_person(bot: RealBot) -> None:
     refused = bot.run("up", "--exit-when-done")
     assert (refused.returncode, sentence in refused.stderr) == (1, True)
     with bot.start() as running:
-        read_until(running, f"{sentence}: /resume goes on with it; /stop and /start_run begin another")
+        read_until(running, f"/resume goes on with it, /stop and /start_run begin another. {sentence}"[:200])
         assert bot.json("status")["state"] == "paused"
         assert bot.run("send", "/stop").returncode == 0
         gate.touch()
