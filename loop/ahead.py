@@ -158,11 +158,7 @@ class Ahead:
 
     def _carry_over(self, ready: Ready, best: str) -> Ready | None:
         proposal = ready.proposal
-        source = self._workspace.merge(
-            base=self._workspace.source(proposal.parent),
-            ours=self._workspace.source(best),
-            theirs=proposal.source,
-        )
+        source = self._workspace.carry_over(proposal.source, proposal.parent, best)
         if source is None:
             return None
         if fingerprint(source) in self._known:  # merged, it is what was trained before

@@ -315,9 +315,9 @@ class Workspace:
         with self._working():
             self._worktree.tidy()
 
-    def merge(self, base: str, ours: str, theirs: str) -> str | None:
-        """Merge by lines what `ours` and `theirs` changed in the text `base`; None where they conflict."""
-        return merge_texts(base, ours, theirs)
+    def carry_over(self, source: str, parent: str, best: str) -> str | None:
+        """Return `source`, made of commit `parent`, as it is on top of `best`; None if they conflict."""
+        return source if parent == best else merge_texts(self.source(parent), self.source(best), source)
 
     def frozen_changed(self, base: str) -> tuple[str, ...]:
         """Return the frozen paths that are not, in the worktree, the regular files of commit `base`."""

@@ -69,18 +69,11 @@ class ContextReader:
         """
         log = self._folder / f"{experiment.number}.log"
         text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-        source = self._carried_over(experiment, parent)
-        return Failure(experiment, source, text, _is_out_of_memory(experiment, text))
-
-    def _carried_over(self, experiment: Experiment, parent: str) -> str:
-        source = self._workspace.source(experiment.commit)
-        if experiment.parent == parent:
-            return source
-        base, ours = self._workspace.source(experiment.parent), self._workspace.source(parent)
-        merged = self._workspace.merge(base, ours, source)
-        if merged is None:
+        crashed = self._workspace.source(experiment.commit)
+        source = self._workspace.carry_over(crashed, experiment.parent, parent)
+        if source is None:
             raise LoopError("It does not fit what was kept since.")
-        return merged
+        return Failure(experiment, source, text, _is_out_of_memory(experiment, text))
 
     def _changes(self, run: Run, experiments: Sequence[Experiment]) -> dict[int, str]:
         kept = [e for e in experiments if e.status is Status.KEEP and e.number][-DIFFS:]

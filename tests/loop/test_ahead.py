@@ -157,14 +157,14 @@ async def test_what_fits_the_new_best_is_not_waited_for(make_lab: MakeLab) -> No
     text = APART + program("if A == 2 and B == 1: wait()\nsummary(1.5 - A / 10)")
     lab, watch = make_lab(text), Watch()
     engine = lab.engine(text.replace("A = 1", "A = 2"), text.replace("B = 1", "B = 2"), timer=watch)
-    merge = Workspace.merge
+    carry_over = Workspace.carry_over
 
-    def slow(self: Workspace, **texts: str) -> str | None:
+    def slow(self: Workspace, source: str, parent: str, best: str) -> str | None:
         watch.now += THINKING
-        return merge(self, **texts)
+        return carry_over(self, source, parent, best)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Workspace, "merge", slow)
+        patch.setattr(Workspace, "carry_over", slow)
         await conduct(lab, engine, ready_while=1)
     assert watch.now == 100.0 + THINKING
     assert lab.experiments()[2].waited == 0.0

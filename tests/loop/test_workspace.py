@@ -384,12 +384,15 @@ def test_lines_are_counted_even_where_attributes_call_the_file_binary(
     assert (commit.lines_added, commit.lines_removed) == (1, 0)
 
 
-def test_edits_of_different_places_merge_and_of_the_same_line_do_not(workspace: Workspace) -> None:
-    base = "".join(f"{letter}\r\n" for letter in "abcdefgh") + "é"
-    ours, theirs = base.replace("a", "A"), base.replace("h", "H")
-    assert workspace.merge(base, ours, theirs) == base.replace("a", "A").replace("h", "H")
-    assert workspace.merge(base, ours, base.replace("a", "X")) is None
-    assert workspace.merge(base, ours, base) == ours
+def test_edits_of_different_places_merge_and_of_the_same_line_do_not(workspace: Workspace, base: str) -> None:
+    text = "".join(f"{letter}\r\n" for letter in "abcdefgh") + "é"
+    parent = workspace.commit(base, text, "parent").sha
+    best = workspace.commit(parent, text.replace("a", "A"), "best").sha
+    merged = workspace.carry_over(text.replace("h", "H"), parent, best)
+    assert merged == text.replace("a", "A").replace("h", "H")
+    assert workspace.carry_over(text.replace("a", "X"), parent, best) is None
+    assert workspace.carry_over(text, parent, best) == text.replace("a", "A")
+    assert workspace.carry_over(text.replace("a", "X"), best, best) == text.replace("a", "X")
 
 
 def test_reading_goes_on_when_its_process_was_killed(workspace: Workspace, base: str) -> None:

@@ -26,7 +26,7 @@ def everything(workspace: Workspace, base: str) -> None:
     (workspace.path / "prepare.py").unlink()
     workspace.restore_frozen(base)
     workspace.diff(2)
-    workspace.merge("a\n", "b\n", "a\n")
+    workspace.carry_over("LR = 2\n", base, first.sha)
     workspace.rename("mar13")
     workspace.launch(first.sha)
     subprocess.run(["rm", "-r", str(workspace.path)], check=True)
