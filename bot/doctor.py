@@ -9,11 +9,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata, util
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from bot.settings import ENV_FILE, Settings
 from bot.sources import SEARCH, SourceChoice, agent_of
@@ -23,7 +22,6 @@ from loop.environment import launch_command, prepare_line
 from loop.errors import LoopError
 from loop.gpu import ask_nvidia_smi
 from loop.machine import Disk
-from loop.plumbing import Git, locate, readable
 from loop.proposers.models import MEND, is_own_server
 from loop.proposers.space import find_axes
 from loop.repository import RepositoryFacts, inspect
@@ -110,31 +108,21 @@ def _repository(settings: Settings) -> tuple[Check, ...]:
             editable=settings.editable,
             frozen=settings.frozen,
         )
-        search = _search(settings, facts)
-        left_out = _left_out(settings, facts)
     except LoopError as error:
         return (Check("repository", False, str(error)),)
     detail = f"{facts.path}, branch {facts.base_branch} at {facts.base_commit[:7]}: {facts.subject}"
-    if left_out:
+    search = _search(settings, facts)
+    if left_out := _left_out(facts):
         detail += f"; not in it: {' and '.join(left_out)}"
         mend = "Commit what a run shall start from."
         return Check("repository", None, detail, mend), *search
     return Check("repository", True, detail), *search
 
 
-def _left_out(settings: Settings, facts: RepositoryFacts) -> list[str]:
-    """Say what the checkout has and a run would not: changes, and new modules beside the editable file."""
+def _left_out(facts: RepositoryFacts) -> list[str]:
+    """Say what the checkout has and a run would not."""
     left_out = [f"changes of {', '.join(facts.dirty)}"] if facts.dirty else []
-    place = locate(facts.path)
-    if place.top is None:
-        return left_out
-    with closing(Git(place.common)) as git:
-        options = ("--porcelain=v1", "-z", "--untracked-files=normal", "--ignore-submodules=all")
-        listing = git("status", *options, directory=place.directory, work_tree=place.top)
-    new = [PurePosixPath(line[3:]) for line in readable(listing).split("\0") if line.startswith("?? ")]
-    folder = PurePosixPath(settings.editable).parent
-    names = [str(path) for path in new if path.suffix == ".py" and path.parent == folder]
-    if names:
+    if names := facts.untracked:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         left_out.append(f"{', '.join(names[:_NAMED])}{more}, never committed")
     return left_out
@@ -142,12 +130,8 @@ def _left_out(settings: Settings, facts: RepositoryFacts) -> list[str]:
 
 def _search(settings: Settings, facts: RepositoryFacts) -> tuple[Check, ...]:
     """Warn where the search is all that has ideas, and finds nothing that it may change."""
-    if any(choice.kind != SEARCH for choice in settings.proposer):
-        return ()
-    with closing(Git(locate(facts.path).common)) as git:
-        source = git.read(f"{facts.base_commit}:{settings.editable}") or b""
-    constants = find_constants(source.decode())
-    if find_axes(constants, settings.frozen_constants):
+    alone = all(choice.kind == SEARCH for choice in settings.proposer)
+    if not alone or find_axes(find_constants(facts.source), settings.frozen_constants):
         return ()
     detail = f"finds no constant in {settings.editable} that it may change"
     mend = "Give it top-level lines such as LEARNING_RATE = 0.01, or choose another PROPOSER."

@@ -127,7 +127,7 @@ class Host:
             base_branch=facts.base_branch,
             base_commit=facts.base_commit,
             subject=facts.subject,
-            dirty=facts.dirty,
+            dirty=(*facts.dirty, *facts.untracked),
             missing=tuple(path for path in settings.data_paths if not path.exists()),
             preparation=prepare_line(facts.path, settings.train_command, settings.editable),
             device=device(),

@@ -26,14 +26,17 @@ class RepositoryFacts:
     """What a new run would start from.
 
     `path` is the checkout's root, or the bare repository; `subject` the first line of the base commit's
-    message; `dirty` the files with changes that are not committed and that a run therefore does not see.
+    message; `source` the editable file as it is there. A run does not see what is not committed: `dirty` are
+    the files with changes, `untracked` the modules beside the editable file that are new.
     """
 
     path: Path
     base_branch: str
     base_commit: str
     subject: str
+    source: str
     dirty: tuple[str, ...]
+    untracked: tuple[str, ...]
 
 
 def inspect(
@@ -63,9 +66,10 @@ def inspect(
         commit = _head_of(git, branch, path)
         for name in (editable, *frozen):
             _check_file(git, commit, branch, name, location)
-        _check_program(git.read(f"{commit}:{editable}") or b"", editable, branch)
+        source = _read_program(git, commit, branch, editable)
         subject = readable(git("show", "--no-patch", "--format=%s", commit))
-        return RepositoryFacts(path, branch, commit, subject, _dirty(git, location))
+        dirty, untracked = _left_out(git, location, editable)
+        return RepositoryFacts(path, branch, commit, subject, source, dirty, untracked)
 
 
 def branches(repository: Path) -> tuple[str, ...]:
@@ -233,28 +237,34 @@ def _check_file(git: Git, commit: str, branch: str, name: str, location: Locatio
         raise LoopError(f"{name} on branch {branch} is not a regular file: commit it as one.")
 
 
-def _check_program(content: bytes, name: str, branch: str) -> None:
-    text = decode(content, name)
+def _read_program(git: Git, commit: str, branch: str, name: str) -> str:
+    source = decode(git.read(f"{commit}:{name}") or b"", name)
     try:
-        find_constants(text)
+        find_constants(source)
     except LoopError as error:
         raise LoopError(f"{name} on branch {branch} cannot be trained: {error}") from error
+    return source
 
 
-def _dirty(git: Git, location: Location) -> tuple[str, ...]:
+def _left_out(git: Git, location: Location, editable: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the files with changes that are not committed, and the new modules beside the editable file."""
     if location.top is None:
-        return ()
+        return (), ()
     listing = git(
         "status",
         "--porcelain=v1",
         "-z",
         "--no-renames",
-        "--untracked-files=no",
+        "--untracked-files=normal",
         "--ignore-submodules=all",
         directory=location.directory,
         work_tree=location.top,
     )
-    return tuple(line[3:] for line in readable(listing).split("\0") if line)
+    entries = [(line[:2], line[3:]) for line in readable(listing).split("\0") if line]
+    beside = PurePosixPath(editable).parent
+    new = [PurePosixPath(name) for state, name in entries if state == "??"]
+    modules = (str(path) for path in new if path.suffix == ".py" and path.parent == beside)
+    return tuple(name for state, name in entries if state != "??"), tuple(modules)
 
 
 def _suffixes() -> Iterator[str]:

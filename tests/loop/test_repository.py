@@ -49,9 +49,13 @@ def test_changes_that_are_not_committed_are_named_and_nothing_is_touched(reposit
     git(repository, "add", "a b.txt")
     (repository / "gone.txt").unlink()
     (repository / "untracked").write_text("x")
+    (repository / "model.py").write_text("x")
+    (repository / "tools").mkdir()
+    (repository / "tools" / "plot.py").write_text("x")
     os.utime(repository / "prepare.py", (1, 1))  # git would like to refresh its index
     before = snapshot(repository)
-    assert inspect(repository).dirty == ("a b.txt", "gone.txt", "train.py")
+    facts = inspect(repository)
+    assert (facts.dirty, facts.untracked) == (("a b.txt", "gone.txt", "train.py"), ("model.py",))
     assert snapshot(repository) == before
 
 
