@@ -130,8 +130,9 @@ def alarm(crashed: Experiment, streak: int, *, every: int) -> str:
     """Return what a person is to hear of a crash, the last of a `streak`; empty where it needs nobody."""
     last = crashed.error or crashed.reason
     if crashed.number == 0:
+        # What to do comes first: an error may be long, and is cut.
         mend = "mend and commit it, then /stop and /start_run"
-        return f"the baseline, the program as it is, crashed: {last}; {mend}"
+        return f"the baseline, the program as it is, crashed ({mend}): {last}"
     return "" if streak % every else f"{streak} experiments crashed in a row, the last with: {last}"
 
 
