@@ -20,8 +20,7 @@ from tests.bot.wall_clock import WallClock
 
 pytestmark = [
     pytest.mark.slow,
-    # The clock is set for the bot alone, by a library that is compiled for it and preloaded.
-    pytest.mark.skipif(
+    pytest.mark.skipif(  # the clock is set for the bot alone, by a library compiled here and preloaded
         sys.platform != "linux" or not shutil.which("cc"), reason="takes Linux and a C compiler, cc"
     ),
 ]

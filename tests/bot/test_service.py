@@ -47,8 +47,9 @@ def test_the_unit_says_how_to_install_it(tmp_path: Path) -> None:
     assert f"&& {tmp_path}/autoresearch service > " in comments[0]  # whatever the PATH is
 
 
-# Only systemd itself can say whether it accepts a unit, and not every machine has it.
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze")
+@pytest.mark.skipif(  # only systemd itself can say whether it accepts a unit, and not every machine has it
+    shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze"
+)
 @pytest.mark.parametrize("name", ["plain", "sp ace", "100%n", "$HOME", "é", "a;b#c", "-x"])
 def test_systemd_accepts_the_unit(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name

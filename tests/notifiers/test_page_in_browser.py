@@ -23,8 +23,7 @@ QUIET = (
     *("--disable-component-update", "--disable-sync"),
 )
 
-# A build server installs one, by `make test`, so there these tests never skip.
-pytestmark = pytest.mark.skipif(
+pytestmark = pytest.mark.skipif(  # never on a build server: `make test` installs a browser there
     CHROMIUM is None and not os.environ.get("CI"), reason="there is no Chromium: apt install chromium"
 )
 
