@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -125,7 +126,7 @@ def test_a_mark_opens_its_experiment_with_the_diff(shown: Page) -> None:
     shown.locator("svg.chart:visible .mark.keep").nth(1).click()
     shown.wait_for_selector("#view[open]")
     title = shown.inner_text("#view-title")
-    assert shown.url.endswith(title.split()[0])
+    shown.wait_for_url(lambda url: url.endswith(title.split()[0]))
     assert shown.locator("#view-diff .add").inner_text() == "+EMBEDDING_LR = 0.8"
     assert shown.locator("#view-diff .cut").inner_text() == "-EMBEDDING_LR = 0.6"
     assert "<b>not bold</b>" in shown.inner_text("#view-diff")
@@ -148,7 +149,7 @@ def test_the_next_one_is_a_key_away_and_an_address_opens_one(shown: Page, file: 
     shown.wait_for_selector("#view[open]")
     assert shown.inner_text("#view-title").startswith("#12 ")
     shown.keyboard.press("ArrowRight")
-    shown.wait_for_function("document.getElementById('view-title').textContent.startsWith('#13 ')")
+    shown.locator("#view-title", has_text=re.compile("^#13 ")).wait_for()
 
 
 def test_the_keyboard_reaches_a_mark_and_says_what_it_is(shown: Page) -> None:
