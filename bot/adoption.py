@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from bot.doctor import bot_answers
 from bot.errors import BotError
 from bot.settings import Settings
+from bot.wire import bot_answers
 from loop.adopt import check_refs, drop_branch, keep_reachable, make_branch, read_inheritance
 from loop.errors import LoopError
 from loop.experiment import Run, RunState

@@ -95,7 +95,8 @@ def doctor(context: typer.Context, as_json: Json = False) -> None:
     from dataclasses import asdict
 
     from bot.app import zone_of
-    from bot.doctor import Check, examine, render
+    from bot.check import Check, render
+    from bot.doctor import examine
     from bot.health import health_checks, incident_lines
 
     settings = context.obj.settings()

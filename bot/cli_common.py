@@ -51,7 +51,7 @@ def open_run(settings: Settings, tag: str | None) -> tuple[Journal, Run]:
 
 def ownerless(settings: Settings, run: Run) -> str:
     """Say so where a run is under way but no bot is there to run it; else nothing."""
-    from bot.doctor import bot_answers
+    from bot.wire import bot_answers
 
     under_way = run.state in (RunState.RUNNING, RunState.PAUSING)
     alone = under_way and bot_answers(settings.socket) is False

@@ -9,8 +9,9 @@ from datetime import tzinfo
 from pathlib import Path
 
 from bot.bundling import bundle_folder, make_bundle
+from bot.check import render
 from bot.commands import COMMANDS, Call, find_command
-from bot.doctor import examine, render
+from bot.doctor import examine
 from bot.errors import BotError
 from bot.health import health_lines
 from bot.host import Host

@@ -5,53 +5,32 @@ from __future__ import annotations
 import platform
 import re
 import shutil
-import socket
-import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata, util
 from pathlib import Path
 
+from bot.check import Check, ask
+from bot.outside import checks_outside
 from bot.settings import ENV_FILE, Settings
-from bot.sources import SEARCH, SourceChoice, agent_of
-from bot.wire import socket_address
+from bot.sources import SEARCH
+from bot.wire import bot_answers
 from loop.constants import find_constants
 from loop.environment import launch_command, prepare_line
 from loop.errors import LoopError
 from loop.gpu import ask_nvidia_smi
 from loop.machine import Disk
-from loop.proposers.models import MEND, is_own_server
 from loop.proposers.space import find_axes
 from loop.repository import RepositoryFacts, inspect
 
 GIT_VERSION = (2, 28)  # the first that can name the branch of a new repository
 _NAMED = 5  # of the files that a run would not see
-_PATIENCE = 20.0  # seconds for a program to answer
-_PACKAGES = {"anthropic": "anthropic", "openai": "openai", "google": "google.genai"}
-# Asked in another process: the prices of all models are large.
-_ASK_PRICE = """
-import sys
-from genai_prices import Usage, calc_price
-calc_price(Usage(input_tokens=1, output_tokens=1), provider_id=sys.argv[1], model_ref=sys.argv[2])
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing looked at. `ok` is None for a warning; `mend` is what to do, empty where all is well."""
-
-    name: str
-    ok: bool | None
-    detail: str
-    mend: str = ""
 
 
 def examine(settings: Settings) -> tuple[Check, ...]:
     """Look at everything that the bot needs; leaves nothing behind and needs no running bot."""
     now = datetime.now().astimezone(settings.time_zone)
-    addresses = filter(None, map(str.strip, settings.apprise_urls.get_secret_value().split(",")))
     command = launch_command(settings.repository or settings.home, settings.train_command, settings.editable)
     return (
         _env_file(ENV_FILE.absolute()),
@@ -61,25 +40,11 @@ def examine(settings: Settings) -> tuple[Check, ...]:
         _training_program(command[0]),
         _uv(settings.repository),
         _accelerator(),
-        *(_source(settings, choice) for choice in settings.proposer if choice.kind != SEARCH),
-        *([_source(settings, settings.fallback_model)] if settings.fallback_model else []),
-        *(_service(number, url) for number, url in enumerate(addresses, start=1)),
-        *([_tracker(settings.tracker[0])] if settings.tracker else []),
+        *checks_outside(settings),
         _state_directory(settings.home),
         _bot(settings.socket),
         _clock(now, str(settings.time_zone or now.tzname()), Path(__file__).stat().st_mtime),
     )
-
-
-def render(checks: tuple[Check, ...]) -> str:
-    """The checks for a terminal: a line each, and another where there is something to do."""
-    words = {True: "ok  ", None: "warn", False: "FAIL"}
-    lines = []
-    for check in checks:
-        lines.append(f"{words[check.ok]}  {check.name}: {check.detail}")
-        if check.mend:
-            lines.append(f"      {check.mend}")
-    return "\n".join(lines)
 
 
 def _env_file(path: Path) -> Check:
@@ -89,7 +54,7 @@ def _env_file(path: Path) -> Check:
 
 
 def _git_program() -> Check:
-    words = _ask("git", "--version")
+    words = ask("git", "--version")
     if words is None:
         return Check("git", False, "not installed", "Install git.")
     found = re.search(r"(\d+)\.(\d+)[.\d]*", words)
@@ -164,7 +129,7 @@ def _training_program(program: str) -> Check:
 
 
 def _uv(repository: Path | None) -> Check:
-    words = _ask("uv", "--version")
+    words = ask("uv", "--version")
     if words is not None:
         return Check("uv", True, words.removeprefix("uv "))
     if repository is not None and (repository / "uv.lock").exists():
@@ -190,61 +155,6 @@ def _accelerator() -> Check:
     return Check("GPU", True, "no GPU: trainings run on the CPU")
 
 
-def _source(settings: Settings, choice: SourceChoice) -> Check:
-    """Look at a model or an agent without asking it anything, which would cost."""
-    if choice.is_agent:
-        agent = agent_of(choice, settings.agent_command)
-        found = shutil.which(agent.command[0])
-        if found is None:
-            mend = f"Run: {agent.install}" if agent.install else "Correct AGENT_COMMAND."
-            return Check(choice.name, False, f"there is no program {agent.command[0]}", mend)
-        login = f"; to log in, {agent.login}" if agent.login else ""
-        return Check(choice.name, True, f"by {found}{login}")
-    if not all(map(_is_installed, ("pydantic_ai", _PACKAGES[choice.kind]))):
-        return Check(choice.name, False, "needs packages that are not installed", f"Run: {MEND}")
-    if is_own_server(choice.name, {"OPENAI_BASE_URL": settings.openai_base_url}):
-        return _priced(settings, choice, f"at {settings.openai_base_url}", known=False)
-    if not getattr(settings, f"{choice.kind}_api_key").get_secret_value():
-        key = f"{choice.kind.upper()}_API_KEY"
-        return Check(choice.name, False, f"{key} is not set", f"Put {key}=… into .env.")
-    known = _ask(sys.executable, "-c", _ASK_PRICE, choice.kind, choice.detail) is not None
-    return _priced(settings, choice, "installed, with a key", known=known)
-
-
-def _priced(settings: Settings, choice: SourceChoice, detail: str, *, known: bool) -> Check:
-    limited = settings.llm_budget_usd is not None or settings.llm_budget_usd_a_day is not None
-    detail += ", its price is known" if known else ", its price is not known"
-    if limited and not known:
-        mend = "LLM_BUDGET_USD cannot hold for it: limit it where it runs, or choose another model."
-        return Check(choice.name, None, detail, mend)
-    return Check(choice.name, True, detail)
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return util.find_spec(module) is not None
-    except ModuleNotFoundError:  # not even the package that it would be in
-        return False
-
-
-def _service(number: int, url: str) -> Check:
-    """Look whether apprise understands an address; it is not repeated, as it may hold a password."""
-    from notifiers.apprise_channel import AppriseChannel  # takes a second
-
-    try:
-        return Check(AppriseChannel(url).name, True, "an address that apprise knows")
-    except ValueError as error:
-        mend = "Write it as https://github.com/caronc/apprise shows."
-        return Check("APPRISE_URLS", False, f"number {number} {error}", mend)
-
-
-def _tracker(service: str) -> Check:
-    if _is_installed(service):
-        return Check("tracker", True, f"{service}, installed")
-    mend = f"Run: {sys.executable} -m pip install {service}"
-    return Check("tracker", False, f"{service} is not installed", mend)
-
-
 def _state_directory(home: Path) -> Check:
     name = "state directory"
     place = next(folder for folder in (home, *home.parents) if folder.exists())
@@ -259,19 +169,6 @@ def _state_directory(home: Path) -> Check:
     if Disk(home, usage.free, usage.total).short:
         return Check(name, None, detail, "Make room: logs and worktrees of a night need some gigabytes.")
     return Check(name, True, detail)
-
-
-def bot_answers(path: Path) -> bool | None:
-    """Say whether a bot listens on the socket `path`; None where it is there but does not answer."""
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client, socket_address(path) as address:
-            client.settimeout(_PATIENCE)
-            client.connect(address)
-    except TimeoutError:
-        return None
-    except OSError:
-        return False
-    return True
 
 
 def _bot(path: Path) -> Check:
@@ -289,12 +186,3 @@ def _clock(now: datetime, zone: str, written: float) -> Check:
     if now.timestamp() < written:
         return Check("clock", None, f"{now:%Y-%m-%d %H:%M} {zone} is in the past", "Set the machine's clock.")
     return Check("clock", True, f"{now:%Y-%m-%d %H:%M} {zone}")
-
-
-def _ask(*command: str) -> str | None:
-    """What a program prints, None where it fails, is not there or gives no answer."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

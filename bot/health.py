@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import datetime, tzinfo
 from pathlib import Path
 
-from bot.doctor import Check, render
+from bot.check import Check, render
 from loop.experiment import EventKind, Run, Stage
 from loop.gpu import GpuProcess, look_at_gpus
 from loop.journal import Journal

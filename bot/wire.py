@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from notifiers.message import Message, Reply
 
 # Bytes of a socket's address, its closing NUL included: 108 on Linux, 104 on macOS.
 _ADDRESS_BYTES = 104
+_PATIENCE = 20.0  # seconds for a bot to take a connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +117,16 @@ def socket_address(path: Path) -> Iterator[str]:
 
 def _line(content: dict[str, object]) -> bytes:
     return json.dumps(content).encode() + b"\n"
+
+
+def bot_answers(path: Path) -> bool | None:
+    """Say whether a bot listens on the socket `path`; None where it is there but does not answer."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client, socket_address(path) as address:
+            client.settimeout(_PATIENCE)
+            client.connect(address)
+    except TimeoutError:
+        return None
+    except OSError:
+        return False
+    return True

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from bot.doctor import Check, _clock, device, examine, render
+from bot.check import Check, render
+from bot.doctor import _clock, device, examine
 from bot.settings import load_settings
 
 Examine = Callable[..., dict[str, Check]]
@@ -197,7 +198,6 @@ def test_an_nvidia_smi_that_hangs_in_the_driver_is_not_waited_for(
     programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("loop.gpu.PATIENCE", 1.0)
-    monkeypatch.setattr("bot.doctor._PATIENCE", 1.0)
     monkeypatch.setattr(subprocess.Popen, "kill", lambda process: None)  # it cannot be killed
     script(programs / "nvidia-smi", f"echo $$ > {tmp_path}/pid; exec /bin/sleep 20")
     began = time.monotonic()
@@ -238,7 +238,7 @@ def test_a_limit_of_dollars_needs_a_price(look: Examine) -> None:
 
 
 def test_a_model_needs_packages(look: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bot.doctor.util.find_spec", lambda name: None)
+    monkeypatch.setattr("bot.outside.util.find_spec", lambda name: None)
     check = look(FALLBACK_MODEL="google:gemini-2.5-pro")["google:gemini-2.5-pro"]
     assert check.ok is False
     assert "autoresearch-bot[models]" in check.mend
@@ -268,7 +268,7 @@ def test_an_address_that_apprise_does_not_know_is_refused_without_being_repeated
 
 
 def test_a_tracker_needs_its_package(look: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bot.doctor.util.find_spec", lambda name: None)
+    monkeypatch.setattr("bot.outside.util.find_spec", lambda name: None)
     mend = f"Run: {sys.executable} -m pip install wandb"
     assert look(TRACKER="wandb:x")["tracker"] == Check("tracker", False, "wandb is not installed", mend)
     assert "tracker" not in look()
