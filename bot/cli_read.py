@@ -26,6 +26,7 @@ app.command()(report)
 def status(context: typer.Context, tag: Tag = None, as_json: Json = False) -> None:
     """Show how a run stands, whether the bot runs or not."""
     from bot.app import zone_of
+    from bot.wire import bot_answers
     from loop.ledger import read_ledger
     from loop.status import run_status
     from notifiers.status_text import status_message
@@ -35,7 +36,8 @@ def status(context: typer.Context, tag: Tag = None, as_json: Json = False) -> No
     found = run_status(journal, run, worktree=settings.home / "worktrees" / run.tag)
     if as_json:
         ledger = read_ledger(journal, run, now=time.time())
-        print_json(found.to_json() | {"ledger": ledger.to_json()})
+        answers = bot_answers(settings.socket)
+        print_json(found.to_json() | {"bot_answers": answers, "ledger": ledger.to_json()})
     else:
         message = status_message(found, now=time.time(), zone=zone_of(settings))
         lines = (message.text, ownerless(settings, run))

@@ -5,6 +5,7 @@ These functions raise ValueError with a clause that goes on from the setting's n
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -40,6 +41,8 @@ def _new_folder(text: str) -> Path:
         raise ValueError(f"must be a folder within reach ({error.strerror})") from None
     if not nearest.is_dir():
         raise ValueError(f"must be a folder, but {nearest} is a file")
+    if not os.access(nearest, os.X_OK):
+        raise ValueError(f"must be a folder within reach, but {nearest} may not be entered")
     return path
 
 

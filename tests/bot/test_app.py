@@ -100,7 +100,8 @@ def test_a_run_of_another_repository_waits_for_a_person(bot: RealBot) -> None:
     assert (refused.returncode, sentence in refused.stderr) == (1, True)
     with bot.start() as running:
         read_until(running, f"/resume goes on with it, /stop and /start_run begin another. {sentence}"[:200])
-        assert bot.json("status")["state"] == "paused"
+        status = bot.json("status")
+        assert (status["state"], status["bot_answers"]) == ("paused", True)
         assert bot.run("send", "/stop").returncode == 0
         gate.touch()
         assert bot.run("send", "/start_run mine go").returncode == 0

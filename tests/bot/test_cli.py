@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,17 @@ def test_a_state_directory_that_is_a_file_is_told_with_where_it_was_named() -> N
     assert str(refused) == f"--home {rule}"
 
 
+def test_a_state_directory_that_may_not_be_entered_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Path, int]] = []
+    monkeypatch.setattr("os.access", lambda path, mode: asked.append((path, mode)))  # root may enter any
+    refused = CliRunner().invoke(app, ["doctor"], env={"AUTORESEARCH_HOME": str(tmp_path / "new")}).exception
+    rule = f"must be a folder within reach, but {tmp_path} may not be entered."
+    assert str(refused) == f"AUTORESEARCH_HOME in the environment {rule}"
+    assert asked == [(tmp_path, os.X_OK)]
+
+
 def test_where_no_run_is_known_one_is_to_be_started(settings: Settings) -> None:
     said = f"There is no run in {settings.home} yet: start one with `autoresearch up`."
     assert refusal(settings, None) == said
@@ -52,12 +65,13 @@ def test_an_unknown_run_is_told_with_the_known_ones(settings: Settings) -> None:
 
 
 def test_a_status_without_a_bot_says_that_nobody_runs_it(settings: Settings) -> None:
-    def status() -> str:
-        return CliRunner().invoke(app, ["--home", str(settings.home), "status"]).stdout
+    def status(*options: str) -> str:
+        return CliRunner().invoke(app, ["--home", str(settings.home), "status", *options]).stdout
 
     journal = Journal(settings.home / "state.db")
     run = make_run(journal)
     assert status().endswith("\nNobody runs it: `autoresearch up` goes on\n")
+    assert json.loads(status("--json"))["bot_answers"] is False
     journal.set_state(run, RunState.STOPPED)
     assert "Nobody runs it" not in status()
     journal.close()
