@@ -114,7 +114,8 @@ async def test_trouble_is_silent_and_not_asked_for_again_soon(
         case "nobody":
             url = "http://127.0.0.1:1/"
     now = 0.0
-    papers = Papers(tmp_path, url=url, limit=0.2, clock=lambda: now)
+    limit = 2.0 if trouble == "silence" else 10.0
+    papers = Papers(tmp_path, url=url, limit=limit, clock=lambda: now)
     assert await papers.abstracts([PROGRAM]) == ()
     assert await papers.abstracts([PROGRAM]) == ()
     assert len(arxiv.asked) == (trouble != "nobody")
