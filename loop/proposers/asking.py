@@ -113,7 +113,9 @@ class Asking:
             else:
                 proposal = await model.proposer.repair(context, failure)
         except LoopError as error:
-            if isinstance(error, NoProposalError):
+            if isinstance(error, OutOfReachError) and error.cut_off:
+                await in_thread(self._budget.pay_for_cut_off, run.id, name, error.cost)
+            elif isinstance(error, NoProposalError):
                 await self._pay(run, name, error.cost)
             if isinstance(error, HopelessError | NoProgramError):
                 await in_thread(self._outages.answered, run.id, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 from loop.experiment import Cost
 from loop.notes import Notes
@@ -28,6 +29,16 @@ class Budget:
         for account in self._purse.accounts(run_id):
             if account.is_nearly_spent and not self._is_told(run_id, account):
                 self._notes.tell(run_id, account.setting, _state("nearly spent", account), str(account))
+
+    def pay_for_cut_off(self, run_id: int, name: str, known: Cost | None) -> None:
+        """Pay for a call that was ended at work: at least what is known, and as much as its last ones cost.
+
+        A provider charges for what was done, even where nobody is left to hear what that was.
+        """
+        known = known or Cost()
+        dollars = max(known.dollars or 0.0, self._purse.price(name))
+        if known.tokens or dollars:
+            self.pay(run_id, name, replace(known, dollars=dollars or known.dollars))
 
     def allows(self, run_id: int, name: str) -> bool:
         """Say whether every limit has room for another call of that model."""

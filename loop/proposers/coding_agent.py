@@ -165,9 +165,8 @@ class CodingAgent:
     def _failure(self, ended: Ended, answer: Answer) -> OutOfReachError:
         """Say for people why the agent did not end well."""
         if ended.exit_code is None:
-            return OutOfReachError(
-                f"{self.name} gave no answer within {self._limit:g} s and was ended.", cost=answer.cost
-            )
+            reason = f"{self.name} gave no answer within {self._limit:g} s and was ended."
+            return OutOfReachError(reason, cost=answer.cost, cut_off=True)
         printed = next((text for text in (ended.errors, ended.output) if text.strip()), "nothing")
         said = undressed(self._shown(answer.error or printed.strip().splitlines()[-1]), SAID)
         reason, needs_person = f"ended with status {ended.exit_code}", False

@@ -25,7 +25,8 @@ class OutOfReachError(NoProposalError):
     """A source of ideas cannot be asked just now: its provider is down or refuses.
 
     `retry_after` is how many seconds the provider asks to wait. `needs_person` says that no waiting will
-    help: the key is refused, the account is empty.
+    help: the key is refused, the account is empty. `cut_off` says that it was at work when it was ended, so
+    that it may have cost more than anybody knows.
     """
 
     def __init__(
@@ -35,10 +36,12 @@ class OutOfReachError(NoProposalError):
         cost: Cost | None = None,
         retry_after: float | None = None,
         needs_person: bool = False,
+        cut_off: bool = False,
     ) -> None:
         super().__init__(reason, cost=cost)
         self.retry_after = retry_after
         self.needs_person = needs_person
+        self.cut_off = cut_off
 
 
 class NoProgramError(NoProposalError):

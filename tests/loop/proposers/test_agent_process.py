@@ -68,8 +68,9 @@ async def test_a_daemon_that_it_leaves_is_ended(bench: Bench, pipes: Pipes) -> N
 
 @pytest.mark.parametrize("trait", ["hang", "flood_for_ever"])
 async def test_its_time_is_limited(bench: Bench, pipes: Pipes, trait: str) -> None:
-    with pytest.raises(OutOfReachError, match=r"gave no answer within 0\.5 s and was ended"):
+    with pytest.raises(OutOfReachError, match=r"gave no answer within 0\.5 s and was ended") as caught:
         await bench.agent(trait, pipes.ready, limit=0.5).propose(bench.context)
+    assert caught.value.cut_off
 
 
 async def test_only_the_end_of_what_it_prints_is_kept(bench: Bench) -> None:

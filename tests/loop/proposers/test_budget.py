@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from loop.experiment import Cost, EventKind
 from loop.proposers.budget import Budget
 from tests.loop.proposers.oracles import Institute
@@ -51,6 +53,25 @@ def test_a_larger_limit_is_told_of_anew(institute: Institute) -> None:
     assert Budget(institute.purse(a_run=18.0), institute.notes).close(1, ["oracle"], pauses=False) is None
     institute.purse().pay(1, "oracle", Cost(dollars=9.0))
     assert Budget(institute.purse(a_run=18.0), institute.notes).close(1, ["oracle"], pauses=False)
+
+
+def test_a_call_that_was_cut_off_costs_what_the_last_ones_did_at_least(institute: Institute) -> None:
+    def spent() -> Cost:
+        return institute.purse().of_run(1)
+
+    budget = Budget(institute.purse(a_run=9.0), institute.notes)
+    budget.pay_for_cut_off(1, "agent", None)
+    assert spent() == Cost()  # nobody can know
+    assert institute.told() == []
+    for dollars in (1.0, 2.0):
+        budget.pay(1, "agent", Cost(10, 0, 10, dollars))
+    budget.pay_for_cut_off(1, "agent", None)
+    assert spent() == Cost(20, 0, 20, 4.5)
+    budget.pay_for_cut_off(1, "agent", Cost(5, 0, 5, 2.0))
+    assert spent() == Cost(25, 0, 25, 6.5)
+    budget.pay_for_cut_off(1, "agent", Cost(5, 0, 5, None))
+    assert spent().dollars == pytest.approx(6.5 + 1.625)
+    assert not budget.allows(1, "agent")
 
 
 def test_an_unknown_price_is_told_of_once_where_it_matters(institute: Institute) -> None:

@@ -332,6 +332,17 @@ def test_whatever_a_model_does_there_is_a_proposal_and_every_call_is_paid(
 # Money
 
 
+async def test_an_agent_that_is_ended_at_work_every_time_is_paid_and_runs_out(institute: Institute) -> None:
+    agent = Oracle("agent", DEEPER, cost=Cost(dollars=0.4))
+    await institute.researcher(agent, a_run=1.0).propose(institute.context())
+    agent.answers = [OutOfReachError("It was ended.", cut_off=True)]
+    for _ in range(4):
+        await institute.researcher(agent, a_run=1.0).propose(institute.context())
+        institute.now += 86400
+    assert len(agent.asked) == 2  # another one would cost too much
+    assert institute.purse().of_run(institute.run.id).dollars == pytest.approx(0.8)
+
+
 async def test_when_the_money_is_spent_the_run_goes_on_with_search(institute: Institute) -> None:
     oracle = Oracle("oracle", WIDER, cost=Cost(dollars=0.4))
     idea = IdeaBox(institute.journal).add(institute.run.id, "make it wider", author="ann")
