@@ -95,7 +95,8 @@ class Context:
     """The state of a run as a proposer sees it: the best program so far, what was tried, what people want.
 
     `source` is the editable file at `parent`, the commit that the proposal is to be made against.
-    `experiments` are the last ones, the oldest first, the one under way included. `changes` are the diffs of
+    `experiments` are the last ones, the oldest first, the one under way included, and before them the one
+    that was the best when the first of them was made. `changes` are the diffs of
     the kept ones and of the near misses among them, by number. `files` are the fixed texts of the repository
     by path: `program.md` and what no proposal may change. `lessons` come from earlier runs, and `papers` are
     abstracts of papers that the program names, fetched when the run is stuck.

@@ -49,7 +49,7 @@ class ContextReader:
         """Return the state of the run as of now."""
         best = self._journal.best(run.id)
         parent = best.commit if best else run.base_commit
-        experiments = tuple(self._journal.experiments(run.id, last=SHOWN))
+        experiments = self._experiments(run)
         return Context(
             run=run,
             source=self._workspace.source(parent),
@@ -74,6 +74,15 @@ class ContextReader:
         if source is None:
             raise LoopError("It does not fit what was kept since.")
         return Failure(experiment, source, text, _is_out_of_memory(experiment, text))
+
+    def _experiments(self, run: Run) -> tuple[Experiment, ...]:
+        """Return the last experiments, and before them what was the best when the first of them was made.
+
+        Without that nobody could tell what they changed, nor, where all were discarded, what the best is.
+        """
+        shown = self._journal.experiments(run.id, last=SHOWN)
+        best = self._journal.best(run.id, before=shown[0].number) if shown else None
+        return (best, *shown) if best else tuple(shown)
 
     def _changes(self, run: Run, experiments: Sequence[Experiment]) -> dict[int, str]:
         kept = [e for e in experiments if e.status is Status.KEEP and e.number][-DIFFS:]

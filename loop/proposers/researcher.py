@@ -24,7 +24,7 @@ from loop.proposers.ideas_file import take_in
 from loop.proposers.outages import Outages
 from loop.proposers.papers import Papers
 from loop.proposers.people import is_prose, propose_idea
-from loop.proposers.protocol import Context, Failure, OutOfReachError, Proposer, Urge
+from loop.proposers.protocol import Context, Failure, OutOfReachError, Proposer, Refusal, Urge
 from loop.proposers.reader import INSTRUCTIONS
 from loop.repairs import to_repair
 from loop.stuck import idle, last_gain, urge
@@ -207,11 +207,27 @@ class Researcher:
         if (proposal := await self._of_a_model(first, context)) is not None:
             return proposal
         try:
-            return await self._search.propose(context)
+            return await self._searched(context)
         except LoopError:
             if (proposal := await self._of_a_model(others, context)) is not None:
                 return proposal
             raise
+
+    async def _searched(self, context: Context) -> Proposal:
+        """Return what the search proposes that is new: it knows the last experiments only.
+
+        Raises:
+            LoopError: it has nothing else.
+        """
+        while True:
+            proposal = await self._search.propose(context)
+            reason = await in_thread(self._asking.refusal, context, proposal)
+            if reason is None:
+                return proposal
+            refusal = Refusal(proposal.description, reason)
+            if refusal in context.refusals:
+                raise LoopError(f"The search has nothing new: {reason}")
+            context = replace(context, refusals=(*context.refusals, refusal))
 
     async def _of_a_model(self, models: Sequence[Source], context: Context) -> Proposal | None:
         """Return the idea of the first of the models that has one."""

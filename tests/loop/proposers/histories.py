@@ -34,7 +34,8 @@ def past(statuses: Sequence[Status], text: str = "idea") -> list[Experiment]:
 
 def told(experiments: Sequence[Experiment], text: str = "line", **more: object) -> Context:
     """Return what the reader of contexts would make of these experiments."""
-    shown = experiments[-SHOWN:]
+    best = [e for e in experiments[:-SHOWN] if e.status is Status.KEEP][-1:]
+    shown = [*best, *experiments[-SHOWN:]]
     kept = [e for e in shown if e.status is Status.KEEP and e.number][-DIFFS:]
     context = context_of(PROGRAM, *shown)
     changed = {e.number: diff(e.number, text) for e in (*kept, *near_misses(shown, context.goal))}

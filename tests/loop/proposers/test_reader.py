@@ -75,3 +75,16 @@ async def test_a_diff_that_git_has_lost_is_left_out(lab: Lab, workspace: Workspa
     lab.journal.record(lost)
     context = ContextReader(journal=lab.journal, workspace=workspace, folder=lab.home).read(lab.now())
     assert set(context.changes) == {2}
+
+
+@pytest.mark.parametrize(
+    ("most", "shown"),
+    [(2, [4, 5, 6]), (4, [1, 3, 4, 5, 6]), (5, [1, 2, 3, 4, 5, 6]), (7, [0, 1, 2, 3, 4, 5, 6])],
+)
+async def test_what_the_first_that_is_shown_was_compared_with_is_shown_too(
+    lab: Lab, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, most: int, shown: list[int]
+) -> None:
+    await lab.engine(*(value(number) for number in (1.4, 1.6, 1.7, 1.3, 1.8, 1.9))).conduct(6)
+    monkeypatch.setattr("loop.proposers.reader.SHOWN", most)
+    reader = ContextReader(journal=lab.journal, workspace=workspace, folder=lab.home)
+    assert [experiment.number for experiment in reader.read(lab.now()).experiments] == shown

@@ -329,6 +329,20 @@ def test_whatever_a_model_does_there_is_a_proposal_and_every_call_is_paid(
     institute.journal.close()
 
 
+async def test_what_the_search_forgot_is_not_trained_again(institute: Institute) -> None:
+    search = Oracle("search", DEEPER, WIDER)
+    institute.search, institute.refusals[DEEPER] = search, "It is the program of #3."
+    proposal = await institute.researcher().propose(institute.context())
+    assert proposal.source == WIDER
+    assert [len(asked.refusals) for asked in search.asked] == [0, 1]
+
+
+async def test_a_search_that_repeats_itself_has_nothing_new(institute: Institute) -> None:
+    institute.search, institute.refusals[DEEPER] = Oracle("search", DEEPER), "It is the program of #3."
+    with pytest.raises(LoopError, match="nothing new: It is the program of #3"):
+        await institute.researcher().propose(institute.context())
+
+
 # Money
 
 
