@@ -1,8 +1,7 @@
 """Language models by name, and what their failures mean for a person.
 
-Names are those of pydantic-ai: `anthropic:…`, `openai:…`, `google:…` and what else it has. Keys and base URLs
-are in the environment, under the names that the providers gave them. Everything here imports pydantic-ai, and
-belongs into a worker process.
+Names are `anthropic:…`, `openai:…` and `google:…`. Keys and base URLs are in the environment, under the names
+that the providers gave them. Everything here imports pydantic-ai, and belongs into a worker process.
 """
 
 from __future__ import annotations
@@ -27,12 +26,11 @@ MEND = "pip install 'autoresearch-bot[models]'"
 _LONGEST_WAIT = 15.0  # seconds that an SDK may wait before it tries again; a longer wait is the loop's
 _CONNECT = 10.0  # seconds to reach a provider
 _OPENAI = "api.openai.com"
-_OWN = frozenset({"ollama", "vllm", "litellm"})
 _KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY", "google": "GOOGLE_API_KEY"}
 
 
 class SettingError(Exception):
-    """A setting is missing or wrong, as a sentence."""
+    """A setting is missing, as a sentence."""
 
 
 @asynccontextmanager
@@ -57,21 +55,18 @@ async def http_client(limit: float) -> AsyncIterator[httpx2.AsyncClient]:
 
 def is_own_server(name: str, environ: Mapping[str, str]) -> bool:
     """Tell whether the model is on a server that merely speaks as OpenAI does: it may know no tools."""
-    provider = name.partition(":")[0]
     host = urlsplit(environ.get("OPENAI_BASE_URL", "")).hostname
-    return provider in _OWN or (provider in ("openai", "openai-chat") and host not in (None, _OPENAI))
+    return name.startswith("openai:") and host not in (None, _OPENAI)
 
 
 def open_model(name: str, environ: Mapping[str, str], client: httpx2.AsyncClient) -> Model:
     """Return the model of that name.
 
     Raises:
-        SettingError: there is no such provider, or its key is missing.
+        SettingError: the key of its provider is missing.
         ImportError: a package is missing.
     """
     provider, _, model = name.partition(":")
-    if not model:
-        raise SettingError(f"name its provider too, like anthropic:{name}.")
     if provider == "anthropic":
         from pydantic_ai.models.anthropic import AnthropicModel
         from pydantic_ai.providers.anthropic import AnthropicProvider
@@ -88,19 +83,18 @@ def open_model(name: str, environ: Mapping[str, str], client: httpx2.AsyncClient
         url = environ.get("GOOGLE_GEMINI_BASE_URL") or None
         google = GoogleProvider(api_key=_key("google", environ), base_url=url, http_client=client)
         return GoogleModel(model, provider=google)
-    if provider in ("openai", "openai-chat", "openai-responses"):
-        return _openai(provider, model, environ, client)
-    return _other(name)
+    assert provider == "openai"
+    return _openai(model, environ, client)
 
 
-def _openai(provider: str, model: str, environ: Mapping[str, str], client: httpx2.AsyncClient) -> Model:
+def _openai(model: str, environ: Mapping[str, str], client: httpx2.AsyncClient) -> Model:
     from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
     from pydantic_ai.profiles.openai import OpenAIModelProfile
     from pydantic_ai.providers.openai import OpenAIProvider
     from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 
     url = environ.get("OPENAI_BASE_URL") or None
-    if url is not None and is_own_server(f"{provider}:{model}", environ):
+    if url is not None and is_own_server(f"openai:{model}", environ):
         own = OpenAICompatibleProvider(
             urlsplit(url).hostname or url,
             base_url=url,
@@ -112,19 +106,7 @@ def _openai(provider: str, model: str, environ: Mapping[str, str], client: httpx
         )
         return OpenAIChatModel(model, provider=own)
     openai = OpenAIProvider(base_url=url, api_key=_key("openai", environ), http_client=client)
-    if provider == "openai-chat":
-        return OpenAIChatModel(model, provider=openai)
     return OpenAIResponsesModel(model, provider=openai)
-
-
-def _other(name: str) -> Model:
-    from pydantic_ai.exceptions import UserError
-    from pydantic_ai.models import infer_model
-
-    try:
-        return infer_model(name)
-    except UserError as error:  # what follows the first sentence speaks to programmers
-        raise SettingError(f"{str(error).partition('. ')[0].rstrip('.')}.") from error
 
 
 def _key(provider: str, environ: Mapping[str, str]) -> str:
@@ -144,19 +126,23 @@ def explained(error: Exception, name: str, *, limit: float, cost: Cost | None) -
     """Return one of `failures` as a sentence for a person. It may repeat words of the provider's."""
     from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError, UnexpectedModelBehavior
 
-    model = name.partition(":")[2] or name
+    model = name.partition(":")[2]
     if isinstance(error, SettingError):
         return OutOfReachError(f"{model} cannot be asked: {error}", cost=cost, needs_person=True)
     if isinstance(error, ImportError):
-        mend = MEND if name.partition(":")[0] in _KEYS else line(str(error), SAID)
-        return OutOfReachError(f"{model} needs more packages: {mend}", cost=cost, needs_person=True)
+        return OutOfReachError(f"{model} needs more packages: {MEND}", cost=cost, needs_person=True)
     if isinstance(error, UnexpectedModelBehavior):
         return NoProgramError(f"{model} gave no answer that makes a program. {_words(error)}", cost=cost)
     meaning, needs_person = _meaning(error, name, limit)
     status = f" ({error.status_code})" if isinstance(error, ModelHTTPError) else ""
     reason = f"{model} {meaning}{status}. {_words(error)}".strip()
-    wait = error.retry_after if isinstance(error, ModelAPIError) else None
-    return OutOfReachError(reason, cost=cost, retry_after=wait, needs_person=needs_person)
+    return OutOfReachError(
+        reason,
+        cost=cost,
+        retry_after=error.retry_after if isinstance(error, ModelAPIError) else None,
+        needs_person=needs_person,
+        cut_off=isinstance(error, TimeoutError),
+    )
 
 
 def _meaning(error: Exception, name: str, limit: float) -> tuple[str, bool]:
@@ -166,7 +152,7 @@ def _meaning(error: Exception, name: str, limit: float) -> tuple[str, bool]:
     wait = (
         f" for {error.retry_after:g} s" if isinstance(error, of.ModelAPIError) and error.retry_after else ""
     )
-    key = _KEYS.get(name.partition(":")[0].partition("-")[0], "its key")
+    key = _KEYS[name.partition(":")[0]]
     kinds: Sequence[tuple[type[Exception] | tuple[type[Exception], ...], str, bool]] = (
         (of.ModelAuthenticationError, f"refuses {key}", True),
         (of.ModelQuotaExceededError, "has no money or quota left in its account", True),

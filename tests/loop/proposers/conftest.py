@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.loop.proposers.model_requests import GPT
 from tests.loop.proposers.oracles import Institute
 from tests.servers.providers import Providers, providers
 
@@ -25,6 +26,14 @@ def institute(tmp_path: Path) -> Iterator[Institute]:
 async def server() -> AsyncIterator[Providers]:
     async with providers() as serving:
         yield serving
+
+
+@pytest.fixture
+def model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The model of that name; for OpenAI's own the server of the test is OpenAI."""
+    if request.param == GPT:
+        monkeypatch.setattr("loop.proposers.models._OPENAI", "127.0.0.1")
+    return str(request.param)
 
 
 @pytest.fixture

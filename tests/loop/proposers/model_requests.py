@@ -20,7 +20,7 @@ USAGE = Usage(read=10_000, cached=6_000, written=1_000, output=500)
 
 HAIKU = "anthropic:claude-haiku-4-5"  # answers by a tool
 OPUS = "anthropic:claude-opus-5"  # answers in JSON
-GPT = "openai-responses:gpt-5.4"
+GPT = "openai:gpt-5.4"  # on a server that is taken for OpenAI itself
 GEMINI = "google:gemini-2.5-flash"
 OWN = "openai:qwen3"  # a server that speaks as OpenAI does
 
