@@ -87,5 +87,7 @@ def _hint(name: str, names: list[str]) -> str:
     """What to do about a name in the file that is no setting's."""
     if name in _OF_TRAINING:
         return "the training repository reads it from the environment: put it there."
+    if name == "GEMINI_API_KEY":  # as Google's agent calls it
+        return "did you mean GOOGLE_API_KEY?"
     meant = get_close_matches(name.upper(), names, n=1)
     return f"did you mean {meant[0]}?" if meant else ".env.example lists all of them."

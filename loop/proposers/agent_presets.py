@@ -46,6 +46,7 @@ class Preset:
     `keys` names the environment variables that only this agent is given: its provider's keys, and where it
     finds provider and login. `renamed` gives it the value of a variable under another name, where that has
     none of its own. `settings` are fixed variables, `install` and `login` what a person does who lacks it.
+    `tells_dollars` says that its output has them.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Preset:
     settings: Mapping[str, str] = field(default_factory=dict)
     install: str = ""
     login: str = ""
+    tells_dollars: bool = False
 
 
 def own_command(command: tuple[str, ...]) -> Preset:
@@ -172,6 +174,7 @@ _KNOWN = (
         },
         install="npm install -g @anthropic-ai/claude-code",
         login="run `claude` once and log in, or set ANTHROPIC_API_KEY",
+        tells_dollars=True,
     ),
     Preset(
         name="codex",
@@ -194,8 +197,9 @@ _KNOWN = (
             "GOOGLE_APPLICATION_CREDENTIALS",
         ),
         read=read_gemini,
+        renamed={"GEMINI_API_KEY": "GOOGLE_API_KEY"},  # it takes the latter for Google Cloud only
         install="npm install -g @google/gemini-cli",
-        login="run `gemini` once and log in, or set GEMINI_API_KEY",
+        login="run `gemini` once and log in, or set GOOGLE_API_KEY",
     ),
     Preset(
         name="opencode",
@@ -203,8 +207,10 @@ _KNOWN = (
         keys=(
             *("OPENCODE_API_KEY", "OPENCODE_CONFIG", "OPENCODE_CONFIG_CONTENT", "OPENROUTER_API_KEY"),
             *("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "GOOGLE_GENERATIVE_AI_API_KEY"),
+            "GOOGLE_API_KEY",
         ),
         read=read_opencode,
+        renamed={"GOOGLE_GENERATIVE_AI_API_KEY": "GOOGLE_API_KEY"},  # it does not look at the latter
         settings={
             "OPENCODE_PERMISSION": json.dumps(
                 {"edit": "allow", "bash": "deny", "webfetch": "deny", "external_directory": "deny"}
@@ -212,6 +218,7 @@ _KNOWN = (
         },
         install="npm install -g opencode-ai",
         login="run `opencode auth login`, or set the key of its provider",
+        tells_dollars=True,
     ),
 )
 

@@ -239,6 +239,12 @@ def test_the_editable_file_cannot_be_frozen() -> None:
     )
 
 
+def test_googles_key_has_one_name(env_file: Path) -> None:
+    env_file.write_text("GEMINI_API_KEY=g")
+    said = f"GEMINI_API_KEY in {env_file} is not a setting; did you mean GOOGLE_API_KEY?"
+    assert refusal(env_file) == said
+
+
 @pytest.mark.parametrize("line", ["HEARTBEAT_MINUTE=5", "HEARTBEAT_MINUTE=", "heartbeat_minutes=5"])
 def test_a_misspelt_name_in_the_file_is_refused(line: str, env_file: Path) -> None:
     env_file.write_text(line)

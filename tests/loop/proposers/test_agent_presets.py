@@ -202,7 +202,7 @@ def test_the_task_names_the_file_and_the_families() -> None:
 KEYS = {
     "ANTHROPIC_API_KEY": "a",
     "OPENAI_API_KEY": "o",
-    "GEMINI_API_KEY": "g",
+    "GOOGLE_API_KEY": "g",
     "SLACK_BOT_TOKEN": "s",
     "HOME": "/home/ada",
 }
@@ -213,13 +213,20 @@ KEYS = {
     [
         ("claude", {"ANTHROPIC_API_KEY": "a"}),
         ("codex", {"OPENAI_API_KEY": "o", "CODEX_API_KEY": "o"}),
-        ("gemini", {"GEMINI_API_KEY": "g"}),
+        ("gemini", {"GOOGLE_API_KEY": "g", "GEMINI_API_KEY": "g"}),
     ],
 )
 def test_an_agent_knows_the_keys_of_its_provider_only(name: str, known: dict[str, str]) -> None:
     environment = agent_environment(KEYS, PRESETS[name])
     assert {key: value for key, value in environment.items() if key.endswith(("KEY", "TOKEN"))} == known
     assert environment["HOME"] == "/home/ada"
+
+
+def test_opencode_knows_the_keys_of_all_providers() -> None:
+    environment = agent_environment(KEYS, PRESETS["opencode"])
+    assert environment["GOOGLE_GENERATIVE_AI_API_KEY"] == "g"
+    assert {"ANTHROPIC_API_KEY", "OPENAI_API_KEY"} <= environment.keys()
+    assert "SLACK_BOT_TOKEN" not in environment
 
 
 def test_a_key_of_its_own_wins_over_one_under_another_name() -> None:
@@ -254,7 +261,7 @@ def test_any_other_command_may_know_the_keys_of_all_providers() -> None:
     preset = own_command(("aider", "--message-file", "{prompt}", "train.py"))
     environment = agent_environment(KEYS, preset)
     assert preset.name == "aider"
-    assert {"ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY"} <= environment.keys()
+    assert {"ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GOOGLE_API_KEY"} <= environment.keys()
     assert "SLACK_BOT_TOKEN" not in environment
 
 

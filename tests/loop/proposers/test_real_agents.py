@@ -57,10 +57,7 @@ wire_api = "responses"
     return {}
 
 
-def point_gemini(home: Path, url: str) -> dict[str, str]:
-    file = home / ".gemini" / "settings.json"
-    file.parent.mkdir()
-    file.write_text(json.dumps({"security": {"auth": {"selectedType": "gemini-api-key"}}}))
+def point_gemini(_home: Path, url: str) -> dict[str, str]:
     return {"GOOGLE_GEMINI_BASE_URL": url}
 
 
@@ -73,7 +70,7 @@ def point_opencode(_home: Path, url: str) -> dict[str, str]:
 CLIS = {
     "claude": Cli("@anthropic-ai/claude-code@2.1.197", "ANTHROPIC_API_KEY", point_claude, priced=True),
     "codex": Cli("@openai/codex@0.169.0", "OPENAI_API_KEY", point_codex, priced=False),
-    "gemini": Cli("@google/gemini-cli@0.61.0", "GEMINI_API_KEY", point_gemini, priced=False),
+    "gemini": Cli("@google/gemini-cli@0.61.0", "GOOGLE_API_KEY", point_gemini, priced=False),
     "opencode": Cli("opencode-ai@1.18.33", "ANTHROPIC_API_KEY", point_opencode, priced=True),
 }
 
