@@ -40,7 +40,7 @@ def _source(settings: Settings, choice: SourceChoice) -> Check:
             mend = f"Run: {agent.install}" if agent.install else "Correct AGENT_COMMAND."
             return Check(choice.name, False, f"there is no program {agent.command[0]}", mend)
         login = f"; to log in, {agent.login}" if agent.login else ""
-        return Check(choice.name, True, f"by {found}{login}")
+        return _priced(settings, choice, f"by {found}{login}", known=agent.tells_dollars)
     if not all(map(_is_installed, ("pydantic_ai", _PACKAGES[choice.kind]))):
         return Check(choice.name, False, "needs packages that are not installed", f"Run: {MEND}")
     if is_own_server(choice.name, {"OPENAI_BASE_URL": settings.openai_base_url}):
@@ -54,9 +54,9 @@ def _source(settings: Settings, choice: SourceChoice) -> Check:
 
 def _priced(settings: Settings, choice: SourceChoice, detail: str, *, known: bool) -> Check:
     limited = settings.llm_budget_usd is not None or settings.llm_budget_usd_a_day is not None
-    detail += ", its price is known" if known else ", its price is not known"
+    detail += "; its price is known" if known else "; its price is not known"
     if limited and not known:
-        mend = "LLM_BUDGET_USD cannot hold for it: limit it where it runs, or choose another model."
+        mend = "LLM_BUDGET_USD cannot hold for it: limit it where it runs, or choose another one."
         return Check(choice.name, None, detail, mend)
     return Check(choice.name, True, detail)
 

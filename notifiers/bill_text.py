@@ -21,7 +21,8 @@ def bill_phrases(bill: Bill, spent: Cost | None) -> list[str]:
         time, price = _gpu_time(bill.gpu_seconds), bill.gpu_dollars
         phrases.append(time if price is None else f"{money(price)} for {time}")
     if spent is not None and spent.dollars is None:
-        phrases.append(f"{spent.tokens:,} tokens, price unknown")
+        what = f"{spent.tokens:,} tokens" if spent.tokens else "models"
+        phrases.append(f"{what}, price unknown")
     elif bill.models:
         phrases.append(f"{money(bill.models)} for models")
     return phrases + _each(bill)

@@ -71,15 +71,18 @@ async def run_agent(run: AgentRun) -> Ended:
     Raises:
         AgentError: it cannot be started, or its keeper was killed.
     """
-    keeper = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", _KEEPER),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=_HOME,
-        env=training_environment(os.environ, {}),
-        start_new_session=True,
-    )
+    try:
+        keeper = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", _KEEPER),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=_HOME,
+            env=training_environment(os.environ, {}),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise AgentError(f"cannot be started: {error.strerror}") from error
     assert keeper.stdin is not None
     job = {**asdict(run), "cwd": str(run.cwd), "prompt": str(run.prompt), "folder": str(run.folder)}
     keeper.stdin.write(json.dumps(job).encode() + b"\n")

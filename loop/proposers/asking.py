@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -48,12 +50,20 @@ class Source:
 
 
 class Asking:
-    """Asks models, each with its own money and outages."""
+    """Asks models, each with its own money and outages; `clock` counts seconds."""
 
-    def __init__(self, *, budget: Budget, outages: Outages, check: Check) -> None:
+    def __init__(
+        self,
+        *,
+        budget: Budget,
+        outages: Outages,
+        check: Check,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._budget = budget
         self._outages = outages
         self._check = check
+        self._clock = clock
 
     async def may_ask(self, model: Source, run: Run) -> bool:
         """Say whether the model need not be left alone and there is money for it."""
@@ -73,11 +83,14 @@ class Asking:
         """Return what the model proposes, of `idea` where there is one, or how it mends `failure`.
 
         None where it will not mend it, or where nothing of what it proposed is any good. Nobody is told of
-        that, but a model without ideas of its own is not asked for any for a while.
+        that, but a model without ideas of its own is not asked for any for a while. One that has taken longer
+        than a training is not asked again, so that the search has its turn; only ideas of people may take
+        longer.
 
         Raises:
             OutOfReachError: it failed. Whatever the trouble was, it is left alone for a while.
         """
+        began = self._clock()
         for _ in range(1 + AGAIN):
             try:
                 proposal = await self._answer(model, context, failure)
@@ -87,11 +100,7 @@ class Asking:
             except NoProgramError as error:
                 refusal = Refusal(error.description, str(error))
             else:
-                if idea is not None:
-                    proposal = replace(proposal, idea=idea.id)
-                if failure is not None:
-                    mended = failure.experiment
-                    proposal = replace(proposal, repairs=mended.number, idea=mended.idea)
+                proposal = _attributed(proposal, idea, failure)
                 reason = await in_thread(self.refusal, context, proposal)
                 if reason is None:
                     return proposal
@@ -100,6 +109,8 @@ class Asking:
             context = replace(context, refusals=(*context.refusals, refusal))
             if not await self.may_ask(model, context.run):
                 return None
+            if idea is None and self._clock() - began >= context.run.time_budget:
+                break
         if idea is None and failure is None:
             self._outages.rest(model.name)
         return None
@@ -112,24 +123,23 @@ class Asking:
                 proposal = await model.proposer.propose(context)
             else:
                 proposal = await model.proposer.repair(context, failure)
+        except asyncio.CancelledError:
+            await in_thread(self._budget.pay_for_cut_off, run.id, name, None)
+            raise
         except LoopError as error:
             if isinstance(error, OutOfReachError) and error.cut_off:
                 await in_thread(self._budget.pay_for_cut_off, run.id, name, error.cost)
-            elif isinstance(error, NoProposalError):
-                await self._pay(run, name, error.cost)
+            elif isinstance(error, NoProposalError) and error.cost is not None:
+                await in_thread(self._budget.pay, run.id, name, error.cost)
             if isinstance(error, HopelessError | NoProgramError):
                 await in_thread(self._outages.answered, run.id, name)
                 raise
             outage = error if isinstance(error, OutOfReachError) else OutOfReachError(str(error))
             await in_thread(self._outages.failed, run.id, name, outage)
             raise outage from error
-        await self._pay(run, name, proposal.cost)
+        await in_thread(self._budget.pay, run.id, name, proposal.cost or Cost(dollars=None))
         await in_thread(self._outages.answered, run.id, name)
         return proposal
-
-    async def _pay(self, run: Run, name: str, cost: Cost | None) -> None:
-        if cost is not None:
-            await in_thread(self._budget.pay, run.id, name, cost)
 
     def refusal(self, context: Context, proposal: Proposal) -> str | None:
         """Return why the proposal cannot become an experiment, or is not worth one; None where it is.
@@ -141,3 +151,10 @@ class Asking:
             return self._check(proposal, context)
         except LoopError as error:
             return str(error)
+
+
+def _attributed(proposal: Proposal, idea: Idea | None, failure: Failure | None) -> Proposal:
+    """Say what it is a proposal of, where it is not the model's own."""
+    if failure is not None:
+        return replace(proposal, repairs=failure.experiment.number, idea=failure.experiment.idea)
+    return replace(proposal, idea=idea.id) if idea else proposal

@@ -107,7 +107,7 @@ class LanguageModel:
             )
         except WorkerError as error:
             reason = f"The worker that asks {self.name} {error}."
-            raise OutOfReachError(without_secrets(reason, self._secrets)) from None
+            raise OutOfReachError(without_secrets(reason, self._secrets), cut_off=True) from None
         return decode_answer(answer, self._secrets)
 
 

@@ -88,8 +88,8 @@ def decode_answer(answer: bytes, secrets: Collection[str]) -> Reply:
             raise NoProgramError(without_secrets(fields["no_program"], secrets), cost=cost)
         if "out_of_reach" in fields:
             reason = without_secrets(fields["out_of_reach"], secrets)
-            wait, person = fields["retry_after"], fields["needs_person"]
-            raise OutOfReachError(reason, cost=cost, retry_after=wait, needs_person=person)
+            kind = {name: fields[name] for name in ("retry_after", "needs_person", "cut_off")}
+            raise OutOfReachError(reason, cost=cost, **kind)
         reply = fields["reply"]
         return Reply(**{**reply, "family": reply["family"] and Family(reply["family"]), "cost": cost})
     except (ValueError, TypeError, KeyError) as error:
@@ -126,6 +126,7 @@ async def ask(request: Request, environ: Mapping[str, str]) -> Reply:
         cost=cost,
         retry_after=min(waits, default=None),
         needs_person=len(outages) == len(failed) and all(outage.needs_person for outage in outages),
+        cut_off=any(outage.cut_off for outage in outages),
     )
 
 
@@ -244,6 +245,7 @@ async def answer(request: str, environ: Mapping[str, str]) -> dict[str, Any]:
             "cost": error.cost and asdict(error.cost),
             "retry_after": error.retry_after,
             "needs_person": error.needs_person,
+            "cut_off": error.cut_off,
         }
     return {"reply": asdict(reply), "cost": asdict(reply.cost)}
 

@@ -140,11 +140,14 @@ class Researcher:
         for idea in context.ideas:
             if not is_prose(context.source, idea.text):
                 continue  # it is answered already
+            reason = ""
             for model in self._models:
                 if await self._may_try(idea, model, context.run):
-                    proposal = await self._try(idea, model, context)
+                    proposal, reason = await self._try(idea, model, context)
                     if proposal is not None:
                         return proposal
+            if reason and all(self._tries[idea.id, model.name] >= TRIES for model in self._models):
+                await in_thread(self._ideas.give_up, idea, reason)
         return None
 
     async def _may_try(self, idea: Idea, model: Source, run: Run) -> bool:
@@ -157,23 +160,20 @@ class Researcher:
             return False
         return await self._asking.may_ask(model, run)
 
-    async def _try(self, idea: Idea, model: Source, context: Context) -> Proposal | None:
+    async def _try(self, idea: Idea, model: Source, context: Context) -> tuple[Proposal | None, str]:
+        """Let the model make a program of the idea; without one, return why not."""
         this = idea.id, model.name
         healthy = self._asking.is_healthy(model)
-        reason = f"{model.name} made no program of it"
         try:
             asked = replace(context, ideas=(idea,), urge=None)
             proposal = await self._asking.ask(model, asked, idea=idea)
         except OutOfReachError as error:
             self._tries[this] += healthy
-            proposal, reason = None, str(error)
-        else:
-            if proposal is None and not await self._asking.may_ask(model, context.run):
-                return None  # the money ran out over it: it waits
+            return None, str(error)
+        if proposal is not None or await self._asking.may_ask(model, context.run):
             self._tries[this] = 0 if proposal is not None else TRIES
-        if self._tries[this] >= TRIES:
-            await in_thread(self._ideas.give_up, idea, reason)
-        return proposal
+        # Else the money ran out over it: it waits.
+        return proposal, f"{model.name} made no program of it"
 
     # Crashes
 

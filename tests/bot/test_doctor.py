@@ -224,7 +224,7 @@ def test_a_model_needs_its_key(look: Examine) -> None:
     check = look(PROPOSER=f"{name}, search")[name]
     assert check == Check(name, False, "ANTHROPIC_API_KEY is not set", "Put ANTHROPIC_API_KEY=… into .env.")
     check = look(PROPOSER=name, ANTHROPIC_API_KEY="sk-ant-loopback", LLM_BUDGET_USD="5")[name]
-    assert check == Check(name, True, "installed, with a key, its price is known")
+    assert check == Check(name, True, "installed, with a key; its price is known")
 
 
 def test_a_limit_of_dollars_needs_a_price(look: Examine) -> None:
@@ -232,9 +232,23 @@ def test_a_limit_of_dollars_needs_a_price(look: Examine) -> None:
     assert look(**environ)["openai:mine"].ok
     check = look(**environ, LLM_BUDGET_USD_A_DAY="5")["openai:mine"]
     assert check.ok is None
-    assert check.detail == "at http://127.0.0.1:8000/v1, its price is not known"
+    assert check.detail == "at http://127.0.0.1:8000/v1; its price is not known"
     checks = look(FALLBACK_MODEL="openai:no-such", OPENAI_API_KEY="sk-loopback", LLM_BUDGET_USD="5")
     assert checks["openai:no-such"].ok is None
+
+
+@pytest.mark.parametrize(
+    ("agent", "ok"), [("claude", True), ("opencode", True), ("codex", None), ("gemini", None)]
+)
+def test_a_limit_of_dollars_needs_an_agent_that_tells_them(
+    look: Examine, programs: Path, agent: str, ok: bool | None
+) -> None:
+    script(programs / agent, "true")
+    name = f"agent:{agent}"
+    assert look(PROPOSER=name)[name].ok
+    check = look(PROPOSER=name, LLM_BUDGET_USD="5")[name]
+    assert check.ok is ok
+    assert ("LLM_BUDGET_USD cannot hold for it" in check.mend) is (ok is None)
 
 
 def test_a_model_needs_packages(look: Examine, monkeypatch: pytest.MonkeyPatch) -> None:

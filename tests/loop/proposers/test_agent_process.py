@@ -73,6 +73,15 @@ async def test_its_time_is_limited(bench: Bench, pipes: Pipes, trait: str) -> No
     assert caught.value.cut_off
 
 
+async def test_a_machine_that_can_start_no_process_puts_it_out_of_reach(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = bench.agent("deepen")
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    with pytest.raises(OutOfReachError, match="cannot be started: No such file or directory"):
+        await agent.propose(bench.context)
+
+
 async def test_only_the_end_of_what_it_prints_is_kept(bench: Bench) -> None:
     printed: list[str] = []
 

@@ -56,6 +56,12 @@ def replied(source: str | None) -> dict[str, object]:
     return {"reply": asdict(reply), "cost": asdict(cost)}
 
 
+def outage(words: str, **details: object) -> dict[str, object]:
+    """What the worker answers where a model cannot be asked."""
+    known = {"cost": None, "retry_after": None, "needs_person": False, "cut_off": False}
+    return {"out_of_reach": words, **known, **details}
+
+
 def model(python: str, **settings: str) -> LanguageModel:
     keys = {"ANTHROPIC_API_KEY": KEY, **settings}
     return LanguageModel(
@@ -103,7 +109,7 @@ async def test_a_provider_that_repeats_the_key_does_not_give_it_away(
     context: Context, tmp_path: Path
 ) -> None:
     words = f"refuses {KEY} and {CHAT_TOKEN}, says https://ada:pw@proxy"
-    failed = {"out_of_reach": words, "cost": None, "retry_after": None, "needs_person": True}
+    failed = outage(words, needs_person=True)
     with pytest.raises(OutOfReachError) as error:
         await model(canned(tmp_path, failed)).propose(context)
     assert str(error.value) == "refuses *** and ***, says https://***@proxy"
@@ -138,10 +144,10 @@ async def test_a_worker_that_fails_is_out_of_reach(
 
 async def test_what_a_failed_asking_cost_is_told(context: Context, tmp_path: Path) -> None:
     cost = Cost(40_000, 30_000, 2000, 0.2)
-    failed = {"out_of_reach": "No.", "cost": asdict(cost), "retry_after": 5.0, "needs_person": False}
+    failed = outage("No.", cost=asdict(cost), retry_after=5.0, cut_off=True)
     with pytest.raises(OutOfReachError, match=r"No\.") as error:
         await model(canned(tmp_path, failed)).propose(context)
-    assert (error.value.cost, error.value.retry_after) == (cost, 5.0)
+    assert (error.value.cost, error.value.retry_after, error.value.cut_off) == (cost, 5.0, True)
 
 
 async def test_a_crash_is_mended(context: Context, failure: Failure, tmp_path: Path) -> None:

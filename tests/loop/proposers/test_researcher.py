@@ -102,6 +102,19 @@ async def test_an_idea_that_no_program_can_be_made_of_is_given_up(institute: Ins
     assert institute.told() == ["idea #1 of ann is given up: some:oracle made no program of it"]
 
 
+async def test_an_idea_is_given_up_only_when_no_model_is_left(institute: Institute) -> None:
+    first, second = Oracle("first", NoProgramError("What?")), Oracle("second", WIDER, NoProgramError("What?"))
+    box = IdeaBox(institute.journal)
+    idea = box.add(institute.run.id, "make it wider", author="ann")
+    context = replace(institute.context(), ideas=(idea,))
+    researcher = institute.researcher(first, second)
+    proposal = await researcher.propose(context)
+    assert (proposal.proposer, proposal.idea, institute.told()) == ("second", idea.id, [])
+    assert (await researcher.propose(context)).idea is None
+    assert institute.told() == ["idea #1 of ann is given up: some:second made no program of it"]
+    assert sum(bool(asked.ideas) for asked in first.asked) == 1 + AGAIN
+
+
 async def test_an_idea_outlives_an_outage(institute: Institute) -> None:
     oracle = Oracle("oracle", *DOWN_FOR_LONG, DEEPER, WIDER)
     idea = IdeaBox(institute.journal).add(institute.run.id, "make it wider", author="ann")
