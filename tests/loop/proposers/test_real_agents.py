@@ -57,7 +57,10 @@ wire_api = "responses"
     return {}
 
 
-def point_gemini(_home: Path, url: str) -> dict[str, str]:
+def point_gemini(home: Path, url: str) -> dict[str, str]:
+    file = home / ".gemini" / "settings.json"
+    file.parent.mkdir()  # it takes another URL for a gateway, unless it is told
+    file.write_text(json.dumps({"security": {"auth": {"selectedType": "gemini-api-key"}}}))
     return {"GOOGLE_GEMINI_BASE_URL": url}
 
 
