@@ -24,7 +24,7 @@ from loop.experiment import Experiment, Run, RunState
 from loop.ideas import IdeaBox
 from loop.memory import hit_rates, lessons, lessons_of_others, most_valuable
 from loop.proposers.ideas_file import IDEA_CHARACTERS
-from loop.proposers.people import edit, is_prose
+from loop.proposers.people import edit
 from loop.redaction import without_secrets
 from loop.results import Row, read_rows
 from loop.status import run_status
@@ -249,23 +249,25 @@ class Desk:
                 message_id=request.message_id,
             )
         )
-        place = f"{len(waiting)} before it" if waiting else "next"
-        text = f"Idea #{idea.id} is noted ({place}): {idea.text}"
-        source = await asyncio.to_thread(self._host.best_source, run)
-        reader = next((s.name for s in self._settings.proposer if s.name != SEARCH), None)
+        place = f"{len(waiting)} before it" if waiting else "first in line"
+        at_once, outlook = await asyncio.to_thread(self._look_at, run, idea.text)
+        self._host.look_again(run, at_once=at_once)
+        return Message("\n".join(filter(None, (f"Idea #{idea.id} is noted ({place}): {idea.text}", outlook))))
+
+    def _look_at(self, run: Run, text: str) -> tuple[bool, str]:
+        """Say whether an idea is a program as it stands, and what comes of it where that is not plain."""
+        source = self._host.best_source(run)
         try:
-            edit(source, idea.text)
+            if edit(source, text) == source:
+                return True, "The best program is so already: it is answered with that."
         except LoopError as error:
-            if not is_prose(source, idea.text):
-                text += "\nThe best program is so already: it is answered with that."
-            elif reader:
-                text += f"\nIt is for {reader} to make a program of it."
-            else:
-                text += (
-                    "\nIt waits for a model or an agent: PROPOSER names only search, which cannot read it. "
-                    f"{error}"
-                )
-        return Message(text)
+            reader = next((choice.name for choice in self._settings.proposer if choice.name != SEARCH), None)
+            if reader:
+                return False, f"It is for {reader} to make a program of it."
+            return False, (
+                f"It waits for a model or an agent: PROPOSER names only search, which cannot read it. {error}"
+            )
+        return True, ""
 
     async def _ideas(self, call: Call, _: Request) -> Message:
         most = max(1, call.count("n", IDEAS_SHOWN))

@@ -170,13 +170,19 @@ class Host:
     def coming(self, run: Run) -> str:
         """Return what is ready to be trained next, empty where nothing is."""
         engine = self._engines.get(run.id)
-        proposal = engine.coming if engine else None
+        proposal = engine.ahead.ready if engine else None
         return proposal.description if proposal else ""
 
     def lacks(self, run: Run) -> str:
         """Return why the run has no idea at the moment, empty where it has or nobody has looked for one."""
         engine = self._engines.get(run.id)
-        return engine.dearth.reason if engine and engine.dearth else ""
+        return engine.ahead.dearth.reason if engine and engine.ahead.dearth else ""
+
+    def look_again(self, run: Run, *, at_once: bool) -> None:
+        """Let the run take notice of a new idea, and make way for it where it can be had at once."""
+        engine = self._engines.get(run.id)
+        if engine is not None:
+            engine.ahead.look_again(at_once=at_once)
 
     def _require_free_device(self) -> None:
         for run in self.journal.active_runs():
@@ -230,7 +236,7 @@ class Host:
         """Return the runs that should be conducted."""
         engines = (self._engines[run_id] for run_id in self._tasks)
         return [
-            LoopState(engine.run, self._ended.get(engine.run.id), engine.dearth)
+            LoopState(engine.run, self._ended.get(engine.run.id), engine.ahead.dearth)
             for engine in engines
             if engine.run.state not in (RunState.DONE, RunState.STOPPED)
         ]

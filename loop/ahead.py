@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from loop.constants import find_constants
@@ -83,6 +84,8 @@ class Ahead:
         self._timer = timer
         self._refusals: tuple[Refusal, ...] = ()  # proposals that did not fit a new best
         self._known: frozenset[str] = frozenset()  # fingerprints of what was trained
+        self._news = asyncio.Event()  # people want something that was not looked at
+        self._makes_way = False  # a free proposal does, for what they want
         self._task: asyncio.Task[Ready] | None = None
 
     @property
@@ -97,6 +100,18 @@ class Ahead:
         """Begin to make the next proposal, unless one is in the making or ready."""
         if self._task is None:
             self._task = asyncio.create_task(self._make(), name="next proposal")
+
+    def look_again(self, *, at_once: bool) -> None:
+        """Take notice of a new idea of a person: a proposer that rests after a failure is asked now.
+
+        Where the idea takes no time to become a program (`at_once`), a proposal that cost nothing and is
+        nobody's makes way for it.
+        """
+        self._news.set()
+        self._makes_way |= at_once
+        if self.ready is not None and self._has_to_make_way(self.ready):
+            self._task = None
+            self.start()
 
     async def take(self, best: str, wake: asyncio.Event) -> Ready | None:
         """Return a proposal made for, or carried over to, `best`; None if `wake` is set first."""
@@ -113,7 +128,9 @@ class Ahead:
                     waker.cancel()
                     self.waited += self._timer() - asked
             if not self._task.done():
-                return None
+                if wake.is_set():
+                    return None
+                continue  # another one is made, for an idea that came
             task, self._task = self._task, None
             ready = task.result()
             if ready.proposal.parent != best:
@@ -136,6 +153,8 @@ class Ahead:
     async def _make(self) -> Ready:
         failures = 0
         while True:
+            self._news.clear()
+            self._makes_way = False
             try:
                 context = replace(await in_thread(self._context), refusals=self._refusals)
                 self._known = frozenset(experiment.program for experiment in context.experiments)
@@ -146,10 +165,16 @@ class Ahead:
                 self.dearth = Dearth(self.dearth.since if self.dearth else self._timer(), str(error))
                 log.warning("no proposal from %s (try %d): %s", self._proposer.name, failures, error)
                 waits = self._retry_seconds
-                await asyncio.sleep(waits[min(failures, len(waits)) - 1])
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(waits[min(failures, len(waits)) - 1]):
+                        await self._news.wait()
             else:
                 self.dearth = None
-                return ready
+                if not self._has_to_make_way(proposal):
+                    return ready
+
+    def _has_to_make_way(self, proposal: Proposal) -> bool:
+        return self._makes_way and (proposal.cost, proposal.idea, proposal.repairs) == (None, None, None)
 
     def _commit(self, proposal: Proposal) -> Ready:
         find_constants(proposal.source)  # what does not parse is not committed

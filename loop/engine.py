@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loop import stages
-from loop.ahead import RETRY_SECONDS, Ahead, Dearth, Ready, make_ready
+from loop.ahead import RETRY_SECONDS, Ahead, Ready, make_ready
 from loop.archive import Archive
 from loop.decision import KeepRule
 from loop.errors import LoopError
-from loop.experiment import Ending, EventKind, Experiment, Outcome, Proposal, Run, RunState, Stage, Status
+from loop.experiment import Ending, EventKind, Experiment, Outcome, Run, RunState, Stage, Status
 from loop.journal import Journal
 from loop.launcher import Launcher
 from loop.proposers.protocol import Proposer
@@ -66,7 +66,7 @@ class Engine:
     asked about a training that ran out of memory: whether others hold it, so that it says nothing about the
     program. `clock` gives seconds since the epoch, `timer` seconds that no clock change disturbs. An engine
     is used from one event loop; its commands (`pause`, `resume`, `stop`, `skip`, `retag`) may come at any
-    time.
+    time. `ahead` is where its next experiment is made ready.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Engine:
         self._archive = Archive(
             journal=journal, workspace=workspace, launcher=self._launcher, folder=folder, metric=run.metric
         )
-        self._ahead = Ahead(
+        self.ahead = Ahead(
             proposer=proposer,
             workspace=workspace,
             context=lambda: reader.read(self.run),
@@ -234,7 +234,7 @@ class Engine:
 
     async def _close(self) -> None:
         """Leave nothing but the training; called again it has nothing to wait for."""
-        await self._ahead.close()
+        await self.ahead.close()
         await self._launcher.close()
         if not self._archive.complete:
             with suppress(LoopError, OSError):  # the next call of `conduct` makes up for it
@@ -307,12 +307,12 @@ class Engine:
 
     async def _begin(self) -> None:
         """Make the next experiment: the baseline, or one from a proposal."""
-        if self.coming is None:
+        if self.ahead.ready is None:
             async with self._switch:
                 await in_thread(self._record)
             await in_thread(self._archive.file)  # whoever proposes may want to see the log
         best = self._best_commit
-        ready = await (self._ahead.take(best, self._wake) if self._number else in_thread(self._baseline))
+        ready = await (self.ahead.take(best, self._wake) if self._number else in_thread(self._baseline))
         if ready is None:
             return  # a command came first
         steps = stages.proposed(
@@ -323,7 +323,7 @@ class Engine:
             ready.constants,
             now=self._clock(),
             program=ready.program,
-            waited=self._ahead.waited if self._number else 0.0,
+            waited=self.ahead.waited if self._number else 0.0,
         )
         async with self._switch:
             self._unwritten += steps
@@ -353,7 +353,7 @@ class Engine:
         await in_thread(self._workspace.tidy)
         if self._limit is None or self.made + (training.number > 0) < self._limit:
             self._launcher.arm()
-            self._ahead.start()
+            self.ahead.start()
 
     async def _watch(self, experiment: Experiment) -> None:
         """Wait for the training's end and record what it left."""
@@ -461,16 +461,6 @@ class Engine:
         self._number = decided.number + 1
 
     # Small parts
-
-    @property
-    def coming(self) -> Proposal | None:
-        """The proposal that is trained after the present one, None where it is not made yet."""
-        return self._ahead.ready
-
-    @property
-    def dearth(self) -> Dearth | None:
-        """Since when, by `timer`, and why there are no ideas; None while the proposer works."""
-        return self._ahead.dearth
 
     def log_of(self, number: int) -> Path:
         """Return where the end of a decided experiment's log is kept."""

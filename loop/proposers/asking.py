@@ -137,9 +137,10 @@ class Asking:
             outage = error if isinstance(error, OutOfReachError) else OutOfReachError(str(error))
             await in_thread(self._outages.failed, run.id, name, outage)
             raise outage from error
-        await in_thread(self._budget.pay, run.id, name, proposal.cost or Cost(dollars=None))
+        cost = proposal.cost or Cost(dollars=None)
+        await in_thread(self._budget.pay, run.id, name, cost)
         await in_thread(self._outages.answered, run.id, name)
-        return proposal
+        return replace(proposal, cost=cost)
 
     def refusal(self, context: Context, proposal: Proposal) -> str | None:
         """Return why the proposal cannot become an experiment, or is not worth one; None where it is.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from loop.constants import find_constants, read_value, replace_constants, write_value
 from loop.errors import LoopError
 from loop.experiment import Family, Proposal
+from loop.ideas import Idea
 from loop.proposers.families import family_of
 from loop.proposers.protocol import Context
 from loop.syntax import Number, Value
@@ -28,9 +29,10 @@ def propose_idea(context: Context) -> Proposal | None:
 
     The program may be so already: who judges proposals has the answer to that.
     """
+    constants = _constants(context.source)
     for idea in context.ideas:
         try:
-            changes = _read_changes(context.source, idea.text)
+            changes = _read_changes(constants, idea.text)
             source = replace_constants(context.source, changes)
         except LoopError:
             continue  # it waits for somebody who reads prose
@@ -46,31 +48,35 @@ def propose_idea(context: Context) -> Proposal | None:
     return None
 
 
-def is_prose(source: str, text: str) -> bool:
-    """Tell whether an idea for this program takes somebody who can read."""
-    try:
-        replace_constants(source, _read_changes(source, text))
-    except LoopError:
-        return True
-    return False
+def prose(source: str, ideas: Iterable[Idea]) -> tuple[Idea, ...]:
+    """Return those of the ideas for this program that take somebody who can read."""
+    constants = _constants(source)
+
+    def is_prose(text: str) -> bool:
+        try:
+            replace_constants(source, _read_changes(constants, text))
+        except LoopError:
+            return True
+        return False
+
+    return tuple(idea for idea in ideas if is_prose(idea.text))
 
 
 def edit(source: str, text: str) -> str:
     """Return `source` with the constants set that `text` names: `DEPTH 9`, `DEPTH = 9, MATRIX_LR 0.05`.
 
     Raises:
-        LoopError: the text is not clearly constants of the program with values of their kinds, or the
-            program is so already.
+        LoopError: the text is not clearly constants of the program with values of their kinds.
     """
-    edited = replace_constants(source, _read_changes(source, text))
-    if edited == source:
-        raise LoopError("The program is so already.")
-    return edited
+    return replace_constants(source, _read_changes(_constants(source), text))
 
 
-def _read_changes(source: str, text: str) -> Mapping[str, Value]:
+def _constants(source: str) -> Mapping[str, Value]:
+    return {constant.name: constant.value for constant in find_constants(source)}
+
+
+def _read_changes(constants: Mapping[str, Value], text: str) -> Mapping[str, Value]:
     """Read the whole text as changes of constants; none is found in anything else."""
-    constants = {constant.name: constant.value for constant in find_constants(source)}
     changes: dict[str, Value] = {}
     text, end = text.strip(), 0
     while end < len(text) or not changes:

@@ -23,7 +23,7 @@ from loop.proposers.budget import Budget
 from loop.proposers.ideas_file import take_in
 from loop.proposers.outages import Outages
 from loop.proposers.papers import Papers
-from loop.proposers.people import is_prose, propose_idea
+from loop.proposers.people import propose_idea, prose
 from loop.proposers.protocol import Context, Failure, OutOfReachError, Proposer, Refusal, Urge
 from loop.proposers.reader import INSTRUCTIONS
 from loop.repairs import to_repair
@@ -124,7 +124,7 @@ class Researcher:
 
     async def _of_constants(self, context: Context) -> Proposal | None:
         """Return the oldest idea that sets constants and is new; the others are answered with the reason."""
-        while (proposal := propose_idea(context)) is not None:
+        while (proposal := await in_thread(propose_idea, context)) is not None:
             reason = await in_thread(self._asking.refusal, context, proposal)
             if reason is None:
                 return proposal
@@ -137,9 +137,7 @@ class Researcher:
 
     async def _from_prose(self, context: Context) -> Proposal | None:
         """Let a model make a program of the oldest idea that takes reading and that a model can be given."""
-        for idea in context.ideas:
-            if not is_prose(context.source, idea.text):
-                continue  # it is answered already
+        for idea in await in_thread(prose, context.source, context.ideas):  # the others are answered already
             reason = ""
             for model in self._models:
                 if await self._may_try(idea, model, context.run):

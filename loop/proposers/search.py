@@ -13,6 +13,7 @@ from loop.experiment import Proposal
 from loop.proposers.protocol import Context
 from loop.proposers.search_worker import decode_answer, encode_request
 from loop.proposers.suggest import NAME
+from loop.threads import in_thread
 from loop.worker import WorkerError, run_worker
 
 _MODULE = "loop.proposers.search_worker"
@@ -41,7 +42,7 @@ class SearchProposer:
         Raises:
             LoopError: there is nothing left to try, or the worker failed.
         """
-        request = encode_request(context, self._frozen, self._seed)
+        request = await in_thread(encode_request, context, self._frozen, self._seed)
         try:
             answer = await run_worker(_MODULE, request, python=self._python, limit=self._limit)
         except WorkerError as error:

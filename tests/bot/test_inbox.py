@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, date
 from pathlib import Path
@@ -35,8 +36,8 @@ STRANGER = Sender(Platform.TELEGRAM, "300", "300", "mallory")
 class Office:
     """An inbox on a toy repository, with a clock of its own."""
 
-    def __init__(self, folder: Path, proposer: str = "search") -> None:
-        self.bot = RealBot(folder, PROPOSER=proposer)
+    def __init__(self, folder: Path, proposer: str = "search", gate: str = "") -> None:
+        self.bot = RealBot(folder, PROPOSER=proposer, TORCH_GATE=gate)
         self.now = 1_000_000.0
         self.keys = 0
         self.journal = Journal(self.bot.home / "state.db")
@@ -75,7 +76,13 @@ class Office:
 
 @pytest.fixture
 async def office(tmp_path: Path) -> AsyncIterator[Office]:
-    office = Office(tmp_path)
+    async with opened(tmp_path) as office:
+        yield office
+
+
+@asynccontextmanager
+async def opened(folder: Path, gate: str = "") -> AsyncIterator[Office]:
+    office = Office(folder, gate=gate)
     yield office
     for run in office.journal.active_runs():
         await office.host.engine(run).stop()
@@ -190,10 +197,27 @@ async def test_what_ends_a_training_is_ignored_when_it_comes_late(office: Office
 
 async def test_an_idea_is_numbered_and_becomes_an_experiment_of_its_author(office: Office) -> None:
     await office.said("/start_run mar12 go")
-    assert await office.said("/idea WIDTH 256") == "Idea #1 is noted (next): WIDTH 256"
+    assert await office.said("/idea WIDTH 256") == "Idea #1 is noted (first in line): WIDTH 256"
     while not (mine := [e for e in office.journal.experiments(1) if e.idea == 1]):  # noqa: ASYNC110
         await asyncio.sleep(0.02)  # the engine works on in its own time
     assert (mine[0].description, mine[0].proposer) == ("WIDTH 256", "ann")
+
+
+async def test_an_idea_that_needs_no_model_comes_before_what_the_search_has_ready(tmp_path: Path) -> None:
+    async def until(condition: Callable[[], bool]) -> None:
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)  # the engine works on in its own time
+
+    gate = tmp_path / "gate"
+    async with opened(tmp_path, str(gate)) as office:
+        await office.said("/start_run mar12 go")
+        (run,) = office.journal.runs()
+        await until(lambda: office.host.coming(run) != "")
+        await office.said("/idea WIDTH 256")
+        await until(lambda: office.host.coming(run) == "WIDTH 256")
+        gate.touch()
+        await until(lambda: len(office.journal.experiments(run.id)) > 1)
+        assert office.journal.experiments(run.id)[1].idea == 1
 
 
 async def test_ideas_are_shown_with_what_was_learned_in_this_run_and_in_others(office: Office) -> None:

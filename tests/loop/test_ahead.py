@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from loop.ahead import Ahead
 from loop.engine import Engine
 from loop.errors import LoopError
 from loop.experiment import Cost, Family, Proposal, Status
 from loop.ideas import IdeaBox
-from loop.proposers.protocol import Context
+from loop.proposers.protocol import Context, Proposer
 from loop.status import run_status
 from loop.workspace import Workspace
 from tests.loop.lab import Ideas, Lab, git, program, value
+from tests.loop.proposers.contexts import context_of
 
 MakeLab = Callable[[str], Lab]
 
@@ -89,7 +91,7 @@ async def conduct(lab: Lab, engine: Engine, *, ready_while: int) -> None:
     """Make two experiments; one of that number trains until the next proposal is ready."""
     conducting = asyncio.create_task(engine.conduct(2))
     await lab.until_training(ready_while)
-    while engine.coming is None:  # noqa: ASYNC110 - a task of the engine tells nobody
+    while engine.ahead.ready is None:  # noqa: ASYNC110 - a task of the engine tells nobody
         await asyncio.sleep(0)
     lab.open_gate()
     await conducting
@@ -194,11 +196,134 @@ async def test_a_proposer_that_fails_is_asked_again(make_lab: MakeLab) -> None:
     engine = lab.engine(ideas=ideas)
     failing: list[bool] = []
     conducting = asyncio.create_task(engine.conduct(1))
-    while engine.coming is None:
-        failing.append(engine.dearth is not None and engine.dearth.reason == "out of reach")
+    while engine.ahead.ready is None:
+        failing.append(engine.ahead.dearth is not None and engine.ahead.dearth.reason == "out of reach")
         await asyncio.sleep(0)
     assert failing[-1]
-    assert engine.dearth is None  # it has an idea, though nothing can be begun yet
+    assert engine.ahead.dearth is None  # it has an idea, though nothing can be begun yet
     lab.open_gate()
     await conducting
     assert [e.status for e in lab.experiments()] == [Status.KEEP, Status.KEEP]
+
+
+# People have an idea while the next experiment is made ready
+
+
+class Scripted:
+    """A proposer that answers as it was told, one after the other; then it thinks for ever."""
+
+    name = "scripted"
+
+    def __init__(self, *answers: Proposal | LoopError) -> None:
+        self.answers = list(answers)
+        self.asked = 0
+
+    async def propose(self, context: Context) -> Proposal:
+        self.asked += 1
+        if not self.answers:
+            await asyncio.Event().wait()
+        answer = self.answers.pop(0)
+        if isinstance(answer, LoopError):
+            raise answer
+        return replace(answer, parent=context.parent)
+
+
+@pytest.fixture
+async def make_ahead(make_lab: MakeLab) -> AsyncIterator[Callable[[Proposer], Ahead]]:
+    lab = make_lab(value(1.5))
+    workspace = Workspace(repository=lab.repository, path=lab.worktree, tag="mar12")
+    made: list[Ahead] = []
+
+    def make(proposer: Proposer) -> Ahead:
+        context = context_of(value(1.5))
+        made.append(
+            Ahead(
+                proposer=proposer,
+                workspace=workspace,
+                context=lambda: replace(context, parent=lab.base),
+                retry_seconds=(3600.0,),
+                timer=lambda: 0.0,
+            )
+        )
+        return made[-1]
+
+    yield make
+    for ahead in made:
+        await ahead.close()
+    workspace.close()
+
+
+FREE = Proposal(value(1.4), "a free one")
+IDEA = Proposal(value(1.3), "DEPTH 9", idea=1)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_proposer_that_rests_is_asked_when_somebody_has_an_idea(
+    make_ahead: Callable[[Proposer], Ahead], at_once: bool
+) -> None:
+    ahead = make_ahead(Scripted(LoopError("It has no idea."), IDEA))
+    ahead.start()
+    await until(lambda: ahead.dearth is not None)
+    ahead.look_again(at_once=at_once)
+    await until(lambda: ahead.ready is not None)
+    assert ahead.ready is not None
+    assert ahead.ready.description == "DEPTH 9"
+
+
+@pytest.mark.parametrize(
+    ("first", "at_once", "asked"),
+    [
+        (FREE, True, 2),
+        (FREE, False, 1),  # a model needs time for it
+        (replace(FREE, cost=Cost(dollars=None)), True, 1),  # it was paid for
+        (IDEA, True, 1),
+        (replace(FREE, repairs=3), True, 1),
+    ],
+)
+async def test_what_is_ready_makes_way_for_an_idea_where_nothing_is_lost(
+    make_ahead: Callable[[Proposer], Ahead], first: Proposal, at_once: bool, asked: int
+) -> None:
+    proposer = Scripted(first, IDEA)
+    ahead = make_ahead(proposer)
+    ahead.start()
+    await until(lambda: ahead.ready is not None)
+    parent = ahead.ready.parent if ahead.ready else ""
+    ahead.look_again(at_once=at_once)
+    ready = await ahead.take(parent, asyncio.Event())
+    assert proposer.asked == asked
+    assert ready is not None
+    assert ready.proposal.description == ("DEPTH 9" if asked == 2 else first.description)
+
+
+async def test_what_is_in_the_making_makes_way_too(make_ahead: Callable[[Proposer], Ahead]) -> None:
+    proposer = Scripted(FREE, IDEA)
+    ahead = make_ahead(proposer)
+    ahead.start()
+    await until(lambda: proposer.asked == 1)
+    ahead.look_again(at_once=True)
+    await until(lambda: ahead.ready is not None)
+    assert ahead.ready is not None
+    assert ahead.ready.description == "DEPTH 9"
+    assert proposer.asked == 2
+
+
+async def test_who_waits_for_a_proposal_is_given_the_one_for_the_idea(
+    make_ahead: Callable[[Proposer], Ahead],
+) -> None:
+    """The proposal and the idea come in the same turn of the event loop."""
+    proposer = Scripted(FREE, IDEA)
+    ahead = make_ahead(proposer)
+    ahead.start()
+    await until(lambda: ahead.ready is not None)
+    parent = ahead.ready.parent if ahead.ready else ""
+    taking = asyncio.create_task(ahead.take(parent, asyncio.Event()))
+    ahead.look_again(at_once=True)
+    ready = await taking
+    assert ready is not None
+    assert ready.proposal.description == "DEPTH 9"

@@ -63,7 +63,7 @@ async def test_a_discard_and_what_is_launched_after_it_are_written_at_once(make_
     engine = lab.engine(program("wait(); summary(1.6)"), value(1.7))
     task = conduct(engine, 2)
     await lab.until_training(1)
-    while engine.coming is None:  # noqa: ASYNC110 - nothing tells of it
+    while engine.ahead.ready is None:  # noqa: ASYNC110 - nothing tells of it
         await asyncio.sleep(0.005)
     told = len(lab.kinds())
     writes: list[list[EventKind]] = []
@@ -378,7 +378,7 @@ async def test_a_verdict_that_could_not_be_written_is_not_counted(make_lab: Make
     engine = lab.engine(program("wait(); summary(1.6)"), value(1.7), value(1.8))
     task = conduct(engine, 3)
     await lab.until_training(1)
-    while engine.coming is None:  # noqa: ASYNC110 - nothing tells of it
+    while engine.ahead.ready is None:  # noqa: ASYNC110 - nothing tells of it
         await asyncio.sleep(0.005)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Workspace, "launch", refuse)
