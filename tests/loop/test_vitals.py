@@ -59,6 +59,11 @@ class Bench:
         trainer = Trainer()
         return trainer.start(await trainer.arm(), job)
 
+    async def shown(self) -> None:
+        """Wait until the log has all that a held training prints: its supervisor copies it a moment later."""
+        while toys.PROGRESS not in self.log.read_text():  # noqa: ASYNC110 - a file tells nobody
+            await asyncio.sleep(0.01)
+
     def look(self, at: float = 0.0, gpus: GpuState | None = None) -> Activity:
         return sample(self.folder, self.log, gpus, now=lambda: at)
 
@@ -83,6 +88,7 @@ def pipes(tmp_path: Path) -> Iterator[toys.Pipes]:
 async def test_a_training_that_waits_for_ever_is_stalled(bench: Bench, pipes: toys.Pipes) -> None:
     training = await bench.start(toys.held(pipes))
     await pipes.pids()
+    await bench.shown()
     quiet = watch(None, bench.look(at=0.0))
     quiet = watch(quiet, bench.look(at=200.0))
     assert not is_stalled(quiet, 5.0)
@@ -119,6 +125,7 @@ async def test_a_training_that_writes_is_alive(bench: Bench, pipes: toys.Pipes) 
 async def test_a_training_that_uses_its_gpu_is_alive(bench: Bench, pipes: toys.Pipes) -> None:
     await bench.start(toys.held(pipes))
     (pid,) = await pipes.pids()
+    await bench.shown()
     before = Quiet(bench.look(), 1000.0)
     gpus = [Gpu(0, "GPU-a", 80.0, 40.0, 0.0), Gpu(1, "GPU-b", 80.0, 40.0, 100.0)]
     for gpu, seconds in zip(gpus, (11_000.0, 0.0), strict=True):
