@@ -69,12 +69,12 @@ def test_an_nvidia_smi_that_hangs_is_not_waited_for(fake: FakeGpu, monkeypatch: 
 def test_a_pipe_that_a_child_of_nvidia_smi_holds_is_not_waited_for(
     fake: FakeGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PATIENCE", 1.0)
+    monkeypatch.setattr(module, "PATIENCE", 3.0)  # enough for the child to be there
     fake.install(f"#!/bin/sh\nsleep 60 & echo $! > {tmp_path}/pid; wait\n")
     began = time.monotonic()
     assert look_at_gpus() is None
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
 
 
 def test_an_nvidia_smi_that_cannot_be_executed_tells_nothing(fake: FakeGpu) -> None:
