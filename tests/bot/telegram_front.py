@@ -24,7 +24,7 @@ from notifiers.message import Message, Reply
 from notifiers.telegram_wire import close_bot, make_bot
 from tests.servers.telegram_server import TelegramServer
 
-PACE = Pace(poll=5, patience=20, close=0.3, first_wait=0.01, longest_wait=0.05)
+PACE = Pace(poll=5, patience=20, close=1, first_wait=0.01, longest_wait=0.05)
 
 
 @dataclass(slots=True)

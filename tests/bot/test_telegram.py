@@ -209,16 +209,17 @@ async def test_a_slow_command_delays_nobody_for_long_and_order_is_kept(
 
 
 async def test_quick_commands_of_a_chat_wait_for_each_other(
-    server: TelegramServer, answers: Answers, front: Running
+    server: TelegramServer, answers: Answers, tmp_path: Path
 ) -> None:
     answers.gates["/pause"] = asyncio.Event()
-    server.api.say("/pause")
-    server.api.say("/resume")
-    server.api.say("/elsewhere", chat=8)
-    await server.api.posted()
-    assert set(answers.texts) == {"/pause", "/elsewhere"}
-    answers.gates["/pause"].set()
-    await server.api.posted(3)
+    async with running(server, answers, tmp_path, head_start=1000.0):
+        server.api.say("/pause")
+        server.api.say("/resume")
+        server.api.say("/elsewhere", chat=8)
+        await server.api.posted()
+        assert set(answers.texts) == {"/pause", "/elsewhere"}
+        answers.gates["/pause"].set()
+        await server.api.posted(3)
     assert server.api.texts() == ["You said /pause.", "You said /resume."]
 
 
