@@ -16,7 +16,7 @@ from notifiers.slack_api import make_client
 from tests.servers.slack_server import SlackServer
 from tests.servers.slack_workspace import APP_TOKEN, BOT_TOKEN
 
-QUICK = Pace(ping=0.2, connect=5, close=0.5, first_wait=0.05, longest_wait=0.2, answer_waits=(0.01,) * 3)
+QUICK = Pace(ping=0.5, connect=10, close=0.5, first_wait=0.05, longest_wait=0.2, answer_waits=(0.01,) * 3)
 STEADY = replace(QUICK, ping=10)
 
 CARD = Message("Run mar12 runs.", buttons=((Button("Pause", "/pause"),),))

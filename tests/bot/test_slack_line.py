@@ -91,7 +91,7 @@ async def test_the_wait_grows_while_slack_does_not_answer(
 ) -> None:
     caplog.set_level(logging.INFO, "bot.slack")
     server.fail("apps.connections.open", *[SILENT] * 3)
-    async with slack_bot(server, pace=replace(QUICK, connect=0.1, first_wait=0.02)) as bot:
+    async with slack_bot(server, pace=replace(QUICK, connect=1, first_wait=0.02)) as bot:
         await bot.linked()
     assert _pauses(caplog)[:3] == [0.02, 0.04, 0.08]
 
@@ -152,16 +152,16 @@ async def test_a_machine_that_slept_connects_anew(
 
 async def test_a_server_that_accepts_and_never_answers_is_given_up(server: SlackServer) -> None:
     server.fail("apps.connections.open", SILENT)
-    async with slack_bot(server, pace=replace(QUICK, connect=0.3)) as bot:
+    async with slack_bot(server, pace=replace(QUICK, connect=1)) as bot:
         await eventually(lambda: bot.front.health().error)
-        assert bot.front.health().error == "no WebSocket within 0.3 s"
+        assert bot.front.health().error == "no WebSocket within 1 s"
         await bot.linked()
         await works(bot)
 
 
 async def test_a_websocket_that_never_comes_about_is_given_up(server: SlackServer) -> None:
     server.socket.gate.clear()
-    async with slack_bot(server, pace=replace(QUICK, connect=0.3)) as bot:
+    async with slack_bot(server, pace=replace(QUICK, connect=1)) as bot:
         await eventually(lambda: bot.front.health().error)
         server.socket.gate.set()
         await bot.linked()
@@ -196,7 +196,7 @@ async def test_a_move_that_fails_ends_in_a_new_connection(server: SlackServer) -
 
 
 async def test_a_move_into_an_outage_ends_in_a_new_connection(server: SlackServer) -> None:
-    async with slack_bot(server, pace=replace(QUICK, ping=0.4)) as bot:
+    async with slack_bot(server, pace=QUICK) as bot:
         await bot.linked()
         server.socket.gate.clear()
         await server.socket.disconnect()
