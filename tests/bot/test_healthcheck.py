@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
 
 from bot.healthcheck import ping, report
+from tests.servers.ports import free_port
 
 SECRET = "5ecf0b1e-secret"
 
@@ -75,9 +75,7 @@ async def test_what_a_heartbeat_found_is_success_or_failure(service: Service) ->
 
 def refused() -> str:
     """Return the address of a port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{listener.getsockname()[1]}/{SECRET}"
+    return f"http://127.0.0.1:{free_port()}/{SECRET}"
 
 
 @pytest.mark.parametrize(

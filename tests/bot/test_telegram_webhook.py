@@ -12,6 +12,7 @@ import pytest
 
 from bot.telegram_line import Webhook
 from tests.bot.telegram_front import PACE, Answers, log_watch, running, tasks_at_work
+from tests.servers.ports import free_port
 from tests.servers.telegram_server import TelegramServer, page, refusal, serving
 
 SECRET = "loopback-secret"
@@ -32,9 +33,7 @@ async def server() -> AsyncIterator[TelegramServer]:
 
 @pytest.fixture
 def webhook() -> Webhook:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return Webhook(URL, SECRET, port=probe.getsockname()[1])
+    return Webhook(URL, SECRET, port=free_port())
 
 
 async def push(webhook: Webhook, update: dict[str, Any], secret: str | None = SECRET) -> int:
@@ -100,7 +99,7 @@ async def test_a_webhook_that_was_taken_away_is_set_again(
     server: TelegramServer, webhook: Webhook, tmp_path: Path
 ) -> None:
     with log_watch() as watch:
-        async with running(server, Answers(), tmp_path, webhook=webhook, pace=replace(PACE, patience=1)):
+        async with running(server, Answers(), tmp_path, webhook=webhook, pace=replace(PACE, patience=4)):
             await listening(server)
             server.api.webhook = {}
             await watch.line("another program uses this bot's token")

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from tests.servers import slack_payloads as payloads
+from tests.servers.ports import free_port
 from tests.servers.slack_rules import refusal
 from tests.servers.slack_socket_mode import SocketMode
 from tests.servers.slack_workspace import CHANNEL, Call, Workspace
@@ -67,8 +68,8 @@ class SlackServer:
         application.router.add_get("/link/{ticket}", self.socket.handle)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.01)
         await self._runner.setup()
+        self._port = self._port or free_port()
         await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
-        self._port = self._runner.addresses[0][1]
         self.workspace.origin = f"http://127.0.0.1:{self._port}"
 
     async def stop(self) -> None:

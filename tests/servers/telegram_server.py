@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from tests.servers.ports import free_port
 from tests.servers.telegram_api import BotApi, Files, Params
 from tests.servers.telegram_rules import ApiError
 
@@ -76,8 +77,8 @@ class TelegramServer:
         app.router.add_route("*", "/bot{token}/{method}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.01)
         await self._runner.setup()
+        self._port = self._port or free_port()
         await web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True).start()
-        self._port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
         """Break all connections, and refuse new ones."""
