@@ -71,7 +71,7 @@ class RealBot:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=100,
         )
 
     @contextmanager

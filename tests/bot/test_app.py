@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -161,7 +162,7 @@ def test_commands_reach_the_running_bot(bot: RealBot) -> None:
         assert bot.run("send", "/stop").returncode == 0
         read_until(running, "Run wide is stopped")
         running.send_signal(signal.SIGTERM)
-        assert running.wait(timeout=10) == 0
+        assert running.wait(timeout=60) == 0
     assert bot.json("status")["state"] == "stopped"
 
 
@@ -170,7 +171,7 @@ def test_a_bot_told_to_end_leaves_the_training_to_the_next_one(bot: RealBot) -> 
     with bot.start("--tag", "toy") as first:
         read_until(first, "step 1")
         first.send_signal(signal.SIGTERM)
-        assert first.wait(timeout=10) == 0
+        assert first.wait(timeout=60) == 0
     gate.touch()
     done = bot.run("up", "--experiments", "1", "--exit-when-done")
     assert "Experiment #0: baseline" in done.stdout
@@ -198,7 +199,7 @@ def test_a_second_bot_is_refused_with_the_pid_of_the_first(bot: RealBot) -> None
         assert f"process {first.pid}" in second.stderr
         assert "Traceback" not in second.stderr
         first.send_signal(signal.SIGINT)
-        assert first.wait(timeout=10) == 0
+        assert first.wait(timeout=60) == 0
 
 
 def test_nothing_of_the_state_is_open_to_others_and_no_secret_reaches_a_training(bot: RealBot) -> None:
@@ -274,7 +275,7 @@ def test_a_training_that_hangs_is_given_up_and_the_loop_goes_on(tmp_path: Path) 
         assert "val_bpb: crash" in told
         read_until(running, "Experiment #1: ")
         running.send_signal(signal.SIGTERM)
-        assert running.wait(timeout=10) == 0
+        assert running.wait(timeout=60) == 0
 
 
 def test_a_loop_that_ended_is_started_again_at_once(bot: RealBot) -> None:
@@ -285,7 +286,7 @@ def test_a_loop_that_ended_is_started_again_at_once(bot: RealBot) -> None:
         gate.touch()
         read_until(running, "Experiment #2: ")
         running.send_signal(signal.SIGTERM)
-        assert running.wait(timeout=10) == 0
+        assert running.wait(timeout=60) == 0
     assert "starting its loop again" in (bot.home / "bot.log").read_text()
     results = bot.json("results")
     assert [row["number"] for row in results] == list(range(len(results)))
@@ -342,6 +343,7 @@ def test_a_bot_that_was_down_in_the_morning_tells_of_the_night_once(bot: RealBot
     with closing(sqlite3.connect(bot.home / "state.db")) as journal:
         journal.execute("UPDATE events SET at = at - 86400 WHERE kind = 'run_started'")
         journal.commit()
-    bot.environment["WAKE_UP"] = "07:00"
+    morning = datetime.now(UTC) - timedelta(hours=12)  # far from this one and the next
+    bot.environment |= {"TIME_ZONE": "UTC", "WAKE_UP": f"{morning:%H:%M}"}
     reports = [len(re.findall(r"(?m)^toy: \d experiments in ", bot.run(*arguments).stdout)) for _ in range(2)]
     assert reports == [2, 1]  # that of the morning, and that at the end of `up`

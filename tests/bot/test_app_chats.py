@@ -47,9 +47,13 @@ class World:
             try:
                 yield process
                 process.send_signal(signal.SIGTERM)
-                assert await asyncio.to_thread(process.wait, 15) == 0
+                assert await asyncio.to_thread(process.wait, 60) == 0
             finally:
                 process.kill()
+
+    async def stage(self) -> object:
+        """Ask the bot where its experiment is; the platforms answer meanwhile."""
+        return (await asyncio.to_thread(lambda: self.bot.json("status")))["stage"]
 
     async def post(self, condition: Callable[[Post], bool]) -> Post:
         """Wait for a message in the Telegram chat."""
@@ -99,7 +103,7 @@ async def test_a_night_from_the_phone(world: World) -> None:
         api.press(plan)
         await world.said("starts with its baseline")
         card = await world.post(lambda post: post.text.startswith("Run ") and "running" in post.text)
-        while world.bot.json("status")["stage"] != "training":  # noqa: ASYNC110 - another process
+        while await world.stage() != "training":  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.1)
         api.say("/status")
         await world.said("Experiment #0 is training")

@@ -58,7 +58,7 @@ def printed_in_a_terminal(bot: RealBot, **environment: str) -> str:
             stdout=slave,
             stderr=subprocess.PIPE,
             check=False,
-            timeout=60,
+            timeout=100,
         )
         assert done.returncode == 0, done.stderr
     finally:
