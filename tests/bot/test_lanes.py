@@ -58,8 +58,9 @@ async def test_slow_work_gives_way_after_its_head_start_and_order_is_kept(lanes:
         gate.set()
 
 
-async def test_places_do_not_wait_for_each_other(lanes: Lanes) -> None:
+async def test_places_do_not_wait_for_each_other() -> None:
     log = Log()
+    lanes = Lanes(head_start=1000.0)
     elsewhere = asyncio.Event()
     lanes.put("7", partial(log.work, "a"))
     lanes.put("7", partial(log.work, "b"))
@@ -68,6 +69,7 @@ async def test_places_do_not_wait_for_each_other(lanes: Lanes) -> None:
     assert log.begun == ["a"]
     for name in ("a", "b"):
         log.gates.setdefault(name, asyncio.Event()).set()
+    await lanes.close()
 
 
 async def test_what_fails_is_logged_and_the_next_begins(
