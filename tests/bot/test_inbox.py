@@ -311,7 +311,7 @@ async def test_every_example_gets_an_answer(office: Office) -> None:
             assert await office.said(command.example)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=200)
 @given(text=st.text())
 def test_any_text_gets_a_reply_or_a_refusal(quiet_office: Office, runner: asyncio.Runner, text: str) -> None:
     assert runner.run(quiet_office.ask(text)) is not None
