@@ -283,7 +283,7 @@ async def test_a_rate_limit_is_never_slept_through_by_the_client(server: SlackSe
 async def test_everything_arrives_in_order_whatever_happens_on_the_way(
     server: SlackServer, client: AsyncWebClient, channel: SlackChannel
 ) -> None:
-    client.timeout = 1
+    client.timeout = 3  # what is late is sent again
     server.fail("chat.postMessage", LIMITED, Fault(), Fault(status=503), LOST, SILENT, PORTAL)
     told = [f"Experiment #{number}" for number in range(6)]
     for text in told:

@@ -59,7 +59,7 @@ async def night(tmp_path: Path) -> AsyncIterator[Night]:
     virtual = VirtualTime()
     async with serving() as server:
         with open_journal(tmp_path, virtual) as journal:
-            bot = make_bot(TOKEN, server.base_url, read_seconds=0.3)
+            bot = make_bot(TOKEN, server.base_url, read_seconds=2.0)
 
             async def sleep(seconds: float) -> None:
                 await virtual.clock.sleep(seconds)
