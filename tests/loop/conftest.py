@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
@@ -13,15 +12,6 @@ from loop.workspace import Workspace
 from tests.loop.real_git import git, make_repository
 
 Open: TypeAlias = Callable[..., Workspace]
-
-
-@pytest.fixture(autouse=True)
-def only_own_git_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hide the configuration and the GIT_* variables of whoever runs the tests from git."""
-    for name in [name for name in os.environ if name.startswith("GIT_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
-    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
 
 
 @pytest.fixture
