@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from loop.proposers.fencing import SEPARATOR, Room, cut, fenced, joined, tokens
@@ -40,11 +40,12 @@ def test_two_texts_have_no_more_tokens_together(first: str, second: str) -> None
 
 
 @given(st.text("ab\n→", max_size=200), st.integers(-5, 90), st.booleans())
+@example("aaaaaaaa→→→→→→→a\n", 12, True)
 def test_what_is_cut_has_room_and_says_so(text: str, room: int, tail: bool) -> None:
     short = cut(text, room, tail=tail)
     assert tokens(short) <= max(room, 0)
     if short != text and short:
-        note, rest = "[… the rest is left out]", short.splitlines()
+        note, rest = "[… the rest is left out]", short.split("\n")
         assert note == (rest[0] if tail else rest[-1])
         assert text.endswith("\n".join(rest[1:])) if tail else text.startswith("\n".join(rest[:-1]))
 
