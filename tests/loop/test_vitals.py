@@ -175,7 +175,7 @@ def test_silence_is_the_time_since_the_last_sign_of_life(looks: list[tuple[float
         now = replace(last, at=last.at + seconds, log_size=last.log_size + wrote)
         silence = 0.0 if wrote else silence + seconds
         quiet = watch(quiet, now)
-        assert quiet.seconds == pytest.approx(silence)
+        assert quiet.seconds == pytest.approx(silence, abs=1e-6)  # of a clock that has run for hours
 
 
 # Supervisors
