@@ -144,10 +144,15 @@ def test_only_the_lines_searched_for_change(
         assert edited == expected + (end if ends_with_newline else "")
 
 
+def unindented(text: str) -> str:
+    return "\n".join(line.strip() for line in text.strip().split("\n"))
+
+
 @settings(max_examples=50)
 @given(st.text("ab \n", max_size=40), st.text("ab \n", max_size=12))
 def test_nothing_is_passed_over_in_silence(source: str, search: str) -> None:
     assume(search.strip() and search.strip() not in source)
+    assume(unindented(search) not in unindented(source))  # spaces at the ends of lines do not matter
     with pytest.raises(MatchError):
         apply_edits(source, [Edit(search, "x")])
 
