@@ -53,7 +53,7 @@ def read_ideas(text: str) -> tuple[str, ...]:
             item.append(said)
         else:
             ideas.append([said])
-    told = (" ".join(parts)[:IDEA_CHARACTERS].rstrip() for parts in ideas)
+    told = (" ".join(parts)[:IDEA_CHARACTERS].strip() for parts in ideas)
     return tuple(dict.fromkeys(idea for idea in told if any(map(str.isalnum, idea))))
 
 

@@ -43,6 +43,11 @@ def test_lines_are_ideas_with_or_without_marks() -> None:
     )
 
 
+def test_an_idea_begins_and_ends_with_a_word() -> None:
+    assert read_ideas("[]\r 0") == ("0",)
+    assert read_ideas(f"- {'wide ' * IDEA_CHARACTERS}")[0].endswith("wide")
+
+
 def test_an_item_of_a_list_goes_on_in_its_indented_lines() -> None:
     text = """\
 - a cosine schedule,
