@@ -46,8 +46,8 @@ def make_researcher(
 ) -> Researcher:
     """Return the proposer that the settings ask for.
 
-    `folder` holds the ends of the logs of the run's experiments; `environ` is the bot's environment, of which
-    models and agents are given what they need. `pause` rests a run.
+    `folder` holds the files of the run's trainings and the ends of their logs; `environ` is the bot's
+    environment, of which models and agents are given what they need. `pause` rests a run.
     """
     notes = Notes(journal)
     reader = ContextReader(journal=journal, workspace=workspace, folder=folder)

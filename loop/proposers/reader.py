@@ -12,9 +12,11 @@ from loop.errors import LoopError
 from loop.experiment import Ending, Experiment, Run, Status
 from loop.ideas import IdeaBox
 from loop.journal import Journal
+from loop.launcher import attempt_folder
 from loop.memory import lessons_of_others, near_misses
 from loop.proposers.protocol import Context, Failure
-from loop.summary import tells_of_full_memory
+from loop.summary import read_tail, tells_of_full_memory
+from loop.supervisor import LOG
 from loop.workspace import Workspace
 
 SHOWN = 1000
@@ -35,7 +37,7 @@ INSTRUCTIONS = "program.md"
 class ContextReader:
     """Reads contexts of one run. Blocks for git and SQLite: use it in a worker thread.
 
-    `folder` holds the ends of the logs of decided experiments.
+    `folder` holds the files of the run's trainings and, once they are filed, the ends of their logs.
     """
 
     def __init__(self, *, journal: Journal, workspace: Workspace, folder: Path) -> None:
@@ -67,8 +69,9 @@ class ContextReader:
         Raises:
             LoopError: its program cannot be read any more, or does not fit what was kept since.
         """
-        log = self._folder / f"{experiment.number}.log"
-        text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+        # A verdict is in the journal before its log is filed, after which that of the attempt is removed.
+        text = read_tail(attempt_folder(self._folder, experiment) / LOG)
+        text = text or read_tail(self._folder / f"{experiment.number}.log")
         crashed = self._workspace.source(experiment.commit)
         source = self._workspace.carry_over(crashed, experiment.parent, parent)
         if source is None:

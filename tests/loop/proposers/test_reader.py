@@ -10,7 +10,9 @@ import pytest
 
 from loop.errors import LoopError
 from loop.experiment import Ending
+from loop.launcher import attempt_folder
 from loop.proposers.reader import ContextReader
+from loop.supervisor import LOG
 from loop.workspace import Workspace
 from tests.loop.lab import Lab, value
 
@@ -52,6 +54,16 @@ async def test_a_full_memory_is_told_apart_from_a_bug(
     failure = reader.failure(replace(baseline, ending=ending, exit_code=exit_code), baseline.parent)
     assert (failure.out_of_memory, failure.log) == (full, log)
     assert failure.source == value(1.5)
+
+
+async def test_a_crash_has_its_log_before_that_is_filed(lab: Lab, workspace: Workspace) -> None:
+    await lab.engine(value(1.6)).conduct(1)
+    crash = lab.experiments()[1]
+    reader = ContextReader(journal=lab.journal, workspace=workspace, folder=lab.home / "logs")
+    attempt = attempt_folder(lab.home / "logs", crash)
+    attempt.mkdir(parents=True)
+    (attempt / LOG).write_text("KeyError: 1")
+    assert reader.failure(crash, crash.parent).log == "KeyError: 1"
 
 
 async def test_a_crash_is_shown_as_it_is_on_what_was_kept_since(lab: Lab, workspace: Workspace) -> None:
