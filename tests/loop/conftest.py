@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
@@ -9,7 +11,9 @@ from typing import TypeAlias
 import pytest
 
 from loop.workspace import Workspace
+from tests.loop import toys
 from tests.loop.real_git import git, make_repository
+from tests.loop.training_bench import Bench
 
 Open: TypeAlias = Callable[..., Workspace]
 
@@ -51,3 +55,21 @@ def workspace(open_workspace: Open, base: str) -> Workspace:
     made.launch(base)
     made.keep(base, base)
     return made
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """A worktree for trainings, of which none may be left in the end."""
+    yield Bench(tmp_path)
+    left = toys.leftovers(tmp_path)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left
+
+
+@pytest.fixture
+def pipes(tmp_path: Path) -> Iterator[toys.Pipes]:
+    """What a toy says that it is ready with, and waits for."""
+    pipes = toys.Pipes(tmp_path)
+    yield pipes
+    pipes.close()

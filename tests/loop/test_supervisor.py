@@ -16,6 +16,7 @@ import pytest
 from loop import supervisor
 from loop.supervisor import find_tree, start_time
 from tests.loop import toys
+from tests.loop.training_bench import until
 
 PROGRAM = (sys.executable, "-I", "-S", supervisor.__file__)
 SHORT = 2.0  # seconds of a deadline, in which a toy gets ready even on a busy machine
@@ -73,12 +74,6 @@ class Bench:
         return self.record(supervisor.OUTCOME)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 - another process makes it true
-            await asyncio.sleep(0.005)
-
-
 def send(process: subprocess.Popen[bytes], data: bytes) -> None:
     assert process.stdin is not None
     with process.stdin:
@@ -97,13 +92,6 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     for pid in left:
         os.kill(pid, signal.SIGKILL)
     assert not left
-
-
-@pytest.fixture
-def pipes(tmp_path: Path) -> Iterator[toys.Pipes]:
-    pipes = toys.Pipes(tmp_path)
-    yield pipes
-    pipes.close()
 
 
 @pytest.mark.parametrize("words", [b"", b'{"argv": ["/bin/true"]', b'{"adopt": true}'])

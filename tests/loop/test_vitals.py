@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,13 +73,6 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     yield Bench(tmp_path)
     for pid in toys.leftovers(tmp_path):
         os.kill(pid, signal.SIGKILL)
-
-
-@pytest.fixture
-def pipes(tmp_path: Path) -> Iterator[toys.Pipes]:
-    pipes = toys.Pipes(tmp_path)
-    yield pipes
-    pipes.close()
 
 
 # Real trainings

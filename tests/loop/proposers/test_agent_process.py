@@ -28,13 +28,6 @@ def bench(repository: Path, base: str, tmp_path: Path) -> Iterator[Bench]:
         yield made
 
 
-@pytest.fixture
-def pipes(tmp_path: Path) -> Iterator[Pipes]:
-    made = Pipes(tmp_path)
-    yield made
-    made.close()
-
-
 def start_bot(bench: Bench, pipes: Pipes) -> subprocess.Popen[bytes]:
     """Start a process that asks an agent which hangs."""
     program = f"""
