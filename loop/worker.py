@@ -21,30 +21,42 @@ class WorkerError(LoopError):
     """Why a worker brought nothing, as a clause that goes on from its name: `failed: …`."""
 
 
-async def run_worker(
-    module: str, request: bytes, *, python: str, limit: float, settings: Mapping[str, str] | None = None
-) -> bytes:
-    """Return what `python -m module` writes to its stdout when it is given `request` on stdin.
-
-    It has `limit` seconds, an allow-listed environment with `settings` added, and no part in the terminal,
-    so that a Ctrl-C there is for the bot. When the caller is cancelled, the worker is ended first.
+async def start_worker(
+    module: str, *, python: str, environment: Mapping[str, str]
+) -> asyncio.subprocess.Process:
+    """Start `python -m module` with pipes and no part in the terminal, so that a Ctrl-C there is for the bot.
 
     Raises:
-        WorkerError: it cannot be started, takes too long, or fails.
+        WorkerError: it cannot be started.
     """
-    environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     try:
-        worker = await asyncio.create_subprocess_exec(
+        return await asyncio.create_subprocess_exec(
             *(python, "-m", module),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             cwd=_HOME,
-            env=environment | _THREADS | dict(settings or {}),
+            env=environment,
             start_new_session=True,
         )
     except OSError as error:
         raise WorkerError(f"cannot be started with {python}: {error.strerror}") from error
+
+
+async def run_worker(
+    module: str, request: bytes, *, python: str, limit: float, settings: Mapping[str, str] | None = None
+) -> bytes:
+    """Return what `python -m module` writes to its stdout when it is given `request` on stdin.
+
+    It has `limit` seconds and an allow-listed environment with `settings` added. When the caller is
+    cancelled, the worker is ended first.
+
+    Raises:
+        WorkerError: it cannot be started, takes too long, or fails.
+    """
+    environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    environment |= _THREADS | dict(settings or {})
+    worker = await start_worker(module, python=python, environment=environment)
     try:
         async with asyncio.timeout(limit):
             answer, errors = await worker.communicate(request)

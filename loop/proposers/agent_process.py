@@ -16,11 +16,11 @@ from loop.errors import LoopError
 from loop.proposers.agent_keeper import sweep
 from loop.proposers.agent_presets import Preset
 from loop.threads import in_thread
+from loop.worker import WorkerError, start_worker
 
 log = logging.getLogger(__name__)
 
 _KEEPER = "loop.proposers.agent_keeper"
-_HOME = Path(__file__).parents[2]  # `python -m` looks here first, wherever the bot was started
 _NETWORK = (*PROXIES, "NODE_EXTRA_CA_CERTS")
 _FIXED = {
     "CUDA_VISIBLE_DEVICES": "-1",  # the accelerator is for the training under way
@@ -71,18 +71,11 @@ async def run_agent(run: AgentRun) -> Ended:
     Raises:
         AgentError: it cannot be started, or its keeper was killed.
     """
+    environment = training_environment(os.environ, {})
     try:
-        keeper = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", _KEEPER),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            cwd=_HOME,
-            env=training_environment(os.environ, {}),
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise AgentError(f"cannot be started: {error.strerror}") from error
+        keeper = await start_worker(_KEEPER, python=sys.executable, environment=environment)
+    except WorkerError as error:
+        raise AgentError(str(error)) from error
     assert keeper.stdin is not None
     job = {**asdict(run), "cwd": str(run.cwd), "prompt": str(run.prompt), "folder": str(run.folder)}
     keeper.stdin.write(json.dumps(job).encode() + b"\n")

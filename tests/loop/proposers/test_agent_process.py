@@ -71,7 +71,7 @@ async def test_a_machine_that_can_start_no_process_puts_it_out_of_reach(
 ) -> None:
     agent = bench.agent("deepen")
     monkeypatch.setattr("sys.executable", "/nowhere/python")
-    with pytest.raises(OutOfReachError, match="cannot be started: No such file or directory"):
+    with pytest.raises(OutOfReachError, match="cannot be started with /nowhere/python: No such file"):
         await agent.propose(bench.context)
 
 
