@@ -60,7 +60,8 @@ class Dearth:
 class Ahead:
     """Holds at most one proposal in the making.
 
-    `context` reads the state of the run (in a worker thread). `timer` counts seconds.
+    `context` reads the state of the run and `is_trained` says whether a program of that fingerprint was
+    trained in it (both in a worker thread). `timer` counts seconds.
 
     `waited` is for how many seconds the last `take` had nothing ready. `dearth` is None unless the proposer
     has failed since its last proposal.
@@ -72,6 +73,7 @@ class Ahead:
         proposer: Proposer,
         workspace: Workspace,
         context: Callable[[], Context],
+        is_trained: Callable[[str], bool],
         retry_seconds: tuple[float, ...],
         timer: Callable[[], float],
     ) -> None:
@@ -80,10 +82,10 @@ class Ahead:
         self._proposer = proposer
         self._workspace = workspace
         self._context = context
+        self._is_trained = is_trained
         self._retry_seconds = retry_seconds
         self._timer = timer
         self._refusals: tuple[Refusal, ...] = ()  # proposals that did not fit a new best
-        self._known: frozenset[str] = frozenset()  # fingerprints of what was trained
         self._news = asyncio.Event()  # people want something that was not looked at
         self._makes_way = False  # a free proposal does, for what they want
         self._task: asyncio.Task[Ready] | None = None
@@ -157,7 +159,6 @@ class Ahead:
             self._makes_way = False
             try:
                 context = replace(await in_thread(self._context), refusals=self._refusals)
-                self._known = frozenset(experiment.program for experiment in context.experiments)
                 proposal = await self._proposer.propose(context)
                 ready = await in_thread(self._commit, proposal)
             except LoopError as error:
@@ -186,7 +187,7 @@ class Ahead:
         source = self._workspace.carry_over(proposal.source, proposal.parent, best)
         if source is None:
             return None
-        if fingerprint(source) in self._known:  # merged, it is what was trained before
+        if self._is_trained(fingerprint(source)):  # merged, it is what was trained before
             return None
         try:
             return self._commit(replace(proposal, source=source, parent=best))

@@ -23,6 +23,7 @@ from loop.errors import LoopError
 from loop.experiment import Ending, EventKind, Experiment, Outcome, Run, RunState, Stage, Status
 from loop.journal import Journal
 from loop.launcher import Launcher
+from loop.novelty import trained
 from loop.proposers.protocol import Proposer
 from loop.proposers.reader import ContextReader
 from loop.summary import tells_of_full_memory
@@ -115,6 +116,7 @@ class Engine:
             proposer=proposer,
             workspace=workspace,
             context=lambda: reader.read(self.run),
+            is_trained=lambda program: trained(journal, run.id, program) is not None,
             retry_seconds=plan.retry_seconds,
             timer=timer,
         )

@@ -241,6 +241,7 @@ async def make_ahead(make_lab: MakeLab) -> AsyncIterator[Callable[[Proposer], Ah
                 proposer=proposer,
                 workspace=workspace,
                 context=lambda: replace(context, parent=lab.base),
+                is_trained=lambda program: False,
                 retry_seconds=(3600.0,),
                 timer=lambda: 0.0,
             )
@@ -261,6 +262,14 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0)
+
+
+async def parent_of_ready(ahead: Ahead) -> str:
+    """Begin to make a proposal, and return what it stands on once it is ready."""
+    ahead.start()
+    await until(lambda: ahead.ready is not None)
+    assert ahead.ready is not None
+    return ahead.ready.parent
 
 
 @pytest.mark.parametrize("at_once", [True, False])
@@ -291,9 +300,7 @@ async def test_what_is_ready_makes_way_for_an_idea_where_nothing_is_lost(
 ) -> None:
     proposer = Scripted(first, IDEA)
     ahead = make_ahead(proposer)
-    ahead.start()
-    await until(lambda: ahead.ready is not None)
-    parent = ahead.ready.parent if ahead.ready else ""
+    parent = await parent_of_ready(ahead)
     ahead.look_again(at_once=at_once)
     ready = await ahead.take(parent, asyncio.Event())
     assert proposer.asked == asked
@@ -319,9 +326,7 @@ async def test_who_waits_for_a_proposal_is_given_the_one_for_the_idea(
     """The proposal and the idea come in the same turn of the event loop."""
     proposer = Scripted(FREE, IDEA)
     ahead = make_ahead(proposer)
-    ahead.start()
-    await until(lambda: ahead.ready is not None)
-    parent = ahead.ready.parent if ahead.ready else ""
+    parent = await parent_of_ready(ahead)
     taking = asyncio.create_task(ahead.take(parent, asyncio.Event()))
     ahead.look_again(at_once=True)
     ready = await taking
