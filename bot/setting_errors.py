@@ -18,6 +18,8 @@ _OF_OTHERS = frozenset(
     | {"OPENAI_API_KEY_2", "OPENAI_API_BASE_URL"}
 )
 
+_ELSEWHERE = {"GEMINI_API_KEY": "GOOGLE_API_KEY"}  # settings as others call them
+
 _OF_TRAINING = frozenset({"AUTORESEARCH_CACHE", "AUTORESEARCH_CLIMBMIX_URL"})
 
 
@@ -87,7 +89,5 @@ def _hint(name: str, names: list[str]) -> str:
     """What to do about a name in the file that is no setting's."""
     if name in _OF_TRAINING:
         return "the training repository reads it from the environment: put it there."
-    if name == "GEMINI_API_KEY":  # as Google's agent calls it
-        return "did you mean GOOGLE_API_KEY?"
-    meant = get_close_matches(name.upper(), names, n=1)
-    return f"did you mean {meant[0]}?" if meant else ".env.example lists all of them."
+    meant = _ELSEWHERE.get(name) or next(iter(get_close_matches(name.upper(), names, n=1)), None)
+    return f"did you mean {meant}?" if meant else ".env.example lists all of them."

@@ -115,10 +115,6 @@ def socket_address(path: Path) -> Iterator[str]:
         yield str(link / path.name)
 
 
-def _line(content: dict[str, object]) -> bytes:
-    return json.dumps(content).encode() + b"\n"
-
-
 def bot_answers(path: Path) -> bool | None:
     """Say whether a bot listens on the socket `path`; None where it is there but does not answer."""
     try:
@@ -130,3 +126,7 @@ def bot_answers(path: Path) -> bool | None:
     except OSError:
         return False
     return True
+
+
+def _line(content: dict[str, object]) -> bytes:
+    return json.dumps(content).encode() + b"\n"
