@@ -12,36 +12,36 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, tzinfo
 
-from bot import embedded
-from bot.brains import clear_agents
 from bot.chats import Chats, access_by
 from bot.commands import COMMANDS
-from bot.desk import Desk
 from bot.errors import BotError
-from bot.healthcheck import report
-from bot.heartbeat import Heartbeat
-from bot.host import Host
+from bot.handlers import Desk
+from bot.heartbeat.heartbeat import Heartbeat
 from bot.inbox import Inbox
-from bot.local import LocalChannel, LocalServer
-from bot.logs import start_logging
-from bot.order import Order, set_going
-from bot.reporter import Reporter
+from bot.local.server import LocalChannel, LocalServer
+from bot.local.terminal import chat, follow
+from bot.morning import Reporter
+from bot.proposer_factory import clear_agents
 from bot.request import HERE, Request
+from bot.runs import Host
 from bot.schedule import scheduled
-from bot.service import feed_watchdog, notify
-from bot.settings import Settings
-from bot.terminal import chat, follow
+from bot.setup import embedded
+from bot.setup.healthcheck import report
+from bot.setup.logs import start_logging
+from bot.setup.service import feed_watchdog, notify
+from bot.setup.settings import Settings
+from bot.startup import Order, set_going
 from bot.wake_up import WakeUp
 from loop.experiment import Run
-from loop.journal import Journal
-from loop.sessions import SIGN_SECONDS, Sessions
-from loop.status import RunStatus, run_status
-from loop.threads import in_thread
-from notifiers.delivery import Delivery
+from loop.process.threads import in_thread
+from loop.results.status import RunStatus, run_status
+from loop.store.journal import Journal
+from loop.store.sessions import SIGN_SECONDS, Sessions
+from notifiers.channels.tracker import Tracker
+from notifiers.delivery.delivery import Delivery
+from notifiers.delivery.notify import PreferenceStore
+from notifiers.delivery.preferences import usual_preferences
 from notifiers.message import Reply
-from notifiers.notify import PreferenceStore
-from notifiers.preferences import usual_preferences
-from notifiers.tracker import Tracker
 
 WATCH_SECONDS = 60.0
 """How often the trainings are looked at between two heartbeats."""

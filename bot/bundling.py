@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bot.errors import BotError
-from bot.settings import Settings
-from loop.bundle import TidyBranch, tidy_branch
+from bot.setup.settings import Settings
 from loop.experiment import Run, Status
-from loop.journal import Journal
-from loop.provenance import find_provenance
-from loop.report import make_report
-from loop.results import results_text, row_of
-from loop.workspace import Workspace
-from notifiers.bundle_text import CHART, pull_request
-from notifiers.chart import ChartError, alt_text, chart
+from loop.git.bundle import TidyBranch, tidy_branch
+from loop.git.workspace import Workspace
+from loop.results.provenance import find_provenance
+from loop.results.report import make_report
+from loop.results.table import results_text, row_of
+from loop.store.journal import Journal
+from notifiers.charts.chart import ChartError, alt_text, chart
 from notifiers.message import Attachment, Message
-from notifiers.words import plural
+from notifiers.text.bundle import CHART, pull_request
+from notifiers.text.words import plural
 
 DESCRIPTION, PATCH, RESULTS, SURROUNDINGS = (
     "PULL_REQUEST.md",

@@ -16,19 +16,19 @@ from bot.access import Access, AllowList, Role
 from bot.commands import COMMANDS
 from bot.front import FrontHealth
 from bot.request import Platform, Request
-from bot.settings import Settings
+from bot.setup.settings import Settings
 from loop.experiment import Event, Experiment, Run
-from loop.ideas import IdeaBox
-from loop.journal import Journal
-from loop.status import RunStatus
-from notifiers.card_keeper import CardKeeper
+from loop.results.status import RunStatus
+from loop.store.ideas import IdeaBox
+from loop.store.journal import Journal
 from notifiers.channel import Channel
 from notifiers.clock import Clock
-from notifiers.delivery import Delivery
+from notifiers.delivery.delivery import Delivery
+from notifiers.delivery.live_card import CardKeeper
+from notifiers.delivery.notify import PreferenceStore
+from notifiers.delivery.outbox import refusals
+from notifiers.delivery.rate_limit import Spacing, all_telegram_chats, slack_spacing, telegram_spacing
 from notifiers.message import Message, Reply
-from notifiers.notify import PreferenceStore
-from notifiers.outbox import refusals
-from notifiers.spacing import Spacing, all_telegram_chats, slack_spacing, telegram_spacing
 
 log = logging.getLogger(__name__)
 
@@ -115,10 +115,10 @@ class Chats:
         settings = self._settings
         unused = ("httpx._main", "cryptography", *(() if settings.telegram_webhook_url else ("tornado",)))
         with _left_out(*unused):
-            from bot.telegram import TelegramFront
-            from bot.telegram_line import Webhook
-            from notifiers.telegram import TelegramChannel
-            from notifiers.telegram_wire import close_bot, make_bot
+            from bot.telegram.connection import Webhook
+            from bot.telegram.front import TelegramFront
+            from notifiers.channels.telegram import TelegramChannel
+            from notifiers.channels.telegram_wire import close_bot, make_bot
 
         bot = make_bot(token, settings.telegram_base_url)
         stack.push_async_callback(close_bot, bot)
@@ -149,9 +149,9 @@ class Chats:
         token = settings.slack_bot_token.get_secret_value()
         if not token:
             return []
-        from bot.slack import SlackFront
-        from notifiers.slack import SlackChannel
-        from notifiers.slack_api import make_client
+        from bot.slack.front import SlackFront
+        from notifiers.channels.slack import SlackChannel
+        from notifiers.channels.slack_api import make_client
 
         client = make_client(token, settings.slack_base_url)
         front = SlackFront(
@@ -174,7 +174,7 @@ class Chats:
         return [functools.partial(self._other, url.strip()) for url in urls if url.strip()]
 
     async def _other(self, url: str) -> None:
-        from notifiers.apprise_channel import AppriseChannel
+        from notifiers.channels.apprise_channel import AppriseChannel
 
         try:
             channel = await asyncio.to_thread(AppriseChannel, url)  # its import takes a second

@@ -6,13 +6,13 @@ from collections.abc import Collection
 from datetime import datetime, tzinfo
 from pathlib import Path
 
-from bot.check import Check, render
+from bot.setup.check import Check, render
 from loop.experiment import EventKind, Run, Stage
-from loop.gpu import GpuProcess, look_at_gpus
-from loop.journal import Journal
-from loop.ownership import Marked, find_marked
-from notifiers.outbox import Standing, standings
-from notifiers.words import duration, one_line
+from loop.process.gpu import GpuProcess, look_at_gpus
+from loop.process.ownership import Marked, find_marked
+from loop.store.journal import Journal
+from notifiers.delivery.outbox import Standing, standings
+from notifiers.text.words import duration, one_line
 
 INCIDENTS = 5
 _LINE = 160

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 
 from bot.access import Access, Role
 from bot.commands import Call, parse
-from bot.desk import Desk
 from bot.errors import BotError
+from bot.handlers import Desk
 from bot.request import Platform, Request
 from loop.errors import LoopError
-from loop.journal import Journal
+from loop.store.journal import Journal
 from notifiers.message import Button, Message, Reply
-from notifiers.words import duration
+from notifiers.text.words import duration
 
 log = logging.getLogger(__name__)
 

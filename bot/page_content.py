@@ -6,13 +6,13 @@ from contextlib import closing
 from pathlib import Path
 
 from bot.bundling import open_workspace
-from bot.settings import Settings
+from bot.setup.settings import Settings
 from loop.errors import LoopError
 from loop.experiment import Run
-from loop.journal import Journal
-from loop.provenance import Provenance, find_provenance
-from loop.summary import read_tail
-from notifiers.page import Detail
+from loop.process.summary import read_tail
+from loop.results.provenance import Provenance, find_provenance
+from loop.store.journal import Journal
+from notifiers.page.render import Detail
 
 _LOG_BYTES = 4000
 """How much of each log's end is read."""

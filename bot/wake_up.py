@@ -11,10 +11,10 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from datetime import tzinfo
 
-from bot.cron import next_after
+from bot.setup.cron import next_after
 from loop.experiment import EventKind, Run, RunState
-from loop.journal import Journal
-from loop.threads import in_thread
+from loop.process.threads import in_thread
+from loop.store.journal import Journal
 from notifiers.clock import Clock
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from bot.cli import app
+from bot.cli.main import app
 from bot.commands import COMMANDS
 
 README = Path(__file__).parent.parent / "README.md"

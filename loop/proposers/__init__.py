@@ -1,1 +1,4 @@
-"""Where ideas come from: one protocol, one module a source."""
+"""Where the next edit of `train.py` comes from.
+
+Start at `protocol.py`, all that the engine sees, then `researcher.py`, which chooses among the sources.
+"""

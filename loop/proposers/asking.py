@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from loop.constants import find_constants
 from loop.errors import LoopError
 from loop.experiment import Cost, Proposal, Run
-from loop.ideas import Idea
+from loop.process.threads import in_thread
+from loop.program.constants import find_constants
 from loop.proposers.budget import Budget
 from loop.proposers.outages import Outages
 from loop.proposers.protocol import (
@@ -25,7 +25,7 @@ from loop.proposers.protocol import (
     OutOfReachError,
     Refusal,
 )
-from loop.threads import in_thread
+from loop.store.ideas import Idea
 
 log = logging.getLogger(__name__)
 

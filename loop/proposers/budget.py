@@ -6,8 +6,8 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from loop.experiment import Cost
-from loop.notes import Notes
-from loop.spending import Account, Purse
+from loop.store.notes import Notes
+from loop.store.spending import Account, Purse
 
 
 class Budget:

@@ -6,8 +6,8 @@ import math
 import time
 from collections.abc import Callable
 
-from loop.notes import Notes
 from loop.proposers.protocol import OutOfReachError
+from loop.store.notes import Notes
 
 BACKOFF = (60.0, 300.0, 900.0)
 """Seconds to leave a model alone after its first, second, … failure in a row; the last for ever."""

@@ -9,8 +9,8 @@ from typing import Protocol
 
 from loop.errors import LoopError
 from loop.experiment import Cost, Experiment, Goal, Proposal, Run
-from loop.ideas import Idea
-from loop.memory import Lesson
+from loop.results.memory import Lesson
+from loop.store.ideas import Idea
 
 
 class NoProposalError(LoopError):

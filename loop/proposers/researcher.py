@@ -15,20 +15,20 @@ from dataclasses import replace
 
 from loop.errors import LoopError
 from loop.experiment import Experiment, Proposal, Run
-from loop.ideas import Idea, IdeaBox
-from loop.journal import Journal
-from loop.notes import Notes
+from loop.process.threads import in_thread
 from loop.proposers.asking import Asking, Check, Source
 from loop.proposers.budget import Budget
-from loop.proposers.ideas_file import take_in
 from loop.proposers.outages import Outages
-from loop.proposers.papers import Papers
-from loop.proposers.people import propose_idea, prose
+from loop.proposers.people.constant_ideas import propose_idea, prose
+from loop.proposers.people.ideas_file import take_in
+from loop.proposers.prompt.context import INSTRUCTIONS
+from loop.proposers.prompt.papers import Papers
 from loop.proposers.protocol import Context, Failure, OutOfReachError, Proposer, Refusal, Urge
-from loop.proposers.reader import INSTRUCTIONS
-from loop.repairs import to_repair
-from loop.stuck import idle, last_gain, urge
-from loop.threads import in_thread
+from loop.proposers.repairs import to_repair
+from loop.proposers.stuck import idle, last_gain, urge
+from loop.store.ideas import Idea, IdeaBox
+from loop.store.journal import Journal
+from loop.store.notes import Notes
 
 log = logging.getLogger(__name__)
 

@@ -1,10 +1,10 @@
 """How good the embedded search is: it, single steps and whole points at random, at equally many experiments.
 
 Run it with `.venv/bin/python -m tests.benchmarks.discovery [--seeds N] [--experiments N] [--noise SD]`. All
-three change the training template's constants, are given the verdicts of `loop/decision.py`, and are judged
-by what their best program scores without noise. Each seed is a landscape of its own, the same for all, with
-the same noise. The exit status is 1 if the search does not come out first, or not by as much as `--ratio`
-asks.
+three change the training template's constants, are given the verdicts of `loop.engine.decision`, and are
+judged by what their best program scores without noise. Each seed is a landscape of its own, the same for
+all, with the same noise. The exit status is 1 if the search does not come out first, or not by as much as
+`--ratio` asks.
 
 With `--train` the programs are trained: the template's CPU profile, `--budget` seconds each, and the best
 ones again with other seeds. Then search and points alone take 2 * seeds * (experiments + 4) + 3 trainings.
@@ -30,15 +30,15 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 import training
-from loop.constants import find_constants, replace_constants
-from loop.decision import KeepRule, decide
+from loop.engine.decision import KeepRule, decide
 from loop.experiment import Ending, Experiment, Outcome, Stage, Status
-from loop.fingerprint import fingerprint
+from loop.program.constants import find_constants, replace_constants
+from loop.program.fingerprint import fingerprint
+from loop.program.syntax import Value
 from loop.proposers.protocol import Context
-from loop.proposers.space import find_axes
-from loop.proposers.suggest import suggest
-from loop.stuck import urge
-from loop.syntax import Value
+from loop.proposers.search.space import find_axes
+from loop.proposers.search.suggest import suggest
+from loop.proposers.stuck import urge
 from tests.benchmarks.landscape import Landscape
 from tests.benchmarks.template import Template
 from tests.loop.proposers.contexts import run_of

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from loop import stages
-from loop.decision import KeepRule
+from loop.engine import stages
+from loop.engine.decision import KeepRule
 from loop.experiment import Ending, EventKind, Experiment, Goal, Outcome, Proposal, Run
-from loop.journal import Journal
-from loop.workspace import Commit, Workspace
-from notifiers.outbox import Entry, Outbox, State
+from loop.git.workspace import Commit, Workspace
+from loop.store.journal import Journal
+from notifiers.delivery.outbox import Entry, Outbox, State
 from tests.loop.lab import git
 
 TAG = "scale"

@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from loop.constants import find_constants
+from loop.program.constants import find_constants
 
 START = 0.9979
 """What the program scores as it is, without noise."""

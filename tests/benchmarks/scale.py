@@ -21,11 +21,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bot.client import send
 from bot.errors import BotError
+from bot.local.client import send
 from loop.experiment import Run, RunState
-from loop.ideas import IdeaBox
-from loop.journal import Journal
+from loop.store.ideas import IdeaBox
+from loop.store.journal import Journal
 from tests.benchmarks.history import make_history
 from tests.bot.real_bot import RealBot
 

@@ -10,10 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bot.template import template_files
-from loop.constants import replace_constants
+from bot.setup.template import template_files
 from loop.errors import LoopError
-from loop.summary import read_summary
+from loop.process.summary import read_summary
+from loop.program.constants import replace_constants
 
 _AGAIN = (1001, 1002, 1003)
 """Seeds with which a program is trained to see what it is worth; no experiment uses them."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from loop.decision import KeepRule
-from loop.engine import Engine, Plan
-from loop.environment import training_environment
+from loop.engine.decision import KeepRule
+from loop.engine.engine import Engine, Plan
 from loop.experiment import Goal
-from loop.journal import Journal
+from loop.git.workspace import Workspace
+from loop.process.environment import training_environment
+from loop.process.trainer import Trainer
 from loop.proposers.protocol import Proposer
-from loop.status import RunStatus, run_status
-from loop.trainer import Trainer
-from loop.workspace import Workspace
+from loop.results.status import RunStatus, run_status
+from loop.store.journal import Journal
 from tests.loop.lab import git
 
 _BUDGET = 600.0

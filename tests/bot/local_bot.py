@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from bot.local import LocalServer
+from bot.local.server import LocalServer
 from notifiers.message import Message, Reply
 
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import Any
 
 from bot.request import Request
-from bot.slack import SlackFront
-from bot.slack_line import Pace
+from bot.slack.connection import Pace
+from bot.slack.front import SlackFront
+from notifiers.channels.slack_api import make_client
 from notifiers.message import Button, Message, Reply
-from notifiers.slack_api import make_client
 from tests.servers.slack_server import SlackServer
 from tests.servers.slack_workspace import APP_TOKEN, BOT_TOKEN
 

@@ -18,10 +18,10 @@ import bot
 import notifiers
 from bot.commands import COMMANDS
 from bot.request import Request
-from bot.telegram import TelegramFront
-from bot.telegram_line import Pace
+from bot.telegram.connection import Pace
+from bot.telegram.front import TelegramFront
+from notifiers.channels.telegram_wire import close_bot, make_bot
 from notifiers.message import Message, Reply
-from notifiers.telegram_wire import close_bot, make_bot
 from tests.servers.telegram_server import TelegramServer
 
 PACE = Pace(poll=5, patience=20, close=1, first_wait=0.01, longest_wait=0.05)

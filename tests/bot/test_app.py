@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from loop.experiment import RunState
-from loop.journal import Journal
+from loop.store.journal import Journal
 from tests.bot.real_bot import RealBot, read_until
 from tests.loop.lab import git
 

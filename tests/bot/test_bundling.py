@@ -9,9 +9,9 @@ import pytest
 
 from bot.bundling import Bundle, make_bundle
 from bot.errors import BotError
-from bot.settings import Settings, load_settings
+from bot.setup.settings import Settings, load_settings
 from loop.errors import LoopError
-from loop.workspace import Workspace
+from loop.git.workspace import Workspace
 from tests.loop.lab import Lab, git, value
 
 SEEDED = "SEED = 42\n"

@@ -10,10 +10,10 @@ import pytest
 
 from bot.health import health_checks, health_lines, incident_lines
 from loop.experiment import EventKind, Goal, RunState, Stage, Status
-from loop.journal import Journal
-from notifiers.outbox import Entry, Outbox, State
+from loop.store.journal import Journal
+from notifiers.delivery.outbox import Entry, Outbox, State
 from tests.loop.fake_gpu import FakeGpu
-from tests.loop.test_journal import make_experiment
+from tests.loop.store.test_journal import make_experiment
 
 EVENING = 1_773_267_000.0  # 2026-03-11 22:10 UTC
 

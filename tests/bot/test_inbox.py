@@ -13,20 +13,20 @@ from hypothesis import strategies as st
 
 from bot.access import Access, AllowList, Role
 from bot.commands import COMMANDS
-from bot.desk import Desk
-from bot.host import Host
+from bot.handlers import Desk
 from bot.inbox import Inbox
 from bot.request import HERE, Platform, Request, Sender
-from bot.settings import load_settings
+from bot.runs import Host
+from bot.setup.settings import load_settings
 from loop.experiment import RunState, Status
-from loop.ideas import IdeaBox
-from loop.journal import Journal
-from loop.proposers.ideas_file import IDEA_CHARACTERS, read_ideas
+from loop.proposers.people.ideas_file import IDEA_CHARACTERS, read_ideas
+from loop.store.ideas import IdeaBox
+from loop.store.journal import Journal
+from notifiers.delivery.notify import PreferenceStore
+from notifiers.delivery.preferences import usual_preferences
 from notifiers.message import Reply
-from notifiers.notify import PreferenceStore
-from notifiers.preferences import usual_preferences
 from tests.bot.real_bot import RealBot
-from tests.loop.test_journal import make_experiment, make_run
+from tests.loop.store.test_journal import make_experiment, make_run
 
 ANN = Sender(Platform.TELEGRAM, "100", "-1001", "ann")
 VIEWER = Sender(Platform.TELEGRAM, "200", "-1001", "vic")

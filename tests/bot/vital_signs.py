@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bot.vitals import LoopVitals, TrainingVitals, Vitals
+from bot.heartbeat.findings import LoopVitals, TrainingVitals, Vitals
 from loop.experiment import Goal, Run, RunState
-from loop.gpu import Gpu, GpuState
-from loop.machine import Disk
-from loop.vitals import Activity, Quiet
+from loop.process.gpu import Gpu, GpuState
+from loop.process.liveness import Activity, Quiet
+from loop.process.machine import Disk
 
 HOME = Path("/state")
 ROOMY = Disk(HOME, 400e9, 1000e9)

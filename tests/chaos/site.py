@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from loop.supervisor import MARK
+from loop.process.supervisor import MARK
 from tests.chaos import toy
 from tests.loop.real_git import git
 
@@ -134,7 +134,7 @@ class Site:
 
 
 def _supervisor() -> Path:
-    from loop import supervisor
+    from loop.process import supervisor
 
     return Path(supervisor.__file__)
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 from bot.access import Access, AllowList, Role
 from bot.commands import parse
-from bot.desk import Desk
-from bot.host import Host
+from bot.handlers import Desk
 from bot.inbox import Inbox
-from bot.reporter import Reporter
+from bot.morning import Reporter
 from bot.request import HERE, Platform, Request, Sender
-from bot.settings import load_settings
-from bot.slack import PERSONAL
-from loop import stages
-from loop.decision import KeepRule
+from bot.runs import Host
+from bot.setup.settings import load_settings
+from bot.slack.front import PERSONAL
+from loop.engine import stages
+from loop.engine.decision import KeepRule
 from loop.experiment import (
     Cost,
     Ending,
@@ -31,16 +31,16 @@ from loop.experiment import (
     Run,
     RunState,
 )
-from loop.ideas import IdeaBox
-from loop.journal import Journal
-from loop.status import RunStatus, run_status
-from loop.workspace import Commit
-from notifiers.card_keeper import CardKeeper
-from notifiers.delivery import Delivery
+from loop.git.workspace import Commit
+from loop.results.status import RunStatus, run_status
+from loop.store.ideas import IdeaBox
+from loop.store.journal import Journal
+from notifiers.delivery.delivery import Delivery
+from notifiers.delivery.live_card import CardKeeper
+from notifiers.delivery.notify import PreferenceStore
+from notifiers.delivery.preferences import Preferences
+from notifiers.delivery.rate_limit import Spacing
 from notifiers.message import Message, Reply
-from notifiers.notify import PreferenceStore
-from notifiers.preferences import Preferences
-from notifiers.spacing import Spacing
 from tests.gallery.screen import Screen, Shown, Way
 from tests.notifiers.recording import VirtualTime
 

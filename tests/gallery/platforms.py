@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from html import unescape
 from typing import Any
 
-from bot.terminal import render as render_for_terminal
+from bot.local.terminal import render as render_for_terminal
+from notifiers.channels.slack_blocks import Rendered, render
+from notifiers.channels.telegram_text import Part, lay_out, one_page
 from notifiers.message import Attachment
-from notifiers.slack_blocks import Rendered, render
-from notifiers.telegram_text import Part, lay_out, one_page
 from tests.gallery.screen import Shown, Way
 
 _END = 12  # lines at either end of a long text

@@ -8,7 +8,7 @@ from pathlib import Path
 from bot.request import HERE
 from loop.experiment import Cost, EventKind, Family, RunState
 from notifiers.message import Message
-from notifiers.start_card import RunPlan, start_card
+from notifiers.text.start_card import RunPlan, start_card
 from tests.gallery.night import BOB, Night, Section, open_night
 
 OUT_OF_MEMORY = (

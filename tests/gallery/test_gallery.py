@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from bot.terminal import plain
+from bot.local.terminal import plain
 from tests.gallery.__main__ import lines
 from tests.gallery.night import Section
 from tests.gallery.platforms import on_slack, on_telegram, on_terminal

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import pytest
 
-from loop.workspace import Workspace
+from loop.git.workspace import Workspace
 from tests.loop import toys
 from tests.loop.real_git import git, make_repository
 from tests.loop.training_bench import Bench

@@ -9,15 +9,15 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from loop.decision import KeepRule
-from loop.engine import Engine, Plan, nothing_hinders
-from loop.environment import training_environment
+from loop.engine.decision import KeepRule
+from loop.engine.engine import Engine, Plan, nothing_hinders
 from loop.errors import LoopError
 from loop.experiment import EventKind, Experiment, Goal, Proposal, Run
-from loop.journal import Journal
+from loop.git.workspace import Workspace
+from loop.process.environment import training_environment
+from loop.process.trainer import Trainer
 from loop.proposers.protocol import Context, Proposer
-from loop.trainer import Trainer
-from loop.workspace import Workspace
+from loop.store.journal import Journal
 
 GIT_ENVIRONMENT = {
     "PATH": os.environ["PATH"],

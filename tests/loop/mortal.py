@@ -12,12 +12,12 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, cast
 
-from loop.decision import KeepRule
-from loop.engine import Engine, Plan
+from loop.engine.decision import KeepRule
+from loop.engine.engine import Engine, Plan
 from loop.errors import LoopError
-from loop.journal import Journal
-from loop.trainer import Job, Trainer
-from loop.workspace import Commit, Workspace
+from loop.git.workspace import Commit, Workspace
+from loop.process.trainer import Job, Trainer
+from loop.store.journal import Journal
 from tests.loop.lab import Lab
 from tests.loop.made_up import Machine, MadeUpSupervisor, MadeUpTraining, Thinker
 

@@ -6,7 +6,7 @@ import hashlib
 import subprocess
 from pathlib import Path
 
-from loop.workspace import Commit, Workspace
+from loop.git.workspace import Commit, Workspace
 
 PREPARE = "TIME_BUDGET = 60 * 5\n"
 TRAIN = "LR = 0.1\nDEPTH = 8\nprint('training')\n"

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import replace
 
 from loop.experiment import Event, EventKind, RunState, Status
-from loop.ledger import Ledger, Spent, Trained, ledger
-from loop.sessions import Session
+from loop.results.ledger import Ledger, Spent, Trained, ledger
+from loop.store.sessions import Session
 
 START = 1_773_360_000.0
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from loop.supervisor import MARK, start_time
+from loop.process.supervisor import MARK, start_time
 
 COMMAND = (sys.executable, "-I", "-S", "train.py")
 """How a toy is started; a Python without site-packages starts fastest."""

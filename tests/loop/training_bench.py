@@ -9,9 +9,9 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from loop import supervisor as program
-from loop.environment import training_environment
-from loop.trainer import Job, Supervisor, Trainer, Training
+from loop.process import supervisor as program
+from loop.process.environment import training_environment
+from loop.process.trainer import Job, Supervisor, Trainer, Training
 from tests.loop import toys
 
 NUMBERS = {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from loop.journal import Journal
-from notifiers.delivery import Delivery
-from notifiers.preferences import Preferences
+from loop.store.journal import Journal
+from notifiers.delivery.delivery import Delivery
+from notifiers.delivery.preferences import Preferences
 from tests.notifiers.recording import RecordingChannel, VirtualTime
 
 

@@ -8,15 +8,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from loop import stages
-from loop.decision import KeepRule
+from loop.engine import stages
+from loop.engine.decision import KeepRule
 from loop.experiment import Cost, Ending, EventKind, Goal, Outcome, Proposal, Run, RunState
-from loop.ideas import IdeaBox
-from loop.journal import Journal
-from loop.night import Night, read_night
-from loop.sessions import Session, Sessions
-from loop.spending import Purse
-from loop.workspace import Commit
+from loop.git.workspace import Commit
+from loop.results.wakeup_report import Night, read_night
+from loop.store.ideas import IdeaBox
+from loop.store.journal import Journal
+from loop.store.sessions import Session, Sessions
+from loop.store.spending import Purse
 from notifiers.clock import Clock
 
 MEMORY = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."

@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 
 from loop.experiment import Cost, Family, Goal, Status
-from loop.ledger import Ledger, Spent
-from loop.provenance import Provenance
-from loop.report import make_report
-from loop.results import Row
-from notifiers.page import Content, Detail
+from loop.results.ledger import Ledger, Spent
+from loop.results.provenance import Provenance
+from loop.results.report import make_report
+from loop.results.table import Row
+from notifiers.page.render import Content, Detail
 
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
 _IDEAS = (

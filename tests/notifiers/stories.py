@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from loop.experiment import EventKind, Experiment, Goal, Run, Stage, Status
-from loop.journal import Journal
+from loop.store.journal import Journal
 from tests.notifiers.recording import VirtualTime
 
 

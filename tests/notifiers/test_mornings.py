@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from bot.terminal import render as on_terminal
+from bot.local.terminal import render as on_terminal
 from loop.experiment import Goal
-from loop.night import Night
-from loop.report import make_report
-from loop.results import parse_results
-from notifiers.apprise_channel import AppriseChannel
-from notifiers.buttons import report_buttons
+from loop.results.report import make_report
+from loop.results.table import parse_results
+from loop.results.wakeup_report import Night
+from notifiers.channels.apprise_channel import AppriseChannel
+from notifiers.channels.slack_blocks import render as on_slack
+from notifiers.channels.telegram_text import lay_out
 from notifiers.message import Attachment, Message
-from notifiers.report_text import WIDTH, report_message
-from notifiers.slack_blocks import render as on_slack
-from notifiers.telegram_text import lay_out
-from tests.loop.test_report import published_night
+from notifiers.text.buttons import report_buttons
+from notifiers.text.report import WIDTH, report_message
+from tests.loop.results.test_report import published_night
 from tests.notifiers.mornings import MORNINGS, Recorder, open_recorder
 from tests.servers.slack_rules import refusal
 from tests.servers.telegram_rules import CAPTION_LIMIT, check_keyboard, check_text

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import psutil
 
-from loop.proposers.agent_keeper import MARK
-from loop.proposers.agent_presets import Preset, own_command
-from loop.proposers.coding_agent import CodingAgent
+from loop.proposers.agent.coding_agent import CodingAgent
+from loop.proposers.agent.keeper import MARK
+from loop.proposers.agent.presets import Preset, own_command
 from loop.proposers.protocol import Failure
 from loop.redaction import secrets_in
 from tests.loop import fake_agent

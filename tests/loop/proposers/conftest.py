@@ -32,7 +32,7 @@ async def server() -> AsyncIterator[Providers]:
 def model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The model of that name; for OpenAI's own the server of the test is OpenAI."""
     if request.param == GPT:
-        monkeypatch.setattr("loop.proposers.models._OPENAI", "127.0.0.1")
+        monkeypatch.setattr("loop.proposers.model.providers._OPENAI", "127.0.0.1")
     return str(request.param)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from loop.experiment import Experiment, Goal, Run, RunState, Stage, Status
-from loop.ideas import Idea
 from loop.proposers.protocol import Context
+from loop.store.ideas import Idea
 
 
 def run_of(goal: Goal = Goal.MINIMIZE) -> Run:

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from loop.proposers.briefing import Briefing
-from loop.proposers.model_worker import Request, ask
+from loop.proposers.model.worker import Request, ask
+from loop.proposers.prompt.briefing import Briefing
 from loop.proposers.protocol import NoProposalError, OutOfReachError
 from tests.servers.provider_formats import Said, Usage
 from tests.servers.providers import Providers

@@ -9,17 +9,17 @@ from typing import TypeAlias
 
 from loop.errors import LoopError
 from loop.experiment import Cost, EventKind, Experiment, Proposal, Run
-from loop.journal import Journal
-from loop.notes import Notes
 from loop.proposers.asking import Source
 from loop.proposers.budget import Budget
 from loop.proposers.outages import Outages
-from loop.proposers.papers import Papers
+from loop.proposers.prompt.papers import Papers
 from loop.proposers.protocol import Context, Failure, HopelessError, Model, Proposer
 from loop.proposers.researcher import Researcher
-from loop.spending import Purse
+from loop.store.journal import Journal
+from loop.store.notes import Notes
+from loop.store.spending import Purse
 from tests.loop.proposers.contexts import context_of
-from tests.loop.test_journal import make_run
+from tests.loop.store.test_journal import make_run
 
 PROGRAM = "DEPTH = 8\nWIDTH = 64\n"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from loop.experiment import Cost, EventKind, Proposal, Run, RunState, Status
-from loop.ideas import IdeaBox
 from loop.proposers.protocol import Context, Failure, OutOfReachError
+from loop.store.ideas import IdeaBox
 from tests.loop.lab import Lab, program, value
 from tests.loop.proposers.oracles import Institute
 

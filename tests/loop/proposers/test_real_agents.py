@@ -17,8 +17,8 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from loop.experiment import Cost, Status
-from loop.proposers.agent_presets import PRESETS
-from loop.proposers.coding_agent import CodingAgent
+from loop.proposers.agent.coding_agent import CodingAgent
+from loop.proposers.agent.presets import PRESETS
 from tests.loop.lab import Lab, value
 from tests.servers.agent_provider import CACHED, INPUT, OUTPUT, AgentProvider
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from loop.errors import LoopError
 from loop.experiment import Cost, Experiment, Status
-from loop.ideas import IdeaBox
 from loop.proposers.asking import AGAIN
 from loop.proposers.outages import REST
 from loop.proposers.protocol import NoProgramError, OutOfReachError, Refusal, Urge
 from loop.proposers.researcher import TRIES
-from loop.stuck import EVERY
+from loop.proposers.stuck import EVERY
+from loop.store.ideas import IdeaBox
 from tests.loop.proposers.contexts import trial
 from tests.loop.proposers.oracles import HOPELESS, PROGRAM, Answer, Institute, Oracle
 

@@ -1,0 +1,357 @@
+"""What the commands mean: each is obeyed here, whatever front end it came from."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import tzinfo
+from pathlib import Path
+
+from bot.bundling import bundle_folder, make_bundle
+from bot.commands import COMMANDS, Call, find_command
+from bot.errors import BotError
+from bot.health import health_lines
+from bot.morning import Reporter
+from bot.request import Platform, Request
+from bot.runs import Host
+from bot.setup.check import render
+from bot.setup.doctor import examine
+from bot.setup.settings import Settings
+from bot.setup.sources import SEARCH
+from loop.errors import LoopError
+from loop.experiment import Experiment, Run, RunState
+from loop.process.summary import read_tail
+from loop.proposers.people.constant_ideas import edit
+from loop.proposers.people.ideas_file import IDEA_CHARACTERS
+from loop.redaction import without_secrets
+from loop.results.memory import hit_rates, lessons, lessons_of_others, most_valuable
+from loop.results.status import run_status
+from loop.results.table import Row, read_rows
+from loop.store.ideas import IdeaBox
+from notifiers.charts.chart import ChartError, alt_text, chart
+from notifiers.delivery.notify import PreferenceStore, describe
+from notifiers.message import Attachment, Message, Reply
+from notifiers.text.digest import digest
+from notifiers.text.ideas import ideas_message
+from notifiers.text.report import results_message
+from notifiers.text.start_card import start_card
+from notifiers.text.status import progress_line, runs_message, status_message
+from notifiers.text.words import one_line
+
+RESULTS_SHOWN = 10
+IDEAS_SHOWN = 4
+LESSONS_READ = 1000  # of each run
+LOG_BYTES = 3000
+"""How much of a log's end is shown: about what one chat message holds."""
+
+
+class Desk:
+    """Answers commands about the runs of `host`; `now` gives seconds since the epoch.
+
+    `chats` tells how the chats are, a line each, for `/health`.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        settings: Settings,
+        *,
+        preferences: PreferenceStore,
+        chats: Callable[[], Sequence[str]],
+        zone: tzinfo,
+        now: Callable[[], float],
+    ) -> None:
+        self._host = host
+        self._journal = host.journal
+        self._settings = settings
+        self._preferences = preferences
+        self._chats = chats
+        self._zone = zone
+        self._now = now
+        self._reporter = Reporter(host, settings, zone=zone, now=now)
+        self._handlers: Mapping[str, Callable[[Call, Request], Awaitable[Message]]] = {
+            "start_run": self._start_run,
+            "status": self._status,
+            "pause": self._pause,
+            "resume": self._resume,
+            "stop": self._stop,
+            "retag": self._retag,
+            "skip": self._skip,
+            "summary": self._summary,
+            "results": self._results,
+            "best": self._best,
+            "diff": self._diff,
+            "log": self._log,
+            "plot": self._plot,
+            "bundle": self._bundle,
+            "idea": self._idea,
+            "ideas": self._ideas,
+            "runs": self._runs,
+            "notify": self._notify,
+            "health": self._health,
+            "id": self._id,
+            "help": self._help,
+            "cancel": self._cancel,
+        }
+
+    async def obey(self, call: Call, request: Request) -> Reply:
+        """Do what is asked and return the answer.
+
+        Raises:
+            BotError, LoopError: it is not possible, with the reason.
+        """
+        message = await self._handlers[call.command.name](call, request)
+        return Reply(message, replaces=call.command.name in ("start_run", "cancel"))
+
+    def progress(self) -> str:
+        """Return the present training in one line, or why there is none; empty when nothing is to train."""
+        runs = self._journal.active_runs()
+        if not runs:
+            return ""
+        status = run_status(self._journal, runs[-1], worktree=self._host.worktree(runs[-1].tag))
+        return progress_line(status, now=self._now(), lacks=self._host.lacks(runs[-1]))
+
+    # Control
+
+    async def _start_run(self, call: Call, _: Request) -> Message:
+        tag = call.text("tag")
+        if not call.has("go"):
+            return start_card(await asyncio.to_thread(self._host.plan_run, tag))
+        run = await asyncio.to_thread(self._host.start_run, tag)
+        self._host.conduct(run)
+        return Message(f"Run {run.tag} starts with its baseline.")
+
+    async def _cancel(self, _: Call, __: Request) -> Message:
+        return Message("Nothing was done.")
+
+    async def _pause(self, call: Call, request: Request) -> Message:
+        run = self._host.current()
+        await self._host.engine(run).pause(now=call.has("now"), by=_name(request))
+        if call.has("now"):
+            return Message(f"Run {run.tag} is paused; the experiment under way is run again on /resume.")
+        return Message(f"Run {run.tag} pauses when the experiment under way is decided.")
+
+    async def _resume(self, _: Call, request: Request) -> Message:
+        run = self._host.current()
+        await self._host.engine(run).resume(by=_name(request))
+        self._host.conduct(run)
+        return Message(f"Run {run.tag} goes on.")
+
+    async def _stop(self, _: Call, request: Request) -> Message:
+        run = self._host.current()
+        await self._host.engine(run).stop(by=_name(request))
+        return Message(f"Run {run.tag} is stopped. Its branch {run.branch} and all results stay.")
+
+    async def _retag(self, call: Call, _: Request) -> Message:
+        old, new = call.arguments["old"], call.arguments["new"]
+        run = self._journal.run(old)
+        if run is None:
+            raise BotError(f"There is no run {old}: /runs lists them.")
+        await self._host.engine(run).retag(new)
+        return Message(f"Run {old} is now {new}, on branch autoresearch/{new}.")
+
+    async def _skip(self, _: Call, __: Request) -> Message:
+        experiment = await self._host.engine(self._host.current()).skip()
+        return Message(f"Experiment #{experiment.number} is given up: {experiment.description}")
+
+    # Questions
+
+    async def _status(self, _: Call, __: Request) -> Message:
+        run = self._host.current()
+        status = run_status(self._journal, run, worktree=self._host.worktree(run.tag))
+        return status_message(status, now=self._now(), zone=self._zone, lacks=self._host.lacks(run))
+
+    async def _summary(self, _: Call, request: Request) -> Message:
+        here = request.sender.platform is Platform.LOCAL
+        return await self._reporter.summary(self._host.current(), with_chart=not here)
+
+    async def _results(self, call: Call, _: Request) -> Message:
+        run = self._host.current()
+        total = sum(self._journal.counts(run.id).values())
+        start = max(0, total - max(1, call.count("n", RESULTS_SHOWN)))
+        rows = await asyncio.to_thread(self._rows, run, start)
+        best = self._journal.best(run.id, before=start)
+        return results_message(
+            rows,
+            metric=run.metric,
+            goal=run.goal,
+            total=total,
+            before=best.value if best else None,
+            tag=run.tag,
+        )
+
+    async def _best(self, _: Call, __: Request) -> Message:
+        run = self._host.current()
+        best = self._journal.best(run.id)
+        if best is None:
+            raise BotError(f"Run {run.tag} has kept nothing yet.")
+        return digest(best, run=run)
+
+    async def _diff(self, call: Call, _: Request) -> Message:
+        run, experiment = self._experiment(call)
+        if call.has("to"):
+            return await self._diff_between(run, experiment, self._experiment(call, "to")[1])
+        if experiment.number == 0:
+            return Message("Experiment #0 is the baseline: it changes nothing.")
+        text = await asyncio.to_thread(self._host.workspace(run).diff, experiment.commit)
+        return Message(f"Experiment #{experiment.number}: {experiment.description}", text)
+
+    async def _diff_between(self, run: Run, before: Experiment, after: Experiment) -> Message:
+        workspace = self._host.workspace(run)
+        text = await asyncio.to_thread(workspace.diff_between, before.commit, after.commit)
+        return Message(f"From experiment #{before.number} to #{after.number}", text or "(nothing)")
+
+    async def _log(self, call: Call, _: Request) -> Message:
+        run, experiment = self._experiment(call)
+        kept = self._host.engine(run).log_of(experiment.number)
+        path = kept if experiment.status else self._host.worktree(run.tag) / "run.log"
+        text = await asyncio.to_thread(self._tail, path)
+        return Message(f"The end of the log of experiment #{experiment.number}", text or "(nothing)")
+
+    def _tail(self, path: Path) -> str:
+        return without_secrets(read_tail(path, limit=LOG_BYTES), self._settings.secrets)
+
+    async def _plot(self, _: Call, request: Request) -> Message:
+        run = self._host.current()
+        rows = await asyncio.to_thread(self._rows, run)
+        try:
+            picture = await chart(rows, metric=run.metric, goal=run.goal, title=run.tag)
+        except ChartError as error:
+            raise BotError(str(error)) from None
+        if request.sender.platform is Platform.LOCAL:
+            path = self._settings.home / f"{run.tag}.png"
+            await asyncio.to_thread(path.write_bytes, picture)
+            return Message(f"The chart is in {path}")
+        alt = alt_text(rows, metric=run.metric, goal=run.goal, title=run.tag)
+        return Message(f"Run {run.tag}", attachments=(Attachment(f"{run.tag}.png", picture, alt),))
+
+    async def _bundle(self, _: Call, __: Request) -> Message:
+        run = self._host.current()
+        folder = bundle_folder(self._settings, run)
+        workspace = self._host.workspace(run)
+        made = await make_bundle(self._journal, run, workspace, settings=self._settings, folder=folder)
+        return made.message()
+
+    async def _idea(self, call: Call, request: Request) -> Message:
+        run, sender = self._host.current(), request.sender
+        if run.state is RunState.STOPPED:
+            raise BotError(f"Run {run.tag} is stopped: /start_run, then send it again.")
+        box = IdeaBox(self._journal)
+        waiting = await asyncio.to_thread(box.waiting, run.id)
+        idea = await asyncio.to_thread(
+            functools.partial(
+                box.add,
+                run.id,
+                one_line(call.arguments["text"], IDEA_CHARACTERS),
+                author=sender.name or sender.platform.value,
+                channel=f"{sender.platform}:{sender.place}",
+                message_id=request.message_id,
+            )
+        )
+        place = f"{len(waiting)} before it" if waiting else "first in line"
+        at_once, outlook = await asyncio.to_thread(self._look_at, run, idea.text)
+        self._host.look_again(run, at_once=at_once)
+        return Message("\n".join(filter(None, (f"Idea #{idea.id} is noted ({place}): {idea.text}", outlook))))
+
+    def _look_at(self, run: Run, text: str) -> tuple[bool, str]:
+        """Say whether an idea is a program as it stands, and what comes of it where that is not plain."""
+        source = self._host.best_source(run)
+        try:
+            if edit(source, text) == source:
+                return True, "The best program is so already: it is answered with that."
+        except LoopError as error:
+            reader = next((choice.name for choice in self._settings.proposer if choice.name != SEARCH), None)
+            if reader:
+                return False, f"It is for {reader} to make a program of it."
+            return False, (
+                f"It waits for a model or an agent: PROPOSER names only search, which cannot read it. {error}"
+            )
+        return True, ""
+
+    async def _ideas(self, call: Call, _: Request) -> Message:
+        most = max(1, call.count("n", IDEAS_SHOWN))
+        return await asyncio.to_thread(self._read_ideas, self._host.current(), most)
+
+    def _read_ideas(self, run: Run, most: int) -> Message:
+        journal, box = self._journal, IdeaBox(self._journal)
+        learned = lessons_of_others(journal, run, most=LESSONS_READ) + lessons(
+            journal, run, most=LESSONS_READ
+        )
+        return ideas_message(
+            waiting=box.waiting(run.id),
+            present=journal.undecided(run.id),
+            made=box.made(run.id, last=most + 1),
+            families=hit_rates(journal, run),
+            lessons=most_valuable(learned, most),
+            goal=run.goal,
+            most=most,
+        )
+
+    async def _notify(self, call: Call, request: Request) -> Message:
+        channel = f"{request.sender.platform}:{request.sender.place}"
+        try:
+            text = call.text("text")
+            found = (
+                await asyncio.to_thread(self._preferences.change, channel, text)
+                if text
+                else await asyncio.to_thread(self._preferences.get, channel)
+            )
+        except ValueError as error:
+            raise BotError(str(error)) from None
+        return Message(describe(found))
+
+    async def _id(self, _: Call, request: Request) -> Message:
+        sender = request.sender
+        if sender.platform is Platform.LOCAL:
+            return Message("This is the local socket: it needs no id.")
+        places = "SLACK_CHANNELS" if sender.platform is Platform.SLACK else "TELEGRAM_CHAT_IDS"
+        users = f"{sender.platform.upper()}_USER_IDS"
+        return Message(f"You: {users}={sender.user}\nThis chat: {places}={sender.place}")
+
+    async def _runs(self, _: Call, __: Request) -> Message:
+        runs = self._journal.runs()
+        worktree = self._host.worktree
+        statuses = [run_status(self._journal, run, worktree=worktree(run.tag)) for run in runs]
+        return runs_message(statuses, zone=self._zone)
+
+    async def _health(self, _: Call, __: Request) -> Message:
+        checks = render(await asyncio.to_thread(examine, self._settings))
+        lines = await asyncio.to_thread(
+            functools.partial(
+                health_lines,
+                self._journal,
+                home=self._settings.home,
+                heartbeat_minutes=self._settings.heartbeat_minutes,
+                now=self._now(),
+                zone=self._zone,
+            )
+        )
+        return Message("Health", "\n".join((checks, *self._chats(), *lines)))
+
+    async def _help(self, call: Call, _: Request) -> Message:
+        name = call.text("command")
+        if name is None:
+            shown = [command for command in COMMANDS if not command.hidden]
+            width = max(len(command.usage) for command in shown)
+            lines = (f"{command.usage:{width}}  {command.help}" for command in shown)
+            return Message("The commands:", "\n".join(lines))
+        command = find_command(name)
+        return Message(f"{command.usage}\n{command.help}.\nFor example: {command.example}")
+
+    # Parts
+
+    def _experiment(self, call: Call, name: str = "n") -> tuple[Run, Experiment]:
+        run, number = self._host.current(), call.count(name)
+        experiment = self._journal.experiment(run.id, number)
+        if experiment is None:
+            raise BotError(f"Run {run.tag} has no experiment #{number}: /results lists them.")
+        return run, experiment
+
+    def _rows(self, run: Run, start: int = 0) -> list[Row]:
+        return read_rows(self._journal, run.id, start=start)
+
+
+def _name(request: Request) -> str:
+    """Return who asks, as it is told to others."""
+    return request.sender.name or "command"

@@ -1,0 +1,218 @@
+"""What a heartbeat does about what it found: the smallest thing that mends each trouble. All is pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from bot.heartbeat.blockers import BY_US, hindrance, paused_by_us, room_left
+from bot.heartbeat.findings import LoopVitals, Outage, Vitals
+from loop.experiment import Run, RunState
+from loop.process.liveness import is_stalled
+from loop.process.machine import ClockChange
+from loop.process.ownership import Marked
+from loop.process.trainer import Process
+
+BACKOFF = (0.0, 60.0, 300.0, 600.0)
+"""Seconds to wait before a loop is started for the first, the second, … time in a row; the last for ever."""
+
+MANY_DEATHS = 4
+"""A person is told of a loop that was started again so often in a row and ended each time."""
+
+STEADY = 300.0
+"""Seconds after which a loop that was started again is taken to hold."""
+
+NO_IDEAS = 3600.0
+"""Seconds without a proposal after which a person is told."""
+
+WORTH_TELLING = 60.0
+"""Seconds of lost time that a person wants to hear of."""
+
+CLOCK_JUMP = 30.0
+"""Seconds; whatever keeps clocks right moves them by less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Start the run's loop again, and remember the outage."""
+
+    run: Run
+    outage: Outage
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """Tell that the run goes on after time was lost; if it had an outage, that is over."""
+
+    run: Run
+    reason: str
+    minutes: float
+
+
+@dataclass(frozen=True, slots=True)
+class EndStalled:
+    """End the training of this attempt as stalled."""
+
+    run: Run
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class EndSupervisor:
+    """Kill a supervisor that does not work: the loop replaces it, and the next one does."""
+
+    supervisor: Process
+
+
+@dataclass(frozen=True, slots=True)
+class EndOrphan:
+    """Kill what is left of a training that is over."""
+
+    orphan: Marked
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Let the run rest, after the experiment under way, until a person has mended something."""
+
+    run: Run
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unpause:
+    """Let a run go on that the heartbeat had paused."""
+
+    run: Run
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskPerson:
+    """Tell that only a person can help; for as long as the same `key` comes up it is told once.
+
+    `halted`: until then nothing goes on.
+    """
+
+    run: Run
+    key: str
+    reason: str
+    halted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LogNote:
+    """Write a sentence to the bot's log."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class LookAgain:
+    """Beat again after so many seconds, without waiting for the schedule."""
+
+    seconds: float
+
+
+OfRun: TypeAlias = Resume | Recovered | EndStalled | Pause | Unpause | AskPerson
+OfMachine: TypeAlias = EndSupervisor | EndOrphan | LogNote | LookAgain
+Action: TypeAlias = OfRun | OfMachine
+
+
+def decide(vitals: Vitals, *, stall_minutes: float) -> tuple[Action, ...]:
+    """Return what mends what was found, in the order in which to do it; nothing where all is well."""
+    actions: list[Action] = [EndOrphan(orphan) for orphan in vitals.orphans]
+    actions += _clock(vitals.clock)
+    for loop in vitals.loops:
+        actions += mend_training(loop, stall_minutes=stall_minutes)
+        actions += _pause(loop, vitals)  # before the loop is started again into the same trouble
+        actions += _loop(loop, vitals.at)
+        actions += _attention(loop, vitals)
+        actions += _lost_time(loop, vitals.clock)
+    return tuple(actions)
+
+
+def mend_training(loop: LoopVitals, *, stall_minutes: float) -> Iterator[EndStalled | EndSupervisor]:
+    """Yield what is to be done about the training under way, which cannot always wait for a beat."""
+    training = loop.training
+    if training is None:
+        return
+    if training.overdue_supervisor is not None:
+        yield EndSupervisor(training.overdue_supervisor)
+    elif is_stalled(training.quiet, stall_minutes):
+        yield EndStalled(loop.run, training.folder)
+
+
+def troubles(vitals: Vitals) -> tuple[str, ...]:
+    """Return what only a person can mend now, a sentence each, for who watches from outside."""
+    found = [hindrance(loop, vitals) for loop in vitals.loops]
+    found += [action.reason for loop in vitals.loops for action in _attention(loop, vitals)]
+    return tuple(dict.fromkeys(filter(None, found)))
+
+
+def _loop(loop: LoopVitals, now: float) -> Iterator[Action]:
+    """Start a loop that ended, after a while if it keeps ending, and tell of it once it holds."""
+    outage = loop.outage
+    if loop.ended is not None:
+        resumes = outage.resumes if outage else 0
+        due = loop.ended.at + BACKOFF[min(resumes, len(BACKOFF) - 1)]
+        if now < due:
+            yield LookAgain(due - now)
+            return
+        since = outage.since if outage else loop.ended.at
+        yield Resume(loop.run, Outage(since, loop.ended.reason, resumes + 1, now))
+        yield LookAgain(STEADY)
+    elif outage is not None:
+        left = outage.resumed_at + STEADY - now
+        if left > 0:
+            yield LookAgain(left)
+        else:
+            reason = f"its loop had ended with: {outage.reason}"
+            yield _recovered(loop.run, reason, outage.resumed_at - outage.since)
+
+
+def _pause(loop: LoopVitals, vitals: Vitals) -> Iterator[Action]:
+    reason = hindrance(loop, vitals)
+    if reason and loop.run.state is RunState.RUNNING:
+        yield Pause(loop.run, f"{BY_US}{reason}; the run then goes on by itself")
+    elif not reason and paused_by_us(loop.run):
+        yield Unpause(loop.run, f"{BY_US}what it waited for is there")
+
+
+def _attention(loop: LoopVitals, vitals: Vitals) -> Iterator[AskPerson]:
+    run, outage = loop.run, loop.outage
+    if outage is not None and outage.resumes >= MANY_DEATHS:
+        reason = f"its loop ended {outage.resumes} times in a row, the last time with: {outage.reason}"
+        yield AskPerson(run, f"loop {run.id}", reason, halted=True)
+    dearth = loop.dearth
+    if dearth is not None and vitals.at - dearth.since >= NO_IDEAS:
+        minutes = (vitals.at - dearth.since) / 60
+        reason = f"its proposer has had no idea for {minutes:.0f} min: {dearth.reason}"
+        yield AskPerson(run, f"ideas {run.id}", reason)
+    for disk in vitals.disks:
+        if run.state is RunState.RUNNING and disk.short and not disk.low:
+            reason = f"{room_left(disk)}: make room before the run has to pause"
+            yield AskPerson(run, f"disk {run.id} {disk.folder}", reason)
+
+
+def _clock(change: ClockChange | None) -> Iterator[LogNote]:
+    if change is not None and change.slept >= WORTH_TELLING:
+        yield LogNote(f"the machine slept for {change.slept / 60:.0f} min")
+    if change is not None and abs(change.jumped) >= CLOCK_JUMP:
+        yield LogNote(f"the clock was set by {change.jumped:+.0f} s")
+
+
+def _lost_time(loop: LoopVitals, clock: ClockChange | None) -> Iterator[Recovered]:
+    """Tell of time that was lost with nothing to start again."""
+    if loop.ended is not None or loop.outage is not None or loop.run.state is not RunState.RUNNING:
+        return
+    if loop.absence is not None and loop.absence.seconds >= WORTH_TELLING:
+        yield _recovered(loop.run, loop.absence.reason, loop.absence.seconds)
+    if clock is not None and clock.slept >= WORTH_TELLING:
+        yield _recovered(loop.run, "the machine had slept", clock.slept)
+
+
+def _recovered(run: Run, reason: str, seconds: float) -> Recovered:
+    return Recovered(run, f"{reason}; {seconds / 60:.0f} min lost", seconds / 60)

@@ -1,0 +1,160 @@
+"""What a heartbeat looks at: the loops, their trainings, the GPUs, the disks and the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from bot.heartbeat.findings import Absence, Ended, LoopVitals, Outage, TrainingVitals, Vitals
+from loop.engine.prefetch import Dearth
+from loop.experiment import Run
+from loop.process.gpu import GpuState, look_at_gpus
+from loop.process.liveness import Quiet, is_overdue, sample, supervisor_of, watch
+from loop.process.machine import ClockChange, cannot_write, disks
+from loop.process.ownership import find_marked, orphans, owner
+from loop.store.journal import Journal
+from loop.store.sessions import Sessions
+
+
+@dataclass(frozen=True, slots=True)
+class LoopState:
+    """A run that should be conducted, and whether it is: times are of the monotonic clock.
+
+    `ended` is None while its task lives, `dearth` while its proposer works.
+    """
+
+    run: Run
+    ended: Ended | None = None
+    dearth: Dearth | None = None
+
+
+class Trainings(Protocol):
+    """What an examination needs of whoever keeps the loops; called in worker threads."""
+
+    def attempts(self) -> Mapping[int, Path]:
+        """Return the folders of the trainings under way by run id.
+
+        They must be as the journal has them at this moment, for all runs, also for one whose loop ended or
+        has still to begin: what is not among them is taken for an orphan.
+        """
+
+    def worktree(self, tag: str) -> Path:
+        """Return the folder in which the run of that tag trains."""
+
+
+class Examiner:
+    """Looks, and remembers what it saw. Its methods block, one at a time: call them in a worker thread.
+
+    `home` is the state directory, `devices` the CUDA_VISIBLE_DEVICES of trainings, `now` a monotonic clock.
+    """
+
+    def __init__(
+        self,
+        trainings: Trainings,
+        *,
+        journal: Journal,
+        home: Path,
+        devices: str | None,
+        now: Callable[[], float],
+    ) -> None:
+        self._trainings = trainings
+        self._journal = journal
+        self._home = home
+        self._devices = devices
+        self._now = now
+        self._quiet: Mapping[Path, Quiet] = {}
+        self._had_gpu = False
+
+    def examine(
+        self,
+        states: Sequence[LoopState],
+        *,
+        outages: Mapping[int, Outage],
+        absences: Mapping[int, Absence],
+        clock: ClockChange,
+    ) -> Vitals:
+        """Look at everything."""
+        gpus = self._look_at_gpus()
+        self._had_gpu = self._had_gpu or bool(gpus and gpus.gpus)
+        marked = find_marked(self._home)
+        attempts = self._trainings.attempts()  # after `marked`, as `orphans` says
+        current: Collection[Path] = attempts.values()
+        quiet = self._watch(states, attempts, gpus)
+        return Vitals(
+            at=self._now(),
+            loops=tuple(
+                LoopVitals(
+                    state.run,
+                    ended=state.ended,
+                    outage=outages.get(state.run.id),
+                    absence=absences.get(state.run.id),
+                    training=quiet.get(state.run.id),
+                    needed_mb=self._needed_mb(state.run),
+                    dearth=state.dearth,
+                )
+                for state in states
+            ),
+            disks=disks(self._home, *(state.run.repository for state in states)),
+            unwritable=cannot_write(self._journal.path),
+            gpus=gpus,
+            had_gpu=self._had_gpu,
+            holders=tuple((p, owner(p.pid, marked, current)) for p in (gpus.processes if gpus else ())),
+            orphans=orphans(marked, current),
+            clock=clock,
+        )
+
+    def watch(self, states: Sequence[LoopState]) -> tuple[LoopVitals, ...]:
+        """Look at the trainings only."""
+        attempts = self._trainings.attempts()
+        watched = self._watch(states, attempts, self._look_at_gpus() if attempts else None)
+        return tuple(LoopVitals(state.run, training=watched.get(state.run.id)) for state in states)
+
+    def absences(self) -> dict[int, Absence]:
+        """Return for how long nobody looked after each active run, if the bot before this one was killed.
+
+        The newest session must be this bot's. A training that went on without a bot was time well spent.
+        """
+        sessions = Sessions(self._journal).all()[-2:]
+        if len(sessions) < 2 or sessions[0].ended_at is not None:
+            return {}
+        before, own = sessions
+        who = "the bot" if before.boot == own.boot else "the machine"
+        return {
+            run.id: Absence(
+                own.started_at - max(before.seen_at, self._last_word(run)), f"{who} had been down"
+            )
+            for run in self._journal.active_runs()
+        }
+
+    def _watch(
+        self, states: Sequence[LoopState], attempts: Mapping[int, Path], gpus: GpuState | None
+    ) -> dict[int, TrainingVitals]:
+        found = {}
+        for run in (state.run for state in states if state.run.id in attempts):
+            folder = attempts[run.id]
+            now = sample(folder, self._log(run), gpus, now=self._now)
+            quiet = watch(self._quiet.get(folder), now)
+            overdue = supervisor_of(folder) if is_overdue(folder, now=self._now) else None
+            found[run.id] = TrainingVitals(folder, quiet, overdue)
+        self._quiet = {training.folder: training.quiet for training in found.values()}
+        return found
+
+    def _look_at_gpus(self) -> GpuState | None:
+        gpus = look_at_gpus()
+        return gpus.of(self._devices) if gpus else None
+
+    def _needed_mb(self, run: Run) -> float | None:
+        best = self._journal.best(run.id)
+        return best.numbers.get("peak_vram_mb") if best else None
+
+    def _last_word(self, run: Run) -> float:
+        """Return when the run's training last wrote to its log, in seconds since the epoch."""
+        try:
+            return self._log(run).stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
+
+    def _log(self, run: Run) -> Path:
+        return self._trainings.worktree(run.tag) / "run.log"

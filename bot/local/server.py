@@ -1,0 +1,264 @@
+"""The front end on this machine: a unix socket that answers commands and tells what happens."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import socket
+import tempfile
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from bot.errors import BotError
+from bot.local.wire import Attach, Command, Progress, pack_error, pack_item, parse_request, socket_address
+from notifiers.channel import RefusedError
+from notifiers.message import Message, Reply
+
+log = logging.getLogger(__name__)
+
+MAX_REQUEST = 1 << 20  # bytes of one line from a client
+MAX_WAITING = 1 << 20  # bytes a client may leave unread before it is dropped
+LINGER_SECONDS = 1.0  # how long a client that is hung up on may take to read its last lines
+
+
+class LocalServer:
+    """Answers commands on the unix socket `path` and tells attached clients what happens.
+
+    It knows no command: `answer` does, and refuses in its reply rather than by an exception. `progress` gives
+    the line to show at this moment and is asked every `interval` seconds while somebody is attached.
+    Only one bot can have `path`: until it ends it holds a lock on the file beside it with the suffix `.lock`.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: Path,
+        answer: Callable[[str], Awaitable[Reply]],
+        progress: Callable[[], str],
+        interval: float = 1.0,
+    ) -> None:
+        self._path = path
+        self._answer = answer
+        self._progress = progress
+        self._interval = interval
+        self._held = ExitStack()
+        self._server: asyncio.Server | None = None
+        self._ticker: asyncio.Task[None] | None = None
+        self._serving: dict[asyncio.Task[None], _Client] = {}
+        self._attached = asyncio.Event()
+
+    async def start(self) -> None:
+        """Open the socket, for this user alone. BotError when another bot has it or it cannot be made."""
+        with ExitStack() as held:
+            try:
+                held.callback(os.close, _lock(self._path))
+                listener = _listen(self._path)
+            except OSError as error:
+                raise BotError(
+                    f"Cannot open the bot's socket {self._path}: {error.strerror or error}. "
+                    "Choose another state directory with --home."
+                ) from error
+            self._held = held.pop_all()
+        self._server = await asyncio.start_unix_server(self._connected, sock=listener, limit=MAX_REQUEST)
+        self._ticker = asyncio.create_task(self._tell_progress())
+
+    async def stop(self) -> None:
+        """Remove the socket, finish the commands at hand and hang up on everybody, within a few seconds."""
+        if self._server is None or self._ticker is None:
+            return
+        server, self._server = self._server, None
+        self._path.unlink(missing_ok=True)
+        server.close()
+        self._ticker.cancel()
+        for task, client in self._serving.items():
+            if client.idle:
+                task.cancel()
+        if self._serving:
+            _, late = await asyncio.wait(self._serving, timeout=2 * LINGER_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        await server.wait_closed()
+        self._held.close()
+        with suppress(asyncio.CancelledError):
+            await self._ticker
+
+    def publish(self, message: Message) -> None:
+        """Send `message` to every attached client; never waits for one."""
+        line = pack_item(message)
+        for client in self._serving.values():
+            if client.attached:
+                client.write(line)
+
+    async def wait_attached(self) -> None:
+        """Return as soon as a client is attached: what is published from then on is seen by somebody."""
+        await self._attached.wait()
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None:  # accepted in the moment that the server stopped
+            writer.close()
+            return
+        client = _Client(writer)
+        task = asyncio.create_task(self._serve(reader, client))
+        self._serving[task] = client
+        task.add_done_callback(self._serving.pop)
+
+    async def _serve(self, reader: asyncio.StreamReader, client: _Client) -> None:
+        try:
+            while line := await self._next_request(reader, client):
+                match parse_request(line):
+                    case Command(text):
+                        client.write(pack_item(await self._answer(text)))
+                    case Attach():
+                        client.attached = True
+                        client.tell(self._progress())
+                        self._attached.set()
+        except BotError as error:
+            client.write(pack_error(str(error)))
+        except ConnectionError:
+            log.debug("a local client has gone")
+        finally:
+            client.attached = False
+            if not any(other.attached for other in self._serving.values()):
+                self._attached.clear()
+            await client.close()
+
+    async def _next_request(self, reader: asyncio.StreamReader, client: _Client) -> bytes:
+        if self._server is None:
+            return b""
+        client.idle = True
+        try:
+            return await _read_line(reader)
+        finally:
+            client.idle = False
+
+    async def _tell_progress(self) -> None:
+        while True:
+            await self.wait_attached()
+            text = self._progress()
+            for client in self._serving.values():
+                if client.attached:
+                    client.tell(text)
+            await asyncio.sleep(self._interval)
+
+
+class LocalChannel:
+    """Whoever is attached to the socket, as a channel: no message has an id, and none can be changed."""
+
+    name = "terminal"
+
+    def __init__(self, server: LocalServer) -> None:
+        self._server = server
+
+    async def send(self, message: Message, *, reply_to: str = "", broadcast: bool = False) -> str:
+        """Tell everybody who is attached."""
+        del reply_to, broadcast
+        self._server.publish(message)
+        return ""
+
+    async def edit(self, message_id: str, message: Message) -> None:
+        """Refuse: what was printed stays printed."""
+        del message_id, message
+        raise RefusedError("a terminal cannot be edited")
+
+    async def pin(self, message_id: str) -> None:
+        """Do nothing: a terminal has no such place."""
+
+
+@dataclass(slots=True, eq=False)
+class _Client:
+    """One connection, and what it has been told."""
+
+    writer: asyncio.StreamWriter
+    idle: bool = False  # waiting for a request
+    attached: bool = False
+    progress: str | None = None
+
+    def write(self, line: bytes) -> None:
+        """Hand a line to the system, or drop a client that has stopped reading."""
+        transport = self.writer.transport
+        if transport.is_closing():
+            return
+        if transport.get_write_buffer_size() > MAX_WAITING:
+            log.warning("dropped a local client that does not read what it is sent")
+            transport.abort()
+        else:
+            self.writer.write(line)
+
+    def tell(self, progress: str) -> None:
+        """Send the progress if it is news; a client that lags gets a later one."""
+        if progress != self.progress and not self.writer.transport.get_write_buffer_size():
+            self.progress = progress
+            self.write(pack_item(Progress(progress)))
+
+    async def close(self) -> None:
+        """Hang up once the client has read everything, or after a moment."""
+        self.writer.close()
+        try:
+            async with asyncio.timeout(LINGER_SECONDS):
+                await self.writer.wait_closed()
+        except TimeoutError:
+            self.writer.transport.abort()
+        except ConnectionError:
+            log.debug("a local client left before it had read everything")
+
+
+async def _read_line(reader: asyncio.StreamReader) -> bytes:
+    """The next line; empty at the end of the stream. BotError for one that is too long or has no end."""
+    try:
+        return await reader.readuntil(b"\n")
+    except asyncio.LimitOverrunError:
+        raise BotError(f"A line may have {MAX_REQUEST} bytes at most.") from None
+    except asyncio.IncompleteReadError as error:
+        if error.partial:
+            raise BotError("The last line has no end.") from None
+        return b""
+
+
+def _lock(path: Path) -> int:
+    """Lock the file beside `path` and write this process's id into it; the descriptor holds the lock.
+
+    The system lets go of it however the process ends, so a socket whose lock is free is a dead bot's.
+    """
+    lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        owner = os.pread(lock, 32, 0).decode(errors="replace").strip()
+        os.close(lock)
+        if not isinstance(error, BlockingIOError):
+            raise
+        raise BotError(
+            f"A bot already runs on {path.parent} (process {owner or 'unknown'}); attach to it with "
+            "`autoresearch chat`, or give this one another state directory with --home."
+        ) from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
+
+
+def _listen(path: Path) -> socket.socket:
+    """A listening socket at `path` with mode 0600, in place of one that a dead bot left.
+
+    It is made in a private folder and moved when it is ready, so nobody else can ever connect to it, and a
+    client finds either no socket or one that listens.
+    """
+    if path.exists() and not path.is_socket():
+        raise BotError(f"{path} is in the way of the bot's socket: move it elsewhere.")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".socket-") as folder:
+            fresh = Path(folder, "s")
+            with socket_address(fresh) as address:
+                listener.bind(address)
+            fresh.chmod(0o600)
+            listener.listen()
+            fresh.replace(path)
+    except OSError:
+        listener.close()
+        raise
+    return listener

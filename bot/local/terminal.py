@@ -1,0 +1,181 @@
+"""A person's terminal, or a pipe, attached to the bot."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from bot.local.client import Attached, attach
+from bot.local.wire import Progress
+from notifiers.message import Message, Reply
+
+if TYPE_CHECKING:
+    from prompt_toolkit import PromptSession
+
+# Escape sequences by their shape (ECMA-48): strings such as a window title or a hyperlink, then control
+# sequences such as a colour or a cursor move, then the short ones. No part can match across the start of
+# another, so the time is linear in the text.
+_ESCAPES = re.compile(
+    r"(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x80-\x9f]*(?:\x07|\x1b\\|\x9c)"
+    r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+    r"|\x1b[ -/]*[0-~]"
+)
+# Every other control character but line feed and tab, and the marks that reorder text for the eye.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_SURROGATES = re.compile(r"[\ud800-\udfff]")
+
+
+class Parting(StrEnum):
+    """Who ended a chat."""
+
+    PERSON = "person"
+    BOT = "bot"
+
+
+def plain(text: str) -> str:
+    """`text` without anything that a terminal would obey; it may come from a training script."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return _SURROGATES.sub("\ufffd", _CONTROLS.sub("", _ESCAPES.sub("", text)))
+
+
+def render(message: Message) -> str:
+    """`message` as harmless plain text, without a line end at its end."""
+    return plain("\n".join(part for part in (message.text, message.block) if part)).rstrip("\n")
+
+
+async def chat(path: Path, *, commands: Sequence[str], history: Path) -> Parting:
+    """Attach this terminal to the bot at the socket `path` until the person leaves or the bot ends.
+
+    `commands` are the names to complete, with or without a slash; `history` keeps what was typed. The person
+    leaves by `/quit`, Ctrl-D or Ctrl-C; what that means for the bot is for the caller to say. BotError when
+    no bot runs.
+    """
+    from prompt_toolkit.patch_stdout import patch_stdout
+
+    async with attach(path) as bot:
+        session = _session(commands, history)
+        conversation = _Conversation(bot, session)
+        with patch_stdout():
+            showing = asyncio.create_task(conversation.show())
+            asking = asyncio.create_task(conversation.ask())
+            try:
+                await asyncio.wait((showing, asking), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                showing.cancel()
+                asking.cancel()
+                await asyncio.wait((showing, asking))
+    for task in (showing, asking):
+        if not task.cancelled():
+            task.result()  # raises what went wrong in it
+    if not asking.cancelled():
+        return Parting.PERSON
+    session.output.write("The bot has ended.\n")
+    session.output.flush()
+    return Parting.BOT
+
+
+class _Conversation:
+    """Both directions of a chat: what is typed goes to the bot, what it says is printed above the prompt."""
+
+    def __init__(self, bot: Attached, session: PromptSession[str]) -> None:
+        self._bot = bot
+        self._session = session
+        self._progress = ""
+
+    async def ask(self) -> None:
+        """Give the bot what is typed until the person leaves."""
+        while True:
+            try:
+                typed = await self._session.prompt_async(
+                    bottom_toolbar=lambda: [("", self._progress)],
+                    # Signals and unhandled errors stay with whoever runs the loop: it may be the bot itself.
+                    handle_sigint=False,
+                    set_exception_handler=False,
+                )
+            except EOFError:
+                return
+            command = typed.strip().removeprefix("/")
+            if command == "quit":
+                return
+            if command:
+                await self._bot.send(f"/{command}")
+
+    async def show(self) -> None:
+        """Print what the bot says until it ends."""
+        from prompt_toolkit.application import in_terminal
+
+        output = self._session.output
+        async for item in self._bot:
+            match item:
+                case Progress(text):
+                    self._progress = _one_line(text)
+                    self._session.app.invalidate()
+                case Reply(message) | (Message() as message):
+                    async with in_terminal():
+                        output.write(render(message) + "\n\n")
+                        output.flush()
+
+
+def _session(commands: Sequence[str], history: Path) -> PromptSession[str]:
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.completion import WordCompleter
+    from prompt_toolkit.history import FileHistory
+    from prompt_toolkit.shortcuts import CompleteStyle
+
+    history.touch(mode=0o600)
+    history.chmod(0o600)  # if it was there before
+    return PromptSession(
+        "autoresearch> ",
+        history=FileHistory(history),
+        # The pattern takes the letters before the cursor, so that a slash before them changes nothing.
+        completer=WordCompleter([name.removeprefix("/") for name in commands], pattern=re.compile(r"^\w*")),
+        complete_while_typing=False,
+        complete_style=CompleteStyle.READLINE_LIKE,
+        interrupt_exception=EOFError,
+    )
+
+
+async def follow(path: Path, out: TextIO, *, progress_every: float = 5.0) -> None:
+    """Write what the bot says to `out` as plain text until the bot ends.
+
+    A progress line at most every `progress_every` seconds, the latest one then. BotError when no bot runs;
+    OSError when `out` is a pipe that nobody reads any more.
+    """
+    clock = asyncio.get_running_loop().time
+    due, progress = clock(), ""
+    async with attach(path) as bot:
+        items = aiter(bot)
+        coming = asyncio.ensure_future(anext(items))
+        try:
+            while True:
+                await asyncio.wait({coming}, timeout=max(0.0, due - clock()) if progress else None)
+                if coming.done():
+                    item = coming.result()
+                    coming = asyncio.ensure_future(anext(items))
+                    match item:
+                        case Message():
+                            progress = ""  # what it is about has ended
+                            await asyncio.to_thread(_write, out, render(item) + "\n\n")
+                        case Progress(text):
+                            progress = _one_line(text)
+                if progress and clock() >= due:
+                    await asyncio.to_thread(_write, out, progress + "\n")
+                    due, progress = clock() + progress_every, ""
+        except StopAsyncIteration:
+            return
+        finally:
+            coming.cancel()
+
+
+def _write(out: TextIO, text: str) -> None:
+    # In a thread of its own: a pipe that is read slowly (`| less`) must not hold the bot in the same process.
+    out.write(text)
+    out.flush()
+
+
+def _one_line(text: str) -> str:
+    return " ".join(plain(text).split())

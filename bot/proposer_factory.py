@@ -1,0 +1,160 @@
+"""From settings to the proposer of a run: its sources of ideas, their keys, their money.
+
+Models and agents are imported only where the settings name one: a bot is small.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from bot.setup.doctor import device
+from bot.setup.settings import Settings
+from bot.setup.sources import SEARCH, SourceChoice, agent_of
+from loop.experiment import Experiment, Run
+from loop.git.workspace import Workspace
+from loop.proposers.asking import Source
+from loop.proposers.budget import Budget
+from loop.proposers.novelty import Novelty, trained
+from loop.proposers.outages import Outages
+from loop.proposers.prompt.context import ContextReader
+from loop.proposers.prompt.papers import Papers
+from loop.proposers.protocol import Failure, Model
+from loop.proposers.researcher import Researcher
+from loop.proposers.search.search import SearchProposer
+from loop.redaction import secrets_in, without_secrets
+from loop.store.journal import Journal
+from loop.store.notes import Notes
+from loop.store.spending import Purse
+
+_ADDRESSES = ("ANTHROPIC_BASE_URL", "GOOGLE_GEMINI_BASE_URL")
+"""Where the providers' own libraries let a model be asked elsewhere."""
+
+
+def make_researcher(
+    settings: Settings,
+    run: Run,
+    *,
+    journal: Journal,
+    workspace: Workspace,
+    folder: Path,
+    environ: Mapping[str, str],
+    pause: Callable[[Run, str], Awaitable[None]],
+) -> Researcher:
+    """Return the proposer that the settings ask for.
+
+    `folder` holds the files of the run's trainings and the ends of their logs; `environ` is the bot's
+    environment, of which models and agents are given what they need. `pause` rests a run.
+    """
+    notes = Notes(journal)
+    reader = ContextReader(journal=journal, workspace=workspace, folder=folder)
+    purse = Purse(
+        journal,
+        a_run=settings.llm_budget_usd,
+        a_day=settings.llm_budget_usd_a_day,
+        zone=settings.time_zone,
+    )
+
+    def failure(experiment: Experiment, parent: str) -> Failure:
+        found = reader.failure(experiment, parent)
+        return replace(found, log=without_secrets(found.log, secrets))
+
+    known = _keys(settings, environ)
+    secrets = settings.secrets | secrets_in(environ) | secrets_in(known)
+    shares = {choice.kind: choice.weight for choice in settings.proposer}
+
+    def source(choice: SourceChoice) -> Source:
+        if choice.is_agent:
+            agent = _agent(settings, choice, run, environ={**environ, **known}, secrets=secrets)
+            return Source(choice.name, agent, choice.weight, (agent.name,))
+        model, signs = _language_model(settings, choice, known, secrets)
+        return Source(choice.name, model, choice.weight, signs)
+
+    return Researcher(
+        search=SearchProposer(python=sys.executable, frozen=frozenset(settings.frozen_constants)),
+        share=shares.get(SEARCH, 0.0),
+        models=[source(choice) for choice in settings.proposer if choice.kind != SEARCH],
+        journal=journal,
+        failure=failure,
+        check=Novelty(
+            lambda experiment: workspace.source(experiment.commit),
+            lambda program: trained(journal, run.id, program),
+        ).refusal,
+        budget=Budget(purse, notes),
+        outages=Outages(notes),
+        papers=Papers(settings.home / "papers"),
+        device=functools.cache(device),
+        stuck_after=settings.stuck_after,
+        pause=pause if settings.llm_when_spent == "pause" else None,
+    )
+
+
+def clear_agents(home: Path) -> None:
+    """End the coding agents that a bot before this one left behind, and remove their checkouts. Blocks."""
+    from loop.proposers.agent.checkout import clear
+
+    for folder in _agents(home).glob("*"):
+        clear(folder)
+
+
+def _agents(home: Path) -> Path:
+    """Return where each agent has a folder for its checkouts."""
+    return home / "agents"
+
+
+def _language_model(
+    settings: Settings, choice: SourceChoice, known: Mapping[str, str], secrets: Collection[str]
+) -> tuple[Model, tuple[str, ...]]:
+    """Return a model with the names that its proposals may carry."""
+    from loop.proposers.model.language_model import LanguageModel
+
+    fallback = settings.fallback_model
+    model = LanguageModel(
+        choice.name,
+        settings=known,
+        secrets=secrets,
+        python=sys.executable,
+        fallback=fallback.name if fallback else "",
+        budget=settings.context_tokens,
+    )
+    return model, (choice.detail, *([fallback.detail] if fallback else []))
+
+
+def _agent(
+    settings: Settings,
+    choice: SourceChoice,
+    run: Run,
+    *,
+    environ: Mapping[str, str],
+    secrets: Collection[str],
+) -> Model:
+    from loop.proposers.agent.coding_agent import CodingAgent
+    from loop.proposers.prompt.briefing import brief, brief_repair
+
+    most = settings.context_tokens
+    return CodingAgent(
+        agent_of(choice, settings.agent_command),
+        repository=run.repository,
+        folder=_agents(settings.home) / (choice.detail or "own"),
+        environ=environ,
+        secrets=secrets,
+        brief=lambda context: brief(context, most, answer="").text,
+        brief_repair=lambda context, failure: brief_repair(context, failure, most, answer="").text,
+        limit=60 * settings.agent_minutes,
+        editable=settings.editable,
+    )
+
+
+def _keys(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what models may know, under the names that the providers gave it."""
+    found = {
+        "ANTHROPIC_API_KEY": settings.anthropic_api_key.get_secret_value(),
+        "OPENAI_API_KEY": settings.openai_api_key.get_secret_value(),
+        "OPENAI_BASE_URL": settings.openai_base_url,
+        "GOOGLE_API_KEY": settings.google_api_key.get_secret_value(),
+        **{name: environ.get(name, "") for name in _ADDRESSES},
+    }
+    return {name: value for name, value in found.items() if value}

@@ -1,0 +1,188 @@
+"""What is missing on this machine for the bot to do its work, and the command that mends it."""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+import sys
+import tempfile
+from datetime import datetime
+from importlib import metadata, util
+from pathlib import Path
+
+from bot.local.wire import bot_answers
+from bot.setup.check import Check, ask
+from bot.setup.external_checks import checks_outside
+from bot.setup.settings import ENV_FILE, Settings
+from bot.setup.sources import SEARCH
+from loop.errors import LoopError
+from loop.git.repository import RepositoryFacts, inspect
+from loop.process.environment import launch_command, prepare_line
+from loop.process.gpu import ask_nvidia_smi
+from loop.process.machine import Disk
+from loop.program.constants import find_constants
+from loop.proposers.search.space import find_axes
+
+GIT_VERSION = (2, 28)  # the first that can name the branch of a new repository
+_NAMED = 5  # of the files that a run would not see
+
+
+def examine(settings: Settings) -> tuple[Check, ...]:
+    """Look at everything that the bot needs; leaves nothing behind and needs no running bot."""
+    now = datetime.now().astimezone(settings.time_zone)
+    command = launch_command(settings.repository or settings.home, settings.train_command, settings.editable)
+    return (
+        _env_file(ENV_FILE.absolute()),
+        _git_program(),
+        *_repository(settings),
+        _data(settings),
+        _training_program(command[0]),
+        _uv(settings.repository),
+        _accelerator(),
+        *checks_outside(settings),
+        _state_directory(settings.home),
+        _bot(settings.socket),
+        _clock(now, str(settings.time_zone or now.tzname()), Path(__file__).stat().st_mtime),
+    )
+
+
+def _env_file(path: Path) -> Check:
+    found = path.exists()
+    detail = str(path) if found else f"no {path.name} in {path.parent}: defaults and the environment"
+    return Check("settings", True, detail)
+
+
+def _git_program() -> Check:
+    words = ask("git", "--version")
+    if words is None:
+        return Check("git", False, "not installed", "Install git.")
+    found = re.search(r"(\d+)\.(\d+)[.\d]*", words)
+    if found is None or (int(found[1]), int(found[2])) < GIT_VERSION:
+        return Check("git", False, words, f"Install git {GIT_VERSION[0]}.{GIT_VERSION[1]} or newer.")
+    return Check("git", True, found[0])
+
+
+def _repository(settings: Settings) -> tuple[Check, ...]:
+    if settings.repository is None:
+        return (Check("repository", True, "the embedded template"),)
+    try:
+        facts = inspect(
+            settings.repository,
+            settings.base_branch or None,
+            editable=settings.editable,
+            frozen=settings.frozen,
+        )
+    except LoopError as error:
+        return (Check("repository", False, str(error)),)
+    detail = f"{facts.path}, branch {facts.base_branch} at {facts.base_commit[:7]}: {facts.subject}"
+    search = _search(settings, facts)
+    if left_out := _left_out(facts):
+        detail += f"; not in it: {' and '.join(left_out)}"
+        mend = "Commit what a run shall start from."
+        return Check("repository", None, detail, mend), *search
+    return Check("repository", True, detail), *search
+
+
+def _left_out(facts: RepositoryFacts) -> list[str]:
+    """Say what the checkout has and a run would not."""
+    left_out = [f"changes of {', '.join(facts.dirty)}"] if facts.dirty else []
+    if names := facts.untracked:
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        left_out.append(f"{', '.join(names[:_NAMED])}{more}, never committed")
+    return left_out
+
+
+def _search(settings: Settings, facts: RepositoryFacts) -> tuple[Check, ...]:
+    """Warn where the search is all that has ideas, and finds nothing that it may change."""
+    alone = all(choice.kind == SEARCH for choice in settings.proposer)
+    if not alone or find_axes(find_constants(facts.source), settings.frozen_constants):
+        return ()
+    detail = f"finds no constant in {settings.editable} that it may change"
+    mend = "Give it top-level lines such as LEARNING_RATE = 0.01, or choose another PROPOSER."
+    return (Check(SEARCH, None, detail, mend),)
+
+
+def _data(settings: Settings) -> Check:
+    if not settings.data_paths:
+        return Check("data", True, "not checked, as DATA_PATHS is empty")
+    missing = [str(path) for path in settings.data_paths if not path.exists()]
+    if not missing:
+        return Check("data", True, ", ".join(map(str, settings.data_paths)))
+    detail = f"missing of DATA_PATHS: {', '.join(missing)}"
+    if settings.repository is None:
+        return Check("data", None, detail, "The first start of the bot prepares it.")
+    mend = prepare_line(settings.repository, settings.train_command, settings.editable)
+    return Check("data", False, detail, f"Run: {mend}; or set DATA_PATHS to where the data is.")
+
+
+def _training_program(program: str) -> Check:
+    found = shutil.which(program)
+    if found is None:
+        return Check("training", False, f"there is no program {program}", "Correct TRAIN_COMMAND.")
+    if program != sys.executable:
+        return Check("training", True, f"by {found}")
+    python = f"Python {platform.python_version()}"
+    if util.find_spec("torch") is None:
+        return Check("training", False, f"{python} without torch", f"Run: {program} -m pip install torch")
+    return Check("training", True, f"{python} with torch {metadata.version('torch')}")
+
+
+def _uv(repository: Path | None) -> Check:
+    words = ask("uv", "--version")
+    if words is not None:
+        return Check("uv", True, words.removeprefix("uv "))
+    if repository is not None and (repository / "uv.lock").exists():
+        detail = "not on the PATH, so trainings do without the packages of uv.lock"
+        return Check("uv", None, detail, "Install uv, or say with TRAIN_COMMAND what trains.")
+    return Check("uv", True, "not on the PATH, and not needed")
+
+
+def device() -> str:
+    """Say what trainings run on, in words."""
+    return _accelerator().detail
+
+
+def _accelerator() -> Check:
+    if shutil.which("nvidia-smi"):
+        answer = ask_nvidia_smi("--query-gpu=name,memory.total", "--format=csv,noheader")
+        gpus = answer.stdout.strip() if answer and answer.returncode == 0 else ""
+        if not gpus:
+            return Check("GPU", None, "nvidia-smi finds none", "Run: nvidia-smi, and mend what it says.")
+        return Check("GPU", True, "; ".join(gpus.splitlines()))
+    if sys.platform == "darwin" and platform.machine() == "arm64":
+        return Check("GPU", True, "Apple's, by MPS")
+    return Check("GPU", True, "no GPU: trainings run on the CPU")
+
+
+def _state_directory(home: Path) -> Check:
+    name = "state directory"
+    place = next(folder for folder in (home, *home.parents) if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        mend = "Choose another one with --home or AUTORESEARCH_HOME."
+        return Check(name, False, f"{place} cannot be written to: {error.strerror}", mend)
+    usage = shutil.disk_usage(place)
+    detail = f"{home}, {usage.free / 1e9:.1f} GB free"
+    if Disk(home, usage.free, usage.total).short:
+        return Check(name, None, detail, "Make room: logs and worktrees of a night need some gigabytes.")
+    return Check(name, True, detail)
+
+
+def _bot(path: Path) -> Check:
+    match bot_answers(path):
+        case None:
+            return Check("bot", None, f"does not answer on {path}", "Look into its log.")
+        case False:
+            return Check("bot", True, "not running")
+        case True:
+            return Check("bot", True, f"running on {path.parent}")
+
+
+def _clock(now: datetime, zone: str, written: float) -> Check:
+    # A machine without a battery may wake up years ago: before this very file was written.
+    if now.timestamp() < written:
+        return Check("clock", None, f"{now:%Y-%m-%d %H:%M} {zone} is in the past", "Set the machine's clock.")
+    return Check("clock", True, f"{now:%Y-%m-%d %H:%M} {zone}")

@@ -1,0 +1,83 @@
+"""The embedded training repository, written as a git repository of its own."""
+
+from __future__ import annotations
+
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from contextlib import closing
+from importlib import resources
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from bot.errors import BotError
+from loop.git.commands import Git, GitError
+from loop.git.workspace import AUTHOR
+from loop.program.constants import Literal as Text
+from loop.program.constants import replace_constants
+
+Profile: TypeAlias = Literal["gpu", "cpu"]
+
+_NOT_COPIED = frozenset({"__init__.py", "profiles.toml"})
+_IGNORED = "run.log\nresults.tsv\n__pycache__/\n"
+
+
+def init_repository(target: Path, profile: Profile, time_budget: float | None = None) -> str:
+    """Write the template with the constants of `profile` to `target`, and return the id of its one commit.
+
+    `time_budget` is in seconds of training; None: what the profile says. The target appears whole or not at
+    all.
+
+    Raises:
+        BotError: the target is not an empty place, or the disk refuses.
+        LoopError: git refuses.
+    """
+    target = target.expanduser().resolve()
+    try:
+        if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+            raise BotError(f"{target} exists and is not an empty folder: name a new one.")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".template-") as made:
+            folder = Path(made, target.name)
+            folder.mkdir()
+            files = template_files(profile, time_budget)
+            for name, text in files.items():
+                (folder / name).write_text(text, encoding="utf-8")
+            commit = _commit_all(folder, profile)
+            folder.rename(target)
+    except OSError as error:
+        raise BotError(f"{target} cannot be made ({error.strerror}: {error.filename}).") from error
+    return commit
+
+
+def template_files(profile: Profile, time_budget: float | None = None) -> dict[str, str]:
+    """The files of the template by name, with the constants of `profile` in their place."""
+    source = resources.files("training")
+    files = {
+        file.name: file.read_text(encoding="utf-8")
+        for file in source.iterdir()
+        if file.is_file() and file.name not in _NOT_COPIED
+    }
+    changes = tomllib.loads(source.joinpath("profiles.toml").read_text(encoding="utf-8"))[profile]
+    if time_budget is not None:
+        changes["prepare"]["TIME_BUDGET"] = f"{time_budget:.15g}"
+    for name, constants in changes.items():
+        file = f"{name}.py"
+        files[file] = replace_constants(files[file], {key: Text(value) for key, value in constants.items()})
+    return files | {".gitignore": _IGNORED}
+
+
+def _commit_all(folder: Path, profile: Profile) -> str:
+    directory = folder / ".git"
+    directory.mkdir()
+    with closing(Git(directory)) as git:
+        git("init", "--quiet", "--template=", "--initial-branch=main", str(folder))
+        git("add", "--force", "--all", work_tree=folder)
+        try:
+            git("-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT")
+            author: Mapping[str, str] = {}
+        except GitError:
+            author = AUTHOR
+        message = f"--message=Training template, {profile} profile"
+        git("commit", "--quiet", message, work_tree=folder, environment=author)
+        return git("rev-parse", "HEAD")

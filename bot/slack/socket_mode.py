@@ -1,0 +1,144 @@
+"""Slack's Socket Mode: one WebSocket that is watched, because it can look alive and be deaf."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+import aiohttp
+from slack_bolt.adapter.socket_mode.async_handler import AsyncSocketModeHandler
+from slack_bolt.async_app import AsyncApp
+from slack_sdk.socket_mode.aiohttp import SocketModeClient
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bot.slack.connection import Pace, rejected
+from notifiers.channel import UnreachableError
+from notifiers.channels.slack_api import bypasses_proxy, slack_errors
+
+log = logging.getLogger(__name__)
+
+MISSED_PINGS = 4
+"""A connection that answered none of so many pings is taken for dead."""
+
+
+class SocketLine:
+    """Brings Slack's requests to `app` over a WebSocket, one connection at a time.
+
+    Slack's client follows Slack's announced moves to another server by itself. Everything else that ends a
+    connection ends `serve`, and the next call of it begins with a new client: repairing an old one is what
+    leaves bots deaf for hours.
+    """
+
+    def __init__(self, *, app: AsyncApp, client: AsyncWebClient, app_token: str, pace: Pace) -> None:
+        self._app = app
+        self._web = client
+        self._token = app_token
+        self._pace = pace
+        self._client: SocketModeClient | None = None
+        self._last_seen: float | None = None
+        self._warned = False
+
+    @property
+    def connected(self) -> bool:
+        """Whether Slack can reach us, as far as its last sign of life tells."""
+        return self._client is not None and not self._trouble(self._client)
+
+    @property
+    def last_seen(self) -> float | None:
+        """When Slack last answered a ping, in seconds since the epoch; None before the first time."""
+        if self._client is not None:
+            self._last_seen = self._client.last_ping_pong_time or self._last_seen
+        return self._last_seen
+
+    async def serve(self) -> None:
+        """Connect and serve until the connection is lost.
+
+        Raises:
+            ChannelError: it cannot be made, or is lost.
+            BotError: Slack does not accept the token.
+        """
+        handler = AsyncSocketModeHandler(
+            self._app,
+            self._token,
+            logger=_silent(),
+            web_client=self._web,
+            ping_interval=self._pace.ping,
+        )
+        client = handler.client
+        client.default_auto_reconnect_enabled = False  # that is for `serve` alone
+        client.message_listeners.append(self._listen)
+        try:
+            try:
+                async with asyncio.timeout(self._pace.connect):
+                    client.wss_uri = await self._open()
+                    if bypasses_proxy(client.wss_uri):
+                        client.proxy = None
+                    await handler.connect_async()  # type: ignore[no-untyped-call]
+            except TimeoutError:
+                raise UnreachableError(f"no WebSocket within {self._pace.connect:g} s") from None
+            client.last_ping_pong_time = time.time()
+            self._client = client
+            log.info("Slack: connected by Socket Mode")
+            await self._watch(client)
+        finally:
+            self._last_seen = self.last_seen
+            self._client = None
+            await _close(client, seconds=self._pace.close)
+
+    async def _open(self) -> str:
+        """Return the address of a new connection."""
+        wanted = "an app-level token (xapp-…) with the scope connections:write"
+        with rejected("SLACK_APP_TOKEN", wanted), slack_errors():
+            answer = await self._web.apps_connections_open(app_token=self._token)
+        return str(answer["url"])
+
+    async def _watch(self, client: SocketModeClient) -> None:
+        while True:
+            await asyncio.sleep(self._pace.ping / 2)
+            if trouble := self._trouble(client):
+                raise UnreachableError(trouble)
+
+    def _trouble(self, client: SocketModeClient) -> str:
+        """Return what is wrong with a connection, empty where nothing is."""
+        silence = time.time() - (client.last_ping_pong_time or 0)
+        if silence > MISSED_PINGS * self._pace.ping:
+            return f"no sign of life for {silence:.0f} s"
+        session = client.current_session
+        moving = client.connect_operation_lock.locked()  # Slack asked for it, and it ends or falls silent
+        if (session is None or session.closed) and not moving:
+            return "the connection was closed"
+        return ""
+
+    async def _listen(self, _client: Any, message: dict[str, Any], _raw: str | None) -> None:
+        """Name a second bot on the same token, once: Slack deals the commands out among them."""
+        if message.get("type") == "hello" and message.get("num_connections", 1) > 1 and not self._warned:
+            self._warned = True
+            log.warning(
+                "Slack has %s connections open for SLACK_APP_TOKEN: if another bot uses it too, each gets "
+                "only a part of the commands.",
+                message["num_connections"],
+            )
+
+
+def _silent() -> logging.Logger:
+    """Return a logger for Slack's client, whose tracebacks at every failed attempt say less than we do."""
+    logger = logging.getLogger(f"{__name__}.client")
+    logger.setLevel(logging.CRITICAL)
+    return logger
+
+
+async def _close(client: SocketModeClient, *, seconds: float) -> None:
+    """Close a client for good, also one whose server does not answer any more."""
+    try:
+        async with asyncio.timeout(seconds):
+            await client.close()  # type: ignore[no-untyped-call]
+    except (TimeoutError, aiohttp.ClientError, OSError) as error:
+        log.debug("the connection to Slack did not close well: %s", error)
+    parts = (client.message_processor, client.current_session_monitor, client.message_receiver)
+    tasks = [task for task in parts if task is not None]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await client.aiohttp_client_session.close()

@@ -1,0 +1,218 @@
+"""One connection of the bot to Telegram, from its beginning until it is dead."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from telegram import Update, User
+from telegram.error import InvalidToken, TelegramError
+from telegram.ext import ApplicationBuilder, TypeHandler, Updater
+
+from bot.telegram.pulse import Pulse
+from notifiers.channels.telegram_wire import Wire, bot_on
+
+log = logging.getLogger(__name__)
+
+UPDATES = ("message", "callback_query")
+READ_SECONDS = 10.0  # that an answer may be late, on top of a long poll
+
+
+class LostError(Exception):
+    """The line is dead, or could not be made; the text says why."""
+
+
+class TokenRefusedError(LostError):
+    """Telegram says that there is no such bot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long things may take on a line to Telegram, in seconds."""
+
+    poll: float = 25.0
+    """How long Telegram holds a request open until there is something to say."""
+    patience: float = 120.0
+    """How long nothing may come back before the line is given up; several polls."""
+    close: float = 2.0
+    """How long each step of taking a line down may take."""
+    first_wait: float = 5.0
+    """After a lost line; it doubles with every further one, up to `longest_wait`."""
+    longest_wait: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """Where Telegram sends updates to, instead of being asked for them.
+
+    `url` is what Telegram is told, with https; a proxy hands its requests to `host` and `port`, with the path
+    as it is. Telegram shows `secret` with each (1 to 256 of A-Z, a-z, 0-9, `_` and `-`).
+    """
+
+    url: str
+    secret: str
+    host: str = "127.0.0.1"
+    port: int = 8443
+
+
+class Line:
+    """An application of python-telegram-bot with connections of its own; made by `open_line`."""
+
+    def __init__(
+        self,
+        *,
+        token: str,
+        base_url: str,
+        receive: Callable[[Update, User], None],
+        pulse: Pulse,
+        pace: Pace,
+        webhook: Webhook | None,
+    ) -> None:
+        self._receive = receive
+        self._pulse = pulse
+        self._pace = pace
+        self._webhook = webhook
+        self._listener: socket.socket | None = None
+        self._wire = Wire(read_seconds=READ_SECONDS, observe=pulse.observe)
+        self._bot = bot_on(self._wire, token, base_url)
+        self._updater = Updater(self._bot, asyncio.Queue())
+        self._app = ApplicationBuilder().updater(self._updater).job_queue(None).build()
+        self._app.add_handler(TypeHandler(Update, self._received))
+
+    @property
+    def me(self) -> User:
+        """The bot itself, as Telegram knows it."""
+        return self._bot.bot
+
+    async def connect(self) -> None:
+        """Begin to receive updates; LostError where that is not possible."""
+        self._pulse.begin()
+        try:
+            async with asyncio.timeout(self._pace.patience):
+                await self._app.initialize()
+                await self._app.start()
+                await self._begin()
+        except TimeoutError:
+            raise LostError(self._silence) from None
+        except InvalidToken:  # its text may have the token in it
+            if self._pulse.identity_status == 401:
+                raise TokenRefusedError("Telegram does not know the token (401)") from None
+            raise LostError(self._pulse.reason) from None
+        except TelegramError as error:
+            raise LostError(error.message) from None
+        except OSError as error:
+            raise LostError(f"cannot listen for the webhook: {error.strerror or error}") from None
+
+    async def watch(self) -> None:
+        """Never return, but raise LostError as soon as the line is dead.
+
+        The library goes on for ever without a word when its connections are stuck, and stops for ever
+        without a word when it takes an answer for a refused token.
+        """
+        interval = self._pace.patience / 4
+        while self._updater.running:
+            left = self._pace.patience - self._pulse.silence
+            if left <= 0:
+                raise LostError(self._silence)
+            try:
+                async with asyncio.timeout(min(left, interval)):
+                    await self._pulse.refused.wait()
+                raise LostError(self._pulse.reason)
+            except TimeoutError:
+                if self._webhook is not None:
+                    await self._check(self._webhook)
+        raise LostError("the library has stopped to ask for updates")
+
+    async def close(self) -> None:
+        """Take everything down, whatever state it is in."""
+        if self._updater.running:
+            await self._finish(self._updater.stop())
+        if self._app.running:
+            await self._finish(self._app.stop())
+        await self._finish(self._app.shutdown())
+        await self._wire.shutdown()
+        if self._listener is not None:
+            self._listener.close()
+
+    async def _finish(self, step: Coroutine[Any, Any, None]) -> None:
+        """Take a step of closing. The library may wait in it for an answer that never comes; we do not."""
+        task = asyncio.create_task(step)
+        while not task.done():
+            _, late = await asyncio.wait({task}, timeout=self._pace.close)
+            for one in late:
+                one.cancel()
+        if not task.cancelled() and (error := task.exception()):
+            log.debug("while closing: %r", error)
+
+    async def _begin(self) -> None:
+        if self._webhook is None:
+            await self._updater.start_polling(
+                timeout=timedelta(seconds=self._pace.poll),
+                bootstrap_retries=-1,
+                allowed_updates=UPDATES,
+                drop_pending_updates=False,
+                error_callback=_ignore,
+            )
+        else:
+            # Not left to the library, which forgets the socket when the port is taken.
+            self._listener = socket.create_server((self._webhook.host, self._webhook.port))
+            self._listener.setblocking(False)
+            await self._updater.start_webhook(
+                unix=self._listener,
+                url_path=urlsplit(self._webhook.url).path,
+                webhook_url=self._webhook.url,
+                secret_token=self._webhook.secret,
+                bootstrap_retries=-1,
+                allowed_updates=UPDATES,
+                drop_pending_updates=False,
+                max_connections=1,  # so that updates come in order
+            )
+
+    async def _check(self, webhook: Webhook) -> None:
+        """Look whether updates still come to us; an answer counts as a sign of life."""
+        try:
+            info = await self._bot.get_webhook_info()
+        except TelegramError as error:
+            log.debug("the webhook cannot be checked: %s", error)
+        else:
+            if info.url != webhook.url:
+                self._pulse.conflict()
+                raise LostError(self._pulse.reason)
+
+    async def _received(self, update: Update, _context: object) -> None:
+        self._receive(update, self.me)
+
+    @property
+    def _silence(self) -> str:
+        reason = f": {self._pulse.reason}" if self._pulse.reason else ""
+        return f"no good answer for {self._pace.patience:g} s{reason}"
+
+
+@asynccontextmanager
+async def open_line(
+    *,
+    token: str,
+    base_url: str,
+    receive: Callable[[Update, User], None],
+    pulse: Pulse,
+    pace: Pace,
+    webhook: Webhook | None = None,
+) -> AsyncIterator[Line]:
+    """Connect, and take the line down in the end. `receive` gets each update and who we are."""
+    line = Line(token=token, base_url=base_url, receive=receive, pulse=pulse, pace=pace, webhook=webhook)
+    try:
+        await line.connect()
+        yield line
+    finally:
+        await line.close()
+
+
+def _ignore(_error: TelegramError) -> None:
+    """The pulse has it already."""

@@ -1,0 +1,195 @@
+"""The next experiment, made ready while the present one trains.
+
+A proposal is asked for, checked and committed as a git object against the best commit of the moment, which
+is right unless the running experiment is kept. Then the edit is carried over to the new best by a three-way
+merge, and only where that fails is a new one asked for. So the GPU waits for a proposer only when nothing is
+ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from loop.errors import LoopError
+from loop.experiment import Proposal
+from loop.git.workspace import Commit, Workspace
+from loop.process.threads import in_thread
+from loop.program.constants import find_constants
+from loop.program.fingerprint import fingerprint
+from loop.proposers.protocol import Context, Proposer, Refusal
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = (5.0, 15.0, 60.0, 300.0)
+"""Waits between the tries of a proposer that fails; the last one for ever."""
+
+_CONFLICT = "it does not fit what was kept meanwhile: make it anew for the program shown"
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A proposal with its commit, fit to be launched on top of `proposal.parent`.
+
+    `constants` and `program`, the fingerprint, are those of its source.
+    """
+
+    proposal: Proposal
+    commit: Commit
+    constants: Mapping[str, object]
+    program: str
+
+
+def make_ready(proposal: Proposal, commit: Commit) -> Ready:
+    """Return a proposal with what its source tells."""
+    constants = {constant.name: constant.value for constant in find_constants(proposal.source)}
+    return Ready(proposal, commit, constants, fingerprint(proposal.source))
+
+
+@dataclass(frozen=True, slots=True)
+class Dearth:
+    """That a proposer fails: since when, by a timer, and why it did the last time."""
+
+    since: float
+    reason: str
+
+
+class Ahead:
+    """Holds at most one proposal in the making.
+
+    `context` reads the state of the run and `is_trained` says whether a program of that fingerprint was
+    trained in it (both in a worker thread). `timer` counts seconds.
+
+    `waited` is for how many seconds the last `take` had nothing ready. `dearth` is None unless the proposer
+    has failed since its last proposal.
+    """
+
+    def __init__(
+        self,
+        *,
+        proposer: Proposer,
+        workspace: Workspace,
+        context: Callable[[], Context],
+        is_trained: Callable[[str], bool],
+        retry_seconds: tuple[float, ...],
+        timer: Callable[[], float],
+    ) -> None:
+        self.waited = 0.0
+        self.dearth: Dearth | None = None
+        self._proposer = proposer
+        self._workspace = workspace
+        self._context = context
+        self._is_trained = is_trained
+        self._retry_seconds = retry_seconds
+        self._timer = timer
+        self._refusals: tuple[Refusal, ...] = ()  # proposals that did not fit a new best
+        self._news = asyncio.Event()  # people want something that was not looked at
+        self._makes_way = False  # a free proposal does, for what they want
+        self._task: asyncio.Task[Ready] | None = None
+
+    @property
+    def ready(self) -> Proposal | None:
+        """The proposal that waits for its turn; None while it is in the making."""
+        task = self._task
+        if task is None or not task.done() or task.cancelled() or task.exception() is not None:
+            return None
+        return task.result().proposal
+
+    def start(self) -> None:
+        """Begin to make the next proposal, unless one is in the making or ready."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._make(), name="next proposal")
+
+    def look_again(self, *, at_once: bool) -> None:
+        """Take notice of a new idea of a person: a proposer that rests after a failure is asked now.
+
+        Where the idea takes no time to become a program (`at_once`), a proposal that cost nothing and is
+        nobody's makes way for it.
+        """
+        self._news.set()
+        self._makes_way |= at_once
+        if self.ready is not None and self._has_to_make_way(self.ready):
+            self._task = None
+            self.start()
+
+    async def take(self, best: str, wake: asyncio.Event) -> Ready | None:
+        """Return a proposal made for, or carried over to, `best`; None if `wake` is set first."""
+        self.waited = 0.0
+        while True:
+            self.start()
+            assert self._task is not None
+            if not self._task.done():
+                asked = self._timer()
+                waker = asyncio.create_task(wake.wait())
+                try:
+                    await asyncio.wait({self._task, waker}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    waker.cancel()
+                    self.waited += self._timer() - asked
+            if not self._task.done():
+                if wake.is_set():
+                    return None
+                continue  # another one is made, for an idea that came
+            task, self._task = self._task, None
+            ready = task.result()
+            if ready.proposal.parent != best:
+                carried = await in_thread(self._carry_over, ready, best)
+                if carried is None:
+                    log.info("%r does not fit the new best: asking for another", ready.proposal.description)
+                    self._refusals = (Refusal(ready.proposal.description, _CONFLICT),)
+                    continue
+                ready = carried
+            self._refusals = ()
+            return ready
+
+    async def close(self) -> None:
+        """Give up the proposal in the making."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+            self._task = None
+
+    async def _make(self) -> Ready:
+        failures = 0
+        while True:
+            self._news.clear()
+            self._makes_way = False
+            try:
+                context = replace(await in_thread(self._context), refusals=self._refusals)
+                proposal = await self._proposer.propose(context)
+                ready = await in_thread(self._commit, proposal)
+            except LoopError as error:
+                failures += 1
+                self.dearth = Dearth(self.dearth.since if self.dearth else self._timer(), str(error))
+                log.warning("no proposal from %s (try %d): %s", self._proposer.name, failures, error)
+                waits = self._retry_seconds
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(waits[min(failures, len(waits)) - 1]):
+                        await self._news.wait()
+            else:
+                self.dearth = None
+                if not self._has_to_make_way(proposal):
+                    return ready
+
+    def _has_to_make_way(self, proposal: Proposal) -> bool:
+        return self._makes_way and (proposal.cost, proposal.idea, proposal.repairs) == (None, None, None)
+
+    def _commit(self, proposal: Proposal) -> Ready:
+        find_constants(proposal.source)  # what does not parse is not committed
+        commit = self._workspace.commit(proposal.parent, proposal.source, proposal.description)
+        return make_ready(proposal, commit)
+
+    def _carry_over(self, ready: Ready, best: str) -> Ready | None:
+        proposal = ready.proposal
+        source = self._workspace.carry_over(proposal.source, proposal.parent, best)
+        if source is None:
+            return None
+        if self._is_trained(fingerprint(source)):  # merged, it is what was trained before
+            return None
+        try:
+            return self._commit(replace(proposal, source=source, parent=best))
+        except LoopError:  # merged, it changes nothing, or no longer parses
+            return None

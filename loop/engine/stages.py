@@ -1,0 +1,148 @@
+"""An experiment's way from stage to stage: each value made from the one before it, nothing else touched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from loop.engine.decision import KeepRule, decide, overrun
+from loop.experiment import Ending, Experiment, Outcome, Proposal, Run, Stage, Status
+from loop.git.workspace import Commit
+
+BASELINE = Proposal("", "baseline", "the program as it is", "baseline")
+
+
+def proposed(
+    run: Run,
+    number: int,
+    proposal: Proposal,
+    commit: Commit,
+    constants: Mapping[str, object],
+    now: float,
+    *,
+    program: str = "",
+    waited: float = 0.0,
+) -> tuple[Experiment, Experiment]:
+    """Return a new experiment in its first two stages, which are recorded together."""
+    first = Experiment(
+        run_id=run.id,
+        number=number,
+        stage=Stage.PROPOSED,
+        description=proposal.description,
+        rationale=proposal.rationale,
+        proposer=proposal.proposer,
+        parent=proposal.parent,
+        constants=constants,
+        lines_added=commit.lines_added,
+        lines_removed=commit.lines_removed,
+        proposed_at=now,
+        idea=proposal.idea,
+        expected=proposal.expected,
+        family=proposal.family,
+        repairs=proposal.repairs,
+        cost=proposal.cost,
+        program=program,
+        waited=waited,
+    )
+    return first, replace(first, stage=Stage.COMMITTED, commit=commit.sha)
+
+
+def training(experiment: Experiment, *, pid: int, started: float, now: float) -> Experiment:
+    """Return the experiment as its next attempt begins, owned by the supervisor `pid`."""
+    return replace(
+        experiment,
+        stage=Stage.TRAINING,
+        attempt=experiment.attempt + 1,
+        supervisor_pid=pid,
+        supervisor_started=started,
+        started_at=now,
+    )
+
+
+def put_back(experiment: Experiment) -> Experiment:
+    """Return an experiment whose training told nothing to where it can be trained again."""
+    return replace(experiment, stage=Stage.COMMITTED, supervisor_pid=None, supervisor_started=None)
+
+
+def why_put_back(outcome: Outcome, *, ordered: bool, hindered: bool) -> str:
+    """Say why a training told nothing; `ordered` to end, or `hindered` by what else is on the machine."""
+    if hindered:
+        return "it ran out of memory while the machine was not free for it"
+    if outcome.ending is Ending.EXITED:
+        return "files of the worktree were deleted while it trained"
+    if outcome.ending is Ending.VANISHED:
+        return f"its training vanished: {outcome.error or 'the machine or its supervisor died'}"
+    return "by command" if ordered else "something on the machine ended its training"
+
+
+def measured(experiment: Experiment, outcome: Outcome, best_before: float | None) -> Experiment:
+    """Return the experiment with what its training left behind."""
+    return replace(
+        experiment,
+        stage=Stage.MEASURED,
+        supervisor_pid=None,
+        supervisor_started=None,
+        started_at=outcome.started_at,
+        ended_at=outcome.ended_at,
+        ending=outcome.ending,
+        exit_code=outcome.exit_code,
+        numbers=outcome.numbers,
+        error=outcome.error,
+        best_before=best_before,
+    )
+
+
+def decided(
+    experiment: Experiment, run: Run, rule: KeepRule, *, tampered: tuple[str, ...], now: float
+) -> Experiment:
+    """Return a measured experiment with its verdict; `tampered` names fixed files that were changed."""
+    outcome = Outcome(
+        ending=experiment.ending or Ending.EXITED,
+        exit_code=experiment.exit_code,
+        started_at=experiment.started_at or 0.0,
+        ended_at=experiment.ended_at or 0.0,
+        numbers=experiment.numbers,
+        error=experiment.error,
+    )
+    verdict = decide(
+        rule,
+        outcome,
+        best=experiment.best_before,
+        lines_added=experiment.lines_added,
+        lines_removed=experiment.lines_removed,
+        tampered=tampered,
+    )
+    reason = verdict.reason
+    seconds = overrun(outcome, run.time_budget)
+    if seconds is not None:
+        reason += f"; anomalous: trained {seconds:.0f} s of a budget of {run.time_budget:.0f} s"
+    return replace(
+        experiment,
+        stage=Stage.DECIDED,
+        decided_at=now,
+        status=verdict.status,
+        reason=reason,
+        value=None if verdict.status is Status.CRASH else outcome.numbers[rule.metric],
+    )
+
+
+def alarm(crashed: Experiment, streak: int, *, every: int) -> str:
+    """Return what a person is to hear of a crash, the last of a `streak`; empty where it needs nobody."""
+    last = crashed.error or crashed.reason
+    if crashed.number == 0:
+        # What to do comes first: an error may be long, and is cut.
+        mend = "mend and commit it, then /stop and /start_run"
+        return f"the baseline, the program as it is, crashed ({mend}): {last}"
+    return "" if streak % every else f"{streak} experiments crashed in a row, the last with: {last}"
+
+
+def skipped(experiment: Experiment, reason: str, best_before: float | None, *, now: float) -> Experiment:
+    """Return the experiment as a person gave it up."""
+    return replace(
+        experiment,
+        stage=Stage.DECIDED,
+        decided_at=now,
+        status=Status.SKIP,
+        reason=reason,
+        best_before=best_before,
+    )

@@ -1,0 +1,140 @@
+"""The kept changes of a run as a tidy branch, ready to be merged. Nothing is ever pushed."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from loop.errors import LoopError
+from loop.experiment import Experiment, Run
+from loop.git.commands import Git, locate
+
+_SUBJECT = 72  # characters, and the width of a message's lines
+_PATCH = (
+    *("--stdout", "--no-signature", "--no-attach", "--no-thread", "--no-cover-letter", "--no-signoff"),
+    *("--full-index", "--no-ext-diff", "--no-textconv", "--text", "--src-prefix=a/", "--dst-prefix=b/"),
+)
+_ID = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
+_MADE = "refs/autoresearch-clean/"  # where a branch of ours was left, by tag
+
+
+@dataclass(frozen=True, slots=True)
+class TidyBranch:
+    """A branch of its own with the kept changes on top of the run's base; `patch` is for `git am`."""
+
+    name: str
+    head: str
+    commits: int
+    patch: bytes
+
+
+def tidy_branch(run: Run, keeps: Sequence[Experiment], *, squash: bool = False) -> TidyBranch:
+    """Make branch `autoresearch/<tag>-clean`, or bring the one made before up to date.
+
+    `keeps` are the run's kept experiments in order, without the baseline. The same keeps give the same
+    commits. No checkout is touched.
+
+    Raises:
+        LoopError: nothing was kept, or git lacks a commit, or the branch is not as it was left, or is checked
+            out.
+    """
+    if not keeps:
+        raise LoopError(f"Run {run.tag} has kept nothing but its baseline: there is nothing to merge.")
+    git = Git(locate(run.repository).common)
+    try:
+        name = f"{run.branch}-clean"
+        before = _check_ours(git, run, name)
+        head = run.base_commit
+        groups = [keeps] if squash else [[keep] for keep in keeps]
+        _check_there(git, [group[-1] for group in groups], squash=squash)
+        for group in groups:
+            head = _commit(git, run, group, parent=head)
+        _set_refs(git, {f"refs/heads/{name}": (head, before), f"{_MADE}{run.tag}": (head, None)})
+        patch = git("format-patch", *_PATCH, f"{run.base_commit}..{head}") + "\n"
+        return TidyBranch(name, head, 1 if squash else len(keeps), patch.encode("utf-8", "surrogateescape"))
+    finally:
+        git.close()
+
+
+def _check_there(git: Git, keeps: Sequence[Experiment], *, squash: bool) -> None:
+    """Refuse keeps without a commit: what was adopted may name some by a word, or have lost them since."""
+    for keep in keeps:
+        if not _ID.fullmatch(keep.commit) or _commit_of(git, keep.commit) is None:
+            mend = "" if squash else ": `autoresearch bundle --squash` makes one commit of all"
+            raise LoopError(f"git does not have the commit {keep.commit or '?'} of #{keep.number}{mend}.")
+
+
+def _check_ours(git: Git, run: Run, name: str) -> str | None:
+    """Return where the branch is, None where there is none yet."""
+    found = _commit_of(git, f"refs/heads/{name}")
+    if found is None:
+        return None
+    if found != _commit_of(git, f"{_MADE}{run.tag}"):
+        raise LoopError(
+            f"Branch {name} of {run.repository} is not as the bot left it: rename it with "
+            f"`git branch -m {name} OTHER`, then ask again."
+        )
+    for entry in git("worktree", "list", "--porcelain").split("\n\n"):
+        if f"branch refs/heads/{name}" in entry.splitlines():
+            path = entry.splitlines()[0].removeprefix("worktree ")
+            raise LoopError(f"Branch {name} is checked out in {path}: switch to another branch there.")
+    return found
+
+
+def _commit(git: Git, run: Run, keeps: Sequence[Experiment], *, parent: str) -> str:
+    last = keeps[-1]
+    shown = git("show", "--no-patch", "--format=%an%n%ae%n%at%n%cn%n%ce%n%ct", last.commit).split("\n")
+    names = [f"GIT_{role}_{part}" for role in ("AUTHOR", "COMMITTER") for part in ("NAME", "EMAIL", "DATE")]
+    # Who and when, from the experiment's own commit: so the same keeps give the same commits.
+    who = {
+        n: f"@{value} +0000" if n.endswith("DATE") else value for n, value in zip(names, shown, strict=True)
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        message = Path(folder) / "message"
+        message.write_text(_message(run, keeps), encoding="utf-8")
+        return git(
+            "commit-tree", f"{last.commit}^{{tree}}", "-p", parent, "-F", str(message), environment=who
+        )
+
+
+def _message(run: Run, keeps: Sequence[Experiment]) -> str:
+    if len(keeps) == 1:
+        (keep,) = keeps
+        subject, body = _one_line(keep.description), keep.rationale
+        numbers = f"{_change(run, keep, keep)}, experiment #{keep.number} of run {run.tag}"
+    else:
+        subject = f"Keep what run {run.tag} found"
+        body = "\n".join(f"- {_one_line(keep.description)} ({_change(run, keep, keep)})" for keep in keeps)
+        numbers = _change(run, keeps[0], keeps[-1])
+    paragraphs = (textwrap.shorten(subject, _SUBJECT, placeholder="…"), _wrapped(body), numbers)
+    return "\n\n".join(filter(None, paragraphs)) + "\n"
+
+
+def _change(run: Run, first: Experiment, last: Experiment) -> str:
+    before, after = first.best_before, last.value
+    if before is None or after is None:
+        return f"{run.metric} {after}"
+    return f"{run.metric} {before:.6f} → {after:.6f} ({after - before:+.6f})"
+
+
+def _wrapped(text: str) -> str:
+    lines = (_one_line(line) for line in text.splitlines())
+    return "\n".join(textwrap.fill(line, _SUBJECT, break_long_words=False) for line in lines if line)
+
+
+def _one_line(text: str) -> str:
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
+def _commit_of(git: Git, ref: str) -> str | None:
+    return git("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", accept=(0, 1)) or None
+
+
+def _set_refs(git: Git, moves: dict[str, tuple[str, str | None]]) -> None:
+    """Move refs together, or none; where a place is given, only from there."""
+    steps = [f"update {ref} {new}{f' {old}' if old else ''}\n" for ref, (new, old) in moves.items()]
+    git("update-ref", "--stdin", stdin="".join(steps).encode())

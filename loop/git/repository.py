@@ -1,0 +1,274 @@
+"""What a repository offers before a run: its base, the names that are free, the budget that it fixes."""
+
+from __future__ import annotations
+
+import ast
+import datetime as dt
+import re
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import count, product
+from pathlib import Path, PurePosixPath
+from string import ascii_lowercase
+
+from loop.errors import LoopError
+from loop.git.commands import Git, Location, locate, readable
+from loop.program.constants import find_constants
+
+TAG_LENGTH = 40
+LONGEST_BUDGET = 1e9  # seconds; more is a mistake
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryFacts:
+    """What a new run would start from.
+
+    `path` is the checkout's root, or the bare repository; `subject` the first line of the base commit's
+    message; `source` the editable file as it is there. A run does not see what is not committed: `dirty` are
+    the files with changes, `untracked` the modules beside the editable file that are new.
+    """
+
+    path: Path
+    base_branch: str
+    base_commit: str
+    subject: str
+    source: str
+    dirty: tuple[str, ...]
+    untracked: tuple[str, ...]
+
+
+def inspect(
+    repository: Path,
+    base_branch: str | None = None,
+    *,
+    editable: str = "train.py",
+    frozen: Sequence[str] = ("prepare.py",),
+) -> RepositoryFacts:
+    """Look at a repository, changing nothing, and return what a run would start from.
+
+    Without `base_branch` it is the branch that is checked out. A bare repository will do.
+
+    Raises:
+        LoopError: no run can start from it, with the mend.
+    """
+    location = locate(repository)
+    path = location.top or location.common
+    if path != repository.resolve():
+        inside = repository.resolve().relative_to(path).as_posix()
+        raise LoopError(
+            f"{repository} is a folder of the repository {path}: "
+            f"set REPOSITORY={path}, EDITABLE={inside}/{editable} and FROZEN accordingly."
+        )
+    with closing(Git(location.common)) as git:
+        branch = base_branch or _checked_out(git, location, path)
+        commit = _head_of(git, branch, path)
+        for name in (editable, *frozen):
+            _check_file(git, commit, branch, name, location)
+        source = _read_program(git, commit, branch, editable)
+        subject = readable(git("show", "--no-patch", "--format=%s", commit))
+        dirty, untracked = _left_out(git, location, editable)
+        return RepositoryFacts(path, branch, commit, subject, source, dirty, untracked)
+
+
+def branches(repository: Path) -> tuple[str, ...]:
+    """Return the names of the repository's local branches.
+
+    Raises:
+        LoopError: it is no git repository.
+    """
+    with closing(Git(locate(repository).common)) as git:
+        return _branches(git)
+
+
+def read_time_budget(repository: Path, commit: str, frozen: Sequence[str] = ("prepare.py",)) -> float | None:
+    """Return the time budget that the first of the `frozen` files to have one fixes in `commit`.
+
+    Raises:
+        LoopError: the repository cannot be read.
+    """
+    with closing(Git(locate(repository).common)) as git:
+        texts = (git.read(f"{commit}:{name}") or b"" for name in frozen)
+        budgets = (time_budget(text.decode("utf-8", "replace")) for text in texts)
+        return next((budget for budget in budgets if budget is not None), None)
+
+
+def with_imports(
+    repository: Path, commit: str, frozen: Sequence[str], *, editable: str = "train.py"
+) -> tuple[str, ...]:
+    """Return the `frozen` files and every module beside them that they import, as `commit` has them.
+
+    What a fixed file imports is as fixed as itself: a training that changes it changes the score. Only the
+    editable file is never fixed.
+
+    Raises:
+        LoopError: the repository cannot be read.
+    """
+    found = dict.fromkeys(frozen)
+    waiting = list(frozen)
+    with closing(Git(locate(repository).common)) as git:
+        while waiting:
+            name = waiting.pop()
+            text = git.read(f"{commit}:{name}") or b""
+            for module in _imported_modules(text):
+                path = str(PurePosixPath(name).with_name(f"{module}.py"))
+                if path not in found and path != editable and git.read(f"{commit}:{path}") is not None:
+                    found[path] = None
+                    waiting.append(path)
+    return tuple(found)
+
+
+def time_budget(source: str) -> float | None:
+    """Return what `source` sets as its constant `TIME_BUDGET`, in seconds.
+
+    None where there is no such constant, or it is set more than once, or it is not a positive number.
+    """
+    try:
+        constants = find_constants(source)
+    except LoopError:
+        return None
+    values = [constant.value for constant in constants if constant.name == "TIME_BUDGET"]
+    value = values[0] if values else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 < value <= LONGEST_BUDGET else None
+
+
+def check_tag(tag: str) -> None:
+    """Refuse a tag that would not do as a part of a branch name and as a folder.
+
+    Raises:
+        LoopError: with what a tag may be.
+    """
+    allowed = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", tag, re.ASCII) is not None
+    if not allowed or len(tag) > TAG_LENGTH or ".." in tag or tag.endswith((".", ".lock")):
+        raise LoopError(
+            f"The tag {tag!r} cannot name a branch: use up to {TAG_LENGTH} letters, digits, dots, - and _, "
+            "beginning with a letter or digit, for example mar12."
+        )
+
+
+def propose_tag(date: dt.date, taken: Collection[str]) -> str:
+    """Return the first free one of `mar12`, `mar12b`, `mar12c`, …"""
+    day = f"{MONTHS[date.month - 1]}{date.day}"
+    return next(tag for tag in (day + letters for letters in _suffixes()) if tag not in taken)
+
+
+def check_path(path: str) -> None:
+    """Refuse a path of the settings that does not lie inside a repository.
+
+    Raises:
+        LoopError: with what it may be.
+    """
+    pure = PurePosixPath(path)
+    if (
+        not path.isprintable()
+        or path != str(pure)
+        or pure.is_absolute()
+        or {".", "..", ".git"} & set(pure.parts)
+    ):
+        raise LoopError(
+            f"{path!r} is not a path inside the repository: write it like train.py or src/train.py."
+        )
+
+
+def decode(content: bytes, path: str) -> str:
+    """Return a file's text as it is, line ends and all.
+
+    Raises:
+        LoopError: it is not UTF-8.
+    """
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise LoopError(f"{path} is not UTF-8 text (byte {error.start}): convert and commit it.") from error
+
+
+def _imported_modules(source: bytes) -> set[str]:
+    """Return the top-level modules that a program imports anywhere in it; none of one that does not parse."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return set()
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+def _checked_out(git: Git, location: Location, path: Path) -> str:
+    reference = git("symbolic-ref", "--quiet", "HEAD", directory=location.directory, accept=(0, 1))
+    if not reference:
+        raise LoopError(f"{path} has no branch checked out: set BASE_BRANCH to the one to start from.")
+    return reference.removeprefix("refs/heads/")
+
+
+def _head_of(git: Git, branch: str, path: Path) -> str:
+    found = git("show-ref", "--verify", "--hash", "--", f"refs/heads/{branch}", accept=(0, 1, 128))
+    if found:
+        return found
+    known = _branches(git)
+    if not known:
+        raise LoopError(f"{path} has no commit yet: run `git add -A` and `git commit` in it.")
+    raise LoopError(
+        f"{path} has no branch {branch}, only {', '.join(known)}: set BASE_BRANCH to one of them."
+    )
+
+
+def _branches(git: Git) -> tuple[str, ...]:
+    return tuple(git("for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads/").splitlines())
+
+
+def _check_file(git: Git, commit: str, branch: str, name: str, location: Location) -> None:
+    check_path(name)
+    mode = git.mode(commit, name)
+    if mode is None:
+        if location.top and (location.top / name).exists():
+            raise LoopError(
+                f"{name} is not committed on branch {branch}: run `git add {name}` and `git commit`."
+            )
+        where = location.top or location.common
+        raise LoopError(f"There is no {name} on branch {branch} of {where}: a training repository needs it.")
+    if not mode.startswith("100"):
+        raise LoopError(f"{name} on branch {branch} is not a regular file: commit it as one.")
+
+
+def _read_program(git: Git, commit: str, branch: str, name: str) -> str:
+    source = decode(git.read(f"{commit}:{name}") or b"", name)
+    try:
+        find_constants(source)
+    except LoopError as error:
+        raise LoopError(f"{name} on branch {branch} cannot be trained: {error}") from error
+    return source
+
+
+def _left_out(git: Git, location: Location, editable: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the files with changes that are not committed, and the new modules beside the editable file."""
+    if location.top is None:
+        return (), ()
+    listing = git(
+        "status",
+        "--porcelain=v1",
+        "-z",
+        "--no-renames",
+        "--untracked-files=normal",
+        "--ignore-submodules=all",
+        directory=location.directory,
+        work_tree=location.top,
+    )
+    entries = [(line[:2], line[3:]) for line in readable(listing).split("\0") if line]
+    beside = PurePosixPath(editable).parent
+    new = [PurePosixPath(name) for state, name in entries if state == "??"]
+    modules = (str(path) for path in new if path.suffix == ".py" and path.parent == beside)
+    return tuple(name for state, name in entries if state != "??"), tuple(modules)
+
+
+def _suffixes() -> Iterator[str]:
+    yield ""
+    yield from ascii_lowercase[1:]
+    for length in count(2):
+        yield from map("".join, product(ascii_lowercase, repeat=length))

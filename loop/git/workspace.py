@@ -1,0 +1,495 @@
+"""A run's place in git: its worktree, its branch, and a ref for every experiment.
+
+The branch `autoresearch/<tag>` moves on a keep and never else, by compare-and-swap. An experiment is
+committed as an object only, ahead of time if need be; launching it sets `refs/autoresearch/<tag>/<number>`
+and writes its text into the worktree. Nothing is ever reset or cleaned, and of the user's repository nothing
+is touched but these refs, a few lines of `info/exclude` and the registration of the worktree.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from loop.errors import LoopError
+from loop.files import holds, place
+from loop.git.commands import Git, GitError, locate, merge_texts
+from loop.git.diffs import count_lines, read_diff, read_diffs
+from loop.git.repository import check_path, check_tag, decode
+from loop.git.worktree import Worktree, is_alias, remove_stale_locks
+
+EXCLUDED = ("/results.tsv", "/results.tsv.aside", "/run.log")
+"""What a run writes at the root of its worktree, kept out of git by `info/exclude`."""
+
+AUTHOR = {
+    f"GIT_{role}_{part}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for part, value in (("NAME", "autoresearch-bot"), ("EMAIL", "autoresearch-bot@localhost"))
+}
+"""Who commits where the user's git configuration names nobody."""
+
+
+class BranchMoved(LoopError):  # noqa: N818 - it says what happened, and whoever did it made no error
+    """A run's branch is not where the run left it: somebody moved or deleted it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """An experiment's commit and the lines that it adds to and removes from the editable file."""
+
+    sha: str
+    lines_added: int
+    lines_removed: int
+
+
+class Workspace:
+    """The worktree of one run.
+
+    Its methods block for some milliseconds and may be called from any thread. All raise `LoopError` where git
+    or the disk refuses.
+
+    Raises:
+        LoopError: `repository` is no git repository, or a name cannot be used.
+    """
+
+    def __init__(
+        self,
+        *,
+        repository: Path,
+        path: Path,
+        tag: str,
+        editable: str = "train.py",
+        frozen: tuple[str, ...] = ("prepare.py",),
+    ) -> None:
+        check_tag(tag)
+        for name in (editable, *frozen):
+            check_path(name)
+        self.repository = repository
+        self.tag = tag
+        self.editable = editable
+        self.frozen = frozen
+        self._git = Git(locate(repository).common)
+        self._blobs = lru_cache(maxsize=8)(self._git.read)  # what is in a commit stays
+        self._worktree = Worktree(self._git, path.absolute())
+        self._lock = threading.RLock()  # of the worktree and the refs
+        self._executable: dict[str, bool] = {}  # by path; no experiment changes it
+        self._author: Mapping[str, str] | None = None
+
+    @property
+    def path(self) -> Path:
+        """The worktree's folder, where trainings run."""
+        return self._worktree.path
+
+    def close(self) -> None:
+        """End the processes that serve this workspace."""
+        self._git.close()
+
+    # Life of the worktree
+
+    def create(self, base: str) -> None:
+        """Make branch and worktree at commit `base`.
+
+        Raises:
+            LoopError: the name is taken; nothing was made.
+        """
+        with self._working():
+            _check_commit(base)
+            self._check_free(self.tag)
+            self._worktree.claim_path()
+            try:
+                self._add("--no-track", "-b", _branch(self.tag), "--", str(self.path), base, commit=base)
+            except BaseException:
+                self._git("update-ref", "-d", self._ref, base, accept=(0, 1, 128))
+                raise
+
+    def adopt(self) -> None:
+        """Make a worktree for the branch, which is there already, at its head.
+
+        Raises:
+            LoopError: the branch is checked out elsewhere, or the folder is taken; nothing was made.
+        """
+        with self._working():
+            head = self.head()
+            self._check_not_elsewhere()
+            self._worktree.claim_path()
+            self._add("--", str(self.path), _branch(self.tag), commit=head)
+
+    def _add(self, *arguments: str, commit: str) -> None:
+        try:
+            self._worktree.add(*arguments)
+            for name in (self.editable, *self.frozen):
+                self._place(commit, name)
+            self._exclude()
+        except BaseException:
+            self._worktree.forget()
+            raise
+
+    def repair(self, best: str, *, keep_editable: bool = False) -> list[str]:
+        """Mend what a crash or a hand left behind; return a sentence on each thing mended.
+
+        The editable file goes back to the text of `best`, where the branch must be, unless `keep_editable`
+        says that a training is using it.
+
+        Raises:
+            BranchMoved: the branch is elsewhere. It is never moved back by force.
+            LoopError: the branch is checked out elsewhere, or the folder is not a worktree any more.
+        """
+        with self._working():
+            head = self.head()
+            if head != best:
+                raise self._moved(head, best)
+            self._check_not_elsewhere()
+            mended = [f"A lock that git had left behind was removed: {lock}." for lock in self._clear_locks()]
+            if sentence := self._worktree.mend(_branch(self.tag)):
+                mended.append(sentence)
+            if self._worktree.head() != self._ref:
+                self._worktree.set_head(self._ref)
+                mended.append(f"The worktree {self.path} is on branch {_branch(self.tag)} again.")
+            if missing := self._worktree.fill():
+                mended.append(f"Missing files were written again: {', '.join(missing)}.")
+            if not keep_editable:
+                self._worktree.drop_aliases()
+                if self._place(best, self.editable):
+                    mended.append(f"{self.editable} was put back to the best, {best[:7]}.")
+            return mended
+
+    def rename(self, new_tag: str) -> None:
+        """Give branch, refs and worktree a new tag, also while a training runs in the worktree.
+
+        The old path stays as a link until the next `launch`, so that a running training finds its files, or
+        until a new run takes it. A rename that was interrupted is completed by calling it again.
+
+        Raises:
+            LoopError: the new name is taken, or git refuses it.
+        """
+        check_tag(new_tag)
+        with self._working():
+            if new_tag == self.tag:
+                return
+            path = self.path.with_name(new_tag)
+            new = f"refs/heads/{_branch(new_tag)}"
+            self._clear_locks(new_tag)
+            # HEAD of the worktree goes first: it is the mark of a rename that has begun.
+            trees = (self._worktree, Worktree(self._git, path))
+            # Behind a link may be the worktree of another run.
+            worktree = next((w for w in trees if not is_alias(w.path) and w.find_registration()), None)
+            begun = worktree is not None and worktree.head() == new
+            if not begun and (self._commit_of(self._ref) or not self._commit_of(new)):
+                self.check_rename(new_tag)
+                if worktree:
+                    worktree.set_head(new)
+            try:
+                self._move_refs(new_tag)
+            except LoopError:
+                if worktree and not begun:
+                    worktree.set_head(self._ref)
+                raise
+            self._worktree.move(path)
+            self.tag = new_tag
+
+    def check_rename(self, new_tag: str) -> None:
+        """Refuse a rename that could not be begun.
+
+        Raises:
+            LoopError: the new name is taken or cannot name a branch.
+        """
+        check_tag(new_tag)
+        with self._working():
+            self.head()
+            self._check_free(new_tag)
+            self._worktree.check_move(self.path.with_name(new_tag))
+
+    # Experiments
+
+    def head(self) -> str:
+        """Return the commit of the branch: the last one kept.
+
+        Raises:
+            BranchMoved: the branch was deleted.
+        """
+        head = self._commit_of(self._ref)
+        if head is None:
+            branch = _branch(self.tag)
+            raise BranchMoved(
+                f"Branch {branch} is gone from {self.repository}: "
+                f"bring it back with `git branch {branch} COMMIT`, the best commit of the run."
+            )
+        return head
+
+    def source(self, commit: str) -> str:
+        """Return the editable file's text in `commit`; as `text`."""
+        return self.text(commit, self.editable)
+
+    def text(self, commit: str, path: str) -> str:
+        """Return the text of a file in `commit`, line ends as they are.
+
+        Raises:
+            LoopError: there is none, or it is not UTF-8.
+        """
+        return decode(self._content(commit, path), path)
+
+    def commit(self, parent: str, source: str, description: str) -> Commit:
+        """Make a commit on top of `parent` with `source` as the editable file; neither branch nor file moves.
+
+        Raises:
+            LoopError: the source changes nothing or cannot be written as UTF-8.
+        """
+        try:
+            content = source.encode()
+        except UnicodeEncodeError as error:
+            raise LoopError(f"The proposed {self.editable} is not valid text: {error.reason}.") from error
+        if content == self._content(parent, self.editable):
+            raise LoopError(f"The proposal changes nothing in {self.editable}.")
+        with self._disk(), tempfile.TemporaryDirectory() as folder:
+            text, message, index = (Path(folder) / name for name in ("text", "message", "index"))
+            text.write_bytes(content)
+            message.write_text(f"autoresearch: {_one_line(description)}\n", encoding="utf-8")
+            blob = self._git("hash-object", "-w", "--no-filters", "--", str(text))
+            self._git("read-tree", parent, index=index)
+            entry = f"{self._git.mode(parent, self.editable)},{blob},{self.editable}"
+            self._git("update-index", "--cacheinfo", entry, index=index)
+            tree = self._git("write-tree", index=index)
+            sha = self._git(
+                "commit-tree", tree, "-p", parent, "-F", str(message), environment=self._committer()
+            )
+        return Commit(sha, *count_lines(read_diff(self._git, sha, self.editable)))
+
+    def launch(self, commit: str) -> None:
+        """Write the text of `commit` into the worktree."""
+        with self._working():
+            content = self._content(commit, self.editable)
+            # No training runs now, so nobody needs a path from before a rename.
+            self._worktree.drop_aliases()
+            place(self.path, self.editable, content, executable=self._is_executable(commit, self.editable))
+
+    def remember(self, number: int, commit: str) -> None:
+        """Make `commit` reachable for ever as experiment `number`.
+
+        Raises:
+            LoopError: that number stands for another commit.
+        """
+        with self._working():
+            ref = f"{_experiments(self.tag)}/{number}"
+            try:
+                self._git("update-ref", ref, commit, "")
+            except GitError:
+                found = self._commit_of(ref)
+                if found is None:
+                    raise
+                if found != commit:
+                    raise LoopError(
+                        f"Experiment {number} of {self.tag} is commit {found[:7]} already, not {commit[:7]}: "
+                        f"`git update-ref -d {ref}` in {self.repository} gives the number free."
+                    ) from None
+
+    def keep(self, commit: str, parent: str) -> None:
+        """Move the branch from `parent` to `commit`; done already is fine.
+
+        Raises:
+            BranchMoved: the branch is at neither.
+        """
+        _check_commit(commit, parent)
+        with self._working():
+            try:
+                self._git("update-ref", "-m", "autoresearch: keep", self._ref, commit, parent)
+            except GitError:
+                head = self.head()
+                if head == parent:
+                    raise
+                if head != commit:
+                    raise self._moved(head, parent) from None
+
+    def restore(self) -> None:
+        """Write the best's text back into the worktree."""
+        with self._working():
+            self._place(self.head(), self.editable)
+
+    def tidy(self) -> None:
+        """Bring the worktree's index in line with the branch, so that `git status` there tells the truth."""
+        with self._working():
+            self._worktree.tidy()
+
+    def carry_over(self, source: str, parent: str, best: str) -> str | None:
+        """Return `source`, made of commit `parent`, as it is on top of `best`; None if they conflict."""
+        return source if parent == best else merge_texts(self.source(parent), self.source(best), source)
+
+    def frozen_changed(self, base: str) -> tuple[str, ...]:
+        """Return the frozen paths that are not, in the worktree, the regular files of commit `base`."""
+        with self._working():
+            return tuple(
+                name for name in self.frozen if not holds(self.path, name, self._content(base, name))
+            )
+
+    def restore_frozen(self, base: str) -> None:
+        """Write the frozen files of commit `base` back into the worktree."""
+        with self._working():
+            for name in self.frozen:
+                self._place(base, name)
+
+    def diff(self, experiment: int | str) -> str:
+        """Return what an experiment, by number or commit, changes in the editable file.
+
+        The baseline, number 0, changes nothing.
+
+        Raises:
+            LoopError: there is no such experiment.
+        """
+        if experiment == 0:
+            return ""
+        ref = f"{_experiments(self.tag)}/{experiment}"
+        commit = experiment if isinstance(experiment, str) else self._commit_of(ref)
+        if commit is None:
+            raise LoopError(f"Experiment {experiment} of {self.tag} has no commit.")
+        _check_commit(commit)
+        return read_diff(self._git, commit, self.editable)
+
+    def diff_between(self, before: str, after: str) -> str:
+        """Return what differs in the editable file from one commit to another."""
+        _check_commit(before, after)
+        return read_diff(self._git, after, self.editable, before=before)
+
+    def diffs(self, commits: Iterable[str]) -> dict[str, str]:
+        """Return what each of many experiments changes in the editable file, by commit; see `read_diffs`."""
+        return read_diffs(self._git, commits, self.editable)
+
+    # Refs
+
+    @property
+    def _ref(self) -> str:
+        return f"refs/heads/{_branch(self.tag)}"
+
+    def _commit_of(self, ref: str) -> str | None:
+        return self._git("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", accept=(0, 1)) or None
+
+    def _refs(self, tag: str) -> dict[str, str]:
+        """Return the commits of a tag's refs, by what comes after the tag ("" for the branch)."""
+        prefixes = (f"refs/heads/{_branch(tag)}", _experiments(tag))
+        lines = self._git("for-each-ref", "--format=%(refname) %(objectname)", *prefixes).splitlines()
+        found = dict(line.split(" ") for line in lines)
+        return {name.removeprefix(prefixes[0]).removeprefix(prefixes[1]): sha for name, sha in found.items()}
+
+    def _move_refs(self, new_tag: str) -> None:
+        taken = self._refs(new_tag)
+        steps = []
+        for rest, commit in self._refs(self.tag).items():
+            prefix = f"refs/heads/{_branch('')}" if not rest else _experiments("")
+            old, new = f"{prefix}{self.tag}{rest}", f"{prefix}{new_tag}{rest}"
+            if taken.get(rest, commit) != commit:
+                raise LoopError(f"{new} is another run's: `git update-ref -d {new}` gives the name free.")
+            if rest not in taken:
+                steps.append(f"create {new} {commit}\n")
+            steps.append(f"delete {old} {commit}\n")
+        if steps:
+            self._git("update-ref", "--stdin", stdin="".join(steps).encode())
+
+    def _check_free(self, tag: str) -> None:
+        if self._refs(tag):
+            raise LoopError(f"{self.repository} has a run {_branch(tag)} already: choose another tag.")
+        prefix = _branch("").removesuffix("/")
+        if self._commit_of(f"refs/heads/{prefix}"):
+            raise LoopError(
+                f"The branch {prefix} of {self.repository} is in the way of {_branch(tag)}: "
+                f"rename it with `git branch -m {prefix} OTHER`."
+            )
+
+    def _moved(self, head: str, expected: str) -> BranchMoved:
+        branch = _branch(self.tag)
+        return BranchMoved(
+            f"Branch {branch} is at {head[:7]}, not at {expected[:7]} where the run left it: "
+            f"save what you need from it, then run `git update-ref refs/heads/{branch} {expected}` "
+            f"in {self.repository} and go on."
+        )
+
+    def _check_not_elsewhere(self) -> None:
+        for entry in self._git("worktree", "list", "--porcelain").split("\n\n"):
+            first, *others = entry.splitlines() or [""]
+            path = Path(first.removeprefix("worktree "))
+            if f"branch {self._ref}" in others and path.resolve() != self.path.resolve():
+                raise LoopError(
+                    f"Branch {_branch(self.tag)} is checked out in {path}, but the run needs it for itself: "
+                    "switch to another branch there."
+                )
+
+    def _clear_locks(self, *other_tags: str) -> list[Path]:
+        common = self._git.directory
+        locks = self._worktree.locks()
+        for tag in (self.tag, *other_tags):
+            locks.append(common / f"refs/heads/{_branch(tag)}.lock")
+            locks += (common / _experiments(tag)).glob("*.lock")
+        return list(remove_stale_locks(locks))
+
+    def _exclude(self) -> None:
+        file = self._git.directory / "info" / "exclude"
+        file.parent.mkdir(exist_ok=True)
+        found = file.read_bytes() if file.exists() else b""
+        missing = [line for line in EXCLUDED if line.encode() not in found.splitlines()]
+        if missing:
+            start = "\n" if found and not found.endswith(b"\n") else ""
+            with file.open("ab") as end:
+                end.write((start + "".join(f"{line}\n" for line in missing)).encode())
+
+    # Files and commits
+
+    def _content(self, commit: str, path: str) -> bytes:
+        _check_commit(commit)
+        content = self._blobs(f"{commit}:{path}")
+        if content is None:
+            raise LoopError(f"There is no {path} in commit {commit[:7]} of {self.repository}.")
+        return content
+
+    def _is_executable(self, commit: str, path: str) -> bool:
+        if path not in self._executable:
+            self._executable[path] = self._git.mode(commit, path) == "100755"
+        return self._executable[path]
+
+    def _place(self, commit: str, path: str) -> bool:
+        content = self._content(commit, path)
+        return place(self.path, path, content, executable=self._is_executable(commit, path))
+
+    def _committer(self) -> Mapping[str, str]:
+        if self._author is None:
+            try:
+                for who in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"):
+                    self._git("-c", "user.useConfigOnly=true", "var", who)
+                self._author = {}
+            except GitError:
+                self._author = AUTHOR
+        return self._author
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        with self._lock, self._disk():
+            yield
+
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            what = error.filename or self.path
+            raise LoopError(f"{what} cannot be used: {error.strerror or error}.") from error
+
+
+def _branch(tag: str) -> str:
+    return f"autoresearch/{tag}"
+
+
+def _experiments(tag: str) -> str:
+    return f"refs/autoresearch/{tag}"
+
+
+def _check_commit(*commits: str) -> None:
+    for commit in commits:
+        if not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", commit):
+            raise LoopError(f"{commit!r} is not a whole commit id.")
+
+
+def _one_line(description: str) -> str:
+    printable = "".join(letter if letter.isprintable() else " " for letter in description)
+    return " ".join(printable.split()) or "no description"

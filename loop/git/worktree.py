@@ -1,0 +1,236 @@
+"""A linked worktree: its folder, its index, its registration (gitrepository-layout(5)), and what mends these.
+
+`git worktree repair` and `git worktree prune` look after every worktree of a repository, the user's too. This
+module touches one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import psutil
+
+from loop.errors import LoopError
+from loop.git.commands import Git, readable
+
+LOCK_AGE = 2.0
+"""Seconds that a git lock must be old before it counts as left behind; git holds these for milliseconds."""
+
+POLL = 0.05
+"""Seconds between two looks at a lock that is still young."""
+
+
+class Worktree:
+    """The worktree at `path` of the repository that `git` runs on. It may be missing or damaged."""
+
+    def __init__(self, git: Git, path: Path) -> None:
+        self.path = path
+        self._git = git
+
+    def claim_path(self) -> None:
+        """Make room for `add`: a link that another worktree's move left goes, as no training needs it now.
+
+        Raises:
+            LoopError: the path is taken.
+        """
+        _check_free(self.path)
+        if is_alias(self.path):
+            self.path.unlink()
+
+    def add(self, *arguments: str) -> None:
+        """Make the worktree by `git worktree add`, with every file of its commit.
+
+        Raises:
+            GitError: git refuses.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # Without a checkout, as that starts a second git, which an index of the caller's could mislead.
+        self._git("worktree", "add", "--no-checkout", *arguments)
+        self.fill()
+
+    def forget(self) -> None:
+        """Remove the folder and its registration."""
+        registration = self.find_registration()
+        if registration:
+            shutil.rmtree(registration)
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def mend(self, branch: str) -> str:
+        """Make a missing worktree again, on `branch`, or mend its link to git; return what was mended.
+
+        Raises:
+            LoopError: the folder holds files but git does not know it.
+        """
+        registration = self.find_registration()
+        if self.path.is_dir() and any(entry.name != ".git" for entry in self.path.iterdir()):
+            if registration is None or not _is_whole(registration):
+                raise LoopError(
+                    f"{self.path} is not a git worktree any more: move the folder away, and it is made again."
+                )
+            return f"{self.path} and its repository found each other again." if self.connect() else ""
+        self.forget()
+        self.add("--", str(self.path), branch)
+        return f"The worktree {self.path} was missing and has been made again."
+
+    def fill(self) -> list[str]:
+        """Bring the index in line with HEAD and write the files that are missing; return these."""
+        self.tidy()
+        missing = self._run("ls-files", "--deleted", "-z")
+        if missing:
+            self._run("checkout-index", "-z", "--stdin", stdin=missing.encode("utf-8", "surrogateescape"))
+            self._refresh()
+        return readable(missing).split("\0")[:-1]
+
+    def tidy(self) -> None:
+        """Bring the index in line with HEAD."""
+        # Entries that did not change keep their times, so that only changed files are read.
+        self._run("read-tree", "--reset", "HEAD")
+        self._refresh()
+
+    def head(self) -> str:
+        """Return the ref that HEAD names, empty where there is none."""
+        return self._run("symbolic-ref", "--quiet", "HEAD", accept=(0, 1))
+
+    def set_head(self, ref: str) -> None:
+        """Let HEAD name `ref`; index and files stay."""
+        self._run("symbolic-ref", "HEAD", ref)
+
+    def locks(self) -> list[Path]:
+        """Return the lock files that git may hold for this worktree alone."""
+        registration = self.find_registration()
+        return [registration / name for name in ("index.lock", "HEAD.lock")] if registration else []
+
+    def check_move(self, new: Path) -> None:
+        """Refuse a move to a path that is taken.
+
+        Raises:
+            LoopError: something is there, or the training of another worktree may need the link that is.
+        """
+        _check_free(new)
+        target = new.resolve()
+        if is_alias(new) and target != self.path.resolve() and _is_lived_in(target):
+            raise LoopError(
+                f"A process still works in {target}, which was {new.name}: "
+                "choose another tag, or wait for its end."
+            )
+
+    def move(self, new: Path) -> None:
+        """Rename the folder, leaving a link at the old path; goes on where an earlier call was cut off."""
+        old = self.path
+        if is_alias(new):
+            new.unlink()
+        if os.path.lexists(old) and not is_alias(old):
+            old.rename(new)
+        if new.is_dir() and not os.path.lexists(old):
+            old.symlink_to(new.name)
+        self.path = new
+        if new.is_dir() and self.find_registration():
+            self.connect()
+
+    def drop_aliases(self) -> None:
+        """Remove the links that moves left beside the folder."""
+        links = [path for path in self.path.parent.iterdir() if path.is_symlink() and path != self.path]
+        # All are looked at before the first goes, as one may lead over another.
+        for link in [link for link in links if link.resolve() == self.path.resolve()]:
+            link.unlink()
+
+    def connect(self) -> bool:
+        """Let the folder and its registration point at each other; False if they did."""
+        registration, path = self._registration(), self.path.resolve()
+        # git writes whole paths, and newer ones on request relative paths.
+        changed = _point(registration / "gitdir", "", path / ".git")
+        return _point(path / ".git", "gitdir: ", registration) or changed
+
+    def find_registration(self) -> Path | None:
+        """Return the folder in the repository that registers the worktree."""
+        for registration in sorted((self._git.directory / "worktrees").glob("*")):
+            path = _registered_path(registration)
+            if path and path.resolve() == self.path.resolve():
+                return registration
+        return None
+
+    def _registration(self) -> Path:
+        found = self.find_registration()
+        if found is None:
+            raise LoopError(f"{self.path} is not a git worktree any more.")
+        return found
+
+    def _refresh(self) -> None:
+        # Status 1 says that a file differs, as the editable one does while an experiment trains.
+        self._run("update-index", "-q", "--refresh", accept=(0, 1))
+
+    def _run(self, *arguments: str, stdin: bytes = b"", accept: tuple[int, ...] = (0,)) -> str:
+        # Not by the folder's `.git` file: a training could have turned that to a repository of its own.
+        registration = self._registration()
+        return self._git(*arguments, directory=registration, work_tree=self.path, stdin=stdin, accept=accept)
+
+
+def is_alias(link: Path) -> bool:
+    """Tell whether `link` is what a move left: it names a folder beside it."""
+    return link.is_symlink() and str(link.readlink()) == link.readlink().name
+
+
+def _check_free(path: Path) -> None:
+    if os.path.lexists(path) and not is_alias(path):
+        raise LoopError(f"{path} exists already: move it away, or choose another tag.")
+
+
+def _is_lived_in(folder: Path) -> bool:
+    """Tell whether a process works in `folder`, as a training does."""
+    return any(process.info["cwd"] == str(folder) for process in psutil.process_iter(["cwd"]))
+
+
+def remove_stale_locks(locks: Iterable[Path]) -> Iterator[Path]:
+    """Remove the lock files that a killed git left behind, and yield each.
+
+    A young lock may have a living owner: it is given `LOCK_AGE` to go away by itself.
+    """
+    for lock in locks:
+        deadline = time.monotonic() + LOCK_AGE
+        while (changed := _changed(lock)) is not None:
+            if time.time() - changed > LOCK_AGE or time.monotonic() > deadline:
+                lock.unlink(missing_ok=True)
+                yield lock
+                break
+            time.sleep(POLL)
+
+
+def _changed(lock: Path) -> float | None:
+    try:
+        return lock.lstat().st_mtime
+    except OSError:
+        return None
+
+
+def _registered_path(registration: Path) -> Path | None:
+    try:
+        return (registration / os.fsdecode((registration / "gitdir").read_bytes()).strip()).parent
+    except OSError:
+        return None
+
+
+def _is_whole(registration: Path) -> bool:
+    """Tell whether git would accept a registration; after a `git worktree add` that was killed it may not."""
+    try:
+        return all((registration / name).read_bytes().strip() for name in ("HEAD", "commondir"))
+    except OSError:
+        return False
+
+
+def _point(pointer: Path, prefix: str, target: Path) -> bool:
+    """Let the file `pointer` name `target`, absolutely or relative to its folder; False if it did."""
+    try:
+        found = os.fsdecode(pointer.read_bytes()).strip()
+    except OSError:
+        found = ""
+    named = os.path.normpath(pointer.parent / found.removeprefix(prefix))
+    if found.removeprefix(prefix) and found.startswith(prefix) and named == os.path.normpath(target):
+        return False
+    made = pointer.with_name(f"{pointer.name}.new")
+    made.write_bytes(os.fsencode(f"{prefix}{target}\n"))
+    made.replace(pointer)
+    return True

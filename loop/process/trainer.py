@@ -1,0 +1,305 @@
+"""Starts trainings, waits for them, re-attaches to them and ends them, from the bot's event loop.
+
+Each training has a supervisor process of its own (`supervisor.py`), which outlives the bot. All that
+passes between the two is one job line, two signals and the files in the attempt's folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from loop.errors import LoopError
+from loop.experiment import Ending, Outcome
+from loop.process import supervisor as program
+from loop.process.environment import training_environment
+from loop.process.summary import LONG_TAIL, error_line, read_summary, read_tail
+from loop.redaction import without_secrets
+
+GRACE = 3.0
+"""Seconds between asking a training to end and killing it."""
+
+POLL = 0.1
+"""Seconds between looks at a process where the system has no pidfd."""
+
+SWEEP = 5.0
+"""Seconds to go on killing what is left of a training without a supervisor."""
+
+COMPLETE = frozenset({"training_seconds", "total_seconds", "peak_vram_mb"})
+"""What every summary holds beside the metric: without these it was cut off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One training to run. `folder` is the attempt's own; `deadline` and `grace` are in seconds."""
+
+    argv: tuple[str, ...]
+    cwd: Path
+    env: Mapping[str, str]
+    log: Path
+    folder: Path
+    deadline: float
+    grace: float = GRACE
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process named for good: a pid comes again, a pid with its start time does not."""
+
+    pid: int
+    started: float
+
+    def alive(self) -> bool:
+        """Tell whether it is there; a zombie is not."""
+        return program.start_time(self.pid) == self.started
+
+    async def gone(self) -> None:
+        """Wait for its end."""
+        try:
+            pidfd = os.pidfd_open(self.pid)
+        except (AttributeError, OSError):  # gone, or there is no such call here
+            while self.alive():  # noqa: ASYNC110 - there is nothing that could set an event
+                await asyncio.sleep(POLL)
+            return
+        try:
+            if self.alive():  # asked after the opening, so that the descriptor is of this process
+                await _readable(pidfd)
+        finally:
+            os.close(pidfd)
+
+
+@dataclass(frozen=True, slots=True)
+class Supervisor:
+    """A supervisor that was started ahead and waits for its job on a pipe. Without one it ends when we do."""
+
+    process: Process
+    pipe: int
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self.process.pid
+
+    @property
+    def started(self) -> float:
+        """The process start time, as `loop.supervisor.start_time` tells it."""
+        return self.process.started
+
+    def give(self, job: Mapping[str, object]) -> None:
+        """Hand over the job. One that died meanwhile takes none, and its training will have vanished."""
+        with suppress(BrokenPipeError), os.fdopen(self.pipe, "wb") as pipe:
+            pipe.write(json.dumps(job).encode() + b"\n")
+
+    def dismiss(self) -> None:
+        """End it without a job."""
+        os.close(self.pipe)
+        os.kill(self.pid, signal.SIGKILL)  # a child not waited for yet: the pid is surely its own
+        os.waitpid(self.pid, 0)
+
+
+class Trainer:
+    """Starts trainings and finds those that were started before.
+
+    `secrets` are hidden in what is told of a training: it is given none, but it may read files of the user's.
+    """
+
+    def __init__(self, secrets: Collection[str] = ()) -> None:
+        self.secrets = secrets
+
+    async def arm(self) -> Supervisor:
+        """Start a supervisor ahead of its training, so that nothing is to be waited for when there is a job.
+
+        Raises:
+            LoopError: it cannot be started.
+        """
+        return _spawn()
+
+    def start(self, supervisor: Supervisor, job: Job) -> Training:
+        """Give the job to the supervisor. Its pid and start time should be on record before."""
+        for name in (program.STARTED, program.OUTCOME):
+            (job.folder / name).unlink(missing_ok=True)
+        supervisor.give(
+            {
+                "argv": job.argv,
+                "cwd": str(job.cwd),
+                "env": dict(job.env),
+                "log": str(job.log),
+                "folder": str(job.folder),
+                "deadline": job.deadline,
+                "grace": job.grace,
+            }
+        )
+        return Training(job.folder, job.log, supervisor.process, self.secrets)
+
+    def attach(
+        self, folder: Path, log: Path, supervisor_pid: int | None, supervisor_started: float | None
+    ) -> Training:
+        """Find a training again after a restart of the bot, whatever became of it meanwhile."""
+        recorded = None
+        if supervisor_pid is not None and supervisor_started is not None:
+            recorded = Process(supervisor_pid, supervisor_started)
+        successor = _process(_read(folder / program.STARTED), "supervisor", "supervisor_start")
+        return Training(folder, log, successor or recorded, self.secrets)
+
+
+class Training:
+    """A training under way, or one that ended while nobody looked."""
+
+    def __init__(
+        self, folder: Path, log: Path, supervisor: Process | None, secrets: Collection[str] = ()
+    ) -> None:
+        self.folder = folder
+        self.log = log
+        self._secrets = secrets
+        self._supervisor = supervisor
+        self._request: signal.Signals | None = None
+
+    def alive(self) -> bool:
+        """Tell whether the training or its supervisor is there."""
+        training = _process(_read(self.folder / program.STARTED), "pid", "start")
+        return any(process is not None and process.alive() for process in (self._supervisor, training))
+
+    async def end(self, ending: Ending) -> None:
+        """Ask for the training's end, as `INTERRUPTED` or as `STALLED`; `wait` returns once it has come."""
+        self._request = signal.SIGUSR1 if ending is Ending.STALLED else signal.SIGTERM
+        self._ask()
+
+    async def wait(self) -> Outcome:
+        """Wait for the outcome. A supervisor that dies before its training is replaced by another.
+
+        Raises:
+            LoopError: the replacement cannot be started.
+        """
+        lost = 0
+        while (outcome := await self._ended()) is None:
+            await asyncio.sleep(POLL * min(lost, 10))  # the first at once; not a storm of them
+            lost += 1
+            successor = _spawn()
+            successor.give({"adopt": True, "folder": str(self.folder)})
+            self._supervisor = successor.process
+            self._ask()
+        return outcome
+
+    async def _ended(self) -> Outcome | None:
+        """Wait for the supervisor's end; None when the training lives on."""
+        if self._supervisor is not None:
+            await self._supervisor.gone()
+            _reap(self._supervisor.pid)
+        return await asyncio.to_thread(_outcome, self.folder, self.log, self._secrets)
+
+    def _ask(self) -> None:
+        if self._request is not None and self._supervisor is not None and self._supervisor.alive():
+            with suppress(ProcessLookupError):
+                os.kill(self._supervisor.pid, self._request)
+
+
+def _spawn() -> Supervisor:
+    flags = ("-I", "-S") if sys.platform == "linux" else ("-I",)  # psutil is needed elsewhere
+    read, write = os.pipe()
+    null = os.open(os.devnull, os.O_RDWR)
+    try:
+        pid = os.posix_spawn(
+            sys.executable,
+            (sys.executable, *flags, program.__file__),
+            training_environment(os.environ, {}),
+            file_actions=[(os.POSIX_SPAWN_DUP2, old, new) for old, new in ((read, 0), (null, 1), (null, 2))],
+            setsid=True,
+            setsigmask=tuple(program.REQUESTS),  # held back until it can take them: none is lost
+        )
+    except OSError as error:
+        os.close(write)
+        raise LoopError(f"No supervisor can be started with {sys.executable}: {error}") from error
+    finally:
+        os.close(read)
+        os.close(null)
+    started = program.start_time(pid)
+    if started is None:
+        os.close(write)
+        _reap(pid)
+        raise LoopError(f"A supervisor ended as soon as it was started with {sys.executable}.")
+    return Supervisor(Process(pid, started), write)
+
+
+def _outcome(folder: Path, log: Path, secrets: Collection[str]) -> Outcome | None:
+    """Say what a training without a supervisor left; None when it is still running."""
+    started = _read(folder / program.STARTED)
+    training = _process(started, "pid", "start")
+    outcome = _recorded(_read(folder / program.OUTCOME))
+    if outcome is None and training is not None and training.alive():
+        return None
+    if outcome is None or sys.platform != "linux":
+        _sweep(folder)  # elsewhere a supervisor cannot follow a process that called setsid
+    if (kept := folder / program.LOG).exists():  # else a supervisor of an earlier version wrote into `log`
+        log = kept
+    text = read_tail(log)
+    numbers = read_summary(text) or read_summary(read_tail(log, LONG_TAIL))
+    if outcome is None:
+        started_at = started.get("started_at", time.time())
+        if not started or not text.endswith("\n") or not numbers.keys() >= COMPLETE:
+            error = error_line(read_tail(folder / program.ERRORS))
+            return Outcome(Ending.VANISHED, None, started_at, time.time(), error=error)
+        outcome = Outcome(Ending.EXITED, None, started_at, log.stat().st_mtime)
+    well = (outcome.exit_code in (0, None) and numbers) or outcome.ending is Ending.INTERRUPTED
+    return replace(outcome, numbers=numbers, error="" if well else error_line(without_secrets(text, secrets)))
+
+
+def _recorded(record: Mapping[str, Any]) -> Outcome | None:
+    """Read `outcome.json`; None for anything but a whole one."""
+    match record:
+        case {
+            "ending": str(ending),
+            "exit_code": int() | None as exit_code,
+            "started_at": int() | float() as started_at,
+            "ended_at": int() | float() as ended_at,
+        } if ending in tuple(Ending):
+            return Outcome(Ending(ending), exit_code, started_at, ended_at)
+    return None
+
+
+def _process(record: Mapping[str, Any], pid: str, start: str) -> Process | None:
+    """Take a process from `started.json`; None where it is of another boot."""
+    if record.get("boot") != program.boot_id() or record.get(start) is None:
+        return None
+    return Process(record[pid], record[start])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read a JSON object; empty where there is none or only a part."""
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _sweep(folder: Path) -> None:
+    """Kill what carries the mark of a training whose supervisor is gone."""
+    give_up = time.monotonic() + SWEEP
+    while (orphans := program.find_tree(str(folder))) and time.monotonic() < give_up:
+        for pid in orphans:
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def _reap(pid: int) -> None:
+    with suppress(ChildProcessError):  # started by a bot before this one
+        os.waitpid(pid, os.WNOHANG)
+
+
+async def _readable(fd: int) -> None:
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(fd, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(fd)

@@ -1,0 +1,195 @@
+"""The constants of a training program: found by its syntax tree, replaced in place.
+
+A constant is a top-level `UPPER_CASE = value`, annotated or not, whose value is a number, a string, a boolean
+or a tuple of numbers; numbers may be written as arithmetic, such as `2**19`. Only the bytes of a value are
+ever replaced, so comments and layout stay as the author left them.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from math import isfinite
+
+from loop.errors import LoopError
+from loop.program.syntax import Number, Value, evaluate, line_starts, parse, span
+
+_NAME = re.compile(r"[A-Z][A-Z0-9_]*")
+_POWER = re.compile(r"(\d+)(\s*\*\*\s*)\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A constant and where its value stands: bytes `start` to `end` of the UTF-8 source read `text`."""
+
+    name: str
+    value: Value
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """A value as ready source text, such as `2**19`, to be written exactly so."""
+
+    text: str
+
+
+def find_constants(source: str) -> tuple[Constant, ...]:
+    """Return the constants of `source` in their order.
+
+    A name that the module binds more than once (or a function declares global) is left out: its first value
+    is not the one that counts.
+
+    Raises:
+        LoopError: the source is not valid Python.
+    """
+    tree = parse(source)
+    data = source.encode()
+    starts = line_starts(source)
+    bindings = _count_bindings(tree)
+    found = []
+    for name, node in _assignments(tree):
+        value = evaluate(node) if bindings[name] == 1 else None
+        if value is not None:
+            start, end = span(node, starts)
+            found.append(Constant(name, value, start, end, data[start:end].decode()))
+    return tuple(found)
+
+
+def replace_constants(source: str, changes: Mapping[str, Value | Literal]) -> str:
+    """Return `source` with new values for the constants named in `changes`, every other byte as it was.
+
+    A plain value is written in the form of the old one where it can be (`2**19` halved is `2**18`); a
+    `Literal` is written as it stands.
+
+    Raises:
+        LoopError: the source is not valid Python, has no such constant, or a value has no literal form.
+    """
+    constants = {constant.name: constant for constant in find_constants(source)}
+    for name in changes:
+        if name not in constants:
+            raise LoopError(f"There is no constant {name} to set: it must be assigned once, at top level.")
+    data = source.encode()
+    expected: dict[str, Value | None] = {name: constant.value for name, constant in constants.items()}
+    written: dict[str, str] = {}
+    for constant in reversed(constants.values()):
+        if constant.name in changes:
+            change = changes[constant.name]
+            text = change.text if isinstance(change, Literal) else write_value(change, like=constant.text)
+            written[constant.name], expected[constant.name] = text, read_value(text)
+            data = data[: constant.start] + text.encode() + data[constant.end :]
+    result = data.decode()
+    # Ready text could hold a comment or a second statement, which would change what follows it.
+    if not _has(result, expected):
+        wanted = ", ".join(f"{name} = {written[name]}" for name in changes)
+        raise LoopError(f"{wanted} cannot be written as constants: give a plain literal for each.")
+    return result
+
+
+def write_value(value: Value, *, like: str = "") -> str:
+    """Return the source text of `value`, in the form of the text `like` where that can express it.
+
+    Reading the text gives exactly `value` again. Infinity and NaN have no literal form; their text names no
+    constant.
+    """
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, int):
+        return _write_int(value, like)
+    if isinstance(value, float):
+        return _write_float(value, like)
+    if isinstance(value, str):
+        plain = value.isprintable() and not set(value) & {'"', "\\"}
+        return f'"{value}"' if plain and not like.startswith("'") else repr(value)
+    return _write_tuple(value, like)
+
+
+def read_value(text: str) -> Value | None:
+    """Return the value that a literal's source text stands for, None for anything else."""
+    try:
+        return evaluate(ast.parse(text, mode="eval").body)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _has(source: str, expected: Mapping[str, Value | None]) -> bool:
+    """Tell whether these are the constants of the source."""
+    try:
+        return {constant.name: constant.value for constant in find_constants(source)} == expected
+    except LoopError:
+        return False
+
+
+def _write_int(value: int, like: str) -> str:
+    power = _POWER.fullmatch(like)
+    if power is not None and (base := int(power[1])) > 1:
+        exponent, rest = 0, value
+        while rest and rest % base == 0:
+            exponent, rest = exponent + 1, rest // base
+        if rest == 1:
+            return f"{power[1]}{power[2]}{exponent}"
+    return f"{value:_}" if "_" in like else str(value)
+
+
+def _write_float(value: float, like: str) -> str:
+    if value == 0 or not isfinite(value):
+        return repr(value)
+    digits = Decimal(repr(value))
+    if "e" in like.lower():
+        parts = digits.normalize().as_tuple()
+        first, *others = map(str, parts.digits)
+        mantissa = first + ("." + "".join(others) if others else "")
+        return f"{'-' if parts.sign else ''}{mantissa}e{digits.adjusted()}"
+    if not 1e-9 <= abs(value) < 1e16:
+        return repr(value)
+    text = f"{digits:f}"
+    return text if "." in text else text + ".0"
+
+
+def _write_tuple(value: tuple[Number, ...], like: str) -> str:
+    """Write element by element into the old tuple, so that each keeps its form and its comment."""
+    old = ast.parse(like, mode="eval").body if like else None
+    if not isinstance(old, ast.Tuple) or len(old.elts) != len(value):
+        return repr(value)
+    data = like.encode()
+    starts = line_starts(like)
+    for node, element in reversed(list(zip(old.elts, value, strict=True))):
+        start, end = span(node, starts)
+        before = evaluate(node)
+        if before != element or type(before) is not type(element):
+            text = write_value(element, like=data[start:end].decode())
+            data = data[:start] + text.encode() + data[end:]
+    return data.decode()
+
+
+def _assignments(tree: ast.Module) -> list[tuple[str, ast.expr]]:
+    """Return the top-level assignments to one upper-case name each."""
+    found = []
+    for statement in tree.body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if _NAME.fullmatch(name):
+                found.append((name, value))
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value) if _NAME.fullmatch(name):
+                found.append((name, value))
+    return found
+
+
+def _count_bindings(tree: ast.Module) -> Counter[str]:
+    """Count how often each name is bound or deleted by the module's own code; a `global` counts as one."""
+    counts: Counter[str] = Counter()
+    waiting: list[tuple[ast.AST, bool]] = [(tree, True)]
+    while waiting:
+        node, outside = waiting.pop()
+        if isinstance(node, ast.Global):
+            counts.update(node.names)
+        elif outside and isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            counts[node.id] += 1
+        inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda)
+        waiting.extend((child, outside and not inside) for child in ast.iter_child_nodes(node))
+    return counts

@@ -1,0 +1,171 @@
+"""What is equal for equal programs, and their normal form.
+
+Two programs are equal if they do the same but for chance: comments, layout, docstrings, parentheses and the
+way a number is written (`0.60`, `2**19`) do not count, and neither do seeds, because a lucky number is no
+finding. Names do count.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+from collections.abc import Iterator
+from typing import TypeVar
+
+from loop.errors import LoopError
+from loop.program.syntax import evaluate, parse
+
+_LARGEST_BITS = 4096  # of a whole number that is written in digits
+_SEED = re.compile(r"(?:^|_)seeds?\d*(?:_|$)", re.IGNORECASE)
+_SEEDERS = frozenset(
+    {"seed", "manual_seed", "manual_seed_all", "set_seed", "seed_all", "seed_everything"}
+    | {"default_rng", "RandomState", "Random", "SeedSequence", "PCG64", "MT19937", "Philox", "PRNGKey"}
+)
+
+
+def fingerprint(source: str) -> str:
+    """Return what is equal for equal programs. What is no Python has one too: that of its text."""
+    try:
+        text = "\n".join(_written(normal_form(source)))
+    except LoopError:
+        text = source
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+
+
+def normal_form(source: str) -> ast.AST:
+    """Return the syntax tree of a program without what does not count.
+
+    Raises:
+        LoopError: the source is not valid Python, or nested too deeply.
+    """
+    tree = parse(source)
+    try:
+        return _Normal().visit(tree)  # type: ignore[no-any-return]
+    except RecursionError as error:
+        raise LoopError("The program is nested too deeply.") from error
+
+
+_Statement = TypeVar("_Statement", ast.Assign, ast.AnnAssign, ast.AugAssign)
+
+
+class _Normal(ast.NodeTransformer):
+    """Takes out of a tree what makes no difference."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        """Drop docstrings and what is only seeding."""
+        bare = isinstance(node.value, ast.Constant) or _is_seeder(node.value)
+        return None if bare else self.generic_visit(node)
+
+    def visit_Pass(self, node: ast.Pass) -> None:
+        """Drop it: a body that holds only this is as good as an empty one."""
+
+    def visit_Constant(self, node: ast.Constant) -> ast.Constant:
+        """Forget the `u` of a string; write as text what Python would refuse to write as a number."""
+        value = node.value
+        if isinstance(value, int) and value.bit_length() > _LARGEST_BITS:
+            return ast.Constant(hex(value))
+        return ast.Constant(value)
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        """Work out arithmetic."""
+        return _folded(self.generic_visit(node))
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        """Work out arithmetic."""
+        return _folded(self.generic_visit(node))
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
+        """Forget a seed."""
+        return self._without_seed(node, *node.targets)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        """Forget a seed."""
+        return self._without_seed(node, node.target)
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
+        """Forget a seed."""
+        return self._without_seed(node, node.target)
+
+    def visit_keyword(self, node: ast.keyword) -> ast.AST:
+        """Forget a seed."""
+        return ast.keyword(node.arg, _ANY) if _says_seed(node.arg) else self.generic_visit(node)
+
+    def visit_arguments(self, node: ast.arguments) -> ast.AST:
+        """Forget seeds among the defaults."""
+        plain = [*node.posonlyargs, *node.args]
+        late = plain[len(plain) - len(node.defaults) :]
+        pairs = zip(late, node.defaults, strict=True)
+        node.defaults = [_ANY if _says_seed(name.arg) else default for name, default in pairs]
+        named = zip(node.kwonlyargs, node.kw_defaults, strict=True)
+        node.kw_defaults = [_ANY if default and _says_seed(name.arg) else default for name, default in named]
+        return self.generic_visit(node)
+
+    def visit_Dict(self, node: ast.Dict) -> ast.AST:
+        """Forget seeds among the entries."""
+        pairs = zip(node.keys, node.values, strict=True)
+        node.values = [_ANY if _is_seed(key) else value for key, value in pairs]
+        return self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """Forget what a generator of random numbers is seeded with."""
+        if _is_seeder(node):
+            node.args, node.keywords = [], []
+        return self.generic_visit(node)
+
+    def _without_seed(self, node: _Statement, *targets: ast.expr) -> ast.AST:
+        if any(_is_seed(target) for target in targets) and not isinstance(node.value, ast.Lambda | None):
+            node.value = _ANY
+        return self.generic_visit(node)
+
+
+_ANY = ast.Constant("any seed")
+
+
+def _is_seeder(node: ast.expr) -> bool:
+    match node:
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
+            return name in _SEEDERS
+    return False
+
+
+def _is_seed(node: ast.expr | None) -> bool:
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name) | ast.Constant(value=str(name)):
+            return _says_seed(name)
+        case ast.Subscript(slice=key):
+            return _is_seed(key)
+    return False
+
+
+def _says_seed(name: str | None) -> bool:
+    return name is not None and _SEED.search(name) is not None
+
+
+def _folded(node: ast.AST) -> ast.AST:
+    parts = [part for part in ast.iter_child_nodes(node) if isinstance(part, ast.expr)]
+    if isinstance(node, ast.expr) and all(isinstance(part, ast.Constant) for part in parts):
+        value = evaluate(node)
+        return ast.Constant(value) if isinstance(value, int | float) else node
+    return node
+
+
+def _written(tree: ast.AST) -> Iterator[str]:
+    """Yield a tree as text that no version of Python writes differently: what is empty is left out."""
+    waiting: list[object] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.AST):
+            yield f"({type(node).__name__}"
+            waiting.append(")")
+            for name, value in reversed(list(ast.iter_fields(node))):
+                if name == "value" and isinstance(node, ast.Constant):
+                    waiting.append(repr(value))
+                elif value is not None and value != []:
+                    waiting += [value, f".{name}"]
+        elif isinstance(node, list):
+            yield "["
+            waiting.append("]")
+            waiting += reversed(node)
+        else:
+            yield str(node)

@@ -1,0 +1,193 @@
+"""Language models by name, and what their failures mean for a person.
+
+Names are `anthropic:…`, `openai:…` and `google:…`. Keys and base URLs are in the environment, under the names
+that the providers gave them. Everything here imports pydantic-ai, and belongs into a worker process.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from loop.experiment import Cost
+from loop.proposers.prompt.fencing import SAID, line
+from loop.proposers.protocol import NoProgramError, NoProposalError, OutOfReachError
+
+if TYPE_CHECKING:
+    import httpx2
+    from pydantic_ai.models import Model
+
+MEND = "pip install 'autoresearch-bot[models]'"
+"""What installs all that a language model needs."""
+
+_LONGEST_WAIT = 15.0  # seconds that an SDK may wait before it tries again; a longer wait is the loop's
+_CONNECT = 10.0  # seconds to reach a provider
+_OPENAI = "api.openai.com"
+_KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY", "google": "GOOGLE_API_KEY"}
+
+
+class SettingError(Exception):
+    """A setting is missing, as a sentence."""
+
+
+@asynccontextmanager
+async def http_client(limit: float) -> AsyncIterator[httpx2.AsyncClient]:
+    """Give a client for the SDKs whose requests have `limit` seconds, and which wait but shortly."""
+    import httpx2
+    from pydantic_ai.models import create_async_httpx2_client
+
+    async def leave_long_waits(response: httpx2.Response) -> None:
+        try:
+            wait = float(response.headers.get("retry-after", 0))
+        except ValueError:  # a date
+            wait = math.inf
+        if wait > _LONGEST_WAIT:
+            response.headers["x-should-retry"] = "false"  # the SDKs that would wait so long obey it
+
+    timeout = httpx2.Timeout(limit, connect=_CONNECT)
+    async with create_async_httpx2_client(timeout=timeout) as client:
+        client.event_hooks["response"].append(leave_long_waits)
+        yield client
+
+
+def is_own_server(name: str, environ: Mapping[str, str]) -> bool:
+    """Tell whether the model is on a server that merely speaks as OpenAI does: it may know no tools."""
+    host = urlsplit(environ.get("OPENAI_BASE_URL", "")).hostname
+    return name.startswith("openai:") and host not in (None, _OPENAI)
+
+
+def open_model(name: str, environ: Mapping[str, str], client: httpx2.AsyncClient) -> Model:
+    """Return the model of that name.
+
+    Raises:
+        SettingError: the key of its provider is missing.
+        ImportError: a package is missing.
+    """
+    provider, _, model = name.partition(":")
+    if provider == "anthropic":
+        from pydantic_ai.models.anthropic import AnthropicModel
+        from pydantic_ai.providers.anthropic import AnthropicProvider
+
+        url = environ.get("ANTHROPIC_BASE_URL") or None
+        key = _key("anthropic", environ)
+        return AnthropicModel(
+            model, provider=AnthropicProvider(api_key=key, base_url=url, http_client=client)
+        )
+    if provider == "google":
+        from pydantic_ai.models.google import GoogleModel
+        from pydantic_ai.providers.google import GoogleProvider
+
+        url = environ.get("GOOGLE_GEMINI_BASE_URL") or None
+        google = GoogleProvider(api_key=_key("google", environ), base_url=url, http_client=client)
+        return GoogleModel(model, provider=google)
+    assert provider == "openai"
+    return _openai(model, environ, client)
+
+
+def _openai(model: str, environ: Mapping[str, str], client: httpx2.AsyncClient) -> Model:
+    from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+    from pydantic_ai.profiles.openai import OpenAIModelProfile
+    from pydantic_ai.providers.openai import OpenAIProvider
+    from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
+
+    url = environ.get("OPENAI_BASE_URL") or None
+    if url is not None and is_own_server(f"openai:{model}", environ):
+        own = OpenAICompatibleProvider(
+            urlsplit(url).hostname or url,
+            base_url=url,
+            api_key=environ.get("OPENAI_API_KEY"),
+            http_client=client,
+            profile=OpenAIModelProfile(  # what not every server understands
+                supports_json_object_output=False, openai_chat_supports_multiple_system_messages=False
+            ),
+        )
+        return OpenAIChatModel(model, provider=own)
+    openai = OpenAIProvider(base_url=url, api_key=_key("openai", environ), http_client=client)
+    return OpenAIResponsesModel(model, provider=openai)
+
+
+def _key(provider: str, environ: Mapping[str, str]) -> str:
+    if key := environ.get(_KEYS[provider]):
+        return key
+    raise SettingError(f"{_KEYS[provider]} is not set.")
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """Return what can go wrong in asking a model without a fault in the program that asks."""
+    from pydantic_ai.exceptions import AgentRunError, UserError
+
+    return AgentRunError, UserError, SettingError, ImportError, TimeoutError
+
+
+def explained(error: Exception, name: str, *, limit: float, cost: Cost | None) -> NoProposalError:
+    """Return one of `failures` as a sentence for a person. It may repeat words of the provider's."""
+    from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError, UnexpectedModelBehavior
+
+    model = name.partition(":")[2]
+    if isinstance(error, SettingError):
+        return OutOfReachError(f"{model} cannot be asked: {error}", cost=cost, needs_person=True)
+    if isinstance(error, ImportError):
+        return OutOfReachError(f"{model} needs more packages: {MEND}", cost=cost, needs_person=True)
+    if isinstance(error, UnexpectedModelBehavior):
+        return NoProgramError(f"{model} gave no answer that makes a program. {_words(error)}", cost=cost)
+    meaning, needs_person = _meaning(error, name, limit)
+    status = f" ({error.status_code})" if isinstance(error, ModelHTTPError) else ""
+    reason = f"{model} {meaning}{status}. {_words(error)}".strip()
+    return OutOfReachError(
+        reason,
+        cost=cost,
+        retry_after=error.retry_after if isinstance(error, ModelAPIError) else None,
+        needs_person=needs_person,
+        cut_off=isinstance(error, TimeoutError),
+    )
+
+
+def _meaning(error: Exception, name: str, limit: float) -> tuple[str, bool]:
+    """Return what goes on from a model's name, and whether a person is needed."""
+    from pydantic_ai import exceptions as of
+
+    wait = (
+        f" for {error.retry_after:g} s" if isinstance(error, of.ModelAPIError) and error.retry_after else ""
+    )
+    key = _KEYS[name.partition(":")[0]]
+    kinds: Sequence[tuple[type[Exception] | tuple[type[Exception], ...], str, bool]] = (
+        (of.ModelAuthenticationError, f"refuses {key}", True),
+        (of.ModelQuotaExceededError, "has no money or quota left in its account", True),
+        (of.ModelNotFoundError, "is not known to its provider", True),
+        (of.ModelContextWindowExceededError, "cannot read as much as it is told", True),
+        (of.ModelRateLimitError, f"asks to be left alone{wait}", False),
+        ((of.ModelUnavailableError, of.ModelServerError), "is down or has too much to do", False),
+        (
+            (of.ModelRequestTimeout, of.ModelTimeoutError, TimeoutError),
+            f"did not answer within {limit:g} s",
+            False,
+        ),
+        (of.ModelConnectionError, "cannot be reached, or the connection broke", False),
+        (of.ModelAPIError, "refuses the request", False),
+        (of.UsageLimitExceeded, "used more tokens than an answer may cost", False),
+    )
+    for kind, meaning, needs_person in kinds:
+        if isinstance(error, kind):
+            return meaning, needs_person
+    return "cannot be asked", False
+
+
+def _words(error: Exception) -> str:
+    """Return the provider's own words, where it has some; else what lies behind the error."""
+    from pydantic_ai.exceptions import ModelAPIError
+
+    body = getattr(error, "body", None)
+    for name in ("error", "message"):
+        if isinstance(body, dict) and name in body:
+            body = body[name]
+    if isinstance(body, str) and body:
+        return line(body, SAID)
+    cause: BaseException = error
+    while cause.__cause__ is not None and str(cause.__cause__):
+        cause = cause.__cause__
+        if not isinstance(error, ModelAPIError):
+            break  # deeper lies how pydantic found what was wrong
+    return line(str(cause).partition("For further information")[0], SAID)

@@ -1,0 +1,260 @@
+"""The process in which a language model is asked: a request on stdin, what came of it on stdout, both JSON.
+
+Keys come in the environment. What came of it is `{"reply": {...}}`, or `{"no_program": "..."}` or
+`{"out_of_reach": "...", ...}` with a sentence for a person, each with its `cost`. Any other failure is a
+traceback on stderr and a non-zero exit status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING, Any
+
+from loop.experiment import Cost, Family
+from loop.program.edits import EditError
+from loop.proposers.model.providers import MEND, explained, failures, http_client, is_own_server, open_model
+from loop.proposers.prompt.briefing import Briefing
+from loop.proposers.prompt.fencing import SEPARATOR
+from loop.proposers.protocol import NoProgramError, NoProposalError, OutOfReachError
+from loop.redaction import without_secrets
+
+if TYPE_CHECKING:
+    from pydantic_ai import ModelSettings, UserContent
+    from pydantic_ai.models import Model
+    from pydantic_ai.usage import RunUsage
+
+    from loop.proposers.model.answer import Answer
+
+_NICENESS = 10  # a training that needs the processor goes first
+_CORRECTIONS = 3  # how often an answer that makes no program goes back to the model
+_OUTPUT_TOKENS = 100_000  # of all answers to one request together, thinking included
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a model is asked: by name, with a second one that is asked where the first cannot be.
+
+    The answer edits `source`. `best` is the best program where a crash is to be mended, since an edit that
+    comes back to it mends nothing; else empty. `limit` is in seconds, for both models together.
+    """
+
+    model: str
+    fallback: str
+    briefing: Briefing
+    source: str
+    best: str
+    limit: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A program and what its model says of it; `source` is None where a crash is not worth mending.
+
+    `model` is the name of the model that answered, `cost` that of all that was asked.
+    """
+
+    source: str | None
+    description: str
+    rationale: str
+    expected: str
+    family: Family | None
+    model: str
+    cost: Cost
+
+
+def encode_request(request: Request) -> bytes:
+    """Return what the worker reads."""
+    return json.dumps(asdict(request)).encode()
+
+
+def decode_answer(answer: bytes, secrets: Collection[str]) -> Reply:
+    """Return the reply that the worker wrote. What providers say is repeated without `secrets`.
+
+    Raises:
+        NoProgramError: it wrote that no answer made a program.
+        OutOfReachError: it wrote why nobody could be asked, or nothing that can be read.
+    """
+    try:
+        fields = json.loads(answer)
+        cost = fields["cost"] and Cost(**fields["cost"])
+        if "no_program" in fields:
+            raise NoProgramError(without_secrets(fields["no_program"], secrets), cost=cost)
+        if "out_of_reach" in fields:
+            reason = without_secrets(fields["out_of_reach"], secrets)
+            kind = {name: fields[name] for name in ("retry_after", "needs_person", "cut_off")}
+            raise OutOfReachError(reason, cost=cost, **kind)
+        reply = fields["reply"]
+        return Reply(**{**reply, "family": reply["family"] and Family(reply["family"]), "cost": cost})
+    except (ValueError, TypeError, KeyError) as error:
+        raise OutOfReachError(f"The model worker gave no readable answer: {error}.") from error
+
+
+async def ask(request: Request, environ: Mapping[str, str]) -> Reply:
+    """Ask the model, and where it cannot be asked the second one, with the keys in `environ`.
+
+    Raises:
+        NoProgramError: the model can be asked, but neither gives an answer of use.
+        OutOfReachError: the model cannot be asked, and the second one is of no help.
+    """
+    try:
+        import pydantic_ai  # noqa: F401 - all that follows needs it
+    except ImportError:
+        raise OutOfReachError(f"A language model needs more packages: {MEND}.", needs_person=True) from None
+    names = [name for name in (request.model, request.fallback) if name]
+    failed: list[NoProposalError] = []
+    for name in names:
+        try:
+            reply = await _ask_one(request, name, environ, request.limit / len(names))
+        except NoProposalError as error:
+            failed.append(error)
+        else:
+            return replace(reply, cost=_sum([*(error.cost for error in failed), reply.cost]) or Cost())
+    reason, cost = " ".join(map(str, failed)), _sum([error.cost for error in failed])
+    if not isinstance(failed[0], OutOfReachError):
+        raise NoProgramError(reason, cost=cost)
+    outages = [error for error in failed if isinstance(error, OutOfReachError)]
+    waits = [outage.retry_after for outage in outages if outage.retry_after is not None]
+    raise OutOfReachError(
+        reason,
+        cost=cost,
+        retry_after=min(waits, default=None),
+        needs_person=len(outages) == len(failed) and all(outage.needs_person for outage in outages),
+        cut_off=any(outage.cut_off for outage in outages),
+    )
+
+
+async def _ask_one(request: Request, name: str, environ: Mapping[str, str], limit: float) -> Reply:
+    from pydantic_ai.usage import RunUsage
+
+    from loop.proposers.model.answer import Mended, program_of
+
+    usage = RunUsage()
+    try:
+        async with http_client(limit) as client:
+            model = open_model(name, environ, client)  # which imports the SDK: seconds, beside a training
+            async with asyncio.timeout(limit):
+                answer = await _converse(request, model, usage, own=is_own_server(name, environ))
+    except failures() as error:
+        raise explained(error, name, limit=limit, cost=_cost(usage)) from error
+    hopeless = isinstance(answer, Mended) and answer.hopeless
+    return Reply(
+        source=None if hopeless else program_of(answer, request.source, whole=request.briefing.whole),
+        description=answer.description,
+        rationale=answer.rationale,
+        expected=answer.expected,
+        family=answer.family,
+        model=name.partition(":")[2],
+        cost=_cost(usage) or Cost(),
+    )
+
+
+async def _converse(request: Request, model: Model, usage: RunUsage, *, own: bool) -> Answer:
+    """Ask until the answer makes a program, and count in `usage` what it takes."""
+    from pydantic_ai import Agent, ModelRetry, PromptedOutput
+    from pydantic_ai.usage import UsageLimits
+
+    from loop.proposers.model.answer import Answer, Mended, program_of
+
+    wanted: type[Answer] = Mended if request.best else Answer
+    agent = Agent(
+        model,
+        output_type=PromptedOutput(wanted) if own else wanted,  # any server can be asked in words
+        instructions=request.briefing.fixed,
+        retries={"output": _CORRECTIONS},
+    )
+
+    @agent.output_validator
+    def makes_a_program(answer: Answer) -> Answer:
+        if isinstance(answer, Mended) and answer.hopeless:
+            return answer
+        try:
+            program = program_of(answer, request.source, whole=request.briefing.whole)
+        except EditError as error:
+            raise ModelRetry(str(error)) from None
+        if program == request.best:
+            raise ModelRetry("That is the best program, without the idea: mend it, or set `hopeless`.")
+        return answer
+
+    result = await agent.run(
+        _content(request.briefing, own=own),
+        model_settings=_settings(own=own, retries=0 if request.fallback else 1),
+        usage_limits=UsageLimits(request_limit=1 + _CORRECTIONS, output_tokens_limit=_OUTPUT_TOKENS),
+        usage=usage,
+    )
+    return result.output
+
+
+def _settings(*, own: bool, retries: int) -> ModelSettings:
+    """Let the SDK try again so often, and the provider keep what it will see again within the hour."""
+    from pydantic_ai import ModelSettings
+
+    if own:
+        return ModelSettings(max_retries=retries)
+    return ModelSettings(max_retries=retries, cache={"retention": "1h", "messages": False})
+
+
+def _content(briefing: Briefing, *, own: bool) -> str | Sequence[UserContent]:
+    """Return the briefing without its fixed part, in pieces that providers keep in their caches.
+
+    An hour, because a training is longer than the five minutes that Anthropic keeps them otherwise.
+    """
+    from pydantic_ai import CachePoint
+
+    if own:
+        return SEPARATOR.join([*briefing.history, briefing.program, briefing.now])
+    kept = CachePoint(ttl="1h")
+    pieces: list[UserContent] = [*briefing.history]
+    if briefing.history:
+        pieces.append(kept)
+    if briefing.program:
+        pieces += [briefing.program, kept]
+    return [*pieces, briefing.now]
+
+
+def _cost(usage: RunUsage) -> Cost | None:
+    """Return what was used; None if nothing was."""
+    if not usage.requests:
+        return None
+    dollars = None if usage.cost is None else float(usage.cost)
+    return Cost(usage.input_tokens, usage.cache_read_tokens, usage.output_tokens, dollars)
+
+
+def _sum(costs: Sequence[Cost | None]) -> Cost | None:
+    known = [cost for cost in costs if cost is not None]
+    return reduce(add, known) if known else None
+
+
+async def answer(request: str, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the worker writes."""
+    fields = json.loads(request)
+    briefing = Briefing(**{**fields["briefing"], "history": tuple(fields["briefing"]["history"])})
+    try:
+        reply = await ask(Request(**{**fields, "briefing": briefing}), environ)
+    except NoProgramError as error:
+        return {"no_program": str(error), "cost": error.cost and asdict(error.cost)}
+    except OutOfReachError as error:
+        return {
+            "out_of_reach": str(error),
+            "cost": error.cost and asdict(error.cost),
+            "retry_after": error.retry_after,
+            "needs_person": error.needs_person,
+            "cut_off": error.cut_off,
+        }
+    return {"reply": asdict(reply), "cost": asdict(reply.cost)}
+
+
+def main() -> None:
+    """Answer one request."""
+    os.nice(_NICENESS)
+    sys.stdout.write(json.dumps(asyncio.run(answer(sys.stdin.read(), os.environ))))
+
+
+if __name__ == "__main__":
+    main()

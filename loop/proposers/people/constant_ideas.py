@@ -1,0 +1,144 @@
+"""Ideas of people that name constants and their values: they become an edit at once, without a model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from loop.errors import LoopError
+from loop.experiment import Family, Proposal
+from loop.program.constants import find_constants, read_value, replace_constants, write_value
+from loop.program.syntax import Number, Value
+from loop.proposers.protocol import Context
+from loop.proposers.search.families import family_of
+from loop.store.ideas import Idea
+
+_NAME = r"[A-Z][A-Z0-9_]*\b"
+_QUOTED = r"[\"“”„«»][^\"“”„«»]*[\"“”„«»]|['‘’‚‹›`][^'‘’‚‹›`]*['‘’‚‹›`]"
+_IS = r"\s*(?:->|→|[=:])\s*|\s+to\s+|\s+(?![-+]|to\b)"  # `DEPTH +1` may mean one more
+_END = rf"(?:\s*[,;]\s*(?:and\s+)?|\s+and\s+)(?={_NAME})|\.?\Z"
+_CHANGE = re.compile(rf"({_NAME})(?:{_IS})({_QUOTED}|\S.*?)(?:{_END})")
+_TEXT = re.compile(rf"\w(?:[\w./:+-]*\w)?|{_QUOTED}")
+_ARITHMETIC = re.compile(r"[\d\s.,_+*/()eE-]+")
+_RANGE = re.compile(r"\d\s*-\s*\d")
+_DECIMAL_COMMA = re.compile(r"-?(?![1-9]\d{0,2},\d{3}$)\d+,\d+")  # 1,000 may be a thousand
+
+
+def propose_idea(context: Context) -> Proposal | None:
+    """Return the oldest idea that sets constants of the program, as an edit; None where there is none.
+
+    The program may be so already: who judges proposals has the answer to that.
+    """
+    constants = _constants(context.source)
+    for idea in context.ideas:
+        try:
+            changes = _read_changes(constants, idea.text)
+            source = replace_constants(context.source, changes)
+        except LoopError:
+            continue  # it waits for somebody who reads prose
+        return Proposal(
+            source=source,
+            description=idea.text,
+            rationale=f"An idea of {idea.author}.",
+            proposer=idea.author,
+            parent=context.parent,
+            family=Family.COMBINATION if len(changes) > 1 else family_of(*changes),
+            idea=idea.id,
+        )
+    return None
+
+
+def prose(source: str, ideas: Iterable[Idea]) -> tuple[Idea, ...]:
+    """Return those of the ideas for this program that take somebody who can read."""
+    constants = _constants(source)
+
+    def is_prose(text: str) -> bool:
+        try:
+            replace_constants(source, _read_changes(constants, text))
+        except LoopError:
+            return True
+        return False
+
+    return tuple(idea for idea in ideas if is_prose(idea.text))
+
+
+def edit(source: str, text: str) -> str:
+    """Return `source` with the constants set that `text` names: `DEPTH 9`, `DEPTH = 9, MATRIX_LR 0.05`.
+
+    Raises:
+        LoopError: the text is not clearly constants of the program with values of their kinds.
+    """
+    return replace_constants(source, _read_changes(_constants(source), text))
+
+
+def _constants(source: str) -> Mapping[str, Value]:
+    return {constant.name: constant.value for constant in find_constants(source)}
+
+
+def _read_changes(constants: Mapping[str, Value], text: str) -> Mapping[str, Value]:
+    """Read the whole text as changes of constants; none is found in anything else."""
+    changes: dict[str, Value] = {}
+    text, end = text.strip(), 0
+    while end < len(text) or not changes:
+        match = _CHANGE.match(text, end)
+        if match is None or match[1] not in constants:
+            such = next((f", such as {name} {write_value(value)}" for name, value in constants.items()), "")
+            raise LoopError(f"That names no constant with a value{such}.")
+        name, old = match[1], constants[match[1]]
+        value = _read_value(match[2], old)
+        if value is None:
+            raise LoopError(f"{name} takes {_kind(old)}, such as {name} {write_value(old)}.")
+        if name in changes:
+            raise LoopError(f"{name} is named twice: give it one value.")
+        changes[name], end = value, match.end()
+    return changes
+
+
+def _read_value(text: str, old: Value) -> Value | None:
+    """Read a value of the kind of `old`, None where the text is not clearly one."""
+    if isinstance(old, str):
+        if not _TEXT.fullmatch(text):
+            return None
+        return text if text[0].isalnum() or text[0] == "_" else text[1:-1]
+    if isinstance(old, bool):
+        return {"true": True, "false": False}.get(text.casefold())
+    if not _ARITHMETIC.fullmatch(text) or _RANGE.search(text):
+        return None
+    if _DECIMAL_COMMA.fullmatch(text):
+        return float(text.replace(",", ".")) if isinstance(old, float) else None
+    value = read_value(text)
+    if isinstance(old, tuple):
+        return _fit_all(value, old) if isinstance(value, tuple) else None
+    return _fit(value, old) if isinstance(value, int | float) else None
+
+
+def _fit_all(values: tuple[Number, ...], old: tuple[Number, ...]) -> tuple[Number, ...] | None:
+    if len(values) != len(old):
+        return None
+    fitted = [_fit(*pair) for pair in zip(values, old, strict=True)]
+    found = tuple(value for value in fitted if value is not None)
+    return found if len(found) == len(old) else None
+
+
+def _fit(value: Number, old: Number) -> Number | None:
+    """Return the number as whole as the old one; None where it cannot be."""
+    if isinstance(old, int):
+        return int(value) if value == int(value) else None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
+def _kind(value: Value) -> str:
+    match value:
+        case bool():
+            return "True or False"
+        case int():
+            return "a whole number"
+        case float():
+            return "a number"
+        case str():
+            return "one word or a quoted text"
+        case tuple():
+            return f"{len(value)} numbers"

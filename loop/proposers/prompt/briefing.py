@@ -1,0 +1,213 @@
+"""What a language model is told: the state of a run as text, fitted to a number of tokens.
+
+The order is that of change, so that a provider's cache of what it was sent before serves most of it: first
+what is fixed for the run, then the experiments in blocks that never change (`history`), then the best
+program, which is another one only after a keep, then what is new each time.
+
+The room is divided once for a run: at most 30 % for what is fixed, 45 % for the program and what is new, the
+rest for the history. Where that is too little, this is left out first: papers, near misses, the last crash,
+recent results, in `now`; fixed files, lessons, in `fixed`; and as `history` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+
+from loop.experiment import Experiment, Goal, Status
+from loop.proposers.prompt import history
+from loop.proposers.prompt.context import INSTRUCTIONS
+from loop.proposers.prompt.fencing import SEPARATOR, Room, joined, line, tokens
+from loop.proposers.prompt.instructions import ANSWER, MATERIAL, REPAIR, RESEARCH, URGES
+from loop.proposers.protocol import Context, Failure
+from loop.redaction import without_secrets
+from loop.results.memory import Lesson, most_valuable, near_misses, noise
+from loop.results.report import FamilyRate, family_rates
+from loop.results.table import row_of
+
+_FIXED, _NOW = 0.30, 0.45
+
+# At most so many tokens for each, however much room there is.
+_IDEA, _REFUSALS, _RECENT, _CRASH, _PAPERS, _LOG = 2000, 1000, 6000, 600, 4000, 3000
+_NEAR_MISS = 800
+
+
+@dataclass(frozen=True, slots=True)
+class Briefing:
+    """The text for a model in the order in which it is sent; each part begins as it did the last time.
+
+    `whole` says that the program is shown to its end: only then can a model give back a whole one.
+    """
+
+    fixed: str
+    history: tuple[str, ...]
+    program: str
+    now: str
+    whole: bool
+
+    @property
+    def text(self) -> str:
+        """All parts as one text."""
+        return joined(self.fixed, *self.history, self.program, self.now)
+
+    @property
+    def tokens(self) -> int:
+        """The estimated number of tokens of all parts."""
+        return tokens(self.text)
+
+
+def brief(context: Context, budget: int, *, answer: str = ANSWER) -> Briefing:
+    """Return what a model is told when it is asked for a proposal, in at most `budget` tokens.
+
+    `answer` says how it is to answer; empty where that is said elsewhere.
+    """
+    fixed = _fixed(context, int(budget * _FIXED), answer)
+    now = Room(int(budget * _NOW))
+    task = now.take(_task(context))
+    idea = ""
+    if context.ideas:
+        first = context.ideas[0]
+        idea = now.fence("human", f"the idea of {first.author}", first.text, most=_IDEA)
+    refusals = _refusals(context, now)
+    program = now.fence("data", "the program", context.source)
+    standing = now.take(_standing(context))
+    urge = now.take(URGES[context.urge] if context.urge else "")
+    recent = history.recent(context)
+    rows = history.table(context, recent, history.details_of(context, recent))
+    latest = now.fence("data", "the latest results", rows, most=_RECENT, tail=True)
+    crash = now.fence("data", "the last crash", _last_crash(context.experiments), most=_CRASH)
+    misses = [
+        now.fence("data", f"near miss #{e.number}", _near_miss(context, e), most=_NEAR_MISS)
+        for e in near_misses(history.settled(context), context.goal)
+    ]
+    papers = now.fence("data", "papers that the human names", SEPARATOR.join(context.papers), most=_PAPERS)
+    told = history.blocks(context, budget - tokens(fixed + SEPARATOR) - int(budget * _NOW))
+    last = joined(latest, crash, *misses, standing, urge, papers, idea, refusals, task)
+    return Briefing(fixed, told, program, last, _is_whole(program, context.source))
+
+
+def brief_repair(context: Context, failure: Failure, budget: int, *, answer: str = ANSWER) -> Briefing:
+    """Return what a model is told when it is asked to mend a crash, in at most `budget` tokens."""
+    fixed = _fixed(context, int(budget * _FIXED), answer)
+    now = Room(budget - tokens(fixed + SEPARATOR))
+    crashed = failure.experiment
+    task = now.take(REPAIR["memory" if failure.out_of_memory else "bug"])
+    refusals = _refusals(context, now)
+    what = "\n".join(f"{name}: {line(text, 600)}" for name, text in _meant(crashed))
+    meant = now.fence("data", f"what experiment #{crashed.number} was to try", what, most=_CRASH)
+    log = now.fence("data", "the end of its log", failure.log, most=min(_LOG, now.left // 3), tail=True)
+    program = now.fence("data", "the program that crashed", failure.source)
+    whole = _is_whole(program, failure.source)
+    return Briefing(fixed, (), program, joined(meant, log, refusals, task), whole)
+
+
+def hide_secrets(briefing: Briefing, secrets: Collection[str]) -> Briefing:
+    """Return the briefing with `***` for each secret: a training may have printed it, a person written it.
+
+    Only the program stays as it is, because an edit must repeat it letter by letter.
+    """
+    fixed, *told, now = (
+        without_secrets(text, secrets) for text in (briefing.fixed, *briefing.history, briefing.now)
+    )
+    return replace(briefing, fixed=fixed, history=tuple(told), now=now)
+
+
+def _fixed(context: Context, budget: int, answer: str) -> str:
+    room = Room(budget)
+    instructions = room.take(joined(RESEARCH, answer, MATERIAL))
+    setting = room.take(_setting(context))
+    program = room.fence("human", INSTRUCTIONS, context.files.get(INSTRUCTIONS, ""))
+    lessons = room.fence("data", "lessons of earlier runs", _lessons(context, room.left // 3))
+    files = [
+        room.fence("data", f"{path}, which is fixed", text)
+        for path, text in context.files.items()
+        if path != INSTRUCTIONS
+    ]
+    return joined(instructions, setting, program, *files, lessons)
+
+
+def _setting(context: Context) -> str:
+    run = context.run
+    better = "Lower" if context.goal is Goal.MINIMIZE else "Higher"
+    device = f" on {line(context.device)}" if context.device else ""
+    metric = f"The metric is {line(run.metric)}. {better} is better."
+    return f"{metric} Each training has {run.time_budget:g} seconds{device}."
+
+
+def _refusals(context: Context, room: Room) -> str:
+    lines = [
+        f"- {line(each.description) or 'no name'}: {line(each.reason, 400)}" for each in context.refusals
+    ]
+    label = "what you proposed just now and why it was refused"
+    return room.fence("data", label, "\n".join(lines), most=_REFUSALS)
+
+
+def _task(context: Context) -> str:
+    if context.ideas:
+        return "Make the idea of a person, above, the next experiment: an edit of the program shown."
+    return "Propose the next experiment: an edit of the program shown."
+
+
+def _standing(context: Context) -> str:
+    """Return where the run is: its best, how much is chance, what each family of changes brought."""
+    done = [e for e in history.settled(context) if e.status is not Status.SKIP]
+    kept = [e for e in done if e.status is Status.KEEP]
+    lines = []
+    if kept and kept[-1].value is not None:
+        lines.append(f"The best so far is {kept[-1].value:.6f}, by #{kept[-1].number}.")
+        since = len([e for e in done if e.number > kept[-1].number])
+        lines.append(f"Experiments since the last that was kept: {since}.")
+    if (spread := noise(done, context.goal)) is not None:
+        lines.append(f"Differences of about {spread:.6f} are chance.")
+    if rates := family_rates([row_of(e) for e in done], context.goal):
+        lines.append("How often a family of changes was kept:")
+        lines += [_rate(rate) for rate in rates]
+    return "\n".join(lines)
+
+
+def _rate(rate: FamilyRate) -> str:
+    best = "" if rate.best_gain is None else f", the largest gain {rate.best_gain:.6f}"
+    return f"- {rate.family}: {rate.kept} of {rate.tried}{best}"
+
+
+def _last_crash(experiments: Iterable[Experiment]) -> str:
+    crashes = [e for e in experiments if e.status is Status.CRASH]
+    if not crashes:
+        return ""
+    last = crashes[-1]
+    return f"#{last.number} {line(last.description)}: {line(last.error or last.reason, 600)}"
+
+
+def _near_miss(context: Context, experiment: Experiment) -> str:
+    diff = history.hunks(context.changes.get(experiment.number, ""))
+    return "\n".join([history.row(context, experiment), diff])
+
+
+def _meant(experiment: Experiment) -> tuple[tuple[str, str], ...]:
+    error = experiment.error or experiment.reason
+    return ("description", experiment.description), ("why", experiment.rationale), ("error", error)
+
+
+def _lessons(context: Context, room: int) -> str:
+    """Return the most valuable lessons that have room, in their order."""
+    measured = most_valuable(context.lessons, len(context.lessons))
+    chosen: set[Lesson] = set()
+    for lesson in (*measured, *context.lessons):
+        if lesson not in chosen:
+            room -= tokens(_lesson(lesson) + "\n")
+            if room < 0:
+                break
+            chosen.add(lesson)
+    return "\n".join(_lesson(lesson) for lesson in context.lessons if lesson in chosen)
+
+
+def _lesson(lesson: Lesson) -> str:
+    change = "" if lesson.effect is None else f" ({lesson.effect:+.6f})"
+    chance = "" if lesson.noise is None else f", chance {lesson.noise:.6f}"
+    what = f"{lesson.family or 'other'}: {line(lesson.description)}"
+    why = f" | {line(lesson.reason)}" if lesson.reason and not lesson.is_plain else ""
+    return f"{line(lesson.tag, 40)} #{lesson.number} {lesson.status}{change}{chance} {what}{why}"
+
+
+def _is_whole(program: str, source: str) -> bool:
+    return bool(program) and source.replace("\r\n", "\n").strip("\n") in program

@@ -1,0 +1,155 @@
+"""What a run has tried, as text for a model that only ever grows at its end.
+
+Providers keep a text that they were sent before in a cache as long as it begins in the same way. So decided
+experiments are told in blocks of twenty that never change once they are full, and where they outgrow their
+room the oldest go, many at once and seldom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+
+from loop.experiment import Experiment, Status
+from loop.proposers.prompt.context import DIFFS, SHOWN
+from loop.proposers.prompt.fencing import SEPARATOR, cut, fenced, line, tokens
+from loop.proposers.protocol import Context
+from loop.results.memory import effect
+
+BLOCK = 20
+"""Experiments in a block."""
+
+_WINDOW = 100  # the first experiment told is a multiple of this, where a run has outgrown its reader
+_DETAIL = 1200  # tokens of a diff
+
+# How the room is divided, when it is too small: between details, rows of what was not kept, and of what was.
+_DETAILS, _OTHERS, _KEPT = 0.5, 0.3, 0.2
+
+
+def blocks(context: Context, room: int) -> tuple[str, ...]:
+    """Return the full blocks of decided experiments, the oldest first, in at most `room` tokens together.
+
+    Dropped first are the diffs and reasons of what was kept, then the rows of what was not, then the rest; in
+    each case the oldest, until half of the room is free again.
+    """
+    groups = _groups(context)
+    kept = [[row(context, e) for e in group if e.status is Status.KEEP] for group in groups]
+    others = [[row(context, e) for e in group if e.status is not Status.KEEP] for group in groups]
+    from_diff = _first_shown([sum(e.status is Status.KEEP for e in g) for g in groups], DIFFS - BLOCK)
+    texts = [details_of(context, group) if i >= from_diff else {} for i, group in enumerate(groups)]
+    frames = [fenced("data", _label(group), "") + SEPARATOR for group in groups]
+    sizes = [tokens("\n".join([frame, *rows, ""])) + 4 for frame, rows in zip(frames, kept, strict=True)]
+    from_kept = _first_shown(sizes, int(room * _KEPT))
+    from_others = _first_shown([_size(rows) for rows in others], int(room * _OTHERS))
+    from_detail = _first_shown([_size(list(text.values())) for text in texts], int(room * _DETAILS))
+    told = []
+    for index, group in enumerate(groups):
+        if index < from_kept:
+            continue
+        shown = [e for e in group if e.status is Status.KEEP or index >= from_others]
+        details = texts[index] if index >= from_detail else {}
+        if shown:
+            told.append(fenced("data", _label(group), table(context, shown, details)))
+    return tuple(told)
+
+
+def recent(context: Context) -> list[Experiment]:
+    """Return the experiments that are in no full block yet, the one under way among them."""
+    full = _groups(context)
+    after = full[-1][-1].number + 1 if full else 0
+    return [e for e in context.experiments if e.number >= after]
+
+
+def settled(context: Context) -> list[Experiment]:
+    """Return the decided experiments up to the first that is not."""
+    return list(takewhile(lambda experiment: experiment.status is not None, context.experiments))
+
+
+def table(context: Context, experiments: Sequence[Experiment], details: Mapping[int, str]) -> str:
+    """Return a row for each experiment, the oldest first, and below it what there is about it."""
+    lines = []
+    for experiment in experiments:
+        lines.append(row(context, experiment))
+        if text := details.get(experiment.number):
+            lines.append(text)
+    return "\n".join(lines)
+
+
+def row(context: Context, experiment: Experiment) -> str:
+    """Return `#12 keep 0.986041 (-0.011859) batch: halve batch size`; after a crash also its error."""
+    words = [f"#{experiment.number}", experiment.status or "under way"]
+    if experiment.value is not None:
+        words.append(f"{experiment.value:.6f}")
+    if (better := effect(experiment, context.goal)) is not None:
+        words.append(f"({better:+.6f})")
+    text = f"{' '.join(words)} {experiment.family or 'other'}: {line(experiment.description)}"
+    return (
+        f"{text} | {line(experiment.error or experiment.reason)}"
+        if experiment.status is Status.CRASH
+        else text
+    )
+
+
+def details_of(context: Context, experiments: Sequence[Experiment]) -> dict[int, str]:
+    """Return what there is to tell about those of the experiments that were kept, by number."""
+    return {e.number: _detail(context, e) for e in experiments if e.status is Status.KEEP}
+
+
+def _detail(context: Context, experiment: Experiment) -> str:
+    """Return why the experiment was made and its diff, as far as they are known; empty if neither is."""
+    lines = []
+    if experiment.rationale:
+        lines.append(f"  why: {line(experiment.rationale, 400)}")
+    if diff := context.changes.get(experiment.number):
+        lines.append(cut(hunks(diff), _DETAIL))
+    return "\n".join(lines)
+
+
+def hunks(diff: str) -> str:
+    """Return a diff without its header, which names the file that is always the same."""
+    return diff[diff.find("\n@@") + 1 :].strip("\n")
+
+
+def _groups(context: Context) -> list[list[Experiment]]:
+    """Return the decided experiments in full blocks, without those before the first that begins in sight.
+
+    Which one is the first hangs on the number of full blocks alone, and not on what the reader, who always
+    shows the last ones, has just let go.
+    """
+    experiments = settled(context)
+    if not experiments:
+        return []
+    end = (experiments[-1].number + 1) // BLOCK * BLOCK
+    first = max(_up(end + BLOCK - SHOWN, _WINDOW), _up(experiments[0].number, BLOCK))
+    groups: dict[int, list[Experiment]] = {}
+    for experiment in experiments:
+        if first <= experiment.number < end:
+            groups.setdefault(experiment.number // BLOCK, []).append(experiment)
+    return list(groups.values())
+
+
+def _up(number: int, step: int) -> int:
+    return -(-number // step) * step
+
+
+def _label(group: Sequence[Experiment]) -> str:
+    return f"results {group[0].number} to {group[-1].number}"
+
+
+def _size(lines: Sequence[str]) -> int:
+    return tokens("\n".join([*lines, ""]))
+
+
+def _first_shown(sizes: Sequence[int], room: int) -> int:
+    """Return the index of the first that is shown when, whenever they outgrow `room`, half of it is freed.
+
+    It depends on the order in which they came only: another at the end leaves it as it is, mostly.
+    """
+    first = total = 0
+    for last, size in enumerate(sizes):
+        total += size
+        if total > room:
+            while first <= last and total > room // 2:
+                total -= sizes[first]
+                first += 1
+    return first

@@ -1,0 +1,240 @@
+"""The search space: which constants may be changed, and to which values.
+
+Every axis is a finite ladder of values around the present one, so that proposals read well (`0.6 → 0.8`),
+differ by more than the noise of a training, and run out instead of repeating.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from loop.program.constants import Constant
+from loop.program.syntax import Value
+
+Scalar: TypeAlias = bool | int | float | str
+Key: TypeAlias = tuple[str, int]
+
+# Two neighbours differ by 10 to 25 %: a smaller step of a rate is lost in the noise.
+_MANTISSAS = (1.0, 1.2, 1.5, 1.8, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)
+_FLOAT_FACTOR = 3.0  # a ladder reaches from a third of its value to three times it
+_INT_FACTOR = 2.0
+_COUNT_REACH = 2
+_FRACTION_STEP = 0.05
+_FRACTION_REACH = 0.3
+_PATTERN_LENGTH = 12
+_PATTERN_LETTERS = 3
+_MANY_LAYERS = 24  # where the program does not say how many there are
+
+# Words of a name, split at underscores. What decides how a training is judged, where it runs and what it
+# writes is no idea for better training.
+_PROTECTED = frozenset(
+    {"TIME", "BUDGET", "SECONDS", "SECS", "MINUTES", "HOURS", "DEADLINE", "TIMEOUT", "UNTIMED", "STARTUP"}
+    | {"SEED", "SEEDS", "EVAL", "EVALUATION", "VAL", "VALID", "VALIDATION", "TEST", "AUDIT", "METRIC", "BPB"}
+    | {"LIMIT", "ABORT", "DEVICE", "CUDA", "GPU", "GPUS", "CPU", "MPS", "BACKEND", "DTYPE", "COMPILE"}
+    | {"FLOPS", "THREADS", "WORKERS", "RANK", "WORLD", "PORT", "PATH", "PATHS", "DIR", "DIRECTORY", "FILE"}
+    | {"FILES", "FOLDER", "ROOT", "HOME", "CACHE", "URL", "REPO", "NAME", "VERSION", "ID", "IDS", "TOKEN"}
+    | {"BOS", "EOS", "PAD", "VOCAB", "TOKENIZER", "DATA", "DATASET", "SHARD", "SHARDS", "LOG", "LOGGING"}
+    | {"PRINT", "VERBOSE", "DEBUG", "PROFILE", "CHECKPOINT", "SAVE"}
+)
+_HORIZON = frozenset({"STEPS", "ITERS", "ITERATIONS", "EPOCHS", "TOKENS"})  # a budget in another coin, unless
+_PHASES = frozenset(
+    {"WARMUP", "WARMDOWN", "COOLDOWN", "DECAY", "MOMENTUM", "RAMP", "ACCUM", "BATCH", "ACCUMULATION"}
+)
+_RATES = frozenset({"LR", "RATE"})
+_FRACTIONS = frozenset({"RATIO", "FRAC", "FRACTION", "PROB", "PROBABILITY", "DROPOUT", "PERCENT"})
+_MEMORIES = frozenset({"BETA", "BETA1", "BETA2", "BETAS", "MOMENTUM", "EMA"})
+_LAYERS = frozenset({"DEPTH", "LAYERS", "N_LAYER", "N_LAYERS", "NUM_LAYERS"})
+_COUNTS = frozenset({"DEPTH", "LAYER", "LAYERS", "BLOCKS", "HEAD", "HEADS", "EXPERTS", "GROUPS"})
+_SIZES = frozenset(
+    {"BATCH", "DIM", "SIZE", "WIDTH", "EMBD", "HIDDEN", "SEQ", "LEN", "LENGTH", "CONTEXT", "WINDOW"}
+    | {"CHANNELS", "BLOCK"}
+)
+_TINIEST, _LARGEST = 1e-30, 1e15  # beyond them a number is a marker, not an amount, and not exact
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One thing to change: a constant, or one element of a constant that is a tuple.
+
+    `ladder` holds the values it may take, the present one among them; they are in rising order where
+    `ordered`, else without any.
+    """
+
+    constant: Constant
+    index: int | None
+    ladder: tuple[Scalar, ...]
+    ordered: bool
+
+    @property
+    def key(self) -> Key:
+        """What names the axis in every version of the program: the constant and the element, -1 for none."""
+        return self.constant.name, -1 if self.index is None else self.index
+
+    @property
+    def current(self) -> Scalar:
+        """The present value."""
+        value = self.read({self.constant.name: self.constant.value})
+        assert value is not None
+        return value
+
+    def read(self, constants: Mapping[str, object]) -> Scalar | None:
+        """Return this axis's value among the constants of some version; None where there is none like it."""
+        value = constants.get(self.constant.name)
+        if self.index is not None:
+            whole = value if isinstance(value, tuple | list) else ()  # a list: a tuple that went through JSON
+            value = whole[self.index] if len(whole) > self.index else None
+        return value if isinstance(value, bool | int | float | str) else None
+
+    @property
+    def is_amount(self) -> bool:
+        """Whether more of it takes more memory and time: a whole number."""
+        return isinstance(self.current, int) and not isinstance(self.current, bool)
+
+    def place(self, value: Scalar) -> float | None:
+        """Return the place of `value` on the ladder, fractional between two steps.
+
+        Where it lies beyond an end, that end; where it is none of the values of an axis without order, or no
+        number, None.
+        """
+        if not self.ordered:
+            return float(self.ladder.index(value)) if value in self.ladder else None
+        if isinstance(value, str) or value != value:
+            return None
+        ladder = [float(step) for step in self.ladder]
+        above = bisect_left(ladder, value)
+        if above == len(ladder):
+            return above - 1.0
+        if above == 0 or ladder[above] == value:
+            return float(above)
+        return above - (ladder[above] - value) / (ladder[above] - ladder[above - 1])
+
+    def moved(self, value: Scalar, whole: Value) -> Value:
+        """Return `whole`, a value of the constant, with this axis set to `value`."""
+        if self.index is None or not isinstance(whole, tuple):
+            return value
+        assert not isinstance(value, str)
+        return *whole[: self.index], value, *whole[self.index + 1 :]
+
+
+def find_axes(constants: Sequence[Constant], frozen: Collection[str]) -> tuple[Axis, ...]:
+    """Return what may be changed among `constants`, less the names in `frozen`."""
+    depths = (constant.value for constant in constants if constant.name in _LAYERS)
+    layers = next((depth for depth in depths if isinstance(depth, int)), _MANY_LAYERS)
+    axes = []
+    for constant in constants:
+        if constant.name in frozen or is_protected(constant.name):
+            continue
+        whole = constant.value
+        parts = enumerate(whole) if isinstance(whole, tuple) else [(None, whole)]
+        for index, value in parts:
+            ladder = _ladder(constant, value, layers)
+            if len(ladder) > 1:
+                axes.append(Axis(constant, index, ladder, ordered=not isinstance(value, bool | str)))
+    return tuple(axes)
+
+
+def is_protected(name: str) -> bool:
+    """Tell whether a constant of this name is about budget, seed, score, machine or files.
+
+    `DEVICE_BATCH_SIZE` is about the machine too: it changes where the memory ends, not what is learnt.
+    """
+    words = set(name.split("_"))
+    return bool(words & _PROTECTED) or (bool(words & _HORIZON) and not words & _PHASES)
+
+
+def _ladder(constant: Constant, value: Scalar, layers: int) -> tuple[Scalar, ...]:
+    words = set(constant.name.split("_"))
+    if isinstance(value, bool):
+        return (False, True)
+    if isinstance(value, str):
+        return _pattern_ladder(value, layers) if "PATTERN" in words or _repeats(value) else ()
+    if value and not _TINIEST < abs(value) < _LARGEST:
+        return ()
+    if words & (_FRACTIONS | _RATES) and value <= 1:
+        value = float(value)
+    steps: Iterable[float]
+    if value == 0:
+        steps = _first_steps(value, words)
+    elif isinstance(value, int):
+        steps = _int_ladder(value, words, constant.text)
+    elif words & _FRACTIONS and 0 < value <= 1:
+        steps = _fraction_ladder(value)
+    elif (words & _MEMORIES and 0.5 <= value < 1) or (not words & _RATES and 0.9 <= value < 1):
+        steps = (round(1 - rest, 10) for rest in _preferred(1 - value, _FLOAT_FACTOR) if rest <= 0.5)
+    else:
+        sign = 1 if value > 0 else -1
+        steps = (sign * step for step in _preferred(abs(value), _FLOAT_FACTOR))
+    return tuple(sorted({*steps, value}))
+
+
+def _first_steps(zero: float, words: set[str]) -> tuple[float, ...]:
+    """What to try instead of nothing: a little."""
+    if words & _FRACTIONS:
+        return (0.02, 0.05, 0.1)
+    if isinstance(zero, int):
+        return (10, 30, 100) if words & _HORIZON else (1, 2)
+    return (0.001, 0.01, 0.1)
+
+
+def _int_ladder(value: int, words: set[str], text: str) -> Iterable[int]:
+    if value < 0:
+        return ()  # a marker such as -1, not an amount
+    if not words & _COUNTS or "DIM" in words:
+        power = value & (value - 1) == 0 and (value >= 256 or "**" in text)
+        if words & _SIZES or power:
+            return (value * 2, value // 2) if value % 2 == 0 else (value * 2,)
+        if value >= 10:
+            factor = _INT_FACTOR if value < 1000 else _FLOAT_FACTOR
+            return (round(step) for step in _preferred(float(value), factor))
+    return range(max(1, value - _COUNT_REACH), value + _COUNT_REACH + 1)
+
+
+def _fraction_ladder(value: float) -> Iterable[float]:
+    if value < 2 * _FRACTION_STEP:
+        return (0.0, *_preferred(value, _FLOAT_FACTOR))
+    grid = (round(count * _FRACTION_STEP, 10) for count in range(round(1 / _FRACTION_STEP) + 1))
+    return (step for step in grid if abs(step - value) <= _FRACTION_REACH + 1e-9)
+
+
+def _preferred(value: float, factor: float) -> list[float]:
+    """Return the round numbers from `value / factor` to `value * factor`."""
+    low, high = value / factor * (1 - 1e-9), value * factor * (1 + 1e-9)
+    exponent = int(f"{low:e}".partition("e")[2])
+    steps = []
+    while float(f"1e{exponent}") <= high:
+        steps += [step for m in _MANTISSAS if low <= (step := float(f"{m}e{exponent}")) <= high]
+        exponent += 1
+    return steps
+
+
+def _repeats(text: str) -> bool:
+    return len(set(text)) < len(text)
+
+
+def _pattern_ladder(pattern: str, layers: int) -> tuple[str, ...]:
+    """Return `pattern` and its neighbours: one letter changed, added or left out.
+
+    A pattern is a short word of few capital letters, one a layer, over and over; words that give the same
+    layers are one. The last layer does not count: programs of this kind make it a full one, whatever the
+    pattern says. S and L, the sliding and the full (long) attention layer, stand for each other.
+    """
+    letters = set(pattern)
+    few = len(letters) <= _PATTERN_LETTERS and len(pattern) <= _PATTERN_LENGTH
+    if not (pattern.isascii() and pattern.isalpha() and pattern.isupper() and few):
+        return ()
+    alphabet = sorted(letters | {"S", "L"} if letters <= {"S", "L"} else letters)
+    words = [pattern]
+    for place in range(len(pattern) + 1):
+        before, after = pattern[:place], pattern[place:]
+        words += [before + letter + after for letter in alphabet]
+        if after:
+            words += [before + letter + after[1:] for letter in alphabet]
+            words.append(before + after[1:])
+    programs: dict[str, str] = {}
+    for word in sorted(words, key=lambda word: (word != pattern, len(word))):
+        if 0 < len(word) <= _PATTERN_LENGTH:
+            programs.setdefault((word * layers)[: max(layers - 1, 0)], word)
+    return tuple(programs.values())

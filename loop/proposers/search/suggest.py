@@ -1,0 +1,228 @@
+"""What to try next, from the experiments so far: a pure function of a run's context.
+
+One result is mostly chance, and most constants hardly matter. So up to four of them are changed together, and
+what each is worth is learnt from all results together, kept or not. At first there are up to eight, those
+before the others that were not changed yet: a constant that matters much should not wait for its turn. Two
+ways take turns: most proposals are the best moves on a response surface drawn from what the results leave
+possible, which finds slopes in the noise; some are moves to where TPE would try next, which takes no form of
+a curve for granted. Where these have nothing new, single changes, simpler programs, near misses together and
+all other changes of a few constants follow. A run that is stuck may ask for combinations of near misses, or
+for a simpler program.
+`python -m tests.benchmarks.discovery` says what this is worth.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain, combinations, product
+
+from loop.errors import LoopError
+from loop.experiment import Family, Goal, Proposal
+from loop.program.constants import replace_constants
+from loop.program.simplify import halvings, simplifications
+from loop.proposers.protocol import Context, Urge
+from loop.proposers.search.changes import Change, Move, Moves, Program, shown
+from loop.proposers.search.combine import combined_misses
+from loop.proposers.search.families import family_of
+from loop.proposers.search.known import Known
+from loop.proposers.search.response_surface import Surface, fit_surface
+from loop.proposers.search.space import Axis, find_axes
+from loop.proposers.search.tpe import ask_tpe
+from loop.proposers.search.trials import Trials, read_trials
+from loop.proposers.stuck import idle
+from loop.results.memory import effect
+
+NAME = "search"
+"""Of the proposer, in results and digests."""
+
+_FEW_RESULTS = 10  # up to here next to nothing is known, and no rationale says otherwise
+_MOST = 4  # constants at once
+_MOST_AT_FIRST = 8
+_FIRST = 15  # results
+_PATIENCE = 6  # experiments without a keep, for each of which one near miss more is combined
+_TURN = 3  # one of so many proposals is TPE's
+_DRAWS = 50  # surfaces that may have nothing new
+_QUESTIONS = 3  # to TPE, likewise
+
+
+def suggest(context: Context, frozen: Collection[str] = frozenset(), seed: int = 0) -> Proposal:
+    """Return the next program to train: the best one so far with a change of which nothing is known yet.
+
+    Names in `frozen` stay as they are, and what was refused in this asking is not proposed again. The same
+    arguments give the same proposal.
+
+    Raises:
+        LoopError: the program is not valid Python, has nothing to change, or all changes of a few constants
+            were tried.
+    """
+    program = Program.read(context.source)
+    axes = find_axes(program.constants, frozen)
+    if not axes:
+        raise LoopError(
+            "The search finds no constant that it may change: the program needs top-level lines such as "
+            "LEARNING_RATE = 0.01 that are not in FROZEN_CONSTANTS."
+        )
+    known = Known(context)
+    for change in _changes(context, program, axes, frozen, seed):
+        if not known.has(change):
+            return Proposal(
+                source=change.write(),
+                description=change.description,
+                rationale=change.rationale,
+                proposer=NAME,
+                parent=context.parent,
+                expected=change.expected,
+                family=change.family,
+            )
+    raise LoopError(
+        f"The search has tried every change of up to {_MOST} constants of the best program: send an idea of "
+        "your own, or take names out of FROZEN_CONSTANTS."
+    )
+
+
+def _changes(
+    context: Context, program: Program, axes: Sequence[Axis], frozen: Collection[str], seed: int
+) -> Iterator[Change]:
+    """Yield what may be done, the best first."""
+    trials = read_trials(context.experiments, axes)
+    number = context.experiments[-1].number + 1 if context.experiments else 0
+    chance = random.Random(f"{seed}/{number}")  # noqa: S311 - no secret hangs on it
+    simpler = _simpler(program, frozen)
+    combined = _combined(context, program, axes, trials)
+    if context.urge is Urge.SIMPLIFICATION:
+        yield from simpler
+    if context.urge is Urge.COMBINATION:
+        yield from combined
+    options = [
+        [(axis, value) for value in axis.ladder if value != axis.current and trials.is_open([(axis, value)])]
+        for axis in axes
+    ]
+    surface = fit_surface(axes, trials.results, context.goal)
+    results = len(trials.results)
+    if number % _TURN == 0:
+        for moves in _wanted(axes, trials, context.goal, chance):
+            yield _told(program, moves, _why_tpe(results), surface, results)
+    for moves in _drawn(options, trials, surface, chance):
+        yield _told(program, moves, _why_surface(results), surface, results)
+    singles, *larger = (_few(options, trials, surface, size) for size in range(1, _MOST + 1))
+    for moves in singles:
+        yield _told(program, moves, _REST, surface, results)
+    yield from chain(simpler, combined)
+    for moves in chain(*larger):
+        yield _told(program, moves, _REST, surface, results)
+
+
+def _wanted(axes: Sequence[Axis], trials: Trials, goal: Goal, chance: random.Random) -> Iterator[Moves]:
+    """Yield moves to where TPE would try next, which mostly wants to move more than is readable."""
+    for _ in range(_QUESTIONS):
+        steps = ask_tpe(axes, trials.results, goal, seed=chance.randrange(2**32))
+        moves = [(axis, axis.ladder[steps[axis.key]]) for axis in axes]
+        chance.shuffle(moves)
+        if found := _together((move for move in moves if move[1] != move[0].current), trials):
+            yield found
+
+
+def _drawn(
+    options: Sequence[Sequence[Move]], trials: Trials, surface: Surface, chance: random.Random
+) -> Iterator[Moves]:
+    """Yield the moves that gain most on surfaces that the results leave possible."""
+    changed = {key for moved in trials.changes.values() for key in moved}
+    for _ in range(_DRAWS):
+        loss = surface.draw(chance.randrange(2**32)).loss
+        best = sorted(
+            (min((loss(*move), place) for place, move in enumerate(moves)), number)
+            for number, moves in enumerate(options)
+            if moves
+        )
+        gains = [options[number][place] for (cost, place), number in best if cost < 0]
+        gains.sort(key=lambda move: move[0].key in changed)
+        least = [options[number][place] for (_, place), number in best[:1]]
+        if found := _together(gains or least, trials):
+            yield found
+
+
+def _together(moves: Iterable[Move], trials: Trials) -> Moves:
+    """Return the first of these moves that can be made together, as far as is known."""
+    most = _MOST if len(trials.results) > _FIRST else _MOST_AT_FIRST
+    made: Moves = ()
+    for move in moves:
+        if len(made) < most and trials.is_open((*made, move)):
+            made = (*made, move)
+    return made
+
+
+def _few(options: Sequence[Sequence[Move]], trials: Trials, surface: Surface, size: int) -> Iterator[Moves]:
+    """Yield all moves of so many axes, for each of them the most promising first."""
+    ranked = [sorted(moves, key=lambda move: surface.loss(*move)) for moves in options if moves]
+    ranked.sort(key=lambda moves: surface.loss(*moves[0]))
+    for group in combinations(ranked, size):
+        yield from (moves for moves in product(*group) if trials.is_open(moves))
+
+
+def _combined(context: Context, program: Program, axes: Sequence[Axis], trials: Trials) -> Iterator[Change]:
+    most = min(_MOST, 2 + idle(context.experiments) // _PATIENCE)
+    for misses, moves in combined_misses(context.experiments, axes, trials, context.goal, most=most):
+        numbers = ", ".join(f"#{miss.number}" for miss in misses)
+        short = ", ".join(f"{-(effect(miss, context.goal) or 0.0):.6f}" for miss in misses)
+        yield program.change(
+            moves,
+            f"Each of experiments {numbers} came close to the best of its time: together they may pass it.",
+            Family.COMBINATION,
+            expected=f"a gain, where alone they were {short} short of it",
+        )
+
+
+def _simpler(program: Program, frozen: Collection[str]) -> Iterator[Change]:
+    for simpler in simplifications(program.source, frozen):
+        yield Change(
+            description=f"drop {simpler.name}: no {simpler.what}",
+            rationale=f"The program is simpler without {simpler.name}: if it is as good, that is a gain.",
+            family=Family.SIMPLIFICATION,
+            constants={c.name: c.value for c in program.constants if c.name != simpler.name},
+            write=partial(str, simpler.source),
+            expected="about as good, from less code",
+        )
+    for constant, half in halvings(program.constants, frozen):
+        yield Change(
+            description=f"halve {constant.name}: {constant.text} → {shown(half, constant)}",
+            rationale="A shorter schedule is a simpler one, and leaves more of the time for full steps.",
+            family=Family.SIMPLIFICATION,
+            constants={c.name: half if c is constant else c.value for c in program.constants},
+            write=partial(replace_constants, program.source, {constant.name: half}),
+            expected="about as good, from half of a schedule",
+        )
+
+
+def _told(program: Program, moves: Moves, why: str, surface: Surface, results: int) -> Change:
+    """Say what these moves are for, and what the surface expects of them."""
+    families = {family_of(axis.constant.name) for axis, _ in moves}
+    family = families.pop() if len(families) == 1 else Family.COMBINATION
+    expected = ""
+    if results > _FEW_RESULTS:
+        gain, doubt = -sum(surface.loss(*move) for move in moves), surface.doubt(moves)
+        expected = f"{'a gain' if gain >= 0 else 'a loss'} of {abs(gain):.6f}, give or take {doubt:.6f}"
+    return program.change(moves, why, family, expected=expected)
+
+
+def _why_surface(results: int) -> str:
+    if results <= _FEW_RESULTS:
+        return f"Mostly at random: up to {_FEW_RESULTS} results do not tell which constants matter."
+    return (
+        f"These moves gain most on a response surface drawn from what {results} results together, "
+        "discarded ones too, leave possible."
+    )
+
+
+def _why_tpe(results: int) -> str:
+    if results <= _FEW_RESULTS:
+        return f"Mostly at random: up to {_FEW_RESULTS} results tell TPE next to nothing."
+    return (
+        f"From {results} results TPE would try next where these constants, among others, have these values."
+    )
+
+
+_REST = (
+    "Nothing better is left: this is what was not tried yet so near the best program, the likeliest first."
+)

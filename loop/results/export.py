@@ -1,0 +1,127 @@
+"""A run's experiments as a table for other programs: JSON lines, or Parquet."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loop.errors import LoopError
+from loop.experiment import Experiment, Run
+from loop.results.memory import effect
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # type: ignore[import-untyped]
+
+
+class _Type(Enum):
+    """What a column holds; every column may also hold nothing."""
+
+    TEXT = "text"
+    INTEGER = "integer"
+    NUMBER = "number"
+    TIME = "time"  # UTC; ISO 8601 in JSON
+    OBJECT = "object"  # by name; as JSON text in Parquet, because its members differ from row to row
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    name: str
+    type: _Type
+
+
+_COLUMNS = tuple(
+    _Column(name, kind)
+    for kind, names in (
+        (_Type.TEXT, "run metric"),
+        (_Type.INTEGER, "number"),
+        (_Type.TEXT, "stage status"),
+        (_Type.NUMBER, "value best_before gain"),  # gain: positive is better, whatever the metric's goal
+        (_Type.TEXT, "description rationale expected family proposer reason"),
+        (_Type.INTEGER, "idea repairs"),
+        (_Type.TEXT, "parent commit program"),
+        (_Type.INTEGER, "lines_added lines_removed attempt"),
+        (_Type.TIME, "proposed_at started_at ended_at decided_at"),
+        (_Type.NUMBER, "waited training_seconds memory_gb"),
+        (_Type.TEXT, "ending"),
+        (_Type.INTEGER, "exit_code"),
+        (_Type.TEXT, "error"),
+        (_Type.INTEGER, "input_tokens cached_tokens output_tokens"),
+        (_Type.NUMBER, "dollars"),
+        (_Type.OBJECT, "numbers constants"),
+    )
+    for name in names.split()
+)
+
+
+def json_lines(run: Run, experiments: Iterable[Experiment]) -> str:
+    """Return one JSON object a line and experiment, with the same names in each."""
+    return "".join(
+        json.dumps({name: _to_json(value) for name, value in record.items()}) + "\n"
+        for record in _records(run, experiments)
+    )
+
+
+def write_parquet(path: Path, run: Run, experiments: Iterable[Experiment]) -> None:
+    """Write the same table as a Parquet file.
+
+    Raises:
+        LoopError: pyarrow is missing, or the file cannot be written.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq  # type: ignore[import-untyped]
+    except ImportError:
+        raise LoopError("Parquet needs pyarrow: pip install pyarrow") from None
+    records = [
+        {name: json.dumps(value) if isinstance(value, Mapping) else value for name, value in record.items()}
+        for record in _records(run, experiments)
+    ]
+    table = pa.Table.from_pylist(records, schema=_schema())
+    try:
+        pq.write_table(table, path)
+    except OSError as error:
+        # pyarrow tells it in a long sentence of its own, and only sometimes by its number too.
+        reason = os.strerror(error.errno) if error.errno else str(error).rstrip(".")
+        raise LoopError(f"{path} cannot be written: {reason}.") from error
+
+
+def _records(run: Run, experiments: Iterable[Experiment]) -> Iterable[dict[str, object]]:
+    for experiment in experiments:
+        own = {"run": run.tag, "metric": run.metric, "gain": effect(experiment, run.goal)}
+        if experiment.cost:
+            own |= asdict(experiment.cost)
+        yield {
+            column.name: _plain(column, own.get(column.name, getattr(experiment, column.name, None)))
+            for column in _COLUMNS
+        }
+
+
+def _plain(column: _Column, value: object) -> object:
+    if isinstance(value, Enum):
+        return value.value
+    if column.type is _Type.TIME and isinstance(value, float):
+        return datetime.fromtimestamp(value, UTC)
+    return value
+
+
+def _to_json(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    types = {
+        _Type.TEXT: pa.string(),
+        _Type.INTEGER: pa.int64(),
+        _Type.NUMBER: pa.float64(),
+        _Type.TIME: pa.timestamp("us", tz="UTC"),
+        _Type.OBJECT: pa.string(),
+    }
+    return pa.schema([pa.field(column.name, types[column.type]) for column in _COLUMNS])

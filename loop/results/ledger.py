@@ -1,0 +1,346 @@
+"""The downtime ledger: what every moment of a run was spent on, told from the journal alone.
+
+Each moment has exactly one cause. Where several would do, the first of these counts:
+
+1. An attempt that surely ran: until its outcome, whether a bot watched it or not, and one that a person ended
+   until that order. A good one is training for as long as it counted itself and overhead for the rest; the
+   ledger puts the overhead first. Where it counted nothing it is training. A crash is crashed work, what was
+   ended or given up is interrupted work.
+2. An attempt without an outcome, while a bot watched it: nobody can say how long it lived otherwise. Under
+   way it is training, what its start-up took being unknown yet; once gone it is interrupted work.
+3. Waiting: the run was paused, or done with all that it was asked for.
+4. No bot: the machine was down where its boot changed meanwhile, else the bot was.
+5. Waiting: the loop rested after a streak of crashes or of trainings that vanished, or had ended with an
+   error, and a person was told.
+6. Proposing: whatever else is done between two trainings.
+
+The clock may be set back while a run lasts: an event counts as no earlier than the one written before it.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import zip_longest
+from math import inf
+from operator import attrgetter
+from typing import TypeAlias
+
+from loop.experiment import Event, EventKind, Run, RunState, Status
+from loop.store.journal import Journal
+from loop.store.sessions import SILENCE_SECONDS, Session, Sessions
+
+
+class Spent(StrEnum):
+    """What a moment of a run was spent on."""
+
+    TRAINING = "training"
+    OVERHEAD = "overhead"  # a training's start-up and evaluation
+    PROPOSING = "proposing"
+    CRASHED = "crashed"
+    INTERRUPTED = "interrupted"  # given up, or run again
+    WAITING = "waiting"  # for a person
+    BOT_DOWN = "bot_down"
+    MACHINE_DOWN = "machine_down"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of time with one cause; `start` is before `end`."""
+
+    start: float
+    end: float
+    cause: Spent
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """How the time from `started_at` to `ended_at` was spent; `seconds` has every cause."""
+
+    started_at: float
+    ended_at: float
+    seconds: Mapping[Spent, float]
+
+    @property
+    def total(self) -> float:
+        """All seconds."""
+        return self.ended_at - self.started_at
+
+    @property
+    def busy_share(self) -> float | None:
+        """The part of all time that was training; None before any time has passed."""
+        return self.seconds[Spent.TRAINING] / self.total if self.total else None
+
+    @property
+    def lost(self) -> tuple[tuple[Spent, float], ...]:
+        """The seconds that were neither training nor its overhead, by cause, the largest first."""
+        work = (Spent.TRAINING, Spent.OVERHEAD)
+        lost = [(cause, spent) for cause, spent in self.seconds.items() if spent and cause not in work]
+        return tuple(sorted(lost, key=lambda entry: entry[1], reverse=True))
+
+    def to_json(self) -> dict[str, object]:
+        """Return every number under its own name."""
+        return {
+            "started_at": self.started_at,
+            "ended_at": self.ended_at,
+            "total_seconds": self.total,
+            "busy_share": self.busy_share,
+            "seconds": {cause.value: spent for cause, spent in self.seconds.items()},
+            "lost": [{"cause": cause.value, "minutes": spent / 60} for cause, spent in self.lost],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What the ledger asks of an experiment; times and seconds are those of its last attempt."""
+
+    number: int
+    status: Status | None
+    started_at: float | None
+    ended_at: float | None
+    training_seconds: float | None
+
+
+_History: TypeAlias = list[tuple[float, Event]]
+
+_TELLING = (
+    EventKind.RUN_STATE,
+    EventKind.RUN_RECOVERED,
+    EventKind.NEEDS_ATTENTION,
+    EventKind.NOTED,
+    EventKind.RESTED,
+    EventKind.TRAINING,
+    EventKind.INTERRUPTED,
+    EventKind.SKIP_REQUESTED,
+    EventKind.MEASURED,
+)
+"""The kinds of events that the ledger reads."""
+
+
+def read_ledger(
+    journal: Journal,
+    run: Run,
+    *,
+    now: float,
+    since: float | None = None,
+    experiments: Sequence[Trained] | None = None,
+) -> Ledger:
+    """Return the ledger of a run: until `now`, or until it was stopped or done with all it was asked for.
+
+    It begins with the run, or later, at `since`. All its `experiments` need not be read where they were.
+    """
+    events = _read_events(journal, run.id)
+    states = [event for event in events if event.kind is EventKind.RUN_STATE]
+    over = states and states[-1].data["state"] in (RunState.STOPPED, RunState.DONE)
+    return ledger(
+        events,
+        _read_experiments(journal, run.id) if experiments is None else experiments,
+        Sessions(journal).all(),
+        start=max(run.created_at, since or 0.0),
+        end=min(states[-1].at, now) if over else now,
+    )
+
+
+def ledger(
+    events: Iterable[Event],
+    experiments: Iterable[Trained],
+    sessions: Sequence[Session],
+    *,
+    start: float,
+    end: float,
+) -> Ledger:
+    """Return what the time from `start` to `end` was spent on, added up from `spans`."""
+    seconds = dict.fromkeys(Spent, 0.0)
+    for span in spans(events, experiments, sessions, start=start, end=end):
+        seconds[span.cause] += span.end - span.start
+    return Ledger(start, max(start, end), seconds)
+
+
+def spans(
+    events: Iterable[Event],
+    experiments: Iterable[Trained],
+    sessions: Sequence[Session],
+    *,
+    start: float,
+    end: float,
+) -> list[Span]:
+    """Return the time from `start` to `end` cut into spans, in order and each beginning where one ends.
+
+    `events` are those of the run and `sessions` those of the journal, both as they were written. Before the
+    first session a bot is taken to have been there: the journal may be older than its sessions.
+    """
+    history = _steady(events, start=start, end=end)
+    gaps = _gaps(sessions, [at for at, _ in history], start=start, end=end)
+    layers = (
+        _attempts(history, {trained.number: trained for trained in experiments}, gaps, end=end),
+        _while(history, _rests, end=end),
+        gaps,
+        _while(history, _halted, end=end),
+        _span(start, end, Spent.PROPOSING),
+    )
+    covered: list[Span] = []
+    for layer in layers:
+        if left := _cut(layer, covered):
+            covered = _in_order(covered + left)
+    return covered
+
+
+def _steady(events: Iterable[Event], *, start: float, end: float) -> _History:
+    """Return the events with times from `start` to `end` that never go back."""
+    history, at = [], start
+    for event in events:
+        at = max(at, min(event.at, end))
+        history.append((at, event))
+    return history
+
+
+def _attempts(
+    history: _History, experiments: Mapping[int, Trained], gaps: list[Span], *, end: float
+) -> list[Span]:
+    """Return the times in which an attempt ran, those in doubt only where no gap is."""
+    sure: list[Span] = []
+    doubtful: list[Span] = []
+    began: float | None = None
+    sure_until = end
+    for at, event in history:
+        if began is None:
+            if event.kind is EventKind.TRAINING:
+                began = sure_until = at
+        elif event.kind is EventKind.MEASURED and event.number is not None:
+            sure += _measured(experiments[event.number], began, at)
+            began = None
+        elif event.kind is EventKind.INTERRUPTED:
+            sure += _span(began, sure_until, Spent.INTERRUPTED)
+            doubtful += _span(sure_until, at, Spent.INTERRUPTED)
+            began = None
+        elif sure_until == began and (event.kind is EventKind.SKIP_REQUESTED or _rests(event)):
+            sure_until = at  # by this order: until here it was there to be ended
+    if began is not None:
+        doubtful += _span(began, end, Spent.TRAINING)
+    return _in_order(sure + _cut(doubtful, gaps))
+
+
+def _measured(trained: Trained, began: float, measured: float) -> list[Span]:
+    """Return an attempt by the times of its outcome, which lie between those of its events."""
+    start = began if trained.started_at is None else min(max(began, trained.started_at), measured)
+    end = measured if trained.ended_at is None else min(max(start, trained.ended_at), measured)
+    if trained.status is Status.CRASH:
+        return _span(start, end, Spent.CRASHED)
+    if trained.status is Status.SKIP:
+        return _span(start, end, Spent.INTERRUPTED)
+    counted = inf if trained.training_seconds is None else max(0.0, trained.training_seconds)
+    trains = max(start, end - counted)
+    return _span(start, trains, Spent.OVERHEAD) + _span(trains, end, Spent.TRAINING)
+
+
+def _while(history: _History, tells: Callable[[Event], bool | None], *, end: float) -> list[Span]:
+    """Return the times in which the last event that `tells` either way had said yes; all are waiting."""
+    found: list[Span] = []
+    since: float | None = None
+    for at, event in history:
+        told = tells(event)
+        if told and since is None:
+            since = at
+        elif told is False and since is not None:
+            found += _span(since, at, Spent.WAITING)
+            since = None
+    return found if since is None else found + _span(since, end, Spent.WAITING)
+
+
+def _rests(event: Event) -> bool | None:
+    if event.kind is EventKind.RUN_STATE:
+        return event.data["state"] in (RunState.PAUSED, RunState.DONE, RunState.STOPPED)
+    return None
+
+
+def _halted(event: Event) -> bool | None:
+    if event.kind in (EventKind.TRAINING, EventKind.RUN_RECOVERED, EventKind.RUN_STATE):
+        return False
+    return True if event.data.get("halted") else None
+
+
+def _gaps(sessions: Sequence[Session], signs: list[float], *, start: float, end: float) -> list[Span]:
+    """Return the times without a session; `signs` are times of events, in order."""
+    gaps: list[Span] = []
+    alive = start  # the last sign of life so far
+    for session, later in zip_longest(sessions, sessions[1:]):
+        begins = inf if later is None else later.started_at
+        alive = max(alive, _last_sign(session, signs, before=begins))
+        rebooted = later is not None and later.boot != session.boot
+        cause = Spent.MACHINE_DOWN if rebooted else Spent.BOT_DOWN
+        if later is not None or session.ended_at is not None or end - alive > SILENCE_SECONDS:
+            gaps += _span(alive, min(begins, end), cause)
+    return gaps
+
+
+def _last_sign(session: Session, signs: list[float], *, before: float) -> float:
+    """Return when a session was last known to live: what was written until the next one began is its work."""
+    written = bisect_left(signs, before)
+    return max(session.started_at, session.seen_at, *signs[written - 1 : written])
+
+
+def _cut(spans: list[Span], holes: list[Span]) -> list[Span]:
+    """Return `spans` without the times of `holes`; all three are in order and without overlaps."""
+    if not holes:
+        return spans
+    kept: list[Span] = []
+    first = 0
+    for span in spans:
+        while first < len(holes) and holes[first].end <= span.start:
+            first += 1
+        at, index = span.start, first
+        while index < len(holes) and (hole := holes[index]).start < span.end:
+            if at < hole.start:
+                kept.append(Span(at, hole.start, span.cause))
+            at = hole.end
+            index += 1
+        kept += _span(at, span.end, span.cause)
+    return kept
+
+
+def _span(start: float, end: float, cause: Spent) -> list[Span]:
+    """Return a span, or nothing where no time passes."""
+    return [Span(start, end, cause)] if start < end else []
+
+
+def _in_order(spans: list[Span]) -> list[Span]:
+    return sorted(spans, key=attrgetter("start"))
+
+
+def _read_events(journal: Journal, run_id: int) -> list[Event]:
+    marks = ", ".join("?" * len(_TELLING))
+    rows = journal.query(
+        f"SELECT id, at, number, kind, data FROM events WHERE run_id = ? AND kind IN ({marks}) ORDER BY id",  # noqa: S608
+        run_id,
+        *_TELLING,
+    )
+    kinds = {kind.value: kind for kind in _TELLING}  # a look-up takes less than making the kind anew
+    return [
+        Event(id_, at, run_id, number, kinds[kind], _decode(data)) for id_, at, number, kind, data in rows
+    ]
+
+
+def _decode(data: str) -> Mapping[str, object]:
+    """Return the data of an event. Most have none, and a long run has many of these."""
+    found: Mapping[str, object] = {} if data == "{}" else json.loads(data)
+    return found
+
+
+def _read_experiments(journal: Journal, run_id: int) -> list[Trained]:
+    """Read the few columns alone: whole experiments would take most of the time of a ledger."""
+    rows = journal.query(
+        "SELECT number, status, started_at, ended_at, numbers FROM experiments WHERE run_id = ?", run_id
+    )
+    return [
+        Trained(
+            number=row["number"],
+            status=Status(row["status"]) if row["status"] else None,
+            started_at=row["started_at"],
+            ended_at=row["ended_at"],
+            training_seconds=json.loads(row["numbers"]).get("training_seconds"),
+        )
+        for row in rows
+    ]

@@ -1,0 +1,175 @@
+"""What earlier experiments taught, over all runs of a repository.
+
+Nothing is stored here: the journal has every experiment with its verdict. Of a run only so much is read as is
+asked for, because this is done for every proposal.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from loop.experiment import Experiment, Family, Goal, Run, Status
+from loop.results.report import FamilyRate, by_hits, improvement
+from loop.store.journal import Journal
+from loop.store.schema import decode
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What an idea came to, where it was tried.
+
+    `effect` is how much better the metric became, negative for worse, None without a number. `noise` bounds
+    the chance part of an effect in that run, None where too little is known. `reason` is that of the verdict.
+    """
+
+    tag: str
+    number: int
+    description: str
+    family: Family | None
+    status: Status
+    effect: float | None
+    noise: float | None
+    reason: str
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the number says all of why it was judged so: kept for a gain, discarded for a loss."""
+        if self.effect is None:
+            return False
+        return self.effect > 0 if self.status is Status.KEEP else self.effect <= 0
+
+
+_FEW = 10  # effects, below which their spread says little: in simulated runs it is off by half and more
+_RECENT = 200  # discarded experiments that tell the noise of a run
+_RUNS = 10  # other runs that are remembered, the newest ones
+
+
+def effect(experiment: Experiment, goal: Goal) -> float | None:
+    """Return by how much the experiment was better than the best before it; None without a number."""
+    return _effect(experiment.best_before, experiment.value, goal)
+
+
+def noise(experiments: Iterable[Experiment], goal: Goal) -> float | None:
+    """Return about an upper bound of the standard deviation of a measured effect, None with fewer than ten.
+
+    It is 1.4826 times the median absolute deviation (Rousseeuw and Croux 1993) of the discarded effects: what
+    they differ by is chance where most discarded changes hardly matter, and chance and harm where they do.
+    """
+    discarded = (experiment for experiment in experiments if experiment.status is Status.DISCARD)
+    return _spread(effect(experiment, goal) for experiment in discarded)
+
+
+def near_misses(experiments: Sequence[Experiment], goal: Goal, *, most: int = 5) -> list[Experiment]:
+    """Return the discarded experiments that came nearest to being kept, the nearest first."""
+    missed = [
+        (change, experiment)
+        for experiment in experiments
+        if experiment.status is Status.DISCARD and (change := effect(experiment, goal)) is not None
+    ]
+    missed.sort(key=lambda pair: (-pair[0], pair[1].number))
+    return [experiment for _, experiment in missed[:most]]
+
+
+def lessons(journal: Journal, run: Run, *, most: int) -> list[Lesson]:
+    """Return at most `most` lessons of a run, by number; the baseline is none, nor is what was skipped.
+
+    Half of them, or fewer where fewer were kept, are the largest gains; the others are the last ones that
+    were discarded or crashed.
+    """
+    gains = _read(
+        journal,
+        run.id,
+        "status = 'keep' ORDER BY abs(best_before - value) DESC, number",
+        (most + 1) // 2,
+    )
+    failed = "status IN ('discard', 'crash') ORDER BY number DESC"
+    failures = _read(journal, run.id, failed, most - len(gains))
+    spread = _spread(
+        _effect(row["best_before"], row["value"], run.goal)
+        for row in _read(journal, run.id, "status = 'discard' ORDER BY number DESC", _RECENT)
+    )
+    rows = sorted([*gains, *failures], key=lambda row: int(row["number"]))
+    return [_lesson(row, run, spread) for row in rows]
+
+
+def lessons_of_others(journal: Journal, run: Run, *, most: int) -> list[Lesson]:
+    """Return the lessons of the other runs that are remembered, at most `most` of each."""
+    return [lesson for other in other_runs(journal, run) for lesson in lessons(journal, other, most=most)]
+
+
+def hit_rates(journal: Journal, run: Run) -> list[FamilyRate]:
+    """Return how the families fared in this run and in the others that are remembered, as `family_rates`."""
+    ids = [each.id for each in (*other_runs(journal, run), run)]
+    better = "best_before - value" if run.goal is Goal.MINIMIZE else "value - best_before"
+    rows = journal.query(
+        "SELECT family, count(*) AS tried, sum(status = 'keep') AS kept, "  # noqa: S608
+        f"max(CASE WHEN status = 'keep' THEN round({better}, 9) END) AS best_gain FROM experiments "
+        f"WHERE run_id IN ({', '.join('?' * len(ids))}) AND family IS NOT NULL AND status != 'skip' "
+        "GROUP BY family",
+        *ids,
+    )
+    return sorted((FamilyRate(**decode(row)) for row in rows), key=by_hits)
+
+
+def other_runs(journal: Journal, run: Run) -> list[Run]:
+    """Return the newest other runs of the same repository and metric that have tried something, by age."""
+    rows = journal.query(
+        "SELECT * FROM runs WHERE id != ? AND repository = ? AND metric = ? AND goal = ? "
+        "AND EXISTS (SELECT 1 FROM experiments WHERE run_id = runs.id AND number > 0 AND status IS NOT NULL) "
+        "ORDER BY id DESC LIMIT ?",
+        run.id,
+        str(run.repository),
+        run.metric,
+        run.goal.value,
+        _RUNS,
+    )
+    return [Run(**decode(row)) for row in reversed(rows)]
+
+
+def most_valuable(found: Iterable[Lesson], most: int) -> list[Lesson]:
+    """Return what is most worth knowing: what was kept, the surest gain first, then the nearest misses.
+
+    A gain is the surer, the more of it is left without the noise; where that is unknown, nothing is.
+    """
+    measured = [(lesson.effect, lesson) for lesson in found if lesson.effect is not None]
+
+    def worth(pair: tuple[float, Lesson]) -> tuple[bool, float, float]:
+        gain, lesson = pair
+        if lesson.status is not Status.KEEP:
+            return True, -gain, 0.0
+        sure = 0.0 if lesson.noise is None else gain - lesson.noise
+        return False, -sure, -gain
+
+    return [lesson for _, lesson in sorted(measured, key=worth)[:most]]
+
+
+def _lesson(row: sqlite3.Row, run: Run, spread: float | None) -> Lesson:
+    fields = decode(row)
+    change = _effect(fields.pop("best_before"), fields.pop("value"), run.goal)
+    return Lesson(tag=run.tag, effect=change, noise=spread, **fields)
+
+
+def _read(journal: Journal, run_id: int, which: str, most: int) -> list[sqlite3.Row]:
+    return journal.query(
+        "SELECT number, description, family, status, best_before, value, reason FROM experiments "  # noqa: S608
+        f"WHERE run_id = ? AND number > 0 AND {which} LIMIT ?",
+        run_id,
+        most,
+    )
+
+
+def _effect(best_before: float | None, value: float | None, goal: Goal) -> float | None:
+    if best_before is None or value is None:
+        return None
+    return improvement(best_before, value, goal)
+
+
+def _spread(effects: Iterable[float | None]) -> float | None:
+    known = [change for change in effects if change is not None]
+    if len(known) < _FEW:
+        return None
+    middle = median(known)
+    return 1.4826 * median(abs(change - middle) for change in known)

@@ -1,0 +1,368 @@
+"""results.tsv: one line a decided experiment. Written for people, read from wherever it comes."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from loop.errors import LoopError
+from loop.experiment import Cost, Experiment, Family, Status
+from loop.files import place
+from loop.store.journal import Journal
+from loop.store.schema import decode
+
+log = logging.getLogger(__name__)
+
+ASIDE = ".aside"
+"""What the name of a file ends with that holds the lines of others out of a `results.tsv` of ours."""
+
+_COLUMNS = ("commit", "val_bpb", "memory_gb", "status", "description")
+_MEASURED = (Status.KEEP, Status.DISCARD)
+_PAGE = 500
+_LINE_END = re.compile(r"\r\n|\n|\r")
+# A row as this project writes it, or as a spreadsheet makes of it.
+_ROW = re.compile(
+    r"[^\t]*\t(?:[-+\d.e]+|nan|inf)\t(?:[-+\d.e]*|nan|inf)\t(?:keep|discard|crash|skip)\t[^\t]*"
+)
+_ID = re.compile("[0-9a-f]{7,64}")  # what is adopted may have a word in its place
+# White space, control characters and the marks that turn the direction of writing.
+_NOT_PLAIN = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One decided experiment: the columns of `results.tsv`, then what only the journal knows.
+
+    `commit` has seven characters, or is whatever word stands in a file of others. `value` is the metric,
+    None where there is none: always for a crash and a skip. Times are seconds since the epoch. `family`,
+    `expected`, `cost` and `waited` are as in `Experiment`.
+    """
+
+    number: int
+    commit: str
+    value: float | None
+    memory_gb: float
+    status: Status
+    description: str
+    reason: str = ""
+    proposer: str = ""
+    started_at: float | None = None
+    ended_at: float | None = None
+    training_seconds: float | None = None
+    total_seconds: float | None = None
+    lines_added: int | None = None
+    lines_removed: int | None = None
+    family: Family | None = None
+    expected: str = ""
+    cost: Cost | None = None
+    waited: float | None = None
+
+    def to_json(self, metric: str) -> dict[str, object]:
+        """Return the experiment as `results --json` shows it, the value under the metric's name."""
+        return {
+            "number": self.number,
+            "commit": self.commit,
+            metric: self.value,
+            "memory_gb": self.memory_gb,
+            "status": self.status,
+            "description": self.description,
+            "reason": self.reason,
+            "started_at": self.started_at,
+            "ended_at": self.ended_at,
+            "training_seconds": self.training_seconds,
+            "total_seconds": self.total_seconds,
+            "lines_added": self.lines_added,
+            "lines_removed": self.lines_removed,
+            "proposer": self.proposer,
+            "family": self.family,
+            "expected": self.expected,
+            "cost": asdict(self.cost) if self.cost else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """A `results.tsv` as read: the name of its metric and its rows, numbered from 0 in their order."""
+
+    metric: str
+    rows: tuple[Row, ...]
+
+
+def row_of(experiment: Experiment) -> Row:
+    """Return the row of a decided experiment.
+
+    Raises:
+        ValueError: it has no verdict yet.
+    """
+    if experiment.status is None:
+        raise ValueError(f"experiment {experiment.number} is not decided")
+    return _row(**{name: getattr(experiment, name) for name in _TOLD})
+
+
+def read_rows(journal: Journal, run_id: int, *, start: int = 0) -> list[Row]:
+    """Return the rows of a run's decided experiments from number `start` on, as `row_of` gives them.
+
+    Only what a row tells is read: whole experiments would take several times as long. And it is read page by
+    page: SQLite's rows of a long run would take more memory than ours.
+    """
+    names = ", ".join(f'"{name}"' for name in _TOLD)
+    page = (
+        f"SELECT {names} FROM experiments WHERE run_id = ? AND number >= ? AND status IS NOT NULL "  # noqa: S608
+        "ORDER BY number LIMIT ?"
+    )
+    rows: list[Row] = []
+    while found := journal.query(page, run_id, start, _PAGE):
+        rows += [_row(**decode(columns)) for columns in found]
+        start = rows[-1].number + 1
+    return rows
+
+
+_ALIKE = (
+    "number",
+    "status",
+    "reason",
+    "proposer",
+    "started_at",
+    "ended_at",
+    "lines_added",
+    "lines_removed",
+    "family",
+    "expected",
+    "cost",
+    "waited",
+)
+"""Fields of an experiment that a row has as they are."""
+
+_TOLD = ("commit", "value", "description", "numbers", *_ALIKE)
+
+
+def _row(
+    *, commit: str, value: float | None, description: str, numbers: Mapping[str, float], **alike: Any
+) -> Row:
+    return Row(
+        commit=commit[:7] if _ID.fullmatch(commit) else commit,
+        value=value if alike["status"] in _MEASURED else None,
+        memory_gb=(_finite(numbers.get("peak_vram_mb")) or 0.0) / 1024,
+        description=single_line(description),
+        training_seconds=_finite(numbers.get("training_seconds")),
+        total_seconds=_finite(numbers.get("total_seconds")),
+        **alike,
+    )
+
+
+def single_line(text: str) -> str:
+    """Return `text` as one line of plain characters that any terminal and any UTF-8 file can take."""
+    return _NOT_PLAIN.sub(" ", text).strip().encode("utf-8", "replace").decode("utf-8")
+
+
+def results_text(rows: Iterable[Row], *, metric: str) -> str:
+    """Return what a `results.tsv` with these rows holds."""
+    return _header(metric) + "".join(map(_line, rows))
+
+
+def write_results(path: Path, rows: Iterable[Row], *, metric: str) -> None:
+    """Write `results.tsv` in one step: a reader sees the old file or the new one, never a half.
+
+    It is not forced to the disk: the journal is the truth and can write it again. Lines of others go into a
+    file beside it.
+
+    Raises:
+        LoopError: the file cannot be written.
+    """
+    text = results_text(rows, metric=metric)
+    ours = {*text.split("\n")}
+    with suppress(LoopError):  # what cannot be read cannot be kept
+        _set_aside(path, [line for line in _lines(path) if line not in ours])
+    _replace(path, text)
+
+
+def append_result(path: Path, row: Row, *, metric: str) -> None:
+    """Add one row to `results.tsv`, in one step as well; it comes after those with smaller numbers.
+
+    The rows that are there stay as they are. A line that is none, or that is one too many, is of somebody
+    else and goes into a file beside it.
+
+    Raises:
+        LoopError: the file cannot be read or written.
+    """
+    header, added = _header(metric), _line(row)
+    rows: list[str] = []
+    others: list[str] = []
+    for line in _lines(path):
+        if _ROW.fullmatch(line) and len(rows) < row.number:
+            rows.append(line)
+        elif f"{line}\n" not in (header, added):
+            others.append(line)
+    _set_aside(path, others)
+    _replace(path, header + "".join(f"{line}\n" for line in rows) + added)
+
+
+def read_results(path: Path, metric: str = "val_bpb") -> Results:
+    """Read any `results.tsv`, also one that this project did not write; see `parse_results`.
+
+    Raises:
+        LoopError: the file cannot be read, or a line of it.
+    """
+    return parse_results(_read(path), metric, name=str(path))
+
+
+def parse_results(text: str, metric: str = "val_bpb", *, name: str = "results.tsv") -> Results:
+    """Read the text of a `results.tsv`.
+
+    Columns are found by the names in the header, in any order and among others; without a header they are
+    the usual five. The value is in the column named `metric`, else in the one after `commit`. A value that is
+    not finite is none at all. The numbers of crashed and skipped rows are not read.
+
+    Raises:
+        LoopError: names the line and what is wrong with it.
+    """
+    numbered = enumerate(_LINE_END.split(text.removeprefix("\ufeff")), 1)
+    lines = [(f"{name}: line {i}", line) for i, line in numbered if line.strip()]
+    if not lines:
+        return Results(metric, ())
+    if zeros := [where for where, line in lines if "\0" in line]:
+        raise LoopError(f"{zeros[0]} is no text; a results.tsv is text in UTF-8")
+    where, first = lines[0]
+    if "\t" not in first:
+        found = "commas" if first.count(",") >= 2 else "no tabs"
+        raise LoopError(f"{where} has {found}; put one tab between the columns: {', '.join(_COLUMNS)}")
+    cells = _split(first)
+    if len(cells) > 3 and cells[3].lower() in set(Status):
+        layout = _Layout(
+            metric, width=max(len(cells), 5), commit=0, value=1, memory=2, status=3, description=4
+        )
+    else:
+        layout = _read_header(cells, metric, where)
+        del lines[0]
+    rows = (_read_row(number, _split(line), layout, at) for number, (at, line) in enumerate(lines))
+    return Results(layout.metric, tuple(rows))
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where the columns of a file are; None for one that it does not have."""
+
+    metric: str
+    width: int
+    value: int
+    status: int
+    commit: int | None
+    memory: int | None
+    description: int | None
+
+
+def _read_header(cells: Sequence[str], metric: str, where: str) -> _Layout:
+    names = [cell.lower() for cell in cells]
+    at = {name: names.index(name) for name in {*names}}
+    if "status" not in at:
+        raise LoopError(f"{where} is neither a header with a status nor a row of {', '.join(_COLUMNS)}")
+    value = at.get(metric.lower(), at.get("commit", 0) + 1)
+    if value >= len(names) or names[value] in ("", "commit", "memory_gb", "status", "description"):
+        raise LoopError(f"{where} is a header without a column named {metric}")
+    return _Layout(
+        metric=cells[value],
+        width=len(cells),
+        value=value,
+        status=at["status"],
+        commit=at.get("commit"),
+        memory=at.get("memory_gb"),
+        description=at.get("description"),
+    )
+
+
+def _read_row(number: int, cells: Sequence[str], layout: _Layout, where: str) -> Row:
+    if len(cells) > layout.width:
+        if layout.description != layout.width - 1:
+            raise LoopError(f"{where} has {len(cells)} columns, where the header has {layout.width}")
+        # A tab within a description, the last column, is not a new column.
+        cells = [*cells[: layout.description], " ".join(cells[layout.description :])]
+
+    def cell(index: int | None) -> str:
+        return cells[index] if index is not None and index < len(cells) else ""
+
+    try:
+        status = Status(cell(layout.status).lower())
+    except ValueError:
+        found = f"the status {cell(layout.status)!r}" if cell(layout.status) else "no status"
+        raise LoopError(f"{where} has {found}; it is one of {', '.join(Status)}") from None
+    measured = status in _MEASURED
+    memory = cell(layout.memory) if measured else ""
+    return Row(
+        number=number,
+        commit=single_line(cell(layout.commit)),
+        value=_read_number(cell(layout.value), layout.metric, where) if measured else None,
+        memory_gb=(_read_number(memory, "memory_gb", where) or 0.0) if memory else 0.0,
+        status=status,
+        description=single_line(cell(layout.description)),
+    )
+
+
+def _read_number(cell: str, column: str, where: str) -> float | None:
+    try:
+        return _finite(float(cell))
+    except ValueError:
+        raise LoopError(f"{where} has {cell!r} for {column}, where a number belongs") from None
+
+
+def _split(line: str) -> list[str]:
+    return [cell.strip() for cell in line.split("\t")]
+
+
+def _header(metric: str) -> str:
+    return "\t".join(("commit", metric, *_COLUMNS[2:])) + "\n"
+
+
+def _line(row: Row) -> str:
+    if row.status in _MEASURED:
+        value = "nan" if row.value is None else f"{row.value:z.6f}"
+        memory = f"{row.memory_gb:z.1f}"
+    else:
+        value, memory = "0.000000", "0.0"
+    return (
+        "\t".join((single_line(row.commit), value, memory, row.status, single_line(row.description))) + "\n"
+    )
+
+
+def _read(path: Path, errors: str = "replace") -> str:
+    try:
+        return path.read_bytes().decode("utf-8", errors)
+    except OSError as error:
+        raise LoopError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a file that have anything in them, byte for byte.
+
+    What is no plain file, but a link or a pipe that a training left there, is not read.
+    """
+    if not path.is_file() or path.is_symlink():
+        return []
+    text = _read(path, "surrogateescape").replace("\r\n", "\n").replace("\r", "\n")
+    return [line for line in text.split("\n") if line.strip()]
+
+
+def _set_aside(path: Path, lines: Sequence[str]) -> None:
+    """Keep lines of others, each once, where they spoil nothing."""
+    aside = path.with_name(path.name + ASIDE)
+    kept = _lines(aside) if lines else []
+    all_ = [*dict.fromkeys([*kept, *lines])]
+    if len(all_) > len(kept):
+        log.warning("%s has lines that are not the bot's: they are in %s", path, aside.name)
+        _replace(aside, "".join(f"{line}\n" for line in all_))
+
+
+def _replace(path: Path, text: str) -> None:
+    try:
+        place(path.parent, path.name, text.encode("utf-8", "surrogateescape"), executable=False)
+    except OSError as error:
+        raise LoopError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _finite(number: float | None) -> float | None:
+    return number if number is not None and math.isfinite(number) else None

@@ -1,0 +1,262 @@
+"""What a run brought between two moments, what that cost, and what comes next: all of a wake-up report."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+
+from loop.experiment import EventKind, Experiment, Run, RunState, Status
+from loop.proposers.protocol import Urge
+from loop.proposers.stuck import AFTER, urge
+from loop.results.ledger import Ledger, Spent, Trained, read_ledger
+from loop.results.report import Report, make_report
+from loop.results.table import Row, read_rows
+from loop.store.ideas import Idea, IdeaBox
+from loop.store.journal import Journal
+from loop.store.spending import Purse
+
+_HELD = (Spent.TRAINING, Spent.OVERHEAD, Spent.CRASHED, Spent.INTERRUPTED)
+_STUCK_ROWS = 200
+_NUMBER = re.compile(r"\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What a night cost.
+
+    `models` is None where none was asked, `gpu_seconds` how long trainings held the GPU, None where nobody
+    knows, and `gpu_price` is in dollars an hour.
+    """
+
+    gain: float | None = None
+    models: float | None = None
+    gpu_seconds: float | None = None
+    gpu_price: float | None = None
+
+    @property
+    def gpu_dollars(self) -> float | None:
+        """What the GPU cost."""
+        if self.gpu_seconds is None or self.gpu_price is None:
+            return None
+        return self.gpu_seconds / 3600 * self.gpu_price
+
+    @property
+    def dollars(self) -> float | None:
+        """What is known to have cost money, together; None where nothing is."""
+        known = [dollars for dollars in (self.models, self.gpu_dollars) if dollars is not None]
+        return sum(known) if known else None
+
+    @property
+    def dollars_per_thousandth(self) -> float | None:
+        """Dollars for each 0.001 of gain; None without both."""
+        return self._each(self.dollars)
+
+    @property
+    def gpu_seconds_per_thousandth(self) -> float | None:
+        """Seconds of the GPU for each 0.001 of gain; None without both."""
+        return self._each(self.gpu_seconds)
+
+    def to_json(self) -> dict[str, object]:
+        """Return every number under its own name."""
+        return {
+            "gpu_hours": None if self.gpu_seconds is None else self.gpu_seconds / 3600,
+            "gpu_dollars": self.gpu_dollars,
+            "model_dollars": self.models,
+            "dollars": self.dollars,
+            "dollars_per_thousandth": self.dollars_per_thousandth,
+            "gpu_seconds_per_thousandth": self.gpu_seconds_per_thousandth,
+        }
+
+    def _each(self, amount: float | None) -> float | None:
+        return amount / self.gain / 1000 if amount is not None and self.gain and self.gain > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What is tried next: people's ideas first, then the proposal that is ready, empty where none is.
+
+    `under_way` is what is tried now, as number and description. `idle` is how many experiments were judged
+    since the last keep, `urge` what a stuck run asks for.
+    """
+
+    idea: Idea | None = None
+    ready: str = ""
+    under_way: str = ""
+    idle: int = 0
+    urge: Urge | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Night:
+    """A report with all that only the journal can add to it; a bare file of results adds nothing.
+
+    `rows` are those of the whole run and `whole` is the report on them, None where the night is all of it.
+    `since` is when the night began, None with the run; `start` is the number of the best before the night.
+    `calls` are the reasons for which a person is still needed, the oldest first.
+    """
+
+    report: Report
+    rows: Sequence[Row] = ()
+    run: Run | None = None
+    since: float | None = None
+    start: int = 0
+    whole: Report | None = None
+    ledger: Ledger | None = None
+    bill: Bill = field(default_factory=Bill)
+    outlook: Outlook = field(default_factory=Outlook)
+    calls: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, object]:
+        """Return the numbers of the report, with the bill and the ledger where there is one."""
+        spent = {"ledger": self.ledger.to_json()} if self.ledger else {}
+        return self.report.to_json() | {"bill": self.bill.to_json(), "calls": list(self.calls)} | spent
+
+
+def read_night(
+    journal: Journal,
+    run: Run,
+    *,
+    until: float,
+    since: float | None = None,
+    gpu_price: float | None = None,
+    stuck_after: int = AFTER,
+    ready: str = "",
+) -> Night:
+    """Return what the run brought from `since`, or from its start, to `until`, seconds since the epoch.
+
+    `ready` is what is known to be tried next.
+    """
+    rows = read_rows(journal, run.id)
+    undecided = journal.undecided(run.id)
+    experiments = [*map(_trained, rows), *([_trained(undecided)] if undecided else [])]
+    rows = rows[: _decided_by(journal, run.id, until)]
+    first = 0 if since is None else _decided_by(journal, run.id, since)
+    spent = Purse(journal).of_run(run.id, until=until)
+    whole = make_report(rows, metric=run.metric, goal=run.goal, tag=run.tag, spent=spent)
+    report, start = whole, 0
+    if first:
+        best = next((row for row in reversed(rows[:first]) if row.status is Status.KEEP), None)
+        start = best.number if best else 0
+        report = make_report(
+            rows[first:],
+            metric=run.metric,
+            goal=run.goal,
+            tag=run.tag,
+            spent=Purse(journal).of_run(run.id, since=since or 0.0, until=until),
+            before=best.value if best else None,
+        )
+    ledger = read_ledger(journal, run, now=until, since=since, experiments=experiments)
+    return Night(
+        report=report,
+        rows=rows,
+        run=run,
+        since=since if first else None,
+        start=start,
+        whole=whole if first else None,
+        ledger=ledger,
+        bill=Bill(
+            gain=report.gain,
+            models=report.dollars,
+            gpu_seconds=sum(ledger.seconds[cause] for cause in _HELD),
+            gpu_price=gpu_price,
+        ),
+        outlook=_outlook(journal, run, rows, undecided, ready=ready, stuck_after=stuck_after),
+        calls=_open_calls(journal, run, until=until),
+    )
+
+
+def _trained(experiment: Row | Experiment) -> Trained:
+    """Return what the ledger asks of an experiment."""
+    return Trained(
+        experiment.number,
+        experiment.status,
+        experiment.started_at,
+        experiment.ended_at,
+        experiment.training_seconds,
+    )
+
+
+def _decided_by(journal: Journal, run_id: int, at: float) -> int:
+    """Return how many experiments were decided by then; they are in the order of their numbers."""
+    (row,) = journal.query(
+        "SELECT count(*) FROM experiments "
+        "WHERE run_id = ? AND status IS NOT NULL AND coalesce(decided_at, 0) <= ?",
+        run_id,
+        at,
+    )
+    return int(row[0])
+
+
+def _outlook(
+    journal: Journal,
+    run: Run,
+    rows: Sequence[Row],
+    undecided: Experiment | None,
+    *,
+    ready: str,
+    stuck_after: int,
+) -> Outlook:
+    if run.state is RunState.STOPPED:
+        return Outlook()
+    experiments = journal.experiments(run.id, last=_STUCK_ROWS)
+    ideas = IdeaBox(journal).waiting(run.id)
+    return Outlook(
+        idea=ideas[0] if ideas else None,
+        ready=ready,
+        under_way=f"#{undecided.number} {undecided.description}" if undecided else "",
+        idle=_idle(rows),
+        urge=urge(experiments, after=stuck_after),
+    )
+
+
+def _idle(rows: Sequence[Row]) -> int:
+    """Return how many experiments were judged since the last keep, however long ago that was."""
+    since = takewhile(lambda row: row.status is not Status.KEEP, reversed(rows))
+    return sum(row.status is not Status.SKIP for row in since)
+
+
+_TURNS = (EventKind.NEEDS_ATTENTION, EventKind.NOTED, EventKind.RUN_RECOVERED, EventKind.RUN_STATE)
+
+
+def _open_calls(journal: Journal, run: Run, *, until: float) -> tuple[str, ...]:
+    """Return why a person is needed, as far as nothing tells that it is over.
+
+    What has states is over with another one. All else is over when the run was mended, was told to go on or
+    brought a number again.
+    """
+    if run.state is RunState.STOPPED:
+        return ()
+    (row,) = journal.query(
+        "SELECT max(decided_at) FROM experiments INDEXED BY experiments_by_status "
+        "WHERE run_id = ? AND status IN ('keep', 'discard') AND decided_at <= ?",
+        run.id,
+        until,
+    )
+    fine_at = row[0] or 0.0
+    marks = ", ".join("?" * len(_TURNS))
+    events = journal.query(
+        f"SELECT at, kind, data FROM events WHERE run_id = ? AND kind IN ({marks}) AND at <= ? ORDER BY id",  # noqa: S608
+        run.id,
+        *_TURNS,
+        until,
+    )
+    calls: dict[str, str] = {}
+    for event in events:
+        _turn(calls, EventKind(event["kind"]), json.loads(event["data"]), over=event["at"] <= fine_at)
+    return tuple(calls.values())
+
+
+def _turn(calls: dict[str, str], kind: EventKind, data: Mapping[str, object], *, over: bool) -> None:
+    """Let one event add to what a person is needed for, or take from it; a key says what a call is about."""
+    about = f"about {data['about']}" if "about" in data else ""
+    if about:
+        calls.pop(about, None)
+    elif kind is EventKind.RUN_RECOVERED or data.get("state") == RunState.RUNNING:
+        for key in [key for key in calls if not key.startswith("about ")]:
+            del calls[key]
+    if kind is EventKind.NEEDS_ATTENTION and (about or not over):
+        reason = str(data["reason"])
+        calls[about or _NUMBER.sub("", reason)] = reason  # said again it has other numbers

@@ -1,0 +1,348 @@
+"""The journal: one SQLite file that is the truth about runs, experiments and events.
+
+Every change of state is one transaction that also appends to `events`. The file is in WAL mode with
+`synchronous=FULL`: what a method has written when it returns survives a power cut. Methods block for about a
+millisecond; call them from a worker thread where that matters.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from loop.errors import LoopError
+from loop.experiment import Event, EventKind, Experiment, Goal, Run, RunState, Status
+from loop.store.schema import MIGRATIONS, columns, decode, encode
+
+_Record = TypeVar("_Record", Run, Experiment)
+
+
+class Journal:
+    """Runs, experiments and events on disk; safe to use from several threads.
+
+    `clock` gives seconds since the epoch. Functions in `listeners` are called, in the writing thread, after
+    every transaction that appended events; they must be quick and must not raise.
+
+    Raises:
+        LoopError: the file cannot be opened, is damaged or was written by a newer version.
+    """
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self.path = path
+        self.listeners: list[Callable[[], None]] = []
+        self._clock = clock
+        self._lock = threading.RLock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+            self._db.row_factory = sqlite3.Row
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            self._migrate()
+        except (sqlite3.Error, OSError) as error:
+            raise LoopError(
+                f"The state file {path} cannot be used ({error}): mend or move it away."
+            ) from error
+
+    def close(self) -> None:
+        """Close the file; the journal is of no further use."""
+        with self._lock:
+            self._db.close()
+
+    # Runs
+
+    def create_run(
+        self,
+        *,
+        tag: str,
+        repository: Path,
+        base_branch: str,
+        base_commit: str,
+        metric: str,
+        goal: Goal,
+        time_budget: float,
+        adopted: Sequence[Experiment] = (),
+    ) -> Run:
+        """Add a running run, with the decided experiments that it begins with where others made some.
+
+        What was made elsewhere has no events of its own: nobody is told of it again.
+
+        Raises:
+            LoopError: there is a run of that tag.
+        """
+        run = Run(
+            id=0,
+            tag=tag,
+            repository=repository,
+            base_branch=base_branch,
+            base_commit=base_commit,
+            metric=metric,
+            goal=goal,
+            time_budget=time_budget,
+            state=RunState.RUNNING,
+            state_reason="",
+            created_at=self._clock(),
+        )
+        with self.transaction() as append:
+            if self.run(tag):
+                raise LoopError(f"There is a run {tag} already: choose another tag.")
+            names = columns(Run)[1:]
+            cursor = self._db.execute(
+                f"INSERT INTO runs ({_names(names)}) VALUES ({_marks(names)})",  # noqa: S608
+                [encode(getattr(run, name)) for name in names],
+            )
+            run = replace(run, id=cursor.lastrowid or 0)
+            self._write([replace(experiment, run_id=run.id) for experiment in adopted])
+            append(run.id, EventKind.RUN_STARTED)
+        return run
+
+    def run(self, tag: str) -> Run | None:
+        """Return the run of that tag."""
+        return self._one(Run, "SELECT * FROM runs WHERE tag = ?", tag)
+
+    def run_by_id(self, run_id: int) -> Run:
+        """Return the run of that id.
+
+        Raises:
+            LoopError: there is none.
+        """
+        run = self._one(Run, "SELECT * FROM runs WHERE id = ?", run_id)
+        if run is None:
+            raise LoopError(f"There is no run with id {run_id}.")
+        return run
+
+    def runs(self) -> list[Run]:
+        """Return all runs, the newest last."""
+        return self._all(Run, "SELECT * FROM runs ORDER BY id")
+
+    def active_runs(self) -> list[Run]:
+        """Return the runs that were not stopped, the newest last."""
+        return [run for run in self.runs() if run.state is not RunState.STOPPED]
+
+    def set_state(self, run: Run, state: RunState, reason: str = "") -> Run:
+        """Record what the run does from now on, and why."""
+        with self.transaction() as append:
+            self._db.execute(
+                "UPDATE runs SET state = ?, state_reason = ? WHERE id = ?", (state, reason, run.id)
+            )
+            append(run.id, EventKind.RUN_STATE, state=state.value, reason=reason)
+            return self.run_by_id(run.id)
+
+    def retag(self, run: Run, new: str) -> Run:
+        """Give the run a new tag; `renamed_from` keeps the old one until `finish_retag`.
+
+        Raises:
+            LoopError: there is a run of that tag.
+        """
+        with self.transaction() as append:
+            if self.run(new):
+                raise LoopError(f"There is a run {new} already: choose another tag.")
+            self._db.execute("UPDATE runs SET tag = ?, renamed_from = ? WHERE id = ?", (new, run.tag, run.id))
+            append(run.id, EventKind.RUN_RETAGGED, old=run.tag, new=new)
+            return self.run_by_id(run.id)
+
+    def finish_retag(self, run: Run) -> Run:
+        """Note that branch, refs and worktree carry the new tag."""
+        with self.transaction():
+            self._db.execute("UPDATE runs SET renamed_from = '' WHERE id = ?", (run.id,))
+            return self.run_by_id(run.id)
+
+    # Experiments. Where one status is asked for its index is named: SQLite would read the whole run.
+
+    def record(self, *steps: Experiment, kind: EventKind | None = None, **data: object) -> None:
+        """Write each step of an experiment, in order, with an event a step, in one transaction.
+
+        The event is named after the step's stage unless `kind` says otherwise; `data` goes with every event.
+        """
+        with self.transaction() as append:
+            for step in steps:
+                self._write([step])
+                append(step.run_id, kind or EventKind(step.stage.value), number=step.number, **data)
+
+    def experiment(self, run_id: int, number: int) -> Experiment | None:
+        """Return one experiment."""
+        return self._one(
+            Experiment, "SELECT * FROM experiments WHERE run_id = ? AND number = ?", run_id, number
+        )
+
+    def undecided(self, run_id: int) -> Experiment | None:
+        """Return the experiment that is under way."""
+        return self._one(
+            Experiment,
+            "SELECT * FROM experiments INDEXED BY experiments_by_status "
+            "WHERE run_id = ? AND status IS NULL LIMIT 1",
+            run_id,
+        )
+
+    def experiments(self, run_id: int, *, last: int | None = None) -> list[Experiment]:
+        """Return the run's experiments by number, or its `last` ones."""
+        rows = self._all(
+            Experiment,
+            "SELECT * FROM experiments WHERE run_id = ? ORDER BY number DESC LIMIT ?",
+            run_id,
+            -1 if last is None else last,
+        )
+        return rows[::-1]
+
+    def best(self, run_id: int, *, before: int = sys.maxsize) -> Experiment | None:
+        """Return the last kept experiment below number `before`: none is worse than one kept before it."""
+        return self._one(
+            Experiment,
+            "SELECT * FROM experiments INDEXED BY experiments_by_status "
+            "WHERE run_id = ? AND status = 'keep' AND number < ? ORDER BY number DESC LIMIT 1",
+            run_id,
+            before,
+        )
+
+    def baseline(self, run_id: int) -> Experiment | None:
+        """Return the first kept experiment, against which the run's gain is told."""
+        return self._one(
+            Experiment,
+            "SELECT * FROM experiments INDEXED BY experiments_by_status "
+            "WHERE run_id = ? AND status = 'keep' ORDER BY number LIMIT 1",
+            run_id,
+        )
+
+    def counts(self, run_id: int) -> dict[Status, int]:
+        """Return how many experiments got each status."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT status, count(*) FROM experiments "
+                "WHERE run_id = ? AND status IS NOT NULL GROUP BY status",
+                (run_id,),
+            ).fetchall()
+        found = {Status(status): int(count) for status, count in rows}
+        return {status: found.get(status, 0) for status in Status}
+
+    def crash_streak(self, run_id: int) -> int:
+        """Return how many of the last decided experiments crashed in a row."""
+        with self._lock:
+            (count,) = self._db.execute(
+                "SELECT count(*) FROM experiments WHERE run_id = ?1 AND status = 'crash' AND number > "
+                "(SELECT coalesce(max(number), -1) FROM experiments WHERE run_id = ?1 AND status != 'crash')",
+                (run_id,),
+            ).fetchone()
+        return int(count)
+
+    # Events
+
+    def note(self, run_id: int, kind: EventKind, **data: object) -> None:
+        """Append an event that changes no state."""
+        with self.transaction() as append:
+            append(run_id, kind, **data)
+
+    def events_after(self, event_id: int, *, limit: int = 100) -> list[Event]:
+        """Return the events that follow the one of that id, oldest first."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT * FROM events WHERE id > ? ORDER BY id LIMIT ?", (event_id, limit)
+            ).fetchall()
+        return [Event(**decode(row)) for row in rows]
+
+    def last_event(self) -> int:
+        """Return the id of the newest event, 0 where there is none."""
+        with self._lock:
+            (newest,) = self._db.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()
+        return int(newest)
+
+    def cursor(self, channel: str) -> int | None:
+        """Return the id of the last event told to the channel, None for a new channel."""
+        with self._lock:
+            row = self._db.execute("SELECT event_id FROM cursors WHERE channel = ?", (channel,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def set_cursor(self, channel: str, event_id: int) -> None:
+        """Note that the channel was told everything up to that event."""
+        with self.transaction():
+            self._db.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?)", (channel, event_id))
+
+    # Heartbeats
+
+    def beat(self) -> None:
+        """Note that a heartbeat found everything in order or put it in order."""
+        with self.transaction():
+            self._db.execute("INSERT INTO beats (at) VALUES (?)", (self._clock(),))
+
+    def last_beat(self) -> float | None:
+        """Return when the last heartbeat was, by the clock of that moment."""
+        with self._lock:
+            row = self._db.execute("SELECT at FROM beats ORDER BY id DESC LIMIT 1").fetchone()
+        return None if row is None else float(row["at"])
+
+    # Plumbing, also for rooms that keep tables of their own in this file
+
+    def query(self, sql: str, *values: object) -> list[sqlite3.Row]:
+        """Return the rows of a SELECT."""
+        with self._lock:
+            return self._db.execute(sql, values).fetchall()
+
+    def execute(self, sql: str, *values: object) -> None:
+        """Execute one statement, inside of `transaction`."""
+        self._db.execute(sql, values)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Callable[..., None]]:
+        """Open a transaction of this thread; yields a function that appends an event to it."""
+        appended = 0
+
+        def append(run_id: int, kind: EventKind, /, number: int | None = None, **data: object) -> None:
+            nonlocal appended
+            self._db.execute(
+                "INSERT INTO events (at, run_id, number, kind, data) VALUES (?, ?, ?, ?, ?)",
+                (self._clock(), run_id, number, kind, json.dumps(data)),
+            )
+            appended += 1
+
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield append
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        if appended:
+            for listener in self.listeners:
+                listener()
+
+    def _write(self, experiments: Sequence[Experiment]) -> None:
+        names = columns(Experiment)
+        self._db.executemany(
+            f"INSERT OR REPLACE INTO experiments ({_names(names)}) VALUES ({_marks(names)})",  # noqa: S608
+            [[encode(getattr(experiment, name)) for name in names] for experiment in experiments],
+        )
+
+    def _migrate(self) -> None:
+        (done,) = self._db.execute("PRAGMA user_version").fetchone()
+        if done > len(MIGRATIONS):
+            raise LoopError(
+                f"The state file {self.path} was written by a newer version: update autoresearch-bot."
+            )
+        for number, script in enumerate(MIGRATIONS[done:], start=done + 1):
+            self._db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT")
+
+    def _one(self, kind: type[_Record], query: str, *values: object) -> _Record | None:
+        found = self._all(kind, query, *values)
+        return found[0] if found else None
+
+    def _all(self, kind: type[_Record], query: str, *values: object) -> list[_Record]:
+        with self._lock:
+            rows = self._db.execute(query, values).fetchall()
+        return [kind(**decode(row)) for row in rows]
+
+
+def _names(names: tuple[str, ...]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def _marks(names: tuple[str, ...]) -> str:
+    return ", ".join("?" * len(names))

@@ -1,0 +1,72 @@
+"""The lives of the bot process, in the journal: what tells an idle machine from an absent bot."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from loop.process.supervisor import boot_id
+from loop.store.journal import Journal
+
+SIGN_SECONDS = 30.0
+"""A bot gives a sign of life at least this often; this much of its end a kill can hide."""
+
+SILENCE_SECONDS = 120.0
+"""A session that gave no sign for so long is taken for dead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A life of the bot process.
+
+    `boot` names the boot of the machine, empty where boots have no name. `seen_at` is the last sign of life;
+    `ended_at` is None while it lives, and for ever where it was killed.
+    """
+
+    id: int
+    boot: str
+    pid: int
+    started_at: float
+    seen_at: float
+    ended_at: float | None = None
+
+
+class Sessions:
+    """The sessions in the journal; one bot at a time works on it."""
+
+    def __init__(self, journal: Journal, *, clock: Callable[[], float] = time.time) -> None:
+        self._journal = journal
+        self._clock = clock
+
+    def begin(self) -> Session:
+        """Note that this process has begun to work on the journal."""
+        now = self._clock()
+        with self._journal.transaction():
+            self._journal.execute(
+                "INSERT INTO sessions (boot, pid, started_at, seen_at) VALUES (?, ?, ?, ?)",
+                boot_id(),
+                os.getpid(),
+                now,
+                now,
+            )
+            (row,) = self._journal.query("SELECT * FROM sessions ORDER BY id DESC LIMIT 1")
+        return Session(*row)
+
+    def seen(self, session: Session) -> None:
+        """Note a sign of life; takes a transaction of one row."""
+        with self._journal.transaction():
+            self._journal.execute("UPDATE sessions SET seen_at = ? WHERE id = ?", self._clock(), session.id)
+
+    def end(self, session: Session) -> None:
+        """Note that the session ends cleanly: the last thing a bot does with its journal."""
+        now = self._clock()
+        with self._journal.transaction():
+            self._journal.execute(
+                "UPDATE sessions SET seen_at = ?, ended_at = ? WHERE id = ?", now, now, session.id
+            )
+
+    def all(self) -> list[Session]:
+        """Return all sessions, the newest last."""
+        return [Session(*row) for row in self._journal.query("SELECT * FROM sessions ORDER BY id")]

@@ -1,0 +1,4 @@
+"""The progress chart as a PNG, drawn by matplotlib in a process of its own.
+
+Start at `chart.py`.
+"""

@@ -1,0 +1,157 @@
+"""Keeps the live cards of a channel true."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, tzinfo
+
+from loop.experiment import Run, RunState
+from loop.results.status import RunStatus
+from loop.store.journal import Journal
+from notifiers.channel import Channel, GoneError, RateLimitedError, RefusedError, UnreachableError
+from notifiers.clock import Clock
+from notifiers.delivery.outbox import Outbox
+from notifiers.delivery.rate_limit import Spacing, backoff
+from notifiers.message import Message
+from notifiers.text.card import card
+
+log = logging.getLogger(__name__)
+
+INTERVAL = 10.0
+"""Seconds between two looks at the runs, and so at least between two edits."""
+
+_LIVELY = frozenset({RunState.RUNNING, RunState.PAUSING, RunState.PAUSED})
+
+
+class CardKeeper:
+    """Keeps the cards of one channel true: made, pinned, edited, made anew where somebody deletes one.
+
+    An edit waits for nobody and nobody waits for it: what cannot be shown now is shown later, as it is then.
+    `status` reads how a run stands; it is called in a worker thread. `spacing` is shared with the channel's
+    delivery, whose messages go first.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        journal: Journal,
+        *,
+        status: Callable[[Run], RunStatus],
+        spacing: Spacing,
+        zone: tzinfo,
+        clock: Clock | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._channel = channel
+        self._journal = journal
+        self._status = status
+        self._spacing = spacing
+        self._zone = zone
+        self._clock = clock or Clock()
+        self._jitter = jitter
+        self._outbox = Outbox(journal, channel.name, now=self._clock.now)
+        self._lock = asyncio.Lock()
+        self._shown: dict[int, Message] = {}  # by run: what its card says since this process started
+        self._edited: dict[int, float] = {}
+        self._unpinned: list[str] = []
+        self._refused: set[int] = set()  # runs whose card the platform does not take
+
+    async def run(self) -> None:
+        """Keep the cards for ever; end it by cancelling."""
+        failures = 0
+        while True:
+            try:
+                await self.refresh()
+                failures = 0
+            except UnreachableError as error:
+                failures += 1
+                log.debug("the card in %s has to wait: %s", self._channel.name, error)
+            await self._clock.sleep(max(INTERVAL, backoff(failures, self._jitter())))
+
+    async def refresh(self) -> None:
+        """Show what has changed, as far as the channel takes it now.
+
+        Raises:
+            UnreachableError: the platform does not answer.
+        """
+        async with self._lock:
+            await self._pin()
+            for run, message in await asyncio.to_thread(self._changed):
+                if not self._spacing.spare():
+                    return
+                try:
+                    await self._show(run, message)
+                except RateLimitedError as error:
+                    self._spacing.pause(error.seconds)
+                    return
+
+    async def thread(self, run: Run) -> str:
+        """Return the id of the run's card, made where there is none; empty if the platform refuses it.
+
+        Raises:
+            ChannelError: the card cannot be made now.
+        """
+        async with self._lock:
+            message_id = await asyncio.to_thread(self._outbox.card, run.id)
+            if not message_id and run.id not in self._refused:
+                message = await asyncio.to_thread(self._card, run)
+                await self._spacing.turn()
+                await self._show(run, message)
+                message_id = await asyncio.to_thread(self._outbox.card, run.id)
+            return message_id
+
+    def _changed(self) -> list[tuple[Run, Message]]:
+        """Return the runs whose cards are not, or not as far as is known, as they should be."""
+        cards = self._outbox.open_cards()
+        due = []
+        for run in self._journal.runs():
+            wanted = run.id in cards or (run.state in _LIVELY and not self._outbox.card(run.id))
+            if wanted and run.id not in self._refused:
+                message = self._card(run)
+                if message != self._shown.get(run.id) or run.id not in cards:
+                    due.append((run, message))
+        return sorted(due, key=lambda pair: self._edited.get(pair[0].id, 0.0))  # each gets its turn
+
+    def _card(self, run: Run) -> Message:
+        return card(self._status(run), zone=self._zone)
+
+    async def _show(self, run: Run, message: Message) -> None:
+        """Make the run's card, or edit it."""
+        now = self._clock.now()
+        dated = replace(
+            message, text=f"{message.text}\nupdated {datetime.fromtimestamp(now, self._zone):%H:%M}"
+        )
+        message_id = await asyncio.to_thread(self._outbox.card, run.id)
+        try:
+            if message_id:
+                await self._channel.edit(message_id, dated)
+            else:
+                message_id = await self._channel.send(dated)
+                self._unpinned.append(message_id)
+        except RefusedError as error:
+            if message_id and isinstance(error, GoneError):
+                await asyncio.to_thread(self._outbox.drop_card, run.id, message_id)  # made anew next time
+                self._unpinned = [other for other in self._unpinned if other != message_id]
+                return
+            log.warning("%s does not take the card of run %s: %s", self._channel.name, run.tag, error)
+            self._refused.add(run.id)
+        else:
+            closed = run.state is RunState.STOPPED
+            await asyncio.to_thread(self._outbox.put_card, run.id, message_id, closed=closed)
+            self._shown[run.id], self._edited[run.id] = message, now
+
+    async def _pin(self) -> None:
+        """Pin new cards, where the platform lets us."""
+        while self._unpinned and self._spacing.spare():
+            try:
+                await self._channel.pin(self._unpinned[0])
+            except RateLimitedError as error:
+                self._spacing.pause(error.seconds)
+                return
+            except RefusedError as error:
+                log.info("%s does not pin the card: %s", self._channel.name, error)
+            del self._unpinned[0]

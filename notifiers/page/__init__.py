@@ -1,0 +1,4 @@
+"""The report as one HTML file.
+
+Start at `render.py`.
+"""

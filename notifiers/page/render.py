@@ -1,0 +1,236 @@
+"""A run as one self-contained page: it needs no network, and works from a mail or a file share.
+
+All that experiments say is untrusted. The template escapes it, the script only ever sets it as text, and a
+content security policy lets no other script run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loop.results.ledger import Ledger, Spent
+from loop.results.provenance import Provenance
+from loop.results.report import Gain, Report, bests_before
+from loop.results.table import Row
+from notifiers.charts.scene import headline_of, make_scene
+from notifiers.page.chart import Drawing, draw_chart
+from notifiers.text.words import change, duration, money, number, one_line
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+_PARTS = Path(__file__).parent
+_TEXT_CHARACTERS = 3_000_000  # of all diffs and logs together, so that a long run fits into a mail
+_DIFF_CHARACTERS, _LOG_CHARACTERS = 20_000, 3_000  # of one experiment, at most
+_SHORTENED = "… shortened; the rest is in the repository"
+_SPENT = {
+    Spent.TRAINING: "training",
+    Spent.OVERHEAD: "start-up and evaluation",
+    Spent.PROPOSING: "proposing",
+    Spent.CRASHED: "crashed work",
+    Spent.INTERRUPTED: "interrupted work",
+    Spent.WAITING: "on hold",
+    Spent.BOT_DOWN: "bot down",
+    Spent.MACHINE_DOWN: "machine down",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """What an experiment's own view shows beside its row; empty where nobody knows."""
+
+    rationale: str = ""
+    diff: str = ""
+    log: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a page is made of. `details` are by number; a bare `results.tsv` has none of the later ones."""
+
+    report: Report
+    rows: Sequence[Row]
+    details: Mapping[int, Detail]
+    title: str
+    ledger: Ledger | None = None
+    provenance: Provenance | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    """A part of the ledger's bar, in shares of its width."""
+
+    cause: str
+    label: str
+    start: float
+    share: float
+    spent: str
+
+
+def page(content: Content, *, made_at: datetime) -> str:
+    """Return the page as HTML; times are shown in the zone of `made_at`."""
+    report, rows = content.report, content.rows
+    style, script = (_PARTS.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    scene = make_scene(rows, metric=report.metric, goal=report.goal, title=content.title)
+    titles = {row.number: _tooltip(row) for row in rows}
+    headline, moved = headline_of(report)
+    template = _environment().get_template("page.html")
+    return template.render(
+        title=content.title,
+        report=report,
+        headline=headline,
+        moved=moved.replace("-", "−"),
+        facts=_facts(content),
+        charts=_charts(scene, titles) if scene.kept or scene.discarded or scene.crashed else (),
+        rows=list(zip(rows, _changes(content), strict=True)),
+        families=report.families,
+        proposers=sorted({row.proposer for row in rows if row.proposer}),
+        lineage=_lineage(report, rows),
+        slices=_slices(content.ledger) if content.ledger else (),
+        provenance=content.provenance,
+        data=_embedded(_details(content, made_at.tzinfo)),
+        style=_trusted(style),
+        script=_trusted(script),
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        made_at=f"{made_at:%Y-%m-%d %H:%M %Z}",
+        number=number,
+        signed=lambda value: f"{value:+z.6f}".replace("-", "−"),
+    )
+
+
+def _charts(scene: object, titles: Mapping[int, str]) -> tuple[tuple[str, Drawing], ...]:
+    """One for a wide screen and one for a phone, where the same drawing would be too small to read."""
+    from notifiers.charts.scene import Scene
+
+    assert isinstance(scene, Scene)
+    return (
+        ("wide", draw_chart(scene, titles, width=1040, height=420)),
+        ("narrow", draw_chart(scene, titles, width=390, height=330)),
+    )
+
+
+def _tooltip(row: Row) -> str:
+    value = row.status.value if row.value is None else f"{number(row.value)}, {row.status}"
+    return f"#{row.number} · {value}\n{one_line(row.description, 120)}"
+
+
+def _changes(content: Content) -> list[str]:
+    before = bests_before(content.rows, content.report.goal)
+    return [
+        "" if row.value is None or best is None else change(best, row.value).replace("-", "−")
+        for row, best in zip(content.rows, before, strict=True)
+    ]
+
+
+def _facts(content: Content) -> list[tuple[str, str]]:
+    """Return what stands in the tiles: a figure and what it is."""
+    report, ledger = content.report, content.ledger
+    facts = [(f"{report.experiments:,}", "experiment" if report.experiments == 1 else "experiments")]
+    counts = ((report.keep, "kept"), (report.discard, "discarded"), (report.crash, "crashed"))
+    facts += [(f"{count:,}", word) for count, word in (*counts, (report.skipped, "skipped")) if count]
+    if report.hours:
+        facts.append((duration(report.hours * 3600), "from first to last"))
+    if ledger and ledger.busy_share is not None:
+        facts.append((f"{100 * ledger.busy_share:.0f} %", "of the time spent training"))
+    if report.dollars:
+        facts.append((money(report.dollars), "for models"))
+    if report.dollars_per_thousandth:
+        facts.append((money(report.dollars_per_thousandth), f"per 0.001 {report.metric}"))
+    return facts
+
+
+def _lineage(report: Report, rows: Sequence[Row]) -> list[tuple[Row, Gain | None]]:
+    """Return the kept rows, the newest first, each with what it gained."""
+    gains = {gain.number: gain for gain in report.gains}
+    kept = [row for row in rows if row.status == "keep"]
+    return [(row, gains.get(row.number)) for row in reversed(kept)]
+
+
+def _slices(ledger: Ledger) -> list[_Slice]:
+    slices, start = [], 0.0
+    for cause, label in _SPENT.items():
+        share = ledger.seconds[cause] / ledger.total if ledger.total else 0.0
+        if share:
+            slices.append(_Slice(cause.value, label, start, share, duration(ledger.seconds[cause])))
+        start += share
+    return slices
+
+
+def _details(content: Content, zone: tzinfo | None) -> list[dict[str, object]]:
+    each = _TEXT_CHARACTERS // max(1, len(content.rows))
+    shown = []
+    for row in content.rows:
+        detail = content.details.get(row.number, Detail())
+        facts = {
+            "proposed by": row.proposer,
+            "family": row.family or "",
+            "hoped for": row.expected,
+            "verdict": row.reason,
+            "started": f"{datetime.fromtimestamp(row.started_at, zone):%Y-%m-%d %H:%M}"
+            if row.started_at
+            else "",
+            "trained": duration(row.training_seconds) if row.training_seconds else "",
+            "memory": f"{row.memory_gb:.1f} GB" if row.memory_gb else "",
+            "lines": f"+{row.lines_added} −{row.lines_removed}" if row.lines_added is not None else "",
+            "cost": money(row.cost.dollars) if row.cost and row.cost.dollars else "",
+            "commit": row.commit,
+        }
+        log = detail.log[-min(_LOG_CHARACTERS, each) :]
+        shown.append(
+            {
+                "number": row.number,
+                "title": row.description,
+                "status": row.status.value,
+                "value": "" if row.value is None else number(row.value),
+                "rationale": detail.rationale,
+                "facts": [[name, text] for name, text in facts.items() if text],
+                "diff": _shortened(detail.diff, min(_DIFF_CHARACTERS, each)),
+                "log": log if len(log) == len(detail.log) else f"…{log}",
+            }
+        )
+    return shown
+
+
+def _shortened(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}\n{_SHORTENED}\n"
+
+
+def _embedded(value: object) -> Markup:
+    """Return JSON that cannot end the element it stands in, nor begin another."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    for sign in "<>&\u2028\u2029":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return _trusted(text)
+
+
+def _trusted(text: str) -> Markup:
+    from markupsafe import Markup
+
+    return Markup(text)  # noqa: S704 - ours, or escaped above
+
+
+def _hash(text: str) -> str:
+    """Return the source expression that lets exactly this inline element through."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(_PARTS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

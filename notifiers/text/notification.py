@@ -1,0 +1,116 @@
+"""An event as somebody may want to hear of it: what it is about, how much it matters, what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from loop.experiment import Event, EventKind, Experiment, Run, RunState, Status
+from loop.results.report import improvement
+from loop.store.journal import Journal
+from notifiers.message import Message
+from notifiers.text.digest import message_of
+
+_ENDINGS = frozenset({RunState.DONE, RunState.STOPPED})
+
+
+class Topic(StrEnum):
+    """What news is about; each can be on, silent or off in a channel. The first four are digests."""
+
+    KEEP = "keep"
+    DISCARD = "discard"
+    CRASH = "crash"
+    SKIP = "skip"
+    RUN = "run"  # it started, pauses, goes on, ended, has a new name
+    RECOVERY = "recovery"  # something had broken and was put in order without anybody's help
+    ATTENTION = "attention"  # only a person can help
+    REPORT = "report"  # the morning
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """An event that says something to people, with what it tells of as that stands now."""
+
+    event: Event
+    run: Run
+    experiment: Experiment | None
+    topic: Topic
+    message: Message
+    crashed_again: bool = False  # the experiment before this one crashed too
+
+    @property
+    def is_digest(self) -> bool:
+        """Say whether it tells of one decided experiment."""
+        return self.event.kind is EventKind.DECIDED
+
+    @property
+    def has_report(self) -> bool:
+        """Say whether it is told with a report: in the morning, and when a run has ended."""
+        return self.topic is Topic.REPORT or self._state in _ENDINGS
+
+    @property
+    def is_new_best(self) -> bool:
+        """Say whether the metric was never so good: true of the first number, not of a simplification."""
+        experiment = self.experiment
+        if experiment is None or experiment.status is not Status.KEEP or experiment.value is None:
+            return False
+        before = experiment.best_before
+        return before is None or improvement(before, experiment.value, self.run.goal) > 0
+
+    @property
+    def is_loud(self) -> bool:
+        """Say whether it is worth a sound where nobody ordered otherwise."""
+        if self.topic is Topic.CRASH:
+            return not self.crashed_again
+        if self._state is RunState.PAUSED:
+            return True
+        return self.topic in (Topic.KEEP, Topic.ATTENTION) or self.has_report
+
+    @property
+    def is_for_all(self) -> bool:
+        """Say whether it is for everybody in the channel, not only for who follows the run."""
+        return self.is_new_best or self.topic is Topic.ATTENTION or self.has_report
+
+    @property
+    def _state(self) -> RunState | None:
+        state = self.event.data.get("state") if self.event.kind is EventKind.RUN_STATE else None
+        return None if state is None else RunState(str(state))
+
+
+def read_news(journal: Journal, events: Iterable[Event]) -> list[News]:
+    """Return the news among `events`, in their order."""
+    runs: dict[int, Run] = {}
+    found = []
+    for event in events:
+        if event.run_id not in runs:
+            runs[event.run_id] = journal.run_by_id(event.run_id)
+        run = runs[event.run_id]
+        decided = event.kind is EventKind.DECIDED and event.number is not None
+        experiment = journal.experiment(event.run_id, event.number or 0) if decided else None
+        message = message_of(event, run, experiment)
+        if message is not None:
+            again = _crashed_again(journal, experiment)
+            found.append(News(event, run, experiment, _topic(event, experiment), message, again))
+    return found
+
+
+def _crashed_again(journal: Journal, experiment: Experiment | None) -> bool:
+    if experiment is None or experiment.status is not Status.CRASH:
+        return False
+    before = journal.experiment(experiment.run_id, experiment.number - 1)
+    return before is not None and before.status is Status.CRASH
+
+
+def _topic(event: Event, experiment: Experiment | None) -> Topic:
+    if experiment is not None and experiment.status is not None:
+        return Topic(experiment.status.value)
+    match event.kind:
+        case EventKind.NEEDS_ATTENTION:
+            return Topic.ATTENTION
+        case EventKind.WAKE_UP:
+            return Topic.REPORT
+        case EventKind.RUN_RECOVERED | EventKind.INTERRUPTED:
+            return Topic.RECOVERY
+        case _:
+            return Topic.RUN

@@ -1,0 +1,87 @@
+"""The command line without a bot: what it says of a state directory."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bot.cli.common import open_run
+from bot.cli.main import app
+from bot.errors import BotError
+from bot.setup.settings import Settings, load_settings
+from loop.experiment import RunState
+from loop.store.journal import Journal
+from tests.loop.store.test_journal import make_run
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.chdir(tmp_path)  # away from a .env of whoever runs the tests
+    return load_settings(tmp_path / "no.env", {"AUTORESEARCH_HOME": str(tmp_path / "home")})
+
+
+def refusal(settings: Settings, tag: str | None) -> str:
+    with pytest.raises(BotError) as caught:
+        open_run(settings, tag)
+    return str(caught.value)
+
+
+def test_a_state_directory_that_is_a_file_is_told_with_where_it_was_named() -> None:
+    rule = "must be a folder, but /dev/null is a file."
+    environment = {"AUTORESEARCH_HOME": "/dev/null"}
+    refused = CliRunner().invoke(app, ["status"], env=environment).exception
+    assert str(refused) == f"AUTORESEARCH_HOME in the environment {rule}"
+    refused = CliRunner().invoke(app, ["--home", "/dev/null", "status"], env=environment).exception
+    assert str(refused) == f"--home {rule}"
+
+
+def test_a_state_directory_that_may_not_be_entered_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Path, int]] = []
+    monkeypatch.setattr("os.access", lambda path, mode: asked.append((path, mode)))  # root may enter any
+    refused = CliRunner().invoke(app, ["doctor"], env={"AUTORESEARCH_HOME": str(tmp_path / "new")}).exception
+    rule = f"must be a folder within reach, but {tmp_path} may not be entered."
+    assert str(refused) == f"AUTORESEARCH_HOME in the environment {rule}"
+    assert asked == [(tmp_path, os.X_OK)]
+
+
+def test_where_no_run_is_known_one_is_to_be_started(settings: Settings) -> None:
+    said = f"There is no run in {settings.home} yet: start one with `autoresearch up`."
+    assert refusal(settings, None) == said
+    Journal(settings.home / "state.db").close()  # what a start that was refused leaves behind
+    assert refusal(settings, None) == said
+
+
+def test_an_unknown_run_is_told_with_the_known_ones(settings: Settings) -> None:
+    journal = Journal(settings.home / "state.db")
+    make_run(journal)
+    journal.close()
+    assert refusal(settings, "mar13") == f"There is no run mar13 in {settings.home}; there are: mar12."
+
+
+def test_a_status_without_a_bot_says_that_nobody_runs_it(settings: Settings) -> None:
+    def status(*options: str) -> str:
+        return CliRunner().invoke(app, ["--home", str(settings.home), "status", *options]).stdout
+
+    journal = Journal(settings.home / "state.db")
+    run = make_run(journal)
+    assert status().endswith("\nNobody runs it: `autoresearch up` goes on\n")
+    assert json.loads(status("--json"))["bot_answers"] is False
+    journal.set_state(run, RunState.STOPPED)
+    assert "Nobody runs it" not in status()
+    journal.close()
+
+
+def test_a_state_file_that_cannot_be_used_is_one_of_the_checks(settings: Settings) -> None:
+    settings.home.mkdir()
+    (settings.home / "state.db").write_text("no database")
+    done = CliRunner().invoke(app, ["--home", str(settings.home), "doctor"])
+    assert done.exit_code == 1
+    assert "\nok    state directory: " in done.stdout
+    said = f"The state file {settings.home}/state.db cannot be used (file is not a database)"
+    assert f"\nFAIL  state file: {said}: mend or move it away." in done.stdout

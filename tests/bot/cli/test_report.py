@@ -1,0 +1,114 @@
+"""`autoresearch report --results` on the files that people have."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC
+from pathlib import Path
+
+import pytest
+
+from bot.cli.report import report_of_file, report_of_run
+from bot.errors import BotError
+from bot.setup.settings import Settings, load_settings
+from loop.errors import LoopError
+from loop.experiment import Goal, RunState
+from loop.store.journal import Journal
+
+HEADER = "commit\tval_bpb\tmemory_gb\tstatus\tdescription\n"
+KEYS = "tag experiments keep discard crash skipped baseline best best_commit gain gains"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return load_settings(tmp_path / "no.env", {"AUTORESEARCH_HOME": str(tmp_path / "home")})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "No experiment has a result yet"),
+        (HEADER, "No experiment has a result yet"),
+        (
+            "\ufeff" + HEADER.replace("\n", "\r\n") + "baseline\t0.9979\t44.0\tkeep\tas it is",
+            "1 experiment\nval_bpb 0.997900, the baseline",
+        ),
+        (
+            HEADER + "a\t0.000000\t0.0\tcrash\tbaseline\nb\t0.000000\t0.0\tcrash\tx\n",
+            "2 experiments\nBoth crashed: no val_bpb yet",
+        ),
+        (
+            HEADER + "a\t1e400\t44.0\tkeep\tbaseline\nb\tnan\tnan\tdiscard\tx\n",
+            "2 experiments\nWhat was kept has no val_bpb\n1 keep, 1 discard",
+        ),
+        (
+            "commit\tval_bpb\tmemory_gb\tmfu\tstatus\tdescription\ttime\na\t0.9\t44\t40\tkeep\tbase\t300\n",
+            "1 experiment\nval_bpb 0.900000, the baseline",
+        ),
+    ],
+)
+def test_odd_files_read_naturally(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    file = tmp_path / "night.tsv"
+    file.write_bytes(text.encode())
+    made = report_of_file(settings, file)
+    made.show(UTC)
+    assert capsys.readouterr().out == f"{said}\n"
+    assert {*KEYS.split()} <= {*json.loads(json.dumps(made.to_json()))}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ((HEADER + "a\t0.9\t44\tkeep\n").encode("utf-16"), r"night\.tsv: line 1 is no text"),
+        (b"\x7fELF\0\0", r"night\.tsv: line 1 is no text"),
+        (f"{HEADER}a\t0.9\t44\tkeep\tbaseline\nb\t0.8\t4".encode(), r"night\.tsv: line 3 has no status"),
+    ],
+)
+def test_what_cannot_be_read_is_named_with_its_line(
+    settings: Settings, tmp_path: Path, content: bytes, said: str
+) -> None:
+    file = tmp_path / "night.tsv"
+    file.write_bytes(content)
+    with pytest.raises(LoopError, match=said):
+        report_of_file(settings, file)
+
+
+@pytest.mark.parametrize(("name", "said"), [("none.tsv", "No such file"), ("", "Is a directory")])
+def test_what_is_no_file_is_a_sentence(settings: Settings, tmp_path: Path, name: str, said: str) -> None:
+    with pytest.raises(LoopError, match=f"cannot be read: {said}"):
+        report_of_file(settings, tmp_path / name)
+
+
+def test_a_picture_that_cannot_be_written_is_a_sentence(settings: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "night.tsv"
+    file.write_text(HEADER + "a\t0.9\t44\tkeep\tbaseline\n")
+    made = report_of_file(settings, file)
+    with pytest.raises(BotError) as caught:
+        made.draw(tmp_path)
+    assert str(caught.value) == f"The chart {tmp_path} cannot be written: Is a directory."
+    with pytest.raises(BotError, match=r"cannot be written: Is a directory\.$"):
+        made.write_page(tmp_path, settings, UTC)
+
+
+def test_a_run_without_its_bot_is_not_said_to_run(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings.home.mkdir()
+    journal = Journal(settings.home / "state.db")
+    run = journal.create_run(
+        tag="mar12",
+        repository=tmp_path,
+        base_branch="main",
+        base_commit="a" * 40,
+        metric="val_bpb",
+        goal=Goal.MINIMIZE,
+        time_budget=300.0,
+    )
+    report_of_run(settings, None).show(UTC)
+    assert capsys.readouterr().out.endswith("\nNobody runs it: `autoresearch up` goes on\n")
+    journal.set_state(run, RunState.STOPPED)
+    report_of_run(settings, None).show(UTC)
+    assert capsys.readouterr().out.endswith("\nStopped\n")
+    journal.close()

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bot.heartbeat.blockers import BY_US, hindrance, paused_by_us
+from loop.experiment import RunState
+from loop.process.gpu import Gpu, GpuProcess, GpuState
+from loop.process.machine import Disk
+from loop.process.ownership import Owner
+from tests.bot.vital_signs import (
+    A_LITTLE,
+    GPU,
+    LOW,
+    ROOMY,
+    SHORT,
+    make_loop,
+    make_run,
+    make_training,
+    make_vitals,
+)
+
+FULL = replace(GPU, free_mb=2048.0)
+TRAINER = GpuProcess(7, 60_000.0, "python", "GPU-a")
+STRANGER = GpuProcess(42, 70_000.0, "jupyter", "GPU-a")
+
+
+def found(*, training: bool = False, needed_mb: float | None = 40_960.0, **vitals: Any) -> str:
+    """Return what hinders a run whose trainings take 40 GB."""
+    loop = make_loop(needed_mb=needed_mb, training=make_training(0.0) if training else None)
+    return hindrance(loop, make_vitals(loop, **vitals))
+
+
+@pytest.mark.parametrize(
+    "vitals",
+    [
+        {},
+        {"disks": (SHORT,)},
+        {"gpus": None},  # nobody can tell
+        {"gpus": None, "had_gpu": False},
+        {"gpus": GpuState((), ()), "had_gpu": False},  # there never was one: it trains on the CPU
+    ],
+)
+def test_nothing_hinders_where_a_training_can_start(vitals: dict[str, Any]) -> None:
+    assert found(**vitals) == ""
+
+
+def test_a_person_is_told_what_to_do() -> None:
+    assert found(disks=(ROOMY, LOW)) == "0.3 GB free on the disk of /state: make room"
+    assert found(unwritable="no space left on device") == (
+        "the state file cannot be written (no space left on device): mend the disk of the state directory"
+    )
+    assert found(gpus=GpuState((), ())) == "the GPU is gone: run nvidia-smi and mend what it says"
+
+
+# A GPU that others use
+
+
+def test_a_gpu_full_of_somebody_else_s_work_hinders() -> None:
+    words = found(gpus=GpuState((FULL,), (STRANGER,)), holders=((STRANGER, Owner.FOREIGN),))
+    assert words == "the GPU has room for 2.0 GB and a training takes 40.0 GB: end jupyter (pid 42)"
+
+
+def test_what_is_left_of_our_own_training_hinders_too() -> None:
+    assert "end python (pid 7)" in found(
+        gpus=GpuState((FULL,), (TRAINER,)), holders=((TRAINER, Owner.ORPHAN),)
+    )
+
+
+def test_a_guest_that_leaves_enough_room_is_welcome() -> None:
+    guest = replace(STRANGER, memory_mb=600.0)
+    gpu = replace(GPU, free_mb=81_000.0)
+    assert found(gpus=GpuState((gpu,), (guest,)), holders=((guest, Owner.FOREIGN),)) == ""
+
+
+def test_what_our_training_holds_is_room_for_the_next() -> None:
+    both = ((TRAINER, Owner.CURRENT), (STRANGER, Owner.FOREIGN))
+    assert found(training=True, gpus=GpuState((FULL,), (TRAINER, STRANGER)), holders=both) == ""
+    little = ((replace(TRAINER, memory_mb=20_000.0), Owner.CURRENT), (STRANGER, Owner.FOREIGN))
+    assert "room for 21.5 GB" in found(training=True, gpus=GpuState((FULL,), ()), holders=little)
+
+
+@pytest.mark.parametrize(
+    ("training", "needed_mb", "whose"),
+    [
+        (True, 40_960.0, Owner.UNSEEN),  # from within a container our own training looks like this
+        (True, 40_960.0, Owner.FOREIGN),
+        (False, 40_960.0, Owner.UNSEEN),
+        (False, None, Owner.FOREIGN),  # no training has told yet what it takes
+    ],
+)
+def test_nobody_is_accused_where_it_cannot_be_known(
+    training: bool, needed_mb: float | None, whose: Owner
+) -> None:
+    gpus = GpuState((FULL,), (STRANGER,))
+    assert found(training=training, needed_mb=needed_mb, gpus=gpus, holders=((STRANGER, whose),)) == ""
+
+
+def test_one_gpu_with_room_is_enough() -> None:
+    free = Gpu(1, "GPU-b", 81920.0, 81920.0, 0.0)
+    assert found(gpus=GpuState((FULL, free), (STRANGER,)), holders=((STRANGER, Owner.FOREIGN),)) == ""
+    unknown = Gpu(1, "GPU-b", None, None, None)
+    assert found(gpus=GpuState((FULL, unknown), (STRANGER,)), holders=((STRANGER, Owner.FOREIGN),)) == ""
+
+
+# Pauses of our own
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "ours"),
+    [
+        (RunState.PAUSED, f"{BY_US}make room", True),
+        (RunState.PAUSING, f"{BY_US}make room", True),
+        (RunState.PAUSED, "by command", False),
+        (RunState.RUNNING, f"{BY_US}what it waited for is there", False),
+        (RunState.STOPPED, f"{BY_US}make room", False),
+    ],
+)
+def test_a_pause_is_known_by_who_made_it(state: RunState, reason: str, ours: bool) -> None:
+    assert paused_by_us(make_run(state=state, reason=reason)) is ours
+
+
+@pytest.mark.parametrize(("disk", "goes_on"), [(LOW, False), (A_LITTLE, False), (SHORT, True), (ROOMY, True)])
+def test_a_run_that_waits_for_room_does_not_go_on_at_the_first_byte(disk: Disk, goes_on: bool) -> None:
+    waiting = make_run(state=RunState.PAUSED, reason=f"{BY_US}{found(disks=(LOW,))}; it goes on by itself")
+    assert (hindrance(make_loop(waiting), make_vitals(disks=(disk,))) == "") is goes_on
+
+
+def test_a_run_that_waits_for_something_else_does_not_wait_for_room() -> None:
+    waiting = make_run(state=RunState.PAUSED, reason=f"{BY_US}{found(gpus=GpuState((), ()))}")
+    assert hindrance(make_loop(waiting), make_vitals(disks=(A_LITTLE,))) == ""

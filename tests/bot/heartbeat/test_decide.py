@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bot.heartbeat.blockers import BY_US
+from bot.heartbeat.decide import (
+    BACKOFF,
+    STEADY,
+    Action,
+    AskPerson,
+    EndOrphan,
+    EndStalled,
+    EndSupervisor,
+    LogNote,
+    LookAgain,
+    Pause,
+    Recovered,
+    Resume,
+    Unpause,
+    decide,
+    troubles,
+)
+from bot.heartbeat.findings import Absence, Ended, Outage, Vitals
+from loop.engine.prefetch import Dearth
+from loop.experiment import RunState
+from loop.process.gpu import GpuState
+from loop.process.machine import ClockChange
+from loop.process.ownership import Marked
+from loop.process.trainer import Process
+from tests.bot.vital_signs import LOW, SHORT, make_loop, make_run, make_training, make_vitals
+
+RUN = make_run()
+
+
+def remedies(vitals: Vitals) -> tuple[Action, ...]:
+    return decide(vitals, stall_minutes=5.0)
+
+
+def test_nothing_is_done_or_said_when_all_is_well() -> None:
+    vitals = make_vitals(
+        make_loop(training=make_training(4.9)),
+        make_loop(make_run(2, state=RunState.PAUSED, reason="by command")),
+        clock=ClockChange(jumped=0.3, slept=2.0),
+    )
+    assert remedies(vitals) == ()
+    assert troubles(vitals) == ()
+
+
+# Loops that end
+
+
+def test_a_loop_that_ended_is_started_again_at_once() -> None:
+    vitals = make_vitals(make_loop(ended=Ended(9_990.0, "disk on fire")))
+    assert remedies(vitals) == (
+        Resume(RUN, Outage(since=9_990.0, reason="disk on fire", resumes=1, resumed_at=10_000.0)),
+        LookAgain(STEADY),
+    )
+
+
+def test_a_loop_that_keeps_ending_is_given_ever_more_time() -> None:
+    """Simulate one that ends as soon as it is started, looked at whenever a remedy asks for it."""
+    now, outage, waits = 0.0, None, []
+    for _ in range(6):
+        died = now
+        while True:
+            actions = remedies(make_vitals(make_loop(ended=Ended(died, "again"), outage=outage), at=now))
+            resume = next((action for action in actions if isinstance(action, Resume)), None)
+            if resume:
+                break
+            (again,) = (action for action in actions if isinstance(action, LookAgain))
+            now += again.seconds
+        waits.append(now - died)
+        outage = resume.outage
+        assert outage.since == 0.0
+    assert waits == [*BACKOFF, BACKOFF[-1], BACKOFF[-1]]
+    assert outage is not None
+    assert outage.resumes == 6
+
+
+@pytest.mark.parametrize(
+    ("seconds", "actions"),
+    [
+        (1.0, (LookAgain(STEADY - 1.0),)),
+        (STEADY, (Recovered(RUN, "its loop had ended with: disk on fire; 12 min lost", 12.0),)),
+    ],
+)
+def test_a_recovery_is_told_once_it_holds(seconds: float, actions: tuple[Action, ...]) -> None:
+    outage = Outage(since=0.0, reason="disk on fire", resumes=2, resumed_at=720.0)
+    assert remedies(make_vitals(make_loop(outage=outage), at=720.0 + seconds)) == actions
+
+
+def test_a_person_is_asked_when_a_loop_cannot_be_kept_alive() -> None:
+    outage = Outage(since=0.0, reason="disk on fire", resumes=4, resumed_at=9_999.0)
+    for loop in (make_loop(outage=outage), make_loop(outage=outage, ended=Ended(9_999.5, "disk on fire"))):
+        asked = [action for action in remedies(make_vitals(loop)) if isinstance(action, AskPerson)]
+        assert asked == [
+            AskPerson(
+                RUN,
+                "loop 1",
+                "its loop ended 4 times in a row, the last time with: disk on fire",
+                halted=True,
+            )
+        ]
+    assert remedies(make_vitals(make_loop(outage=replace(outage, resumes=3)))) == (LookAgain(STEADY - 1.0),)
+
+
+# Trainings
+
+
+def test_a_training_that_hangs_is_ended() -> None:
+    training = make_training(5.0)
+    assert remedies(make_vitals(make_loop(training=training))) == (EndStalled(RUN, training.folder),)
+
+
+def test_a_supervisor_that_does_not_work_is_replaced_first() -> None:
+    supervisor = Process(7, 1.0)
+    training = make_training(30.0, overdue_supervisor=supervisor)
+    assert remedies(make_vitals(make_loop(training=training))) == (EndSupervisor(supervisor),)
+
+
+def test_what_is_left_of_a_training_is_ended() -> None:
+    orphan = Marked(Process(7, 1.0), Path("/state/runs/1/2-1"))
+    assert remedies(make_vitals(orphans=(orphan,))) == (EndOrphan(orphan),)
+
+
+# Things that only a person can mend
+
+
+def test_a_run_rests_while_its_disk_is_low_and_goes_on_by_itself() -> None:
+    low = make_vitals(disks=(LOW,))
+    (pause,) = remedies(low)
+    reason = "0.3 GB free on the disk of /state: make room; the run then goes on by itself"
+    assert pause == Pause(RUN, f"{BY_US}{reason}")
+    assert troubles(low) == ("0.3 GB free on the disk of /state: make room",)
+    for state in (RunState.PAUSING, RunState.PAUSED):
+        paused = make_loop(make_run(state=state, reason=pause.reason))
+        assert remedies(replace(low, loops=(paused,))) == ()
+        assert remedies(make_vitals(paused)) == (Unpause(paused.run, f"{BY_US}what it waited for is there"),)
+
+
+@pytest.mark.parametrize("state", [RunState.PAUSED, RunState.PAUSING, RunState.DONE])
+def test_what_a_person_ordered_is_left_as_it_is(state: RunState) -> None:
+    loop = make_loop(make_run(state=state, reason="by command"))
+    assert remedies(make_vitals(loop)) == ()
+    assert remedies(make_vitals(loop, disks=(LOW,))) == ()
+    assert remedies(make_vitals(loop, gpus=GpuState((), ()))) == ()
+
+
+def test_a_loop_is_not_started_into_the_trouble_that_ended_it() -> None:
+    vitals = make_vitals(make_loop(ended=Ended(9_000.0, "no space left")), disks=(LOW,))
+    assert [type(action) for action in remedies(vitals)] == [Pause, Resume, LookAgain]
+
+
+def test_a_person_hears_of_a_disk_before_it_is_low() -> None:
+    vitals = make_vitals(disks=(SHORT,))
+    reason = "4.0 GB free on the disk of /state: make room before the run has to pause"
+    assert remedies(vitals) == (AskPerson(RUN, "disk 1 /state", reason),)
+    assert troubles(vitals) == (reason,)
+
+
+def test_an_outage_of_the_proposer_is_a_matter_for_a_person() -> None:
+    assert remedies(make_vitals(make_loop(dearth=Dearth(10_000.0 - 3599.0, "why")))) == ()
+    vitals = make_vitals(make_loop(dearth=Dearth(10_000.0 - 3660.0, "why")))
+    assert remedies(vitals) == (AskPerson(RUN, "ideas 1", "its proposer has had no idea for 61 min: why"),)
+
+
+def test_troubles_of_several_runs_are_told_once() -> None:
+    loops = (make_loop(), make_loop(make_run(2)))
+    assert troubles(make_vitals(*loops, disks=(LOW,))) == ("0.3 GB free on the disk of /state: make room",)
+
+
+# Lost time
+
+
+def test_a_sleep_is_noted_and_told_to_who_waits_for_results() -> None:
+    slept = ClockChange(slept=7200.0)
+    assert remedies(make_vitals(clock=slept)) == (
+        LogNote("the machine slept for 120 min"),
+        Recovered(RUN, "the machine had slept; 120 min lost", 120.0),
+    )
+    paused = make_loop(make_run(state=RunState.PAUSED, reason="by command"))
+    assert remedies(make_vitals(paused, clock=slept)) == (LogNote("the machine slept for 120 min"),)
+
+
+@pytest.mark.parametrize(("jumped", "text"), [(3600.0, "+3600"), (-31.0, "-31")])
+def test_a_clock_that_was_set_is_noted_only(jumped: float, text: str) -> None:
+    assert remedies(make_vitals(clock=ClockChange(jumped=jumped))) == (
+        LogNote(f"the clock was set by {text} s"),
+    )
+
+
+def test_an_absence_is_told_when_the_run_goes_on() -> None:
+    absence = Absence(600.0, "the machine had been down")
+    told = (Recovered(RUN, "the machine had been down; 10 min lost", 10.0),)
+    assert remedies(make_vitals(make_loop(absence=absence))) == told
+    assert remedies(make_vitals(make_loop(absence=replace(absence, seconds=59.0)))) == ()
+    assert remedies(make_vitals(make_loop(absence=replace(absence, seconds=-3600.0)))) == ()
+    paused = make_run(state=RunState.PAUSED, reason="by command")
+    assert remedies(make_vitals(make_loop(paused, absence=absence))) == ()

@@ -1,0 +1,300 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import stat
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from bot.errors import BotError
+from bot.local import server as local
+from bot.local.client import attach, send
+from bot.local.server import MAX_REQUEST, LocalServer
+from bot.local.wire import Progress
+from notifiers.message import Message, Reply
+from tests.bot.local_bot import LocalBot, local_bot
+
+BLOCK = "x" * 200_000  # a few of these fill what the system buffers for a socket
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "bot.sock"
+
+
+@pytest.fixture
+async def bot(path: Path) -> AsyncIterator[LocalBot]:
+    async with local_bot(path) as running:
+        yield running
+
+
+@pytest.fixture
+def careless_umask() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@asynccontextmanager
+async def raw(path: Path) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_unix_connection(path)
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
+async def test_only_its_user_can_open_the_socket(careless_umask: None, path: Path) -> None:
+    async with local_bot(path):
+        assert _listing(path.parent) == {"bot.sock": "srw-------", "bot.lock": "-rw-------"}
+
+
+async def test_commands_are_answered_one_after_another(bot: LocalBot) -> None:
+    async with raw(bot.path) as (reader, writer):
+        writer.write(b'{"command": "/status"}\n{"command": "/nonsense"}\n')
+        writer.write_eof()
+        answers = [json.loads(line) async for line in reader]
+    assert answers == [
+        {"reply": {"text": "You said /status.", "block": "a\tb", "refused": False}},
+        {"reply": {"text": "There is no /nonsense.", "block": "", "refused": True}},
+    ]
+
+
+async def test_every_attached_client_is_told_and_nobody_else(bot: LocalBot) -> None:
+    async with attach(bot.path) as one, attach(bot.path) as two, raw(bot.path) as (reader, writer):
+        assert [await anext(one), await anext(two)] == [Progress("waiting"), Progress("waiting")]
+        writer.write(b'{"command": "/a"}\n')
+        assert b"/a" in await reader.readline()
+        bot.server.publish(Message("Experiment #1", block="table"))
+        assert [await anext(one), await anext(two)] == [Message("Experiment #1", block="table")] * 2
+        writer.write(b'{"command": "/b"}\n')
+        assert b"/b" in await reader.readline()
+
+
+async def test_one_that_has_left_is_forgotten(bot: LocalBot) -> None:
+    async with attach(bot.path) as stays:
+        async with attach(bot.path) as leaves:
+            await anext(leaves)
+        await anext(stays)
+        bot.server.publish(Message("still here"))
+        assert await anext(stays) == Message("still here")
+
+
+async def test_progress_is_told_when_it_changes_and_only_then(bot: LocalBot) -> None:
+    async with attach(bot.path) as watcher:
+        assert await anext(watcher) == Progress("waiting")
+        await bot.settled()
+        bot.doing = "step 1"
+        assert await anext(watcher) == Progress("step 1")
+        bot.doing = ""
+        assert await anext(watcher) == Progress("")
+
+
+async def test_progress_is_not_asked_for_while_nobody_is_attached(bot: LocalBot) -> None:
+    await send(bot.path, "/status")
+    assert bot.times_asked == 0
+    async with attach(bot.path) as watcher:
+        await anext(watcher)
+    assert bot.times_asked > 0
+
+
+async def test_waiting_for_somebody_to_attach(bot: LocalBot) -> None:
+    waiting = asyncio.create_task(bot.server.wait_attached())
+    await send(bot.path, "/status")
+    assert not waiting.done()
+    async with attach(bot.path) as watcher:
+        await waiting
+        bot.server.publish(Message("first"))
+        assert [await anext(watcher), await anext(watcher)] == [Progress("waiting"), Message("first")]
+
+
+async def test_a_client_that_never_reads_is_dropped_and_blocks_nobody(
+    bot: LocalBot, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with raw(bot.path) as (_, deaf), attach(bot.path) as listener:
+        deaf.transport.pause_reading()  # type: ignore[attr-defined]
+        deaf.write(b'{"attach": true}\n')
+        await anext(listener)
+        while not caplog.records:
+            bot.server.publish(Message("digest", BLOCK))
+            assert await anext(listener) == Message("digest", BLOCK)
+        assert caplog.messages == ["dropped a local client that does not read what it is sent"]
+        bot.server.publish(Message("after"))
+        assert await anext(listener) == Message("after")
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x00\xff\xfe\n",
+        b"[" * 100_000 + b"\n",
+        b'{"command": ["/status"]}\n',
+        b'{"command": "/sta',
+        b"x" * (MAX_REQUEST + 1),
+    ],
+    ids=["http", "binary", "nested", "wrong type", "half a line", "too long"],
+)
+async def test_rubbish_ends_its_own_connection_and_nothing_else(bot: LocalBot, rubbish: bytes) -> None:
+    async with raw(bot.path) as (reader, writer):
+        writer.write(rubbish)
+        writer.write_eof()
+        said = await reader.read()
+    assert said.count(b"\n") == 1
+    assert set(json.loads(said)) == {"error"}
+    assert bot.commands == []
+    assert await send(bot.path, "/status") == Reply(Message("You said /status.", "a\tb"))
+
+
+async def test_a_client_that_leaves_before_its_answer_does_no_harm(path: Path) -> None:
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def slow(command: str) -> Reply:
+        entered.set()
+        await leave.wait()
+        return Reply(Message(command))
+
+    server = LocalServer(path=path, answer=slow, progress=str)
+    await server.start()
+    async with raw(path) as (_, writer):
+        writer.write(b'{"command": "/slow"}\n')
+        await entered.wait()
+    leave.set()
+    assert await send(path, "/next") == Reply(Message("/next"))
+    await server.stop()
+
+
+async def test_a_slow_command_does_not_hold_up_messages(path: Path) -> None:
+    answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+    server = LocalServer(path=path, answer=lambda command: answer, progress=str)
+    await server.start()
+    async with attach(path) as watcher:
+        await anext(watcher)
+        await watcher.send("/slow")
+        server.publish(Message("meanwhile"))
+        assert await anext(watcher) == Message("meanwhile")
+        answer.set_result(Reply(Message("done")))
+        assert await anext(watcher) == Reply(Message("done"))
+    await server.stop()
+
+
+async def test_stop_sends_what_was_published_and_leaves_no_socket(path: Path) -> None:
+    async with local_bot(path) as bot, attach(path) as watcher:
+        await anext(watcher)
+        bot.server.publish(Message("last words", BLOCK))
+        reading = asyncio.create_task(_rest(watcher))
+        await bot.server.stop()
+        assert "bot.sock" not in _listing(path.parent)
+        assert await reading == [Message("last words", BLOCK)]
+        await bot.server.stop()  # a second time is no error
+
+
+async def test_stop_lets_a_command_finish(path: Path) -> None:
+    answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+    server = LocalServer(path=path, answer=lambda command: answer, progress=str)
+    await server.start()
+    async with attach(path) as watcher:
+        await anext(watcher)
+        await watcher.send("/stop")
+        server.publish(Message("stopping"))
+        assert await anext(watcher) == Message("stopping")
+        stopping = asyncio.create_task(server.stop())
+        answer.get_loop().call_soon(answer.set_result, Reply(Message("stopped")))
+        assert await _rest(watcher) == [Reply(Message("stopped"))]
+        await stopping
+
+
+async def test_stop_does_not_wait_for_ever(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "LINGER_SECONDS", 0.01)
+    never: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+    server = LocalServer(path=path, answer=lambda command: never, progress=str)
+    await server.start()
+    async with raw(path) as (_, deaf), attach(path) as hanging, attach(path) as watcher:
+        deaf.transport.pause_reading()  # type: ignore[attr-defined]
+        deaf.write(b'{"attach": true}\n')
+        await hanging.send("/never")
+        await anext(watcher)
+        for _ in range(4):
+            server.publish(Message("digest", BLOCK))
+        await server.stop()
+        assert never.cancelled()
+
+
+async def test_a_second_bot_is_refused_and_the_first_goes_on(bot: LocalBot) -> None:
+    with pytest.raises(BotError, match=rf"already runs on {bot.path.parent} \(process {os.getpid()}\)"):
+        await LocalBot(bot.path).server.start()
+    assert not (await send(bot.path, "/status")).refused
+
+
+async def test_the_next_bot_can_start_where_one_stopped(path: Path) -> None:
+    for _ in range(2):
+        async with local_bot(path):
+            await send(path, "/status")
+
+
+async def test_the_socket_of_a_killed_bot_is_replaced(path: Path) -> None:
+    program = (
+        "import asyncio, sys\nfrom pathlib import Path\nfrom bot.local import LocalServer\n"
+        "async def main():\n"
+        "    await LocalServer(path=Path(sys.argv[1]), answer=None, progress=str).start()\n"
+        "    print('ready', flush=True)\n"
+        "    await asyncio.Event().wait()\n"
+        "asyncio.run(main())\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, path, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout
+    assert await process.stdout.readline() == b"ready\n"
+    with pytest.raises(BotError, match=rf"process {process.pid}\)"):
+        await LocalBot(path).server.start()
+    process.kill()
+    await process.communicate()
+    assert _listing(path.parent)["bot.sock"] == "srw-------"
+    with pytest.raises(BotError, match="No bot runs"):
+        await send(path, "/status")
+    async with local_bot(path):
+        assert not (await send(path, "/status")).refused
+
+
+def test_a_file_in_the_way_is_left_alone(path: Path) -> None:
+    path.write_text("precious")
+    for _ in range(2):  # and the lock is let go of
+        with pytest.raises(BotError, match="in the way"):
+            asyncio.run(LocalBot(path).server.start())
+    assert path.read_text() == "precious"
+
+
+async def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BotError, match=r"nowhere/bot\.sock: No such file or directory"):
+        await LocalBot(tmp_path / "nowhere" / "bot.sock").server.start()
+
+
+async def test_a_path_longer_than_a_socket_address_works(tmp_path: Path) -> None:
+    folder = tmp_path / ("deep" * 20) / ("er" * 50)
+    folder.mkdir(parents=True)
+    async with local_bot(folder / "bot.sock") as bot, attach(bot.path) as watcher:
+        await anext(watcher)
+        assert not (await send(bot.path, "/status")).refused
+        assert _listing(folder)["bot.sock"] == "srw-------"
+    assert "bot.sock" not in _listing(folder)
+
+
+async def test_a_bare_socket_that_connects_and_says_nothing_is_no_trouble(bot: LocalBot) -> None:
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.connect(str(bot.path))
+        assert not (await send(bot.path, "/status")).refused
+
+
+def _listing(folder: Path) -> dict[str, str]:
+    return {entry.name: stat.filemode(entry.stat().st_mode) for entry in folder.iterdir()}
+
+
+async def _rest(watcher: AsyncIterator[object]) -> list[object]:
+    return [item async for item in watcher]

@@ -1,0 +1,308 @@
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import signal
+import stat
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.input import PipeInput, create_pipe_input
+from prompt_toolkit.output import DummyOutput
+
+from bot.errors import BotError
+from bot.local.client import send
+from bot.local.terminal import Parting, chat, follow, plain, render
+from notifiers.message import Message
+from tests.bot.local_bot import LocalBot, local_bot
+
+INJECTION = "\x1b]0;owned\x07\x1b[2J\x1b[31mbad\x1b[0m\x08\x9b5m\u202e idea"
+
+
+class Screen(DummyOutput):
+    """What was written to a terminal, and a way to wait for it."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self._written = asyncio.Event()
+
+    def write(self, data: str) -> None:
+        self.text += data
+        self._written.set()
+
+    async def shows(self, part: str, since: int = 0) -> None:
+        while part not in self.text[since:]:
+            self._written.clear()
+            await self._written.wait()
+
+
+class Person:
+    """Somebody at a terminal with a chat on it."""
+
+    def __init__(self, keys: PipeInput, screen: Screen, chatting: asyncio.Task[Parting]) -> None:
+        self._keys = keys
+        self.screen = screen
+        self.chatting = chatting
+
+    def types(self, text: str) -> None:
+        self._keys.send_text(text)
+
+
+@pytest.fixture
+async def bot(tmp_path: Path) -> AsyncIterator[LocalBot]:
+    async with local_bot(tmp_path / "bot.sock") as running:
+        yield running
+
+
+async def _readable(descriptor: int) -> None:
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(descriptor, ready.set)
+    await ready.wait()
+    loop.remove_reader(descriptor)
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[PipeInput, Screen]]:
+    screen = Screen()
+    with create_pipe_input() as keys, create_app_session(input=keys, output=screen):
+        yield keys, screen
+
+
+@asynccontextmanager
+async def person_at(bot: LocalBot, terminal: tuple[PipeInput, Screen]) -> AsyncIterator[Person]:
+    keys, screen = terminal
+    chatting = asyncio.create_task(
+        chat(bot.path, commands=["/status", "/start_run", "/help"], history=bot.path.with_name("typed"))
+    )
+    await screen.shows("waiting")
+    yield Person(keys, screen, chatting)
+    assert await chatting in Parting
+
+
+async def test_a_command_is_sent_and_its_reply_printed(
+    bot: LocalBot, terminal: tuple[PipeInput, Screen]
+) -> None:
+    async with person_at(bot, terminal) as person:
+        person.types("/status\r")
+        await person.screen.shows("You said /status.\na\tb\n")
+        person.types("/nonsense\r")
+        await person.screen.shows("There is no /nonsense.")
+        person.types("\x04")
+
+
+async def test_the_slash_may_be_left_out_and_empty_lines_are_nothing(
+    bot: LocalBot, terminal: tuple[PipeInput, Screen]
+) -> None:
+    async with person_at(bot, terminal) as person:
+        person.types("\r   \r/\r  retag a b \r")
+        await person.screen.shows("You said /retag a b.")
+        person.types("\x04")
+    assert bot.commands == ["/retag a b"]
+
+
+@pytest.mark.parametrize("leaving", ["/quit\r", "quit\r", "\x04", "\x03", "half a line\x03"])
+async def test_the_person_leaves(bot: LocalBot, terminal: tuple[PipeInput, Screen], leaving: str) -> None:
+    async with person_at(bot, terminal) as person:
+        person.types(leaving)
+        assert await person.chatting is Parting.PERSON
+    assert bot.commands == []
+
+
+async def test_messages_are_printed_and_progress_is_in_the_toolbar(
+    bot: LocalBot, terminal: tuple[PipeInput, Screen]
+) -> None:
+    async with person_at(bot, terminal) as person:
+        bot.server.publish(Message("Experiment #1: wider", block="a table"))
+        await person.screen.shows("Experiment #1: wider\na table\n")
+        bot.doing = "step\x1b[31m 7\nof 9"
+        await person.screen.shows("step 7 of 9")
+        person.types("\x04")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("/sta\t", "/start_run"), ("sta\t", "/start_run"), ("/help sta\t", "/help start_run")],
+)
+async def test_names_are_completed(
+    tmp_path: Path, terminal: tuple[PipeInput, Screen], typed: str, meant: str
+) -> None:
+    async with local_bot(tmp_path / "bot.sock") as bot, person_at(bot, terminal) as person:
+        person.types(typed.replace("sta", "star") + "\r")
+        await person.screen.shows(f"You said {meant}.")
+        person.types("\x04")
+
+
+async def test_a_script_cannot_drive_the_terminal(bot: LocalBot, terminal: tuple[PipeInput, Screen]) -> None:
+    async with person_at(bot, terminal) as person:
+        bot.server.publish(Message(INJECTION, block=INJECTION))
+        await person.screen.shows("bad idea\nbad idea\n")
+        person.types("\x04")
+    assert "owned" not in person.screen.text
+
+
+async def test_a_bot_that_ends_ends_the_chat_with_a_line(
+    bot: LocalBot, terminal: tuple[PipeInput, Screen]
+) -> None:
+    async with person_at(bot, terminal) as person:
+        person.types("half a comm")
+        await person.screen.shows("half a comm")
+        bot.server.publish(Message("last words"))
+        await bot.server.stop()
+        assert await person.chatting is Parting.BOT
+    assert person.screen.text.index("last words") < person.screen.text.index("The bot has ended.\n")
+
+
+async def test_a_cancelled_chat_ends_at_once(bot: LocalBot, terminal: tuple[PipeInput, Screen]) -> None:
+    _, screen = terminal
+    chatting = asyncio.create_task(chat(bot.path, commands=[], history=bot.path.with_name("typed")))
+    await screen.shows("waiting")
+    chatting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await chatting
+
+
+async def test_signals_stay_with_whoever_runs_the_bot(
+    bot: LocalBot, terminal: tuple[PipeInput, Screen]
+) -> None:
+    loop, interrupted = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGINT, interrupted.set)
+    async with person_at(bot, terminal) as person:
+        for _ in range(2):  # at the first prompt, and after it
+            os.kill(os.getpid(), signal.SIGINT)
+            await interrupted.wait()
+            interrupted.clear()
+            person.types("/status\r")
+            await person.screen.shows("You said /status.")
+        person.types("\x04")
+    assert loop.remove_signal_handler(signal.SIGINT)
+
+
+async def test_what_was_typed_is_kept_for_its_user_alone(
+    bot: LocalBot, terminal: tuple[PipeInput, Screen]
+) -> None:
+    history = bot.path.with_name("typed")
+    history.touch(mode=0o644)
+    async with person_at(bot, terminal) as person:
+        person.types("/idea secret\r")
+        await person.screen.shows("You said")
+        person.types("\x04")
+    assert "/idea secret" in history.read_text()
+    assert stat.S_IMODE(history.stat().st_mode) == 0o600
+    async with person_at(bot, terminal) as person:
+        seen = len(person.screen.text)
+        person.types("\x1b[A\r")
+        await person.screen.shows("You said /idea secret.", since=seen)
+        person.types("\x04")
+
+
+async def test_without_a_bot_there_is_nothing_to_chat_with(
+    tmp_path: Path, terminal: tuple[PipeInput, Screen]
+) -> None:
+    with pytest.raises(BotError, match="No bot runs"):
+        await chat(tmp_path / "none" / "bot.sock", commands=[], history=tmp_path / "none" / "typed")
+
+
+async def test_following_writes_messages_until_the_bot_ends(bot: LocalBot) -> None:
+    out = io.StringIO()
+    following = asyncio.create_task(follow(bot.path, out, progress_every=3600))
+    await bot.server.wait_attached()
+    bot.doing = "never shown: too soon after the first"
+    await bot.settled()
+    bot.server.publish(Message("Experiment #0: baseline\nStatus: keep"))
+    bot.server.publish(Message(INJECTION, block="two\nlines\n"))
+    await bot.server.stop()
+    await following
+    assert out.getvalue() == ("waiting\nExperiment #0: baseline\nStatus: keep\n\nbad idea\ntwo\nlines\n\n")
+
+
+async def test_progress_that_comes_too_soon_is_shown_when_it_is_due(bot: LocalBot) -> None:
+    out = io.StringIO()
+    following = asyncio.create_task(follow(bot.path, out, progress_every=0.05))
+    await bot.server.wait_attached()
+    for bot.doing in ("step 1", "step 2"):
+        await bot.settled()
+    while "step 2\n" not in out.getvalue():  # noqa: ASYNC110 - a buffer tells nobody
+        await asyncio.sleep(0.005)
+    await bot.server.stop()
+    await following
+
+
+async def test_following_shows_progress_now_and_then(bot: LocalBot) -> None:
+    out = io.StringIO()
+    following = asyncio.create_task(follow(bot.path, out, progress_every=0))
+    await bot.server.wait_attached()
+    for bot.doing in ("step 1", "", "step\x07\n2"):
+        await bot.settled()
+    await bot.server.stop()
+    await following
+    assert out.getvalue() == "waiting\nstep 1\nstep 2\n"
+
+
+async def test_a_pipe_nobody_reads_from_holds_up_the_follower_alone(bot: LocalBot) -> None:
+    bot.doing = ""
+    from_follower, into_pipe = os.pipe()
+    with os.fdopen(from_follower) as reader, os.fdopen(into_pipe, "w") as out:
+        following = asyncio.create_task(follow(bot.path, out))
+        await bot.server.wait_attached()
+        bot.server.publish(Message("x" * 500_000))  # more than a pipe holds
+        await _readable(from_follower)
+        assert not (await send(bot.path, "/status")).refused
+        reading = asyncio.create_task(asyncio.to_thread(reader.read, 500_000))
+        assert await reading == "x" * 500_000
+        await bot.server.stop()
+        await following
+
+
+async def test_without_a_bot_there_is_nothing_to_follow(tmp_path: Path) -> None:
+    with pytest.raises(BotError, match="No bot runs"):
+        await follow(tmp_path / "bot.sock", io.StringIO())
+
+
+@pytest.mark.parametrize(
+    ("text", "harmless"),
+    [
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("\x1b]0;title\x07text", "text"),
+        ("\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "link"),
+        ("\x1bP+q544e\x1b\\dcs", "dcs"),
+        ("\x9b2Jc1", "c1"),
+        ("\x1bcreset\x1b(B", "reset"),
+        ("unfinished \x1b]0;never closed", "unfinished 0;never closed"),
+        ("nested \x1b[\x1b[31m2J", "nested 2J"),
+        ("10%\r20%\r\n30%", "10%\n20%\n30%"),
+        ("tab\tand\nline", "tab\tand\nline"),
+        ("a\x00\x07\x08\x7f\x85b", "ab"),
+        ("ab\u202etxt.exe\u2066", "abtxt.exe"),
+        ("lone \udcff", "lone \ufffd"),
+        ("val_bpb: 0.99 → 0.98 é 漢 🙂", "val_bpb: 0.99 → 0.98 é 漢 🙂"),
+    ],
+)
+def test_plain_text_has_nothing_for_a_terminal_to_obey(text: str, harmless: str) -> None:
+    assert plain(text) == harmless
+
+
+@given(st.text(st.characters(exclude_categories=())) | st.text("\x1b[]0;m\x07\\\x9b\x9c\n a"))
+def test_whatever_comes_plain_text_is_printable(text: str) -> None:
+    harmless = plain(text)
+    harmless.encode()
+    assert not any((ord(char) < 32 and char not in "\n\t") or 127 <= ord(char) < 160 for char in harmless)
+    assert plain(harmless) == harmless
+
+
+@pytest.mark.parametrize("piece", ["\x1b]", "\x1b[", "\x9d", "\x1b[1;", "\x1bP\x1b"])
+def test_a_megabyte_of_openings_is_taken_in_its_stride(piece: str) -> None:
+    plain(piece * (1_000_000 // len(piece)))
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [(Message("a"), "a"), (Message("a", "b\n"), "a\nb"), (Message("", "b"), "b"), (Message(""), "")],
+)
+def test_a_message_as_text(message: Message, text: str) -> None:
+    assert render(message) == text

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bot.commands import COMMANDS
+from bot.slack.manifest import manifest
+
+yaml = pytest.importorskip("yaml")
+
+
+@pytest.fixture
+def app() -> dict[str, Any]:
+    app: dict[str, Any] = yaml.safe_load(manifest(COMMANDS))
+    return app
+
+
+def test_it_has_the_parts_that_slack_knows_within_their_limits(app: dict[str, Any]) -> None:
+    assert set(app) == {"display_information", "features", "oauth_config", "settings"}
+    assert len(app["display_information"]["name"]) <= 35
+    assert len(app["display_information"]["description"]) <= 140
+    assert re.fullmatch(r"[a-z0-9._-]{1,80}", app["features"]["bot_user"]["display_name"])
+
+
+def test_one_slash_command_carries_all_others(app: dict[str, Any]) -> None:
+    (command,) = app["features"]["slash_commands"]
+    assert re.fullmatch(r"/[a-z0-9_-]{1,31}", command["command"])
+    assert 0 < len(command["description"]) <= 2000
+    assert len(command["usage_hint"]) <= 1000
+    hint = command["usage_hint"].split(" | ")
+    assert [usage.split()[0] for usage in hint] == [command.name for command in COMMANDS]
+
+
+def test_the_bot_can_be_written_to_in_private(app: dict[str, Any]) -> None:
+    home = app["features"]["app_home"]
+    assert home["messages_tab_enabled"] is True
+    assert home["messages_tab_read_only_enabled"] is False
+
+
+def test_everything_comes_over_the_websocket(app: dict[str, Any]) -> None:
+    assert app["settings"]["socket_mode_enabled"] is True
+    assert app["settings"]["interactivity"]["is_enabled"] is True
+    assert "http" not in manifest(COMMANDS)
+
+
+def test_every_event_has_the_scope_that_slack_wants_for_it(app: dict[str, Any]) -> None:
+    wanted = {
+        "app_mention": "app_mentions:read",
+        "message.channels": "channels:history",
+        "message.groups": "groups:history",
+        "message.im": "im:history",
+    }
+    assert set(app["settings"]["event_subscriptions"]["bot_events"]) == set(wanted)
+    scopes = app["oauth_config"]["scopes"]["bot"]
+    assert {*wanted.values(), "chat:write", "commands", "files:write", "pins:write", "channels:join"} == set(
+        scopes
+    )
+    assert len(scopes) == len(set(scopes))
+
+
+def test_a_hint_that_would_be_too_long_ends_at_a_command() -> None:
+    many = [replace(COMMANDS[0], name=f"command_{number}") for number in range(200)]
+    (command,) = yaml.safe_load(manifest(many))["features"]["slash_commands"]
+    assert 900 < len(command["usage_hint"]) <= 1000
+    usages = [one.usage.removeprefix("/") for one in many]
+    shown = command["usage_hint"].split(" | ")
+    assert shown == usages[: len(shown)]
+
+
+def test_a_usage_with_signs_of_yaml_in_it_stays_a_text() -> None:
+    (command,) = yaml.safe_load(manifest([replace(COMMANDS[0], name='x: "y" #z')]))["features"][
+        "slash_commands"
+    ]
+    assert command["usage_hint"].startswith('x: "y" #z')

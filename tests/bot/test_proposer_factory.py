@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loop.proposers.agent.keeper import MARK
+from tests.bot.real_bot import TOY, RealBot
+from tests.loop.lab import git
+
+KEY = "a-key-of-nobody-knows-what"
+HIDDEN = "a-token-that-looks-like-nothing"
+
+AGENT = """\
+import os, re, sys
+prompt = sys.stdin.read()
+assert {hidden!r} not in prompt and "`edits`" not in prompt
+assert os.environ["OPENAI_API_KEY"] == {key!r}
+program = open("train.py").read()
+if "the end of its log" in prompt:
+    assert "NameError" in prompt and "the token ***" in prompt
+    program, said = program.replace("bug", "0.011"), "without the bug"
+elif "as wide as you can" in prompt:
+    program, said = program.replace("WIDTH = 64", "WIDTH = 128"), "as wide as can be"
+else:
+    program, said = re.sub(r"LEARNING_RATE = [^ ]+", "LEARNING_RATE = bug", program), "something clever"
+open("train.py", "w").write(program)
+print("Description:", said)
+print("Rationale: I have read " + {hidden!r})
+print("Family: architecture")
+"""
+
+TRAIN = TOY.replace(
+    "import os\n",
+    "import os\nassert not [name for name in os.environ if 'KEY' in name or 'TOKEN' in name]\n",
+    1,
+)
+
+
+@pytest.fixture
+def bot(tmp_path: Path) -> RealBot:
+    agent = tmp_path / "my agent.py"
+    agent.write_text(AGENT.format(key=KEY, hidden=HIDDEN))
+    secret = tmp_path / "secret"
+    secret.write_text(HIDDEN)
+    made = RealBot(
+        tmp_path / "bot",
+        train=TRAIN.replace(
+            "LEARNING_RATE", f"print('the token', open({str(secret)!r}).read())\nLEARNING_RATE", 1
+        ),
+        PROPOSER="agent",
+        AGENT_COMMAND=f"{sys.executable} '{agent}'",
+        OPENAI_API_KEY=KEY,
+        LLM_BUDGET_USD="1",
+    )
+    (made.folder / ".env").write_text(f"TELEGRAM_WEBHOOK_SECRET={HIDDEN}\n")
+    return made
+
+
+def test_an_agent_makes_ideas_into_programs_and_mends_what_crashed(bot: RealBot) -> None:
+    (bot.repository / ".git/info/exclude").write_text("ideas.md\n")
+    (bot.repository / "ideas.md").write_text("# For tonight\n- make it as wide as you can\n- [x] done\n")
+    done = bot.run("up", "--experiments", "4", "--exit-when-done")
+    assert done.returncode == 0, done.stderr
+    results = {row["description"]: row for row in bot.json("results")}
+    assert results["baseline"]["status"] == "keep"
+    assert (results["as wide as can be"]["status"], results["as wide as can be"]["val_bpb"]) == ("keep", 1.01)
+    assert results["something clever"]["status"] == "crash"
+    assert results["without the bug"]["val_bpb"] is not None
+    assert "Experiment #1: as wide as can be\n" in done.stdout
+    files = (path for path in bot.home.rglob("*") if path.is_file())
+    assert not [path for path in files if KEY.encode() in path.read_bytes()]
+    assert not [path for path in bot.home.glob("state.db*") if HIDDEN.encode() in path.read_bytes()]
+
+
+def test_what_a_crash_says_is_told_without_secrets(bot: RealBot) -> None:
+    bot.environment["PROPOSER"] = "search"
+    program = (bot.repository / "train.py").read_text().replace("print('the token',", "raise KeyError(")
+    (bot.repository / "train.py").write_text(program)
+    git(bot.repository, "commit", "--quiet", "--all", "--message=crash")
+    done = bot.run("up", "--experiments", "1", "--exit-when-done")
+    assert "KeyError: '***'" in done.stdout
+    assert HIDDEN not in done.stdout
+    assert not [p for p in bot.home.glob("state.db*") if HIDDEN.encode() in p.read_bytes()]
+    assert not [p for p in (bot.home / "runs").rglob("*.log") if HIDDEN in p.read_text()]
+
+
+def test_agents_that_another_bot_left_behind_are_ended_at_the_start(bot: RealBot) -> None:
+    bot.environment["PROPOSER"] = "search"
+    left = bot.home / "agents" / "own" / "0123"
+    (left / "checkout").mkdir(parents=True)
+    agent = subprocess.Popen(
+        [sys.executable, "-c", "import signal; signal.pause()"], env={**bot.environment, MARK: str(left)}
+    )
+    try:
+        done = bot.run("up", "--experiments", "1", "--exit-when-done")
+        assert done.returncode == 0, done.stderr
+        assert agent.poll() == -signal.SIGKILL
+        assert not left.exists()
+    finally:
+        agent.kill()
+        agent.wait()
+
+
+def test_without_any_model_that_can_be_asked_the_search_goes_on(bot: RealBot) -> None:
+    bot.environment["AGENT_COMMAND"] = "no-such-agent"
+    done = bot.run("up", "--experiments", "1", "--exit-when-done")
+    assert done.returncode == 0, done.stderr
+    assert {row["proposer"] for row in bot.json("results")} == {"baseline", "search"}
+    assert done.stdout.count("needs a person: agent is out of reach") == 1

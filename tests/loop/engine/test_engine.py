@@ -1,0 +1,432 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from loop.engine.engine import Engine
+from loop.errors import LoopError
+from loop.experiment import EventKind, Run, RunState, Stage, Status
+from loop.git.workspace import Workspace
+from tests.loop.lab import Lab, git, program, value
+
+MakeLab = Callable[..., Lab]
+
+
+@pytest.fixture
+def make_lab(tmp_path: Path) -> Iterator[MakeLab]:
+    labs: list[Lab] = []
+
+    def make(baseline: str, prepare: str = "TIME_BUDGET = 300\n") -> Lab:
+        labs.append(Lab(tmp_path / str(len(labs)), baseline, prepare=prepare))
+        return labs[-1]
+
+    yield make
+    for lab in labs:
+        lab.close()
+    assert not [child for child in psutil.Process().children(recursive=True) if "supervisor" in child.name()]
+
+
+def conduct(engine: Engine, experiments: int | None = None) -> asyncio.Task[None]:
+    return asyncio.create_task(engine.conduct(experiments))
+
+
+async def end(task: asyncio.Task[None]) -> None:
+    """End the engine as a bot does that is told to end: the training goes on without it."""
+    task.cancel()
+    await asyncio.wait({task})
+
+
+async def test_a_run_keeps_what_is_better_and_gives_up_the_rest(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    crash = program("raise RuntimeError('no such luck')")
+    await lab.engine(value(1.6), value(1.4), crash, value(1.3)).conduct(4)
+    found = [(e.status, e.value, e.best_before) for e in lab.experiments()]
+    assert found == [
+        (Status.KEEP, 1.5, None),
+        (Status.DISCARD, 1.6, 1.5),
+        (Status.KEEP, 1.4, 1.5),
+        (Status.CRASH, None, 1.4),
+        (Status.KEEP, 1.3, 1.4),
+    ]
+    assert lab.experiments()[3].error == "RuntimeError: no such luck"
+    assert lab.now().state is RunState.DONE
+    lab.check_invariants()
+
+
+async def test_a_discard_and_what_is_launched_after_it_are_written_at_once(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    engine = lab.engine(program("wait(); summary(1.6)"), value(1.7))
+    task = conduct(engine, 2)
+    await lab.until_training(1)
+    while engine.ahead.ready is None:  # noqa: ASYNC110 - nothing tells of it
+        await asyncio.sleep(0.005)
+    told = len(lab.kinds())
+    writes: list[list[EventKind]] = []
+    lab.journal.listeners.append(lambda: writes.append(lab.kinds()[told + sum(map(len, writes)) :]))
+    lab.open_gate()
+    await task
+    verdict = [EventKind.MEASURED, EventKind.DECIDED]
+    launch = [EventKind.PROPOSED, EventKind.COMMITTED, EventKind.TRAINING]
+    assert writes == [[*verdict, *launch], verdict, [EventKind.RUN_STATE]]
+
+
+async def test_commits_say_what_was_tried_and_stand_on_the_best(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    await lab.engine(value(1.6), value(1.4)).conduct(2)
+    log = git(lab.repository, "log", "--format=%s", "autoresearch/mar12")
+    assert log.splitlines() == ["autoresearch: idea 2", "first"]
+    given_up = git(lab.repository, "log", "-1", "--format=%s %P", "refs/autoresearch/mar12/1")
+    assert given_up == f"autoresearch: idea 1 {lab.base}"
+
+
+async def test_results_and_log_lie_at_the_root_of_the_worktree(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    engine = lab.engine(value(1.4))
+    await engine.conduct(1)
+    assert (lab.worktree / "results.tsv").read_text().splitlines() == [
+        "commit\tval_bpb\tmemory_gb\tstatus\tdescription",
+        f"{lab.base[:7]}\t1.500000\t0.5\tkeep\tbaseline",
+        f"{lab.experiments()[1].commit[:7]}\t1.400000\t0.5\tkeep\tidea 1",
+    ]
+    assert "val_bpb: 1.4" in (lab.worktree / "run.log").read_text()
+    assert "val_bpb: 1.5" in engine.log_of(0).read_text()
+    assert git(lab.worktree, "status", "--porcelain") == ""
+
+
+async def test_the_stages_are_told_in_order(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    await lab.engine(value(1.6)).conduct(1)
+    stages = [EventKind(stage.value) for stage in Stage]
+    assert lab.kinds() == [EventKind.RUN_STARTED, *stages, *stages, EventKind.RUN_STATE]
+
+
+async def test_a_training_outlives_the_engine_and_the_next_one_takes_it_over(make_lab: MakeLab) -> None:
+    lab = make_lab(program("wait()\nsummary(1.5)"))
+    first = conduct(lab.engine())
+    await lab.until_training(0)
+    await end(first)
+    assert lab.experiments()[0].stage is Stage.TRAINING
+    second = conduct(lab.engine(value(1.4)), 1)
+    lab.open_gate()
+    await second
+    assert [(e.status, e.attempt) for e in lab.experiments()] == [(Status.KEEP, 1), (Status.KEEP, 1)]
+    lab.check_invariants()
+
+
+async def test_a_result_that_came_while_nobody_looked_is_not_lost(make_lab: MakeLab) -> None:
+    lab = make_lab(program("wait()\nsummary(1.5)"))
+    first = conduct(lab.engine())
+    await lab.until_training(0)
+    await end(first)
+    lab.open_gate()
+    supervisor = psutil.Process(lab.experiments()[0].supervisor_pid)
+    await asyncio.to_thread(supervisor.wait)
+    await lab.engine(value(1.6)).conduct(1)
+    assert [e.value for e in lab.experiments()] == [1.5, 1.6]
+    assert lab.experiments()[0].attempt == 1
+
+
+async def test_a_training_that_vanished_is_run_again_and_never_a_crash(make_lab: MakeLab) -> None:
+    lab = make_lab(program("wait()\nsummary(1.5)"))
+    conducting = conduct(lab.engine(value(1.6)), 1)
+    await lab.until_training(0)
+    supervisor = psutil.Process(lab.experiments()[0].supervisor_pid)
+    for process in (supervisor, *supervisor.children(recursive=True)):
+        process.kill()
+    await lab.until_training(0, attempt=2)
+    lab.open_gate()
+    await conducting
+    assert [(e.status, e.attempt) for e in lab.experiments()] == [(Status.KEEP, 2), (Status.DISCARD, 1)]
+    assert EventKind.INTERRUPTED in lab.kinds()
+    lab.check_invariants()
+
+
+async def test_pause_lets_the_experiment_finish_and_resume_goes_on(make_lab: MakeLab) -> None:
+    lab = make_lab(program("wait()\nsummary(1.5)"))
+    engine = lab.engine(value(1.4))
+    conducting = conduct(engine, 1)
+    await lab.until_training(0)
+    await engine.pause()
+    assert lab.now().state is RunState.PAUSING
+    lab.open_gate()
+    await lab.until(lambda: lab.now().state is RunState.PAUSED)
+    assert [e.status for e in lab.experiments()] == [Status.KEEP]
+    with pytest.raises(LoopError, match="paused already"):
+        await engine.pause()
+    await engine.resume()
+    with pytest.raises(LoopError, match="nothing to resume"):
+        await engine.resume()
+    await conducting
+    assert [e.status for e in lab.experiments()] == [Status.KEEP, Status.KEEP]
+
+
+async def test_pause_now_ends_the_training_which_is_run_again(make_lab: MakeLab) -> None:
+    lab = make_lab(program("wait()\nsummary(1.5)"))
+    engine = lab.engine(value(1.4))
+    conducting = conduct(engine, 1)
+    await lab.until_training(0)
+    await engine.pause(now=True)
+    await lab.until(lambda: lab.experiments()[0].stage is Stage.COMMITTED)
+    assert lab.now().state is RunState.PAUSED
+    lab.open_gate()
+    await engine.resume()
+    await conducting
+    assert [(e.number, e.status, e.attempt) for e in lab.experiments()] == [
+        (0, Status.KEEP, 2),
+        (1, Status.KEEP, 1),
+    ]
+    lab.check_invariants()
+
+
+async def test_a_pause_survives_a_restart(make_lab: MakeLab) -> None:
+    lab = make_lab(program("wait()\nsummary(1.5)"))
+    engine = lab.engine()
+    first = conduct(engine)
+    await lab.until_training(0)
+    await engine.pause(now=True)
+    await end(first)
+    again = lab.engine(value(1.4))
+    second = conduct(again, 1)
+    await lab.until(lambda: lab.experiments()[0].stage is Stage.COMMITTED)
+    lab.open_gate()
+    assert lab.now().state is RunState.PAUSED
+    await again.resume()
+    await second
+    assert [e.status for e in lab.experiments()] == [Status.KEEP, Status.KEEP]
+
+
+async def test_skip_gives_up_one_experiment_and_goes_on(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    engine = lab.engine(program("wait()"), value(1.4))
+    with pytest.raises(LoopError, match="nothing to skip"):
+        await engine.skip()
+    conducting = conduct(engine, 1)
+    await lab.until_training(1)
+    assert (await engine.skip()).number == 1
+    await conducting
+    assert [e.status for e in lab.experiments()] == [Status.KEEP, Status.SKIP, Status.KEEP]
+    lab.check_invariants()
+
+
+async def test_stop_is_for_good_and_leaves_the_branch(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    engine = lab.engine(value(1.4), program("wait()"))
+    conducting = conduct(engine)
+    await lab.until_training(2)
+    await engine.stop()
+    await conducting
+    assert lab.now().state is RunState.STOPPED
+    assert [e.status for e in lab.experiments()] == [Status.KEEP, Status.KEEP, Status.SKIP]
+    lab.check_invariants()
+    for command in (engine.stop, engine.pause, engine.resume):
+        with pytest.raises(LoopError, match="stopped"):
+            await command()
+
+
+async def test_retag_in_the_middle_of_a_training_loses_nothing(make_lab: MakeLab) -> None:
+    lab = make_lab(program("wait()\nopen('note.txt', 'w').close()\nsummary(1.5)"))
+    engine = lab.engine(value(1.4))
+    conducting = conduct(engine, 1)
+    await lab.until_training(0)
+    await engine.retag("wide")
+    lab.open_gate()
+    await conducting
+    assert lab.now().tag == "wide"
+    assert (lab.home / "worktrees" / "wide" / "note.txt").exists()
+    assert not (lab.home / "worktrees" / "mar12").exists()
+    lab.check_invariants()
+
+
+async def test_retag_refuses_what_exists_or_git_refuses(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    engine = lab.engine()
+    git(lab.repository, "branch", "autoresearch/taken")
+    for name in ("taken", "no such..name", "-x", ""):
+        with pytest.raises(LoopError):
+            await engine.retag(name)
+    assert lab.now().tag == "mar12"
+
+
+async def test_a_retag_that_the_bot_did_not_finish_is_finished_at_the_next_start(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    lab.journal.retag(lab.run, "wide")  # and the bot dies before git has followed
+    await lab.engine(value(1.4)).conduct(1)
+    assert lab.now().renamed_from == ""
+    lab.check_invariants()
+
+
+async def test_a_keep_that_git_has_and_the_journal_not_yet_is_completed(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    await lab.engine(value(1.4)).conduct(1)
+    kept = lab.experiments()[1]
+    lab.journal.record(
+        replace(kept, stage=Stage.MEASURED, status=None, reason="", value=None, decided_at=None)
+    )
+    engine = lab.engine(value(1.4), value(1.3))
+    await engine.resume()
+    await engine.conduct(2)
+    assert [e.value for e in lab.experiments()] == [1.5, 1.4, 1.3]
+    lab.check_invariants()
+
+
+async def test_a_branch_moved_by_hand_is_never_moved_back(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    await lab.engine(value(1.4)).conduct(1)
+    git(lab.worktree, "reset", "--soft", lab.base)
+    engine = lab.engine(value(1.3))
+    await engine.resume()
+    with pytest.raises(LoopError, match="autoresearch/mar12"):
+        await engine.conduct(1)
+    assert git(lab.repository, "rev-parse", "autoresearch/mar12") == lab.base
+
+
+async def test_a_training_that_changes_the_evaluator_is_a_crash_and_undone(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5), "TIME_BUDGET = 300\n")
+    cheat = program("open('prepare.py', 'a').write('# easier')\nsummary(0.1)")
+    await lab.engine(cheat, value(1.4)).conduct(2)
+    assert [e.status for e in lab.experiments()] == [Status.KEEP, Status.CRASH, Status.KEEP]
+    assert "prepare.py" in lab.experiments()[1].reason
+    assert (lab.worktree / "prepare.py").read_text() == "TIME_BUDGET = 300\n"
+
+
+async def test_a_training_whose_files_were_deleted_is_run_again(make_lab: MakeLab) -> None:
+    lab = make_lab(program("wait()\nsummary(1.5)"))
+    conducting = conduct(lab.engine(value(1.4)), 1)
+    await lab.until_training(0)
+    (lab.worktree / "prepare.py").unlink()
+    lab.open_gate()
+    await conducting
+    assert [(e.status, e.attempt) for e in lab.experiments()] == [(Status.KEEP, 2), (Status.KEEP, 1)]
+    lab.check_invariants()
+
+
+async def test_a_program_that_deletes_the_evaluator_is_a_crash_in_the_end(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    await lab.engine(program("os.remove('prepare.py')\nsummary(0.1)")).conduct(1)
+    assert [(e.status, e.attempt) for e in lab.experiments()] == [(Status.KEEP, 1), (Status.CRASH, 3)]
+
+
+async def test_an_anomalously_long_training_counts_but_is_flagged(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    await lab.engine(program("summary(1.4, seconds=400)")).conduct(1)
+    found = lab.experiments()[1]
+    assert found.status is Status.KEEP
+    assert found.reason == "improved; anomalous: trained 400 s of a budget of 300 s"
+
+
+async def test_a_streak_of_crashes_asks_for_a_person_once(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    crashes = [program(f"raise RuntimeError('number {n}')") for n in range(3)]
+    await lab.engine(*crashes, crash_streak=3).conduct(3)
+    events = lab.journal.events_after(0, limit=1000)
+    calls = [event.data["reason"] for event in events if event.kind is EventKind.NEEDS_ATTENTION]
+    assert calls == ["3 experiments crashed in a row, the last with: RuntimeError: number 2"]
+    told = [event.data["reason"] for event in events if event.kind is EventKind.NOTED]
+    assert told == ["rests 0 min after 3 crashes in a row"]
+
+
+async def test_a_training_that_others_left_no_memory_is_run_again_when_there_is_room(
+    make_lab: MakeLab,
+) -> None:
+    lab = make_lab(value(1.5))
+    full = "raise MemoryError('CUDA out of memory')"
+    asked: list[int] = []
+
+    async def is_hindered(run: Run) -> bool:
+        asked.append(run.id)
+        await engine.pause(by="the heartbeat: the GPU is held by somebody")
+        return True
+
+    text = program(f"if not os.path.exists(os.environ['TORCH_GATE']): {full}\nsummary(1.4)")
+    engine = lab.engine(text, is_hindered=is_hindered)
+    task = conduct(engine, 1)
+    await lab.until(lambda: lab.now().state is RunState.PAUSED)
+    assert lab.experiments()[1].status is None
+    lab.open_gate()
+    await engine.resume()
+    await task
+    assert asked == [lab.run.id]
+    _, made = lab.experiments()
+    assert (made.status, made.value, made.attempt) == (Status.KEEP, 1.4, 2)
+    (back,) = [e for e in lab.journal.events_after(0, limit=1000) if e.kind is EventKind.INTERRUPTED]
+    assert back.data["reason"] == "it ran out of memory while the machine was not free for it"
+
+
+async def test_a_program_that_takes_too_much_memory_by_itself_is_a_crash(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    await lab.engine(program("raise MemoryError('CUDA out of memory')")).conduct(1)
+    assert lab.experiments()[1].status is Status.CRASH
+
+
+async def test_a_person_is_asked_at_once_when_the_program_as_it_is_crashes(make_lab: MakeLab) -> None:
+    lab = make_lab(program("raise RuntimeError('no data')"))
+    await lab.engine(value(1.4)).conduct(1)
+    asked = [e for e in lab.journal.events_after(0, limit=1000) if e.kind is EventKind.NEEDS_ATTENTION]
+    (reason,) = (event.data["reason"] for event in asked)
+    mend = "mend and commit it, then /stop and /start_run"
+    assert reason == f"the baseline, the program as it is, crashed ({mend}): RuntimeError: no data"
+    assert [experiment.status for experiment in lab.experiments()] == [Status.CRASH, Status.KEEP]
+
+
+async def test_a_verdict_that_could_not_be_written_is_not_counted(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    engine = lab.engine(program("wait(); summary(1.6)"), value(1.7), value(1.8))
+    task = conduct(engine, 3)
+    await lab.until_training(1)
+    while engine.ahead.ready is None:  # noqa: ASYNC110 - nothing tells of it
+        await asyncio.sleep(0.005)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Workspace, "launch", refuse)
+        lab.open_gate()
+        with pytest.raises(LoopError, match="no room"):
+            await task
+    assert (engine.made, engine.experiment) == (0, None)
+    await engine.conduct(3 - engine.made)
+    assert [(e.value, e.attempt) for e in lab.experiments()[1:]] == [(1.6, 1), (1.7, 1), (1.8, 1)]
+    lab.check_invariants()
+
+
+async def test_a_keep_that_git_knows_of_alone_cannot_be_skipped(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    engine = lab.engine(value(1.4))
+    keep = Workspace.keep
+
+    def keep_and_fail(self: Workspace, commit: str, parent: str) -> None:
+        keep(self, commit, parent)
+        if commit != lab.base:
+            raise LoopError("no room")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Workspace, "keep", keep_and_fail)
+        with pytest.raises(LoopError, match="no room"):
+            await engine.conduct(1)
+    with pytest.raises(LoopError, match="nothing to skip"):
+        await engine.skip()
+    await engine.conduct(1)
+    assert [e.value for e in lab.experiments()] == [1.5, 1.4]
+    lab.check_invariants()
+
+
+def refuse(*_: object) -> None:
+    raise LoopError("no room")
+
+
+async def test_a_damaged_row_halts_the_run_until_it_is_mended(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    await lab.engine(value(1.4)).conduct(1)
+    with lab.journal.transaction():
+        lab.journal.execute("UPDATE experiments SET status = 'kept' WHERE number = 1")
+    engine = lab.engine(value(1.4), value(1.3))
+    with pytest.raises(LoopError, match="status of run_id 1 number 1 is 'kept'"):
+        await engine.conduct(1)
+    with lab.journal.transaction():
+        lab.journal.execute("UPDATE experiments SET status = 'keep' WHERE number = 1")
+    await engine.resume()
+    await engine.conduct(1)
+    assert [e.value for e in lab.experiments()] == [1.5, 1.4, 1.3]
+    lab.check_invariants()

@@ -1,0 +1,208 @@
+"""Whatever commands, outcomes, troubles and deaths come, in any order: no run breaks, no result is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+from loop.engine.launcher import attempt_folder
+from loop.experiment import Ending, EventKind, Experiment, Run, RunState, Stage, Status
+from tests.loop.lab import Lab
+from tests.loop.made_up import BASELINE, Machine, Thinker
+from tests.loop.mortal import Life
+from tests.loop.virtual_time import VirtualLoop
+
+ends = st.sampled_from(
+    ["better", "better", "worse", "equal", "crash", Ending.DEADLINE, Ending.VANISHED, Ending.INTERRUPTED]
+)
+orders = st.sampled_from(
+    ["pause", "pause now", "resume", "resume", "resume", "skip", "retag wide", "retag mar12", "stall", "stop"]
+)
+delays = st.sampled_from([0, 5, 15, 30]) | st.integers(0, 60)
+misfortunes = st.one_of(
+    st.tuples(st.just("trouble"), st.integers(0, 8)),  # after so many steps
+    st.tuples(st.just("death"), st.integers(0, 12)),
+    st.tuples(st.just("turns"), st.integers(0, 120)),  # a death between two steps, after so many turns
+)
+
+
+class EngineStates(RuleBasedStateMachine):
+    """A run whose bot is started again whenever it died."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack = ExitStack()
+        self.loop = VirtualLoop()
+        self.run = self.stack.enter_context(asyncio.Runner(loop_factory=lambda: self.loop)).run
+        self.lab = Lab(Path(self.stack.enter_context(tempfile.TemporaryDirectory())), BASELINE)
+        self.stack.callback(self.lab.close)
+        self.machine = Machine(may_train=self.may_train)
+        self.thinker = Thinker()
+        self.life: Life | None = None
+        self.stopped = False
+
+    def teardown(self) -> None:
+        try:
+            if self.life:
+                self.run(self.life.die())
+        finally:
+            self.stack.close()
+            gc.collect()  # what this machine has left is not for later tests to clear away
+
+    @initialize(limit=st.sampled_from([None, None, 2]))
+    def begin(self, limit: int | None) -> None:
+        self.limit = limit
+
+    @rule(
+        end=st.none() | ends | ends,
+        order=st.none() | orders | orders,
+        delay=delays,
+        lags=st.tuples(*[st.sampled_from([0, 0, 3, 12])] * 3),
+        failures=st.sampled_from([0, 0, 0, 3]),
+        prompt=st.booleans(),
+        misfortune=st.none() | st.none() | misfortunes,
+    )
+    def happen(
+        self,
+        *,
+        end: str | None,
+        order: str | None,
+        delay: int,
+        lags: tuple[int, ...],
+        failures: int,
+        prompt: bool,
+        misfortune: tuple[str, int] | None,
+    ) -> None:
+        """Let the training end, and `delay` turns later an order come, or a misfortune, or both."""
+        self.thinker.failures, self.machine.prompt, self.loop.lags = failures, prompt, lags
+        self.run(self._happen(end, order, delay, *(misfortune or ("none", 0))))
+        if self.life:
+            self.check(self.life)
+
+    async def _happen(
+        self, end: str | None, order: str | None, delay: int, misfortune: str, after: int
+    ) -> None:
+        self.life = life = self.life or Life(self.lab, self.machine, self.thinker, self.limit)
+        life.fuse.light()
+        life.conduct()
+        if end:
+            self._end_training(end)
+        await self._turn(delay)
+        if order:
+            life.give(order)
+        life.fuse.light(misfortune, after)
+        if misfortune == "turns":
+            await self._turn(after)
+        else:
+            await self._go_on(life)
+        if life.fuse.dead or misfortune == "turns":
+            await life.die()
+            self.life = None
+
+    async def _go_on(self, life: Life) -> None:
+        """Let everything happen that happens by itself; after trouble the host starts the engine again."""
+        await self.loop.rest()
+        life.check()
+        if life.fuse.troubled and not life.fuse.dead:
+            life.fuse.light()
+            life.conduct()
+            await self.loop.rest()
+            life.check()
+
+    async def _turn(self, times: int) -> None:
+        for _ in range(times):
+            await asyncio.sleep(0)
+
+    def may_train(self) -> bool:
+        run = self.lab.now()
+        return run.state is RunState.RUNNING and not run.renamed_from
+
+    def _end_training(self, end: str) -> None:
+        best = self.lab.journal.best(self.lab.run.id)
+        value = best.value if best and best.value is not None else 100.0
+        for training in self.machine.running():
+            match end:
+                case "better" | "worse" | "equal":
+                    training.finish(Ending.EXITED, value + {"better": -1, "worse": 1, "equal": 0}[end])
+                case "crash":
+                    training.finish(Ending.EXITED)
+                case _:
+                    training.finish(Ending(end))
+
+    # What must be true whenever nothing happens by itself any more
+
+    def check(self, life: Life) -> None:
+        run, experiments = self.lab.now(), self.lab.experiments()
+        undecided = [experiment for experiment in experiments if experiment.status is None]
+        assert run == life.engine.run, "the engine believes what is not so"
+        assert undecided == ([life.engine.experiment] if life.engine.experiment else [])
+        if run.renamed_from:
+            assert self.machine.running(), "a retag was not finished"
+        else:
+            self.lab.check_invariants()
+        self._check_results(experiments)
+        for experiment in experiments:
+            self._check_verdict(experiment)
+            self._check_files(experiment, life)
+        self._check_progress(run, undecided, life)
+
+    def _check_results(self, experiments: list[Experiment]) -> None:
+        kept = [e.value for e in experiments if e.status is Status.KEEP and e.value is not None]
+        assert kept == sorted(kept, reverse=True), "a worse value was kept"
+        events = self.lab.journal.events_after(0, limit=100_000)
+        told = [event.number for event in events if event.kind is EventKind.DECIDED]
+        assert told == [e.number for e in experiments if e.status is not None], "not told once and in order"
+
+    def _check_verdict(self, experiment: Experiment) -> None:
+        """Hold the verdict against what the last training came to."""
+        training = self.machine.trainings.get(self._folder(experiment))
+        if experiment.status is None or training is None:
+            assert experiment.status in (None, Status.SKIP)
+            return
+        outcome = training.outcome
+        assert outcome is not None, "it was decided while it trained"
+        if outcome.ending in (Ending.INTERRUPTED, Ending.VANISHED):
+            assert experiment.status is Status.SKIP
+        elif outcome.numbers:
+            assert experiment.status in (Status.KEEP, Status.DISCARD), "a result was lost"
+            assert experiment.value == outcome.numbers["val_bpb"]
+        else:
+            assert experiment.status is Status.CRASH
+
+    def _check_files(self, experiment: Experiment, life: Life) -> None:
+        if experiment.status is not None and experiment.attempt:
+            assert life.engine.log_of(experiment.number).exists(), "a log was lost"
+            assert not self._folder(experiment).exists(), "the files of a training were left"
+
+    def _check_progress(self, run: Run, undecided: list[Experiment], life: Life) -> None:
+        assert len(self.machine.armed) <= 1, "supervisors were forgotten"
+        assert run.state is RunState.STOPPED or not self.stopped, "it goes on after its end"
+        self.stopped = run.state is RunState.STOPPED
+        if run.state is RunState.RUNNING:
+            assert not life.idle, "the engine has given up"
+            assert [e.stage for e in undecided] == [Stage.TRAINING]
+            assert self.machine.running(), "the engine waits for a training that does not run"
+        elif not self.machine.running():
+            assert run.state is not RunState.PAUSING
+            assert not self.stopped or not undecided
+
+    def _folder(self, experiment: Experiment) -> Path:
+        return attempt_folder(self.lab.home / "runs" / str(experiment.run_id), experiment)
+
+
+@pytest.mark.timeout(3600)  # for making a failure small; without one it takes seconds, or minutes at length
+@pytest.mark.parametrize(
+    ("examples", "steps"), [(20, 20), pytest.param(500, 30, marks=pytest.mark.slow, id="at length")]
+)
+def test_engine_states(examples: int, steps: int) -> None:
+    run_state_machine_as_test(
+        EngineStates, settings=settings(max_examples=examples, stateful_step_count=steps, deadline=None)
+    )

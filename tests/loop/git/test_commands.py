@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loop.errors import LoopError
+from loop.git.commands import Git, GitError, locate
+from tests.loop.real_git import TRAIN, git
+
+
+def test_a_failure_is_one_sentence_of_git_itself(repository: Path) -> None:
+    with pytest.raises(GitError) as told:
+        Git(repository / ".git")("rev-parse", "--verify", "absent")
+    assert str(told.value) == "git rev-parse failed: Needed a single revision."
+
+
+def test_reading_follows_what_was_committed_meanwhile(repository: Path) -> None:
+    git_ = Git(repository / ".git")
+    assert git_.read("main:train.py") == TRAIN.encode()
+    assert git_.read("main:absent.py") is None
+    assert git_.read("main") is None  # not a file
+    (repository / "train.py").write_text("x = 1\n")
+    git(repository, "commit", "--quiet", "-am", "x")
+    git(repository, "gc", "--quiet", "--prune=now")
+    assert git_.read("main:train.py") == b"x = 1\n"
+    git_.close()
+    assert git_.read("main:train.py") == b"x = 1\n"
+    git_.close()
+
+
+def test_a_large_file_is_read_whole(repository: Path) -> None:
+    text = "0123456789abcdef\n" * 300_000
+    (repository / "train.py").write_text(text)
+    git(repository, "commit", "--quiet", "-am", "x")
+    git_ = Git(repository / ".git")
+    assert git_.read("main:train.py") == text.encode()
+    git_.close()
+
+
+def test_a_repository_that_vanished_is_told_of(repository: Path, tmp_path: Path) -> None:
+    git_ = Git(repository / ".git")
+    repository.rename(tmp_path / "moved")
+    with pytest.raises(LoopError, match=r"git cannot read main:train\.py"):
+        git_.read("main:train.py")
+    with pytest.raises(GitError, match="not a git repository"):
+        git_("rev-parse", "main")
+
+
+def test_a_path_with_a_link_is_located_where_it_really_is(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(repository)
+    found = locate(tmp_path / "link")
+    assert found.top == repository
+    assert found.common == found.directory == repository / ".git"
+
+
+def test_a_machine_without_git_is_told_what_to_do(tmp_path: Path) -> None:
+    program = f"from pathlib import Path; from loop.plumbing import locate; locate(Path({str(tmp_path)!r}))"
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[3],
+        env={"PATH": str(tmp_path)},
+    )
+    last = result.stderr.splitlines()[-1]
+    assert last == "loop.errors.LoopError: git is not installed or does not run: install git and try again."

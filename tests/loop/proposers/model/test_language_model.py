@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from loop.experiment import Cost, Family, Proposal, Status
+from loop.proposers.model.language_model import LanguageModel
+from loop.proposers.model.worker import Reply
+from loop.proposers.protocol import Context, Failure, HopelessError, Model, OutOfReachError
+from loop.store.ideas import Idea
+from tests.loop.proposers.histories import past, told
+from tests.servers.provider_formats import Said, Usage
+from tests.servers.providers import Providers
+
+TEMPLATE = (Path(__file__).parents[4] / "training" / "train.py").read_text()
+KEY = "sk-ant-api03-very-secret-key"
+CHAT_TOKEN = "a-token-that-looks-like-nothing"
+
+
+@pytest.fixture
+def context() -> Context:
+    return told(past([Status.KEEP, Status.DISCARD, Status.CRASH]), source=TEMPLATE)
+
+
+@pytest.fixture
+def failure() -> Failure:
+    crashed = past([Status.KEEP, Status.CRASH])[1]
+    return Failure(crashed, TEMPLATE + "x = 1\n", "Traceback\nKeyError: 'x'", False)
+
+
+def script(folder: Path, body: str) -> str:
+    """A program that stands in for the interpreter of the worker."""
+    path = folder / "python"
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def canned(folder: Path, answer: object) -> str:
+    """A worker that keeps what it is asked and answers so."""
+    (folder / "answer").write_text(json.dumps(answer))
+    return script(folder, f"cat > {folder}/request; cat {folder}/answer")
+
+
+def replied(source: str | None) -> dict[str, object]:
+    cost = Cost(10, 0, 5, 0.01)
+    reply = Reply(
+        source=source, description="d", rationale="r", expected="e", family=None, model="opus", cost=cost
+    )
+    return {"reply": asdict(reply), "cost": asdict(cost)}
+
+
+def outage(words: str, **details: object) -> dict[str, object]:
+    """What the worker answers where a model cannot be asked."""
+    known = {"cost": None, "retry_after": None, "needs_person": False, "cut_off": False}
+    return {"out_of_reach": words, **known, **details}
+
+
+def model(python: str, **settings: str) -> LanguageModel:
+    keys = {"ANTHROPIC_API_KEY": KEY, **settings}
+    return LanguageModel(
+        "anthropic:claude-opus-5", settings=keys, secrets={KEY, CHAT_TOKEN}, python=python, limit=60.0
+    )
+
+
+async def test_a_model_proposes_an_edit_of_the_template_in_a_process_of_its_own(
+    server: Providers, context: Context, tmp_path: Path
+) -> None:
+    edits = [{"search": "EMBEDDING_LR = 0.6 ", "replace": "EMBEDDING_LR = 0.8 "}]
+    fields = {"description": "EMBEDDING_LR 0.6 → 0.8", "rationale": "because", "expected": "-0.003"}
+    said = Said(json.dumps({**fields, "family": "optimizer", "edits": edits}), Usage(9000, 8000, 0, 400))
+    server.will(said)
+    real = f'echo "$@" > {tmp_path}/arguments; env > {tmp_path}/environment; tee {tmp_path}/request | '
+    python = script(tmp_path, f'{real}exec {sys.executable} "$@"')
+    proposer: Model = model(python, ANTHROPIC_BASE_URL=server.url)
+    asked = replace(context, ideas=(Idea(7, 1, "a larger rate for embeddings", "ada", "", ""),))
+
+    assert proposer.name == "claude-opus-5"
+    proposal = await proposer.propose(asked)
+
+    cost = proposal.cost
+    assert cost is not None
+    assert proposal == Proposal(
+        source=TEMPLATE.replace("EMBEDDING_LR = 0.6 ", "EMBEDDING_LR = 0.8 "),
+        description="EMBEDDING_LR 0.6 → 0.8",
+        rationale="because",
+        proposer="claude-opus-5",
+        parent="c0ffee",
+        expected="-0.003",
+        family=Family.OPTIMIZER,
+        cost=cost,
+    )
+    assert (cost.input_tokens, cost.cached_tokens, cost.output_tokens) == (9000, 8000, 400)
+    dollars = pytest.approx(0.019)  # 1000 new, 8000 cached, 400 written: $5, $0.50, $25 a million
+    assert cost.dollars == dollars
+    assert server.asked[0].headers["authorization"] == f"Bearer {KEY}"
+    assert "a larger rate for embeddings" in json.dumps(server.asked[0].body)
+    assert KEY in (tmp_path / "environment").read_text()
+    assert KEY not in (tmp_path / "arguments").read_text() + (tmp_path / "request").read_text()
+
+
+async def test_a_provider_that_repeats_the_key_does_not_give_it_away(
+    context: Context, tmp_path: Path
+) -> None:
+    words = f"refuses {KEY} and {CHAT_TOKEN}, says https://ada:pw@proxy"
+    failed = outage(words, needs_person=True)
+    with pytest.raises(OutOfReachError) as error:
+        await model(canned(tmp_path, failed)).propose(context)
+    assert str(error.value) == "refuses *** and ***, says https://***@proxy"
+    assert error.value.needs_person
+
+
+async def test_where_the_packages_are_missing_the_mend_is_named(context: Context, tmp_path: Path) -> None:
+    (tmp_path / "pydantic_ai").mkdir()
+    (tmp_path / "pydantic_ai" / "__init__.py").write_text("raise ImportError('no such package')")
+    with pytest.raises(OutOfReachError, match=r"pip install 'autoresearch-bot\[models\]'") as error:
+        await model(sys.executable, PYTHONPATH=str(tmp_path)).propose(context)
+    assert error.value.needs_person
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (f"echo 'RuntimeError: {KEY}' >&2; exit 1", r"asks claude-opus-5 failed: RuntimeError: \*\*\*"),
+        ("kill -9 $$", "failed"),
+        ("echo nonsense", "no readable answer"),
+        ("exit 0", "no readable answer"),
+    ],
+)
+async def test_a_worker_that_fails_is_out_of_reach(
+    context: Context, tmp_path: Path, body: str, words: str
+) -> None:
+    with pytest.raises(OutOfReachError, match=words) as error:
+        await model(script(tmp_path, body)).propose(context)
+    assert KEY not in str(error.value)
+    assert error.value.cost is None
+
+
+async def test_what_a_failed_asking_cost_is_told(context: Context, tmp_path: Path) -> None:
+    cost = Cost(40_000, 30_000, 2000, 0.2)
+    failed = outage("No.", cost=asdict(cost), retry_after=5.0, cut_off=True)
+    with pytest.raises(OutOfReachError, match=r"No\.") as error:
+        await model(canned(tmp_path, failed)).propose(context)
+    assert (error.value.cost, error.value.retry_after, error.value.cut_off) == (cost, 5.0, True)
+
+
+async def test_a_crash_is_mended(context: Context, failure: Failure, tmp_path: Path) -> None:
+    mended = await model(canned(tmp_path, replied("mended"))).repair(context, failure)
+    assert mended == Proposal(
+        source="mended",
+        description="d",
+        rationale="r",
+        proposer="opus",
+        parent="c0ffee",
+        expected="e",
+        repairs=1,
+        cost=Cost(10, 0, 5, 0.01),
+    )
+    request = json.loads((tmp_path / "request").read_text())
+    assert request["source"] == failure.source
+    assert request["best"] == context.source
+    assert "KeyError: 'x'" in request["briefing"]["now"]
+
+
+async def test_a_hopeless_crash_is_paid(context: Context, failure: Failure, tmp_path: Path) -> None:
+    with pytest.raises(HopelessError, match="claude-opus-5 gives it up: r") as error:
+        await model(canned(tmp_path, replied(None))).repair(context, failure)
+    assert error.value.cost == Cost(10, 0, 5, 0.01)
+
+
+async def test_the_worker_knows_the_keys_of_models_and_the_way_out_alone(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLACK_BOT_TOKEN", "chat-secret")
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    seen = tmp_path / "environment"
+    with pytest.raises(OutOfReachError):
+        await model(script(tmp_path, f"env > {seen}; exit 1")).propose(context)
+    environment = seen.read_text()
+    assert KEY in environment
+    assert "https_proxy=http://127.0.0.1:1\n" in environment
+    assert "chat-secret" not in environment
+
+
+async def test_no_secret_that_a_training_printed_is_told(context: Context, tmp_path: Path) -> None:
+    *others, crash = context.experiments
+    leaky = replace(context, experiments=(*others, replace(crash, error=f"KeyError: {CHAT_TOKEN}")))
+    await model(canned(tmp_path, replied("x = 1\n"))).propose(leaky)
+    asked = (tmp_path / "request").read_text()
+    assert "KeyError: ***" in asked
+    assert CHAT_TOKEN not in asked
+
+
+async def test_a_program_with_a_secret_in_it_is_shown_to_nobody(context: Context, tmp_path: Path) -> None:
+    leaky = replace(context, source=f"KEY = {CHAT_TOKEN!r}\n")
+    with pytest.raises(OutOfReachError, match="is not shown a program that holds a secret") as error:
+        await model(canned(tmp_path, replied("x = 1\n"))).propose(leaky)
+    assert error.value.needs_person
+    assert not (tmp_path / "request").exists()
+
+
+def test_the_bot_process_stays_without_heavy_modules() -> None:
+    heavy = "{'pydantic_ai', 'anthropic', 'openai', 'google.genai', 'httpx2'}"
+    program = f"import sys, loop.proposers.language_model; print({heavy} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=dict(os.environ)
+    )
+    assert done.stdout == "set()\n"

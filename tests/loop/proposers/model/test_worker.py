@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from loop.experiment import Cost, Family
+from loop.proposers.model.worker import Reply, answer, ask, decode_answer, encode_request
+from loop.proposers.protocol import NoProgramError, OutOfReachError
+from tests.loop.proposers.model_requests import (
+    BRIEFING,
+    GEMINI,
+    GOOD,
+    GPT,
+    HAIKU,
+    LOST,
+    OPUS,
+    OWN,
+    asked_in_vain,
+    refused,
+    request,
+    said,
+)
+from tests.servers.provider_formats import Said
+from tests.servers.providers import Fault, Providers, Turn
+
+pytestmark = pytest.mark.usefixtures("loopback_alone")
+
+
+@pytest.mark.parametrize(
+    ("model", "path", "dollars"),
+    [
+        (
+            HAIKU,
+            "/v1/messages",
+            0.0081,
+        ),  # 3000 new, 6000 cached, 1000 written for an hour: $1, $0.10, $2 a million
+        (OPUS, "/v1/messages", 0.0405),  # five times as much
+        (GPT, "/v1/responses", 0.019),
+        (GEMINI, "/v1beta/models/gemini-2.5-flash:generateContent", 0.00263),
+        (OWN, "/v1/chat/completions", None),  # nobody knows what it costs
+    ],
+    indirect=["model"],
+)
+async def test_each_provider_proposes(
+    server: Providers, model: str, path: str, dollars: float | None
+) -> None:
+    server.will(GOOD)
+    reply = await ask(request(model), server.settings())
+    assert reply == Reply(
+        source="DEPTH = 8\nLR = 0.2\n",
+        description="LR 0.1 → 0.2",
+        rationale="as #3",
+        expected="-0.002",
+        family=Family.OPTIMIZER,
+        model=model.partition(":")[2],
+        cost=Cost(10_000, 6_000, 500, reply.cost.dollars),
+    )
+    assert reply.cost.dollars == (None if dollars is None else pytest.approx(dollars))
+    (asked,) = server.asked
+    assert asked.path == path
+    sent = json.dumps(asked.body)
+    positions = [sent.index(text) for text in ("results 0", "results 20", "DEPTH = 8", "the task")]
+    assert positions == sorted(positions)
+    assert "the rules" in sent
+    assert "loopback-key" not in sent
+    assert "loopback-key" in "".join(asked.headers.values())
+
+
+@pytest.mark.parametrize("model", [OPUS, GPT, GEMINI, OWN], indirect=True)
+async def test_an_edit_that_does_not_fit_goes_back_with_the_closest_lines(
+    server: Providers, model: str
+) -> None:
+    server.will(LOST, GOOD)
+    reply = await ask(request(model), server.settings())
+    assert reply.source == "DEPTH = 8\nLR = 0.2\n"
+    assert reply.cost.input_tokens == 20_000
+    first, second = (json.dumps(asked.body) for asked in server.asked)
+    assert "    2 | LR = 0.1" not in first
+    assert "Block 1 is not in the program" in second
+    assert "    2 | LR = 0.1" in second
+
+
+@pytest.mark.parametrize("model", [GPT, OWN], indirect=True)
+async def test_arguments_that_are_no_json_go_back(server: Providers, model: str) -> None:
+    server.will(Said('{"description": "half'), GOOD)
+    assert (await ask(request(model), server.settings())).source == "DEPTH = 8\nLR = 0.2\n"
+
+
+async def test_a_small_model_may_wrap_its_json_in_words(server: Providers) -> None:
+    server.will(Said(f"```json\n{GOOD.arguments}\n```"))
+    assert (await ask(request(OWN), server.settings())).source == "DEPTH = 8\nLR = 0.2\n"
+
+
+@pytest.mark.parametrize("model", [HAIKU, OWN])
+async def test_nonsense_is_not_asked_for_without_end_and_is_paid(server: Providers, model: str) -> None:
+    server.will(*[LOST] * 9)
+    error = await asked_in_vain(server, request(model), NoProgramError)
+    assert "gave no answer that makes a program. Block 1 is not in the program" in str(error)
+    assert len(server.asked) == 4
+    assert error.cost is not None
+    assert error.cost.input_tokens == 40_000
+
+
+@pytest.mark.parametrize(
+    ("turns", "asked"), [([Fault(401)], 2), ([LOST] * 4, 5), ([Fault(529, "overloaded_error")], 2)]
+)
+async def test_where_one_model_cannot_be_asked_another_is(
+    server: Providers, turns: list[Turn], asked: int
+) -> None:
+    server.will(*turns, GOOD)
+    reply = await ask(request(HAIKU, fallback=OWN), server.settings())
+    assert reply.model == "qwen3"
+    assert len(server.asked) == asked
+    assert reply.cost.input_tokens == 10_000 * (1 + len([turn for turn in turns if turn is LOST]))
+
+
+async def test_where_neither_can_be_asked_both_are_told_of(server: Providers) -> None:
+    server.will(Fault(401, message="bad key"), Fault(429, "rate", "later", {"retry-after": "60"}))
+    error = await refused(server, request(HAIKU, fallback=OWN))
+    assert "claude-haiku-4-5 refuses ANTHROPIC_API_KEY" in str(error)
+    assert "qwen3 asks to be left alone" in str(error)
+    assert error.retry_after == 60.0
+    assert not error.needs_person  # waiting helps the second
+
+
+async def test_nonsense_is_no_outage_though_the_second_model_is_down(server: Providers) -> None:
+    server.will(*[LOST] * 4, Fault(401))
+    error = await asked_in_vain(server, request(HAIKU, fallback=OWN), NoProgramError)
+    assert "claude-haiku-4-5 gave no answer that makes a program" in str(error)
+    assert "qwen3 refuses OPENAI_API_KEY" in str(error)
+
+
+async def test_an_outage_is_one_though_the_second_model_speaks_nonsense(server: Providers) -> None:
+    server.will(Fault(401), *[LOST] * 4)
+    error = await refused(server, request(HAIKU, fallback=OWN))
+    assert "qwen3 gave no answer that makes a program" in str(error)
+    assert error.cost is not None
+    assert error.cost.input_tokens == 40_000
+    assert not error.needs_person
+
+
+async def test_a_whole_program_is_an_answer_too(server: Providers) -> None:
+    server.will(said(source="DEPTH = 9", description="deeper\n" * 100, family="Optimiser?"))
+    reply = await ask(request(), server.settings())
+    assert reply.source == "DEPTH = 9\n"
+    assert reply.description.startswith("deeper deeper")
+    assert len(reply.description) == 200
+    assert reply.family is None
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (said(("LR = 0.1", "LR = ("), description="x"), "would not parse: line 2"),
+        (said(("LR = 0.1", "LR = 0.1")), "changes nothing"),
+        (said(("LR = 0.1", "LR = 0.2"), source="x = 1"), "not with both"),
+        (said(), "no edits"),
+        (said(("LR = 0.1", "LR = 0.2"), description=" \n"), "Say in one line"),
+    ],
+)
+async def test_what_makes_no_program_goes_back(server: Providers, bad: Said, words: str) -> None:
+    server.will(bad, GOOD)
+    assert (await ask(request(), server.settings())).source == "DEPTH = 8\nLR = 0.2\n"
+    assert words in json.dumps(server.asked[1].body)
+
+
+async def test_a_program_that_was_shown_in_part_is_not_replaced_as_a_whole(server: Providers) -> None:
+    server.will(said(source="x = 1\n"), GOOD)
+    asked = request(briefing=replace(BRIEFING, whole=False))
+    assert (await ask(asked, server.settings())).source == "DEPTH = 8\nLR = 0.2\n"
+    assert "was not shown to its end" in json.dumps(server.asked[1].body)
+
+
+async def test_a_crash_is_mended_but_not_by_dropping_the_idea(server: Providers) -> None:
+    server.will(said(("LR = 0.1", "LR = 0.05")), GOOD)
+    reply = await ask(request(best="DEPTH = 8\nLR = 0.05\n"), server.settings())
+    assert reply.source == "DEPTH = 8\nLR = 0.2\n"
+    assert "That is the best program" in json.dumps(server.asked[1].body)
+
+
+async def test_an_idea_may_be_hopeless(server: Providers) -> None:
+    server.will(said(hopeless=True))
+    reply = await ask(request(best="x = 1\n"), server.settings())
+    assert reply.source is None
+    assert reply.cost.input_tokens == 10_000
+
+
+async def test_replies_and_failures_pass_through_the_process(server: Providers) -> None:
+    async def answered() -> Reply:
+        found = await answer(encode_request(request()).decode(), server.settings())
+        return decode_answer(json.dumps(found).encode(), {"a secret"})
+
+    server.will(GOOD, Fault(429, "rate", "later, not a secret", {"retry-after": "60"}), *[LOST] * 4)
+    reply = await answered()
+    assert (reply.family, reply.cost.cached_tokens) == (Family.OPTIMIZER, 6_000)
+    with pytest.raises(OutOfReachError, match=r"left alone.*later, not \*\*\*") as outage:
+        await answered()
+    assert outage.value.retry_after == 60.0
+    with pytest.raises(NoProgramError, match="Block 1") as nonsense:
+        await answered()
+    assert nonsense.value.cost is not None
+    assert nonsense.value.cost.input_tokens == 40_000
+
+
+@pytest.mark.parametrize("nonsense", [b"", b"[]", b"{}", b'{"reply": {}, "cost": null}', b"\xff"])
+def test_an_answer_that_cannot_be_read_is_a_sentence(nonsense: bytes) -> None:
+    with pytest.raises(OutOfReachError, match="no readable answer"):
+        decode_answer(nonsense, ())

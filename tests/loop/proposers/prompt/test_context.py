@@ -1,0 +1,102 @@
+"""What is read of a run for those who propose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from loop.engine.launcher import attempt_folder
+from loop.errors import LoopError
+from loop.experiment import Ending
+from loop.git.workspace import Workspace
+from loop.process.supervisor import LOG
+from loop.proposers.prompt.context import ContextReader
+from tests.loop.lab import Lab, value
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    made = Lab(tmp_path / "lab", value(1.5))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def workspace(lab: Lab) -> Iterator[Workspace]:
+    made = Workspace(repository=lab.repository, path=lab.worktree, tag="mar12")
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("ending", "exit_code", "log", "full"),
+    [
+        (Ending.EXITED, 1, "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", True),
+        (Ending.EXITED, 1, "NameError: name 'x' is not defined", False),
+        (Ending.EXITED, -9, "step 1", True),  # the system's memory was full
+        (Ending.EXITED, 137, "step 1", True),  # the same below a shell
+        (Ending.DEADLINE, -9, "step 1", False),  # it was killed by us
+        (Ending.EXITED, -11, "step 1", False),
+    ],
+)
+async def test_a_full_memory_is_told_apart_from_a_bug(
+    lab: Lab, workspace: Workspace, ending: Ending, exit_code: int, log: str, full: bool
+) -> None:
+    await lab.engine(value(1.6)).conduct(1)
+    baseline, _ = lab.experiments()
+    folder = lab.home / "logs"
+    folder.mkdir()
+    (folder / "0.log").write_text(log)
+    reader = ContextReader(journal=lab.journal, workspace=workspace, folder=folder)
+    failure = reader.failure(replace(baseline, ending=ending, exit_code=exit_code), baseline.parent)
+    assert (failure.out_of_memory, failure.log) == (full, log)
+    assert failure.source == value(1.5)
+
+
+async def test_a_crash_has_its_log_before_that_is_filed(lab: Lab, workspace: Workspace) -> None:
+    await lab.engine(value(1.6)).conduct(1)
+    crash = lab.experiments()[1]
+    reader = ContextReader(journal=lab.journal, workspace=workspace, folder=lab.home / "logs")
+    attempt = attempt_folder(lab.home / "logs", crash)
+    attempt.mkdir(parents=True)
+    (attempt / LOG).write_text("KeyError: 1")
+    assert reader.failure(crash, crash.parent).log == "KeyError: 1"
+
+
+async def test_a_crash_is_shown_as_it_is_on_what_was_kept_since(lab: Lab, workspace: Workspace) -> None:
+    apart = "A = 1\n# a\n# a\n# a\nB = 1\n" + value(1.4)
+    await lab.engine(apart, apart.replace("A = 1", "A = oops")).conduct(2)
+    crash = lab.experiments()[-1]
+    reader = ContextReader(journal=lab.journal, workspace=workspace, folder=lab.home / "logs")
+
+    def kept(program: str) -> str:
+        return workspace.commit(crash.parent, program, "kept since").sha
+
+    on_another = reader.failure(crash, kept(apart.replace("B = 1", "B = 2")))
+    assert on_another.source == "A = oops\n# a\n# a\n# a\nB = 2\n" + value(1.4)
+    with pytest.raises(LoopError, match="does not fit what was kept since"):
+        reader.failure(crash, kept(apart.replace("A = 1", "A = 2")))
+
+
+async def test_a_diff_that_git_has_lost_is_left_out(lab: Lab, workspace: Workspace) -> None:
+    await lab.engine(value(1.4), value(1.3)).conduct(2)
+    lost = replace(lab.experiments()[1], commit="abcdef1")  # as a table has it that was adopted
+    lab.journal.record(lost)
+    context = ContextReader(journal=lab.journal, workspace=workspace, folder=lab.home).read(lab.now())
+    assert set(context.changes) == {2}
+
+
+@pytest.mark.parametrize(
+    ("most", "shown"),
+    [(2, [4, 5, 6]), (4, [1, 3, 4, 5, 6]), (5, [1, 2, 3, 4, 5, 6]), (7, [0, 1, 2, 3, 4, 5, 6])],
+)
+async def test_what_the_first_that_is_shown_was_compared_with_is_shown_too(
+    lab: Lab, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, most: int, shown: list[int]
+) -> None:
+    await lab.engine(*(value(number) for number in (1.4, 1.6, 1.7, 1.3, 1.8, 1.9))).conduct(6)
+    monkeypatch.setattr("loop.proposers.prompt.context.SHOWN", most)
+    reader = ContextReader(journal=lab.journal, workspace=workspace, folder=lab.home)
+    assert [experiment.number for experiment in reader.read(lab.now()).experiments] == shown

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from loop.experiment import Cost, Status
+from loop.results.status import run_status
+from loop.store.journal import Journal
+from loop.store.spending import Purse
+from tests.loop.store.test_journal import make_experiment, make_run
+
+
+def test_what_models_cost_and_how_often_no_proposal_was_ready(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "state.db")
+    run, other = make_run(journal), make_run(journal, "other")
+    for number, waited in enumerate((0.0, 0.05, 0.06, 20.0)):
+        journal.record(replace(make_experiment(run, number, Status.KEEP), waited=waited))
+    purse = Purse(journal)
+    purse.pay(run.id, "model", Cost(1000, 800, 50, 0.5))
+    purse.pay(run.id, "model", Cost(100, 0, 5, None))
+    purse.pay(other.id, "model", Cost(7, 0, 7, 7.0))
+    status = run_status(journal, run, worktree=tmp_path)
+    assert (status.queue_empty, status.tokens, status.dollars) == (2, 1155, 0.5)
+    assert json.loads(json.dumps(status.to_json()))["queue_empty"] == 2
+    journal.close()
+
+
+def test_where_no_model_was_asked_nothing_is_said_of_money(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "state.db")
+    run = make_run(journal)
+    status = run_status(journal, run, worktree=tmp_path)
+    assert (status.queue_empty, status.tokens, status.dollars) == (0, None, None)
+    Purse(journal).pay(run.id, "agent", Cost(dollars=None))
+    status = run_status(journal, run, worktree=tmp_path)
+    assert (status.tokens, status.dollars) == (0, None)
+    journal.close()

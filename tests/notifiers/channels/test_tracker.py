@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from loop.experiment import EventKind, Goal, Run, Status
+from loop.store.journal import Journal
+from notifiers.channels.tracker import Tracker
+from tests.loop.proposers.contexts import trial
+
+LIBRARY = """
+import json, os
+def _write(*what):
+    with open(os.environ["TRACKIO_FILE"], "a") as file:
+        file.write(json.dumps(what) + "\\n")
+def init(**options):
+    print("noise")
+    if os.path.exists(os.environ["TRACKIO_FILE"] + ".down"):
+        raise ConnectionError("the server is down")
+    _write("init", options)
+def log(numbers, step): _write("log", step, numbers)
+def finish(): _write("finish")
+"""
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    made = Journal(tmp_path / "state.db")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def run(journal: Journal) -> Run:
+    return journal.create_run(
+        tag="mar12",
+        repository=Path("/repository"),
+        base_branch="main",
+        base_commit="b" * 40,
+        metric="val_bpb",
+        goal=Goal.MINIMIZE,
+        time_budget=300.0,
+    )
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Path:
+    return tmp_path / "told"
+
+
+@pytest.fixture
+def tracker(journal: Journal, tmp_path: Path, told: Path, monkeypatch: pytest.MonkeyPatch) -> Tracker:
+    """A tracker whose library writes down what it is asked."""
+    (tmp_path / "trackio.py").write_text(LIBRARY)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    environ = {"TRACKIO_FILE": str(told), "SLACK_BOT_TOKEN": "secret"}
+    return Tracker(journal, service="trackio", project="nights", environ=environ)
+
+
+def decide(journal: Journal, run: Run, number: int, value: float | None, status: Status) -> None:
+    experiment = replace(trial(number, "idea", {}, value, status), run_id=run.id, best_before=1.0)
+    journal.record(replace(experiment, numbers={"mfu_percent": 40.0}), kind=EventKind.DECIDED)
+
+
+def lines(told: Path) -> list[list[object]]:
+    return [json.loads(line) for line in told.read_text().splitlines()]
+
+
+async def test_each_decided_experiment_is_a_step_of_its_run(
+    journal: Journal, run: Run, tracker: Tracker, told: Path
+) -> None:
+    decide(journal, run, 1, 0.9, Status.KEEP)
+    decide(journal, run, 2, None, Status.CRASH)
+    await tracker.catch_up()
+    assert lines(told) == [
+        ["init", {"project": "nights", "name": "mar12", "resume": "allow"}],
+        ["log", 1, {"mfu_percent": 40.0, "val_bpb": 0.9, "best": 0.9, "kept": 1, "crashed": 0}],
+        ["log", 2, {"mfu_percent": 40.0, "best": 1.0, "kept": 0, "crashed": 1}],
+        ["finish"],
+    ]
+
+
+async def test_what_was_told_is_not_told_again(
+    journal: Journal, run: Run, tracker: Tracker, told: Path
+) -> None:
+    decide(journal, run, 1, 0.9, Status.KEEP)
+    await tracker.catch_up()
+    decide(journal, run, 2, 0.95, Status.DISCARD)
+    await tracker.catch_up()
+    assert [line[1] for line in lines(told) if line[0] == "log"] == [1, 2]
+
+
+async def test_an_outage_is_made_up_for_and_stops_nothing(
+    journal: Journal, run: Run, tracker: Tracker, told: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    down = told.with_name("told.down")
+    down.touch()
+    decide(journal, run, 1, 0.9, Status.KEEP)
+    await tracker.catch_up()
+    await tracker.catch_up()
+    assert caplog.text.count("trackio:nights is told later") == 1
+    assert "the server is down" in caplog.text
+    down.unlink()
+    await tracker.catch_up()
+    assert [line[1] for line in lines(told) if line[0] == "log"] == [1]
+
+
+async def test_without_the_library_the_log_says_so(
+    journal: Journal, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    decide(journal, run, 1, 0.9, Status.KEEP)
+    await Tracker(journal, service="no_such_tracker", project="p", environ={}).catch_up()
+    assert "No module named 'no_such_tracker'" in caplog.text

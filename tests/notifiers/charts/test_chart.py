@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loop.experiment import Goal, Status
+from loop.results.table import Row
+from notifiers.charts.chart import ChartError, alt_text, chart
+from tests.notifiers.nights import night, row
+
+
+async def picture(rows: list[Row], *, python: str = sys.executable, limit: float = 60.0) -> bytes:
+    return await chart(rows, metric="val_bpb", goal=Goal.MINIMIZE, title="mar12", python=python, limit=limit)
+
+
+def script(folder: Path, text: str) -> str:
+    """Return a program that takes the place of Python."""
+    path = folder / "python"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o700)
+    return str(path)
+
+
+async def test_a_chart_is_a_picture_that_every_platform_takes() -> None:
+    png = await picture(night(83))
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = struct.unpack(">II", png[16:24])
+    assert width + height <= 10_000
+    assert len(png) < 1_000_000
+
+
+def test_the_bot_never_imports_what_draws() -> None:
+    program = (
+        "import sys, notifiers.chart\n"
+        "heavy = {'matplotlib', 'numpy', 'notifiers.charts.drawing', 'notifiers.charts.paper'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_worker_gives_way_to_a_training() -> None:
+    program = (
+        "import os, sys, notifiers.chart_worker as worker\n"
+        "before = os.nice(0)\n"
+        "worker.main()\n"
+        "assert os.nice(0) == min(19, before + 10)"
+    )
+    request = b'{"rows": [], "metric": "val_bpb", "goal": "minimize", "title": "mar12"}'
+    done = subprocess.run([sys.executable, "-c", program], input=request, check=True, capture_output=True)
+    assert done.stdout.startswith(b"\x89PNG")
+
+
+async def test_it_works_without_a_place_to_write_to_and_without_the_style_of_a_person(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = await picture(night(20))
+    (tmp_path / "matplotlibrc").write_text("figure.facecolor: black\nlines.linewidth: 30\nnonsense\n")
+    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path))
+    assert await picture(night(20)) == usual
+    monkeypatch.delenv("MPLCONFIGDIR")
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, "/dev/null/nowhere")
+    assert await picture(night(20)) == usual
+
+
+async def test_a_failure_is_one_sentence_with_the_last_words_of_the_worker(tmp_path: Path) -> None:
+    dying = script(tmp_path, "echo Traceback >&2\necho 'MemoryError: no more' >&2\nexit 1")
+    with pytest.raises(ChartError, match=r"drawn: its worker failed: MemoryError: no more\.$"):
+        await picture([], python=dying)
+    silent = script(tmp_path, "exit 3")
+    with pytest.raises(ChartError, match=r"worker failed: exit status 3\.$"):
+        await picture(night(2000), python=silent)
+    with pytest.raises(ChartError, match=r"cannot be started with /no/python: No such file or directory\.$"):
+        await picture([], python="/no/python")
+
+
+async def test_a_worker_that_hangs_is_ended(tmp_path: Path) -> None:
+    hanging = script(tmp_path, f"echo $$ > {tmp_path}/pid\nexec sleep 1000")
+    with pytest.raises(ChartError, match=r"gave no answer within 0\.5 s\.$"):
+        await picture([], python=hanging, limit=0.5)
+    pid = tmp_path / "pid"
+    started = pid.read_text() if pid.exists() else ""
+    assert not started or not alive(int(started))
+
+
+async def test_a_worker_ends_when_nobody_wants_its_chart_any_more(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    waiting = script(tmp_path, f"echo $$ > {pipe}\nexec sleep 1000")
+    drawing = asyncio.create_task(picture([], python=waiting))
+    pid = int(await asyncio.to_thread(pipe.read_text))
+    assert alive(pid)
+    drawing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await drawing
+    assert not alive(pid)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+# For who does not see it
+
+
+def told(rows: list[Row], goal: Goal = Goal.MINIMIZE, title: str = "mar12") -> str:
+    return alt_text(rows, metric="val_bpb", goal=goal, title=title)
+
+
+def test_the_words_for_a_night() -> None:
+    rows = [
+        row(0, 0.9979, description="baseline"),
+        row(1, 0.9862, description="halve batch size"),
+        row(2, 2.24, Status.DISCARD),
+        row(3, None, Status.CRASH),
+        row(4, None, Status.SKIP),
+        row(5, 0.9852, description="depth 8 → 9"),
+    ]
+    assert told(rows) == (
+        "Progress of mar12. val_bpb: 0.997900 → 0.985200 (-0.012700). 3 kept, 1 discarded, 1 crashed. "
+        "Largest gains: #1 -0.011700 halve batch size; #5 -0.001000 depth 8 → 9."
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"),
+    [
+        ([], "Progress of mar12. val_bpb: no results yet."),
+        ([row(0, 0.9979)], "Progress of mar12. val_bpb: 0.997900, the baseline. 1 kept."),
+        ([row(0, None, Status.CRASH)], "Progress of mar12. val_bpb: no val_bpb yet. 1 crashed."),
+    ],
+)
+def test_the_words_where_there_is_little_to_say(rows: list[Row], text: str) -> None:
+    assert told(rows) == text
+
+
+def test_the_words_fit_below_a_picture() -> None:
+    rows = [row(number, 1 - number / 10, description="d" * 9999) for number in range(9)]
+    text = told(rows, title="t\n" * 999)
+    assert len(text) < 700
+    assert "\n" not in text
+    assert "#1 +0.100000 d" in told([row(0, 0.7), row(1, 0.8, description="d")], Goal.MAXIMIZE)

@@ -1,0 +1,197 @@
+"""How the report of the morning reaches a channel: once, late rather than never, and instead of a backlog."""
+
+from __future__ import annotations
+
+from datetime import time
+
+import pytest
+
+from loop.experiment import Event, EventKind, Run, RunState, Status
+from notifiers.channel import UnreachableError
+from notifiers.delivery.delivery import Delivery
+from notifiers.delivery.preferences import Loudness, Preferences, QuietHours, Verbosity
+from notifiers.message import Attachment, Button, Message
+from notifiers.text.notification import Topic
+from tests.notifiers.desk import Desk
+from tests.notifiers.stories import call, decide, start
+
+NIGHT = QuietHours(time(22), time(7))
+REPORT = Message(
+    "mar12: 96 experiments in 8 h",
+    buttons=((Button("Chart", "/plot"),),),
+    attachments=(Attachment("mar12.png", b"png"),),
+)
+
+
+class Reports:
+    """Makes reports, as often as asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Event] = []
+        self.made: Message | None = REPORT
+
+    async def __call__(self, event: Event) -> Message | None:
+        self.asked.append(event)
+        return self.made
+
+
+@pytest.fixture
+def reports(desk: Desk) -> Reports:
+    made = Reports()
+
+    def restart() -> None:
+        desk.delivery = Delivery(
+            desk.channel,
+            desk.journal,
+            preferences=lambda: desk.preferences,
+            report=made,
+            clock=desk.time.clock,
+            jitter=lambda: 0.0,
+        )
+
+    desk.restart = restart  # type: ignore[method-assign]
+    restart()
+    return made
+
+
+def wake(desk: Desk, run: Run) -> None:
+    desk.journal.note(run.id, EventKind.WAKE_UP, since=0.0)
+
+
+def decide_some(desk: Desk, run: Run, numbers: range) -> None:
+    for number in numbers:
+        decide(desk.journal, run, number, Status.KEEP if number % 10 == 7 else Status.DISCARD)
+
+
+async def test_it_is_told_with_its_chart_and_buttons_aloud_and_to_all(
+    desk: Desk, run: Run, reports: Reports
+) -> None:
+    wake(desk, run)
+    assert await desk.told() == ["mar12: 96 experiments in 8 h"]
+    (sent,) = desk.channel.sent
+    assert sent.message == REPORT
+    assert sent.broadcast
+    desk.restart()
+    assert await desk.told() == []
+    assert len(reports.asked) == 1
+
+
+async def test_where_it_cannot_be_made_a_line_says_how_to_get_it(
+    desk: Desk, run: Run, reports: Reports
+) -> None:
+    reports.made = None
+    wake(desk, run)
+    assert await desk.told() == ["Good morning: /summary tells what run mar12 brought"]
+
+
+@pytest.mark.parametrize("state", [RunState.DONE, RunState.STOPPED])
+async def test_the_end_of_a_run_is_told_with_one(
+    desk: Desk, run: Run, reports: Reports, state: RunState
+) -> None:
+    desk.journal.set_state(run, state, "by ada")
+    desk.journal.set_state(run, RunState.PAUSED, "by ada")
+    assert await desk.told() == ["mar12: 96 experiments in 8 h", "Run mar12 is paused: by ada"]
+    assert [event.data["state"] for event in reports.asked] == [state]
+
+
+async def test_a_channel_that_was_out_of_reach_gets_it_late_and_says_so(
+    desk: Desk, run: Run, reports: Reports
+) -> None:
+    desk.at("07:00", day=13)
+    wake(desk, run)
+    desk.channel.fail(*[UnreachableError("no network")] * 40)
+    await desk.told()
+    (sent,) = desk.channel.sent
+    assert sent.at > desk.time.now - 3600
+    assert sent.message.text.startswith("mar12: 96 experiments in 8 h\nThat was 2026-03-13 at 07:00")
+    assert sent.message.buttons == REPORT.buttons
+
+
+async def test_it_takes_the_place_of_what_an_outage_left(desk: Desk, run: Run, reports: Reports) -> None:
+    decide_some(desk, run, range(1, 20))
+    desk.journal.set_state(run, RunState.DONE, "19 experiments were made")
+    call(desk.journal, run, "the disk is full")
+    desk.at("07:00", day=13)
+    wake(desk, run)
+    decide(desk.journal, run, 20, Status.KEEP)
+    desk.at("07:20", day=13)
+    told = await desk.told()
+    assert told == [
+        "mar12: 96 experiments in 8 h",
+        "Run mar12 needs a person: the disk is full",
+        "Experiment #20: try 20",
+    ]
+    assert desk.states() == ["sent", *["collapsed"] * 20, "sent", "sent", "sent"]
+
+
+async def test_it_takes_the_place_of_what_the_quiet_hours_held(
+    desk: Desk, run: Run, reports: Reports
+) -> None:
+    desk.preferences = Preferences(quiet=NIGHT)
+    desk.at("23:00")
+    decide_some(desk, run, range(1, 20))
+    assert await desk.told() == []
+    desk.at("07:00", day=13)
+    wake(desk, run)
+    assert await desk.told() == ["mar12: 96 experiments in 8 h"]
+    assert desk.states() == ["sent", *["collapsed"] * 19, "sent"]
+
+
+async def test_quiet_hours_that_it_falls_into_do_not_hold_it(desk: Desk, run: Run, reports: Reports) -> None:
+    desk.preferences = Preferences(quiet=NIGHT)
+    desk.at("23:00")
+    decide_some(desk, run, range(1, 20))
+    assert await desk.told() == []
+    desk.at("06:30", day=13)
+    wake(desk, run)
+    decide(desk.journal, run, 20, Status.KEEP)
+    assert await desk.told() == ["mar12: 96 experiments in 8 h"]
+    assert not desk.channel.sent[0].message.silent
+    desk.at("07:00", day=13)
+    assert await desk.told() == ["Experiment #20: try 20"]
+
+
+async def test_the_end_of_a_run_is_held_in_quiet_hours(desk: Desk, run: Run, reports: Reports) -> None:
+    desk.preferences = Preferences(quiet=NIGHT)
+    desk.at("03:00", day=13)
+    decide_some(desk, run, range(1, 20))
+    desk.journal.set_state(run, RunState.DONE, "19 experiments were made")
+    assert await desk.told() == []
+    desk.at("07:00", day=13)
+    told = await desk.told()
+    assert told[0].startswith("In the quiet hours: 19 experiments")
+    assert told[-1] == "mar12: 96 experiments in 8 h"
+    assert desk.channel.sent[-1].message.silent  # it was announced already
+
+
+async def test_the_mornings_of_two_runs(desk: Desk, run: Run, reports: Reports) -> None:
+    other = start(desk.journal, "mar13")
+    desk.preferences = Preferences(quiet=NIGHT)
+    desk.at("23:00")
+    decide_some(desk, run, range(1, 10))
+    decide_some(desk, other, range(1, 10))
+    await desk.told()
+    desk.channel.sent.clear()
+    desk.at("07:00", day=13)
+    wake(desk, run)
+    wake(desk, other)
+    assert await desk.told() == ["mar12: 96 experiments in 8 h"] * 2
+    assert [event.run_id for event in reports.asked] == [run.id, other.id]
+
+
+@pytest.mark.parametrize(
+    ("preferences", "told", "silent"),
+    [
+        (Preferences(Verbosity.KEEPS), 1, False),
+        (Preferences(Verbosity.SILENT), 1, True),
+        (Preferences(topics={Topic.REPORT: Loudness.SILENT}), 1, True),
+        (Preferences(topics={Topic.REPORT: Loudness.OFF}), 0, False),
+    ],
+)
+async def test_a_channel_may_want_it_otherwise(
+    desk: Desk, run: Run, reports: Reports, preferences: Preferences, told: int, silent: bool
+) -> None:
+    desk.preferences = preferences
+    wake(desk, run)
+    assert len(await desk.told()) == told
+    assert [sent.message.silent for sent in desk.channel.sent] == [silent] * told

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, time
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loop.experiment import Event, EventKind, RunState, Status
+from notifiers.delivery.preferences import (
+    Decision,
+    Loudness,
+    Preferences,
+    QuietHours,
+    Verbosity,
+    decide,
+    in_groups,
+    is_quiet,
+    read_hours,
+    usual_preferences,
+)
+from notifiers.message import Message
+from notifiers.text.notification import News, Topic
+from tests.notifiers.text.test_digest import CRASH, EXPERIMENT, RUN
+
+TELL, SILENT, HOLD, MUTE = Decision.TELL, Decision.SILENT, Decision.HOLD, Decision.MUTE
+NOON = datetime(2026, 3, 12, 12, 0, tzinfo=UTC).timestamp()
+NIGHT = datetime(2026, 3, 12, 23, 0, tzinfo=UTC).timestamp()
+HOURS = QuietHours(time(22), time(7))
+
+
+def news(kind: EventKind, topic: Topic, **changes: object) -> News:
+    experiment = None
+    if kind is EventKind.DECIDED:
+        values = {name: getattr(EXPERIMENT, name) for name in EXPERIMENT.__slots__} | changes
+        experiment = type(EXPERIMENT)(**values)
+        changes = {}
+    return News(Event(1, NOON, 1, None, kind, changes), RUN, experiment, topic, Message("news"))
+
+
+BEST = news(EventKind.DECIDED, Topic.KEEP)
+BASELINE = news(EventKind.DECIDED, Topic.KEEP, number=0, best_before=None)
+SIMPLER = news(EventKind.DECIDED, Topic.KEEP, value=EXPERIMENT.best_before)
+WORSE = news(EventKind.DECIDED, Topic.DISCARD, status=Status.DISCARD, value=1.2)
+CRASHED = News(Event(1, NOON, 1, 12, EventKind.DECIDED, {}), RUN, CRASH, Topic.CRASH, Message("news"))
+GOES_ON = news(EventKind.RUN_STATE, Topic.RUN, state=RunState.RUNNING.value)
+PAUSED = news(EventKind.RUN_STATE, Topic.RUN, state=RunState.PAUSED.value)
+ENDED = news(EventKind.RUN_STATE, Topic.RUN, state=RunState.STOPPED.value)
+RECOVERED = news(EventKind.RUN_RECOVERED, Topic.RECOVERY)
+CALL = news(EventKind.NEEDS_ATTENTION, Topic.ATTENTION)
+
+ALL_NEWS = (BEST, BASELINE, SIMPLER, WORSE, CRASHED, GOES_ON, PAUSED, ENDED, RECOVERED, CALL)
+
+
+@pytest.mark.parametrize(
+    ("preferences", "expected"),
+    [
+        #                          best  baseline simpler worse crash  on      paused  ended recovered call
+        (Preferences(), (TELL, TELL, TELL, SILENT, TELL, SILENT, TELL, TELL, SILENT, TELL)),
+        (
+            Preferences(Verbosity.KEEPS),
+            (TELL, TELL, TELL, MUTE, MUTE, SILENT, TELL, TELL, SILENT, TELL),
+        ),
+        (
+            Preferences(Verbosity.BEST),
+            (TELL, TELL, MUTE, MUTE, MUTE, SILENT, TELL, TELL, SILENT, TELL),
+        ),
+        (
+            Preferences(Verbosity.EVERY, every=5),
+            (HOLD, HOLD, HOLD, HOLD, HOLD, SILENT, TELL, TELL, SILENT, TELL),
+        ),
+        (Preferences(Verbosity.SILENT), (SILENT,) * 9 + (TELL,)),
+        (
+            Preferences(topics={Topic.CRASH: Loudness.SILENT, Topic.RUN: Loudness.OFF}),
+            (TELL, TELL, TELL, SILENT, SILENT, MUTE, MUTE, MUTE, SILENT, TELL),
+        ),
+        (
+            Preferences(Verbosity.BEST, topics={Topic.CRASH: Loudness.ON, Topic.KEEP: Loudness.OFF}),
+            (MUTE, MUTE, MUTE, MUTE, TELL, SILENT, TELL, TELL, SILENT, TELL),
+        ),
+    ],
+    ids=["all", "keeps", "best", "every 5", "silent", "topics", "a topic wins"],
+)
+def test_what_is_done_with_each_kind_of_news_by_day(
+    preferences: Preferences, expected: tuple[Decision, ...]
+) -> None:
+    decisions = [decide(item, preferences, now=NOON, zone=UTC) for item in ALL_NEWS]
+    assert decisions == list(expected)
+
+
+def test_a_person_can_turn_off_even_the_calls_for_a_person() -> None:
+    off = Preferences(topics={Topic.ATTENTION: Loudness.OFF})
+    assert decide(CALL, off, now=NOON, zone=UTC) is MUTE
+
+
+@pytest.mark.parametrize("verbosity", list(Verbosity))
+def test_in_quiet_hours_only_what_needs_a_person_comes_through_and_with_a_sound(verbosity: Verbosity) -> None:
+    preferences = Preferences(verbosity, 5, HOURS)
+    decisions = {decide(item, preferences, now=NIGHT, zone=UTC) for item in ALL_NEWS if item is not CALL}
+    assert decisions <= {HOLD, MUTE}
+    assert decide(BEST, preferences, now=NIGHT, zone=UTC) is HOLD
+    assert decide(CALL, preferences, now=NIGHT, zone=UTC) is TELL
+
+
+@pytest.mark.parametrize(
+    ("item", "everybody"),
+    [
+        (BEST, True),
+        (SIMPLER, False),
+        (WORSE, False),
+        (CRASHED, False),
+        (PAUSED, False),
+        (ENDED, True),
+        (CALL, True),
+    ],
+)
+def test_what_is_for_the_whole_channel(item: News, everybody: bool) -> None:
+    assert item.is_for_all is everybody
+
+
+@pytest.mark.parametrize(
+    ("clock", "quiet"),
+    [("21:59", False), ("22:00", True), ("00:00", True), ("06:59", True), ("07:00", False)],
+)
+def test_quiet_hours_over_midnight(clock: str, quiet: bool) -> None:
+    now = datetime.fromisoformat(f"2026-03-12T{clock}:00+00:00").timestamp()
+    assert is_quiet(HOURS, now, UTC) is quiet
+    assert is_quiet(QuietHours(time(7), time(22)), now, UTC) is not quiet
+    assert not is_quiet(None, now, UTC)
+
+
+def test_quiet_hours_follow_their_own_time_zone_and_its_summer_time() -> None:
+    berlin = QuietHours(time(22), time(7), ZoneInfo("Europe/Berlin"))
+    winter, summer = (datetime(2026, month, 12, 20, 30, tzinfo=UTC).timestamp() for month in (1, 7))
+    assert not is_quiet(berlin, winter, UTC)
+    assert is_quiet(berlin, summer, UTC)
+    assert is_quiet(HOURS, summer, ZoneInfo("Europe/Berlin"))
+
+
+@pytest.mark.parametrize("text", ["22:00-07:00", "22:00 - 7:00", "22:00–07:00 ", "22:00-07:00 Europe/Berlin"])
+def test_quiet_hours_are_read(text: str) -> None:
+    hours = read_hours(text)
+    assert (hours.start, hours.end) == (time(22), time(7))
+    assert read_hours(str(hours)) == hours
+
+
+@pytest.mark.parametrize(
+    "text", ["", "22-7", "22:00", "25:00-07:00", "22:00-07:60", "22:00-22:00", "22:00-07:00 Europe/Nowhere"]
+)
+def test_what_is_no_quiet_hours_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^must "):
+        read_hours(text)
+
+
+@given(st.text())
+def test_any_text_is_quiet_hours_or_refused(text: str) -> None:
+    try:
+        hours = read_hours(text)
+    except ValueError as problem:
+        assert str(problem).startswith("must ")  # noqa: PT017
+    else:
+        assert read_hours(str(hours)) == hours
+
+
+def test_groups_of_one_are_no_groups() -> None:
+    assert in_groups(Preferences(), 1).verbosity is Verbosity.ALL
+    assert usual_preferences(every=5, quiet=HOURS) == Preferences(Verbosity.EVERY, 5, HOURS)

@@ -1,0 +1,178 @@
+"""The page in a real Chromium: what a person sees and does with it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from notifiers.page.render import page
+from tests.notifiers.page_night import HOSTILE, night_of
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+)
+
+pytestmark = pytest.mark.skipif(  # never on a build server: `make test` installs a browser there
+    CHROMIUM is None and not os.environ.get("CI"), reason="there is no Chromium: apt install chromium"
+)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "mar12.html"
+    path.write_text(page(night_of(60), made_at=datetime(2026, 3, 13, 7, 0, tzinfo=UTC)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def shown(browser: Browser, file: Path) -> Iterator[Page]:
+    """The page at the size of a phone; in the end nothing may have gone wrong or left the machine."""
+    tab = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
+    troubles: list[str] = []
+    requests: list[str] = []
+    tab.on("console", lambda message: troubles.append(message.text))
+    tab.on("pageerror", lambda error: troubles.append(str(error)))
+    tab.on("request", lambda request: requests.append(request.url))
+    tab.goto(file.as_uri())
+    yield tab
+    tab.close()
+    assert troubles == []
+    assert all(url.startswith(file.as_uri()) for url in requests)
+
+
+def numbers(tab: Page) -> list[int]:
+    cells = tab.locator("#table tbody tr:visible td:first-child").all_inner_texts()
+    return [int(cell) for cell in cells]
+
+
+def test_it_fits_the_phone_and_shows_its_chart(shown: Page) -> None:
+    assert shown.evaluate("document.documentElement.scrollWidth") <= 390
+    assert shown.locator("svg.chart:visible .mark").count() == 60
+    assert numbers(shown) == list(range(60))
+
+
+def test_nothing_is_cut_off_on_the_phone(shown: Page) -> None:
+    boxes = ".scroll, section pre, .experiments td, .families td"
+    cut = "found => found.filter(box => box.scrollWidth > box.clientWidth + 1).map(box => box.outerHTML)"
+    assert shown.locator(boxes).evaluate_all(cut) == []
+    what = shown.locator("#table tbody tr").nth(14).locator(".what").bounding_box()
+    value = shown.locator("#table tbody tr").nth(14).locator("td").nth(1).bounding_box()
+    assert what is not None
+    assert value is not None
+    assert what["y"] > value["y"]
+    assert what["width"] > 250
+
+
+def test_on_paper_a_dark_page_is_light_and_keeps_its_colours(shown: Page) -> None:
+    shown.emulate_media(media="print", color_scheme="dark")
+    style = "(box, name) => getComputedStyle(box)[name]"
+    assert shown.locator("body").evaluate(style, "background-color") == "rgb(255, 255, 255)"
+    assert shown.locator("h1").evaluate(style, "color") == "rgb(28, 35, 48)"
+    assert shown.locator(".dot.keep").evaluate(style, "print-color-adjust") == "exact"
+    assert not shown.locator(".filters").is_visible()
+    assert shown.locator(".chart.wide").is_visible()
+
+
+def test_the_table_sorts_by_value_both_ways_with_the_valueless_last(shown: Page) -> None:
+    head = shown.locator("#table th button").nth(1)
+    values = shown.locator("#table tbody tr td:nth-child(2)")
+    for descending in (False, True):
+        head.click()
+        told = values.all_inner_texts()
+        known = [float(value) for value in told if value != "–"]
+        assert known == sorted(known, reverse=descending)
+        assert told[: len(known)] == [value for value in told if value != "–"]
+        assert len(known) < len(told)
+
+
+def test_it_filters_by_words_status_and_kind(shown: Page) -> None:
+    shown.fill("#find", "EMBEDDING")
+    found = numbers(shown)
+    assert 0 < len(found) < 60
+    assert shown.inner_text("#count") == f"{len(found)} of 60"
+    shown.fill("#find", "")
+    shown.select_option("#status", "crash")
+    assert set(shown.locator("#table tbody tr:visible .tag").all_inner_texts()) == {"crash"}
+    shown.select_option("#status", "")
+    assert shown.locator("#table tbody tr:visible").count() == 60
+    shown.select_option("#family", "optimizer")
+    kinds = shown.locator("#table tbody tr:visible")
+    assert {kinds.nth(i).get_attribute("data-family") for i in range(kinds.count())} == {"optimizer"}
+
+
+def test_a_mark_opens_its_experiment_with_the_diff(shown: Page) -> None:
+    shown.locator("svg.chart:visible .mark.keep").nth(1).click()
+    shown.wait_for_selector("#view[open]")
+    title = shown.inner_text("#view-title")
+    shown.wait_for_url(lambda url: url.endswith(title.split()[0]))
+    assert shown.locator("#view-diff .add").inner_text() == "+EMBEDDING_LR = 0.8"
+    assert shown.locator("#view-diff .cut").inner_text() == "-EMBEDDING_LR = 0.6"
+    assert "<b>not bold</b>" in shown.inner_text("#view-diff")
+    shown.keyboard.press("Escape")
+    shown.wait_for_url(lambda url: "#" not in url)
+    assert not shown.locator("#view").is_visible()
+
+
+def test_what_is_pointed_at_says_what_it_is(shown: Page) -> None:
+    shown.locator("svg.chart:visible .mark.crash").first.hover()
+    shown.wait_for_selector("#tip:visible")
+    assert "crash" in shown.inner_text("#tip")
+    shown.locator("h1").hover()
+    shown.wait_for_selector("#tip", state="hidden")
+
+
+def test_the_next_one_is_a_key_away_and_an_address_opens_one(shown: Page, file: Path) -> None:
+    shown.goto(f"{file.as_uri()}#12")
+    shown.reload()
+    shown.wait_for_selector("#view[open]")
+    assert shown.inner_text("#view-title").startswith("#12 ")
+    shown.keyboard.press("ArrowRight")
+    shown.locator("#view-title", has_text=re.compile("^#13 ")).wait_for()
+
+
+def test_the_keyboard_reaches_a_mark_and_says_what_it_is(shown: Page) -> None:
+    mark = shown.locator("svg.chart:visible .mark").first
+    mark.focus()
+    shown.wait_for_selector("#tip:visible")
+    assert shown.inner_text("#tip").startswith("#")
+    shown.keyboard.press("Enter")
+    shown.wait_for_selector("#view[open]")
+
+
+def test_a_script_in_a_description_stays_text(shown: Page) -> None:
+    assert HOSTILE in shown.locator("#table tbody tr").nth(3).inner_text()
+    shown.locator("#table tbody tr").nth(3).locator("a").click()
+    shown.wait_for_selector("#view[open]")
+    assert HOSTILE in shown.inner_text("#view-title")
+    assert shown.evaluate("window.hacked") is None
+
+
+def test_without_scripts_chart_and_table_are_there(browser: Browser, file: Path) -> None:
+    tab = browser.new_page(java_script_enabled=False)
+    tab.goto(file.as_uri())
+    assert tab.locator("svg.chart:visible .mark").count() == 60
+    assert tab.locator("#table tbody tr").count() == 60
+    assert not tab.locator(".filters").is_visible()
+    tab.close()

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loop.experiment import Goal, Status
+from loop.results.report import make_report
+from notifiers.charts.scene import make_scene
+from notifiers.page.chart import draw_chart
+from notifiers.page.render import Content, Detail, page
+from tests.notifiers.page_night import HOSTILE, night_of
+
+NOW = datetime(2026, 3, 13, 7, 0, tzinfo=UTC)
+
+
+def data_of(html: str) -> list[dict[str, object]]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
+    assert found is not None
+    loaded: list[dict[str, object]] = json.loads(found[1])
+    return loaded
+
+
+def test_the_page_has_everything_in_it() -> None:
+    html = page(night_of(40), made_at=NOW)
+    assert not re.search(r"""(?:src|href)=["'](?!#)""", html)
+    assert "url(" not in html
+    for heading in ("Progress", "Where the time went", "What was kept", "Kinds of ideas", "All experiments"):
+        assert f">{heading}</h2>" in html
+    assert "git switch --detach c0ffee" in html
+    assert len(data_of(html)) == 40
+
+
+def test_what_experiments_say_is_never_markup() -> None:
+    html = page(night_of(12), made_at=NOW)
+    assert html.count("<script") == 2
+    assert "<img" not in html
+    assert data_of(html)[3]["title"] == HOSTILE
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.text(), st.text())
+def test_any_text_comes_back_as_it_was(description: str, log: str) -> None:
+    content = night_of(3)
+    rows = [replace(content.rows[0], description=description), *content.rows[1:]]
+    details = {0: Detail(log, log[:100], log[:100])}
+    html = page(replace(content, rows=rows, details=details), made_at=NOW)
+    (first, *_) = data_of(html)
+    assert (first["title"], first["rationale"], first["diff"]) == (description, log, log[:100])
+    assert html.count("<script") == 2
+
+
+def test_a_bare_table_makes_a_page_without_what_nobody_knows() -> None:
+    content = replace(night_of(5), details={}, ledger=None, provenance=None)
+    html = page(content, made_at=NOW)
+    assert "Where the time went" not in html
+    assert "To see the best again" not in html
+
+
+def test_a_run_without_results_is_a_page_that_says_so() -> None:
+    report = make_report([], metric="val_bpb", goal=Goal.MINIMIZE, tag="mar12")
+    html = page(Content(report, [], {}, "mar12"), made_at=NOW)
+    assert "no results yet" in html
+    assert "No experiment has a result yet." in html
+    assert "<svg" not in html
+
+
+def test_a_long_run_stays_small_enough_for_a_mail() -> None:
+    html = page(night_of(1000, diff="+" + "x" * 30_000), made_at=NOW)
+    assert len(html.encode()) < 5e6
+    assert "shortened" in html
+
+
+@pytest.mark.parametrize("width", [390, 1040])
+def test_every_mark_lies_within_the_drawing(width: int) -> None:
+    content = night_of(200)
+    rows = [*content.rows, replace(content.rows[1], number=200, value=1e9, status=Status.DISCARD)]
+    scene = make_scene(rows, metric="val_bpb", goal=Goal.MINIMIZE, title="mar12")
+    drawing = draw_chart(scene, {}, width=width, height=330)
+    assert len(drawing.marks) == 201
+    for mark in drawing.marks:
+        assert drawing.left <= mark.x <= drawing.right
+        assert drawing.top <= mark.y <= drawing.bottom
+    assert [mark.number for mark in drawing.marks if mark.beyond][-1] == 200
+    assert len({tick.label for tick in drawing.values}) == len(drawing.values) > 1
+    assert drawing.numbers[0].label == "0"
+
+
+def test_a_lower_value_is_drawn_lower() -> None:
+    rows = [row for row in night_of(50).rows if row.status is Status.KEEP]
+    drawing = draw_chart(
+        make_scene(rows, metric="val_bpb", goal=Goal.MINIMIZE, title=""), {}, width=400, height=300
+    )
+    heights = [mark.y for mark in drawing.marks]
+    assert heights == sorted(heights)
+    assert heights[0] < heights[-1]

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC
+from pathlib import Path
+
+import pytest
+
+from loop.experiment import RunState, Status
+from loop.store.journal import Journal
+from notifiers.text.backlog import backlog_message, group_message
+from notifiers.text.notification import News, read_news
+from tests.notifiers.recording import VirtualTime
+from tests.notifiers.stories import call, decide, open_journal, start
+
+
+@pytest.fixture
+def time() -> VirtualTime:
+    return VirtualTime()
+
+
+@pytest.fixture
+def journal(tmp_path: Path, time: VirtualTime) -> Iterator[Journal]:
+    with open_journal(tmp_path, time) as journal:
+        yield journal
+
+
+def everything(journal: Journal) -> list[News]:
+    return read_news(journal, journal.events_after(0, limit=10_000))
+
+
+def test_what_an_outage_hid(journal: Journal, time: VirtualTime) -> None:
+    run = start(journal)
+    decide(journal, run, 0, Status.KEEP, 1.0)
+    for number in range(1, 22):
+        time.now += 300
+        decide(journal, run, number, Status.DISCARD, 1.1)
+    time.now += 300
+    decide(journal, run, 22, Status.KEEP, 0.986041)
+    decide(journal, run, 23, Status.CRASH, before=0.986041)
+    time.now += 300
+    journal.set_state(run, RunState.PAUSED, "by command")
+    message = backlog_message(everything(journal), title="While offline", zone=UTC)
+    assert message.text == (
+        "While offline: 24 experiments, 2 kept, 21 discarded, 1 crashed\n"
+        "Best val_bpb: 0.986041 (#22)\n"
+        "12:00 Run mar12 started\n"
+        "13:55 Run mar12 is paused: by command\n"
+        "12:00 → 13:55 · run mar12"
+    )
+    assert [button.label for row in message.buttons for button in row] == ["Results", "Plot", "Resume"]
+
+
+def test_the_best_is_told_against_the_best_before_or_as_unchanged(journal: Journal) -> None:
+    run = start(journal)
+    decide(journal, run, 5, Status.KEEP, 0.986041, before=0.9979)
+    decide(journal, run, 6, Status.DISCARD, 0.99, before=0.986041)
+    news = everything(journal)[1:]
+    whole = backlog_message(news, title="While offline", zone=UTC).text
+    assert "Best val_bpb: 0.997900 → 0.986041 (-0.011859, #5)" in whole
+    assert "Best val_bpb: 0.986041, as before" in backlog_message(news[1:], title="", zone=UTC).text
+
+
+def test_other_events_are_listed_the_latest_when_there_are_many(journal: Journal) -> None:
+    run = start(journal)
+    for number in range(20):
+        call(journal, run, f"reason {number}")
+    lines = backlog_message(everything(journal), title="While offline", zone=UTC).text.splitlines()
+    assert lines[:2] == ["While offline: 21 messages", "(15 earlier)"]
+    assert lines[-2] == "12:00 Run mar12 needs a person: reason 19"
+
+
+def test_each_run_has_its_own_part(journal: Journal) -> None:
+    one, two = start(journal), start(journal, "mar13")
+    for run in (one, two, one):
+        number = len(journal.experiments(run.id))
+        decide(journal, run, number, Status.KEEP)
+    parts = backlog_message(everything(journal), title="While offline", zone=UTC).text.split("\n\n")
+    assert [part.splitlines()[0] for part in parts] == [
+        "While offline: 2 experiments, 2 kept",
+        "While offline: 1 experiment, 1 kept",
+    ]
+
+
+def test_a_group_of_digests_names_what_was_kept(journal: Journal) -> None:
+    run = start(journal)
+    decide(journal, run, 13, Status.DISCARD, 1.2)
+    decide(journal, run, 14, Status.KEEP, 0.99)
+    decide(journal, run, 15, Status.SKIP)
+    message = group_message(everything(journal)[1:])
+    assert message.text == (
+        "Experiments #13 – #15: 1 kept, 1 discarded, 1 skipped\n"
+        "Best val_bpb: 1.000000 → 0.990000 (-0.010000, #14)\n"
+        "#14 -0.010000 try 14\n"
+        "run mar12"
+    )
+    assert group_message(everything(journal)[1:2]).text.startswith("Experiment #13: 1 discarded\n")

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from loop.experiment import Event, EventKind, Experiment, RunState
+from notifiers.message import Button, Message
+from notifiers.text.buttons import buttons_under, card_buttons, report_buttons, summary_buttons
+from notifiers.text.notification import News, Topic
+from tests.notifiers.text.test_digest import EXPERIMENT, RUN
+
+
+def labels(rows: tuple[tuple[Button, ...], ...]) -> list[list[str]]:
+    return [[button.label for button in row] for row in rows]
+
+
+def about(experiment: Experiment | None, state: RunState, topic: Topic = Topic.KEEP) -> News:
+    event = Event(1, 0.0, 1, 12, EventKind.DECIDED, {})
+    return News(event, replace(RUN, state=state), experiment, topic, Message("news"))
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (RunState.RUNNING, ["Diff", "Log", "Plot", "Pause", "Skip"]),
+        (RunState.PAUSING, ["Diff", "Log", "Plot", "Resume", "Skip"]),
+        (RunState.PAUSED, ["Diff", "Log", "Plot", "Resume"]),
+        (RunState.DONE, ["Diff", "Log", "Plot", "Resume"]),
+        (RunState.STOPPED, ["Diff", "Log", "Plot"]),
+    ],
+)
+def test_the_row_under_a_digest_follows_the_state(state: RunState, expected: list[str]) -> None:
+    assert labels(buttons_under(about(EXPERIMENT, state))) == [expected]
+
+
+def test_the_buttons_of_a_digest_mean_its_own_experiment() -> None:
+    ((diff, log, *_),) = buttons_under(about(EXPERIMENT, RunState.RUNNING))
+    assert (diff.command, log.command) == ("/diff 12", "/log 12")
+
+
+def test_there_is_no_button_for_what_there_is_not() -> None:
+    baseline = replace(EXPERIMENT, number=0, attempt=0)
+    assert labels(buttons_under(about(baseline, RunState.STOPPED))) == [["Plot"]]
+
+
+def test_a_call_for_a_person_offers_to_look_and_to_go_on() -> None:
+    assert labels(buttons_under(about(None, RunState.PAUSED, Topic.ATTENTION))) == [["Status", "Resume"]]
+    assert labels(buttons_under(about(None, RunState.DONE, Topic.RUN))) == [["Resume"]]
+    assert buttons_under(about(None, RunState.RUNNING, Topic.RUN)) == ()
+
+
+def test_a_report_offers_to_look_closer_and_what_can_be_done_now() -> None:
+    looking = ["Details", "Chart", "Diff"]
+    running = report_buttons(RunState.RUNNING, changed=(3, 12))
+    assert labels(running) == [looking, ["Pause", "Stop", "Bundle"]]
+    assert running[0][2].command == "/diff 3 12"
+    for state in (RunState.PAUSING, RunState.PAUSED, RunState.DONE):
+        assert labels(report_buttons(state, changed=(0, 1))) == [looking, ["Keep going", "Stop", "Bundle"]]
+    assert labels(report_buttons(RunState.STOPPED, changed=(0, 1))) == [looking, ["Bundle"]]
+    assert labels(report_buttons(RunState.STOPPED, changed=None)) == [["Details", "Chart"]]
+    assert labels(report_buttons(RunState.RUNNING, changed=None)) == [["Details", "Chart"], ["Pause", "Stop"]]
+
+
+def test_a_card_and_a_summary_offer_what_the_state_allows() -> None:
+    assert labels(card_buttons(RunState.RUNNING)) == [["Pause", "Skip", "Stop"], ["Refresh", "Plot"]]
+    assert labels(card_buttons(RunState.DONE)) == [["Resume", "Stop"], ["Refresh", "Plot"]]
+    assert labels(card_buttons(RunState.STOPPED)) == [["Refresh", "Plot"]]
+    assert labels(summary_buttons(RunState.RUNNING)) == [["Results", "Plot", "Pause"]]

@@ -1,0 +1,341 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from loop.experiment import Cost, Goal, Run, RunState, Status
+from loop.results.report import make_report
+from loop.results.table import Row
+from loop.results.wakeup_report import Bill, Night, Outlook
+from loop.store.ideas import Idea
+from notifiers.text.report import WIDTH, report_message, results_message
+
+RUN = Run(
+    id=1,
+    tag="mar12",
+    repository=Path("/home/ada/nano"),
+    base_branch="main",
+    base_commit="228791f0000000000000000000000000000000000",
+    metric="val_bpb",
+    goal=Goal.MINIMIZE,
+    time_budget=300.0,
+    state=RunState.RUNNING,
+    state_reason="",
+    created_at=0.0,
+)
+EVENING = datetime(2026, 3, 12, 22, 58, tzinfo=UTC).timestamp()
+_EACH = "Each 0.001 took 25 min of GPU"
+KEEP, DISCARD, CRASH, SKIP = Status.KEEP, Status.DISCARD, Status.CRASH, Status.SKIP
+
+
+def night(*experiments: tuple[Status, float | None, str], timed: bool = True) -> list[Row]:
+    """Rows of trainings that each took 330 s, 300 s of them training, and began every 6 minutes."""
+    made = []
+    for number, (status, value, description) in enumerate(experiments):
+        row = Row(number, f"{number:07x}", value, 44.0, status, description)
+        if timed and status is not SKIP:
+            start = EVENING + 360 * number
+            row = replace(
+                row, started_at=start, ended_at=start + 330, training_seconds=300.0 if value else None
+            )
+        made.append(row)
+    return made
+
+
+def told(rows: list[Row], run: Run | None = None, *, goal: Goal = Goal.MINIMIZE) -> str:
+    report = make_report(rows, metric="val_bpb", goal=goal, tag="mar12")
+    return report_message(Night(report=report, run=run)).text
+
+
+FRUITFUL = (
+    (KEEP, 0.9979, "baseline"),
+    (KEEP, 0.986041, "halve batch size"),
+    (CRASH, None, "double model width"),
+    (KEEP, 0.981773, "depth 8 → 9, aspect ratio 64 → 57, width 640"),
+    (DISCARD, 0.99, "GELU"),
+    (KEEP, 0.981201, "warmdown ratio 0.5 → 0.7"),
+    (SKIP, None, "weight tying"),
+    (KEEP, 0.980903, "window SSSL → SSSSL"),
+    (KEEP, 0.979969, "short window T/2 → T/8"),
+    (KEEP, 0.978784, "rotary base 10K → 200K"),
+    (KEEP, 0.978784, "drop an unused helper"),
+    (DISCARD, 0.98, "seed 137"),
+)
+
+
+def test_a_fruitful_night_on_one_screen() -> None:
+    text = told(night(*FRUITFUL), RUN)
+    assert text == (
+        "mar12: 11 experiments in 1 h 12 min\n"
+        "val_bpb 0.997900 → 0.978784 (-0.019116)\n"
+        "8 keep, 2 discard, 1 crash, 1 skipped\n"
+        "\n"
+        "Largest gains\n"
+        "#1 -0.011859 halve batch size\n"
+        "#3 -0.004268 depth 8 → 9, aspect ratio 64 →…\n"
+        "#9 -0.001185 rotary base 10K → 200K\n"
+        "#8 -0.000934 short window T/2 → T/8\n"
+        "#5 -0.000572 warmdown ratio 0.5 → 0.7\n"
+        "\n"
+        "22:58 → 00:09 · 9.2 an hour · 70 % training\n"
+        "Last keep #10\n"
+        "\n"
+        "Still running"
+    )
+
+
+def test_a_file_without_times_or_a_run() -> None:
+    report = make_report(night(*FRUITFUL[:3], timed=False), metric="val_bpb", goal=Goal.MINIMIZE)
+    assert report_message(Night(report=report)).text == (
+        "3 experiments\n"
+        "val_bpb 0.997900 → 0.986041 (-0.011859)\n"
+        "2 keep, 1 crash\n"
+        "\n"
+        "The one gain\n"
+        "#1 -0.011859 halve batch size\n"
+        "\n"
+        "Last keep #1"
+    )
+
+
+def test_nothing_happened() -> None:
+    paused = replace(RUN, state=RunState.PAUSED, state_reason="the proposer is out of reach")
+    assert told([]) == "mar12: no experiment has a result yet"
+    assert told([], paused) == "mar12: no experiment has a result yet\n\nPaused: the proposer is out of reach"
+    assert told(night((SKIP, None, "baseline"))) == "mar12: no experiment has a result yet\n1 skipped"
+    nameless = make_report([], metric="val_bpb", goal=Goal.MINIMIZE)
+    assert report_message(Night(report=nameless)).text == "No experiment has a result yet"
+
+
+def test_who_paused_is_no_reason() -> None:
+    paused = replace(RUN, state=RunState.PAUSED, state_reason="by ada")
+    assert told([], paused).endswith("\n\nPaused by ada")
+
+
+def test_what_is_under_way_is_told_where_nothing_waits() -> None:
+    outlook = Outlook(under_way="#3 halve batch size")
+    report = make_report(night(FRUITFUL[0], timed=False), metric="val_bpb", goal=Goal.MINIMIZE)
+
+    def last(run: Run, outlook: Outlook) -> str:
+        return report_message(Night(report=report, run=run, outlook=outlook)).text.split("\n\n")[-1]
+
+    assert last(RUN, outlook) == "Now: #3 halve batch size\nStill running"
+    assert last(RUN, replace(outlook, ready="GELU")) == "Next: GELU\nStill running"
+    paused = replace(RUN, state=RunState.PAUSED)
+    assert last(paused, outlook) == "Next: #3 halve batch size\nPaused"
+
+
+def test_who_had_the_next_idea_is_told_after_a_long_one() -> None:
+    wish = Idea(1, 1, "a cosine schedule with warm restarts, as in the paper", "ada", "", "")
+    report = make_report([], metric="val_bpb", goal=Goal.MINIMIZE)
+    text = report_message(Night(report=report, run=RUN, outlook=Outlook(idea=wish))).text
+    assert "\nNext: a cosine schedule with warm restarts, as in the paper (idea of ada)\n" in text
+
+
+def test_everything_crashed() -> None:
+    crashes = night(*[(CRASH, None, "idea")] * 5)
+    assert told(crashes, replace(RUN, state=RunState.STOPPED)) == (
+        "mar12: 5 experiments in 30 min\n"
+        "All 5 crashed: no val_bpb yet\n"
+        "\n"
+        "22:58 → 23:27 · 10.2 an hour\n"
+        "\n"
+        "Stopped"
+    )
+    assert told(night((CRASH, None, "baseline"), timed=False)) == (
+        "mar12: 1 experiment\nIt crashed: no val_bpb yet"
+    )
+    assert told(night(*[(CRASH, None, "idea")] * 2, timed=False)) == (
+        "mar12: 2 experiments\nBoth crashed: no val_bpb yet"
+    )
+
+
+def test_only_the_baseline() -> None:
+    assert told(night(FRUITFUL[0])) == (
+        "mar12: 1 experiment in 5 min 30 s\nval_bpb 0.997900, the baseline\n\n22:58 → 23:03 · 91 % training"
+    )
+
+
+def test_no_gain() -> None:
+    rows = night((KEEP, 0.9979, "baseline"), (DISCARD, 0.998, "GELU"), timed=False)
+    assert told(rows) == (
+        "mar12: 2 experiments\nval_bpb 0.997900; nothing beat the baseline\n1 keep, 1 discard"
+    )
+
+
+def test_a_baseline_that_crashed() -> None:
+    rows = night((CRASH, None, "baseline"), (KEEP, 0.99, "shorter context"), timed=False)
+    assert told(rows) == ("mar12: 2 experiments\nval_bpb 0.990000 at #1, no baseline\n1 keep, 1 crash")
+
+
+def test_nothing_kept_in_a_file_of_others() -> None:
+    rows = night((DISCARD, 0.99, "baseline"), (CRASH, None, "OOM"), timed=False)
+    assert told(rows) == "mar12: 2 experiments\nNothing was kept\n1 discard, 1 crash"
+
+
+def test_a_keep_without_a_number_in_a_file_of_others() -> None:
+    rows = night((KEEP, None, "baseline"), (DISCARD, 0.99, "GELU"), timed=False)
+    assert told(rows) == "mar12: 2 experiments\nWhat was kept has no val_bpb\n1 keep, 1 discard"
+
+
+def test_more_can_be_better() -> None:
+    text = told(night((KEEP, 0.5, "baseline"), (KEEP, 0.7, "wider"), timed=False), goal=Goal.MAXIMIZE)
+    assert "val_bpb 0.500000 → 0.700000 (+0.200000)" in text
+    assert "#1 +0.200000 wider" in text
+
+
+def test_a_run_over_days_tells_its_dates_in_the_zone_of_the_reader() -> None:
+    rows = night(*FRUITFUL[:2])
+    rows[1] = replace(rows[1], ended_at=EVENING + 40 * 3600)
+    report = make_report(rows, metric="val_bpb", goal=Goal.MINIMIZE, tag="mar12")
+    text = report_message(Night(report=report), zone=ZoneInfo("America/New_York")).text
+    assert text.endswith("\n2026-03-12 18:58 → 2026-03-14 10:58\n0 % training · last keep #1")
+    assert text.startswith("mar12: 2 experiments in 40 h\n")
+
+
+@pytest.mark.parametrize(
+    ("hours", "words"),
+    [(8, "8 h"), (23.9, "23 h 54 min"), (24, "24 h"), (47.5, "47 h 30 min"), (48, "2 d"), (75, "3 d 3 h")],
+)
+def test_a_day_and_a_night_are_told_in_hours(hours: float, words: str) -> None:
+    rows = night(*FRUITFUL[:2])
+    rows[1] = replace(rows[1], ended_at=EVENING + 3600 * hours)
+    assert told(rows).startswith(f"mar12: 2 experiments in {words}\n")
+
+
+def test_more_training_than_time_is_all_of_it() -> None:
+    rows = [replace(row, training_seconds=400.0) for row in night(*FRUITFUL[:2])]
+    assert "100 % training" in told(rows)
+
+
+@pytest.mark.parametrize(
+    ("spent", "seconds", "price", "lines"),
+    [
+        (1.84, None, None, ["$1.84 for models", "Each 0.001 took $0.10"]),
+        (0.01, None, None, ["$0.01 for models", "Each 0.001 took under $0.01"]),
+        (4321.0, None, None, ["$4,321 for models · Each 0.001 took $226"]),
+        (1.84, 28_440.0, 2.0, ["$15.80 for 7.9 GPU hours · $1.84 for models", _EACH + " and $0.92"]),
+        (None, 28_440.0, 2.0, ["$15.80 for 7.9 GPU hours", _EACH + " and $0.83"]),
+        (None, 28_440.0, None, ["7.9 GPU hours", _EACH]),
+        (None, 1500.0, 0.0, ["$0.00 for 25 GPU minutes", "Each 0.001 took 1 min 18 s of GPU"]),
+        (None, 60.0, None, ["1 GPU minute · Each 0.001 took 3 s of GPU"]),
+        (None, 59.0, 2.0, []),
+        (0.0, None, None, []),
+        (None, None, None, []),
+    ],
+)
+def test_what_it_cost_as_far_as_anybody_knows(
+    spent: float | None, seconds: float | None, price: float | None, lines: list[str]
+) -> None:
+    cost = None if spent is None else Cost(900_000, 500_000, 20_000, spent)
+    report = make_report(night(*FRUITFUL, timed=False), metric="val_bpb", goal=Goal.MINIMIZE, spent=cost)
+    bill = Bill(report.gain, report.dollars, seconds, price)
+    text = report_message(Night(report=report, run=RUN, bill=bill)).text
+    told = text.split("\n\n")[-2].split("\n")[1:]
+    assert " · ".join(told) == " · ".join(lines)
+
+
+def test_tokens_of_unknown_price_are_counted() -> None:
+    cost = Cost(900_000, 500_000, 20_000, None)
+    report = make_report(night(*FRUITFUL, timed=False), metric="val_bpb", goal=Goal.MINIMIZE, spent=cost)
+    assert "\n920,000 tokens, price unknown" in report_message(Night(report=report)).text
+
+
+def test_money_without_a_gain_has_no_rate() -> None:
+    rows = night(FRUITFUL[0], timed=False)
+    report = make_report(rows, metric="val_bpb", goal=Goal.MINIMIZE, spent=Cost(1, 0, 1, 0.5))
+    text = report_message(Night(report=report, bill=Bill(report.gain, report.dollars))).text
+    assert text.endswith("\n\n$0.50 for models")
+
+
+def test_the_reason_of_a_pause_is_one_line_and_bounded() -> None:
+    paused = replace(RUN, state=RunState.PAUSED, state_reason="CUDA\nerror " * 50)
+    last = told(night(FRUITFUL[0]), paused).splitlines()[-1]
+    assert last.startswith("Paused: CUDA error CUDA error")
+    assert len(last) <= 2 * WIDTH
+
+
+@st.composite
+def nights(draw: st.DrawFn) -> list[Row]:
+    experiments = st.tuples(st.sampled_from(Status), st.floats(-2, 2), st.text(max_size=60))
+    return [
+        Row(
+            number=number,
+            commit="a1b2c3d",
+            value=value if status in (KEEP, DISCARD) else None,
+            memory_gb=0.0,
+            status=status,
+            description=description,
+            started_at=EVENING + 100 * number,
+            ended_at=EVENING + 100 * number + draw(st.sampled_from([0, 60, 100000])),
+            training_seconds=draw(st.sampled_from([None, 50.0])),
+        )
+        for number, (status, value, description) in enumerate(draw(st.lists(experiments, max_size=12)))
+    ]
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(nights(), st.sampled_from(Goal))
+def test_any_night_fits_the_screen(rows: list[Row], goal: Goal) -> None:
+    text = told(rows, RUN, goal=goal)
+    lines = text.split("\n")
+    assert len(lines) <= 15
+    assert max(map(len, lines)) <= 44
+    assert "-0.000000" not in text
+    assert "\n\n\n" not in text
+    assert text == text.strip()
+    assert "gain\n\n" not in text
+    assert "gains\n\n" not in text
+
+
+# The table of results
+
+
+def test_the_last_results_as_a_table() -> None:
+    rows = night(*FRUITFUL)[3:]
+    message = results_message(
+        rows, metric="val_bpb", goal=Goal.MINIMIZE, total=12, before=0.986041, tag="mar12", width=56
+    )
+    assert message.text == "mar12: the last 9 of 12 results"
+    assert message.block.splitlines() == [
+        " #  val_bpb         Δ status  description",
+        " 3 0.981773 -0.004268 keep    depth 8 → 9, aspect ratio…",
+        " 4 0.990000 +0.008227 discard GELU",
+        " 5 0.981201 -0.000572 keep    warmdown ratio 0.5 → 0.7",
+        " 6        -           skip    weight tying",
+        " 7 0.980903 -0.000298 keep    window SSSL → SSSSL",
+        " 8 0.979969 -0.000934 keep    short window T/2 → T/8",
+        " 9 0.978784 -0.001185 keep    rotary base 10K → 200K",
+        "10 0.978784 +0.000000 keep    drop an unused helper",
+        "11 0.980000 +0.001216 discard seed 137",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("total", "text"),
+    [(3, "3 results"), (4, "the last 3 of 4 results"), (1234, "the last 3 of 1,234 results")],
+)
+def test_the_table_says_how_many_it_shows(total: int, text: str) -> None:
+    message = results_message(night(*FRUITFUL[:3]), metric="val_bpb", goal=Goal.MINIMIZE, total=total)
+    assert message.text == text
+    one = results_message(night(*FRUITFUL[:1]), metric="val_bpb", goal=Goal.MINIMIZE, total=total)
+    assert one.text == f"the last of {total:,} results"
+
+
+def test_no_results_need_no_table() -> None:
+    message = results_message([], metric="val_bpb", goal=Goal.MINIMIZE, total=0, tag="mar12")
+    assert (message.text, message.block) == ("mar12: no results yet", "")
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(nights(), st.integers(44, 100))
+def test_no_line_of_the_table_is_wider_than_asked_for(rows: list[Row], width: int) -> None:
+    message = results_message(rows, metric="val_bpb", goal=Goal.MINIMIZE, total=len(rows), width=width)
+    assert all(len(line) <= width for line in message.block.split("\n"))
+    assert len(message.block.split("\n")) == 1 + len(rows)

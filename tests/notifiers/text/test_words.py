@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from notifiers.text.words import (
+    change,
+    duration,
+    money,
+    number,
+    one_line,
+    period,
+    plural,
+    signed,
+    whole_words,
+)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-5, "0 s"),
+        (0.4, "0 s"),
+        (38, "38 s"),
+        (59.6, "1 min"),
+        (326, "5 min 26 s"),
+        (570, "9 min 30 s"),
+        (599.4, "9 min 59 s"),
+        (599.6, "10 min"),
+        (754, "13 min"),
+        (3569, "59 min"),
+        (3599.7, "1 h"),
+        (15120, "4 h 12 min"),
+        (86399, "1 d"),
+        (86400 + 3 * 3600, "1 d 3 h"),
+        (40 * 86400, "40 d"),
+    ],
+)
+def test_a_duration_has_its_two_largest_units(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_values_have_six_digits_and_no_minus_zero() -> None:
+    assert [number(value) for value in (0.9979, -0.0, -1e-9)] == ["0.997900", "0.000000", "0.000000"]
+    assert [signed(value) for value in (0.5, -0.011859, -1e-9, 0.0)] == [
+        "+0.500000",
+        "-0.011859",
+        "+0.000000",
+        "+0.000000",
+    ]
+
+
+def test_a_change_is_that_of_the_values_as_shown() -> None:
+    assert change(0.9979004, 0.9860406) == "-0.011859"
+    assert change(0.98, 0.98) == "+0.000000"
+
+
+def test_money_is_told_in_cents_and_large_sums_in_dollars() -> None:
+    sums = (0.0, 0.004, 0.0199, 1.836, 99.994, 100.4, 12345.6)
+    told = ["$0.00", "under $0.01", "$0.02", "$1.84", "$99.99", "$100", "$12,346"]
+    assert [money(dollars) for dollars in sums] == told
+
+
+def test_counts_have_their_plural() -> None:
+    assert plural(1, "experiment") == "1 experiment"
+    assert plural(0, "experiment") == "0 experiments"
+    assert plural(2, "crash", "crashes") == "2 crashes"
+    assert plural(10000, "result") == "10,000 results"
+
+
+def test_a_period_is_told_in_the_zone_and_with_dates_only_where_they_matter() -> None:
+    start = datetime(2026, 11, 23, 21, 58, tzinfo=UTC).timestamp()
+    assert period(start, start + 8 * 3600, ZoneInfo("Europe/Berlin")) == "22:58 → 06:58"
+    assert period(start, start + 24 * 3600, UTC) == "2026-11-23 21:58 → 2026-11-24 21:58"
+
+
+def test_a_period_has_its_dates_where_the_clocks_were_put_forward_over_a_day() -> None:
+    start = datetime(
+        2026, 3, 28, 20, 0, tzinfo=UTC
+    ).timestamp()  # 21:00 in Berlin, where a night lacks an hour
+    assert (
+        period(start, start + 23.5 * 3600, ZoneInfo("Europe/Berlin")) == "2026-03-28 21:00 → 2026-03-29 21:30"
+    )
+
+
+def test_a_long_line_ends_with_an_ellipsis() -> None:
+    assert one_line("halve\tthe\r\nbatch size", 40) == "halve the batch size"
+    assert one_line("halve the batch size", 10) == "halve the…"
+    assert one_line("halve the batch size", 11) == "halve the…"
+    assert one_line("\x1b[31mred\u202e", 40) == "[31mred"
+
+
+def test_words_are_kept_whole_where_most_of_the_line_is() -> None:
+    assert whole_words("halve the batch size", 20) == "halve the batch size"
+    assert whole_words("halve the batch size", 18) == "halve the batch…"
+    assert whole_words("halve the batch size", 16) == "halve the batch…"
+    assert whole_words("halve the batch, twice", 19) == "halve the batch…"
+    assert whole_words("a " + "supercalifragilistic", 12) == "a supercali…"
+    assert whole_words("学習率を 0.04 に下げ、埋め込みを広げる", 15) == "学習率を 0.04 に下げ、…"
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.text(), st.integers(1, 50))
+def test_one_line_is_one_line_of_at_most_its_limit(text: str, limit: int) -> None:
+    line = one_line(text, limit)
+    assert len(whole_words(text, limit)) <= len(line)
+    assert len(line) <= limit
+    assert len(line.splitlines()) <= 1
+    line.encode("utf-8")
