@@ -81,10 +81,14 @@ def _heartbeat(last: float | None, minutes: float, now: float) -> Check:
 
 
 def _lane(journal: Journal, run: Run, now: float) -> Check:
-    """Say what trains on this machine's one lane for a run, or what the run does instead."""
-    experiment = journal.undecided(run.id)
-    if experiment is not None and experiment.stage is Stage.TRAINING and experiment.started_at is not None:
-        doing = f"trains #{experiment.number} for {duration(now - experiment.started_at)}"
+    """Say what trains on this machine's lanes for a run, or what the run does instead."""
+    training = [
+        f"#{experiment.number} for {duration(now - experiment.started_at)}"
+        for experiment in journal.undecided(run.id)
+        if experiment.stage is Stage.TRAINING and experiment.started_at is not None
+    ]
+    if training:
+        doing = f"trains {', '.join(training)}"
     elif run.state_reason:
         joint = " " if run.state_reason.startswith("by ") else ": "
         doing = f"{run.state}{joint}{run.state_reason}"

@@ -17,8 +17,7 @@ from bot.proposer_factory import make_researcher
 from bot.setup.doctor import device
 from bot.setup.settings import Settings
 from loop.engine.decision import KeepRule
-from loop.engine.engine import Engine, Plan, nothing_hinders
-from loop.engine.launcher import attempt_folder
+from loop.engine.run import Engine, Plan, nothing_hinders
 from loop.experiment import Run, RunState, Stage
 from loop.git.repository import (
     RepositoryFacts,
@@ -31,7 +30,7 @@ from loop.git.repository import (
 )
 from loop.git.workspace import Workspace
 from loop.process.environment import prepare_line, training_environment
-from loop.process.trainer import Trainer
+from loop.process.trainer import Trainer, attempt_folder
 from loop.redaction import secrets_in
 from loop.store.journal import Journal
 from notifiers.text.start_card import RunPlan
@@ -170,19 +169,19 @@ class Host:
     def coming(self, run: Run) -> str:
         """Return what is ready to be trained next, empty where nothing is."""
         engine = self._engines.get(run.id)
-        proposal = engine.ahead.ready if engine else None
+        proposal = engine.prefetch.ready if engine else None
         return proposal.description if proposal else ""
 
     def lacks(self, run: Run) -> str:
         """Return why the run has no idea at the moment, empty where it has or nobody has looked for one."""
         engine = self._engines.get(run.id)
-        return engine.ahead.dearth.reason if engine and engine.ahead.dearth else ""
+        return engine.prefetch.dearth.reason if engine and engine.prefetch.dearth else ""
 
     def look_again(self, run: Run, *, at_once: bool) -> None:
         """Let the run take notice of a new idea, and make way for it where it can be had at once."""
         engine = self._engines.get(run.id)
         if engine is not None:
-            engine.ahead.look_again(at_once=at_once)
+            engine.prefetch.look_again(at_once=at_once)
 
     def _require_free_device(self) -> None:
         for run in self.journal.active_runs():
@@ -236,7 +235,7 @@ class Host:
         """Return the runs that should be conducted."""
         engines = (self._engines[run_id] for run_id in self._tasks)
         return [
-            LoopState(engine.run, self._ended.get(engine.run.id), engine.ahead.dearth)
+            LoopState(engine.run, self._ended.get(engine.run.id), engine.prefetch.dearth)
             for engine in engines
             if engine.run.state not in (RunState.DONE, RunState.STOPPED)
         ]
@@ -245,9 +244,10 @@ class Host:
         """Return the folders of the trainings under way, by run id, as the journal has them now."""
         found = {}
         for run in self.journal.runs():
-            experiment = self.journal.undecided(run.id)
-            if experiment is not None and experiment.stage is Stage.TRAINING:
-                found[run.id] = attempt_folder(self._folder(run), experiment)
+            for experiment in self.journal.undecided(run.id):
+                if experiment.stage is Stage.TRAINING:
+                    folder = attempt_folder(self._folder(run), experiment.number, experiment.attempt)
+                    found[run.id] = folder
         return found
 
     def resume(self, run: Run) -> None:

@@ -40,7 +40,7 @@ async def set_going(host: Host, settings: Settings, order: Order) -> asyncio.Tas
         LoopError: a new run cannot be made.
     """
     for stopped in host.journal.runs():
-        if stopped.state is RunState.STOPPED and host.journal.undecided(stopped.id) is not None:
+        if stopped.state is RunState.STOPPED and host.journal.undecided(stopped.id):
             host.conduct(stopped)  # the bot before this one died over the /stop: end what it had under way
     experiments = order.experiments or settings.experiments or (FEW if order.exit_when_done else None)
     ordered = order.tag or order.experiments or order.exit_when_done

@@ -32,6 +32,7 @@ class Stage(StrEnum):
     COMMITTED = "committed"
     TRAINING = "training"
     MEASURED = "measured"
+    EVALUATED = "evaluated"  # whatever was to be found out before a verdict is known
     DECIDED = "decided"
 
 
@@ -52,6 +53,13 @@ class Ending(StrEnum):
     STALLED = "stalled"  # killed: silent and idle for too long
     INTERRUPTED = "interrupted"  # ended on a person's order; says nothing about the experiment
     VANISHED = "vanished"  # gone without an outcome: the machine or its supervisor died
+
+
+class Purpose(StrEnum):
+    """What a training is for."""
+
+    VERDICT = "verdict"
+    REPEAT = "repeat"  # of an experiment that has its verdict: how sure is its number?
 
 
 class Goal(StrEnum):
@@ -178,13 +186,37 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Experiment:
-    """One edit, one training, one verdict. Number 0 is the baseline.
+class Training:
+    """One execution of an experiment's program.
 
-    `value` is the run's metric (`val_bpb`), None until measured and for a crash; `best_before` is the best
-    before this experiment, None while there is none. `attempt` counts its trainings: more than 1 when the
-    machine died or a person interrupted one. `supervisor_pid` and `supervisor_started` (process start time)
-    name the process that owns the training of the current attempt. `program` is the fingerprint of the
+    `k` counts the trainings of its experiment from 1; 0 is one that was made before the bot. `ending` is None
+    while it is under way. `supervisor_pid` and `supervisor_started` (process start time) name the process
+    that owns it; the rest is as in `Outcome`.
+    """
+
+    k: int
+    purpose: Purpose = Purpose.VERDICT
+    device: str = ""
+    supervisor_pid: int | None = None
+    supervisor_started: float | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    ending: Ending | None = None
+    exit_code: int | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    error: str = ""
+
+
+_UNTRAINED = Training(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """One edit and its verdict. Number 0 is the baseline.
+
+    `training` is the one that decides it, or the last one so far: there are several when the machine died or
+    a person interrupted one. `value` is the run's metric (`val_bpb`), None until decided and for a crash;
+    `best_before` is the best at that moment, None while there is none. `program` is the fingerprint of the
     editable file, equal for programs that differ in layout and comments only. `waited` is how many seconds
     nothing trained because this proposal was not ready. The rest is as in `Proposal`.
     """
@@ -197,21 +229,14 @@ class Experiment:
     proposer: str
     parent: str
     commit: str = ""
+    lane: int = 0
     constants: Mapping[str, object] = field(default_factory=dict)
     lines_added: int = 0
     lines_removed: int = 0
-    attempt: int = 0
-    supervisor_pid: int | None = None
-    supervisor_started: float | None = None
+    training: Training | None = None
     skip_requested: bool = False
     proposed_at: float = 0.0
-    started_at: float | None = None
-    ended_at: float | None = None
     decided_at: float | None = None
-    ending: Ending | None = None
-    exit_code: int | None = None
-    numbers: Mapping[str, float] = field(default_factory=dict)
-    error: str = ""
     value: float | None = None
     best_before: float | None = None
     status: Status | None = None
@@ -223,6 +248,46 @@ class Experiment:
     cost: Cost | None = None
     program: str = ""
     waited: float = 0.0
+
+    @property
+    def last_training(self) -> Training:
+        """The training, or an empty one where there was none."""
+        return self.training or _UNTRAINED
+
+    @property
+    def attempt(self) -> int:
+        """How many trainings its verdict took so far."""
+        return self.last_training.k
+
+    @property
+    def started_at(self) -> float | None:
+        """When its training began."""
+        return self.last_training.started_at
+
+    @property
+    def ended_at(self) -> float | None:
+        """When its training ended."""
+        return self.last_training.ended_at
+
+    @property
+    def ending(self) -> Ending | None:
+        """How its training ended."""
+        return self.last_training.ending
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code of its training, where that is known."""
+        return self.last_training.exit_code
+
+    @property
+    def numbers(self) -> Mapping[str, float]:
+        """The numbers of its training's summary."""
+        return self.last_training.numbers
+
+    @property
+    def error(self) -> str:
+        """The telling line of its training's log, where that failed."""
+        return self.last_training.error
 
     @property
     def memory_gb(self) -> float:
@@ -252,6 +317,7 @@ class EventKind(StrEnum):
     INTERRUPTED = "interrupted"  # the training will be run again; data: reason
     SKIP_REQUESTED = "skip_requested"
     MEASURED = "measured"
+    EVALUATED = "evaluated"
     DECIDED = "decided"
 
 

@@ -34,13 +34,15 @@ _CONFLICT = "it does not fit what was kept meanwhile: make it anew for the progr
 class Ready:
     """A proposal with its commit, fit to be launched on top of `proposal.parent`.
 
-    `constants` and `program`, the fingerprint, are those of its source.
+    `constants` and `program`, the fingerprint, are those of its source. `waited` is for how many seconds
+    whoever took it had to wait.
     """
 
     proposal: Proposal
     commit: Commit
     constants: Mapping[str, object]
     program: str
+    waited: float = 0.0
 
 
 def make_ready(proposal: Proposal, commit: Commit) -> Ready:
@@ -57,14 +59,13 @@ class Dearth:
     reason: str
 
 
-class Ahead:
-    """Holds at most one proposal in the making.
+class Prefetch:
+    """Holds at most one proposal in the making, for whichever lane takes it first.
 
     `context` reads the state of the run and `is_trained` says whether a program of that fingerprint was
     trained in it (both in a worker thread). `timer` counts seconds.
 
-    `waited` is for how many seconds the last `take` had nothing ready. `dearth` is None unless the proposer
-    has failed since its last proposal.
+    `dearth` is None unless the proposer has failed since its last proposal.
     """
 
     def __init__(
@@ -77,7 +78,6 @@ class Ahead:
         retry_seconds: tuple[float, ...],
         timer: Callable[[], float],
     ) -> None:
-        self.waited = 0.0
         self.dearth: Dearth | None = None
         self._proposer = proposer
         self._workspace = workspace
@@ -115,35 +115,36 @@ class Ahead:
             self._task = None
             self.start()
 
-    async def take(self, best: str, wake: asyncio.Event) -> Ready | None:
-        """Return a proposal made for, or carried over to, `best`; None if `wake` is set first."""
-        self.waited = 0.0
+    async def take(self, head: Callable[[], str], wake: asyncio.Event) -> Ready | None:
+        """Return a proposal made for, or carried over to, the `head` of now; None if `wake` is set first."""
+        waited = 0.0
         while True:
             self.start()
-            assert self._task is not None
-            if not self._task.done():
+            task = self._task
+            assert task is not None
+            if not task.done():
                 asked = self._timer()
                 waker = asyncio.create_task(wake.wait())
                 try:
-                    await asyncio.wait({self._task, waker}, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait({task, waker}, return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     waker.cancel()
-                    self.waited += self._timer() - asked
-            if not self._task.done():
+                    waited += self._timer() - asked
+            if self._task is not task or not task.done():
                 if wake.is_set():
                     return None
-                continue  # another one is made, for an idea that came
-            task, self._task = self._task, None
-            ready = task.result()
-            if ready.proposal.parent != best:
-                carried = await in_thread(self._carry_over, ready, best)
-                if carried is None:
-                    log.info("%r does not fit the new best: asking for another", ready.proposal.description)
-                    self._refusals = (Refusal(ready.proposal.description, _CONFLICT),)
-                    continue
-                ready = carried
-            self._refusals = ()
-            return ready
+                continue  # it was for another lane, or another one is made, for an idea that came
+            self._task = None
+            ready: Ready | None = task.result()
+            while ready is not None and ready.proposal.parent != (best := head()):
+                description = ready.proposal.description
+                ready = await in_thread(self._carry_over, ready, best)
+                if ready is None:
+                    log.info("%r does not fit the new best: asking for another", description)
+                    self._refusals = (Refusal(description, _CONFLICT),)
+            if ready is not None:
+                self._refusals = ()
+                return replace(ready, waited=waited)
 
     async def close(self) -> None:
         """Give up the proposal in the making."""

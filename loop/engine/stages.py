@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from loop.engine.decision import KeepRule, decide, overrun
-from loop.experiment import Ending, Experiment, Outcome, Proposal, Run, Stage, Status
+from loop.experiment import Ending, Experiment, Outcome, Proposal, Run, Stage, Status, Training
 from loop.git.workspace import Commit
 
 BASELINE = Proposal("", "baseline", "the program as it is", "baseline")
@@ -20,6 +20,7 @@ def proposed(
     constants: Mapping[str, object],
     now: float,
     *,
+    lane: int = 0,
     program: str = "",
     waited: float = 0.0,
 ) -> tuple[Experiment, Experiment]:
@@ -32,6 +33,7 @@ def proposed(
         rationale=proposal.rationale,
         proposer=proposal.proposer,
         parent=proposal.parent,
+        lane=lane,
         constants=constants,
         lines_added=commit.lines_added,
         lines_removed=commit.lines_removed,
@@ -49,19 +51,13 @@ def proposed(
 
 def training(experiment: Experiment, *, pid: int, started: float, now: float) -> Experiment:
     """Return the experiment as its next attempt begins, owned by the supervisor `pid`."""
-    return replace(
-        experiment,
-        stage=Stage.TRAINING,
-        attempt=experiment.attempt + 1,
-        supervisor_pid=pid,
-        supervisor_started=started,
-        started_at=now,
-    )
+    begun = Training(k=experiment.attempt + 1, supervisor_pid=pid, supervisor_started=started, started_at=now)
+    return replace(experiment, stage=Stage.TRAINING, training=begun)
 
 
-def put_back(experiment: Experiment) -> Experiment:
+def put_back(experiment: Experiment, outcome: Outcome) -> Experiment:
     """Return an experiment whose training told nothing to where it can be trained again."""
-    return replace(experiment, stage=Stage.COMMITTED, supervisor_pid=None, supervisor_started=None)
+    return replace(experiment, stage=Stage.COMMITTED, training=_ended(experiment, outcome))
 
 
 def why_put_back(outcome: Outcome, *, ordered: bool, hindered: bool) -> str:
@@ -75,27 +71,29 @@ def why_put_back(outcome: Outcome, *, ordered: bool, hindered: bool) -> str:
     return "by command" if ordered else "something on the machine ended its training"
 
 
-def measured(experiment: Experiment, outcome: Outcome, best_before: float | None) -> Experiment:
+def measured(experiment: Experiment, outcome: Outcome) -> Experiment:
     """Return the experiment with what its training left behind."""
-    return replace(
-        experiment,
-        stage=Stage.MEASURED,
-        supervisor_pid=None,
-        supervisor_started=None,
-        started_at=outcome.started_at,
-        ended_at=outcome.ended_at,
-        ending=outcome.ending,
-        exit_code=outcome.exit_code,
-        numbers=outcome.numbers,
-        error=outcome.error,
-        best_before=best_before,
-    )
+    return replace(experiment, stage=Stage.MEASURED, training=_ended(experiment, outcome))
+
+
+def evaluated(experiment: Experiment) -> Experiment:
+    """Return a measured experiment as it is once nothing more is to be found out before its verdict."""
+    return replace(experiment, stage=Stage.EVALUATED)
 
 
 def decided(
-    experiment: Experiment, run: Run, rule: KeepRule, *, tampered: tuple[str, ...], now: float
+    experiment: Experiment,
+    run: Run,
+    rule: KeepRule,
+    *,
+    best: float | None,
+    tampered: tuple[str, ...],
+    now: float,
 ) -> Experiment:
-    """Return a measured experiment with its verdict; `tampered` names fixed files that were changed."""
+    """Return an experiment with its verdict against the `best` value so far.
+
+    `tampered` names fixed files that were changed.
+    """
     outcome = Outcome(
         ending=experiment.ending or Ending.EXITED,
         exit_code=experiment.exit_code,
@@ -107,7 +105,7 @@ def decided(
     verdict = decide(
         rule,
         outcome,
-        best=experiment.best_before,
+        best=best,
         lines_added=experiment.lines_added,
         lines_removed=experiment.lines_removed,
         tampered=tampered,
@@ -120,6 +118,7 @@ def decided(
         experiment,
         stage=Stage.DECIDED,
         decided_at=now,
+        best_before=best,
         status=verdict.status,
         reason=reason,
         value=None if verdict.status is Status.CRASH else outcome.numbers[rule.metric],
@@ -145,4 +144,16 @@ def skipped(experiment: Experiment, reason: str, best_before: float | None, *, n
         status=Status.SKIP,
         reason=reason,
         best_before=best_before,
+    )
+
+
+def _ended(experiment: Experiment, outcome: Outcome) -> Training:
+    return replace(
+        experiment.last_training,
+        started_at=outcome.started_at,
+        ended_at=outcome.ended_at,
+        ending=outcome.ending,
+        exit_code=outcome.exit_code,
+        numbers=outcome.numbers,
+        error=outcome.error,
     )

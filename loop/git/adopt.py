@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from loop.errors import LoopError
-from loop.experiment import Ending, Experiment, Stage, Status
+from loop.experiment import Ending, Experiment, Stage, Status, Training
 from loop.git.commands import Git
 from loop.git.diffs import count_lines, read_diffs
 from loop.git.repository import check_tag
@@ -163,8 +163,9 @@ def _experiments(
             lines_removed=removed,
             proposed_at=now,
             decided_at=now,
-            ending=None if row.status is Status.SKIP else Ending.EXITED,
-            numbers=numbers,
+            training=None
+            if row.status is Status.SKIP
+            else Training(0, ending=Ending.EXITED, numbers=numbers),
             value=row.value,
             best_before=best,
             status=row.status,

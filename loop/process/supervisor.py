@@ -201,7 +201,7 @@ class Log:
             return
 
 
-class Training:
+class ProcessTree:
     """The process in our care: a child of ours, or one taken over from a supervisor that died.
 
     `record` is what `started.json` holds. The exit code of a process that is not our child stays unknown.
@@ -280,7 +280,7 @@ class Training:
                 self.exit_code = os.waitstatus_to_exitcode(status)
 
 
-def launch(job: dict[str, Any], ours: dict[str, Any], *, subreaper: bool) -> Training:
+def launch(job: dict[str, Any], ours: dict[str, Any], *, subreaper: bool) -> ProcessTree:
     """Start the training with both streams in its log, once `started.json` tells of it."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
     _clear(job["log"], os.path.join(job["folder"], ASIDE))
@@ -307,14 +307,14 @@ def launch(job: dict[str, Any], ours: dict[str, Any], *, subreaper: bool) -> Tra
     os.write(give_go, b"!")  # before this it does nothing, so no training runs that is not on record
     for fd in (go, give_go, log):
         os.close(fd)
-    return Training(record, child=True, subreaper=subreaper)
+    return ProcessTree(record, child=True, subreaper=subreaper)
 
 
-def adopt(folder: str, ours: dict[str, Any]) -> Training | None:
+def adopt(folder: str, ours: dict[str, Any]) -> ProcessTree | None:
     """Take over the training of `folder`, whose supervisor died; None where there is none to take over."""
     with open(os.path.join(folder, STARTED), encoding="utf-8") as file:
         record: dict[str, Any] = json.load(file)
-    training = Training(record, child=False, subreaper=False)
+    training = ProcessTree(record, child=False, subreaper=False)
     if os.path.exists(os.path.join(folder, OUTCOME)) or training.ended():
         return None
     record.update(ours)
@@ -325,7 +325,7 @@ def adopt(folder: str, ours: dict[str, Any]) -> Training | None:
     return training
 
 
-def supervise(training: Training, log: Log, wake: Wake) -> dict[str, Any]:
+def supervise(training: ProcessTree, log: Log, wake: Wake) -> dict[str, Any]:
     """Wait for the training's end or bring it about, leave nothing of its tree, and return the outcome."""
     record = training.record
     reason = _watch(training, log, wake, until=record["monotonic"] + record["deadline"])
@@ -380,7 +380,7 @@ def main() -> None:
             _sync(path)
 
 
-def _watch(training: Training, log: Log, wake: Wake, *, until: float) -> str | None:
+def _watch(training: ProcessTree, log: Log, wake: Wake, *, until: float) -> str | None:
     """Wait for the training's end (None), a request (its ending) or a moment of the monotonic clock."""
     while not training.ended():
         left = until - time.monotonic()

@@ -12,8 +12,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Supervisor:
-    """A supervisor that was started ahead and waits for its job on a pipe. Without one it ends when we do."""
+    """A supervisor that waits for its job on a pipe. Without one it ends when we do."""
 
     process: Process
     pipe: int
@@ -115,15 +115,21 @@ class Trainer:
     def __init__(self, secrets: Collection[str] = ()) -> None:
         self.secrets = secrets
 
-    async def arm(self) -> Supervisor:
-        """Start a supervisor ahead of its training, so that nothing is to be waited for when there is a job.
+    @contextmanager
+    def supervisor(self) -> Iterator[Supervisor]:
+        """Start a supervisor, for which `start` has a job before the end of the block.
 
         Raises:
             LoopError: it cannot be started.
         """
-        return _spawn()
+        supervisor = start_supervisor()
+        try:
+            yield supervisor
+        except BaseException:
+            supervisor.dismiss()
+            raise
 
-    def start(self, supervisor: Supervisor, job: Job) -> Training:
+    def start(self, supervisor: Supervisor, job: Job) -> TrainingProcess:
         """Give the job to the supervisor. Its pid and start time should be on record before."""
         for name in (program.STARTED, program.OUTCOME):
             (job.folder / name).unlink(missing_ok=True)
@@ -138,20 +144,20 @@ class Trainer:
                 "grace": job.grace,
             }
         )
-        return Training(job.folder, job.log, supervisor.process, self.secrets)
+        return TrainingProcess(job.folder, job.log, supervisor.process, self.secrets)
 
     def attach(
         self, folder: Path, log: Path, supervisor_pid: int | None, supervisor_started: float | None
-    ) -> Training:
+    ) -> TrainingProcess:
         """Find a training again after a restart of the bot, whatever became of it meanwhile."""
         recorded = None
         if supervisor_pid is not None and supervisor_started is not None:
             recorded = Process(supervisor_pid, supervisor_started)
         successor = _process(_read(folder / program.STARTED), "supervisor", "supervisor_start")
-        return Training(folder, log, successor or recorded, self.secrets)
+        return TrainingProcess(folder, log, successor or recorded, self.secrets)
 
 
-class Training:
+class TrainingProcess:
     """A training under way, or one that ended while nobody looked."""
 
     def __init__(
@@ -183,7 +189,7 @@ class Training:
         while (outcome := await self._ended()) is None:
             await asyncio.sleep(POLL * min(lost, 10))  # the first at once; not a storm of them
             lost += 1
-            successor = _spawn()
+            successor = start_supervisor()
             successor.give({"adopt": True, "folder": str(self.folder)})
             self._supervisor = successor.process
             self._ask()
@@ -202,7 +208,17 @@ class Training:
                 os.kill(self._supervisor.pid, self._request)
 
 
-def _spawn() -> Supervisor:
+def attempt_folder(folder: Path, number: int, k: int) -> Path:
+    """Return where training `k` of an experiment has its files, below its run's `folder`."""
+    return folder / f"{number}-{k}"
+
+
+def start_supervisor() -> Supervisor:
+    """Start one that waits for its job.
+
+    Raises:
+        LoopError: it cannot be started.
+    """
     flags = ("-I", "-S") if sys.platform == "linux" else ("-I",)  # psutil is needed elsewhere
     read, write = os.pipe()
     null = os.open(os.devnull, os.O_RDWR)

@@ -332,7 +332,7 @@ def _decode(data: str) -> Mapping[str, object]:
 def _read_experiments(journal: Journal, run_id: int) -> list[Trained]:
     """Read the few columns alone: whole experiments would take most of the time of a ledger."""
     rows = journal.query(
-        "SELECT number, status, started_at, ended_at, numbers FROM experiments WHERE run_id = ?", run_id
+        "SELECT number, status, started_at, ended_at, numbers FROM experiment_rows WHERE run_id = ?", run_id
     )
     return [
         Trained(

@@ -57,7 +57,7 @@ class RunStatus:
 
 def run_status(journal: Journal, run: Run, *, worktree: Path) -> RunStatus:
     """Read the status of `run`, whose training writes its log at the root of `worktree`."""
-    experiment = journal.undecided(run.id)
+    experiment = next(iter(journal.undecided(run.id)), None)  # of several lanes the first begun
     training = experiment is not None and experiment.stage is Stage.TRAINING
     best = journal.best(run.id)
     baseline = journal.baseline(run.id)

@@ -113,7 +113,7 @@ def read_rows(journal: Journal, run_id: int, *, start: int = 0) -> list[Row]:
     """
     names = ", ".join(f'"{name}"' for name in _TOLD)
     page = (
-        f"SELECT {names} FROM experiments WHERE run_id = ? AND number >= ? AND status IS NOT NULL "  # noqa: S608
+        f"SELECT {names} FROM experiment_rows WHERE run_id = ? AND number >= ? AND status IS NOT NULL "  # noqa: S608
         "ORDER BY number LIMIT ?"
     )
     rows: list[Row] = []

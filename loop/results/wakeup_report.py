@@ -131,7 +131,7 @@ def read_night(
     """
     rows = read_rows(journal, run.id)
     undecided = journal.undecided(run.id)
-    experiments = [*map(_trained, rows), *([_trained(undecided)] if undecided else [])]
+    experiments = [*map(_trained, rows), *map(_trained, undecided)]
     rows = rows[: _decided_by(journal, run.id, until)]
     first = 0 if since is None else _decided_by(journal, run.id, since)
     spent = Purse(journal).of_run(run.id, until=until)
@@ -194,7 +194,7 @@ def _outlook(
     journal: Journal,
     run: Run,
     rows: Sequence[Row],
-    undecided: Experiment | None,
+    undecided: Sequence[Experiment],
     *,
     ready: str,
     stuck_after: int,
@@ -206,7 +206,7 @@ def _outlook(
     return Outlook(
         idea=ideas[0] if ideas else None,
         ready=ready,
-        under_way=f"#{undecided.number} {undecided.description}" if undecided else "",
+        under_way=", ".join(f"#{each.number} {each.description}" for each in undecided),
         idle=_idle(rows),
         urge=urge(experiments, after=stuck_after),
     )

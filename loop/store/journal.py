@@ -12,17 +12,14 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 from loop.errors import LoopError
-from loop.experiment import Event, EventKind, Experiment, Goal, Run, RunState, Status
-from loop.store.schema import MIGRATIONS, columns, decode, encode
-
-_Record = TypeVar("_Record", Run, Experiment)
+from loop.experiment import Event, EventKind, Experiment, Goal, Run, RunState, Status, Training
+from loop.store.schema import MIGRATIONS, columns, decode, encode, experiment_row, read_experiment
 
 
 class Journal:
@@ -101,13 +98,14 @@ class Journal:
                 [encode(getattr(run, name)) for name in names],
             )
             run = replace(run, id=cursor.lastrowid or 0)
-            self._write([replace(experiment, run_id=run.id) for experiment in adopted])
+            for experiment in adopted:
+                self._write(replace(experiment, run_id=run.id))
             append(run.id, EventKind.RUN_STARTED)
         return run
 
     def run(self, tag: str) -> Run | None:
         """Return the run of that tag."""
-        return self._one(Run, "SELECT * FROM runs WHERE tag = ?", tag)
+        return self._one("SELECT * FROM runs WHERE tag = ?", tag)
 
     def run_by_id(self, run_id: int) -> Run:
         """Return the run of that id.
@@ -115,14 +113,14 @@ class Journal:
         Raises:
             LoopError: there is none.
         """
-        run = self._one(Run, "SELECT * FROM runs WHERE id = ?", run_id)
+        run = self._one("SELECT * FROM runs WHERE id = ?", run_id)
         if run is None:
             raise LoopError(f"There is no run with id {run_id}.")
         return run
 
     def runs(self) -> list[Run]:
         """Return all runs, the newest last."""
-        return self._all(Run, "SELECT * FROM runs ORDER BY id")
+        return self._all("SELECT * FROM runs ORDER BY id")
 
     def active_runs(self) -> list[Run]:
         """Return the runs that were not stopped, the newest last."""
@@ -165,52 +163,34 @@ class Journal:
         """
         with self.transaction() as append:
             for step in steps:
-                self._write([step])
+                self._write(step)
                 append(step.run_id, kind or EventKind(step.stage.value), number=step.number, **data)
 
     def experiment(self, run_id: int, number: int) -> Experiment | None:
         """Return one experiment."""
-        return self._one(
-            Experiment, "SELECT * FROM experiments WHERE run_id = ? AND number = ?", run_id, number
-        )
+        return self._experiment("number = ?", run_id, number)
 
-    def undecided(self, run_id: int) -> Experiment | None:
-        """Return the experiment that is under way."""
-        return self._one(
-            Experiment,
-            "SELECT * FROM experiments INDEXED BY experiments_by_status "
-            "WHERE run_id = ? AND status IS NULL LIMIT 1",
+    def undecided(self, run_id: int) -> list[Experiment]:
+        """Return the experiments under way, at most one a lane, by number."""
+        return self._experiments(
+            "number IN (SELECT number FROM experiments INDEXED BY experiments_under_way "
+            "WHERE run_id = ? AND status IS NULL) ORDER BY number",
+            run_id,
             run_id,
         )
 
     def experiments(self, run_id: int, *, last: int | None = None) -> list[Experiment]:
         """Return the run's experiments by number, or its `last` ones."""
-        rows = self._all(
-            Experiment,
-            "SELECT * FROM experiments WHERE run_id = ? ORDER BY number DESC LIMIT ?",
-            run_id,
-            -1 if last is None else last,
-        )
-        return rows[::-1]
+        limit = -1 if last is None else last
+        return self._experiments("TRUE ORDER BY number DESC LIMIT ?", run_id, limit)[::-1]
 
     def best(self, run_id: int, *, before: int = sys.maxsize) -> Experiment | None:
         """Return the last kept experiment below number `before`: none is worse than one kept before it."""
-        return self._one(
-            Experiment,
-            "SELECT * FROM experiments INDEXED BY experiments_by_status "
-            "WHERE run_id = ? AND status = 'keep' AND number < ? ORDER BY number DESC LIMIT 1",
-            run_id,
-            before,
-        )
+        return self._experiment(f"number = {_kept('max')}", run_id, run_id, before)
 
     def baseline(self, run_id: int) -> Experiment | None:
         """Return the first kept experiment, against which the run's gain is told."""
-        return self._one(
-            Experiment,
-            "SELECT * FROM experiments INDEXED BY experiments_by_status "
-            "WHERE run_id = ? AND status = 'keep' ORDER BY number LIMIT 1",
-            run_id,
-        )
+        return self._experiment(f"number = {_kept('min')}", run_id, run_id, sys.maxsize)
 
     def counts(self, run_id: int) -> dict[Status, int]:
         """Return how many experiments got each status."""
@@ -314,11 +294,23 @@ class Journal:
             for listener in self.listeners:
                 listener()
 
-    def _write(self, experiments: Sequence[Experiment]) -> None:
-        names = columns(Experiment)
-        self._db.executemany(
-            f"INSERT OR REPLACE INTO experiments ({_names(names)}) VALUES ({_marks(names)})",  # noqa: S608
-            [[encode(getattr(experiment, name)) for name in names] for experiment in experiments],
+    def _write(self, experiment: Experiment) -> None:
+        row = experiment_row(experiment)
+        key = ("run_id", "number")
+        self._upsert("experiments", (*columns(Experiment), "attempt"), row, key=key)
+        if experiment.training is not None:
+            names = (*key, "k", "lane", *columns(Training))
+            self._upsert("trainings", names, {**row, "k": row["attempt"]}, key=(*key, "k"))
+
+    def _upsert(
+        self, table: str, names: Sequence[str], row: Mapping[str, object], *, key: Sequence[str]
+    ) -> None:
+        # Not REPLACE, which would make room for an experiment where there may be only one under way.
+        changes = ", ".join(f'"{name}" = excluded."{name}"' for name in names if name not in key)
+        self._db.execute(
+            f"INSERT INTO {table} ({_names(names)}) VALUES ({_marks(names)}) "  # noqa: S608
+            f"ON CONFLICT ({_names(key)}) DO UPDATE SET {changes}",
+            [row[name] for name in names],
         )
 
     def _migrate(self) -> None:
@@ -330,19 +322,33 @@ class Journal:
         for number, script in enumerate(MIGRATIONS[done:], start=done + 1):
             self._db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT")
 
-    def _one(self, kind: type[_Record], query: str, *values: object) -> _Record | None:
-        found = self._all(kind, query, *values)
+    def _experiment(self, which: str, run_id: int, *values: object) -> Experiment | None:
+        found = self._experiments(which, run_id, *values)
         return found[0] if found else None
 
-    def _all(self, kind: type[_Record], query: str, *values: object) -> list[_Record]:
-        with self._lock:
-            rows = self._db.execute(query, values).fetchall()
-        return [kind(**decode(row)) for row in rows]
+    def _experiments(self, which: str, run_id: int, *values: object) -> list[Experiment]:
+        rows = self.query(f"SELECT * FROM experiment_rows WHERE run_id = ? AND {which}", run_id, *values)  # noqa: S608
+        return [read_experiment(row) for row in rows]
+
+    def _one(self, query: str, *values: object) -> Run | None:
+        found = self._all(query, *values)
+        return found[0] if found else None
+
+    def _all(self, query: str, *values: object) -> list[Run]:
+        return [Run(**decode(row)) for row in self.query(query, *values)]
 
 
-def _names(names: tuple[str, ...]) -> str:
+def _kept(which: str) -> str:
+    """Say in SQL which of the kept experiments below a number is meant: the `max` or the `min`."""
+    return (
+        f"(SELECT {which}(number) FROM experiments INDEXED BY experiments_by_status "  # noqa: S608
+        "WHERE run_id = ? AND status = 'keep' AND number < ?)"
+    )
+
+
+def _names(names: Sequence[str]) -> str:
     return ", ".join(f'"{name}"' for name in names)
 
 
-def _marks(names: tuple[str, ...]) -> str:
+def _marks(names: Sequence[str]) -> str:
     return ", ".join("?" * len(names))

@@ -18,10 +18,12 @@ from loop.experiment import (
     Experiment,
     Family,
     Goal,
+    Purpose,
     Run,
     RunState,
     Stage,
     Status,
+    Training,
 )
 
 MIGRATIONS = (
@@ -160,6 +162,99 @@ MIGRATIONS = (
     INSERT INTO beats (at) SELECT at FROM beats_by_time ORDER BY at;
     DROP TABLE beats_by_time;
     """,
+    # Experiments and their trainings become two tables. `experiments.attempt` is the training that decides,
+    # or the last one so far; `experiment_rows` shows both as the one row that they were.
+    """
+    DROP INDEX experiments_by_status;
+    DROP INDEX experiments_by_idea;
+    DROP INDEX experiments_by_wait;
+    ALTER TABLE experiments RENAME TO experiments_before;
+    CREATE TABLE experiments (
+        run_id INTEGER NOT NULL REFERENCES runs (id),
+        number INTEGER NOT NULL,
+        lane INTEGER NOT NULL DEFAULT 0,
+        stage TEXT NOT NULL,
+        description TEXT NOT NULL,
+        rationale TEXT NOT NULL,
+        proposer TEXT NOT NULL,
+        parent TEXT NOT NULL,
+        "commit" TEXT NOT NULL,
+        constants TEXT NOT NULL,
+        lines_added INTEGER NOT NULL,
+        lines_removed INTEGER NOT NULL,
+        attempt INTEGER,
+        skip_requested INTEGER NOT NULL,
+        proposed_at REAL NOT NULL,
+        decided_at REAL,
+        value REAL,
+        best_before REAL,
+        status TEXT,
+        reason TEXT NOT NULL,
+        idea INTEGER REFERENCES ideas (id),
+        expected TEXT NOT NULL,
+        family TEXT,
+        repairs INTEGER,
+        cost TEXT,
+        program TEXT NOT NULL,
+        waited REAL NOT NULL,
+        PRIMARY KEY (run_id, number)
+    ) WITHOUT ROWID;
+    INSERT INTO experiments SELECT
+        run_id, number, 0, stage, description, rationale, proposer, parent, "commit", constants, lines_added,
+        lines_removed, CASE WHEN attempt OR ending IS NOT NULL OR numbers != '{}' THEN attempt END,
+        skip_requested, proposed_at, decided_at, value, best_before, status, reason, idea, expected, family,
+        repairs, cost, program, waited
+    FROM experiments_before;
+    CREATE TABLE trainings (
+        run_id INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        k INTEGER NOT NULL,
+        purpose TEXT NOT NULL,
+        lane INTEGER NOT NULL,
+        device TEXT NOT NULL,
+        supervisor_pid INTEGER,
+        supervisor_started REAL,
+        started_at REAL,
+        ended_at REAL,
+        ending TEXT,
+        exit_code INTEGER,
+        numbers TEXT NOT NULL,
+        error TEXT NOT NULL,
+        PRIMARY KEY (run_id, number, k),
+        FOREIGN KEY (run_id, number) REFERENCES experiments (run_id, number)
+    ) WITHOUT ROWID;
+    INSERT INTO trainings SELECT
+        run_id, number, attempt, 'verdict', 0, '', supervisor_pid, supervisor_started, started_at, ended_at,
+        coalesce(ending, CASE WHEN stage != 'training' THEN 'interrupted' END), exit_code, numbers, error
+    FROM experiments_before WHERE attempt OR ending IS NOT NULL OR numbers != '{}';
+    DROP TABLE experiments_before;
+    -- Of trainings that were run again only events tell: they began with one and ended with another.
+    INSERT OR IGNORE INTO trainings
+    WITH told AS (
+        SELECT run_id, number, kind, at, data, sum(kind = 'training') OVER so_far AS k
+        FROM events WHERE kind IN ('training', 'interrupted') AND number IS NOT NULL
+        WINDOW so_far AS (PARTITION BY run_id, number ORDER BY id)
+    )
+    SELECT ended.run_id, ended.number, ended.k, 'verdict', 0, '', NULL, NULL, begun.at, ended.at,
+        CASE WHEN json_extract(ended.data, '$.vanished') THEN 'vanished' ELSE 'interrupted' END,
+        NULL, '{}', ''
+    FROM told AS ended JOIN told AS begun USING (run_id, number, k)
+    WHERE ended.kind = 'interrupted' AND begun.kind = 'training';
+    UPDATE trainings SET ended_at = (
+        SELECT max(at) FROM events WHERE events.run_id = trainings.run_id
+        AND events.number = trainings.number AND kind = 'interrupted'
+    ) WHERE ended_at IS NULL AND ending = 'interrupted';
+    CREATE UNIQUE INDEX experiments_under_way ON experiments (run_id, lane) WHERE status IS NULL;
+    CREATE UNIQUE INDEX trainings_under_way ON trainings (run_id, lane) WHERE ending IS NULL;
+    CREATE INDEX experiments_by_status ON experiments (run_id, status, number);
+    CREATE INDEX experiments_by_idea ON experiments (run_id, idea) WHERE idea IS NOT NULL;
+    CREATE INDEX experiments_by_wait ON experiments (run_id, waited);
+    CREATE VIEW experiment_rows AS SELECT
+        experiments.*, purpose, device, supervisor_pid, supervisor_started, started_at, ended_at, ending,
+        exit_code, coalesce(numbers, '{}') AS numbers, coalesce(error, '') AS error
+    FROM experiments LEFT JOIN trainings
+    ON trainings.run_id = experiments.run_id AND trainings.number = experiments.number AND k = attempt;
+    """,
 )
 """Applied in order, each once; `PRAGMA user_version` counts them. Never edit one that was released."""
 
@@ -169,6 +264,7 @@ _DECODERS: Mapping[str, Callable[[Any], object]] = {
     "state": RunState,
     "stage": Stage,
     "ending": Ending,
+    "purpose": Purpose,
     "status": Status,
     "constants": json.loads,
     "numbers": json.loads,
@@ -180,9 +276,29 @@ _DECODERS: Mapping[str, Callable[[Any], object]] = {
 }
 
 
-def columns(kind: type[Run] | type[Experiment]) -> tuple[str, ...]:
-    """Return the columns of the table that holds `kind`: the dataclass's own fields, in order."""
-    return tuple(field.name for field in fields(kind))
+def columns(kind: type[Run] | type[Experiment] | type[Training]) -> tuple[str, ...]:
+    """Return the columns that hold what is `kind`'s own: the dataclass's fields, in order."""
+    return tuple(field.name for field in fields(kind) if field.name not in ("training", "k"))
+
+
+def experiment_row(experiment: Experiment) -> dict[str, object]:
+    """Return the row of an experiment with its training, as `experiment_rows` has it."""
+    row = {name: encode(getattr(experiment, name)) for name in columns(Experiment)}
+    training = experiment.training
+    row |= {name: encode(getattr(experiment.last_training, name)) for name in columns(Training)}
+    return {**row, "attempt": training.k if training else None}
+
+
+def read_experiment(row: sqlite3.Row | dict[str, Any]) -> Experiment:
+    """Return the experiment of a row of `experiment_rows`.
+
+    Raises:
+        LoopError: as `decode`.
+    """
+    values = decode(row)
+    k = values.pop("attempt")
+    of_training = {name: values.pop(name) for name in columns(Training)}
+    return Experiment(**values, training=None if k is None else Training(k, **of_training))
 
 
 def encode(value: object) -> object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, tzinfo
+from typing import assert_never
 
 from loop.experiment import Experiment, Status
 from notifiers.message import Message
@@ -14,12 +15,6 @@ from notifiers.text.words import change, number, one_line, period, plural
 
 _LINES = 6  # of either kind: the message fits a phone's screen
 _LINE = 60
-_WORDS = {
-    Status.KEEP: "kept",
-    Status.DISCARD: "discarded",
-    Status.CRASH: "crashed",
-    Status.SKIP: "skipped",
-}
 
 
 def backlog_message(news: Sequence[News], *, title: str, zone: tzinfo) -> Message:
@@ -60,7 +55,21 @@ def _counts(news: Sequence[News]) -> str:
 
 def _statuses(news: Sequence[News]) -> str:
     counts = Counter(experiment.status for experiment in _experiments(news))
-    return ", ".join(f"{counts[status]:,} {word}" for status, word in _WORDS.items() if counts[status])
+    return ", ".join(f"{counts[status]:,} {_word(status)}" for status in Status if counts[status])
+
+
+def _word(status: Status) -> str:
+    match status:
+        case Status.KEEP:
+            return "kept"
+        case Status.DISCARD:
+            return "discarded"
+        case Status.CRASH:
+            return "crashed"
+        case Status.SKIP:
+            return "skipped"
+        case _:
+            assert_never(status)
 
 
 def _best(news: Sequence[News]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, tzinfo
+from typing import assert_never
 
 from loop.experiment import RunState, Stage
 from loop.results.status import RunStatus
@@ -12,12 +13,6 @@ from notifiers.text.words import change, duration, number, one_line
 
 _CELLS = 10
 _LINE = 60
-_STAGES = {
-    Stage.PROPOSED: "proposed",
-    Stage.COMMITTED: "waits for its training",
-    Stage.TRAINING: "training",
-    Stage.MEASURED: "being judged",
-}
 
 
 def card(status: RunStatus, *, zone: tzinfo) -> Message:
@@ -52,7 +47,23 @@ def _progress(status: RunStatus, zone: tzinfo) -> str:
         return f"step {progress.step:,}"
     assert status.stage is not None
     since = "" if status.training_since is None else f" since {_at(status.training_since, zone)}"
-    return f"{_STAGES[status.stage]}{since}"
+    return f"{_stage(status.stage)}{since}"
+
+
+def _stage(stage: Stage) -> str:
+    match stage:
+        case Stage.PROPOSED:
+            return "proposed"
+        case Stage.COMMITTED:
+            return "waits for its training"
+        case Stage.TRAINING:
+            return "training"
+        case Stage.MEASURED | Stage.EVALUATED:
+            return "being judged"
+        case Stage.DECIDED:
+            return "decided"
+        case _:
+            assert_never(stage)
 
 
 def _best(status: RunStatus, zone: tzinfo) -> str:

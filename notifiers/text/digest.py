@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from loop.experiment import Cost, Event, EventKind, Experiment, Goal, Run, RunState, Status
 from notifiers.message import Message
 from notifiers.text.words import change, duration, money, number, one_line
 
 _DESCRIPTION = 160  # characters: with the limits of the others a digest fits a picture's caption
 _SENTENCE = 240
-_STATES = {  # not `pausing`: that it is paused is said when it is
-    RunState.RUNNING: "goes on",
-    RunState.PAUSED: "is paused",
-    RunState.DONE: "is done",
-    RunState.STOPPED: "is stopped",
-}
 
 
 def digest(experiment: Experiment, *, run: Run) -> Message:
@@ -48,27 +44,52 @@ def message_of(event: Event, run: Run, experiment: Experiment | None = None) -> 
     """
     reason = one_line(str(event.data.get("reason", "")), _SENTENCE)
     match event.kind:
-        case EventKind.DECIDED if experiment is not None:
-            return digest(experiment, run=run)
+        case EventKind.DECIDED:
+            return digest(experiment, run=run) if experiment else None
         case EventKind.RUN_STARTED:
             return _started(run)
-        case EventKind.RUN_STATE if event.data["state"] in _STATES:
-            return Message(_because(f"Run {run.tag} {_STATES[RunState(str(event.data['state']))]}", reason))
-        case EventKind.INTERRUPTED if event.data.get("vanished"):
-            return Message(_because(f"Experiment #{event.number} will be trained again", reason))
+        case EventKind.RUN_STATE:
+            return _turned(run, RunState(str(event.data["state"])), reason)
+        case EventKind.INTERRUPTED:
+            again = _because(f"Experiment #{event.number} will be trained again", reason)
+            return Message(again) if event.data.get("vanished") else None
         case EventKind.RUN_RETAGGED:
             new = event.data["new"]
             return Message(f"Run {event.data['old']} is now {new}\nBranch: autoresearch/{new}")
-        case EventKind.RUN_RECOVERED:
-            return Message(_because(f"Run {run.tag} goes on again", reason))
-        case EventKind.NOTED:
-            return Message(_because(f"Run {run.tag}", reason))
         case EventKind.WAKE_UP:
             return Message(f"Good morning: /summary tells what run {run.tag} brought")
-        case EventKind.NEEDS_ATTENTION:
-            return Message(_because(f"Run {run.tag} needs a person", reason))
-        case _:
+        case EventKind.NOTED | EventKind.RUN_RECOVERED | EventKind.NEEDS_ATTENTION:
+            more = {EventKind.RUN_RECOVERED: " goes on again", EventKind.NEEDS_ATTENTION: " needs a person"}
+            return Message(_because(f"Run {run.tag}{more.get(event.kind, '')}", reason))
+        case (
+            EventKind.RESTED
+            | EventKind.PROPOSED
+            | EventKind.COMMITTED
+            | EventKind.TRAINING
+            | EventKind.SKIP_REQUESTED
+            | EventKind.MEASURED
+            | EventKind.EVALUATED
+        ):
             return None
+        case _:
+            assert_never(event.kind)
+
+
+def _turned(run: Run, state: RunState, reason: str) -> Message | None:
+    match state:
+        case RunState.RUNNING:
+            does = "goes on"
+        case RunState.PAUSING:
+            return None  # that it is paused is said when it is
+        case RunState.PAUSED:
+            does = "is paused"
+        case RunState.DONE:
+            does = "is done"
+        case RunState.STOPPED:
+            does = "is stopped"
+        case _:
+            assert_never(state)
+    return Message(_because(f"Run {run.tag} {does}", reason))
 
 
 def _started(run: Run) -> Message:

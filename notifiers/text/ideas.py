@@ -21,7 +21,7 @@ _DIGITS = 6  # that a value of the metric is shown with
 def ideas_message(
     *,
     waiting: Sequence[Idea],
-    present: Experiment | None,
+    present: Sequence[Experiment],
     made: Sequence[tuple[Idea, Experiment]],
     families: Iterable[FamilyRate],
     lessons: Iterable[Lesson],
@@ -31,12 +31,12 @@ def ideas_message(
     """Return the answer to `/ideas`, with `most` lines at most under each heading.
 
     `waiting` are the ideas of people still to be tried, the next first, and `made` those that became
-    experiments, the newest first, among them perhaps the one of `present`, the experiment under way.
+    experiments, the newest first, among them perhaps those of `present`, which are under way.
     """
     judged = [(idea, experiment) for idea, experiment in made if experiment.status is not None]
     parts = (
         _section("Waiting", [_said(idea) for idea in waiting], most),
-        _section("Being tried", [_present(present, made)] if present else [], most),
+        _section("Being tried", [_present(each, made) for each in present], most),
         _section("What became of ideas", [_became(*pair, goal) for pair in judged[:most]], most),
         _section("Families", [_family(rate, goal) for rate in list(families)[:most]], most),
         _section("Lessons", [_lesson(lesson, goal) for lesson in list(lessons)[:most]], most),

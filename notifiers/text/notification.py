@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import assert_never
 
 from loop.experiment import Event, EventKind, Experiment, Run, RunState, Status
 from loop.results.report import improvement
@@ -112,5 +113,20 @@ def _topic(event: Event, experiment: Experiment | None) -> Topic:
             return Topic.REPORT
         case EventKind.RUN_RECOVERED | EventKind.INTERRUPTED:
             return Topic.RECOVERY
-        case _:
+        case (
+            EventKind.RUN_STARTED
+            | EventKind.RUN_STATE
+            | EventKind.RUN_RETAGGED
+            | EventKind.NOTED
+            | EventKind.RESTED
+            | EventKind.PROPOSED
+            | EventKind.COMMITTED
+            | EventKind.TRAINING
+            | EventKind.SKIP_REQUESTED
+            | EventKind.MEASURED
+            | EventKind.EVALUATED
+            | EventKind.DECIDED
+        ):
             return Topic.RUN
+        case _:
+            assert_never(event.kind)

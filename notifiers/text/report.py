@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, tzinfo
+from typing import assert_never
 
 from loop.experiment import Goal, Run, RunState
 from loop.proposers.protocol import Urge
@@ -20,13 +21,6 @@ WIDTH = 44
 """Characters of a line on a phone; a screen has about 25 of them."""
 
 _GAINS = 5
-_STATES = {
-    RunState.RUNNING: "Still running",
-    RunState.PAUSING: "Pausing after this experiment",
-    RunState.PAUSED: "Paused",
-    RunState.DONE: "Done",
-    RunState.STOPPED: "Stopped",
-}
 _URGES = {
     Urge.COMBINATION: "a combination of near misses",
     Urge.REREADING: "another look at the fixed files",
@@ -260,7 +254,7 @@ def _calls(night: Night) -> list[str]:
 def _state(run: Run | None) -> list[str]:
     if run is None:
         return []
-    state = _STATES[run.state]
+    state = _state_word(run.state)
     if run.state is RunState.RUNNING or not run.state_reason:
         return [state]
     joint = " " if run.state_reason.startswith("by ") else ": "
@@ -274,3 +268,19 @@ def _fit(line: str) -> str:
 def _long(line: str) -> str:
     """Return a line that a phone may break once."""
     return whole_words(line, 2 * WIDTH)
+
+
+def _state_word(state: RunState) -> str:
+    match state:
+        case RunState.RUNNING:
+            return "Still running"
+        case RunState.PAUSING:
+            return "Pausing after this experiment"
+        case RunState.PAUSED:
+            return "Paused"
+        case RunState.DONE:
+            return "Done"
+        case RunState.STOPPED:
+            return "Stopped"
+        case _:
+            assert_never(state)

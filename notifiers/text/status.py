@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, tzinfo
+from typing import assert_never
 
 from loop.experiment import RunState, Stage
 from loop.process.progress import Progress
@@ -13,12 +14,6 @@ from notifiers.text.words import duration, money, number, one_line, plural
 
 _LINE = 60  # characters of a description in one line
 _REASON = 300
-_STAGES = {
-    Stage.PROPOSED: "is proposed",
-    Stage.COMMITTED: "is about to train",
-    Stage.TRAINING: "is training",
-    Stage.MEASURED: "is being judged",
-}
 
 
 def status_message(status: RunStatus, *, now: float, zone: tzinfo, lacks: str = "") -> Message:
@@ -29,7 +24,7 @@ def status_message(status: RunStatus, *, now: float, zone: tzinfo, lacks: str = 
     lines = [_state(status)]
     if status.stage is not None:
         description = one_line(status.description or "", _LINE)
-        lines.append(f"Experiment #{status.experiment} {_STAGES[status.stage]}: {description}")
+        lines.append(f"Experiment #{status.experiment} {_stage(status.stage)}: {description}")
         lines.extend(_training(status, now))
     elif lacks and status.state is RunState.RUNNING:
         lines.append(_without_idea(lacks))
@@ -70,6 +65,22 @@ def _state(status: RunStatus) -> str:
     told = status.state_reason and status.state is not RunState.RUNNING
     reason = f" ({one_line(status.state_reason, _LINE)})" if told else ""
     return f"Run {status.tag}: {state}{reason}"
+
+
+def _stage(stage: Stage) -> str:
+    match stage:
+        case Stage.PROPOSED:
+            return "is proposed"
+        case Stage.COMMITTED:
+            return "is about to train"
+        case Stage.TRAINING:
+            return "is training"
+        case Stage.MEASURED | Stage.EVALUATED:
+            return "is being judged"
+        case Stage.DECIDED:
+            return "is decided"
+        case _:
+            assert_never(stage)
 
 
 def _without_idea(reason: str) -> str:

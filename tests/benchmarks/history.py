@@ -58,8 +58,9 @@ def make_history(path: Path, repository: Path, *, experiments: int, until: float
         begun = _begun(run, number, commit if number else Commit(base, 0, 0), now)
         journal.record(*begun)
         now += _SECONDS
-        measured = stages.measured(begun[-1], _outcome(now), 1.0 if number else None)
-        journal.record(measured, stages.decided(measured, run, KeepRule(), tampered=(), now=now))
+        measured = stages.measured(begun[-1], _outcome(now))
+        best = 1.0 if number else None
+        journal.record(measured, stages.decided(measured, run, KeepRule(), best=best, tampered=(), now=now))
     outbox = Outbox(journal, CHANNEL, now=lambda: now)
     outbox.open()
     told = (EventKind.RUN_STARTED, EventKind.DECIDED)

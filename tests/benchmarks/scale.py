@@ -134,8 +134,8 @@ class Site:
 
     def supervisor(self) -> int | None:
         """Return the pid of the process that owns the training under way."""
-        experiment = self.journal.undecided(self._run.id)
-        return experiment.supervisor_pid if experiment else None
+        under_way = self.journal.undecided(self._run.id)
+        return under_way[0].last_training.supervisor_pid if under_way else None
 
     def database_mb(self) -> float:
         """Return the size of the journal."""

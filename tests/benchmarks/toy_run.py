@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from loop.engine.decision import KeepRule
-from loop.engine.engine import Engine, Plan
+from loop.engine.run import Engine, Plan
 from loop.experiment import Goal
 from loop.git.workspace import Workspace
 from loop.process.environment import training_environment

@@ -14,6 +14,7 @@ from loop.store.journal import Journal
 from notifiers.delivery.outbox import Entry, Outbox, State
 from tests.loop.fake_gpu import FakeGpu
 from tests.loop.store.test_journal import make_experiment
+from tests.loop.trainings import trained
 
 EVENING = 1_773_267_000.0  # 2026-03-11 22:10 UTC
 
@@ -98,7 +99,9 @@ def test_before_the_first_beat_there_is_none(night: Night) -> None:
 
 def test_what_a_run_does_is_told(night: Night) -> None:
     assert night.details()["lane"] == "mar12 running"
-    training = replace(make_experiment(night.run, 7), stage=Stage.TRAINING, started_at=night.now - 130.0)
+    training = trained(
+        replace(make_experiment(night.run, 7), stage=Stage.TRAINING), started_at=night.now - 130.0
+    )
     night.journal.record(training)
     assert night.details()["lane"] == "mar12 trains #7 for 2 min 10 s"
     night.journal.record(replace(training, stage=Stage.DECIDED, status=Status.SKIP))

@@ -155,8 +155,7 @@ class Night:
 
     def end(self, value: float | None, *, error: str = "", minutes: float = 5.45) -> None:
         """End the training that runs, with a value or an error, and judge it."""
-        experiment = self.journal.undecided(self.run.id)
-        assert experiment is not None
+        (experiment,) = self.journal.undecided(self.run.id)
         assert experiment.started_at is not None
         ended_at = experiment.started_at + 60 * minutes
         self._time.now = max(self._time.now, ended_at)
@@ -165,8 +164,10 @@ class Night:
         outcome = Outcome(Ending.EXITED, exit_code, experiment.started_at, ended_at, numbers, error)
         best = self.journal.best(self.run.id)
         self.journal.beat()
-        measured = stages.measured(experiment, outcome, best.value if best else None)
-        decided = stages.decided(measured, self.run, KeepRule(), tampered=(), now=self._time.now)
+        measured = stages.measured(experiment, outcome)
+        decided = stages.decided(
+            measured, self.run, KeepRule(), best=best.value if best else None, tampered=(), now=self._time.now
+        )
         self.journal.record(measured, decided)
 
     def experiment(
@@ -189,8 +190,7 @@ class Night:
 
     def skip(self) -> None:
         """Give up the experiment under way."""
-        experiment = self.journal.undecided(self.run.id)
-        assert experiment is not None
+        (experiment,) = self.journal.undecided(self.run.id)
         best = self.journal.best(self.run.id)
         self.journal.record(
             stages.skipped(experiment, "skipped by command", best.value if best else None, now=self._time.now)
@@ -198,9 +198,9 @@ class Night:
 
     def vanish(self) -> None:
         """Lose the training under way with its machine, and begin it again."""
-        experiment = self.journal.undecided(self.run.id)
-        assert experiment is not None
-        lost = stages.put_back(experiment)
+        (experiment,) = self.journal.undecided(self.run.id)
+        outcome = Outcome(Ending.VANISHED, None, experiment.started_at or 0.0, self._time.now)
+        lost = stages.put_back(experiment, outcome)
         reason = "the training vanished with its machine or its supervisor"
         self.journal.record(lost, kind=EventKind.INTERRUPTED, reason=reason, vanished=True)
         self.train_again(lost)

@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from loop.engine.decision import KeepRule
-from loop.engine.engine import Engine, Plan, nothing_hinders
+from loop.engine.run import Engine, Plan, nothing_hinders
 from loop.errors import LoopError
-from loop.experiment import EventKind, Experiment, Goal, Proposal, Run
+from loop.experiment import EventKind, Experiment, Goal, Proposal, Run, Stage
 from loop.git.workspace import Workspace
 from loop.process.environment import training_environment
 from loop.process.trainer import Trainer
@@ -188,7 +188,7 @@ class Lab:
 
         def begun() -> bool:
             found = self.journal.experiment(self.run.id, number)
-            return found is not None and found.attempt == attempt and found.supervisor_pid is not None
+            return found is not None and found.attempt == attempt and found.stage is Stage.TRAINING
 
         await self.until(begun)
         log = self.worktree / "run.log"

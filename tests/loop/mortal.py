@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 from loop.engine.decision import KeepRule
-from loop.engine.engine import Engine, Plan
+from loop.engine.run import Engine, Plan
 from loop.errors import LoopError
 from loop.git.workspace import Commit, Workspace
 from loop.process.trainer import Job, Trainer
@@ -118,10 +118,15 @@ class MortalTrainer:
         self._machine = machine
         self._fuse = fuse
 
-    async def arm(self) -> MadeUpSupervisor:
-        await asyncio.sleep(0)
+    @contextmanager
+    def supervisor(self) -> Iterator[MadeUpSupervisor]:
         with self._fuse.step(LoopError):
-            return self._machine.arm()
+            supervisor = self._machine.arm()
+        try:
+            yield supervisor
+        except BaseException:
+            supervisor.dismiss()
+            raise
 
     def start(self, supervisor: MadeUpSupervisor, job: Job) -> MadeUpTraining:
         with self._fuse.step(OSError):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from loop.process import supervisor as program
 from loop.process.environment import training_environment
-from loop.process.trainer import Job, Supervisor, Trainer, Training
+from loop.process.trainer import Job, Supervisor, Trainer, TrainingProcess
 from tests.loop import toys
 
 NUMBERS = {
@@ -44,11 +44,11 @@ class Bench:
             grace=0.1,
         )
 
-    async def start(self, job: Job) -> Training:
-        self.supervisor = await self.trainer.arm()
-        return self.trainer.start(self.supervisor, job)
+    async def start(self, job: Job) -> TrainingProcess:
+        with self.trainer.supervisor() as self.supervisor:
+            return self.trainer.start(self.supervisor, job)
 
-    def reattach(self) -> Training:
+    def reattach(self) -> TrainingProcess:
         """Find the training as a bot started anew does."""
         assert self.supervisor is not None
         return Trainer().attach(

@@ -98,16 +98,17 @@ class Recorder:
 
     def end(self, value: float | None, *, error: str = MEMORY, seconds: float = 330.0) -> None:
         """End the training under way after so many seconds, with a value or an error, and judge it."""
-        experiment = self.journal.undecided(self._run_id)
-        assert experiment is not None
+        (experiment,) = self.journal.undecided(self._run_id)
         assert experiment.started_at is not None
         self._clock[0] = experiment.started_at + seconds
         numbers = {self.rule.metric: value, "training_seconds": 300.0} if value is not None else {}
         text = "" if value is not None else error
         outcome = Outcome(Ending.EXITED, int(value is None), experiment.started_at, self.now, numbers, text)
         best = self.journal.best(self._run_id)
-        measured = stages.measured(experiment, outcome, best.value if best else None)
-        decided = stages.decided(measured, self.run, self.rule, tampered=(), now=self.now)
+        measured = stages.measured(experiment, outcome)
+        decided = stages.decided(
+            measured, self.run, self.rule, best=best.value if best else None, tampered=(), now=self.now
+        )
         self.journal.record(measured, decided)
         self._clock[0] += 2.0
         self._sessions.seen(self._session)
@@ -126,10 +127,10 @@ class Recorder:
             self.experiment(f"constant {number} of the night", value)
 
     def skip(self) -> None:
-        experiment = self.journal.undecided(self._run_id)
-        assert experiment is not None
+        (experiment,) = self.journal.undecided(self._run_id)
         self.journal.record(replace(experiment, skip_requested=True), kind=EventKind.SKIP_REQUESTED)
-        lost = stages.put_back(experiment)
+        outcome = Outcome(Ending.INTERRUPTED, None, experiment.started_at or 0.0, self.now)
+        lost = stages.put_back(experiment, outcome)
         self.journal.record(lost, kind=EventKind.INTERRUPTED, reason="by command")
         self.journal.record(stages.skipped(lost, "skipped by command", None, now=self.now))
 

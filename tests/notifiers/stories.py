@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from loop.experiment import EventKind, Experiment, Goal, Run, Stage, Status
+from loop.experiment import Ending, EventKind, Experiment, Goal, Run, Stage, Status, Training
 from loop.store.journal import Journal
 from tests.notifiers.recording import VirtualTime
 
@@ -46,17 +46,18 @@ def decide(
         proposer="search",
         parent="a" * 40,
         commit="b" * 40,
-        attempt=1,
+        training=Training(1),
     )
+    ended = Training(1, ending=Ending.EXITED, error="out of memory" if status is Status.CRASH else "")
+    measured = replace(experiment, stage=Stage.MEASURED, training=ended)
     decided = replace(
-        experiment,
+        measured,
         stage=Stage.DECIDED,
         status=status,
         value=None if status in (Status.CRASH, Status.SKIP) else value,
         best_before=before if number else None,
-        error="out of memory" if status is Status.CRASH else "",
     )
-    journal.record(experiment, replace(experiment, stage=Stage.MEASURED), decided)
+    journal.record(experiment, measured, decided)
     return decided
 
 

@@ -8,12 +8,12 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-from loop.engine.launcher import attempt_folder
 from loop.errors import LoopError
 from loop.experiment import Ending, Experiment, Run, Status
 from loop.git.workspace import Workspace
 from loop.process.summary import read_tail, tells_of_full_memory
 from loop.process.supervisor import LOG
+from loop.process.trainer import attempt_folder
 from loop.proposers.protocol import Context, Failure
 from loop.results.memory import lessons_of_others, near_misses
 from loop.store.ideas import IdeaBox
@@ -70,7 +70,7 @@ class ContextReader:
             LoopError: its program cannot be read any more, or does not fit what was kept since.
         """
         # A verdict is in the journal before its log is filed, after which that of the attempt is removed.
-        text = read_tail(attempt_folder(self._folder, experiment) / LOG)
+        text = read_tail(attempt_folder(self._folder, experiment.number, experiment.attempt) / LOG)
         text = text or read_tail(self._folder / f"{experiment.number}.log")
         crashed = self._workspace.source(experiment.commit)
         source = self._workspace.carry_over(crashed, experiment.parent, parent)

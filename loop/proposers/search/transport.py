@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from loop.experiment import Experiment, Run
+from loop.experiment import Run
 from loop.proposers.protocol import Context, Refusal, Urge
-from loop.store.schema import columns, decode, encode
+from loop.store.schema import columns, decode, encode, experiment_row, read_experiment
 
 
 def encode_context(context: Context) -> dict[str, Any]:
@@ -16,8 +16,8 @@ def encode_context(context: Context) -> dict[str, Any]:
     return {
         "source": context.source,
         "parent": context.parent,
-        "run": _fields(context.run),
-        "experiments": [_fields(experiment) for experiment in context.experiments],
+        "run": {name: encode(getattr(context.run, name)) for name in columns(Run)},
+        "experiments": [experiment_row(experiment) for experiment in context.experiments],
         "urge": context.urge,
         "refusals": [asdict(refusal) for refusal in context.refusals],
     }
@@ -29,11 +29,7 @@ def decode_context(fields: Mapping[str, Any]) -> Context:
         run=Run(**decode(fields["run"])),
         source=fields["source"],
         parent=fields["parent"],
-        experiments=tuple(Experiment(**decode(row)) for row in fields["experiments"]),
+        experiments=tuple(read_experiment(row) for row in fields["experiments"]),
         urge=fields["urge"] and Urge(fields["urge"]),
         refusals=tuple(Refusal(**refusal) for refusal in fields["refusals"]),
     )
-
-
-def _fields(record: Run | Experiment) -> dict[str, object]:
-    return {name: encode(getattr(record, name)) for name in columns(type(record))}

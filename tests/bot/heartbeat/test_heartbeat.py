@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from loop.store.journal import Journal
 from loop.store.sessions import Sessions
 from tests.loop.fake_gpu import FakeGpu
 from tests.loop.store.test_journal import make_experiment
+from tests.loop.trainings import trained
 
 SILENT = [EventKind.RUN_STARTED]
 
@@ -127,7 +127,7 @@ class Patient:
     def trains_with(self, *, memory_mb: float) -> None:
         """Let it have one under way, and a best that took so much memory."""
         baseline = make_experiment(self.run, status=Status.KEEP)
-        self.journal.record(replace(baseline, numbers={"val_bpb": 1.0, "peak_vram_mb": memory_mb}))
+        self.journal.record(trained(baseline, numbers={"val_bpb": 1.0, "peak_vram_mb": memory_mb}))
         self.trains()
 
 

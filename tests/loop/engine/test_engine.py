@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from loop.engine.engine import Engine
+from loop.engine.run import Engine
 from loop.errors import LoopError
 from loop.experiment import EventKind, Run, RunState, Stage, Status
 from loop.git.workspace import Workspace
@@ -58,21 +58,21 @@ async def test_a_run_keeps_what_is_better_and_gives_up_the_rest(make_lab: MakeLa
     lab.check_invariants()
 
 
-async def test_a_discard_and_what_is_launched_after_it_are_written_at_once(make_lab: MakeLab) -> None:
+async def test_every_change_is_written_when_it_happens(make_lab: MakeLab) -> None:
     lab = make_lab(value(1.5))
     engine = lab.engine(program("wait(); summary(1.6)"), value(1.7))
     task = conduct(engine, 2)
     await lab.until_training(1)
-    while engine.ahead.ready is None:  # noqa: ASYNC110 - nothing tells of it
+    while engine.prefetch.ready is None:  # noqa: ASYNC110 - nothing tells of it
         await asyncio.sleep(0.005)
     told = len(lab.kinds())
     writes: list[list[EventKind]] = []
     lab.journal.listeners.append(lambda: writes.append(lab.kinds()[told + sum(map(len, writes)) :]))
     lab.open_gate()
     await task
-    verdict = [EventKind.MEASURED, EventKind.DECIDED]
-    launch = [EventKind.PROPOSED, EventKind.COMMITTED, EventKind.TRAINING]
-    assert writes == [[*verdict, *launch], verdict, [EventKind.RUN_STATE]]
+    verdict = [[EventKind.MEASURED], [EventKind.EVALUATED], [EventKind.DECIDED]]
+    launch = [[EventKind.PROPOSED, EventKind.COMMITTED], [EventKind.TRAINING]]
+    assert writes == [*verdict, *launch, *verdict, [EventKind.RUN_STATE]]
 
 
 async def test_commits_say_what_was_tried_and_stand_on_the_best(make_lab: MakeLab) -> None:
@@ -124,7 +124,7 @@ async def test_a_result_that_came_while_nobody_looked_is_not_lost(make_lab: Make
     await lab.until_training(0)
     await end(first)
     lab.open_gate()
-    supervisor = psutil.Process(lab.experiments()[0].supervisor_pid)
+    supervisor = psutil.Process(lab.experiments()[0].last_training.supervisor_pid)
     await asyncio.to_thread(supervisor.wait)
     await lab.engine(value(1.6)).conduct(1)
     assert [e.value for e in lab.experiments()] == [1.5, 1.6]
@@ -135,7 +135,7 @@ async def test_a_training_that_vanished_is_run_again_and_never_a_crash(make_lab:
     lab = make_lab(program("wait()\nsummary(1.5)"))
     conducting = conduct(lab.engine(value(1.6)), 1)
     await lab.until_training(0)
-    supervisor = psutil.Process(lab.experiments()[0].supervisor_pid)
+    supervisor = psutil.Process(lab.experiments()[0].last_training.supervisor_pid)
     for process in (supervisor, *supervisor.children(recursive=True)):
         process.kill()
     await lab.until_training(0, attempt=2)
@@ -260,13 +260,14 @@ async def test_a_retag_that_the_bot_did_not_finish_is_finished_at_the_next_start
     lab.check_invariants()
 
 
-async def test_a_keep_that_git_has_and_the_journal_not_yet_is_completed(make_lab: MakeLab) -> None:
+@pytest.mark.parametrize("stage", [Stage.MEASURED, Stage.EVALUATED])
+async def test_a_keep_that_git_has_and_the_journal_not_yet_is_completed(
+    make_lab: MakeLab, stage: Stage
+) -> None:
     lab = make_lab(value(1.5))
     await lab.engine(value(1.4)).conduct(1)
     kept = lab.experiments()[1]
-    lab.journal.record(
-        replace(kept, stage=Stage.MEASURED, status=None, reason="", value=None, decided_at=None)
-    )
+    lab.journal.record(replace(kept, stage=stage, status=None, reason="", value=None, decided_at=None))
     engine = lab.engine(value(1.4), value(1.3))
     await engine.resume()
     await engine.conduct(2)
@@ -373,19 +374,19 @@ async def test_a_person_is_asked_at_once_when_the_program_as_it_is_crashes(make_
     assert [experiment.status for experiment in lab.experiments()] == [Status.CRASH, Status.KEEP]
 
 
-async def test_a_verdict_that_could_not_be_written_is_not_counted(make_lab: MakeLab) -> None:
+async def test_a_verdict_counts_though_what_comes_after_it_cannot_begin(make_lab: MakeLab) -> None:
     lab = make_lab(value(1.5))
     engine = lab.engine(program("wait(); summary(1.6)"), value(1.7), value(1.8))
     task = conduct(engine, 3)
     await lab.until_training(1)
-    while engine.ahead.ready is None:  # noqa: ASYNC110 - nothing tells of it
+    while engine.prefetch.ready is None:  # noqa: ASYNC110 - nothing tells of it
         await asyncio.sleep(0.005)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Workspace, "launch", refuse)
         lab.open_gate()
         with pytest.raises(LoopError, match="no room"):
             await task
-    assert (engine.made, engine.experiment) == (0, None)
+    assert (engine.made, [e.stage for e in engine.under_way]) == (1, [Stage.COMMITTED])
     await engine.conduct(3 - engine.made)
     assert [(e.value, e.attempt) for e in lab.experiments()[1:]] == [(1.6, 1), (1.7, 1), (1.8, 1)]
     lab.check_invariants()

@@ -13,8 +13,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from loop.engine.launcher import attempt_folder
 from loop.experiment import Ending, EventKind, Experiment, Run, RunState, Stage, Status
+from loop.process.trainer import attempt_folder
 from tests.loop.lab import Lab
 from tests.loop.made_up import BASELINE, Machine, Thinker
 from tests.loop.mortal import Life
@@ -143,7 +143,7 @@ class EngineStates(RuleBasedStateMachine):
         run, experiments = self.lab.now(), self.lab.experiments()
         undecided = [experiment for experiment in experiments if experiment.status is None]
         assert run == life.engine.run, "the engine believes what is not so"
-        assert undecided == ([life.engine.experiment] if life.engine.experiment else [])
+        assert undecided == [*life.engine.under_way]
         if run.renamed_from:
             assert self.machine.running(), "a retag was not finished"
         else:
@@ -195,7 +195,9 @@ class EngineStates(RuleBasedStateMachine):
             assert not self.stopped or not undecided
 
     def _folder(self, experiment: Experiment) -> Path:
-        return attempt_folder(self.lab.home / "runs" / str(experiment.run_id), experiment)
+        return attempt_folder(
+            self.lab.home / "runs" / str(experiment.run_id), experiment.number, experiment.attempt
+        )
 
 
 @pytest.mark.timeout(3600)  # for making a failure small; without one it takes seconds, or minutes at length

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from loop.engine.engine import Engine
-from loop.engine.prefetch import Ahead
+from loop.engine.prefetch import Prefetch
+from loop.engine.run import Engine
 from loop.errors import LoopError
 from loop.experiment import Cost, Family, Proposal, Status
 from loop.git.workspace import Workspace
@@ -91,7 +91,7 @@ async def conduct(lab: Lab, engine: Engine, *, ready_while: int) -> None:
     """Make two experiments; one of that number trains until the next proposal is ready."""
     conducting = asyncio.create_task(engine.conduct(2))
     await lab.until_training(ready_while)
-    while engine.ahead.ready is None:  # noqa: ASYNC110 - a task of the engine tells nobody
+    while engine.prefetch.ready is None:  # noqa: ASYNC110 - a task of the engine tells nobody
         await asyncio.sleep(0)
     lab.open_gate()
     await conducting
@@ -196,11 +196,11 @@ async def test_a_proposer_that_fails_is_asked_again(make_lab: MakeLab) -> None:
     engine = lab.engine(ideas=ideas)
     failing: list[bool] = []
     conducting = asyncio.create_task(engine.conduct(1))
-    while engine.ahead.ready is None:
-        failing.append(engine.ahead.dearth is not None and engine.ahead.dearth.reason == "out of reach")
+    while engine.prefetch.ready is None:
+        failing.append(engine.prefetch.dearth is not None and engine.prefetch.dearth.reason == "out of reach")
         await asyncio.sleep(0)
     assert failing[-1]
-    assert engine.ahead.dearth is None  # it has an idea, though nothing can be begun yet
+    assert engine.prefetch.dearth is None  # it has an idea, though nothing can be begun yet
     lab.open_gate()
     await conducting
     assert [e.status for e in lab.experiments()] == [Status.KEEP, Status.KEEP]
@@ -229,15 +229,15 @@ class Scripted:
 
 
 @pytest.fixture
-async def make_ahead(make_lab: MakeLab) -> AsyncIterator[Callable[[Proposer], Ahead]]:
+async def make_ahead(make_lab: MakeLab) -> AsyncIterator[Callable[[Proposer], Prefetch]]:
     lab = make_lab(value(1.5))
     workspace = Workspace(repository=lab.repository, path=lab.worktree, tag="mar12")
-    made: list[Ahead] = []
+    made: list[Prefetch] = []
 
-    def make(proposer: Proposer) -> Ahead:
+    def make(proposer: Proposer) -> Prefetch:
         context = context_of(value(1.5))
         made.append(
-            Ahead(
+            Prefetch(
                 proposer=proposer,
                 workspace=workspace,
                 context=lambda: replace(context, parent=lab.base),
@@ -264,7 +264,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-async def parent_of_ready(ahead: Ahead) -> str:
+async def parent_of_ready(ahead: Prefetch) -> str:
     """Begin to make a proposal, and return what it stands on once it is ready."""
     ahead.start()
     await until(lambda: ahead.ready is not None)
@@ -274,7 +274,7 @@ async def parent_of_ready(ahead: Ahead) -> str:
 
 @pytest.mark.parametrize("at_once", [True, False])
 async def test_a_proposer_that_rests_is_asked_when_somebody_has_an_idea(
-    make_ahead: Callable[[Proposer], Ahead], at_once: bool
+    make_ahead: Callable[[Proposer], Prefetch], at_once: bool
 ) -> None:
     ahead = make_ahead(Scripted(LoopError("It has no idea."), IDEA))
     ahead.start()
@@ -296,19 +296,19 @@ async def test_a_proposer_that_rests_is_asked_when_somebody_has_an_idea(
     ],
 )
 async def test_what_is_ready_makes_way_for_an_idea_where_nothing_is_lost(
-    make_ahead: Callable[[Proposer], Ahead], first: Proposal, at_once: bool, asked: int
+    make_ahead: Callable[[Proposer], Prefetch], first: Proposal, at_once: bool, asked: int
 ) -> None:
     proposer = Scripted(first, IDEA)
     ahead = make_ahead(proposer)
     parent = await parent_of_ready(ahead)
     ahead.look_again(at_once=at_once)
-    ready = await ahead.take(parent, asyncio.Event())
+    ready = await ahead.take(lambda: parent, asyncio.Event())
     assert proposer.asked == asked
     assert ready is not None
     assert ready.proposal.description == ("DEPTH 9" if asked == 2 else first.description)
 
 
-async def test_what_is_in_the_making_makes_way_too(make_ahead: Callable[[Proposer], Ahead]) -> None:
+async def test_what_is_in_the_making_makes_way_too(make_ahead: Callable[[Proposer], Prefetch]) -> None:
     proposer = Scripted(FREE, IDEA)
     ahead = make_ahead(proposer)
     ahead.start()
@@ -321,13 +321,13 @@ async def test_what_is_in_the_making_makes_way_too(make_ahead: Callable[[Propose
 
 
 async def test_who_waits_for_a_proposal_is_given_the_one_for_the_idea(
-    make_ahead: Callable[[Proposer], Ahead],
+    make_ahead: Callable[[Proposer], Prefetch],
 ) -> None:
     """The proposal and the idea come in the same turn of the event loop."""
     proposer = Scripted(FREE, IDEA)
     ahead = make_ahead(proposer)
     parent = await parent_of_ready(ahead)
-    taking = asyncio.create_task(ahead.take(parent, asyncio.Event()))
+    taking = asyncio.create_task(ahead.take(lambda: parent, asyncio.Event()))
     ahead.look_again(at_once=True)
     ready = await taking
     assert ready is not None

@@ -18,7 +18,7 @@ from loop.process.environment import training_environment
 from loop.process.gpu import Gpu, GpuProcess, GpuState
 from loop.process.liveness import Activity, Quiet, is_overdue, is_stalled, sample, supervisor_of, watch
 from loop.process.supervisor import OUTCOME, STARTED, boot_id, start_time
-from loop.process.trainer import Job, Trainer, Training
+from loop.process.trainer import Job, Trainer, TrainingProcess
 from tests.loop import toys
 
 BURNING = """
@@ -45,7 +45,7 @@ class Bench:
         self.log = folder / "run.log"
         self.folder.mkdir()
 
-    async def start(self, source: str) -> Training:
+    async def start(self, source: str) -> TrainingProcess:
         (self.home / "train.py").write_text(source)
         job = Job(
             argv=toys.COMMAND,
@@ -57,7 +57,8 @@ class Bench:
             grace=0.1,
         )
         trainer = Trainer()
-        return trainer.start(await trainer.arm(), job)
+        with trainer.supervisor() as supervisor:
+            return trainer.start(supervisor, job)
 
     async def shown(self) -> None:
         """Wait until the log has all that a held training prints: its supervisor copies it a moment later."""

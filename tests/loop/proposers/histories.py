@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from loop.experiment import Experiment, Family, Status
+from loop.experiment import Experiment, Family, Status, Training
 from loop.proposers.prompt.context import DIFFS, SHOWN
 from loop.proposers.protocol import Context
 from loop.results.memory import near_misses
@@ -25,7 +25,7 @@ def past(statuses: Sequence[Status], text: str = "idea") -> list[Experiment]:
             best_before=best if number else None,
             family=list(Family)[number % 3] if number else None,
             rationale=f"{text}, because of {number}",
-            error=f"{text}Error {number}" if status is Status.CRASH else "",
+            training=Training(1, error=f"{text}Error {number}" if status is Status.CRASH else ""),
         )
         made.append(experiment)
         best = value if value is not None and status is Status.KEEP else best

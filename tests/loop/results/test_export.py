@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from loop.errors import LoopError
-from loop.experiment import Cost, Ending, Experiment, Family, Goal, Stage, Status
+from loop.experiment import Cost, Ending, Experiment, Family, Goal, Stage, Status, Training
 from loop.results.export import json_lines, write_parquet
 from tests.loop.proposers.contexts import run_of, trial
 
@@ -22,12 +22,14 @@ KEPT = Experiment(
     commit="b" * 40,
     constants={"DEPTH": 9, "BETAS": [0.8, 0.95]},
     lines_added=2,
-    attempt=1,
-    started_at=1_700_000_000.5,
-    ended_at=1_700_000_300.0,
-    ending=Ending.EXITED,
-    exit_code=0,
-    numbers={"val_bpb": 0.98, "training_seconds": 300.1, "peak_vram_mb": 2048.0},
+    training=Training(
+        1,
+        started_at=1_700_000_000.5,
+        ended_at=1_700_000_300.0,
+        ending=Ending.EXITED,
+        exit_code=0,
+        numbers={"val_bpb": 0.98, "training_seconds": 300.1, "peak_vram_mb": 2048.0},
+    ),
     value=0.98,
     best_before=0.99,
     status=Status.KEEP,

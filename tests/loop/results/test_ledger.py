@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from loop.experiment import EventKind, RunState, Stage, Status
+from loop.experiment import Ending, EventKind, RunState, Stage, Status, Training
 from loop.results.ledger import Spent, ledger, read_ledger
 from loop.store.journal import Journal
 from loop.store.sessions import SILENCE_SECONDS, Sessions
 from tests.loop.lab import Lab, program
 from tests.loop.store.test_journal import make_experiment, make_run
 from tests.loop.story import START, Story
+from tests.loop.trainings import trained
 
 TRAINING, OVERHEAD, PROPOSING, CRASHED, INTERRUPTED, WAITING, BOT_DOWN, MACHINE_DOWN = Spent
 
@@ -434,12 +435,11 @@ def test_a_ledger_is_of_one_run_and_ends_where_that_was_stopped(tmp_path: Path) 
     journal = Journal(tmp_path / "state.db", clock=clock)
     Sessions(journal, clock=clock).begin()
     run, other = make_run(journal), make_run(journal, "mar13")
-    experiment = replace(make_experiment(run), started_at=START, supervisor_pid=7)
+    experiment = replace(make_experiment(run), training=Training(1, started_at=START, supervisor_pid=7))
     journal.record(replace(experiment, stage=Stage.TRAINING))
     clock.now += 330
-    measured = replace(
-        experiment, stage=Stage.MEASURED, ended_at=clock.now, numbers={"training_seconds": 300.0}
-    )
+    ended = trained(experiment, ending=Ending.EXITED, ended_at=clock.now, numbers={"training_seconds": 300.0})
+    measured = replace(ended, stage=Stage.MEASURED)
     journal.record(measured, replace(measured, stage=Stage.DECIDED, status=Status.KEEP))
     journal.record(replace(make_experiment(other), stage=Stage.TRAINING))
     clock.now += 10

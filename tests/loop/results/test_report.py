@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loop.experiment import Cost, Experiment, Family, Goal, Stage, Status
+from loop.experiment import Cost, Experiment, Family, Goal, Stage, Status, Training
 from loop.results.report import FamilyRate, Report, bests_before, family_rates, improvement, make_report
 from loop.results.table import Row, parse_results, row_of
 
@@ -100,9 +100,12 @@ def test_times_of_the_journal_give_hours_rate_and_share() -> None:
             rationale="",
             proposer="search",
             parent="",
-            started_at=1000.0 + 360 * number,
-            ended_at=1000.0 + 360 * number + 330,
-            numbers={} if number == 4 else {"training_seconds": 300.0},
+            training=Training(
+                1,
+                started_at=1000.0 + 360 * number,
+                ended_at=1000.0 + 360 * number + 330,
+                numbers={} if number == 4 else {"training_seconds": 300.0},
+            ),
             value=None if number == 4 else 1.0 - number / 1000,
             status=Status.CRASH if number == 4 else Status.KEEP,
         )

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loop.errors import LoopError
-from loop.experiment import Cost, Experiment, Family, Stage, Status
+from loop.experiment import Cost, Ending, Experiment, Family, Stage, Status, Training
 from loop.results.table import (
     Row,
     append_result,
@@ -24,6 +24,7 @@ from loop.results.table import (
 )
 from loop.store.journal import Journal
 from tests.loop.store.test_journal import make_run
+from tests.loop.trainings import trained
 
 HEADER = "commit\tval_bpb\tmemory_gb\tstatus\tdescription\n"
 BASELINE = Row(0, "a1b2c3d", 0.9979, 44.0, Status.KEEP, "baseline")
@@ -46,21 +47,25 @@ def decided(**changes: object) -> Experiment:
         commit="0123456789abcdef0123456789abcdef01234567",
         lines_added=3,
         lines_removed=1,
-        attempt=1,
-        started_at=1000.0,
-        ended_at=1326.0,
-        numbers={
-            "val_bpb": 0.986041,
-            "training_seconds": 300.1,
-            "total_seconds": 325.9,
-            "peak_vram_mb": 45060.2,
-        },
+        training=Training(
+            1,
+            started_at=1000.0,
+            ended_at=1326.0,
+            ending=Ending.EXITED,
+            numbers={
+                "val_bpb": 0.986041,
+                "training_seconds": 300.1,
+                "total_seconds": 325.9,
+                "peak_vram_mb": 45060.2,
+            },
+        ),
         value=0.986041,
         best_before=0.9979,
         status=Status.KEEP,
         reason="improved",
     )
-    return replace(experiment, **changes)  # type: ignore[arg-type]
+    of_training = {name: changes.pop(name) for name in ("started_at", "numbers") if name in changes}
+    return trained(replace(experiment, **changes), **of_training)  # type: ignore[arg-type]
 
 
 # Rows of experiments

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from loop.errors import LoopError
-from loop.experiment import Ending, EventKind, Experiment, Goal, Run, RunState, Stage, Status
+from loop.experiment import Ending, EventKind, Experiment, Goal, Run, RunState, Stage, Status, Training
 from loop.results.status import run_status
 from loop.store.ideas import IdeaBox
 from loop.store.journal import Journal
@@ -58,8 +58,7 @@ def make_experiment(run: Run, number: int = 0, status: Status | None = None) -> 
         parent="a" * 40,
         commit="b" * 40,
         constants={"EMBEDDING_LR": 0.8, "WINDOW_PATTERN": "SSSL", "BETAS": [0.8, 0.95]},
-        numbers={"val_bpb": 1.25, "peak_vram_mb": 1024.0},
-        ending=Ending.EXITED,
+        training=Training(1, ending=Ending.EXITED, numbers={"val_bpb": 1.25, "peak_vram_mb": 1024.0}),
         value=1.25,
         status=status,
     )
@@ -120,7 +119,7 @@ def test_a_failed_transaction_leaves_neither_change_nor_event(journal: Journal, 
     with pytest.raises(TypeError):  # what cannot be written as JSON
         journal.record(make_experiment(run), reason=object())
     assert journal.last_event() == before
-    assert journal.undecided(run.id) is None
+    assert journal.undecided(run.id) == []
 
 
 def test_the_best_is_the_last_kept_and_the_baseline_the_first(journal: Journal, run: Run) -> None:
@@ -130,8 +129,7 @@ def test_the_best_is_the_last_kept_and_the_baseline_the_first(journal: Journal, 
     best, baseline, undecided = journal.best(run.id), journal.baseline(run.id), journal.undecided(run.id)
     assert best is not None
     assert baseline is not None
-    assert undecided is not None
-    assert (best.number, baseline.number, undecided.number) == (3, 1, 5)
+    assert (best.number, baseline.number, [each.number for each in undecided]) == (3, 1, [5])
     assert journal.best(run.id, before=3) == baseline
     assert journal.best(run.id, before=1) is None
     assert journal.counts(run.id) == {Status.KEEP: 2, Status.DISCARD: 1, Status.CRASH: 1, Status.SKIP: 1}
@@ -148,7 +146,7 @@ def test_what_is_asked_for_all_the_time_reads_no_whole_run(
     IdeaBox(journal).waiting(run.id)
     Notes(journal).state(run.id, "a model")
     plans = recorder.plans()
-    assert "SEARCH experiments USING INDEX experiments_by_status (run_id=? AND status=?)" in plans
+    assert "SEARCH experiments USING INDEX experiments_under_way (run_id=?)" in plans
     for whole in ("SCAN events", "SCAN experiments", "SEARCH experiments USING PRIMARY KEY (run_id=?)"):
         assert whole not in plans
 
@@ -230,7 +228,7 @@ def test_the_beats_of_an_older_version_are_kept(tmp_path: Path) -> None:
     ("change", "words"),
     [
         ("UPDATE experiments SET status = 'kept'", "status of run_id 1 number 0 is 'kept'"),
-        ("UPDATE experiments SET numbers = '{\"val_bpb\": 1.2'", "numbers of run_id 1 number 0 is '{"),
+        ("UPDATE trainings SET numbers = '{\"val_bpb\": 1.2'", "numbers of run_id 1 number 0 is '{"),
         ("UPDATE experiments SET stage = x'00ff'", "stage of run_id 1 number 0 is b"),
         ("UPDATE runs SET state = 'asleep'", "state of id 1 is 'asleep'"),
         ("UPDATE events SET kind = 'dreamt'", "kind of run_id 1 id 1 is 'dreamt'"),
@@ -242,7 +240,10 @@ def test_a_damaged_row_is_named_and_nothing_of_it_is_lost(
 ) -> None:
     journal.record(make_experiment(run, status=Status.KEEP))
     kept = journal.experiments(run.id), journal.runs(), journal.events_after(0)
-    before = {table: journal.query(f"SELECT * FROM {table}") for table in ("experiments", "runs", "events")}
+    before = {
+        table: journal.query(f"SELECT * FROM {table}")
+        for table in ("experiments", "trainings", "runs", "events")
+    }
     with journal.transaction():
         journal.execute(change)
     with pytest.raises(LoopError) as told:

@@ -11,9 +11,11 @@ from loop.experiment import EventKind, Goal, Run, Status
 from loop.store.journal import Journal
 from notifiers.channels.tracker import Tracker
 from tests.loop.proposers.contexts import trial
+from tests.loop.trainings import trained
 
 LIBRARY = """
 import json, os
+from tests.loop.trainings import trained
 def _write(*what):
     with open(os.environ["TRACKIO_FILE"], "a") as file:
         file.write(json.dumps(what) + "\\n")
@@ -63,7 +65,7 @@ def tracker(journal: Journal, tmp_path: Path, told: Path, monkeypatch: pytest.Mo
 
 def decide(journal: Journal, run: Run, number: int, value: float | None, status: Status) -> None:
     experiment = replace(trial(number, "idea", {}, value, status), run_id=run.id, best_before=1.0)
-    journal.record(replace(experiment, numbers={"mfu_percent": 40.0}), kind=EventKind.DECIDED)
+    journal.record(trained(experiment, numbers={"mfu_percent": 40.0}), kind=EventKind.DECIDED)
 
 
 def lines(told: Path) -> list[list[object]]:

@@ -40,7 +40,7 @@ def test_the_buttons_of_a_digest_mean_its_own_experiment() -> None:
 
 
 def test_there_is_no_button_for_what_there_is_not() -> None:
-    baseline = replace(EXPERIMENT, number=0, attempt=0)
+    baseline = replace(EXPERIMENT, number=0, training=None)
     assert labels(buttons_under(about(baseline, RunState.STOPPED))) == [["Plot"]]
 
 

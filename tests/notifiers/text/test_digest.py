@@ -9,8 +9,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loop.experiment import Cost, Event, EventKind, Experiment, Family, Goal, Run, RunState, Stage, Status
+from loop.experiment import (
+    Cost,
+    Event,
+    EventKind,
+    Experiment,
+    Family,
+    Goal,
+    Run,
+    RunState,
+    Stage,
+    Status,
+    Training,
+)
 from notifiers.text.digest import digest, message_of
+from tests.loop.trainings import trained
 
 RUN = Run(
     id=1,
@@ -36,16 +49,18 @@ EXPERIMENT = Experiment(
     commit="0123456789abcdef0123456789abcdef01234567",
     lines_added=3,
     lines_removed=1,
-    attempt=1,
-    started_at=1000.0,
-    ended_at=1326.0,
-    numbers={"val_bpb": 0.986041, "training_seconds": 300.1, "peak_vram_mb": 45060.2},
+    training=Training(
+        1,
+        started_at=1000.0,
+        ended_at=1326.0,
+        numbers={"val_bpb": 0.986041, "training_seconds": 300.1, "peak_vram_mb": 45060.2},
+    ),
     value=0.986041,
     best_before=0.9979,
     status=Status.KEEP,
     reason="improved",
 )
-CRASH = replace(EXPERIMENT, status=Status.CRASH, value=None, numbers={}, reason="exit status 1")
+CRASH = trained(replace(EXPERIMENT, status=Status.CRASH, value=None, reason="exit status 1"), numbers={})
 
 
 def told(experiment: Experiment, run: Run = RUN) -> str:
@@ -118,7 +133,7 @@ def test_the_baseline_has_nothing_before_it() -> None:
 
 def test_a_crash_tells_the_last_line_of_its_error() -> None:
     error = "Traceback (most recent call last):\n  ...\ntorch.OutOfMemoryError: CUDA out of memory.\n\n"
-    assert told(replace(CRASH, error=error, attempt=2)) == (
+    assert told(trained(CRASH, error=error, k=2)) == (
         "Experiment #12: halve batch size\n"
         "val_bpb: 0.997900 → crash\n"
         "Status: crash\n"
@@ -134,9 +149,7 @@ def test_a_skipped_experiment_that_never_trained() -> None:
         EXPERIMENT,
         status=Status.SKIP,
         value=None,
-        numbers={},
-        started_at=None,
-        ended_at=None,
+        training=None,
         reason="skipped by command",
     )
     assert told(skipped) == (
@@ -176,7 +189,9 @@ def test_an_experiment_without_a_verdict_has_no_digest() -> None:
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(), st.text(), st.text(), st.sampled_from(Status))
 def test_no_text_breaks_the_form(description: str, error: str, reason: str, status: Status) -> None:
-    text = told(replace(EXPERIMENT, description=description, error=error, reason=reason, status=status))
+    text = told(
+        trained(replace(EXPERIMENT, description=description, reason=reason, status=status), error=error)
+    )
     first, second, third, *rest = text.split("\n")
     assert re.fullmatch(r"Experiment #12: \S.*", first)
     assert re.fullmatch(r"val_bpb: 0\.997900 → (0\.986041 \(-0\.011859\)|crash|skipped)", second)
@@ -189,7 +204,7 @@ def test_no_text_breaks_the_form(description: str, error: str, reason: str, stat
 
 
 def test_a_long_digest_fits_the_caption_of_a_picture() -> None:
-    text = told(replace(CRASH, description="d" * 9999, error="e" * 9999, reason="r" * 9999))
+    text = told(trained(replace(CRASH, description="d" * 9999, reason="r" * 9999), error="e" * 9999))
     assert len(text) < 1024
 
 

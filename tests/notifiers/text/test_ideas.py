@@ -54,7 +54,7 @@ def lesson(
 def told(
     *,
     waiting: Sequence[Idea] = (),
-    present: Experiment | None = None,
+    present: Sequence[Experiment] = (),
     made: Sequence[tuple[Idea, Experiment]] = (),
     families: Sequence[FamilyRate] = (),
     lessons: Sequence[Lesson] = (),
@@ -77,7 +77,7 @@ def told(
 def test_all_of_it() -> None:
     assert told(
         waiting=[idea(5, "WIDTH 256"), idea(6, "read\nthe second paper", "bob")],
-        present=trial(12, None),
+        present=[trial(12, None)],
         made=[
             (idea(4, "EMBEDDING_LR 0.8"), trial(12, None)),
             (idea(3, "DEPTH 9", "bob"), trial(11, DISCARD, 0.9921)),
@@ -116,7 +116,7 @@ def test_nothing_at_all() -> None:
 
 
 def test_an_experiment_that_is_nobodys_idea() -> None:
-    assert told(present=trial(3, None), made=[(idea(1, "DEPTH 9"), trial(2, CRASH))]) == (
+    assert told(present=[trial(3, None)], made=[(idea(1, "DEPTH 9"), trial(2, CRASH))]) == (
         "No idea waits: /idea TEXT sends one.\n"
         "\n"
         "Being tried\n"
@@ -195,7 +195,7 @@ def test_whatever_was_said_it_is_one_message_of_short_lines(
         (idea(number, text), trial(number, status, value, text))
         for number, (status, value, text) in enumerate(tried, 1)
     ]
-    present = trial(99, None, None, tried[0][2]) if tried else None
+    present = [trial(99, None, None, tried[0][2])] if tried else []
     rates = [FamilyRate(family, 10_000, 5_000, 1e3) for family in Family]
     text = told(waiting=ideas, present=present, made=made, families=rates, lessons=lessons, goal=goal)
     lines = text.split("\n")

@@ -15,6 +15,7 @@ from loop.proposers.model.worker import Reply
 from loop.proposers.protocol import Context, Failure, HopelessError, Model, OutOfReachError
 from loop.store.ideas import Idea
 from tests.loop.proposers.histories import past, told
+from tests.loop.trainings import trained
 from tests.servers.provider_formats import Said, Usage
 from tests.servers.providers import Providers
 
@@ -190,7 +191,7 @@ async def test_the_worker_knows_the_keys_of_models_and_the_way_out_alone(
 
 async def test_no_secret_that_a_training_printed_is_told(context: Context, tmp_path: Path) -> None:
     *others, crash = context.experiments
-    leaky = replace(context, experiments=(*others, replace(crash, error=f"KeyError: {CHAT_TOKEN}")))
+    leaky = replace(context, experiments=(*others, trained(crash, error=f"KeyError: {CHAT_TOKEN}")))
     await model(canned(tmp_path, replied("x = 1\n"))).propose(leaky)
     asked = (tmp_path / "request").read_text()
     assert "KeyError: ***" in asked

@@ -14,6 +14,7 @@ from loop.proposers.protocol import Context, Failure, Refusal, Urge
 from loop.results.memory import Lesson
 from loop.store.ideas import Idea
 from tests.loop.proposers.histories import PROGRAM, past, told
+from tests.loop.trainings import trained
 
 K, D, C = Status.KEEP, Status.DISCARD, Status.CRASH
 BUDGET = 60_000
@@ -193,7 +194,7 @@ def test_no_secret_is_told_but_the_program_stays_as_it_is() -> None:
 
 
 def test_a_crash_without_an_error_is_told_with_its_reason() -> None:
-    late = replace(past([K, C])[1], error="", reason="still running after 10.0 min, killed")
+    late = trained(replace(past([K, C])[1], reason="still running after 10.0 min, killed"), error="")
     for briefing in (
         brief(told([*past([K]), late]), BUDGET),
         brief_repair(full(), replace(failure(), experiment=late), BUDGET),

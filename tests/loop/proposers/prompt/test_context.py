@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from loop.engine.launcher import attempt_folder
 from loop.errors import LoopError
 from loop.experiment import Ending
 from loop.git.workspace import Workspace
 from loop.process.supervisor import LOG
+from loop.process.trainer import attempt_folder
 from loop.proposers.prompt.context import ContextReader
 from tests.loop.lab import Lab, value
+from tests.loop.trainings import trained
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ async def test_a_full_memory_is_told_apart_from_a_bug(
     folder.mkdir()
     (folder / "0.log").write_text(log)
     reader = ContextReader(journal=lab.journal, workspace=workspace, folder=folder)
-    failure = reader.failure(replace(baseline, ending=ending, exit_code=exit_code), baseline.parent)
+    failure = reader.failure(trained(baseline, ending=ending, exit_code=exit_code), baseline.parent)
     assert (failure.out_of_memory, failure.log) == (full, log)
     assert failure.source == value(1.5)
 
@@ -60,7 +61,7 @@ async def test_a_crash_has_its_log_before_that_is_filed(lab: Lab, workspace: Wor
     await lab.engine(value(1.6)).conduct(1)
     crash = lab.experiments()[1]
     reader = ContextReader(journal=lab.journal, workspace=workspace, folder=lab.home / "logs")
-    attempt = attempt_folder(lab.home / "logs", crash)
+    attempt = attempt_folder(lab.home / "logs", crash.number, crash.attempt)
     attempt.mkdir(parents=True)
     (attempt / LOG).write_text("KeyError: 1")
     assert reader.failure(crash, crash.parent).log == "KeyError: 1"

@@ -12,6 +12,7 @@ from loop.proposers.prompt.fencing import SEPARATOR, tokens
 from loop.proposers.prompt.history import BLOCK, blocks, recent, row
 from loop.proposers.protocol import Context
 from tests.loop.proposers.histories import past, told
+from tests.loop.trainings import trained
 
 MUCH = 10**6
 K, D, C, S = Status.KEEP, Status.DISCARD, Status.CRASH, Status.SKIP
@@ -128,5 +129,5 @@ def test_a_row_says_it_in_one_line(number: int, expected: str) -> None:
 
 @given(st.text(), st.text())
 def test_a_row_is_one_line_whatever_was_written(description: str, error: str) -> None:
-    experiment = replace(past([K, C])[1], description=description, error=error)
+    experiment = trained(replace(past([K, C])[1], description=description), error=error)
     assert "\n" not in row(told([experiment]), experiment)

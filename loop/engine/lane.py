@@ -1,0 +1,216 @@
+"""A lane: where one experiment at a time goes from its proposal to its verdict.
+
+Each stage has one handler, which takes the experiment to the next one and writes that into the journal at
+once. An engine made anew on the same journal goes on with the handler of the stage that it finds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol, assert_never
+
+from loop.engine import stages
+from loop.engine.prefetch import Prefetch, Ready
+from loop.engine.trainings import Trainings
+from loop.experiment import Ending, EventKind, Experiment, Outcome, Run, RunState, Stage
+from loop.git.workspace import Workspace
+from loop.process.summary import tells_of_full_memory
+from loop.process.threads import in_thread
+from loop.process.trainer import TrainingProcess
+from loop.store.journal import Journal
+
+ATTEMPTS_TOLD = 3
+"""A person is told of an experiment whose training vanished for this time."""
+
+
+class RunOfLanes(Protocol):
+    """What a lane uses of its run, which it may share with other lanes."""
+
+    run: Run
+    switch: asyncio.Lock  # held while an experiment passes from stage to stage
+    next_number: int  # of the next experiment of any lane
+    prefetch: Prefetch
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether more experiments are to be made than those under way."""
+
+    async def propose(self, wake: asyncio.Event) -> Ready | None:
+        """Return what is to be trained next; None if `wake` is set first."""
+
+    def judge(self, evaluated: Experiment) -> Experiment:
+        """Give the verdict and carry it out."""
+
+    def give_up(self, experiment: Experiment) -> Experiment:
+        """Decide that there is to be no verdict."""
+
+    async def follow(self, decided: Experiment) -> None:
+        """Draw from a verdict what it means for the run."""
+
+    async def rest(self, times: int, cause: str) -> None:
+        """Begin nothing for a while if something went wrong too often."""
+
+
+class Lane:
+    """One of the lanes of a run.
+
+    `experiment` is the one under way and `training` its process; `wake` is set when a command, or what
+    another lane did, may change what is to be done next. `is_hindered` is as in `Engine`.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        owner: RunOfLanes,
+        *,
+        journal: Journal,
+        workspace: Workspace,
+        trainings: Trainings,
+        is_hindered: Callable[[Run], Awaitable[bool]],
+        clock: Callable[[], float],
+    ) -> None:
+        self.index = index
+        self.experiment: Experiment | None = None
+        self.training: TrainingProcess | None = None
+        self.wake = asyncio.Event()
+        self._owner = owner
+        self._journal = journal
+        self._workspace = workspace
+        self._trainings = trainings
+        self._is_hindered = is_hindered
+        self._clock = clock
+
+    @property
+    def can_wait(self) -> bool:
+        """Whether nothing is lost while this lane does nothing."""
+        return self.experiment is None or self.experiment.stage is Stage.COMMITTED
+
+    async def step(self) -> None:
+        """Take the experiment one stage further, unless a command comes first."""
+        if self.experiment is None:
+            await self._propose()
+        else:
+            await self._handler(self.experiment.stage)(self.experiment)
+
+    def _handler(self, stage: Stage) -> Callable[[Experiment], Awaitable[None]]:
+        match stage:
+            case Stage.PROPOSED | Stage.COMMITTED:
+                return self._train
+            case Stage.TRAINING:
+                return self._watch
+            case Stage.MEASURED:
+                return self._evaluate
+            case Stage.EVALUATED:
+                return self._decide
+            case Stage.DECIDED:
+                raise ValueError("a decided experiment is in no lane")
+            case _:
+                assert_never(stage)
+
+    async def interrupt(self) -> None:
+        """End the training; its experiment may be trained again."""
+        if self.training is not None:
+            await self.training.end(Ending.INTERRUPTED)
+
+    async def give_up(self, experiment: Experiment) -> None:
+        """End the experiment, which does not train, without a verdict."""
+        decided = await in_thread(self._owner.give_up, experiment)
+        self.experiment = None
+        await self._owner.follow(decided)
+
+    # The handlers, one a stage
+
+    async def _propose(self) -> None:
+        ready = await self._owner.propose(self.wake)
+        if ready is None:
+            return
+        async with self._owner.switch:
+            steps = stages.proposed(
+                self._owner.run,
+                self._owner.next_number,
+                ready.proposal,
+                ready.commit,
+                ready.constants,
+                now=self._clock(),
+                lane=self.index,
+                program=ready.program,
+                waited=ready.waited,
+            )
+            await in_thread(self._journal.record, *steps)
+            self._owner.next_number += 1
+            self.experiment = steps[-1]
+
+    async def _train(self, experiment: Experiment) -> None:
+        async with self._owner.switch:
+            if not self.wake.is_set():
+                begin = self._trainings.begin
+                self.experiment, self.training = await in_thread(begin, experiment, self._owner.run)
+
+    async def _watch(self, experiment: Experiment) -> None:
+        """Wait for the training's end and record what it left."""
+        if self.training is None:  # an engine before this one started it
+            self.training = self._trainings.attach(experiment)
+            if experiment.skip_requested or self._is_halted:
+                await self.interrupt()
+            await in_thread(self._workspace.remember, experiment.number, experiment.commit)
+        if self._owner.wants_more:
+            self._owner.prefetch.start()
+        await in_thread(self._workspace.tidy)
+        outcome = await self.training.wait()
+        hindered = tells_of_full_memory(outcome.error) and await self._is_hindered(self._owner.run)
+        async with self._owner.switch:
+            self.training = None
+            experiment = self.experiment or experiment  # a command may have marked it
+            told = outcome.ending not in (Ending.INTERRUPTED, Ending.VANISHED)
+            if told and not hindered and not await in_thread(self._was_disturbed, experiment, outcome):
+                measured = stages.measured(experiment, outcome)
+                await in_thread(self._journal.record, measured)
+                self.experiment = measured
+                return
+            self.experiment = await in_thread(self._put_back, experiment, outcome, hindered=hindered)
+            if outcome.ending is Ending.VANISHED:
+                times = f"experiment #{experiment.number} vanished {experiment.attempt} times"
+                await self._owner.rest(experiment.attempt - ATTEMPTS_TOLD, times)
+
+    async def _evaluate(self, measured: Experiment) -> None:
+        """Find out what a verdict needs beside the training. So far that is nothing.
+
+        Whatever waits here does so before the lock is taken: commands must not wait for it.
+        """
+        async with self._owner.switch:
+            evaluated = stages.evaluated(measured)
+            await in_thread(self._journal.record, evaluated)
+            self.experiment = evaluated
+
+    async def _decide(self, evaluated: Experiment) -> None:
+        async with self._owner.switch:
+            decided = await in_thread(self._owner.judge, evaluated)
+            self.experiment = None
+            await self._owner.follow(decided)
+
+    # Small parts
+
+    @property
+    def _is_halted(self) -> bool:
+        return self._owner.run.state in (RunState.PAUSED, RunState.STOPPED)
+
+    def _was_disturbed(self, experiment: Experiment, outcome: Outcome) -> bool:
+        """Tell whether fixed files are gone, so that nobody can say what the number is worth.
+
+        A program that deletes them itself is not trained again and again.
+        """
+        gone = any(not (self._workspace.path / name).exists() for name in self._workspace.frozen)
+        return gone and outcome.ending is Ending.EXITED and experiment.attempt < ATTEMPTS_TOLD
+
+    def _put_back(self, experiment: Experiment, outcome: Outcome, *, hindered: bool) -> Experiment:
+        """Return an experiment whose training told nothing to where it can be trained again."""
+        vanished = outcome.ending is Ending.VANISHED
+        ordered = experiment.skip_requested or self._is_halted
+        reason = stages.why_put_back(outcome, ordered=ordered, hindered=hindered)
+        back = stages.put_back(experiment, outcome)
+        self._journal.record(back, kind=EventKind.INTERRUPTED, reason=reason, vanished=vanished)
+        if vanished and experiment.attempt == ATTEMPTS_TOLD:
+            told = f"experiment #{experiment.number} vanished {ATTEMPTS_TOLD} times: {reason}"
+            self._journal.note(experiment.run_id, EventKind.NEEDS_ATTENTION, reason=told)
+        return back

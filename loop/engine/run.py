@@ -1,0 +1,421 @@
+"""One run: its state, its head, the commands of people and the verdicts on what its lanes have trained.
+
+Every change is in the journal before the next one begins, so that an engine made anew on the same journal
+goes on from where it finds each lane. Nothing here blocks the event loop: git and the journal are used in
+worker threads, and only the waiting is asynchronous.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from loop.engine import stages
+from loop.engine.decision import KeepRule
+from loop.engine.lane import Lane
+from loop.engine.prefetch import RETRY_SECONDS, Prefetch, Ready, make_ready
+from loop.engine.trainings import Trainings
+from loop.errors import LoopError
+from loop.experiment import Ending, EventKind, Experiment, Run, RunState, Stage, Status
+from loop.git.workspace import Commit, Workspace
+from loop.process.threads import in_thread
+from loop.process.trainer import Trainer
+from loop.proposers.novelty import trained
+from loop.proposers.prompt.context import ContextReader
+from loop.proposers.protocol import Proposer
+from loop.store.journal import Journal
+
+log = logging.getLogger(__name__)
+
+LANES = 1
+"""How many experiments of a run train at a time."""
+
+REST_SECONDS = (60.0, 300.0, 600.0)
+"""Rests after a streak of crashes or of vanished trainings, the last one again and again: no busy loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How experiments of a run are made: the settings that an engine needs."""
+
+    rule: KeepRule
+    environment: Mapping[str, str]  # of the training process
+    command: tuple[str, ...] = ()  # TRAIN_COMMAND; empty: what the repository calls for
+    crash_streak: int = 5
+    retry_seconds: tuple[float, ...] = RETRY_SECONDS  # of a proposer that fails
+    rest_seconds: tuple[float, ...] = REST_SECONDS
+
+
+async def nothing_hinders(_: Run) -> bool:
+    """Say that nothing on the machine is in the way of a run."""
+    return False
+
+
+class Engine:
+    """Conducts one run.
+
+    `folder` holds the files of trainings under way and the ends of the logs of decided ones. `is_hindered` is
+    asked about a training that ran out of memory: whether others hold it, so that it says nothing about the
+    program. `clock` gives seconds since the epoch, `timer` seconds that no clock change disturbs. An engine
+    is used from one event loop; its commands (`pause`, `resume`, `stop`, `skip`, `retag`) may come at any
+    time. `prefetch` is where the next experiment is made ready.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        *,
+        plan: Plan,
+        journal: Journal,
+        workspace: Workspace,
+        trainer: Trainer,
+        proposer: Proposer,
+        folder: Path,
+        is_hindered: Callable[[Run], Awaitable[bool]] = nothing_hinders,
+        clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.run = run
+        self.made = 0  # experiments after the baseline in this call of `conduct`
+        self.switch = asyncio.Lock()  # held while an experiment passes from stage to stage
+        self.next_number = 0
+        self._plan = plan
+        self._journal = journal
+        self._workspace = workspace
+        self._clock = clock
+        self._limit: int | None = None  # of `made`
+        self._best: Experiment | None = None
+        self._rest_until = 0.0  # by the event loop's clock
+        self._trainings = Trainings(
+            journal=journal,
+            workspace=workspace,
+            trainer=trainer,
+            folder=folder,
+            command=plan.command,
+            environment=plan.environment,
+            clock=clock,
+        )
+        reader = ContextReader(journal=journal, workspace=workspace, folder=folder)
+        self.prefetch = Prefetch(
+            proposer=proposer,
+            workspace=workspace,
+            context=lambda: reader.read(self.run),
+            is_trained=lambda program: trained(journal, run.id, program) is not None,
+            retry_seconds=plan.retry_seconds,
+            timer=timer,
+        )
+        self._lanes = tuple(
+            Lane(
+                index,
+                self,
+                journal=journal,
+                workspace=workspace,
+                trainings=self._trainings,
+                is_hindered=is_hindered,
+                clock=clock,
+            )
+            for index in range(LANES)
+        )
+
+    @property
+    def under_way(self) -> tuple[Experiment, ...]:
+        """The experiments under way, by lane."""
+        return tuple(lane.experiment for lane in self._lanes if lane.experiment is not None)
+
+    def log_of(self, number: int) -> Path:
+        """Return where the end of a decided experiment's log is kept."""
+        return self._trainings.log_of(number)
+
+    async def conduct(self, experiments: int | None = None) -> None:
+        """Make experiments until the run is stopped, or `experiments` after the baseline were decided.
+
+        Raises:
+            LoopError: the repository, the worktree or the machine does not allow to go on; a later call may.
+        """
+        self.made, self._limit = 0, experiments
+        lanes: list[asyncio.Task[None]] = []
+        try:
+            await self._settle()
+            lanes = [asyncio.create_task(self._serve(lane)) for lane in self._lanes]
+            await asyncio.gather(*lanes)
+        finally:
+            for task in lanes:
+                task.cancel()
+            if lanes:
+                await asyncio.wait(lanes)
+            await self._close()
+
+    # Commands
+
+    async def pause(self, *, now: bool = False, by: str = "command") -> None:
+        """Stop after the experiments under way, or end them `now`; they are run again on resume, not counted.
+
+        Raises:
+            LoopError: the run is paused or stopped already.
+        """
+        async with self.switch:
+            ended = self.run.state in (RunState.DONE, RunState.STOPPED)
+            if ended or (self.run.state is RunState.PAUSED and self.run.state_reason == f"by {by}"):
+                raise LoopError(f"Run {self.run.tag} is {self.run.state.value} already.")
+            paused = now or all(lane.can_wait for lane in self._lanes)
+            await self._set_state(RunState.PAUSED if paused else RunState.PAUSING, f"by {by}")
+            if now:
+                await self._interrupt()
+
+    async def resume(self, *, by: str = "command") -> None:
+        """Go on after a pause, or when all that were asked for are made: then call `conduct` again.
+
+        Raises:
+            LoopError: the run goes on already, or was stopped for good.
+        """
+        async with self.switch:
+            if self.run.state in (RunState.RUNNING, RunState.STOPPED):
+                raise LoopError(f"Run {self.run.tag} is {self.run.state.value}: there is nothing to resume.")
+            self._rest_until = 0.0
+            await self._set_state(RunState.RUNNING, f"by {by}")
+
+    async def stop(self, *, by: str = "command") -> None:
+        """End the run and the trainings under way; the branch and all results stay.
+
+        Raises:
+            LoopError: the run is stopped already.
+        """
+        async with self.switch:
+            if self.run.state is RunState.STOPPED:
+                raise LoopError(f"Run {self.run.tag} is stopped already.")
+            await self._set_state(RunState.STOPPED, f"by {by}")
+            await self._interrupt()
+
+    async def skip(self) -> Experiment:
+        """End an experiment without a verdict and go on to the next; return the one given up.
+
+        Of several under way it is the one that began first.
+
+        Raises:
+            LoopError: no experiment is under way.
+        """
+        async with self.switch:
+            measured = (Stage.MEASURED, Stage.EVALUATED)
+            found = [e for e in self.under_way if e.stage not in measured]
+            if not found:
+                raise LoopError("No experiment is training: there is nothing to skip.")
+            given_up = replace(min(found, key=lambda e: e.number), skip_requested=True)
+            lane = self._lanes[given_up.lane]
+            await in_thread(self._journal.record, given_up, kind=EventKind.SKIP_REQUESTED)
+            lane.experiment = given_up
+            lane.wake.set()
+            await lane.interrupt()
+            return given_up
+
+    async def retag(self, new: str) -> None:
+        """Rename run, branch, refs and worktree, also while a training runs.
+
+        Raises:
+            LoopError: the name is taken, or git refuses it; or the run has its new name but git could not
+                follow yet, which is tried again before the next step of an experiment.
+        """
+        async with self.switch:
+            await in_thread(self._follow_tag)  # of an earlier retag
+            if new != self.run.tag:
+                await in_thread(self._workspace.check_rename, new)
+                self.run = await in_thread(self._journal.retag, self.run, new)
+                self._wake()  # what fails now is tried again
+                await in_thread(self._follow_tag)
+
+    async def end_stalled(self, folder: Path) -> None:
+        """End the training whose attempt has this folder as stalled, if it is still under way."""
+        async with self.switch:
+            for lane in self._lanes:
+                if lane.training is not None and lane.training.folder == folder:
+                    await lane.training.end(Ending.STALLED)
+
+    # What lanes ask
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether more experiments are to be made than those under way."""
+        under_way = sum(experiment.number > 0 for experiment in self.under_way)
+        return self._limit is None or self.made + under_way < self._limit
+
+    async def propose(self, wake: asyncio.Event) -> Ready | None:
+        """Return what is to be trained next; None if `wake` is set first."""
+        if self.next_number == 0:
+            return await in_thread(self._baseline)
+        return await self.prefetch.take(lambda: self._head, wake)
+
+    def judge(self, evaluated: Experiment) -> Experiment:
+        """Give the verdict and carry it out, in git before the journal says that it was."""
+        decided = stages.decided(
+            evaluated,
+            self.run,
+            self._plan.rule,
+            best=self._best_value,
+            tampered=self._workspace.frozen_changed(self.run.base_commit),
+            now=self._clock(),
+        )
+        if decided.status is Status.KEEP:
+            self._workspace.keep(decided.commit, decided.parent)
+        self._journal.record(decided)
+        if decided.status is Status.KEEP:
+            self._best = decided
+        self.made += decided.number > 0
+        return decided
+
+    def give_up(self, experiment: Experiment) -> Experiment:
+        """Decide that there is to be no verdict."""
+        stopped = self.run.state is RunState.STOPPED
+        reason = "the run was stopped" if stopped else "skipped by command"
+        decided = stages.skipped(experiment, reason, self._best_value, now=self._clock())
+        self._journal.record(decided)
+        return decided
+
+    async def follow(self, decided: Experiment) -> None:
+        """Draw from a verdict what it means for the run."""
+        self._wake(but=decided.lane)
+        await in_thread(self._trainings.file, decided, self.run)
+        if decided.status is Status.CRASH:
+            streak = await in_thread(self._journal.crash_streak, self.run.id)
+            if told := stages.alarm(decided, streak, every=self._plan.crash_streak):
+                await in_thread(self._journal.note, self.run.id, EventKind.NEEDS_ATTENTION, reason=told)
+            await self.rest(streak - self._plan.crash_streak, f"{streak} crashes in a row")
+
+    async def rest(self, times: int, cause: str) -> None:
+        """Begin nothing for a while if something went wrong too often; `times` is how often beyond that."""
+        if times < 0:
+            return
+        rests = self._plan.rest_seconds
+        rest = rests[min(times, len(rests) - 1)]
+        self._rest_until = asyncio.get_running_loop().time() + rest
+        told = f"rests {rest / 60:.0f} min after {cause}"
+        kind = EventKind.NOTED if times < len(rests) else EventKind.RESTED  # by then people know
+        await in_thread(self._journal.note, self.run.id, kind, reason=told, halted=True)
+
+    # Going on
+
+    async def _serve(self, lane: Lane) -> None:
+        while await self._may_go_on(lane):
+            await lane.step()
+
+    async def _settle(self) -> None:
+        """Bring git and the files in line with the journal, as after a start or a failure."""
+        async with self.switch:
+            self.run = await in_thread(self._journal.run_by_id, self.run.id)
+            mended = await in_thread(self._repair)
+        for sentence in mended:
+            log.warning("%s: %s", self.run.tag, sentence)
+
+    def _repair(self) -> list[str]:
+        self._follow_tag()
+        undecided = {experiment.lane: experiment for experiment in self._journal.undecided(self.run.id)}
+        for lane in self._lanes:
+            lane.experiment = undecided.get(lane.index)
+        self._best = self._journal.best(self.run.id)
+        last = self._journal.experiments(self.run.id, last=1)
+        self.next_number = last[0].number + 1 if last else 0
+        # What was kept in git, of which the journal has still to be told, is at the head already.
+        measured = (Stage.MEASURED, Stage.EVALUATED)
+        judged = {e.commit for e in undecided.values() if e.stage in measured}
+        head = self._workspace.head() if judged else self._head
+        training = any(e.stage is Stage.TRAINING for e in undecided.values())
+        mended = self._workspace.repair(head if head in judged else self._head, keep_editable=training)
+        self._trainings.mend(self.run)
+        return mended
+
+    def _follow_tag(self) -> None:
+        """Let git follow the journal where a retag is not finished."""
+        old, new = self.run.renamed_from, self.run.tag
+        if old:
+            try:
+                self._workspace.rename(new)
+            except LoopError as error:
+                raise LoopError(f"Branch and worktree of run {new} are still named {old}: {error}") from error
+            self.run = self._journal.finish_retag(self.run)
+
+    async def _may_go_on(self, lane: Lane) -> bool:
+        """Wait until a lane has something to do; False once the run is done or stopped."""
+        while True:
+            async with self.switch:
+                lane.wake.clear()
+                if self.run.renamed_from:
+                    await in_thread(self._follow_tag)
+                if not lane.can_wait:
+                    return True  # whatever was ordered: nothing that was trained is lost
+                experiment = lane.experiment
+                given_up = experiment is not None and experiment.skip_requested
+                rest = self._rest_until - asyncio.get_running_loop().time()
+                waits = given_up or rest > 0 or self._has_enough(lane) or self._awaits_baseline(lane)
+                if self.run.state is RunState.RUNNING and not waits:
+                    return True
+                if experiment is not None and (given_up or self.run.state is RunState.STOPPED):
+                    await lane.give_up(experiment)
+                    continue
+                if await self._is_over():
+                    return False
+            with suppress(TimeoutError):
+                async with asyncio.timeout(rest if rest > 0 else None):
+                    await lane.wake.wait()
+
+    def _has_enough(self, lane: Lane) -> bool:
+        return self.made == self._limit if lane.experiment else not self.wants_more
+
+    def _awaits_baseline(self, lane: Lane) -> bool:
+        return any(experiment.number == 0 for experiment in self.under_way if experiment.lane != lane.index)
+
+    async def _is_over(self) -> bool:
+        """Come to rest if no lane has anything to do; tell whether the run is done or stopped."""
+        if not all(lane.can_wait for lane in self._lanes):
+            return False
+        if self.run.state in (RunState.RUNNING, RunState.PAUSING) and self.made == self._limit:
+            told = f"{self.made} experiment{'s' if self.made > 1 else ''} made"
+            await self._set_state(RunState.DONE, told)
+        if self.run.state is RunState.PAUSING:
+            await self._set_state(RunState.PAUSED, self.run.state_reason)
+        await in_thread(self._tidy_up)
+        over = self.run.state in (RunState.DONE, RunState.STOPPED)
+        if over:
+            await self._close()  # before a command to go on can come, which calls `conduct` again
+        return over
+
+    def _tidy_up(self) -> None:
+        """Leave the worktree at the best, clean for git: nothing trains, and somebody may look."""
+        self._workspace.restore()
+        self._workspace.tidy()
+
+    async def _close(self) -> None:
+        """Leave nothing but the trainings; called again it has nothing to wait for."""
+        await self.prefetch.close()
+        for lane in self._lanes:
+            lane.training = None
+
+    # Small parts
+
+    @property
+    def _head(self) -> str:
+        return self._best.commit if self._best else self.run.base_commit
+
+    @property
+    def _best_value(self) -> float | None:
+        return self._best.value if self._best else None
+
+    def _baseline(self) -> Ready:
+        base = self.run.base_commit
+        proposal = replace(stages.BASELINE, source=self._workspace.source(base), parent=base)
+        return make_ready(proposal, Commit(base, 0, 0))
+
+    async def _set_state(self, state: RunState, reason: str) -> None:
+        self.run = await in_thread(self._journal.set_state, self.run, state, reason)
+        self._wake()
+
+    def _wake(self, *, but: int | None = None) -> None:
+        for lane in self._lanes:
+            if lane.index != but:
+                lane.wake.set()
+
+    async def _interrupt(self) -> None:
+        for lane in self._lanes:
+            await lane.interrupt()

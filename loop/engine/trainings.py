@@ -1,0 +1,142 @@
+"""The trainings of a run: how one begins, is found again, and what is left of it after its verdict."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from loop.engine import stages
+from loop.engine.decision import DEADLINE_FACTOR
+from loop.experiment import Experiment, Run
+from loop.git.workspace import Workspace
+from loop.process.environment import launch_command
+from loop.process.summary import read_tail
+from loop.process.supervisor import LOG
+from loop.process.trainer import Job, Trainer, TrainingProcess, attempt_folder
+from loop.redaction import without_secrets
+from loop.results.table import append_result, read_rows, row_of, write_results
+from loop.store.journal import Journal
+
+log = logging.getLogger(__name__)
+
+
+class Trainings:
+    """Begins the trainings of one run and files them.
+
+    `folder` holds the files of each attempt and the ends of the logs of decided experiments. `command` is
+    TRAIN_COMMAND, empty for what the repository calls for, and `environment` that of the training process.
+    All methods block for some milliseconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        workspace: Workspace,
+        trainer: Trainer,
+        folder: Path,
+        command: tuple[str, ...],
+        environment: Mapping[str, str],
+        clock: Callable[[], float],
+    ) -> None:
+        self._journal = journal
+        self._workspace = workspace
+        self._trainer = trainer
+        self._folder = folder
+        self._command = command
+        self._environment = environment
+        self._clock = clock
+
+    def begin(self, experiment: Experiment, run: Run) -> tuple[Experiment, TrainingProcess]:
+        """Begin the next attempt at a committed experiment; return it as it is recorded, and the training.
+
+        Raises:
+            LoopError, OSError: git, the journal or the machine does not allow it; then nothing trains.
+        """
+        with self._trainer.supervisor() as supervisor:  # which starts while git works
+            self._workspace.remember(experiment.number, experiment.commit)
+            if tampered := self._workspace.frozen_changed(run.base_commit):
+                log.warning("%s: restoring %s", run.tag, ", ".join(tampered))
+                self._workspace.restore_frozen(run.base_commit)
+            self._workspace.launch(experiment.commit)
+            begun = stages.training(
+                experiment, pid=supervisor.pid, started=supervisor.started, now=self._clock()
+            )
+            job = self._job(begun, run)
+            # The supervisor is in the journal before it is given its job: no training runs unknown to it.
+            self._journal.record(begun)
+            return begun, self._trainer.start(supervisor, job)
+
+    def attach(self, experiment: Experiment) -> TrainingProcess:
+        """Find the training of an experiment again that an engine before this one began."""
+        training = experiment.last_training
+        return self._trainer.attach(
+            folder=attempt_folder(self._folder, experiment.number, training.k),
+            log=self._workspace.path / "run.log",
+            supervisor_pid=training.supervisor_pid,
+            supervisor_started=training.supervisor_started,
+        )
+
+    def log_of(self, number: int) -> Path:
+        """Return where the end of a decided experiment's log is kept."""
+        return self._folder / f"{number}.log"
+
+    def file(self, decided: Experiment, run: Run) -> None:
+        """Add an experiment whose verdict is in the journal to the results, and keep the end of its log.
+
+        Raises:
+            LoopError, OSError: the disk does not take it; `mend` makes up for it.
+        """
+        log.info("%s #%d: %s (%s)", run.tag, decided.number, decided.status, decided.reason)
+        if sum(self._journal.counts(run.id).values()) == decided.number + 1:
+            append_result(self._results, row_of(decided), metric=run.metric)
+        else:  # another lane has begun before it and is not done
+            write_results(self._results, read_rows(self._journal, run.id), metric=run.metric)
+        self._keep_log(decided)
+
+    def mend(self, run: Run) -> None:
+        """Export all rows anew and file what an engine before this one had no time for.
+
+        Raises:
+            LoopError, OSError: the disk does not take it.
+        """
+        write_results(self._results, read_rows(self._journal, run.id), metric=run.metric)
+        left = {int(path.name.partition("-")[0]) for path in self._folder.glob("[0-9]*-[0-9]*")}
+        for number in sorted(left):
+            experiment = self._journal.experiment(run.id, number)
+            if experiment is not None and experiment.status is not None:
+                self._keep_log(experiment)
+
+    def _keep_log(self, decided: Experiment) -> None:
+        if not decided.attempt:
+            return
+        kept, tail = self.log_of(decided.number), self._tail(decided)
+        if tail or not kept.exists():  # it is kept already where only the folder was left
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_text(tail, encoding="utf-8", errors="replace")
+        for k in range(1, decided.attempt + 1):
+            shutil.rmtree(attempt_folder(self._folder, decided.number, k), ignore_errors=True)
+
+    def _tail(self, experiment: Experiment) -> str:
+        """Return the end of what the last attempt printed, without secrets, while its files are there."""
+        tail = read_tail(attempt_folder(self._folder, experiment.number, experiment.attempt) / LOG)
+        return without_secrets(tail, self._trainer.secrets)
+
+    def _job(self, begun: Experiment, run: Run) -> Job:
+        folder = attempt_folder(self._folder, begun.number, begun.attempt)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = self._workspace.path
+        return Job(
+            argv=launch_command(path, self._command, self._workspace.editable),
+            cwd=path,
+            env=self._environment,
+            log=path / "run.log",
+            folder=folder,
+            deadline=DEADLINE_FACTOR * run.time_budget,
+        )
+
+    @property
+    def _results(self) -> Path:
+        return self._workspace.path / "results.tsv"
