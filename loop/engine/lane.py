@@ -17,7 +17,7 @@ from loop.experiment import Ending, EventKind, Experiment, Outcome, Run, RunStat
 from loop.git.workspace import Workspace
 from loop.process.summary import tells_of_full_memory
 from loop.process.threads import in_thread
-from loop.process.trainer import TrainingProcess
+from loop.process.trainer import Supervisor, TrainingProcess
 from loop.store.journal import Journal
 
 ATTEMPTS_TOLD = 3
@@ -74,6 +74,7 @@ class Lane:
         self.experiment: Experiment | None = None
         self.training: TrainingProcess | None = None
         self.wake = asyncio.Event()
+        self._spare: Supervisor | None = None  # waits for the next training
         self._owner = owner
         self._journal = journal
         self._workspace = workspace
@@ -113,6 +114,13 @@ class Lane:
         if self.training is not None:
             await self.training.end(Ending.INTERRUPTED)
 
+    def close(self) -> None:
+        """Leave nothing but the training."""
+        self.training = None
+        if self._spare is not None:
+            spare, self._spare = self._spare, None
+            spare.dismiss()
+
     async def give_up(self, experiment: Experiment) -> None:
         """End the experiment, which does not train, without a verdict."""
         decided = await in_thread(self._owner.give_up, experiment)
@@ -144,8 +152,9 @@ class Lane:
     async def _train(self, experiment: Experiment) -> None:
         async with self._owner.switch:
             if not self.wake.is_set():
+                spare, self._spare = self._spare, None
                 begin = self._trainings.begin
-                self.experiment, self.training = await in_thread(begin, experiment, self._owner.run)
+                self.experiment, self.training = await in_thread(begin, experiment, self._owner.run, spare)
 
     async def _watch(self, experiment: Experiment) -> None:
         """Wait for the training's end and record what it left."""
@@ -153,10 +162,11 @@ class Lane:
             self.training = self._trainings.attach(experiment)
             if experiment.skip_requested or self._is_halted:
                 await self.interrupt()
-            await in_thread(self._workspace.remember, experiment.number, experiment.commit)
+        await in_thread(self._workspace.remember, experiment.number, experiment.commit)
         if self._owner.wants_more:
             self._owner.prefetch.start()
-        await in_thread(self._workspace.tidy)
+            # Python takes as long to start as all else that is done between two trainings.
+            self._spare = self._spare or self._trainings.arm()
         outcome = await self.training.wait()
         hindered = tells_of_full_memory(outcome.error) and await self._is_hindered(self._owner.run)
         async with self._owner.switch:

@@ -277,6 +277,8 @@ class Engine:
     async def follow(self, decided: Experiment) -> None:
         """Draw from a verdict what it means for the run."""
         self._wake(but=decided.lane)
+        if decided.status is Status.KEEP:
+            await in_thread(self._workspace.tidy)
         await in_thread(self._trainings.file, decided, self.run)
         if decided.status is Status.CRASH:
             streak = await in_thread(self._journal.crash_streak, self.run.id)
@@ -390,7 +392,7 @@ class Engine:
         """Leave nothing but the trainings; called again it has nothing to wait for."""
         await self.prefetch.close()
         for lane in self._lanes:
-            lane.training = None
+            lane.close()
 
     # Small parts
 

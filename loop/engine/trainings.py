@@ -9,12 +9,13 @@ from pathlib import Path
 
 from loop.engine import stages
 from loop.engine.decision import DEADLINE_FACTOR
+from loop.errors import LoopError
 from loop.experiment import Experiment, Run
 from loop.git.workspace import Workspace
 from loop.process.environment import launch_command
 from loop.process.summary import read_tail
 from loop.process.supervisor import LOG
-from loop.process.trainer import Job, Trainer, TrainingProcess, attempt_folder
+from loop.process.trainer import Job, Supervisor, Trainer, TrainingProcess, attempt_folder
 from loop.redaction import without_secrets
 from loop.results.table import append_result, read_rows, row_of, write_results
 from loop.store.journal import Journal
@@ -49,14 +50,26 @@ class Trainings:
         self._environment = environment
         self._clock = clock
 
-    def begin(self, experiment: Experiment, run: Run) -> tuple[Experiment, TrainingProcess]:
+    def arm(self) -> Supervisor | None:
+        """Start the supervisor of a training to come, if that is possible now."""
+        try:
+            return self._trainer.arm()
+        except LoopError as error:
+            log.warning("no supervisor ahead of the next training: %s", error)
+            return None
+
+    def begin(
+        self, experiment: Experiment, run: Run, spare: Supervisor | None
+    ) -> tuple[Experiment, TrainingProcess]:
         """Begin the next attempt at a committed experiment; return it as it is recorded, and the training.
+
+        A `spare` supervisor, started before, is the training's.
 
         Raises:
             LoopError, OSError: git, the journal or the machine does not allow it; then nothing trains.
         """
-        with self._trainer.supervisor() as supervisor:  # which starts while git works
-            self._workspace.remember(experiment.number, experiment.commit)
+        supervisor = spare or self._trainer.arm()
+        try:
             if tampered := self._workspace.frozen_changed(run.base_commit):
                 log.warning("%s: restoring %s", run.tag, ", ".join(tampered))
                 self._workspace.restore_frozen(run.base_commit)
@@ -68,6 +81,9 @@ class Trainings:
             # The supervisor is in the journal before it is given its job: no training runs unknown to it.
             self._journal.record(begun)
             return begun, self._trainer.start(supervisor, job)
+        except BaseException:  # raised again: whatever it was, the supervisor would wait for ever
+            supervisor.dismiss()
+            raise
 
     def attach(self, experiment: Experiment) -> TrainingProcess:
         """Find the training of an experiment again that an engine before this one began."""

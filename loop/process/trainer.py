@@ -12,8 +12,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -115,19 +115,13 @@ class Trainer:
     def __init__(self, secrets: Collection[str] = ()) -> None:
         self.secrets = secrets
 
-    @contextmanager
-    def supervisor(self) -> Iterator[Supervisor]:
-        """Start a supervisor, for which `start` has a job before the end of the block.
+    def arm(self) -> Supervisor:
+        """Start a supervisor, which waits for its job.
 
         Raises:
             LoopError: it cannot be started.
         """
-        supervisor = start_supervisor()
-        try:
-            yield supervisor
-        except BaseException:
-            supervisor.dismiss()
-            raise
+        return _spawn()
 
     def start(self, supervisor: Supervisor, job: Job) -> TrainingProcess:
         """Give the job to the supervisor. Its pid and start time should be on record before."""
@@ -189,7 +183,7 @@ class TrainingProcess:
         while (outcome := await self._ended()) is None:
             await asyncio.sleep(POLL * min(lost, 10))  # the first at once; not a storm of them
             lost += 1
-            successor = start_supervisor()
+            successor = _spawn()
             successor.give({"adopt": True, "folder": str(self.folder)})
             self._supervisor = successor.process
             self._ask()
@@ -213,12 +207,7 @@ def attempt_folder(folder: Path, number: int, k: int) -> Path:
     return folder / f"{number}-{k}"
 
 
-def start_supervisor() -> Supervisor:
-    """Start one that waits for its job.
-
-    Raises:
-        LoopError: it cannot be started.
-    """
+def _spawn() -> Supervisor:
     flags = ("-I", "-S") if sys.platform == "linux" else ("-I",)  # psutil is needed elsewhere
     read, write = os.pipe()
     null = os.open(os.devnull, os.O_RDWR)

@@ -118,15 +118,9 @@ class MortalTrainer:
         self._machine = machine
         self._fuse = fuse
 
-    @contextmanager
-    def supervisor(self) -> Iterator[MadeUpSupervisor]:
+    def arm(self) -> MadeUpSupervisor:
         with self._fuse.step(LoopError):
-            supervisor = self._machine.arm()
-        try:
-            yield supervisor
-        except BaseException:
-            supervisor.dismiss()
-            raise
+            return self._machine.arm()
 
     def start(self, supervisor: MadeUpSupervisor, job: Job) -> MadeUpTraining:
         with self._fuse.step(OSError):

@@ -45,8 +45,8 @@ class Bench:
         )
 
     async def start(self, job: Job) -> TrainingProcess:
-        with self.trainer.supervisor() as self.supervisor:
-            return self.trainer.start(self.supervisor, job)
+        self.supervisor = self.trainer.arm()
+        return self.trainer.start(self.supervisor, job)
 
     def reattach(self) -> TrainingProcess:
         """Find the training as a bot started anew does."""

@@ -57,8 +57,7 @@ class Bench:
             grace=0.1,
         )
         trainer = Trainer()
-        with trainer.supervisor() as supervisor:
-            return trainer.start(supervisor, job)
+        return trainer.start(trainer.arm(), job)
 
     async def shown(self) -> None:
         """Wait until the log has all that a held training prints: its supervisor copies it a moment later."""

@@ -310,8 +310,8 @@ async def test_a_daemon_without_the_mark_is_killed_too(bench: Bench, pipes: toys
 
 async def test_a_supervisor_ends_with_its_bot_while_idle(tmp_path: Path) -> None:
     bot = (
-        "import os, signal\nfrom loop.process.trainer import start_supervisor\n"
-        "print(start_supervisor().pid, flush=True)\n"
+        "import os, signal\nfrom loop.process.trainer import Trainer\n"
+        "print(Trainer().arm().pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     told = await asyncio.to_thread(

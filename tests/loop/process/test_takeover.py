@@ -18,7 +18,7 @@ import pytest
 from loop.experiment import Ending
 from loop.process import supervisor as program
 from loop.process.supervisor import start_time
-from loop.process.trainer import Trainer, start_supervisor
+from loop.process.trainer import Trainer
 from tests.loop import toys
 from tests.loop.training_bench import NUMBERS, SHORT, Bench, until
 
@@ -39,10 +39,10 @@ async def test_a_training_outlives_a_bot_that_is_killed(bench: Bench, pipes: toy
     job = bench.job(toys.held(pipes))
     bot = f"""
 import asyncio, os, pathlib, signal, sys
-from loop.process.trainer import Job, Trainer, start_supervisor
+from loop.process.trainer import Job, Trainer
 async def main():
     trainer, path = Trainer(), pathlib.Path
-    supervisor = start_supervisor()
+    supervisor = trainer.arm()
     job = Job(argv={job.argv!r}, cwd=path({str(job.cwd)!r}), env={{}}, log=path({str(job.log)!r}),
               folder=path({str(job.folder)!r}), deadline=100.0)
     trainer.start(supervisor, job)
@@ -68,7 +68,7 @@ async def test_a_result_that_came_meanwhile_is_found(bench: Bench) -> None:
 
 
 async def test_a_supervisor_that_never_got_its_job_leaves_nothing(bench: Bench) -> None:
-    bench.supervisor = start_supervisor()
+    bench.supervisor = bench.trainer.arm()
     training = bench.reattach()
     assert training.alive()
     os.close(bench.supervisor.pipe)  # as the death of the bot would

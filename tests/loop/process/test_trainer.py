@@ -16,7 +16,7 @@ from loop.errors import LoopError
 from loop.experiment import Ending
 from loop.process.summary import TAIL, read_tail
 from loop.process.supervisor import start_time
-from loop.process.trainer import Process, start_supervisor
+from loop.process.trainer import Process
 from tests.loop import toys
 from tests.loop.training_bench import NUMBERS, SHORT, Bench
 
@@ -177,14 +177,14 @@ async def test_waiting_can_be_given_up_and_taken_up_again(bench: Bench, pipes: t
 
 
 async def test_a_dismissed_supervisor_is_gone_at_once(bench: Bench) -> None:
-    armed = start_supervisor()
+    armed = bench.trainer.arm()
     assert Process(armed.pid, armed.started).alive()
     armed.dismiss()
     assert not psutil.pid_exists(armed.pid)
 
 
 async def test_a_supervisor_that_died_before_its_job_leaves_a_vanished_training(bench: Bench) -> None:
-    armed = start_supervisor()
+    armed = bench.trainer.arm()
     os.kill(armed.pid, signal.SIGKILL)
     await armed.process.gone()
     training = bench.trainer.start(armed, bench.job(toys.good()))
@@ -195,7 +195,7 @@ async def test_no_descriptor_and_no_zombie_is_left(bench: Bench) -> None:
     before, children = psutil.Process().num_fds(), psutil.Process().children()
     for _ in range(3):
         await (await bench.start(bench.job(toys.SILENT))).wait()
-        start_supervisor().dismiss()
+        bench.trainer.arm().dismiss()
     assert psutil.Process().num_fds() == before
     assert [child for child in psutil.Process().children() if child not in children] == []
 
@@ -204,5 +204,5 @@ async def test_a_missing_python_is_one_sentence(bench: Bench, monkeypatch: pytes
     before = psutil.Process().num_fds()
     monkeypatch.setattr(sys, "executable", "/no/such/python")
     with pytest.raises(LoopError, match="No supervisor can be started with /no/such/python"):
-        start_supervisor()
+        bench.trainer.arm()
     assert psutil.Process().num_fds() == before
