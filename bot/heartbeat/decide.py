@@ -141,7 +141,7 @@ def mend_training(loop: LoopVitals, *, stall_minutes: float) -> Iterator[EndStal
         return
     if training.overdue_supervisor is not None:
         yield EndSupervisor(training.overdue_supervisor)
-    elif is_stalled(training.quiet, stall_minutes):
+    elif is_stalled(training.quiet, stall_minutes, measured=training.measured):
         yield EndStalled(loop.run, training.folder)
 
 

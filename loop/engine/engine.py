@@ -17,7 +17,7 @@ from pathlib import Path
 
 from loop.engine import stages
 from loop.engine.archive import Archive
-from loop.engine.decision import KeepRule
+from loop.engine.decision import KeepRule, measured_value
 from loop.engine.launcher import Launcher
 from loop.engine.prefetch import RETRY_SECONDS, Ahead, Ready, make_ready
 from loop.errors import LoopError
@@ -49,6 +49,7 @@ class Plan:
 
     rule: KeepRule
     environment: Mapping[str, str]  # of the training process
+    deadline: float  # seconds after which a training is killed
     command: tuple[str, ...] = ()  # TRAIN_COMMAND; empty: what the repository calls for
     crash_streak: int = 5
     retry_seconds: tuple[float, ...] = RETRY_SECONDS  # of a proposer that fails
@@ -108,6 +109,7 @@ class Engine:
             folder=folder,
             command=plan.command,
             environment=plan.environment,
+            deadline=plan.deadline,
         )
         self._archive = Archive(
             journal=journal, workspace=workspace, launcher=self._launcher, folder=folder, metric=run.metric
@@ -365,7 +367,8 @@ class Engine:
                 await self._interrupt()
             await self._make_ready(experiment)
         outcome = await self._training.wait()
-        hindered = tells_of_full_memory(outcome.error) and await self._is_hindered(self.run)
+        short_of_memory = not self._counts(outcome) and tells_of_full_memory(outcome.error)
+        hindered = short_of_memory and await self._is_hindered(self.run)
         async with self._switch:
             self._training = None
             experiment = self.experiment or experiment  # a command may have marked it
@@ -378,14 +381,20 @@ class Engine:
 
     def _take_in(self, experiment: Experiment, outcome: Outcome, *, hindered: bool) -> Experiment | None:
         """Judge what a training left; None where it told nothing and is put back."""
-        told = outcome.ending not in (Ending.INTERRUPTED, Ending.VANISHED)
-        disturbed = outcome.ending is Ending.EXITED and self._was_disturbed(experiment)
+        counts = self._counts(outcome)
+        told = counts or outcome.ending not in (Ending.INTERRUPTED, Ending.VANISHED)
+        judged_by_files = counts or outcome.ending is Ending.EXITED
+        disturbed = judged_by_files and self._was_disturbed(experiment)
         if not told or disturbed or hindered:
-            self._put_back(experiment, outcome, hindered=hindered)
+            self._put_back(experiment, outcome, disturbed=disturbed, hindered=hindered)
             return None
         best = self._best.value if self._best else None
         self.experiment = stages.measured(experiment, outcome, best)
         return self._judge(self.experiment)
+
+    def _counts(self, outcome: Outcome) -> bool:
+        """Tell whether a training gave its number: then how it ended changes nothing."""
+        return measured_value(self.run.metric, self.run.goal, outcome) is not None
 
     def _was_disturbed(self, experiment: Experiment) -> bool:
         """Tell whether fixed files are gone, so that nobody can say what the number is worth.
@@ -395,11 +404,11 @@ class Engine:
         gone = any(not (self._workspace.path / name).exists() for name in self._workspace.frozen)
         return gone and experiment.attempt < ATTEMPTS_TOLD
 
-    def _put_back(self, experiment: Experiment, outcome: Outcome, *, hindered: bool) -> None:
+    def _put_back(self, experiment: Experiment, outcome: Outcome, *, disturbed: bool, hindered: bool) -> None:
         """Return an experiment whose training told nothing to where it can be trained again."""
         ordered = experiment.skip_requested or self.run.state in (RunState.PAUSED, RunState.STOPPED)
         vanished = outcome.ending is Ending.VANISHED
-        reason = stages.why_put_back(outcome, ordered=ordered, hindered=hindered)
+        reason = stages.why_put_back(outcome, ordered=ordered, disturbed=disturbed, hindered=hindered)
         self.experiment = stages.put_back(experiment)
         self._journal.record(self.experiment, kind=EventKind.INTERRUPTED, reason=reason, vanished=vanished)
         if vanished and experiment.attempt == ATTEMPTS_TOLD:

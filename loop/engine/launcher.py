@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from loop.engine import stages
-from loop.engine.decision import DEADLINE_FACTOR
 from loop.errors import LoopError
 from loop.experiment import Experiment, Run
 from loop.git.workspace import Workspace
@@ -28,7 +27,8 @@ class Launcher:
     """Starts the trainings of one run, one at a time.
 
     `folder` holds the files of each attempt. `command` is TRAIN_COMMAND, empty for what the repository calls
-    for, and `environment` that of the training process. `record` writes an experiment into the journal.
+    for, `environment` that of the training process, `deadline` how many seconds after its start it is killed.
+    `record` writes an experiment into the journal.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class Launcher:
         folder: Path,
         command: tuple[str, ...],
         environment: Mapping[str, str],
+        deadline: float,
     ) -> None:
         self._record = record
         self._workspace = workspace
@@ -47,6 +48,7 @@ class Launcher:
         self._folder = folder
         self._command = command
         self._environment = environment
+        self._deadline = deadline
         self._spare: asyncio.Task[Supervisor | None] | None = None
 
     def arm(self) -> None:
@@ -124,7 +126,7 @@ class Launcher:
             env=self._environment,
             log=path / "run.log",
             folder=folder,
-            deadline=DEADLINE_FACTOR * run.time_budget,
+            deadline=self._deadline,
         )
 
 

@@ -6,7 +6,6 @@ anything may be in them: 100 MB, bytes that are no text, `\r` instead of lines.
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Iterator
@@ -46,11 +45,11 @@ def read_tail(path: Path, limit: int = TAIL) -> str:
 
 
 def read_summary(text: str) -> dict[str, float]:
-    """Read the numbers of the last summary in `text`; empty where there is none.
+    """Read the numbers of the last summary in `text`, also NaN and infinity; empty where there is none.
 
-    A `---` that no `key: number` follows is no summary. NaN and infinity are dropped, thousands separators,
-    units and per cent signs are read over. Of a key that occurs twice after the `---` the first counts, so
-    that text printed after the block changes nothing in it.
+    A `---` that no `key: number` follows is no summary. Thousands separators, units and per cent signs are
+    read over. Of a key that occurs twice after the `---` the first counts, so that text printed after the
+    block changes nothing in it.
     """
     end = len(text)
     while (start := text.rfind("---", 0, end)) >= 0:
@@ -61,7 +60,18 @@ def read_summary(text: str) -> dict[str, float]:
                 if (entry := _ENTRY.fullmatch(line)) and (value := _VALUE.fullmatch(entry[2])):
                     entries.setdefault(entry[1], float(value[1].replace(",", "")))
             if entries:
-                return {key: value for key, value in entries.items() if math.isfinite(value)}
+                return entries
+    return {}
+
+
+def read_numbers(path: Path, *, cut_off: bool) -> dict[str, float]:
+    """Read the numbers of the last summary of a log; of one that was `cut_off` whole lines only."""
+    for limit in (TAIL, LONG_TAIL):
+        text = read_tail(path, limit)
+        if cut_off:
+            text = text[: max(text.rfind("\n"), text.rfind("\r")) + 1]
+        if numbers := read_summary(text):
+            return numbers
     return {}
 
 
@@ -70,14 +80,15 @@ def tells_of_full_memory(text: str) -> bool:
     return any(sign in text for sign in ("OutOfMemoryError", "out of memory", "MemoryError"))
 
 
-def error_line(text: str) -> str:
+def error_line(text: str, *, killed: bool = False) -> str:
     """Find the line that tells best why a training failed, at most 200 characters of it.
 
     This is the exception of the last traceback, unless the training went on after it; else the last line that
-    says something and is no progress line. Terminal escapes and control characters are removed.
+    says something and is no progress line, but not of one that was `killed`: there it is no error. Terminal
+    escapes and control characters are removed.
     """
     lines = [_plain(line) for line in _LINE_END.split(text)]
-    telling = _exception(lines) or next(_telling(reversed(lines)), "")
+    telling = _exception(lines) or ("" if killed else next(_telling(reversed(lines)), ""))
     words = " ".join(telling.split())
     return words if len(words) <= ERROR_LENGTH else words[: ERROR_LENGTH - 1] + "…"
 

@@ -32,9 +32,12 @@ def digest(experiment: Experiment, *, run: Run) -> Message:
         f"{run.metric}: {_change(experiment)}",
         f"Status: {experiment.status}",
     ]
+    reason = one_line(experiment.reason, _SENTENCE)
     if experiment.status is Status.CRASH:
-        lines.append(_last_line(experiment.error))
-    lines.append(one_line(experiment.reason, _SENTENCE))
+        error = _last_line(experiment.error)
+        lines += [reason, error] if experiment.cause == experiment.reason else [error, reason]
+    else:
+        lines.append(reason)
     lines.append(" · ".join(_costs(experiment)))
     lines.append(" · ".join(_origin(experiment)))
     lines.append(" · ".join((*_size(experiment), f"run {run.tag}")))

@@ -143,7 +143,12 @@ class Lab:
         return Engine(
             run,
             plan=Plan(
-                KeepRule(), environment, crash_streak=crash_streak, retry_seconds=(0.0,), rest_seconds=(0.0,)
+                KeepRule(),
+                environment,
+                deadline=600.0,
+                crash_streak=crash_streak,
+                retry_seconds=(0.0,),
+                rest_seconds=(0.0,),
             ),
             journal=self.journal,
             workspace=workspace,

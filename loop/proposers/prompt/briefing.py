@@ -175,7 +175,7 @@ def _last_crash(experiments: Iterable[Experiment]) -> str:
     if not crashes:
         return ""
     last = crashes[-1]
-    return f"#{last.number} {line(last.description)}: {line(last.error or last.reason, 600)}"
+    return f"#{last.number} {line(last.description)}: {line(last.cause, 600)}"
 
 
 def _near_miss(context: Context, experiment: Experiment) -> str:
@@ -184,8 +184,8 @@ def _near_miss(context: Context, experiment: Experiment) -> str:
 
 
 def _meant(experiment: Experiment) -> tuple[tuple[str, str], ...]:
-    error = experiment.error or experiment.reason
-    return ("description", experiment.description), ("why", experiment.rationale), ("error", error)
+    cause = ("error", experiment.cause)
+    return ("description", experiment.description), ("why", experiment.rationale), cause
 
 
 def _lessons(context: Context, room: int) -> str:

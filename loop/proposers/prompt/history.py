@@ -83,11 +83,7 @@ def row(context: Context, experiment: Experiment) -> str:
     if (better := effect(experiment, context.goal)) is not None:
         words.append(f"({better:+.6f})")
     text = f"{' '.join(words)} {experiment.family or 'other'}: {line(experiment.description)}"
-    return (
-        f"{text} | {line(experiment.error or experiment.reason)}"
-        if experiment.status is Status.CRASH
-        else text
-    )
+    return f"{text} | {line(experiment.cause)}" if experiment.status is Status.CRASH else text
 
 
 def details_of(context: Context, experiments: Sequence[Experiment]) -> dict[int, str]:
