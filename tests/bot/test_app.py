@@ -278,6 +278,14 @@ def test_a_training_that_hangs_is_given_up_and_the_loop_goes_on(tmp_path: Path) 
         assert running.wait(timeout=60) == 0
 
 
+def test_a_deadline_within_the_budget_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    bot = RealBot(tmp_path, DEADLINE_MINUTES="1")  # the repository fixes 60 s
+    done = bot.run("up", "--tag", "toy", "--experiments", "1", "--exit-when-done")
+    assert done.returncode == 1
+    assert "DEADLINE_MINUTES=1 is within the time budget of 60 s: set it to more than 1" in done.stderr
+    assert bot.run("results", "--json").stdout.strip() in ("", "[]")
+
+
 def test_a_loop_that_ended_is_started_again_at_once(bot: RealBot) -> None:
     gate = gated(bot)
     with bot.start("--tag", "toy") as running:

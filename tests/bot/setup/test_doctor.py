@@ -131,6 +131,13 @@ def test_a_folder_without_git_is_refused(look: Examine, tmp_path: Path) -> None:
     assert f"{tmp_path} is not a git repository" in check.detail
 
 
+def test_a_deadline_within_the_budget_of_the_repository_is_named(look: Examine, repository: Path) -> None:
+    assert "deadline" not in look(REPOSITORY=str(repository))
+    check = look(REPOSITORY=str(repository), DEADLINE_MINUTES="0.01")["deadline"]
+    assert check.ok is False
+    assert "DEADLINE_MINUTES=0.01 is within the time budget of " in check.detail
+
+
 def test_a_missing_contract_file_is_named(look: Examine, repository: Path) -> None:
     check = look(REPOSITORY=str(repository), FROZEN="prepare.py,evaluate.py")["repository"]
     assert check.ok is False
