@@ -2,9 +2,9 @@
 
 Run it with `.venv/bin/python -m tests.benchmarks.discovery [--seeds N] [--experiments N] [--noise SD]`. All
 three change the training template's constants, are given the verdicts of `loop.engine.decision`, and are
-judged by what their best program scores without noise. Each seed is a landscape of its own, the same for all, with
-the same noise. The exit status is 1 if the search does not come out first, or not by as much as `--ratio`
-asks.
+judged by what their best program scores without noise. Each seed is a landscape of its own, the same for
+all, with the same noise. The exit status is 1 if the search does not come out first, or not by as much as
+`--ratio` asks.
 
 With `--train` the programs are trained: the template's CPU profile, `--budget` seconds each, and the best
 ones again with other seeds. Then search and points alone take 2 * seeds * (experiments + 4) + 3 trainings.

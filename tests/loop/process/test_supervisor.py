@@ -310,7 +310,7 @@ async def test_a_daemon_without_the_mark_is_killed_too(bench: Bench, pipes: toys
 
 async def test_a_supervisor_ends_with_its_bot_while_idle(tmp_path: Path) -> None:
     bot = (
-        "import asyncio, os, signal\nfrom loop.trainer import Trainer\n"
+        "import asyncio, os, signal\nfrom loop.process.trainer import Trainer\n"
         "armed = asyncio.run(Trainer().arm())\nprint(armed.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
