@@ -24,7 +24,7 @@ from bot.telegram.connection import LostError, Pace, TokenRefusedError, Webhook,
 from bot.telegram.pulse import Pulse
 from bot.telegram.replies import WAITS, TelegramReplies
 from bot.telegram.requests import Asked, asked_in
-from bot.telegram.token_lock import TokenInUseError, lock_token
+from loop.lock import LockedError, lock
 from notifiers.message import Reply
 
 log = logging.getLogger(__name__)
@@ -90,8 +90,12 @@ class TelegramFront:
     async def _take_lock(self, held: ExitStack) -> None:
         while True:
             try:
-                return held.enter_context(lock_token(self._lock))
-            except TokenInUseError as other:
+                self._lock.parent.mkdir(parents=True, exist_ok=True)
+                return held.enter_context(lock(self._lock))
+            except OSError as no:  # a file system without locks is no reason not to work
+                log.info("%s cannot be locked: %s", self._lock, no.strerror)
+                return
+            except LockedError as other:
                 error = f"another bot on this machine ({other}) uses this token: end one of the two"
                 if error != self._pulse.error:
                     log.warning("Telegram: %s", error)

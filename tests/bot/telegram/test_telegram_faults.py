@@ -278,6 +278,16 @@ async def test_another_bot_on_this_machine_with_the_same_token_is_named(
     assert answers.texts == ["/one", "/two"]
 
 
+async def test_where_nothing_can_be_locked_it_goes_without(
+    server: TelegramServer, answers: Answers, tmp_path: Path, watch: LogWatch
+) -> None:
+    (tmp_path / "file").touch()
+    async with running(server, answers, tmp_path / "file"):
+        await watch.line("cannot be locked: File exists")
+        await served(server, "/one")
+    assert answers.texts == ["/one"]
+
+
 async def poll(server: TelegramServer) -> int:
     """Ask for updates as another program would, and return the status."""
     async with (
