@@ -218,7 +218,7 @@ async def test_it_ends_promptly_in_any_state(
 async def test_it_ends_promptly_without_a_network(
     server: TelegramServer, answers: Answers, tmp_path: Path, watch: LogWatch
 ) -> None:
-    async with running(server, answers, tmp_path, pace=replace(PACE, first_wait=1000)) as front:
+    async with running(server, answers, tmp_path, pace=replace(PACE, waits=(1000.0,))) as front:
         await server.stop()
         await watch.line("")
         async with asyncio.timeout(15):
