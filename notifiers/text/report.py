@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, tzinfo
 
 from loop.experiment import Goal, Run, RunState
+from loop.gains import bests_before
 from loop.proposers.protocol import Urge
 from loop.results.ledger import Ledger
-from loop.results.report import Gain, Report, bests_before
+from loop.results.report import Gain, Report
 from loop.results.table import Row
 from loop.results.wakeup_report import Night
 from loop.text import one_line

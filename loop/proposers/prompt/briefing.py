@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from loop.experiment import Experiment, Goal, Status
+from loop.gains import FamilyRate, rates_of
 from loop.proposers.prompt import history
 from loop.proposers.prompt.context import INSTRUCTIONS
 from loop.proposers.prompt.fencing import LINE, SEPARATOR, Room, joined, tokens
@@ -22,7 +23,6 @@ from loop.proposers.prompt.instructions import ANSWER, MATERIAL, REPAIR, RESEARC
 from loop.proposers.protocol import Context, Failure
 from loop.redaction import without_secrets
 from loop.results.memory import Lesson, most_valuable, near_misses, noise
-from loop.results.report import FamilyRate, family_rates
 from loop.results.table import row_of
 from loop.text import one_line
 
@@ -161,7 +161,7 @@ def _standing(context: Context) -> str:
         lines.append(f"Experiments since the last that was kept: {since}.")
     if (spread := noise(done, context.goal)) is not None:
         lines.append(f"Differences of about {spread:.6f} are chance.")
-    if rates := family_rates([row_of(e) for e in done], context.goal):
+    if rates := rates_of([row_of(e) for e in done], context.goal):
         lines.append("How often a family of changes was kept:")
         lines += [_rate(rate) for rate in rates]
     return "\n".join(lines)
