@@ -48,7 +48,7 @@ class TelegramFront:
     def __init__(
         self,
         *,
-        bot: ExtBot[int],
+        bot: ExtBot[None],
         answer: Callable[[Request], Awaitable[Reply | None]],
         commands: Sequence[Command],
         locks: Path,

@@ -61,7 +61,7 @@ class Running:
     """A front end at work."""
 
     front: TelegramFront
-    bot: ExtBot[int]
+    bot: ExtBot[None]
     task: asyncio.Task[None]
 
     async def stop(self) -> None:
