@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from loop.experiment import Ending, Goal, Outcome, Status, Verdict
+from loop.gains import gain
 
 ANOMALOUS_OVERRUN = 1.2
 """A training that counted more than this share of its budget is flagged: 360 s of 300 s in the practice."""
@@ -75,15 +76,15 @@ def _is_impossible(metric: str, goal: Goal, value: float) -> bool:
 def _compare(rule: KeepRule, value: float, best: float | None, *, net_lines: int) -> Verdict:
     if best is None:
         return Verdict(Status.KEEP, "the first number")
-    gain = best - value if rule.goal is Goal.MINIMIZE else value - best
-    if gain < 0:
+    better = gain(best, value, rule.goal)
+    if better < 0:
         return Verdict(Status.DISCARD, "worse")
-    if gain == 0:
+    if better == 0:
         if net_lines < 0:
             return Verdict(Status.KEEP, f"equal with {-net_lines} fewer line{'' if net_lines == -1 else 's'}")
         return Verdict(Status.DISCARD, "no gain")
-    if gain < rule.simplicity_gain and net_lines >= rule.simplicity_lines:
-        return Verdict(Status.DISCARD, f"a gain of {gain:.6f} is too small for {net_lines} more lines")
+    if better < rule.simplicity_gain and net_lines >= rule.simplicity_lines:
+        return Verdict(Status.DISCARD, f"a gain of {better:.6f} is too small for {net_lines} more lines")
     return Verdict(Status.KEEP, "improved")
 
 

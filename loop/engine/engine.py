@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from loop.backoff import backoff
 from loop.engine import stages
 from loop.engine.archive import Archive
 from loop.engine.decision import KeepRule, measured_value
@@ -429,7 +430,7 @@ class Engine:
         if times < 0:
             return
         rests = self._plan.rest_seconds
-        rest = rests[min(times, len(rests) - 1)]
+        rest = backoff(rests, times + 1)
         self._rest_until = asyncio.get_running_loop().time() + rest
         told = f"rests {rest / 60:.0f} min after {cause}"
         kind = EventKind.NOTED if times < len(rests) else EventKind.RESTED  # by then people know

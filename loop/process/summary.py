@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from loop.process.progress import is_progress
+from loop.text import one_line
 
 TAIL = 64 * 1024
 """Bytes of a log's end that are read as a rule."""
@@ -89,8 +90,7 @@ def error_line(text: str, *, killed: bool = False) -> str:
     """
     lines = [_plain(line) for line in _LINE_END.split(text)]
     telling = _exception(lines) or ("" if killed else next(_telling(reversed(lines)), ""))
-    words = " ".join(telling.split())
-    return words if len(words) <= ERROR_LENGTH else words[: ERROR_LENGTH - 1] + "…"
+    return one_line(telling, ERROR_LENGTH)
 
 
 def _plain(line: str) -> str:

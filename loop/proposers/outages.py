@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 
+from loop.backoff import backoff
 from loop.proposers.protocol import OutOfReachError
 from loop.store.notes import Notes
 
@@ -43,7 +44,7 @@ class Outages:
     def failed(self, run_id: int, name: str, error: OutOfReachError) -> None:
         """Note that the model could not be asked, and leave it alone for a while."""
         failures = self._failures[name] = self._failures.get(name, 0) + 1
-        rest = max(BACKOFF[min(failures, len(BACKOFF)) - 1], error.retry_after or 0.0)
+        rest = max(backoff(BACKOFF, failures), error.retry_after or 0.0)
         self._rest_until[name] = self._clock() + rest
         reason = f"{name} is out of reach, the run goes on without it: {error}"
         if error.needs_person:

@@ -11,8 +11,9 @@ from loop.experiment import Goal
 from loop.process.worker import WorkerError, run_worker
 from loop.results.report import make_report
 from loop.results.table import Row
+from loop.text import one_line
 from notifiers.charts.scene import headline_of, largest_gains
-from notifiers.text.words import one_line, signed
+from notifiers.text.words import signed
 
 _MODULE = "notifiers.charts.worker"
 _SETTINGS = {"MATPLOTLIBRC": os.devnull}  # a person's own style is for their own figures

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from loop.experiment import Cost, Event, EventKind, Experiment, Goal, Run, RunState, Status
+from loop.text import one_line
 from notifiers.message import Message
-from notifiers.text.words import change, duration, money, number, one_line
+from notifiers.text.words import change, duration, money, number
 
 _DESCRIPTION = 160  # characters: with the limits of the others a digest fits a picture's caption
 _SENTENCE = 240

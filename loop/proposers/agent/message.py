@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass
 
 from loop.experiment import Family
-from loop.proposers.prompt.fencing import LINE, PROSE, line
-from loop.results.table import single_line
+from loop.proposers.prompt.fencing import LINE, PROSE
+from loop.text import one_line
 
 _TASK = """\
 {brief}
@@ -70,4 +70,4 @@ def read_message(text: str) -> Message:
 
 def undressed(text: str, limit: int) -> str:
     """Return untrusted text as one line of at most `limit` characters, without Markdown around it."""
-    return line(_DRESS.sub("", single_line(text)), limit)
+    return one_line(_DRESS.sub("", one_line(text)), limit)
