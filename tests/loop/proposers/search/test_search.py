@@ -86,8 +86,8 @@ async def test_nothing_to_propose_is_the_sentence_of_suggest(context: Context) -
 
 
 async def test_a_failing_worker_is_told_with_its_last_line(context: Context, tmp_path: Path) -> None:
-    python = script(tmp_path, "echo first >&2; echo 'ModuleNotFoundError: optuna' >&2; exit 1")
-    with pytest.raises(LoopError, match="search worker failed: ModuleNotFoundError: optuna"):
+    python = script(tmp_path, "echo first >&2; echo 'ModuleNotFoundError: numpy' >&2; exit 1")
+    with pytest.raises(LoopError, match="search worker failed: ModuleNotFoundError: numpy"):
         await SearchProposer(python=python).propose(context)
 
 
@@ -142,18 +142,18 @@ async def test_the_worker_is_single_threaded_and_knows_no_secrets(
 
 
 def test_the_bot_process_stays_without_heavy_modules() -> None:
-    program = "import sys, loop.proposers.search; print({'optuna', 'numpy', 'torch'} & set(sys.modules))"
+    program = "import sys, loop.proposers.search.search; print({'numpy', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 
 
 def test_the_worker_is_quiet_nice_and_without_torch(context: Context) -> None:
     program = (
-        "import os, sys; from loop.proposers.search_worker import main; main(); "
-        "print(os.nice(0), {'optuna', 'torch'} & set(sys.modules), file=sys.stderr)"
+        "import os, sys; from loop.proposers.search.worker import main; main(); "
+        "print(os.nice(0), {'numpy', 'torch'} & set(sys.modules), file=sys.stderr)"
     )
     request = encode_request(context, frozenset(), 0)
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program], input=request, capture_output=True, check=True
     )
-    assert done.stderr.decode() == f"{min(os.nice(0) + 10, 19)} {{'optuna'}}\n"
+    assert done.stderr.decode() == f"{min(os.nice(0) + 10, 19)} {{'numpy'}}\n"

@@ -286,7 +286,7 @@ def test_the_rationale_says_how_much_is_known() -> None:
     assert first.expected == ""
     later = [night.step() for _ in range(17)][11:]
     assert "drawn from what 13 results together" in later[0].rationale
-    assert "From 15 results TPE would try" in later[2].rationale
+    assert "drawn from what 15 results together" in later[2].rationale
     assert all(re.fullmatch(r"a (gain|loss) of \d\.\d+, give or take \d\.\d+", p.expected) for p in later)
 
 
