@@ -14,7 +14,7 @@ from pathlib import Path
 from loop.errors import LoopError
 from loop.process.environment import PROXIES, training_environment
 from loop.process.threads import in_thread
-from loop.process.worker import WorkerError, start_worker
+from loop.process.worker import start_worker
 from loop.proposers.agent.keeper import sweep
 from loop.proposers.agent.presets import Preset
 
@@ -74,8 +74,8 @@ async def run_agent(run: AgentRun) -> Ended:
     environment = training_environment(os.environ, {})
     try:
         keeper = await start_worker(_KEEPER, python=sys.executable, environment=environment)
-    except WorkerError as error:
-        raise AgentError(str(error)) from error
+    except OSError as error:
+        raise AgentError(f"cannot be started with {sys.executable}: {error.strerror}") from error
     assert keeper.stdin is not None
     job = {**asdict(run), "cwd": str(run.cwd), "prompt": str(run.prompt), "folder": str(run.folder)}
     keeper.stdin.write(json.dumps(job).encode() + b"\n")
