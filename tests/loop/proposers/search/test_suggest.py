@@ -20,10 +20,9 @@ from loop.program.constants import find_constants, replace_constants
 from loop.program.fingerprint import fingerprint
 from loop.program.syntax import Value
 from loop.proposers.protocol import Context, Refusal, Urge
-from loop.proposers.search.families import family_of
+from loop.proposers.search.changes import family_of, read_trials
 from loop.proposers.search.space import find_axes
 from loop.proposers.search.suggest import suggest
-from loop.proposers.search.trials import read_trials
 from tests.loop.proposers.contexts import context_of, trial
 
 PROGRAM = textwrap.dedent(
