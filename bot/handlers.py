@@ -22,8 +22,7 @@ from bot.setup.sources import SEARCH
 from loop.errors import LoopError
 from loop.experiment import Experiment, Run, RunState
 from loop.process.summary import read_tail
-from loop.proposers.people.constant_ideas import edit
-from loop.proposers.people.ideas_file import IDEA_CHARACTERS
+from loop.proposers.people.constant_ideas import IDEA_CHARACTERS, edit
 from loop.redaction import without_secrets
 from loop.results.memory import hit_rates, lessons, lessons_of_others, most_valuable
 from loop.results.status import run_status

@@ -19,7 +19,7 @@ from bot.request import HERE, Platform, Request, Sender
 from bot.runs import Host
 from bot.setup.settings import load_settings
 from loop.experiment import RunState, Status
-from loop.proposers.people.ideas_file import IDEA_CHARACTERS, read_ideas
+from loop.proposers.people.constant_ideas import IDEA_CHARACTERS, read_ideas
 from loop.store.ideas import IdeaBox
 from loop.store.journal import Journal
 from notifiers.delivery.notify import PreferenceStore

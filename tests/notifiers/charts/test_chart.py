@@ -44,18 +44,6 @@ def test_the_bot_never_imports_what_draws() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_the_worker_gives_way_to_a_training() -> None:
-    program = (
-        "import os, sys, notifiers.charts.worker as worker\n"
-        "before = os.nice(0)\n"
-        "worker.main()\n"
-        "assert os.nice(0) == min(19, before + 10)"
-    )
-    request = b'{"rows": [], "metric": "val_bpb", "goal": "minimize", "title": "mar12"}'
-    done = subprocess.run([sys.executable, "-c", program], input=request, check=True, capture_output=True)
-    assert done.stdout.startswith(b"\x89PNG")
-
-
 async def test_it_works_without_a_place_to_write_to_and_without_the_style_of_a_person(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

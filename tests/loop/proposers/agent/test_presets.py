@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loop.experiment import Cost, Family
-from loop.proposers.agent.message import read_message, task
+from loop.proposers.agent.coding_agent import agent_environment, read_message, task
 from loop.proposers.agent.presets import PRESETS, Answer, own_command, read_text
-from loop.proposers.agent.process import agent_environment
 from loop.proposers.prompt.fencing import LINE
 from loop.text import one_line
 
