@@ -43,7 +43,7 @@ from notifiers.delivery.notify import PreferenceStore
 from notifiers.delivery.preferences import usual_preferences
 from notifiers.message import Reply
 
-WATCH_SECONDS = 60.0
+WATCH_SECONDS = 10.0
 """How often the trainings are looked at between two heartbeats."""
 
 TRACK_SECONDS = 30.0

@@ -22,13 +22,13 @@ from bot.setup.sources import SEARCH
 from loop.errors import LoopError
 from loop.experiment import Experiment, Run, RunState
 from loop.process.summary import read_tail
-from loop.proposers.people.constant_ideas import edit
-from loop.proposers.people.ideas_file import IDEA_CHARACTERS
+from loop.proposers.people.constant_ideas import IDEA_CHARACTERS, edit
 from loop.redaction import without_secrets
 from loop.results.memory import hit_rates, lessons, lessons_of_others, most_valuable
 from loop.results.status import run_status
 from loop.results.table import Row, read_rows
 from loop.store.ideas import IdeaBox
+from loop.text import one_line
 from notifiers.charts.chart import ChartError, alt_text, chart
 from notifiers.delivery.notify import PreferenceStore, describe
 from notifiers.message import Attachment, Message, Reply
@@ -37,7 +37,6 @@ from notifiers.text.ideas import ideas_message
 from notifiers.text.report import results_message
 from notifiers.text.start_card import start_card
 from notifiers.text.status import progress_line, runs_message, status_message
-from notifiers.text.words import one_line
 
 RESULTS_SHOWN = 10
 IDEAS_SHOWN = 4

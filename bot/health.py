@@ -11,8 +11,9 @@ from loop.experiment import EventKind, Run, Stage
 from loop.process.gpu import GpuProcess, look_at_gpus
 from loop.process.ownership import Marked, find_marked
 from loop.store.journal import Journal
+from loop.text import one_line
 from notifiers.delivery.outbox import Standing, standings
-from notifiers.text.words import duration, one_line
+from notifiers.text.words import duration
 
 INCIDENTS = 5
 _LINE = 160

@@ -16,10 +16,8 @@ from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH, SourceChoice, agent_of
 from loop.experiment import Experiment, Run
 from loop.git.workspace import Workspace
-from loop.proposers.asking import Source
-from loop.proposers.budget import Budget
+from loop.proposers.asking import Budget, Outages, Source
 from loop.proposers.novelty import Novelty, trained
-from loop.proposers.outages import Outages
 from loop.proposers.prompt.context import ContextReader
 from loop.proposers.prompt.papers import Papers
 from loop.proposers.protocol import Failure, Model

@@ -108,7 +108,7 @@ class Host:
         """Return what a new run would be.
 
         Raises:
-            BotError: another run is active, or the tag is taken.
+            BotError: another run is active, the tag is taken, or DEADLINE_MINUTES is too short.
             LoopError: the repository or the tag cannot be used.
         """
         self._require_free_device()
@@ -119,6 +119,9 @@ class Host:
         if tag in taken:
             raise BotError(f"There is a branch or run {tag} already: choose another tag.")
         settings = self._settings
+        fixed = read_time_budget(self.repository, facts.base_commit, settings.frozen)
+        budget = fixed or settings.time_budget
+        settings.deadline(budget)  # refused before anything is made
         return RunPlan(
             tag=tag,
             other_tag=propose_tag(self._today(), taken | {tag}),
@@ -130,8 +133,7 @@ class Host:
             missing=tuple(path for path in settings.data_paths if not path.exists()),
             preparation=prepare_line(facts.path, settings.train_command, settings.editable),
             device=device(),
-            budget=read_time_budget(self.repository, facts.base_commit, settings.frozen)
-            or settings.time_budget,
+            budget=budget,
             proposer=", ".join(map(str, settings.proposer)),
         )
 
@@ -277,6 +279,7 @@ class Host:
         plan = Plan(
             rule=rule,
             environment=self._environment,
+            deadline=settings.deadline(run.time_budget),
             command=settings.train_command,
             crash_streak=settings.crash_streak,
         )

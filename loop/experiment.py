@@ -137,9 +137,10 @@ class Proposal:
 class Outcome:
     """What a training process left behind.
 
-    `numbers` holds the summary block (`val_bpb`, `training_seconds`, `peak_vram_mb`, …), empty where there
-    was none. `exit_code` is negative for a signal and None where nobody could know it. `error` is the last
-    telling line of a failed training's log.
+    `numbers` holds the summary block (`val_bpb`, `training_seconds`, `peak_vram_mb`, …) as it was printed,
+    also NaN; empty where there was none. `exit_code` is negative for a signal and None where nobody could
+    know it. `error` is the last telling line of a failed training's log; of one that was killed only an
+    exception is.
     """
 
     ending: Ending
@@ -288,6 +289,12 @@ class Experiment:
     def error(self) -> str:
         """The telling line of its training's log, where that failed."""
         return self.last_training.error
+
+    @property
+    def cause(self) -> str:
+        """What tells best why it crashed: its error, unless it was killed from outside."""
+        killed = self.ending in (Ending.DEADLINE, Ending.STALLED)
+        return self.reason if killed else self.error or self.reason
 
     @property
     def memory_gb(self) -> float:

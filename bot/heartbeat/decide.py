@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from bot.heartbeat.blockers import BY_US, hindrance, paused_by_us, room_left
 from bot.heartbeat.findings import LoopVitals, Outage, Vitals
+from loop.backoff import backoff
 from loop.experiment import Run, RunState
 from loop.process.liveness import is_stalled
 from loop.process.machine import ClockChange
@@ -141,7 +142,7 @@ def mend_training(loop: LoopVitals, *, stall_minutes: float) -> Iterator[EndStal
         return
     if training.overdue_supervisor is not None:
         yield EndSupervisor(training.overdue_supervisor)
-    elif is_stalled(training.quiet, stall_minutes):
+    elif is_stalled(training.quiet, stall_minutes, measured=training.measured):
         yield EndStalled(loop.run, training.folder)
 
 
@@ -157,7 +158,7 @@ def _loop(loop: LoopVitals, now: float) -> Iterator[Action]:
     outage = loop.outage
     if loop.ended is not None:
         resumes = outage.resumes if outage else 0
-        due = loop.ended.at + BACKOFF[min(resumes, len(BACKOFF) - 1)]
+        due = loop.ended.at + backoff(BACKOFF, resumes + 1)
         if now < due:
             yield LookAgain(due - now)
             return

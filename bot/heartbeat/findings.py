@@ -45,10 +45,14 @@ class Absence:
 
 @dataclass(frozen=True, slots=True)
 class TrainingVitals:
-    """The training under way, and its supervisor if that should have ended it long ago."""
+    """The training under way, and its supervisor if that should have ended it long ago.
+
+    `measured` says whether it has printed its number; it is looked at only where the training is quiet.
+    """
 
     folder: Path
     quiet: Quiet
+    measured: bool = False
     overdue_supervisor: Process | None = None
 
 

@@ -72,7 +72,7 @@ class Host(Trainings, Protocol):
 
 
 class Heartbeat:
-    """Beats when it is called: `beat` every so many `minutes`, `watch` about every minute in between.
+    """Beats when it is called: `beat` every so many `minutes`, `watch` every few seconds in between.
 
     It is used from one event loop. After each beat `outside` is told the troubles that only a person can
     mend, most often none.

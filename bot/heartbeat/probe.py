@@ -11,7 +11,7 @@ from bot.heartbeat.findings import Absence, Ended, LoopVitals, Outage, TrainingV
 from loop.engine.prefetch import Dearth
 from loop.experiment import Run
 from loop.process.gpu import GpuState, look_at_gpus
-from loop.process.liveness import Quiet, is_overdue, sample, supervisor_of, watch
+from loop.process.liveness import AFTER_SUMMARY, Quiet, is_measured, is_overdue, sample, supervisor_of, watch
 from loop.process.machine import ClockChange, cannot_write, disks
 from loop.process.ownership import find_marked, orphans, owner
 from loop.store.journal import Journal
@@ -81,7 +81,7 @@ class Examiner:
         marked = find_marked(self._home)
         attempts = self._trainings.attempts()  # after `marked`, as `orphans` says
         current: Collection[Path] = attempts.values()
-        quiet = self._watch(states, attempts, gpus)
+        quiet = self._watch(states, attempts, lambda: gpus)
         return Vitals(
             at=self._now(),
             loops=tuple(
@@ -108,7 +108,7 @@ class Examiner:
     def watch(self, states: Sequence[LoopState]) -> tuple[LoopVitals, ...]:
         """Look at the trainings only."""
         attempts = self._trainings.attempts()
-        watched = self._watch(states, attempts, self._look_at_gpus() if attempts else None)
+        watched = self._watch(states, attempts, self._look_at_gpus)
         return tuple(LoopVitals(state.run, training=watched.get(state.run.id)) for state in states)
 
     def absences(self) -> dict[int, Absence]:
@@ -129,15 +129,21 @@ class Examiner:
         }
 
     def _watch(
-        self, states: Sequence[LoopState], attempts: Mapping[int, Path], gpus: GpuState | None
+        self,
+        states: Sequence[LoopState],
+        attempts: Mapping[int, Path],
+        gpus: Callable[[], GpuState | None],
     ) -> dict[int, TrainingVitals]:
         found = {}
         for run in (state.run for state in states if state.run.id in attempts):
             folder = attempts[run.id]
-            now = sample(folder, self._log(run), gpus, now=self._now)
-            quiet = watch(self._quiet.get(folder), now)
+            before, log = self._quiet.get(folder), self._log(run)
+            quiet = watch(before, sample(folder, log, now=self._now))
+            if quiet.seconds:  # asking for the GPU starts a process: only where nothing else shows life
+                quiet = watch(before, sample(folder, log, gpus(), now=self._now))
             overdue = supervisor_of(folder) if is_overdue(folder, now=self._now) else None
-            found[run.id] = TrainingVitals(folder, quiet, overdue)
+            measured = quiet.seconds >= AFTER_SUMMARY and is_measured(folder, run.metric)
+            found[run.id] = TrainingVitals(folder, quiet, measured, overdue)
         self._quiet = {training.folder: training.quiet for training in found.values()}
         return found
 

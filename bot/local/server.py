@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
-import os
 import socket
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -15,6 +13,7 @@ from pathlib import Path
 
 from bot.errors import BotError
 from bot.local.wire import Attach, Command, Progress, pack_error, pack_item, parse_request, socket_address
+from loop.lock import LockedError, lock
 from notifiers.channel import RefusedError
 from notifiers.message import Message, Reply
 
@@ -55,8 +54,14 @@ class LocalServer:
         """Open the socket, for this user alone. BotError when another bot has it or it cannot be made."""
         with ExitStack() as held:
             try:
-                held.callback(os.close, _lock(self._path))
+                # A socket whose lock is free is a dead bot's.
+                held.enter_context(lock(self._path.with_suffix(".lock")))
                 listener = _listen(self._path)
+            except LockedError as other:
+                raise BotError(
+                    f"A bot already runs on {self._path.parent} ({other}); attach to it with "
+                    "`autoresearch chat`, or give this one another state directory with --home."
+                ) from None
             except OSError as error:
                 raise BotError(
                     f"Cannot open the bot's socket {self._path}: {error.strerror or error}. "
@@ -217,28 +222,6 @@ async def _read_line(reader: asyncio.StreamReader) -> bytes:
         if error.partial:
             raise BotError("The last line has no end.") from None
         return b""
-
-
-def _lock(path: Path) -> int:
-    """Lock the file beside `path` and write this process's id into it; the descriptor holds the lock.
-
-    The system lets go of it however the process ends, so a socket whose lock is free is a dead bot's.
-    """
-    lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        owner = os.pread(lock, 32, 0).decode(errors="replace").strip()
-        os.close(lock)
-        if not isinstance(error, BlockingIOError):
-            raise
-        raise BotError(
-            f"A bot already runs on {path.parent} (process {owner or 'unknown'}); attach to it with "
-            "`autoresearch chat`, or give this one another state directory with --home."
-        ) from None
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-    return lock
 
 
 def _listen(path: Path) -> socket.socket:

@@ -11,22 +11,11 @@ from typing import TYPE_CHECKING, TextIO
 
 from bot.local.client import Attached, attach
 from bot.local.wire import Progress
+from loop.text import clean, one_line
 from notifiers.message import Message, Reply
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
-
-# Escape sequences by their shape (ECMA-48): strings such as a window title or a hyperlink, then control
-# sequences such as a colour or a cursor move, then the short ones. No part can match across the start of
-# another, so the time is linear in the text.
-_ESCAPES = re.compile(
-    r"(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x80-\x9f]*(?:\x07|\x1b\\|\x9c)"
-    r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
-    r"|\x1b[ -/]*[0-~]"
-)
-# Every other control character but line feed and tab, and the marks that reorder text for the eye.
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-_SURROGATES = re.compile(r"[\ud800-\udfff]")
 
 
 class Parting(StrEnum):
@@ -36,15 +25,9 @@ class Parting(StrEnum):
     BOT = "bot"
 
 
-def plain(text: str) -> str:
-    """`text` without anything that a terminal would obey; it may come from a training script."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return _SURROGATES.sub("\ufffd", _CONTROLS.sub("", _ESCAPES.sub("", text)))
-
-
 def render(message: Message) -> str:
     """`message` as harmless plain text, without a line end at its end."""
-    return plain("\n".join(part for part in (message.text, message.block) if part)).rstrip("\n")
+    return clean("\n".join(part for part in (message.text, message.block) if part)).rstrip("\n")
 
 
 async def chat(path: Path, *, commands: Sequence[str], history: Path) -> Parting:
@@ -112,7 +95,7 @@ class _Conversation:
         async for item in self._bot:
             match item:
                 case Progress(text):
-                    self._progress = _one_line(text)
+                    self._progress = one_line(text)
                     self._session.app.invalidate()
                 case Reply(message) | (Message() as message):
                     async with in_terminal():
@@ -161,7 +144,7 @@ async def follow(path: Path, out: TextIO, *, progress_every: float = 5.0) -> Non
                             progress = ""  # what it is about has ended
                             await asyncio.to_thread(_write, out, render(item) + "\n\n")
                         case Progress(text):
-                            progress = _one_line(text)
+                            progress = one_line(text)
                 if progress and clock() >= due:
                     await asyncio.to_thread(_write, out, progress + "\n")
                     due, progress = clock() + progress_every, ""
@@ -175,7 +158,3 @@ def _write(out: TextIO, text: str) -> None:
     # In a thread of its own: a pipe that is read slowly (`| less`) must not hold the bot in the same process.
     out.write(text)
     out.flush()
-
-
-def _one_line(text: str) -> str:
-    return " ".join(plain(text).split())

@@ -11,13 +11,14 @@ from datetime import datetime
 from importlib import metadata, util
 from pathlib import Path
 
+from bot.errors import BotError
 from bot.local.wire import bot_answers
 from bot.setup.check import Check, ask
 from bot.setup.external_checks import checks_outside
 from bot.setup.settings import ENV_FILE, Settings
 from bot.setup.sources import SEARCH
 from loop.errors import LoopError
-from loop.git.repository import RepositoryFacts, inspect
+from loop.git.repository import RepositoryFacts, inspect, read_time_budget
 from loop.process.environment import launch_command, prepare_line
 from loop.process.gpu import ask_nvidia_smi
 from loop.process.machine import Disk
@@ -76,12 +77,12 @@ def _repository(settings: Settings) -> tuple[Check, ...]:
     except LoopError as error:
         return (Check("repository", False, str(error)),)
     detail = f"{facts.path}, branch {facts.base_branch} at {facts.base_commit[:7]}: {facts.subject}"
-    search = _search(settings, facts)
+    further = (*_search(settings, facts), *_deadline(settings, facts))
     if left_out := _left_out(facts):
         detail += f"; not in it: {' and '.join(left_out)}"
         mend = "Commit what a run shall start from."
-        return Check("repository", None, detail, mend), *search
-    return Check("repository", True, detail), *search
+        return Check("repository", None, detail, mend), *further
+    return Check("repository", True, detail), *further
 
 
 def _left_out(facts: RepositoryFacts) -> list[str]:
@@ -101,6 +102,15 @@ def _search(settings: Settings, facts: RepositoryFacts) -> tuple[Check, ...]:
     detail = f"finds no constant in {settings.editable} that it may change"
     mend = "Give it top-level lines such as LEARNING_RATE = 0.01, or choose another PROPOSER."
     return (Check(SEARCH, None, detail, mend),)
+
+
+def _deadline(settings: Settings, facts: RepositoryFacts) -> tuple[Check, ...]:
+    fixed = read_time_budget(facts.path, facts.base_commit, settings.frozen)
+    try:
+        settings.deadline(fixed or settings.time_budget)
+    except BotError as error:
+        return (Check("deadline", False, str(error)),)
+    return ()
 
 
 def _data(settings: Settings) -> Check:

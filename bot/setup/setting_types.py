@@ -174,6 +174,7 @@ RepositoryFiles: TypeAlias = Annotated[tuple[str, ...], NoDecode, BeforeValidato
 Names: TypeAlias = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
 CommandLine: TypeAlias = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 OptionalCount: TypeAlias = Annotated[int | None, BeforeValidator(_or_none)]
+OptionalMinutes: TypeAlias = Annotated[FiniteFloat | None, BeforeValidator(_or_none)]
 OptionalDollars: TypeAlias = Annotated[FiniteFloat | None, BeforeValidator(_or_none)]
 Url: TypeAlias = Annotated[str, BeforeValidator(_url)]
 OptionalUrl: TypeAlias = Annotated[str, BeforeValidator(_optional_url)]

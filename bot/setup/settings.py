@@ -23,6 +23,7 @@ from bot.setup.setting_types import (
     OptionalDollars,
     OptionalFolder,
     OptionalHours,
+    OptionalMinutes,
     OptionalModel,
     OptionalSecretUrl,
     OptionalTracker,
@@ -35,6 +36,7 @@ from bot.setup.setting_types import (
     Sources,
     Url,
 )
+from loop.engine.decision import usual_deadline
 from loop.experiment import Goal
 from notifiers.delivery.preferences import MOST
 
@@ -94,6 +96,12 @@ class Settings(BaseSettings):
     metric_goal: Goal = _setting("minimize", "Which numbers are better: minimize or maximize.")
     time_budget: FiniteFloat = _setting(
         "300", "Seconds of training in one experiment; what the repository fixes itself wins.", gt=0
+    )
+    deadline_minutes: OptionalMinutes = _setting(
+        "",
+        "Minutes after its start at which a training that still runs is killed, more than its budget; empty: "
+        "the budget and once more as long, at least 5 minutes more.",
+        gt=0,
     )
     experiments: OptionalCount = _setting(
         "",
@@ -221,6 +229,21 @@ class Settings(BaseSettings):
     time_zone: OptionalZone = _setting(
         "", "The time zone of dates and times, such as Europe/Berlin; empty: the machine's."
     )
+
+    def deadline(self, time_budget: float) -> float:
+        """Return after how many seconds a training with this budget (seconds) is killed.
+
+        Raises:
+            BotError: DEADLINE_MINUTES would kill every training within its budget.
+        """
+        if self.deadline_minutes is None:
+            return usual_deadline(time_budget)
+        if 60 * self.deadline_minutes <= time_budget:
+            raise BotError(
+                f"DEADLINE_MINUTES={self.deadline_minutes:g} is within the time budget of {time_budget:g} s: "
+                f"set it to more than {time_budget / 60:.3g}, or leave it empty."
+            )
+        return 60 * self.deadline_minutes
 
     @property
     def socket(self) -> Path:

@@ -32,11 +32,8 @@ class Pace:
     """From one ping to the next."""
     connect: float = 30.0
     close: float = 5.0
-    first_wait: float = 5.0
-    """After a lost connection; it doubles with every further one, up to `longest_wait`."""
-    longest_wait: float = 300.0
-    answer_waits: tuple[float, ...] = (1.0, 5.0, 20.0)
-    """From one attempt to show an answer to the next, while Slack is in trouble."""
+    waits: tuple[float, ...] = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
+    """After each connection in a row that was lost or could not be made; the last for ever."""
 
 
 class Line(Protocol):

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,13 +15,14 @@ from slack_bolt.authorization import AuthorizeResult
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.errors import BotError
-from bot.front import FrontHealth
+from bot.front import ANSWER_WAITS, FrontHealth
 from bot.request import Request
 from bot.slack.connection import Line, Pace, rejected
 from bot.slack.http import HttpLine
 from bot.slack.replies import SlackReplies
 from bot.slack.requests import Asked, from_command, from_event, from_press
 from bot.slack.socket_mode import SocketLine
+from loop.backoff import backoff
 from notifiers.channel import ChannelError, RateLimitedError
 from notifiers.channels.slack_api import slack_errors
 from notifiers.channels.slack_blocks import as_typed
@@ -54,13 +55,13 @@ class SlackFront:
         personal: Collection[str] = PERSONAL,
         verbs: Collection[str] = frozenset(),
         pace: Pace | None = None,
+        answer_waits: Sequence[float] = ANSWER_WAITS,
     ) -> None:
         self._client = client
         self._answer = answer
         self._verbs = verbs
         self._pace = pace or Pace()
-        waits = self._pace.answer_waits
-        self._replies = SlackReplies(client=client, personal=personal, waits=waits)
+        self._replies = SlackReplies(client=client, personal=personal, waits=answer_waits)
         self._me: AuthorizeResult | None = None
         self._error = ""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -93,21 +94,22 @@ class SlackFront:
 
     async def _keep_line(self) -> None:
         """Connect, and connect again when the line is lost: after a wait that grows while it is of no use."""
-        wait = self._pace.first_wait
+        failures = 0
         while True:
             began = time.time()
             try:
                 await self._introduce()
                 await self._line.serve()
             except ChannelError as error:
-                if (self._line.last_seen or began) - began > wait:  # it lived for longer
-                    wait = self._pace.first_wait
-                pause = max(wait, error.seconds) if isinstance(error, RateLimitedError) else wait
+                lived = (self._line.last_seen or began) - began
+                failures = failures + 1 if lived <= backoff(self._pace.waits, failures + 1) else 1
+                pause = backoff(self._pace.waits, failures)
+                if isinstance(error, RateLimitedError):
+                    pause = max(pause, error.seconds)
                 level = logging.INFO if str(error) == self._error else logging.WARNING
                 log.log(level, "Slack: not connected: %s; trying again in %.0f s", error, pause)
                 self._error = str(error)
                 await asyncio.sleep(pause)
-                wait = min(2 * wait, self._pace.longest_wait)
 
     async def _introduce(self) -> None:
         """Learn who we are, so that our own messages and mentions are known."""

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Collection, Sequence
 from typing import Any
 
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.front import show_answer
 from bot.slack.requests import Asked
-from notifiers.channel import ChannelError, RateLimitedError, RefusedError, UnreachableError
+from notifiers.channel import RefusedError
 from notifiers.channels.slack import SlackChannel, blocks_or_text
 from notifiers.channels.slack_api import respond
 from notifiers.channels.slack_blocks import render
 from notifiers.message import Message, Reply
-
-log = logging.getLogger(__name__)
 
 
 class SlackReplies:
@@ -33,17 +30,7 @@ class SlackReplies:
 
     async def show(self, asked: Asked, reply: Reply) -> None:
         """Show an answer; one that Slack does not take is given up with a line in the log."""
-        waits = iter(self._waits)
-        while True:
-            try:
-                return await self._show(asked, reply)
-            except (RateLimitedError, UnreachableError) as error:
-                wait = next(waits, None)
-                if wait is None:
-                    return _give_up(asked, error)
-                await asyncio.sleep(error.seconds if isinstance(error, RateLimitedError) else wait)
-            except ChannelError as error:
-                return _give_up(asked, error)
+        await show_answer(lambda: self._show(asked, reply), asked.request, self._waits)
 
     async def _show(self, asked: Asked, reply: Reply) -> None:
         verb = asked.request.text.split()[0].removeprefix("/").lower()
@@ -98,10 +85,3 @@ class SlackReplies:
 
     def _channel(self, asked: Asked) -> SlackChannel:
         return SlackChannel(client=self._client, channel_id=asked.request.sender.place)
-
-
-def _give_up(asked: Asked, error: ChannelError) -> None:
-    sender = asked.request.sender
-    log.warning(
-        "Slack: the answer to %s in %s was not shown: %s", asked.request.text[:80], sender.place, error
-    )

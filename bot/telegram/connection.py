@@ -43,9 +43,8 @@ class Pace:
     """How long nothing may come back before the line is given up; several polls."""
     close: float = 2.0
     """How long each step of taking a line down may take."""
-    first_wait: float = 5.0
-    """After a lost line; it doubles with every further one, up to `longest_wait`."""
-    longest_wait: float = 60.0
+    waits: tuple[float, ...] = (5.0, 10.0, 20.0, 40.0, 60.0)
+    """After each line in a row that was lost or could not be made; the last for ever."""
 
 
 @dataclass(frozen=True, slots=True)

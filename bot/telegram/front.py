@@ -18,13 +18,14 @@ from telegram.ext import ExtBot
 from bot.command_queue import HEAD_START, Lanes
 from bot.commands import Command
 from bot.errors import BotError
-from bot.front import FrontHealth
+from bot.front import ANSWER_WAITS, FrontHealth
 from bot.request import Request
 from bot.telegram.connection import LostError, Pace, TokenRefusedError, Webhook, open_line
 from bot.telegram.pulse import Pulse
-from bot.telegram.replies import WAITS, TelegramReplies
+from bot.telegram.replies import TelegramReplies
 from bot.telegram.requests import Asked, asked_in
-from bot.telegram.token_lock import TokenInUseError, lock_token
+from loop.backoff import backoff
+from loop.lock import LockedError, lock
 from notifiers.message import Reply
 
 log = logging.getLogger(__name__)
@@ -47,14 +48,14 @@ class TelegramFront:
     def __init__(
         self,
         *,
-        bot: ExtBot[int],
+        bot: ExtBot[None],
         answer: Callable[[Request], Awaitable[Reply | None]],
         commands: Sequence[Command],
         locks: Path,
         webhook: Webhook | None = None,
         pace: Pace | None = None,
         head_start: float = HEAD_START,
-        reply_waits: Sequence[float] = WAITS,
+        answer_waits: Sequence[float] = ANSWER_WAITS,
     ) -> None:
         self._bot = bot
         self._answer = answer
@@ -65,7 +66,7 @@ class TelegramFront:
         self._pace = pace or Pace()
         self._pulse = Pulse()
         self._lanes = Lanes(head_start)
-        self._replies = TelegramReplies(bot=bot, waits=reply_waits)
+        self._replies = TelegramReplies(bot=bot, waits=answer_waits)
 
     def health(self) -> FrontHealth:
         """Return how things stand at this moment."""
@@ -90,19 +91,23 @@ class TelegramFront:
     async def _take_lock(self, held: ExitStack) -> None:
         while True:
             try:
-                return held.enter_context(lock_token(self._lock))
-            except TokenInUseError as other:
+                self._lock.parent.mkdir(parents=True, exist_ok=True)
+                return held.enter_context(lock(self._lock))
+            except OSError as no:  # a file system without locks is no reason not to work
+                log.info("%s cannot be locked: %s", self._lock, no.strerror)
+                return None
+            except LockedError as other:
                 error = f"another bot on this machine ({other}) uses this token: end one of the two"
                 if error != self._pulse.error:
                     log.warning("Telegram: %s", error)
                 self._pulse.fail(error)
-            await asyncio.sleep(self._pace.first_wait)
+            await asyncio.sleep(self._pace.waits[0])
 
     async def _keep_line(self) -> None:
         """Connect, and connect again when the line is lost: after a wait that grows while it is of no use."""
         token = self._bot.token
         base_url = self._bot.base_url.removesuffix(f"/bot{token}")
-        wait, refusals, told = self._pace.first_wait, 0, ""
+        failures, refusals, told = 0, 0, ""
         while True:
             began = time.monotonic()
             try:
@@ -126,13 +131,13 @@ class TelegramFront:
                         "that @BotFather shows for it."
                     ) from None
                 self._pulse.fail(str(error))
-                if time.monotonic() - began > wait:
-                    wait = self._pace.first_wait
+                lived = time.monotonic() - began
+                failures = failures + 1 if lived <= backoff(self._pace.waits, failures + 1) else 1
+                wait = backoff(self._pace.waits, failures)
                 level = logging.INFO if str(error) == told else logging.WARNING
                 log.log(level, "Telegram: not connected: %s; trying again in %.0f s", error, wait)
                 told = str(error)
-            await asyncio.sleep(wait)
-            wait = min(2 * wait, self._pace.longest_wait)
+                await asyncio.sleep(wait)
 
     async def _set_menu(self) -> None:
         """Tell Telegram the commands that it proposes to people; nothing depends on it."""

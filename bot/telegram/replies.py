@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,21 +9,19 @@ from dataclasses import replace
 from telegram import Bot
 from telegram.error import BadRequest, TelegramError
 
+from bot.front import show_answer
 from bot.telegram.requests import Asked
-from notifiers.channel import RateLimitedError, RefusedError, UnreachableError
+from notifiers.channel import RefusedError
 from notifiers.channels.telegram import TelegramChannel
 from notifiers.message import Message, Reply
 
 log = logging.getLogger(__name__)
 
-WAITS = (1.0, 2.0, 5.0, 15.0, 30.0)
-"""Seconds between the attempts to show an answer while Telegram is in trouble."""
-
 
 class TelegramReplies:
     """Shows the answers to requests through `bot`."""
 
-    def __init__(self, *, bot: Bot, waits: Sequence[float] = WAITS) -> None:
+    def __init__(self, *, bot: Bot, waits: Sequence[float]) -> None:
         self._bot = bot
         self._waits = waits
 
@@ -47,17 +44,7 @@ class TelegramReplies:
         """Show an answer; one that Telegram does not take is given up with a line in the log."""
         place = int(asked.request.sender.place)
         channel = TelegramChannel(bot=self._bot, chat_id=place, topic_id=asked.topic)
-        waits = iter(self._waits)
-        while True:
-            try:
-                return await _show(channel, asked, reply)
-            except (RateLimitedError, UnreachableError) as error:
-                wait = next(waits, None)
-                if wait is None:
-                    return _give_up(asked, error)
-                await asyncio.sleep(error.seconds if isinstance(error, RateLimitedError) else wait)
-            except RefusedError as error:
-                return _give_up(asked, error)
+        await show_answer(lambda: _show(channel, asked, reply), asked.request, self._waits)
 
 
 async def _show(channel: TelegramChannel, asked: Asked, reply: Reply) -> None:
@@ -72,10 +59,3 @@ async def _show(channel: TelegramChannel, asked: Asked, reply: Reply) -> None:
                 return
             message = replace(Message(""), attachments=message.attachments, silent=True)
     await channel.send(message, reply_to=asked.request.message_id)
-
-
-def _give_up(asked: Asked, error: Exception) -> None:
-    sender = asked.request.sender
-    log.warning(
-        "Telegram: the answer to %s in %s was not shown: %s", asked.request.text[:80], sender.place, error
-    )

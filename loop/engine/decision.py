@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import assert_never
 
 from loop.experiment import Ending, Goal, Outcome, Status, Verdict
+from loop.gains import gain
 
 ANOMALOUS_OVERRUN = 1.2
 """A training that counted more than this share of its budget is flagged: 360 s of 300 s in the practice."""
 
-DEADLINE_FACTOR = 2.0
-"""A training still running at this multiple of its budget is killed: 10 minutes for 300 s in the practice."""
+MIN_SLACK = 300.0
+"""Seconds that any training has beyond its budget, for imports, compiling and evaluation.
+
+On an H200 a cold `torch.compile` of the template alone took 20 s, whatever the budget.
+"""
+
+
+def usual_deadline(time_budget: float) -> float:
+    """Return the seconds after which a training is killed: 10 minutes for 300 s, as in the practice."""
+    return time_budget + max(time_budget, MIN_SLACK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,31 +49,42 @@ def decide(
 ) -> Verdict:
     """Judge `outcome` against the `best` value so far (None: there is none yet).
 
-    `tampered` names fixed files that differ from the run's base commit; such a number is worth nothing.
+    A number counts whatever came after it; the reason says what did. `tampered` names fixed files that differ
+    from the run's base commit; such a number is worth nothing.
     """
-    if outcome.ending is Ending.DEADLINE:
-        seconds = outcome.ended_at - outcome.started_at
-        after = f"{seconds / 60:.1f} min" if seconds >= 120 else f"{seconds:.1f} s"
-        return Verdict(Status.CRASH, f"still running after {after}, twice the time budget: killed")
-    if outcome.ending is Ending.STALLED:
-        return Verdict(Status.CRASH, "silent and idle for too long, killed")
     if tampered:
         return Verdict(Status.CRASH, f"{', '.join(tampered)} was changed during the training")
-    value = outcome.numbers.get(rule.metric)
+    value = measured_value(rule.metric, rule.goal, outcome)
     if value is None:
         return Verdict(Status.CRASH, _why_no_value(rule.metric, outcome))
+    verdict = _compare(rule, value, best, net_lines=lines_added - lines_removed)
+    return Verdict(verdict.status, verdict.reason + _afterwards(outcome))
+
+
+def measured_value(metric: str, goal: Goal, outcome: Outcome) -> float | None:
+    """Return the number that decides, None where the training printed none, or one that cannot be."""
+    value = outcome.numbers.get(metric)
+    return None if value is None or _is_impossible(metric, goal, value) else value
+
+
+def _is_impossible(metric: str, goal: Goal, value: float) -> bool:
+    """Tell whether no program can have earned this: NaN, infinity, or no loss at all."""
+    is_loss = goal is Goal.MINIMIZE and metric.endswith(("bpb", "loss"))
+    return not math.isfinite(value) or (is_loss and value <= 0)
+
+
+def _compare(rule: KeepRule, value: float, best: float | None, *, net_lines: int) -> Verdict:
     if best is None:
         return Verdict(Status.KEEP, "the first number")
-    gain = best - value if rule.goal is Goal.MINIMIZE else value - best
-    net_lines = lines_added - lines_removed
-    if gain < 0:
+    better = gain(best, value, rule.goal)
+    if better < 0:
         return Verdict(Status.DISCARD, "worse")
-    if gain == 0:
+    if better == 0:
         if net_lines < 0:
             return Verdict(Status.KEEP, f"equal with {-net_lines} fewer line{'' if net_lines == -1 else 's'}")
         return Verdict(Status.DISCARD, "no gain")
-    if gain < rule.simplicity_gain and net_lines >= rule.simplicity_lines:
-        return Verdict(Status.DISCARD, f"a gain of {gain:.6f} is too small for {net_lines} more lines")
+    if better < rule.simplicity_gain and net_lines >= rule.simplicity_lines:
+        return Verdict(Status.DISCARD, f"a gain of {better:.6f} is too small for {net_lines} more lines")
     return Verdict(Status.KEEP, "improved")
 
 
@@ -73,10 +95,45 @@ def overrun(outcome: Outcome, time_budget: float) -> float | None:
 
 
 def _why_no_value(metric: str, outcome: Outcome) -> str:
-    if outcome.exit_code is None:
-        return f"ended without {metric}"
-    if outcome.exit_code < 0:
-        return f"killed by signal {-outcome.exit_code}"
-    if outcome.exit_code > 0:
-        return f"exit status {outcome.exit_code}"
-    return f"ended well but without {metric}"
+    value = outcome.numbers.get(metric)
+    if value is not None:
+        return f"{metric} is {value:g}, which cannot be"
+    match outcome.ending:
+        case Ending.DEADLINE:
+            return f"still running after {_lasted(outcome)}: killed at the deadline"
+        case Ending.STALLED:
+            return f"silent and idle for too long: killed after {_lasted(outcome)}"
+        case Ending.EXITED | Ending.INTERRUPTED | Ending.VANISHED:
+            if outcome.exit_code == 0:
+                return f"ended well but without {metric}"
+            return _exit(outcome.exit_code) or f"ended without {metric}"
+        case _:
+            assert_never(outcome.ending)
+
+
+def _afterwards(outcome: Outcome) -> str:
+    """Say what came after the number, empty where the training just ended."""
+    match outcome.ending:
+        case Ending.DEADLINE:
+            return f"; still running after its summary: killed after {_lasted(outcome)}"
+        case Ending.STALLED:
+            return f"; then hung and was killed after {_lasted(outcome)}"
+        case Ending.INTERRUPTED:
+            return "; ended from outside after its summary"
+        case Ending.EXITED | Ending.VANISHED:
+            ended = _exit(outcome.exit_code)
+            return f"; {ended} after its summary" if ended else ""
+        case _:
+            assert_never(outcome.ending)
+
+
+def _exit(code: int | None) -> str:
+    """Say how a process ended badly; empty where it ended well or nobody knows."""
+    if not code:
+        return ""
+    return f"killed by signal {-code}" if code < 0 else f"exit status {code}"
+
+
+def _lasted(outcome: Outcome) -> str:
+    seconds = outcome.ended_at - outcome.started_at
+    return f"{seconds / 60:.1f} min" if seconds >= 120 else f"{seconds:.1f} s"

@@ -11,9 +11,10 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, assert_never
 
 from loop.engine import stages
+from loop.engine.decision import measured_value
 from loop.engine.prefetch import Prefetch, Ready
 from loop.engine.trainings import Trainings
-from loop.experiment import Ending, EventKind, Experiment, Outcome, Run, RunState, Stage
+from loop.experiment import Cause, Ending, EventKind, Experiment, Outcome, Run, RunState, Stage
 from loop.git.workspace import Workspace
 from loop.process.summary import tells_of_full_memory
 from loop.process.threads import in_thread
@@ -47,6 +48,9 @@ class RunOfLanes(Protocol):
 
     async def follow(self, decided: Experiment) -> None:
         """Draw from a verdict what it means for the run."""
+
+    def call(self, cause: Cause, told: str) -> None:
+        """Call a person."""
 
     async def rest(self, times: int, cause: str) -> None:
         """Begin nothing for a while if something went wrong too often."""
@@ -168,17 +172,24 @@ class Lane:
             # Python takes as long to start as all else that is done between two trainings.
             self._spare = self._spare or self._trainings.arm()
         outcome = await self.training.wait()
-        hindered = tells_of_full_memory(outcome.error) and await self._is_hindered(self._owner.run)
+        counts = self._counts(outcome)  # then how it ended changes nothing
+        hindered = (
+            not counts and tells_of_full_memory(outcome.error) and await self._is_hindered(self._owner.run)
+        )
         async with self._owner.switch:
             self.training = None
             experiment = self.experiment or experiment  # a command may have marked it
-            told = outcome.ending not in (Ending.INTERRUPTED, Ending.VANISHED)
-            if told and not hindered and not await in_thread(self._was_disturbed, experiment, outcome):
+            told = counts or outcome.ending not in (Ending.INTERRUPTED, Ending.VANISHED)
+            judged_by_files = counts or outcome.ending is Ending.EXITED
+            disturbed = judged_by_files and await in_thread(self._was_disturbed, experiment)
+            if told and not disturbed and not hindered:
                 measured = stages.measured(experiment, outcome)
                 await in_thread(self._journal.record, measured)
                 self.experiment = measured
                 return
-            self.experiment = await in_thread(self._put_back, experiment, outcome, hindered=hindered)
+            self.experiment = await in_thread(
+                self._put_back, experiment, outcome, disturbed=disturbed, hindered=hindered
+            )
             if outcome.ending is Ending.VANISHED:
                 times = f"experiment #{experiment.number} vanished {experiment.attempt} times"
                 await self._owner.rest(experiment.attempt - ATTEMPTS_TOLD, times)
@@ -205,22 +216,28 @@ class Lane:
     def _is_halted(self) -> bool:
         return self._owner.run.state in (RunState.PAUSED, RunState.STOPPED)
 
-    def _was_disturbed(self, experiment: Experiment, outcome: Outcome) -> bool:
+    def _counts(self, outcome: Outcome) -> bool:
+        """Tell whether a training gave its number."""
+        return measured_value(self._owner.run.metric, self._owner.run.goal, outcome) is not None
+
+    def _was_disturbed(self, experiment: Experiment) -> bool:
         """Tell whether fixed files are gone, so that nobody can say what the number is worth.
 
         A program that deletes them itself is not trained again and again.
         """
         gone = any(not (self._workspace.path / name).exists() for name in self._workspace.frozen)
-        return gone and outcome.ending is Ending.EXITED and experiment.attempt < ATTEMPTS_TOLD
+        return gone and experiment.attempt < ATTEMPTS_TOLD
 
-    def _put_back(self, experiment: Experiment, outcome: Outcome, *, hindered: bool) -> Experiment:
+    def _put_back(
+        self, experiment: Experiment, outcome: Outcome, *, disturbed: bool, hindered: bool
+    ) -> Experiment:
         """Return an experiment whose training told nothing to where it can be trained again."""
         vanished = outcome.ending is Ending.VANISHED
         ordered = experiment.skip_requested or self._is_halted
-        reason = stages.why_put_back(outcome, ordered=ordered, hindered=hindered)
+        reason = stages.why_put_back(outcome, ordered=ordered, disturbed=disturbed, hindered=hindered)
         back = stages.put_back(experiment, outcome)
         self._journal.record(back, kind=EventKind.INTERRUPTED, reason=reason, vanished=vanished)
         if vanished and experiment.attempt == ATTEMPTS_TOLD:
             told = f"experiment #{experiment.number} vanished {ATTEMPTS_TOLD} times: {reason}"
-            self._journal.note(experiment.run_id, EventKind.NEEDS_ATTENTION, reason=told)
+            self._owner.call(Cause.VANISHED, told)
         return back

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from loop.backoff import backoff
 from loop.errors import LoopError
 from loop.experiment import Proposal
 from loop.git.workspace import Commit, Workspace
@@ -166,9 +167,8 @@ class Prefetch:
                 failures += 1
                 self.dearth = Dearth(self.dearth.since if self.dearth else self._timer(), str(error))
                 log.warning("no proposal from %s (try %d): %s", self._proposer.name, failures, error)
-                waits = self._retry_seconds
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(waits[min(failures, len(waits)) - 1]):
+                    async with asyncio.timeout(backoff(self._retry_seconds, failures)):
                         await self._news.wait()
             else:
                 self.dearth = None

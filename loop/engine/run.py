@@ -15,13 +15,26 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from loop.backoff import backoff
 from loop.engine import stages
 from loop.engine.decision import KeepRule
 from loop.engine.lane import Lane
 from loop.engine.prefetch import RETRY_SECONDS, Prefetch, Ready, make_ready
 from loop.engine.trainings import Trainings
 from loop.errors import LoopError
-from loop.experiment import Ending, EventKind, Experiment, Run, RunState, Stage, Status
+from loop.experiment import (
+    BY_COMMAND,
+    Actor,
+    Cause,
+    Ending,
+    EventKind,
+    Experiment,
+    Reason,
+    Run,
+    RunState,
+    Stage,
+    Status,
+)
 from loop.git.workspace import Commit, Workspace
 from loop.process.threads import in_thread
 from loop.process.trainer import Trainer
@@ -45,6 +58,7 @@ class Plan:
 
     rule: KeepRule
     environment: Mapping[str, str]  # of the training process
+    deadline: float  # seconds after which a training is killed
     command: tuple[str, ...] = ()  # TRAIN_COMMAND; empty: what the repository calls for
     crash_streak: int = 5
     retry_seconds: tuple[float, ...] = RETRY_SECONDS  # of a proposer that fails
@@ -98,6 +112,7 @@ class Engine:
             folder=folder,
             command=plan.command,
             environment=plan.environment,
+            deadline=plan.deadline,
             clock=clock,
         )
         reader = ContextReader(journal=journal, workspace=workspace, folder=folder)
@@ -152,34 +167,40 @@ class Engine:
 
     # Commands
 
-    async def pause(self, *, now: bool = False, by: str = "command") -> None:
+    async def pause(self, *, now: bool = False, reason: Reason = BY_COMMAND) -> None:
         """Stop after the experiments under way, or end them `now`; they are run again on resume, not counted.
+
+        A pause belongs to whoever ordered it last. The heartbeat ends its own by itself: it takes over none.
 
         Raises:
             LoopError: the run is paused or stopped already.
         """
         async with self.switch:
             ended = self.run.state in (RunState.DONE, RunState.STOPPED)
-            if ended or (self.run.state is RunState.PAUSED and self.run.state_reason == f"by {by}"):
+            again = self.run.state is RunState.PAUSED and _is_same(self.run.reason, reason)
+            if ended or again or (self.run.is_paused and reason.by is Actor.HEARTBEAT):
                 raise LoopError(f"Run {self.run.tag} is {self.run.state.value} already.")
             paused = now or all(lane.can_wait for lane in self._lanes)
-            await self._set_state(RunState.PAUSED if paused else RunState.PAUSING, f"by {by}")
+            await self._set_state(RunState.PAUSED if paused else RunState.PAUSING, reason)
             if now:
                 await self._interrupt()
 
-    async def resume(self, *, by: str = "command") -> None:
+    async def resume(self, *, reason: Reason = BY_COMMAND) -> None:
         """Go on after a pause, or when all that were asked for are made: then call `conduct` again.
 
         Raises:
-            LoopError: the run goes on already, or was stopped for good.
+            LoopError: the run goes on already, or was stopped for good; or somebody else paused it since the
+                heartbeat did, who wants it to go on.
         """
         async with self.switch:
+            if reason.by is Actor.HEARTBEAT and self.run.state_by is not Actor.HEARTBEAT:
+                raise LoopError(f"Run {self.run.tag} is {self.run.state.value} on another order.")
             if self.run.state in (RunState.RUNNING, RunState.STOPPED):
                 raise LoopError(f"Run {self.run.tag} is {self.run.state.value}: there is nothing to resume.")
             self._rest_until = 0.0
-            await self._set_state(RunState.RUNNING, f"by {by}")
+            await self._set_state(RunState.RUNNING, reason)
 
-    async def stop(self, *, by: str = "command") -> None:
+    async def stop(self, *, reason: Reason = BY_COMMAND) -> None:
         """End the run and the trainings under way; the branch and all results stay.
 
         Raises:
@@ -188,7 +209,7 @@ class Engine:
         async with self.switch:
             if self.run.state is RunState.STOPPED:
                 raise LoopError(f"Run {self.run.tag} is stopped already.")
-            await self._set_state(RunState.STOPPED, f"by {by}")
+            await self._set_state(RunState.STOPPED, reason)
             await self._interrupt()
 
     async def skip(self) -> Experiment:
@@ -283,7 +304,7 @@ class Engine:
         if decided.status is Status.CRASH:
             streak = await in_thread(self._journal.crash_streak, self.run.id)
             if told := stages.alarm(decided, streak, every=self._plan.crash_streak):
-                await in_thread(self._journal.note, self.run.id, EventKind.NEEDS_ATTENTION, reason=told)
+                await in_thread(self.call, Cause.CRASHES if decided.number else Cause.BASELINE, told)
             await self.rest(streak - self._plan.crash_streak, f"{streak} crashes in a row")
 
     async def rest(self, times: int, cause: str) -> None:
@@ -291,11 +312,15 @@ class Engine:
         if times < 0:
             return
         rests = self._plan.rest_seconds
-        rest = rests[min(times, len(rests) - 1)]
+        rest = backoff(rests, times + 1)
         self._rest_until = asyncio.get_running_loop().time() + rest
         told = f"rests {rest / 60:.0f} min after {cause}"
         kind = EventKind.NOTED if times < len(rests) else EventKind.RESTED  # by then people know
         await in_thread(self._journal.note, self.run.id, kind, reason=told, halted=True)
+
+    def call(self, cause: Cause, told: str) -> None:
+        """Call a person."""
+        self._journal.note(self.run.id, EventKind.NEEDS_ATTENTION, cause=cause, key="", reason=told)
 
     # Going on
 
@@ -373,10 +398,9 @@ class Engine:
         if not all(lane.can_wait for lane in self._lanes):
             return False
         if self.run.state in (RunState.RUNNING, RunState.PAUSING) and self.made == self._limit:
-            told = f"{self.made} experiment{'s' if self.made > 1 else ''} made"
-            await self._set_state(RunState.DONE, told)
+            await self._set_state(RunState.DONE, Reason(Actor.LOOP, facts={"made": self.made}))
         if self.run.state is RunState.PAUSING:
-            await self._set_state(RunState.PAUSED, self.run.state_reason)
+            await self._set_state(RunState.PAUSED, self.run.reason or BY_COMMAND)
         await in_thread(self._tidy_up)
         over = self.run.state in (RunState.DONE, RunState.STOPPED)
         if over:
@@ -409,7 +433,7 @@ class Engine:
         proposal = replace(stages.BASELINE, source=self._workspace.source(base), parent=base)
         return make_ready(proposal, Commit(base, 0, 0))
 
-    async def _set_state(self, state: RunState, reason: str) -> None:
+    async def _set_state(self, state: RunState, reason: Reason) -> None:
         self.run = await in_thread(self._journal.set_state, self.run, state, reason)
         self._wake()
 
@@ -421,3 +445,8 @@ class Engine:
     async def _interrupt(self) -> None:
         for lane in self._lanes:
             await lane.interrupt()
+
+
+def _is_same(old: Reason | None, new: Reason) -> bool:
+    """Tell whether somebody orders again what was ordered, for whatever facts."""
+    return old is not None and (old.by, old.name, old.cause) == (new.by, new.name, new.cause)

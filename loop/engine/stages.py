@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -60,11 +61,14 @@ def put_back(experiment: Experiment, outcome: Outcome) -> Experiment:
     return replace(experiment, stage=Stage.COMMITTED, training=_ended(experiment, outcome))
 
 
-def why_put_back(outcome: Outcome, *, ordered: bool, hindered: bool) -> str:
-    """Say why a training told nothing; `ordered` to end, or `hindered` by what else is on the machine."""
+def why_put_back(outcome: Outcome, *, ordered: bool, disturbed: bool, hindered: bool) -> str:
+    """Say why a training told nothing.
+
+    It was `ordered` to end, `disturbed` in its files, or `hindered` by what else is on the machine.
+    """
     if hindered:
         return "it ran out of memory while the machine was not free for it"
-    if outcome.ending is Ending.EXITED:
+    if disturbed:
         return "files of the worktree were deleted while it trained"
     if outcome.ending is Ending.VANISHED:
         return f"its training vanished: {outcome.error or 'the machine or its supervisor died'}"
@@ -111,6 +115,7 @@ def decided(
         tampered=tampered,
     )
     reason = verdict.reason
+    finite = {key: value for key, value in outcome.numbers.items() if math.isfinite(value)}
     seconds = overrun(outcome, run.time_budget)
     if seconds is not None:
         reason += f"; anomalous: trained {seconds:.0f} s of a budget of {run.time_budget:.0f} s"
@@ -119,6 +124,7 @@ def decided(
         stage=Stage.DECIDED,
         decided_at=now,
         best_before=best,
+        training=replace(experiment.last_training, numbers=finite),
         status=verdict.status,
         reason=reason,
         value=None if verdict.status is Status.CRASH else outcome.numbers[rule.metric],
@@ -127,7 +133,11 @@ def decided(
 
 def alarm(crashed: Experiment, streak: int, *, every: int) -> str:
     """Return what a person is to hear of a crash, the last of a `streak`; empty where it needs nobody."""
-    last = crashed.error or crashed.reason
+    last = crashed.cause
+    if crashed.ending is Ending.DEADLINE:
+        last = f"{last}; raise DEADLINE_MINUTES or look at /log {crashed.number}"
+    if crashed.number == 0 and crashed.ending is Ending.DEADLINE:
+        return f"the baseline, the program as it is, crashed: {last}"
     if crashed.number == 0:
         # What to do comes first: an error may be long, and is cut.
         mend = "mend and commit it, then /stop and /start_run"

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from loop.engine import stages
-from loop.engine.decision import DEADLINE_FACTOR
 from loop.errors import LoopError
 from loop.experiment import Experiment, Run
 from loop.git.workspace import Workspace
@@ -27,7 +26,8 @@ class Trainings:
     """Begins the trainings of one run and files them.
 
     `folder` holds the files of each attempt and the ends of the logs of decided experiments. `command` is
-    TRAIN_COMMAND, empty for what the repository calls for, and `environment` that of the training process.
+    TRAIN_COMMAND, empty for what the repository calls for, `environment` that of the training process,
+    `deadline` how many seconds after its start it is killed.
     All methods block for some milliseconds.
     """
 
@@ -40,6 +40,7 @@ class Trainings:
         folder: Path,
         command: tuple[str, ...],
         environment: Mapping[str, str],
+        deadline: float,
         clock: Callable[[], float],
     ) -> None:
         self._journal = journal
@@ -48,6 +49,7 @@ class Trainings:
         self._folder = folder
         self._command = command
         self._environment = environment
+        self._deadline = deadline
         self._clock = clock
 
     def arm(self) -> Supervisor | None:
@@ -77,7 +79,7 @@ class Trainings:
             begun = stages.training(
                 experiment, pid=supervisor.pid, started=supervisor.started, now=self._clock()
             )
-            job = self._job(begun, run)
+            job = self._job(begun)
             # The supervisor is in the journal before it is given its job: no training runs unknown to it.
             self._journal.record(begun)
             return begun, self._trainer.start(supervisor, job)
@@ -140,7 +142,7 @@ class Trainings:
         tail = read_tail(attempt_folder(self._folder, experiment.number, experiment.attempt) / LOG)
         return without_secrets(tail, self._trainer.secrets)
 
-    def _job(self, begun: Experiment, run: Run) -> Job:
+    def _job(self, begun: Experiment) -> Job:
         folder = attempt_folder(self._folder, begun.number, begun.attempt)
         folder.mkdir(parents=True, exist_ok=True)
         path = self._workspace.path
@@ -150,7 +152,7 @@ class Trainings:
             env=self._environment,
             log=path / "run.log",
             folder=folder,
-            deadline=DEADLINE_FACTOR * run.time_budget,
+            deadline=self._deadline,
         )
 
     @property

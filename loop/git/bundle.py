@@ -12,6 +12,7 @@ from pathlib import Path
 from loop.errors import LoopError
 from loop.experiment import Experiment, Run
 from loop.git.commands import Git, locate
+from loop.text import one_line
 
 _SUBJECT = 72  # characters, and the width of a message's lines
 _PATCH = (
@@ -104,13 +105,13 @@ def _commit(git: Git, run: Run, keeps: Sequence[Experiment], *, parent: str) -> 
 def _message(run: Run, keeps: Sequence[Experiment]) -> str:
     if len(keeps) == 1:
         (keep,) = keeps
-        subject, body = _one_line(keep.description), keep.rationale
+        subject, body = keep.description, keep.rationale
         numbers = f"{_change(run, keep, keep)}, experiment #{keep.number} of run {run.tag}"
     else:
         subject = f"Keep what run {run.tag} found"
-        body = "\n".join(f"- {_one_line(keep.description)} ({_change(run, keep, keep)})" for keep in keeps)
+        body = "\n".join(f"- {one_line(keep.description)} ({_change(run, keep, keep)})" for keep in keeps)
         numbers = _change(run, keeps[0], keeps[-1])
-    paragraphs = (textwrap.shorten(subject, _SUBJECT, placeholder="…"), _wrapped(body), numbers)
+    paragraphs = (one_line(subject, _SUBJECT), _wrapped(body), numbers)
     return "\n\n".join(filter(None, paragraphs)) + "\n"
 
 
@@ -122,12 +123,8 @@ def _change(run: Run, first: Experiment, last: Experiment) -> str:
 
 
 def _wrapped(text: str) -> str:
-    lines = (_one_line(line) for line in text.splitlines())
+    lines = (one_line(line) for line in text.splitlines())
     return "\n".join(textwrap.fill(line, _SUBJECT, break_long_words=False) for line in lines if line)
-
-
-def _one_line(text: str) -> str:
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def _commit_of(git: Git, ref: str) -> str | None:

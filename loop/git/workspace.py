@@ -23,6 +23,7 @@ from loop.git.commands import Git, GitError, locate, merge_texts
 from loop.git.diffs import count_lines, read_diff, read_diffs
 from loop.git.repository import check_path, check_tag, decode
 from loop.git.worktree import Worktree, is_alias, remove_stale_locks
+from loop.text import one_line
 
 EXCLUDED = ("/results.tsv", "/results.tsv.aside", "/run.log")
 """What a run writes at the root of its worktree, kept out of git by `info/exclude`."""
@@ -249,7 +250,9 @@ class Workspace:
         with self._disk(), tempfile.TemporaryDirectory() as folder:
             text, message, index = (Path(folder) / name for name in ("text", "message", "index"))
             text.write_bytes(content)
-            message.write_text(f"autoresearch: {_one_line(description)}\n", encoding="utf-8")
+            message.write_text(
+                f"autoresearch: {one_line(description) or 'no description'}\n", encoding="utf-8"
+            )
             blob = self._git("hash-object", "-w", "--no-filters", "--", str(text))
             self._git("read-tree", parent, index=index)
             entry = f"{self._git.mode(parent, self.editable)},{blob},{self.editable}"
@@ -488,8 +491,3 @@ def _check_commit(*commits: str) -> None:
     for commit in commits:
         if not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", commit):
             raise LoopError(f"{commit!r} is not a whole commit id.")
-
-
-def _one_line(description: str) -> str:
-    printable = "".join(letter if letter.isprintable() else " " for letter in description)
-    return " ".join(printable.split()) or "no description"

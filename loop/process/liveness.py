@@ -17,7 +17,8 @@ from typing import Any
 import psutil
 
 from loop.process.gpu import GpuState
-from loop.process.supervisor import OUTCOME, PATIENCE, STARTED, boot_id, find_tree
+from loop.process.summary import read_numbers
+from loop.process.supervisor import LOG, OUTCOME, PATIENCE, STARTED, boot_id, find_tree
 from loop.process.trainer import Process
 
 IDLE_SHARE = 0.01
@@ -25,6 +26,9 @@ IDLE_SHARE = 0.01
 
 Measured on an H200 machine: torch asleep beside 16 idle compile workers used 0.001, training used 1.9.
 """
+
+AFTER_SUMMARY = 30.0
+"""Seconds without a sign of life after which a training is ended whose summary is complete."""
 
 LATENESS = 60.0
 """Seconds that a supervisor may need, beyond its own limits, to end a training on a busy machine."""
@@ -80,9 +84,15 @@ def watch(before: Quiet | None, now: Activity) -> Quiet:
     return Quiet(now, before.seconds + now.at - before.activity.at)
 
 
-def is_stalled(quiet: Quiet, stall_minutes: float) -> bool:
-    """Tell whether the training should be given up."""
-    return quiet.seconds >= 60.0 * stall_minutes
+def is_stalled(quiet: Quiet, stall_minutes: float, *, measured: bool = False) -> bool:
+    """Tell whether the training should be ended; sooner where it is `measured`, as its number is there."""
+    patience = 60.0 * stall_minutes
+    return quiet.seconds >= (min(AFTER_SUMMARY, patience) if measured else patience)
+
+
+def is_measured(folder: Path, metric: str) -> bool:
+    """Tell whether the training has printed its number."""
+    return metric in read_numbers(folder / LOG, cut_off=True)
 
 
 def is_overdue(folder: Path, *, now: Callable[[], float] = time.monotonic) -> bool:

@@ -6,13 +6,13 @@ anything may be in them: 100 MB, bytes that are no text, `\r` instead of lines.
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from loop.process.progress import is_progress
+from loop.text import one_line
 
 TAIL = 64 * 1024
 """Bytes of a log's end that are read as a rule."""
@@ -46,11 +46,11 @@ def read_tail(path: Path, limit: int = TAIL) -> str:
 
 
 def read_summary(text: str) -> dict[str, float]:
-    """Read the numbers of the last summary in `text`; empty where there is none.
+    """Read the numbers of the last summary in `text`, also NaN and infinity; empty where there is none.
 
-    A `---` that no `key: number` follows is no summary. NaN and infinity are dropped, thousands separators,
-    units and per cent signs are read over. Of a key that occurs twice after the `---` the first counts, so
-    that text printed after the block changes nothing in it.
+    A `---` that no `key: number` follows is no summary. Thousands separators, units and per cent signs are
+    read over. Of a key that occurs twice after the `---` the first counts, so that text printed after the
+    block changes nothing in it.
     """
     end = len(text)
     while (start := text.rfind("---", 0, end)) >= 0:
@@ -61,7 +61,18 @@ def read_summary(text: str) -> dict[str, float]:
                 if (entry := _ENTRY.fullmatch(line)) and (value := _VALUE.fullmatch(entry[2])):
                     entries.setdefault(entry[1], float(value[1].replace(",", "")))
             if entries:
-                return {key: value for key, value in entries.items() if math.isfinite(value)}
+                return entries
+    return {}
+
+
+def read_numbers(path: Path, *, cut_off: bool) -> dict[str, float]:
+    """Read the numbers of the last summary of a log; of one that was `cut_off` whole lines only."""
+    for limit in (TAIL, LONG_TAIL):
+        text = read_tail(path, limit)
+        if cut_off:
+            text = text[: max(text.rfind("\n"), text.rfind("\r")) + 1]
+        if numbers := read_summary(text):
+            return numbers
     return {}
 
 
@@ -70,16 +81,16 @@ def tells_of_full_memory(text: str) -> bool:
     return any(sign in text for sign in ("OutOfMemoryError", "out of memory", "MemoryError"))
 
 
-def error_line(text: str) -> str:
+def error_line(text: str, *, killed: bool = False) -> str:
     """Find the line that tells best why a training failed, at most 200 characters of it.
 
     This is the exception of the last traceback, unless the training went on after it; else the last line that
-    says something and is no progress line. Terminal escapes and control characters are removed.
+    says something and is no progress line, but not of one that was `killed`: there it is no error. Terminal
+    escapes and control characters are removed.
     """
     lines = [_plain(line) for line in _LINE_END.split(text)]
-    telling = _exception(lines) or next(_telling(reversed(lines)), "")
-    words = " ".join(telling.split())
-    return words if len(words) <= ERROR_LENGTH else words[: ERROR_LENGTH - 1] + "…"
+    telling = _exception(lines) or ("" if killed else next(_telling(reversed(lines)), ""))
+    return one_line(telling, ERROR_LENGTH)
 
 
 def _plain(line: str) -> str:

@@ -22,7 +22,7 @@ from loop.errors import LoopError
 from loop.experiment import Ending, Outcome
 from loop.process import supervisor as program
 from loop.process.environment import training_environment
-from loop.process.summary import LONG_TAIL, error_line, read_summary, read_tail
+from loop.process.summary import error_line, read_numbers, read_tail
 from loop.redaction import without_secrets
 
 GRACE = 3.0
@@ -246,15 +246,19 @@ def _outcome(folder: Path, log: Path, secrets: Collection[str]) -> Outcome | Non
     if (kept := folder / program.LOG).exists():  # else a supervisor of an earlier version wrote into `log`
         log = kept
     text = read_tail(log)
-    numbers = read_summary(text) or read_summary(read_tail(log, LONG_TAIL))
+    ended_well = outcome is not None and outcome.ending is Ending.EXITED and outcome.exit_code in (0, None)
+    numbers = read_numbers(log, cut_off=not ended_well)
     if outcome is None:
         started_at = started.get("started_at", time.time())
         if not started or not text.endswith("\n") or not numbers.keys() >= COMPLETE:
             error = error_line(read_tail(folder / program.ERRORS))
             return Outcome(Ending.VANISHED, None, started_at, time.time(), error=error)
         outcome = Outcome(Ending.EXITED, None, started_at, log.stat().st_mtime)
-    well = (outcome.exit_code in (0, None) and numbers) or outcome.ending is Ending.INTERRUPTED
-    return replace(outcome, numbers=numbers, error="" if well else error_line(without_secrets(text, secrets)))
+    if outcome.ending is Ending.INTERRUPTED or (outcome.exit_code in (0, None) and numbers):
+        return replace(outcome, numbers=numbers)
+    killed = outcome.ending in (Ending.DEADLINE, Ending.STALLED)
+    error = error_line(without_secrets(text, secrets), killed=killed)
+    return replace(outcome, numbers=numbers, error=error)
 
 
 def _recorded(record: Mapping[str, Any]) -> Outcome | None:

@@ -1,13 +1,27 @@
-"""One piece of heavy work in a process of its own, so that its libraries never enter the bot."""
+"""One function in a process of its own, so that the libraries it needs never enter the bot.
+
+`run_worker` is for the bot; what it starts is this module, with the name of the function. Values pass through
+the pipes as pickles: both ends run this project's code, and what a model or a repository wrote is text in it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import importlib
+import inspect
 import os
+import pickle
+import signal
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from loop.errors import LoopError
+from loop.process.threads import in_thread
+
+T = TypeVar("T")
 
 _HOME = Path(__file__).parents[2]  # `python -m` looks here first, wherever the bot was started
 _ENVIRONMENT = (
@@ -15,58 +29,144 @@ _ENVIRONMENT = (
     *("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR"),  # where matplotlib remembers the fonts
 )
 _THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+_NICENESS = 10  # a training that needs the processor goes first
+_STDERR = 65_536  # bytes of its end that are kept
+_POLL = 0.01  # seconds
+_UNREADABLE = (  # what pickle raises for bytes that are no pickle of ours
+    *(pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError),
+    ImportError,
+)
 
 
 class WorkerError(LoopError):
-    """Why a worker brought nothing, as a clause that goes on from its name: `failed: …`."""
+    """Why a worker gave no answer, as a sentence that begins with its name."""
 
 
 async def start_worker(
-    module: str, *, python: str, environment: Mapping[str, str]
+    module: str, *arguments: str, python: str, environment: Mapping[str, str]
 ) -> asyncio.subprocess.Process:
-    """Start `python -m module` with pipes and no part in the terminal, so that a Ctrl-C there is for the bot.
+    """Start `python -m module` with pipes and in a session of its own, so that a Ctrl-C is for the bot alone.
 
     Raises:
-        WorkerError: it cannot be started.
+        OSError: it cannot be started.
     """
-    try:
-        return await asyncio.create_subprocess_exec(
-            *(python, "-m", module),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            cwd=_HOME,
-            env=environment,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise WorkerError(f"cannot be started with {python}: {error.strerror}") from error
+    return await asyncio.create_subprocess_exec(
+        *(python, "-m", module, *arguments),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=_HOME,
+        env=environment,
+        start_new_session=True,
+    )
 
 
 async def run_worker(
-    module: str, request: bytes, *, python: str, limit: float, settings: Mapping[str, str] | None = None
-) -> bytes:
-    """Return what `python -m module` writes to its stdout when it is given `request` on stdin.
+    function: str,
+    *arguments: object,
+    returns: type[T],
+    name: str,
+    python: str,
+    limit: float,
+    settings: Mapping[str, str] | None = None,
+) -> T:
+    """Return what `function`, as `module:name`, returns for `arguments`; it may be a coroutine function.
 
-    It has `limit` seconds and an allow-listed environment with `settings` added. When the caller is
-    cancelled, the worker is ended first.
+    It has `limit` seconds and an allow-listed environment with `settings` added. What it started in its group
+    ends with it. When the caller is cancelled, both are ended first. Errors call the worker by `name`.
 
     Raises:
-        WorkerError: it cannot be started, takes too long, or fails.
+        LoopError: the function raised it.
+        WorkerError: the worker cannot be started, takes too long, or fails.
     """
-    environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    environment = {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ}
     environment |= _THREADS | dict(settings or {})
-    worker = await start_worker(module, python=python, environment=environment)
+    request = await in_thread(pickle.dumps, arguments)
+    try:
+        worker = await start_worker(__name__, function, python=python, environment=environment)
+    except OSError as error:
+        raise WorkerError(f"{name} cannot be started with {python}: {error.strerror}.") from error
     try:
         async with asyncio.timeout(limit):
-            answer, errors = await worker.communicate(request)
+            answer, errors = await _ask(worker, request)
     except TimeoutError:
-        raise WorkerError(f"gave no answer within {limit:g} s") from None
+        raise WorkerError(f"{name} gave no answer within {limit:g} s.") from None
     finally:
         if worker.returncode is None:
-            worker.kill()
-            await worker.wait()
+            _kill_group(worker)
+            await _exit(worker)
     if worker.returncode != 0:
         lines = errors.decode(errors="replace").strip().splitlines()
-        raise WorkerError(f"failed: {lines[-1] if lines else f'exit status {worker.returncode}'}")
-    return answer
+        raise WorkerError(f"{name} failed: {lines[-1] if lines else f'exit status {worker.returncode}'}.")
+    return _read(answer, returns, name)
+
+
+async def _ask(worker: asyncio.subprocess.Process, request: bytes) -> tuple[bytes, bytes]:
+    """Return the worker's answer and the end of its stderr, once it has ended."""
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    assert worker.stderr is not None
+    errors = asyncio.ensure_future(_tail(worker.stderr))
+    try:
+        with suppress(ConnectionError):  # it ended without reading all: its exit status says why
+            worker.stdin.write(request)
+            await worker.stdin.drain()
+        worker.stdin.close()
+        answer = await worker.stdout.read()
+        await _exit(worker)
+        _kill_group(worker)  # what is left of it may hold stderr open
+        return answer, await errors
+    finally:
+        errors.cancel()
+
+
+async def _tail(stream: asyncio.StreamReader) -> bytes:
+    kept = b""
+    while part := await stream.read(_STDERR):
+        kept = (kept + part)[-_STDERR:]
+    return kept
+
+
+async def _exit(worker: asyncio.subprocess.Process) -> None:
+    """Wait for the worker alone: in Python 3.11 its `wait` waits for all that hold its pipes."""
+    while worker.returncode is None:  # noqa: ASYNC110 - nothing else tells of it
+        await asyncio.sleep(_POLL)
+
+
+def _kill_group(worker: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # the latter for a zombie on macOS
+        os.killpg(worker.pid, signal.SIGKILL)
+
+
+def _read(answer: bytes, returns: type[T], name: str) -> T:
+    try:
+        result, error = pickle.loads(answer)  # noqa: S301 - written by `main` below, in a process that we started
+    except _UNREADABLE as unreadable:
+        raise WorkerError(f"{name} gave no readable answer: {unreadable}.") from unreadable
+    if isinstance(error, LoopError):
+        raise error
+    if not isinstance(result, returns):
+        raise WorkerError(f"{name} gave no readable answer: it is a {type(result).__name__}.")
+    return result
+
+
+def main() -> None:
+    """Be the worker: answer one request."""
+    os.nice(_NICENESS)
+    pipe = os.dup(1)  # which no process that it starts inherits
+    os.dup2(2, 1)  # what a library prints is no answer
+    sys.stdout = sys.stderr
+    module, _, name = sys.argv[1].partition(":")
+    arguments = pickle.load(sys.stdin.buffer)  # noqa: S301 - the bot wrote it
+    answer: tuple[object, LoopError | None]
+    try:
+        result = getattr(importlib.import_module(module), name)(*arguments)
+        answer = asyncio.run(result) if inspect.iscoroutine(result) else result, None
+    except LoopError as error:
+        answer = None, error
+    with os.fdopen(pipe, "wb") as stdout:
+        pickle.dump(answer, stdout)
+
+
+if __name__ == "__main__":
+    main()

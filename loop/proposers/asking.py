@@ -1,20 +1,20 @@
-"""How one model is asked: paid, asked again where its proposal is no good, left alone when it fails."""
+"""How models are asked: left alone while they fail, paid, asked again where a proposal is no good."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from loop.backoff import backoff
 from loop.errors import LoopError
 from loop.experiment import Cost, Proposal, Run
 from loop.process.threads import in_thread
 from loop.program.constants import find_constants
-from loop.proposers.budget import Budget
-from loop.proposers.outages import Outages
 from loop.proposers.protocol import (
     Context,
     Failure,
@@ -26,8 +26,133 @@ from loop.proposers.protocol import (
     Refusal,
 )
 from loop.store.ideas import Idea
+from loop.store.notes import Notes
+from loop.store.spending import Account, Purse
 
 log = logging.getLogger(__name__)
+
+BACKOFF = (60.0, 300.0, 900.0)
+"""Seconds to leave a model alone after its first, second, … failure in a row; the last for ever."""
+
+REST = 300.0
+"""Seconds for which a model that has no ideas of its own is not asked for any."""
+
+_DOWN, _LOST, _UP = "out of reach", "out of reach until a person helps", "in reach"
+
+
+class Outages:
+    """Which models can be asked, by name.
+
+    People are told when one goes out of reach and when it is back, also where the bot was started again in
+    between. `clock` counts seconds. Blocks for SQLite: use `failed` and `answered` in a worker thread.
+    """
+
+    def __init__(self, notes: Notes, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._notes = notes
+        self._clock = clock
+        self._failures: dict[str, int] = {}  # in a row
+        self._rest_until: dict[str, float] = {}
+        self._idle_until: dict[str, float] = {}
+
+    def may_ask(self, name: str) -> bool:
+        """Say whether the model need not be left alone."""
+        return self._clock() >= self._rest_until.get(name, -math.inf)
+
+    def is_healthy(self, name: str) -> bool:
+        """Say whether the model has not failed since it answered last."""
+        return name not in self._failures
+
+    def failed(self, run_id: int, name: str, error: OutOfReachError) -> None:
+        """Note that the model could not be asked, and leave it alone for a while."""
+        failures = self._failures[name] = self._failures.get(name, 0) + 1
+        rest = max(backoff(BACKOFF, failures), error.retry_after or 0.0)
+        self._rest_until[name] = self._clock() + rest
+        reason = f"{name} is out of reach, the run goes on without it: {error}"
+        if error.needs_person:
+            self._notes.tell(run_id, name, _LOST, reason, urgent=True)
+        elif self._notes.state(run_id, name) != _LOST:
+            self._notes.tell(run_id, name, _DOWN, reason)
+
+    def rest(self, name: str) -> None:
+        """Note that the model has no ideas of its own just now. That is no outage: nobody is told."""
+        self._idle_until[name] = self._clock() + REST
+
+    def may_have_ideas(self, name: str) -> bool:
+        """Say whether to ask the model for ideas of its own, as far as it can be asked at all."""
+        return self._clock() >= self._idle_until.get(name, -math.inf)
+
+    def answered(self, run_id: int, name: str) -> None:
+        """Note that the model can be asked."""
+        self._failures.pop(name, None)
+        self._rest_until.pop(name, None)
+        if self._notes.state(run_id, name) in (_DOWN, _LOST):
+            self._notes.tell(run_id, name, _UP, f"{name} is within reach again")
+
+
+class Budget:
+    """Pays for models out of `purse` and tells people once as a limit comes near and once when it is reached.
+
+    Blocks for SQLite: use it in a worker thread.
+    """
+
+    def __init__(self, purse: Purse, notes: Notes) -> None:
+        self._purse = purse
+        self._notes = notes
+
+    def pay(self, run_id: int, name: str, cost: Cost) -> None:
+        """Pay for a call of the model of that name, whatever came of it."""
+        self._purse.pay(run_id, name, cost)
+        if cost.dollars is None and self._purse.has_limit:
+            reason = f"nobody knows the price of {name}: its dollars cannot be counted or limited"
+            self._notes.tell(run_id, f"the price of {name}", "unknown", reason)
+        for account in self._purse.accounts(run_id):
+            if account.is_nearly_spent and not self._is_told(run_id, account):
+                self._notes.tell(run_id, account.setting, _state("nearly spent", account), str(account))
+
+    def pay_for_cut_off(self, run_id: int, name: str, known: Cost | None) -> None:
+        """Pay for a call that was ended at work: at least what is known, and as much as its last ones cost.
+
+        A provider charges for what was done, even where nobody is left to hear what that was.
+        """
+        known = known or Cost()
+        dollars = max(known.dollars or 0.0, self._purse.price(name))
+        if known.tokens or dollars:
+            self.pay(run_id, name, replace(known, dollars=dollars or known.dollars))
+
+    def allows(self, run_id: int, name: str) -> bool:
+        """Say whether every limit has room for another call of that model."""
+        price = self._purse.price(name)
+        return all(account.pays(price) for account in self._purse.accounts(run_id))
+
+    def close(self, run_id: int, names: Collection[str], *, pauses: bool) -> str | None:
+        """Tell people if there is no room for a call of any of the models.
+
+        Return the reason where they had not been told yet. `pauses` says that a person is needed then.
+        """
+        cheapest = min(map(self._purse.price, names), default=0.0)
+        for account in self._purse.accounts(run_id):
+            if names and not account.pays(cheapest):
+                reason = _reason(account, cheapest, pauses=pauses)
+                if self._notes.tell(run_id, account.setting, _state("spent", account), reason, urgent=pauses):
+                    return reason
+        return None
+
+    def _is_told(self, run_id: int, account: Account) -> bool:
+        """Say whether people know already that nothing is left."""
+        return self._notes.state(run_id, account.setting) == _state("spent", account)
+
+
+def _state(word: str, account: Account) -> str:
+    """Return what a limit's note is told once of: a changed limit and another day are new."""
+    return f"{word}: {account.limit:g}{account.period}"
+
+
+def _reason(account: Account, price: float, *, pauses: bool) -> str:
+    rest = f", and another call costs about ${price:.2f}" if account.spent < account.limit else ""
+    if pauses:
+        return f"{account}{rest}; /resume goes on with search, a larger {account.setting} with models"
+    return f"{account}{rest}; the run goes on with search"
+
 
 AGAIN = 3
 """How often a model is asked again whose proposal was refused, or made no program."""

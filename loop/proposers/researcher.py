@@ -16,11 +16,8 @@ from dataclasses import replace
 from loop.errors import LoopError
 from loop.experiment import Experiment, Proposal, Run
 from loop.process.threads import in_thread
-from loop.proposers.asking import Asking, Check, Source
-from loop.proposers.budget import Budget
-from loop.proposers.outages import Outages
-from loop.proposers.people.constant_ideas import propose_idea, prose
-from loop.proposers.people.ideas_file import take_in
+from loop.proposers.asking import Asking, Budget, Check, Outages, Source
+from loop.proposers.people.constant_ideas import propose_idea, prose, take_in
 from loop.proposers.prompt.context import INSTRUCTIONS
 from loop.proposers.prompt.papers import Papers
 from loop.proposers.protocol import Context, Failure, OutOfReachError, Proposer, Refusal, Urge

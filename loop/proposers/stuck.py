@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from loop.experiment import Experiment, Status
 from loop.proposers.protocol import Urge
+from loop.results.table import Row
 
 AFTER = 15
 """Decided experiments without a keep after which a run is stuck. Published nights keep one of six."""
@@ -14,7 +15,7 @@ EVERY = 3
 """Experiments for which an urge stays before the next one has its turn."""
 
 
-def idle(experiments: Sequence[Experiment]) -> int:
+def idle(experiments: Sequence[Experiment | Row]) -> int:
     """Return how many experiments got a verdict since the last that was kept."""
     count = 0
     for experiment in reversed(experiments):

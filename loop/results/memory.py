@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from loop.experiment import Experiment, Family, Goal, Run, Status
-from loop.results.report import FamilyRate, by_hits, improvement
+from loop.gains import FamilyRate, family_rates, gain
 from loop.store.journal import Journal
 from loop.store.schema import decode
 
@@ -100,18 +100,26 @@ def lessons_of_others(journal: Journal, run: Run, *, most: int) -> list[Lesson]:
     return [lesson for other in other_runs(journal, run) for lesson in lessons(journal, other, most=most)]
 
 
-def hit_rates(journal: Journal, run: Run) -> list[FamilyRate]:
-    """Return how the families fared in this run and in the others that are remembered, as `family_rates`."""
+def hit_rates(journal: Journal, run: Run) -> tuple[FamilyRate, ...]:
+    """Return how the families fared in this run and in the others that are remembered."""
     ids = [each.id for each in (*other_runs(journal, run), run)]
     better = "best_before - value" if run.goal is Goal.MINIMIZE else "value - best_before"
+    # What stands beside a max() is of the row that has it: https://sqlite.org/lang_select.html#bareagg
     rows = journal.query(
-        "SELECT family, count(*) AS tried, sum(status = 'keep') AS kept, "  # noqa: S608
-        f"max(CASE WHEN status = 'keep' THEN round({better}, 9) END) AS best_gain FROM experiments "
-        f"WHERE run_id IN ({', '.join('?' * len(ids))}) AND family IS NOT NULL AND status != 'skip' "
-        "GROUP BY family",
+        f"SELECT family, status, count(*) AS tries, best_before, value, max({better}) FROM experiments "  # noqa: S608
+        f"WHERE run_id IN ({', '.join('?' * len(ids))}) AND family IS NOT NULL AND status IS NOT NULL "
+        "GROUP BY family, status",
         *ids,
     )
-    return sorted((FamilyRate(**decode(row)) for row in rows), key=by_hits)
+    return family_rates(
+        (
+            Family(row["family"]),
+            Status(row["status"]),
+            row["tries"],
+            _effect(row["best_before"], row["value"], run.goal),
+        )
+        for row in rows
+    )
 
 
 def other_runs(journal: Journal, run: Run) -> list[Run]:
@@ -137,11 +145,11 @@ def most_valuable(found: Iterable[Lesson], most: int) -> list[Lesson]:
     measured = [(lesson.effect, lesson) for lesson in found if lesson.effect is not None]
 
     def worth(pair: tuple[float, Lesson]) -> tuple[bool, float, float]:
-        gain, lesson = pair
+        change, lesson = pair
         if lesson.status is not Status.KEEP:
-            return True, -gain, 0.0
-        sure = 0.0 if lesson.noise is None else gain - lesson.noise
-        return False, -sure, -gain
+            return True, -change, 0.0
+        sure = 0.0 if lesson.noise is None else change - lesson.noise
+        return False, -sure, -change
 
     return [lesson for _, lesson in sorted(measured, key=worth)[:most]]
 
@@ -164,7 +172,7 @@ def _read(journal: Journal, run_id: int, which: str, most: int) -> list[sqlite3.
 def _effect(best_before: float | None, value: float | None, goal: Goal) -> float | None:
     if best_before is None or value is None:
         return None
-    return improvement(best_before, value, goal)
+    return gain(best_before, value, goal)
 
 
 def _spread(effects: Iterable[float | None]) -> float | None:

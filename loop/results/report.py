@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-from loop.experiment import Cost, Family, Goal, Status
+from loop.experiment import Cost, Goal, Status
+from loop.gains import FamilyRate, bests_before, gain, rates_of
 from loop.results.table import Row
 
 EMPTY_SECONDS = 0.05
@@ -32,16 +33,6 @@ class Gain:
             "description": self.description,
             "gain": self.gain,
         }
-
-
-@dataclass(frozen=True, slots=True)
-class FamilyRate:
-    """How often ideas of one family were kept; `best_gain` is the largest of their gains."""
-
-    family: Family
-    tried: int
-    kept: int
-    best_gain: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +78,7 @@ class Report:
         start = self.baseline if self.before is None else self.before
         if start is None or self.best is None:
             return None
-        return improvement(start, self.best, self.goal)
+        return gain(start, self.best, self.goal)
 
     @property
     def keep_rate(self) -> float | None:
@@ -134,7 +125,7 @@ class Report:
     def to_json(self) -> dict[str, object]:
         """Return every number under its own name."""
         return asdict(self) | {
-            "gains": [gain.to_json() for gain in self.gains],
+            "gains": [each.to_json() for each in self.gains],
             "gain": self.gain,
             "keep_rate": self.keep_rate,
             "hours": self.hours,
@@ -173,7 +164,7 @@ def make_report(
             row.number,
             row.commit,
             row.description,
-            improvement(best_before, value, goal),
+            gain(best_before, value, goal),
             row.lines_added,
             row.lines_removed,
         )
@@ -196,60 +187,18 @@ def make_report(
         best_number=best[0].number if best else None,
         best_commit=best[0].commit if best else None,
         best_description=best[0].description if best else None,
-        gains=tuple(sorted(gains, key=lambda gain: gain.gain, reverse=True)),
+        gains=tuple(sorted(gains, key=lambda each: each.gain, reverse=True)),
         last_keep_number=keeps[-1][0].number if keeps else None,
         last_keep_at=keeps[-1][0].ended_at if keeps else None,
         started_at=min((row.started_at for row in rows if row.started_at is not None), default=None),
         ended_at=max((row.ended_at for row in rows if row.ended_at is not None), default=None),
         training_seconds=sum(trained) if trained else None,
-        families=family_rates(rows, goal, before),
+        families=rates_of(rows, goal, before),
         queue_empty=sum(wait > EMPTY_SECONDS for wait in waits) if waits else None,
         waited_seconds=sum(waits) if waits else None,
         spent=None if spent == Cost() else spent,
         before=before,
     )
-
-
-def family_rates(rows: Sequence[Row], goal: Goal, before: float | None = None) -> tuple[FamilyRate, ...]:
-    """Return how the ideas of each family fared that were trained, the one that was kept most often first.
-
-    `before` is the best before the first row.
-    """
-    tried = Counter(row.family for row in rows if row.status is not Status.SKIP)
-    kept = Counter(row.family for row in rows if row.status is Status.KEEP)
-    gains: dict[Family | None, float] = {}
-    for row, value, best_before in _keeps(rows, goal, before):
-        if best_before is not None:
-            gain = improvement(best_before, value, goal)
-            gains[row.family] = max(gain, gains.get(row.family, gain))
-    rates = (FamilyRate(family, tried[family], kept[family], gains.get(family)) for family in tried if family)
-    return tuple(sorted(rates, key=by_hits))
-
-
-def by_hits(rate: FamilyRate) -> tuple[float, ...]:
-    """Return what families are sorted by: most often kept, least often tried, the larger gain."""
-    return -rate.kept, rate.tried, -(rate.best_gain or 0.0)
-
-
-def improvement(before: float, after: float, goal: Goal) -> float:
-    """Return how much better `after` is than `before`; negative where it is worse.
-
-    Nine digits are three more than a value is written with, and free of the dust of the subtraction.
-    """
-    difference = before - after if goal is Goal.MINIMIZE else after - before
-    return round(difference, 9) + 0.0  # no -0.0
-
-
-def bests_before(rows: Iterable[Row], goal: Goal, best: float | None = None) -> Iterator[float | None]:
-    """Yield for each row the best kept value before it, None while there is none.
-
-    `best` is the one before the first row.
-    """
-    better = min if goal is Goal.MINIMIZE else max
-    for row in rows:
-        yield best
-        if row.status is Status.KEEP and row.value is not None:
-            best = row.value if best is None else better(best, row.value)
 
 
 def _keeps(rows: Sequence[Row], goal: Goal, best: float | None) -> Iterator[tuple[Row, float, float | None]]:

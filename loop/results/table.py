@@ -16,6 +16,7 @@ from loop.experiment import Cost, Experiment, Family, Status
 from loop.files import place
 from loop.store.journal import Journal
 from loop.store.schema import decode
+from loop.text import one_line
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +32,6 @@ _ROW = re.compile(
     r"[^\t]*\t(?:[-+\d.e]+|nan|inf)\t(?:[-+\d.e]*|nan|inf)\t(?:keep|discard|crash|skip)\t[^\t]*"
 )
 _ID = re.compile("[0-9a-f]{7,64}")  # what is adopted may have a word in its place
-# White space, control characters and the marks that turn the direction of writing.
-_NOT_PLAIN = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,16 +148,11 @@ def _row(
         commit=commit[:7] if _ID.fullmatch(commit) else commit,
         value=value if alike["status"] in _MEASURED else None,
         memory_gb=(_finite(numbers.get("peak_vram_mb")) or 0.0) / 1024,
-        description=single_line(description),
+        description=one_line(description),
         training_seconds=_finite(numbers.get("training_seconds")),
         total_seconds=_finite(numbers.get("total_seconds")),
         **alike,
     )
-
-
-def single_line(text: str) -> str:
-    """Return `text` as one line of plain characters that any terminal and any UTF-8 file can take."""
-    return _NOT_PLAIN.sub(" ", text).strip().encode("utf-8", "replace").decode("utf-8")
 
 
 def results_text(rows: Iterable[Row], *, metric: str) -> str:
@@ -295,11 +289,11 @@ def _read_row(number: int, cells: Sequence[str], layout: _Layout, where: str) ->
     memory = cell(layout.memory) if measured else ""
     return Row(
         number=number,
-        commit=single_line(cell(layout.commit)),
+        commit=one_line(cell(layout.commit)),
         value=_read_number(cell(layout.value), layout.metric, where) if measured else None,
         memory_gb=(_read_number(memory, "memory_gb", where) or 0.0) if memory else 0.0,
         status=status,
-        description=single_line(cell(layout.description)),
+        description=one_line(cell(layout.description)),
     )
 
 
@@ -324,9 +318,7 @@ def _line(row: Row) -> str:
         memory = f"{row.memory_gb:z.1f}"
     else:
         value, memory = "0.000000", "0.0"
-    return (
-        "\t".join((single_line(row.commit), value, memory, row.status, single_line(row.description))) + "\n"
-    )
+    return "\t".join((one_line(row.commit), value, memory, row.status, one_line(row.description))) + "\n"
 
 
 def _read(path: Path, errors: str = "replace") -> str:

@@ -6,11 +6,10 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
 
 from loop.experiment import EventKind, Experiment, Run, RunState, Status
 from loop.proposers.protocol import Urge
-from loop.proposers.stuck import AFTER, urge
+from loop.proposers.stuck import AFTER, idle, urge
 from loop.results.ledger import Ledger, Spent, Trained, read_ledger
 from loop.results.report import Report, make_report
 from loop.results.table import Row, read_rows
@@ -207,15 +206,9 @@ def _outlook(
         idea=ideas[0] if ideas else None,
         ready=ready,
         under_way=", ".join(f"#{each.number} {each.description}" for each in undecided),
-        idle=_idle(rows),
+        idle=idle(rows),
         urge=urge(experiments, after=stuck_after),
     )
-
-
-def _idle(rows: Sequence[Row]) -> int:
-    """Return how many experiments were judged since the last keep, however long ago that was."""
-    since = takewhile(lambda row: row.status is not Status.KEEP, reversed(rows))
-    return sum(row.status is not Status.SKIP for row in since)
 
 
 _TURNS = (EventKind.NEEDS_ATTENTION, EventKind.NOTED, EventKind.RUN_RECOVERED, EventKind.RUN_STATE)

@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from loop.text import clean, one_line
 from notifiers.message import Button, Message
 from notifiers.text.words import plural
 
@@ -26,7 +27,6 @@ _ROW = 25  # buttons
 _ROWS = 40  # with the blocks of text fewer than the 50 that a message may have
 _LEFT_OUT = 40  # room for the line that says how much is left out
 
-_CONTROL = {code: None for code in (*range(32), 127) if chr(code) not in "\t\n"}
 _HALF_ENTITY = re.compile(r"&[a-z]{0,3}$")
 
 Block = dict[str, Any]
@@ -81,12 +81,6 @@ def plain(text: str) -> str:
     if not escaped.strip():
         return "…"
     return shorten(escaped, _PLAIN, unfinished=_HALF_ENTITY)
-
-
-def clean(text: str) -> str:
-    """Return text without what JSON or a screen cannot carry: control characters and halves of characters."""
-    whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return whole.replace("\r\n", "\n").translate(_CONTROL)
 
 
 def shorten(text: str, limit: int, *, unfinished: re.Pattern[str] | None = None) -> str:
@@ -146,5 +140,5 @@ def _actions(row: Sequence[Button], number: int) -> Block:
 
 
 def _label(button: Button) -> str:
-    words = " ".join(clean(button.label).split()) or " ".join(clean(button.command).split())
+    words = one_line(button.label) or one_line(button.command)
     return _head(words, _LABEL) or "…"

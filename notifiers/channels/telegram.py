@@ -13,8 +13,9 @@ from telegram import Bot, InlineKeyboardButton, InlineKeyboardMarkup, LinkPrevie
 from telegram.constants import FileSizeLimit, ParseMode
 from telegram.error import BadRequest, ChatMigrated, Forbidden, RetryAfter, TelegramError
 
+from loop.text import clean
 from notifiers.channel import GoneError, RateLimitedError, RefusedError, UnreachableError
-from notifiers.channels.telegram_text import CAPTION_UNITS, Page, Part, cleaned, lay_out, one_page, visible
+from notifiers.channels.telegram_text import CAPTION_UNITS, Page, Part, lay_out, one_page, visible
 from notifiers.message import Attachment, Button, Message
 
 log = logging.getLogger(__name__)
@@ -215,7 +216,7 @@ def _keyboard(message: Message) -> InlineKeyboardMarkup | None:
 
 
 def _button(button: Button) -> InlineKeyboardButton:
-    label = cleaned(button.label)[:LABEL_CHARACTERS]
+    label = clean(button.label)[:LABEL_CHARACTERS]
     return InlineKeyboardButton(label if visible(label) else button.command, callback_data=button.command)
 
 

@@ -6,6 +6,7 @@ import unicodedata
 from dataclasses import dataclass, replace
 from html import escape
 
+from loop.text import clean
 from notifiers.message import Attachment, Message
 
 # Limits of the Bot API, in UTF-16 code units of what remains after the markup is taken out.
@@ -69,11 +70,6 @@ def units(text: str) -> int:
     return len(text.encode("utf-16-le")) // 2
 
 
-def cleaned(text: str) -> str:
-    """Return the text with our line ends and without what cannot be sent: halves of surrogate pairs."""
-    return text.encode(errors="replace").decode().replace("\r\n", "\n")
-
-
 def visible(text: str) -> bool:
     """Say whether there is anything to be seen in a text."""
     return any(
@@ -84,7 +80,7 @@ def visible(text: str) -> bool:
 
 def lay_out(message: Message) -> list[Part]:
     """Divide a message into parts, one at least; what does not fit into `PAGES` pages becomes a file."""
-    text, block, files = cleaned(message.text), cleaned(message.block), message.attachments
+    text, block, files = clean(message.text), clean(message.block), message.attachments
     pages = _pages(text, block)
     if len(pages) > PAGES and visible(block):
         files = (*files, Attachment(_file_name(block), block.encode()))
@@ -101,7 +97,7 @@ def lay_out(message: Message) -> list[Part]:
 
 def one_page(message: Message, limit: int = TEXT_UNITS) -> Page:
     """Return as much of a message as one page of `limit` units holds."""
-    text, block = cleaned(message.text), cleaned(message.block)
+    text, block = clean(message.text), clean(message.block)
     pages = _pages(text, block, limit) or [Page(EMPTY)]
     return pages[0] if len(pages) == 1 else _shortened(text, block, limit, CUT)
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from httpx import create_ssl_context
 from telegram.error import NetworkError, TelegramError
-from telegram.ext import AIORateLimiter, ExtBot
+from telegram.ext import ExtBot
 from telegram.request import HTTPXRequest
 
 # Seconds. The library's own 5 s for everything are too few for a slow night.
@@ -65,16 +65,16 @@ class Wire(HTTPXRequest):
             self._observe(method, outcome)
 
 
-def make_bot(token: str, base_url: str, *, read_seconds: float = READ_SECONDS) -> ExtBot[int]:
+def make_bot(token: str, base_url: str, *, read_seconds: float = READ_SECONDS) -> ExtBot[None]:
     """Return a bot for sending through the Bot API server at `base_url`; it needs no connection to be made.
 
-    It keeps to 30 messages a second in all and 20 a minute in a group, by waiting; that only one a second
-    goes to a chat, and what happens after a refusal, is the business of who sends. `close_bot` ends it.
+    It never waits for a rate limit: `Spacing` does for what is told, and an answer is shown again after the
+    seconds that Telegram asks for. `close_bot` ends it.
     """
-    return bot_on(Wire(read_seconds=read_seconds), token, base_url, AIORateLimiter(max_retries=0))
+    return bot_on(Wire(read_seconds=read_seconds), token, base_url)
 
 
-def bot_on(wire: Wire, token: str, base_url: str, limiter: AIORateLimiter | None = None) -> ExtBot[int]:
+def bot_on(wire: Wire, token: str, base_url: str) -> ExtBot[None]:
     """Return a bot that sends and receives through `wire`."""
     # The library's switch to the coming type of its durations; without it each flood wait raises a warning.
     os.environ.setdefault("PTB_TIMEDELTA", "true")
@@ -85,11 +85,10 @@ def bot_on(wire: Wire, token: str, base_url: str, limiter: AIORateLimiter | None
         base_file_url=f"{server}/file/bot",
         request=wire,
         get_updates_request=wire,
-        rate_limiter=limiter,
     )
 
 
-async def close_bot(bot: ExtBot[int]) -> None:
+async def close_bot(bot: ExtBot[None]) -> None:
     """Close the connections of a bot made by `make_bot`."""
     await bot.request.shutdown()
 

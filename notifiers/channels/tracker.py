@@ -6,10 +6,11 @@ it, and a tracker that fails stops nothing.
 
 from __future__ import annotations
 
-import json
+import importlib
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 from loop.experiment import Event, EventKind, Experiment, Status
@@ -25,8 +26,17 @@ SERVICES = ("trackio", "wandb")
 EVENTS = 500
 """How many events are read in one go."""
 
-_MODULE = "notifiers.channels.tracker_worker"
 _SETTINGS = ("WANDB_", "TRACKIO_", "HF_")  # what their own environment variables begin with
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What a service is told: numbers by the numbers of their experiments, of one run of one project."""
+
+    service: str
+    project: str
+    run: str
+    steps: Mapping[int, Mapping[str, float]]
 
 
 class Tracker:
@@ -58,14 +68,19 @@ class Tracker:
         """
         while events := await in_thread(self._read):
             try:
-                for request in await in_thread(self._requests, events):
-                    encoded = json.dumps(request).encode()
+                for steps in await in_thread(self._steps, events):
                     await run_worker(
-                        _MODULE, encoded, python=self._python, limit=self._limit, settings=self._settings
+                        "notifiers.channels.tracker:log_steps",
+                        steps,
+                        returns=int,
+                        name="its worker",
+                        python=self._python,
+                        limit=self._limit,
+                        settings=self._settings,
                     )
             except WorkerError as error:
                 if not self._failed:
-                    log.warning("%s is told later: its worker %s", self._name, error)
+                    log.warning("%s is told later: %s", self._name, error)
                 self._failed = True
                 return
             self._failed = False
@@ -74,20 +89,18 @@ class Tracker:
     def _read(self) -> list[Event]:
         return self._journal.events_after(self._journal.cursor(self._name) or 0, limit=EVENTS)
 
-    def _requests(self, events: Sequence[Event]) -> list[dict[str, object]]:
+    def _steps(self, events: Sequence[Event]) -> list[Steps]:
         decided = [event for event in events if event.kind is EventKind.DECIDED]
-        requests: list[dict[str, object]] = []
+        found = []
         for run_id, told in groupby(decided, key=lambda event: event.run_id):
             run = self._journal.run_by_id(run_id)
-            found = (self._journal.experiment(run_id, event.number or 0) for event in told)
-            steps = [_step(experiment, run.metric) for experiment in found if experiment is not None]
-            requests.append(
-                {"service": self._service, "project": self._project, "run": run.tag, "steps": steps}
-            )
-        return requests
+            experiments = (self._journal.experiment(run_id, event.number or 0) for event in told)
+            steps = {each.number: _numbers(each, run.metric) for each in experiments if each is not None}
+            found.append(Steps(self._service, self._project, run.tag, steps))
+        return found
 
 
-def _step(experiment: Experiment, metric: str) -> dict[str, object]:
+def _numbers(experiment: Experiment, metric: str) -> dict[str, float]:
     """Return what is logged of one experiment: numbers only, by names that stay the same."""
     best = experiment.value if experiment.status is Status.KEEP else experiment.best_before
     numbers = {
@@ -97,7 +110,20 @@ def _step(experiment: Experiment, metric: str) -> dict[str, object]:
         "kept": int(experiment.status is Status.KEEP),
         "crashed": int(experiment.status is Status.CRASH),
     }
-    return {
-        "step": experiment.number,
-        "numbers": {name: value for name, value in numbers.items() if value is not None},
-    }
+    return {name: value for name, value in numbers.items() if value is not None}
+
+
+def log_steps(told: Steps) -> int:
+    """Log the steps, and return how many; only the worker calls this.
+
+    Raises:
+        Exception: whatever the library raises; its last line is told to the log.
+    """
+    service = importlib.import_module(told.service)
+    # The same name and id go on with the run that a worker before this one began.
+    names = {"id": told.run} if told.service == "wandb" else {}
+    service.init(project=told.project, name=told.run, resume="allow", **names)
+    for number, numbers in told.steps.items():
+        service.log(numbers, step=number)
+    service.finish()
+    return len(told.steps)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -11,12 +10,11 @@ from loop.experiment import Goal
 from loop.process.worker import WorkerError, run_worker
 from loop.results.report import make_report
 from loop.results.table import Row
-from notifiers.charts.scene import headline_of, largest_gains
-from notifiers.text.words import one_line, signed
+from loop.text import one_line
+from notifiers.charts.scene import headline_of, largest_gains, make_scene
+from notifiers.text.words import signed
 
-_MODULE = "notifiers.charts.worker"
 _SETTINGS = {"MATPLOTLIBRC": os.devnull}  # a person's own style is for their own figures
-_DESCRIPTION = 60  # characters; the chart has room for fewer
 _ALT_LINE = 60
 
 
@@ -35,18 +33,30 @@ async def chart(
 ) -> bytes:
     """Return the chart of `rows`, which stand in the order of their numbers, as a PNG.
 
-    It is drawn by `python` at low priority, in `limit` seconds at most. When cancelled, that process is ended
-    first.
+    It is drawn by `python` at low priority, in `limit` seconds at most.
 
     Raises:
         ChartError: it cannot be drawn.
     """
-    cells = [(row.number, row.value, row.status, one_line(row.description, _DESCRIPTION)) for row in rows]
-    request = json.dumps({"rows": cells, "metric": metric, "goal": goal, "title": title}).encode()
     try:
-        return await run_worker(_MODULE, request, python=python, limit=limit, settings=_SETTINGS)
+        return await run_worker(
+            "notifiers.charts.chart:draw_chart",
+            *(list(rows), metric, goal, title),
+            returns=bytes,
+            name="its worker",
+            python=python,
+            limit=limit,
+            settings=_SETTINGS,
+        )
     except WorkerError as error:
-        raise ChartError(f"The chart cannot be drawn: its worker {error}.") from None
+        raise ChartError(f"The chart cannot be drawn: {error}") from None
+
+
+def draw_chart(rows: Sequence[Row], metric: str, goal: Goal, title: str) -> bytes:
+    """Return the chart; only the worker calls this."""
+    from notifiers.charts.drawing import draw
+
+    return draw(make_scene(rows, metric=metric, goal=goal, title=title))
 
 
 def alt_text(rows: Sequence[Row], *, metric: str, goal: Goal, title: str) -> str:

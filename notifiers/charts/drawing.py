@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from loop.experiment import Goal
 from loop.results.report import Gain
+from loop.text import one_line
 from notifiers.charts.labels import Box, Label, Place, place
 from notifiers.charts.paper import WIDTH, Paper
 from notifiers.charts.scene import Point, Scene
-from notifiers.text.words import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

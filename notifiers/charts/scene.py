@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from statistics import median_low
 
 from loop.experiment import Goal, Status
-from loop.results.report import Gain, Report, bests_before, make_report
+from loop.gains import bests_before
+from loop.results.report import Gain, Report, make_report
 from loop.results.table import Row
 from notifiers.text.words import change, number
 

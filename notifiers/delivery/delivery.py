@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
 
+from loop.backoff import backoff
 from loop.experiment import Event, Experiment, Run
 from loop.store.journal import Journal
 from notifiers.channel import Channel, GoneError, RateLimitedError, RefusedError, UnreachableError
@@ -17,7 +18,7 @@ from notifiers.clock import Clock
 from notifiers.delivery.next_message import Note, Say, next_step
 from notifiers.delivery.outbox import Outbox, State
 from notifiers.delivery.preferences import Preferences, is_quiet
-from notifiers.delivery.rate_limit import Spacing, backoff
+from notifiers.delivery.rate_limit import CHANNEL_WAITS, Spacing
 from notifiers.message import Message
 from notifiers.text.notification import Topic
 
@@ -166,7 +167,7 @@ class Delivery:
             self.trouble = Trouble(self._clock.now(), reason)
         self.trouble = replace(self.trouble, reason=reason)
         self._failures += 1
-        await self._clock.sleep(backoff(self._failures, self._jitter()))
+        await self._clock.sleep(backoff(CHANNEL_WAITS, self._failures, jitter=self._jitter()))
 
     def _recovered(self) -> None:
         if self.trouble is not None:

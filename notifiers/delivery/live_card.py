@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, tzinfo
 
+from loop.backoff import backoff
 from loop.experiment import Run, RunState
 from loop.results.status import RunStatus
 from loop.store.journal import Journal
 from notifiers.channel import Channel, GoneError, RateLimitedError, RefusedError, UnreachableError
 from notifiers.clock import Clock
 from notifiers.delivery.outbox import Outbox
-from notifiers.delivery.rate_limit import Spacing, backoff
+from notifiers.delivery.rate_limit import CHANNEL_WAITS, Spacing
 from notifiers.message import Message
 from notifiers.text.card import card
 
@@ -70,7 +71,8 @@ class CardKeeper:
             except UnreachableError as error:
                 failures += 1
                 log.debug("the card in %s has to wait: %s", self._channel.name, error)
-            await self._clock.sleep(max(INTERVAL, backoff(failures, self._jitter())))
+            wait = backoff(CHANNEL_WAITS, failures, jitter=self._jitter())
+            await self._clock.sleep(max(INTERVAL, wait))
 
     async def refresh(self) -> None:
         """Show what has changed, as far as the channel takes it now.

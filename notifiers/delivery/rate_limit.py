@@ -6,17 +6,8 @@ from collections import deque
 
 from notifiers.clock import Clock
 
-_LONGEST = 300.0  # seconds between two tries
-_DOUBLINGS = 9  # 2**9 > 300
-
-
-def backoff(failures: int, jitter: float) -> float:
-    """Return the seconds to wait after so many failures in a row: from 1 s to 5 min, doubling.
-
-    `jitter` from 0 to 1 takes off up to a half, so that several channels do not come back all at once.
-    """
-    longest = min(_LONGEST, 2.0 ** min(failures, _DOUBLINGS))
-    return max(1.0, longest * (1 - jitter / 2))
+CHANNEL_WAITS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 300.0)
+"""Seconds to leave a channel alone that cannot be reached."""
 
 
 class Window:

@@ -9,7 +9,8 @@ from loop.experiment import Experiment, Run
 from loop.git.bundle import TidyBranch
 from loop.results.provenance import Provenance
 from loop.results.report import Report
-from notifiers.text.words import change, duration, number, one_line, plural
+from loop.text import one_line
+from notifiers.text.words import change, duration, number, plural
 
 CHART = "progress.png"
 """The name of the picture that the text refers to."""

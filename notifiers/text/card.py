@@ -7,9 +7,10 @@ from typing import assert_never
 
 from loop.experiment import RunState, Stage
 from loop.results.status import RunStatus
+from loop.text import one_line
 from notifiers.message import Message
 from notifiers.text.buttons import card_buttons
-from notifiers.text.words import change, duration, number, one_line
+from notifiers.text.words import change, duration, number
 
 _CELLS = 10
 _LINE = 60

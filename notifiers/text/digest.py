@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import assert_never
 
 from loop.experiment import Cost, Event, EventKind, Experiment, Goal, Run, RunState, Status
+from loop.text import one_line
 from notifiers.message import Message
-from notifiers.text.words import change, duration, money, number, one_line
+from notifiers.text.words import change, duration, money, number
 
 _DESCRIPTION = 160  # characters: with the limits of the others a digest fits a picture's caption
 _SENTENCE = 240
@@ -28,9 +29,12 @@ def digest(experiment: Experiment, *, run: Run) -> Message:
         f"{run.metric}: {_change(experiment)}",
         f"Status: {experiment.status}",
     ]
+    reason = one_line(experiment.reason, _SENTENCE)
     if experiment.status is Status.CRASH:
-        lines.append(_last_line(experiment.error))
-    lines.append(one_line(experiment.reason, _SENTENCE))
+        error = _last_line(experiment.error)
+        lines += [reason, error] if experiment.cause == experiment.reason else [error, reason]
+    else:
+        lines.append(reason)
     lines.append(" · ".join(_costs(experiment)))
     lines.append(" · ".join(_origin(experiment)))
     lines.append(" · ".join((*_size(experiment), f"run {run.tag}")))

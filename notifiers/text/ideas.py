@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from math import floor, log10
 
 from loop.experiment import Experiment, Goal
+from loop.gains import FamilyRate
 from loop.results.memory import Lesson, effect
-from loop.results.report import FamilyRate
 from loop.store.ideas import Idea
+from loop.text import one_line
 from notifiers.message import Message
-from notifiers.text.words import one_line, signed
+from notifiers.text.words import signed
 
 _TEXT = 80  # characters of an idea or a description
 _REASON = 60

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import assert_never
 
 from loop.experiment import Event, EventKind, Experiment, Run, RunState, Status
-from loop.results.report import improvement
+from loop.gains import gain
 from loop.store.journal import Journal
 from notifiers.message import Message
 from notifiers.text.digest import message_of
@@ -57,7 +57,7 @@ class News:
         if experiment is None or experiment.status is not Status.KEEP or experiment.value is None:
             return False
         before = experiment.best_before
-        return before is None or improvement(before, experiment.value, self.run.goal) > 0
+        return before is None or gain(before, experiment.value, self.run.goal) > 0
 
     @property
     def is_loud(self) -> bool:

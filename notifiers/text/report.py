@@ -7,15 +7,17 @@ from datetime import UTC, datetime, tzinfo
 from typing import assert_never
 
 from loop.experiment import Goal, Run, RunState
+from loop.gains import bests_before
 from loop.proposers.protocol import Urge
 from loop.results.ledger import Ledger
-from loop.results.report import Gain, Report, bests_before
+from loop.results.report import Gain, Report
 from loop.results.table import Row
 from loop.results.wakeup_report import Night
+from loop.text import one_line
 from notifiers.message import Message
 from notifiers.text.bill import bill_phrases
 from notifiers.text.ledger import ledger_lines
-from notifiers.text.words import change, duration, number, one_line, period, plural, signed, whole_words
+from notifiers.text.words import change, duration, number, period, plural, signed
 
 WIDTH = 44
 """Characters of a line on a phone; a screen has about 25 of them."""
@@ -248,7 +250,7 @@ def _calls(night: Night) -> list[str]:
         return []
     *others, last = night.calls
     more = f" (and {len(others)} more)" if others else ""
-    return [f"Needs you: {whole_words(last, 2 * WIDTH - 11 - len(more))}{more}"]
+    return [f"Needs you: {one_line(last, 2 * WIDTH - 11 - len(more))}{more}"]
 
 
 def _state(run: Run | None) -> list[str]:
@@ -262,12 +264,12 @@ def _state(run: Run | None) -> list[str]:
 
 
 def _fit(line: str) -> str:
-    return whole_words(line, WIDTH)
+    return one_line(line, WIDTH)
 
 
 def _long(line: str) -> str:
     """Return a line that a phone may break once."""
-    return whole_words(line, 2 * WIDTH)
+    return one_line(line, 2 * WIDTH)
 
 
 def _state_word(state: RunState) -> str:

@@ -9,8 +9,9 @@ from typing import assert_never
 from loop.experiment import RunState, Stage
 from loop.process.progress import Progress
 from loop.results.status import RunStatus
+from loop.text import one_line
 from notifiers.message import Message
-from notifiers.text.words import duration, money, number, one_line, plural
+from notifiers.text.words import duration, money, number, plural
 
 _LINE = 60  # characters of a description in one line
 _REASON = 300

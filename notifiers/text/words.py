@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, tzinfo
 
-from loop.results.table import single_line
-
 
 def number(value: float) -> str:
     """Return a value of the metric as `results.tsv` writes it: six digits, never -0.000000."""
@@ -32,21 +30,6 @@ def money(dollars: float) -> str:
 def plural(count: int, one: str, many: str = "") -> str:
     """Return `1 crash`, `2 crashes`; `many` where it is not `one` with an s."""
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
-
-
-def one_line(text: str, limit: int) -> str:
-    """Return untrusted text as one line of at most `limit` characters."""
-    line = single_line(text)
-    return line if len(line) <= limit else f"{line[: limit - 1].rstrip()}…"
-
-
-def whole_words(text: str, limit: int) -> str:
-    """Return the same, cut between two words where that leaves most of it."""
-    line, cut = single_line(text), one_line(text, limit)
-    if cut == line or line[len(cut) - 1].isspace():
-        return cut
-    words = cut[:-1].rpartition(" ")[0]
-    return f"{words.rstrip(' ,;:')}…" if 3 * len(words) > 2 * limit else cut
 
 
 def duration(seconds: float) -> str:

@@ -57,7 +57,7 @@ async def conduct_toys(
     environment = training_environment({"PATH": "/usr/bin:/bin"}, {"TIMES": str(times), **settings})
     engine = Engine(
         run,
-        plan=Plan(KeepRule(), environment, command=("sh", "toy.sh")),
+        plan=Plan(KeepRule(), environment, deadline=2 * _BUDGET, command=("sh", "toy.sh")),
         journal=journal,
         workspace=workspace,
         trainer=Trainer(),

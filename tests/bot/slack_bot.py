@@ -16,7 +16,7 @@ from notifiers.message import Button, Message, Reply
 from tests.servers.slack_server import SlackServer
 from tests.servers.slack_workspace import APP_TOKEN, BOT_TOKEN
 
-QUICK = Pace(ping=0.5, connect=10, close=0.5, first_wait=0.05, longest_wait=0.2, answer_waits=(0.01,) * 3)
+QUICK = Pace(ping=0.5, connect=10, close=0.5, waits=(0.05, 0.1, 0.2))
 STEADY = replace(QUICK, ping=10)
 
 CARD = Message("Run mar12 runs.", buttons=((Button("Pause", "/pause"),),))
@@ -79,7 +79,8 @@ async def slack_bot(
     client = make_client(bot_token, server.base_url)
     client.retry_handlers = []  # they wait a second before they try again
     bot = SlackBot(server)
-    bot.front = SlackFront(client=client, answer=bot.answer, pace=pace, **{"app_token": APP_TOKEN, **options})
+    options = {"app_token": APP_TOKEN, "answer_waits": (0.01,) * 3, **options}
+    bot.front = SlackFront(client=client, answer=bot.answer, pace=pace, **options)
     bot.running = asyncio.create_task(bot.front.run())
     try:
         yield bot

@@ -24,7 +24,7 @@ from notifiers.channels.telegram_wire import close_bot, make_bot
 from notifiers.message import Message, Reply
 from tests.servers.telegram_server import TelegramServer
 
-PACE = Pace(poll=5, patience=20, close=1, first_wait=0.01, longest_wait=0.05)
+PACE = Pace(poll=5, patience=20, close=1, waits=(0.01, 0.02, 0.04, 0.05))
 
 
 @dataclass(slots=True)
@@ -61,7 +61,7 @@ class Running:
     """A front end at work."""
 
     front: TelegramFront
-    bot: ExtBot[int]
+    bot: ExtBot[None]
     task: asyncio.Task[None]
 
     async def stop(self) -> None:
@@ -83,7 +83,7 @@ async def running(
             "commands": COMMANDS,
             "locks": locks,
             "pace": PACE,
-            "reply_waits": (0.01,) * 5,
+            "answer_waits": (0.01,) * 5,
             **options,
         }
     )

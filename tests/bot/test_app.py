@@ -258,9 +258,8 @@ def test_missing_data_is_named_with_the_command_that_makes_it(bot: RealBot) -> N
 
 
 def test_the_bot_process_stays_small(bot: RealBot) -> None:
-    imports = (
-        "import sys, bot.app, bot.cli; print([m for m in ('torch', 'optuna', 'numpy') if m in sys.modules])"
-    )
+    heavy = ("torch", "matplotlib", "numpy", "pydantic_ai")
+    imports = f"import sys, bot.app, bot.cli.main; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", imports], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -276,6 +275,14 @@ def test_a_training_that_hangs_is_given_up_and_the_loop_goes_on(tmp_path: Path) 
         read_until(running, "Experiment #1: ")
         running.send_signal(signal.SIGTERM)
         assert running.wait(timeout=60) == 0
+
+
+def test_a_deadline_within_the_budget_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    bot = RealBot(tmp_path, DEADLINE_MINUTES="1")  # the repository fixes 60 s
+    done = bot.run("up", "--tag", "toy", "--experiments", "1", "--exit-when-done")
+    assert done.returncode == 1
+    assert "DEADLINE_MINUTES=1 is within the time budget of 60 s: set it to more than 1" in done.stderr
+    assert bot.run("results", "--json").stdout.strip() in ("", "[]")
 
 
 def test_a_loop_that_ended_is_started_again_at_once(bot: RealBot) -> None:

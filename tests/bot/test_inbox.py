@@ -19,7 +19,7 @@ from bot.request import HERE, Platform, Request, Sender
 from bot.runs import Host
 from bot.setup.settings import load_settings
 from loop.experiment import RunState, Status
-from loop.proposers.people.ideas_file import IDEA_CHARACTERS, read_ideas
+from loop.proposers.people.constant_ideas import IDEA_CHARACTERS, read_ideas
 from loop.store.ideas import IdeaBox
 from loop.store.journal import Journal
 from notifiers.delivery.notify import PreferenceStore
@@ -261,11 +261,12 @@ async def test_an_idea_may_be_as_long_as_one_of_the_file(office: Office) -> None
     long = f"make it {'very ' * 195}wide"
     assert (long,) == read_ideas(f"- {long}")
     await office.said(f"/idea {long}")
-    await office.said(f"/idea {long}{' and deep' * 20}")
+    too_long = f"{long}{' and deep' * 20}"
+    await office.said(f"/idea {too_long}")
     whole, cut = IdeaBox(office.journal).waiting(run.id)
     assert whole.text == long
-    assert len(cut.text) == IDEA_CHARACTERS
-    assert cut.text.endswith("…")
+    assert IDEA_CHARACTERS - len(" deep") < len(cut.text) <= IDEA_CHARACTERS
+    assert too_long.startswith(f"{cut.text.removesuffix('…')} ")
 
 
 async def test_only_a_stopped_run_takes_no_ideas(office: Office) -> None:

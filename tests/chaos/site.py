@@ -23,7 +23,7 @@ HOME_SIZE = "32m"
 """Of the state directory where it is a file system of its own: small, so that it is full at once."""
 
 TIME_BUDGET = 4
-"""Seconds; a toy that hangs is killed after twice as long."""
+"""Seconds; a toy that hangs is killed after twice as long, as DEADLINE_MINUTES says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,7 @@ class Site:
             "TRAIN_COMMAND": f"{sys.executable} -I -S train.py",
             "FROZEN_CONSTANTS": "ROUND",
             "HEARTBEAT_MINUTES": "0.05",
+            "DEADLINE_MINUTES": f"{2 * TIME_BUDGET / 60}",
             "CRASH_STREAK": "20",
             "TORCH_LEDGER": str(self.ledger),
             **settings,

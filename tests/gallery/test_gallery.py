@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from bot.local.terminal import plain
+from loop.text import clean
 from tests.gallery.__main__ import lines
 from tests.gallery.night import Section
 from tests.gallery.platforms import on_slack, on_telegram, on_terminal
@@ -58,7 +58,7 @@ def test_slack_takes_all_of_it(shown: list[Shown]) -> None:
 
 def test_a_terminal_obeys_none_of_it(shown: list[Shown]) -> None:
     texts = [on_terminal(one) for one in shown]
-    assert texts == [plain(text) for text in texts]
+    assert texts == [clean(text) for text in texts]
 
 
 def test_it_is_printed(sections: Sequence[Section]) -> None:

@@ -132,6 +132,7 @@ class Lab:
         *programs: str,
         ideas: Proposer | None = None,
         crash_streak: int = 5,
+        deadline: float = 600.0,
         is_hindered: Callable[[Run], Awaitable[bool]] = nothing_hinders,
         timer: Callable[[], float] = time.monotonic,
     ) -> Engine:
@@ -143,7 +144,12 @@ class Lab:
         return Engine(
             run,
             plan=Plan(
-                KeepRule(), environment, crash_streak=crash_streak, retry_seconds=(0.0,), rest_seconds=(0.0,)
+                KeepRule(),
+                environment,
+                deadline=deadline,
+                crash_streak=crash_streak,
+                retry_seconds=(0.0,),
+                rest_seconds=(0.0,),
             ),
             journal=self.journal,
             workspace=workspace,

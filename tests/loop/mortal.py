@@ -142,7 +142,7 @@ class Life:
         self._workspace = MortalWorkspace(lab, run.renamed_from or run.tag, self.fuse)
         self.engine = Engine(
             run,
-            plan=Plan(KeepRule(), {}, crash_streak=2, retry_seconds=(0.0,)),
+            plan=Plan(KeepRule(), {}, deadline=600.0, crash_streak=2, retry_seconds=(0.0,)),
             journal=self._journal,
             workspace=self._workspace,
             trainer=cast(Trainer, MortalTrainer(machine, self.fuse)),

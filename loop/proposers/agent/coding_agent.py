@@ -7,24 +7,181 @@ message says what that is, and everything else that it does there is thrown away
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
+import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
 from loop.errors import LoopError
-from loop.experiment import Proposal
+from loop.experiment import Family, Proposal
+from loop.process.environment import PROXIES, training_environment
 from loop.process.threads import in_thread
+from loop.process.worker import start_worker
 from loop.program.edits import EditError, check_program
 from loop.proposers.agent.checkout import clear, make_checkout, read_answer, remove
-from loop.proposers.agent.message import read_message, task, undressed
+from loop.proposers.agent.keeper import sweep
 from loop.proposers.agent.presets import PROMPT, Answer, Preset
-from loop.proposers.agent.process import AgentError, AgentRun, Ended, agent_environment, run_agent
-from loop.proposers.prompt.fencing import SAID
+from loop.proposers.prompt.fencing import LINE, PROSE, SAID
 from loop.proposers.protocol import Context, Failure, HopelessError, NoProgramError, OutOfReachError
 from loop.redaction import HIDDEN, LONG, without_secrets
+from loop.text import one_line
+
+log = logging.getLogger(__name__)
+
+_TASK = """\
+{brief}
+
+---
+You are in a throw-away copy of the repository. Do what is asked above, but by editing the file `{editable}`
+there, and that file only: whatever else you change is thrown away. Do not train and do not install anything;
+the program is trained when you have ended. Nobody will answer a question.{give_up}
+
+End with a message of these lines and no others:
+
+Description: what you changed, in at most 80 characters
+Rationale: why it should help, in one or two sentences
+Expected: the effect that you hope for
+Family: one of {families}
+"""
+
+_GIVE_UP = " To give the idea up, leave the file as it is."
+
+_LABEL = re.compile(
+    r"^[^\w\n]{0,8}(description|rationale|expected|family)[^\w\n]{0,8}:", re.IGNORECASE | re.MULTILINE
+)
+_DRESS = re.compile(r"^(?:[*#> ]|- )+|(?<!\*)\*\*$")  # of Markdown
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What the last message says, in plain lines; empty where it says nothing of the kind."""
+
+    description: str = ""
+    rationale: str = ""
+    expected: str = ""
+    family: Family | None = None
+
+
+def task(brief: str, editable: str, *, may_give_up: bool = False) -> str:
+    """Return the whole prompt: the brief, how to work and how to end."""
+    give_up = _GIVE_UP if may_give_up else ""
+    return _TASK.format(brief=brief.strip(), editable=editable, give_up=give_up, families=", ".join(Family))
+
+
+def read_message(text: str) -> Message:
+    """Read what follows each label; without a description, the first line is taken for one."""
+    labels = list(_LABEL.finditer(text))
+    ends = [*(label.start() for label in labels), len(text)][1:]
+    labelled = {label[1].lower(): text[label.end() : end] for label, end in zip(labels, ends, strict=False)}
+    description = labelled.get("description", "" if labels else text)
+    family = undressed(labelled.get("family", ""), LINE).lower().replace("_", " ").replace("-", " ")
+    return Message(
+        description=next((said for each in description.splitlines() if (said := undressed(each, LINE))), ""),
+        rationale=undressed(labelled.get("rationale", ""), PROSE),
+        expected=undressed(labelled.get("expected", ""), LINE),
+        family=next((known for known in Family if family.startswith(known)), None),
+    )
+
+
+def undressed(text: str, limit: int) -> str:
+    """Return untrusted text as one line of at most `limit` characters, without Markdown around it."""
+    return one_line(_DRESS.sub("", one_line(text)), limit)
+
+
+_KEEPER = "loop.proposers.agent.keeper"
+_NETWORK = (*PROXIES, "NODE_EXTRA_CA_CERTS")
+_FIXED = {
+    "CUDA_VISIBLE_DEVICES": "-1",  # the accelerator is for the training under way
+    "HIP_VISIBLE_DEVICES": "-1",
+    "NO_COLOR": "1",
+}
+
+
+class AgentError(LoopError):
+    """Why an agent did not run, as a clause that goes on from its name: `cannot be started: …`."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRun:
+    """One asking of an agent. `folder` is all its own, with `cwd` and `prompt`; `limit` is in seconds."""
+
+    argv: tuple[str, ...]
+    cwd: Path
+    env: Mapping[str, str]
+    prompt: Path
+    folder: Path
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How an agent ended, and the ends of what it printed; `exit_code` is None where its time was over."""
+
+    exit_code: int | None
+    output: str
+    errors: str
+
+
+def agent_environment(environ: Mapping[str, str], preset: Preset) -> dict[str, str]:
+    """Choose from `environ` what a training may know, and what this agent needs to reach its provider.
+
+    HOME is among it, because there the agent finds its login. No accelerator is visible to it.
+    """
+    chosen = training_environment(environ, {})
+    chosen |= {name: environ[name] for name in (*_NETWORK, *preset.keys) if environ.get(name)}
+    renamed = {new: chosen[old] for new, old in preset.renamed.items() if old in chosen}
+    return renamed | chosen | dict(preset.settings) | _FIXED
+
+
+async def run_agent(run: AgentRun) -> Ended:
+    """Run the agent to its end, and end whatever it started. When cancelled, that is done first.
+
+    Raises:
+        AgentError: it cannot be started, or its keeper was killed.
+    """
+    environment = training_environment(os.environ, {})
+    try:
+        keeper = await start_worker(_KEEPER, python=sys.executable, environment=environment)
+    except OSError as error:
+        raise AgentError(f"cannot be started with {sys.executable}: {error.strerror}") from error
+    assert keeper.stdin is not None
+    job = {**asdict(run), "cwd": str(run.cwd), "prompt": str(run.prompt), "folder": str(run.folder)}
+    keeper.stdin.write(json.dumps(job).encode() + b"\n")
+    answering = asyncio.ensure_future(_answer(keeper))
+    try:
+        answer = await asyncio.shield(answering)
+    except asyncio.CancelledError:
+        keeper.stdin.close()  # dismisses the agent
+        await asyncio.wait({answering})
+        raise
+    finally:
+        await in_thread(sweep, str(run.folder))  # for a keeper that was killed; else there is nothing left
+    match json.loads(answer or "{}"):
+        case {"ending": "absent", "errors": str(reason)}:
+            raise AgentError(f"cannot be started: {reason}")
+        case {"exit_code": int() | None as code, "output": str(output), "errors": str(errors)}:
+            return Ended(code, output, errors)
+    raise AgentError("was ended: the process beside it was killed")
+
+
+async def _answer(keeper: asyncio.subprocess.Process) -> bytes:
+    """Return what the keeper writes, once it has ended."""
+    assert keeper.stdin is not None
+    assert keeper.stdout is not None
+    assert keeper.stderr is not None
+    answer, errors = await asyncio.gather(keeper.stdout.read(), keeper.stderr.read())
+    keeper.stdin.close()
+    if await keeper.wait() != 0:
+        log.error("the process beside a coding agent failed: %s", errors.decode(errors="replace"))
+        return b""
+    return answer
+
 
 _LIMIT = re.compile(
     r"(rate|usage|spend\w*|your) ?limit|quota|too many requests|overloaded|\b(429|529)\b", re.IGNORECASE

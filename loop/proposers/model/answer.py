@@ -8,7 +8,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from loop.experiment import Family
 from loop.program.edits import Edit, EditError, apply_edits, check_program, whole_file
-from loop.proposers.prompt.fencing import LINE, PROSE, line
+from loop.proposers.prompt.fencing import LINE, PROSE
+from loop.text import one_line
 
 
 def _family(value: object) -> object:
@@ -47,13 +48,13 @@ class Answer(BaseModel):
 
     @field_validator("description", "expected")
     @classmethod
-    def _one_line(cls, text: str) -> str:
-        return line(text, LINE)
+    def _line(cls, text: str) -> str:
+        return one_line(text, LINE)
 
     @field_validator("rationale")
     @classmethod
     def _short(cls, text: str) -> str:
-        return line(text, PROSE)
+        return one_line(text, PROSE)
 
     @field_validator("description")
     @classmethod

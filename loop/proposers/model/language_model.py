@@ -13,12 +13,11 @@ from loop.experiment import Proposal
 from loop.process.environment import PROXIES
 from loop.process.threads import in_thread
 from loop.process.worker import WorkerError, run_worker
-from loop.proposers.model.worker import Reply, Request, decode_answer, encode_request
+from loop.proposers.model.worker import Reply, Request
 from loop.proposers.prompt.briefing import Briefing, brief, brief_repair, hide_secrets
-from loop.proposers.protocol import Context, Failure, HopelessError, OutOfReachError
+from loop.proposers.protocol import Context, Failure, HopelessError, NoProposalError, OutOfReachError
 from loop.redaction import holds_secret, without_secrets
 
-_MODULE = "loop.proposers.model.worker"
 _START = 120.0  # seconds that the worker has beyond its limit: it starts slowly beside a training
 _NETWORK = (*PROXIES, "SSL_CERT_FILE", "SSL_CERT_DIR")
 
@@ -98,17 +97,21 @@ class LanguageModel:
             limit=self._limit,
         )
         try:
-            answer = await run_worker(
-                _MODULE,
-                encode_request(request),
+            return await run_worker(
+                "loop.proposers.model.worker:ask",
+                request,
+                returns=Reply,
+                name=f"The worker that asks {self.name}",
                 python=self._python,
                 limit=self._limit + _START,
                 settings=self._settings,
             )
         except WorkerError as error:
-            reason = f"The worker that asks {self.name} {error}."
-            raise OutOfReachError(without_secrets(reason, self._secrets), cut_off=True) from None
-        return decode_answer(answer, self._secrets)
+            reason = without_secrets(str(error), self._secrets)
+            raise OutOfReachError(reason, cut_off=True) from None
+        except NoProposalError as error:  # which repeats what the provider says
+            error.args = (without_secrets(str(error), self._secrets),)
+            raise
 
 
 def _proposal(reply: Reply, source: str, context: Context) -> Proposal:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from loop.experiment import Cost
-from loop.proposers.prompt.fencing import SAID, line
+from loop.proposers.prompt.fencing import SAID
 from loop.proposers.protocol import NoProgramError, NoProposalError, OutOfReachError
+from loop.text import one_line
 
 if TYPE_CHECKING:
     import httpx2
@@ -184,10 +185,10 @@ def _words(error: Exception) -> str:
         if isinstance(body, dict) and name in body:
             body = body[name]
     if isinstance(body, str) and body:
-        return line(body, SAID)
+        return one_line(body, SAID)
     cause: BaseException = error
     while cause.__cause__ is not None and str(cause.__cause__):
         cause = cause.__cause__
         if not isinstance(error, ModelAPIError):
             break  # deeper lies how pydantic found what was wrong
-    return line(str(cause).partition("For further information")[0], SAID)
+    return one_line(str(cause).partition("For further information")[0], SAID)

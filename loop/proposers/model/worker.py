@@ -1,21 +1,14 @@
-"""The process in which a language model is asked: a request on stdin, what came of it on stdout, both JSON.
-
-Keys come in the environment. What came of it is `{"reply": {...}}`, or `{"no_program": "..."}` or
-`{"out_of_reach": "...", ...}` with a sentence for a person, each with its `cost`. Any other failure is a
-traceback on stderr and a non-zero exit status.
-"""
+"""Asks a language model, in a worker that has the keys in its environment."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import sys
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from loop.experiment import Cost, Family
 from loop.program.edits import EditError
@@ -23,7 +16,6 @@ from loop.proposers.model.providers import MEND, explained, failures, http_clien
 from loop.proposers.prompt.briefing import Briefing
 from loop.proposers.prompt.fencing import SEPARATOR
 from loop.proposers.protocol import NoProgramError, NoProposalError, OutOfReachError
-from loop.redaction import without_secrets
 
 if TYPE_CHECKING:
     from pydantic_ai import ModelSettings, UserContent
@@ -32,7 +24,6 @@ if TYPE_CHECKING:
 
     from loop.proposers.model.answer import Answer
 
-_NICENESS = 10  # a training that needs the processor goes first
 _CORRECTIONS = 3  # how often an answer that makes no program goes back to the model
 _OUTPUT_TOKENS = 100_000  # of all answers to one request together, thinking included
 
@@ -69,34 +60,7 @@ class Reply:
     cost: Cost
 
 
-def encode_request(request: Request) -> bytes:
-    """Return what the worker reads."""
-    return json.dumps(asdict(request)).encode()
-
-
-def decode_answer(answer: bytes, secrets: Collection[str]) -> Reply:
-    """Return the reply that the worker wrote. What providers say is repeated without `secrets`.
-
-    Raises:
-        NoProgramError: it wrote that no answer made a program.
-        OutOfReachError: it wrote why nobody could be asked, or nothing that can be read.
-    """
-    try:
-        fields = json.loads(answer)
-        cost = fields["cost"] and Cost(**fields["cost"])
-        if "no_program" in fields:
-            raise NoProgramError(without_secrets(fields["no_program"], secrets), cost=cost)
-        if "out_of_reach" in fields:
-            reason = without_secrets(fields["out_of_reach"], secrets)
-            kind = {name: fields[name] for name in ("retry_after", "needs_person", "cut_off")}
-            raise OutOfReachError(reason, cost=cost, **kind)
-        reply = fields["reply"]
-        return Reply(**{**reply, "family": reply["family"] and Family(reply["family"]), "cost": cost})
-    except (ValueError, TypeError, KeyError) as error:
-        raise OutOfReachError(f"The model worker gave no readable answer: {error}.") from error
-
-
-async def ask(request: Request, environ: Mapping[str, str]) -> Reply:
+async def ask(request: Request, environ: Mapping[str, str] = os.environ) -> Reply:
     """Ask the model, and where it cannot be asked the second one, with the keys in `environ`.
 
     Raises:
@@ -229,32 +193,3 @@ def _cost(usage: RunUsage) -> Cost | None:
 def _sum(costs: Sequence[Cost | None]) -> Cost | None:
     known = [cost for cost in costs if cost is not None]
     return reduce(add, known) if known else None
-
-
-async def answer(request: str, environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return what the worker writes."""
-    fields = json.loads(request)
-    briefing = Briefing(**{**fields["briefing"], "history": tuple(fields["briefing"]["history"])})
-    try:
-        reply = await ask(Request(**{**fields, "briefing": briefing}), environ)
-    except NoProgramError as error:
-        return {"no_program": str(error), "cost": error.cost and asdict(error.cost)}
-    except OutOfReachError as error:
-        return {
-            "out_of_reach": str(error),
-            "cost": error.cost and asdict(error.cost),
-            "retry_after": error.retry_after,
-            "needs_person": error.needs_person,
-            "cut_off": error.cut_off,
-        }
-    return {"reply": asdict(reply), "cost": asdict(reply.cost)}
-
-
-def main() -> None:
-    """Answer one request."""
-    os.nice(_NICENESS)
-    sys.stdout.write(json.dumps(asyncio.run(answer(sys.stdin.read(), os.environ))))
-
-
-if __name__ == "__main__":
-    main()

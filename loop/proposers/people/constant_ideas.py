@@ -1,17 +1,89 @@
-"""Ideas of people that name constants and their values: they become an edit at once, without a model."""
+"""Ideas of people: those that they write into `ideas.md`, and those that are an edit as they stand.
+
+A line of `ideas.md` beside the program becomes an idea of the run, once. An idea that names constants and
+their values becomes an edit at once, without a model.
+"""
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping
 
 from loop.errors import LoopError
-from loop.experiment import Family, Proposal
+from loop.experiment import Family, Proposal, Run
 from loop.program.constants import find_constants, read_value, replace_constants, write_value
 from loop.program.syntax import Number, Value
 from loop.proposers.protocol import Context
-from loop.proposers.search.families import family_of
-from loop.store.ideas import Idea
+from loop.proposers.search.changes import family_of
+from loop.store.ideas import Idea, IdeaBox
+
+log = logging.getLogger(__name__)
+
+NAME = "ideas.md"
+"""In the user's own checkout, which is only ever read. Also the author of the ideas."""
+
+IDEA_CHARACTERS = 1000
+"""The longest idea, from a file or a chat; of a longer one the rest is left out."""
+
+_BYTES = 100_000
+_HIDDEN = re.compile(
+    r"<!--.*?(?:-->|\Z)"
+    r"|^[ \t]*(?:(?:[-*+]|\d+[.)])[ \t]+)?(`{3,}|~{3,})[^`\n]*$.*?(?:^[ \t]*\1[`~]*[ \t]*$|\Z)",
+    re.DOTALL | re.MULTILINE,
+)
+"""Comments, and code between fences, in an item of a list or not."""
+
+_DONE = re.compile(r"[-*+]?\s*\[[xX]\]\s")
+_MARK = re.compile(r"(?:[-*+]|\d+[.)])\s+(?:\[ ?\]\s*)?|\[ ?\]\s*")
+
+
+def read_ideas(text: str) -> tuple[str, ...]:
+    """Return the ideas in the text: a line each, or an item of a list with the indented lines below it.
+
+    Headings and comments (`#`, `<!-- -->`), code between fences, lines for the eye (`---`) and what is ticked
+    (`- [x]`) are none.
+    """
+    lines = "\n".join(text.removeprefix("\ufeff").splitlines())
+    ideas: list[list[str]] = []
+    item: list[str] | None = None
+    for line in _HIDDEN.sub("", lines).split("\n"):
+        said = line.strip()
+        if line and not line[0].isspace():
+            item = None
+        if not said or said.startswith("#"):
+            continue
+        mark = _MARK.match(said)
+        if _DONE.match(said):
+            item = []  # so are the lines below it
+        elif mark is not None:
+            item = [said[mark.end() :]]
+            ideas.append(item)
+        elif item is not None:
+            item.append(said)
+        else:
+            ideas.append([said])
+    told = (" ".join(parts)[:IDEA_CHARACTERS].strip() for parts in ideas)
+    return tuple(dict.fromkeys(idea for idea in told if any(map(str.isalnum, idea))))
+
+
+def take_in(run: Run, box: IdeaBox) -> tuple[Idea, ...]:
+    """Add to the box what the file has that nobody said in this run before; return what was added.
+
+    Blocks for the file and SQLite.
+    """
+    path = run.repository / NAME
+    if not path.is_file():
+        return ()
+    try:
+        with path.open("rb") as file:
+            text = file.read(_BYTES).decode("utf-8", "replace")
+    except OSError as error:
+        log.info("%s cannot be read: %s", path, error.strerror)
+        return ()
+    known = box.texts(run.id)
+    return tuple(box.add(run.id, idea, author=NAME) for idea in read_ideas(text) if idea not in known)
+
 
 _NAME = r"[A-Z][A-Z0-9_]*\b"
 _QUOTED = r"[\"“”„«»][^\"“”„«»]*[\"“”„«»]|['‘’‚‹›`][^'‘’‚‹›`]*['‘’‚‹›`]"

@@ -15,15 +15,16 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from loop.experiment import Experiment, Goal, Status
+from loop.gains import FamilyRate, rates_of
 from loop.proposers.prompt import history
 from loop.proposers.prompt.context import INSTRUCTIONS
-from loop.proposers.prompt.fencing import SEPARATOR, Room, joined, line, tokens
+from loop.proposers.prompt.fencing import LINE, SEPARATOR, Room, joined, tokens
 from loop.proposers.prompt.instructions import ANSWER, MATERIAL, REPAIR, RESEARCH, URGES
 from loop.proposers.protocol import Context, Failure
 from loop.redaction import without_secrets
 from loop.results.memory import Lesson, most_valuable, near_misses, noise
-from loop.results.report import FamilyRate, family_rates
 from loop.results.table import row_of
+from loop.text import one_line
 
 _FIXED, _NOW = 0.30, 0.45
 
@@ -93,7 +94,7 @@ def brief_repair(context: Context, failure: Failure, budget: int, *, answer: str
     crashed = failure.experiment
     task = now.take(REPAIR["memory" if failure.out_of_memory else "bug"])
     refusals = _refusals(context, now)
-    what = "\n".join(f"{name}: {line(text, 600)}" for name, text in _meant(crashed))
+    what = "\n".join(f"{name}: {one_line(text, 600)}" for name, text in _meant(crashed))
     meant = now.fence("data", f"what experiment #{crashed.number} was to try", what, most=_CRASH)
     log = now.fence("data", "the end of its log", failure.log, most=min(_LOG, now.left // 3), tail=True)
     program = now.fence("data", "the program that crashed", failure.source)
@@ -129,14 +130,15 @@ def _fixed(context: Context, budget: int, answer: str) -> str:
 def _setting(context: Context) -> str:
     run = context.run
     better = "Lower" if context.goal is Goal.MINIMIZE else "Higher"
-    device = f" on {line(context.device)}" if context.device else ""
-    metric = f"The metric is {line(run.metric)}. {better} is better."
+    device = f" on {one_line(context.device, LINE)}" if context.device else ""
+    metric = f"The metric is {one_line(run.metric, LINE)}. {better} is better."
     return f"{metric} Each training has {run.time_budget:g} seconds{device}."
 
 
 def _refusals(context: Context, room: Room) -> str:
     lines = [
-        f"- {line(each.description) or 'no name'}: {line(each.reason, 400)}" for each in context.refusals
+        f"- {one_line(each.description, LINE) or 'no name'}: {one_line(each.reason, 400)}"
+        for each in context.refusals
     ]
     label = "what you proposed just now and why it was refused"
     return room.fence("data", label, "\n".join(lines), most=_REFUSALS)
@@ -159,7 +161,7 @@ def _standing(context: Context) -> str:
         lines.append(f"Experiments since the last that was kept: {since}.")
     if (spread := noise(done, context.goal)) is not None:
         lines.append(f"Differences of about {spread:.6f} are chance.")
-    if rates := family_rates([row_of(e) for e in done], context.goal):
+    if rates := rates_of([row_of(e) for e in done], context.goal):
         lines.append("How often a family of changes was kept:")
         lines += [_rate(rate) for rate in rates]
     return "\n".join(lines)
@@ -175,7 +177,7 @@ def _last_crash(experiments: Iterable[Experiment]) -> str:
     if not crashes:
         return ""
     last = crashes[-1]
-    return f"#{last.number} {line(last.description)}: {line(last.error or last.reason, 600)}"
+    return f"#{last.number} {one_line(last.description, LINE)}: {one_line(last.cause, 600)}"
 
 
 def _near_miss(context: Context, experiment: Experiment) -> str:
@@ -184,8 +186,8 @@ def _near_miss(context: Context, experiment: Experiment) -> str:
 
 
 def _meant(experiment: Experiment) -> tuple[tuple[str, str], ...]:
-    error = experiment.error or experiment.reason
-    return ("description", experiment.description), ("why", experiment.rationale), ("error", error)
+    cause = ("error", experiment.cause)
+    return ("description", experiment.description), ("why", experiment.rationale), cause
 
 
 def _lessons(context: Context, room: int) -> str:
@@ -204,9 +206,9 @@ def _lessons(context: Context, room: int) -> str:
 def _lesson(lesson: Lesson) -> str:
     change = "" if lesson.effect is None else f" ({lesson.effect:+.6f})"
     chance = "" if lesson.noise is None else f", chance {lesson.noise:.6f}"
-    what = f"{lesson.family or 'other'}: {line(lesson.description)}"
-    why = f" | {line(lesson.reason)}" if lesson.reason and not lesson.is_plain else ""
-    return f"{line(lesson.tag, 40)} #{lesson.number} {lesson.status}{change}{chance} {what}{why}"
+    what = f"{lesson.family or 'other'}: {one_line(lesson.description, LINE)}"
+    why = f" | {one_line(lesson.reason, LINE)}" if lesson.reason and not lesson.is_plain else ""
+    return f"{one_line(lesson.tag, 40)} #{lesson.number} {lesson.status}{change}{chance} {what}{why}"
 
 
 def _is_whole(program: str, source: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from loop.results.table import single_line
+from loop.text import one_line
 
 BYTES_PER_TOKEN = 2.5
 """Bytes of UTF-8 that a token stands for at least, on average.
@@ -28,6 +28,7 @@ SAID = 300
 _LEFT_OUT = "[… the rest is left out]"
 _LABEL = 80  # characters
 _DIGITS = 4  # tokens kept free for the number of a fence, where 1 is taken
+# Less than `clean` takes out: what a model changes it must quote letter by letter.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0d-\x1f\x7f]")
 
 
@@ -54,12 +55,6 @@ def cut(text: str, room: int, *, tail: bool = False) -> str:
     return "\n".join([start.rpartition("\n")[0] or start, _LEFT_OUT])
 
 
-def line(text: str, limit: int = LINE) -> str:
-    """Return untrusted text as one line of at most `limit` characters."""
-    text = single_line(text)
-    return text if len(text) <= limit else f"{text[: limit - 1].rstrip()}…"
-
-
 def fenced(kind: str, label: str, text: str) -> str:
     """Return the text between `<kindN of="label">` and `</kindN>`, with an N that the text cannot name.
 
@@ -67,7 +62,7 @@ def fenced(kind: str, label: str, text: str) -> str:
     that no terminal shows.
     """
     text = _CONTROL.sub("", text).encode(errors="replace").decode()
-    label = re.sub(r'[<>"]', "'", single_line(label))[:_LABEL]
+    label = re.sub(r'[<>"]', "'", one_line(label, _LABEL))
     lower = text.lower()
     number = 1
     while f"{kind}{number}" in lower:

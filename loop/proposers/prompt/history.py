@@ -12,9 +12,10 @@ from itertools import takewhile
 
 from loop.experiment import Experiment, Status
 from loop.proposers.prompt.context import DIFFS, SHOWN
-from loop.proposers.prompt.fencing import SEPARATOR, cut, fenced, line, tokens
+from loop.proposers.prompt.fencing import LINE, SEPARATOR, cut, fenced, tokens
 from loop.proposers.protocol import Context
 from loop.results.memory import effect
+from loop.text import one_line
 
 BLOCK = 20
 """Experiments in a block."""
@@ -82,12 +83,8 @@ def row(context: Context, experiment: Experiment) -> str:
         words.append(f"{experiment.value:.6f}")
     if (better := effect(experiment, context.goal)) is not None:
         words.append(f"({better:+.6f})")
-    text = f"{' '.join(words)} {experiment.family or 'other'}: {line(experiment.description)}"
-    return (
-        f"{text} | {line(experiment.error or experiment.reason)}"
-        if experiment.status is Status.CRASH
-        else text
-    )
+    text = f"{' '.join(words)} {experiment.family or 'other'}: {one_line(experiment.description, LINE)}"
+    return f"{text} | {one_line(experiment.cause, LINE)}" if experiment.status is Status.CRASH else text
 
 
 def details_of(context: Context, experiments: Sequence[Experiment]) -> dict[int, str]:
@@ -99,7 +96,7 @@ def _detail(context: Context, experiment: Experiment) -> str:
     """Return why the experiment was made and its diff, as far as they are known; empty if neither is."""
     lines = []
     if experiment.rationale:
-        lines.append(f"  why: {line(experiment.rationale, 400)}")
+        lines.append(f"  why: {one_line(experiment.rationale, 400)}")
     if diff := context.changes.get(experiment.number):
         lines.append(cut(hunks(diff), _DETAIL))
     return "\n".join(lines)

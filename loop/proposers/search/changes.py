@@ -1,16 +1,19 @@
-"""What the search may do next, before it is written out: one change of the program after the other."""
+"""Changes of the program: one that the search may make next, and what those that were trained tell."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
-from loop.experiment import Family
+from loop.experiment import Experiment, Family, Status
 from loop.program.constants import Constant, find_constants, replace_constants, write_value
+from loop.program.fingerprint import fingerprint
 from loop.program.syntax import Value
-from loop.proposers.search.space import Axis, Scalar
+from loop.proposers.protocol import Context
+from loop.proposers.search.space import Axis, Key, Scalar
 
 Move: TypeAlias = tuple[Axis, Scalar]
 """An axis and the value to set it to."""
@@ -78,3 +81,181 @@ def _describe(constants: Sequence[Constant], after: Mapping[str, Value]) -> str:
         for constant in constants
         if constant.name in after
     )
+
+
+# The first family that knows one of the words: `EMBEDDING_LR` is about steps, `MOMENTUM_WARMUP` about time.
+_WORDS: tuple[tuple[Family, frozenset[str]], ...] = (
+    (Family.PRECISION, frozenset({"PRECISION", "BF16", "FP16", "FP8", "TF32", "AMP"})),
+    (Family.DATA_ORDER, frozenset({"SHUFFLE", "ORDER", "CURRICULUM", "PACKING"})),
+    (Family.BATCH, frozenset({"BATCH", "ACCUM", "ACCUMULATION"})),
+    (
+        Family.SCHEDULE,
+        frozenset({"WARMUP", "WARMDOWN", "COOLDOWN", "SCHEDULE", "RAMP", "ANNEAL", "FINAL", "PHASE"}),
+    ),
+    (
+        Family.REGULARISATION,
+        frozenset({"DECAY", "WD", "DROPOUT", "SMOOTHING", "PENALTY", "JITTER", "REGULARISATION"}),
+    ),
+    (
+        Family.OPTIMIZER,
+        frozenset({"LR", "RATE", "BETA", "BETA1", "BETA2", "BETAS", "MOMENTUM", "EPS", "EPSILON", "CLIP"})
+        | {"ADAM", "ADAMW", "MUON", "SGD", "LION", "OPTIMIZER", "NESTEROV", "EMA"},
+    ),
+    (
+        Family.ARCHITECTURE,
+        frozenset({"DEPTH", "LAYER", "LAYERS", "BLOCK", "BLOCKS", "DIM", "WIDTH", "ASPECT", "EMBD", "HIDDEN"})
+        | {"HEAD", "HEADS", "KV", "WINDOW", "PATTERN", "CONTEXT", "ROTARY", "ROPE", "THETA", "SOFTCAP", "CAP"}
+        | {"INIT", "NORM", "BIAS", "GATE", "MLP", "EXPERTS", "EXPANSION", "EMBEDDING", "ACTIVATION", "SKIP"},
+    ),
+)
+
+
+def family_of(name: str) -> Family | None:
+    """Return the family of a constant, None where its name says nothing."""
+    words = set(name.split("_"))
+    return next((family for family, known in _WORDS if words & known), None)
+
+
+_LATEST = 1000  # results that are looked at: older ones were of programs far from the best one
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A training as the search learns from it: its places on all ladders, and its value, None for a crash.
+
+    A constant that is not known, or that the program did not have yet, counts as being where it is now.
+    """
+
+    places: Mapping[Key, float]
+    value: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wall:
+    """Where a training crashed: what it had changed.
+
+    Where it had raised `amounts`, they are to blame, because larger ones need more memory: beyond those that
+    did not fit, none will.
+    """
+
+    changed: Mapping[Key, Scalar]
+    amounts: Mapping[Key, float]
+
+    def holds(self, values: Mapping[Key, Scalar]) -> bool:
+        """Tell whether a program with these values has to crash as well."""
+        if self.amounts:
+            return all(_number(values.get(key)) >= least for key, least in self.amounts.items())
+        return all(values.get(key) == value for key, value in self.changed.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """The experiments as the search reads them.
+
+    `changes` are the axes that each, by its number, moved away from the best of its time: from which value to
+    which. `present` are the values of the best program now.
+    """
+
+    results: tuple[Result, ...]
+    changes: Mapping[int, Mapping[Key, tuple[Scalar | None, Scalar]]]
+    walls: tuple[Wall, ...]
+    present: Mapping[Key, Scalar]
+
+    def is_open(self, moves: Iterable[tuple[Axis, Scalar]]) -> bool:
+        """Tell whether no crash says that the best program with these moves crashes too."""
+        values = {**self.present, **{axis.key: value for axis, value in moves}}
+        return not any(wall.holds(values) for wall in self.walls)
+
+
+def read_trials(experiments: Sequence[Experiment], axes: Sequence[Axis]) -> Trials:
+    """Return what the experiments tell about these axes.
+
+    What a kept change gained that moved no axis, a change of the code, is taken off all results that follow:
+    it says nothing about constants.
+    """
+    present = {axis.key: axis.current for axis in axes}
+    results: list[Result] = []
+    changes: dict[int, Mapping[Key, tuple[Scalar | None, Scalar]]] = {}
+    walls: list[Wall] = []
+    best: Experiment | None = None
+    level = 0.0
+    for experiment in sorted(experiments, key=lambda experiment: experiment.number):
+        values = {axis.key: value for axis in axes if (value := axis.read(experiment.constants)) is not None}
+        changed = {
+            axis.key: (axis.read(best.constants), values[axis.key])
+            for axis in axes
+            if best and axis.key in values and values[axis.key] != axis.read(best.constants)
+        }
+        changes[experiment.number] = changed
+        value = experiment.value
+        if experiment.status is Status.CRASH:
+            if changed:
+                results.append(Result(_places(axes, values), None))
+                walls.append(_wall(axes, changed))
+        elif value is not None and math.isfinite(value):
+            if experiment.status is Status.KEEP and best and best.value is not None and not changed:
+                level += value - best.value
+            if changed or experiment.status is Status.KEEP:
+                results.append(Result(_places(axes, values), value - level))
+        if experiment.status is Status.KEEP:
+            best = experiment
+    # The best program is proof that a wall through it does not stand.
+    standing = tuple(wall for wall in walls if not wall.holds(present))
+    return Trials(tuple(results[-_LATEST:]), changes, standing, present)
+
+
+def _places(axes: Sequence[Axis], values: Mapping[Key, Scalar]) -> dict[Key, float]:
+    places = {}
+    for axis in axes:
+        place = axis.place(values[axis.key]) if axis.key in values else None
+        places[axis.key] = float(axis.ladder.index(axis.current)) if place is None else place
+    return places
+
+
+def _wall(axes: Sequence[Axis], changed: Mapping[Key, tuple[Scalar | None, Scalar]]) -> Wall:
+    amounts = {
+        axis.key: _number(after)
+        for axis in axes
+        if axis.is_amount and axis.key in changed
+        for before, after in (changed[axis.key],)
+        if _number(after) > _number(before)
+    }
+    return Wall({key: after for key, (_, after) in changed.items()}, amounts)
+
+
+def _number(value: Scalar | None) -> float:
+    """Return a value as a number that compares with none where it is none."""
+    return value if isinstance(value, int | float) else math.nan
+
+
+class Known:
+    """What was trained in this run, whatever became of it, and what was refused in this asking.
+
+    Programs are compared only where all constants are the same, because that takes a while.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._refused = {refusal.description for refusal in context.refusals}
+        self._programs: dict[str, set[str]] = {}
+        for experiment in context.experiments:
+            self._programs.setdefault(_written(experiment.constants), set()).add(experiment.program)
+
+    def has(self, change: Change) -> bool:
+        """Tell whether this is no news."""
+        programs = self._programs.get(_written(change.constants), set())
+        return (
+            change.description in self._refused
+            or "" in programs  # of an experiment whose program is not known
+            or (bool(programs) and fingerprint(change.write()) in programs)
+        )
+
+
+def _written(constants: Mapping[str, object]) -> str:
+    """Return what is the same for equal constants, as they are here or as they come from JSON."""
+    return repr(sorted((name, _canonical(value)) for name, value in constants.items()))
+
+
+def _canonical(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return repr([_canonical(element) for element in value])
+    return f"{value:.9g}" if isinstance(value, float) else repr(value)

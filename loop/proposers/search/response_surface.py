@@ -17,8 +17,8 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from loop.experiment import Goal
+from loop.proposers.search.changes import Result
 from loop.proposers.search.space import Axis, Key, Scalar
-from loop.proposers.search.trials import Result
 
 if TYPE_CHECKING:
     import numpy as np

@@ -2,37 +2,75 @@
 
 One result is mostly chance, and most constants hardly matter. So up to four of them are changed together, and
 what each is worth is learnt from all results together, kept or not. At first there are up to eight, those
-before the others that were not changed yet: a constant that matters much should not wait for its turn. Two
-ways take turns: most proposals are the best moves on a response surface drawn from what the results leave
-possible, which finds slopes in the noise; some are moves to where TPE would try next, which takes no form of
-a curve for granted. Where these have nothing new, single changes, simpler programs, near misses together and
-all other changes of a few constants follow. A run that is stuck may ask for combinations of near misses, or
-for a simpler program.
+before the others that were not changed yet: a constant that matters much should not wait for its turn. They
+are the best moves on a response surface drawn from what the results leave possible, which finds slopes in the
+noise. Where that has nothing new, single changes, simpler programs, near misses together and all other
+changes of a few constants follow. A run that is stuck may ask for combinations of near misses, or for a
+simpler program.
 `python -m tests.benchmarks.discovery` says what this is worth.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, combinations, product
 
 from loop.errors import LoopError
-from loop.experiment import Family, Goal, Proposal
+from loop.experiment import Experiment, Family, Goal, Proposal
 from loop.program.constants import replace_constants
 from loop.program.simplify import halvings, simplifications
 from loop.proposers.protocol import Context, Urge
-from loop.proposers.search.changes import Change, Move, Moves, Program, shown
-from loop.proposers.search.combine import combined_misses
-from loop.proposers.search.families import family_of
-from loop.proposers.search.known import Known
+from loop.proposers.search.changes import (
+    Change,
+    Known,
+    Move,
+    Moves,
+    Program,
+    Trials,
+    family_of,
+    read_trials,
+    shown,
+)
 from loop.proposers.search.response_surface import Surface, fit_surface
-from loop.proposers.search.space import Axis, find_axes
-from loop.proposers.search.tpe import ask_tpe
-from loop.proposers.search.trials import Trials, read_trials
+from loop.proposers.search.space import Axis, Key, find_axes
 from loop.proposers.stuck import idle
-from loop.results.memory import effect
+from loop.results.memory import effect, near_misses
+
+_NEAREST = 8
+_AXES = 4  # that a near miss may have moved: more at once say little about each
+_TOGETHER = 6  # that a combination may move: a description of more is hard to read
+
+
+def combined_misses(
+    experiments: Sequence[Experiment], axes: Sequence[Axis], trials: Trials, goal: Goal, *, most: int
+) -> Iterator[tuple[tuple[Experiment, ...], Moves]]:
+    """Yield near misses that can be made together on the best program, with what they moved.
+
+    First `most` at once, then fewer, down to two; the nearest first. Two of them may have moved an axis to
+    the same value.
+    """
+    by_key = {axis.key: axis for axis in axes}
+    misses = [
+        (miss, moves)
+        for miss in near_misses(experiments, goal, most=_NEAREST)
+        if (moves := _moves(miss, by_key, trials))
+    ]
+    for size in range(most, 1, -1):
+        for places in sorted(combinations(range(len(misses)), size), key=sum):
+            moves = tuple(dict.fromkeys(chain.from_iterable(misses[place][1] for place in places)))
+            agree = len({axis.key for axis, _ in moves}) == len(moves)
+            if agree and len(moves) <= _TOGETHER and trials.is_open(moves):
+                yield tuple(misses[place][0] for place in places), moves
+
+
+def _moves(miss: Experiment, axes: Mapping[Key, Axis], trials: Trials) -> Moves:
+    """Return the change that missed; nothing unless what it moved has the value that it was moved from."""
+    changed = trials.changes[miss.number]
+    fits = len(changed) <= _AXES and all(before == axes[key].current for key, (before, _) in changed.items())
+    return tuple((axes[key], after) for key, (_, after) in changed.items()) if fits else ()
+
 
 NAME = "search"
 """Of the proposer, in results and digests."""
@@ -40,11 +78,9 @@ NAME = "search"
 _FEW_RESULTS = 10  # up to here next to nothing is known, and no rationale says otherwise
 _MOST = 4  # constants at once
 _MOST_AT_FIRST = 8
-_FIRST = 15  # results
+_FIRST = 15  # results, or experiments
 _PATIENCE = 6  # experiments without a keep, for each of which one near miss more is combined
-_TURN = 3  # one of so many proposals is TPE's
 _DRAWS = 50  # surfaces that may have nothing new
-_QUESTIONS = 3  # to TPE, likewise
 
 
 def suggest(context: Context, frozen: Collection[str] = frozenset(), seed: int = 0) -> Proposal:
@@ -101,10 +137,7 @@ def _changes(
     ]
     surface = fit_surface(axes, trials.results, context.goal)
     results = len(trials.results)
-    if number % _TURN == 0:
-        for moves in _wanted(axes, trials, context.goal, chance):
-            yield _told(program, moves, _why_tpe(results), surface, results)
-    for moves in _drawn(options, trials, surface, chance):
+    for moves in _sampled(options, trials, surface, chance):
         yield _told(program, moves, _why_surface(results), surface, results)
     singles, *larger = (_few(options, trials, surface, size) for size in range(1, _MOST + 1))
     for moves in singles:
@@ -114,21 +147,16 @@ def _changes(
         yield _told(program, moves, _REST, surface, results)
 
 
-def _wanted(axes: Sequence[Axis], trials: Trials, goal: Goal, chance: random.Random) -> Iterator[Moves]:
-    """Yield moves to where TPE would try next, which mostly wants to move more than is readable."""
-    for _ in range(_QUESTIONS):
-        steps = ask_tpe(axes, trials.results, goal, seed=chance.randrange(2**32))
-        moves = [(axis, axis.ladder[steps[axis.key]]) for axis in axes]
-        chance.shuffle(moves)
-        if found := _together((move for move in moves if move[1] != move[0].current), trials):
-            yield found
-
-
-def _drawn(
+def _sampled(
     options: Sequence[Sequence[Move]], trials: Trials, surface: Surface, chance: random.Random
 ) -> Iterator[Moves]:
-    """Yield the moves that gain most on surfaces that the results leave possible."""
+    """Yield what to try next, the best first: what gains most on surfaces that the results leave possible.
+
+    This is the search's only sampler, and another one takes its place here.
+    """
     changed = {key for moved in trials.changes.values() for key in moved}
+    early = len(trials.changes) <= _FIRST  # then what was never changed is worth a try, whatever a draw says
+    unseen = {moves[0][0].key for moves in options if early and moves} - changed
     for _ in range(_DRAWS):
         loss = surface.draw(chance.randrange(2**32)).loss
         best = sorted(
@@ -136,10 +164,10 @@ def _drawn(
             for number, moves in enumerate(options)
             if moves
         )
-        gains = [options[number][place] for (cost, place), number in best if cost < 0]
+        moves = [(options[number][place], cost) for (cost, place), number in best]
+        gains = [move for move, cost in moves if cost < 0 or move[0].key in unseen]
         gains.sort(key=lambda move: move[0].key in changed)
-        least = [options[number][place] for (_, place), number in best[:1]]
-        if found := _together(gains or least, trials):
+        if found := _together(gains or [move for move, _ in moves[:1]], trials):
             yield found
 
 
@@ -212,14 +240,6 @@ def _why_surface(results: int) -> str:
     return (
         f"These moves gain most on a response surface drawn from what {results} results together, "
         "discarded ones too, leave possible."
-    )
-
-
-def _why_tpe(results: int) -> str:
-    if results <= _FEW_RESULTS:
-        return f"Mostly at random: up to {_FEW_RESULTS} results tell TPE next to nothing."
-    return (
-        f"From {results} results TPE would try next where these constants, among others, have these values."
     )
 
 

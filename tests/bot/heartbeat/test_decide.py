@@ -115,6 +115,12 @@ def test_a_training_that_hangs_is_ended() -> None:
     assert remedies(make_vitals(make_loop(training=training))) == (EndStalled(RUN, training.folder),)
 
 
+def test_a_training_that_hangs_after_its_number_is_ended_soon() -> None:
+    assert remedies(make_vitals(make_loop(training=make_training(0.5)))) == ()
+    training = make_training(0.5, measured=True)
+    assert remedies(make_vitals(make_loop(training=training))) == (EndStalled(RUN, training.folder),)
+
+
 def test_a_supervisor_that_does_not_work_is_replaced_first() -> None:
     supervisor = Process(7, 1.0)
     training = make_training(30.0, overdue_supervisor=supervisor)

@@ -22,7 +22,7 @@ from loop.engine.prefetch import Dearth
 from loop.errors import LoopError
 from loop.experiment import Event, EventKind, Goal, Run, RunState, Status
 from loop.process.machine import ClockWatch
-from loop.process.supervisor import MARK, STARTED, boot_id, start_time
+from loop.process.supervisor import LOG, MARK, STARTED, boot_id, start_time
 from loop.store.journal import Journal
 from loop.store.sessions import Sessions
 from tests.loop.fake_gpu import FakeGpu
@@ -236,6 +236,18 @@ async def test_a_training_that_hangs_is_ended(patient: Patient, look: str) -> No
         patient.now += 60.0
     assert patient.house.orders == [("end", "mar12", str(folder))]
     assert patient.kinds() == SILENT
+
+
+async def test_a_training_that_hangs_after_its_number_is_ended_soon(patient: Patient) -> None:
+    folder = patient.trains()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / LOG).write_text("---\nval_bpb: 1.0\n")
+    for _ in range(3):
+        await patient.heartbeat.watch()
+        assert patient.house.orders == []
+        patient.now += 10.0
+    await patient.heartbeat.watch()
+    assert patient.house.orders == [("end", "mar12", str(folder))]
 
 
 async def test_a_training_whose_gpu_works_does_not_hang(patient: Patient, gpu: FakeGpu) -> None:

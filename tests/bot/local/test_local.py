@@ -240,7 +240,7 @@ async def test_the_next_bot_can_start_where_one_stopped(path: Path) -> None:
 
 async def test_the_socket_of_a_killed_bot_is_replaced(path: Path) -> None:
     program = (
-        "import asyncio, sys\nfrom pathlib import Path\nfrom bot.local import LocalServer\n"
+        "import asyncio, sys\nfrom pathlib import Path\nfrom bot.local.server import LocalServer\n"
         "async def main():\n"
         "    await LocalServer(path=Path(sys.argv[1]), answer=None, progress=str).start()\n"
         "    print('ready', flush=True)\n"

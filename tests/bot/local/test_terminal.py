@@ -10,15 +10,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from prompt_toolkit.application import create_app_session
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 from bot.errors import BotError
 from bot.local.client import send
-from bot.local.terminal import Parting, chat, follow, plain, render
+from bot.local.terminal import Parting, chat, follow, render
 from notifiers.message import Message
 from tests.bot.local_bot import LocalBot, local_bot
 
@@ -262,42 +260,6 @@ async def test_a_pipe_nobody_reads_from_holds_up_the_follower_alone(bot: LocalBo
 async def test_without_a_bot_there_is_nothing_to_follow(tmp_path: Path) -> None:
     with pytest.raises(BotError, match="No bot runs"):
         await follow(tmp_path / "bot.sock", io.StringIO())
-
-
-@pytest.mark.parametrize(
-    ("text", "harmless"),
-    [
-        ("\x1b[31mred\x1b[0m", "red"),
-        ("\x1b]0;title\x07text", "text"),
-        ("\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "link"),
-        ("\x1bP+q544e\x1b\\dcs", "dcs"),
-        ("\x9b2Jc1", "c1"),
-        ("\x1bcreset\x1b(B", "reset"),
-        ("unfinished \x1b]0;never closed", "unfinished 0;never closed"),
-        ("nested \x1b[\x1b[31m2J", "nested 2J"),
-        ("10%\r20%\r\n30%", "10%\n20%\n30%"),
-        ("tab\tand\nline", "tab\tand\nline"),
-        ("a\x00\x07\x08\x7f\x85b", "ab"),
-        ("ab\u202etxt.exe\u2066", "abtxt.exe"),
-        ("lone \udcff", "lone \ufffd"),
-        ("val_bpb: 0.99 → 0.98 é 漢 🙂", "val_bpb: 0.99 → 0.98 é 漢 🙂"),
-    ],
-)
-def test_plain_text_has_nothing_for_a_terminal_to_obey(text: str, harmless: str) -> None:
-    assert plain(text) == harmless
-
-
-@given(st.text(st.characters(exclude_categories=())) | st.text("\x1b[]0;m\x07\\\x9b\x9c\n a"))
-def test_whatever_comes_plain_text_is_printable(text: str) -> None:
-    harmless = plain(text)
-    harmless.encode()
-    assert not any((ord(char) < 32 and char not in "\n\t") or 127 <= ord(char) < 160 for char in harmless)
-    assert plain(harmless) == harmless
-
-
-@pytest.mark.parametrize("piece", ["\x1b]", "\x1b[", "\x9d", "\x1b[1;", "\x1bP\x1b"])
-def test_a_megabyte_of_openings_is_taken_in_its_stride(piece: str) -> None:
-    plain(piece * (1_000_000 // len(piece)))
 
 
 @pytest.mark.parametrize(

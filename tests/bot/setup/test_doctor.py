@@ -79,7 +79,7 @@ def test_examining_leaves_nothing_behind(look: Examine, tmp_path: Path) -> None:
 
 def test_torch_stays_out_of_this_process(look: Examine) -> None:
     code = (
-        "import sys; from bot.doctor import examine; from bot.settings import load_settings;"
+        "import sys; from bot.setup.doctor import examine; from bot.setup.settings import load_settings;"
         "examine(load_settings()); sys.exit(len({'torch', 'pydantic_ai', 'openai'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -129,6 +129,13 @@ def test_a_folder_without_git_is_refused(look: Examine, tmp_path: Path) -> None:
     check = look(REPOSITORY=str(tmp_path))["repository"]
     assert check.ok is False
     assert f"{tmp_path} is not a git repository" in check.detail
+
+
+def test_a_deadline_within_the_budget_of_the_repository_is_named(look: Examine, repository: Path) -> None:
+    assert "deadline" not in look(REPOSITORY=str(repository))
+    check = look(REPOSITORY=str(repository), DEADLINE_MINUTES="0.01")["deadline"]
+    assert check.ok is False
+    assert "DEADLINE_MINUTES=0.01 is within the time budget of " in check.detail
 
 
 def test_a_missing_contract_file_is_named(look: Examine, repository: Path) -> None:

@@ -120,6 +120,9 @@ def test_values_are_read_into_their_types(tmp_path: Path) -> None:
         ("TIME_BUDGET", "inf", "must be a number"),
         ("TIME_BUDGET", "nan", "must be a number"),
         ("HEARTBEAT_MINUTES", "0", "must be more than 0"),
+        ("DEADLINE_MINUTES", "0", "must be more than 0"),
+        ("DEADLINE_MINUTES", "inf", "must be a number"),
+        ("DEADLINE_MINUTES", "2 h", "must be a number"),
         ("EXPERIMENTS", "0", "must be 1 or more"),
         ("EXPERIMENTS", "2.5", "must be a whole number"),
         ("CRASH_STREAK", "many", "must be a whole number"),
@@ -243,6 +246,21 @@ def test_googles_key_has_one_name(env_file: Path) -> None:
     env_file.write_text("GEMINI_API_KEY=g")
     said = f"GEMINI_API_KEY in {env_file} is not a setting; did you mean GOOGLE_API_KEY?"
     assert refusal(env_file) == said
+
+
+def test_the_deadline_follows_the_budget_unless_it_is_set() -> None:
+    assert load_settings(NO_FILE, {}).deadline(300.0) == 600.0
+    assert load_settings(NO_FILE, {}).deadline(20.0) == 320.0
+    assert load_settings(NO_FILE, {"DEADLINE_MINUTES": "7.5"}).deadline(300.0) == 450.0
+
+
+@pytest.mark.parametrize("budget", [300.0, 301.0])
+def test_a_deadline_within_the_budget_is_refused(budget: float) -> None:
+    settings = load_settings(NO_FILE, {"DEADLINE_MINUTES": "5"})
+    with pytest.raises(
+        BotError, match=rf"DEADLINE_MINUTES=5 is within the time budget of {budget:g} s: set it"
+    ):
+        settings.deadline(budget)
 
 
 @pytest.mark.parametrize("line", ["HEARTBEAT_MINUTE=5", "HEARTBEAT_MINUTE=", "heartbeat_minutes=5"])

@@ -66,7 +66,7 @@ async def test_the_wait_grows_while_connecting_is_of_no_use(
 ) -> None:
     caplog.set_level(logging.INFO, "bot.slack")
     await server.stop()
-    async with slack_bot(server, pace=replace(QUICK, first_wait=0.02, longest_wait=0.1)):
+    async with slack_bot(server, pace=replace(QUICK, waits=(0.02, 0.04, 0.08, 0.1))):
         await eventually(lambda: len(_pauses(caplog)) >= 5)
     assert _pauses(caplog)[:5] == [0.02, 0.04, 0.08, 0.1, 0.1]
 
@@ -76,7 +76,7 @@ async def test_the_wait_begins_anew_after_a_connection_of_use(
 ) -> None:
     caplog.set_level(logging.INFO, "bot.slack")
     server.fail("auth.test", *[Fault(status=503)] * 4)
-    async with slack_bot(server, pace=replace(QUICK, first_wait=0.02, longest_wait=0.08)) as bot:
+    async with slack_bot(server, pace=replace(QUICK, waits=(0.02, 0.04, 0.08))) as bot:
         await bot.linked()
         await works(bot)
         first = bot.front.health().last_seen or 0
@@ -91,7 +91,7 @@ async def test_the_wait_grows_while_slack_does_not_answer(
 ) -> None:
     caplog.set_level(logging.INFO, "bot.slack")
     server.fail("apps.connections.open", *[SILENT] * 3)
-    async with slack_bot(server, pace=replace(QUICK, connect=1, first_wait=0.02)) as bot:
+    async with slack_bot(server, pace=replace(QUICK, connect=1, waits=(0.02, 0.04, 0.08))) as bot:
         await bot.linked()
     assert _pauses(caplog)[:3] == [0.02, 0.04, 0.08]
 
@@ -243,7 +243,7 @@ async def test_a_wrong_token_is_said_once_and_never_tried_again(
     setting: str,
     word: str,
 ) -> None:
-    async with slack_bot(server, pace=replace(QUICK, first_wait=0, longest_wait=0), **tokens) as bot:
+    async with slack_bot(server, pace=replace(QUICK, waits=(0.0,)), **tokens) as bot:
         await eventually(lambda: bot.front.health().error)
         health, calls = bot.front.health(), len(server.calls)
         for _ in range(5):  # time enough for an attempt that does not wait

@@ -218,7 +218,7 @@ async def test_it_ends_promptly_in_any_state(
 async def test_it_ends_promptly_without_a_network(
     server: TelegramServer, answers: Answers, tmp_path: Path, watch: LogWatch
 ) -> None:
-    async with running(server, answers, tmp_path, pace=replace(PACE, first_wait=1000)) as front:
+    async with running(server, answers, tmp_path, pace=replace(PACE, waits=(1000.0,))) as front:
         await server.stop()
         await watch.line("")
         async with asyncio.timeout(15):
@@ -276,6 +276,16 @@ async def test_another_bot_on_this_machine_with_the_same_token_is_named(
             await first.stop()
             await served(server, "/three")
     assert answers.texts == ["/one", "/two"]
+
+
+async def test_where_nothing_can_be_locked_it_goes_without(
+    server: TelegramServer, answers: Answers, tmp_path: Path, watch: LogWatch
+) -> None:
+    (tmp_path / "file").touch()
+    async with running(server, answers, tmp_path / "file"):
+        await watch.line("cannot be locked: File exists")
+        await served(server, "/one")
+    assert answers.texts == ["/one"]
 
 
 async def poll(server: TelegramServer) -> int:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.engine.decision import KeepRule, decide, overrun
+from loop.engine.decision import KeepRule, decide, overrun, usual_deadline
 from loop.experiment import Ending, Goal, Outcome, Status
 
 
@@ -67,20 +67,87 @@ def test_a_small_gain_must_not_cost_much_code(gain: float, net_lines: int, statu
         (outcome(exit_code=-9), "killed by signal 9"),
         (outcome(exit_code=0), "ended well but without val_bpb"),
         (outcome(exit_code=None), "ended without val_bpb"),
+        (outcome(ending=Ending.DEADLINE), "still running after 10.0 min: killed at the deadline"),
         (
-            outcome(0.5, ending=Ending.DEADLINE),
-            "still running after 10.0 min, twice the time budget: killed",
+            replace(outcome(ending=Ending.DEADLINE, exit_code=-9), ended_at=2.04),
+            "still running after 2.0 s: killed at the deadline",
         ),
-        (
-            replace(outcome(ending=Ending.DEADLINE), ended_at=2.04),
-            "still running after 2.0 s, twice the time budget: killed",
-        ),
-        (outcome(0.5, ending=Ending.STALLED), "silent and idle for too long, killed"),
+        (outcome(ending=Ending.STALLED), "silent and idle for too long: killed after 10.0 min"),
+        (outcome(float("nan")), "val_bpb is nan, which cannot be"),
+        (outcome(float("nan"), exit_code=1), "val_bpb is nan, which cannot be"),
+        (outcome(float("inf"), ending=Ending.DEADLINE), "val_bpb is inf, which cannot be"),
+        (outcome(-float("inf")), "val_bpb is -inf, which cannot be"),
+        (outcome(0.0), "val_bpb is 0, which cannot be"),
+        (outcome(-0.5), "val_bpb is -0.5, which cannot be"),
     ],
 )
-def test_a_training_without_a_number_or_killed_is_a_crash(left: Outcome, reason: str) -> None:
-    found = decide(KeepRule(), left, best=1.0, lines_added=0, lines_removed=0)
+@pytest.mark.parametrize("best", [None, 1.0])
+def test_a_training_without_a_number_that_can_be_is_a_crash(
+    left: Outcome, reason: str, best: float | None
+) -> None:
+    found = decide(KeepRule(), left, best=best, lines_added=0, lines_removed=0)
     assert (found.status, found.reason) == (Status.CRASH, reason)
+
+
+@pytest.mark.parametrize(
+    ("metric", "goal", "possible"),
+    [
+        ("val_bpb", Goal.MINIMIZE, False),
+        ("val_loss", Goal.MINIMIZE, False),
+        ("eval/loss", Goal.MINIMIZE, False),
+        ("accuracy", Goal.MAXIMIZE, True),
+        ("neg_loss", Goal.MAXIMIZE, True),
+        ("energy", Goal.MINIMIZE, True),
+    ],
+)
+@pytest.mark.parametrize("value", [0.0, -1.5])
+def test_only_a_loss_must_be_above_zero(metric: str, goal: Goal, *, possible: bool, value: float) -> None:
+    left = Outcome(Ending.EXITED, 0, 0.0, 600.0, {metric: value})
+    found = decide(KeepRule(metric, goal), left, best=None, lines_added=0, lines_removed=0)
+    assert (found.status is Status.KEEP) is possible
+
+
+@pytest.mark.parametrize(
+    ("ending", "exit_code", "clause"),
+    [
+        (Ending.EXITED, 0, ""),
+        (Ending.EXITED, None, ""),
+        (Ending.EXITED, 1, "; exit status 1 after its summary"),
+        (Ending.EXITED, -11, "; killed by signal 11 after its summary"),
+        (Ending.DEADLINE, -15, "; still running after its summary: killed after 10.0 min"),
+        (Ending.STALLED, -15, "; then hung and was killed after 10.0 min"),
+        (Ending.INTERRUPTED, -15, "; ended from outside after its summary"),
+        (Ending.VANISHED, None, ""),
+    ],
+)
+@pytest.mark.parametrize(
+    ("value", "best", "status", "reason"),
+    [
+        (1.5, None, Status.KEEP, "the first number"),
+        (0.9, 1.0, Status.KEEP, "improved"),
+        (1.0, 1.0, Status.DISCARD, "no gain"),
+        (1.1, 1.0, Status.DISCARD, "worse"),
+    ],
+)
+def test_a_number_decides_whatever_came_after_it(
+    ending: Ending,
+    exit_code: int | None,
+    clause: str,
+    *,
+    value: float,
+    best: float | None,
+    status: Status,
+    reason: str,
+) -> None:
+    left = outcome(value, ending=ending, exit_code=exit_code)
+    found = decide(KeepRule(), left, best=best, lines_added=0, lines_removed=0)
+    assert (found.status, found.reason) == (status, reason + clause)
+
+
+def test_a_training_has_its_budget_once_more_and_at_least_five_minutes() -> None:
+    assert usual_deadline(300) == 600
+    assert usual_deadline(20) == 320
+    assert usual_deadline(3600) == 7200
 
 
 def test_a_number_from_a_changed_evaluator_is_worth_nothing() -> None:

@@ -12,7 +12,11 @@ from loop.engine.run import Engine
 from loop.errors import LoopError
 from loop.experiment import EventKind, Run, RunState, Stage, Status
 from loop.git.workspace import Workspace
+from loop.process.liveness import is_measured
+from loop.process.supervisor import LOG
+from loop.process.trainer import attempt_folder
 from tests.loop.lab import Lab, git, program, value
+from tests.loop.training_bench import SHORT
 
 MakeLab = Callable[..., Lab]
 
@@ -372,6 +376,101 @@ async def test_a_person_is_asked_at_once_when_the_program_as_it_is_crashes(make_
     mend = "mend and commit it, then /stop and /start_run"
     assert reason == f"the baseline, the program as it is, crashed ({mend}): RuntimeError: no data"
     assert [experiment.status for experiment in lab.experiments()] == [Status.CRASH, Status.KEEP]
+
+
+async def test_a_baseline_killed_at_its_deadline_says_so_and_what_to_raise(make_lab: MakeLab) -> None:
+    lab = make_lab(program("print('parameters: 1.2 M', flush=True); time.sleep(600)"))
+    await lab.engine(value(1.4), deadline=0.3).conduct(1)
+    asked = [e for e in lab.journal.events_after(0, limit=1000) if e.kind is EventKind.NEEDS_ATTENTION]
+    (reason,) = (str(event.data["reason"]) for event in asked)
+    assert reason.startswith("the baseline, the program as it is, crashed: still running after ")
+    assert reason.endswith(" s: killed at the deadline; raise DEADLINE_MINUTES or look at /log 0")
+    assert lab.experiments()[0].error == ""
+
+
+AFTER = {
+    "exit": ("sys.exit(3)", "exit status 3 after its summary"),
+    "traceback": ("raise RuntimeError('too late')", "exit status 1 after its summary"),
+    "signal": ("os.abort()", "killed by signal 6 after its summary"),
+    "memory": ("raise MemoryError('CUDA out of memory')", "exit status 1 after its summary"),
+}
+
+
+@pytest.mark.parametrize(("late", "clause"), AFTER.values(), ids=AFTER.keys())
+async def test_a_number_counts_though_the_program_failed_after_it(
+    make_lab: MakeLab, late: str, clause: str
+) -> None:
+    async def is_hindered(_: Run) -> bool:
+        raise AssertionError("whoever has a number is not asked about memory")
+
+    lab = make_lab(program(f"summary(1.5)\n{late}"))
+    await lab.engine(program(f"summary(1.6)\n{late}"), is_hindered=is_hindered).conduct(1)
+    assert [(e.status, e.value, e.reason, e.attempt) for e in lab.experiments()] == [
+        (Status.KEEP, 1.5, f"the first number; {clause}", 1),
+        (Status.DISCARD, 1.6, f"worse; {clause}", 1),
+    ]
+    lab.check_invariants()
+
+
+HANGING = program("summary(1.5)\nwait()")
+
+
+async def orders(engine: Engine, order: str, folder: Path) -> None:
+    match order:
+        case "pause":
+            await engine.pause(now=True)
+        case "skip":
+            await engine.skip()
+        case "stop":
+            await engine.stop()
+        case _:
+            await engine.end_stalled(folder)
+
+
+@pytest.mark.parametrize(
+    ("order", "clause"),
+    [
+        ("stall", "; then hung and was killed after "),
+        ("pause", "; ended from outside after its summary"),
+        ("skip", "; ended from outside after its summary"),
+        ("stop", "; ended from outside after its summary"),
+    ],
+)
+async def test_a_number_counts_though_the_training_is_ended_after_it(
+    make_lab: MakeLab, order: str, clause: str
+) -> None:
+    lab = make_lab(HANGING)
+    engine = lab.engine(value(1.6))
+    conducting = conduct(engine, 1)
+    await lab.until_training(0)
+    folder = attempt_folder(lab.home / "runs" / "1", 0, 1)
+    await lab.until(lambda: is_measured(folder, "val_bpb") and "waiting" in (folder / LOG).read_text())
+    await orders(engine, order, folder)
+    await lab.until(lambda: lab.experiments()[0].status is not None)
+    if order == "pause":
+        await engine.resume()
+    await conducting
+    first = lab.experiments()[0]
+    assert (first.status, first.value, first.attempt) == (Status.KEEP, 1.5, 1)
+    assert first.reason.startswith(f"the first number{clause}")
+    lab.check_invariants()
+
+
+async def test_a_number_that_is_none_is_a_crash_and_not_in_the_journal(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    await lab.engine(program("summary(float('nan'))"), value(0.0)).conduct(2)
+    found = [(e.status, e.reason, e.numbers.get("val_bpb")) for e in lab.experiments()[1:]]
+    assert found == [
+        (Status.CRASH, "val_bpb is nan, which cannot be", None),
+        (Status.CRASH, "val_bpb is 0, which cannot be", 0.0),
+    ]
+
+
+async def test_a_number_of_a_hung_training_without_its_evaluator_is_not_believed(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    hung = program("os.remove('prepare.py')\nsummary(0.1)\ntime.sleep(600)")
+    await lab.engine(hung, deadline=SHORT).conduct(1)
+    assert [(e.status, e.attempt) for e in lab.experiments()] == [(Status.KEEP, 1), (Status.CRASH, 3)]
 
 
 async def test_a_verdict_counts_though_what_comes_after_it_cannot_begin(make_lab: MakeLab) -> None:

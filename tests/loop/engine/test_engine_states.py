@@ -22,6 +22,7 @@ from tests.loop.virtual_time import VirtualLoop
 
 ends = st.sampled_from(
     ["better", "better", "worse", "equal", "crash", Ending.DEADLINE, Ending.VANISHED, Ending.INTERRUPTED]
+    + [f"better, {ending}" for ending in (Ending.DEADLINE, Ending.STALLED, Ending.INTERRUPTED)]
 )
 orders = st.sampled_from(
     ["pause", "pause now", "resume", "resume", "resume", "skip", "retag wide", "retag mar12", "stall", "stop"]
@@ -129,9 +130,11 @@ class EngineStates(RuleBasedStateMachine):
         best = self.lab.journal.best(self.lab.run.id)
         value = best.value if best and best.value is not None else 100.0
         for training in self.machine.running():
-            match end:
+            change, _, late = end.partition(", ")  # what it came to, and how it ended after that
+            match change:
                 case "better" | "worse" | "equal":
-                    training.finish(Ending.EXITED, value + {"better": -1, "worse": 1, "equal": 0}[end])
+                    number = value + {"better": -1, "worse": 1, "equal": 0}[change]
+                    training.finish(Ending(late or Ending.EXITED), number)
                 case "crash":
                     training.finish(Ending.EXITED)
                 case _:
@@ -169,11 +172,11 @@ class EngineStates(RuleBasedStateMachine):
             return
         outcome = training.outcome
         assert outcome is not None, "it was decided while it trained"
-        if outcome.ending in (Ending.INTERRUPTED, Ending.VANISHED):
-            assert experiment.status is Status.SKIP
-        elif outcome.numbers:
+        if outcome.numbers:
             assert experiment.status in (Status.KEEP, Status.DISCARD), "a result was lost"
             assert experiment.value == outcome.numbers["val_bpb"]
+        elif outcome.ending in (Ending.INTERRUPTED, Ending.VANISHED):
+            assert experiment.status is Status.SKIP
         else:
             assert experiment.status is Status.CRASH
 

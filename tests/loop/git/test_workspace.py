@@ -171,10 +171,10 @@ def test_a_commit_moves_neither_branch_nor_file(workspace: Workspace, repository
     [
         ("halve batch size", "halve batch size"),
         ("größere Schrittweite → 🚀", "größere Schrittweite → 🚀"),
-        ("two\nlines\r\n\tand\x00control\x1b[31m", "two lines and control [31m"),
+        ("two\nlines\r\n\tand\x00control\x1b[31m", "two lines and control"),
         ("--amend", "--amend"),
         ("  ", "no description"),
-        ("broken \udcff text", "broken text"),
+        ("broken \udcff text", "broken \ufffd text"),
     ],
 )
 def test_the_message_is_one_line_of_the_description(

@@ -16,8 +16,17 @@ from hypothesis import strategies as st
 from loop.experiment import Ending
 from loop.process.environment import training_environment
 from loop.process.gpu import Gpu, GpuProcess, GpuState
-from loop.process.liveness import Activity, Quiet, is_overdue, is_stalled, sample, supervisor_of, watch
-from loop.process.supervisor import OUTCOME, STARTED, boot_id, start_time
+from loop.process.liveness import (
+    Activity,
+    Quiet,
+    is_measured,
+    is_overdue,
+    is_stalled,
+    sample,
+    supervisor_of,
+    watch,
+)
+from loop.process.supervisor import LOG, OUTCOME, STARTED, boot_id, start_time
 from loop.process.trainer import Job, Trainer, TrainingProcess
 from tests.loop import toys
 
@@ -169,6 +178,35 @@ def test_silence_is_the_time_since_the_last_sign_of_life(looks: list[tuple[float
         silence = 0.0 if wrote else silence + seconds
         quiet = watch(quiet, now)
         assert quiet.seconds == pytest.approx(silence, abs=1e-6)  # of a clock that has run for hours
+
+
+def test_a_training_that_gave_its_number_is_waited_for_only_shortly() -> None:
+    assert not is_stalled(Quiet(ACTIVITY, 29.0), 5.0, measured=True)
+    assert is_stalled(Quiet(ACTIVITY, 30.0), 5.0, measured=True)
+    assert not is_stalled(Quiet(ACTIVITY, 30.0), 5.0, measured=False)
+    assert is_stalled(Quiet(ACTIVITY, 6.0), 0.1, measured=True)
+
+
+@pytest.mark.parametrize(
+    ("log", "measured"),
+    [
+        ("", False),
+        ("val_bpb: 1.0\n", False),
+        ("---\nval_bpb: 1.0", False),
+        ("---\nval_loss: 1.0\n", False),
+        ("---\nval_bpb: 1.0\n", True),
+        ("---\nval_bpb: nan\nuploading", True),
+    ],
+)
+def test_a_training_is_measured_once_its_number_is_printed(
+    tmp_path: Path, log: str, *, measured: bool
+) -> None:
+    (tmp_path / LOG).write_text(log)
+    assert is_measured(tmp_path, "val_bpb") is measured
+
+
+def test_a_training_without_a_log_is_not_measured(tmp_path: Path) -> None:
+    assert not is_measured(tmp_path, "val_bpb")
 
 
 # Supervisors

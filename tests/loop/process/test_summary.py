@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.process.summary import LONG_TAIL, error_line, read_summary, read_tail
+from loop.process.summary import LONG_TAIL, error_line, read_numbers, read_summary, read_tail
 from tests.loop import toys
 
 BLOCK = "---\nval_bpb: 0.997900\nnum_steps: 953\n"
@@ -61,11 +62,11 @@ def test_without_a_summary_there_are_no_numbers(text: str) -> None:
         ("-0.5", -0.5),
         (".5", 0.5),
         ("5.", 5.0),
-        ("nan", None),
-        ("NaN", None),
-        ("inf", None),
-        ("-Infinity", None),
-        ("1e999", None),
+        ("nan", math.nan),
+        ("NaN", math.nan),
+        ("inf", math.inf),
+        ("-Infinity", -math.inf),
+        ("1e999", math.inf),
         ("n/a", None),
         ("2026-11-23", None),
         ("12:30", None),
@@ -77,18 +78,20 @@ def test_without_a_summary_there_are_no_numbers(text: str) -> None:
         ("", None),
     ],
 )
-def test_values_are_finite_numbers_or_nothing(value: str, number: float | None) -> None:
+def test_values_are_numbers_or_nothing(value: str, number: float | None) -> None:
     expected = {"ok": 1.0} if number is None else {"key": number, "ok": 1.0}
-    assert read_summary(f"---\nkey: {value}\nok: 1\n") == expected
+    assert read_summary(f"---\nkey: {value}\nok: 1\n") == pytest.approx(expected, abs=0, nan_ok=True)
 
 
 def test_text_after_the_block_cannot_change_it() -> None:
     assert read_summary(BLOCK + "\nval_bpb: 0.1\n") == NUMBERS
-    assert read_summary("---\nval_bpb: nan\nnum_steps: 953\nval_bpb: 0.1\n") == {"num_steps": 953.0}
+    found = read_summary("---\nval_bpb: nan\nnum_steps: 953\nval_bpb: 0.1\n")
+    assert found == pytest.approx({"val_bpb": math.nan, "num_steps": 953.0}, nan_ok=True)
 
 
 def test_a_last_summary_without_a_good_number_does_not_fall_back_to_an_earlier_one() -> None:
-    assert read_summary(BLOCK + "---\nval_bpb: nan\n") == {}
+    found = read_summary(BLOCK + "---\nval_bpb: nan\n")
+    assert found == pytest.approx({"val_bpb": math.nan}, nan_ok=True)
 
 
 @given(
@@ -110,8 +113,9 @@ def test_what_is_printed_is_read_back(numbers: dict[str, float], before: str) ->
     | st.binary().map(lambda b: b.decode(errors="replace"))
 )
 def test_any_text_can_be_read(text: str) -> None:
-    assert all(value - value == 0 for value in read_summary(text).values())
+    assert all(isinstance(value, float) for value in read_summary(text).values())
     line = error_line(text)
+    assert error_line(text, killed=True) in ("", line)
     assert len(line) <= 200
     assert line == line.strip()
     assert line.isprintable()
@@ -169,6 +173,19 @@ def test_the_telling_line_is_found(text: str, line: str) -> None:
     assert error_line(text) == line
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("parameters: 1.2 M, depth: 2\n", ""),
+        (f"{BLOCK}peak_vram_mb: 10\n", ""),
+        (f"loading\r{toys.PROGRESS}\r", ""),
+        (f"{TRACEBACK}ValueError: in a thread\nwaiting\n", "ValueError: in a thread"),
+    ],
+)
+def test_an_ordinary_line_of_a_killed_training_is_no_error(text: str, line: str) -> None:
+    assert error_line(text, killed=True) == line
+
+
 def test_an_error_line_is_cut_at_200_characters() -> None:
     line = error_line("ValueError: " + "x" * 1000)
     assert len(line) == 200
@@ -193,6 +210,15 @@ def test_a_summary_survives_a_megabyte_after_it(tmp_path: Path) -> None:
     log.write_text(BLOCK + "x" * (LONG_TAIL - len(BLOCK) - 1))
     assert read_summary(read_tail(log)) == {}
     assert read_summary(read_tail(log, LONG_TAIL))["val_bpb"] == 0.9979
+
+
+def test_the_last_line_of_a_log_that_was_cut_off_is_no_number(tmp_path: Path) -> None:
+    log = tmp_path / "run.log"
+    log.write_text("---\nnum_steps: 953\nval_bpb: 0.9979"[:-2])
+    assert read_numbers(log, cut_off=False) == {"num_steps": 953.0, "val_bpb": 0.99}
+    assert read_numbers(log, cut_off=True) == {"num_steps": 953.0}
+    log.write_text(BLOCK + "uploadi")
+    assert read_numbers(log, cut_off=True) == NUMBERS
 
 
 def test_a_log_that_cannot_be_read_is_empty(tmp_path: Path) -> None:

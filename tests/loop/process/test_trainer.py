@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import sys
@@ -40,7 +41,7 @@ async def test_a_good_training_is_measured(bench: Bench) -> None:
         (toys.CRASH, 1, {}, "RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB"),
         (toys.NO_SUMMARY, 0, {}, "that was all"),
         (toys.SILENT, 0, {}, ""),
-        (toys.NOT_A_NUMBER, 0, {key: NUMBERS[key] for key in NUMBERS if key != "val_bpb"}, ""),
+        (toys.NOT_A_NUMBER, 0, NUMBERS | {"val_bpb": math.nan}, ""),
         (toys.SLOW, 0, NUMBERS | {"training_seconds": 400.0, "total_seconds": 425.0}, ""),
         (toys.NOT_UTF8, 0, NUMBERS, ""),
         (toys.TWICE, 0, NUMBERS | {"val_bpb": 1.5}, ""),
@@ -54,7 +55,7 @@ async def test_what_a_training_leaves(
     outcome = await (await bench.start(bench.job(source))).wait()
     assert outcome.ending is Ending.EXITED
     assert outcome.exit_code == exit_code
-    assert outcome.numbers == numbers
+    assert outcome.numbers == pytest.approx(numbers, rel=0, abs=0, nan_ok=True)
     assert outcome.error == error
 
 
@@ -80,6 +81,26 @@ async def test_a_hanging_training_is_killed_with_its_child_at_the_deadline(
     outcome = await training.wait()
     assert (outcome.ending, outcome.exit_code) == (Ending.DEADLINE, -signal.SIGKILL)
     assert [start_time(pid) for pid in pids] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        (toys.summary(), NUMBERS),
+        (toys.summary() + "uploading 3/14", NUMBERS),
+        ("---\nnum_steps: 12\nval_bpb: 0.9979", {"num_steps": 12.0}),  # it may have meant to write more
+        ("parameters: 1.2 M, depth: 2\n", {}),
+    ],
+    ids=["hangs", "uploads", "cut off", "before its summary"],
+)
+async def test_what_a_training_printed_before_its_deadline_is_read(
+    bench: Bench, pipes: toys.Pipes, text: str, numbers: dict[str, float]
+) -> None:
+    source = toys.printing(text) + toys.hanging(pipes)
+    training = await bench.start(replace(bench.job(source), deadline=SHORT))
+    await pipes.pids()
+    outcome = await training.wait()
+    assert (outcome.ending, outcome.numbers, outcome.error) == (Ending.DEADLINE, numbers, "")
 
 
 async def test_a_daemon_does_not_outlive_its_training(bench: Bench, pipes: toys.Pipes) -> None:

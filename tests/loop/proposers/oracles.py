@@ -9,9 +9,7 @@ from typing import TypeAlias
 
 from loop.errors import LoopError
 from loop.experiment import Cost, EventKind, Experiment, Proposal, Run
-from loop.proposers.asking import Source
-from loop.proposers.budget import Budget
-from loop.proposers.outages import Outages
+from loop.proposers.asking import Budget, Outages, Source
 from loop.proposers.prompt.papers import Papers
 from loop.proposers.protocol import Context, Failure, HopelessError, Model, Proposer
 from loop.proposers.researcher import Researcher

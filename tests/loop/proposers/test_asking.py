@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 
 from loop.experiment import Cost, Proposal
-from loop.proposers.asking import AGAIN, Asking, Source
-from loop.proposers.budget import Budget
+from loop.proposers.asking import AGAIN, Asking, Budget, Source
 from loop.proposers.protocol import Context, NoProgramError
 from loop.store.ideas import IdeaBox
 from tests.loop.proposers.oracles import Institute, Oracle

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from loop.experiment import Cost, EventKind
-from loop.proposers.budget import Budget
+from loop.proposers.asking import Budget
 from tests.loop.proposers.oracles import Institute
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from loop.experiment import EventKind
-from loop.proposers.outages import BACKOFF, REST
+from loop.proposers.asking import BACKOFF, REST
 from loop.proposers.protocol import OutOfReachError
 from tests.loop.proposers.oracles import Institute
 

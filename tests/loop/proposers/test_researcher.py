@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from loop.errors import LoopError
 from loop.experiment import Cost, Experiment, Status
-from loop.proposers.asking import AGAIN
-from loop.proposers.outages import REST
+from loop.proposers.asking import AGAIN, REST
 from loop.proposers.protocol import NoProgramError, OutOfReachError, Refusal, Urge
 from loop.proposers.researcher import TRIES
 from loop.proposers.stuck import EVERY

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loop.experiment import Experiment, Family, Goal, Run, Stage, Status
+from loop.gains import FamilyRate, bests_before, rates_of
 from loop.results.memory import (
     Lesson,
     effect,
@@ -21,7 +22,6 @@ from loop.results.memory import (
     near_misses,
     noise,
 )
-from loop.results.report import FamilyRate, bests_before, family_rates
 from loop.results.table import Row
 from loop.store.journal import Journal
 from tests.loop.store.test_journal import make_run
@@ -218,8 +218,8 @@ def test_hit_rates_are_those_of_all_runs_together(journal: Journal) -> None:
     make_trials(journal, "first", (KEEP, 0.98), (DISCARD, 1.0))
     run = make_trials(journal, "second", (KEEP, 0.95), (SKIP, None), (CRASH, None))
     rates = hit_rates(journal, run)
-    assert rates == [FamilyRate(Family.BATCH, tried=4, kept=2, best_gain=0.04)]
-    assert hit_rates(journal, replace(run, id=99, repository=Path("/other"))) == []
+    assert rates == (FamilyRate(Family.BATCH, tried=4, kept=2, best_gain=0.04),)
+    assert hit_rates(journal, replace(run, id=99, repository=Path("/other"))) == ()
 
 
 judged = st.tuples(
@@ -243,7 +243,7 @@ def test_hit_rates_of_one_run_are_those_of_its_report(
         )
     )
     assert sorted(map(astuple, hit_rates(journal, run)), key=str) == sorted(
-        map(astuple, family_rates(rows, goal)), key=str
+        map(astuple, rates_of(rows, goal)), key=str
     )
     journal.close()
 

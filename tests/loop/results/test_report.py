@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loop.experiment import Cost, Experiment, Family, Goal, Stage, Status, Training
-from loop.results.report import FamilyRate, Report, bests_before, family_rates, improvement, make_report
+from loop.gains import FamilyRate, rates_of
+from loop.results.report import Report, make_report
 from loop.results.table import Row, parse_results, row_of
 
 # A published night: the kept changes of karpathy/autoresearch, branch exp/H100/mar8. Where the log gives one
@@ -212,7 +213,7 @@ FAMILIES = (
 
 
 def test_the_hit_rate_of_each_family() -> None:
-    assert family_rates(FAMILIES, Goal.MINIMIZE) == (
+    assert rates_of(FAMILIES, Goal.MINIMIZE) == (
         FamilyRate(Family.OPTIMIZER, tried=3, kept=2, best_gain=0.01),
         FamilyRate(Family.BATCH, tried=1, kept=1, best_gain=0.01),
         FamilyRate(Family.PRECISION, tried=1, kept=0, best_gain=None),
@@ -223,7 +224,7 @@ def test_the_hit_rate_of_each_family() -> None:
 
 def test_the_first_number_is_no_gain_of_its_family() -> None:
     rows = (row(0, None, Status.CRASH), of_family(1, Family.BATCH, 0.99, Status.KEEP))
-    assert family_rates(rows, Goal.MINIMIZE) == (FamilyRate(Family.BATCH, 1, 1, None),)
+    assert rates_of(rows, Goal.MINIMIZE) == (FamilyRate(Family.BATCH, 1, 1, None),)
 
 
 rows_of_families = st.lists(
@@ -240,7 +241,7 @@ rows_of_families = st.lists(
 @settings(deadline=None)
 @given(rows_of_families, st.sampled_from(Goal))
 def test_families_share_the_experiments_among_them(rows: list[Row], goal: Goal) -> None:
-    rates = family_rates(rows, goal)
+    rates = rates_of(rows, goal)
     told = [row for row in rows if row.family and row.status is not Status.SKIP]
     assert sum(rate.tried for rate in rates) == len(told)
     assert sum(rate.kept for rate in rates) == sum(row.status is Status.KEEP for row in told)
@@ -284,21 +285,3 @@ def test_money_is_none_where_no_model_was_asked_or_nobody_knows(
 ) -> None:
     report = make_report([row(0, 0.99)], metric="val_bpb", goal=Goal.MINIMIZE, spent=spent)
     assert (report.tokens, report.dollars, report.dollars_per_thousandth) == (tokens, dollars, None)
-
-
-def test_an_improvement_is_free_of_dust_and_of_minus_zero() -> None:
-    assert improvement(0.9979, 0.969686, Goal.MINIMIZE) == 0.028214
-    assert str(improvement(0.5, 0.5 + 1e-12, Goal.MINIMIZE)) == "0.0"
-    assert improvement(0.5, 0.7, Goal.MAXIMIZE) == 0.2
-
-
-def test_the_best_before_each_row_leaves_out_itself_and_what_was_not_kept() -> None:
-    rows = [
-        row(0, 0.99),
-        row(1, 0.5, Status.DISCARD),
-        row(2, None, Status.CRASH),
-        row(3, 0.98),
-        row(4, 0.985),
-    ]
-    assert list(bests_before(rows, Goal.MINIMIZE)) == [None, 0.99, 0.99, 0.99, 0.98]
-    assert list(bests_before(rows[2:], Goal.MINIMIZE, 0.99)) == [0.99, 0.99, 0.98]

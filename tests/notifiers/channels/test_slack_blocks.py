@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifiers.channels.slack_blocks import as_typed, clean, plain, render, shorten
+from loop.text import clean
+from notifiers.channels.slack_blocks import as_typed, plain, render, shorten
 from notifiers.message import COMMAND_BYTES, Button, Message
 from tests.servers.slack_rules import faults, refusal, texts
 
@@ -101,10 +102,6 @@ def test_a_long_text_takes_several_blocks_and_then_a_file() -> None:
     assert shown[-2].endswith("more lines")
     assert shown[-1] == "table"
     assert rendered.file == f"{text}\n\ntable"
-
-
-def test_what_cannot_be_sent_is_left_out() -> None:
-    assert clean("a\ud83db\x00c\x1b[0m\r\n\td\U0001f600") == "a\ufffdbc[0m\n\td\U0001f600"
 
 
 def test_a_line_without_an_end_is_cut_in_the_middle() -> None:

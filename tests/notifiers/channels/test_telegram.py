@@ -47,14 +47,14 @@ async def server() -> AsyncIterator[TelegramServer]:
 
 
 @pytest.fixture
-async def bot(server: TelegramServer) -> AsyncIterator[ExtBot[int]]:
+async def bot(server: TelegramServer) -> AsyncIterator[ExtBot[None]]:
     bot = make_bot(TOKEN, server.base_url)
     yield bot
     await close_bot(bot)
 
 
 @pytest.fixture
-def channel(bot: ExtBot[int]) -> TelegramChannel:
+def channel(bot: ExtBot[None]) -> TelegramChannel:
     return TelegramChannel(bot=bot, chat_id=7)
 
 
@@ -74,7 +74,7 @@ async def test_a_message_with_everything(server: TelegramServer, channel: Telegr
     assert not server.api.posts[0].silent
 
 
-async def test_its_name_tells_chat_and_topic(bot: ExtBot[int]) -> None:
+async def test_its_name_tells_chat_and_topic(bot: ExtBot[None]) -> None:
     assert TelegramChannel(bot=bot, chat_id=-1001234).name == "telegram:-1001234"
     assert TelegramChannel(bot=bot, chat_id=-1001234, topic_id=5).name == "telegram:-1001234:5"
 
@@ -118,7 +118,7 @@ async def test_a_long_log_goes_as_a_file(server: TelegramServer, channel: Telegr
     assert (post.text, post.file) == ("The log of #3", ("output.txt", b"<step>\n" * 5000))
 
 
-async def test_topics(server: TelegramServer, bot: ExtBot[int]) -> None:
+async def test_topics(server: TelegramServer, bot: ExtBot[None]) -> None:
     server.api.chats[-100] = Chat(-100, "supergroup", topics={5})
     channel = TelegramChannel(bot=bot, chat_id=-100, topic_id=5)
     await channel.send(Message("one", attachments=(CHART,)))
@@ -128,7 +128,7 @@ async def test_topics(server: TelegramServer, bot: ExtBot[int]) -> None:
     assert [(post.text, post.topic) for post in server.api.posts] == [("one", 5), ("two", 0), ("three", 0)]
 
 
-async def test_a_group_that_moves_is_followed(server: TelegramServer, bot: ExtBot[int]) -> None:
+async def test_a_group_that_moves_is_followed(server: TelegramServer, bot: ExtBot[None]) -> None:
     server.api.chats |= {-5: Chat(-5, "group", moved_to=-1005), -1005: Chat(-1005, "supergroup")}
     channel = TelegramChannel(bot=bot, chat_id=-5)
     sent = await channel.send(Message("one"))
@@ -296,7 +296,7 @@ async def test_a_flood_wait_is_told_in_seconds(server: TelegramServer, channel: 
     assert server.api.texts() == ["two"]
 
 
-async def test_what_will_never_be_taken_is_refused(server: TelegramServer, bot: ExtBot[int]) -> None:
+async def test_what_will_never_be_taken_is_refused(server: TelegramServer, bot: ExtBot[None]) -> None:
     server.api.chats[8] = Chat(8, blocked=True)
     with pytest.raises(RefusedError, match="bot was blocked by the user"):
         await TelegramChannel(bot=bot, chat_id=8).send(Message("one", attachments=(CHART,)))

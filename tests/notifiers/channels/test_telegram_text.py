@@ -3,6 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loop.text import clean
 from notifiers.channels.telegram_text import (
     CAPTION_UNITS,
     CUT,
@@ -148,4 +149,4 @@ def test_one_page_says_that_it_was_cut() -> None:
 
 
 def _essence(text: str) -> str:
-    return "".join(filter(visible, text.encode(errors="replace").decode()))
+    return "".join(filter(visible, clean(text)))

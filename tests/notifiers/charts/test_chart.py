@@ -37,23 +37,11 @@ async def test_a_chart_is_a_picture_that_every_platform_takes() -> None:
 
 def test_the_bot_never_imports_what_draws() -> None:
     program = (
-        "import sys, notifiers.chart\n"
+        "import sys, notifiers.charts.chart\n"
         "heavy = {'matplotlib', 'numpy', 'notifiers.charts.drawing', 'notifiers.charts.paper'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
-
-
-def test_the_worker_gives_way_to_a_training() -> None:
-    program = (
-        "import os, sys, notifiers.chart_worker as worker\n"
-        "before = os.nice(0)\n"
-        "worker.main()\n"
-        "assert os.nice(0) == min(19, before + 10)"
-    )
-    request = b'{"rows": [], "metric": "val_bpb", "goal": "minimize", "title": "mar12"}'
-    done = subprocess.run([sys.executable, "-c", program], input=request, check=True, capture_output=True)
-    assert done.stdout.startswith(b"\x89PNG")
 
 
 async def test_it_works_without_a_place_to_write_to_and_without_the_style_of_a_person(

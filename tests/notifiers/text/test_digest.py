@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from loop.experiment import (
     Cost,
+    Ending,
     Event,
     EventKind,
     Experiment,
@@ -140,6 +141,21 @@ def test_a_crash_tells_the_last_line_of_its_error() -> None:
         "torch.OutOfMemoryError: CUDA out of memory.\n"
         "exit status 1\n"
         "5 min 26 s · attempt 2\n"
+        "+3 −1 lines · run mar12"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "lines"), [("", ""), ("ValueError: in a thread", "ValueError: in a thread\n")]
+)
+def test_the_reason_leads_where_a_training_was_killed(error: str, lines: str) -> None:
+    reason = "still running after 10.0 min: killed at the deadline"
+    assert told(replace(CRASH, ending=Ending.DEADLINE, error=error, reason=reason)) == (
+        "Experiment #12: halve batch size\n"
+        "val_bpb: 0.997900 → crash\n"
+        "Status: crash\n"
+        f"{reason}\n{lines}"
+        "5 min 26 s\n"
         "+3 −1 lines · run mar12"
     )
 

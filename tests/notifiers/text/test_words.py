@@ -4,19 +4,15 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from notifiers.text.words import (
     change,
     duration,
     money,
     number,
-    one_line,
     period,
     plural,
     signed,
-    whole_words,
 )
 
 
@@ -85,29 +81,3 @@ def test_a_period_has_its_dates_where_the_clocks_were_put_forward_over_a_day() -
     assert (
         period(start, start + 23.5 * 3600, ZoneInfo("Europe/Berlin")) == "2026-03-28 21:00 → 2026-03-29 21:30"
     )
-
-
-def test_a_long_line_ends_with_an_ellipsis() -> None:
-    assert one_line("halve\tthe\r\nbatch size", 40) == "halve the batch size"
-    assert one_line("halve the batch size", 10) == "halve the…"
-    assert one_line("halve the batch size", 11) == "halve the…"
-    assert one_line("\x1b[31mred\u202e", 40) == "[31mred"
-
-
-def test_words_are_kept_whole_where_most_of_the_line_is() -> None:
-    assert whole_words("halve the batch size", 20) == "halve the batch size"
-    assert whole_words("halve the batch size", 18) == "halve the batch…"
-    assert whole_words("halve the batch size", 16) == "halve the batch…"
-    assert whole_words("halve the batch, twice", 19) == "halve the batch…"
-    assert whole_words("a " + "supercalifragilistic", 12) == "a supercali…"
-    assert whole_words("学習率を 0.04 に下げ、埋め込みを広げる", 15) == "学習率を 0.04 に下げ、…"
-
-
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.text(), st.integers(1, 50))
-def test_one_line_is_one_line_of_at_most_its_limit(text: str, limit: int) -> None:
-    line = one_line(text, limit)
-    assert len(whole_words(text, limit)) <= len(line)
-    assert len(line) <= limit
-    assert len(line.splitlines()) <= 1
-    line.encode("utf-8")

@@ -9,11 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loop.experiment import Cost, Family
-from loop.proposers.agent.message import read_message, task
+from loop.proposers.agent.coding_agent import agent_environment, read_message, task
 from loop.proposers.agent.presets import PRESETS, Answer, own_command, read_text
-from loop.proposers.agent.process import agent_environment
 from loop.proposers.prompt.fencing import LINE
-from loop.results.table import single_line
+from loop.text import one_line
 
 MESSAGE = "Description: deeper model\nRationale: more depth"
 
@@ -171,7 +170,7 @@ def test_text_is_read_from_its_last_description_on() -> None:
         ("\n# Halved the rate\nas you said", "Halved the rate", None),
         ("Expected: much", "", None),
         ("", "", None),
-        ("Description: a\x1b[31m\u202e\ttab", "a [31m tab", None),
+        ("Description: a\x1b[31m\u202e\ttab", "a tab", None),
     ],
 )
 def test_a_message_is_read_leniently(text: str, description: str, family: Family | None) -> None:
@@ -185,7 +184,7 @@ def test_a_message_makes_plain_lines(text: str) -> None:
     message = read_message(text)
     assert len(message.description) <= LINE
     for line in (message.description, message.rationale, message.expected):
-        assert single_line(line) == line
+        assert one_line(line) == line
 
 
 def test_the_task_names_the_file_and_the_families() -> None:

@@ -2,17 +2,26 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from loop.errors import LoopError
 from loop.experiment import Cost, Family, Proposal, Status
 from loop.proposers.model.language_model import LanguageModel
-from loop.proposers.model.worker import Reply
-from loop.proposers.protocol import Context, Failure, HopelessError, Model, OutOfReachError
+from loop.proposers.model.worker import Reply, Request
+from loop.proposers.protocol import (
+    Context,
+    Failure,
+    HopelessError,
+    Model,
+    NoProgramError,
+    OutOfReachError,
+)
 from loop.store.ideas import Idea
 from tests.loop.proposers.histories import past, told
 from tests.loop.trainings import trained
@@ -45,22 +54,23 @@ def script(folder: Path, body: str) -> str:
 
 def canned(folder: Path, answer: object) -> str:
     """A worker that keeps what it is asked and answers so."""
-    (folder / "answer").write_text(json.dumps(answer))
+    found = (None, answer) if isinstance(answer, LoopError) else (answer, None)
+    (folder / "answer").write_bytes(pickle.dumps(found))
     return script(folder, f"cat > {folder}/request; cat {folder}/answer")
 
 
-def replied(source: str | None) -> dict[str, object]:
+def asked(folder: Path) -> Request:
+    """What a canned worker was asked."""
+    (request,) = pickle.loads((folder / "request").read_bytes())
+    assert isinstance(request, Request)
+    return request
+
+
+def replied(source: str | None) -> Reply:
     cost = Cost(10, 0, 5, 0.01)
-    reply = Reply(
+    return Reply(
         source=source, description="d", rationale="r", expected="e", family=None, model="opus", cost=cost
     )
-    return {"reply": asdict(reply), "cost": asdict(cost)}
-
-
-def outage(words: str, **details: object) -> dict[str, object]:
-    """What the worker answers where a model cannot be asked."""
-    known = {"cost": None, "retry_after": None, "needs_person": False, "cut_off": False}
-    return {"out_of_reach": words, **known, **details}
 
 
 def model(python: str, **settings: str) -> LanguageModel:
@@ -80,10 +90,10 @@ async def test_a_model_proposes_an_edit_of_the_template_in_a_process_of_its_own(
     real = f'echo "$@" > {tmp_path}/arguments; env > {tmp_path}/environment; tee {tmp_path}/request | '
     python = script(tmp_path, f'{real}exec {sys.executable} "$@"')
     proposer: Model = model(python, ANTHROPIC_BASE_URL=server.url)
-    asked = replace(context, ideas=(Idea(7, 1, "a larger rate for embeddings", "ada", "", ""),))
+    wanted = replace(context, ideas=(Idea(7, 1, "a larger rate for embeddings", "ada", "", ""),))
 
     assert proposer.name == "claude-opus-5"
-    proposal = await proposer.propose(asked)
+    proposal = await proposer.propose(wanted)
 
     cost = proposal.cost
     assert cost is not None
@@ -103,18 +113,22 @@ async def test_a_model_proposes_an_edit_of_the_template_in_a_process_of_its_own(
     assert server.asked[0].headers["authorization"] == f"Bearer {KEY}"
     assert "a larger rate for embeddings" in json.dumps(server.asked[0].body)
     assert KEY in (tmp_path / "environment").read_text()
-    assert KEY not in (tmp_path / "arguments").read_text() + (tmp_path / "request").read_text()
+    assert KEY not in (tmp_path / "arguments").read_text()
+    assert KEY.encode() not in (tmp_path / "request").read_bytes()
 
 
 async def test_a_provider_that_repeats_the_key_does_not_give_it_away(
     context: Context, tmp_path: Path
 ) -> None:
     words = f"refuses {KEY} and {CHAT_TOKEN}, says https://ada:pw@proxy"
-    failed = outage(words, needs_person=True)
+    failed = OutOfReachError(words, needs_person=True)
     with pytest.raises(OutOfReachError) as error:
         await model(canned(tmp_path, failed)).propose(context)
     assert str(error.value) == "refuses *** and ***, says https://***@proxy"
     assert error.value.needs_person
+    with pytest.raises(NoProgramError, match=r"^says \*\*\*$") as nonsense:
+        await model(canned(tmp_path, NoProgramError(f"says {KEY}", cost=Cost(10)))).propose(context)
+    assert nonsense.value.cost == Cost(10)
 
 
 async def test_where_the_packages_are_missing_the_mend_is_named(context: Context, tmp_path: Path) -> None:
@@ -145,7 +159,7 @@ async def test_a_worker_that_fails_is_out_of_reach(
 
 async def test_what_a_failed_asking_cost_is_told(context: Context, tmp_path: Path) -> None:
     cost = Cost(40_000, 30_000, 2000, 0.2)
-    failed = outage("No.", cost=asdict(cost), retry_after=5.0, cut_off=True)
+    failed = OutOfReachError("No.", cost=cost, retry_after=5.0, cut_off=True)
     with pytest.raises(OutOfReachError, match=r"No\.") as error:
         await model(canned(tmp_path, failed)).propose(context)
     assert (error.value.cost, error.value.retry_after, error.value.cut_off) == (cost, 5.0, True)
@@ -163,10 +177,10 @@ async def test_a_crash_is_mended(context: Context, failure: Failure, tmp_path: P
         repairs=1,
         cost=Cost(10, 0, 5, 0.01),
     )
-    request = json.loads((tmp_path / "request").read_text())
-    assert request["source"] == failure.source
-    assert request["best"] == context.source
-    assert "KeyError: 'x'" in request["briefing"]["now"]
+    request = asked(tmp_path)
+    assert request.source == failure.source
+    assert request.best == context.source
+    assert "KeyError: 'x'" in request.briefing.now
 
 
 async def test_a_hopeless_crash_is_paid(context: Context, failure: Failure, tmp_path: Path) -> None:
@@ -193,9 +207,8 @@ async def test_no_secret_that_a_training_printed_is_told(context: Context, tmp_p
     *others, crash = context.experiments
     leaky = replace(context, experiments=(*others, trained(crash, error=f"KeyError: {CHAT_TOKEN}")))
     await model(canned(tmp_path, replied("x = 1\n"))).propose(leaky)
-    asked = (tmp_path / "request").read_text()
-    assert "KeyError: ***" in asked
-    assert CHAT_TOKEN not in asked
+    assert "KeyError: ***" in str(asked(tmp_path).briefing)
+    assert CHAT_TOKEN.encode() not in (tmp_path / "request").read_bytes()
 
 
 async def test_a_program_with_a_secret_in_it_is_shown_to_nobody(context: Context, tmp_path: Path) -> None:
@@ -208,7 +221,7 @@ async def test_a_program_with_a_secret_in_it_is_shown_to_nobody(context: Context
 
 def test_the_bot_process_stays_without_heavy_modules() -> None:
     heavy = "{'pydantic_ai', 'anthropic', 'openai', 'google.genai', 'httpx2'}"
-    program = f"import sys, loop.proposers.language_model; print({heavy} & set(sys.modules))"
+    program = f"import sys, loop.proposers.model.language_model; print({heavy} & set(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=dict(os.environ)
     )

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from loop.experiment import Cost, Family
-from loop.proposers.model.worker import Reply, answer, ask, decode_answer, encode_request
-from loop.proposers.protocol import NoProgramError, OutOfReachError
+from loop.proposers.model.worker import Reply, ask
+from loop.proposers.protocol import NoProgramError
 from tests.loop.proposers.model_requests import (
     BRIEFING,
     GEMINI,
@@ -146,7 +146,8 @@ async def test_a_whole_program_is_an_answer_too(server: Providers) -> None:
     reply = await ask(request(), server.settings())
     assert reply.source == "DEPTH = 9\n"
     assert reply.description.startswith("deeper deeper")
-    assert len(reply.description) == 200
+    assert 200 - len(" deeper") < len(reply.description) <= 200
+    assert reply.description.endswith(" deeper…")
     assert reply.family is None
 
 
@@ -185,26 +186,3 @@ async def test_an_idea_may_be_hopeless(server: Providers) -> None:
     reply = await ask(request(best="x = 1\n"), server.settings())
     assert reply.source is None
     assert reply.cost.input_tokens == 10_000
-
-
-async def test_replies_and_failures_pass_through_the_process(server: Providers) -> None:
-    async def answered() -> Reply:
-        found = await answer(encode_request(request()).decode(), server.settings())
-        return decode_answer(json.dumps(found).encode(), {"a secret"})
-
-    server.will(GOOD, Fault(429, "rate", "later, not a secret", {"retry-after": "60"}), *[LOST] * 4)
-    reply = await answered()
-    assert (reply.family, reply.cost.cached_tokens) == (Family.OPTIMIZER, 6_000)
-    with pytest.raises(OutOfReachError, match=r"left alone.*later, not \*\*\*") as outage:
-        await answered()
-    assert outage.value.retry_after == 60.0
-    with pytest.raises(NoProgramError, match="Block 1") as nonsense:
-        await answered()
-    assert nonsense.value.cost is not None
-    assert nonsense.value.cost.input_tokens == 40_000
-
-
-@pytest.mark.parametrize("nonsense", [b"", b"[]", b"{}", b'{"reply": {}, "cost": null}', b"\xff"])
-def test_an_answer_that_cannot_be_read_is_a_sentence(nonsense: bytes) -> None:
-    with pytest.raises(OutOfReachError, match="no readable answer"):
-        decode_answer(nonsense, ())

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,8 +17,6 @@ from loop.program.constants import find_constants
 from loop.proposers.protocol import Context, Proposer, Refusal, Urge
 from loop.proposers.search.search import SearchProposer
 from loop.proposers.search.suggest import suggest
-from loop.proposers.search.transport import decode_context, encode_context
-from loop.proposers.search.worker import encode_request
 from tests.loop.proposers.contexts import context_of, trial
 
 PROGRAM = "DEPTH = 8  # größer 🙂\nLR = 0.004\nADAM_BETAS = (0.8, 0.95)\nSEED = 42\n"
@@ -61,15 +59,6 @@ async def test_the_worker_proposes_what_suggest_does(context: Context, others: s
     assert children() <= others
 
 
-def test_the_worker_is_told_all_that_the_search_looks_at(context: Context) -> None:
-    sent = json.loads(json.dumps(encode_context(context)))
-    read = decode_context(sent)
-    assert encode_context(read) == sent
-    assert (read.source, read.parent, read.urge) == (context.source, context.parent, context.urge)
-    assert read.refusals == context.refusals
-    assert len(read.experiments) == len(context.experiments)
-
-
 async def test_the_worker_needs_no_certain_folder(
     context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,8 +75,8 @@ async def test_nothing_to_propose_is_the_sentence_of_suggest(context: Context) -
 
 
 async def test_a_failing_worker_is_told_with_its_last_line(context: Context, tmp_path: Path) -> None:
-    python = script(tmp_path, "echo first >&2; echo 'ModuleNotFoundError: optuna' >&2; exit 1")
-    with pytest.raises(LoopError, match="search worker failed: ModuleNotFoundError: optuna"):
+    python = script(tmp_path, "echo first >&2; echo 'ModuleNotFoundError: numpy' >&2; exit 1")
+    with pytest.raises(LoopError, match="search worker failed: ModuleNotFoundError: numpy"):
         await SearchProposer(python=python).propose(context)
 
 
@@ -142,18 +131,21 @@ async def test_the_worker_is_single_threaded_and_knows_no_secrets(
 
 
 def test_the_bot_process_stays_without_heavy_modules() -> None:
-    program = "import sys, loop.proposers.search; print({'optuna', 'numpy', 'torch'} & set(sys.modules))"
+    program = "import sys, loop.proposers.search.search; print({'numpy', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 
 
-def test_the_worker_is_quiet_nice_and_without_torch(context: Context) -> None:
+def test_the_worker_is_quiet_and_without_torch(context: Context) -> None:
     program = (
-        "import os, sys; from loop.proposers.search_worker import main; main(); "
-        "print(os.nice(0), {'optuna', 'torch'} & set(sys.modules), file=sys.stderr)"
+        "import sys; from loop.process.worker import main; main(); "
+        "print({'numpy', 'torch', 'pydantic_ai'} & set(sys.modules))"
     )
-    request = encode_request(context, frozenset(), 0)
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program], input=request, capture_output=True, check=True
+        [sys.executable, "-W", "error", "-c", program, "loop.proposers.search.suggest:suggest"],
+        input=pickle.dumps((context, frozenset(), 0)),
+        capture_output=True,
+        check=True,
     )
-    assert done.stderr.decode() == f"{min(os.nice(0) + 10, 19)} {{'optuna'}}\n"
+    assert pickle.loads(done.stdout) == (suggest(context), None)
+    assert done.stderr.decode() == "{'numpy'}\n"

@@ -20,10 +20,9 @@ from loop.program.constants import find_constants, replace_constants
 from loop.program.fingerprint import fingerprint
 from loop.program.syntax import Value
 from loop.proposers.protocol import Context, Refusal, Urge
-from loop.proposers.search.families import family_of
+from loop.proposers.search.changes import family_of, read_trials
 from loop.proposers.search.space import find_axes
 from loop.proposers.search.suggest import suggest
-from loop.proposers.search.trials import read_trials
 from tests.loop.proposers.contexts import context_of, trial
 
 PROGRAM = textwrap.dedent(
@@ -286,7 +285,7 @@ def test_the_rationale_says_how_much_is_known() -> None:
     assert first.expected == ""
     later = [night.step() for _ in range(17)][11:]
     assert "drawn from what 13 results together" in later[0].rationale
-    assert "From 15 results TPE would try" in later[2].rationale
+    assert "drawn from what 15 results together" in later[2].rationale
     assert all(re.fullmatch(r"a (gain|loss) of \d\.\d+, give or take \d\.\d+", p.expected) for p in later)
 
 

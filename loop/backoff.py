@@ -1,0 +1,13 @@
+"""How long to wait before something that failed is tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def backoff(waits: Sequence[float], failures: int, *, jitter: float = 0.0) -> float:
+    """Return the seconds to wait after so many failures in a row: `waits` in turn, then the last of them.
+
+    `jitter` from 0 to 1 takes off up to a half, so that several who failed together do not come back at once.
+    """
+    return waits[min(max(failures, 1), len(waits)) - 1] * (1 - jitter / 2)
