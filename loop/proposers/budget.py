@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from enum import StrEnum
 
-from loop.experiment import Cost
+from loop.experiment import Cause, Cost
 from loop.store.notes import Notes
 from loop.store.spending import Account, Purse
+
+
+class Level(StrEnum):
+    """How much of a limit is gone."""
+
+    NEARLY_SPENT = "nearly_spent"
+    SPENT = "spent"
 
 
 class Budget:
@@ -25,10 +33,11 @@ class Budget:
         self._purse.pay(run_id, name, cost)
         if cost.dollars is None and self._purse.has_limit:
             reason = f"nobody knows the price of {name}: its dollars cannot be counted or limited"
-            self._notes.tell(run_id, f"the price of {name}", "unknown", reason)
+            self._notes.tell(run_id, Cause.PRICE, "unknown", reason, key=name)
         for account in self._purse.accounts(run_id):
             if account.is_nearly_spent and not self._is_told(run_id, account):
-                self._notes.tell(run_id, account.setting, _state("nearly spent", account), str(account))
+                state = _state(Level.NEARLY_SPENT, account)
+                self._notes.tell(run_id, Cause.BUDGET, state, str(account), key=account.setting)
 
     def pay_for_cut_off(self, run_id: int, name: str, known: Cost | None) -> None:
         """Pay for a call that was ended at work: at least what is known, and as much as its last ones cost.
@@ -48,24 +57,26 @@ class Budget:
     def close(self, run_id: int, names: Collection[str], *, pauses: bool) -> str | None:
         """Tell people if there is no room for a call of any of the models.
 
-        Return the reason where they had not been told yet. `pauses` says that a person is needed then.
+        Return the setting that is spent where they had not been told yet. `pauses` says that a person is
+        needed then.
         """
         cheapest = min(map(self._purse.price, names), default=0.0)
         for account in self._purse.accounts(run_id):
             if names and not account.pays(cheapest):
-                reason = _reason(account, cheapest, pauses=pauses)
-                if self._notes.tell(run_id, account.setting, _state("spent", account), reason, urgent=pauses):
-                    return reason
+                state, reason = _state(Level.SPENT, account), _reason(account, cheapest, pauses=pauses)
+                if self._notes.tell(run_id, Cause.BUDGET, state, reason, key=account.setting, urgent=pauses):
+                    return account.setting
         return None
 
     def _is_told(self, run_id: int, account: Account) -> bool:
         """Say whether people know already that nothing is left."""
-        return self._notes.state(run_id, account.setting) == _state("spent", account)
+        told = self._notes.state(run_id, Cause.BUDGET, account.setting)
+        return told == _state(Level.SPENT, account)
 
 
-def _state(word: str, account: Account) -> str:
+def _state(level: Level, account: Account) -> str:
     """Return what a limit's note is told once of: a changed limit and another day are new."""
-    return f"{word}: {account.limit:g}{account.period}"
+    return f"{level} {account.limit:g} {account.period}".strip()
 
 
 def _reason(account: Account, price: float, *, pauses: bool) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from enum import StrEnum
 
+from loop.experiment import Cause
 from loop.proposers.protocol import OutOfReachError
 from loop.store.notes import Notes
 
@@ -15,7 +17,13 @@ BACKOFF = (60.0, 300.0, 900.0)
 REST = 300.0
 """Seconds for which a model that has no ideas of its own is not asked for any."""
 
-_DOWN, _LOST, _UP = "out of reach", "out of reach until a person helps", "in reach"
+
+class Reach(StrEnum):
+    """Whether a model can be asked, as people were told."""
+
+    AWAY = "away"
+    LOST = "lost"  # until a person helps
+    BACK = "back"
 
 
 class Outages:
@@ -47,9 +55,9 @@ class Outages:
         self._rest_until[name] = self._clock() + rest
         reason = f"{name} is out of reach, the run goes on without it: {error}"
         if error.needs_person:
-            self._notes.tell(run_id, name, _LOST, reason, urgent=True)
-        elif self._notes.state(run_id, name) != _LOST:
-            self._notes.tell(run_id, name, _DOWN, reason)
+            self._notes.tell(run_id, Cause.PROPOSER, Reach.LOST, reason, key=name, urgent=True)
+        elif self._told(run_id, name) != Reach.LOST:
+            self._notes.tell(run_id, Cause.PROPOSER, Reach.AWAY, reason, key=name)
 
     def rest(self, name: str) -> None:
         """Note that the model has no ideas of its own just now. That is no outage: nobody is told."""
@@ -63,5 +71,9 @@ class Outages:
         """Note that the model can be asked."""
         self._failures.pop(name, None)
         self._rest_until.pop(name, None)
-        if self._notes.state(run_id, name) in (_DOWN, _LOST):
-            self._notes.tell(run_id, name, _UP, f"{name} is within reach again")
+        if self._told(run_id, name) in (Reach.AWAY, Reach.LOST):
+            reason = f"{name} is within reach again"
+            self._notes.tell(run_id, Cause.PROPOSER, Reach.BACK, reason, key=name)
+
+    def _told(self, run_id: int, name: str) -> str | None:
+        return self._notes.state(run_id, Cause.PROPOSER, name)

@@ -12,6 +12,7 @@ from loop.results.report import Gain, Report, bests_before
 from loop.results.table import Row
 from loop.results.wakeup_report import Night
 from notifiers.message import Message
+from notifiers.reasons import state_text
 from notifiers.text.bill import bill_phrases
 from notifiers.text.ledger import ledger_lines
 from notifiers.text.words import change, duration, number, one_line, period, plural, signed, whole_words
@@ -261,10 +262,9 @@ def _state(run: Run | None) -> list[str]:
     if run is None:
         return []
     state = _STATES[run.state]
-    if run.state is RunState.RUNNING or not run.state_reason:
+    if run.state is RunState.RUNNING:
         return [state]
-    joint = " " if run.state_reason.startswith("by ") else ": "
-    return [_long(f"{state}{joint}{run.state_reason}")]
+    return [_long(state_text(state, run.reason))]
 
 
 def _fit(line: str) -> str:
