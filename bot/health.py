@@ -13,6 +13,7 @@ from loop.process.ownership import Marked, find_marked
 from loop.store.journal import Journal
 from loop.text import one_line
 from notifiers.delivery.outbox import Standing, standings
+from notifiers.reasons import state_text
 from notifiers.text.words import duration
 
 INCIDENTS = 5
@@ -86,11 +87,8 @@ def _lane(journal: Journal, run: Run, now: float) -> Check:
     experiment = journal.undecided(run.id)
     if experiment is not None and experiment.stage is Stage.TRAINING and experiment.started_at is not None:
         doing = f"trains #{experiment.number} for {duration(now - experiment.started_at)}"
-    elif run.state_reason:
-        joint = " " if run.state_reason.startswith("by ") else ": "
-        doing = f"{run.state}{joint}{run.state_reason}"
     else:
-        doing = run.state.value
+        doing = state_text(run.state, run.reason)
     return Check("lane", True, one_line(f"{run.tag} {doing}", _LINE))
 
 

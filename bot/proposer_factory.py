@@ -14,7 +14,7 @@ from pathlib import Path
 from bot.setup.doctor import device
 from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH, SourceChoice, agent_of
-from loop.experiment import Experiment, Run
+from loop.experiment import Experiment, Reason, Run
 from loop.git.workspace import Workspace
 from loop.proposers.asking import Budget, Outages, Source
 from loop.proposers.novelty import Novelty, trained
@@ -40,7 +40,7 @@ def make_researcher(
     workspace: Workspace,
     folder: Path,
     environ: Mapping[str, str],
-    pause: Callable[[Run, str], Awaitable[None]],
+    pause: Callable[[Run, Reason], Awaitable[None]],
 ) -> Researcher:
     """Return the proposer that the settings ask for.
 

@@ -22,7 +22,20 @@ from loop.engine.decision import KeepRule, measured_value
 from loop.engine.launcher import Launcher
 from loop.engine.prefetch import RETRY_SECONDS, Ahead, Ready, make_ready
 from loop.errors import LoopError
-from loop.experiment import Ending, EventKind, Experiment, Outcome, Run, RunState, Stage, Status
+from loop.experiment import (
+    BY_COMMAND,
+    Actor,
+    Cause,
+    Ending,
+    EventKind,
+    Experiment,
+    Outcome,
+    Reason,
+    Run,
+    RunState,
+    Stage,
+    Status,
+)
 from loop.git.workspace import Commit, Workspace
 from loop.process.summary import tells_of_full_memory
 from loop.process.threads import in_thread
@@ -144,34 +157,40 @@ class Engine:
 
     # Commands
 
-    async def pause(self, *, now: bool = False, by: str = "command") -> None:
+    async def pause(self, *, now: bool = False, reason: Reason = BY_COMMAND) -> None:
         """Stop after the experiment under way, or end it `now`; it is then run again on resume, not counted.
+
+        A pause belongs to whoever ordered it last. The heartbeat ends its own by itself: it takes over none.
 
         Raises:
             LoopError: the run is paused or stopped already.
         """
         async with self._switch:
             ended = self.run.state in (RunState.DONE, RunState.STOPPED)
-            if ended or (self.run.state is RunState.PAUSED and self.run.state_reason == f"by {by}"):
+            again = self.run.state is RunState.PAUSED and _is_same(self.run.reason, reason)
+            if ended or again or (self.run.is_paused and reason.by is Actor.HEARTBEAT):
                 raise LoopError(f"Run {self.run.tag} is {self.run.state.value} already.")
             idle = self.experiment is None or self.experiment.stage is Stage.COMMITTED
-            await self._set_state(RunState.PAUSED if now or idle else RunState.PAUSING, f"by {by}")
+            await self._set_state(RunState.PAUSED if now or idle else RunState.PAUSING, reason)
             if now:
                 await self._interrupt()
 
-    async def resume(self, *, by: str = "command") -> None:
+    async def resume(self, *, reason: Reason = BY_COMMAND) -> None:
         """Go on after a pause, or when all that were asked for are made: then call `conduct` again.
 
         Raises:
-            LoopError: the run goes on already, or was stopped for good.
+            LoopError: the run goes on already, or was stopped for good; or somebody else paused it since the
+                heartbeat did, who wants it to go on.
         """
         async with self._switch:
+            if reason.by is Actor.HEARTBEAT and self.run.state_by is not Actor.HEARTBEAT:
+                raise LoopError(f"Run {self.run.tag} is {self.run.state.value} on another order.")
             if self.run.state in (RunState.RUNNING, RunState.STOPPED):
                 raise LoopError(f"Run {self.run.tag} is {self.run.state.value}: there is nothing to resume.")
             self._rest_until = 0.0
-            await self._set_state(RunState.RUNNING, f"by {by}")
+            await self._set_state(RunState.RUNNING, reason)
 
-    async def stop(self, *, by: str = "command") -> None:
+    async def stop(self, *, reason: Reason = BY_COMMAND) -> None:
         """End the run and the training under way; the branch and all results stay.
 
         Raises:
@@ -180,7 +199,7 @@ class Engine:
         async with self._switch:
             if self.run.state is RunState.STOPPED:
                 raise LoopError(f"Run {self.run.tag} is stopped already.")
-            await self._set_state(RunState.STOPPED, f"by {by}")
+            await self._set_state(RunState.STOPPED, reason)
             await self._interrupt()
 
     async def skip(self) -> Experiment:
@@ -291,10 +310,9 @@ class Engine:
                     await self._give_up(experiment)
                     continue
                 if self.run.state in (RunState.RUNNING, RunState.PAUSING) and all_made:
-                    told = f"{self.made} experiment{'s' if self.made > 1 else ''} made"
-                    await self._set_state(RunState.DONE, told)
+                    await self._set_state(RunState.DONE, Reason(Actor.LOOP, facts={"made": self.made}))
                 if self.run.state is RunState.PAUSING:
-                    await self._set_state(RunState.PAUSED, self.run.state_reason)
+                    await self._set_state(RunState.PAUSED, self.run.reason or BY_COMMAND)
                     self._wake.clear()
                 await in_thread(self._tidy_up)
                 if self.run.state in (RunState.DONE, RunState.STOPPED):
@@ -414,7 +432,7 @@ class Engine:
         self._journal.record(self.experiment, kind=EventKind.INTERRUPTED, reason=reason, vanished=vanished)
         if vanished and experiment.attempt == ATTEMPTS_TOLD:
             told = f"experiment #{experiment.number} vanished {ATTEMPTS_TOLD} times: {reason}"
-            self._journal.note(self.run.id, EventKind.NEEDS_ATTENTION, reason=told)
+            self._call(Cause.VANISHED, told)
 
     async def _follow(self, decided: Experiment) -> None:
         """Draw from a verdict what it means for the run."""
@@ -422,7 +440,7 @@ class Engine:
         if decided.status is Status.CRASH:
             streak = await in_thread(self._journal.crash_streak, self.run.id)
             if told := stages.alarm(decided, streak, every=self._plan.crash_streak):
-                await in_thread(self._journal.note, self.run.id, EventKind.NEEDS_ATTENTION, reason=told)
+                await in_thread(self._call, Cause.CRASHES if decided.number else Cause.BASELINE, told)
             await self._rest(streak - self._plan.crash_streak, f"{streak} crashes in a row")
 
     async def _rest(self, times: int, cause: str) -> None:
@@ -487,7 +505,11 @@ class Engine:
         proposal = replace(stages.BASELINE, source=self._workspace.source(base), parent=base)
         return make_ready(proposal, Commit(base, 0, 0))
 
-    async def _set_state(self, state: RunState, reason: str) -> None:
+    def _call(self, cause: Cause, told: str) -> None:
+        """Call a person."""
+        self._journal.note(self.run.id, EventKind.NEEDS_ATTENTION, cause=cause, key="", reason=told)
+
+    async def _set_state(self, state: RunState, reason: Reason) -> None:
         await in_thread(self._record)
         self.run = await in_thread(self._journal.set_state, self.run, state, reason)
         self._wake.set()
@@ -495,3 +517,8 @@ class Engine:
     async def _interrupt(self) -> None:
         if self._training is not None:
             await self._training.end(Ending.INTERRUPTED)
+
+
+def _is_same(old: Reason | None, new: Reason) -> bool:
+    """Tell whether somebody orders again what was ordered, for whatever facts."""
+    return old is not None and (old.by, old.name, old.cause) == (new.by, new.name, new.cause)

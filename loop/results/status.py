@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from loop.experiment import Cost, Run, RunState, Stage, Status
+from loop.experiment import Cost, Reason, Run, RunState, Stage, Status
 from loop.process.progress import Progress, read_progress
 from loop.process.summary import read_tail
 from loop.results.report import EMPTY_SECONDS
@@ -24,7 +24,7 @@ class RunStatus:
 
     tag: str
     state: RunState
-    state_reason: str
+    reason: Reason | None
     metric: str
     experiment: int | None
     stage: Stage | None
@@ -67,7 +67,7 @@ def run_status(journal: Journal, run: Run, *, worktree: Path) -> RunStatus:
     return RunStatus(
         tag=run.tag,
         state=run.state,
-        state_reason=run.state_reason,
+        reason=run.reason,
         metric=run.metric,
         experiment=experiment.number if experiment else None,
         stage=experiment.stage if experiment else None,

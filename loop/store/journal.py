@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from loop.errors import LoopError
-from loop.experiment import Event, EventKind, Experiment, Goal, Run, RunState, Status
+from loop.experiment import BY_COMMAND, Event, EventKind, Experiment, Goal, Reason, Run, RunState, Status
 from loop.store.schema import MIGRATIONS, columns, decode, encode
 
 _Record = TypeVar("_Record", Run, Experiment)
@@ -89,7 +89,6 @@ class Journal:
             goal=goal,
             time_budget=time_budget,
             state=RunState.RUNNING,
-            state_reason="",
             created_at=self._clock(),
         )
         with self.transaction() as append:
@@ -128,13 +127,15 @@ class Journal:
         """Return the runs that were not stopped, the newest last."""
         return [run for run in self.runs() if run.state is not RunState.STOPPED]
 
-    def set_state(self, run: Run, state: RunState, reason: str = "") -> Run:
-        """Record what the run does from now on, and why."""
+    def set_state(self, run: Run, state: RunState, reason: Reason = BY_COMMAND) -> Run:
+        """Record what the run does from now on, who ordered that, and why."""
         with self.transaction() as append:
             self._db.execute(
-                "UPDATE runs SET state = ?, state_reason = ? WHERE id = ?", (state, reason, run.id)
+                "UPDATE runs SET state = ?, state_by = ?, state_name = ?, state_cause = ?, state_facts = ? "
+                "WHERE id = ?",
+                [*map(encode, (state, reason.by, reason.name, reason.cause, reason.facts)), run.id],
             )
-            append(run.id, EventKind.RUN_STATE, state=state.value, reason=reason)
+            append(run.id, EventKind.RUN_STATE, state=state.value, **reason.to_data())
             return self.run_by_id(run.id)
 
     def retag(self, run: Run, new: str) -> Run:

@@ -14,6 +14,7 @@ from loop.results.table import Row
 from loop.results.wakeup_report import Night
 from loop.text import one_line
 from notifiers.message import Message
+from notifiers.reasons import state_text
 from notifiers.text.bill import bill_phrases
 from notifiers.text.ledger import ledger_lines
 from notifiers.text.words import change, duration, number, period, plural, signed
@@ -263,10 +264,9 @@ def _state(run: Run | None) -> list[str]:
     if run is None:
         return []
     state = _STATES[run.state]
-    if run.state is RunState.RUNNING or not run.state_reason:
+    if run.state is RunState.RUNNING:
         return [state]
-    joint = " " if run.state_reason.startswith("by ") else ": "
-    return [_long(f"{state}{joint}{run.state_reason}")]
+    return [_long(state_text(state, run.reason))]
 
 
 def _fit(line: str) -> str:

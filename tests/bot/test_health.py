@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bot.health import health_checks, health_lines, incident_lines
-from loop.experiment import EventKind, Goal, RunState, Stage, Status
+from loop.experiment import Actor, EventKind, Goal, Reason, RunState, Stage, Status
 from loop.store.journal import Journal
 from notifiers.delivery.outbox import Entry, Outbox, State
 from tests.loop.fake_gpu import FakeGpu
@@ -55,7 +55,7 @@ def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Night]:
 def test_only_incidents_are_told_the_newest_last(night: Night) -> None:
     night.note(EventKind.RUN_RECOVERED, reason="the machine had slept; 12 min lost", minutes=12.0)
     night.note(EventKind.NEEDS_ATTENTION, reason="no idea\nfor an hour")
-    night.journal.set_state(night.run, RunState.PAUSED, "by command")
+    night.journal.set_state(night.run, RunState.PAUSED)
     night.note(EventKind.INTERRUPTED, reason="by command", vanished=False)
     night.note(EventKind.INTERRUPTED, reason="the training vanished with its machine", vanished=True)
     assert incident_lines(night.journal, zone=UTC) == [
@@ -102,9 +102,9 @@ def test_what_a_run_does_is_told(night: Night) -> None:
     night.journal.record(training)
     assert night.details()["lane"] == "mar12 trains #7 for 2 min 10 s"
     night.journal.record(replace(training, stage=Stage.DECIDED, status=Status.SKIP))
-    night.journal.set_state(night.run, RunState.PAUSED, "by ann")
+    night.journal.set_state(night.run, RunState.PAUSED, Reason(Actor.PERSON, "ann"))
     assert night.details()["lane"] == "mar12 paused by ann"
-    night.journal.set_state(night.run, RunState.DONE, "1 experiment made")
+    night.journal.set_state(night.run, RunState.DONE, Reason(Actor.LOOP, facts={"made": 1}))
     assert night.details()["lane"] == "mar12 done: 1 experiment made"
 
 

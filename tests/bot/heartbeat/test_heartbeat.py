@@ -14,18 +14,19 @@ from typing import Any
 
 import pytest
 
-from bot.heartbeat.blockers import BY_US
 from bot.heartbeat.decide import NO_IDEAS, STEADY
 from bot.heartbeat.findings import Ended
 from bot.heartbeat.heartbeat import Heartbeat
 from bot.heartbeat.probe import LoopState
 from loop.engine.prefetch import Dearth
 from loop.errors import LoopError
-from loop.experiment import Event, EventKind, Goal, Run, RunState, Status
+from loop.experiment import Cause, Event, EventKind, Goal, Reason, Run, RunState, Status
 from loop.process.machine import ClockWatch
 from loop.process.supervisor import LOG, MARK, STARTED, boot_id, start_time
 from loop.store.journal import Journal
+from loop.store.notes import open_calls
 from loop.store.sessions import Sessions
+from notifiers.reasons import reason_text
 from tests.loop.fake_gpu import FakeGpu
 from tests.loop.store.test_journal import make_experiment
 
@@ -40,6 +41,7 @@ class House:
         self.states: list[LoopState] = []
         self.trainings: dict[int, Path] = {}
         self.orders: list[tuple[str, ...]] = []
+        self.reasons: list[Reason] = []  # of its pauses
         self.refuses = ""
 
     def loops(self) -> Sequence[LoopState]:
@@ -58,13 +60,14 @@ class House:
     async def end_stalled(self, run: Run, folder: Path) -> None:
         self.orders.append(("end", run.tag, str(folder)))
 
-    async def pause(self, run: Run, reason: str) -> None:
+    async def pause(self, run: Run, reason: Reason) -> None:
         if self.refuses:
             raise LoopError(self.refuses)
-        self.orders.append(("pause", run.tag, reason))
+        self.orders.append(("pause", run.tag, reason_text(reason)))
+        self.reasons.append(reason)
 
-    async def unpause(self, run: Run, reason: str) -> None:
-        self.orders.append(("unpause", run.tag, reason))
+    async def unpause(self, run: Run) -> None:
+        self.orders.append(("unpause", run.tag))
 
 
 class Patient:
@@ -213,6 +216,20 @@ async def test_what_comes_up_again_is_told_again(patient: Patient) -> None:
         patient.house.states = states
         await patient.heartbeat.beat()
     assert len(patient.events(EventKind.NEEDS_ATTENTION)) == 2
+    (over,) = patient.events(EventKind.RESOLVED)
+    assert over.data == {"cause": "no_proposal", "key": ""}
+    assert [call.cause for call in open_calls(patient.journal, patient.run)] == [Cause.NO_PROPOSAL]
+
+
+async def test_what_a_heartbeat_of_an_earlier_bot_told_is_not_told_again(patient: Patient) -> None:
+    told = {"cause": "no_proposal", "key": "", "reason": "as it was said then"}
+    patient.journal.note(patient.run.id, EventKind.NEEDS_ATTENTION, **told)
+    patient.house.states = [LoopState(patient.run, dearth=Dearth(patient.now - NO_IDEAS, "why"))]
+    await patient.heartbeat.beat()
+    assert len(patient.events(EventKind.NEEDS_ATTENTION)) == 1
+    patient.house.states = [LoopState(patient.run)]
+    await patient.heartbeat.beat()
+    assert open_calls(patient.journal, patient.run) == ()
 
 
 async def test_a_beat_can_be_asked_for(patient: Patient) -> None:
@@ -304,14 +321,15 @@ async def test_a_run_rests_while_the_gpu_is_gone(patient: Patient, gpu: FakeGpu)
     await patient.heartbeat.beat()
     gpu.lose()
     await patient.heartbeat.beat()
-    ((order, tag, reason),) = patient.house.orders
+    ((order, tag, _),) = patient.house.orders
     assert (order, tag) == ("pause", "mar12")
+    (reason,) = patient.house.reasons
     assert list(patient.outside[-1]) == ["the GPU is gone: run nvidia-smi and mend what it says"]
     patient.house.states = [LoopState(patient.journal.set_state(patient.run, RunState.PAUSED, reason))]
     await patient.heartbeat.beat()
     gpu.show()
     await patient.heartbeat.beat()
-    assert patient.house.orders[1:] == [("unpause", "mar12", f"{BY_US}what it waited for is there")]
+    assert patient.house.orders[1:] == [("unpause", "mar12")]
     assert list(patient.outside[-1]) == []
 
 
@@ -467,7 +485,7 @@ async def test_a_beat_meanwhile_neither_hides_who_holds_the_memory_nor_lets_the_
     patient.outside_answers.clear()  # the health check takes its time
     asked = asyncio.create_task(patient.heartbeat.hinders(patient.run))
     await patient.beaten.wait()
-    ((_, _, reason),) = patient.house.orders
+    (reason,) = patient.house.reasons
     patient.house.states = [LoopState(patient.journal.set_state(patient.run, RunState.PAUSING, reason))]
     patient.beaten.clear()
     another = asyncio.create_task(patient.heartbeat.beat())

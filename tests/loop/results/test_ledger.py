@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loop.experiment import EventKind, RunState, Stage, Status
+from loop.experiment import Actor, EventKind, Reason, RunState, Stage, Status
 from loop.results.ledger import Spent, ledger, read_ledger
 from loop.store.journal import Journal
 from loop.store.sessions import SILENCE_SECONDS, Sessions
@@ -443,7 +443,7 @@ def test_a_ledger_is_of_one_run_and_ends_where_that_was_stopped(tmp_path: Path) 
     journal.record(measured, replace(measured, stage=Stage.DECIDED, status=Status.KEEP))
     journal.record(replace(make_experiment(other), stage=Stage.TRAINING))
     clock.now += 10
-    journal.set_state(run, RunState.STOPPED, "by command")
+    journal.set_state(run, RunState.STOPPED)
     clock.now += 20
     first = read_ledger(journal, run, now=clock.now)
     second = read_ledger(journal, other, now=clock.now)
@@ -463,10 +463,10 @@ def test_a_run_that_was_done_and_goes_on_lasts_until_now(tmp_path: Path) -> None
     clock = Clock()
     journal = Journal(tmp_path / "state.db", clock=clock)
     run = make_run(journal)
-    journal.set_state(run, RunState.DONE, "4 experiments made")
+    journal.set_state(run, RunState.DONE, Reason(Actor.LOOP, facts={"made": 4}))
     clock.now += 100
     assert read_ledger(journal, run, now=clock.now).total == 0
-    journal.set_state(run, RunState.RUNNING, "by command")
+    journal.set_state(run, RunState.RUNNING)
     clock.now += 5
     assert read_ledger(journal, run, now=clock.now).seconds[WAITING] == 100
     assert read_ledger(journal, run, now=clock.now).total == 105

@@ -14,11 +14,22 @@ from typing import Any
 import pytest
 
 from loop.errors import LoopError
-from loop.experiment import Ending, EventKind, Experiment, Goal, Run, RunState, Stage, Status
+from loop.experiment import (
+    BY_COMMAND,
+    Cause,
+    Ending,
+    EventKind,
+    Experiment,
+    Goal,
+    Run,
+    RunState,
+    Stage,
+    Status,
+)
 from loop.results.status import run_status
 from loop.store.ideas import IdeaBox
 from loop.store.journal import Journal
-from loop.store.notes import Notes
+from loop.store.notes import Notes, open_calls
 from loop.store.schema import MIGRATIONS
 
 
@@ -146,7 +157,8 @@ def test_what_is_asked_for_all_the_time_reads_no_whole_run(
     journal._db = recorder  # type: ignore[assignment]
     run_status(journal, run, worktree=tmp_path)
     IdeaBox(journal).waiting(run.id)
-    Notes(journal).state(run.id, "a model")
+    Notes(journal).state(run.id, Cause.PROPOSER, "a model")
+    open_calls(journal, run)
     plans = recorder.plans()
     assert "SEARCH experiments USING INDEX experiments_by_status (run_id=? AND status=?)" in plans
     for whole in ("SCAN events", "SCAN experiments", "SEARCH experiments USING PRIMARY KEY (run_id=?)"):
@@ -172,8 +184,8 @@ def test_a_retag_is_known_as_unfinished_until_git_has_followed(journal: Journal,
 
 def test_a_stopped_run_is_no_longer_active(journal: Journal, run: Run) -> None:
     assert journal.active_runs() == [run]
-    stopped = journal.set_state(run, RunState.STOPPED, "by command")
-    assert stopped.state_reason == "by command"
+    stopped = journal.set_state(run, RunState.STOPPED)
+    assert stopped.reason == BY_COMMAND
     assert journal.active_runs() == []
     assert journal.runs() == [stopped]
 

@@ -34,7 +34,6 @@ RUN = Run(
     goal=Goal.MINIMIZE,
     time_budget=300.0,
     state=RunState.RUNNING,
-    state_reason="",
     created_at=0.0,
 )
 EXPERIMENT = Experiment(
