@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from loop.experiment import Cost, Family, Goal, Status
-from loop.results.table import Row
+from loop.store.experiments import FamilyRate, Row
 
 EMPTY_SECONDS = 0.05
 """Where a training waited longer than this for its proposal, none was ready; git alone takes less."""
@@ -32,16 +32,6 @@ class Gain:
             "description": self.description,
             "gain": self.gain,
         }
-
-
-@dataclass(frozen=True, slots=True)
-class FamilyRate:
-    """How often ideas of one family were kept; `best_gain` is the largest of their gains."""
-
-    family: Family
-    tried: int
-    kept: int
-    best_gain: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,8 +79,8 @@ class Tracker:
         requests: list[dict[str, object]] = []
         for run_id, told in groupby(decided, key=lambda event: event.run_id):
             run = self._journal.run_by_id(run_id)
-            found = (self._journal.experiment(run_id, event.number or 0) for event in told)
-            steps = [_step(experiment, run.metric) for experiment in found if experiment is not None]
+            found = self._journal.experiments_at(run_id, [event.number or 0 for event in told])
+            steps = [_step(experiment, run.metric) for experiment in found]
             requests.append(
                 {"service": self._service, "project": self._project, "run": run.tag, "steps": steps}
             )

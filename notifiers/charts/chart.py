@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from loop.experiment import Goal
 from loop.process.worker import WorkerError, run_worker
 from loop.results.report import make_report
-from loop.results.table import Row
+from loop.store.experiments import Row
 from notifiers.charts.scene import headline_of, largest_gains
 from notifiers.text.words import one_line, signed
 

@@ -9,7 +9,7 @@ from statistics import median_low
 
 from loop.experiment import Goal, Status
 from loop.results.report import Gain, Report, bests_before, make_report
-from loop.results.table import Row
+from loop.store.experiments import Row
 from notifiers.text.words import change, number
 
 GAINS = 5

@@ -10,7 +10,7 @@ import os
 import sys
 
 from loop.experiment import Goal, Status
-from loop.results.table import Row
+from loop.store.experiments import Row
 from notifiers.charts.drawing import draw
 from notifiers.charts.scene import make_scene
 

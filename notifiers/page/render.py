@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from loop.results.ledger import Ledger, Spent
 from loop.results.provenance import Provenance
 from loop.results.report import Gain, Report, bests_before
-from loop.results.table import Row
+from loop.store.experiments import Row
 from notifiers.charts.scene import headline_of, make_scene
 from notifiers.page.chart import Drawing, draw_chart
 from notifiers.text.words import change, duration, money, number, one_line

@@ -7,7 +7,7 @@ from math import floor, log10
 
 from loop.experiment import Experiment, Goal
 from loop.results.memory import Lesson, effect
-from loop.results.report import FamilyRate
+from loop.store.experiments import FamilyRate
 from loop.store.ideas import Idea
 from notifiers.message import Message
 from notifiers.text.words import one_line, signed

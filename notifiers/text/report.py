@@ -9,8 +9,8 @@ from loop.experiment import Goal, Run, RunState
 from loop.proposers.protocol import Urge
 from loop.results.ledger import Ledger
 from loop.results.report import Gain, Report, bests_before
-from loop.results.table import Row
 from loop.results.wakeup_report import Night
+from loop.store.experiments import Row
 from notifiers.message import Message
 from notifiers.text.bill import bill_phrases
 from notifiers.text.ledger import ledger_lines

@@ -22,8 +22,8 @@ from loop.proposers.prompt.instructions import ANSWER, MATERIAL, REPAIR, RESEARC
 from loop.proposers.protocol import Context, Failure
 from loop.redaction import without_secrets
 from loop.results.memory import Lesson, most_valuable, near_misses, noise
-from loop.results.report import FamilyRate, family_rates
-from loop.results.table import row_of
+from loop.results.report import family_rates
+from loop.store.experiments import FamilyRate, row_of
 
 _FIXED, _NOW = 0.30, 0.45
 

@@ -21,8 +21,8 @@ from loop.results.memory import (
     near_misses,
     noise,
 )
-from loop.results.report import FamilyRate, bests_before, family_rates
-from loop.results.table import Row
+from loop.results.report import bests_before, family_rates
+from loop.store.experiments import FamilyRate, Row
 from loop.store.journal import Journal
 from tests.loop.store.test_journal import make_run
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from loop.experiment import Experiment, Family, Goal, Stage, Status
 from loop.results.memory import Lesson
-from loop.results.report import FamilyRate
+from loop.store.experiments import FamilyRate
 from loop.store.ideas import Idea
 from notifiers.channels.slack_blocks import render
 from notifiers.channels.telegram_text import lay_out
