@@ -134,3 +134,19 @@ def test_cards_are_found_again_and_each_channel_has_its_own(
     assert again.card(one.id) == "m1"
     again.drop_card(one.id, "m1")
     assert again.card(one.id) == ""
+
+
+def test_a_page_of_news_is_read_in_few_queries(
+    journal: Journal, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = start(journal)
+    for number in range(20):
+        decide(journal, run, number, Status.CRASH if number % 2 else Status.KEEP)
+    ids = [item.news.event.id for item in read_items(journal, outbox, held=True)]
+    outbox.record([Entry(event_id, State.HELD) for event_id in ids[:15]])
+    asked = []
+    for name in ("query", "_all"):  # all that reads
+        read = getattr(Journal, name)
+        monkeypatch.setattr(Journal, name, lambda *args, read=read: asked.append(args) or read(*args))
+    assert len(read_items(journal, outbox, held=True)) == len(ids) == 21
+    assert len(asked) < 12
