@@ -26,7 +26,7 @@ from loop.proposers.people.constant_ideas import IDEA_CHARACTERS, edit
 from loop.redaction import without_secrets
 from loop.results.memory import hit_rates, lessons, lessons_of_others, most_valuable
 from loop.results.status import run_status
-from loop.results.table import Row, read_rows
+from loop.store.experiments import Row, read_rows
 from loop.store.ideas import IdeaBox
 from loop.text import one_line
 from notifiers.charts.chart import ChartError, alt_text, chart

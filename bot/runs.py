@@ -18,7 +18,6 @@ from bot.setup.doctor import device
 from bot.setup.settings import Settings
 from loop.engine.decision import KeepRule
 from loop.engine.engine import Engine, Plan, nothing_hinders
-from loop.engine.launcher import attempt_folder
 from loop.experiment import Actor, Reason, Run, RunState, Stage
 from loop.git.repository import (
     RepositoryFacts,
@@ -31,7 +30,7 @@ from loop.git.repository import (
 )
 from loop.git.workspace import Workspace
 from loop.process.environment import prepare_line, training_environment
-from loop.process.trainer import Trainer
+from loop.process.trainer import Trainer, attempt_folder
 from loop.redaction import secrets_in
 from loop.store.journal import Journal
 from notifiers.text.start_card import RunPlan

@@ -13,7 +13,7 @@ import typer
 from bot.cli.common import Json, Tag, open_run, ownerless, print_json, print_message
 from bot.cli.report import report
 from bot.errors import BotError
-from loop.results.table import read_rows
+from loop.store.experiments import read_rows
 from loop.store.journal import Journal
 from notifiers.message import Message
 from notifiers.text.words import plural

@@ -9,7 +9,6 @@ import asyncio
 import logging
 import os
 import signal
-import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -45,7 +44,7 @@ from loop.experiment import EventKind, Reason, Run
 from loop.process.machine import ClockChange, ClockWatch
 from loop.process.ownership import end_orphan
 from loop.process.threads import in_thread
-from loop.store.journal import Journal
+from loop.store.journal import Journal, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +139,7 @@ class Heartbeat:
                 hindered = frozenset(
                     loop.run.id for loop in vitals.loops if hindrance(loop, vitals) is not None
                 )
-            except (BotError, LoopError, sqlite3.Error, OSError) as error:
+            except (BotError, LoopError, StoreError, OSError) as error:
                 log.exception("the heartbeat failed")
                 found = (f"the heartbeat failed: {error}",)
             self._last = self._now()
@@ -219,7 +218,7 @@ class Heartbeat:
                 await self._do_for_run(action)
             else:
                 await self._do_on_machine(action)
-        except (BotError, LoopError, sqlite3.Error, OSError) as error:
+        except (BotError, LoopError, StoreError, OSError) as error:
             log.warning("%s could not be done: %s", action, error)
             return False
         return True

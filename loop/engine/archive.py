@@ -8,7 +8,8 @@ from pathlib import Path
 from loop.engine.launcher import Launcher
 from loop.experiment import Experiment
 from loop.git.workspace import Workspace
-from loop.results.table import append_result, read_rows, row_of, write_results
+from loop.results.table import append_result, write_results
+from loop.store.experiments import read_rows, row_of
 from loop.store.journal import Journal
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from loop.process.environment import launch_command
 from loop.process.summary import read_tail
 from loop.process.supervisor import LOG
 from loop.process.threads import in_thread
-from loop.process.trainer import Job, Supervisor, Trainer, Training
+from loop.process.trainer import Job, Supervisor, Trainer, Training, attempt_folder
 from loop.redaction import without_secrets
 
 log = logging.getLogger(__name__)
@@ -128,8 +128,3 @@ class Launcher:
             folder=folder,
             deadline=self._deadline,
         )
-
-
-def attempt_folder(folder: Path, experiment: Experiment) -> Path:
-    """Return where the present attempt of an experiment has its files, below its run's `folder`."""
-    return folder / f"{experiment.number}-{experiment.attempt}"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from loop.errors import LoopError
-from loop.experiment import Ending, Outcome
+from loop.experiment import Ending, Experiment, Outcome
 from loop.process import supervisor as program
 from loop.process.environment import training_environment
 from loop.process.summary import error_line, read_numbers, read_tail
@@ -307,3 +307,8 @@ async def _readable(fd: int) -> None:
         await ready.wait()
     finally:
         loop.remove_reader(fd)
+
+
+def attempt_folder(folder: Path, experiment: Experiment) -> Path:
+    """Return where the present attempt of an experiment has its files, below its run's `folder`."""
+    return folder / f"{experiment.number}-{experiment.attempt}"

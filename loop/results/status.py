@@ -9,6 +9,7 @@ from loop.experiment import Cost, Reason, Run, RunState, Stage, Status
 from loop.process.progress import Progress, read_progress
 from loop.process.summary import read_tail
 from loop.results.report import EMPTY_SECONDS
+from loop.store.experiments import waited_longer
 from loop.store.journal import Journal
 from loop.store.spending import Purse
 
@@ -84,14 +85,7 @@ def run_status(journal: Journal, run: Run, *, worktree: Path) -> RunStatus:
         skipped=counts[Status.SKIP],
         started_at=run.created_at,
         heartbeat_at=journal.last_beat(),
-        queue_empty=_queue_empty(journal, run.id),
+        queue_empty=waited_longer(journal, run.id, EMPTY_SECONDS),
         dollars=spent.dollars if asked else None,
         tokens=spent.tokens if asked else None,
     )
-
-
-def _queue_empty(journal: Journal, run_id: int) -> int:
-    (row,) = journal.query(
-        "SELECT count(*) FROM experiments WHERE run_id = ? AND waited > ?", run_id, EMPTY_SECONDS
-    )
-    return int(row[0])

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from loop.experiment import Experiment, Run, RunState, Status
 from loop.proposers.protocol import Urge
 from loop.proposers.stuck import AFTER, idle, urge
-from loop.results.ledger import Ledger, Spent, Trained, read_ledger
+from loop.results.ledger import Ledger, Spent, all_of, read_ledger
 from loop.results.report import Report, make_report
-from loop.results.table import Row, read_rows
+from loop.store.experiments import Row, decided_by, read_rows
 from loop.store.ideas import Idea, IdeaBox
 from loop.store.journal import Journal
 from loop.store.notes import open_calls
@@ -126,11 +126,11 @@ def read_night(
 
     `ready` is what is known to be tried next.
     """
-    rows = read_rows(journal, run.id)
     undecided = journal.undecided(run.id)
-    experiments = [*map(_trained, rows), *([_trained(undecided)] if undecided else [])]
-    rows = rows[: _decided_by(journal, run.id, until)]
-    first = 0 if since is None else _decided_by(journal, run.id, since)
+    rows = read_rows(journal, run.id)
+    known = all_of(undecided, rows)
+    rows = rows[: decided_by(journal, run.id, until)]
+    first = 0 if since is None else decided_by(journal, run.id, since)
     spent = Purse(journal).of_run(run.id, until=until)
     whole = make_report(rows, metric=run.metric, goal=run.goal, tag=run.tag, spent=spent)
     report, start = whole, 0
@@ -145,7 +145,7 @@ def read_night(
             spent=Purse(journal).of_run(run.id, since=since or 0.0, until=until),
             before=best.value if best else None,
         )
-    ledger = read_ledger(journal, run, now=until, since=since, experiments=experiments)
+    ledger = read_ledger(journal, run, now=until, since=since, experiments=known)
     return Night(
         report=report,
         rows=rows,
@@ -163,28 +163,6 @@ def read_night(
         outlook=_outlook(journal, run, rows, undecided, ready=ready, stuck_after=stuck_after),
         calls=tuple(call.reason for call in open_calls(journal, run, until=until)),
     )
-
-
-def _trained(experiment: Row | Experiment) -> Trained:
-    """Return what the ledger asks of an experiment."""
-    return Trained(
-        experiment.number,
-        experiment.status,
-        experiment.started_at,
-        experiment.ended_at,
-        experiment.training_seconds,
-    )
-
-
-def _decided_by(journal: Journal, run_id: int, at: float) -> int:
-    """Return how many experiments were decided by then; they are in the order of their numbers."""
-    (row,) = journal.query(
-        "SELECT count(*) FROM experiments "
-        "WHERE run_id = ? AND status IS NOT NULL AND coalesce(decided_at, 0) <= ?",
-        run_id,
-        at,
-    )
-    return int(row[0])
 
 
 def _outlook(

@@ -12,7 +12,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,9 @@ from typing import TypeVar
 from loop.errors import LoopError
 from loop.experiment import BY_COMMAND, Event, EventKind, Experiment, Goal, Reason, Run, RunState, Status
 from loop.store.schema import MIGRATIONS, columns, decode, encode
+
+StoreError = sqlite3.Error
+"""What every method raises where the file cannot be read or written."""
 
 _Record = TypeVar("_Record", Run, Experiment)
 
@@ -157,7 +160,7 @@ class Journal:
             self._db.execute("UPDATE runs SET renamed_from = '' WHERE id = ?", (run.id,))
             return self.run_by_id(run.id)
 
-    # Experiments. Where one status is asked for its index is named: SQLite would read the whole run.
+    # Experiments
 
     def record(self, *steps: Experiment, kind: EventKind | None = None, **data: object) -> None:
         """Write each step of an experiment, in order, with an event a step, in one transaction.
@@ -175,8 +178,19 @@ class Journal:
             Experiment, "SELECT * FROM experiments WHERE run_id = ? AND number = ?", run_id, number
         )
 
+    def experiments_at(self, run_id: int, numbers: Collection[int]) -> list[Experiment]:
+        """Return the run's experiments that have these numbers, in the order of these."""
+        return self._all(
+            Experiment,
+            "SELECT * FROM experiments WHERE run_id = ? AND number IN (SELECT value FROM json_each(?)) "
+            "ORDER BY number",
+            run_id,
+            json.dumps([*numbers]),
+        )
+
     def undecided(self, run_id: int) -> Experiment | None:
         """Return the experiment that is under way."""
+        # The index is named: SQLite expects most experiments to have no status, and would read the whole run.
         return self._one(
             Experiment,
             "SELECT * FROM experiments INDEXED BY experiments_by_status "
@@ -198,7 +212,7 @@ class Journal:
         """Return the last kept experiment below number `before`: none is worse than one kept before it."""
         return self._one(
             Experiment,
-            "SELECT * FROM experiments INDEXED BY experiments_by_status "
+            "SELECT * FROM experiments "
             "WHERE run_id = ? AND status = 'keep' AND number < ? ORDER BY number DESC LIMIT 1",
             run_id,
             before,
@@ -206,10 +220,11 @@ class Journal:
 
     def baseline(self, run_id: int) -> Experiment | None:
         """Return the first kept experiment, against which the run's gain is told."""
+        # A bound of the number, though all have it, is what makes SQLite take the index by status.
         return self._one(
             Experiment,
-            "SELECT * FROM experiments INDEXED BY experiments_by_status "
-            "WHERE run_id = ? AND status = 'keep' ORDER BY number LIMIT 1",
+            "SELECT * FROM experiments "
+            "WHERE run_id = ? AND status = 'keep' AND number >= 0 ORDER BY number LIMIT 1",
             run_id,
         )
 
@@ -279,7 +294,7 @@ class Journal:
             row = self._db.execute("SELECT at FROM beats ORDER BY id DESC LIMIT 1").fetchone()
         return None if row is None else float(row["at"])
 
-    # Plumbing, also for rooms that keep tables of their own in this file
+    # For the other modules of this package, and no other: all SQL is in `loop.store`
 
     def query(self, sql: str, *values: object) -> list[sqlite3.Row]:
         """Return the rows of a SELECT."""

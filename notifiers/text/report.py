@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, tzinfo
 
 from loop.experiment import Goal, Run, RunState
-from loop.gains import bests_before
 from loop.proposers.protocol import Urge
+from loop.results.gains import bests_before
 from loop.results.ledger import Ledger
 from loop.results.report import Gain, Report
-from loop.results.table import Row
 from loop.results.wakeup_report import Night
+from loop.store.experiments import Row
 from loop.text import one_line
 from notifiers.message import Message
 from notifiers.reasons import state_text

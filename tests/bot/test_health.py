@@ -11,7 +11,8 @@ import pytest
 from bot.health import health_checks, health_lines, incident_lines
 from loop.experiment import Actor, EventKind, Goal, Reason, RunState, Stage, Status
 from loop.store.journal import Journal
-from notifiers.delivery.outbox import Entry, Outbox, State
+from loop.store.outbox import Entry, Outbox, State
+from notifiers.delivery.outbox import read_items
 from tests.loop.fake_gpu import FakeGpu
 from tests.loop.store.test_journal import make_experiment
 
@@ -117,7 +118,9 @@ def test_what_was_not_delivered_is_told_for_each_chat(night: Night) -> None:
     assert waiting["telegram:7"] == "3 undelivered, never told"  # the run's start too
     assert not [name for name in waiting if name.startswith("trackio")]
     outbox = Outbox(night.journal, "telegram:7", now=lambda: night.now)
-    outbox.record([Entry(item.news.event.id, State.SENT) for item in outbox.items(held=True)])
+    outbox.record(
+        [Entry(item.news.event.id, State.SENT) for item in read_items(night.journal, outbox, held=True)]
+    )
     night.now += 60.0
     assert night.details()["telegram:7"] == "0 undelivered, last told 1 min ago"
 

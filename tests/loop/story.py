@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from loop.experiment import Event, EventKind, RunState, Status
-from loop.results.ledger import Ledger, Spent, Trained, ledger
+from loop.experiment import Event, EventKind, Experiment, RunState, Stage, Status
+from loop.results.ledger import Ledger, Spent, ledger
 from loop.store.sessions import Session
 
 START = 1_773_360_000.0
@@ -22,7 +22,7 @@ class Story:
         self.now = START
         self.expected: Counter[Spent] = Counter()
         self.events: list[Event] = []
-        self.experiments: dict[int, Trained] = {}
+        self.experiments: dict[int, Experiment] = {}
         self.sessions: list[Session] = []
         self.number = 0
         self.watched = watched
@@ -68,7 +68,16 @@ class Story:
 
     def attempt_begins(self) -> None:
         self.tell(EventKind.TRAINING)
-        self.experiments[self.number] = Trained(self.number, None, self.now, None, None)
+        self.experiments[self.number] = Experiment(
+            run_id=1,
+            number=self.number,
+            stage=Stage.TRAINING,
+            description="",
+            rationale="",
+            proposer="",
+            parent="",
+            started_at=self.now,
+        )
 
     def outcome(self, status: Status, counted: float | None = None, *, ended_at: float | None = None) -> None:
         """The training that began last has ended, now unless it is said when, and is judged."""
@@ -76,7 +85,7 @@ class Story:
             self.experiments[self.number],
             status=status,
             ended_at=self.now if ended_at is None else ended_at,
-            training_seconds=counted,
+            numbers={} if counted is None else {"training_seconds": counted},
         )
         self.tell(EventKind.MEASURED)
         self.tell(EventKind.DECIDED)

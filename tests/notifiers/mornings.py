@@ -54,7 +54,7 @@ class Recorder:
         self.journal = journal
         self._clock = clock
         self._sessions = Sessions(journal, clock=lambda: clock[0])
-        self._session: Session = self._sessions.begin()
+        self._session: Session = self._sessions.begin(boot="one")
         self._run_id = 0
         self.rule = KeepRule()
 
@@ -84,7 +84,7 @@ class Recorder:
         """Let the bot be killed, and begin again at that moment."""
         day, clock = moment.split()
         self._clock[0] = datetime.fromisoformat(f"2026-03-{day}T{clock}:00+00:00").timestamp()
-        self._session = self._sessions.begin()
+        self._session = self._sessions.begin(boot="one")
 
     def begin(self, tag: str = "mar12", *, metric: str = "val_bpb", goal: Goal = Goal.MINIMIZE) -> None:
         self.rule = KeepRule(metric, goal)

@@ -8,12 +8,12 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-from loop.engine.launcher import attempt_folder
 from loop.errors import LoopError
 from loop.experiment import Ending, Experiment, Run, Status
 from loop.git.workspace import Workspace
 from loop.process.summary import read_tail, tells_of_full_memory
 from loop.process.supervisor import LOG
+from loop.process.trainer import attempt_folder
 from loop.proposers.protocol import Context, Failure
 from loop.results.memory import lessons_of_others, near_misses
 from loop.store.ideas import IdeaBox

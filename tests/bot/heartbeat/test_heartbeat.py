@@ -360,13 +360,13 @@ def leave_log(patient: Patient, *, age: float) -> None:
 
 def kill_bot(patient: Patient, *, ago: float) -> Sessions:
     """Let the bot before this one have been killed so many seconds ago."""
-    Sessions(patient.journal, clock=lambda: time.time() - ago).begin()
+    Sessions(patient.journal, clock=lambda: time.time() - ago).begin(boot="one")
     return Sessions(patient.journal)
 
 
 async def test_the_time_without_a_bot_is_told_at_the_first_beat(patient: Patient) -> None:
     leave_log(patient, age=3600.0)  # the training went on for ten minutes without a bot
-    kill_bot(patient, ago=4200.0).begin()
+    kill_bot(patient, ago=4200.0).begin(boot="one")
     await patient.heartbeat.arrive()
     assert patient.kinds() == SILENT
     await patient.heartbeat.beat()
@@ -379,7 +379,7 @@ async def test_a_machine_that_was_down_is_told_apart(patient: Patient) -> None:
     sessions = kill_bot(patient, ago=600.0)
     with patient.journal.transaction():
         patient.journal.execute("UPDATE sessions SET boot = 'another'")
-    sessions.begin()
+    sessions.begin(boot="one")
     await patient.heartbeat.arrive()
     await patient.heartbeat.beat()
     (event,) = patient.events(EventKind.RUN_RECOVERED)
@@ -388,7 +388,7 @@ async def test_a_machine_that_was_down_is_told_apart(patient: Patient) -> None:
 
 async def test_a_bot_whose_training_went_on_without_it_says_nothing(patient: Patient) -> None:
     leave_log(patient, age=1.0)
-    kill_bot(patient, ago=600.0).begin()
+    kill_bot(patient, ago=600.0).begin(boot="one")
     await patient.heartbeat.arrive()
     await patient.heartbeat.beat()
     assert patient.kinds() == SILENT
@@ -396,15 +396,15 @@ async def test_a_bot_whose_training_went_on_without_it_says_nothing(patient: Pat
 
 async def test_a_bot_that_was_ended_by_a_person_says_nothing(patient: Patient) -> None:
     an_hour_ago = Sessions(patient.journal, clock=lambda: time.time() - 3600.0)
-    an_hour_ago.end(an_hour_ago.begin())
-    Sessions(patient.journal).begin()
+    an_hour_ago.end(an_hour_ago.begin(boot="one"))
+    Sessions(patient.journal).begin(boot="one")
     await patient.heartbeat.arrive()
     await patient.heartbeat.beat()
     assert patient.kinds() == SILENT
 
 
 async def test_the_first_bot_of_all_says_nothing(patient: Patient) -> None:
-    Sessions(patient.journal).begin()
+    Sessions(patient.journal).begin(boot="one")
     await patient.heartbeat.arrive()
     await patient.heartbeat.beat()
     assert patient.kinds() == SILENT

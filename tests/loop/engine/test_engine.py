@@ -9,12 +9,12 @@ import psutil
 import pytest
 
 from loop.engine.engine import Engine
-from loop.engine.launcher import attempt_folder
 from loop.errors import LoopError
 from loop.experiment import Actor, Cause, EventKind, Reason, Run, RunState, Stage, Status
 from loop.git.workspace import Workspace
 from loop.process.liveness import is_measured
 from loop.process.supervisor import LOG
+from loop.process.trainer import attempt_folder
 from tests.loop.lab import Lab, git, program, value
 from tests.loop.training_bench import SHORT
 

@@ -13,8 +13,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from loop.engine.launcher import attempt_folder
 from loop.experiment import Ending, EventKind, Experiment, Run, RunState, Stage, Status
+from loop.process.trainer import attempt_folder
 from tests.loop.lab import Lab
 from tests.loop.made_up import BASELINE, Machine, Thinker
 from tests.loop.mortal import Life

@@ -400,7 +400,7 @@ def test_an_end_before_the_start_is_an_empty_ledger(story: Story) -> None:
 async def test_an_engine_leaves_what_a_ledger_needs(tmp_path: Path) -> None:
     lab = Lab(tmp_path, program("wait()\nsummary(1.0)"))
     sessions = Sessions(lab.journal)
-    session = sessions.begin()
+    session = sessions.begin(boot="one")
     engine = lab.engine(program("sys.exit(3)"))
     conducting = asyncio.create_task(engine.conduct(experiments=1))
     await lab.until_training(0)
@@ -432,7 +432,7 @@ class Clock:
 def test_a_ledger_is_of_one_run_and_ends_where_that_was_stopped(tmp_path: Path) -> None:
     clock = Clock()
     journal = Journal(tmp_path / "state.db", clock=clock)
-    Sessions(journal, clock=clock).begin()
+    Sessions(journal, clock=clock).begin(boot="one")
     run, other = make_run(journal), make_run(journal, "mar13")
     experiment = replace(make_experiment(run), started_at=START, supervisor_pid=7)
     journal.record(replace(experiment, stage=Stage.TRAINING))

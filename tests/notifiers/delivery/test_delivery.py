@@ -6,9 +6,9 @@ from itertools import pairwise
 import pytest
 
 from loop.experiment import EventKind, Run, RunState, Status
+from loop.store.outbox import Outbox, refusals
 from notifiers.channel import GoneError, RateLimitedError, RefusedError, UnreachableError
 from notifiers.delivery.delivery import Delivery
-from notifiers.delivery.outbox import Outbox, refusals
 from notifiers.delivery.rate_limit import slack_spacing
 from tests.notifiers.desk import Desk
 from tests.notifiers.stories import call, decide, start

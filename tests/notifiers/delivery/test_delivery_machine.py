@@ -15,10 +15,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from loop.experiment import Actor, EventKind, Reason, Run, RunState, Status
 from loop.results.status import run_status
+from loop.store.outbox import Outbox
 from notifiers.channel import RateLimitedError, RefusedError, UnreachableError
 from notifiers.delivery.delivery import Delivery
 from notifiers.delivery.live_card import CardKeeper
-from notifiers.delivery.outbox import Outbox
 from notifiers.delivery.preferences import Loudness, Preferences, QuietHours, Verbosity
 from notifiers.delivery.rate_limit import Spacing, Window
 from notifiers.text.notification import Topic, read_news

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from loop.experiment import Actor, Cost, Goal, Run, RunState, Status
 from loop.results.report import make_report
-from loop.results.table import Row
 from loop.results.wakeup_report import Bill, Night, Outlook
+from loop.store.experiments import Row
 from loop.store.ideas import Idea
 from notifiers.text.report import WIDTH, report_message, results_message
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from loop.engine.launcher import attempt_folder
 from loop.errors import LoopError
 from loop.experiment import Ending
 from loop.git.workspace import Workspace
 from loop.process.supervisor import LOG
+from loop.process.trainer import attempt_folder
 from loop.proposers.prompt.context import ContextReader
 from tests.loop.lab import Lab, value
 
