@@ -33,6 +33,7 @@ from bot.setup.settings import Settings
 from bot.startup import Order, set_going
 from bot.wake_up import WakeUp
 from loop.experiment import Run
+from loop.process.supervisor import boot_id
 from loop.process.threads import in_thread
 from loop.results.status import RunStatus, run_status
 from loop.store.journal import Journal
@@ -112,7 +113,7 @@ async def serve(settings: Settings, order: Order) -> None:
         notify("READY=1", os.environ)  # it answers from now on, though data may have to be prepared
         stack.callback(notify, "STOPPING=1", os.environ)
         sessions = Sessions(journal)
-        session = sessions.begin()
+        session = sessions.begin(boot=boot_id())
         stack.callback(sessions.end, session)
         await in_thread(clear_agents, settings.home)
         if settings.repository is None:

@@ -15,7 +15,8 @@ from loop.git.bundle import TidyBranch, tidy_branch
 from loop.git.workspace import Workspace
 from loop.results.provenance import find_provenance
 from loop.results.report import make_report
-from loop.results.table import results_text, row_of
+from loop.results.table import results_text
+from loop.store.experiments import row_of
 from loop.store.journal import Journal
 from notifiers.charts.chart import ChartError, alt_text, chart
 from notifiers.message import Attachment, Message

@@ -21,12 +21,12 @@ from loop.experiment import Event, Experiment, Run
 from loop.results.status import RunStatus
 from loop.store.ideas import IdeaBox
 from loop.store.journal import Journal
+from loop.store.outbox import refusals
 from notifiers.channel import Channel
 from notifiers.clock import Clock
 from notifiers.delivery.delivery import Delivery
 from notifiers.delivery.live_card import CardKeeper
 from notifiers.delivery.notify import PreferenceStore
-from notifiers.delivery.outbox import refusals
 from notifiers.delivery.rate_limit import Spacing, all_telegram_chats, slack_spacing, telegram_spacing
 from notifiers.message import Message, Reply
 

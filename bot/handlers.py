@@ -20,13 +20,13 @@ from bot.setup.doctor import examine
 from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH
 from loop.errors import LoopError
-from loop.experiment import Experiment, Run, RunState
+from loop.experiment import Actor, Experiment, Reason, Run, RunState
 from loop.process.summary import read_tail
 from loop.proposers.people.constant_ideas import IDEA_CHARACTERS, edit
 from loop.redaction import without_secrets
 from loop.results.memory import hit_rates, lessons, lessons_of_others, most_valuable
 from loop.results.status import run_status
-from loop.results.table import Row, read_rows
+from loop.store.experiments import Row, read_rows
 from loop.store.ideas import IdeaBox
 from loop.text import one_line
 from notifiers.charts.chart import ChartError, alt_text, chart
@@ -126,20 +126,20 @@ class Desk:
 
     async def _pause(self, call: Call, request: Request) -> Message:
         run = self._host.current()
-        await self._host.engine(run).pause(now=call.has("now"), by=_name(request))
+        await self._host.engine(run).pause(now=call.has("now"), reason=_order(request))
         if call.has("now"):
             return Message(f"Run {run.tag} is paused; the experiment under way is run again on /resume.")
         return Message(f"Run {run.tag} pauses when the experiment under way is decided.")
 
     async def _resume(self, _: Call, request: Request) -> Message:
         run = self._host.current()
-        await self._host.engine(run).resume(by=_name(request))
+        await self._host.engine(run).resume(reason=_order(request))
         self._host.conduct(run)
         return Message(f"Run {run.tag} goes on.")
 
     async def _stop(self, _: Call, request: Request) -> Message:
         run = self._host.current()
-        await self._host.engine(run).stop(by=_name(request))
+        await self._host.engine(run).stop(reason=_order(request))
         return Message(f"Run {run.tag} is stopped. Its branch {run.branch} and all results stay.")
 
     async def _retag(self, call: Call, _: Request) -> Message:
@@ -351,6 +351,6 @@ class Desk:
         return read_rows(self._journal, run.id, start=start)
 
 
-def _name(request: Request) -> str:
-    """Return who asks, as it is told to others."""
-    return request.sender.name or "command"
+def _order(request: Request) -> Reason:
+    """Return who asks, as the reason for what the run does from now on."""
+    return Reason(Actor.PERSON, request.sender.name)

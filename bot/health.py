@@ -10,20 +10,15 @@ from bot.setup.check import Check, render
 from loop.experiment import EventKind, Run, Stage
 from loop.process.gpu import GpuProcess, look_at_gpus
 from loop.process.ownership import Marked, find_marked
+from loop.store.events import last_incidents
 from loop.store.journal import Journal
 from loop.text import one_line
 from notifiers.delivery.outbox import Standing, standings
+from notifiers.reasons import state_text
 from notifiers.text.words import duration
 
 INCIDENTS = 5
 _LINE = 160
-_INCIDENTS = """
-SELECT events.at, events.kind, runs.tag, json_extract(data, '$.reason') AS reason
-FROM events JOIN runs ON runs.id = events.run_id
-WHERE kind IN ('run_recovered', 'needs_attention')
-    OR (kind = 'interrupted' AND json_extract(data, '$.vanished'))
-ORDER BY events.id DESC LIMIT ?
-"""
 _WAIT = "Wait for the next one, or look whether the bot runs: autoresearch up"
 _WORDS = {
     EventKind.RUN_RECOVERED: "recovered",
@@ -48,7 +43,7 @@ def health_checks(journal: Journal, *, home: Path, heartbeat_minutes: float, now
     return (
         _heartbeat(journal.last_beat(), heartbeat_minutes, now),
         *(_lane(journal, run, now) for run in journal.active_runs()),
-        *(_told(standing, now) for standing in standings(journal, now=lambda: now)),
+        *(_told(standing, now) for standing in standings(journal)),
         _state_file(journal.path),
         _gpu_memory(home),
     )
@@ -56,14 +51,13 @@ def health_checks(journal: Journal, *, home: Path, heartbeat_minutes: float, now
 
 def incident_lines(journal: Journal, *, zone: tzinfo, last: int = INCIDENTS) -> list[str]:
     """Return what went wrong or was put in order lately, the newest last."""
-    rows = journal.query(_INCIDENTS, last)
     return [
         one_line(
-            f"{datetime.fromtimestamp(row['at'], zone):%Y-%m-%d %H:%M} run {row['tag']} "
-            f"{_WORDS[EventKind(row['kind'])]}: {row['reason']}",
+            f"{datetime.fromtimestamp(incident.at, zone):%Y-%m-%d %H:%M} run {incident.tag} "
+            f"{_WORDS[incident.kind]}: {incident.reason}",
             _LINE,
         )
-        for row in reversed(rows)
+        for incident in last_incidents(journal, most=last)
     ]
 
 
@@ -88,13 +82,7 @@ def _lane(journal: Journal, run: Run, now: float) -> Check:
         for experiment in journal.undecided(run.id)
         if experiment.stage is Stage.TRAINING and experiment.started_at is not None
     ]
-    if training:
-        doing = f"trains {', '.join(training)}"
-    elif run.state_reason:
-        joint = " " if run.state_reason.startswith("by ") else ": "
-        doing = f"{run.state}{joint}{run.state_reason}"
-    else:
-        doing = run.state.value
+    doing = f"trains {', '.join(training)}" if training else state_text(run.state, run.reason)
     return Check("lane", True, one_line(f"{run.tag} {doing}", _LINE))
 
 

@@ -14,6 +14,7 @@ from bot.errors import BotError
 from bot.handlers import Desk
 from bot.request import Platform, Request
 from loop.errors import LoopError
+from loop.store.chats import remember_request
 from loop.store.journal import Journal
 from notifiers.message import Button, Message, Reply
 from notifiers.text.words import duration
@@ -100,13 +101,7 @@ class Inbox:
 
     def _is_new(self, key: str) -> bool:
         """Remember the request, before it is obeyed: a command that ends the bot is not obeyed for ever."""
-        now = self._now()
-        with self._journal.transaction():
-            if self._journal.query("SELECT 1 FROM requests WHERE key = ?", key):
-                return False
-            self._journal.execute("INSERT INTO requests VALUES (?, ?)", key, now)
-            self._journal.execute("DELETE FROM requests WHERE at < ?", now - REMEMBERED_SECONDS)
-        return True
+        return remember_request(self._journal, key, now=self._now(), seconds=REMEMBERED_SECONDS)
 
 
 def _require_role(call: Call, role: Role | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import tzinfo
@@ -14,6 +13,7 @@ from loop.errors import LoopError
 from loop.experiment import Event, EventKind, Run
 from loop.process.threads import in_thread
 from loop.results.wakeup_report import Night, read_night
+from loop.store.journal import StoreError
 from notifiers.charts.chart import ChartError, alt_text, chart
 from notifiers.message import Attachment, Message
 from notifiers.text.buttons import report_buttons
@@ -56,7 +56,7 @@ class Reporter:
         try:
             run = await in_thread(self._journal.run_by_id, event.run_id)
             night = await in_thread(self._read, run, since, event.at)
-        except (LoopError, sqlite3.Error):
+        except (LoopError, StoreError):
             log.exception("the report on run %d cannot be made", event.run_id)
             return None
         ending = None if morning else message_of(event, run)

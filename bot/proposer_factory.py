@@ -14,16 +14,17 @@ from pathlib import Path
 from bot.setup.doctor import device
 from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH, SourceChoice, agent_of
-from loop.experiment import Experiment, Run
+from loop.experiment import Experiment, Reason, Run
 from loop.git.workspace import Workspace
 from loop.proposers.asking import Budget, Outages, Source
-from loop.proposers.novelty import Novelty, trained
+from loop.proposers.novelty import Novelty
 from loop.proposers.prompt.context import ContextReader
 from loop.proposers.prompt.papers import Papers
 from loop.proposers.protocol import Failure, Model
 from loop.proposers.researcher import Researcher
 from loop.proposers.search.search import SearchProposer
 from loop.redaction import secrets_in, without_secrets
+from loop.store.experiments import with_program
 from loop.store.journal import Journal
 from loop.store.notes import Notes
 from loop.store.spending import Purse
@@ -40,7 +41,7 @@ def make_researcher(
     workspace: Workspace,
     folder: Path,
     environ: Mapping[str, str],
-    pause: Callable[[Run, str], Awaitable[None]],
+    pause: Callable[[Run, Reason], Awaitable[None]],
 ) -> Researcher:
     """Return the proposer that the settings ask for.
 
@@ -79,7 +80,7 @@ def make_researcher(
         failure=failure,
         check=Novelty(
             lambda experiment: workspace.source(experiment.commit),
-            lambda program: trained(journal, run.id, program),
+            lambda program: with_program(journal, run.id, program),
         ).refusal,
         budget=Budget(purse, notes),
         outages=Outages(notes),

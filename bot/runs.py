@@ -18,7 +18,7 @@ from bot.setup.doctor import device
 from bot.setup.settings import Settings
 from loop.engine.decision import KeepRule
 from loop.engine.run import Engine, Plan, nothing_hinders
-from loop.experiment import Run, RunState, Stage
+from loop.experiment import Actor, Reason, Run, RunState, Stage
 from loop.git.repository import (
     RepositoryFacts,
     branches,
@@ -261,13 +261,13 @@ class Host:
         """End the training as stalled, if it is still the one of that attempt."""
         await self.engine(run).end_stalled(folder)
 
-    async def pause(self, run: Run, reason: str) -> None:
-        """Pause the run after the experiment under way; the reason begins with "by"."""
-        await self.engine(run).pause(by=reason.removeprefix("by "))
+    async def pause(self, run: Run, reason: Reason) -> None:
+        """Pause the run after the experiment under way."""
+        await self.engine(run).pause(reason=reason)
 
-    async def unpause(self, run: Run, reason: str) -> None:
-        """Let a paused run go on, and start its loop if it has ended."""
-        await self.engine(run).resume(by=reason.removeprefix("by "))
+    async def unpause(self, run: Run) -> None:
+        """Let a run go on that the heartbeat paused, and start its loop if it has ended."""
+        await self.engine(run).resume(reason=Reason(Actor.HEARTBEAT))
         if self._tasks[run.id].done():
             self.resume(run)
 

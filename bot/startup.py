@@ -10,11 +10,9 @@ from bot.errors import BotError
 from bot.runs import Host
 from bot.setup.settings import Settings
 from loop.errors import LoopError
-from loop.experiment import Run, RunState
+from loop.experiment import Actor, Cause, Reason, Run, RunState
 from loop.process.threads import in_thread
 from loop.store.notes import Notes
-
-_ABOUT = "another repository"  # of what people are told once
 
 FEW = 4
 """How many experiments `--exit-when-done` makes where no number is given."""
@@ -54,7 +52,7 @@ async def set_going(host: Host, settings: Settings, order: Order) -> asyncio.Tas
         )
     if strange is not None and not await in_thread(_is_told, host, strange):
         with suppress(LoopError):  # it is paused for that already
-            await host.engine(strange).pause(by="another REPOSITORY")
+            await host.pause(strange, Reason(Actor.STARTUP, cause=Cause.REPOSITORY))
         await in_thread(_tell, host, strange)
         host.conduct(strange)
         return None
@@ -83,13 +81,13 @@ def _strangeness(host: Host, run: Run) -> str:
 
 def _is_told(host: Host, run: Run) -> bool:
     """Tell whether people know: a run that they wanted to go on with goes on after the next start as well."""
-    return Notes(host.journal).state(run.id, _ABOUT) == str(host.repository)
+    return Notes(host.journal).state(run.id, Cause.REPOSITORY) == str(host.repository)
 
 
 def _tell(host: Host, run: Run) -> None:
     # What to do comes first: paths may be long, and are cut.
     reason = f"/resume goes on with it, /stop and /start_run begin another. {_strangeness(host, run)}"
-    Notes(host.journal).tell(run.id, _ABOUT, str(host.repository), reason, urgent=True)
+    Notes(host.journal).tell(run.id, Cause.REPOSITORY, str(host.repository), reason, urgent=True)
 
 
 def _choose_run(host: Host, settings: Settings, tag: str | None) -> Run:

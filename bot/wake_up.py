@@ -7,14 +7,14 @@ journal. How and when each channel is told is up to its delivery.
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Awaitable, Callable
 from datetime import tzinfo
 
 from bot.setup.cron import next_after
 from loop.experiment import EventKind, Run, RunState
 from loop.process.threads import in_thread
-from loop.store.journal import Journal
+from loop.store.events import has_events_after, last_event_of
+from loop.store.journal import Journal, StoreError
 from notifiers.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class WakeUp:
         """Note down the wake-ups that are due, then beat, so that the outside world hears of them too."""
         try:
             due = await in_thread(self.note)
-        except sqlite3.Error:
+        except StoreError:
             log.exception("nobody could be woken up")
         else:
             if due:
@@ -78,16 +78,10 @@ class WakeUp:
 
     def _last(self, run: Run) -> tuple[int, float]:
         """Return id and time of the run's last wake-up, of its start where there was none."""
-        rows = self._journal.query(
-            "SELECT id, at FROM events WHERE run_id = ? AND kind IN (?, ?) ORDER BY id DESC LIMIT 1",
-            run.id,
-            EventKind.WAKE_UP,
-            EventKind.RUN_STARTED,
-        )
-        return (rows[0]["id"], rows[0]["at"]) if rows else (0, run.created_at)
+        event = last_event_of(self._journal, run.id, (EventKind.WAKE_UP, EventKind.RUN_STARTED))
+        return (event.id, event.at) if event else (0, run.created_at)
 
     def _is_news(self, run: Run, last: int) -> bool:
         if run.state in (RunState.RUNNING, RunState.PAUSING):
             return True
-        rows = self._journal.query("SELECT 1 FROM events WHERE run_id = ? AND id > ? LIMIT 1", run.id, last)
-        return bool(rows)
+        return has_events_after(self._journal, run.id, last)

@@ -22,6 +22,44 @@ class RunState(StrEnum):
     STOPPED = "stopped"  # for good; its branch and results stay
 
 
+class Actor(StrEnum):
+    """Who changed the state of a run."""
+
+    PERSON = "person"
+    HEARTBEAT = "heartbeat"  # lifts its own pauses, and no others
+    BUDGET = "budget"  # no money for models is left
+    STARTUP = "startup"  # the bot was started for another repository
+    LOOP = "loop"  # the run itself: it is done
+
+
+class Cause(StrEnum):
+    """What keeps a run from training, what a person is called for, or what people are told once.
+
+    A call is open until an event ends it (`loop/store/notes.py`). Its run, its cause and its key tell which
+    it is; the key names one of several: a folder, a setting, a model.
+    """
+
+    # The machine is not fit for a training
+    STATE_FILE = "state_file"
+    DISK = "disk"  # facts: folder, free
+    GPU_GONE = "gpu_gone"
+    GPU_FULL = "gpu_full"
+    # The heartbeat calls a person, and says when it is over
+    DISK_SHORT = "disk_short"  # not yet too full for a training
+    LOOP = "loop"  # it keeps ending
+    NO_PROPOSAL = "no_proposal"
+    # The run calls a person
+    BASELINE = "baseline"  # it crashed
+    CRASHES = "crashes"  # many in a row
+    VANISHED = "vanished"  # a training, again and again
+    # What has states, each told once
+    PROPOSER = "proposer"  # can a model be asked? key: its name
+    PRICE = "price"  # of a model; key: its name
+    BUDGET = "budget"  # key: the setting
+    REPOSITORY = "repository"  # another one is set
+    STUCK = "stuck"
+
+
 class Stage(StrEnum):
     """How far an experiment has come. Each is a safe place to go on from after a power cut.
 
@@ -160,11 +198,32 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Reason:
+    """Who changed a run's state, and why. It holds no sentence: `notifiers/reasons.py` makes one of it.
+
+    `name` is a person's, empty where nobody knows it. `facts` are what a sentence tells of the cause.
+    """
+
+    by: Actor
+    name: str = ""
+    cause: Cause | None = None
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+    def to_data(self) -> dict[str, object]:
+        """Return it as an event carries it."""
+        return {"by": self.by, "name": self.name, "cause": self.cause, "facts": dict(self.facts)}
+
+
+BY_COMMAND = Reason(Actor.PERSON)
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One line of research on branch `autoresearch/<tag>`.
 
     The tag can change (`/retag`); the id never does. `renamed_from` is the old tag until git has followed.
     `metric`, `goal` and `time_budget` (seconds) are fixed when the run is made, so that its numbers compare.
+    `state_by` is None until somebody changes the state; it and what follows it make up `reason`.
     """
 
     id: int
@@ -176,14 +235,29 @@ class Run:
     goal: Goal
     time_budget: float
     state: RunState
-    state_reason: str
     created_at: float
     renamed_from: str = ""
+    state_by: Actor | None = None
+    state_name: str = ""
+    state_cause: Cause | None = None
+    state_facts: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def branch(self) -> str:
         """The git branch whose head is the last kept commit."""
         return f"autoresearch/{self.tag}"
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why the state is what it is; None where nobody changed it."""
+        if self.state_by is None:
+            return None
+        return Reason(self.state_by, self.state_name, self.state_cause, self.state_facts)
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it is paused, or will be after the experiment under way."""
+        return self.state in (RunState.PAUSING, RunState.PAUSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,11 +385,12 @@ class EventKind(StrEnum):
     """What happened. An event is appended in the same transaction as the change that it tells of."""
 
     RUN_STARTED = "run_started"
-    RUN_STATE = "run_state"  # data: state, reason
+    RUN_STATE = "run_state"  # data: state, and a `Reason`; in events of older releases a sentence, reason
     RUN_RETAGGED = "run_retagged"  # data: old, new
     RUN_RECOVERED = "run_recovered"  # data: reason
-    NEEDS_ATTENTION = "needs_attention"  # data: reason; halted where nothing goes on until it is mended
-    NOTED = "noted"  # needs nobody; data: reason; halted where it rests
+    NEEDS_ATTENTION = "needs_attention"  # data: cause, key, reason; halted where nothing goes on until then
+    RESOLVED = "resolved"  # what a person was called for is over; data: cause, key
+    NOTED = "noted"  # needs nobody; data: reason; cause, key, state if it has any; halted where it rests
     RESTED = "rested"  # the same once more, of which nobody is told
     WAKE_UP = "wake_up"  # people are to be told what the night brought; data: since
     PROPOSED = "proposed"

@@ -10,10 +10,10 @@ from bot.local.wire import bot_answers
 from bot.setup.settings import Settings
 from loop.errors import LoopError
 from loop.experiment import Run, RunState
-from loop.git.adopt import check_refs, drop_branch, keep_reachable, make_branch, read_inheritance
 from loop.git.commands import Git, locate
 from loop.git.repository import branches, inspect, read_time_budget, with_imports
 from loop.git.workspace import Workspace
+from loop.results.adopt import check_refs, drop_branch, keep_reachable, make_branch, read_inheritance
 from loop.results.table import read_results
 from loop.store.journal import Journal
 

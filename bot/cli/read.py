@@ -13,7 +13,7 @@ import typer
 from bot.cli.common import Json, Tag, open_run, ownerless, print_json, print_message
 from bot.cli.report import report
 from bot.errors import BotError
-from loop.results.table import read_rows
+from loop.store.experiments import read_rows
 from loop.store.journal import Journal
 from notifiers.message import Message
 from notifiers.text.words import plural
@@ -29,6 +29,7 @@ def status(context: typer.Context, tag: Tag = None, as_json: Json = False) -> No
     from bot.local.wire import bot_answers
     from loop.results.ledger import read_ledger
     from loop.results.status import run_status
+    from notifiers.reasons import reason_text
     from notifiers.text.status import status_message
 
     settings = context.obj.settings()
@@ -37,7 +38,8 @@ def status(context: typer.Context, tag: Tag = None, as_json: Json = False) -> No
     if as_json:
         ledger = read_ledger(journal, run, now=time.time())
         answers = bot_answers(settings.socket)
-        print_json(found.to_json() | {"bot_answers": answers, "ledger": ledger.to_json()})
+        told = {"state_reason": reason_text(found.reason), "bot_answers": answers}
+        print_json(found.to_json() | told | {"ledger": ledger.to_json()})
     else:
         message = status_message(found, now=time.time(), zone=zone_of(settings))
         lines = (message.text, ownerless(settings, run))

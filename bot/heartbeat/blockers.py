@@ -3,61 +3,59 @@
 from __future__ import annotations
 
 from bot.heartbeat.findings import LoopVitals, Vitals
-from loop.experiment import Run, RunState
+from loop.experiment import Actor, Cause, Reason, Run
 from loop.process.gpu import Gpu, GpuProcess
 from loop.process.machine import Disk
 from loop.process.ownership import Owner
 
-BY_US = "by the heartbeat: "
-"""How the reason of a pause begins that the heartbeat made, and so may end."""
-
 
 def paused_by_us(run: Run) -> bool:
-    """Say whether the heartbeat paused the run, not a person."""
-    paused = run.state in (RunState.PAUSING, RunState.PAUSED)
-    return paused and run.state_reason.startswith(BY_US)
+    """Say whether the heartbeat paused the run, and so may let it go on."""
+    return run.is_paused and run.state_by is Actor.HEARTBEAT
 
 
-def hindrance(loop: LoopVitals, vitals: Vitals) -> str:
-    """Return the first hindrance in the way of the run's next training; empty where there is none."""
+def hindrance(loop: LoopVitals, vitals: Vitals) -> Reason | None:
+    """Return the first hindrance in the way of the run's next training, as a reason to pause it."""
     if vitals.unwritable:
-        return f"the state file cannot be written ({vitals.unwritable}): mend the disk of the state directory"
+        return _because(Cause.STATE_FILE, error=vitals.unwritable)
     for disk in vitals.disks:
         if disk.low or (_waits_for(disk, loop.run) and not disk.ample):
-            return f"{room_left(disk)}: make room"
+            return _because(Cause.DISK, **room(disk))
     if vitals.had_gpu and vitals.gpus is not None and not vitals.gpus.gpus:
-        return "the GPU is gone: run nvidia-smi and mend what it says"
+        return _because(Cause.GPU_GONE)
     return _occupied(loop, vitals)
 
 
-def room_left(disk: Disk) -> str:
-    """Say how much room there is, and where."""
-    return f"{disk.free / 1e9:.1f} GB free on the disk of {disk.folder}"
+def room(disk: Disk) -> dict[str, object]:
+    """Return the facts about a disk: how many bytes are free, and where."""
+    return {"folder": str(disk.folder), "free": disk.free}
+
+
+def _because(cause: Cause, **facts: object) -> Reason:
+    return Reason(Actor.HEARTBEAT, cause=cause, facts=facts)
 
 
 def _waits_for(disk: Disk, run: Run) -> bool:
-    return paused_by_us(run) and f"the disk of {disk.folder}:" in run.state_reason
+    waits = paused_by_us(run) and run.state_cause is Cause.DISK
+    return waits and run.state_facts.get("folder") == str(disk.folder)
 
 
-def _occupied(loop: LoopVitals, vitals: Vitals) -> str:
-    """Say who holds so much of every GPU that a training would end for want of memory."""
+def _occupied(loop: LoopVitals, vitals: Vitals) -> Reason | None:
+    """Tell who holds so much of every GPU that a training would end for want of memory."""
     if vitals.gpus is None or not vitals.gpus.gpus or loop.needed_mb is None:
-        return ""
+        return None
     training = any(other.training is not None for other in vitals.loops)
     if training and all(whose is not Owner.CURRENT for _, whose in vitals.holders):
-        return ""  # what our own training holds cannot be told from the rest
+        return None  # what our own training holds cannot be told from the rest
     held: list[GpuProcess] = []
     for gpu in vitals.gpus.gpus:
         others = [process for process, whose in vitals.holders if _holds(process, whose, gpu)]
         if not others or _room(gpu, vitals) >= loop.needed_mb:
-            return ""
+            return None
         held += others
-    room = max(_room(gpu, vitals) for gpu in vitals.gpus.gpus)
+    free_mb = max(_room(gpu, vitals) for gpu in vitals.gpus.gpus)
     names = ", ".join(f"{process.name} (pid {process.pid})" for process in held)
-    return (
-        f"the GPU has room for {room / 1024:.1f} GB and a training takes {loop.needed_mb / 1024:.1f} GB: "
-        f"end {names}"
-    )
+    return _because(Cause.GPU_FULL, free_mb=free_mb, needed_mb=loop.needed_mb, held_by=names)
 
 
 def _holds(process: GpuProcess, whose: Owner, gpu: Gpu) -> bool:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from bot.heartbeat.blockers import BY_US, hindrance, paused_by_us, room_left
+from bot.heartbeat.blockers import hindrance, paused_by_us, room
 from bot.heartbeat.findings import LoopVitals, Outage, Vitals
 from loop.backoff import backoff
-from loop.experiment import Run, RunState
+from loop.experiment import Cause, Reason, Run, RunState
 from loop.process.liveness import is_stalled
 from loop.process.machine import ClockChange
 from loop.process.ownership import Marked
 from loop.process.trainer import Process
+from notifiers.reasons import cause_text
 
 BACKOFF = (0.0, 60.0, 300.0, 600.0)
 """Seconds to wait before a loop is started for the first, the second, … time in a row; the last for ever."""
@@ -79,7 +80,7 @@ class Pause:
     """Let the run rest, after the experiment under way, until a person has mended something."""
 
     run: Run
-    reason: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +88,34 @@ class Unpause:
     """Let a run go on that the heartbeat had paused."""
 
     run: Run
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class AskPerson:
-    """Tell that only a person can help; for as long as the same `key` comes up it is told once.
+    """Tell that only a person can help; for as long as the same cause and key come up it is told once.
 
     `halted`: until then nothing goes on.
     """
 
     run: Run
-    key: str
-    reason: str
+    cause: Cause
+    key: str = ""
+    facts: Mapping[str, object] = field(default_factory=dict)
     halted: bool = False
+
+    @property
+    def text(self) -> str:
+        """What a person is told."""
+        return cause_text(self.cause, self.facts)
+
+
+@dataclass(frozen=True, slots=True)
+class CallOver:
+    """Note that a person is no longer needed for what a heartbeat had called for."""
+
+    run: Run
+    cause: Cause
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +132,7 @@ class LookAgain:
     seconds: float
 
 
-OfRun: TypeAlias = Resume | Recovered | EndStalled | Pause | Unpause | AskPerson
+OfRun: TypeAlias = Resume | Recovered | EndStalled | Pause | Unpause | AskPerson | CallOver
 OfMachine: TypeAlias = EndSupervisor | EndOrphan | LogNote | LookAgain
 Action: TypeAlias = OfRun | OfMachine
 
@@ -130,7 +145,7 @@ def decide(vitals: Vitals, *, stall_minutes: float) -> tuple[Action, ...]:
         actions += mend_training(loop, stall_minutes=stall_minutes)
         actions += _pause(loop, vitals)  # before the loop is started again into the same trouble
         actions += _loop(loop, vitals.at)
-        actions += _attention(loop, vitals)
+        actions += _calls(loop, vitals)
         actions += _lost_time(loop, vitals.clock)
     return tuple(actions)
 
@@ -148,9 +163,10 @@ def mend_training(loop: LoopVitals, *, stall_minutes: float) -> Iterator[EndStal
 
 def troubles(vitals: Vitals) -> tuple[str, ...]:
     """Return what only a person can mend now, a sentence each, for who watches from outside."""
-    found = [hindrance(loop, vitals) for loop in vitals.loops]
-    found += [action.reason for loop in vitals.loops for action in _attention(loop, vitals)]
-    return tuple(dict.fromkeys(filter(None, found)))
+    reasons = (hindrance(loop, vitals) for loop in vitals.loops)
+    found = [cause_text(reason.cause, reason.facts) for reason in reasons if reason is not None]
+    found += [action.text for loop in vitals.loops for action in _attention(loop, vitals)]
+    return tuple(dict.fromkeys(found))
 
 
 def _loop(loop: LoopVitals, now: float) -> Iterator[Action]:
@@ -176,26 +192,32 @@ def _loop(loop: LoopVitals, now: float) -> Iterator[Action]:
 
 def _pause(loop: LoopVitals, vitals: Vitals) -> Iterator[Action]:
     reason = hindrance(loop, vitals)
-    if reason and loop.run.state is RunState.RUNNING:
-        yield Pause(loop.run, f"{BY_US}{reason}; the run then goes on by itself")
-    elif not reason and paused_by_us(loop.run):
-        yield Unpause(loop.run, f"{BY_US}what it waited for is there")
+    if reason is not None and loop.run.state is RunState.RUNNING:
+        yield Pause(loop.run, reason)
+    elif reason is None and paused_by_us(loop.run):
+        yield Unpause(loop.run)
+
+
+def _calls(loop: LoopVitals, vitals: Vitals) -> Iterator[AskPerson | CallOver]:
+    """Call a person for what is new, and end the calls for what is over."""
+    found = {(ask.cause, ask.key): ask for ask in _attention(loop, vitals)}
+    yield from (ask for about, ask in found.items() if about not in loop.called)
+    yield from (CallOver(loop.run, *about) for about in sorted(loop.called - found.keys()))
 
 
 def _attention(loop: LoopVitals, vitals: Vitals) -> Iterator[AskPerson]:
+    """Yield what a person is needed for at this moment."""
     run, outage = loop.run, loop.outage
     if outage is not None and outage.resumes >= MANY_DEATHS:
-        reason = f"its loop ended {outage.resumes} times in a row, the last time with: {outage.reason}"
-        yield AskPerson(run, f"loop {run.id}", reason, halted=True)
+        facts = {"times": outage.resumes, "error": outage.reason}
+        yield AskPerson(run, Cause.LOOP, facts=facts, halted=True)
     dearth = loop.dearth
     if dearth is not None and vitals.at - dearth.since >= NO_IDEAS:
-        minutes = (vitals.at - dearth.since) / 60
-        reason = f"its proposer has had no idea for {minutes:.0f} min: {dearth.reason}"
-        yield AskPerson(run, f"ideas {run.id}", reason)
+        facts = {"seconds": vitals.at - dearth.since, "error": dearth.reason}
+        yield AskPerson(run, Cause.NO_PROPOSAL, facts=facts)
     for disk in vitals.disks:
         if run.state is RunState.RUNNING and disk.short and not disk.low:
-            reason = f"{room_left(disk)}: make room before the run has to pause"
-            yield AskPerson(run, f"disk {run.id} {disk.folder}", reason)
+            yield AskPerson(run, Cause.DISK_SHORT, str(disk.folder), room(disk))
 
 
 def _clock(change: ClockChange | None) -> Iterator[LogNote]:

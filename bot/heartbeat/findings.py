@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loop.engine.prefetch import Dearth
-from loop.experiment import Run
+from loop.experiment import Cause, Run
 from loop.process.gpu import GpuProcess, GpuState
 from loop.process.liveness import Quiet
 from loop.process.machine import ClockChange, Disk
@@ -61,7 +61,8 @@ class LoopVitals:
     """One run and the loop that conducts it.
 
     `ended` is None while the loop lives, `dearth` while its proposer works. `needed_mb` is the GPU
-    memory that its trainings take at least, in MiB, None where that is not known.
+    memory that its trainings take at least, in MiB, None where that is not known. `called` are the causes and
+    keys of what a heartbeat, of this bot or one before it, called a person for and is not over.
     """
 
     run: Run
@@ -71,6 +72,7 @@ class LoopVitals:
     training: TrainingVitals | None = None
     needed_mb: float | None = None
     dearth: Dearth | None = None
+    called: frozenset[tuple[Cause, str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

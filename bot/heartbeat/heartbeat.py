@@ -9,7 +9,6 @@ import asyncio
 import logging
 import os
 import signal
-import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +21,7 @@ from bot.heartbeat.decide import (
     WORTH_TELLING,
     Action,
     AskPerson,
+    CallOver,
     EndOrphan,
     EndStalled,
     EndSupervisor,
@@ -40,11 +40,11 @@ from bot.heartbeat.decide import (
 from bot.heartbeat.findings import Absence, LoopVitals, Outage, Vitals
 from bot.heartbeat.probe import Examiner, LoopState, Trainings
 from loop.errors import LoopError
-from loop.experiment import EventKind, Run
+from loop.experiment import EventKind, Reason, Run
 from loop.process.machine import ClockChange, ClockWatch
 from loop.process.ownership import end_orphan
 from loop.process.threads import in_thread
-from loop.store.journal import Journal
+from loop.store.journal import Journal, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -64,11 +64,11 @@ class Host(Trainings, Protocol):
     async def end_stalled(self, run: Run, folder: Path) -> None:
         """End the training as stalled, if it is still the one of that attempt."""
 
-    async def pause(self, run: Run, reason: str) -> None:
+    async def pause(self, run: Run, reason: Reason) -> None:
         """Pause the run after the experiment under way."""
 
-    async def unpause(self, run: Run, reason: str) -> None:
-        """Let a paused run go on, and start its loop if it has ended."""
+    async def unpause(self, run: Run) -> None:
+        """Let a run go on that the heartbeat paused, and start its loop if it has ended."""
 
 
 class Heartbeat:
@@ -107,7 +107,6 @@ class Heartbeat:
         self._change = ClockChange()
         self._absences: Mapping[int, Absence] = {}
         self._outages: dict[int, Outage] = {}
-        self._told: frozenset[str] = frozenset()
         self._over: dict[int, Path | None] = {}  # trainings that ended, which the journal may not know yet
 
     async def arrive(self) -> None:
@@ -137,8 +136,10 @@ class Heartbeat:
             try:
                 vitals = await self._beat()
                 found = troubles(vitals)
-                hindered = frozenset(loop.run.id for loop in vitals.loops if hindrance(loop, vitals))
-            except (BotError, LoopError, sqlite3.Error, OSError) as error:
+                hindered = frozenset(
+                    loop.run.id for loop in vitals.loops if hindrance(loop, vitals) is not None
+                )
+            except (BotError, LoopError, StoreError, OSError) as error:
                 log.exception("the heartbeat failed")
                 found = (f"the heartbeat failed: {error}",)
             self._last = self._now()
@@ -196,11 +197,8 @@ class Heartbeat:
             clock=self._change,
         )
         vitals = replace(vitals, loops=tuple(map(self._without_ended, vitals.loops)))
-        told = set()
         for action in decide(vitals, stall_minutes=self._stall_minutes):
-            if await self._try(action) and isinstance(action, AskPerson):
-                told.add(action.key)
-        self._told = frozenset(told)
+            await self._try(action)
         self._change, self._absences = ClockChange(), {}
         await in_thread(self._journal.beat)
         return vitals
@@ -220,7 +218,7 @@ class Heartbeat:
                 await self._do_for_run(action)
             else:
                 await self._do_on_machine(action)
-        except (BotError, LoopError, sqlite3.Error, OSError) as error:
+        except (BotError, LoopError, StoreError, OSError) as error:
             log.warning("%s could not be done: %s", action, error)
             return False
         return True
@@ -239,10 +237,13 @@ class Heartbeat:
                 await self._host.end_stalled(run, folder)
             case Pause(run, reason):
                 await self._host.pause(run, reason)
-            case Unpause(run, reason):
-                await self._host.unpause(run, reason)
-            case AskPerson(run, key, reason, halted) if key not in self._told:
-                await self._note(run, EventKind.NEEDS_ATTENTION, reason=reason, halted=halted)
+            case Unpause(run):
+                await self._host.unpause(run)
+            case AskPerson(run, cause, key, _, halted):
+                told = {"cause": cause, "key": key, "reason": action.text, "halted": halted}
+                await self._note(run, EventKind.NEEDS_ATTENTION, **told)
+            case CallOver(run, cause, key):
+                await self._note(run, EventKind.RESOLVED, cause=cause, key=key)
 
     async def _do_on_machine(self, action: OfMachine) -> None:
         match action:

@@ -9,12 +9,13 @@ from typing import Protocol
 
 from bot.heartbeat.findings import Absence, Ended, LoopVitals, Outage, TrainingVitals, Vitals
 from loop.engine.prefetch import Dearth
-from loop.experiment import Run
+from loop.experiment import Cause, Run
 from loop.process.gpu import GpuState, look_at_gpus
 from loop.process.liveness import AFTER_SUMMARY, Quiet, is_measured, is_overdue, sample, supervisor_of, watch
 from loop.process.machine import ClockChange, cannot_write, disks
 from loop.process.ownership import find_marked, orphans, owner
 from loop.store.journal import Journal
+from loop.store.notes import WATCHED, open_calls
 from loop.store.sessions import Sessions
 
 
@@ -93,6 +94,7 @@ class Examiner:
                     training=quiet.get(state.run.id),
                     needed_mb=self._needed_mb(state.run),
                     dearth=state.dearth,
+                    called=self._called(state.run),
                 )
                 for state in states
             ),
@@ -154,6 +156,10 @@ class Examiner:
     def _needed_mb(self, run: Run) -> float | None:
         best = self._journal.best(run.id)
         return best.numbers.get("peak_vram_mb") if best else None
+
+    def _called(self, run: Run) -> frozenset[tuple[Cause, str]]:
+        calls = open_calls(self._journal, run)
+        return frozenset((call.cause, call.key) for call in calls if call.cause in WATCHED)
 
     def _last_word(self, run: Run) -> float:
         """Return when the run's training last wrote to its log, in seconds since the epoch."""

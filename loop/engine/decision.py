@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from loop.experiment import Ending, Goal, Outcome, Status, Verdict
-from loop.gains import gain
+from loop.results.gains import gain
 
 ANOMALOUS_OVERRUN = 1.2
 """A training that counted more than this share of its budget is flagged: 360 s of 300 s in the practice."""

@@ -38,9 +38,9 @@ from loop.experiment import (
 from loop.git.workspace import Commit, Workspace
 from loop.process.threads import in_thread
 from loop.process.trainer import Trainer
-from loop.proposers.novelty import trained
 from loop.proposers.prompt.context import ContextReader
 from loop.proposers.protocol import Proposer
+from loop.store.experiments import with_program
 from loop.store.journal import Journal
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ class Engine:
             proposer=proposer,
             workspace=workspace,
             context=lambda: reader.read(self.run),
-            is_trained=lambda program: trained(journal, run.id, program) is not None,
+            is_trained=lambda program: with_program(journal, run.id, program) is not None,
             retry_seconds=plan.retry_seconds,
             timer=timer,
         )

@@ -16,7 +16,8 @@ from loop.process.summary import read_tail
 from loop.process.supervisor import LOG
 from loop.process.trainer import Job, Supervisor, Trainer, TrainingProcess, attempt_folder
 from loop.redaction import without_secrets
-from loop.results.table import append_result, read_rows, row_of, write_results
+from loop.results.table import append_result, write_results
+from loop.store.experiments import read_rows, row_of
 from loop.store.journal import Journal
 
 log = logging.getLogger(__name__)

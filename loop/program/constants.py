@@ -21,6 +21,22 @@ from loop.program.syntax import Number, Value, evaluate, line_starts, parse, spa
 _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 _POWER = re.compile(r"(\d+)(\s*\*\*\s*)\d+")
 
+# Words of a name, split at underscores. What decides how a training is judged, where it runs and what it
+# writes is no idea for better training.
+_PROTECTED = frozenset(
+    {"TIME", "BUDGET", "SECONDS", "SECS", "MINUTES", "HOURS", "DEADLINE", "TIMEOUT", "UNTIMED", "STARTUP"}
+    | {"SEED", "SEEDS", "EVAL", "EVALUATION", "VAL", "VALID", "VALIDATION", "TEST", "AUDIT", "METRIC", "BPB"}
+    | {"LIMIT", "ABORT", "DEVICE", "CUDA", "GPU", "GPUS", "CPU", "MPS", "BACKEND", "DTYPE", "COMPILE"}
+    | {"FLOPS", "THREADS", "WORKERS", "RANK", "WORLD", "PORT", "PATH", "PATHS", "DIR", "DIRECTORY", "FILE"}
+    | {"FILES", "FOLDER", "ROOT", "HOME", "CACHE", "URL", "REPO", "NAME", "VERSION", "ID", "IDS", "TOKEN"}
+    | {"BOS", "EOS", "PAD", "VOCAB", "TOKENIZER", "DATA", "DATASET", "SHARD", "SHARDS", "LOG", "LOGGING"}
+    | {"PRINT", "VERBOSE", "DEBUG", "PROFILE", "CHECKPOINT", "SAVE"}
+)
+HORIZON = frozenset({"STEPS", "ITERS", "ITERATIONS", "EPOCHS", "TOKENS"})  # a budget in another coin, unless
+_PHASES = frozenset(
+    {"WARMUP", "WARMDOWN", "COOLDOWN", "DECAY", "MOMENTUM", "RAMP", "ACCUM", "BATCH", "ACCUMULATION"}
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Constant:
@@ -60,6 +76,15 @@ def find_constants(source: str) -> tuple[Constant, ...]:
             start, end = span(node, starts)
             found.append(Constant(name, value, start, end, data[start:end].decode()))
     return tuple(found)
+
+
+def is_protected(name: str) -> bool:
+    """Tell whether a constant of this name is about budget, seed, score, machine or files.
+
+    `DEVICE_BATCH_SIZE` is about the machine too: it changes where the memory ends, not what is learnt.
+    """
+    words = set(name.split("_"))
+    return bool(words & _PROTECTED) or (bool(words & HORIZON) and not words & _PHASES)
 
 
 def replace_constants(source: str, changes: Mapping[str, Value | Literal]) -> str:

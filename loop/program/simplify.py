@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from loop.errors import LoopError
-from loop.program.constants import Constant, find_constants
+from loop.program.constants import Constant, find_constants, is_protected
 from loop.program.source_edits import Code, Edit
 from loop.program.syntax import Number
-from loop.proposers.search.space import is_protected
 
 _NEEDED = frozenset({"LR", "RATE", "BETA", "BETA1", "BETA2", "MOMENTUM", "EMA"})  # or nothing is learnt
 _PARTS = frozenset({"FRAC", "FRACTION", "RATIO", "WARMUP", "RAMP"})  # of those, that can go

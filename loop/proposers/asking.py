@@ -8,11 +8,12 @@ import math
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import TypeAlias
 
 from loop.backoff import backoff
 from loop.errors import LoopError
-from loop.experiment import Cost, Proposal, Run
+from loop.experiment import Cause, Cost, Proposal, Run
 from loop.process.threads import in_thread
 from loop.program.constants import find_constants
 from loop.proposers.protocol import (
@@ -37,7 +38,13 @@ BACKOFF = (60.0, 300.0, 900.0)
 REST = 300.0
 """Seconds for which a model that has no ideas of its own is not asked for any."""
 
-_DOWN, _LOST, _UP = "out of reach", "out of reach until a person helps", "in reach"
+
+class Reach(StrEnum):
+    """Whether a model can be asked, as people were told."""
+
+    AWAY = "away"
+    LOST = "lost"  # until a person helps
+    BACK = "back"
 
 
 class Outages:
@@ -69,9 +76,9 @@ class Outages:
         self._rest_until[name] = self._clock() + rest
         reason = f"{name} is out of reach, the run goes on without it: {error}"
         if error.needs_person:
-            self._notes.tell(run_id, name, _LOST, reason, urgent=True)
-        elif self._notes.state(run_id, name) != _LOST:
-            self._notes.tell(run_id, name, _DOWN, reason)
+            self._notes.tell(run_id, Cause.PROPOSER, Reach.LOST, reason, key=name, urgent=True)
+        elif self._told(run_id, name) != Reach.LOST:
+            self._notes.tell(run_id, Cause.PROPOSER, Reach.AWAY, reason, key=name)
 
     def rest(self, name: str) -> None:
         """Note that the model has no ideas of its own just now. That is no outage: nobody is told."""
@@ -85,8 +92,19 @@ class Outages:
         """Note that the model can be asked."""
         self._failures.pop(name, None)
         self._rest_until.pop(name, None)
-        if self._notes.state(run_id, name) in (_DOWN, _LOST):
-            self._notes.tell(run_id, name, _UP, f"{name} is within reach again")
+        if self._told(run_id, name) in (Reach.AWAY, Reach.LOST):
+            reason = f"{name} is within reach again"
+            self._notes.tell(run_id, Cause.PROPOSER, Reach.BACK, reason, key=name)
+
+    def _told(self, run_id: int, name: str) -> str | None:
+        return self._notes.state(run_id, Cause.PROPOSER, name)
+
+
+class Level(StrEnum):
+    """How much of a limit is gone."""
+
+    NEARLY_SPENT = "nearly_spent"
+    SPENT = "spent"
 
 
 class Budget:
@@ -104,10 +122,11 @@ class Budget:
         self._purse.pay(run_id, name, cost)
         if cost.dollars is None and self._purse.has_limit:
             reason = f"nobody knows the price of {name}: its dollars cannot be counted or limited"
-            self._notes.tell(run_id, f"the price of {name}", "unknown", reason)
+            self._notes.tell(run_id, Cause.PRICE, "unknown", reason, key=name)
         for account in self._purse.accounts(run_id):
             if account.is_nearly_spent and not self._is_told(run_id, account):
-                self._notes.tell(run_id, account.setting, _state("nearly spent", account), str(account))
+                state = _state(Level.NEARLY_SPENT, account)
+                self._notes.tell(run_id, Cause.BUDGET, state, str(account), key=account.setting)
 
     def pay_for_cut_off(self, run_id: int, name: str, known: Cost | None) -> None:
         """Pay for a call that was ended at work: at least what is known, and as much as its last ones cost.
@@ -127,24 +146,26 @@ class Budget:
     def close(self, run_id: int, names: Collection[str], *, pauses: bool) -> str | None:
         """Tell people if there is no room for a call of any of the models.
 
-        Return the reason where they had not been told yet. `pauses` says that a person is needed then.
+        Return the setting that is spent where they had not been told yet. `pauses` says that a person is
+        needed then.
         """
         cheapest = min(map(self._purse.price, names), default=0.0)
         for account in self._purse.accounts(run_id):
             if names and not account.pays(cheapest):
-                reason = _reason(account, cheapest, pauses=pauses)
-                if self._notes.tell(run_id, account.setting, _state("spent", account), reason, urgent=pauses):
-                    return reason
+                state, reason = _state(Level.SPENT, account), _reason(account, cheapest, pauses=pauses)
+                if self._notes.tell(run_id, Cause.BUDGET, state, reason, key=account.setting, urgent=pauses):
+                    return account.setting
         return None
 
     def _is_told(self, run_id: int, account: Account) -> bool:
         """Say whether people know already that nothing is left."""
-        return self._notes.state(run_id, account.setting) == _state("spent", account)
+        told = self._notes.state(run_id, Cause.BUDGET, account.setting)
+        return told == _state(Level.SPENT, account)
 
 
-def _state(word: str, account: Account) -> str:
+def _state(level: Level, account: Account) -> str:
     """Return what a limit's note is told once of: a changed limit and another day are new."""
-    return f"{word}: {account.limit:g}{account.period}"
+    return f"{level} {account.limit:g} {account.period}".strip()
 
 
 def _reason(account: Account, price: float, *, pauses: bool) -> str:

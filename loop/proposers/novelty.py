@@ -16,7 +16,6 @@ from loop.errors import LoopError
 from loop.experiment import Experiment, Proposal, Status
 from loop.program.fingerprint import fingerprint, normal_form
 from loop.proposers.protocol import Context
-from loop.store.journal import Journal
 
 _NEAR = 0.05  # numbers that differ by less are nearly the same; those that the search tries differ by more
 _EXACT = 100  # whole numbers below it count something, such as layers
@@ -90,16 +89,6 @@ class Novelty:
                 return None
             self._changes[experiment.number] = known
         return known
-
-
-def trained(journal: Journal, run_id: int, program: str) -> Experiment | None:
-    """Return the first experiment of the run whose program has that fingerprint."""
-    rows = journal.query(
-        "SELECT number FROM experiments WHERE run_id = ? AND program = ? ORDER BY number LIMIT 1",
-        run_id,
-        program,
-    )
-    return journal.experiment(run_id, rows[0]["number"]) if rows else None
 
 
 def _told(experiment: Experiment, context: Context) -> str:

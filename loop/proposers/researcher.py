@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from loop.errors import LoopError
-from loop.experiment import Experiment, Proposal, Run
+from loop.experiment import Actor, Cause, Experiment, Proposal, Reason, Run
 from loop.process.threads import in_thread
 from loop.proposers.asking import Asking, Budget, Check, Outages, Source
 from loop.proposers.people.constant_ideas import propose_idea, prose, take_in
@@ -59,7 +59,7 @@ class Researcher:
         papers: Papers,
         device: Callable[[], str],
         stuck_after: int,
-        pause: Callable[[Run, str], Awaitable[None]] | None = None,
+        pause: Callable[[Run, Reason], Awaitable[None]] | None = None,
     ) -> None:
         self._search = search
         self._share = share
@@ -103,17 +103,17 @@ class Researcher:
             count = idle(experiments)
             tried = f"{count} experiment{'s' if count > 1 else ''}"
             reason = f"no gain in {tried}{since}: it looks further afield from now on"
-            self._notes.tell(run.id, "being stuck", f"stuck{since}", reason)
+            self._notes.tell(run.id, Cause.STUCK, str(number or ""), reason)
         ideas = (*context.ideas, *take_in(run, self._ideas))
         return replace(context, ideas=ideas, urge=stuck, device=context.device or self._device())
 
     async def _look_at_money(self, run: Run) -> None:
         names = [model.name for model in self._models]
         pauses = self._pause is not None
-        reason = await in_thread(self._budget.close, run.id, names, pauses=pauses)
-        if reason is not None and self._pause is not None:
+        setting = await in_thread(self._budget.close, run.id, names, pauses=pauses)
+        if setting is not None and self._pause is not None:
             try:
-                await self._pause(run, f"the budget: {reason}")
+                await self._pause(run, Reason(Actor.BUDGET, cause=Cause.BUDGET, facts={"setting": setting}))
             except LoopError as error:  # somebody has ended it
                 log.info("run %s is not paused: %s", run.tag, error)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from loop.experiment import Experiment, Status
 from loop.proposers.protocol import Urge
-from loop.results.table import Row
+from loop.store.experiments import Row
 
 AFTER = 15
 """Decided experiments without a keep after which a run is stuck. Published nights keep one of six."""

@@ -19,7 +19,6 @@ The clock may be set back while a run lasts: an event counts as no earlier than 
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +28,9 @@ from math import inf
 from operator import attrgetter
 from typing import TypeAlias
 
-from loop.experiment import Event, EventKind, Run, RunState, Status
+from loop.experiment import Event, EventKind, Experiment, Run, RunState, Status
+from loop.store.events import events_of
+from loop.store.experiments import Row, read_rows
 from loop.store.journal import Journal
 from loop.store.sessions import SILENCE_SECONDS, Session, Sessions
 
@@ -93,17 +94,6 @@ class Ledger:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """What the ledger asks of an experiment; times and seconds are those of its last attempt."""
-
-    number: int
-    status: Status | None
-    started_at: float | None
-    ended_at: float | None
-    training_seconds: float | None
-
-
 _History: TypeAlias = list[tuple[float, Event]]
 
 _TELLING = (
@@ -126,18 +116,18 @@ def read_ledger(
     *,
     now: float,
     since: float | None = None,
-    experiments: Sequence[Trained] | None = None,
+    experiments: Sequence[Row | Experiment] | None = None,
 ) -> Ledger:
     """Return the ledger of a run: until `now`, or until it was stopped or done with all it was asked for.
 
     It begins with the run, or later, at `since`. All its `experiments` need not be read where they were.
     """
-    events = _read_events(journal, run.id)
+    events = events_of(journal, run.id, _TELLING)
     states = [event for event in events if event.kind is EventKind.RUN_STATE]
     over = states and states[-1].data["state"] in (RunState.STOPPED, RunState.DONE)
     return ledger(
         events,
-        _read_experiments(journal, run.id) if experiments is None else experiments,
+        all_of(journal.undecided(run.id), read_rows(journal, run.id)) if experiments is None else experiments,
         Sessions(journal).all(),
         start=max(run.created_at, since or 0.0),
         end=min(states[-1].at, now) if over else now,
@@ -146,7 +136,7 @@ def read_ledger(
 
 def ledger(
     events: Iterable[Event],
-    experiments: Iterable[Trained],
+    experiments: Iterable[Row | Experiment],
     sessions: Sequence[Session],
     *,
     start: float,
@@ -161,7 +151,7 @@ def ledger(
 
 def spans(
     events: Iterable[Event],
-    experiments: Iterable[Trained],
+    experiments: Iterable[Row | Experiment],
     sessions: Sequence[Session],
     *,
     start: float,
@@ -198,7 +188,7 @@ def _steady(events: Iterable[Event], *, start: float, end: float) -> _History:
 
 
 def _attempts(
-    history: _History, experiments: Mapping[int, Trained], gaps: list[Span], *, end: float
+    history: _History, experiments: Mapping[int, Row | Experiment], gaps: list[Span], *, end: float
 ) -> list[Span]:
     """Return the times in which an attempt ran, those in doubt only where no gap is."""
     sure: list[Span] = []
@@ -223,7 +213,7 @@ def _attempts(
     return _in_order(sure + _cut(doubtful, gaps))
 
 
-def _measured(trained: Trained, began: float, measured: float) -> list[Span]:
+def _measured(trained: Row | Experiment, began: float, measured: float) -> list[Span]:
     """Return an attempt by the times of its outcome, which lie between those of its events."""
     start = began if trained.started_at is None else min(max(began, trained.started_at), measured)
     end = measured if trained.ended_at is None else min(max(start, trained.ended_at), measured)
@@ -310,37 +300,9 @@ def _in_order(spans: list[Span]) -> list[Span]:
     return sorted(spans, key=attrgetter("start"))
 
 
-def _read_events(journal: Journal, run_id: int) -> list[Event]:
-    marks = ", ".join("?" * len(_TELLING))
-    rows = journal.query(
-        f"SELECT id, at, number, kind, data FROM events WHERE run_id = ? AND kind IN ({marks}) ORDER BY id",  # noqa: S608
-        run_id,
-        *_TELLING,
-    )
-    kinds = {kind.value: kind for kind in _TELLING}  # a look-up takes less than making the kind anew
-    return [
-        Event(id_, at, run_id, number, kinds[kind], _decode(data)) for id_, at, number, kind, data in rows
-    ]
+def all_of(undecided: Iterable[Experiment], rows: Iterable[Row]) -> list[Row | Experiment]:
+    """Return a run's experiments: those that were under way before its `rows` were read, and these.
 
-
-def _decode(data: str) -> Mapping[str, object]:
-    """Return the data of an event. Most have none, and a long run has many of these."""
-    found: Mapping[str, object] = {} if data == "{}" else json.loads(data)
-    return found
-
-
-def _read_experiments(journal: Journal, run_id: int) -> list[Trained]:
-    """Read the few columns alone: whole experiments would take most of the time of a ledger."""
-    rows = journal.query(
-        "SELECT number, status, started_at, ended_at, numbers FROM experiment_rows WHERE run_id = ?", run_id
-    )
-    return [
-        Trained(
-            number=row["number"],
-            status=Status(row["status"]) if row["status"] else None,
-            started_at=row["started_at"],
-            ended_at=row["ended_at"],
-            training_seconds=json.loads(row["numbers"]).get("training_seconds"),
-        )
-        for row in rows
-    ]
+    Where it was decided meanwhile it is in both; the row comes later, and counts.
+    """
+    return [*undecided, *rows]

@@ -6,15 +6,22 @@ asked for, because this is done for every proposal.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from statistics import median
 
 from loop.experiment import Experiment, Family, Goal, Run, Status
-from loop.gains import FamilyRate, family_rates, gain
+from loop.results.gains import FamilyRate, family_rates, gain
+from loop.store.experiments import (
+    Row,
+    family_tries,
+    largest_gains,
+    last_discarded_values,
+    last_failures,
+    runs_like,
+)
 from loop.store.journal import Journal
-from loop.store.schema import decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +86,11 @@ def lessons(journal: Journal, run: Run, *, most: int) -> list[Lesson]:
     Half of them, or fewer where fewer were kept, are the largest gains; the others are the last ones that
     were discarded or crashed.
     """
-    gains = _read(
-        journal,
-        run.id,
-        "status = 'keep' ORDER BY abs(best_before - value) DESC, number",
-        (most + 1) // 2,
-    )
-    failed = "status IN ('discard', 'crash') ORDER BY number DESC"
-    failures = _read(journal, run.id, failed, most - len(gains))
-    spread = _spread(
-        _effect(row["best_before"], row["value"], run.goal)
-        for row in _read(journal, run.id, "status = 'discard' ORDER BY number DESC", _RECENT)
-    )
-    rows = sorted([*gains, *failures], key=lambda row: int(row["number"]))
+    gains = largest_gains(journal, run.id, most=(most + 1) // 2)
+    failures = last_failures(journal, run.id, most=most - len(gains))
+    recent = last_discarded_values(journal, run.id, most=_RECENT)
+    spread = _spread(_effect(before, value, run.goal) for before, value in recent)
+    rows = sorted([*gains, *failures], key=attrgetter("number"))
     return [_lesson(row, run, spread) for row in rows]
 
 
@@ -103,38 +102,15 @@ def lessons_of_others(journal: Journal, run: Run, *, most: int) -> list[Lesson]:
 def hit_rates(journal: Journal, run: Run) -> tuple[FamilyRate, ...]:
     """Return how the families fared in this run and in the others that are remembered."""
     ids = [each.id for each in (*other_runs(journal, run), run)]
-    better = "best_before - value" if run.goal is Goal.MINIMIZE else "value - best_before"
-    # What stands beside a max() is of the row that has it: https://sqlite.org/lang_select.html#bareagg
-    rows = journal.query(
-        f"SELECT family, status, count(*) AS tries, best_before, value, max({better}) FROM experiments "  # noqa: S608
-        f"WHERE run_id IN ({', '.join('?' * len(ids))}) AND family IS NOT NULL AND status IS NOT NULL "
-        "GROUP BY family, status",
-        *ids,
-    )
     return family_rates(
-        (
-            Family(row["family"]),
-            Status(row["status"]),
-            row["tries"],
-            _effect(row["best_before"], row["value"], run.goal),
-        )
-        for row in rows
+        (family, status, count, _effect(before, value, run.goal))
+        for family, status, count, before, value in family_tries(journal, ids, run.goal)
     )
 
 
 def other_runs(journal: Journal, run: Run) -> list[Run]:
-    """Return the newest other runs of the same repository and metric that have tried something, by age."""
-    rows = journal.query(
-        "SELECT * FROM runs WHERE id != ? AND repository = ? AND metric = ? AND goal = ? "
-        "AND EXISTS (SELECT 1 FROM experiments WHERE run_id = runs.id AND number > 0 AND status IS NOT NULL) "
-        "ORDER BY id DESC LIMIT ?",
-        run.id,
-        str(run.repository),
-        run.metric,
-        run.goal.value,
-        _RUNS,
-    )
-    return [Run(**decode(row)) for row in reversed(rows)]
+    """Return the other runs that are remembered."""
+    return runs_like(journal, run, most=_RUNS)
 
 
 def most_valuable(found: Iterable[Lesson], most: int) -> list[Lesson]:
@@ -154,18 +130,16 @@ def most_valuable(found: Iterable[Lesson], most: int) -> list[Lesson]:
     return [lesson for _, lesson in sorted(measured, key=worth)[:most]]
 
 
-def _lesson(row: sqlite3.Row, run: Run, spread: float | None) -> Lesson:
-    fields = decode(row)
-    change = _effect(fields.pop("best_before"), fields.pop("value"), run.goal)
-    return Lesson(tag=run.tag, effect=change, noise=spread, **fields)
-
-
-def _read(journal: Journal, run_id: int, which: str, most: int) -> list[sqlite3.Row]:
-    return journal.query(
-        "SELECT number, description, family, status, best_before, value, reason FROM experiments "  # noqa: S608
-        f"WHERE run_id = ? AND number > 0 AND {which} LIMIT ?",
-        run_id,
-        most,
+def _lesson(row: Row, run: Run, spread: float | None) -> Lesson:
+    return Lesson(
+        tag=run.tag,
+        number=row.number,
+        description=row.description,
+        family=row.family,
+        status=row.status,
+        effect=_effect(row.best_before, row.value, run.goal),
+        noise=spread,
+        reason=row.reason,
     )
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from loop.experiment import Cost, Goal, Status
-from loop.gains import FamilyRate, bests_before, gain, rates_of
-from loop.results.table import Row
+from loop.results.gains import FamilyRate, bests_before, gain, rates_of
+from loop.store.experiments import Row
 
 EMPTY_SECONDS = 0.05
 """Where a training waited longer than this for its proposal, none was ready; git alone takes less."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from loop.experiment import Cost, Run, RunState, Stage, Status
+from loop.experiment import Cost, Reason, Run, RunState, Stage, Status
 from loop.process.progress import Progress, read_progress
 from loop.process.summary import read_tail
 from loop.results.report import EMPTY_SECONDS
+from loop.store.experiments import waited_longer
 from loop.store.journal import Journal
 from loop.store.spending import Purse
 
@@ -24,7 +25,7 @@ class RunStatus:
 
     tag: str
     state: RunState
-    state_reason: str
+    reason: Reason | None
     metric: str
     experiment: int | None
     stage: Stage | None
@@ -67,7 +68,7 @@ def run_status(journal: Journal, run: Run, *, worktree: Path) -> RunStatus:
     return RunStatus(
         tag=run.tag,
         state=run.state,
-        state_reason=run.state_reason,
+        reason=run.reason,
         metric=run.metric,
         experiment=experiment.number if experiment else None,
         stage=experiment.stage if experiment else None,
@@ -84,14 +85,7 @@ def run_status(journal: Journal, run: Run, *, worktree: Path) -> RunStatus:
         skipped=counts[Status.SKIP],
         started_at=run.created_at,
         heartbeat_at=journal.last_beat(),
-        queue_empty=_queue_empty(journal, run.id),
+        queue_empty=waited_longer(journal, run.id, EMPTY_SECONDS),
         dollars=spent.dollars if asked else None,
         tokens=spent.tokens if asked else None,
     )
-
-
-def _queue_empty(journal: Journal, run_id: int) -> int:
-    (row,) = journal.query(
-        "SELECT count(*) FROM experiments WHERE run_id = ? AND waited > ?", run_id, EMPTY_SECONDS
-    )
-    return int(row[0])

@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from loop.errors import LoopError
-from loop.experiment import Cost, Experiment, Family, Status
+from loop.experiment import Status
 from loop.files import place
-from loop.store.journal import Journal
-from loop.store.schema import decode
+from loop.store.experiments import Row
 from loop.text import one_line
 
 log = logging.getLogger(__name__)
@@ -25,64 +23,11 @@ ASIDE = ".aside"
 
 _COLUMNS = ("commit", "val_bpb", "memory_gb", "status", "description")
 _MEASURED = (Status.KEEP, Status.DISCARD)
-_PAGE = 500
 _LINE_END = re.compile(r"\r\n|\n|\r")
 # A row as this project writes it, or as a spreadsheet makes of it.
 _ROW = re.compile(
     r"[^\t]*\t(?:[-+\d.e]+|nan|inf)\t(?:[-+\d.e]*|nan|inf)\t(?:keep|discard|crash|skip)\t[^\t]*"
 )
-_ID = re.compile("[0-9a-f]{7,64}")  # what is adopted may have a word in its place
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One decided experiment: the columns of `results.tsv`, then what only the journal knows.
-
-    `commit` has seven characters, or is whatever word stands in a file of others. `value` is the metric,
-    None where there is none: always for a crash and a skip. Times are seconds since the epoch. `family`,
-    `expected`, `cost` and `waited` are as in `Experiment`.
-    """
-
-    number: int
-    commit: str
-    value: float | None
-    memory_gb: float
-    status: Status
-    description: str
-    reason: str = ""
-    proposer: str = ""
-    started_at: float | None = None
-    ended_at: float | None = None
-    training_seconds: float | None = None
-    total_seconds: float | None = None
-    lines_added: int | None = None
-    lines_removed: int | None = None
-    family: Family | None = None
-    expected: str = ""
-    cost: Cost | None = None
-    waited: float | None = None
-
-    def to_json(self, metric: str) -> dict[str, object]:
-        """Return the experiment as `results --json` shows it, the value under the metric's name."""
-        return {
-            "number": self.number,
-            "commit": self.commit,
-            metric: self.value,
-            "memory_gb": self.memory_gb,
-            "status": self.status,
-            "description": self.description,
-            "reason": self.reason,
-            "started_at": self.started_at,
-            "ended_at": self.ended_at,
-            "training_seconds": self.training_seconds,
-            "total_seconds": self.total_seconds,
-            "lines_added": self.lines_added,
-            "lines_removed": self.lines_removed,
-            "proposer": self.proposer,
-            "family": self.family,
-            "expected": self.expected,
-            "cost": asdict(self.cost) if self.cost else None,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,68 +36,6 @@ class Results:
 
     metric: str
     rows: tuple[Row, ...]
-
-
-def row_of(experiment: Experiment) -> Row:
-    """Return the row of a decided experiment.
-
-    Raises:
-        ValueError: it has no verdict yet.
-    """
-    if experiment.status is None:
-        raise ValueError(f"experiment {experiment.number} is not decided")
-    return _row(**{name: getattr(experiment, name) for name in _TOLD})
-
-
-def read_rows(journal: Journal, run_id: int, *, start: int = 0) -> list[Row]:
-    """Return the rows of a run's decided experiments from number `start` on, as `row_of` gives them.
-
-    Only what a row tells is read: whole experiments would take several times as long. And it is read page by
-    page: SQLite's rows of a long run would take more memory than ours.
-    """
-    names = ", ".join(f'"{name}"' for name in _TOLD)
-    page = (
-        f"SELECT {names} FROM experiment_rows WHERE run_id = ? AND number >= ? AND status IS NOT NULL "  # noqa: S608
-        "ORDER BY number LIMIT ?"
-    )
-    rows: list[Row] = []
-    while found := journal.query(page, run_id, start, _PAGE):
-        rows += [_row(**decode(columns)) for columns in found]
-        start = rows[-1].number + 1
-    return rows
-
-
-_ALIKE = (
-    "number",
-    "status",
-    "reason",
-    "proposer",
-    "started_at",
-    "ended_at",
-    "lines_added",
-    "lines_removed",
-    "family",
-    "expected",
-    "cost",
-    "waited",
-)
-"""Fields of an experiment that a row has as they are."""
-
-_TOLD = ("commit", "value", "description", "numbers", *_ALIKE)
-
-
-def _row(
-    *, commit: str, value: float | None, description: str, numbers: Mapping[str, float], **alike: Any
-) -> Row:
-    return Row(
-        commit=commit[:7] if _ID.fullmatch(commit) else commit,
-        value=value if alike["status"] in _MEASURED else None,
-        memory_gb=(_finite(numbers.get("peak_vram_mb")) or 0.0) / 1024,
-        description=one_line(description),
-        training_seconds=_finite(numbers.get("training_seconds")),
-        total_seconds=_finite(numbers.get("total_seconds")),
-        **alike,
-    )
 
 
 def results_text(rows: Iterable[Row], *, metric: str) -> str:
@@ -299,9 +182,10 @@ def _read_row(number: int, cells: Sequence[str], layout: _Layout, where: str) ->
 
 def _read_number(cell: str, column: str, where: str) -> float | None:
     try:
-        return _finite(float(cell))
+        number = float(cell)
     except ValueError:
         raise LoopError(f"{where} has {cell!r} for {column}, where a number belongs") from None
+    return number if math.isfinite(number) else None
 
 
 def _split(line: str) -> list[str]:
@@ -354,7 +238,3 @@ def _replace(path: Path, text: str) -> None:
         place(path.parent, path.name, text.encode("utf-8", "surrogateescape"), executable=False)
     except OSError as error:
         raise LoopError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def _finite(number: float | None) -> float | None:
-    return number if number is not None and math.isfinite(number) else None

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from loop.experiment import EventKind, Experiment, Run, RunState, Status
+from loop.experiment import Experiment, Run, RunState, Status
 from loop.proposers.protocol import Urge
 from loop.proposers.stuck import AFTER, idle, urge
-from loop.results.ledger import Ledger, Spent, Trained, read_ledger
+from loop.results.ledger import Ledger, Spent, all_of, read_ledger
 from loop.results.report import Report, make_report
-from loop.results.table import Row, read_rows
+from loop.store.experiments import Row, decided_by, read_rows
 from loop.store.ideas import Idea, IdeaBox
 from loop.store.journal import Journal
+from loop.store.notes import open_calls
 from loop.store.spending import Purse
 
 _HELD = (Spent.TRAINING, Spent.OVERHEAD, Spent.CRASHED, Spent.INTERRUPTED)
 _STUCK_ROWS = 200
-_NUMBER = re.compile(r"\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +126,11 @@ def read_night(
 
     `ready` is what is known to be tried next.
     """
-    rows = read_rows(journal, run.id)
     undecided = journal.undecided(run.id)
-    experiments = [*map(_trained, rows), *map(_trained, undecided)]
-    rows = rows[: _decided_by(journal, run.id, until)]
-    first = 0 if since is None else _decided_by(journal, run.id, since)
+    rows = read_rows(journal, run.id)
+    known = all_of(undecided, rows)
+    rows = rows[: decided_by(journal, run.id, until)]
+    first = 0 if since is None else decided_by(journal, run.id, since)
     spent = Purse(journal).of_run(run.id, until=until)
     whole = make_report(rows, metric=run.metric, goal=run.goal, tag=run.tag, spent=spent)
     report, start = whole, 0
@@ -147,7 +145,7 @@ def read_night(
             spent=Purse(journal).of_run(run.id, since=since or 0.0, until=until),
             before=best.value if best else None,
         )
-    ledger = read_ledger(journal, run, now=until, since=since, experiments=experiments)
+    ledger = read_ledger(journal, run, now=until, since=since, experiments=known)
     return Night(
         report=report,
         rows=rows,
@@ -163,30 +161,8 @@ def read_night(
             gpu_price=gpu_price,
         ),
         outlook=_outlook(journal, run, rows, undecided, ready=ready, stuck_after=stuck_after),
-        calls=_open_calls(journal, run, until=until),
+        calls=tuple(call.reason for call in open_calls(journal, run, until=until)),
     )
-
-
-def _trained(experiment: Row | Experiment) -> Trained:
-    """Return what the ledger asks of an experiment."""
-    return Trained(
-        experiment.number,
-        experiment.status,
-        experiment.started_at,
-        experiment.ended_at,
-        experiment.training_seconds,
-    )
-
-
-def _decided_by(journal: Journal, run_id: int, at: float) -> int:
-    """Return how many experiments were decided by then; they are in the order of their numbers."""
-    (row,) = journal.query(
-        "SELECT count(*) FROM experiments "
-        "WHERE run_id = ? AND status IS NOT NULL AND coalesce(decided_at, 0) <= ?",
-        run_id,
-        at,
-    )
-    return int(row[0])
 
 
 def _outlook(
@@ -209,47 +185,3 @@ def _outlook(
         idle=idle(rows),
         urge=urge(experiments, after=stuck_after),
     )
-
-
-_TURNS = (EventKind.NEEDS_ATTENTION, EventKind.NOTED, EventKind.RUN_RECOVERED, EventKind.RUN_STATE)
-
-
-def _open_calls(journal: Journal, run: Run, *, until: float) -> tuple[str, ...]:
-    """Return why a person is needed, as far as nothing tells that it is over.
-
-    What has states is over with another one. All else is over when the run was mended, was told to go on or
-    brought a number again.
-    """
-    if run.state is RunState.STOPPED:
-        return ()
-    (row,) = journal.query(
-        "SELECT max(decided_at) FROM experiments INDEXED BY experiments_by_status "
-        "WHERE run_id = ? AND status IN ('keep', 'discard') AND decided_at <= ?",
-        run.id,
-        until,
-    )
-    fine_at = row[0] or 0.0
-    marks = ", ".join("?" * len(_TURNS))
-    events = journal.query(
-        f"SELECT at, kind, data FROM events WHERE run_id = ? AND kind IN ({marks}) AND at <= ? ORDER BY id",  # noqa: S608
-        run.id,
-        *_TURNS,
-        until,
-    )
-    calls: dict[str, str] = {}
-    for event in events:
-        _turn(calls, EventKind(event["kind"]), json.loads(event["data"]), over=event["at"] <= fine_at)
-    return tuple(calls.values())
-
-
-def _turn(calls: dict[str, str], kind: EventKind, data: Mapping[str, object], *, over: bool) -> None:
-    """Let one event add to what a person is needed for, or take from it; a key says what a call is about."""
-    about = f"about {data['about']}" if "about" in data else ""
-    if about:
-        calls.pop(about, None)
-    elif kind is EventKind.RUN_RECOVERED or data.get("state") == RunState.RUNNING:
-        for key in [key for key in calls if not key.startswith("about ")]:
-            del calls[key]
-    if kind is EventKind.NEEDS_ATTENTION and (about or not over):
-        reason = str(data["reason"])
-        calls[about or _NUMBER.sub("", reason)] = reason  # said again it has other numbers

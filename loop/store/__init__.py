@@ -1,4 +1,5 @@
 """The state file: one SQLite database that is the truth about runs, experiments and events.
 
-Start at `journal.py`. Imported by every package above; it imports the words of `loop.experiment` only.
+All SQL of the project is here. Start at `journal.py`; `experiments.py` has what reports read, `outbox.py`
+what channels were told. Imported by every package above; it imports the modules beside the packages only.
 """

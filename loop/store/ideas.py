@@ -81,5 +81,6 @@ class IdeaBox:
             run_id,
             last,
         )
-        found = ((Idea(*row[:-1]), self._journal.experiment(run_id, row["number"])) for row in rows)
-        return [(idea, experiment) for idea, experiment in found if experiment is not None]
+        made = self._journal.experiments_at(run_id, [row["number"] for row in rows])
+        experiments = {experiment.number: experiment for experiment in made}
+        return [(Idea(*row[:-1]), experiments[row["number"]]) for row in rows]

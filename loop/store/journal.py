@@ -12,14 +12,28 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from loop.errors import LoopError
-from loop.experiment import Event, EventKind, Experiment, Goal, Run, RunState, Status, Training
+from loop.experiment import (
+    BY_COMMAND,
+    Event,
+    EventKind,
+    Experiment,
+    Goal,
+    Reason,
+    Run,
+    RunState,
+    Status,
+    Training,
+)
 from loop.store.schema import MIGRATIONS, columns, decode, encode, experiment_row, read_experiment
+
+StoreError = sqlite3.Error
+"""What every method raises where the file cannot be read or written."""
 
 
 class Journal:
@@ -86,7 +100,6 @@ class Journal:
             goal=goal,
             time_budget=time_budget,
             state=RunState.RUNNING,
-            state_reason="",
             created_at=self._clock(),
         )
         with self.transaction() as append:
@@ -126,13 +139,15 @@ class Journal:
         """Return the runs that were not stopped, the newest last."""
         return [run for run in self.runs() if run.state is not RunState.STOPPED]
 
-    def set_state(self, run: Run, state: RunState, reason: str = "") -> Run:
-        """Record what the run does from now on, and why."""
+    def set_state(self, run: Run, state: RunState, reason: Reason = BY_COMMAND) -> Run:
+        """Record what the run does from now on, who ordered that, and why."""
         with self.transaction() as append:
             self._db.execute(
-                "UPDATE runs SET state = ?, state_reason = ? WHERE id = ?", (state, reason, run.id)
+                "UPDATE runs SET state = ?, state_by = ?, state_name = ?, state_cause = ?, state_facts = ? "
+                "WHERE id = ?",
+                [*map(encode, (state, reason.by, reason.name, reason.cause, reason.facts)), run.id],
             )
-            append(run.id, EventKind.RUN_STATE, state=state.value, reason=reason)
+            append(run.id, EventKind.RUN_STATE, state=state.value, **reason.to_data())
             return self.run_by_id(run.id)
 
     def retag(self, run: Run, new: str) -> Run:
@@ -154,7 +169,7 @@ class Journal:
             self._db.execute("UPDATE runs SET renamed_from = '' WHERE id = ?", (run.id,))
             return self.run_by_id(run.id)
 
-    # Experiments. Where one status is asked for its index is named: SQLite would read the whole run.
+    # Experiments
 
     def record(self, *steps: Experiment, kind: EventKind | None = None, **data: object) -> None:
         """Write each step of an experiment, in order, with an event a step, in one transaction.
@@ -169,6 +184,11 @@ class Journal:
     def experiment(self, run_id: int, number: int) -> Experiment | None:
         """Return one experiment."""
         return self._experiment("number = ?", run_id, number)
+
+    def experiments_at(self, run_id: int, numbers: Collection[int]) -> list[Experiment]:
+        """Return the run's experiments that have these numbers, in the order of these."""
+        these = json.dumps([*numbers])
+        return self._experiments("number IN (SELECT value FROM json_each(?)) ORDER BY number", run_id, these)
 
     def undecided(self, run_id: int) -> list[Experiment]:
         """Return the experiments under way, at most one a lane, by number."""
@@ -258,7 +278,7 @@ class Journal:
             row = self._db.execute("SELECT at FROM beats ORDER BY id DESC LIMIT 1").fetchone()
         return None if row is None else float(row["at"])
 
-    # Plumbing, also for rooms that keep tables of their own in this file
+    # For the other modules of this package, and no other: all SQL is in `loop.store`
 
     def query(self, sql: str, *values: object) -> list[sqlite3.Row]:
         """Return the rows of a SELECT."""

@@ -12,6 +12,8 @@ from typing import Any
 
 from loop.errors import LoopError
 from loop.experiment import (
+    Actor,
+    Cause,
     Cost,
     Ending,
     EventKind,
@@ -162,6 +164,88 @@ MIGRATIONS = (
     INSERT INTO beats (at) SELECT at FROM beats_by_time ORDER BY at;
     DROP TABLE beats_by_time;
     """,
+    # Until here who changed a state and what people were told were known by their sentences. What was made of
+    # facts is read back into them, once. A sentence stays as a fact, for people only.
+    """
+    ALTER TABLE runs ADD COLUMN state_by TEXT;
+    ALTER TABLE runs ADD COLUMN state_name TEXT NOT NULL DEFAULT '';
+    ALTER TABLE runs ADD COLUMN state_cause TEXT;
+    ALTER TABLE runs ADD COLUMN state_facts TEXT NOT NULL DEFAULT '{}';
+    UPDATE runs SET
+        state_by = CASE
+            WHEN state_reason GLOB 'by the heartbeat: *' THEN 'heartbeat'
+            WHEN state_reason GLOB 'by the budget: *' THEN 'budget'
+            WHEN state_reason = 'by another REPOSITORY' THEN 'startup'
+            WHEN state_reason GLOB 'by *' THEN 'person'
+            ELSE 'loop'
+        END,
+        state_cause = CASE
+            WHEN state_reason GLOB 'by the heartbeat: * GB free on the disk of *: make room; *' THEN 'disk'
+            WHEN state_reason GLOB 'by the heartbeat: the state file *' THEN 'state_file'
+            WHEN state_reason GLOB 'by the heartbeat: the GPU is gone: *' THEN 'gpu_gone'
+            WHEN state_reason GLOB 'by the heartbeat: the GPU has room *' THEN 'gpu_full'
+            WHEN state_reason GLOB 'by the budget: *' THEN 'budget'
+            WHEN state_reason = 'by another REPOSITORY' THEN 'repository'
+        END,
+        state_facts = json_object('text', state_reason)
+    WHERE state_reason != '';
+    UPDATE runs SET
+        state_name = CASE state_reason WHEN 'by command' THEN '' ELSE substr(state_reason, 4) END,
+        state_facts = '{}'
+    WHERE state_by = 'person';
+    UPDATE runs SET state_facts = '{}' WHERE state_by = 'startup';
+    UPDATE runs SET state_facts = json_set(state_facts, '$.folder', substr(
+        state_reason,
+        instr(state_reason, ' on the disk of ') + 16,
+        length(state_reason) - instr(state_reason, ' on the disk of ') - 15
+            - length(': make room; the run then goes on by itself')
+    )) WHERE state_cause = 'disk';
+    ALTER TABLE runs DROP COLUMN state_reason;
+
+    UPDATE events SET data = json_remove(CASE
+        WHEN about = 'another repository' THEN json_set(data, '$.cause', 'repository', '$.key', '')
+        WHEN about = 'being stuck' THEN json_set(data, '$.cause', 'stuck', '$.key', '',
+            '$.state', replace(replace(state, 'stuck since #', ''), 'stuck', ''))
+        WHEN about GLOB 'the price of *' THEN json_set(data, '$.cause', 'price',
+            '$.key', substr(about, length('the price of ') + 1))
+        WHEN about IN ('LLM_BUDGET_USD', 'LLM_BUDGET_USD_A_DAY') THEN json_set(data, '$.cause', 'budget',
+            '$.key', about,
+            '$.state', replace(replace(replace(state, 'nearly spent:', 'nearly_spent'), 'spent:', 'spent'),
+                ' on ', ' '))
+        ELSE json_set(data, '$.cause', 'proposer', '$.key', about, '$.state', CASE state
+            WHEN 'out of reach' THEN 'away'
+            WHEN 'out of reach until a person helps' THEN 'lost'
+            ELSE 'back'
+        END)
+    END, '$.about')
+    FROM (
+        SELECT id AS told, json_extract(data, '$.about') AS about, json_extract(data, '$.state') AS state
+        FROM events WHERE kind IN ('needs_attention', 'noted')
+    ) WHERE id = told AND about IS NOT NULL;
+    UPDATE events SET data = json_set(data, '$.cause', cause, '$.key', CASE cause
+        WHEN 'disk_short' THEN substr(
+            reason,
+            instr(reason, ' on the disk of ') + 16,
+            length(reason) - instr(reason, ' on the disk of ') - 15
+                - length(': make room before the run has to pause')
+        )
+        ELSE ''
+    END)
+    FROM (
+        SELECT id AS told, reason, CASE
+            WHEN reason GLOB 'its loop ended *' THEN 'loop'
+            WHEN reason GLOB 'its proposer has had no idea *' THEN 'no_proposal'
+            WHEN reason GLOB '* GB free on the disk of *: make room before *' THEN 'disk_short'
+            WHEN reason GLOB 'the baseline, the program as it is, crashed *' THEN 'baseline'
+            WHEN reason GLOB '* experiments crashed in a row, *' THEN 'crashes'
+            WHEN reason GLOB 'experiment #* vanished * times: *' THEN 'vanished'
+        END AS cause
+        FROM (
+            SELECT id, json_extract(data, '$.reason') AS reason FROM events
+            WHERE kind = 'needs_attention' AND json_extract(data, '$.cause') IS NULL
+        )
+    ) WHERE id = told AND cause IS NOT NULL;
+    """,
     # Experiments and their trainings become two tables. `experiments.attempt` is the training that decides,
     # or the last one so far; `experiment_rows` shows both as the one row that they were.
     """
@@ -262,6 +346,9 @@ _DECODERS: Mapping[str, Callable[[Any], object]] = {
     "repository": Path,
     "goal": Goal,
     "state": RunState,
+    "state_by": Actor,
+    "state_cause": Cause,
+    "state_facts": json.loads,
     "stage": Stage,
     "ending": Ending,
     "purpose": Purpose,

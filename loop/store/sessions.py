@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from loop.process.supervisor import boot_id
 from loop.store.journal import Journal
 
 SIGN_SECONDS = 30.0
@@ -40,13 +39,13 @@ class Sessions:
         self._journal = journal
         self._clock = clock
 
-    def begin(self) -> Session:
-        """Note that this process has begun to work on the journal."""
+    def begin(self, *, boot: str) -> Session:
+        """Note that this process has begun to work on the journal; `boot` is as in `Session`."""
         now = self._clock()
         with self._journal.transaction():
             self._journal.execute(
                 "INSERT INTO sessions (boot, pid, started_at, seen_at) VALUES (?, ?, ?, ?)",
-                boot_id(),
+                boot,
                 os.getpid(),
                 now,
                 now,

@@ -21,7 +21,7 @@ _RECENT = 5  # calls that tell what another one will cost
 class Account:
     """A limit in dollars, named after its setting, and what was spent of it.
 
-    `span` says since when, as a clause, and `period` differs from one of its spans to the next.
+    `span` says since when, as a clause, and `period` is the day that a limit is for, empty for a run's.
     """
 
     setting: str
@@ -101,7 +101,7 @@ class Purse:
             spent = self.of_run(run_id).dollars or 0.0
             found.append(Account("LLM_BUDGET_USD", "in this run", "", self._a_run, spent))
         if self._a_day is not None:
-            day = f" on {self._midnight():%Y-%m-%d}"
+            day = f"{self._midnight():%Y-%m-%d}"
             spent = self.of_day().dollars or 0.0
             found.append(Account("LLM_BUDGET_USD_A_DAY", "today", day, self._a_day, spent))
         return tuple(found)

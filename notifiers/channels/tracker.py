@@ -94,8 +94,8 @@ class Tracker:
         found = []
         for run_id, told in groupby(decided, key=lambda event: event.run_id):
             run = self._journal.run_by_id(run_id)
-            experiments = (self._journal.experiment(run_id, event.number or 0) for event in told)
-            steps = {each.number: _numbers(each, run.metric) for each in experiments if each is not None}
+            experiments = self._journal.experiments_at(run_id, [event.number or 0 for event in told])
+            steps = {each.number: _numbers(each, run.metric) for each in experiments}
             found.append(Steps(self._service, self._project, run.tag, steps))
         return found
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from loop.experiment import Goal
 from loop.process.worker import WorkerError, run_worker
 from loop.results.report import make_report
-from loop.results.table import Row
+from loop.store.experiments import Row
 from loop.text import one_line
 from notifiers.charts.scene import headline_of, largest_gains, make_scene
 from notifiers.text.words import signed

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from statistics import median_low
 
 from loop.experiment import Goal, Status
-from loop.gains import bests_before
+from loop.results.gains import bests_before
 from loop.results.report import Gain, Report, make_report
-from loop.results.table import Row
+from loop.store.experiments import Row
 from notifiers.text.words import change, number
 
 GAINS = 5

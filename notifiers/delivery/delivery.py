@@ -13,10 +13,11 @@ from datetime import UTC, tzinfo
 from loop.backoff import backoff
 from loop.experiment import Event, Experiment, Run
 from loop.store.journal import Journal
+from loop.store.outbox import Outbox, State
 from notifiers.channel import Channel, GoneError, RateLimitedError, RefusedError, UnreachableError
 from notifiers.clock import Clock
 from notifiers.delivery.next_message import Note, Say, next_step
-from notifiers.delivery.outbox import Outbox, State
+from notifiers.delivery.outbox import read_items
 from notifiers.delivery.preferences import Preferences, is_quiet
 from notifiers.delivery.rate_limit import CHANNEL_WAITS, Spacing
 from notifiers.message import Message
@@ -109,9 +110,9 @@ class Delivery:
     def _next(self) -> Note | Say | None:
         preferences, now = self._preferences(), self._clock.now()
         quiet = is_quiet(preferences.quiet, now, self._zone)
-        items = self._outbox.items(held=not quiet)
+        items = read_items(self._journal, self._outbox, held=not quiet)
         if quiet and any(item.news.topic is Topic.REPORT for item in items):
-            items = self._outbox.items(held=True)  # it tells of them too
+            items = read_items(self._journal, self._outbox, held=True)  # it tells of them too
         return next_step(items, preferences, now=now, zone=self._zone)
 
     async def _say(self, step: Say) -> None:

@@ -13,9 +13,9 @@ from loop.backoff import backoff
 from loop.experiment import Run, RunState
 from loop.results.status import RunStatus
 from loop.store.journal import Journal
+from loop.store.outbox import Outbox
 from notifiers.channel import Channel, GoneError, RateLimitedError, RefusedError, UnreachableError
 from notifiers.clock import Clock
-from notifiers.delivery.outbox import Outbox
 from notifiers.delivery.rate_limit import CHANNEL_WAITS, Spacing
 from notifiers.message import Message
 from notifiers.text.card import card

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 
 from loop.experiment import Event, Experiment, Run
-from notifiers.delivery.outbox import Entry, Item, State
+from loop.store.outbox import Entry, State
+from notifiers.delivery.outbox import Item
 from notifiers.delivery.preferences import Decision, Preferences, Verbosity, decide, is_quiet
 from notifiers.message import Message
 from notifiers.text.backlog import backlog_message, group_message

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 
+from loop.store.chats import read_preferences, write_preferences
 from loop.store.journal import Journal
 from notifiers.delivery.preferences import MOST, Loudness, Preferences, Verbosity, in_groups, read_hours
 from notifiers.text.notification import Topic
@@ -60,8 +61,8 @@ class PreferenceStore:
 
     def get(self, channel: str) -> Preferences:
         """Return what the channel wants."""
-        rows = self._journal.query("SELECT value FROM preferences WHERE channel = ?", channel)
-        return _decode(rows[0]["value"]) if rows else self._default
+        kept = read_preferences(self._journal, channel)
+        return self._default if kept is None else _decode(kept)
 
     def change(self, channel: str, text: str) -> Preferences:
         """Obey the words after `/notify`, and return what the channel wants from now on.
@@ -71,9 +72,7 @@ class PreferenceStore:
         """
         with self._journal.transaction():
             preferences = parse(text, self.get(channel))
-            self._journal.execute(
-                "INSERT OR REPLACE INTO preferences VALUES (?, ?)", channel, _encode(preferences)
-            )
+            write_preferences(self._journal, channel, _encode(preferences))
         return preferences
 
 

@@ -1,29 +1,17 @@
-"""What one channel was told and is still to be told: the tables `deliveries`, `cursors` and `cards`."""
+"""What a channel has still to be told: the events of its outbox as news."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from loop.store.journal import Journal
+from loop.store.outbox import Outbox, State, last_sent
 from notifiers.channels.tracker import SERVICES
 from notifiers.text.notification import News, read_news
 
 EVENTS = 5000
 HELD = 1000
 """How many events and how much held news are looked at in one go, and so told of in one message."""
-
-
-class State(StrEnum):
-    """What became of a piece of news in a channel. The first two are not the end of it."""
-
-    HELD = "held"  # waits for the morning, or for others of its kind
-    FOLLOWS = "follows"  # a message told of it among others; its own is to come
-    SENT = "sent"
-    COLLAPSED = "collapsed"  # told of in a message about several
-    MUTED = "muted"  # the channel did not want it
-    REFUSED = "refused"  # the platform did not take it
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,25 +23,6 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """What is now known of one event's delivery; `reason` says why it was refused."""
-
-    event_id: int
-    state: State
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A message that a platform never took; `at` is in seconds since the epoch."""
-
-    channel: str
-    event_id: int
-    reason: str
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
 class Standing:
     """How far a channel has come: how much news waits for it, and when it was last told some."""
 
@@ -62,122 +31,24 @@ class Standing:
     told_at: float | None
 
 
-class Outbox:
-    """One channel's part of the tables; `now` gives seconds since the epoch.
-
-    Methods block for about a millisecond.
-    """
-
-    def __init__(self, journal: Journal, channel: str, *, now: Callable[[], float]) -> None:
-        self._journal = journal
-        self._channel = channel
-        self._now = now
-
-    # Deliveries
-
-    def open(self) -> None:
-        """Let a channel never heard of before be told what happens from now on."""
-        if self._journal.cursor(self._channel) is None:
-            self._journal.set_cursor(self._channel, self._journal.last_event())
-
-    def items(self, *, held: bool) -> list[Item]:
-        """Return what is to be told, oldest first; what is held only if `held`."""
-        rows = self._journal.query(
-            "SELECT event_id, state FROM deliveries INDEXED BY deliveries_to_come WHERE channel = ? "
-            "AND state IN ('held', 'follows') AND (state = 'follows' OR ?) ORDER BY event_id LIMIT ?",
-            self._channel,
-            held,
-            HELD,
-        )
-        states = {int(row["event_id"]): State(row["state"]) for row in rows}
-        events = [event for number in states for event in self._journal.events_after(number - 1, limit=1)]
-        items = [Item(news, states[news.event.id]) for news in read_news(self._journal, events)]
-        return items if len(rows) == HELD else items + [Item(news) for news in self._new()]
-
-    def record(self, entries: Sequence[Entry], *, message_id: str = "") -> None:
-        """Note what became of some events, all in one transaction."""
-        with self._journal.transaction():
-            for entry in entries:
-                self._journal.execute(
-                    "INSERT OR REPLACE INTO deliveries VALUES (?, ?, ?, ?, ?, ?)",
-                    self._channel,
-                    entry.event_id,
-                    entry.state,
-                    message_id,
-                    entry.reason,
-                    self._now(),
-                )
-            self._journal.execute(
-                "UPDATE cursors SET event_id = max(event_id, ?) WHERE channel = ?",
-                max(entry.event_id for entry in entries),
-                self._channel,
-            )
-
-    def _new(self) -> list[News]:
-        """Return the news after the cursor."""
-        cursor = self._journal.cursor(self._channel) or 0
-        while events := self._journal.events_after(cursor, limit=EVENTS):
-            if news := read_news(self._journal, events):
-                return news
-            cursor = events[-1].id  # nobody wants to hear of any of these
-        return []
-
-    # Cards
-
-    def card(self, run_id: int) -> str:
-        """Return the id of the message that is the run's card, empty where there is none."""
-        rows = self._journal.query(
-            "SELECT message_id FROM cards WHERE channel = ? AND run_id = ?", self._channel, run_id
-        )
-        return str(rows[0]["message_id"]) if rows else ""
-
-    def open_cards(self) -> dict[int, str]:
-        """Return the cards that may still change, by the id of the run."""
-        rows = self._journal.query(
-            "SELECT run_id, message_id FROM cards WHERE channel = ? AND NOT closed", self._channel
-        )
-        return {int(row["run_id"]): str(row["message_id"]) for row in rows}
-
-    def put_card(self, run_id: int, message_id: str, *, closed: bool = False) -> None:
-        """Note which message is the run's card; a `closed` one never changes again."""
-        with self._journal.transaction():
-            self._journal.execute(
-                "INSERT OR REPLACE INTO cards VALUES (?, ?, ?, ?)",
-                self._channel,
-                run_id,
-                message_id,
-                int(closed),
-            )
-
-    def drop_card(self, run_id: int, message_id: str) -> None:
-        """Note that somebody deleted the card."""
-        with self._journal.transaction():
-            self._journal.execute(
-                "DELETE FROM cards WHERE channel = ? AND run_id = ? AND message_id = ?",
-                self._channel,
-                run_id,
-                message_id,
-            )
+def read_items(journal: Journal, outbox: Outbox, *, held: bool) -> list[Item]:
+    """Return what is to be told, oldest first; what is held only if `held`."""
+    put_off = outbox.put_off(held=held, most=HELD)
+    states = {event.id: state for event, state in put_off}
+    news = read_news(journal, [event for event, _ in put_off])
+    items = [Item(one, states[one.event.id]) for one in news]
+    if len(put_off) == HELD:
+        return items
+    for events in outbox.new(most=EVENTS):  # until somebody wants to hear of any of these
+        if news := read_news(journal, events):
+            return items + [Item(one) for one in news]
+    return items
 
 
-def standings(journal: Journal, *, now: Callable[[], float]) -> list[Standing]:
+def standings(journal: Journal) -> list[Standing]:
     """Return the standing of every channel that was ever opened, but for experiment trackers."""
-    rows = journal.query(
-        "SELECT channel, (SELECT at FROM deliveries WHERE deliveries.channel = cursors.channel "
-        "AND state = 'sent' ORDER BY event_id DESC LIMIT 1) FROM cursors ORDER BY channel"
-    )
     return [
-        Standing(name, len(Outbox(journal, name, now=now).items(held=True)), told_at)
-        for name, told_at in map(tuple, rows)
+        Standing(name, len(read_items(journal, Outbox(journal, name), held=True)), told_at)
+        for name, told_at in last_sent(journal).items()
         if name.partition(":")[0] not in SERVICES
     ]
-
-
-def refusals(journal: Journal, *, last: int = 10) -> list[Refusal]:
-    """Return the last messages that a platform refused for good, the newest last."""
-    rows = journal.query(
-        "SELECT channel, event_id, reason, at FROM deliveries WHERE state = 'refused' "
-        "ORDER BY at DESC, event_id DESC LIMIT ?",
-        last,
-    )
-    return [Refusal(row["channel"], row["event_id"], row["reason"], row["at"]) for row in rows[::-1]]

@@ -15,11 +15,11 @@ from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loop.gains import bests_before
+from loop.results.gains import bests_before
 from loop.results.ledger import Ledger, Spent
 from loop.results.provenance import Provenance
 from loop.results.report import Gain, Report
-from loop.results.table import Row
+from loop.store.experiments import Row
 from loop.text import one_line
 from notifiers.charts.scene import headline_of, make_scene
 from notifiers.page.chart import Drawing, draw_chart

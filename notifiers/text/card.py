@@ -9,6 +9,7 @@ from loop.experiment import RunState, Stage
 from loop.results.status import RunStatus
 from loop.text import one_line
 from notifiers.message import Message
+from notifiers.reasons import shown_reason
 from notifiers.text.buttons import card_buttons
 from notifiers.text.words import change, duration, number
 
@@ -20,8 +21,8 @@ def card(status: RunStatus, *, zone: tzinfo) -> Message:
     """Return the card, without the line that says when it was made; no span in it grows by itself."""
     state = "pausing after this experiment" if status.state is RunState.PAUSING else status.state.value
     lines = [f"Run {status.tag}: {state}"]
-    if status.state_reason and status.state is not RunState.RUNNING:
-        lines[0] += f" ({one_line(status.state_reason, _LINE)})"
+    if reason := shown_reason(status.state, status.reason):
+        lines[0] += f" ({one_line(reason, _LINE)})"
     if status.stage is not None:
         lines.append(one_line(f"Experiment #{status.experiment}: {status.description or ''}", _LINE))
         lines.append(_progress(status, zone))

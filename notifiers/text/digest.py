@@ -7,6 +7,7 @@ from typing import assert_never
 from loop.experiment import Cost, Event, EventKind, Experiment, Goal, Run, RunState, Status
 from loop.text import one_line
 from notifiers.message import Message
+from notifiers.reasons import reason_in, reason_text
 from notifiers.text.words import change, duration, money, number
 
 _DESCRIPTION = 160  # characters: with the limits of the others a digest fits a picture's caption
@@ -46,7 +47,7 @@ def message_of(event: Event, run: Run, experiment: Experiment | None = None) -> 
 
     `experiment` is the one that the event tells of, if it tells of one.
     """
-    reason = one_line(str(event.data.get("reason", "")), _SENTENCE)
+    reason = one_line(_reason(event), _SENTENCE)
     match event.kind:
         case EventKind.DECIDED:
             return digest(experiment, run=run) if experiment else None
@@ -66,7 +67,8 @@ def message_of(event: Event, run: Run, experiment: Experiment | None = None) -> 
             more = {EventKind.RUN_RECOVERED: " goes on again", EventKind.NEEDS_ATTENTION: " needs a person"}
             return Message(_because(f"Run {run.tag}{more.get(event.kind, '')}", reason))
         case (
-            EventKind.RESTED
+            EventKind.RESOLVED
+            | EventKind.RESTED
             | EventKind.PROPOSED
             | EventKind.COMMITTED
             | EventKind.TRAINING
@@ -104,6 +106,12 @@ def _started(run: Run) -> Message:
         f"Branch: {run.branch}, from {run.base_branch} at {run.base_commit[:7]}\n"
         f"Goal: {better} {run.metric}, {duration(run.time_budget)} a training"
     )
+
+
+def _reason(event: Event) -> str:
+    """Return why something happened: of a new state its facts as a clause, of all else the clause it has."""
+    facts = reason_in(event.data) if event.kind is EventKind.RUN_STATE else None
+    return str(event.data.get("reason", "")) if facts is None else reason_text(facts)
 
 
 def _because(sentence: str, reason: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from math import floor, log10
 
 from loop.experiment import Experiment, Goal
-from loop.gains import FamilyRate
+from loop.results.gains import FamilyRate
 from loop.results.memory import Lesson, effect
 from loop.store.ideas import Idea
 from loop.text import one_line

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
 
 from loop.experiment import Event, EventKind, Experiment, Run, RunState, Status
-from loop.gains import gain
+from loop.results.gains import gain
 from loop.store.journal import Journal
 from notifiers.message import Message
 from notifiers.text.digest import message_of
@@ -79,28 +79,31 @@ class News:
         return None if state is None else RunState(str(state))
 
 
-def read_news(journal: Journal, events: Iterable[Event]) -> list[News]:
-    """Return the news among `events`, in their order."""
-    runs: dict[int, Run] = {}
+def read_news(journal: Journal, events: Sequence[Event]) -> list[News]:
+    """Return the news among `events`, in their order; all that they are about is read at once."""
+    runs = {run.id: run for run in journal.runs()} if events else {}
+    experiments = _read_experiments(journal, events)
     found = []
     for event in events:
-        if event.run_id not in runs:
-            runs[event.run_id] = journal.run_by_id(event.run_id)
         run = runs[event.run_id]
-        decided = event.kind is EventKind.DECIDED and event.number is not None
-        experiment = journal.experiment(event.run_id, event.number or 0) if decided else None
+        number = event.number if event.kind is EventKind.DECIDED else None
+        experiment = None if number is None else experiments.get((run.id, number))
         message = message_of(event, run, experiment)
         if message is not None:
-            again = _crashed_again(journal, experiment)
+            before = None if number is None else experiments.get((run.id, number - 1))
+            again = all(one is not None and one.status is Status.CRASH for one in (experiment, before))
             found.append(News(event, run, experiment, _topic(event, experiment), message, again))
     return found
 
 
-def _crashed_again(journal: Journal, experiment: Experiment | None) -> bool:
-    if experiment is None or experiment.status is not Status.CRASH:
-        return False
-    before = journal.experiment(experiment.run_id, experiment.number - 1)
-    return before is not None and before.status is Status.CRASH
+def _read_experiments(journal: Journal, events: Iterable[Event]) -> dict[tuple[int, int], Experiment]:
+    """Return the experiments that events tell the verdicts of, and the ones before these."""
+    numbers: dict[int, set[int]] = {}
+    for event in events:
+        if event.kind is EventKind.DECIDED and event.number is not None:
+            numbers.setdefault(event.run_id, set()).update((event.number - 1, event.number))
+    found = (journal.experiments_at(run_id, wanted) for run_id, wanted in numbers.items())
+    return {(one.run_id, one.number): one for experiments in found for one in experiments}
 
 
 def _topic(event: Event, experiment: Experiment | None) -> Topic:
@@ -117,6 +120,7 @@ def _topic(event: Event, experiment: Experiment | None) -> Topic:
             EventKind.RUN_STARTED
             | EventKind.RUN_STATE
             | EventKind.RUN_RETAGGED
+            | EventKind.RESOLVED
             | EventKind.NOTED
             | EventKind.RESTED
             | EventKind.PROPOSED

@@ -7,14 +7,15 @@ from datetime import UTC, datetime, tzinfo
 from typing import assert_never
 
 from loop.experiment import Goal, Run, RunState
-from loop.gains import bests_before
 from loop.proposers.protocol import Urge
+from loop.results.gains import bests_before
 from loop.results.ledger import Ledger
 from loop.results.report import Gain, Report
-from loop.results.table import Row
 from loop.results.wakeup_report import Night
+from loop.store.experiments import Row
 from loop.text import one_line
 from notifiers.message import Message
+from notifiers.reasons import state_text
 from notifiers.text.bill import bill_phrases
 from notifiers.text.ledger import ledger_lines
 from notifiers.text.words import change, duration, number, period, plural, signed
@@ -257,10 +258,9 @@ def _state(run: Run | None) -> list[str]:
     if run is None:
         return []
     state = _state_word(run.state)
-    if run.state is RunState.RUNNING or not run.state_reason:
+    if run.state is RunState.RUNNING:
         return [state]
-    joint = " " if run.state_reason.startswith("by ") else ": "
-    return [_long(f"{state}{joint}{run.state_reason}")]
+    return [_long(state_text(state, run.reason))]
 
 
 def _fit(line: str) -> str:

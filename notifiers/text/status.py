@@ -11,6 +11,7 @@ from loop.process.progress import Progress
 from loop.results.status import RunStatus
 from loop.text import one_line
 from notifiers.message import Message
+from notifiers.reasons import shown_reason
 from notifiers.text.words import duration, money, number, plural
 
 _LINE = 60  # characters of a description in one line
@@ -63,9 +64,8 @@ def runs_message(statuses: Sequence[RunStatus], *, zone: tzinfo) -> Message:
 
 def _state(status: RunStatus) -> str:
     state = "pausing after this experiment" if status.state is RunState.PAUSING else status.state.value
-    told = status.state_reason and status.state is not RunState.RUNNING
-    reason = f" ({one_line(status.state_reason, _LINE)})" if told else ""
-    return f"Run {status.tag}: {state}{reason}"
+    reason = shown_reason(status.state, status.reason)
+    return f"Run {status.tag}: {state}{f' ({one_line(reason, _LINE)})' if reason else ''}"
 
 
 def _stage(stage: Stage) -> str:

@@ -9,7 +9,7 @@ from loop.engine.decision import KeepRule
 from loop.experiment import Ending, EventKind, Experiment, Goal, Outcome, Proposal, Run
 from loop.git.workspace import Commit, Workspace
 from loop.store.journal import Journal
-from notifiers.delivery.outbox import Entry, Outbox, State
+from loop.store.outbox import Entry, Outbox, State
 from tests.loop.lab import git
 
 TAG = "scale"

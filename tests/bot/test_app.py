@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from loop.experiment import RunState
+from loop.experiment import Actor, Reason, RunState
 from loop.store.journal import Journal
 from tests.bot.real_bot import RealBot, read_until
 from tests.loop.lab import git
@@ -334,7 +334,7 @@ def test_a_stop_that_the_bot_died_over_is_carried_out_by_the_next(bot: RealBot) 
         running.kill()
     journal = Journal(bot.home / "state.db")
     run = journal.runs()[0]
-    journal.set_state(run, RunState.STOPPED, "by ann")
+    journal.set_state(run, RunState.STOPPED, Reason(Actor.PERSON, "ann"))
     journal.close()
     gate.touch()
     done = bot.run("up", "--tag", "other", "--experiments", "1", "--exit-when-done")

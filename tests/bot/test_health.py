@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from bot.health import health_checks, health_lines, incident_lines
-from loop.experiment import EventKind, Goal, RunState, Stage, Status
+from loop.experiment import Actor, EventKind, Goal, Reason, RunState, Stage, Status
 from loop.store.journal import Journal
-from notifiers.delivery.outbox import Entry, Outbox, State
+from loop.store.outbox import Entry, Outbox, State
+from notifiers.delivery.outbox import read_items
 from tests.loop.fake_gpu import FakeGpu
 from tests.loop.store.test_journal import make_experiment
 from tests.loop.trainings import trained
@@ -56,7 +57,7 @@ def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Night]:
 def test_only_incidents_are_told_the_newest_last(night: Night) -> None:
     night.note(EventKind.RUN_RECOVERED, reason="the machine had slept; 12 min lost", minutes=12.0)
     night.note(EventKind.NEEDS_ATTENTION, reason="no idea\nfor an hour")
-    night.journal.set_state(night.run, RunState.PAUSED, "by command")
+    night.journal.set_state(night.run, RunState.PAUSED)
     night.note(EventKind.INTERRUPTED, reason="by command", vanished=False)
     night.note(EventKind.INTERRUPTED, reason="the training vanished with its machine", vanished=True)
     assert incident_lines(night.journal, zone=UTC) == [
@@ -105,9 +106,9 @@ def test_what_a_run_does_is_told(night: Night) -> None:
     night.journal.record(training)
     assert night.details()["lane"] == "mar12 trains #7 for 2 min 10 s"
     night.journal.record(replace(training, stage=Stage.DECIDED, status=Status.SKIP))
-    night.journal.set_state(night.run, RunState.PAUSED, "by ann")
+    night.journal.set_state(night.run, RunState.PAUSED, Reason(Actor.PERSON, "ann"))
     assert night.details()["lane"] == "mar12 paused by ann"
-    night.journal.set_state(night.run, RunState.DONE, "1 experiment made")
+    night.journal.set_state(night.run, RunState.DONE, Reason(Actor.LOOP, facts={"made": 1}))
     assert night.details()["lane"] == "mar12 done: 1 experiment made"
 
 
@@ -120,7 +121,9 @@ def test_what_was_not_delivered_is_told_for_each_chat(night: Night) -> None:
     assert waiting["telegram:7"] == "3 undelivered, never told"  # the run's start too
     assert not [name for name in waiting if name.startswith("trackio")]
     outbox = Outbox(night.journal, "telegram:7", now=lambda: night.now)
-    outbox.record([Entry(item.news.event.id, State.SENT) for item in outbox.items(held=True)])
+    outbox.record(
+        [Entry(item.news.event.id, State.SENT) for item in read_items(night.journal, outbox, held=True)]
+    )
     night.now += 60.0
     assert night.details()["telegram:7"] == "0 undelivered, last told 1 min ago"
 

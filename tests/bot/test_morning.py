@@ -11,7 +11,7 @@ import pytest
 from bot.morning import Reporter
 from bot.runs import Host
 from bot.setup.settings import load_settings
-from loop.experiment import Event, EventKind, RunState
+from loop.experiment import Actor, Event, EventKind, Reason, RunState
 from notifiers.charts.chart import ChartError
 from tests.notifiers.mornings import Recorder, open_recorder
 
@@ -111,7 +111,7 @@ async def test_a_terminal_gets_the_morning_without_a_chart_and_no_end(
     message = await reporter.told_here(morning(recorder, recorder.run.created_at))
     assert message is not None
     assert message.attachments == ()
-    recorder.state(RunState.DONE, "1 experiment was made")
+    recorder.state(RunState.DONE, Reason(Actor.LOOP, facts={"made": 1}))
     (ended,) = recorder.journal.events_after(recorder.journal.last_event() - 1)
     assert await reporter.told_here(ended) is None
     assert drawn == []
@@ -119,11 +119,11 @@ async def test_a_terminal_gets_the_morning_without_a_chart_and_no_end(
 
 @pytest.mark.usefixtures("drawn")
 async def test_the_end_of_a_run_says_so_first(recorder: Recorder, reporter: Reporter) -> None:
-    recorder.state(RunState.DONE, "1 experiment was made")
+    recorder.state(RunState.DONE, Reason(Actor.LOOP, facts={"made": 1}))
     (ended,) = recorder.journal.events_after(recorder.journal.last_event() - 1)
     message = await reporter.told(ended)
     assert message is not None
-    assert message.text.startswith("Run mar12 is done: 1 experiment was made\n\nmar12: 2 experiments in ")
+    assert message.text.startswith("Run mar12 is done: 1 experiment made\n\nmar12: 2 experiments in ")
     assert "\nDone" not in message.text
     assert [button.label for button in message.buttons[1]] == ["Keep going", "Stop", "Bundle"]
 

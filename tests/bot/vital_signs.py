@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bot.heartbeat.findings import LoopVitals, TrainingVitals, Vitals
-from loop.experiment import Goal, Run, RunState
+from loop.experiment import BY_COMMAND, Goal, Reason, Run, RunState
 from loop.process.gpu import Gpu, GpuState
 from loop.process.liveness import Activity, Quiet
 from loop.process.machine import Disk
@@ -19,7 +19,7 @@ A_LITTLE = Disk(HOME, 1.5e9, 1000e9)
 GPU = Gpu(0, "GPU-a", 81920.0, 81920.0, 0.0)
 
 
-def make_run(run_id: int = 1, *, state: RunState = RunState.RUNNING, reason: str = "") -> Run:
+def make_run(run_id: int = 1, *, state: RunState = RunState.RUNNING, reason: Reason = BY_COMMAND) -> Run:
     return Run(
         id=run_id,
         tag=f"mar{run_id}",
@@ -30,8 +30,11 @@ def make_run(run_id: int = 1, *, state: RunState = RunState.RUNNING, reason: str
         goal=Goal.MINIMIZE,
         time_budget=300.0,
         state=state,
-        state_reason=reason,
         created_at=0.0,
+        state_by=reason.by,
+        state_name=reason.name,
+        state_cause=reason.cause,
+        state_facts=reason.facts,
     )
 
 

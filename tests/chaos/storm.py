@@ -76,8 +76,8 @@ class Storm:
         if not self._bot.running:
             self.figures.ends[self._last_words()] += 1
             await self._start()
-        rows = self._site.query("SELECT state, state_reason FROM runs")
-        if rows and rows[0][0] in ("paused", "pausing") and "command" in rows[0][1]:
+        rows = self._site.query("SELECT state, state_by FROM runs")
+        if rows and rows[0][0] in ("paused", "pausing") and rows[0][1] == "person":
             await self._bot.send("/resume")
 
     async def until(self, condition: Callable[[], bool], seconds: float) -> bool:

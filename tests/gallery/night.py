@@ -20,6 +20,7 @@ from bot.slack.front import PERSONAL
 from loop.engine import stages
 from loop.engine.decision import KeepRule
 from loop.experiment import (
+    BY_COMMAND,
     Cost,
     Ending,
     EventKind,
@@ -28,6 +29,7 @@ from loop.experiment import (
     Goal,
     Outcome,
     Proposal,
+    Reason,
     Run,
     RunState,
 )
@@ -205,7 +207,7 @@ class Night:
         self.journal.record(lost, kind=EventKind.INTERRUPTED, reason=reason, vanished=True)
         self.train_again(lost)
 
-    def set_state(self, state: RunState, reason: str = "by command") -> None:
+    def set_state(self, state: RunState, reason: Reason = BY_COMMAND) -> None:
         self.journal.set_state(self.run, state, reason)
 
     def note(self, kind: EventKind, reason: str) -> None:

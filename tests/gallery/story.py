@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bot.request import HERE
-from loop.experiment import Cost, EventKind, Family, RunState
+from loop.experiment import Actor, Cost, EventKind, Family, Reason, RunState
 from notifiers.message import Message
 from notifiers.text.start_card import RunPlan, start_card
 from tests.gallery.night import BOB, Night, Section, open_night
@@ -197,7 +197,7 @@ async def _morning(night: Night) -> None:
     await night.ask("The chart at the terminal", "/plot", by=HERE)
     night.show("A long diff", Message("Experiment #12: depth 8 → 16", DIFF), "ann: /diff 12")
     night.show("A log", Message("The end of the log of experiment #12", LOG), "ann: /log 12")
-    night.set_state(RunState.DONE, "70 experiments were made")
+    night.set_state(RunState.DONE, Reason(Actor.LOOP, facts={"made": 70}))
     await night.tell("The end")
     night.set_state(RunState.STOPPED)
     await night.tell("And for good")

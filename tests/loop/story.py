@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from loop.experiment import Event, EventKind, RunState, Status
-from loop.results.ledger import Ledger, Spent, Trained, ledger
+from loop.experiment import Event, EventKind, Experiment, RunState, Stage, Status, Training
+from loop.results.ledger import Ledger, Spent, ledger
 from loop.store.sessions import Session
+from tests.loop.trainings import trained
 
 START = 1_773_360_000.0
 
@@ -22,7 +23,7 @@ class Story:
         self.now = START
         self.expected: Counter[Spent] = Counter()
         self.events: list[Event] = []
-        self.experiments: dict[int, Trained] = {}
+        self.experiments: dict[int, Experiment] = {}
         self.sessions: list[Session] = []
         self.number = 0
         self.watched = watched
@@ -68,15 +69,23 @@ class Story:
 
     def attempt_begins(self) -> None:
         self.tell(EventKind.TRAINING)
-        self.experiments[self.number] = Trained(self.number, None, self.now, None, None)
+        self.experiments[self.number] = Experiment(
+            run_id=1,
+            number=self.number,
+            stage=Stage.TRAINING,
+            description="",
+            rationale="",
+            proposer="",
+            parent="",
+            training=Training(1, started_at=self.now),
+        )
 
     def outcome(self, status: Status, counted: float | None = None, *, ended_at: float | None = None) -> None:
         """The training that began last has ended, now unless it is said when, and is judged."""
-        self.experiments[self.number] = replace(
-            self.experiments[self.number],
-            status=status,
+        self.experiments[self.number] = trained(
+            replace(self.experiments[self.number], status=status),
             ended_at=self.now if ended_at is None else ended_at,
-            training_seconds=counted,
+            numbers={} if counted is None else {"training_seconds": counted},
         )
         self.tell(EventKind.MEASURED)
         self.tell(EventKind.DECIDED)

@@ -10,7 +10,19 @@ from pathlib import Path
 
 from loop.engine import stages
 from loop.engine.decision import KeepRule
-from loop.experiment import Cost, Ending, EventKind, Goal, Outcome, Proposal, Run, RunState
+from loop.experiment import (
+    Actor,
+    Cause,
+    Cost,
+    Ending,
+    EventKind,
+    Goal,
+    Outcome,
+    Proposal,
+    Reason,
+    Run,
+    RunState,
+)
 from loop.git.workspace import Commit
 from loop.results.wakeup_report import Night, read_night
 from loop.store.ideas import IdeaBox
@@ -20,6 +32,7 @@ from loop.store.spending import Purse
 from notifiers.clock import Clock
 
 MEMORY = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
+BY_ADA = Reason(Actor.PERSON, "ada")
 IDEAS = (
     ("halve batch size", 0.986041, 1, 1),
     ("depth 8 → 9, aspect ratio 64 → 57, width 640", 0.981773, 4, 4),
@@ -41,7 +54,7 @@ class Recorder:
         self.journal = journal
         self._clock = clock
         self._sessions = Sessions(journal, clock=lambda: clock[0])
-        self._session: Session = self._sessions.begin()
+        self._session: Session = self._sessions.begin(boot="one")
         self._run_id = 0
         self.rule = KeepRule()
 
@@ -71,7 +84,7 @@ class Recorder:
         """Let the bot be killed, and begin again at that moment."""
         day, clock = moment.split()
         self._clock[0] = datetime.fromisoformat(f"2026-03-{day}T{clock}:00+00:00").timestamp()
-        self._session = self._sessions.begin()
+        self._session = self._sessions.begin(boot="one")
 
     def begin(self, tag: str = "mar12", *, metric: str = "val_bpb", goal: Goal = Goal.MINIMIZE) -> None:
         self.rule = KeepRule(metric, goal)
@@ -134,7 +147,7 @@ class Recorder:
         self.journal.record(lost, kind=EventKind.INTERRUPTED, reason="by command")
         self.journal.record(stages.skipped(lost, "skipped by command", None, now=self.now))
 
-    def state(self, state: RunState, reason: str = "by ada") -> None:
+    def state(self, state: RunState, reason: Reason = BY_ADA) -> None:
         self.journal.set_state(self.run, state, reason)
 
     def call(self, reason: str, **data: object) -> None:
@@ -179,7 +192,7 @@ def nothing_happened(recorder: Recorder) -> Night:
     """No proposer had an idea all night."""
     recorder.begin()
     recorder.at("12 23:58")
-    recorder.call("its proposer has had no idea for 60 min")
+    recorder.call("its proposer has had no idea for 60 min", cause=Cause.NO_PROPOSAL)
     recorder.at("13 07:00")
     return recorder.night(since=recorder.run.created_at)
 
@@ -193,7 +206,9 @@ def everything_crashed(recorder: Recorder) -> Night:
             f"{12 + (23 * 60 + number * 8) // 1440} {(23 + number * 8 // 60) % 24:02}:{number * 8 % 60:02}"
         )
         if number % 5 == 4:
-            recorder.call(f"{number + 1} experiments crashed in a row, the last with: {MEMORY}")
+            recorder.call(
+                f"{number + 1} experiments crashed in a row, the last with: {MEMORY}", cause=Cause.CRASHES
+            )
     recorder.at("13 07:00")
     return recorder.night(since=recorder.run.created_at)
 
@@ -270,8 +285,13 @@ def paused_since_yesterday(recorder: Recorder) -> Night:
     recorder.begin()
     recorder.experiment("baseline", 0.9979)
     recorder.experiments(5)
-    recorder.call("the disk of /home/ada is full: 0.2 GB are free, 5 GB are needed")
-    recorder.state(RunState.PAUSED, "by the heartbeat: the disk is full")
+    room = {"folder": "/home/ada", "free": 0.2e9}
+    recorder.call(
+        "4.2 GB free on the disk of /home/ada: make room before the run has to pause",
+        cause=Cause.DISK_SHORT,
+        key="/home/ada",
+    )
+    recorder.state(RunState.PAUSED, Reason(Actor.HEARTBEAT, cause=Cause.DISK, facts=room))
     recorder.at("13 07:00")
     return recorder.night(since=recorder.run.created_at)
 
@@ -302,7 +322,7 @@ def done(recorder: Recorder) -> Night:
     recorder.begin()
     recorder.experiment("baseline", 0.9979)
     recorder.experiments(30, step=0.0015, keeps=16)
-    recorder.state(RunState.DONE, "30 experiments were made")
+    recorder.state(RunState.DONE, Reason(Actor.LOOP, facts={"made": 30}))
     recorder.at("13 07:00")
     return recorder.night(since=recorder.run.created_at)
 
@@ -328,8 +348,11 @@ def all_of_a_second_night_crashed(recorder: Recorder) -> Night:
     since = recorder.now
     for number in range(7):
         recorder.experiment(f"idea {number}", None)
-    recorder.call("7 experiments crashed in a row, the last with: CUDA driver version is insufficient")
-    recorder.call("the key of anthropic is refused", about="anthropic", state="down")
+    recorder.call(
+        "7 experiments crashed in a row, the last with: CUDA driver version is insufficient",
+        cause=Cause.CRASHES,
+    )
+    recorder.call("the key of anthropic is refused", cause=Cause.PROPOSER, key="anthropic", state="lost")
     recorder.at("14 07:00")
     return recorder.night(since=since)
 

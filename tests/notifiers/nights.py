@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from loop.experiment import Goal, Status
-from loop.results.table import Row
+from loop.store.experiments import Row
 
 IDEAS = (
     "halve batch size",

@@ -8,7 +8,7 @@ from loop.experiment import Cost, Family, Goal, Status
 from loop.results.ledger import Ledger, Spent
 from loop.results.provenance import Provenance
 from loop.results.report import make_report
-from loop.results.table import Row
+from loop.store.experiments import Row
 from notifiers.page.render import Content, Detail
 
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"

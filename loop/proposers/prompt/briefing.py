@@ -15,15 +15,15 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from loop.experiment import Experiment, Goal, Status
-from loop.gains import FamilyRate, rates_of
 from loop.proposers.prompt import history
 from loop.proposers.prompt.context import INSTRUCTIONS
 from loop.proposers.prompt.fencing import LINE, SEPARATOR, Room, joined, tokens
 from loop.proposers.prompt.instructions import ANSWER, MATERIAL, REPAIR, RESEARCH, URGES
 from loop.proposers.protocol import Context, Failure
 from loop.redaction import without_secrets
+from loop.results.gains import FamilyRate, rates_of
 from loop.results.memory import Lesson, most_valuable, near_misses, noise
-from loop.results.table import row_of
+from loop.store.experiments import row_of
 from loop.text import one_line
 
 _FIXED, _NOW = 0.30, 0.45

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from loop.program.constants import Constant
+from loop.program.constants import HORIZON, Constant, is_protected
 from loop.program.syntax import Value
 
 Scalar: TypeAlias = bool | int | float | str
@@ -28,21 +28,7 @@ _PATTERN_LENGTH = 12
 _PATTERN_LETTERS = 3
 _MANY_LAYERS = 24  # where the program does not say how many there are
 
-# Words of a name, split at underscores. What decides how a training is judged, where it runs and what it
-# writes is no idea for better training.
-_PROTECTED = frozenset(
-    {"TIME", "BUDGET", "SECONDS", "SECS", "MINUTES", "HOURS", "DEADLINE", "TIMEOUT", "UNTIMED", "STARTUP"}
-    | {"SEED", "SEEDS", "EVAL", "EVALUATION", "VAL", "VALID", "VALIDATION", "TEST", "AUDIT", "METRIC", "BPB"}
-    | {"LIMIT", "ABORT", "DEVICE", "CUDA", "GPU", "GPUS", "CPU", "MPS", "BACKEND", "DTYPE", "COMPILE"}
-    | {"FLOPS", "THREADS", "WORKERS", "RANK", "WORLD", "PORT", "PATH", "PATHS", "DIR", "DIRECTORY", "FILE"}
-    | {"FILES", "FOLDER", "ROOT", "HOME", "CACHE", "URL", "REPO", "NAME", "VERSION", "ID", "IDS", "TOKEN"}
-    | {"BOS", "EOS", "PAD", "VOCAB", "TOKENIZER", "DATA", "DATASET", "SHARD", "SHARDS", "LOG", "LOGGING"}
-    | {"PRINT", "VERBOSE", "DEBUG", "PROFILE", "CHECKPOINT", "SAVE"}
-)
-_HORIZON = frozenset({"STEPS", "ITERS", "ITERATIONS", "EPOCHS", "TOKENS"})  # a budget in another coin, unless
-_PHASES = frozenset(
-    {"WARMUP", "WARMDOWN", "COOLDOWN", "DECAY", "MOMENTUM", "RAMP", "ACCUM", "BATCH", "ACCUMULATION"}
-)
+# Words of a name, split at underscores.
 _RATES = frozenset({"LR", "RATE"})
 _FRACTIONS = frozenset({"RATIO", "FRAC", "FRACTION", "PROB", "PROBABILITY", "DROPOUT", "PERCENT"})
 _MEMORIES = frozenset({"BETA", "BETA1", "BETA2", "BETAS", "MOMENTUM", "EMA"})
@@ -136,15 +122,6 @@ def find_axes(constants: Sequence[Constant], frozen: Collection[str]) -> tuple[A
     return tuple(axes)
 
 
-def is_protected(name: str) -> bool:
-    """Tell whether a constant of this name is about budget, seed, score, machine or files.
-
-    `DEVICE_BATCH_SIZE` is about the machine too: it changes where the memory ends, not what is learnt.
-    """
-    words = set(name.split("_"))
-    return bool(words & _PROTECTED) or (bool(words & _HORIZON) and not words & _PHASES)
-
-
 def _ladder(constant: Constant, value: Scalar, layers: int) -> tuple[Scalar, ...]:
     words = set(constant.name.split("_"))
     if isinstance(value, bool):
@@ -175,7 +152,7 @@ def _first_steps(zero: float, words: set[str]) -> tuple[float, ...]:
     if words & _FRACTIONS:
         return (0.02, 0.05, 0.1)
     if isinstance(zero, int):
-        return (10, 30, 100) if words & _HORIZON else (1, 2)
+        return (10, 30, 100) if words & HORIZON else (1, 2)
     return (0.001, 0.01, 0.1)
 
 

@@ -15,7 +15,7 @@ from loop.experiment import Run, RunState, Status
 from loop.git.bundle import tidy_branch
 from loop.git.workspace import Workspace
 from loop.results.report import make_report
-from loop.results.table import read_rows
+from loop.store.experiments import read_rows
 from loop.store.journal import Journal
 from tests.loop.lab import git
 

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bot.heartbeat.blockers import BY_US, hindrance, paused_by_us
-from loop.experiment import RunState
+from bot.heartbeat.blockers import hindrance, paused_by_us
+from loop.experiment import Actor, Cause, Reason, Run, RunState
 from loop.process.gpu import Gpu, GpuProcess, GpuState
 from loop.process.machine import Disk
 from loop.process.ownership import Owner
+from notifiers.reasons import cause_text
 from tests.bot.vital_signs import (
     A_LITTLE,
     GPU,
@@ -27,10 +29,23 @@ TRAINER = GpuProcess(7, 60_000.0, "python", "GPU-a")
 STRANGER = GpuProcess(42, 70_000.0, "jupyter", "GPU-a")
 
 
-def found(*, training: bool = False, needed_mb: float | None = 40_960.0, **vitals: Any) -> str:
+def reason(*, training: bool = False, needed_mb: float | None = 40_960.0, **vitals: Any) -> Reason | None:
     """Return what hinders a run whose trainings take 40 GB."""
     loop = make_loop(needed_mb=needed_mb, training=make_training(0.0) if training else None)
     return hindrance(loop, make_vitals(loop, **vitals))
+
+
+def found(**vitals: Any) -> str:
+    """Return the same as a person is told it."""
+    why = reason(**vitals)
+    return cause_text(why.cause, why.facts) if why else ""
+
+
+def waiting(**vitals: Any) -> Run:
+    """Return a run that its heartbeat paused for what it found."""
+    why = reason(**vitals)
+    assert why is not None
+    return make_run(state=RunState.PAUSED, reason=why)
 
 
 @pytest.mark.parametrize(
@@ -109,25 +124,33 @@ def test_one_gpu_with_room_is_enough() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "reason", "ours"),
+    ("state", "by", "ours"),
     [
-        (RunState.PAUSED, f"{BY_US}make room", True),
-        (RunState.PAUSING, f"{BY_US}make room", True),
-        (RunState.PAUSED, "by command", False),
-        (RunState.RUNNING, f"{BY_US}what it waited for is there", False),
-        (RunState.STOPPED, f"{BY_US}make room", False),
+        (RunState.PAUSED, Actor.HEARTBEAT, True),
+        (RunState.PAUSING, Actor.HEARTBEAT, True),
+        (RunState.PAUSED, Actor.PERSON, False),
+        (RunState.PAUSED, Actor.BUDGET, False),
+        (RunState.PAUSED, Actor.STARTUP, False),
+        (RunState.RUNNING, Actor.HEARTBEAT, False),
+        (RunState.STOPPED, Actor.HEARTBEAT, False),
     ],
 )
-def test_a_pause_is_known_by_who_made_it(state: RunState, reason: str, ours: bool) -> None:
-    assert paused_by_us(make_run(state=state, reason=reason)) is ours
+def test_a_pause_is_known_by_who_made_it(state: RunState, by: Actor, ours: bool) -> None:
+    why = Reason(by, "by the heartbeat: make room", Cause.DISK)  # whatever somebody is called
+    assert paused_by_us(make_run(state=state, reason=why)) is ours
 
 
 @pytest.mark.parametrize(("disk", "goes_on"), [(LOW, False), (A_LITTLE, False), (SHORT, True), (ROOMY, True)])
 def test_a_run_that_waits_for_room_does_not_go_on_at_the_first_byte(disk: Disk, goes_on: bool) -> None:
-    waiting = make_run(state=RunState.PAUSED, reason=f"{BY_US}{found(disks=(LOW,))}; it goes on by itself")
-    assert (hindrance(make_loop(waiting), make_vitals(disks=(disk,))) == "") is goes_on
+    run = waiting(disks=(LOW,))
+    assert (hindrance(make_loop(run), make_vitals(disks=(disk,))) is None) is goes_on
+
+
+def test_a_run_that_waits_for_room_on_one_disk_does_not_wait_for_it_on_another() -> None:
+    run = waiting(disks=(ROOMY, replace(LOW, folder=Path("/elsewhere"))))
+    assert hindrance(make_loop(run), make_vitals(disks=(A_LITTLE,))) is None
 
 
 def test_a_run_that_waits_for_something_else_does_not_wait_for_room() -> None:
-    waiting = make_run(state=RunState.PAUSED, reason=f"{BY_US}{found(gpus=GpuState((), ()))}")
-    assert hindrance(make_loop(waiting), make_vitals(disks=(A_LITTLE,))) == ""
+    run = waiting(gpus=GpuState((), ()))
+    assert hindrance(make_loop(run), make_vitals(disks=(A_LITTLE,))) is None

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from bot.heartbeat.blockers import BY_US
 from bot.heartbeat.decide import (
     BACKOFF,
     STEADY,
     Action,
     AskPerson,
+    CallOver,
     EndOrphan,
     EndStalled,
     EndSupervisor,
@@ -25,11 +25,12 @@ from bot.heartbeat.decide import (
 )
 from bot.heartbeat.findings import Absence, Ended, Outage, Vitals
 from loop.engine.prefetch import Dearth
-from loop.experiment import RunState
+from loop.experiment import Actor, Cause, Reason, RunState
 from loop.process.gpu import GpuState
 from loop.process.machine import ClockChange
 from loop.process.ownership import Marked
 from loop.process.trainer import Process
+from notifiers.reasons import reason_text
 from tests.bot.vital_signs import LOW, SHORT, make_loop, make_run, make_training, make_vitals
 
 RUN = make_run()
@@ -42,7 +43,7 @@ def remedies(vitals: Vitals) -> tuple[Action, ...]:
 def test_nothing_is_done_or_said_when_all_is_well() -> None:
     vitals = make_vitals(
         make_loop(training=make_training(4.9)),
-        make_loop(make_run(2, state=RunState.PAUSED, reason="by command")),
+        make_loop(make_run(2, state=RunState.PAUSED)),
         clock=ClockChange(jumped=0.3, slept=2.0),
     )
     assert remedies(vitals) == ()
@@ -96,14 +97,9 @@ def test_a_person_is_asked_when_a_loop_cannot_be_kept_alive() -> None:
     outage = Outage(since=0.0, reason="disk on fire", resumes=4, resumed_at=9_999.0)
     for loop in (make_loop(outage=outage), make_loop(outage=outage, ended=Ended(9_999.5, "disk on fire"))):
         asked = [action for action in remedies(make_vitals(loop)) if isinstance(action, AskPerson)]
-        assert asked == [
-            AskPerson(
-                RUN,
-                "loop 1",
-                "its loop ended 4 times in a row, the last time with: disk on fire",
-                halted=True,
-            )
-        ]
+        facts = {"times": 4, "error": "disk on fire"}
+        assert asked == [AskPerson(RUN, Cause.LOOP, facts=facts, halted=True)]
+        assert asked[0].text == "its loop ended 4 times in a row, the last time with: disk on fire"
     assert remedies(make_vitals(make_loop(outage=replace(outage, resumes=3)))) == (LookAgain(STEADY - 1.0),)
 
 
@@ -138,18 +134,23 @@ def test_what_is_left_of_a_training_is_ended() -> None:
 def test_a_run_rests_while_its_disk_is_low_and_goes_on_by_itself() -> None:
     low = make_vitals(disks=(LOW,))
     (pause,) = remedies(low)
-    reason = "0.3 GB free on the disk of /state: make room; the run then goes on by itself"
-    assert pause == Pause(RUN, f"{BY_US}{reason}")
+    assert pause == Pause(
+        RUN, Reason(Actor.HEARTBEAT, cause=Cause.DISK, facts={"folder": "/state", "free": 0.3e9})
+    )
+    assert reason_text(pause.reason) == (
+        "by the heartbeat: 0.3 GB free on the disk of /state: make room; the run then goes on by itself"
+    )
     assert troubles(low) == ("0.3 GB free on the disk of /state: make room",)
     for state in (RunState.PAUSING, RunState.PAUSED):
         paused = make_loop(make_run(state=state, reason=pause.reason))
         assert remedies(replace(low, loops=(paused,))) == ()
-        assert remedies(make_vitals(paused)) == (Unpause(paused.run, f"{BY_US}what it waited for is there"),)
+        assert remedies(make_vitals(paused)) == (Unpause(paused.run),)
 
 
+@pytest.mark.parametrize("by", [Actor.PERSON, Actor.BUDGET, Actor.STARTUP])
 @pytest.mark.parametrize("state", [RunState.PAUSED, RunState.PAUSING, RunState.DONE])
-def test_what_a_person_ordered_is_left_as_it_is(state: RunState) -> None:
-    loop = make_loop(make_run(state=state, reason="by command"))
+def test_what_others_ordered_is_left_as_it_is(state: RunState, by: Actor) -> None:
+    loop = make_loop(make_run(state=state, reason=Reason(by)))
     assert remedies(make_vitals(loop)) == ()
     assert remedies(make_vitals(loop, disks=(LOW,))) == ()
     assert remedies(make_vitals(loop, gpus=GpuState((), ()))) == ()
@@ -163,14 +164,27 @@ def test_a_loop_is_not_started_into_the_trouble_that_ended_it() -> None:
 def test_a_person_hears_of_a_disk_before_it_is_low() -> None:
     vitals = make_vitals(disks=(SHORT,))
     reason = "4.0 GB free on the disk of /state: make room before the run has to pause"
-    assert remedies(vitals) == (AskPerson(RUN, "disk 1 /state", reason),)
+    (ask,) = remedies(vitals)
+    assert ask == AskPerson(RUN, Cause.DISK_SHORT, "/state", {"folder": "/state", "free": 4e9})
+    assert ask.text == reason
     assert troubles(vitals) == (reason,)
 
 
 def test_an_outage_of_the_proposer_is_a_matter_for_a_person() -> None:
     assert remedies(make_vitals(make_loop(dearth=Dearth(10_000.0 - 3599.0, "why")))) == ()
     vitals = make_vitals(make_loop(dearth=Dearth(10_000.0 - 3660.0, "why")))
-    assert remedies(vitals) == (AskPerson(RUN, "ideas 1", "its proposer has had no idea for 61 min: why"),)
+    (ask,) = remedies(vitals)
+    assert ask == AskPerson(RUN, Cause.NO_PROPOSAL, facts={"seconds": 3660.0, "error": "why"})
+    assert ask.text == "its proposer has had no idea for 61 min: why"
+
+
+def test_a_person_is_called_once_for_each_thing_and_told_when_it_is_over() -> None:
+    other = replace(SHORT, folder=Path("/other"))
+    loop = make_loop(called=frozenset({(Cause.DISK_SHORT, "/state"), (Cause.NO_PROPOSAL, "")}))
+    assert remedies(make_vitals(loop, disks=(replace(SHORT, free=3e9), other))) == (
+        AskPerson(RUN, Cause.DISK_SHORT, "/other", {"folder": "/other", "free": 4e9}),
+        CallOver(RUN, Cause.NO_PROPOSAL, ""),
+    )
 
 
 def test_troubles_of_several_runs_are_told_once() -> None:
@@ -187,7 +201,7 @@ def test_a_sleep_is_noted_and_told_to_who_waits_for_results() -> None:
         LogNote("the machine slept for 120 min"),
         Recovered(RUN, "the machine had slept; 120 min lost", 120.0),
     )
-    paused = make_loop(make_run(state=RunState.PAUSED, reason="by command"))
+    paused = make_loop(make_run(state=RunState.PAUSED))
     assert remedies(make_vitals(paused, clock=slept)) == (LogNote("the machine slept for 120 min"),)
 
 
@@ -204,5 +218,5 @@ def test_an_absence_is_told_when_the_run_goes_on() -> None:
     assert remedies(make_vitals(make_loop(absence=absence))) == told
     assert remedies(make_vitals(make_loop(absence=replace(absence, seconds=59.0)))) == ()
     assert remedies(make_vitals(make_loop(absence=replace(absence, seconds=-3600.0)))) == ()
-    paused = make_run(state=RunState.PAUSED, reason="by command")
+    paused = make_run(state=RunState.PAUSED)
     assert remedies(make_vitals(make_loop(paused, absence=absence))) == ()

@@ -13,18 +13,19 @@ from typing import Any
 
 import pytest
 
-from bot.heartbeat.blockers import BY_US
 from bot.heartbeat.decide import NO_IDEAS, STEADY
 from bot.heartbeat.findings import Ended
 from bot.heartbeat.heartbeat import Heartbeat
 from bot.heartbeat.probe import LoopState
 from loop.engine.prefetch import Dearth
 from loop.errors import LoopError
-from loop.experiment import Event, EventKind, Goal, Run, RunState, Status
+from loop.experiment import Cause, Event, EventKind, Goal, Reason, Run, RunState, Status
 from loop.process.machine import ClockWatch
 from loop.process.supervisor import LOG, MARK, STARTED, boot_id, start_time
 from loop.store.journal import Journal
+from loop.store.notes import open_calls
 from loop.store.sessions import Sessions
+from notifiers.reasons import reason_text
 from tests.loop.fake_gpu import FakeGpu
 from tests.loop.store.test_journal import make_experiment
 from tests.loop.trainings import trained
@@ -40,6 +41,7 @@ class House:
         self.states: list[LoopState] = []
         self.trainings: dict[int, Path] = {}
         self.orders: list[tuple[str, ...]] = []
+        self.reasons: list[Reason] = []  # of its pauses
         self.refuses = ""
 
     def loops(self) -> Sequence[LoopState]:
@@ -58,13 +60,14 @@ class House:
     async def end_stalled(self, run: Run, folder: Path) -> None:
         self.orders.append(("end", run.tag, str(folder)))
 
-    async def pause(self, run: Run, reason: str) -> None:
+    async def pause(self, run: Run, reason: Reason) -> None:
         if self.refuses:
             raise LoopError(self.refuses)
-        self.orders.append(("pause", run.tag, reason))
+        self.orders.append(("pause", run.tag, reason_text(reason)))
+        self.reasons.append(reason)
 
-    async def unpause(self, run: Run, reason: str) -> None:
-        self.orders.append(("unpause", run.tag, reason))
+    async def unpause(self, run: Run) -> None:
+        self.orders.append(("unpause", run.tag))
 
 
 class Patient:
@@ -213,6 +216,20 @@ async def test_what_comes_up_again_is_told_again(patient: Patient) -> None:
         patient.house.states = states
         await patient.heartbeat.beat()
     assert len(patient.events(EventKind.NEEDS_ATTENTION)) == 2
+    (over,) = patient.events(EventKind.RESOLVED)
+    assert over.data == {"cause": "no_proposal", "key": ""}
+    assert [call.cause for call in open_calls(patient.journal, patient.run)] == [Cause.NO_PROPOSAL]
+
+
+async def test_what_a_heartbeat_of_an_earlier_bot_told_is_not_told_again(patient: Patient) -> None:
+    told = {"cause": "no_proposal", "key": "", "reason": "as it was said then"}
+    patient.journal.note(patient.run.id, EventKind.NEEDS_ATTENTION, **told)
+    patient.house.states = [LoopState(patient.run, dearth=Dearth(patient.now - NO_IDEAS, "why"))]
+    await patient.heartbeat.beat()
+    assert len(patient.events(EventKind.NEEDS_ATTENTION)) == 1
+    patient.house.states = [LoopState(patient.run)]
+    await patient.heartbeat.beat()
+    assert open_calls(patient.journal, patient.run) == ()
 
 
 async def test_a_beat_can_be_asked_for(patient: Patient) -> None:
@@ -304,14 +321,15 @@ async def test_a_run_rests_while_the_gpu_is_gone(patient: Patient, gpu: FakeGpu)
     await patient.heartbeat.beat()
     gpu.lose()
     await patient.heartbeat.beat()
-    ((order, tag, reason),) = patient.house.orders
+    ((order, tag, _),) = patient.house.orders
     assert (order, tag) == ("pause", "mar12")
+    (reason,) = patient.house.reasons
     assert list(patient.outside[-1]) == ["the GPU is gone: run nvidia-smi and mend what it says"]
     patient.house.states = [LoopState(patient.journal.set_state(patient.run, RunState.PAUSED, reason))]
     await patient.heartbeat.beat()
     gpu.show()
     await patient.heartbeat.beat()
-    assert patient.house.orders[1:] == [("unpause", "mar12", f"{BY_US}what it waited for is there")]
+    assert patient.house.orders[1:] == [("unpause", "mar12")]
     assert list(patient.outside[-1]) == []
 
 
@@ -342,13 +360,13 @@ def leave_log(patient: Patient, *, age: float) -> None:
 
 def kill_bot(patient: Patient, *, ago: float) -> Sessions:
     """Let the bot before this one have been killed so many seconds ago."""
-    Sessions(patient.journal, clock=lambda: time.time() - ago).begin()
+    Sessions(patient.journal, clock=lambda: time.time() - ago).begin(boot="one")
     return Sessions(patient.journal)
 
 
 async def test_the_time_without_a_bot_is_told_at_the_first_beat(patient: Patient) -> None:
     leave_log(patient, age=3600.0)  # the training went on for ten minutes without a bot
-    kill_bot(patient, ago=4200.0).begin()
+    kill_bot(patient, ago=4200.0).begin(boot="one")
     await patient.heartbeat.arrive()
     assert patient.kinds() == SILENT
     await patient.heartbeat.beat()
@@ -361,7 +379,7 @@ async def test_a_machine_that_was_down_is_told_apart(patient: Patient) -> None:
     sessions = kill_bot(patient, ago=600.0)
     with patient.journal.transaction():
         patient.journal.execute("UPDATE sessions SET boot = 'another'")
-    sessions.begin()
+    sessions.begin(boot="one")
     await patient.heartbeat.arrive()
     await patient.heartbeat.beat()
     (event,) = patient.events(EventKind.RUN_RECOVERED)
@@ -370,7 +388,7 @@ async def test_a_machine_that_was_down_is_told_apart(patient: Patient) -> None:
 
 async def test_a_bot_whose_training_went_on_without_it_says_nothing(patient: Patient) -> None:
     leave_log(patient, age=1.0)
-    kill_bot(patient, ago=600.0).begin()
+    kill_bot(patient, ago=600.0).begin(boot="one")
     await patient.heartbeat.arrive()
     await patient.heartbeat.beat()
     assert patient.kinds() == SILENT
@@ -378,15 +396,15 @@ async def test_a_bot_whose_training_went_on_without_it_says_nothing(patient: Pat
 
 async def test_a_bot_that_was_ended_by_a_person_says_nothing(patient: Patient) -> None:
     an_hour_ago = Sessions(patient.journal, clock=lambda: time.time() - 3600.0)
-    an_hour_ago.end(an_hour_ago.begin())
-    Sessions(patient.journal).begin()
+    an_hour_ago.end(an_hour_ago.begin(boot="one"))
+    Sessions(patient.journal).begin(boot="one")
     await patient.heartbeat.arrive()
     await patient.heartbeat.beat()
     assert patient.kinds() == SILENT
 
 
 async def test_the_first_bot_of_all_says_nothing(patient: Patient) -> None:
-    Sessions(patient.journal).begin()
+    Sessions(patient.journal).begin(boot="one")
     await patient.heartbeat.arrive()
     await patient.heartbeat.beat()
     assert patient.kinds() == SILENT
@@ -467,7 +485,7 @@ async def test_a_beat_meanwhile_neither_hides_who_holds_the_memory_nor_lets_the_
     patient.outside_answers.clear()  # the health check takes its time
     asked = asyncio.create_task(patient.heartbeat.hinders(patient.run))
     await patient.beaten.wait()
-    ((_, _, reason),) = patient.house.orders
+    (reason,) = patient.house.reasons
     patient.house.states = [LoopState(patient.journal.set_state(patient.run, RunState.PAUSING, reason))]
     patient.beaten.clear()
     another = asyncio.create_task(patient.heartbeat.beat())

@@ -10,7 +10,7 @@ import pytest
 
 from loop.engine.run import Engine
 from loop.errors import LoopError
-from loop.experiment import EventKind, Run, RunState, Stage, Status
+from loop.experiment import Actor, Cause, EventKind, Reason, Run, RunState, Stage, Status
 from loop.git.workspace import Workspace
 from loop.process.liveness import is_measured
 from loop.process.supervisor import LOG
@@ -344,7 +344,7 @@ async def test_a_training_that_others_left_no_memory_is_run_again_when_there_is_
 
     async def is_hindered(run: Run) -> bool:
         asked.append(run.id)
-        await engine.pause(by="the heartbeat: the GPU is held by somebody")
+        await engine.pause(reason=Reason(Actor.HEARTBEAT, cause=Cause.GPU_FULL))
         return True
 
     text = program(f"if not os.path.exists(os.environ['TORCH_GATE']): {full}\nsummary(1.4)")
@@ -530,3 +530,22 @@ async def test_a_damaged_row_halts_the_run_until_it_is_mended(make_lab: MakeLab)
     await engine.conduct(1)
     assert [e.value for e in lab.experiments()] == [1.5, 1.4, 1.3]
     lab.check_invariants()
+
+
+async def test_the_heartbeat_neither_takes_over_nor_ends_the_pause_of_a_person(make_lab: MakeLab) -> None:
+    lab = make_lab(program("wait()\nsummary(1.5)"))
+    engine = lab.engine(value(1.4))
+    task = conduct(engine, 1)
+    await lab.until_training(0)
+    disk = Reason(Actor.HEARTBEAT, cause=Cause.DISK)
+    await engine.pause(reason=disk)
+    await engine.pause(reason=Reason(Actor.PERSON, "ann"))  # both found it running when they decided
+    with pytest.raises(LoopError, match="pausing already"):
+        await engine.pause(reason=disk)
+    lab.open_gate()
+    await lab.until(lambda: lab.now().state is RunState.PAUSED)
+    with pytest.raises(LoopError, match="on another order"):
+        await engine.resume(reason=Reason(Actor.HEARTBEAT))
+    assert lab.now().reason == Reason(Actor.PERSON, "ann")
+    await engine.resume()
+    await task

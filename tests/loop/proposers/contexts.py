@@ -21,7 +21,6 @@ def run_of(goal: Goal = Goal.MINIMIZE) -> Run:
         goal=goal,
         time_budget=300.0,
         state=RunState.RUNNING,
-        state_reason="",
         created_at=0.0,
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from loop.errors import LoopError
-from loop.experiment import Cost, EventKind, Experiment, Proposal, Run
+from loop.experiment import Cost, EventKind, Experiment, Proposal, Reason, Run
 from loop.proposers.asking import Budget, Outages, Source
 from loop.proposers.prompt.papers import Papers
 from loop.proposers.protocol import Context, Failure, HopelessError, Model, Proposer
@@ -64,8 +64,8 @@ class Institute:
         self.search: Proposer = Oracle("search", "DEPTH = 9\nWIDTH = 64\n")
         self.refusals: dict[str, str] = {}  # by program
         self.misfits: set[str] = set()  # commits that no crash can be carried over to
-        self.pauses: list[str] = []
-        self.pause: Callable[[Run, str], Awaitable[None]] = self._note_pause
+        self.pauses: list[Reason] = []
+        self.pause: Callable[[Run, Reason], Awaitable[None]] = self._note_pause
         self.log = "RuntimeError: no such luck"
         self.arxiv = "http://127.0.0.1:1/"
 
@@ -118,7 +118,7 @@ class Institute:
             raise LoopError("It does not fit what was kept since.")
         return Failure(experiment, "DEPTH = oops\n", self.log, False)
 
-    async def _note_pause(self, run: Run, reason: str) -> None:
+    async def _note_pause(self, run: Run, reason: Reason) -> None:
         self.pauses.append(reason)
 
     def _check(self, proposal: Proposal, _: Context) -> str | None:

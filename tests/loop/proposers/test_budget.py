@@ -29,12 +29,12 @@ def test_too_little_for_a_call_is_nothing(institute: Institute) -> None:
     assert not budget.allows(1, "oracle")
     assert budget.allows(1, "a cheaper one")
     assert budget.close(1, ["oracle", "a cheaper one"], pauses=False) is None
-    reason = budget.close(1, ["oracle"], pauses=True)
-    assert reason is not None
+    assert budget.close(1, ["oracle"], pauses=True) == "LLM_BUDGET_USD"
+    (reason,) = institute.told(EventKind.NEEDS_ATTENTION)
     assert reason.startswith("$0.80 of the $1.00 for models in this run are spent, and another call costs")
     assert "LLM_BUDGET_USD" in reason
-    assert institute.told(EventKind.NEEDS_ATTENTION) == [reason]
     assert budget.close(1, ["oracle"], pauses=True) is None
+    assert institute.told(EventKind.NEEDS_ATTENTION) == [reason]
 
 
 def test_a_day_that_begins_is_told_of_anew(institute: Institute) -> None:

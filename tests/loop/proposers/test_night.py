@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loop.experiment import Cost, EventKind, Proposal, Run, RunState, Status
+from loop.experiment import Actor, Cause, Cost, EventKind, Proposal, Reason, Run, RunState, Status
 from loop.proposers.protocol import Context, Failure, OutOfReachError
 from loop.store.ideas import IdeaBox
 from tests.loop.lab import Lab, program, value
@@ -98,14 +98,14 @@ async def test_a_run_whose_money_is_spent_is_paused_and_goes_on_with_search_when
     institute = Institute(tmp_path, lab.journal, lab.run)
     institute.search = Search()
 
-    async def pause(run: Run, reason: str) -> None:
-        await engine.pause(by=reason)
+    async def pause(run: Run, reason: Reason) -> None:
+        await engine.pause(reason=reason)
 
     institute.pause = pause
     engine = lab.engine(ideas=institute.researcher(Model(), a_run=1.0, pauses=True))
     night = asyncio.create_task(engine.conduct(6))
     await lab.until(lambda: lab.now().state is RunState.PAUSED)
-    assert lab.now().state_reason.startswith("by the budget: $1.00 of the $1.00 for models in this run")
+    assert lab.now().reason == Reason(Actor.BUDGET, cause=Cause.BUDGET, facts={"setting": "LLM_BUDGET_USD"})
     assert not night.done()
     await engine.resume()
     await night

@@ -12,9 +12,10 @@ from loop.errors import LoopError
 from loop.experiment import Experiment, Proposal, Status
 from loop.program.constants import find_constants, replace_constants
 from loop.program.fingerprint import fingerprint
-from loop.proposers.novelty import Novelty, trained
+from loop.proposers.novelty import Novelty
 from loop.proposers.protocol import Context
 from loop.proposers.search.space import find_axes
+from loop.store.experiments import with_program
 from tests.loop.lab import Lab, git, value
 from tests.loop.proposers.contexts import context_of, trial
 
@@ -228,13 +229,13 @@ async def test_what_a_run_trained_is_known_by_its_program(tmp_path: Path) -> Non
 async def test_what_a_run_trained_long_ago_is_known_too(tmp_path: Path) -> None:
     lab = Lab(tmp_path / "lab", value(1.5))
     await lab.engine(value(1.6)).conduct(1)
-    judge = Novelty(lambda _: "", lambda program: trained(lab.journal, lab.run.id, program))
+    judge = Novelty(lambda _: "", lambda program: with_program(lab.journal, lab.run.id, program))
     context = context_of(value(1.5))  # in which no experiment is shown
     told = judge.refusal(proposal_of(f"# again\n{value(1.6)}"), context)
     assert told is not None
     assert "experiment #1 (discard, val_bpb 1.600000)" in told
     assert judge.refusal(proposal_of(value(1.7)), context) is None
-    assert trained(lab.journal, lab.run.id + 1, fingerprint(value(1.6))) is None
+    assert with_program(lab.journal, lab.run.id + 1, fingerprint(value(1.6))) is None
     lab.close()
 
 

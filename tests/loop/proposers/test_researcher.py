@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loop.errors import LoopError
-from loop.experiment import Cost, Experiment, Status
+from loop.experiment import Actor, Cause, Cost, EventKind, Experiment, Reason, Status
 from loop.proposers.asking import AGAIN, REST
 from loop.proposers.protocol import NoProgramError, OutOfReachError, Refusal, Urge
 from loop.proposers.researcher import TRIES
@@ -407,8 +407,10 @@ async def test_or_it_is_paused_once(institute: Institute) -> None:
     for _ in range(5):
         await institute.researcher(oracle, a_run=1.0, pauses=True).propose(institute.context())
     (reason,) = institute.pauses
-    assert reason.startswith("the budget: $1.00 of the $1.00")
-    assert "/resume" in reason
+    assert reason == Reason(Actor.BUDGET, cause=Cause.BUDGET, facts={"setting": "LLM_BUDGET_USD"})
+    (told,) = institute.told(EventKind.NEEDS_ATTENTION)
+    assert told.startswith("$1.00 of the $1.00")
+    assert "/resume" in told
 
 
 # Being stuck

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loop.experiment import Ending, EventKind, RunState, Stage, Status, Training
+from loop.experiment import Actor, Ending, EventKind, Reason, RunState, Stage, Status, Training
 from loop.results.ledger import Spent, ledger, read_ledger
 from loop.store.journal import Journal
 from loop.store.sessions import SILENCE_SECONDS, Sessions
@@ -401,7 +401,7 @@ def test_an_end_before_the_start_is_an_empty_ledger(story: Story) -> None:
 async def test_an_engine_leaves_what_a_ledger_needs(tmp_path: Path) -> None:
     lab = Lab(tmp_path, program("wait()\nsummary(1.0)"))
     sessions = Sessions(lab.journal)
-    session = sessions.begin()
+    session = sessions.begin(boot="one")
     engine = lab.engine(program("sys.exit(3)"))
     conducting = asyncio.create_task(engine.conduct(experiments=1))
     await lab.until_training(0)
@@ -433,7 +433,7 @@ class Clock:
 def test_a_ledger_is_of_one_run_and_ends_where_that_was_stopped(tmp_path: Path) -> None:
     clock = Clock()
     journal = Journal(tmp_path / "state.db", clock=clock)
-    Sessions(journal, clock=clock).begin()
+    Sessions(journal, clock=clock).begin(boot="one")
     run, other = make_run(journal), make_run(journal, "mar13")
     experiment = replace(make_experiment(run), training=Training(1, started_at=START, supervisor_pid=7))
     journal.record(replace(experiment, stage=Stage.TRAINING))
@@ -443,7 +443,7 @@ def test_a_ledger_is_of_one_run_and_ends_where_that_was_stopped(tmp_path: Path) 
     journal.record(measured, replace(measured, stage=Stage.DECIDED, status=Status.KEEP))
     journal.record(replace(make_experiment(other), stage=Stage.TRAINING))
     clock.now += 10
-    journal.set_state(run, RunState.STOPPED, "by command")
+    journal.set_state(run, RunState.STOPPED)
     clock.now += 20
     first = read_ledger(journal, run, now=clock.now)
     second = read_ledger(journal, other, now=clock.now)
@@ -463,10 +463,10 @@ def test_a_run_that_was_done_and_goes_on_lasts_until_now(tmp_path: Path) -> None
     clock = Clock()
     journal = Journal(tmp_path / "state.db", clock=clock)
     run = make_run(journal)
-    journal.set_state(run, RunState.DONE, "4 experiments made")
+    journal.set_state(run, RunState.DONE, Reason(Actor.LOOP, facts={"made": 4}))
     clock.now += 100
     assert read_ledger(journal, run, now=clock.now).total == 0
-    journal.set_state(run, RunState.RUNNING, "by command")
+    journal.set_state(run, RunState.RUNNING)
     clock.now += 5
     assert read_ledger(journal, run, now=clock.now).seconds[WAITING] == 100
     assert read_ledger(journal, run, now=clock.now).total == 105

@@ -6,8 +6,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.experiment import Event, EventKind, RunState, Status
-from loop.results.ledger import Spent, Trained, ledger, spans
+from loop.experiment import Event, EventKind, Experiment, RunState, Stage, Status
+from loop.results.ledger import Spent, ledger, spans
 from loop.store.sessions import Session
 from tests.loop.story import Story
 
@@ -93,12 +93,18 @@ events = st.builds(
 trained = st.tuples(
     *(
         st.builds(
-            Trained,
-            st.just(number),
-            st.none() | st.sampled_from(Status),
-            st.none() | times,
-            st.none() | times,
-            st.none() | times,
+            Experiment,
+            run_id=st.just(1),
+            number=st.just(number),
+            stage=st.just(Stage.MEASURED),
+            description=st.just(""),
+            rationale=st.just(""),
+            proposer=st.just(""),
+            parent=st.just(""),
+            status=st.none() | st.sampled_from(Status),
+            started_at=st.none() | times,
+            ended_at=st.none() | times,
+            numbers=st.fixed_dictionaries({}, optional={"training_seconds": times}),
         )
         for number in range(3)
     )
@@ -110,7 +116,7 @@ sessions = st.builds(
 
 @given(st.lists(events, max_size=20), trained, st.lists(sessions, max_size=5), st.integers(-10, 200))
 def test_whatever_a_journal_holds_each_moment_has_one_cause(
-    events: list[Event], trained: tuple[Trained, ...], sessions: list[Session], end: int
+    events: list[Event], trained: tuple[Experiment, ...], sessions: list[Session], end: int
 ) -> None:
     found = spans(events, trained, sessions, start=0.0, end=float(end))
     assert all(span.start < span.end for span in found)

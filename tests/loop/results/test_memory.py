@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loop.experiment import Experiment, Family, Goal, Run, Stage, Status
-from loop.gains import FamilyRate, bests_before, rates_of
+from loop.results.gains import FamilyRate, bests_before, rates_of
 from loop.results.memory import (
     Lesson,
     effect,
@@ -22,7 +22,7 @@ from loop.results.memory import (
     near_misses,
     noise,
 )
-from loop.results.table import Row
+from loop.store.experiments import Row
 from loop.store.journal import Journal
 from tests.loop.store.test_journal import make_run
 

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loop.experiment import Cost, Experiment, Family, Goal, Stage, Status, Training
-from loop.gains import FamilyRate, rates_of
+from loop.results.gains import FamilyRate, rates_of
 from loop.results.report import Report, make_report
-from loop.results.table import Row, parse_results, row_of
+from loop.results.table import parse_results
+from loop.store.experiments import Row, row_of
 
 # A published night: the kept changes of karpathy/autoresearch, branch exp/H100/mar8. Where the log gives one
 # value for several rows (the init scales, the decays of the value embeddings) those between are filled in.

@@ -12,15 +12,8 @@ from hypothesis import strategies as st
 
 from loop.errors import LoopError
 from loop.experiment import Cost, Ending, Experiment, Family, Stage, Status, Training
-from loop.results.table import (
-    Row,
-    append_result,
-    parse_results,
-    read_results,
-    read_rows,
-    row_of,
-    write_results,
-)
+from loop.results.table import append_result, parse_results, read_results, write_results
+from loop.store.experiments import Row, read_rows, row_of
 from loop.store.journal import Journal
 from loop.text import one_line
 from tests.loop.store.test_journal import make_run
@@ -151,7 +144,7 @@ def test_rows_that_are_read_alone_are_those_of_the_experiments(made: list[Experi
     rows = [row_of(e) for e in journal.experiments(run.id) if e.status is not None]
     assert read_rows(journal, run.id) == rows
     assert read_rows(journal, run.id, start=2) == [row for row in rows if row.number >= 2]
-    with mock.patch("loop.results.table._PAGE", 2):
+    with mock.patch("loop.store.experiments._PAGE", 2):
         assert read_rows(journal, run.id) == rows
     assert read_rows(journal, run.id + 1) == []
     journal.close()

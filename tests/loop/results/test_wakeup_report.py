@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from loop.experiment import EventKind, Goal, RunState
+from loop.experiment import Actor, Cause, EventKind, Goal, Reason, RunState
 from loop.proposers.protocol import Urge
 from loop.results.ledger import Spent
 from loop.results.report import make_report
@@ -57,7 +57,7 @@ def test_what_comes_after_its_end_is_no_part_of_a_night(begun: Recorder) -> None
     begun.experiment("wider", 0.97)
     begun.pay(1.0)
     begun.call("the disk is full")
-    begun.state(RunState.DONE, "2 experiments were made")
+    begun.state(RunState.DONE, Reason(Actor.LOOP, facts={"made": 2}))
     later = read_night(begun.journal, begun.run, until=end)
     assert later.to_json() == before.to_json()
 
@@ -110,10 +110,10 @@ def calls(recorder: Recorder) -> tuple[str, ...]:
 
 
 def test_a_call_is_over_with_the_next_number(begun: Recorder) -> None:
-    begun.call("5 experiments crashed in a row")
+    begun.call("5 experiments crashed in a row", cause=Cause.CRASHES)
     begun.experiment("crashes too", None)
     assert calls(begun) == ("5 experiments crashed in a row",)
-    begun.call("10 experiments crashed in a row")
+    begun.call("10 experiments crashed in a row", cause=Cause.CRASHES)
     assert calls(begun) == ("10 experiments crashed in a row",)
     begun.experiment("works", 0.999)
     assert calls(begun) == ()
@@ -134,13 +134,36 @@ def test_a_call_is_over_when_it_is_mended_or_the_run_goes_on(begun: Recorder) ->
 
 
 def test_a_call_about_what_has_states_is_over_with_another_one(begun: Recorder) -> None:
-    begun.call("the key is refused", about="anthropic", state="down")
-    begun.call("the money is spent", about="LLM_BUDGET_USD", state="spent")
+    begun.call("the key is refused", cause=Cause.PROPOSER, key="anthropic", state="lost")
+    begun.call("the money is spent", cause=Cause.BUDGET, key="LLM_BUDGET_USD", state="spent 1")
     begun.experiment("works", 0.999)
     begun.state(RunState.RUNNING)
     assert calls(begun) == ("the key is refused", "the money is spent")
-    begun.journal.note(begun.run.id, EventKind.NOTED, about="anthropic", state="up", reason="it is back")
+    back = {"cause": Cause.PROPOSER, "key": "anthropic", "state": "back", "reason": "it is back"}
+    begun.journal.note(begun.run.id, EventKind.NOTED, **back)
     assert calls(begun) == ("the money is spent",)
+
+
+def test_a_call_of_the_heartbeat_is_over_when_that_says_so(begun: Recorder) -> None:
+    for folder in ("/a", "/b", "/a"):
+        begun.call(f"no room in {folder}", cause=Cause.DISK_SHORT, key=folder)
+    begun.experiment("works", 0.999)
+    begun.state(RunState.RUNNING)
+    begun.journal.note(begun.run.id, EventKind.RUN_RECOVERED, reason="started again")
+    assert calls(begun) == ("no room in /a", "no room in /b")
+    begun.journal.note(begun.run.id, EventKind.RESOLVED, cause=Cause.DISK_SHORT, key="/a")
+    assert calls(begun) == ("no room in /b",)
+    begun.state(RunState.DONE)
+    assert calls(begun) == ()
+
+
+def test_a_call_about_another_repository_is_over_when_the_run_goes_on(begun: Recorder) -> None:
+    begun.call("/resume goes on with it", cause=Cause.REPOSITORY, key="", state="/other")
+    begun.state(RunState.PAUSED)
+    begun.experiment("what was under way", 0.999)
+    assert calls(begun) == ("/resume goes on with it",)
+    begun.state(RunState.RUNNING)
+    assert calls(begun) == ()
 
 
 def test_the_json_has_the_contract_s_keys_and_more(recorder: Recorder) -> None:

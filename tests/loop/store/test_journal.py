@@ -14,11 +14,23 @@ from typing import Any
 import pytest
 
 from loop.errors import LoopError
-from loop.experiment import Ending, EventKind, Experiment, Goal, Run, RunState, Stage, Status, Training
+from loop.experiment import (
+    BY_COMMAND,
+    Cause,
+    Ending,
+    EventKind,
+    Experiment,
+    Goal,
+    Run,
+    RunState,
+    Stage,
+    Status,
+    Training,
+)
 from loop.results.status import run_status
 from loop.store.ideas import IdeaBox
 from loop.store.journal import Journal
-from loop.store.notes import Notes
+from loop.store.notes import Notes, open_calls
 from loop.store.schema import MIGRATIONS
 
 
@@ -144,7 +156,8 @@ def test_what_is_asked_for_all_the_time_reads_no_whole_run(
     journal._db = recorder  # type: ignore[assignment]
     run_status(journal, run, worktree=tmp_path)
     IdeaBox(journal).waiting(run.id)
-    Notes(journal).state(run.id, "a model")
+    Notes(journal).state(run.id, Cause.PROPOSER, "a model")
+    open_calls(journal, run)
     plans = recorder.plans()
     assert "SEARCH experiments USING INDEX experiments_under_way (run_id=?)" in plans
     for whole in ("SCAN events", "SCAN experiments", "SEARCH experiments USING PRIMARY KEY (run_id=?)"):
@@ -170,8 +183,8 @@ def test_a_retag_is_known_as_unfinished_until_git_has_followed(journal: Journal,
 
 def test_a_stopped_run_is_no_longer_active(journal: Journal, run: Run) -> None:
     assert journal.active_runs() == [run]
-    stopped = journal.set_state(run, RunState.STOPPED, "by command")
-    assert stopped.state_reason == "by command"
+    stopped = journal.set_state(run, RunState.STOPPED)
+    assert stopped.reason == BY_COMMAND
     assert journal.active_runs() == []
     assert journal.runs() == [stopped]
 

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from loop.experiment import EventKind
+from loop.experiment import Cause, EventKind
 from loop.store.journal import Journal
 from loop.store.notes import Notes
 from tests.loop.store.test_journal import make_run
+
+MODEL = Cause.PROPOSER
 
 
 @pytest.fixture
@@ -24,12 +26,12 @@ def told(journal: Journal) -> list[tuple[EventKind, object]]:
 
 def test_a_state_is_told_when_it_begins_and_not_again_after_a_restart(journal: Journal) -> None:
     run = make_run(journal)
-    assert Notes(journal).tell(run.id, "oracle", "down", "it is down", urgent=True)
+    assert Notes(journal).tell(run.id, MODEL, "down", "it is down", key="oracle", urgent=True)
     later = Journal(journal.path)
     again = Notes(later)
-    assert not again.tell(run.id, "oracle", "down", "it is down, for another reason")
-    assert again.tell(run.id, "oracle", "up", "it is up")
-    assert again.tell(run.id, "oracle", "down", "it is down again")
+    assert not again.tell(run.id, MODEL, "down", "it is down, for another reason", key="oracle")
+    assert again.tell(run.id, MODEL, "up", "it is up", key="oracle")
+    assert again.tell(run.id, MODEL, "down", "it is down again", key="oracle")
     later.close()
     assert told(journal) == [
         (EventKind.NEEDS_ATTENTION, "it is down"),
@@ -43,8 +45,8 @@ def test_things_and_runs_are_told_apart(journal: Journal) -> None:
     second = make_run(journal, "other")
     notes = Notes(journal)
     journal.note(first.id, EventKind.NEEDS_ATTENTION, reason="about nothing of ours")
-    assert notes.state(first.id, "oracle") is None
-    notes.tell(first.id, "oracle", "down", "it is down")
-    notes.tell(first.id, "money", "spent", "no money")
-    assert notes.state(first.id, "oracle") == "down"
-    assert notes.state(second.id, "oracle") is None
+    assert notes.state(first.id, MODEL, "oracle") is None
+    notes.tell(first.id, MODEL, "down", "it is down", key="oracle")
+    notes.tell(first.id, Cause.BUDGET, "spent", "no money", key="oracle")
+    assert notes.state(first.id, MODEL, "oracle") == "down"
+    assert notes.state(second.id, MODEL, "oracle") is None

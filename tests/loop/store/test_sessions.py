@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from loop.process.supervisor import boot_id
 from loop.store.journal import Journal
 from loop.store.schema import MIGRATIONS
 from loop.store.sessions import Session, Sessions
@@ -40,20 +39,20 @@ def sessions(journal: Journal, clock: Clock) -> Sessions:
 
 
 def test_a_session_names_its_process_and_the_boot_of_its_machine(sessions: Sessions) -> None:
-    session = sessions.begin()
-    assert session == Session(1, boot_id(), os.getpid(), started_at=1000.0, seen_at=1000.0, ended_at=None)
+    session = sessions.begin(boot="one")
+    assert session == Session(1, "one", os.getpid(), started_at=1000.0, seen_at=1000.0, ended_at=None)
     assert sessions.all() == [session]
 
 
 def test_a_killed_session_has_a_last_sign_of_life_and_no_end(sessions: Sessions, clock: Clock) -> None:
-    session = sessions.begin()
+    session = sessions.begin(boot="one")
     clock.now = 1030.0
     sessions.seen(session)
     assert sessions.all() == [replace(session, seen_at=1030.0)]
 
 
 def test_a_session_that_ended_cleanly_has_an_end(sessions: Sessions, clock: Clock) -> None:
-    session = sessions.begin()
+    session = sessions.begin(boot="one")
     clock.now = 1050.0
     sessions.end(session)
     assert sessions.all() == [replace(session, seen_at=1050.0, ended_at=1050.0)]
@@ -62,10 +61,10 @@ def test_a_session_that_ended_cleanly_has_an_end(sessions: Sessions, clock: Cloc
 def test_sessions_follow_each_other_and_are_told_apart(
     sessions: Sessions, journal: Journal, clock: Clock
 ) -> None:
-    killed = sessions.begin()
+    killed = sessions.begin(boot="one")
     clock.now = 900.0  # the clock was set back meanwhile
     other = Journal(journal.path)
-    present = Sessions(other, clock=clock).begin()
+    present = Sessions(other, clock=clock).begin(boot="one")
     other.close()
     sessions.seen(present)
     assert sessions.all() == [killed, present]
@@ -75,7 +74,7 @@ def test_sessions_follow_each_other_and_are_told_apart(
 def test_a_sign_of_life_is_no_event(sessions: Sessions, journal: Journal) -> None:
     heard: list[int] = []
     journal.listeners.append(lambda: heard.append(1))
-    session = sessions.begin()
+    session = sessions.begin(boot="one")
     sessions.seen(session)
     sessions.end(session)
     assert heard == []

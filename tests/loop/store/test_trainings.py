@@ -110,6 +110,7 @@ async def test_a_run_of_the_last_release_goes_on_where_its_machine_died(old: Jou
         plan=Plan(
             KeepRule(),
             training_environment({"PATH": "/usr/bin:/bin"}, {"TORCH_GATE": str(tmp_path / "gate")}),
+            deadline=600.0,
         ),
         journal=old,
         workspace=workspace,

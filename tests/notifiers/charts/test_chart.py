@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from loop.experiment import Goal, Status
-from loop.results.table import Row
+from loop.store.experiments import Row
 from notifiers.charts.chart import ChartError, alt_text, chart
 from tests.notifiers.nights import night, row
 

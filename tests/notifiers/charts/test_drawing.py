@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from loop.experiment import Goal, Status
-from loop.results.table import Row
+from loop.store.experiments import Row
 from notifiers.charts.drawing import draw
 from notifiers.charts.paper import HEIGHT, WIDTH, Paper
 from notifiers.charts.scene import make_scene

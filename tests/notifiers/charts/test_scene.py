@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loop.experiment import Goal, Status
-from loop.results.table import Row
+from loop.store.experiments import Row
 from notifiers.charts.scene import Scene, make_scene
 from tests.notifiers.nights import night, row
 

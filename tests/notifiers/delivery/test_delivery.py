@@ -6,9 +6,9 @@ from itertools import pairwise
 import pytest
 
 from loop.experiment import EventKind, Run, RunState, Status
+from loop.store.outbox import Outbox, refusals
 from notifiers.channel import GoneError, RateLimitedError, RefusedError, UnreachableError
 from notifiers.delivery.delivery import Delivery
-from notifiers.delivery.outbox import Outbox, refusals
 from notifiers.delivery.rate_limit import slack_spacing
 from tests.notifiers.desk import Desk
 from tests.notifiers.stories import call, decide, start
@@ -18,7 +18,7 @@ async def test_a_new_channel_is_told_what_happens_from_now_on(desk: Desk) -> Non
     run = start(desk.journal)
     assert await desk.told() == []
     decide(desk.journal, run, 0, Status.KEEP)
-    desk.journal.set_state(run, RunState.PAUSED, "by command")
+    desk.journal.set_state(run, RunState.PAUSED)
     assert await desk.told() == ["Experiment #0: try 0", "Run mar12 is paused: by command"]
 
 

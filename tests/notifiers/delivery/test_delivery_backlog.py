@@ -23,7 +23,7 @@ async def test_an_outage_is_told_in_one_message_that_what_matters_follows(desk: 
         decide(desk.journal, run, number, status)
         desk.time.now += 300
     call(desk.journal, run, "5 experiments crashed in a row")
-    desk.journal.set_state(run, RunState.PAUSED, "by command")
+    desk.journal.set_state(run, RunState.PAUSED)
     assert await desk.told() == [
         "While offline: 23 experiments, 2 kept, 21 discarded",
         "Experiment #0: try 0",

@@ -13,12 +13,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from loop.experiment import EventKind, Run, RunState, Status
+from loop.experiment import Actor, EventKind, Reason, Run, RunState, Status
 from loop.results.status import run_status
+from loop.store.outbox import Outbox
 from notifiers.channel import RateLimitedError, RefusedError, UnreachableError
 from notifiers.delivery.delivery import Delivery
 from notifiers.delivery.live_card import CardKeeper
-from notifiers.delivery.outbox import Outbox
 from notifiers.delivery.preferences import Loudness, Preferences, QuietHours, Verbosity
 from notifiers.delivery.rate_limit import Spacing, Window
 from notifiers.text.notification import Topic, read_news
@@ -92,7 +92,7 @@ class Deliveries(RuleBasedStateMachine):
     @rule(which=st.integers(0, 1), state=st.sampled_from(RunState))
     def change(self, which: int, state: RunState) -> None:
         run = self.runs[which % len(self.runs)]
-        self.journal.set_state(run, state, f"reason {self.number()}")
+        self.journal.set_state(run, state, Reason(Actor.PERSON, f"reason {self.number()}"))
 
     @rule(which=st.integers(0, 1), recovered=st.booleans())
     def call(self, which: int, recovered: bool) -> None:

@@ -6,7 +6,7 @@ from datetime import time
 
 import pytest
 
-from loop.experiment import Event, EventKind, Run, RunState, Status
+from loop.experiment import Actor, Event, EventKind, Reason, Run, RunState, Status
 from notifiers.channel import UnreachableError
 from notifiers.delivery.delivery import Delivery
 from notifiers.delivery.preferences import Loudness, Preferences, QuietHours, Verbosity
@@ -88,8 +88,8 @@ async def test_where_it_cannot_be_made_a_line_says_how_to_get_it(
 async def test_the_end_of_a_run_is_told_with_one(
     desk: Desk, run: Run, reports: Reports, state: RunState
 ) -> None:
-    desk.journal.set_state(run, state, "by ada")
-    desk.journal.set_state(run, RunState.PAUSED, "by ada")
+    desk.journal.set_state(run, state, Reason(Actor.PERSON, "ada"))
+    desk.journal.set_state(run, RunState.PAUSED, Reason(Actor.PERSON, "ada"))
     assert await desk.told() == ["mar12: 96 experiments in 8 h", "Run mar12 is paused: by ada"]
     assert [event.data["state"] for event in reports.asked] == [state]
 
@@ -109,7 +109,7 @@ async def test_a_channel_that_was_out_of_reach_gets_it_late_and_says_so(
 
 async def test_it_takes_the_place_of_what_an_outage_left(desk: Desk, run: Run, reports: Reports) -> None:
     decide_some(desk, run, range(1, 20))
-    desk.journal.set_state(run, RunState.DONE, "19 experiments were made")
+    desk.journal.set_state(run, RunState.DONE, Reason(Actor.LOOP, facts={"made": 19}))
     call(desk.journal, run, "the disk is full")
     desk.at("07:00", day=13)
     wake(desk, run)
@@ -155,7 +155,7 @@ async def test_the_end_of_a_run_is_held_in_quiet_hours(desk: Desk, run: Run, rep
     desk.preferences = Preferences(quiet=NIGHT)
     desk.at("03:00", day=13)
     decide_some(desk, run, range(1, 20))
-    desk.journal.set_state(run, RunState.DONE, "19 experiments were made")
+    desk.journal.set_state(run, RunState.DONE, Reason(Actor.LOOP, facts={"made": 19}))
     assert await desk.told() == []
     desk.at("07:00", day=13)
     told = await desk.told()

@@ -10,10 +10,10 @@ import pytest
 from loop.experiment import RunState, Status
 from loop.results.status import run_status
 from loop.store.journal import Journal
+from loop.store.outbox import Outbox
 from notifiers.channel import RateLimitedError, RefusedError, UnreachableError
 from notifiers.clock import Clock
 from notifiers.delivery.live_card import INTERVAL, CardKeeper
-from notifiers.delivery.outbox import Outbox
 from notifiers.delivery.rate_limit import Spacing, Window
 from tests.notifiers.recording import RecordingChannel, VirtualTime
 from tests.notifiers.stories import decide, open_journal, start
@@ -101,7 +101,7 @@ async def test_a_deleted_card_is_made_anew(desk: Desk) -> None:
 async def test_the_last_thing_a_card_says_is_that_the_run_is_stopped(desk: Desk) -> None:
     run = start(desk.journal)
     await desk.refresh(2)
-    desk.journal.set_state(run, RunState.STOPPED, "by command")
+    desk.journal.set_state(run, RunState.STOPPED)
     desk.restart(desk.time.clock)  # it was stopped while the bot was on its way down
     await desk.refresh()
     assert desk.channel.sent[0].head == "Run mar12: stopped (by command)"

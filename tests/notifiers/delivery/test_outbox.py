@@ -1,14 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from loop.experiment import EventKind, Stage, Status
 from loop.store.journal import Journal
+from loop.store.outbox import Entry, Outbox, State, refusals
 from notifiers.delivery import outbox as module
-from notifiers.delivery.outbox import Entry, Outbox, State, refusals
+from notifiers.delivery.outbox import read_items
 from tests.notifiers.recording import VirtualTime
 from tests.notifiers.stories import call, decide, open_journal, start
 
@@ -31,44 +32,46 @@ def outbox(journal: Journal, time: VirtualTime) -> Outbox:
     return outbox
 
 
-def waiting(outbox: Outbox, *, held: bool = True) -> list[tuple[str, State | None]]:
-    return [(item.news.message.text.split("\n")[0], item.state) for item in outbox.items(held=held)]
+def waiting(journal: Journal, outbox: Outbox, *, held: bool = True) -> list[tuple[str, State | None]]:
+    return [
+        (item.news.message.text.split("\n")[0], item.state) for item in read_items(journal, outbox, held=held)
+    ]
 
 
 def test_a_new_channel_hears_nothing_of_the_past(journal: Journal, time: VirtualTime) -> None:
     run = start(journal)
     outbox = Outbox(journal, "slack:C1", now=lambda: time.now)
     outbox.open()
-    assert waiting(outbox) == []
+    assert waiting(journal, outbox) == []
     call(journal, run, "help")
     outbox.open()  # as at the next start
-    assert waiting(outbox) == [("Run mar12 needs a person: help", None)]
+    assert waiting(journal, outbox) == [("Run mar12 needs a person: help", None)]
 
 
 def test_only_events_that_say_something_are_news(journal: Journal, outbox: Outbox) -> None:
     run = start(journal)
     decide(journal, run, 0, Status.KEEP)
     journal.note(run.id, EventKind.SKIP_REQUESTED)
-    assert [head for head, _ in waiting(outbox)] == ["Run mar12 started", "Experiment #0: try 0"]
+    assert [head for head, _ in waiting(journal, outbox)] == ["Run mar12 started", "Experiment #0: try 0"]
 
 
 def test_what_was_put_off_comes_back_in_order_until_it_is_settled(journal: Journal, outbox: Outbox) -> None:
     run = start(journal)
     for reason in "abcd":
         call(journal, run, reason)
-    ids = [item.news.event.id for item in outbox.items(held=True)]
+    ids = [item.news.event.id for item in read_items(journal, outbox, held=True)]
     outbox.record([Entry(ids[0], State.HELD), Entry(ids[1], State.FOLLOWS), Entry(ids[2], State.SENT)])
-    assert [state for _, state in waiting(outbox)] == [State.HELD, State.FOLLOWS, None, None]
-    assert [state for _, state in waiting(outbox, held=False)] == [State.FOLLOWS, None, None]
+    assert [state for _, state in waiting(journal, outbox)] == [State.HELD, State.FOLLOWS, None, None]
+    assert [state for _, state in waiting(journal, outbox, held=False)] == [State.FOLLOWS, None, None]
     outbox.record([Entry(ids[0], State.COLLAPSED), Entry(ids[1], State.SENT)])
-    assert [state for _, state in waiting(outbox)] == [None, None]  # the cursor never goes back
+    assert [state for _, state in waiting(journal, outbox)] == [None, None]  # the cursor never goes back
 
 
 def test_the_platforms_id_of_the_message_is_recorded(
     journal: Journal, outbox: Outbox, time: VirtualTime
 ) -> None:
     call(journal, start(journal), "help")
-    event_id = outbox.items(held=True)[-1].news.event.id
+    event_id = read_items(journal, outbox, held=True)[-1].news.event.id
     outbox.record([Entry(event_id, State.SENT)], message_id="1700.42")
     (row,) = journal.query("SELECT * FROM deliveries")
     assert tuple(row) == ("telegram:1", event_id, "sent", "1700.42", "", time.now)
@@ -79,12 +82,12 @@ def test_many_events_that_say_nothing_hide_none_that_does(
 ) -> None:
     monkeypatch.setattr(module, "EVENTS", 10)
     run = start(journal)
-    outbox.record([Entry(outbox.items(held=True)[0].news.event.id, State.SENT)])
+    outbox.record([Entry(read_items(journal, outbox, held=True)[0].news.event.id, State.SENT)])
     for _ in range(35):
         journal.note(run.id, EventKind(Stage.TRAINING.value))
-    assert waiting(outbox) == []
+    assert waiting(journal, outbox) == []
     call(journal, run, "help")
-    assert len(waiting(outbox)) == 1
+    assert len(waiting(journal, outbox)) == 1
 
 
 def test_of_very_much_held_news_the_oldest_comes_first_and_alone(
@@ -94,18 +97,18 @@ def test_of_very_much_held_news_the_oldest_comes_first_and_alone(
     run = start(journal)
     for reason in "abc":
         call(journal, run, reason)
-    ids = [item.news.event.id for item in outbox.items(held=True)]
+    ids = [item.news.event.id for item in read_items(journal, outbox, held=True)]
     outbox.record([Entry(number, State.HELD) for number in ids[:3]])
-    assert [item.news.event.id for item in outbox.items(held=True)] == ids[:2]
+    assert [item.news.event.id for item in read_items(journal, outbox, held=True)] == ids[:2]
     outbox.record([Entry(number, State.COLLAPSED) for number in ids[:2]])
-    assert [item.news.event.id for item in outbox.items(held=True)] == ids[2:]
+    assert [item.news.event.id for item in read_items(journal, outbox, held=True)] == ids[2:]
 
 
 def test_what_a_platform_refused_can_be_listed(journal: Journal, outbox: Outbox, time: VirtualTime) -> None:
     run = start(journal)
     for reason in "abc":
         call(journal, run, reason)
-    ids = [item.news.event.id for item in outbox.items(held=True)]
+    ids = [item.news.event.id for item in read_items(journal, outbox, held=True)]
     for number in ids[:3]:
         outbox.record([Entry(number, State.REFUSED, f"chat not found {number}")])
         time.now += 1
@@ -131,3 +134,26 @@ def test_cards_are_found_again_and_each_channel_has_its_own(
     assert again.card(one.id) == "m1"
     again.drop_card(one.id, "m1")
     assert again.card(one.id) == ""
+
+
+def test_a_page_of_news_is_read_in_few_queries(
+    journal: Journal, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = start(journal)
+    for number in range(20):
+        decide(journal, run, number, Status.CRASH if number % 2 else Status.KEEP)
+    ids = [item.news.event.id for item in read_items(journal, outbox, held=True)]
+    outbox.record([Entry(event_id, State.HELD) for event_id in ids[:15]])
+    asked = []
+
+    def counted(read: Callable[..., object]) -> Callable[..., object]:
+        def ask(*args: object) -> object:
+            asked.append(args)
+            return read(*args)
+
+        return ask
+
+    for name in ("query", "_all"):  # all that reads
+        monkeypatch.setattr(Journal, name, counted(getattr(Journal, name)))
+    assert len(read_items(journal, outbox, held=True)) == len(ids) == 21
+    assert len(asked) < 12

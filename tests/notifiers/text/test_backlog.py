@@ -39,7 +39,7 @@ def test_what_an_outage_hid(journal: Journal, time: VirtualTime) -> None:
     decide(journal, run, 22, Status.KEEP, 0.986041)
     decide(journal, run, 23, Status.CRASH, before=0.986041)
     time.now += 300
-    journal.set_state(run, RunState.PAUSED, "by command")
+    journal.set_state(run, RunState.PAUSED)
     message = backlog_message(everything(journal), title="While offline", zone=UTC)
     assert message.text == (
         "While offline: 24 experiments, 2 kept, 21 discarded, 1 crashed\n"

@@ -6,7 +6,7 @@ from loop.experiment import Status
 from loop.git.bundle import TidyBranch
 from loop.results.provenance import Provenance
 from loop.results.report import make_report
-from loop.results.table import row_of
+from loop.store.experiments import row_of
 from notifiers.text.bundle import pull_request
 from tests.loop.proposers.contexts import run_of, trial
 

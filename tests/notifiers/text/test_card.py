@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.experiment import RunState, Stage
+from loop.experiment import BY_COMMAND, RunState, Stage
 from loop.process.progress import Progress
 from loop.results.status import RunStatus
 from notifiers.text.card import bar, card
@@ -15,7 +15,7 @@ AT = datetime(2026, 3, 12, 1, 32, tzinfo=UTC).timestamp()
 STATUS = RunStatus(
     tag="mar12",
     state=RunState.RUNNING,
-    state_reason="",
+    reason=None,
     metric="val_bpb",
     experiment=13,
     stage=Stage.TRAINING,
@@ -53,7 +53,7 @@ def test_the_card_says_what_is_known_and_no_more() -> None:
     assert text(replace(STATUS, progress=Progress(step=1200)))[2] == "step 1,200"
     assert text(replace(STATUS, progress=None))[2] == "training since 02:32"
     assert text(replace(STATUS, stage=Stage.MEASURED, training_since=None))[2] == "being judged"
-    idle = replace(STATUS, stage=None, experiment=None, state=RunState.PAUSED, state_reason="by command")
+    idle = replace(STATUS, stage=None, experiment=None, state=RunState.PAUSED, reason=BY_COMMAND)
     assert text(idle)[:2] == [
         "Run mar12: paused (by command)",
         "Best val_bpb: 0.986041 (-0.011859), #12 at 02:32",

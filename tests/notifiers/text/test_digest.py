@@ -36,7 +36,6 @@ RUN = Run(
     goal=Goal.MINIMIZE,
     time_budget=300.0,
     state=RunState.RUNNING,
-    state_reason="",
     created_at=0.0,
 )
 EXPERIMENT = Experiment(
@@ -150,7 +149,7 @@ def test_a_crash_tells_the_last_line_of_its_error() -> None:
 )
 def test_the_reason_leads_where_a_training_was_killed(error: str, lines: str) -> None:
     reason = "still running after 10.0 min: killed at the deadline"
-    assert told(replace(CRASH, ending=Ending.DEADLINE, error=error, reason=reason)) == (
+    assert told(trained(replace(CRASH, reason=reason), ending=Ending.DEADLINE, error=error)) == (
         "Experiment #12: halve batch size\n"
         "val_bpb: 0.997900 → crash\n"
         "Status: crash\n"

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loop.experiment import Experiment, Family, Goal, Stage, Status
-from loop.gains import FamilyRate
+from loop.results.gains import FamilyRate
 from loop.results.memory import Lesson
 from loop.store.ideas import Idea
 from notifiers.channels.slack_blocks import render

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loop.experiment import Cost, Goal, Run, RunState, Status
+from loop.experiment import Actor, Cost, Goal, Run, RunState, Status
 from loop.results.report import make_report
-from loop.results.table import Row
 from loop.results.wakeup_report import Bill, Night, Outlook
+from loop.store.experiments import Row
 from loop.store.ideas import Idea
 from notifiers.text.report import WIDTH, report_message, results_message
 
@@ -26,7 +26,6 @@ RUN = Run(
     goal=Goal.MINIMIZE,
     time_budget=300.0,
     state=RunState.RUNNING,
-    state_reason="",
     created_at=0.0,
 )
 EVENING = datetime(2026, 3, 12, 22, 58, tzinfo=UTC).timestamp()
@@ -105,7 +104,9 @@ def test_a_file_without_times_or_a_run() -> None:
 
 
 def test_nothing_happened() -> None:
-    paused = replace(RUN, state=RunState.PAUSED, state_reason="the proposer is out of reach")
+    paused = replace(
+        RUN, state=RunState.PAUSED, state_by=Actor.LOOP, state_facts={"text": "the proposer is out of reach"}
+    )
     assert told([]) == "mar12: no experiment has a result yet"
     assert told([], paused) == "mar12: no experiment has a result yet\n\nPaused: the proposer is out of reach"
     assert told(night((SKIP, None, "baseline"))) == "mar12: no experiment has a result yet\n1 skipped"
@@ -114,7 +115,7 @@ def test_nothing_happened() -> None:
 
 
 def test_who_paused_is_no_reason() -> None:
-    paused = replace(RUN, state=RunState.PAUSED, state_reason="by ada")
+    paused = replace(RUN, state=RunState.PAUSED, state_by=Actor.PERSON, state_name="ada")
     assert told([], paused).endswith("\n\nPaused by ada")
 
 
@@ -255,7 +256,9 @@ def test_money_without_a_gain_has_no_rate() -> None:
 
 
 def test_the_reason_of_a_pause_is_one_line_and_bounded() -> None:
-    paused = replace(RUN, state=RunState.PAUSED, state_reason="CUDA\nerror " * 50)
+    paused = replace(
+        RUN, state=RunState.PAUSED, state_by=Actor.LOOP, state_facts={"text": "CUDA\nerror " * 50}
+    )
     last = told(night(FRUITFUL[0]), paused).splitlines()[-1]
     assert last.startswith("Paused: CUDA error CUDA error")
     assert len(last) <= 2 * WIDTH

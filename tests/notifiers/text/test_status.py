@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC
 
-from loop.experiment import RunState, Stage
+from loop.experiment import BY_COMMAND, RunState, Stage
 from loop.process.progress import Progress
 from loop.results.status import RunStatus
 from notifiers.text.status import progress_line, runs_message, status_message
@@ -12,7 +12,7 @@ START = 1_773_360_000.0  # 2026-03-13 00:00 UTC
 TRAINING = RunStatus(
     tag="mar12",
     state=RunState.RUNNING,
-    state_reason="",
+    reason=None,
     metric="val_bpb",
     experiment=12,
     stage=Stage.TRAINING,
@@ -72,7 +72,7 @@ def test_a_paused_run_before_its_first_result() -> None:
     paused = replace(
         TRAINING,
         state=RunState.PAUSED,
-        state_reason="by command",
+        reason=BY_COMMAND,
         experiment=None,
         stage=None,
         description=None,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.program.constants import find_constants, write_value
-from loop.proposers.search.space import Axis, Scalar, find_axes, is_protected
+from loop.program.constants import find_constants, is_protected, write_value
+from loop.proposers.search.space import Axis, Scalar, find_axes
 
 
 def axes_of(*lines: str, frozen: tuple[str, ...] = ()) -> tuple[Axis, ...]:

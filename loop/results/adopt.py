@@ -11,7 +11,7 @@ from loop.experiment import Ending, Experiment, Stage, Status, Training
 from loop.git.commands import Git
 from loop.git.diffs import count_lines, read_diffs
 from loop.git.repository import check_tag
-from loop.results.table import Row
+from loop.store.experiments import Row
 
 _PREFIX = "autoresearch/"
 _ID = re.compile("[0-9a-f]{4,64}")  # other words, such as `baseline`, may be the name of something else

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from loop.experiment import Family, Goal, Status
-from loop.results.table import Row
+from loop.store.experiments import Row
 
 
 @dataclass(frozen=True, slots=True)

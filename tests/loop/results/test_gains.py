@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loop.experiment import Goal, Status
-from loop.gains import bests_before, gain
+from loop.results.gains import bests_before, gain
 from tests.loop.results.test_report import row
 
 VALUES = st.floats(allow_nan=False, allow_infinity=False)

@@ -1,0 +1,162 @@
+"""What one channel was told and is still to be told: the tables `deliveries`, `cursors` and `cards`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from loop.experiment import Event
+from loop.store.journal import Journal
+from loop.store.schema import decode
+
+
+class State(StrEnum):
+    """What became of a piece of news in a channel. The first two are not the end of it."""
+
+    HELD = "held"  # waits for the morning, or for others of its kind
+    FOLLOWS = "follows"  # a message told of it among others; its own is to come
+    SENT = "sent"
+    COLLAPSED = "collapsed"  # told of in a message about several
+    MUTED = "muted"  # the channel did not want it
+    REFUSED = "refused"  # the platform did not take it
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is now known of one event's delivery; `reason` says why it was refused."""
+
+    event_id: int
+    state: State
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A message that a platform never took; `at` is in seconds since the epoch."""
+
+    channel: str
+    event_id: int
+    reason: str
+    at: float
+
+
+class Outbox:
+    """One channel's part of the tables; `now` gives seconds since the epoch.
+
+    Methods block for about a millisecond.
+    """
+
+    def __init__(self, journal: Journal, channel: str, *, now: Callable[[], float] = time.time) -> None:
+        self._journal = journal
+        self._channel = channel
+        self._now = now
+
+    # Deliveries
+
+    def open(self) -> None:
+        """Let a channel never heard of before be told what happens from now on."""
+        if self._journal.cursor(self._channel) is None:
+            self._journal.set_cursor(self._channel, self._journal.last_event())
+
+    def put_off(self, *, held: bool, most: int) -> list[tuple[Event, State]]:
+        """Return at most so many events that follow or, if `held`, are held; oldest first."""
+        # Without statistics SQLite would read all that the channel was ever told, not the few in this index.
+        rows = self._journal.query(
+            "SELECT events.*, deliveries.state AS delivery "
+            "FROM deliveries INDEXED BY deliveries_to_come JOIN events ON events.id = event_id "
+            "WHERE channel = ? AND deliveries.state IN ('held', 'follows') "
+            "AND (deliveries.state = 'follows' OR ?) ORDER BY event_id LIMIT ?",
+            self._channel,
+            held,
+            most,
+        )
+        found = []
+        for row in rows:
+            fields = decode(row)
+            state = State(fields.pop("delivery"))
+            found.append((Event(**fields), state))
+        return found
+
+    def new(self, *, most: int) -> Iterator[list[Event]]:
+        """Yield the events after the cursor, oldest first and at most so many at a time."""
+        cursor = self._journal.cursor(self._channel) or 0
+        while events := self._journal.events_after(cursor, limit=most):
+            yield events
+            cursor = events[-1].id
+
+    def record(self, entries: Sequence[Entry], *, message_id: str = "") -> None:
+        """Note what became of some events, all in one transaction."""
+        with self._journal.transaction():
+            for entry in entries:
+                self._journal.execute(
+                    "INSERT OR REPLACE INTO deliveries VALUES (?, ?, ?, ?, ?, ?)",
+                    self._channel,
+                    entry.event_id,
+                    entry.state,
+                    message_id,
+                    entry.reason,
+                    self._now(),
+                )
+            self._journal.execute(
+                "UPDATE cursors SET event_id = max(event_id, ?) WHERE channel = ?",
+                max(entry.event_id for entry in entries),
+                self._channel,
+            )
+
+    # Cards
+
+    def card(self, run_id: int) -> str:
+        """Return the id of the message that is the run's card, empty where there is none."""
+        rows = self._journal.query(
+            "SELECT message_id FROM cards WHERE channel = ? AND run_id = ?", self._channel, run_id
+        )
+        return str(rows[0]["message_id"]) if rows else ""
+
+    def open_cards(self) -> dict[int, str]:
+        """Return the cards that may still change, by the id of the run."""
+        rows = self._journal.query(
+            "SELECT run_id, message_id FROM cards WHERE channel = ? AND NOT closed", self._channel
+        )
+        return {int(row["run_id"]): str(row["message_id"]) for row in rows}
+
+    def put_card(self, run_id: int, message_id: str, *, closed: bool = False) -> None:
+        """Note which message is the run's card; a `closed` one never changes again."""
+        with self._journal.transaction():
+            self._journal.execute(
+                "INSERT OR REPLACE INTO cards VALUES (?, ?, ?, ?)",
+                self._channel,
+                run_id,
+                message_id,
+                int(closed),
+            )
+
+    def drop_card(self, run_id: int, message_id: str) -> None:
+        """Note that somebody deleted the card."""
+        with self._journal.transaction():
+            self._journal.execute(
+                "DELETE FROM cards WHERE channel = ? AND run_id = ? AND message_id = ?",
+                self._channel,
+                run_id,
+                message_id,
+            )
+
+
+def last_sent(journal: Journal) -> dict[str, float | None]:
+    """Return every channel that was ever opened, by name, with when it was last told something."""
+    rows = journal.query(
+        "SELECT channel, (SELECT at FROM deliveries WHERE deliveries.channel = cursors.channel "
+        "AND state = 'sent' ORDER BY event_id DESC LIMIT 1) AS told_at FROM cursors ORDER BY channel"
+    )
+    return {row["channel"]: row["told_at"] for row in rows}
+
+
+def refusals(journal: Journal, *, last: int = 10) -> list[Refusal]:
+    """Return the last messages that a platform refused for good, the newest last."""
+    rows = journal.query(
+        "SELECT channel, event_id, reason, at FROM deliveries WHERE state = 'refused' "
+        "ORDER BY at DESC, event_id DESC LIMIT ?",
+        last,
+    )
+    return [Refusal(row["channel"], row["event_id"], row["reason"], row["at"]) for row in rows[::-1]]

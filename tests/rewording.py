@@ -1,0 +1,246 @@
+"""The bot's code with every sentence in other words, and a night that is lived in several processes of it.
+
+    python -m tests.rewording WORDING HOME CHAPTER
+
+Only a process that is started so is reworded. `WORDING` is a number, 0 for the words as they are; each place
+in the code has words of its own, others with each wording. What the chapters found is printed as JSON.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import hashlib
+import importlib.machinery
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, date
+from importlib.abc import MetaPathFinder
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+ROOMS = ("bot", "loop", "notifiers")
+NO_SENTENCES = ("loop.store.schema", "loop.process.supervisor", "loop.git")
+"""Modules, wherever they are, whose texts are for SQLite and for git, or that are started by their path."""
+
+_SQL = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|PRAGMA|BEGIN|WITH)\b|.*\?", re.DOTALL)
+_SENTENCE = re.compile(r"[A-Za-z]{2,}\W*\s|\s\W*[A-Za-z]{2,}")
+_WORD = re.compile(r"(?<![%{\\/\w-])[A-Za-z]{2,}(?![\w/=-])")
+
+
+class _Reworded(ast.NodeTransformer):
+    """Puts other words into all literals that read like sentences, but for docstrings, SQL and patterns."""
+
+    def __init__(self, module: str, wording: str) -> None:
+        self._module = module
+        self._wording = wording
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        pattern = isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") == "re"
+        return node if pattern else self.generic_visit(node)
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST:
+        return node if isinstance(node.value, ast.Constant) else self.generic_visit(node)
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        texts = [str(part.value) for part in node.values if isinstance(part, ast.Constant)]
+        return node if any(_SQL.match(text) for text in texts) else self.generic_visit(node)
+
+    def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.AST:
+        node.value = self.visit(node.value)
+        return node  # its format is none of our texts
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        text = node.value
+        if not isinstance(text, str) or not _SENTENCE.search(text) or _SQL.match(text):
+            return node
+        place = f"{self._wording} {self._module} {node.lineno} {node.col_offset}"
+        sign = hashlib.md5(place.encode(), usedforsecurity=False).hexdigest()[:4]
+        return ast.copy_location(ast.Constant(_WORD.sub(lambda word: word[0][::-1] + sign, text)), node)
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    wording = ""
+
+    def get_code(self, fullname: str) -> CodeType:
+        tree = ast.parse(self.get_data(self.path))
+        reworded = ast.fix_missing_locations(_Reworded(fullname, self.wording).visit(tree))
+        return compile(reworded, self.path, "exec", dont_inherit=True)
+
+
+class _Finder(MetaPathFinder):
+    def __init__(self, wording: str) -> None:
+        self._wording = wording
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname.partition(".")[0] not in ROOMS or fullname.startswith(NO_SENTENCES):
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+            return spec
+        spec.loader = _Loader(fullname, spec.origin)
+        spec.loader.wording = self._wording
+        return spec
+
+
+class Night:
+    """A bot without chats on a state directory, whose disk has as much room as a chapter says."""
+
+    def __init__(self, home: Path) -> None:
+        from bot.heartbeat import probe as examination
+        from bot.heartbeat.heartbeat import Heartbeat
+        from bot.runs import Host
+        from bot.setup.settings import Settings
+        from loop.process.machine import Disk
+        from loop.store.journal import Journal
+
+        self.home = home
+        self.free = 400e9
+        self._disk = Disk
+        vars(examination)["disks"] = lambda *_: (self._disk(home, self.free, 1000e9),)
+        self.journal = Journal(home / "state.db")
+        repository = home.parent / "repository"
+        given = {"AUTORESEARCH_HOME": str(home), "REPOSITORY": str(repository), "DATA_PATHS": ""}
+        settings = Settings.model_validate(given)
+        self.host = Host(
+            settings,
+            repository=repository,
+            journal=self.journal,
+            environ=os.environ,
+            today=lambda: date(2026, 3, 12),
+        )
+        self.heartbeat = Heartbeat(
+            self.host,
+            journal=self.journal,
+            home=home,
+            minutes=10.0,
+            stall_minutes=60.0,
+            devices=None,
+            outside=self._outside,
+        )
+        runs = self.journal.runs()
+        self.run_id = runs[0].id if runs else self.host.start_run("mar12").id
+        self.host.conduct(self.run)
+
+    async def _outside(self, _: Sequence[str]) -> None:
+        pass
+
+    @property
+    def run(self) -> Any:
+        return self.journal.run_by_id(self.run_id)
+
+    @property
+    def engine(self) -> Any:
+        return self.host.engine(self.run)
+
+    async def beat(self, free: float) -> str:
+        """Let the heartbeat find so much room; return the state of the run after that."""
+        self.free = free
+        await self.heartbeat.beat()
+        return await self.state()
+
+    async def state(self) -> str:
+        """Return the run's state, once it is not `pausing` any more."""
+        changed, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def listener() -> None:
+            loop.call_soon_threadsafe(changed.set)
+
+        self.journal.listeners.append(listener)
+        while self.run.state == "pausing":
+            await changed.wait()
+            changed.clear()
+        self.journal.listeners.remove(listener)
+        return str(self.run.state)
+
+    def calls(self) -> int:
+        """Return for how many things a person is called."""
+        from loop.results.wakeup_report import read_night
+
+        return len(read_night(self.journal, self.run, until=2e10).calls)
+
+    async def close(self) -> None:
+        await self.heartbeat.close()
+        await self.host.close()
+        self.journal.close()
+
+
+LOW, A_LITTLE, SHORT, SHORTER, ROOMY = 0.3e9, 1.5e9, 4e9, 3e9, 400e9
+
+
+async def the_disk_fills_up(night: Night) -> object:
+    return await night.beat(LOW)
+
+
+async def there_is_a_little_room(night: Night) -> object:
+    return await night.beat(A_LITTLE)
+
+
+async def there_is_room(night: Night) -> object:
+    return await night.beat(ROOMY)
+
+
+async def ann_pauses(night: Night) -> object:
+    await night.engine.pause(now=True)
+    return await night.state()
+
+
+async def ann_pauses_again(night: Night) -> object:
+    from loop.errors import LoopError
+
+    try:
+        await night.engine.pause()
+    except LoopError:
+        return "refused"
+    return "accepted"
+
+
+async def ann_resumes(night: Night) -> object:
+    await night.engine.resume()
+    return await night.state()
+
+
+async def how_it_stands(night: Night) -> object:
+    from bot.heartbeat.blockers import paused_by_us
+    from loop.results.status import run_status
+    from notifiers.text.status import status_message
+
+    assert paused_by_us(night.run)
+    status = run_status(night.journal, night.run, worktree=night.home)
+    return status_message(status, now=2e9, zone=UTC).text.splitlines()[0]
+
+
+async def the_disk_is_short(night: Night) -> object:
+    await night.beat(SHORT)
+    return night.calls()
+
+
+async def the_disk_is_shorter(night: Night) -> object:
+    await night.beat(SHORTER)
+    return night.calls()
+
+
+async def the_disk_is_no_longer_short(night: Night) -> object:
+    await night.beat(ROOMY)
+    return night.calls()
+
+
+async def _live(home: Path, chapters: Sequence[Callable[[Night], Any]]) -> list[object]:
+    night = Night(home)
+    try:
+        return [await chapter(night) for chapter in chapters]
+    finally:
+        await night.close()
+
+
+if __name__ == "__main__":
+    wording, folder, *names = sys.argv[1:]
+    if wording != "0":
+        sys.meta_path.insert(0, _Finder(wording))
+    sys.stdout.write(json.dumps(asyncio.run(_live(Path(folder), [globals()[name] for name in names]))))

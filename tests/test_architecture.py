@@ -1,0 +1,149 @@
+"""The house as DESIGN fixes it: who may import whom, where SQL may be, how large things may become."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+MOST_FILES = 217  # to become 120
+LINES_OF_A_FILE = 450
+LINES_OF_A_PACKAGE = 2_000  # a folder's own files, without the folders in it
+LARGER = {
+    "loop/engine/engine.py": 487,
+    "loop/git/workspace.py": 495,
+    "bot": 2_456,
+}
+"""What is above these limits today: a ceiling each, only ever to be lowered."""
+
+SQL_CALLS = {"query", "execute", "executemany", "executescript"}
+EXECUTES_GIT = {"loop.git.commands"}
+_SQL = re.compile(
+    r"^\s*(?:SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|DROP|PRAGMA|WITH|BEGIN|REPLACE)\s+[\w(*'\"]"
+)
+
+
+def read_modules() -> dict[str, Path]:
+    """Return the files of bot, loop and notifiers by the names of their modules."""
+    files = (path for top in ("bot", "loop", "notifiers") for path in (ROOT / top).rglob("*.py"))
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in files
+    }
+
+
+MODULES = read_modules()
+TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
+
+LOWER = tuple(name for name, path in MODULES.items() if path.parent == ROOT / "loop" and name != "loop")
+MIDDLE = ("loop.store", "loop.git", "loop.process", "loop.program")
+UPPER = ("loop.proposers", "loop.results")
+MAY_IMPORT = {
+    **dict.fromkeys(LOWER, LOWER),
+    **dict.fromkeys(MIDDLE, LOWER),
+    **dict.fromkeys(UPPER, (*UPPER, *MIDDLE, *LOWER)),
+    "loop.engine": (*UPPER, *MIDDLE, *LOWER),
+    "notifiers": (*UPPER, *MIDDLE, *LOWER),
+    "bot": ("notifiers", "loop"),
+}
+"""What each package may import beside itself."""
+
+ALLOWED = {("loop.git.repository", "loop.program.constants")}
+"""Single imports beyond that: git refuses a repository whose program is no Python, or fixes its budget."""
+
+HEAVY = {"torch", "matplotlib", "optuna", "openai", "anthropic", "pydantic_ai", "ray", "numpy"}
+"""Imported in processes of their own only: each takes a second, or hundreds of megabytes."""
+
+
+def imported(name: str) -> Iterator[str]:
+    """Yield every module that `name` imports, at its top or within a function."""
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None, f"{name} has a relative import"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in MODULES else node.module
+
+
+def belongs(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+def test_every_module_has_a_package_that_the_design_knows() -> None:
+    strangers = [name for name in MODULES if not any(belongs(name, package) for package in MAY_IMPORT)]
+    assert strangers == ["loop"]
+
+
+def test_imports_run_one_way() -> None:
+    wrong = {
+        (name, other)
+        for package, allowed in MAY_IMPORT.items()
+        for name in MODULES
+        if belongs(name, package)
+        for other in imported(name)
+        if other in MODULES and not any(belongs(other, one) for one in (package, *allowed))
+    }
+    assert wrong == ALLOWED
+
+
+def test_no_modules_import_each_other() -> None:
+    graph = {name: {other for other in imported(name) if other in MODULES} - {name} for name in MODULES}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"these import each other: {error.args[1]}")
+
+
+def test_all_sql_is_in_the_store() -> None:
+    found = []
+    for name, tree in TREES.items():
+        if belongs(name, "loop.store"):
+            continue
+        assert "sqlite3" not in imported(name), name
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and _SQL.match(node.value):
+                found.append((name, node.lineno, node.value))
+            if isinstance(node, ast.Attribute) and node.attr in SQL_CALLS and name not in EXECUTES_GIT:
+                found.append((name, node.lineno, node.attr))
+    assert found == []
+
+
+def test_the_bot_loads_nothing_heavy() -> None:
+    parts = sorted(name for name in MODULES if belongs(name, "bot") and not name.endswith("__main__"))
+    show = "import importlib, sys; [importlib.import_module(n) for n in sys.argv[1:]]; print(*sys.modules)"
+    ran = subprocess.run(
+        [sys.executable, "-c", show, *parts],
+        cwd=ROOT,
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert not HEAVY & {module.partition(".")[0] for module in ran.stdout.split()}
+
+
+def test_there_are_not_too_many_files() -> None:
+    assert len(MODULES) <= MOST_FILES
+
+
+def test_no_file_and_no_package_is_too_large() -> None:
+    sizes: dict[str, int] = {}
+    for path in MODULES.values():
+        file = path.relative_to(ROOT)
+        package = file.parent.as_posix()
+        sizes[file.as_posix()] = size = len(path.read_text().splitlines())
+        sizes[package] = sizes.get(package, 0) + size
+    limits = {name: LINES_OF_A_FILE if name.endswith(".py") else LINES_OF_A_PACKAGE for name in sizes}
+    assert {name: size for name, size in sizes.items() if size > (limits | LARGER)[name]} == {}
+    assert LARGER.keys() == {name for name, size in sizes.items() if size > limits[name]}
