@@ -20,7 +20,10 @@ from typing import TypeVar
 
 from loop.errors import LoopError
 from loop.experiment import Event, EventKind, Experiment, Goal, Run, RunState, Status
-from loop.store.schema import MIGRATIONS, columns, decode, encode
+from loop.store.schema import MIGRATIONS, columns, decode, encode, statements
+
+PATIENCE = 10.0
+"""Seconds to wait for another process that holds the file."""
 
 _Record = TypeVar("_Record", Run, Experiment)
 
@@ -42,9 +45,9 @@ class Journal:
         self._lock = threading.RLock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=PATIENCE)
             self._db.row_factory = sqlite3.Row
-            self._db.execute("PRAGMA journal_mode = WAL")
+            _use_wal(self._db)
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute("PRAGMA foreign_keys = ON")
             self._migrate()
@@ -322,13 +325,22 @@ class Journal:
         )
 
     def _migrate(self) -> None:
-        (done,) = self._db.execute("PRAGMA user_version").fetchone()
-        if done > len(MIGRATIONS):
+        if self._version() == len(MIGRATIONS):
+            return
+        with self.transaction():
+            # Read again: another process may have migrated the file while this one waited for its lock.
+            for script in MIGRATIONS[self._version() :]:
+                for statement in statements(script):
+                    self._db.execute(statement)
+            self._db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+    def _version(self) -> int:
+        (found,) = self._db.execute("PRAGMA user_version").fetchone()
+        if found > len(MIGRATIONS):
             raise LoopError(
                 f"The state file {self.path} was written by a newer version: update autoresearch-bot."
             )
-        for number, script in enumerate(MIGRATIONS[done:], start=done + 1):
-            self._db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT")
+        return int(found)
 
     def _one(self, kind: type[_Record], query: str, *values: object) -> _Record | None:
         found = self._all(kind, query, *values)
@@ -338,6 +350,20 @@ class Journal:
         with self._lock:
             rows = self._db.execute(query, values).fetchall()
         return [kind(**decode(row)) for row in rows]
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    """Put the file in WAL mode; SQLite itself does not wait where two connections do so at once."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(0.005)
+        else:
+            return
 
 
 def _names(names: tuple[str, ...]) -> str:

@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,13 @@ def make_experiment(run: Run, number: int = 0, status: Status | None = None) -> 
         value=1.25,
         status=status,
     )
+
+
+def write_version(path: Path, version: int) -> None:
+    """Write an empty state file as that version of the schema left it."""
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript(";".join(MIGRATIONS[:version]))
+        old.execute(f"PRAGMA user_version = {version}")
 
 
 class Recorder:
@@ -217,9 +224,8 @@ def test_the_last_beat_is_the_one_that_came_last_though_the_clock_was_set_back(t
 
 def test_the_beats_of_an_older_version_are_kept(tmp_path: Path) -> None:
     before = next(number for number, script in enumerate(MIGRATIONS) if "beats_by_time" in script)
+    write_version(tmp_path / "state.db", before)
     with closing(sqlite3.connect(tmp_path / "state.db")) as old:
-        old.executescript(";".join(MIGRATIONS[:before]))
-        old.execute(f"PRAGMA user_version = {before}")
         old.executemany("INSERT INTO beats VALUES (?)", [(600.0,), (1200.0,)])
         old.commit()
     with closing(Journal(tmp_path / "state.db")) as journal:
@@ -265,9 +271,8 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
 
 def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 999")
-    db.close()
     with pytest.raises(LoopError, match="newer version"):
         Journal(path)
 
@@ -303,3 +308,49 @@ def test_what_was_acknowledged_before_a_kill_is_there_after_it(tmp_path: Path) -
         numbers
     )
     journal.close()
+
+
+OPENER = """
+import sys
+from pathlib import Path
+from loop.store.journal import Journal
+print("ready", flush=True)
+for path in sys.stdin:
+    try:
+        Journal(Path(path.strip())).close()
+        print("opened", flush=True)
+    except Exception as error:
+        print(repr(error), flush=True)
+"""
+
+
+def test_processes_that_open_a_new_or_an_older_file_at_once_all_succeed(tmp_path: Path) -> None:
+    """Each round is a file; the processes are told of it at the same moment."""
+    with ExitStack() as stack:
+        openers = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", OPENER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                )
+            )
+            for _ in range(3)
+        ]
+        pipes = [(opener.stdin, opener.stdout) for opener in openers]
+
+        def answers() -> list[str]:
+            return [output.readline() for _, output in pipes if output]
+
+        assert answers() == ["ready\n"] * 3
+        for version in (0, 1, 8, 0, 1, 8, 0, 1, 8, 0, 0, 0):
+            path = tmp_path / f"{len(list(tmp_path.iterdir()))}.db"
+            if version:
+                write_version(path, version)
+            for told, _ in pipes:
+                assert told is not None
+                told.write(f"{path}\n")
+            for told, _ in pipes:
+                assert told is not None
+                told.flush()
+            assert answers() == ["opened\n"] * 3
+            with closing(sqlite3.connect(path)) as db:
+                assert db.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
