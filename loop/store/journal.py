@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -28,29 +28,43 @@ PATIENCE = 10.0
 _Record = TypeVar("_Record", Run, Experiment)
 
 
+class OlderStateError(LoopError):
+    """The state file is of an older version; a bot that starts migrates it."""
+
+
 class Journal:
     """Runs, experiments and events on disk; safe to use from several threads.
 
     `clock` gives seconds since the epoch. Functions in `listeners` are called, in the writing thread, after
     every transaction that appended events; they must be quick and must not raise.
 
+    With `read_only` the file is not made, migrated or written to, and its folder need not be writable.
+
     Raises:
         LoopError: the file cannot be opened, is damaged or was written by a newer version.
+        OlderStateError: `read_only`, and the file was written by an older version.
     """
 
-    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, path: Path, *, clock: Callable[[], float] = time.time, read_only: bool = False
+    ) -> None:
         self.path = path
         self.listeners: list[Callable[[], None]] = []
         self._clock = clock
         self._lock = threading.RLock()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=PATIENCE)
-            self._db.row_factory = sqlite3.Row
-            _use_wal(self._db)
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute("PRAGMA foreign_keys = ON")
-            self._migrate()
+            with ExitStack() as opened:
+                if read_only:
+                    self._db = opened.enter_context(closing(_open_read_only(path)))
+                    self._require_current()
+                else:
+                    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                    self._db = opened.enter_context(closing(_connect(path)))
+                    _use_wal(self._db)
+                    self._db.execute("PRAGMA synchronous = FULL")
+                    self._db.execute("PRAGMA foreign_keys = ON")
+                    self._migrate()
+                self._opened = opened.pop_all()
         except (sqlite3.Error, OSError) as error:
             raise LoopError(
                 f"The state file {path} cannot be used ({error}): mend or move it away."
@@ -59,7 +73,7 @@ class Journal:
     def close(self) -> None:
         """Close the file; the journal is of no further use."""
         with self._lock:
-            self._db.close()
+            self._opened.close()
 
     # Runs
 
@@ -334,11 +348,20 @@ class Journal:
                     self._db.execute(statement)
             self._db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
+    def _require_current(self) -> None:
+        found, needed = self._version(), len(MIGRATIONS)
+        if found < needed:
+            raise OlderStateError(
+                f"The state file {self.path} has version {found}, but this program reads version {needed}: "
+                "start the bot with `autoresearch up`, or restart it, to bring the file up to date."
+            )
+
     def _version(self) -> int:
         (found,) = self._db.execute("PRAGMA user_version").fetchone()
         if found > len(MIGRATIONS):
             raise LoopError(
-                f"The state file {self.path} was written by a newer version: update autoresearch-bot."
+                f"The state file {self.path} has version {found}, but this program knows versions up to "
+                f"{len(MIGRATIONS)}: update autoresearch-bot."
             )
         return int(found)
 
@@ -350,6 +373,31 @@ class Journal:
         with self._lock:
             rows = self._db.execute(query, values).fetchall()
         return [kind(**decode(row)) for row in rows]
+
+
+def _connect(database: Path | str, *, uri: bool = False) -> sqlite3.Connection:
+    db = sqlite3.connect(database, uri=uri, isolation_level=None, check_same_thread=False, timeout=PATIENCE)
+    db.row_factory = sqlite3.Row
+    return db
+
+
+def _open_read_only(path: Path) -> sqlite3.Connection:
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    db = _connect(address, uri=True)
+    try:
+        db.execute("PRAGMA user_version")
+    except sqlite3.OperationalError:
+        db.close()
+        log = path.with_name(f"{path.name}-wal")
+        if log.exists() and log.stat().st_size:
+            raise
+        # To read a file in WAL mode SQLite makes files beside it; in a folder that is not writable it cannot.
+        # Where there is no log, no bot is writing either.
+        return _connect(f"{address}&immutable=1", uri=True)
+    except sqlite3.DatabaseError:
+        db.close()
+        raise
+    return db
 
 
 def _use_wal(db: sqlite3.Connection) -> None:

@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -68,7 +69,8 @@ def make_experiment(run: Run, number: int = 0, status: Status | None = None) -> 
 def write_version(path: Path, version: int) -> None:
     """Write an empty state file as that version of the schema left it."""
     with closing(sqlite3.connect(path)) as old:
-        old.executescript(";".join(MIGRATIONS[:version]))
+        if not old.execute("PRAGMA user_version").fetchone()[0]:
+            old.executescript(";".join(MIGRATIONS[:version]))
         old.execute(f"PRAGMA user_version = {version}")
 
 
@@ -273,7 +275,7 @@ def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 999")
-    with pytest.raises(LoopError, match="newer version"):
+    with pytest.raises(LoopError, match="update autoresearch-bot"):
         Journal(path)
 
 
@@ -354,3 +356,75 @@ def test_processes_that_open_a_new_or_an_older_file_at_once_all_succeed(tmp_path
             assert answers() == ["opened\n"] * 3
             with closing(sqlite3.connect(path)) as db:
                 assert db.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+
+
+READER = """
+import os, sys
+from contextlib import closing
+from pathlib import Path
+from loop.store.journal import Journal
+if os.geteuid() == 0:
+    os.setuid(65534)  # root may write everywhere
+with closing(Journal(Path(sys.argv[1]), read_only=True)) as journal:
+    print(*(f"{run.tag} {len(journal.experiments(run.id))}" for run in journal.runs()))
+"""
+
+
+@pytest.fixture
+def exposed() -> Iterator[Path]:
+    """A folder that every user may enter."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("bot", ["alive", "ended", "killed"])
+def test_a_file_is_read_in_a_folder_that_is_not_writable(exposed: Path, bot: str) -> None:
+    path = exposed / "state.db"
+    with closing(Journal(path)) as journal:
+        run = make_run(journal)
+        journal.record(make_experiment(run))
+        if bot == "killed":  # nobody has put the log into the file
+            files = {file: file.read_bytes() for file in exposed.iterdir()}
+        elif bot == "alive":
+            assert read_as_nobody(path) == "mar12 1\n"
+    if bot == "killed":
+        for file, content in files.items():
+            file.write_bytes(content)
+        assert path.with_name("state.db-wal").stat().st_size > 0
+    before = sorted(exposed.iterdir())
+    assert read_as_nobody(path) == "mar12 1\n"
+    assert sorted(exposed.iterdir()) == before
+
+
+def read_as_nobody(path: Path) -> str:
+    for file in path.parent.iterdir():
+        file.chmod(0o444)
+    path.parent.chmod(0o555)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", READER, str(path)], capture_output=True, text=True, check=False
+        )
+    finally:
+        path.parent.chmod(0o755)
+        for file in path.parent.iterdir():
+            file.chmod(0o644)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_journal_that_is_read_only_sees_what_the_bot_writes_and_writes_nothing(
+    journal: Journal, run: Run
+) -> None:
+    with closing(Journal(journal.path, read_only=True)) as reader:
+        assert reader.runs() == [run]
+        journal.record(make_experiment(run))
+        assert reader.experiment(run.id, 0) == journal.experiment(run.id, 0)
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            reader.beat()
+
+
+def test_a_file_that_is_not_there_is_not_made_by_a_reader(tmp_path: Path) -> None:
+    with pytest.raises(LoopError, match=r"state\.db cannot be used"):
+        Journal(tmp_path / "home" / "state.db", read_only=True)
+    assert not list(tmp_path.iterdir())
