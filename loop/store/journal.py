@@ -1,8 +1,9 @@
 """The journal: one SQLite file that is the truth about runs, experiments and events.
 
 Every change of state is one transaction that also appends to `events`. The file is in WAL mode with
-`synchronous=FULL`: what a method has written when it returns survives a power cut. Methods block for about a
-millisecond; call them from a worker thread where that matters.
+`synchronous=FULL`: what a method has written when it returns survives a power cut. Of its two connections one
+writes and one only reads, so that no reader waits until a commit has reached the disk. Methods block all the
+same: `loop.threads` says how an event loop calls them.
 """
 
 from __future__ import annotations
@@ -51,11 +52,12 @@ class Journal:
         self.path = path
         self.listeners: list[Callable[[], None]] = []
         self._clock = clock
-        self._lock = threading.RLock()
+        self._writing, self._reading = threading.Lock(), threading.Lock()
+        self._writer: int | None = None  # the thread whose transaction is open
         try:
             with ExitStack() as opened:
                 if read_only:
-                    self._db = opened.enter_context(closing(_open_read_only(path)))
+                    self._db = self._reader = opened.enter_context(closing(_open_read_only(path)))
                     self._require_current()
                 else:
                     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -64,6 +66,8 @@ class Journal:
                     self._db.execute("PRAGMA synchronous = FULL")
                     self._db.execute("PRAGMA foreign_keys = ON")
                     self._migrate()
+                    self._reader = opened.enter_context(closing(_connect(path)))
+                    self._reader.execute("PRAGMA query_only = ON")
                 self._opened = opened.pop_all()
         except (sqlite3.Error, OSError) as error:
             raise LoopError(
@@ -72,7 +76,7 @@ class Journal:
 
     def close(self) -> None:
         """Close the file; the journal is of no further use."""
-        with self._lock:
+        with self._writing, self._reading:
             self._opened.close()
 
     # Runs
@@ -231,24 +235,22 @@ class Journal:
 
     def counts(self, run_id: int) -> dict[Status, int]:
         """Return how many experiments got each status."""
-        with self._lock:
-            rows = self._db.execute(
-                "SELECT status, count(*) FROM experiments "
-                "WHERE run_id = ? AND status IS NOT NULL GROUP BY status",
-                (run_id,),
-            ).fetchall()
+        rows = self.query(
+            "SELECT status, count(*) FROM experiments "
+            "WHERE run_id = ? AND status IS NOT NULL GROUP BY status",
+            run_id,
+        )
         found = {Status(status): int(count) for status, count in rows}
         return {status: found.get(status, 0) for status in Status}
 
     def crash_streak(self, run_id: int) -> int:
         """Return how many of the last decided experiments crashed in a row."""
-        with self._lock:
-            (count,) = self._db.execute(
-                "SELECT count(*) FROM experiments WHERE run_id = ?1 AND status = 'crash' AND number > "
-                "(SELECT coalesce(max(number), -1) FROM experiments WHERE run_id = ?1 AND status != 'crash')",
-                (run_id,),
-            ).fetchone()
-        return int(count)
+        (row,) = self.query(
+            "SELECT count(*) FROM experiments WHERE run_id = ?1 AND status = 'crash' AND number > "
+            "(SELECT coalesce(max(number), -1) FROM experiments WHERE run_id = ?1 AND status != 'crash')",
+            run_id,
+        )
+        return int(row[0])
 
     # Events
 
@@ -259,23 +261,18 @@ class Journal:
 
     def events_after(self, event_id: int, *, limit: int = 100) -> list[Event]:
         """Return the events that follow the one of that id, oldest first."""
-        with self._lock:
-            rows = self._db.execute(
-                "SELECT * FROM events WHERE id > ? ORDER BY id LIMIT ?", (event_id, limit)
-            ).fetchall()
+        rows = self.query("SELECT * FROM events WHERE id > ? ORDER BY id LIMIT ?", event_id, limit)
         return [Event(**decode(row)) for row in rows]
 
     def last_event(self) -> int:
         """Return the id of the newest event, 0 where there is none."""
-        with self._lock:
-            (newest,) = self._db.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()
-        return int(newest)
+        (row,) = self.query("SELECT coalesce(max(id), 0) FROM events")
+        return int(row[0])
 
     def cursor(self, channel: str) -> int | None:
         """Return the id of the last event told to the channel, None for a new channel."""
-        with self._lock:
-            row = self._db.execute("SELECT event_id FROM cursors WHERE channel = ?", (channel,)).fetchone()
-        return None if row is None else int(row[0])
+        rows = self.query("SELECT event_id FROM cursors WHERE channel = ?", channel)
+        return int(rows[0][0]) if rows else None
 
     def set_cursor(self, channel: str, event_id: int) -> None:
         """Note that the channel was told everything up to that event."""
@@ -291,19 +288,20 @@ class Journal:
 
     def last_beat(self) -> float | None:
         """Return when the last heartbeat was, by the clock of that moment."""
-        with self._lock:
-            row = self._db.execute("SELECT at FROM beats ORDER BY id DESC LIMIT 1").fetchone()
-        return None if row is None else float(row["at"])
+        rows = self.query("SELECT at FROM beats ORDER BY id DESC LIMIT 1")
+        return float(rows[0]["at"]) if rows else None
 
     # Plumbing, also for rooms that keep tables of their own in this file
 
     def query(self, sql: str, *values: object) -> list[sqlite3.Row]:
-        """Return the rows of a SELECT."""
-        with self._lock:
+        """Return the rows of a SELECT, with what the present transaction of this thread has written."""
+        if self._writer == threading.get_ident():
             return self._db.execute(sql, values).fetchall()
+        with self._reading:
+            return self._reader.execute(sql, values).fetchall()
 
     def execute(self, sql: str, *values: object) -> None:
-        """Execute one statement, inside of `transaction`."""
+        """Execute one statement, inside of `transaction` unless it is a PRAGMA."""
         self._db.execute(sql, values)
 
     @contextmanager
@@ -319,14 +317,20 @@ class Journal:
             )
             appended += 1
 
-        with self._lock:
+        if self._writer == threading.get_ident():
+            raise RuntimeError("a transaction of this thread is open already")
+        with self._writing:
             self._db.execute("BEGIN IMMEDIATE")
+            self._writer = threading.get_ident()
             try:
                 yield append
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # a full disk may have rolled it back
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
+            finally:
+                self._writer = None
         if appended:
             for listener in self.listeners:
                 listener()
@@ -370,9 +374,7 @@ class Journal:
         return found[0] if found else None
 
     def _all(self, kind: type[_Record], query: str, *values: object) -> list[_Record]:
-        with self._lock:
-            rows = self._db.execute(query, values).fetchall()
-        return [kind(**decode(row)) for row in rows]
+        return [kind(**decode(row)) for row in self.query(query, *values)]
 
 
 def _connect(database: Path | str, *, uri: bool = False) -> sqlite3.Connection:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -151,8 +152,8 @@ def test_the_best_is_the_last_kept_and_the_baseline_the_first(journal: Journal, 
 def test_what_is_asked_for_all_the_time_reads_no_whole_run(
     journal: Journal, run: Run, tmp_path: Path
 ) -> None:
-    recorder = Recorder(journal._db)
-    journal._db = recorder  # type: ignore[assignment]
+    recorder = Recorder(journal._reader)
+    journal._reader = recorder  # type: ignore[assignment]
     run_status(journal, run, worktree=tmp_path)
     IdeaBox(journal).waiting(run.id)
     Notes(journal).state(run.id, "a model")
@@ -363,6 +364,7 @@ import os, sys
 from contextlib import closing
 from pathlib import Path
 from loop.store.journal import Journal
+Path("/").as_uri()  # imports what it needs, which nobody else may be allowed to read
 if os.geteuid() == 0:
     os.setuid(65534)  # root may write everywhere
 with closing(Journal(Path(sys.argv[1]), read_only=True)) as journal:
@@ -428,3 +430,44 @@ def test_a_file_that_is_not_there_is_not_made_by_a_reader(tmp_path: Path) -> Non
     with pytest.raises(LoopError, match=r"state\.db cannot be used"):
         Journal(tmp_path / "home" / "state.db", read_only=True)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_reader_waits_for_no_transaction_and_the_transaction_reads_what_it_wrote(
+    journal: Journal, run: Run
+) -> None:
+    with ThreadPoolExecutor(1) as elsewhere:
+        with journal.transaction() as append:
+            journal.execute("UPDATE runs SET tag = 'mar13' WHERE id = ?", run.id)
+            append(run.id, EventKind.NOTED, reason="look")
+            assert (journal.run_by_id(run.id).tag, journal.last_event()) == ("mar13", 2)
+            assert elsewhere.submit(journal.run_by_id, run.id).result(timeout=60) == run
+            assert elsewhere.submit(journal.last_event).result(timeout=60) == 1
+        assert elsewhere.submit(journal.run_by_id, run.id).result(timeout=60).tag == "mar13"
+
+
+def test_what_was_rolled_back_was_never_there(journal: Journal, run: Run) -> None:
+    def fail() -> None:
+        with journal.transaction():
+            journal.execute("DELETE FROM events")
+            assert journal.last_event() == 0
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert journal.last_event() == 1
+
+
+def test_a_transaction_inside_another_is_refused_and_the_outer_one_goes_on(
+    journal: Journal, run: Run
+) -> None:
+    with journal.transaction():
+        journal.execute("UPDATE runs SET tag = 'mar13' WHERE id = ?", run.id)
+        with pytest.raises(RuntimeError, match="open already"), journal.transaction():
+            pass
+    assert journal.run_by_id(run.id).tag == "mar13"
+
+
+def test_a_query_cannot_write(journal: Journal, run: Run) -> None:
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        journal.query("DELETE FROM events")
+    assert journal.last_event() == 1
