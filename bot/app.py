@@ -112,7 +112,7 @@ async def serve(settings: Settings, order: Order) -> None:
         notify("READY=1", os.environ)  # it answers from now on, though data may have to be prepared
         stack.callback(notify, "STOPPING=1", os.environ)
         sessions = Sessions(journal)
-        session = sessions.begin()
+        session = await in_thread(sessions.begin)
         stack.callback(sessions.end, session)
         await in_thread(clear_agents, settings.home)
         if settings.repository is None:
