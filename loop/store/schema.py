@@ -160,6 +160,10 @@ MIGRATIONS = (
     INSERT INTO beats (at) SELECT at FROM beats_by_time ORDER BY at;
     DROP TABLE beats_by_time;
     """,
+    """
+    DELETE FROM beats WHERE id < (SELECT max(id) FROM beats);
+    UPDATE beats SET id = 1;
+    """,
 )
 """Applied in order, each once; `PRAGMA user_version` counts them. Never edit one that was released."""
 

@@ -225,14 +225,30 @@ def test_the_last_beat_is_the_one_that_came_last_though_the_clock_was_set_back(t
         assert journal.last_beat() == 1200.0
 
 
-def test_the_beats_of_an_older_version_are_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("beats", [(), (600.0,), (600.0, 9000.0, 1200.0)])
+def test_the_last_beat_of_an_older_version_is_kept_and_no_other(
+    tmp_path: Path, beats: tuple[float, ...]
+) -> None:
+    before = next(number for number, script in enumerate(MIGRATIONS) if "DELETE FROM beats" in script)
+    write_version(tmp_path / "state.db", before)
+    with closing(sqlite3.connect(tmp_path / "state.db")) as old:
+        old.executemany("INSERT INTO beats (at) VALUES (?)", [(at,) for at in beats])
+        old.commit()
+    with closing(Journal(tmp_path / "state.db", clock=lambda: 1800.0)) as journal:
+        assert journal.last_beat() == (beats[-1] if beats else None)
+        journal.beat()
+        journal.beat()
+        assert [tuple(row) for row in journal.query("SELECT * FROM beats")] == [(1, 1800.0)]
+
+
+def test_of_the_oldest_beats_the_latest_is_kept(tmp_path: Path) -> None:
     before = next(number for number, script in enumerate(MIGRATIONS) if "beats_by_time" in script)
     write_version(tmp_path / "state.db", before)
     with closing(sqlite3.connect(tmp_path / "state.db")) as old:
         old.executemany("INSERT INTO beats VALUES (?)", [(600.0,), (1200.0,)])
         old.commit()
     with closing(Journal(tmp_path / "state.db")) as journal:
-        assert [at for (at,) in journal.query("SELECT at FROM beats ORDER BY id")] == [600.0, 1200.0]
+        assert journal.last_beat() == 1200.0
 
 
 @pytest.mark.parametrize(
