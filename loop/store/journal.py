@@ -246,8 +246,9 @@ class Journal:
     def crash_streak(self, run_id: int) -> int:
         """Return how many of the last decided experiments crashed in a row."""
         (row,) = self.query(
-            "SELECT count(*) FROM experiments WHERE run_id = ?1 AND status = 'crash' AND number > "
-            "(SELECT coalesce(max(number), -1) FROM experiments WHERE run_id = ?1 AND status != 'crash')",
+            "SELECT count(*) FROM experiments WHERE run_id = ? AND status = 'crash' AND number > "
+            "(SELECT coalesce(max(number), -1) FROM experiments WHERE run_id = ? AND status != 'crash')",
+            run_id,
             run_id,
         )
         return int(row[0])
