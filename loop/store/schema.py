@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, fields
 from enum import StrEnum
 from pathlib import Path
@@ -244,6 +244,10 @@ MIGRATIONS = (
         )
     ) WHERE id = told AND cause IS NOT NULL;
     """,
+    """
+    DELETE FROM beats WHERE id < (SELECT max(id) FROM beats);
+    UPDATE beats SET id = 1;
+    """,
 )
 """Applied in order, each once; `PRAGMA user_version` counts them. Never edit one that was released."""
 
@@ -265,6 +269,16 @@ _DECODERS: Mapping[str, Callable[[Any], object]] = {
     "kind": EventKind,
     "data": json.loads,
 }
+
+
+def statements(script: str) -> Iterator[str]:
+    """Split a migration: `executescript` would commit the transaction that it is called in."""
+    statement = ""
+    for part in script.split(";"):
+        statement += f"{part};"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
 
 
 def columns(kind: type[Run] | type[Experiment]) -> tuple[str, ...]:
