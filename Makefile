@@ -45,7 +45,7 @@ lock: $(READY) ## renew constraints.txt, the versions that everybody gets
 		--python-version 3.11 --all-extras --custom-compile-command "make lock" pyproject.toml -o constraints.txt
 
 clean: ## remove the environment and all caches of this checkout
-	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	@rm -rf $(VENV) .venv-newest .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 browser:

@@ -113,7 +113,7 @@ async def serve(settings: Settings, order: Order) -> None:
         notify("READY=1", os.environ)  # it answers from now on, though data may have to be prepared
         stack.callback(notify, "STOPPING=1", os.environ)
         sessions = Sessions(journal)
-        session = sessions.begin(boot=boot_id())
+        session = await in_thread(sessions.begin, boot=boot_id())
         stack.callback(sessions.end, session)
         await in_thread(clear_agents, settings.home)
         if settings.repository is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from bot.setup.settings import Settings
 from loop.experiment import Run, Status
 from loop.git.bundle import TidyBranch, tidy_branch
 from loop.git.workspace import Workspace
+from loop.process.threads import in_thread
 from loop.results.provenance import find_provenance
 from loop.results.report import make_report
 from loop.results.table import results_text
@@ -70,12 +70,12 @@ async def make_bundle(
         LoopError: nothing was kept, or the branch is not as the bot left it.
     """
     _check_folder(folder)
-    experiments = await asyncio.to_thread(journal.experiments, run.id)
+    experiments = await in_thread(journal.experiments, run.id)
     decided = [experiment for experiment in experiments if experiment.status is not None]
     keeps = [experiment for experiment in decided if experiment.status is Status.KEEP and experiment.number]
-    tidy = await asyncio.to_thread(lambda: tidy_branch(run, keeps, squash=squash))
+    tidy = await in_thread(lambda: tidy_branch(run, keeps, squash=squash))
     rows = [row_of(experiment) for experiment in decided]
-    provenance = await asyncio.to_thread(
+    provenance = await in_thread(
         lambda: find_provenance(
             workspace.source(keeps[-1].commit),
             commit=tidy.head,
@@ -98,7 +98,7 @@ async def make_bundle(
         SURROUNDINGS: (json.dumps(provenance.to_json(), indent=2) + "\n").encode(),
         CHART: picture,
     }
-    await asyncio.to_thread(_write, folder, files)
+    await in_thread(_write, folder, files)
     alt = alt_text(rows, metric=run.metric, goal=run.goal, title=run.tag)
     return Bundle(tidy, folder, files, alt)
 

@@ -18,6 +18,7 @@ from bot.front import FrontHealth
 from bot.request import Platform, Request
 from bot.setup.settings import Settings
 from loop.experiment import Event, Experiment, Run
+from loop.process.threads import in_thread
 from loop.results.status import RunStatus
 from loop.store.ideas import IdeaBox
 from loop.store.journal import Journal
@@ -177,7 +178,7 @@ class Chats:
         from notifiers.channels.apprise_channel import AppriseChannel
 
         try:
-            channel = await asyncio.to_thread(AppriseChannel, url)  # its import takes a second
+            channel = await in_thread(AppriseChannel, url)  # its import takes a second
         except ValueError as error:
             self._mistakes.append(f"FAIL  APPRISE_URLS: one of them {error}")
             log.error("%s", self._mistakes[-1])  # noqa: TRY400 - a sentence for people

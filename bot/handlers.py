@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import tzinfo
 from pathlib import Path
@@ -22,10 +20,11 @@ from bot.setup.sources import SEARCH
 from loop.errors import LoopError
 from loop.experiment import Actor, Experiment, Reason, Run, RunState
 from loop.process.summary import read_tail
+from loop.process.threads import in_thread
 from loop.proposers.people.constant_ideas import IDEA_CHARACTERS, edit
 from loop.redaction import without_secrets
 from loop.results.memory import hit_rates, lessons, lessons_of_others, most_valuable
-from loop.results.status import run_status
+from loop.results.status import RunStatus, run_status
 from loop.store.experiments import Row, read_rows
 from loop.store.ideas import IdeaBox
 from loop.text import one_line
@@ -103,12 +102,12 @@ class Desk:
         message = await self._handlers[call.command.name](call, request)
         return Reply(message, replaces=call.command.name in ("start_run", "cancel"))
 
-    def progress(self) -> str:
+    async def progress(self) -> str:
         """Return the present training in one line, or why there is none; empty when nothing is to train."""
-        runs = self._journal.active_runs()
+        runs = await in_thread(self._journal.active_runs)
         if not runs:
             return ""
-        status = run_status(self._journal, runs[-1], worktree=self._host.worktree(runs[-1].tag))
+        status = await in_thread(self._status_of, runs[-1])
         return progress_line(status, now=self._now(), lacks=self._host.lacks(runs[-1]))
 
     # Control
@@ -116,8 +115,8 @@ class Desk:
     async def _start_run(self, call: Call, _: Request) -> Message:
         tag = call.text("tag")
         if not call.has("go"):
-            return start_card(await asyncio.to_thread(self._host.plan_run, tag))
-        run = await asyncio.to_thread(self._host.start_run, tag)
+            return start_card(await in_thread(self._host.plan_run, tag))
+        run = await in_thread(self._host.start_run, tag)
         self._host.conduct(run)
         return Message(f"Run {run.tag} starts with its baseline.")
 
@@ -125,52 +124,52 @@ class Desk:
         return Message("Nothing was done.")
 
     async def _pause(self, call: Call, request: Request) -> Message:
-        run = self._host.current()
+        run = await in_thread(self._host.current)
         await self._host.engine(run).pause(now=call.has("now"), reason=_order(request))
         if call.has("now"):
             return Message(f"Run {run.tag} is paused; the experiment under way is run again on /resume.")
         return Message(f"Run {run.tag} pauses when the experiment under way is decided.")
 
     async def _resume(self, _: Call, request: Request) -> Message:
-        run = self._host.current()
+        run = await in_thread(self._host.current)
         await self._host.engine(run).resume(reason=_order(request))
         self._host.conduct(run)
         return Message(f"Run {run.tag} goes on.")
 
     async def _stop(self, _: Call, request: Request) -> Message:
-        run = self._host.current()
+        run = await in_thread(self._host.current)
         await self._host.engine(run).stop(reason=_order(request))
         return Message(f"Run {run.tag} is stopped. Its branch {run.branch} and all results stay.")
 
     async def _retag(self, call: Call, _: Request) -> Message:
         old, new = call.arguments["old"], call.arguments["new"]
-        run = self._journal.run(old)
+        run = await in_thread(self._journal.run, old)
         if run is None:
             raise BotError(f"There is no run {old}: /runs lists them.")
         await self._host.engine(run).retag(new)
         return Message(f"Run {old} is now {new}, on branch autoresearch/{new}.")
 
     async def _skip(self, _: Call, __: Request) -> Message:
-        experiment = await self._host.engine(self._host.current()).skip()
+        experiment = await self._host.engine(await in_thread(self._host.current)).skip()
         return Message(f"Experiment #{experiment.number} is given up: {experiment.description}")
 
     # Questions
 
     async def _status(self, _: Call, __: Request) -> Message:
-        run = self._host.current()
-        status = run_status(self._journal, run, worktree=self._host.worktree(run.tag))
+        run = await in_thread(self._host.current)
+        status = await in_thread(self._status_of, run)
         return status_message(status, now=self._now(), zone=self._zone, lacks=self._host.lacks(run))
 
     async def _summary(self, _: Call, request: Request) -> Message:
         here = request.sender.platform is Platform.LOCAL
-        return await self._reporter.summary(self._host.current(), with_chart=not here)
+        return await self._reporter.summary(await in_thread(self._host.current), with_chart=not here)
 
     async def _results(self, call: Call, _: Request) -> Message:
-        run = self._host.current()
-        total = sum(self._journal.counts(run.id).values())
+        run = await in_thread(self._host.current)
+        total = sum((await in_thread(self._journal.counts, run.id)).values())
         start = max(0, total - max(1, call.count("n", RESULTS_SHOWN)))
-        rows = await asyncio.to_thread(self._rows, run, start)
-        best = self._journal.best(run.id, before=start)
+        rows = await in_thread(self._rows, run, start)
+        best = await in_thread(self._journal.best, run.id, before=start)
         return results_message(
             rows,
             metric=run.metric,
@@ -181,75 +180,74 @@ class Desk:
         )
 
     async def _best(self, _: Call, __: Request) -> Message:
-        run = self._host.current()
-        best = self._journal.best(run.id)
+        run = await in_thread(self._host.current)
+        best = await in_thread(self._journal.best, run.id)
         if best is None:
             raise BotError(f"Run {run.tag} has kept nothing yet.")
         return digest(best, run=run)
 
     async def _diff(self, call: Call, _: Request) -> Message:
-        run, experiment = self._experiment(call)
+        run, experiment = await in_thread(self._experiment, call)
         if call.has("to"):
-            return await self._diff_between(run, experiment, self._experiment(call, "to")[1])
+            after = (await in_thread(self._experiment, call, "to"))[1]
+            return await self._diff_between(run, experiment, after)
         if experiment.number == 0:
             return Message("Experiment #0 is the baseline: it changes nothing.")
-        text = await asyncio.to_thread(self._host.workspace(run).diff, experiment.commit)
+        text = await in_thread(self._host.workspace(run).diff, experiment.commit)
         return Message(f"Experiment #{experiment.number}: {experiment.description}", text)
 
     async def _diff_between(self, run: Run, before: Experiment, after: Experiment) -> Message:
         workspace = self._host.workspace(run)
-        text = await asyncio.to_thread(workspace.diff_between, before.commit, after.commit)
+        text = await in_thread(workspace.diff_between, before.commit, after.commit)
         return Message(f"From experiment #{before.number} to #{after.number}", text or "(nothing)")
 
     async def _log(self, call: Call, _: Request) -> Message:
-        run, experiment = self._experiment(call)
+        run, experiment = await in_thread(self._experiment, call)
         kept = self._host.engine(run).log_of(experiment.number)
         path = kept if experiment.status else self._host.worktree(run.tag) / "run.log"
-        text = await asyncio.to_thread(self._tail, path)
+        text = await in_thread(self._tail, path)
         return Message(f"The end of the log of experiment #{experiment.number}", text or "(nothing)")
 
     def _tail(self, path: Path) -> str:
         return without_secrets(read_tail(path, limit=LOG_BYTES), self._settings.secrets)
 
     async def _plot(self, _: Call, request: Request) -> Message:
-        run = self._host.current()
-        rows = await asyncio.to_thread(self._rows, run)
+        run = await in_thread(self._host.current)
+        rows = await in_thread(self._rows, run)
         try:
             picture = await chart(rows, metric=run.metric, goal=run.goal, title=run.tag)
         except ChartError as error:
             raise BotError(str(error)) from None
         if request.sender.platform is Platform.LOCAL:
             path = self._settings.home / f"{run.tag}.png"
-            await asyncio.to_thread(path.write_bytes, picture)
+            await in_thread(path.write_bytes, picture)
             return Message(f"The chart is in {path}")
         alt = alt_text(rows, metric=run.metric, goal=run.goal, title=run.tag)
         return Message(f"Run {run.tag}", attachments=(Attachment(f"{run.tag}.png", picture, alt),))
 
     async def _bundle(self, _: Call, __: Request) -> Message:
-        run = self._host.current()
+        run = await in_thread(self._host.current)
         folder = bundle_folder(self._settings, run)
         workspace = self._host.workspace(run)
         made = await make_bundle(self._journal, run, workspace, settings=self._settings, folder=folder)
         return made.message()
 
     async def _idea(self, call: Call, request: Request) -> Message:
-        run, sender = self._host.current(), request.sender
+        run, sender = await in_thread(self._host.current), request.sender
         if run.state is RunState.STOPPED:
             raise BotError(f"Run {run.tag} is stopped: /start_run, then send it again.")
         box = IdeaBox(self._journal)
-        waiting = await asyncio.to_thread(box.waiting, run.id)
-        idea = await asyncio.to_thread(
-            functools.partial(
-                box.add,
-                run.id,
-                one_line(call.arguments["text"], IDEA_CHARACTERS),
-                author=sender.name or sender.platform.value,
-                channel=f"{sender.platform}:{sender.place}",
-                message_id=request.message_id,
-            )
+        waiting = await in_thread(box.waiting, run.id)
+        idea = await in_thread(
+            box.add,
+            run.id,
+            one_line(call.arguments["text"], IDEA_CHARACTERS),
+            author=sender.name or sender.platform.value,
+            channel=f"{sender.platform}:{sender.place}",
+            message_id=request.message_id,
         )
         place = f"{len(waiting)} before it" if waiting else "first in line"
-        at_once, outlook = await asyncio.to_thread(self._look_at, run, idea.text)
+        at_once, outlook = await in_thread(self._look_at, run, idea.text)
         self._host.look_again(run, at_once=at_once)
         return Message("\n".join(filter(None, (f"Idea #{idea.id} is noted ({place}): {idea.text}", outlook))))
 
@@ -270,7 +268,7 @@ class Desk:
 
     async def _ideas(self, call: Call, _: Request) -> Message:
         most = max(1, call.count("n", IDEAS_SHOWN))
-        return await asyncio.to_thread(self._read_ideas, self._host.current(), most)
+        return await in_thread(self._read_ideas, await in_thread(self._host.current), most)
 
     def _read_ideas(self, run: Run, most: int) -> Message:
         journal, box = self._journal, IdeaBox(self._journal)
@@ -292,9 +290,9 @@ class Desk:
         try:
             text = call.text("text")
             found = (
-                await asyncio.to_thread(self._preferences.change, channel, text)
+                await in_thread(self._preferences.change, channel, text)
                 if text
-                else await asyncio.to_thread(self._preferences.get, channel)
+                else await in_thread(self._preferences.get, channel)
             )
         except ValueError as error:
             raise BotError(str(error)) from None
@@ -309,22 +307,18 @@ class Desk:
         return Message(f"You: {users}={sender.user}\nThis chat: {places}={sender.place}")
 
     async def _runs(self, _: Call, __: Request) -> Message:
-        runs = self._journal.runs()
-        worktree = self._host.worktree
-        statuses = [run_status(self._journal, run, worktree=worktree(run.tag)) for run in runs]
+        statuses = await in_thread(lambda: list(map(self._status_of, self._journal.runs())))
         return runs_message(statuses, zone=self._zone)
 
     async def _health(self, _: Call, __: Request) -> Message:
-        checks = render(await asyncio.to_thread(examine, self._settings))
-        lines = await asyncio.to_thread(
-            functools.partial(
-                health_lines,
-                self._journal,
-                home=self._settings.home,
-                heartbeat_minutes=self._settings.heartbeat_minutes,
-                now=self._now(),
-                zone=self._zone,
-            )
+        checks = render(await in_thread(examine, self._settings))
+        lines = await in_thread(
+            health_lines,
+            self._journal,
+            home=self._settings.home,
+            heartbeat_minutes=self._settings.heartbeat_minutes,
+            now=self._now(),
+            zone=self._zone,
         )
         return Message("Health", "\n".join((checks, *self._chats(), *lines)))
 
@@ -346,6 +340,9 @@ class Desk:
         if experiment is None:
             raise BotError(f"Run {run.tag} has no experiment #{number}: /results lists them.")
         return run, experiment
+
+    def _status_of(self, run: Run) -> RunStatus:
+        return run_status(self._journal, run, worktree=self._host.worktree(run.tag))
 
     def _rows(self, run: Run, start: int = 0) -> list[Row]:
         return read_rows(self._journal, run.id, start=start)

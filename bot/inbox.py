@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from bot.errors import BotError
 from bot.handlers import Desk
 from bot.request import Platform, Request
 from loop.errors import LoopError
+from loop.process.threads import in_thread
 from loop.store.chats import remember_request
 from loop.store.journal import Journal
 from notifiers.message import Button, Message, Reply
@@ -57,7 +57,7 @@ class Inbox:
         if role is None and not (self._access.may_ask_id(sender) and _asks_for_ids(request.text)):
             log.warning("a stranger on %s: user %s in %s", sender.platform, sender.user, sender.place)
             return None
-        if request.key and not await asyncio.to_thread(self._is_new, request.key):
+        if request.key and not await in_thread(self._is_new, request.key):
             return None
         try:
             call = parse(request.text)

@@ -20,8 +20,7 @@ _LOG_BYTES = 4000
 
 def details_of(settings: Settings, run: Run) -> dict[int, Detail]:
     """Return rationale, diff and log of every decided experiment, by number."""
-    journal = Journal(settings.home / "state.db")
-    with closing(journal):
+    with closing(Journal(settings.home / "state.db", read_only=True)) as journal:
         experiments = [e for e in journal.experiments(run.id) if e.status is not None]
     with closing(open_workspace(settings, run)) as workspace:
         diffs = workspace.diffs(e.commit for e in experiments if e.number)
@@ -34,7 +33,7 @@ def details_of(settings: Settings, run: Run) -> dict[int, Detail]:
 
 def provenance_of(settings: Settings, run: Run) -> Provenance | None:
     """Return what the best program came from; None while there is none, or git has lost it."""
-    with closing(Journal(settings.home / "state.db")) as journal:
+    with closing(Journal(settings.home / "state.db", read_only=True)) as journal:
         best = journal.best(run.id)
     if best is None:
         return None

@@ -30,6 +30,7 @@ from loop.git.repository import (
 )
 from loop.git.workspace import Workspace
 from loop.process.environment import prepare_line, training_environment
+from loop.process.threads import in_thread
 from loop.process.trainer import Trainer, attempt_folder
 from loop.redaction import secrets_in
 from loop.store.journal import Journal
@@ -223,7 +224,7 @@ class Host:
         if self._tasks:
             await asyncio.wait(self._tasks.values())
         for workspace in self._workspaces.values():
-            await asyncio.to_thread(workspace.close)
+            await in_thread(workspace.close)
 
     def _note_end(self, run: Run, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):

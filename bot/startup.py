@@ -37,14 +37,13 @@ async def set_going(host: Host, settings: Settings, order: Order) -> asyncio.Tas
         BotError: there is no run that the order could mean.
         LoopError: a new run cannot be made.
     """
-    for stopped in host.journal.runs():
-        if stopped.state is RunState.STOPPED and host.journal.undecided(stopped.id):
-            host.conduct(stopped)  # the bot before this one died over the /stop: end what it had under way
+    for stopped in await in_thread(_half_stopped, host):
+        host.conduct(stopped)  # the bot before this one died over the /stop: end what it had under way
     experiments = order.experiments or settings.experiments or (FEW if order.exit_when_done else None)
     ordered = order.tag or order.experiments or order.exit_when_done
-    if settings.has_chat and not ordered and not host.journal.active_runs():
+    if settings.has_chat and not ordered and not await in_thread(host.journal.active_runs):
         return None
-    strange = _strange_run(host, settings) if order.tag is None else None
+    strange = await in_thread(_strange_run, host, settings) if order.tag is None else None
     if strange is not None and order.exit_when_done:
         raise BotError(
             f"{_strangeness(host, strange)}: `autoresearch up --tag {strange.tag}` goes on with it; "
@@ -62,6 +61,12 @@ async def set_going(host: Host, settings: Settings, order: Order) -> asyncio.Tas
     if order.exit_when_done and run.state is RunState.PAUSED:
         raise BotError(f"Run {run.tag} is paused: start without --exit-when-done and give /resume.")
     return host.conduct(run, experiments)
+
+
+def _half_stopped(host: Host) -> list[Run]:
+    """Return the stopped runs that still have an experiment under way."""
+    stopped = (run for run in host.journal.runs() if run.state is RunState.STOPPED)
+    return [run for run in stopped if host.journal.undecided(run.id)]
 
 
 def _strange_run(host: Host, settings: Settings) -> Run | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -31,22 +33,25 @@ class State:
         return load_settings(home=self.home)
 
 
-def open_run(settings: Settings, tag: str | None) -> tuple[Journal, Run]:
-    """Open the journal and find a run in it, the newest without a tag.
+@contextmanager
+def open_run(settings: Settings, tag: str | None) -> Iterator[tuple[Journal, Run]]:
+    """Open the journal for reading and find a run in it, the newest without a tag.
 
     Raises:
         BotError: there is none.
+        LoopError: the journal cannot be read.
     """
     path = settings.home / "state.db"
-    journal = Journal(path) if path.exists() else None
-    runs = journal.runs() if journal else []
-    if journal is None or not runs:
-        raise BotError(f"There is no run in {settings.home} yet: start one with `autoresearch up`.")
-    chosen = [run for run in runs if tag in (None, run.tag)]
-    if not chosen:
-        known = ", ".join(run.tag for run in runs)
-        raise BotError(f"There is no run {tag} in {settings.home}; there are: {known}.")
-    return journal, chosen[-1]
+    with ExitStack() as stack:
+        journal = stack.enter_context(closing(Journal(path, read_only=True))) if path.exists() else None
+        runs = journal.runs() if journal else []
+        if journal is None or not runs:
+            raise BotError(f"There is no run in {settings.home} yet: start one with `autoresearch up`.")
+        chosen = [run for run in runs if tag in (None, run.tag)]
+        if not chosen:
+            known = ", ".join(run.tag for run in runs)
+            raise BotError(f"There is no run {tag} in {settings.home}; there are: {known}.")
+        yield journal, chosen[-1]
 
 
 def ownerless(settings: Settings, run: Run) -> str:

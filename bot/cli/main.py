@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,7 +16,7 @@ from bot.cli.read import app as reading
 from bot.cli.report import report_of_run
 from bot.errors import BotError
 from loop.errors import LoopError
-from loop.store.journal import Journal
+from loop.store.journal import Journal, OlderStateError
 from notifiers.message import Message
 
 app = typer.Typer(
@@ -105,10 +106,14 @@ def doctor(context: typer.Context, as_json: Json = False) -> None:
     state = settings.home / "state.db"
     try:
         if state.exists():
-            journal = Journal(state)
-            minutes = settings.heartbeat_minutes
-            checks += health_checks(journal, home=settings.home, heartbeat_minutes=minutes, now=time.time())
-            incidents = incident_lines(journal, zone=zone_of(settings))
+            with closing(Journal(state, read_only=True)) as journal:
+                minutes = settings.heartbeat_minutes
+                checks += health_checks(
+                    journal, home=settings.home, heartbeat_minutes=minutes, now=time.time()
+                )
+                incidents = incident_lines(journal, zone=zone_of(settings))
+    except OlderStateError as error:
+        checks += (Check("state file", None, str(error)),)
     except LoopError as error:
         checks += (Check("state file", False, str(error)),)
     if as_json:

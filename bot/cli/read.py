@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -33,10 +34,10 @@ def status(context: typer.Context, tag: Tag = None, as_json: Json = False) -> No
     from notifiers.text.status import status_message
 
     settings = context.obj.settings()
-    journal, run = open_run(settings, tag)
-    found = run_status(journal, run, worktree=settings.home / "worktrees" / run.tag)
-    if as_json:
-        ledger = read_ledger(journal, run, now=time.time())
+    with open_run(settings, tag) as (journal, run):
+        found = run_status(journal, run, worktree=settings.home / "worktrees" / run.tag)
+        ledger = read_ledger(journal, run, now=time.time()) if as_json else None
+    if ledger is not None:
         answers = bot_answers(settings.socket)
         told = {"state_reason": reason_text(found.reason), "bot_answers": answers}
         print_json(found.to_json() | told | {"ledger": ledger.to_json()})
@@ -51,8 +52,8 @@ def results(context: typer.Context, tag: Tag = None, as_json: Json = False) -> N
     """List the experiments of a run."""
     from notifiers.text.report import results_message
 
-    journal, run = open_run(context.obj.settings(), tag)
-    rows = read_rows(journal, run.id)
+    with open_run(context.obj.settings(), tag) as (journal, run):
+        rows = read_rows(journal, run.id)
     if as_json:
         print_json([row.to_json(run.metric) for row in rows])
     else:
@@ -74,8 +75,8 @@ def export(
 
     if jsonl is None and parquet is None:
         raise BotError("Say where to: --jsonl FILE, --jsonl - or --parquet FILE.")
-    journal, run = open_run(context.obj.settings(), tag)
-    experiments = journal.experiments(run.id)
+    with open_run(context.obj.settings(), tag) as (journal, run):
+        experiments = journal.experiments(run.id)
     if parquet is not None:
         write_parquet(parquet, run, experiments)
     if jsonl is not None:
@@ -102,11 +103,11 @@ def bundle(
     from bot.bundling import bundle_folder, make_bundle, open_workspace
 
     settings = context.obj.settings()
-    journal, run = open_run(settings, tag)
-    workspace = open_workspace(settings, run)
-    folder = out or bundle_folder(settings, run)
-    made = asyncio.run(make_bundle(journal, run, workspace, settings=settings, folder=folder, squash=squash))
-    workspace.close()
+    with open_run(settings, tag) as (journal, run), closing(open_workspace(settings, run)) as workspace:
+        folder = out or bundle_folder(settings, run)
+        made = asyncio.run(
+            make_bundle(journal, run, workspace, settings=settings, folder=folder, squash=squash)
+        )
     print_message(Message(made.message().text))
 
 
@@ -122,11 +123,13 @@ def adopt(
     from bot.cli.adoption import adopt as take_over
 
     settings = context.obj.settings()
-    journal = Journal(settings.home / "state.db")
-    run = take_over(settings, journal, repository=repo, branch=branch, results=file, tag=tag, now=time.time())
-    best = journal.best(run.id)
+    with closing(Journal(settings.home / "state.db")) as journal:
+        run = take_over(
+            settings, journal, repository=repo, branch=branch, results=file, tag=tag, now=time.time()
+        )
+        best = journal.best(run.id)
+        count = plural(len(journal.experiments(run.id)), "experiment")
     known = f"the best is #{best.number}, {best.value:z.6f}" if best else "its head becomes the baseline"
-    count = plural(len(journal.experiments(run.id)), "experiment")
     print_message(
         Message(f"Run {run.tag} has {count}, {known}. `autoresearch up --tag {run.tag}` goes on from there.")
     )

@@ -116,9 +116,9 @@ def report_of_run(settings: Settings, tag: str | None) -> FullReport:
     """Return the report on a run in the journal."""
     from loop.results.wakeup_report import read_night
 
-    journal, run = open_run(settings, tag)
     price, stuck = settings.gpu_dollars_an_hour, settings.stuck_after
-    night = read_night(journal, run, until=time.time(), gpu_price=price, stuck_after=stuck)
+    with open_run(settings, tag) as (journal, run):
+        night = read_night(journal, run, until=time.time(), gpu_price=price, stuck_after=stuck)
     return FullReport(night, ownerless(settings, run))
 
 

@@ -37,7 +37,7 @@ class LocalServer:
         *,
         path: Path,
         answer: Callable[[str], Awaitable[Reply]],
-        progress: Callable[[], str],
+        progress: Callable[[], Awaitable[str]],
         interval: float = 1.0,
     ) -> None:
         self._path = path
@@ -119,8 +119,9 @@ class LocalServer:
                     case Command(text):
                         client.write(pack_item(await self._answer(text)))
                     case Attach():
+                        progress = await self._progress()  # the first thing that it is told
                         client.attached = True
-                        client.tell(self._progress())
+                        client.tell(progress)
                         self._attached.set()
         except BotError as error:
             client.write(pack_error(str(error)))
@@ -144,7 +145,7 @@ class LocalServer:
     async def _tell_progress(self) -> None:
         while True:
             await self.wait_attached()
-            text = self._progress()
+            text = await self._progress()
             for client in self._serving.values():
                 if client.attached:
                     client.tell(text)

@@ -155,6 +155,7 @@ async def follow(path: Path, out: TextIO, *, progress_every: float = 5.0) -> Non
 
 
 def _write(out: TextIO, text: str) -> None:
-    # In a thread of its own: a pipe that is read slowly (`| less`) must not hold the bot in the same process.
+    # In a thread of its own: a pipe that is read slowly (`| less`) must not hold the bot in the same process,
+    # and its end does not wait for it either.
     out.write(text)
     out.flush()

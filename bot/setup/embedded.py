@@ -10,6 +10,7 @@ from bot.errors import BotError
 from bot.setup.settings import Settings
 from bot.setup.template import init_repository
 from loop.process.environment import prepare_line
+from loop.process.threads import in_thread
 
 TIME_BUDGET = 20.0
 """Seconds of one training: enough on two cores to see one change from another, short enough to watch."""
@@ -28,7 +29,7 @@ async def prepare(settings: Settings) -> None:
     """
     repository = folder(settings)
     if not repository.exists():
-        await asyncio.to_thread(init_repository, repository, "cpu", TIME_BUDGET)
+        await in_thread(init_repository, repository, "cpu", TIME_BUDGET)
     preparing = await asyncio.create_subprocess_exec(
         sys.executable, "prepare.py", cwd=repository, stdin=asyncio.subprocess.DEVNULL, stdout=sys.stderr
     )

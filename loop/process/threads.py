@@ -1,4 +1,9 @@
-"""Blocking work beside the event loop."""
+"""The one way to do blocking work from the event loop.
+
+Whatever asks git, SQLite, the disk or another program is called by `in_thread`. A caller that is cancelled
+waits for its end, so it must end by itself. Writing to a pipe that nobody may ever read does not: it alone is
+left to `asyncio.to_thread`, in `bot.terminal`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +18,7 @@ _T = TypeVar("_T")
 async def in_thread(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
     """Call `function` in a worker thread; a caller that is cancelled first waits for the call's end.
 
-    `asyncio.to_thread` would leave it running behind the back of whoever cleans up.
+    `asyncio.to_thread` would leave it running while the caller cleans up.
     """
     call = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
     try:

@@ -23,6 +23,7 @@ from loop.experiment import Ending, Outcome
 from loop.process import supervisor as program
 from loop.process.environment import training_environment
 from loop.process.summary import error_line, read_numbers, read_tail
+from loop.process.threads import in_thread
 from loop.redaction import without_secrets
 
 GRACE = 3.0
@@ -194,7 +195,7 @@ class TrainingProcess:
         if self._supervisor is not None:
             await self._supervisor.gone()
             _reap(self._supervisor.pid)
-        return await asyncio.to_thread(_outcome, self.folder, self.log, self._secrets)
+        return await in_thread(_outcome, self.folder, self.log, self._secrets)
 
     def _ask(self) -> None:
         if self._request is not None and self._supervisor is not None and self._supervisor.alive():

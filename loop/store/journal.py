@@ -1,8 +1,9 @@
 """The journal: one SQLite file that is the truth about runs, experiments and events.
 
 Every change of state is one transaction that also appends to `events`. The file is in WAL mode with
-`synchronous=FULL`: what a method has written when it returns survives a power cut. Methods block for about a
-millisecond; call them from a worker thread where that matters.
+`synchronous=FULL`: what a method has written when it returns survives a power cut. Of its two connections one
+writes and one only reads, so that no reader waits until a commit has reached the disk. Methods block all the
+same: `loop.threads` says how an event loop calls them.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,10 +31,28 @@ from loop.experiment import (
     Status,
     Training,
 )
-from loop.store.schema import MIGRATIONS, columns, decode, encode, experiment_row, read_experiment
+from loop.store.schema import (
+    MIGRATIONS,
+    columns,
+    decode,
+    encode,
+    experiment_row,
+    marks,
+    quoted,
+    read_experiment,
+    statements,
+    upsert,
+)
+
+PATIENCE = 10.0
+"""Seconds to wait for another process that holds the file."""
 
 StoreError = sqlite3.Error
 """What every method raises where the file cannot be read or written."""
+
+
+class OlderStateError(LoopError):
+    """The state file is of an older version; a bot that starts migrates it."""
 
 
 class Journal:
@@ -42,23 +61,36 @@ class Journal:
     `clock` gives seconds since the epoch. Functions in `listeners` are called, in the writing thread, after
     every transaction that appended events; they must be quick and must not raise.
 
+    With `read_only` the file is not made, migrated or written to, and its folder need not be writable.
+
     Raises:
         LoopError: the file cannot be opened, is damaged or was written by a newer version.
+        OlderStateError: `read_only`, and the file was written by an older version.
     """
 
-    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, path: Path, *, clock: Callable[[], float] = time.time, read_only: bool = False
+    ) -> None:
         self.path = path
         self.listeners: list[Callable[[], None]] = []
         self._clock = clock
-        self._lock = threading.RLock()
+        self._writing, self._reading = threading.Lock(), threading.Lock()
+        self._writer: int | None = None  # the thread whose transaction is open
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-            self._db.row_factory = sqlite3.Row
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute("PRAGMA foreign_keys = ON")
-            self._migrate()
+            with ExitStack() as opened:
+                if read_only:
+                    self._db = self._reader = opened.enter_context(closing(_open_read_only(path)))
+                    self._require_current()
+                else:
+                    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                    self._db = opened.enter_context(closing(_connect(path)))
+                    _use_wal(self._db)
+                    self._db.execute("PRAGMA synchronous = FULL")
+                    self._db.execute("PRAGMA foreign_keys = ON")
+                    self._migrate()
+                    self._reader = opened.enter_context(closing(_connect(path)))
+                    self._reader.execute("PRAGMA query_only = ON")
+                self._opened = opened.pop_all()
         except (sqlite3.Error, OSError) as error:
             raise LoopError(
                 f"The state file {path} cannot be used ({error}): mend or move it away."
@@ -66,8 +98,8 @@ class Journal:
 
     def close(self) -> None:
         """Close the file; the journal is of no further use."""
-        with self._lock:
-            self._db.close()
+        with self._writing, self._reading:
+            self._opened.close()
 
     # Runs
 
@@ -107,7 +139,7 @@ class Journal:
                 raise LoopError(f"There is a run {tag} already: choose another tag.")
             names = columns(Run)[1:]
             cursor = self._db.execute(
-                f"INSERT INTO runs ({_names(names)}) VALUES ({_marks(names)})",  # noqa: S608
+                f"INSERT INTO runs ({quoted(names)}) VALUES ({marks(names)})",  # noqa: S608
                 [encode(getattr(run, name)) for name in names],
             )
             run = replace(run, id=cursor.lastrowid or 0)
@@ -214,24 +246,23 @@ class Journal:
 
     def counts(self, run_id: int) -> dict[Status, int]:
         """Return how many experiments got each status."""
-        with self._lock:
-            rows = self._db.execute(
-                "SELECT status, count(*) FROM experiments "
-                "WHERE run_id = ? AND status IS NOT NULL GROUP BY status",
-                (run_id,),
-            ).fetchall()
+        rows = self.query(
+            "SELECT status, count(*) FROM experiments "
+            "WHERE run_id = ? AND status IS NOT NULL GROUP BY status",
+            run_id,
+        )
         found = {Status(status): int(count) for status, count in rows}
         return {status: found.get(status, 0) for status in Status}
 
     def crash_streak(self, run_id: int) -> int:
         """Return how many of the last decided experiments crashed in a row."""
-        with self._lock:
-            (count,) = self._db.execute(
-                "SELECT count(*) FROM experiments WHERE run_id = ?1 AND status = 'crash' AND number > "
-                "(SELECT coalesce(max(number), -1) FROM experiments WHERE run_id = ?1 AND status != 'crash')",
-                (run_id,),
-            ).fetchone()
-        return int(count)
+        (row,) = self.query(
+            "SELECT count(*) FROM experiments WHERE run_id = ? AND status = 'crash' AND number > "
+            "(SELECT coalesce(max(number), -1) FROM experiments WHERE run_id = ? AND status != 'crash')",
+            run_id,
+            run_id,
+        )
+        return int(row[0])
 
     # Events
 
@@ -242,23 +273,18 @@ class Journal:
 
     def events_after(self, event_id: int, *, limit: int = 100) -> list[Event]:
         """Return the events that follow the one of that id, oldest first."""
-        with self._lock:
-            rows = self._db.execute(
-                "SELECT * FROM events WHERE id > ? ORDER BY id LIMIT ?", (event_id, limit)
-            ).fetchall()
+        rows = self.query("SELECT * FROM events WHERE id > ? ORDER BY id LIMIT ?", event_id, limit)
         return [Event(**decode(row)) for row in rows]
 
     def last_event(self) -> int:
         """Return the id of the newest event, 0 where there is none."""
-        with self._lock:
-            (newest,) = self._db.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()
-        return int(newest)
+        (row,) = self.query("SELECT coalesce(max(id), 0) FROM events")
+        return int(row[0])
 
     def cursor(self, channel: str) -> int | None:
         """Return the id of the last event told to the channel, None for a new channel."""
-        with self._lock:
-            row = self._db.execute("SELECT event_id FROM cursors WHERE channel = ?", (channel,)).fetchone()
-        return None if row is None else int(row[0])
+        rows = self.query("SELECT event_id FROM cursors WHERE channel = ?", channel)
+        return int(rows[0][0]) if rows else None
 
     def set_cursor(self, channel: str, event_id: int) -> None:
         """Note that the channel was told everything up to that event."""
@@ -270,23 +296,24 @@ class Journal:
     def beat(self) -> None:
         """Note that a heartbeat found everything in order or put it in order."""
         with self.transaction():
-            self._db.execute("INSERT INTO beats (at) VALUES (?)", (self._clock(),))
+            self._db.execute("INSERT OR REPLACE INTO beats (id, at) VALUES (1, ?)", (self._clock(),))
 
     def last_beat(self) -> float | None:
         """Return when the last heartbeat was, by the clock of that moment."""
-        with self._lock:
-            row = self._db.execute("SELECT at FROM beats ORDER BY id DESC LIMIT 1").fetchone()
-        return None if row is None else float(row["at"])
+        rows = self.query("SELECT at FROM beats")
+        return float(rows[0]["at"]) if rows else None
 
     # For the other modules of this package, and no other: all SQL is in `loop.store`
 
     def query(self, sql: str, *values: object) -> list[sqlite3.Row]:
-        """Return the rows of a SELECT."""
-        with self._lock:
+        """Return the rows of a SELECT, with what the present transaction of this thread has written."""
+        if self._writer == threading.get_ident():
             return self._db.execute(sql, values).fetchall()
+        with self._reading:
+            return self._reader.execute(sql, values).fetchall()
 
     def execute(self, sql: str, *values: object) -> None:
-        """Execute one statement, inside of `transaction`."""
+        """Execute one statement, inside of `transaction` unless it is a PRAGMA."""
         self._db.execute(sql, values)
 
     @contextmanager
@@ -302,45 +329,59 @@ class Journal:
             )
             appended += 1
 
-        with self._lock:
+        if self._writer == threading.get_ident():
+            raise RuntimeError("a transaction of this thread is open already")
+        with self._writing:
             self._db.execute("BEGIN IMMEDIATE")
+            self._writer = threading.get_ident()
             try:
                 yield append
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # a full disk may have rolled it back
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
+            finally:
+                self._writer = None
         if appended:
             for listener in self.listeners:
                 listener()
 
     def _write(self, experiment: Experiment) -> None:
-        row = experiment_row(experiment)
-        key = ("run_id", "number")
-        self._upsert("experiments", (*columns(Experiment), "attempt"), row, key=key)
+        row, key = experiment_row(experiment), ("run_id", "number")
+        names = (*columns(Experiment), "attempt")
+        self._db.execute(upsert("experiments", names, key=key), [row[name] for name in names])
         if experiment.training is not None:
-            names = (*key, "k", "lane", *columns(Training))
-            self._upsert("trainings", names, {**row, "k": row["attempt"]}, key=(*key, "k"))
-
-    def _upsert(
-        self, table: str, names: Sequence[str], row: Mapping[str, object], *, key: Sequence[str]
-    ) -> None:
-        # Not REPLACE, which would make room for an experiment where there may be only one under way.
-        changes = ", ".join(f'"{name}" = excluded."{name}"' for name in names if name not in key)
-        self._db.execute(
-            f"INSERT INTO {table} ({_names(names)}) VALUES ({_marks(names)}) "  # noqa: S608
-            f"ON CONFLICT ({_names(key)}) DO UPDATE SET {changes}",
-            [row[name] for name in names],
-        )
+            row, key = {**row, "k": row["attempt"]}, (*key, "k")
+            names = (*key, "lane", *columns(Training))
+            self._db.execute(upsert("trainings", names, key=key), [row[name] for name in names])
 
     def _migrate(self) -> None:
-        (done,) = self._db.execute("PRAGMA user_version").fetchone()
-        if done > len(MIGRATIONS):
-            raise LoopError(
-                f"The state file {self.path} was written by a newer version: update autoresearch-bot."
+        if self._version() == len(MIGRATIONS):
+            return
+        with self.transaction():
+            # Read again: another process may have migrated the file while this one waited for its lock.
+            for script in MIGRATIONS[self._version() :]:
+                for statement in statements(script):
+                    self._db.execute(statement)
+            self._db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+    def _require_current(self) -> None:
+        found, needed = self._version(), len(MIGRATIONS)
+        if found < needed:
+            raise OlderStateError(
+                f"The state file {self.path} has version {found}, but this program reads version {needed}: "
+                "start the bot with `autoresearch up`, or restart it, to bring the file up to date."
             )
-        for number, script in enumerate(MIGRATIONS[done:], start=done + 1):
-            self._db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT")
+
+    def _version(self) -> int:
+        (found,) = self._db.execute("PRAGMA user_version").fetchone()
+        if found > len(MIGRATIONS):
+            raise LoopError(
+                f"The state file {self.path} has version {found}, but this program knows versions up to "
+                f"{len(MIGRATIONS)}: update autoresearch-bot."
+            )
+        return int(found)
 
     def _experiment(self, which: str, run_id: int, *values: object) -> Experiment | None:
         found = self._experiments(which, run_id, *values)
@@ -358,17 +399,48 @@ class Journal:
         return [Run(**decode(row)) for row in self.query(query, *values)]
 
 
+def _connect(database: Path | str, *, uri: bool = False) -> sqlite3.Connection:
+    db = sqlite3.connect(database, uri=uri, isolation_level=None, check_same_thread=False, timeout=PATIENCE)
+    db.row_factory = sqlite3.Row
+    return db
+
+
+def _open_read_only(path: Path) -> sqlite3.Connection:
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    db = _connect(address, uri=True)
+    try:
+        db.execute("PRAGMA user_version")
+    except sqlite3.OperationalError:
+        db.close()
+        log = path.with_name(f"{path.name}-wal")
+        if log.exists() and log.stat().st_size:
+            raise
+        # To read a file in WAL mode SQLite makes files beside it; in a folder that is not writable it cannot.
+        # Where there is no log, no bot is writing either.
+        return _connect(f"{address}&immutable=1", uri=True)
+    except sqlite3.DatabaseError:
+        db.close()
+        raise
+    return db
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    """Put the file in WAL mode; SQLite itself does not wait where two connections do so at once."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(0.005)
+        else:
+            return
+
+
 def _kept(which: str) -> str:
     """Say in SQL which of the kept experiments below a number is meant: the `max` or the `min`."""
     return (
         f"(SELECT {which}(number) FROM experiments INDEXED BY experiments_by_status "  # noqa: S608
         "WHERE run_id = ? AND status = 'keep' AND number < ?)"
     )
-
-
-def _names(names: Sequence[str]) -> str:
-    return ", ".join(f'"{name}"' for name in names)
-
-
-def _marks(names: Sequence[str]) -> str:
-    return ", ".join("?" * len(names))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from enum import StrEnum
 from pathlib import Path
@@ -246,6 +246,10 @@ MIGRATIONS = (
         )
     ) WHERE id = told AND cause IS NOT NULL;
     """,
+    """
+    DELETE FROM beats WHERE id < (SELECT max(id) FROM beats);
+    UPDATE beats SET id = 1;
+    """,
     # Experiments and their trainings become two tables. `experiments.attempt` is the training that decides,
     # or the last one so far; `experiment_rows` shows both as the one row that they were.
     """
@@ -363,6 +367,16 @@ _DECODERS: Mapping[str, Callable[[Any], object]] = {
 }
 
 
+def statements(script: str) -> Iterator[str]:
+    """Split a migration: `executescript` would commit the transaction that it is called in."""
+    statement = ""
+    for part in script.split(";"):
+        statement += f"{part};"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
 def columns(kind: type[Run] | type[Experiment] | type[Training]) -> tuple[str, ...]:
     """Return the columns that hold what is `kind`'s own: the dataclass's fields, in order."""
     return tuple(field.name for field in fields(kind) if field.name not in ("training", "k"))
@@ -386,6 +400,28 @@ def read_experiment(row: sqlite3.Row | dict[str, Any]) -> Experiment:
     k = values.pop("attempt")
     of_training = {name: values.pop(name) for name in columns(Training)}
     return Experiment(**values, training=None if k is None else Training(k, **of_training))
+
+
+def upsert(table: str, names: Sequence[str], *, key: tuple[str, ...]) -> str:
+    """Return the statement that adds a row or changes the one with its key.
+
+    `REPLACE` would also drop another row that a unique index does not allow beside the new one.
+    """
+    changes = ", ".join(f'"{name}" = excluded."{name}"' for name in names if name not in key)
+    return (
+        f"INSERT INTO {table} ({quoted(names)}) VALUES ({marks(names)}) "  # noqa: S608
+        f"ON CONFLICT ({quoted(key)}) DO UPDATE SET {changes}"
+    )
+
+
+def quoted(names: Sequence[str]) -> str:
+    """Return names of columns as a list in SQL."""
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def marks(names: Sequence[str]) -> str:
+    """Return a place for the value of each."""
+    return ", ".join("?" * len(names))
 
 
 def encode(value: object) -> object:

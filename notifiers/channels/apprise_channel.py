@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 import mimetypes
@@ -11,6 +10,7 @@ from collections.abc import Sequence
 from apprise import Apprise, NotifyFormat
 from apprise.attachment.memory import AttachMemory
 
+from loop.process.threads import in_thread
 from notifiers.channel import RefusedError, UnreachableError
 from notifiers.message import Attachment, Message
 
@@ -55,7 +55,7 @@ class AppriseChannel:
 
     async def _notify(self, body: str, files: Sequence[Attachment] = ()) -> bool:
         attached = [_attached(file) for file in files]
-        taken = await asyncio.to_thread(
+        taken = await in_thread(
             self._service.notify, body, body_format=NotifyFormat.TEXT, attach=attached or None
         )
         return bool(taken)

@@ -12,6 +12,7 @@ from datetime import UTC, tzinfo
 
 from loop.backoff import backoff
 from loop.experiment import Event, Experiment, Run
+from loop.process.threads import in_thread
 from loop.store.journal import Journal
 from loop.store.outbox import Outbox, State
 from notifiers.channel import Channel, GoneError, RateLimitedError, RefusedError, UnreachableError
@@ -100,10 +101,10 @@ class Delivery:
 
     async def catch_up(self) -> None:
         """Deliver everything that is due, however long the channel takes to take it."""
-        await asyncio.to_thread(self._outbox.open)
-        while step := await asyncio.to_thread(self._next):
+        await in_thread(self._outbox.open)
+        while step := await in_thread(self._next):
             if isinstance(step, Note):
-                await asyncio.to_thread(self._outbox.record, step.entries)
+                await in_thread(self._outbox.record, step.entries)
             else:
                 await self._say(step)
 
@@ -127,7 +128,7 @@ class Delivery:
         except RefusedError as error:
             await self._put_aside(step, str(error))
         else:
-            await asyncio.to_thread(self._outbox.record, step.entries, message_id=message_id)
+            await in_thread(self._outbox.record, step.entries, message_id=message_id)
             self._recovered()
 
     async def _send(self, step: Say) -> str:
@@ -140,7 +141,7 @@ class Delivery:
             if not root:
                 raise
         if step.run is not None:
-            await asyncio.to_thread(self._outbox.drop_card, step.run.id, root)
+            await in_thread(self._outbox.drop_card, step.run.id, root)
         await self._spacing.turn()
         return await self._channel.send(message, broadcast=step.for_all)
 
@@ -157,7 +158,7 @@ class Delivery:
         """Return the id of the message to answer, empty where there is none."""
         root = ""
         if self._asked is not None and step.experiment is not None:
-            root = await asyncio.to_thread(self._asked, step.experiment)
+            root = await in_thread(self._asked, step.experiment)
         if not root and self._thread is not None and step.run is not None:
             root = await self._thread(step.run)
         return root
@@ -184,5 +185,5 @@ class Delivery:
             else entry
             for entry in step.entries
         ]
-        await asyncio.to_thread(self._outbox.record, entries)
+        await in_thread(self._outbox.record, entries)
         self._recovered()

@@ -11,6 +11,7 @@ from datetime import datetime, tzinfo
 
 from loop.backoff import backoff
 from loop.experiment import Run, RunState
+from loop.process.threads import in_thread
 from loop.results.status import RunStatus
 from loop.store.journal import Journal
 from loop.store.outbox import Outbox
@@ -82,7 +83,7 @@ class CardKeeper:
         """
         async with self._lock:
             await self._pin()
-            for run, message in await asyncio.to_thread(self._changed):
+            for run, message in await in_thread(self._changed):
                 if not self._spacing.spare():
                     return
                 try:
@@ -98,12 +99,12 @@ class CardKeeper:
             ChannelError: the card cannot be made now.
         """
         async with self._lock:
-            message_id = await asyncio.to_thread(self._outbox.card, run.id)
+            message_id = await in_thread(self._outbox.card, run.id)
             if not message_id and run.id not in self._refused:
-                message = await asyncio.to_thread(self._card, run)
+                message = await in_thread(self._card, run)
                 await self._spacing.turn()
                 await self._show(run, message)
-                message_id = await asyncio.to_thread(self._outbox.card, run.id)
+                message_id = await in_thread(self._outbox.card, run.id)
             return message_id
 
     def _changed(self) -> list[tuple[Run, Message]]:
@@ -127,7 +128,7 @@ class CardKeeper:
         dated = replace(
             message, text=f"{message.text}\nupdated {datetime.fromtimestamp(now, self._zone):%H:%M}"
         )
-        message_id = await asyncio.to_thread(self._outbox.card, run.id)
+        message_id = await in_thread(self._outbox.card, run.id)
         try:
             if message_id:
                 await self._channel.edit(message_id, dated)
@@ -136,14 +137,14 @@ class CardKeeper:
                 self._unpinned.append(message_id)
         except RefusedError as error:
             if message_id and isinstance(error, GoneError):
-                await asyncio.to_thread(self._outbox.drop_card, run.id, message_id)  # made anew next time
+                await in_thread(self._outbox.drop_card, run.id, message_id)  # made anew next time
                 self._unpinned = [other for other in self._unpinned if other != message_id]
                 return
             log.warning("%s does not take the card of run %s: %s", self._channel.name, run.tag, error)
             self._refused.add(run.id)
         else:
             closed = run.state is RunState.STOPPED
-            await asyncio.to_thread(self._outbox.put_card, run.id, message_id, closed=closed)
+            await in_thread(self._outbox.put_card, run.id, message_id, closed=closed)
             self._shown[run.id], self._edited[run.id] = message, now
 
     async def _pin(self) -> None:

@@ -34,7 +34,7 @@ class LocalBot:
             self._asked.clear()
             await self._asked.wait()
 
-    def _progress(self) -> str:
+    async def _progress(self) -> str:
         self.times_asked += 1
         self._asked.set()
         return self.doing

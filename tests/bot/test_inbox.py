@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -49,7 +51,7 @@ class Office:
             environ=self.bot.environment,
             today=lambda: date(2026, 3, 12),
         )
-        desk = Desk(
+        self.desk = Desk(
             self.host,
             found,
             preferences=PreferenceStore(self.journal, default=usual_preferences(every=1, quiet=None)),
@@ -59,7 +61,7 @@ class Office:
         )
         listed = AllowList({"100": Role.OPERATOR, "200": Role.VIEWER}, {"-1001": None})
         self.access = Access({Platform.TELEGRAM: listed})
-        self.inbox = Inbox(desk=desk, access=self.access, journal=self.journal, now=lambda: self.now)
+        self.inbox = Inbox(desk=self.desk, access=self.access, journal=self.journal, now=lambda: self.now)
 
     async def ask(
         self, text: str, sender: Sender = ANN, *, age: float = 0.0, key: str | None = None
@@ -96,6 +98,41 @@ async def test_strangers_get_no_answer_at_all(office: Office, caplog: pytest.Log
         assert await office.ask(text, STRANGER) is None
     assert "user 300 in 300" in caplog.text
     assert office.journal.runs() == []
+
+
+async def test_the_event_loop_never_waits_for_the_state_file(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = office.host.start_run("mar12")
+    office.journal.record(make_experiment(run, 0, Status.KEEP), make_experiment(run, 1, Status.DISCARD))
+    office.host.engine(office.journal.set_state(run, RunState.STOPPED))
+    query, loop, asked = office.journal.query, threading.get_ident(), 0
+
+    def watched(sql: str, *values: object) -> list[sqlite3.Row]:
+        nonlocal asked
+        assert threading.get_ident() != loop
+        asked += 1
+        return query(sql, *values)
+
+    monkeypatch.setattr(office.journal, "query", watched)
+    questions = (
+        "status",
+        "runs",
+        "best",
+        "results",
+        "log 1",
+        "diff 0",
+        "ideas",
+        "summary",
+        "notify",
+        "health",
+    )
+    for number, question in enumerate((*questions, "pause", "resume", "skip", "retag nothing new"), start=1):
+        await office.said(f"/{question}")
+        assert asked >= number
+    await office.desk.progress()
+    assert asked > number
+    monkeypatch.undo()
 
 
 async def test_ids_are_told_to_anybody_while_nobody_is_listed(office: Office) -> None:

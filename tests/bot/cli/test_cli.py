@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,13 @@ from typer.testing import CliRunner
 from bot.cli.common import open_run
 from bot.cli.main import app
 from bot.errors import BotError
+from bot.setup.check import Check
 from bot.setup.settings import Settings, load_settings
+from loop.errors import LoopError
 from loop.experiment import RunState
 from loop.store.journal import Journal
-from tests.loop.store.test_journal import make_run
+from loop.store.schema import MIGRATIONS
+from tests.loop.store.test_journal import make_run, write_version
 
 
 @pytest.fixture
@@ -25,8 +29,8 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 def refusal(settings: Settings, tag: str | None) -> str:
-    with pytest.raises(BotError) as caught:
-        open_run(settings, tag)
+    with pytest.raises(BotError) as caught, open_run(settings, tag):
+        pass
     return str(caught.value)
 
 
@@ -58,9 +62,8 @@ def test_where_no_run_is_known_one_is_to_be_started(settings: Settings) -> None:
 
 
 def test_an_unknown_run_is_told_with_the_known_ones(settings: Settings) -> None:
-    journal = Journal(settings.home / "state.db")
-    make_run(journal)
-    journal.close()
+    with closing(Journal(settings.home / "state.db")) as journal:
+        make_run(journal)
     assert refusal(settings, "mar13") == f"There is no run mar13 in {settings.home}; there are: mar12."
 
 
@@ -68,13 +71,63 @@ def test_a_status_without_a_bot_says_that_nobody_runs_it(settings: Settings) -> 
     def status(*options: str) -> str:
         return CliRunner().invoke(app, ["--home", str(settings.home), "status", *options]).stdout
 
-    journal = Journal(settings.home / "state.db")
-    run = make_run(journal)
-    assert status().endswith("\nNobody runs it: `autoresearch up` goes on\n")
-    assert json.loads(status("--json"))["bot_answers"] is False
-    journal.set_state(run, RunState.STOPPED)
-    assert "Nobody runs it" not in status()
-    journal.close()
+    with closing(Journal(settings.home / "state.db")) as journal:
+        run = make_run(journal)
+        assert status().endswith("\nNobody runs it: `autoresearch up` goes on\n")
+        assert json.loads(status("--json"))["bot_answers"] is False
+        journal.set_state(run, RunState.STOPPED)
+        assert "Nobody runs it" not in status()
+
+
+READERS = (
+    "status",
+    "status --json",
+    "results",
+    "report",
+    "report --html page.html",
+    "export --jsonl -",
+    "bundle",
+)
+
+
+@pytest.mark.parametrize("command", READERS)
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        (1, "start the bot with `autoresearch up`, or restart it, to bring the file up to date."),
+        (999, "update autoresearch-bot."),
+    ],
+)
+def test_a_command_that_only_reads_says_what_another_version_needs_and_writes_nothing(
+    settings: Settings, command: str, version: int, said: str
+) -> None:
+    path = settings.home / "state.db"
+    path.parent.mkdir()
+    write_version(path, version)
+    before = path.read_bytes()
+    refused = CliRunner().invoke(app, ["--home", str(settings.home), *command.split()]).exception
+    assert isinstance(refused, LoopError)
+    assert str(refused).startswith(f"The state file {path} has version {version}, but this program ")
+    assert str(refused).endswith(f"{len(MIGRATIONS)}: {said}")
+    assert path.read_bytes() == before
+
+
+def test_an_older_state_file_is_a_warning_of_doctor_and_a_newer_one_a_failure(settings: Settings) -> None:
+    def checks() -> dict[str, Check]:
+        done = CliRunner().invoke(app, ["--home", str(settings.home), "doctor", "--json"])
+        return {check.name: check for check in (Check(**check) for check in json.loads(done.stdout))}
+
+    path = settings.home / "state.db"
+    path.parent.mkdir()
+    write_version(path, 1)
+    before = path.read_bytes()
+    older = checks()["state file"]
+    assert (older.ok, path.read_bytes()) == (None, before)
+    assert f"has version 1, but this program reads version {len(MIGRATIONS)}" in older.detail
+    write_version(path, 999)
+    newer = checks()["state file"]
+    assert newer.ok is False
+    assert newer.detail.endswith(": update autoresearch-bot.")
 
 
 def test_a_state_file_that_cannot_be_used_is_one_of_the_checks(settings: Settings) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pty
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -150,6 +151,34 @@ def test_the_constraints_name_no_machine_and_no_local_build() -> None:
     assert not [line for line in lines if "+" in line or "://" in line or line.startswith("-")]
 
 
-def test_the_gate_is_check_and_test() -> None:
-    assert os.access(ROOT / ".ci" / "run", os.X_OK)
-    assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == "make check test"
+@pytest.mark.parametrize(
+    ("there", "made"),
+    [
+        ((), ["PYTHON=python3 check test"]),
+        (("3.12",), ["PYTHON=python3.12 check test"]),
+        (
+            ("3.14", "3.12", "3.13"),
+            ["PYTHON=python3.12 check test", "PYTHON=python3.14 VENV=.venv-newest test"],
+        ),
+    ],
+)
+def test_the_gate_is_check_and_test_and_the_tests_on_the_newest_python(
+    there: tuple[str, ...], made: list[str], tmp_path: Path, log: Path
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("bash", "dirname"):
+        found = shutil.which(name)
+        assert found is not None
+        (programs / name).symlink_to(found)
+    scripts = {"make": f'echo "$@" >>{log}', "python3.11": "exit 1"}  # a shim for what is switched off
+    scripts |= {f"python{version}": "exit 0" for version in there}
+    for name, line in scripts.items():
+        (programs / name).write_text(f"#!/bin/sh\n{line}\n")
+        (programs / name).chmod(0o755)
+    environ = {"PATH": str(programs), "PYENV_ROOT": str(tmp_path / "no-pyenv")}
+    assert subprocess.run([ROOT / ".ci" / "run"], env=environ, check=False).returncode == 0
+    assert log.read_text().splitlines() == made
+    (programs / "make").write_text(f'#!/bin/sh\necho "$@" >>{log}\nexit 2\n')
+    assert subprocess.run([ROOT / ".ci" / "run"], env=environ, check=False).returncode == 2
+    assert log.read_text().splitlines() == made + made[:1]

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -61,17 +62,18 @@ def test_a_clock_that_is_set_disturbs_nothing(bot: ClockedBot, hours: tuple[int,
     log = bot.home / "worktrees" / "toy" / "run.log"
     with bot.start("--tag", "toy", "--experiments", "2") as running:
         wait_for(lambda: log.exists() and "step" in log.read_text(), "the first training")
-        journal = Journal(bot.home / "state.db")
-        for hour in hours:
-            beats = len(journal.query("SELECT at FROM beats"))
-            bot.clock.set_by(hours=hour)
-            wait_for(lambda: len(journal.query("SELECT at FROM beats")) >= beats + 3, "heartbeats")  # noqa: B023
-        bot.gate.touch()
-        read_until(running, "Experiment #2: ")
-        wait_for(lambda: journal.runs()[0].state == "done", "the run's end")
+        with closing(Journal(bot.home / "state.db", read_only=True)) as journal:
+            for hour in hours:
+                bot.clock.set_by(hours=hour)
+                for _ in range(3):
+                    last = journal.last_beat()
+                    wait_for(lambda: journal.last_beat() != last, "a heartbeat")  # noqa: B023
+            bot.gate.touch()
+            read_until(running, "Experiment #2: ")
+            wait_for(lambda: journal.runs()[0].state == "done", "the run's end")
+            made = journal.experiments(1)
         running.send_signal(signal.SIGTERM)
         assert running.wait(timeout=20) == 0
-    made = journal.experiments(1)
     assert [(e.number, e.stage, e.attempt) for e in made] == [(n, Stage.DECIDED, 1) for n in range(3)]
     assert made[0].status is Status.KEEP
     assert all(e.status in (Status.KEEP, Status.DISCARD) for e in made)
@@ -83,4 +85,3 @@ def test_a_clock_that_is_set_disturbs_nothing(bot: ClockedBot, hours: tuple[int,
     assert min(ledger["seconds"].values()) >= 0
     assert math.isclose(sum(ledger["seconds"].values()), ledger["total_seconds"], abs_tol=1e-3)
     assert ledger["total_seconds"] == ledger["ended_at"] - ledger["started_at"]
-    journal.close()

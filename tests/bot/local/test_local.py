@@ -41,6 +41,10 @@ def careless_umask() -> Iterator[None]:
     os.umask(before)
 
 
+async def quiet() -> str:
+    return ""
+
+
 @asynccontextmanager
 async def raw(path: Path) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     reader, writer = await asyncio.open_unix_connection(path)
@@ -160,7 +164,7 @@ async def test_a_client_that_leaves_before_its_answer_does_no_harm(path: Path) -
         await leave.wait()
         return Reply(Message(command))
 
-    server = LocalServer(path=path, answer=slow, progress=str)
+    server = LocalServer(path=path, answer=slow, progress=quiet)
     await server.start()
     async with raw(path) as (_, writer):
         writer.write(b'{"command": "/slow"}\n')
@@ -172,7 +176,7 @@ async def test_a_client_that_leaves_before_its_answer_does_no_harm(path: Path) -
 
 async def test_a_slow_command_does_not_hold_up_messages(path: Path) -> None:
     answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-    server = LocalServer(path=path, answer=lambda command: answer, progress=str)
+    server = LocalServer(path=path, answer=lambda command: answer, progress=quiet)
     await server.start()
     async with attach(path) as watcher:
         await anext(watcher)
@@ -197,7 +201,7 @@ async def test_stop_sends_what_was_published_and_leaves_no_socket(path: Path) ->
 
 async def test_stop_lets_a_command_finish(path: Path) -> None:
     answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-    server = LocalServer(path=path, answer=lambda command: answer, progress=str)
+    server = LocalServer(path=path, answer=lambda command: answer, progress=quiet)
     await server.start()
     async with attach(path) as watcher:
         await anext(watcher)
@@ -213,7 +217,7 @@ async def test_stop_lets_a_command_finish(path: Path) -> None:
 async def test_stop_does_not_wait_for_ever(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "LINGER_SECONDS", 0.01)
     never: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-    server = LocalServer(path=path, answer=lambda command: never, progress=str)
+    server = LocalServer(path=path, answer=lambda command: never, progress=quiet)
     await server.start()
     async with raw(path) as (_, deaf), attach(path) as hanging, attach(path) as watcher:
         deaf.transport.pause_reading()  # type: ignore[attr-defined]
@@ -242,7 +246,7 @@ async def test_the_socket_of_a_killed_bot_is_replaced(path: Path) -> None:
     program = (
         "import asyncio, sys\nfrom pathlib import Path\nfrom bot.local.server import LocalServer\n"
         "async def main():\n"
-        "    await LocalServer(path=Path(sys.argv[1]), answer=None, progress=str).start()\n"
+        "    await LocalServer(path=Path(sys.argv[1]), answer=None, progress=None).start()\n"
         "    print('ready', flush=True)\n"
         "    await asyncio.Event().wait()\n"
         "asyncio.run(main())\n"

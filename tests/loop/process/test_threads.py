@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,18 @@ async def test_it_returns_what_the_call_returns_or_raises() -> None:
     assert await in_thread(divmod, 7, 2) == (3, 1)
     with pytest.raises(ZeroDivisionError):
         await in_thread(divmod, 7, 0)
+
+
+def test_blocking_work_is_given_to_threads_in_one_way() -> None:
+    root = Path(__file__).parents[2]
+    other = re.compile(r"\bto_thread\(|run_in_executor")
+    found = {
+        str(file.relative_to(root))
+        for folder in ("bot", "loop", "notifiers")
+        for file in (root / folder).rglob("*.py")
+        if other.search(file.read_text())
+    }
+    assert found == {"bot/local/terminal.py", "loop/process/threads.py"}
 
 
 async def test_a_cancelled_caller_waits_for_the_call() -> None:

@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.experiment import Event, EventKind, Experiment, RunState, Stage, Status
+from loop.experiment import Event, EventKind, Experiment, RunState, Stage, Status, Training
 from loop.results.ledger import Spent, ledger, spans
 from loop.store.sessions import Session
 from tests.loop.story import Story
@@ -102,9 +102,13 @@ trained = st.tuples(
             proposer=st.just(""),
             parent=st.just(""),
             status=st.none() | st.sampled_from(Status),
-            started_at=st.none() | times,
-            ended_at=st.none() | times,
-            numbers=st.fixed_dictionaries({}, optional={"training_seconds": times}),
+            training=st.builds(
+                Training,
+                st.just(1),
+                started_at=st.none() | times,
+                ended_at=st.none() | times,
+                numbers=st.fixed_dictionaries({}, optional={"training_seconds": times}),
+            ),
         )
         for number in range(3)
     )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import astuple, replace
 from pathlib import Path
 from statistics import median
@@ -230,22 +231,23 @@ judged = st.tuples(
 @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(judged, max_size=12), st.sampled_from(Goal))
 def test_hit_rates_of_one_run_are_those_of_its_report(
-    found: list[tuple[Family | None, Status, float | None]], goal: Goal
+    tmp_path_factory: pytest.TempPathFactory,
+    found: list[tuple[Family | None, Status, float | None]],
+    goal: Goal,
 ) -> None:
-    journal = Journal(Path(":memory:"))
-    run = replace(make_run(journal), goal=goal)
     rows = [Row(n, "", value, 0.0, status, "", family=f) for n, (f, status, value) in enumerate(found)]
     bests = bests_before(rows, goal)
-    journal.record(
-        *(
-            replace(trial(row.number, row.status, row.value), best_before=best, family=row.family)
-            for row, best in zip(rows, bests, strict=True)
+    with closing(Journal(tmp_path_factory.mktemp("memory") / "state.db")) as journal:
+        run = replace(make_run(journal), goal=goal)
+        journal.record(
+            *(
+                replace(trial(row.number, row.status, row.value), best_before=best, family=row.family)
+                for row, best in zip(rows, bests, strict=True)
+            )
         )
-    )
-    assert sorted(map(astuple, hit_rates(journal, run)), key=str) == sorted(
-        map(astuple, rates_of(rows, goal)), key=str
-    )
-    journal.close()
+        assert sorted(map(astuple, hit_rates(journal, run)), key=str) == sorted(
+            map(astuple, rates_of(rows, goal)), key=str
+        )
 
 
 # What is worth knowing

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -137,17 +138,18 @@ def experiments(draw: st.DrawFn) -> list[Experiment]:
 
 @settings(unhurried, max_examples=50)
 @given(experiments())
-def test_rows_that_are_read_alone_are_those_of_the_experiments(made: list[Experiment]) -> None:
-    journal = Journal(Path(":memory:"))
-    run = make_run(journal)
-    journal.record(*(replace(experiment, run_id=run.id) for experiment in made))
-    rows = [row_of(e) for e in journal.experiments(run.id) if e.status is not None]
-    assert read_rows(journal, run.id) == rows
-    assert read_rows(journal, run.id, start=2) == [row for row in rows if row.number >= 2]
-    with mock.patch("loop.store.experiments._PAGE", 2):
+def test_rows_that_are_read_alone_are_those_of_the_experiments(
+    tmp_path_factory: pytest.TempPathFactory, made: list[Experiment]
+) -> None:
+    with closing(Journal(tmp_path_factory.mktemp("results") / "state.db")) as journal:
+        run = make_run(journal)
+        journal.record(*(replace(experiment, run_id=run.id) for experiment in made))
+        rows = [row_of(e) for e in journal.experiments(run.id) if e.status is not None]
         assert read_rows(journal, run.id) == rows
-    assert read_rows(journal, run.id + 1) == []
-    journal.close()
+        assert read_rows(journal, run.id, start=2) == [row for row in rows if row.number >= 2]
+        with mock.patch("loop.store.experiments._PAGE", 2):
+            assert read_rows(journal, run.id) == rows
+        assert read_rows(journal, run.id + 1) == []
 
 
 # Writing

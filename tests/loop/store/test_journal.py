@@ -5,8 +5,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,14 @@ def make_experiment(run: Run, number: int = 0, status: Status | None = None) -> 
         value=1.25,
         status=status,
     )
+
+
+def write_version(path: Path, version: int) -> None:
+    """Write an empty state file as that version of the schema left it."""
+    with closing(sqlite3.connect(path)) as old:
+        if not old.execute("PRAGMA user_version").fetchone()[0]:
+            old.executescript(";".join(MIGRATIONS[:version]))
+        old.execute(f"PRAGMA user_version = {version}")
 
 
 class Recorder:
@@ -152,8 +162,8 @@ def test_the_best_is_the_last_kept_and_the_baseline_the_first(journal: Journal, 
 def test_what_is_asked_for_all_the_time_reads_no_whole_run(
     journal: Journal, run: Run, tmp_path: Path
 ) -> None:
-    recorder = Recorder(journal._db)
-    journal._db = recorder  # type: ignore[assignment]
+    recorder = Recorder(journal._reader)
+    journal._reader = recorder  # type: ignore[assignment]
     run_status(journal, run, worktree=tmp_path)
     IdeaBox(journal).waiting(run.id)
     Notes(journal).state(run.id, Cause.PROPOSER, "a model")
@@ -226,15 +236,30 @@ def test_the_last_beat_is_the_one_that_came_last_though_the_clock_was_set_back(t
         assert journal.last_beat() == 1200.0
 
 
-def test_the_beats_of_an_older_version_are_kept(tmp_path: Path) -> None:
-    before = next(number for number, script in enumerate(MIGRATIONS) if "beats_by_time" in script)
+@pytest.mark.parametrize("beats", [(), (600.0,), (600.0, 9000.0, 1200.0)])
+def test_the_last_beat_of_an_older_version_is_kept_and_no_other(
+    tmp_path: Path, beats: tuple[float, ...]
+) -> None:
+    before = next(number for number, script in enumerate(MIGRATIONS) if "DELETE FROM beats" in script)
+    write_version(tmp_path / "state.db", before)
     with closing(sqlite3.connect(tmp_path / "state.db")) as old:
-        old.executescript(";".join(MIGRATIONS[:before]))
-        old.execute(f"PRAGMA user_version = {before}")
+        old.executemany("INSERT INTO beats (at) VALUES (?)", [(at,) for at in beats])
+        old.commit()
+    with closing(Journal(tmp_path / "state.db", clock=lambda: 1800.0)) as journal:
+        assert journal.last_beat() == (beats[-1] if beats else None)
+        journal.beat()
+        journal.beat()
+        assert [tuple(row) for row in journal.query("SELECT * FROM beats")] == [(1, 1800.0)]
+
+
+def test_of_the_oldest_beats_the_latest_is_kept(tmp_path: Path) -> None:
+    before = next(number for number, script in enumerate(MIGRATIONS) if "beats_by_time" in script)
+    write_version(tmp_path / "state.db", before)
+    with closing(sqlite3.connect(tmp_path / "state.db")) as old:
         old.executemany("INSERT INTO beats VALUES (?)", [(600.0,), (1200.0,)])
         old.commit()
     with closing(Journal(tmp_path / "state.db")) as journal:
-        assert [at for (at,) in journal.query("SELECT at FROM beats ORDER BY id")] == [600.0, 1200.0]
+        assert journal.last_beat() == 1200.0
 
 
 @pytest.mark.parametrize(
@@ -279,10 +304,9 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
 
 def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 999")
-    db.close()
-    with pytest.raises(LoopError, match="newer version"):
+    with pytest.raises(LoopError, match="update autoresearch-bot"):
         Journal(path)
 
 
@@ -317,3 +341,163 @@ def test_what_was_acknowledged_before_a_kill_is_there_after_it(tmp_path: Path) -
         numbers
     )
     journal.close()
+
+
+OPENER = """
+import sys
+from pathlib import Path
+from loop.store.journal import Journal
+print("ready", flush=True)
+for path in sys.stdin:
+    try:
+        Journal(Path(path.strip())).close()
+        print("opened", flush=True)
+    except Exception as error:
+        print(repr(error), flush=True)
+"""
+
+
+def test_processes_that_open_a_new_or_an_older_file_at_once_all_succeed(tmp_path: Path) -> None:
+    """Each round is a file; the processes are told of it at the same moment."""
+    with ExitStack() as stack:
+        openers = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", OPENER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                )
+            )
+            for _ in range(3)
+        ]
+        pipes = [(opener.stdin, opener.stdout) for opener in openers]
+
+        def answers() -> list[str]:
+            return [output.readline() for _, output in pipes if output]
+
+        assert answers() == ["ready\n"] * 3
+        for version in (0, 1, 8, 0, 1, 8, 0, 1, 8, 0, 0, 0):
+            path = tmp_path / f"{len(list(tmp_path.iterdir()))}.db"
+            if version:
+                write_version(path, version)
+            for told, _ in pipes:
+                assert told is not None
+                told.write(f"{path}\n")
+            for told, _ in pipes:
+                assert told is not None
+                told.flush()
+            assert answers() == ["opened\n"] * 3
+            with closing(sqlite3.connect(path)) as db:
+                assert db.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+
+
+READER = """
+import os, sys
+from contextlib import closing
+from pathlib import Path
+from loop.store.journal import Journal
+Path("/").as_uri()  # imports what it needs, which nobody else may be allowed to read
+if os.geteuid() == 0:
+    os.setuid(65534)  # root may write everywhere
+with closing(Journal(Path(sys.argv[1]), read_only=True)) as journal:
+    print(*(f"{run.tag} {len(journal.experiments(run.id))}" for run in journal.runs()))
+"""
+
+
+@pytest.fixture
+def exposed() -> Iterator[Path]:
+    """A folder that every user may enter."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("bot", ["alive", "ended", "killed"])
+def test_a_file_is_read_in_a_folder_that_is_not_writable(exposed: Path, bot: str) -> None:
+    path = exposed / "state.db"
+    with closing(Journal(path)) as journal:
+        run = make_run(journal)
+        journal.record(make_experiment(run))
+        if bot == "killed":  # nobody has put the log into the file
+            files = {file: file.read_bytes() for file in exposed.iterdir()}
+        elif bot == "alive":
+            assert read_as_nobody(path) == "mar12 1\n"
+    if bot == "killed":
+        for file, content in files.items():
+            file.write_bytes(content)
+        assert path.with_name("state.db-wal").stat().st_size > 0
+    before = sorted(exposed.iterdir())
+    assert read_as_nobody(path) == "mar12 1\n"
+    assert sorted(exposed.iterdir()) == before
+
+
+def read_as_nobody(path: Path) -> str:
+    for file in path.parent.iterdir():
+        file.chmod(0o444)
+    path.parent.chmod(0o555)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", READER, str(path)], capture_output=True, text=True, check=False
+        )
+    finally:
+        path.parent.chmod(0o755)
+        for file in path.parent.iterdir():
+            file.chmod(0o644)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_journal_that_is_read_only_sees_what_the_bot_writes_and_writes_nothing(
+    journal: Journal, run: Run
+) -> None:
+    with closing(Journal(journal.path, read_only=True)) as reader:
+        assert reader.runs() == [run]
+        journal.record(make_experiment(run))
+        assert reader.experiment(run.id, 0) == journal.experiment(run.id, 0)
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            reader.beat()
+
+
+def test_a_file_that_is_not_there_is_not_made_by_a_reader(tmp_path: Path) -> None:
+    with pytest.raises(LoopError, match=r"state\.db cannot be used"):
+        Journal(tmp_path / "home" / "state.db", read_only=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_reader_waits_for_no_transaction_and_the_transaction_reads_what_it_wrote(
+    journal: Journal, run: Run
+) -> None:
+    with ThreadPoolExecutor(1) as elsewhere:
+        with journal.transaction() as append:
+            journal.execute("UPDATE runs SET tag = 'mar13' WHERE id = ?", run.id)
+            append(run.id, EventKind.NOTED, reason="look")
+            assert (journal.run_by_id(run.id).tag, journal.last_event()) == ("mar13", 2)
+            assert elsewhere.submit(journal.run_by_id, run.id).result(timeout=60) == run
+            assert elsewhere.submit(journal.last_event).result(timeout=60) == 1
+        assert elsewhere.submit(journal.run_by_id, run.id).result(timeout=60).tag == "mar13"
+
+
+def test_what_was_rolled_back_was_never_there(journal: Journal, run: Run) -> None:
+    def fail() -> None:
+        with journal.transaction():
+            journal.execute("DELETE FROM events")
+            assert journal.last_event() == 0
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert journal.last_event() == 1
+
+
+def test_a_transaction_inside_another_is_refused_and_the_outer_one_goes_on(
+    journal: Journal, run: Run
+) -> None:
+    with journal.transaction():
+        journal.execute("UPDATE runs SET tag = 'mar13' WHERE id = ?", run.id)
+        with pytest.raises(RuntimeError, match="open already"), journal.transaction():
+            pass
+    assert journal.run_by_id(run.id).tag == "mar13"
+
+
+def test_a_query_cannot_write(journal: Journal, run: Run) -> None:
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        journal.query("DELETE FROM events")
+    assert journal.last_event() == 1

@@ -55,7 +55,7 @@ class Deliveries(RuleBasedStateMachine):
         self.folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
         self.time = VirtualTime()
         self.journal = self.stack.enter_context(open_journal(self.folder, self.time))
-        self.journal.query("PRAGMA synchronous = OFF")  # quicker; nobody cuts the power here
+        self.journal.execute("PRAGMA synchronous = OFF")  # quicker; nobody cuts the power here
         self.channel = RecordingChannel(self.time)
         self.preferences = Preferences()
         self.runs: list[Run] = []
