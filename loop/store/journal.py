@@ -31,8 +31,8 @@ from loop.experiment import (
     Status,
     Training,
 )
+from loop.store.migrations import MIGRATIONS, statements
 from loop.store.schema import (
-    MIGRATIONS,
     columns,
     decode,
     encode,
@@ -40,7 +40,6 @@ from loop.store.schema import (
     marks,
     quoted,
     read_experiment,
-    statements,
     upsert,
 )
 
@@ -348,7 +347,8 @@ class Journal:
                 listener()
 
     def _write(self, experiment: Experiment) -> None:
-        row, key = experiment_row(experiment), ("run_id", "number")
+        row = experiment_row(experiment)
+        key: tuple[str, ...] = ("run_id", "number")
         names = (*columns(Experiment), "attempt")
         self._db.execute(upsert("experiments", names, key=key), [row[name] for name in names])
         if experiment.training is not None:

@@ -18,7 +18,7 @@ from bot.setup.settings import Settings, load_settings
 from loop.errors import LoopError
 from loop.experiment import RunState
 from loop.store.journal import Journal
-from loop.store.schema import MIGRATIONS
+from loop.store.migrations import MIGRATIONS
 from tests.loop.store.test_journal import make_run, write_version
 
 

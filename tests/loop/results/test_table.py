@@ -123,6 +123,7 @@ def experiments(draw: st.DrawFn) -> list[Experiment]:
     return [
         decided(
             number=number,
+            lane=number,  # where it may be under way beside the others
             status=draw(st.none() | st.sampled_from(Status)),
             description=draw(st.text(st.characters(exclude_categories=["Cs"]))),
             value=draw(st.none() | st.floats(allow_nan=False)),

@@ -32,8 +32,8 @@ from loop.experiment import (
 from loop.results.status import run_status
 from loop.store.ideas import IdeaBox
 from loop.store.journal import Journal
+from loop.store.migrations import MIGRATIONS
 from loop.store.notes import Notes, open_calls
-from loop.store.schema import MIGRATIONS
 
 
 @pytest.fixture

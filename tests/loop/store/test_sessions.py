@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from loop.store.journal import Journal
-from loop.store.schema import MIGRATIONS
+from loop.store.migrations import MIGRATIONS
 from loop.store.sessions import Session, Sessions
 
 
