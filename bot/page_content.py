@@ -22,8 +22,8 @@ def details_of(settings: Settings, run: Run) -> dict[int, Detail]:
     """Return rationale, diff and log of every decided experiment, by number."""
     with closing(Journal(settings.home / "state.db", read_only=True)) as journal:
         experiments = [e for e in journal.experiments(run.id) if e.status is not None]
-    with closing(open_workspace(settings, run)) as workspace:
-        diffs = workspace.diffs(e.commit for e in experiments if e.number)
+    workspace = open_workspace(settings, run)
+    diffs = workspace.diffs(e.commit for e in experiments if e.number)
     folder = settings.home / "runs" / str(run.id)
     return {
         e.number: Detail(e.rationale, diffs.get(e.commit, ""), _log(folder / f"{e.number}.log"))
@@ -37,19 +37,19 @@ def provenance_of(settings: Settings, run: Run) -> Provenance | None:
         best = journal.best(run.id)
     if best is None:
         return None
-    with closing(open_workspace(settings, run)) as workspace:
-        try:
-            source = workspace.source(best.commit)
-        except LoopError:
-            return None
-        return find_provenance(
-            source,
-            commit=best.commit,
-            worktree=workspace.path,
-            override=settings.train_command,
-            editable=settings.editable,
-            time_budget=run.time_budget,
-        )
+    workspace = open_workspace(settings, run)
+    try:
+        source = workspace.source(best.commit)
+    except LoopError:
+        return None
+    return find_provenance(
+        source,
+        commit=best.commit,
+        worktree=workspace.path,
+        override=settings.train_command,
+        editable=settings.editable,
+        time_budget=run.time_budget,
+    )
 
 
 def _log(path: Path) -> str:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import closing
 from datetime import date
 from pathlib import Path
 
@@ -30,7 +29,6 @@ from loop.git.repository import (
 )
 from loop.git.workspace import Workspace
 from loop.process.environment import prepare_line, training_environment
-from loop.process.threads import in_thread
 from loop.process.trainer import Trainer, attempt_folder
 from loop.redaction import secrets_in
 from loop.store.journal import Journal
@@ -152,8 +150,8 @@ class Host:
                 f"Of DATA_PATHS {paths} is missing. First run: {plan.preparation}; "
                 "or set DATA_PATHS to where the data is."
             )
-        with closing(self._workspace(plan.tag, self.repository, plan.base_commit)) as workspace:
-            workspace.create(plan.base_commit)
+        workspace = self._workspace(plan.tag, self.repository, plan.base_commit)
+        workspace.create(plan.base_commit)
         return self.journal.create_run(
             tag=plan.tag,
             repository=self.repository,
@@ -223,8 +221,6 @@ class Host:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks.values())
-        for workspace in self._workspaces.values():
-            await in_thread(workspace.close)
 
     def _note_end(self, run: Run, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 
 from bot.errors import BotError
@@ -42,36 +41,35 @@ def adopt(
     rows = read_results(results, settings.metric) if results else None
     metric = rows.metric if rows else settings.metric
     facts = inspect(repository, branch, editable=settings.editable, frozen=settings.frozen)
-    with closing(Git(locate(facts.path).common)) as git:
-        found = read_inheritance(
-            git,
-            branch,
-            rows.rows if rows else (),
-            tag=tag,
-            metric=metric,
-            editable=settings.editable,
-            now=now,
-        )
-        if any(found.tag in (run.tag, run.renamed_from) for run in journal.runs()):
-            raise BotError(f"There is a run {found.tag} already: choose another name with --tag.")
-        check_refs(git, found)
+    git = Git(locate(facts.path).common)
+    found = read_inheritance(
+        git,
+        branch,
+        rows.rows if rows else (),
+        tag=tag,
+        metric=metric,
+        editable=settings.editable,
+        now=now,
+    )
+    if any(found.tag in (run.tag, run.renamed_from) for run in journal.runs()):
+        raise BotError(f"There is a run {found.tag} already: choose another name with --tag.")
+    check_refs(git, found)
+    if found.branch != branch:
+        make_branch(git, found)
+    workspace = Workspace(
+        repository=facts.path,
+        path=settings.home / "worktrees" / found.tag,
+        tag=found.tag,
+        editable=settings.editable,
+        frozen=with_imports(facts.path, found.base, settings.frozen, editable=settings.editable),
+    )
+    try:
+        workspace.adopt()
+    except LoopError:
         if found.branch != branch:
-            make_branch(git, found)
-        workspace = Workspace(
-            repository=facts.path,
-            path=settings.home / "worktrees" / found.tag,
-            tag=found.tag,
-            editable=settings.editable,
-            frozen=with_imports(facts.path, found.base, settings.frozen, editable=settings.editable),
-        )
-        with closing(workspace):
-            try:
-                workspace.adopt()
-            except LoopError:
-                if found.branch != branch:
-                    drop_branch(git, found)
-                raise
-        keep_reachable(git, found)
+            drop_branch(git, found)
+        raise
+    keep_reachable(git, found)
     return journal.create_run(
         tag=found.tag,
         repository=facts.path,

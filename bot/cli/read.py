@@ -103,7 +103,8 @@ def bundle(
     from bot.bundling import bundle_folder, make_bundle, open_workspace
 
     settings = context.obj.settings()
-    with open_run(settings, tag) as (journal, run), closing(open_workspace(settings, run)) as workspace:
+    with open_run(settings, tag) as (journal, run):
+        workspace = open_workspace(settings, run)
         folder = out or bundle_folder(settings, run)
         made = asyncio.run(
             make_bundle(journal, run, workspace, settings=settings, folder=folder, squash=squash)

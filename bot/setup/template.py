@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 import tomllib
 from collections.abc import Mapping
-from contextlib import closing
 from importlib import resources
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -70,14 +69,14 @@ def template_files(profile: Profile, time_budget: float | None = None) -> dict[s
 def _commit_all(folder: Path, profile: Profile) -> str:
     directory = folder / ".git"
     directory.mkdir()
-    with closing(Git(directory)) as git:
-        git("init", "--quiet", "--template=", "--initial-branch=main", str(folder))
-        git("add", "--force", "--all", work_tree=folder)
-        try:
-            git("-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT")
-            author: Mapping[str, str] = {}
-        except GitError:
-            author = AUTHOR
-        message = f"--message=Training template, {profile} profile"
-        git("commit", "--quiet", message, work_tree=folder, environment=author)
-        return git("rev-parse", "HEAD")
+    git = Git(directory)
+    git("init", "--quiet", "--template=", "--initial-branch=main", str(folder))
+    git("add", "--force", "--all", work_tree=folder)
+    try:
+        git("-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT")
+        author: Mapping[str, str] = {}
+    except GitError:
+        author = AUTHOR
+    message = f"--message=Training template, {profile} profile"
+    git("commit", "--quiet", message, work_tree=folder, environment=author)
+    return git("rev-parse", "HEAD")

@@ -46,19 +46,16 @@ def tidy_branch(run: Run, keeps: Sequence[Experiment], *, squash: bool = False) 
     if not keeps:
         raise LoopError(f"Run {run.tag} has kept nothing but its baseline: there is nothing to merge.")
     git = Git(locate(run.repository).common)
-    try:
-        name = f"{run.branch}-clean"
-        before = _check_ours(git, run, name)
-        head = run.base_commit
-        groups = [keeps] if squash else [[keep] for keep in keeps]
-        _check_there(git, [group[-1] for group in groups], squash=squash)
-        for group in groups:
-            head = _commit(git, run, group, parent=head)
-        _set_refs(git, {f"refs/heads/{name}": (head, before), f"{_MADE}{run.tag}": (head, None)})
-        patch = git("format-patch", *_PATCH, f"{run.base_commit}..{head}") + "\n"
-        return TidyBranch(name, head, 1 if squash else len(keeps), patch.encode("utf-8", "surrogateescape"))
-    finally:
-        git.close()
+    name = f"{run.branch}-clean"
+    before = _check_ours(git, run, name)
+    head = run.base_commit
+    groups = [keeps] if squash else [[keep] for keep in keeps]
+    _check_there(git, [group[-1] for group in groups], squash=squash)
+    for group in groups:
+        head = _commit(git, run, group, parent=head)
+    _set_refs(git, {f"refs/heads/{name}": (head, before), f"{_MADE}{run.tag}": (head, None)})
+    patch = git("format-patch", *_PATCH, f"{run.base_commit}..{head}") + "\n"
+    return TidyBranch(name, head, 1 if squash else len(keeps), patch.encode("utf-8", "surrogateescape"))
 
 
 def _check_there(git: Git, keeps: Sequence[Experiment], *, squash: bool) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import threading
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -64,22 +63,11 @@ class GitError(LoopError):
 
 
 class Git:
-    """Commands on the repository whose git directory is `directory`.
-
-    Commands may run at the same time from several threads. The one process that lives long, for reading, is
-    ended by `close` and starts again when it is wanted.
-    """
+    """Commands on the repository whose git directory is `directory`, also from several threads at a time."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._git = _gitpython(directory)
-        self._lock = threading.Lock()  # of the reading process
-        self._reader: GitPython.AutoInterrupt | None = None
-
-    def close(self) -> None:
-        """End the reading process."""
-        with self._lock:
-            self._end_reader()
 
     def __call__(
         self,
@@ -116,44 +104,14 @@ class Git:
     def read(self, name: str) -> bytes | None:
         """Return the bytes of the blob `name` (`<commit>:<path>`), None where there is no such blob.
 
-        One process answers all reads, so that this takes a fraction of a millisecond.
+        Raises:
+            GitError: the repository cannot be read.
         """
-        with self._lock:
-            try:
-                return self._ask(name)
-            except (OSError, EOFError, ValueError):  # the process has died: ask a new one, once
-                self._end_reader()
-            try:
-                return self._ask(name)
-            except (OSError, EOFError, ValueError) as error:
-                self._end_reader()
-                raise LoopError(f"git cannot read {name} in {self.directory}: {error}.") from error
-
-    def _ask(self, name: str) -> bytes | None:
-        if self._reader is None:
-            self._reader = self._git.execute(
-                _command((f"--git-dir={self.directory}", "cat-file", "--batch"), ENVIRONMENT),
-                istream=-1,  # subprocess.PIPE
-                as_process=True,
-                env=ENVIRONMENT,
-                start_new_session=True,
-            )
-        self._reader.stdin.write(f"{name}\n".encode())
-        self._reader.stdin.flush()
-        header: list[bytes] = self._reader.stdout.readline().split()
-        if not header:
-            raise EOFError("the reading process ended")
-        if header[-1] in (b"missing", b"ambiguous"):
-            return None
-        kind, size = header[-2], int(header[-1])
-        content: bytes = self._reader.stdout.read(size + 1)
-        if len(content) <= size:
-            raise EOFError("the reading process ended")
-        return content[:-1] if kind == b"blob" else None
-
-    def _end_reader(self) -> None:
-        # GitPython ends a process when nothing refers to it any more.
-        self._reader = None
+        # Asked in a batch, git tells what is not there from what it cannot read.
+        command = (f"--git-dir={self.directory}", "cat-file", "--batch")
+        _, output = _run(self._git, command, stdin=f"{name}\n".encode())
+        header, _, content = output.partition(b"\n")
+        return content[:-1] if header.split()[-2:-1] == [b"blob"] else None
 
 
 def readable(output: str) -> str:

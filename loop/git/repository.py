@@ -6,7 +6,6 @@ import ast
 import datetime as dt
 import re
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from itertools import count, product
 from pathlib import Path, PurePosixPath
@@ -61,15 +60,15 @@ def inspect(
             f"{repository} is a folder of the repository {path}: "
             f"set REPOSITORY={path}, EDITABLE={inside}/{editable} and FROZEN accordingly."
         )
-    with closing(Git(location.common)) as git:
-        branch = base_branch or _checked_out(git, location, path)
-        commit = _head_of(git, branch, path)
-        for name in (editable, *frozen):
-            _check_file(git, commit, branch, name, location)
-        source = _read_program(git, commit, branch, editable)
-        subject = readable(git("show", "--no-patch", "--format=%s", commit))
-        dirty, untracked = _left_out(git, location, editable)
-        return RepositoryFacts(path, branch, commit, subject, source, dirty, untracked)
+    git = Git(location.common)
+    branch = base_branch or _checked_out(git, location, path)
+    commit = _head_of(git, branch, path)
+    for name in (editable, *frozen):
+        _check_file(git, commit, branch, name, location)
+    source = _read_program(git, commit, branch, editable)
+    subject = readable(git("show", "--no-patch", "--format=%s", commit))
+    dirty, untracked = _left_out(git, location, editable)
+    return RepositoryFacts(path, branch, commit, subject, source, dirty, untracked)
 
 
 def branches(repository: Path) -> tuple[str, ...]:
@@ -78,8 +77,8 @@ def branches(repository: Path) -> tuple[str, ...]:
     Raises:
         LoopError: it is no git repository.
     """
-    with closing(Git(locate(repository).common)) as git:
-        return _branches(git)
+    git = Git(locate(repository).common)
+    return _branches(git)
 
 
 def read_time_budget(repository: Path, commit: str, frozen: Sequence[str] = ("prepare.py",)) -> float | None:
@@ -88,10 +87,10 @@ def read_time_budget(repository: Path, commit: str, frozen: Sequence[str] = ("pr
     Raises:
         LoopError: the repository cannot be read.
     """
-    with closing(Git(locate(repository).common)) as git:
-        texts = (git.read(f"{commit}:{name}") or b"" for name in frozen)
-        budgets = (time_budget(text.decode("utf-8", "replace")) for text in texts)
-        return next((budget for budget in budgets if budget is not None), None)
+    git = Git(locate(repository).common)
+    texts = (git.read(f"{commit}:{name}") or b"" for name in frozen)
+    budgets = (time_budget(text.decode("utf-8", "replace")) for text in texts)
+    return next((budget for budget in budgets if budget is not None), None)
 
 
 def with_imports(
@@ -107,15 +106,15 @@ def with_imports(
     """
     found = dict.fromkeys(frozen)
     waiting = list(frozen)
-    with closing(Git(locate(repository).common)) as git:
-        while waiting:
-            name = waiting.pop()
-            text = git.read(f"{commit}:{name}") or b""
-            for module in _imported_modules(text):
-                path = str(PurePosixPath(name).with_name(f"{module}.py"))
-                if path not in found and path != editable and git.read(f"{commit}:{path}") is not None:
-                    found[path] = None
-                    waiting.append(path)
+    git = Git(locate(repository).common)
+    while waiting:
+        name = waiting.pop()
+        text = git.read(f"{commit}:{name}") or b""
+        for module in _imported_modules(text):
+            path = str(PurePosixPath(name).with_name(f"{module}.py"))
+            if path not in found and path != editable and git.read(f"{commit}:{path}") is not None:
+                found[path] = None
+                waiting.append(path)
     return tuple(found)
 
 

@@ -87,10 +87,6 @@ class Workspace:
         """The worktree's folder, where trainings run."""
         return self._worktree.path
 
-    def close(self) -> None:
-        """End the processes that serve this workspace."""
-        self._git.close()
-
     # Life of the worktree
 
     def create(self, base: str) -> None:

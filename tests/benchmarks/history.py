@@ -43,7 +43,6 @@ def make_history(path: Path, repository: Path, *, experiments: int, until: float
     workspace = Workspace(repository=repository, path=path.parent / "worktrees" / TAG, tag=TAG)
     workspace.create(base)
     commit = workspace.commit(base, "VALUE = -1  # of nothing\n", "of all")
-    workspace.close()
     run = journal.create_run(
         tag=TAG,
         repository=repository,

@@ -68,7 +68,6 @@ async def conduct_toys(
         await engine.conduct(experiments)
         return gaps(times), run_status(journal, run, worktree=workspace.path)
     finally:
-        workspace.close()
         journal.close()
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -37,8 +36,8 @@ def settings_of(lab: Lab) -> Settings:
 
 async def bundle(lab: Lab, folder: Path) -> Bundle:
     path = lab.worktree
-    with closing(Workspace(repository=lab.repository, path=path, tag=lab.now().tag)) as workspace:
-        return await make_bundle(lab.journal, lab.now(), workspace, settings=settings_of(lab), folder=folder)
+    workspace = Workspace(repository=lab.repository, path=path, tag=lab.now().tag)
+    return await make_bundle(lab.journal, lab.now(), workspace, settings=settings_of(lab), folder=folder)
 
 
 async def test_the_folder_holds_all_that_a_pull_request_needs(night: Lab, tmp_path: Path) -> None:

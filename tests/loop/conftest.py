@@ -31,19 +31,14 @@ def base(repository: Path) -> str:
 
 
 @pytest.fixture
-def open_workspace(repository: Path, tmp_path: Path) -> Iterator[Open]:
+def open_workspace(repository: Path, tmp_path: Path) -> Open:
     """A function that opens a workspace by its tag (`mar12`), as a new process would."""
-    opened = []
 
     def open_(tag: str = "mar12", *, of: Path = repository, **options: object) -> Workspace:
         path = tmp_path / "state" / "worktrees" / tag
-        workspace = Workspace(repository=of, path=path, tag=tag, **options)  # type: ignore[arg-type]
-        opened.append(workspace)
-        return workspace
+        return Workspace(repository=of, path=path, tag=tag, **options)  # type: ignore[arg-type]
 
-    yield open_
-    for workspace in opened:
-        workspace.close()
+    return open_
 
 
 @pytest.fixture

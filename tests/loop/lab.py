@@ -113,9 +113,7 @@ class Lab:
         git(self.repository, "commit", "--quiet", "--message=first")
         self.base = git(self.repository, "rev-parse", "HEAD")
         self.journal = Journal(self.home / "state.db")
-        with_tag = self._workspace("mar12")
-        with_tag.create(self.base)
-        with_tag.close()
+        self._workspace("mar12").create(self.base)
         self.run = self.journal.create_run(
             tag="mar12",
             repository=self.repository,
@@ -125,7 +123,6 @@ class Lab:
             goal=Goal.MINIMIZE,
             time_budget=300.0,
         )
-        self._workspaces: list[Workspace] = []
 
     def engine(
         self,
@@ -139,7 +136,6 @@ class Lab:
         """Return a new engine on the run, as a bot just started makes it."""
         run = self.journal.run_by_id(self.run.id)
         workspace = self._workspace(run.renamed_from or run.tag)
-        self._workspaces.append(workspace)
         environment = training_environment(os.environ, {"TORCH_GATE": str(self.gate)})
         return Engine(
             run,
@@ -223,8 +219,6 @@ class Lab:
         assert git(self.repository, "rev-parse", "HEAD") == self.base
 
     def close(self) -> None:
-        for workspace in self._workspaces:
-            workspace.close()
         self.journal.close()
 
     def _workspace(self, tag: str) -> Workspace:

@@ -181,7 +181,6 @@ class Life:
             task.cancel()
         ends = await asyncio.gather(*self._tasks, return_exceptions=True)
         self._machine.armed.clear()
-        self._workspace.close()
         self._journal.close()
         for end in ends:
             assert not isinstance(end, AssertionError), end

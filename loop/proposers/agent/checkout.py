@@ -10,7 +10,6 @@ import logging
 import os
 import shutil
 import stat
-from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -34,17 +33,18 @@ def make_checkout(repository: Path, commit: str, checkout: Path, *, editable: st
     """
     own = checkout / ".git"
     own.mkdir(parents=True)
-    with closing(Git(locate(repository).common)) as git, TemporaryDirectory() as folder:
+    git = Git(locate(repository).common)
+    with TemporaryDirectory() as folder:
         index = Path(folder) / "index"
         git("read-tree", commit, index=index)
         git("checkout-index", "--all", index=index, work_tree=checkout)
     executable = os.access(checkout / editable, os.X_OK)
     place(checkout, editable, source.encode(), executable=executable)
     message = f"--message=autoresearch: the program at {commit[:7]}"
-    with closing(Git(own)) as git:
-        git("init", "--quiet", "--template=", "--initial-branch=main", work_tree=checkout)
-        git("add", "--all", "--force", work_tree=checkout)
-        git("commit", "--quiet", "--allow-empty", message, environment=AUTHOR, work_tree=checkout)
+    git = Git(own)
+    git("init", "--quiet", "--template=", "--initial-branch=main", work_tree=checkout)
+    git("add", "--all", "--force", work_tree=checkout)
+    git("commit", "--quiet", "--allow-empty", message, environment=AUTHOR, work_tree=checkout)
 
 
 def read_answer(checkout: Path, editable: str) -> str:

@@ -131,7 +131,6 @@ def test_the_worktree_is_there_and_the_users_checkout_is_as_it_was(night: Night)
     assert git(worktree, "status", "--porcelain") == ""
     workspace = Workspace(repository=night.repository, path=worktree, tag=run.tag)
     assert workspace.repair(night.commits[3]) == []
-    workspace.close()
     assert (
         git(night.repository, "status", "--porcelain", "--branch").splitlines()[0] == before.splitlines()[0]
     )

@@ -251,7 +251,6 @@ async def make_ahead(make_lab: MakeLab) -> AsyncIterator[Callable[[Proposer], Pr
     yield make
     for ahead in made:
         await ahead.close()
-    workspace.close()
 
 
 FREE = Proposal(value(1.4), "a free one")

@@ -29,7 +29,6 @@ def keep(lab: Lab, number: int, source: str, parent: str, description: str = "")
     )
     commit = workspace.commit(parent, source, description or f"idea {number}").sha
     workspace.keep(commit, parent)
-    workspace.close()
     return Experiment(
         run_id=lab.run.id,
         number=number,

@@ -26,9 +26,6 @@ def test_reading_follows_what_was_committed_meanwhile(repository: Path) -> None:
     git(repository, "commit", "--quiet", "-am", "x")
     git(repository, "gc", "--quiet", "--prune=now")
     assert git_.read("main:train.py") == b"x = 1\n"
-    git_.close()
-    assert git_.read("main:train.py") == b"x = 1\n"
-    git_.close()
 
 
 def test_a_large_file_is_read_whole(repository: Path) -> None:
@@ -37,13 +34,12 @@ def test_a_large_file_is_read_whole(repository: Path) -> None:
     git(repository, "commit", "--quiet", "-am", "x")
     git_ = Git(repository / ".git")
     assert git_.read("main:train.py") == text.encode()
-    git_.close()
 
 
 def test_a_repository_that_vanished_is_told_of(repository: Path, tmp_path: Path) -> None:
     git_ = Git(repository / ".git")
     repository.rename(tmp_path / "moved")
-    with pytest.raises(LoopError, match=r"git cannot read main:train\.py"):
+    with pytest.raises(LoopError, match="not a git repository"):
         git_.read("main:train.py")
     with pytest.raises(GitError, match="not a git repository"):
         git_("rev-parse", "main")

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,12 +13,11 @@ from tests.loop.real_git import git
 
 
 @pytest.fixture
-def worktree(repository: Path, tmp_path: Path) -> Iterator[Worktree]:
+def worktree(repository: Path, tmp_path: Path) -> Worktree:
     runner = Git(repository / ".git")
     made = Worktree(runner, tmp_path / "trees" / "one")
     made.add("-b", "one", "--", str(made.path), "main")
-    yield made
-    runner.close()
+    return made
 
 
 def registration(worktree: Worktree) -> Path:

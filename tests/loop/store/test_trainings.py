@@ -119,7 +119,6 @@ async def test_a_run_of_the_last_release_goes_on_where_its_machine_died(old: Jou
         folder=tmp_path / "runs" / str(run.id),
     )
     await engine.conduct(2)
-    workspace.close()
     seventh, eighth = old.experiments(run.id)[7:]
     assert told(seventh) == (Status.DISCARD, 1.25, 1.2, 3, Ending.EXITED)
     assert told(eighth) == (Status.KEEP, 1.1, 1.2, 1, Ending.EXITED)

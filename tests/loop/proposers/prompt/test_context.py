@@ -26,10 +26,8 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def workspace(lab: Lab) -> Iterator[Workspace]:
-    made = Workspace(repository=lab.repository, path=lab.worktree, tag="mar12")
-    yield made
-    made.close()
+def workspace(lab: Lab) -> Workspace:
+    return Workspace(repository=lab.repository, path=lab.worktree, tag="mar12")
 
 
 @pytest.mark.parametrize(
