@@ -6,15 +6,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import tzinfo
 from pathlib import Path
 
+from bot.access import Platform, Request
 from bot.bundling import bundle_folder, make_bundle
 from bot.commands import COMMANDS, Call, find_command
 from bot.errors import BotError
 from bot.health import health_lines
 from bot.morning import Reporter
-from bot.request import Platform, Request
 from bot.runs import Host
-from bot.setup.check import render
-from bot.setup.doctor import examine
+from bot.setup.doctor import examine, render
 from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH
 from loop.errors import LoopError
@@ -22,20 +21,18 @@ from loop.experiment import Actor, Experiment, Reason, Run, RunState
 from loop.process.summary import read_tail
 from loop.process.threads import in_thread
 from loop.proposers.people.constant_ideas import IDEA_CHARACTERS, edit
-from loop.redaction import without_secrets
 from loop.results.memory import hit_rates, lessons, lessons_of_others, most_valuable
 from loop.results.status import RunStatus, run_status
 from loop.store.experiments import Row, read_rows
 from loop.store.ideas import IdeaBox
-from loop.text import one_line
+from loop.text import one_line, without_secrets
 from notifiers.charts.chart import ChartError, alt_text, chart
-from notifiers.delivery.notify import PreferenceStore, describe
+from notifiers.delivery.preferences import PreferenceStore, describe
 from notifiers.message import Attachment, Message, Reply
 from notifiers.text.digest import digest
 from notifiers.text.ideas import ideas_message
 from notifiers.text.report import results_message
-from notifiers.text.start_card import start_card
-from notifiers.text.status import progress_line, runs_message, status_message
+from notifiers.text.status import progress_line, runs_message, start_card, status_message
 
 RESULTS_SHOWN = 10
 IDEAS_SHOWN = 4

@@ -7,11 +7,10 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from bot.access import Access, Role
+from bot.access import Access, Platform, Request, Role
 from bot.commands import Call, parse
 from bot.errors import BotError
 from bot.handlers import Desk
-from bot.request import Platform, Request
 from loop.errors import LoopError
 from loop.process.threads import in_thread
 from loop.store.chats import remember_request

@@ -23,11 +23,11 @@ from loop.proposers.prompt.papers import Papers
 from loop.proposers.protocol import Failure, Model
 from loop.proposers.researcher import Researcher
 from loop.proposers.search.search import SearchProposer
-from loop.redaction import secrets_in, without_secrets
 from loop.store.experiments import with_program
 from loop.store.journal import Journal
 from loop.store.notes import Notes
 from loop.store.spending import Purse
+from loop.text import secrets_in, without_secrets
 
 _ADDRESSES = ("ANTHROPIC_BASE_URL", "GOOGLE_GEMINI_BASE_URL")
 """Where the providers' own libraries let a model be asked elsewhere."""

@@ -10,8 +10,7 @@ from datetime import date
 from pathlib import Path
 
 from bot.errors import BotError
-from bot.heartbeat.findings import Ended
-from bot.heartbeat.probe import LoopState
+from bot.heartbeat.probe import Ended, LoopState
 from bot.proposer_factory import make_researcher
 from bot.setup.doctor import device
 from bot.setup.settings import Settings
@@ -30,9 +29,9 @@ from loop.git.repository import (
 from loop.git.workspace import Workspace
 from loop.process.environment import prepare_line, training_environment
 from loop.process.trainer import Trainer, attempt_folder
-from loop.redaction import secrets_in
 from loop.store.journal import Journal
-from notifiers.text.start_card import RunPlan
+from loop.text import secrets_in
+from notifiers.text.status import RunPlan
 
 log = logging.getLogger(__name__)
 

@@ -207,7 +207,7 @@ async def ann_resumes(night: Night) -> object:
 
 
 async def how_it_stands(night: Night) -> object:
-    from bot.heartbeat.blockers import paused_by_us
+    from bot.heartbeat.decide import paused_by_us
     from loop.results.status import run_status
     from notifiers.text.status import status_message
 

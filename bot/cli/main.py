@@ -46,8 +46,7 @@ def up(
     exit_when_done: Annotated[bool, typer.Option(help="End after them, with the report.")] = False,
 ) -> None:
     """Run the bot: go on with the active run, or start one."""
-    from bot.app import serve, zone_of
-    from bot.startup import Order
+    from bot.app import Order, serve, zone_of
 
     settings = context.obj.settings()
     asyncio.run(serve(settings, Order(tag, experiments, exit_when_done)))
@@ -69,9 +68,9 @@ def chat(context: typer.Context) -> None:
 @app.command()
 def send(context: typer.Context, command: Annotated[str, typer.Argument(help='Such as "/status".')]) -> None:
     """Give the running bot one command; exit status 1 if it is refused."""
-    from bot.local import client
+    from bot.local import wire
 
-    reply = asyncio.run(client.send(context.obj.settings().socket, command))
+    reply = asyncio.run(wire.send(context.obj.settings().socket, command))
     print_message(reply.message)
     raise typer.Exit(code=int(reply.refused))
 
@@ -97,8 +96,7 @@ def doctor(context: typer.Context, as_json: Json = False) -> None:
 
     from bot.app import zone_of
     from bot.health import health_checks, incident_lines
-    from bot.setup.check import Check, render
-    from bot.setup.doctor import examine
+    from bot.setup.doctor import Check, examine, render
 
     settings = context.obj.settings()
     checks = examine(settings)

@@ -82,7 +82,7 @@ class FullReport:
         Raises:
             BotError: it cannot be written.
         """
-        from bot.page_content import details_of, provenance_of
+        from bot.bundling import details_of, provenance_of
         from notifiers.page.render import Content, page
 
         run = self.night.run

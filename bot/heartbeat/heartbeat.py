@@ -13,10 +13,9 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from bot.errors import BotError
-from bot.heartbeat.blockers import hindrance
 from bot.heartbeat.decide import (
     WORTH_TELLING,
     Action,
@@ -34,15 +33,15 @@ from bot.heartbeat.decide import (
     Resume,
     Unpause,
     decide,
+    hindrance,
     mend_training,
     troubles,
 )
-from bot.heartbeat.findings import Absence, LoopVitals, Outage, Vitals
-from bot.heartbeat.probe import Examiner, LoopState, Trainings
+from bot.heartbeat.probe import Absence, Examiner, LoopState, LoopVitals, Outage, Trainings, Vitals
 from loop.errors import LoopError
 from loop.experiment import EventKind, Reason, Run
+from loop.process.liveness import end_orphan
 from loop.process.machine import ClockChange, ClockWatch
-from loop.process.ownership import end_orphan
 from loop.process.threads import in_thread
 from loop.store.journal import Journal, StoreError
 
@@ -261,3 +260,42 @@ class Heartbeat:
 
     async def _note(self, run: Run, kind: EventKind, **data: object) -> None:
         await in_thread(self._journal.note, run.id, kind, **data)
+
+
+State: TypeAlias = Literal["success", "start", "fail"]
+
+PATIENCE = 10.0
+"""Seconds for the service to answer."""
+
+BODY_BYTES = 10_000
+"""As much as healthchecks.io keeps of what is said with a ping."""
+
+_PATHS: dict[State, str] = {"success": "", "start": "/start", "fail": "/fail"}
+
+
+async def ping(url: str, *, state: State = "success", body: str = "", patience: float = PATIENCE) -> None:
+    """Call `url` as healthchecks.io wants it, within `patience` seconds.
+
+    A failure is only logged, and without the URL, which is a secret.
+    """
+    import aiohttp
+
+    base, mark, query = url.partition("?")
+    address = f"{base.rstrip('/')}{_PATHS[state]}{mark}{query}"
+    limit = aiohttp.ClientTimeout(total=patience)
+    data = body.encode(errors="replace")[:BODY_BYTES]
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=limit, trust_env=True) as session,
+            session.request("POST" if data else "GET", address, data=data or None) as response,
+        ):
+            if not response.ok:
+                log.warning("the health check service answered with status %d", response.status)
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        log.warning("the health check service cannot be told anything (%s)", type(error).__name__)
+
+
+async def report(url: str, troubles: Sequence[str]) -> None:
+    """Tell what a heartbeat found: `troubles` only a person can mend. An empty `url` is nobody to tell."""
+    if url:
+        await ping(url, state="fail" if troubles else "success", body="\n".join(troubles))

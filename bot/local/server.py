@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bot.errors import BotError
 from bot.local.wire import Attach, Command, Progress, pack_error, pack_item, parse_request, socket_address
-from loop.lock import LockedError, lock
+from loop.files import LockedError, lock
 from notifiers.channel import RefusedError
 from notifiers.message import Message, Reply
 

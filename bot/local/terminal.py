@@ -9,8 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from bot.local.client import Attached, attach
-from bot.local.wire import Progress
+from bot.local.wire import Attached, Progress, attach
 from loop.text import clean, one_line
 from notifiers.message import Message, Reply
 

@@ -11,7 +11,6 @@ from pydantic import AliasGenerator, Field, FiniteFloat, SecretStr, ValidationEr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from bot.errors import BotError
-from bot.setup.setting_errors import bad_lines, near_miss, sentence
 from bot.setup.setting_types import (
     Chats,
     CommandLine,
@@ -35,6 +34,9 @@ from bot.setup.setting_types import (
     RepositoryFiles,
     Sources,
     Url,
+    bad_lines,
+    near_miss,
+    sentence,
 )
 from loop.engine.decision import usual_deadline
 from loop.experiment import Goal

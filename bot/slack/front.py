@@ -14,18 +14,15 @@ from slack_bolt.async_app import AsyncAck, AsyncApp
 from slack_bolt.authorization import AuthorizeResult
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.access import Request
 from bot.errors import BotError
 from bot.front import ANSWER_WAITS, FrontHealth
-from bot.request import Request
-from bot.slack.connection import Line, Pace, rejected
 from bot.slack.http import HttpLine
-from bot.slack.replies import SlackReplies
-from bot.slack.requests import Asked, from_command, from_event, from_press
-from bot.slack.socket_mode import SocketLine
+from bot.slack.requests import Asked, SlackReplies, from_command, from_event, from_press
+from bot.slack.socket_mode import Line, Pace, SocketLine, rejected
 from loop.backoff import backoff
 from notifiers.channel import ChannelError, RateLimitedError
-from notifiers.channels.slack_api import slack_errors
-from notifiers.channels.slack_blocks import as_typed
+from notifiers.channels.slack import as_typed, slack_errors
 from notifiers.message import Reply
 
 log = logging.getLogger(__name__)

@@ -15,10 +15,10 @@ from loop.process.environment import launch_command
 from loop.process.summary import read_tail
 from loop.process.supervisor import LOG
 from loop.process.trainer import Job, Supervisor, Trainer, TrainingProcess, attempt_folder
-from loop.redaction import without_secrets
 from loop.results.table import append_result, write_results
 from loop.store.experiments import read_rows, row_of
 from loop.store.journal import Journal
+from loop.text import without_secrets
 
 log = logging.getLogger(__name__)
 

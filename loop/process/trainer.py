@@ -24,7 +24,7 @@ from loop.process import supervisor as program
 from loop.process.environment import training_environment
 from loop.process.summary import error_line, read_numbers, read_tail
 from loop.process.threads import in_thread
-from loop.redaction import without_secrets
+from loop.text import without_secrets
 
 GRACE = 3.0
 """Seconds between asking a training to end and killing it."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 from loop.errors import LoopError
-from loop.program.syntax import evaluate, parse
+from loop.program.constants import evaluate, parse
 
 _LARGEST_BITS = 4096  # of a whole number that is written in digits
 _SEED = re.compile(r"(?:^|_)seeds?\d*(?:_|$)", re.IGNORECASE)

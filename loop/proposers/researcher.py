@@ -21,8 +21,7 @@ from loop.proposers.people.constant_ideas import propose_idea, prose, take_in
 from loop.proposers.prompt.context import INSTRUCTIONS
 from loop.proposers.prompt.papers import Papers
 from loop.proposers.protocol import Context, Failure, OutOfReachError, Proposer, Refusal, Urge
-from loop.proposers.repairs import to_repair
-from loop.proposers.stuck import idle, last_gain, urge
+from loop.proposers.stuck import idle, last_gain, to_repair, urge
 from loop.store.ideas import Idea, IdeaBox
 from loop.store.journal import Journal
 from loop.store.notes import Notes

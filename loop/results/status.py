@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from loop.experiment import Cost, Reason, Run, RunState, Stage, Status
-from loop.process.progress import Progress, read_progress
-from loop.process.summary import read_tail
+from loop.process.summary import Progress, read_progress, read_tail
 from loop.results.report import EMPTY_SECONDS
 from loop.store.experiments import waited_longer
 from loop.store.journal import Journal

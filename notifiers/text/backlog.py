@@ -10,8 +10,7 @@ from typing import assert_never
 from loop.experiment import Experiment, Status
 from loop.text import one_line
 from notifiers.message import Message
-from notifiers.text.buttons import summary_buttons
-from notifiers.text.notification import News
+from notifiers.text.notification import News, summary_buttons
 from notifiers.text.words import change, number, period, plural
 
 _LINES = 6  # of either kind: the message fits a phone's screen

@@ -32,9 +32,8 @@ from typing import Protocol, TypeAlias
 import training
 from loop.engine.decision import KeepRule, decide
 from loop.experiment import Ending, Experiment, Outcome, Stage, Status
-from loop.program.constants import find_constants, replace_constants
+from loop.program.constants import Value, find_constants, replace_constants
 from loop.program.fingerprint import fingerprint
-from loop.program.syntax import Value
 from loop.proposers.protocol import Context
 from loop.proposers.search.space import find_axes
 from loop.proposers.search.suggest import suggest

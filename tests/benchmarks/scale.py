@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bot.errors import BotError
-from bot.local.client import send
+from bot.local.wire import send
 from loop.experiment import Run, RunState
 from loop.store.ideas import IdeaBox
 from loop.store.journal import Journal

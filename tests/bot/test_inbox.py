@@ -13,19 +13,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bot.access import Access, AllowList, Role
+from bot.access import HERE, Access, AllowList, Platform, Request, Role, Sender
 from bot.commands import COMMANDS
 from bot.handlers import Desk
 from bot.inbox import Inbox
-from bot.request import HERE, Platform, Request, Sender
 from bot.runs import Host
 from bot.setup.settings import load_settings
 from loop.experiment import RunState, Status
 from loop.proposers.people.constant_ideas import IDEA_CHARACTERS, read_ideas
 from loop.store.ideas import IdeaBox
 from loop.store.journal import Journal
-from notifiers.delivery.notify import PreferenceStore
-from notifiers.delivery.preferences import usual_preferences
+from notifiers.delivery.preferences import PreferenceStore, usual_preferences
 from notifiers.message import Reply
 from tests.bot.real_bot import RealBot
 from tests.loop.store.test_journal import make_experiment, make_run

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from bot.access import Access, AllowList, Role
+from bot.access import HERE, Access, AllowList, Platform, Request, Role, Sender
 from bot.commands import parse
 from bot.handlers import Desk
 from bot.inbox import Inbox
 from bot.morning import Reporter
-from bot.request import HERE, Platform, Request, Sender
 from bot.runs import Host
 from bot.setup.settings import load_settings
 from bot.slack.front import PERSONAL
@@ -39,8 +38,7 @@ from loop.store.ideas import IdeaBox
 from loop.store.journal import Journal
 from notifiers.delivery.delivery import Delivery
 from notifiers.delivery.live_card import CardKeeper
-from notifiers.delivery.notify import PreferenceStore
-from notifiers.delivery.preferences import Preferences
+from notifiers.delivery.preferences import Preferences, PreferenceStore
 from notifiers.delivery.rate_limit import Spacing
 from notifiers.message import Message, Reply
 from tests.gallery.screen import Screen, Shown, Way

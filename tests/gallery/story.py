@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bot.request import HERE
+from bot.access import HERE
 from loop.experiment import Actor, Cost, EventKind, Family, Reason, RunState
 from notifiers.message import Message
-from notifiers.text.start_card import RunPlan, start_card
+from notifiers.text.status import RunPlan, start_card
 from tests.gallery.night import BOB, Night, Section, open_night
 
 OUT_OF_MEMORY = (

@@ -29,7 +29,7 @@ from loop.store.ideas import IdeaBox
 from loop.store.journal import Journal
 from loop.store.sessions import Session, Sessions
 from loop.store.spending import Purse
-from notifiers.clock import Clock
+from notifiers.delivery.rate_limit import Clock
 
 MEMORY = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
 BY_ADA = Reason(Actor.PERSON, "ada")

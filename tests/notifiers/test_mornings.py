@@ -14,10 +14,10 @@ from loop.results.report import make_report
 from loop.results.table import parse_results
 from loop.results.wakeup_report import Night
 from notifiers.channels.apprise_channel import AppriseChannel
-from notifiers.channels.slack_blocks import render as on_slack
-from notifiers.channels.telegram_text import lay_out
+from notifiers.channels.slack import render as on_slack
+from notifiers.channels.telegram import lay_out
 from notifiers.message import Attachment, Message
-from notifiers.text.buttons import report_buttons
+from notifiers.text.notification import report_buttons
 from notifiers.text.report import WIDTH, report_message
 from tests.loop.results.test_report import published_night
 from tests.notifiers.mornings import MORNINGS, Recorder, open_recorder

@@ -27,10 +27,9 @@ from loop.program.edits import EditError, check_program
 from loop.proposers.agent.checkout import clear, make_checkout, read_answer, remove
 from loop.proposers.agent.keeper import sweep
 from loop.proposers.agent.presets import PROMPT, Answer, Preset
-from loop.proposers.prompt.fencing import LINE, PROSE, SAID
+from loop.proposers.prompt.history import LINE, PROSE, SAID
 from loop.proposers.protocol import Context, Failure, HopelessError, NoProgramError, OutOfReachError
-from loop.redaction import HIDDEN, LONG, without_secrets
-from loop.text import one_line
+from loop.text import HIDDEN, LONG, one_line, without_secrets
 
 log = logging.getLogger(__name__)
 

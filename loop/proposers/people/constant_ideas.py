@@ -12,8 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from loop.errors import LoopError
 from loop.experiment import Family, Proposal, Run
-from loop.program.constants import find_constants, read_value, replace_constants, write_value
-from loop.program.syntax import Number, Value
+from loop.program.constants import Number, Value, find_constants, read_value, replace_constants, write_value
 from loop.proposers.protocol import Context
 from loop.proposers.search.changes import family_of
 from loop.store.ideas import Idea, IdeaBox

@@ -9,9 +9,8 @@ from functools import partial
 from typing import TypeAlias
 
 from loop.experiment import Experiment, Family, Status
-from loop.program.constants import Constant, find_constants, replace_constants, write_value
+from loop.program.constants import Constant, Value, find_constants, replace_constants, write_value
 from loop.program.fingerprint import fingerprint
-from loop.program.syntax import Value
 from loop.proposers.protocol import Context
 from loop.proposers.search.space import Axis, Key, Scalar
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from bot.cli.common import open_run
 from bot.cli.main import app
 from bot.errors import BotError
-from bot.setup.check import Check
+from bot.setup.doctor import Check
 from bot.setup.settings import Settings, load_settings
 from loop.errors import LoopError
 from loop.experiment import RunState

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from bot.heartbeat.blockers import hindrance, paused_by_us
+from bot.heartbeat.decide import hindrance, paused_by_us
 from loop.experiment import Actor, Cause, Reason, Run, RunState
-from loop.process.gpu import Gpu, GpuProcess, GpuState
-from loop.process.machine import Disk
-from loop.process.ownership import Owner
+from loop.process.liveness import Owner
+from loop.process.machine import Disk, Gpu, GpuProcess, GpuState
 from notifiers.reasons import cause_text
 from tests.bot.vital_signs import (
     A_LITTLE,

@@ -23,12 +23,11 @@ from bot.heartbeat.decide import (
     decide,
     troubles,
 )
-from bot.heartbeat.findings import Absence, Ended, Outage, Vitals
+from bot.heartbeat.probe import Absence, Ended, Outage, Vitals
 from loop.engine.prefetch import Dearth
 from loop.experiment import Actor, Cause, Reason, RunState
-from loop.process.gpu import GpuState
-from loop.process.machine import ClockChange
-from loop.process.ownership import Marked
+from loop.process.liveness import Marked
+from loop.process.machine import ClockChange, GpuState
 from loop.process.trainer import Process
 from notifiers.reasons import reason_text
 from tests.bot.vital_signs import LOW, SHORT, make_loop, make_run, make_training, make_vitals

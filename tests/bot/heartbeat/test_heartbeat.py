@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 
 from bot.heartbeat.decide import NO_IDEAS, STEADY
-from bot.heartbeat.findings import Ended
 from bot.heartbeat.heartbeat import Heartbeat
-from bot.heartbeat.probe import LoopState
+from bot.heartbeat.probe import Ended, LoopState
 from loop.engine.prefetch import Dearth
 from loop.errors import LoopError
 from loop.experiment import Cause, Event, EventKind, Goal, Reason, Run, RunState, Status

@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 from bot.errors import BotError
-from bot.local import client
-from bot.local.client import attach, send
-from bot.local.wire import Progress
+from bot.local.wire import Progress, attach, send
 from notifiers.message import Message, Reply
 from tests.bot.local_bot import local_bot
 
@@ -82,7 +80,7 @@ async def test_an_answer_from_another_version_is_a_sentence(path: Path) -> None:
 
 
 async def test_an_answer_without_an_end_is_a_sentence(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "MAX_ITEM", 1000)
+    monkeypatch.setattr("bot.local.wire.MAX_ITEM", 1000)
     async with strange_bot(path, b"x" * 5000):
         with pytest.raises(BotError, match="longer than 1000 bytes"):
             await send(path, "/status")
@@ -91,7 +89,7 @@ async def test_an_answer_without_an_end_is_a_sentence(path: Path, monkeypatch: p
 async def test_a_bot_that_hangs_is_not_waited_for_for_ever(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr("bot.local.wire.ANSWER_SECONDS", 0.01)
     async with strange_bot(path, b"", hangs=True):
         with pytest.raises(BotError, match="no answer"):
             await send(path, "/status")

@@ -14,9 +14,8 @@ import pytest
 
 from bot.errors import BotError
 from bot.local import server as local
-from bot.local.client import attach, send
 from bot.local.server import MAX_REQUEST, LocalServer
-from bot.local.wire import Progress
+from bot.local.wire import Progress, attach, send
 from notifiers.message import Message, Reply
 from tests.bot.local_bot import LocalBot, local_bot
 

@@ -15,8 +15,8 @@ from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 from bot.errors import BotError
-from bot.local.client import send
 from bot.local.terminal import Parting, chat, follow, render
+from bot.local.wire import send
 from notifiers.message import Message
 from tests.bot.local_bot import LocalBot, local_bot
 

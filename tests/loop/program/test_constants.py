@@ -10,8 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from loop.errors import LoopError
-from loop.program.constants import Literal, find_constants, replace_constants, write_value
-from loop.program.syntax import Number, Value
+from loop.program.constants import Literal, Number, Value, find_constants, replace_constants, write_value
 
 PROGRAM = textwrap.dedent(
     '''

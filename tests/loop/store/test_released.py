@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.heartbeat.blockers import hindrance, paused_by_us
+from bot.heartbeat.decide import hindrance, paused_by_us
 from loop.experiment import BY_COMMAND, Actor, Cause, Reason, RunState
 from loop.proposers.asking import Reach
 from loop.store.journal import Journal

@@ -12,9 +12,8 @@ from loop.results.status import run_status
 from loop.store.journal import Journal
 from loop.store.outbox import Outbox
 from notifiers.channel import RateLimitedError, RefusedError, UnreachableError
-from notifiers.clock import Clock
 from notifiers.delivery.live_card import INTERVAL, CardKeeper
-from notifiers.delivery.rate_limit import Spacing, Window
+from notifiers.delivery.rate_limit import Clock, Spacing, Window
 from tests.notifiers.recording import RecordingChannel, VirtualTime
 from tests.notifiers.stories import decide, open_journal, start
 

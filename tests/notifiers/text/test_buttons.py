@@ -6,8 +6,14 @@ import pytest
 
 from loop.experiment import Event, EventKind, Experiment, RunState
 from notifiers.message import Button, Message
-from notifiers.text.buttons import buttons_under, card_buttons, report_buttons, summary_buttons
-from notifiers.text.notification import News, Topic
+from notifiers.text.notification import (
+    News,
+    Topic,
+    buttons_under,
+    card_buttons,
+    report_buttons,
+    summary_buttons,
+)
 from tests.notifiers.text.test_digest import EXPERIMENT, RUN
 
 

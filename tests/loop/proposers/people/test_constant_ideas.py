@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 import training
 from loop.errors import LoopError
 from loop.experiment import Family
-from loop.program.constants import find_constants
-from loop.program.syntax import Value
+from loop.program.constants import Value, find_constants
 from loop.proposers.people.constant_ideas import edit, propose_idea, prose
 from loop.proposers.protocol import Context
 from loop.store.ideas import Idea

@@ -16,9 +16,8 @@ import pytest
 import training
 from loop.errors import LoopError
 from loop.experiment import Experiment, Family, Goal, Proposal, Status
-from loop.program.constants import find_constants, replace_constants
+from loop.program.constants import Value, find_constants, replace_constants
 from loop.program.fingerprint import fingerprint
-from loop.program.syntax import Value
 from loop.proposers.protocol import Context, Refusal, Urge
 from loop.proposers.search.changes import family_of, read_trials
 from loop.proposers.search.space import find_axes
