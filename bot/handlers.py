@@ -20,7 +20,7 @@ from loop.errors import LoopError
 from loop.experiment import Actor, Experiment, Reason, Run, RunState
 from loop.process.summary import read_tail
 from loop.process.threads import in_thread
-from loop.proposers.people.constant_ideas import IDEA_CHARACTERS, edit
+from loop.proposers.people import IDEA_CHARACTERS, edit
 from loop.results.memory import hit_rates, lessons, lessons_of_others, most_valuable
 from loop.results.status import RunStatus, run_status
 from loop.store.experiments import Row, read_rows

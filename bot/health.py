@@ -14,7 +14,7 @@ from loop.store.events import last_incidents
 from loop.store.journal import Journal
 from loop.text import one_line
 from notifiers.delivery.outbox import Standing, standings
-from notifiers.reasons import state_text
+from notifiers.text.reasons import state_text
 from notifiers.text.words import duration
 
 INCIDENTS = 5

@@ -30,7 +30,7 @@ def status(context: typer.Context, tag: Tag = None, as_json: Json = False) -> No
     from bot.local.wire import bot_answers
     from loop.results.ledger import read_ledger
     from loop.results.status import run_status
-    from notifiers.reasons import reason_text
+    from notifiers.text.reasons import reason_text
     from notifiers.text.status import status_message
 
     settings = context.obj.settings()

@@ -13,7 +13,7 @@ from loop.experiment import Actor, Cause, Reason, Run, RunState
 from loop.process.liveness import Marked, Owner, is_stalled
 from loop.process.machine import ClockChange, Disk, Gpu, GpuProcess
 from loop.process.trainer import Process
-from notifiers.reasons import cause_text
+from notifiers.text.reasons import cause_text
 
 
 def paused_by_us(run: Run) -> bool:

@@ -18,7 +18,7 @@ from bot.access import Request
 from bot.errors import BotError
 from bot.front import ANSWER_WAITS, FrontHealth
 from bot.slack.http import HttpLine
-from bot.slack.requests import Asked, SlackReplies, from_command, from_event, from_press
+from bot.slack.messages import Asked, SlackReplies, from_command, from_event, from_press
 from bot.slack.socket_mode import Line, Pace, SocketLine, rejected
 from loop.backoff import backoff
 from notifiers.channel import ChannelError, RateLimitedError

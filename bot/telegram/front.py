@@ -22,7 +22,7 @@ from bot.commands import Command
 from bot.errors import BotError
 from bot.front import ANSWER_WAITS, FrontHealth
 from bot.telegram.connection import LostError, Pace, Pulse, TokenRefusedError, Webhook, open_line
-from bot.telegram.requests import Asked, TelegramReplies, asked_in
+from bot.telegram.messages import Asked, TelegramReplies, asked_in
 from loop.backoff import backoff
 from loop.files import LockedError, lock
 from notifiers.message import Reply

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from loop.experiment import Experiment, Run, RunState, Status
+from loop.proposers.policy import AFTER, idle, urge
 from loop.proposers.protocol import Urge
-from loop.proposers.stuck import AFTER, idle, urge
 from loop.results.ledger import Ledger, Spent, all_of, read_ledger
 from loop.results.report import Report, make_report
 from loop.store.experiments import Row, decided_by, read_rows

@@ -16,7 +16,7 @@ from loop.results.wakeup_report import Bill, Night
 from loop.store.experiments import Row
 from loop.text import one_line
 from notifiers.message import Message
-from notifiers.reasons import state_text
+from notifiers.text.reasons import state_text
 from notifiers.text.words import change, duration, money, number, period, plural, signed
 
 _WIDTH = 44  # characters of a line on a phone

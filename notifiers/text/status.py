@@ -13,8 +13,8 @@ from loop.process.summary import Progress
 from loop.results.status import RunStatus
 from loop.text import one_line
 from notifiers.message import Button, Message
-from notifiers.reasons import shown_reason
 from notifiers.text.notification import card_buttons
+from notifiers.text.reasons import shown_reason
 from notifiers.text.words import change, duration, money, number, plural
 
 _LINE = 60  # characters of a description in one line

@@ -34,10 +34,10 @@ from loop.engine.decision import KeepRule, decide
 from loop.experiment import Ending, Experiment, Outcome, Stage, Status
 from loop.program.constants import Value, find_constants, replace_constants
 from loop.program.fingerprint import fingerprint
+from loop.proposers.policy import urge
 from loop.proposers.protocol import Context
 from loop.proposers.search.space import find_axes
 from loop.proposers.search.suggest import suggest
-from loop.proposers.stuck import urge
 from tests.benchmarks.landscape import Landscape
 from tests.benchmarks.template import Template
 from tests.loop.proposers.contexts import run_of

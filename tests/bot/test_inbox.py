@@ -20,7 +20,7 @@ from bot.inbox import Inbox
 from bot.runs import Host
 from bot.setup.settings import load_settings
 from loop.experiment import RunState, Status
-from loop.proposers.people.constant_ideas import IDEA_CHARACTERS, read_ideas
+from loop.proposers.people import IDEA_CHARACTERS, read_ideas
 from loop.store.ideas import IdeaBox
 from loop.store.journal import Journal
 from notifiers.delivery.preferences import PreferenceStore, usual_preferences

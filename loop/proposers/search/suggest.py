@@ -21,6 +21,7 @@ from loop.errors import LoopError
 from loop.experiment import Experiment, Family, Goal, Proposal
 from loop.program.constants import replace_constants
 from loop.program.simplify import halvings, simplifications
+from loop.proposers.policy import idle
 from loop.proposers.protocol import Context, Urge
 from loop.proposers.search.changes import (
     Change,
@@ -35,7 +36,6 @@ from loop.proposers.search.changes import (
 )
 from loop.proposers.search.response_surface import Surface, fit_surface
 from loop.proposers.search.space import Axis, Key, find_axes
-from loop.proposers.stuck import idle
 from loop.results.memory import effect, near_misses
 
 _NEAREST = 8

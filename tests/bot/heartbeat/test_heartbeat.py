@@ -24,7 +24,7 @@ from loop.process.supervisor import LOG, MARK, STARTED, boot_id, start_time
 from loop.store.journal import Journal
 from loop.store.notes import open_calls
 from loop.store.sessions import Sessions
-from notifiers.reasons import reason_text
+from notifiers.text.reasons import reason_text
 from tests.loop.fake_gpu import FakeGpu
 from tests.loop.store.test_journal import make_experiment
 from tests.loop.trainings import trained

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from loop.errors import LoopError
 from loop.experiment import Actor, Cause, Cost, EventKind, Experiment, Reason, Status
 from loop.proposers.asking import AGAIN, REST
+from loop.proposers.policy import EVERY
 from loop.proposers.protocol import NoProgramError, OutOfReachError, Refusal, Urge
 from loop.proposers.researcher import TRIES
-from loop.proposers.stuck import EVERY
 from loop.store.ideas import IdeaBox
 from tests.loop.proposers.contexts import trial
 from tests.loop.proposers.oracles import HOPELESS, PROGRAM, Answer, Institute, Oracle

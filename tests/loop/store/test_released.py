@@ -15,8 +15,8 @@ from loop.experiment import BY_COMMAND, Actor, Cause, Reason, RunState
 from loop.proposers.asking import Reach
 from loop.store.journal import Journal
 from loop.store.notes import Notes, open_calls
-from notifiers.reasons import reason_text
 from notifiers.text.digest import message_of
+from notifiers.text.reasons import reason_text
 from tests.bot.vital_signs import A_LITTLE, ROOMY, make_loop, make_vitals
 
 RELEASED = Path(__file__).parent / "released"

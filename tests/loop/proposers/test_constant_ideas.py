@@ -11,7 +11,7 @@ import training
 from loop.errors import LoopError
 from loop.experiment import Family
 from loop.program.constants import Value, find_constants
-from loop.proposers.people.constant_ideas import edit, propose_idea, prose
+from loop.proposers.people import edit, propose_idea, prose
 from loop.proposers.protocol import Context
 from loop.store.ideas import Idea
 from tests.loop.proposers.contexts import context_of
