@@ -87,8 +87,9 @@ def night(tmp_path: Path) -> Iterator[Night]:
     commit("LR = 4\n")
     git(repository, "switch", "--quiet", "main")
     journal = Journal(tmp_path / "home" / "state.db")
-    yield Night(tmp_path, journal, repository, commits)
-    journal.close()
+    night = Night(tmp_path, journal, repository, commits)
+    yield night
+    night.journal.close()
 
 
 def test_the_rows_become_experiments_and_the_head_is_the_best(night: Night) -> None:
