@@ -21,7 +21,6 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from bot.access import HERE, Request
 from bot.chats import Chats, access_by
 from bot.commands import COMMANDS
-from bot.errors import BotError
 from bot.handlers import Desk
 from bot.heartbeat.heartbeat import Heartbeat, report
 from bot.inbox import Inbox
@@ -33,7 +32,7 @@ from bot.runs import Host
 from bot.setup.service import feed_watchdog, notify
 from bot.setup.settings import Settings
 from bot.setup.template import embedded_folder, prepare_embedded
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Actor, Cause, Reason, Run, RunState
 from loop.process.supervisor import boot_id
 from loop.process.threads import in_thread
@@ -94,8 +93,8 @@ async def set_going(host: Host, settings: Settings, order: Order) -> asyncio.Tas
     here, or the run under way is of another repository than the one that is set now.
 
     Raises:
-        BotError: there is no run that the order could mean.
-        LoopError: a new run cannot be made.
+        UserError: there is no run that the order could mean.
+        UserError: a new run cannot be made.
     """
     for stopped in await in_thread(_half_stopped, host):
         host.conduct(stopped)  # the bot before this one died over the /stop: end what it had under way
@@ -105,12 +104,12 @@ async def set_going(host: Host, settings: Settings, order: Order) -> asyncio.Tas
         return None
     strange = await in_thread(_strange_run, host, settings) if order.tag is None else None
     if strange is not None and order.exit_when_done:
-        raise BotError(
+        raise UserError(
             f"{_strangeness(host, strange)}: `autoresearch up --tag {strange.tag}` goes on with it; "
             "`autoresearch up` and then /stop ends it."
         )
     if strange is not None and not await in_thread(_is_told, host, strange):
-        with suppress(LoopError):  # it is paused for that already
+        with suppress(UserError):  # it is paused for that already
             await host.pause(strange, Reason(Actor.STARTUP, cause=Cause.REPOSITORY))
         await in_thread(_tell, host, strange)
         host.conduct(strange)
@@ -119,7 +118,7 @@ async def set_going(host: Host, settings: Settings, order: Order) -> asyncio.Tas
     if run.state is RunState.DONE:
         await host.engine(run).resume()
     if order.exit_when_done and run.state is RunState.PAUSED:
-        raise BotError(f"Run {run.tag} is paused: start without --exit-when-done and give /resume.")
+        raise UserError(f"Run {run.tag} is paused: start without --exit-when-done and give /resume.")
     return host.conduct(run, experiments)
 
 
@@ -162,7 +161,7 @@ def _choose_run(host: Host, settings: Settings, tag: str | None) -> Run:
         return active[-1] if active else host.start_run()
     run = host.journal.run(tag)
     if run is not None and run.state is RunState.STOPPED:
-        raise BotError(f"Run {tag} is stopped: choose another tag.")
+        raise UserError(f"Run {tag} is stopped: choose another tag.")
     return run or host.start_run(tag)
 
 
@@ -223,8 +222,8 @@ async def serve(settings: Settings, order: Order) -> None:
     """Run the bot until it is told to end, or has done what was ordered.
 
     Raises:
-        BotError: it cannot start.
-        LoopError: it cannot start, or the experiments that were ordered cannot be made.
+        UserError: it cannot start.
+        UserError: it cannot start, or the experiments that were ordered cannot be made.
     """
     told_to_end = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -234,7 +233,7 @@ async def serve(settings: Settings, order: Order) -> None:
             settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
             start_logging(settings.home / "bot.log", settings.secrets)
         except OSError as error:
-            raise BotError(
+            raise UserError(
                 f"The state directory {settings.home} cannot be written to ({error.strerror}): "
                 "choose another one with --home or AUTORESEARCH_HOME."
             ) from None

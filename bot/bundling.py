@@ -9,9 +9,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from bot.errors import BotError
 from bot.setup.settings import Settings
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Experiment, Run, Status
 from loop.git.bundle import TidyBranch, tidy_branch
 from loop.git.workspace import Workspace
@@ -164,8 +163,8 @@ async def make_bundle(
     """Make the branch and write the files to `folder`. Whatever trains goes on; no checkout changes.
 
     Raises:
-        BotError: the folder holds files of somebody else's, or cannot be written.
-        LoopError: nothing was kept, or the branch is not as the bot left it.
+        UserError: the folder holds files of somebody else's, or cannot be written.
+        UserError: nothing was kept, or the branch is not as the bot left it.
     """
     _check_folder(folder)
     experiments = await in_thread(journal.experiments, run.id)
@@ -215,10 +214,10 @@ def open_workspace(settings: Settings, run: Run) -> Workspace:
 def _check_folder(folder: Path) -> None:
     """Refuse a folder with anything in it that no bundle has."""
     if folder.exists() and not folder.is_dir():
-        raise BotError(f"{folder} is a file: name a folder.")
+        raise UserError(f"{folder} is a file: name a folder.")
     others = {file.name for file in folder.iterdir()} - _NAMES if folder.exists() else set()
     if others:
-        raise BotError(f"{folder} holds other files ({min(others)}): name an empty folder.")
+        raise UserError(f"{folder} holds other files ({min(others)}): name an empty folder.")
 
 
 def _write(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -228,7 +227,7 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
             if content:
                 (folder / name).write_bytes(content)
     except OSError as error:
-        raise BotError(f"{folder} cannot be written: {error.strerror}.") from None
+        raise UserError(f"{folder} cannot be written: {error.strerror}.") from None
 
 
 _LOG_BYTES = 4000
@@ -257,7 +256,7 @@ def provenance_of(settings: Settings, run: Run) -> Provenance | None:
     workspace = open_workspace(settings, run)
     try:
         source = workspace.source(best.commit)
-    except LoopError:
+    except UserError:
         return None
     return find_provenance(
         source,

@@ -9,14 +9,13 @@ from pathlib import Path
 from bot.access import Platform, Request
 from bot.bundling import bundle_folder, make_bundle
 from bot.commands import COMMANDS, Call, find_command
-from bot.errors import BotError
 from bot.health import health_lines
 from bot.morning import Reporter
 from bot.runs import Host
 from bot.setup.doctor import examine, render
 from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Actor, Experiment, Reason, Run, RunState
 from loop.process.summary import read_tail
 from loop.process.threads import in_thread
@@ -94,7 +93,7 @@ class Desk:
         """Do what is asked and return the answer.
 
         Raises:
-            BotError, LoopError: it is not possible, with the reason.
+            UserError: it is not possible, with the reason.
         """
         message = await self._handlers[call.command.name](call, request)
         return Reply(message, replaces=call.command.name in ("start_run", "cancel"))
@@ -142,7 +141,7 @@ class Desk:
         old, new = call.arguments["old"], call.arguments["new"]
         run = await in_thread(self._journal.run, old)
         if run is None:
-            raise BotError(f"There is no run {old}: /runs lists them.")
+            raise UserError(f"There is no run {old}: /runs lists them.")
         await self._host.engine(run).retag(new)
         return Message(f"Run {old} is now {new}, on branch autoresearch/{new}.")
 
@@ -180,7 +179,7 @@ class Desk:
         run = await in_thread(self._host.current)
         best = await in_thread(self._journal.best, run.id)
         if best is None:
-            raise BotError(f"Run {run.tag} has kept nothing yet.")
+            raise UserError(f"Run {run.tag} has kept nothing yet.")
         return digest(best, run=run)
 
     async def _diff(self, call: Call, _: Request) -> Message:
@@ -214,7 +213,7 @@ class Desk:
         try:
             picture = await chart(rows, metric=run.metric, goal=run.goal, title=run.tag)
         except ChartError as error:
-            raise BotError(str(error)) from None
+            raise UserError(str(error)) from None
         if request.sender.platform is Platform.LOCAL:
             path = self._settings.home / f"{run.tag}.png"
             await in_thread(path.write_bytes, picture)
@@ -232,7 +231,7 @@ class Desk:
     async def _idea(self, call: Call, request: Request) -> Message:
         run, sender = await in_thread(self._host.current), request.sender
         if run.state is RunState.STOPPED:
-            raise BotError(f"Run {run.tag} is stopped: /start_run, then send it again.")
+            raise UserError(f"Run {run.tag} is stopped: /start_run, then send it again.")
         box = IdeaBox(self._journal)
         waiting = await in_thread(box.waiting, run.id)
         idea = await in_thread(
@@ -254,7 +253,7 @@ class Desk:
         try:
             if edit(source, text) == source:
                 return True, "The best program is so already: it is answered with that."
-        except LoopError as error:
+        except UserError as error:
             reader = next((choice.name for choice in self._settings.proposer if choice.name != SEARCH), None)
             if reader:
                 return False, f"It is for {reader} to make a program of it."
@@ -292,7 +291,7 @@ class Desk:
                 else await in_thread(self._preferences.get, channel)
             )
         except ValueError as error:
-            raise BotError(str(error)) from None
+            raise UserError(str(error)) from None
         return Message(describe(found))
 
     async def _id(self, _: Call, request: Request) -> Message:
@@ -335,7 +334,7 @@ class Desk:
         run, number = self._host.current(), call.count(name)
         experiment = self._journal.experiment(run.id, number)
         if experiment is None:
-            raise BotError(f"Run {run.tag} has no experiment #{number}: /results lists them.")
+            raise UserError(f"Run {run.tag} has no experiment #{number}: /results lists them.")
         return run, experiment
 
     def _status_of(self, run: Run) -> RunStatus:

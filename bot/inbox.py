@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 
 from bot.access import Access, Platform, Request, Role
 from bot.commands import Call, parse
-from bot.errors import BotError
 from bot.handlers import Desk
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.process.threads import in_thread
 from loop.store.chats import remember_request
 from loop.store.journal import Journal
@@ -67,14 +66,14 @@ class Inbox:
             if call.command.question and sender.platform is not Platform.LOCAL:
                 return self._ask(call, request)
             return await self._desk.obey(call, request)
-        except (BotError, LoopError) as error:
+        except UserError as error:
             log.info("refused %r: %s", request.text[:200], error)
             return Reply(Message(str(error)), refused=True)
 
     def _require_fresh(self, call: Call, request: Request) -> None:
         age = self._now() - request.sent_at
         if call.perishable and age > FRESH_SECONDS:
-            raise BotError(f"/{call.command.name} is ignored: sent {duration(age)} ago.")
+            raise UserError(f"/{call.command.name} is ignored: sent {duration(age)} ago.")
 
     def _ask(self, call: Call, request: Request) -> Reply:
         nonce = secrets.token_hex(4)
@@ -91,9 +90,9 @@ class Inbox:
     async def _confirmed(self, call: Call, request: Request) -> Reply:
         question = self._questions.pop(call.arguments["nonce"], None)
         if question is None or self._now() - question.asked_at > QUESTION_SECONDS:
-            raise BotError("That question has expired: give the command again.")
+            raise UserError("That question has expired: give the command again.")
         if question.request.sender.place != request.sender.place:
-            raise BotError("That question was asked in another chat.")
+            raise UserError("That question was asked in another chat.")
         reply = await self._desk.obey(question.call, request)
         text = f"{reply.message.text} ({request.sender.name})"
         return Reply(replace(reply.message, text=text), replaces=True)
@@ -105,7 +104,7 @@ class Inbox:
 
 def _require_role(call: Call, role: Role | None) -> None:
     if role is not None and role < call.command.role:
-        raise BotError(f"/{call.command.name} is for operators; you may look on.")
+        raise UserError(f"/{call.command.name} is for operators; you may look on.")
 
 
 def _asks_for_ids(text: str) -> bool:

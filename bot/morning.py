@@ -10,7 +10,7 @@ from datetime import tzinfo
 from bot.runs import Host
 from bot.setup.setting_types import next_after
 from bot.setup.settings import Settings
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Event, EventKind, Run, RunState
 from loop.process.threads import in_thread
 from loop.results.wakeup_report import Night, read_night
@@ -59,7 +59,7 @@ class Reporter:
         try:
             run = await in_thread(self._journal.run_by_id, event.run_id)
             night = await in_thread(self._read, run, since, event.at)
-        except (LoopError, StoreError):
+        except (UserError, StoreError):
             log.exception("the report on run %d cannot be made", event.run_id)
             return None
         ending = None if morning else message_of(event, run)

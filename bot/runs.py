@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
-from bot.errors import BotError
 from bot.heartbeat.probe import Ended, LoopState
 from bot.proposer_factory import make_researcher
 from bot.setup.doctor import device
 from bot.setup.settings import Settings
 from loop.engine.decision import KeepRule
 from loop.engine.run import Engine, Plan, nothing_hinders
+from loop.errors import UserError
 from loop.experiment import Actor, Reason, Run, RunState, Stage
 from loop.git.repository import (
     RepositoryFacts,
@@ -73,12 +73,12 @@ class Host:
         """Return the run that commands without a tag are about: the newest active one, else the newest.
 
         Raises:
-            BotError: there is no run yet.
+            UserError: there is no run yet.
         """
         runs = self.journal.runs()
         active = [run for run in runs if run.state is not RunState.STOPPED]
         if not runs:
-            raise BotError("There is no run yet: start one with /start_run.")
+            raise UserError("There is no run yet: start one with /start_run.")
         return (active or runs)[-1]
 
     def engine(self, run: Run) -> Engine:
@@ -92,7 +92,7 @@ class Host:
         """Look at the repository that new runs start from.
 
         Raises:
-            LoopError: it cannot be used, with the mend.
+            UserError: it cannot be used, with the mend.
         """
         settings = self._settings
         return inspect(
@@ -106,8 +106,8 @@ class Host:
         """Return what a new run would be.
 
         Raises:
-            BotError: another run is active, the tag is taken, or DEADLINE_MINUTES is too short.
-            LoopError: the repository or the tag cannot be used.
+            UserError: another run is active, the tag is taken, or DEADLINE_MINUTES is too short.
+            UserError: the repository or the tag cannot be used.
         """
         self._require_free_device()
         facts = self.facts()
@@ -115,7 +115,7 @@ class Host:
         tag = tag or propose_tag(self._today(), taken)
         check_tag(tag)
         if tag in taken:
-            raise BotError(f"There is a branch or run {tag} already: choose another tag.")
+            raise UserError(f"There is a branch or run {tag} already: choose another tag.")
         settings = self._settings
         fixed = read_time_budget(self.repository, facts.base_commit, settings.frozen)
         budget = fixed or settings.time_budget
@@ -139,13 +139,13 @@ class Host:
         """Make a new run with its branch and worktree; `conduct` sets it going.
 
         Raises:
-            BotError: another run is active, the tag is taken, or data is missing.
-            LoopError: the repository or the tag cannot be used.
+            UserError: another run is active, the tag is taken, or data is missing.
+            UserError: the repository or the tag cannot be used.
         """
         plan = self.plan_run(tag)
         if plan.missing:
             paths = ", ".join(map(str, plan.missing))
-            raise BotError(
+            raise UserError(
                 f"Of DATA_PATHS {paths} is missing. First run: {plan.preparation}; "
                 "or set DATA_PATHS to where the data is."
             )
@@ -186,7 +186,7 @@ class Host:
     def _require_free_device(self) -> None:
         for run in self.journal.active_runs():
             if run.state is not RunState.DONE:
-                raise BotError(
+                raise UserError(
                     f"Run {run.tag} is {run.state.value} on this machine: /stop it before another is started "
                     "(where no bot runs, after `autoresearch up`)."
                 )

@@ -192,11 +192,11 @@ async def ann_pauses(night: Night) -> object:
 
 
 async def ann_pauses_again(night: Night) -> object:
-    from loop.errors import LoopError
+    from loop.errors import UserError
 
     try:
         await night.engine.pause()
-    except LoopError:
+    except UserError:
         return "refused"
     return "accepted"
 

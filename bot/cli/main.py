@@ -14,8 +14,7 @@ import typer
 from bot.cli.common import Json, State, print_json, print_message
 from bot.cli.read import app as reading
 from bot.cli.report import report_of_run
-from bot.errors import BotError
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.store.journal import Journal, OlderStateError
 from notifiers.message import Message
 
@@ -112,7 +111,7 @@ def doctor(context: typer.Context, as_json: Json = False) -> None:
                 incidents = incident_lines(journal, zone=zone_of(settings))
     except OlderStateError as error:
         checks += (Check("state file", None, str(error)),)
-    except LoopError as error:
+    except UserError as error:
         checks += (Check("state file", False, str(error)),)
     if as_json:
         print_json([asdict(check) for check in checks])
@@ -148,6 +147,6 @@ def main() -> None:
     """Run the command line; a mistake of the user's is one sentence on stderr and exit status 1."""
     try:
         app()
-    except (BotError, LoopError) as error:
+    except UserError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(1)

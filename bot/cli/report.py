@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bot.cli.common import Json, Tag, open_run, ownerless, print_json, print_message
-from bot.errors import BotError
 from bot.setup.settings import Settings
+from loop.errors import UserError
 from loop.results.report import make_report
 from loop.results.table import read_results
 
@@ -62,7 +62,7 @@ class FullReport:
         """Write the chart.
 
         Raises:
-            BotError: it cannot be made or written.
+            UserError: it cannot be made or written.
         """
         from notifiers.charts.chart import ChartError, chart
 
@@ -72,15 +72,15 @@ class FullReport:
             png = asyncio.run(chart(self.night.rows, metric=report.metric, goal=report.goal, title=title))
             path.write_bytes(png)
         except ChartError as error:
-            raise BotError(str(error)) from None
+            raise UserError(str(error)) from None
         except OSError as error:
-            raise BotError(f"The chart {path} cannot be written: {error.strerror}.") from None
+            raise UserError(f"The chart {path} cannot be written: {error.strerror}.") from None
 
     def write_page(self, path: Path, settings: Settings, zone: tzinfo) -> None:
         """Write the page.
 
         Raises:
-            BotError: it cannot be written.
+            UserError: it cannot be written.
         """
         from bot.bundling import details_of, provenance_of
         from notifiers.page.render import Content, page
@@ -97,7 +97,7 @@ class FullReport:
         try:
             path.write_text(page(content, made_at=datetime.now(zone)), encoding="utf-8")
         except OSError as error:
-            raise BotError(f"The page {path} cannot be written: {error.strerror}.") from None
+            raise UserError(f"The page {path} cannot be written: {error.strerror}.") from None
 
     def show(self, zone: tzinfo) -> None:
         """Print it, in colours where somebody looks at it in a terminal."""

@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
-from bot.errors import BotError
 from bot.heartbeat.decide import (
     WORTH_TELLING,
     Action,
@@ -38,7 +37,7 @@ from bot.heartbeat.decide import (
     troubles,
 )
 from bot.heartbeat.probe import Absence, Examiner, LoopState, LoopVitals, Outage, Trainings, Vitals
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import EventKind, Reason, Run
 from loop.process.liveness import end_orphan
 from loop.process.machine import ClockChange, ClockWatch
@@ -138,7 +137,7 @@ class Heartbeat:
                 hindered = frozenset(
                     loop.run.id for loop in vitals.loops if hindrance(loop, vitals) is not None
                 )
-            except (BotError, LoopError, StoreError, OSError) as error:
+            except (UserError, StoreError, OSError) as error:
                 log.exception("the heartbeat failed")
                 found = (f"the heartbeat failed: {error}",)
             self._last = self._now()
@@ -217,7 +216,7 @@ class Heartbeat:
                 await self._do_for_run(action)
             else:
                 await self._do_on_machine(action)
-        except (BotError, LoopError, StoreError, OSError) as error:
+        except (UserError, StoreError, OSError) as error:
             log.warning("%s could not be done: %s", action, error)
             return False
         return True

@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bot.errors import BotError
+from loop.errors import UserError
 from notifiers.message import Message, Reply
 
 # Bytes of a socket's address, its closing NUL included: 108 on Linux, 104 on macOS.
@@ -54,17 +54,17 @@ def pack_request(request: Request) -> bytes:
 
 
 def parse_request(line: bytes) -> Request:
-    """What a client asks for; BotError with a sentence for it when that cannot be read."""
+    """What a client asks for; UserError with a sentence for it when that cannot be read."""
     try:
         asked = json.loads(line)
     except (ValueError, RecursionError):
-        raise BotError("That line is not JSON.") from None
+        raise UserError("That line is not JSON.") from None
     match asked:
         case {"command": str(text)} if len(asked) == 1:
             return Command(text)
         case {"attach": True} if len(asked) == 1:
             return Attach()
-    raise BotError('A request is {"command": "…"} or {"attach": true}.')
+    raise UserError('A request is {"command": "…"} or {"attach": true}.')
 
 
 def pack_item(item: Item) -> bytes:
@@ -84,7 +84,7 @@ def pack_error(sentence: str) -> bytes:
 
 
 def parse_item(line: bytes) -> Item:
-    """What the bot says. BotError: with the bot's own sentence for an error, or when it cannot be read."""
+    """What the bot says. UserError: with the bot's own sentence for an error, or when it cannot be read."""
     try:
         said = json.loads(line)
     except (ValueError, RecursionError):
@@ -97,8 +97,8 @@ def parse_item(line: bytes) -> Item:
         case {"progress": str(text)}:
             return Progress(text)
         case {"error": str(sentence)}:
-            raise BotError(sentence)
-    raise BotError("The bot's answer cannot be read; it may be of another version: restart it.")
+            raise UserError(sentence)
+    raise UserError("The bot's answer cannot be read; it may be of another version: restart it.")
 
 
 @contextmanager
@@ -138,7 +138,7 @@ MAX_ITEM = 1 << 26  # bytes of one line from the bot, which is trusted: enough f
 
 
 async def send(path: Path, command: str) -> Reply:
-    """The reply to one command. BotError when no bot runs at the socket `path`, or it does not answer."""
+    """The reply to one command. UserError when no bot runs at the socket `path`, or it does not answer."""
     async with _connect(path) as bot:
         await bot.send(command)
         try:
@@ -147,15 +147,15 @@ async def send(path: Path, command: str) -> Reply:
                     if isinstance(item, Reply):
                         return item
         except TimeoutError:
-            raise BotError(
+            raise UserError(
                 f"The bot on {path.parent} has given no answer for {ANSWER_SECONDS:.0f} s: look into its log."
             ) from None
-    raise BotError(f"The bot on {path.parent} ended before it answered.")
+    raise UserError(f"The bot on {path.parent} ended before it answered.")
 
 
 @asynccontextmanager
 async def attach(path: Path) -> AsyncIterator[Attached]:
-    """A stream from the bot at the socket `path`; BotError when no bot runs there."""
+    """A stream from the bot at the socket `path`; UserError when no bot runs there."""
     async with _connect(path) as bot:
         await bot.write(Attach())
         yield bot
@@ -180,7 +180,7 @@ class Attached:
         except ConnectionError:
             line = b""
         except ValueError:
-            raise BotError(f"The bot's answer is longer than {MAX_ITEM} bytes.") from None
+            raise UserError(f"The bot's answer is longer than {MAX_ITEM} bytes.") from None
         if not line.endswith(b"\n"):  # nothing, or the half line of a bot that was killed
             raise StopAsyncIteration
         return parse_item(line)
@@ -202,9 +202,9 @@ async def _connect(path: Path) -> AsyncIterator[Attached]:
         with socket_address(path) as address:
             reader, writer = await asyncio.open_unix_connection(address, limit=MAX_ITEM)
     except (FileNotFoundError, ConnectionRefusedError):
-        raise BotError(f"No bot runs on {path.parent}: start one with `autoresearch up`.") from None
+        raise UserError(f"No bot runs on {path.parent}: start one with `autoresearch up`.") from None
     except OSError as error:
-        raise BotError(f"Cannot reach the bot at {path}: {error.strerror or error}.") from error
+        raise UserError(f"Cannot reach the bot at {path}: {error.strerror or error}.") from error
     try:
         yield Attached(reader, writer)
     finally:

@@ -13,11 +13,10 @@ from datetime import datetime
 from importlib import metadata, util
 from pathlib import Path
 
-from bot.errors import BotError
 from bot.local.wire import bot_answers
 from bot.setup.settings import ENV_FILE, Settings
 from bot.setup.sources import SEARCH, SourceChoice, agent_of
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.git.repository import RepositoryFacts, inspect, read_time_budget
 from loop.process.environment import launch_command, prepare_line
 from loop.process.machine import Disk, ask_nvidia_smi
@@ -182,7 +181,7 @@ def _repository(settings: Settings) -> tuple[Check, ...]:
             editable=settings.editable,
             frozen=settings.frozen,
         )
-    except LoopError as error:
+    except UserError as error:
         return (Check("repository", False, str(error)),)
     detail = f"{facts.path}, branch {facts.base_branch} at {facts.base_commit[:7]}: {facts.subject}"
     further = (*_search(settings, facts), *_deadline(settings, facts))
@@ -216,7 +215,7 @@ def _deadline(settings: Settings, facts: RepositoryFacts) -> tuple[Check, ...]:
     fixed = read_time_budget(facts.path, facts.base_commit, settings.frozen)
     try:
         settings.deadline(fixed or settings.time_budget)
-    except BotError as error:
+    except UserError as error:
         return (Check("deadline", False, str(error)),)
     return ()
 

@@ -24,7 +24,7 @@ from pydantic_settings import NoDecode
 
 from bot.access import Role
 from bot.setup.sources import SourceChoice, read_model, read_sources
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.git.repository import check_path
 from loop.text import is_secret
 from notifiers.channels.tracker import SERVICES
@@ -80,7 +80,7 @@ def _file(text: str) -> str:
     path = PurePosixPath(text)
     try:
         check_path(str(path))
-    except LoopError:
+    except UserError:
         path = PurePosixPath()
     if not path.parts:
         raise ValueError("must be a path inside the repository")

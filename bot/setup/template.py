@@ -11,8 +11,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from bot.errors import BotError
 from bot.setup.settings import Settings
+from loop.errors import UserError
 from loop.git.commands import Git, GitError
 from loop.git.workspace import AUTHOR
 from loop.process.environment import prepare_line
@@ -33,13 +33,13 @@ def init_repository(target: Path, profile: Profile, time_budget: float | None = 
     all.
 
     Raises:
-        BotError: the target is not an empty place, or the disk refuses.
-        LoopError: git refuses.
+        UserError: the target is not an empty place, or the disk refuses.
+        UserError: git refuses.
     """
     target = target.expanduser().resolve()
     try:
         if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-            raise BotError(f"{target} exists and is not an empty folder: name a new one.")
+            raise UserError(f"{target} exists and is not an empty folder: name a new one.")
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".template-") as made:
             folder = Path(made, target.name)
@@ -50,7 +50,7 @@ def init_repository(target: Path, profile: Profile, time_budget: float | None = 
             commit = _commit_all(folder, profile)
             folder.rename(target)
     except OSError as error:
-        raise BotError(f"{target} cannot be made ({error.strerror}: {error.filename}).") from error
+        raise UserError(f"{target} cannot be made ({error.strerror}: {error.filename}).") from error
     return commit
 
 
@@ -100,7 +100,7 @@ async def prepare_embedded(settings: Settings) -> None:
     """Make the repository and its data unless they are there; the progress bar goes to stderr.
 
     Raises:
-        BotError: the data could not be prepared.
+        UserError: the data could not be prepared.
     """
     repository = embedded_folder(settings)
     if not repository.exists():
@@ -115,4 +115,4 @@ async def prepare_embedded(settings: Settings) -> None:
         await preparing.wait()
         raise
     if status != 0:
-        raise BotError(f"The data could not be prepared. To see why: {prepare_line(repository)}")
+        raise UserError(f"The data could not be prepared. To see why: {prepare_line(repository)}")

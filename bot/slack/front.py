@@ -15,12 +15,12 @@ from slack_bolt.authorization import AuthorizeResult
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.access import Request
-from bot.errors import BotError
 from bot.front import ANSWER_WAITS, FrontHealth
 from bot.slack.http import HttpLine
 from bot.slack.messages import Asked, SlackReplies, from_command, from_event, from_press
 from bot.slack.socket_mode import Line, Pace, SocketLine, rejected
 from loop.backoff import backoff
+from loop.errors import UserError
 from notifiers.channel import ChannelError, RateLimitedError
 from notifiers.channels.slack import as_typed, slack_errors
 from notifiers.message import Reply
@@ -82,7 +82,7 @@ class SlackFront:
         """
         try:
             await self._keep_line()
-        except BotError as error:
+        except UserError as error:
             self._error = str(error)
             log.error("%s", error)  # noqa: TRY400, a sentence for people
             await asyncio.get_running_loop().create_future()

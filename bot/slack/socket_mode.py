@@ -16,7 +16,7 @@ from slack_bolt.async_app import AsyncApp
 from slack_sdk.socket_mode.aiohttp import SocketModeClient
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.errors import BotError
+from loop.errors import UserError
 from notifiers.channel import UnreachableError
 from notifiers.channels.slack import SlackRefusedError, bypasses_proxy, slack_errors
 
@@ -62,7 +62,7 @@ class Line(Protocol):
 
         Raises:
             ChannelError: it cannot be made, or is lost.
-            BotError: it can never be made; the sentence says what to mend.
+            UserError: it can never be made; the sentence says what to mend.
         """
 
 
@@ -74,7 +74,7 @@ def rejected(setting: str, wanted: str) -> Iterator[None]:
     except SlackRefusedError as error:
         if error.word not in _BAD_TOKEN:
             raise
-        raise BotError(f"Slack does not accept {setting} ({error.word}): it must be {wanted}.") from None
+        raise UserError(f"Slack does not accept {setting} ({error.word}): it must be {wanted}.") from None
 
 
 log = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ class SocketLine:
 
         Raises:
             ChannelError: it cannot be made, or is lost.
-            BotError: Slack does not accept the token.
+            UserError: Slack does not accept the token.
         """
         handler = AsyncSocketModeHandler(
             self._app,

@@ -19,11 +19,11 @@ from telegram.ext import ExtBot
 
 from bot.access import Request
 from bot.commands import Command
-from bot.errors import BotError
 from bot.front import ANSWER_WAITS, FrontHealth
 from bot.telegram.connection import LostError, Pace, Pulse, TokenRefusedError, Webhook, open_line
 from bot.telegram.messages import Asked, TelegramReplies, asked_in
 from loop.backoff import backoff
+from loop.errors import UserError
 from loop.files import LockedError, lock
 from notifiers.message import Reply
 
@@ -137,7 +137,7 @@ class TelegramFront:
             with ExitStack() as held:
                 await self._take_lock(held)
                 await self._keep_line()
-        except BotError as error:
+        except UserError as error:
             self._pulse.fail(str(error))
             log.error("%s", error)  # noqa: TRY400, a sentence for people
             await asyncio.get_running_loop().create_future()
@@ -182,7 +182,7 @@ class TelegramFront:
             except LostError as error:
                 refusals = refusals + 1 if isinstance(error, TokenRefusedError) else 0
                 if refusals == REFUSALS:
-                    raise BotError(
+                    raise UserError(
                         "Telegram does not know the bot of TELEGRAM_BOT_TOKEN (401): put the token there "
                         "that @BotFather shows for it."
                     ) from None

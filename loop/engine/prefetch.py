@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from loop.backoff import backoff
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Proposal
 from loop.git.workspace import Commit, Workspace
 from loop.process.threads import in_thread
@@ -163,7 +163,7 @@ class Prefetch:
                 context = replace(await in_thread(self._context), refusals=self._refusals)
                 proposal = await self._proposer.propose(context)
                 ready = await in_thread(self._commit, proposal)
-            except LoopError as error:
+            except UserError as error:
                 failures += 1
                 self.dearth = Dearth(self.dearth.since if self.dearth else self._timer(), str(error))
                 log.warning("no proposal from %s (try %d): %s", self._proposer.name, failures, error)
@@ -192,5 +192,5 @@ class Prefetch:
             return None
         try:
             return self._commit(replace(proposal, source=source, parent=best))
-        except LoopError:  # merged, it changes nothing, or no longer parses
+        except UserError:  # merged, it changes nothing, or no longer parses
             return None

@@ -18,7 +18,7 @@ from decimal import Decimal
 from math import isfinite
 from typing import TypeAlias
 
-from loop.errors import LoopError
+from loop.errors import UserError
 
 Number: TypeAlias = int | float
 Value: TypeAlias = bool | int | float | str | tuple[Number, ...]
@@ -39,7 +39,7 @@ def parse(source: str) -> ast.Module:
     """Return the syntax tree of a program; a byte order mark is skipped, as the interpreter does.
 
     Raises:
-        LoopError: the source is not valid Python.
+        UserError: the source is not valid Python.
     """
     try:
         with warnings.catch_warnings():
@@ -47,9 +47,9 @@ def parse(source: str) -> ast.Module:
             return ast.parse(source.removeprefix("\ufeff"))
     except SyntaxError as error:
         line = f" (line {error.lineno})" if error.lineno else ""
-        raise LoopError(f"The program is not valid Python{line}: {error.msg}.") from error
+        raise UserError(f"The program is not valid Python{line}: {error.msg}.") from error
     except (ValueError, RecursionError, MemoryError) as error:  # a null byte, a lone surrogate, deep nesting
-        raise LoopError(
+        raise UserError(
             f"The program cannot be read as Python: {error or 'it is nested too deeply'}."
         ) from error
 
@@ -151,7 +151,7 @@ def find_constants(source: str) -> tuple[Constant, ...]:
     is not the one that counts.
 
     Raises:
-        LoopError: the source is not valid Python.
+        UserError: the source is not valid Python.
     """
     tree = parse(source)
     data = source.encode()
@@ -182,12 +182,12 @@ def replace_constants(source: str, changes: Mapping[str, Value | Literal]) -> st
     `Literal` is written as it stands.
 
     Raises:
-        LoopError: the source is not valid Python, has no such constant, or a value has no literal form.
+        UserError: the source is not valid Python, has no such constant, or a value has no literal form.
     """
     constants = {constant.name: constant for constant in find_constants(source)}
     for name in changes:
         if name not in constants:
-            raise LoopError(f"There is no constant {name} to set: it must be assigned once, at top level.")
+            raise UserError(f"There is no constant {name} to set: it must be assigned once, at top level.")
     data = source.encode()
     expected: dict[str, Value | None] = {name: constant.value for name, constant in constants.items()}
     written: dict[str, str] = {}
@@ -201,7 +201,7 @@ def replace_constants(source: str, changes: Mapping[str, Value | Literal]) -> st
     # Ready text could hold a comment or a second statement, which would change what follows it.
     if not _has(result, expected):
         wanted = ", ".join(f"{name} = {written[name]}" for name in changes)
-        raise LoopError(f"{wanted} cannot be written as constants: give a plain literal for each.")
+        raise UserError(f"{wanted} cannot be written as constants: give a plain literal for each.")
     return result
 
 
@@ -235,7 +235,7 @@ def _has(source: str, expected: Mapping[str, Value | None]) -> bool:
     """Tell whether these are the constants of the source."""
     try:
         return {constant.name: constant.value for constant in find_constants(source)} == expected
-    except LoopError:
+    except UserError:
         return False
 
 

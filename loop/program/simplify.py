@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.program.constants import Constant, Number, find_constants, is_protected, line_starts, parse, span
 
 _ATOMS = (ast.Name, ast.Call, ast.Attribute, ast.Subscript, ast.Constant)
@@ -33,7 +33,7 @@ class Code:
     """One program.
 
     Raises:
-        LoopError: it is not valid Python.
+        UserError: it is not valid Python.
     """
 
     def __init__(self, source: str) -> None:
@@ -189,7 +189,7 @@ def simplifications(source: str, frozen: Collection[str] = frozenset()) -> Itera
     """Yield the programs that are simpler by one constant each; names in `frozen` stay.
 
     Raises:
-        LoopError: the source is not valid Python.
+        UserError: the source is not valid Python.
     """
     code = Code(source)
     constants = find_constants(source)
@@ -253,7 +253,7 @@ def _is_left(text: str, expected: Sequence[Constant]) -> bool:
     """Tell whether a text is a program with these constants."""
     try:
         found = find_constants(text)
-    except LoopError:
+    except UserError:
         return False
     return [(each.name, each.value) for each in found] == [(each.name, each.value) for each in expected]
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from loop.backoff import backoff
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Cause, Cost, Proposal, Run
 from loop.process.threads import in_thread
 from loop.program.constants import find_constants
@@ -272,7 +272,7 @@ class Asking:
         except asyncio.CancelledError:
             await in_thread(self._budget.pay_for_cut_off, run.id, name, None)
             raise
-        except LoopError as error:
+        except UserError as error:
             if isinstance(error, OutOfReachError) and error.cut_off:
                 await in_thread(self._budget.pay_for_cut_off, run.id, name, error.cost)
             elif isinstance(error, NoProposalError) and error.cost is not None:
@@ -296,7 +296,7 @@ class Asking:
         try:
             find_constants(proposal.source)  # as is done with every experiment
             return self._check(proposal, context)
-        except LoopError as error:
+        except UserError as error:
             return str(error)
 
 

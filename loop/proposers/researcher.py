@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Actor, Cause, Experiment, Proposal, Reason, Run
 from loop.process.threads import in_thread
 from loop.proposers.asking import Asking, Budget, Check, Outages, Source
@@ -79,7 +79,7 @@ class Researcher:
         """Return the next program to train.
 
         Raises:
-            LoopError: not even the search has anything to propose.
+            UserError: not even the search has anything to propose.
         """
         context = await in_thread(self._complete, context)
         proposal = await self._of_constants(context)
@@ -113,7 +113,7 @@ class Researcher:
         if setting is not None and self._pause is not None:
             try:
                 await self._pause(run, Reason(Actor.BUDGET, cause=Cause.BUDGET, facts={"setting": setting}))
-            except LoopError as error:  # somebody has ended it
+            except UserError as error:  # somebody has ended it
                 log.info("run %s is not paused: %s", run.tag, error)
 
     # Ideas that are edits as they stand
@@ -179,7 +179,7 @@ class Researcher:
             return None
         try:
             failure = await in_thread(self._failure, crashed, context.parent)
-        except LoopError as error:
+        except UserError as error:
             log.info("experiment #%d is not mended: %s", crashed.number, error)
             self._dropped.add(crashed.number)
             return None
@@ -202,7 +202,7 @@ class Researcher:
             return proposal
         try:
             return await self._searched(context)
-        except LoopError:
+        except UserError:
             if (proposal := await self._of_a_model(others, context)) is not None:
                 return proposal
             raise
@@ -211,7 +211,7 @@ class Researcher:
         """Return what the search proposes that is new: it knows the last experiments only.
 
         Raises:
-            LoopError: it has nothing else.
+            UserError: it has nothing else.
         """
         while True:
             proposal = await self._search.propose(context)
@@ -220,7 +220,7 @@ class Researcher:
                 return proposal
             refusal = Refusal(proposal.description, reason)
             if refusal in context.refusals:
-                raise LoopError(f"The search has nothing new: {reason}")
+                raise UserError(f"The search has nothing new: {reason}")
             context = replace(context, refusals=(*context.refusals, refusal))
 
     async def _of_a_model(self, models: Sequence[Source], context: Context) -> Proposal | None:

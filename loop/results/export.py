@@ -13,7 +13,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Experiment, Run
 from loop.process.environment import launch_command
 from loop.process.machine import ask_nvidia_smi
@@ -76,13 +76,13 @@ def write_parquet(path: Path, run: Run, experiments: Iterable[Experiment]) -> No
     """Write the same table as a Parquet file.
 
     Raises:
-        LoopError: pyarrow is missing, or the file cannot be written.
+        UserError: pyarrow is missing, or the file cannot be written.
     """
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq  # type: ignore[import-untyped]
     except ImportError:
-        raise LoopError("Parquet needs pyarrow: pip install pyarrow") from None
+        raise UserError("Parquet needs pyarrow: pip install pyarrow") from None
     records = [
         {name: json.dumps(value) if isinstance(value, Mapping) else value for name, value in record.items()}
         for record in _records(run, experiments)
@@ -93,7 +93,7 @@ def write_parquet(path: Path, run: Run, experiments: Iterable[Experiment]) -> No
     except OSError as error:
         # pyarrow tells it in a long sentence of its own, and only sometimes by its number too.
         reason = os.strerror(error.errno) if error.errno else str(error).rstrip(".")
-        raise LoopError(f"{path} cannot be written: {reason}.") from error
+        raise UserError(f"{path} cannot be written: {reason}.") from error
 
 
 def _records(run: Run, experiments: Iterable[Experiment]) -> Iterable[dict[str, object]]:
@@ -218,7 +218,7 @@ def _processor() -> str:
 def _seeds(source: str) -> Mapping[str, object]:
     try:
         constants = find_constants(source)
-    except LoopError:
+    except UserError:
         return {}
     return {constant.name: constant.value for constant in constants if "SEED" in constant.name.split("_")}
 

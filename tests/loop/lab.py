@@ -11,7 +11,7 @@ from pathlib import Path
 
 from loop.engine.decision import KeepRule
 from loop.engine.run import Engine, Plan, nothing_hinders
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import EventKind, Experiment, Goal, Proposal, Run, Stage
 from loop.git.workspace import Workspace
 from loop.process.environment import training_environment
@@ -77,7 +77,7 @@ class Ideas:
 
     def __init__(self, *programs: str) -> None:
         self.contexts: list[Context] = []
-        self.failures: list[LoopError] = []
+        self.failures: list[UserError] = []
         self.asked = asyncio.Event()
         self._programs = list(programs)
 

@@ -44,7 +44,7 @@ class Program:
         """Find the constants of a program.
 
         Raises:
-            LoopError: it is not valid Python.
+            UserError: it is not valid Python.
         """
         return cls(source, find_constants(source))
 

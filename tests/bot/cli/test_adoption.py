@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from bot.cli.adoption import adopt
-from bot.errors import BotError
 from bot.setup.settings import load_settings
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Run, RunState, Status
 from loop.git.bundle import tidy_branch
 from loop.git.workspace import Workspace
@@ -153,14 +152,14 @@ def test_under_another_name_the_branch_stays(night: Night) -> None:
 
 def test_a_branch_beyond_the_last_keep_is_a_sentence_with_both_ways_out(night: Night) -> None:
     git(night.repository, "branch", "--force", "autoresearch/mar5", night.commits[2])
-    with pytest.raises(LoopError, match=r"the last kept result is #4 at .*git branch -f.*--tag"):
+    with pytest.raises(UserError, match=r"the last kept result is #4 at .*git branch -f.*--tag"):
         night.adopt(night.whole())
     assert night.journal.runs() == []
 
 
 def test_a_branch_that_is_checked_out_is_refused(night: Night) -> None:
     git(night.repository, "switch", "--quiet", "autoresearch/mar5")
-    with pytest.raises(LoopError, match=r"is checked out in .*: switch to another branch there"):
+    with pytest.raises(UserError, match=r"is checked out in .*: switch to another branch there"):
         night.adopt(night.whole())
     assert night.journal.runs() == []
     assert git(night.repository, "for-each-ref", "refs/autoresearch") == ""
@@ -178,7 +177,7 @@ def test_a_word_is_not_looked_up_as_a_branch(night: Night) -> None:
 
 def test_a_baseline_that_is_named_so_is_where_the_branch_began(night: Night) -> None:
     file = night.results("baseline\t0.99\t1.0\tkeep\tas it is")
-    with pytest.raises(LoopError, match=r"the last kept result is #0 at .*git branch -f.*--tag"):
+    with pytest.raises(UserError, match=r"the last kept result is #0 at .*git branch -f.*--tag"):
         night.adopt(file)
     run = night.adopt(file, tag="again")
     (experiment,) = night.journal.experiments(run.id)
@@ -195,7 +194,7 @@ def test_results_of_another_branch_are_refused_and_nothing_is_made(night: Night)
     file = night.results("baseline\t0.99\t1.0\tkeep\tas it is", "b2c3d4e\t0.98\t1.0\tkeep\tx")
     for tag in (None, "other"):
         with pytest.raises(
-            LoopError, match=r"#1, is commit b2c3d4e, which .* does not have: give the results"
+            UserError, match=r"#1, is commit b2c3d4e, which .* does not have: give the results"
         ):
             night.adopt(file, tag=tag)
     assert night.journal.runs() == []
@@ -211,7 +210,7 @@ def test_a_keep_that_git_does_not_have_is_bundled_with_the_others(night: Night) 
     )
     run = night.adopt(night.results(*lines))
     keeps = night.journal.experiments(run.id)[1:]
-    with pytest.raises(LoopError, match="the commit c0ffee1 of #1: `autoresearch bundle --squash`"):
+    with pytest.raises(UserError, match="the commit c0ffee1 of #1: `autoresearch bundle --squash`"):
         tidy_branch(run, keeps)
     assert tidy_branch(run, keeps, squash=True).commits == 1
 
@@ -233,7 +232,7 @@ def test_rows_without_a_keep_go_on_from_the_head(night: Night) -> None:
 def test_a_name_that_does_not_do_is_a_sentence(
     night: Night, branch: str, tag: str | None, sentence: str
 ) -> None:
-    with pytest.raises((BotError, LoopError), match=sentence):
+    with pytest.raises(UserError, match=sentence):
         night.adopt(None, branch=branch, tag=tag)
 
 
@@ -247,7 +246,7 @@ def test_what_a_lost_run_has_left_is_not_written_over(night: Night) -> None:
     ref = "refs/autoresearch/mar5/7"
     git(night.repository, "update-ref", ref, night.commits[2])
     before = git(night.repository, "for-each-ref")
-    with pytest.raises(LoopError, match=rf"experiments of an earlier run mar5 \(such as {ref}\).*--tag"):
+    with pytest.raises(UserError, match=rf"experiments of an earlier run mar5 \(such as {ref}\).*--tag"):
         night.adopt(night.whole())
     assert git(night.repository, "for-each-ref") == before
     assert not (night.home / "worktrees").exists()
@@ -257,25 +256,25 @@ def test_what_a_lost_run_has_left_is_not_written_over(night: Night) -> None:
 
 def test_a_branch_that_was_made_in_vain_goes_again(night: Night) -> None:
     (night.home / "worktrees" / "mine").mkdir(parents=True)
-    with pytest.raises(LoopError, match="exists already: move it away"):
+    with pytest.raises(UserError, match="exists already: move it away"):
         night.adopt(night.whole(), tag="mine")
     assert git(night.repository, "for-each-ref", "refs/heads/autoresearch/mine") == ""
 
 
 def test_a_folder_that_is_not_there_is_named_with_the_option(night: Night) -> None:
     night.repository = night.folder / "gone"
-    with pytest.raises(BotError, match=r"no folder .*gone: name the training repository with --repo"):
+    with pytest.raises(UserError, match=r"no folder .*gone: name the training repository with --repo"):
         night.adopt(None)
 
 
 def test_a_malformed_line_is_named(night: Night) -> None:
-    with pytest.raises(LoopError, match="line 2"):
+    with pytest.raises(UserError, match="line 2"):
         night.adopt(night.results("abc\t1.0\t1.0\tgreat\tidea"))
 
 
 def test_beside_an_active_run_it_is_refused(night: Night) -> None:
     run = night.adopt(None)
-    with pytest.raises(BotError, match="Run mar5 is running"):
+    with pytest.raises(UserError, match="Run mar5 is running"):
         night.adopt(None, tag="other")
     night.journal.set_state(run, RunState.STOPPED)
     assert night.adopt(None, tag="other").tag == "other"

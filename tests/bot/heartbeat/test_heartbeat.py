@@ -17,7 +17,7 @@ from bot.heartbeat.decide import NO_IDEAS, STEADY
 from bot.heartbeat.heartbeat import Heartbeat
 from bot.heartbeat.probe import Ended, LoopState
 from loop.engine.prefetch import Dearth
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Cause, Event, EventKind, Goal, Reason, Run, RunState, Status
 from loop.process.machine import ClockWatch
 from loop.process.supervisor import LOG, MARK, STARTED, boot_id, start_time
@@ -61,7 +61,7 @@ class House:
 
     async def pause(self, run: Run, reason: Reason) -> None:
         if self.refuses:
-            raise LoopError(self.refuses)
+            raise UserError(self.refuses)
         self.orders.append(("pause", run.tag, reason_text(reason)))
         self.reasons.append(reason)
 

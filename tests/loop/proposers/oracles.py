@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Cost, EventKind, Experiment, Proposal, Reason, Run
 from loop.proposers.asking import Budget, Outages, Source
 from loop.proposers.prompt.papers import Papers
@@ -21,7 +21,7 @@ from tests.loop.store.test_journal import make_run
 
 PROGRAM = "DEPTH = 8\nWIDTH = 64\n"
 
-Answer: TypeAlias = str | LoopError
+Answer: TypeAlias = str | UserError
 """A program, or a failure."""
 
 HOPELESS = HopelessError("It is not worth it.", cost=Cost(dollars=0.25))
@@ -47,7 +47,7 @@ class Oracle:
     def _answer(self, context: Context) -> Proposal:
         self.asked.append(context)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if isinstance(answer, LoopError):
+        if isinstance(answer, UserError):
             raise answer
         return Proposal(answer, f"by {self.name}", "because", self.name, context.parent, cost=self.cost)
 
@@ -115,7 +115,7 @@ class Institute:
 
     def _failure(self, experiment: Experiment, parent: str) -> Failure:
         if parent in self.misfits:
-            raise LoopError("It does not fit what was kept since.")
+            raise UserError("It does not fit what was kept since.")
         return Failure(experiment, "DEPTH = oops\n", self.log, False)
 
     async def _note_pause(self, run: Run, reason: Reason) -> None:

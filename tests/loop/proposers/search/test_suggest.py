@@ -14,7 +14,7 @@ from typing import TypeAlias
 import pytest
 
 import training
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Experiment, Family, Goal, Proposal, Status
 from loop.program.constants import Value, find_constants, replace_constants
 from loop.program.fingerprint import fingerprint
@@ -168,7 +168,7 @@ def test_in_the_end_every_change_of_up_to_four_constants_was_tried() -> None:
     night = Night("DEPTH = 1\nUSE_A = True\nUSE_B = True\nUSE_C = True\n", lambda values: 1.0)
     for _ in range(3 * 2**3 - 1):  # all but the program itself
         night.step()
-    with pytest.raises(LoopError, match="every change of up to 4 constants"):
+    with pytest.raises(UserError, match="every change of up to 4 constants"):
         night.step()
 
 
@@ -221,7 +221,7 @@ def test_a_single_crash_leaves_smaller_and_other_values_open() -> None:
         proposed.append(proposal.description)
         trials.append(trial_of(number, proposal.source, 2.0, Status.DISCARD))
     assert sorted(proposed) == ["DEPTH 8 → 6", "DEPTH 8 → 7"]
-    with pytest.raises(LoopError):
+    with pytest.raises(UserError):
         suggest(context_of(source, *trials))
 
 
@@ -257,7 +257,7 @@ def test_whatever_became_of_a_trial_it_is_not_proposed_again(status: Status | No
 def test_values_that_came_through_json_or_arithmetic_count_as_tried() -> None:
     source = "BETAS = (0.3, 0.5)\nUSE_BIAS = True\n"
     flipped = trial(1, "", {"USE_BIAS": False, "BETAS": [0.1 + 0.2, 0.5]}, 1.0, Status.DISCARD)
-    with pytest.raises(LoopError, match="tried every change"):
+    with pytest.raises(UserError, match="tried every change"):
         suggest(context_of(source, flipped), frozenset({"BETAS"}))
 
 
@@ -395,7 +395,7 @@ def test_what_was_refused_in_this_asking_does_not_come_again() -> None:
         "USE_B True → False",
         "USE_A True → False, USE_B True → False",
     }
-    with pytest.raises(LoopError):
+    with pytest.raises(UserError):
         suggest(replace(context, refusals=refusals))
 
 
@@ -406,7 +406,7 @@ def test_a_value_that_was_tried_in_another_program_is_new() -> None:
         for number, text in enumerate((old.replace("True", "False"), new.replace("True", "False")), start=1)
     ]
     assert suggest(context_of(new, flipped[0])).description == "USE_A True → False"
-    with pytest.raises(LoopError):
+    with pytest.raises(UserError):
         suggest(context_of(new, *flipped))
 
 
@@ -445,12 +445,12 @@ def test_every_constant_of_the_template_has_a_family() -> None:
 
 
 def test_a_program_without_constants_is_a_sentence() -> None:
-    with pytest.raises(LoopError, match="no constant"):
+    with pytest.raises(UserError, match="no constant"):
         suggest(context_of("SEED = 42\nprint('hello')\n"))
-    with pytest.raises(LoopError, match="no constant"):
+    with pytest.raises(UserError, match="no constant"):
         suggest(context_of("DEPTH = 8\n"), frozenset({"DEPTH"}))
 
 
 def test_invalid_python_is_a_sentence() -> None:
-    with pytest.raises(LoopError, match="line 1"):
+    with pytest.raises(UserError, match="line 1"):
         suggest(context_of("DEPTH = ("))
