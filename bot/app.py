@@ -21,14 +21,14 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from bot.access import HERE, Request
 from bot.chats import Chats, access_by
 from bot.commands import COMMANDS
-from bot.handlers import Desk
+from bot.handlers import CommandHandlers
 from bot.heartbeat.heartbeat import Heartbeat, report
 from bot.inbox import Inbox
 from bot.local.server import LocalChannel, LocalServer
 from bot.local.terminal import chat, follow
 from bot.morning import Reporter, WakeUp
 from bot.proposer_factory import clear_agents
-from bot.runs import Host
+from bot.runs import Runs
 from bot.setup.service import feed_watchdog, notify
 from bot.setup.settings import Settings
 from bot.setup.template import embedded_folder, prepare_embedded
@@ -86,7 +86,7 @@ class Order:
     exit_when_done: bool = False
 
 
-async def set_going(host: Host, settings: Settings, order: Order) -> asyncio.Task[None] | None:
+async def set_going(host: Runs, settings: Settings, order: Order) -> asyncio.Task[None] | None:
     """Go on with the run that was under way, or begin the one that is ordered; return its task.
 
     None where people are to say what goes on: they can reach the bot from elsewhere and nothing is ordered
@@ -122,39 +122,39 @@ async def set_going(host: Host, settings: Settings, order: Order) -> asyncio.Tas
     return host.conduct(run, experiments)
 
 
-def _half_stopped(host: Host) -> list[Run]:
+def _half_stopped(host: Runs) -> list[Run]:
     """Return the stopped runs that still have an experiment under way."""
     stopped = (run for run in host.journal.runs() if run.state is RunState.STOPPED)
     return [run for run in stopped if host.journal.undecided(run.id)]
 
 
-def _strange_run(host: Host, settings: Settings) -> Run | None:
+def _strange_run(host: Runs, settings: Settings) -> Run | None:
     """Return the run under way if it is of another repository than the one that is set."""
     going = (run for run in host.journal.active_runs() if run.state is not RunState.DONE)
     return next((run for run in going if not _is_at_home(host, settings, run)), None)
 
 
-def _is_at_home(host: Host, settings: Settings, run: Run) -> bool:
+def _is_at_home(host: Runs, settings: Settings, run: Run) -> bool:
     """Tell whether a run may go on by itself; where no repository is set, any may, such as an adopted one."""
     return settings.repository is None or run.repository.resolve() == host.repository.resolve()
 
 
-def _strangeness(host: Host, run: Run) -> str:
+def _strangeness(host: Runs, run: Run) -> str:
     return f"Run {run.tag} is of {run.repository}, and REPOSITORY is {host.repository}"
 
 
-def _is_told(host: Host, run: Run) -> bool:
+def _is_told(host: Runs, run: Run) -> bool:
     """Tell whether people know: a run that they wanted to go on with goes on after the next start as well."""
     return Notes(host.journal).state(run.id, Cause.REPOSITORY) == str(host.repository)
 
 
-def _tell(host: Host, run: Run) -> None:
+def _tell(host: Runs, run: Run) -> None:
     # What to do comes first: paths may be long, and are cut.
     reason = f"/resume goes on with it, /stop and /start_run begin another. {_strangeness(host, run)}"
     Notes(host.journal).tell(run.id, Cause.REPOSITORY, str(host.repository), reason, urgent=True)
 
 
-def _choose_run(host: Host, settings: Settings, tag: str | None) -> Run:
+def _choose_run(host: Runs, settings: Settings, tag: str | None) -> Run:
     """Return the run of that tag, else the newest active one, else a new one."""
     if tag is None:
         active = [run for run in host.journal.active_runs() if _is_at_home(host, settings, run)]
@@ -240,7 +240,7 @@ async def serve(settings: Settings, order: Order) -> None:
         journal = Journal(settings.home / "state.db")
         stack.callback(journal.close)
         zone = zone_of(settings)
-        host = Host(
+        host = Runs(
             settings,
             repository=settings.repository or embedded_folder(settings),
             journal=journal,
@@ -267,9 +267,11 @@ async def serve(settings: Settings, order: Order) -> None:
             report=reporter.told,
             zone=zone,
         )
-        desk = Desk(host, settings, preferences=preferences, chats=chats.health, zone=zone, now=time.time)
-        inbox = Inbox(desk=desk, access=access_by(settings), journal=journal, now=time.time)
-        server = LocalServer(path=settings.socket, answer=answer_here, progress=desk.progress)
+        handlers = CommandHandlers(
+            host, settings, preferences=preferences, chats=chats.health, zone=zone, now=time.time
+        )
+        inbox = Inbox(handlers=handlers, access=access_by(settings), journal=journal, now=time.time)
+        server = LocalServer(path=settings.socket, answer=answer_here, progress=handlers.progress)
         await server.start()  # from here on no other bot can work on this state directory
         stack.push_async_callback(server.stop)
         notify("READY=1", os.environ)  # it answers from now on, though data may have to be prepared
@@ -304,7 +306,7 @@ async def serve(settings: Settings, order: Order) -> None:
         stack.push_async_callback(heartbeat.close)
         await heartbeat.arrive()
         ordered = await set_going(host, settings, order)
-        host.on_ended, host.is_hindered = lambda: heartbeat.soon(0), heartbeat.hinders
+        host.on_ended, host.is_blocked = lambda: heartbeat.soon(0), heartbeat.hinders
         jobs: dict[Callable[[], Awaitable[None] | None], float] = {
             heartbeat.beat: 60 * settings.heartbeat_minutes,
             heartbeat.watch: WATCH_SECONDS,

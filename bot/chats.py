@@ -24,7 +24,7 @@ from loop.store.journal import Journal
 from loop.store.outbox import refusals
 from notifiers.channel import Channel
 from notifiers.delivery.delivery import Delivery
-from notifiers.delivery.live_card import CardKeeper
+from notifiers.delivery.live_card import LiveCards
 from notifiers.delivery.preferences import PreferenceStore
 from notifiers.delivery.rate_limit import Clock, Spacing, all_telegram_chats, slack_spacing, telegram_spacing
 from notifiers.message import Message, Reply
@@ -186,7 +186,7 @@ class Chats:
     def _place(self, channel: Channel, spacing: Spacing, *, with_card: bool) -> list[Service]:
         keeper = None
         if with_card:
-            keeper = CardKeeper(
+            keeper = LiveCards(
                 channel,
                 self._journal,
                 status=self._status,

@@ -1,4 +1,4 @@
-"""The commands: one table of what there is, and parsing against it. What they do is in `bot.desk`."""
+"""The commands: one table of what there is, and parsing against it. What they do is in `bot.handlers`."""
 
 from __future__ import annotations
 

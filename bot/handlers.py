@@ -11,7 +11,7 @@ from bot.bundling import bundle_folder, make_bundle
 from bot.commands import COMMANDS, Call, find_command
 from bot.health import health_lines
 from bot.morning import Reporter
-from bot.runs import Host
+from bot.runs import Runs
 from bot.setup.doctor import examine, render
 from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH
@@ -40,7 +40,7 @@ LOG_BYTES = 3000
 """How much of a log's end is shown: about what one chat message holds."""
 
 
-class Desk:
+class CommandHandlers:
     """Answers commands about the runs of `host`; `now` gives seconds since the epoch.
 
     `chats` tells how the chats are, a line each, for `/health`.
@@ -48,7 +48,7 @@ class Desk:
 
     def __init__(
         self,
-        host: Host,
+        host: Runs,
         settings: Settings,
         *,
         preferences: PreferenceStore,

@@ -1,4 +1,4 @@
-"""The one way in: who may, has it been obeyed already, is it too late, is it meant. Then the desk obeys."""
+"""The one way in: access, no request twice, none too late, questions first. Then the handlers run it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from bot.access import Access, Platform, Request, Role
 from bot.commands import Call, parse
-from bot.handlers import Desk
+from bot.handlers import CommandHandlers
 from loop.errors import UserError
 from loop.process.threads import in_thread
 from loop.store.chats import remember_request
@@ -41,8 +41,10 @@ class _Question:
 class Inbox:
     """Answers requests from every front end; `now` gives seconds since the epoch."""
 
-    def __init__(self, *, desk: Desk, access: Access, journal: Journal, now: Callable[[], float]) -> None:
-        self._desk = desk
+    def __init__(
+        self, *, handlers: CommandHandlers, access: Access, journal: Journal, now: Callable[[], float]
+    ) -> None:
+        self._handlers = handlers
         self._access = access
         self._journal = journal
         self._now = now
@@ -65,7 +67,7 @@ class Inbox:
                 return await self._confirmed(call, request)
             if call.command.question and sender.platform is not Platform.LOCAL:
                 return self._ask(call, request)
-            return await self._desk.obey(call, request)
+            return await self._handlers.obey(call, request)
         except UserError as error:
             log.info("refused %r: %s", request.text[:200], error)
             return Reply(Message(str(error)), refused=True)
@@ -93,7 +95,7 @@ class Inbox:
             raise UserError("That question has expired: give the command again.")
         if question.request.sender.place != request.sender.place:
             raise UserError("That question was asked in another chat.")
-        reply = await self._desk.obey(question.call, request)
+        reply = await self._handlers.obey(question.call, request)
         text = f"{reply.message.text} ({request.sender.name})"
         return Reply(replace(reply.message, text=text), replaces=True)
 

@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import tzinfo
 
-from bot.runs import Host
+from bot.runs import Runs
 from bot.setup.setting_types import next_after
 from bot.setup.settings import Settings
 from loop.errors import UserError
 from loop.experiment import Event, EventKind, Run, RunState
 from loop.process.threads import in_thread
-from loop.results.wakeup_report import Night, read_night
+from loop.results.wakeup_report import WakeUpReport, read_wakeup_report
 from loop.store.events import has_events_after, last_event_of
 from loop.store.journal import Journal, StoreError
 from notifiers.charts.chart import ChartError, alt_text, chart
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 class Reporter:
     """Reports on the runs of `host`; `now` gives seconds since the epoch, `zone` is for the times shown."""
 
-    def __init__(self, host: Host, settings: Settings, *, zone: tzinfo, now: Callable[[], float]) -> None:
+    def __init__(self, host: Runs, settings: Settings, *, zone: tzinfo, now: Callable[[], float]) -> None:
         self._host = host
         self._journal = host.journal
         self._settings = settings
@@ -69,8 +69,8 @@ class Reporter:
             self._drawn = (event.id, message.attachments)
         return replace(message, attachments=self._drawn[1]) if with_chart else message
 
-    def _read(self, run: Run, since: float | None, until: float) -> Night:
-        return read_night(
+    def _read(self, run: Run, since: float | None, until: float) -> WakeUpReport:
+        return read_wakeup_report(
             self._journal,
             run,
             since=since,
@@ -80,7 +80,7 @@ class Reporter:
             ready=self._host.coming(run),
         )
 
-    async def _message(self, night: Night, *, with_chart: bool, heading: str = "") -> Message:
+    async def _message(self, night: WakeUpReport, *, with_chart: bool, heading: str = "") -> Message:
         assert night.run is not None
         best = night.report.best_number
         changed = (night.start, best) if best is not None and best != night.start else None
@@ -91,7 +91,7 @@ class Reporter:
         )
 
 
-async def _chart(night: Night, run: Run) -> tuple[Attachment, ...]:
+async def _chart(night: WakeUpReport, run: Run) -> tuple[Attachment, ...]:
     """Return the chart of the whole run as a picture; a report can do without."""
     try:
         picture = await chart(night.rows, metric=run.metric, goal=run.goal, title=run.tag)

@@ -14,7 +14,7 @@ from bot.proposer_factory import make_researcher
 from bot.setup.doctor import device
 from bot.setup.settings import Settings
 from loop.engine.decision import KeepRule
-from loop.engine.run import Engine, Plan, nothing_hinders
+from loop.engine.run import Engine, Plan, nothing_blocks
 from loop.errors import UserError
 from loop.experiment import Actor, Reason, Run, RunState, Stage
 from loop.git.repository import (
@@ -36,7 +36,7 @@ from notifiers.text.status import RunPlan
 log = logging.getLogger(__name__)
 
 
-class Host:
+class Runs:
     """Starts runs, goes on with them and keeps their tasks.
 
     `repository` is where new runs are started; `environ` is what the environments of trainings and of sources
@@ -65,7 +65,7 @@ class Host:
         self._asked: dict[int, int | None] = {}  # how many experiments a task is to make
         self._ended: dict[int, Ended] = {}  # tasks that came to grief
         self.on_ended: Callable[[], None] = lambda: None  # called when one does
-        self.is_hindered: Callable[[Run], Awaitable[bool]] = nothing_hinders
+        self.is_blocked: Callable[[Run], Awaitable[bool]] = nothing_blocks
 
     # Runs
 
@@ -175,7 +175,7 @@ class Host:
     def lacks(self, run: Run) -> str:
         """Return why the run has no idea at the moment, empty where it has or nobody has looked for one."""
         engine = self._engines.get(run.id)
-        return engine.prefetch.dearth.reason if engine and engine.prefetch.dearth else ""
+        return engine.prefetch.failure.reason if engine and engine.prefetch.failure else ""
 
     def look_again(self, run: Run, *, at_once: bool) -> None:
         """Let the run take notice of a new idea, and make way for it where it can be had at once."""
@@ -215,7 +215,7 @@ class Host:
 
     async def close(self) -> None:
         """End the tasks; trainings go on without us and are found again at the next start."""
-        self.on_ended, self.is_hindered = lambda: None, nothing_hinders
+        self.on_ended, self.is_blocked = lambda: None, nothing_blocks
         for task in self._tasks.values():
             task.cancel()
         if self._tasks:
@@ -233,7 +233,7 @@ class Host:
         """Return the runs that should be conducted."""
         engines = (self._engines[run_id] for run_id in self._tasks)
         return [
-            LoopState(engine.run, self._ended.get(engine.run.id), engine.prefetch.dearth)
+            LoopState(engine.run, self._ended.get(engine.run.id), engine.prefetch.failure)
             for engine in engines
             if engine.run.state not in (RunState.DONE, RunState.STOPPED)
         ]
@@ -295,7 +295,7 @@ class Host:
                 pause=self.pause,
             ),
             folder=self._folder(run),
-            is_hindered=lambda run: self.is_hindered(run),  # noqa: PLW0108 - it is set later
+            is_blocked=lambda run: self.is_blocked(run),  # noqa: PLW0108 - it is set later
         )
 
     def workspace(self, run: Run) -> Workspace:

@@ -20,7 +20,7 @@ from loop.results.report import make_report
 from loop.results.table import read_results
 
 if TYPE_CHECKING:
-    from loop.results.wakeup_report import Night
+    from loop.results.wakeup_report import WakeUpReport
 
 
 def report(
@@ -50,7 +50,7 @@ def report(
 class FullReport:
     """A report with its rows, and in every form that it can be had in."""
 
-    night: Night
+    night: WakeUpReport
     state: str = ""
     """What the run does now, where its own state does not tell it."""
 
@@ -114,18 +114,18 @@ class FullReport:
 
 def report_of_run(settings: Settings, tag: str | None) -> FullReport:
     """Return the report on a run in the journal."""
-    from loop.results.wakeup_report import read_night
+    from loop.results.wakeup_report import read_wakeup_report
 
     price, stuck = settings.gpu_dollars_an_hour, settings.stuck_after
     with open_run(settings, tag) as (journal, run):
-        night = read_night(journal, run, until=time.time(), gpu_price=price, stuck_after=stuck)
+        night = read_wakeup_report(journal, run, until=time.time(), gpu_price=price, stuck_after=stuck)
     return FullReport(night, ownerless(settings, run))
 
 
 def report_of_file(settings: Settings, file: Path) -> FullReport:
     """Return the report on a `results.tsv` of whoever wrote it."""
-    from loop.results.wakeup_report import Night
+    from loop.results.wakeup_report import WakeUpReport
 
     found = read_results(file, settings.metric)
     numbers = make_report(found.rows, metric=found.metric, goal=settings.metric_goal)
-    return FullReport(Night(report=numbers, rows=found.rows))
+    return FullReport(WakeUpReport(report=numbers, rows=found.rows))

@@ -21,8 +21,8 @@ def paused_by_us(run: Run) -> bool:
     return run.is_paused and run.state_by is Actor.HEARTBEAT
 
 
-def hindrance(loop: LoopVitals, vitals: Vitals) -> Reason | None:
-    """Return the first hindrance in the way of the run's next training, as a reason to pause it."""
+def blocker(loop: LoopVitals, vitals: Vitals) -> Reason | None:
+    """Return the first blocker in the way of the run's next training, as a reason to pause it."""
     if vitals.unwritable:
         return _because(Cause.STATE_FILE, error=vitals.unwritable)
     for disk in vitals.disks:
@@ -223,7 +223,7 @@ def mend_training(loop: LoopVitals, *, stall_minutes: float) -> Iterator[EndStal
 
 def troubles(vitals: Vitals) -> tuple[str, ...]:
     """Return what only a person can mend now, a sentence each, for who watches from outside."""
-    reasons = (hindrance(loop, vitals) for loop in vitals.loops)
+    reasons = (blocker(loop, vitals) for loop in vitals.loops)
     found = [cause_text(reason.cause, reason.facts) for reason in reasons if reason is not None]
     found += [action.text for loop in vitals.loops for action in _attention(loop, vitals)]
     return tuple(dict.fromkeys(found))
@@ -251,7 +251,7 @@ def _loop(loop: LoopVitals, now: float) -> Iterator[Action]:
 
 
 def _pause(loop: LoopVitals, vitals: Vitals) -> Iterator[Action]:
-    reason = hindrance(loop, vitals)
+    reason = blocker(loop, vitals)
     if reason is not None and loop.run.state is RunState.RUNNING:
         yield Pause(loop.run, reason)
     elif reason is None and paused_by_us(loop.run):
@@ -271,9 +271,9 @@ def _attention(loop: LoopVitals, vitals: Vitals) -> Iterator[AskPerson]:
     if outage is not None and outage.resumes >= MANY_DEATHS:
         facts = {"times": outage.resumes, "error": outage.reason}
         yield AskPerson(run, Cause.LOOP, facts=facts, halted=True)
-    dearth = loop.dearth
-    if dearth is not None and vitals.at - dearth.since >= NO_IDEAS:
-        facts = {"seconds": vitals.at - dearth.since, "error": dearth.reason}
+    failure = loop.failure
+    if failure is not None and vitals.at - failure.since >= NO_IDEAS:
+        facts = {"seconds": vitals.at - failure.since, "error": failure.reason}
         yield AskPerson(run, Cause.NO_PROPOSAL, facts=facts)
     for disk in vitals.disks:
         if run.state is RunState.RUNNING and disk.short and not disk.low:

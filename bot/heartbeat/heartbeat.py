@@ -31,8 +31,8 @@ from bot.heartbeat.decide import (
     Recovered,
     Resume,
     Unpause,
+    blocker,
     decide,
-    hindrance,
     mend_training,
     troubles,
 )
@@ -50,7 +50,7 @@ MISSED = 3
 """The heartbeat is not on time when so many beats in a row are missing."""
 
 
-class Host(Trainings, Protocol):
+class Runs(Trainings, Protocol):
     """Whoever keeps the loops; these are called in the event loop."""
 
     def loops(self) -> Sequence[LoopState]:
@@ -78,7 +78,7 @@ class Heartbeat:
 
     def __init__(
         self,
-        host: Host,
+        host: Runs,
         *,
         journal: Journal,
         home: Path,
@@ -129,20 +129,18 @@ class Heartbeat:
 
     async def _beat_once(self) -> frozenset[int]:
         """Beat, and return the ids of the runs that something is in the way of."""
-        hindered: frozenset[int] = frozenset()
+        blocked: frozenset[int] = frozenset()
         async with self._lock:
             try:
                 vitals = await self._beat()
                 found = troubles(vitals)
-                hindered = frozenset(
-                    loop.run.id for loop in vitals.loops if hindrance(loop, vitals) is not None
-                )
+                blocked = frozenset(loop.run.id for loop in vitals.loops if blocker(loop, vitals) is not None)
             except (UserError, StoreError, OSError) as error:
                 log.exception("the heartbeat failed")
                 found = (f"the heartbeat failed: {error}",)
             self._last = self._now()
         await self._outside(found)
-        return hindered
+        return blocked
 
     async def watch(self) -> None:
         """Look only for what cannot wait for a beat: a training that hangs, a machine that woke up."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from loop.engine.prefetch import Dearth
+from loop.engine.prefetch import ProposerFailure
 from loop.experiment import Cause, Run
 from loop.process.liveness import (
     AFTER_SUMMARY,
@@ -76,7 +76,7 @@ class TrainingVitals:
 class LoopVitals:
     """One run and the loop that conducts it.
 
-    `ended` is None while the loop lives, `dearth` while its proposer works. `needed_mb` is the GPU
+    `ended` is None while the loop lives, `failure` while its proposer works. `needed_mb` is the GPU
     memory that its trainings take at least, in MiB, None where that is not known. `called` are the causes and
     keys of what a heartbeat, of this bot or one before it, called a person for and is not over.
     """
@@ -87,7 +87,7 @@ class LoopVitals:
     absence: Absence | None = None
     training: TrainingVitals | None = None
     needed_mb: float | None = None
-    dearth: Dearth | None = None
+    failure: ProposerFailure | None = None
     called: frozenset[tuple[Cause, str]] = frozenset()
 
 
@@ -114,12 +114,12 @@ class Vitals:
 class LoopState:
     """A run that should be conducted, and whether it is: times are of the monotonic clock.
 
-    `ended` is None while its task lives, `dearth` while its proposer works.
+    `ended` is None while its task lives, `failure` while its proposer works.
     """
 
     run: Run
     ended: Ended | None = None
-    dearth: Dearth | None = None
+    failure: ProposerFailure | None = None
 
 
 class Trainings(Protocol):
@@ -184,7 +184,7 @@ class Examiner:
                     absence=absences.get(state.run.id),
                     training=quiet.get(state.run.id),
                     needed_mb=self._needed_mb(state.run),
-                    dearth=state.dearth,
+                    failure=state.failure,
                     called=self._called(state.run),
                 )
                 for state in states

@@ -65,7 +65,7 @@ class Plan:
     rest_seconds: tuple[float, ...] = REST_SECONDS
 
 
-async def nothing_hinders(_: Run) -> bool:
+async def nothing_blocks(_: Run) -> bool:
     """Say that nothing on the machine is in the way of a run."""
     return False
 
@@ -73,7 +73,7 @@ async def nothing_hinders(_: Run) -> bool:
 class Engine:
     """Conducts one run.
 
-    `folder` holds the files of trainings under way and the ends of the logs of decided ones. `is_hindered` is
+    `folder` holds the files of trainings under way and the ends of the logs of decided ones. `is_blocked` is
     asked about a training that ran out of memory: whether others hold it, so that it says nothing about the
     program. `clock` gives seconds since the epoch, `timer` seconds that no clock change disturbs. An engine
     is used from one event loop; its commands (`pause`, `resume`, `stop`, `skip`, `retag`) may come at any
@@ -90,7 +90,7 @@ class Engine:
         trainer: Trainer,
         proposer: Proposer,
         folder: Path,
-        is_hindered: Callable[[Run], Awaitable[bool]] = nothing_hinders,
+        is_blocked: Callable[[Run], Awaitable[bool]] = nothing_blocks,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -131,7 +131,7 @@ class Engine:
                 journal=journal,
                 workspace=workspace,
                 trainings=self._trainings,
-                is_hindered=is_hindered,
+                is_blocked=is_blocked,
                 clock=clock,
             )
             for index in range(LANES)

@@ -28,7 +28,7 @@ from loop.proposers.protocol import (
 )
 from loop.store.ideas import Idea
 from loop.store.notes import Notes
-from loop.store.spending import Account, Purse
+from loop.store.spending import Account, Budget
 
 log = logging.getLogger(__name__)
 
@@ -107,13 +107,13 @@ class Level(StrEnum):
     SPENT = "spent"
 
 
-class Budget:
+class BudgetWatch:
     """Pays for models out of `purse` and tells people once as a limit comes near and once when it is reached.
 
     Blocks for SQLite: use it in a worker thread.
     """
 
-    def __init__(self, purse: Purse, notes: Notes) -> None:
+    def __init__(self, purse: Budget, notes: Notes) -> None:
         self._purse = purse
         self._notes = notes
 
@@ -201,7 +201,7 @@ class Asking:
     def __init__(
         self,
         *,
-        budget: Budget,
+        budget: BudgetWatch,
         outages: Outages,
         check: Check,
         clock: Callable[[], float] = time.monotonic,

@@ -16,7 +16,7 @@ from dataclasses import replace
 from loop.errors import UserError
 from loop.experiment import Actor, Cause, Experiment, Proposal, Reason, Run
 from loop.process.threads import in_thread
-from loop.proposers.asking import Asking, Budget, Check, Outages, Source
+from loop.proposers.asking import Asking, BudgetWatch, Check, Outages, Source
 from loop.proposers.people import propose_idea, prose, take_in
 from loop.proposers.policy import idle, last_gain, to_repair, urge
 from loop.proposers.prompt.context import INSTRUCTIONS
@@ -53,7 +53,7 @@ class Researcher:
         journal: Journal,
         failure: Callable[[Experiment, str], Failure],
         check: Check,
-        budget: Budget,
+        budget: BudgetWatch,
         outages: Outages,
         papers: Papers,
         device: Callable[[], str],

@@ -28,7 +28,7 @@ INTERVAL = 10.0
 _LIVELY = frozenset({RunState.RUNNING, RunState.PAUSING, RunState.PAUSED})
 
 
-class CardKeeper:
+class LiveCards:
     """Keeps the cards of one channel true: made, pinned, edited, made anew where somebody deletes one.
 
     An edit waits for nobody and nobody waits for it: what cannot be shown now is shown later, as it is then.

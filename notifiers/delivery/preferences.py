@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from loop.store.chats import read_preferences, write_preferences
 from loop.store.journal import Journal
-from notifiers.text.notification import News, Topic
+from notifiers.text.notification import Notification, Topic
 
 MOST = 100
 """The largest N of `every N`."""
@@ -82,7 +82,7 @@ class Decision(StrEnum):
     MUTE = "mute"
 
 
-def decide(news: News, preferences: Preferences, *, now: float, zone: tzinfo) -> Decision:
+def decide(news: Notification, preferences: Preferences, *, now: float, zone: tzinfo) -> Decision:
     """Return what to do with `news` at `now`, in seconds since the epoch; `zone` is the bot's own.
 
     In quiet hours all is held but what only a person can help with, and the report of the morning: when it
@@ -129,7 +129,7 @@ def _zone(name: str) -> ZoneInfo:
         raise ValueError("must name a time zone such as Europe/Berlin") from None
 
 
-def _by_wish(news: News, preferences: Preferences) -> Decision:
+def _by_wish(news: Notification, preferences: Preferences) -> Decision:
     match preferences.topics.get(news.topic):
         case Loudness.ON:
             return Decision.TELL

@@ -30,7 +30,7 @@ class Topic(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class Notification:
     """An event that says something to people, with what it tells of as that stands now."""
 
     event: Event
@@ -79,7 +79,7 @@ class News:
         return None if state is None else RunState(str(state))
 
 
-def read_news(journal: Journal, events: Sequence[Event]) -> list[News]:
+def read_notifications(journal: Journal, events: Sequence[Event]) -> list[Notification]:
     """Return the news among `events`, in their order; all that they are about is read at once."""
     runs = {run.id: run for run in journal.runs()} if events else {}
     experiments = _read_experiments(journal, events)
@@ -92,7 +92,7 @@ def read_news(journal: Journal, events: Sequence[Event]) -> list[News]:
         if message is not None:
             before = None if number is None else experiments.get((run.id, number - 1))
             again = all(one is not None and one.status is Status.CRASH for one in (experiment, before))
-            found.append(News(event, run, experiment, _topic(event, experiment), message, again))
+            found.append(Notification(event, run, experiment, _topic(event, experiment), message, again))
     return found
 
 
@@ -144,7 +144,7 @@ _IN_REPORT = {"Pause": "Pause", "Resume": "Keep going"}
 Row = tuple[Button, ...]
 
 
-def buttons_under(news: News) -> tuple[Row, ...]:
+def buttons_under(news: Notification) -> tuple[Row, ...]:
     """Return the rows of buttons under the message about `news`."""
     state = news.run.state
     if news.experiment is not None:

@@ -12,7 +12,7 @@ from loop.proposers.protocol import Urge
 from loop.results.gains import bests_before
 from loop.results.ledger import Ledger, Spent
 from loop.results.report import Gain, Report
-from loop.results.wakeup_report import Bill, Night
+from loop.results.wakeup_report import Bill, WakeUpReport
 from loop.store.experiments import Row
 from loop.text import one_line
 from notifiers.message import Message
@@ -119,7 +119,7 @@ _URGES = {
 }
 
 
-def report_message(night: Night, *, zone: tzinfo = UTC, heading: str = "", state: str = "") -> Message:
+def report_message(night: WakeUpReport, *, zone: tzinfo = UTC, heading: str = "", state: str = "") -> Message:
     """Return the report in words; `zone` is for the times shown.
 
     A `heading` says what the run does now in the place of the last lines, `state` in the last line.
@@ -171,7 +171,7 @@ def results_message(
     return Message(f"{title}{count}", "\n".join(table))
 
 
-def _title(night: Night, zone: tzinfo) -> str:
+def _title(night: WakeUpReport, zone: tzinfo) -> str:
     report = night.report
     if not report.experiments:
         if night.since is None:
@@ -196,7 +196,7 @@ def _hours(seconds: float) -> str:
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
-def _span(night: Night) -> tuple[float | None, float | None]:
+def _span(night: WakeUpReport) -> tuple[float | None, float | None]:
     """Return when the night began and ended: as told, whatever was done in it; a bare file knows less."""
     ledger = night.ledger
     if ledger is not None and ledger.total >= 60:
@@ -255,7 +255,7 @@ def _best(report: Report) -> str:
     return _metric(report, report.best, told)
 
 
-def _whole(night: Night) -> list[str]:
+def _whole(night: WakeUpReport) -> list[str]:
     """Return the line about the whole run, where it is older than the night."""
     whole = night.whole
     if whole is None:
@@ -283,7 +283,7 @@ def _size(gain: Gain) -> str:
     return f" +{added} −{removed}" if added is not None and removed is not None and added + removed else ""
 
 
-def _pace(night: Night, zone: tzinfo, *, with_share: bool) -> list[str]:
+def _pace(night: WakeUpReport, zone: tzinfo, *, with_share: bool) -> list[str]:
     """Return when and how fast it went."""
     phrases = []
     report, (start, end) = night.report, _span(night)
@@ -311,7 +311,7 @@ def flow(phrases: Sequence[str]) -> list[str]:
     return [line[0].upper() + line[1:] for line in lines]
 
 
-def _next(night: Night) -> list[str]:
+def _next(night: WakeUpReport) -> list[str]:
     """Return what is tried next, as far as anybody knows."""
     outlook = night.outlook
     if night.run is None or night.run.state is RunState.STOPPED:
@@ -332,7 +332,7 @@ def _next(night: Night) -> list[str]:
     return [*stuck, _long(f"{'Now' if trains else 'Next'}: {outlook.under_way}")]
 
 
-def _calls(night: Night) -> list[str]:
+def _calls(night: WakeUpReport) -> list[str]:
     """Return why a person is needed, the last reason whole and of the others their number."""
     if not night.calls:
         return []

@@ -24,7 +24,7 @@ from bot.heartbeat.decide import (
     troubles,
 )
 from bot.heartbeat.probe import Absence, Ended, Outage, Vitals
-from loop.engine.prefetch import Dearth
+from loop.engine.prefetch import ProposerFailure
 from loop.experiment import Actor, Cause, Reason, RunState
 from loop.process.liveness import Marked
 from loop.process.machine import ClockChange, GpuState
@@ -170,8 +170,8 @@ def test_a_person_hears_of_a_disk_before_it_is_low() -> None:
 
 
 def test_an_outage_of_the_proposer_is_a_matter_for_a_person() -> None:
-    assert remedies(make_vitals(make_loop(dearth=Dearth(10_000.0 - 3599.0, "why")))) == ()
-    vitals = make_vitals(make_loop(dearth=Dearth(10_000.0 - 3660.0, "why")))
+    assert remedies(make_vitals(make_loop(failure=ProposerFailure(10_000.0 - 3599.0, "why")))) == ()
+    vitals = make_vitals(make_loop(failure=ProposerFailure(10_000.0 - 3660.0, "why")))
     (ask,) = remedies(vitals)
     assert ask == AskPerson(RUN, Cause.NO_PROPOSAL, facts={"seconds": 3660.0, "error": "why"})
     assert ask.text == "its proposer has had no idea for 61 min: why"

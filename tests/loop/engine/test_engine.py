@@ -342,13 +342,13 @@ async def test_a_training_that_others_left_no_memory_is_run_again_when_there_is_
     full = "raise MemoryError('CUDA out of memory')"
     asked: list[int] = []
 
-    async def is_hindered(run: Run) -> bool:
+    async def is_blocked(run: Run) -> bool:
         asked.append(run.id)
         await engine.pause(reason=Reason(Actor.HEARTBEAT, cause=Cause.GPU_FULL))
         return True
 
     text = program(f"if not os.path.exists(os.environ['TORCH_GATE']): {full}\nsummary(1.4)")
-    engine = lab.engine(text, is_hindered=is_hindered)
+    engine = lab.engine(text, is_blocked=is_blocked)
     task = conduct(engine, 1)
     await lab.until(lambda: lab.now().state is RunState.PAUSED)
     assert lab.experiments()[1].status is None
@@ -400,11 +400,11 @@ AFTER = {
 async def test_a_number_counts_though_the_program_failed_after_it(
     make_lab: MakeLab, late: str, clause: str
 ) -> None:
-    async def is_hindered(_: Run) -> bool:
+    async def is_blocked(_: Run) -> bool:
         raise AssertionError("whoever has a number is not asked about memory")
 
     lab = make_lab(program(f"summary(1.5)\n{late}"))
-    await lab.engine(program(f"summary(1.6)\n{late}"), is_hindered=is_hindered).conduct(1)
+    await lab.engine(program(f"summary(1.6)\n{late}"), is_blocked=is_blocked).conduct(1)
     assert [(e.status, e.value, e.reason, e.attempt) for e in lab.experiments()] == [
         (Status.KEEP, 1.5, f"the first number; {clause}", 1),
         (Status.DISCARD, 1.6, f"worse; {clause}", 1),

@@ -197,10 +197,12 @@ async def test_a_proposer_that_fails_is_asked_again(make_lab: MakeLab) -> None:
     failing: list[bool] = []
     conducting = asyncio.create_task(engine.conduct(1))
     while engine.prefetch.ready is None:
-        failing.append(engine.prefetch.dearth is not None and engine.prefetch.dearth.reason == "out of reach")
+        failing.append(
+            engine.prefetch.failure is not None and engine.prefetch.failure.reason == "out of reach"
+        )
         await asyncio.sleep(0)
     assert failing[-1]
-    assert engine.prefetch.dearth is None  # it has an idea, though nothing can be begun yet
+    assert engine.prefetch.failure is None  # it has an idea, though nothing can be begun yet
     lab.open_gate()
     await conducting
     assert [e.status for e in lab.experiments()] == [Status.KEEP, Status.KEEP]
@@ -277,7 +279,7 @@ async def test_a_proposer_that_rests_is_asked_when_somebody_has_an_idea(
 ) -> None:
     ahead = make_ahead(Scripted(UserError("It has no idea."), IDEA))
     ahead.start()
-    await until(lambda: ahead.dearth is not None)
+    await until(lambda: ahead.failure is not None)
     ahead.look_again(at_once=at_once)
     await until(lambda: ahead.ready is not None)
     assert ahead.ready is not None

@@ -9,13 +9,13 @@ from typing import TypeAlias
 
 from loop.errors import UserError
 from loop.experiment import Cost, EventKind, Experiment, Proposal, Reason, Run
-from loop.proposers.asking import Budget, Outages, Source
+from loop.proposers.asking import BudgetWatch, Outages, Source
 from loop.proposers.prompt.papers import Papers
 from loop.proposers.protocol import Context, Failure, HopelessError, Model, Proposer
 from loop.proposers.researcher import Researcher
 from loop.store.journal import Journal
 from loop.store.notes import Notes
-from loop.store.spending import Purse
+from loop.store.spending import Budget
 from tests.loop.proposers.contexts import context_of
 from tests.loop.store.test_journal import make_run
 
@@ -69,8 +69,8 @@ class Institute:
         self.log = "RuntimeError: no such luck"
         self.arxiv = "http://127.0.0.1:1/"
 
-    def purse(self, *, a_run: float | None = None, a_day: float | None = None) -> Purse:
-        return Purse(self.journal, a_run=a_run, a_day=a_day, clock=lambda: self.now)
+    def purse(self, *, a_run: float | None = None, a_day: float | None = None) -> Budget:
+        return Budget(self.journal, a_run=a_run, a_day=a_day, clock=lambda: self.now)
 
     def researcher(
         self,
@@ -93,7 +93,7 @@ class Institute:
             journal=self.journal,
             failure=self._failure,
             check=self._check,
-            budget=Budget(self.purse(a_run=a_run, a_day=a_day), self.notes),
+            budget=BudgetWatch(self.purse(a_run=a_run, a_day=a_day), self.notes),
             outages=self.outages(),
             papers=Papers(self.folder / "papers", url=self.arxiv),
             device=lambda: "an abacus",
