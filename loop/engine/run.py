@@ -375,7 +375,8 @@ class Engine:
                 experiment = lane.experiment
                 given_up = experiment is not None and experiment.skip_requested
                 rest = self._rest_until - asyncio.get_running_loop().time()
-                waits = given_up or rest > 0 or self._has_enough(lane) or self._awaits_baseline(lane)
+                enough = self.made == self._limit if experiment else not self.wants_more
+                waits = given_up or rest > 0 or enough or self._awaits_baseline(lane)
                 if self.run.state is RunState.RUNNING and not waits:
                     return True
                 if experiment is not None and (given_up or self.run.state is RunState.STOPPED):
@@ -386,9 +387,6 @@ class Engine:
             with suppress(TimeoutError):
                 async with asyncio.timeout(rest if rest > 0 else None):
                     await lane.wake.wait()
-
-    def _has_enough(self, lane: Lane) -> bool:
-        return self.made == self._limit if lane.experiment else not self.wants_more
 
     def _awaits_baseline(self, lane: Lane) -> bool:
         return any(experiment.number == 0 for experiment in self.under_way if experiment.lane != lane.index)

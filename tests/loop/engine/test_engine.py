@@ -8,9 +8,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from loop.engine.lane import Lane
 from loop.engine.run import Engine
 from loop.errors import UserError
-from loop.experiment import Actor, Cause, EventKind, Reason, Run, RunState, Stage, Status
+from loop.experiment import Actor, Cause, EventKind, Experiment, Reason, Run, RunState, Stage, Status
 from loop.git.workspace import Workspace
 from loop.process.liveness import is_measured
 from loop.process.supervisor import LOG
@@ -549,3 +550,31 @@ async def test_the_heartbeat_neither_takes_over_nor_ends_the_pause_of_a_person(m
     assert lab.now().reason == Reason(Actor.PERSON, "ann")
     await engine.resume()
     await task
+
+
+async def test_commands_do_not_wait_for_what_a_verdict_waits_for(
+    make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = make_lab(value(1.5))
+    engine = lab.engine(value(1.4))
+    begun, found_out = asyncio.Event(), asyncio.Event()
+    evaluate = Lane._evaluate
+
+    async def wait_and_evaluate(self: Lane, measured: Experiment) -> None:
+        begun.set()
+        await found_out.wait()
+        await evaluate(self, measured)
+
+    monkeypatch.setattr(Lane, "_evaluate", wait_and_evaluate)
+    conducting = conduct(engine, 1)
+    await begun.wait()
+    await engine.pause()
+    assert (lab.now().state, lab.experiments()[0].stage) == (RunState.PAUSING, Stage.MEASURED)
+    with pytest.raises(UserError, match="nothing to skip"):
+        await engine.skip()
+    found_out.set()
+    await lab.until(lambda: lab.now().state is RunState.PAUSED)
+    assert [(e.status, e.value) for e in lab.experiments()] == [(Status.KEEP, 1.5)]
+    await engine.resume()
+    await conducting
+    lab.check_invariants()

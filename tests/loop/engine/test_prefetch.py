@@ -333,3 +333,13 @@ async def test_who_waits_for_a_proposal_is_given_the_one_for_the_idea(
     ready = await taking
     assert ready is not None
     assert ready.proposal.description == "DEPTH 9"
+
+
+async def test_each_lane_that_waits_is_given_a_proposal_of_its_own(
+    make_ahead: Callable[[Proposer], Prefetch],
+) -> None:
+    ahead = make_ahead(Scripted(FREE, IDEA))
+    parent = await parent_of_ready(ahead)
+    takers = [ahead.take(lambda: parent, asyncio.Event()) for _ in range(2)]
+    taken = [ready.proposal.description for ready in await asyncio.gather(*takers) if ready]
+    assert sorted(taken) == ["DEPTH 9", "a free one"]
