@@ -24,7 +24,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 ROOMS = ("bot", "loop", "notifiers")
-NO_SENTENCES = ("loop.store.schema", "loop.process.supervisor", "loop.git")
+NO_SENTENCES = ("loop.store", "loop.process.supervisor", "loop.git")
 """Modules, wherever they are, whose texts are for SQLite and for git, or that are started by their path."""
 
 _SQL = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|PRAGMA|BEGIN|WITH)\b|.*\?", re.DOTALL)
@@ -89,7 +89,7 @@ class _Finder(MetaPathFinder):
         return spec
 
 
-class WakeUpReport:
+class LoneBot:
     """A bot without chats on a state directory, whose disk has as much room as a chapter says."""
 
     def __init__(self, home: Path) -> None:
@@ -174,24 +174,24 @@ class WakeUpReport:
 LOW, A_LITTLE, SHORT, SHORTER, ROOMY = 0.3e9, 1.5e9, 4e9, 3e9, 400e9
 
 
-async def the_disk_fills_up(night: WakeUpReport) -> object:
+async def the_disk_fills_up(night: LoneBot) -> object:
     return await night.beat(LOW)
 
 
-async def there_is_a_little_room(night: WakeUpReport) -> object:
+async def there_is_a_little_room(night: LoneBot) -> object:
     return await night.beat(A_LITTLE)
 
 
-async def there_is_room(night: WakeUpReport) -> object:
+async def there_is_room(night: LoneBot) -> object:
     return await night.beat(ROOMY)
 
 
-async def ann_pauses(night: WakeUpReport) -> object:
+async def ann_pauses(night: LoneBot) -> object:
     await night.engine.pause(now=True)
     return await night.state()
 
 
-async def ann_pauses_again(night: WakeUpReport) -> object:
+async def ann_pauses_again(night: LoneBot) -> object:
     from loop.errors import UserError
 
     try:
@@ -201,12 +201,12 @@ async def ann_pauses_again(night: WakeUpReport) -> object:
     return "accepted"
 
 
-async def ann_resumes(night: WakeUpReport) -> object:
+async def ann_resumes(night: LoneBot) -> object:
     await night.engine.resume()
     return await night.state()
 
 
-async def how_it_stands(night: WakeUpReport) -> object:
+async def how_it_stands(night: LoneBot) -> object:
     from bot.heartbeat.decide import paused_by_us
     from loop.results.status import run_status
     from notifiers.text.status import status_message
@@ -216,23 +216,23 @@ async def how_it_stands(night: WakeUpReport) -> object:
     return status_message(status, now=2e9, zone=UTC).text.splitlines()[0]
 
 
-async def the_disk_is_short(night: WakeUpReport) -> object:
+async def the_disk_is_short(night: LoneBot) -> object:
     await night.beat(SHORT)
     return night.calls()
 
 
-async def the_disk_is_shorter(night: WakeUpReport) -> object:
+async def the_disk_is_shorter(night: LoneBot) -> object:
     await night.beat(SHORTER)
     return night.calls()
 
 
-async def the_disk_is_no_longer_short(night: WakeUpReport) -> object:
+async def the_disk_is_no_longer_short(night: LoneBot) -> object:
     await night.beat(ROOMY)
     return night.calls()
 
 
-async def _live(home: Path, chapters: Sequence[Callable[[WakeUpReport], Any]]) -> list[object]:
-    night = WakeUpReport(home)
+async def _live(home: Path, chapters: Sequence[Callable[[LoneBot], Any]]) -> list[object]:
+    night = LoneBot(home)
     try:
         return [await chapter(night) for chapter in chapters]
     finally:

@@ -15,7 +15,7 @@ KEY = "a-key-of-nobody-knows-what"
 HIDDEN = "a-token-that-looks-like-nothing"
 
 AGENT = """\
-import os, re, sys
+import os, sys
 prompt = sys.stdin.read()
 assert {hidden!r} not in prompt and "`edits`" not in prompt
 assert os.environ["OPENAI_API_KEY"] == {key!r}
@@ -26,7 +26,7 @@ if "the end of its log" in prompt:
 elif "as wide as you can" in prompt:
     program, said = program.replace("WIDTH = 64", "WIDTH = 128"), "as wide as can be"
 else:
-    program, said = re.sub(r"LEARNING_RATE = [^ ]+", "LEARNING_RATE = bug", program), "something clever"
+    program, said = program.replace('print("---")', 'CLEVER = bug\\nprint("---")'), "something clever"
 open("train.py", "w").write(program)
 print("Description:", said)
 print("Rationale: I have read " + {hidden!r})
