@@ -12,10 +12,9 @@ from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
-from bot.access import Access, AllowList, Role
+from bot.access import Access, AllowList, Platform, Request, Role
 from bot.commands import COMMANDS
 from bot.front import FrontHealth
-from bot.request import Platform, Request
 from bot.setup.settings import Settings
 from loop.experiment import Event, Experiment, Run
 from loop.process.threads import in_thread
@@ -24,11 +23,10 @@ from loop.store.ideas import IdeaBox
 from loop.store.journal import Journal
 from loop.store.outbox import refusals
 from notifiers.channel import Channel
-from notifiers.clock import Clock
 from notifiers.delivery.delivery import Delivery
-from notifiers.delivery.live_card import CardKeeper
-from notifiers.delivery.notify import PreferenceStore
-from notifiers.delivery.rate_limit import Spacing, all_telegram_chats, slack_spacing, telegram_spacing
+from notifiers.delivery.live_card import LiveCards
+from notifiers.delivery.preferences import PreferenceStore
+from notifiers.delivery.rate_limit import Clock, Spacing, all_telegram_chats, slack_spacing, telegram_spacing
 from notifiers.message import Message, Reply
 
 log = logging.getLogger(__name__)
@@ -151,8 +149,7 @@ class Chats:
         if not token:
             return []
         from bot.slack.front import SlackFront
-        from notifiers.channels.slack import SlackChannel
-        from notifiers.channels.slack_api import make_client
+        from notifiers.channels.slack import SlackChannel, make_client
 
         client = make_client(token, settings.slack_base_url)
         front = SlackFront(
@@ -189,7 +186,7 @@ class Chats:
     def _place(self, channel: Channel, spacing: Spacing, *, with_card: bool) -> list[Service]:
         keeper = None
         if with_card:
-            keeper = CardKeeper(
+            keeper = LiveCards(
                 channel,
                 self._journal,
                 status=self._status,

@@ -1,4 +1,4 @@
-"""The commands: one table of what there is, and parsing against it. What they do is in `bot.desk`."""
+"""The commands: one table of what there is, and parsing against it. What they do is in `bot.handlers`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 
 from bot.access import Role
-from bot.errors import BotError
+from loop.errors import UserError
 
 
 class Kind(StrEnum):
@@ -174,7 +174,7 @@ def find_command(name: str) -> Command:
     """Return the command of that name, in any case and with or without its slash.
 
     Raises:
-        BotError: there is none; the sentence names the nearest.
+        UserError: there is none; the sentence names the nearest.
     """
     plain = name.lower().removeprefix("/")
     names = [command.name for command in COMMANDS if not command.hidden]
@@ -183,18 +183,18 @@ def find_command(name: str) -> Command:
             return command
     near = get_close_matches(plain, names, n=1)
     hint = f"did you mean /{near[0]}?" if near else "/help lists the commands."
-    raise BotError(f"There is no command /{plain[:40]}: {hint}")
+    raise UserError(f"There is no command /{plain[:40]}: {hint}")
 
 
 def parse(text: str) -> Call:
     """Understand what a person typed.
 
     Raises:
-        BotError: no such command, or its arguments are off; the sentence shows how it is used.
+        UserError: no such command, or its arguments are off; the sentence shows how it is used.
     """
     name, _, rest = text.strip().partition(" ")
     if not name:
-        raise BotError("That is no command: /help lists the commands.")
+        raise UserError("That is no command: /help lists the commands.")
     command = find_command(name)
     return Call(command, _match(command, rest.strip()))
 
@@ -214,7 +214,7 @@ def _match(command: Command, text: str) -> Mapping[str, str]:
                 arguments[parameter.name] = words.pop(0)
     required = {parameter.name for parameter in command.parameters if parameter.required}
     if words or not required <= arguments.keys():
-        raise BotError(f"Usage: {command.usage}, for example {command.example}")
+        raise UserError(f"Usage: {command.usage}, for example {command.example}")
     return arguments
 
 

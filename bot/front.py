@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from bot.request import Request
+from bot.access import Request
 from notifiers.channel import ChannelError, RateLimitedError, UnreachableError
 
 log = logging.getLogger(__name__)

@@ -6,36 +6,32 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import tzinfo
 from pathlib import Path
 
+from bot.access import Platform, Request
 from bot.bundling import bundle_folder, make_bundle
 from bot.commands import COMMANDS, Call, find_command
-from bot.errors import BotError
 from bot.health import health_lines
 from bot.morning import Reporter
-from bot.request import Platform, Request
-from bot.runs import Host
-from bot.setup.check import render
-from bot.setup.doctor import examine
+from bot.runs import Runs
+from bot.setup.doctor import examine, render
 from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Actor, Experiment, Reason, Run, RunState
 from loop.process.summary import read_tail
 from loop.process.threads import in_thread
-from loop.proposers.people.constant_ideas import IDEA_CHARACTERS, edit
-from loop.redaction import without_secrets
+from loop.proposers.people import IDEA_CHARACTERS, edit
 from loop.results.memory import hit_rates, lessons, lessons_of_others, most_valuable
 from loop.results.status import RunStatus, run_status
 from loop.store.experiments import Row, read_rows
 from loop.store.ideas import IdeaBox
-from loop.text import one_line
+from loop.text import one_line, without_secrets
 from notifiers.charts.chart import ChartError, alt_text, chart
-from notifiers.delivery.notify import PreferenceStore, describe
+from notifiers.delivery.preferences import PreferenceStore, describe
 from notifiers.message import Attachment, Message, Reply
 from notifiers.text.digest import digest
 from notifiers.text.ideas import ideas_message
 from notifiers.text.report import results_message
-from notifiers.text.start_card import start_card
-from notifiers.text.status import progress_line, runs_message, status_message
+from notifiers.text.status import progress_line, runs_message, start_card, status_message
 
 RESULTS_SHOWN = 10
 IDEAS_SHOWN = 4
@@ -44,7 +40,7 @@ LOG_BYTES = 3000
 """How much of a log's end is shown: about what one chat message holds."""
 
 
-class Desk:
+class CommandHandlers:
     """Answers commands about the runs of `host`; `now` gives seconds since the epoch.
 
     `chats` tells how the chats are, a line each, for `/health`.
@@ -52,7 +48,7 @@ class Desk:
 
     def __init__(
         self,
-        host: Host,
+        host: Runs,
         settings: Settings,
         *,
         preferences: PreferenceStore,
@@ -97,7 +93,7 @@ class Desk:
         """Do what is asked and return the answer.
 
         Raises:
-            BotError, LoopError: it is not possible, with the reason.
+            UserError: it is not possible, with the reason.
         """
         message = await self._handlers[call.command.name](call, request)
         return Reply(message, replaces=call.command.name in ("start_run", "cancel"))
@@ -145,7 +141,7 @@ class Desk:
         old, new = call.arguments["old"], call.arguments["new"]
         run = await in_thread(self._journal.run, old)
         if run is None:
-            raise BotError(f"There is no run {old}: /runs lists them.")
+            raise UserError(f"There is no run {old}: /runs lists them.")
         await self._host.engine(run).retag(new)
         return Message(f"Run {old} is now {new}, on branch autoresearch/{new}.")
 
@@ -183,7 +179,7 @@ class Desk:
         run = await in_thread(self._host.current)
         best = await in_thread(self._journal.best, run.id)
         if best is None:
-            raise BotError(f"Run {run.tag} has kept nothing yet.")
+            raise UserError(f"Run {run.tag} has kept nothing yet.")
         return digest(best, run=run)
 
     async def _diff(self, call: Call, _: Request) -> Message:
@@ -217,7 +213,7 @@ class Desk:
         try:
             picture = await chart(rows, metric=run.metric, goal=run.goal, title=run.tag)
         except ChartError as error:
-            raise BotError(str(error)) from None
+            raise UserError(str(error)) from None
         if request.sender.platform is Platform.LOCAL:
             path = self._settings.home / f"{run.tag}.png"
             await in_thread(path.write_bytes, picture)
@@ -235,7 +231,7 @@ class Desk:
     async def _idea(self, call: Call, request: Request) -> Message:
         run, sender = await in_thread(self._host.current), request.sender
         if run.state is RunState.STOPPED:
-            raise BotError(f"Run {run.tag} is stopped: /start_run, then send it again.")
+            raise UserError(f"Run {run.tag} is stopped: /start_run, then send it again.")
         box = IdeaBox(self._journal)
         waiting = await in_thread(box.waiting, run.id)
         idea = await in_thread(
@@ -257,7 +253,7 @@ class Desk:
         try:
             if edit(source, text) == source:
                 return True, "The best program is so already: it is answered with that."
-        except LoopError as error:
+        except UserError as error:
             reader = next((choice.name for choice in self._settings.proposer if choice.name != SEARCH), None)
             if reader:
                 return False, f"It is for {reader} to make a program of it."
@@ -295,7 +291,7 @@ class Desk:
                 else await in_thread(self._preferences.get, channel)
             )
         except ValueError as error:
-            raise BotError(str(error)) from None
+            raise UserError(str(error)) from None
         return Message(describe(found))
 
     async def _id(self, _: Call, request: Request) -> Message:
@@ -338,7 +334,7 @@ class Desk:
         run, number = self._host.current(), call.count(name)
         experiment = self._journal.experiment(run.id, number)
         if experiment is None:
-            raise BotError(f"Run {run.tag} has no experiment #{number}: /results lists them.")
+            raise UserError(f"Run {run.tag} has no experiment #{number}: /results lists them.")
         return run, experiment
 
     def _status_of(self, run: Run) -> RunStatus:

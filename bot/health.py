@@ -6,15 +6,15 @@ from collections.abc import Collection
 from datetime import datetime, tzinfo
 from pathlib import Path
 
-from bot.setup.check import Check, render
+from bot.setup.doctor import Check, render
 from loop.experiment import EventKind, Run, Stage
-from loop.process.gpu import GpuProcess, look_at_gpus
-from loop.process.ownership import Marked, find_marked
+from loop.process.liveness import Marked, find_marked
+from loop.process.machine import GpuProcess, look_at_gpus
 from loop.store.events import last_incidents
 from loop.store.journal import Journal
 from loop.text import one_line
 from notifiers.delivery.outbox import Standing, standings
-from notifiers.reasons import state_text
+from notifiers.text.reasons import state_text
 from notifiers.text.words import duration
 
 INCIDENTS = 5

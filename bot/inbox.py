@@ -1,4 +1,4 @@
-"""The one way in: who may, has it been obeyed already, is it too late, is it meant. Then the desk obeys."""
+"""The one way in: access, no request twice, none too late, questions first. Then the handlers run it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from bot.access import Access, Role
+from bot.access import Access, Platform, Request, Role
 from bot.commands import Call, parse
-from bot.errors import BotError
-from bot.handlers import Desk
-from bot.request import Platform, Request
-from loop.errors import LoopError
+from bot.handlers import CommandHandlers
+from loop.errors import UserError
 from loop.process.threads import in_thread
 from loop.store.chats import remember_request
 from loop.store.journal import Journal
@@ -43,8 +41,10 @@ class _Question:
 class Inbox:
     """Answers requests from every front end; `now` gives seconds since the epoch."""
 
-    def __init__(self, *, desk: Desk, access: Access, journal: Journal, now: Callable[[], float]) -> None:
-        self._desk = desk
+    def __init__(
+        self, *, handlers: CommandHandlers, access: Access, journal: Journal, now: Callable[[], float]
+    ) -> None:
+        self._handlers = handlers
         self._access = access
         self._journal = journal
         self._now = now
@@ -67,15 +67,15 @@ class Inbox:
                 return await self._confirmed(call, request)
             if call.command.question and sender.platform is not Platform.LOCAL:
                 return self._ask(call, request)
-            return await self._desk.obey(call, request)
-        except (BotError, LoopError) as error:
+            return await self._handlers.obey(call, request)
+        except UserError as error:
             log.info("refused %r: %s", request.text[:200], error)
             return Reply(Message(str(error)), refused=True)
 
     def _require_fresh(self, call: Call, request: Request) -> None:
         age = self._now() - request.sent_at
         if call.perishable and age > FRESH_SECONDS:
-            raise BotError(f"/{call.command.name} is ignored: sent {duration(age)} ago.")
+            raise UserError(f"/{call.command.name} is ignored: sent {duration(age)} ago.")
 
     def _ask(self, call: Call, request: Request) -> Reply:
         nonce = secrets.token_hex(4)
@@ -92,10 +92,10 @@ class Inbox:
     async def _confirmed(self, call: Call, request: Request) -> Reply:
         question = self._questions.pop(call.arguments["nonce"], None)
         if question is None or self._now() - question.asked_at > QUESTION_SECONDS:
-            raise BotError("That question has expired: give the command again.")
+            raise UserError("That question has expired: give the command again.")
         if question.request.sender.place != request.sender.place:
-            raise BotError("That question was asked in another chat.")
-        reply = await self._desk.obey(question.call, request)
+            raise UserError("That question was asked in another chat.")
+        reply = await self._handlers.obey(question.call, request)
         text = f"{reply.message.text} ({request.sender.name})"
         return Reply(replace(reply.message, text=text), replaces=True)
 
@@ -106,7 +106,7 @@ class Inbox:
 
 def _require_role(call: Call, role: Role | None) -> None:
     if role is not None and role < call.command.role:
-        raise BotError(f"/{call.command.name} is for operators; you may look on.")
+        raise UserError(f"/{call.command.name} is for operators; you may look on.")
 
 
 def _asks_for_ids(text: str) -> bool:

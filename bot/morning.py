@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import tzinfo
 
-from bot.runs import Host
+from bot.runs import Runs
+from bot.setup.setting_types import next_after
 from bot.setup.settings import Settings
-from loop.errors import LoopError
-from loop.experiment import Event, EventKind, Run
+from loop.errors import UserError
+from loop.experiment import Event, EventKind, Run, RunState
 from loop.process.threads import in_thread
-from loop.results.wakeup_report import Night, read_night
-from loop.store.journal import StoreError
+from loop.results.wakeup_report import WakeUpReport, read_wakeup_report
+from loop.store.events import has_events_after, last_event_of
+from loop.store.journal import Journal, StoreError
 from notifiers.charts.chart import ChartError, alt_text, chart
+from notifiers.delivery.rate_limit import Clock
 from notifiers.message import Attachment, Message
-from notifiers.text.buttons import report_buttons
 from notifiers.text.digest import message_of
+from notifiers.text.notification import report_buttons
 from notifiers.text.report import report_message
 
 log = logging.getLogger(__name__)
@@ -26,7 +29,7 @@ log = logging.getLogger(__name__)
 class Reporter:
     """Reports on the runs of `host`; `now` gives seconds since the epoch, `zone` is for the times shown."""
 
-    def __init__(self, host: Host, settings: Settings, *, zone: tzinfo, now: Callable[[], float]) -> None:
+    def __init__(self, host: Runs, settings: Settings, *, zone: tzinfo, now: Callable[[], float]) -> None:
         self._host = host
         self._journal = host.journal
         self._settings = settings
@@ -56,7 +59,7 @@ class Reporter:
         try:
             run = await in_thread(self._journal.run_by_id, event.run_id)
             night = await in_thread(self._read, run, since, event.at)
-        except (LoopError, StoreError):
+        except (UserError, StoreError):
             log.exception("the report on run %d cannot be made", event.run_id)
             return None
         ending = None if morning else message_of(event, run)
@@ -66,8 +69,8 @@ class Reporter:
             self._drawn = (event.id, message.attachments)
         return replace(message, attachments=self._drawn[1]) if with_chart else message
 
-    def _read(self, run: Run, since: float | None, until: float) -> Night:
-        return read_night(
+    def _read(self, run: Run, since: float | None, until: float) -> WakeUpReport:
+        return read_wakeup_report(
             self._journal,
             run,
             since=since,
@@ -77,7 +80,7 @@ class Reporter:
             ready=self._host.coming(run),
         )
 
-    async def _message(self, night: Night, *, with_chart: bool, heading: str = "") -> Message:
+    async def _message(self, night: WakeUpReport, *, with_chart: bool, heading: str = "") -> Message:
         assert night.run is not None
         best = night.report.best_number
         changed = (night.start, best) if best is not None and best != night.start else None
@@ -88,7 +91,7 @@ class Reporter:
         )
 
 
-async def _chart(night: Night, run: Run) -> tuple[Attachment, ...]:
+async def _chart(night: WakeUpReport, run: Run) -> tuple[Attachment, ...]:
     """Return the chart of the whole run as a picture; a report can do without."""
     try:
         picture = await chart(night.rows, metric=run.metric, goal=run.goal, title=run.tag)
@@ -97,3 +100,71 @@ async def _chart(night: Night, run: Run) -> tuple[Attachment, ...]:
         return ()
     alt = alt_text(night.rows, metric=run.metric, goal=run.goal, title=run.tag)
     return (Attachment(f"{run.tag}.png", picture, alt),)
+
+
+LOOK_SECONDS = 20.0
+"""How often the time is looked at, whatever was slept through or set."""
+
+
+class WakeUp:
+    """Wakes people when the cron expression comes true; `beat` also calls the health check."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        cron: str,
+        zone: tzinfo,
+        beat: Callable[[], Awaitable[None]],
+        clock: Clock | None = None,
+    ) -> None:
+        self._journal = journal
+        self._cron = cron
+        self._zone = zone
+        self._beat = beat
+        self._clock = clock or Clock()
+
+    async def run(self) -> None:
+        """Wake people for ever, for a time that nobody was there at first; end it by cancelling."""
+        due = 0.0
+        while True:
+            now = self._clock.now()
+            if now >= due:
+                await self.ring()
+                due = next_after(self._cron, now, self._zone)
+            await self._clock.sleep(min(LOOK_SECONDS, max(0.0, due - self._clock.now())))
+
+    async def ring(self) -> None:
+        """Note down the wake-ups that are due, then beat, so that the outside world hears of them too."""
+        try:
+            due = await in_thread(self.note)
+        except StoreError:
+            log.exception("nobody could be woken up")
+        else:
+            if due:
+                await self._beat()
+
+    def note(self) -> list[Run]:
+        """Append a wake-up for each run that is due for one, and return these runs.
+
+        A run is due once such a time has passed since its last wake-up, or since its start. One that rests
+        or has ended is told of only if something happened in it meanwhile.
+        """
+        now, due = self._clock.now(), []
+        with self._journal.transaction() as append:
+            for run in self._journal.runs():
+                last, since = self._last(run)
+                if next_after(self._cron, since, self._zone) <= now and self._is_news(run, last):
+                    append(run.id, EventKind.WAKE_UP, since=since)
+                    due.append(run)
+        return due
+
+    def _last(self, run: Run) -> tuple[int, float]:
+        """Return id and time of the run's last wake-up, of its start where there was none."""
+        event = last_event_of(self._journal, run.id, (EventKind.WAKE_UP, EventKind.RUN_STARTED))
+        return (event.id, event.at) if event else (0, run.created_at)
+
+    def _is_news(self, run: Run, last: int) -> bool:
+        if run.state in (RunState.RUNNING, RunState.PAUSING):
+            return True
+        return has_events_after(self._journal, run.id, last)

@@ -16,18 +16,18 @@ from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH, SourceChoice, agent_of
 from loop.experiment import Experiment, Reason, Run
 from loop.git.workspace import Workspace
-from loop.proposers.asking import Budget, Outages, Source
+from loop.proposers.asking import BudgetWatch, Outages, Source
 from loop.proposers.novelty import Novelty
 from loop.proposers.prompt.context import ContextReader
 from loop.proposers.prompt.papers import Papers
 from loop.proposers.protocol import Failure, Model
 from loop.proposers.researcher import Researcher
 from loop.proposers.search.search import SearchProposer
-from loop.redaction import secrets_in, without_secrets
 from loop.store.experiments import with_program
 from loop.store.journal import Journal
 from loop.store.notes import Notes
-from loop.store.spending import Purse
+from loop.store.spending import Budget
+from loop.text import secrets_in, without_secrets
 
 _ADDRESSES = ("ANTHROPIC_BASE_URL", "GOOGLE_GEMINI_BASE_URL")
 """Where the providers' own libraries let a model be asked elsewhere."""
@@ -50,7 +50,7 @@ def make_researcher(
     """
     notes = Notes(journal)
     reader = ContextReader(journal=journal, workspace=workspace, folder=folder)
-    purse = Purse(
+    purse = Budget(
         journal,
         a_run=settings.llm_budget_usd,
         a_day=settings.llm_budget_usd_a_day,
@@ -82,7 +82,7 @@ def make_researcher(
             lambda experiment: workspace.source(experiment.commit),
             lambda program: with_program(journal, run.id, program),
         ).refusal,
-        budget=Budget(purse, notes),
+        budget=BudgetWatch(purse, notes),
         outages=Outages(notes),
         papers=Papers(settings.home / "papers"),
         device=functools.cache(device),

@@ -9,14 +9,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
-from bot.errors import BotError
-from bot.heartbeat.findings import Ended
-from bot.heartbeat.probe import LoopState
+from bot.heartbeat.probe import Ended, LoopState
 from bot.proposer_factory import make_researcher
 from bot.setup.doctor import device
 from bot.setup.settings import Settings
 from loop.engine.decision import KeepRule
-from loop.engine.run import Engine, Plan, nothing_hinders
+from loop.engine.run import Engine, Plan, nothing_blocks
+from loop.errors import UserError
 from loop.experiment import Actor, Reason, Run, RunState, Stage
 from loop.git.repository import (
     RepositoryFacts,
@@ -30,14 +29,14 @@ from loop.git.repository import (
 from loop.git.workspace import Workspace
 from loop.process.environment import prepare_line, training_environment
 from loop.process.trainer import Trainer, attempt_folder
-from loop.redaction import secrets_in
 from loop.store.journal import Journal
-from notifiers.text.start_card import RunPlan
+from loop.text import secrets_in
+from notifiers.text.status import RunPlan
 
 log = logging.getLogger(__name__)
 
 
-class Host:
+class Runs:
     """Starts runs, goes on with them and keeps their tasks.
 
     `repository` is where new runs are started; `environ` is what the environments of trainings and of sources
@@ -66,7 +65,7 @@ class Host:
         self._asked: dict[int, int | None] = {}  # how many experiments a task is to make
         self._ended: dict[int, Ended] = {}  # tasks that came to grief
         self.on_ended: Callable[[], None] = lambda: None  # called when one does
-        self.is_hindered: Callable[[Run], Awaitable[bool]] = nothing_hinders
+        self.is_blocked: Callable[[Run], Awaitable[bool]] = nothing_blocks
 
     # Runs
 
@@ -74,12 +73,12 @@ class Host:
         """Return the run that commands without a tag are about: the newest active one, else the newest.
 
         Raises:
-            BotError: there is no run yet.
+            UserError: there is no run yet.
         """
         runs = self.journal.runs()
         active = [run for run in runs if run.state is not RunState.STOPPED]
         if not runs:
-            raise BotError("There is no run yet: start one with /start_run.")
+            raise UserError("There is no run yet: start one with /start_run.")
         return (active or runs)[-1]
 
     def engine(self, run: Run) -> Engine:
@@ -93,7 +92,7 @@ class Host:
         """Look at the repository that new runs start from.
 
         Raises:
-            LoopError: it cannot be used, with the mend.
+            UserError: it cannot be used, with the mend.
         """
         settings = self._settings
         return inspect(
@@ -107,8 +106,8 @@ class Host:
         """Return what a new run would be.
 
         Raises:
-            BotError: another run is active, the tag is taken, or DEADLINE_MINUTES is too short.
-            LoopError: the repository or the tag cannot be used.
+            UserError: another run is active, the tag is taken, or DEADLINE_MINUTES is too short.
+            UserError: the repository or the tag cannot be used.
         """
         self._require_free_device()
         facts = self.facts()
@@ -116,7 +115,7 @@ class Host:
         tag = tag or propose_tag(self._today(), taken)
         check_tag(tag)
         if tag in taken:
-            raise BotError(f"There is a branch or run {tag} already: choose another tag.")
+            raise UserError(f"There is a branch or run {tag} already: choose another tag.")
         settings = self._settings
         fixed = read_time_budget(self.repository, facts.base_commit, settings.frozen)
         budget = fixed or settings.time_budget
@@ -140,13 +139,13 @@ class Host:
         """Make a new run with its branch and worktree; `conduct` sets it going.
 
         Raises:
-            BotError: another run is active, the tag is taken, or data is missing.
-            LoopError: the repository or the tag cannot be used.
+            UserError: another run is active, the tag is taken, or data is missing.
+            UserError: the repository or the tag cannot be used.
         """
         plan = self.plan_run(tag)
         if plan.missing:
             paths = ", ".join(map(str, plan.missing))
-            raise BotError(
+            raise UserError(
                 f"Of DATA_PATHS {paths} is missing. First run: {plan.preparation}; "
                 "or set DATA_PATHS to where the data is."
             )
@@ -176,7 +175,7 @@ class Host:
     def lacks(self, run: Run) -> str:
         """Return why the run has no idea at the moment, empty where it has or nobody has looked for one."""
         engine = self._engines.get(run.id)
-        return engine.prefetch.dearth.reason if engine and engine.prefetch.dearth else ""
+        return engine.prefetch.failure.reason if engine and engine.prefetch.failure else ""
 
     def look_again(self, run: Run, *, at_once: bool) -> None:
         """Let the run take notice of a new idea, and make way for it where it can be had at once."""
@@ -187,7 +186,7 @@ class Host:
     def _require_free_device(self) -> None:
         for run in self.journal.active_runs():
             if run.state is not RunState.DONE:
-                raise BotError(
+                raise UserError(
                     f"Run {run.tag} is {run.state.value} on this machine: /stop it before another is started "
                     "(where no bot runs, after `autoresearch up`)."
                 )
@@ -216,7 +215,7 @@ class Host:
 
     async def close(self) -> None:
         """End the tasks; trainings go on without us and are found again at the next start."""
-        self.on_ended, self.is_hindered = lambda: None, nothing_hinders
+        self.on_ended, self.is_blocked = lambda: None, nothing_blocks
         for task in self._tasks.values():
             task.cancel()
         if self._tasks:
@@ -234,7 +233,7 @@ class Host:
         """Return the runs that should be conducted."""
         engines = (self._engines[run_id] for run_id in self._tasks)
         return [
-            LoopState(engine.run, self._ended.get(engine.run.id), engine.prefetch.dearth)
+            LoopState(engine.run, self._ended.get(engine.run.id), engine.prefetch.failure)
             for engine in engines
             if engine.run.state not in (RunState.DONE, RunState.STOPPED)
         ]
@@ -296,7 +295,7 @@ class Host:
                 pause=self.pause,
             ),
             folder=self._folder(run),
-            is_hindered=lambda run: self.is_hindered(run),  # noqa: PLW0108 - it is set later
+            is_blocked=lambda run: self.is_blocked(run),  # noqa: PLW0108 - it is set later
         )
 
     def workspace(self, run: Run) -> Workspace:

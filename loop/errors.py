@@ -1,5 +1,5 @@
-"""The loop's one exception for people."""
+"""The one exception whose text is for people."""
 
 
-class LoopError(Exception):
-    """Something a person must know, as one sentence that names the thing and the mend."""
+class UserError(Exception):
+    """Something a person must know, as one sentence with its cause and its fix."""

@@ -199,7 +199,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Who changed a run's state, and why. It holds no sentence: `notifiers/reasons.py` makes one of it.
+    """Who changed a run's state, and why. It holds no sentence: `notifiers/text/reasons.py` makes one of it.
 
     `name` is a person's, empty where nobody knows it. `facts` are what a sentence tells of the cause.
     """

@@ -6,9 +6,12 @@ is led out of the root by such a link, and nothing waits on a pipe.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -54,3 +57,29 @@ def place(root: Path, path: str, content: bytes, *, executable: bool) -> bool:
 def _folders(root: Path, path: str) -> list[Path]:
     """Return the folders between `root` and the file, the outermost first."""
     return [root / folder for folder in reversed(Path(path).parents[:-1])]
+
+
+class LockedError(Exception):
+    """Another process holds the lock; the text names it."""
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`; the system lets go of it however the process ends.
+
+    Raises:
+        LockedError: another process holds it.
+        OSError: nothing can be locked there.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+            raise LockedError(f"process {owner or 'unknown'}") from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)

@@ -89,13 +89,13 @@ class _Finder(MetaPathFinder):
         return spec
 
 
-class Night:
+class WakeUpReport:
     """A bot without chats on a state directory, whose disk has as much room as a chapter says."""
 
     def __init__(self, home: Path) -> None:
         from bot.heartbeat import probe as examination
         from bot.heartbeat.heartbeat import Heartbeat
-        from bot.runs import Host
+        from bot.runs import Runs
         from bot.setup.settings import Settings
         from loop.process.machine import Disk
         from loop.store.journal import Journal
@@ -108,7 +108,7 @@ class Night:
         repository = home.parent / "repository"
         given = {"AUTORESEARCH_HOME": str(home), "REPOSITORY": str(repository), "DATA_PATHS": ""}
         settings = Settings.model_validate(given)
-        self.host = Host(
+        self.host = Runs(
             settings,
             repository=repository,
             journal=self.journal,
@@ -161,9 +161,9 @@ class Night:
 
     def calls(self) -> int:
         """Return for how many things a person is called."""
-        from loop.results.wakeup_report import read_night
+        from loop.results.wakeup_report import read_wakeup_report
 
-        return len(read_night(self.journal, self.run, until=2e10).calls)
+        return len(read_wakeup_report(self.journal, self.run, until=2e10).calls)
 
     async def close(self) -> None:
         await self.heartbeat.close()
@@ -174,40 +174,40 @@ class Night:
 LOW, A_LITTLE, SHORT, SHORTER, ROOMY = 0.3e9, 1.5e9, 4e9, 3e9, 400e9
 
 
-async def the_disk_fills_up(night: Night) -> object:
+async def the_disk_fills_up(night: WakeUpReport) -> object:
     return await night.beat(LOW)
 
 
-async def there_is_a_little_room(night: Night) -> object:
+async def there_is_a_little_room(night: WakeUpReport) -> object:
     return await night.beat(A_LITTLE)
 
 
-async def there_is_room(night: Night) -> object:
+async def there_is_room(night: WakeUpReport) -> object:
     return await night.beat(ROOMY)
 
 
-async def ann_pauses(night: Night) -> object:
+async def ann_pauses(night: WakeUpReport) -> object:
     await night.engine.pause(now=True)
     return await night.state()
 
 
-async def ann_pauses_again(night: Night) -> object:
-    from loop.errors import LoopError
+async def ann_pauses_again(night: WakeUpReport) -> object:
+    from loop.errors import UserError
 
     try:
         await night.engine.pause()
-    except LoopError:
+    except UserError:
         return "refused"
     return "accepted"
 
 
-async def ann_resumes(night: Night) -> object:
+async def ann_resumes(night: WakeUpReport) -> object:
     await night.engine.resume()
     return await night.state()
 
 
-async def how_it_stands(night: Night) -> object:
-    from bot.heartbeat.blockers import paused_by_us
+async def how_it_stands(night: WakeUpReport) -> object:
+    from bot.heartbeat.decide import paused_by_us
     from loop.results.status import run_status
     from notifiers.text.status import status_message
 
@@ -216,23 +216,23 @@ async def how_it_stands(night: Night) -> object:
     return status_message(status, now=2e9, zone=UTC).text.splitlines()[0]
 
 
-async def the_disk_is_short(night: Night) -> object:
+async def the_disk_is_short(night: WakeUpReport) -> object:
     await night.beat(SHORT)
     return night.calls()
 
 
-async def the_disk_is_shorter(night: Night) -> object:
+async def the_disk_is_shorter(night: WakeUpReport) -> object:
     await night.beat(SHORTER)
     return night.calls()
 
 
-async def the_disk_is_no_longer_short(night: Night) -> object:
+async def the_disk_is_no_longer_short(night: WakeUpReport) -> object:
     await night.beat(ROOMY)
     return night.calls()
 
 
-async def _live(home: Path, chapters: Sequence[Callable[[Night], Any]]) -> list[object]:
-    night = Night(home)
+async def _live(home: Path, chapters: Sequence[Callable[[WakeUpReport], Any]]) -> list[object]:
+    night = WakeUpReport(home)
     try:
         return [await chapter(night) for chapter in chapters]
     finally:

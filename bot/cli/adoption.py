@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bot.errors import BotError
 from bot.local.wire import bot_answers
 from bot.setup.settings import Settings
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Run, RunState
 from loop.git.commands import Git, locate
 from loop.git.repository import branches, inspect, read_time_budget, with_imports
@@ -32,9 +31,9 @@ def adopt(
     The branch only ever moves forward, as any run's does. `results` is read and never changed.
 
     Raises:
-        BotError: the bot is running, another run is active, the tag is taken, or there is no such folder or
+        UserError: the bot is running, another run is active, the tag is taken, or there is no such folder or
             branch.
-        LoopError: the repository, the branch or the results cannot be used, with the mend.
+        UserError: the repository, the branch or the results cannot be used, with the mend.
     """
     _check_free(settings, journal)
     _check_named(repository, branch)
@@ -52,7 +51,7 @@ def adopt(
         now=now,
     )
     if any(found.tag in (run.tag, run.renamed_from) for run in journal.runs()):
-        raise BotError(f"There is a run {found.tag} already: choose another name with --tag.")
+        raise UserError(f"There is a run {found.tag} already: choose another name with --tag.")
     check_refs(git, found)
     if found.branch != branch:
         make_branch(git, found)
@@ -65,7 +64,7 @@ def adopt(
     )
     try:
         workspace.adopt()
-    except LoopError:
+    except UserError:
         if found.branch != branch:
             drop_branch(git, found)
         raise
@@ -85,20 +84,20 @@ def adopt(
 def _check_named(repository: Path, branch: str) -> None:
     """Refuse a folder or a branch that is not there, in the words of the command line."""
     if not repository.is_dir():
-        raise BotError(f"There is no folder {repository}: name the training repository with --repo.")
+        raise UserError(f"There is no folder {repository}: name the training repository with --repo.")
     known = branches(repository)
     if branch not in known:
         there = ", ".join(known) or "none"
-        raise BotError(f"There is no branch {branch} in {repository}; there are: {there}.")
+        raise UserError(f"There is no branch {branch} in {repository}; there are: {there}.")
 
 
 def _check_free(settings: Settings, journal: Journal) -> None:
     if bot_answers(settings.socket) is not False:
-        raise BotError(
+        raise UserError(
             "The bot is running: stop it, adopt, and start it again; its training goes on meanwhile."
         )
     for run in journal.active_runs():
         if run.state is not RunState.DONE:
-            raise BotError(
+            raise UserError(
                 f"Run {run.tag} is {run.state.value} on this machine: /stop it before another begins."
             )

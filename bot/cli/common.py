@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
-from bot.errors import BotError
 from bot.setup.settings import Settings, load_settings
+from loop.errors import UserError
 from loop.experiment import Run, RunState
 from loop.store.journal import Journal
 from notifiers.message import Message
@@ -38,19 +38,19 @@ def open_run(settings: Settings, tag: str | None) -> Iterator[tuple[Journal, Run
     """Open the journal for reading and find a run in it, the newest without a tag.
 
     Raises:
-        BotError: there is none.
-        LoopError: the journal cannot be read.
+        UserError: there is none.
+        UserError: the journal cannot be read.
     """
     path = settings.home / "state.db"
     with ExitStack() as stack:
         journal = stack.enter_context(closing(Journal(path, read_only=True))) if path.exists() else None
         runs = journal.runs() if journal else []
         if journal is None or not runs:
-            raise BotError(f"There is no run in {settings.home} yet: start one with `autoresearch up`.")
+            raise UserError(f"There is no run in {settings.home} yet: start one with `autoresearch up`.")
         chosen = [run for run in runs if tag in (None, run.tag)]
         if not chosen:
             known = ", ".join(run.tag for run in runs)
-            raise BotError(f"There is no run {tag} in {settings.home}; there are: {known}.")
+            raise UserError(f"There is no run {tag} in {settings.home}; there are: {known}.")
         yield journal, chosen[-1]
 
 

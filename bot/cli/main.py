@@ -14,8 +14,7 @@ import typer
 from bot.cli.common import Json, State, print_json, print_message
 from bot.cli.read import app as reading
 from bot.cli.report import report_of_run
-from bot.errors import BotError
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.store.journal import Journal, OlderStateError
 from notifiers.message import Message
 
@@ -46,8 +45,7 @@ def up(
     exit_when_done: Annotated[bool, typer.Option(help="End after them, with the report.")] = False,
 ) -> None:
     """Run the bot: go on with the active run, or start one."""
-    from bot.app import serve, zone_of
-    from bot.startup import Order
+    from bot.app import Order, serve, zone_of
 
     settings = context.obj.settings()
     asyncio.run(serve(settings, Order(tag, experiments, exit_when_done)))
@@ -69,9 +67,9 @@ def chat(context: typer.Context) -> None:
 @app.command()
 def send(context: typer.Context, command: Annotated[str, typer.Argument(help='Such as "/status".')]) -> None:
     """Give the running bot one command; exit status 1 if it is refused."""
-    from bot.local import client
+    from bot.local import wire
 
-    reply = asyncio.run(client.send(context.obj.settings().socket, command))
+    reply = asyncio.run(wire.send(context.obj.settings().socket, command))
     print_message(reply.message)
     raise typer.Exit(code=int(reply.refused))
 
@@ -97,8 +95,7 @@ def doctor(context: typer.Context, as_json: Json = False) -> None:
 
     from bot.app import zone_of
     from bot.health import health_checks, incident_lines
-    from bot.setup.check import Check, render
-    from bot.setup.doctor import examine
+    from bot.setup.doctor import Check, examine, render
 
     settings = context.obj.settings()
     checks = examine(settings)
@@ -114,7 +111,7 @@ def doctor(context: typer.Context, as_json: Json = False) -> None:
                 incidents = incident_lines(journal, zone=zone_of(settings))
     except OlderStateError as error:
         checks += (Check("state file", None, str(error)),)
-    except LoopError as error:
+    except UserError as error:
         checks += (Check("state file", False, str(error)),)
     if as_json:
         print_json([asdict(check) for check in checks])
@@ -150,6 +147,6 @@ def main() -> None:
     """Run the command line; a mistake of the user's is one sentence on stderr and exit status 1."""
     try:
         app()
-    except (BotError, LoopError) as error:
+    except UserError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(1)

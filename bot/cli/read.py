@@ -13,7 +13,7 @@ import typer
 
 from bot.cli.common import Json, Tag, open_run, ownerless, print_json, print_message
 from bot.cli.report import report
-from bot.errors import BotError
+from loop.errors import UserError
 from loop.store.experiments import read_rows
 from loop.store.journal import Journal
 from notifiers.message import Message
@@ -30,7 +30,7 @@ def status(context: typer.Context, tag: Tag = None, as_json: Json = False) -> No
     from bot.local.wire import bot_answers
     from loop.results.ledger import read_ledger
     from loop.results.status import run_status
-    from notifiers.reasons import reason_text
+    from notifiers.text.reasons import reason_text
     from notifiers.text.status import status_message
 
     settings = context.obj.settings()
@@ -74,7 +74,7 @@ def export(
     from loop.results.export import json_lines, write_parquet
 
     if jsonl is None and parquet is None:
-        raise BotError("Say where to: --jsonl FILE, --jsonl - or --parquet FILE.")
+        raise UserError("Say where to: --jsonl FILE, --jsonl - or --parquet FILE.")
     with open_run(context.obj.settings(), tag) as (journal, run):
         experiments = journal.experiments(run.id)
     if parquet is not None:
@@ -87,7 +87,7 @@ def export(
         try:
             jsonl.write_text(text, encoding="utf-8")
         except OSError as error:
-            raise BotError(f"{jsonl} cannot be written: {error.strerror}.") from None
+            raise UserError(f"{jsonl} cannot be written: {error.strerror}.") from None
     files = " and ".join(str(file) for file in (jsonl, parquet) if file)
     print_message(Message(f"{plural(len(experiments), 'experiment')} of run {run.tag}: in {files}."))
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bot.cli.common import Json, Tag, open_run, ownerless, print_json, print_message
-from bot.errors import BotError
 from bot.setup.settings import Settings
+from loop.errors import UserError
 from loop.results.report import make_report
 from loop.results.table import read_results
 
 if TYPE_CHECKING:
-    from loop.results.wakeup_report import Night
+    from loop.results.wakeup_report import WakeUpReport
 
 
 def report(
@@ -50,7 +50,7 @@ def report(
 class FullReport:
     """A report with its rows, and in every form that it can be had in."""
 
-    night: Night
+    night: WakeUpReport
     state: str = ""
     """What the run does now, where its own state does not tell it."""
 
@@ -62,7 +62,7 @@ class FullReport:
         """Write the chart.
 
         Raises:
-            BotError: it cannot be made or written.
+            UserError: it cannot be made or written.
         """
         from notifiers.charts.chart import ChartError, chart
 
@@ -72,17 +72,17 @@ class FullReport:
             png = asyncio.run(chart(self.night.rows, metric=report.metric, goal=report.goal, title=title))
             path.write_bytes(png)
         except ChartError as error:
-            raise BotError(str(error)) from None
+            raise UserError(str(error)) from None
         except OSError as error:
-            raise BotError(f"The chart {path} cannot be written: {error.strerror}.") from None
+            raise UserError(f"The chart {path} cannot be written: {error.strerror}.") from None
 
     def write_page(self, path: Path, settings: Settings, zone: tzinfo) -> None:
         """Write the page.
 
         Raises:
-            BotError: it cannot be written.
+            UserError: it cannot be written.
         """
-        from bot.page_content import details_of, provenance_of
+        from bot.bundling import details_of, provenance_of
         from notifiers.page.render import Content, page
 
         run = self.night.run
@@ -97,7 +97,7 @@ class FullReport:
         try:
             path.write_text(page(content, made_at=datetime.now(zone)), encoding="utf-8")
         except OSError as error:
-            raise BotError(f"The page {path} cannot be written: {error.strerror}.") from None
+            raise UserError(f"The page {path} cannot be written: {error.strerror}.") from None
 
     def show(self, zone: tzinfo) -> None:
         """Print it, in colours where somebody looks at it in a terminal."""
@@ -114,18 +114,18 @@ class FullReport:
 
 def report_of_run(settings: Settings, tag: str | None) -> FullReport:
     """Return the report on a run in the journal."""
-    from loop.results.wakeup_report import read_night
+    from loop.results.wakeup_report import read_wakeup_report
 
     price, stuck = settings.gpu_dollars_an_hour, settings.stuck_after
     with open_run(settings, tag) as (journal, run):
-        night = read_night(journal, run, until=time.time(), gpu_price=price, stuck_after=stuck)
+        night = read_wakeup_report(journal, run, until=time.time(), gpu_price=price, stuck_after=stuck)
     return FullReport(night, ownerless(settings, run))
 
 
 def report_of_file(settings: Settings, file: Path) -> FullReport:
     """Return the report on a `results.tsv` of whoever wrote it."""
-    from loop.results.wakeup_report import Night
+    from loop.results.wakeup_report import WakeUpReport
 
     found = read_results(file, settings.metric)
     numbers = make_report(found.rows, metric=found.metric, goal=settings.metric_goal)
-    return FullReport(Night(report=numbers, rows=found.rows))
+    return FullReport(WakeUpReport(report=numbers, rows=found.rows))

@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from bot.local.terminal import render
-from loop.results.wakeup_report import Night
+from loop.results.wakeup_report import WakeUpReport
 from notifiers.message import Message
 
 _GAIN = re.compile(r"^(#\d+) ([+-][\d.]+)( \+\d+−\d+)?", re.MULTILINE)
@@ -25,7 +25,7 @@ _STYLES = (
 )
 
 
-def show(night: Night, message: Message, *, console: Console | None = None) -> None:
+def show(night: WakeUpReport, message: Message, *, console: Console | None = None) -> None:
     """Print the report: the same words as everywhere, with colours."""
     first, _, rest = render(message).partition("\n")
     text = Text(rest)

@@ -7,15 +7,75 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from bot.heartbeat.blockers import hindrance, paused_by_us, room
-from bot.heartbeat.findings import LoopVitals, Outage, Vitals
+from bot.heartbeat.probe import LoopVitals, Outage, Vitals
 from loop.backoff import backoff
-from loop.experiment import Cause, Reason, Run, RunState
-from loop.process.liveness import is_stalled
-from loop.process.machine import ClockChange
-from loop.process.ownership import Marked
+from loop.experiment import Actor, Cause, Reason, Run, RunState
+from loop.process.liveness import Marked, Owner, is_stalled
+from loop.process.machine import ClockChange, Disk, Gpu, GpuProcess
 from loop.process.trainer import Process
-from notifiers.reasons import cause_text
+from notifiers.text.reasons import cause_text
+
+
+def paused_by_us(run: Run) -> bool:
+    """Say whether the heartbeat paused the run, and so may let it go on."""
+    return run.is_paused and run.state_by is Actor.HEARTBEAT
+
+
+def blocker(loop: LoopVitals, vitals: Vitals) -> Reason | None:
+    """Return the first blocker in the way of the run's next training, as a reason to pause it."""
+    if vitals.unwritable:
+        return _because(Cause.STATE_FILE, error=vitals.unwritable)
+    for disk in vitals.disks:
+        if disk.low or (_waits_for(disk, loop.run) and not disk.ample):
+            return _because(Cause.DISK, **room(disk))
+    if vitals.had_gpu and vitals.gpus is not None and not vitals.gpus.gpus:
+        return _because(Cause.GPU_GONE)
+    return _occupied(loop, vitals)
+
+
+def room(disk: Disk) -> dict[str, object]:
+    """Return the facts about a disk: how many bytes are free, and where."""
+    return {"folder": str(disk.folder), "free": disk.free}
+
+
+def _because(cause: Cause, **facts: object) -> Reason:
+    return Reason(Actor.HEARTBEAT, cause=cause, facts=facts)
+
+
+def _waits_for(disk: Disk, run: Run) -> bool:
+    waits = paused_by_us(run) and run.state_cause is Cause.DISK
+    return waits and run.state_facts.get("folder") == str(disk.folder)
+
+
+def _occupied(loop: LoopVitals, vitals: Vitals) -> Reason | None:
+    """Tell who holds so much of every GPU that a training would end for want of memory."""
+    if vitals.gpus is None or not vitals.gpus.gpus or loop.needed_mb is None:
+        return None
+    training = any(other.training is not None for other in vitals.loops)
+    if training and all(whose is not Owner.CURRENT for _, whose in vitals.holders):
+        return None  # what our own training holds cannot be told from the rest
+    held: list[GpuProcess] = []
+    for gpu in vitals.gpus.gpus:
+        others = [process for process, whose in vitals.holders if _holds(process, whose, gpu)]
+        if not others or _room(gpu, vitals) >= loop.needed_mb:
+            return None
+        held += others
+    free_mb = max(_room(gpu, vitals) for gpu in vitals.gpus.gpus)
+    names = ", ".join(f"{process.name} (pid {process.pid})" for process in held)
+    return _because(Cause.GPU_FULL, free_mb=free_mb, needed_mb=loop.needed_mb, held_by=names)
+
+
+def _holds(process: GpuProcess, whose: Owner, gpu: Gpu) -> bool:
+    return process.gpu == gpu.uuid and whose in (Owner.FOREIGN, Owner.ORPHAN)
+
+
+def _room(gpu: Gpu, vitals: Vitals) -> float:
+    """Return how much of a GPU a training could have, in MiB; where it does not tell, enough."""
+    if gpu.free_mb is None:
+        return float("inf")
+    ours = (p.memory_mb for p, whose in vitals.holders if p.gpu == gpu.uuid and whose is Owner.CURRENT)
+    return gpu.free_mb + sum(memory or 0.0 for memory in ours)
+
 
 BACKOFF = (0.0, 60.0, 300.0, 600.0)
 """Seconds to wait before a loop is started for the first, the second, … time in a row; the last for ever."""
@@ -163,7 +223,7 @@ def mend_training(loop: LoopVitals, *, stall_minutes: float) -> Iterator[EndStal
 
 def troubles(vitals: Vitals) -> tuple[str, ...]:
     """Return what only a person can mend now, a sentence each, for who watches from outside."""
-    reasons = (hindrance(loop, vitals) for loop in vitals.loops)
+    reasons = (blocker(loop, vitals) for loop in vitals.loops)
     found = [cause_text(reason.cause, reason.facts) for reason in reasons if reason is not None]
     found += [action.text for loop in vitals.loops for action in _attention(loop, vitals)]
     return tuple(dict.fromkeys(found))
@@ -191,7 +251,7 @@ def _loop(loop: LoopVitals, now: float) -> Iterator[Action]:
 
 
 def _pause(loop: LoopVitals, vitals: Vitals) -> Iterator[Action]:
-    reason = hindrance(loop, vitals)
+    reason = blocker(loop, vitals)
     if reason is not None and loop.run.state is RunState.RUNNING:
         yield Pause(loop.run, reason)
     elif reason is None and paused_by_us(loop.run):
@@ -211,9 +271,9 @@ def _attention(loop: LoopVitals, vitals: Vitals) -> Iterator[AskPerson]:
     if outage is not None and outage.resumes >= MANY_DEATHS:
         facts = {"times": outage.resumes, "error": outage.reason}
         yield AskPerson(run, Cause.LOOP, facts=facts, halted=True)
-    dearth = loop.dearth
-    if dearth is not None and vitals.at - dearth.since >= NO_IDEAS:
-        facts = {"seconds": vitals.at - dearth.since, "error": dearth.reason}
+    failure = loop.failure
+    if failure is not None and vitals.at - failure.since >= NO_IDEAS:
+        facts = {"seconds": vitals.at - failure.since, "error": failure.reason}
         yield AskPerson(run, Cause.NO_PROPOSAL, facts=facts)
     for disk in vitals.disks:
         if run.state is RunState.RUNNING and disk.short and not disk.low:

@@ -13,10 +13,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
-from bot.errors import BotError
-from bot.heartbeat.blockers import hindrance
 from bot.heartbeat.decide import (
     WORTH_TELLING,
     Action,
@@ -33,16 +31,16 @@ from bot.heartbeat.decide import (
     Recovered,
     Resume,
     Unpause,
+    blocker,
     decide,
     mend_training,
     troubles,
 )
-from bot.heartbeat.findings import Absence, LoopVitals, Outage, Vitals
-from bot.heartbeat.probe import Examiner, LoopState, Trainings
-from loop.errors import LoopError
+from bot.heartbeat.probe import Absence, Examiner, LoopState, LoopVitals, Outage, Trainings, Vitals
+from loop.errors import UserError
 from loop.experiment import EventKind, Reason, Run
+from loop.process.liveness import end_orphan
 from loop.process.machine import ClockChange, ClockWatch
-from loop.process.ownership import end_orphan
 from loop.process.threads import in_thread
 from loop.store.journal import Journal, StoreError
 
@@ -52,7 +50,7 @@ MISSED = 3
 """The heartbeat is not on time when so many beats in a row are missing."""
 
 
-class Host(Trainings, Protocol):
+class Runs(Trainings, Protocol):
     """Whoever keeps the loops; these are called in the event loop."""
 
     def loops(self) -> Sequence[LoopState]:
@@ -80,7 +78,7 @@ class Heartbeat:
 
     def __init__(
         self,
-        host: Host,
+        host: Runs,
         *,
         journal: Journal,
         home: Path,
@@ -131,20 +129,18 @@ class Heartbeat:
 
     async def _beat_once(self) -> frozenset[int]:
         """Beat, and return the ids of the runs that something is in the way of."""
-        hindered: frozenset[int] = frozenset()
+        blocked: frozenset[int] = frozenset()
         async with self._lock:
             try:
                 vitals = await self._beat()
                 found = troubles(vitals)
-                hindered = frozenset(
-                    loop.run.id for loop in vitals.loops if hindrance(loop, vitals) is not None
-                )
-            except (BotError, LoopError, StoreError, OSError) as error:
+                blocked = frozenset(loop.run.id for loop in vitals.loops if blocker(loop, vitals) is not None)
+            except (UserError, StoreError, OSError) as error:
                 log.exception("the heartbeat failed")
                 found = (f"the heartbeat failed: {error}",)
             self._last = self._now()
         await self._outside(found)
-        return hindered
+        return blocked
 
     async def watch(self) -> None:
         """Look only for what cannot wait for a beat: a training that hangs, a machine that woke up."""
@@ -218,7 +214,7 @@ class Heartbeat:
                 await self._do_for_run(action)
             else:
                 await self._do_on_machine(action)
-        except (BotError, LoopError, StoreError, OSError) as error:
+        except (UserError, StoreError, OSError) as error:
             log.warning("%s could not be done: %s", action, error)
             return False
         return True
@@ -261,3 +257,42 @@ class Heartbeat:
 
     async def _note(self, run: Run, kind: EventKind, **data: object) -> None:
         await in_thread(self._journal.note, run.id, kind, **data)
+
+
+State: TypeAlias = Literal["success", "start", "fail"]
+
+PATIENCE = 10.0
+"""Seconds for the service to answer."""
+
+BODY_BYTES = 10_000
+"""As much as healthchecks.io keeps of what is said with a ping."""
+
+_PATHS: dict[State, str] = {"success": "", "start": "/start", "fail": "/fail"}
+
+
+async def ping(url: str, *, state: State = "success", body: str = "", patience: float = PATIENCE) -> None:
+    """Call `url` as healthchecks.io wants it, within `patience` seconds.
+
+    A failure is only logged, and without the URL, which is a secret.
+    """
+    import aiohttp
+
+    base, mark, query = url.partition("?")
+    address = f"{base.rstrip('/')}{_PATHS[state]}{mark}{query}"
+    limit = aiohttp.ClientTimeout(total=patience)
+    data = body.encode(errors="replace")[:BODY_BYTES]
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=limit, trust_env=True) as session,
+            session.request("POST" if data else "GET", address, data=data or None) as response,
+        ):
+            if not response.ok:
+                log.warning("the health check service answered with status %d", response.status)
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        log.warning("the health check service cannot be told anything (%s)", type(error).__name__)
+
+
+async def report(url: str, troubles: Sequence[str]) -> None:
+    """Tell what a heartbeat found: `troubles` only a person can mend. An empty `url` is nobody to tell."""
+    if url:
+        await ping(url, state="fail" if troubles else "success", body="\n".join(troubles))

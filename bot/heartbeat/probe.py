@@ -7,28 +7,119 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from bot.heartbeat.findings import Absence, Ended, LoopVitals, Outage, TrainingVitals, Vitals
-from loop.engine.prefetch import Dearth
+from loop.engine.prefetch import ProposerFailure
 from loop.experiment import Cause, Run
-from loop.process.gpu import GpuState, look_at_gpus
-from loop.process.liveness import AFTER_SUMMARY, Quiet, is_measured, is_overdue, sample, supervisor_of, watch
-from loop.process.machine import ClockChange, cannot_write, disks
-from loop.process.ownership import find_marked, orphans, owner
+from loop.process.liveness import (
+    AFTER_SUMMARY,
+    Marked,
+    Owner,
+    Quiet,
+    find_marked,
+    is_measured,
+    is_overdue,
+    orphans,
+    owner,
+    sample,
+    supervisor_of,
+    watch,
+)
+from loop.process.machine import ClockChange, Disk, GpuProcess, GpuState, cannot_write, disks, look_at_gpus
+from loop.process.trainer import Process
 from loop.store.journal import Journal
 from loop.store.notes import WATCHED, open_calls
 from loop.store.sessions import Sessions
 
 
 @dataclass(frozen=True, slots=True)
-class LoopState:
-    """A run that should be conducted, and whether it is: times are of the monotonic clock.
+class Ended:
+    """When a loop that should go on ended, and with what."""
 
-    `ended` is None while its task lives, `dearth` while its proposer works.
+    at: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A loop that first ended at `since` and was started again `resumes` times, the last at `resumed_at`.
+
+    `reason` is what it ended with the last time.
+    """
+
+    since: float
+    reason: str
+    resumes: int
+    resumed_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """For how many seconds nobody looked after a run before this bot began, at most; and why."""
+
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingVitals:
+    """The training under way, and its supervisor if that should have ended it long ago.
+
+    `measured` says whether it has printed its number; it is looked at only where the training is quiet.
+    """
+
+    folder: Path
+    quiet: Quiet
+    measured: bool = False
+    overdue_supervisor: Process | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoopVitals:
+    """One run and the loop that conducts it.
+
+    `ended` is None while the loop lives, `failure` while its proposer works. `needed_mb` is the GPU
+    memory that its trainings take at least, in MiB, None where that is not known. `called` are the causes and
+    keys of what a heartbeat, of this bot or one before it, called a person for and is not over.
     """
 
     run: Run
     ended: Ended | None = None
-    dearth: Dearth | None = None
+    outage: Outage | None = None
+    absence: Absence | None = None
+    training: TrainingVitals | None = None
+    needed_mb: float | None = None
+    failure: ProposerFailure | None = None
+    called: frozenset[tuple[Cause, str]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """Everything that one beat looked at.
+
+    `gpus` is None where nobody can tell; `had_gpu` says whether there was one before. `holders` are the
+    processes on the GPUs, with whose they are. `unwritable` says why the state file cannot be written.
+    """
+
+    at: float
+    loops: tuple[LoopVitals, ...]
+    disks: tuple[Disk, ...] = ()
+    unwritable: str = ""
+    gpus: GpuState | None = None
+    had_gpu: bool = False
+    holders: tuple[tuple[GpuProcess, Owner], ...] = ()
+    orphans: tuple[Marked, ...] = ()
+    clock: ClockChange | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoopState:
+    """A run that should be conducted, and whether it is: times are of the monotonic clock.
+
+    `ended` is None while its task lives, `failure` while its proposer works.
+    """
+
+    run: Run
+    ended: Ended | None = None
+    failure: ProposerFailure | None = None
 
 
 class Trainings(Protocol):
@@ -93,7 +184,7 @@ class Examiner:
                     absence=absences.get(state.run.id),
                     training=quiet.get(state.run.id),
                     needed_mb=self._needed_mb(state.run),
-                    dearth=state.dearth,
+                    failure=state.failure,
                     called=self._called(state.run),
                 )
                 for state in states

@@ -11,9 +11,9 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bot.errors import BotError
 from bot.local.wire import Attach, Command, Progress, pack_error, pack_item, parse_request, socket_address
-from loop.lock import LockedError, lock
+from loop.errors import UserError
+from loop.files import LockedError, lock
 from notifiers.channel import RefusedError
 from notifiers.message import Message, Reply
 
@@ -51,19 +51,19 @@ class LocalServer:
         self._attached = asyncio.Event()
 
     async def start(self) -> None:
-        """Open the socket, for this user alone. BotError when another bot has it or it cannot be made."""
+        """Open the socket, for this user alone. UserError when another bot has it or it cannot be made."""
         with ExitStack() as held:
             try:
                 # A socket whose lock is free is a dead bot's.
                 held.enter_context(lock(self._path.with_suffix(".lock")))
                 listener = _listen(self._path)
             except LockedError as other:
-                raise BotError(
+                raise UserError(
                     f"A bot already runs on {self._path.parent} ({other}); attach to it with "
                     "`autoresearch chat`, or give this one another state directory with --home."
                 ) from None
             except OSError as error:
-                raise BotError(
+                raise UserError(
                     f"Cannot open the bot's socket {self._path}: {error.strerror or error}. "
                     "Choose another state directory with --home."
                 ) from error
@@ -123,7 +123,7 @@ class LocalServer:
                         client.attached = True
                         client.tell(progress)
                         self._attached.set()
-        except BotError as error:
+        except UserError as error:
             client.write(pack_error(str(error)))
         except ConnectionError:
             log.debug("a local client has gone")
@@ -214,14 +214,14 @@ class _Client:
 
 
 async def _read_line(reader: asyncio.StreamReader) -> bytes:
-    """The next line; empty at the end of the stream. BotError for one that is too long or has no end."""
+    """The next line; empty at the end of the stream. UserError for one that is too long or has no end."""
     try:
         return await reader.readuntil(b"\n")
     except asyncio.LimitOverrunError:
-        raise BotError(f"A line may have {MAX_REQUEST} bytes at most.") from None
+        raise UserError(f"A line may have {MAX_REQUEST} bytes at most.") from None
     except asyncio.IncompleteReadError as error:
         if error.partial:
-            raise BotError("The last line has no end.") from None
+            raise UserError("The last line has no end.") from None
         return b""
 
 
@@ -232,7 +232,7 @@ def _listen(path: Path) -> socket.socket:
     client finds either no socket or one that listens.
     """
     if path.exists() and not path.is_socket():
-        raise BotError(f"{path} is in the way of the bot's socket: move it elsewhere.")
+        raise UserError(f"{path} is in the way of the bot's socket: move it elsewhere.")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".socket-") as folder:

@@ -9,8 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from bot.local.client import Attached, attach
-from bot.local.wire import Progress
+from bot.local.wire import Attached, Progress, attach
 from loop.text import clean, one_line
 from notifiers.message import Message, Reply
 
@@ -34,7 +33,7 @@ async def chat(path: Path, *, commands: Sequence[str], history: Path) -> Parting
     """Attach this terminal to the bot at the socket `path` until the person leaves or the bot ends.
 
     `commands` are the names to complete, with or without a slash; `history` keeps what was typed. The person
-    leaves by `/quit`, Ctrl-D or Ctrl-C; what that means for the bot is for the caller to say. BotError when
+    leaves by `/quit`, Ctrl-D or Ctrl-C; what that means for the bot is for the caller to say. UserError when
     no bot runs.
     """
     from prompt_toolkit.patch_stdout import patch_stdout
@@ -125,7 +124,7 @@ def _session(commands: Sequence[str], history: Path) -> PromptSession[str]:
 async def follow(path: Path, out: TextIO, *, progress_every: float = 5.0) -> None:
     """Write what the bot says to `out` as plain text until the bot ends.
 
-    A progress line at most every `progress_every` seconds, the latest one then. BotError when no bot runs;
+    A progress line at most every `progress_every` seconds, the latest one then. UserError when no bot runs;
     OSError when `out` is a pipe that nobody reads any more.
     """
     clock = asyncio.get_running_loop().time

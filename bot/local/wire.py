@@ -7,16 +7,17 @@ answers with `{"error": "…"}` and hangs up.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bot.errors import BotError
+from loop.errors import UserError
 from notifiers.message import Message, Reply
 
 # Bytes of a socket's address, its closing NUL included: 108 on Linux, 104 on macOS.
@@ -53,17 +54,17 @@ def pack_request(request: Request) -> bytes:
 
 
 def parse_request(line: bytes) -> Request:
-    """What a client asks for; BotError with a sentence for it when that cannot be read."""
+    """What a client asks for; UserError with a sentence for it when that cannot be read."""
     try:
         asked = json.loads(line)
     except (ValueError, RecursionError):
-        raise BotError("That line is not JSON.") from None
+        raise UserError("That line is not JSON.") from None
     match asked:
         case {"command": str(text)} if len(asked) == 1:
             return Command(text)
         case {"attach": True} if len(asked) == 1:
             return Attach()
-    raise BotError('A request is {"command": "…"} or {"attach": true}.')
+    raise UserError('A request is {"command": "…"} or {"attach": true}.')
 
 
 def pack_item(item: Item) -> bytes:
@@ -83,7 +84,7 @@ def pack_error(sentence: str) -> bytes:
 
 
 def parse_item(line: bytes) -> Item:
-    """What the bot says. BotError: with the bot's own sentence for an error, or when it cannot be read."""
+    """What the bot says. UserError: with the bot's own sentence for an error, or when it cannot be read."""
     try:
         said = json.loads(line)
     except (ValueError, RecursionError):
@@ -96,8 +97,8 @@ def parse_item(line: bytes) -> Item:
         case {"progress": str(text)}:
             return Progress(text)
         case {"error": str(sentence)}:
-            raise BotError(sentence)
-    raise BotError("The bot's answer cannot be read; it may be of another version: restart it.")
+            raise UserError(sentence)
+    raise UserError("The bot's answer cannot be read; it may be of another version: restart it.")
 
 
 @contextmanager
@@ -130,3 +131,83 @@ def bot_answers(path: Path) -> bool | None:
 
 def _line(content: dict[str, object]) -> bytes:
     return json.dumps(content).encode() + b"\n"
+
+
+ANSWER_SECONDS = 120.0  # a bot that takes longer for a command hangs
+MAX_ITEM = 1 << 26  # bytes of one line from the bot, which is trusted: enough for any diff or log
+
+
+async def send(path: Path, command: str) -> Reply:
+    """The reply to one command. UserError when no bot runs at the socket `path`, or it does not answer."""
+    async with _connect(path) as bot:
+        await bot.send(command)
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                async for item in bot:
+                    if isinstance(item, Reply):
+                        return item
+        except TimeoutError:
+            raise UserError(
+                f"The bot on {path.parent} has given no answer for {ANSWER_SECONDS:.0f} s: look into its log."
+            ) from None
+    raise UserError(f"The bot on {path.parent} ended before it answered.")
+
+
+@asynccontextmanager
+async def attach(path: Path) -> AsyncIterator[Attached]:
+    """A stream from the bot at the socket `path`; UserError when no bot runs there."""
+    async with _connect(path) as bot:
+        await bot.write(Attach())
+        yield bot
+
+
+class Attached:
+    """What the bot says, one item after another, until it ends: messages, replies, and changes of progress.
+
+    The first item is always the progress of the moment.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    def __aiter__(self) -> Attached:
+        return self
+
+    async def __anext__(self) -> Item:
+        try:
+            line = await self._reader.readline()
+        except ConnectionError:
+            line = b""
+        except ValueError:
+            raise UserError(f"The bot's answer is longer than {MAX_ITEM} bytes.") from None
+        if not line.endswith(b"\n"):  # nothing, or the half line of a bot that was killed
+            raise StopAsyncIteration
+        return parse_item(line)
+
+    async def send(self, command: str) -> None:
+        """Give the bot a command; its reply comes as one of the items."""
+        await self.write(Command(command))
+
+    async def write(self, request: Request) -> None:
+        """Write a request. When the bot has gone nothing is said here: the stream of items ends."""
+        self._writer.write(pack_request(request))
+        with suppress(ConnectionError):
+            await self._writer.drain()
+
+
+@asynccontextmanager
+async def _connect(path: Path) -> AsyncIterator[Attached]:
+    try:
+        with socket_address(path) as address:
+            reader, writer = await asyncio.open_unix_connection(address, limit=MAX_ITEM)
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise UserError(f"No bot runs on {path.parent}: start one with `autoresearch up`.") from None
+    except OSError as error:
+        raise UserError(f"Cannot reach the bot at {path}: {error.strerror or error}.") from error
+    try:
+        yield Attached(reader, writer)
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bot.errors import BotError
+from loop.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +59,11 @@ def unit(*, executable: Path, working_directory: Path, home: Path, path: str) ->
     that of the service manager is a short one.
 
     Raises:
-        BotError: a path has quotes, backslashes or control characters.
+        UserError: a path has quotes, backslashes or control characters.
     """
     for text in (str(executable), str(working_directory), str(home), path):
         if _REFUSED.search(text):
-            raise BotError(f"systemd does not take {text!r}: use a path without quotes and backslashes.")
+            raise UserError(f"systemd does not take {text!r}: use a path without quotes and backslashes.")
     return _UNIT.format(
         typed=shlex.quote(str(executable)),
         executable=_quoted(str(executable)),

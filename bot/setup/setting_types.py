@@ -9,17 +9,24 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta, tzinfo
+from difflib import get_close_matches
+from math import inf
 from pathlib import Path, PurePosixPath
 from typing import Annotated, TypeAlias
 from zoneinfo import ZoneInfo
 
+from apscheduler.triggers.cron import CronTrigger
+from dotenv.parser import parse_stream
 from pydantic import BeforeValidator, FiniteFloat, SecretStr
+from pydantic_core import ErrorDetails
 from pydantic_settings import NoDecode
 
 from bot.access import Role
 from bot.setup.sources import SourceChoice, read_model, read_sources
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.git.repository import check_path
+from loop.text import is_secret
 from notifiers.channels.tracker import SERVICES
 from notifiers.delivery.preferences import QuietHours, read_hours
 
@@ -73,7 +80,7 @@ def _file(text: str) -> str:
     path = PurePosixPath(text)
     try:
         check_path(str(path))
-    except LoopError:
+    except UserError:
         path = PurePosixPath()
     if not path.parts:
         raise ValueError("must be a path inside the repository")
@@ -146,7 +153,7 @@ def _tracker(text: str) -> tuple[str, str] | None:
 
 
 def _wake_up(text: str) -> str:
-    from bot.setup.cron import read_cron
+    from bot.setup.setting_types import read_cron
 
     return read_cron(text) if text else ""
 
@@ -188,3 +195,145 @@ Members: TypeAlias = Annotated[Mapping[str, Role | None], NoDecode, BeforeValida
 Chats: TypeAlias = Annotated[Mapping[str, Role | None], NoDecode, BeforeValidator(_chats)]
 OptionalHours: TypeAlias = Annotated[QuietHours | None, BeforeValidator(_hours)]
 OptionalAddress: TypeAlias = Annotated[tuple[str, int] | None, NoDecode, BeforeValidator(_address)]
+
+
+# So like a setting that it would be taken for a misspelt one, but other programs use it.
+_OF_OTHERS = frozenset(
+    {"DATA_PATH", "METRICS", "TIMEZONE", "MAX_CONTEXT_TOKENS", "OPENAPI_KEY", "OPENAPI_API_KEY"}
+    | {"GENAI_API_KEY", "GOOGLE_AI_API_KEY", "GOOGLE_CSE_API_KEY", "GOOGLE_API_KEY_2"}
+    | {"OPENAI_API_KEY_2", "OPENAI_API_BASE_URL"}
+)
+
+_ELSEWHERE = {"GEMINI_API_KEY": "GOOGLE_API_KEY"}  # settings as others call them
+
+_OF_TRAINING = frozenset({"AUTORESEARCH_CACHE", "AUTORESEARCH_CLIMBMIX_URL"})
+
+
+def bad_lines(env_file: Path) -> list[str]:
+    """A sentence for each line of the file that sets nothing, without its text: it may be a lost secret."""
+    try:
+        with env_file.open(encoding="utf-8-sig") as stream:
+            bindings = list(parse_stream(stream))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        return [f"{env_file} cannot be read: {error.strerror}."]
+    except UnicodeDecodeError:
+        return [f"{env_file} cannot be read: it is not UTF-8 text."]
+    bad = []
+    for binding in bindings:
+        nameless = binding.key is not None and not (binding.key.isidentifier() and binding.value is not None)
+        if binding.error or nameless:
+            text = binding.original.string
+            line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+            bad.append(f"Line {line} of {env_file} is not NAME=value.")
+    return bad
+
+
+def near_miss(name: str, names: list[str]) -> str | None:
+    """The setting that an environment variable was probably meant to be, None for other programs' names."""
+    if name in names or name in _OF_OTHERS:
+        return None
+    plain = name.upper().removeprefix("AUTORESEARCH_")
+    matches = get_close_matches(name.upper(), names, n=1, cutoff=0.86)
+    return plain if plain in names else next(iter(matches), None)
+
+
+def sentence(error: ErrorDetails, subjects: Mapping[str, str], env_file: Path, names: list[str]) -> str:
+    """One problem in words: `TIME_BUDGET in .env must be more than 0, not '-5'.`"""
+    context = error.get("ctx", {})
+    if not error["loc"]:
+        return str(context["error"])
+    name = str(error["loc"][0])
+    subject = subjects.get(name, f"{name} in {env_file}")
+    if error["type"] == "extra_forbidden":
+        return f"{subject} is not a setting; {_hint(name, names)}"
+    match error["type"]:
+        case "value_error":
+            rule = str(context["error"])
+        case "int_parsing" | "int_from_float":
+            rule = "must be a whole number"
+        case "float_parsing" | "finite_number":
+            rule = "must be a number"
+        case "greater_than":
+            rule = f"must be more than {context['gt']:g}"
+        case "greater_than_equal":
+            rule = f"must be {context['ge']:g} or more"
+        case "enum" | "literal_error":
+            rule = f"must be {context['expected']}"
+        case "string_pattern_mismatch":
+            rule = "must be one word"
+        case _:
+            rule = f"is not accepted ({error['msg']})"
+    hushed = is_secret(name) or "URL" in name  # which may hold a login
+    said = ", but " in rule  # what there is instead
+    value = "" if hushed or said else f", not {str(error['input'])[:60]!r}"
+    return f"{subject} {rule}{value}."
+
+
+def _hint(name: str, names: list[str]) -> str:
+    """What to do about a name in the file that is no setting's."""
+    if name in _OF_TRAINING:
+        return "the training repository reads it from the environment: put it there."
+    meant = _ELSEWHERE.get(name) or next(iter(get_close_matches(name.upper(), names, n=1)), None)
+    return f"did you mean {meant}?" if meant else ".env.example lists all of them."
+
+
+_TIME = re.compile(r"(\d{1,2}):(\d\d)")
+_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_DAY_RANGE = re.compile(r"(\*|[0-7]|[a-z]{3})(?:-([0-7]|[a-z]{3}))?(?:/([1-7]))?")
+
+
+def read_cron(text: str) -> str:
+    """Read `07:00` or a cron expression, and return the latter with the days of the week by their names.
+
+    Cron counts these from Sunday, APScheduler from Monday: names mean the same to both.
+
+    Raises:
+        ValueError: with a clause that goes on from a name: `must be …`.
+    """
+    fields = text.lower().split()
+    if found := _TIME.fullmatch(text.strip()):
+        fields = [str(int(found[2])), str(int(found[1])), "*", "*", "*"]
+    try:
+        cron = " ".join((*fields[:4], _days(fields[4]), *fields[5:]))
+        comes_true = next_after(cron, 0.0, UTC) < inf
+    except (ValueError, IndexError):
+        comes_true = False
+    if not comes_true:
+        raise ValueError("must be a time such as 07:00, or a cron expression such as 30 6 * * 1-5")
+    return cron
+
+
+def next_after(cron: str, moment: float, zone: tzinfo | None) -> float:
+    """Return when a cron expression, as `read_cron` gives it, comes true next by the clock of `zone`.
+
+    `moment` and what is returned are seconds since the epoch; infinity where it never comes true.
+
+    Raises:
+        ValueError: it is no cron expression.
+    """
+    start = datetime.fromtimestamp(moment, zone) + timedelta(seconds=1)
+    found: datetime | None = CronTrigger.from_crontab(cron, timezone=zone).get_next_fire_time(None, start)
+    return inf if found is None else found.timestamp()
+
+
+def _days(field: str) -> str:
+    """Return a cron expression's days of the week as a list of names."""
+    if field == "*":
+        return field
+    days: set[int] = set()
+    for part in field.split(","):
+        found = _DAY_RANGE.fullmatch(part)
+        if found is None:
+            raise ValueError(part)
+        first, last, step = found.groups()
+        start = 0 if first == "*" else _day(first)
+        stop = 6 if first == "*" or (step and not last) else _day(last or first)
+        span = (stop - start) % 7 if start != stop or not last else (7 if first != last else 0)
+        days |= {(start + offset) % 7 for offset in range(0, span + 1, int(step or 1))}
+    return ",".join(_DAYS[day] for day in sorted(days))
+
+
+def _day(name: str) -> int:
+    return int(name) % 7 if name.isdigit() else _DAYS.index(name)

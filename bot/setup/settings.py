@@ -10,8 +10,6 @@ from typing import Any, Literal
 from pydantic import AliasGenerator, Field, FiniteFloat, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from bot.errors import BotError
-from bot.setup.setting_errors import bad_lines, near_miss, sentence
 from bot.setup.setting_types import (
     Chats,
     CommandLine,
@@ -35,8 +33,12 @@ from bot.setup.setting_types import (
     RepositoryFiles,
     Sources,
     Url,
+    bad_lines,
+    near_miss,
+    sentence,
 )
 from loop.engine.decision import usual_deadline
+from loop.errors import UserError
 from loop.experiment import Goal
 from notifiers.delivery.preferences import MOST
 
@@ -234,12 +236,12 @@ class Settings(BaseSettings):
         """Return after how many seconds a training with this budget (seconds) is killed.
 
         Raises:
-            BotError: DEADLINE_MINUTES would kill every training within its budget.
+            UserError: DEADLINE_MINUTES would kill every training within its budget.
         """
         if self.deadline_minutes is None:
             return usual_deadline(time_budget)
         if 60 * self.deadline_minutes <= time_budget:
-            raise BotError(
+            raise UserError(
                 f"DEADLINE_MINUTES={self.deadline_minutes:g} is within the time budget of {time_budget:g} s: "
                 f"set it to more than {time_budget / 60:.3g}, or leave it empty."
             )
@@ -311,7 +313,7 @@ def load_settings(
     """Return the settings; `home` wins over both sources, and a file that does not exist says nothing.
 
     Raises:
-        BotError: one line for each problem, naming the setting and where it stands.
+        UserError: one line for each problem, naming the setting and where it stands.
     """
     names = [str(field.validation_alias) for field in Settings.model_fields.values()]
     problems = bad_lines(env_file) or [
@@ -331,7 +333,7 @@ def load_settings(
         else:
             return _follow_cache(settings, environ.get("AUTORESEARCH_CACHE", ""))
     # Outside of the handler, so not chained: the original repeats every value, and one may be a secret.
-    raise BotError("\n".join(problems))
+    raise UserError("\n".join(problems))
 
 
 def _follow_cache(settings: Settings, cache: str) -> Settings:

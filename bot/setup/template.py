@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 import tempfile
 import tomllib
 from collections.abc import Mapping
@@ -9,9 +11,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from bot.errors import BotError
+from bot.setup.settings import Settings
+from loop.errors import UserError
 from loop.git.commands import Git, GitError
 from loop.git.workspace import AUTHOR
+from loop.process.environment import prepare_line
+from loop.process.threads import in_thread
 from loop.program.constants import Literal as Text
 from loop.program.constants import replace_constants
 
@@ -28,13 +33,13 @@ def init_repository(target: Path, profile: Profile, time_budget: float | None = 
     all.
 
     Raises:
-        BotError: the target is not an empty place, or the disk refuses.
-        LoopError: git refuses.
+        UserError: the target is not an empty place, or the disk refuses.
+        UserError: git refuses.
     """
     target = target.expanduser().resolve()
     try:
         if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-            raise BotError(f"{target} exists and is not an empty folder: name a new one.")
+            raise UserError(f"{target} exists and is not an empty folder: name a new one.")
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".template-") as made:
             folder = Path(made, target.name)
@@ -45,7 +50,7 @@ def init_repository(target: Path, profile: Profile, time_budget: float | None = 
             commit = _commit_all(folder, profile)
             folder.rename(target)
     except OSError as error:
-        raise BotError(f"{target} cannot be made ({error.strerror}: {error.filename}).") from error
+        raise UserError(f"{target} cannot be made ({error.strerror}: {error.filename}).") from error
     return commit
 
 
@@ -80,3 +85,34 @@ def _commit_all(folder: Path, profile: Profile) -> str:
     message = f"--message=Training template, {profile} profile"
     git("commit", "--quiet", message, work_tree=folder, environment=author)
     return git("rev-parse", "HEAD")
+
+
+TIME_BUDGET = 20.0
+"""Seconds of one training: enough on two cores to see one change from another, short enough to watch."""
+
+
+def embedded_folder(settings: Settings) -> Path:
+    """Return where the embedded repository stands."""
+    return settings.home / "template"
+
+
+async def prepare_embedded(settings: Settings) -> None:
+    """Make the repository and its data unless they are there; the progress bar goes to stderr.
+
+    Raises:
+        UserError: the data could not be prepared.
+    """
+    repository = embedded_folder(settings)
+    if not repository.exists():
+        await in_thread(init_repository, repository, "cpu", TIME_BUDGET)
+    preparing = await asyncio.create_subprocess_exec(
+        sys.executable, "prepare.py", cwd=repository, stdin=asyncio.subprocess.DEVNULL, stdout=sys.stderr
+    )
+    try:
+        status = await preparing.wait()
+    except asyncio.CancelledError:
+        preparing.terminate()
+        await preparing.wait()
+        raise
+    if status != 0:
+        raise UserError(f"The data could not be prepared. To see why: {prepare_line(repository)}")

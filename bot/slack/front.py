@@ -14,18 +14,15 @@ from slack_bolt.async_app import AsyncAck, AsyncApp
 from slack_bolt.authorization import AuthorizeResult
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.errors import BotError
+from bot.access import Request
 from bot.front import ANSWER_WAITS, FrontHealth
-from bot.request import Request
-from bot.slack.connection import Line, Pace, rejected
 from bot.slack.http import HttpLine
-from bot.slack.replies import SlackReplies
-from bot.slack.requests import Asked, from_command, from_event, from_press
-from bot.slack.socket_mode import SocketLine
+from bot.slack.messages import Asked, SlackReplies, from_command, from_event, from_press
+from bot.slack.socket_mode import Line, Pace, SocketLine, rejected
 from loop.backoff import backoff
+from loop.errors import UserError
 from notifiers.channel import ChannelError, RateLimitedError
-from notifiers.channels.slack_api import slack_errors
-from notifiers.channels.slack_blocks import as_typed
+from notifiers.channels.slack import as_typed, slack_errors
 from notifiers.message import Reply
 
 log = logging.getLogger(__name__)
@@ -85,7 +82,7 @@ class SlackFront:
         """
         try:
             await self._keep_line()
-        except BotError as error:
+        except UserError as error:
             self._error = str(error)
             log.error("%s", error)  # noqa: TRY400, a sentence for people
             await asyncio.get_running_loop().create_future()

@@ -60,7 +60,7 @@ class Lane:
     """One of the lanes of a run.
 
     `experiment` is the one under way and `training` its process; `wake` is set when a command, or what
-    another lane did, may change what is to be done next. `is_hindered` is as in `Engine`.
+    another lane did, may change what is to be done next. `is_blocked` is as in `Engine`.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Lane:
         journal: Journal,
         workspace: Workspace,
         trainings: Trainings,
-        is_hindered: Callable[[Run], Awaitable[bool]],
+        is_blocked: Callable[[Run], Awaitable[bool]],
         clock: Callable[[], float],
     ) -> None:
         self.index = index
@@ -83,7 +83,7 @@ class Lane:
         self._journal = journal
         self._workspace = workspace
         self._trainings = trainings
-        self._is_hindered = is_hindered
+        self._is_hindered = is_blocked
         self._clock = clock
 
     @property
@@ -173,7 +173,7 @@ class Lane:
             self._spare = self._spare or self._trainings.arm()
         outcome = await self.training.wait()
         counts = self._counts(outcome)  # then how it ended changes nothing
-        hindered = (
+        blocked = (
             not counts and tells_of_full_memory(outcome.error) and await self._is_hindered(self._owner.run)
         )
         async with self._owner.switch:
@@ -182,13 +182,13 @@ class Lane:
             told = counts or outcome.ending not in (Ending.INTERRUPTED, Ending.VANISHED)
             judged_by_files = counts or outcome.ending is Ending.EXITED
             disturbed = judged_by_files and await in_thread(self._was_disturbed, experiment)
-            if told and not disturbed and not hindered:
+            if told and not disturbed and not blocked:
                 measured = stages.measured(experiment, outcome)
                 await in_thread(self._journal.record, measured)
                 self.experiment = measured
                 return
             self.experiment = await in_thread(
-                self._put_back, experiment, outcome, disturbed=disturbed, hindered=hindered
+                self._put_back, experiment, outcome, disturbed=disturbed, blocked=blocked
             )
             if outcome.ending is Ending.VANISHED:
                 times = f"experiment #{experiment.number} vanished {experiment.attempt} times"
@@ -229,12 +229,12 @@ class Lane:
         return gone and experiment.attempt < ATTEMPTS_TOLD
 
     def _put_back(
-        self, experiment: Experiment, outcome: Outcome, *, disturbed: bool, hindered: bool
+        self, experiment: Experiment, outcome: Outcome, *, disturbed: bool, blocked: bool
     ) -> Experiment:
         """Return an experiment whose training told nothing to where it can be trained again."""
         vanished = outcome.ending is Ending.VANISHED
         ordered = experiment.skip_requested or self._is_halted
-        reason = stages.why_put_back(outcome, ordered=ordered, disturbed=disturbed, hindered=hindered)
+        reason = stages.why_put_back(outcome, ordered=ordered, disturbed=disturbed, blocked=blocked)
         back = stages.put_back(experiment, outcome)
         self._journal.record(back, kind=EventKind.INTERRUPTED, reason=reason, vanished=vanished)
         if vanished and experiment.attempt == ATTEMPTS_TOLD:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from loop.backoff import backoff
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Proposal
 from loop.git.workspace import Commit, Workspace
 from loop.process.threads import in_thread
@@ -53,7 +53,7 @@ def make_ready(proposal: Proposal, commit: Commit) -> Ready:
 
 
 @dataclass(frozen=True, slots=True)
-class Dearth:
+class ProposerFailure:
     """That a proposer fails: since when, by a timer, and why it did the last time."""
 
     since: float
@@ -66,7 +66,7 @@ class Prefetch:
     `context` reads the state of the run and `is_trained` says whether a program of that fingerprint was
     trained in it (both in a worker thread). `timer` counts seconds.
 
-    `dearth` is None unless the proposer has failed since its last proposal.
+    `failure` is None unless the proposer has failed since its last proposal.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Prefetch:
         retry_seconds: tuple[float, ...],
         timer: Callable[[], float],
     ) -> None:
-        self.dearth: Dearth | None = None
+        self.failure: ProposerFailure | None = None
         self._proposer = proposer
         self._workspace = workspace
         self._context = context
@@ -163,15 +163,17 @@ class Prefetch:
                 context = replace(await in_thread(self._context), refusals=self._refusals)
                 proposal = await self._proposer.propose(context)
                 ready = await in_thread(self._commit, proposal)
-            except LoopError as error:
+            except UserError as error:
                 failures += 1
-                self.dearth = Dearth(self.dearth.since if self.dearth else self._timer(), str(error))
+                self.failure = ProposerFailure(
+                    self.failure.since if self.failure else self._timer(), str(error)
+                )
                 log.warning("no proposal from %s (try %d): %s", self._proposer.name, failures, error)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(backoff(self._retry_seconds, failures)):
                         await self._news.wait()
             else:
-                self.dearth = None
+                self.failure = None
                 if not self._has_to_make_way(proposal):
                     return ready
 
@@ -192,5 +194,5 @@ class Prefetch:
             return None
         try:
             return self._commit(replace(proposal, source=source, parent=best))
-        except LoopError:  # merged, it changes nothing, or no longer parses
+        except UserError:  # merged, it changes nothing, or no longer parses
             return None

@@ -21,7 +21,7 @@ from loop.engine.decision import KeepRule
 from loop.engine.lane import Lane
 from loop.engine.prefetch import RETRY_SECONDS, Prefetch, Ready, make_ready
 from loop.engine.trainings import Trainings
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import (
     BY_COMMAND,
     Actor,
@@ -65,7 +65,7 @@ class Plan:
     rest_seconds: tuple[float, ...] = REST_SECONDS
 
 
-async def nothing_hinders(_: Run) -> bool:
+async def nothing_blocks(_: Run) -> bool:
     """Say that nothing on the machine is in the way of a run."""
     return False
 
@@ -73,7 +73,7 @@ async def nothing_hinders(_: Run) -> bool:
 class Engine:
     """Conducts one run.
 
-    `folder` holds the files of trainings under way and the ends of the logs of decided ones. `is_hindered` is
+    `folder` holds the files of trainings under way and the ends of the logs of decided ones. `is_blocked` is
     asked about a training that ran out of memory: whether others hold it, so that it says nothing about the
     program. `clock` gives seconds since the epoch, `timer` seconds that no clock change disturbs. An engine
     is used from one event loop; its commands (`pause`, `resume`, `stop`, `skip`, `retag`) may come at any
@@ -90,7 +90,7 @@ class Engine:
         trainer: Trainer,
         proposer: Proposer,
         folder: Path,
-        is_hindered: Callable[[Run], Awaitable[bool]] = nothing_hinders,
+        is_blocked: Callable[[Run], Awaitable[bool]] = nothing_blocks,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -131,7 +131,7 @@ class Engine:
                 journal=journal,
                 workspace=workspace,
                 trainings=self._trainings,
-                is_hindered=is_hindered,
+                is_blocked=is_blocked,
                 clock=clock,
             )
             for index in range(LANES)
@@ -150,7 +150,7 @@ class Engine:
         """Make experiments until the run is stopped, or `experiments` after the baseline were decided.
 
         Raises:
-            LoopError: the repository, the worktree or the machine does not allow to go on; a later call may.
+            UserError: the repository, the worktree or the machine does not allow to go on; a later call may.
         """
         self.made, self._limit = 0, experiments
         lanes: list[asyncio.Task[None]] = []
@@ -173,13 +173,13 @@ class Engine:
         A pause belongs to whoever ordered it last. The heartbeat ends its own by itself: it takes over none.
 
         Raises:
-            LoopError: the run is paused or stopped already.
+            UserError: the run is paused or stopped already.
         """
         async with self.switch:
             ended = self.run.state in (RunState.DONE, RunState.STOPPED)
             again = self.run.state is RunState.PAUSED and _is_same(self.run.reason, reason)
             if ended or again or (self.run.is_paused and reason.by is Actor.HEARTBEAT):
-                raise LoopError(f"Run {self.run.tag} is {self.run.state.value} already.")
+                raise UserError(f"Run {self.run.tag} is {self.run.state.value} already.")
             paused = now or all(lane.can_wait for lane in self._lanes)
             await self._set_state(RunState.PAUSED if paused else RunState.PAUSING, reason)
             if now:
@@ -189,14 +189,14 @@ class Engine:
         """Go on after a pause, or when all that were asked for are made: then call `conduct` again.
 
         Raises:
-            LoopError: the run goes on already, or was stopped for good; or somebody else paused it since the
+            UserError: the run goes on already, or was stopped for good; or somebody else paused it since the
                 heartbeat did, who wants it to go on.
         """
         async with self.switch:
             if reason.by is Actor.HEARTBEAT and self.run.state_by is not Actor.HEARTBEAT:
-                raise LoopError(f"Run {self.run.tag} is {self.run.state.value} on another order.")
+                raise UserError(f"Run {self.run.tag} is {self.run.state.value} on another order.")
             if self.run.state in (RunState.RUNNING, RunState.STOPPED):
-                raise LoopError(f"Run {self.run.tag} is {self.run.state.value}: there is nothing to resume.")
+                raise UserError(f"Run {self.run.tag} is {self.run.state.value}: there is nothing to resume.")
             self._rest_until = 0.0
             await self._set_state(RunState.RUNNING, reason)
 
@@ -204,11 +204,11 @@ class Engine:
         """End the run and the trainings under way; the branch and all results stay.
 
         Raises:
-            LoopError: the run is stopped already.
+            UserError: the run is stopped already.
         """
         async with self.switch:
             if self.run.state is RunState.STOPPED:
-                raise LoopError(f"Run {self.run.tag} is stopped already.")
+                raise UserError(f"Run {self.run.tag} is stopped already.")
             await self._set_state(RunState.STOPPED, reason)
             await self._interrupt()
 
@@ -218,13 +218,13 @@ class Engine:
         Of several under way it is the one that began first.
 
         Raises:
-            LoopError: no experiment is under way.
+            UserError: no experiment is under way.
         """
         async with self.switch:
             measured = (Stage.MEASURED, Stage.EVALUATED)
             found = [e for e in self.under_way if e.stage not in measured]
             if not found:
-                raise LoopError("No experiment is training: there is nothing to skip.")
+                raise UserError("No experiment is training: there is nothing to skip.")
             given_up = replace(min(found, key=lambda e: e.number), skip_requested=True)
             lane = self._lanes[given_up.lane]
             await in_thread(self._journal.record, given_up, kind=EventKind.SKIP_REQUESTED)
@@ -237,7 +237,7 @@ class Engine:
         """Rename run, branch, refs and worktree, also while a training runs.
 
         Raises:
-            LoopError: the name is taken, or git refuses it; or the run has its new name but git could not
+            UserError: the name is taken, or git refuses it; or the run has its new name but git could not
                 follow yet, which is tried again before the next step of an experiment.
         """
         async with self.switch:
@@ -359,8 +359,8 @@ class Engine:
         if old:
             try:
                 self._workspace.rename(new)
-            except LoopError as error:
-                raise LoopError(f"Branch and worktree of run {new} are still named {old}: {error}") from error
+            except UserError as error:
+                raise UserError(f"Branch and worktree of run {new} are still named {old}: {error}") from error
             self.run = self._journal.finish_retag(self.run)
 
     async def _may_go_on(self, lane: Lane) -> bool:

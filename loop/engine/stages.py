@@ -61,12 +61,12 @@ def put_back(experiment: Experiment, outcome: Outcome) -> Experiment:
     return replace(experiment, stage=Stage.COMMITTED, training=_ended(experiment, outcome))
 
 
-def why_put_back(outcome: Outcome, *, ordered: bool, disturbed: bool, hindered: bool) -> str:
+def why_put_back(outcome: Outcome, *, ordered: bool, disturbed: bool, blocked: bool) -> str:
     """Say why a training told nothing.
 
-    It was `ordered` to end, `disturbed` in its files, or `hindered` by what else is on the machine.
+    It was `ordered` to end, `disturbed` in its files, or `blocked` by what else is on the machine.
     """
-    if hindered:
+    if blocked:
         return "it ran out of memory while the machine was not free for it"
     if disturbed:
         return "files of the worktree were deleted while it trained"

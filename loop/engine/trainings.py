@@ -8,17 +8,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from loop.engine import stages
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Experiment, Run
 from loop.git.workspace import Workspace
 from loop.process.environment import launch_command
 from loop.process.summary import read_tail
 from loop.process.supervisor import LOG
 from loop.process.trainer import Job, Supervisor, Trainer, TrainingProcess, attempt_folder
-from loop.redaction import without_secrets
 from loop.results.table import append_result, write_results
 from loop.store.experiments import read_rows, row_of
 from loop.store.journal import Journal
+from loop.text import without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Trainings:
         """Start the supervisor of a training to come, if that is possible now."""
         try:
             return self._trainer.arm()
-        except LoopError as error:
+        except UserError as error:
             log.warning("no supervisor ahead of the next training: %s", error)
             return None
 
@@ -69,7 +69,7 @@ class Trainings:
         A `spare` supervisor, started before, is the training's.
 
         Raises:
-            LoopError, OSError: git, the journal or the machine does not allow it; then nothing trains.
+            UserError, OSError: git, the journal or the machine does not allow it; then nothing trains.
         """
         supervisor = spare or self._trainer.arm()
         try:
@@ -106,7 +106,7 @@ class Trainings:
         """Add an experiment whose verdict is in the journal to the results, and keep the end of its log.
 
         Raises:
-            LoopError, OSError: the disk does not take it; `mend` makes up for it.
+            UserError, OSError: the disk does not take it; `mend` makes up for it.
         """
         log.info("%s #%d: %s (%s)", run.tag, decided.number, decided.status, decided.reason)
         if sum(self._journal.counts(run.id).values()) == decided.number + 1:
@@ -119,7 +119,7 @@ class Trainings:
         """Export all rows anew and file what an engine before this one had no time for.
 
         Raises:
-            LoopError, OSError: the disk does not take it.
+            UserError, OSError: the disk does not take it.
         """
         write_results(self._results, read_rows(self._journal, run.id), metric=run.metric)
         left = {int(path.name.partition("-")[0]) for path in self._folder.glob("[0-9]*-[0-9]*")}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Experiment, Run
 from loop.git.commands import Git, locate
 from loop.text import one_line
@@ -40,11 +40,11 @@ def tidy_branch(run: Run, keeps: Sequence[Experiment], *, squash: bool = False) 
     commits. No checkout is touched.
 
     Raises:
-        LoopError: nothing was kept, or git lacks a commit, or the branch is not as it was left, or is checked
+        UserError: nothing was kept, or git lacks a commit, or the branch is not as it was left, or is checked
             out.
     """
     if not keeps:
-        raise LoopError(f"Run {run.tag} has kept nothing but its baseline: there is nothing to merge.")
+        raise UserError(f"Run {run.tag} has kept nothing but its baseline: there is nothing to merge.")
     git = Git(locate(run.repository).common)
     name = f"{run.branch}-clean"
     before = _check_ours(git, run, name)
@@ -63,7 +63,7 @@ def _check_there(git: Git, keeps: Sequence[Experiment], *, squash: bool) -> None
     for keep in keeps:
         if not _ID.fullmatch(keep.commit) or _commit_of(git, keep.commit) is None:
             mend = "" if squash else ": `autoresearch bundle --squash` makes one commit of all"
-            raise LoopError(f"git does not have the commit {keep.commit or '?'} of #{keep.number}{mend}.")
+            raise UserError(f"git does not have the commit {keep.commit or '?'} of #{keep.number}{mend}.")
 
 
 def _check_ours(git: Git, run: Run, name: str) -> str | None:
@@ -72,14 +72,14 @@ def _check_ours(git: Git, run: Run, name: str) -> str | None:
     if found is None:
         return None
     if found != _commit_of(git, f"{_MADE}{run.tag}"):
-        raise LoopError(
+        raise UserError(
             f"Branch {name} of {run.repository} is not as the bot left it: rename it with "
             f"`git branch -m {name} OTHER`, then ask again."
         )
     for entry in git("worktree", "list", "--porcelain").split("\n\n"):
         if f"branch refs/heads/{name}" in entry.splitlines():
             path = entry.splitlines()[0].removeprefix("worktree ")
-            raise LoopError(f"Branch {name} is checked out in {path}: switch to another branch there.")
+            raise UserError(f"Branch {name} is checked out in {path}: switch to another branch there.")
     return found
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loop.errors import LoopError
+from loop.errors import UserError
 
 if TYPE_CHECKING:
     from git.cmd import Git as GitPython
@@ -51,7 +51,7 @@ INHERITED = (
 """Variables that point at a repository, as a git hook or alias leaves them to what it starts."""
 
 
-class GitError(LoopError):
+class GitError(UserError):
     """A git command ended with a status that its caller did not expect."""
 
     def __init__(self, command: str, stderr: str) -> None:
@@ -144,10 +144,10 @@ def locate(path: Path) -> Location:
     """Find the git repository at or above `path`.
 
     Raises:
-        LoopError: there is none, or git does not trust it.
+        UserError: there is none, or git does not trust it.
     """
     if not path.is_dir():
-        raise LoopError(f"There is no folder {path}: set REPOSITORY to a git repository.")
+        raise UserError(f"There is no folder {path}: set REPOSITORY to a git repository.")
     git = _gitpython(path)
     asked = ("--absolute-git-dir", "--git-common-dir", "--is-bare-repository", "--is-inside-work-tree")
     try:
@@ -155,7 +155,7 @@ def locate(path: Path) -> Location:
         if bare == "true":
             return Location(Path(directory).resolve(), (path / common).resolve(), None)
         if inside == "false":
-            raise LoopError(
+            raise UserError(
                 f"{path} is inside a git folder: set REPOSITORY to the checkout that it belongs to."
             )
         (top,) = _lines(_run(git, ("rev-parse", "--show-toplevel")))
@@ -163,8 +163,8 @@ def locate(path: Path) -> Location:
     except GitError as error:
         if "dubious ownership" in error.stderr:
             mend = f"git config --global --add safe.directory {path}"
-            raise LoopError(f"git does not trust {path}, which another user owns: run `{mend}`.") from error
-        raise LoopError(
+            raise UserError(f"git does not trust {path}, which another user owns: run `{mend}`.") from error
+        raise UserError(
             f"{path} is not a git repository: set REPOSITORY to one, or run `git init` and commit its files."
         ) from error
 
@@ -173,7 +173,7 @@ def _gitpython(directory: Path) -> GitPython:
     try:
         from git.cmd import Git as GitPython  # looks for the program when it is imported
     except ImportError as error:
-        raise LoopError("git is not installed or does not run: install git and try again.") from error
+        raise UserError("git is not installed or does not run: install git and try again.") from error
     return GitPython(str(directory))
 
 
@@ -216,7 +216,7 @@ def _run(
                 start_new_session=True,  # a Ctrl-C at the bot's terminal is not for git
             )
         except GitCommandNotFound as error:
-            raise LoopError("git is not installed or does not run: install git and try again.") from error
+            raise UserError("git is not installed or does not run: install git and try again.") from error
     if status not in accept:
         name = next(argument for argument in arguments if not argument.startswith("-"))
         raise GitError(name, stderr)

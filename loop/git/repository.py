@@ -11,7 +11,7 @@ from itertools import count, product
 from pathlib import Path, PurePosixPath
 from string import ascii_lowercase
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.git.commands import Git, Location, locate, readable
 from loop.program.constants import find_constants
 
@@ -50,13 +50,13 @@ def inspect(
     Without `base_branch` it is the branch that is checked out. A bare repository will do.
 
     Raises:
-        LoopError: no run can start from it, with the mend.
+        UserError: no run can start from it, with the mend.
     """
     location = locate(repository)
     path = location.top or location.common
     if path != repository.resolve():
         inside = repository.resolve().relative_to(path).as_posix()
-        raise LoopError(
+        raise UserError(
             f"{repository} is a folder of the repository {path}: "
             f"set REPOSITORY={path}, EDITABLE={inside}/{editable} and FROZEN accordingly."
         )
@@ -75,7 +75,7 @@ def branches(repository: Path) -> tuple[str, ...]:
     """Return the names of the repository's local branches.
 
     Raises:
-        LoopError: it is no git repository.
+        UserError: it is no git repository.
     """
     git = Git(locate(repository).common)
     return _branches(git)
@@ -85,7 +85,7 @@ def read_time_budget(repository: Path, commit: str, frozen: Sequence[str] = ("pr
     """Return the time budget that the first of the `frozen` files to have one fixes in `commit`.
 
     Raises:
-        LoopError: the repository cannot be read.
+        UserError: the repository cannot be read.
     """
     git = Git(locate(repository).common)
     texts = (git.read(f"{commit}:{name}") or b"" for name in frozen)
@@ -102,7 +102,7 @@ def with_imports(
     editable file is never fixed.
 
     Raises:
-        LoopError: the repository cannot be read.
+        UserError: the repository cannot be read.
     """
     found = dict.fromkeys(frozen)
     waiting = list(frozen)
@@ -125,7 +125,7 @@ def time_budget(source: str) -> float | None:
     """
     try:
         constants = find_constants(source)
-    except LoopError:
+    except UserError:
         return None
     values = [constant.value for constant in constants if constant.name == "TIME_BUDGET"]
     value = values[0] if values else None
@@ -138,11 +138,11 @@ def check_tag(tag: str) -> None:
     """Refuse a tag that would not do as a part of a branch name and as a folder.
 
     Raises:
-        LoopError: with what a tag may be.
+        UserError: with what a tag may be.
     """
     allowed = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", tag, re.ASCII) is not None
     if not allowed or len(tag) > TAG_LENGTH or ".." in tag or tag.endswith((".", ".lock")):
-        raise LoopError(
+        raise UserError(
             f"The tag {tag!r} cannot name a branch: use up to {TAG_LENGTH} letters, digits, dots, - and _, "
             "beginning with a letter or digit, for example mar12."
         )
@@ -158,7 +158,7 @@ def check_path(path: str) -> None:
     """Refuse a path of the settings that does not lie inside a repository.
 
     Raises:
-        LoopError: with what it may be.
+        UserError: with what it may be.
     """
     pure = PurePosixPath(path)
     if (
@@ -167,7 +167,7 @@ def check_path(path: str) -> None:
         or pure.is_absolute()
         or {".", "..", ".git"} & set(pure.parts)
     ):
-        raise LoopError(
+        raise UserError(
             f"{path!r} is not a path inside the repository: write it like train.py or src/train.py."
         )
 
@@ -176,12 +176,12 @@ def decode(content: bytes, path: str) -> str:
     """Return a file's text as it is, line ends and all.
 
     Raises:
-        LoopError: it is not UTF-8.
+        UserError: it is not UTF-8.
     """
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        raise LoopError(f"{path} is not UTF-8 text (byte {error.start}): convert and commit it.") from error
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start}): convert and commit it.") from error
 
 
 def _imported_modules(source: bytes) -> set[str]:
@@ -202,7 +202,7 @@ def _imported_modules(source: bytes) -> set[str]:
 def _checked_out(git: Git, location: Location, path: Path) -> str:
     reference = git("symbolic-ref", "--quiet", "HEAD", directory=location.directory, accept=(0, 1))
     if not reference:
-        raise LoopError(f"{path} has no branch checked out: set BASE_BRANCH to the one to start from.")
+        raise UserError(f"{path} has no branch checked out: set BASE_BRANCH to the one to start from.")
     return reference.removeprefix("refs/heads/")
 
 
@@ -212,8 +212,8 @@ def _head_of(git: Git, branch: str, path: Path) -> str:
         return found
     known = _branches(git)
     if not known:
-        raise LoopError(f"{path} has no commit yet: run `git add -A` and `git commit` in it.")
-    raise LoopError(
+        raise UserError(f"{path} has no commit yet: run `git add -A` and `git commit` in it.")
+    raise UserError(
         f"{path} has no branch {branch}, only {', '.join(known)}: set BASE_BRANCH to one of them."
     )
 
@@ -227,21 +227,21 @@ def _check_file(git: Git, commit: str, branch: str, name: str, location: Locatio
     mode = git.mode(commit, name)
     if mode is None:
         if location.top and (location.top / name).exists():
-            raise LoopError(
+            raise UserError(
                 f"{name} is not committed on branch {branch}: run `git add {name}` and `git commit`."
             )
         where = location.top or location.common
-        raise LoopError(f"There is no {name} on branch {branch} of {where}: a training repository needs it.")
+        raise UserError(f"There is no {name} on branch {branch} of {where}: a training repository needs it.")
     if not mode.startswith("100"):
-        raise LoopError(f"{name} on branch {branch} is not a regular file: commit it as one.")
+        raise UserError(f"{name} on branch {branch} is not a regular file: commit it as one.")
 
 
 def _read_program(git: Git, commit: str, branch: str, name: str) -> str:
     source = decode(git.read(f"{commit}:{name}") or b"", name)
     try:
         find_constants(source)
-    except LoopError as error:
-        raise LoopError(f"{name} on branch {branch} cannot be trained: {error}") from error
+    except UserError as error:
+        raise UserError(f"{name} on branch {branch} cannot be trained: {error}") from error
     return source
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.files import holds, place
 from loop.git.commands import Git, GitError, locate, merge_texts
 from loop.git.diffs import count_lines, read_diff, read_diffs
@@ -36,7 +36,7 @@ AUTHOR = {
 """Who commits where the user's git configuration names nobody."""
 
 
-class BranchMoved(LoopError):  # noqa: N818 - it says what happened, and whoever did it made no error
+class BranchMoved(UserError):  # noqa: N818 - it says what happened, and whoever did it made no error
     """A run's branch is not where the run left it: somebody moved or deleted it."""
 
 
@@ -52,11 +52,11 @@ class Commit:
 class Workspace:
     """The worktree of one run.
 
-    Its methods block for some milliseconds and may be called from any thread. All raise `LoopError` where git
+    Its methods block for some milliseconds and may be called from any thread. All raise `UserError` where git
     or the disk refuses.
 
     Raises:
-        LoopError: `repository` is no git repository, or a name cannot be used.
+        UserError: `repository` is no git repository, or a name cannot be used.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Workspace:
         """Make branch and worktree at commit `base`.
 
         Raises:
-            LoopError: the name is taken; nothing was made.
+            UserError: the name is taken; nothing was made.
         """
         with self._working():
             _check_commit(base)
@@ -109,7 +109,7 @@ class Workspace:
         """Make a worktree for the branch, which is there already, at its head.
 
         Raises:
-            LoopError: the branch is checked out elsewhere, or the folder is taken; nothing was made.
+            UserError: the branch is checked out elsewhere, or the folder is taken; nothing was made.
         """
         with self._working():
             head = self.head()
@@ -135,7 +135,7 @@ class Workspace:
 
         Raises:
             BranchMoved: the branch is elsewhere. It is never moved back by force.
-            LoopError: the branch is checked out elsewhere, or the folder is not a worktree any more.
+            UserError: the branch is checked out elsewhere, or the folder is not a worktree any more.
         """
         with self._working():
             head = self.head()
@@ -163,7 +163,7 @@ class Workspace:
         until a new run takes it. A rename that was interrupted is completed by calling it again.
 
         Raises:
-            LoopError: the new name is taken, or git refuses it.
+            UserError: the new name is taken, or git refuses it.
         """
         check_tag(new_tag)
         with self._working():
@@ -183,7 +183,7 @@ class Workspace:
                     worktree.set_head(new)
             try:
                 self._move_refs(new_tag)
-            except LoopError:
+            except UserError:
                 if worktree and not begun:
                     worktree.set_head(self._ref)
                 raise
@@ -194,7 +194,7 @@ class Workspace:
         """Refuse a rename that could not be begun.
 
         Raises:
-            LoopError: the new name is taken or cannot name a branch.
+            UserError: the new name is taken or cannot name a branch.
         """
         check_tag(new_tag)
         with self._working():
@@ -227,7 +227,7 @@ class Workspace:
         """Return the text of a file in `commit`, line ends as they are.
 
         Raises:
-            LoopError: there is none, or it is not UTF-8.
+            UserError: there is none, or it is not UTF-8.
         """
         return decode(self._content(commit, path), path)
 
@@ -235,14 +235,14 @@ class Workspace:
         """Make a commit on top of `parent` with `source` as the editable file; neither branch nor file moves.
 
         Raises:
-            LoopError: the source changes nothing or cannot be written as UTF-8.
+            UserError: the source changes nothing or cannot be written as UTF-8.
         """
         try:
             content = source.encode()
         except UnicodeEncodeError as error:
-            raise LoopError(f"The proposed {self.editable} is not valid text: {error.reason}.") from error
+            raise UserError(f"The proposed {self.editable} is not valid text: {error.reason}.") from error
         if content == self._content(parent, self.editable):
-            raise LoopError(f"The proposal changes nothing in {self.editable}.")
+            raise UserError(f"The proposal changes nothing in {self.editable}.")
         with self._disk(), tempfile.TemporaryDirectory() as folder:
             text, message, index = (Path(folder) / name for name in ("text", "message", "index"))
             text.write_bytes(content)
@@ -271,7 +271,7 @@ class Workspace:
         """Make `commit` reachable for ever as experiment `number`.
 
         Raises:
-            LoopError: that number stands for another commit.
+            UserError: that number stands for another commit.
         """
         with self._working():
             ref = f"{_experiments(self.tag)}/{number}"
@@ -282,7 +282,7 @@ class Workspace:
                 if found is None:
                     raise
                 if found != commit:
-                    raise LoopError(
+                    raise UserError(
                         f"Experiment {number} of {self.tag} is commit {found[:7]} already, not {commit[:7]}: "
                         f"`git update-ref -d {ref}` in {self.repository} gives the number free."
                     ) from None
@@ -337,14 +337,14 @@ class Workspace:
         The baseline, number 0, changes nothing.
 
         Raises:
-            LoopError: there is no such experiment.
+            UserError: there is no such experiment.
         """
         if experiment == 0:
             return ""
         ref = f"{_experiments(self.tag)}/{experiment}"
         commit = experiment if isinstance(experiment, str) else self._commit_of(ref)
         if commit is None:
-            raise LoopError(f"Experiment {experiment} of {self.tag} has no commit.")
+            raise UserError(f"Experiment {experiment} of {self.tag} has no commit.")
         _check_commit(commit)
         return read_diff(self._git, commit, self.editable)
 
@@ -380,7 +380,7 @@ class Workspace:
             prefix = f"refs/heads/{_branch('')}" if not rest else _experiments("")
             old, new = f"{prefix}{self.tag}{rest}", f"{prefix}{new_tag}{rest}"
             if taken.get(rest, commit) != commit:
-                raise LoopError(f"{new} is another run's: `git update-ref -d {new}` gives the name free.")
+                raise UserError(f"{new} is another run's: `git update-ref -d {new}` gives the name free.")
             if rest not in taken:
                 steps.append(f"create {new} {commit}\n")
             steps.append(f"delete {old} {commit}\n")
@@ -389,10 +389,10 @@ class Workspace:
 
     def _check_free(self, tag: str) -> None:
         if self._refs(tag):
-            raise LoopError(f"{self.repository} has a run {_branch(tag)} already: choose another tag.")
+            raise UserError(f"{self.repository} has a run {_branch(tag)} already: choose another tag.")
         prefix = _branch("").removesuffix("/")
         if self._commit_of(f"refs/heads/{prefix}"):
-            raise LoopError(
+            raise UserError(
                 f"The branch {prefix} of {self.repository} is in the way of {_branch(tag)}: "
                 f"rename it with `git branch -m {prefix} OTHER`."
             )
@@ -410,7 +410,7 @@ class Workspace:
             first, *others = entry.splitlines() or [""]
             path = Path(first.removeprefix("worktree "))
             if f"branch {self._ref}" in others and path.resolve() != self.path.resolve():
-                raise LoopError(
+                raise UserError(
                     f"Branch {_branch(self.tag)} is checked out in {path}, but the run needs it for itself: "
                     "switch to another branch there."
                 )
@@ -439,7 +439,7 @@ class Workspace:
         _check_commit(commit)
         content = self._blobs(f"{commit}:{path}")
         if content is None:
-            raise LoopError(f"There is no {path} in commit {commit[:7]} of {self.repository}.")
+            raise UserError(f"There is no {path} in commit {commit[:7]} of {self.repository}.")
         return content
 
     def _is_executable(self, commit: str, path: str) -> bool:
@@ -472,7 +472,7 @@ class Workspace:
             yield
         except OSError as error:
             what = error.filename or self.path
-            raise LoopError(f"{what} cannot be used: {error.strerror or error}.") from error
+            raise UserError(f"{what} cannot be used: {error.strerror or error}.") from error
 
 
 def _branch(tag: str) -> str:
@@ -486,4 +486,4 @@ def _experiments(tag: str) -> str:
 def _check_commit(*commits: str) -> None:
     for commit in commits:
         if not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", commit):
-            raise LoopError(f"{commit!r} is not a whole commit id.")
+            raise UserError(f"{commit!r} is not a whole commit id.")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.git.commands import Git, readable
 
 LOCK_AGE = 2.0
@@ -35,7 +35,7 @@ class Worktree:
         """Make room for `add`: a link that another worktree's move left goes, as no training needs it now.
 
         Raises:
-            LoopError: the path is taken.
+            UserError: the path is taken.
         """
         _check_free(self.path)
         if is_alias(self.path):
@@ -63,12 +63,12 @@ class Worktree:
         """Make a missing worktree again, on `branch`, or mend its link to git; return what was mended.
 
         Raises:
-            LoopError: the folder holds files but git does not know it.
+            UserError: the folder holds files but git does not know it.
         """
         registration = self.find_registration()
         if self.path.is_dir() and any(entry.name != ".git" for entry in self.path.iterdir()):
             if registration is None or not _is_whole(registration):
-                raise LoopError(
+                raise UserError(
                     f"{self.path} is not a git worktree any more: move the folder away, and it is made again."
                 )
             return f"{self.path} and its repository found each other again." if self.connect() else ""
@@ -108,12 +108,12 @@ class Worktree:
         """Refuse a move to a path that is taken.
 
         Raises:
-            LoopError: something is there, or the training of another worktree may need the link that is.
+            UserError: something is there, or the training of another worktree may need the link that is.
         """
         _check_free(new)
         target = new.resolve()
         if is_alias(new) and target != self.path.resolve() and _is_lived_in(target):
-            raise LoopError(
+            raise UserError(
                 f"A process still works in {target}, which was {new.name}: "
                 "choose another tag, or wait for its end."
             )
@@ -156,7 +156,7 @@ class Worktree:
     def _registration(self) -> Path:
         found = self.find_registration()
         if found is None:
-            raise LoopError(f"{self.path} is not a git worktree any more.")
+            raise UserError(f"{self.path} is not a git worktree any more.")
         return found
 
     def _refresh(self) -> None:
@@ -176,7 +176,7 @@ def is_alias(link: Path) -> bool:
 
 def _check_free(path: Path) -> None:
     if os.path.lexists(path) and not is_alias(path):
-        raise LoopError(f"{path} exists already: move it away, or choose another tag.")
+        raise UserError(f"{path} exists already: move it away, or choose another tag.")
 
 
 def _is_lived_in(folder: Path) -> bool:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from loop.redaction import is_secret, without_secrets
+from loop.text import is_secret, without_secrets
 
 _ALLOWED = re.compile(
     r"""

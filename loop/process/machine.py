@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,3 +115,118 @@ class ClockWatch:
     def _read(self) -> tuple[float, float, float]:
         wall, since_boot, awake = self._clocks
         return wall(), since_boot(), awake()
+
+
+PATIENCE = 10.0
+"""Seconds for nvidia-smi to answer: without persistence mode it first wakes the driver."""
+
+_FORMAT = "--format=csv,noheader,nounits"
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU. Memory is in MiB, `utilization` in percent; None where it does not tell, as under MIG."""
+
+    index: int
+    uuid: str
+    memory_mb: float | None
+    free_mb: float | None
+    utilization: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class GpuProcess:
+    """A process that computes on the GPU `gpu` (a UUID). `pid` is the host's: a container may not know it."""
+
+    pid: int
+    memory_mb: float | None
+    name: str
+    gpu: str
+
+
+@dataclass(frozen=True, slots=True)
+class GpuState:
+    """The GPUs at one moment; none where nvidia-smi finds none."""
+
+    gpus: tuple[Gpu, ...]
+    processes: tuple[GpuProcess, ...]
+
+    def of(self, devices: str | None) -> GpuState:
+        """Return what `devices`, a value of CUDA_VISIBLE_DEVICES, lets a training see; None: everything."""
+        if devices is None:
+            return self
+        names = [name.strip() for name in devices.split(",")]
+        gpus = tuple(gpu for gpu in self.gpus if any(_names(name, gpu) for name in names))
+        uuids = {gpu.uuid for gpu in gpus}
+        return GpuState(gpus, tuple(process for process in self.processes if process.gpu in uuids))
+
+    def busy(self, pids: Collection[int]) -> bool | None:
+        """Tell whether a GPU that one of `pids` uses computes just now; None where that cannot be known.
+
+        Where none of them is seen on a GPU, as from within a container, any GPU that computes counts.
+        """
+        theirs = {process.gpu for process in self.processes if process.pid in pids}
+        watched = [gpu.utilization for gpu in self.gpus if not theirs or gpu.uuid in theirs]
+        known = [percent for percent in watched if percent is not None]
+        return any(known) if known else None
+
+
+def look_at_gpus() -> GpuState | None:
+    """Ask nvidia-smi; None where it is not installed or does not answer. May take `PATIENCE` seconds."""
+    gpus = ask_nvidia_smi("--query-gpu=index,uuid,memory.total,memory.free,utilization.gpu", _FORMAT)
+    if gpus is None:
+        return None
+    # A name may contain a comma, so it comes last.
+    processes = ask_nvidia_smi("--query-compute-apps=pid,used_gpu_memory,gpu_uuid,process_name", _FORMAT)
+    return GpuState(
+        tuple(
+            Gpu(int(index), uuid, _number(total), _number(free), _number(percent))
+            for index, uuid, total, free, percent in _rows(gpus, 5)
+        ),
+        tuple(
+            GpuProcess(int(pid), _number(memory), name, uuid)
+            for pid, memory, uuid, name in _rows(processes, 4)
+        ),
+    )
+
+
+def ask_nvidia_smi(*arguments: str) -> subprocess.CompletedProcess[str] | None:
+    """Return what it says, errors too; None where it is not installed or does not answer in `PATIENCE`."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    command, null = (program, *arguments), subprocess.DEVNULL
+    try:
+        process = subprocess.Popen(command, stdin=null, stdout=subprocess.PIPE, stderr=null)
+    except OSError:  # it cannot be executed
+        return None
+    try:
+        answer, _ = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        with suppress(subprocess.TimeoutExpired):
+            # One that hangs in the driver cannot be killed, and `subprocess.run` would wait for it.
+            process.wait(timeout=1.0)
+        return None
+    finally:
+        assert process.stdout is not None
+        process.stdout.close()
+    return subprocess.CompletedProcess(command, process.returncode, answer.decode(errors="replace"))
+
+
+def _rows(answer: subprocess.CompletedProcess[str] | None, fields: int) -> list[list[str]]:
+    """Split the lines that are rows, which begin with a number; errors are told among them."""
+    lines = answer.stdout.splitlines() if answer else []
+    rows = [line.split(", ", fields - 1) for line in lines]
+    return [row for row in rows if len(row) == fields and row[0].isdecimal()]
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:  # [N/A], [Insufficient Permissions]
+        return None
+
+
+def _names(name: str, gpu: Gpu) -> bool:
+    return name == str(gpu.index) or (name.startswith("GPU-") and gpu.uuid.startswith(name))

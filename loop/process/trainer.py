@@ -18,13 +18,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Ending, Outcome
 from loop.process import supervisor as program
 from loop.process.environment import training_environment
 from loop.process.summary import error_line, read_numbers, read_tail
 from loop.process.threads import in_thread
-from loop.redaction import without_secrets
+from loop.text import without_secrets
 
 GRACE = 3.0
 """Seconds between asking a training to end and killing it."""
@@ -120,7 +120,7 @@ class Trainer:
         """Start a supervisor, which waits for its job.
 
         Raises:
-            LoopError: it cannot be started.
+            UserError: it cannot be started.
         """
         return _spawn()
 
@@ -178,7 +178,7 @@ class TrainingProcess:
         """Wait for the outcome. A supervisor that dies before its training is replaced by another.
 
         Raises:
-            LoopError: the replacement cannot be started.
+            UserError: the replacement cannot be started.
         """
         lost = 0
         while (outcome := await self._ended()) is None:
@@ -223,7 +223,7 @@ def _spawn() -> Supervisor:
         )
     except OSError as error:
         os.close(write)
-        raise LoopError(f"No supervisor can be started with {sys.executable}: {error}") from error
+        raise UserError(f"No supervisor can be started with {sys.executable}: {error}") from error
     finally:
         os.close(read)
         os.close(null)
@@ -231,7 +231,7 @@ def _spawn() -> Supervisor:
     if started is None:
         os.close(write)
         _reap(pid)
-        raise LoopError(f"A supervisor ended as soon as it was started with {sys.executable}.")
+        raise UserError(f"A supervisor ended as soon as it was started with {sys.executable}.")
     return Supervisor(Process(pid, started), write)
 
 

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.process.threads import in_thread
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ _UNREADABLE = (  # what pickle raises for bytes that are no pickle of ours
 )
 
 
-class WorkerError(LoopError):
+class WorkerError(UserError):
     """Why a worker gave no answer, as a sentence that begins with its name."""
 
 
@@ -76,7 +76,7 @@ async def run_worker(
     ends with it. When the caller is cancelled, both are ended first. Errors call the worker by `name`.
 
     Raises:
-        LoopError: the function raised it.
+        UserError: the function raised it.
         WorkerError: the worker cannot be started, takes too long, or fails.
     """
     environment = {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ}
@@ -143,7 +143,7 @@ def _read(answer: bytes, returns: type[T], name: str) -> T:
         result, error = pickle.loads(answer)  # noqa: S301 - written by `main` below, in a process that we started
     except _UNREADABLE as unreadable:
         raise WorkerError(f"{name} gave no readable answer: {unreadable}.") from unreadable
-    if isinstance(error, LoopError):
+    if isinstance(error, UserError):
         raise error
     if not isinstance(result, returns):
         raise WorkerError(f"{name} gave no readable answer: it is a {type(result).__name__}.")
@@ -158,11 +158,11 @@ def main() -> None:
     sys.stdout = sys.stderr
     module, _, name = sys.argv[1].partition(":")
     arguments = pickle.load(sys.stdin.buffer)  # noqa: S301 - the bot wrote it
-    answer: tuple[object, LoopError | None]
+    answer: tuple[object, UserError | None]
     try:
         result = getattr(importlib.import_module(module), name)(*arguments)
         answer = asyncio.run(result) if inspect.iscoroutine(result) else result, None
-    except LoopError as error:
+    except UserError as error:
         answer = None, error
     with os.fdopen(pipe, "wb") as stdout:
         pickle.dump(answer, stdout)

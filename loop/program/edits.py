@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from loop.errors import LoopError
+from loop.errors import UserError
 
 LIMIT = 200_000
 """The size in bytes from which on a program is refused; ours has 23,000."""
@@ -22,7 +22,7 @@ _AROUND = 2  # lines shown before and after the closest ones
 _WIDTH = 160  # characters of such a line
 
 
-class EditError(LoopError):
+class EditError(UserError):
     """Why an answer makes no program."""
 
 

@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterator
 from typing import TypeVar
 
-from loop.errors import LoopError
-from loop.program.syntax import evaluate, parse
+from loop.errors import UserError
+from loop.program.constants import evaluate, parse
 
 _LARGEST_BITS = 4096  # of a whole number that is written in digits
 _SEED = re.compile(r"(?:^|_)seeds?\d*(?:_|$)", re.IGNORECASE)
@@ -28,7 +28,7 @@ def fingerprint(source: str) -> str:
     """Return what is equal for equal programs. What is no Python has one too: that of its text."""
     try:
         text = "\n".join(_written(normal_form(source)))
-    except LoopError:
+    except UserError:
         text = source
     return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
@@ -37,13 +37,13 @@ def normal_form(source: str) -> ast.AST:
     """Return the syntax tree of a program without what does not count.
 
     Raises:
-        LoopError: the source is not valid Python, or nested too deeply.
+        UserError: the source is not valid Python, or nested too deeply.
     """
     tree = parse(source)
     try:
         return _Normal().visit(tree)  # type: ignore[no-any-return]
     except RecursionError as error:
-        raise LoopError("The program is nested too deeply.") from error
+        raise UserError("The program is nested too deeply.") from error
 
 
 _Statement = TypeVar("_Statement", ast.Assign, ast.AnnAssign, ast.AugAssign)

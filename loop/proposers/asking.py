@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from loop.backoff import backoff
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Cause, Cost, Proposal, Run
 from loop.process.threads import in_thread
 from loop.program.constants import find_constants
@@ -28,7 +28,7 @@ from loop.proposers.protocol import (
 )
 from loop.store.ideas import Idea
 from loop.store.notes import Notes
-from loop.store.spending import Account, Purse
+from loop.store.spending import Account, Budget
 
 log = logging.getLogger(__name__)
 
@@ -107,13 +107,13 @@ class Level(StrEnum):
     SPENT = "spent"
 
 
-class Budget:
+class BudgetWatch:
     """Pays for models out of `purse` and tells people once as a limit comes near and once when it is reached.
 
     Blocks for SQLite: use it in a worker thread.
     """
 
-    def __init__(self, purse: Purse, notes: Notes) -> None:
+    def __init__(self, purse: Budget, notes: Notes) -> None:
         self._purse = purse
         self._notes = notes
 
@@ -201,7 +201,7 @@ class Asking:
     def __init__(
         self,
         *,
-        budget: Budget,
+        budget: BudgetWatch,
         outages: Outages,
         check: Check,
         clock: Callable[[], float] = time.monotonic,
@@ -272,7 +272,7 @@ class Asking:
         except asyncio.CancelledError:
             await in_thread(self._budget.pay_for_cut_off, run.id, name, None)
             raise
-        except LoopError as error:
+        except UserError as error:
             if isinstance(error, OutOfReachError) and error.cut_off:
                 await in_thread(self._budget.pay_for_cut_off, run.id, name, error.cost)
             elif isinstance(error, NoProposalError) and error.cost is not None:
@@ -296,7 +296,7 @@ class Asking:
         try:
             find_constants(proposal.source)  # as is done with every experiment
             return self._check(proposal, context)
-        except LoopError as error:
+        except UserError as error:
             return str(error)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Experiment, Proposal, Status
 from loop.program.fingerprint import fingerprint, normal_form
 from loop.proposers.protocol import Context
@@ -51,7 +51,7 @@ class Novelty:
         is refused as long as both stand on the same commit, unless a person asked for it.
 
         Raises:
-            LoopError: the proposal is not valid Python.
+            UserError: the proposal is not valid Python.
         """
         program = fingerprint(proposal.source)
         recent = next((each for each in context.experiments if each.program == program), None)
@@ -85,7 +85,7 @@ class Novelty:
         if known is None:
             try:
                 known = _change(context.source, self._source_of(experiment))
-            except LoopError:  # its program cannot be read any more
+            except UserError:  # its program cannot be read any more
                 return None
             self._changes[experiment.number] = known
         return known
@@ -121,7 +121,7 @@ def _change(before: str, after: str) -> tuple[_Line, ...]:
     """Compare two programs in their normal form, a statement a line, or as they are.
 
     Raises:
-        LoopError: one of them is not valid Python, or nested too deeply.
+        UserError: one of them is not valid Python, or nested too deeply.
     """
     try:
         old, new = (ast.unparse(normal_form(source)).splitlines() for source in (before, after))

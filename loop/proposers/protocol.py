@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Cost, Experiment, Goal, Proposal, Run
 from loop.results.memory import Lesson
 from loop.store.ideas import Idea
 
 
-class NoProposalError(LoopError):
+class NoProposalError(UserError):
     """Why a source of ideas was asked in vain. `cost` is what the asking cost nevertheless."""
 
     def __init__(self, reason: str, *, cost: Cost | None = None) -> None:
@@ -132,7 +132,7 @@ class Proposer(Protocol):
         """Return an edit of `context.source`.
 
         Raises:
-            LoopError: there is nothing to propose.
+            UserError: there is nothing to propose.
         """
 
 
@@ -140,7 +140,7 @@ class Model(Proposer, Protocol):
     """A source of ideas that reads: a language model or a coding agent.
 
     `propose` makes a program of the first of the context's ideas, where there is one. Both ways of asking
-    raise a `NoProposalError` where a model was asked in vain, and another `LoopError` where it could not be.
+    raise a `NoProposalError` where a model was asked in vain, and another `UserError` where it could not be.
     """
 
     async def repair(self, context: Context, failure: Failure) -> Proposal:
@@ -148,5 +148,5 @@ class Model(Proposer, Protocol):
 
         Raises:
             HopelessError: it is not worth another training.
-            LoopError: as for `propose`.
+            UserError: as for `propose`.
         """

@@ -13,16 +13,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Actor, Cause, Experiment, Proposal, Reason, Run
 from loop.process.threads import in_thread
-from loop.proposers.asking import Asking, Budget, Check, Outages, Source
-from loop.proposers.people.constant_ideas import propose_idea, prose, take_in
+from loop.proposers.asking import Asking, BudgetWatch, Check, Outages, Source
+from loop.proposers.people import propose_idea, prose, take_in
+from loop.proposers.policy import idle, last_gain, to_repair, urge
 from loop.proposers.prompt.context import INSTRUCTIONS
 from loop.proposers.prompt.papers import Papers
 from loop.proposers.protocol import Context, Failure, OutOfReachError, Proposer, Refusal, Urge
-from loop.proposers.repairs import to_repair
-from loop.proposers.stuck import idle, last_gain, urge
 from loop.store.ideas import Idea, IdeaBox
 from loop.store.journal import Journal
 from loop.store.notes import Notes
@@ -54,7 +53,7 @@ class Researcher:
         journal: Journal,
         failure: Callable[[Experiment, str], Failure],
         check: Check,
-        budget: Budget,
+        budget: BudgetWatch,
         outages: Outages,
         papers: Papers,
         device: Callable[[], str],
@@ -80,7 +79,7 @@ class Researcher:
         """Return the next program to train.
 
         Raises:
-            LoopError: not even the search has anything to propose.
+            UserError: not even the search has anything to propose.
         """
         context = await in_thread(self._complete, context)
         proposal = await self._of_constants(context)
@@ -114,7 +113,7 @@ class Researcher:
         if setting is not None and self._pause is not None:
             try:
                 await self._pause(run, Reason(Actor.BUDGET, cause=Cause.BUDGET, facts={"setting": setting}))
-            except LoopError as error:  # somebody has ended it
+            except UserError as error:  # somebody has ended it
                 log.info("run %s is not paused: %s", run.tag, error)
 
     # Ideas that are edits as they stand
@@ -180,7 +179,7 @@ class Researcher:
             return None
         try:
             failure = await in_thread(self._failure, crashed, context.parent)
-        except LoopError as error:
+        except UserError as error:
             log.info("experiment #%d is not mended: %s", crashed.number, error)
             self._dropped.add(crashed.number)
             return None
@@ -203,7 +202,7 @@ class Researcher:
             return proposal
         try:
             return await self._searched(context)
-        except LoopError:
+        except UserError:
             if (proposal := await self._of_a_model(others, context)) is not None:
                 return proposal
             raise
@@ -212,7 +211,7 @@ class Researcher:
         """Return what the search proposes that is new: it knows the last experiments only.
 
         Raises:
-            LoopError: it has nothing else.
+            UserError: it has nothing else.
         """
         while True:
             proposal = await self._search.propose(context)
@@ -221,7 +220,7 @@ class Researcher:
                 return proposal
             refusal = Refusal(proposal.description, reason)
             if refusal in context.refusals:
-                raise LoopError(f"The search has nothing new: {reason}")
+                raise UserError(f"The search has nothing new: {reason}")
             context = replace(context, refusals=(*context.refusals, refusal))
 
     async def _of_a_model(self, models: Sequence[Source], context: Context) -> Proposal | None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Ending, Experiment, Stage, Status, Training
 from loop.git.commands import Git
 from loop.git.diffs import count_lines, read_diffs
@@ -41,13 +41,13 @@ def read_inheritance(
     kept row; without it the run goes on with `branch` itself.
 
     Raises:
-        LoopError: the branch does not fit the rows or the name, with the mend.
+        UserError: the branch does not fit the rows or the name, with the mend.
     """
     head = _commit(git, f"refs/heads/{branch}")
     if head is None:
-        raise LoopError(f"There is no branch {branch} in {git.directory.parent}.")
+        raise UserError(f"There is no branch {branch} in {git.directory.parent}.")
     if tag is None and not branch.startswith(_PREFIX):
-        raise LoopError(f"Branch {branch} is not called {_PREFIX}TAG: choose a name with --tag.")
+        raise UserError(f"Branch {branch} is not called {_PREFIX}TAG: choose a name with --tag.")
     name = tag or branch.removeprefix(_PREFIX)
     check_tag(name)
     commits = [_commit(git, row.commit) if _ID.fullmatch(row.commit) else None for row in rows]
@@ -59,7 +59,7 @@ def read_inheritance(
         kept = commits[best] or _named_otherwise(git, rows[best], base=base, head=head)
         commits[best] = kept
     if kept != head and tag is None:
-        raise LoopError(
+        raise UserError(
             f"Branch {branch} is at {head[:7]}, but the last kept result is #{best} at {kept[:7]}: save what "
             f"you need, then `git branch -f {branch} {kept[:7]}`; or name a new branch with --tag."
         )
@@ -72,10 +72,10 @@ def _named_otherwise(git: Git, last: Row, *, base: str, head: str) -> str:
     """Return the commit of the last kept row where it is not told by an id that git has.
 
     Raises:
-        LoopError: it is told by one that git has not.
+        UserError: it is told by one that git has not.
     """
     if _ID.fullmatch(last.commit):
-        raise LoopError(
+        raise UserError(
             f"The last kept result, #{last.number}, is commit {last.commit}, which {git.directory.parent} "
             "does not have: give the results of this branch, or mend that line in a copy of them."
         )
@@ -86,7 +86,7 @@ def make_branch(git: Git, found: Inheritance) -> None:
     """Make the run's branch where it is to be a new one.
 
     Raises:
-        LoopError: there is one of that name already.
+        UserError: there is one of that name already.
     """
     git("update-ref", f"refs/heads/{found.branch}", found.head, "0" * len(found.head))
 
@@ -100,12 +100,12 @@ def check_refs(git: Git, found: Inheritance) -> None:
     """Refuse a tag whose refs are those of other experiments: a run that was lost has left them.
 
     Raises:
-        LoopError: there are such refs.
+        UserError: there are such refs.
     """
     wanted = _refs(found)
     for ref, commit in _refs_there(git, found).items():
         if wanted.get(ref) != commit:
-            raise LoopError(
+            raise UserError(
                 f"{git.directory.parent} has experiments of an earlier run {found.tag} (such as {ref}): "
                 "choose another name with --tag."
             )
@@ -115,7 +115,7 @@ def keep_reachable(git: Git, found: Inheritance) -> None:
     """Give a ref to every experiment whose commit git still has.
 
     Raises:
-        LoopError: a ref of that name is another commit's.
+        UserError: a ref of that name is another commit's.
     """
     there = _refs_there(git, found)
     steps = [f"create {ref} {commit}\n" for ref, commit in _refs(found).items() if there.get(ref) != commit]

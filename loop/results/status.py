@@ -6,12 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from loop.experiment import Cost, Reason, Run, RunState, Stage, Status
-from loop.process.progress import Progress, read_progress
-from loop.process.summary import read_tail
+from loop.process.summary import Progress, read_progress, read_tail
 from loop.results.report import EMPTY_SECONDS
 from loop.store.experiments import waited_longer
 from loop.store.journal import Journal
-from loop.store.spending import Purse
+from loop.store.spending import Budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ def run_status(journal: Journal, run: Run, *, worktree: Path) -> RunStatus:
     best = journal.best(run.id)
     baseline = journal.baseline(run.id)
     counts = journal.counts(run.id)
-    spent = Purse(journal).of_run(run.id)
+    spent = Budget(journal).of_run(run.id)
     asked = spent != Cost()
     return RunStatus(
         tag=run.tag,

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Status
 from loop.files import place
 from loop.store.experiments import Row
@@ -50,11 +50,11 @@ def write_results(path: Path, rows: Iterable[Row], *, metric: str) -> None:
     file beside it.
 
     Raises:
-        LoopError: the file cannot be written.
+        UserError: the file cannot be written.
     """
     text = results_text(rows, metric=metric)
     ours = {*text.split("\n")}
-    with suppress(LoopError):  # what cannot be read cannot be kept
+    with suppress(UserError):  # what cannot be read cannot be kept
         _set_aside(path, [line for line in _lines(path) if line not in ours])
     _replace(path, text)
 
@@ -66,7 +66,7 @@ def append_result(path: Path, row: Row, *, metric: str) -> None:
     else and goes into a file beside it.
 
     Raises:
-        LoopError: the file cannot be read or written.
+        UserError: the file cannot be read or written.
     """
     header, added = _header(metric), _line(row)
     rows: list[str] = []
@@ -84,7 +84,7 @@ def read_results(path: Path, metric: str = "val_bpb") -> Results:
     """Read any `results.tsv`, also one that this project did not write; see `parse_results`.
 
     Raises:
-        LoopError: the file cannot be read, or a line of it.
+        UserError: the file cannot be read, or a line of it.
     """
     return parse_results(_read(path), metric, name=str(path))
 
@@ -97,18 +97,18 @@ def parse_results(text: str, metric: str = "val_bpb", *, name: str = "results.ts
     not finite is none at all. The numbers of crashed and skipped rows are not read.
 
     Raises:
-        LoopError: names the line and what is wrong with it.
+        UserError: names the line and what is wrong with it.
     """
     numbered = enumerate(_LINE_END.split(text.removeprefix("\ufeff")), 1)
     lines = [(f"{name}: line {i}", line) for i, line in numbered if line.strip()]
     if not lines:
         return Results(metric, ())
     if zeros := [where for where, line in lines if "\0" in line]:
-        raise LoopError(f"{zeros[0]} is no text; a results.tsv is text in UTF-8")
+        raise UserError(f"{zeros[0]} is no text; a results.tsv is text in UTF-8")
     where, first = lines[0]
     if "\t" not in first:
         found = "commas" if first.count(",") >= 2 else "no tabs"
-        raise LoopError(f"{where} has {found}; put one tab between the columns: {', '.join(_COLUMNS)}")
+        raise UserError(f"{where} has {found}; put one tab between the columns: {', '.join(_COLUMNS)}")
     cells = _split(first)
     if len(cells) > 3 and cells[3].lower() in set(Status):
         layout = _Layout(
@@ -138,10 +138,10 @@ def _read_header(cells: Sequence[str], metric: str, where: str) -> _Layout:
     names = [cell.lower() for cell in cells]
     at = {name: names.index(name) for name in {*names}}
     if "status" not in at:
-        raise LoopError(f"{where} is neither a header with a status nor a row of {', '.join(_COLUMNS)}")
+        raise UserError(f"{where} is neither a header with a status nor a row of {', '.join(_COLUMNS)}")
     value = at.get(metric.lower(), at.get("commit", 0) + 1)
     if value >= len(names) or names[value] in ("", "commit", "memory_gb", "status", "description"):
-        raise LoopError(f"{where} is a header without a column named {metric}")
+        raise UserError(f"{where} is a header without a column named {metric}")
     return _Layout(
         metric=cells[value],
         width=len(cells),
@@ -156,7 +156,7 @@ def _read_header(cells: Sequence[str], metric: str, where: str) -> _Layout:
 def _read_row(number: int, cells: Sequence[str], layout: _Layout, where: str) -> Row:
     if len(cells) > layout.width:
         if layout.description != layout.width - 1:
-            raise LoopError(f"{where} has {len(cells)} columns, where the header has {layout.width}")
+            raise UserError(f"{where} has {len(cells)} columns, where the header has {layout.width}")
         # A tab within a description, the last column, is not a new column.
         cells = [*cells[: layout.description], " ".join(cells[layout.description :])]
 
@@ -167,7 +167,7 @@ def _read_row(number: int, cells: Sequence[str], layout: _Layout, where: str) ->
         status = Status(cell(layout.status).lower())
     except ValueError:
         found = f"the status {cell(layout.status)!r}" if cell(layout.status) else "no status"
-        raise LoopError(f"{where} has {found}; it is one of {', '.join(Status)}") from None
+        raise UserError(f"{where} has {found}; it is one of {', '.join(Status)}") from None
     measured = status in _MEASURED
     memory = cell(layout.memory) if measured else ""
     return Row(
@@ -184,7 +184,7 @@ def _read_number(cell: str, column: str, where: str) -> float | None:
     try:
         number = float(cell)
     except ValueError:
-        raise LoopError(f"{where} has {cell!r} for {column}, where a number belongs") from None
+        raise UserError(f"{where} has {cell!r} for {column}, where a number belongs") from None
     return number if math.isfinite(number) else None
 
 
@@ -209,7 +209,7 @@ def _read(path: Path, errors: str = "replace") -> str:
     try:
         return path.read_bytes().decode("utf-8", errors)
     except OSError as error:
-        raise LoopError(f"{path} cannot be read: {error.strerror}") from error
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _lines(path: Path) -> list[str]:
@@ -237,4 +237,4 @@ def _replace(path: Path, text: str) -> None:
     try:
         place(path.parent, path.name, text.encode("utf-8", "surrogateescape"), executable=False)
     except OSError as error:
-        raise LoopError(f"{path} cannot be written: {error.strerror}") from error
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from loop.experiment import Experiment, Run, RunState, Status
+from loop.proposers.policy import AFTER, idle, urge
 from loop.proposers.protocol import Urge
-from loop.proposers.stuck import AFTER, idle, urge
 from loop.results.ledger import Ledger, Spent, all_of, read_ledger
 from loop.results.report import Report, make_report
 from loop.store.experiments import Row, decided_by, read_rows
 from loop.store.ideas import Idea, IdeaBox
 from loop.store.journal import Journal
 from loop.store.notes import open_calls
-from loop.store.spending import Purse
+from loop.store.spending import Budget
 
 _HELD = (Spent.TRAINING, Spent.OVERHEAD, Spent.CRASHED, Spent.INTERRUPTED)
 _STUCK_ROWS = 200
@@ -87,7 +87,7 @@ class Outlook:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Night:
+class WakeUpReport:
     """A report with all that only the journal can add to it; a bare file of results adds nothing.
 
     `rows` are those of the whole run and `whole` is the report on them, None where the night is all of it.
@@ -112,7 +112,7 @@ class Night:
         return self.report.to_json() | {"bill": self.bill.to_json(), "calls": list(self.calls)} | spent
 
 
-def read_night(
+def read_wakeup_report(
     journal: Journal,
     run: Run,
     *,
@@ -121,7 +121,7 @@ def read_night(
     gpu_price: float | None = None,
     stuck_after: int = AFTER,
     ready: str = "",
-) -> Night:
+) -> WakeUpReport:
     """Return what the run brought from `since`, or from its start, to `until`, seconds since the epoch.
 
     `ready` is what is known to be tried next.
@@ -131,7 +131,7 @@ def read_night(
     known = all_of(undecided, rows)
     rows = rows[: decided_by(journal, run.id, until)]
     first = 0 if since is None else decided_by(journal, run.id, since)
-    spent = Purse(journal).of_run(run.id, until=until)
+    spent = Budget(journal).of_run(run.id, until=until)
     whole = make_report(rows, metric=run.metric, goal=run.goal, tag=run.tag, spent=spent)
     report, start = whole, 0
     if first:
@@ -142,11 +142,11 @@ def read_night(
             metric=run.metric,
             goal=run.goal,
             tag=run.tag,
-            spent=Purse(journal).of_run(run.id, since=since or 0.0, until=until),
+            spent=Budget(journal).of_run(run.id, since=since or 0.0, until=until),
             before=best.value if best else None,
         )
     ledger = read_ledger(journal, run, now=until, since=since, experiments=known)
-    return Night(
+    return WakeUpReport(
         report=report,
         rows=rows,
         run=run,

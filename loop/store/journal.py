@@ -18,7 +18,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import (
     BY_COMMAND,
     Event,
@@ -50,7 +50,7 @@ StoreError = sqlite3.Error
 """What every method raises where the file cannot be read or written."""
 
 
-class OlderStateError(LoopError):
+class OlderStateError(UserError):
     """The state file is of an older version; a bot that starts migrates it."""
 
 
@@ -63,7 +63,7 @@ class Journal:
     With `read_only` the file is not made, migrated or written to, and its folder need not be writable.
 
     Raises:
-        LoopError: the file cannot be opened, is damaged or was written by a newer version.
+        UserError: the file cannot be opened, is damaged or was written by a newer version.
         OlderStateError: `read_only`, and the file was written by an older version.
     """
 
@@ -91,7 +91,7 @@ class Journal:
                     self._reader.execute("PRAGMA query_only = ON")
                 self._opened = opened.pop_all()
         except (sqlite3.Error, OSError) as error:
-            raise LoopError(
+            raise UserError(
                 f"The state file {path} cannot be used ({error}): mend or move it away."
             ) from error
 
@@ -119,7 +119,7 @@ class Journal:
         What was made elsewhere has no events of its own: nobody is told of it again.
 
         Raises:
-            LoopError: there is a run of that tag.
+            UserError: there is a run of that tag.
         """
         run = Run(
             id=0,
@@ -135,7 +135,7 @@ class Journal:
         )
         with self.transaction() as append:
             if self.run(tag):
-                raise LoopError(f"There is a run {tag} already: choose another tag.")
+                raise UserError(f"There is a run {tag} already: choose another tag.")
             names = columns(Run)[1:]
             cursor = self._db.execute(
                 f"INSERT INTO runs ({quoted(names)}) VALUES ({marks(names)})",  # noqa: S608
@@ -155,11 +155,11 @@ class Journal:
         """Return the run of that id.
 
         Raises:
-            LoopError: there is none.
+            UserError: there is none.
         """
         run = self._one("SELECT * FROM runs WHERE id = ?", run_id)
         if run is None:
-            raise LoopError(f"There is no run with id {run_id}.")
+            raise UserError(f"There is no run with id {run_id}.")
         return run
 
     def runs(self) -> list[Run]:
@@ -185,11 +185,11 @@ class Journal:
         """Give the run a new tag; `renamed_from` keeps the old one until `finish_retag`.
 
         Raises:
-            LoopError: there is a run of that tag.
+            UserError: there is a run of that tag.
         """
         with self.transaction() as append:
             if self.run(new):
-                raise LoopError(f"There is a run {new} already: choose another tag.")
+                raise UserError(f"There is a run {new} already: choose another tag.")
             self._db.execute("UPDATE runs SET tag = ?, renamed_from = ? WHERE id = ?", (new, run.tag, run.id))
             append(run.id, EventKind.RUN_RETAGGED, old=run.tag, new=new)
             return self.run_by_id(run.id)
@@ -377,7 +377,7 @@ class Journal:
     def _version(self) -> int:
         (found,) = self._db.execute("PRAGMA user_version").fetchone()
         if found > len(MIGRATIONS):
-            raise LoopError(
+            raise UserError(
                 f"The state file {self.path} has version {found}, but this program knows versions up to "
                 f"{len(MIGRATIONS)}: update autoresearch-bot."
             )

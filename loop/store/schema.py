@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import (
     Actor,
     Cause,
@@ -70,7 +70,7 @@ def read_experiment(row: sqlite3.Row | dict[str, Any]) -> Experiment:
     """Return the experiment of a row of `experiment_rows`.
 
     Raises:
-        LoopError: as `decode`.
+        UserError: as `decode`.
     """
     values = decode(row)
     k = values.pop("attempt")
@@ -117,7 +117,7 @@ def decode(row: sqlite3.Row | dict[str, Any]) -> dict[str, Any]:
     """Return a row, or what `encode` made of one, as the arguments of its dataclass.
 
     Raises:
-        LoopError: a value is none that was ever written here; it is named, with the mend.
+        UserError: a value is none that was ever written here; it is named, with the mend.
     """
     # A row looks up every name anew when it is made a dict of.
     fields = dict(row) if isinstance(row, dict) else dict(zip(row.keys(), row, strict=True))
@@ -128,7 +128,7 @@ def decode(row: sqlite3.Row | dict[str, Any]) -> dict[str, Any]:
             except (ValueError, TypeError) as error:
                 keys = [key for key in ("run_id", "id", "number") if fields.get(key) is not None]
                 whose = " ".join(f"{key} {fields[key]}" for key in keys)
-                raise LoopError(
+                raise UserError(
                     f"The journal is damaged: {name} of {whose} is {value!r}. Nothing was changed: "
                     "correct it in state.db with the sqlite3 program, or bring back a copy of that file."
                 ) from error

@@ -43,7 +43,7 @@ class Account:
         return f"${self.spent:.2f} of the ${self.limit:.2f} for models {self.span} are spent"
 
 
-class Purse:
+class Budget:
     """Pays for models: keeps every cost in the journal and the limits, in dollars, of a run and of a day.
 
     A day begins at midnight in `zone` (None: the machine's) and is shared by all runs; `clock` gives seconds

@@ -4,15 +4,262 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+import re
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import proxy_bypass
 
+import aiohttp
+from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.web.async_client import AsyncWebClient
+from slack_sdk.webhook.async_client import AsyncWebhookClient
 
-from notifiers.channel import ChannelError, RateLimitedError, RefusedError
-from notifiers.channels.slack_api import SlackRefusedError, slack_errors
-from notifiers.channels.slack_blocks import Rendered, as_typed, plain, render
-from notifiers.message import Attachment, Message
+from loop.text import clean, one_line
+from notifiers.channel import ChannelError, GoneError, RateLimitedError, RefusedError, UnreachableError
+from notifiers.message import Attachment, Button, Message
+from notifiers.text.words import plural
+
+BASE_URL = "https://slack.com/api/"
+
+_RETRY_AFTER = 30.0  # seconds, where Slack does not say
+_BUSY = frozenset({"ratelimited", "rate_limited", "message_limit_exceeded"})
+_IN_TROUBLE = frozenset({"fatal_error", "internal_error", "service_unavailable", "request_timeout"})
+_GONE = frozenset(
+    {
+        "message_not_found",
+        "thread_not_found",
+        "cannot_reply_to_message",
+        "cant_update_message",
+        "edit_window_closed",
+    }
+)
+_MENDS = {
+    "not_in_channel": "invite the bot to the channel",
+    "channel_not_found": "give the channel's id (C…) and invite the bot if it is private",
+    "is_archived": "the channel is archived",
+    "missing_scope": "install the app again with the scopes of its manifest",
+    "invalid_auth": "the token is not valid",
+    "token_revoked": "the token was revoked",
+    "account_inactive": "the app was removed from the workspace",
+}
+
+
+class SlackRefusedError(RefusedError):
+    """Slack's `ok: false`; `word` is its name for the reason."""
+
+    def __init__(self, word: str) -> None:
+        super().__init__(f"{word}: {_MENDS[word]}" if word in _MENDS else word)
+        self.word = word
+
+
+class SlackGoneError(SlackRefusedError, GoneError):
+    """Slack's `ok: false` for a message that cannot be edited or answered (any more)."""
+
+
+def make_client(token: str, base_url: str = BASE_URL) -> AsyncWebClient:
+    """Return a client of the Web API.
+
+    It tries once more after a broken connection. It never waits for a rate limit: whoever sends knows better
+    what to do meanwhile.
+    """
+    client = AsyncWebClient(token=token, base_url=base_url)
+    if bypasses_proxy(base_url):
+        client.proxy = None
+    return client
+
+
+def bypasses_proxy(url: str) -> bool:
+    """Say whether `NO_PROXY` names the server of `url`; Slack's client knows only the other variables."""
+    host = urlsplit(url).hostname
+    return host is not None and bool(proxy_bypass(host))
+
+
+@contextmanager
+def slack_errors() -> Iterator[None]:
+    """Turn whatever Slack's client raises into a `ChannelError`."""
+    try:
+        yield
+    except SlackApiError as error:
+        raise _from_answer(error.response) from None
+    except (SlackClientError, aiohttp.ClientError, OSError, ValueError, AttributeError) as error:
+        # ValueError and AttributeError: the client trips over an answer that is no JSON object.
+        told = str(error) if isinstance(error, OSError) else ""
+        raise UnreachableError(f"no answer from Slack ({told or type(error).__name__})") from None
+
+
+async def respond(url: str, body: Mapping[str, Any]) -> None:
+    """Answer at the address that came with a slash command or a press.
+
+    Raises:
+        ChannelError: Slack did not take it; such an address lives for 30 minutes and takes 5 answers.
+    """
+    client = AsyncWebhookClient(url)
+    if bypasses_proxy(url):
+        client.proxy = None
+    with slack_errors():
+        response = await client.send_dict(dict(body))
+    if response.status_code == 429:
+        raise RateLimitedError(_retry_after(response.headers))
+    if response.status_code >= 500:
+        raise UnreachableError(f"Slack answered {response.status_code}")
+    if response.status_code != 200 or response.body.startswith("{"):
+        raise SlackRefusedError(_word(response.body) or f"Slack answered {response.status_code}")
+
+
+def _from_answer(response: Any) -> Exception:
+    """Return the error for an answer: Slack's own, or aiohttp's where the body was no JSON."""
+    status = int(getattr(response, "status_code", 0) or getattr(response, "status", 0))
+    data = getattr(response, "data", None)
+    word = str(data.get("error") or "") if isinstance(data, dict) else ""
+    if status == 429 or word in _BUSY:
+        return RateLimitedError(_retry_after(response.headers))
+    if not word or status >= 500 or word in _IN_TROUBLE:  # without a word it was not Slack who answered
+        return UnreachableError(f"Slack answered {status} {word}".rstrip())
+    return SlackGoneError(word) if word in _GONE else SlackRefusedError(word)
+
+
+def _word(body: str) -> str:
+    """Return the reason in a refused answer, which is one word or an object with an `error`."""
+    found = re.search(r'"error"\s*:\s*"(\w+)"', body) or re.match(r"\s*(\w+)\s*$", body)
+    return found[1] if found else ""
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    try:
+        return max(1.0, float(headers.get("Retry-After", _RETRY_AFTER)))
+    except ValueError:
+        return _RETRY_AFTER
+
+
+BLOCK_TEXT = 3000
+"""Units of text in one block."""
+_TEXT = 6000  # of a message's text; with the block in fixed width well below the 12,000 of a whole message
+_PLAIN = 3900  # of the copy for notifications; Slack cuts a message in pieces from 4,000
+_NOTE = 300
+_LABEL = 75
+_ROW = 25  # buttons
+_ROWS = 40  # with the blocks of text fewer than the 50 that a message may have
+_LEFT_OUT = 40  # room for the line that says how much is left out
+
+_HALF_ENTITY = re.compile(r"&[a-z]{0,3}$")
+
+Block = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """Blocks, and the same as escaped plain text for notifications.
+
+    `file` is the whole of what did not fit, empty where nothing is left out.
+    """
+
+    blocks: list[Block]
+    text: str
+    file: str = ""
+
+
+def as_typed(message: Message, verbs: Collection[str]) -> Message:
+    """Return the message with `/status` written as it is typed on Slack, `/autoresearch status`.
+
+    Slack's own commands win over such names. `verbs` are those of our commands.
+    """
+    if not verbs:
+        return message
+    command = re.compile(rf"(?<![\w/.~-])/(?=(?:{'|'.join(map(re.escape, verbs))})\b(?!/|[.-]\w))")
+    text, block = (command.sub("/autoresearch ", part) for part in (message.text, message.block))
+    return replace(message, text=text, block=block)
+
+
+def render(message: Message, *, note: str = "") -> Rendered:
+    """Return a message in blocks; `note` is a small line under it, such as who asked."""
+    text, fixed = clean(message.text).strip("\n"), clean(message.block).strip("\n")
+    note = shorten(clean(note), _NOTE)
+    shown_text, shown_fixed = shorten(text, _TEXT), shorten(fixed, BLOCK_TEXT)
+    blocks = [_rich("rich_text_section", piece) for piece in _pieces(shown_text)]
+    if shown_fixed.strip():
+        blocks.append(_rich("rich_text_preformatted", shown_fixed))
+    if note.strip():
+        blocks.append({"type": "context", "elements": [_plain_text(note)]})
+    rows = [row[start : start + _ROW] for row in message.buttons for start in range(0, len(row), _ROW)]
+    blocks += [_actions(row, number) for number, row in enumerate(rows[:_ROWS])]
+    cut = [fixed] if shown_fixed != fixed else []
+    if shown_text != text:
+        cut = [text, fixed]
+    copy = "\n".join(filter(str.strip, (text, shown_fixed, note)))
+    return Rendered(blocks, plain(copy), "\n\n".join(cut).strip("\n"))
+
+
+def plain(text: str) -> str:
+    """Return text escaped as Slack's markup asks (`&`, `<` and `>`, nothing else), cut, never empty."""
+    escaped = clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    if not escaped.strip():
+        return "…"
+    return shorten(escaped, _PLAIN, unfinished=_HALF_ENTITY)
+
+
+def shorten(text: str, limit: int, *, unfinished: re.Pattern[str] | None = None) -> str:
+    """Return clean text of at most `limit` units; where it is cut, at the end of a line if there is one.
+
+    The last line then says how many are left out. `unfinished` must not stand at the cut.
+    """
+    if _units(text) <= limit:
+        return text
+    head = _head(text, limit - _LEFT_OUT)
+    left = text[len(head) :].strip("\n").count("\n") + 1
+    if unfinished is not None:
+        head = unfinished.sub("", head)
+    return f"{head}\n… and {plural(left, 'more line')}"
+
+
+def _pieces(text: str) -> list[str]:
+    pieces = []
+    while text.strip():
+        pieces.append(_head(text, BLOCK_TEXT))
+        text = text[len(pieces[-1]) :].removeprefix("\n")
+    return pieces
+
+
+def _head(text: str, limit: int) -> str:
+    """Return the beginning of clean text, at most `limit` units: whole lines, or a part of the first."""
+    if _units(text) <= limit:
+        return text
+    head = text.encode("utf-16-le")[: 2 * limit].decode("utf-16-le", "ignore")
+    lines = head.rpartition("\n")[0]
+    return lines if lines.strip() else head
+
+
+def _units(text: str) -> int:
+    return len(text.encode("utf-16-le")) // 2
+
+
+def _rich(kind: str, text: str) -> Block:
+    return {"type": "rich_text", "elements": [{"type": kind, "elements": [{"type": "text", "text": text}]}]}
+
+
+def _plain_text(text: str) -> Block:
+    return {"type": "plain_text", "text": text}
+
+
+def _actions(row: Sequence[Button], number: int) -> Block:
+    buttons = [
+        {
+            "type": "button",
+            "action_id": f"command {number}.{column}",
+            "text": _plain_text(_label(button)),
+            "value": button.command,
+        }
+        for column, button in enumerate(row)
+    ]
+    return {"type": "actions", "elements": buttons}
+
+
+def _label(button: Button) -> str:
+    words = one_line(button.label) or one_line(button.command)
+    return _head(words, _LABEL) or "…"
+
 
 log = logging.getLogger(__name__)
 

@@ -16,11 +16,10 @@ from loop.process.threads import in_thread
 from loop.store.journal import Journal
 from loop.store.outbox import Outbox, State
 from notifiers.channel import Channel, GoneError, RateLimitedError, RefusedError, UnreachableError
-from notifiers.clock import Clock
 from notifiers.delivery.next_message import Note, Say, next_step
 from notifiers.delivery.outbox import read_items
 from notifiers.delivery.preferences import Preferences, is_quiet
-from notifiers.delivery.rate_limit import CHANNEL_WAITS, Spacing
+from notifiers.delivery.rate_limit import CHANNEL_WAITS, Clock, Spacing
 from notifiers.message import Message
 from notifiers.text.notification import Topic
 

@@ -16,10 +16,9 @@ from loop.results.status import RunStatus
 from loop.store.journal import Journal
 from loop.store.outbox import Outbox
 from notifiers.channel import Channel, GoneError, RateLimitedError, RefusedError, UnreachableError
-from notifiers.clock import Clock
-from notifiers.delivery.rate_limit import CHANNEL_WAITS, Spacing
+from notifiers.delivery.rate_limit import CHANNEL_WAITS, Clock, Spacing
 from notifiers.message import Message
-from notifiers.text.card import card
+from notifiers.text.status import card
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +28,7 @@ INTERVAL = 10.0
 _LIVELY = frozenset({RunState.RUNNING, RunState.PAUSING, RunState.PAUSED})
 
 
-class CardKeeper:
+class LiveCards:
     """Keeps the cards of one channel true: made, pinned, edited, made anew where somebody deletes one.
 
     An edit waits for nobody and nobody waits for it: what cannot be shown now is shown later, as it is then.

@@ -12,8 +12,7 @@ from notifiers.delivery.outbox import Item
 from notifiers.delivery.preferences import Decision, Preferences, Verbosity, decide, is_quiet
 from notifiers.message import Message
 from notifiers.text.backlog import backlog_message, group_message
-from notifiers.text.buttons import buttons_under
-from notifiers.text.notification import Topic
+from notifiers.text.notification import Topic, buttons_under
 
 FEW = 5
 """More news than this, once the oldest of it is `STALE` seconds old, is told in one message."""

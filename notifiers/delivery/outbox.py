@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from loop.store.journal import Journal
 from loop.store.outbox import Outbox, State, last_sent
 from notifiers.channels.tracker import SERVICES
-from notifiers.text.notification import News, read_news
+from notifiers.text.notification import Notification, read_notifications
 
 EVENTS = 5000
 HELD = 1000
@@ -16,9 +16,9 @@ HELD = 1000
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """News that the channel has still to be told of; `state` is None where nothing was done about it yet."""
+    """What the channel has still to be told; `state` is None where nothing was done about it yet."""
 
-    news: News
+    news: Notification
     state: State | None = None
 
 
@@ -35,12 +35,12 @@ def read_items(journal: Journal, outbox: Outbox, *, held: bool) -> list[Item]:
     """Return what is to be told, oldest first; what is held only if `held`."""
     put_off = outbox.put_off(held=held, most=HELD)
     states = {event.id: state for event, state in put_off}
-    news = read_news(journal, [event for event, _ in put_off])
+    news = read_notifications(journal, [event for event, _ in put_off])
     items = [Item(one, states[one.event.id]) for one in news]
     if len(put_off) == HELD:
         return items
     for events in outbox.new(most=EVENTS):  # until somebody wants to hear of any of these
-        if news := read_news(journal, events):
+        if news := read_notifications(journal, events):
             return items + [Item(one) for one in news]
     return items
 

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
-from notifiers.clock import Clock
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The time of day, a time that is never set back, and a way to wait. All in seconds.
+
+    `now` counts from the epoch. Spans are measured with `monotonic`: a corrected clock must not make anybody
+    wait for an hour.
+    """
+
+    now: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
 
 CHANNEL_WAITS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 300.0)
 """Seconds to leave a channel alone that cannot be reached."""

@@ -10,15 +10,14 @@ from typing import assert_never
 from loop.experiment import Experiment, Status
 from loop.text import one_line
 from notifiers.message import Message
-from notifiers.text.buttons import summary_buttons
-from notifiers.text.notification import News
+from notifiers.text.notification import Notification, summary_buttons
 from notifiers.text.words import change, number, period, plural
 
 _LINES = 6  # of either kind: the message fits a phone's screen
 _LINE = 60
 
 
-def backlog_message(news: Sequence[News], *, title: str, zone: tzinfo) -> Message:
+def backlog_message(news: Sequence[Notification], *, title: str, zone: tzinfo) -> Message:
     """Return what `news`, in order, comes to: its counts, the best, and what else happened."""
     parts = []
     for run_id in dict.fromkeys(item.run.id for item in news):
@@ -29,7 +28,7 @@ def backlog_message(news: Sequence[News], *, title: str, zone: tzinfo) -> Messag
     return Message("\n\n".join(parts), buttons=summary_buttons(news[-1].run.state))
 
 
-def group_message(news: Sequence[News]) -> Message:
+def group_message(news: Sequence[Notification]) -> Message:
     """Return one message in the place of several digests of one run or more."""
     parts = []
     for run_id in dict.fromkeys(item.run.id for item in news):
@@ -43,18 +42,18 @@ def group_message(news: Sequence[News]) -> Message:
     return Message("\n\n".join(parts), buttons=summary_buttons(news[-1].run.state))
 
 
-def _experiments(news: Sequence[News]) -> list[Experiment]:
+def _experiments(news: Sequence[Notification]) -> list[Experiment]:
     return [item.experiment for item in news if item.experiment is not None]
 
 
-def _counts(news: Sequence[News]) -> str:
+def _counts(news: Sequence[Notification]) -> str:
     digests = _experiments(news)
     if not digests:
         return plural(len(news), "message")
     return f"{plural(len(digests), 'experiment')}, {_statuses(news)}"
 
 
-def _statuses(news: Sequence[News]) -> str:
+def _statuses(news: Sequence[Notification]) -> str:
     counts = Counter(experiment.status for experiment in _experiments(news))
     return ", ".join(f"{counts[status]:,} {_word(status)}" for status in Status if counts[status])
 
@@ -73,7 +72,7 @@ def _word(status: Status) -> str:
             assert_never(status)
 
 
-def _best(news: Sequence[News]) -> list[str]:
+def _best(news: Sequence[Notification]) -> list[str]:
     """Return the line about the best value, before all of this and after."""
     digests = _experiments(news)
     kept = [experiment for experiment in digests if experiment.status is Status.KEEP]
@@ -87,7 +86,7 @@ def _best(news: Sequence[News]) -> list[str]:
     return [f"Best {metric}: {number(before)} → {number(best)} ({change(before, best)}, #{kept[-1].number})"]
 
 
-def _kept(news: Sequence[News]) -> list[str]:
+def _kept(news: Sequence[Notification]) -> list[str]:
     lines = []
     for experiment in _experiments(news):
         if experiment.status is Status.KEEP and experiment.value is not None:
@@ -97,7 +96,7 @@ def _kept(news: Sequence[News]) -> list[str]:
     return _few(lines)
 
 
-def _events(news: Sequence[News], zone: tzinfo) -> list[str]:
+def _events(news: Sequence[Notification], zone: tzinfo) -> list[str]:
     """Return a line, with its time, for each event that is no digest."""
     lines = [
         f"{datetime.fromtimestamp(item.event.at, zone):%H:%M} {item.message.text.splitlines()[0]}"

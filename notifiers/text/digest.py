@@ -7,7 +7,7 @@ from typing import assert_never
 from loop.experiment import Cost, Event, EventKind, Experiment, Goal, Run, RunState, Status
 from loop.text import one_line
 from notifiers.message import Message
-from notifiers.reasons import reason_in, reason_text
+from notifiers.text.reasons import reason_in, reason_text
 from notifiers.text.words import change, duration, money, number
 
 _DESCRIPTION = 160  # characters: with the limits of the others a digest fits a picture's caption

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
 
 from loop.experiment import Event, EventKind, Experiment, Run, RunState, Status
 from loop.results.gains import gain
 from loop.store.journal import Journal
-from notifiers.message import Message
+from notifiers.message import Button, Message
 from notifiers.text.digest import message_of
 
 _ENDINGS = frozenset({RunState.DONE, RunState.STOPPED})
@@ -30,7 +30,7 @@ class Topic(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class Notification:
     """An event that says something to people, with what it tells of as that stands now."""
 
     event: Event
@@ -79,7 +79,7 @@ class News:
         return None if state is None else RunState(str(state))
 
 
-def read_news(journal: Journal, events: Sequence[Event]) -> list[News]:
+def read_notifications(journal: Journal, events: Sequence[Event]) -> list[Notification]:
     """Return the news among `events`, in their order; all that they are about is read at once."""
     runs = {run.id: run for run in journal.runs()} if events else {}
     experiments = _read_experiments(journal, events)
@@ -92,7 +92,7 @@ def read_news(journal: Journal, events: Sequence[Event]) -> list[News]:
         if message is not None:
             before = None if number is None else experiments.get((run.id, number - 1))
             again = all(one is not None and one.status is Status.CRASH for one in (experiment, before))
-            found.append(News(event, run, experiment, _topic(event, experiment), message, again))
+            found.append(Notification(event, run, experiment, _topic(event, experiment), message, again))
     return found
 
 
@@ -134,3 +134,71 @@ def _topic(event: Event, experiment: Experiment | None) -> Topic:
             return Topic.RUN
         case _:
             assert_never(event.kind)
+
+
+_PLOT = Button("Plot", "/plot")
+_SKIP = Button("Skip", "/skip")
+_STATUS = Button("Status", "/status")
+_IN_REPORT = {"Pause": "Pause", "Resume": "Keep going"}
+
+Row = tuple[Button, ...]
+
+
+def buttons_under(news: Notification) -> tuple[Row, ...]:
+    """Return the rows of buttons under the message about `news`."""
+    state = news.run.state
+    if news.experiment is not None:
+        return ((*_about(news.experiment), _PLOT, *_going(state), *_skipping(state)),)
+    if news.topic in (Topic.ATTENTION, Topic.RECOVERY):
+        return ((_STATUS, *_going(state)),)
+    return (_going(state),) if state in (RunState.PAUSED, RunState.DONE) else ()
+
+
+def summary_buttons(state: RunState) -> tuple[Row, ...]:
+    """Return the row under a message about several experiments."""
+    return ((Button("Results", "/results"), _PLOT, *_going(state)),)
+
+
+def report_buttons(state: RunState, *, changed: tuple[int, int] | None) -> tuple[Row, ...]:
+    """Return the rows under a report: what more there is to see, and what to do now.
+
+    `changed` are the numbers of the best experiments before and after, None where they are the same.
+    """
+    looking: Row = (Button("Details", "/results 20"), Button("Chart", "/plot"))
+    if changed is not None:
+        looking += (Button("Diff", f"/diff {changed[0]} {changed[1]}"),)
+    doing = tuple(replace(button, label=_IN_REPORT[button.label]) for button in _going(state))
+    if state is not RunState.STOPPED:
+        doing += (Button("Stop", "/stop"),)
+    if changed is not None:
+        doing += (Button("Bundle", "/bundle"),)
+    return (looking, doing) if doing else (looking,)
+
+
+def card_buttons(state: RunState) -> tuple[Row, ...]:
+    """Return the rows under the live card."""
+    looking = (Button("Refresh", "/status"), _PLOT)
+    if state is RunState.STOPPED:
+        return (looking,)
+    return ((*_going(state), *_skipping(state), Button("Stop", "/stop")), looking)
+
+
+def _about(experiment: Experiment) -> Row:
+    number = experiment.number
+    diff = (Button("Diff", f"/diff {number}"),) if number else ()  # the baseline changes nothing
+    log = (Button("Log", f"/log {number}"),) if experiment.attempt else ()  # skipped before it was trained
+    return diff + log
+
+
+def _going(state: RunState) -> Row:
+    match state:
+        case RunState.RUNNING:
+            return (Button("Pause", "/pause"),)
+        case RunState.PAUSING | RunState.PAUSED | RunState.DONE:
+            return (Button("Resume", "/resume"),)
+        case RunState.STOPPED:
+            return ()
+
+
+def _skipping(state: RunState) -> Row:
+    return (_SKIP,) if state in (RunState.RUNNING, RunState.PAUSING) else ()

@@ -3,22 +3,109 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from typing import assert_never
 
-from loop.experiment import Goal, Run, RunState
+from loop.experiment import Cost, Goal, Run, RunState
 from loop.proposers.protocol import Urge
 from loop.results.gains import bests_before
-from loop.results.ledger import Ledger
+from loop.results.ledger import Ledger, Spent
 from loop.results.report import Gain, Report
-from loop.results.wakeup_report import Night
+from loop.results.wakeup_report import Bill, WakeUpReport
 from loop.store.experiments import Row
 from loop.text import one_line
 from notifiers.message import Message
-from notifiers.reasons import state_text
-from notifiers.text.bill import bill_phrases
-from notifiers.text.ledger import ledger_lines
-from notifiers.text.words import change, duration, number, period, plural, signed
+from notifiers.text.reasons import state_text
+from notifiers.text.words import change, duration, money, number, period, plural, signed
+
+_WIDTH = 44  # characters of a line on a phone
+_WORDS = {
+    Spent.PROPOSING: "proposing",
+    Spent.CRASHED: "crashed work",
+    Spent.INTERRUPTED: "interrupted work",
+    Spent.WAITING: "on hold",
+    Spent.BOT_DOWN: "bot down",
+    Spent.MACHINE_DOWN: "machine down",
+}
+
+
+def ledger_lines(ledger: Ledger) -> list[str]:
+    """Return one line on how the time was spent and one on what was lost, if whole minutes were.
+
+    A run that has just begun gives none.
+    """
+    share = ledger.busy_share
+    if share is None or ledger.total < 60:
+        return []
+    minutes = {_WORDS[cause]: round(spent / 60) for cause, spent in ledger.lost if round(spent / 60)}
+    overhead = ledger.seconds[Spent.OVERHEAD] / ledger.total
+    phrases = [
+        f"GPU busy {_percent(share)}",
+        *([f"overhead {_percent(overhead)}"] if overhead >= 0.005 else []),
+        f"lost {_clock(sum(minutes.values()))}" if minutes else "nothing lost",
+    ]
+    return [" · ".join(phrases), *([_causes(minutes)] if minutes else [])]
+
+
+def _percent(share: float) -> str:
+    """Return a share rounded, but never as all or nothing where it is neither."""
+    if 0 < share < 0.005:
+        return "<1 %"
+    return f"{round(100 * share) if share == 1 else min(99, round(100 * share))} %"
+
+
+def _causes(minutes: dict[str, int]) -> str:
+    """Name the largest causes, as many as one line holds beside the sum of the others."""
+    named = [f"{word} {_clock(spent)}" for word, spent in minutes.items()]
+    for count in range(len(named), 0, -1):
+        others = sum([*minutes.values()][count:])
+        line = ", ".join([*named[:count], *([f"other {_clock(others)}"] if others else [])])
+        if len(line) <= _WIDTH:
+            break
+    return line[0].upper() + line[1:]
+
+
+def _clock(minutes: int) -> str:
+    """Return hours and minutes: `0:42`."""
+    return f"{minutes // 60}:{minutes % 60:02}"
+
+
+def bill_phrases(bill: Bill, spent: Cost | None) -> list[str]:
+    """Return what the GPU and the models cost as far as anybody knows, and what the gain did.
+
+    `spent` is what the models were asked, None where none was. Less than a minute of the GPU is not told.
+    """
+    phrases = []
+    if bill.gpu_seconds is not None and bill.gpu_seconds < 60:
+        bill = replace(bill, gpu_seconds=None)
+    if bill.gpu_seconds is not None:
+        time, price = _gpu_time(bill.gpu_seconds), bill.gpu_dollars
+        phrases.append(time if price is None else f"{money(price)} for {time}")
+    if spent is not None and spent.dollars is None:
+        what = f"{spent.tokens:,} tokens" if spent.tokens else "models"
+        phrases.append(f"{what}, price unknown")
+    elif bill.models:
+        phrases.append(f"{money(bill.models)} for models")
+    return phrases + _each(bill)
+
+
+def _each(bill: Bill) -> list[str]:
+    """Return what 0.001 of the metric cost, by both measures."""
+    seconds, dollars = bill.gpu_seconds_per_thousandth, bill.dollars_per_thousandth
+    parts = []
+    if seconds is not None:
+        parts.append(f"{duration(seconds)} of GPU")
+    if dollars:
+        parts.append(money(dollars))
+    return [f"Each 0.001 took {' and '.join(parts)}"] if parts else []
+
+
+def _gpu_time(seconds: float) -> str:
+    if seconds < 3600:
+        return plural(round(seconds / 60), "GPU minute")
+    return f"{seconds / 3600:,.1f} GPU hours"
+
 
 WIDTH = 44
 """Characters of a line on a phone; a screen has about 25 of them."""
@@ -32,7 +119,7 @@ _URGES = {
 }
 
 
-def report_message(night: Night, *, zone: tzinfo = UTC, heading: str = "", state: str = "") -> Message:
+def report_message(night: WakeUpReport, *, zone: tzinfo = UTC, heading: str = "", state: str = "") -> Message:
     """Return the report in words; `zone` is for the times shown.
 
     A `heading` says what the run does now in the place of the last lines, `state` in the last line.
@@ -84,7 +171,7 @@ def results_message(
     return Message(f"{title}{count}", "\n".join(table))
 
 
-def _title(night: Night, zone: tzinfo) -> str:
+def _title(night: WakeUpReport, zone: tzinfo) -> str:
     report = night.report
     if not report.experiments:
         if night.since is None:
@@ -109,7 +196,7 @@ def _hours(seconds: float) -> str:
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
-def _span(night: Night) -> tuple[float | None, float | None]:
+def _span(night: WakeUpReport) -> tuple[float | None, float | None]:
     """Return when the night began and ended: as told, whatever was done in it; a bare file knows less."""
     ledger = night.ledger
     if ledger is not None and ledger.total >= 60:
@@ -168,7 +255,7 @@ def _best(report: Report) -> str:
     return _metric(report, report.best, told)
 
 
-def _whole(night: Night) -> list[str]:
+def _whole(night: WakeUpReport) -> list[str]:
     """Return the line about the whole run, where it is older than the night."""
     whole = night.whole
     if whole is None:
@@ -196,7 +283,7 @@ def _size(gain: Gain) -> str:
     return f" +{added} −{removed}" if added is not None and removed is not None and added + removed else ""
 
 
-def _pace(night: Night, zone: tzinfo, *, with_share: bool) -> list[str]:
+def _pace(night: WakeUpReport, zone: tzinfo, *, with_share: bool) -> list[str]:
     """Return when and how fast it went."""
     phrases = []
     report, (start, end) = night.report, _span(night)
@@ -224,7 +311,7 @@ def flow(phrases: Sequence[str]) -> list[str]:
     return [line[0].upper() + line[1:] for line in lines]
 
 
-def _next(night: Night) -> list[str]:
+def _next(night: WakeUpReport) -> list[str]:
     """Return what is tried next, as far as anybody knows."""
     outlook = night.outlook
     if night.run is None or night.run.state is RunState.STOPPED:
@@ -245,7 +332,7 @@ def _next(night: Night) -> list[str]:
     return [*stuck, _long(f"{'Now' if trains else 'Next'}: {outlook.under_way}")]
 
 
-def _calls(night: Night) -> list[str]:
+def _calls(night: WakeUpReport) -> list[str]:
     """Return why a person is needed, the last reason whole and of the others their number."""
     if not night.calls:
         return []

@@ -32,13 +32,12 @@ from typing import Protocol, TypeAlias
 import training
 from loop.engine.decision import KeepRule, decide
 from loop.experiment import Ending, Experiment, Outcome, Stage, Status
-from loop.program.constants import find_constants, replace_constants
+from loop.program.constants import Value, find_constants, replace_constants
 from loop.program.fingerprint import fingerprint
-from loop.program.syntax import Value
+from loop.proposers.policy import urge
 from loop.proposers.protocol import Context
 from loop.proposers.search.space import find_axes
 from loop.proposers.search.suggest import suggest
-from loop.proposers.stuck import urge
 from tests.benchmarks.landscape import Landscape
 from tests.benchmarks.template import Template
 from tests.loop.proposers.contexts import run_of
@@ -61,7 +60,7 @@ class Score(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Night:
+class WakeUpReport:
     """A run of one proposer: the best program after each experiment, and all experiments."""
 
     best: tuple[str, ...]
@@ -106,7 +105,7 @@ def _value(value: object) -> Value:
 PROPOSERS: Mapping[str, Propose] = {"search": by_search, "random points": by_points, "random steps": by_steps}
 
 
-def conduct(propose: Propose, score: Score, first: str, *, experiments: int, seed: int) -> Night:
+def conduct(propose: Propose, score: Score, first: str, *, experiments: int, seed: int) -> WakeUpReport:
     """Make so many experiments after the baseline."""
     run = run_of()
     best, made = [first], [_experiment(0, "", first, first, score, None)]
@@ -116,7 +115,7 @@ def conduct(propose: Propose, score: Score, first: str, *, experiments: int, see
         source = propose(context, seed)
         made.append(_experiment(number, parent.commit, best[-1], source, score, parent.value))
         best.append(source if made[-1].status is Status.KEEP else best[-1])
-    return Night(tuple(best), tuple(made))
+    return WakeUpReport(tuple(best), tuple(made))
 
 
 def _experiment(

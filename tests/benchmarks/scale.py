@@ -21,8 +21,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bot.errors import BotError
-from bot.local.client import send
+from bot.local.wire import send
+from loop.errors import UserError
 from loop.experiment import Run, RunState
 from loop.store.ideas import IdeaBox
 from loop.store.journal import Journal
@@ -151,7 +151,7 @@ class Site:
         """Wait until the bot answers."""
         async with asyncio.timeout(PATIENCE):
             while True:
-                with suppress(BotError):
+                with suppress(UserError):
                     await send(self._bot.home / "bot.sock", "/id")
                     return
                 await asyncio.sleep(0.005)

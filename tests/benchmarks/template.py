@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from bot.setup.template import template_files
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.process.summary import read_summary
 from loop.program.constants import replace_constants
 
@@ -69,12 +69,12 @@ class Template:
         """Return the mean of several trainings with seeds that no experiment used.
 
         Raises:
-            LoopError: one of them crashed.
+            UserError: one of them crashed.
         """
         if source not in self._true:
             values = [self.measure(replace_constants(source, {"SEED": seed})) for seed in _AGAIN]
             known = [value for value in values if value is not None]
             if len(known) < len(values):
-                raise LoopError("A program that was kept crashes with another seed.")
+                raise UserError("A program that was kept crashes with another seed.")
             self._true[source] = statistics.mean(known)
         return self._true[source]

@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from bot.request import Request
-from bot.slack.connection import Pace
+from bot.access import Request
 from bot.slack.front import SlackFront
-from notifiers.channels.slack_api import make_client
+from bot.slack.socket_mode import Pace
+from notifiers.channels.slack import make_client
 from notifiers.message import Button, Message, Reply
 from tests.servers.slack_server import SlackServer
 from tests.servers.slack_workspace import APP_TOKEN, BOT_TOKEN

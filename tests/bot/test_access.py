@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.access import Access, AllowList, Role
-from bot.request import Platform, Sender
+from bot.access import Access, AllowList, Platform, Role, Sender
 
 ANN, BOB, GROUP = "100", "200", "-1001"
 

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from bot.bundling import Bundle, make_bundle
-from bot.errors import BotError
 from bot.setup.settings import Settings, load_settings
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.git.workspace import Workspace
 from tests.loop.lab import Lab, git, value
 
@@ -86,13 +85,13 @@ async def test_a_folder_of_the_users_is_left_alone(night: Lab, tmp_path: Path) -
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "thesis.tex").write_text("years")
-    with pytest.raises(BotError, match=r"holds other files \(thesis.tex\)"):
+    with pytest.raises(UserError, match=r"holds other files \(thesis.tex\)"):
         await bundle(night, folder)
     assert [file.name for file in folder.iterdir()] == ["thesis.tex"]
 
 
 async def test_a_run_that_kept_nothing_says_so(lab: Lab, tmp_path: Path) -> None:
     await lab.engine(value(1.6)).conduct(1)
-    with pytest.raises(LoopError, match="nothing to merge"):
+    with pytest.raises(UserError, match="nothing to merge"):
         await bundle(lab, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from bot.command_queue import Lanes
+from bot.telegram.front import Lanes
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ async def test_closing_lets_what_is_at_hand_finish() -> None:
 
 
 async def test_closing_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bot.command_queue.LINGER_SECONDS", 0.05)
+    monkeypatch.setattr("bot.telegram.front.LINGER_SECONDS", 0.05)
     log = Log()
     lanes = Lanes()
     lanes.put("7", partial(log.work, "never"))

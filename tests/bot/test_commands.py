@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.commands import COMMANDS, Command, Kind, find_command, parse
-from bot.errors import BotError
+from loop.errors import UserError
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
@@ -22,7 +22,7 @@ def test_every_example_is_understood(command: Command) -> None:
     ids=lambda command: command.name,
 )
 def test_no_command_takes_more_than_it_says(command: Command) -> None:
-    with pytest.raises(BotError, match=r"Usage: /.*for example /"):
+    with pytest.raises(UserError, match=r"Usage: /.*for example /"):
         parse(f"/{command.name} one two three four")
 
 
@@ -58,21 +58,21 @@ def test_only_what_ends_a_training_is_perishable() -> None:
     "text", ["/pause later", "/results many", "/results -1", "/diff", "/diff ²", "/retag mar12", "/stop it"]
 )
 def test_wrong_arguments_are_refused_with_an_example(text: str) -> None:
-    with pytest.raises(BotError, match="for example"):
+    with pytest.raises(UserError, match="for example"):
         parse(text)
 
 
 def test_a_slip_is_met_with_the_nearest_command() -> None:
-    with pytest.raises(BotError, match=r"no command /statsu: did you mean /status\?"):
+    with pytest.raises(UserError, match=r"no command /statsu: did you mean /status\?"):
         parse("/statsu")
-    with pytest.raises(BotError, match="/help lists the commands"):
+    with pytest.raises(UserError, match="/help lists the commands"):
         parse("/xyzzy")
-    with pytest.raises(BotError, match="/help lists the commands"):
+    with pytest.raises(UserError, match="/help lists the commands"):
         parse("   ")
     assert find_command("/STATUS").name == "status"
 
 
 @given(st.text())
 def test_any_text_is_understood_or_refused(text: str) -> None:
-    with suppress(BotError):
+    with suppress(UserError):
         assert parse(text).command in COMMANDS

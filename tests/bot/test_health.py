@@ -20,7 +20,7 @@ from tests.loop.trainings import trained
 EVENING = 1_773_267_000.0  # 2026-03-11 22:10 UTC
 
 
-class Night:
+class WakeUpReport:
     """A journal whose clock the test sets, with one run."""
 
     def __init__(self, home: Path) -> None:
@@ -47,14 +47,14 @@ class Night:
 
 
 @pytest.fixture
-def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Night]:
+def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WakeUpReport]:
     monkeypatch.setenv("PATH", str(tmp_path))  # no nvidia-smi
-    made = Night(tmp_path / "home")
+    made = WakeUpReport(tmp_path / "home")
     yield made
     made.journal.close()
 
 
-def test_only_incidents_are_told_the_newest_last(night: Night) -> None:
+def test_only_incidents_are_told_the_newest_last(night: WakeUpReport) -> None:
     night.note(EventKind.RUN_RECOVERED, reason="the machine had slept; 12 min lost", minutes=12.0)
     night.note(EventKind.NEEDS_ATTENTION, reason="no idea\nfor an hour")
     night.journal.set_state(night.run, RunState.PAUSED)
@@ -67,7 +67,7 @@ def test_only_incidents_are_told_the_newest_last(night: Night) -> None:
     ]
 
 
-def test_only_the_last_incidents_are_told(night: Night) -> None:
+def test_only_the_last_incidents_are_told(night: WakeUpReport) -> None:
     for number in range(7):
         night.note(EventKind.RUN_RECOVERED, reason=f"number {number}")
     assert [line[-1] for line in incident_lines(night.journal, zone=UTC)] == ["2", "3", "4", "5", "6"]
@@ -81,24 +81,24 @@ def test_only_the_last_incidents_are_told(night: Night) -> None:
         (34.0, "warn  heartbeat: 34 min ago, 24 min late"),
     ],
 )
-def test_a_heartbeat_that_does_not_come_is_told(night: Night, minutes: float, line: str) -> None:
+def test_a_heartbeat_that_does_not_come_is_told(night: WakeUpReport, minutes: float, line: str) -> None:
     night.journal.beat()
     night.now += 60.0 * minutes
     lines = health_lines(night.journal, home=night.home, heartbeat_minutes=10.0, now=night.now, zone=UTC)
     assert lines[0] == line
 
 
-def test_a_heartbeat_of_a_clock_that_was_set_back_is_not_taken_for_a_new_one(night: Night) -> None:
+def test_a_heartbeat_of_a_clock_that_was_set_back_is_not_taken_for_a_new_one(night: WakeUpReport) -> None:
     night.journal.beat()
     night.now -= 3 * 3600.0
     assert night.details()["heartbeat"] == "by the clock only in 3 h: the clock was set back"
 
 
-def test_before_the_first_beat_there_is_none(night: Night) -> None:
+def test_before_the_first_beat_there_is_none(night: WakeUpReport) -> None:
     assert night.details()["heartbeat"] == "none yet"
 
 
-def test_what_a_run_does_is_told(night: Night) -> None:
+def test_what_a_run_does_is_told(night: WakeUpReport) -> None:
     assert night.details()["lane"] == "mar12 running"
     training = trained(
         replace(make_experiment(night.run, 7), stage=Stage.TRAINING), started_at=night.now - 130.0
@@ -112,7 +112,7 @@ def test_what_a_run_does_is_told(night: Night) -> None:
     assert night.details()["lane"] == "mar12 done: 1 experiment made"
 
 
-def test_what_was_not_delivered_is_told_for_each_chat(night: Night) -> None:
+def test_what_was_not_delivered_is_told_for_each_chat(night: WakeUpReport) -> None:
     night.journal.set_cursor("telegram:7", 0)
     night.journal.set_cursor("trackio:night", 0)
     for number in range(2):
@@ -128,12 +128,12 @@ def test_what_was_not_delivered_is_told_for_each_chat(night: Night) -> None:
     assert night.details()["telegram:7"] == "0 undelivered, last told 1 min ago"
 
 
-def test_the_state_file_is_told_with_its_size(night: Night) -> None:
+def test_the_state_file_is_told_with_its_size(night: WakeUpReport) -> None:
     assert night.details()["state file"].startswith(f"{night.home}/state.db, 0.")
 
 
 def test_the_memory_of_the_gpu_is_told_by_process(
-    night: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    night: WakeUpReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert night.details()["GPU memory"] == "not known without nvidia-smi"
     gpu = FakeGpu(tmp_path / "bin", monkeypatch)

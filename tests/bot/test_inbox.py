@@ -13,19 +13,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bot.access import Access, AllowList, Role
+from bot.access import HERE, Access, AllowList, Platform, Request, Role, Sender
 from bot.commands import COMMANDS
-from bot.handlers import Desk
+from bot.handlers import CommandHandlers
 from bot.inbox import Inbox
-from bot.request import HERE, Platform, Request, Sender
-from bot.runs import Host
+from bot.runs import Runs
 from bot.setup.settings import load_settings
 from loop.experiment import RunState, Status
-from loop.proposers.people.constant_ideas import IDEA_CHARACTERS, read_ideas
+from loop.proposers.people import IDEA_CHARACTERS, read_ideas
 from loop.store.ideas import IdeaBox
 from loop.store.journal import Journal
-from notifiers.delivery.notify import PreferenceStore
-from notifiers.delivery.preferences import usual_preferences
+from notifiers.delivery.preferences import PreferenceStore, usual_preferences
 from notifiers.message import Reply
 from tests.bot.real_bot import RealBot
 from tests.loop.store.test_journal import make_experiment, make_run
@@ -44,14 +42,14 @@ class Office:
         self.keys = 0
         self.journal = Journal(self.bot.home / "state.db")
         found = load_settings(Path("/no/such/.env"), self.bot.environment)
-        self.host = Host(
+        self.host = Runs(
             found,
             repository=self.bot.repository,
             journal=self.journal,
             environ=self.bot.environment,
             today=lambda: date(2026, 3, 12),
         )
-        self.desk = Desk(
+        self.handlers = CommandHandlers(
             self.host,
             found,
             preferences=PreferenceStore(self.journal, default=usual_preferences(every=1, quiet=None)),
@@ -61,7 +59,9 @@ class Office:
         )
         listed = AllowList({"100": Role.OPERATOR, "200": Role.VIEWER}, {"-1001": None})
         self.access = Access({Platform.TELEGRAM: listed})
-        self.inbox = Inbox(desk=self.desk, access=self.access, journal=self.journal, now=lambda: self.now)
+        self.inbox = Inbox(
+            handlers=self.handlers, access=self.access, journal=self.journal, now=lambda: self.now
+        )
 
     async def ask(
         self, text: str, sender: Sender = ANN, *, age: float = 0.0, key: str | None = None
@@ -130,7 +130,7 @@ async def test_the_event_loop_never_waits_for_the_state_file(
     for number, question in enumerate((*questions, "pause", "resume", "skip", "retag nothing new"), start=1):
         await office.said(f"/{question}")
         assert asked >= number
-    await office.desk.progress()
+    await office.handlers.progress()
     assert asked > number
     monkeypatch.undo()
 
@@ -138,7 +138,7 @@ async def test_the_event_loop_never_waits_for_the_state_file(
 async def test_ids_are_told_to_anybody_while_nobody_is_listed(office: Office) -> None:
     empty = Access({})
     office.inbox = Inbox(
-        desk=office.inbox._desk, access=empty, journal=office.journal, now=lambda: office.now
+        handlers=office.inbox._handlers, access=empty, journal=office.journal, now=lambda: office.now
     )
     told = await office.said("/id", STRANGER)
     assert told == "You: TELEGRAM_USER_IDS=300\nThis chat: TELEGRAM_CHAT_IDS=300"
@@ -172,7 +172,7 @@ async def test_the_start_card_shows_the_run_and_its_buttons(office: Office) -> N
         "Repository: ",
         "Base: main at ",
         "Device: ",
-        "Budget: 1 min a training",
+        "BudgetWatch: 1 min a training",
         "search",
         "Data: found",
     ):

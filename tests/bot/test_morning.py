@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bot.morning import Reporter
-from bot.runs import Host
+from bot.runs import Runs
 from bot.setup.settings import load_settings
 from loop.experiment import Actor, Event, EventKind, Reason, RunState
 from notifiers.charts.chart import ChartError
@@ -28,7 +28,7 @@ def recorder(tmp_path: Path) -> Iterator[Recorder]:
 @pytest.fixture
 def reporter(recorder: Recorder, tmp_path: Path) -> Reporter:
     settings = load_settings(tmp_path / ".env", {"GPU_DOLLARS_AN_HOUR": "3.6"}, tmp_path)
-    host = Host(
+    host = Runs(
         settings,
         repository=tmp_path,
         journal=recorder.journal,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bot.wake_up import LOOK_SECONDS, WakeUp
+from bot.morning import LOOK_SECONDS, WakeUp
 from loop.experiment import Event, EventKind, RunState
-from notifiers.clock import Clock
+from notifiers.delivery.rate_limit import Clock
 from tests.notifiers.mornings import Recorder, open_recorder
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bot.heartbeat.findings import LoopVitals, TrainingVitals, Vitals
+from bot.heartbeat.probe import LoopVitals, TrainingVitals, Vitals
 from loop.experiment import BY_COMMAND, Goal, Reason, Run, RunState
-from loop.process.gpu import Gpu, GpuState
 from loop.process.liveness import Activity, Quiet
-from loop.process.machine import Disk
+from loop.process.machine import Disk, Gpu, GpuState
 
 HOME = Path("/state")
 ROOMY = Disk(HOME, 400e9, 1000e9)

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from bot.access import Access, AllowList, Role
+from bot.access import HERE, Access, AllowList, Platform, Request, Role, Sender
 from bot.commands import parse
-from bot.handlers import Desk
+from bot.handlers import CommandHandlers
 from bot.inbox import Inbox
 from bot.morning import Reporter
-from bot.request import HERE, Platform, Request, Sender
-from bot.runs import Host
+from bot.runs import Runs
 from bot.setup.settings import load_settings
 from bot.slack.front import PERSONAL
 from loop.engine import stages
@@ -38,9 +37,8 @@ from loop.results.status import RunStatus, run_status
 from loop.store.ideas import IdeaBox
 from loop.store.journal import Journal
 from notifiers.delivery.delivery import Delivery
-from notifiers.delivery.live_card import CardKeeper
-from notifiers.delivery.notify import PreferenceStore
-from notifiers.delivery.preferences import Preferences
+from notifiers.delivery.live_card import LiveCards
+from notifiers.delivery.preferences import Preferences, PreferenceStore
 from notifiers.delivery.rate_limit import Spacing
 from notifiers.message import Message, Reply
 from tests.gallery.screen import Screen, Shown, Way
@@ -60,7 +58,7 @@ class Section:
     shown: tuple[Shown, ...]
 
 
-class Night:
+class WakeUpReport:
     """One run and one chat. The events are those that the loop would write; all else is the bot itself."""
 
     def __init__(self, folder: Path, journal: Journal, time: VirtualTime) -> None:
@@ -69,7 +67,7 @@ class Night:
         self._time = time
         self._screen = Screen()
         settings = load_settings(folder / ".env", {"DATA_PATHS": ""}, folder)
-        self._host = Host(
+        self._host = Runs(
             settings,
             repository=folder / "repository",
             journal=journal,
@@ -78,10 +76,12 @@ class Night:
         )
         preferences = PreferenceStore(journal, default=Preferences())
         clock = time.clock
-        desk = Desk(self._host, settings, preferences=preferences, chats=list, zone=UTC, now=clock.now)
-        self._inbox = Inbox(desk=desk, access=_ACCESS, journal=journal, now=clock.now)
+        handlers = CommandHandlers(
+            self._host, settings, preferences=preferences, chats=list, zone=UTC, now=clock.now
+        )
+        self._inbox = Inbox(handlers=handlers, access=_ACCESS, journal=journal, now=clock.now)
         spacing = Spacing(clock=clock)
-        self._keeper = CardKeeper(
+        self._keeper = LiveCards(
             self._screen, journal, status=self._status, spacing=spacing, zone=UTC, clock=clock
         )
         self._delivery = Delivery(
@@ -276,12 +276,12 @@ def _way(reply: Reply, text: str, by: Sender) -> Way:
 
 
 @contextmanager
-def open_night(folder: Path, *, begins: datetime) -> Iterator[Night]:
+def open_night(folder: Path, *, begins: datetime) -> Iterator[WakeUpReport]:
     """Open a night with an empty journal in `folder`."""
     time = VirtualTime()
     time.now = begins.timestamp()
     journal = Journal(folder / "state.db", clock=time.clock.now)
     try:
-        yield Night(folder, journal, time)
+        yield WakeUpReport(folder, journal, time)
     finally:
         journal.close()

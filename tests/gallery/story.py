@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bot.request import HERE
+from bot.access import HERE
 from loop.experiment import Actor, Cost, EventKind, Family, Reason, RunState
 from notifiers.message import Message
-from notifiers.text.start_card import RunPlan, start_card
-from tests.gallery.night import BOB, Night, Section, open_night
+from notifiers.text.status import RunPlan, start_card
+from tests.gallery.night import BOB, Section, WakeUpReport, open_night
 
 OUT_OF_MEMORY = (
     "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of "
@@ -78,7 +78,7 @@ async def record(folder: Path) -> list[Section]:
         return night.sections
 
 
-async def _evening(night: Night) -> None:
+async def _evening(night: WakeUpReport) -> None:
     await night.ask("A question before there is a run", "/status")
     night.show("What a new run would be", start_card(PLAN), "ann: /start_run")
     night.at("22:58")
@@ -117,7 +117,7 @@ async def _evening(night: Night) -> None:
     await night.tell("It goes on")
 
 
-async def _odd_texts(night: Night) -> None:
+async def _odd_texts(night: WakeUpReport) -> None:
     night.experiment("use <b>bold</b> init & <script>alert(1)</script>", 0.985102)
     await night.tell("HTML in a description")
     night.experiment("ask <!channel> & <@U024BE7LH> about *this* `code` :tada:", 0.9871)
@@ -128,7 +128,7 @@ async def _odd_texts(night: Night) -> None:
     await night.tell("A description of 300 characters")
 
 
-async def _troubles(night: Night) -> None:
+async def _troubles(night: WakeUpReport) -> None:
     night.train("rotary base 10k → 200k")
     night.vanish()
     await night.tell("The machine was switched off and on")
@@ -144,7 +144,7 @@ async def _troubles(night: Night) -> None:
     await night.tell("It needs a person")
 
 
-async def _away(night: Night) -> None:
+async def _away(night: WakeUpReport) -> None:
     night.at("01:30")
     for number in range(23):
         value = 0.9838 - number / 10_000 if number in (7, 19) else 0.9877
@@ -165,7 +165,7 @@ async def _away(night: Night) -> None:
     await night.tell("Three in one message")
 
 
-async def _morning(night: Night) -> None:
+async def _morning(night: WakeUpReport) -> None:
     night.at("07:00")
     night.wake_up()
     await night.tell("The report of the morning")

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from loop.engine.decision import KeepRule
-from loop.engine.run import Engine, Plan, nothing_hinders
-from loop.errors import LoopError
+from loop.engine.run import Engine, Plan, nothing_blocks
+from loop.errors import UserError
 from loop.experiment import EventKind, Experiment, Goal, Proposal, Run, Stage
 from loop.git.workspace import Workspace
 from loop.process.environment import training_environment
@@ -77,7 +77,7 @@ class Ideas:
 
     def __init__(self, *programs: str) -> None:
         self.contexts: list[Context] = []
-        self.failures: list[LoopError] = []
+        self.failures: list[UserError] = []
         self.asked = asyncio.Event()
         self._programs = list(programs)
 
@@ -130,7 +130,7 @@ class Lab:
         ideas: Proposer | None = None,
         crash_streak: int = 5,
         deadline: float = 600.0,
-        is_hindered: Callable[[Run], Awaitable[bool]] = nothing_hinders,
+        is_blocked: Callable[[Run], Awaitable[bool]] = nothing_blocks,
         timer: Callable[[], float] = time.monotonic,
     ) -> Engine:
         """Return a new engine on the run, as a bot just started makes it."""
@@ -152,7 +152,7 @@ class Lab:
             trainer=Trainer(),
             proposer=ideas or Ideas(*programs),
             folder=self.home / "runs" / str(run.id),
-            is_hindered=is_hindered,
+            is_blocked=is_blocked,
             timer=timer,
         )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Ending, Outcome, Proposal
 from loop.proposers.protocol import Context
 
@@ -97,7 +97,7 @@ class Thinker:
         await asyncio.sleep(0)
         if self.failures:
             self.failures -= 1
-            raise LoopError("out of ideas")
+            raise UserError("out of ideas")
         number = next(self._numbers)
         first, *others = context.source.splitlines(keepends=True)
         if number % 3 == 0:

@@ -14,14 +14,14 @@ from typing import Any, cast
 
 from loop.engine.decision import KeepRule
 from loop.engine.run import Engine, Plan
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.git.workspace import Commit, Workspace
 from loop.process.trainer import Job, Trainer
 from loop.store.journal import Journal
 from tests.loop.lab import Lab
 from tests.loop.made_up import Machine, MadeUpSupervisor, MadeUpTraining, Thinker
 
-TROUBLES = (LoopError, OSError, sqlite3.Error)
+TROUBLES = (UserError, OSError, sqlite3.Error)
 
 
 class Death(BaseException):
@@ -81,31 +81,31 @@ class MortalWorkspace(Workspace):
         self._fuse = fuse
 
     def repair(self, best: str, *, keep_editable: bool = False) -> list[str]:
-        with self._fuse.step(LoopError):
+        with self._fuse.step(UserError):
             return super().repair(best, keep_editable=keep_editable)
 
     def rename(self, new_tag: str) -> None:
-        with self._fuse.step(LoopError):
+        with self._fuse.step(UserError):
             super().rename(new_tag)
 
     def commit(self, parent: str, source: str, description: str) -> Commit:
-        with self._fuse.step(LoopError):
+        with self._fuse.step(UserError):
             return super().commit(parent, source, description)
 
     def launch(self, commit: str) -> None:
-        with self._fuse.step(LoopError):
+        with self._fuse.step(UserError):
             super().launch(commit)
 
     def remember(self, number: int, commit: str) -> None:
-        with self._fuse.step(LoopError):
+        with self._fuse.step(UserError):
             super().remember(number, commit)
 
     def keep(self, commit: str, parent: str) -> None:
-        with self._fuse.step(LoopError):
+        with self._fuse.step(UserError):
             super().keep(commit, parent)
 
     def restore(self) -> None:
-        with self._fuse.step(LoopError):
+        with self._fuse.step(UserError):
             super().restore()
 
 
@@ -119,7 +119,7 @@ class MortalTrainer:
         self._fuse = fuse
 
     def arm(self) -> MadeUpSupervisor:
-        with self._fuse.step(LoopError):
+        with self._fuse.step(UserError):
             return self._machine.arm()
 
     def start(self, supervisor: MadeUpSupervisor, job: Job) -> MadeUpTraining:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from loop.lock import LockedError, lock
+from loop.files import LockedError, lock
 
 HOLD = """
 import sys
 from pathlib import Path
-from loop.lock import lock
+from loop.files import lock
 with lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.redaction import holds_secret, secrets_in, without_secrets
+from loop.text import holds_secret, secrets_in, without_secrets
 
 
 def test_secrets_are_known_by_the_names_of_their_settings() -> None:

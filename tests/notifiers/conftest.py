@@ -6,28 +6,28 @@ from pathlib import Path
 import pytest
 
 from loop.experiment import Run
-from tests.notifiers.desk import Desk
+from tests.notifiers.bench import Bench
 from tests.notifiers.recording import VirtualTime
 from tests.notifiers.stories import open_journal, start
 from tests.servers.web_hook import WebHook, open_web_hook
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+def bench(tmp_path: Path) -> Iterator[Bench]:
     virtual = VirtualTime()
     with open_journal(tmp_path, virtual) as journal:
-        yield Desk(journal, virtual)
+        yield Bench(journal, virtual)
 
 
 @pytest.fixture
-async def run(desk: Desk) -> Run:
+async def run(bench: Bench) -> Run:
     """A run whose start was told."""
-    desk.at("12:00")
-    await desk.delivery.catch_up()
-    run = start(desk.journal)
-    await desk.delivery.catch_up()
-    assert desk.channel.heads == ["Run mar12 started"]
-    desk.channel.sent.clear()
+    bench.at("12:00")
+    await bench.delivery.catch_up()
+    run = start(bench.journal)
+    await bench.delivery.catch_up()
+    assert bench.channel.heads == ["Run mar12 started"]
+    bench.channel.sent.clear()
     return run
 
 

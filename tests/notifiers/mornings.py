@@ -24,12 +24,12 @@ from loop.experiment import (
     RunState,
 )
 from loop.git.workspace import Commit
-from loop.results.wakeup_report import Night, read_night
+from loop.results.wakeup_report import WakeUpReport, read_wakeup_report
 from loop.store.ideas import IdeaBox
 from loop.store.journal import Journal
 from loop.store.sessions import Session, Sessions
-from loop.store.spending import Purse
-from notifiers.clock import Clock
+from loop.store.spending import Budget
+from notifiers.delivery.rate_limit import Clock
 
 MEMORY = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
 BY_ADA = Reason(Actor.PERSON, "ada")
@@ -154,15 +154,19 @@ class Recorder:
         self.journal.note(self._run_id, EventKind.NEEDS_ATTENTION, reason=reason, **data)
 
     def pay(self, dollars: float | None) -> None:
-        Purse(self.journal, clock=lambda: self.now).pay(
+        Budget(self.journal, clock=lambda: self.now).pay(
             self._run_id, "anthropic:claude", Cost(900_000, 500_000, 20_000, dollars)
         )
 
     def wish(self, text: str) -> None:
         IdeaBox(self.journal).add(self._run_id, text, author="bob")
 
-    def night(self, *, since: float | None = None, price: float | None = None, ready: str = "") -> Night:
-        return read_night(self.journal, self.run, until=self.now, since=since, gpu_price=price, ready=ready)
+    def night(
+        self, *, since: float | None = None, price: float | None = None, ready: str = ""
+    ) -> WakeUpReport:
+        return read_wakeup_report(
+            self.journal, self.run, until=self.now, since=since, gpu_price=price, ready=ready
+        )
 
 
 @contextmanager
@@ -176,7 +180,7 @@ def open_recorder(folder: Path) -> Iterator[Recorder]:
         journal.close()
 
 
-def fruitful(recorder: Recorder) -> Night:
+def fruitful(recorder: Recorder) -> WakeUpReport:
     """A good night, models and GPU paid for."""
     recorder.begin()
     recorder.experiment("baseline", 0.9979)
@@ -188,7 +192,7 @@ def fruitful(recorder: Recorder) -> Night:
     return recorder.night(since=recorder.run.created_at, price=2.0, ready="EMBEDDING_LR 0.8 → 0.9")
 
 
-def nothing_happened(recorder: Recorder) -> Night:
+def nothing_happened(recorder: Recorder) -> WakeUpReport:
     """No proposer had an idea all night."""
     recorder.begin()
     recorder.at("12 23:58")
@@ -197,7 +201,7 @@ def nothing_happened(recorder: Recorder) -> Night:
     return recorder.night(since=recorder.run.created_at)
 
 
-def everything_crashed(recorder: Recorder) -> Night:
+def everything_crashed(recorder: Recorder) -> WakeUpReport:
     """A program that does not fit the GPU."""
     recorder.begin()
     for number in range(60):
@@ -213,7 +217,7 @@ def everything_crashed(recorder: Recorder) -> Night:
     return recorder.night(since=recorder.run.created_at)
 
 
-def only_the_baseline(recorder: Recorder) -> Night:
+def only_the_baseline(recorder: Recorder) -> WakeUpReport:
     """A run that began just before the morning."""
     recorder.at("13 06:54")
     recorder.begin("mar13")
@@ -222,7 +226,7 @@ def only_the_baseline(recorder: Recorder) -> Night:
     return recorder.night(since=recorder.run.created_at, price=2.0)
 
 
-def just_begun(recorder: Recorder) -> Night:
+def just_begun(recorder: Recorder) -> WakeUpReport:
     """A run that was started minutes before the morning; its baseline trains."""
     recorder.at("13 06:57")
     recorder.begin("mar13")
@@ -231,7 +235,7 @@ def just_begun(recorder: Recorder) -> Night:
     return recorder.night(since=recorder.run.created_at)
 
 
-def both_crashed(recorder: Recorder) -> Night:
+def both_crashed(recorder: Recorder) -> WakeUpReport:
     """Two experiments and no number; a third is under way."""
     recorder.begin()
     recorder.experiment("baseline", None)
@@ -241,7 +245,7 @@ def both_crashed(recorder: Recorder) -> Night:
     return recorder.night()
 
 
-def spans_days(recorder: Recorder) -> Night:
+def spans_days(recorder: Recorder) -> WakeUpReport:
     """All of a run that was paused over the weekend, as `/summary` tells it."""
     recorder.begin()
     recorder.experiment("baseline", 0.9979)
@@ -254,7 +258,7 @@ def spans_days(recorder: Recorder) -> Night:
     return recorder.night(ready="MATRIX_LR 0.04 → 0.05")
 
 
-def second_night(recorder: Recorder) -> Night:
+def second_night(recorder: Recorder) -> WakeUpReport:
     """A run over days; the night is since the last wake-up."""
     recorder.begin()
     recorder.experiment("baseline", 0.9979)
@@ -268,7 +272,7 @@ def second_night(recorder: Recorder) -> Night:
     return recorder.night(since=since)
 
 
-def one_of_a_second_night(recorder: Recorder) -> Night:
+def one_of_a_second_night(recorder: Recorder) -> WakeUpReport:
     """A single experiment since yesterday: the rest of the time the run was paused."""
     recorder.begin()
     recorder.experiment("baseline", 0.9979)
@@ -280,7 +284,7 @@ def one_of_a_second_night(recorder: Recorder) -> Night:
     return recorder.night(since=since)
 
 
-def paused_since_yesterday(recorder: Recorder) -> Night:
+def paused_since_yesterday(recorder: Recorder) -> WakeUpReport:
     """A run that began in the evening and was paused by a machine without disk."""
     recorder.begin()
     recorder.experiment("baseline", 0.9979)
@@ -296,7 +300,7 @@ def paused_since_yesterday(recorder: Recorder) -> Night:
     return recorder.night(since=recorder.run.created_at)
 
 
-def bot_down(recorder: Recorder) -> Night:
+def bot_down(recorder: Recorder) -> WakeUpReport:
     """The bot was killed at midnight, and nobody started it again until half past six."""
     recorder.begin()
     recorder.experiment("baseline", 0.9979)
@@ -307,7 +311,7 @@ def bot_down(recorder: Recorder) -> Night:
     return recorder.night(since=recorder.run.created_at)
 
 
-def stuck(recorder: Recorder) -> Night:
+def stuck(recorder: Recorder) -> WakeUpReport:
     """A night without any gain."""
     recorder.begin()
     recorder.experiment("baseline", 0.9979)
@@ -317,7 +321,7 @@ def stuck(recorder: Recorder) -> Night:
     return recorder.night(since=recorder.run.created_at)
 
 
-def done(recorder: Recorder) -> Night:
+def done(recorder: Recorder) -> WakeUpReport:
     """All that was asked for was made by three."""
     recorder.begin()
     recorder.experiment("baseline", 0.9979)
@@ -327,7 +331,7 @@ def done(recorder: Recorder) -> Night:
     return recorder.night(since=recorder.run.created_at)
 
 
-def nothing_new(recorder: Recorder) -> Night:
+def nothing_new(recorder: Recorder) -> WakeUpReport:
     """The second night of a run that was paused before it."""
     recorder.begin()
     recorder.experiment("baseline", 0.9979)
@@ -339,7 +343,7 @@ def nothing_new(recorder: Recorder) -> Night:
     return recorder.night(since=since)
 
 
-def all_of_a_second_night_crashed(recorder: Recorder) -> Night:
+def all_of_a_second_night_crashed(recorder: Recorder) -> WakeUpReport:
     """A driver that broke at noon."""
     recorder.begin()
     recorder.experiment("baseline", 0.9979)
@@ -357,7 +361,7 @@ def all_of_a_second_night_crashed(recorder: Recorder) -> Night:
     return recorder.night(since=since)
 
 
-def more_is_better(recorder: Recorder) -> Night:
+def more_is_better(recorder: Recorder) -> WakeUpReport:
     """Another metric, with a long name; a person's idea waits."""
     recorder.begin("accuracy-of-the-large-one", metric="validation/top1_accuracy", goal=Goal.MAXIMIZE)
     recorder.experiment("baseline", 0.412)
@@ -370,7 +374,7 @@ def more_is_better(recorder: Recorder) -> Night:
     return recorder.night(since=recorder.run.created_at)
 
 
-def odd_texts(recorder: Recorder) -> Night:
+def odd_texts(recorder: Recorder) -> WakeUpReport:
     """What a model may write into a description."""
     recorder.begin()
     recorder.experiment("baseline", 0.9979)
@@ -383,7 +387,7 @@ def odd_texts(recorder: Recorder) -> Night:
     return recorder.night(since=recorder.run.created_at)
 
 
-MORNINGS: tuple[Callable[[Recorder], Night], ...] = (
+MORNINGS: tuple[Callable[[Recorder], WakeUpReport], ...] = (
     fruitful,
     nothing_happened,
     everything_crashed,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 from loop.experiment import Cost, Family, Goal, Status
+from loop.results.export import Provenance
 from loop.results.ledger import Ledger, Spent
-from loop.results.provenance import Provenance
 from loop.results.report import make_report
 from loop.store.experiments import Row
 from notifiers.page.render import Content, Detail

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from notifiers.channel import ChannelError, GoneError
-from notifiers.clock import Clock
+from notifiers.delivery.rate_limit import Clock
 from notifiers.message import Message
 
 

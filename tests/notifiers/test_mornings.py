@@ -12,12 +12,12 @@ from bot.local.terminal import render as on_terminal
 from loop.experiment import Goal
 from loop.results.report import make_report
 from loop.results.table import parse_results
-from loop.results.wakeup_report import Night
+from loop.results.wakeup_report import WakeUpReport
 from notifiers.channels.apprise_channel import AppriseChannel
-from notifiers.channels.slack_blocks import render as on_slack
-from notifiers.channels.telegram_text import lay_out
+from notifiers.channels.slack import render as on_slack
+from notifiers.channels.telegram import lay_out
 from notifiers.message import Attachment, Message
-from notifiers.text.buttons import report_buttons
+from notifiers.text.notification import report_buttons
 from notifiers.text.report import WIDTH, report_message
 from tests.loop.results.test_report import published_night
 from tests.notifiers.mornings import MORNINGS, Recorder, open_recorder
@@ -31,26 +31,26 @@ ROWS = 25
 
 
 @pytest.fixture(params=MORNINGS, ids=lambda morning: morning.__name__)
-def morning(request: pytest.FixtureRequest) -> Callable[[Recorder], Night]:
-    found: Callable[[Recorder], Night] = request.param
+def morning(request: pytest.FixtureRequest) -> Callable[[Recorder], WakeUpReport]:
+    found: Callable[[Recorder], WakeUpReport] = request.param
     return found
 
 
 @pytest.fixture
-def night(morning: Callable[[Recorder], Night], tmp_path: Path) -> Night:
+def night(morning: Callable[[Recorder], WakeUpReport], tmp_path: Path) -> WakeUpReport:
     with open_recorder(tmp_path) as recorder:
         return morning(recorder)
 
 
 @pytest.fixture
-def message(night: Night) -> Message:
+def message(night: WakeUpReport) -> Message:
     assert night.run is not None
     made = report_message(night)
     buttons = report_buttons(night.run.state, changed=(night.start, night.report.best_number or 0))
     return Message(made.text, buttons=buttons, attachments=(Attachment("mar12.png", b"PNG", "the chart"),))
 
 
-def test_it_reads_as_it_did(morning: Callable[[Recorder], Night], message: Message) -> None:
+def test_it_reads_as_it_did(morning: Callable[[Recorder], WakeUpReport], message: Message) -> None:
     assert f"{message.text}\n" == (GOLDEN / f"{morning.__name__}.txt").read_text(encoding="utf-8")
 
 
@@ -98,5 +98,5 @@ def test_no_other_golden_text_lies_about() -> None:
 def test_the_published_night_from_its_file_alone() -> None:
     found = parse_results(published_night())
     report = make_report(found.rows, metric=found.metric, goal=Goal.MINIMIZE)
-    text = report_message(Night(report=report, rows=found.rows)).text
+    text = report_message(WakeUpReport(report=report, rows=found.rows)).text
     assert f"{text}\n" == (GOLDEN / "published.txt").read_text(encoding="utf-8")

@@ -28,7 +28,7 @@ def make_checkout(repository: Path, commit: str, checkout: Path, *, editable: st
     Nothing in it leads back to `repository`.
 
     Raises:
-        LoopError: git refuses.
+        UserError: git refuses.
         OSError: the disk does.
     """
     own = checkout / ".git"

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Family, Proposal
 from loop.process.environment import PROXIES, training_environment
 from loop.process.threads import in_thread
@@ -27,10 +27,9 @@ from loop.program.edits import EditError, check_program
 from loop.proposers.agent.checkout import clear, make_checkout, read_answer, remove
 from loop.proposers.agent.keeper import sweep
 from loop.proposers.agent.presets import PROMPT, Answer, Preset
-from loop.proposers.prompt.fencing import LINE, PROSE, SAID
+from loop.proposers.prompt.history import LINE, PROSE, SAID
 from loop.proposers.protocol import Context, Failure, HopelessError, NoProgramError, OutOfReachError
-from loop.redaction import HIDDEN, LONG, without_secrets
-from loop.text import one_line
+from loop.text import HIDDEN, LONG, one_line, without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +102,7 @@ _FIXED = {
 }
 
 
-class AgentError(LoopError):
+class AgentError(UserError):
     """Why an agent did not run, as a clause that goes on from its name: `cannot be started: …`."""
 
 
@@ -236,7 +235,7 @@ class CodingAgent:
         Raises:
             NoProgramError: it leaves nothing that could be trained.
             OutOfReachError: it cannot be asked.
-            LoopError: there is no checkout for it: git or the disk refuses.
+            UserError: there is no checkout for it: git or the disk refuses.
         """
         prompt = task(self._shown(await in_thread(self._brief, context)), self._editable)
         return await self._ask(context, context.source, prompt)
@@ -246,7 +245,7 @@ class CodingAgent:
 
         Raises:
             HopelessError: it leaves the program as it is, or goes back to the best one.
-            LoopError: as for `propose`.
+            UserError: as for `propose`.
         """
         brief = self._shown(await in_thread(self._brief_repair, context, failure))
         prompt = task(brief, self._editable, may_give_up=True)
@@ -283,7 +282,7 @@ class CodingAgent:
             file.write_text(prompt, encoding="utf-8", errors="replace")
             make_checkout(self._repository, context.parent, checkout, editable=self._editable, source=given)
         except OSError as error:
-            raise LoopError(
+            raise UserError(
                 f"{error.filename or folder} cannot be used: {error.strerror or error}."
             ) from error
         _, *arguments = self._preset.command

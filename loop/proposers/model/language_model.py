@@ -16,7 +16,7 @@ from loop.process.worker import WorkerError, run_worker
 from loop.proposers.model.worker import Reply, Request
 from loop.proposers.prompt.briefing import Briefing, brief, brief_repair, hide_secrets
 from loop.proposers.protocol import Context, Failure, HopelessError, NoProposalError, OutOfReachError
-from loop.redaction import holds_secret, without_secrets
+from loop.text import holds_secret, without_secrets
 
 _START = 120.0  # seconds that the worker has beyond its limit: it starts slowly beside a training
 _NETWORK = (*PROXIES, "SSL_CERT_FILE", "SSL_CERT_DIR")

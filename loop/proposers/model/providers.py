@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from loop.experiment import Cost
-from loop.proposers.prompt.fencing import SAID
+from loop.proposers.prompt.history import SAID
 from loop.proposers.protocol import NoProgramError, NoProposalError, OutOfReachError
 from loop.text import one_line
 

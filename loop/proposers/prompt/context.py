@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Ending, Experiment, Run, Status
 from loop.git.workspace import Workspace
 from loop.process.summary import read_tail, tells_of_full_memory
@@ -67,7 +67,7 @@ class ContextReader:
         """Return what is known of a crash, with its program carried over to `parent`.
 
         Raises:
-            LoopError: its program cannot be read any more, or does not fit what was kept since.
+            UserError: its program cannot be read any more, or does not fit what was kept since.
         """
         # A verdict is in the journal before its log is filed, after which that of the attempt is removed.
         text = read_tail(attempt_folder(self._folder, experiment.number, experiment.attempt) / LOG)
@@ -75,7 +75,7 @@ class ContextReader:
         crashed = self._workspace.source(experiment.commit)
         source = self._workspace.carry_over(crashed, experiment.parent, parent)
         if source is None:
-            raise LoopError("It does not fit what was kept since.")
+            raise UserError("It does not fit what was kept since.")
         return Failure(experiment, source, text, _is_out_of_memory(experiment, text))
 
     def _experiments(self, run: Run) -> tuple[Experiment, ...]:
@@ -91,7 +91,7 @@ class ContextReader:
         kept = [e for e in experiments if e.status is Status.KEEP and e.number][-DIFFS:]
         changes = {}
         for experiment in (*kept, *near_misses(experiments, run.goal)):
-            with suppress(LoopError):  # git may have lost the commit of one that was adopted
+            with suppress(UserError):  # git may have lost the commit of one that was adopted
                 changes[experiment.number] = self._diff(experiment.commit)
         return changes
 
@@ -100,7 +100,7 @@ class ContextReader:
         for path in (INSTRUCTIONS, *self._workspace.frozen):
             try:
                 texts[path] = self._text(run.base_commit, path)
-            except LoopError:  # a repository may be without instructions
+            except UserError:  # a repository may be without instructions
                 continue
         return texts
 

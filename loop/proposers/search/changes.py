@@ -9,9 +9,8 @@ from functools import partial
 from typing import TypeAlias
 
 from loop.experiment import Experiment, Family, Status
-from loop.program.constants import Constant, find_constants, replace_constants, write_value
+from loop.program.constants import Constant, Value, find_constants, replace_constants, write_value
 from loop.program.fingerprint import fingerprint
-from loop.program.syntax import Value
 from loop.proposers.protocol import Context
 from loop.proposers.search.space import Axis, Key, Scalar
 
@@ -45,7 +44,7 @@ class Program:
         """Find the constants of a program.
 
         Raises:
-            LoopError: it is not valid Python.
+            UserError: it is not valid Python.
         """
         return cls(source, find_constants(source))
 

@@ -31,7 +31,7 @@ class SearchProposer:
         """Return the next program to train.
 
         Raises:
-            LoopError: there is nothing left to try, or the worker failed.
+            UserError: there is nothing left to try, or the worker failed.
         """
         return await run_worker(
             "loop.proposers.search.suggest:suggest",

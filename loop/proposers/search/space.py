@@ -11,8 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from loop.program.constants import HORIZON, Constant, is_protected
-from loop.program.syntax import Value
+from loop.program.constants import HORIZON, Constant, Value, is_protected
 
 Scalar: TypeAlias = bool | int | float | str
 Key: TypeAlias = tuple[str, int]

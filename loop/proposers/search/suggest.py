@@ -17,10 +17,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, combinations, product
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Experiment, Family, Goal, Proposal
 from loop.program.constants import replace_constants
 from loop.program.simplify import halvings, simplifications
+from loop.proposers.policy import idle
 from loop.proposers.protocol import Context, Urge
 from loop.proposers.search.changes import (
     Change,
@@ -35,7 +36,6 @@ from loop.proposers.search.changes import (
 )
 from loop.proposers.search.response_surface import Surface, fit_surface
 from loop.proposers.search.space import Axis, Key, find_axes
-from loop.proposers.stuck import idle
 from loop.results.memory import effect, near_misses
 
 _NEAREST = 8
@@ -90,13 +90,13 @@ def suggest(context: Context, frozen: Collection[str] = frozenset(), seed: int =
     arguments give the same proposal.
 
     Raises:
-        LoopError: the program is not valid Python, has nothing to change, or all changes of a few constants
+        UserError: the program is not valid Python, has nothing to change, or all changes of a few constants
             were tried.
     """
     program = Program.read(context.source)
     axes = find_axes(program.constants, frozen)
     if not axes:
-        raise LoopError(
+        raise UserError(
             "The search finds no constant that it may change: the program needs top-level lines such as "
             "LEARNING_RATE = 0.01 that are not in FROZEN_CONSTANTS."
         )
@@ -112,7 +112,7 @@ def suggest(context: Context, frozen: Collection[str] = frozenset(), seed: int =
                 expected=change.expected,
                 family=change.family,
             )
-    raise LoopError(
+    raise UserError(
         f"The search has tried every change of up to {_MOST} constants of the best program: send an idea of "
         "your own, or take names out of FROZEN_CONSTANTS."
     )

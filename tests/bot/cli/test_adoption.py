@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from bot.cli.adoption import adopt
-from bot.errors import BotError
 from bot.setup.settings import load_settings
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Run, RunState, Status
 from loop.git.bundle import tidy_branch
 from loop.git.workspace import Workspace
@@ -23,7 +22,7 @@ HEADER = "commit\tval_bpb\tmemory_gb\tstatus\tdescription\r\n"
 
 
 @dataclass
-class Night:
+class WakeUpReport:
     """A repository in which an agent worked by hand: two keeps on a branch, a discard, a crash."""
 
     folder: Path
@@ -66,7 +65,7 @@ class Night:
 
 
 @pytest.fixture
-def night(tmp_path: Path) -> Iterator[Night]:
+def night(tmp_path: Path) -> Iterator[WakeUpReport]:
     repository = tmp_path / "repository"
     repository.mkdir()
     git(repository, "init", "--quiet", "--initial-branch=main")
@@ -87,11 +86,12 @@ def night(tmp_path: Path) -> Iterator[Night]:
     commit("LR = 4\n")
     git(repository, "switch", "--quiet", "main")
     journal = Journal(tmp_path / "home" / "state.db")
-    yield Night(tmp_path, journal, repository, commits)
-    journal.close()
+    night = WakeUpReport(tmp_path, journal, repository, commits)
+    yield night
+    night.journal.close()
 
 
-def test_the_rows_become_experiments_and_the_head_is_the_best(night: Night) -> None:
+def test_the_rows_become_experiments_and_the_head_is_the_best(night: WakeUpReport) -> None:
     file = night.whole()
     before = file.read_bytes()
     run = night.adopt(file)
@@ -109,7 +109,7 @@ def test_the_rows_become_experiments_and_the_head_is_the_best(night: Night) -> N
     assert file.read_bytes() == before
 
 
-def test_what_was_tried_stays_reachable(night: Night) -> None:
+def test_what_was_tried_stays_reachable(night: WakeUpReport) -> None:
     night.adopt(night.whole())
     git(night.repository, "reflog", "expire", "--expire=now", "--all")
     git(night.repository, "gc", "--quiet", "--prune=now")
@@ -117,12 +117,12 @@ def test_what_was_tried_stays_reachable(night: Night) -> None:
     assert discarded == night.commits[2]
 
 
-def test_nothing_old_is_told_again(night: Night) -> None:
+def test_nothing_old_is_told_again(night: WakeUpReport) -> None:
     night.adopt(night.whole())
     assert [event.kind for event in night.journal.events_after(0)] == ["run_started"]
 
 
-def test_the_worktree_is_there_and_the_users_checkout_is_as_it_was(night: Night) -> None:
+def test_the_worktree_is_there_and_the_users_checkout_is_as_it_was(night: WakeUpReport) -> None:
     night.whole()
     before = git(night.repository, "status", "--porcelain", "--branch")
     run = night.adopt(night.repository / "results.tsv")
@@ -136,13 +136,13 @@ def test_the_worktree_is_there_and_the_users_checkout_is_as_it_was(night: Night)
     )
 
 
-def test_without_results_the_head_is_the_program_to_begin_with(night: Night) -> None:
+def test_without_results_the_head_is_the_program_to_begin_with(night: WakeUpReport) -> None:
     run = night.adopt(None)
     assert night.journal.experiments(run.id) == []
     assert run.base_commit == night.commits[3]
 
 
-def test_under_another_name_the_branch_stays(night: Night) -> None:
+def test_under_another_name_the_branch_stays(night: WakeUpReport) -> None:
     git(night.repository, "branch", "--force", "autoresearch/mar5", night.commits[2])
     run = night.adopt(night.whole(), tag="mine")
     assert git(night.repository, "rev-parse", "autoresearch/mar5") == night.commits[2]
@@ -150,22 +150,22 @@ def test_under_another_name_the_branch_stays(night: Night) -> None:
     assert run.branch == "autoresearch/mine"
 
 
-def test_a_branch_beyond_the_last_keep_is_a_sentence_with_both_ways_out(night: Night) -> None:
+def test_a_branch_beyond_the_last_keep_is_a_sentence_with_both_ways_out(night: WakeUpReport) -> None:
     git(night.repository, "branch", "--force", "autoresearch/mar5", night.commits[2])
-    with pytest.raises(LoopError, match=r"the last kept result is #4 at .*git branch -f.*--tag"):
+    with pytest.raises(UserError, match=r"the last kept result is #4 at .*git branch -f.*--tag"):
         night.adopt(night.whole())
     assert night.journal.runs() == []
 
 
-def test_a_branch_that_is_checked_out_is_refused(night: Night) -> None:
+def test_a_branch_that_is_checked_out_is_refused(night: WakeUpReport) -> None:
     git(night.repository, "switch", "--quiet", "autoresearch/mar5")
-    with pytest.raises(LoopError, match=r"is checked out in .*: switch to another branch there"):
+    with pytest.raises(UserError, match=r"is checked out in .*: switch to another branch there"):
         night.adopt(night.whole())
     assert night.journal.runs() == []
     assert git(night.repository, "for-each-ref", "refs/autoresearch") == ""
 
 
-def test_a_word_is_not_looked_up_as_a_branch(night: Night) -> None:
+def test_a_word_is_not_looked_up_as_a_branch(night: WakeUpReport) -> None:
     git(night.repository, "branch", "baseline", night.commits[2])
     best = night.commits[3]
     run = night.adopt(night.results("baseline\t0.99\t1.0\tkeep\tas it is", f"{best}\t0.98\t1.0\tkeep\tx"))
@@ -175,9 +175,9 @@ def test_a_word_is_not_looked_up_as_a_branch(night: Night) -> None:
     assert run.base_commit == night.commits[0]
 
 
-def test_a_baseline_that_is_named_so_is_where_the_branch_began(night: Night) -> None:
+def test_a_baseline_that_is_named_so_is_where_the_branch_began(night: WakeUpReport) -> None:
     file = night.results("baseline\t0.99\t1.0\tkeep\tas it is")
-    with pytest.raises(LoopError, match=r"the last kept result is #0 at .*git branch -f.*--tag"):
+    with pytest.raises(UserError, match=r"the last kept result is #0 at .*git branch -f.*--tag"):
         night.adopt(file)
     run = night.adopt(file, tag="again")
     (experiment,) = night.journal.experiments(run.id)
@@ -185,23 +185,23 @@ def test_a_baseline_that_is_named_so_is_where_the_branch_began(night: Night) -> 
     assert git(night.repository, "rev-parse", run.branch) == night.commits[0]
 
 
-def test_a_last_keep_with_another_name_is_the_head(night: Night) -> None:
+def test_a_last_keep_with_another_name_is_the_head(night: WakeUpReport) -> None:
     run = night.adopt(night.results("baseline\t0.99\t1.0\tkeep\tas it is", "best\t0.98\t1.0\tkeep\tx"))
     assert [e.commit for e in night.journal.experiments(run.id)] == ["baseline", night.commits[3]]
 
 
-def test_results_of_another_branch_are_refused_and_nothing_is_made(night: Night) -> None:
+def test_results_of_another_branch_are_refused_and_nothing_is_made(night: WakeUpReport) -> None:
     file = night.results("baseline\t0.99\t1.0\tkeep\tas it is", "b2c3d4e\t0.98\t1.0\tkeep\tx")
     for tag in (None, "other"):
         with pytest.raises(
-            LoopError, match=r"#1, is commit b2c3d4e, which .* does not have: give the results"
+            UserError, match=r"#1, is commit b2c3d4e, which .* does not have: give the results"
         ):
             night.adopt(file, tag=tag)
     assert night.journal.runs() == []
     assert git(night.repository, "for-each-ref", "refs/autoresearch", "refs/heads/autoresearch/other") == ""
 
 
-def test_a_keep_that_git_does_not_have_is_bundled_with_the_others(night: Night) -> None:
+def test_a_keep_that_git_does_not_have_is_bundled_with_the_others(night: WakeUpReport) -> None:
     best = night.commits[3][:7]
     lines = (
         "baseline\t0.99\t1.0\tkeep\tas it is",
@@ -210,12 +210,12 @@ def test_a_keep_that_git_does_not_have_is_bundled_with_the_others(night: Night) 
     )
     run = night.adopt(night.results(*lines))
     keeps = night.journal.experiments(run.id)[1:]
-    with pytest.raises(LoopError, match="the commit c0ffee1 of #1: `autoresearch bundle --squash`"):
+    with pytest.raises(UserError, match="the commit c0ffee1 of #1: `autoresearch bundle --squash`"):
         tidy_branch(run, keeps)
     assert tidy_branch(run, keeps, squash=True).commits == 1
 
 
-def test_rows_without_a_keep_go_on_from_the_head(night: Night) -> None:
+def test_rows_without_a_keep_go_on_from_the_head(night: WakeUpReport) -> None:
     run = night.adopt(night.results(f"{night.commits[2][:7]}\tnan\t0.0\tcrash\tbad"))
     assert run.base_commit == night.commits[3]
     assert [e.status for e in night.journal.experiments(run.id)] == [Status.CRASH]
@@ -230,13 +230,13 @@ def test_rows_without_a_keep_go_on_from_the_head(night: Night) -> None:
     ],
 )
 def test_a_name_that_does_not_do_is_a_sentence(
-    night: Night, branch: str, tag: str | None, sentence: str
+    night: WakeUpReport, branch: str, tag: str | None, sentence: str
 ) -> None:
-    with pytest.raises((BotError, LoopError), match=sentence):
+    with pytest.raises(UserError, match=sentence):
         night.adopt(None, branch=branch, tag=tag)
 
 
-def test_what_a_lost_run_has_left_is_not_written_over(night: Night) -> None:
+def test_what_a_lost_run_has_left_is_not_written_over(night: WakeUpReport) -> None:
     night.adopt(night.whole())
     shutil.rmtree(night.home / "worktrees")
     git(night.repository, "worktree", "prune")
@@ -246,7 +246,7 @@ def test_what_a_lost_run_has_left_is_not_written_over(night: Night) -> None:
     ref = "refs/autoresearch/mar5/7"
     git(night.repository, "update-ref", ref, night.commits[2])
     before = git(night.repository, "for-each-ref")
-    with pytest.raises(LoopError, match=rf"experiments of an earlier run mar5 \(such as {ref}\).*--tag"):
+    with pytest.raises(UserError, match=rf"experiments of an earlier run mar5 \(such as {ref}\).*--tag"):
         night.adopt(night.whole())
     assert git(night.repository, "for-each-ref") == before
     assert not (night.home / "worktrees").exists()
@@ -254,27 +254,27 @@ def test_what_a_lost_run_has_left_is_not_written_over(night: Night) -> None:
     assert night.adopt(night.whole()).tag == "mar5"  # the others are of the same experiments
 
 
-def test_a_branch_that_was_made_in_vain_goes_again(night: Night) -> None:
+def test_a_branch_that_was_made_in_vain_goes_again(night: WakeUpReport) -> None:
     (night.home / "worktrees" / "mine").mkdir(parents=True)
-    with pytest.raises(LoopError, match="exists already: move it away"):
+    with pytest.raises(UserError, match="exists already: move it away"):
         night.adopt(night.whole(), tag="mine")
     assert git(night.repository, "for-each-ref", "refs/heads/autoresearch/mine") == ""
 
 
-def test_a_folder_that_is_not_there_is_named_with_the_option(night: Night) -> None:
+def test_a_folder_that_is_not_there_is_named_with_the_option(night: WakeUpReport) -> None:
     night.repository = night.folder / "gone"
-    with pytest.raises(BotError, match=r"no folder .*gone: name the training repository with --repo"):
+    with pytest.raises(UserError, match=r"no folder .*gone: name the training repository with --repo"):
         night.adopt(None)
 
 
-def test_a_malformed_line_is_named(night: Night) -> None:
-    with pytest.raises(LoopError, match="line 2"):
+def test_a_malformed_line_is_named(night: WakeUpReport) -> None:
+    with pytest.raises(UserError, match="line 2"):
         night.adopt(night.results("abc\t1.0\t1.0\tgreat\tidea"))
 
 
-def test_beside_an_active_run_it_is_refused(night: Night) -> None:
+def test_beside_an_active_run_it_is_refused(night: WakeUpReport) -> None:
     run = night.adopt(None)
-    with pytest.raises(BotError, match="Run mar5 is running"):
+    with pytest.raises(UserError, match="Run mar5 is running"):
         night.adopt(None, tag="other")
     night.journal.set_state(run, RunState.STOPPED)
     assert night.adopt(None, tag="other").tag == "other"

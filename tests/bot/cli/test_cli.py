@@ -12,10 +12,9 @@ from typer.testing import CliRunner
 
 from bot.cli.common import open_run
 from bot.cli.main import app
-from bot.errors import BotError
-from bot.setup.check import Check
+from bot.setup.doctor import Check
 from bot.setup.settings import Settings, load_settings
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import RunState
 from loop.store.journal import Journal
 from loop.store.migrations import MIGRATIONS
@@ -29,7 +28,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 def refusal(settings: Settings, tag: str | None) -> str:
-    with pytest.raises(BotError) as caught, open_run(settings, tag):
+    with pytest.raises(UserError) as caught, open_run(settings, tag):
         pass
     return str(caught.value)
 
@@ -106,7 +105,7 @@ def test_a_command_that_only_reads_says_what_another_version_needs_and_writes_no
     write_version(path, version)
     before = path.read_bytes()
     refused = CliRunner().invoke(app, ["--home", str(settings.home), *command.split()]).exception
-    assert isinstance(refused, LoopError)
+    assert isinstance(refused, UserError)
     assert str(refused).startswith(f"The state file {path} has version {version}, but this program ")
     assert str(refused).endswith(f"{len(MIGRATIONS)}: {said}")
     assert path.read_bytes() == before

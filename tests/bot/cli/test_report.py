@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from bot.cli.report import report_of_file, report_of_run
-from bot.errors import BotError
 from bot.setup.settings import Settings, load_settings
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Goal, RunState
 from loop.store.journal import Journal
 
@@ -71,13 +70,13 @@ def test_what_cannot_be_read_is_named_with_its_line(
 ) -> None:
     file = tmp_path / "night.tsv"
     file.write_bytes(content)
-    with pytest.raises(LoopError, match=said):
+    with pytest.raises(UserError, match=said):
         report_of_file(settings, file)
 
 
 @pytest.mark.parametrize(("name", "said"), [("none.tsv", "No such file"), ("", "Is a directory")])
 def test_what_is_no_file_is_a_sentence(settings: Settings, tmp_path: Path, name: str, said: str) -> None:
-    with pytest.raises(LoopError, match=f"cannot be read: {said}"):
+    with pytest.raises(UserError, match=f"cannot be read: {said}"):
         report_of_file(settings, tmp_path / name)
 
 
@@ -85,10 +84,10 @@ def test_a_picture_that_cannot_be_written_is_a_sentence(settings: Settings, tmp_
     file = tmp_path / "night.tsv"
     file.write_text(HEADER + "a\t0.9\t44\tkeep\tbaseline\n")
     made = report_of_file(settings, file)
-    with pytest.raises(BotError) as caught:
+    with pytest.raises(UserError) as caught:
         made.draw(tmp_path)
     assert str(caught.value) == f"The chart {tmp_path} cannot be written: Is a directory."
-    with pytest.raises(BotError, match=r"cannot be written: Is a directory\.$"):
+    with pytest.raises(UserError, match=r"cannot be written: Is a directory\.$"):
         made.write_page(tmp_path, settings, UTC)
 
 

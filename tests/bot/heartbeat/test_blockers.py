@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from bot.heartbeat.blockers import hindrance, paused_by_us
+from bot.heartbeat.decide import blocker, paused_by_us
 from loop.experiment import Actor, Cause, Reason, Run, RunState
-from loop.process.gpu import Gpu, GpuProcess, GpuState
-from loop.process.machine import Disk
-from loop.process.ownership import Owner
-from notifiers.reasons import cause_text
+from loop.process.liveness import Owner
+from loop.process.machine import Disk, Gpu, GpuProcess, GpuState
+from notifiers.text.reasons import cause_text
 from tests.bot.vital_signs import (
     A_LITTLE,
     GPU,
@@ -32,7 +31,7 @@ STRANGER = GpuProcess(42, 70_000.0, "jupyter", "GPU-a")
 def reason(*, training: bool = False, needed_mb: float | None = 40_960.0, **vitals: Any) -> Reason | None:
     """Return what hinders a run whose trainings take 40 GB."""
     loop = make_loop(needed_mb=needed_mb, training=make_training(0.0) if training else None)
-    return hindrance(loop, make_vitals(loop, **vitals))
+    return blocker(loop, make_vitals(loop, **vitals))
 
 
 def found(**vitals: Any) -> str:
@@ -143,14 +142,14 @@ def test_a_pause_is_known_by_who_made_it(state: RunState, by: Actor, ours: bool)
 @pytest.mark.parametrize(("disk", "goes_on"), [(LOW, False), (A_LITTLE, False), (SHORT, True), (ROOMY, True)])
 def test_a_run_that_waits_for_room_does_not_go_on_at_the_first_byte(disk: Disk, goes_on: bool) -> None:
     run = waiting(disks=(LOW,))
-    assert (hindrance(make_loop(run), make_vitals(disks=(disk,))) is None) is goes_on
+    assert (blocker(make_loop(run), make_vitals(disks=(disk,))) is None) is goes_on
 
 
 def test_a_run_that_waits_for_room_on_one_disk_does_not_wait_for_it_on_another() -> None:
     run = waiting(disks=(ROOMY, replace(LOW, folder=Path("/elsewhere"))))
-    assert hindrance(make_loop(run), make_vitals(disks=(A_LITTLE,))) is None
+    assert blocker(make_loop(run), make_vitals(disks=(A_LITTLE,))) is None
 
 
 def test_a_run_that_waits_for_something_else_does_not_wait_for_room() -> None:
     run = waiting(gpus=GpuState((), ()))
-    assert hindrance(make_loop(run), make_vitals(disks=(A_LITTLE,))) is None
+    assert blocker(make_loop(run), make_vitals(disks=(A_LITTLE,))) is None

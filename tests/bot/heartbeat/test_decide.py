@@ -23,14 +23,13 @@ from bot.heartbeat.decide import (
     decide,
     troubles,
 )
-from bot.heartbeat.findings import Absence, Ended, Outage, Vitals
-from loop.engine.prefetch import Dearth
+from bot.heartbeat.probe import Absence, Ended, Outage, Vitals
+from loop.engine.prefetch import ProposerFailure
 from loop.experiment import Actor, Cause, Reason, RunState
-from loop.process.gpu import GpuState
-from loop.process.machine import ClockChange
-from loop.process.ownership import Marked
+from loop.process.liveness import Marked
+from loop.process.machine import ClockChange, GpuState
 from loop.process.trainer import Process
-from notifiers.reasons import reason_text
+from notifiers.text.reasons import reason_text
 from tests.bot.vital_signs import LOW, SHORT, make_loop, make_run, make_training, make_vitals
 
 RUN = make_run()
@@ -171,8 +170,8 @@ def test_a_person_hears_of_a_disk_before_it_is_low() -> None:
 
 
 def test_an_outage_of_the_proposer_is_a_matter_for_a_person() -> None:
-    assert remedies(make_vitals(make_loop(dearth=Dearth(10_000.0 - 3599.0, "why")))) == ()
-    vitals = make_vitals(make_loop(dearth=Dearth(10_000.0 - 3660.0, "why")))
+    assert remedies(make_vitals(make_loop(failure=ProposerFailure(10_000.0 - 3599.0, "why")))) == ()
+    vitals = make_vitals(make_loop(failure=ProposerFailure(10_000.0 - 3660.0, "why")))
     (ask,) = remedies(vitals)
     assert ask == AskPerson(RUN, Cause.NO_PROPOSAL, facts={"seconds": 3660.0, "error": "why"})
     assert ask.text == "its proposer has had no idea for 61 min: why"

@@ -14,18 +14,17 @@ from typing import Any
 import pytest
 
 from bot.heartbeat.decide import NO_IDEAS, STEADY
-from bot.heartbeat.findings import Ended
 from bot.heartbeat.heartbeat import Heartbeat
-from bot.heartbeat.probe import LoopState
-from loop.engine.prefetch import Dearth
-from loop.errors import LoopError
+from bot.heartbeat.probe import Ended, LoopState
+from loop.engine.prefetch import ProposerFailure
+from loop.errors import UserError
 from loop.experiment import Cause, Event, EventKind, Goal, Reason, Run, RunState, Status
 from loop.process.machine import ClockWatch
 from loop.process.supervisor import LOG, MARK, STARTED, boot_id, start_time
 from loop.store.journal import Journal
 from loop.store.notes import open_calls
 from loop.store.sessions import Sessions
-from notifiers.reasons import reason_text
+from notifiers.text.reasons import reason_text
 from tests.loop.fake_gpu import FakeGpu
 from tests.loop.store.test_journal import make_experiment
 from tests.loop.trainings import trained
@@ -62,7 +61,7 @@ class House:
 
     async def pause(self, run: Run, reason: Reason) -> None:
         if self.refuses:
-            raise LoopError(self.refuses)
+            raise UserError(self.refuses)
         self.orders.append(("pause", run.tag, reason_text(reason)))
         self.reasons.append(reason)
 
@@ -211,7 +210,7 @@ async def test_a_loop_that_cannot_be_kept_alive_is_told_once(patient: Patient) -
 
 
 async def test_what_comes_up_again_is_told_again(patient: Patient) -> None:
-    failing = LoopState(patient.run, dearth=Dearth(patient.now - NO_IDEAS, "why"))
+    failing = LoopState(patient.run, failure=ProposerFailure(patient.now - NO_IDEAS, "why"))
     for states in ([failing], [failing], [LoopState(patient.run)], [failing]):
         patient.house.states = states
         await patient.heartbeat.beat()
@@ -224,7 +223,7 @@ async def test_what_comes_up_again_is_told_again(patient: Patient) -> None:
 async def test_what_a_heartbeat_of_an_earlier_bot_told_is_not_told_again(patient: Patient) -> None:
     told = {"cause": "no_proposal", "key": "", "reason": "as it was said then"}
     patient.journal.note(patient.run.id, EventKind.NEEDS_ATTENTION, **told)
-    patient.house.states = [LoopState(patient.run, dearth=Dearth(patient.now - NO_IDEAS, "why"))]
+    patient.house.states = [LoopState(patient.run, failure=ProposerFailure(patient.now - NO_IDEAS, "why"))]
     await patient.heartbeat.beat()
     assert len(patient.events(EventKind.NEEDS_ATTENTION)) == 1
     patient.house.states = [LoopState(patient.run)]
@@ -417,7 +416,9 @@ async def test_what_cannot_be_done_does_not_keep_it_from_the_rest(patient: Patie
     await patient.heartbeat.beat()
     gpu.lose()
     patient.house.refuses = "Run mar12 is paused already."
-    patient.house.states = [LoopState(patient.run, ended=Ended(0.0, "why"), dearth=Dearth(0.0, "why"))]
+    patient.house.states = [
+        LoopState(patient.run, ended=Ended(0.0, "why"), failure=ProposerFailure(0.0, "why"))
+    ]
     await patient.heartbeat.beat()
     assert patient.house.orders == [("resume", "mar12")]
     assert len(patient.events(EventKind.NEEDS_ATTENTION)) == 1

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bot.errors import BotError
-from bot.local import client
-from bot.local.client import attach, send
-from bot.local.wire import Progress
+from bot.local.wire import Progress, attach, send
+from loop.errors import UserError
 from notifiers.message import Message, Reply
 from tests.bot.local_bot import local_bot
 
@@ -45,55 +43,55 @@ async def test_a_command_brings_its_reply(path: Path) -> None:
 
 async def test_without_a_bot_the_sentence_says_how_to_start_one(path: Path) -> None:
     sentence = rf"^No bot runs on {path.parent}: start one with `autoresearch up`\.$"
-    with pytest.raises(BotError, match=sentence):
+    with pytest.raises(UserError, match=sentence):
         await send(path, "/status")
-    with pytest.raises(BotError, match=sentence):
+    with pytest.raises(UserError, match=sentence):
         async with attach(path):
             raise AssertionError("there is nobody to attach to")
 
 
 async def test_a_state_directory_that_is_missing_is_no_bot_either(tmp_path: Path) -> None:
-    with pytest.raises(BotError, match="No bot runs"):
+    with pytest.raises(UserError, match="No bot runs"):
         await send(tmp_path / "nowhere" / "bot.sock", "/status")
 
 
 async def test_another_failure_to_connect_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(BotError, match=r"Cannot reach the bot at .*: Not a directory\."):
+    with pytest.raises(UserError, match=r"Cannot reach the bot at .*: Not a directory\."):
         await send(tmp_path / "file" / "bot.sock", "/status")
 
 
 async def test_a_bot_that_ends_before_its_answer_is_an_error(path: Path) -> None:
     async with strange_bot(path, b""):
-        with pytest.raises(BotError, match="ended before it answered"):
+        with pytest.raises(UserError, match="ended before it answered"):
             await send(path, "/status")
 
 
 async def test_half_an_answer_is_none(path: Path) -> None:
     async with strange_bot(path, b'{"reply": {"text": "all is w'):
-        with pytest.raises(BotError, match="ended before it answered"):
+        with pytest.raises(UserError, match="ended before it answered"):
             await send(path, "/status")
 
 
 async def test_an_answer_from_another_version_is_a_sentence(path: Path) -> None:
     async with strange_bot(path, b'{"hologram": 1}\n'):
-        with pytest.raises(BotError, match="another version"):
+        with pytest.raises(UserError, match="another version"):
             await send(path, "/status")
 
 
 async def test_an_answer_without_an_end_is_a_sentence(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "MAX_ITEM", 1000)
+    monkeypatch.setattr("bot.local.wire.MAX_ITEM", 1000)
     async with strange_bot(path, b"x" * 5000):
-        with pytest.raises(BotError, match="longer than 1000 bytes"):
+        with pytest.raises(UserError, match="longer than 1000 bytes"):
             await send(path, "/status")
 
 
 async def test_a_bot_that_hangs_is_not_waited_for_for_ever(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr("bot.local.wire.ANSWER_SECONDS", 0.01)
     async with strange_bot(path, b"", hangs=True):
-        with pytest.raises(BotError, match="no answer"):
+        with pytest.raises(UserError, match="no answer"):
             await send(path, "/status")
 
 

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from bot.errors import BotError
 from bot.local import server as local
-from bot.local.client import attach, send
 from bot.local.server import MAX_REQUEST, LocalServer
-from bot.local.wire import Progress
+from bot.local.wire import Progress, attach, send
+from loop.errors import UserError
 from notifiers.message import Message, Reply
 from tests.bot.local_bot import LocalBot, local_bot
 
@@ -231,7 +230,7 @@ async def test_stop_does_not_wait_for_ever(path: Path, monkeypatch: pytest.Monke
 
 
 async def test_a_second_bot_is_refused_and_the_first_goes_on(bot: LocalBot) -> None:
-    with pytest.raises(BotError, match=rf"already runs on {bot.path.parent} \(process {os.getpid()}\)"):
+    with pytest.raises(UserError, match=rf"already runs on {bot.path.parent} \(process {os.getpid()}\)"):
         await LocalBot(bot.path).server.start()
     assert not (await send(bot.path, "/status")).refused
 
@@ -256,12 +255,12 @@ async def test_the_socket_of_a_killed_bot_is_replaced(path: Path) -> None:
     )
     assert process.stdout
     assert await process.stdout.readline() == b"ready\n"
-    with pytest.raises(BotError, match=rf"process {process.pid}\)"):
+    with pytest.raises(UserError, match=rf"process {process.pid}\)"):
         await LocalBot(path).server.start()
     process.kill()
     await process.communicate()
     assert _listing(path.parent)["bot.sock"] == "srw-------"
-    with pytest.raises(BotError, match="No bot runs"):
+    with pytest.raises(UserError, match="No bot runs"):
         await send(path, "/status")
     async with local_bot(path):
         assert not (await send(path, "/status")).refused
@@ -270,13 +269,13 @@ async def test_the_socket_of_a_killed_bot_is_replaced(path: Path) -> None:
 def test_a_file_in_the_way_is_left_alone(path: Path) -> None:
     path.write_text("precious")
     for _ in range(2):  # and the lock is let go of
-        with pytest.raises(BotError, match="in the way"):
+        with pytest.raises(UserError, match="in the way"):
             asyncio.run(LocalBot(path).server.start())
     assert path.read_text() == "precious"
 
 
 async def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BotError, match=r"nowhere/bot\.sock: No such file or directory"):
+    with pytest.raises(UserError, match=r"nowhere/bot\.sock: No such file or directory"):
         await LocalBot(tmp_path / "nowhere" / "bot.sock").server.start()
 
 

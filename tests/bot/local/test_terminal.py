@@ -14,9 +14,9 @@ from prompt_toolkit.application import create_app_session
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from bot.errors import BotError
-from bot.local.client import send
 from bot.local.terminal import Parting, chat, follow, render
+from bot.local.wire import send
+from loop.errors import UserError
 from notifiers.message import Message
 from tests.bot.local_bot import LocalBot, local_bot
 
@@ -202,7 +202,7 @@ async def test_what_was_typed_is_kept_for_its_user_alone(
 async def test_without_a_bot_there_is_nothing_to_chat_with(
     tmp_path: Path, terminal: tuple[PipeInput, Screen]
 ) -> None:
-    with pytest.raises(BotError, match="No bot runs"):
+    with pytest.raises(UserError, match="No bot runs"):
         await chat(tmp_path / "none" / "bot.sock", commands=[], history=tmp_path / "none" / "typed")
 
 
@@ -258,7 +258,7 @@ async def test_a_pipe_nobody_reads_from_holds_up_the_follower_alone(bot: LocalBo
 
 
 async def test_without_a_bot_there_is_nothing_to_follow(tmp_path: Path) -> None:
-    with pytest.raises(BotError, match="No bot runs"):
+    with pytest.raises(UserError, match="No bot runs"):
         await follow(tmp_path / "bot.sock", io.StringIO())
 
 

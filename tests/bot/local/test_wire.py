@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.errors import BotError
 from bot.local.wire import (
     Attach,
     Command,
@@ -20,6 +19,7 @@ from bot.local.wire import (
     parse_request,
     socket_address,
 )
+from loop.errors import UserError
 from notifiers.message import Message, Reply
 
 any_text = st.text(st.characters(exclude_categories=()))  # lone surrogates too: logs are not always UTF-8
@@ -53,9 +53,9 @@ def test_the_lines_are_those_of_the_protocol() -> None:
 
 @given(st.binary())
 def test_no_bytes_can_break_either_parser(line: bytes) -> None:
-    with suppress(BotError):
+    with suppress(UserError):
         parse_request(line)
-    with suppress(BotError):
+    with suppress(UserError):
         parse_item(line)
 
 
@@ -76,12 +76,12 @@ def test_no_bytes_can_break_either_parser(line: bytes) -> None:
     ],
 )
 def test_what_is_no_request_is_refused_in_a_sentence(line: bytes) -> None:
-    with pytest.raises(BotError, match=r"\.$"):
+    with pytest.raises(UserError, match=r"\.$"):
         parse_request(line)
 
 
 def test_an_error_is_raised_with_the_bots_own_sentence() -> None:
-    with pytest.raises(BotError, match=r"^That line is not JSON\.$"):
+    with pytest.raises(UserError, match=r"^That line is not JSON\.$"):
         parse_item(pack_error("That line is not JSON."))
 
 

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bot.setup.cron import next_after, read_cron
+from bot.setup.setting_types import next_after, read_cron
 
 BERLIN = ZoneInfo("Europe/Berlin")
 FRIDAY = datetime(2026, 3, 13, 7, 0, tzinfo=UTC)

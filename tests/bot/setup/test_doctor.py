@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.setup.check import Check, render
-from bot.setup.doctor import _clock, device, examine
+from bot.setup.doctor import Check, _clock, device, examine, render
 from bot.setup.settings import load_settings
 
 Examine = Callable[..., dict[str, Check]]
@@ -203,7 +202,7 @@ def test_gpus_are_named(look: Examine, programs: Path) -> None:
 def test_an_nvidia_smi_that_hangs_in_the_driver_is_not_waited_for(
     programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loop.process.gpu.PATIENCE", 0.1)
+    monkeypatch.setattr("loop.process.machine.PATIENCE", 0.1)
     monkeypatch.setattr(subprocess.Popen, "kill", lambda process: None)  # it cannot be killed
     os.mkfifo(tmp_path / "pid")
     script(programs / "nvidia-smi", f"echo $$ > {tmp_path}/pid; exec /bin/sleep 60")  # waits for a reader
@@ -257,7 +256,7 @@ def test_a_limit_of_dollars_needs_an_agent_that_tells_them(
 
 
 def test_a_model_needs_packages(look: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bot.setup.external_checks.util.find_spec", lambda name: None)
+    monkeypatch.setattr("bot.setup.doctor.util.find_spec", lambda name: None)
     check = look(FALLBACK_MODEL="google:gemini-2.5-pro")["google:gemini-2.5-pro"]
     assert check.ok is False
     assert "autoresearch-bot[models]" in check.mend
@@ -287,7 +286,7 @@ def test_an_address_that_apprise_does_not_know_is_refused_without_being_repeated
 
 
 def test_a_tracker_needs_its_package(look: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bot.setup.external_checks.util.find_spec", lambda name: None)
+    monkeypatch.setattr("bot.setup.doctor.util.find_spec", lambda name: None)
     mend = f"Run: {sys.executable} -m pip install wandb"
     assert look(TRACKER="wandb:x")["tracker"] == Check("tracker", False, "wandb is not installed", mend)
     assert "tracker" not in look()

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
-from bot.setup.healthcheck import ping, report
+from bot.heartbeat.heartbeat import ping, report
 from tests.servers.ports import free_port
 
 SECRET = "5ecf0b1e-secret"

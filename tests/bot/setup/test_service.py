@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bot.errors import BotError
 from bot.setup.service import WATCHDOG_SECONDS, feed_watchdog, notify, unit, watchdog_seconds
+from loop.errors import UserError
 
 
 def make_unit(folder: Path, path: str = "/usr/bin:/bin") -> str:
@@ -68,9 +68,9 @@ def test_systemd_accepts_the_unit(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ['a"b', "a'b", "a\\b", "a\nExecStart=/bin/rm"])
 def test_a_path_that_systemd_does_not_take_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(BotError, match="use a path without quotes"):
+    with pytest.raises(UserError, match="use a path without quotes"):
         unit(executable=tmp_path / name, working_directory=tmp_path, home=tmp_path, path="/bin")
-    with pytest.raises(BotError, match="use a path without quotes"):
+    with pytest.raises(UserError, match="use a path without quotes"):
         unit(executable=tmp_path, working_directory=tmp_path, home=tmp_path / name, path="/bin")
 
 

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from bot.errors import BotError
 from bot.setup.settings import Settings, load_settings
 from bot.setup.sources import SourceChoice
+from loop.errors import UserError
 from loop.experiment import Goal
 
 NO_FILE = Path("there-is-no-such.env")
@@ -31,7 +31,7 @@ def env_file(tmp_path: Path) -> Path:
 def refusal(
     env_file: Path = NO_FILE, environ: Mapping[str, str] = MappingProxyType({}), home: Path | None = None
 ) -> str:
-    with pytest.raises(BotError) as refused:
+    with pytest.raises(UserError) as refused:
         load_settings(env_file, environ, home)
     return str(refused.value)
 
@@ -258,7 +258,7 @@ def test_the_deadline_follows_the_budget_unless_it_is_set() -> None:
 def test_a_deadline_within_the_budget_is_refused(budget: float) -> None:
     settings = load_settings(NO_FILE, {"DEADLINE_MINUTES": "5"})
     with pytest.raises(
-        BotError, match=rf"DEADLINE_MINUTES=5 is within the time budget of {budget:g} s: set it"
+        UserError, match=rf"DEADLINE_MINUTES=5 is within the time budget of {budget:g} s: set it"
     ):
         settings.deadline(budget)
 
@@ -339,7 +339,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_name(env_file: Path) -> None:
 
 def test_the_refusal_does_not_drag_the_values_along(env_file: Path) -> None:
     env_file.write_text("SLACK_BOT_TOKE=xoxb-very-secret\nTIME_BUDGET=-1\n")
-    with pytest.raises(BotError) as refused:
+    with pytest.raises(UserError) as refused:
         load_settings(env_file, {})
     assert "secret" not in str(refused.value)
     assert refused.value.__cause__ is None
@@ -356,7 +356,7 @@ def test_the_refusal_does_not_drag_the_values_along(env_file: Path) -> None:
 def test_any_values_are_accepted_or_refused(environ: dict[str, str]) -> None:
     try:
         settings = load_settings(NO_FILE, environ)
-    except BotError:
+    except UserError:
         return
     assert settings.home.is_absolute()
     assert all(path.is_absolute() for path in settings.data_paths)
@@ -367,7 +367,7 @@ def test_any_values_are_accepted_or_refused(environ: dict[str, str]) -> None:
 def test_any_file_is_accepted_or_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     file = tmp_path_factory.mktemp("any") / ".env"
     file.write_bytes(data)
-    with suppress(BotError):
+    with suppress(UserError):
         load_settings(file, {})
 
 

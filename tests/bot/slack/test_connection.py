@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from bot.front import FrontHealth
-from notifiers.channels.slack_api import make_client
+from notifiers.channels.slack import make_client
 from tests.bot.slack_bot import QUICK, STEADY, SlackBot, eventually, slack_bot
 from tests.servers.slack_payloads import message
 from tests.servers.slack_server import LIMITED, LOST, SILENT, Fault, SlackServer

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from slack_bolt.async_app import AsyncApp
 
 from bot.slack.http import PATH, HttpLine
-from notifiers.channels.slack_api import make_client
+from notifiers.channels.slack import make_client
 from tests.bot.slack_bot import QUICK, SlackBot, eventually, slack_bot
 from tests.servers import slack_payloads as payloads
 from tests.servers.ports import free_port

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.request import Platform
-from notifiers.channels.slack import SlackChannel
-from notifiers.channels.slack_api import make_client
+from bot.access import Platform
+from notifiers.channels.slack import SlackChannel, make_client
 from tests.bot.slack_bot import CARD, SlackBot, slack_bot
 from tests.servers import slack_payloads as payloads
 from tests.servers.slack_payloads import BOT

@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from bot.telegram.pulse import CONFLICT
+from bot.telegram.connection import CONFLICT
 from notifiers.channels.telegram import TelegramChannel
 from notifiers.channels.telegram_wire import make_bot
 from notifiers.message import Message

@@ -10,7 +10,7 @@ import pytest
 
 from loop.engine.lane import Lane
 from loop.engine.run import Engine
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Actor, Cause, EventKind, Experiment, Reason, Run, RunState, Stage, Status
 from loop.git.workspace import Workspace
 from loop.process.liveness import is_measured
@@ -161,10 +161,10 @@ async def test_pause_lets_the_experiment_finish_and_resume_goes_on(make_lab: Mak
     lab.open_gate()
     await lab.until(lambda: lab.now().state is RunState.PAUSED)
     assert [e.status for e in lab.experiments()] == [Status.KEEP]
-    with pytest.raises(LoopError, match="paused already"):
+    with pytest.raises(UserError, match="paused already"):
         await engine.pause()
     await engine.resume()
-    with pytest.raises(LoopError, match="nothing to resume"):
+    with pytest.raises(UserError, match="nothing to resume"):
         await engine.resume()
     await conducting
     assert [e.status for e in lab.experiments()] == [Status.KEEP, Status.KEEP]
@@ -208,7 +208,7 @@ async def test_a_pause_survives_a_restart(make_lab: MakeLab) -> None:
 async def test_skip_gives_up_one_experiment_and_goes_on(make_lab: MakeLab) -> None:
     lab = make_lab(value(1.5))
     engine = lab.engine(program("wait()"), value(1.4))
-    with pytest.raises(LoopError, match="nothing to skip"):
+    with pytest.raises(UserError, match="nothing to skip"):
         await engine.skip()
     conducting = conduct(engine, 1)
     await lab.until_training(1)
@@ -229,7 +229,7 @@ async def test_stop_is_for_good_and_leaves_the_branch(make_lab: MakeLab) -> None
     assert [e.status for e in lab.experiments()] == [Status.KEEP, Status.KEEP, Status.SKIP]
     lab.check_invariants()
     for command in (engine.stop, engine.pause, engine.resume):
-        with pytest.raises(LoopError, match="stopped"):
+        with pytest.raises(UserError, match="stopped"):
             await command()
 
 
@@ -252,7 +252,7 @@ async def test_retag_refuses_what_exists_or_git_refuses(make_lab: MakeLab) -> No
     engine = lab.engine()
     git(lab.repository, "branch", "autoresearch/taken")
     for name in ("taken", "no such..name", "-x", ""):
-        with pytest.raises(LoopError):
+        with pytest.raises(UserError):
             await engine.retag(name)
     assert lab.now().tag == "mar12"
 
@@ -286,7 +286,7 @@ async def test_a_branch_moved_by_hand_is_never_moved_back(make_lab: MakeLab) -> 
     git(lab.worktree, "reset", "--soft", lab.base)
     engine = lab.engine(value(1.3))
     await engine.resume()
-    with pytest.raises(LoopError, match="autoresearch/mar12"):
+    with pytest.raises(UserError, match="autoresearch/mar12"):
         await engine.conduct(1)
     assert git(lab.repository, "rev-parse", "autoresearch/mar12") == lab.base
 
@@ -343,13 +343,13 @@ async def test_a_training_that_others_left_no_memory_is_run_again_when_there_is_
     full = "raise MemoryError('CUDA out of memory')"
     asked: list[int] = []
 
-    async def is_hindered(run: Run) -> bool:
+    async def is_blocked(run: Run) -> bool:
         asked.append(run.id)
         await engine.pause(reason=Reason(Actor.HEARTBEAT, cause=Cause.GPU_FULL))
         return True
 
     text = program(f"if not os.path.exists(os.environ['TORCH_GATE']): {full}\nsummary(1.4)")
-    engine = lab.engine(text, is_hindered=is_hindered)
+    engine = lab.engine(text, is_blocked=is_blocked)
     task = conduct(engine, 1)
     await lab.until(lambda: lab.now().state is RunState.PAUSED)
     assert lab.experiments()[1].status is None
@@ -401,11 +401,11 @@ AFTER = {
 async def test_a_number_counts_though_the_program_failed_after_it(
     make_lab: MakeLab, late: str, clause: str
 ) -> None:
-    async def is_hindered(_: Run) -> bool:
+    async def is_blocked(_: Run) -> bool:
         raise AssertionError("whoever has a number is not asked about memory")
 
     lab = make_lab(program(f"summary(1.5)\n{late}"))
-    await lab.engine(program(f"summary(1.6)\n{late}"), is_hindered=is_hindered).conduct(1)
+    await lab.engine(program(f"summary(1.6)\n{late}"), is_blocked=is_blocked).conduct(1)
     assert [(e.status, e.value, e.reason, e.attempt) for e in lab.experiments()] == [
         (Status.KEEP, 1.5, f"the first number; {clause}", 1),
         (Status.DISCARD, 1.6, f"worse; {clause}", 1),
@@ -484,7 +484,7 @@ async def test_a_verdict_counts_though_what_comes_after_it_cannot_begin(make_lab
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Workspace, "launch", refuse)
         lab.open_gate()
-        with pytest.raises(LoopError, match="no room"):
+        with pytest.raises(UserError, match="no room"):
             await task
     assert (engine.made, [e.stage for e in engine.under_way]) == (1, [Stage.COMMITTED])
     await engine.conduct(3 - engine.made)
@@ -500,13 +500,13 @@ async def test_a_keep_that_git_knows_of_alone_cannot_be_skipped(make_lab: MakeLa
     def keep_and_fail(self: Workspace, commit: str, parent: str) -> None:
         keep(self, commit, parent)
         if commit != lab.base:
-            raise LoopError("no room")
+            raise UserError("no room")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Workspace, "keep", keep_and_fail)
-        with pytest.raises(LoopError, match="no room"):
+        with pytest.raises(UserError, match="no room"):
             await engine.conduct(1)
-    with pytest.raises(LoopError, match="nothing to skip"):
+    with pytest.raises(UserError, match="nothing to skip"):
         await engine.skip()
     await engine.conduct(1)
     assert [e.value for e in lab.experiments()] == [1.5, 1.4]
@@ -514,7 +514,7 @@ async def test_a_keep_that_git_knows_of_alone_cannot_be_skipped(make_lab: MakeLa
 
 
 def refuse(*_: object) -> None:
-    raise LoopError("no room")
+    raise UserError("no room")
 
 
 async def test_a_damaged_row_halts_the_run_until_it_is_mended(make_lab: MakeLab) -> None:
@@ -523,7 +523,7 @@ async def test_a_damaged_row_halts_the_run_until_it_is_mended(make_lab: MakeLab)
     with lab.journal.transaction():
         lab.journal.execute("UPDATE experiments SET status = 'kept' WHERE number = 1")
     engine = lab.engine(value(1.4), value(1.3))
-    with pytest.raises(LoopError, match="status of run_id 1 number 1 is 'kept'"):
+    with pytest.raises(UserError, match="status of run_id 1 number 1 is 'kept'"):
         await engine.conduct(1)
     with lab.journal.transaction():
         lab.journal.execute("UPDATE experiments SET status = 'keep' WHERE number = 1")
@@ -541,11 +541,11 @@ async def test_the_heartbeat_neither_takes_over_nor_ends_the_pause_of_a_person(m
     disk = Reason(Actor.HEARTBEAT, cause=Cause.DISK)
     await engine.pause(reason=disk)
     await engine.pause(reason=Reason(Actor.PERSON, "ann"))  # both found it running when they decided
-    with pytest.raises(LoopError, match="pausing already"):
+    with pytest.raises(UserError, match="pausing already"):
         await engine.pause(reason=disk)
     lab.open_gate()
     await lab.until(lambda: lab.now().state is RunState.PAUSED)
-    with pytest.raises(LoopError, match="on another order"):
+    with pytest.raises(UserError, match="on another order"):
         await engine.resume(reason=Reason(Actor.HEARTBEAT))
     assert lab.now().reason == Reason(Actor.PERSON, "ann")
     await engine.resume()
@@ -570,7 +570,7 @@ async def test_commands_do_not_wait_for_what_a_verdict_waits_for(
     await begun.wait()
     await engine.pause()
     assert (lab.now().state, lab.experiments()[0].stage) == (RunState.PAUSING, Stage.MEASURED)
-    with pytest.raises(LoopError, match="nothing to skip"):
+    with pytest.raises(UserError, match="nothing to skip"):
         await engine.skip()
     found_out.set()
     await lab.until(lambda: lab.now().state is RunState.PAUSED)

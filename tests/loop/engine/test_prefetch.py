@@ -11,7 +11,7 @@ import pytest
 
 from loop.engine.prefetch import Prefetch
 from loop.engine.run import Engine
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Cost, Family, Proposal, Status
 from loop.git.workspace import Workspace
 from loop.proposers.protocol import Context, Proposer
@@ -192,15 +192,17 @@ async def test_an_idea_that_makes_an_old_program_of_the_new_best_is_asked_for_an
 async def test_a_proposer_that_fails_is_asked_again(make_lab: MakeLab) -> None:
     lab = make_lab(program("wait()\nsummary(1.5)"))
     ideas = Ideas(value(1.4))
-    ideas.failures.append(LoopError("out of reach"))
+    ideas.failures.append(UserError("out of reach"))
     engine = lab.engine(ideas=ideas)
     failing: list[bool] = []
     conducting = asyncio.create_task(engine.conduct(1))
     while engine.prefetch.ready is None:
-        failing.append(engine.prefetch.dearth is not None and engine.prefetch.dearth.reason == "out of reach")
+        failing.append(
+            engine.prefetch.failure is not None and engine.prefetch.failure.reason == "out of reach"
+        )
         await asyncio.sleep(0)
     assert failing[-1]
-    assert engine.prefetch.dearth is None  # it has an idea, though nothing can be begun yet
+    assert engine.prefetch.failure is None  # it has an idea, though nothing can be begun yet
     lab.open_gate()
     await conducting
     assert [e.status for e in lab.experiments()] == [Status.KEEP, Status.KEEP]
@@ -214,7 +216,7 @@ class Scripted:
 
     name = "scripted"
 
-    def __init__(self, *answers: Proposal | LoopError) -> None:
+    def __init__(self, *answers: Proposal | UserError) -> None:
         self.answers = list(answers)
         self.asked = 0
 
@@ -223,7 +225,7 @@ class Scripted:
         if not self.answers:
             await asyncio.Event().wait()
         answer = self.answers.pop(0)
-        if isinstance(answer, LoopError):
+        if isinstance(answer, UserError):
             raise answer
         return replace(answer, parent=context.parent)
 
@@ -275,9 +277,9 @@ async def parent_of_ready(ahead: Prefetch) -> str:
 async def test_a_proposer_that_rests_is_asked_when_somebody_has_an_idea(
     make_ahead: Callable[[Proposer], Prefetch], at_once: bool
 ) -> None:
-    ahead = make_ahead(Scripted(LoopError("It has no idea."), IDEA))
+    ahead = make_ahead(Scripted(UserError("It has no idea."), IDEA))
     ahead.start()
-    await until(lambda: ahead.dearth is not None)
+    await until(lambda: ahead.failure is not None)
     ahead.look_again(at_once=at_once)
     await until(lambda: ahead.ready is not None)
     assert ahead.ready is not None

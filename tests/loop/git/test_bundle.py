@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Experiment, Stage, Status
 from loop.git.bundle import tidy_branch
 from loop.git.workspace import Workspace
@@ -106,14 +106,14 @@ def test_the_users_checkout_and_the_runs_branch_stay(lab: Lab, keeps: list[Exper
 def test_a_branch_that_somebody_moved_is_left_alone(lab: Lab, keeps: list[Experiment]) -> None:
     tidy_branch(lab.run, keeps)
     git(lab.repository, "branch", "--force", BRANCH, lab.base)
-    with pytest.raises(LoopError, match="is not as the bot left it: rename it with `git branch -m"):
+    with pytest.raises(UserError, match="is not as the bot left it: rename it with `git branch -m"):
         tidy_branch(lab.run, keeps)
     assert git(lab.repository, "rev-parse", BRANCH) == lab.base
 
 
 def test_a_branch_of_that_name_that_is_not_ours_is_left_alone(lab: Lab, keeps: list[Experiment]) -> None:
     git(lab.repository, "branch", BRANCH, lab.base)
-    with pytest.raises(LoopError, match="is not as the bot left it"):
+    with pytest.raises(UserError, match="is not as the bot left it"):
         tidy_branch(lab.run, keeps)
 
 
@@ -122,12 +122,12 @@ def test_a_branch_that_is_checked_out_is_left_alone(
 ) -> None:
     tidy_branch(lab.run, keeps[:1])
     git(lab.repository, "worktree", "add", "--quiet", str(tmp_path / "look"), BRANCH)
-    with pytest.raises(LoopError, match=r"is checked out in .*/look"):
+    with pytest.raises(UserError, match=r"is checked out in .*/look"):
         tidy_branch(lab.run, keeps)
 
 
 def test_without_a_keep_there_is_nothing_to_merge(lab: Lab) -> None:
-    with pytest.raises(LoopError, match="nothing to merge"):
+    with pytest.raises(UserError, match="nothing to merge"):
         tidy_branch(lab.run, [])
 
 

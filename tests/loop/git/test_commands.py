@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.git.commands import Git, GitError, locate
 from tests.loop.real_git import TRAIN, git
 
@@ -39,7 +39,7 @@ def test_a_large_file_is_read_whole(repository: Path) -> None:
 def test_a_repository_that_vanished_is_told_of(repository: Path, tmp_path: Path) -> None:
     git_ = Git(repository / ".git")
     repository.rename(tmp_path / "moved")
-    with pytest.raises(LoopError, match="not a git repository"):
+    with pytest.raises(UserError, match="not a git repository"):
         git_.read("main:train.py")
     with pytest.raises(GitError, match="not a git repository"):
         git_("rev-parse", "main")
@@ -65,4 +65,4 @@ def test_a_machine_without_git_is_told_what_to_do(tmp_path: Path) -> None:
         env={"PATH": str(tmp_path)},
     )
     last = result.stderr.splitlines()[-1]
-    assert last == "loop.errors.LoopError: git is not installed or does not run: install git and try again."
+    assert last == "loop.errors.UserError: git is not installed or does not run: install git and try again."

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.git.repository import (
     branches,
     check_tag,
@@ -77,7 +77,7 @@ def test_a_repository_with_sha256_objects_will_do(tmp_path: Path) -> None:
 
 
 def refused(path: Path, base_branch: str | None = None, **options: str) -> str:
-    with pytest.raises(LoopError) as told:
+    with pytest.raises(UserError) as told:
         inspect(path, base_branch, **options)
     return str(told.value)
 
@@ -90,7 +90,7 @@ def test_a_path_that_is_not_there(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_no_repository(tmp_path: Path) -> None:
     assert "is not a git repository: set REPOSITORY to one, or run `git init`" in refused(tmp_path)
-    with pytest.raises(LoopError, match="is not a git repository"):
+    with pytest.raises(UserError, match="is not a git repository"):
         branches(tmp_path)
 
 
@@ -147,7 +147,7 @@ def test_files_of_the_wrong_kind(repository: Path) -> None:
 def test_an_editable_that_is_no_program(repository: Path) -> None:
     (repository / "train.py").write_text("x = 1\ny = (\n")
     git(repository, "commit", "--quiet", "--all", "--message=half")
-    with pytest.raises(LoopError, match=r"train.py on branch \w+ cannot be trained: .* \(line 2\)"):
+    with pytest.raises(UserError, match=r"train.py on branch \w+ cannot be trained: .* \(line 2\)"):
         inspect(repository)
 
 
@@ -170,7 +170,7 @@ def test_sensible_tags_pass(tag: str) -> None:
     ["", ".a", "-a", "a/b", "a..b", "a.", "a.lock", "a b", "a\n", "ü", "²", "a~1", "@{", "x" * 41, "a*"],
 )
 def test_other_tags_are_refused_with_what_a_tag_may_be(tag: str) -> None:
-    with pytest.raises(LoopError, match="use up to 40 letters, digits"):
+    with pytest.raises(UserError, match="use up to 40 letters, digits"):
         check_tag(tag)
 
 
@@ -180,7 +180,7 @@ def test_git_takes_every_tag_that_passes(tags: list[str]) -> None:
     for tag in tags:
         try:
             check_tag(tag)
-        except LoopError:
+        except UserError:
             continue
         subprocess.run(["git", "check-ref-format", f"refs/heads/autoresearch/{tag}"], check=True)
 

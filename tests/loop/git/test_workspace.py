@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.git.workspace import BranchMoved, Workspace
 from tests.loop.conftest import Open
 from tests.loop.real_git import TRAIN, commit_files, git, kept, refs, snapshot, status
@@ -53,7 +53,7 @@ def test_a_taken_name_is_refused_and_nothing_is_made(
 ) -> None:
     git(repository, "branch", "autoresearch/mar12")
     before = refs(repository)
-    with pytest.raises(LoopError, match="has a run autoresearch/mar12 already: choose another tag"):
+    with pytest.raises(UserError, match="has a run autoresearch/mar12 already: choose another tag"):
         open_workspace().create(base)
     assert refs(repository) == before
     assert not open_workspace().path.exists()
@@ -63,7 +63,7 @@ def test_refs_of_a_run_whose_branch_was_deleted_keep_its_name_taken(
     open_workspace: Open, repository: Path, base: str
 ) -> None:
     git(repository, "update-ref", "refs/autoresearch/mar12/0", base)
-    with pytest.raises(LoopError, match="already"):
+    with pytest.raises(UserError, match="already"):
         open_workspace().create(base)
 
 
@@ -71,7 +71,7 @@ def test_a_folder_in_the_way_is_left_alone(open_workspace: Open, repository: Pat
     workspace = open_workspace()
     workspace.path.mkdir(parents=True)
     (workspace.path / "precious").write_text("x")
-    with pytest.raises(LoopError, match="exists already"):
+    with pytest.raises(UserError, match="exists already"):
         workspace.create(base)
     assert (workspace.path / "precious").exists()
     assert "refs/heads/autoresearch/mar12" not in refs(repository)
@@ -81,7 +81,7 @@ def test_a_branch_called_autoresearch_is_named_as_what_is_in_the_way(
     open_workspace: Open, repository: Path, base: str
 ) -> None:
     git(repository, "branch", "autoresearch")
-    with pytest.raises(LoopError, match="git branch -m autoresearch OTHER"):
+    with pytest.raises(UserError, match="git branch -m autoresearch OTHER"):
         open_workspace().create(base)
 
 
@@ -90,7 +90,7 @@ def test_a_creation_that_fails_half_way_leaves_nothing(
 ) -> None:
     before, files = refs(repository), snapshot(repository)
     workspace = open_workspace(frozen=("absent.py",))
-    with pytest.raises(LoopError, match=r"There is no absent\.py in commit"):
+    with pytest.raises(UserError, match=r"There is no absent\.py in commit"):
         workspace.create(base)
     assert refs(repository) == before
     assert snapshot(repository) == files
@@ -101,23 +101,23 @@ def test_a_creation_that_fails_half_way_leaves_nothing(
 
 @pytest.mark.parametrize("bad", ["", "-x", "a/b", "a..b", "é", "x.lock", "a" * 41, "a b"])
 def test_a_tag_that_cannot_name_a_branch_is_refused(open_workspace: Open, bad: str) -> None:
-    with pytest.raises(LoopError, match="cannot name a branch"):
+    with pytest.raises(UserError, match="cannot name a branch"):
         open_workspace(bad)
 
 
 @pytest.mark.parametrize("bad", ["", "/etc/passwd", "../train.py", ".git/config", "a\nb", "a//b", "lib/"])
 def test_an_editable_outside_the_repository_is_refused(open_workspace: Open, bad: str) -> None:
-    with pytest.raises(LoopError, match="not a path inside the repository"):
+    with pytest.raises(UserError, match="not a path inside the repository"):
         open_workspace(editable=bad)
 
 
 def test_only_whole_commit_ids_are_taken(workspace: Workspace) -> None:
     for bad in ("main", "--help", "HEAD", "abc1234", ""):
-        with pytest.raises(LoopError, match="not a whole commit id"):
+        with pytest.raises(UserError, match="not a whole commit id"):
             workspace.source(bad)
-        with pytest.raises(LoopError, match="not a whole commit id"):
+        with pytest.raises(UserError, match="not a whole commit id"):
             workspace.keep(bad, bad)
-        with pytest.raises(LoopError, match="not a whole commit id"):
+        with pytest.raises(UserError, match="not a whole commit id"):
             workspace.diff(bad)
 
 
@@ -208,12 +208,12 @@ def test_without_a_known_user_the_author_is_the_bot(
 
 
 def test_a_source_that_changes_nothing_is_refused(workspace: Workspace, base: str) -> None:
-    with pytest.raises(LoopError, match=r"changes nothing in train\.py"):
+    with pytest.raises(UserError, match=r"changes nothing in train\.py"):
         workspace.commit(base, TRAIN, "x")
 
 
 def test_text_that_is_not_unicode_is_refused(workspace: Workspace, base: str) -> None:
-    with pytest.raises(LoopError, match="not valid text"):
+    with pytest.raises(UserError, match="not valid text"):
         workspace.commit(base, "x = '\udcff'\n", "x")
 
 
@@ -246,7 +246,7 @@ def test_a_file_that_is_not_utf8_is_named(open_workspace: Open, repository: Path
     git(repository, "commit", "--quiet", "-am", "latin")
     workspace = open_workspace()
     workspace.create(git(repository, "rev-parse", "HEAD"))
-    with pytest.raises(LoopError, match=r"train\.py is not UTF-8 text \(byte 5\)"):
+    with pytest.raises(UserError, match=r"train\.py is not UTF-8 text \(byte 5\)"):
         workspace.source(workspace.head())
 
 
@@ -281,13 +281,13 @@ def test_a_launched_experiment_is_reachable_and_in_the_worktree(
 def test_a_number_never_changes_its_commit(workspace: Workspace, repository: Path, base: str) -> None:
     first, second = (workspace.commit(base, f"LR = {n}\n", "x").sha for n in (1, 2))
     workspace.remember(1, first)
-    with pytest.raises(LoopError, match=f"is commit {first[:7]} already, not {second[:7]}"):
+    with pytest.raises(UserError, match=f"is commit {first[:7]} already, not {second[:7]}"):
         workspace.remember(1, second)
     assert refs(repository)["refs/autoresearch/mar12/1"] == first
 
 
 def test_a_commit_that_is_not_there_cannot_be_launched(workspace: Workspace) -> None:
-    with pytest.raises(LoopError, match=r"There is no train\.py in commit 1111111"):
+    with pytest.raises(UserError, match=r"There is no train\.py in commit 1111111"):
         workspace.launch("1" * 40)
 
 
@@ -372,7 +372,7 @@ def test_a_diff_is_of_the_editable_against_the_parent(
     assert "\n-LR = 0.1\n+LR = 0.2\n DEPTH = 8\n" in diff
     assert workspace.diff(0) == ""
     assert workspace.diff_between(base, commit.sha) == diff
-    with pytest.raises(LoopError, match="Experiment 7 of mar12 has no commit"):
+    with pytest.raises(UserError, match="Experiment 7 of mar12 has no commit"):
         workspace.diff(7)
 
 
@@ -409,5 +409,5 @@ def test_many_experiments_leave_no_processes_or_files_open(workspace: Workspace)
 def test_a_worktree_that_vanished_is_one_sentence(workspace: Workspace, base: str) -> None:
     commit = workspace.commit(base, "LR = 1\n", "x")
     workspace.path.rename(workspace.path.with_name("away"))
-    with pytest.raises(LoopError, match=r"cannot be used: No such file or directory\."):
+    with pytest.raises(UserError, match=r"cannot be used: No such file or directory\."):
         workspace.launch(commit.sha)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.git.workspace import Workspace
 from tests.loop.conftest import Open
 from tests.loop.real_git import TRAIN, git, kept, refs, status
@@ -112,7 +112,7 @@ def test_a_new_run_that_git_refuses_leaves_the_renamed_one_as_it_is(
     workspace: Workspace, open_workspace: Open, base: str
 ) -> None:
     workspace.rename("mar13")
-    with pytest.raises(LoopError, match="git worktree failed"):
+    with pytest.raises(UserError, match="git worktree failed"):
         open_workspace("mar12").create("0" * 40)
     assert status(workspace) == ""
 
@@ -152,7 +152,7 @@ def test_another_run_cannot_have_the_old_name_while_a_training_may_need_it(
     with training_in(workspace):
         workspace.rename("mar13")
         for refuse in (other.check_rename, other.rename):
-            with pytest.raises(LoopError, match="mar13, which was mar12: choose another tag, or wait"):
+            with pytest.raises(UserError, match="mar13, which was mar12: choose another tag, or wait"):
                 refuse("mar12")
         assert path.resolve() == workspace.path
     other.rename("mar12")
@@ -196,7 +196,7 @@ def test_a_name_that_is_taken_is_refused_and_nothing_changes(
     take(workspace, repository)
     before = refs(repository)
     for refuse in (workspace.check_rename, workspace.rename):
-        with pytest.raises(LoopError, match="choose another tag"):
+        with pytest.raises(UserError, match="choose another tag"):
             refuse("mar13")
     assert refs(repository) == before
     assert (workspace.tag, workspace.path.name) == ("mar12", "mar12")
@@ -204,7 +204,7 @@ def test_a_name_that_is_taken_is_refused_and_nothing_changes(
 
 
 def test_a_name_that_cannot_be_is_refused(workspace: Workspace) -> None:
-    with pytest.raises(LoopError, match="cannot name a branch"):
+    with pytest.raises(UserError, match="cannot name a branch"):
         workspace.rename("../x")
 
 
@@ -212,7 +212,7 @@ def test_what_git_refuses_is_taken_back(workspace: Workspace, repository: Path, 
     blocked = repository / ".git" / "refs" / "autoresearch" / "mar13"
     blocked.write_text("in the way")  # of refs/autoresearch/mar13/0
     before = refs(repository)
-    with pytest.raises(LoopError, match="git update-ref failed"):
+    with pytest.raises(UserError, match="git update-ref failed"):
         workspace.rename("mar13")
     blocked.unlink()
     assert refs(repository) == before

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.git.workspace import BranchMoved, Workspace
 from tests.loop.conftest import Open
 from tests.loop.real_git import TRAIN, git, kept, make_repository, snapshot, status
@@ -74,7 +74,7 @@ def test_a_stale_lock_is_removed(workspace: Workspace, repository: Path, base: s
         lambda: workspace.remember(1, commit.sha),
         lambda: workspace.keep(commit.sha, base),
     ):
-        with pytest.raises(LoopError, match=r"git .* failed"):
+        with pytest.raises(UserError, match=r"git .* failed"):
             action()
     assert len(workspace.repair(base)) == len(locks)
     kept(workspace, 1, "LR = 1\n")
@@ -119,7 +119,7 @@ def test_a_folder_that_git_forgot_is_never_overwritten(
 ) -> None:
     (workspace.path / "results.tsv").write_text("precious")
     subprocess.run(["rm", "-r", str(repository / ".git" / "worktrees")], check=True)
-    with pytest.raises(LoopError, match="move the folder away, and it is made again"):
+    with pytest.raises(UserError, match="move the folder away, and it is made again"):
         workspace.repair(base)
     assert (workspace.path / "results.tsv").read_text() == "precious"
     workspace.path.rename(workspace.path.with_name("aside"))
@@ -172,7 +172,7 @@ def test_a_branch_checked_out_by_the_user_is_named(workspace: Workspace, reposit
     subprocess.run(["rm", "-r", str(workspace.path)], check=True)
     git(repository, "worktree", "prune")
     git(repository, "switch", "--quiet", "autoresearch/mar12")
-    with pytest.raises(LoopError, match=f"is checked out in {repository}"):
+    with pytest.raises(UserError, match=f"is checked out in {repository}"):
         workspace.repair(base)
     git(repository, "switch", "--quiet", "main")
     workspace.repair(base)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.git.commands import Git
 from loop.git.worktree import LOCK_AGE, Worktree, remove_stale_locks
 from tests.loop.real_git import git
@@ -55,7 +55,7 @@ def test_a_forgotten_worktree_leaves_nothing(worktree: Worktree, repository: Pat
     worktree.forget()
     assert not worktree.path.exists()
     assert len(git(repository, "worktree", "list").splitlines()) == 1
-    with pytest.raises(LoopError, match="is not a git worktree any more"):
+    with pytest.raises(UserError, match="is not a git worktree any more"):
         worktree.tidy()
     worktree.forget()
 

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from loop.experiment import Ending
 from loop.process.environment import training_environment
-from loop.process.gpu import Gpu, GpuProcess, GpuState
 from loop.process.liveness import (
     Activity,
     Quiet,
@@ -26,6 +25,7 @@ from loop.process.liveness import (
     supervisor_of,
     watch,
 )
+from loop.process.machine import Gpu, GpuProcess, GpuState
 from loop.process.supervisor import LOG, OUTCOME, STARTED, boot_id, start_time
 from loop.process.trainer import Job, Trainer, TrainingProcess
 from tests.loop import toys

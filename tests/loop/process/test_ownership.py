@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import pytest
 
-from loop.process.ownership import Owner, end_orphan, find_marked, orphans, owner
+from loop.process.liveness import Owner, end_orphan, find_marked, orphans, owner
 from loop.process.supervisor import MARK, start_time
 from loop.process.trainer import Process
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Ending
 from loop.process.summary import TAIL, read_tail
 from loop.process.supervisor import start_time
@@ -224,6 +224,6 @@ async def test_no_descriptor_and_no_zombie_is_left(bench: Bench) -> None:
 async def test_a_missing_python_is_one_sentence(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     before = psutil.Process().num_fds()
     monkeypatch.setattr(sys, "executable", "/no/such/python")
-    with pytest.raises(LoopError, match="No supervisor can be started with /no/such/python"):
+    with pytest.raises(UserError, match="No supervisor can be started with /no/such/python"):
         bench.trainer.arm()
     assert psutil.Process().num_fds() == before

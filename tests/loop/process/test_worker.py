@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.process.worker import WorkerError, run_worker
 
 HERE = __name__
@@ -26,7 +26,7 @@ class Pair:
     second: tuple[int, ...]
 
 
-class OwnError(LoopError):
+class OwnError(UserError):
     """A sentence with more to it."""
 
     def __init__(self, reason: str, *, wait: float | None = None) -> None:

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from loop.errors import LoopError
-from loop.program.constants import Literal, find_constants, replace_constants, write_value
-from loop.program.syntax import Number, Value
+from loop.errors import UserError
+from loop.program.constants import Literal, Number, Value, find_constants, replace_constants, write_value
 
 PROGRAM = textwrap.dedent(
     '''
@@ -163,24 +162,24 @@ class TestFinding:
         assert values_of('X = 1\nPATTERN = "\\d"') == {"X": 1, "PATTERN": "\\d"}
 
     def test_invalid_python_is_named_with_its_line(self) -> None:
-        with pytest.raises(LoopError, match=r"not valid Python \(line 2\)"):
+        with pytest.raises(UserError, match=r"not valid Python \(line 2\)"):
             find_constants("X = 1\nY = = 2\n")
 
     @pytest.mark.parametrize(
         "source", ["X = 1\0", "X = '\ud800'", "X = " + "(" * 5000, "X = " + "-" * 50_000 + "1"]
     )
     def test_what_cannot_be_parsed_is_a_sentence(self, source: str) -> None:
-        with pytest.raises(LoopError, match="Python"):
+        with pytest.raises(UserError, match="Python"):
             find_constants(source)
 
     def test_a_long_sum_is_no_danger(self) -> None:
         assert values_of("X = " + "+".join(["1"] * 500)) == {"X": 500}
-        with contextlib.suppress(LoopError):
+        with contextlib.suppress(UserError):
             find_constants("X = " + "+".join(["1"] * 20_000))
 
     @given(st.text())
     def test_any_text_gives_constants_or_a_sentence(self, source: str) -> None:
-        with contextlib.suppress(LoopError):
+        with contextlib.suppress(UserError):
             find_constants(source)
 
 
@@ -220,17 +219,17 @@ class TestReplacing:
     )
     def test_ready_text_must_be_one_literal(self, text: str) -> None:
         with pytest.raises(
-            LoopError, match=r"(?s)^X = .* cannot be written as constants: give a plain literal"
+            UserError, match=r"(?s)^X = .* cannot be written as constants: give a plain literal"
         ):
             replace_constants("X = (8)  # layers\nZ = 3\n", {"X": Literal(text)})
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
     def test_a_value_without_a_literal_is_refused(self, value: float) -> None:
-        with pytest.raises(LoopError, match="LR = "):
+        with pytest.raises(UserError, match="LR = "):
             replace_constants(PROGRAM, {"LR": value})
 
     def test_a_missing_name_is_named(self) -> None:
-        with pytest.raises(LoopError, match="no constant WIDTH"):
+        with pytest.raises(UserError, match="no constant WIDTH"):
             replace_constants(PROGRAM, {"WIDTH": 3})
 
 

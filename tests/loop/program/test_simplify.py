@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import training
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.program.constants import Literal, find_constants, replace_constants
 from loop.program.simplify import Simplification, halvings, simplifications
 
@@ -167,7 +167,7 @@ def test_frozen_names_stay() -> None:
 
 
 def test_invalid_python_is_a_sentence() -> None:
-    with pytest.raises(LoopError, match="line 1"):
+    with pytest.raises(UserError, match="line 1"):
         found("DEPTH = (")
 
 

@@ -15,7 +15,7 @@ from loop.proposers.agent.coding_agent import CodingAgent
 from loop.proposers.agent.keeper import MARK
 from loop.proposers.agent.presets import Preset, own_command
 from loop.proposers.protocol import Failure
-from loop.redaction import secrets_in
+from loop.text import secrets_in
 from tests.loop import fake_agent
 from tests.loop.proposers.contexts import context_of, trial
 from tests.loop.real_git import TRAIN, refs, snapshot

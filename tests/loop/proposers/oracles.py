@@ -7,21 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Cost, EventKind, Experiment, Proposal, Reason, Run
-from loop.proposers.asking import Budget, Outages, Source
+from loop.proposers.asking import BudgetWatch, Outages, Source
 from loop.proposers.prompt.papers import Papers
 from loop.proposers.protocol import Context, Failure, HopelessError, Model, Proposer
 from loop.proposers.researcher import Researcher
 from loop.store.journal import Journal
 from loop.store.notes import Notes
-from loop.store.spending import Purse
+from loop.store.spending import Budget
 from tests.loop.proposers.contexts import context_of
 from tests.loop.store.test_journal import make_run
 
 PROGRAM = "DEPTH = 8\nWIDTH = 64\n"
 
-Answer: TypeAlias = str | LoopError
+Answer: TypeAlias = str | UserError
 """A program, or a failure."""
 
 HOPELESS = HopelessError("It is not worth it.", cost=Cost(dollars=0.25))
@@ -47,7 +47,7 @@ class Oracle:
     def _answer(self, context: Context) -> Proposal:
         self.asked.append(context)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if isinstance(answer, LoopError):
+        if isinstance(answer, UserError):
             raise answer
         return Proposal(answer, f"by {self.name}", "because", self.name, context.parent, cost=self.cost)
 
@@ -69,8 +69,8 @@ class Institute:
         self.log = "RuntimeError: no such luck"
         self.arxiv = "http://127.0.0.1:1/"
 
-    def purse(self, *, a_run: float | None = None, a_day: float | None = None) -> Purse:
-        return Purse(self.journal, a_run=a_run, a_day=a_day, clock=lambda: self.now)
+    def purse(self, *, a_run: float | None = None, a_day: float | None = None) -> Budget:
+        return Budget(self.journal, a_run=a_run, a_day=a_day, clock=lambda: self.now)
 
     def researcher(
         self,
@@ -93,7 +93,7 @@ class Institute:
             journal=self.journal,
             failure=self._failure,
             check=self._check,
-            budget=Budget(self.purse(a_run=a_run, a_day=a_day), self.notes),
+            budget=BudgetWatch(self.purse(a_run=a_run, a_day=a_day), self.notes),
             outages=self.outages(),
             papers=Papers(self.folder / "papers", url=self.arxiv),
             device=lambda: "an abacus",
@@ -115,7 +115,7 @@ class Institute:
 
     def _failure(self, experiment: Experiment, parent: str) -> Failure:
         if parent in self.misfits:
-            raise LoopError("It does not fit what was kept since.")
+            raise UserError("It does not fit what was kept since.")
         return Failure(experiment, "DEPTH = oops\n", self.log, False)
 
     async def _note_pause(self, run: Run, reason: Reason) -> None:

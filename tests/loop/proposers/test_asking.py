@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from loop.experiment import Cost, Proposal
-from loop.proposers.asking import AGAIN, Asking, Budget, Source
+from loop.proposers.asking import AGAIN, Asking, BudgetWatch, Source
 from loop.proposers.protocol import Context, NoProgramError
 from loop.store.ideas import IdeaBox
 from tests.loop.proposers.oracles import Institute, Oracle
@@ -44,7 +44,7 @@ class Endless(Oracle):
 
 def asking(institute: Institute, *, a_run: float | None = None) -> Asking:
     return Asking(
-        budget=Budget(institute.purse(a_run=a_run), institute.notes),
+        budget=BudgetWatch(institute.purse(a_run=a_run), institute.notes),
         outages=institute.outages(),
         check=lambda proposal, context: None,
         clock=lambda: institute.now,

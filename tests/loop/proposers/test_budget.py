@@ -3,13 +3,13 @@ from __future__ import annotations
 import pytest
 
 from loop.experiment import Cost, EventKind
-from loop.proposers.asking import Budget
+from loop.proposers.asking import BudgetWatch
 from tests.loop.proposers.oracles import Institute
 
 
 def test_people_are_told_at_four_fifths_and_at_the_end_also_after_a_restart(institute: Institute) -> None:
-    def budget() -> Budget:
-        return Budget(institute.purse(a_run=10.0), institute.notes)
+    def budget() -> BudgetWatch:
+        return BudgetWatch(institute.purse(a_run=10.0), institute.notes)
 
     for _ in range(12):
         if budget().allows(1, "oracle"):
@@ -22,7 +22,7 @@ def test_people_are_told_at_four_fifths_and_at_the_end_also_after_a_restart(inst
 
 
 def test_too_little_for_a_call_is_nothing(institute: Institute) -> None:
-    budget = Budget(institute.purse(a_run=1.0), institute.notes)
+    budget = BudgetWatch(institute.purse(a_run=1.0), institute.notes)
     budget.pay(1, "oracle", Cost(dollars=0.4))
     assert budget.close(1, ["oracle"], pauses=False) is None
     budget.pay(1, "oracle", Cost(dollars=0.4))
@@ -38,7 +38,7 @@ def test_too_little_for_a_call_is_nothing(institute: Institute) -> None:
 
 
 def test_a_day_that_begins_is_told_of_anew(institute: Institute) -> None:
-    budget = Budget(institute.purse(a_day=1.0), institute.notes)
+    budget = BudgetWatch(institute.purse(a_day=1.0), institute.notes)
     for _ in range(2):
         budget.pay(1, "oracle", Cost(dollars=1.0))
         assert not budget.allows(1, "oracle")
@@ -49,17 +49,19 @@ def test_a_day_that_begins_is_told_of_anew(institute: Institute) -> None:
 
 def test_a_larger_limit_is_told_of_anew(institute: Institute) -> None:
     institute.purse().pay(1, "oracle", Cost(dollars=9.0))
-    assert Budget(institute.purse(a_run=9.0), institute.notes).close(1, ["oracle"], pauses=False)
-    assert Budget(institute.purse(a_run=18.0), institute.notes).close(1, ["oracle"], pauses=False) is None
+    assert BudgetWatch(institute.purse(a_run=9.0), institute.notes).close(1, ["oracle"], pauses=False)
+    assert (
+        BudgetWatch(institute.purse(a_run=18.0), institute.notes).close(1, ["oracle"], pauses=False) is None
+    )
     institute.purse().pay(1, "oracle", Cost(dollars=9.0))
-    assert Budget(institute.purse(a_run=18.0), institute.notes).close(1, ["oracle"], pauses=False)
+    assert BudgetWatch(institute.purse(a_run=18.0), institute.notes).close(1, ["oracle"], pauses=False)
 
 
 def test_a_call_that_was_cut_off_costs_what_the_last_ones_did_at_least(institute: Institute) -> None:
     def spent() -> Cost:
         return institute.purse().of_run(1)
 
-    budget = Budget(institute.purse(a_run=9.0), institute.notes)
+    budget = BudgetWatch(institute.purse(a_run=9.0), institute.notes)
     budget.pay_for_cut_off(1, "agent", None)
     assert spent() == Cost()  # nobody can know
     assert institute.told() == []
@@ -75,9 +77,9 @@ def test_a_call_that_was_cut_off_costs_what_the_last_ones_did_at_least(institute
 
 
 def test_an_unknown_price_is_told_of_once_where_it_matters(institute: Institute) -> None:
-    Budget(institute.purse(), institute.notes).pay(1, "agent", Cost(10, 0, 10, None))
+    BudgetWatch(institute.purse(), institute.notes).pay(1, "agent", Cost(10, 0, 10, None))
     assert institute.told() == []
-    budget = Budget(institute.purse(a_run=1.0), institute.notes)
+    budget = BudgetWatch(institute.purse(a_run=1.0), institute.notes)
     budget.pay(1, "agent", Cost(10, 0, 10, None))
     budget.pay(1, "agent", Cost(10, 0, 10, None))
     (told,) = institute.told()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import training
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Experiment, Proposal, Status
 from loop.program.constants import find_constants, replace_constants
 from loop.program.fingerprint import fingerprint
@@ -189,7 +189,7 @@ def test_deep_nesting_is_no_danger() -> None:
     for links in range(20, 300, 2):
         chain = ("embed(x)", f"embed(x){'.f()' * links}")
         run = Tried((edited(chain, ("LR = 0.6", "LR = 0.8")), Status.DISCARD))
-        with contextlib.suppress(LoopError):
+        with contextlib.suppress(UserError):
             assert run.refusal(edited(chain, ("LR = 0.6", "LR = 2.0"))) is None
 
 
@@ -203,7 +203,7 @@ def test_each_program_is_read_once() -> None:
 
 def test_a_program_that_cannot_be_read_any_more_hinders_nothing() -> None:
     def lost(experiment: Experiment) -> str:
-        raise LoopError("It is gone.")
+        raise UserError("It is gone.")
 
     run = Tried((edited(("LR = 0.6", "LR = 0.8")), Status.DISCARD))
     proposal = proposal_of(edited(("LR = 0.6", "LR = 0.805")))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loop.experiment import Experiment, Status
-from loop.proposers.repairs import MOST, to_repair
+from loop.proposers.policy import MOST, to_repair
 from tests.loop.proposers.contexts import trial
 
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Actor, Cause, Cost, EventKind, Experiment, Reason, Status
 from loop.proposers.asking import AGAIN, REST
+from loop.proposers.policy import EVERY
 from loop.proposers.protocol import NoProgramError, OutOfReachError, Refusal, Urge
 from loop.proposers.researcher import TRIES
-from loop.proposers.stuck import EVERY
 from loop.store.ideas import IdeaBox
 from tests.loop.proposers.contexts import trial
 from tests.loop.proposers.oracles import HOPELESS, PROGRAM, Answer, Institute, Oracle
@@ -288,18 +288,18 @@ async def test_while_a_model_is_out_of_reach_the_others_go_on(institute: Institu
 
 
 async def test_any_failure_of_a_model_leaves_it_to_the_search(institute: Institute) -> None:
-    researcher = institute.researcher(Oracle("oracle", LoopError("The disk is full.")))
+    researcher = institute.researcher(Oracle("oracle", UserError("The disk is full.")))
     assert (await researcher.propose(institute.context())).proposer == "search"
     assert institute.told() == ["some:oracle is out of reach, the run goes on without it: The disk is full."]
 
 
 async def test_only_where_nobody_has_anything_there_is_nothing(institute: Institute) -> None:
-    institute.search = Oracle("search", LoopError("All was tried."))
+    institute.search = Oracle("search", UserError("All was tried."))
     oracle = Oracle("oracle", WIDER)
     researcher = institute.researcher(oracle, weights=(1e-9,), search=1.0)
     assert (await researcher.propose(institute.context())).proposer == "oracle"
     oracle.answers = [DOWN]
-    with pytest.raises(LoopError, match="All was tried"):
+    with pytest.raises(UserError, match="All was tried"):
         await researcher.propose(institute.context())
 
 
@@ -322,7 +322,7 @@ def test_whatever_a_model_does_there_is_a_proposal_and_every_call_is_paid(
         "refused": WIDER,
         "nonsense": NoProgramError("It would not parse.", cost=cost),
         "down": OutOfReachError("It is down.", cost=cost),
-        "broken": LoopError("The disk is full."),
+        "broken": UserError("The disk is full."),
     }
     researcher = institute.researcher(oracle)
     free = 0
@@ -351,7 +351,7 @@ async def test_what_the_search_forgot_is_not_trained_again(institute: Institute)
 
 async def test_a_search_that_repeats_itself_has_nothing_new(institute: Institute) -> None:
     institute.search, institute.refusals[DEEPER] = Oracle("search", DEEPER), "It is the program of #3."
-    with pytest.raises(LoopError, match="nothing new: It is the program of #3"):
+    with pytest.raises(UserError, match="nothing new: It is the program of #3"):
         await institute.researcher().propose(institute.context())
 
 

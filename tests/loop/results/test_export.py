@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Cost, Ending, Experiment, Family, Goal, Stage, Status, Training
 from loop.results.export import json_lines, write_parquet
 from tests.loop.proposers.contexts import run_of, trial
@@ -80,11 +80,11 @@ def test_a_run_without_experiments_is_an_empty_table(tmp_path: Path) -> None:
 
 def test_without_pyarrow_the_sentence_names_the_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(LoopError, match="pip install pyarrow"):
+    with pytest.raises(UserError, match="pip install pyarrow"):
         write_parquet(tmp_path / "run.parquet", run_of(), [KEPT])
 
 
 def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
-    with pytest.raises(LoopError, match=r"none/run\.parquet cannot be written: No such file or directory\.$"):
+    with pytest.raises(UserError, match=r"none/run\.parquet cannot be written: No such file or directory\.$"):
         write_parquet(tmp_path / "none" / "run.parquet", run_of(), [KEPT])

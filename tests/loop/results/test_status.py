@@ -7,7 +7,7 @@ from pathlib import Path
 from loop.experiment import Cost, Status
 from loop.results.status import run_status
 from loop.store.journal import Journal
-from loop.store.spending import Purse
+from loop.store.spending import Budget
 from tests.loop.store.test_journal import make_experiment, make_run
 
 
@@ -16,7 +16,7 @@ def test_what_models_cost_and_how_often_no_proposal_was_ready(tmp_path: Path) ->
     run, other = make_run(journal), make_run(journal, "other")
     for number, waited in enumerate((0.0, 0.05, 0.06, 20.0)):
         journal.record(replace(make_experiment(run, number, Status.KEEP), waited=waited))
-    purse = Purse(journal)
+    purse = Budget(journal)
     purse.pay(run.id, "model", Cost(1000, 800, 50, 0.5))
     purse.pay(run.id, "model", Cost(100, 0, 5, None))
     purse.pay(other.id, "model", Cost(7, 0, 7, 7.0))
@@ -31,7 +31,7 @@ def test_where_no_model_was_asked_nothing_is_said_of_money(tmp_path: Path) -> No
     run = make_run(journal)
     status = run_status(journal, run, worktree=tmp_path)
     assert (status.queue_empty, status.tokens, status.dollars) == (0, None, None)
-    Purse(journal).pay(run.id, "agent", Cost(dollars=None))
+    Budget(journal).pay(run.id, "agent", Cost(dollars=None))
     status = run_status(journal, run, worktree=tmp_path)
     assert (status.tokens, status.dollars) == (0, None)
     journal.close()

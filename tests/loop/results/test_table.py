@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Cost, Ending, Experiment, Family, Stage, Status, Training
 from loop.results.table import append_result, parse_results, read_results, write_results
 from loop.store.experiments import Row, read_rows, row_of
@@ -186,7 +186,7 @@ def test_only_the_new_file_is_left(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(LoopError, match=r"results\.tsv cannot be written: No such file or directory"):
+    with pytest.raises(UserError, match=r"results\.tsv cannot be written: No such file or directory"):
         write_results(tmp_path / "gone" / "results.tsv", [BASELINE], metric="val_bpb")
 
 
@@ -316,7 +316,7 @@ PIECES = st.sampled_from(
 def test_any_text_is_read_or_refused_with_its_line(text: str) -> None:
     try:
         said = str(parse_results(text))
-    except LoopError as error:
+    except UserError as error:
         said = str(error)
     assert said.startswith(("Results(", "results.tsv: line "))
 
@@ -406,15 +406,15 @@ def test_a_description_that_an_editor_cut_off_is_empty() -> None:
     ],
 )
 def test_a_malformed_line_is_named(text: str, sentence: str) -> None:
-    with pytest.raises(LoopError) as caught:
+    with pytest.raises(UserError) as caught:
         parse_results(text)
     assert str(caught.value).startswith(f"results.tsv: {sentence}")
 
 
 def test_the_file_is_named_in_what_is_wrong_with_it(tmp_path: Path) -> None:
     path = tmp_path / "night.tsv"
-    with pytest.raises(LoopError, match=r"night\.tsv cannot be read: No such file or directory"):
+    with pytest.raises(UserError, match=r"night\.tsv cannot be read: No such file or directory"):
         read_results(path)
     path.write_bytes("commit\tval_bpb".encode("utf-16"))
-    with pytest.raises(LoopError, match=r"night\.tsv: line 1 "):
+    with pytest.raises(UserError, match=r"night\.tsv: line 1 "):
         read_results(path)

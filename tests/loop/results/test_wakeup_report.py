@@ -10,7 +10,7 @@ from loop.experiment import Actor, Cause, EventKind, Goal, Reason, RunState
 from loop.proposers.protocol import Urge
 from loop.results.ledger import Spent
 from loop.results.report import make_report
-from loop.results.wakeup_report import Bill, Night, read_night
+from loop.results.wakeup_report import Bill, WakeUpReport, read_wakeup_report
 from tests.notifiers.mornings import IDEAS, Recorder, fruitful, open_recorder, second_night
 
 
@@ -58,7 +58,7 @@ def test_what_comes_after_its_end_is_no_part_of_a_night(begun: Recorder) -> None
     begun.pay(1.0)
     begun.call("the disk is full")
     begun.state(RunState.DONE, Reason(Actor.LOOP, facts={"made": 2}))
-    later = read_night(begun.journal, begun.run, until=end)
+    later = read_wakeup_report(begun.journal, begun.run, until=end)
     assert later.to_json() == before.to_json()
 
 
@@ -176,6 +176,6 @@ def test_the_json_has_the_contract_s_keys_and_more(recorder: Recorder) -> None:
 
 
 def test_a_bare_file_has_no_ledger_and_no_bill() -> None:
-    read = Night(report=make_report([], metric="val_bpb", goal=Goal.MINIMIZE)).to_json()
+    read = WakeUpReport(report=make_report([], metric="val_bpb", goal=Goal.MINIMIZE)).to_json()
     assert "ledger" not in read
     assert read["bill"] == dict.fromkeys(Bill().to_json())

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import (
     BY_COMMAND,
     Cause,
@@ -136,7 +136,7 @@ def test_each_step_of_an_experiment_leaves_an_event(journal: Journal, run: Run) 
 
 def test_a_failed_transaction_leaves_neither_change_nor_event(journal: Journal, run: Run) -> None:
     before = journal.last_event()
-    with pytest.raises(LoopError, match="There is a run mar12 already"):
+    with pytest.raises(UserError, match="There is a run mar12 already"):
         make_run(journal)
     with pytest.raises(TypeError):  # what cannot be written as JSON
         journal.record(make_experiment(run), reason=object())
@@ -183,7 +183,7 @@ def test_a_crash_streak_counts_back_to_the_last_other_verdict(journal: Journal, 
 
 def test_a_retag_is_known_as_unfinished_until_git_has_followed(journal: Journal, run: Run) -> None:
     make_run(journal, "taken")
-    with pytest.raises(LoopError, match="There is a run taken already"):
+    with pytest.raises(UserError, match="There is a run taken already"):
         journal.retag(run, "taken")
     renamed = journal.retag(run, "wide")
     assert (renamed.tag, renamed.renamed_from, renamed.branch) == ("wide", "mar12", "autoresearch/wide")
@@ -284,7 +284,7 @@ def test_a_damaged_row_is_named_and_nothing_of_it_is_lost(
     }
     with journal.transaction():
         journal.execute(change)
-    with pytest.raises(LoopError) as told:
+    with pytest.raises(UserError) as told:
         _ = journal.experiments(run.id), journal.runs(), journal.events_after(0)
     assert words in str(told.value)
     with journal.transaction():
@@ -298,7 +298,7 @@ def test_a_damaged_row_is_named_and_nothing_of_it_is_lost(
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     path.write_text("not a database, and longer than a header of one would be" * 10)
-    with pytest.raises(LoopError, match=r"state\.db cannot be used"):
+    with pytest.raises(UserError, match=r"state\.db cannot be used"):
         Journal(path)
 
 
@@ -306,7 +306,7 @@ def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 999")
-    with pytest.raises(LoopError, match="update autoresearch-bot"):
+    with pytest.raises(UserError, match="update autoresearch-bot"):
         Journal(path)
 
 
@@ -457,7 +457,7 @@ def test_a_journal_that_is_read_only_sees_what_the_bot_writes_and_writes_nothing
 
 
 def test_a_file_that_is_not_there_is_not_made_by_a_reader(tmp_path: Path) -> None:
-    with pytest.raises(LoopError, match=r"state\.db cannot be used"):
+    with pytest.raises(UserError, match=r"state\.db cannot be used"):
         Journal(tmp_path / "home" / "state.db", read_only=True)
     assert not list(tmp_path.iterdir())
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from bot.heartbeat.blockers import hindrance, paused_by_us
+from bot.heartbeat.decide import blocker, paused_by_us
 from loop.experiment import BY_COMMAND, Actor, Cause, Reason, RunState
 from loop.proposers.asking import Reach
 from loop.store.journal import Journal
 from loop.store.notes import Notes, open_calls
-from notifiers.reasons import reason_text
 from notifiers.text.digest import message_of
+from notifiers.text.reasons import reason_text
 from tests.bot.vital_signs import A_LITTLE, ROOMY, make_loop, make_vitals
 
 RELEASED = Path(__file__).parent / "released"
@@ -95,8 +95,8 @@ def test_a_run_waits_for_the_disk_that_it_waited_for(journal: Journal, tag: str)
     folder = {"disk": HOME, "disk-pausing": Path("/home/ann/my: make room")}[tag]
     for disk, goes_on in ((A_LITTLE, False), (ROOMY, True)):
         vitals = make_vitals(disks=(replace(disk, folder=folder),))
-        assert (hindrance(make_loop(run), vitals) is None) is goes_on
-    assert hindrance(make_loop(run), make_vitals(disks=(replace(A_LITTLE, folder=Path("/x")),))) is None
+        assert (blocker(make_loop(run), vitals) is None) is goes_on
+    assert blocker(make_loop(run), make_vitals(disks=(replace(A_LITTLE, folder=Path("/x")),))) is None
 
 
 def test_what_people_were_called_for_is_still_open(journal: Journal) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from loop.experiment import Cost
 from loop.store.journal import Journal
-from loop.store.spending import Account, Purse
+from loop.store.spending import Account, Budget
 from tests.loop.store.test_journal import make_run
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -38,7 +38,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 
 def test_costs_are_summed_for_a_run(journal: Journal, clock: Clock) -> None:
-    purse = Purse(journal, clock=clock)
+    purse = Budget(journal, clock=clock)
     run, other = make_run(journal).id, make_run(journal, "other").id
     assert purse.of_run(run) == Cost()
     purse.pay(run, "oracle", Cost(100, 20, 7, 0.5))
@@ -49,12 +49,12 @@ def test_costs_are_summed_for_a_run(journal: Journal, clock: Clock) -> None:
 
 def test_a_run_of_unknown_prices_has_no_dollars(journal: Journal) -> None:
     run = make_run(journal).id
-    Purse(journal).pay(run, "agent", Cost(10, 0, 3, None))
-    assert Purse(journal).of_run(run) == Cost(10, 0, 3, None)
+    Budget(journal).pay(run, "agent", Cost(10, 0, 3, None))
+    assert Budget(journal).of_run(run) == Cost(10, 0, 3, None)
 
 
 def test_a_day_begins_at_midnight_and_is_shared_by_all_runs(journal: Journal, clock: Clock) -> None:
-    purse = Purse(journal, a_day=5.0, zone=BERLIN, clock=clock)
+    purse = Budget(journal, a_day=5.0, zone=BERLIN, clock=clock)
     run, other = make_run(journal).id, make_run(journal, "other").id
     purse.pay(run, "oracle", Cost(dollars=2.0))
     purse.pay(other, "oracle", Cost(dollars=3.0))
@@ -77,7 +77,7 @@ def test_a_call_that_what_is_left_does_not_pay_is_not_made() -> None:
 
 
 def test_the_last_known_prices_tell_the_next(journal: Journal) -> None:
-    purse, run = Purse(journal), make_run(journal).id
+    purse, run = Budget(journal), make_run(journal).id
     assert purse.price("oracle") == 0.0
     for dollars in (9.0, None, 1.0, 1.0, 1.0, 1.0, 2.0):
         purse.pay(run, "oracle", Cost(dollars=dollars))
@@ -91,7 +91,7 @@ def test_no_limit_is_passed_by_more_than_a_call(
     tmp_path_factory: pytest.TempPathFactory, prices: list[float], limit: float
 ) -> None:
     journal = Journal(tmp_path_factory.mktemp("spending") / "state.db")
-    purse, run = Purse(journal, a_run=limit), make_run(journal).id
+    purse, run = Budget(journal, a_run=limit), make_run(journal).id
     asked = [0.0]
     for price in prices:
         (account,) = purse.accounts(run)

@@ -14,8 +14,7 @@ from notifiers.channel import (
     RefusedError,
     UnreachableError,
 )
-from notifiers.channels.slack import SlackChannel
-from notifiers.channels.slack_api import SlackRefusedError, make_client, respond
+from notifiers.channels.slack import SlackChannel, SlackRefusedError, make_client, respond
 from notifiers.message import Attachment, Button, Message
 from tests.servers.slack_rules import texts
 from tests.servers.slack_server import LIMITED, LOST, SILENT, Fault, SlackServer

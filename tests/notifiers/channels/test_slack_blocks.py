@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loop.text import clean
-from notifiers.channels.slack_blocks import as_typed, plain, render, shorten
+from notifiers.channels.slack import as_typed, plain, render, shorten
 from notifiers.message import COMMAND_BYTES, Button, Message
 from tests.servers.slack_rules import faults, refusal, texts
 

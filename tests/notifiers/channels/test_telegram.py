@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from telegram.ext import ExtBot
 
 from notifiers.channel import ChannelError, GoneError, RateLimitedError, RefusedError, UnreachableError
-from notifiers.channels.telegram import TelegramChannel, _keyboard
-from notifiers.channels.telegram_text import CAPTION_UNITS
+from notifiers.channels.telegram import CAPTION_UNITS, TelegramChannel, _keyboard
 from notifiers.channels.telegram_wire import close_bot, make_bot
 from notifiers.message import Attachment, Button, Message
 from tests.servers.telegram_api import TOKEN, Chat

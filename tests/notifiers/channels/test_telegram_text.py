@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loop.text import clean
-from notifiers.channels.telegram_text import (
+from notifiers.channels.telegram import (
     CAPTION_UNITS,
     CUT,
     EMPTY,

@@ -8,8 +8,7 @@ import pytest
 
 from loop.experiment import Goal, Status
 from loop.store.experiments import Row
-from notifiers.charts.drawing import draw
-from notifiers.charts.paper import HEIGHT, WIDTH, Paper
+from notifiers.charts.drawing import HEIGHT, WIDTH, Paper, draw
 from notifiers.charts.scene import make_scene
 from tests.notifiers.nights import night, row
 

@@ -18,10 +18,10 @@ from loop.results.status import run_status
 from loop.store.outbox import Outbox
 from notifiers.channel import RateLimitedError, RefusedError, UnreachableError
 from notifiers.delivery.delivery import Delivery
-from notifiers.delivery.live_card import CardKeeper
+from notifiers.delivery.live_card import LiveCards
 from notifiers.delivery.preferences import Loudness, Preferences, QuietHours, Verbosity
 from notifiers.delivery.rate_limit import Spacing, Window
-from notifiers.text.notification import Topic, read_news
+from notifiers.text.notification import Topic, read_notifications
 from tests.notifiers.recording import Fault, RecordingChannel, VirtualTime
 from tests.notifiers.stories import call, decide, open_journal, start
 
@@ -127,7 +127,7 @@ class Deliveries(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         spacing = Spacing(Window(1, 1.0), Window(20, 60.0), clock=self.time.clock)
-        self.keeper = CardKeeper(
+        self.keeper = LiveCards(
             self.channel,
             self.journal,
             status=lambda run: run_status(self.journal, run, worktree=self.folder),
@@ -166,7 +166,7 @@ class Deliveries(RuleBasedStateMachine):
         sent = self.channel.sent
         place = {message.message_id: index for index, message in enumerate(sent)}
         rows = {row["event_id"]: row for row in self.journal.query("SELECT * FROM deliveries")}
-        news = read_news(self.journal, self.journal.events_after(0, limit=100_000))
+        news = read_notifications(self.journal, self.journal.events_after(0, limit=100_000))
         assert set(rows) == {item.event.id for item in news}
         assert {row["state"] for row in rows.values()} <= FINAL
         reports = [item for item in news if item.topic is Topic.REPORT]

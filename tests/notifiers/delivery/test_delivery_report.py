@@ -12,7 +12,7 @@ from notifiers.delivery.delivery import Delivery
 from notifiers.delivery.preferences import Loudness, Preferences, QuietHours, Verbosity
 from notifiers.message import Attachment, Button, Message
 from notifiers.text.notification import Topic
-from tests.notifiers.desk import Desk
+from tests.notifiers.bench import Bench
 from tests.notifiers.stories import call, decide, start
 
 NIGHT = QuietHours(time(22), time(7))
@@ -36,146 +36,148 @@ class Reports:
 
 
 @pytest.fixture
-def reports(desk: Desk) -> Reports:
+def reports(bench: Bench) -> Reports:
     made = Reports()
 
     def restart() -> None:
-        desk.delivery = Delivery(
-            desk.channel,
-            desk.journal,
-            preferences=lambda: desk.preferences,
+        bench.delivery = Delivery(
+            bench.channel,
+            bench.journal,
+            preferences=lambda: bench.preferences,
             report=made,
-            clock=desk.time.clock,
+            clock=bench.time.clock,
             jitter=lambda: 0.0,
         )
 
-    desk.restart = restart  # type: ignore[method-assign]
+    bench.restart = restart  # type: ignore[method-assign]
     restart()
     return made
 
 
-def wake(desk: Desk, run: Run) -> None:
-    desk.journal.note(run.id, EventKind.WAKE_UP, since=0.0)
+def wake(bench: Bench, run: Run) -> None:
+    bench.journal.note(run.id, EventKind.WAKE_UP, since=0.0)
 
 
-def decide_some(desk: Desk, run: Run, numbers: range) -> None:
+def decide_some(bench: Bench, run: Run, numbers: range) -> None:
     for number in numbers:
-        decide(desk.journal, run, number, Status.KEEP if number % 10 == 7 else Status.DISCARD)
+        decide(bench.journal, run, number, Status.KEEP if number % 10 == 7 else Status.DISCARD)
 
 
 async def test_it_is_told_with_its_chart_and_buttons_aloud_and_to_all(
-    desk: Desk, run: Run, reports: Reports
+    bench: Bench, run: Run, reports: Reports
 ) -> None:
-    wake(desk, run)
-    assert await desk.told() == ["mar12: 96 experiments in 8 h"]
-    (sent,) = desk.channel.sent
+    wake(bench, run)
+    assert await bench.told() == ["mar12: 96 experiments in 8 h"]
+    (sent,) = bench.channel.sent
     assert sent.message == REPORT
     assert sent.broadcast
-    desk.restart()
-    assert await desk.told() == []
+    bench.restart()
+    assert await bench.told() == []
     assert len(reports.asked) == 1
 
 
 async def test_where_it_cannot_be_made_a_line_says_how_to_get_it(
-    desk: Desk, run: Run, reports: Reports
+    bench: Bench, run: Run, reports: Reports
 ) -> None:
     reports.made = None
-    wake(desk, run)
-    assert await desk.told() == ["Good morning: /summary tells what run mar12 brought"]
+    wake(bench, run)
+    assert await bench.told() == ["Good morning: /summary tells what run mar12 brought"]
 
 
 @pytest.mark.parametrize("state", [RunState.DONE, RunState.STOPPED])
 async def test_the_end_of_a_run_is_told_with_one(
-    desk: Desk, run: Run, reports: Reports, state: RunState
+    bench: Bench, run: Run, reports: Reports, state: RunState
 ) -> None:
-    desk.journal.set_state(run, state, Reason(Actor.PERSON, "ada"))
-    desk.journal.set_state(run, RunState.PAUSED, Reason(Actor.PERSON, "ada"))
-    assert await desk.told() == ["mar12: 96 experiments in 8 h", "Run mar12 is paused: by ada"]
+    bench.journal.set_state(run, state, Reason(Actor.PERSON, "ada"))
+    bench.journal.set_state(run, RunState.PAUSED, Reason(Actor.PERSON, "ada"))
+    assert await bench.told() == ["mar12: 96 experiments in 8 h", "Run mar12 is paused: by ada"]
     assert [event.data["state"] for event in reports.asked] == [state]
 
 
 async def test_a_channel_that_was_out_of_reach_gets_it_late_and_says_so(
-    desk: Desk, run: Run, reports: Reports
+    bench: Bench, run: Run, reports: Reports
 ) -> None:
-    desk.at("07:00", day=13)
-    wake(desk, run)
-    desk.channel.fail(*[UnreachableError("no network")] * 40)
-    await desk.told()
-    (sent,) = desk.channel.sent
-    assert sent.at > desk.time.now - 3600
+    bench.at("07:00", day=13)
+    wake(bench, run)
+    bench.channel.fail(*[UnreachableError("no network")] * 40)
+    await bench.told()
+    (sent,) = bench.channel.sent
+    assert sent.at > bench.time.now - 3600
     assert sent.message.text.startswith("mar12: 96 experiments in 8 h\nThat was 2026-03-13 at 07:00")
     assert sent.message.buttons == REPORT.buttons
 
 
-async def test_it_takes_the_place_of_what_an_outage_left(desk: Desk, run: Run, reports: Reports) -> None:
-    decide_some(desk, run, range(1, 20))
-    desk.journal.set_state(run, RunState.DONE, Reason(Actor.LOOP, facts={"made": 19}))
-    call(desk.journal, run, "the disk is full")
-    desk.at("07:00", day=13)
-    wake(desk, run)
-    decide(desk.journal, run, 20, Status.KEEP)
-    desk.at("07:20", day=13)
-    told = await desk.told()
+async def test_it_takes_the_place_of_what_an_outage_left(bench: Bench, run: Run, reports: Reports) -> None:
+    decide_some(bench, run, range(1, 20))
+    bench.journal.set_state(run, RunState.DONE, Reason(Actor.LOOP, facts={"made": 19}))
+    call(bench.journal, run, "the disk is full")
+    bench.at("07:00", day=13)
+    wake(bench, run)
+    decide(bench.journal, run, 20, Status.KEEP)
+    bench.at("07:20", day=13)
+    told = await bench.told()
     assert told == [
         "mar12: 96 experiments in 8 h",
         "Run mar12 needs a person: the disk is full",
         "Experiment #20: try 20",
     ]
-    assert desk.states() == ["sent", *["collapsed"] * 20, "sent", "sent", "sent"]
+    assert bench.states() == ["sent", *["collapsed"] * 20, "sent", "sent", "sent"]
 
 
 async def test_it_takes_the_place_of_what_the_quiet_hours_held(
-    desk: Desk, run: Run, reports: Reports
+    bench: Bench, run: Run, reports: Reports
 ) -> None:
-    desk.preferences = Preferences(quiet=NIGHT)
-    desk.at("23:00")
-    decide_some(desk, run, range(1, 20))
-    assert await desk.told() == []
-    desk.at("07:00", day=13)
-    wake(desk, run)
-    assert await desk.told() == ["mar12: 96 experiments in 8 h"]
-    assert desk.states() == ["sent", *["collapsed"] * 19, "sent"]
+    bench.preferences = Preferences(quiet=NIGHT)
+    bench.at("23:00")
+    decide_some(bench, run, range(1, 20))
+    assert await bench.told() == []
+    bench.at("07:00", day=13)
+    wake(bench, run)
+    assert await bench.told() == ["mar12: 96 experiments in 8 h"]
+    assert bench.states() == ["sent", *["collapsed"] * 19, "sent"]
 
 
-async def test_quiet_hours_that_it_falls_into_do_not_hold_it(desk: Desk, run: Run, reports: Reports) -> None:
-    desk.preferences = Preferences(quiet=NIGHT)
-    desk.at("23:00")
-    decide_some(desk, run, range(1, 20))
-    assert await desk.told() == []
-    desk.at("06:30", day=13)
-    wake(desk, run)
-    decide(desk.journal, run, 20, Status.KEEP)
-    assert await desk.told() == ["mar12: 96 experiments in 8 h"]
-    assert not desk.channel.sent[0].message.silent
-    desk.at("07:00", day=13)
-    assert await desk.told() == ["Experiment #20: try 20"]
+async def test_quiet_hours_that_it_falls_into_do_not_hold_it(
+    bench: Bench, run: Run, reports: Reports
+) -> None:
+    bench.preferences = Preferences(quiet=NIGHT)
+    bench.at("23:00")
+    decide_some(bench, run, range(1, 20))
+    assert await bench.told() == []
+    bench.at("06:30", day=13)
+    wake(bench, run)
+    decide(bench.journal, run, 20, Status.KEEP)
+    assert await bench.told() == ["mar12: 96 experiments in 8 h"]
+    assert not bench.channel.sent[0].message.silent
+    bench.at("07:00", day=13)
+    assert await bench.told() == ["Experiment #20: try 20"]
 
 
-async def test_the_end_of_a_run_is_held_in_quiet_hours(desk: Desk, run: Run, reports: Reports) -> None:
-    desk.preferences = Preferences(quiet=NIGHT)
-    desk.at("03:00", day=13)
-    decide_some(desk, run, range(1, 20))
-    desk.journal.set_state(run, RunState.DONE, Reason(Actor.LOOP, facts={"made": 19}))
-    assert await desk.told() == []
-    desk.at("07:00", day=13)
-    told = await desk.told()
+async def test_the_end_of_a_run_is_held_in_quiet_hours(bench: Bench, run: Run, reports: Reports) -> None:
+    bench.preferences = Preferences(quiet=NIGHT)
+    bench.at("03:00", day=13)
+    decide_some(bench, run, range(1, 20))
+    bench.journal.set_state(run, RunState.DONE, Reason(Actor.LOOP, facts={"made": 19}))
+    assert await bench.told() == []
+    bench.at("07:00", day=13)
+    told = await bench.told()
     assert told[0].startswith("In the quiet hours: 19 experiments")
     assert told[-1] == "mar12: 96 experiments in 8 h"
-    assert desk.channel.sent[-1].message.silent  # it was announced already
+    assert bench.channel.sent[-1].message.silent  # it was announced already
 
 
-async def test_the_mornings_of_two_runs(desk: Desk, run: Run, reports: Reports) -> None:
-    other = start(desk.journal, "mar13")
-    desk.preferences = Preferences(quiet=NIGHT)
-    desk.at("23:00")
-    decide_some(desk, run, range(1, 10))
-    decide_some(desk, other, range(1, 10))
-    await desk.told()
-    desk.channel.sent.clear()
-    desk.at("07:00", day=13)
-    wake(desk, run)
-    wake(desk, other)
-    assert await desk.told() == ["mar12: 96 experiments in 8 h"] * 2
+async def test_the_mornings_of_two_runs(bench: Bench, run: Run, reports: Reports) -> None:
+    other = start(bench.journal, "mar13")
+    bench.preferences = Preferences(quiet=NIGHT)
+    bench.at("23:00")
+    decide_some(bench, run, range(1, 10))
+    decide_some(bench, other, range(1, 10))
+    await bench.told()
+    bench.channel.sent.clear()
+    bench.at("07:00", day=13)
+    wake(bench, run)
+    wake(bench, other)
+    assert await bench.told() == ["mar12: 96 experiments in 8 h"] * 2
     assert [event.run_id for event in reports.asked] == [run.id, other.id]
 
 
@@ -189,9 +191,9 @@ async def test_the_mornings_of_two_runs(desk: Desk, run: Run, reports: Reports) 
     ],
 )
 async def test_a_channel_may_want_it_otherwise(
-    desk: Desk, run: Run, reports: Reports, preferences: Preferences, told: int, silent: bool
+    bench: Bench, run: Run, reports: Reports, preferences: Preferences, told: int, silent: bool
 ) -> None:
-    desk.preferences = preferences
-    wake(desk, run)
-    assert len(await desk.told()) == told
-    assert [sent.message.silent for sent in desk.channel.sent] == [silent] * told
+    bench.preferences = preferences
+    wake(bench, run)
+    assert len(await bench.told()) == told
+    assert [sent.message.silent for sent in bench.channel.sent] == [silent] * told

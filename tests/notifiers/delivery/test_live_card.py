@@ -12,14 +12,13 @@ from loop.results.status import run_status
 from loop.store.journal import Journal
 from loop.store.outbox import Outbox
 from notifiers.channel import RateLimitedError, RefusedError, UnreachableError
-from notifiers.clock import Clock
-from notifiers.delivery.live_card import INTERVAL, CardKeeper
-from notifiers.delivery.rate_limit import Spacing, Window
+from notifiers.delivery.live_card import INTERVAL, LiveCards
+from notifiers.delivery.rate_limit import Clock, Spacing, Window
 from tests.notifiers.recording import RecordingChannel, VirtualTime
 from tests.notifiers.stories import decide, open_journal, start
 
 
-class Desk:
+class Bench:
     """A journal, a channel and the keeper of its cards."""
 
     def __init__(self, journal: Journal, folder: Path, time: VirtualTime) -> None:
@@ -30,7 +29,7 @@ class Desk:
 
     def restart(self, clock: Clock) -> None:
         self.spacing = Spacing(Window(1, 1.0), clock=clock)
-        self.keeper = CardKeeper(
+        self.keeper = LiveCards(
             self.channel,
             self.journal,
             status=lambda run: run_status(self.journal, run, worktree=self.folder),
@@ -48,147 +47,149 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+def bench(tmp_path: Path) -> Iterator[Bench]:
     time = VirtualTime()
     with open_journal(tmp_path, time) as journal:
-        yield Desk(journal, tmp_path, time)
+        yield Bench(journal, tmp_path, time)
 
 
-async def test_a_run_gets_one_card_which_is_silent_pinned_and_dated(desk: Desk) -> None:
-    start(desk.journal)
-    await desk.refresh(5)
-    (sent,) = desk.channel.sent
+async def test_a_run_gets_one_card_which_is_silent_pinned_and_dated(bench: Bench) -> None:
+    start(bench.journal)
+    await bench.refresh(5)
+    (sent,) = bench.channel.sent
     assert sent.message.text.splitlines()[-1] == "updated 12:00"
     assert sent.message.silent
     assert [button.label for button in sent.message.buttons[0]] == ["Pause", "Skip", "Stop"]
-    assert desk.channel.pinned == ["m1"]
+    assert bench.channel.pinned == ["m1"]
 
 
-async def test_a_card_is_edited_only_when_something_changed(desk: Desk) -> None:
-    run = start(desk.journal)
-    await desk.refresh(100)
-    (sent,) = desk.channel.sent
+async def test_a_card_is_edited_only_when_something_changed(bench: Bench) -> None:
+    run = start(bench.journal)
+    await bench.refresh(100)
+    (sent,) = bench.channel.sent
     assert sent.edits == 0
-    decide(desk.journal, run, 0, Status.KEEP)
-    await desk.refresh(10)
+    decide(bench.journal, run, 0, Status.KEEP)
+    await bench.refresh(10)
     assert sent.edits == 1
     assert "1 keep" in sent.message.text
-    desk.journal.set_state(run, RunState.PAUSED)
-    await desk.refresh()
+    bench.journal.set_state(run, RunState.PAUSED)
+    await bench.refresh()
     assert sent.message.buttons[0][0].label == "Resume"
 
 
-async def test_the_card_is_found_again_after_a_restart(desk: Desk) -> None:
-    start(desk.journal)
-    await desk.refresh(3)
-    desk.restart(desk.time.clock)
-    await desk.refresh(3)
-    assert len(desk.channel.sent) == 1
-    assert desk.channel.sent[0].edits == 1  # nobody knew what it said
+async def test_the_card_is_found_again_after_a_restart(bench: Bench) -> None:
+    start(bench.journal)
+    await bench.refresh(3)
+    bench.restart(bench.time.clock)
+    await bench.refresh(3)
+    assert len(bench.channel.sent) == 1
+    assert bench.channel.sent[0].edits == 1  # nobody knew what it said
 
 
-async def test_a_deleted_card_is_made_anew(desk: Desk) -> None:
-    run = start(desk.journal)
-    await desk.refresh(2)
-    desk.channel.deleted.add("m1")
-    decide(desk.journal, run, 0, Status.KEEP)
-    await desk.refresh(3)
-    assert desk.outbox.card(run.id) == "m2"
-    assert len(desk.channel.sent) == 2
-    assert desk.channel.pinned == ["m1", "m2"]
+async def test_a_deleted_card_is_made_anew(bench: Bench) -> None:
+    run = start(bench.journal)
+    await bench.refresh(2)
+    bench.channel.deleted.add("m1")
+    decide(bench.journal, run, 0, Status.KEEP)
+    await bench.refresh(3)
+    assert bench.outbox.card(run.id) == "m2"
+    assert len(bench.channel.sent) == 2
+    assert bench.channel.pinned == ["m1", "m2"]
 
 
-async def test_the_last_thing_a_card_says_is_that_the_run_is_stopped(desk: Desk) -> None:
-    run = start(desk.journal)
-    await desk.refresh(2)
-    desk.journal.set_state(run, RunState.STOPPED)
-    desk.restart(desk.time.clock)  # it was stopped while the bot was on its way down
-    await desk.refresh()
-    assert desk.channel.sent[0].head == "Run mar12: stopped (by command)"
-    edits = desk.channel.sent[0].edits
-    desk.restart(desk.time.clock)
-    await desk.refresh(3)
-    assert desk.channel.sent[0].edits == edits
+async def test_the_last_thing_a_card_says_is_that_the_run_is_stopped(bench: Bench) -> None:
+    run = start(bench.journal)
+    await bench.refresh(2)
+    bench.journal.set_state(run, RunState.STOPPED)
+    bench.restart(bench.time.clock)  # it was stopped while the bot was on its way down
+    await bench.refresh()
+    assert bench.channel.sent[0].head == "Run mar12: stopped (by command)"
+    edits = bench.channel.sent[0].edits
+    bench.restart(bench.time.clock)
+    await bench.refresh(3)
+    assert bench.channel.sent[0].edits == edits
 
 
-async def test_runs_that_ended_before_the_channel_was_there_get_no_card(desk: Desk) -> None:
+async def test_runs_that_ended_before_the_channel_was_there_get_no_card(bench: Bench) -> None:
     for tag, state in (("mar10", RunState.STOPPED), ("mar11", RunState.DONE)):
-        desk.journal.set_state(start(desk.journal, tag), state)
-    await desk.refresh(3)
-    assert desk.channel.sent == []
+        bench.journal.set_state(start(bench.journal, tag), state)
+    await bench.refresh(3)
+    assert bench.channel.sent == []
 
 
-async def test_several_cards_share_the_turns(desk: Desk) -> None:
-    runs = [start(desk.journal, tag) for tag in ("one", "two", "three")]
-    await desk.refresh(6)
+async def test_several_cards_share_the_turns(bench: Bench) -> None:
+    runs = [start(bench.journal, tag) for tag in ("one", "two", "three")]
+    await bench.refresh(6)
     for number in range(3):
         for run in runs:
-            decide(desk.journal, run, number, Status.DISCARD)
-        await desk.refresh()  # one turn for three cards
-    assert [sent.edits for sent in desk.channel.sent] == [1, 1, 1]
+            decide(bench.journal, run, number, Status.DISCARD)
+        await bench.refresh()  # one turn for three cards
+    assert [sent.edits for sent in bench.channel.sent] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("error", [UnreachableError("no route to host"), RateLimitedError(25)])
 async def test_what_cannot_be_shown_now_is_shown_later_as_it_is_then(
-    desk: Desk, error: UnreachableError | RateLimitedError
+    bench: Bench, error: UnreachableError | RateLimitedError
 ) -> None:
-    run = start(desk.journal)
-    await desk.refresh(2)
+    run = start(bench.journal)
+    await bench.refresh(2)
     for number in range(3):
-        decide(desk.journal, run, number, Status.DISCARD)
-        desk.channel.fail(error)
+        decide(bench.journal, run, number, Status.DISCARD)
+        bench.channel.fail(error)
         try:
-            await desk.refresh()
+            await bench.refresh()
         except UnreachableError:
             assert isinstance(error, UnreachableError)
-    desk.channel.faults.clear()
-    await desk.refresh(5)
-    assert desk.channel.sent[0].edits == 1
-    assert "3 discard" in desk.channel.sent[0].message.text
+    bench.channel.faults.clear()
+    await bench.refresh(5)
+    assert bench.channel.sent[0].edits == 1
+    assert "3 discard" in bench.channel.sent[0].message.text
 
 
-async def test_an_edit_leaves_the_turn_to_a_digest_that_waits(desk: Desk) -> None:
-    start(desk.journal)
-    desk.spacing.pause(INTERVAL)
-    waiting = asyncio.create_task(desk.spacing.turn())
+async def test_an_edit_leaves_the_turn_to_a_digest_that_waits(bench: Bench) -> None:
+    start(bench.journal)
+    bench.spacing.pause(INTERVAL)
+    waiting = asyncio.create_task(bench.spacing.turn())
     await asyncio.sleep(0)
-    await desk.keeper.refresh()
-    assert desk.channel.sent == []
+    await bench.keeper.refresh()
+    assert bench.channel.sent == []
     await waiting
 
 
-async def test_a_platform_that_takes_no_card_is_not_asked_again(desk: Desk) -> None:
-    run = start(desk.journal)
-    desk.channel.fail(RefusedError("no rights"))
-    await desk.refresh(3)
-    assert desk.channel.sent == []
-    assert await desk.keeper.thread(run) == ""
+async def test_a_platform_that_takes_no_card_is_not_asked_again(bench: Bench) -> None:
+    run = start(bench.journal)
+    bench.channel.fail(RefusedError("no rights"))
+    await bench.refresh(3)
+    assert bench.channel.sent == []
+    assert await bench.keeper.thread(run) == ""
 
 
-async def test_who_needs_the_thread_first_makes_the_card(desk: Desk) -> None:
-    run = start(desk.journal)
-    assert await desk.keeper.thread(run) == "m1"
-    assert await desk.keeper.thread(run) == "m1"
-    await desk.refresh()
-    assert len(desk.channel.sent) == 1
-    assert desk.channel.pinned == ["m1"]
+async def test_who_needs_the_thread_first_makes_the_card(bench: Bench) -> None:
+    run = start(bench.journal)
+    assert await bench.keeper.thread(run) == "m1"
+    assert await bench.keeper.thread(run) == "m1"
+    await bench.refresh()
+    assert len(bench.channel.sent) == 1
+    assert bench.channel.pinned == ["m1"]
 
 
-async def test_the_keeper_looks_every_ten_seconds_and_less_often_at_a_dead_platform(desk: Desk) -> None:
+async def test_the_keeper_looks_every_ten_seconds_and_less_often_at_a_dead_platform(
+    bench: Bench,
+) -> None:
     slept: list[float] = []
     enough = asyncio.Event()
 
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
-        desk.time.now += seconds
+        bench.time.now += seconds
         if len(slept) == 9:
             enough.set()
             await asyncio.Event().wait()
 
-    start(desk.journal)
-    desk.restart(Clock(desk.time.clock.now, desk.time.clock.monotonic, sleep))
-    desk.channel.fail(*[UnreachableError("no route to host")] * 6)
-    keeping = asyncio.create_task(desk.keeper.run())
+    start(bench.journal)
+    bench.restart(Clock(bench.time.clock.now, bench.time.clock.monotonic, sleep))
+    bench.channel.fail(*[UnreachableError("no route to host")] * 6)
+    keeping = asyncio.create_task(bench.keeper.run())
     await enough.wait()
     keeping.cancel()
     await asyncio.wait({keeping})

@@ -7,8 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifiers.delivery.notify import PreferenceStore, describe, parse
-from notifiers.delivery.preferences import Loudness, Preferences, QuietHours, Verbosity, read_hours
+from notifiers.delivery.preferences import (
+    Loudness,
+    Preferences,
+    PreferenceStore,
+    QuietHours,
+    Verbosity,
+    describe,
+    parse,
+    read_hours,
+)
 from notifiers.text.notification import Topic
 from tests.notifiers.recording import VirtualTime
 from tests.notifiers.stories import open_journal

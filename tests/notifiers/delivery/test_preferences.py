@@ -21,7 +21,7 @@ from notifiers.delivery.preferences import (
     usual_preferences,
 )
 from notifiers.message import Message
-from notifiers.text.notification import News, Topic
+from notifiers.text.notification import Notification, Topic
 from tests.notifiers.text.test_digest import CRASH, EXPERIMENT, RUN
 
 TELL, SILENT, HOLD, MUTE = Decision.TELL, Decision.SILENT, Decision.HOLD, Decision.MUTE
@@ -30,20 +30,20 @@ NIGHT = datetime(2026, 3, 12, 23, 0, tzinfo=UTC).timestamp()
 HOURS = QuietHours(time(22), time(7))
 
 
-def news(kind: EventKind, topic: Topic, **changes: object) -> News:
+def news(kind: EventKind, topic: Topic, **changes: object) -> Notification:
     experiment = None
     if kind is EventKind.DECIDED:
         values = {name: getattr(EXPERIMENT, name) for name in EXPERIMENT.__slots__} | changes
         experiment = type(EXPERIMENT)(**values)
         changes = {}
-    return News(Event(1, NOON, 1, None, kind, changes), RUN, experiment, topic, Message("news"))
+    return Notification(Event(1, NOON, 1, None, kind, changes), RUN, experiment, topic, Message("news"))
 
 
 BEST = news(EventKind.DECIDED, Topic.KEEP)
 BASELINE = news(EventKind.DECIDED, Topic.KEEP, number=0, best_before=None)
 SIMPLER = news(EventKind.DECIDED, Topic.KEEP, value=EXPERIMENT.best_before)
 WORSE = news(EventKind.DECIDED, Topic.DISCARD, status=Status.DISCARD, value=1.2)
-CRASHED = News(Event(1, NOON, 1, 12, EventKind.DECIDED, {}), RUN, CRASH, Topic.CRASH, Message("news"))
+CRASHED = Notification(Event(1, NOON, 1, 12, EventKind.DECIDED, {}), RUN, CRASH, Topic.CRASH, Message("news"))
 GOES_ON = news(EventKind.RUN_STATE, Topic.RUN, state=RunState.RUNNING.value)
 PAUSED = news(EventKind.RUN_STATE, Topic.RUN, state=RunState.PAUSED.value)
 ENDED = news(EventKind.RUN_STATE, Topic.RUN, state=RunState.STOPPED.value)
@@ -115,7 +115,7 @@ def test_in_quiet_hours_only_what_needs_a_person_comes_through_and_with_a_sound(
         (CALL, True),
     ],
 )
-def test_what_is_for_the_whole_channel(item: News, everybody: bool) -> None:
+def test_what_is_for_the_whole_channel(item: Notification, everybody: bool) -> None:
     assert item.is_for_all is everybody
 
 

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from loop.experiment import Goal, Status
 from loop.results.report import make_report
 from notifiers.charts.scene import make_scene
-from notifiers.page.chart import draw_chart
-from notifiers.page.render import Content, Detail, page
+from notifiers.page.render import Content, Detail, draw_chart, page
 from tests.notifiers.page_night import HOSTILE, night_of
 
 NOW = datetime(2026, 3, 13, 7, 0, tzinfo=UTC)

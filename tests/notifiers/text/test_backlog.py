@@ -9,7 +9,7 @@ import pytest
 from loop.experiment import RunState, Status
 from loop.store.journal import Journal
 from notifiers.text.backlog import backlog_message, group_message
-from notifiers.text.notification import News, read_news
+from notifiers.text.notification import Notification, read_notifications
 from tests.notifiers.recording import VirtualTime
 from tests.notifiers.stories import call, decide, open_journal, start
 
@@ -25,8 +25,8 @@ def journal(tmp_path: Path, time: VirtualTime) -> Iterator[Journal]:
         yield journal
 
 
-def everything(journal: Journal) -> list[News]:
-    return read_news(journal, journal.events_after(0, limit=10_000))
+def everything(journal: Journal) -> list[Notification]:
+    return read_notifications(journal, journal.events_after(0, limit=10_000))
 
 
 def test_what_an_outage_hid(journal: Journal, time: VirtualTime) -> None:

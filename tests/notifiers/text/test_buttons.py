@@ -6,8 +6,14 @@ import pytest
 
 from loop.experiment import Event, EventKind, Experiment, RunState
 from notifiers.message import Button, Message
-from notifiers.text.buttons import buttons_under, card_buttons, report_buttons, summary_buttons
-from notifiers.text.notification import News, Topic
+from notifiers.text.notification import (
+    Notification,
+    Topic,
+    buttons_under,
+    card_buttons,
+    report_buttons,
+    summary_buttons,
+)
 from tests.notifiers.text.test_digest import EXPERIMENT, RUN
 
 
@@ -15,9 +21,9 @@ def labels(rows: tuple[tuple[Button, ...], ...]) -> list[list[str]]:
     return [[button.label for button in row] for row in rows]
 
 
-def about(experiment: Experiment | None, state: RunState, topic: Topic = Topic.KEEP) -> News:
+def about(experiment: Experiment | None, state: RunState, topic: Topic = Topic.KEEP) -> Notification:
     event = Event(1, 0.0, 1, 12, EventKind.DECIDED, {})
-    return News(event, replace(RUN, state=state), experiment, topic, Message("news"))
+    return Notification(event, replace(RUN, state=state), experiment, topic, Message("news"))
 
 
 @pytest.mark.parametrize(

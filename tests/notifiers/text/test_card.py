@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loop.experiment import BY_COMMAND, RunState, Stage
-from loop.process.progress import Progress
+from loop.process.summary import Progress
 from loop.results.status import RunStatus
-from notifiers.text.card import bar, card
+from notifiers.text.status import bar, card
 
 AT = datetime(2026, 3, 12, 1, 32, tzinfo=UTC).timestamp()
 STATUS = RunStatus(

@@ -10,8 +10,8 @@ from loop.experiment import Experiment, Family, Goal, Stage, Status
 from loop.results.gains import FamilyRate
 from loop.results.memory import Lesson
 from loop.store.ideas import Idea
-from notifiers.channels.slack_blocks import render
-from notifiers.channels.telegram_text import lay_out
+from notifiers.channels.slack import render
+from notifiers.channels.telegram import lay_out
 from notifiers.text.ideas import ideas_message
 
 KEEP, DISCARD, CRASH = Status.KEEP, Status.DISCARD, Status.CRASH

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loop.results.ledger import Ledger, Spent
-from notifiers.text.ledger import ledger_lines
+from notifiers.text.report import ledger_lines
 
 HOUR = 3600.0
 

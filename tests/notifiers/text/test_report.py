@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from loop.experiment import Actor, Cost, Goal, Run, RunState, Status
 from loop.results.report import make_report
-from loop.results.wakeup_report import Bill, Night, Outlook
+from loop.results.wakeup_report import Bill, Outlook, WakeUpReport
 from loop.store.experiments import Row
 from loop.store.ideas import Idea
 from notifiers.text.report import WIDTH, report_message, results_message
@@ -49,7 +49,7 @@ def night(*experiments: tuple[Status, float | None, str], timed: bool = True) ->
 
 def told(rows: list[Row], run: Run | None = None, *, goal: Goal = Goal.MINIMIZE) -> str:
     report = make_report(rows, metric="val_bpb", goal=goal, tag="mar12")
-    return report_message(Night(report=report, run=run)).text
+    return report_message(WakeUpReport(report=report, run=run)).text
 
 
 FRUITFUL = (
@@ -91,7 +91,7 @@ def test_a_fruitful_night_on_one_screen() -> None:
 
 def test_a_file_without_times_or_a_run() -> None:
     report = make_report(night(*FRUITFUL[:3], timed=False), metric="val_bpb", goal=Goal.MINIMIZE)
-    assert report_message(Night(report=report)).text == (
+    assert report_message(WakeUpReport(report=report)).text == (
         "3 experiments\n"
         "val_bpb 0.997900 → 0.986041 (-0.011859)\n"
         "2 keep, 1 crash\n"
@@ -111,7 +111,7 @@ def test_nothing_happened() -> None:
     assert told([], paused) == "mar12: no experiment has a result yet\n\nPaused: the proposer is out of reach"
     assert told(night((SKIP, None, "baseline"))) == "mar12: no experiment has a result yet\n1 skipped"
     nameless = make_report([], metric="val_bpb", goal=Goal.MINIMIZE)
-    assert report_message(Night(report=nameless)).text == "No experiment has a result yet"
+    assert report_message(WakeUpReport(report=nameless)).text == "No experiment has a result yet"
 
 
 def test_who_paused_is_no_reason() -> None:
@@ -124,7 +124,7 @@ def test_what_is_under_way_is_told_where_nothing_waits() -> None:
     report = make_report(night(FRUITFUL[0], timed=False), metric="val_bpb", goal=Goal.MINIMIZE)
 
     def last(run: Run, outlook: Outlook) -> str:
-        return report_message(Night(report=report, run=run, outlook=outlook)).text.split("\n\n")[-1]
+        return report_message(WakeUpReport(report=report, run=run, outlook=outlook)).text.split("\n\n")[-1]
 
     assert last(RUN, outlook) == "Now: #3 halve batch size\nStill running"
     assert last(RUN, replace(outlook, ready="GELU")) == "Next: GELU\nStill running"
@@ -135,7 +135,7 @@ def test_what_is_under_way_is_told_where_nothing_waits() -> None:
 def test_who_had_the_next_idea_is_told_after_a_long_one() -> None:
     wish = Idea(1, 1, "a cosine schedule with warm restarts, as in the paper", "ada", "", "")
     report = make_report([], metric="val_bpb", goal=Goal.MINIMIZE)
-    text = report_message(Night(report=report, run=RUN, outlook=Outlook(idea=wish))).text
+    text = report_message(WakeUpReport(report=report, run=RUN, outlook=Outlook(idea=wish))).text
     assert "\nNext: a cosine schedule with warm restarts, as in the paper (idea of ada)\n" in text
 
 
@@ -195,7 +195,7 @@ def test_a_run_over_days_tells_its_dates_in_the_zone_of_the_reader() -> None:
     rows = night(*FRUITFUL[:2])
     rows[1] = replace(rows[1], ended_at=EVENING + 40 * 3600)
     report = make_report(rows, metric="val_bpb", goal=Goal.MINIMIZE, tag="mar12")
-    text = report_message(Night(report=report), zone=ZoneInfo("America/New_York")).text
+    text = report_message(WakeUpReport(report=report), zone=ZoneInfo("America/New_York")).text
     assert text.endswith("\n2026-03-12 18:58 → 2026-03-14 10:58\n0 % training · last keep #1")
     assert text.startswith("mar12: 2 experiments in 40 h\n")
 
@@ -237,7 +237,7 @@ def test_what_it_cost_as_far_as_anybody_knows(
     cost = None if spent is None else Cost(900_000, 500_000, 20_000, spent)
     report = make_report(night(*FRUITFUL, timed=False), metric="val_bpb", goal=Goal.MINIMIZE, spent=cost)
     bill = Bill(report.gain, report.dollars, seconds, price)
-    text = report_message(Night(report=report, run=RUN, bill=bill)).text
+    text = report_message(WakeUpReport(report=report, run=RUN, bill=bill)).text
     told = text.split("\n\n")[-2].split("\n")[1:]
     assert " · ".join(told) == " · ".join(lines)
 
@@ -245,13 +245,13 @@ def test_what_it_cost_as_far_as_anybody_knows(
 def test_tokens_of_unknown_price_are_counted() -> None:
     cost = Cost(900_000, 500_000, 20_000, None)
     report = make_report(night(*FRUITFUL, timed=False), metric="val_bpb", goal=Goal.MINIMIZE, spent=cost)
-    assert "\n920,000 tokens, price unknown" in report_message(Night(report=report)).text
+    assert "\n920,000 tokens, price unknown" in report_message(WakeUpReport(report=report)).text
 
 
 def test_money_without_a_gain_has_no_rate() -> None:
     rows = night(FRUITFUL[0], timed=False)
     report = make_report(rows, metric="val_bpb", goal=Goal.MINIMIZE, spent=Cost(1, 0, 1, 0.5))
-    text = report_message(Night(report=report, bill=Bill(report.gain, report.dollars))).text
+    text = report_message(WakeUpReport(report=report, bill=Bill(report.gain, report.dollars))).text
     assert text.endswith("\n\n$0.50 for models")
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from notifiers.text.start_card import start_card
+from notifiers.text.status import start_card
 from tests.gallery.story import PLAN
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC
 
 from loop.experiment import BY_COMMAND, RunState, Stage
-from loop.process.progress import Progress
+from loop.process.summary import Progress
 from loop.results.status import RunStatus
 from notifiers.text.status import progress_line, runs_message, status_message
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Cost, Family, Status
 from loop.proposers.agent.presets import PRESETS, Preset, own_command
 from loop.proposers.protocol import Context, HopelessError, NoProgramError, OutOfReachError
@@ -237,7 +237,7 @@ async def test_a_failure_is_told_in_one_clean_line(
 
 async def test_a_commit_that_is_gone_is_told(bench: Bench) -> None:
     context: Context = replace(bench.context, parent="f" * 40)
-    with pytest.raises(LoopError, match="git read-tree failed"):
+    with pytest.raises(UserError, match="git read-tree failed"):
         await bench.agent("edit").propose(context)
 
 

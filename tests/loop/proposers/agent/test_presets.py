@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from loop.experiment import Cost, Family
 from loop.proposers.agent.coding_agent import agent_environment, read_message, task
 from loop.proposers.agent.presets import PRESETS, Answer, own_command, read_text
-from loop.proposers.prompt.fencing import LINE
+from loop.proposers.prompt.history import LINE
 from loop.text import one_line
 
 MESSAGE = "Description: deeper model\nRationale: more depth"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Cost, Family, Proposal, Status
 from loop.proposers.model.language_model import LanguageModel
 from loop.proposers.model.worker import Reply, Request
@@ -54,7 +54,7 @@ def script(folder: Path, body: str) -> str:
 
 def canned(folder: Path, answer: object) -> str:
     """A worker that keeps what it is asked and answers so."""
-    found = (None, answer) if isinstance(answer, LoopError) else (answer, None)
+    found = (None, answer) if isinstance(answer, UserError) else (answer, None)
     (folder / "answer").write_bytes(pickle.dumps(found))
     return script(folder, f"cat > {folder}/request; cat {folder}/answer")
 

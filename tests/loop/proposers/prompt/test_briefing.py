@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loop.experiment import Experiment, Family, Stage, Status
-from loop.proposers.prompt.briefing import brief, brief_repair, hide_secrets
-from loop.proposers.prompt.instructions import ANSWER
+from loop.proposers.prompt.briefing import ANSWER, brief, brief_repair, hide_secrets
 from loop.proposers.protocol import Context, Failure, Refusal, Urge
 from loop.results.memory import Lesson
 from loop.store.ideas import Idea

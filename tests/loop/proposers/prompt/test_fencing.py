@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from loop.proposers.prompt.fencing import SEPARATOR, Room, cut, fenced, joined, tokens
+from loop.proposers.prompt.history import SEPARATOR, Room, cut, fenced, joined, tokens
 
 hostile = st.one_of(
     st.text(max_size=60),

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loop.experiment import Experiment, Stage, Status
-from loop.proposers.prompt.fencing import SEPARATOR, tokens
-from loop.proposers.prompt.history import BLOCK, blocks, recent, row
+from loop.proposers.prompt.history import BLOCK, SEPARATOR, blocks, recent, row, tokens
 from loop.proposers.protocol import Context
 from tests.loop.proposers.histories import past, told
 from tests.loop.trainings import trained

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Status
 from loop.program.constants import find_constants
 from loop.proposers.protocol import Context, Proposer, Refusal, Urge
@@ -70,13 +70,13 @@ async def test_the_worker_needs_no_certain_folder(
 
 async def test_nothing_to_propose_is_the_sentence_of_suggest(context: Context) -> None:
     frozen = frozenset({"DEPTH", "LR", "ADAM_BETAS"})
-    with pytest.raises(LoopError, match="finds no constant that it may change"):
+    with pytest.raises(UserError, match="finds no constant that it may change"):
         await SearchProposer(python=sys.executable, frozen=frozen).propose(context)
 
 
 async def test_a_failing_worker_is_told_with_its_last_line(context: Context, tmp_path: Path) -> None:
     python = script(tmp_path, "echo first >&2; echo 'ModuleNotFoundError: numpy' >&2; exit 1")
-    with pytest.raises(LoopError, match="search worker failed: ModuleNotFoundError: numpy"):
+    with pytest.raises(UserError, match="search worker failed: ModuleNotFoundError: numpy"):
         await SearchProposer(python=python).propose(context)
 
 
@@ -84,12 +84,12 @@ async def test_a_failing_worker_is_told_with_its_last_line(context: Context, tmp
     "body", ["exit 3", "kill -9 $$", "echo nonsense", "echo '{}'", "echo '[1]'", "exit 0"]
 )
 async def test_any_other_failure_is_a_sentence(context: Context, tmp_path: Path, body: str) -> None:
-    with pytest.raises(LoopError, match="search worker"):
+    with pytest.raises(UserError, match="search worker"):
         await SearchProposer(python=script(tmp_path, body)).propose(context)
 
 
 async def test_a_python_that_is_not_there_is_a_sentence(context: Context, tmp_path: Path) -> None:
-    with pytest.raises(LoopError, match="cannot be started"):
+    with pytest.raises(UserError, match="cannot be started"):
         await SearchProposer(python=str(tmp_path / "none")).propose(context)
 
 
@@ -97,7 +97,7 @@ async def test_a_worker_beyond_its_limit_is_ended(
     context: Context, tmp_path: Path, others: set[psutil.Process]
 ) -> None:
     python = script(tmp_path, "exec sleep 1000")
-    with pytest.raises(LoopError, match=r"no answer within 0\.1 s"):
+    with pytest.raises(UserError, match=r"no answer within 0\.1 s"):
         await SearchProposer(python=python, limit=0.1).propose(context)
     assert children() <= others
 
@@ -124,7 +124,7 @@ async def test_the_worker_is_single_threaded_and_knows_no_secrets(
 ) -> None:
     monkeypatch.setenv("SLACK_BOT_TOKEN", "secret")
     seen = tmp_path / "environment"
-    with pytest.raises(LoopError):
+    with pytest.raises(UserError):
         await SearchProposer(python=script(tmp_path, f"env > {seen}; exit 1")).propose(context)
     assert "OMP_NUM_THREADS=1\n" in seen.read_text()
     assert "secret" not in seen.read_text()

@@ -14,11 +14,10 @@ from typing import TypeAlias
 import pytest
 
 import training
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Experiment, Family, Goal, Proposal, Status
-from loop.program.constants import find_constants, replace_constants
+from loop.program.constants import Value, find_constants, replace_constants
 from loop.program.fingerprint import fingerprint
-from loop.program.syntax import Value
 from loop.proposers.protocol import Context, Refusal, Urge
 from loop.proposers.search.changes import family_of, read_trials
 from loop.proposers.search.space import find_axes
@@ -70,7 +69,7 @@ def bowl(values: dict[str, Value]) -> float:
     return math.log(rate / 0.9) ** 2 + (depth - 10) ** 2 / 10 + (betas[0] - 0.8) ** 2 + second**2
 
 
-class Night:
+class WakeUpReport:
     """A run on `score`: every proposal is trained at once, and kept where it is better."""
 
     def __init__(
@@ -132,7 +131,7 @@ def test_a_change_in_words(line: str, described: list[str]) -> None:
 
 
 def test_the_same_arguments_give_the_same_proposal() -> None:
-    night = Night(PROGRAM, noise)
+    night = WakeUpReport(PROGRAM, noise)
     for _ in range(5):
         night.step()
     assert suggest(night.context(), seed=3) == suggest(night.context(), seed=3)
@@ -141,7 +140,7 @@ def test_the_same_arguments_give_the_same_proposal() -> None:
 
 def test_no_constant_waits_long_for_its_turn() -> None:
     template = (Path(training.__file__).parent / "train.py").read_text(encoding="utf-8")
-    night = Night(template, noise)
+    night = WakeUpReport(template, noise)
     changed: set[str] = set()
     for _ in range(9):
         before = night.source
@@ -152,7 +151,7 @@ def test_no_constant_waits_long_for_its_turn() -> None:
 
 def test_200_proposals_never_repeat_and_never_touch_what_is_not_theirs() -> None:
     frozen = frozenset({"USE_BIAS"})
-    night = Night(PROGRAM, noise, frozen=frozen)
+    night = WakeUpReport(PROGRAM, noise, frozen=frozen)
     programs = {PROGRAM}
     for number in range(200):
         before = night.source
@@ -166,17 +165,17 @@ def test_200_proposals_never_repeat_and_never_touch_what_is_not_theirs() -> None
 
 
 def test_in_the_end_every_change_of_up_to_four_constants_was_tried() -> None:
-    night = Night("DEPTH = 1\nUSE_A = True\nUSE_B = True\nUSE_C = True\n", lambda values: 1.0)
+    night = WakeUpReport("DEPTH = 1\nUSE_A = True\nUSE_B = True\nUSE_C = True\n", lambda values: 1.0)
     for _ in range(3 * 2**3 - 1):  # all but the program itself
         night.step()
-    with pytest.raises(LoopError, match="every change of up to 4 constants"):
+    with pytest.raises(UserError, match="every change of up to 4 constants"):
         night.step()
 
 
 @pytest.mark.parametrize("goal", list(Goal))
 def test_it_descends_a_bowl(goal: Goal) -> None:
     sign = 1 if goal is Goal.MINIMIZE else -1
-    night = Night(PROGRAM, lambda values: sign * bowl(values), goal=goal)
+    night = WakeUpReport(PROGRAM, lambda values: sign * bowl(values), goal=goal)
     for _ in range(40):
         night.step()
     assert bowl(values_of(night.source)) < bowl(values_of(PROGRAM)) / 10
@@ -190,7 +189,7 @@ def test_it_finds_slopes_far_below_the_noise_of_one_training() -> None:
     def true(values: dict[str, Value]) -> float:
         return sum(math.log(float(str(values[name])) / 1.2) ** 2 for name in names)
 
-    night = Night(source, lambda values: true(values) + chance.gauss(0.0, 1.0))
+    night = WakeUpReport(source, lambda values: true(values) + chance.gauss(0.0, 1.0))
     for _ in range(80):
         night.step()
     # Of one of them the whole is worth 0.77, a step to a neighbour 0.3.
@@ -203,7 +202,7 @@ def test_a_size_that_crashed_is_not_exceeded_and_the_rest_goes_on() -> None:
         assert isinstance(depth, int)
         return bowl(values) if depth < 9 else None
 
-    night = Night(PROGRAM, fits)
+    night = WakeUpReport(PROGRAM, fits)
     for _ in range(60):
         night.step()
     crashes = [trial for trial in night.trials if trial.status is Status.CRASH]
@@ -222,7 +221,7 @@ def test_a_single_crash_leaves_smaller_and_other_values_open() -> None:
         proposed.append(proposal.description)
         trials.append(trial_of(number, proposal.source, 2.0, Status.DISCARD))
     assert sorted(proposed) == ["DEPTH 8 → 6", "DEPTH 8 → 7"]
-    with pytest.raises(LoopError):
+    with pytest.raises(UserError):
         suggest(context_of(source, *trials))
 
 
@@ -258,7 +257,7 @@ def test_whatever_became_of_a_trial_it_is_not_proposed_again(status: Status | No
 def test_values_that_came_through_json_or_arithmetic_count_as_tried() -> None:
     source = "BETAS = (0.3, 0.5)\nUSE_BIAS = True\n"
     flipped = trial(1, "", {"USE_BIAS": False, "BETAS": [0.1 + 0.2, 0.5]}, 1.0, Status.DISCARD)
-    with pytest.raises(LoopError, match="tried every change"):
+    with pytest.raises(UserError, match="tried every change"):
         suggest(context_of(source, flipped), frozenset({"BETAS"}))
 
 
@@ -279,7 +278,7 @@ def test_trials_of_another_version_of_the_program_do_no_harm() -> None:
 
 
 def test_the_rationale_says_how_much_is_known() -> None:
-    night = Night(PROGRAM, bowl)
+    night = WakeUpReport(PROGRAM, bowl)
     first = night.step()
     assert "at random" in first.rationale
     assert first.expected == ""
@@ -380,7 +379,7 @@ def test_where_nothing_can_go_a_schedule_is_halved() -> None:
 
 def test_simpler_programs_come_when_single_changes_are_used_up() -> None:
     source = "AUX = True\nDEPTH = 1\nx = 1 if AUX else 2\n"
-    night = Night(source, lambda values: 1.0)
+    night = WakeUpReport(source, lambda values: 1.0)
     descriptions = [night.step().description for _ in range(6)]
     assert {"AUX True → False", "DEPTH 1 → 2", "DEPTH 1 → 3", "drop AUX: no branch"} <= set(descriptions)
 
@@ -396,7 +395,7 @@ def test_what_was_refused_in_this_asking_does_not_come_again() -> None:
         "USE_B True → False",
         "USE_A True → False, USE_B True → False",
     }
-    with pytest.raises(LoopError):
+    with pytest.raises(UserError):
         suggest(replace(context, refusals=refusals))
 
 
@@ -407,12 +406,12 @@ def test_a_value_that_was_tried_in_another_program_is_new() -> None:
         for number, text in enumerate((old.replace("True", "False"), new.replace("True", "False")), start=1)
     ]
     assert suggest(context_of(new, flipped[0])).description == "USE_A True → False"
-    with pytest.raises(LoopError):
+    with pytest.raises(UserError):
         suggest(context_of(new, *flipped))
 
 
 def test_moves_of_several_families_are_a_combination() -> None:
-    night = Night("DEPTH = 8\nEMBEDDING_LR = 0.6\nWARMUP_RATIO = 0.1\n", noise)
+    night = WakeUpReport("DEPTH = 8\nEMBEDDING_LR = 0.6\nWARMUP_RATIO = 0.1\n", noise)
     for _ in range(20):
         proposal = night.step()
         names = {change.split()[0] for change in proposal.description.split(", ")}
@@ -446,12 +445,12 @@ def test_every_constant_of_the_template_has_a_family() -> None:
 
 
 def test_a_program_without_constants_is_a_sentence() -> None:
-    with pytest.raises(LoopError, match="no constant"):
+    with pytest.raises(UserError, match="no constant"):
         suggest(context_of("SEED = 42\nprint('hello')\n"))
-    with pytest.raises(LoopError, match="no constant"):
+    with pytest.raises(UserError, match="no constant"):
         suggest(context_of("DEPTH = 8\n"), frozenset({"DEPTH"}))
 
 
 def test_invalid_python_is_a_sentence() -> None:
-    with pytest.raises(LoopError, match="line 1"):
+    with pytest.raises(UserError, match="line 1"):
         suggest(context_of("DEPTH = ("))

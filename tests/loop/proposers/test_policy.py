@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loop.experiment import Experiment, Status
+from loop.proposers.policy import EVERY, idle, last_gain, urge
 from loop.proposers.protocol import Urge
-from loop.proposers.stuck import EVERY, idle, last_gain, urge
 from tests.loop.proposers.contexts import trial
 
 STATUSES = st.lists(st.sampled_from([*Status, None]), max_size=40)

@@ -1,10 +1,44 @@
-"""Which crash is worth mending: a pure function of a run's experiments, so that a restart changes nothing."""
+"""When a run is stuck, and what it asks for then: pure functions of its experiments."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
 from loop.experiment import Experiment, Status
+from loop.proposers.protocol import Urge
+from loop.store.experiments import Row
+
+AFTER = 15
+"""Decided experiments without a keep after which a run is stuck. Published nights keep one of six."""
+
+EVERY = 3
+"""Experiments for which an urge stays before the next one has its turn."""
+
+
+def idle(experiments: Sequence[Experiment | Row]) -> int:
+    """Return how many experiments got a verdict since the last that was kept."""
+    count = 0
+    for experiment in reversed(experiments):
+        if experiment.status is Status.KEEP:
+            break
+        count += experiment.status in (Status.DISCARD, Status.CRASH)
+    return count
+
+
+def last_gain(experiments: Sequence[Experiment]) -> int | None:
+    """Return the number of the experiment that was kept last, None where none was."""
+    return next((e.number for e in reversed(experiments) if e.status is Status.KEEP), None)
+
+
+def urge(experiments: Sequence[Experiment], *, after: int = AFTER) -> Urge | None:
+    """Return what a stuck run asks for now, None where it is not stuck.
+
+    `experiments` are the last ones, the oldest first. Urges take turns until something is kept again.
+    """
+    over = idle(experiments) - after
+    urges = tuple(Urge)
+    return urges[over // EVERY % len(urges)] if over >= 0 else None
+
 
 MOST = 2
 """How often one idea is mended before it is dropped."""

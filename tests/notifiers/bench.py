@@ -10,7 +10,7 @@ from notifiers.delivery.preferences import Preferences
 from tests.notifiers.recording import RecordingChannel, VirtualTime
 
 
-class Desk:
+class Bench:
     """A journal, a channel and what lies between them; `restart` makes the latter anew."""
 
     def __init__(self, journal: Journal, virtual: VirtualTime) -> None:

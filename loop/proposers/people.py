@@ -10,10 +10,9 @@ import logging
 import re
 from collections.abc import Iterable, Mapping
 
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Family, Proposal, Run
-from loop.program.constants import find_constants, read_value, replace_constants, write_value
-from loop.program.syntax import Number, Value
+from loop.program.constants import Number, Value, find_constants, read_value, replace_constants, write_value
 from loop.proposers.protocol import Context
 from loop.proposers.search.changes import family_of
 from loop.store.ideas import Idea, IdeaBox
@@ -106,7 +105,7 @@ def propose_idea(context: Context) -> Proposal | None:
         try:
             changes = _read_changes(constants, idea.text)
             source = replace_constants(context.source, changes)
-        except LoopError:
+        except UserError:
             continue  # it waits for somebody who reads prose
         return Proposal(
             source=source,
@@ -127,7 +126,7 @@ def prose(source: str, ideas: Iterable[Idea]) -> tuple[Idea, ...]:
     def is_prose(text: str) -> bool:
         try:
             replace_constants(source, _read_changes(constants, text))
-        except LoopError:
+        except UserError:
             return True
         return False
 
@@ -138,7 +137,7 @@ def edit(source: str, text: str) -> str:
     """Return `source` with the constants set that `text` names: `DEPTH 9`, `DEPTH = 9, MATRIX_LR 0.05`.
 
     Raises:
-        LoopError: the text is not clearly constants of the program with values of their kinds.
+        UserError: the text is not clearly constants of the program with values of their kinds.
     """
     return replace_constants(source, _read_changes(_constants(source), text))
 
@@ -155,13 +154,13 @@ def _read_changes(constants: Mapping[str, Value], text: str) -> Mapping[str, Val
         match = _CHANGE.match(text, end)
         if match is None or match[1] not in constants:
             such = next((f", such as {name} {write_value(value)}" for name, value in constants.items()), "")
-            raise LoopError(f"That names no constant with a value{such}.")
+            raise UserError(f"That names no constant with a value{such}.")
         name, old = match[1], constants[match[1]]
         value = _read_value(match[2], old)
         if value is None:
-            raise LoopError(f"{name} takes {_kind(old)}, such as {name} {write_value(old)}.")
+            raise UserError(f"{name} takes {_kind(old)}, such as {name} {write_value(old)}.")
         if name in changes:
-            raise LoopError(f"{name} is named twice: give it one value.")
+            raise UserError(f"{name} is named twice: give it one value.")
         changes[name], end = value, match.end()
     return changes
 

@@ -8,11 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import training
-from loop.errors import LoopError
+from loop.errors import UserError
 from loop.experiment import Family
-from loop.program.constants import find_constants
-from loop.program.syntax import Value
-from loop.proposers.people.constant_ideas import edit, propose_idea, prose
+from loop.program.constants import Value, find_constants
+from loop.proposers.people import edit, propose_idea, prose
 from loop.proposers.protocol import Context
 from loop.store.ideas import Idea
 from tests.loop.proposers.contexts import context_of
@@ -87,7 +86,7 @@ def test_a_decimal_comma_is_read_where_it_can_be_nothing_else(text: str, value: 
     ],
 )
 def test_anything_else_takes_somebody_who_reads(text: str) -> None:
-    with pytest.raises(LoopError):
+    with pytest.raises(UserError):
         edit(PROGRAM, text)
 
 
@@ -118,13 +117,13 @@ PROSE = "That names no constant with a value, such as DEPTH 8."
     ],
 )
 def test_what_cannot_be_done_is_a_sentence_with_the_mend(text: str, told: str) -> None:
-    with pytest.raises(LoopError) as caught:
+    with pytest.raises(UserError) as caught:
         edit(TEMPLATE, text)
     assert str(caught.value) == told
 
 
 def test_a_program_without_constants_has_no_example() -> None:
-    with pytest.raises(LoopError, match=r"^That names no constant with a value\.$"):
+    with pytest.raises(UserError, match=r"^That names no constant with a value\.$"):
         edit("x = 1\n", "DEPTH 9")
 
 
@@ -159,7 +158,7 @@ def test_no_text_changes_more_than_values_of_the_same_kind(text: str) -> None:
     told = ""
     try:
         edited = edit(PROGRAM, text)
-    except LoopError as error:
+    except UserError as error:
         edited, told = PROGRAM, str(error)
     assert re.fullmatch(r"|That names no constant .*\.|[A-Z_]+ (?:takes|is named) .*\.", told)
     assert kinds_of(edited) == kinds_of(PROGRAM)
