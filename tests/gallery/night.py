@@ -193,9 +193,11 @@ class WakeUpReport:
     def skip(self) -> None:
         """Give up the experiment under way."""
         (experiment,) = self.journal.undecided(self.run.id)
+        outcome = Outcome(Ending.INTERRUPTED, None, experiment.started_at or 0.0, self._time.now)
+        ended = stages.put_back(experiment, outcome)
         best = self.journal.best(self.run.id)
         self.journal.record(
-            stages.skipped(experiment, "skipped by command", best.value if best else None, now=self._time.now)
+            stages.skipped(ended, "skipped by command", best.value if best else None, now=self._time.now)
         )
 
     def vanish(self) -> None:
