@@ -40,7 +40,7 @@ TOTAL_BATCH_SIZE = 2**19  # tokens per optimizer step
 DEVICE_BATCH_SIZE = 128  # rows computed at once
 EMBEDDING_LR = 0.6  # AdamW: step of token and value embeddings
 UNEMBEDDING_LR = 0.004  # AdamW: step of the last matrix, from width to vocabulary
-SCALAR_LR = 0.5  # AdamW: step of the two scalars of each layer
+SCALAR_LR = 0.05  # AdamW: step of the two scalars of each layer
 MATRIX_LR = 0.04  # Muon: step, in units of an orthogonal matrix
 WEIGHT_DECAY = 0.2  # Muon: share of a weight lost per unit of step; falls to 0 with the time
 EMBEDDING_DECAY = 0.0  # AdamW: the same for token and value embeddings, constant
@@ -314,10 +314,12 @@ class Optimizer:
     def __init__(self, model: GPT) -> None:
         wide = (model.config.width / 768) ** -0.5
         embeddings = [model.embedding.weight, *model.value_embeddings.parameters()]
+        # In the first step the stream is a multiple of the embedding, and norms undo any factor: the scalars'
+        # gradient is 0, and AdamW makes a whole step of its rounding error. So their steps are short.
         self.adams = [
             AdamW(embeddings, EMBEDDING_LR * wide, ADAM_BETAS, EMBEDDING_DECAY),
             AdamW([model.unembedding.weight], UNEMBEDDING_LR * wide, ADAM_BETAS),
-            AdamW([model.keep], SCALAR_LR * 0.01, ADAM_BETAS),  # it acts on the whole stream
+            AdamW([model.keep], SCALAR_LR * 0.1, ADAM_BETAS),  # it acts on the whole stream
             AdamW([model.recall], SCALAR_LR, (0.96, 0.95)),
         ]
         self.muon = Muon(list(model.blocks.parameters()), MATRIX_LR)

@@ -258,9 +258,7 @@ def test_missing_data_is_named_with_the_command_that_makes_it(bot: RealBot) -> N
 
 
 def test_the_bot_process_stays_small(bot: RealBot) -> None:
-    imports = (
-        "import sys, bot.app, bot.cli; print([m for m in ('torch', 'optuna', 'numpy') if m in sys.modules])"
-    )
+    imports = "import sys, bot.app, bot.cli.main; print([m for m in ('torch', 'optuna', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", imports], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -79,7 +79,7 @@ def test_examining_leaves_nothing_behind(look: Examine, tmp_path: Path) -> None:
 
 def test_torch_stays_out_of_this_process(look: Examine) -> None:
     code = (
-        "import sys; from bot.doctor import examine; from bot.settings import load_settings;"
+        "import sys; from bot.setup.doctor import examine; from bot.setup.settings import load_settings;"
         "examine(load_settings()); sys.exit(len({'torch', 'pydantic_ai', 'openai'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -57,7 +57,9 @@ def test_a_path_with_a_link_is_located_where_it_really_is(repository: Path, tmp_
 
 
 def test_a_machine_without_git_is_told_what_to_do(tmp_path: Path) -> None:
-    program = f"from pathlib import Path; from loop.plumbing import locate; locate(Path({str(tmp_path)!r}))"
+    program = (
+        f"from pathlib import Path; from loop.git.commands import locate; locate(Path({str(tmp_path)!r}))"
+    )
     result = subprocess.run(
         [sys.executable, "-c", program],
         check=False,

@@ -37,7 +37,7 @@ async def test_a_chart_is_a_picture_that_every_platform_takes() -> None:
 
 def test_the_bot_never_imports_what_draws() -> None:
     program = (
-        "import sys, notifiers.chart\n"
+        "import sys, notifiers.charts.chart\n"
         "heavy = {'matplotlib', 'numpy', 'notifiers.charts.drawing', 'notifiers.charts.paper'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
@@ -46,7 +46,7 @@ def test_the_bot_never_imports_what_draws() -> None:
 
 def test_the_worker_gives_way_to_a_training() -> None:
     program = (
-        "import os, sys, notifiers.chart_worker as worker\n"
+        "import os, sys, notifiers.charts.worker as worker\n"
         "before = os.nice(0)\n"
         "worker.main()\n"
         "assert os.nice(0) == min(19, before + 10)"

@@ -207,7 +207,7 @@ async def test_a_program_with_a_secret_in_it_is_shown_to_nobody(context: Context
 
 def test_the_bot_process_stays_without_heavy_modules() -> None:
     heavy = "{'pydantic_ai', 'anthropic', 'openai', 'google.genai', 'httpx2'}"
-    program = f"import sys, loop.proposers.language_model; print({heavy} & set(sys.modules))"
+    program = f"import sys, loop.proposers.model.language_model; print({heavy} & set(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=dict(os.environ)
     )

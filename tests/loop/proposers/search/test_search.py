@@ -142,14 +142,16 @@ async def test_the_worker_is_single_threaded_and_knows_no_secrets(
 
 
 def test_the_bot_process_stays_without_heavy_modules() -> None:
-    program = "import sys, loop.proposers.search; print({'optuna', 'numpy', 'torch'} & set(sys.modules))"
+    program = (
+        "import sys, loop.proposers.search.search; print({'optuna', 'numpy', 'torch'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 
 
 def test_the_worker_is_quiet_nice_and_without_torch(context: Context) -> None:
     program = (
-        "import os, sys; from loop.proposers.search_worker import main; main(); "
+        "import os, sys; from loop.proposers.search.worker import main; main(); "
         "print(os.nice(0), {'optuna', 'torch'} & set(sys.modules), file=sys.stderr)"
     )
     request = encode_request(context, frozenset(), 0)
