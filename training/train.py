@@ -4,8 +4,8 @@
 
 This is the file that experiments change, and all of it may change. What stays is in `prepare.py`: the text,
 the batches, the time and the score. The model: rotary positions, RMS norm without weights, layers of sliding
-window and of full attention, value embeddings, squared ReLU, capped logits. The optimizers: Muon for the
-matrices inside the layers, AdamW for everything else.
+window and of full attention, n-gram and value embeddings, squared ReLU, capped logits. The optimizers: Muon
+for the matrices inside the layers, AdamW for everything else.
 """
 
 from __future__ import annotations
@@ -31,25 +31,31 @@ DEPTH = 8  # layers
 ASPECT_RATIO = 64  # channels of width per layer; the width is rounded up to whole heads
 HEAD_DIM = 128  # channels in an attention head
 WINDOW_PATTERN = "SSSL"  # letters, a layer each, over and over: S short window, L all; the last layer is L
-SHORT_WINDOW = 1024  # tokens that an S layer sees, the present one among them
-ROTARY_BASE = 10_000  # ratio of the longest to the shortest wavelength of the rotary positions
+SHORT_WINDOW = 256  # tokens that an S layer sees, the present one among them
+ROTARY_BASE = 200_000  # ratio of the longest to the shortest wavelength of the rotary positions
+QK_SCALE = 1.2  # what the products of normed queries and keys are multiplied by: sharper attention
 LOGIT_SOFTCAP = 15.0  # nats; logits stay between minus and plus this
-RECALL_INIT = 0.1  # share of the token's embedding that each layer gets once more, at the start
+NGRAM_ROWS = 2**17  # rows of the table for the last two tokens, and of that for the last three; 0: no tables
+INIT_SCALE = 0.68  # of the uniform weights at the start; 1 gives them a variance of 1 / width
+RECALL_INIT = 0.05  # share of the token's embedding that each layer gets once more, at the start
 
-TOTAL_BATCH_SIZE = 2**19  # tokens per optimizer step
-DEVICE_BATCH_SIZE = 128  # rows computed at once
-EMBEDDING_LR = 0.6  # AdamW: step of token and value embeddings
-UNEMBEDDING_LR = 0.004  # AdamW: step of the last matrix, from width to vocabulary
-SCALAR_LR = 0.5  # AdamW: step of the two scalars of each layer
+TOTAL_BATCH_SIZE = 2**17  # tokens per optimizer step
+DEVICE_BATCH_SIZE = 64  # rows computed at once
+EMBEDDING_LR = 0.9  # AdamW: step of token and value embeddings
+NGRAM_LR = 0.3  # AdamW: step of the n-gram tables
+UNEMBEDDING_LR = 0.005  # AdamW: step of the last matrix, from width to vocabulary
+SCALAR_LR = 0.05  # AdamW: step of the two scalars of each layer
 MATRIX_LR = 0.04  # Muon: step, in units of an orthogonal matrix
 WEIGHT_DECAY = 0.2  # Muon: share of a weight lost per unit of step; falls to 0 with the time
-EMBEDDING_DECAY = 0.0  # AdamW: the same for token and value embeddings, constant
+EMBEDDING_DECAY = 0.001  # AdamW: the same for token embeddings, constant
+VALUE_DECAY = 0.003  # AdamW: the same for value embeddings
+NGRAM_DECAY = 0.05  # AdamW: the same for n-grams; without it a second epoch learns the first one by heart
 ADAM_BETAS = (0.8, 0.95)  # AdamW: share that a mean and a square keep per step
 MUON_MOMENTUM = 0.95  # Muon: share that a mean keeps per step
-MOMENTUM_WARMUP = 300  # steps in which that share rises from 0.85
+MOMENTUM_WARMUP = 200  # steps in which that share rises from 0.85
 WARMUP_RATIO = 0.0  # share of the time in which the learning rates rise from 0
-WARMDOWN_RATIO = 0.5  # share of the time in which they fall again
-FINAL_LR_FRAC = 0.0  # share of them that is left at the end
+WARMDOWN_RATIO = 0.7  # share of the time in which they fall again
+FINAL_LR_FRAC = 0.05  # share of them that is left at the end
 SEED = 42  # seed of the initial weights
 
 # ---------------------------------------------------------------------------------------------------------
@@ -68,6 +74,7 @@ class Config:
     width: int
     heads: int
     windows: tuple[int, ...]
+    ngrams: int  # rows of each n-gram table
     dtype: torch.dtype  # of the computation; weights are float32
 
 
@@ -80,7 +87,8 @@ def config_for(device: torch.device) -> Config:
     sees = {"S": min(SHORT_WINDOW, context), "L": context}
     windows = [sees[WINDOW_PATTERN[layer % len(WINDOW_PATTERN)]] for layer in range(DEPTH - 1)]
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    return Config(prepare.VOCAB_SIZE, context, heads * HEAD_DIM, heads, (*windows, context), dtype)
+    width = heads * HEAD_DIM
+    return Config(prepare.VOCAB_SIZE, context, width, heads, (*windows, context), NGRAM_ROWS, dtype)
 
 
 def attention_within(window: int, context: int, device: torch.device) -> Attend:
@@ -141,7 +149,7 @@ class Attention(nn.Module):
         if self.gate is not None and values is not None:
             gate = 2 * torch.sigmoid(self.gate(x[..., : self.gate.in_features]))
             v = v + gate.unsqueeze(-1) * values.view(split)
-        q, k = norm(rotate(q, cos, sin)), norm(rotate(k, cos, sin))
+        q, k = norm(rotate(q, cos, sin)) * QK_SCALE, norm(rotate(k, cos, sin))
         y = self.attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
         mixed: Tensor = self.output(y.transpose(1, 2).flatten(2))
         return mixed
@@ -164,8 +172,9 @@ class GPT(nn.Module):
     """Tokens (batch, time) to logits (batch, time, vocabulary), or with targets to their mean loss in nats.
 
     Every second layer, the last among them, has value embeddings: vectors of the token itself which are
-    added to the attention's values by a gate for each head. Before each layer the stream becomes
-    `keep * stream + recall * embedding`.
+    added to the attention's values by a gate for each head. A token's embedding is its own row plus one for
+    the last two tokens and one for the last three, which share the rows of their tables by a hash. Before
+    each layer the stream becomes `keep * stream + recall * embedding`.
     """
 
     def __init__(self, config: Config, device: torch.device) -> None:
@@ -175,6 +184,8 @@ class GPT(nn.Module):
         gated = [layer % 2 == (depth - 1) % 2 for layer in range(depth)]
         kernels = {window: attention_within(window, config.context, device) for window in set(config.windows)}
         self.embedding = nn.Embedding(config.vocabulary, width)
+        orders = range(2 if config.ngrams else 0)
+        self.ngrams = nn.ModuleList(nn.Embedding(config.ngrams, width) for _ in orders)
         self.value_embeddings = nn.ModuleDict(
             {str(layer): nn.Embedding(config.vocabulary, width) for layer in range(depth) if gated[layer]}
         )
@@ -194,19 +205,28 @@ class GPT(nn.Module):
 
     @torch.no_grad()
     def initialize(self) -> None:
-        """What writes to the stream starts at 0, the rest uniform with a variance of 1 / width."""
-        bound = math.sqrt(3 / self.config.width)
+        """What adds to the stream starts at 0, the rest uniform with a variance near 1 / width."""
+        bound = INIT_SCALE * math.sqrt(3 / self.config.width)
         for name, parameter in self.named_parameters():
-            if name.endswith(("output.weight", "down.weight", "gate.weight")):
+            if name.startswith("ngrams") or name.endswith(("output.weight", "down.weight", "gate.weight")):
                 parameter.zero_()
             elif parameter.ndim == 2:
                 parameter.uniform_(-bound, bound)
         self.embedding.weight.normal_()
         self.unembedding.weight.normal_(std=0.001)
 
+    def embed(self, tokens: Tensor) -> Tensor:
+        x: Tensor = self.embedding(tokens)
+        row = tokens
+        for order, table in enumerate(self.ngrams):  # hash one more of the tokens before
+            earlier = functional.pad(tokens[:, : -1 - order], (1 + order, 0))
+            row = (row + (81_001, 50_261)[order] * earlier) % self.config.ngrams
+            x = x + table(row)
+        return norm(x.to(self.config.dtype))
+
     def forward(self, tokens: Tensor, targets: Tensor | None = None) -> Tensor:
         dtype = self.config.dtype
-        x = start = norm(self.embedding(tokens).to(dtype))
+        x = start = self.embed(tokens)
         for layer, block in enumerate(self.blocks):
             x = self.keep[layer] * x + self.recall[layer] * start
             key = str(layer)
@@ -313,11 +333,14 @@ class Optimizer:
 
     def __init__(self, model: GPT) -> None:
         wide = (model.config.width / 768) ** -0.5
-        embeddings = [model.embedding.weight, *model.value_embeddings.parameters()]
+        # In the first step the stream is a multiple of the embedding, and norms undo any factor: the scalars'
+        # gradient is 0, and AdamW makes a whole step of its rounding error. So their steps are short.
         self.adams = [
-            AdamW(embeddings, EMBEDDING_LR * wide, ADAM_BETAS, EMBEDDING_DECAY),
+            AdamW([model.embedding.weight], EMBEDDING_LR * wide, ADAM_BETAS, EMBEDDING_DECAY),
+            AdamW([*model.value_embeddings.parameters()], EMBEDDING_LR * wide, ADAM_BETAS, VALUE_DECAY),
+            AdamW([*model.ngrams.parameters()], NGRAM_LR * wide, ADAM_BETAS, NGRAM_DECAY),
             AdamW([model.unembedding.weight], UNEMBEDDING_LR * wide, ADAM_BETAS),
-            AdamW([model.keep], SCALAR_LR * 0.01, ADAM_BETAS),  # it acts on the whole stream
+            AdamW([model.keep], SCALAR_LR * 0.1, ADAM_BETAS),  # it acts on the whole stream
             AdamW([model.recall], SCALAR_LR, (0.96, 0.95)),
         ]
         self.muon = Muon(list(model.blocks.parameters()), MATRIX_LR)

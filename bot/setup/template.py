@@ -22,7 +22,7 @@ from loop.program.constants import replace_constants
 
 Profile: TypeAlias = Literal["gpu", "cpu"]
 
-_NOT_COPIED = frozenset({"__init__.py", "profiles.toml"})
+_NOT_COPIED = frozenset({"__init__.py", "profiles.toml", "LOG.md"})
 _IGNORED = "run.log\nresults.tsv\n__pycache__/\n"
 
 

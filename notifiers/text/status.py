@@ -231,7 +231,7 @@ def start_card(plan: RunPlan) -> Message:
         f"Base: {plan.base_branch} at {plan.base_commit[:7]}, {plan.subject}",
         f"Branch: autoresearch/{plan.tag}",
         f"Device: {plan.device}",
-        f"BudgetWatch: {duration(plan.budget)} a training",
+        f"Budget: {duration(plan.budget)} a training",
         f"Ideas from: {plan.proposer}",
     ]
     if plan.dirty:

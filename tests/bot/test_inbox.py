@@ -172,7 +172,7 @@ async def test_the_start_card_shows_the_run_and_its_buttons(office: Office) -> N
         "Repository: ",
         "Base: main at ",
         "Device: ",
-        "BudgetWatch: 1 min a training",
+        "Budget: 1 min a training",
         "search",
         "Data: found",
     ):

@@ -19,6 +19,7 @@ SMALL = {
     "HEAD_DIM": "16",
     "WINDOW_PATTERN": '"SL"',
     "SHORT_WINDOW": "16",
+    "NGRAM_ROWS": "2**6",
     "TOTAL_BATCH_SIZE": "2**9",
     "DEVICE_BATCH_SIZE": "4",
 }

@@ -27,7 +27,7 @@ def simpler(source: str) -> tuple[str, str]:
     return one.what, one.source
 
 
-def test_the_template_can_do_without_cap_decay_and_ramp() -> None:
+def test_the_template_can_do_without_factors_cap_decays_ramp_and_floor() -> None:
     changes = {}
     for one in simplifications(TEMPLATE):
         lines = list(difflib.ndiff(TEMPLATE.splitlines(), one.source.splitlines()))
@@ -37,6 +37,14 @@ def test_the_template_can_do_without_cap_decay_and_ramp() -> None:
         assert removed[0].startswith(f"{one.name} = ")
         compile(one.source, "train.py", "exec")
     assert changes == {
+        ("QK_SCALE", "factor"): (
+            ["q, k = norm(rotate(q, cos, sin)) * QK_SCALE, norm(rotate(k, cos, sin))"],
+            ["q, k = norm(rotate(q, cos, sin)), norm(rotate(k, cos, sin))"],
+        ),
+        ("INIT_SCALE", "factor"): (
+            ["bound = INIT_SCALE * math.sqrt(3 / self.config.width)"],
+            ["bound = math.sqrt(3 / self.config.width)"],
+        ),
         ("LOGIT_SOFTCAP", "cap"): (
             ["logits = LOGIT_SOFTCAP * torch.tanh(self.unembedding(norm(x) / LOGIT_SOFTCAP).float())"],
             ["logits = self.unembedding(norm(x)).float()"],
@@ -44,6 +52,22 @@ def test_the_template_can_do_without_cap_decay_and_ramp() -> None:
         ("WEIGHT_DECAY", "regularisation"): (
             ["self.muon.step(factor, 0.85 + (MUON_MOMENTUM - 0.85) * warm, WEIGHT_DECAY * (1 - progress))"],
             ["self.muon.step(factor, 0.85 + (MUON_MOMENTUM - 0.85) * warm, 0.0)"],
+        ),
+        ("EMBEDDING_DECAY", "regularisation"): (
+            ["AdamW([model.embedding.weight], EMBEDDING_LR * wide, ADAM_BETAS, EMBEDDING_DECAY),"],
+            ["AdamW([model.embedding.weight], EMBEDDING_LR * wide, ADAM_BETAS, 0.0),"],
+        ),
+        ("VALUE_DECAY", "regularisation"): (
+            ["AdamW([*model.value_embeddings.parameters()], EMBEDDING_LR * wide, ADAM_BETAS, VALUE_DECAY),"],
+            ["AdamW([*model.value_embeddings.parameters()], EMBEDDING_LR * wide, ADAM_BETAS, 0.0),"],
+        ),
+        ("NGRAM_DECAY", "regularisation"): (
+            ["AdamW([*model.ngrams.parameters()], NGRAM_LR * wide, ADAM_BETAS, NGRAM_DECAY),"],
+            ["AdamW([*model.ngrams.parameters()], NGRAM_LR * wide, ADAM_BETAS, 0.0),"],
+        ),
+        ("FINAL_LR_FRAC", "term"): (
+            ["return left + (1 - left) * FINAL_LR_FRAC"],
+            ["return left"],
         ),
         ("MOMENTUM_WARMUP", "ramp"): (
             ["warm = min(1.0, number / max(1, MOMENTUM_WARMUP))"],
@@ -53,7 +77,7 @@ def test_the_template_can_do_without_cap_decay_and_ramp() -> None:
 
 
 def test_what_was_switched_on_since_can_be_dropped_again() -> None:
-    moved = {"WARMUP_RATIO": 0.1, "FINAL_LR_FRAC": 0.05, "EMBEDDING_DECAY": 0.01}
+    moved = {"WARMUP_RATIO": 0.1, "FINAL_LR_FRAC": 0.02, "EMBEDDING_DECAY": 0.01}
     source = replace_constants(TEMPLATE, moved)
     sources = {one.name: one.source for one in simplifications(source)}
     assert set(moved) <= set(sources)

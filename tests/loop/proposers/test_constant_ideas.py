@@ -107,7 +107,7 @@ PROSE = "That names no constant with a value, such as DEPTH 8."
         ("DEPTH", PROSE),
         ("DEPTH nine", "DEPTH takes a whole number, such as DEPTH 8."),
         ("MATRIX_LR 0.03 and DEPTH nine", "DEPTH takes a whole number, such as DEPTH 8."),
-        ("EMBEDDING_LR low", "EMBEDDING_LR takes a number, such as EMBEDDING_LR 0.6."),
+        ("EMBEDDING_LR low", "EMBEDDING_LR takes a number, such as EMBEDDING_LR 0.9."),
         ("ADAM_BETAS 0.9", "ADAM_BETAS takes 2 numbers, such as ADAM_BETAS (0.8, 0.95)."),
         (
             "WINDOW_PATTERN should have more full layers",

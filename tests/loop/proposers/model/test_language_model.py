@@ -83,8 +83,8 @@ def model(python: str, **settings: str) -> LanguageModel:
 async def test_a_model_proposes_an_edit_of_the_template_in_a_process_of_its_own(
     server: Providers, context: Context, tmp_path: Path
 ) -> None:
-    edits = [{"search": "EMBEDDING_LR = 0.6 ", "replace": "EMBEDDING_LR = 0.8 "}]
-    fields = {"description": "EMBEDDING_LR 0.6 → 0.8", "rationale": "because", "expected": "-0.003"}
+    edits = [{"search": "EMBEDDING_LR = 0.9 ", "replace": "EMBEDDING_LR = 0.8 "}]
+    fields = {"description": "EMBEDDING_LR 0.9 → 0.8", "rationale": "because", "expected": "-0.003"}
     said = Said(json.dumps({**fields, "family": "optimizer", "edits": edits}), Usage(9000, 8000, 0, 400))
     server.will(said)
     real = f'echo "$@" > {tmp_path}/arguments; env > {tmp_path}/environment; tee {tmp_path}/request | '
@@ -98,8 +98,8 @@ async def test_a_model_proposes_an_edit_of_the_template_in_a_process_of_its_own(
     cost = proposal.cost
     assert cost is not None
     assert proposal == Proposal(
-        source=TEMPLATE.replace("EMBEDDING_LR = 0.6 ", "EMBEDDING_LR = 0.8 "),
-        description="EMBEDDING_LR 0.6 → 0.8",
+        source=TEMPLATE.replace("EMBEDDING_LR = 0.9 ", "EMBEDDING_LR = 0.8 "),
+        description="EMBEDDING_LR 0.9 → 0.8",
         rationale="because",
         proposer="claude-opus-5",
         parent="c0ffee",

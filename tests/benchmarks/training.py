@@ -1,0 +1,170 @@
+"""The training template as it is, measured: how fast it trains and how far it comes.
+
+Run it with `python -m tests.benchmarks.training --seconds 60 --data DIR [--seeds 42 1 7]`, on a GPU or a CPU.
+DIR has the text as `.txt` or parquet files; without it, the standard library is learnt. At first there are no
+compiled kernels: the first training starts cold, the others warm. Prints a line a training, and the medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from bot.setup.template import Profile, template_files
+from loop.process.summary import read_summary
+from loop.program.constants import replace_constants
+
+_TIMED = """\
+import json, time
+started = time.perf_counter()
+import prepare, torch, train
+imported = time.perf_counter() - started
+score = prepare.evaluate_bpb
+def timed(*arguments, **named):
+    start = time.perf_counter()
+    try:
+        return score(*arguments, **named)
+    finally:
+        print("benchmark", json.dumps({"imports": imported, "evaluation": time.perf_counter() - start}))
+prepare.evaluate_bpb = timed
+train.main()
+"""
+"""Starts train.py and tells the seconds that its summary does not."""
+
+_LOADER = """\
+import itertools, statistics, time
+import prepare, train
+source = prepare.batches(prepare.Corpus(), "train", rows=train.split_batch()[0], device=train.pick_device())
+clock, taken = time.perf_counter(), []
+for _ in itertools.islice(source, 50):
+    now = time.perf_counter()
+    clock, taken = now, [*taken, now - clock]
+print(1000 * statistics.median(taken))
+"""
+
+_STEP = re.compile(r"^step \d+ .* dt: (\d+)ms \| tok/sec: ([\d,]+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one training came to."""
+
+    val_bpb: float
+    steps: float
+    tokens_m: float  # millions
+    tokens_s: float  # a second of training, the median
+    step_ms: float  # the median of those that were printed
+    step_p95: float
+    mfu: float  # per cent
+    memory_gib: float
+    imports_s: float
+    first_s: float  # the first step, with its compilation
+    evaluation_s: float
+    beside_s: float  # the whole process less the training
+
+
+def figures(log: str, wall: float) -> Figures:
+    """The figures of a training that took `wall` seconds in all and printed `log`."""
+    summary = read_summary(log)
+    timed = json.loads(re.findall(r"^benchmark (.*)$", log, re.MULTILINE)[-1])
+    steps = [(int(milliseconds), int(speed.replace(",", ""))) for milliseconds, speed in _STEP.findall(log)]
+    first, usual = steps[0][0], steps[1:] or steps
+    return Figures(
+        val_bpb=summary["val_bpb"],
+        steps=summary["num_steps"],
+        tokens_m=summary["total_tokens_M"],
+        tokens_s=statistics.median(speed for _, speed in usual),
+        step_ms=statistics.median(milliseconds for milliseconds, _ in usual),
+        step_p95=sorted(milliseconds for milliseconds, _ in usual)[int(0.95 * len(usual))],
+        mfu=summary["mfu_percent"],
+        memory_gib=summary["peak_vram_mb"] / 1024,
+        imports_s=timed["imports"],
+        first_s=first / 1000,
+        evaluation_s=timed["evaluation"],
+        beside_s=wall - summary["training_seconds"],
+    )
+
+
+def table(rows: Sequence[tuple[str, Figures]]) -> str:
+    """The trainings under each other, and their medians."""
+    names = [field.name for field in fields(Figures)]
+    values = [(label, [getattr(row, name) for name in names]) for label, row in rows]
+    median = [statistics.median(column) for column in zip(*(row for _, row in values), strict=True)]
+    head = f"{'training':<10}" + "".join(f"{name:>13}" for name in names)
+    lines = [
+        f"{label:<10}{bpb:>13.4f}" + "".join(f"{value:>13,.1f}" for value in others)
+        for label, (bpb, *others) in [*values, ("median", median)]
+    ]
+    return "\n".join([head, *lines])
+
+
+def has_gpu() -> bool:
+    """Asked in a process of its own: torch is not imported here."""
+    ask = "import torch; raise SystemExit(not torch.cuda.is_available())"
+    return subprocess.run([sys.executable, "-c", ask], check=False).returncode == 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="of training, each (default: %(default)s)"
+    )
+    parser.add_argument("--data", type=Path, help="folder of the text")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[42, 1], metavar="SEED")
+    parser.add_argument("--profile", choices=["gpu", "cpu"], help="default: what the machine has")
+    parser.add_argument("--cache", type=Path, help="where prepared text lies from before, or shall stay")
+    arguments = parser.parse_args()
+    profile: Profile = arguments.profile or ("gpu" if has_gpu() else "cpu")
+    files = template_files(profile, arguments.seconds)
+    source = str(arguments.data.resolve()) if arguments.data else "python"
+    files["prepare.py"] = replace_constants(files["prepare.py"], {"SOURCE": source})
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        own = {
+            "AUTORESEARCH_CACHE": str((arguments.cache or folder / "cache").resolve()),
+            "TORCHINDUCTOR_CACHE_DIR": str(folder / "kernels"),
+            "TRITON_CACHE_DIR": str(folder / "kernels" / "triton"),
+        }
+
+        def python(*command: str) -> str:
+            """What a Python process in the folder prints."""
+            done = subprocess.run(
+                [sys.executable, *command],
+                cwd=folder,
+                env=os.environ | own,
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
+            )
+            return done.stdout
+
+        python("prepare.py")
+        rows: list[tuple[str, Figures]] = []
+        for seed in arguments.seeds:
+            changed = replace_constants(files["train.py"], {"SEED": seed})
+            (folder / "train.py").write_text(changed, encoding="utf-8")
+            start = time.monotonic()
+            row = figures(python("-c", _TIMED), time.monotonic() - start)
+            rows.append((f"{seed} {'warm' if rows else 'cold'}", row))
+            print(f"seed {seed}: val_bpb {row.val_bpb:.4f}", flush=True)
+        loader = float(python("-c", _LOADER))
+    print(f"\n{profile} profile, {arguments.seconds:g} s, {source}; a batch takes the loader {loader:.1f} ms")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
