@@ -1,5 +1,5 @@
 """The bot process: it hosts runs, takes commands from chats and keeps itself alive.
 
-Start at `app.py`, which wires everything; `commands.py` is the table of commands and `handlers.py` what
-each one does. No other package imports it.
+Start at `app.py`, which wires everything; `commands.py` is the table of commands and `handlers.py` says what
+each one does. Nothing outside of this package imports it.
 """
