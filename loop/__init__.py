@@ -1,4 +1,4 @@
 """The research loop: runs, experiments, trainings, verdicts. It knows no chat and no command line.
 
-Start at `experiment.py`, the words as dataclasses, then `engine/`. `bot` and `notifiers` import it.
+`bot` and `notifiers` import it. Start at `experiment.py`, the vocabulary as dataclasses, then `engine/`.
 """

@@ -1,5 +1,5 @@
-"""What people are told and how it reaches them.
+"""Messages to people, and how they are delivered.
 
-Start at `message.py`; `text/` makes messages from values, `delivery/` sends what is due, `channels/` are the
-platforms. Imported by `bot` only; imports `loop`.
+It imports `loop`; only `bot` imports it. Start at `message.py`: `text/` makes messages from values,
+`delivery/` sends what is due, `channels/` has the platforms.
 """

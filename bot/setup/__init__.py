@@ -1,4 +1,4 @@
-"""Settings, the checks of `doctor`, and what installs the bot: template, service unit, logs.
+"""Settings, the checks of `autoresearch doctor`, and what is installed: the template, the service unit.
 
-Imported by all of `bot`. Start at `settings.py`.
+The rest of `bot` imports it. Start at `settings.py`.
 """

@@ -1,4 +1,5 @@
 """Git: the worktree, branch and refs of a run, and what is read from a repository.
 
-Start at `workspace.py`; `commands.py` is the only place that starts git.
+The engine, the proposers, the results and `bot` import it. Start at `workspace.py`; `commands.py` is the only
+place that starts git.
 """

@@ -1,4 +1,5 @@
-"""Processes and the machine: supervisor and trainer, the environment of a training, GPUs, disk, memory.
+"""Processes and the machine: a training's supervisor and environment, GPUs, disk, memory, the worker.
 
-Start at `trainer.py`; `supervisor.py` is a program of its own that outlives the bot.
+It imports only the modules beside the packages of `loop`; everything above may import it. Start at
+`trainer.py`; `supervisor.py` is a program of its own that outlives the bot.
 """

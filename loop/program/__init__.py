@@ -1,4 +1,5 @@
-"""`train.py` as text: its constants, edits of it, fingerprints. Pure functions, no files.
+"""`train.py` as text: its constants, edits of it, its fingerprint. Pure functions that touch no file.
 
-Start at `constants.py`.
+It imports only the modules beside the packages of `loop`; everything above may import it. Start at
+`constants.py`.
 """

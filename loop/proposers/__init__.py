@@ -1,4 +1,5 @@
-"""Where the next edit of `train.py` comes from.
+"""Where the next edit of `train.py` comes from: people, the search, models, coding agents.
 
-Start at `protocol.py`, all that the engine sees, then `researcher.py`, which chooses among the sources.
+The engine and `bot` import it. Start at `protocol.py`, all that the engine sees, then `researcher.py`,
+which chooses among the sources.
 """

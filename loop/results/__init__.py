@@ -1,4 +1,5 @@
 """What came of a run: results.tsv, status, report, wake-up report, ledger of time, export, adoption.
 
-Start at `table.py` and `report.py`. It reads the store and writes files; it changes no state.
+It reads the store and changes no run under way. The engine, the proposers, `notifiers` and `bot` import it.
+Start at `report.py`.
 """

@@ -1,4 +1,4 @@
 """Where messages go: Telegram, Slack, Apprise, experiment trackers.
 
-Start at `notifiers/channel.py`, the protocol that each of these fulfils.
+`bot` makes them. Start at `notifiers/channel.py`, the protocol that each of them implements.
 """

@@ -1,4 +1,4 @@
 """The progress chart as a PNG, drawn by matplotlib in a process of its own.
 
-Start at `chart.py`.
+`bot` and the page import it. Start at `chart.py`.
 """

@@ -1,4 +1,4 @@
-"""From an event in the journal to a message sent: outbox, preferences, rate limits, live cards.
+"""From an event in the journal to a message sent: preferences, rate limits, live cards.
 
-Start at `delivery.py`.
+Only `bot` imports it. Start at `delivery.py`.
 """

@@ -1,4 +1,4 @@
-"""Values to messages: every sentence about runs and experiments that people read is made here.
+"""From values to messages: every sentence about runs and experiments that people read.
 
-Start at `digest.py`. Pure functions.
+Pure functions; `bot` and the rest of `notifiers` import them. Start at `digest.py`.
 """

@@ -1,4 +1,4 @@
-"""Proposals from a coding agent that works on a checkout of its own.
+"""Proposals from a coding agent that works on a checkout of its own, in a process of its own.
 
-Start at `coding_agent.py`.
+`bot` puts it into a researcher. Start at `coding_agent.py`.
 """

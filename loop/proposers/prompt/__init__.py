@@ -1,4 +1,4 @@
-"""What a model or an agent is told: the program, the history, papers, instructions.
+"""The prompt for a model or an agent: the program, the history, papers, instructions.
 
-Start at `briefing.py`.
+The other proposers import it. Start at `briefing.py`.
 """

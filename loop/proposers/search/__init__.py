@@ -1,4 +1,4 @@
 """Proposals that need no model: a search over the constants of `train.py`.
 
-Start at `suggest.py`. numpy is imported only in the worker process.
+`bot` and the other proposers import it. Start at `suggest.py`; numpy is imported in the worker only.
 """
