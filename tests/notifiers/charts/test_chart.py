@@ -38,7 +38,7 @@ async def test_a_chart_is_a_picture_that_every_platform_takes() -> None:
 def test_the_bot_never_imports_what_draws() -> None:
     program = (
         "import sys, notifiers.charts.chart\n"
-        "heavy = {'matplotlib', 'numpy', 'notifiers.charts.drawing', 'notifiers.charts.drawing'}\n"
+        "heavy = {'matplotlib', 'numpy', 'notifiers.charts.drawing'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
