@@ -24,7 +24,7 @@ from loop.store.journal import Journal
 from loop.text import one_line
 from notifiers.charts.chart import ChartError, alt_text, chart
 from notifiers.message import Attachment, Message
-from notifiers.page.render import Detail
+from notifiers.page import Detail
 from notifiers.text.words import change, duration, number, plural
 
 CHART = "progress.png"

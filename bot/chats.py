@@ -117,10 +117,10 @@ class Chats:
             from bot.telegram.connection import Webhook
             from bot.telegram.front import TelegramFront
             from notifiers.channels.telegram import TelegramChannel
-            from notifiers.channels.telegram_wire import close_bot, make_bot
+            from notifiers.channels.telegram_wire import make_bot
 
         bot = make_bot(token, settings.telegram_base_url)
-        stack.push_async_callback(close_bot, bot)
+        stack.push_async_callback(bot.request.shutdown)
         webhook = None
         if settings.telegram_webhook_url and settings.telegram_webhook_listen:
             host, port = settings.telegram_webhook_listen

@@ -83,7 +83,7 @@ class FullReport:
             UserError: it cannot be written.
         """
         from bot.bundling import details_of, provenance_of
-        from notifiers.page.render import Content, page
+        from notifiers.page import Content, page
 
         run = self.night.run
         content = Content(

@@ -17,7 +17,7 @@ from telegram import Update, User
 from telegram.error import InvalidToken, TelegramError
 from telegram.ext import ApplicationBuilder, TypeHandler, Updater
 
-from notifiers.channels.telegram_wire import Wire, bot_on
+from notifiers.channels.telegram_wire import Wire, make_bot
 
 CONFLICT = "another program uses this bot's token (409): each of the two misses some of the commands"
 CONFLICT_MEMORY = 600.0  # seconds after which a conflict is over, and a further one is told again
@@ -157,7 +157,7 @@ class Line:
         self._webhook = webhook
         self._listener: socket.socket | None = None
         self._wire = Wire(read_seconds=READ_SECONDS, observe=pulse.observe)
-        self._bot = bot_on(self._wire, token, base_url)
+        self._bot = make_bot(token, base_url, self._wire)
         self._updater = Updater(self._bot, asyncio.Queue())
         self._app = ApplicationBuilder().updater(self._updater).job_queue(None).build()
         self._app.add_handler(TypeHandler(Update, self._received))

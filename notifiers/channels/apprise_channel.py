@@ -16,10 +16,9 @@ from notifiers.message import Attachment, Message
 
 
 class AppriseChannel:
-    """One service, by its apprise URL, such as `ntfy://ntfy.sh/my-topic`.
+    """A service by its apprise URL, such as `ntfy://ntfy.sh/my-topic`; the first one takes a second to load.
 
-    The URL may hold a password, so nothing repeats it: the channel is named after the service and a checksum.
-    Loading the library's services takes about a second.
+    The URL may hold a password and appears nowhere: the channel's name has a checksum of it.
 
     Raises:
         ValueError: apprise does not understand the URL.
@@ -35,22 +34,21 @@ class AppriseChannel:
             )
         self._service = Apprise()
         self._service.add(service)
-        self._called = str(service.service_name)
+        self._service_name = str(service.service_name)
         self._takes_files = bool(service.attachment_support)
         self.name = f"apprise:{scheme}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
 
     async def send(self, message: Message, *, reply_to: str = "", broadcast: bool = False) -> str:
-        """Send the text, the block, and files where they are taken.
+        """Send text and block, with files where the service takes them. There are no threads, buttons or ids.
 
-        Such services know no threads, no buttons and no ids. What is refused with its files is sent without
-        them: a server may take none, whatever its kind can do.
+        A message that is refused with its files is sent without them: a server may take none.
         """
         del reply_to, broadcast
         body = f"{message.text}\n\n{message.block}" if message.block else message.text
         if self._takes_files and message.attachments and await self._notify(body, message.attachments):
             return ""
         if not await self._notify(body):
-            raise UnreachableError(f"{self._called} did not take the message or could not be reached")
+            raise UnreachableError(f"{self._service_name} did not take the message or could not be reached")
         return ""
 
     async def _notify(self, body: str, files: Sequence[Attachment] = ()) -> bool:
@@ -61,12 +59,10 @@ class AppriseChannel:
         return bool(taken)
 
     async def edit(self, message_id: str, message: Message) -> None:
-        """Refuse: nothing that was sent this way can be changed."""
         del message_id, message
-        raise RefusedError(f"{self._called} cannot change a message")
+        raise RefusedError(f"{self._service_name} cannot change a message")
 
     async def pin(self, message_id: str) -> None:
-        """Do nothing: there is no pinning."""
         del message_id
 
 

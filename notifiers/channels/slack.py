@@ -6,9 +6,9 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass
 
@@ -23,8 +23,26 @@ from notifiers.message import Attachment, Button, Message
 from notifiers.text.words import plural
 
 BASE_URL = "https://slack.com/api/"
+BLOCK_TEXT = 3000  # UTF-16 units in one block, as all lengths of text here
 
+log = logging.getLogger(__name__)
+
+Block: TypeAlias = dict[str, Any]
+_T = TypeVar("_T")
+
+_TEXT = 6000  # of a message; with the block in fixed width well below the 12,000 of a whole message
+_PLAIN = 3900  # of the copy for notifications; Slack splits a message from 4,000
+_NOTE = 300
+_LABEL = 75  # of a button
+_ALT = 1000  # of a picture's description
+_LEFT_OUT = 40  # for the line that says how much is left out
+_ROW = 25  # buttons
+_ROWS = 40  # with the blocks of text fewer than the 50 that a message may have
 _RETRY_AFTER = 30.0  # seconds, where Slack does not say
+_FILE_WAIT = 60.0  # seconds that a file may wait for a rate limit
+_HALF_ENTITY = re.compile(r"&[a-z]{0,3}$")
+
+# Slack's names for what went wrong.
 _BUSY = frozenset({"ratelimited", "rate_limited", "message_limit_exceeded"})
 _IN_TROUBLE = frozenset({"fatal_error", "internal_error", "service_unavailable", "request_timeout"})
 _GONE = frozenset(
@@ -36,7 +54,7 @@ _GONE = frozenset(
         "edit_window_closed",
     }
 )
-_MENDS = {
+_FIXES = {
     "not_in_channel": "invite the bot to the channel",
     "channel_not_found": "give the channel's id (C…) and invite the bot if it is private",
     "is_archived": "the channel is archived",
@@ -45,13 +63,15 @@ _MENDS = {
     "token_revoked": "the token was revoked",
     "account_inactive": "the app was removed from the workspace",
 }
+_NO_MEMBER = frozenset({"not_in_channel", "channel_not_found"})
+_BAD_BLOCKS = frozenset({"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long"})
 
 
 class SlackRefusedError(RefusedError):
     """Slack's `ok: false`; `word` is its name for the reason."""
 
     def __init__(self, word: str) -> None:
-        super().__init__(f"{word}: {_MENDS[word]}" if word in _MENDS else word)
+        super().__init__(f"{word}: {_FIXES[word]}" if word in _FIXES else word)
         self.word = word
 
 
@@ -62,8 +82,7 @@ class SlackGoneError(SlackRefusedError, GoneError):
 def make_client(token: str, base_url: str = BASE_URL) -> AsyncWebClient:
     """Return a client of the Web API.
 
-    It tries once more after a broken connection. It never waits for a rate limit: whoever sends knows better
-    what to do meanwhile.
+    It retries once after a broken connection. It does not wait for a rate limit: the sender decides.
     """
     client = AsyncWebClient(token=token, base_url=base_url)
     if bypasses_proxy(base_url):
@@ -72,29 +91,29 @@ def make_client(token: str, base_url: str = BASE_URL) -> AsyncWebClient:
 
 
 def bypasses_proxy(url: str) -> bool:
-    """Say whether `NO_PROXY` names the server of `url`; Slack's client knows only the other variables."""
+    """Whether `NO_PROXY` names the server of `url`; Slack's client reads only the other variables."""
     host = urlsplit(url).hostname
     return host is not None and bool(proxy_bypass(host))
 
 
 @contextmanager
 def slack_errors() -> Iterator[None]:
-    """Turn whatever Slack's client raises into a `ChannelError`."""
+    """Turn what Slack's client raises into a `ChannelError`."""
     try:
         yield
     except SlackApiError as error:
         raise _from_answer(error.response) from None
     except (SlackClientError, aiohttp.ClientError, OSError, ValueError, AttributeError) as error:
         # ValueError and AttributeError: the client trips over an answer that is no JSON object.
-        told = str(error) if isinstance(error, OSError) else ""
-        raise UnreachableError(f"no answer from Slack ({told or type(error).__name__})") from None
+        detail = str(error) if isinstance(error, OSError) else ""
+        raise UnreachableError(f"no answer from Slack ({detail or type(error).__name__})") from None
 
 
 async def respond(url: str, body: Mapping[str, Any]) -> None:
-    """Answer at the address that came with a slash command or a press.
+    """Answer at the URL of a slash command or a press, which takes 5 answers within 30 minutes.
 
     Raises:
-        ChannelError: Slack did not take it; such an address lives for 30 minutes and takes 5 answers.
+        ChannelError: Slack did not take it.
     """
     client = AsyncWebhookClient(url)
     if bypasses_proxy(url):
@@ -116,13 +135,13 @@ def _from_answer(response: Any) -> Exception:
     word = str(data.get("error") or "") if isinstance(data, dict) else ""
     if status == 429 or word in _BUSY:
         return RateLimitedError(_retry_after(response.headers))
-    if not word or status >= 500 or word in _IN_TROUBLE:  # without a word it was not Slack who answered
+    if not word or status >= 500 or word in _IN_TROUBLE:  # an answer without a word is not Slack's
         return UnreachableError(f"Slack answered {status} {word}".rstrip())
     return SlackGoneError(word) if word in _GONE else SlackRefusedError(word)
 
 
 def _word(body: str) -> str:
-    """Return the reason in a refused answer, which is one word or an object with an `error`."""
+    """Return the reason in a refused answer: its one word, or its `error`."""
     found = re.search(r'"error"\s*:\s*"(\w+)"', body) or re.match(r"\s*(\w+)\s*$", body)
     return found[1] if found else ""
 
@@ -134,27 +153,9 @@ def _retry_after(headers: Mapping[str, str]) -> float:
         return _RETRY_AFTER
 
 
-BLOCK_TEXT = 3000
-"""Units of text in one block."""
-_TEXT = 6000  # of a message's text; with the block in fixed width well below the 12,000 of a whole message
-_PLAIN = 3900  # of the copy for notifications; Slack cuts a message in pieces from 4,000
-_NOTE = 300
-_LABEL = 75
-_ROW = 25  # buttons
-_ROWS = 40  # with the blocks of text fewer than the 50 that a message may have
-_LEFT_OUT = 40  # room for the line that says how much is left out
-
-_HALF_ENTITY = re.compile(r"&[a-z]{0,3}$")
-
-Block = dict[str, Any]
-
-
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """Blocks, and the same as escaped plain text for notifications.
-
-    `file` is the whole of what did not fit, empty where nothing is left out.
-    """
+    """Blocks, the same as escaped plain text for notifications, and all of a text that did not fit."""
 
     blocks: list[Block]
     text: str
@@ -162,10 +163,7 @@ class Rendered:
 
 
 def as_typed(message: Message, verbs: Collection[str]) -> Message:
-    """Return the message with `/status` written as it is typed on Slack, `/autoresearch status`.
-
-    Slack's own commands win over such names. `verbs` are those of our commands.
-    """
+    """Return the message with `/status` as it is typed on Slack: `/autoresearch status`."""
     if not verbs:
         return message
     command = re.compile(rf"(?<![\w/.~-])/(?=(?:{'|'.join(map(re.escape, verbs))})\b(?!/|[.-]\w))")
@@ -174,7 +172,7 @@ def as_typed(message: Message, verbs: Collection[str]) -> Message:
 
 
 def render(message: Message, *, note: str = "") -> Rendered:
-    """Return a message in blocks; `note` is a small line under it, such as who asked."""
+    """Return a message in blocks; `note` is a small line below it, such as who asked."""
     text, fixed = clean(message.text).strip("\n"), clean(message.block).strip("\n")
     note = shorten(clean(note), _NOTE)
     shown_text, shown_fixed = shorten(text, _TEXT), shorten(fixed, BLOCK_TEXT)
@@ -182,7 +180,7 @@ def render(message: Message, *, note: str = "") -> Rendered:
     if shown_fixed.strip():
         blocks.append(_rich("rich_text_preformatted", shown_fixed))
     if note.strip():
-        blocks.append({"type": "context", "elements": [_plain_text(note)]})
+        blocks.append({"type": "context", "elements": [{"type": "plain_text", "text": note}]})
     rows = [row[start : start + _ROW] for row in message.buttons for start in range(0, len(row), _ROW)]
     blocks += [_actions(row, number) for number, row in enumerate(rows[:_ROWS])]
     cut = [fixed] if shown_fixed != fixed else []
@@ -201,9 +199,9 @@ def plain(text: str) -> str:
 
 
 def shorten(text: str, limit: int, *, unfinished: re.Pattern[str] | None = None) -> str:
-    """Return clean text of at most `limit` units; where it is cut, at the end of a line if there is one.
+    """Return clean text of at most `limit` units, cut at the end of a line where possible.
 
-    The last line then says how many are left out. `unfinished` must not stand at the cut.
+    The last line then says how many are left out. What `unfinished` finds before the cut is dropped.
     """
     if _units(text) <= limit:
         return text
@@ -239,16 +237,12 @@ def _rich(kind: str, text: str) -> Block:
     return {"type": "rich_text", "elements": [{"type": kind, "elements": [{"type": "text", "text": text}]}]}
 
 
-def _plain_text(text: str) -> Block:
-    return {"type": "plain_text", "text": text}
-
-
 def _actions(row: Sequence[Button], number: int) -> Block:
     buttons = [
         {
             "type": "button",
             "action_id": f"command {number}.{column}",
-            "text": _plain_text(_label(button)),
+            "text": {"type": "plain_text", "text": _label(button)},
             "value": button.command,
         }
         for column, button in enumerate(row)
@@ -257,24 +251,13 @@ def _actions(row: Sequence[Button], number: int) -> Block:
 
 
 def _label(button: Button) -> str:
-    words = one_line(button.label) or one_line(button.command)
-    return _head(words, _LABEL) or "…"
-
-
-log = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
-
-_ALT = 1000  # characters of a picture's description
-_PATIENCE = 60.0  # seconds that a file may wait for a rate limit
-_NO_MEMBER = frozenset({"not_in_channel", "channel_not_found"})
-_BAD_BLOCKS = frozenset({"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long"})
+    return _head(one_line(button.label) or one_line(button.command), _LABEL) or "…"
 
 
 class SlackChannel:
     """A `Channel` on Slack. `channel_id` is an id such as C024BE91L; message ids are Slack's `ts`.
 
-    The text of a message is always sent first, and alone: a file that is refused leaves a line in its place.
+    The text is sent first, without files: a refused file does not take the text with it.
     """
 
     def __init__(
@@ -283,20 +266,12 @@ class SlackChannel:
         self._client = client
         self._verbs = verbs
         self._id = channel_id
-
-    @property
-    def name(self) -> str:
-        """The name under which deliveries are recorded."""
-        return f"slack:{self._id}"
+        self.name = f"slack:{channel_id}"
 
     async def send(
         self, message: Message, *, reply_to: str = "", broadcast: bool = False, note: str = ""
     ) -> str:
-        """Send a message and return its id; what is too long for one goes as a file into its thread.
-
-        With `reply_to` it goes into that message's thread, with `broadcast` into the channel as well. `note`
-        is a small line under it.
-        """
+        """Send a message and return its id; files, and a text that is too long, go into its thread."""
         rendered = render(as_typed(message, self._verbs), note=note)
 
         async def post(**content: Any) -> str:
@@ -318,7 +293,7 @@ class SlackChannel:
         return sent
 
     async def edit(self, message_id: str, message: Message, *, note: str = "") -> None:
-        """Put `message`, without its attachments, in the place of one sent before."""
+        """Replace a sent message by `message`, without its files."""
 
         async def update(**content: Any) -> str:
             answer = await self._client.chat_update(channel=self._id, ts=message_id, **content)
@@ -327,15 +302,14 @@ class SlackChannel:
         await blocks_or_text(update, render(as_typed(message, self._verbs), note=note))
 
     async def pin(self, message_id: str) -> None:
-        """Pin a message if Slack lets us."""
         try:
             with slack_errors():
                 await self._client.pins_add(channel=self._id, timestamp=message_id)
         except ChannelError as error:
-            log.info("%s: not pinned: %s", self.name, error)
+            log.info("%s: the message could not be pinned: %s", self.name, error)
 
     async def _attach(self, file: Attachment, *, thread: str) -> None:
-        """Upload a file into a thread, or say there that it could not be sent."""
+        """Upload a file into a thread, or write there that it could not be sent."""
 
         async def upload() -> str:
             with slack_errors():
@@ -352,23 +326,18 @@ class SlackChannel:
             try:
                 await self._as_member(upload)
             except RateLimitedError as limit:
-                await asyncio.sleep(min(limit.seconds, _PATIENCE))
+                await asyncio.sleep(min(limit.seconds, _FILE_WAIT))
                 await self._as_member(upload)
         except ChannelError as error:
-            log.warning("%s: %s was not sent: %s", self.name, file.name, error)
-            await self._apologise(f"{file.name} could not be sent: {error}", thread=thread)
-
-    async def _apologise(self, sentence: str, *, thread: str) -> None:
-        try:
-            with slack_errors():
+            log.warning("%s: %s could not be sent: %s", self.name, file.name, error)
+            text = plain(f"{file.name} could not be sent: {error}")
+            with suppress(ChannelError), slack_errors():
                 await self._client.chat_postMessage(
-                    channel=self._id, thread_ts=thread, text=plain(sentence), mrkdwn=False
+                    channel=self._id, thread_ts=thread, text=text, mrkdwn=False
                 )
-        except ChannelError as error:
-            log.info("%s: nor could that be said: %s", self.name, error)
 
     async def _as_member(self, action: Callable[[], Awaitable[str]]) -> str:
-        """Do something that may need membership; join the channel and do it again where it does."""
+        """Do something; if only members may, join the channel and do it again."""
         try:
             return await action()
         except SlackRefusedError as error:
@@ -383,16 +352,13 @@ class SlackChannel:
 
 
 async def blocks_or_text(show: Callable[..., Awaitable[_T]], rendered: Rendered) -> _T:
-    """Show a message in blocks, and as plain text where Slack does not like them.
-
-    `show` takes `text` and `blocks`, and what it raises becomes a `ChannelError`.
-    """
+    """Call `show` with the `text` and `blocks` of a message, and without blocks if Slack refuses them."""
     try:
         with slack_errors():
             return await show(text=rendered.text, blocks=rendered.blocks)
     except SlackRefusedError as error:
         if error.word not in _BAD_BLOCKS:
             raise
-        log.warning("Slack did not take the blocks of a message (%s): sent as plain text", error.word)
+        log.warning("Slack refused the blocks of a message (%s); sent as plain text", error.word)
     with slack_errors():
         return await show(text=rendered.text, blocks=[])

@@ -19,20 +19,29 @@ from loop.text import clean
 from notifiers.channel import GoneError, RateLimitedError, RefusedError, UnreachableError
 from notifiers.message import Attachment, Button, Message
 
-# Limits of the Bot API, in UTF-16 code units of what remains after the markup is taken out.
+log = logging.getLogger(__name__)
+
+# Limits of the Bot API; the first two in UTF-16 code units of the text without its markup.
 TEXT_UNITS = 4096
 CAPTION_UNITS = 1024
+LABEL_CHARACTERS = 64
 
 PAGES = 2
 """A text that needs more messages than this goes as a file."""
+
+UPLOAD_TRIES = 3
+"""After so many uploads that failed with the network, the text goes without its file."""
 
 EMPTY = "(empty)"
 REST_IS_IN_FILE = "… (all of it is in the file)"
 CUT = "…"
 
-# Nothing of these is seen, and Telegram refuses a text that has nothing else.
+# Invisible characters: Telegram refuses a text that has no others.
 _UNSEEN_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Mn", "Me", "Zl", "Zp", "Zs"})
 _UNSEEN = frozenset("\u115f\u1160\u2800\u3164\uffa0\ufffc")
+
+_NO_PREVIEW = LinkPreviewOptions(is_disabled=True)
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,30 +53,23 @@ class Page:
 
     @property
     def html(self) -> str:
-        """The page as Telegram's HTML; tags are closed in it, whatever the text."""
-        block = f"<pre>{_escape(self.block)}</pre>" if self.block else ""
-        return "\n".join(filter(None, (_escape(self.text), block)))
+        block = f"<pre>{escape(self.block, quote=False)}</pre>" if self.block else ""
+        return "\n".join(filter(None, (escape(self.text, quote=False), block)))
 
     @property
     def plain(self) -> str:
-        """The page without markup, for when Telegram does not like it."""
         return "\n".join(filter(None, (self.text, self.block)))
 
-    @property
-    def units(self) -> int:
-        """Its length as Telegram counts it."""
-        return units(self.plain)
-
     def note(self, line: str) -> Page:
-        """Return the page with a line more at the end of its text."""
+        """Return the page with another line at the end of its text."""
         return replace(self, text="\n".join(filter(None, (self.text, line))))
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One of the messages that Telegram gets for one of ours: a page, or a file with the page below it.
+    """One of the Telegram messages that make up one of ours: a page, or a file with the page as its caption.
 
-    Exactly one part of a message has its `buttons`, if there are any.
+    Exactly one part of a message has its `buttons`.
     """
 
     page: Page
@@ -81,7 +83,7 @@ def units(text: str) -> int:
 
 
 def visible(text: str) -> bool:
-    """Say whether there is anything to be seen in a text."""
+    """Say whether any character of a text is visible."""
     return any(
         character not in _UNSEEN and unicodedata.category(character) not in _UNSEEN_CATEGORIES
         for character in text
@@ -98,7 +100,7 @@ def lay_out(message: Message) -> list[Part]:
     if len(pages) > PAGES:
         files = (*files, Attachment("message.txt", text.encode()))
         pages = [_shortened(text, "", TEXT_UNITS, REST_IS_IN_FILE)]
-    if files and (not pages or (len(pages) == 1 and pages[0].units <= CAPTION_UNITS)):
+    if files and (not pages or (len(pages) == 1 and units(pages[0].plain) <= CAPTION_UNITS)):
         caption = pages[0] if pages else _alternative(files[0])
         return [Part(caption, files[0], buttons=True), *map(_file_part, files[1:])]
     *others, last = pages or [Page(EMPTY)]
@@ -126,11 +128,11 @@ def _shortened(text: str, block: str, limit: int, last_line: str) -> Page:
 
 
 def _pages(text: str, block: str, limit: int = TEXT_UNITS) -> list[Page]:
-    """Fill pages with the lines of the text, then with those of the block; none is without a visible sign."""
+    """Fill pages with the lines of the text, then with those of the block; each shows something."""
     pieces = _cut(text, limit, limit) if visible(text) else []
     pages = [Page(piece) for piece in pieces]
     if visible(block):
-        room = limit - pages[-1].units - 1 if pages else limit
+        room = limit - units(pages[-1].plain) - 1 if pages else limit
         first, *others = _cut(block, room, limit)
         pages = [*pages[:-1], replace(pages[-1], block=first)] if pages else [Page("", first)]
         pages += [Page("", piece) for piece in others]
@@ -143,52 +145,30 @@ def _cut(text: str, room: int, limit: int) -> list[str]:
     Only a line that is longer than `limit` is broken.
     """
     pieces: list[str] = []
-    piece: list[str] = []
+    lines: list[str] = []
     used = 0
     for line in text.split("\n"):
-        for part in _broken(line, limit):
-            size = units(part) + bool(piece)
-            if used + size > room:
-                pieces.append("\n".join(piece))
-                piece, used, size, room = [], 0, units(part), limit
-            piece.append(part)
-            used += size
-    return [*pieces, "\n".join(piece)]
-
-
-def _broken(line: str, limit: int) -> list[str]:
-    data = line.encode("utf-16-le")
-    parts = []
-    while len(data) > 2 * limit:
-        # Half of a surrogate pair at the cut is left to the next part.
-        part = data[: 2 * limit].decode("utf-16-le", errors="ignore")
-        parts.append(part)
-        data = data[2 * units(part) :]
-    return [*parts, data.decode("utf-16-le")]
-
-
-def _escape(text: str) -> str:
-    return escape(text, quote=False)
+        rest = line
+        while used + bool(lines) + units(rest) > room:
+            if lines or room < limit:
+                pieces.append("\n".join(lines))
+                lines, used, room = [], 0, limit
+            else:
+                # Half of a surrogate pair at the cut is left to the next piece.
+                pieces.append(rest.encode("utf-16-le")[: 2 * limit].decode("utf-16-le", errors="ignore"))
+                rest = rest[len(pieces[-1]) :]
+        used += bool(lines) + units(rest)
+        lines.append(rest)
+    return [*pieces, "\n".join(lines)]
 
 
 def _file_name(block: str) -> str:
     return "changes.diff" if block.startswith(("diff --git ", "--- ", "@@ ")) else "output.txt"
 
 
-log = logging.getLogger(__name__)
-
-UPLOAD_TRIES = 3
-"""How often an upload may fail with the network before its text goes without it."""
-
-LABEL_CHARACTERS = 64
-
-_NO_PREVIEW = LinkPreviewOptions(is_disabled=True)
-_T = TypeVar("_T")
-
-
 @dataclass(slots=True)
 class _Progress:
-    """How far a message has come that needs several of Telegram's."""
+    """How far the sending of a message in parts has come."""
 
     message: Message
     reply_to: str
@@ -199,28 +179,22 @@ class _Progress:
 class TelegramChannel:
     """One chat, or one topic of a forum; see `Channel` for what its methods promise.
 
-    A message of which only some parts were sent goes on from there when it is the next to be sent again.
+    A message of which some parts were sent continues from there when it is sent again next.
     """
 
     def __init__(self, *, bot: Bot, chat_id: int, topic_id: int | None = None) -> None:
         self._bot = bot
         self._chat_id = chat_id
         self._topic_id = topic_id
-        self._name = f"telegram:{chat_id}" if topic_id is None else f"telegram:{chat_id}:{topic_id}"
+        self.name = f"telegram:{chat_id}" if topic_id is None else f"telegram:{chat_id}:{topic_id}"
         self._unfinished: _Progress | None = None
 
-    @property
-    def name(self) -> str:
-        """The chat's id after the platform's name, then the topic's id where it has one."""
-        return self._name
-
     async def send(self, message: Message, *, reply_to: str = "", broadcast: bool = False) -> str:
-        """Send a message and return the id of that of its parts which has the buttons.
+        """Send a message and return the id of the part with its buttons.
 
-        A long block goes as a file. A picture that is refused goes as a file too, or else a line says that it
-        is missing: the text arrives in any case.
+        A long block goes as a file. A refused picture goes as a file, a refused file is replaced by a line.
         """
-        del broadcast  # everybody in a chat sees everything
+        del broadcast  # a Telegram chat shows everything to everybody
         progress = self._unfinished
         if progress is None or (progress.message, progress.reply_to) != (message, reply_to):
             progress = _Progress(message, reply_to)
@@ -235,7 +209,7 @@ class TelegramChannel:
         return next(sent for sent, part in zip(progress.sent, parts, strict=True) if part.buttons)
 
     async def edit(self, message_id: str, message: Message) -> None:
-        """Put as much of `message` as one page holds in the place of one sent before; files are left out."""
+        """Replace a sent message by as much of `message` as one page holds, without its files."""
         markup = {"message_id": int(message_id), "reply_markup": _keyboard(message)}
         edit_text, edit_caption = self._bot.edit_message_text, self._bot.edit_message_caption
         try:
@@ -251,59 +225,45 @@ class TelegramChannel:
                 raise
 
     async def pin(self, message_id: str) -> None:
-        """Pin a message without a sound, where that is allowed."""
         try:
             await self._call(
                 self._bot.pin_chat_message, message_id=int(message_id), disable_notification=True
             )
         except RefusedError as error:
-            log.info("%s: a message could not be pinned: %s", self._name, error)
+            log.info("%s: a message could not be pinned: %s", self.name, error)
 
     async def _send_part(self, part: Part, progress: _Progress) -> str:
         first = not progress.sent
-        options = {
+        options: dict[str, Any] = {
             # One message makes one sound and answers once, however many parts it has.
             "disable_notification": progress.message.silent or not first,
             "reply_parameters": _reply(progress.reply_to) if first else None,
             "reply_markup": _keyboard(progress.message) if part.buttons else None,
         }
+        page = part.page
         if part.file is not None:
             try:
-                return await self._upload(part.file, part.page, progress, options)
+                return await self._upload(part.file, page, progress, options)
             except RefusedError as error:
-                log.warning("%s: %s could not be sent: %s", self._name, part.file.name, error)
-                page = part.page.note(_missing(part.file))
-        else:
-            page = part.page
-        return await self._post(
-            self._bot.send_message, "text", page, link_preview_options=_NO_PREVIEW, **options
-        )
+                log.warning("%s: %s could not be sent: %s", self.name, part.file.name, error)
+                page = page.note(_missing(part.file))
+        options["link_preview_options"] = _NO_PREVIEW
+        return await self._post(self._bot.send_message, "text", page, **options)
 
     async def _upload(
         self, file: Attachment, caption: Page, progress: _Progress, options: dict[str, Any]
     ) -> str:
         """Send a file, a picture as such where Telegram takes it. RefusedError where it cannot be sent."""
+        options = {"filename": file.name, **options}
         try:
             if _is_picture(file):
                 try:
-                    return await self._post(
-                        self._bot.send_photo,
-                        "caption",
-                        caption,
-                        photo=file.content,
-                        filename=file.name,
-                        **options,
-                    )
+                    photo = {"photo": file.content, **options}
+                    return await self._post(self._bot.send_photo, "caption", caption, **photo)
                 except RefusedError as error:
-                    log.info("%s: %s goes as a file: %s", self._name, file.name, error)
-            return await self._post(
-                self._bot.send_document,
-                "caption",
-                caption,
-                document=file.content,
-                filename=file.name,
-                **options,
-            )
+                    log.info("%s: %s goes as a file: %s", self.name, file.name, error)
+            document = {"document": file.content, **options}
+            return await self._post(self._bot.send_document, "caption", caption, **document)
         except UnreachableError as error:
             progress.failed_uploads += 1
             if progress.failed_uploads < UPLOAD_TRIES:
@@ -311,25 +271,25 @@ class TelegramChannel:
             raise RefusedError(f"{progress.failed_uploads} uploads failed: {error}") from error
 
     async def _post(self, send: Callable[..., Awaitable[Any]], part: str, page: Page, **options: Any) -> str:
-        """Send something new into the topic, or into the chat where the topic is no more."""
+        """Send something to the topic, or to the chat itself if the topic was deleted."""
         try:
             sent = await self._say(send, part, page, message_thread_id=self._topic_id, **options)
         except RefusedError as error:
             if self._topic_id is None or "message thread not found" not in str(error).lower():
                 raise
-            log.warning("%s: the topic is gone; its messages go to the chat itself", self._name)
+            log.warning("%s: the topic was deleted; its messages go to the chat itself", self.name)
             self._topic_id = None
             sent = await self._say(send, part, page, **options)
         return str(sent.message_id)
 
     async def _say(self, do: Callable[..., Awaitable[_T]], part: str, page: Page, **options: Any) -> _T:
-        """Call a method with a page as HTML, or as plain text where that is refused."""
+        """Call a method with a page as HTML, or as plain text if Telegram refuses the HTML."""
         try:
             return await self._call(do, **{part: page.html}, parse_mode=ParseMode.HTML, **options)
         except RefusedError as error:
             if "can't parse entities" not in str(error).lower():
                 raise
-            log.warning("%s: sent without markup: %s", self._name, error)
+            log.warning("%s: sent without markup: %s", self.name, error)
             return await self._call(do, **{part: page.plain}, **options)
 
     async def _call(self, do: Callable[..., Awaitable[_T]], **options: Any) -> _T:
@@ -339,7 +299,7 @@ class TelegramChannel:
             except ChatMigrated as moved:
                 self._chat_id = moved.new_chat_id
                 log.warning(
-                    "%s: the group has a new id, %d: put it into TELEGRAM_CHAT_IDS", self._name, self._chat_id
+                    "%s: the group has a new id; set %d in TELEGRAM_CHAT_IDS", self.name, self._chat_id
                 )
                 return await do(chat_id=self._chat_id, **options)
 
@@ -352,14 +312,11 @@ def _as_channel_errors() -> Iterator[None]:
         wait = error.retry_after
         raise RateLimitedError(wait.total_seconds() if isinstance(wait, timedelta) else wait) from error
     except (BadRequest, Forbidden) as error:
-        gone = any(
-            sign in error.message.lower() for sign in ("message to edit not found", "message_id_invalid")
-        )
+        text = error.message.lower()
+        gone = "message to edit not found" in text or "message_id_invalid" in text
         raise (GoneError if gone else RefusedError)(error.message) from error
     except TelegramError as error:
-        # A refused token is no refusal of the message: a proxy may have said so, and a token can be mended.
-        if "Too Large" in error.message:  # 413, which the library takes for a failure of the network
-            raise RefusedError(error.message) from error
+        # A refused token too: its refusal may come from a proxy, and a person can replace the token.
         raise UnreachableError(error.message) from error
 
 

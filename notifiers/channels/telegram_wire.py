@@ -6,79 +6,61 @@ import json
 import os
 from collections.abc import Callable
 from functools import cache
-from http import HTTPStatus
 from ssl import SSLContext
 from typing import Any, TypeAlias
 
 from httpx import create_ssl_context
-from telegram.error import NetworkError, TelegramError
+from telegram.error import BadRequest, NetworkError, TelegramError
 from telegram.ext import ExtBot
 from telegram.request import HTTPXRequest
 
-# Seconds. The library's own 5 s for everything are too few for a slow night.
-CONNECT_SECONDS = 10.0
-READ_SECONDS = 20.0
-WRITE_SECONDS = 20.0
-UPLOAD_SECONDS = 60.0
-POOL_SECONDS = 5.0
-CONNECTIONS = 16
-
 Observer: TypeAlias = Callable[[str, int | TelegramError], None]
-"""Is told of each request: the API method, and the HTTP status of the answer or why there was none."""
+"""Gets the API method of each request, and the HTTP status of the answer or why there was none."""
 
 
 class Wire(HTTPXRequest):
-    """One pool of connections to a Bot API server.
+    """A pool of connections to a Bot API server.
 
-    Only what looks like an answer of the Bot API is taken for one. The page of a proxy or of a hotel's login
-    is a network error, whatever its status: the library would take its 404 for a refused token, and quote it
-    in the log, where it may repeat the URL, and with it the token.
+    An answer that is not of the Bot API, such as a proxy's page, is a network error whatever its status. The
+    library would take its 404 for a refused token and log its text, which may repeat the URL with the token.
     """
 
-    def __init__(self, *, read_seconds: float = READ_SECONDS, observe: Observer | None = None) -> None:
-        super().__init__(
-            connection_pool_size=CONNECTIONS,
-            connect_timeout=CONNECT_SECONDS,
+    def __init__(self, *, read_seconds: float = 20.0, observe: Observer | None = None) -> None:
+        super().__init__(  # in seconds; the library's own 5 are too few for a slow network
+            connection_pool_size=16,
+            connect_timeout=10.0,
             read_timeout=read_seconds,
-            write_timeout=WRITE_SECONDS,
-            media_write_timeout=UPLOAD_SECONDS,
-            pool_timeout=POOL_SECONDS,
+            write_timeout=20.0,
+            media_write_timeout=60.0,
+            pool_timeout=5.0,
             httpx_kwargs={"verify": _certificates()},
         )
-        self._observe = observe
+        self._observe = observe or (lambda *_: None)
 
     async def do_request(self, url: str, *args: Any, **kwargs: Any) -> tuple[int, bytes]:
-        """Send one request and return its status and body."""
         method = url.rpartition("/")[2]
         try:
             status, body = await super().do_request(url, *args, **kwargs)
+            if status == 413:  # the library takes it for a failure of the network
+                raise BadRequest("the file is too large for the server (413)")
             if not _is_answer(status, body):
-                raise NetworkError(f"{_phrase(status)} ({status}), but not from the Bot API")
+                raise NetworkError(f"an answer that is not from the Bot API ({status})")
         except TelegramError as error:
-            self._tell(method, error)
+            self._observe(method, error)
             raise
-        self._tell(method, status)
+        self._observe(method, status)
         return status, body
 
-    def _tell(self, method: str, outcome: int | TelegramError) -> None:
-        if self._observe is not None:
-            self._observe(method, outcome)
 
+def make_bot(token: str, base_url: str, wire: Wire | None = None) -> ExtBot[None]:
+    """Return a bot that sends and receives through `wire`; `bot.request.shutdown()` closes it.
 
-def make_bot(token: str, base_url: str, *, read_seconds: float = READ_SECONDS) -> ExtBot[None]:
-    """Return a bot for sending through the Bot API server at `base_url`; it needs no connection to be made.
-
-    It never waits for a rate limit: `Spacing` does for what is told, and an answer is shown again after the
-    seconds that Telegram asks for. `close_bot` ends it.
+    It does not wait when Telegram limits the rate: that is an error with the seconds to wait.
     """
-    return bot_on(Wire(read_seconds=read_seconds), token, base_url)
-
-
-def bot_on(wire: Wire, token: str, base_url: str) -> ExtBot[None]:
-    """Return a bot that sends and receives through `wire`."""
     # The library's switch to the coming type of its durations; without it each flood wait raises a warning.
     os.environ.setdefault("PTB_TIMEDELTA", "true")
     server = base_url.rstrip("/")
+    wire = wire or Wire()
     return ExtBot(
         token,
         base_url=f"{server}/bot",
@@ -88,15 +70,9 @@ def bot_on(wire: Wire, token: str, base_url: str) -> ExtBot[None]:
     )
 
 
-async def close_bot(bot: ExtBot[None]) -> None:
-    """Close the connections of a bot made by `make_bot`."""
-    await bot.request.shutdown()
-
-
 @cache
 def _certificates() -> SSLContext:
-    """Return what servers are known by, for all wires: it takes a megabyte and some milliseconds to make."""
-    return create_ssl_context()
+    return create_ssl_context()  # once for all: it takes a megabyte and some milliseconds
 
 
 def _is_answer(status: int, body: bytes) -> bool:
@@ -105,10 +81,3 @@ def _is_answer(status: int, body: bytes) -> bool:
     except ValueError:
         return False
     return isinstance(answer, dict) and (status >= 300 or "result" in answer)
-
-
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "Unknown status"

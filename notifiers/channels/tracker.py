@@ -1,7 +1,6 @@
-"""Experiments as they are decided, for an experiment tracker: trackio or wandb, in a process of its own.
+"""Decided experiments for an experiment tracker, trackio or wandb, in a process of its own.
 
-It reads events with a cursor like a channel does, so what an outage held up is told later; nothing waits for
-it, and a tracker that fails stops nothing.
+It reads events with a cursor as a channel does: after an outage it catches up, and its errors stop nothing.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ from loop.store.journal import Journal
 log = logging.getLogger(__name__)
 
 SERVICES = ("trackio", "wandb")
-"""What is understood; both speak the same language."""
+"""The supported services, by the names of their packages; both have the same functions."""
 
 EVENTS = 500
-"""How many events are read in one go."""
+"""How many events are read at once."""
 
 _SETTINGS = ("WANDB_", "TRACKIO_", "HF_")  # what their own environment variables begin with
 
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """What a service is told: numbers by the numbers of their experiments, of one run of one project."""
+    """Numbers to log, by the number of their experiment, in one run of one project."""
 
     service: str
     project: str
@@ -40,7 +39,7 @@ class Steps:
 
 
 class Tracker:
-    """Tells one project of a service of every decided experiment; a run of ours is one of its runs."""
+    """Logs every decided experiment to one project of a service; each of our runs is one of its runs."""
 
     def __init__(
         self,
@@ -62,10 +61,7 @@ class Tracker:
         self._failed = False
 
     async def catch_up(self) -> None:
-        """Tell what was decided since the last time; what fails is tried again the next time.
-
-        A tracker that is new to this state directory is told everything from the first experiment on.
-        """
+        """Log what was decided since the last time, at first everything; what fails is tried again then."""
         while events := await in_thread(self._read):
             try:
                 for steps in await in_thread(self._steps, events):
@@ -80,7 +76,7 @@ class Tracker:
                     )
             except WorkerError as error:
                 if not self._failed:
-                    log.warning("%s is told later: %s", self._name, error)
+                    log.warning("%s does not take results now; trying again later: %s", self._name, error)
                 self._failed = True
                 return
             self._failed = False
@@ -92,38 +88,32 @@ class Tracker:
     def _steps(self, events: Sequence[Event]) -> list[Steps]:
         decided = [event for event in events if event.kind is EventKind.DECIDED]
         found = []
-        for run_id, told in groupby(decided, key=lambda event: event.run_id):
+        for run_id, group in groupby(decided, key=lambda event: event.run_id):
             run = self._journal.run_by_id(run_id)
-            experiments = self._journal.experiments_at(run_id, [event.number or 0 for event in told])
+            experiments = self._journal.experiments_at(run_id, [event.number or 0 for event in group])
             steps = {each.number: _numbers(each, run.metric) for each in experiments}
             found.append(Steps(self._service, self._project, run.tag, steps))
         return found
 
 
 def _numbers(experiment: Experiment, metric: str) -> dict[str, float]:
-    """Return what is logged of one experiment: numbers only, by names that stay the same."""
-    best = experiment.value if experiment.status is Status.KEEP else experiment.best_before
     numbers = {
         **experiment.numbers,
         metric: experiment.value,
-        "best": best,
+        "best": experiment.value if experiment.status is Status.KEEP else experiment.best_before,
         "kept": int(experiment.status is Status.KEEP),
         "crashed": int(experiment.status is Status.CRASH),
     }
     return {name: value for name, value in numbers.items() if value is not None}
 
 
-def log_steps(told: Steps) -> int:
-    """Log the steps, and return how many; only the worker calls this.
-
-    Raises:
-        Exception: whatever the library raises; its last line is told to the log.
-    """
-    service = importlib.import_module(told.service)
-    # The same name and id go on with the run that a worker before this one began.
-    names = {"id": told.run} if told.service == "wandb" else {}
-    service.init(project=told.project, name=told.run, resume="allow", **names)
-    for number, numbers in told.steps.items():
+def log_steps(run: Steps) -> int:
+    """Log the steps, and return how many; only the worker calls this."""
+    service = importlib.import_module(run.service)
+    # The same name and id continue the run that an earlier worker began.
+    names = {"id": run.run} if run.service == "wandb" else {}
+    service.init(project=run.project, name=run.run, resume="allow", **names)
+    for number, numbers in run.steps.items():
         service.log(numbers, step=number)
     service.finish()
-    return len(told.steps)
+    return len(run.steps)

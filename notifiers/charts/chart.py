@@ -1,4 +1,4 @@
-"""The progress chart of a run: drawn in a process of its own, so that matplotlib never enters the bot."""
+"""The progress chart of a run, drawn in another process: matplotlib is never imported here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from loop.process.worker import WorkerError, run_worker
 from loop.results.report import make_report
 from loop.store.experiments import Row
 from loop.text import one_line
-from notifiers.charts.scene import headline_of, largest_gains, make_scene
+from notifiers.charts.scene import GAINS, headline_of, make_scene, visible_gains
 from notifiers.text.words import signed
 
 _SETTINGS = {"MATPLOTLIBRC": os.devnull}  # a person's own style is for their own figures
@@ -31,17 +31,15 @@ async def chart(
     python: str = sys.executable,
     limit: float = 60.0,
 ) -> bytes:
-    """Return the chart of `rows`, which stand in the order of their numbers, as a PNG.
-
-    It is drawn by `python` at low priority, in `limit` seconds at most.
+    """Return the chart of `rows`, ordered by number, as a PNG; `python` draws it in `limit` seconds at most.
 
     Raises:
         ChartError: it cannot be drawn.
     """
     try:
         return await run_worker(
-            "notifiers.charts.chart:draw_chart",
-            *(list(rows), metric, goal, title),
+            "notifiers.charts.drawing:draw",
+            make_scene(rows, metric=metric, goal=goal, title=title),
             returns=bytes,
             name="its worker",
             python=python,
@@ -52,15 +50,8 @@ async def chart(
         raise ChartError(f"The chart cannot be drawn: {error}") from None
 
 
-def draw_chart(rows: Sequence[Row], metric: str, goal: Goal, title: str) -> bytes:
-    """Return the chart; only the worker calls this."""
-    from notifiers.charts.drawing import draw
-
-    return draw(make_scene(rows, metric=metric, goal=goal, title=title))
-
-
 def alt_text(rows: Sequence[Row], *, metric: str, goal: Goal, title: str) -> str:
-    """Return what the chart shows, for who does not see it: a few hundred characters at most."""
+    """Return what the chart shows in a few hundred characters, for people who cannot see it."""
     report = make_report(rows, metric=metric, goal=goal)
     headline, moved = headline_of(report)
     counts = {"kept": report.keep, "discarded": report.discard, "crashed": report.crash}
@@ -72,7 +63,7 @@ def alt_text(rows: Sequence[Row], *, metric: str, goal: Goal, title: str) -> str
     sign = -1 if goal is Goal.MINIMIZE else 1
     gains = [
         one_line(f"#{gain.number} {signed(sign * gain.gain)} {gain.description}", _ALT_LINE)
-        for gain in largest_gains(report)
+        for gain in visible_gains(report)[:GAINS]
     ]
     if gains:
         parts.append(f"Largest gains: {'; '.join(gains)}")

@@ -3,300 +3,218 @@
 from __future__ import annotations
 
 import io
-import re
-from collections.abc import Callable, Sequence
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 
 from loop.experiment import Goal
 from loop.results.report import Gain
 from loop.text import one_line
-from notifiers.charts.labels import Box, Label, Place, place
-from notifiers.charts.scene import Point, Scene
-
-if TYPE_CHECKING:
-    from matplotlib.backend_bases import RendererBase
+from notifiers.charts.scene import GAINS, Point, Scene
 
 WIDTH, HEIGHT = 1280, 1120
 """Of the picture, in pixels: as wide as chats show one. Sizes of type are in points, of 2.8 pixels each."""
 
-INK = "#1f2430"
 _DPI = 200
+_INK, _FAINT, _GRID = "#1f2430", "#626c7a", "#e7eaef"
+_KEPT, _DISCARDED, _CRASHED = "#0b66c3", "#b4bcc8", "#d1495b"
 
-# For characters that the first one lacks; tried in this order, as far as they are installed.
+# The first is matplotlib's own. The others have the characters that it lacks, where they are installed.
 _FONTS = (
     "DejaVu Sans",
     "Noto Sans",
     "Noto Sans CJK JP",
-    "Noto Sans CJK SC",
     "Noto Sans JP",
-    "Source Han Sans",
-    "IPAexGothic",
     "WenQuanYi Zen Hei",
     "Hiragino Sans",
     "PingFang SC",
     "Apple SD Gothic Neo",
-    "Yu Gothic",
     "Microsoft YaHei",
     "Arial Unicode MS",
 )
+_STYLE: Any = {
+    "font.size": 13,
+    "text.color": _INK,
+    "text.parse_math": False,  # dollars and underscores of a description are no formula
+    "axes.axisbelow": True,
+    "axes.edgecolor": _DISCARDED,
+    "axes.formatter.limits": (-6, 9),
+    "axes.formatter.useoffset": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.labelcolor": _FAINT,
+    "axes.spines.left": False,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "grid.color": _GRID,
+    "legend.fontsize": 12,
+    "legend.frameon": False,
+    "legend.labelcolor": _FAINT,
+    "xtick.labelcolor": _FAINT,
+    "xtick.major.size": 0,
+    "ytick.labelcolor": _FAINT,
+    "ytick.major.size": 0,
+}
 
-
-class Paper:
-    """A white sheet of `WIDTH` × `HEIGHT` pixels, from the lower left, as a matplotlib figure."""
-
-    def __init__(self) -> None:
-        from matplotlib import font_manager
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        self.figure = Figure(figsize=(WIDTH / _DPI, HEIGHT / _DPI), dpi=_DPI, facecolor="white")
-        self.renderer: RendererBase = FigureCanvasAgg(self.figure).get_renderer()  # type: ignore[no-untyped-call]
-        installed = {*font_manager.fontManager.get_font_names()}
-        self._fonts = [name for name in _FONTS if name in installed]
-        self._faces = [font_manager.get_font(font_manager.findfont(name)) for name in self._fonts]
-
-    def write(self, x: float, y: float, text: str, size: float, *, room: float = WIDTH, **style: Any) -> Box:
-        """Write a line whose left end is at `x` and whose middle is at `y`; return where it is.
-
-        It is written smaller where it needs more than `room`. `style` is of matplotlib's `Text`.
-        """
-        from matplotlib.patheffects import withStroke
-        from matplotlib.transforms import IdentityTransform
-
-        written = self.figure.text(
-            *(x, y, self.legible(text)),
-            parse_math=False,  # dollars and underscores of a description are no formula
-            fontfamily=self._fonts,
-            path_effects=[withStroke(linewidth=3, foreground="white")],  # lines do not go through it
-            transform=IdentityTransform(),
-            **{"fontsize": size, "color": INK, "va": "center_baseline", **style},
-        )
-        box = written.get_window_extent(self.renderer)
-        if box.width > room:
-            written.set_fontsize(size * room / box.width)
-            box = written.get_window_extent(self.renderer)
-        return Box(box.x0, box.y0, box.x1, box.y1)
-
-    def width(self, text: str, size: float, **style: Any) -> float:
-        """Return how wide a line would be."""
-        box = self.write(0, 0, text, size, room=float("inf"), **style)
-        self.figure.texts[-1].remove()
-        return box.right - box.left
-
-    def legible(self, text: str) -> str:
-        """Return text with `…` in the place of what no font has characters for; empty if that is all."""
-        known = (c if any(face.get_char_index(ord(c)) for face in self._faces) else "…" for c in text)
-        line = re.sub(r"…(?:\s*…)+", "…", "".join(known))
-        return "" if line == "…" else line
-
-    def rule(self, box: Box, colour: str) -> None:
-        """Fill a box, such as a thin line."""
-        from matplotlib.patches import Rectangle
-        from matplotlib.transforms import IdentityTransform
-
-        corner, width, height = (box.left, box.bottom), box.right - box.left, box.top - box.bottom
-        self.figure.add_artist(
-            Rectangle(corner, width, height, color=colour, linewidth=0, transform=IdentityTransform())
-        )
-
-    def png(self) -> bytes:
-        """Return the sheet as it is now."""
-        picture = io.BytesIO()
-        self.figure.savefig(picture, format="png", metadata={"Software": None})
-        return picture.getvalue()
-
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-# Pixels from the lower left corner. What is drawn lies within the four, ticks included on the left only.
-_LEFT, _RIGHT, _BOTTOM, _TOP = 40, 1224, 118, 866
-_TITLE, _HEADLINE, _LEGEND = 1066, 990, 922
-
-_TITLE_SIZE, _HEADLINE_SIZE, _SMALL = 14, 20, 13  # points
-_FAINT_INK, _GRID = "#626c7a", "#e7eaef"
-_KEPT, _DISCARDED, _CRASHED = "#0b66c3", "#b4bcc8", "#d1495b"
-
-# Shares of the height.
-_FLOOR = 0.03  # where crashes are marked
-_ABOVE_FLOOR = 0.10  # the least distance of a value from the lower edge
-_BEYOND_WORST, _BEYOND_BEST = 0.06, 0.3  # free space; the labels go beyond the best
-_EDGE = 0.015  # how far from the upper edge, or from the floor, outliers are marked
-
-_DESCRIPTIONS = (26, 15)  # characters of a label's second line, where there is room for them
-_LINE = 42.0  # pixels
-_GAP = 20.0  # pixels between a point and its label
+# Shares of the picture.
+_LEFT, _RIGHT, _RIGHT_OF_OTHERS = 0.03, 0.98, 0.65  # of the last column of a text, of the others
+_TITLE, _HEADLINE, _LEGEND, _PLOT = 0.945, 0.865, 0.845, 0.785
+_LINE = 0.04  # of the list of gains
+# Shares of the height of the axes.
+_MARGIN = 0.12  # beyond the best and the worst value
+_EDGE, _INNER_EDGE = 0.02, 0.065  # where crashes and outliers are marked
 
 
 def draw(scene: Scene) -> bytes:
     """Return the chart as a PNG."""
-    paper = Paper()
-    _write_head(paper, scene)
-    if scene.kept or scene.discarded or scene.crashed:
-        axes = paper.figure.add_axes((0, 0, 1, 1))
-        _prepare(axes, scene)
-        _plot(axes, scene)
-        _fit(axes, paper)
-        _label_gains(axes, paper, scene)
-    return paper.png()
+    picture = io.BytesIO()
+    with style():
+        make_figure(scene).savefig(picture, format="png", metadata={"Software": None})
+    return picture.getvalue()
 
 
-def _write_head(paper: Paper, scene: Scene) -> None:
-    """Write the title, the headline and what the marks mean."""
-    edge = WIDTH - _LEFT
+def style() -> AbstractContextManager[None]:
+    """Return the context in which figures are made and drawn."""
+    installed = {*font_manager.get_font_names()}
+    return mpl.rc_context({**_STYLE, "font.family": [name for name in _FONTS if name in installed]})
+
+
+def make_figure(scene: Scene) -> Figure:
+    """Return the chart before it is a PNG; `style` must be on."""
+    figure = Figure(figsize=(WIDTH / _DPI, HEIGHT / _DPI), dpi=_DPI)
+    FigureCanvasAgg(figure)
     title = one_line(scene.title, 32)
-    x = paper.write(_LEFT, _TITLE, title, _TITLE_SIZE, room=0.6 * edge, fontweight="bold").right + 28
     better = "lower" if scene.goal is Goal.MINIMIZE else "higher"
     meaning = f"{one_line(scene.metric, 24)}, {better} is better"
-    paper.write(x, _TITLE, meaning, _SMALL, room=edge - x, color=_FAINT_INK)
+    _write(figure, [_TITLE], ([title], {"weight": "bold"}), ([meaning], {"color": _FAINT}))
+    moved = scene.change.replace("-", "−")
+    large = {"size": max(8.0, min(20.0, 660 / len(scene.headline + moved)))}
+    strong = {**large, "color": _KEPT, "weight": "bold"}
+    _write(figure, [_HEADLINE], ([scene.headline], large), ([moved], strong))
+    if scene.kept or scene.discarded or scene.crashed:
+        named = scene.gains[:GAINS]
+        _list_gains(figure, named, scene.goal)
+        below = _LINE * (len(named) + 0.5) if named else 0.0
+        figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0.022, below, 0.963, _PLOT - below)))
+        axes = figure.subplots()
+        _plot(axes, scene)
+        spaces = {"handlelength": 1.2, "handletextpad": 0.2, "columnspacing": 0.9}
+        figure.legend(loc="upper left", bbox_to_anchor=(0.005, _LEGEND), ncols=5, **spaces)
+        figure.draw_without_rendering()  # from here on the layout holds
+        _number_keeps(axes, scene)
+    return figure
 
-    room = 0.7 * edge if scene.change else edge - _LEFT
-    x = paper.write(_LEFT, _HEADLINE, one_line(scene.headline, 48), _HEADLINE_SIZE, room=room).right + 28
-    moved = one_line(scene.change.replace("-", "−"), 24)
-    paper.write(x, _HEADLINE, moved, _HEADLINE_SIZE, room=edge - x, color=_KEPT, fontweight="bold")
 
-    counts = (
-        ("●", _KEPT, len(scene.kept), "kept"),
-        ("●", _DISCARDED, len(scene.discarded), "discarded"),
-        ("✕", _CRASHED, len(scene.crashed), "crashed"),
-    )
+def _write(figure: Figure, rows: Sequence[float], *columns: tuple[Sequence[str], dict[str, Any]]) -> None:
+    """Write columns of texts at the heights `rows`, from the left edge; what is too long is shortened."""
+    faces = [font_manager.get_font(font_manager.findfont(name)) for name in mpl.rcParams["font.family"]]
+    columns = tuple(column for column in columns if any(column[0]))
     x = _LEFT
-    for mark, colour, count, word in counts:
-        if count:
-            x = paper.write(x, _LEGEND, mark, _SMALL, color=colour).right + 10
-            x = paper.write(x, _LEGEND, f"{count:,} {word}", _SMALL, color=_FAINT_INK).right + 34
+    for texts, look in columns:
+        room = (_RIGHT if texts is columns[-1][0] else _RIGHT_OF_OTHERS) - x
+        edge = x
+        for y, text in zip(rows, texts, strict=True):
+            legible = "".join(c for c in text if any(face.get_char_index(ord(c)) for face in faces)).strip()
+            written = figure.text(x, y, legible, **look)
+            shown = len(legible)
+            while written.get_window_extent().width > room * WIDTH and shown > 1:
+                shown = shown * 9 // 10
+                written.set_text(one_line(legible, shown))
+            edge = max(edge, written.get_window_extent().x1 / WIDTH)
+        x = edge + 0.02
 
 
-def _prepare(axes: Axes, scene: Scene) -> None:
-    """Set the ranges of both axes, and draw no more than a few lines."""
-    from matplotlib.ticker import MaxNLocator, ScalarFormatter, StrMethodFormatter
-
-    below, above = _BEYOND_BEST, _BEYOND_WORST
-    if scene.goal is Goal.MAXIMIZE:
-        below, above = _ABOVE_FLOOR, _BEYOND_BEST
-    height = scene.high - scene.low
-    axes.set_ylim(scene.low - below * height, scene.high + above * height)
-    margin = max(0.6, 0.015 * scene.last)
-    axes.set_xlim(-margin, scene.last + margin)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-    plain = ScalarFormatter(useOffset=False)
-    plain.set_scientific(False)
-    huge = max(abs(scene.low), abs(scene.high)) >= 1e9
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:.3g}") if huge else plain)
-    axes.yaxis.set_visible(bool(scene.kept or scene.discarded))
-    axes.tick_params(length=0, labelsize=_SMALL, labelcolor=_FAINT_INK, pad=8)
-    axes.set_xlabel("experiment", fontsize=_SMALL, color=_FAINT_INK, labelpad=2)
-    axes.grid(axis="y", color=_GRID, linewidth=1)
-    axes.set_axisbelow(True)
-    axes.spines[["left", "right", "top"]].set_visible(False)
-    axes.spines["bottom"].set_color(_DISCARDED)
+def _list_gains(figure: Figure, gains: Sequence[Gain], goal: Goal) -> None:
+    sign = "−" if goal is Goal.MINIMIZE else "+"
+    rows = [_LINE * (len(gains) - place) - 0.015 for place in range(len(gains))]
+    _write(
+        figure,
+        rows,
+        ([f"#{gain.number}" for gain in gains], {"weight": "bold"}),
+        ([f"{sign}{gain.gain:.6f}" for gain in gains], {"color": _KEPT}),
+        ([one_line(gain.description, 60) for gain in gains], {"color": _FAINT}),
+    )
 
 
 def _plot(axes: Axes, scene: Scene) -> None:
-    """Draw the points and the running best."""
-    from matplotlib.transforms import blended_transform_factory
-
+    """Draw the points, the running best and both axes."""
     size = 7.0 if scene.last < 150 else 4.5 if scene.last < 1500 else 2.5
-    cross = 1.8 if scene.last < 150 else 0.8
-    at_height = blended_transform_factory(axes.transData, axes.transAxes)
-    inliers = [point for point in scene.discarded if scene.low <= point[1] <= scene.high]
-    axes.plot(*_columns(inliers), "o", color=_DISCARDED, markersize=size, markeredgewidth=0)
+    shown = [point for point in scene.discarded if scene.low <= point[1] <= scene.high]
     above = [number for number, value in scene.discarded if value > scene.high]
     below = [number for number, value in scene.discarded if value < scene.low]
-    for numbers, mark, height in ((above, "^", 1 - _EDGE), (below, "v", _FLOOR + 2 * _EDGE)):
+    crash_edge = 1 - _EDGE if scene.goal is Goal.MINIMIZE else _EDGE  # a crash is no good value
+
+    def mark(points: Sequence[Point], shape: str, colour: str, meaning: str, **style: Any) -> None:
+        if points:
+            style = {"color": colour, "markersize": size, "markeredgewidth": 0, **style}
+            axes.plot(*zip(*points, strict=True), shape, label=meaning, **style)
+
+    if scene.best:
         axes.plot(
-            numbers, [height] * len(numbers), mark, transform=at_height, color=_DISCARDED, markersize=size
+            *zip(*scene.best, strict=True), color=_KEPT, linewidth=2.4, solid_joinstyle="miter", zorder=2.5
         )
-    floor = [_FLOOR] * len(scene.crashed)
-    axes.plot(
-        *(scene.crashed, floor, "x"),
-        transform=at_height,
-        color=_CRASHED,
-        markersize=0.8 * size,
-        markeredgewidth=cross,
-    )
-    axes.plot(*_columns(scene.best), color=_KEPT, linewidth=2.4, solid_joinstyle="miter")
-    edge = 1.0 if scene.last < 150 else 0.0
-    axes.plot(
-        *(*_columns(scene.kept), "o"),
-        color=_KEPT,
-        markersize=size + 1.5,
-        markeredgecolor="white",
-        markeredgewidth=edge,
-    )
+    halo = {"markeredgecolor": "white", "markeredgewidth": 1.0} if scene.last < 150 else {}
+    mark(scene.kept, "o", _KEPT, f"{len(scene.kept):,} kept", markersize=size + 1.5, zorder=3, **halo)
+    mark(shown, "o", _DISCARDED, f"{len(scene.discarded):,} discarded")
+    at_edge = {"transform": axes.get_xaxis_transform()}
+    for shape, height, numbers in (("^", 1 - _INNER_EDGE, above), ("v", _INNER_EDGE, below)):
+        outliers = [(number, height) for number in numbers]
+        mark(outliers, shape, _DISCARDED, f"{len(outliers):,} off scale", **at_edge)
+    crashes = [(number, crash_edge) for number in scene.crashed]
+    crossed = {"markersize": 0.8 * size, "markeredgewidth": 1.8 if scene.last < 150 else 0.8}
+    mark(crashes, "x", _CRASHED, f"{len(crashes):,} crashed", **crossed, **at_edge)
+
+    margin = _MARGIN * (scene.high - scene.low)
+    axes.set_ylim(scene.low - margin, scene.high + margin)
+    beside = max(0.6, 0.015 * scene.last)
+    axes.set_xlim(-beside, scene.last + beside)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    axes.yaxis.set_visible(bool(scene.kept or scene.discarded))
+    axes.set_xlabel("experiment")
 
 
-def _columns(points: Sequence[Point]) -> tuple[list[float], list[float]]:
-    return [x for x, _ in points], [y for _, y in points]
+def _number_keeps(axes: Axes, scene: Scene) -> None:
+    """Write its number beside each keep, largest gains first: left of it, else right, else not at all.
 
-
-def _fit(axes: Axes, paper: Paper) -> None:
-    """Give the axes the paper below the head, less what the numbers beside them need."""
-    width, height = paper.figure.bbox.size
-    left = float(_LEFT)
-    for _ in range(2):  # only in its place do we know which numbers there are
-        area = (left / width, _BOTTOM / height, (_RIGHT - left) / width, (_TOP - _BOTTOM) / height)
-        axes.set_position(area)
-        numbers = axes.yaxis.get_tightbbox(paper.renderer)
-        left = _LEFT if numbers is None else _LEFT + axes.bbox.x0 - numbers.x0
-
-
-def _label_gains(axes: Axes, paper: Paper, scene: Scene) -> None:
-    """Write beside the largest gains what they were, as far as there is room."""
-    frame = axes.bbox
-    inside = Box(frame.x0, frame.y0 + 2 * _FLOOR * frame.height, WIDTH - 12, frame.y1)
-    dots = _pixels(axes, (*scene.kept, *scene.discarded))
-    taken = [Box(x, y, x, y).grown(10, 10) for x, y in dots]
-    for (x0, y0), (x1, y1) in pairwise(_pixels(axes, scene.best)):
-        taken.append(Box(x0, min(y0, y1), x1, max(y0, y1)).grown(6, 6))
-    kept_at = dict(zip((number for number, _ in scene.kept), dots, strict=False))
-    texts = [_texts(gain, scene.goal, paper.legible) for gain in scene.gains]
-    labels = [
-        Label(*kept_at[gain.number], tuple(_size(lines, paper) for lines in forms))
-        for gain, forms in zip(scene.gains, texts, strict=True)
-    ]
-    upwards = scene.goal is Goal.MAXIMIZE
-    places = place(labels, upwards=upwards, inside=inside, taken=taken, gap=_GAP)
-    for forms, found in zip(texts, places, strict=True):
-        if found is not None:
-            _write_label(paper, forms[found.text], found)
-
-
-def _write_label(paper: Paper, lines: Sequence[str], found: Place) -> None:
-    if found.leader is not None:
-        paper.rule(found.leader, _DISCARDED)
-    y = found.box.top - _LINE / 2
-    paper.write(found.box.left, y, lines[0], _SMALL, fontweight="bold")
-    for line in lines[1:]:
-        paper.write(found.box.left, y - _LINE, line, _SMALL, color=_FAINT_INK)
-
-
-def _pixels(axes: Axes, points: Sequence[Point]) -> list[Point]:
-    return [(float(x), float(y)) for x, y in axes.transData.transform(points)] if points else []
-
-
-def _texts(gain: Gain, goal: Goal, legible: Callable[[str], str]) -> list[tuple[str, ...]]:
-    """Return the forms of a label, the longest first: its number and gain, and its description below."""
-    digits = 4 if gain.gain >= 0.0005 else 6
-    head = f"#{gain.number} {'−' if goal is Goal.MINIMIZE else '+'}{gain.gain:.{digits}f}"
-    description = legible(one_line(gain.description, 2 * max(_DESCRIPTIONS)))
-    forms = [(head, _beginning(description, length)) for length in _DESCRIPTIONS] if description else []
-    return [*dict.fromkeys([*forms, (head,)])]
-
-
-def _beginning(text: str, length: int) -> str:
-    """Return as much of a text, if possible whole words, as `length` characters hold."""
-    if len(text) <= length:
-        return text
-    cut = text[: length - 1]
-    words = cut.rpartition(" ")[0]
-    return f"{(words if len(words) > length / 2 else cut).rstrip(' ,;:')}…"
-
-
-def _size(lines: Sequence[str], paper: Paper) -> tuple[float, float]:
-    head, *rest = lines
-    widths = [paper.width(head, _SMALL, fontweight="bold"), *(paper.width(line, _SMALL) for line in rest)]
-    return max(widths), _LINE * len(lines)
+    Beyond the running best, to the left, no point can be.
+    """
+    up = 1 if scene.goal is Goal.MAXIMIZE else -1
+    values = dict(scene.kept)
+    points: Any = axes.transData.transform([*scene.kept, *scene.discarded]) if scene.kept else []
+    best = axes.lines[0].get_path().transformed(axes.transData) if scene.best else None
+    taken: list[Any] = []
+    for gain in scene.gains:
+        for side, anchor in ((-1, "right"), (1, "left")):
+            label = axes.annotate(
+                f"#{gain.number}",
+                (gain.number, values[gain.number]),
+                xytext=(4 * side, 4 * up),
+                textcoords="offset points",
+                size=11,
+                weight="bold",
+                ha=anchor,
+                va="bottom" if up > 0 else "top",
+                path_effects=[withStroke(linewidth=3, foreground="white")],
+            )
+            box = label.get_window_extent()
+            free = (
+                axes.bbox.count_contains(box.corners()) == 4
+                and not box.count_overlaps(taken)
+                and not box.count_contains(points)
+                and not (best and best.intersects_bbox(box, filled=False))
+            )
+            if free:
+                taken.append(box)
+                break
+            label.remove()

@@ -14,7 +14,7 @@ from loop.store.experiments import Row
 from notifiers.text.words import change, number
 
 GAINS = 5
-"""How many of the largest gains are labelled, where there is room."""
+"""How many of the largest gains are listed with their descriptions."""
 
 _HUGE = 1e100  # a larger value is drawn as this one, so that differences stay finite
 _FEW = 4  # others say too little about what is usual
@@ -65,7 +65,7 @@ def make_scene(rows: Sequence[Row], *, metric: str, goal: Goal, title: str) -> S
         discarded=_points(rows, Status.DISCARD),
         crashed=tuple(row.number for row in rows if row.status is Status.CRASH),
         best=_running_best(kept, goal, last),
-        gains=largest_gains(report),
+        gains=visible_gains(report),
         last=last,
         low=low,
         high=high,
@@ -91,9 +91,9 @@ def headline_of(report: Report) -> tuple[str, str]:
     return f"{number(report.baseline)} → {best}", change(report.baseline, report.best)
 
 
-def largest_gains(report: Report) -> tuple[Gain, ...]:
-    """Return the gains to be named, the largest first."""
-    return tuple(gain for gain in report.gains if round(gain.gain, 6) > 0)[:GAINS]
+def visible_gains(report: Report) -> tuple[Gain, ...]:
+    """Return the gains that six digits show, largest first."""
+    return tuple(gain for gain in report.gains if round(gain.gain, 6) > 0)
 
 
 def _points(rows: Sequence[Row], status: Status) -> tuple[Point, ...]:

@@ -9,7 +9,7 @@ from loop.results.export import Provenance
 from loop.results.ledger import Ledger, Spent
 from loop.results.report import make_report
 from loop.store.experiments import Row
-from notifiers.page.render import Content, Detail
+from notifiers.page import Content, Detail
 
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
 _IDEAS = (

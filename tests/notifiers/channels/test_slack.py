@@ -139,7 +139,7 @@ async def test_the_text_survives_even_when_the_apology_fails(
     server.fail("upload", Fault(status=500))
     server.fail("chat.postMessage", Fault(), Fault(status=500))
     assert await channel.send(Message("While you slept", attachments=(PICTURE,)))
-    assert "progress.png was not sent" in caplog.text
+    assert "progress.png could not be sent" in caplog.text
 
 
 async def test_a_public_channel_is_joined_when_that_is_all_that_is_missing(

@@ -13,7 +13,7 @@ from telegram.ext import ExtBot
 
 from notifiers.channel import ChannelError, GoneError, RateLimitedError, RefusedError, UnreachableError
 from notifiers.channels.telegram import CAPTION_UNITS, TelegramChannel, _keyboard
-from notifiers.channels.telegram_wire import close_bot, make_bot
+from notifiers.channels.telegram_wire import Wire, make_bot
 from notifiers.message import Attachment, Button, Message
 from tests.servers.telegram_api import TOKEN, Chat
 from tests.servers.telegram_rules import check_keyboard
@@ -49,7 +49,7 @@ async def server() -> AsyncIterator[TelegramServer]:
 async def bot(server: TelegramServer) -> AsyncIterator[ExtBot[None]]:
     bot = make_bot(TOKEN, server.base_url)
     yield bot
-    await close_bot(bot)
+    await bot.request.shutdown()
 
 
 @pytest.fixture
@@ -349,11 +349,11 @@ async def test_a_server_that_is_away_is_unreachable(server: TelegramServer, chan
 
 
 async def test_a_server_that_says_nothing_is_unreachable(server: TelegramServer) -> None:
-    bot = make_bot(TOKEN, server.base_url, read_seconds=0.2)
+    bot = make_bot(TOKEN, server.base_url, Wire(read_seconds=0.2))
     server.fail("sendMessage", SILENCE)
     with pytest.raises(UnreachableError, match="Timed out"):
         await TelegramChannel(bot=bot, chat_id=7).send(Message("one"))
-    await close_bot(bot)
+    await bot.request.shutdown()
 
 
 async def test_no_error_and_no_log_line_has_the_token(

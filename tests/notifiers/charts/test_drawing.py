@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import BboxBase
 
 from loop.experiment import Goal, Status
 from loop.store.experiments import Row
-from notifiers.charts.drawing import HEIGHT, WIDTH, Paper, draw
-from notifiers.charts.scene import make_scene
+from notifiers.charts.drawing import HEIGHT, WIDTH, draw, make_figure, style
+from notifiers.charts.scene import GAINS, make_scene
 from tests.notifiers.nights import night, row
 
 ODD = [
@@ -54,14 +58,43 @@ def test_no_title_and_no_metric_breaks_it(text: str) -> None:
     assert draw(make_scene(night(9), metric=text, goal=Goal.MINIMIZE, title=text))
 
 
-def test_a_line_is_written_smaller_where_it_needs_more_than_its_room() -> None:
-    paper = Paper()
-    box = paper.write(40, 500, "0.997900 → 0.986041", 20, room=100)
-    assert box.left == pytest.approx(40, abs=3)
-    assert box.right == pytest.approx(140, abs=10)
+def figure_of(rows: list[Row], *, title: str = "mar12", metric: str = "val_bpb") -> Figure:
+    with style():
+        return make_figure(make_scene(rows, metric=metric, goal=Goal.MINIMIZE, title=title))
+
+
+def boxes(texts: Iterable[Text]) -> list[BboxBase]:
+    return [text.get_window_extent() for text in texts if text.get_text()]
+
+
+@pytest.mark.parametrize("rows", NIGHTS.values(), ids=NIGHTS)
+def test_every_text_is_on_the_picture_and_no_number_covers_another(rows: list[Row]) -> None:
+    figure = figure_of(rows)
+    numbers = boxes(figure.axes[0].texts) if figure.axes else []
+    for box in (*boxes(figure.texts), *numbers):
+        assert figure.bbox.count_contains(box.corners()) == 4
+    for place, box in enumerate(numbers):
+        assert box.count_overlaps(numbers[:place]) == 0
+
+
+def test_what_is_too_long_is_shortened() -> None:
+    long = "W" * 99
+    figure = figure_of([row(0, 1.0), row(1, 0.9, description=long)], title=long, metric=long)
+    assert max(box.x1 for box in boxes(figure.texts)) <= WIDTH
+
+
+def test_every_keep_has_its_number_where_there_is_room_and_the_largest_gains_are_listed() -> None:
+    rows = [row(number, 1 - number / 10, description=f"idea {number}") for number in range(9)]
+    figure = figure_of(rows)
+    assert {text.get_text() for text in figure.axes[0].texts} == {f"#{number}" for number in range(1, 9)}
+    assert len([text for text in figure.texts if text.get_text().startswith("idea")]) == GAINS
+
+
+def test_the_legend_explains_what_is_off_the_scale() -> None:
+    rows = [row(0, 1.0), row(1, 1.01, Status.DISCARD), row(2, 0.99), row(3, 90.0, Status.DISCARD)]
+    (legend,) = figure_of(rows).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["2 kept", "2 discarded", "1 off scale"]
 
 
 def test_what_no_font_can_show_is_left_out() -> None:
-    paper = Paper()
-    assert paper.legible("lower \U000f0000\U000f0001 → LR") == "lower … → LR"
-    assert paper.legible("\U000f0000 \U000f0001") == ""
+    assert figure_of([], title="lower \U000f0000\U000f0001→ LR").texts[0].get_text() == "lower → LR"

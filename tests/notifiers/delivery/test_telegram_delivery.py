@@ -11,7 +11,7 @@ import pytest
 from loop.experiment import Run
 from loop.store.journal import Journal
 from notifiers.channels.telegram import TelegramChannel
-from notifiers.channels.telegram_wire import close_bot, make_bot
+from notifiers.channels.telegram_wire import Wire, make_bot
 from notifiers.delivery.delivery import Delivery
 from tests.notifiers.recording import VirtualTime
 from tests.notifiers.stories import call, open_journal, start
@@ -59,7 +59,7 @@ async def night(tmp_path: Path) -> AsyncIterator[WakeUpReport]:
     virtual = VirtualTime()
     async with serving() as server:
         with open_journal(tmp_path, virtual) as journal:
-            bot = make_bot(TOKEN, server.base_url, read_seconds=2.0)
+            bot = make_bot(TOKEN, server.base_url, Wire(read_seconds=2.0))
 
             async def sleep(seconds: float) -> None:
                 await virtual.clock.sleep(seconds)
@@ -72,7 +72,7 @@ async def night(tmp_path: Path) -> AsyncIterator[WakeUpReport]:
             story = WakeUpReport(server, journal, start(journal), delivery, virtual)
             await delivery.catch_up()
             yield story
-            await close_bot(bot)
+            await bot.request.shutdown()
 
 
 @pytest.mark.parametrize(

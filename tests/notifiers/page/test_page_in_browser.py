@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from notifiers.page.render import page
+from notifiers.page import page
 from tests.notifiers.page_night import HOSTILE, night_of
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def test_on_paper_a_dark_page_is_light_and_keeps_its_colours(shown: Page) -> Non
     style = "(box, name) => getComputedStyle(box)[name]"
     assert shown.locator("body").evaluate(style, "background-color") == "rgb(255, 255, 255)"
     assert shown.locator("h1").evaluate(style, "color") == "rgb(28, 35, 48)"
-    assert shown.locator(".dot.keep").evaluate(style, "print-color-adjust") == "exact"
+    assert shown.locator(".bar .training").evaluate(style, "print-color-adjust") == "exact"
     assert not shown.locator(".filters").is_visible()
     assert shown.locator(".chart.wide").is_visible()
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from loop.experiment import Goal, Status
 from loop.results.report import make_report
 from notifiers.charts.scene import make_scene
-from notifiers.page.render import Content, Detail, draw_chart, page
+from notifiers.page import Content, Detail, draw_chart, page
 from tests.notifiers.page_night import HOSTILE, night_of
 
 NOW = datetime(2026, 3, 13, 7, 0, tzinfo=UTC)
@@ -54,6 +54,13 @@ def test_any_text_comes_back_as_it_was(description: str, log: str) -> None:
     assert html.count("<script") == 2
 
 
+def test_the_legend_explains_what_is_in_the_chart() -> None:
+    content = night_of(40)
+    assert "off scale" not in page(replace(content, rows=content.rows[:2]), made_at=NOW)
+    rows = [*content.rows, replace(content.rows[1], number=40, value=1e9, status=Status.DISCARD)]
+    assert "off scale" in page(replace(content, rows=rows), made_at=NOW)
+
+
 def test_a_bare_table_makes_a_page_without_what_nobody_knows() -> None:
     content = replace(night_of(5), details={}, ledger=None, provenance=None)
     html = page(content, made_at=NOW)
@@ -80,21 +87,19 @@ def test_every_mark_lies_within_the_drawing(width: int) -> None:
     content = night_of(200)
     rows = [*content.rows, replace(content.rows[1], number=200, value=1e9, status=Status.DISCARD)]
     scene = make_scene(rows, metric="val_bpb", goal=Goal.MINIMIZE, title="mar12")
-    drawing = draw_chart(scene, {}, width=width, height=330)
+    drawing = draw_chart(scene, width, 330)
     assert len(drawing.marks) == 201
     for mark in drawing.marks:
         assert drawing.left <= mark.x <= drawing.right
         assert drawing.top <= mark.y <= drawing.bottom
-    assert [mark.number for mark in drawing.marks if mark.beyond][-1] == 200
-    assert len({tick.label for tick in drawing.values}) == len(drawing.values) > 1
-    assert drawing.numbers[0].label == "0"
+    assert [mark.number for mark in drawing.marks if mark.kind == "above"][-1] == 200
+    assert len({label for _, label in drawing.y_ticks}) == len(drawing.y_ticks) > 1
+    assert drawing.x_ticks[0][1] == "0"
 
 
 def test_a_lower_value_is_drawn_lower() -> None:
     rows = [row for row in night_of(50).rows if row.status is Status.KEEP]
-    drawing = draw_chart(
-        make_scene(rows, metric="val_bpb", goal=Goal.MINIMIZE, title=""), {}, width=400, height=300
-    )
+    drawing = draw_chart(make_scene(rows, metric="val_bpb", goal=Goal.MINIMIZE, title=""), 400, 300)
     heights = [mark.y for mark in drawing.marks]
     assert heights == sorted(heights)
     assert heights[0] < heights[-1]
