@@ -68,7 +68,6 @@ def measured_value(metric: str, goal: Goal, outcome: Outcome) -> float | None:
 
 
 def _is_impossible(metric: str, goal: Goal, value: float) -> bool:
-    """Tell whether no program can have earned this: NaN, infinity, or no loss at all."""
     is_loss = goal is Goal.MINIMIZE and metric.endswith(("bpb", "loss"))
     return not math.isfinite(value) or (is_loss and value <= 0)
 

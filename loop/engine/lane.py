@@ -34,26 +34,19 @@ class RunOfLanes(Protocol):
     prefetch: Prefetch
 
     @property
-    def wants_more(self) -> bool:
-        """Whether more experiments are to be made than those under way."""
+    def wants_more(self) -> bool: ...
 
-    async def propose(self, wake: asyncio.Event) -> Ready | None:
-        """Return what is to be trained next; None if `wake` is set first."""
+    async def propose(self, wake: asyncio.Event) -> Ready | None: ...
 
-    def judge(self, evaluated: Experiment) -> Experiment:
-        """Give the verdict and carry it out."""
+    def judge(self, evaluated: Experiment) -> Experiment: ...
 
-    def give_up(self, experiment: Experiment) -> Experiment:
-        """Decide that there is to be no verdict."""
+    def give_up(self, experiment: Experiment) -> Experiment: ...
 
-    async def follow(self, decided: Experiment) -> None:
-        """Draw from a verdict what it means for the run."""
+    async def follow(self, decided: Experiment) -> None: ...
 
-    def call(self, cause: Cause, told: str) -> None:
-        """Call a person."""
+    def call(self, cause: Cause, told: str) -> None: ...
 
-    async def rest(self, times: int, cause: str) -> None:
-        """Begin nothing for a while if something went wrong too often."""
+    async def rest(self, times: int, cause: str) -> None: ...
 
 
 class Lane:
@@ -92,7 +85,6 @@ class Lane:
         return self.experiment is None or self.experiment.stage is Stage.COMMITTED
 
     async def step(self) -> None:
-        """Take the experiment one stage further, unless a command comes first."""
         if self.experiment is None:
             await self._propose()
         else:
@@ -126,7 +118,6 @@ class Lane:
             spare.dismiss()
 
     async def give_up(self, experiment: Experiment) -> None:
-        """End the experiment, which does not train, without a verdict."""
         decided = await in_thread(self._owner.give_up, experiment)
         self.experiment = None
         await self._owner.follow(decided)
@@ -161,7 +152,6 @@ class Lane:
                 self.experiment, self.training = await in_thread(begin, experiment, self._owner.run, spare)
 
     async def _watch(self, experiment: Experiment) -> None:
-        """Wait for the training's end and record what it left."""
         if self.training is None:  # an engine before this one started it
             self.training = self._trainings.attach(experiment)
             if experiment.skip_requested or self._is_halted:
@@ -217,7 +207,6 @@ class Lane:
         return self._owner.run.state in (RunState.PAUSED, RunState.STOPPED)
 
     def _counts(self, outcome: Outcome) -> bool:
-        """Tell whether a training gave its number."""
         return measured_value(self._owner.run.metric, self._owner.run.goal, outcome) is not None
 
     def _was_disturbed(self, experiment: Experiment) -> bool:

@@ -47,7 +47,6 @@ class Ready:
 
 
 def make_ready(proposal: Proposal, commit: Commit) -> Ready:
-    """Return a proposal with what its source tells."""
     constants = {constant.name: constant.value for constant in find_constants(proposal.source)}
     return Ready(proposal, commit, constants, fingerprint(proposal.source))
 
@@ -100,7 +99,6 @@ class Prefetch:
         return task.result().proposal
 
     def start(self) -> None:
-        """Begin to make the next proposal, unless one is in the making or ready."""
         if self._task is None:
             self._task = asyncio.create_task(self._make(), name="next proposal")
 
@@ -148,7 +146,6 @@ class Prefetch:
                 return replace(ready, waited=waited)
 
     async def close(self) -> None:
-        """Give up the proposal in the making."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})

@@ -66,7 +66,6 @@ class Plan:
 
 
 async def nothing_blocks(_: Run) -> bool:
-    """Say that nothing on the machine is in the way of a run."""
     return False
 
 
@@ -139,11 +138,9 @@ class Engine:
 
     @property
     def under_way(self) -> tuple[Experiment, ...]:
-        """The experiments under way, by lane."""
         return tuple(lane.experiment for lane in self._lanes if lane.experiment is not None)
 
     def log_of(self, number: int) -> Path:
-        """Return where the end of a decided experiment's log is kept."""
         return self._trainings.log_of(number)
 
     async def conduct(self, experiments: int | None = None) -> None:
@@ -171,9 +168,6 @@ class Engine:
         """Stop after the experiments under way, or end them `now`; they are run again on resume, not counted.
 
         A pause belongs to whoever ordered it last. The heartbeat ends its own by itself: it takes over none.
-
-        Raises:
-            UserError: the run is paused or stopped already.
         """
         async with self.switch:
             ended = self.run.state in (RunState.DONE, RunState.STOPPED)
@@ -186,12 +180,7 @@ class Engine:
                 await self._interrupt()
 
     async def resume(self, *, reason: Reason = BY_COMMAND) -> None:
-        """Go on after a pause, or when all that were asked for are made: then call `conduct` again.
-
-        Raises:
-            UserError: the run goes on already, or was stopped for good; or somebody else paused it since the
-                heartbeat did, who wants it to go on.
-        """
+        """Go on after a pause, or when all that were asked for are made: then call `conduct` again."""
         async with self.switch:
             if reason.by is Actor.HEARTBEAT and self.run.state_by is not Actor.HEARTBEAT:
                 raise UserError(f"Run {self.run.tag} is {self.run.state.value} on another order.")
@@ -201,11 +190,7 @@ class Engine:
             await self._set_state(RunState.RUNNING, reason)
 
     async def stop(self, *, reason: Reason = BY_COMMAND) -> None:
-        """End the run and the trainings under way; the branch and all results stay.
-
-        Raises:
-            UserError: the run is stopped already.
-        """
+        """End the run and the trainings under way; the branch and all results stay."""
         async with self.switch:
             if self.run.state is RunState.STOPPED:
                 raise UserError(f"Run {self.run.tag} is stopped already.")
@@ -216,9 +201,6 @@ class Engine:
         """End an experiment without a verdict and go on to the next; return the one given up.
 
         Of several under way it is the one that began first.
-
-        Raises:
-            UserError: no experiment is under way.
         """
         async with self.switch:
             measured = (Stage.MEASURED, Stage.EVALUATED)
@@ -259,12 +241,10 @@ class Engine:
 
     @property
     def wants_more(self) -> bool:
-        """Whether more experiments are to be made than those under way."""
         under_way = sum(experiment.number > 0 for experiment in self.under_way)
         return self._limit is None or self.made + under_way < self._limit
 
     async def propose(self, wake: asyncio.Event) -> Ready | None:
-        """Return what is to be trained next; None if `wake` is set first."""
         if self.next_number == 0:
             return await in_thread(self._baseline)
         return await self.prefetch.take(lambda: self._head, wake)
@@ -288,7 +268,6 @@ class Engine:
         return decided
 
     def give_up(self, experiment: Experiment) -> Experiment:
-        """Decide that there is to be no verdict."""
         stopped = self.run.state is RunState.STOPPED
         reason = "the run was stopped" if stopped else "skipped by command"
         decided = stages.skipped(experiment, reason, self._best_value, now=self._clock())
@@ -296,7 +275,6 @@ class Engine:
         return decided
 
     async def follow(self, decided: Experiment) -> None:
-        """Draw from a verdict what it means for the run."""
         self._wake(but=decided.lane)
         if decided.status is Status.KEEP:
             await in_thread(self._workspace.tidy)
@@ -319,7 +297,6 @@ class Engine:
         await in_thread(self._journal.note, self.run.id, kind, reason=told, halted=True)
 
     def call(self, cause: Cause, told: str) -> None:
-        """Call a person."""
         self._journal.note(self.run.id, EventKind.NEEDS_ATTENTION, cause=cause, key="", reason=told)
 
     # Going on

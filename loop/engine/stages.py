@@ -25,7 +25,6 @@ def proposed(
     program: str = "",
     waited: float = 0.0,
 ) -> tuple[Experiment, Experiment]:
-    """Return a new experiment in its first two stages, which are recorded together."""
     first = Experiment(
         run_id=run.id,
         number=number,
@@ -57,7 +56,6 @@ def training(experiment: Experiment, *, pid: int, started: float, now: float) ->
 
 
 def put_back(experiment: Experiment, outcome: Outcome) -> Experiment:
-    """Return an experiment whose training told nothing to where it can be trained again."""
     return replace(experiment, stage=Stage.COMMITTED, training=_ended(experiment, outcome))
 
 
@@ -76,7 +74,6 @@ def why_put_back(outcome: Outcome, *, ordered: bool, disturbed: bool, blocked: b
 
 
 def measured(experiment: Experiment, outcome: Outcome) -> Experiment:
-    """Return the experiment with what its training left behind."""
     return replace(experiment, stage=Stage.MEASURED, training=_ended(experiment, outcome))
 
 
@@ -146,7 +143,6 @@ def alarm(crashed: Experiment, streak: int, *, every: int) -> str:
 
 
 def skipped(experiment: Experiment, reason: str, best_before: float | None, *, now: float) -> Experiment:
-    """Return the experiment as a person gave it up."""
     return replace(
         experiment,
         stage=Stage.DECIDED,

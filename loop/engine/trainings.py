@@ -67,9 +67,6 @@ class Trainings:
         """Begin the next attempt at a committed experiment; return it as it is recorded, and the training.
 
         A `spare` supervisor, started before, is the training's.
-
-        Raises:
-            UserError, OSError: git, the journal or the machine does not allow it; then nothing trains.
         """
         supervisor = spare or self._trainer.arm()
         try:
@@ -99,15 +96,10 @@ class Trainings:
         )
 
     def log_of(self, number: int) -> Path:
-        """Return where the end of a decided experiment's log is kept."""
         return self._folder / f"{number}.log"
 
     def file(self, decided: Experiment, run: Run) -> None:
-        """Add an experiment whose verdict is in the journal to the results, and keep the end of its log.
-
-        Raises:
-            UserError, OSError: the disk does not take it; `mend` makes up for it.
-        """
+        """Add an experiment whose verdict is in the journal to the results, and keep the end of its log."""
         log.info("%s #%d: %s (%s)", run.tag, decided.number, decided.status, decided.reason)
         if sum(self._journal.counts(run.id).values()) == decided.number + 1:
             append_result(self._results, row_of(decided), metric=run.metric)
@@ -116,11 +108,7 @@ class Trainings:
         self._keep_log(decided)
 
     def mend(self, run: Run) -> None:
-        """Export all rows anew and file what an engine before this one had no time for.
-
-        Raises:
-            UserError, OSError: the disk does not take it.
-        """
+        """Export all rows anew and file what an engine before this one had no time for."""
         write_results(self._results, read_rows(self._journal, run.id), metric=run.metric)
         left = {int(path.name.partition("-")[0]) for path in self._folder.glob("[0-9]*-[0-9]*")}
         for number in sorted(left):

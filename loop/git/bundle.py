@@ -38,10 +38,6 @@ def tidy_branch(run: Run, keeps: Sequence[Experiment], *, squash: bool = False) 
 
     `keeps` are the run's kept experiments in order, without the baseline. The same keeps give the same
     commits. No checkout is touched.
-
-    Raises:
-        UserError: nothing was kept, or git lacks a commit, or the branch is not as it was left, or is checked
-            out.
     """
     if not keeps:
         raise UserError(f"Run {run.tag} has kept nothing but its baseline: there is nothing to merge.")
@@ -67,7 +63,6 @@ def _check_there(git: Git, keeps: Sequence[Experiment], *, squash: bool) -> None
 
 
 def _check_ours(git: Git, run: Run, name: str) -> str | None:
-    """Return where the branch is, None where there is none yet."""
     found = _commit_of(git, f"refs/heads/{name}")
     if found is None:
         return None

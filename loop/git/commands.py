@@ -83,9 +83,6 @@ class Git:
 
         `directory` is the git directory where it is not the repository's own (that of a linked worktree),
         `index` an index file of the caller's.
-
-        Raises:
-            GitError: its exit status is not among `accept`.
         """
         place = [f"--git-dir={directory or self.directory}"]
         if work_tree:
@@ -102,11 +99,7 @@ class Git:
         return line.split(" ", 1)[0] or None
 
     def read(self, name: str) -> bytes | None:
-        """Return the bytes of the blob `name` (`<commit>:<path>`), None where there is no such blob.
-
-        Raises:
-            GitError: the repository cannot be read.
-        """
+        """Return the bytes of the blob `name` (`<commit>:<path>`), None where there is no such blob."""
         # Asked in a batch, git tells what is not there from what it cannot read.
         command = (f"--git-dir={self.directory}", "cat-file", "--batch")
         _, output = _run(self._git, command, stdin=f"{name}\n".encode())
@@ -141,11 +134,7 @@ class Location:
 
 
 def locate(path: Path) -> Location:
-    """Find the git repository at or above `path`.
-
-    Raises:
-        UserError: there is none, or git does not trust it.
-    """
+    """Find the git repository at or above `path`."""
     if not path.is_dir():
         raise UserError(f"There is no folder {path}: set REPOSITORY to a git repository.")
     git = _gitpython(path)

@@ -48,9 +48,6 @@ def inspect(
     """Look at a repository, changing nothing, and return what a run would start from.
 
     Without `base_branch` it is the branch that is checked out. A bare repository will do.
-
-    Raises:
-        UserError: no run can start from it, with the mend.
     """
     location = locate(repository)
     path = location.top or location.common
@@ -72,21 +69,13 @@ def inspect(
 
 
 def branches(repository: Path) -> tuple[str, ...]:
-    """Return the names of the repository's local branches.
-
-    Raises:
-        UserError: it is no git repository.
-    """
+    """Return the names of the repository's local branches."""
     git = Git(locate(repository).common)
     return _branches(git)
 
 
 def read_time_budget(repository: Path, commit: str, frozen: Sequence[str] = ("prepare.py",)) -> float | None:
-    """Return the time budget that the first of the `frozen` files to have one fixes in `commit`.
-
-    Raises:
-        UserError: the repository cannot be read.
-    """
+    """Return the time budget that the first of the `frozen` files to have one fixes in `commit`."""
     git = Git(locate(repository).common)
     texts = (git.read(f"{commit}:{name}") or b"" for name in frozen)
     budgets = (time_budget(text.decode("utf-8", "replace")) for text in texts)
@@ -100,9 +89,6 @@ def with_imports(
 
     What a fixed file imports is as fixed as itself: a training that changes it changes the score. Only the
     editable file is never fixed.
-
-    Raises:
-        UserError: the repository cannot be read.
     """
     found = dict.fromkeys(frozen)
     waiting = list(frozen)
@@ -135,11 +121,7 @@ def time_budget(source: str) -> float | None:
 
 
 def check_tag(tag: str) -> None:
-    """Refuse a tag that would not do as a part of a branch name and as a folder.
-
-    Raises:
-        UserError: with what a tag may be.
-    """
+    """Refuse a tag that would not do as a part of a branch name and as a folder."""
     allowed = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", tag, re.ASCII) is not None
     if not allowed or len(tag) > TAG_LENGTH or ".." in tag or tag.endswith((".", ".lock")):
         raise UserError(
@@ -155,11 +137,7 @@ def propose_tag(date: dt.date, taken: Collection[str]) -> str:
 
 
 def check_path(path: str) -> None:
-    """Refuse a path of the settings that does not lie inside a repository.
-
-    Raises:
-        UserError: with what it may be.
-    """
+    """Refuse a path of the settings that does not lie inside a repository."""
     pure = PurePosixPath(path)
     if (
         not path.isprintable()
@@ -173,11 +151,7 @@ def check_path(path: str) -> None:
 
 
 def decode(content: bytes, path: str) -> str:
-    """Return a file's text as it is, line ends and all.
-
-    Raises:
-        UserError: it is not UTF-8.
-    """
+    """Return a file's text as it is, line ends and all."""
     try:
         return content.decode()
     except UnicodeDecodeError as error:

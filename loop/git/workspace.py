@@ -54,9 +54,6 @@ class Workspace:
 
     Its methods block for some milliseconds and may be called from any thread. All raise `UserError` where git
     or the disk refuses.
-
-    Raises:
-        UserError: `repository` is no git repository, or a name cannot be used.
     """
 
     def __init__(
@@ -84,17 +81,12 @@ class Workspace:
 
     @property
     def path(self) -> Path:
-        """The worktree's folder, where trainings run."""
         return self._worktree.path
 
     # Life of the worktree
 
     def create(self, base: str) -> None:
-        """Make branch and worktree at commit `base`.
-
-        Raises:
-            UserError: the name is taken; nothing was made.
-        """
+        """Make branch and worktree at commit `base`."""
         with self._working():
             _check_commit(base)
             self._check_free(self.tag)
@@ -106,11 +98,7 @@ class Workspace:
                 raise
 
     def adopt(self) -> None:
-        """Make a worktree for the branch, which is there already, at its head.
-
-        Raises:
-            UserError: the branch is checked out elsewhere, or the folder is taken; nothing was made.
-        """
+        """Make a worktree for the branch, which is there already, at its head."""
         with self._working():
             head = self.head()
             self._check_not_elsewhere()
@@ -161,9 +149,6 @@ class Workspace:
 
         The old path stays as a link until the next `launch`, so that a running training finds its files, or
         until a new run takes it. A rename that was interrupted is completed by calling it again.
-
-        Raises:
-            UserError: the new name is taken, or git refuses it.
         """
         check_tag(new_tag)
         with self._working():
@@ -191,11 +176,7 @@ class Workspace:
             self.tag = new_tag
 
     def check_rename(self, new_tag: str) -> None:
-        """Refuse a rename that could not be begun.
-
-        Raises:
-            UserError: the new name is taken or cannot name a branch.
-        """
+        """Refuse a rename that could not be begun."""
         check_tag(new_tag)
         with self._working():
             self.head()
@@ -220,23 +201,14 @@ class Workspace:
         return head
 
     def source(self, commit: str) -> str:
-        """Return the editable file's text in `commit`; as `text`."""
         return self.text(commit, self.editable)
 
     def text(self, commit: str, path: str) -> str:
-        """Return the text of a file in `commit`, line ends as they are.
-
-        Raises:
-            UserError: there is none, or it is not UTF-8.
-        """
+        """Return the text of a file in `commit`, line ends as they are."""
         return decode(self._content(commit, path), path)
 
     def commit(self, parent: str, source: str, description: str) -> Commit:
-        """Make a commit on top of `parent` with `source` as the editable file; neither branch nor file moves.
-
-        Raises:
-            UserError: the source changes nothing or cannot be written as UTF-8.
-        """
+        """Make a commit on `parent` with `source` as the editable file; neither branch nor file moves."""
         try:
             content = source.encode()
         except UnicodeEncodeError as error:
@@ -268,11 +240,7 @@ class Workspace:
             place(self.path, self.editable, content, executable=self._is_executable(commit, self.editable))
 
     def remember(self, number: int, commit: str) -> None:
-        """Make `commit` reachable for ever as experiment `number`.
-
-        Raises:
-            UserError: that number stands for another commit.
-        """
+        """Make `commit` reachable for ever as experiment `number`."""
         with self._working():
             ref = f"{_experiments(self.tag)}/{number}"
             try:
@@ -326,7 +294,6 @@ class Workspace:
             )
 
     def restore_frozen(self, base: str) -> None:
-        """Write the frozen files of commit `base` back into the worktree."""
         with self._working():
             for name in self.frozen:
                 self._place(base, name)
@@ -335,9 +302,6 @@ class Workspace:
         """Return what an experiment, by number or commit, changes in the editable file.
 
         The baseline, number 0, changes nothing.
-
-        Raises:
-            UserError: there is no such experiment.
         """
         if experiment == 0:
             return ""

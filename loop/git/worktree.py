@@ -32,39 +32,26 @@ class Worktree:
         self._git = git
 
     def claim_path(self) -> None:
-        """Make room for `add`: a link that another worktree's move left goes, as no training needs it now.
-
-        Raises:
-            UserError: the path is taken.
-        """
+        """Make room for `add`: a link that another worktree's move left goes, as no training needs it now."""
         _check_free(self.path)
         if is_alias(self.path):
             self.path.unlink()
 
     def add(self, *arguments: str) -> None:
-        """Make the worktree by `git worktree add`, with every file of its commit.
-
-        Raises:
-            GitError: git refuses.
-        """
+        """Make the worktree by `git worktree add`, with every file of its commit."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Without a checkout, as that starts a second git, which an index of the caller's could mislead.
         self._git("worktree", "add", "--no-checkout", *arguments)
         self.fill()
 
     def forget(self) -> None:
-        """Remove the folder and its registration."""
         registration = self.find_registration()
         if registration:
             shutil.rmtree(registration)
         shutil.rmtree(self.path, ignore_errors=True)
 
     def mend(self, branch: str) -> str:
-        """Make a missing worktree again, on `branch`, or mend its link to git; return what was mended.
-
-        Raises:
-            UserError: the folder holds files but git does not know it.
-        """
+        """Make a missing worktree again, on `branch`, or mend its link to git; return what was mended."""
         registration = self.find_registration()
         if self.path.is_dir() and any(entry.name != ".git" for entry in self.path.iterdir()):
             if registration is None or not _is_whole(registration):
@@ -86,30 +73,22 @@ class Worktree:
         return readable(missing).split("\0")[:-1]
 
     def tidy(self) -> None:
-        """Bring the index in line with HEAD."""
         # Entries that did not change keep their times, so that only changed files are read.
         self._run("read-tree", "--reset", "HEAD")
         self._refresh()
 
     def head(self) -> str:
-        """Return the ref that HEAD names, empty where there is none."""
         return self._run("symbolic-ref", "--quiet", "HEAD", accept=(0, 1))
 
     def set_head(self, ref: str) -> None:
-        """Let HEAD name `ref`; index and files stay."""
         self._run("symbolic-ref", "HEAD", ref)
 
     def locks(self) -> list[Path]:
-        """Return the lock files that git may hold for this worktree alone."""
         registration = self.find_registration()
         return [registration / name for name in ("index.lock", "HEAD.lock")] if registration else []
 
     def check_move(self, new: Path) -> None:
-        """Refuse a move to a path that is taken.
-
-        Raises:
-            UserError: something is there, or the training of another worktree may need the link that is.
-        """
+        """Refuse a move to a path that is taken."""
         _check_free(new)
         target = new.resolve()
         if is_alias(new) and target != self.path.resolve() and _is_lived_in(target):
@@ -146,7 +125,6 @@ class Worktree:
         return _point(path / ".git", "gitdir: ", registration) or changed
 
     def find_registration(self) -> Path | None:
-        """Return the folder in the repository that registers the worktree."""
         for registration in sorted((self._git.directory / "worktrees").glob("*")):
             path = _registered_path(registration)
             if path and path.resolve() == self.path.resolve():
@@ -180,7 +158,6 @@ def _check_free(path: Path) -> None:
 
 
 def _is_lived_in(folder: Path) -> bool:
-    """Tell whether a process works in `folder`, as a training does."""
     return any(process.info["cwd"] == str(folder) for process in psutil.process_iter(["cwd"]))
 
 

@@ -95,7 +95,6 @@ def is_stalled(quiet: Quiet, stall_minutes: float, *, measured: bool = False) ->
 
 
 def is_measured(folder: Path, metric: str) -> bool:
-    """Tell whether the training has printed its number."""
     return metric in read_numbers(folder / LOG, cut_off=True)
 
 
@@ -112,7 +111,6 @@ def is_overdue(folder: Path, *, now: Callable[[], float] = time.monotonic) -> bo
 
 
 def supervisor_of(folder: Path) -> Process | None:
-    """Return the living supervisor of the training, None where there is none on record."""
     match _record(folder):
         case {"supervisor": int(pid), "supervisor_start": int() | float() as started}:
             process = Process(pid, started)
@@ -165,7 +163,6 @@ class Owner(StrEnum):
 
 
 def find_marked(home: Path) -> tuple[Marked, ...]:
-    """Find the processes of all trainings whose attempts lie below `home`."""
     found = []
     for process in psutil.process_iter(["environ"]):
         mark = (process.info["environ"] or {}).get(MARK)
@@ -187,7 +184,6 @@ def orphans(marked: Collection[Marked], attempts: Collection[Path]) -> tuple[Mar
 
 
 def owner(pid: int, marked: Collection[Marked], attempts: Collection[Path]) -> Owner:
-    """Say whose the process is."""
     folders: Mapping[int, Path] = {found.process.pid: found.folder for found in marked}
     if pid in folders:
         return Owner.CURRENT if folders[pid] in attempts else Owner.ORPHAN

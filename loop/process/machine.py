@@ -31,7 +31,6 @@ class Disk:
 
     @property
     def low(self) -> bool:
-        """Say whether no training should be started."""
         return self.free < self._pause_limit
 
     @property
@@ -107,7 +106,6 @@ class ClockWatch:
         self._last = self._read()
 
     def look(self) -> ClockChange:
-        """Say what happened since the last look, or since the watch was made."""
         before, self._last = self._last, self._read()
         wall, since_boot, awake = (now - then for now, then in zip(self._last, before, strict=True))
         return ClockChange(jumped=wall - since_boot, slept=since_boot - awake)

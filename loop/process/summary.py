@@ -58,7 +58,6 @@ def read_progress(text: str) -> Progress | None:
 
 
 def is_progress(line: str) -> bool:
-    """Tell whether a line of a log says how far the training has come."""
     return _read_line(line) is not None
 
 
@@ -158,7 +157,6 @@ def read_numbers(path: Path, *, cut_off: bool) -> dict[str, float]:
 
 
 def tells_of_full_memory(text: str) -> bool:
-    """Tell whether words of a training say that the memory of the GPU or of the machine was full."""
     return any(sign in text for sign in ("OutOfMemoryError", "out of memory", "MemoryError"))
 
 
@@ -185,7 +183,6 @@ def _telling(lines: Iterator[str]) -> Iterator[str]:
 
 
 def _exception(lines: list[str]) -> str:
-    """Find the line under the frames of the last traceback that ended the training."""
     for number in range(len(lines) - 1, -1, -1):
         line = lines[number]
         if is_progress(line):

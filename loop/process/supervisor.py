@@ -223,7 +223,6 @@ class ProcessTree:
                 self._blind = True
 
     def wait(self, wake: Wake, seconds: float) -> str | None:
-        """Wait for a request, which is returned, for the training's end or for so long."""
         return wake.wait(min(seconds, POLL) if self._blind else seconds, self._files)
 
     def ended(self) -> bool:
@@ -238,14 +237,12 @@ class ProcessTree:
         return self.ended_at is not None
 
     def cleared(self) -> bool:
-        """Tell whether nothing of the training's tree is left."""
         self._reap()
         if self._child and self._subreaper:
             return self._childless  # whatever is left of the tree would be our child by now
         return not self._tree()
 
     def terminate(self) -> None:
-        """Ask the training's process group to end."""
         try:
             os.killpg(self.record["pid"], signal.SIGTERM)
         except OSError:
@@ -355,7 +352,6 @@ def write_json(path: str, data: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Wait for a job and see it through."""
     os.closerange(3, 65536)  # what the bot had inherited: whoever waits for its end must not wait for ours
     wake = Wake()
     subreaper = become_subreaper()

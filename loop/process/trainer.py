@@ -64,7 +64,6 @@ class Process:
         return program.start_time(self.pid) == self.started
 
     async def gone(self) -> None:
-        """Wait for its end."""
         try:
             pidfd = os.pidfd_open(self.pid)
         except (AttributeError, OSError):  # gone, or there is no such call here
@@ -87,12 +86,10 @@ class Supervisor:
 
     @property
     def pid(self) -> int:
-        """The process id."""
         return self.process.pid
 
     @property
     def started(self) -> float:
-        """The process start time, as `loop.supervisor.start_time` tells it."""
         return self.process.started
 
     def give(self, job: Mapping[str, object]) -> None:
@@ -101,7 +98,6 @@ class Supervisor:
             pipe.write(json.dumps(job).encode() + b"\n")
 
     def dismiss(self) -> None:
-        """End it without a job."""
         os.close(self.pipe)
         os.kill(self.pid, signal.SIGKILL)  # a child not waited for yet: the pid is surely its own
         os.waitpid(self.pid, 0)
@@ -117,11 +113,7 @@ class Trainer:
         self.secrets = secrets
 
     def arm(self) -> Supervisor:
-        """Start a supervisor, which waits for its job.
-
-        Raises:
-            UserError: it cannot be started.
-        """
+        """Start a supervisor, which waits for its job."""
         return _spawn()
 
     def start(self, supervisor: Supervisor, job: Job) -> TrainingProcess:
@@ -165,7 +157,6 @@ class TrainingProcess:
         self._request: signal.Signals | None = None
 
     def alive(self) -> bool:
-        """Tell whether the training or its supervisor is there."""
         training = _process(_read(self.folder / program.STARTED), "pid", "start")
         return any(process is not None and process.alive() for process in (self._supervisor, training))
 
@@ -175,11 +166,7 @@ class TrainingProcess:
         self._ask()
 
     async def wait(self) -> Outcome:
-        """Wait for the outcome. A supervisor that dies before its training is replaced by another.
-
-        Raises:
-            UserError: the replacement cannot be started.
-        """
+        """Wait for the outcome. A supervisor that dies before its training is replaced by another."""
         lost = 0
         while (outcome := await self._ended()) is None:
             await asyncio.sleep(POLL * min(lost, 10))  # the first at once; not a storm of them
@@ -204,7 +191,6 @@ class TrainingProcess:
 
 
 def attempt_folder(folder: Path, number: int, k: int) -> Path:
-    """Return where training `k` of an experiment has its files, below its run's `folder`."""
     return folder / f"{number}-{k}"
 
 
@@ -276,7 +262,6 @@ def _recorded(record: Mapping[str, Any]) -> Outcome | None:
 
 
 def _process(record: Mapping[str, Any], pid: str, start: str) -> Process | None:
-    """Take a process from `started.json`; None where it is of another boot."""
     if record.get("boot") != program.boot_id() or record.get(start) is None:
         return None
     return Process(record[pid], record[start])

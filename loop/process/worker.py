@@ -45,11 +45,7 @@ class WorkerError(UserError):
 async def start_worker(
     module: str, *arguments: str, python: str, environment: Mapping[str, str]
 ) -> asyncio.subprocess.Process:
-    """Start `python -m module` with pipes and in a session of its own, so that a Ctrl-C is for the bot alone.
-
-    Raises:
-        OSError: it cannot be started.
-    """
+    """Start `python -m module` with pipes, in a session of its own: a Ctrl-C is for the bot alone."""
     return await asyncio.create_subprocess_exec(
         *(python, "-m", module, *arguments),
         stdin=asyncio.subprocess.PIPE,
@@ -151,7 +147,6 @@ def _read(answer: bytes, returns: type[T], name: str) -> T:
 
 
 def main() -> None:
-    """Be the worker: answer one request."""
     os.nice(_NICENESS)
     pipe = os.dup(1)  # which no process that it starts inherits
     os.dup2(2, 1)  # what a library prints is no answer

@@ -40,7 +40,6 @@ def events_of(
 
 
 def last_event_of(journal: Journal, run_id: int, kinds: Iterable[EventKind]) -> Event | None:
-    """Return the newest event of a run that is of one of these kinds."""
     rows = journal.query(
         "SELECT id, at, number, kind, data FROM events "
         "WHERE run_id = ? AND kind IN (SELECT value FROM json_each(?)) ORDER BY id DESC LIMIT 1",
@@ -53,7 +52,6 @@ def last_event_of(journal: Journal, run_id: int, kinds: Iterable[EventKind]) -> 
 
 
 def has_events_after(journal: Journal, run_id: int, event_id: int) -> bool:
-    """Say whether anything happened in the run after that event."""
     return bool(journal.query("SELECT 1 FROM events WHERE run_id = ? AND id > ? LIMIT 1", run_id, event_id))
 
 

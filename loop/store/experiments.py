@@ -71,11 +71,7 @@ class Row:
 
 
 def row_of(experiment: Experiment) -> Row:
-    """Return the row of a decided experiment.
-
-    Raises:
-        ValueError: it has no verdict yet.
-    """
+    """Return the row of a decided experiment."""
     if experiment.status is None:
         raise ValueError(f"experiment {experiment.number} is not decided")
     return _row(**{name: getattr(experiment, name) for name in _TOLD})
@@ -112,7 +108,6 @@ def largest_gains(journal: Journal, run_id: int, *, most: int) -> list[Row]:
 
 
 def last_failures(journal: Journal, run_id: int, *, most: int) -> list[Row]:
-    """Return the experiments that were discarded or crashed last, the newest first."""
     return _rows(
         journal,
         "run_id = ? AND number > 0 AND status IN ('discard', 'crash') ORDER BY number DESC LIMIT ?",
@@ -171,7 +166,6 @@ def runs_like(journal: Journal, run: Run, *, most: int) -> list[Run]:
 
 
 def with_program(journal: Journal, run_id: int, program: str) -> Experiment | None:
-    """Return the first experiment of the run whose program has that fingerprint."""
     rows = journal.query(
         "SELECT * FROM experiment_rows WHERE run_id = ? AND program = ? ORDER BY number LIMIT 1",
         run_id,
@@ -186,7 +180,6 @@ def decided_by(journal: Journal, run_id: int, at: float) -> int:
 
 
 def waited_longer(journal: Journal, run_id: int, seconds: float) -> int:
-    """Return for how many experiments nothing trained for longer than that."""
     return _count(journal, "run_id = ? AND waited > ?", run_id, seconds)
 
 

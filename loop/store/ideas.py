@@ -53,7 +53,6 @@ class IdeaBox:
             append(idea.run_id, EventKind.NOTED, reason=told)
 
     def get(self, idea_id: int) -> Idea:
-        """Return the idea of that id, which must exist."""
         (row,) = self._journal.query("SELECT * FROM ideas WHERE id = ?", idea_id)
         return Idea(*row)
 
@@ -68,7 +67,6 @@ class IdeaBox:
         return tuple(Idea(*row) for row in rows)
 
     def texts(self, run_id: int) -> frozenset[str]:
-        """Return what all ideas of the run say, tried or not."""
         rows = self._journal.query("SELECT text FROM ideas WHERE run_id = ?", run_id)
         return frozenset(row["text"] for row in rows)
 

@@ -96,7 +96,6 @@ class Journal:
             ) from error
 
     def close(self) -> None:
-        """Close the file; the journal is of no further use."""
         with self._writing, self._reading:
             self._opened.close()
 
@@ -117,9 +116,6 @@ class Journal:
         """Add a running run, with the decided experiments that it begins with where others made some.
 
         What was made elsewhere has no events of its own: nobody is told of it again.
-
-        Raises:
-            UserError: there is a run of that tag.
         """
         run = Run(
             id=0,
@@ -148,30 +144,22 @@ class Journal:
         return run
 
     def run(self, tag: str) -> Run | None:
-        """Return the run of that tag."""
         return self._one("SELECT * FROM runs WHERE tag = ?", tag)
 
     def run_by_id(self, run_id: int) -> Run:
-        """Return the run of that id.
-
-        Raises:
-            UserError: there is none.
-        """
+        """Return the run of that id."""
         run = self._one("SELECT * FROM runs WHERE id = ?", run_id)
         if run is None:
             raise UserError(f"There is no run with id {run_id}.")
         return run
 
     def runs(self) -> list[Run]:
-        """Return all runs, the newest last."""
         return self._all("SELECT * FROM runs ORDER BY id")
 
     def active_runs(self) -> list[Run]:
-        """Return the runs that were not stopped, the newest last."""
         return [run for run in self.runs() if run.state is not RunState.STOPPED]
 
     def set_state(self, run: Run, state: RunState, reason: Reason = BY_COMMAND) -> Run:
-        """Record what the run does from now on, who ordered that, and why."""
         with self.transaction() as append:
             self._db.execute(
                 "UPDATE runs SET state = ?, state_by = ?, state_name = ?, state_cause = ?, state_facts = ? "
@@ -182,11 +170,7 @@ class Journal:
             return self.run_by_id(run.id)
 
     def retag(self, run: Run, new: str) -> Run:
-        """Give the run a new tag; `renamed_from` keeps the old one until `finish_retag`.
-
-        Raises:
-            UserError: there is a run of that tag.
-        """
+        """Give the run a new tag; `renamed_from` keeps the old one until `finish_retag`."""
         with self.transaction() as append:
             if self.run(new):
                 raise UserError(f"There is a run {new} already: choose another tag.")
@@ -195,7 +179,6 @@ class Journal:
             return self.run_by_id(run.id)
 
     def finish_retag(self, run: Run) -> Run:
-        """Note that branch, refs and worktree carry the new tag."""
         with self.transaction():
             self._db.execute("UPDATE runs SET renamed_from = '' WHERE id = ?", (run.id,))
             return self.run_by_id(run.id)
@@ -213,7 +196,6 @@ class Journal:
                 append(step.run_id, kind or EventKind(step.stage.value), number=step.number, **data)
 
     def experiment(self, run_id: int, number: int) -> Experiment | None:
-        """Return one experiment."""
         return self._experiment("number = ?", run_id, number)
 
     def experiments_at(self, run_id: int, numbers: Collection[int]) -> list[Experiment]:
@@ -231,7 +213,6 @@ class Journal:
         )
 
     def experiments(self, run_id: int, *, last: int | None = None) -> list[Experiment]:
-        """Return the run's experiments by number, or its `last` ones."""
         limit = -1 if last is None else last
         return self._experiments("TRUE ORDER BY number DESC LIMIT ?", run_id, limit)[::-1]
 
@@ -240,11 +221,9 @@ class Journal:
         return self._experiment(f"number = {_kept('max')}", run_id, run_id, before)
 
     def baseline(self, run_id: int) -> Experiment | None:
-        """Return the first kept experiment, against which the run's gain is told."""
         return self._experiment(f"number = {_kept('min')}", run_id, run_id, sys.maxsize)
 
     def counts(self, run_id: int) -> dict[Status, int]:
-        """Return how many experiments got each status."""
         rows = self.query(
             "SELECT status, count(*) FROM experiments "
             "WHERE run_id = ? AND status IS NOT NULL GROUP BY status",
@@ -254,7 +233,6 @@ class Journal:
         return {status: found.get(status, 0) for status in Status}
 
     def crash_streak(self, run_id: int) -> int:
-        """Return how many of the last decided experiments crashed in a row."""
         (row,) = self.query(
             "SELECT count(*) FROM experiments WHERE run_id = ? AND status = 'crash' AND number > "
             "(SELECT coalesce(max(number), -1) FROM experiments WHERE run_id = ? AND status != 'crash')",
@@ -266,27 +244,22 @@ class Journal:
     # Events
 
     def note(self, run_id: int, kind: EventKind, **data: object) -> None:
-        """Append an event that changes no state."""
         with self.transaction() as append:
             append(run_id, kind, **data)
 
     def events_after(self, event_id: int, *, limit: int = 100) -> list[Event]:
-        """Return the events that follow the one of that id, oldest first."""
         rows = self.query("SELECT * FROM events WHERE id > ? ORDER BY id LIMIT ?", event_id, limit)
         return [Event(**decode(row)) for row in rows]
 
     def last_event(self) -> int:
-        """Return the id of the newest event, 0 where there is none."""
         (row,) = self.query("SELECT coalesce(max(id), 0) FROM events")
         return int(row[0])
 
     def cursor(self, channel: str) -> int | None:
-        """Return the id of the last event told to the channel, None for a new channel."""
         rows = self.query("SELECT event_id FROM cursors WHERE channel = ?", channel)
         return int(rows[0][0]) if rows else None
 
     def set_cursor(self, channel: str, event_id: int) -> None:
-        """Note that the channel was told everything up to that event."""
         with self.transaction():
             self._db.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?)", (channel, event_id))
 
@@ -298,7 +271,6 @@ class Journal:
             self._db.execute("INSERT OR REPLACE INTO beats (id, at) VALUES (1, ?)", (self._clock(),))
 
     def last_beat(self) -> float | None:
-        """Return when the last heartbeat was, by the clock of that moment."""
         rows = self.query("SELECT at FROM beats")
         return float(rows[0]["at"]) if rows else None
 

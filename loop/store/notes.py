@@ -102,7 +102,6 @@ def open_calls(journal: Journal, run: Run, *, until: float = inf) -> tuple[Call,
 
 
 def _turn(calls: _Calls, kind: EventKind, data: Mapping[str, object], *, over: bool) -> None:
-    """Let one event add to what a person is needed for, or take from it."""
     cause, key = about = _about(data)
     stays = cause in WATCHED | _HAS_STATES | _AWAITS_ORDER
     if kind is EventKind.RESOLVED or "state" in data:

@@ -87,7 +87,6 @@ class Outbox:
             cursor = events[-1].id
 
     def record(self, entries: Sequence[Entry], *, message_id: str = "") -> None:
-        """Note what became of some events, all in one transaction."""
         with self._journal.transaction():
             for entry in entries:
                 self._journal.execute(
@@ -108,7 +107,6 @@ class Outbox:
     # Cards
 
     def card(self, run_id: int) -> str:
-        """Return the id of the message that is the run's card, empty where there is none."""
         rows = self._journal.query(
             "SELECT message_id FROM cards WHERE channel = ? AND run_id = ?", self._channel, run_id
         )
@@ -133,7 +131,6 @@ class Outbox:
             )
 
     def drop_card(self, run_id: int, message_id: str) -> None:
-        """Note that somebody deleted the card."""
         with self._journal.transaction():
             self._journal.execute(
                 "DELETE FROM cards WHERE channel = ? AND run_id = ? AND message_id = ?",
@@ -153,7 +150,6 @@ def last_sent(journal: Journal) -> dict[str, float | None]:
 
 
 def refusals(journal: Journal, *, last: int = 10) -> list[Refusal]:
-    """Return the last messages that a platform refused for good, the newest last."""
     rows = journal.query(
         "SELECT channel, event_id, reason, at FROM deliveries WHERE state = 'refused' "
         "ORDER BY at DESC, event_id DESC LIMIT ?",

@@ -59,7 +59,6 @@ def columns(kind: type[Run] | type[Experiment] | type[Training]) -> tuple[str, .
 
 
 def experiment_row(experiment: Experiment) -> dict[str, object]:
-    """Return the row of an experiment with its training, as `experiment_rows` has it."""
     row = {name: encode(getattr(experiment, name)) for name in columns(Experiment)}
     training = experiment.training
     row |= {name: encode(getattr(experiment.last_training, name)) for name in columns(Training)}
@@ -67,11 +66,7 @@ def experiment_row(experiment: Experiment) -> dict[str, object]:
 
 
 def read_experiment(row: sqlite3.Row | dict[str, Any]) -> Experiment:
-    """Return the experiment of a row of `experiment_rows`.
-
-    Raises:
-        UserError: as `decode`.
-    """
+    """Return the experiment of a row of `experiment_rows`."""
     values = decode(row)
     k = values.pop("attempt")
     of_training = {name: values.pop(name) for name in columns(Training)}
@@ -91,17 +86,14 @@ def upsert(table: str, names: Sequence[str], *, key: tuple[str, ...]) -> str:
 
 
 def quoted(names: Sequence[str]) -> str:
-    """Return names of columns as a list in SQL."""
     return ", ".join(f'"{name}"' for name in names)
 
 
 def marks(names: Sequence[str]) -> str:
-    """Return a place for the value of each."""
     return ", ".join("?" * len(names))
 
 
 def encode(value: object) -> object:
-    """Return a field's value as SQLite stores it."""
     if isinstance(value, StrEnum):
         return value.value
     if isinstance(value, bool):

@@ -40,7 +40,6 @@ class Sessions:
         self._clock = clock
 
     def begin(self, *, boot: str) -> Session:
-        """Note that this process has begun to work on the journal; `boot` is as in `Session`."""
         now = self._clock()
         with self._journal.transaction():
             self._journal.execute(
@@ -54,7 +53,6 @@ class Sessions:
         return Session(*row)
 
     def seen(self, session: Session) -> None:
-        """Note a sign of life; takes a transaction of one row."""
         with self._journal.transaction():
             self._journal.execute("UPDATE sessions SET seen_at = ? WHERE id = ?", self._clock(), session.id)
 
@@ -67,5 +65,4 @@ class Sessions:
             )
 
     def all(self) -> list[Session]:
-        """Return all sessions, the newest last."""
         return [Session(*row) for row in self._journal.query("SELECT * FROM sessions ORDER BY id")]

@@ -32,11 +32,9 @@ class Account:
 
     @property
     def is_nearly_spent(self) -> bool:
-        """Say whether it is time to tell people."""
         return self.spent >= NEARLY * self.limit
 
     def pays(self, price: float) -> bool:
-        """Say whether there is enough left for a call of that price."""
         return self.spent < self.limit and self.spent + price <= self.limit
 
     def __str__(self) -> str:
@@ -67,7 +65,6 @@ class Budget:
 
     @property
     def has_limit(self) -> bool:
-        """Say whether dollars are limited at all."""
         return self._a_run is not None or self._a_day is not None
 
     def pay(self, run_id: int, proposer: str, cost: Cost) -> None:
@@ -91,11 +88,9 @@ class Budget:
         return self._sum("run_id = ? AND at >= ? AND at <= ?", run_id, since, until)
 
     def of_day(self) -> Cost:
-        """Return what all runs have cost since midnight."""
         return self._sum("at >= ?", self._midnight().timestamp())
 
     def accounts(self, run_id: int) -> tuple[Account, ...]:
-        """Return the limits that are set, and what was spent of each."""
         found = []
         if self._a_run is not None:
             spent = self.of_run(run_id).dollars or 0.0
