@@ -27,8 +27,7 @@ from loop.git.repository import (
     with_imports,
 )
 from loop.git.workspace import Workspace
-from loop.process.environment import prepare_line, training_environment
-from loop.process.trainer import Trainer, attempt_folder
+from loop.process.trainer import Trainer, attempt_folder, prepare_line, training_environment
 from loop.store.journal import Journal
 from loop.text import secrets_in
 from notifiers.text.status import RunPlan

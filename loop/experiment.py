@@ -35,7 +35,7 @@ class Actor(StrEnum):
 class Cause(StrEnum):
     """What keeps a run from training, what a person is called for, or what people are told once.
 
-    A call is open until an event ends it (`loop/store/notes.py`). Its run, its cause and its key tell which
+    A call is open until an event ends it (`loop/store/events.py`). Its run, its cause and its key tell which
     it is; the key names one of several: a folder, a setting, a model.
     """
 

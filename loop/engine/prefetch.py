@@ -18,7 +18,7 @@ from loop.backoff import backoff
 from loop.errors import UserError
 from loop.experiment import Proposal
 from loop.git.workspace import Commit, Workspace
-from loop.process.threads import in_thread
+from loop.process.worker import in_thread
 from loop.program.constants import find_constants
 from loop.program.fingerprint import fingerprint
 from loop.proposers.protocol import Context, Proposer, Refusal

@@ -36,8 +36,8 @@ from loop.experiment import (
     Status,
 )
 from loop.git.workspace import Commit, Workspace
-from loop.process.threads import in_thread
 from loop.process.trainer import Trainer
+from loop.process.worker import in_thread
 from loop.proposers.prompt.context import ContextReader
 from loop.proposers.protocol import Proposer
 from loop.store.experiments import with_program

@@ -19,8 +19,7 @@ from pathlib import Path
 
 from loop.errors import UserError
 from loop.files import holds, place
-from loop.git.commands import Git, GitError, locate, merge_texts
-from loop.git.diffs import count_lines, read_diff, read_diffs
+from loop.git.commands import Git, GitError, count_lines, locate, merge_texts, read_diff, read_diffs
 from loop.git.repository import check_path, check_tag, decode
 from loop.git.worktree import Worktree, is_alias, remove_stale_locks
 from loop.text import one_line

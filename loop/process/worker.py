@@ -2,6 +2,8 @@
 
 `run_worker` is for the bot; what it starts is this module, with the name of the function. Values pass through
 the pipes as pickles: both ends run this project's code, and what a model or a repository wrote is text in it.
+`in_thread` is for blocking work within the bot: git, SQLite, the disk. It must end by itself, as a cancelled
+caller waits for it; `asyncio.to_thread` is for a write to a pipe that may never be read (`bot.terminal`).
 """
 
 from __future__ import annotations
@@ -13,13 +15,29 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from loop.errors import UserError
-from loop.process.threads import in_thread
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+async def in_thread(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Call `function` in a worker thread; a caller that is cancelled first waits for the call's end.
+
+    `asyncio.to_thread` would leave it running while the caller cleans up.
+    """
+    call = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(call)
+    except asyncio.CancelledError:
+        await asyncio.wait({call})
+        raise
+
 
 T = TypeVar("T")
 

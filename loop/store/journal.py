@@ -29,19 +29,9 @@ from loop.experiment import (
     Run,
     RunState,
     Status,
-    Training,
 )
 from loop.store.migrations import MIGRATIONS, statements
-from loop.store.schema import (
-    columns,
-    decode,
-    encode,
-    experiment_row,
-    marks,
-    quoted,
-    read_experiment,
-    upsert,
-)
+from loop.store.schema import decode, encode, insertion, read_experiment, values_of
 
 PATIENCE = 10.0
 """Seconds to wait for another process that holds the file."""
@@ -132,12 +122,7 @@ class Journal:
         with self.transaction() as append:
             if self.run(tag):
                 raise UserError(f"There is a run {tag} already: choose another tag.")
-            names = columns(Run)[1:]
-            cursor = self._db.execute(
-                f"INSERT INTO runs ({quoted(names)}) VALUES ({marks(names)})",  # noqa: S608
-                [encode(getattr(run, name)) for name in names],
-            )
-            run = replace(run, id=cursor.lastrowid or 0)
+            run = replace(run, id=self.insert("runs", **values_of(run, but="id")))
             for experiment in adopted:
                 self._write(replace(experiment, run_id=run.id))
             append(run.id, EventKind.RUN_STARTED)
@@ -261,14 +246,14 @@ class Journal:
 
     def set_cursor(self, channel: str, event_id: int) -> None:
         with self.transaction():
-            self._db.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?)", (channel, event_id))
+            self.insert("cursors", unique=("channel",), channel=channel, event_id=event_id)
 
     # Heartbeats
 
     def beat(self) -> None:
         """Note that a heartbeat found everything in order or put it in order."""
         with self.transaction():
-            self._db.execute("INSERT OR REPLACE INTO beats (id, at) VALUES (1, ?)", (self._clock(),))
+            self.insert("beats", unique=("id",), id=1, at=self._clock())
 
     def last_beat(self) -> float | None:
         rows = self.query("SELECT at FROM beats")
@@ -287,6 +272,11 @@ class Journal:
         """Execute one statement, inside of `transaction` unless it is a PRAGMA."""
         self._db.execute(sql, values)
 
+    def insert(self, table: str, /, *, unique: tuple[str, ...] = (), **values: object) -> int:
+        """Add a row or change the one that is alike in `unique`, inside of a transaction; return its id."""
+        statement = insertion(table, (*values,), unique=unique)
+        return self._db.execute(statement, [*map(encode, values.values())]).lastrowid or 0
+
     @contextmanager
     def transaction(self) -> Iterator[Callable[..., None]]:
         """Open a transaction of this thread; yields a function that appends an event to it."""
@@ -294,10 +284,7 @@ class Journal:
 
         def append(run_id: int, kind: EventKind, /, number: int | None = None, **data: object) -> None:
             nonlocal appended
-            self._db.execute(
-                "INSERT INTO events (at, run_id, number, kind, data) VALUES (?, ?, ?, ?, ?)",
-                (self._clock(), run_id, number, kind, json.dumps(data)),
-            )
+            self.insert("events", at=self._clock(), run_id=run_id, number=number, kind=kind, data=data)
             appended += 1
 
         if self._writer == threading.get_ident():
@@ -319,14 +306,12 @@ class Journal:
                 listener()
 
     def _write(self, experiment: Experiment) -> None:
-        row = experiment_row(experiment)
-        key: tuple[str, ...] = ("run_id", "number")
-        names = (*columns(Experiment), "attempt")
-        self._db.execute(upsert("experiments", names, key=key), [row[name] for name in names])
-        if experiment.training is not None:
-            row, key = {**row, "k": row["attempt"]}, (*key, "k")
-            names = (*key, "lane", *columns(Training))
-            self._db.execute(upsert("trainings", names, key=key), [row[name] for name in names])
+        key, training = ("run_id", "number"), experiment.training
+        row = values_of(experiment, but="training")
+        self.insert("experiments", unique=key, **row, attempt=training.k if training else None)
+        if training is not None:
+            whose = {name: row[name] for name in (*key, "lane")}
+            self.insert("trainings", unique=(*key, "k"), **whose, **values_of(training))
 
     def _migrate(self) -> None:
         if self._version() == len(MIGRATIONS):

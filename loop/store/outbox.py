@@ -1,10 +1,10 @@
-"""What one channel was told and is still to be told: the tables `deliveries`, `cursors` and `cards`."""
+"""What channels were sent, are still to be sent and want to be sent, and the requests that came from them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 from loop.experiment import Event
@@ -89,14 +89,13 @@ class Outbox:
     def record(self, entries: Sequence[Entry], *, message_id: str = "") -> None:
         with self._journal.transaction():
             for entry in entries:
-                self._journal.execute(
-                    "INSERT OR REPLACE INTO deliveries VALUES (?, ?, ?, ?, ?, ?)",
-                    self._channel,
-                    entry.event_id,
-                    entry.state,
-                    message_id,
-                    entry.reason,
-                    self._now(),
+                self._journal.insert(
+                    "deliveries",
+                    unique=("channel", "event_id"),
+                    channel=self._channel,
+                    **asdict(entry),
+                    message_id=message_id,
+                    at=self._now(),
                 )
             self._journal.execute(
                 "UPDATE cursors SET event_id = max(event_id, ?) WHERE channel = ?",
@@ -122,13 +121,8 @@ class Outbox:
     def put_card(self, run_id: int, message_id: str, *, closed: bool = False) -> None:
         """Note which message is the run's card; a `closed` one never changes again."""
         with self._journal.transaction():
-            self._journal.execute(
-                "INSERT OR REPLACE INTO cards VALUES (?, ?, ?, ?)",
-                self._channel,
-                run_id,
-                message_id,
-                int(closed),
-            )
+            card = {"channel": self._channel, "run_id": run_id, "message_id": message_id, "closed": closed}
+            self._journal.insert("cards", unique=("channel", "run_id"), **card)
 
     def drop_card(self, run_id: int, message_id: str) -> None:
         with self._journal.transaction():
@@ -156,3 +150,24 @@ def refusals(journal: Journal, *, last: int = 10) -> list[Refusal]:
         last,
     )
     return [Refusal(row["channel"], row["event_id"], row["reason"], row["at"]) for row in rows[::-1]]
+
+
+def read_preferences(journal: Journal, channel: str) -> str | None:
+    """Return what `write_preferences` was given last, None for a channel that never ordered anything."""
+    rows = journal.query("SELECT value FROM preferences WHERE channel = ?", channel)
+    return str(rows[0]["value"]) if rows else None
+
+
+def write_preferences(journal: Journal, channel: str, value: str) -> None:
+    """Keep a channel's preferences, inside of a transaction; what they mean is up to `notifiers`."""
+    journal.insert("preferences", unique=("channel",), channel=channel, value=value)
+
+
+def remember_request(journal: Journal, key: str, *, now: float, seconds: float) -> bool:
+    """Remember a request for so many seconds; say whether it is new: platforms deliver some twice."""
+    with journal.transaction():
+        if journal.query("SELECT 1 FROM requests WHERE key = ?", key):
+            return False
+        journal.insert("requests", key=key, at=now)
+        journal.execute("DELETE FROM requests WHERE at < ?", now - seconds)
+    return True

@@ -40,17 +40,10 @@ class Sessions:
         self._clock = clock
 
     def begin(self, *, boot: str) -> Session:
-        now = self._clock()
+        now, pid = self._clock(), os.getpid()
         with self._journal.transaction():
-            self._journal.execute(
-                "INSERT INTO sessions (boot, pid, started_at, seen_at) VALUES (?, ?, ?, ?)",
-                boot,
-                os.getpid(),
-                now,
-                now,
-            )
-            (row,) = self._journal.query("SELECT * FROM sessions ORDER BY id DESC LIMIT 1")
-        return Session(*row)
+            id_ = self._journal.insert("sessions", boot=boot, pid=pid, started_at=now, seen_at=now)
+        return Session(id_, boot, pid, now, now)
 
     def seen(self, session: Session) -> None:
         with self._journal.transaction():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, tzinfo
 from math import inf
 
@@ -70,18 +70,8 @@ class Budget:
     def pay(self, run_id: int, proposer: str, cost: Cost) -> None:
         """Write down what a call cost, whatever came of it."""
         with self._journal.transaction():
-            self._journal.execute(
-                "INSERT INTO spends "
-                "(at, run_id, proposer, input_tokens, cached_tokens, output_tokens, dollars) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                self._clock(),
-                run_id,
-                proposer,
-                cost.input_tokens,
-                cost.cached_tokens,
-                cost.output_tokens,
-                cost.dollars,
-            )
+            paid = asdict(cost)
+            self._journal.insert("spends", at=self._clock(), run_id=run_id, proposer=proposer, **paid)
 
     def of_run(self, run_id: int, *, since: float = 0.0, until: float = inf) -> Cost:
         """Return what the run has cost, in all or from `since` to `until`."""
