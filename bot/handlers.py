@@ -193,7 +193,7 @@ class CommandHandlers:
 
     async def _diff_between(self, run: Run, before: Experiment, after: Experiment) -> Message:
         workspace = self._host.workspace(run)
-        text = await in_thread(workspace.diff_between, before.commit, after.commit)
+        text = await in_thread(workspace.diff, after.commit, before.commit)
         return Message(f"From experiment #{before.number} to #{after.number}", text or "(nothing)")
 
     async def _log(self, call: Call, _: Request) -> Message:

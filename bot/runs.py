@@ -14,7 +14,8 @@ from bot.proposer_factory import make_researcher
 from bot.setup.doctor import device
 from bot.setup.settings import Settings
 from loop.engine.decision import KeepRule
-from loop.engine.run import Engine, Plan, nothing_blocks
+from loop.engine.run import Engine, nothing_blocks
+from loop.engine.trainings import Plan
 from loop.errors import UserError
 from loop.experiment import Actor, Reason, Run, RunState, Stage
 from loop.git.repository import (

@@ -9,8 +9,7 @@ from typing import assert_never
 from loop.experiment import Ending, Goal, Outcome, Status, Verdict
 from loop.results.gains import gain
 
-ANOMALOUS_OVERRUN = 1.2
-"""A training that counted more than this share of its budget is flagged: 360 s of 300 s in the practice."""
+ANOMALOUS_OVERRUN = 1.2  # of the budget: a longer training is flagged, as in the practice
 
 MIN_SLACK = 300.0
 """Seconds that any training has beyond its budget, for imports, compiling and evaluation.
@@ -62,7 +61,6 @@ def decide(
 
 
 def measured_value(metric: str, goal: Goal, outcome: Outcome) -> float | None:
-    """Return the number that decides, None where the training printed none, or one that cannot be."""
     value = outcome.numbers.get(metric)
     return None if value is None or _is_impossible(metric, goal, value) else value
 
@@ -127,7 +125,6 @@ def _afterwards(outcome: Outcome) -> str:
 
 
 def _exit(code: int | None) -> str:
-    """Say how a process ended badly; empty where it ended well or nobody knows."""
     if not code:
         return ""
     return f"killed by signal {-code}" if code < 0 else f"exit status {code}"

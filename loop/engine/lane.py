@@ -21,8 +21,7 @@ from loop.process.trainer import Supervisor, TrainingProcess
 from loop.process.worker import in_thread
 from loop.store.journal import Journal
 
-ATTEMPTS_TOLD = 3
-"""A person is told of an experiment whose training vanished for this time."""
+VANISHED_OFTEN = 3  # a person is notified when a training vanishes for this time
 
 
 class RunOfLanes(Protocol):
@@ -76,12 +75,11 @@ class Lane:
         self._journal = journal
         self._workspace = workspace
         self._trainings = trainings
-        self._is_hindered = is_blocked
+        self._is_blocked = is_blocked
         self._clock = clock
 
     @property
     def can_wait(self) -> bool:
-        """Whether nothing is lost while this lane does nothing."""
         return self.experiment is None or self.experiment.stage is Stage.COMMITTED
 
     async def step(self) -> None:
@@ -106,12 +104,10 @@ class Lane:
                 assert_never(stage)
 
     async def interrupt(self) -> None:
-        """End the training; its experiment may be trained again."""
         if self.training is not None:
             await self.training.end(Ending.INTERRUPTED)
 
     def close(self) -> None:
-        """Leave nothing but the training."""
         self.training = None
         if self._spare is not None:
             spare, self._spare = self._spare, None
@@ -164,7 +160,7 @@ class Lane:
         outcome = await self.training.wait()
         counts = self._counts(outcome)  # then how it ended changes nothing
         blocked = (
-            not counts and tells_of_full_memory(outcome.error) and await self._is_hindered(self._owner.run)
+            not counts and tells_of_full_memory(outcome.error) and await self._is_blocked(self._owner.run)
         )
         async with self._owner.switch:
             self.training = None
@@ -182,7 +178,7 @@ class Lane:
             )
             if outcome.ending is Ending.VANISHED:
                 times = f"experiment #{experiment.number} vanished {experiment.attempt} times"
-                await self._owner.rest(experiment.attempt - ATTEMPTS_TOLD, times)
+                await self._owner.rest(experiment.attempt - VANISHED_OFTEN, times)
 
     async def _evaluate(self, measured: Experiment) -> None:
         """Find out what a verdict needs beside the training. So far that is nothing.
@@ -210,23 +206,22 @@ class Lane:
         return measured_value(self._owner.run.metric, self._owner.run.goal, outcome) is not None
 
     def _was_disturbed(self, experiment: Experiment) -> bool:
-        """Tell whether fixed files are gone, so that nobody can say what the number is worth.
+        """Tell whether fixed files are gone, so that the number may be worth nothing.
 
         A program that deletes them itself is not trained again and again.
         """
         gone = any(not (self._workspace.path / name).exists() for name in self._workspace.frozen)
-        return gone and experiment.attempt < ATTEMPTS_TOLD
+        return gone and experiment.attempt < VANISHED_OFTEN
 
     def _put_back(
         self, experiment: Experiment, outcome: Outcome, *, disturbed: bool, blocked: bool
     ) -> Experiment:
-        """Return an experiment whose training told nothing to where it can be trained again."""
         vanished = outcome.ending is Ending.VANISHED
         ordered = experiment.skip_requested or self._is_halted
         reason = stages.why_put_back(outcome, ordered=ordered, disturbed=disturbed, blocked=blocked)
         back = stages.put_back(experiment, outcome)
         self._journal.record(back, kind=EventKind.INTERRUPTED, reason=reason, vanished=vanished)
-        if vanished and experiment.attempt == ATTEMPTS_TOLD:
-            told = f"experiment #{experiment.number} vanished {ATTEMPTS_TOLD} times: {reason}"
+        if vanished and experiment.attempt == VANISHED_OFTEN:
+            told = f"experiment #{experiment.number} vanished {VANISHED_OFTEN} times: {reason}"
             self._owner.call(Cause.VANISHED, told)
         return back

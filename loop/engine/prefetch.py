@@ -25,8 +25,7 @@ from loop.proposers.protocol import Context, Proposer, Refusal
 
 log = logging.getLogger(__name__)
 
-RETRY_SECONDS = (5.0, 15.0, 60.0, 300.0)
-"""Waits between the tries of a proposer that fails; the last one for ever."""
+RETRY_SECONDS = (5.0, 15.0, 60.0, 300.0)  # waits of a proposer that fails; the last one for ever
 
 _CONFLICT = "it does not fit what was kept meanwhile: make it anew for the program shown"
 
@@ -92,7 +91,6 @@ class Prefetch:
 
     @property
     def ready(self) -> Proposal | None:
-        """The proposal that waits for its turn; None while it is in the making."""
         task = self._task
         if task is None or not task.done() or task.cancelled() or task.exception() is not None:
             return None

@@ -10,17 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from loop.backoff import backoff
 from loop.engine import stages
-from loop.engine.decision import KeepRule
 from loop.engine.lane import Lane
-from loop.engine.prefetch import RETRY_SECONDS, Prefetch, Ready, make_ready
-from loop.engine.trainings import Trainings
+from loop.engine.prefetch import Prefetch, Ready, make_ready
+from loop.engine.trainings import Plan, Trainings
 from loop.errors import UserError
 from loop.experiment import (
     BY_COMMAND,
@@ -45,24 +44,7 @@ from loop.store.journal import Journal
 
 log = logging.getLogger(__name__)
 
-LANES = 1
-"""How many experiments of a run train at a time."""
-
-REST_SECONDS = (60.0, 300.0, 600.0)
-"""Rests after a streak of crashes or of vanished trainings, the last one again and again: no busy loop."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How experiments of a run are made: the settings that an engine needs."""
-
-    rule: KeepRule
-    environment: Mapping[str, str]  # of the training process
-    deadline: float  # seconds after which a training is killed
-    command: tuple[str, ...] = ()  # TRAIN_COMMAND; empty: what the repository calls for
-    crash_streak: int = 5
-    retry_seconds: tuple[float, ...] = RETRY_SECONDS  # of a proposer that fails
-    rest_seconds: tuple[float, ...] = REST_SECONDS
+LANES = 1  # how many experiments of a run train at a time
 
 
 async def nothing_blocks(_: Run) -> bool:
@@ -109,9 +91,7 @@ class Engine:
             workspace=workspace,
             trainer=trainer,
             folder=folder,
-            command=plan.command,
-            environment=plan.environment,
-            deadline=plan.deadline,
+            plan=plan,
             clock=clock,
         )
         reader = ContextReader(journal=journal, workspace=workspace, folder=folder)
@@ -144,11 +124,7 @@ class Engine:
         return self._trainings.log_of(number)
 
     async def conduct(self, experiments: int | None = None) -> None:
-        """Make experiments until the run is stopped, or `experiments` after the baseline were decided.
-
-        Raises:
-            UserError: the repository, the worktree or the machine does not allow to go on; a later call may.
-        """
+        """Make experiments until the run is stopped, or `experiments` after the baseline were decided."""
         self.made, self._limit = 0, experiments
         lanes: list[asyncio.Task[None]] = []
         try:
@@ -190,7 +166,6 @@ class Engine:
             await self._set_state(RunState.RUNNING, reason)
 
     async def stop(self, *, reason: Reason = BY_COMMAND) -> None:
-        """End the run and the trainings under way; the branch and all results stay."""
         async with self.switch:
             if self.run.state is RunState.STOPPED:
                 raise UserError(f"Run {self.run.tag} is stopped already.")
@@ -216,12 +191,7 @@ class Engine:
             return given_up
 
     async def retag(self, new: str) -> None:
-        """Rename run, branch, refs and worktree, also while a training runs.
-
-        Raises:
-            UserError: the name is taken, or git refuses it; or the run has its new name but git could not
-                follow yet, which is tried again before the next step of an experiment.
-        """
+        """Rename run, branch, refs and worktree, also while a training runs."""
         async with self.switch:
             await in_thread(self._follow_tag)  # of an earlier retag
             if new != self.run.tag:
@@ -231,7 +201,6 @@ class Engine:
                 await in_thread(self._follow_tag)
 
     async def end_stalled(self, folder: Path) -> None:
-        """End the training whose attempt has this folder as stalled, if it is still under way."""
         async with self.switch:
             for lane in self._lanes:
                 if lane.training is not None and lane.training.folder == folder:
@@ -306,7 +275,6 @@ class Engine:
             await lane.step()
 
     async def _settle(self) -> None:
-        """Bring git and the files in line with the journal, as after a start or a failure."""
         async with self.switch:
             self.run = await in_thread(self._journal.run_by_id, self.run.id)
             mended = await in_thread(self._repair)
@@ -331,7 +299,6 @@ class Engine:
         return mended
 
     def _follow_tag(self) -> None:
-        """Let git follow the journal where a retag is not finished."""
         old, new = self.run.renamed_from, self.run.tag
         if old:
             try:
@@ -383,7 +350,6 @@ class Engine:
         return over
 
     def _tidy_up(self) -> None:
-        """Leave the worktree at the best, clean for git: nothing trains, and somebody may look."""
         self._workspace.restore()
         self._workspace.tidy()
 

@@ -50,7 +50,6 @@ def proposed(
 
 
 def training(experiment: Experiment, *, pid: int, started: float, now: float) -> Experiment:
-    """Return the experiment as its next attempt begins, owned by the supervisor `pid`."""
     begun = Training(k=experiment.attempt + 1, supervisor_pid=pid, supervisor_started=started, started_at=now)
     return replace(experiment, stage=Stage.TRAINING, training=begun)
 
@@ -78,7 +77,6 @@ def measured(experiment: Experiment, outcome: Outcome) -> Experiment:
 
 
 def evaluated(experiment: Experiment) -> Experiment:
-    """Return a measured experiment as it is once nothing more is to be found out before its verdict."""
     return replace(experiment, stage=Stage.EVALUATED)
 
 
@@ -91,10 +89,7 @@ def decided(
     tampered: tuple[str, ...],
     now: float,
 ) -> Experiment:
-    """Return an experiment with its verdict against the `best` value so far.
-
-    `tampered` names fixed files that were changed.
-    """
+    """Return an experiment with its verdict; `best` and `tampered` are as in `decide`."""
     outcome = Outcome(
         ending=experiment.ending or Ending.EXITED,
         exit_code=experiment.exit_code,
@@ -137,8 +132,8 @@ def alarm(crashed: Experiment, streak: int, *, every: int) -> str:
         return f"the baseline, the program as it is, crashed: {last}"
     if crashed.number == 0:
         # What to do comes first: an error may be long, and is cut.
-        mend = "mend and commit it, then /stop and /start_run"
-        return f"the baseline, the program as it is, crashed ({mend}): {last}"
+        fix = "fix and commit it, then /stop and /start_run"
+        return f"the baseline, the program as it is, crashed ({fix}): {last}"
     return "" if streak % every else f"{streak} experiments crashed in a row, the last with: {last}"
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from loop.engine import stages
+from loop.engine.decision import KeepRule
+from loop.engine.prefetch import RETRY_SECONDS
 from loop.errors import UserError
 from loop.experiment import Experiment, Run
 from loop.git.workspace import Workspace
@@ -21,14 +24,27 @@ from loop.text import without_secrets
 
 log = logging.getLogger(__name__)
 
+REST_SECONDS = (60.0, 300.0, 600.0)  # pauses after a streak of crashes or of vanished trainings
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How experiments of a run are made: the settings that an engine needs."""
+
+    rule: KeepRule
+    environment: Mapping[str, str]  # of the training process
+    deadline: float  # seconds after which a training is killed
+    command: tuple[str, ...] = ()  # TRAIN_COMMAND; empty: what the repository calls for
+    crash_streak: int = 5
+    retry_seconds: tuple[float, ...] = RETRY_SECONDS  # of a proposer that fails
+    rest_seconds: tuple[float, ...] = REST_SECONDS
+
 
 class Trainings:
     """Begins the trainings of one run and files them.
 
-    `folder` holds the files of each attempt and the ends of the logs of decided experiments. `command` is
-    TRAIN_COMMAND, empty for what the repository calls for, `environment` that of the training process,
-    `deadline` how many seconds after its start it is killed.
-    All methods block for some milliseconds.
+    `folder` holds the files of each attempt and the ends of the logs of decided ones. All methods block
+    for some milliseconds.
     """
 
     def __init__(
@@ -38,22 +54,17 @@ class Trainings:
         workspace: Workspace,
         trainer: Trainer,
         folder: Path,
-        command: tuple[str, ...],
-        environment: Mapping[str, str],
-        deadline: float,
+        plan: Plan,
         clock: Callable[[], float],
     ) -> None:
         self._journal = journal
         self._workspace = workspace
         self._trainer = trainer
         self._folder = folder
-        self._command = command
-        self._environment = environment
-        self._deadline = deadline
+        self._plan = plan
         self._clock = clock
 
     def arm(self) -> Supervisor | None:
-        """Start the supervisor of a training to come, if that is possible now."""
         try:
             return self._trainer.arm()
         except UserError as error:
@@ -85,7 +96,6 @@ class Trainings:
             raise
 
     def attach(self, experiment: Experiment) -> TrainingProcess:
-        """Find the training of an experiment again that an engine before this one began."""
         training = experiment.last_training
         return self._trainer.attach(
             folder=attempt_folder(self._folder, experiment.number, training.k),
@@ -107,7 +117,6 @@ class Trainings:
         self._keep_log(decided)
 
     def mend(self, run: Run) -> None:
-        """Export all rows anew and file what an engine before this one had no time for."""
         write_results(self._results, read_rows(self._journal, run.id), metric=run.metric)
         left = {int(path.name.partition("-")[0]) for path in self._folder.glob("[0-9]*-[0-9]*")}
         for number in sorted(left):
@@ -126,7 +135,6 @@ class Trainings:
             shutil.rmtree(attempt_folder(self._folder, decided.number, k), ignore_errors=True)
 
     def _tail(self, experiment: Experiment) -> str:
-        """Return the end of what the last attempt printed, without secrets, while its files are there."""
         tail = read_tail(attempt_folder(self._folder, experiment.number, experiment.attempt) / LOG)
         return without_secrets(tail, self._trainer.secrets)
 
@@ -135,12 +143,12 @@ class Trainings:
         folder.mkdir(parents=True, exist_ok=True)
         path = self._workspace.path
         return Job(
-            argv=launch_command(path, self._command, self._workspace.editable),
+            argv=launch_command(path, self._plan.command, self._workspace.editable),
             cwd=path,
-            env=self._environment,
+            env=self._plan.environment,
             log=path / "run.log",
             folder=folder,
-            deadline=self._deadline,
+            deadline=self._plan.deadline,
         )
 
     @property

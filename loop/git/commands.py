@@ -57,9 +57,9 @@ class GitError(UserError):
 
     def __init__(self, command: str, stderr: str) -> None:
         lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-        told = [line for line in lines if line.startswith(("fatal:", "error:"))] or lines[-1:]
+        reasons = [line for line in lines if line.startswith(("fatal:", "error:"))] or lines[-1:]
         self.stderr = stderr
-        reason = told[0].split(": ", 1)[-1] if told else "it gave no reason"
+        reason = reasons[0].split(": ", 1)[-1] if reasons else "it gave no reason"
         super().__init__(f"git {command} failed: {reason.rstrip('.')}.")
 
 
@@ -93,6 +93,17 @@ class Git:
             extra["GIT_INDEX_FILE"] = str(index)
         _, output = _run(self._git, (*place, *arguments), stdin=stdin, environment=extra, accept=accept)
         return output.decode("utf-8", "surrogateescape").removesuffix("\n")
+
+    def commit_of(self, ref: str) -> str | None:
+        return self("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", accept=(0, 1)) or None
+
+    def checkout_of(self, branch: str) -> Path | None:
+        """Return the worktree that has the branch checked out."""
+        for entry in self("worktree", "list", "--porcelain").split("\n\n"):
+            first, *others = entry.splitlines() or [""]
+            if f"branch refs/heads/{branch}" in others:
+                return Path(first.removeprefix("worktree "))
+        return None
 
     def mode(self, commit: str, path: str) -> str | None:
         """Return git's mode of `path` in `commit` (`100644`, `100755`, `120000` for a link) or None."""
@@ -152,8 +163,8 @@ def locate(path: Path) -> Location:
         return Location(Path(directory).resolve(), (path / common).resolve(), Path(top).resolve())
     except GitError as error:
         if "dubious ownership" in error.stderr:
-            mend = f"git config --global --add safe.directory {path}"
-            raise UserError(f"git does not trust {path}, which another user owns: run `{mend}`.") from error
+            fix = f"git config --global --add safe.directory {path}"
+            raise UserError(f"git does not trust {path}, which another user owns: run `{fix}`.") from error
         raise UserError(
             f"{path} is not a git repository: set REPOSITORY to one, or run `git init` and commit its files."
         ) from error
@@ -217,6 +228,11 @@ _OPTIONS = ("--patch", "--root", "--text", "--no-ext-diff", "--no-textconv", "--
 _COMMIT = re.compile(r"(?m)^([0-9a-f]{40}|[0-9a-f]{64})$")
 
 
+def is_commit_id(text: str) -> bool:
+    """Tell whether this is a whole commit id, not a name or a part of one."""
+    return _COMMIT.fullmatch(text) is not None
+
+
 def read_diff(git: Git, commit: str, path: str, *, before: str = "") -> str:
     """Return what `commit` changes in the file `path`, since its parent or since `before`; else empty."""
     commits = (before, commit) if before else (commit,)
@@ -226,7 +242,7 @@ def read_diff(git: Git, commit: str, path: str, *, before: str = "") -> str:
 
 def read_diffs(git: Git, commits: Iterable[str], path: str) -> dict[str, str]:
     """Return what each of many commits changes in `path`, in one go; what git does not have is left out."""
-    wanted = {commit for commit in commits if _COMMIT.fullmatch(commit)}
+    wanted = set(filter(is_commit_id, commits))
     if not wanted:
         return {}
     output = git(
@@ -241,10 +257,7 @@ def read_diffs(git: Git, commits: Iterable[str], path: str) -> dict[str, str]:
 
 
 def count_lines(diff: str) -> tuple[int, int]:
-    """Return how many lines a diff adds and removes.
-
-    It is not git's own count, which leaves out files that the user's attributes call binary.
-    """
+    # Not git's own count, which leaves out files that the user's attributes call binary.
     hunks = diff.partition("\n@@")[2].split("\n")
     added, removed = (sum(line.startswith(sign) for line in hunks) for sign in "+-")
     return added, removed

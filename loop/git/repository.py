@@ -131,7 +131,6 @@ def check_tag(tag: str) -> None:
 
 
 def propose_tag(date: dt.date, taken: Collection[str]) -> str:
-    """Return the first free one of `mar12`, `mar12b`, `mar12c`, …"""
     day = f"{MONTHS[date.month - 1]}{date.day}"
     return next(tag for tag in (day + letters for letters in _suffixes()) if tag not in taken)
 
@@ -159,7 +158,6 @@ def decode(content: bytes, path: str) -> str:
 
 
 def _imported_modules(source: bytes) -> set[str]:
-    """Return the top-level modules that a program imports anywhere in it; none of one that does not parse."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
@@ -181,8 +179,7 @@ def _checked_out(git: Git, location: Location, path: Path) -> str:
 
 
 def _head_of(git: Git, branch: str, path: Path) -> str:
-    found = git("show-ref", "--verify", "--hash", "--", f"refs/heads/{branch}", accept=(0, 1, 128))
-    if found:
+    if found := git.commit_of(f"refs/heads/{branch}"):
         return found
     known = _branches(git)
     if not known:
@@ -220,7 +217,6 @@ def _read_program(git: Git, commit: str, branch: str, name: str) -> str:
 
 
 def _left_out(git: Git, location: Location, editable: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the files with changes that are not committed, and the new modules beside the editable file."""
     if location.top is None:
         return (), ()
     listing = git(

@@ -8,7 +8,6 @@ is touched but these refs, a few lines of `info/exclude` and the registration of
 
 from __future__ import annotations
 
-import re
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +18,16 @@ from pathlib import Path
 
 from loop.errors import UserError
 from loop.files import holds, place
-from loop.git.commands import Git, GitError, count_lines, locate, merge_texts, read_diff, read_diffs
+from loop.git.commands import (
+    Git,
+    GitError,
+    count_lines,
+    is_commit_id,
+    locate,
+    merge_texts,
+    read_diff,
+    read_diffs,
+)
 from loop.git.repository import check_path, check_tag, decode
 from loop.git.worktree import Worktree, is_alias, remove_stale_locks
 from loop.text import one_line
@@ -119,10 +127,6 @@ class Workspace:
 
         The editable file goes back to the text of `best`, where the branch must be, unless `keep_editable`
         says that a training is using it.
-
-        Raises:
-            BranchMoved: the branch is elsewhere. It is never moved back by force.
-            UserError: the branch is checked out elsewhere, or the folder is not a worktree any more.
         """
         with self._working():
             head = self.head()
@@ -161,7 +165,7 @@ class Workspace:
             # Behind a link may be the worktree of another run.
             worktree = next((w for w in trees if not is_alias(w.path) and w.find_registration()), None)
             begun = worktree is not None and worktree.head() == new
-            if not begun and (self._commit_of(self._ref) or not self._commit_of(new)):
+            if not begun and (self._git.commit_of(self._ref) or not self._git.commit_of(new)):
                 self.check_rename(new_tag)
                 if worktree:
                     worktree.set_head(new)
@@ -185,12 +189,8 @@ class Workspace:
     # Experiments
 
     def head(self) -> str:
-        """Return the commit of the branch: the last one kept.
-
-        Raises:
-            BranchMoved: the branch was deleted.
-        """
-        head = self._commit_of(self._ref)
+        """Return the commit of the branch: the last one kept."""
+        head = self._git.commit_of(self._ref)
         if head is None:
             branch = _branch(self.tag)
             raise BranchMoved(
@@ -231,12 +231,10 @@ class Workspace:
         return Commit(sha, *count_lines(read_diff(self._git, sha, self.editable)))
 
     def launch(self, commit: str) -> None:
-        """Write the text of `commit` into the worktree."""
         with self._working():
-            content = self._content(commit, self.editable)
-            # No training runs now, so nobody needs a path from before a rename.
+            # No training runs now, so no path from before a rename is needed.
             self._worktree.drop_aliases()
-            place(self.path, self.editable, content, executable=self._is_executable(commit, self.editable))
+            self._place(commit, self.editable)
 
     def remember(self, number: int, commit: str) -> None:
         """Make `commit` reachable for ever as experiment `number`."""
@@ -245,7 +243,7 @@ class Workspace:
             try:
                 self._git("update-ref", ref, commit, "")
             except GitError:
-                found = self._commit_of(ref)
+                found = self._git.commit_of(ref)
                 if found is None:
                     raise
                 if found != commit:
@@ -272,7 +270,6 @@ class Workspace:
                     raise self._moved(head, parent) from None
 
     def restore(self) -> None:
-        """Write the best's text back into the worktree."""
         with self._working():
             self._place(self.head(), self.editable)
 
@@ -286,7 +283,6 @@ class Workspace:
         return source if parent == best else merge_texts(self.source(parent), self.source(best), source)
 
     def frozen_changed(self, base: str) -> tuple[str, ...]:
-        """Return the frozen paths that are not, in the worktree, the regular files of commit `base`."""
         with self._working():
             return tuple(
                 name for name in self.frozen if not holds(self.path, name, self._content(base, name))
@@ -297,24 +293,10 @@ class Workspace:
             for name in self.frozen:
                 self._place(base, name)
 
-    def diff(self, experiment: int | str) -> str:
-        """Return what an experiment, by number or commit, changes in the editable file.
-
-        The baseline, number 0, changes nothing.
-        """
-        if experiment == 0:
-            return ""
-        ref = f"{_experiments(self.tag)}/{experiment}"
-        commit = experiment if isinstance(experiment, str) else self._commit_of(ref)
-        if commit is None:
-            raise UserError(f"Experiment {experiment} of {self.tag} has no commit.")
-        _check_commit(commit)
-        return read_diff(self._git, commit, self.editable)
-
-    def diff_between(self, before: str, after: str) -> str:
-        """Return what differs in the editable file from one commit to another."""
-        _check_commit(before, after)
-        return read_diff(self._git, after, self.editable, before=before)
+    def diff(self, commit: str, before: str = "") -> str:
+        """Return what `commit` changes in the editable file, since its parent or since `before`."""
+        _check_commit(commit, *filter(None, [before]))
+        return read_diff(self._git, commit, self.editable, before=before)
 
     def diffs(self, commits: Iterable[str]) -> dict[str, str]:
         """Return what each of many experiments changes in the editable file, by commit; see `read_diffs`."""
@@ -325,9 +307,6 @@ class Workspace:
     @property
     def _ref(self) -> str:
         return f"refs/heads/{_branch(self.tag)}"
-
-    def _commit_of(self, ref: str) -> str | None:
-        return self._git("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", accept=(0, 1)) or None
 
     def _refs(self, tag: str) -> dict[str, str]:
         """Return the commits of a tag's refs, by what comes after the tag ("" for the branch)."""
@@ -354,7 +333,7 @@ class Workspace:
         if self._refs(tag):
             raise UserError(f"{self.repository} has a run {_branch(tag)} already: choose another tag.")
         prefix = _branch("").removesuffix("/")
-        if self._commit_of(f"refs/heads/{prefix}"):
+        if self._git.commit_of(f"refs/heads/{prefix}"):
             raise UserError(
                 f"The branch {prefix} of {self.repository} is in the way of {_branch(tag)}: "
                 f"rename it with `git branch -m {prefix} OTHER`."
@@ -369,14 +348,12 @@ class Workspace:
         )
 
     def _check_not_elsewhere(self) -> None:
-        for entry in self._git("worktree", "list", "--porcelain").split("\n\n"):
-            first, *others = entry.splitlines() or [""]
-            path = Path(first.removeprefix("worktree "))
-            if f"branch {self._ref}" in others and path.resolve() != self.path.resolve():
-                raise UserError(
-                    f"Branch {_branch(self.tag)} is checked out in {path}, but the run needs it for itself: "
-                    "switch to another branch there."
-                )
+        path = self._git.checkout_of(_branch(self.tag))
+        if path and path.resolve() != self.path.resolve():
+            raise UserError(
+                f"Branch {_branch(self.tag)} is checked out in {path}, but the run needs it for itself: "
+                "switch to another branch there."
+            )
 
     def _clear_locks(self, *other_tags: str) -> list[Path]:
         common = self._git.directory
@@ -448,5 +425,5 @@ def _experiments(tag: str) -> str:
 
 def _check_commit(*commits: str) -> None:
     for commit in commits:
-        if not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", commit):
+        if not is_commit_id(commit):
             raise UserError(f"{commit!r} is not a whole commit id.")

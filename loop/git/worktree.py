@@ -17,11 +17,8 @@ import psutil
 from loop.errors import UserError
 from loop.git.commands import Git, readable
 
-LOCK_AGE = 2.0
-"""Seconds that a git lock must be old before it counts as left behind; git holds these for milliseconds."""
-
-POLL = 0.05
-"""Seconds between two looks at a lock that is still young."""
+LOCK_AGE = 2.0  # seconds before a git lock counts as left behind; git holds it for milliseconds
+POLL = 0.05  # seconds between two looks at a lock that is still young
 
 
 class Worktree:
@@ -38,7 +35,6 @@ class Worktree:
             self.path.unlink()
 
     def add(self, *arguments: str) -> None:
-        """Make the worktree by `git worktree add`, with every file of its commit."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Without a checkout, as that starts a second git, which an index of the caller's could mislead.
         self._git("worktree", "add", "--no-checkout", *arguments)
@@ -88,7 +84,6 @@ class Worktree:
         return [registration / name for name in ("index.lock", "HEAD.lock")] if registration else []
 
     def check_move(self, new: Path) -> None:
-        """Refuse a move to a path that is taken."""
         _check_free(new)
         target = new.resolve()
         if is_alias(new) and target != self.path.resolve() and _is_lived_in(target):
@@ -111,7 +106,6 @@ class Worktree:
             self.connect()
 
     def drop_aliases(self) -> None:
-        """Remove the links that moves left beside the folder."""
         links = [path for path in self.path.parent.iterdir() if path.is_symlink() and path != self.path]
         # All are looked at before the first goes, as one may lead over another.
         for link in [link for link in links if link.resolve() == self.path.resolve()]:
@@ -148,7 +142,6 @@ class Worktree:
 
 
 def is_alias(link: Path) -> bool:
-    """Tell whether `link` is what a move left: it names a folder beside it."""
     return link.is_symlink() and str(link.readlink()) == link.readlink().name
 
 
@@ -162,10 +155,7 @@ def _is_lived_in(folder: Path) -> bool:
 
 
 def remove_stale_locks(locks: Iterable[Path]) -> Iterator[Path]:
-    """Remove the lock files that a killed git left behind, and yield each.
-
-    A young lock may have a living owner: it is given `LOCK_AGE` to go away by itself.
-    """
+    """Remove the lock files that a killed git left behind, and yield each; a young one may go by itself."""
     for lock in locks:
         deadline = time.monotonic() + LOCK_AGE
         while (changed := _changed(lock)) is not None:
@@ -191,7 +181,6 @@ def _registered_path(registration: Path) -> Path | None:
 
 
 def _is_whole(registration: Path) -> bool:
-    """Tell whether git would accept a registration; after a `git worktree add` that was killed it may not."""
     try:
         return all((registration / name).read_bytes().strip() for name in ("HEAD", "commondir"))
     except OSError:

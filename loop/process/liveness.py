@@ -7,7 +7,6 @@ set kills nothing.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -16,14 +15,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from loop.process.machine import GpuState
 from loop.process.summary import read_numbers
-from loop.process.supervisor import LOG, MARK, OUTCOME, PATIENCE, STARTED, boot_id, find_tree, start_time
-from loop.process.trainer import Process
+from loop.process.supervisor import LOG, MARK, OUTCOME, PATIENCE, boot_id, find_tree, start_time
+from loop.process.trainer import Process, process_on_record, read_started
 
 IDLE_SHARE = 0.01
 """Part of one CPU that a tree may use which only waits.
@@ -31,20 +29,13 @@ IDLE_SHARE = 0.01
 Measured on an H200 machine: torch asleep beside 16 idle compile workers used 0.001, training used 1.9.
 """
 
-AFTER_SUMMARY = 30.0
-"""Seconds without a sign of life after which a training is ended whose summary is complete."""
-
-LATENESS = 60.0
-"""Seconds that a supervisor may need, beyond its own limits, to end a training on a busy machine."""
+AFTER_SUMMARY = 30.0  # seconds without a sign of life that end a training whose summary is complete
+LATENESS = 60.0  # seconds beyond its own limits that a supervisor may need on a busy machine
 
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """A training at one moment.
-
-    `at` is of the monotonic clock; `cpu_seconds` counts its whole process tree; `gpu_busy` is None where
-    nobody can tell.
-    """
+    """A training at one moment, `at` of the monotonic clock; `gpu_busy` is None where that is unknown."""
 
     at: float
     log_size: int
@@ -82,7 +73,6 @@ def sample(
 
 
 def watch(before: Quiet | None, now: Activity) -> Quiet:
-    """Go on watching: the silence grows by the time between two looks, or ends with a sign of life."""
     if before is None or _lives(before.activity, now):
         return Quiet(now)
     return Quiet(now, before.seconds + now.at - before.activity.at)
@@ -100,22 +90,20 @@ def is_measured(folder: Path, metric: str) -> bool:
 
 def is_overdue(folder: Path, *, now: Callable[[], float] = time.monotonic) -> bool:
     """Tell whether the training's supervisor should have ended it long ago, and so does not work."""
-    match _record(folder):
+    match read_started(folder):
         case {
+            "boot": boot,
             "monotonic": int() | float() as began,
             "deadline": int() | float() as deadline,
             "grace": int() | float() as grace,
-        } if not (folder / OUTCOME).exists():
+        } if boot == boot_id() and not (folder / OUTCOME).exists():
             return now() > began + deadline + grace + PATIENCE + LATENESS
     return False
 
 
 def supervisor_of(folder: Path) -> Process | None:
-    match _record(folder):
-        case {"supervisor": int(pid), "supervisor_start": int() | float() as started}:
-            process = Process(pid, started)
-            return process if process.alive() else None
-    return None
+    process = process_on_record(folder, "supervisor", "supervisor_start")
+    return process if process and process.alive() else None
 
 
 def _lives(before: Activity, now: Activity) -> bool:
@@ -128,21 +116,11 @@ def _lives(before: Activity, now: Activity) -> bool:
 
 
 def _cpu_seconds(pid: int) -> float:
-    """Return what the process and its children that have ended have used."""
     try:
         times = psutil.Process(pid).cpu_times()
     except psutil.Error:
         return 0.0
     return float(sum(times[:4]))
-
-
-def _record(folder: Path) -> Mapping[str, Any]:
-    """Read what the supervisor wrote about its training; empty where that is nothing, or of another boot."""
-    try:
-        record = json.loads((folder / STARTED).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) and record.get("boot") == boot_id() else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +169,6 @@ def owner(pid: int, marked: Collection[Marked], attempts: Collection[Path]) -> O
 
 
 def end_orphan(orphan: Marked) -> bool:
-    """Kill what is left of the orphan's training; False where it has gone by itself."""
     if not orphan.process.alive():
         return False
     for pid in find_tree(str(orphan.folder), orphan.process.pid):

@@ -12,11 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-PAUSE_BYTES, PAUSE_SHARE = 1e9, 0.05
-"""With less room than this, and than this part of the disk, the next training may lose its result."""
-
-WARN_BYTES, WARN_SHARE = 5e9, 0.1
-"""With less room than this, and than this part of the disk, a night may not fit any more."""
+PAUSE_BYTES, PAUSE_SHARE = 1e9, 0.05  # with less than both, the next training may lose its result
+WARN_BYTES, WARN_SHARE = 5e9, 0.1  # with less than both, a night may not fit any more
 
 _TRIAL_BYTES = 2**16
 
@@ -35,7 +32,6 @@ class Disk:
 
     @property
     def short(self) -> bool:
-        """Say whether a person should hear of it."""
         return self.free < min(WARN_BYTES, WARN_SHARE * self.total)
 
     @property
@@ -49,10 +45,7 @@ class Disk:
 
 
 def disks(*folders: Path) -> tuple[Disk, ...]:
-    """Measure the file systems of folders, each once; a folder need not exist yet.
-
-    One that does not answer is left out: what needs it will say so.
-    """
+    """Measure the file systems of folders, each once, as far as they answer; a folder need not exist yet."""
     found: dict[int, Disk] = {}
     for folder in folders:
         with suppress(OSError):
@@ -80,7 +73,7 @@ def cannot_write(path: Path) -> str:
 class ClockChange:
     """What the wall clock did between two looks, in seconds.
 
-    `jumped` is how far somebody set it, backwards below 0; `slept` is how long the machine was suspended.
+    `jumped` is how far it was set, backwards below 0; `slept` is how long the machine was suspended.
     """
 
     jumped: float = 0.0
@@ -115,8 +108,7 @@ class ClockWatch:
         return wall(), since_boot(), awake()
 
 
-PATIENCE = 10.0
-"""Seconds for nvidia-smi to answer: without persistence mode it first wakes the driver."""
+PATIENCE = 10.0  # seconds for nvidia-smi to answer: without persistence mode it first wakes the driver
 
 _FORMAT = "--format=csv,noheader,nounits"
 
@@ -189,7 +181,6 @@ def look_at_gpus() -> GpuState | None:
 
 
 def ask_nvidia_smi(*arguments: str) -> subprocess.CompletedProcess[str] | None:
-    """Return what it says, errors too; None where it is not installed or does not answer in `PATIENCE`."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return None

@@ -34,10 +34,7 @@ _REMAINING = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A progress line as data. What the line does not say is None.
-
-    `percent` is of the training's budget, 0 to 100.
-    """
+    """A progress line as data, None for what it does not say; `percent` is of the training's budget."""
 
     step: int
     percent: float | None = None
@@ -83,7 +80,6 @@ def _number(match: re.Match[str] | None) -> float | None:
 
 
 def _remaining(text: str) -> float | None:
-    """Read `163s`, `163`, `2m43s`, `02:43` or `1:02:43` as seconds."""
     match = _REMAINING.search(text)
     if not match or not any(match.groups()):
         return None
@@ -94,14 +90,9 @@ def _remaining(text: str) -> float | None:
     return 3600 * hours + 60 * minutes + seconds
 
 
-TAIL = 64 * 1024
-"""Bytes of a log's end that are read as a rule."""
-
-LONG_TAIL = 1024 * 1024
-"""Bytes of a log's end in which a summary is still found, whatever was printed after it."""
-
-ERROR_LENGTH = 200
-"""Characters of an error line that are kept."""
+TAIL = 64 * 1024  # bytes of a log's end that are read as a rule
+LONG_TAIL = 1024 * 1024  # bytes of its end in which a summary is found, whatever was printed after it
+ERROR_LENGTH = 200  # characters of an error line that are kept
 
 _RULE = re.compile(r"---[ \t]*(?=[\r\n]|\Z)")
 _LINE_END = re.compile(r"\r\n|\n|\r")
@@ -115,7 +106,6 @@ _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?
 
 
 def read_tail(path: Path, limit: int = TAIL) -> str:
-    """Read the last `limit` bytes of a log as text; empty where it cannot be read."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)

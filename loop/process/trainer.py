@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +47,11 @@ _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 _PREPARE = "prepare.py"
 
-PROXIES = (*_PROXIES, *map(str.lower, _PROXIES))
-"""What says how the network is reached; a proxy may want a login."""
+PROXIES = (*_PROXIES, *map(str.lower, _PROXIES))  # how the network is reached; one may want a login
 
 
 def training_environment(environ: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
-    """Choose from `environ` what a training needs, and add `extra`; nothing that looks like a secret goes in.
-
-    A secret is told by its name (`…TOKEN…`, `…KEY…`) or by its look, such as a login within a URL, in `extra`
-    too.
-    """
+    """Choose from `environ` what a training needs and add `extra`, without what looks like a secret."""
     wanted = {name: value for name, value in environ.items() if _ALLOWED.fullmatch(name)} | dict(extra)
     chosen = {
         name: value
@@ -68,11 +63,7 @@ def training_environment(environ: Mapping[str, str], extra: Mapping[str, str]) -
 
 
 def launch_command(worktree: Path, override: tuple[str, ...], editable: str = "train.py") -> tuple[str, ...]:
-    """Choose how the training is started in `worktree`.
-
-    `override` (TRAIN_COMMAND) is used when not empty; else `uv run` where there is a `uv.lock` and uv is
-    installed, else the Python that runs the bot.
-    """
+    """Return `override` (TRAIN_COMMAND), or `uv run` where uv and a `uv.lock` are, or the bot's Python."""
     if override:
         return override
     if (worktree / "uv.lock").is_file() and shutil.which("uv"):
@@ -81,24 +72,16 @@ def launch_command(worktree: Path, override: tuple[str, ...], editable: str = "t
 
 
 def prepare_line(repository: Path, override: tuple[str, ...] = (), editable: str = "train.py") -> str:
-    """Return what to type to prepare the data, with the Python that trains.
-
-    The arguments are those of `launch_command`.
-    """
+    """Return what to type to prepare the data, with the Python that trains."""
     command = launch_command(repository, override, editable)
     words = [_PREPARE if word == editable else word for word in command]
     known = words if _PREPARE in words else ["python", _PREPARE]
     return f"cd {shlex.quote(str(repository))} && {shlex.join(known)}"
 
 
-GRACE = 3.0
-"""Seconds between asking a training to end and killing it."""
-
-POLL = 0.1
-"""Seconds between looks at a process where the system has no pidfd."""
-
-SWEEP = 5.0
-"""Seconds to go on killing what is left of a training without a supervisor."""
+GRACE = 3.0  # seconds between asking a training to end and killing it
+POLL = 0.1  # seconds between looks at a process where the system has no pidfd
+SWEEP = 5.0  # seconds to go on killing what is left of a training without a supervisor
 
 COMPLETE = frozenset({"training_seconds", "total_seconds", "peak_vram_mb"})
 """What every summary holds beside the metric: without these it was cut off."""
@@ -125,7 +108,6 @@ class Process:
     started: float
 
     def alive(self) -> bool:
-        """Tell whether it is there; a zombie is not."""
         return program.start_time(self.pid) == self.started
 
     async def gone(self) -> None:
@@ -143,24 +125,15 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
-class Supervisor:
+class Supervisor(Process):
     """A supervisor that waits for its job on a pipe. Without one it ends when we do."""
 
-    process: Process
     pipe: int
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    @property
-    def started(self) -> float:
-        return self.process.started
 
     def give(self, job: Mapping[str, object]) -> None:
         """Hand over the job. One that died meanwhile takes none, and its training will have vanished."""
         with suppress(BrokenPipeError), os.fdopen(self.pipe, "wb") as pipe:
-            pipe.write(json.dumps(job).encode() + b"\n")
+            pipe.write(json.dumps(job, default=str).encode() + b"\n")
 
     def dismiss(self) -> None:
         os.close(self.pipe)
@@ -169,48 +142,59 @@ class Supervisor:
 
 
 class Trainer:
-    """Starts trainings and finds those that were started before.
-
-    `secrets` are hidden in what is told of a training: it is given none, but it may read files of the user's.
-    """
+    """Starts trainings and finds those started before. Their error lines are cleared of `secrets`."""
 
     def __init__(self, secrets: Collection[str] = ()) -> None:
         self.secrets = secrets
 
-    def arm(self) -> Supervisor:
+    @staticmethod
+    def arm() -> Supervisor:
         """Start a supervisor, which waits for its job."""
-        return _spawn()
+        flags = ("-I", "-S") if sys.platform == "linux" else ("-I",)  # psutil is needed elsewhere
+        read, write = os.pipe()
+        null = os.open(os.devnull, os.O_RDWR)
+        try:
+            pid = os.posix_spawn(
+                sys.executable,
+                (sys.executable, *flags, program.__file__),
+                training_environment(os.environ, {}),
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, old, new) for old, new in ((read, 0), (null, 1), (null, 2))
+                ],
+                setsid=True,
+                setsigmask=tuple(program.REQUESTS),  # held back until it can take them: none is lost
+            )
+        except OSError as error:
+            os.close(write)
+            raise UserError(f"No supervisor can be started with {sys.executable}: {error}") from error
+        finally:
+            os.close(read)
+            os.close(null)
+        started = program.start_time(pid)
+        if started is None:
+            os.close(write)
+            _reap(pid)
+            raise UserError(f"A supervisor ended as soon as it was started with {sys.executable}.")
+        return Supervisor(pid, started, write)
 
     def start(self, supervisor: Supervisor, job: Job) -> TrainingProcess:
-        """Give the job to the supervisor. Its pid and start time should be on record before."""
         for name in (program.STARTED, program.OUTCOME):
             (job.folder / name).unlink(missing_ok=True)
-        supervisor.give(
-            {
-                "argv": job.argv,
-                "cwd": str(job.cwd),
-                "env": dict(job.env),
-                "log": str(job.log),
-                "folder": str(job.folder),
-                "deadline": job.deadline,
-                "grace": job.grace,
-            }
-        )
-        return TrainingProcess(job.folder, job.log, supervisor.process, self.secrets)
+        supervisor.give(asdict(job))
+        return TrainingProcess(job.folder, job.log, supervisor, self.secrets)
 
     def attach(
         self, folder: Path, log: Path, supervisor_pid: int | None, supervisor_started: float | None
     ) -> TrainingProcess:
-        """Find a training again after a restart of the bot, whatever became of it meanwhile."""
         recorded = None
         if supervisor_pid is not None and supervisor_started is not None:
             recorded = Process(supervisor_pid, supervisor_started)
-        successor = _process(_read(folder / program.STARTED), "supervisor", "supervisor_start")
+        successor = process_on_record(folder, "supervisor", "supervisor_start")
         return TrainingProcess(folder, log, successor or recorded, self.secrets)
 
 
 class TrainingProcess:
-    """A training under way, or one that ended while nobody looked."""
+    """A training under way, or one that ended while no bot was running."""
 
     def __init__(
         self, folder: Path, log: Path, supervisor: Process | None, secrets: Collection[str] = ()
@@ -222,8 +206,8 @@ class TrainingProcess:
         self._request: signal.Signals | None = None
 
     def alive(self) -> bool:
-        training = _process(_read(self.folder / program.STARTED), "pid", "start")
-        return any(process is not None and process.alive() for process in (self._supervisor, training))
+        processes = (self._supervisor, process_on_record(self.folder, "pid", "start"))
+        return any(process is not None and process.alive() for process in processes)
 
     async def end(self, ending: Ending) -> None:
         """Ask for the training's end, as `INTERRUPTED` or as `STALLED`; `wait` returns once it has come."""
@@ -236,9 +220,9 @@ class TrainingProcess:
         while (outcome := await self._ended()) is None:
             await asyncio.sleep(POLL * min(lost, 10))  # the first at once; not a storm of them
             lost += 1
-            successor = _spawn()
-            successor.give({"adopt": True, "folder": str(self.folder)})
-            self._supervisor = successor.process
+            successor = Trainer.arm()
+            successor.give({"adopt": True, "folder": self.folder})
+            self._supervisor = successor
             self._ask()
         return outcome
 
@@ -259,37 +243,10 @@ def attempt_folder(folder: Path, number: int, k: int) -> Path:
     return folder / f"{number}-{k}"
 
 
-def _spawn() -> Supervisor:
-    flags = ("-I", "-S") if sys.platform == "linux" else ("-I",)  # psutil is needed elsewhere
-    read, write = os.pipe()
-    null = os.open(os.devnull, os.O_RDWR)
-    try:
-        pid = os.posix_spawn(
-            sys.executable,
-            (sys.executable, *flags, program.__file__),
-            training_environment(os.environ, {}),
-            file_actions=[(os.POSIX_SPAWN_DUP2, old, new) for old, new in ((read, 0), (null, 1), (null, 2))],
-            setsid=True,
-            setsigmask=tuple(program.REQUESTS),  # held back until it can take them: none is lost
-        )
-    except OSError as error:
-        os.close(write)
-        raise UserError(f"No supervisor can be started with {sys.executable}: {error}") from error
-    finally:
-        os.close(read)
-        os.close(null)
-    started = program.start_time(pid)
-    if started is None:
-        os.close(write)
-        _reap(pid)
-        raise UserError(f"A supervisor ended as soon as it was started with {sys.executable}.")
-    return Supervisor(Process(pid, started), write)
-
-
 def _outcome(folder: Path, log: Path, secrets: Collection[str]) -> Outcome | None:
     """Say what a training without a supervisor left; None when it is still running."""
     started = _read(folder / program.STARTED)
-    training = _process(started, "pid", "start")
+    training = process_on_record(folder, "pid", "start")
     outcome = _recorded(_read(folder / program.OUTCOME))
     if outcome is None and training is not None and training.alive():
         return None
@@ -314,7 +271,6 @@ def _outcome(folder: Path, log: Path, secrets: Collection[str]) -> Outcome | Non
 
 
 def _recorded(record: Mapping[str, Any]) -> Outcome | None:
-    """Read `outcome.json`; None for anything but a whole one."""
     match record:
         case {
             "ending": str(ending),
@@ -326,14 +282,20 @@ def _recorded(record: Mapping[str, Any]) -> Outcome | None:
     return None
 
 
-def _process(record: Mapping[str, Any], pid: str, start: str) -> Process | None:
-    if record.get("boot") != program.boot_id() or record.get(start) is None:
-        return None
-    return Process(record[pid], record[start])
+def process_on_record(folder: Path, pid: str, start: str) -> Process | None:
+    """Return a process that `started.json` in an attempt's folder names, None where it is of another boot."""
+    match read_started(folder):
+        case {"boot": boot, **record} if boot == program.boot_id() and record.get(start) is not None:
+            return Process(record[pid], record[start])
+    return None
+
+
+def read_started(folder: Path) -> dict[str, Any]:
+    """Return what the supervisor recorded as the training began, empty where there is nothing whole."""
+    return _read(folder / program.STARTED)
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Read a JSON object; empty where there is none or only a part."""
     try:
         data = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -342,7 +304,6 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _sweep(folder: Path) -> None:
-    """Kill what carries the mark of a training whose supervisor is gone."""
     give_up = time.monotonic() + SWEEP
     while (orphans := program.find_tree(str(folder))) and time.monotonic() < give_up:
         for pid in orphans:

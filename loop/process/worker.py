@@ -27,10 +27,7 @@ _T = TypeVar("_T")
 
 
 async def in_thread(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Call `function` in a worker thread; a caller that is cancelled first waits for the call's end.
-
-    `asyncio.to_thread` would leave it running while the caller cleans up.
-    """
+    """Call `function` in a worker thread; a caller that is cancelled first waits for the call's end."""
     call = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
     try:
         return await asyncio.shield(call)
@@ -63,7 +60,6 @@ class WorkerError(UserError):
 async def start_worker(
     module: str, *arguments: str, python: str, environment: Mapping[str, str]
 ) -> asyncio.subprocess.Process:
-    """Start `python -m module` with pipes, in a session of its own: a Ctrl-C is for the bot alone."""
     return await asyncio.create_subprocess_exec(
         *(python, "-m", module, *arguments),
         stdin=asyncio.subprocess.PIPE,
@@ -116,7 +112,6 @@ async def run_worker(
 
 
 async def _ask(worker: asyncio.subprocess.Process, request: bytes) -> tuple[bytes, bytes]:
-    """Return the worker's answer and the end of its stderr, once it has ended."""
     assert worker.stdin is not None
     assert worker.stdout is not None
     assert worker.stderr is not None

@@ -14,8 +14,7 @@ from typing import TypeAlias
 from loop.experiment import Cause, Event, EventKind, Run, RunState
 from loop.store.experiments import last_number_at
 from loop.store.journal import Journal
-
-_KINDS = {kind.value: kind for kind in EventKind}  # a look-up takes less than making the kind anew
+from loop.store.schema import decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +30,13 @@ class Incident:
 def events_of(journal: Journal, run_id: int, kinds: Iterable[EventKind], *, last: int = -1) -> list[Event]:
     """Return the events of a run that are of these kinds, or the `last` ones of them, oldest first."""
     rows = journal.query(
-        "SELECT id, at, number, kind, data FROM events "
+        "SELECT * FROM events "
         "WHERE run_id = ? AND kind IN (SELECT value FROM json_each(?)) ORDER BY id DESC LIMIT ?",
         run_id,
         json.dumps([*kinds]),
         last,
     )
-    return [
-        Event(id_, at, run_id, number, _KINDS[kind], _decode(data))
-        for id_, at, number, kind, data in reversed(rows)
-    ]
+    return [Event(**decode(row)) for row in reversed(rows)]
 
 
 def last_event_of(journal: Journal, run_id: int, kinds: Iterable[EventKind]) -> Event | None:
@@ -52,7 +48,6 @@ def has_events_after(journal: Journal, run_id: int, event_id: int) -> bool:
 
 
 def last_incidents(journal: Journal, *, most: int) -> list[Incident]:
-    """Return what went wrong or was put in order lately, the newest last."""
     rows = journal.query(
         "SELECT events.at, events.kind, runs.tag, json_extract(data, '$.reason') AS reason "
         "FROM events JOIN runs ON runs.id = events.run_id "
@@ -61,13 +56,7 @@ def last_incidents(journal: Journal, *, most: int) -> list[Incident]:
         "ORDER BY events.id DESC LIMIT ?",
         most,
     )
-    return [Incident(row["at"], _KINDS[row["kind"]], row["tag"], str(row["reason"])) for row in rows[::-1]]
-
-
-def _decode(data: str) -> Mapping[str, object]:
-    """Return the data of an event. Most have none, and a long run has many of these."""
-    found: Mapping[str, object] = {} if data == "{}" else json.loads(data)
-    return found
+    return [Incident(row["at"], EventKind(row["kind"]), row["tag"], str(row["reason"])) for row in rows[::-1]]
 
 
 WATCHED = frozenset({Cause.DISK_SHORT, Cause.LOOP, Cause.NO_PROPOSAL})
@@ -103,7 +92,6 @@ class Notes:
         self._journal = journal
 
     def state(self, run_id: int, cause: Cause, key: str = "") -> str | None:
-        """Return the state that people were told of last, None where they were told nothing about it."""
         told = events_of(self._journal, run_id, (EventKind.NOTED, EventKind.NEEDS_ATTENTION))
         notes = (event.data for event in reversed(told) if "state" in event.data)
         return next((str(note["state"]) for note in notes if _about(note) == (cause, key)), None)

@@ -84,7 +84,6 @@ def read_rows(journal: Journal, run_id: int, *, start: int = 0) -> list[Row]:
 
 
 def largest_gains(journal: Journal, run_id: int, *, most: int) -> list[Row]:
-    """Return the kept experiments but the baseline, those that changed the metric most first."""
     return _rows(
         journal,
         "run_id = ? AND number > 0 AND status = 'keep' "
@@ -151,7 +150,6 @@ def with_program(journal: Journal, run_id: int, program: str) -> Experiment | No
 
 
 def decided_by(journal: Journal, run_id: int, at: float) -> int:
-    """Return how many experiments were decided by then; they are in the order of their numbers."""
     return _count(journal, "run_id = ? AND status IS NOT NULL AND coalesce(decided_at, 0) <= ?", run_id, at)
 
 
@@ -231,7 +229,6 @@ class IdeaBox:
         self._journal = journal
 
     def add(self, run_id: int, text: str, *, author: str, channel: str = "", message_id: str = "") -> Idea:
-        """Keep an idea; ids count over all runs."""
         idea = Idea(0, run_id, text, author, channel, message_id)
         with self._journal.transaction():
             row = {name: value for name, value in asdict(idea).items() if name != "id"}
@@ -249,7 +246,6 @@ class IdeaBox:
         return Idea(*row)
 
     def waiting(self, run_id: int) -> tuple[Idea, ...]:
-        """Return the run's ideas that no experiment was made of yet, the oldest first."""
         rows = self._journal.query(
             "SELECT * FROM ideas WHERE run_id = ? AND given_up = '' AND id NOT IN "
             "(SELECT idea FROM experiments WHERE run_id = ? AND idea IS NOT NULL) ORDER BY id",

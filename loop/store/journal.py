@@ -33,11 +33,8 @@ from loop.experiment import (
 from loop.store.migrations import MIGRATIONS, statements
 from loop.store.schema import decode, encode, insertion, read_experiment, values_of
 
-PATIENCE = 10.0
-"""Seconds to wait for another process that holds the file."""
-
-StoreError = sqlite3.Error
-"""What every method raises where the file cannot be read or written."""
+PATIENCE = 10.0  # seconds to wait for another process that holds the file
+StoreError = sqlite3.Error  # what every method raises where the file cannot be used
 
 
 class OlderStateError(UserError):
@@ -51,10 +48,6 @@ class Journal:
     every transaction that appended events; they must be quick and must not raise.
 
     With `read_only` the file is not made, migrated or written to, and its folder need not be writable.
-
-    Raises:
-        UserError: the file cannot be opened, is damaged or was written by a newer version.
-        OlderStateError: `read_only`, and the file was written by an older version.
     """
 
     def __init__(
@@ -122,7 +115,7 @@ class Journal:
         with self.transaction() as append:
             if self.run(tag):
                 raise UserError(f"There is a run {tag} already: choose another tag.")
-            run = replace(run, id=self.insert("runs", **values_of(run, but="id")))
+            run = replace(run, id=self.insert("runs", unique=(), **values_of(run, but="id")))
             for experiment in adopted:
                 self._write(replace(experiment, run_id=run.id))
             append(run.id, EventKind.RUN_STARTED)
@@ -184,12 +177,10 @@ class Journal:
         return self._experiment("number = ?", run_id, number)
 
     def experiments_at(self, run_id: int, numbers: Collection[int]) -> list[Experiment]:
-        """Return the run's experiments that have these numbers, in the order of these."""
         these = json.dumps([*numbers])
         return self._experiments("number IN (SELECT value FROM json_each(?)) ORDER BY number", run_id, these)
 
     def undecided(self, run_id: int) -> list[Experiment]:
-        """Return the experiments under way, at most one a lane, by number."""
         return self._experiments(
             "number IN (SELECT number FROM experiments INDEXED BY experiments_under_way "
             "WHERE run_id = ? AND status IS NULL) ORDER BY number",
@@ -251,7 +242,6 @@ class Journal:
     # Heartbeats
 
     def beat(self) -> None:
-        """Note that a heartbeat found everything in order or put it in order."""
         with self.transaction():
             self.insert("beats", unique=("id",), id=1, at=self._clock())
 

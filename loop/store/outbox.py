@@ -43,10 +43,7 @@ class Refusal:
 
 
 class Outbox:
-    """One channel's part of the tables; `now` gives seconds since the epoch.
-
-    Methods block for about a millisecond.
-    """
+    """One channel's part of the tables; `now` gives seconds since the epoch."""
 
     def __init__(self, journal: Journal, channel: str, *, now: Callable[[], float] = time.time) -> None:
         self._journal = journal
@@ -80,7 +77,6 @@ class Outbox:
         return found
 
     def new(self, *, most: int) -> Iterator[list[Event]]:
-        """Yield the events after the cursor, oldest first and at most so many at a time."""
         cursor = self._journal.cursor(self._channel) or 0
         while events := self._journal.events_after(cursor, limit=most):
             yield events
@@ -112,7 +108,6 @@ class Outbox:
         return str(rows[0]["message_id"]) if rows else ""
 
     def open_cards(self) -> dict[int, str]:
-        """Return the cards that may still change, by the id of the run."""
         rows = self._journal.query(
             "SELECT run_id, message_id FROM cards WHERE channel = ? AND NOT closed", self._channel
         )
@@ -135,7 +130,6 @@ class Outbox:
 
 
 def last_sent(journal: Journal) -> dict[str, float | None]:
-    """Return every channel that was ever opened, by name, with when it was last told something."""
     rows = journal.query(
         "SELECT channel, (SELECT at FROM deliveries WHERE deliveries.channel = cursors.channel "
         "AND state = 'sent' ORDER BY event_id DESC LIMIT 1) AS told_at FROM cursors ORDER BY channel"
@@ -153,7 +147,6 @@ def refusals(journal: Journal, *, last: int = 10) -> list[Refusal]:
 
 
 def read_preferences(journal: Journal, channel: str) -> str | None:
-    """Return what `write_preferences` was given last, None for a channel that never ordered anything."""
     rows = journal.query("SELECT value FROM preferences WHERE channel = ?", channel)
     return str(rows[0]["value"]) if rows else None
 

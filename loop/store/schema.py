@@ -54,7 +54,6 @@ _DECODERS: Mapping[str, Callable[[Any], object]] = {
 
 
 def values_of(record: Run | Experiment | Training, *, but: str = "") -> dict[str, object]:
-    """Return the fields of a dataclass by name, without the one that its table does not have."""
     return {field.name: getattr(record, field.name) for field in fields(record) if field.name != but}
 
 

@@ -9,11 +9,8 @@ from dataclasses import dataclass
 
 from loop.store.journal import Journal
 
-SIGN_SECONDS = 30.0
-"""A bot gives a sign of life at least this often; this much of its end a kill can hide."""
-
-SILENCE_SECONDS = 120.0
-"""A session that gave no sign for so long is taken for dead."""
+SIGN_SECONDS = 30.0  # a bot gives a sign of life this often; a kill can hide this much of its end
+SILENCE_SECONDS = 120.0  # a session that gave no sign for so long is taken for dead
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +47,6 @@ class Sessions:
             self._journal.execute("UPDATE sessions SET seen_at = ? WHERE id = ?", self._clock(), session.id)
 
     def end(self, session: Session) -> None:
-        """Note that the session ends cleanly: the last thing a bot does with its journal."""
         now = self._clock()
         with self._journal.transaction():
             self._journal.execute(

@@ -11,9 +11,7 @@ from math import inf
 from loop.experiment import Cost
 from loop.store.journal import Journal
 
-NEARLY = 0.8
-"""The share of a limit at which people are told."""
-
+NEARLY = 0.8  # the share of a limit at which people are notified
 _RECENT = 5  # calls that tell what another one will cost
 
 
@@ -74,11 +72,7 @@ class Budget:
             self._journal.insert("spends", at=self._clock(), run_id=run_id, proposer=proposer, **paid)
 
     def of_run(self, run_id: int, *, since: float = 0.0, until: float = inf) -> Cost:
-        """Return what the run has cost, in all or from `since` to `until`."""
         return self._sum("run_id = ? AND at >= ? AND at <= ?", run_id, since, until)
-
-    def of_day(self) -> Cost:
-        return self._sum("at >= ?", self._midnight().timestamp())
 
     def accounts(self, run_id: int) -> tuple[Account, ...]:
         found = []
@@ -86,16 +80,13 @@ class Budget:
             spent = self.of_run(run_id).dollars or 0.0
             found.append(Account("LLM_BUDGET_USD", "in this run", "", self._a_run, spent))
         if self._a_day is not None:
-            day = f"{self._midnight():%Y-%m-%d}"
-            spent = self.of_day().dollars or 0.0
-            found.append(Account("LLM_BUDGET_USD_A_DAY", "today", day, self._a_day, spent))
+            midnight = self._midnight()
+            spent = self._sum("at >= ?", midnight.timestamp()).dollars or 0.0
+            found.append(Account("LLM_BUDGET_USD_A_DAY", "today", f"{midnight:%Y-%m-%d}", self._a_day, spent))
         return tuple(found)
 
     def price(self, proposer: str) -> float:
-        """Return what a call of that proposer costs in dollars, by the last ones whose price is known.
-
-        Zero where there is none.
-        """
+        """Return the mean price of the proposer's last calls in dollars, zero where none is known."""
         (row,) = self._journal.query(
             "SELECT coalesce(avg(dollars), 0.0) FROM (SELECT dollars FROM spends "
             "WHERE proposer = ? AND dollars IS NOT NULL ORDER BY id DESC LIMIT ?)",

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from loop.engine.decision import KeepRule
-from loop.engine.run import Engine, Plan
+from loop.engine.run import Engine
+from loop.engine.trainings import Plan
 from loop.experiment import Goal
 from loop.git.workspace import Workspace
 from loop.process.trainer import Trainer, training_environment

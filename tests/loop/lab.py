@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from loop.engine.decision import KeepRule
-from loop.engine.run import Engine, Plan, nothing_blocks
+from loop.engine.run import Engine, nothing_blocks
+from loop.engine.trainings import Plan
 from loop.errors import UserError
 from loop.experiment import EventKind, Experiment, Goal, Proposal, Run, Stage
 from loop.git.workspace import Workspace

@@ -374,8 +374,8 @@ async def test_a_person_is_asked_at_once_when_the_program_as_it_is_crashes(make_
     await lab.engine(value(1.4)).conduct(1)
     asked = [e for e in lab.journal.events_after(0, limit=1000) if e.kind is EventKind.NEEDS_ATTENTION]
     (reason,) = (event.data["reason"] for event in asked)
-    mend = "mend and commit it, then /stop and /start_run"
-    assert reason == f"the baseline, the program as it is, crashed ({mend}): RuntimeError: no data"
+    fix = "fix and commit it, then /stop and /start_run"
+    assert reason == f"the baseline, the program as it is, crashed ({fix}): RuntimeError: no data"
     assert [experiment.status for experiment in lab.experiments()] == [Status.CRASH, Status.KEEP]
 
 

@@ -17,7 +17,7 @@ async def test_it_returns_what_the_call_returns_or_raises() -> None:
 
 
 def test_blocking_work_is_given_to_threads_in_one_way() -> None:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     other = re.compile(r"\bto_thread\(|run_in_executor")
     found = {
         str(file.relative_to(root))

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from loop.engine.decision import KeepRule
-from loop.engine.run import Engine, Plan
+from loop.engine.run import Engine
+from loop.engine.trainings import Plan
 from loop.experiment import Ending, Experiment, Purpose, RunState, Stage, Status, Training
 from loop.git.workspace import Workspace
 from loop.process.trainer import Trainer, training_environment
