@@ -25,10 +25,9 @@ def usual_deadline(time_budget: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class KeepRule:
-    """When a measured experiment is kept.
+    """When a measured experiment is kept; the defaults are the practice's.
 
     A gain below `simplicity_gain` that adds `simplicity_lines` or more net lines is not worth its code.
-    The defaults are the practice's.
     """
 
     metric: str = "val_bpb"

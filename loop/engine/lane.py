@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Protocol, assert_never
 
 from loop.engine import stages
@@ -34,18 +35,12 @@ class RunOfLanes(Protocol):
 
     @property
     def wants_more(self) -> bool: ...
-
     async def propose(self, wake: asyncio.Event) -> Ready | None: ...
-
     def judge(self, evaluated: Experiment) -> Experiment: ...
-
     def give_up(self, experiment: Experiment) -> Experiment: ...
-
-    async def follow(self, decided: Experiment) -> None: ...
-
-    def call(self, cause: Cause, told: str) -> None: ...
-
-    async def rest(self, times: int, cause: str) -> None: ...
+    async def conclude(self, decided: Experiment) -> None: ...
+    def call_person(self, cause: Cause, reason: str) -> None: ...
+    async def back_off(self, times: int, cause: str) -> None: ...
 
 
 class Lane:
@@ -116,7 +111,7 @@ class Lane:
     async def give_up(self, experiment: Experiment) -> None:
         decided = await in_thread(self._owner.give_up, experiment)
         self.experiment = None
-        await self._owner.follow(decided)
+        await self._owner.conclude(decided)
 
     # The handlers, one a stage
 
@@ -165,10 +160,10 @@ class Lane:
         async with self._owner.switch:
             self.training = None
             experiment = self.experiment or experiment  # a command may have marked it
-            told = counts or outcome.ending not in (Ending.INTERRUPTED, Ending.VANISHED)
+            usable = counts or outcome.ending not in (Ending.INTERRUPTED, Ending.VANISHED)
             judged_by_files = counts or outcome.ending is Ending.EXITED
             disturbed = judged_by_files and await in_thread(self._was_disturbed, experiment)
-            if told and not disturbed and not blocked:
+            if usable and not disturbed and not blocked:
                 measured = stages.measured(experiment, outcome)
                 await in_thread(self._journal.record, measured)
                 self.experiment = measured
@@ -178,7 +173,7 @@ class Lane:
             )
             if outcome.ending is Ending.VANISHED:
                 times = f"experiment #{experiment.number} vanished {experiment.attempt} times"
-                await self._owner.rest(experiment.attempt - VANISHED_OFTEN, times)
+                await self._owner.back_off(experiment.attempt - VANISHED_OFTEN, times)
 
     async def _evaluate(self, measured: Experiment) -> None:
         """Find out what a verdict needs beside the training. So far that is nothing.
@@ -186,7 +181,7 @@ class Lane:
         Whatever waits here does so before the lock is taken: commands must not wait for it.
         """
         async with self._owner.switch:
-            evaluated = stages.evaluated(measured)
+            evaluated = replace(measured, stage=Stage.EVALUATED)
             await in_thread(self._journal.record, evaluated)
             self.experiment = evaluated
 
@@ -194,7 +189,7 @@ class Lane:
         async with self._owner.switch:
             decided = await in_thread(self._owner.judge, evaluated)
             self.experiment = None
-            await self._owner.follow(decided)
+            await self._owner.conclude(decided)
 
     # Small parts
 
@@ -222,6 +217,6 @@ class Lane:
         back = stages.put_back(experiment, outcome)
         self._journal.record(back, kind=EventKind.INTERRUPTED, reason=reason, vanished=vanished)
         if vanished and experiment.attempt == VANISHED_OFTEN:
-            told = f"experiment #{experiment.number} vanished {VANISHED_OFTEN} times: {reason}"
-            self._owner.call(Cause.VANISHED, told)
+            message = f"experiment #{experiment.number} vanished {VANISHED_OFTEN} times: {reason}"
+            self._owner.call_person(Cause.VANISHED, message)
         return back

@@ -34,8 +34,7 @@ _CONFLICT = "it does not fit what was kept meanwhile: make it anew for the progr
 class Ready:
     """A proposal with its commit, fit to be launched on top of `proposal.parent`.
 
-    `constants` and `program`, the fingerprint, are those of its source. `waited` is for how many seconds
-    whoever took it had to wait.
+    `waited` is for how many seconds the lane that took it had to wait.
     """
 
     proposal: Proposal
@@ -61,10 +60,8 @@ class ProposerFailure:
 class Prefetch:
     """Holds at most one proposal in the making, for whichever lane takes it first.
 
-    `context` reads the state of the run and `is_trained` says whether a program of that fingerprint was
-    trained in it (both in a worker thread). `timer` counts seconds.
-
-    `failure` is None unless the proposer has failed since its last proposal.
+    `context` reads the state of the run and `is_trained` looks for a program by its fingerprint (both in a
+    worker thread). `failure` is None unless the proposer has failed since its last proposal.
     """
 
     def __init__(
@@ -101,10 +98,9 @@ class Prefetch:
             self._task = asyncio.create_task(self._make(), name="next proposal")
 
     def look_again(self, *, at_once: bool) -> None:
-        """Take notice of a new idea of a person: a proposer that rests after a failure is asked now.
+        """Take notice of a new idea of a person: a proposer that waits after a failure is asked now.
 
-        Where the idea takes no time to become a program (`at_once`), a proposal that cost nothing and is
-        nobody's makes way for it.
+        If `at_once` the idea is a program, a proposal that cost nothing and is no person's makes way for it.
         """
         self._news.set()
         self._makes_way |= at_once

@@ -52,13 +52,11 @@ async def nothing_blocks(_: Run) -> bool:
 
 
 class Engine:
-    """Conducts one run.
+    """Conducts one run, from one event loop; commands may come at any time.
 
     `folder` holds the files of trainings under way and the ends of the logs of decided ones. `is_blocked` is
     asked about a training that ran out of memory: whether others hold it, so that it says nothing about the
-    program. `clock` gives seconds since the epoch, `timer` seconds that no clock change disturbs. An engine
-    is used from one event loop; its commands (`pause`, `resume`, `stop`, `skip`, `retag`) may come at any
-    time. `prefetch` is where the next experiment is made ready.
+    program. `clock` gives seconds since the epoch, `timer` seconds that no clock change disturbs.
     """
 
     def __init__(
@@ -85,14 +83,9 @@ class Engine:
         self._clock = clock
         self._limit: int | None = None  # of `made`
         self._best: Experiment | None = None
-        self._rest_until = 0.0  # by the event loop's clock
+        self._idle_until = 0.0  # by the event loop's clock
         self._trainings = Trainings(
-            journal=journal,
-            workspace=workspace,
-            trainer=trainer,
-            folder=folder,
-            plan=plan,
-            clock=clock,
+            plan, journal=journal, workspace=workspace, trainer=trainer, folder=folder, clock=clock
         )
         reader = ContextReader(journal=journal, workspace=workspace, folder=folder)
         self.prefetch = Prefetch(
@@ -143,7 +136,7 @@ class Engine:
     async def pause(self, *, now: bool = False, reason: Reason = BY_COMMAND) -> None:
         """Stop after the experiments under way, or end them `now`; they are run again on resume, not counted.
 
-        A pause belongs to whoever ordered it last. The heartbeat ends its own by itself: it takes over none.
+        A pause belongs to its last actor. The heartbeat lifts its own pauses only, so it takes over none.
         """
         async with self.switch:
             ended = self.run.state in (RunState.DONE, RunState.STOPPED)
@@ -162,7 +155,7 @@ class Engine:
                 raise UserError(f"Run {self.run.tag} is {self.run.state.value} on another order.")
             if self.run.state in (RunState.RUNNING, RunState.STOPPED):
                 raise UserError(f"Run {self.run.tag} is {self.run.state.value}: there is nothing to resume.")
-            self._rest_until = 0.0
+            self._idle_until = 0.0
             await self._set_state(RunState.RUNNING, reason)
 
     async def stop(self, *, reason: Reason = BY_COMMAND) -> None:
@@ -243,30 +236,30 @@ class Engine:
         self._journal.record(decided)
         return decided
 
-    async def follow(self, decided: Experiment) -> None:
+    async def conclude(self, decided: Experiment) -> None:
         self._wake(but=decided.lane)
         if decided.status is Status.KEEP:
             await in_thread(self._workspace.tidy)
         await in_thread(self._trainings.file, decided, self.run)
         if decided.status is Status.CRASH:
             streak = await in_thread(self._journal.crash_streak, self.run.id)
-            if told := stages.alarm(decided, streak, every=self._plan.crash_streak):
-                await in_thread(self.call, Cause.CRASHES if decided.number else Cause.BASELINE, told)
-            await self.rest(streak - self._plan.crash_streak, f"{streak} crashes in a row")
+            if alarm := stages.alarm(decided, streak, every=self._plan.crash_streak):
+                await in_thread(self.call_person, Cause.CRASHES if decided.number else Cause.BASELINE, alarm)
+            await self.back_off(streak - self._plan.crash_streak, f"{streak} crashes in a row")
 
-    async def rest(self, times: int, cause: str) -> None:
+    async def back_off(self, times: int, cause: str) -> None:
         """Begin nothing for a while if something went wrong too often; `times` is how often beyond that."""
         if times < 0:
             return
-        rests = self._plan.rest_seconds
-        rest = backoff(rests, times + 1)
-        self._rest_until = asyncio.get_running_loop().time() + rest
-        told = f"rests {rest / 60:.0f} min after {cause}"
-        kind = EventKind.NOTED if times < len(rests) else EventKind.RESTED  # by then people know
-        await in_thread(self._journal.note, self.run.id, kind, reason=told, halted=True)
+        pauses = self._plan.rest_seconds
+        pause = backoff(pauses, times + 1)
+        self._idle_until = asyncio.get_running_loop().time() + pause
+        reason = f"pauses for {pause / 60:.0f} min after {cause}"
+        kind = EventKind.NOTED if times < len(pauses) else EventKind.RESTED  # by then people know
+        await in_thread(self._journal.note, self.run.id, kind, reason=reason, halted=True)
 
-    def call(self, cause: Cause, told: str) -> None:
-        self._journal.note(self.run.id, EventKind.NEEDS_ATTENTION, cause=cause, key="", reason=told)
+    def call_person(self, cause: Cause, reason: str) -> None:
+        self._journal.note(self.run.id, EventKind.NEEDS_ATTENTION, cause=cause, key="", reason=reason)
 
     # Going on
 
@@ -277,8 +270,8 @@ class Engine:
     async def _settle(self) -> None:
         async with self.switch:
             self.run = await in_thread(self._journal.run_by_id, self.run.id)
-            mended = await in_thread(self._repair)
-        for sentence in mended:
+            repairs = await in_thread(self._repair)
+        for sentence in repairs:
             log.warning("%s: %s", self.run.tag, sentence)
 
     def _repair(self) -> list[str]:
@@ -289,14 +282,14 @@ class Engine:
         self._best = self._journal.best(self.run.id)
         last = self._journal.experiments(self.run.id, last=1)
         self.next_number = last[0].number + 1 if last else 0
-        # What was kept in git, of which the journal has still to be told, is at the head already.
+        # What was kept in git, of which the journal does not know yet, is at the head already.
         measured = (Stage.MEASURED, Stage.EVALUATED)
         judged = {e.commit for e in undecided.values() if e.stage in measured}
         head = self._workspace.head() if judged else self._head
         training = any(e.stage is Stage.TRAINING for e in undecided.values())
-        mended = self._workspace.repair(head if head in judged else self._head, keep_editable=training)
-        self._trainings.mend(self.run)
-        return mended
+        repairs = self._workspace.repair(head if head in judged else self._head, keep_editable=training)
+        self._trainings.repair(self.run)
+        return repairs
 
     def _follow_tag(self) -> None:
         old, new = self.run.renamed_from, self.run.tag
@@ -318,9 +311,9 @@ class Engine:
                     return True  # whatever was ordered: nothing that was trained is lost
                 experiment = lane.experiment
                 given_up = experiment is not None and experiment.skip_requested
-                rest = self._rest_until - asyncio.get_running_loop().time()
+                pause = self._idle_until - asyncio.get_running_loop().time()
                 enough = self.made == self._limit if experiment else not self.wants_more
-                waits = given_up or rest > 0 or enough or self._awaits_baseline(lane)
+                waits = given_up or pause > 0 or enough or self._awaits_baseline(lane)
                 if self.run.state is RunState.RUNNING and not waits:
                     return True
                 if experiment is not None and (given_up or self.run.state is RunState.STOPPED):
@@ -329,29 +322,25 @@ class Engine:
                 if await self._is_over():
                     return False
             with suppress(TimeoutError):
-                async with asyncio.timeout(rest if rest > 0 else None):
+                async with asyncio.timeout(pause if pause > 0 else None):
                     await lane.wake.wait()
 
     def _awaits_baseline(self, lane: Lane) -> bool:
         return any(experiment.number == 0 for experiment in self.under_way if experiment.lane != lane.index)
 
     async def _is_over(self) -> bool:
-        """Come to rest if no lane has anything to do; tell whether the run is done or stopped."""
+        """Tidy up if no lane has anything to do; say whether the run is done or stopped."""
         if not all(lane.can_wait for lane in self._lanes):
             return False
         if self.run.state in (RunState.RUNNING, RunState.PAUSING) and self.made == self._limit:
             await self._set_state(RunState.DONE, Reason(Actor.LOOP, facts={"made": self.made}))
         if self.run.state is RunState.PAUSING:
             await self._set_state(RunState.PAUSED, self.run.reason or BY_COMMAND)
-        await in_thread(self._tidy_up)
+        await in_thread(self._workspace.restore)
         over = self.run.state in (RunState.DONE, RunState.STOPPED)
         if over:
             await self._close()  # before a command to go on can come, which calls `conduct` again
         return over
-
-    def _tidy_up(self) -> None:
-        self._workspace.restore()
-        self._workspace.tidy()
 
     async def _close(self) -> None:
         """Leave nothing but the trainings; called again it has nothing to wait for."""
@@ -389,5 +378,5 @@ class Engine:
 
 
 def _is_same(old: Reason | None, new: Reason) -> bool:
-    """Tell whether somebody orders again what was ordered, for whatever facts."""
+    """Tell whether this is the order of before, for whatever facts."""
     return old is not None and (old.by, old.name, old.cause) == (new.by, new.name, new.cause)

@@ -59,7 +59,7 @@ def put_back(experiment: Experiment, outcome: Outcome) -> Experiment:
 
 
 def why_put_back(outcome: Outcome, *, ordered: bool, disturbed: bool, blocked: bool) -> str:
-    """Say why a training told nothing.
+    """Say why a training is to be run again.
 
     It was `ordered` to end, `disturbed` in its files, or `blocked` by what else is on the machine.
     """
@@ -74,10 +74,6 @@ def why_put_back(outcome: Outcome, *, ordered: bool, disturbed: bool, blocked: b
 
 def measured(experiment: Experiment, outcome: Outcome) -> Experiment:
     return replace(experiment, stage=Stage.MEASURED, training=_ended(experiment, outcome))
-
-
-def evaluated(experiment: Experiment) -> Experiment:
-    return replace(experiment, stage=Stage.EVALUATED)
 
 
 def decided(
@@ -124,7 +120,7 @@ def decided(
 
 
 def alarm(crashed: Experiment, streak: int, *, every: int) -> str:
-    """Return what a person is to hear of a crash, the last of a `streak`; empty where it needs nobody."""
+    """Return what a person must know of a crash, the last of a `streak`; empty if nothing."""
     last = crashed.cause
     if crashed.ending is Ending.DEADLINE:
         last = f"{last}; raise DEADLINE_MINUTES or look at /log {crashed.number}"

@@ -49,12 +49,12 @@ class Trainings:
 
     def __init__(
         self,
+        plan: Plan,
         *,
         journal: Journal,
         workspace: Workspace,
         trainer: Trainer,
         folder: Path,
-        plan: Plan,
         clock: Callable[[], float],
     ) -> None:
         self._journal = journal
@@ -116,7 +116,7 @@ class Trainings:
             write_results(self._results, read_rows(self._journal, run.id), metric=run.metric)
         self._keep_log(decided)
 
-    def mend(self, run: Run) -> None:
+    def repair(self, run: Run) -> None:
         write_results(self._results, read_rows(self._journal, run.id), metric=run.metric)
         left = {int(path.name.partition("-")[0]) for path in self._folder.glob("[0-9]*-[0-9]*")}
         for number in sorted(left):
@@ -127,16 +127,13 @@ class Trainings:
     def _keep_log(self, decided: Experiment) -> None:
         if not decided.attempt:
             return
-        kept, tail = self.log_of(decided.number), self._tail(decided)
+        log_file = attempt_folder(self._folder, decided.number, decided.attempt) / LOG
+        kept, tail = self.log_of(decided.number), without_secrets(read_tail(log_file), self._trainer.secrets)
         if tail or not kept.exists():  # it is kept already where only the folder was left
             kept.parent.mkdir(parents=True, exist_ok=True)
             kept.write_text(tail, encoding="utf-8", errors="replace")
         for k in range(1, decided.attempt + 1):
             shutil.rmtree(attempt_folder(self._folder, decided.number, k), ignore_errors=True)
-
-    def _tail(self, experiment: Experiment) -> str:
-        tail = read_tail(attempt_folder(self._folder, experiment.number, experiment.attempt) / LOG)
-        return without_secrets(tail, self._trainer.secrets)
 
     def _job(self, begun: Experiment) -> Job:
         folder = attempt_folder(self._folder, begun.number, begun.attempt)

@@ -34,8 +34,7 @@ class TidyBranch:
 def tidy_branch(run: Run, keeps: Sequence[Experiment], *, squash: bool = False) -> TidyBranch:
     """Make branch `autoresearch/<tag>-clean`, or bring the one made before up to date.
 
-    `keeps` are the run's kept experiments in order, without the baseline. The same keeps give the same
-    commits. No checkout is touched.
+    `keeps` are the run's, in order, without the baseline. The same keeps give the same commits.
     """
     if not keeps:
         raise UserError(f"Run {run.tag} has kept nothing but its baseline: there is nothing to merge.")

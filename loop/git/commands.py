@@ -112,7 +112,7 @@ class Git:
 
     def read(self, name: str) -> bytes | None:
         """Return the bytes of the blob `name` (`<commit>:<path>`), None where there is no such blob."""
-        # Asked in a batch, git tells what is not there from what it cannot read.
+        # A batch distinguishes what is not there from what cannot be read.
         command = (f"--git-dir={self.directory}", "cat-file", "--batch")
         _, output = _run(self._git, command, stdin=f"{name}\n".encode())
         header, _, content = output.partition(b"\n")
@@ -152,14 +152,14 @@ def locate(path: Path) -> Location:
     git = _gitpython(path)
     asked = ("--absolute-git-dir", "--git-common-dir", "--is-bare-repository", "--is-inside-work-tree")
     try:
-        directory, common, bare, inside = _lines(_run(git, ("rev-parse", *asked)))
+        directory, common, bare, inside = os.fsdecode(_run(git, ("rev-parse", *asked))[1]).splitlines()
         if bare == "true":
             return Location(Path(directory).resolve(), (path / common).resolve(), None)
         if inside == "false":
             raise UserError(
                 f"{path} is inside a git folder: set REPOSITORY to the checkout that it belongs to."
             )
-        (top,) = _lines(_run(git, ("rev-parse", "--show-toplevel")))
+        (top,) = os.fsdecode(_run(git, ("rev-parse", "--show-toplevel"))[1]).splitlines()
         return Location(Path(directory).resolve(), (path / common).resolve(), Path(top).resolve())
     except GitError as error:
         if "dubious ownership" in error.stderr:
@@ -176,10 +176,6 @@ def _gitpython(directory: Path) -> GitPython:
     except ImportError as error:
         raise UserError("git is not installed or does not run: install git and try again.") from error
     return GitPython(str(directory))
-
-
-def _lines(answer: tuple[int, bytes]) -> list[str]:
-    return os.fsdecode(answer[1]).splitlines()
 
 
 def _command(arguments: tuple[str, ...], own: Mapping[str, str]) -> list[str]:

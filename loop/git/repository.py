@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import datetime as dt
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -13,10 +12,9 @@ from string import ascii_lowercase
 
 from loop.errors import UserError
 from loop.git.commands import Git, Location, locate, readable
-from loop.program.constants import find_constants
+from loop.program.constants import find_constants, imported_modules, time_budget
 
 TAG_LENGTH = 40
-LONGEST_BUDGET = 1e9  # seconds; more is a mistake
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
 
@@ -25,8 +23,7 @@ class RepositoryFacts:
     """What a new run would start from.
 
     `path` is the checkout's root, or the bare repository; `subject` the first line of the base commit's
-    message; `source` the editable file as it is there. A run does not see what is not committed: `dirty` are
-    the files with changes, `untracked` the modules beside the editable file that are new.
+    message; `source` the editable file. Not committed are `dirty` files and `untracked` modules beside it.
     """
 
     path: Path
@@ -71,7 +68,7 @@ def inspect(
 def branches(repository: Path) -> tuple[str, ...]:
     """Return the names of the repository's local branches."""
     git = Git(locate(repository).common)
-    return _branches(git)
+    return tuple(git("for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads/").splitlines())
 
 
 def read_time_budget(repository: Path, commit: str, frozen: Sequence[str] = ("prepare.py",)) -> float | None:
@@ -96,28 +93,12 @@ def with_imports(
     while waiting:
         name = waiting.pop()
         text = git.read(f"{commit}:{name}") or b""
-        for module in _imported_modules(text):
+        for module in imported_modules(text):
             path = str(PurePosixPath(name).with_name(f"{module}.py"))
             if path not in found and path != editable and git.read(f"{commit}:{path}") is not None:
                 found[path] = None
                 waiting.append(path)
     return tuple(found)
-
-
-def time_budget(source: str) -> float | None:
-    """Return what `source` sets as its constant `TIME_BUDGET`, in seconds.
-
-    None where there is no such constant, or it is set more than once, or it is not a positive number.
-    """
-    try:
-        constants = find_constants(source)
-    except UserError:
-        return None
-    values = [constant.value for constant in constants if constant.name == "TIME_BUDGET"]
-    value = values[0] if values else None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if 0 < value <= LONGEST_BUDGET else None
 
 
 def check_tag(tag: str) -> None:
@@ -157,20 +138,6 @@ def decode(content: bytes, path: str) -> str:
         raise UserError(f"{path} is not UTF-8 text (byte {error.start}): convert and commit it.") from error
 
 
-def _imported_modules(source: bytes) -> set[str]:
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):
-        return set()
-    names = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module.partition(".")[0])
-    return names
-
-
 def _checked_out(git: Git, location: Location, path: Path) -> str:
     reference = git("symbolic-ref", "--quiet", "HEAD", directory=location.directory, accept=(0, 1))
     if not reference:
@@ -181,16 +148,12 @@ def _checked_out(git: Git, location: Location, path: Path) -> str:
 def _head_of(git: Git, branch: str, path: Path) -> str:
     if found := git.commit_of(f"refs/heads/{branch}"):
         return found
-    known = _branches(git)
+    known = branches(path)
     if not known:
         raise UserError(f"{path} has no commit yet: run `git add -A` and `git commit` in it.")
     raise UserError(
         f"{path} has no branch {branch}, only {', '.join(known)}: set BASE_BRANCH to one of them."
     )
-
-
-def _branches(git: Git) -> tuple[str, ...]:
-    return tuple(git("for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads/").splitlines())
 
 
 def _check_file(git: Git, commit: str, branch: str, name: str, location: Location) -> None:

@@ -32,19 +32,18 @@ from loop.git.repository import check_path, check_tag, decode
 from loop.git.worktree import Worktree, is_alias, remove_stale_locks
 from loop.text import one_line
 
-EXCLUDED = ("/results.tsv", "/results.tsv.aside", "/run.log")
-"""What a run writes at the root of its worktree, kept out of git by `info/exclude`."""
+EXCLUDED = ("/results.tsv", "/results.tsv.aside", "/run.log")  # what a run writes, kept out of git
 
 AUTHOR = {
     f"GIT_{role}_{part}": value
     for role in ("AUTHOR", "COMMITTER")
     for part, value in (("NAME", "autoresearch-bot"), ("EMAIL", "autoresearch-bot@localhost"))
 }
-"""Who commits where the user's git configuration names nobody."""
+"""Who commits where the user's git configuration has no name."""
 
 
-class BranchMoved(UserError):  # noqa: N818 - it says what happened, and whoever did it made no error
-    """A run's branch is not where the run left it: somebody moved or deleted it."""
+class BranchMoved(UserError):  # noqa: N818 - it says what happened
+    """A run's branch is not where the run left it; it is never moved back by force."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +122,7 @@ class Workspace:
             raise
 
     def repair(self, best: str, *, keep_editable: bool = False) -> list[str]:
-        """Mend what a crash or a hand left behind; return a sentence on each thing mended.
+        """Repair what a crash or a hand left behind; return a sentence on each repair.
 
         The editable file goes back to the text of `best`, where the branch must be, unless `keep_editable`
         says that a training is using it.
@@ -133,19 +132,19 @@ class Workspace:
             if head != best:
                 raise self._moved(head, best)
             self._check_not_elsewhere()
-            mended = [f"A lock that git had left behind was removed: {lock}." for lock in self._clear_locks()]
-            if sentence := self._worktree.mend(_branch(self.tag)):
-                mended.append(sentence)
+            repairs = [f"A lock that git left behind was removed: {lock}." for lock in self._clear_locks()]
+            if sentence := self._worktree.repair(_branch(self.tag)):
+                repairs.append(sentence)
             if self._worktree.head() != self._ref:
                 self._worktree.set_head(self._ref)
-                mended.append(f"The worktree {self.path} is on branch {_branch(self.tag)} again.")
+                repairs.append(f"The worktree {self.path} is on branch {_branch(self.tag)} again.")
             if missing := self._worktree.fill():
-                mended.append(f"Missing files were written again: {', '.join(missing)}.")
+                repairs.append(f"Missing files were written again: {', '.join(missing)}.")
             if not keep_editable:
                 self._worktree.drop_aliases()
                 if self._place(best, self.editable):
-                    mended.append(f"{self.editable} was put back to the best, {best[:7]}.")
-            return mended
+                    repairs.append(f"{self.editable} was put back to the best, {best[:7]}.")
+            return repairs
 
     def rename(self, new_tag: str) -> None:
         """Give branch, refs and worktree a new tag, also while a training runs in the worktree.
@@ -270,11 +269,13 @@ class Workspace:
                     raise self._moved(head, parent) from None
 
     def restore(self) -> None:
+        """Leave the worktree at the best, clean for git: nothing trains, and a person may look."""
         with self._working():
             self._place(self.head(), self.editable)
+            self._worktree.tidy()
 
     def tidy(self) -> None:
-        """Bring the worktree's index in line with the branch, so that `git status` there tells the truth."""
+        """Bring the worktree's index in line with the branch, so that `git status` there is right."""
         with self._working():
             self._worktree.tidy()
 
@@ -382,14 +383,11 @@ class Workspace:
             raise UserError(f"There is no {path} in commit {commit[:7]} of {self.repository}.")
         return content
 
-    def _is_executable(self, commit: str, path: str) -> bool:
-        if path not in self._executable:
-            self._executable[path] = self._git.mode(commit, path) == "100755"
-        return self._executable[path]
-
     def _place(self, commit: str, path: str) -> bool:
         content = self._content(commit, path)
-        return place(self.path, path, content, executable=self._is_executable(commit, path))
+        if path not in self._executable:
+            self._executable[path] = self._git.mode(commit, path) == "100755"
+        return place(self.path, path, content, executable=self._executable[path])
 
     def _committer(self) -> Mapping[str, str]:
         if self._author is None:

@@ -1,4 +1,4 @@
-"""A linked worktree: its folder, its index, its registration (gitrepository-layout(5)), and what mends these.
+"""A linked worktree: its folder, its index, its registration (gitrepository-layout(5)), and their repair.
 
 `git worktree repair` and `git worktree prune` look after every worktree of a repository, the user's too. This
 module touches one.
@@ -46,8 +46,8 @@ class Worktree:
             shutil.rmtree(registration)
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def mend(self, branch: str) -> str:
-        """Make a missing worktree again, on `branch`, or mend its link to git; return what was mended."""
+    def repair(self, branch: str) -> str:
+        """Make a missing worktree again, on `branch`, or repair its link to git; say what was done."""
         registration = self.find_registration()
         if self.path.is_dir() and any(entry.name != ".git" for entry in self.path.iterdir()):
             if registration is None or not _is_whole(registration):
@@ -86,7 +86,8 @@ class Worktree:
     def check_move(self, new: Path) -> None:
         _check_free(new)
         target = new.resolve()
-        if is_alias(new) and target != self.path.resolve() and _is_lived_in(target):
+        folders = (process.info["cwd"] for process in psutil.process_iter(["cwd"]))
+        if is_alias(new) and target != self.path.resolve() and str(target) in folders:
             raise UserError(
                 f"A process still works in {target}, which was {new.name}: "
                 "choose another tag, or wait for its end."
@@ -148,10 +149,6 @@ def is_alias(link: Path) -> bool:
 def _check_free(path: Path) -> None:
     if os.path.lexists(path) and not is_alias(path):
         raise UserError(f"{path} exists already: move it away, or choose another tag.")
-
-
-def _is_lived_in(folder: Path) -> bool:
-    return any(process.info["cwd"] == str(folder) for process in psutil.process_iter(["cwd"]))
 
 
 def remove_stale_locks(locks: Iterable[Path]) -> Iterator[Path]:

@@ -115,7 +115,7 @@ _FORMAT = "--format=csv,noheader,nounits"
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU. Memory is in MiB, `utilization` in percent; None where it does not tell, as under MIG."""
+    """One GPU. Memory is in MiB, `utilization` in percent; None where that is unknown, as under MIG."""
 
     index: int
     uuid: str
@@ -204,7 +204,7 @@ def ask_nvidia_smi(*arguments: str) -> subprocess.CompletedProcess[str] | None:
 
 
 def _rows(answer: subprocess.CompletedProcess[str] | None, fields: int) -> list[list[str]]:
-    """Split the lines that are rows, which begin with a number; errors are told among them."""
+    """Split the lines that are rows, which begin with a number; errors stand among them."""
     lines = answer.stdout.splitlines() if answer else []
     rows = [line.split(", ", fields - 1) for line in lines]
     return [row for row in rows if len(row) == fields and row[0].isdecimal()]

@@ -1,4 +1,4 @@
-r"""What a training's log says: the numbers of its summary block, and the line that tells why it failed.
+r"""What a training's log says: the numbers of its summary block, and the line that says why it failed.
 
 The summary is a line `---` and then `key: value` lines. Logs come from programs that models write, so
 anything may be in them: 100 MB, bytes that are no text, `\r` instead of lines.
@@ -118,9 +118,8 @@ def read_tail(path: Path, limit: int = TAIL) -> str:
 def read_summary(text: str) -> dict[str, float]:
     """Read the numbers of the last summary in `text`, also NaN and infinity; empty where there is none.
 
-    A `---` that no `key: number` follows is no summary. Thousands separators, units and per cent signs are
-    read over. Of a key that occurs twice after the `---` the first counts, so that text printed after the
-    block changes nothing in it.
+    A `---` that no `key: number` follows is no summary. Thousands separators and units are read over. Of a
+    key that occurs twice the first counts, so that text printed after the block changes nothing in it.
     """
     end = len(text)
     while (start := text.rfind("---", 0, end)) >= 0:
@@ -151,7 +150,7 @@ def tells_of_full_memory(text: str) -> bool:
 
 
 def error_line(text: str, *, killed: bool = False) -> str:
-    """Find the line that tells best why a training failed, at most 200 characters of it.
+    """Find the line that says best why a training failed, at most 200 characters of it.
 
     This is the exception of the last traceback, unless the training went on after it; else the last line that
     says something and is no progress line, but not of one that was `killed`: there it is no error. Terminal

@@ -19,6 +19,7 @@ import select
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -199,17 +200,13 @@ class ProcessTree:
         return not self._tree()
 
     def terminate(self) -> None:
-        try:
+        with suppress(OSError):  # gone, or not ours to signal: it is killed next
             os.killpg(self.record["pid"], signal.SIGTERM)
-        except OSError:
-            return  # gone, or not ours to signal: it is killed next
 
     def kill(self) -> None:
         for pid in self._tree():
-            try:
+            with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
-            except OSError:
-                continue
 
     def _tree(self) -> list[int]:
         pid = self.record["pid"]
@@ -322,7 +319,8 @@ def main() -> None:
     write_json(folder / OUTCOME, outcome)
     if os.fork() == 0:  # the bot waits for our end, not for the disk
         for path in (folder / LOG, folder / OUTCOME, folder):
-            _sync(path)
+            with suppress(OSError):  # it was deleted
+                os.fsync(os.open(path, os.O_RDONLY))
 
 
 def _watch(training: ProcessTree, log: Log, wake: Wake, *, until: float) -> str | None:
@@ -372,17 +370,6 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def _sync(path: Path) -> None:
-    try:
-        fd = os.open(path, os.O_RDONLY)
-    except OSError:
-        return  # it was deleted
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _nothing(_number: int, _frame: FrameType | None) -> None:

@@ -119,7 +119,12 @@ class Process:
             return
         try:
             if self.alive():  # asked after the opening, so that the descriptor is of this process
-                await _readable(pidfd)
+                loop, ended = asyncio.get_running_loop(), asyncio.Event()
+                loop.add_reader(pidfd, ended.set)
+                try:
+                    await ended.wait()
+                finally:
+                    loop.remove_reader(pidfd)
         finally:
             os.close(pidfd)
 
@@ -315,12 +320,3 @@ def _sweep(folder: Path) -> None:
 def _reap(pid: int) -> None:
     with suppress(ChildProcessError):  # started by a bot before this one
         os.waitpid(pid, os.WNOHANG)
-
-
-async def _readable(fd: int) -> None:
-    loop, ready = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(fd, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(fd)

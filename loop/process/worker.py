@@ -83,11 +83,8 @@ async def run_worker(
     """Return what `function`, as `module:name`, returns for `arguments`; it may be a coroutine function.
 
     It has `limit` seconds and an allow-listed environment with `settings` added. What it started in its group
-    ends with it. When the caller is cancelled, both are ended first. Errors call the worker by `name`.
-
-    Raises:
-        UserError: the function raised it.
-        WorkerError: the worker cannot be started, takes too long, or fails.
+    ends with it, also when the caller is cancelled. Errors call the worker by `name`; a `UserError` that the
+    function raised is raised here.
     """
     environment = {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ}
     environment |= _THREADS | dict(settings or {})
@@ -138,7 +135,7 @@ async def _tail(stream: asyncio.StreamReader) -> bytes:
 
 async def _exit(worker: asyncio.subprocess.Process) -> None:
     """Wait for the worker alone: in Python 3.11 its `wait` waits for all that hold its pipes."""
-    while worker.returncode is None:  # noqa: ASYNC110 - nothing else tells of it
+    while worker.returncode is None:  # noqa: ASYNC110 - nothing else says so
         await asyncio.sleep(_POLL)
 
 

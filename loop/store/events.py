@@ -75,7 +75,7 @@ _TURNS = (
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a person is called for; `cause` is None in an event of an earlier release that did not tell it."""
+    """What a person is called for; `cause` is None in an event of an earlier release."""
 
     cause: Cause | None
     key: str
@@ -92,17 +92,14 @@ class Notes:
         self._journal = journal
 
     def state(self, run_id: int, cause: Cause, key: str = "") -> str | None:
-        told = events_of(self._journal, run_id, (EventKind.NOTED, EventKind.NEEDS_ATTENTION))
-        notes = (event.data for event in reversed(told) if "state" in event.data)
+        recorded = events_of(self._journal, run_id, (EventKind.NOTED, EventKind.NEEDS_ATTENTION))
+        notes = (event.data for event in reversed(recorded) if "state" in event.data)
         return next((str(note["state"]) for note in notes if _about(note) == (cause, key)), None)
 
     def tell(
         self, run_id: int, cause: Cause, state: str, reason: str, *, key: str = "", urgent: bool = False
     ) -> bool:
-        """Tell `reason`, a clause, unless this state was told last; say whether it was told now.
-
-        `urgent` is for what only a person can help with.
-        """
+        """Record `reason`, a clause, unless this state was the last; `urgent` if only a person can help."""
         with self._journal.transaction() as append:
             if self.state(run_id, cause, key) == state:
                 return False
@@ -112,10 +109,10 @@ class Notes:
 
 
 def open_calls(journal: Journal, run: Run, *, until: float = inf) -> tuple[Call, ...]:
-    """Return what a person is still needed for, the oldest first, as far as no event tells that it is over.
+    """Return what a person is still needed for, the oldest first, as far as no event says that it is over.
 
     What the heartbeat watches is over when it says so, what has states with another one. All else is over
-    when the run recovered, was told to go on or brought a number again.
+    when the run recovered, was resumed or brought a number again.
     """
     if run.state is RunState.STOPPED:
         return ()

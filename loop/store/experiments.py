@@ -67,8 +67,7 @@ def row_of(experiment: Experiment) -> Row:
 def read_rows(journal: Journal, run_id: int, *, start: int = 0) -> list[Row]:
     """Return the rows of a run's decided experiments from number `start` on, as `row_of` gives them.
 
-    Only what a row tells is read: whole experiments would take several times as long. And it is read page by
-    page: SQLite's rows of a long run would take more memory than ours.
+    Rows and pages, as whole experiments or all of SQLite's rows at once take several times the memory.
     """
     rows: list[Row] = []
     while found := _rows(
@@ -207,10 +206,9 @@ def _count(journal: Journal, which: str, *values: object) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Idea:
-    """A person's idea for a run.
+    """A person's idea for a run, said in `channel` as `message_id`, where its outcome is reported.
 
-    `channel` and `message_id` are where it was said, so that its outcome can be told there; empty where there
-    is no such place. `given_up` says why no experiment will be made of it, empty while one may.
+    `given_up` says why no experiment will be made of it, empty while one may.
     """
 
     id: int
@@ -235,11 +233,11 @@ class IdeaBox:
             return replace(idea, id=self._journal.insert("ideas", **row))
 
     def give_up(self, idea: Idea, reason: str) -> None:
-        """Note that no experiment will be made of the idea, and tell people why, as a clause."""
-        told = f"idea #{idea.id} of {idea.author} is given up: {reason}"
+        """Note that no experiment will be made of the idea, and notify people why, as a clause."""
+        notice = f"idea #{idea.id} of {idea.author} is given up: {reason}"
         with self._journal.transaction() as append:
             self._journal.execute("UPDATE ideas SET given_up = ? WHERE id = ?", reason, idea.id)
-            append(idea.run_id, EventKind.NOTED, reason=told)
+            append(idea.run_id, EventKind.NOTED, reason=notice)
 
     def get(self, idea_id: int) -> Idea:
         (row,) = self._journal.query("SELECT * FROM ideas WHERE id = ?", idea_id)

@@ -3,7 +3,7 @@
 Every change of state is one transaction that also appends to `events`. The file is in WAL mode with
 `synchronous=FULL`: what a method has written when it returns survives a power cut. Of its two connections one
 writes and one only reads, so that no reader waits until a commit has reached the disk. Methods block all the
-same: `loop.threads` says how an event loop calls them.
+same: an event loop calls them by `in_thread`.
 """
 
 from __future__ import annotations
@@ -19,17 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from loop.errors import UserError
-from loop.experiment import (
-    BY_COMMAND,
-    Event,
-    EventKind,
-    Experiment,
-    Goal,
-    Reason,
-    Run,
-    RunState,
-    Status,
-)
+from loop.experiment import BY_COMMAND, Event, EventKind, Experiment, Goal, Reason, Run, RunState, Status
 from loop.store.migrations import MIGRATIONS, statements
 from loop.store.schema import decode, encode, insertion, read_experiment, values_of
 
@@ -75,7 +65,7 @@ class Journal:
                 self._opened = opened.pop_all()
         except (sqlite3.Error, OSError) as error:
             raise UserError(
-                f"The state file {path} cannot be used ({error}): mend or move it away."
+                f"The state file {path} cannot be used ({error}): repair it or move it away."
             ) from error
 
     def close(self) -> None:
@@ -98,20 +88,10 @@ class Journal:
     ) -> Run:
         """Add a running run, with the decided experiments that it begins with where others made some.
 
-        What was made elsewhere has no events of its own: nobody is told of it again.
+        What was made elsewhere has no events of its own: it is not reported again.
         """
-        run = Run(
-            id=0,
-            tag=tag,
-            repository=repository,
-            base_branch=base_branch,
-            base_commit=base_commit,
-            metric=metric,
-            goal=goal,
-            time_budget=time_budget,
-            state=RunState.RUNNING,
-            created_at=self._clock(),
-        )
+        facts = (repository, base_branch, base_commit, metric, goal, time_budget)
+        run = Run(0, tag, *facts, RunState.RUNNING, self._clock())
         with self.transaction() as append:
             if self.run(tag):
                 raise UserError(f"There is a run {tag} already: choose another tag.")
@@ -122,17 +102,17 @@ class Journal:
         return run
 
     def run(self, tag: str) -> Run | None:
-        return self._one("SELECT * FROM runs WHERE tag = ?", tag)
+        return next(iter(self._runs("tag = ?", tag)), None)
 
     def run_by_id(self, run_id: int) -> Run:
         """Return the run of that id."""
-        run = self._one("SELECT * FROM runs WHERE id = ?", run_id)
-        if run is None:
+        found = self._runs("id = ?", run_id)
+        if not found:
             raise UserError(f"There is no run with id {run_id}.")
-        return run
+        return found[0]
 
     def runs(self) -> list[Run]:
-        return self._all("SELECT * FROM runs ORDER BY id")
+        return self._runs("TRUE")
 
     def active_runs(self) -> list[Run]:
         return [run for run in self.runs() if run.state is not RunState.STOPPED]
@@ -338,12 +318,9 @@ class Journal:
         rows = self.query(f"SELECT * FROM experiment_rows WHERE run_id = ? AND {which}", run_id, *values)  # noqa: S608
         return [read_experiment(row) for row in rows]
 
-    def _one(self, query: str, *values: object) -> Run | None:
-        found = self._all(query, *values)
-        return found[0] if found else None
-
-    def _all(self, query: str, *values: object) -> list[Run]:
-        return [Run(**decode(row)) for row in self.query(query, *values)]
+    def _runs(self, which: str, *values: object) -> list[Run]:
+        rows = self.query(f"SELECT * FROM runs WHERE {which} ORDER BY id", *values)  # noqa: S608
+        return [Run(**decode(row)) for row in rows]
 
 
 def _connect(database: Path | str, *, uri: bool = False) -> sqlite3.Connection:

@@ -16,9 +16,9 @@ class State(StrEnum):
     """What became of a piece of news in a channel. The first two are not the end of it."""
 
     HELD = "held"  # waits for the morning, or for others of its kind
-    FOLLOWS = "follows"  # a message told of it among others; its own is to come
+    FOLLOWS = "follows"  # it was in a message about several; its own is to come
     SENT = "sent"
-    COLLAPSED = "collapsed"  # told of in a message about several
+    COLLAPSED = "collapsed"  # sent in a message about several
     MUTED = "muted"  # the channel did not want it
     REFUSED = "refused"  # the platform did not take it
 
@@ -53,13 +53,13 @@ class Outbox:
     # Deliveries
 
     def open(self) -> None:
-        """Let a channel never heard of before be told what happens from now on."""
+        """Let a new channel be sent what happens from now on."""
         if self._journal.cursor(self._channel) is None:
             self._journal.set_cursor(self._channel, self._journal.last_event())
 
     def put_off(self, *, held: bool, most: int) -> list[tuple[Event, State]]:
         """Return at most so many events that follow or, if `held`, are held; oldest first."""
-        # Without statistics SQLite would read all that the channel was ever told, not the few in this index.
+        # Without statistics SQLite would read all that the channel was ever sent, not the few in this index.
         rows = self._journal.query(
             "SELECT events.*, deliveries.state AS delivery "
             "FROM deliveries INDEXED BY deliveries_to_come JOIN events ON events.id = event_id "

@@ -95,11 +95,7 @@ def encode(value: object) -> object:
 
 
 def decode(row: sqlite3.Row | dict[str, Any]) -> dict[str, Any]:
-    """Return a row, or what `encode` made of one, as the arguments of its dataclass.
-
-    Raises:
-        UserError: a value is none that was ever written here; it is named, with the mend.
-    """
+    """Return a row as the arguments of its dataclass; a damaged value is a `UserError` that names it."""
     # A row looks up every name anew when it is made a dict of.
     fields = dict(row) if isinstance(row, dict) else dict(zip(row.keys(), row, strict=True))
     for name, value in fields.items():

@@ -1,4 +1,4 @@
-"""The lives of the bot process, in the journal: what tells an idle machine from an absent bot."""
+"""The lives of the bot process, in the journal: an idle machine is not an absent bot."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ SILENCE_SECONDS = 120.0  # a session that gave no sign for so long is taken for 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A life of the bot process.
+    """A life of the bot process; `ended_at` is None while it lives, and for ever where it was killed.
 
-    `boot` names the boot of the machine, empty where boots have no name. `seen_at` is the last sign of life;
-    `ended_at` is None while it lives, and for ever where it was killed.
+    `boot` names the boot of the machine, empty where boots have no name. `seen_at` is the last sign of life.
     """
 
     id: int

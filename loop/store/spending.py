@@ -12,14 +12,14 @@ from loop.experiment import Cost
 from loop.store.journal import Journal
 
 NEARLY = 0.8  # the share of a limit at which people are notified
-_RECENT = 5  # calls that tell what another one will cost
+_RECENT = 5  # calls whose mean another one will cost
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
     """A limit in dollars, named after its setting, and what was spent of it.
 
-    `span` says since when, as a clause, and `period` is the day that a limit is for, empty for a run's.
+    `span` says since when, as a clause; `period` is the day of a daily limit, else empty.
     """
 
     setting: str
@@ -42,8 +42,7 @@ class Account:
 class Budget:
     """Pays for models: keeps every cost in the journal and the limits, in dollars, of a run and of a day.
 
-    A day begins at midnight in `zone` (None: the machine's) and is shared by all runs; `clock` gives seconds
-    since the epoch. Blocks for SQLite: use it in a worker thread.
+    A day begins at midnight in `zone` (None: the machine's) and is shared by all runs.
     """
 
     def __init__(

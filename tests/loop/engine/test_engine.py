@@ -333,7 +333,7 @@ async def test_a_streak_of_crashes_asks_for_a_person_once(make_lab: MakeLab) -> 
     calls = [event.data["reason"] for event in events if event.kind is EventKind.NEEDS_ATTENTION]
     assert calls == ["3 experiments crashed in a row, the last with: RuntimeError: number 2"]
     told = [event.data["reason"] for event in events if event.kind is EventKind.NOTED]
-    assert told == ["rests 0 min after 3 crashes in a row"]
+    assert told == ["pauses for 0 min after 3 crashes in a row"]
 
 
 async def test_a_training_that_others_left_no_memory_is_run_again_when_there_is_room(
