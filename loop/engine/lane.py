@@ -191,8 +191,6 @@ class Lane:
             self.experiment = None
             await self._owner.conclude(decided)
 
-    # Small parts
-
     @property
     def _is_halted(self) -> bool:
         return self._owner.run.state in (RunState.PAUSED, RunState.STOPPED)

@@ -348,8 +348,6 @@ class Engine:
         for lane in self._lanes:
             lane.close()
 
-    # Small parts
-
     @property
     def _head(self) -> str:
         return self._best.commit if self._best else self.run.base_commit
