@@ -143,6 +143,7 @@ class Worktree:
 
 
 def is_alias(link: Path) -> bool:
+    """Tell whether `link` is what a move left: it names a folder beside it."""
     return link.is_symlink() and str(link.readlink()) == link.readlink().name
 
 

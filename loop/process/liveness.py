@@ -116,6 +116,7 @@ def _lives(before: Activity, now: Activity) -> bool:
 
 
 def _cpu_seconds(pid: int) -> float:
+    """Return what the process and its children that have ended have used."""
     try:
         times = psutil.Process(pid).cpu_times()
     except psutil.Error:

@@ -53,6 +53,7 @@ if sys.platform == "linux":
         return int(fields[19]) / os.sysconf("SC_CLK_TCK") if fields else None
 
     def boot_id() -> str:
+        """Name the running boot: pids and start times of another one mean nothing."""
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
     def find_tree(folder: str, root: int | None = None, *, mark: str = MARK) -> list[int]:

@@ -289,10 +289,10 @@ def _recorded(record: Mapping[str, Any]) -> Outcome | None:
 
 def process_on_record(folder: Path, pid: str, start: str) -> Process | None:
     """Return a process that `started.json` in an attempt's folder names, None where it is of another boot."""
-    match read_started(folder):
-        case {"boot": boot, **record} if boot == program.boot_id() and record.get(start) is not None:
-            return Process(record[pid], record[start])
-    return None
+    record = read_started(folder)
+    if record.get("boot") != program.boot_id() or record.get(pid) is None or record.get(start) is None:
+        return None
+    return Process(record[pid], record[start])
 
 
 def read_started(folder: Path) -> dict[str, Any]:
