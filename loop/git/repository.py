@@ -146,7 +146,8 @@ def _checked_out(git: Git, location: Location, path: Path) -> str:
 
 
 def _head_of(git: Git, branch: str, path: Path) -> str:
-    if found := git.commit_of(f"refs/heads/{branch}"):
+    ref = f"refs/heads/{branch}"  # a name, no expression such as main~1
+    if found := git("show-ref", "--verify", "--hash", "--", ref, accept=(0, 1, 128)):
         return found
     known = branches(path)
     if not known:

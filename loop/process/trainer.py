@@ -46,7 +46,6 @@ _ALLOWED = re.compile(
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 _PREPARE = "prepare.py"
-
 PROXIES = (*_PROXIES, *map(str.lower, _PROXIES))  # how the network is reached; one may want a login
 
 
