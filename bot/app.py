@@ -35,10 +35,10 @@ from bot.setup.template import embedded_folder, prepare_embedded
 from loop.errors import UserError
 from loop.experiment import Actor, Cause, Reason, Run, RunState
 from loop.process.supervisor import boot_id
-from loop.process.threads import in_thread
+from loop.process.worker import in_thread
 from loop.results.status import RunStatus, run_status
+from loop.store.events import Notes
 from loop.store.journal import Journal
-from loop.store.notes import Notes
 from loop.store.sessions import SIGN_SECONDS, Sessions
 from loop.text import without_secrets
 from notifiers.channels.tracker import Tracker

@@ -15,7 +15,7 @@ from loop.experiment import Experiment, Run, Status
 from loop.git.bundle import TidyBranch, tidy_branch
 from loop.git.workspace import Workspace
 from loop.process.summary import read_tail
-from loop.process.threads import in_thread
+from loop.process.worker import in_thread
 from loop.results.export import Provenance, find_provenance
 from loop.results.report import Report, make_report
 from loop.results.table import results_text

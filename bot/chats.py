@@ -17,9 +17,9 @@ from bot.commands import COMMANDS
 from bot.front import FrontHealth
 from bot.setup.settings import Settings
 from loop.experiment import Event, Experiment, Run
-from loop.process.threads import in_thread
+from loop.process.worker import in_thread
 from loop.results.status import RunStatus
-from loop.store.ideas import IdeaBox
+from loop.store.experiments import IdeaBox
 from loop.store.journal import Journal
 from loop.store.outbox import refusals
 from notifiers.channel import Channel

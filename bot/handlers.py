@@ -18,12 +18,11 @@ from bot.setup.sources import SEARCH
 from loop.errors import UserError
 from loop.experiment import Actor, Experiment, Reason, Run, RunState
 from loop.process.summary import read_tail
-from loop.process.threads import in_thread
+from loop.process.worker import in_thread
 from loop.proposers.people import IDEA_CHARACTERS, edit
 from loop.results.memory import hit_rates, lessons, lessons_of_others, most_valuable
 from loop.results.status import RunStatus, run_status
-from loop.store.experiments import Row, read_rows
-from loop.store.ideas import IdeaBox
+from loop.store.experiments import IdeaBox, Row, read_rows
 from loop.text import one_line, without_secrets
 from notifiers.charts.chart import ChartError, alt_text, chart
 from notifiers.delivery.preferences import PreferenceStore, describe
@@ -194,7 +193,7 @@ class CommandHandlers:
 
     async def _diff_between(self, run: Run, before: Experiment, after: Experiment) -> Message:
         workspace = self._host.workspace(run)
-        text = await in_thread(workspace.diff_between, before.commit, after.commit)
+        text = await in_thread(workspace.diff, after.commit, before.commit)
         return Message(f"From experiment #{before.number} to #{after.number}", text or "(nothing)")
 
     async def _log(self, call: Call, _: Request) -> Message:

@@ -11,9 +11,9 @@ from bot.access import Access, Platform, Request, Role
 from bot.commands import Call, parse
 from bot.handlers import CommandHandlers
 from loop.errors import UserError
-from loop.process.threads import in_thread
-from loop.store.chats import remember_request
+from loop.process.worker import in_thread
 from loop.store.journal import Journal
+from loop.store.outbox import remember_request
 from notifiers.message import Button, Message, Reply
 from notifiers.text.words import duration
 

@@ -12,7 +12,7 @@ from bot.setup.setting_types import next_after
 from bot.setup.settings import Settings
 from loop.errors import UserError
 from loop.experiment import Event, EventKind, Run, RunState
-from loop.process.threads import in_thread
+from loop.process.worker import in_thread
 from loop.results.wakeup_report import WakeUpReport, read_wakeup_report
 from loop.store.events import has_events_after, last_event_of
 from loop.store.journal import Journal, StoreError

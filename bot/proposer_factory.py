@@ -23,9 +23,9 @@ from loop.proposers.prompt.papers import Papers
 from loop.proposers.protocol import Failure, Model
 from loop.proposers.researcher import Researcher
 from loop.proposers.search.search import SearchProposer
+from loop.store.events import Notes
 from loop.store.experiments import with_program
 from loop.store.journal import Journal
-from loop.store.notes import Notes
 from loop.store.spending import Budget
 from loop.text import secrets_in, without_secrets
 

@@ -14,7 +14,8 @@ from bot.proposer_factory import make_researcher
 from bot.setup.doctor import device
 from bot.setup.settings import Settings
 from loop.engine.decision import KeepRule
-from loop.engine.run import Engine, Plan, nothing_blocks
+from loop.engine.run import Engine, nothing_blocks
+from loop.engine.trainings import Plan
 from loop.errors import UserError
 from loop.experiment import Actor, Reason, Run, RunState, Stage
 from loop.git.repository import (
@@ -27,8 +28,7 @@ from loop.git.repository import (
     with_imports,
 )
 from loop.git.workspace import Workspace
-from loop.process.environment import prepare_line, training_environment
-from loop.process.trainer import Trainer, attempt_folder
+from loop.process.trainer import Trainer, attempt_folder, prepare_line, training_environment
 from loop.store.journal import Journal
 from loop.text import secrets_in
 from notifiers.text.status import RunPlan

@@ -33,9 +33,9 @@ class Actor(StrEnum):
 
 
 class Cause(StrEnum):
-    """What keeps a run from training, what a person is called for, or what people are told once.
+    """What keeps a run from training, what a person is called for, or what people are notified of once.
 
-    A call is open until an event ends it (`loop/store/notes.py`). Its run, its cause and its key tell which
+    A call is open until an event ends it (`loop/store/events.py`). Its run, its cause and its key say which
     it is; the key names one of several: a folder, a setting, a model.
     """
 
@@ -52,7 +52,7 @@ class Cause(StrEnum):
     BASELINE = "baseline"  # it crashed
     CRASHES = "crashes"  # many in a row
     VANISHED = "vanished"  # a training, again and again
-    # What has states, each told once
+    # What has states, each reported once
     PROPOSER = "proposer"  # can a model be asked? key: its name
     PRICE = "price"  # of a model; key: its name
     BUDGET = "budget"  # key: the setting
@@ -126,7 +126,7 @@ class Cost:
     """What was asked of a model, and its price.
 
     `input_tokens` counts all tokens read, `cached_tokens` those of them that the provider had in its cache;
-    `dollars` is None where nobody knows the price.
+    `dollars` is None where the price is unknown.
     """
 
     input_tokens: int = 0
@@ -156,7 +156,7 @@ class Proposal:
 
     `expected` is the effect that its proposer hopes for, `parent` the commit whose file the text was written
     against. `idea` is the person's idea that it is made of and `repairs` the number of the crashed experiment
-    that it mends, if it is one. `cost` is None where no model was asked.
+    that it repairs, if any. `cost` is None where no model was asked.
     """
 
     source: str
@@ -176,8 +176,8 @@ class Outcome:
     """What a training process left behind.
 
     `numbers` holds the summary block (`val_bpb`, `training_seconds`, `peak_vram_mb`, …) as it was printed,
-    also NaN; empty where there was none. `exit_code` is negative for a signal and None where nobody could
-    know it. `error` is the last telling line of a failed training's log; of one that was killed only an
+    also NaN; empty where there was none. `exit_code` is negative for a signal and None where it could
+    not be known. `error` is the last telling line of a failed training's log; of one that was killed only an
     exception is.
     """
 
@@ -201,7 +201,7 @@ class Verdict:
 class Reason:
     """Who changed a run's state, and why. It holds no sentence: `notifiers/text/reasons.py` makes one of it.
 
-    `name` is a person's, empty where nobody knows it. `facts` are what a sentence tells of the cause.
+    `name` is a person's, empty where unknown. `facts` are what a sentence says of the cause.
     """
 
     by: Actor
@@ -223,7 +223,7 @@ class Run:
 
     The tag can change (`/retag`); the id never does. `renamed_from` is the old tag until git has followed.
     `metric`, `goal` and `time_budget` (seconds) are fixed when the run is made, so that its numbers compare.
-    `state_by` is None until somebody changes the state; it and what follows it make up `reason`.
+    `state_by` is None until the state is changed; it and what follows it make up `reason`.
     """
 
     id: int
@@ -249,7 +249,7 @@ class Run:
 
     @property
     def reason(self) -> Reason | None:
-        """Why the state is what it is; None where nobody changed it."""
+        """Why the state is what it is; None where it was never changed."""
         if self.state_by is None:
             return None
         return Reason(self.state_by, self.state_name, self.state_cause, self.state_facts)
@@ -366,7 +366,7 @@ class Experiment:
 
     @property
     def cause(self) -> str:
-        """What tells best why it crashed: its error, unless it was killed from outside."""
+        """What says best why it crashed: its error, unless it was killed from outside."""
         killed = self.ending in (Ending.DEADLINE, Ending.STALLED)
         return self.reason if killed else self.error or self.reason
 
@@ -382,7 +382,7 @@ class Experiment:
 
 
 class EventKind(StrEnum):
-    """What happened. An event is appended in the same transaction as the change that it tells of."""
+    """What happened. An event is appended in the same transaction as its change."""
 
     RUN_STARTED = "run_started"
     RUN_STATE = "run_state"  # data: state, and a `Reason`; in events of older releases a sentence, reason
@@ -390,9 +390,9 @@ class EventKind(StrEnum):
     RUN_RECOVERED = "run_recovered"  # data: reason
     NEEDS_ATTENTION = "needs_attention"  # data: cause, key, reason; halted where nothing goes on until then
     RESOLVED = "resolved"  # what a person was called for is over; data: cause, key
-    NOTED = "noted"  # needs nobody; data: reason; cause, key, state if it has any; halted where it rests
-    RESTED = "rested"  # the same once more, of which nobody is told
-    WAKE_UP = "wake_up"  # people are to be told what the night brought; data: since
+    NOTED = "noted"  # data: reason; cause, key, state if any; halted where the run pauses
+    RESTED = "rested"  # the same once more, without a message
+    WAKE_UP = "wake_up"  # the report of the night is due; data: since
     PROPOSED = "proposed"
     COMMITTED = "committed"
     TRAINING = "training"

@@ -15,15 +15,16 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-MOST_FILES = 217  # to become 120
+MOST_FILES = 161  # to become 120
 LINES_OF_A_FILE = 450
 LINES_OF_A_PACKAGE = 2_000  # a folder's own files, without the folders in it
 LARGER = {
-    "loop/engine/engine.py": 487,
-    "loop/git/workspace.py": 495,
     "bot": 2_456,
 }
 """What is above these limits today: a ceiling each, only ever to be lowered."""
+
+CORE = ("loop/engine", "loop/store", "loop/git", "loop/process")
+LINES_OF_THE_CORE = 5_500
 
 SQL_CALLS = {"query", "execute", "executemany", "executescript"}
 EXECUTES_GIT = {"loop.git.commands"}
@@ -135,6 +136,11 @@ def test_the_bot_loads_nothing_heavy() -> None:
 
 def test_there_are_not_too_many_files() -> None:
     assert len(MODULES) <= MOST_FILES
+
+
+def test_the_core_is_small() -> None:
+    files = [path for folder in CORE for path in (ROOT / folder).rglob("*.py")]
+    assert sum(len(path.read_text().splitlines()) for path in files) <= LINES_OF_THE_CORE
 
 
 def test_no_file_and_no_package_is_too_large() -> None:

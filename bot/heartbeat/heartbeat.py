@@ -41,7 +41,7 @@ from loop.errors import UserError
 from loop.experiment import EventKind, Reason, Run
 from loop.process.liveness import end_orphan
 from loop.process.machine import ClockChange, ClockWatch
-from loop.process.threads import in_thread
+from loop.process.worker import in_thread
 from loop.store.journal import Journal, StoreError
 
 log = logging.getLogger(__name__)

@@ -25,8 +25,8 @@ from loop.process.liveness import (
 )
 from loop.process.machine import ClockChange, Disk, GpuProcess, GpuState, cannot_write, disks, look_at_gpus
 from loop.process.trainer import Process
+from loop.store.events import WATCHED, open_calls
 from loop.store.journal import Journal
-from loop.store.notes import WATCHED, open_calls
 from loop.store.sessions import Sessions
 
 

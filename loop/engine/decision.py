@@ -9,8 +9,7 @@ from typing import assert_never
 from loop.experiment import Ending, Goal, Outcome, Status, Verdict
 from loop.results.gains import gain
 
-ANOMALOUS_OVERRUN = 1.2
-"""A training that counted more than this share of its budget is flagged: 360 s of 300 s in the practice."""
+ANOMALOUS_OVERRUN = 1.2  # of the budget: a longer training is flagged, as in the practice
 
 MIN_SLACK = 300.0
 """Seconds that any training has beyond its budget, for imports, compiling and evaluation.
@@ -26,10 +25,9 @@ def usual_deadline(time_budget: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class KeepRule:
-    """When a measured experiment is kept.
+    """When a measured experiment is kept; the defaults are the practice's.
 
     A gain below `simplicity_gain` that adds `simplicity_lines` or more net lines is not worth its code.
-    The defaults are the practice's.
     """
 
     metric: str = "val_bpb"
@@ -62,13 +60,11 @@ def decide(
 
 
 def measured_value(metric: str, goal: Goal, outcome: Outcome) -> float | None:
-    """Return the number that decides, None where the training printed none, or one that cannot be."""
     value = outcome.numbers.get(metric)
     return None if value is None or _is_impossible(metric, goal, value) else value
 
 
 def _is_impossible(metric: str, goal: Goal, value: float) -> bool:
-    """Tell whether no program can have earned this: NaN, infinity, or no loss at all."""
     is_loss = goal is Goal.MINIMIZE and metric.endswith(("bpb", "loss"))
     return not math.isfinite(value) or (is_loss and value <= 0)
 
@@ -128,7 +124,6 @@ def _afterwards(outcome: Outcome) -> str:
 
 
 def _exit(code: int | None) -> str:
-    """Say how a process ended badly; empty where it ended well or nobody knows."""
     if not code:
         return ""
     return f"killed by signal {-code}" if code < 0 else f"exit status {code}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Protocol, assert_never
 
 from loop.engine import stages
@@ -17,12 +18,11 @@ from loop.engine.trainings import Trainings
 from loop.experiment import Cause, Ending, EventKind, Experiment, Outcome, Run, RunState, Stage
 from loop.git.workspace import Workspace
 from loop.process.summary import tells_of_full_memory
-from loop.process.threads import in_thread
 from loop.process.trainer import Supervisor, TrainingProcess
+from loop.process.worker import in_thread
 from loop.store.journal import Journal
 
-ATTEMPTS_TOLD = 3
-"""A person is told of an experiment whose training vanished for this time."""
+VANISHED_OFTEN = 3  # a person is notified when a training vanishes for this time
 
 
 class RunOfLanes(Protocol):
@@ -34,26 +34,13 @@ class RunOfLanes(Protocol):
     prefetch: Prefetch
 
     @property
-    def wants_more(self) -> bool:
-        """Whether more experiments are to be made than those under way."""
-
-    async def propose(self, wake: asyncio.Event) -> Ready | None:
-        """Return what is to be trained next; None if `wake` is set first."""
-
-    def judge(self, evaluated: Experiment) -> Experiment:
-        """Give the verdict and carry it out."""
-
-    def give_up(self, experiment: Experiment) -> Experiment:
-        """Decide that there is to be no verdict."""
-
-    async def follow(self, decided: Experiment) -> None:
-        """Draw from a verdict what it means for the run."""
-
-    def call(self, cause: Cause, told: str) -> None:
-        """Call a person."""
-
-    async def rest(self, times: int, cause: str) -> None:
-        """Begin nothing for a while if something went wrong too often."""
+    def wants_more(self) -> bool: ...
+    async def propose(self, wake: asyncio.Event) -> Ready | None: ...
+    def judge(self, evaluated: Experiment) -> Experiment: ...
+    def give_up(self, experiment: Experiment) -> Experiment: ...
+    async def conclude(self, decided: Experiment) -> None: ...
+    def call_person(self, cause: Cause, reason: str) -> None: ...
+    async def back_off(self, times: int, cause: str) -> None: ...
 
 
 class Lane:
@@ -83,16 +70,14 @@ class Lane:
         self._journal = journal
         self._workspace = workspace
         self._trainings = trainings
-        self._is_hindered = is_blocked
+        self._is_blocked = is_blocked
         self._clock = clock
 
     @property
     def can_wait(self) -> bool:
-        """Whether nothing is lost while this lane does nothing."""
         return self.experiment is None or self.experiment.stage is Stage.COMMITTED
 
     async def step(self) -> None:
-        """Take the experiment one stage further, unless a command comes first."""
         if self.experiment is None:
             await self._propose()
         else:
@@ -114,22 +99,19 @@ class Lane:
                 assert_never(stage)
 
     async def interrupt(self) -> None:
-        """End the training; its experiment may be trained again."""
         if self.training is not None:
             await self.training.end(Ending.INTERRUPTED)
 
     def close(self) -> None:
-        """Leave nothing but the training."""
         self.training = None
         if self._spare is not None:
             spare, self._spare = self._spare, None
             spare.dismiss()
 
     async def give_up(self, experiment: Experiment) -> None:
-        """End the experiment, which does not train, without a verdict."""
         decided = await in_thread(self._owner.give_up, experiment)
         self.experiment = None
-        await self._owner.follow(decided)
+        await self._owner.conclude(decided)
 
     # The handlers, one a stage
 
@@ -161,7 +143,6 @@ class Lane:
                 self.experiment, self.training = await in_thread(begin, experiment, self._owner.run, spare)
 
     async def _watch(self, experiment: Experiment) -> None:
-        """Wait for the training's end and record what it left."""
         if self.training is None:  # an engine before this one started it
             self.training = self._trainings.attach(experiment)
             if experiment.skip_requested or self._is_halted:
@@ -174,15 +155,15 @@ class Lane:
         outcome = await self.training.wait()
         counts = self._counts(outcome)  # then how it ended changes nothing
         blocked = (
-            not counts and tells_of_full_memory(outcome.error) and await self._is_hindered(self._owner.run)
+            not counts and tells_of_full_memory(outcome.error) and await self._is_blocked(self._owner.run)
         )
         async with self._owner.switch:
             self.training = None
             experiment = self.experiment or experiment  # a command may have marked it
-            told = counts or outcome.ending not in (Ending.INTERRUPTED, Ending.VANISHED)
+            usable = counts or outcome.ending not in (Ending.INTERRUPTED, Ending.VANISHED)
             judged_by_files = counts or outcome.ending is Ending.EXITED
             disturbed = judged_by_files and await in_thread(self._was_disturbed, experiment)
-            if told and not disturbed and not blocked:
+            if usable and not disturbed and not blocked:
                 measured = stages.measured(experiment, outcome)
                 await in_thread(self._journal.record, measured)
                 self.experiment = measured
@@ -192,7 +173,7 @@ class Lane:
             )
             if outcome.ending is Ending.VANISHED:
                 times = f"experiment #{experiment.number} vanished {experiment.attempt} times"
-                await self._owner.rest(experiment.attempt - ATTEMPTS_TOLD, times)
+                await self._owner.back_off(experiment.attempt - VANISHED_OFTEN, times)
 
     async def _evaluate(self, measured: Experiment) -> None:
         """Find out what a verdict needs beside the training. So far that is nothing.
@@ -200,7 +181,7 @@ class Lane:
         Whatever waits here does so before the lock is taken: commands must not wait for it.
         """
         async with self._owner.switch:
-            evaluated = stages.evaluated(measured)
+            evaluated = replace(measured, stage=Stage.EVALUATED)
             await in_thread(self._journal.record, evaluated)
             self.experiment = evaluated
 
@@ -208,36 +189,32 @@ class Lane:
         async with self._owner.switch:
             decided = await in_thread(self._owner.judge, evaluated)
             self.experiment = None
-            await self._owner.follow(decided)
-
-    # Small parts
+            await self._owner.conclude(decided)
 
     @property
     def _is_halted(self) -> bool:
         return self._owner.run.state in (RunState.PAUSED, RunState.STOPPED)
 
     def _counts(self, outcome: Outcome) -> bool:
-        """Tell whether a training gave its number."""
         return measured_value(self._owner.run.metric, self._owner.run.goal, outcome) is not None
 
     def _was_disturbed(self, experiment: Experiment) -> bool:
-        """Tell whether fixed files are gone, so that nobody can say what the number is worth.
+        """Tell whether fixed files are gone, so that the number may be worth nothing.
 
         A program that deletes them itself is not trained again and again.
         """
         gone = any(not (self._workspace.path / name).exists() for name in self._workspace.frozen)
-        return gone and experiment.attempt < ATTEMPTS_TOLD
+        return gone and experiment.attempt < VANISHED_OFTEN
 
     def _put_back(
         self, experiment: Experiment, outcome: Outcome, *, disturbed: bool, blocked: bool
     ) -> Experiment:
-        """Return an experiment whose training told nothing to where it can be trained again."""
         vanished = outcome.ending is Ending.VANISHED
         ordered = experiment.skip_requested or self._is_halted
         reason = stages.why_put_back(outcome, ordered=ordered, disturbed=disturbed, blocked=blocked)
         back = stages.put_back(experiment, outcome)
         self._journal.record(back, kind=EventKind.INTERRUPTED, reason=reason, vanished=vanished)
-        if vanished and experiment.attempt == ATTEMPTS_TOLD:
-            told = f"experiment #{experiment.number} vanished {ATTEMPTS_TOLD} times: {reason}"
-            self._owner.call(Cause.VANISHED, told)
+        if vanished and experiment.attempt == VANISHED_OFTEN:
+            message = f"experiment #{experiment.number} vanished {VANISHED_OFTEN} times: {reason}"
+            self._owner.call_person(Cause.VANISHED, message)
         return back

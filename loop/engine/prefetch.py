@@ -18,15 +18,14 @@ from loop.backoff import backoff
 from loop.errors import UserError
 from loop.experiment import Proposal
 from loop.git.workspace import Commit, Workspace
-from loop.process.threads import in_thread
+from loop.process.worker import in_thread
 from loop.program.constants import find_constants
 from loop.program.fingerprint import fingerprint
 from loop.proposers.protocol import Context, Proposer, Refusal
 
 log = logging.getLogger(__name__)
 
-RETRY_SECONDS = (5.0, 15.0, 60.0, 300.0)
-"""Waits between the tries of a proposer that fails; the last one for ever."""
+RETRY_SECONDS = (5.0, 15.0, 60.0, 300.0)  # waits of a proposer that fails; the last one for ever
 
 _CONFLICT = "it does not fit what was kept meanwhile: make it anew for the program shown"
 
@@ -35,8 +34,7 @@ _CONFLICT = "it does not fit what was kept meanwhile: make it anew for the progr
 class Ready:
     """A proposal with its commit, fit to be launched on top of `proposal.parent`.
 
-    `constants` and `program`, the fingerprint, are those of its source. `waited` is for how many seconds
-    whoever took it had to wait.
+    `waited` is for how many seconds the lane that took it had to wait.
     """
 
     proposal: Proposal
@@ -47,7 +45,6 @@ class Ready:
 
 
 def make_ready(proposal: Proposal, commit: Commit) -> Ready:
-    """Return a proposal with what its source tells."""
     constants = {constant.name: constant.value for constant in find_constants(proposal.source)}
     return Ready(proposal, commit, constants, fingerprint(proposal.source))
 
@@ -63,10 +60,8 @@ class ProposerFailure:
 class Prefetch:
     """Holds at most one proposal in the making, for whichever lane takes it first.
 
-    `context` reads the state of the run and `is_trained` says whether a program of that fingerprint was
-    trained in it (both in a worker thread). `timer` counts seconds.
-
-    `failure` is None unless the proposer has failed since its last proposal.
+    `context` reads the state of the run and `is_trained` looks for a program by its fingerprint (both in a
+    worker thread). `failure` is None unless the proposer has failed since its last proposal.
     """
 
     def __init__(
@@ -93,22 +88,19 @@ class Prefetch:
 
     @property
     def ready(self) -> Proposal | None:
-        """The proposal that waits for its turn; None while it is in the making."""
         task = self._task
         if task is None or not task.done() or task.cancelled() or task.exception() is not None:
             return None
         return task.result().proposal
 
     def start(self) -> None:
-        """Begin to make the next proposal, unless one is in the making or ready."""
         if self._task is None:
             self._task = asyncio.create_task(self._make(), name="next proposal")
 
     def look_again(self, *, at_once: bool) -> None:
-        """Take notice of a new idea of a person: a proposer that rests after a failure is asked now.
+        """Take notice of a new idea of a person: a proposer that waits after a failure is asked now.
 
-        Where the idea takes no time to become a program (`at_once`), a proposal that cost nothing and is
-        nobody's makes way for it.
+        If `at_once` the idea is a program, a proposal that cost nothing and is no person's makes way for it.
         """
         self._news.set()
         self._makes_way |= at_once
@@ -148,7 +140,6 @@ class Prefetch:
                 return replace(ready, waited=waited)
 
     async def close(self) -> None:
-        """Give up the proposal in the making."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})

@@ -10,17 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from loop.backoff import backoff
 from loop.engine import stages
-from loop.engine.decision import KeepRule
 from loop.engine.lane import Lane
-from loop.engine.prefetch import RETRY_SECONDS, Prefetch, Ready, make_ready
-from loop.engine.trainings import Trainings
+from loop.engine.prefetch import Prefetch, Ready, make_ready
+from loop.engine.trainings import Plan, Trainings
 from loop.errors import UserError
 from loop.experiment import (
     BY_COMMAND,
@@ -36,8 +35,8 @@ from loop.experiment import (
     Status,
 )
 from loop.git.workspace import Commit, Workspace
-from loop.process.threads import in_thread
 from loop.process.trainer import Trainer
+from loop.process.worker import in_thread
 from loop.proposers.prompt.context import ContextReader
 from loop.proposers.protocol import Proposer
 from loop.store.experiments import with_program
@@ -45,39 +44,19 @@ from loop.store.journal import Journal
 
 log = logging.getLogger(__name__)
 
-LANES = 1
-"""How many experiments of a run train at a time."""
-
-REST_SECONDS = (60.0, 300.0, 600.0)
-"""Rests after a streak of crashes or of vanished trainings, the last one again and again: no busy loop."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How experiments of a run are made: the settings that an engine needs."""
-
-    rule: KeepRule
-    environment: Mapping[str, str]  # of the training process
-    deadline: float  # seconds after which a training is killed
-    command: tuple[str, ...] = ()  # TRAIN_COMMAND; empty: what the repository calls for
-    crash_streak: int = 5
-    retry_seconds: tuple[float, ...] = RETRY_SECONDS  # of a proposer that fails
-    rest_seconds: tuple[float, ...] = REST_SECONDS
+LANES = 1  # how many experiments of a run train at a time
 
 
 async def nothing_blocks(_: Run) -> bool:
-    """Say that nothing on the machine is in the way of a run."""
     return False
 
 
 class Engine:
-    """Conducts one run.
+    """Conducts one run, from one event loop; commands may come at any time.
 
     `folder` holds the files of trainings under way and the ends of the logs of decided ones. `is_blocked` is
     asked about a training that ran out of memory: whether others hold it, so that it says nothing about the
-    program. `clock` gives seconds since the epoch, `timer` seconds that no clock change disturbs. An engine
-    is used from one event loop; its commands (`pause`, `resume`, `stop`, `skip`, `retag`) may come at any
-    time. `prefetch` is where the next experiment is made ready.
+    program. `clock` gives seconds since the epoch, `timer` seconds that no clock change disturbs.
     """
 
     def __init__(
@@ -104,16 +83,9 @@ class Engine:
         self._clock = clock
         self._limit: int | None = None  # of `made`
         self._best: Experiment | None = None
-        self._rest_until = 0.0  # by the event loop's clock
+        self._idle_until = 0.0  # by the event loop's clock
         self._trainings = Trainings(
-            journal=journal,
-            workspace=workspace,
-            trainer=trainer,
-            folder=folder,
-            command=plan.command,
-            environment=plan.environment,
-            deadline=plan.deadline,
-            clock=clock,
+            plan, journal=journal, workspace=workspace, trainer=trainer, folder=folder, clock=clock
         )
         reader = ContextReader(journal=journal, workspace=workspace, folder=folder)
         self.prefetch = Prefetch(
@@ -139,19 +111,13 @@ class Engine:
 
     @property
     def under_way(self) -> tuple[Experiment, ...]:
-        """The experiments under way, by lane."""
         return tuple(lane.experiment for lane in self._lanes if lane.experiment is not None)
 
     def log_of(self, number: int) -> Path:
-        """Return where the end of a decided experiment's log is kept."""
         return self._trainings.log_of(number)
 
     async def conduct(self, experiments: int | None = None) -> None:
-        """Make experiments until the run is stopped, or `experiments` after the baseline were decided.
-
-        Raises:
-            UserError: the repository, the worktree or the machine does not allow to go on; a later call may.
-        """
+        """Make experiments until the run is stopped, or `experiments` after the baseline were decided."""
         self.made, self._limit = 0, experiments
         lanes: list[asyncio.Task[None]] = []
         try:
@@ -170,10 +136,7 @@ class Engine:
     async def pause(self, *, now: bool = False, reason: Reason = BY_COMMAND) -> None:
         """Stop after the experiments under way, or end them `now`; they are run again on resume, not counted.
 
-        A pause belongs to whoever ordered it last. The heartbeat ends its own by itself: it takes over none.
-
-        Raises:
-            UserError: the run is paused or stopped already.
+        A pause belongs to its last actor. The heartbeat lifts its own pauses only, so it takes over none.
         """
         async with self.switch:
             ended = self.run.state in (RunState.DONE, RunState.STOPPED)
@@ -186,26 +149,16 @@ class Engine:
                 await self._interrupt()
 
     async def resume(self, *, reason: Reason = BY_COMMAND) -> None:
-        """Go on after a pause, or when all that were asked for are made: then call `conduct` again.
-
-        Raises:
-            UserError: the run goes on already, or was stopped for good; or somebody else paused it since the
-                heartbeat did, who wants it to go on.
-        """
+        """Go on after a pause, or when all that were asked for are made: then call `conduct` again."""
         async with self.switch:
             if reason.by is Actor.HEARTBEAT and self.run.state_by is not Actor.HEARTBEAT:
                 raise UserError(f"Run {self.run.tag} is {self.run.state.value} on another order.")
             if self.run.state in (RunState.RUNNING, RunState.STOPPED):
                 raise UserError(f"Run {self.run.tag} is {self.run.state.value}: there is nothing to resume.")
-            self._rest_until = 0.0
+            self._idle_until = 0.0
             await self._set_state(RunState.RUNNING, reason)
 
     async def stop(self, *, reason: Reason = BY_COMMAND) -> None:
-        """End the run and the trainings under way; the branch and all results stay.
-
-        Raises:
-            UserError: the run is stopped already.
-        """
         async with self.switch:
             if self.run.state is RunState.STOPPED:
                 raise UserError(f"Run {self.run.tag} is stopped already.")
@@ -216,9 +169,6 @@ class Engine:
         """End an experiment without a verdict and go on to the next; return the one given up.
 
         Of several under way it is the one that began first.
-
-        Raises:
-            UserError: no experiment is under way.
         """
         async with self.switch:
             measured = (Stage.MEASURED, Stage.EVALUATED)
@@ -234,12 +184,7 @@ class Engine:
             return given_up
 
     async def retag(self, new: str) -> None:
-        """Rename run, branch, refs and worktree, also while a training runs.
-
-        Raises:
-            UserError: the name is taken, or git refuses it; or the run has its new name but git could not
-                follow yet, which is tried again before the next step of an experiment.
-        """
+        """Rename run, branch, refs and worktree, also while a training runs."""
         async with self.switch:
             await in_thread(self._follow_tag)  # of an earlier retag
             if new != self.run.tag:
@@ -249,7 +194,6 @@ class Engine:
                 await in_thread(self._follow_tag)
 
     async def end_stalled(self, folder: Path) -> None:
-        """End the training whose attempt has this folder as stalled, if it is still under way."""
         async with self.switch:
             for lane in self._lanes:
                 if lane.training is not None and lane.training.folder == folder:
@@ -259,12 +203,10 @@ class Engine:
 
     @property
     def wants_more(self) -> bool:
-        """Whether more experiments are to be made than those under way."""
         under_way = sum(experiment.number > 0 for experiment in self.under_way)
         return self._limit is None or self.made + under_way < self._limit
 
     async def propose(self, wake: asyncio.Event) -> Ready | None:
-        """Return what is to be trained next; None if `wake` is set first."""
         if self.next_number == 0:
             return await in_thread(self._baseline)
         return await self.prefetch.take(lambda: self._head, wake)
@@ -288,39 +230,36 @@ class Engine:
         return decided
 
     def give_up(self, experiment: Experiment) -> Experiment:
-        """Decide that there is to be no verdict."""
         stopped = self.run.state is RunState.STOPPED
         reason = "the run was stopped" if stopped else "skipped by command"
         decided = stages.skipped(experiment, reason, self._best_value, now=self._clock())
         self._journal.record(decided)
         return decided
 
-    async def follow(self, decided: Experiment) -> None:
-        """Draw from a verdict what it means for the run."""
+    async def conclude(self, decided: Experiment) -> None:
         self._wake(but=decided.lane)
         if decided.status is Status.KEEP:
             await in_thread(self._workspace.tidy)
         await in_thread(self._trainings.file, decided, self.run)
         if decided.status is Status.CRASH:
             streak = await in_thread(self._journal.crash_streak, self.run.id)
-            if told := stages.alarm(decided, streak, every=self._plan.crash_streak):
-                await in_thread(self.call, Cause.CRASHES if decided.number else Cause.BASELINE, told)
-            await self.rest(streak - self._plan.crash_streak, f"{streak} crashes in a row")
+            if alarm := stages.alarm(decided, streak, every=self._plan.crash_streak):
+                await in_thread(self.call_person, Cause.CRASHES if decided.number else Cause.BASELINE, alarm)
+            await self.back_off(streak - self._plan.crash_streak, f"{streak} crashes in a row")
 
-    async def rest(self, times: int, cause: str) -> None:
+    async def back_off(self, times: int, cause: str) -> None:
         """Begin nothing for a while if something went wrong too often; `times` is how often beyond that."""
         if times < 0:
             return
-        rests = self._plan.rest_seconds
-        rest = backoff(rests, times + 1)
-        self._rest_until = asyncio.get_running_loop().time() + rest
-        told = f"rests {rest / 60:.0f} min after {cause}"
-        kind = EventKind.NOTED if times < len(rests) else EventKind.RESTED  # by then people know
-        await in_thread(self._journal.note, self.run.id, kind, reason=told, halted=True)
+        pauses = self._plan.rest_seconds
+        pause = backoff(pauses, times + 1)
+        self._idle_until = asyncio.get_running_loop().time() + pause
+        reason = f"pauses for {pause / 60:.0f} min after {cause}"
+        kind = EventKind.NOTED if times < len(pauses) else EventKind.RESTED  # by then people know
+        await in_thread(self._journal.note, self.run.id, kind, reason=reason, halted=True)
 
-    def call(self, cause: Cause, told: str) -> None:
-        """Call a person."""
-        self._journal.note(self.run.id, EventKind.NEEDS_ATTENTION, cause=cause, key="", reason=told)
+    def call_person(self, cause: Cause, reason: str) -> None:
+        self._journal.note(self.run.id, EventKind.NEEDS_ATTENTION, cause=cause, key="", reason=reason)
 
     # Going on
 
@@ -329,11 +268,10 @@ class Engine:
             await lane.step()
 
     async def _settle(self) -> None:
-        """Bring git and the files in line with the journal, as after a start or a failure."""
         async with self.switch:
             self.run = await in_thread(self._journal.run_by_id, self.run.id)
-            mended = await in_thread(self._repair)
-        for sentence in mended:
+            repairs = await in_thread(self._repair)
+        for sentence in repairs:
             log.warning("%s: %s", self.run.tag, sentence)
 
     def _repair(self) -> list[str]:
@@ -344,17 +282,16 @@ class Engine:
         self._best = self._journal.best(self.run.id)
         last = self._journal.experiments(self.run.id, last=1)
         self.next_number = last[0].number + 1 if last else 0
-        # What was kept in git, of which the journal has still to be told, is at the head already.
+        # What was kept in git, of which the journal does not know yet, is at the head already.
         measured = (Stage.MEASURED, Stage.EVALUATED)
         judged = {e.commit for e in undecided.values() if e.stage in measured}
         head = self._workspace.head() if judged else self._head
         training = any(e.stage is Stage.TRAINING for e in undecided.values())
-        mended = self._workspace.repair(head if head in judged else self._head, keep_editable=training)
-        self._trainings.mend(self.run)
-        return mended
+        repairs = self._workspace.repair(head if head in judged else self._head, keep_editable=training)
+        self._trainings.repair(self.run)
+        return repairs
 
     def _follow_tag(self) -> None:
-        """Let git follow the journal where a retag is not finished."""
         old, new = self.run.renamed_from, self.run.tag
         if old:
             try:
@@ -374,9 +311,9 @@ class Engine:
                     return True  # whatever was ordered: nothing that was trained is lost
                 experiment = lane.experiment
                 given_up = experiment is not None and experiment.skip_requested
-                rest = self._rest_until - asyncio.get_running_loop().time()
+                pause = self._idle_until - asyncio.get_running_loop().time()
                 enough = self.made == self._limit if experiment else not self.wants_more
-                waits = given_up or rest > 0 or enough or self._awaits_baseline(lane)
+                waits = given_up or pause > 0 or enough or self._awaits_baseline(lane)
                 if self.run.state is RunState.RUNNING and not waits:
                     return True
                 if experiment is not None and (given_up or self.run.state is RunState.STOPPED):
@@ -385,38 +322,31 @@ class Engine:
                 if await self._is_over():
                     return False
             with suppress(TimeoutError):
-                async with asyncio.timeout(rest if rest > 0 else None):
+                async with asyncio.timeout(pause if pause > 0 else None):
                     await lane.wake.wait()
 
     def _awaits_baseline(self, lane: Lane) -> bool:
         return any(experiment.number == 0 for experiment in self.under_way if experiment.lane != lane.index)
 
     async def _is_over(self) -> bool:
-        """Come to rest if no lane has anything to do; tell whether the run is done or stopped."""
+        """Tidy up if no lane has anything to do; say whether the run is done or stopped."""
         if not all(lane.can_wait for lane in self._lanes):
             return False
         if self.run.state in (RunState.RUNNING, RunState.PAUSING) and self.made == self._limit:
             await self._set_state(RunState.DONE, Reason(Actor.LOOP, facts={"made": self.made}))
         if self.run.state is RunState.PAUSING:
             await self._set_state(RunState.PAUSED, self.run.reason or BY_COMMAND)
-        await in_thread(self._tidy_up)
+        await in_thread(self._workspace.restore)
         over = self.run.state in (RunState.DONE, RunState.STOPPED)
         if over:
             await self._close()  # before a command to go on can come, which calls `conduct` again
         return over
-
-    def _tidy_up(self) -> None:
-        """Leave the worktree at the best, clean for git: nothing trains, and somebody may look."""
-        self._workspace.restore()
-        self._workspace.tidy()
 
     async def _close(self) -> None:
         """Leave nothing but the trainings; called again it has nothing to wait for."""
         await self.prefetch.close()
         for lane in self._lanes:
             lane.close()
-
-    # Small parts
 
     @property
     def _head(self) -> str:
@@ -446,5 +376,5 @@ class Engine:
 
 
 def _is_same(old: Reason | None, new: Reason) -> bool:
-    """Tell whether somebody orders again what was ordered, for whatever facts."""
+    """Tell whether this is the order of before, for whatever facts."""
     return old is not None and (old.by, old.name, old.cause) == (new.by, new.name, new.cause)

@@ -25,7 +25,6 @@ def proposed(
     program: str = "",
     waited: float = 0.0,
 ) -> tuple[Experiment, Experiment]:
-    """Return a new experiment in its first two stages, which are recorded together."""
     first = Experiment(
         run_id=run.id,
         number=number,
@@ -51,18 +50,16 @@ def proposed(
 
 
 def training(experiment: Experiment, *, pid: int, started: float, now: float) -> Experiment:
-    """Return the experiment as its next attempt begins, owned by the supervisor `pid`."""
     begun = Training(k=experiment.attempt + 1, supervisor_pid=pid, supervisor_started=started, started_at=now)
     return replace(experiment, stage=Stage.TRAINING, training=begun)
 
 
 def put_back(experiment: Experiment, outcome: Outcome) -> Experiment:
-    """Return an experiment whose training told nothing to where it can be trained again."""
     return replace(experiment, stage=Stage.COMMITTED, training=_ended(experiment, outcome))
 
 
 def why_put_back(outcome: Outcome, *, ordered: bool, disturbed: bool, blocked: bool) -> str:
-    """Say why a training told nothing.
+    """Say why a training is to be run again.
 
     It was `ordered` to end, `disturbed` in its files, or `blocked` by what else is on the machine.
     """
@@ -76,13 +73,7 @@ def why_put_back(outcome: Outcome, *, ordered: bool, disturbed: bool, blocked: b
 
 
 def measured(experiment: Experiment, outcome: Outcome) -> Experiment:
-    """Return the experiment with what its training left behind."""
     return replace(experiment, stage=Stage.MEASURED, training=_ended(experiment, outcome))
-
-
-def evaluated(experiment: Experiment) -> Experiment:
-    """Return a measured experiment as it is once nothing more is to be found out before its verdict."""
-    return replace(experiment, stage=Stage.EVALUATED)
 
 
 def decided(
@@ -94,10 +85,7 @@ def decided(
     tampered: tuple[str, ...],
     now: float,
 ) -> Experiment:
-    """Return an experiment with its verdict against the `best` value so far.
-
-    `tampered` names fixed files that were changed.
-    """
+    """Return an experiment with its verdict; `best` and `tampered` are as in `decide`."""
     outcome = Outcome(
         ending=experiment.ending or Ending.EXITED,
         exit_code=experiment.exit_code,
@@ -132,7 +120,7 @@ def decided(
 
 
 def alarm(crashed: Experiment, streak: int, *, every: int) -> str:
-    """Return what a person is to hear of a crash, the last of a `streak`; empty where it needs nobody."""
+    """Return what a person must know of a crash, the last of a `streak`; empty if nothing."""
     last = crashed.cause
     if crashed.ending is Ending.DEADLINE:
         last = f"{last}; raise DEADLINE_MINUTES or look at /log {crashed.number}"
@@ -140,13 +128,12 @@ def alarm(crashed: Experiment, streak: int, *, every: int) -> str:
         return f"the baseline, the program as it is, crashed: {last}"
     if crashed.number == 0:
         # What to do comes first: an error may be long, and is cut.
-        mend = "mend and commit it, then /stop and /start_run"
-        return f"the baseline, the program as it is, crashed ({mend}): {last}"
+        fix = "fix and commit it, then /stop and /start_run"
+        return f"the baseline, the program as it is, crashed ({fix}): {last}"
     return "" if streak % every else f"{streak} experiments crashed in a row, the last with: {last}"
 
 
 def skipped(experiment: Experiment, reason: str, best_before: float | None, *, now: float) -> Experiment:
-    """Return the experiment as a person gave it up."""
     return replace(
         experiment,
         stage=Stage.DECIDED,

@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from loop.engine import stages
+from loop.engine.decision import KeepRule
+from loop.engine.prefetch import RETRY_SECONDS
 from loop.errors import UserError
 from loop.experiment import Experiment, Run
 from loop.git.workspace import Workspace
-from loop.process.environment import launch_command
 from loop.process.summary import read_tail
 from loop.process.supervisor import LOG
-from loop.process.trainer import Job, Supervisor, Trainer, TrainingProcess, attempt_folder
+from loop.process.trainer import Job, Supervisor, Trainer, TrainingProcess, attempt_folder, launch_command
 from loop.results.table import append_result, write_results
 from loop.store.experiments import read_rows, row_of
 from loop.store.journal import Journal
@@ -22,39 +24,47 @@ from loop.text import without_secrets
 
 log = logging.getLogger(__name__)
 
+REST_SECONDS = (60.0, 300.0, 600.0)  # pauses after a streak of crashes or of vanished trainings
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How experiments of a run are made: the settings that an engine needs."""
+
+    rule: KeepRule
+    environment: Mapping[str, str]  # of the training process
+    deadline: float  # seconds after which a training is killed
+    command: tuple[str, ...] = ()  # TRAIN_COMMAND; empty: what the repository calls for
+    crash_streak: int = 5
+    retry_seconds: tuple[float, ...] = RETRY_SECONDS  # of a proposer that fails
+    rest_seconds: tuple[float, ...] = REST_SECONDS
+
 
 class Trainings:
     """Begins the trainings of one run and files them.
 
-    `folder` holds the files of each attempt and the ends of the logs of decided experiments. `command` is
-    TRAIN_COMMAND, empty for what the repository calls for, `environment` that of the training process,
-    `deadline` how many seconds after its start it is killed.
-    All methods block for some milliseconds.
+    `folder` holds the files of each attempt and the ends of the logs of decided ones. All methods block
+    for some milliseconds.
     """
 
     def __init__(
         self,
+        plan: Plan,
         *,
         journal: Journal,
         workspace: Workspace,
         trainer: Trainer,
         folder: Path,
-        command: tuple[str, ...],
-        environment: Mapping[str, str],
-        deadline: float,
         clock: Callable[[], float],
     ) -> None:
         self._journal = journal
         self._workspace = workspace
         self._trainer = trainer
         self._folder = folder
-        self._command = command
-        self._environment = environment
-        self._deadline = deadline
+        self._plan = plan
         self._clock = clock
 
     def arm(self) -> Supervisor | None:
-        """Start the supervisor of a training to come, if that is possible now."""
         try:
             return self._trainer.arm()
         except UserError as error:
@@ -67,9 +77,6 @@ class Trainings:
         """Begin the next attempt at a committed experiment; return it as it is recorded, and the training.
 
         A `spare` supervisor, started before, is the training's.
-
-        Raises:
-            UserError, OSError: git, the journal or the machine does not allow it; then nothing trains.
         """
         supervisor = spare or self._trainer.arm()
         try:
@@ -89,7 +96,6 @@ class Trainings:
             raise
 
     def attach(self, experiment: Experiment) -> TrainingProcess:
-        """Find the training of an experiment again that an engine before this one began."""
         training = experiment.last_training
         return self._trainer.attach(
             folder=attempt_folder(self._folder, experiment.number, training.k),
@@ -99,15 +105,10 @@ class Trainings:
         )
 
     def log_of(self, number: int) -> Path:
-        """Return where the end of a decided experiment's log is kept."""
         return self._folder / f"{number}.log"
 
     def file(self, decided: Experiment, run: Run) -> None:
-        """Add an experiment whose verdict is in the journal to the results, and keep the end of its log.
-
-        Raises:
-            UserError, OSError: the disk does not take it; `mend` makes up for it.
-        """
+        """Add an experiment whose verdict is in the journal to the results, and keep the end of its log."""
         log.info("%s #%d: %s (%s)", run.tag, decided.number, decided.status, decided.reason)
         if sum(self._journal.counts(run.id).values()) == decided.number + 1:
             append_result(self._results, row_of(decided), metric=run.metric)
@@ -115,12 +116,7 @@ class Trainings:
             write_results(self._results, read_rows(self._journal, run.id), metric=run.metric)
         self._keep_log(decided)
 
-    def mend(self, run: Run) -> None:
-        """Export all rows anew and file what an engine before this one had no time for.
-
-        Raises:
-            UserError, OSError: the disk does not take it.
-        """
+    def repair(self, run: Run) -> None:
         write_results(self._results, read_rows(self._journal, run.id), metric=run.metric)
         left = {int(path.name.partition("-")[0]) for path in self._folder.glob("[0-9]*-[0-9]*")}
         for number in sorted(left):
@@ -131,29 +127,25 @@ class Trainings:
     def _keep_log(self, decided: Experiment) -> None:
         if not decided.attempt:
             return
-        kept, tail = self.log_of(decided.number), self._tail(decided)
+        log_file = attempt_folder(self._folder, decided.number, decided.attempt) / LOG
+        kept, tail = self.log_of(decided.number), without_secrets(read_tail(log_file), self._trainer.secrets)
         if tail or not kept.exists():  # it is kept already where only the folder was left
             kept.parent.mkdir(parents=True, exist_ok=True)
             kept.write_text(tail, encoding="utf-8", errors="replace")
         for k in range(1, decided.attempt + 1):
             shutil.rmtree(attempt_folder(self._folder, decided.number, k), ignore_errors=True)
 
-    def _tail(self, experiment: Experiment) -> str:
-        """Return the end of what the last attempt printed, without secrets, while its files are there."""
-        tail = read_tail(attempt_folder(self._folder, experiment.number, experiment.attempt) / LOG)
-        return without_secrets(tail, self._trainer.secrets)
-
     def _job(self, begun: Experiment) -> Job:
         folder = attempt_folder(self._folder, begun.number, begun.attempt)
         folder.mkdir(parents=True, exist_ok=True)
         path = self._workspace.path
         return Job(
-            argv=launch_command(path, self._command, self._workspace.editable),
+            argv=launch_command(path, self._plan.command, self._workspace.editable),
             cwd=path,
-            env=self._environment,
+            env=self._plan.environment,
             log=path / "run.log",
             folder=folder,
-            deadline=self._deadline,
+            deadline=self._plan.deadline,
         )
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 import textwrap
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from loop.errors import UserError
 from loop.experiment import Experiment, Run
-from loop.git.commands import Git, locate
+from loop.git.commands import Git, is_commit_id, locate
 from loop.text import one_line
 
 _SUBJECT = 72  # characters, and the width of a message's lines
@@ -19,7 +18,6 @@ _PATCH = (
     *("--stdout", "--no-signature", "--no-attach", "--no-thread", "--no-cover-letter", "--no-signoff"),
     *("--full-index", "--no-ext-diff", "--no-textconv", "--text", "--src-prefix=a/", "--dst-prefix=b/"),
 )
-_ID = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 _MADE = "refs/autoresearch-clean/"  # where a branch of ours was left, by tag
 
 
@@ -36,12 +34,7 @@ class TidyBranch:
 def tidy_branch(run: Run, keeps: Sequence[Experiment], *, squash: bool = False) -> TidyBranch:
     """Make branch `autoresearch/<tag>-clean`, or bring the one made before up to date.
 
-    `keeps` are the run's kept experiments in order, without the baseline. The same keeps give the same
-    commits. No checkout is touched.
-
-    Raises:
-        UserError: nothing was kept, or git lacks a commit, or the branch is not as it was left, or is checked
-            out.
+    `keeps` are the run's, in order, without the baseline. The same keeps give the same commits.
     """
     if not keeps:
         raise UserError(f"Run {run.tag} has kept nothing but its baseline: there is nothing to merge.")
@@ -61,25 +54,22 @@ def tidy_branch(run: Run, keeps: Sequence[Experiment], *, squash: bool = False) 
 def _check_there(git: Git, keeps: Sequence[Experiment], *, squash: bool) -> None:
     """Refuse keeps without a commit: what was adopted may name some by a word, or have lost them since."""
     for keep in keeps:
-        if not _ID.fullmatch(keep.commit) or _commit_of(git, keep.commit) is None:
-            mend = "" if squash else ": `autoresearch bundle --squash` makes one commit of all"
-            raise UserError(f"git does not have the commit {keep.commit or '?'} of #{keep.number}{mend}.")
+        if not is_commit_id(keep.commit) or git.commit_of(keep.commit) is None:
+            fix = "" if squash else ": `autoresearch bundle --squash` makes one commit of all"
+            raise UserError(f"git does not have the commit {keep.commit or '?'} of #{keep.number}{fix}.")
 
 
 def _check_ours(git: Git, run: Run, name: str) -> str | None:
-    """Return where the branch is, None where there is none yet."""
-    found = _commit_of(git, f"refs/heads/{name}")
+    found = git.commit_of(f"refs/heads/{name}")
     if found is None:
         return None
-    if found != _commit_of(git, f"{_MADE}{run.tag}"):
+    if found != git.commit_of(f"{_MADE}{run.tag}"):
         raise UserError(
             f"Branch {name} of {run.repository} is not as the bot left it: rename it with "
             f"`git branch -m {name} OTHER`, then ask again."
         )
-    for entry in git("worktree", "list", "--porcelain").split("\n\n"):
-        if f"branch refs/heads/{name}" in entry.splitlines():
-            path = entry.splitlines()[0].removeprefix("worktree ")
-            raise UserError(f"Branch {name} is checked out in {path}: switch to another branch there.")
+    if path := git.checkout_of(name):
+        raise UserError(f"Branch {name} is checked out in {path}: switch to another branch there.")
     return found
 
 
@@ -124,11 +114,6 @@ def _wrapped(text: str) -> str:
     return "\n".join(textwrap.fill(line, _SUBJECT, break_long_words=False) for line in lines if line)
 
 
-def _commit_of(git: Git, ref: str) -> str | None:
-    return git("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", accept=(0, 1)) or None
-
-
 def _set_refs(git: Git, moves: dict[str, tuple[str, str | None]]) -> None:
-    """Move refs together, or none; where a place is given, only from there."""
     steps = [f"update {ref} {new}{f' {old}' if old else ''}\n" for ref, (new, old) in moves.items()]
     git("update-ref", "--stdin", stdin="".join(steps).encode())

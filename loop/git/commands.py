@@ -7,8 +7,9 @@ variables, and its index API runs hooks. Here every command names its repository
 from __future__ import annotations
 
 import os
+import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,9 +57,9 @@ class GitError(UserError):
 
     def __init__(self, command: str, stderr: str) -> None:
         lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-        told = [line for line in lines if line.startswith(("fatal:", "error:"))] or lines[-1:]
+        reasons = [line for line in lines if line.startswith(("fatal:", "error:"))] or lines[-1:]
         self.stderr = stderr
-        reason = told[0].split(": ", 1)[-1] if told else "it gave no reason"
+        reason = reasons[0].split(": ", 1)[-1] if reasons else "it gave no reason"
         super().__init__(f"git {command} failed: {reason.rstrip('.')}.")
 
 
@@ -83,9 +84,6 @@ class Git:
 
         `directory` is the git directory where it is not the repository's own (that of a linked worktree),
         `index` an index file of the caller's.
-
-        Raises:
-            GitError: its exit status is not among `accept`.
         """
         place = [f"--git-dir={directory or self.directory}"]
         if work_tree:
@@ -96,18 +94,25 @@ class Git:
         _, output = _run(self._git, (*place, *arguments), stdin=stdin, environment=extra, accept=accept)
         return output.decode("utf-8", "surrogateescape").removesuffix("\n")
 
+    def commit_of(self, ref: str) -> str | None:
+        return self("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", accept=(0, 1)) or None
+
+    def checkout_of(self, branch: str) -> Path | None:
+        """Return the worktree that has the branch checked out."""
+        for entry in self("worktree", "list", "--porcelain").split("\n\n"):
+            first, *others = entry.splitlines() or [""]
+            if f"branch refs/heads/{branch}" in others:
+                return Path(first.removeprefix("worktree "))
+        return None
+
     def mode(self, commit: str, path: str) -> str | None:
         """Return git's mode of `path` in `commit` (`100644`, `100755`, `120000` for a link) or None."""
         line = self("ls-tree", "--full-tree", commit, "--", path)
         return line.split(" ", 1)[0] or None
 
     def read(self, name: str) -> bytes | None:
-        """Return the bytes of the blob `name` (`<commit>:<path>`), None where there is no such blob.
-
-        Raises:
-            GitError: the repository cannot be read.
-        """
-        # Asked in a batch, git tells what is not there from what it cannot read.
+        """Return the bytes of the blob `name` (`<commit>:<path>`), None where there is no such blob."""
+        # A batch distinguishes what is not there from what cannot be read.
         command = (f"--git-dir={self.directory}", "cat-file", "--batch")
         _, output = _run(self._git, command, stdin=f"{name}\n".encode())
         header, _, content = output.partition(b"\n")
@@ -141,29 +146,25 @@ class Location:
 
 
 def locate(path: Path) -> Location:
-    """Find the git repository at or above `path`.
-
-    Raises:
-        UserError: there is none, or git does not trust it.
-    """
+    """Find the git repository at or above `path`."""
     if not path.is_dir():
         raise UserError(f"There is no folder {path}: set REPOSITORY to a git repository.")
     git = _gitpython(path)
     asked = ("--absolute-git-dir", "--git-common-dir", "--is-bare-repository", "--is-inside-work-tree")
     try:
-        directory, common, bare, inside = _lines(_run(git, ("rev-parse", *asked)))
+        directory, common, bare, inside = os.fsdecode(_run(git, ("rev-parse", *asked))[1]).splitlines()
         if bare == "true":
             return Location(Path(directory).resolve(), (path / common).resolve(), None)
         if inside == "false":
             raise UserError(
                 f"{path} is inside a git folder: set REPOSITORY to the checkout that it belongs to."
             )
-        (top,) = _lines(_run(git, ("rev-parse", "--show-toplevel")))
+        (top,) = os.fsdecode(_run(git, ("rev-parse", "--show-toplevel"))[1]).splitlines()
         return Location(Path(directory).resolve(), (path / common).resolve(), Path(top).resolve())
     except GitError as error:
         if "dubious ownership" in error.stderr:
-            mend = f"git config --global --add safe.directory {path}"
-            raise UserError(f"git does not trust {path}, which another user owns: run `{mend}`.") from error
+            fix = f"git config --global --add safe.directory {path}"
+            raise UserError(f"git does not trust {path}, which another user owns: run `{fix}`.") from error
         raise UserError(
             f"{path} is not a git repository: set REPOSITORY to one, or run `git init` and commit its files."
         ) from error
@@ -175,10 +176,6 @@ def _gitpython(directory: Path) -> GitPython:
     except ImportError as error:
         raise UserError("git is not installed or does not run: install git and try again.") from error
     return GitPython(str(directory))
-
-
-def _lines(answer: tuple[int, bytes]) -> list[str]:
-    return os.fsdecode(answer[1]).splitlines()
 
 
 def _command(arguments: tuple[str, ...], own: Mapping[str, str]) -> list[str]:
@@ -221,3 +218,42 @@ def _run(
         name = next(argument for argument in arguments if not argument.startswith("-"))
         raise GitError(name, stderr)
     return status, output
+
+
+_OPTIONS = ("--patch", "--root", "--text", "--no-ext-diff", "--no-textconv", "--no-renames", "--no-color")
+_COMMIT = re.compile(r"(?m)^([0-9a-f]{40}|[0-9a-f]{64})$")
+
+
+def is_commit_id(text: str) -> bool:
+    """Tell whether this is a whole commit id, not a name or a part of one."""
+    return _COMMIT.fullmatch(text) is not None
+
+
+def read_diff(git: Git, commit: str, path: str, *, before: str = "") -> str:
+    """Return what `commit` changes in the file `path`, since its parent or since `before`; else empty."""
+    commits = (before, commit) if before else (commit,)
+    diff = git("diff-tree", *_OPTIONS, "--no-commit-id", *commits, "--", path)
+    return f"{readable(diff)}\n" if diff else ""
+
+
+def read_diffs(git: Git, commits: Iterable[str], path: str) -> dict[str, str]:
+    """Return what each of many commits changes in `path`, in one go; what git does not have is left out."""
+    wanted = set(filter(is_commit_id, commits))
+    if not wanted:
+        return {}
+    output = git(
+        *("diff-tree", *_OPTIONS, "--always", "--stdin", "--", path),
+        stdin="".join(f"{commit}\n" for commit in sorted(wanted)).encode(),
+        accept=(0, 1, 128),
+    )
+    # A line of a diff begins with a sign, so one that is nothing but an id begins the next commit.
+    pieces = _COMMIT.split(output)[1:]
+    pairs = zip(pieces[::2], pieces[1::2], strict=True)
+    return {commit: f"{readable(diff).strip(chr(10))}\n" for commit, diff in pairs if commit in wanted}
+
+
+def count_lines(diff: str) -> tuple[int, int]:
+    # Not git's own count, which leaves out files that the user's attributes call binary.
+    hunks = diff.partition("\n@@")[2].split("\n")
+    added, removed = (sum(line.startswith(sign) for line in hunks) for sign in "+-")
+    return added, removed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import datetime as dt
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -13,10 +12,9 @@ from string import ascii_lowercase
 
 from loop.errors import UserError
 from loop.git.commands import Git, Location, locate, readable
-from loop.program.constants import find_constants
+from loop.program.constants import find_constants, imported_modules, time_budget
 
 TAG_LENGTH = 40
-LONGEST_BUDGET = 1e9  # seconds; more is a mistake
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
 
@@ -25,8 +23,7 @@ class RepositoryFacts:
     """What a new run would start from.
 
     `path` is the checkout's root, or the bare repository; `subject` the first line of the base commit's
-    message; `source` the editable file as it is there. A run does not see what is not committed: `dirty` are
-    the files with changes, `untracked` the modules beside the editable file that are new.
+    message; `source` the editable file. Not committed are `dirty` files and `untracked` modules beside it.
     """
 
     path: Path
@@ -48,9 +45,6 @@ def inspect(
     """Look at a repository, changing nothing, and return what a run would start from.
 
     Without `base_branch` it is the branch that is checked out. A bare repository will do.
-
-    Raises:
-        UserError: no run can start from it, with the mend.
     """
     location = locate(repository)
     path = location.top or location.common
@@ -72,21 +66,13 @@ def inspect(
 
 
 def branches(repository: Path) -> tuple[str, ...]:
-    """Return the names of the repository's local branches.
-
-    Raises:
-        UserError: it is no git repository.
-    """
+    """Return the names of the repository's local branches."""
     git = Git(locate(repository).common)
-    return _branches(git)
+    return tuple(git("for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads/").splitlines())
 
 
 def read_time_budget(repository: Path, commit: str, frozen: Sequence[str] = ("prepare.py",)) -> float | None:
-    """Return the time budget that the first of the `frozen` files to have one fixes in `commit`.
-
-    Raises:
-        UserError: the repository cannot be read.
-    """
+    """Return the time budget that the first of the `frozen` files to have one fixes in `commit`."""
     git = Git(locate(repository).common)
     texts = (git.read(f"{commit}:{name}") or b"" for name in frozen)
     budgets = (time_budget(text.decode("utf-8", "replace")) for text in texts)
@@ -100,9 +86,6 @@ def with_imports(
 
     What a fixed file imports is as fixed as itself: a training that changes it changes the score. Only the
     editable file is never fixed.
-
-    Raises:
-        UserError: the repository cannot be read.
     """
     found = dict.fromkeys(frozen)
     waiting = list(frozen)
@@ -110,7 +93,7 @@ def with_imports(
     while waiting:
         name = waiting.pop()
         text = git.read(f"{commit}:{name}") or b""
-        for module in _imported_modules(text):
+        for module in imported_modules(text):
             path = str(PurePosixPath(name).with_name(f"{module}.py"))
             if path not in found and path != editable and git.read(f"{commit}:{path}") is not None:
                 found[path] = None
@@ -118,28 +101,8 @@ def with_imports(
     return tuple(found)
 
 
-def time_budget(source: str) -> float | None:
-    """Return what `source` sets as its constant `TIME_BUDGET`, in seconds.
-
-    None where there is no such constant, or it is set more than once, or it is not a positive number.
-    """
-    try:
-        constants = find_constants(source)
-    except UserError:
-        return None
-    values = [constant.value for constant in constants if constant.name == "TIME_BUDGET"]
-    value = values[0] if values else None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if 0 < value <= LONGEST_BUDGET else None
-
-
 def check_tag(tag: str) -> None:
-    """Refuse a tag that would not do as a part of a branch name and as a folder.
-
-    Raises:
-        UserError: with what a tag may be.
-    """
+    """Refuse a tag that would not do as a part of a branch name and as a folder."""
     allowed = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", tag, re.ASCII) is not None
     if not allowed or len(tag) > TAG_LENGTH or ".." in tag or tag.endswith((".", ".lock")):
         raise UserError(
@@ -149,17 +112,12 @@ def check_tag(tag: str) -> None:
 
 
 def propose_tag(date: dt.date, taken: Collection[str]) -> str:
-    """Return the first free one of `mar12`, `mar12b`, `mar12c`, …"""
     day = f"{MONTHS[date.month - 1]}{date.day}"
     return next(tag for tag in (day + letters for letters in _suffixes()) if tag not in taken)
 
 
 def check_path(path: str) -> None:
-    """Refuse a path of the settings that does not lie inside a repository.
-
-    Raises:
-        UserError: with what it may be.
-    """
+    """Refuse a path of the settings that does not lie inside a repository."""
     pure = PurePosixPath(path)
     if (
         not path.isprintable()
@@ -173,30 +131,11 @@ def check_path(path: str) -> None:
 
 
 def decode(content: bytes, path: str) -> str:
-    """Return a file's text as it is, line ends and all.
-
-    Raises:
-        UserError: it is not UTF-8.
-    """
+    """Return a file's text as it is, line ends and all."""
     try:
         return content.decode()
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text (byte {error.start}): convert and commit it.") from error
-
-
-def _imported_modules(source: bytes) -> set[str]:
-    """Return the top-level modules that a program imports anywhere in it; none of one that does not parse."""
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):
-        return set()
-    names = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module.partition(".")[0])
-    return names
 
 
 def _checked_out(git: Git, location: Location, path: Path) -> str:
@@ -207,19 +146,15 @@ def _checked_out(git: Git, location: Location, path: Path) -> str:
 
 
 def _head_of(git: Git, branch: str, path: Path) -> str:
-    found = git("show-ref", "--verify", "--hash", "--", f"refs/heads/{branch}", accept=(0, 1, 128))
-    if found:
+    ref = f"refs/heads/{branch}"  # a name, no expression such as main~1
+    if found := git("show-ref", "--verify", "--hash", "--", ref, accept=(0, 1, 128)):
         return found
-    known = _branches(git)
+    known = branches(path)
     if not known:
         raise UserError(f"{path} has no commit yet: run `git add -A` and `git commit` in it.")
     raise UserError(
         f"{path} has no branch {branch}, only {', '.join(known)}: set BASE_BRANCH to one of them."
     )
-
-
-def _branches(git: Git) -> tuple[str, ...]:
-    return tuple(git("for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads/").splitlines())
 
 
 def _check_file(git: Git, commit: str, branch: str, name: str, location: Location) -> None:
@@ -246,7 +181,6 @@ def _read_program(git: Git, commit: str, branch: str, name: str) -> str:
 
 
 def _left_out(git: Git, location: Location, editable: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the files with changes that are not committed, and the new modules beside the editable file."""
     if location.top is None:
         return (), ()
     listing = git(

@@ -8,7 +8,6 @@ is touched but these refs, a few lines of `info/exclude` and the registration of
 
 from __future__ import annotations
 
-import re
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,25 +18,32 @@ from pathlib import Path
 
 from loop.errors import UserError
 from loop.files import holds, place
-from loop.git.commands import Git, GitError, locate, merge_texts
-from loop.git.diffs import count_lines, read_diff, read_diffs
+from loop.git.commands import (
+    Git,
+    GitError,
+    count_lines,
+    is_commit_id,
+    locate,
+    merge_texts,
+    read_diff,
+    read_diffs,
+)
 from loop.git.repository import check_path, check_tag, decode
 from loop.git.worktree import Worktree, is_alias, remove_stale_locks
 from loop.text import one_line
 
-EXCLUDED = ("/results.tsv", "/results.tsv.aside", "/run.log")
-"""What a run writes at the root of its worktree, kept out of git by `info/exclude`."""
+EXCLUDED = ("/results.tsv", "/results.tsv.aside", "/run.log")  # what a run writes, kept out of git
 
 AUTHOR = {
     f"GIT_{role}_{part}": value
     for role in ("AUTHOR", "COMMITTER")
     for part, value in (("NAME", "autoresearch-bot"), ("EMAIL", "autoresearch-bot@localhost"))
 }
-"""Who commits where the user's git configuration names nobody."""
+"""Who commits where the user's git configuration has no name."""
 
 
-class BranchMoved(UserError):  # noqa: N818 - it says what happened, and whoever did it made no error
-    """A run's branch is not where the run left it: somebody moved or deleted it."""
+class BranchMoved(UserError):  # noqa: N818 - it says what happened
+    """A run's branch is not where the run left it; it is never moved back by force."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +60,6 @@ class Workspace:
 
     Its methods block for some milliseconds and may be called from any thread. All raise `UserError` where git
     or the disk refuses.
-
-    Raises:
-        UserError: `repository` is no git repository, or a name cannot be used.
     """
 
     def __init__(
@@ -84,17 +87,12 @@ class Workspace:
 
     @property
     def path(self) -> Path:
-        """The worktree's folder, where trainings run."""
         return self._worktree.path
 
     # Life of the worktree
 
     def create(self, base: str) -> None:
-        """Make branch and worktree at commit `base`.
-
-        Raises:
-            UserError: the name is taken; nothing was made.
-        """
+        """Make branch and worktree at commit `base`."""
         with self._working():
             _check_commit(base)
             self._check_free(self.tag)
@@ -106,11 +104,7 @@ class Workspace:
                 raise
 
     def adopt(self) -> None:
-        """Make a worktree for the branch, which is there already, at its head.
-
-        Raises:
-            UserError: the branch is checked out elsewhere, or the folder is taken; nothing was made.
-        """
+        """Make a worktree for the branch, which is there already, at its head."""
         with self._working():
             head = self.head()
             self._check_not_elsewhere()
@@ -128,42 +122,35 @@ class Workspace:
             raise
 
     def repair(self, best: str, *, keep_editable: bool = False) -> list[str]:
-        """Mend what a crash or a hand left behind; return a sentence on each thing mended.
+        """Repair what a crash or a hand left behind; return a sentence on each repair.
 
         The editable file goes back to the text of `best`, where the branch must be, unless `keep_editable`
         says that a training is using it.
-
-        Raises:
-            BranchMoved: the branch is elsewhere. It is never moved back by force.
-            UserError: the branch is checked out elsewhere, or the folder is not a worktree any more.
         """
         with self._working():
             head = self.head()
             if head != best:
                 raise self._moved(head, best)
             self._check_not_elsewhere()
-            mended = [f"A lock that git had left behind was removed: {lock}." for lock in self._clear_locks()]
-            if sentence := self._worktree.mend(_branch(self.tag)):
-                mended.append(sentence)
+            repairs = [f"A lock that git left behind was removed: {lock}." for lock in self._clear_locks()]
+            if sentence := self._worktree.repair(_branch(self.tag)):
+                repairs.append(sentence)
             if self._worktree.head() != self._ref:
                 self._worktree.set_head(self._ref)
-                mended.append(f"The worktree {self.path} is on branch {_branch(self.tag)} again.")
+                repairs.append(f"The worktree {self.path} is on branch {_branch(self.tag)} again.")
             if missing := self._worktree.fill():
-                mended.append(f"Missing files were written again: {', '.join(missing)}.")
+                repairs.append(f"Missing files were written again: {', '.join(missing)}.")
             if not keep_editable:
                 self._worktree.drop_aliases()
                 if self._place(best, self.editable):
-                    mended.append(f"{self.editable} was put back to the best, {best[:7]}.")
-            return mended
+                    repairs.append(f"{self.editable} was put back to the best, {best[:7]}.")
+            return repairs
 
     def rename(self, new_tag: str) -> None:
         """Give branch, refs and worktree a new tag, also while a training runs in the worktree.
 
         The old path stays as a link until the next `launch`, so that a running training finds its files, or
         until a new run takes it. A rename that was interrupted is completed by calling it again.
-
-        Raises:
-            UserError: the new name is taken, or git refuses it.
         """
         check_tag(new_tag)
         with self._working():
@@ -177,7 +164,7 @@ class Workspace:
             # Behind a link may be the worktree of another run.
             worktree = next((w for w in trees if not is_alias(w.path) and w.find_registration()), None)
             begun = worktree is not None and worktree.head() == new
-            if not begun and (self._commit_of(self._ref) or not self._commit_of(new)):
+            if not begun and (self._git.commit_of(self._ref) or not self._git.commit_of(new)):
                 self.check_rename(new_tag)
                 if worktree:
                     worktree.set_head(new)
@@ -191,11 +178,7 @@ class Workspace:
             self.tag = new_tag
 
     def check_rename(self, new_tag: str) -> None:
-        """Refuse a rename that could not be begun.
-
-        Raises:
-            UserError: the new name is taken or cannot name a branch.
-        """
+        """Refuse a rename that could not be begun."""
         check_tag(new_tag)
         with self._working():
             self.head()
@@ -205,12 +188,8 @@ class Workspace:
     # Experiments
 
     def head(self) -> str:
-        """Return the commit of the branch: the last one kept.
-
-        Raises:
-            BranchMoved: the branch was deleted.
-        """
-        head = self._commit_of(self._ref)
+        """Return the commit of the branch: the last one kept."""
+        head = self._git.commit_of(self._ref)
         if head is None:
             branch = _branch(self.tag)
             raise BranchMoved(
@@ -220,23 +199,14 @@ class Workspace:
         return head
 
     def source(self, commit: str) -> str:
-        """Return the editable file's text in `commit`; as `text`."""
         return self.text(commit, self.editable)
 
     def text(self, commit: str, path: str) -> str:
-        """Return the text of a file in `commit`, line ends as they are.
-
-        Raises:
-            UserError: there is none, or it is not UTF-8.
-        """
+        """Return the text of a file in `commit`, line ends as they are."""
         return decode(self._content(commit, path), path)
 
     def commit(self, parent: str, source: str, description: str) -> Commit:
-        """Make a commit on top of `parent` with `source` as the editable file; neither branch nor file moves.
-
-        Raises:
-            UserError: the source changes nothing or cannot be written as UTF-8.
-        """
+        """Make a commit on `parent` with `source` as the editable file; neither branch nor file moves."""
         try:
             content = source.encode()
         except UnicodeEncodeError as error:
@@ -260,25 +230,19 @@ class Workspace:
         return Commit(sha, *count_lines(read_diff(self._git, sha, self.editable)))
 
     def launch(self, commit: str) -> None:
-        """Write the text of `commit` into the worktree."""
         with self._working():
-            content = self._content(commit, self.editable)
-            # No training runs now, so nobody needs a path from before a rename.
+            # No training runs now, so no path from before a rename is needed.
             self._worktree.drop_aliases()
-            place(self.path, self.editable, content, executable=self._is_executable(commit, self.editable))
+            self._place(commit, self.editable)
 
     def remember(self, number: int, commit: str) -> None:
-        """Make `commit` reachable for ever as experiment `number`.
-
-        Raises:
-            UserError: that number stands for another commit.
-        """
+        """Make `commit` reachable for ever as experiment `number`."""
         with self._working():
             ref = f"{_experiments(self.tag)}/{number}"
             try:
                 self._git("update-ref", ref, commit, "")
             except GitError:
-                found = self._commit_of(ref)
+                found = self._git.commit_of(ref)
                 if found is None:
                     raise
                 if found != commit:
@@ -305,12 +269,13 @@ class Workspace:
                     raise self._moved(head, parent) from None
 
     def restore(self) -> None:
-        """Write the best's text back into the worktree."""
+        """Leave the worktree at the best, clean for git: nothing trains, and a person may look."""
         with self._working():
             self._place(self.head(), self.editable)
+            self._worktree.tidy()
 
     def tidy(self) -> None:
-        """Bring the worktree's index in line with the branch, so that `git status` there tells the truth."""
+        """Bring the worktree's index in line with the branch, so that `git status` there is right."""
         with self._working():
             self._worktree.tidy()
 
@@ -319,39 +284,20 @@ class Workspace:
         return source if parent == best else merge_texts(self.source(parent), self.source(best), source)
 
     def frozen_changed(self, base: str) -> tuple[str, ...]:
-        """Return the frozen paths that are not, in the worktree, the regular files of commit `base`."""
         with self._working():
             return tuple(
                 name for name in self.frozen if not holds(self.path, name, self._content(base, name))
             )
 
     def restore_frozen(self, base: str) -> None:
-        """Write the frozen files of commit `base` back into the worktree."""
         with self._working():
             for name in self.frozen:
                 self._place(base, name)
 
-    def diff(self, experiment: int | str) -> str:
-        """Return what an experiment, by number or commit, changes in the editable file.
-
-        The baseline, number 0, changes nothing.
-
-        Raises:
-            UserError: there is no such experiment.
-        """
-        if experiment == 0:
-            return ""
-        ref = f"{_experiments(self.tag)}/{experiment}"
-        commit = experiment if isinstance(experiment, str) else self._commit_of(ref)
-        if commit is None:
-            raise UserError(f"Experiment {experiment} of {self.tag} has no commit.")
-        _check_commit(commit)
-        return read_diff(self._git, commit, self.editable)
-
-    def diff_between(self, before: str, after: str) -> str:
-        """Return what differs in the editable file from one commit to another."""
-        _check_commit(before, after)
-        return read_diff(self._git, after, self.editable, before=before)
+    def diff(self, commit: str, before: str = "") -> str:
+        """Return what `commit` changes in the editable file, since its parent or since `before`."""
+        _check_commit(commit, *filter(None, [before]))
+        return read_diff(self._git, commit, self.editable, before=before)
 
     def diffs(self, commits: Iterable[str]) -> dict[str, str]:
         """Return what each of many experiments changes in the editable file, by commit; see `read_diffs`."""
@@ -362,9 +308,6 @@ class Workspace:
     @property
     def _ref(self) -> str:
         return f"refs/heads/{_branch(self.tag)}"
-
-    def _commit_of(self, ref: str) -> str | None:
-        return self._git("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", accept=(0, 1)) or None
 
     def _refs(self, tag: str) -> dict[str, str]:
         """Return the commits of a tag's refs, by what comes after the tag ("" for the branch)."""
@@ -391,7 +334,7 @@ class Workspace:
         if self._refs(tag):
             raise UserError(f"{self.repository} has a run {_branch(tag)} already: choose another tag.")
         prefix = _branch("").removesuffix("/")
-        if self._commit_of(f"refs/heads/{prefix}"):
+        if self._git.commit_of(f"refs/heads/{prefix}"):
             raise UserError(
                 f"The branch {prefix} of {self.repository} is in the way of {_branch(tag)}: "
                 f"rename it with `git branch -m {prefix} OTHER`."
@@ -406,14 +349,12 @@ class Workspace:
         )
 
     def _check_not_elsewhere(self) -> None:
-        for entry in self._git("worktree", "list", "--porcelain").split("\n\n"):
-            first, *others = entry.splitlines() or [""]
-            path = Path(first.removeprefix("worktree "))
-            if f"branch {self._ref}" in others and path.resolve() != self.path.resolve():
-                raise UserError(
-                    f"Branch {_branch(self.tag)} is checked out in {path}, but the run needs it for itself: "
-                    "switch to another branch there."
-                )
+        path = self._git.checkout_of(_branch(self.tag))
+        if path and path.resolve() != self.path.resolve():
+            raise UserError(
+                f"Branch {_branch(self.tag)} is checked out in {path}, but the run needs it for itself: "
+                "switch to another branch there."
+            )
 
     def _clear_locks(self, *other_tags: str) -> list[Path]:
         common = self._git.directory
@@ -442,14 +383,11 @@ class Workspace:
             raise UserError(f"There is no {path} in commit {commit[:7]} of {self.repository}.")
         return content
 
-    def _is_executable(self, commit: str, path: str) -> bool:
-        if path not in self._executable:
-            self._executable[path] = self._git.mode(commit, path) == "100755"
-        return self._executable[path]
-
     def _place(self, commit: str, path: str) -> bool:
         content = self._content(commit, path)
-        return place(self.path, path, content, executable=self._is_executable(commit, path))
+        if path not in self._executable:
+            self._executable[path] = self._git.mode(commit, path) == "100755"
+        return place(self.path, path, content, executable=self._executable[path])
 
     def _committer(self) -> Mapping[str, str]:
         if self._author is None:
@@ -485,5 +423,5 @@ def _experiments(tag: str) -> str:
 
 def _check_commit(*commits: str) -> None:
     for commit in commits:
-        if not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", commit):
+        if not is_commit_id(commit):
             raise UserError(f"{commit!r} is not a whole commit id.")

@@ -1,4 +1,4 @@
-"""A linked worktree: its folder, its index, its registration (gitrepository-layout(5)), and what mends these.
+"""A linked worktree: its folder, its index, its registration (gitrepository-layout(5)), and their repair.
 
 `git worktree repair` and `git worktree prune` look after every worktree of a repository, the user's too. This
 module touches one.
@@ -17,11 +17,8 @@ import psutil
 from loop.errors import UserError
 from loop.git.commands import Git, readable
 
-LOCK_AGE = 2.0
-"""Seconds that a git lock must be old before it counts as left behind; git holds these for milliseconds."""
-
-POLL = 0.05
-"""Seconds between two looks at a lock that is still young."""
+LOCK_AGE = 2.0  # seconds before a git lock counts as left behind; git holds it for milliseconds
+POLL = 0.05  # seconds between two looks at a lock that is still young
 
 
 class Worktree:
@@ -32,39 +29,25 @@ class Worktree:
         self._git = git
 
     def claim_path(self) -> None:
-        """Make room for `add`: a link that another worktree's move left goes, as no training needs it now.
-
-        Raises:
-            UserError: the path is taken.
-        """
+        """Make room for `add`: a link that another worktree's move left goes, as no training needs it now."""
         _check_free(self.path)
         if is_alias(self.path):
             self.path.unlink()
 
     def add(self, *arguments: str) -> None:
-        """Make the worktree by `git worktree add`, with every file of its commit.
-
-        Raises:
-            GitError: git refuses.
-        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Without a checkout, as that starts a second git, which an index of the caller's could mislead.
         self._git("worktree", "add", "--no-checkout", *arguments)
         self.fill()
 
     def forget(self) -> None:
-        """Remove the folder and its registration."""
         registration = self.find_registration()
         if registration:
             shutil.rmtree(registration)
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def mend(self, branch: str) -> str:
-        """Make a missing worktree again, on `branch`, or mend its link to git; return what was mended.
-
-        Raises:
-            UserError: the folder holds files but git does not know it.
-        """
+    def repair(self, branch: str) -> str:
+        """Make a missing worktree again, on `branch`, or repair its link to git; say what was done."""
         registration = self.find_registration()
         if self.path.is_dir() and any(entry.name != ".git" for entry in self.path.iterdir()):
             if registration is None or not _is_whole(registration):
@@ -86,33 +69,25 @@ class Worktree:
         return readable(missing).split("\0")[:-1]
 
     def tidy(self) -> None:
-        """Bring the index in line with HEAD."""
         # Entries that did not change keep their times, so that only changed files are read.
         self._run("read-tree", "--reset", "HEAD")
         self._refresh()
 
     def head(self) -> str:
-        """Return the ref that HEAD names, empty where there is none."""
         return self._run("symbolic-ref", "--quiet", "HEAD", accept=(0, 1))
 
     def set_head(self, ref: str) -> None:
-        """Let HEAD name `ref`; index and files stay."""
         self._run("symbolic-ref", "HEAD", ref)
 
     def locks(self) -> list[Path]:
-        """Return the lock files that git may hold for this worktree alone."""
         registration = self.find_registration()
         return [registration / name for name in ("index.lock", "HEAD.lock")] if registration else []
 
     def check_move(self, new: Path) -> None:
-        """Refuse a move to a path that is taken.
-
-        Raises:
-            UserError: something is there, or the training of another worktree may need the link that is.
-        """
         _check_free(new)
         target = new.resolve()
-        if is_alias(new) and target != self.path.resolve() and _is_lived_in(target):
+        folders = (process.info["cwd"] for process in psutil.process_iter(["cwd"]))
+        if is_alias(new) and target != self.path.resolve() and str(target) in folders:
             raise UserError(
                 f"A process still works in {target}, which was {new.name}: "
                 "choose another tag, or wait for its end."
@@ -132,7 +107,6 @@ class Worktree:
             self.connect()
 
     def drop_aliases(self) -> None:
-        """Remove the links that moves left beside the folder."""
         links = [path for path in self.path.parent.iterdir() if path.is_symlink() and path != self.path]
         # All are looked at before the first goes, as one may lead over another.
         for link in [link for link in links if link.resolve() == self.path.resolve()]:
@@ -146,7 +120,6 @@ class Worktree:
         return _point(path / ".git", "gitdir: ", registration) or changed
 
     def find_registration(self) -> Path | None:
-        """Return the folder in the repository that registers the worktree."""
         for registration in sorted((self._git.directory / "worktrees").glob("*")):
             path = _registered_path(registration)
             if path and path.resolve() == self.path.resolve():
@@ -179,16 +152,8 @@ def _check_free(path: Path) -> None:
         raise UserError(f"{path} exists already: move it away, or choose another tag.")
 
 
-def _is_lived_in(folder: Path) -> bool:
-    """Tell whether a process works in `folder`, as a training does."""
-    return any(process.info["cwd"] == str(folder) for process in psutil.process_iter(["cwd"]))
-
-
 def remove_stale_locks(locks: Iterable[Path]) -> Iterator[Path]:
-    """Remove the lock files that a killed git left behind, and yield each.
-
-    A young lock may have a living owner: it is given `LOCK_AGE` to go away by itself.
-    """
+    """Remove the lock files that a killed git left behind, and yield each; a young one may go by itself."""
     for lock in locks:
         deadline = time.monotonic() + LOCK_AGE
         while (changed := _changed(lock)) is not None:
@@ -214,7 +179,6 @@ def _registered_path(registration: Path) -> Path | None:
 
 
 def _is_whole(registration: Path) -> bool:
-    """Tell whether git would accept a registration; after a `git worktree add` that was killed it may not."""
     try:
         return all((registration / name).read_bytes().strip() for name in ("HEAD", "commondir"))
     except OSError:

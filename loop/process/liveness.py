@@ -7,7 +7,6 @@ set kills nothing.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -16,14 +15,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from loop.process.machine import GpuState
 from loop.process.summary import read_numbers
-from loop.process.supervisor import LOG, MARK, OUTCOME, PATIENCE, STARTED, boot_id, find_tree, start_time
-from loop.process.trainer import Process
+from loop.process.supervisor import LOG, MARK, OUTCOME, PATIENCE, boot_id, find_tree, start_time
+from loop.process.trainer import Process, process_on_record, read_started
 
 IDLE_SHARE = 0.01
 """Part of one CPU that a tree may use which only waits.
@@ -31,20 +29,13 @@ IDLE_SHARE = 0.01
 Measured on an H200 machine: torch asleep beside 16 idle compile workers used 0.001, training used 1.9.
 """
 
-AFTER_SUMMARY = 30.0
-"""Seconds without a sign of life after which a training is ended whose summary is complete."""
-
-LATENESS = 60.0
-"""Seconds that a supervisor may need, beyond its own limits, to end a training on a busy machine."""
+AFTER_SUMMARY = 30.0  # seconds without a sign of life that end a training whose summary is complete
+LATENESS = 60.0  # seconds beyond its own limits that a supervisor may need on a busy machine
 
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """A training at one moment.
-
-    `at` is of the monotonic clock; `cpu_seconds` counts its whole process tree; `gpu_busy` is None where
-    nobody can tell.
-    """
+    """A training at one moment, `at` of the monotonic clock; `gpu_busy` is None where that is unknown."""
 
     at: float
     log_size: int
@@ -82,7 +73,6 @@ def sample(
 
 
 def watch(before: Quiet | None, now: Activity) -> Quiet:
-    """Go on watching: the silence grows by the time between two looks, or ends with a sign of life."""
     if before is None or _lives(before.activity, now):
         return Quiet(now)
     return Quiet(now, before.seconds + now.at - before.activity.at)
@@ -95,29 +85,25 @@ def is_stalled(quiet: Quiet, stall_minutes: float, *, measured: bool = False) ->
 
 
 def is_measured(folder: Path, metric: str) -> bool:
-    """Tell whether the training has printed its number."""
     return metric in read_numbers(folder / LOG, cut_off=True)
 
 
 def is_overdue(folder: Path, *, now: Callable[[], float] = time.monotonic) -> bool:
     """Tell whether the training's supervisor should have ended it long ago, and so does not work."""
-    match _record(folder):
+    match read_started(folder):
         case {
+            "boot": boot,
             "monotonic": int() | float() as began,
             "deadline": int() | float() as deadline,
             "grace": int() | float() as grace,
-        } if not (folder / OUTCOME).exists():
+        } if boot == boot_id() and not (folder / OUTCOME).exists():
             return now() > began + deadline + grace + PATIENCE + LATENESS
     return False
 
 
 def supervisor_of(folder: Path) -> Process | None:
-    """Return the living supervisor of the training, None where there is none on record."""
-    match _record(folder):
-        case {"supervisor": int(pid), "supervisor_start": int() | float() as started}:
-            process = Process(pid, started)
-            return process if process.alive() else None
-    return None
+    process = process_on_record(folder, "supervisor", "supervisor_start")
+    return process if process and process.alive() else None
 
 
 def _lives(before: Activity, now: Activity) -> bool:
@@ -138,15 +124,6 @@ def _cpu_seconds(pid: int) -> float:
     return float(sum(times[:4]))
 
 
-def _record(folder: Path) -> Mapping[str, Any]:
-    """Read what the supervisor wrote about its training; empty where that is nothing, or of another boot."""
-    try:
-        record = json.loads((folder / STARTED).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) and record.get("boot") == boot_id() else {}
-
-
 @dataclass(frozen=True, slots=True)
 class Marked:
     """A living process of the training whose attempt has this folder."""
@@ -165,7 +142,6 @@ class Owner(StrEnum):
 
 
 def find_marked(home: Path) -> tuple[Marked, ...]:
-    """Find the processes of all trainings whose attempts lie below `home`."""
     found = []
     for process in psutil.process_iter(["environ"]):
         mark = (process.info["environ"] or {}).get(MARK)
@@ -187,7 +163,6 @@ def orphans(marked: Collection[Marked], attempts: Collection[Path]) -> tuple[Mar
 
 
 def owner(pid: int, marked: Collection[Marked], attempts: Collection[Path]) -> Owner:
-    """Say whose the process is."""
     folders: Mapping[int, Path] = {found.process.pid: found.folder for found in marked}
     if pid in folders:
         return Owner.CURRENT if folders[pid] in attempts else Owner.ORPHAN
@@ -195,7 +170,6 @@ def owner(pid: int, marked: Collection[Marked], attempts: Collection[Path]) -> O
 
 
 def end_orphan(orphan: Marked) -> bool:
-    """Kill what is left of the orphan's training; False where it has gone by itself."""
     if not orphan.process.alive():
         return False
     for pid in find_tree(str(orphan.folder), orphan.process.pid):

@@ -12,11 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-PAUSE_BYTES, PAUSE_SHARE = 1e9, 0.05
-"""With less room than this, and than this part of the disk, the next training may lose its result."""
-
-WARN_BYTES, WARN_SHARE = 5e9, 0.1
-"""With less room than this, and than this part of the disk, a night may not fit any more."""
+PAUSE_BYTES, PAUSE_SHARE = 1e9, 0.05  # with less than both, the next training may lose its result
+WARN_BYTES, WARN_SHARE = 5e9, 0.1  # with less than both, a night may not fit any more
 
 _TRIAL_BYTES = 2**16
 
@@ -31,12 +28,10 @@ class Disk:
 
     @property
     def low(self) -> bool:
-        """Say whether no training should be started."""
         return self.free < self._pause_limit
 
     @property
     def short(self) -> bool:
-        """Say whether a person should hear of it."""
         return self.free < min(WARN_BYTES, WARN_SHARE * self.total)
 
     @property
@@ -50,10 +45,7 @@ class Disk:
 
 
 def disks(*folders: Path) -> tuple[Disk, ...]:
-    """Measure the file systems of folders, each once; a folder need not exist yet.
-
-    One that does not answer is left out: what needs it will say so.
-    """
+    """Measure the file systems of folders, each once, as far as they answer; a folder need not exist yet."""
     found: dict[int, Disk] = {}
     for folder in folders:
         with suppress(OSError):
@@ -81,7 +73,7 @@ def cannot_write(path: Path) -> str:
 class ClockChange:
     """What the wall clock did between two looks, in seconds.
 
-    `jumped` is how far somebody set it, backwards below 0; `slept` is how long the machine was suspended.
+    `jumped` is how far it was set, backwards below 0; `slept` is how long the machine was suspended.
     """
 
     jumped: float = 0.0
@@ -107,7 +99,6 @@ class ClockWatch:
         self._last = self._read()
 
     def look(self) -> ClockChange:
-        """Say what happened since the last look, or since the watch was made."""
         before, self._last = self._last, self._read()
         wall, since_boot, awake = (now - then for now, then in zip(self._last, before, strict=True))
         return ClockChange(jumped=wall - since_boot, slept=since_boot - awake)
@@ -117,15 +108,14 @@ class ClockWatch:
         return wall(), since_boot(), awake()
 
 
-PATIENCE = 10.0
-"""Seconds for nvidia-smi to answer: without persistence mode it first wakes the driver."""
+PATIENCE = 10.0  # seconds for nvidia-smi to answer: without persistence mode it first wakes the driver
 
 _FORMAT = "--format=csv,noheader,nounits"
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU. Memory is in MiB, `utilization` in percent; None where it does not tell, as under MIG."""
+    """One GPU. Memory is in MiB, `utilization` in percent; None where that is unknown, as under MIG."""
 
     index: int
     uuid: str
@@ -191,7 +181,6 @@ def look_at_gpus() -> GpuState | None:
 
 
 def ask_nvidia_smi(*arguments: str) -> subprocess.CompletedProcess[str] | None:
-    """Return what it says, errors too; None where it is not installed or does not answer in `PATIENCE`."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return None
@@ -215,7 +204,7 @@ def ask_nvidia_smi(*arguments: str) -> subprocess.CompletedProcess[str] | None:
 
 
 def _rows(answer: subprocess.CompletedProcess[str] | None, fields: int) -> list[list[str]]:
-    """Split the lines that are rows, which begin with a number; errors are told among them."""
+    """Split the lines that are rows, which begin with a number; errors stand among them."""
     lines = answer.stdout.splitlines() if answer else []
     rows = [line.split(", ", fields - 1) for line in lines]
     return [row for row in rows if len(row) == fields and row[0].isdecimal()]

@@ -1,4 +1,4 @@
-r"""What a training's log says: the numbers of its summary block, and the line that tells why it failed.
+r"""What a training's log says: the numbers of its summary block, and the line that says why it failed.
 
 The summary is a line `---` and then `key: value` lines. Logs come from programs that models write, so
 anything may be in them: 100 MB, bytes that are no text, `\r` instead of lines.
@@ -34,10 +34,7 @@ _REMAINING = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A progress line as data. What the line does not say is None.
-
-    `percent` is of the training's budget, 0 to 100.
-    """
+    """A progress line as data, None for what it does not say; `percent` is of the training's budget."""
 
     step: int
     percent: float | None = None
@@ -58,7 +55,6 @@ def read_progress(text: str) -> Progress | None:
 
 
 def is_progress(line: str) -> bool:
-    """Tell whether a line of a log says how far the training has come."""
     return _read_line(line) is not None
 
 
@@ -84,7 +80,6 @@ def _number(match: re.Match[str] | None) -> float | None:
 
 
 def _remaining(text: str) -> float | None:
-    """Read `163s`, `163`, `2m43s`, `02:43` or `1:02:43` as seconds."""
     match = _REMAINING.search(text)
     if not match or not any(match.groups()):
         return None
@@ -95,14 +90,9 @@ def _remaining(text: str) -> float | None:
     return 3600 * hours + 60 * minutes + seconds
 
 
-TAIL = 64 * 1024
-"""Bytes of a log's end that are read as a rule."""
-
-LONG_TAIL = 1024 * 1024
-"""Bytes of a log's end in which a summary is still found, whatever was printed after it."""
-
-ERROR_LENGTH = 200
-"""Characters of an error line that are kept."""
+TAIL = 64 * 1024  # bytes of a log's end that are read as a rule
+LONG_TAIL = 1024 * 1024  # bytes of its end in which a summary is found, whatever was printed after it
+ERROR_LENGTH = 200  # characters of an error line that are kept
 
 _RULE = re.compile(r"---[ \t]*(?=[\r\n]|\Z)")
 _LINE_END = re.compile(r"\r\n|\n|\r")
@@ -116,7 +106,6 @@ _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?
 
 
 def read_tail(path: Path, limit: int = TAIL) -> str:
-    """Read the last `limit` bytes of a log as text; empty where it cannot be read."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -129,9 +118,8 @@ def read_tail(path: Path, limit: int = TAIL) -> str:
 def read_summary(text: str) -> dict[str, float]:
     """Read the numbers of the last summary in `text`, also NaN and infinity; empty where there is none.
 
-    A `---` that no `key: number` follows is no summary. Thousands separators, units and per cent signs are
-    read over. Of a key that occurs twice after the `---` the first counts, so that text printed after the
-    block changes nothing in it.
+    A `---` that no `key: number` follows is no summary. Thousands separators and units are read over. Of a
+    key that occurs twice the first counts, so that text printed after the block changes nothing in it.
     """
     end = len(text)
     while (start := text.rfind("---", 0, end)) >= 0:
@@ -158,12 +146,11 @@ def read_numbers(path: Path, *, cut_off: bool) -> dict[str, float]:
 
 
 def tells_of_full_memory(text: str) -> bool:
-    """Tell whether words of a training say that the memory of the GPU or of the machine was full."""
     return any(sign in text for sign in ("OutOfMemoryError", "out of memory", "MemoryError"))
 
 
 def error_line(text: str, *, killed: bool = False) -> str:
-    """Find the line that tells best why a training failed, at most 200 characters of it.
+    """Find the line that says best why a training failed, at most 200 characters of it.
 
     This is the exception of the last traceback, unless the training went on after it; else the last line that
     says something and is no progress line, but not of one that was `killed`: there it is no error. Terminal
@@ -185,7 +172,6 @@ def _telling(lines: Iterator[str]) -> Iterator[str]:
 
 
 def _exception(lines: list[str]) -> str:
-    """Find the line under the frames of the last traceback that ended the training."""
     for number in range(len(lines) - 1, -1, -1):
         line = lines[number]
         if is_progress(line):

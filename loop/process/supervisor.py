@@ -8,10 +8,8 @@ nothing. SIGTERM interrupts the training, SIGUSR1 ends it as stalled, also when 
 folder gets `started.json`, `training.log`, last of all `outcome.json`, and `supervisor.log` if something went
 wrong here.
 
-This file runs alone, without site-packages and with few imports, so that it is ready within milliseconds.
+This file runs alone and, on Linux, without site-packages: what a repository installs cannot reach it.
 """
-# pathlib is one of the imports that are spared.
-# ruff: noqa: PTH103, PTH104, PTH105, PTH110, PTH116, PTH118, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -19,15 +17,12 @@ import json
 import os
 import select
 import signal
-import stat
 import sys
 import time
-import warnings  # noqa: F401 - os.execvpe would import it between two trainings
-
-TYPE_CHECKING = False  # as in typing, whose import would cost more than the rest
-if TYPE_CHECKING:
-    from types import FrameType
-    from typing import Any
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
 
 STARTED = "started.json"
 OUTCOME = "outcome.json"
@@ -35,24 +30,15 @@ LOG = "training.log"
 ERRORS = "supervisor.log"
 ASIDE = "aside"
 
-MARK = "AUTORESEARCH_TRAINING"
-"""Environment variable that names the attempt's folder in every process of a training."""
+MARK = "AUTORESEARCH_TRAINING"  # names the attempt's folder in every process of a training
 
 REQUESTS: dict[int, str] = {signal.SIGTERM: "interrupted", signal.SIGUSR1: "stalled"}
 """The signals that end a training early, and the ending that each stands for."""
 
-PATIENCE = 30.0
-"""Seconds to wait for killed processes to go. One stuck in a driver must not hold the result for ever."""
-
-POLL = 0.1
-"""Seconds between looks where nothing can wake us."""
-
-SHOW = 0.2
-"""Seconds after which new lines of a training are seen in its worktree."""
-
-CHUNK = 2**20
-"""Bytes of a log that are copied at a time."""
-
+PATIENCE = 30.0  # seconds for killed processes to go; one stuck in a driver must not hold the result
+POLL = 0.1  # seconds between looks at killed processes
+SHOW = 0.2  # seconds after which new lines of a training are seen in its worktree
+CHUNK = 2**20  # bytes of a log that are copied at a time
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
 
@@ -68,15 +54,14 @@ if sys.platform == "linux":
 
     def boot_id() -> str:
         """Name the running boot: pids and start times of another one mean nothing."""
-        return _read("/proc/sys/kernel/random/boot_id").decode().strip()
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
     def find_tree(folder: str, root: int | None = None, *, mark: str = MARK) -> list[int]:
         """List the living processes that carry the mark of `folder` or descend from `root`."""
         marked = os.fsencode(f"{mark}={folder}")
         children: dict[int, list[int]] = {}
         found = set()
-        for name in filter(str.isdigit, os.listdir("/proc")):
-            pid = int(name)
+        for pid in (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()):
             fields = _stat(pid)
             if fields:
                 children.setdefault(int(fields[1]), []).append(pid)
@@ -90,32 +75,20 @@ if sys.platform == "linux":
         return sorted(found - {os.getpid()})
 
     def _stat(pid: int) -> list[bytes]:
-        """Read proc_pid_stat(5) from the state on; empty for a process that is gone or a zombie."""
         try:
-            fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+            fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
         except OSError:
             return []
         return [] if fields[0] in b"ZX" else fields
 
     def _environment(pid: int) -> list[bytes]:
         try:
-            return _read(f"/proc/{pid}/environ").split(b"\0")
+            return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         except OSError:  # gone, or another user's
             return []
 
-    def _read(path: str) -> bytes:
-        """Read a file of the kernel's, with fewer calls than `open` makes."""
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            content = b""
-            while part := os.read(fd, 2**16):
-                content += part
-            return content
-        finally:
-            os.close(fd)
-
     def become_subreaper() -> bool:
-        """Make orphans below us our children, also those in sessions of their own; tell whether it worked."""
+        """Make orphans below us our children, also those in sessions of their own; False where that fails."""
         try:
             from ctypes import CDLL
         except ImportError:  # a Python that was built without it
@@ -125,7 +98,6 @@ if sys.platform == "linux":
 else:
 
     def start_time(pid: int) -> float | None:
-        """Return when a process began, None where it is gone or a zombie."""
         import psutil
 
         try:
@@ -135,11 +107,9 @@ else:
             return None
 
     def boot_id() -> str:
-        """Nothing: start times are of the wall clock here and differ from boot to boot."""
         return ""
 
     def find_tree(folder: str, root: int | None = None, *, mark: str = MARK) -> list[int]:
-        """List the living processes that carry the mark of `folder` or descend from `root`."""
         import psutil
 
         found = {p.pid for p in psutil.Process(root).children(recursive=True)} if root else set()
@@ -149,7 +119,6 @@ else:
         return sorted(found - {os.getpid()})
 
     def become_subreaper() -> bool:
-        """Tell that there is no such thing here."""
         return False
 
 
@@ -164,31 +133,31 @@ class Wake:
             signal.signal(number, _nothing)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())  # we are started with requests held back
 
-    def wait(self, timeout: float, files: tuple[int, ...] = ()) -> str | None:
-        """Wait for a signal, one of `files` or `timeout` seconds; return a request if one came."""
-        ready, _, _ = select.select([self._read, *files], [], [], min(max(timeout, 0.0), 3600.0))
-        numbers = os.read(self._read, 64) if self._read in ready else b""
+    def wait(self, timeout: float) -> str | None:
+        """Wait for a signal or `timeout` seconds; return a request if one came."""
+        ready, _, _ = select.select([self._read], [], [], max(timeout, 0.0))
+        numbers = os.read(self._read, 64) if ready else b""
         return next((REQUESTS[n] for n in numbers if n in REQUESTS), None)
 
 
 class Log:
     """What a training prints. It goes into the attempt's folder and from there into a log that people see.
 
-    The latter lies in the worktree, where anybody may delete it or write into it: no result is read from it.
+    The latter lies in the worktree, where any program may change or delete it: no result is read from it.
     """
 
-    def __init__(self, folder: str, seen: str) -> None:
-        self.kept = os.path.join(folder, LOG)
+    def __init__(self, kept: Path, seen: Path) -> None:
+        self._kept = kept
         self._seen = seen
-        self._copied = min(_size(self.kept), _size(seen))  # as far as one can tell after another supervisor
+        self._copied = min(_size(kept), _size(seen))  # as far as one can tell after another supervisor
 
     def show(self) -> None:
         """Copy what is new. No failure matters: what a full disk did not take is copied the next time."""
-        size = _size(self.kept)  # it may grow faster than we copy
+        size = _size(self._kept)  # it may grow faster than we copy
         if size <= self._copied:
             return
         try:
-            with open(self.kept, "rb") as kept:
+            with self._kept.open("rb") as kept:
                 # The training may have put a link or a pipe there: not to be followed, not to wait for.
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
                 seen = os.open(self._seen, flags, 0o644)
@@ -214,20 +183,8 @@ class ProcessTree:
         self._child = child
         self._childless = False
         self._subreaper = subreaper
-        self._files: tuple[int, ...] = ()  # readable once it has ended
-        self._blind = False  # nothing will wake us then
-        if not child:
-            try:
-                self._files = (os.pidfd_open(record["pid"]),)
-            except (AttributeError, OSError):
-                self._blind = True
-
-    def wait(self, wake: Wake, seconds: float) -> str | None:
-        """Wait for a request, which is returned, for the training's end or for so long."""
-        return wake.wait(min(seconds, POLL) if self._blind else seconds, self._files)
 
     def ended(self) -> bool:
-        """Tell whether the training's own process has ended, and reap what has."""
         self._reap()
         if (
             not self._child
@@ -238,26 +195,19 @@ class ProcessTree:
         return self.ended_at is not None
 
     def cleared(self) -> bool:
-        """Tell whether nothing of the training's tree is left."""
         self._reap()
         if self._child and self._subreaper:
             return self._childless  # whatever is left of the tree would be our child by now
         return not self._tree()
 
     def terminate(self) -> None:
-        """Ask the training's process group to end."""
-        try:
+        with suppress(OSError):  # gone, or not ours to signal: it is killed next
             os.killpg(self.record["pid"], signal.SIGTERM)
-        except OSError:
-            return  # gone, or not ours to signal: it is killed next
 
     def kill(self) -> None:
-        """Kill the whole tree as it is seen now."""
         for pid in self._tree():
-            try:
+            with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
-            except OSError:
-                continue
 
     def _tree(self) -> list[int]:
         pid = self.record["pid"]
@@ -281,11 +231,11 @@ class ProcessTree:
 
 
 def launch(job: dict[str, Any], ours: dict[str, Any], *, subreaper: bool) -> ProcessTree:
-    """Start the training with both streams in its log, once `started.json` tells of it."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-    _clear(job["log"], os.path.join(job["folder"], ASIDE))
-    os.close(os.open(job["log"], flags, 0o644))
-    log = os.open(os.path.join(job["folder"], LOG), flags, 0o644)
+    folder, seen = Path(job["folder"]), Path(job["log"])
+    _clear(seen, folder / ASIDE)
+    os.close(os.open(seen, flags, 0o644))
+    log = os.open(folder / LOG, flags, 0o644)
     go, give_go = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -297,36 +247,31 @@ def launch(job: dict[str, Any], ours: dict[str, Any], *, subreaper: bool) -> Pro
         "start": start_time(pid),
         "started_at": time.time(),
         "monotonic": time.monotonic(),
-        "deadline": job["deadline"],
-        "grace": job["grace"],
-        "log": job["log"],
-        "folder": job["folder"],
+        **{name: job[name] for name in ("deadline", "grace", "log", "folder")},
         **ours,
     }
-    write_json(os.path.join(job["folder"], STARTED), record)
+    write_json(folder / STARTED, record)
     os.write(give_go, b"!")  # before this it does nothing, so no training runs that is not on record
     for fd in (go, give_go, log):
         os.close(fd)
     return ProcessTree(record, child=True, subreaper=subreaper)
 
 
-def adopt(folder: str, ours: dict[str, Any]) -> ProcessTree | None:
+def adopt(folder: Path, ours: dict[str, Any]) -> ProcessTree | None:
     """Take over the training of `folder`, whose supervisor died; None where there is none to take over."""
-    with open(os.path.join(folder, STARTED), encoding="utf-8") as file:
-        record: dict[str, Any] = json.load(file)
+    record: dict[str, Any] = json.loads((folder / STARTED).read_bytes())
     training = ProcessTree(record, child=False, subreaper=False)
-    if os.path.exists(os.path.join(folder, OUTCOME)) or training.ended():
+    if (folder / OUTCOME).exists() or training.ended():
         return None
     record.update(ours)
     try:
-        write_json(os.path.join(folder, STARTED), record)
-    except OSError as error:  # a full disk; whoever comes after us takes it over once more
+        write_json(folder / STARTED, record)
+    except OSError as error:  # a full disk: a supervisor after us takes the training over once more
         sys.stderr.write(f"{error}\n")
     return training
 
 
 def supervise(training: ProcessTree, log: Log, wake: Wake) -> dict[str, Any]:
-    """Wait for the training's end or bring it about, leave nothing of its tree, and return the outcome."""
     record = training.record
     reason = _watch(training, log, wake, until=record["monotonic"] + record["deadline"])
     if reason:
@@ -346,48 +291,46 @@ def supervise(training: ProcessTree, log: Log, wake: Wake) -> dict[str, Any]:
     }
 
 
-def write_json(path: str, data: dict[str, Any]) -> None:
+def write_json(path: Path, data: dict[str, Any]) -> None:
     """Replace a file in one step, so that a reader finds the whole of it or nothing."""
-    temporary = f"{path}.{os.getpid()}"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(data, file)
-    os.replace(temporary, path)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(data), encoding="utf-8")
+    temporary.replace(path)
 
 
 def main() -> None:
-    """Wait for a job and see it through."""
-    os.closerange(3, 65536)  # what the bot had inherited: whoever waits for its end must not wait for ours
+    os.closerange(3, 65536)  # what the bot had inherited: who waits for its end must not wait for ours
     wake = Wake()
     subreaper = become_subreaper()
     ours = {"boot": boot_id(), "supervisor": os.getpid(), "supervisor_start": start_time(os.getpid())}
     line = sys.stdin.buffer.readline()
     if not line.endswith(b"\n"):
-        return  # whoever started us died, or has no work for us
+        return  # the bot died, or has no work for us
     job = json.loads(line)
-    folder = job["folder"]
-    os.makedirs(folder, exist_ok=True)
-    _redirect(os.devnull, os.O_RDONLY, 0)
-    _redirect(os.path.join(folder, ERRORS), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 2)
+    folder = Path(job["folder"])
+    folder.mkdir(parents=True, exist_ok=True)
+    _redirect(Path(os.devnull), os.O_RDONLY, 0)
+    _redirect(folder / ERRORS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 2)
     training = adopt(folder, ours) if job.get("adopt") else launch(job, ours, subreaper=subreaper)
     if training is None:
         return
-    log = Log(folder, training.record["log"])
+    log = Log(folder / LOG, Path(training.record["log"]))
     outcome = supervise(training, log, wake)
     log.show()
-    write_json(os.path.join(folder, OUTCOME), outcome)
-    if os.fork() == 0:  # nobody waits for the disk: who waits for our end goes on, and records what we left
-        for path in (log.kept, os.path.join(folder, OUTCOME), folder):
-            _sync(path)
+    write_json(folder / OUTCOME, outcome)
+    if os.fork() == 0:  # the bot waits for our end, not for the disk
+        for path in (folder / LOG, folder / OUTCOME, folder):
+            with suppress(OSError):  # it was deleted
+                os.fsync(os.open(path, os.O_RDONLY))
 
 
 def _watch(training: ProcessTree, log: Log, wake: Wake, *, until: float) -> str | None:
-    """Wait for the training's end (None), a request (its ending) or a moment of the monotonic clock."""
     while not training.ended():
         left = until - time.monotonic()
         if left <= 0:
             return "deadline"
         log.show()
-        request = training.wait(wake, min(left, SHOW))
+        request = wake.wait(min(left, SHOW))
         if request and not training.ended():
             return request
     return None
@@ -411,34 +354,23 @@ def _become(job: dict[str, Any], go: int, log: int) -> None:
         os._exit(127)
 
 
-def _redirect(path: str, flags: int, fd: int) -> None:
+def _redirect(path: Path, flags: int, fd: int) -> None:
     opened = os.open(path, flags, 0o644)
     os.dup2(opened, fd)
     os.close(opened)
 
 
-def _clear(path: str, aside: str) -> None:
+def _clear(path: Path, aside: Path) -> None:
     """Move away what a training before this one put in the place of a file: a link, a pipe or a folder."""
-    if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
-        os.rename(path, aside)
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        path.rename(aside)
 
 
-def _size(path: str) -> int:
+def _size(path: Path) -> int:
     try:
-        return os.stat(path).st_size
+        return path.stat().st_size
     except OSError:
         return 0
-
-
-def _sync(path: str) -> None:
-    try:
-        fd = os.open(path, os.O_RDONLY)
-    except OSError:
-        return  # it was deleted
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _nothing(_number: int, _frame: FrameType | None) -> None:

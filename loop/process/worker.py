@@ -2,6 +2,8 @@
 
 `run_worker` is for the bot; what it starts is this module, with the name of the function. Values pass through
 the pipes as pickles: both ends run this project's code, and what a model or a repository wrote is text in it.
+`in_thread` is for blocking work within the bot: git, SQLite, the disk. It must end by itself, as a cancelled
+caller waits for it; `asyncio.to_thread` is for a write to a pipe that may never be read (`bot.terminal`).
 """
 
 from __future__ import annotations
@@ -13,13 +15,26 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from loop.errors import UserError
-from loop.process.threads import in_thread
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+async def in_thread(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Call `function` in a worker thread; a caller that is cancelled first waits for the call's end."""
+    call = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(call)
+    except asyncio.CancelledError:
+        await asyncio.wait({call})
+        raise
+
 
 T = TypeVar("T")
 
@@ -45,11 +60,6 @@ class WorkerError(UserError):
 async def start_worker(
     module: str, *arguments: str, python: str, environment: Mapping[str, str]
 ) -> asyncio.subprocess.Process:
-    """Start `python -m module` with pipes and in a session of its own, so that a Ctrl-C is for the bot alone.
-
-    Raises:
-        OSError: it cannot be started.
-    """
     return await asyncio.create_subprocess_exec(
         *(python, "-m", module, *arguments),
         stdin=asyncio.subprocess.PIPE,
@@ -73,11 +83,8 @@ async def run_worker(
     """Return what `function`, as `module:name`, returns for `arguments`; it may be a coroutine function.
 
     It has `limit` seconds and an allow-listed environment with `settings` added. What it started in its group
-    ends with it. When the caller is cancelled, both are ended first. Errors call the worker by `name`.
-
-    Raises:
-        UserError: the function raised it.
-        WorkerError: the worker cannot be started, takes too long, or fails.
+    ends with it, also when the caller is cancelled. Errors call the worker by `name`; a `UserError` that the
+    function raised is raised here.
     """
     environment = {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ}
     environment |= _THREADS | dict(settings or {})
@@ -102,7 +109,6 @@ async def run_worker(
 
 
 async def _ask(worker: asyncio.subprocess.Process, request: bytes) -> tuple[bytes, bytes]:
-    """Return the worker's answer and the end of its stderr, once it has ended."""
     assert worker.stdin is not None
     assert worker.stdout is not None
     assert worker.stderr is not None
@@ -129,7 +135,7 @@ async def _tail(stream: asyncio.StreamReader) -> bytes:
 
 async def _exit(worker: asyncio.subprocess.Process) -> None:
     """Wait for the worker alone: in Python 3.11 its `wait` waits for all that hold its pipes."""
-    while worker.returncode is None:  # noqa: ASYNC110 - nothing else tells of it
+    while worker.returncode is None:  # noqa: ASYNC110 - nothing else says so
         await asyncio.sleep(_POLL)
 
 
@@ -151,7 +157,6 @@ def _read(answer: bytes, returns: type[T], name: str) -> T:
 
 
 def main() -> None:
-    """Be the worker: answer one request."""
     os.nice(_NICENESS)
     pipe = os.dup(1)  # which no process that it starts inherits
     os.dup2(2, 1)  # what a library prints is no answer

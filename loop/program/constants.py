@@ -25,6 +25,7 @@ Value: TypeAlias = bool | int | float | str | tuple[Number, ...]
 
 _NEWLINE = re.compile(rb"\r\n|\r|\n")  # what Python counts as a line; `splitlines` knows others
 _LARGEST_BITS = 4096  # of an integer; beyond it a value is taken for a mistake or an attack
+_LONGEST_BUDGET = 1e9  # seconds; more is a mistake
 _OPERATORS: Mapping[type[ast.operator], Callable[[Number, Number], Number]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -82,6 +83,37 @@ def evaluate(node: ast.expr) -> Value | None:
 
 class _NotANumberError(Exception):
     """The expression is no plain arithmetic within limits."""
+
+
+def time_budget(source: str) -> float | None:
+    """Return what `source` sets as its constant `TIME_BUDGET`, in seconds.
+
+    None where there is no such constant, or it is set more than once, or it is not a positive number.
+    """
+    try:
+        constants = find_constants(source)
+    except UserError:
+        return None
+    values = [constant.value for constant in constants if constant.name == "TIME_BUDGET"]
+    value = values[0] if values else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 < value <= _LONGEST_BUDGET else None
+
+
+def imported_modules(source: bytes) -> set[str]:
+    """Return the top-level modules that a program imports anywhere in it; none if it does not parse."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return set()
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.partition(".")[0])
+    return names
 
 
 def _number(node: ast.expr) -> Number:

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from loop.backoff import backoff
 from loop.errors import UserError
 from loop.experiment import Cause, Cost, Proposal, Run
-from loop.process.threads import in_thread
+from loop.process.worker import in_thread
 from loop.program.constants import find_constants
 from loop.proposers.protocol import (
     Context,
@@ -26,8 +26,8 @@ from loop.proposers.protocol import (
     OutOfReachError,
     Refusal,
 )
-from loop.store.ideas import Idea
-from loop.store.notes import Notes
+from loop.store.events import Notes
+from loop.store.experiments import Idea
 from loop.store.spending import Account, Budget
 
 log = logging.getLogger(__name__)

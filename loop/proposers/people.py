@@ -15,7 +15,7 @@ from loop.experiment import Family, Proposal, Run
 from loop.program.constants import Number, Value, find_constants, read_value, replace_constants, write_value
 from loop.proposers.protocol import Context
 from loop.proposers.search.changes import family_of
-from loop.store.ideas import Idea, IdeaBox
+from loop.store.experiments import Idea, IdeaBox
 
 log = logging.getLogger(__name__)
 

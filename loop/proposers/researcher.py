@@ -15,16 +15,16 @@ from dataclasses import replace
 
 from loop.errors import UserError
 from loop.experiment import Actor, Cause, Experiment, Proposal, Reason, Run
-from loop.process.threads import in_thread
+from loop.process.worker import in_thread
 from loop.proposers.asking import Asking, BudgetWatch, Check, Outages, Source
 from loop.proposers.people import propose_idea, prose, take_in
 from loop.proposers.policy import idle, last_gain, to_repair, urge
 from loop.proposers.prompt.context import INSTRUCTIONS
 from loop.proposers.prompt.papers import Papers
 from loop.proposers.protocol import Context, Failure, OutOfReachError, Proposer, Refusal, Urge
-from loop.store.ideas import Idea, IdeaBox
+from loop.store.events import Notes
+from loop.store.experiments import Idea, IdeaBox
 from loop.store.journal import Journal
-from loop.store.notes import Notes
 
 log = logging.getLogger(__name__)
 

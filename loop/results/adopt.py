@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from loop.errors import UserError
 from loop.experiment import Ending, Experiment, Stage, Status, Training
-from loop.git.commands import Git
-from loop.git.diffs import count_lines, read_diffs
+from loop.git.commands import Git, count_lines, read_diffs
 from loop.git.repository import check_tag
 from loop.store.experiments import Row
 

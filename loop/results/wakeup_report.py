@@ -10,10 +10,9 @@ from loop.proposers.policy import AFTER, idle, urge
 from loop.proposers.protocol import Urge
 from loop.results.ledger import Ledger, Spent, all_of, read_ledger
 from loop.results.report import Report, make_report
-from loop.store.experiments import Row, decided_by, read_rows
-from loop.store.ideas import Idea, IdeaBox
+from loop.store.events import open_calls
+from loop.store.experiments import Idea, IdeaBox, Row, decided_by, read_rows
 from loop.store.journal import Journal
-from loop.store.notes import open_calls
 from loop.store.spending import Budget
 
 _HELD = (Spent.TRAINING, Spent.OVERHEAD, Spent.CRASHED, Spent.INTERRUPTED)

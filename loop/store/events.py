@@ -1,4 +1,7 @@
-"""Reads of the history: the events of a run by their kind, and what went wrong lately."""
+"""The history of a run: its events by kind, what went wrong lately, what still needs a person.
+
+What a person is called for is known by its run, cause and key, never by the sentence about it.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
+from typing import TypeAlias
 
-from loop.experiment import Event, EventKind
+from loop.experiment import Cause, Event, EventKind, Run, RunState
+from loop.store.experiments import last_number_at
 from loop.store.journal import Journal
-
-_KINDS = {kind.value: kind for kind in EventKind}  # a look-up takes less than making the kind anew
+from loop.store.schema import decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,42 +27,27 @@ class Incident:
     reason: str
 
 
-def events_of(
-    journal: Journal, run_id: int, kinds: Iterable[EventKind], *, until: float = inf
-) -> list[Event]:
-    """Return the events of a run that are of these kinds, oldest first."""
+def events_of(journal: Journal, run_id: int, kinds: Iterable[EventKind], *, last: int = -1) -> list[Event]:
+    """Return the events of a run that are of these kinds, or the `last` ones of them, oldest first."""
     rows = journal.query(
-        "SELECT id, at, number, kind, data FROM events "
-        "WHERE run_id = ? AND kind IN (SELECT value FROM json_each(?)) AND at <= ? ORDER BY id",
+        "SELECT * FROM events "
+        "WHERE run_id = ? AND kind IN (SELECT value FROM json_each(?)) ORDER BY id DESC LIMIT ?",
         run_id,
         json.dumps([*kinds]),
-        until,
+        last,
     )
-    return [
-        Event(id_, at, run_id, number, _KINDS[kind], _decode(data)) for id_, at, number, kind, data in rows
-    ]
+    return [Event(**decode(row)) for row in reversed(rows)]
 
 
 def last_event_of(journal: Journal, run_id: int, kinds: Iterable[EventKind]) -> Event | None:
-    """Return the newest event of a run that is of one of these kinds."""
-    rows = journal.query(
-        "SELECT id, at, number, kind, data FROM events "
-        "WHERE run_id = ? AND kind IN (SELECT value FROM json_each(?)) ORDER BY id DESC LIMIT 1",
-        run_id,
-        json.dumps([*kinds]),
-    )
-    for id_, at, number, kind, data in rows:
-        return Event(id_, at, run_id, number, _KINDS[kind], _decode(data))
-    return None
+    return next(iter(events_of(journal, run_id, kinds, last=1)), None)
 
 
 def has_events_after(journal: Journal, run_id: int, event_id: int) -> bool:
-    """Say whether anything happened in the run after that event."""
     return bool(journal.query("SELECT 1 FROM events WHERE run_id = ? AND id > ? LIMIT 1", run_id, event_id))
 
 
 def last_incidents(journal: Journal, *, most: int) -> list[Incident]:
-    """Return what went wrong or was put in order lately, the newest last."""
     rows = journal.query(
         "SELECT events.at, events.kind, runs.tag, json_extract(data, '$.reason') AS reason "
         "FROM events JOIN runs ON runs.id = events.run_id "
@@ -67,10 +56,99 @@ def last_incidents(journal: Journal, *, most: int) -> list[Incident]:
         "ORDER BY events.id DESC LIMIT ?",
         most,
     )
-    return [Incident(row["at"], _KINDS[row["kind"]], row["tag"], str(row["reason"])) for row in rows[::-1]]
+    return [Incident(row["at"], EventKind(row["kind"]), row["tag"], str(row["reason"])) for row in rows[::-1]]
 
 
-def _decode(data: str) -> Mapping[str, object]:
-    """Return the data of an event. Most have none, and a long run has many of these."""
-    found: Mapping[str, object] = {} if data == "{}" else json.loads(data)
-    return found
+WATCHED = frozenset({Cause.DISK_SHORT, Cause.LOOP, Cause.NO_PROPOSAL})
+"""The heartbeat looks whether these are over, and says so with an event."""
+
+_HAS_STATES = frozenset({Cause.PROPOSER, Cause.BUDGET})  # over with another state
+_AWAITS_ORDER = frozenset({Cause.REPOSITORY})  # over when the run goes on
+_TURNS = (
+    EventKind.NEEDS_ATTENTION,
+    EventKind.RESOLVED,
+    EventKind.NOTED,
+    EventKind.RUN_RECOVERED,
+    EventKind.RUN_STATE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a person is called for; `cause` is None in an event of an earlier release."""
+
+    cause: Cause | None
+    key: str
+    reason: str
+
+
+_Calls: TypeAlias = dict[tuple[Cause | None, str], Call]
+
+
+class Notes:
+    """Sentences in a run's history, each about something that has states: a model can be asked or not."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def state(self, run_id: int, cause: Cause, key: str = "") -> str | None:
+        recorded = events_of(self._journal, run_id, (EventKind.NOTED, EventKind.NEEDS_ATTENTION))
+        notes = (event.data for event in reversed(recorded) if "state" in event.data)
+        return next((str(note["state"]) for note in notes if _about(note) == (cause, key)), None)
+
+    def tell(
+        self, run_id: int, cause: Cause, state: str, reason: str, *, key: str = "", urgent: bool = False
+    ) -> bool:
+        """Record `reason`, a clause, unless this state was the last; `urgent` if only a person can help."""
+        with self._journal.transaction() as append:
+            if self.state(run_id, cause, key) == state:
+                return False
+            kind = EventKind.NEEDS_ATTENTION if urgent else EventKind.NOTED
+            append(run_id, kind, cause=cause, key=key, state=state, reason=reason)
+        return True
+
+
+def open_calls(journal: Journal, run: Run, *, until: float = inf) -> tuple[Call, ...]:
+    """Return what a person is still needed for, the oldest first, as far as no event says that it is over.
+
+    What the heartbeat watches is over when it says so, what has states with another one. All else is over
+    when the run recovered, was resumed or brought a number again.
+    """
+    if run.state is RunState.STOPPED:
+        return ()
+    fine_at = last_number_at(journal, run.id, until=until) or 0.0
+    events = [event for event in events_of(journal, run.id, _TURNS) if event.at <= until]
+    calls: _Calls = {}
+    for event in events:
+        _turn(calls, event, over=event.at <= fine_at)
+    return tuple(calls.values())
+
+
+def _turn(calls: _Calls, event: Event, *, over: bool) -> None:
+    kind, data = event.kind, event.data
+    cause, key = about = _about(data)
+    stays = cause in WATCHED | _HAS_STATES | _AWAITS_ORDER
+    if kind is EventKind.RESOLVED or "state" in data:
+        calls.pop(about, None)
+    if kind is EventKind.NEEDS_ATTENTION and (stays or not over):
+        calls[about] = Call(cause, key, str(data["reason"]))
+    elif kind is EventKind.RUN_RECOVERED:
+        _drop(calls, WATCHED - {Cause.LOOP} | _HAS_STATES | _AWAITS_ORDER)
+    elif kind is EventKind.RUN_STATE and data["state"] == RunState.RUNNING:
+        _drop(calls, WATCHED | _HAS_STATES)
+    elif kind is EventKind.RUN_STATE and data["state"] == RunState.DONE:
+        for watched in [about for about in calls if about[0] in WATCHED]:
+            del calls[watched]  # the heartbeat looks at it no longer
+
+
+def _drop(calls: _Calls, but: frozenset[Cause]) -> None:
+    for about in [about for about in calls if about[0] not in but]:
+        del calls[about]
+
+
+def _about(data: Mapping[str, object]) -> tuple[Cause | None, str]:
+    """Return cause and key of an event; one without a cause is known by all that it says."""
+    cause = data.get("cause")
+    if cause is None:
+        return None, str(data.get("reason", ""))
+    return Cause(str(cause)), str(data.get("key", ""))

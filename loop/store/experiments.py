@@ -1,19 +1,23 @@
-"""What reports ask of the experiments table. `Journal` reads whole experiments; a row is their light form."""
+"""What reports ask of the experiments table, and the ideas of people that experiments are made of.
+
+`Journal` reads whole experiments; a row is their light form.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from loop.experiment import Cost, Experiment, Family, Goal, Run, Status
+from loop.experiment import Cost, EventKind, Experiment, Family, Goal, Run, Status
 from loop.store.journal import Journal
-from loop.store.schema import decode, read_experiment
+from loop.store.schema import decode, quoted, read_experiment
 from loop.text import one_line
 
 _MEASURED = (Status.KEEP, Status.DISCARD)
+_NOT_SHOWN = ("waited", "best_before")  # in JSON
 _PAGE = 500
 _COMMIT = frozenset("0123456789abcdef")  # what is adopted may have a word in its place
 
@@ -49,43 +53,21 @@ class Row:
 
     def to_json(self, metric: str) -> dict[str, object]:
         """Return the experiment as `results --json` shows it, the value under the metric's name."""
-        return {
-            "number": self.number,
-            "commit": self.commit,
-            metric: self.value,
-            "memory_gb": self.memory_gb,
-            "status": self.status,
-            "description": self.description,
-            "reason": self.reason,
-            "started_at": self.started_at,
-            "ended_at": self.ended_at,
-            "training_seconds": self.training_seconds,
-            "total_seconds": self.total_seconds,
-            "lines_added": self.lines_added,
-            "lines_removed": self.lines_removed,
-            "proposer": self.proposer,
-            "family": self.family,
-            "expected": self.expected,
-            "cost": asdict(self.cost) if self.cost else None,
-        }
+        shown = {metric if name == "value" else name: value for name, value in asdict(self).items()}
+        return {name: value for name, value in shown.items() if name not in _NOT_SHOWN}
 
 
 def row_of(experiment: Experiment) -> Row:
-    """Return the row of a decided experiment.
-
-    Raises:
-        ValueError: it has no verdict yet.
-    """
+    """Return the row of a decided experiment."""
     if experiment.status is None:
         raise ValueError(f"experiment {experiment.number} is not decided")
-    return _row(**{name: getattr(experiment, name) for name in _TOLD})
+    return _row(**{name: getattr(experiment, name) for name in _READ})
 
 
 def read_rows(journal: Journal, run_id: int, *, start: int = 0) -> list[Row]:
     """Return the rows of a run's decided experiments from number `start` on, as `row_of` gives them.
 
-    Only what a row tells is read: whole experiments would take several times as long. And it is read page by
-    page: SQLite's rows of a long run would take more memory than ours.
+    Rows and pages, as whole experiments or all of SQLite's rows at once take several times the memory.
     """
     rows: list[Row] = []
     while found := _rows(
@@ -101,7 +83,6 @@ def read_rows(journal: Journal, run_id: int, *, start: int = 0) -> list[Row]:
 
 
 def largest_gains(journal: Journal, run_id: int, *, most: int) -> list[Row]:
-    """Return the kept experiments but the baseline, those that changed the metric most first."""
     return _rows(
         journal,
         "run_id = ? AND number > 0 AND status = 'keep' "
@@ -112,26 +93,14 @@ def largest_gains(journal: Journal, run_id: int, *, most: int) -> list[Row]:
 
 
 def last_failures(journal: Journal, run_id: int, *, most: int) -> list[Row]:
-    """Return the experiments that were discarded or crashed last, the newest first."""
-    return _rows(
-        journal,
-        "run_id = ? AND number > 0 AND status IN ('discard', 'crash') ORDER BY number DESC LIMIT ?",
-        run_id,
-        most,
-    )
+    return _last(journal, run_id, "status IN ('discard', 'crash')", most)
 
 
 def last_discarded_values(
     journal: Journal, run_id: int, *, most: int
 ) -> list[tuple[float | None, float | None]]:
     """Return the best before and the value of the experiments that were discarded last, the newest first."""
-    rows = journal.query(
-        "SELECT best_before, value FROM experiments "
-        "WHERE run_id = ? AND number > 0 AND status = 'discard' ORDER BY number DESC LIMIT ?",
-        run_id,
-        most,
-    )
-    return [(row["best_before"], row["value"]) for row in rows]
+    return [(row.best_before, row.value) for row in _last(journal, run_id, "status = 'discard'", most)]
 
 
 def family_tries(
@@ -171,7 +140,6 @@ def runs_like(journal: Journal, run: Run, *, most: int) -> list[Run]:
 
 
 def with_program(journal: Journal, run_id: int, program: str) -> Experiment | None:
-    """Return the first experiment of the run whose program has that fingerprint."""
     rows = journal.query(
         "SELECT * FROM experiment_rows WHERE run_id = ? AND program = ? ORDER BY number LIMIT 1",
         run_id,
@@ -181,19 +149,17 @@ def with_program(journal: Journal, run_id: int, program: str) -> Experiment | No
 
 
 def decided_by(journal: Journal, run_id: int, at: float) -> int:
-    """Return how many experiments were decided by then; they are in the order of their numbers."""
     return _count(journal, "run_id = ? AND status IS NOT NULL AND coalesce(decided_at, 0) <= ?", run_id, at)
 
 
 def waited_longer(journal: Journal, run_id: int, seconds: float) -> int:
-    """Return for how many experiments nothing trained for longer than that."""
     return _count(journal, "run_id = ? AND waited > ?", run_id, seconds)
 
 
 def last_number_at(journal: Journal, run_id: int, *, until: float) -> float | None:
     """Return when an experiment last brought a number, None where none has by `until`."""
     (row,) = journal.query(
-        "SELECT max(decided_at) FROM experiments "
+        "SELECT max(decided_at) FROM experiments INDEXED BY experiments_by_status "
         "WHERE run_id = ? AND status IN ('keep', 'discard') AND decided_at <= ?",
         run_id,
         until,
@@ -201,25 +167,14 @@ def last_number_at(journal: Journal, run_id: int, *, until: float) -> float | No
     return None if row[0] is None else float(row[0])
 
 
-_ALIKE = (
-    "number",
-    "status",
-    "reason",
-    "proposer",
-    "started_at",
-    "ended_at",
-    "lines_added",
-    "lines_removed",
-    "family",
-    "expected",
-    "cost",
-    "waited",
-    "best_before",
-)
-"""Fields of an experiment that a row has as they are."""
+_MADE_HERE = ("memory_gb", "training_seconds", "total_seconds")  # from an experiment's numbers
+_READ = (*(field.name for field in fields(Row) if field.name not in _MADE_HERE), "numbers")
+_SELECT_ROW = f"SELECT {quoted(_READ)} FROM experiment_rows WHERE "  # noqa: S608
 
-_TOLD = ("commit", "value", "description", "numbers", *_ALIKE)
-_SELECT_ROW = "SELECT " + ", ".join(f'"{name}"' for name in _TOLD) + " FROM experiment_rows WHERE "  # noqa: S608
+
+def _last(journal: Journal, run_id: int, which: str, most: int) -> list[Row]:
+    which = f"run_id = ? AND number > 0 AND {which} ORDER BY number DESC LIMIT ?"
+    return _rows(journal, which, run_id, most)
 
 
 def _rows(journal: Journal, which: str, *values: object) -> list[Row]:
@@ -247,3 +202,69 @@ def _finite(number: float | None) -> float | None:
 def _count(journal: Journal, which: str, *values: object) -> int:
     (row,) = journal.query("SELECT count(*) FROM experiments WHERE " + which, *values)  # noqa: S608
     return int(row[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Idea:
+    """A person's idea for a run, said in `channel` as `message_id`, where its outcome is reported.
+
+    `given_up` says why no experiment will be made of it, empty while one may.
+    """
+
+    id: int
+    run_id: int
+    text: str
+    author: str
+    channel: str
+    message_id: str
+    given_up: str = ""
+
+
+class IdeaBox:
+    """The ideas in the journal. One is waiting until an experiment refers to it or it is given up."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def add(self, run_id: int, text: str, *, author: str, channel: str = "", message_id: str = "") -> Idea:
+        idea = Idea(0, run_id, text, author, channel, message_id)
+        with self._journal.transaction():
+            row = {name: value for name, value in asdict(idea).items() if name != "id"}
+            return replace(idea, id=self._journal.insert("ideas", **row))
+
+    def give_up(self, idea: Idea, reason: str) -> None:
+        """Note that no experiment will be made of the idea, and notify people why, as a clause."""
+        notice = f"idea #{idea.id} of {idea.author} is given up: {reason}"
+        with self._journal.transaction() as append:
+            self._journal.execute("UPDATE ideas SET given_up = ? WHERE id = ?", reason, idea.id)
+            append(idea.run_id, EventKind.NOTED, reason=notice)
+
+    def get(self, idea_id: int) -> Idea:
+        (row,) = self._journal.query("SELECT * FROM ideas WHERE id = ?", idea_id)
+        return Idea(*row)
+
+    def waiting(self, run_id: int) -> tuple[Idea, ...]:
+        rows = self._journal.query(
+            "SELECT * FROM ideas WHERE run_id = ? AND given_up = '' AND id NOT IN "
+            "(SELECT idea FROM experiments WHERE run_id = ? AND idea IS NOT NULL) ORDER BY id",
+            run_id,
+            run_id,
+        )
+        return tuple(Idea(*row) for row in rows)
+
+    def texts(self, run_id: int) -> frozenset[str]:
+        rows = self._journal.query("SELECT text FROM ideas WHERE run_id = ?", run_id)
+        return frozenset(row["text"] for row in rows)
+
+    def made(self, run_id: int, *, last: int) -> list[tuple[Idea, Experiment]]:
+        """Return the run's ideas that experiments were made of, the newest first, each with its last one."""
+        rows = self._journal.query(
+            "SELECT ideas.*, max(experiments.number) AS number FROM experiments "
+            "JOIN ideas ON ideas.id = experiments.idea WHERE experiments.run_id = ? "
+            "GROUP BY ideas.id ORDER BY number DESC LIMIT ?",
+            run_id,
+            last,
+        )
+        made = self._journal.experiments_at(run_id, [row["number"] for row in rows])
+        experiments = {experiment.number: experiment for experiment in made}
+        return [(Idea(*row[:-1]), experiments[row["number"]]) for row in rows]

@@ -3,7 +3,7 @@
 Every change of state is one transaction that also appends to `events`. The file is in WAL mode with
 `synchronous=FULL`: what a method has written when it returns survives a power cut. Of its two connections one
 writes and one only reads, so that no reader waits until a commit has reached the disk. Methods block all the
-same: `loop.threads` says how an event loop calls them.
+same: an event loop calls them by `in_thread`.
 """
 
 from __future__ import annotations
@@ -19,35 +19,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from loop.errors import UserError
-from loop.experiment import (
-    BY_COMMAND,
-    Event,
-    EventKind,
-    Experiment,
-    Goal,
-    Reason,
-    Run,
-    RunState,
-    Status,
-    Training,
-)
+from loop.experiment import BY_COMMAND, Event, EventKind, Experiment, Goal, Reason, Run, RunState, Status
 from loop.store.migrations import MIGRATIONS, statements
-from loop.store.schema import (
-    columns,
-    decode,
-    encode,
-    experiment_row,
-    marks,
-    quoted,
-    read_experiment,
-    upsert,
-)
+from loop.store.schema import decode, encode, insertion, read_experiment, values_of
 
-PATIENCE = 10.0
-"""Seconds to wait for another process that holds the file."""
-
-StoreError = sqlite3.Error
-"""What every method raises where the file cannot be read or written."""
+PATIENCE = 10.0  # seconds to wait for another process that holds the file
+StoreError = sqlite3.Error  # what every method raises where the file cannot be used
 
 
 class OlderStateError(UserError):
@@ -61,10 +38,6 @@ class Journal:
     every transaction that appended events; they must be quick and must not raise.
 
     With `read_only` the file is not made, migrated or written to, and its folder need not be writable.
-
-    Raises:
-        UserError: the file cannot be opened, is damaged or was written by a newer version.
-        OlderStateError: `read_only`, and the file was written by an older version.
     """
 
     def __init__(
@@ -92,11 +65,10 @@ class Journal:
                 self._opened = opened.pop_all()
         except (sqlite3.Error, OSError) as error:
             raise UserError(
-                f"The state file {path} cannot be used ({error}): mend or move it away."
+                f"The state file {path} cannot be used ({error}): repair it or move it away."
             ) from error
 
     def close(self) -> None:
-        """Close the file; the journal is of no further use."""
         with self._writing, self._reading:
             self._opened.close()
 
@@ -116,62 +88,36 @@ class Journal:
     ) -> Run:
         """Add a running run, with the decided experiments that it begins with where others made some.
 
-        What was made elsewhere has no events of its own: nobody is told of it again.
-
-        Raises:
-            UserError: there is a run of that tag.
+        What was made elsewhere has no events of its own: it is not reported again.
         """
-        run = Run(
-            id=0,
-            tag=tag,
-            repository=repository,
-            base_branch=base_branch,
-            base_commit=base_commit,
-            metric=metric,
-            goal=goal,
-            time_budget=time_budget,
-            state=RunState.RUNNING,
-            created_at=self._clock(),
-        )
+        facts = (repository, base_branch, base_commit, metric, goal, time_budget)
+        run = Run(0, tag, *facts, RunState.RUNNING, self._clock())
         with self.transaction() as append:
             if self.run(tag):
                 raise UserError(f"There is a run {tag} already: choose another tag.")
-            names = columns(Run)[1:]
-            cursor = self._db.execute(
-                f"INSERT INTO runs ({quoted(names)}) VALUES ({marks(names)})",  # noqa: S608
-                [encode(getattr(run, name)) for name in names],
-            )
-            run = replace(run, id=cursor.lastrowid or 0)
+            run = replace(run, id=self.insert("runs", unique=(), **values_of(run, but="id")))
             for experiment in adopted:
                 self._write(replace(experiment, run_id=run.id))
             append(run.id, EventKind.RUN_STARTED)
         return run
 
     def run(self, tag: str) -> Run | None:
-        """Return the run of that tag."""
-        return self._one("SELECT * FROM runs WHERE tag = ?", tag)
+        return next(iter(self._runs("tag = ?", tag)), None)
 
     def run_by_id(self, run_id: int) -> Run:
-        """Return the run of that id.
-
-        Raises:
-            UserError: there is none.
-        """
-        run = self._one("SELECT * FROM runs WHERE id = ?", run_id)
-        if run is None:
+        """Return the run of that id."""
+        found = self._runs("id = ?", run_id)
+        if not found:
             raise UserError(f"There is no run with id {run_id}.")
-        return run
+        return found[0]
 
     def runs(self) -> list[Run]:
-        """Return all runs, the newest last."""
-        return self._all("SELECT * FROM runs ORDER BY id")
+        return self._runs("TRUE")
 
     def active_runs(self) -> list[Run]:
-        """Return the runs that were not stopped, the newest last."""
         return [run for run in self.runs() if run.state is not RunState.STOPPED]
 
     def set_state(self, run: Run, state: RunState, reason: Reason = BY_COMMAND) -> Run:
-        """Record what the run does from now on, who ordered that, and why."""
         with self.transaction() as append:
             self._db.execute(
                 "UPDATE runs SET state = ?, state_by = ?, state_name = ?, state_cause = ?, state_facts = ? "
@@ -182,11 +128,7 @@ class Journal:
             return self.run_by_id(run.id)
 
     def retag(self, run: Run, new: str) -> Run:
-        """Give the run a new tag; `renamed_from` keeps the old one until `finish_retag`.
-
-        Raises:
-            UserError: there is a run of that tag.
-        """
+        """Give the run a new tag; `renamed_from` keeps the old one until `finish_retag`."""
         with self.transaction() as append:
             if self.run(new):
                 raise UserError(f"There is a run {new} already: choose another tag.")
@@ -195,7 +137,6 @@ class Journal:
             return self.run_by_id(run.id)
 
     def finish_retag(self, run: Run) -> Run:
-        """Note that branch, refs and worktree carry the new tag."""
         with self.transaction():
             self._db.execute("UPDATE runs SET renamed_from = '' WHERE id = ?", (run.id,))
             return self.run_by_id(run.id)
@@ -213,16 +154,13 @@ class Journal:
                 append(step.run_id, kind or EventKind(step.stage.value), number=step.number, **data)
 
     def experiment(self, run_id: int, number: int) -> Experiment | None:
-        """Return one experiment."""
         return self._experiment("number = ?", run_id, number)
 
     def experiments_at(self, run_id: int, numbers: Collection[int]) -> list[Experiment]:
-        """Return the run's experiments that have these numbers, in the order of these."""
         these = json.dumps([*numbers])
         return self._experiments("number IN (SELECT value FROM json_each(?)) ORDER BY number", run_id, these)
 
     def undecided(self, run_id: int) -> list[Experiment]:
-        """Return the experiments under way, at most one a lane, by number."""
         return self._experiments(
             "number IN (SELECT number FROM experiments INDEXED BY experiments_under_way "
             "WHERE run_id = ? AND status IS NULL) ORDER BY number",
@@ -231,7 +169,6 @@ class Journal:
         )
 
     def experiments(self, run_id: int, *, last: int | None = None) -> list[Experiment]:
-        """Return the run's experiments by number, or its `last` ones."""
         limit = -1 if last is None else last
         return self._experiments("TRUE ORDER BY number DESC LIMIT ?", run_id, limit)[::-1]
 
@@ -240,11 +177,9 @@ class Journal:
         return self._experiment(f"number = {_kept('max')}", run_id, run_id, before)
 
     def baseline(self, run_id: int) -> Experiment | None:
-        """Return the first kept experiment, against which the run's gain is told."""
         return self._experiment(f"number = {_kept('min')}", run_id, run_id, sys.maxsize)
 
     def counts(self, run_id: int) -> dict[Status, int]:
-        """Return how many experiments got each status."""
         rows = self.query(
             "SELECT status, count(*) FROM experiments "
             "WHERE run_id = ? AND status IS NOT NULL GROUP BY status",
@@ -254,7 +189,6 @@ class Journal:
         return {status: found.get(status, 0) for status in Status}
 
     def crash_streak(self, run_id: int) -> int:
-        """Return how many of the last decided experiments crashed in a row."""
         (row,) = self.query(
             "SELECT count(*) FROM experiments WHERE run_id = ? AND status = 'crash' AND number > "
             "(SELECT coalesce(max(number), -1) FROM experiments WHERE run_id = ? AND status != 'crash')",
@@ -266,39 +200,32 @@ class Journal:
     # Events
 
     def note(self, run_id: int, kind: EventKind, **data: object) -> None:
-        """Append an event that changes no state."""
         with self.transaction() as append:
             append(run_id, kind, **data)
 
     def events_after(self, event_id: int, *, limit: int = 100) -> list[Event]:
-        """Return the events that follow the one of that id, oldest first."""
         rows = self.query("SELECT * FROM events WHERE id > ? ORDER BY id LIMIT ?", event_id, limit)
         return [Event(**decode(row)) for row in rows]
 
     def last_event(self) -> int:
-        """Return the id of the newest event, 0 where there is none."""
         (row,) = self.query("SELECT coalesce(max(id), 0) FROM events")
         return int(row[0])
 
     def cursor(self, channel: str) -> int | None:
-        """Return the id of the last event told to the channel, None for a new channel."""
         rows = self.query("SELECT event_id FROM cursors WHERE channel = ?", channel)
         return int(rows[0][0]) if rows else None
 
     def set_cursor(self, channel: str, event_id: int) -> None:
-        """Note that the channel was told everything up to that event."""
         with self.transaction():
-            self._db.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?)", (channel, event_id))
+            self.insert("cursors", unique=("channel",), channel=channel, event_id=event_id)
 
     # Heartbeats
 
     def beat(self) -> None:
-        """Note that a heartbeat found everything in order or put it in order."""
         with self.transaction():
-            self._db.execute("INSERT OR REPLACE INTO beats (id, at) VALUES (1, ?)", (self._clock(),))
+            self.insert("beats", unique=("id",), id=1, at=self._clock())
 
     def last_beat(self) -> float | None:
-        """Return when the last heartbeat was, by the clock of that moment."""
         rows = self.query("SELECT at FROM beats")
         return float(rows[0]["at"]) if rows else None
 
@@ -315,6 +242,11 @@ class Journal:
         """Execute one statement, inside of `transaction` unless it is a PRAGMA."""
         self._db.execute(sql, values)
 
+    def insert(self, table: str, /, *, unique: tuple[str, ...] = (), **values: object) -> int:
+        """Add a row or change the one that is alike in `unique`, inside of a transaction; return its id."""
+        statement = insertion(table, (*values,), unique=unique)
+        return self._db.execute(statement, [*map(encode, values.values())]).lastrowid or 0
+
     @contextmanager
     def transaction(self) -> Iterator[Callable[..., None]]:
         """Open a transaction of this thread; yields a function that appends an event to it."""
@@ -322,10 +254,7 @@ class Journal:
 
         def append(run_id: int, kind: EventKind, /, number: int | None = None, **data: object) -> None:
             nonlocal appended
-            self._db.execute(
-                "INSERT INTO events (at, run_id, number, kind, data) VALUES (?, ?, ?, ?, ?)",
-                (self._clock(), run_id, number, kind, json.dumps(data)),
-            )
+            self.insert("events", at=self._clock(), run_id=run_id, number=number, kind=kind, data=data)
             appended += 1
 
         if self._writer == threading.get_ident():
@@ -347,14 +276,12 @@ class Journal:
                 listener()
 
     def _write(self, experiment: Experiment) -> None:
-        row = experiment_row(experiment)
-        key: tuple[str, ...] = ("run_id", "number")
-        names = (*columns(Experiment), "attempt")
-        self._db.execute(upsert("experiments", names, key=key), [row[name] for name in names])
-        if experiment.training is not None:
-            row, key = {**row, "k": row["attempt"]}, (*key, "k")
-            names = (*key, "lane", *columns(Training))
-            self._db.execute(upsert("trainings", names, key=key), [row[name] for name in names])
+        key, training = ("run_id", "number"), experiment.training
+        row = values_of(experiment, but="training")
+        self.insert("experiments", unique=key, **row, attempt=training.k if training else None)
+        if training is not None:
+            whose = {name: row[name] for name in (*key, "lane")}
+            self.insert("trainings", unique=(*key, "k"), **whose, **values_of(training))
 
     def _migrate(self) -> None:
         if self._version() == len(MIGRATIONS):
@@ -391,12 +318,9 @@ class Journal:
         rows = self.query(f"SELECT * FROM experiment_rows WHERE run_id = ? AND {which}", run_id, *values)  # noqa: S608
         return [read_experiment(row) for row in rows]
 
-    def _one(self, query: str, *values: object) -> Run | None:
-        found = self._all(query, *values)
-        return found[0] if found else None
-
-    def _all(self, query: str, *values: object) -> list[Run]:
-        return [Run(**decode(row)) for row in self.query(query, *values)]
+    def _runs(self, which: str, *values: object) -> list[Run]:
+        rows = self.query(f"SELECT * FROM runs WHERE {which} ORDER BY id", *values)  # noqa: S608
+        return [Run(**decode(row)) for row in rows]
 
 
 def _connect(database: Path | str, *, uri: bool = False) -> sqlite3.Connection:

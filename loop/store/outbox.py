@@ -1,10 +1,10 @@
-"""What one channel was told and is still to be told: the tables `deliveries`, `cursors` and `cards`."""
+"""What channels were sent, are still to be sent and want to be sent, and the requests that came from them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 from loop.experiment import Event
@@ -16,9 +16,9 @@ class State(StrEnum):
     """What became of a piece of news in a channel. The first two are not the end of it."""
 
     HELD = "held"  # waits for the morning, or for others of its kind
-    FOLLOWS = "follows"  # a message told of it among others; its own is to come
+    FOLLOWS = "follows"  # it was in a message about several; its own is to come
     SENT = "sent"
-    COLLAPSED = "collapsed"  # told of in a message about several
+    COLLAPSED = "collapsed"  # sent in a message about several
     MUTED = "muted"  # the channel did not want it
     REFUSED = "refused"  # the platform did not take it
 
@@ -43,10 +43,7 @@ class Refusal:
 
 
 class Outbox:
-    """One channel's part of the tables; `now` gives seconds since the epoch.
-
-    Methods block for about a millisecond.
-    """
+    """One channel's part of the tables; `now` gives seconds since the epoch."""
 
     def __init__(self, journal: Journal, channel: str, *, now: Callable[[], float] = time.time) -> None:
         self._journal = journal
@@ -56,13 +53,13 @@ class Outbox:
     # Deliveries
 
     def open(self) -> None:
-        """Let a channel never heard of before be told what happens from now on."""
+        """Let a new channel be sent what happens from now on."""
         if self._journal.cursor(self._channel) is None:
             self._journal.set_cursor(self._channel, self._journal.last_event())
 
     def put_off(self, *, held: bool, most: int) -> list[tuple[Event, State]]:
         """Return at most so many events that follow or, if `held`, are held; oldest first."""
-        # Without statistics SQLite would read all that the channel was ever told, not the few in this index.
+        # Without statistics SQLite would read all that the channel was ever sent, not the few in this index.
         rows = self._journal.query(
             "SELECT events.*, deliveries.state AS delivery "
             "FROM deliveries INDEXED BY deliveries_to_come JOIN events ON events.id = event_id "
@@ -80,24 +77,21 @@ class Outbox:
         return found
 
     def new(self, *, most: int) -> Iterator[list[Event]]:
-        """Yield the events after the cursor, oldest first and at most so many at a time."""
         cursor = self._journal.cursor(self._channel) or 0
         while events := self._journal.events_after(cursor, limit=most):
             yield events
             cursor = events[-1].id
 
     def record(self, entries: Sequence[Entry], *, message_id: str = "") -> None:
-        """Note what became of some events, all in one transaction."""
         with self._journal.transaction():
             for entry in entries:
-                self._journal.execute(
-                    "INSERT OR REPLACE INTO deliveries VALUES (?, ?, ?, ?, ?, ?)",
-                    self._channel,
-                    entry.event_id,
-                    entry.state,
-                    message_id,
-                    entry.reason,
-                    self._now(),
+                self._journal.insert(
+                    "deliveries",
+                    unique=("channel", "event_id"),
+                    channel=self._channel,
+                    **asdict(entry),
+                    message_id=message_id,
+                    at=self._now(),
                 )
             self._journal.execute(
                 "UPDATE cursors SET event_id = max(event_id, ?) WHERE channel = ?",
@@ -108,14 +102,12 @@ class Outbox:
     # Cards
 
     def card(self, run_id: int) -> str:
-        """Return the id of the message that is the run's card, empty where there is none."""
         rows = self._journal.query(
             "SELECT message_id FROM cards WHERE channel = ? AND run_id = ?", self._channel, run_id
         )
         return str(rows[0]["message_id"]) if rows else ""
 
     def open_cards(self) -> dict[int, str]:
-        """Return the cards that may still change, by the id of the run."""
         rows = self._journal.query(
             "SELECT run_id, message_id FROM cards WHERE channel = ? AND NOT closed", self._channel
         )
@@ -124,16 +116,10 @@ class Outbox:
     def put_card(self, run_id: int, message_id: str, *, closed: bool = False) -> None:
         """Note which message is the run's card; a `closed` one never changes again."""
         with self._journal.transaction():
-            self._journal.execute(
-                "INSERT OR REPLACE INTO cards VALUES (?, ?, ?, ?)",
-                self._channel,
-                run_id,
-                message_id,
-                int(closed),
-            )
+            card = {"channel": self._channel, "run_id": run_id, "message_id": message_id, "closed": closed}
+            self._journal.insert("cards", unique=("channel", "run_id"), **card)
 
     def drop_card(self, run_id: int, message_id: str) -> None:
-        """Note that somebody deleted the card."""
         with self._journal.transaction():
             self._journal.execute(
                 "DELETE FROM cards WHERE channel = ? AND run_id = ? AND message_id = ?",
@@ -144,7 +130,6 @@ class Outbox:
 
 
 def last_sent(journal: Journal) -> dict[str, float | None]:
-    """Return every channel that was ever opened, by name, with when it was last told something."""
     rows = journal.query(
         "SELECT channel, (SELECT at FROM deliveries WHERE deliveries.channel = cursors.channel "
         "AND state = 'sent' ORDER BY event_id DESC LIMIT 1) AS told_at FROM cursors ORDER BY channel"
@@ -153,10 +138,29 @@ def last_sent(journal: Journal) -> dict[str, float | None]:
 
 
 def refusals(journal: Journal, *, last: int = 10) -> list[Refusal]:
-    """Return the last messages that a platform refused for good, the newest last."""
     rows = journal.query(
         "SELECT channel, event_id, reason, at FROM deliveries WHERE state = 'refused' "
         "ORDER BY at DESC, event_id DESC LIMIT ?",
         last,
     )
     return [Refusal(row["channel"], row["event_id"], row["reason"], row["at"]) for row in rows[::-1]]
+
+
+def read_preferences(journal: Journal, channel: str) -> str | None:
+    rows = journal.query("SELECT value FROM preferences WHERE channel = ?", channel)
+    return str(rows[0]["value"]) if rows else None
+
+
+def write_preferences(journal: Journal, channel: str, value: str) -> None:
+    """Keep a channel's preferences, inside of a transaction; what they mean is up to `notifiers`."""
+    journal.insert("preferences", unique=("channel",), channel=channel, value=value)
+
+
+def remember_request(journal: Journal, key: str, *, now: float, seconds: float) -> bool:
+    """Remember a request for so many seconds; say whether it is new: platforms deliver some twice."""
+    with journal.transaction():
+        if journal.query("SELECT 1 FROM requests WHERE key = ?", key):
+            return False
+        journal.insert("requests", key=key, at=now)
+        journal.execute("DELETE FROM requests WHERE at < ?", now - seconds)
+    return True

@@ -53,55 +53,36 @@ _DECODERS: Mapping[str, Callable[[Any], object]] = {
 }
 
 
-def columns(kind: type[Run] | type[Experiment] | type[Training]) -> tuple[str, ...]:
-    """Return the columns that hold what is `kind`'s own: the dataclass's fields, in order."""
-    return tuple(field.name for field in fields(kind) if field.name not in ("training", "k"))
-
-
-def experiment_row(experiment: Experiment) -> dict[str, object]:
-    """Return the row of an experiment with its training, as `experiment_rows` has it."""
-    row = {name: encode(getattr(experiment, name)) for name in columns(Experiment)}
-    training = experiment.training
-    row |= {name: encode(getattr(experiment.last_training, name)) for name in columns(Training)}
-    return {**row, "attempt": training.k if training else None}
+def values_of(record: Run | Experiment | Training, *, but: str = "") -> dict[str, object]:
+    return {field.name: getattr(record, field.name) for field in fields(record) if field.name != but}
 
 
 def read_experiment(row: sqlite3.Row | dict[str, Any]) -> Experiment:
-    """Return the experiment of a row of `experiment_rows`.
-
-    Raises:
-        UserError: as `decode`.
-    """
+    """Return the experiment of a row of `experiment_rows`."""
     values = decode(row)
     k = values.pop("attempt")
-    of_training = {name: values.pop(name) for name in columns(Training)}
+    of_training = {name: values.pop(name) for name in _OF_TRAINING}
     return Experiment(**values, training=None if k is None else Training(k, **of_training))
 
 
-def upsert(table: str, names: Sequence[str], *, key: tuple[str, ...]) -> str:
-    """Return the statement that adds a row or changes the one with its key.
+_OF_TRAINING = tuple(field.name for field in fields(Training) if field.name != "k")
+
+
+def insertion(table: str, names: Sequence[str], *, unique: tuple[str, ...]) -> str:
+    """Return the statement that adds a row or, given `unique` columns, changes the one alike in these.
 
     `REPLACE` would also drop another row that a unique index does not allow beside the new one.
     """
-    changes = ", ".join(f'"{name}" = excluded."{name}"' for name in names if name not in key)
-    return (
-        f"INSERT INTO {table} ({quoted(names)}) VALUES ({marks(names)}) "  # noqa: S608
-        f"ON CONFLICT ({quoted(key)}) DO UPDATE SET {changes}"
-    )
+    insert = f"INSERT INTO {table} ({quoted(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608
+    changes = ", ".join(f'"{name}" = excluded."{name}"' for name in names if name not in unique)
+    return f"{insert} ON CONFLICT ({quoted(unique)}) DO UPDATE SET {changes}" if unique else insert
 
 
 def quoted(names: Sequence[str]) -> str:
-    """Return names of columns as a list in SQL."""
     return ", ".join(f'"{name}"' for name in names)
 
 
-def marks(names: Sequence[str]) -> str:
-    """Return a place for the value of each."""
-    return ", ".join("?" * len(names))
-
-
 def encode(value: object) -> object:
-    """Return a field's value as SQLite stores it."""
     if isinstance(value, StrEnum):
         return value.value
     if isinstance(value, bool):
@@ -114,11 +95,7 @@ def encode(value: object) -> object:
 
 
 def decode(row: sqlite3.Row | dict[str, Any]) -> dict[str, Any]:
-    """Return a row, or what `encode` made of one, as the arguments of its dataclass.
-
-    Raises:
-        UserError: a value is none that was ever written here; it is named, with the mend.
-    """
+    """Return a row as the arguments of its dataclass; a damaged value is a `UserError` that names it."""
     # A row looks up every name anew when it is made a dict of.
     fields = dict(row) if isinstance(row, dict) else dict(zip(row.keys(), row, strict=True))
     for name, value in fields.items():

@@ -1,4 +1,4 @@
-"""The lives of the bot process, in the journal: what tells an idle machine from an absent bot."""
+"""The lives of the bot process, in the journal: an idle machine is not an absent bot."""
 
 from __future__ import annotations
 
@@ -9,19 +9,15 @@ from dataclasses import dataclass
 
 from loop.store.journal import Journal
 
-SIGN_SECONDS = 30.0
-"""A bot gives a sign of life at least this often; this much of its end a kill can hide."""
-
-SILENCE_SECONDS = 120.0
-"""A session that gave no sign for so long is taken for dead."""
+SIGN_SECONDS = 30.0  # a bot gives a sign of life this often; a kill can hide this much of its end
+SILENCE_SECONDS = 120.0  # a session that gave no sign for so long is taken for dead
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A life of the bot process.
+    """A life of the bot process; `ended_at` is None while it lives, and for ever where it was killed.
 
-    `boot` names the boot of the machine, empty where boots have no name. `seen_at` is the last sign of life;
-    `ended_at` is None while it lives, and for ever where it was killed.
+    `boot` names the boot of the machine, empty where boots have no name. `seen_at` is the last sign of life.
     """
 
     id: int
@@ -40,26 +36,16 @@ class Sessions:
         self._clock = clock
 
     def begin(self, *, boot: str) -> Session:
-        """Note that this process has begun to work on the journal; `boot` is as in `Session`."""
-        now = self._clock()
+        now, pid = self._clock(), os.getpid()
         with self._journal.transaction():
-            self._journal.execute(
-                "INSERT INTO sessions (boot, pid, started_at, seen_at) VALUES (?, ?, ?, ?)",
-                boot,
-                os.getpid(),
-                now,
-                now,
-            )
-            (row,) = self._journal.query("SELECT * FROM sessions ORDER BY id DESC LIMIT 1")
-        return Session(*row)
+            id_ = self._journal.insert("sessions", boot=boot, pid=pid, started_at=now, seen_at=now)
+        return Session(id_, boot, pid, now, now)
 
     def seen(self, session: Session) -> None:
-        """Note a sign of life; takes a transaction of one row."""
         with self._journal.transaction():
             self._journal.execute("UPDATE sessions SET seen_at = ? WHERE id = ?", self._clock(), session.id)
 
     def end(self, session: Session) -> None:
-        """Note that the session ends cleanly: the last thing a bot does with its journal."""
         now = self._clock()
         with self._journal.transaction():
             self._journal.execute(
@@ -67,5 +53,4 @@ class Sessions:
             )
 
     def all(self) -> list[Session]:
-        """Return all sessions, the newest last."""
         return [Session(*row) for row in self._journal.query("SELECT * FROM sessions ORDER BY id")]

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, tzinfo
 from math import inf
 
 from loop.experiment import Cost
 from loop.store.journal import Journal
 
-NEARLY = 0.8
-"""The share of a limit at which people are told."""
-
-_RECENT = 5  # calls that tell what another one will cost
+NEARLY = 0.8  # the share of a limit at which people are notified
+_RECENT = 5  # calls whose mean another one will cost
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
     """A limit in dollars, named after its setting, and what was spent of it.
 
-    `span` says since when, as a clause, and `period` is the day that a limit is for, empty for a run's.
+    `span` says since when, as a clause; `period` is the day of a daily limit, else empty.
     """
 
     setting: str
@@ -32,11 +30,9 @@ class Account:
 
     @property
     def is_nearly_spent(self) -> bool:
-        """Say whether it is time to tell people."""
         return self.spent >= NEARLY * self.limit
 
     def pays(self, price: float) -> bool:
-        """Say whether there is enough left for a call of that price."""
         return self.spent < self.limit and self.spent + price <= self.limit
 
     def __str__(self) -> str:
@@ -46,8 +42,7 @@ class Account:
 class Budget:
     """Pays for models: keeps every cost in the journal and the limits, in dollars, of a run and of a day.
 
-    A day begins at midnight in `zone` (None: the machine's) and is shared by all runs; `clock` gives seconds
-    since the epoch. Blocks for SQLite: use it in a worker thread.
+    A day begins at midnight in `zone` (None: the machine's) and is shared by all runs.
     """
 
     def __init__(
@@ -67,50 +62,30 @@ class Budget:
 
     @property
     def has_limit(self) -> bool:
-        """Say whether dollars are limited at all."""
         return self._a_run is not None or self._a_day is not None
 
     def pay(self, run_id: int, proposer: str, cost: Cost) -> None:
         """Write down what a call cost, whatever came of it."""
         with self._journal.transaction():
-            self._journal.execute(
-                "INSERT INTO spends "
-                "(at, run_id, proposer, input_tokens, cached_tokens, output_tokens, dollars) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                self._clock(),
-                run_id,
-                proposer,
-                cost.input_tokens,
-                cost.cached_tokens,
-                cost.output_tokens,
-                cost.dollars,
-            )
+            paid = asdict(cost)
+            self._journal.insert("spends", at=self._clock(), run_id=run_id, proposer=proposer, **paid)
 
     def of_run(self, run_id: int, *, since: float = 0.0, until: float = inf) -> Cost:
-        """Return what the run has cost, in all or from `since` to `until`."""
         return self._sum("run_id = ? AND at >= ? AND at <= ?", run_id, since, until)
 
-    def of_day(self) -> Cost:
-        """Return what all runs have cost since midnight."""
-        return self._sum("at >= ?", self._midnight().timestamp())
-
     def accounts(self, run_id: int) -> tuple[Account, ...]:
-        """Return the limits that are set, and what was spent of each."""
         found = []
         if self._a_run is not None:
             spent = self.of_run(run_id).dollars or 0.0
             found.append(Account("LLM_BUDGET_USD", "in this run", "", self._a_run, spent))
         if self._a_day is not None:
-            day = f"{self._midnight():%Y-%m-%d}"
-            spent = self.of_day().dollars or 0.0
-            found.append(Account("LLM_BUDGET_USD_A_DAY", "today", day, self._a_day, spent))
+            midnight = self._midnight()
+            spent = self._sum("at >= ?", midnight.timestamp()).dollars or 0.0
+            found.append(Account("LLM_BUDGET_USD_A_DAY", "today", f"{midnight:%Y-%m-%d}", self._a_day, spent))
         return tuple(found)
 
     def price(self, proposer: str) -> float:
-        """Return what a call of that proposer costs in dollars, by the last ones whose price is known.
-
-        Zero where there is none.
-        """
+        """Return the mean price of the proposer's last calls in dollars, zero where none is known."""
         (row,) = self._journal.query(
             "SELECT coalesce(avg(dollars), 0.0) FROM (SELECT dollars FROM spends "
             "WHERE proposer = ? AND dollars IS NOT NULL ORDER BY id DESC LIMIT ?)",

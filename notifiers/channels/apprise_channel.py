@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from apprise import Apprise, NotifyFormat
 from apprise.attachment.memory import AttachMemory
 
-from loop.process.threads import in_thread
+from loop.process.worker import in_thread
 from notifiers.channel import RefusedError, UnreachableError
 from notifiers.message import Attachment, Message
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from loop.experiment import Event, EventKind, Experiment, Status
-from loop.process.threads import in_thread
-from loop.process.worker import WorkerError, run_worker
+from loop.process.worker import WorkerError, in_thread, run_worker
 from loop.store.journal import Journal
 
 log = logging.getLogger(__name__)

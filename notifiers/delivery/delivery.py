@@ -12,7 +12,7 @@ from datetime import UTC, tzinfo
 
 from loop.backoff import backoff
 from loop.experiment import Event, Experiment, Run
-from loop.process.threads import in_thread
+from loop.process.worker import in_thread
 from loop.store.journal import Journal
 from loop.store.outbox import Outbox, State
 from notifiers.channel import Channel, GoneError, RateLimitedError, RefusedError, UnreachableError

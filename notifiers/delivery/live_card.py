@@ -11,7 +11,7 @@ from datetime import datetime, tzinfo
 
 from loop.backoff import backoff
 from loop.experiment import Run, RunState
-from loop.process.threads import in_thread
+from loop.process.worker import in_thread
 from loop.results.status import RunStatus
 from loop.store.journal import Journal
 from loop.store.outbox import Outbox

@@ -11,8 +11,8 @@ from difflib import get_close_matches
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
-from loop.store.chats import read_preferences, write_preferences
 from loop.store.journal import Journal
+from loop.store.outbox import read_preferences, write_preferences
 from notifiers.text.notification import Notification, Topic
 
 MOST = 100

@@ -8,7 +8,7 @@ from math import floor, log10
 from loop.experiment import Experiment, Goal
 from loop.results.gains import FamilyRate
 from loop.results.memory import Lesson, effect
-from loop.store.ideas import Idea
+from loop.store.experiments import Idea
 from loop.text import one_line
 from notifiers.message import Message
 from notifiers.text.words import signed

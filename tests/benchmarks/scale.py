@@ -24,7 +24,7 @@ from pathlib import Path
 from bot.local.wire import send
 from loop.errors import UserError
 from loop.experiment import Run, RunState
-from loop.store.ideas import IdeaBox
+from loop.store.experiments import IdeaBox
 from loop.store.journal import Journal
 from tests.benchmarks.history import make_history
 from tests.bot.real_bot import RealBot

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from loop.engine.decision import KeepRule
-from loop.engine.run import Engine, Plan
+from loop.engine.run import Engine
+from loop.engine.trainings import Plan
 from loop.experiment import Goal
 from loop.git.workspace import Workspace
-from loop.process.environment import training_environment
-from loop.process.trainer import Trainer
+from loop.process.trainer import Trainer, training_environment
 from loop.proposers.protocol import Proposer
 from loop.results.status import RunStatus, run_status
 from loop.store.journal import Journal

@@ -21,7 +21,7 @@ from bot.runs import Runs
 from bot.setup.settings import load_settings
 from loop.experiment import RunState, Status
 from loop.proposers.people import IDEA_CHARACTERS, read_ideas
-from loop.store.ideas import IdeaBox
+from loop.store.experiments import IdeaBox
 from loop.store.journal import Journal
 from notifiers.delivery.preferences import PreferenceStore, usual_preferences
 from notifiers.message import Reply

@@ -34,7 +34,7 @@ from loop.experiment import (
 )
 from loop.git.workspace import Commit
 from loop.results.status import RunStatus, run_status
-from loop.store.ideas import IdeaBox
+from loop.store.experiments import IdeaBox
 from loop.store.journal import Journal
 from notifiers.delivery.delivery import Delivery
 from notifiers.delivery.live_card import LiveCards

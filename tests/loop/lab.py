@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from loop.engine.decision import KeepRule
-from loop.engine.run import Engine, Plan, nothing_blocks
+from loop.engine.run import Engine, nothing_blocks
+from loop.engine.trainings import Plan
 from loop.errors import UserError
 from loop.experiment import EventKind, Experiment, Goal, Proposal, Run, Stage
 from loop.git.workspace import Workspace
-from loop.process.environment import training_environment
-from loop.process.trainer import Trainer
+from loop.process.trainer import Trainer, training_environment
 from loop.proposers.protocol import Context, Proposer
 from loop.store.journal import Journal
 

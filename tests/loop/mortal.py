@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 from loop.engine.decision import KeepRule
-from loop.engine.run import Engine, Plan
+from loop.engine.run import Engine
+from loop.engine.trainings import Plan
 from loop.errors import UserError
 from loop.git.workspace import Commit, Workspace
 from loop.process.trainer import Job, Trainer

@@ -20,9 +20,8 @@ from uuid import uuid4
 
 from loop.errors import UserError
 from loop.experiment import Family, Proposal
-from loop.process.environment import PROXIES, training_environment
-from loop.process.threads import in_thread
-from loop.process.worker import start_worker
+from loop.process.trainer import PROXIES, training_environment
+from loop.process.worker import in_thread, start_worker
 from loop.program.edits import EditError, check_program
 from loop.proposers.agent.checkout import clear, make_checkout, read_answer, remove
 from loop.proposers.agent.keeper import sweep

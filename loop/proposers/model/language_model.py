@@ -10,9 +10,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from loop.experiment import Proposal
-from loop.process.environment import PROXIES
-from loop.process.threads import in_thread
-from loop.process.worker import WorkerError, run_worker
+from loop.process.trainer import PROXIES
+from loop.process.worker import WorkerError, in_thread, run_worker
 from loop.proposers.model.worker import Reply, Request
 from loop.proposers.prompt.briefing import Briefing, brief, brief_repair, hide_secrets
 from loop.proposers.protocol import Context, Failure, HopelessError, NoProposalError, OutOfReachError

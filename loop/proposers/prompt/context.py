@@ -16,7 +16,7 @@ from loop.process.supervisor import LOG
 from loop.process.trainer import attempt_folder
 from loop.proposers.protocol import Context, Failure
 from loop.results.memory import lessons_of_others, near_misses
-from loop.store.ideas import IdeaBox
+from loop.store.experiments import IdeaBox
 from loop.store.journal import Journal
 
 SHOWN = 1000

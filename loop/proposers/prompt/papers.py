@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loop.files import place
-from loop.process.threads import in_thread
+from loop.process.worker import in_thread
 
 if TYPE_CHECKING:
     from xml.etree import ElementTree as ET

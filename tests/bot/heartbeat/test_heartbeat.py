@@ -21,8 +21,8 @@ from loop.errors import UserError
 from loop.experiment import Cause, Event, EventKind, Goal, Reason, Run, RunState, Status
 from loop.process.machine import ClockWatch
 from loop.process.supervisor import LOG, MARK, STARTED, boot_id, start_time
+from loop.store.events import open_calls
 from loop.store.journal import Journal
-from loop.store.notes import open_calls
 from loop.store.sessions import Sessions
 from notifiers.text.reasons import reason_text
 from tests.loop.fake_gpu import FakeGpu

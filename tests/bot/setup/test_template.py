@@ -10,8 +10,8 @@ import pytest
 
 from bot.setup.template import Profile, init_repository, template_files
 from loop.errors import UserError
-from loop.git.repository import inspect, time_budget
-from loop.program.constants import find_constants
+from loop.git.repository import inspect
+from loop.program.constants import find_constants, time_budget
 
 PROFILES = get_args(Profile)
 

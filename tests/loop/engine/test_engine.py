@@ -333,7 +333,7 @@ async def test_a_streak_of_crashes_asks_for_a_person_once(make_lab: MakeLab) -> 
     calls = [event.data["reason"] for event in events if event.kind is EventKind.NEEDS_ATTENTION]
     assert calls == ["3 experiments crashed in a row, the last with: RuntimeError: number 2"]
     told = [event.data["reason"] for event in events if event.kind is EventKind.NOTED]
-    assert told == ["rests 0 min after 3 crashes in a row"]
+    assert told == ["pauses for 0 min after 3 crashes in a row"]
 
 
 async def test_a_training_that_others_left_no_memory_is_run_again_when_there_is_room(
@@ -374,8 +374,8 @@ async def test_a_person_is_asked_at_once_when_the_program_as_it_is_crashes(make_
     await lab.engine(value(1.4)).conduct(1)
     asked = [e for e in lab.journal.events_after(0, limit=1000) if e.kind is EventKind.NEEDS_ATTENTION]
     (reason,) = (event.data["reason"] for event in asked)
-    mend = "mend and commit it, then /stop and /start_run"
-    assert reason == f"the baseline, the program as it is, crashed ({mend}): RuntimeError: no data"
+    fix = "fix and commit it, then /stop and /start_run"
+    assert reason == f"the baseline, the program as it is, crashed ({fix}): RuntimeError: no data"
     assert [experiment.status for experiment in lab.experiments()] == [Status.CRASH, Status.KEEP]
 
 

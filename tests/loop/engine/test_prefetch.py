@@ -16,7 +16,7 @@ from loop.experiment import Cost, Family, Proposal, Status
 from loop.git.workspace import Workspace
 from loop.proposers.protocol import Context, Proposer
 from loop.results.status import run_status
-from loop.store.ideas import IdeaBox
+from loop.store.experiments import IdeaBox
 from tests.loop.lab import Ideas, Lab, git, program, value
 from tests.loop.proposers.contexts import context_of
 

@@ -16,9 +16,9 @@ from loop.git.repository import (
     inspect,
     propose_tag,
     read_time_budget,
-    time_budget,
     with_imports,
 )
+from loop.program.constants import time_budget
 from tests.loop.real_git import commit_files, git, make_repository, snapshot
 
 

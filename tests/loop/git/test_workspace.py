@@ -261,7 +261,7 @@ def test_the_editable_may_be_executable_and_lie_in_a_folder(open_workspace: Open
     assert git(repository, "ls-tree", "-r", commit.sha, "src").startswith("100755")
     assert git(repository, "show", f"{commit.sha}:src/other.py") == "x = 1"
     assert status(workspace) == ""
-    assert "+LR = 2\n" in workspace.diff(1)
+    assert "+LR = 2\n" in workspace.diff(commit.sha)
 
 
 def test_a_launched_experiment_is_reachable_and_in_the_worktree(
@@ -366,14 +366,12 @@ def test_a_diff_is_of_the_editable_against_the_parent(
     git(repository, "config", "diff.noprefix", "true")
     git(repository, "config", "color.ui", "always")
     commit = kept(workspace, 1, TRAIN.replace("0.1", "0.2"))
-    diff = workspace.diff(1)
-    assert diff == workspace.diff(commit.sha)
+    diff = workspace.diff(commit.sha)
     assert diff.startswith("diff --git a/train.py b/train.py\n")
     assert "\n-LR = 0.1\n+LR = 0.2\n DEPTH = 8\n" in diff
-    assert workspace.diff(0) == ""
-    assert workspace.diff_between(base, commit.sha) == diff
-    with pytest.raises(UserError, match="Experiment 7 of mar12 has no commit"):
-        workspace.diff(7)
+    assert workspace.diff(commit.sha, base) == diff == workspace.diffs([commit.sha])[commit.sha]
+    assert workspace.diff(base, base) == ""
+    assert workspace.diffs(["0" * 40, "main"]) == {}
 
 
 def test_lines_are_counted_even_where_attributes_call_the_file_binary(

@@ -25,7 +25,7 @@ def everything(workspace: Workspace, base: str) -> None:
     workspace.restore()
     (workspace.path / "prepare.py").unlink()
     workspace.restore_frozen(base)
-    workspace.diff(2)
+    workspace.diff(second.sha)
     workspace.carry_over("LR = 2\n", base, first.sha)
     workspace.rename("mar13")
     workspace.launch(first.sha)

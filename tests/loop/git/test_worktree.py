@@ -48,7 +48,7 @@ def test_a_worktree_reached_by_a_link_is_the_same(worktree: Worktree, tmp_path: 
     seen = Worktree(worktree._git, tmp_path / "link" / "one")
     assert seen.head() == "refs/heads/one"
     assert not seen.connect()
-    assert seen.mend("one") == ""
+    assert seen.repair("one") == ""
 
 
 def test_a_forgotten_worktree_leaves_nothing(worktree: Worktree, repository: Path) -> None:

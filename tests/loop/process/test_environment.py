@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from loop.process.environment import launch_command, prepare_line, training_environment
+from loop.process.trainer import launch_command, prepare_line, training_environment
 
 NEEDED = {
     "PATH": "/usr/bin",

@@ -207,7 +207,7 @@ async def test_a_dismissed_supervisor_is_gone_at_once(bench: Bench) -> None:
 async def test_a_supervisor_that_died_before_its_job_leaves_a_vanished_training(bench: Bench) -> None:
     armed = bench.trainer.arm()
     os.kill(armed.pid, signal.SIGKILL)
-    await armed.process.gone()
+    await armed.gone()
     training = bench.trainer.start(armed, bench.job(toys.good()))
     assert (await training.wait()).ending is Ending.VANISHED
 

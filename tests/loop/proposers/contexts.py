@@ -7,7 +7,7 @@ from pathlib import Path
 
 from loop.experiment import Experiment, Goal, Run, RunState, Stage, Status
 from loop.proposers.protocol import Context
-from loop.store.ideas import Idea
+from loop.store.experiments import Idea
 
 
 def run_of(goal: Goal = Goal.MINIMIZE) -> Run:

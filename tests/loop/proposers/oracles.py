@@ -13,8 +13,8 @@ from loop.proposers.asking import BudgetWatch, Outages, Source
 from loop.proposers.prompt.papers import Papers
 from loop.proposers.protocol import Context, Failure, HopelessError, Model, Proposer
 from loop.proposers.researcher import Researcher
+from loop.store.events import Notes
 from loop.store.journal import Journal
-from loop.store.notes import Notes
 from loop.store.spending import Budget
 from tests.loop.proposers.contexts import context_of
 from tests.loop.store.test_journal import make_run

@@ -10,7 +10,7 @@ import pytest
 from loop.experiment import Cost, Proposal
 from loop.proposers.asking import AGAIN, Asking, BudgetWatch, Source
 from loop.proposers.protocol import Context, NoProgramError
-from loop.store.ideas import IdeaBox
+from loop.store.experiments import IdeaBox
 from tests.loop.proposers.oracles import Institute, Oracle
 
 NOTHING = NoProgramError("What?")

@@ -13,7 +13,7 @@ from loop.experiment import Family
 from loop.program.constants import Value, find_constants
 from loop.proposers.people import edit, propose_idea, prose
 from loop.proposers.protocol import Context
-from loop.store.ideas import Idea
+from loop.store.experiments import Idea
 from tests.loop.proposers.contexts import context_of
 
 PROGRAM = (

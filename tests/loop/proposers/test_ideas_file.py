@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loop.proposers.people import IDEA_CHARACTERS, NAME, read_ideas, take_in
-from loop.store.ideas import IdeaBox
+from loop.store.experiments import IdeaBox
 from loop.store.journal import Journal
 from tests.loop.store.test_journal import make_experiment, make_run
 

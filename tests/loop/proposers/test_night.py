@@ -10,7 +10,7 @@ import pytest
 
 from loop.experiment import Actor, Cause, Cost, EventKind, Proposal, Reason, Run, RunState, Status
 from loop.proposers.protocol import Context, Failure, OutOfReachError
-from loop.store.ideas import IdeaBox
+from loop.store.experiments import IdeaBox
 from tests.loop.lab import Lab, program, value
 from tests.loop.proposers.oracles import Institute
 

@@ -15,7 +15,7 @@ from loop.proposers.asking import AGAIN, REST
 from loop.proposers.policy import EVERY
 from loop.proposers.protocol import NoProgramError, OutOfReachError, Refusal, Urge
 from loop.proposers.researcher import TRIES
-from loop.store.ideas import IdeaBox
+from loop.store.experiments import IdeaBox
 from tests.loop.proposers.contexts import trial
 from tests.loop.proposers.oracles import HOPELESS, PROGRAM, Answer, Institute, Oracle
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from loop.experiment import EventKind, Status
-from loop.store.ideas import IdeaBox
+from loop.store.experiments import IdeaBox
 from loop.store.journal import Journal
 from tests.loop.store.test_journal import make_experiment, make_run
 

@@ -30,10 +30,10 @@ from loop.experiment import (
     Training,
 )
 from loop.results.status import run_status
-from loop.store.ideas import IdeaBox
+from loop.store.events import Notes, open_calls
+from loop.store.experiments import IdeaBox
 from loop.store.journal import Journal
 from loop.store.migrations import MIGRATIONS
-from loop.store.notes import Notes, open_calls
 
 
 @pytest.fixture

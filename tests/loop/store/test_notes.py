@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from loop.experiment import Cause, EventKind
+from loop.store.events import Notes
 from loop.store.journal import Journal
-from loop.store.notes import Notes
 from tests.loop.store.test_journal import make_run
 
 MODEL = Cause.PROPOSER

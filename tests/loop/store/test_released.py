@@ -13,8 +13,8 @@ import pytest
 from bot.heartbeat.decide import blocker, paused_by_us
 from loop.experiment import BY_COMMAND, Actor, Cause, Reason, RunState
 from loop.proposers.asking import Reach
+from loop.store.events import Notes, open_calls
 from loop.store.journal import Journal
-from loop.store.notes import Notes, open_calls
 from notifiers.text.digest import message_of
 from notifiers.text.reasons import reason_text
 from tests.bot.vital_signs import A_LITTLE, ROOMY, make_loop, make_vitals

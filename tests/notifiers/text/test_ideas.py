@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from loop.experiment import Experiment, Family, Goal, Stage, Status
 from loop.results.gains import FamilyRate
 from loop.results.memory import Lesson
-from loop.store.ideas import Idea
+from loop.store.experiments import Idea
 from notifiers.channels.slack import render
 from notifiers.channels.telegram import lay_out
 from notifiers.text.ideas import ideas_message

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from loop.experiment import Actor, Cost, Goal, Run, RunState, Status
 from loop.results.report import make_report
 from loop.results.wakeup_report import Bill, Outlook, WakeUpReport
-from loop.store.experiments import Row
-from loop.store.ideas import Idea
+from loop.store.experiments import Idea, Row
 from notifiers.text.report import WIDTH, report_message, results_message
 
 RUN = Run(

@@ -22,7 +22,7 @@ from loop.proposers.protocol import (
     NoProgramError,
     OutOfReachError,
 )
-from loop.store.ideas import Idea
+from loop.store.experiments import Idea
 from tests.loop.proposers.histories import past, told
 from tests.loop.trainings import trained
 from tests.servers.provider_formats import Said, Usage
