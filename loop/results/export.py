@@ -18,7 +18,7 @@ from loop.experiment import Experiment, Run
 from loop.process.environment import launch_command
 from loop.process.machine import ask_nvidia_smi
 from loop.program.constants import find_constants
-from loop.results.memory import effect
+from loop.results.gains import effect
 
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]
@@ -165,10 +165,6 @@ class Provenance:
     packages: Mapping[str, str]
     seeds: Mapping[str, object]
     time_budget: float
-
-    def to_json(self) -> dict[str, object]:
-        """Return everything under its own name."""
-        return asdict(self)
 
 
 def find_provenance(

@@ -67,7 +67,6 @@ class Ledger:
 
     @property
     def total(self) -> float:
-        """All seconds."""
         return self.ended_at - self.started_at
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from loop.experiment import Cost, Reason, Run, RunState, Stage, Status
@@ -49,10 +49,6 @@ class RunStatus:
     def experiments(self) -> int:
         """How many experiments were trained and judged, the baseline included."""
         return self.keep + self.discard + self.crash
-
-    def to_json(self) -> dict[str, object]:
-        """Return every number under its own name."""
-        return asdict(self)
 
 
 def run_status(journal: Journal, run: Run, *, worktree: Path) -> RunStatus:

@@ -174,7 +174,7 @@ async def test_the_start_card_shows_the_run_and_its_buttons(office: Office) -> N
         "Device: ",
         "BudgetWatch: 1 min a training",
         "search",
-        "Data: found",
+        "Press Start",
     ):
         assert part in text
     (row,) = reply.message.buttons

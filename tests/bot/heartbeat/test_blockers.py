@@ -62,11 +62,11 @@ def test_nothing_hinders_where_a_training_can_start(vitals: dict[str, Any]) -> N
 
 
 def test_a_person_is_told_what_to_do() -> None:
-    assert found(disks=(ROOMY, LOW)) == "0.3 GB free on the disk of /state: make room"
+    assert found(disks=(ROOMY, LOW)) == "0.3 GB free on the disk of /state: make space"
     assert found(unwritable="no space left on device") == (
         "the state file cannot be written (no space left on device): mend the disk of the state directory"
     )
-    assert found(gpus=GpuState((), ())) == "the GPU is gone: run nvidia-smi and mend what it says"
+    assert found(gpus=GpuState((), ())) == cause_text(Cause.GPU_GONE, {})
 
 
 # A GPU that others use

@@ -16,6 +16,7 @@ from loop.proposers.asking import Reach
 from loop.store.journal import Journal
 from loop.store.notes import Notes, open_calls
 from notifiers.text.digest import message_of
+from notifiers.text.notification import topic_of
 from notifiers.text.reasons import reason_text
 from tests.bot.vital_signs import A_LITTLE, ROOMY, make_loop, make_vitals
 
@@ -70,21 +71,19 @@ def test_a_run_that_nobody_gave_an_order_has_no_reason(journal: Journal) -> None
 
 def test_people_read_what_they_read_before(journal: Journal) -> None:
     told = {run.tag: reason_text(run.reason) for run in journal.runs()}
-    assert told["disk"].startswith(f"by the heartbeat: 0.3 GB free on the disk of {HOME}: make room; ")
+    assert told["disk"].startswith(f"by the heartbeat: 0.3 GB free on the disk of {HOME}: make space; ")
     assert told["budget"].startswith("by the budget: $1.00 of the $1.00 for models in this run are spent; ")
     assert (told["person"], told["command"], told["done"], told["strange"], told["begun"]) == (
         "by ann",
         "by command",
-        "4 experiments made",
-        "by another REPOSITORY",
+        "4 experiments completed",
+        "by a change of REPOSITORY",
         "",
     )
     events = journal.events_after(0, limit=1000)
-    texts = [message.text for e in events if (message := message_of(e, journal.run_by_id(e.run_id)))]
-    assert "Run person is paused: by ann" in texts
-    assert (
-        "Run calls needs a person: its loop ended 4 times in a row, the last time with: disk on fire" in texts
-    )
+    texts = [message_of(e, journal.run_by_id(e.run_id)).text for e in events if topic_of(e)]
+    assert "Run person paused by ann" in texts
+    assert "Run calls needs you: its loop ended 4 times in a row, the last time with: disk on fire" in texts
 
 
 @pytest.mark.parametrize("tag", ["disk", "disk-pausing"])

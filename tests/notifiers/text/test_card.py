@@ -10,6 +10,7 @@ from loop.experiment import BY_COMMAND, RunState, Stage
 from loop.process.summary import Progress
 from loop.results.status import RunStatus
 from notifiers.text.status import bar, card
+from tests.notifiers.golden import check
 
 AT = datetime(2026, 3, 12, 1, 32, tzinfo=UTC).timestamp()
 STATUS = RunStatus(
@@ -35,32 +36,22 @@ STATUS = RunStatus(
 )
 
 
-def text(status: RunStatus) -> list[str]:
-    return card(status, zone=timezone(timedelta(hours=1))).text.splitlines()
-
-
-def test_the_card_of_a_run_that_trains() -> None:
-    assert text(STATUS) == [
-        "Run mar12: running",
-        "Experiment #13: halve batch size",
-        "█████░░░░░ 52 % · 2 min 24 s left",
-        "Best val_bpb: 0.986041 (-0.011859), #12 at 02:32",
-        "3 keep, 9 discard, 1 crash",
-    ]
+IDLE = replace(STATUS, stage=None, experiment=None, state=RunState.PAUSED, reason=BY_COMMAND)
 
 
 def test_the_card_says_what_is_known_and_no_more() -> None:
-    assert text(replace(STATUS, progress=Progress(step=1200)))[2] == "step 1,200"
-    assert text(replace(STATUS, progress=None))[2] == "training since 02:32"
-    assert text(replace(STATUS, stage=Stage.MEASURED, training_since=None))[2] == "being judged"
-    idle = replace(STATUS, stage=None, experiment=None, state=RunState.PAUSED, reason=BY_COMMAND)
-    assert text(idle)[:2] == [
-        "Run mar12: paused (by command)",
-        "Best val_bpb: 0.986041 (-0.011859), #12 at 02:32",
-    ]
-    assert text(replace(idle, best=None))[1] == "No val_bpb yet"
-    assert text(replace(idle, best_number=0))[1] == "Best val_bpb: 0.986041, the baseline"
-    assert text(replace(idle, skipped=2))[-1] == "3 keep, 9 discard, 1 crash, 2 skipped"
+    statuses = {
+        "training": STATUS,
+        "a step without a share": replace(STATUS, progress=Progress(step=1200)),
+        "no line yet": replace(STATUS, progress=None),
+        "ended": replace(STATUS, stage=Stage.MEASURED, training_since=None, progress=None),
+        "paused": IDLE,
+        "no number yet": replace(IDLE, best=None),
+        "only the baseline": replace(IDLE, best_number=0),
+        "some were skipped": replace(IDLE, skipped=2),
+    }
+    zone = timezone(timedelta(hours=1))
+    check("cards", {title: card(status, zone=zone).text for title, status in statuses.items()})
 
 
 @given(st.floats(allow_nan=False))
