@@ -125,7 +125,7 @@ class WakeUp:
         self._clock = clock or Clock()
 
     async def run(self) -> None:
-        """Wake people for ever, for a time that nobody was there at first; end it by cancelling."""
+        """Wake people for ever, for a time that was missed at first; end it by cancelling."""
         due = 0.0
         while True:
             now = self._clock.now()
@@ -139,7 +139,7 @@ class WakeUp:
         try:
             due = await in_thread(self.note)
         except StoreError:
-            log.exception("nobody could be woken up")
+            log.exception("the wake-up reports could not be sent")
         else:
             if due:
                 await self._beat()

@@ -124,7 +124,6 @@ def rates_of(rows: Sequence[Row], goal: Goal, before: float | None = None) -> tu
 
 
 def hit_rates(journal: Journal, run: Run) -> tuple[FamilyRate, ...]:
-    """Return how the families fared in this run and in the others that are remembered."""
     ids = [each.id for each in (*other_runs(journal, run), run)]
     return family_rates(
         (family, status, count, _effect(before, value, run.goal))
@@ -183,12 +182,10 @@ def lessons(journal: Journal, run: Run, *, most: int) -> list[Lesson]:
 
 
 def lessons_of_others(journal: Journal, run: Run, *, most: int) -> list[Lesson]:
-    """Return the lessons of the other runs that are remembered, at most `most` of each."""
     return [lesson for other in other_runs(journal, run) for lesson in lessons(journal, other, most=most)]
 
 
 def other_runs(journal: Journal, run: Run) -> list[Run]:
-    """Return the other runs that are remembered."""
     return runs_like(journal, run, most=_RUNS)
 
 

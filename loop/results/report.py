@@ -85,7 +85,6 @@ class Report:
 
     @property
     def hours(self) -> float | None:
-        """From the first start to the last end."""
         if self.started_at is None or self.ended_at is None:
             return None
         return max(0.0, self.ended_at - self.started_at) / 3600
@@ -189,7 +188,6 @@ class WakeUpReport:
     calls: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, object]:
-        """Return the numbers of the report, with the bill and the ledger where there is one."""
         spent = {"ledger": self.ledger.to_json()} if self.ledger else {}
         return to_json(self.report) | {"bill": to_json(self.bill), "calls": list(self.calls)} | spent
 
@@ -272,7 +270,6 @@ def make_report(
 
 
 def _keeps(rows: Sequence[Row], goal: Goal, best: float | None) -> Iterator[tuple[Row, float, float | None]]:
-    """Yield each kept row that has a value, its value and the best before it."""
     for row, before in zip(rows, bests_before(rows, goal, best), strict=True):
         if row.status is Status.KEEP and row.value is not None:
             yield row, row.value, before

@@ -47,12 +47,10 @@ class RunStatus:
 
     @property
     def experiments(self) -> int:
-        """How many experiments were trained and judged, the baseline included."""
         return self.keep + self.discard + self.crash
 
 
 def run_status(journal: Journal, run: Run, *, worktree: Path) -> RunStatus:
-    """Read the status of `run`, whose training writes its log at the root of `worktree`."""
     experiment = next(iter(journal.undecided(run.id)), None)  # of several lanes the first begun
     training = experiment is not None and experiment.stage is Stage.TRAINING
     best = journal.best(run.id)

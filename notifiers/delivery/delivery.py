@@ -49,7 +49,7 @@ class Delivery:
     in between, at most the message in flight is sent again. A new channel is told what happens from now on.
 
     `preferences` are asked before every step. A message about a run answers the one whose id `thread`
-    returns; one about an experiment that somebody in this channel had the idea for answers their message.
+    returns; one about an experiment whose idea came from this channel answers that message.
     `report` makes the report on an event, None where it cannot. `zone` is the bot's own; `jitter` gives
     numbers from 0 to 1.
     """
@@ -81,7 +81,6 @@ class Delivery:
         self.trouble: Trouble | None = None
 
     async def run(self) -> None:
-        """Deliver for ever; end it by cancelling."""
         written = asyncio.Event()
         loop = asyncio.get_running_loop()
 
@@ -155,7 +154,6 @@ class Delivery:
         return replace(made, text=made.text + step.late, silent=step.message.silent)
 
     async def _root(self, step: Send) -> str:
-        """Return the id of the message to answer, empty where there is none."""
         if step.experiment is not None and step.experiment.idea is not None:
             idea = await in_thread(IdeaBox(self._journal).get, step.experiment.idea)
             if idea.channel == self._channel.name and idea.message_id:

@@ -23,8 +23,6 @@ _HOURS = re.compile(r"(\d{1,2}:\d\d)\s*[-–]\s*(\d{1,2}:\d\d)(?:\s+(\S+))?")
 
 
 class Verbosity(StrEnum):
-    """Which digests are sent."""
-
     ALL = "all"
     KEEPS = "keeps"
     BEST = "best"  # only what the metric had never reached
@@ -69,14 +67,12 @@ def usual_preferences(*, every: int, quiet: QuietHours | None) -> Preferences:
 
 
 def in_groups(preferences: Preferences, every: int) -> Preferences:
-    """Return the preferences with `every` digests in one message; of 1 every digest is told by itself."""
+    """Return the preferences with `every` digests in one message; with 1 each is sent by itself."""
     verbosity = Verbosity.EVERY if every > 1 else Verbosity.ALL
     return replace(preferences, verbosity=verbosity, every=every)
 
 
 class Decision(StrEnum):
-    """What is done with a notification now."""
-
     SEND = "send"
     SILENT = "silent"  # sent without a sound
     HOLD = "hold"  # sent later, with others
@@ -173,7 +169,6 @@ def parse(text: str, preferences: Preferences) -> Preferences:
 
 
 def describe(preferences: Preferences) -> str:
-    """Return the preferences in words, as the answer to `/notify`."""
     lines = [
         f"You get: {_digests(preferences)}",
         f"Quiet hours: {preferences.quiet or 'none'}",
@@ -209,7 +204,6 @@ class PreferenceStore:
         self._default = default
 
     def get(self, channel: str) -> Preferences:
-        """Return what the channel wants."""
         kept = read_preferences(self._journal, channel)
         return self._default if kept is None else _decode(kept)
 

@@ -148,7 +148,6 @@ def _last_line(error: str) -> str:
 
 
 def _costs(experiment: Experiment) -> list[str]:
-    """Return what the experiment took: time, the training's part of it, memory, attempts."""
     costs = []
     training = experiment.training_seconds
     if experiment.started_at is not None and experiment.ended_at is not None:
@@ -192,7 +191,6 @@ def backlog_message(news: Sequence[Notification], *, title: str, zone: tzinfo) -
 
 
 def group_message(news: Sequence[Notification]) -> Message:
-    """Return one message in the place of several digests of one run or more."""
     parts = []
     for of_run in _by_run(news):
         numbers = [experiment.number for experiment in _experiments(of_run)]
@@ -264,7 +262,6 @@ def _kept(news: Sequence[Notification]) -> list[str]:
 
 
 def _events(news: Sequence[Notification], zone: tzinfo) -> list[str]:
-    """Return a line, with its time, for each event that is no digest."""
     lines = []
     for item in news:
         if not item.is_digest:
@@ -274,7 +271,6 @@ def _events(news: Sequence[Notification], zone: tzinfo) -> list[str]:
 
 
 def _few(lines: list[str]) -> list[str]:
-    """Return the last of many lines, and how many came before."""
     if len(lines) <= _LINES:
         return lines
     return [f"({len(lines) - _LINES} earlier)", *lines[-_LINES:]]

@@ -98,5 +98,4 @@ def _effect(better: float, noise: float | None, goal: Goal) -> str:
 
 
 def _change(better: float, goal: Goal) -> float:
-    """Return by how much the metric itself moved."""
     return -better if goal is Goal.MINIMIZE else better

@@ -103,21 +103,18 @@ def _headline(report: Report) -> list[str]:
         "skipped": report.skipped,
     }
     tally = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-    if report.experiments == 0:
-        best = [_metric(report, report.before, ", unchanged")] if report.before is not None else []
-        return best + ([tally] if tally else [])
     if report.best is not None:
         alone = report.experiments == 1 and not report.skipped and report.before is None
         return [_best(report)] if alone else [_best(report), tally]
+    before = [] if report.before is None else [_metric(report, report.before, ", unchanged")]
+    if report.experiments == 0:
+        return [*before, *([tally] if tally else [])]
     if report.crash == report.experiments:
         crashed = {1: "It crashed", 2: "Both crashed"}.get(report.crash, f"All {report.crash:,} crashed")
-        lines = [_fit(f"{crashed}: no {report.metric} yet")]
-        if report.before is not None:
-            lines = [crashed, _metric(report, report.before, ", unchanged")]
+        lines = [crashed, *before] if before else [_fit(f"{crashed}: no {report.metric} yet")]
         return lines + ([tally] if report.skipped else [])
-    if report.before is None:
-        return [_fit(f"Kept without a {report.metric}") if report.keep else "Nothing was kept", tally]
-    return [_metric(report, report.before, ", unchanged"), tally]
+    nothing = _fit(f"Kept without a {report.metric}") if report.keep else "Nothing was kept"
+    return [*(before or [nothing]), tally]
 
 
 def _metric(report: Report, value: float, rest: str) -> str:
@@ -140,7 +137,6 @@ def _best(report: Report) -> str:
 
 
 def _whole(night: WakeUpReport) -> list[str]:
-    """Return the line about the whole run, where it is older than the night."""
     whole = night.whole
     if whole is None:
         return []
@@ -151,7 +147,6 @@ def _whole(night: WakeUpReport) -> list[str]:
 
 
 def _gains(report: Report) -> list[str]:
-    """Return the largest gains, each as the change of the metric that it was."""
     gains = [gain for gain in report.gains if round(gain.gain, 6) > 0][:_GAINS]
     if not gains:
         return []
@@ -161,7 +156,6 @@ def _gains(report: Report) -> list[str]:
 
 
 def _pace(night: WakeUpReport, zone: tzinfo, *, with_share: bool) -> list[str]:
-    """Return when and how fast it went."""
     phrases = []
     report, (start, end) = night.report, _span(night)
     rate, share = 0.0, report.training_share
@@ -193,7 +187,6 @@ def _capital(line: str) -> str:
 
 
 def _next(night: WakeUpReport) -> list[str]:
-    """Return what is tried next, as far as anybody knows."""
     outlook = night.outlook
     if night.run is None or night.run.state is RunState.STOPPED:
         return []
@@ -236,7 +229,6 @@ def _fit(line: str) -> str:
 
 
 def _long(line: str) -> str:
-    """Return a line that a phone may break once."""
     return one_line(line, 2 * WIDTH)
 
 

@@ -50,7 +50,6 @@ def progress_line(status: RunStatus, *, zone: tzinfo, lacks: str = "") -> str:
 
 
 def runs_message(statuses: Sequence[RunStatus], *, zone: tzinfo) -> Message:
-    """Return the answer to `/runs`, the newest last."""
     if not statuses:
         return Message("There is no run yet. Start one with /start_run.")
     lines = [
@@ -111,7 +110,6 @@ def _bar_and_numbers(progress: Progress) -> str:
 
 
 def bar(percent: float) -> str:
-    """Return a bar as wide as ten characters."""
     full = int(max(0.0, min(100.0, percent)) * _CELLS / 100)
     return "█" * full + "░" * (_CELLS - full)
 
