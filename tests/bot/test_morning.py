@@ -91,7 +91,7 @@ async def test_it_tells_of_the_night_whatever_comes_after_it(recorder: Recorder,
     assert message is not None
     assert message.text.startswith("mar12: 1 experiment in ")
     assert "0.980000 → 0.970000" in message.text
-    assert "In all 3 experiments, -0.027900" in message.text
+    assert "Whole run: 3 experiments, -0.027900" in message.text
     assert message.buttons[0][-1].command == "/diff 1 2"
 
 

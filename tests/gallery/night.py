@@ -194,8 +194,11 @@ class WakeUpReport:
         """Give up the experiment under way."""
         (experiment,) = self.journal.undecided(self.run.id)
         best = self.journal.best(self.run.id)
+        ended = Outcome(Ending.INTERRUPTED, None, experiment.started_at or 0.0, self._time.now)
+        measured = stages.measured(experiment, ended)
+        before = best.value if best else None
         self.journal.record(
-            stages.skipped(experiment, "skipped by command", best.value if best else None, now=self._time.now)
+            measured, stages.skipped(measured, "skipped by command", before, now=self._time.now)
         )
 
     def vanish(self) -> None:

@@ -71,12 +71,12 @@ def test_a_run_that_nobody_gave_an_order_has_no_reason(journal: Journal) -> None
 
 def test_people_read_what_they_read_before(journal: Journal) -> None:
     told = {run.tag: reason_text(run.reason) for run in journal.runs()}
-    assert told["disk"].startswith(f"by the heartbeat: 0.3 GB free on the disk of {HOME}: make space; ")
+    assert told["disk"].startswith(f"by the heartbeat: 0.3 GB free on the disk of {HOME}: make room; ")
     assert told["budget"].startswith("by the budget: $1.00 of the $1.00 for models in this run are spent; ")
     assert (told["person"], told["command"], told["done"], told["strange"], told["begun"]) == (
         "by ann",
         "by command",
-        "4 experiments completed",
+        "4 experiments made",
         "by a change of REPOSITORY",
         "",
     )
