@@ -42,7 +42,7 @@ def reason_in(data: Mapping[str, object]) -> Reason | None:
 
 
 def state_text(state: str, reason: Reason | None) -> str:
-    """Return the word for a state with the reason for it: `paused by ann`, `done: 4 experiments made`."""
+    """Return a state with its reason: `paused by ann`, `done: 4 experiments completed`."""
     text = reason_text(reason)
     if not text:
         return state

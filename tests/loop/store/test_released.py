@@ -82,7 +82,7 @@ def test_people_read_what_they_read_before(journal: Journal) -> None:
     )
     events = journal.events_after(0, limit=1000)
     texts = [message_of(e, journal.run_by_id(e.run_id)).text for e in events if topic_of(e)]
-    assert "Run person paused by ann" in texts
+    assert "Run person paused: by ann" in texts
     assert "Run calls needs you: its loop ended 4 times in a row, the last time with: disk on fire" in texts
 
 
