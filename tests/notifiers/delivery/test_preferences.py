@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, time
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -12,15 +13,20 @@ from notifiers.delivery.preferences import (
     Decision,
     Loudness,
     Preferences,
+    PreferenceStore,
     QuietHours,
     Verbosity,
     decide,
+    describe,
     in_groups,
     is_quiet,
+    parse,
     read_hours,
     usual_preferences,
 )
 from notifiers.text.notification import Notification, Topic
+from tests.notifiers.recording import VirtualTime
+from tests.notifiers.stories import open_journal
 from tests.notifiers.text.test_digest import CRASH, EXPERIMENT, RUN
 
 SEND, SILENT, HOLD, MUTE = Decision.SEND, Decision.SILENT, Decision.HOLD, Decision.MUTE
@@ -164,3 +170,98 @@ def test_any_text_is_quiet_hours_or_refused(text: str) -> None:
 def test_groups_of_one_are_no_groups() -> None:
     assert in_groups(Preferences(), 1).verbosity is Verbosity.ALL
     assert usual_preferences(every=5, quiet=HOURS) == Preferences(Verbosity.EVERY, 5, HOURS)
+
+
+@pytest.mark.parametrize(
+    ("text", "changed"),
+    [
+        ("all", Preferences()),
+        ("keeps", Preferences(Verbosity.KEEPS)),
+        ("BEST", Preferences(Verbosity.BEST)),
+        ("silent", Preferences(Verbosity.SILENT)),
+        ("every 5", Preferences(Verbosity.EVERY, 5)),
+        ("every 1", Preferences()),
+        ("quiet 22:00-07:00", Preferences(quiet=HOURS)),
+        ("22:00-07:00", Preferences(quiet=HOURS)),
+        ("quiet 22:00-07:00 Europe/Berlin", Preferences(quiet=read_hours("22:00-07:00 Europe/Berlin"))),
+        ("quiet 22:00-07:00 UTC", Preferences(quiet=read_hours("22:00-07:00 UTC"))),
+        ("crash silent", Preferences(topics={Topic.CRASH: Loudness.SILENT})),
+        ("crashes off", Preferences(topics={Topic.CRASH: Loudness.OFF})),
+        ("best crash off", Preferences(Verbosity.BEST, topics={Topic.CRASH: Loudness.OFF})),
+        ("keeps silent", Preferences(topics={Topic.KEEP: Loudness.SILENT})),
+        ("all silent", Preferences(Verbosity.SILENT)),
+        ("discard on", Preferences(topics={Topic.DISCARD: Loudness.ON})),
+        (
+            "keeps quiet 22:00-07:00 crash off",
+            Preferences(Verbosity.KEEPS, 1, HOURS, {Topic.CRASH: Loudness.OFF}),
+        ),
+    ],
+)
+def test_what_can_be_ordered(text: str, changed: Preferences) -> None:
+    assert parse(text, Preferences()) == changed
+
+
+def test_an_order_changes_nothing_else() -> None:
+    before = Preferences(Verbosity.EVERY, 5, HOURS, {Topic.RUN: Loudness.OFF})
+    assert parse("crash silent", before).every == 5
+    assert parse("best", before) == Preferences(Verbosity.BEST, 1, HOURS, {Topic.RUN: Loudness.OFF})
+    assert parse("quiet off", before).quiet is None
+    assert parse("", before) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("keps", "did you mean keeps?"),
+        ("crahs silent", "did you mean crash?"),
+        ("every", "/notify every 5"),
+        ("every 0", "from 1 to 100"),
+        ("every 101", "from 1 to 100"),
+        ("every ٣", "from 1 to 100"),
+        ("quiet", "/notify quiet 22:00-07:00"),
+        ("quiet 7", "must be two times"),
+        ("quiet 22:00-07:00 Europe/Nowhere", "time zone such as Europe/Berlin"),
+        ("crash", "/notify crash silent"),
+        ("crash loud", "/notify crash silent"),
+        ("xyzzy", "/notify every 5"),
+    ],
+)
+def test_what_is_not_understood_is_refused_with_an_example(text: str, hint: str) -> None:
+    with pytest.raises(ValueError) as refusal:  # noqa: PT011
+        parse(text, Preferences())
+    assert hint in str(refusal.value)
+
+
+@given(st.lists(st.sampled_from(["all", "every", "5", "quiet", "off", "crash", "22:00-07:00", "x", "é"])))
+def test_any_words_are_obeyed_or_refused_in_one_sentence(words: list[str]) -> None:
+    try:
+        preferences = parse(" ".join(words), Preferences())
+    except ValueError as refusal:
+        assert str(refusal).endswith((".", "?"))  # noqa: PT017
+    else:
+        assert describe(preferences).startswith("You get: ")
+
+
+def test_the_answer_says_all_that_holds() -> None:
+    preferences = parse("every 5 22:00-07:00 Europe/Berlin crash silent run off", Preferences())
+    assert describe(preferences).splitlines()[:4] == [
+        describe(Preferences(Verbosity.EVERY, 5)).splitlines()[0],
+        "Quiet hours: 22:00-07:00 Europe/Berlin",
+        "crash: silent",
+        "run: off",
+    ]
+    assert "Quiet hours: none" in describe(Preferences())
+
+
+def test_preferences_outlive_the_process_and_are_each_channels_own(tmp_path: Path) -> None:
+    usual = Preferences(Verbosity.EVERY, 3)
+    with open_journal(tmp_path, VirtualTime()) as journal:
+        store = PreferenceStore(journal, default=usual)
+        assert store.get("telegram:1") == usual
+        changed = store.change("telegram:1", "keeps quiet 22:00-07:00 Europe/Berlin crash off")
+        with pytest.raises(ValueError, match="did you mean best"):
+            store.change("telegram:1", "silent bset")
+    with open_journal(tmp_path, VirtualTime()) as journal:
+        store = PreferenceStore(journal, default=usual)
+        assert store.get("telegram:1") == changed
+        assert store.get("slack:C1") == usual
