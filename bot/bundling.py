@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bot.setup.settings import Settings
@@ -192,7 +192,7 @@ async def make_bundle(
         DESCRIPTION: text.encode(),
         PATCH: tidy.patch,
         RESULTS: results_text(rows, metric=run.metric).encode(),
-        SURROUNDINGS: (json.dumps(provenance.to_json(), indent=2) + "\n").encode(),
+        SURROUNDINGS: (json.dumps(asdict(provenance), indent=2) + "\n").encode(),
         CHART: picture,
     }
     await in_thread(_write, folder, files)

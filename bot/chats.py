@@ -16,10 +16,9 @@ from bot.access import Access, AllowList, Platform, Request, Role
 from bot.commands import COMMANDS
 from bot.front import FrontHealth
 from bot.setup.settings import Settings
-from loop.experiment import Event, Experiment, Run
+from loop.experiment import Event, Run
 from loop.process.worker import in_thread
 from loop.results.status import RunStatus
-from loop.store.experiments import IdeaBox
 from loop.store.journal import Journal
 from loop.store.outbox import refusals
 from notifiers.channel import Channel
@@ -199,7 +198,6 @@ class Chats:
             self._journal,
             preferences=lambda: self._preferences.get(channel.name),
             thread=keeper.thread if keeper else None,
-            asked=lambda experiment: self._asked(experiment, channel.name),
             report=self._report,
             spacing=spacing,
             clock=self._clock,
@@ -207,11 +205,6 @@ class Chats:
         )
         self._deliveries[channel.name] = delivery
         return [delivery.run, keeper.run] if keeper else [delivery.run]
-
-    def _asked(self, experiment: Experiment, channel: str) -> str:
-        """Return the message of this channel that asked for the experiment, empty if none did."""
-        idea = None if experiment.idea is None else IdeaBox(self._journal).get(experiment.idea)
-        return idea.message_id if idea is not None and idea.channel == channel else ""
 
     def _at(self, when: float) -> str:
         return f"{datetime.fromtimestamp(when, self._zone):%Y-%m-%d %H:%M}"

@@ -20,7 +20,7 @@ from loop.experiment import Actor, Experiment, Reason, Run, RunState
 from loop.process.summary import read_tail
 from loop.process.worker import in_thread
 from loop.proposers.people import IDEA_CHARACTERS, edit
-from loop.results.memory import hit_rates, lessons, lessons_of_others, most_valuable
+from loop.results.gains import hit_rates, lessons, lessons_of_others, most_valuable
 from loop.results.status import RunStatus, run_status
 from loop.store.experiments import IdeaBox, Row, read_rows
 from loop.text import one_line, without_secrets
@@ -103,7 +103,7 @@ class CommandHandlers:
         if not runs:
             return ""
         status = await in_thread(self._status_of, runs[-1])
-        return progress_line(status, now=self._now(), lacks=self._host.lacks(runs[-1]))
+        return progress_line(status, zone=self._zone, lacks=self._host.lacks(runs[-1]))
 
     # Control
 

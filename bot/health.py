@@ -13,7 +13,7 @@ from loop.process.machine import GpuProcess, look_at_gpus
 from loop.store.events import last_incidents
 from loop.store.journal import Journal
 from loop.text import one_line
-from notifiers.delivery.outbox import Standing, standings
+from notifiers.delivery.delivery import Standing, standings
 from notifiers.text.reasons import state_text
 from notifiers.text.words import duration
 

@@ -13,7 +13,7 @@ from bot.setup.settings import Settings
 from loop.errors import UserError
 from loop.experiment import Event, EventKind, Run, RunState
 from loop.process.worker import in_thread
-from loop.results.wakeup_report import WakeUpReport, read_wakeup_report
+from loop.results.report import WakeUpReport, read_wakeup_report
 from loop.store.events import has_events_after, last_event_of
 from loop.store.journal import Journal, StoreError
 from notifiers.charts.chart import ChartError, alt_text, chart
@@ -62,9 +62,9 @@ class Reporter:
         except (UserError, StoreError):
             log.exception("the report on run %d cannot be made", event.run_id)
             return None
-        ending = None if morning else message_of(event, run)
+        heading = "" if morning else message_of(event, run).text
         charted = with_chart and event.id != self._drawn[0]
-        message = await self._message(night, with_chart=charted, heading=ending.text if ending else "")
+        message = await self._message(night, with_chart=charted, heading=heading)
         if charted:
             self._drawn = (event.id, message.attachments)
         return replace(message, attachments=self._drawn[1]) if with_chart else message
@@ -125,7 +125,7 @@ class WakeUp:
         self._clock = clock or Clock()
 
     async def run(self) -> None:
-        """Wake people for ever, for a time that nobody was there at first; end it by cancelling."""
+        """Wake people for ever, for a time that was missed at first; end it by cancelling."""
         due = 0.0
         while True:
             now = self._clock.now()
@@ -139,7 +139,7 @@ class WakeUp:
         try:
             due = await in_thread(self.note)
         except StoreError:
-            log.exception("nobody could be woken up")
+            log.exception("the wake-up reports could not be sent")
         else:
             if due:
                 await self._beat()

@@ -48,8 +48,8 @@ class Message:
 class Reply:
     """The answer to a command; `refused` where the command was not obeyed.
 
-    An answer that `replaces` takes the place of the message whose button was pressed, so that nobody can
-    press it again.
+    An answer that `replaces` takes the place of the message whose button was pressed, so that it cannot be
+    pressed again.
     """
 
     message: Message

@@ -161,7 +161,7 @@ class LoneBot:
 
     def calls(self) -> int:
         """Return for how many things a person is called."""
-        from loop.results.wakeup_report import read_wakeup_report
+        from loop.results.report import read_wakeup_report
 
         return len(read_wakeup_report(self.journal, self.run, until=2e10).calls)
 

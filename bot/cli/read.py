@@ -29,6 +29,7 @@ def status(context: typer.Context, tag: Tag = None, as_json: Json = False) -> No
     from bot.app import zone_of
     from bot.local.wire import bot_answers
     from loop.results.ledger import read_ledger
+    from loop.results.report import to_json
     from loop.results.status import run_status
     from notifiers.text.reasons import reason_text
     from notifiers.text.status import status_message
@@ -40,7 +41,7 @@ def status(context: typer.Context, tag: Tag = None, as_json: Json = False) -> No
     if ledger is not None:
         answers = bot_answers(settings.socket)
         told = {"state_reason": reason_text(found.reason), "bot_answers": answers}
-        print_json(found.to_json() | told | {"ledger": ledger.to_json()})
+        print_json(to_json(found) | told | {"ledger": ledger.to_json()})
     else:
         message = status_message(found, now=time.time(), zone=zone_of(settings))
         lines = (message.text, ownerless(settings, run))

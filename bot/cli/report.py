@@ -20,7 +20,7 @@ from loop.results.report import make_report
 from loop.results.table import read_results
 
 if TYPE_CHECKING:
-    from loop.results.wakeup_report import WakeUpReport
+    from loop.results.report import WakeUpReport
 
 
 def report(
@@ -41,7 +41,7 @@ def report(
     if page is not None:
         made.write_page(page, settings, zone_of(settings))
     if as_json:
-        print_json(made.to_json())
+        print_json(made.night.to_json())
     else:
         made.show(zone_of(settings))
 
@@ -53,10 +53,6 @@ class FullReport:
     night: WakeUpReport
     state: str = ""
     """What the run does now, where its own state does not tell it."""
-
-    def to_json(self) -> dict[str, object]:
-        """Return all numbers, and the ledger where there is one."""
-        return self.night.to_json()
 
     def draw(self, path: Path) -> None:
         """Write the chart.
@@ -114,7 +110,7 @@ class FullReport:
 
 def report_of_run(settings: Settings, tag: str | None) -> FullReport:
     """Return the report on a run in the journal."""
-    from loop.results.wakeup_report import read_wakeup_report
+    from loop.results.report import read_wakeup_report
 
     price, stuck = settings.gpu_dollars_an_hour, settings.stuck_after
     with open_run(settings, tag) as (journal, run):
@@ -124,7 +120,7 @@ def report_of_run(settings: Settings, tag: str | None) -> FullReport:
 
 def report_of_file(settings: Settings, file: Path) -> FullReport:
     """Return the report on a `results.tsv` of whoever wrote it."""
-    from loop.results.wakeup_report import WakeUpReport
+    from loop.results.report import WakeUpReport
 
     found = read_results(file, settings.metric)
     numbers = make_report(found.rows, metric=found.metric, goal=settings.metric_goal)

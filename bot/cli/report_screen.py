@@ -9,12 +9,12 @@ from rich.panel import Panel
 from rich.text import Text
 
 from bot.local.terminal import render
-from loop.results.wakeup_report import WakeUpReport
+from loop.results.report import WakeUpReport
 from notifiers.message import Message
 
-_GAIN = re.compile(r"^(#\d+) ([+-][\d.]+)( \+\d+−\d+)?", re.MULTILINE)
+_GAIN = re.compile(r"^(#\d+) ([+-][\d.]+)", re.MULTILINE)
 _STYLES = (
-    (r"^(Largest gains|The one gain)$", "bold"),
+    (r"^(Largest gains|Gain)$", "bold"),
     (r"→ [\d.]+(?= \()", "bold"),
     (r"\([+-][\d.]+\)", "bold green"),
     (r"\d[\d,]* keep\b", "green"),
@@ -34,8 +34,6 @@ def show(night: WakeUpReport, message: Message, *, console: Console | None = Non
     for found in _GAIN.finditer(rest):
         text.stylize("dim", *found.span(1))
         text.stylize("green", *found.span(2))
-        if found[3]:
-            text.stylize("dim", *found.span(3))
     crashed = night.report.best is None and night.report.crash > 0
     colour = "red" if crashed else "green" if night.report.gain else "blue"
     panel = Panel(text, title=Text(first, "bold"), title_align="left", border_style=colour, expand=False)

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from loop.errors import UserError
 from loop.experiment import Cost, Experiment, Goal, Proposal, Run
-from loop.results.memory import Lesson
+from loop.results.gains import Lesson
 from loop.store.experiments import Idea
 
 

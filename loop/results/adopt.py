@@ -27,7 +27,6 @@ class Inheritance:
 
     @property
     def branch(self) -> str:
-        """The branch that the run goes on with."""
         return f"{_PREFIX}{self.tag}"
 
 
@@ -40,7 +39,7 @@ def read_inheritance(
     kept row; without it the run goes on with `branch` itself.
 
     Raises:
-        UserError: the branch does not fit the rows or the name, with the mend.
+        UserError: the branch does not fit the rows or the name, with the fix.
     """
     head = _commit(git, f"refs/heads/{branch}")
     if head is None:
@@ -68,15 +67,15 @@ def read_inheritance(
 
 
 def _named_otherwise(git: Git, last: Row, *, base: str, head: str) -> str:
-    """Return the commit of the last kept row where it is not told by an id that git has.
+    """Return the commit of the last kept row where its id is not one that git has.
 
     Raises:
-        UserError: it is told by one that git has not.
+        UserError: git has no commit of that id.
     """
     if _ID.fullmatch(last.commit):
         raise UserError(
             f"The last kept result, #{last.number}, is commit {last.commit}, which {git.directory.parent} "
-            "does not have: give the results of this branch, or mend that line in a copy of them."
+            "does not have: give the results of this branch, or correct that line in a copy of them."
         )
     return base if last.number == 0 else head
 

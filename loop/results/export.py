@@ -18,50 +18,35 @@ from loop.experiment import Experiment, Run
 from loop.process.machine import ask_nvidia_smi
 from loop.process.trainer import launch_command
 from loop.program.constants import find_constants
-from loop.results.memory import effect
+from loop.results.gains import effect
 
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]
 
 
-class _Type(Enum):
-    """What a column holds; every column may also hold nothing."""
-
-    TEXT = "text"
-    INTEGER = "integer"
-    NUMBER = "number"
-    TIME = "time"  # UTC; ISO 8601 in JSON
-    OBJECT = "object"  # by name; as JSON text in Parquet, because its members differ from row to row
-
-
-@dataclass(frozen=True, slots=True)
-class _Column:
-    name: str
-    type: _Type
-
-
-_COLUMNS = tuple(
-    _Column(name, kind)
+# An Arrow type; or `time`, in UTC; or `object`, JSON text in Parquet because its members differ by row.
+_COLUMNS = {
+    name: kind
     for kind, names in (
-        (_Type.TEXT, "run metric"),
-        (_Type.INTEGER, "number"),
-        (_Type.TEXT, "stage status"),
-        (_Type.NUMBER, "value best_before gain"),  # gain: positive is better, whatever the metric's goal
-        (_Type.TEXT, "description rationale expected family proposer reason"),
-        (_Type.INTEGER, "idea repairs"),
-        (_Type.TEXT, "parent commit program"),
-        (_Type.INTEGER, "lines_added lines_removed attempt"),
-        (_Type.TIME, "proposed_at started_at ended_at decided_at"),
-        (_Type.NUMBER, "waited training_seconds memory_gb"),
-        (_Type.TEXT, "ending"),
-        (_Type.INTEGER, "exit_code"),
-        (_Type.TEXT, "error"),
-        (_Type.INTEGER, "input_tokens cached_tokens output_tokens"),
-        (_Type.NUMBER, "dollars"),
-        (_Type.OBJECT, "numbers constants"),
+        ("string", "run metric"),
+        ("int64", "number"),
+        ("string", "stage status"),
+        ("double", "value best_before gain"),  # gain: positive is better, whatever the metric's goal
+        ("string", "description rationale expected family proposer reason"),
+        ("int64", "idea repairs"),
+        ("string", "parent commit program"),
+        ("int64", "lines_added lines_removed attempt"),
+        ("time", "proposed_at started_at ended_at decided_at"),
+        ("double", "waited training_seconds memory_gb"),
+        ("string", "ending"),
+        ("int64", "exit_code"),
+        ("string", "error"),
+        ("int64", "input_tokens cached_tokens output_tokens"),
+        ("double", "dollars"),
+        ("object", "numbers constants"),
     )
     for name in names.split()
-)
+}
 
 
 def json_lines(run: Run, experiments: Iterable[Experiment]) -> str:
@@ -91,7 +76,7 @@ def write_parquet(path: Path, run: Run, experiments: Iterable[Experiment]) -> No
     try:
         pq.write_table(table, path)
     except OSError as error:
-        # pyarrow tells it in a long sentence of its own, and only sometimes by its number too.
+        # pyarrow has a long sentence of its own, and only sometimes the error's number too.
         reason = os.strerror(error.errno) if error.errno else str(error).rstrip(".")
         raise UserError(f"{path} cannot be written: {reason}.") from error
 
@@ -102,15 +87,15 @@ def _records(run: Run, experiments: Iterable[Experiment]) -> Iterable[dict[str, 
         if experiment.cost:
             own |= asdict(experiment.cost)
         yield {
-            column.name: _plain(column, own.get(column.name, getattr(experiment, column.name, None)))
-            for column in _COLUMNS
+            name: _plain(kind, own.get(name, getattr(experiment, name, None)))
+            for name, kind in _COLUMNS.items()
         }
 
 
-def _plain(column: _Column, value: object) -> object:
+def _plain(kind: str, value: object) -> object:
     if isinstance(value, Enum):
         return value.value
-    if column.type is _Type.TIME and isinstance(value, float):
+    if kind == "time" and isinstance(value, float):
         return datetime.fromtimestamp(value, UTC)
     return value
 
@@ -122,14 +107,8 @@ def _to_json(value: object) -> object:
 def _schema() -> pa.Schema:
     import pyarrow as pa
 
-    types = {
-        _Type.TEXT: pa.string(),
-        _Type.INTEGER: pa.int64(),
-        _Type.NUMBER: pa.float64(),
-        _Type.TIME: pa.timestamp("us", tz="UTC"),
-        _Type.OBJECT: pa.string(),
-    }
-    return pa.schema([pa.field(column.name, types[column.type]) for column in _COLUMNS])
+    own = {"time": pa.timestamp("us", tz="UTC"), "object": pa.string()}
+    return pa.schema([(name, own.get(kind) or pa.type_for_alias(kind)) for name, kind in _COLUMNS.items()])
 
 
 _PATIENCE = 20.0  # seconds for a program to answer
@@ -153,7 +132,7 @@ class Provenance:
     """Where and with what a program was trained, as it is now.
 
     `packages` are the versions that the training's Python has, `accelerators` the GPUs with memory and
-    driver; both are empty where nobody could tell. `seeds` are the constants of the program that are called
+    driver; both are empty where it is unknown. `seeds` are the constants of the program that are called
     so. `command` runs in a checkout of the commit.
     """
 
@@ -165,10 +144,6 @@ class Provenance:
     packages: Mapping[str, str]
     seeds: Mapping[str, object]
     time_budget: float
-
-    def to_json(self) -> dict[str, object]:
-        """Return everything under its own name."""
-        return asdict(self)
 
 
 def find_provenance(

@@ -1,4 +1,8 @@
-"""What changes of the program brought: pure functions of numbers and verdicts."""
+"""What changes of the program brought, and what earlier experiments teach, over all runs of a repository.
+
+Nothing is stored here: the journal has every experiment with its verdict. Of a run only so much is read as is
+asked for, because this is done for every proposal.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +10,23 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from operator import attrgetter
+from statistics import median
 
-from loop.experiment import Family, Goal, Status
-from loop.store.experiments import Row
+from loop.experiment import Experiment, Family, Goal, Run, Status
+from loop.store.experiments import (
+    Row,
+    family_tries,
+    largest_gains,
+    last_discarded_values,
+    last_failures,
+    runs_like,
+)
+from loop.store.journal import Journal
 
-
-@dataclass(frozen=True, slots=True)
-class FamilyRate:
-    """How often ideas of one family were kept; `best_gain` is the largest of their gains."""
-
-    family: Family
-    tried: int
-    kept: int
-    best_gain: float | None
+_FEW = 10  # effects, below which their spread says little: in simulated runs it is off by half and more
+_RECENT = 200  # discarded experiments that tell the noise of a run
+_RUNS = 10  # other runs that are remembered, the newest ones
 
 
 def gain(before: float, after: float, goal: Goal) -> float:
@@ -28,6 +36,11 @@ def gain(before: float, after: float, goal: Goal) -> float:
     """
     written = Decimal(repr(before)) - Decimal(repr(after))
     return float(written if goal is Goal.MINIMIZE else -written) + 0.0  # no -0.0
+
+
+def effect(experiment: Experiment | Row, goal: Goal) -> float | None:
+    """Return by how much an experiment was better than the best before it; None without a number."""
+    return _effect(experiment.best_before, experiment.value, goal)
 
 
 def bests_before(rows: Iterable[Row], goal: Goal, best: float | None = None) -> Iterator[float | None]:
@@ -40,6 +53,49 @@ def bests_before(rows: Iterable[Row], goal: Goal, best: float | None = None) -> 
         yield best
         if row.status is Status.KEEP and row.value is not None:
             best = row.value if best is None else better(best, row.value)
+
+
+def noise(experiments: Iterable[Experiment], goal: Goal) -> float | None:
+    """Return about an upper bound of the standard deviation of a measured effect, None with fewer than ten.
+
+    It is 1.4826 times the median absolute deviation (Rousseeuw and Croux 1993) of the discarded effects: what
+    they differ by is chance where most discarded changes hardly matter, and chance and harm where they do.
+    """
+    discarded = (experiment for experiment in experiments if experiment.status is Status.DISCARD)
+    return _spread(effect(experiment, goal) for experiment in discarded)
+
+
+def near_misses(experiments: Sequence[Experiment], goal: Goal, *, most: int = 5) -> list[Experiment]:
+    """Return the discarded experiments that came nearest to being kept, the nearest first."""
+    missed = [
+        (change, experiment)
+        for experiment in experiments
+        if experiment.status is Status.DISCARD and (change := effect(experiment, goal)) is not None
+    ]
+    missed.sort(key=lambda pair: (-pair[0], pair[1].number))
+    return [experiment for _, experiment in missed[:most]]
+
+
+def _effect(before: float | None, value: float | None, goal: Goal) -> float | None:
+    return None if before is None or value is None else gain(before, value, goal)
+
+
+def _spread(effects: Iterable[float | None]) -> float | None:
+    known = [change for change in effects if change is not None]
+    if len(known) < _FEW:
+        return None
+    middle = median(known)
+    return 1.4826 * median(abs(change - middle) for change in known)
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyRate:
+    """How often ideas of one family were kept; `best_gain` is the largest of their gains."""
+
+    family: Family
+    tried: int
+    kept: int
+    best_gain: float | None
 
 
 def family_rates(tries: Iterable[tuple[Family | None, Status, int, float | None]]) -> tuple[FamilyRate, ...]:
@@ -64,8 +120,87 @@ def family_rates(tries: Iterable[tuple[Family | None, Status, int, float | None]
 def rates_of(rows: Sequence[Row], goal: Goal, before: float | None = None) -> tuple[FamilyRate, ...]:
     """Return how the ideas of each family fared in a run; `before` is the best before the first row."""
     bests = zip(rows, bests_before(rows, goal, before), strict=True)
-    return family_rates((row.family, row.status, 1, _gain_of(row, best, goal)) for row, best in bests)
+    return family_rates((row.family, row.status, 1, _effect(best, row.value, goal)) for row, best in bests)
 
 
-def _gain_of(row: Row, best: float | None, goal: Goal) -> float | None:
-    return None if best is None or row.value is None else gain(best, row.value, goal)
+def hit_rates(journal: Journal, run: Run) -> tuple[FamilyRate, ...]:
+    ids = [each.id for each in (*other_runs(journal, run), run)]
+    return family_rates(
+        (family, status, count, _effect(before, value, run.goal))
+        for family, status, count, before, value in family_tries(journal, ids, run.goal)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What an idea came to, where it was tried.
+
+    `effect` is how much better the metric became, negative for worse, None without a number. `noise` bounds
+    the chance part of an effect in that run, None where too little is known. `reason` is that of the verdict.
+    """
+
+    tag: str
+    number: int
+    description: str
+    family: Family | None
+    status: Status
+    effect: float | None
+    noise: float | None
+    reason: str
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the number says all of why it was judged so: kept for a gain, discarded for a loss."""
+        if self.effect is None:
+            return False
+        return self.effect > 0 if self.status is Status.KEEP else self.effect <= 0
+
+
+def lessons(journal: Journal, run: Run, *, most: int) -> list[Lesson]:
+    """Return at most `most` lessons of a run, by number; the baseline is none, nor is what was skipped.
+
+    Half of them, or fewer where fewer were kept, are the largest gains; the others are the last ones that
+    were discarded or crashed.
+    """
+    gains = largest_gains(journal, run.id, most=(most + 1) // 2)
+    failures = last_failures(journal, run.id, most=most - len(gains))
+    recent = last_discarded_values(journal, run.id, most=_RECENT)
+    spread = _spread(_effect(before, value, run.goal) for before, value in recent)
+    return [
+        Lesson(
+            run.tag,
+            row.number,
+            row.description,
+            row.family,
+            row.status,
+            effect(row, run.goal),
+            spread,
+            row.reason,
+        )
+        for row in sorted([*gains, *failures], key=attrgetter("number"))
+    ]
+
+
+def lessons_of_others(journal: Journal, run: Run, *, most: int) -> list[Lesson]:
+    return [lesson for other in other_runs(journal, run) for lesson in lessons(journal, other, most=most)]
+
+
+def other_runs(journal: Journal, run: Run) -> list[Run]:
+    return runs_like(journal, run, most=_RUNS)
+
+
+def most_valuable(found: Iterable[Lesson], most: int) -> list[Lesson]:
+    """Return what is most worth knowing: what was kept, the surest gain first, then the nearest misses.
+
+    A gain is the surer, the more of it is left without the noise; where that is unknown, nothing is.
+    """
+    measured = [(lesson.effect, lesson) for lesson in found if lesson.effect is not None]
+
+    def worth(pair: tuple[float, Lesson]) -> tuple[bool, float, float]:
+        change, lesson = pair
+        if lesson.status is not Status.KEEP:
+            return True, -change, 0.0
+        sure = 0.0 if lesson.noise is None else change - lesson.noise
+        return False, -sure, -change
+
+    return [lesson for _, lesson in sorted(measured, key=worth)[:most]]

@@ -1,4 +1,4 @@
-"""The downtime ledger: what every moment of a run was spent on, told from the journal alone.
+"""The downtime ledger: what every moment of a run was spent on, from the journal alone.
 
 Each moment has exactly one cause. Where several would do, the first of these counts:
 
@@ -6,12 +6,12 @@ Each moment has exactly one cause. Where several would do, the first of these co
    until that order. A good one is training for as long as it counted itself and overhead for the rest; the
    ledger puts the overhead first. Where it counted nothing it is training. A crash is crashed work, what was
    ended or given up is interrupted work.
-2. An attempt without an outcome, while a bot watched it: nobody can say how long it lived otherwise. Under
+2. An attempt without an outcome, while a bot watched it: otherwise it is unknown how long it lived. Under
    way it is training, what its start-up took being unknown yet; once gone it is interrupted work.
 3. Waiting: the run was paused, or done with all that it was asked for.
 4. No bot: the machine was down where its boot changed meanwhile, else the bot was.
 5. Waiting: the loop rested after a streak of crashes or of trainings that vanished, or had ended with an
-   error, and a person was told.
+   error, and a person was notified.
 6. Proposing: whatever else is done between two trainings.
 
 The clock may be set back while a run lasts: an event counts as no earlier than the one written before it.
@@ -67,7 +67,6 @@ class Ledger:
 
     @property
     def total(self) -> float:
-        """All seconds."""
         return self.ended_at - self.started_at
 
     @property
@@ -83,7 +82,6 @@ class Ledger:
         return tuple(sorted(lost, key=lambda entry: entry[1], reverse=True))
 
     def to_json(self) -> dict[str, object]:
-        """Return every number under its own name."""
         return {
             "started_at": self.started_at,
             "ended_at": self.ended_at,
@@ -142,7 +140,6 @@ def ledger(
     start: float,
     end: float,
 ) -> Ledger:
-    """Return what the time from `start` to `end` was spent on, added up from `spans`."""
     seconds = dict.fromkeys(Spent, 0.0)
     for span in spans(events, experiments, sessions, start=start, end=end):
         seconds[span.cause] += span.end - span.start
@@ -179,7 +176,6 @@ def spans(
 
 
 def _steady(events: Iterable[Event], *, start: float, end: float) -> _History:
-    """Return the events with times from `start` to `end` that never go back."""
     history, at = [], start
     for event in events:
         at = max(at, min(event.at, end))
@@ -292,7 +288,6 @@ def _cut(spans: list[Span], holes: list[Span]) -> list[Span]:
 
 
 def _span(start: float, end: float, cause: Spent) -> list[Span]:
-    """Return a span, or nothing where no time passes."""
     return [Span(start, end, cause)] if start < end else []
 
 

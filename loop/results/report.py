@@ -1,17 +1,26 @@
-"""The numbers of a report about a run, from its rows and what its models cost."""
+"""What a run brought, in numbers: the report on rows, and the wake-up report that the journal adds to it."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
 
-from loop.experiment import Cost, Goal, Status
+from loop.experiment import Cost, Experiment, Goal, Run, RunState, Status
+from loop.proposers.policy import AFTER, idle, urge
+from loop.proposers.protocol import Urge
 from loop.results.gains import FamilyRate, bests_before, gain, rates_of
-from loop.store.experiments import Row
+from loop.results.ledger import Ledger, Spent, all_of, read_ledger
+from loop.store.events import open_calls
+from loop.store.experiments import Idea, IdeaBox, Row, decided_by, read_rows
+from loop.store.journal import Journal
+from loop.store.spending import Budget
 
 EMPTY_SECONDS = 0.05
 """Where a training waited longer than this for its proposal, none was ready; git alone takes less."""
+
+_GPU_IN_USE = (Spent.TRAINING, Spent.OVERHEAD, Spent.CRASHED, Spent.INTERRUPTED)
+_STUCK_ROWS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,22 +31,11 @@ class Gain:
     commit: str
     description: str
     gain: float
-    lines_added: int | None = None
-    lines_removed: int | None = None
-
-    def to_json(self) -> dict[str, object]:
-        """Return what others rely on; the lines are those of the experiment."""
-        return {
-            "number": self.number,
-            "commit": self.commit,
-            "description": self.description,
-            "gain": self.gain,
-        }
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a run has brought, or a part of it. What the rows do not tell is None.
+    """What a run has brought, or a part of it. What the rows do not say is None.
 
     `experiments` counts every trained one, the baseline included: `keep + discard + crash`. `gains` has one
     for every kept experiment that had a best before it, the largest first. Times are seconds since the epoch:
@@ -76,9 +74,7 @@ class Report:
     def gain(self) -> float | None:
         """How much better the best is than the best before, or else than the baseline; None without both."""
         start = self.baseline if self.before is None else self.before
-        if start is None or self.best is None:
-            return None
-        return gain(start, self.best, self.goal)
+        return None if start is None or self.best is None else gain(start, self.best, self.goal)
 
     @property
     def keep_rate(self) -> float | None:
@@ -88,14 +84,12 @@ class Report:
 
     @property
     def hours(self) -> float | None:
-        """Hours from the first start to the last end."""
         if self.started_at is None or self.ended_at is None:
             return None
         return max(0.0, self.ended_at - self.started_at) / 3600
 
     @property
     def experiments_per_hour(self) -> float | None:
-        """Experiments an hour, over all hours."""
         return self.experiments / self.hours if self.hours else None
 
     @property
@@ -107,7 +101,6 @@ class Report:
 
     @property
     def tokens(self) -> int | None:
-        """Tokens that models read and wrote; None where none was asked."""
         return self.spent.tokens if self.spent else None
 
     @property
@@ -117,24 +110,106 @@ class Report:
 
     @property
     def dollars_per_thousandth(self) -> float | None:
-        """Dollars for each 0.001 of gain; None without both."""
-        if self.dollars is None or not self.gain or self.gain < 0:
+        return _per_thousandth(self.dollars, self.gain)
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What a night cost.
+
+    `model_dollars` is None where no model was asked, `gpu_seconds` is how long trainings held the GPU, None
+    where it is unknown, and `gpu_price` is in dollars an hour.
+    """
+
+    gain: float | None = None
+    model_dollars: float | None = None
+    gpu_seconds: float | None = None
+    gpu_price: float | None = None
+
+    @property
+    def gpu_hours(self) -> float | None:
+        return None if self.gpu_seconds is None else self.gpu_seconds / 3600
+
+    @property
+    def gpu_dollars(self) -> float | None:
+        if self.gpu_hours is None or self.gpu_price is None:
             return None
-        return self.dollars / self.gain / 1000
+        return self.gpu_hours * self.gpu_price
+
+    @property
+    def dollars(self) -> float | None:
+        """What is known to have cost money, together; None where nothing is."""
+        known = [dollars for dollars in (self.model_dollars, self.gpu_dollars) if dollars is not None]
+        return sum(known) if known else None
+
+    @property
+    def dollars_per_thousandth(self) -> float | None:
+        return _per_thousandth(self.dollars, self.gain)
+
+    @property
+    def gpu_seconds_per_thousandth(self) -> float | None:
+        return _per_thousandth(self.gpu_seconds, self.gain)
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What is tried next: people's ideas first, then the proposal that is ready, empty where none is.
+
+    `under_way` is what is tried now, as number and description. `idle` is how many experiments were judged
+    since the last keep, `urge` what a stuck run asks for.
+    """
+
+    idea: Idea | None = None
+    ready: str = ""
+    under_way: str = ""
+    idle: int = 0
+    urge: Urge | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WakeUpReport:
+    """A report with all that only the journal can add to it; a bare file of results adds nothing.
+
+    `rows` are those of the whole run and `whole` is the report on them, None where the night is all of it.
+    `since` is when the night began, None with the run; `start` is the number of the best before the night.
+    `calls` are the reasons for which a person is still needed, the oldest first.
+    """
+
+    report: Report
+    rows: Sequence[Row] = ()
+    run: Run | None = None
+    since: float | None = None
+    start: int = 0
+    whole: Report | None = None
+    ledger: Ledger | None = None
+    bill: Bill = field(default_factory=Bill)
+    outlook: Outlook = field(default_factory=Outlook)
+    calls: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, object]:
-        """Return every number under its own name."""
-        return asdict(self) | {
-            "gains": [each.to_json() for each in self.gains],
-            "gain": self.gain,
-            "keep_rate": self.keep_rate,
-            "hours": self.hours,
-            "experiments_per_hour": self.experiments_per_hour,
-            "training_share": self.training_share,
-            "tokens": self.tokens,
-            "dollars": self.dollars,
-            "dollars_per_thousandth": self.dollars_per_thousandth,
-        }
+        spent = {"ledger": self.ledger.to_json()} if self.ledger else {}
+        return to_json(self.report) | {"bill": to_json(self.bill), "calls": list(self.calls)} | spent
+
+
+def to_json(value: object) -> dict[str, object]:
+    """Return the fields and the properties of a dataclass by their names, those of its members too."""
+    assert is_dataclass(value)
+    properties = [name for name, found in vars(type(value)).items() if isinstance(found, property)]
+    names = [*(each.name for each in fields(value)), *properties]
+    return {name: _plain(getattr(value, name)) for name in names}
+
+
+def _plain(value: object) -> object:
+    if is_dataclass(value):
+        return to_json(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    return [_plain(each) for each in value] if isinstance(value, tuple) else value
+
+
+def _per_thousandth(amount: float | None, gain: float | None) -> float | None:
+    """Return how much of an amount 0.001 of gain took; None without both."""
+    return amount / gain / 1000 if amount is not None and gain and gain > 0 else None
 
 
 def make_report(
@@ -148,26 +223,18 @@ def make_report(
 ) -> Report:
     """Return the report on `rows`, which stand in the order of their numbers; a bare file has no tag.
 
-    `before` is the best before them, where they are not the first of their run.
-    `spent` is what the run's models have cost in all, also for what never became a row; nothing at all says
-    that none was asked.
-    The baseline is the first kept row if it is number 0 or called so: where the first training crashed,
-    nothing tells what the program was worth before. Of equal values the later is the best, because it was
-    kept for its simplicity.
+    `before` is the best before them, where they are not the first of their run. `spent` is what the run's
+    models have cost in all, also for what never became a row; nothing at all says that none was asked.
+    The baseline is the first kept row if it is number 0 or called so: where the first training crashed, it is
+    unknown what the program was worth before. Of equal values the later is the best, because it was kept for
+    its simplicity.
     """
     counts = Counter(row.status for row in rows)
     keeps = list(_keeps(rows, goal, before))
     direction = 1 if goal is Goal.MINIMIZE else -1
     best = min(reversed(keeps), key=lambda keep: direction * keep[1], default=None)
     gains = [
-        Gain(
-            row.number,
-            row.commit,
-            row.description,
-            gain(best_before, value, goal),
-            row.lines_added,
-            row.lines_removed,
-        )
+        Gain(row.number, row.commit, row.description, gain(best_before, value, goal))
         for row, value, best_before in keeps
         if best_before is not None
     ]
@@ -202,7 +269,6 @@ def make_report(
 
 
 def _keeps(rows: Sequence[Row], goal: Goal, best: float | None) -> Iterator[tuple[Row, float, float | None]]:
-    """Yield each kept row that has a value, its value and the best before it."""
     for row, before in zip(rows, bests_before(rows, goal, best), strict=True):
         if row.status is Status.KEEP and row.value is not None:
             yield row, row.value, before
@@ -210,3 +276,73 @@ def _keeps(rows: Sequence[Row], goal: Goal, best: float | None) -> Iterator[tupl
 
 def _is_baseline(row: Row) -> bool:
     return row.number == 0 or "baseline" in (row.commit.lower(), row.description.lower()[:8])
+
+
+def read_wakeup_report(
+    journal: Journal,
+    run: Run,
+    *,
+    until: float,
+    since: float | None = None,
+    gpu_price: float | None = None,
+    stuck_after: int = AFTER,
+    ready: str = "",
+) -> WakeUpReport:
+    """Return what the run brought from `since`, or from its start, to `until`, seconds since the epoch.
+
+    `ready` is what is known to be tried next.
+    """
+    undecided = journal.undecided(run.id)
+    rows = read_rows(journal, run.id)
+    known = all_of(undecided, rows)
+    rows = rows[: decided_by(journal, run.id, until)]
+    first = 0 if since is None else decided_by(journal, run.id, since)
+    spent = Budget(journal).of_run(run.id, until=until)
+    whole = make_report(rows, metric=run.metric, goal=run.goal, tag=run.tag, spent=spent)
+    report, start = whole, 0
+    if first:
+        best = next((row for row in reversed(rows[:first]) if row.status is Status.KEEP), None)
+        start = best.number if best else 0
+        report = make_report(
+            rows[first:],
+            metric=run.metric,
+            goal=run.goal,
+            tag=run.tag,
+            spent=Budget(journal).of_run(run.id, since=since or 0.0, until=until),
+            before=best.value if best else None,
+        )
+    ledger = read_ledger(journal, run, now=until, since=since, experiments=known)
+    gpu_seconds = sum(ledger.seconds[cause] for cause in _GPU_IN_USE)
+    return WakeUpReport(
+        report=report,
+        rows=rows,
+        run=run,
+        since=since if first else None,
+        start=start,
+        whole=whole if first else None,
+        ledger=ledger,
+        bill=Bill(report.gain, report.dollars, gpu_seconds, gpu_price),
+        outlook=_outlook(journal, run, rows, undecided, ready=ready, stuck_after=stuck_after),
+        calls=tuple(call.reason for call in open_calls(journal, run, until=until)),
+    )
+
+
+def _outlook(
+    journal: Journal,
+    run: Run,
+    rows: Sequence[Row],
+    undecided: Sequence[Experiment],
+    *,
+    ready: str,
+    stuck_after: int,
+) -> Outlook:
+    if run.state is RunState.STOPPED:
+        return Outlook()
+    ideas = IdeaBox(journal).waiting(run.id)
+    return Outlook(
+        idea=ideas[0] if ideas else None,
+        ready=ready,
+        under_way=", ".join(f"#{each.number} {each.description}" for each in undecided),
+        idle=idle(rows),
+        urge=urge(journal.experiments(run.id, last=_STUCK_ROWS), after=stuck_after),
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from loop.experiment import Cost, Reason, Run, RunState, Stage, Status
@@ -47,16 +47,10 @@ class RunStatus:
 
     @property
     def experiments(self) -> int:
-        """How many experiments were trained and judged, the baseline included."""
         return self.keep + self.discard + self.crash
-
-    def to_json(self) -> dict[str, object]:
-        """Return every number under its own name."""
-        return asdict(self)
 
 
 def run_status(journal: Journal, run: Run, *, worktree: Path) -> RunStatus:
-    """Read the status of `run`, whose training writes its log at the root of `worktree`."""
     experiment = next(iter(journal.undecided(run.id)), None)  # of several lanes the first begun
     training = experiment is not None and experiment.stage is Stage.TRAINING
     best = journal.best(run.id)

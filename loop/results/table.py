@@ -39,7 +39,6 @@ class Results:
 
 
 def results_text(rows: Iterable[Row], *, metric: str) -> str:
-    """Return what a `results.tsv` with these rows holds."""
     return _header(metric) + "".join(map(_line, rows))
 
 

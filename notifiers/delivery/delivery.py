@@ -1,4 +1,4 @@
-"""Tells a channel what happened: events of the journal in, messages out, in order, none lost."""
+"""Sends a channel what happened: events of the journal in, messages out, in order, none lost."""
 
 from __future__ import annotations
 
@@ -11,44 +11,47 @@ from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
 
 from loop.backoff import backoff
-from loop.experiment import Event, Experiment, Run
+from loop.experiment import Event, Run
 from loop.process.worker import in_thread
+from loop.store.experiments import IdeaBox
 from loop.store.journal import Journal
-from loop.store.outbox import Outbox, State
+from loop.store.outbox import Outbox, State, last_sent
 from notifiers.channel import Channel, GoneError, RateLimitedError, RefusedError, UnreachableError
-from notifiers.delivery.next_message import Note, Say, next_step
-from notifiers.delivery.outbox import read_items
+from notifiers.channels.tracker import SERVICES
+from notifiers.delivery.next_message import Pending, Record, Send, next_step
 from notifiers.delivery.preferences import Preferences, is_quiet
 from notifiers.delivery.rate_limit import CHANNEL_WAITS, Clock, Spacing
 from notifiers.message import Message
-from notifiers.text.notification import Topic
+from notifiers.text.notification import Topic, read_notifications
 
 log = logging.getLogger(__name__)
 
 LOOK_AGAIN = 60.0
 """Seconds after which what is held is looked at again: the morning comes without an event."""
 
+EVENTS = 5000
+HELD = 1000
+"""How many events and how many held notifications are looked at in one go."""
+
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why a channel is not told anything, and since when, in seconds since the epoch."""
+    """Why nothing reaches a channel, and since when, in seconds since the epoch."""
 
     since: float
     reason: str
 
 
 class Delivery:
-    """Follows the journal for one channel and tells it the news, as it wants to hear it.
+    """Follows the journal for one channel and sends it what it wants to be told.
 
     The next step is always planned anew from what is on disk, and recorded when it is done: whatever breaks
-    in between, at most the message in flight is told again. A channel never heard of before is told what
-    happens from now on.
+    in between, at most the message in flight is sent again. A new channel is told what happens from now on.
 
     `preferences` are asked before every step. A message about a run answers the one whose id `thread`
-    returns; one about an experiment that somebody asked for in this channel answers the one that `asked`,
-    called in a worker thread, returns. Both may return an empty text. `report` makes the report that an event
-    is told with, and returns None where it cannot. `zone` is the bot's own; `jitter` gives numbers from 0 to
-    1.
+    returns; one about an experiment whose idea came from this channel answers that message.
+    `report` makes the report on an event, None where it cannot. `zone` is the bot's own; `jitter` gives
+    numbers from 0 to 1.
     """
 
     def __init__(
@@ -58,7 +61,6 @@ class Delivery:
         *,
         preferences: Callable[[], Preferences] = Preferences,
         thread: Callable[[Run], Awaitable[str]] | None = None,
-        asked: Callable[[Experiment], str] | None = None,
         report: Callable[[Event], Awaitable[Message | None]] | None = None,
         spacing: Spacing | None = None,
         clock: Clock | None = None,
@@ -69,7 +71,6 @@ class Delivery:
         self._journal = journal
         self._preferences = preferences
         self._thread = thread
-        self._asked = asked
         self._report = report
         self._clock = clock or Clock()
         self._spacing = spacing or Spacing(clock=self._clock)
@@ -80,21 +81,20 @@ class Delivery:
         self.trouble: Trouble | None = None
 
     async def run(self) -> None:
-        """Deliver for ever; end it by cancelling."""
-        news = asyncio.Event()
+        written = asyncio.Event()
         loop = asyncio.get_running_loop()
 
-        def notice() -> None:  # called in whatever thread wrote to the journal
-            loop.call_soon_threadsafe(news.set)
+        def notice() -> None:  # called in the thread that wrote to the journal
+            loop.call_soon_threadsafe(written.set)
 
         self._journal.listeners.append(notice)
         try:
             while True:
-                news.clear()
+                written.clear()
                 await self.catch_up()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_AGAIN):
-                        await news.wait()
+                        await written.wait()
         finally:
             self._journal.listeners.remove(notice)
 
@@ -102,20 +102,20 @@ class Delivery:
         """Deliver everything that is due, however long the channel takes to take it."""
         await in_thread(self._outbox.open)
         while step := await in_thread(self._next):
-            if isinstance(step, Note):
+            if isinstance(step, Record):
                 await in_thread(self._outbox.record, step.entries)
             else:
-                await self._say(step)
+                await self._try(step)
 
-    def _next(self) -> Note | Say | None:
+    def _next(self) -> Record | Send | None:
         preferences, now = self._preferences(), self._clock.now()
         quiet = is_quiet(preferences.quiet, now, self._zone)
-        items = read_items(self._journal, self._outbox, held=not quiet)
-        if quiet and any(item.news.topic is Topic.REPORT for item in items):
-            items = read_items(self._journal, self._outbox, held=True)  # it tells of them too
-        return next_step(items, preferences, now=now, zone=self._zone)
+        pending = read_pending(self._journal, self._outbox, held=not quiet)
+        if quiet and any(each.news.topic is Topic.REPORT for each in pending):
+            pending = read_pending(self._journal, self._outbox, held=True)  # it covers them too
+        return next_step(pending, preferences, quiet=quiet, now=now, zone=self._zone)
 
-    async def _say(self, step: Say) -> None:
+    async def _try(self, step: Send) -> None:
         """Try to send a message; where that fails for a while, return after it."""
         try:
             message_id = await self._send(step)
@@ -130,7 +130,7 @@ class Delivery:
             await in_thread(self._outbox.record, step.entries, message_id=message_id)
             self._recovered()
 
-    async def _send(self, step: Say) -> str:
+    async def _send(self, step: Send) -> str:
         root = await self._root(step)
         message = await self._message(step)
         await self._spacing.turn()
@@ -144,7 +144,7 @@ class Delivery:
         await self._spacing.turn()
         return await self._channel.send(message, broadcast=step.for_all)
 
-    async def _message(self, step: Say) -> Message:
+    async def _message(self, step: Send) -> Message:
         """Return what is sent: where it can be made, the report in the place of the line about it."""
         if self._report is None or step.report is None:
             return step.message
@@ -153,18 +153,18 @@ class Delivery:
             return step.message
         return replace(made, text=made.text + step.late, silent=step.message.silent)
 
-    async def _root(self, step: Say) -> str:
-        """Return the id of the message to answer, empty where there is none."""
-        root = ""
-        if self._asked is not None and step.experiment is not None:
-            root = await in_thread(self._asked, step.experiment)
-        if not root and self._thread is not None and step.run is not None:
-            root = await self._thread(step.run)
-        return root
+    async def _root(self, step: Send) -> str:
+        if step.experiment is not None and step.experiment.idea is not None:
+            idea = await in_thread(IdeaBox(self._journal).get, step.experiment.idea)
+            if idea.channel == self._channel.name and idea.message_id:
+                return idea.message_id
+        if self._thread is not None and step.run is not None:
+            return await self._thread(step.run)
+        return ""
 
     async def _back_off(self, reason: str) -> None:
         if self.trouble is None:
-            log.warning("%s cannot be told anything: %s", self._channel.name, reason)
+            log.warning("%s is unreachable: %s", self._channel.name, reason)
             self.trouble = Trouble(self._clock.now(), reason)
         self.trouble = replace(self.trouble, reason=reason)
         self._failures += 1
@@ -172,10 +172,10 @@ class Delivery:
 
     def _recovered(self) -> None:
         if self.trouble is not None:
-            log.info("%s can be told something again", self._channel.name)
+            log.info("%s is reachable again", self._channel.name)
         self.trouble, self._failures = None, 0
 
-    async def _put_aside(self, step: Say, reason: str) -> None:
+    async def _put_aside(self, step: Send, reason: str) -> None:
         """Record that the platform will never take this message. What was to follow it still follows."""
         log.warning("%s refused a message: %s", self._channel.name, reason)
         entries = [
@@ -186,3 +186,34 @@ class Delivery:
         ]
         await in_thread(self._outbox.record, entries)
         self._recovered()
+
+
+def read_pending(journal: Journal, outbox: Outbox, *, held: bool = True) -> list[Pending]:
+    """Return what a channel is still to be sent, oldest first; what is held only if `held`."""
+    put_off = outbox.put_off(held=held, most=HELD)
+    news = read_notifications(journal, [event for event, _ in put_off])
+    states = {event.id: state for event, state in put_off}
+    pending = [Pending(one, states[one.event.id]) for one in news]
+    if len(put_off) < HELD:
+        for events in outbox.new(most=EVENTS):  # until one of them is for people
+            if news := read_notifications(journal, events):
+                return pending + [Pending(one) for one in news]
+    return pending
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a channel has come: how many notifications wait for it, and when it was last sent one."""
+
+    channel: str
+    waiting: int
+    told_at: float | None
+
+
+def standings(journal: Journal) -> list[Standing]:
+    """Return the standing of every channel that was ever opened, but for experiment trackers."""
+    return [
+        Standing(name, len(read_pending(journal, Outbox(journal, name))), told_at)
+        for name, told_at in last_sent(journal).items()
+        if name.partition(":")[0] not in SERVICES
+    ]

@@ -29,9 +29,9 @@ _LIVELY = frozenset({RunState.RUNNING, RunState.PAUSING, RunState.PAUSED})
 
 
 class LiveCards:
-    """Keeps the cards of one channel true: made, pinned, edited, made anew where somebody deletes one.
+    """Keeps the cards of one channel true: made, pinned, edited, made anew where one is deleted.
 
-    An edit waits for nobody and nobody waits for it: what cannot be shown now is shown later, as it is then.
+    An edit never holds anything up: what cannot be shown now is shown later, as it is then.
     `status` reads how a run stands; it is called in a worker thread. `spacing` is shared with the channel's
     delivery, whose messages go first.
     """
@@ -62,7 +62,6 @@ class LiveCards:
         self._refused: set[int] = set()  # runs whose card the platform does not take
 
     async def run(self) -> None:
-        """Keep the cards for ever; end it by cancelling."""
         failures = 0
         while True:
             try:
@@ -122,7 +121,6 @@ class LiveCards:
         return card(self._status(run), zone=self._zone)
 
     async def _show(self, run: Run, message: Message) -> None:
-        """Make the run's card, or edit it."""
         now = self._clock.now()
         dated = replace(
             message, text=f"{message.text}\nupdated {datetime.fromtimestamp(now, self._zone):%H:%M}"
@@ -147,7 +145,6 @@ class LiveCards:
             self._shown[run.id], self._edited[run.id] = message, now
 
     async def _pin(self) -> None:
-        """Pin new cards, where the platform lets us."""
         while self._unpinned and self._spacing.spare():
             try:
                 await self._channel.pin(self._unpinned[0])

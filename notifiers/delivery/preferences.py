@@ -1,4 +1,4 @@
-"""What a channel wants to hear, and when: the decision about each piece of news."""
+"""What a channel wants to be told, and when: `/notify`, and the decision about each notification."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, time, tzinfo
 from difflib import get_close_matches
 from enum import StrEnum
+from typing import assert_never
 from zoneinfo import ZoneInfo
 
 from loop.store.journal import Journal
@@ -22,8 +23,6 @@ _HOURS = re.compile(r"(\d{1,2}:\d\d)\s*[-–]\s*(\d{1,2}:\d\d)(?:\s+(\S+))?")
 
 
 class Verbosity(StrEnum):
-    """Which digests are told."""
-
     ALL = "all"
     KEEPS = "keeps"
     BEST = "best"  # only what the metric had never reached
@@ -68,34 +67,31 @@ def usual_preferences(*, every: int, quiet: QuietHours | None) -> Preferences:
 
 
 def in_groups(preferences: Preferences, every: int) -> Preferences:
-    """Return the preferences with `every` digests in one message; of 1 every digest is told by itself."""
+    """Return the preferences with `every` digests in one message; with 1 each is sent by itself."""
     verbosity = Verbosity.EVERY if every > 1 else Verbosity.ALL
     return replace(preferences, verbosity=verbosity, every=every)
 
 
 class Decision(StrEnum):
-    """What is done with a piece of news now."""
-
-    TELL = "tell"
-    SILENT = "silent"  # told without a sound
-    HOLD = "hold"  # told later, with others
+    SEND = "send"
+    SILENT = "silent"  # sent without a sound
+    HOLD = "hold"  # sent later, with others
     MUTE = "mute"
 
 
-def decide(news: Notification, preferences: Preferences, *, now: float, zone: tzinfo) -> Decision:
-    """Return what to do with `news` at `now`, in seconds since the epoch; `zone` is the bot's own.
+def decide(news: Notification, preferences: Preferences, *, quiet: bool) -> Decision:
+    """Return what to do with a notification now; `quiet` says whether these are the quiet hours.
 
-    In quiet hours all is held but what only a person can help with, and the report of the morning: when it
-    comes is set apart from them.
+    In quiet hours all is held but what only a person can help with, and the wake-up report: when it comes is
+    set apart from them.
     """
-    decision = _by_wish(news, preferences)
+    decision = _by_preference(news, preferences)
     if decision is Decision.MUTE or news.topic in (Topic.ATTENTION, Topic.REPORT):
         return decision
-    return Decision.HOLD if is_quiet(preferences.quiet, now, zone) else decision
+    return Decision.HOLD if quiet else decision
 
 
 def is_quiet(hours: QuietHours | None, now: float, zone: tzinfo) -> bool:
-    """Say whether `now` lies in the quiet hours."""
     if hours is None:
         return False
     clock = datetime.fromtimestamp(now, hours.zone or zone).time()
@@ -129,17 +125,17 @@ def _zone(name: str) -> ZoneInfo:
         raise ValueError("must name a time zone such as Europe/Berlin") from None
 
 
-def _by_wish(news: Notification, preferences: Preferences) -> Decision:
+def _by_preference(news: Notification, preferences: Preferences) -> Decision:
     match preferences.topics.get(news.topic):
         case Loudness.ON:
-            return Decision.TELL
+            return Decision.SEND
         case Loudness.SILENT:
             return Decision.SILENT
         case Loudness.OFF:
             return Decision.MUTE
         case None:
             pass
-    usual = Decision.TELL if news.is_loud else Decision.SILENT
+    usual = Decision.SEND if news.is_loud else Decision.SILENT
     match preferences.verbosity:
         case Verbosity.KEEPS if news.is_digest and news.topic is not Topic.KEEP:
             return Decision.MUTE
@@ -157,12 +153,6 @@ _EXAMPLES = (
     "/notify keeps, /notify every 5, /notify quiet 22:00-07:00 Europe/Berlin, /notify quiet off, "
     "/notify crash silent"
 )
-_DIGESTS = {
-    Verbosity.ALL: "every one; a keep and the first crash of several ring",
-    Verbosity.KEEPS: "only what is kept",
-    Verbosity.BEST: "only a new best",
-    Verbosity.SILENT: "every one, without a sound; only what needs a person rings",
-}
 
 
 def parse(text: str, preferences: Preferences) -> Preferences:
@@ -179,18 +169,31 @@ def parse(text: str, preferences: Preferences) -> Preferences:
 
 
 def describe(preferences: Preferences) -> str:
-    """Return the preferences in words, as the answer to `/notify`."""
-    if preferences.verbosity is Verbosity.EVERY:
-        digests = f"{preferences.every} in one message"
-    else:
-        digests = _DIGESTS[preferences.verbosity]
     lines = [
-        f"Digests: {digests}",
+        f"You get: {_digests(preferences)}",
         f"Quiet hours: {preferences.quiet or 'none'}",
         *(f"{topic}: {loudness}" for topic, loudness in sorted(preferences.topics.items())),
-        f"Change it with {_EXAMPLES}. Events: {', '.join(Topic)}.",
+        "Modes: all · keeps · best · silent · every N",
+        f"Topics, each on, silent or off: {', '.join(Topic)}",
+        f"Examples: {_EXAMPLES}",
     ]
     return "\n".join(lines)
+
+
+def _digests(preferences: Preferences) -> str:
+    match preferences.verbosity:
+        case Verbosity.ALL:
+            return "every experiment; keeps and the first of several crashes with sound"
+        case Verbosity.KEEPS:
+            return "experiments that were kept"
+        case Verbosity.BEST:
+            return "experiments with a new best"
+        case Verbosity.EVERY:
+            return f"one message for every {preferences.every} experiments"
+        case Verbosity.SILENT:
+            return "every experiment, without sound; only calls for you with sound"
+        case _:
+            assert_never(preferences.verbosity)
 
 
 class PreferenceStore:
@@ -201,7 +204,6 @@ class PreferenceStore:
         self._default = default
 
     def get(self, channel: str) -> Preferences:
-        """Return what the channel wants."""
         kept = read_preferences(self._journal, channel)
         return self._default if kept is None else _decode(kept)
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 class Clock:
     """The time of day, a time that is never set back, and a way to wait. All in seconds.
 
-    `now` counts from the epoch. Spans are measured with `monotonic`: a corrected clock must not make anybody
-    wait for an hour.
+    `now` counts from the epoch. Spans are measured with `monotonic`: a corrected clock must not cause a
+    wait of an hour.
     """
 
     now: Callable[[], float] = time.time
@@ -34,20 +34,18 @@ class Window:
         self._taken: deque[float] = deque(maxlen=count)
 
     def free_at(self) -> float:
-        """Return the moment from which another message may go."""
         full = len(self._taken) == self._taken.maxlen
         return self._taken[0] + self._seconds if full else float("-inf")
 
     def take(self, now: float) -> None:
-        """Note that a message goes now."""
         self._taken.append(now)
 
 
 class Spacing:
     """Keeps what is sent to one channel within all of `windows`.
 
-    Who has something to tell waits for a `turn`; an edit that can as well be made later asks for a `spare`
-    one, which it never gets before somebody who waits.
+    A message waits for its `turn`; an edit that can as well be made later asks for a `spare` one, which it
+    never gets while a message waits.
     """
 
     def __init__(self, *windows: Window, clock: Clock) -> None:
@@ -67,14 +65,13 @@ class Spacing:
         self._take()
 
     def spare(self) -> bool:
-        """Take a turn that nobody else wants at this moment; False if there is none."""
+        """Take a turn if no message waits for it; False if there is none."""
         if self._waiting or self._free_at() > self._clock.monotonic():
             return False
         self._take()
         return True
 
     def pause(self, seconds: float) -> None:
-        """Give nobody a turn for so many seconds."""
         self._closed_until = max(self._closed_until, self._clock.monotonic() + seconds)
 
     def _free_at(self) -> float:

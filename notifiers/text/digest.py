@@ -1,17 +1,24 @@
-"""What is said about one experiment, and about one event of a run."""
+"""The messages about events: a digest of one experiment or of several, a sentence about anything else."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime, tzinfo
 from typing import assert_never
 
 from loop.experiment import Cost, Event, EventKind, Experiment, Goal, Run, RunState, Status
 from loop.text import one_line
 from notifiers.message import Message
-from notifiers.text.reasons import reason_in, reason_text
-from notifiers.text.words import change, duration, money, number
+from notifiers.text.notification import Notification, summary_buttons
+from notifiers.text.reasons import reason_in, state_text
+from notifiers.text.words import change, duration, money, number, period, plural
 
 _DESCRIPTION = 160  # characters: with the limits of the others a digest fits a picture's caption
 _SENTENCE = 240
+_LOCK_SCREEN = 60
+_LINE = 60
+_LINES = 6  # of either kind in a summary: it fits a phone's screen
 
 
 def digest(experiment: Experiment, *, run: Run) -> Message:
@@ -25,93 +32,94 @@ def digest(experiment: Experiment, *, run: Run) -> Message:
     if experiment.status is None:
         raise ValueError(f"experiment {experiment.number} is not decided")
     description = one_line(experiment.description, _DESCRIPTION) or "no description"
-    lines = [
-        f"Experiment #{experiment.number}: {description}",
-        f"{run.metric}: {_change(experiment)}",
-        f"Status: {experiment.status}",
-    ]
+    title = _title(experiment.number, description)
     reason = one_line(experiment.reason, _SENTENCE)
+    why = [reason]
     if experiment.status is Status.CRASH:
         error = _last_line(experiment.error)
-        lines += [reason, error] if experiment.cause == experiment.reason else [error, reason]
-    else:
-        lines.append(reason)
-    lines.append(" · ".join(_costs(experiment)))
-    lines.append(" · ".join(_origin(experiment)))
-    lines.append(" · ".join((*_size(experiment), f"run {run.tag}")))
+        why = [reason, error] if experiment.cause == experiment.reason else [error, reason]
+    lines = [
+        title,
+        f"{run.metric}: {_change(experiment)}",
+        f"Status: {experiment.status}",
+        "" if title.endswith(description) else description,
+        *why,
+        " · ".join(_costs(experiment)),
+        " · ".join(_origin(experiment)),
+        " · ".join((*_size(experiment), f"run {run.tag}")),
+    ]
     return Message("\n".join(filter(None, lines)))
 
 
-def message_of(event: Event, run: Run, experiment: Experiment | None = None) -> Message | None:
-    """Return the message about an event, None for one that says nothing to people.
+def _title(index: int, description: str) -> str:
+    """Return the first line; many changes of constants are shortened to fit a lock screen."""
+    title = f"Experiment #{index}: {description}"
+    changes = description.split(", ")
+    if len(title) <= _LOCK_SCREEN or len(changes) < 3 or not all(" → " in each for each in changes[:-1]):
+        return title
+    names = ", ".join(each.partition(" ")[0] for each in changes[:2])
+    return f"Experiment #{index}: {names} and {len(changes) - 2} more"
 
-    `experiment` is the one that the event tells of, if it tells of one.
+
+def message_of(event: Event, run: Run, experiment: Experiment | None = None) -> Message:
+    """Return the message about an event that has a topic; `experiment` is the one that it decided.
+
+    Raises:
+        ValueError: people are not told of such an event.
     """
-    reason = one_line(_reason(event), _SENTENCE)
+    if event.kind is EventKind.DECIDED and experiment is not None:
+        return digest(experiment, run=run)
+    return Message(_sentence(event, run, one_line(str(event.data.get("reason", "")), _SENTENCE)))
+
+
+def _sentence(event: Event, run: Run, reason: str) -> str:
     match event.kind:
-        case EventKind.DECIDED:
-            return digest(experiment, run=run) if experiment else None
         case EventKind.RUN_STARTED:
-            return _started(run)
+            better = "lower" if run.goal is Goal.MINIMIZE else "higher"
+            return (
+                f"Run {run.tag} started\n"
+                f"Repository: {run.repository}\n"
+                f"Branch: {run.branch}, from {run.base_branch} at {run.base_commit[:7]}\n"
+                f"Goal: {better} {run.metric}, {duration(run.time_budget)} per training"
+            )
         case EventKind.RUN_STATE:
-            return _turned(run, RunState(str(event.data["state"])), reason)
+            return f"Run {run.tag} {_turn(event.data)}"
         case EventKind.INTERRUPTED:
-            again = _because(f"Experiment #{event.number} will be trained again", reason)
-            return Message(again) if event.data.get("vanished") else None
+            return _because(f"Experiment #{event.number} will be trained again", reason)
         case EventKind.RUN_RETAGGED:
             new = event.data["new"]
-            return Message(f"Run {event.data['old']} is now {new}\nBranch: autoresearch/{new}")
+            return f"Run {event.data['old']} is now {new}\nBranch: autoresearch/{new}"
         case EventKind.WAKE_UP:
-            return Message(f"Good morning: /summary tells what run {run.tag} brought")
-        case EventKind.NOTED | EventKind.RUN_RECOVERED | EventKind.NEEDS_ATTENTION:
-            more = {EventKind.RUN_RECOVERED: " goes on again", EventKind.NEEDS_ATTENTION: " needs a person"}
-            return Message(_because(f"Run {run.tag}{more.get(event.kind, '')}", reason))
-        case (
-            EventKind.RESOLVED
-            | EventKind.RESTED
-            | EventKind.PROPOSED
-            | EventKind.COMMITTED
-            | EventKind.TRAINING
-            | EventKind.SKIP_REQUESTED
-            | EventKind.MEASURED
-            | EventKind.EVALUATED
-        ):
-            return None
+            return f"Good morning. /summary reports on run {run.tag}"
+        case EventKind.NOTED:
+            return _because(f"Run {run.tag}", reason)
+        case EventKind.RUN_RECOVERED:
+            return _because(f"Run {run.tag} recovered", reason)
+        case EventKind.NEEDS_ATTENTION:
+            return _because(f"Run {run.tag} needs you", reason)
         case _:
-            assert_never(event.kind)
+            raise ValueError(f"no message about {event.kind}")
 
 
-def _turned(run: Run, state: RunState, reason: str) -> Message | None:
-    match state:
+def _turn(data: Mapping[str, object]) -> str:
+    """Return what became of a run: `paused by ada`."""
+    match RunState(str(data["state"])):
         case RunState.RUNNING:
-            does = "goes on"
+            word = "resumed"
         case RunState.PAUSING:
-            return None  # that it is paused is said when it is
+            word = "is about to pause"
         case RunState.PAUSED:
-            does = "is paused"
+            word = "paused"
         case RunState.DONE:
-            does = "is done"
+            word = "is done"
         case RunState.STOPPED:
-            does = "is stopped"
-        case _:
+            word = "stopped"
+        case state:
             assert_never(state)
-    return Message(_because(f"Run {run.tag} {does}", reason))
-
-
-def _started(run: Run) -> Message:
-    better = "lower" if run.goal is Goal.MINIMIZE else "higher"
-    return Message(
-        f"Run {run.tag} started\n"
-        f"Repository: {run.repository}\n"
-        f"Branch: {run.branch}, from {run.base_branch} at {run.base_commit[:7]}\n"
-        f"Goal: {better} {run.metric}, {duration(run.time_budget)} a training"
+    facts = reason_in(data)
+    return one_line(
+        state_text(word, facts) if facts else _because(word, str(data.get("reason", ""))), _SENTENCE
     )
-
-
-def _reason(event: Event) -> str:
-    """Return why something happened: of a new state its facts as a clause, of all else the clause it has."""
-    facts = reason_in(event.data) if event.kind is EventKind.RUN_STATE else None
-    return str(event.data.get("reason", "")) if facts is None else reason_text(facts)
 
 
 def _because(sentence: str, reason: str) -> str:
@@ -140,7 +148,6 @@ def _last_line(error: str) -> str:
 
 
 def _costs(experiment: Experiment) -> list[str]:
-    """Return what the experiment took: time, the training's part of it, memory, attempts."""
     costs = []
     training = experiment.training_seconds
     if experiment.started_at is not None and experiment.ended_at is not None:
@@ -156,7 +163,7 @@ def _costs(experiment: Experiment) -> list[str]:
 
 def _origin(experiment: Experiment) -> list[str]:
     """Return of what family the idea is, and what its models cost."""
-    family = [experiment.family.value] if experiment.family else []
+    family = [f"idea: {experiment.family}"] if experiment.family else []
     cost = experiment.cost
     if cost is None or cost == Cost():
         return family
@@ -168,3 +175,102 @@ def _origin(experiment: Experiment) -> list[str]:
 def _size(experiment: Experiment) -> list[str]:
     added, removed = experiment.lines_added, experiment.lines_removed
     return [f"+{added} −{removed} lines"] if added or removed else []
+
+
+# Several in one message
+
+
+def backlog_message(news: Sequence[Notification], *, title: str, zone: tzinfo) -> Message:
+    """Return one message about many notifications, in order: counts, the best, and what else happened."""
+    parts = []
+    for of_run in _by_run(news):
+        lines = [f"{title}: {_counts(of_run)}", *_best(of_run), *_events(of_run, zone)]
+        span = period(of_run[0].event.at, of_run[-1].event.at, zone)
+        parts.append("\n".join([*lines, f"{span} · run {of_run[0].run.tag}"]))
+    return Message("\n\n".join(parts), buttons=summary_buttons(news[-1].run.state))
+
+
+def group_message(news: Sequence[Notification]) -> Message:
+    parts = []
+    for of_run in _by_run(news):
+        numbers = [experiment.number for experiment in _experiments(of_run)]
+        title = f"Experiments #{min(numbers)} – #{max(numbers)}"
+        if len(numbers) == 1:
+            title = f"Experiment #{numbers[0]}"
+        lines = [f"{title}: {_statuses(of_run)}", *_best(of_run), *_kept(of_run), f"run {of_run[0].run.tag}"]
+        parts.append("\n".join(lines))
+    return Message("\n\n".join(parts), buttons=summary_buttons(news[-1].run.state))
+
+
+def _by_run(news: Sequence[Notification]) -> list[list[Notification]]:
+    runs = dict.fromkeys(item.run.id for item in news)
+    return [[item for item in news if item.run.id == run_id] for run_id in runs]
+
+
+def _experiments(news: Sequence[Notification]) -> list[Experiment]:
+    return [item.experiment for item in news if item.experiment is not None]
+
+
+def _counts(news: Sequence[Notification]) -> str:
+    digests = _experiments(news)
+    if not digests:
+        return plural(len(news), "message")
+    return f"{plural(len(digests), 'experiment')}, {_statuses(news)}"
+
+
+def _statuses(news: Sequence[Notification]) -> str:
+    counts = Counter(experiment.status for experiment in _experiments(news))
+    return ", ".join(f"{counts[status]:,} {_participle(status)}" for status in Status if counts[status])
+
+
+def _participle(status: Status) -> str:
+    match status:
+        case Status.KEEP:
+            return "kept"
+        case Status.DISCARD:
+            return "discarded"
+        case Status.CRASH:
+            return "crashed"
+        case Status.SKIP:
+            return "skipped"
+        case _:
+            assert_never(status)
+
+
+def _best(news: Sequence[Notification]) -> list[str]:
+    """Return the line about the best value, before all of this and after."""
+    digests = _experiments(news)
+    kept = [experiment for experiment in digests if experiment.status is Status.KEEP]
+    before = digests[0].best_before if digests else None
+    metric = news[0].run.metric
+    if not kept or kept[-1].value is None:
+        return [] if before is None else [f"Best {metric}: {number(before)}, unchanged"]
+    best = kept[-1].value
+    if before is None:
+        return [f"Best {metric}: {number(best)} (#{kept[-1].number})"]
+    return [f"Best {metric}: {number(before)} → {number(best)} ({change(before, best)}, #{kept[-1].number})"]
+
+
+def _kept(news: Sequence[Notification]) -> list[str]:
+    lines = []
+    for experiment in _experiments(news):
+        if experiment.status is Status.KEEP and experiment.value is not None:
+            before = experiment.best_before
+            gain = "" if before is None else f" {change(before, experiment.value)}"
+            lines.append(one_line(f"#{experiment.number}{gain} {experiment.description}", _LINE))
+    return _few(lines)
+
+
+def _events(news: Sequence[Notification], zone: tzinfo) -> list[str]:
+    lines = []
+    for item in news:
+        if not item.is_digest:
+            head = message_of(item.event, item.run).text.splitlines()[0]
+            lines.append(one_line(f"{datetime.fromtimestamp(item.event.at, zone):%H:%M} {head}", 2 * _LINE))
+    return _few(lines)
+
+
+def _few(lines: list[str]) -> list[str]:
+    if len(lines) <= _LINES:
+        return lines
+    return [f"({len(lines) - _LINES} earlier)", *lines[-_LINES:]]

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from math import floor, log10
 
 from loop.experiment import Experiment, Goal
-from loop.results.gains import FamilyRate
-from loop.results.memory import Lesson, effect
+from loop.results.gains import FamilyRate, Lesson, effect
 from loop.store.experiments import Idea
 from loop.text import one_line
 from notifiers.message import Message
@@ -42,7 +41,7 @@ def ideas_message(
         _section("Families", [_family(rate, goal) for rate in list(families)[:most]], most),
         _section("Lessons", [_lesson(lesson, goal) for lesson in list(lessons)[:most]], most),
     )
-    nothing = [] if waiting else ["No idea waits: /idea TEXT sends one."]
+    nothing = [] if waiting else ["No ideas are waiting. Send one with /idea TEXT."]
     return Message("\n\n".join("\n".join(part) for part in (nothing, *parts) if part))
 
 
@@ -58,7 +57,7 @@ def _said(idea: Idea) -> str:
 
 
 def _author(idea: Idea) -> str:
-    return one_line(idea.author, _NAME) or "somebody"
+    return one_line(idea.author, _NAME) or "unknown"
 
 
 def _present(experiment: Experiment, made: Iterable[tuple[Idea, Experiment]]) -> str:
@@ -89,15 +88,14 @@ def _lesson(lesson: Lesson, goal: Goal) -> str:
 
 
 def _effect(better: float, noise: float | None, goal: Goal) -> str:
-    """Return `-0.0031 ± 0.0008`: the change of the metric, with no more digits than the noise leaves sure."""
+    """Return `-0.0031 ± 0.0008`: no more digits than the noise leaves sure, but enough to see a gain."""
     change = _change(better, goal)
     if not noise or round(noise, _DIGITS) == 0:
         return signed(change)
     place = floor(log10(noise))
-    digits = max(0, min(_DIGITS, -place + (noise < 2 * 10**place)))
+    digits = max(4 if noise < 1 else 0, min(_DIGITS, -place + (noise < 2 * 10**place)))
     return f"{change:+z.{digits}f} ± {noise:.{digits}f}"
 
 
 def _change(better: float, goal: Goal) -> float:
-    """Return by how much the metric itself moved."""
     return -better if goal is Goal.MINIMIZE else better

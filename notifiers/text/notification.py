@@ -1,4 +1,4 @@
-"""An event as somebody may want to hear of it: what it is about, how much it matters, what it says."""
+"""An event as people may want to hear of it: what it is about, how much it matters, the buttons under it."""
 
 from __future__ import annotations
 
@@ -10,49 +10,44 @@ from typing import assert_never
 from loop.experiment import Event, EventKind, Experiment, Run, RunState, Status
 from loop.results.gains import gain
 from loop.store.journal import Journal
-from notifiers.message import Button, Message
-from notifiers.text.digest import message_of
-
-_ENDINGS = frozenset({RunState.DONE, RunState.STOPPED})
+from notifiers.message import Button
 
 
 class Topic(StrEnum):
-    """What news is about; each can be on, silent or off in a channel. The first four are digests."""
+    """What a notification is about; each can be on, silent or off. The first four are digests."""
 
     KEEP = "keep"
     DISCARD = "discard"
     CRASH = "crash"
     SKIP = "skip"
-    RUN = "run"  # it started, pauses, goes on, ended, has a new name
-    RECOVERY = "recovery"  # something had broken and was put in order without anybody's help
+    RUN = "run"  # it started, paused, resumed, ended, has a new name
+    RECOVERY = "recovery"  # something failed and was repaired without a person
     ATTENTION = "attention"  # only a person can help
-    REPORT = "report"  # the morning
+    REPORT = "report"  # the wake-up report
 
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """An event that says something to people, with what it tells of as that stands now."""
+    """An event that people are told of, with what it is about as that stands now."""
 
     event: Event
     run: Run
     experiment: Experiment | None
     topic: Topic
-    message: Message
     crashed_again: bool = False  # the experiment before this one crashed too
 
     @property
     def is_digest(self) -> bool:
-        """Say whether it tells of one decided experiment."""
         return self.event.kind is EventKind.DECIDED
 
     @property
     def has_report(self) -> bool:
-        """Say whether it is told with a report: in the morning, and when a run has ended."""
-        return self.topic is Topic.REPORT or self._state in _ENDINGS
+        """In the morning, and when a run has ended."""
+        return self.topic is Topic.REPORT or _state(self.event) in (RunState.DONE, RunState.STOPPED)
 
     @property
     def is_new_best(self) -> bool:
-        """Say whether the metric was never so good: true of the first number, not of a simplification."""
+        """Whether the metric was never so good: true of the first number, not of a simplification."""
         experiment = self.experiment
         if experiment is None or experiment.status is not Status.KEEP or experiment.value is None:
             return False
@@ -61,38 +56,32 @@ class Notification:
 
     @property
     def is_loud(self) -> bool:
-        """Say whether it is worth a sound where nobody ordered otherwise."""
+        """Whether it is worth a sound where the channel has not chosen otherwise."""
         if self.topic is Topic.CRASH:
             return not self.crashed_again
-        if self._state is RunState.PAUSED:
+        if _state(self.event) is RunState.PAUSED:
             return True
         return self.topic in (Topic.KEEP, Topic.ATTENTION) or self.has_report
 
     @property
     def is_for_all(self) -> bool:
-        """Say whether it is for everybody in the channel, not only for who follows the run."""
+        """Whether it is for everybody in the channel, not only for those who follow the run."""
         return self.is_new_best or self.topic is Topic.ATTENTION or self.has_report
-
-    @property
-    def _state(self) -> RunState | None:
-        state = self.event.data.get("state") if self.event.kind is EventKind.RUN_STATE else None
-        return None if state is None else RunState(str(state))
 
 
 def read_notifications(journal: Journal, events: Sequence[Event]) -> list[Notification]:
-    """Return the news among `events`, in their order; all that they are about is read at once."""
+    """Return the notifications among `events`, in order; all that they are about is read at once."""
     runs = {run.id: run for run in journal.runs()} if events else {}
     experiments = _read_experiments(journal, events)
     found = []
     for event in events:
-        run = runs[event.run_id]
         number = event.number if event.kind is EventKind.DECIDED else None
-        experiment = None if number is None else experiments.get((run.id, number))
-        message = message_of(event, run, experiment)
-        if message is not None:
-            before = None if number is None else experiments.get((run.id, number - 1))
+        experiment = None if number is None else experiments.get((event.run_id, number))
+        topic = topic_of(event, experiment)
+        if topic is not None:
+            before = None if number is None else experiments.get((event.run_id, number - 1))
             again = all(one is not None and one.status is Status.CRASH for one in (experiment, before))
-            found.append(Notification(event, run, experiment, _topic(event, experiment), message, again))
+            found.append(Notification(event, runs[event.run_id], experiment, topic, again))
     return found
 
 
@@ -106,22 +95,25 @@ def _read_experiments(journal: Journal, events: Iterable[Event]) -> dict[tuple[i
     return {(one.run_id, one.number): one for experiments in found for one in experiments}
 
 
-def _topic(event: Event, experiment: Experiment | None) -> Topic:
-    if experiment is not None and experiment.status is not None:
-        return Topic(experiment.status.value)
+def topic_of(event: Event, experiment: Experiment | None = None) -> Topic | None:
+    """Return what an event is about; None where people are not told of it."""
     match event.kind:
+        case EventKind.DECIDED:
+            return Topic(experiment.status.value) if experiment and experiment.status else None
+        case EventKind.RUN_STATE:
+            return None if _state(event) is RunState.PAUSING else Topic.RUN  # told once it is paused
+        case EventKind.RUN_STARTED | EventKind.RUN_RETAGGED | EventKind.NOTED:
+            return Topic.RUN
+        case EventKind.INTERRUPTED:
+            return Topic.RECOVERY if event.data.get("vanished") else None
+        case EventKind.RUN_RECOVERED:
+            return Topic.RECOVERY
         case EventKind.NEEDS_ATTENTION:
             return Topic.ATTENTION
         case EventKind.WAKE_UP:
             return Topic.REPORT
-        case EventKind.RUN_RECOVERED | EventKind.INTERRUPTED:
-            return Topic.RECOVERY
         case (
-            EventKind.RUN_STARTED
-            | EventKind.RUN_STATE
-            | EventKind.RUN_RETAGGED
-            | EventKind.RESOLVED
-            | EventKind.NOTED
+            EventKind.RESOLVED
             | EventKind.RESTED
             | EventKind.PROPOSED
             | EventKind.COMMITTED
@@ -129,11 +121,14 @@ def _topic(event: Event, experiment: Experiment | None) -> Topic:
             | EventKind.SKIP_REQUESTED
             | EventKind.MEASURED
             | EventKind.EVALUATED
-            | EventKind.DECIDED
         ):
-            return Topic.RUN
+            return None
         case _:
             assert_never(event.kind)
+
+
+def _state(event: Event) -> RunState | None:
+    return RunState(str(event.data["state"])) if event.kind is EventKind.RUN_STATE else None
 
 
 _PLOT = Button("Plot", "/plot")
@@ -145,7 +140,6 @@ Row = tuple[Button, ...]
 
 
 def buttons_under(news: Notification) -> tuple[Row, ...]:
-    """Return the rows of buttons under the message about `news`."""
     state = news.run.state
     if news.experiment is not None:
         return ((*_about(news.experiment), _PLOT, *_going(state), *_skipping(state)),)
@@ -155,7 +149,6 @@ def buttons_under(news: Notification) -> tuple[Row, ...]:
 
 
 def summary_buttons(state: RunState) -> tuple[Row, ...]:
-    """Return the row under a message about several experiments."""
     return ((Button("Results", "/results"), _PLOT, *_going(state)),)
 
 
@@ -176,7 +169,6 @@ def report_buttons(state: RunState, *, changed: tuple[int, int] | None) -> tuple
 
 
 def card_buttons(state: RunState) -> tuple[Row, ...]:
-    """Return the rows under the live card."""
     looking = (Button("Refresh", "/status"), _PLOT)
     if state is RunState.STOPPED:
         return (looking,)
@@ -198,6 +190,8 @@ def _going(state: RunState) -> Row:
             return (Button("Resume", "/resume"),)
         case RunState.STOPPED:
             return ()
+        case _:
+            assert_never(state)
 
 
 def _skipping(state: RunState) -> Row:

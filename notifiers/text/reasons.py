@@ -1,16 +1,16 @@
-"""Why a run is in its state, and what a heartbeat calls a person for: facts made into clauses for people."""
+"""Why a run is in its state, and what the heartbeat reports: facts made into clauses for people."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import assert_never
 
-from loop.experiment import Actor, Cause, Reason, RunState
+from loop.experiment import Actor, Cause, Reason
 from notifiers.text.words import plural
 
 
 def reason_text(reason: Reason | None) -> str:
-    """Return who changed a run's state and why, such as `by ann`; empty where nobody did."""
+    """Return who changed a run's state and why, such as `by ann`; empty where it is unknown."""
     if reason is None:
         return ""
     facts = reason.facts
@@ -20,15 +20,15 @@ def reason_text(reason: Reason | None) -> str:
         case Actor.PERSON:
             return f"by {reason.name or 'command'}"
         case Actor.HEARTBEAT if reason.cause is None:
-            return "by the heartbeat: what it waited for is there"
+            return "by the heartbeat: the problem is gone"
         case Actor.HEARTBEAT:
-            return f"by the heartbeat: {cause_text(reason.cause, facts)}; the run then goes on by itself"
+            return f"by the heartbeat: {cause_text(reason.cause, facts)}; the run then resumes by itself"
         case Actor.BUDGET:
-            return f"by the budget: {facts['setting']} is spent; /resume goes on with search"
+            return f"by the budget: {facts['setting']} is used up; /resume continues with search"
         case Actor.STARTUP:
-            return "by another REPOSITORY"
+            return "by a change of REPOSITORY"
         case Actor.LOOP:
-            return f"{plural(int(_number(facts, 'made')), 'experiment')} made"
+            return f"{plural(int(_number(facts, 'made')), 'experiment')} completed"
     assert_never(reason.by)
 
 
@@ -42,41 +42,36 @@ def reason_in(data: Mapping[str, object]) -> Reason | None:
 
 
 def state_text(state: str, reason: Reason | None) -> str:
-    """Return the word for a state with the reason for it: `paused by ann`, `done: 4 experiments made`."""
+    """Return a state with its reason: `paused by ann`, `done: 4 experiments completed`."""
     text = reason_text(reason)
     if not text:
         return state
     return f"{state}{': ' if reason is not None and reason.by is Actor.LOOP else ' '}{text}"
 
 
-def shown_reason(state: RunState, reason: Reason | None) -> str:
-    """Return what is worth saying of a state's reason: nothing while the run is running."""
-    return "" if state is RunState.RUNNING else reason_text(reason)
-
-
 def cause_text(cause: Cause | None, facts: Mapping[str, object]) -> str:
-    """Return what keeps a run from training or what its heartbeat calls a person for, the fix last."""
+    """Return what keeps a run from training or what its heartbeat reports, the fix last."""
     match cause:
         case Cause.STATE_FILE:
             return (
-                f"the state file cannot be written ({facts['error']}): mend the disk of the state directory"
+                f"the state file cannot be written ({facts['error']}): check the disk of the state directory"
             )
         case Cause.DISK:
-            return f"{_room(facts)}: make room"
+            return f"{_room(facts)}: make space"
         case Cause.DISK_SHORT:
-            return f"{_room(facts)}: make room before the run has to pause"
+            return f"{_room(facts)}: make space before the run has to pause"
         case Cause.GPU_GONE:
-            return "the GPU is gone: run nvidia-smi and mend what it says"
+            return "the GPU is not found: run nvidia-smi and fix what it reports"
         case Cause.GPU_FULL:
             return (
-                f"the GPU has room for {_number(facts, 'free_mb') / 1024:.1f} GB "
-                f"and a training takes {_number(facts, 'needed_mb') / 1024:.1f} GB: end {facts['held_by']}"
+                f"{_number(facts, 'free_mb') / 1024:.1f} GB free on the GPU, "
+                f"a training needs {_number(facts, 'needed_mb') / 1024:.1f} GB: end {facts['held_by']}"
             )
         case Cause.LOOP:
-            return f"its loop ended {facts['times']} times in a row, the last time with: {facts['error']}"
+            return f"its loop failed {facts['times']} times in a row, last with: {facts['error']}"
         case Cause.NO_PROPOSAL:
             minutes = _number(facts, "seconds") / 60
-            return f"its proposer has had no idea for {minutes:.0f} min: {facts['error']}"
+            return f"no proposal for {minutes:.0f} min: {facts['error']}"
         case (
             None
             | Cause.BASELINE
@@ -88,7 +83,7 @@ def cause_text(cause: Cause | None, facts: Mapping[str, object]) -> str:
             | Cause.REPOSITORY
             | Cause.STUCK
         ):
-            raise ValueError(f"no heartbeat tells of {cause}")
+            raise ValueError(f"the heartbeat does not report {cause}")
     assert_never(cause)
 
 

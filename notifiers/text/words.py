@@ -35,7 +35,7 @@ def plural(count: int, one: str, many: str = "") -> str:
 def duration(seconds: float) -> str:
     """Return a span in its two largest units, rounded: `38 s`, `5 min 26 s`, `4 h 12 min`, `2 d 3 h`.
 
-    From ten minutes on no seconds are told.
+    From ten minutes on without seconds.
     """
     for name, size, smaller, step in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
         steps = round(max(0.0, seconds) / step)

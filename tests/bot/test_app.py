@@ -93,7 +93,7 @@ def test_another_repository_gets_a_run_of_its_own(bot: RealBot) -> None:
 def test_a_run_of_another_repository_waits_for_a_person(bot: RealBot) -> None:
     gate = gated(bot)
     with bot.start("--tag", "toy") as running:
-        read_until(running, "step 1 · 50 %")
+        read_until(running, "50 % · step 1")
         running.terminate()
     other = other_repository(bot)
     sentence = f"Run toy is of {bot.repository}, and REPOSITORY is {other}"
@@ -114,7 +114,7 @@ def test_a_run_of_another_repository_waits_for_a_person(bot: RealBot) -> None:
 def test_a_run_that_was_told_to_go_on_goes_on_after_the_next_start_too(bot: RealBot) -> None:
     gate = gated(bot)
     with bot.start("--tag", "toy") as running:
-        read_until(running, "step 1 · 50 %")
+        read_until(running, "50 % · step 1")
         running.terminate()
     other_repository(bot)
     with bot.start() as running:
@@ -130,18 +130,18 @@ def test_a_run_that_was_told_to_go_on_goes_on_after_the_next_start_too(bot: Real
 def test_a_program_without_constants_says_at_once_what_the_search_lacks(tmp_path: Path) -> None:
     bot = RealBot(tmp_path, train=CONSTANTLESS)
     with bot.start("--tag", "toy") as running:
-        read_until(running, "No idea yet: The search finds no constant that it may change")
-        assert "No idea yet: The search finds no constant" in bot.run("send", "/status").stdout
+        read_until(running, "Waiting for a proposal: The search finds no constant that it may change")
+        assert "Waiting for a proposal: The search finds no constant" in bot.run("send", "/status").stdout
         running.terminate()
 
 
 def test_commands_reach_the_running_bot(bot: RealBot) -> None:
     gate = gated(bot)
     with bot.start("--tag", "toy") as running:
-        read_until(running, "step 1 · 50 %")
+        read_until(running, "50 % · step 1")
         status = bot.run("send", "/status")
         assert status.returncode == 0
-        assert "Experiment #0 is training: baseline\nstep 1 · 50 % · loss 2.5000 · 1 s left" in status.stdout
+        assert "Experiment #0: baseline\n█████░░░░░ 50 % · step 1 · loss 2.5000 · 1 s left" in status.stdout
         assert bot.run("send", "retag toy wide").returncode == 0
         refused = bot.run("send", "/start_run other")
         assert refused.returncode == 1
@@ -149,7 +149,7 @@ def test_commands_reach_the_running_bot(bot: RealBot) -> None:
         assert bot.run("send", "/nonsense").returncode == 1
         assert bot.run("send", "/pause").returncode == 0
         gate.touch()
-        read_until(running, "Run wide is paused")
+        read_until(running, "Run wide paused by command")
         assert bot.run("send", "/results").stdout.count("baseline") == 1
         assert "LEARNING_RATE" not in bot.run("send", "/diff 0").stdout
         assert "val_bpb: 1.074000" in bot.run("send", "/log 0").stdout
@@ -160,7 +160,7 @@ def test_commands_reach_the_running_bot(bot: RealBot) -> None:
             "From experiment #0 to #1\ndiff --git a/train.py"
         )
         assert bot.run("send", "/stop").returncode == 0
-        read_until(running, "Run wide is stopped")
+        read_until(running, "Run wide stopped by command")
         running.send_signal(signal.SIGTERM)
         assert running.wait(timeout=60) == 0
     assert bot.json("status")["state"] == "stopped"
@@ -330,7 +330,7 @@ def test_any_results_file_gets_a_report_and_a_chart(bot: RealBot) -> None:
 def test_a_stop_that_the_bot_died_over_is_carried_out_by_the_next(bot: RealBot) -> None:
     gate = gated(bot)
     with bot.start("--tag", "toy") as running:
-        read_until(running, "step 1 · 50 %")
+        read_until(running, "50 % · step 1")
         running.kill()
     journal = Journal(bot.home / "state.db")
     run = journal.runs()[0]

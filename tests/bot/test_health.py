@@ -12,7 +12,7 @@ from bot.health import health_checks, health_lines, incident_lines
 from loop.experiment import Actor, EventKind, Goal, Reason, RunState, Stage, Status
 from loop.store.journal import Journal
 from loop.store.outbox import Entry, Outbox, State
-from notifiers.delivery.outbox import read_items
+from notifiers.delivery.delivery import read_pending
 from tests.loop.fake_gpu import FakeGpu
 from tests.loop.store.test_journal import make_experiment
 from tests.loop.trainings import trained
@@ -109,7 +109,7 @@ def test_what_a_run_does_is_told(night: WakeUpReport) -> None:
     night.journal.set_state(night.run, RunState.PAUSED, Reason(Actor.PERSON, "ann"))
     assert night.details()["lane"] == "mar12 paused by ann"
     night.journal.set_state(night.run, RunState.DONE, Reason(Actor.LOOP, facts={"made": 1}))
-    assert night.details()["lane"] == "mar12 done: 1 experiment made"
+    assert night.details()["lane"] == "mar12 done: 1 experiment completed"
 
 
 def test_what_was_not_delivered_is_told_for_each_chat(night: WakeUpReport) -> None:
@@ -121,9 +121,7 @@ def test_what_was_not_delivered_is_told_for_each_chat(night: WakeUpReport) -> No
     assert waiting["telegram:7"] == "3 undelivered, never told"  # the run's start too
     assert not [name for name in waiting if name.startswith("trackio")]
     outbox = Outbox(night.journal, "telegram:7", now=lambda: night.now)
-    outbox.record(
-        [Entry(item.news.event.id, State.SENT) for item in read_items(night.journal, outbox, held=True)]
-    )
+    outbox.record([Entry(item.news.event.id, State.SENT) for item in read_pending(night.journal, outbox)])
     night.now += 60.0
     assert night.details()["telegram:7"] == "0 undelivered, last told 1 min ago"
 

@@ -172,9 +172,9 @@ async def test_the_start_card_shows_the_run_and_its_buttons(office: Office) -> N
         "Repository: ",
         "Base: main at ",
         "Device: ",
-        "Budget: 1 min a training",
+        "Budget: 1 min per training",
         "search",
-        "Data: found",
+        "Press Start",
     ):
         assert part in text
     (row,) = reply.message.buttons
@@ -320,9 +320,9 @@ async def test_only_a_stopped_run_takes_no_ideas(office: Office) -> None:
 
 
 async def test_notify_is_kept_for_the_chat_that_asked(office: Office) -> None:
-    assert "only what is kept" in await office.said("/notify keeps")
-    assert "only what is kept" in await office.said("/notify")
-    assert "every one" in await office.said("/notify", HERE)
+    assert "experiments that were kept" in await office.said("/notify keeps")
+    assert "experiments that were kept" in await office.said("/notify")
+    assert "every experiment" in await office.said("/notify", HERE)
     assert (await office.said("/notify loudly")).startswith("refused: ")
 
 

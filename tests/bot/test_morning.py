@@ -91,7 +91,7 @@ async def test_it_tells_of_the_night_whatever_comes_after_it(recorder: Recorder,
     assert message is not None
     assert message.text.startswith("mar12: 1 experiment in ")
     assert "0.980000 → 0.970000" in message.text
-    assert "In all 3 experiments, -0.027900" in message.text
+    assert "Whole run: 3 experiments, -0.027900" in message.text
     assert message.buttons[0][-1].command == "/diff 1 2"
 
 
@@ -123,7 +123,7 @@ async def test_the_end_of_a_run_says_so_first(recorder: Recorder, reporter: Repo
     (ended,) = recorder.journal.events_after(recorder.journal.last_event() - 1)
     message = await reporter.told(ended)
     assert message is not None
-    assert message.text.startswith("Run mar12 is done: 1 experiment made\n\nmar12: 2 experiments in ")
+    assert message.text.startswith("Run mar12 is done: 1 experiment completed\n\nmar12: 2 experiments in ")
     assert "\nDone" not in message.text
     assert [button.label for button in message.buttons[1]] == ["Keep going", "Stop", "Bundle"]
 

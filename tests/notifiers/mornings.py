@@ -24,7 +24,7 @@ from loop.experiment import (
     RunState,
 )
 from loop.git.workspace import Commit
-from loop.results.wakeup_report import WakeUpReport, read_wakeup_report
+from loop.results.report import WakeUpReport, read_wakeup_report
 from loop.store.experiments import IdeaBox
 from loop.store.journal import Journal
 from loop.store.sessions import Session, Sessions

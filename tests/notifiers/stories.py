@@ -7,8 +7,23 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from loop.experiment import Ending, EventKind, Experiment, Goal, Run, Stage, Status, Training
+from loop.experiment import (
+    BY_COMMAND,
+    Ending,
+    Event,
+    EventKind,
+    Experiment,
+    Goal,
+    Reason,
+    Run,
+    RunState,
+    Stage,
+    Status,
+    Training,
+)
 from loop.store.journal import Journal
+from notifiers.text.digest import message_of
+from notifiers.text.notification import Notification
 from tests.notifiers.recording import VirtualTime
 
 
@@ -34,7 +49,14 @@ def start(journal: Journal, tag: str = "mar12") -> Run:
 
 
 def decide(
-    journal: Journal, run: Run, number: int, status: Status, value: float | None = 0.99, before: float = 1.0
+    journal: Journal,
+    run: Run,
+    number: int,
+    status: Status,
+    value: float | None = 0.99,
+    before: float = 1.0,
+    *,
+    idea: int | None = None,
 ) -> Experiment:
     """Take an experiment through all its stages; the baseline has nothing before it."""
     experiment = Experiment(
@@ -46,6 +68,7 @@ def decide(
         proposer="search",
         parent="a" * 40,
         commit="b" * 40,
+        idea=idea,
         training=Training(1),
     )
     ended = Training(1, ending=Ending.EXITED, error="out of memory" if status is Status.CRASH else "")
@@ -63,3 +86,29 @@ def decide(
 
 def call(journal: Journal, run: Run, reason: str) -> None:
     journal.note(run.id, EventKind.NEEDS_ATTENTION, reason=reason)
+
+
+def head(news: Notification) -> str:
+    """Return the first line of the message."""
+    return message_of(news.event, news.run, news.experiment).text.splitlines()[0]
+
+
+def needs_you(reason: str) -> str:
+    """Return how a call for a person in run mar12 reads."""
+    return _text(EventKind.NEEDS_ATTENTION, reason=reason)
+
+
+def turned(state: RunState, reason: Reason = BY_COMMAND) -> str:
+    """Return how the new state of run mar12 reads."""
+    who: dict[str, object] = {"by": reason.by, "name": reason.name, "cause": None, "facts": {}}
+    return _text(EventKind.RUN_STATE, state=state, **who)
+
+
+def woken() -> str:
+    return _text(EventKind.WAKE_UP)
+
+
+def _text(kind: EventKind, **data: object) -> str:
+    where = (Path("/somewhere"), "main", "a" * 40)
+    run = Run(1, "mar12", *where, "val_bpb", Goal.MINIMIZE, 300.0, RunState.RUNNING, 0.0)
+    return message_of(Event(1, 0.0, 1, None, kind, data), run).text

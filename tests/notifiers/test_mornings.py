@@ -10,9 +10,8 @@ import pytest
 
 from bot.local.terminal import render as on_terminal
 from loop.experiment import Goal
-from loop.results.report import make_report
+from loop.results.report import WakeUpReport, make_report
 from loop.results.table import parse_results
-from loop.results.wakeup_report import WakeUpReport
 from notifiers.channels.apprise_channel import AppriseChannel
 from notifiers.channels.slack import render as on_slack
 from notifiers.channels.telegram import lay_out
@@ -20,12 +19,13 @@ from notifiers.message import Attachment, Message
 from notifiers.text.notification import report_buttons
 from notifiers.text.report import WIDTH, report_message
 from tests.loop.results.test_report import published_night
+from tests.notifiers.golden import FOLDER
+from tests.notifiers.golden import check_text as check_golden
 from tests.notifiers.mornings import MORNINGS, Recorder, open_recorder
 from tests.servers.slack_rules import refusal
 from tests.servers.telegram_rules import CAPTION_LIMIT, check_keyboard, check_text
 from tests.servers.web_hook import WebHook
 
-GOLDEN = Path(__file__).parent / "golden"
 ROWS = 25
 """Rows of text that a phone shows at once; a line of more than `WIDTH` characters takes several."""
 
@@ -51,7 +51,7 @@ def message(night: WakeUpReport) -> Message:
 
 
 def test_it_reads_as_it_did(morning: Callable[[Recorder], WakeUpReport], message: Message) -> None:
-    assert f"{message.text}\n" == (GOLDEN / f"{morning.__name__}.txt").read_text(encoding="utf-8")
+    check_golden(morning.__name__, message.text)
 
 
 def test_it_fits_one_screen_and_says_nothing_empty(message: Message) -> None:
@@ -89,7 +89,7 @@ async def test_other_services_are_sent_all_of_it_and_the_chart(message: Message,
 
 
 def test_no_other_golden_text_lies_about() -> None:
-    assert {path.stem for path in GOLDEN.iterdir()} == {
+    assert {path.stem for path in FOLDER.glob("*.txt")} == {
         *(morning.__name__ for morning in MORNINGS),
         "published",
     }
@@ -99,4 +99,4 @@ def test_the_published_night_from_its_file_alone() -> None:
     found = parse_results(published_night())
     report = make_report(found.rows, metric=found.metric, goal=Goal.MINIMIZE)
     text = report_message(WakeUpReport(report=report, rows=found.rows)).text
-    assert f"{text}\n" == (GOLDEN / "published.txt").read_text(encoding="utf-8")
+    check_golden("published", text)

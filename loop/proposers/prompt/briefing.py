@@ -20,8 +20,7 @@ from loop.proposers.prompt import history
 from loop.proposers.prompt.context import INSTRUCTIONS
 from loop.proposers.prompt.history import LINE, SEPARATOR, Room, joined, tokens
 from loop.proposers.protocol import Context, Failure, Urge
-from loop.results.gains import FamilyRate, rates_of
-from loop.results.memory import Lesson, most_valuable, near_misses, noise
+from loop.results.gains import FamilyRate, Lesson, most_valuable, near_misses, noise, rates_of
 from loop.store.experiments import row_of
 from loop.text import one_line, without_secrets
 

@@ -15,7 +15,7 @@ from loop.process.summary import read_tail, tells_of_full_memory
 from loop.process.supervisor import LOG
 from loop.process.trainer import attempt_folder
 from loop.proposers.protocol import Context, Failure
-from loop.results.memory import lessons_of_others, near_misses
+from loop.results.gains import lessons_of_others, near_misses
 from loop.store.experiments import IdeaBox
 from loop.store.journal import Journal
 

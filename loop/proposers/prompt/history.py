@@ -15,7 +15,7 @@ from itertools import takewhile
 from loop.experiment import Experiment, Status
 from loop.proposers.prompt.context import DIFFS, SHOWN
 from loop.proposers.protocol import Context
-from loop.results.memory import effect
+from loop.results.gains import effect
 from loop.text import one_line
 
 BYTES_PER_TOKEN = 2.5

@@ -36,7 +36,7 @@ from loop.proposers.search.changes import (
 )
 from loop.proposers.search.response_surface import Surface, fit_surface
 from loop.proposers.search.space import Axis, Key, find_axes
-from loop.results.memory import effect, near_misses
+from loop.results.gains import effect, near_misses
 
 _NEAREST = 8
 _AXES = 4  # that a near miss may have moved: more at once say little about each

@@ -26,8 +26,8 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "No experiment has a result yet"),
-        (HEADER, "No experiment has a result yet"),
+        ("", "No results yet"),
+        (HEADER, "No results yet"),
         (
             "\ufeff" + HEADER.replace("\n", "\r\n") + "baseline\t0.9979\t44.0\tkeep\tas it is",
             "1 experiment\nval_bpb 0.997900, the baseline",
@@ -38,7 +38,7 @@ def settings(tmp_path: Path) -> Settings:
         ),
         (
             HEADER + "a\t1e400\t44.0\tkeep\tbaseline\nb\tnan\tnan\tdiscard\tx\n",
-            "2 experiments\nWhat was kept has no val_bpb\n1 keep, 1 discard",
+            "2 experiments\nKept without a val_bpb\n1 keep, 1 discard",
         ),
         (
             "commit\tval_bpb\tmemory_gb\tmfu\tstatus\tdescription\ttime\na\t0.9\t44\t40\tkeep\tbase\t300\n",
@@ -54,7 +54,7 @@ def test_odd_files_read_naturally(
     made = report_of_file(settings, file)
     made.show(UTC)
     assert capsys.readouterr().out == f"{said}\n"
-    assert {*KEYS.split()} <= {*json.loads(json.dumps(made.to_json()))}
+    assert {*KEYS.split()} <= {*json.loads(json.dumps(made.night.to_json()))}
 
 
 @pytest.mark.parametrize(
@@ -109,5 +109,5 @@ def test_a_run_without_its_bot_is_not_said_to_run(
     assert capsys.readouterr().out.endswith("\nNobody runs it: `autoresearch up` goes on\n")
     journal.set_state(run, RunState.STOPPED)
     report_of_run(settings, None).show(UTC)
-    assert capsys.readouterr().out.endswith("\nStopped\n")
+    assert capsys.readouterr().out.endswith("\nStopped by command\n")
     journal.close()

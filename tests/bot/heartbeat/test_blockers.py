@@ -62,11 +62,11 @@ def test_nothing_hinders_where_a_training_can_start(vitals: dict[str, Any]) -> N
 
 
 def test_a_person_is_told_what_to_do() -> None:
-    assert found(disks=(ROOMY, LOW)) == "0.3 GB free on the disk of /state: make room"
+    assert found(disks=(ROOMY, LOW)) == "0.3 GB free on the disk of /state: make space"
     assert found(unwritable="no space left on device") == (
-        "the state file cannot be written (no space left on device): mend the disk of the state directory"
+        "the state file cannot be written (no space left on device): check the disk of the state directory"
     )
-    assert found(gpus=GpuState((), ())) == "the GPU is gone: run nvidia-smi and mend what it says"
+    assert found(gpus=GpuState((), ())) == cause_text(Cause.GPU_GONE, {})
 
 
 # A GPU that others use
@@ -74,7 +74,7 @@ def test_a_person_is_told_what_to_do() -> None:
 
 def test_a_gpu_full_of_somebody_else_s_work_hinders() -> None:
     words = found(gpus=GpuState((FULL,), (STRANGER,)), holders=((STRANGER, Owner.FOREIGN),))
-    assert words == "the GPU has room for 2.0 GB and a training takes 40.0 GB: end jupyter (pid 42)"
+    assert words == "2.0 GB free on the GPU, a training needs 40.0 GB: end jupyter (pid 42)"
 
 
 def test_what_is_left_of_our_own_training_hinders_too() -> None:
@@ -93,7 +93,7 @@ def test_what_our_training_holds_is_room_for_the_next() -> None:
     both = ((TRAINER, Owner.CURRENT), (STRANGER, Owner.FOREIGN))
     assert found(training=True, gpus=GpuState((FULL,), (TRAINER, STRANGER)), holders=both) == ""
     little = ((replace(TRAINER, memory_mb=20_000.0), Owner.CURRENT), (STRANGER, Owner.FOREIGN))
-    assert "room for 21.5 GB" in found(training=True, gpus=GpuState((FULL,), ()), holders=little)
+    assert "21.5 GB free" in found(training=True, gpus=GpuState((FULL,), ()), holders=little)
 
 
 @pytest.mark.parametrize(

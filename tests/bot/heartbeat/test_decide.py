@@ -29,7 +29,7 @@ from loop.experiment import Actor, Cause, Reason, RunState
 from loop.process.liveness import Marked
 from loop.process.machine import ClockChange, GpuState
 from loop.process.trainer import Process
-from notifiers.text.reasons import reason_text
+from notifiers.text.reasons import cause_text, reason_text
 from tests.bot.vital_signs import LOW, SHORT, make_loop, make_run, make_training, make_vitals
 
 RUN = make_run()
@@ -98,7 +98,7 @@ def test_a_person_is_asked_when_a_loop_cannot_be_kept_alive() -> None:
         asked = [action for action in remedies(make_vitals(loop)) if isinstance(action, AskPerson)]
         facts = {"times": 4, "error": "disk on fire"}
         assert asked == [AskPerson(RUN, Cause.LOOP, facts=facts, halted=True)]
-        assert asked[0].text == "its loop ended 4 times in a row, the last time with: disk on fire"
+        assert asked[0].text == cause_text(Cause.LOOP, facts)
     assert remedies(make_vitals(make_loop(outage=replace(outage, resumes=3)))) == (LookAgain(STEADY - 1.0),)
 
 
@@ -137,9 +137,9 @@ def test_a_run_rests_while_its_disk_is_low_and_goes_on_by_itself() -> None:
         RUN, Reason(Actor.HEARTBEAT, cause=Cause.DISK, facts={"folder": "/state", "free": 0.3e9})
     )
     assert reason_text(pause.reason) == (
-        "by the heartbeat: 0.3 GB free on the disk of /state: make room; the run then goes on by itself"
+        "by the heartbeat: 0.3 GB free on the disk of /state: make space; the run then resumes by itself"
     )
-    assert troubles(low) == ("0.3 GB free on the disk of /state: make room",)
+    assert troubles(low) == ("0.3 GB free on the disk of /state: make space",)
     for state in (RunState.PAUSING, RunState.PAUSED):
         paused = make_loop(make_run(state=state, reason=pause.reason))
         assert remedies(replace(low, loops=(paused,))) == ()
@@ -162,7 +162,7 @@ def test_a_loop_is_not_started_into_the_trouble_that_ended_it() -> None:
 
 def test_a_person_hears_of_a_disk_before_it_is_low() -> None:
     vitals = make_vitals(disks=(SHORT,))
-    reason = "4.0 GB free on the disk of /state: make room before the run has to pause"
+    reason = "4.0 GB free on the disk of /state: make space before the run has to pause"
     (ask,) = remedies(vitals)
     assert ask == AskPerson(RUN, Cause.DISK_SHORT, "/state", {"folder": "/state", "free": 4e9})
     assert ask.text == reason
@@ -174,7 +174,7 @@ def test_an_outage_of_the_proposer_is_a_matter_for_a_person() -> None:
     vitals = make_vitals(make_loop(failure=ProposerFailure(10_000.0 - 3660.0, "why")))
     (ask,) = remedies(vitals)
     assert ask == AskPerson(RUN, Cause.NO_PROPOSAL, facts={"seconds": 3660.0, "error": "why"})
-    assert ask.text == "its proposer has had no idea for 61 min: why"
+    assert ask.text == "no proposal for 61 min: why"
 
 
 def test_a_person_is_called_once_for_each_thing_and_told_when_it_is_over() -> None:
@@ -188,7 +188,7 @@ def test_a_person_is_called_once_for_each_thing_and_told_when_it_is_over() -> No
 
 def test_troubles_of_several_runs_are_told_once() -> None:
     loops = (make_loop(), make_loop(make_run(2)))
-    assert troubles(make_vitals(*loops, disks=(LOW,))) == ("0.3 GB free on the disk of /state: make room",)
+    assert troubles(make_vitals(*loops, disks=(LOW,))) == ("0.3 GB free on the disk of /state: make space",)
 
 
 # Lost time

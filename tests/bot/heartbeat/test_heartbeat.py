@@ -24,7 +24,7 @@ from loop.process.supervisor import LOG, MARK, STARTED, boot_id, start_time
 from loop.store.events import open_calls
 from loop.store.journal import Journal
 from loop.store.sessions import Sessions
-from notifiers.text.reasons import reason_text
+from notifiers.text.reasons import cause_text, reason_text
 from tests.loop.fake_gpu import FakeGpu
 from tests.loop.store.test_journal import make_experiment
 from tests.loop.trainings import trained
@@ -203,7 +203,7 @@ async def test_a_loop_that_cannot_be_kept_alive_is_told_once(patient: Patient) -
         await patient.heartbeat.beat()
     assert patient.house.orders == [("resume", "mar12")] * 8
     (event,) = patient.events(EventKind.NEEDS_ATTENTION)
-    assert "its loop ended 4 times in a row" in str(event.data["reason"])
+    assert "its loop failed 4 times in a row" in str(event.data["reason"])
     assert EventKind.RUN_RECOVERED not in patient.kinds()
     assert len(patient.outside[-1]) == 1
     await patient.heartbeat.close()
@@ -323,7 +323,7 @@ async def test_a_run_rests_while_the_gpu_is_gone(patient: Patient, gpu: FakeGpu)
     ((order, tag, _),) = patient.house.orders
     assert (order, tag) == ("pause", "mar12")
     (reason,) = patient.house.reasons
-    assert list(patient.outside[-1]) == ["the GPU is gone: run nvidia-smi and mend what it says"]
+    assert list(patient.outside[-1]) == [cause_text(Cause.GPU_GONE, {})]
     patient.house.states = [LoopState(patient.journal.set_state(patient.run, RunState.PAUSED, reason))]
     await patient.heartbeat.beat()
     gpu.show()

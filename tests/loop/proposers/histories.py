@@ -8,7 +8,7 @@ from dataclasses import replace
 from loop.experiment import Experiment, Family, Status, Training
 from loop.proposers.prompt.context import DIFFS, SHOWN
 from loop.proposers.protocol import Context
-from loop.results.memory import near_misses
+from loop.results.gains import near_misses
 from tests.loop.proposers.contexts import context_of, trial
 
 PROGRAM = "DEPTH = 8\nLR = 0.04\n\n\ndef norm(x):\n    return x\n"

@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loop.experiment import Experiment, Family, Goal, Run, Stage, Status
-from loop.results.gains import FamilyRate, bests_before, rates_of
-from loop.results.memory import (
+from loop.results.gains import (
+    FamilyRate,
     Lesson,
+    bests_before,
     effect,
     hit_rates,
     lessons,
@@ -22,6 +23,7 @@ from loop.results.memory import (
     most_valuable,
     near_misses,
     noise,
+    rates_of,
 )
 from loop.store.experiments import Row
 from loop.store.journal import Journal

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from loop.experiment import Cost, Experiment, Family, Goal, Stage, Status, Training
 from loop.results.gains import FamilyRate, rates_of
-from loop.results.report import Report, make_report
+from loop.results.report import Report, make_report, to_json
 from loop.results.table import parse_results
 from loop.store.experiments import Row, row_of
 
@@ -78,7 +78,7 @@ def test_the_published_night_has_its_published_numbers() -> None:
 def test_the_json_has_every_number_and_no_nan() -> None:
     rows = parse_results(published_night()).rows
     read = json.loads(
-        json.dumps(make_report(rows, metric="val_bpb", goal=Goal.MINIMIZE).to_json(), allow_nan=False)
+        json.dumps(to_json(make_report(rows, metric="val_bpb", goal=Goal.MINIMIZE)), allow_nan=False)
     )
     wanted = "tag experiments keep discard crash skipped baseline best best_commit gain gains metric hours"
     assert set(wanted.split()) <= set(read)
@@ -136,7 +136,7 @@ def test_nothing_at_all_is_a_report() -> None:
         "keep_rate",
         "last_keep_number",
     }
-    assert {report.to_json()[name] for name in wanted} == {None}
+    assert {to_json(report)[name] for name in wanted} == {None}
 
 
 def test_when_all_crashed_there_is_no_best() -> None:
@@ -219,7 +219,7 @@ def test_the_hit_rate_of_each_family() -> None:
         FamilyRate(Family.BATCH, tried=1, kept=1, best_gain=0.01),
         FamilyRate(Family.PRECISION, tried=1, kept=0, best_gain=None),
     )
-    read = json.loads(json.dumps(report_on(*FAMILIES).to_json()))
+    read = json.loads(json.dumps(to_json(report_on(*FAMILIES))))
     assert read["families"][2] == {"family": "precision", "tried": 1, "kept": 0, "best_gain": None}
 
 
@@ -266,7 +266,7 @@ def test_dollars_for_each_thousandth_of_gain() -> None:
     )
     assert (report.tokens, report.dollars) == (920_000, 1.85)
     assert report.dollars_per_thousandth == pytest.approx(0.37)
-    read = json.loads(json.dumps(report.to_json()))
+    read = json.loads(json.dumps(to_json(report)))
     assert read["spent"]["cached_tokens"] == 500_000
     assert read["tokens"] == 920_000
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from loop.experiment import Cost, Status
+from loop.results.report import to_json
 from loop.results.status import run_status
 from loop.store.journal import Journal
 from loop.store.spending import Budget
@@ -22,7 +23,7 @@ def test_what_models_cost_and_how_often_no_proposal_was_ready(tmp_path: Path) ->
     purse.pay(other.id, "model", Cost(7, 0, 7, 7.0))
     status = run_status(journal, run, worktree=tmp_path)
     assert (status.queue_empty, status.tokens, status.dollars) == (2, 1155, 0.5)
-    assert json.loads(json.dumps(status.to_json()))["queue_empty"] == 2
+    assert json.loads(json.dumps(to_json(status)))["queue_empty"] == 2
     journal.close()
 
 

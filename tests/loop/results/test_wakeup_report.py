@@ -9,8 +9,7 @@ import pytest
 from loop.experiment import Actor, Cause, EventKind, Goal, Reason, RunState
 from loop.proposers.protocol import Urge
 from loop.results.ledger import Spent
-from loop.results.report import make_report
-from loop.results.wakeup_report import Bill, WakeUpReport, read_wakeup_report
+from loop.results.report import Bill, WakeUpReport, make_report, read_wakeup_report, to_json
 from tests.notifiers.mornings import IDEAS, Recorder, fruitful, open_recorder, second_night
 
 
@@ -75,13 +74,13 @@ def test_hours_of_the_gpu_are_those_in_which_something_trained(begun: Recorder) 
 
 def test_the_bill_adds_up_what_is_known() -> None:
     assert Bill().dollars is None
-    assert Bill(models=1.5).dollars == 1.5
-    whole = Bill(gain=0.01, models=1.5, gpu_seconds=7200, gpu_price=2.0)
+    assert Bill(model_dollars=1.5).dollars == 1.5
+    whole = Bill(gain=0.01, model_dollars=1.5, gpu_seconds=7200, gpu_price=2.0)
     assert (whole.gpu_dollars, whole.dollars) == (4.0, 5.5)
     assert whole.dollars_per_thousandth == pytest.approx(0.55)
     assert whole.gpu_seconds_per_thousandth == pytest.approx(720)
     for gain in (None, 0.0, -0.1):
-        bill = Bill(gain=gain, models=1.0, gpu_seconds=60, gpu_price=1.0)
+        bill = Bill(gain=gain, model_dollars=1.0, gpu_seconds=60, gpu_price=1.0)
         assert (bill.dollars_per_thousandth, bill.gpu_seconds_per_thousandth) == (None, None)
 
 
@@ -178,4 +177,4 @@ def test_the_json_has_the_contract_s_keys_and_more(recorder: Recorder) -> None:
 def test_a_bare_file_has_no_ledger_and_no_bill() -> None:
     read = WakeUpReport(report=make_report([], metric="val_bpb", goal=Goal.MINIMIZE)).to_json()
     assert "ledger" not in read
-    assert read["bill"] == dict.fromkeys(Bill().to_json())
+    assert read["bill"] == dict.fromkeys(to_json(Bill()))

@@ -16,6 +16,7 @@ from loop.proposers.asking import Reach
 from loop.store.events import Notes, open_calls
 from loop.store.journal import Journal
 from notifiers.text.digest import message_of
+from notifiers.text.notification import topic_of
 from notifiers.text.reasons import reason_text
 from tests.bot.vital_signs import A_LITTLE, ROOMY, make_loop, make_vitals
 
@@ -76,15 +77,13 @@ def test_people_read_what_they_read_before(journal: Journal) -> None:
         "by ann",
         "by command",
         "4 experiments made",
-        "by another REPOSITORY",
+        "by a change of REPOSITORY",
         "",
     )
     events = journal.events_after(0, limit=1000)
-    texts = [message.text for e in events if (message := message_of(e, journal.run_by_id(e.run_id)))]
-    assert "Run person is paused: by ann" in texts
-    assert (
-        "Run calls needs a person: its loop ended 4 times in a row, the last time with: disk on fire" in texts
-    )
+    texts = [message_of(e, journal.run_by_id(e.run_id)).text for e in events if topic_of(e)]
+    assert "Run person paused: by ann" in texts
+    assert "Run calls needs you: its loop ended 4 times in a row, the last time with: disk on fire" in texts
 
 
 @pytest.mark.parametrize("tag", ["disk", "disk-pausing"])

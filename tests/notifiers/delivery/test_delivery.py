@@ -6,12 +6,13 @@ from itertools import pairwise
 import pytest
 
 from loop.experiment import EventKind, Run, RunState, Status
+from loop.store.experiments import IdeaBox
 from loop.store.outbox import Outbox, refusals
 from notifiers.channel import GoneError, RateLimitedError, RefusedError, UnreachableError
 from notifiers.delivery.delivery import Delivery
 from notifiers.delivery.rate_limit import slack_spacing
 from tests.notifiers.bench import Bench
-from tests.notifiers.stories import call, decide, start
+from tests.notifiers.stories import call, decide, needs_you, start, turned
 
 
 async def test_a_new_channel_is_told_what_happens_from_now_on(bench: Bench) -> None:
@@ -19,7 +20,7 @@ async def test_a_new_channel_is_told_what_happens_from_now_on(bench: Bench) -> N
     assert await bench.told() == []
     decide(bench.journal, run, 0, Status.KEEP)
     bench.journal.set_state(run, RunState.PAUSED)
-    assert await bench.told() == ["Experiment #0: try 0", "Run mar12 is paused: by command"]
+    assert await bench.told() == ["Experiment #0: try 0", turned(RunState.PAUSED)]
 
 
 async def test_what_was_told_is_not_told_again_after_a_restart(bench: Bench, run: Run) -> None:
@@ -46,7 +47,7 @@ async def test_news_from_another_thread_is_told_without_waiting(bench: Bench, ru
         await bench.channel.told.wait()
     telling.cancel()
     await asyncio.wait({telling})
-    assert bench.channel.heads == ["Run mar12 needs a person: first", "Run mar12 needs a person: second"]
+    assert bench.channel.heads == [needs_you("first"), needs_you("second")]
     assert bench.journal.listeners == []
 
 
@@ -56,7 +57,7 @@ async def test_news_from_another_thread_is_told_without_waiting(bench: Bench, ru
 async def test_a_dead_network_is_tried_again_with_growing_pauses(bench: Bench, run: Run) -> None:
     call(bench.journal, run, "first")
     bench.channel.fail(*[UnreachableError("no route to host")] * 10)
-    assert await bench.told() == ["Run mar12 needs a person: first"]
+    assert await bench.told() == [needs_you("first")]
     assert bench.time.slept == [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]  # seconds
     bench.time.slept.clear()
     call(bench.journal, run, "second")
@@ -87,7 +88,7 @@ async def test_trouble_is_known_while_it_lasts(bench: Bench, run: Run) -> None:
 async def test_who_asks_to_be_left_alone_is_left_alone_for_as_long(bench: Bench, run: Run) -> None:
     call(bench.journal, run, "first")
     bench.channel.fail(RateLimitedError(37), RateLimitedError(3))
-    assert await bench.told() == ["Run mar12 needs a person: first"]
+    assert await bench.told() == [needs_you("first")]
     assert bench.time.slept == [37, 3]
 
 
@@ -97,7 +98,7 @@ async def test_a_refused_message_is_put_aside_with_its_reason_and_the_next_is_to
     for reason in ("first", "second"):
         call(bench.journal, run, reason)
     bench.channel.fail(RefusedError("chat is read-only"))
-    assert await bench.told() == ["Run mar12 needs a person: second"]
+    assert await bench.told() == [needs_you("second")]
     assert bench.states() == ["sent", "refused", "sent"]
     (refusal,) = refusals(bench.journal)
     assert (refusal.channel, refusal.reason) == ("telegram:1", "chat is read-only")
@@ -145,15 +146,12 @@ async def test_the_digest_of_what_somebody_asked_for_answers_the_message_that_as
     async def thread(run: Run) -> str:
         return "card"
 
-    bench.delivery = Delivery(
-        bench.channel,
-        bench.journal,
-        thread=thread,
-        asked=lambda experiment: "idea" if experiment.number == 1 else "",
-        clock=bench.time.clock,
-    )
-    for number in range(3):
-        decide(bench.journal, run, number, Status.DISCARD)
+    bench.delivery = Delivery(bench.channel, bench.journal, thread=thread, clock=bench.time.clock)
+    ideas = IdeaBox(bench.journal)
+    here = ideas.add(run.id, "a", author="ann", channel=bench.channel.name, message_id="idea")
+    elsewhere = ideas.add(run.id, "b", author="bob", channel="slack:C1", message_id="other")
+    for number, idea in enumerate([None, here.id, elsewhere.id]):
+        decide(bench.journal, run, number, Status.DISCARD, idea=idea)
     await bench.delivery.catch_up()
     assert [sent.reply_to for sent in bench.channel.sent] == ["card", "idea", "card"]
 
@@ -168,7 +166,7 @@ async def test_a_card_that_somebody_deleted_does_not_take_the_message_along(benc
 
     bench.delivery = Delivery(bench.channel, bench.journal, thread=thread, clock=bench.time.clock)
     call(bench.journal, run, "help")
-    assert await bench.told() == ["Run mar12 needs a person: help"]
+    assert await bench.told() == [needs_you("help")]
     assert outbox.card(run.id) == ""
 
 
@@ -185,7 +183,7 @@ async def test_a_card_that_cannot_be_made_yet_makes_the_message_wait(bench: Benc
     )
     for reason in ("first", "second"):
         call(bench.journal, run, reason)
-    assert await bench.told() == ["Run mar12 needs a person: second"]
+    assert await bench.told() == [needs_you("second")]
     assert bench.time.slept == [2, 9]
     assert bench.states() == ["sent", "refused", "sent"]
 

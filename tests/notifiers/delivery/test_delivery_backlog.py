@@ -12,7 +12,7 @@ from notifiers.channel import RateLimitedError, RefusedError, UnreachableError
 from notifiers.delivery.preferences import Preferences, QuietHours, Verbosity
 from tests.notifiers.bench import Bench
 from tests.notifiers.recording import Fault
-from tests.notifiers.stories import call, decide
+from tests.notifiers.stories import call, decide, needs_you, turned
 
 NIGHT = QuietHours(time(22), time(7))
 
@@ -28,7 +28,7 @@ async def test_an_outage_is_told_in_one_message_that_what_matters_follows(bench:
         "While offline: 23 experiments, 2 kept, 21 discarded",
         "Experiment #0: try 0",
         "Experiment #7: try 7",
-        "Run mar12 needs a person: 5 experiments crashed in a row",
+        needs_you("5 experiments crashed in a row"),
     ]
     assert [sent.message.silent for sent in bench.channel.sent] == [False, True, True, False]
     assert [sent.broadcast for sent in bench.channel.sent] == [True, False, False, True]
@@ -100,7 +100,7 @@ async def test_the_night_is_held_for_the_morning_but_not_a_call_for_a_person(ben
         bench.time.now += 300
         assert await bench.told() == []
     call(bench.journal, run, "the disk is full")
-    assert await bench.told() == ["Run mar12 needs a person: the disk is full"]
+    assert await bench.told() == [needs_you("the disk is full")]
     assert not bench.channel.sent[-1].message.silent
     bench.restart()
     bench.at("06:59", day=13)
@@ -122,7 +122,7 @@ async def test_a_calm_night_is_told_piece_by_piece(bench: Bench, run: Run) -> No
     bench.journal.set_state(run, RunState.DONE)
     assert await bench.told() == []
     bench.at("07:30", day=13)
-    assert await bench.told() == ["Experiment #0: try 0", "Run mar12 is done"]
+    assert await bench.told() == ["Experiment #0: try 0", turned(RunState.DONE)]
     assert bench.channel.sent[-1].message.text.endswith("\nThat was 2026-03-12 at 23:00")
 
 

@@ -23,7 +23,7 @@ from notifiers.delivery.preferences import Loudness, Preferences, QuietHours, Ve
 from notifiers.delivery.rate_limit import Spacing, Window
 from notifiers.text.notification import Topic, read_notifications
 from tests.notifiers.recording import Fault, RecordingChannel, VirtualTime
-from tests.notifiers.stories import call, decide, open_journal, start
+from tests.notifiers.stories import call, decide, head, open_journal, start
 
 FINAL = {"sent", "collapsed", "muted", "refused"}
 
@@ -174,12 +174,12 @@ class Deliveries(RuleBasedStateMachine):
         mornings = {rows[item.event.id]["message_id"]: item.run.id for item in told}
         latest = latest_group = -1
         for item in news:
-            row, head = rows[item.event.id], item.message.text.splitlines()[0]
+            row, line = rows[item.event.id], head(item)
             heads = [message.head for message in sent]
-            times = len([one for one in news if one.message.text.splitlines()[0] == head])
-            assert heads.count(head) <= times + self.channel.lost.count(head)
+            times = len([one for one in news if head(one) == line])
+            assert heads.count(line) <= times + self.channel.lost.count(line)
             if row["state"] == "sent":
-                assert sent[place[row["message_id"]]].head == head
+                assert sent[place[row["message_id"]]].head == line
             if item.topic is Topic.ATTENTION:
                 assert row["state"] in ("sent", "refused")  # it overtakes what is held
             elif row["message_id"] and row["message_id"] in mornings:

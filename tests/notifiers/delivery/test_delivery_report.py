@@ -13,7 +13,9 @@ from notifiers.delivery.preferences import Loudness, Preferences, QuietHours, Ve
 from notifiers.message import Attachment, Button, Message
 from notifiers.text.notification import Topic
 from tests.notifiers.bench import Bench
-from tests.notifiers.stories import call, decide, start
+from tests.notifiers.stories import call, decide, needs_you, start, turned, woken
+
+ADA = Reason(Actor.PERSON, "ada")
 
 NIGHT = QuietHours(time(22), time(7))
 REPORT = Message(
@@ -81,16 +83,19 @@ async def test_where_it_cannot_be_made_a_line_says_how_to_get_it(
 ) -> None:
     reports.made = None
     wake(bench, run)
-    assert await bench.told() == ["Good morning: /summary tells what run mar12 brought"]
+    assert await bench.told() == [woken()]
 
 
 @pytest.mark.parametrize("state", [RunState.DONE, RunState.STOPPED])
 async def test_the_end_of_a_run_is_told_with_one(
     bench: Bench, run: Run, reports: Reports, state: RunState
 ) -> None:
-    bench.journal.set_state(run, state, Reason(Actor.PERSON, "ada"))
-    bench.journal.set_state(run, RunState.PAUSED, Reason(Actor.PERSON, "ada"))
-    assert await bench.told() == ["mar12: 96 experiments in 8 h", "Run mar12 is paused: by ada"]
+    bench.journal.set_state(run, state, ADA)
+    bench.journal.set_state(run, RunState.PAUSED, ADA)
+    assert await bench.told() == [
+        "mar12: 96 experiments in 8 h",
+        turned(RunState.PAUSED, ADA),
+    ]
     assert [event.data["state"] for event in reports.asked] == [state]
 
 
@@ -118,7 +123,7 @@ async def test_it_takes_the_place_of_what_an_outage_left(bench: Bench, run: Run,
     told = await bench.told()
     assert told == [
         "mar12: 96 experiments in 8 h",
-        "Run mar12 needs a person: the disk is full",
+        needs_you("the disk is full"),
         "Experiment #20: try 20",
     ]
     assert bench.states() == ["sent", *["collapsed"] * 20, "sent", "sent", "sent"]

@@ -6,7 +6,7 @@ from loop.experiment import Run, RunState, Status
 from notifiers.delivery.preferences import Loudness, Preferences, Verbosity
 from notifiers.text.notification import Topic
 from tests.notifiers.bench import Bench
-from tests.notifiers.stories import call, decide
+from tests.notifiers.stories import call, decide, turned
 
 
 async def test_what_a_channel_does_not_want_is_recorded_as_muted(bench: Bench, run: Run) -> None:
@@ -65,7 +65,7 @@ async def test_an_unfinished_group_is_told_before_anything_else_is(bench: Bench,
         decide(bench.journal, run, number, Status.DISCARD)
     assert await bench.told() == []
     bench.journal.set_state(run, RunState.DONE)
-    assert await bench.told() == ["Experiments #0 – #1: 2 discarded", "Run mar12 is done"]
+    assert await bench.told() == ["Experiments #0 – #1: 2 discarded", turned(RunState.DONE)]
 
 
 async def test_a_group_that_is_no_longer_wanted_is_told_one_by_one(bench: Bench, run: Run) -> None:

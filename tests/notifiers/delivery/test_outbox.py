@@ -8,10 +8,10 @@ import pytest
 from loop.experiment import EventKind, Stage, Status
 from loop.store.journal import Journal
 from loop.store.outbox import Entry, Outbox, State, refusals
-from notifiers.delivery import outbox as module
-from notifiers.delivery.outbox import read_items
+from notifiers.delivery import delivery as module
+from notifiers.delivery.delivery import read_pending
 from tests.notifiers.recording import VirtualTime
-from tests.notifiers.stories import call, decide, open_journal, start
+from tests.notifiers.stories import call, decide, head, needs_you, open_journal, start
 
 
 @pytest.fixture
@@ -33,9 +33,7 @@ def outbox(journal: Journal, time: VirtualTime) -> Outbox:
 
 
 def waiting(journal: Journal, outbox: Outbox, *, held: bool = True) -> list[tuple[str, State | None]]:
-    return [
-        (item.news.message.text.split("\n")[0], item.state) for item in read_items(journal, outbox, held=held)
-    ]
+    return [(head(item.news), item.state) for item in read_pending(journal, outbox, held=held)]
 
 
 def test_a_new_channel_hears_nothing_of_the_past(journal: Journal, time: VirtualTime) -> None:
@@ -45,21 +43,21 @@ def test_a_new_channel_hears_nothing_of_the_past(journal: Journal, time: Virtual
     assert waiting(journal, outbox) == []
     call(journal, run, "help")
     outbox.open()  # as at the next start
-    assert waiting(journal, outbox) == [("Run mar12 needs a person: help", None)]
+    assert waiting(journal, outbox) == [(needs_you("help"), None)]
 
 
 def test_only_events_that_say_something_are_news(journal: Journal, outbox: Outbox) -> None:
     run = start(journal)
     decide(journal, run, 0, Status.KEEP)
     journal.note(run.id, EventKind.SKIP_REQUESTED)
-    assert [head for head, _ in waiting(journal, outbox)] == ["Run mar12 started", "Experiment #0: try 0"]
+    assert [line for line, _ in waiting(journal, outbox)] == ["Run mar12 started", "Experiment #0: try 0"]
 
 
 def test_what_was_put_off_comes_back_in_order_until_it_is_settled(journal: Journal, outbox: Outbox) -> None:
     run = start(journal)
     for reason in "abcd":
         call(journal, run, reason)
-    ids = [item.news.event.id for item in read_items(journal, outbox, held=True)]
+    ids = [item.news.event.id for item in read_pending(journal, outbox)]
     outbox.record([Entry(ids[0], State.HELD), Entry(ids[1], State.FOLLOWS), Entry(ids[2], State.SENT)])
     assert [state for _, state in waiting(journal, outbox)] == [State.HELD, State.FOLLOWS, None, None]
     assert [state for _, state in waiting(journal, outbox, held=False)] == [State.FOLLOWS, None, None]
@@ -71,7 +69,7 @@ def test_the_platforms_id_of_the_message_is_recorded(
     journal: Journal, outbox: Outbox, time: VirtualTime
 ) -> None:
     call(journal, start(journal), "help")
-    event_id = read_items(journal, outbox, held=True)[-1].news.event.id
+    event_id = read_pending(journal, outbox)[-1].news.event.id
     outbox.record([Entry(event_id, State.SENT)], message_id="1700.42")
     (row,) = journal.query("SELECT * FROM deliveries")
     assert tuple(row) == ("telegram:1", event_id, "sent", "1700.42", "", time.now)
@@ -82,7 +80,7 @@ def test_many_events_that_say_nothing_hide_none_that_does(
 ) -> None:
     monkeypatch.setattr(module, "EVENTS", 10)
     run = start(journal)
-    outbox.record([Entry(read_items(journal, outbox, held=True)[0].news.event.id, State.SENT)])
+    outbox.record([Entry(read_pending(journal, outbox)[0].news.event.id, State.SENT)])
     for _ in range(35):
         journal.note(run.id, EventKind(Stage.TRAINING.value))
     assert waiting(journal, outbox) == []
@@ -97,18 +95,18 @@ def test_of_very_much_held_news_the_oldest_comes_first_and_alone(
     run = start(journal)
     for reason in "abc":
         call(journal, run, reason)
-    ids = [item.news.event.id for item in read_items(journal, outbox, held=True)]
+    ids = [item.news.event.id for item in read_pending(journal, outbox)]
     outbox.record([Entry(number, State.HELD) for number in ids[:3]])
-    assert [item.news.event.id for item in read_items(journal, outbox, held=True)] == ids[:2]
+    assert [item.news.event.id for item in read_pending(journal, outbox)] == ids[:2]
     outbox.record([Entry(number, State.COLLAPSED) for number in ids[:2]])
-    assert [item.news.event.id for item in read_items(journal, outbox, held=True)] == ids[2:]
+    assert [item.news.event.id for item in read_pending(journal, outbox)] == ids[2:]
 
 
 def test_what_a_platform_refused_can_be_listed(journal: Journal, outbox: Outbox, time: VirtualTime) -> None:
     run = start(journal)
     for reason in "abc":
         call(journal, run, reason)
-    ids = [item.news.event.id for item in read_items(journal, outbox, held=True)]
+    ids = [item.news.event.id for item in read_pending(journal, outbox)]
     for number in ids[:3]:
         outbox.record([Entry(number, State.REFUSED, f"chat not found {number}")])
         time.now += 1
@@ -142,7 +140,7 @@ def test_a_page_of_news_is_read_in_few_queries(
     run = start(journal)
     for number in range(20):
         decide(journal, run, number, Status.CRASH if number % 2 else Status.KEEP)
-    ids = [item.news.event.id for item in read_items(journal, outbox, held=True)]
+    ids = [item.news.event.id for item in read_pending(journal, outbox)]
     outbox.record([Entry(event_id, State.HELD) for event_id in ids[:15]])
     asked = []
 
@@ -155,5 +153,5 @@ def test_a_page_of_news_is_read_in_few_queries(
 
     for name in ("query", "_all"):  # all that reads
         monkeypatch.setattr(Journal, name, counted(getattr(Journal, name)))
-    assert len(read_items(journal, outbox, held=True)) == len(ids) == 21
+    assert len(read_pending(journal, outbox)) == len(ids) == 21
     assert len(asked) < 12

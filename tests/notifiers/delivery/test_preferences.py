@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, time
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -12,21 +13,24 @@ from notifiers.delivery.preferences import (
     Decision,
     Loudness,
     Preferences,
+    PreferenceStore,
     QuietHours,
     Verbosity,
     decide,
+    describe,
     in_groups,
     is_quiet,
+    parse,
     read_hours,
     usual_preferences,
 )
-from notifiers.message import Message
 from notifiers.text.notification import Notification, Topic
+from tests.notifiers.recording import VirtualTime
+from tests.notifiers.stories import open_journal
 from tests.notifiers.text.test_digest import CRASH, EXPERIMENT, RUN
 
-TELL, SILENT, HOLD, MUTE = Decision.TELL, Decision.SILENT, Decision.HOLD, Decision.MUTE
+SEND, SILENT, HOLD, MUTE = Decision.SEND, Decision.SILENT, Decision.HOLD, Decision.MUTE
 NOON = datetime(2026, 3, 12, 12, 0, tzinfo=UTC).timestamp()
-NIGHT = datetime(2026, 3, 12, 23, 0, tzinfo=UTC).timestamp()
 HOURS = QuietHours(time(22), time(7))
 
 
@@ -36,14 +40,14 @@ def news(kind: EventKind, topic: Topic, **changes: object) -> Notification:
         values = {name: getattr(EXPERIMENT, name) for name in EXPERIMENT.__slots__} | changes
         experiment = type(EXPERIMENT)(**values)
         changes = {}
-    return Notification(Event(1, NOON, 1, None, kind, changes), RUN, experiment, topic, Message("news"))
+    return Notification(Event(1, NOON, 1, None, kind, changes), RUN, experiment, topic)
 
 
 BEST = news(EventKind.DECIDED, Topic.KEEP)
 BASELINE = news(EventKind.DECIDED, Topic.KEEP, number=0, best_before=None)
 SIMPLER = news(EventKind.DECIDED, Topic.KEEP, value=EXPERIMENT.best_before)
 WORSE = news(EventKind.DECIDED, Topic.DISCARD, status=Status.DISCARD, value=1.2)
-CRASHED = Notification(Event(1, NOON, 1, 12, EventKind.DECIDED, {}), RUN, CRASH, Topic.CRASH, Message("news"))
+CRASHED = Notification(Event(1, NOON, 1, 12, EventKind.DECIDED, {}), RUN, CRASH, Topic.CRASH)
 GOES_ON = news(EventKind.RUN_STATE, Topic.RUN, state=RunState.RUNNING.value)
 PAUSED = news(EventKind.RUN_STATE, Topic.RUN, state=RunState.PAUSED.value)
 ENDED = news(EventKind.RUN_STATE, Topic.RUN, state=RunState.STOPPED.value)
@@ -57,27 +61,27 @@ ALL_NEWS = (BEST, BASELINE, SIMPLER, WORSE, CRASHED, GOES_ON, PAUSED, ENDED, REC
     ("preferences", "expected"),
     [
         #                          best  baseline simpler worse crash  on      paused  ended recovered call
-        (Preferences(), (TELL, TELL, TELL, SILENT, TELL, SILENT, TELL, TELL, SILENT, TELL)),
+        (Preferences(), (SEND, SEND, SEND, SILENT, SEND, SILENT, SEND, SEND, SILENT, SEND)),
         (
             Preferences(Verbosity.KEEPS),
-            (TELL, TELL, TELL, MUTE, MUTE, SILENT, TELL, TELL, SILENT, TELL),
+            (SEND, SEND, SEND, MUTE, MUTE, SILENT, SEND, SEND, SILENT, SEND),
         ),
         (
             Preferences(Verbosity.BEST),
-            (TELL, TELL, MUTE, MUTE, MUTE, SILENT, TELL, TELL, SILENT, TELL),
+            (SEND, SEND, MUTE, MUTE, MUTE, SILENT, SEND, SEND, SILENT, SEND),
         ),
         (
             Preferences(Verbosity.EVERY, every=5),
-            (HOLD, HOLD, HOLD, HOLD, HOLD, SILENT, TELL, TELL, SILENT, TELL),
+            (HOLD, HOLD, HOLD, HOLD, HOLD, SILENT, SEND, SEND, SILENT, SEND),
         ),
-        (Preferences(Verbosity.SILENT), (SILENT,) * 9 + (TELL,)),
+        (Preferences(Verbosity.SILENT), (SILENT,) * 9 + (SEND,)),
         (
             Preferences(topics={Topic.CRASH: Loudness.SILENT, Topic.RUN: Loudness.OFF}),
-            (TELL, TELL, TELL, SILENT, SILENT, MUTE, MUTE, MUTE, SILENT, TELL),
+            (SEND, SEND, SEND, SILENT, SILENT, MUTE, MUTE, MUTE, SILENT, SEND),
         ),
         (
             Preferences(Verbosity.BEST, topics={Topic.CRASH: Loudness.ON, Topic.KEEP: Loudness.OFF}),
-            (MUTE, MUTE, MUTE, MUTE, TELL, SILENT, TELL, TELL, SILENT, TELL),
+            (MUTE, MUTE, MUTE, MUTE, SEND, SILENT, SEND, SEND, SILENT, SEND),
         ),
     ],
     ids=["all", "keeps", "best", "every 5", "silent", "topics", "a topic wins"],
@@ -85,22 +89,22 @@ ALL_NEWS = (BEST, BASELINE, SIMPLER, WORSE, CRASHED, GOES_ON, PAUSED, ENDED, REC
 def test_what_is_done_with_each_kind_of_news_by_day(
     preferences: Preferences, expected: tuple[Decision, ...]
 ) -> None:
-    decisions = [decide(item, preferences, now=NOON, zone=UTC) for item in ALL_NEWS]
+    decisions = [decide(item, preferences, quiet=False) for item in ALL_NEWS]
     assert decisions == list(expected)
 
 
 def test_a_person_can_turn_off_even_the_calls_for_a_person() -> None:
     off = Preferences(topics={Topic.ATTENTION: Loudness.OFF})
-    assert decide(CALL, off, now=NOON, zone=UTC) is MUTE
+    assert decide(CALL, off, quiet=False) is MUTE
 
 
 @pytest.mark.parametrize("verbosity", list(Verbosity))
 def test_in_quiet_hours_only_what_needs_a_person_comes_through_and_with_a_sound(verbosity: Verbosity) -> None:
     preferences = Preferences(verbosity, 5, HOURS)
-    decisions = {decide(item, preferences, now=NIGHT, zone=UTC) for item in ALL_NEWS if item is not CALL}
+    decisions = {decide(item, preferences, quiet=True) for item in ALL_NEWS if item is not CALL}
     assert decisions <= {HOLD, MUTE}
-    assert decide(BEST, preferences, now=NIGHT, zone=UTC) is HOLD
-    assert decide(CALL, preferences, now=NIGHT, zone=UTC) is TELL
+    assert decide(BEST, preferences, quiet=True) is HOLD
+    assert decide(CALL, preferences, quiet=True) is SEND
 
 
 @pytest.mark.parametrize(
@@ -166,3 +170,98 @@ def test_any_text_is_quiet_hours_or_refused(text: str) -> None:
 def test_groups_of_one_are_no_groups() -> None:
     assert in_groups(Preferences(), 1).verbosity is Verbosity.ALL
     assert usual_preferences(every=5, quiet=HOURS) == Preferences(Verbosity.EVERY, 5, HOURS)
+
+
+@pytest.mark.parametrize(
+    ("text", "changed"),
+    [
+        ("all", Preferences()),
+        ("keeps", Preferences(Verbosity.KEEPS)),
+        ("BEST", Preferences(Verbosity.BEST)),
+        ("silent", Preferences(Verbosity.SILENT)),
+        ("every 5", Preferences(Verbosity.EVERY, 5)),
+        ("every 1", Preferences()),
+        ("quiet 22:00-07:00", Preferences(quiet=HOURS)),
+        ("22:00-07:00", Preferences(quiet=HOURS)),
+        ("quiet 22:00-07:00 Europe/Berlin", Preferences(quiet=read_hours("22:00-07:00 Europe/Berlin"))),
+        ("quiet 22:00-07:00 UTC", Preferences(quiet=read_hours("22:00-07:00 UTC"))),
+        ("crash silent", Preferences(topics={Topic.CRASH: Loudness.SILENT})),
+        ("crashes off", Preferences(topics={Topic.CRASH: Loudness.OFF})),
+        ("best crash off", Preferences(Verbosity.BEST, topics={Topic.CRASH: Loudness.OFF})),
+        ("keeps silent", Preferences(topics={Topic.KEEP: Loudness.SILENT})),
+        ("all silent", Preferences(Verbosity.SILENT)),
+        ("discard on", Preferences(topics={Topic.DISCARD: Loudness.ON})),
+        (
+            "keeps quiet 22:00-07:00 crash off",
+            Preferences(Verbosity.KEEPS, 1, HOURS, {Topic.CRASH: Loudness.OFF}),
+        ),
+    ],
+)
+def test_what_can_be_ordered(text: str, changed: Preferences) -> None:
+    assert parse(text, Preferences()) == changed
+
+
+def test_an_order_changes_nothing_else() -> None:
+    before = Preferences(Verbosity.EVERY, 5, HOURS, {Topic.RUN: Loudness.OFF})
+    assert parse("crash silent", before).every == 5
+    assert parse("best", before) == Preferences(Verbosity.BEST, 1, HOURS, {Topic.RUN: Loudness.OFF})
+    assert parse("quiet off", before).quiet is None
+    assert parse("", before) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("keps", "did you mean keeps?"),
+        ("crahs silent", "did you mean crash?"),
+        ("every", "/notify every 5"),
+        ("every 0", "from 1 to 100"),
+        ("every 101", "from 1 to 100"),
+        ("every ٣", "from 1 to 100"),
+        ("quiet", "/notify quiet 22:00-07:00"),
+        ("quiet 7", "must be two times"),
+        ("quiet 22:00-07:00 Europe/Nowhere", "time zone such as Europe/Berlin"),
+        ("crash", "/notify crash silent"),
+        ("crash loud", "/notify crash silent"),
+        ("xyzzy", "/notify every 5"),
+    ],
+)
+def test_what_is_not_understood_is_refused_with_an_example(text: str, hint: str) -> None:
+    with pytest.raises(ValueError) as refusal:  # noqa: PT011
+        parse(text, Preferences())
+    assert hint in str(refusal.value)
+
+
+@given(st.lists(st.sampled_from(["all", "every", "5", "quiet", "off", "crash", "22:00-07:00", "x", "é"])))
+def test_any_words_are_obeyed_or_refused_in_one_sentence(words: list[str]) -> None:
+    try:
+        preferences = parse(" ".join(words), Preferences())
+    except ValueError as refusal:
+        assert str(refusal).endswith((".", "?"))  # noqa: PT017
+    else:
+        assert describe(preferences).startswith("You get: ")
+
+
+def test_the_answer_says_all_that_holds() -> None:
+    preferences = parse("every 5 22:00-07:00 Europe/Berlin crash silent run off", Preferences())
+    assert describe(preferences).splitlines()[:4] == [
+        describe(Preferences(Verbosity.EVERY, 5)).splitlines()[0],
+        "Quiet hours: 22:00-07:00 Europe/Berlin",
+        "crash: silent",
+        "run: off",
+    ]
+    assert "Quiet hours: none" in describe(Preferences())
+
+
+def test_preferences_outlive_the_process_and_are_each_channels_own(tmp_path: Path) -> None:
+    usual = Preferences(Verbosity.EVERY, 3)
+    with open_journal(tmp_path, VirtualTime()) as journal:
+        store = PreferenceStore(journal, default=usual)
+        assert store.get("telegram:1") == usual
+        changed = store.change("telegram:1", "keeps quiet 22:00-07:00 Europe/Berlin crash off")
+        with pytest.raises(ValueError, match="did you mean best"):
+            store.change("telegram:1", "silent bset")
+    with open_journal(tmp_path, VirtualTime()) as journal:
+        store = PreferenceStore(journal, default=usual)
+        assert store.get("telegram:1") == changed
+        assert store.get("slack:C1") == usual

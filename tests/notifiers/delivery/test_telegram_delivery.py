@@ -14,7 +14,7 @@ from notifiers.channels.telegram import TelegramChannel
 from notifiers.channels.telegram_wire import Wire, make_bot
 from notifiers.delivery.delivery import Delivery
 from tests.notifiers.recording import VirtualTime
-from tests.notifiers.stories import call, open_journal, start
+from tests.notifiers.stories import call, needs_you, open_journal, start
 from tests.servers.telegram_api import TOKEN
 from tests.servers.telegram_server import (
     ANSWER_LOST,
@@ -27,7 +27,7 @@ from tests.servers.telegram_server import (
     serving,
 )
 
-TOLD = [f"Run mar12 needs a person: reason <{number}>" for number in range(6)]
+TOLD = [needs_you(f"reason <{number}>") for number in range(6)]
 
 
 async def _nothing() -> None:

@@ -8,10 +8,11 @@ import pytest
 
 from loop.experiment import RunState, Status
 from loop.store.journal import Journal
-from notifiers.text.backlog import backlog_message, group_message
+from notifiers.text.digest import backlog_message, group_message
 from notifiers.text.notification import Notification, read_notifications
+from tests.notifiers.golden import check_text
 from tests.notifiers.recording import VirtualTime
-from tests.notifiers.stories import call, decide, open_journal, start
+from tests.notifiers.stories import call, decide, needs_you, open_journal, start
 
 
 @pytest.fixture
@@ -41,13 +42,7 @@ def test_what_an_outage_hid(journal: Journal, time: VirtualTime) -> None:
     time.now += 300
     journal.set_state(run, RunState.PAUSED)
     message = backlog_message(everything(journal), title="While offline", zone=UTC)
-    assert message.text == (
-        "While offline: 24 experiments, 2 kept, 21 discarded, 1 crashed\n"
-        "Best val_bpb: 0.986041 (#22)\n"
-        "12:00 Run mar12 started\n"
-        "13:55 Run mar12 is paused: by command\n"
-        "12:00 → 13:55 · run mar12"
-    )
+    check_text("texts/backlog", message.text)
     assert [button.label for row in message.buttons for button in row] == ["Results", "Plot", "Resume"]
 
 
@@ -58,7 +53,7 @@ def test_the_best_is_told_against_the_best_before_or_as_unchanged(journal: Journ
     news = everything(journal)[1:]
     whole = backlog_message(news, title="While offline", zone=UTC).text
     assert "Best val_bpb: 0.997900 → 0.986041 (-0.011859, #5)" in whole
-    assert "Best val_bpb: 0.986041, as before" in backlog_message(news[1:], title="", zone=UTC).text
+    assert "Best val_bpb: 0.986041, unchanged" in backlog_message(news[1:], title="", zone=UTC).text
 
 
 def test_other_events_are_listed_the_latest_when_there_are_many(journal: Journal) -> None:
@@ -67,7 +62,7 @@ def test_other_events_are_listed_the_latest_when_there_are_many(journal: Journal
         call(journal, run, f"reason {number}")
     lines = backlog_message(everything(journal), title="While offline", zone=UTC).text.splitlines()
     assert lines[:2] == ["While offline: 21 messages", "(15 earlier)"]
-    assert lines[-2] == "12:00 Run mar12 needs a person: reason 19"
+    assert lines[-2] == f"12:00 {needs_you('reason 19')}"
 
 
 def test_each_run_has_its_own_part(journal: Journal) -> None:
@@ -88,10 +83,5 @@ def test_a_group_of_digests_names_what_was_kept(journal: Journal) -> None:
     decide(journal, run, 14, Status.KEEP, 0.99)
     decide(journal, run, 15, Status.SKIP)
     message = group_message(everything(journal)[1:])
-    assert message.text == (
-        "Experiments #13 – #15: 1 kept, 1 discarded, 1 skipped\n"
-        "Best val_bpb: 1.000000 → 0.990000 (-0.010000, #14)\n"
-        "#14 -0.010000 try 14\n"
-        "run mar12"
-    )
+    check_text("texts/group", message.text)
     assert group_message(everything(journal)[1:2]).text.startswith("Experiment #13: 1 discarded\n")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from loop.experiment import Event, EventKind, Experiment, RunState
-from notifiers.message import Button, Message
+from notifiers.message import Button
 from notifiers.text.notification import (
     Notification,
     Topic,
@@ -23,7 +23,7 @@ def labels(rows: tuple[tuple[Button, ...], ...]) -> list[list[str]]:
 
 def about(experiment: Experiment | None, state: RunState, topic: Topic = Topic.KEEP) -> Notification:
     event = Event(1, 0.0, 1, 12, EventKind.DECIDED, {})
-    return Notification(event, replace(RUN, state=state), experiment, topic, Message("news"))
+    return Notification(event, replace(RUN, state=state), experiment, topic)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loop.experiment import Experiment, Family, Goal, Stage, Status
-from loop.results.gains import FamilyRate
-from loop.results.memory import Lesson
+from loop.results.gains import FamilyRate, Lesson
 from loop.store.experiments import Idea
 from notifiers.channels.slack import render
 from notifiers.channels.telegram import lay_out
@@ -112,12 +111,12 @@ def test_all_of_it() -> None:
 
 
 def test_nothing_at_all() -> None:
-    assert told() == "No idea waits: /idea TEXT sends one."
+    assert told() == "No ideas are waiting. Send one with /idea TEXT."
 
 
 def test_an_experiment_that_is_nobodys_idea() -> None:
     assert told(present=[trial(3, None)], made=[(idea(1, "DEPTH 9"), trial(2, CRASH))]) == (
-        "No idea waits: /idea TEXT sends one.\n"
+        "No ideas are waiting. Send one with /idea TEXT.\n"
         "\n"
         "Being tried\n"
         "Experiment #3: EMBEDDING_LR 0.6 → 0.8\n"
@@ -130,7 +129,7 @@ def test_an_experiment_that_is_nobodys_idea() -> None:
 def test_more_than_is_asked_for_is_counted() -> None:
     waiting = [idea(number, "WIDTH 256", "") for number in range(1, 8)]
     assert told(waiting=waiting, most=2) == (
-        "Waiting\n#1 WIDTH 256 (somebody)\n#2 WIDTH 256 (somebody)\nand 5 more"
+        "Waiting\n#1 WIDTH 256 (unknown)\n#2 WIDTH 256 (unknown)\nand 5 more"
     )
     rates = [FamilyRate(family, 1, 0, None) for family in Family]
     assert told(families=rates, most=2).count("0 of 1 kept") == 2

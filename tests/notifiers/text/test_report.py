@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,10 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loop.experiment import Actor, Cost, Goal, Run, RunState, Status
-from loop.results.report import make_report
-from loop.results.wakeup_report import Bill, Outlook, WakeUpReport
+from loop.results.ledger import Ledger, Spent
+from loop.results.report import Bill, Outlook, WakeUpReport, make_report
 from loop.store.experiments import Idea, Row
-from notifiers.text.report import WIDTH, report_message, results_message
+from notifiers.text.report import WIDTH, ledger_lines, report_message, results_message
+from tests.notifiers.golden import check
 
 RUN = Run(
     id=1,
@@ -28,7 +30,7 @@ RUN = Run(
     created_at=0.0,
 )
 EVENING = datetime(2026, 3, 12, 22, 58, tzinfo=UTC).timestamp()
-_EACH = "Each 0.001 took 25 min of GPU"
+_EACH = "Per 0.001: 25 min of GPU"
 KEEP, DISCARD, CRASH, SKIP = Status.KEEP, Status.DISCARD, Status.CRASH, Status.SKIP
 
 
@@ -67,50 +69,34 @@ FRUITFUL = (
 )
 
 
-def test_a_fruitful_night_on_one_screen() -> None:
-    text = told(night(*FRUITFUL), RUN)
-    assert text == (
-        "mar12: 11 experiments in 1 h 12 min\n"
-        "val_bpb 0.997900 → 0.978784 (-0.019116)\n"
-        "8 keep, 2 discard, 1 crash, 1 skipped\n"
-        "\n"
-        "Largest gains\n"
-        "#1 -0.011859 halve batch size\n"
-        "#3 -0.004268 depth 8 → 9, aspect ratio 64 →…\n"
-        "#9 -0.001185 rotary base 10K → 200K\n"
-        "#8 -0.000934 short window T/2 → T/8\n"
-        "#5 -0.000572 warmdown ratio 0.5 → 0.7\n"
-        "\n"
-        "22:58 → 00:09 · 9.2 an hour · 70 % training\n"
-        "Last keep #10\n"
-        "\n"
-        "Still running"
-    )
+def on_a_file(rows: list[Row]) -> str:
+    report = make_report(rows, metric="val_bpb", goal=Goal.MINIMIZE)
+    return report_message(WakeUpReport(report=report)).text
 
 
-def test_a_file_without_times_or_a_run() -> None:
-    report = make_report(night(*FRUITFUL[:3], timed=False), metric="val_bpb", goal=Goal.MINIMIZE)
-    assert report_message(WakeUpReport(report=report)).text == (
-        "3 experiments\n"
-        "val_bpb 0.997900 → 0.986041 (-0.011859)\n"
-        "2 keep, 1 crash\n"
-        "\n"
-        "The one gain\n"
-        "#1 -0.011859 halve batch size\n"
-        "\n"
-        "Last keep #1"
-    )
-
-
-def test_nothing_happened() -> None:
-    paused = replace(
-        RUN, state=RunState.PAUSED, state_by=Actor.LOOP, state_facts={"text": "the proposer is out of reach"}
-    )
-    assert told([]) == "mar12: no experiment has a result yet"
-    assert told([], paused) == "mar12: no experiment has a result yet\n\nPaused: the proposer is out of reach"
-    assert told(night((SKIP, None, "baseline"))) == "mar12: no experiment has a result yet\n1 skipped"
-    nameless = make_report([], metric="val_bpb", goal=Goal.MINIMIZE)
-    assert report_message(WakeUpReport(report=nameless)).text == "No experiment has a result yet"
+def test_reports_read_as_they_did() -> None:
+    why = {"text": "the proposer is unavailable"}
+    paused = replace(RUN, state=RunState.PAUSED, state_by=Actor.LOOP, state_facts=why)
+    stopped = replace(RUN, state=RunState.STOPPED)
+    rows = {
+        "no gain": ((KEEP, 0.9979, "baseline"), (DISCARD, 0.998, "GELU")),
+        "a baseline that crashed": ((CRASH, None, "baseline"), (KEEP, 0.99, "shorter context")),
+        "nothing kept in a file of others": ((DISCARD, 0.99, "baseline"), (CRASH, None, "OOM")),
+        "a keep without a number": ((KEEP, None, "baseline"), (DISCARD, 0.99, "GELU")),
+        "one crash": ((CRASH, None, "baseline"),),
+        "two crashes": ((CRASH, None, "idea"),) * 2,
+    }
+    texts = {
+        "a fruitful night": told(night(*FRUITFUL), RUN),
+        "a file without times or a run": on_a_file(night(*FRUITFUL[:3], timed=False)),
+        "nothing happened": told([]),
+        "nothing happened and paused": told([], paused),
+        "only a skip": told(night((SKIP, None, "baseline"))),
+        "an empty file": on_a_file([]),
+        "everything crashed": told(night(*[(CRASH, None, "idea")] * 5), stopped),
+        "only the baseline": told(night(FRUITFUL[0])),
+    }
+    check("reports", texts | {title: told(night(*each, timed=False)) for title, each in rows.items()})
 
 
 def test_who_paused_is_no_reason() -> None:
@@ -136,52 +122,6 @@ def test_who_had_the_next_idea_is_told_after_a_long_one() -> None:
     report = make_report([], metric="val_bpb", goal=Goal.MINIMIZE)
     text = report_message(WakeUpReport(report=report, run=RUN, outlook=Outlook(idea=wish))).text
     assert "\nNext: a cosine schedule with warm restarts, as in the paper (idea of ada)\n" in text
-
-
-def test_everything_crashed() -> None:
-    crashes = night(*[(CRASH, None, "idea")] * 5)
-    assert told(crashes, replace(RUN, state=RunState.STOPPED)) == (
-        "mar12: 5 experiments in 30 min\n"
-        "All 5 crashed: no val_bpb yet\n"
-        "\n"
-        "22:58 → 23:27 · 10.2 an hour\n"
-        "\n"
-        "Stopped"
-    )
-    assert told(night((CRASH, None, "baseline"), timed=False)) == (
-        "mar12: 1 experiment\nIt crashed: no val_bpb yet"
-    )
-    assert told(night(*[(CRASH, None, "idea")] * 2, timed=False)) == (
-        "mar12: 2 experiments\nBoth crashed: no val_bpb yet"
-    )
-
-
-def test_only_the_baseline() -> None:
-    assert told(night(FRUITFUL[0])) == (
-        "mar12: 1 experiment in 5 min 30 s\nval_bpb 0.997900, the baseline\n\n22:58 → 23:03 · 91 % training"
-    )
-
-
-def test_no_gain() -> None:
-    rows = night((KEEP, 0.9979, "baseline"), (DISCARD, 0.998, "GELU"), timed=False)
-    assert told(rows) == (
-        "mar12: 2 experiments\nval_bpb 0.997900; nothing beat the baseline\n1 keep, 1 discard"
-    )
-
-
-def test_a_baseline_that_crashed() -> None:
-    rows = night((CRASH, None, "baseline"), (KEEP, 0.99, "shorter context"), timed=False)
-    assert told(rows) == ("mar12: 2 experiments\nval_bpb 0.990000 at #1, no baseline\n1 keep, 1 crash")
-
-
-def test_nothing_kept_in_a_file_of_others() -> None:
-    rows = night((DISCARD, 0.99, "baseline"), (CRASH, None, "OOM"), timed=False)
-    assert told(rows) == "mar12: 2 experiments\nNothing was kept\n1 discard, 1 crash"
-
-
-def test_a_keep_without_a_number_in_a_file_of_others() -> None:
-    rows = night((KEEP, None, "baseline"), (DISCARD, 0.99, "GELU"), timed=False)
-    assert told(rows) == "mar12: 2 experiments\nWhat was kept has no val_bpb\n1 keep, 1 discard"
 
 
 def test_more_can_be_better() -> None:
@@ -217,14 +157,14 @@ def test_more_training_than_time_is_all_of_it() -> None:
 @pytest.mark.parametrize(
     ("spent", "seconds", "price", "lines"),
     [
-        (1.84, None, None, ["$1.84 for models", "Each 0.001 took $0.10"]),
-        (0.01, None, None, ["$0.01 for models", "Each 0.001 took under $0.01"]),
-        (4321.0, None, None, ["$4,321 for models · Each 0.001 took $226"]),
-        (1.84, 28_440.0, 2.0, ["$15.80 for 7.9 GPU hours · $1.84 for models", _EACH + " and $0.92"]),
-        (None, 28_440.0, 2.0, ["$15.80 for 7.9 GPU hours", _EACH + " and $0.83"]),
+        (1.84, None, None, ["$1.84 for models", "Per 0.001: $0.10"]),
+        (0.01, None, None, ["$0.01 for models", "Per 0.001: under $0.01"]),
+        (4321.0, None, None, ["$4,321 for models · Per 0.001: $226"]),
+        (1.84, 28_440.0, 2.0, ["$15.80 for 7.9 GPU hours · $1.84 for models", _EACH + ", $0.92"]),
+        (None, 28_440.0, 2.0, ["$15.80 for 7.9 GPU hours", _EACH + ", $0.83"]),
         (None, 28_440.0, None, ["7.9 GPU hours", _EACH]),
-        (None, 1500.0, 0.0, ["$0.00 for 25 GPU minutes", "Each 0.001 took 1 min 18 s of GPU"]),
-        (None, 60.0, None, ["1 GPU minute · Each 0.001 took 3 s of GPU"]),
+        (None, 1500.0, 0.0, ["$0.00 for 25 GPU minutes", "Per 0.001: 1 min 18 s of GPU"]),
+        (None, 60.0, None, ["1 GPU minute · Per 0.001: 3 s of GPU"]),
         (None, 59.0, 2.0, []),
         (0.0, None, None, []),
         (None, None, None, []),
@@ -292,7 +232,7 @@ def test_any_night_fits_the_screen(rows: list[Row], goal: Goal) -> None:
     assert "-0.000000" not in text
     assert "\n\n\n" not in text
     assert text == text.strip()
-    assert "gain\n\n" not in text
+    assert "Gain\n\n" not in text
     assert "gains\n\n" not in text
 
 
@@ -341,3 +281,50 @@ def test_no_line_of_the_table_is_wider_than_asked_for(rows: list[Row], width: in
     message = results_message(rows, metric="val_bpb", goal=Goal.MINIMIZE, total=len(rows), width=width)
     assert all(len(line) <= width for line in message.block.split("\n"))
     assert len(message.block.split("\n")) == 1 + len(rows)
+
+
+HOUR = 3600.0
+
+
+def spent(hours: float = 8, **minutes: float) -> Ledger:
+    """A ledger over so many hours, all training but the minutes given."""
+    seconds = dict.fromkeys(Spent, 0.0) | {Spent(cause): 60 * spent for cause, spent in minutes.items()}
+    seconds[Spent.TRAINING] = hours * HOUR - sum(seconds.values())
+    return Ledger(0.0, hours * HOUR, seconds)
+
+
+def test_the_lines_read_as_they_did() -> None:
+    ledgers = {
+        "a night with losses": spent(overhead=38, crashed=20, bot_down=15, proposing=7),
+        "nothing was lost": spent(overhead=38, proposing=0.4),
+        "a program that does not print its overhead": spent(),
+        "one cause": spent(waiting=72),
+        "hardly busy": spent(waiting=478),
+        "not busy at all": spent(waiting=480),
+        "busy but for a minute": spent(machine_down=1),
+        "a night of crashes": spent(1, crashed=58, proposing=2),
+        "days": spent(100, interrupted=1830, machine_down=1510, proposing=61),
+        "with all that a line can hold": spent(100, overhead=600, interrupted=1830, machine_down=1510),
+    }
+    check("ledger", {title: "\n".join(ledger_lines(ledger)) for title, ledger in ledgers.items()})
+
+
+@pytest.mark.parametrize("hours", [0, 0.01])
+def test_a_run_that_just_began_says_nothing(hours: float) -> None:
+    assert ledger_lines(spent(hours)) == []
+
+
+@given(st.fixed_dictionaries({cause: st.integers(0, 60 * 60 * 1000) for cause in Spent}))
+def test_every_line_fits_a_phone_and_the_minutes_add_up(seconds: dict[Spent, int]) -> None:
+    ledger = Ledger(0.0, float(sum(seconds.values())), seconds)
+    lines = ledger_lines(ledger)
+    assert len(lines) <= (2 if ledger.total < 99 * HOUR else 3)
+    assert all(len(line) <= WIDTH for line in lines)
+    *head, causes = lines or [""]
+    if head:
+        assert minutes_in(" ".join(head).lower().partition("lost")[2]) == minutes_in(causes)
+
+
+def minutes_in(text: str) -> int:
+    found = re.findall(r"(?:(\d+):)?(\d+) (?:h|min)", text)
+    return sum(60 * int(hours or 0) + int(minutes) for hours, minutes in found)

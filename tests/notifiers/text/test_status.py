@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from loop.experiment import BY_COMMAND, RunState, Stage
 from loop.process.summary import Progress
 from loop.results.status import RunStatus
-from notifiers.text.status import progress_line, runs_message, status_message
+from notifiers.text.status import bar, card, progress_line, runs_message, start_card, status_message
+from tests.gallery.story import PLAN
+from tests.notifiers.golden import check
 
 START = 1_773_360_000.0  # 2026-03-13 00:00 UTC
 TRAINING = RunStatus(
@@ -36,70 +42,61 @@ def text(status: RunStatus, now: float = START + 3600) -> str:
     return status_message(status, now=now, zone=UTC).text
 
 
-def test_a_running_experiment() -> None:
-    assert text(TRAINING) == (
-        "Run mar12: running\n"
-        "Experiment #12 is training: EMBEDDING_LR 0.6 → 0.8\n"
-        "step 123 · 46 % · loss 4.1235 · 2 min 43 s left\n"
-        "Best val_bpb: 0.986041 (#7, 30 min ago), from 0.997900\n"
-        "3 keep, 8 discard, 1 crash · 12.0 an hour\n"
-        "Started 2026-03-13 00:00 · heartbeat 1 min ago"
-    )
+WAITING = replace(TRAINING, stage=None, description=None, progress=None, training_since=None)
+PAUSED = replace(
+    WAITING,
+    state=RunState.PAUSED,
+    reason=BY_COMMAND,
+    experiment=None,
+    best=None,
+    best_number=None,
+    best_at=None,
+    baseline=None,
+    keep=0,
+    discard=0,
+    crash=0,
+    heartbeat_at=None,
+)
+WHY = "The search finds no constant.\nIt needs one."
 
 
-def test_what_the_models_cost() -> None:
-    lines = text(replace(TRAINING, dollars=1.836, tokens=920_000)).split("\n")
-    assert lines[-2] == "$1.84 for models"
+def test_the_status_reads_as_it_did() -> None:
+    statuses = {
+        "training": TRAINING,
+        "no line yet": replace(TRAINING, progress=None),
+        "with the cost of models": replace(TRAINING, dollars=1.836, tokens=920_000),
+        "paused before the first result": PAUSED,
+        "the baseline is the best": replace(TRAINING, best=0.9979, best_number=0),
+    }
+    texts = {title: text(status) for title, status in statuses.items()}
+    waiting = status_message(WAITING, now=START + 3600, zone=UTC, lacks=WHY).text
+    check("status", texts | {"waiting for a proposal": waiting})
+
+
+def test_a_rate_needs_a_run_that_runs_and_a_few_results() -> None:
+    rate = "experiments per hour"
+    assert rate in text(TRAINING)
+    assert rate not in text(replace(TRAINING, state=RunState.DONE))
+    assert rate not in text(replace(TRAINING, keep=1, discard=2))
+
+
+def test_what_lacks_is_said_only_while_a_proposal_is_awaited() -> None:
+    line = progress_line(WAITING, zone=UTC, lacks=WHY)
+    assert line.endswith("The search finds no constant. It needs one.")
+    assert line in status_message(WAITING, now=START, zone=UTC, lacks=WHY).text.split("\n")
+    for status in (TRAINING, replace(WAITING, state=RunState.PAUSED)):
+        assert status_message(status, now=START, zone=UTC, lacks=WHY).text == text(status, START)
+        assert "constant" not in progress_line(status, zone=UTC, lacks=WHY)
+
+
+def test_models_that_cost_nothing_are_not_mentioned() -> None:
     assert text(replace(TRAINING, dollars=0.0, tokens=920_000)) == text(TRAINING)
 
 
-def test_a_training_that_has_said_nothing_yet() -> None:
-    assert "started 1 min 40 s ago" in text(replace(TRAINING, progress=None))
-
-
-def test_without_an_idea_it_says_why() -> None:
-    waiting = replace(TRAINING, stage=None, description=None, progress=None, training_since=None)
-    why = "The search finds no constant.\nIt needs one."
-    told = "No idea yet: The search finds no constant. It needs one."
-    assert told in status_message(waiting, now=START, zone=UTC, lacks=why).text.split("\n")
-    assert progress_line(waiting, now=START, lacks=why) == told
-    for status in (TRAINING, replace(waiting, state=RunState.PAUSED)):
-        assert "No idea" not in status_message(status, now=START, zone=UTC, lacks=why).text
-        assert "No idea" not in progress_line(status, now=START, lacks=why)
-
-
-def test_a_paused_run_before_its_first_result() -> None:
-    paused = replace(
-        TRAINING,
-        state=RunState.PAUSED,
-        reason=BY_COMMAND,
-        experiment=None,
-        stage=None,
-        description=None,
-        training_since=None,
-        progress=None,
-        best=None,
-        best_number=None,
-        best_at=None,
-        baseline=None,
-        keep=0,
-        discard=0,
-        crash=0,
-        heartbeat_at=None,
-    )
-    assert text(paused) == (
-        "Run mar12: paused (by command)\nNo val_bpb yet\n0 keep, 0 discard, 0 crash\nStarted 2026-03-13 00:00"
-    )
-
-
-def test_the_baseline_as_best_is_called_so() -> None:
-    assert "Best val_bpb: 0.997900, the baseline" in text(replace(TRAINING, best=0.9979, best_number=0))
-
-
 def test_the_line_of_progress_is_empty_when_nothing_trains() -> None:
-    line = progress_line(TRAINING, now=START + 3600)
-    assert line == "#12 EMBEDDING_LR 0.6 → 0.8 · step 123 · 46 % · loss 4.1235 · 2 min 43 s left"
-    assert progress_line(replace(TRAINING, stage=Stage.COMMITTED), now=START) == ""
+    line = progress_line(TRAINING, zone=UTC)
+    assert line == "#12 EMBEDDING_LR 0.6 → 0.8 · ████░░░░░░ 46 % · step 123 · loss 4.1235 · 2 min 43 s left"
+    assert progress_line(replace(TRAINING, stage=Stage.COMMITTED), zone=UTC) == ""
 
 
 def test_runs_are_listed_with_their_best() -> None:
@@ -110,3 +107,69 @@ def test_runs_are_listed_with_their_best() -> None:
         "mar13  running  12 experiments  -  2026-03-13",
     ]
     assert "/start_run" in runs_message([], zone=UTC).text
+
+
+AT = datetime(2026, 3, 12, 1, 32, tzinfo=UTC).timestamp()
+STATUS = RunStatus(
+    tag="mar12",
+    state=RunState.RUNNING,
+    reason=None,
+    metric="val_bpb",
+    experiment=13,
+    stage=Stage.TRAINING,
+    description="halve batch size",
+    training_since=AT,
+    progress=Progress(step=120, percent=52.4, loss=3.1, remaining_seconds=144.0),
+    best=0.986041,
+    best_number=12,
+    best_at=AT,
+    baseline=0.9979,
+    keep=3,
+    discard=9,
+    crash=1,
+    skipped=0,
+    started_at=AT,
+    heartbeat_at=AT,
+)
+
+
+IDLE = replace(STATUS, stage=None, experiment=None, state=RunState.PAUSED, reason=BY_COMMAND)
+
+
+def test_the_card_says_what_is_known_and_no_more() -> None:
+    statuses = {
+        "training": STATUS,
+        "a step without a share": replace(STATUS, progress=Progress(step=1200)),
+        "no line yet": replace(STATUS, progress=None),
+        "ended": replace(STATUS, stage=Stage.MEASURED, training_since=None, progress=None),
+        "paused": IDLE,
+        "no number yet": replace(IDLE, best=None),
+        "only the baseline": replace(IDLE, best_number=0),
+        "some were skipped": replace(IDLE, skipped=2),
+    }
+    zone = timezone(timedelta(hours=1))
+    check("cards", {title: card(status, zone=zone).text for title, status in statuses.items()})
+
+
+@given(st.floats(allow_nan=False))
+def test_a_bar_is_always_ten_wide(percent: float) -> None:
+    assert len(bar(percent)) == 10
+
+
+def test_a_bar_is_full_only_at_the_end() -> None:
+    assert (bar(0), bar(99.9), bar(100)) == ("░" * 10, "█" * 9 + "░", "█" * 10)
+
+
+def test_a_run_can_be_started_where_its_data_is_found() -> None:
+    card = start_card(PLAN)
+    assert [button.command for row in card.buttons for button in row] == [
+        "/start_run mar13 go",
+        "/start_run mar13b",
+        "/cancel",
+    ]
+
+
+def test_without_its_data_the_card_says_what_to_type_and_offers_no_start() -> None:
+    card = start_card(replace(PLAN, missing=(Path("/data/tokens"),)))
+    check("start_card", {"a run": start_card(PLAN).text, "without its data": card.text})
+    assert [button.command for row in card.buttons for button in row] == ["/cancel"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from loop.experiment import Experiment, Family, Stage, Status
 from loop.proposers.prompt.briefing import ANSWER, brief, brief_repair, hide_secrets
 from loop.proposers.protocol import Context, Failure, Refusal, Urge
-from loop.results.memory import Lesson
+from loop.results.gains import Lesson
 from loop.store.experiments import Idea
 from tests.loop.proposers.histories import PROGRAM, past, told
 from tests.loop.trainings import trained

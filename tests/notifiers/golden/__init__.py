@@ -1,0 +1,24 @@
+"""Texts as they read when a person last looked at them.
+
+`UPDATE_GOLDEN=1 pytest tests/notifiers` writes them anew; read the diff by eye.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+
+
+def check(name: str, texts: Mapping[str, str]) -> None:
+    """Compare several texts, each under its title, with a file of this folder."""
+    check_text(f"texts/{name}", "\n\n".join(f"## {title}\n{text}" for title, text in texts.items()))
+
+
+def check_text(name: str, text: str) -> None:
+    path = FOLDER / f"{name}.txt"
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(f"{text}\n", encoding="utf-8")
+    assert f"{text}\n" == path.read_text(encoding="utf-8")
