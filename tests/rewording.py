@@ -117,12 +117,11 @@ class WakeUpReport:
         )
         self.heartbeat = Heartbeat(
             self.host,
+            examination.Examiner(journal=self.journal, home=home, devices=None),
             journal=self.journal,
-            home=home,
             minutes=10.0,
             stall_minutes=60.0,
-            devices=None,
-            outside=self._outside,
+            report=self._outside,
         )
         runs = self.journal.runs()
         self.run_id = runs[0].id if runs else self.host.start_run("mar12").id
@@ -166,7 +165,6 @@ class WakeUpReport:
         return len(read_wakeup_report(self.journal, self.run, until=2e10).calls)
 
     async def close(self) -> None:
-        await self.heartbeat.close()
         await self.host.close()
         self.journal.close()
 

@@ -1,4 +1,4 @@
-"""What a heartbeat does about what it found: the smallest thing that mends each trouble. All is pure."""
+"""What a heartbeat does about what it found: the smallest fix for each problem. All is pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from notifiers.text.reasons import cause_text
 
 
 def paused_by_us(run: Run) -> bool:
-    """Say whether the heartbeat paused the run, and so may let it go on."""
+    """Tell whether the heartbeat paused the run, and so may resume it."""
     return run.is_paused and run.state_by is Actor.HEARTBEAT
 
 
@@ -34,7 +34,6 @@ def blocker(loop: LoopVitals, vitals: Vitals) -> Reason | None:
 
 
 def room(disk: Disk) -> dict[str, object]:
-    """Return the facts about a disk: how many bytes are free, and where."""
     return {"folder": str(disk.folder), "free": disk.free}
 
 
@@ -48,12 +47,12 @@ def _waits_for(disk: Disk, run: Run) -> bool:
 
 
 def _occupied(loop: LoopVitals, vitals: Vitals) -> Reason | None:
-    """Tell who holds so much of every GPU that a training would end for want of memory."""
+    """Find the processes that hold so much of every GPU that a training would run out of memory."""
     if vitals.gpus is None or not vitals.gpus.gpus or loop.needed_mb is None:
         return None
-    training = any(other.training is not None for other in vitals.loops)
+    training = any(other.training is not None and not other.training.over for other in vitals.loops)
     if training and all(whose is not Owner.CURRENT for _, whose in vitals.holders):
-        return None  # what our own training holds cannot be told from the rest
+        return None  # some of it may be our own training's
     held: list[GpuProcess] = []
     for gpu in vitals.gpus.gpus:
         others = [process for process, whose in vitals.holders if _holds(process, whose, gpu)]
@@ -70,7 +69,7 @@ def _holds(process: GpuProcess, whose: Owner, gpu: Gpu) -> bool:
 
 
 def _room(gpu: Gpu, vitals: Vitals) -> float:
-    """Return how much of a GPU a training could have, in MiB; where it does not tell, enough."""
+    """Return how much of a GPU a training could have, in MiB; infinity if the GPU does not say."""
     if gpu.free_mb is None:
         return float("inf")
     ours = (p.memory_mb for p, whose in vitals.holders if p.gpu == gpu.uuid and whose is Owner.CURRENT)
@@ -78,26 +77,26 @@ def _room(gpu: Gpu, vitals: Vitals) -> float:
 
 
 BACKOFF = (0.0, 60.0, 300.0, 600.0)
-"""Seconds to wait before a loop is started for the first, the second, … time in a row; the last for ever."""
+"""Seconds to wait before a loop is restarted for the first, the second, … time in a row."""
 
 MANY_DEATHS = 4
-"""A person is told of a loop that was started again so often in a row and ended each time."""
+"""A person is called after so many restarts of a loop in a row."""
 
 STEADY = 300.0
-"""Seconds after which a loop that was started again is taken to hold."""
+"""Seconds after which a restarted loop counts as recovered."""
 
 NO_IDEAS = 3600.0
-"""Seconds without a proposal after which a person is told."""
+"""Seconds without a proposal after which a person is called."""
 
-WORTH_TELLING = 60.0
-"""Seconds of lost time that a person wants to hear of."""
+REPORTED = 60.0
+"""Seconds of lost time from which on it is reported."""
 
 CLOCK_JUMP = 30.0
-"""Seconds; whatever keeps clocks right moves them by less."""
+"""Seconds; NTP moves a clock by less."""
 
 
 @dataclass(frozen=True, slots=True)
-class Resume:
+class Restart:
     """Start the run's loop again, and remember the outage."""
 
     run: Run
@@ -106,7 +105,7 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """Tell that the run goes on after time was lost; if it had an outage, that is over."""
+    """Report that the run goes on after time was lost; if it had an outage, that is over."""
 
     run: Run
     reason: str
@@ -114,18 +113,12 @@ class Recovered:
 
 
 @dataclass(frozen=True, slots=True)
-class EndStalled:
-    """End the training of this attempt as stalled."""
+class EndTraining:
+    """End the training of this attempt as stalled; or kill its `supervisor`, which failed to, if given."""
 
     run: Run
     folder: Path
-
-
-@dataclass(frozen=True, slots=True)
-class EndSupervisor:
-    """Kill a supervisor that does not work: the loop replaces it, and the next one does."""
-
-    supervisor: Process
+    supervisor: Process | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +130,7 @@ class EndOrphan:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Let the run rest, after the experiment under way, until a person has mended something."""
+    """Pause the run, after the experiment under way, until the cause is gone."""
 
     run: Run
     reason: Reason
@@ -145,17 +138,14 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Unpause:
-    """Let a run go on that the heartbeat had paused."""
+    """Resume a run that the heartbeat had paused."""
 
     run: Run
 
 
 @dataclass(frozen=True, slots=True)
-class AskPerson:
-    """Tell that only a person can help; for as long as the same cause and key come up it is told once.
-
-    `halted`: until then nothing goes on.
-    """
+class CallPerson:
+    """Call a person, once while the same cause and key come up. `halted`: nothing goes on until then."""
 
     run: Run
     cause: Cause
@@ -165,13 +155,12 @@ class AskPerson:
 
     @property
     def text(self) -> str:
-        """What a person is told."""
         return cause_text(self.cause, self.facts)
 
 
 @dataclass(frozen=True, slots=True)
 class CallOver:
-    """Note that a person is no longer needed for what a heartbeat had called for."""
+    """Record that a person is no longer needed for what a heartbeat had called for."""
 
     run: Run
     cause: Cause
@@ -179,58 +168,50 @@ class CallOver:
 
 
 @dataclass(frozen=True, slots=True)
-class LogNote:
-    """Write a sentence to the bot's log."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class LookAgain:
-    """Beat again after so many seconds, without waiting for the schedule."""
+    """Beat again after so many seconds, ahead of the schedule."""
 
     seconds: float
 
 
-OfRun: TypeAlias = Resume | Recovered | EndStalled | Pause | Unpause | AskPerson | CallOver
-OfMachine: TypeAlias = EndSupervisor | EndOrphan | LogNote | LookAgain
-Action: TypeAlias = OfRun | OfMachine
+Action: TypeAlias = (
+    Restart | Recovered | EndTraining | EndOrphan | Pause | Unpause | CallPerson | CallOver | LookAgain
+)
 
 
 def decide(vitals: Vitals, *, stall_minutes: float) -> tuple[Action, ...]:
-    """Return what mends what was found, in the order in which to do it; nothing where all is well."""
+    """Return what fixes what was found, in the order in which to do it; nothing if all is well."""
     actions: list[Action] = [EndOrphan(orphan) for orphan in vitals.orphans]
-    actions += _clock(vitals.clock)
     for loop in vitals.loops:
-        actions += mend_training(loop, stall_minutes=stall_minutes)
-        actions += _pause(loop, vitals)  # before the loop is started again into the same trouble
+        actions += end_training(loop, stall_minutes=stall_minutes)
+        actions += _pause(loop, vitals)  # before the loop is restarted into the same problem
         actions += _loop(loop, vitals.at)
         actions += _calls(loop, vitals)
         actions += _lost_time(loop, vitals.clock)
     return tuple(actions)
 
 
-def mend_training(loop: LoopVitals, *, stall_minutes: float) -> Iterator[EndStalled | EndSupervisor]:
-    """Yield what is to be done about the training under way, which cannot always wait for a beat."""
+def end_training(loop: LoopVitals, *, stall_minutes: float) -> Iterator[EndTraining]:
+    """Yield what ends a training that hangs, which need not wait for the next beat."""
     training = loop.training
     if training is None:
         return
     if training.overdue_supervisor is not None:
-        yield EndSupervisor(training.overdue_supervisor)
+        yield EndTraining(loop.run, training.folder, training.overdue_supervisor)
     elif is_stalled(training.quiet, stall_minutes, measured=training.measured):
-        yield EndStalled(loop.run, training.folder)
+        yield EndTraining(loop.run, training.folder)
 
 
-def troubles(vitals: Vitals) -> tuple[str, ...]:
-    """Return what only a person can mend now, a sentence each, for who watches from outside."""
+def problems(vitals: Vitals) -> tuple[str, ...]:
+    """Return what only a person can fix now, a clause each, for the health check service."""
     reasons = (blocker(loop, vitals) for loop in vitals.loops)
     found = [cause_text(reason.cause, reason.facts) for reason in reasons if reason is not None]
-    found += [action.text for loop in vitals.loops for action in _attention(loop, vitals)]
+    found += [action.text for loop in vitals.loops for action in _calls_for(loop, vitals)]
     return tuple(dict.fromkeys(found))
 
 
 def _loop(loop: LoopVitals, now: float) -> Iterator[Action]:
-    """Start a loop that ended, after a while if it keeps ending, and tell of it once it holds."""
+    """Restart a loop that ended, later if it keeps ending, and report that once it holds."""
     outage = loop.outage
     if loop.ended is not None:
         resumes = outage.resumes if outage else 0
@@ -239,14 +220,14 @@ def _loop(loop: LoopVitals, now: float) -> Iterator[Action]:
             yield LookAgain(due - now)
             return
         since = outage.since if outage else loop.ended.at
-        yield Resume(loop.run, Outage(since, loop.ended.reason, resumes + 1, now))
+        yield Restart(loop.run, Outage(since, loop.ended.reason, resumes + 1, now))
         yield LookAgain(STEADY)
     elif outage is not None:
         left = outage.resumed_at + STEADY - now
         if left > 0:
             yield LookAgain(left)
         else:
-            reason = f"its loop had ended with: {outage.reason}"
+            reason = f"its loop ended with: {outage.reason}"
             yield _recovered(loop.run, reason, outage.resumed_at - outage.since)
 
 
@@ -258,43 +239,44 @@ def _pause(loop: LoopVitals, vitals: Vitals) -> Iterator[Action]:
         yield Unpause(loop.run)
 
 
-def _calls(loop: LoopVitals, vitals: Vitals) -> Iterator[AskPerson | CallOver]:
-    """Call a person for what is new, and end the calls for what is over."""
-    found = {(ask.cause, ask.key): ask for ask in _attention(loop, vitals)}
+def _calls(loop: LoopVitals, vitals: Vitals) -> Iterator[CallPerson | CallOver]:
+    """Call a person for what is new, and close the calls that are over."""
+    found = {(ask.cause, ask.key): ask for ask in _calls_for(loop, vitals)}
     yield from (ask for about, ask in found.items() if about not in loop.called)
     yield from (CallOver(loop.run, *about) for about in sorted(loop.called - found.keys()))
 
 
-def _attention(loop: LoopVitals, vitals: Vitals) -> Iterator[AskPerson]:
+def _calls_for(loop: LoopVitals, vitals: Vitals) -> Iterator[CallPerson]:
     """Yield what a person is needed for at this moment."""
     run, outage = loop.run, loop.outage
     if outage is not None and outage.resumes >= MANY_DEATHS:
         facts = {"times": outage.resumes, "error": outage.reason}
-        yield AskPerson(run, Cause.LOOP, facts=facts, halted=True)
+        yield CallPerson(run, Cause.LOOP, facts=facts, halted=True)
     failure = loop.failure
     if failure is not None and vitals.at - failure.since >= NO_IDEAS:
         facts = {"seconds": vitals.at - failure.since, "error": failure.reason}
-        yield AskPerson(run, Cause.NO_PROPOSAL, facts=facts)
+        yield CallPerson(run, Cause.NO_PROPOSAL, facts=facts)
     for disk in vitals.disks:
         if run.state is RunState.RUNNING and disk.short and not disk.low:
-            yield AskPerson(run, Cause.DISK_SHORT, str(disk.folder), room(disk))
+            yield CallPerson(run, Cause.DISK_SHORT, str(disk.folder), room(disk))
 
 
-def _clock(change: ClockChange | None) -> Iterator[LogNote]:
-    if change is not None and change.slept >= WORTH_TELLING:
-        yield LogNote(f"the machine slept for {change.slept / 60:.0f} min")
-    if change is not None and abs(change.jumped) >= CLOCK_JUMP:
-        yield LogNote(f"the clock was set by {change.jumped:+.0f} s")
+def clock_lines(change: ClockChange) -> Iterator[str]:
+    """Yield what the log should say about the clock."""
+    if change.slept >= REPORTED:
+        yield f"the machine slept for {change.slept / 60:.0f} min"
+    if abs(change.jumped) >= CLOCK_JUMP:
+        yield f"the clock was set by {change.jumped:+.0f} s"
 
 
 def _lost_time(loop: LoopVitals, clock: ClockChange | None) -> Iterator[Recovered]:
-    """Tell of time that was lost with nothing to start again."""
+    """Report time that was lost although the loop needs no restart."""
     if loop.ended is not None or loop.outage is not None or loop.run.state is not RunState.RUNNING:
         return
-    if loop.absence is not None and loop.absence.seconds >= WORTH_TELLING:
+    if loop.absence is not None and loop.absence.seconds >= REPORTED:
         yield _recovered(loop.run, loop.absence.reason, loop.absence.seconds)
-    if clock is not None and clock.slept >= WORTH_TELLING:
-        yield _recovered(loop.run, "the machine had slept", clock.slept)
+    if clock is not None and clock.slept >= REPORTED:
+        yield _recovered(loop.run, "the machine slept", clock.slept)
 
 
 def _recovered(run: Run, reason: str, seconds: float) -> Recovered:
