@@ -15,71 +15,10 @@ from loop.process.machine import ClockChange, Disk, Gpu, GpuProcess
 from loop.process.trainer import Process
 from notifiers.text.reasons import cause_text
 
-
-def paused_by_us(run: Run) -> bool:
-    """Tell whether the heartbeat paused the run, and so may resume it."""
-    return run.is_paused and run.state_by is Actor.HEARTBEAT
-
-
-def blocker(loop: LoopVitals, vitals: Vitals) -> Reason | None:
-    """Return the first blocker in the way of the run's next training, as a reason to pause it."""
-    if vitals.unwritable:
-        return _because(Cause.STATE_FILE, error=vitals.unwritable)
-    for disk in vitals.disks:
-        if disk.low or (_waits_for(disk, loop.run) and not disk.ample):
-            return _because(Cause.DISK, **room(disk))
-    if vitals.had_gpu and vitals.gpus is not None and not vitals.gpus.gpus:
-        return _because(Cause.GPU_GONE)
-    return _occupied(loop, vitals)
-
-
-def room(disk: Disk) -> dict[str, object]:
-    return {"folder": str(disk.folder), "free": disk.free}
-
-
-def _because(cause: Cause, **facts: object) -> Reason:
-    return Reason(Actor.HEARTBEAT, cause=cause, facts=facts)
-
-
-def _waits_for(disk: Disk, run: Run) -> bool:
-    waits = paused_by_us(run) and run.state_cause is Cause.DISK
-    return waits and run.state_facts.get("folder") == str(disk.folder)
-
-
-def _occupied(loop: LoopVitals, vitals: Vitals) -> Reason | None:
-    """Find the processes that hold so much of every GPU that a training would run out of memory."""
-    if vitals.gpus is None or not vitals.gpus.gpus or loop.needed_mb is None:
-        return None
-    training = any(other.training is not None and not other.training.over for other in vitals.loops)
-    if training and all(whose is not Owner.CURRENT for _, whose in vitals.holders):
-        return None  # some of it may be our own training's
-    held: list[GpuProcess] = []
-    for gpu in vitals.gpus.gpus:
-        others = [process for process, whose in vitals.holders if _holds(process, whose, gpu)]
-        if not others or _room(gpu, vitals) >= loop.needed_mb:
-            return None
-        held += others
-    free_mb = max(_room(gpu, vitals) for gpu in vitals.gpus.gpus)
-    names = ", ".join(f"{process.name} (pid {process.pid})" for process in held)
-    return _because(Cause.GPU_FULL, free_mb=free_mb, needed_mb=loop.needed_mb, held_by=names)
-
-
-def _holds(process: GpuProcess, whose: Owner, gpu: Gpu) -> bool:
-    return process.gpu == gpu.uuid and whose in (Owner.FOREIGN, Owner.ORPHAN)
-
-
-def _room(gpu: Gpu, vitals: Vitals) -> float:
-    """Return how much of a GPU a training could have, in MiB; infinity if the GPU does not say."""
-    if gpu.free_mb is None:
-        return float("inf")
-    ours = (p.memory_mb for p, whose in vitals.holders if p.gpu == gpu.uuid and whose is Owner.CURRENT)
-    return gpu.free_mb + sum(memory or 0.0 for memory in ours)
-
-
 BACKOFF = (0.0, 60.0, 300.0, 600.0)
 """Seconds to wait before a loop is restarted for the first, the second, … time in a row."""
 
-MANY_DEATHS = 4
+MANY_RESTARTS = 4
 """A person is called after so many restarts of a loop in a row."""
 
 STEADY = 300.0
@@ -211,24 +150,19 @@ def problems(vitals: Vitals) -> tuple[str, ...]:
 
 
 def _loop(loop: LoopVitals, now: float) -> Iterator[Action]:
-    """Restart a loop that ended, later if it keeps ending, and report that once it holds."""
+    """Restart a loop that ended, later if it keeps ending, and report that once it is steady."""
     outage = loop.outage
     if loop.ended is not None:
-        resumes = outage.resumes if outage else 0
-        due = loop.ended.at + backoff(BACKOFF, resumes + 1)
-        if now < due:
-            yield LookAgain(due - now)
-            return
-        since = outage.since if outage else loop.ended.at
-        yield Restart(loop.run, Outage(since, loop.ended.reason, resumes + 1, now))
-        yield LookAgain(STEADY)
+        since, restarts = (outage.since, outage.restarts) if outage else (loop.ended.at, 0)
+        wait = loop.ended.at + backoff(BACKOFF, restarts + 1) - now
+        if wait <= 0:
+            yield Restart(loop.run, Outage(since, loop.ended.reason, restarts + 1, now))
+        yield LookAgain(wait if wait > 0 else STEADY)
+    elif outage is not None and now < outage.restarted_at + STEADY:
+        yield LookAgain(outage.restarted_at + STEADY - now)
     elif outage is not None:
-        left = outage.resumed_at + STEADY - now
-        if left > 0:
-            yield LookAgain(left)
-        else:
-            reason = f"its loop ended with: {outage.reason}"
-            yield _recovered(loop.run, reason, outage.resumed_at - outage.since)
+        reason = f"its loop ended with: {outage.reason}"
+        yield _recovered(loop.run, reason, outage.restarted_at - outage.since)
 
 
 def _pause(loop: LoopVitals, vitals: Vitals) -> Iterator[Action]:
@@ -249,8 +183,8 @@ def _calls(loop: LoopVitals, vitals: Vitals) -> Iterator[CallPerson | CallOver]:
 def _calls_for(loop: LoopVitals, vitals: Vitals) -> Iterator[CallPerson]:
     """Yield what a person is needed for at this moment."""
     run, outage = loop.run, loop.outage
-    if outage is not None and outage.resumes >= MANY_DEATHS:
-        facts = {"times": outage.resumes, "error": outage.reason}
+    if outage is not None and outage.restarts >= MANY_RESTARTS:
+        facts = {"times": outage.restarts, "error": outage.reason}
         yield CallPerson(run, Cause.LOOP, facts=facts, halted=True)
     failure = loop.failure
     if failure is not None and vitals.at - failure.since >= NO_IDEAS:
@@ -258,7 +192,7 @@ def _calls_for(loop: LoopVitals, vitals: Vitals) -> Iterator[CallPerson]:
         yield CallPerson(run, Cause.NO_PROPOSAL, facts=facts)
     for disk in vitals.disks:
         if run.state is RunState.RUNNING and disk.short and not disk.low:
-            yield CallPerson(run, Cause.DISK_SHORT, str(disk.folder), room(disk))
+            yield CallPerson(run, Cause.DISK_SHORT, str(disk.folder), _room_on(disk))
 
 
 def clock_lines(change: ClockChange) -> Iterator[str]:
@@ -281,3 +215,66 @@ def _lost_time(loop: LoopVitals, clock: ClockChange | None) -> Iterator[Recovere
 
 def _recovered(run: Run, reason: str, seconds: float) -> Recovered:
     return Recovered(run, f"{reason}; {seconds / 60:.0f} min lost", seconds / 60)
+
+
+# What keeps a run from training
+
+
+def paused_by_us(run: Run) -> bool:
+    """Tell whether the heartbeat paused the run, and so may resume it."""
+    return run.is_paused and run.state_by is Actor.HEARTBEAT
+
+
+def blocker(loop: LoopVitals, vitals: Vitals) -> Reason | None:
+    """Return the first blocker in the way of the run's next training, as a reason to pause it."""
+    if vitals.unwritable:
+        return _because(Cause.STATE_FILE, error=vitals.unwritable)
+    for disk in vitals.disks:
+        if disk.low or (_waits_for(disk, loop.run) and not disk.ample):
+            return _because(Cause.DISK, **_room_on(disk))
+    if vitals.had_gpu and vitals.gpus is not None and not vitals.gpus.gpus:
+        return _because(Cause.GPU_GONE)
+    return _occupied(loop, vitals)
+
+
+def _because(cause: Cause, **facts: object) -> Reason:
+    return Reason(Actor.HEARTBEAT, cause=cause, facts=facts)
+
+
+def _waits_for(disk: Disk, run: Run) -> bool:
+    waits = paused_by_us(run) and run.state_cause is Cause.DISK
+    return waits and run.state_facts.get("folder") == str(disk.folder)
+
+
+def _occupied(loop: LoopVitals, vitals: Vitals) -> Reason | None:
+    """Find the processes that hold so much of every GPU that a training would run out of memory."""
+    if vitals.gpus is None or not vitals.gpus.gpus or loop.needed_mb is None:
+        return None
+    training = any(other.training is not None and not other.training.over for other in vitals.loops)
+    if training and all(whose is not Owner.CURRENT for _, whose in vitals.holders):
+        return None  # some of it may be our own training's
+    held: list[GpuProcess] = []
+    for gpu in vitals.gpus.gpus:
+        others = [process for process, whose in vitals.holders if _holds(process, whose, gpu)]
+        if not others or _room(gpu, vitals) >= loop.needed_mb:
+            return None
+        held += others
+    free_mb = max(_room(gpu, vitals) for gpu in vitals.gpus.gpus)
+    names = ", ".join(f"{process.name} (pid {process.pid})" for process in held)
+    return _because(Cause.GPU_FULL, free_mb=free_mb, needed_mb=loop.needed_mb, held_by=names)
+
+
+def _holds(process: GpuProcess, whose: Owner, gpu: Gpu) -> bool:
+    return process.gpu == gpu.uuid and whose in (Owner.FOREIGN, Owner.ORPHAN)
+
+
+def _room(gpu: Gpu, vitals: Vitals) -> float:
+    """Return how much of a GPU a training could have, in MiB; infinity if the GPU does not say."""
+    if gpu.free_mb is None:
+        return float("inf")
+    ours = (p.memory_mb for p, whose in vitals.holders if p.gpu == gpu.uuid and whose is Owner.CURRENT)
+    return gpu.free_mb + sum(memory or 0.0 for memory in ours)
+
+
+def _room_on(disk: Disk) -> dict[str, object]:
+    return {"folder": str(disk.folder), "free": disk.free}

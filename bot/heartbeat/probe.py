@@ -35,15 +35,12 @@ from loop.store.sessions import Sessions
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """A loop that first ended at `since` and was started again `resumes` times, the last at `resumed_at`.
-
-    `reason` is what it ended with the last time.
-    """
+    """A loop that first ended at `since`, the last time with `reason`, and was restarted so many times."""
 
     since: float
     reason: str
-    resumes: int
-    resumed_at: float
+    restarts: int
+    restarted_at: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata, util
@@ -89,11 +90,10 @@ def _source(settings: Settings, choice: SourceChoice) -> Check:
 
 def _priced(settings: Settings, choice: SourceChoice, detail: str, *, known: bool) -> Check:
     limited = settings.llm_budget_usd is not None or settings.llm_budget_usd_a_day is not None
-    detail += "; price known" if known else "; price unknown"
-    if limited and not known:
-        fix = "LLM_BUDGET_USD cannot be enforced: set a limit at the provider, or choose another model."
-        return Check(choice.name, None, detail, fix)
-    return Check(choice.name, True, detail)
+    if known or not limited:
+        return Check(choice.name, True, f"{detail}; price {'known' if known else 'unknown'}")
+    fix = "LLM_BUDGET_USD cannot be enforced: set a limit at the provider, or choose another model."
+    return Check(choice.name, None, f"{detail}; price unknown", fix)
 
 
 def _is_installed(module: str) -> bool:
@@ -133,7 +133,7 @@ def examine(settings: Settings) -> tuple[Check, ...]:
     addresses = filter(None, map(str.strip, settings.apprise_urls.get_secret_value().split(",")))
     command = launch_command(settings.repository or settings.home, settings.train_command, settings.editable)
     return (
-        _env_file(ENV_FILE.absolute()),
+        _env_file(),
         _git_program(),
         *_repository(settings),
         _data(settings),
@@ -149,10 +149,10 @@ def examine(settings: Settings) -> tuple[Check, ...]:
     )
 
 
-def _env_file(path: Path) -> Check:
-    found = path.exists()
-    detail = str(path) if found else f"no {path.name} in {path.parent}; using defaults and the environment"
-    return Check("settings", True, detail)
+def _env_file() -> Check:
+    path = ENV_FILE.absolute()
+    missing = f"no {path.name} in {path.parent}; using defaults and the environment"
+    return Check("settings", True, str(path) if path.exists() else missing)
 
 
 def _git_program() -> Check:
@@ -165,9 +165,10 @@ def _git_program() -> Check:
     return Check("git", True, found[0])
 
 
-def _repository(settings: Settings) -> tuple[Check, ...]:
+def _repository(settings: Settings) -> Iterator[Check]:
     if settings.repository is None:
-        return (Check("repository", True, "the embedded template"),)
+        yield Check("repository", True, "the embedded template")
+        return
     try:
         facts = inspect(
             settings.repository,
@@ -176,14 +177,24 @@ def _repository(settings: Settings) -> tuple[Check, ...]:
             frozen=settings.frozen,
         )
     except UserError as error:
-        return (Check("repository", False, str(error)),)
+        yield Check("repository", False, str(error))
+        return
     detail = f"{facts.path}, branch {facts.base_branch} at {facts.base_commit[:7]}: {facts.subject}"
-    further = (*_search(settings, facts), *_deadline(settings, facts))
     if left_out := _left_out(facts):
         detail += f"; not in it: {' and '.join(left_out)}"
-        fix = "Commit your changes first."
-        return Check("repository", None, detail, fix), *further
-    return Check("repository", True, detail), *further
+        yield Check("repository", None, detail, "Commit your changes first.")
+    else:
+        yield Check("repository", True, detail)
+    only_search = all(choice.kind == SEARCH for choice in settings.proposer)
+    if only_search and not find_axes(find_constants(facts.source), settings.frozen_constants):
+        detail = f"no constant in {settings.editable} that it may change"
+        fix = "Add top-level lines such as LEARNING_RATE = 0.01, or choose another PROPOSER."
+        yield Check(SEARCH, None, detail, fix)
+    try:
+        fixed = read_time_budget(facts.path, facts.base_commit, settings.frozen)
+        settings.deadline(fixed or settings.time_budget)
+    except UserError as error:
+        yield Check("deadline", False, str(error))
 
 
 def _left_out(facts: RepositoryFacts) -> list[str]:
@@ -193,25 +204,6 @@ def _left_out(facts: RepositoryFacts) -> list[str]:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         left_out.append(f"untracked {', '.join(names[:_NAMED])}{more}")
     return left_out
-
-
-def _search(settings: Settings, facts: RepositoryFacts) -> tuple[Check, ...]:
-    """Warn if search is the only proposer and finds nothing that it may change."""
-    alone = all(choice.kind == SEARCH for choice in settings.proposer)
-    if not alone or find_axes(find_constants(facts.source), settings.frozen_constants):
-        return ()
-    detail = f"no constant in {settings.editable} that it may change"
-    fix = "Add top-level lines such as LEARNING_RATE = 0.01, or choose another PROPOSER."
-    return (Check(SEARCH, None, detail, fix),)
-
-
-def _deadline(settings: Settings, facts: RepositoryFacts) -> tuple[Check, ...]:
-    fixed = read_time_budget(facts.path, facts.base_commit, settings.frozen)
-    try:
-        settings.deadline(fixed or settings.time_budget)
-    except UserError as error:
-        return (Check("deadline", False, str(error)),)
-    return ()
 
 
 def _data(settings: Settings) -> Check:
@@ -283,13 +275,10 @@ def _state_directory(home: Path) -> Check:
 
 
 def _bot(path: Path) -> Check:
-    match bot_answers(path):
-        case None:
-            return Check("bot", None, f"no answer on {path}", "See bot.log in the state directory.")
-        case False:
-            return Check("bot", True, "not running")
-        case True:
-            return Check("bot", True, f"running on {path.parent}")
+    answers = bot_answers(path)
+    if answers is None:
+        return Check("bot", None, f"no answer on {path}", "See bot.log in the state directory.")
+    return Check("bot", True, f"running on {path.parent}" if answers else "not running")
 
 
 def _clock(now: datetime, zone: str, written: float) -> Check:

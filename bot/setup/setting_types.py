@@ -34,8 +34,15 @@ _T = TypeVar("_T")
 
 
 def _optional(read: Callable[[str], _T]) -> Callable[[str], _T | None]:
-    """Return what reads the same, and None from nothing."""
     return lambda text: read(text) if text else None
+
+
+def _or_empty(read: Callable[[str], str]) -> Callable[[str], str]:
+    return lambda text: text and read(text)
+
+
+def _each(read: Callable[[str], _T]) -> Callable[[str], tuple[_T, ...]]:
+    return lambda text: tuple(map(read, _items(text)))
 
 
 def _path(text: str) -> Path:
@@ -73,23 +80,13 @@ def _items(text: str) -> tuple[str, ...]:
     return items
 
 
-def _paths(text: str) -> tuple[Path, ...]:
-    return tuple(_path(item) for item in _items(text))
-
-
 def _file(text: str) -> str:
     path = PurePosixPath(text)
-    try:
+    with suppress(UserError):
         check_path(str(path))
-    except UserError:
-        path = PurePosixPath()
-    if not path.parts:
-        raise ValueError("must be a path inside the repository")
-    return str(path)
-
-
-def _files(text: str) -> tuple[str, ...]:
-    return tuple(_file(item) for item in _items(text))
+        if path.parts:
+            return str(path)
+    raise ValueError("must be a path inside the repository")
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -145,41 +142,10 @@ def _tracker(text: str) -> tuple[str, str]:
     return service, project
 
 
-def _wake_up(text: str) -> str:
-    return text and read_cron(text)
-
-
 def _url(text: str) -> str:
     if re.fullmatch(r"https?://[^\s/]\S*", text):
         return text
     raise ValueError("must be a web address that begins with https:// or http://")
-
-
-def _optional_url(text: str) -> str:
-    return text and _url(text)
-
-
-NewFolder: TypeAlias = Annotated[Path, BeforeValidator(_new_folder)]
-OptionalFolder: TypeAlias = Annotated[Path | None, BeforeValidator(_optional(_folder))]
-Paths: TypeAlias = Annotated[tuple[Path, ...], BeforeValidator(_paths)]
-RepositoryFile: TypeAlias = Annotated[str, BeforeValidator(_file)]
-RepositoryFiles: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_files)]
-Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_names)]
-CommandLine: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_words)]
-OptionalCount: TypeAlias = Annotated[int | None, BeforeValidator(_optional(str))]
-OptionalNumber: TypeAlias = Annotated[FiniteFloat | None, BeforeValidator(_optional(str))]
-Url: TypeAlias = Annotated[str, BeforeValidator(_url)]
-OptionalUrl: TypeAlias = Annotated[str, BeforeValidator(_optional_url)]
-OptionalSecretUrl: TypeAlias = Annotated[SecretStr, BeforeValidator(_optional_url)]
-Sources: TypeAlias = Annotated[tuple[SourceChoice, ...], BeforeValidator(read_sources)]
-OptionalModel: TypeAlias = Annotated[SourceChoice | None, BeforeValidator(_optional(read_model))]
-OptionalTracker: TypeAlias = Annotated[tuple[str, str] | None, BeforeValidator(_optional(_tracker))]
-OptionalWakeUp: TypeAlias = Annotated[str, BeforeValidator(_wake_up)]
-OptionalZone: TypeAlias = Annotated[ZoneInfo | None, BeforeValidator(_optional(_zone))]
-Members: TypeAlias = Annotated[Mapping[str, Role | None], BeforeValidator(_members)]
-Chats: TypeAlias = Annotated[Mapping[str, Role | None], BeforeValidator(_chats)]
-OptionalHours: TypeAlias = Annotated[QuietHours | None, BeforeValidator(_optional(read_hours))]
-OptionalAddress: TypeAlias = Annotated[tuple[str, int] | None, BeforeValidator(_optional(_address))]
 
 
 # Variables of other programs that resemble a setting.
@@ -319,3 +285,26 @@ def _days(field: str) -> str:
 
 def _day(name: str) -> int:
     return int(name) % 7 if name.isdigit() else _DAYS.index(name)
+
+
+NewFolder: TypeAlias = Annotated[Path, BeforeValidator(_new_folder)]
+OptionalFolder: TypeAlias = Annotated[Path | None, BeforeValidator(_optional(_folder))]
+Paths: TypeAlias = Annotated[tuple[Path, ...], BeforeValidator(_each(_path))]
+RepositoryFile: TypeAlias = Annotated[str, BeforeValidator(_file)]
+RepositoryFiles: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_each(_file))]
+Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_names)]
+CommandLine: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_words)]
+OptionalCount: TypeAlias = Annotated[int | None, BeforeValidator(_optional(str))]
+OptionalNumber: TypeAlias = Annotated[FiniteFloat | None, BeforeValidator(_optional(str))]
+Url: TypeAlias = Annotated[str, BeforeValidator(_url)]
+OptionalUrl: TypeAlias = Annotated[str, BeforeValidator(_or_empty(_url))]
+OptionalSecretUrl: TypeAlias = Annotated[SecretStr, BeforeValidator(_or_empty(_url))]
+Sources: TypeAlias = Annotated[tuple[SourceChoice, ...], BeforeValidator(read_sources)]
+OptionalModel: TypeAlias = Annotated[SourceChoice | None, BeforeValidator(_optional(read_model))]
+OptionalTracker: TypeAlias = Annotated[tuple[str, str] | None, BeforeValidator(_optional(_tracker))]
+OptionalWakeUp: TypeAlias = Annotated[str, BeforeValidator(_or_empty(read_cron))]
+OptionalZone: TypeAlias = Annotated[ZoneInfo | None, BeforeValidator(_optional(_zone))]
+Members: TypeAlias = Annotated[Mapping[str, Role | None], BeforeValidator(_members)]
+Chats: TypeAlias = Annotated[Mapping[str, Role | None], BeforeValidator(_chats)]
+OptionalHours: TypeAlias = Annotated[QuietHours | None, BeforeValidator(_optional(read_hours))]
+OptionalAddress: TypeAlias = Annotated[tuple[str, int] | None, BeforeValidator(_optional(_address))]

@@ -55,7 +55,7 @@ def test_nothing_is_done_or_said_when_all_is_well() -> None:
 def test_a_loop_that_ended_is_started_again_at_once() -> None:
     vitals = make_vitals(make_loop(ended=Ended(9_990.0, "disk on fire")))
     assert remedies(vitals) == (
-        Restart(RUN, Outage(since=9_990.0, reason="disk on fire", resumes=1, resumed_at=10_000.0)),
+        Restart(RUN, Outage(since=9_990.0, reason="disk on fire", restarts=1, restarted_at=10_000.0)),
         LookAgain(STEADY),
     )
 
@@ -77,7 +77,7 @@ def test_a_loop_that_keeps_ending_is_given_ever_more_time() -> None:
         assert outage.since == 0.0
     assert waits == [*BACKOFF, BACKOFF[-1], BACKOFF[-1]]
     assert outage is not None
-    assert outage.resumes == 6
+    assert outage.restarts == 6
 
 
 @pytest.mark.parametrize(
@@ -88,18 +88,18 @@ def test_a_loop_that_keeps_ending_is_given_ever_more_time() -> None:
     ],
 )
 def test_a_recovery_is_told_once_it_holds(seconds: float, actions: tuple[Action, ...]) -> None:
-    outage = Outage(since=0.0, reason="disk on fire", resumes=2, resumed_at=720.0)
+    outage = Outage(since=0.0, reason="disk on fire", restarts=2, restarted_at=720.0)
     assert remedies(make_vitals(make_loop(outage=outage), at=720.0 + seconds)) == actions
 
 
 def test_a_person_is_asked_when_a_loop_cannot_be_kept_alive() -> None:
-    outage = Outage(since=0.0, reason="disk on fire", resumes=4, resumed_at=9_999.0)
+    outage = Outage(since=0.0, reason="disk on fire", restarts=4, restarted_at=9_999.0)
     for loop in (make_loop(outage=outage), make_loop(outage=outage, ended=Ended(9_999.5, "disk on fire"))):
         asked = [action for action in remedies(make_vitals(loop)) if isinstance(action, CallPerson)]
         facts = {"times": 4, "error": "disk on fire"}
         assert asked == [CallPerson(RUN, Cause.LOOP, facts=facts, halted=True)]
         assert asked[0].text == "its loop ended 4 times in a row, the last time with: disk on fire"
-    assert remedies(make_vitals(make_loop(outage=replace(outage, resumes=3)))) == (LookAgain(STEADY - 1.0),)
+    assert remedies(make_vitals(make_loop(outage=replace(outage, restarts=3)))) == (LookAgain(STEADY - 1.0),)
 
 
 # Trainings
