@@ -265,7 +265,7 @@ def _is_foreign(runs: Runs, settings: Settings, run: Run) -> bool:
 
 
 def _mismatch(runs: Runs, run: Run) -> str:
-    return f"Run {run.tag} belongs to {run.repository}, but REPOSITORY is {runs.repository}"
+    return f"Run {run.tag} is of {run.repository}, but REPOSITORY is {runs.repository}"
 
 
 def _is_accepted(runs: Runs, run: Run) -> bool:
@@ -277,7 +277,7 @@ async def _let_people_decide(runs: Runs, run: Run) -> None:
     with suppress(UserError):  # it is paused for that already
         await runs.pause(run, Reason(Actor.STARTUP, cause=Cause.REPOSITORY))
     # What to do comes first: paths may be long, and are cut.
-    reason = f"/resume continues it; /stop, then /start_run, begins another. {_mismatch(runs, run)}"
+    reason = f"/resume continues it; /stop and /start_run begin another. {_mismatch(runs, run)}"
     tell = Notes(runs.journal).tell
     await in_thread(tell, run.id, Cause.REPOSITORY, str(runs.repository), reason, urgent=True)
     runs.conduct(run)

@@ -24,10 +24,12 @@ from types import CodeType, ModuleType
 from typing import Any
 
 ROOMS = ("bot", "loop", "notifiers")
-NO_SENTENCES = ("loop.store.schema", "loop.process.supervisor", "loop.git")
+NO_SENTENCES = ("loop.store.migrations", "loop.process.supervisor", "loop.git")
 """Modules, wherever they are, whose texts are for SQLite and for git, or that are started by their path."""
 
-_SQL = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|PRAGMA|BEGIN|WITH)\b|.*\?", re.DOTALL)
+_SQL = re.compile(
+    r"\s*(SELECT|INSERT|UPDATE|DELETE|PRAGMA|BEGIN|WITH|FROM|WHERE|AND|ORDER)\b|number = |.*\?", re.DOTALL
+)
 _SENTENCE = re.compile(r"[A-Za-z]{2,}\W*\s|\s\W*[A-Za-z]{2,}")
 _WORD = re.compile(r"(?<![%{\\/\w-])[A-Za-z]{2,}(?![\w/=-])")
 

@@ -19,7 +19,6 @@ MOST_FILES = 217  # to become 120
 LINES_OF_A_FILE = 450
 LINES_OF_A_PACKAGE = 2_000  # a folder's own files, without the folders in it
 LARGER = {
-    "loop/engine/engine.py": 487,
     "loop/git/workspace.py": 495,
     "bot": 2_456,
 }

@@ -96,11 +96,11 @@ def test_a_run_of_another_repository_waits_for_a_person(bot: RealBot) -> None:
         read_until(running, "step 1 · 50 %")
         running.terminate()
     other = other_repository(bot)
-    sentence = f"Run toy belongs to {bot.repository}, but REPOSITORY is {other}"
+    sentence = f"Run toy is of {bot.repository}, but REPOSITORY is {other}"
     refused = bot.run("up", "--exit-when-done")
     assert (refused.returncode, sentence in refused.stderr) == (1, True)
     with bot.start() as running:
-        read_until(running, f"/resume continues it; /stop, then /start_run, begins another. {sentence}"[:200])
+        read_until(running, f"/resume continues it; /stop and /start_run begin another. {sentence}"[:200])
         status = bot.json("status")
         assert (status["state"], status["bot_answers"]) == ("paused", True)
         assert bot.run("send", "/stop").returncode == 0
@@ -118,7 +118,7 @@ def test_a_run_that_was_told_to_go_on_goes_on_after_the_next_start_too(bot: Real
         running.terminate()
     other_repository(bot)
     with bot.start() as running:
-        read_until(running, "begins another")
+        read_until(running, "begin another")
         assert bot.run("send", "/resume").returncode == 0
         running.terminate()
     gate.touch()
