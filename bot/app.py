@@ -1,4 +1,4 @@
-"""The bot process: everything wired together, from its start to a clean end."""
+"""The bot process: everything wired together, from its start to a clean end. Read from `serve` downwards."""
 
 from __future__ import annotations
 
@@ -9,27 +9,24 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
-from logging.handlers import RotatingFileHandler
-from pathlib import Path
-
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from datetime import UTC, datetime, tzinfo
 
 from bot.access import HERE, Request
 from bot.chats import Chats, access_by
 from bot.commands import COMMANDS
 from bot.handlers import CommandHandlers
-from bot.heartbeat.heartbeat import Heartbeat, report
+from bot.heartbeat.heartbeat import Heartbeat, find_blocker, ping
+from bot.heartbeat.probe import Examiner
 from bot.inbox import Inbox
 from bot.local.server import LocalChannel, LocalServer
 from bot.local.terminal import chat, follow
 from bot.morning import Reporter, WakeUp
 from bot.proposer_factory import clear_agents
 from bot.runs import Runs
-from bot.setup.service import feed_watchdog, notify
+from bot.setup.service import feed_watchdog, notify, start_logging
 from bot.setup.settings import Settings
 from bot.setup.template import embedded_folder, prepare_embedded
 from loop.errors import UserError
@@ -40,41 +37,21 @@ from loop.results.status import RunStatus, run_status
 from loop.store.events import Notes
 from loop.store.journal import Journal
 from loop.store.sessions import SIGN_SECONDS, Sessions
-from loop.text import without_secrets
 from notifiers.channels.tracker import Tracker
 from notifiers.delivery.delivery import Delivery
 from notifiers.delivery.preferences import PreferenceStore, usual_preferences
 from notifiers.message import Reply
 
-BYTES = 2_000_000
-FILES = 3
-
-
-class Formatter(logging.Formatter):
-    """Writes a record as a line, with `***` for each of `secrets` and for what looks like one."""
-
-    def __init__(self, secrets: Collection[str]) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
-        self._secrets = secrets
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line, with the traceback below it if there is one."""
-        return without_secrets(super().format(record), self._secrets)
-
-
-def start_logging(path: Path, secrets: Collection[str] = ()) -> None:
-    """Write everything from INFO up to `path`, the older part to `path.1` and so on, without `secrets`."""
-    handler = RotatingFileHandler(path, maxBytes=BYTES, backupCount=FILES, encoding="utf-8")
-    path.chmod(0o600)
-    handler.setFormatter(Formatter(secrets))
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    logging.getLogger("apscheduler").setLevel(logging.WARNING)  # it would tell of every beat
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of URLs, and Telegram's hold the token
-    logging.getLogger("telegram").setLevel(logging.CRITICAL)  # tracebacks of what our own lines say plainly
-
+log = logging.getLogger(__name__)
 
 FEW = 4
-"""How many experiments `--exit-when-done` makes where no number is given."""
+"""How many experiments `--exit-when-done` makes if no number is given."""
+
+WATCH_SECONDS = 10.0
+"""How often the trainings are looked at between two heartbeats."""
+
+TRACK_SECONDS = 30.0
+"""How often new results are sent to a tracker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,131 +63,138 @@ class Order:
     exit_when_done: bool = False
 
 
-async def set_going(host: Runs, settings: Settings, order: Order) -> asyncio.Task[None] | None:
-    """Go on with the run that was under way, or begin the one that is ordered; return its task.
-
-    None where people are to say what goes on: they can reach the bot from elsewhere and nothing is ordered
-    here, or the run under way is of another repository than the one that is set now.
+async def serve(settings: Settings, order: Order) -> None:
+    """Run the bot until a signal, until a person leaves its terminal, or until what was ordered is done.
 
     Raises:
-        UserError: there is no run that the order could mean.
-        UserError: a new run cannot be made.
+        UserError: it cannot start, or the experiments that were ordered cannot be made.
     """
-    for stopped in await in_thread(_half_stopped, host):
-        host.conduct(stopped)  # the bot before this one died over the /stop: end what it had under way
-    experiments = order.experiments or settings.experiments or (FEW if order.exit_when_done else None)
-    ordered = order.tag or order.experiments or order.exit_when_done
-    if settings.has_chat and not ordered and not await in_thread(host.journal.active_runs):
-        return None
-    strange = await in_thread(_strange_run, host, settings) if order.tag is None else None
-    if strange is not None and order.exit_when_done:
-        raise UserError(
-            f"{_strangeness(host, strange)}: `autoresearch up --tag {strange.tag}` goes on with it; "
-            "`autoresearch up` and then /stop ends it."
-        )
-    if strange is not None and not await in_thread(_is_told, host, strange):
-        with suppress(UserError):  # it is paused for that already
-            await host.pause(strange, Reason(Actor.STARTUP, cause=Cause.REPOSITORY))
-        await in_thread(_tell, host, strange)
-        host.conduct(strange)
-        return None
-    run = await in_thread(_choose_run, host, settings, order.tag) if strange is None else strange
-    if run.state is RunState.DONE:
-        await host.engine(run).resume()
-    if order.exit_when_done and run.state is RunState.PAUSED:
-        raise UserError(f"Run {run.tag} is paused: start without --exit-when-done and give /resume.")
-    return host.conduct(run, experiments)
+    signalled = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, signalled.set)
+    open_state_directory(settings)
+    async with AsyncExitStack() as stack:
+        journal = Journal(settings.home / "state.db")
+        stack.callback(journal.close)
+        bot = Bot(settings, journal)
+        ends = await bot.start(order, stack)
+        signal_came = asyncio.create_task(signalled.wait(), name="signal")
+        done, _ = await asyncio.wait({signal_came, *ends}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
 
 
-def _half_stopped(host: Runs) -> list[Run]:
-    """Return the stopped runs that still have an experiment under way."""
-    stopped = (run for run in host.journal.runs() if run.state is RunState.STOPPED)
-    return [run for run in stopped if host.journal.undecided(run.id)]
-
-
-def _strange_run(host: Runs, settings: Settings) -> Run | None:
-    """Return the run under way if it is of another repository than the one that is set."""
-    going = (run for run in host.journal.active_runs() if run.state is not RunState.DONE)
-    return next((run for run in going if not _is_at_home(host, settings, run)), None)
-
-
-def _is_at_home(host: Runs, settings: Settings, run: Run) -> bool:
-    """Tell whether a run may go on by itself; where no repository is set, any may, such as an adopted one."""
-    return settings.repository is None or run.repository.resolve() == host.repository.resolve()
-
-
-def _strangeness(host: Runs, run: Run) -> str:
-    return f"Run {run.tag} is of {run.repository}, and REPOSITORY is {host.repository}"
-
-
-def _is_told(host: Runs, run: Run) -> bool:
-    """Tell whether people know: a run that they wanted to go on with goes on after the next start as well."""
-    return Notes(host.journal).state(run.id, Cause.REPOSITORY) == str(host.repository)
-
-
-def _tell(host: Runs, run: Run) -> None:
-    # What to do comes first: paths may be long, and are cut.
-    reason = f"/resume goes on with it, /stop and /start_run begin another. {_strangeness(host, run)}"
-    Notes(host.journal).tell(run.id, Cause.REPOSITORY, str(host.repository), reason, urgent=True)
-
-
-def _choose_run(host: Runs, settings: Settings, tag: str | None) -> Run:
-    """Return the run of that tag, else the newest active one, else a new one."""
-    if tag is None:
-        active = [run for run in host.journal.active_runs() if _is_at_home(host, settings, run)]
-        return active[-1] if active else host.start_run()
-    run = host.journal.run(tag)
-    if run is not None and run.state is RunState.STOPPED:
-        raise UserError(f"Run {tag} is stopped: choose another tag.")
-    return run or host.start_run(tag)
-
-
-LOOK_SECONDS = 5.0
-"""How often it is looked whether somebody has set the clock back."""
-
-
-@asynccontextmanager
-async def scheduled(
-    jobs: Mapping[Callable[[], Awaitable[None] | None], float], *, look_seconds: float = LOOK_SECONDS
-) -> AsyncIterator[None]:
-    """Make each call every so many seconds, until the end of the context.
-
-    A call that comes late (the machine slept) is made up for once, and none is made while the last one runs.
-    The experiments are no jobs of the scheduler: its end would cancel them.
-    """
-    scheduler = AsyncIOScheduler(timezone="UTC")
-    for call, seconds in jobs.items():
-        scheduler.add_job(
-            call, "interval", seconds=seconds, coalesce=True, misfire_grace_time=None, max_instances=1
-        )
-    scheduler.start()
-    looking = asyncio.create_task(_follow_clock(scheduler, look_seconds), name="schedule")
+def open_state_directory(settings: Settings) -> None:
     try:
-        yield
-    finally:
-        looking.cancel()
-        await asyncio.wait({looking})
-        scheduler.shutdown(wait=False)
+        settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        start_logging(settings.home / "bot.log", settings.secrets)
+    except OSError as error:
+        raise UserError(
+            f"Cannot write to the state directory {settings.home} ({error.strerror}). "
+            "Choose another one with --home or AUTORESEARCH_HOME."
+        ) from None
 
 
-async def _follow_clock(scheduler: AsyncIOScheduler, look_seconds: float) -> None:
-    """Make the calls that a clock that was set back has put off; never returns.
+class Bot:
+    """The parts of the bot process, each given those that it uses; `start` sets them going."""
 
-    APScheduler goes by the wall clock: set back by three hours, it would make no call for three hours.
-    """
-    while True:
-        await asyncio.sleep(look_seconds)
-        now = datetime.now(UTC)
-        for job in scheduler.get_jobs():
-            if job.next_run_time > now + job.trigger.interval + timedelta(seconds=look_seconds):
-                job.modify(next_run_time=now)
+    def __init__(self, settings: Settings, journal: Journal) -> None:
+        self._settings = settings
+        self._journal = journal
+        self._zone = zone = zone_of(settings)
+        examiner = Examiner(
+            journal=journal, home=settings.home, devices=os.environ.get("CUDA_VISIBLE_DEVICES")
+        )
+        self._runs = Runs(
+            settings,
+            repository=settings.repository or embedded_folder(settings),
+            journal=journal,
+            environ=os.environ,
+            today=lambda: datetime.now(zone).date(),
+            blocker=functools.partial(find_blocker, examiner),
+        )
+        self._heartbeat = Heartbeat(
+            self._runs,
+            examiner,
+            journal=journal,
+            minutes=settings.heartbeat_minutes,
+            stall_minutes=settings.stall_minutes,
+            report=functools.partial(ping, settings.healthcheck_url.get_secret_value()),
+        )
+        usual = usual_preferences(every=settings.digest_every, quiet=settings.quiet_hours)
+        preferences = PreferenceStore(journal, default=usual)
+        reporter = Reporter(self._runs, settings, zone=zone, now=time.time)
+        self._chats = Chats(
+            settings,
+            journal=journal,
+            preferences=preferences,
+            status=self._status,
+            report=reporter.told,
+            zone=zone,
+        )
+        handlers = CommandHandlers(
+            self._runs, settings, preferences=preferences, chats=self._chats.health, zone=zone, now=time.time
+        )
+        self._inbox = Inbox(handlers=handlers, access=access_by(settings), journal=journal, now=time.time)
+        self._server = LocalServer(path=settings.socket, answer=self._answer_here, progress=handlers.progress)
+        self._delivery = Delivery(LocalChannel(self._server), journal, report=reporter.told_here, zone=zone)
 
+    async def start(self, order: Order, stack: AsyncExitStack) -> set[asyncio.Task[None]]:
+        """Start everything; `stack` ends it. Return the tasks of which the first to end ends the bot."""
+        await self._open(stack)
+        await self._begin_session(stack)
+        await in_thread(clear_agents, self._settings.home)
+        if self._settings.repository is None:
+            await prepare_embedded(self._settings)
 
-WATCH_SECONDS = 10.0
-"""How often the trainings are looked at between two heartbeats."""
+        # They end in the reverse order: what happened last is still told to everybody here.
+        terminal = asyncio.create_task(_attach_terminal(self._settings), name="terminal")
+        stack.push_async_callback(_finish, terminal)
+        stack.push_async_callback(self._server.stop)  # ends what follows the bot, after the last message
+        stack.push_async_callback(self._delivery.catch_up)
+        delivering = _begin(stack, self._delivery.run(), "delivery")
+        stack.push_async_callback(self._runs.close)
+        chatting = _begin(stack, self._chats.run(self._inbox.answer), "chats")
 
-TRACK_SECONDS = 30.0
-"""How often a tracker is told what was decided since."""
+        await self._heartbeat.arrive()
+        ordered = await go_on(self._runs, self._settings, order)
+        self._begin_checks(stack)
+        ends = {terminal, delivering, chatting}
+        return ends | {ordered} if ordered is not None and order.exit_when_done else ends
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        await self._server.start()  # from here on no other bot can work on this state directory
+        stack.push_async_callback(self._server.stop)
+        notify("READY=1", os.environ)  # it answers from now on, though data may have to be prepared
+        stack.callback(notify, "STOPPING=1", os.environ)
+
+    async def _begin_session(self, stack: AsyncExitStack) -> None:
+        """Record that the bot is there, from now on and until its clean end."""
+        sessions = Sessions(self._journal)
+        session = await in_thread(sessions.begin, boot=boot_id())
+        stack.push_async_callback(in_thread, sessions.end, session)
+        _begin(stack, every(SIGN_SECONDS, functools.partial(in_thread, sessions.seen, session)), "session")
+
+    def _begin_checks(self, stack: AsyncExitStack) -> None:
+        settings, heartbeat = self._settings, self._heartbeat
+        _begin(stack, heartbeat.run(), "heartbeat")
+        _begin(stack, every(WATCH_SECONDS, heartbeat.watch), "watch")
+        _begin(stack, feed_watchdog(os.environ, healthy=heartbeat.on_time), "watchdog")
+        if settings.tracker:
+            service, project = settings.tracker
+            tracker = Tracker(self._journal, service=service, project=project, environ=os.environ)
+            _begin(stack, every(TRACK_SECONDS, tracker.catch_up), "tracker")
+        if settings.wake_up:
+            wake_up = WakeUp(self._journal, cron=settings.wake_up, zone=self._zone, beat=heartbeat.beat)
+            _begin(stack, wake_up.run(), "wake-up")
+
+    async def _answer_here(self, text: str) -> Reply:
+        reply = await self._inbox.answer(Request(HERE, text, key="", sent_at=time.time()))
+        assert reply is not None  # only the owner of the process can open the socket
+        return reply
+
+    def _status(self, run: Run) -> RunStatus:
+        return run_status(self._journal, run, worktree=self._runs.worktree(run.tag))
 
 
 def zone_of(settings: Settings) -> tzinfo:
@@ -218,118 +202,108 @@ def zone_of(settings: Settings) -> tzinfo:
     return settings.time_zone or datetime.now().astimezone().tzinfo or UTC
 
 
-async def serve(settings: Settings, order: Order) -> None:
-    """Run the bot until it is told to end, or has done what was ordered.
+# What runs: the run under way, or a new one
+
+
+async def go_on(runs: Runs, settings: Settings, order: Order) -> asyncio.Task[None] | None:
+    """Go on with the run under way, or start the one that is ordered; return its task.
+
+    None if people are to decide: nothing is ordered here and they can do so from a chat, or the run under
+    way is of another repository than the one that is set now.
 
     Raises:
-        UserError: it cannot start.
-        UserError: it cannot start, or the experiments that were ordered cannot be made.
+        UserError: there is no run that the order could mean, or a new one cannot be made.
     """
-    told_to_end = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, told_to_end.set)
-    async with AsyncExitStack() as stack:
-        try:
-            settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-            start_logging(settings.home / "bot.log", settings.secrets)
-        except OSError as error:
+    for stopped in await in_thread(_half_stopped, runs):
+        runs.conduct(stopped)  # the bot before this one was killed during the /stop: end what trains
+    ordered = order.tag or order.experiments or order.exit_when_done
+    if settings.has_chat and not ordered and not await in_thread(runs.journal.active_runs):
+        return None
+    foreign = await in_thread(_foreign_run, runs, settings) if order.tag is None else None
+    if foreign is not None:
+        if order.exit_when_done:
             raise UserError(
-                f"The state directory {settings.home} cannot be written to ({error.strerror}): "
-                "choose another one with --home or AUTORESEARCH_HOME."
-            ) from None
-        journal = Journal(settings.home / "state.db")
-        stack.callback(journal.close)
-        zone = zone_of(settings)
-        host = Runs(
-            settings,
-            repository=settings.repository or embedded_folder(settings),
-            journal=journal,
-            environ=os.environ,
-            today=lambda: datetime.now(zone).date(),
-        )
-        usual = usual_preferences(every=settings.digest_every, quiet=settings.quiet_hours)
-        preferences = PreferenceStore(journal, default=usual)
+                f"{_mismatch(runs, foreign)}. To resume it: `autoresearch up --tag {foreign.tag}`. "
+                "To end it: `autoresearch up`, then /stop."
+            )
+        if not await in_thread(_is_accepted, runs, foreign):
+            await _let_people_decide(runs, foreign)
+            return None
+    run = await in_thread(_choose_run, runs, settings, order.tag) if foreign is None else foreign
+    engine = await in_thread(runs.engine, run)
+    if run.state is RunState.DONE:
+        await engine.resume()
+    if order.exit_when_done and run.state is RunState.PAUSED:
+        raise UserError(f"Run {run.tag} is paused. Start without --exit-when-done and send /resume.")
+    experiments = order.experiments or settings.experiments or (FEW if order.exit_when_done else None)
+    return runs.conduct(run, experiments)
 
-        async def answer_here(text: str) -> Reply:
-            reply = await inbox.answer(Request(HERE, text, key="", sent_at=time.time()))
-            assert reply is not None  # whoever can open the socket is no stranger
-            return reply
 
-        def status(run: Run) -> RunStatus:
-            return run_status(journal, run, worktree=host.worktree(run.tag))
+def _half_stopped(runs: Runs) -> list[Run]:
+    stopped = (run for run in runs.journal.runs() if run.state is RunState.STOPPED)
+    return [run for run in stopped if runs.journal.undecided(run.id)]
 
-        reporter = Reporter(host, settings, zone=zone, now=time.time)
-        chats = Chats(
-            settings,
-            journal=journal,
-            preferences=preferences,
-            status=status,
-            report=reporter.told,
-            zone=zone,
-        )
-        handlers = CommandHandlers(
-            host, settings, preferences=preferences, chats=chats.health, zone=zone, now=time.time
-        )
-        inbox = Inbox(handlers=handlers, access=access_by(settings), journal=journal, now=time.time)
-        server = LocalServer(path=settings.socket, answer=answer_here, progress=handlers.progress)
-        await server.start()  # from here on no other bot can work on this state directory
-        stack.push_async_callback(server.stop)
-        notify("READY=1", os.environ)  # it answers from now on, though data may have to be prepared
-        stack.callback(notify, "STOPPING=1", os.environ)
-        sessions = Sessions(journal)
-        session = await in_thread(sessions.begin, boot=boot_id())
-        stack.callback(sessions.end, session)
-        await in_thread(clear_agents, settings.home)
-        if settings.repository is None:
-            await prepare_embedded(settings)
 
-        terminal = asyncio.create_task(_attach_terminal(settings), name="terminal")
-        stack.push_async_callback(_finish, terminal)
-        stack.push_async_callback(server.stop)  # ends what follows the bot, after it was told everything
-        delivery = Delivery(LocalChannel(server), journal, report=reporter.told_here, zone=zone)
-        stack.push_async_callback(delivery.catch_up)
-        telling = asyncio.create_task(delivery.run(), name="delivery")
-        stack.push_async_callback(_cancel, telling)
-        stack.push_async_callback(host.close)
-        chatting = asyncio.create_task(chats.run(inbox.answer), name="chats")
-        stack.push_async_callback(_cancel, chatting)
+def _choose_run(runs: Runs, settings: Settings, tag: str | None) -> Run:
+    if tag is None:
+        active = [run for run in runs.journal.active_runs() if not _is_foreign(runs, settings, run)]
+        return active[-1] if active else runs.start_run()
+    run = runs.journal.run(tag)
+    if run is not None and run.state is RunState.STOPPED:
+        raise UserError(f"Run {tag} is stopped for good. Choose another tag.")
+    return run or runs.start_run(tag)
 
-        heartbeat = Heartbeat(
-            host,
-            journal=journal,
-            home=settings.home,
-            minutes=settings.heartbeat_minutes,
-            stall_minutes=settings.stall_minutes,
-            devices=os.environ.get("CUDA_VISIBLE_DEVICES"),
-            outside=functools.partial(report, settings.healthcheck_url.get_secret_value()),
-        )
-        stack.push_async_callback(heartbeat.close)
-        await heartbeat.arrive()
-        ordered = await set_going(host, settings, order)
-        host.on_ended, host.is_blocked = lambda: heartbeat.soon(0), heartbeat.hinders
-        jobs: dict[Callable[[], Awaitable[None] | None], float] = {
-            heartbeat.beat: 60 * settings.heartbeat_minutes,
-            heartbeat.watch: WATCH_SECONDS,
-            functools.partial(sessions.seen, session): SIGN_SECONDS,
-        }
-        if settings.tracker:
-            service, project = settings.tracker
-            tracker = Tracker(journal, service=service, project=project, environ=os.environ)
-            jobs[tracker.catch_up] = TRACK_SECONDS
-        await stack.enter_async_context(scheduled(jobs))
-        await heartbeat.beat()
-        if settings.wake_up:
-            wake_up = WakeUp(journal, cron=settings.wake_up, zone=zone, beat=heartbeat.beat)
-            waking = asyncio.create_task(wake_up.run(), name="wake-up")
-            stack.push_async_callback(_cancel, waking)
-        feeding = asyncio.create_task(feed_watchdog(os.environ, healthy=heartbeat.on_time), name="watchdog")
-        stack.push_async_callback(_cancel, feeding)
-        waits = {asyncio.create_task(told_to_end.wait(), name="signal"), telling, terminal, chatting}
-        if ordered is not None and order.exit_when_done:
-            waits.add(ordered)
-        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+
+def _foreign_run(runs: Runs, settings: Settings) -> Run | None:
+    going = (run for run in runs.journal.active_runs() if run.state is not RunState.DONE)
+    return next((run for run in going if _is_foreign(runs, settings, run)), None)
+
+
+def _is_foreign(runs: Runs, settings: Settings, run: Run) -> bool:
+    # Without REPOSITORY any run may go on, such as an adopted one.
+    return settings.repository is not None and run.repository.resolve() != runs.repository.resolve()
+
+
+def _mismatch(runs: Runs, run: Run) -> str:
+    return f"Run {run.tag} is of {run.repository}, but REPOSITORY is {runs.repository}"
+
+
+def _is_accepted(runs: Runs, run: Run) -> bool:
+    """Tell whether people were asked already: a run that they resumed goes on after later starts too."""
+    return Notes(runs.journal).state(run.id, Cause.REPOSITORY) == str(runs.repository)
+
+
+async def _let_people_decide(runs: Runs, run: Run) -> None:
+    with suppress(UserError):  # it is paused for that already
+        await runs.pause(run, Reason(Actor.STARTUP, cause=Cause.REPOSITORY))
+    # What to do comes first: paths may be long, and are cut.
+    reason = f"/resume continues it; /stop and /start_run begin another. {_mismatch(runs, run)}"
+    tell = Notes(runs.journal).tell
+    await in_thread(tell, run.id, Cause.REPOSITORY, str(runs.repository), reason, urgent=True)
+    runs.conduct(run)
+
+
+# Tasks
+
+
+async def every(seconds: float, call: Callable[[], Awaitable[None]]) -> None:
+    """Make a call every so many seconds, one at a time, for ever: an error in one is logged.
+
+    It goes by a clock that nobody sets, so that a change of the time delays no call.
+    """
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await call()
+        except Exception:
+            log.exception("a scheduled call failed")
+
+
+def _begin(stack: AsyncExitStack, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+    """Start a task that ends, cancelled if need be, when `stack` comes to it."""
+    task = asyncio.create_task(work, name=name)
+    stack.push_async_callback(_cancel, task)
+    return task
 
 
 async def _attach_terminal(settings: Settings) -> None:

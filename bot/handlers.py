@@ -103,7 +103,7 @@ class CommandHandlers:
         if not runs:
             return ""
         status = await in_thread(self._status_of, runs[-1])
-        return progress_line(status, zone=self._zone, lacks=self._host.lacks(runs[-1]))
+        return progress_line(status, zone=self._zone, lacks=self._lacks(runs[-1]))
 
     # Control
 
@@ -120,20 +120,21 @@ class CommandHandlers:
 
     async def _pause(self, call: Call, request: Request) -> Message:
         run = await in_thread(self._host.current)
-        await self._host.engine(run).pause(now=call.has("now"), reason=_order(request))
+        engine = await in_thread(self._host.engine, run)
+        await engine.pause(now=call.has("now"), reason=_order(request))
         if call.has("now"):
             return Message(f"Run {run.tag} is paused; the experiment under way is run again on /resume.")
         return Message(f"Run {run.tag} pauses when the experiment under way is decided.")
 
     async def _resume(self, _: Call, request: Request) -> Message:
         run = await in_thread(self._host.current)
-        await self._host.engine(run).resume(reason=_order(request))
+        await (await in_thread(self._host.engine, run)).resume(reason=_order(request))
         self._host.conduct(run)
         return Message(f"Run {run.tag} goes on.")
 
     async def _stop(self, _: Call, request: Request) -> Message:
         run = await in_thread(self._host.current)
-        await self._host.engine(run).stop(reason=_order(request))
+        await (await in_thread(self._host.engine, run)).stop(reason=_order(request))
         return Message(f"Run {run.tag} is stopped. Its branch {run.branch} and all results stay.")
 
     async def _retag(self, call: Call, _: Request) -> Message:
@@ -141,11 +142,12 @@ class CommandHandlers:
         run = await in_thread(self._journal.run, old)
         if run is None:
             raise UserError(f"There is no run {old}: /runs lists them.")
-        await self._host.engine(run).retag(new)
+        await (await in_thread(self._host.engine, run)).retag(new)
         return Message(f"Run {old} is now {new}, on branch autoresearch/{new}.")
 
     async def _skip(self, _: Call, __: Request) -> Message:
-        experiment = await self._host.engine(await in_thread(self._host.current)).skip()
+        run = await in_thread(self._host.current)
+        experiment = await (await in_thread(self._host.engine, run)).skip()
         return Message(f"Experiment #{experiment.number} is given up: {experiment.description}")
 
     # Questions
@@ -153,7 +155,7 @@ class CommandHandlers:
     async def _status(self, _: Call, __: Request) -> Message:
         run = await in_thread(self._host.current)
         status = await in_thread(self._status_of, run)
-        return status_message(status, now=self._now(), zone=self._zone, lacks=self._host.lacks(run))
+        return status_message(status, now=self._now(), zone=self._zone, lacks=self._lacks(run))
 
     async def _summary(self, _: Call, request: Request) -> Message:
         here = request.sender.platform is Platform.LOCAL
@@ -188,17 +190,17 @@ class CommandHandlers:
             return await self._diff_between(run, experiment, after)
         if experiment.number == 0:
             return Message("Experiment #0 is the baseline: it changes nothing.")
-        text = await in_thread(self._host.workspace(run).diff, experiment.commit)
+        text = await in_thread(lambda: self._host.workspace(run).diff(experiment.commit))
         return Message(f"Experiment #{experiment.number}: {experiment.description}", text)
 
     async def _diff_between(self, run: Run, before: Experiment, after: Experiment) -> Message:
-        workspace = self._host.workspace(run)
+        workspace = await in_thread(self._host.workspace, run)
         text = await in_thread(workspace.diff, after.commit, before.commit)
         return Message(f"From experiment #{before.number} to #{after.number}", text or "(nothing)")
 
     async def _log(self, call: Call, _: Request) -> Message:
         run, experiment = await in_thread(self._experiment, call)
-        kept = self._host.engine(run).log_of(experiment.number)
+        kept = (await in_thread(self._host.engine, run)).log_of(experiment.number)
         path = kept if experiment.status else self._host.worktree(run.tag) / "run.log"
         text = await in_thread(self._tail, path)
         return Message(f"The end of the log of experiment #{experiment.number}", text or "(nothing)")
@@ -223,7 +225,7 @@ class CommandHandlers:
     async def _bundle(self, _: Call, __: Request) -> Message:
         run = await in_thread(self._host.current)
         folder = bundle_folder(self._settings, run)
-        workspace = self._host.workspace(run)
+        workspace = await in_thread(self._host.workspace, run)
         made = await make_bundle(self._journal, run, workspace, settings=self._settings, folder=folder)
         return made.message()
 
@@ -243,12 +245,14 @@ class CommandHandlers:
         )
         place = f"{len(waiting)} before it" if waiting else "first in line"
         at_once, outlook = await in_thread(self._look_at, run, idea.text)
-        self._host.look_again(run, at_once=at_once)
+        if engine := self._host.engine_if_made(run):
+            engine.prefetch.look_again(at_once=at_once)
         return Message("\n".join(filter(None, (f"Idea #{idea.id} is noted ({place}): {idea.text}", outlook))))
 
     def _look_at(self, run: Run, text: str) -> tuple[bool, str]:
         """Say whether an idea is a program as it stands, and what comes of it where that is not plain."""
-        source = self._host.best_source(run)
+        workspace = self._host.workspace(run)
+        source = workspace.source(workspace.head())
         try:
             if edit(source, text) == source:
                 return True, "The best program is so already: it is answered with that."
@@ -328,6 +332,12 @@ class CommandHandlers:
         return Message(f"{command.usage}\n{command.help}.\nFor example: {command.example}")
 
     # Parts
+
+    def _lacks(self, run: Run) -> str:
+        """Return why the run has no proposal at the moment, as far as this bot has looked for one."""
+        engine = self._host.engine_if_made(run)
+        failure = engine.prefetch.failure if engine else None
+        return failure.reason if failure else ""
 
     def _experiment(self, call: Call, name: str = "n") -> tuple[Run, Experiment]:
         run, number = self._host.current(), call.count(name)

@@ -70,6 +70,8 @@ class Reporter:
         return replace(message, attachments=self._drawn[1]) if with_chart else message
 
     def _read(self, run: Run, since: float | None, until: float) -> WakeUpReport:
+        engine = self._host.engine_if_made(run)
+        ready = engine.prefetch.ready if engine else None
         return read_wakeup_report(
             self._journal,
             run,
@@ -77,7 +79,7 @@ class Reporter:
             until=until,
             gpu_price=self._settings.gpu_dollars_an_hour,
             stuck_after=self._settings.stuck_after,
-            ready=self._host.coming(run),
+            ready=ready.description if ready else "",
         )
 
     async def _message(self, night: WakeUpReport, *, with_chart: bool, heading: str = "") -> Message:

@@ -1,4 +1,4 @@
-"""From settings to the proposer of a run: its sources of ideas, their keys, their money.
+"""From settings to the proposer of a run: its models and agents, their keys, their budget.
 
 Models and agents are imported only where the settings name one: a bot is small.
 """
@@ -20,7 +20,7 @@ from loop.proposers.asking import BudgetWatch, Outages, Source
 from loop.proposers.novelty import Novelty
 from loop.proposers.prompt.context import ContextReader
 from loop.proposers.prompt.papers import Papers
-from loop.proposers.protocol import Failure, Model
+from loop.proposers.protocol import Failure
 from loop.proposers.researcher import Researcher
 from loop.proposers.search.search import SearchProposer
 from loop.store.events import Notes
@@ -30,7 +30,7 @@ from loop.store.spending import Budget
 from loop.text import secrets_in, without_secrets
 
 _ADDRESSES = ("ANTHROPIC_BASE_URL", "GOOGLE_GEMINI_BASE_URL")
-"""Where the providers' own libraries let a model be asked elsewhere."""
+"""Variables by which the providers' libraries use another server."""
 
 
 def make_researcher(
@@ -46,31 +46,24 @@ def make_researcher(
     """Return the proposer that the settings ask for.
 
     `folder` holds the files of the run's trainings and the ends of their logs; `environ` is the bot's
-    environment, of which models and agents are given what they need. `pause` rests a run.
+    environment, of which models and agents get what they need. `pause` pauses a run.
     """
     notes = Notes(journal)
     reader = ContextReader(journal=journal, workspace=workspace, folder=folder)
-    purse = Budget(
-        journal,
-        a_run=settings.llm_budget_usd,
-        a_day=settings.llm_budget_usd_a_day,
-        zone=settings.time_zone,
-    )
+    a_run, a_day = settings.llm_budget_usd, settings.llm_budget_usd_a_day
+    budget = Budget(journal, a_run=a_run, a_day=a_day, zone=settings.time_zone)
+    keys = _keys(settings, environ)
+    secrets = settings.secrets | secrets_in(environ) | secrets_in(keys)
+    shares = {choice.kind: choice.weight for choice in settings.proposer}
 
     def failure(experiment: Experiment, parent: str) -> Failure:
         found = reader.failure(experiment, parent)
         return replace(found, log=without_secrets(found.log, secrets))
 
-    known = _keys(settings, environ)
-    secrets = settings.secrets | secrets_in(environ) | secrets_in(known)
-    shares = {choice.kind: choice.weight for choice in settings.proposer}
-
     def source(choice: SourceChoice) -> Source:
         if choice.is_agent:
-            agent = _agent(settings, choice, run, environ={**environ, **known}, secrets=secrets)
-            return Source(choice.name, agent, choice.weight, (agent.name,))
-        model, signs = _language_model(settings, choice, known, secrets)
-        return Source(choice.name, model, choice.weight, signs)
+            return _agent(settings, choice, run, environ={**environ, **keys}, secrets=secrets)
+        return _language_model(settings, choice, keys, secrets)
 
     return Researcher(
         search=SearchProposer(python=sys.executable, frozen=frozenset(settings.frozen_constants)),
@@ -82,7 +75,7 @@ def make_researcher(
             lambda experiment: workspace.source(experiment.commit),
             lambda program: with_program(journal, run.id, program),
         ).refusal,
-        budget=BudgetWatch(purse, notes),
+        budget=BudgetWatch(budget, notes),
         outages=Outages(notes),
         papers=Papers(settings.home / "papers"),
         device=functools.cache(device),
@@ -95,31 +88,26 @@ def clear_agents(home: Path) -> None:
     """End the coding agents that a bot before this one left behind, and remove their checkouts. Blocks."""
     from loop.proposers.agent.checkout import clear
 
-    for folder in _agents(home).glob("*"):
+    for folder in (home / "agents").glob("*"):
         clear(folder)
 
 
-def _agents(home: Path) -> Path:
-    """Return where each agent has a folder for its checkouts."""
-    return home / "agents"
-
-
 def _language_model(
-    settings: Settings, choice: SourceChoice, known: Mapping[str, str], secrets: Collection[str]
-) -> tuple[Model, tuple[str, ...]]:
-    """Return a model with the names that its proposals may carry."""
+    settings: Settings, choice: SourceChoice, keys: Mapping[str, str], secrets: Collection[str]
+) -> Source:
     from loop.proposers.model.language_model import LanguageModel
 
     fallback = settings.fallback_model
     model = LanguageModel(
         choice.name,
-        settings=known,
+        settings=keys,
         secrets=secrets,
         python=sys.executable,
         fallback=fallback.name if fallback else "",
         budget=settings.context_tokens,
     )
-    return model, (choice.detail, *([fallback.detail] if fallback else []))
+    names = (choice.detail, fallback.detail) if fallback else (choice.detail,)
+    return Source(choice.name, model, choice.weight, names)
 
 
 def _agent(
@@ -129,15 +117,15 @@ def _agent(
     *,
     environ: Mapping[str, str],
     secrets: Collection[str],
-) -> Model:
+) -> Source:
     from loop.proposers.agent.coding_agent import CodingAgent
     from loop.proposers.prompt.briefing import brief, brief_repair
 
     most = settings.context_tokens
-    return CodingAgent(
+    agent = CodingAgent(
         agent_of(choice, settings.agent_command),
         repository=run.repository,
-        folder=_agents(settings.home) / (choice.detail or "own"),
+        folder=settings.home / "agents" / (choice.detail or "own"),
         environ=environ,
         secrets=secrets,
         brief=lambda context: brief(context, most, answer="").text,
@@ -145,10 +133,11 @@ def _agent(
         limit=60 * settings.agent_minutes,
         editable=settings.editable,
     )
+    return Source(choice.name, agent, choice.weight, (agent.name,))
 
 
 def _keys(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what models may know, under the names that the providers gave it."""
+    """Return the keys and addresses of models, under the providers' names."""
     found = {
         "ANTHROPIC_API_KEY": settings.anthropic_api_key.get_secret_value(),
         "OPENAI_API_KEY": settings.openai_api_key.get_secret_value(),

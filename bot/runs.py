@@ -1,25 +1,27 @@
-"""Hosts the runs: one engine a run, each a task of the bot's event loop."""
+"""Conducts the runs: one engine a run, each a task of the bot's event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from bot.heartbeat.probe import Ended, LoopState
 from bot.proposer_factory import make_researcher
 from bot.setup.doctor import device
 from bot.setup.settings import Settings
 from loop.engine.decision import KeepRule
-from loop.engine.run import Engine, nothing_blocks
+from loop.engine.prefetch import ProposerFailure
+from loop.engine.run import Engine
 from loop.engine.trainings import Plan
 from loop.errors import UserError
-from loop.experiment import Actor, Reason, Run, RunState, Stage
+from loop.experiment import Actor, Reason, Run, RunState
 from loop.git.repository import (
-    RepositoryFacts,
     branches,
     check_tag,
     inspect,
@@ -28,7 +30,8 @@ from loop.git.repository import (
     with_imports,
 )
 from loop.git.workspace import Workspace
-from loop.process.trainer import Trainer, attempt_folder, prepare_line, training_environment
+from loop.process.trainer import Trainer, prepare_line, training_environment
+from loop.process.worker import in_thread
 from loop.store.journal import Journal
 from loop.text import secrets_in
 from notifiers.text.status import RunPlan
@@ -36,11 +39,56 @@ from notifiers.text.status import RunPlan
 log = logging.getLogger(__name__)
 
 
+def run_folder(home: Path, run: Run) -> Path:
+    """Return where the files of the run's trainings are, and their logs."""
+    return home / "runs" / str(run.id)
+
+
+def worktree(home: Path, tag: str) -> Path:
+    """Return the folder in which the run of that tag trains."""
+    return home / "worktrees" / tag
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """When the loop of a run that should go on ended, by the monotonic clock, and with what error."""
+
+    at: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoopState:
+    """A run that should be conducted.
+
+    `ended` is None while its task lives, `failure` while its proposer works.
+    """
+
+    run: Run
+    ended: Ended | None = None
+    failure: ProposerFailure | None = None
+
+
+@dataclass(slots=True)
+class _Loop:
+    """The task that conducts a run, for so many `experiments` after the baseline; None: without end."""
+
+    run: Run
+    experiments: int | None
+    task: asyncio.Task[None]
+    ended: Ended | None = None
+
+
+async def no_blocker(_: Run) -> Reason | None:
+    return None
+
+
 class Runs:
     """Starts runs, goes on with them and keeps their tasks.
 
-    `repository` is where new runs are started; `environ` is what the environments of trainings and of sources
-    of ideas are taken from.
+    `repository` is where new runs are started; `environ` is what the environments of trainings and proposers
+    are taken from. `blocker` finds what on this machine keeps a run from training: the run is then paused
+    for that reason. `trouble` is set when a loop ended with an error or a run was paused by a blocker.
     """
 
     def __init__(
@@ -51,72 +99,68 @@ class Runs:
         journal: Journal,
         environ: Mapping[str, str],
         today: Callable[[], date],
+        blocker: Callable[[Run], Awaitable[Reason | None]] = no_blocker,
     ) -> None:
         self.journal = journal
         self.repository = repository
+        self.trouble = asyncio.Event()
         self._settings = settings
         self._environ = environ
         self._environment = training_environment(environ, {})
         self._today = today
+        self._blocker = blocker
         self._trainer = Trainer(settings.secrets | secrets_in(environ))
+        self._making = threading.RLock()  # of the two below, which worker threads fill
         self._workspaces: dict[int, Workspace] = {}
         self._engines: dict[int, Engine] = {}
-        self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._asked: dict[int, int | None] = {}  # how many experiments a task is to make
-        self._ended: dict[int, Ended] = {}  # tasks that came to grief
-        self.on_ended: Callable[[], None] = lambda: None  # called when one does
-        self.is_blocked: Callable[[Run], Awaitable[bool]] = nothing_blocks
+        self._loops: dict[int, _Loop] = {}
 
     # Runs
 
     def current(self) -> Run:
-        """Return the run that commands without a tag are about: the newest active one, else the newest.
-
-        Raises:
-            UserError: there is no run yet.
-        """
+        """Return the run that commands without a tag are about: the newest active one, else the newest."""
         runs = self.journal.runs()
-        active = [run for run in runs if run.state is not RunState.STOPPED]
         if not runs:
-            raise UserError("There is no run yet: start one with /start_run.")
-        return (active or runs)[-1]
+            raise UserError("There is no run yet. Start one with /start_run.")
+        return ([run for run in runs if run.state is not RunState.STOPPED] or runs)[-1]
 
     def engine(self, run: Run) -> Engine:
-        """Return the engine of an active run, made anew where there is none."""
-        engine = self._engines.get(run.id)
-        if engine is None:
-            engine = self._engines[run.id] = self._make_engine(run)
-        return engine
+        """Return the engine of an active run. Made on first use, which runs git and blocks."""
+        with self._making:
+            if run.id not in self._engines:
+                self._engines[run.id] = self._make_engine(run)
+            return self._engines[run.id]
 
-    def facts(self) -> RepositoryFacts:
-        """Look at the repository that new runs start from.
+    def engine_if_made(self, run: Run) -> Engine | None:
+        """Return the run's engine; None where this bot has not gone on with the run."""
+        return self._engines.get(run.id)
 
-        Raises:
-            UserError: it cannot be used, with the mend.
-        """
+    def workspace(self, run: Run) -> Workspace:
+        """Return the worktree of a run, with its git. Made on first use, which runs git and blocks."""
+        with self._making:
+            if run.id not in self._workspaces:
+                tag = run.renamed_from or run.tag
+                self._workspaces[run.id] = self._make_workspace(tag, run.repository, run.base_commit)
+            return self._workspaces[run.id]
+
+    def worktree(self, tag: str) -> Path:
+        return worktree(self._settings.home, tag)
+
+    def plan_run(self, tag: str | None = None) -> RunPlan:
+        """Return what a new run would be; UserError if none can be started now, or not with this tag."""
+        self._require_free_device()
         settings = self._settings
-        return inspect(
+        facts = inspect(
             self.repository,
             settings.base_branch or None,
             editable=settings.editable,
             frozen=settings.frozen,
         )
-
-    def plan_run(self, tag: str | None = None) -> RunPlan:
-        """Return what a new run would be.
-
-        Raises:
-            UserError: another run is active, the tag is taken, or DEADLINE_MINUTES is too short.
-            UserError: the repository or the tag cannot be used.
-        """
-        self._require_free_device()
-        facts = self.facts()
         taken = self._taken_tags()
         tag = tag or propose_tag(self._today(), taken)
         check_tag(tag)
         if tag in taken:
-            raise UserError(f"There is a branch or run {tag} already: choose another tag.")
-        settings = self._settings
+            raise UserError(f"The branch or run {tag} exists already. Choose another tag.")
         fixed = read_time_budget(self.repository, facts.base_commit, settings.frozen)
         budget = fixed or settings.time_budget
         settings.deadline(budget)  # refused before anything is made
@@ -136,20 +180,15 @@ class Runs:
         )
 
     def start_run(self, tag: str | None = None) -> Run:
-        """Make a new run with its branch and worktree; `conduct` sets it going.
-
-        Raises:
-            UserError: another run is active, the tag is taken, or data is missing.
-            UserError: the repository or the tag cannot be used.
-        """
+        """Create a run with its branch and worktree, which `conduct` starts; UserError as in `plan_run`."""
         plan = self.plan_run(tag)
         if plan.missing:
             paths = ", ".join(map(str, plan.missing))
             raise UserError(
-                f"Of DATA_PATHS {paths} is missing. First run: {plan.preparation}; "
+                f"Missing data: {paths} (from DATA_PATHS). First run: {plan.preparation}; "
                 "or set DATA_PATHS to where the data is."
             )
-        workspace = self._workspace(plan.tag, self.repository, plan.base_commit)
+        workspace = self._make_workspace(plan.tag, self.repository, plan.base_commit)
         workspace.create(plan.base_commit)
         return self.journal.create_run(
             tag=plan.tag,
@@ -161,41 +200,18 @@ class Runs:
             time_budget=plan.budget,
         )
 
-    def best_source(self, run: Run) -> str:
-        """Return the text of the best program of the run."""
-        workspace = self.workspace(run)
-        return workspace.source(workspace.head())
-
-    def coming(self, run: Run) -> str:
-        """Return what is ready to be trained next, empty where nothing is."""
-        engine = self._engines.get(run.id)
-        proposal = engine.prefetch.ready if engine else None
-        return proposal.description if proposal else ""
-
-    def lacks(self, run: Run) -> str:
-        """Return why the run has no idea at the moment, empty where it has or nobody has looked for one."""
-        engine = self._engines.get(run.id)
-        return engine.prefetch.failure.reason if engine and engine.prefetch.failure else ""
-
-    def look_again(self, run: Run, *, at_once: bool) -> None:
-        """Let the run take notice of a new idea, and make way for it where it can be had at once."""
-        engine = self._engines.get(run.id)
-        if engine is not None:
-            engine.prefetch.look_again(at_once=at_once)
-
     def _require_free_device(self) -> None:
         for run in self.journal.active_runs():
             if run.state is not RunState.DONE:
                 raise UserError(
-                    f"Run {run.tag} is {run.state.value} on this machine: /stop it before another is started "
-                    "(where no bot runs, after `autoresearch up`)."
+                    f"Run {run.tag} is {run.state.value} on this machine. /stop it first "
+                    "(if no bot is running, start it with `autoresearch up`)."
                 )
 
     def _taken_tags(self) -> set[str]:
-        prefix = "autoresearch/"
-        branch_tags = (name.removeprefix(prefix) for name in branches(self.repository))
         runs = self.journal.runs()
-        return {name for run in runs for name in (run.tag, run.renamed_from) if name} | set(branch_tags)
+        of_branches = {name.removeprefix("autoresearch/") for name in branches(self.repository)}
+        return of_branches | {name for run in runs for name in (run.tag, run.renamed_from) if name}
 
     # Tasks
 
@@ -204,68 +220,64 @@ class Runs:
 
         `experiments` is how many it makes after the baseline; None: without end.
         """
-        task = self._tasks.get(run.id)
-        if task is None or task.done():
-            self._asked[run.id] = experiments
-            self._ended.pop(run.id, None)
-            task = asyncio.create_task(self.engine(run).conduct(experiments), name=f"run {run.tag}")
-            task.add_done_callback(lambda done: self._note_end(run, done))
-            self._tasks[run.id] = task
+        loop = self._loops.get(run.id)
+        if loop is not None and not loop.task.done():
+            return loop.task
+        task = asyncio.create_task(self._conduct(run, experiments), name=f"run {run.tag}")
+        self._loops[run.id] = loop = _Loop(run, experiments, task)
+        task.add_done_callback(lambda _: self._note_end(loop))
         return task
 
-    async def close(self) -> None:
-        """End the tasks; trainings go on without us and are found again at the next start."""
-        self.on_ended, self.is_blocked = lambda: None, nothing_blocks
-        for task in self._tasks.values():
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks.values())
+    async def _conduct(self, run: Run, experiments: int | None) -> None:
+        await (await in_thread(self.engine, run)).conduct(experiments)
 
-    def _note_end(self, run: Run, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()):
-            log.error("the loop of run %s ended", run.tag, exc_info=error)
-            self._ended[run.id] = Ended(time.monotonic(), str(error) or type(error).__name__)
-            self.on_ended()
+    def _note_end(self, loop: _Loop) -> None:
+        if not loop.task.cancelled() and (error := loop.task.exception()):
+            log.error("the loop of run %s ended", loop.run.tag, exc_info=error)
+            loop.ended = Ended(time.monotonic(), str(error) or type(error).__name__)
+            self.trouble.set()
 
-    # What the heartbeat needs
-
-    def loops(self) -> Sequence[LoopState]:
-        """Return the runs that should be conducted."""
-        engines = (self._engines[run_id] for run_id in self._tasks)
-        return [
-            LoopState(engine.run, self._ended.get(engine.run.id), engine.prefetch.failure)
-            for engine in engines
-            if engine.run.state not in (RunState.DONE, RunState.STOPPED)
-        ]
-
-    def attempts(self) -> Mapping[int, Path]:
-        """Return the folders of the trainings under way, by run id, as the journal has them now."""
-        found = {}
-        for run in self.journal.runs():
-            for experiment in self.journal.undecided(run.id):
-                if experiment.stage is Stage.TRAINING:
-                    folder = attempt_folder(self._folder(run), experiment.number, experiment.attempt)
-                    found[run.id] = folder
+    def loops(self) -> list[LoopState]:
+        found = []
+        for loop in self._loops.values():
+            engine = self.engine_if_made(loop.run)
+            run, failure = (engine.run, engine.prefetch.failure) if engine else (loop.run, None)
+            if run.state not in (RunState.DONE, RunState.STOPPED):
+                found.append(LoopState(run, loop.ended, failure))
         return found
 
-    def resume(self, run: Run) -> None:
-        """Start the loop of a run whose task has ended, for what it has still to do."""
-        asked = self._asked[run.id]
-        self.conduct(run, None if asked is None else max(1, asked - self.engine(run).made))
-
-    async def end_stalled(self, run: Run, folder: Path) -> None:
-        """End the training as stalled, if it is still the one of that attempt."""
-        await self.engine(run).end_stalled(folder)
+    def restart(self, run: Run) -> None:
+        """Start the loop of a run whose task has ended, for the experiments it has still to make."""
+        loop, engine = self._loops[run.id], self.engine_if_made(run)
+        made = engine.made if engine else 0
+        self.conduct(run, None if loop.experiments is None else max(1, loop.experiments - made))
 
     async def pause(self, run: Run, reason: Reason) -> None:
-        """Pause the run after the experiment under way."""
-        await self.engine(run).pause(reason=reason)
+        await (await in_thread(self.engine, run)).pause(reason=reason)
 
     async def unpause(self, run: Run) -> None:
-        """Let a run go on that the heartbeat paused, and start its loop if it has ended."""
-        await self.engine(run).resume(reason=Reason(Actor.HEARTBEAT))
-        if self._tasks[run.id].done():
-            self.resume(run)
+        """Resume a run that the heartbeat paused, and restart its loop if it has ended."""
+        await (await in_thread(self.engine, run)).resume(reason=Reason(Actor.HEARTBEAT))
+        if self._loops[run.id].task.done():
+            self.restart(run)
+
+    async def _is_blocked(self, run: Run) -> bool:
+        """Look what keeps the run, whose training has just ended, from another one, and pause it for that."""
+        reason = await self._blocker(run)
+        if reason is None:
+            return False
+        with suppress(UserError):  # it is paused already
+            await self.pause(run, reason)
+        self.trouble.set()
+        return True
+
+    async def close(self) -> None:
+        """End the tasks; trainings go on and are found again at the next start."""
+        tasks = [loop.task for loop in self._loops.values()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     # Parts
 
@@ -290,22 +302,15 @@ class Runs:
                 run,
                 journal=self.journal,
                 workspace=self.workspace(run),
-                folder=self._folder(run),
+                folder=run_folder(settings.home, run),
                 environ=self._environ,
                 pause=self.pause,
             ),
-            folder=self._folder(run),
-            is_blocked=lambda run: self.is_blocked(run),  # noqa: PLW0108 - it is set later
+            folder=run_folder(settings.home, run),
+            is_blocked=self._is_blocked,
         )
 
-    def workspace(self, run: Run) -> Workspace:
-        """Return the worktree of a run, with its git."""
-        if run.id not in self._workspaces:
-            tag = run.renamed_from or run.tag
-            self._workspaces[run.id] = self._workspace(tag, run.repository, run.base_commit)
-        return self._workspaces[run.id]
-
-    def _workspace(self, tag: str, repository: Path, base: str) -> Workspace:
+    def _make_workspace(self, tag: str, repository: Path, base: str) -> Workspace:
         editable = self._settings.editable
         return Workspace(
             repository=repository,
@@ -314,10 +319,3 @@ class Runs:
             editable=editable,
             frozen=with_imports(repository, base, self._settings.frozen, editable=editable),
         )
-
-    def _folder(self, run: Run) -> Path:
-        return self._settings.home / "runs" / str(run.id)
-
-    def worktree(self, tag: str) -> Path:
-        """Return the folder in which the run of that tag trains."""
-        return self._settings.home / "worktrees" / tag

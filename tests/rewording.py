@@ -27,7 +27,9 @@ ROOMS = ("bot", "loop", "notifiers")
 NO_SENTENCES = ("loop.store", "loop.process.supervisor", "loop.git")
 """Modules, wherever they are, whose texts are for SQLite and for git, or that are started by their path."""
 
-_SQL = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|PRAGMA|BEGIN|WITH)\b|.*\?", re.DOTALL)
+_SQL = re.compile(
+    r"\s*(SELECT|INSERT|UPDATE|DELETE|PRAGMA|BEGIN|WITH|FROM|WHERE|AND|ORDER)\b|number = |.*\?", re.DOTALL
+)
 _SENTENCE = re.compile(r"[A-Za-z]{2,}\W*\s|\s\W*[A-Za-z]{2,}")
 _WORD = re.compile(r"(?<![%{\\/\w-])[A-Za-z]{2,}(?![\w/=-])")
 
@@ -117,12 +119,11 @@ class LoneBot:
         )
         self.heartbeat = Heartbeat(
             self.host,
+            examination.Examiner(journal=self.journal, home=home, devices=None),
             journal=self.journal,
-            home=home,
             minutes=10.0,
             stall_minutes=60.0,
-            devices=None,
-            outside=self._outside,
+            report=self._outside,
         )
         runs = self.journal.runs()
         self.run_id = runs[0].id if runs else self.host.start_run("mar12").id
@@ -166,7 +167,6 @@ class LoneBot:
         return len(read_wakeup_report(self.journal, self.run, until=2e10).calls)
 
     async def close(self) -> None:
-        await self.heartbeat.close()
         await self.host.close()
         self.journal.close()
 

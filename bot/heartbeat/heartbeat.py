@@ -1,4 +1,4 @@
-"""The heartbeat: looks at every run and its machine, and does the smallest thing that mends what is wrong.
+"""The heartbeat: looks at every run and the machine, and does the smallest thing that fixes a problem.
 
 It says nothing when all is well. `probe.py` looks, `decide.py` decides; here it is done.
 """
@@ -11,288 +11,226 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from math import inf
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import assert_never
 
 from bot.heartbeat.decide import (
-    WORTH_TELLING,
+    REPORTED,
     Action,
-    AskPerson,
     CallOver,
+    CallPerson,
     EndOrphan,
-    EndStalled,
-    EndSupervisor,
-    LogNote,
+    EndTraining,
     LookAgain,
-    OfMachine,
-    OfRun,
     Pause,
     Recovered,
-    Resume,
+    Restart,
     Unpause,
     blocker,
+    clock_lines,
     decide,
-    mend_training,
-    troubles,
+    end_training,
+    problems,
 )
-from bot.heartbeat.probe import Absence, Examiner, LoopState, LoopVitals, Outage, Trainings, Vitals
+from bot.heartbeat.probe import Absence, Examiner, Outage
+from bot.runs import LoopState, Runs
 from loop.errors import UserError
 from loop.experiment import EventKind, Reason, Run
-from loop.process.liveness import end_orphan
+from loop.process.liveness import Marked, end_orphan
 from loop.process.machine import ClockChange, ClockWatch
+from loop.process.trainer import Process
 from loop.process.worker import in_thread
 from loop.store.journal import Journal, StoreError
 
 log = logging.getLogger(__name__)
 
 MISSED = 3
-"""The heartbeat is not on time when so many beats in a row are missing."""
+"""The heartbeat is late when so many beats in a row are missing."""
 
 
-class Runs(Trainings, Protocol):
-    """Whoever keeps the loops; these are called in the event loop."""
-
-    def loops(self) -> Sequence[LoopState]:
-        """Return the runs that should be conducted."""
-
-    def resume(self, run: Run) -> None:
-        """Start the loop of a run whose task has ended."""
-
-    async def end_stalled(self, run: Run, folder: Path) -> None:
-        """End the training as stalled, if it is still the one of that attempt."""
-
-    async def pause(self, run: Run, reason: Reason) -> None:
-        """Pause the run after the experiment under way."""
-
-    async def unpause(self, run: Run) -> None:
-        """Let a run go on that the heartbeat paused, and start its loop if it has ended."""
+async def find_blocker(examiner: Examiner, run: Run) -> Reason | None:
+    """Return what keeps the run from its next training, if anything does."""
+    vitals = await in_thread(examiner.examine, [LoopState(run)])
+    return blocker(vitals.loops[0], vitals)
 
 
 class Heartbeat:
-    """Beats when it is called: `beat` every so many `minutes`, `watch` every few seconds in between.
+    """Looks after `runs`: `beat` checks everything, `watch` only what cannot wait for a beat.
 
-    It is used from one event loop. After each beat `outside` is told the troubles that only a person can
-    mend, most often none.
+    `run` beats every so many `minutes` and at once when the runs are in trouble. After each beat `report` is
+    given the problems that only a person can fix. It is used from one event loop.
     """
 
     def __init__(
         self,
-        host: Runs,
+        runs: Runs,
+        examiner: Examiner,
         *,
         journal: Journal,
-        home: Path,
         minutes: float,
         stall_minutes: float,
-        devices: str | None,
-        outside: Callable[[Sequence[str]], Awaitable[None]],
+        report: Callable[[Sequence[str]], Awaitable[None]],
         clock: ClockWatch | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._host = host
+        self._runs = runs
+        self._examiner = examiner
         self._journal = journal
-        self._examiner = Examiner(host, journal=journal, home=home, devices=devices, now=now)
         self._minutes = minutes
         self._stall_minutes = stall_minutes
-        self._outside = outside
+        self._report = report
         self._clock = clock or ClockWatch()
         self._now = now
         self._lock = asyncio.Lock()  # one beat at a time
-        self._timer: asyncio.TimerHandle | None = None
-        self._extra: set[asyncio.Task[None]] = set()  # beats that `soon` began
         self._last = now()
+        self._next = inf  # seconds after which the last beat wants another one
         # What a beat must know of those before it:
         self._change = ClockChange()
         self._absences: Mapping[int, Absence] = {}
         self._outages: dict[int, Outage] = {}
-        self._over: dict[int, Path | None] = {}  # trainings that ended, which the journal may not know yet
 
     async def arrive(self) -> None:
-        """Find out for how long nobody looked after each run.
+        """Find out for how long each run had no bot.
 
-        Call it once this bot's session has begun, and before the runs are set going.
+        Call it once this bot's session has begun, and before the runs go on.
         """
         self._absences = await in_thread(self._examiner.absences)
 
+    async def run(self) -> None:
+        """Beat for ever: on schedule, when the runs are in trouble, and when a beat wants another look."""
+        while True:
+            self._runs.trouble.clear()
+            await self.beat()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(60 * self._minutes, self._next)):
+                    await self._runs.trouble.wait()
+
     async def beat(self) -> None:
-        """Look at everything and mend what is wrong."""
-        await self._beat_once()
-
-    async def hinders(self, run: Run) -> bool:
-        """Beat now, the run's training having ended; say whether something is in the way of another.
-
-        The run then pauses.
-        """
-        attempts = await in_thread(self._host.attempts)
-        self._over[run.id] = attempts.get(run.id)
-        return run.id in await self._beat_once()
-
-    async def _beat_once(self) -> frozenset[int]:
-        """Beat, and return the ids of the runs that something is in the way of."""
-        blocked: frozenset[int] = frozenset()
+        """Look at everything and fix what is wrong."""
         async with self._lock:
             try:
-                vitals = await self._beat()
-                found = troubles(vitals)
-                blocked = frozenset(loop.run.id for loop in vitals.loops if blocker(loop, vitals) is not None)
-            except (UserError, StoreError, OSError) as error:
+                found = await self._beat()
+            except Exception as error:
                 log.exception("the heartbeat failed")
                 found = (f"the heartbeat failed: {error}",)
             self._last = self._now()
-        await self._outside(found)
-        return blocked
+        await self._report(found)
 
     async def watch(self) -> None:
         """Look only for what cannot wait for a beat: a training that hangs, a machine that woke up."""
         self._look_at_clock()
-        if self._change.slept >= WORTH_TELLING:
+        if self._change.slept >= REPORTED:
             await self.beat()
             return
         async with self._lock:
-            for loop in await in_thread(self._examiner.watch, self._host.loops()):
-                for action in mend_training(loop, stall_minutes=self._stall_minutes):
+            for loop in await in_thread(self._examiner.watch, self._runs.loops()):
+                for action in end_training(loop, stall_minutes=self._stall_minutes):
                     await self._try(action)
 
-    def soon(self, seconds: float) -> None:
-        """Beat after so many seconds, unless that is going to happen before."""
-        loop = asyncio.get_running_loop()
-        if self._timer is not None and self._timer.when() <= loop.time() + seconds:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = loop.call_later(seconds, self._beat_now)
-
     def on_time(self) -> bool:
-        """Say whether beats come; if not, something hangs."""
+        """Tell whether beats come; if not, something hangs."""
         return self._now() - self._last <= MISSED * 60 * self._minutes
 
-    async def close(self) -> None:
-        """Give up the beats that `soon` asked for, and wait for one that was cancelled to let go."""
-        if self._timer is not None:
-            self._timer.cancel()
-        for task in self._extra:
-            task.cancel()
-        if self._extra:
-            await asyncio.wait(self._extra)
-        async with self._lock:
-            pass
-
-    def _beat_now(self) -> None:
-        self._timer = None
-        task = asyncio.create_task(self.beat(), name="extra heartbeat")
-        self._extra.add(task)
-        task.add_done_callback(self._extra.discard)
-
-    async def _beat(self) -> Vitals:
+    async def _beat(self) -> tuple[str, ...]:
         self._look_at_clock()
         vitals = await in_thread(
             self._examiner.examine,
-            self._host.loops(),
+            self._runs.loops(),
             outages=dict(self._outages),
             absences=self._absences,
             clock=self._change,
         )
-        vitals = replace(vitals, loops=tuple(map(self._without_ended, vitals.loops)))
+        for line in clock_lines(self._change):
+            log.warning("%s", line)
+        self._next = inf
         for action in decide(vitals, stall_minutes=self._stall_minutes):
             await self._try(action)
         self._change, self._absences = ClockChange(), {}
         await in_thread(self._journal.beat)
-        return vitals
-
-    def _without_ended(self, loop: LoopVitals) -> LoopVitals:
-        over = self._over.get(loop.run.id)
-        ended = loop.training is not None and loop.training.folder == over
-        return replace(loop, training=None) if ended else loop
+        return problems(vitals)
 
     def _look_at_clock(self) -> None:
         change = self._clock.look()
         self._change = ClockChange(self._change.jumped + change.jumped, self._change.slept + change.slept)
 
-    async def _try(self, action: Action) -> bool:
+    async def _try(self, action: Action) -> None:
         try:
-            if isinstance(action, OfRun):
-                await self._do_for_run(action)
-            else:
-                await self._do_on_machine(action)
+            await self._act(action)
         except (UserError, StoreError, OSError) as error:
-            log.warning("%s could not be done: %s", action, error)
-            return False
-        return True
+            log.warning("%s failed: %s", action, error)
 
-    async def _do_for_run(self, action: OfRun) -> None:
+    async def _act(self, action: Action) -> None:
         match action:
-            case Resume(run, outage):
-                log.warning("run %s: starting its loop again after: %s", run.tag, outage.reason)
+            case Restart(run, outage):
+                log.warning("run %s: restarting its loop after: %s", run.tag, outage.reason)
                 self._outages[run.id] = outage
-                self._host.resume(run)
+                self._runs.restart(run)
             case Recovered(run, reason, minutes):
                 self._outages.pop(run.id, None)
                 await self._note(run, EventKind.RUN_RECOVERED, reason=reason, minutes=round(minutes, 1))
-            case EndStalled(run, folder):
-                log.warning("run %s: the training in %s hangs", run.tag, folder)
-                await self._host.end_stalled(run, folder)
+            case EndTraining(run, folder, supervisor):
+                await self._end_training(run, folder, supervisor)
+            case EndOrphan(orphan):
+                await in_thread(_kill, orphan)
             case Pause(run, reason):
-                await self._host.pause(run, reason)
+                await self._runs.pause(run, reason)
             case Unpause(run):
-                await self._host.unpause(run)
-            case AskPerson(run, cause, key, _, halted):
+                await self._runs.unpause(run)
+            case CallPerson(run, cause, key, _, halted):
                 told = {"cause": cause, "key": key, "reason": action.text, "halted": halted}
                 await self._note(run, EventKind.NEEDS_ATTENTION, **told)
             case CallOver(run, cause, key):
                 await self._note(run, EventKind.RESOLVED, cause=cause, key=key)
-
-    async def _do_on_machine(self, action: OfMachine) -> None:
-        match action:
-            case EndSupervisor(supervisor):
-                if supervisor.alive():
-                    log.warning("ending supervisor %d, which let its deadline pass", supervisor.pid)
-                    os.kill(supervisor.pid, signal.SIGKILL)
-            case EndOrphan(orphan):
-                if await in_thread(end_orphan, orphan):
-                    log.warning("ended what was left of the training in %s", orphan.folder)
-            case LogNote(text):
-                log.warning("%s", text)
             case LookAgain(seconds):
-                self.soon(seconds)
+                self._next = min(self._next, seconds)
+            case _:
+                assert_never(action)
+
+    async def _end_training(self, run: Run, folder: Path, supervisor: Process | None) -> None:
+        if supervisor is None:
+            log.warning("run %s: the training in %s hangs", run.tag, folder)
+            engine = await in_thread(self._runs.engine, run)
+            await engine.end_stalled(folder)
+        elif supervisor.alive():
+            log.warning("killing supervisor %d, which missed its deadline", supervisor.pid)
+            os.kill(supervisor.pid, signal.SIGKILL)
 
     async def _note(self, run: Run, kind: EventKind, **data: object) -> None:
         await in_thread(self._journal.note, run.id, kind, **data)
 
 
-State: TypeAlias = Literal["success", "start", "fail"]
+def _kill(orphan: Marked) -> None:
+    if end_orphan(orphan):
+        log.warning("killed what was left of the training in %s", orphan.folder)
+
 
 PATIENCE = 10.0
-"""Seconds for the service to answer."""
+"""Seconds for the health check service to answer."""
 
 BODY_BYTES = 10_000
-"""As much as healthchecks.io keeps of what is said with a ping."""
-
-_PATHS: dict[State, str] = {"success": "", "start": "/start", "fail": "/fail"}
+"""As much as healthchecks.io keeps of what is sent with a ping."""
 
 
-async def ping(url: str, *, state: State = "success", body: str = "", patience: float = PATIENCE) -> None:
-    """Call `url` as healthchecks.io wants it, within `patience` seconds.
+async def ping(url: str, problems: Sequence[str], *, patience: float = PATIENCE) -> None:
+    """Call `url`, unless it is empty, as healthchecks.io wants it: as failed if there are problems.
 
-    A failure is only logged, and without the URL, which is a secret.
+    An error is only logged, and without the URL, which is a secret.
     """
     import aiohttp
 
+    if not url:
+        return
     base, mark, query = url.partition("?")
-    address = f"{base.rstrip('/')}{_PATHS[state]}{mark}{query}"
-    limit = aiohttp.ClientTimeout(total=patience)
-    data = body.encode(errors="replace")[:BODY_BYTES]
+    address = f"{base.rstrip('/')}{'/fail' if problems else ''}{mark}{query}"
+    data = "\n".join(problems).encode(errors="replace")[:BODY_BYTES]
     try:
         async with (
-            aiohttp.ClientSession(timeout=limit, trust_env=True) as session,
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=patience), trust_env=True) as session,
             session.request("POST" if data else "GET", address, data=data or None) as response,
         ):
             if not response.ok:
-                log.warning("the health check service answered with status %d", response.status)
+                log.warning("HEALTHCHECK_URL answered with status %d", response.status)
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        log.warning("the health check service cannot be told anything (%s)", type(error).__name__)
-
-
-async def report(url: str, troubles: Sequence[str]) -> None:
-    """Tell what a heartbeat found: `troubles` only a person can mend. An empty `url` is nobody to tell."""
-    if url:
-        await ping(url, state="fail" if troubles else "success", body="\n".join(troubles))
+        log.warning("HEALTHCHECK_URL cannot be reached (%s)", type(error).__name__)

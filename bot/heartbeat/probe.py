@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from types import MappingProxyType
 
-from loop.engine.prefetch import ProposerFailure
-from loop.experiment import Cause, Run
+from bot.runs import LoopState, run_folder, worktree
+from loop.experiment import Cause, Run, Stage
 from loop.process.liveness import (
     AFTER_SUMMARY,
     Marked,
@@ -24,36 +26,26 @@ from loop.process.liveness import (
     watch,
 )
 from loop.process.machine import ClockChange, Disk, GpuProcess, GpuState, cannot_write, disks, look_at_gpus
-from loop.process.trainer import Process
+from loop.process.supervisor import OUTCOME
+from loop.process.trainer import Process, attempt_folder
 from loop.store.events import WATCHED, open_calls
 from loop.store.journal import Journal
 from loop.store.sessions import Sessions
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """When a loop that should go on ended, and with what."""
-
-    at: float
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Outage:
-    """A loop that first ended at `since` and was started again `resumes` times, the last at `resumed_at`.
-
-    `reason` is what it ended with the last time.
-    """
+    """A loop that first ended at `since`, the last time with `reason`, and was restarted so many times."""
 
     since: float
     reason: str
-    resumes: int
-    resumed_at: float
+    restarts: int
+    restarted_at: float
 
 
 @dataclass(frozen=True, slots=True)
 class Absence:
-    """For how many seconds nobody looked after a run before this bot began, at most; and why."""
+    """For how many seconds a run had no bot before this one began, at most; and why."""
 
     seconds: float
     reason: str
@@ -64,30 +56,28 @@ class TrainingVitals:
     """The training under way, and its supervisor if that should have ended it long ago.
 
     `measured` says whether it has printed its number; it is looked at only where the training is quiet.
+    `over` says whether it has ended and its run has only to record that.
     """
 
     folder: Path
     quiet: Quiet
     measured: bool = False
+    over: bool = False
     overdue_supervisor: Process | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class LoopVitals:
-    """One run and the loop that conducts it.
+class LoopVitals(LoopState):
+    """What else a beat finds out about a run and the loop that conducts it.
 
-    `ended` is None while the loop lives, `failure` while its proposer works. `needed_mb` is the GPU
-    memory that its trainings take at least, in MiB, None where that is not known. `called` are the causes and
-    keys of what a heartbeat, of this bot or one before it, called a person for and is not over.
+    `needed_mb` is the GPU memory that its trainings take at least, in MiB, None if unknown. `called` are the
+    causes and keys of the open calls for a person, by a heartbeat of this bot or one before it.
     """
 
-    run: Run
-    ended: Ended | None = None
     outage: Outage | None = None
     absence: Absence | None = None
     training: TrainingVitals | None = None
     needed_mb: float | None = None
-    failure: ProposerFailure | None = None
     called: frozenset[tuple[Cause, str]] = frozenset()
 
 
@@ -95,8 +85,8 @@ class LoopVitals:
 class Vitals:
     """Everything that one beat looked at.
 
-    `gpus` is None where nobody can tell; `had_gpu` says whether there was one before. `holders` are the
-    processes on the GPUs, with whose they are. `unwritable` says why the state file cannot be written.
+    `gpus` is None if unknown; `had_gpu` says whether there was one before. `holders` are the processes on the
+    GPUs with their owners. `unwritable` says why the state file cannot be written.
     """
 
     at: float
@@ -110,104 +100,78 @@ class Vitals:
     clock: ClockChange | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LoopState:
-    """A run that should be conducted, and whether it is: times are of the monotonic clock.
-
-    `ended` is None while its task lives, `failure` while its proposer works.
-    """
-
-    run: Run
-    ended: Ended | None = None
-    failure: ProposerFailure | None = None
-
-
-class Trainings(Protocol):
-    """What an examination needs of whoever keeps the loops; called in worker threads."""
-
-    def attempts(self) -> Mapping[int, Path]:
-        """Return the folders of the trainings under way by run id.
-
-        They must be as the journal has them at this moment, for all runs, also for one whose loop ended or
-        has still to begin: what is not among them is taken for an orphan.
-        """
-
-    def worktree(self, tag: str) -> Path:
-        """Return the folder in which the run of that tag trains."""
-
-
 class Examiner:
-    """Looks, and remembers what it saw. Its methods block, one at a time: call them in a worker thread.
+    """Looks, and remembers what it saw. Its methods block: call them in a worker thread.
 
     `home` is the state directory, `devices` the CUDA_VISIBLE_DEVICES of trainings, `now` a monotonic clock.
     """
 
     def __init__(
         self,
-        trainings: Trainings,
         *,
         journal: Journal,
         home: Path,
         devices: str | None,
-        now: Callable[[], float],
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._trainings = trainings
+        self._lock = threading.Lock()  # of what it remembers
         self._journal = journal
         self._home = home
         self._devices = devices
         self._now = now
-        self._quiet: Mapping[Path, Quiet] = {}
+        self._quiet: dict[Path, Quiet] = {}
         self._had_gpu = False
 
     def examine(
         self,
         states: Sequence[LoopState],
         *,
-        outages: Mapping[int, Outage],
-        absences: Mapping[int, Absence],
-        clock: ClockChange,
+        outages: Mapping[int, Outage] = MappingProxyType({}),
+        absences: Mapping[int, Absence] = MappingProxyType({}),
+        clock: ClockChange | None = None,
     ) -> Vitals:
         """Look at everything."""
-        gpus = self._look_at_gpus()
-        self._had_gpu = self._had_gpu or bool(gpus and gpus.gpus)
-        marked = find_marked(self._home)
-        attempts = self._trainings.attempts()  # after `marked`, as `orphans` says
-        current: Collection[Path] = attempts.values()
-        quiet = self._watch(states, attempts, lambda: gpus)
-        return Vitals(
-            at=self._now(),
-            loops=tuple(
-                LoopVitals(
-                    state.run,
-                    ended=state.ended,
-                    outage=outages.get(state.run.id),
-                    absence=absences.get(state.run.id),
-                    training=quiet.get(state.run.id),
-                    needed_mb=self._needed_mb(state.run),
-                    failure=state.failure,
-                    called=self._called(state.run),
-                )
-                for state in states
-            ),
-            disks=disks(self._home, *(state.run.repository for state in states)),
-            unwritable=cannot_write(self._journal.path),
-            gpus=gpus,
-            had_gpu=self._had_gpu,
-            holders=tuple((p, owner(p.pid, marked, current)) for p in (gpus.processes if gpus else ())),
-            orphans=orphans(marked, current),
-            clock=clock,
-        )
+        with self._lock:
+            gpus = self._look_at_gpus()
+            self._had_gpu = self._had_gpu or bool(gpus and gpus.gpus)
+            marked = find_marked(self._home)
+            attempts = self._attempts()  # after `marked`, as `orphans` says
+            current: Collection[Path] = attempts.values()
+            quiet = self._watch(states, attempts, lambda: gpus)
+            return Vitals(
+                at=self._now(),
+                loops=tuple(
+                    LoopVitals(
+                        state.run,
+                        ended=state.ended,
+                        outage=outages.get(state.run.id),
+                        absence=absences.get(state.run.id),
+                        training=quiet.get(state.run.id),
+                        needed_mb=self._needed_mb(state.run),
+                        failure=state.failure,
+                        called=self._called(state.run),
+                    )
+                    for state in states
+                ),
+                disks=disks(self._home, *(state.run.repository for state in states)),
+                unwritable=cannot_write(self._journal.path),
+                gpus=gpus,
+                had_gpu=self._had_gpu,
+                holders=tuple((p, owner(p.pid, marked, current)) for p in (gpus.processes if gpus else ())),
+                orphans=orphans(marked, current),
+                clock=clock,
+            )
 
     def watch(self, states: Sequence[LoopState]) -> tuple[LoopVitals, ...]:
         """Look at the trainings only."""
-        attempts = self._trainings.attempts()
-        watched = self._watch(states, attempts, self._look_at_gpus)
+        with self._lock:
+            watched = self._watch(states, self._attempts(), self._look_at_gpus)
         return tuple(LoopVitals(state.run, training=watched.get(state.run.id)) for state in states)
 
     def absences(self) -> dict[int, Absence]:
-        """Return for how long nobody looked after each active run, if the bot before this one was killed.
+        """Return for how long each active run had no bot, if the bot before this one was killed.
 
-        The newest session must be this bot's. A training that went on without a bot was time well spent.
+        The newest session must be this bot's. A training that went on without a bot lost no time.
         """
         sessions = Sessions(self._journal).all()[-2:]
         if len(sessions) < 2 or sessions[0].ended_at is not None:
@@ -215,9 +179,7 @@ class Examiner:
         before, own = sessions
         who = "the bot" if before.boot == own.boot else "the machine"
         return {
-            run.id: Absence(
-                own.started_at - max(before.seen_at, self._last_word(run)), f"{who} had been down"
-            )
+            run.id: Absence(own.started_at - max(before.seen_at, self._last_word(run)), f"{who} was down")
             for run in self._journal.active_runs()
         }
 
@@ -236,8 +198,20 @@ class Examiner:
                 quiet = watch(before, sample(folder, log, gpus(), now=self._now))
             overdue = supervisor_of(folder) if is_overdue(folder, now=self._now) else None
             measured = quiet.seconds >= AFTER_SUMMARY and is_measured(folder, run.metric)
-            found[run.id] = TrainingVitals(folder, quiet, measured, overdue)
-        self._quiet = {training.folder: training.quiet for training in found.values()}
+            over = (folder / OUTCOME).exists()
+            found[run.id] = TrainingVitals(folder, quiet, measured, over, overdue)
+        known = self._quiet | {training.folder: training.quiet for training in found.values()}
+        self._quiet = {folder: known[folder] for folder in attempts.values() if folder in known}
+        return found
+
+    def _attempts(self) -> dict[int, Path]:
+        """Return the folders of the trainings under way by run id, also of runs whose loop has ended."""
+        found = {}
+        for run in self._journal.runs():
+            for experiment in self._journal.undecided(run.id):
+                if experiment.stage is Stage.TRAINING:
+                    folder = run_folder(self._home, run)
+                    found[run.id] = attempt_folder(folder, experiment.number, experiment.attempt)
         return found
 
     def _look_at_gpus(self) -> GpuState | None:
@@ -260,4 +234,4 @@ class Examiner:
             return 0.0
 
     def _log(self, run: Run) -> Path:
-        return self._trainings.worktree(run.tag) / "run.log"
+        return worktree(self._home, run.tag) / "run.log"

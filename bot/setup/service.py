@@ -1,4 +1,4 @@
-"""The bot as a systemd user service: its unit file, and what it tells its service manager."""
+"""The bot as a service: its systemd unit, its signs of life, its log."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ import os
 import re
 import shlex
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from loop.errors import UserError
+from loop.text import without_secrets
 
 log = logging.getLogger(__name__)
 
 WATCHDOG_SECONDS = 120
-"""The service manager starts the bot anew when it was not heard of for so long."""
+"""The service manager restarts a bot that was silent for so long."""
 
-_REFUSED = re.compile(r"""[\x00-\x1f\x7f"'\\]""")  # systemd takes none of them in a program's path
+_REFUSED = re.compile(r"""[\x00-\x1f\x7f"'\\]""")  # systemd accepts none of them in a program's path
 
 _UNIT = """\
 # To install it for yourself:
@@ -63,7 +65,7 @@ def unit(*, executable: Path, working_directory: Path, home: Path, path: str) ->
     """
     for text in (str(executable), str(working_directory), str(home), path):
         if _REFUSED.search(text):
-            raise UserError(f"systemd does not take {text!r}: use a path without quotes and backslashes.")
+            raise UserError(f"systemd does not accept {text!r}. Use a path without quotes and backslashes.")
     return _UNIT.format(
         typed=shlex.quote(str(executable)),
         executable=_quoted(str(executable)),
@@ -75,7 +77,7 @@ def unit(*, executable: Path, working_directory: Path, home: Path, path: str) ->
 
 
 def notify(state: str, environ: Mapping[str, str]) -> None:
-    """Tell the service manager `READY=1`, `STATUS=…`, `WATCHDOG=1` or `STOPPING=1`, if there is one.
+    """Send the service manager `READY=1`, `STATUS=…`, `WATCHDOG=1` or `STOPPING=1`, if there is one.
 
     The protocol is sd_notify(3): a datagram to the socket that NOTIFY_SOCKET names, `@` standing for the
     abstract name space.
@@ -90,11 +92,11 @@ def notify(state: str, environ: Mapping[str, str]) -> None:
             sender.setblocking(False)  # a full queue must not hold up the event loop
             sender.sendto(state.encode(), address)
     except OSError as error:
-        log.warning("the service manager could not be told %s: %s", state.partition("=")[0], error)
+        log.warning("could not notify the service manager of %s: %s", state.partition("=")[0], error)
 
 
 def watchdog_seconds(environ: Mapping[str, str]) -> float | None:
-    """Return how often the service manager wants to hear of this process; None where it does not."""
+    """Return how often the service manager wants a sign of life; None if it wants none."""
     limit = environ.get("WATCHDOG_USEC", "")
     meant = environ.get("WATCHDOG_PID", str(os.getpid()))
     if not limit.isdecimal() or meant != str(os.getpid()):
@@ -103,7 +105,7 @@ def watchdog_seconds(environ: Mapping[str, str]) -> float | None:
 
 
 async def feed_watchdog(environ: Mapping[str, str], *, healthy: Callable[[], bool]) -> None:
-    """Tell the service manager that the event loop turns, for as long as `healthy` says so; never returns."""
+    """Send signs of life for as long as `healthy` says so; never returns."""
     seconds = watchdog_seconds(environ)
     while seconds is not None:
         if healthy():
@@ -113,9 +115,33 @@ async def feed_watchdog(environ: Mapping[str, str], *, healthy: Callable[[], boo
 
 
 def _quoted(text: str) -> str:
-    """Quote one word."""
     return f'"{_literal(text)}"'
 
 
 def _literal(text: str) -> str:
     return text.replace("%", "%%")  # which would begin a specifier
+
+
+LOG_BYTES = 2_000_000
+LOG_FILES = 3
+
+
+class Formatter(logging.Formatter):
+    """Writes a record as a line, with `***` for each of `secrets` and for what looks like one."""
+
+    def __init__(self, secrets: Collection[str]) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        self._secrets = secrets
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_secrets(super().format(record), self._secrets)
+
+
+def start_logging(path: Path, secrets: Collection[str] = ()) -> None:
+    """Write everything from INFO up to `path`, the older part to `path.1` and so on, without `secrets`."""
+    handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8")
+    path.chmod(0o600)
+    handler.setFormatter(Formatter(secrets))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs URLs, and Telegram's hold the token
+    logging.getLogger("telegram").setLevel(logging.CRITICAL)  # tracebacks of what our own lines say plainly

@@ -1,6 +1,6 @@
 """The types of the settings: each with the function that reads it from text.
 
-These functions raise ValueError with a clause that goes on from the setting's name: `must be a path`.
+They raise ValueError with a clause that follows the setting's name: `must be a path`.
 """
 
 from __future__ import annotations
@@ -8,19 +8,19 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, tzinfo
 from difflib import get_close_matches
 from math import inf
 from pathlib import Path, PurePosixPath
-from typing import Annotated, TypeAlias
+from typing import Annotated, TypeAlias, TypeVar
 from zoneinfo import ZoneInfo
 
 from apscheduler.triggers.cron import CronTrigger
 from dotenv.parser import parse_stream
 from pydantic import BeforeValidator, FiniteFloat, SecretStr
 from pydantic_core import ErrorDetails
-from pydantic_settings import NoDecode
 
 from bot.access import Role
 from bot.setup.sources import SourceChoice, read_model, read_sources
@@ -30,13 +30,25 @@ from loop.text import is_secret
 from notifiers.channels.tracker import SERVICES
 from notifiers.delivery.preferences import QuietHours, read_hours
 
+_T = TypeVar("_T")
+
+
+def _optional(read: Callable[[str], _T]) -> Callable[[str], _T | None]:
+    return lambda text: read(text) if text else None
+
+
+def _or_empty(read: Callable[[str], str]) -> Callable[[str], str]:
+    return lambda text: text and read(text)
+
+
+def _each(read: Callable[[str], _T]) -> Callable[[str], tuple[_T, ...]]:
+    return lambda text: tuple(map(read, _items(text)))
+
 
 def _path(text: str) -> Path:
-    try:
+    with suppress(RuntimeError):  # from ~name of an unknown user
         if text and "\0" not in text:
             return Path(text).expanduser().absolute()
-    except RuntimeError:  # ~somebody, whom the machine does not know
-        pass
     raise ValueError("must be a path")
 
 
@@ -45,23 +57,19 @@ def _new_folder(text: str) -> Path:
     try:
         nearest = next(place for place in (path, *path.parents) if place.exists())
     except OSError as error:
-        raise ValueError(f"must be a folder within reach ({error.strerror})") from None
+        raise ValueError(f"must be a folder that can be opened ({error.strerror})") from None
     if not nearest.is_dir():
         raise ValueError(f"must be a folder, but {nearest} is a file")
     if not os.access(nearest, os.X_OK):
-        raise ValueError(f"must be a folder within reach, but {nearest} may not be entered")
+        raise ValueError(f"must be a folder that can be opened, but {nearest} denies access")
     return path
 
 
-def _folder(text: str) -> Path | None:
-    if not text:
-        return None
+def _folder(text: str) -> Path:
     path = _path(text)
-    try:
+    with suppress(OSError):
         if path.is_dir():
             return path
-    except OSError:
-        pass
     raise ValueError("must be an existing folder")
 
 
@@ -72,23 +80,13 @@ def _items(text: str) -> tuple[str, ...]:
     return items
 
 
-def _paths(text: str) -> tuple[Path, ...]:
-    return tuple(_path(item) for item in _items(text))
-
-
 def _file(text: str) -> str:
     path = PurePosixPath(text)
-    try:
+    with suppress(UserError):
         check_path(str(path))
-    except UserError:
-        path = PurePosixPath()
-    if not path.parts:
-        raise ValueError("must be a path inside the repository")
-    return str(path)
-
-
-def _files(text: str) -> tuple[str, ...]:
-    return tuple(_file(item) for item in _items(text))
+        if path.parts:
+            return str(path)
+    raise ValueError("must be a path inside the repository")
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -102,7 +100,7 @@ def _words(text: str) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(text))
     except ValueError:
-        raise ValueError("must be a command line that closes its quotation marks") from None
+        raise ValueError("must be a command line with closed quotation marks") from None
 
 
 def _members(text: str) -> Mapping[str, Role | None]:
@@ -123,39 +121,25 @@ def _chats(text: str) -> Mapping[str, Role | None]:
     return members
 
 
-def _hours(text: str) -> QuietHours | None:
-    return read_hours(text) if text else None
-
-
-def _address(text: str) -> tuple[str, int] | None:
+def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
-    if not text:
-        return None
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise ValueError("must be an address such as 127.0.0.1:8443")
     return host, int(port)
 
 
-def _zone(text: str) -> ZoneInfo | None:
+def _zone(text: str) -> ZoneInfo:
     try:
-        return ZoneInfo(text) if text else None
+        return ZoneInfo(text)
     except (OSError, ValueError, KeyError):
         raise ValueError("must be a time zone such as Europe/Berlin") from None
 
 
-def _tracker(text: str) -> tuple[str, str] | None:
+def _tracker(text: str) -> tuple[str, str]:
     service, _, project = text.partition(":")
-    if not text:
-        return None
     if service not in SERVICES or not re.fullmatch(r"[\w.-]+", project):
         raise ValueError("must be trackio:PROJECT or wandb:PROJECT")
     return service, project
-
-
-def _wake_up(text: str) -> str:
-    from bot.setup.setting_types import read_cron
-
-    return read_cron(text) if text else ""
 
 
 def _url(text: str) -> str:
@@ -164,53 +148,20 @@ def _url(text: str) -> str:
     raise ValueError("must be a web address that begins with https:// or http://")
 
 
-def _optional_url(text: str) -> str:
-    return _url(text) if text else ""
-
-
-def _or_none(text: str) -> str | None:
-    return text or None
-
-
-# NoDecode: lists are separated by commas, and are not JSON.
-NewFolder: TypeAlias = Annotated[Path, BeforeValidator(_new_folder)]
-OptionalFolder: TypeAlias = Annotated[Path | None, BeforeValidator(_folder)]
-Paths: TypeAlias = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_paths)]
-RepositoryFile: TypeAlias = Annotated[str, BeforeValidator(_file)]
-RepositoryFiles: TypeAlias = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_files)]
-Names: TypeAlias = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
-CommandLine: TypeAlias = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
-OptionalCount: TypeAlias = Annotated[int | None, BeforeValidator(_or_none)]
-OptionalMinutes: TypeAlias = Annotated[FiniteFloat | None, BeforeValidator(_or_none)]
-OptionalDollars: TypeAlias = Annotated[FiniteFloat | None, BeforeValidator(_or_none)]
-Url: TypeAlias = Annotated[str, BeforeValidator(_url)]
-OptionalUrl: TypeAlias = Annotated[str, BeforeValidator(_optional_url)]
-OptionalSecretUrl: TypeAlias = Annotated[SecretStr, BeforeValidator(_optional_url)]
-Sources: TypeAlias = Annotated[tuple[SourceChoice, ...], NoDecode, BeforeValidator(read_sources)]
-OptionalModel: TypeAlias = Annotated[SourceChoice | None, NoDecode, BeforeValidator(read_model)]
-OptionalTracker: TypeAlias = Annotated[tuple[str, str] | None, NoDecode, BeforeValidator(_tracker)]
-OptionalWakeUp: TypeAlias = Annotated[str, BeforeValidator(_wake_up)]
-OptionalZone: TypeAlias = Annotated[ZoneInfo | None, BeforeValidator(_zone)]
-Members: TypeAlias = Annotated[Mapping[str, Role | None], NoDecode, BeforeValidator(_members)]
-Chats: TypeAlias = Annotated[Mapping[str, Role | None], NoDecode, BeforeValidator(_chats)]
-OptionalHours: TypeAlias = Annotated[QuietHours | None, BeforeValidator(_hours)]
-OptionalAddress: TypeAlias = Annotated[tuple[str, int] | None, NoDecode, BeforeValidator(_address)]
-
-
-# So like a setting that it would be taken for a misspelt one, but other programs use it.
+# Variables of other programs that resemble a setting.
 _OF_OTHERS = frozenset(
     {"DATA_PATH", "METRICS", "TIMEZONE", "MAX_CONTEXT_TOKENS", "OPENAPI_KEY", "OPENAPI_API_KEY"}
     | {"GENAI_API_KEY", "GOOGLE_AI_API_KEY", "GOOGLE_CSE_API_KEY", "GOOGLE_API_KEY_2"}
     | {"OPENAI_API_KEY_2", "OPENAI_API_BASE_URL"}
 )
 
-_ELSEWHERE = {"GEMINI_API_KEY": "GOOGLE_API_KEY"}  # settings as others call them
+_ELSEWHERE = {"GEMINI_API_KEY": "GOOGLE_API_KEY"}  # as other programs call it
 
 _OF_TRAINING = frozenset({"AUTORESEARCH_CACHE", "AUTORESEARCH_CLIMBMIX_URL"})
 
 
 def bad_lines(env_file: Path) -> list[str]:
-    """A sentence for each line of the file that sets nothing, without its text: it may be a lost secret."""
+    """Return a sentence for each line of the file that sets nothing, without its text: it may be a secret."""
     try:
         with env_file.open(encoding="utf-8-sig") as stream:
             bindings = list(parse_stream(stream))
@@ -231,7 +182,7 @@ def bad_lines(env_file: Path) -> list[str]:
 
 
 def near_miss(name: str, names: list[str]) -> str | None:
-    """The setting that an environment variable was probably meant to be, None for other programs' names."""
+    """Return the setting that an environment variable was probably meant to be."""
     if name in names or name in _OF_OTHERS:
         return None
     plain = name.upper().removeprefix("AUTORESEARCH_")
@@ -240,14 +191,14 @@ def near_miss(name: str, names: list[str]) -> str | None:
 
 
 def sentence(error: ErrorDetails, subjects: Mapping[str, str], env_file: Path, names: list[str]) -> str:
-    """One problem in words: `TIME_BUDGET in .env must be more than 0, not '-5'.`"""
+    """Return one problem as a sentence: `TIME_BUDGET in .env must be more than 0, not '-5'.`"""
     context = error.get("ctx", {})
     if not error["loc"]:
         return str(context["error"])
     name = str(error["loc"][0])
     subject = subjects.get(name, f"{name} in {env_file}")
     if error["type"] == "extra_forbidden":
-        return f"{subject} is not a setting; {_hint(name, names)}"
+        return f"{subject} is not a setting. {_hint(name, names)}"
     match error["type"]:
         case "value_error":
             rule = str(context["error"])
@@ -265,18 +216,16 @@ def sentence(error: ErrorDetails, subjects: Mapping[str, str], env_file: Path, n
             rule = "must be one word"
         case _:
             rule = f"is not accepted ({error['msg']})"
-    hushed = is_secret(name) or "URL" in name  # which may hold a login
-    said = ", but " in rule  # what there is instead
-    value = "" if hushed or said else f", not {str(error['input'])[:60]!r}"
+    secret = is_secret(name) or "URL" in name  # which may hold a login
+    value = "" if secret or ", but " in rule else f", not {str(error['input'])[:60]!r}"
     return f"{subject} {rule}{value}."
 
 
 def _hint(name: str, names: list[str]) -> str:
-    """What to do about a name in the file that is no setting's."""
     if name in _OF_TRAINING:
-        return "the training repository reads it from the environment: put it there."
+        return "The training repository reads it from the environment: set it there."
     meant = _ELSEWHERE.get(name) or next(iter(get_close_matches(name.upper(), names, n=1)), None)
-    return f"did you mean {meant}?" if meant else ".env.example lists all of them."
+    return f"Did you mean {meant}?" if meant else ".env.example lists all of them."
 
 
 _TIME = re.compile(r"(\d{1,2}):(\d\d)")
@@ -290,7 +239,7 @@ def read_cron(text: str) -> str:
     Cron counts these from Sunday, APScheduler from Monday: names mean the same to both.
 
     Raises:
-        ValueError: with a clause that goes on from a name: `must be …`.
+        ValueError: with a clause that follows a name: `must be …`.
     """
     fields = text.lower().split()
     if found := _TIME.fullmatch(text.strip()):
@@ -319,7 +268,6 @@ def next_after(cron: str, moment: float, zone: tzinfo | None) -> float:
 
 
 def _days(field: str) -> str:
-    """Return a cron expression's days of the week as a list of names."""
     if field == "*":
         return field
     days: set[int] = set()
@@ -337,3 +285,26 @@ def _days(field: str) -> str:
 
 def _day(name: str) -> int:
     return int(name) % 7 if name.isdigit() else _DAYS.index(name)
+
+
+NewFolder: TypeAlias = Annotated[Path, BeforeValidator(_new_folder)]
+OptionalFolder: TypeAlias = Annotated[Path | None, BeforeValidator(_optional(_folder))]
+Paths: TypeAlias = Annotated[tuple[Path, ...], BeforeValidator(_each(_path))]
+RepositoryFile: TypeAlias = Annotated[str, BeforeValidator(_file)]
+RepositoryFiles: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_each(_file))]
+Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_names)]
+CommandLine: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_words)]
+OptionalCount: TypeAlias = Annotated[int | None, BeforeValidator(_optional(str))]
+OptionalNumber: TypeAlias = Annotated[FiniteFloat | None, BeforeValidator(_optional(str))]
+Url: TypeAlias = Annotated[str, BeforeValidator(_url)]
+OptionalUrl: TypeAlias = Annotated[str, BeforeValidator(_or_empty(_url))]
+OptionalSecretUrl: TypeAlias = Annotated[SecretStr, BeforeValidator(_or_empty(_url))]
+Sources: TypeAlias = Annotated[tuple[SourceChoice, ...], BeforeValidator(read_sources)]
+OptionalModel: TypeAlias = Annotated[SourceChoice | None, BeforeValidator(_optional(read_model))]
+OptionalTracker: TypeAlias = Annotated[tuple[str, str] | None, BeforeValidator(_optional(_tracker))]
+OptionalWakeUp: TypeAlias = Annotated[str, BeforeValidator(_or_empty(read_cron))]
+OptionalZone: TypeAlias = Annotated[ZoneInfo | None, BeforeValidator(_optional(_zone))]
+Members: TypeAlias = Annotated[Mapping[str, Role | None], BeforeValidator(_members)]
+Chats: TypeAlias = Annotated[Mapping[str, Role | None], BeforeValidator(_chats)]
+OptionalHours: TypeAlias = Annotated[QuietHours | None, BeforeValidator(_optional(read_hours))]
+OptionalAddress: TypeAlias = Annotated[tuple[str, int] | None, BeforeValidator(_optional(_address))]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 
 from loop.proposers.agent.presets import PRESETS, Preset, own_command
 
 SEARCH = "search"
 AGENT = "agent"
-"""A command of one's own, AGENT_COMMAND; with a name behind a colon it is a known one."""
+"""AGENT_COMMAND; `agent:NAME` is one that is known."""
 
 PROVIDERS = ("anthropic", "openai", "google")
 
@@ -29,12 +30,10 @@ class SourceChoice:
 
     @property
     def name(self) -> str:
-        """As it is written, without the share."""
         return f"{self.kind}:{self.detail}" if self.detail else self.kind
 
     @property
     def is_agent(self) -> bool:
-        """Say whether a coding agent is started."""
         return self.kind == AGENT
 
     def __str__(self) -> str:
@@ -45,24 +44,17 @@ def read_sources(text: str) -> tuple[SourceChoice, ...]:
     """Read sources separated by commas.
 
     Raises:
-        ValueError: with a clause that goes on from the setting's name.
+        ValueError: with a clause that follows the setting's name.
     """
     sources = tuple(_read_source(item.strip()) for item in text.split(","))
-    names = [source.name for source in sources]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"must name {name} once")
+    for name, count in Counter(source.name for source in sources).items():
+        if count > 1:
+            raise ValueError(f"must name {name} only once")
     return sources
 
 
-def read_model(text: str) -> SourceChoice | None:
-    """Read one model, such as `openai:gpt-5`, None for none.
-
-    Raises:
-        ValueError: with a clause that goes on from the setting's name.
-    """
-    if not text:
-        return None
+def read_model(text: str) -> SourceChoice:
+    """Read one model, such as `openai:gpt-5`, with the same errors."""
     kind, _, detail = text.partition(":")
     if kind not in PROVIDERS or not _is_word(detail):
         raise ValueError("must be anthropic:MODEL, openai:MODEL or google:MODEL")
@@ -70,7 +62,7 @@ def read_model(text: str) -> SourceChoice | None:
 
 
 def agent_of(choice: SourceChoice, own: tuple[str, ...]) -> Preset:
-    """Return how the coding agent of that choice is started, by the command `own` where it has no name."""
+    """Return how that coding agent is started; `own` is AGENT_COMMAND."""
     return PRESETS[choice.detail] if choice.detail else own_command(own)
 
 

@@ -33,13 +33,12 @@ def init_repository(target: Path, profile: Profile, time_budget: float | None = 
     all.
 
     Raises:
-        UserError: the target is not an empty place, or the disk refuses.
-        UserError: git refuses.
+        UserError: the target is not empty, or the disk or git refuses.
     """
     target = target.expanduser().resolve()
     try:
         if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-            raise UserError(f"{target} exists and is not an empty folder: name a new one.")
+            raise UserError(f"{target} is not an empty folder. Choose a new one.")
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".template-") as made:
             folder = Path(made, target.name)
@@ -50,7 +49,7 @@ def init_repository(target: Path, profile: Profile, time_budget: float | None = 
             commit = _commit_all(folder, profile)
             folder.rename(target)
     except OSError as error:
-        raise UserError(f"{target} cannot be made ({error.strerror}: {error.filename}).") from error
+        raise UserError(f"Cannot create {target} ({error.strerror}: {error.filename}).") from error
     return commit
 
 
@@ -92,7 +91,6 @@ TIME_BUDGET = 20.0
 
 
 def embedded_folder(settings: Settings) -> Path:
-    """Return where the embedded repository stands."""
     return settings.home / "template"
 
 
@@ -115,4 +113,4 @@ async def prepare_embedded(settings: Settings) -> None:
         await preparing.wait()
         raise
     if status != 0:
-        raise UserError(f"The data could not be prepared. To see why: {prepare_line(repository)}")
+        raise UserError(f"Preparing the data failed. To see why, run: {prepare_line(repository)}")

@@ -96,11 +96,11 @@ def test_a_run_of_another_repository_waits_for_a_person(bot: RealBot) -> None:
         read_until(running, "50 % · step 1")
         running.terminate()
     other = other_repository(bot)
-    sentence = f"Run toy is of {bot.repository}, and REPOSITORY is {other}"
+    sentence = f"Run toy is of {bot.repository}, but REPOSITORY is {other}"
     refused = bot.run("up", "--exit-when-done")
     assert (refused.returncode, sentence in refused.stderr) == (1, True)
     with bot.start() as running:
-        read_until(running, f"/resume goes on with it, /stop and /start_run begin another. {sentence}"[:200])
+        read_until(running, f"/resume continues it; /stop and /start_run begin another. {sentence}"[:200])
         status = bot.json("status")
         assert (status["state"], status["bot_answers"]) == ("paused", True)
         assert bot.run("send", "/stop").returncode == 0
@@ -234,8 +234,8 @@ def test_a_state_directory_that_cannot_be_written_is_one_sentence(bot: RealBot, 
     home = {"new": "/sys/autoresearch", "there": "/sys"}[place]  # not even root may write there
     done = bot.run("--home", home, "up")
     assert done.returncode == 1
-    assert done.stderr.startswith(f"The state directory {home} cannot be written to (")
-    assert done.stderr.endswith("): choose another one with --home or AUTORESEARCH_HOME.\n")
+    assert done.stderr.startswith(f"Cannot write to the state directory {home} (")
+    assert done.stderr.endswith("). Choose another one with --home or AUTORESEARCH_HOME.\n")
     assert done.stderr.count("\n") == 1
 
 
@@ -253,7 +253,7 @@ def test_missing_data_is_named_with_the_command_that_makes_it(bot: RealBot) -> N
     bot.environment["DATA_PATHS"] = str(bot.folder / "nodata")
     done = bot.run("up", "--exit-when-done")
     assert done.returncode == 1
-    assert f"{bot.folder / 'nodata'} is missing" in done.stderr
+    assert f"Missing data: {bot.folder / 'nodata'} (from DATA_PATHS)" in done.stderr
     assert f"First run: cd {bot.repository} && {sys.executable} prepare.py" in done.stderr
 
 
@@ -281,7 +281,9 @@ def test_a_deadline_within_the_budget_is_refused_before_anything_is_made(tmp_pat
     bot = RealBot(tmp_path, DEADLINE_MINUTES="1")  # the repository fixes 60 s
     done = bot.run("up", "--tag", "toy", "--experiments", "1", "--exit-when-done")
     assert done.returncode == 1
-    assert "DEADLINE_MINUTES=1 is within the time budget of 60 s: set it to more than 1" in done.stderr
+    assert (
+        "DEADLINE_MINUTES=1 is not longer than the time budget of 60 s. Set it to more than 1" in done.stderr
+    )
     assert bot.run("results", "--json").stdout.strip() in ("", "[]")
 
 
@@ -294,7 +296,7 @@ def test_a_loop_that_ended_is_started_again_at_once(bot: RealBot) -> None:
         read_until(running, "Experiment #2: ")
         running.send_signal(signal.SIGTERM)
         assert running.wait(timeout=60) == 0
-    assert "starting its loop again" in (bot.home / "bot.log").read_text()
+    assert "restarting its loop" in (bot.home / "bot.log").read_text()
     results = bot.json("results")
     assert [row["number"] for row in results] == list(range(len(results)))
     assert results[0]["status"] == "keep"

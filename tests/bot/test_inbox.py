@@ -105,7 +105,7 @@ async def test_the_event_loop_never_waits_for_the_state_file(
 ) -> None:
     run = office.host.start_run("mar12")
     office.journal.record(make_experiment(run, 0, Status.KEEP), make_experiment(run, 1, Status.DISCARD))
-    office.host.engine(office.journal.set_state(run, RunState.STOPPED))
+    office.journal.set_state(run, RunState.STOPPED)
     query, loop, asked = office.journal.query, threading.get_ident(), 0
 
     def watched(sql: str, *values: object) -> list[sqlite3.Row]:
@@ -249,9 +249,15 @@ async def test_an_idea_that_needs_no_model_comes_before_what_the_search_has_read
     async with opened(tmp_path, str(gate)) as office:
         await office.said("/start_run mar12 go")
         (run,) = office.journal.runs()
-        await until(lambda: office.host.coming(run) != "")
+
+        def ready() -> str:
+            engine = office.host.engine_if_made(run)
+            proposal = engine.prefetch.ready if engine else None
+            return proposal.description if proposal else ""
+
+        await until(lambda: ready() != "")
         await office.said("/idea WIDTH 256")
-        await until(lambda: office.host.coming(run) == "WIDTH 256")
+        await until(lambda: ready() == "WIDTH 256")
         gate.touch()
         await until(lambda: len(office.journal.experiments(run.id)) > 1)
         assert office.journal.experiments(run.id)[1].idea == 1

@@ -48,7 +48,7 @@ def test_a_state_directory_that_may_not_be_entered_is_told(
     asked: list[tuple[Path, int]] = []
     monkeypatch.setattr("os.access", lambda path, mode: asked.append((path, mode)))  # root may enter any
     refused = CliRunner().invoke(app, ["doctor"], env={"AUTORESEARCH_HOME": str(tmp_path / "new")}).exception
-    rule = f"must be a folder within reach, but {tmp_path} may not be entered."
+    rule = f"must be a folder that can be opened, but {tmp_path} denies access."
     assert str(refused) == f"AUTORESEARCH_HOME in the environment {rule}"
     assert asked == [(tmp_path, os.X_OK)]
 

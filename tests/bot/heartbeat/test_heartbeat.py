@@ -7,20 +7,38 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bot.heartbeat.decide import NO_IDEAS, STEADY
-from bot.heartbeat.heartbeat import Heartbeat
-from bot.heartbeat.probe import Ended, LoopState
+from bot.heartbeat.heartbeat import Heartbeat, find_blocker
+from bot.heartbeat.probe import Examiner
+from bot.runs import Ended, LoopState, Runs, run_folder
+from bot.setup.settings import load_settings
 from loop.engine.prefetch import ProposerFailure
+from loop.engine.run import Engine
 from loop.errors import UserError
-from loop.experiment import Cause, Event, EventKind, Goal, Reason, Run, RunState, Status
+from loop.experiment import (
+    BY_COMMAND,
+    Cause,
+    Ending,
+    Event,
+    EventKind,
+    Goal,
+    Reason,
+    Run,
+    RunState,
+    Stage,
+    Status,
+)
 from loop.process.machine import ClockWatch
-from loop.process.supervisor import LOG, MARK, STARTED, boot_id, start_time
+from loop.process.supervisor import LOG, MARK, OUTCOME, STARTED, boot_id, start_time
+from loop.process.trainer import attempt_folder
 from loop.store.events import open_calls
 from loop.store.journal import Journal
 from loop.store.sessions import Sessions
@@ -32,38 +50,48 @@ from tests.loop.trainings import trained
 SILENT = [EventKind.RUN_STARTED]
 
 
-class House:
-    """A host whose loops are what a test says, and who writes down what it is told to do."""
+class FakeEngine(Engine):
+    """An engine that notes down what it is told."""
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
+    def __init__(self, run: Run, house: House) -> None:
+        self.run = run
+        self._house = house
+
+    async def end_stalled(self, folder: Path) -> None:
+        self._house.orders.append(("end", self.run.tag, str(folder)))
+
+    async def pause(self, *, now: bool = False, reason: Reason = BY_COMMAND) -> None:
+        if self._house.refuses:
+            raise UserError(self._house.refuses)
+        self._house.orders.append(("pause", self.run.tag, reason_text(reason)))
+        self._house.reasons.append(reason)
+
+
+class House(Runs):
+    """Runs whose loops are what a test says, and which note down what they are told to do."""
+
+    def __init__(self, home: Path, journal: Journal) -> None:
+        super().__init__(
+            load_settings(Path("no.env"), {"DATA_PATHS": ""}, home),
+            repository=home,
+            journal=journal,
+            environ={},
+            today=lambda: date(2026, 3, 12),
+        )
         self.states: list[LoopState] = []
-        self.trainings: dict[int, Path] = {}
         self.orders: list[tuple[str, ...]] = []
         self.reasons: list[Reason] = []  # of its pauses
         self.refuses = ""
 
-    def loops(self) -> Sequence[LoopState]:
+    def loops(self) -> list[LoopState]:
         return self.states
 
-    def attempts(self) -> Mapping[int, Path]:
-        return self.trainings
+    def engine(self, run: Run) -> Engine:
+        return FakeEngine(run, self)
 
-    def worktree(self, tag: str) -> Path:
-        return self.home / "worktrees" / tag
-
-    def resume(self, run: Run) -> None:
-        self.orders.append(("resume", run.tag))
+    def restart(self, run: Run) -> None:
+        self.orders.append(("restart", run.tag))
         self.states = [LoopState(run)]
-
-    async def end_stalled(self, run: Run, folder: Path) -> None:
-        self.orders.append(("end", run.tag, str(folder)))
-
-    async def pause(self, run: Run, reason: Reason) -> None:
-        if self.refuses:
-            raise UserError(self.refuses)
-        self.orders.append(("pause", run.tag, reason_text(reason)))
-        self.reasons.append(reason)
 
     async def unpause(self, run: Run) -> None:
         self.orders.append(("unpause", run.tag))
@@ -86,20 +114,20 @@ class Patient:
             goal=Goal.MINIMIZE,
             time_budget=300.0,
         )
-        self.house = House(home)
+        self.house = House(home, self.journal)
         self.house.states = [LoopState(self.run)]
         self.outside: list[Sequence[str]] = []
         self.beaten = asyncio.Event()
         self.outside_answers = asyncio.Event()
         self.outside_answers.set()
+        self.examiner = Examiner(journal=self.journal, home=home, devices=None, now=lambda: self.now)
         self.heartbeat = Heartbeat(
             self.house,
+            self.examiner,
             journal=self.journal,
-            home=home,
             minutes=10.0,
             stall_minutes=5.0,
-            devices=None,
-            outside=self._outside,
+            report=self._outside,
             clock=ClockWatch(
                 wall=lambda: self.now + self.slept,
                 since_boot=lambda: self.now + self.slept,
@@ -108,8 +136,8 @@ class Patient:
             now=lambda: self.now,
         )
 
-    async def _outside(self, troubles: Sequence[str]) -> None:
-        self.outside.append(troubles)
+    async def _outside(self, problems: Sequence[str]) -> None:
+        self.outside.append(problems)
         self.beaten.set()
         await self.outside_answers.wait()
 
@@ -117,20 +145,27 @@ class Patient:
         return [event for event in self.journal.events_after(0) if event.kind is kind]
 
     def kinds(self) -> list[EventKind]:
-        return [event.kind for event in self.journal.events_after(0)]
+        own = (EventKind.TRAINING, EventKind.DECIDED)  # of what a test lets happen
+        return [event.kind for event in self.journal.events_after(0) if event.kind not in own]
 
-    def trains(self) -> Path:
+    def trains(self, attempt: int = 1) -> Path:
         """Let the run have a training under way, of which nothing is heard."""
-        folder = self.home / "runs" / "1" / "3-1"
+        experiment = make_experiment(self.run, 3)
+        for k in range(1, attempt):
+            before = trained(experiment, k=k, ending=Ending.INTERRUPTED)
+            self.journal.record(before, kind=EventKind.TRAINING)
+        self.journal.record(
+            trained(replace(experiment, stage=Stage.TRAINING), k=attempt, ending=None, numbers={})
+        )
+        folder = attempt_folder(run_folder(self.home, self.run), 3, attempt)
         folder.mkdir(parents=True, exist_ok=True)
-        self.house.trainings = {self.run.id: folder}
         return folder
 
-    def trains_with(self, *, memory_mb: float) -> None:
+    def trains_with(self, *, memory_mb: float) -> Path:
         """Let it have one under way, and a best that took so much memory."""
         baseline = make_experiment(self.run, status=Status.KEEP)
         self.journal.record(trained(baseline, numbers={"val_bpb": 1.0, "peak_vram_mb": memory_mb}))
-        self.trains()
+        return self.trains()
 
 
 @pytest.fixture
@@ -185,15 +220,14 @@ async def test_it_says_nothing_when_all_is_well(patient: Patient) -> None:
 async def test_a_loop_that_ended_goes_on_and_that_is_told_once_it_holds(patient: Patient) -> None:
     patient.house.states = [LoopState(patient.run, ended=Ended(patient.now - 120.0, "disk on fire"))]
     await patient.heartbeat.beat()
-    assert patient.house.orders == [("resume", "mar12")]
+    assert patient.house.orders == [("restart", "mar12")]
     assert patient.kinds() == SILENT
     for _ in range(3):
         patient.now += STEADY
         await patient.heartbeat.beat()
     (event,) = patient.events(EventKind.RUN_RECOVERED)
-    assert event.data == {"reason": "its loop had ended with: disk on fire; 2 min lost", "minutes": 2.0}
-    assert patient.house.orders == [("resume", "mar12")]
-    await patient.heartbeat.close()
+    assert event.data == {"reason": "its loop ended with: disk on fire; 2 min lost", "minutes": 2.0}
+    assert patient.house.orders == [("restart", "mar12")]
 
 
 async def test_a_loop_that_cannot_be_kept_alive_is_told_once(patient: Patient) -> None:
@@ -201,12 +235,11 @@ async def test_a_loop_that_cannot_be_kept_alive_is_told_once(patient: Patient) -
         patient.house.states = [LoopState(patient.run, ended=Ended(patient.now, "disk on fire"))]
         patient.now += 600.0
         await patient.heartbeat.beat()
-    assert patient.house.orders == [("resume", "mar12")] * 8
+    assert patient.house.orders == [("restart", "mar12")] * 8
     (event,) = patient.events(EventKind.NEEDS_ATTENTION)
     assert "its loop failed 4 times in a row" in str(event.data["reason"])
     assert EventKind.RUN_RECOVERED not in patient.kinds()
     assert len(patient.outside[-1]) == 1
-    await patient.heartbeat.close()
 
 
 async def test_what_comes_up_again_is_told_again(patient: Patient) -> None:
@@ -231,14 +264,40 @@ async def test_what_a_heartbeat_of_an_earlier_bot_told_is_not_told_again(patient
     assert open_calls(patient.journal, patient.run) == ()
 
 
-async def test_a_beat_can_be_asked_for(patient: Patient) -> None:
-    patient.heartbeat.soon(3600.0)
-    patient.heartbeat.soon(0.0)
-    patient.heartbeat.soon(3600.0)
+async def next_beat(patient: Patient) -> None:
+    patient.beaten.clear()
     await patient.beaten.wait()
-    assert patient.journal.last_beat() is not None
-    patient.heartbeat.soon(3600.0)
-    await patient.heartbeat.close()
+
+
+@pytest.fixture
+async def running(patient: Patient) -> AsyncIterator[Patient]:
+    """A heartbeat that beats by itself."""
+    task = asyncio.create_task(patient.heartbeat.run())
+    await next_beat(patient)
+    yield patient
+    task.cancel()
+    await asyncio.wait({task})
+
+
+async def test_it_beats_at_once_when_a_run_is_in_trouble(running: Patient) -> None:
+    running.house.trouble.set()
+    await next_beat(running)
+    assert running.outside == [(), ()]
+    assert not running.house.trouble.is_set()
+
+
+async def test_it_looks_again_before_the_next_beat_is_due(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.heartbeat.decide.STEADY", 0.01)
+    patient.house.states = [LoopState(patient.run, ended=Ended(patient.now, "why"))]
+    task = asyncio.create_task(patient.heartbeat.run())
+    await next_beat(patient)
+    patient.now += 1.0
+    await next_beat(patient)
+    assert len(patient.events(EventKind.RUN_RECOVERED)) == 1
+    task.cancel()
+    await asyncio.wait({task})
 
 
 # Trainings and processes
@@ -276,9 +335,8 @@ async def test_a_training_whose_gpu_works_does_not_hang(patient: Patient, gpu: F
 
 
 async def test_the_next_attempt_is_watched_from_its_beginning(patient: Patient) -> None:
-    for attempt in range(4):
-        folder = patient.home / "runs" / "1" / f"3-{attempt}"
-        patient.house.trainings = {patient.run.id: folder}
+    for attempt in range(1, 5):
+        patient.trains(attempt)
         for _ in range(4):
             await patient.heartbeat.watch()
             patient.now += 60.0
@@ -342,7 +400,7 @@ async def test_a_machine_that_wakes_up_is_looked_after_at_once(patient: Patient)
     patient.slept = 7200.0
     await patient.heartbeat.watch()
     (event,) = patient.events(EventKind.RUN_RECOVERED)
-    assert event.data["reason"] == "the machine had slept; 120 min lost"
+    assert event.data["reason"] == "the machine slept; 120 min lost"
     assert patient.outside == [()]
     await patient.heartbeat.watch()
     await patient.heartbeat.beat()
@@ -371,7 +429,7 @@ async def test_the_time_without_a_bot_is_told_at_the_first_beat(patient: Patient
     await patient.heartbeat.beat()
     await patient.heartbeat.beat()
     (event,) = patient.events(EventKind.RUN_RECOVERED)
-    assert event.data["reason"] == "the bot had been down; 60 min lost"
+    assert event.data["reason"] == "the bot was down; 60 min lost"
 
 
 async def test_a_machine_that_was_down_is_told_apart(patient: Patient) -> None:
@@ -382,7 +440,7 @@ async def test_a_machine_that_was_down_is_told_apart(patient: Patient) -> None:
     await patient.heartbeat.arrive()
     await patient.heartbeat.beat()
     (event,) = patient.events(EventKind.RUN_RECOVERED)
-    assert event.data["reason"] == "the machine had been down; 10 min lost"
+    assert event.data["reason"] == "the machine was down; 10 min lost"
 
 
 async def test_a_bot_whose_training_went_on_without_it_says_nothing(patient: Patient) -> None:
@@ -420,9 +478,8 @@ async def test_what_cannot_be_done_does_not_keep_it_from_the_rest(patient: Patie
         LoopState(patient.run, ended=Ended(0.0, "why"), failure=ProposerFailure(0.0, "why"))
     ]
     await patient.heartbeat.beat()
-    assert patient.house.orders == [("resume", "mar12")]
+    assert patient.house.orders == [("restart", "mar12")]
     assert len(patient.events(EventKind.NEEDS_ATTENTION)) == 1
-    await patient.heartbeat.close()
 
 
 async def test_a_state_file_that_fails_is_told_to_who_watches_from_outside(patient: Patient) -> None:
@@ -441,57 +498,73 @@ async def test_it_knows_when_it_is_late(patient: Patient) -> None:
     assert patient.heartbeat.on_time()
 
 
-async def test_it_can_be_closed_in_the_middle_of_a_beat(patient: Patient) -> None:
-    patient.outside_answers.clear()
-    patient.heartbeat.soon(0.0)
-    await patient.beaten.wait()
-    await patient.heartbeat.close()
+async def test_an_error_of_any_kind_ends_neither_it_nor_the_report(
+    running: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise KeyError("error")
+
+    monkeypatch.setattr(running.examiner, "examine", fail)
+    running.house.trouble.set()
+    await next_beat(running)
+    assert running.outside == [(), ("the heartbeat failed: 'error'",)]
+    monkeypatch.undo()
+    running.house.trouble.set()
+    await next_beat(running)
+    assert running.outside[-1] == ()
 
 
-async def test_closing_waits_for_a_cancelled_beat_to_let_go_of_the_journal(
+async def test_a_cancelled_beat_lets_go_of_the_journal_before_it_ends(
     patient: Patient, gpu: FakeGpu, tmp_path: Path
 ) -> None:
     asked, gate = tmp_path / "asked", tmp_path / "gate"
     for pipe in (asked, gate):
         os.mkfifo(pipe)
     gpu.install(f"#!/bin/sh\n[ -p {asked} ] && echo > {asked} && rm {asked} && read word < {gate}\n")
-    beat = asyncio.create_task(patient.heartbeat.beat())
+    beat = asyncio.create_task(patient.heartbeat.run())
     await asyncio.to_thread(asked.read_text)  # the beat looks at the GPUs
     beat.cancel()
-    closing = asyncio.create_task(patient.heartbeat.close())
-    done, _ = await asyncio.wait({closing}, timeout=0.05)
+    done, _ = await asyncio.wait({beat}, timeout=0.05)
     assert not done
     await asyncio.to_thread(gate.write_text, "go\n")
-    await closing
-    assert beat.done()
+    await asyncio.wait({beat})
+
+
+# A training that ran out of memory
+
+
+def end_training(folder: Path) -> None:
+    """Let a training be over which its run has still to record."""
+    (folder / OUTCOME).write_text("{}")
 
 
 async def test_who_holds_the_memory_that_a_training_lacked_is_found_at_once(
     patient: Patient, gpu: FakeGpu
 ) -> None:
-    patient.trains_with(memory_mb=49_000.0)
-    assert not await patient.heartbeat.hinders(patient.run)
+    end_training(patient.trains_with(memory_mb=49_000.0))
+    assert await find_blocker(patient.examiner, patient.run) is None
     gpu.show("0, GPU-a, 81920, 19200, 0", processes=("42, 62000, GPU-a, jupyter",))
-    assert await patient.heartbeat.hinders(patient.run)
-    ((order, tag, reason),) = patient.house.orders
-    assert (order, tag) == ("pause", "mar12")
-    assert "end jupyter (pid 42)" in reason
+    reason = await find_blocker(patient.examiner, patient.run)
+    assert reason is not None
+    assert reason.cause is Cause.GPU_FULL
+    assert reason.facts["held_by"] == "jupyter (pid 42)"
 
 
-async def test_a_beat_meanwhile_neither_hides_who_holds_the_memory_nor_lets_the_run_go_on(
-    patient: Patient, gpu: FakeGpu
-) -> None:
-    patient.trains_with(memory_mb=49_000.0)
+async def test_a_beat_meanwhile_does_not_let_the_run_go_on(patient: Patient, gpu: FakeGpu) -> None:
+    end_training(patient.trains_with(memory_mb=49_000.0))
     gpu.show("0, GPU-a, 81920, 19200, 0", processes=("42, 62000, GPU-a, jupyter",))
-    patient.outside_answers.clear()  # the health check takes its time
-    asked = asyncio.create_task(patient.heartbeat.hinders(patient.run))
-    await patient.beaten.wait()
-    (reason,) = patient.house.reasons
+    reason = await find_blocker(patient.examiner, patient.run)
+    assert reason is not None
     patient.house.states = [LoopState(patient.journal.set_state(patient.run, RunState.PAUSING, reason))]
-    patient.beaten.clear()
-    another = asyncio.create_task(patient.heartbeat.beat())
-    await patient.beaten.wait()
-    patient.outside_answers.set()
-    await another
-    assert await asked
-    assert [order for order, *_ in patient.house.orders] == ["pause"]
+    await patient.heartbeat.beat()
+    assert patient.house.orders == []
+    assert len(patient.outside[-1]) == 1
+
+
+async def test_a_look_for_a_blocker_hides_no_silence_of_a_training(patient: Patient) -> None:
+    folder = patient.trains()
+    for _ in range(6):
+        await patient.heartbeat.watch()
+        await find_blocker(patient.examiner, replace(patient.run, id=7))
+        patient.now += 60.0
+    assert patient.house.orders == [("end", "mar12", str(folder))]

@@ -88,7 +88,7 @@ def test_the_file_that_settings_are_read_from_is_named(
     look: Examine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    detail = f"no .env in {tmp_path}: defaults and the environment"
+    detail = f"no .env in {tmp_path}; using defaults and the environment"
     assert look()["settings"] == Check("settings", True, detail)
     (tmp_path / ".env").touch()
     assert look()["settings"].detail == str(tmp_path / ".env")
@@ -105,7 +105,7 @@ def test_changes_that_a_run_would_not_see_are_a_warning(look: Examine, repositor
     (repository / "train.py").write_text("DEPTH = 8\n")
     check = look(REPOSITORY=str(repository))["repository"]
     assert check.ok is None
-    assert check.detail.endswith("not in it: changes of train.py")
+    assert check.detail.endswith("not in it: uncommitted changes of train.py")
 
 
 def test_modules_that_were_never_committed_are_a_warning(look: Examine, repository: Path) -> None:
@@ -115,13 +115,13 @@ def test_modules_that_were_never_committed_are_a_warning(look: Examine, reposito
     (repository / ".git/info/exclude").write_text("old.py\n")
     check = look(REPOSITORY=str(repository))["repository"]
     assert check.ok is None
-    assert check.detail.endswith("; not in it: model.py, never committed")
+    assert check.detail.endswith("; not in it: untracked model.py")
     for number in range(6):
         (repository / f"a{number}.py").touch()
     (repository / "train.py").write_text("DEPTH = 8\n")
-    names = "a0.py, a1.py, a2.py, a3.py, a4.py and 2 more, never committed"
+    names = "untracked a0.py, a1.py, a2.py, a3.py, a4.py and 2 more"
     detail = look(REPOSITORY=str(repository))["repository"].detail
-    assert detail.endswith(f"; not in it: changes of train.py and {names}")
+    assert detail.endswith(f"; not in it: uncommitted changes of train.py and {names}")
 
 
 def test_a_folder_without_git_is_refused(look: Examine, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_deadline_within_the_budget_of_the_repository_is_named(look: Examine, 
     assert "deadline" not in look(REPOSITORY=str(repository))
     check = look(REPOSITORY=str(repository), DEADLINE_MINUTES="0.01")["deadline"]
     assert check.ok is False
-    assert "DEADLINE_MINUTES=0.01 is within the time budget of " in check.detail
+    assert "DEADLINE_MINUTES=0.01 is not longer than the time budget of " in check.detail
 
 
 def test_a_missing_contract_file_is_named(look: Examine, repository: Path) -> None:
@@ -154,8 +154,8 @@ def test_missing_data_is_named_with_the_command_that_makes_it(
 ) -> None:
     paths = f"{repository},{tmp_path / 'tokens'}"
     check = look(REPOSITORY=str(repository), DATA_PATHS=paths)["data"]
-    mend = f"Run: cd {repository} && {sys.executable} prepare.py; or set DATA_PATHS to where the data is."
-    assert check == Check("data", False, f"missing of DATA_PATHS: {tmp_path / 'tokens'}", mend)
+    fix = f"Run: cd {repository} && {sys.executable} prepare.py; or set DATA_PATHS to where the data is."
+    assert check == Check("data", False, f"missing: {tmp_path / 'tokens'} (from DATA_PATHS)", fix)
     assert look(DATA_PATHS=paths)["data"].ok is None  # the template's is prepared at the first start
     assert look(DATA_PATHS=str(repository))["data"].ok
 
@@ -163,7 +163,7 @@ def test_missing_data_is_named_with_the_command_that_makes_it(
 def test_a_train_command_that_is_not_there_is_refused(look: Examine) -> None:
     check = look(TRAIN_COMMAND="no-such-program train.py")["training"]
     assert check.ok is False
-    assert check.detail == "there is no program no-such-program"
+    assert check.detail == "no-such-program not found"
     assert look(TRAIN_COMMAND="sh -c true")["training"].ok
 
 
@@ -187,7 +187,7 @@ def test_an_old_git_is_refused(look: Examine, programs: Path) -> None:
     script(programs / "git", "echo git version 2.20.1")
     check = look()["git"]
     assert check.ok is False
-    assert check.mend == "Install git 2.28 or newer."
+    assert check.fix == "Install git 2.28 or newer."
 
 
 def test_gpus_are_named(look: Examine, programs: Path) -> None:
@@ -206,7 +206,7 @@ def test_an_nvidia_smi_that_hangs_in_the_driver_is_not_waited_for(
     monkeypatch.setattr(subprocess.Popen, "kill", lambda process: None)  # it cannot be killed
     os.mkfifo(tmp_path / "pid")
     script(programs / "nvidia-smi", f"echo $$ > {tmp_path}/pid; exec /bin/sleep 60")  # waits for a reader
-    assert device() == "nvidia-smi finds none"
+    assert device() == "nvidia-smi finds no GPU"
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
@@ -216,10 +216,10 @@ def test_search_needs_nothing_but_a_constant_that_it_may_change(look: Examine, r
     assert "search" not in look(REPOSITORY=own)
     check = look(REPOSITORY=own, FROZEN_CONSTANTS="DEPTH")["search"]
     assert check.ok is None
-    assert check.detail == "finds no constant in train.py that it may change"
+    assert check.detail == "no constant in train.py that it may change"
     (repository / "train.py").write_text("SEED = 4\n")
     git(repository, "-c", "user.name=A", "-c", "user.email=a@b.c", "commit", "-q", "-a", "-m", "Fix")
-    assert look(REPOSITORY=own)["search"].mend.startswith("Give it top-level lines such as LEARNING_RATE = ")
+    assert look(REPOSITORY=own)["search"].fix.startswith("Add top-level lines such as LEARNING_RATE = ")
     assert "search" not in look(REPOSITORY=own, PROPOSER="search, agent:claude")
 
 
@@ -228,7 +228,7 @@ def test_a_model_needs_its_key(look: Examine) -> None:
     check = look(PROPOSER=f"{name}, search")[name]
     assert check == Check(name, False, "ANTHROPIC_API_KEY is not set", "Put ANTHROPIC_API_KEY=… into .env.")
     check = look(PROPOSER=name, ANTHROPIC_API_KEY="sk-ant-loopback", LLM_BUDGET_USD="5")[name]
-    assert check == Check(name, True, "installed, with a key; its price is known")
+    assert check == Check(name, True, "installed, with a key; price known")
 
 
 def test_a_limit_of_dollars_needs_a_price(look: Examine) -> None:
@@ -236,7 +236,7 @@ def test_a_limit_of_dollars_needs_a_price(look: Examine) -> None:
     assert look(**environ)["openai:mine"].ok
     check = look(**environ, LLM_BUDGET_USD_A_DAY="5")["openai:mine"]
     assert check.ok is None
-    assert check.detail == "at http://127.0.0.1:8000/v1; its price is not known"
+    assert check.detail == "at http://127.0.0.1:8000/v1; price unknown"
     checks = look(FALLBACK_MODEL="openai:no-such", OPENAI_API_KEY="sk-loopback", LLM_BUDGET_USD="5")
     assert checks["openai:no-such"].ok is None
 
@@ -252,26 +252,26 @@ def test_a_limit_of_dollars_needs_an_agent_that_tells_them(
     assert look(PROPOSER=name)[name].ok
     check = look(PROPOSER=name, LLM_BUDGET_USD="5")[name]
     assert check.ok is ok
-    assert ("LLM_BUDGET_USD cannot hold for it" in check.mend) is (ok is None)
+    assert ("LLM_BUDGET_USD cannot be enforced" in check.fix) is (ok is None)
 
 
 def test_a_model_needs_packages(look: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bot.setup.doctor.util.find_spec", lambda name: None)
     check = look(FALLBACK_MODEL="google:gemini-2.5-pro")["google:gemini-2.5-pro"]
     assert check.ok is False
-    assert "autoresearch-bot[models]" in check.mend
+    assert "autoresearch-bot[models]" in check.fix
 
 
 def test_an_agent_must_be_on_the_path(look: Examine, programs: Path) -> None:
     check = look(PROPOSER="agent:codex")["agent:codex"]
     assert check.ok is False
-    assert check.mend == "Run: npm install -g @openai/codex"
+    assert check.fix == "Run: npm install -g @openai/codex"
     script(programs / "codex", "true")
     check = look(PROPOSER="agent:codex")["agent:codex"]
     assert check.ok
     assert check.detail.startswith(f"by {programs / 'codex'}; to log in, ")
     check = look(PROPOSER="agent", AGENT_COMMAND="my-agent --yes")["agent"]
-    assert check == Check("agent", False, "there is no program my-agent", "Correct AGENT_COMMAND.")
+    assert check == Check("agent", False, "my-agent not found", "Correct AGENT_COMMAND.")
 
 
 @pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")  # apprise falls back on it
@@ -287,15 +287,15 @@ def test_an_address_that_apprise_does_not_know_is_refused_without_being_repeated
 
 def test_a_tracker_needs_its_package(look: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bot.setup.doctor.util.find_spec", lambda name: None)
-    mend = f"Run: {sys.executable} -m pip install wandb"
-    assert look(TRACKER="wandb:x")["tracker"] == Check("tracker", False, "wandb is not installed", mend)
+    fix = f"Run: {sys.executable} -m pip install wandb"
+    assert look(TRACKER="wandb:x")["tracker"] == Check("tracker", False, "wandb is not installed", fix)
     assert "tracker" not in look()
 
 
 def test_a_state_directory_that_cannot_be_written_is_refused(look: Examine) -> None:
     check = look(AUTORESEARCH_HOME="/proc/autoresearch")["state directory"]  # not even root may write there
     assert check.ok is False
-    assert "cannot be written to" in check.detail
+    assert "cannot write to" in check.detail
 
 
 def test_little_room_is_a_warning(look: Examine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.app import start_logging
+from bot.setup.service import start_logging
 
 KEY = "a-key-of-nobody-knows-what"
 

@@ -68,9 +68,9 @@ def test_systemd_accepts_the_unit(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ['a"b', "a'b", "a\\b", "a\nExecStart=/bin/rm"])
 def test_a_path_that_systemd_does_not_take_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UserError, match="use a path without quotes"):
+    with pytest.raises(UserError, match="Use a path without quotes"):
         unit(executable=tmp_path / name, working_directory=tmp_path, home=tmp_path, path="/bin")
-    with pytest.raises(UserError, match="use a path without quotes"):
+    with pytest.raises(UserError, match="Use a path without quotes"):
         unit(executable=tmp_path, working_directory=tmp_path, home=tmp_path / name, path="/bin")
 
 
@@ -103,7 +103,7 @@ def test_a_queue_that_is_full_holds_nobody_up(
     manager: tuple[socket.socket, dict[str, str]], caplog: pytest.LogCaptureFixture
 ) -> None:
     listener, environ = manager
-    while "could not be told" not in caplog.text:
+    while "could not notify" not in caplog.text:
         notify("WATCHDOG=1", environ)
     assert listener.recv(1000) == b"WATCHDOG=1"
 
@@ -115,7 +115,7 @@ def test_without_a_service_manager_nobody_is_told(tmp_path: Path, caplog: pytest
     for address in (str(tmp_path / "gone"), "/" + "x" * 200):
         caplog.clear()
         notify("STATUS=secret", {"NOTIFY_SOCKET": address})
-        assert "the service manager could not be told STATUS" in caplog.text
+        assert "could not notify the service manager of STATUS" in caplog.text
         assert "secret" not in caplog.text
 
 

@@ -43,7 +43,7 @@ def test_sources_are_read_with_their_shares(text: str, sources: list[SourceChoic
         ("search=nan", "must give search a share above 0"),
         ("search=inf", "must give search a share above 0"),
         ("search=", "must give search a share above 0"),
-        ("search, agent:claude, search=2", "must name search once"),
+        ("search, agent:claude, search=2", "must name search only once"),
     ],
 )
 def test_a_bad_list_is_one_clause(text: str, rule: str) -> None:
@@ -52,10 +52,9 @@ def test_a_bad_list_is_one_clause(text: str, rule: str) -> None:
     assert str(refused.value).startswith(rule)
 
 
-def test_the_fallback_is_one_model_or_none() -> None:
-    assert read_model("") is None
+def test_the_fallback_is_one_model() -> None:
     assert read_model("openai:gpt-5-mini") == SourceChoice("openai", "gpt-5-mini")
-    for text in ("search", "agent:claude", "openai:", "gpt-5-mini", "openai:a,openai:b"):
+    for text in ("", "search", "agent:claude", "openai:", "gpt-5-mini", "openai:a,openai:b"):
         with pytest.raises(ValueError, match=r"^must be anthropic:MODEL, openai:MODEL or google:MODEL$"):
             read_model(text)
 

@@ -82,14 +82,14 @@ def test_what_exists_is_left_alone(kind: str, tmp_path: Path) -> None:
     if kind == "link":
         target.symlink_to(folder)
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(UserError, match="exists and is not an empty folder: name a new one"):
+    with pytest.raises(UserError, match=r"is not an empty folder\. Choose a new one"):
         init_repository(target, "cpu")
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_place_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot be made"):
+    with pytest.raises(UserError, match="Cannot create"):
         init_repository(tmp_path / "file" / "below", "cpu")
 
 
