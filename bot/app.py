@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
@@ -26,6 +26,7 @@ from bot.local.terminal import chat, follow
 from bot.morning import Reporter, WakeUp
 from bot.proposer_factory import clear_agents
 from bot.runs import Runs
+from bot.schedule import Jobs, scheduled
 from bot.setup.service import feed_watchdog, notify, start_logging
 from bot.setup.settings import Settings
 from bot.setup.template import embedded_folder, prepare_embedded
@@ -158,7 +159,7 @@ class Bot:
 
         await self._heartbeat.arrive()
         ordered = await go_on(self._runs, self._settings, order)
-        self._begin_checks(stack)
+        await self._begin_checks(stack)
         ends = {terminal, delivering, chatting}
         return ends | {ordered} if ordered is not None and order.exit_when_done else ends
 
@@ -173,17 +174,20 @@ class Bot:
         sessions = Sessions(self._journal)
         session = await in_thread(sessions.begin, boot=boot_id())
         stack.push_async_callback(in_thread, sessions.end, session)
-        _begin(stack, every(SIGN_SECONDS, functools.partial(in_thread, sessions.seen, session)), "session")
+        await stack.enter_async_context(
+            scheduled({functools.partial(in_thread, sessions.seen, session): SIGN_SECONDS})
+        )
 
-    def _begin_checks(self, stack: AsyncExitStack) -> None:
+    async def _begin_checks(self, stack: AsyncExitStack) -> None:
         settings, heartbeat = self._settings, self._heartbeat
-        _begin(stack, heartbeat.run(), "heartbeat")
-        _begin(stack, every(WATCH_SECONDS, heartbeat.watch), "watch")
-        _begin(stack, feed_watchdog(os.environ, healthy=heartbeat.on_time), "watchdog")
+        jobs: Jobs = {heartbeat.beat: 60 * settings.heartbeat_minutes, heartbeat.watch: WATCH_SECONDS}
         if settings.tracker:
             service, project = settings.tracker
             tracker = Tracker(self._journal, service=service, project=project, environ=os.environ)
-            _begin(stack, every(TRACK_SECONDS, tracker.catch_up), "tracker")
+            jobs[tracker.catch_up] = TRACK_SECONDS
+        await stack.enter_async_context(scheduled(jobs))
+        _begin(stack, heartbeat.run(), "extra heartbeats")
+        _begin(stack, feed_watchdog(os.environ, healthy=heartbeat.on_time), "watchdog")
         if settings.wake_up:
             wake_up = WakeUp(self._journal, cron=settings.wake_up, zone=self._zone, beat=heartbeat.beat)
             _begin(stack, wake_up.run(), "wake-up")
@@ -284,19 +288,6 @@ async def _let_people_decide(runs: Runs, run: Run) -> None:
 
 
 # Tasks
-
-
-async def every(seconds: float, call: Callable[[], Awaitable[None]]) -> None:
-    """Make a call every so many seconds, one at a time, for ever: an error in one is logged.
-
-    It goes by a clock that nobody sets, so that a change of the time delays no call.
-    """
-    while True:
-        await asyncio.sleep(seconds)
-        try:
-            await call()
-        except Exception:
-            log.exception("a scheduled call failed")
 
 
 def _begin(stack: AsyncExitStack, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:

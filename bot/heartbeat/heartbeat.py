@@ -99,12 +99,15 @@ class Heartbeat:
         self._absences = await in_thread(self._examiner.absences)
 
     async def run(self) -> None:
-        """Beat for ever: on schedule, when the runs are in trouble, and when a beat wants another look."""
+        """Beat at the start, when the runs are in trouble, and when a beat wants another look soon.
+
+        The beats in between are made by the schedule.
+        """
         while True:
             self._runs.trouble.clear()
             await self.beat()
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(60 * self._minutes, self._next)):
+                async with asyncio.timeout(self._next if self._next < inf else None):
                     await self._runs.trouble.wait()
 
     async def beat(self) -> None:

@@ -1,10 +1,29 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime, timedelta, tzinfo
 
 import pytest
 
-from bot.app import every
+from bot.schedule import scheduled
+
+
+class WallClock(datetime):
+    """The wall clock, as somebody has set it."""
+
+    set_by = timedelta()
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+        return datetime.now(tz) + cls.set_by
+
+
+@pytest.fixture
+def wall_clock(monkeypatch: pytest.MonkeyPatch) -> type[WallClock]:
+    for module in ("bot.schedule", "apscheduler.schedulers.base"):
+        monkeypatch.setattr(f"{module}.datetime", WallClock)
+    monkeypatch.setattr(WallClock, "set_by", timedelta())
+    return WallClock
 
 
 class Calls:
@@ -23,26 +42,18 @@ class Calls:
             await self.made.get()
 
 
-async def end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait({task})
-    assert task.cancelled()
-
-
-async def test_a_call_is_made_again_and_again_also_after_an_error(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("hours", [3, -3])
+async def test_calls_go_on_whatever_the_clock_is_set_to(wall_clock: type[WallClock], hours: int) -> None:
     calls = Calls()
-
-    async def call() -> None:
-        await calls.call()
-        raise KeyError("error")
-
-    task = asyncio.create_task(every(0.001, call))
-    await calls.some()
-    await end(task)
-    assert "a scheduled call failed" in caplog.text
+    async with scheduled({calls.call: 0.02}, look_seconds=0.02):
+        await calls.some()
+        wall_clock.set_by = timedelta(hours=hours)
+        await calls.some()
+        wall_clock.set_by = timedelta()
+        await calls.some()
 
 
-async def test_a_call_is_not_made_while_the_last_one_runs() -> None:
+async def test_a_call_is_not_made_while_the_last_one_runs(caplog: pytest.LogCaptureFixture) -> None:
     running = 0
     calls = Calls()
 
@@ -54,6 +65,6 @@ async def test_a_call_is_not_made_while_the_last_one_runs() -> None:
         assert running == 1
         running -= 1
 
-    task = asyncio.create_task(every(0.001, call))
-    await calls.some()
-    await end(task)
+    async with scheduled({call: 0.02}):
+        await calls.some()
+    assert "raised an exception" not in caplog.text
