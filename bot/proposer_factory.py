@@ -17,7 +17,7 @@ from bot.setup.sources import SEARCH, SourceChoice, agent_of
 from loop.experiment import Experiment, Reason, Run
 from loop.git.workspace import Workspace
 from loop.proposers.asking import BudgetWatch, Outages, Source
-from loop.proposers.novelty import Novelty
+from loop.proposers.policy import trained_already
 from loop.proposers.prompt.context import ContextReader
 from loop.proposers.prompt.papers import Papers
 from loop.proposers.protocol import Failure, Model
@@ -78,10 +78,7 @@ def make_researcher(
         models=[source(choice) for choice in settings.proposer if choice.kind != SEARCH],
         journal=journal,
         failure=failure,
-        check=Novelty(
-            lambda experiment: workspace.source(experiment.commit),
-            lambda program: with_program(journal, run.id, program),
-        ).refusal,
+        check=functools.partial(trained_already, find=functools.partial(with_program, journal, run.id)),
         budget=BudgetWatch(purse, notes),
         outages=Outages(notes),
         papers=Papers(settings.home / "papers"),

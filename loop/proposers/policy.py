@@ -1,11 +1,12 @@
-"""When a run is stuck, and what it asks for then: pure functions of its experiments."""
+"""What a run's experiments say about the next one: whether it is stuck, what to fix, what was trained already."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
-from loop.experiment import Experiment, Status
-from loop.proposers.protocol import Urge
+from loop.experiment import Experiment, Proposal, Status
+from loop.program.fingerprint import fingerprint
+from loop.proposers.protocol import Context, Urge
 from loop.store.experiments import Row
 
 AFTER = 15
@@ -67,3 +68,26 @@ def _depth(experiment: Experiment, experiments: Sequence[Experiment]) -> int:
         depth += 1
         found = by_number.get(found.repairs)
     return depth
+
+
+def trained_already(
+    proposal: Proposal, context: Context, find: Callable[[str], Experiment | None] = lambda _: None
+) -> str | None:
+    """Return why a proposal is no new program, with the earlier result; None where it is one.
+
+    `find` returns the experiment with a fingerprint, for those that are too long ago for a context. It may
+    block.
+    """
+    program = fingerprint(proposal.source)
+    recent = next((each for each in context.experiments if each.program == program), None)
+    if experiment := recent or find(program):
+        result = experiment.status or "under way"
+        if experiment.value is not None:
+            result = f"{result}, {context.run.metric} {experiment.value:.6f}"
+        return f"Same program as experiment #{experiment.number} ({result}), {_BUT}."
+    if program == fingerprint(context.source):
+        return f"Same program as the best one, {_BUT}."
+    return None
+
+
+_BUT = "apart from layout, comments and seeds"
