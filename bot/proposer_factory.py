@@ -16,13 +16,13 @@ from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH, SourceChoice, agent_of
 from loop.experiment import Experiment, Reason, Run
 from loop.git.workspace import Workspace
-from loop.proposers.asking import BudgetWatch, Outages, Source
+from loop.proposers.calling import Availability, BudgetGuard, Source
 from loop.proposers.policy import trained_already
 from loop.proposers.prompt.context import ContextReader
 from loop.proposers.prompt.papers import Papers
 from loop.proposers.protocol import Failure, Model
 from loop.proposers.researcher import Researcher
-from loop.proposers.search.search import SearchProposer
+from loop.proposers.search.suggest import SearchProposer
 from loop.store.experiments import with_program
 from loop.store.journal import Journal
 from loop.store.notes import Notes
@@ -50,7 +50,7 @@ def make_researcher(
     """
     notes = Notes(journal)
     reader = ContextReader(journal=journal, workspace=workspace, folder=folder)
-    purse = Budget(
+    budget = Budget(
         journal,
         a_run=settings.llm_budget_usd,
         a_day=settings.llm_budget_usd_a_day,
@@ -63,25 +63,28 @@ def make_researcher(
 
     known = _keys(settings, environ)
     secrets = settings.secrets | secrets_in(environ) | secrets_in(known)
+    named, fallback = {choice.name for choice in settings.proposer}, settings.fallback_model
     shares = {choice.kind: choice.weight for choice in settings.proposer}
 
     def source(choice: SourceChoice) -> Source:
         if choice.is_agent:
             agent = _agent(settings, choice, run, environ={**environ, **known}, secrets=secrets)
-            return Source(choice.name, agent, choice.weight, (agent.name,))
-        model, signs = _language_model(settings, choice, known, secrets)
-        return Source(choice.name, model, choice.weight, signs)
+            return Source(choice.name, agent, choice.weight, agent.name)
+        return Source(
+            choice.name, _language_model(settings, choice, known, secrets), choice.weight, choice.detail
+        )
 
     return Researcher(
         search=SearchProposer(python=sys.executable, frozen=frozenset(settings.frozen_constants)),
         share=shares.get(SEARCH, 0.0),
         models=[source(choice) for choice in settings.proposer if choice.kind != SEARCH],
+        fallback=source(fallback) if fallback and fallback.name not in named else None,
         journal=journal,
         failure=failure,
         check=functools.partial(trained_already, find=functools.partial(with_program, journal, run.id)),
-        budget=BudgetWatch(purse, notes),
-        outages=Outages(notes),
-        papers=Papers(settings.home / "papers"),
+        budget=BudgetGuard(budget, notes),
+        availability=Availability(notes),
+        papers=Papers(),
         device=functools.cache(device),
         stuck_after=settings.stuck_after,
         pause=pause if settings.llm_when_spent == "pause" else None,
@@ -90,7 +93,7 @@ def make_researcher(
 
 def clear_agents(home: Path) -> None:
     """End the coding agents that a bot before this one left behind, and remove their checkouts. Blocks."""
-    from loop.proposers.agent.checkout import clear
+    from loop.proposers.agent.coding_agent import clear
 
     for folder in _agents(home).glob("*"):
         clear(folder)
@@ -103,20 +106,16 @@ def _agents(home: Path) -> Path:
 
 def _language_model(
     settings: Settings, choice: SourceChoice, known: Mapping[str, str], secrets: Collection[str]
-) -> tuple[Model, tuple[str, ...]]:
-    """Return a model with the names that its proposals may carry."""
+) -> Model:
     from loop.proposers.model.language_model import LanguageModel
 
-    fallback = settings.fallback_model
-    model = LanguageModel(
+    return LanguageModel(
         choice.name,
         settings=known,
         secrets=secrets,
         python=sys.executable,
-        fallback=fallback.name if fallback else "",
         budget=settings.context_tokens,
     )
-    return model, (choice.detail, *([fallback.detail] if fallback else []))
 
 
 def _agent(

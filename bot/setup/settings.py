@@ -126,7 +126,7 @@ class Settings(BaseSettings):
     )
     crash_streak: int = _setting("5", "Crashes in a row after which a person is asked for.", ge=1)
     stuck_after: int = _setting(
-        "15", "Experiments without a keep after which a run looks further afield.", ge=1
+        "15", "Experiments without a keep after which a run switches to broader changes.", ge=1
     )
     proposer: Sources = _setting(
         "search",
@@ -139,8 +139,8 @@ class Settings(BaseSettings):
     )
     fallback_model: OptionalModel = _setting(
         "",
-        "The model that is asked where another is out of reach or makes no program, such as "
-        "openai:gpt-5-mini.",
+        "The model that is called where those of PROPOSER are unavailable or propose no valid program, such "
+        "as openai:gpt-5-mini.",
     )
     anthropic_api_key: SecretStr = _setting(
         "", "The key for models of Anthropic, also by an agent, which uses it before its login."

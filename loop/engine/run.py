@@ -15,13 +15,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from loop.backoff import backoff
 from loop.engine import stages
 from loop.engine.decision import KeepRule
 from loop.engine.lane import Lane
 from loop.engine.prefetch import RETRY_SECONDS, Prefetch, Ready, make_ready
 from loop.engine.trainings import Trainings
-from loop.errors import UserError
+from loop.errors import UserError, backoff
 from loop.experiment import (
     BY_COMMAND,
     Actor,

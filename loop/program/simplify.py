@@ -12,18 +12,17 @@ import builtins
 import symtable
 import textwrap
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from loop.errors import UserError
-from loop.program.constants import Constant, Number, find_constants, is_protected, line_starts, parse, span
+from loop.program.constants import Constant, find_constants, is_protected, line_starts, parse, span
 
 _NEEDED = frozenset({"LR", "RATE", "BETA", "BETA1", "BETA2", "MOMENTUM", "EMA"})  # or nothing is learnt
 _PARTS = frozenset({"FRAC", "FRACTION", "RATIO", "WARMUP", "RAMP"})  # of those, that can go
 _REGULARISING = frozenset({"DECAY", "DROPOUT", "SMOOTHING", "PENALTY", "JITTER"})
 _RAMPS = frozenset({"WARMUP", "RAMP", "ANNEAL"})
-_SCHEDULE = _RAMPS | {"WARMDOWN", "COOLDOWN"}
 _MEMORY = 0.5  # from here on a decay is the share that a mean keeps, and regularises nothing
 _NEAR_ONE = (0.5, 2.0)  # a factor that may as well be 1
 
@@ -44,35 +43,18 @@ class Simplification:
 
 
 def simplifications(source: str, frozen: Collection[str] = frozenset()) -> Iterator[Simplification]:
-    """Yield the programs that are simpler by one constant each; names in `frozen` stay.
-
-    Raises:
-        UserError: the source is not valid Python.
-    """
+    """Yield the programs that are simpler by one constant each; names in `frozen` stay."""
     code = _Code(source)
     constants = find_constants(source)
     undefined = _undefined(source)
     for constant in constants:
         if constant.name in frozen or is_protected(constant.name) or not constant.value:
             continue
-        left = {other.name: other.value for other in constants if other is not constant}
+        left: dict[str, object] = {other.name: other.value for other in constants if other is not constant}
         for what, text in _ways(code, constant):
             if _has_constants(text, left) and _undefined(text) <= undefined:
                 yield Simplification(constant.name, what, text)
                 break
-
-
-def halvings(
-    constants: Iterable[Constant], frozen: Collection[str] = frozenset()
-) -> Iterator[tuple[Constant, Number]]:
-    """Yield the parts of a schedule that could last half as long, and their halves."""
-    for constant in constants:
-        value = constant.value
-        if constant.name in frozen or is_protected(constant.name) or isinstance(value, bool | str | tuple):
-            continue
-        half = value // 2 if isinstance(value, int) else value / 2
-        if half > 0 and set(constant.name.split("_")) & _SCHEDULE:
-            yield constant, half
 
 
 def _ways(code: _Code, constant: Constant) -> Iterator[tuple[str, str]]:
@@ -84,7 +66,7 @@ def _ways(code: _Code, constant: Constant) -> Iterator[tuple[str, str]]:
         return
     ways: list[tuple[str, list[_Cut | None]]] = []
     if isinstance(value, bool):
-        ways.append(("branch", [_settled(code, use, False, literal=True) for use in uses]))
+        ways.append(("branch", [_switched(code, use, False) for use in uses]))
     elif isinstance(value, int | float):
         ways += [("clipping", [_clipping(code, use) for use in uses]), ("cap", [_cap(code, uses)])]
         if isinstance(value, float):
@@ -134,11 +116,7 @@ def _undefined(source: str) -> set[str]:
 
 
 class _Code:
-    """The text of a program and its syntax tree.
-
-    Raises:
-        UserError: it is not valid Python.
-    """
+    """The text of a program and its syntax tree."""
 
     def __init__(self, source: str) -> None:
         tree = parse(source)
@@ -250,43 +228,54 @@ def _has_long_text(statement: ast.stmt) -> bool:
 
 
 def _settled(code: _Code, use: ast.Name, value: float, *, literal: bool = False) -> _Cut | None:
-    """Return the cut of all that is settled where a name is taken for `value`; None where nothing is.
+    """Return the cut of all that is settled where a name is taken for 0 or 1; None where nothing is.
 
-    Where the value is left over, it is written down if it may be a `literal`. Without that, a bare name in a
-    sum is an offset and no weight.
+    Where 0 is left over, it is written down if it may be a `literal`. Without that, a bare name in a sum is
+    an offset and no weight.
     """
+    node = use if value else _product(code, use)
+    is_weight = not value and (literal or node is not use)
+    holder = code.parents[node]
+    match holder:
+        case ast.BinOp(op=ast.Mult(), left=left, right=right) if value:
+            return code.lifted(right if left is node else left, holder)
+        case ast.BinOp(op=ast.Div() | ast.FloorDiv() | ast.Mod(), right=right) if right is node:
+            return None
+        case ast.BinOp(op=ast.Add(), left=left, right=right) if is_weight:
+            return code.lifted(right if left is node else left, holder)
+        case ast.BinOp(op=ast.Sub(), left=left, right=right) if is_weight and right is node:
+            return code.lifted(left, holder)
+        case ast.AugAssign(op=ast.Add() | ast.Sub()) if not value:
+            return code.without(holder)
+        case ast.Compare(left=left, ops=[ast.Gt()], comparators=[ast.Constant(value=0)]) if left is node:
+            return _switched(code, holder, value > 0)
+    return code.replaced(node, repr(value)) if literal else None
+
+
+def _product(code: _Code, use: ast.Name) -> ast.expr:
+    """Return the largest product that has this name among its factors."""
     node: ast.expr = use
     while True:
-        holder = code.parents[node]
-        match holder:
-            case ast.UnaryOp(op=ast.Not()):
-                node, value = holder, not value
-            case ast.Compare(left=left, ops=[ast.Gt()], comparators=[ast.Constant(value=0)]) if left is node:
-                node, value = holder, value > 0
-            case ast.If(test=test) if test is node:
-                return code.branch(holder, holder.body if value else holder.orelse)
-            case ast.IfExp(test=test) if test is node:
-                return code.lifted(holder.body if value else holder.orelse, holder)
-            case _ if isinstance(value, bool):
-                return code.replaced(node, str(value)) if literal else None
-            case ast.BinOp(op=ast.Mult(), left=left, right=right) if value == 1:
-                return code.lifted(right if left is node else left, holder)
-            case ast.BinOp(op=ast.Mult()):
-                node = holder
-            case ast.BinOp(op=ast.Div(), left=left) if left is node and value == 0:
-                node = holder
-            case ast.BinOp(op=ast.Div() | ast.FloorDiv() | ast.Mod(), right=right) if right is node:
-                return None
-            case ast.BinOp(op=ast.Add(), left=left, right=right) if value == 0 and (literal or node != use):
-                return code.lifted(right if left is node else left, holder)
-            case ast.BinOp(op=ast.Sub(), left=left, right=right) if (
-                right is node and value == 0 and (literal or node != use)
-            ):
-                return code.lifted(left, holder)
-            case ast.AugAssign(op=ast.Add() | ast.Sub()) if value == 0:
-                return code.without(holder)
+        match code.parents[node]:
+            case ast.BinOp(op=ast.Mult()) as whole:
+                node = whole
+            case ast.BinOp(op=ast.Div(), left=left) as whole if left is node:
+                node = whole
             case _:
-                return code.replaced(node, repr(value)) if literal else None
+                return node
+
+
+def _switched(code: _Code, node: ast.expr, value: bool) -> _Cut | None:
+    """Return the cut of all that is settled where an expression is always True or False."""
+    holder = code.parents[node]
+    match holder:
+        case ast.UnaryOp(op=ast.Not()):
+            return _switched(code, holder, not value)
+        case ast.If(test=test) if test is node:
+            return code.branch(holder, holder.body if value else holder.orelse)
+        case ast.IfExp(test=test) if test is node:
+            return code.lifted(holder.body if value else holder.orelse, holder)
+    return code.replaced(node, str(value))
 
 
 def _clipping(code: _Code, use: ast.Name) -> _Cut | None:
@@ -323,9 +312,9 @@ def _ramp(code: _Code, use: ast.Name) -> _Cut | None:
                 one = any(isinstance(each, ast.Constant) and each.value == 1 for each in choice)
                 return code.replaced(node, "1.0") if one else None
             case ast.Compare(ops=[ast.Lt() | ast.LtE()], comparators=[right]) if right is use:
-                match code.parents[node]:
-                    case ast.If(body=body) as choice if all(map(_is_leave, body)):
-                        return code.branch(choice, choice.orelse)
+                holder = code.parents[node]
+                if isinstance(holder, ast.If) and all(map(_is_leave, holder.body)):
+                    return code.branch(holder, holder.orelse)
                 return None
         node = code.parents[node]
     return None

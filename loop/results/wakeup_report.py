@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from loop.experiment import Experiment, Run, RunState, Status
-from loop.proposers.policy import AFTER, idle, urge
-from loop.proposers.protocol import Urge
+from loop.proposers.policy import AFTER, idle, search_mode
+from loop.proposers.protocol import SearchMode
 from loop.results.ledger import Ledger, Spent, all_of, read_ledger
 from loop.results.report import Report, make_report
 from loop.store.experiments import Row, decided_by, read_rows
@@ -76,14 +76,14 @@ class Outlook:
     """What is tried next: people's ideas first, then the proposal that is ready, empty where none is.
 
     `under_way` is what is tried now, as number and description. `idle` is how many experiments were judged
-    since the last keep, `urge` what a stuck run asks for.
+    since the last keep, `search_mode` what a stuck run asks for.
     """
 
     idea: Idea | None = None
     ready: str = ""
     under_way: str = ""
     idle: int = 0
-    urge: Urge | None = None
+    search_mode: SearchMode | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,5 +183,5 @@ def _outlook(
         ready=ready,
         under_way=", ".join(f"#{each.number} {each.description}" for each in undecided),
         idle=idle(rows),
-        urge=urge(experiments, after=stuck_after),
+        search_mode=search_mode(experiments, after=stuck_after),
     )

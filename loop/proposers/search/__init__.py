@@ -1,4 +1,4 @@
 """Proposals that need no model: a search over the constants of `train.py`.
 
-Start at `suggest.py`. numpy is imported only in the worker process.
+Start at `suggest.py`. Functions that import numpy run in the worker process only.
 """
