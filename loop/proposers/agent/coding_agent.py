@@ -300,8 +300,8 @@ class CodingAgent:
         """Let the agent repair the crash; it gives up by leaving the program, or going back to the best."""
         brief = self._shown(await in_thread(self._brief_repair, context, failure))
         prompt = task(brief, self._editable, may_give_up=True)
-        mended = await self._ask(context, failure.source, prompt, hopeless=(failure.source, context.source))
-        return replace(mended, repairs=failure.experiment.number)
+        repaired = await self._ask(context, failure.source, prompt, hopeless=(failure.source, context.source))
+        return replace(repaired, repairs=failure.experiment.number)
 
     async def _ask(
         self, context: Context, given: str, prompt: str, *, hopeless: Collection[str] = ()

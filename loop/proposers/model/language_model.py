@@ -290,7 +290,7 @@ class ProposedEdit(BaseModel):
 
 
 class ProposedRepair(ProposedEdit):
-    """The crashed experiment mended, or given up."""
+    """The crashed experiment repaired, or given up."""
 
     hopeless: bool = Field(
         default=False, description="The idea is given up: it is not worth another training. No edits then."
