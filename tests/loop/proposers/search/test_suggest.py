@@ -280,11 +280,11 @@ def test_trials_of_another_version_of_the_program_do_no_harm() -> None:
 def test_the_rationale_says_how_much_is_known() -> None:
     night = WakeUpReport(PROGRAM, bowl)
     first = night.step()
-    assert "at random" in first.rationale
+    assert "random" in first.rationale
     assert first.expected == ""
     later = [night.step() for _ in range(17)][11:]
-    assert "drawn from what 13 results together" in later[0].rationale
-    assert "drawn from what 15 results together" in later[2].rationale
+    assert "drawn from all 13 results" in later[0].rationale
+    assert "drawn from all 15 results" in later[2].rationale
     assert all(re.fullmatch(r"a (gain|loss) of \d\.\d+ ± \d\.\d+", p.expected) for p in later)
 
 
@@ -369,12 +369,9 @@ def test_a_run_that_asks_for_it_gets_a_simpler_program() -> None:
     assert "DEPTH" in suggest(context, frozenset({"AUX"})).description
 
 
-def test_where_nothing_can_go_a_schedule_is_halved() -> None:
-    source = "WARMDOWN_RATIO = 0.50  # of the time\nDEPTH = 8\nrate = schedule(WARMDOWN_RATIO)\n"
-    proposal = suggest(replace(context_of(source), search_mode=SearchMode.SIMPLIFICATION))
-    assert proposal.description == "halve WARMDOWN_RATIO: 0.50 → 0.25"
-    assert proposal.source == source.replace("0.50", "0.25")
-    assert proposal.family is Family.SIMPLIFICATION
+def test_where_nothing_can_go_the_search_continues_as_ever() -> None:
+    context = context_of("WARMDOWN_RATIO = 0.50  # of the time\nDEPTH = 8\nrate = schedule(WARMDOWN_RATIO)\n")
+    assert suggest(replace(context, search_mode=SearchMode.SIMPLIFICATION)) == suggest(context)
 
 
 def test_simpler_programs_come_when_single_changes_are_used_up() -> None:
