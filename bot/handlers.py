@@ -19,7 +19,7 @@ from loop.errors import UserError
 from loop.experiment import Actor, Experiment, Reason, Run, RunState
 from loop.process.summary import read_tail
 from loop.process.worker import in_thread
-from loop.proposers.people import IDEA_CHARACTERS, edit
+from loop.proposers.people import IDEA_CHARACTERS, MistypedIdeaError, edit
 from loop.results.gains import hit_rates, lessons, lessons_of_others, most_valuable
 from loop.results.status import RunStatus, run_status
 from loop.store.experiments import IdeaBox, Row, read_rows
@@ -233,29 +233,36 @@ class CommandHandlers:
         run, sender = await in_thread(self._host.current), request.sender
         if run.state is RunState.STOPPED:
             raise UserError(f"Run {run.tag} is stopped: /start_run, then send it again.")
+        text = one_line(call.arguments["text"], IDEA_CHARACTERS)
+        at_once, outlook = await in_thread(self._look_at, run, text)  # a mistyped one is not noted
         box = IdeaBox(self._journal)
         waiting = await in_thread(box.waiting, run.id)
         idea = await in_thread(
             box.add,
             run.id,
-            one_line(call.arguments["text"], IDEA_CHARACTERS),
+            text,
             author=sender.name or sender.platform.value,
             channel=f"{sender.platform}:{sender.place}",
             message_id=request.message_id,
         )
         place = f"{len(waiting)} before it" if waiting else "first in line"
-        at_once, outlook = await in_thread(self._look_at, run, idea.text)
         if engine := self._host.engine_if_made(run):
             engine.prefetch.look_again(at_once=at_once)
         return Message("\n".join(filter(None, (f"Idea #{idea.id} is noted ({place}): {idea.text}", outlook))))
 
     def _look_at(self, run: Run, text: str) -> tuple[bool, str]:
-        """Say whether an idea is a program as it stands, and what comes of it where that is not plain."""
+        """Say whether an idea is a program as it stands, and what comes of it where that is not plain.
+
+        Raises:
+            MistypedIdeaError: it can only be meant to set a constant, and does not.
+        """
         workspace = self._host.workspace(run)
         source = workspace.source(workspace.head())
         try:
             if edit(source, text) == source:
                 return True, "The best program is so already: it is answered with that."
+        except MistypedIdeaError:
+            raise
         except UserError as error:
             reader = next((choice.name for choice in self._settings.proposer if choice.name != SEARCH), None)
             if reader:

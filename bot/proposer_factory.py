@@ -16,13 +16,13 @@ from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH, SourceChoice, agent_of
 from loop.experiment import Experiment, Reason, Run
 from loop.git.workspace import Workspace
-from loop.proposers.asking import BudgetWatch, Outages, Source
-from loop.proposers.novelty import Novelty
+from loop.proposers.calling import Availability, BudgetGuard, Source
+from loop.proposers.policy import trained_already
 from loop.proposers.prompt.context import ContextReader
 from loop.proposers.prompt.papers import Papers
-from loop.proposers.protocol import Failure
+from loop.proposers.protocol import Failure, Model
 from loop.proposers.researcher import Researcher
-from loop.proposers.search.search import SearchProposer
+from loop.proposers.search.suggest import SearchProposer
 from loop.store.events import Notes
 from loop.store.experiments import with_program
 from loop.store.journal import Journal
@@ -54,6 +54,7 @@ def make_researcher(
     budget = Budget(journal, a_run=a_run, a_day=a_day, zone=settings.time_zone)
     keys = _keys(settings, environ)
     secrets = settings.secrets | secrets_in(environ) | secrets_in(keys)
+    named, fallback = {choice.name for choice in settings.proposer}, settings.fallback_model
     shares = {choice.kind: choice.weight for choice in settings.proposer}
 
     def failure(experiment: Experiment, parent: str) -> Failure:
@@ -62,22 +63,22 @@ def make_researcher(
 
     def source(choice: SourceChoice) -> Source:
         if choice.is_agent:
-            return _agent(settings, choice, run, environ={**environ, **keys}, secrets=secrets)
-        return _language_model(settings, choice, keys, secrets)
+            agent = _agent(settings, choice, run, environ={**environ, **keys}, secrets=secrets)
+            return Source(choice.name, agent, choice.weight, agent.name)
+        model = _language_model(settings, choice, keys, secrets)
+        return Source(choice.name, model, choice.weight, choice.detail)
 
     return Researcher(
         search=SearchProposer(python=sys.executable, frozen=frozenset(settings.frozen_constants)),
         share=shares.get(SEARCH, 0.0),
         models=[source(choice) for choice in settings.proposer if choice.kind != SEARCH],
+        fallback=source(fallback) if fallback and fallback.name not in named else None,
         journal=journal,
         failure=failure,
-        check=Novelty(
-            lambda experiment: workspace.source(experiment.commit),
-            lambda program: with_program(journal, run.id, program),
-        ).refusal,
-        budget=BudgetWatch(budget, notes),
-        outages=Outages(notes),
-        papers=Papers(settings.home / "papers"),
+        check=functools.partial(trained_already, find=functools.partial(with_program, journal, run.id)),
+        budget=BudgetGuard(budget, notes),
+        availability=Availability(notes),
+        papers=Papers(),
         device=functools.cache(device),
         stuck_after=settings.stuck_after,
         pause=pause if settings.llm_when_spent == "pause" else None,
@@ -86,7 +87,7 @@ def make_researcher(
 
 def clear_agents(home: Path) -> None:
     """End the coding agents that a bot before this one left behind, and remove their checkouts. Blocks."""
-    from loop.proposers.agent.checkout import clear
+    from loop.proposers.agent.coding_agent import clear
 
     for folder in (home / "agents").glob("*"):
         clear(folder)
@@ -94,20 +95,16 @@ def clear_agents(home: Path) -> None:
 
 def _language_model(
     settings: Settings, choice: SourceChoice, keys: Mapping[str, str], secrets: Collection[str]
-) -> Source:
+) -> Model:
     from loop.proposers.model.language_model import LanguageModel
 
-    fallback = settings.fallback_model
-    model = LanguageModel(
+    return LanguageModel(
         choice.name,
         settings=keys,
         secrets=secrets,
         python=sys.executable,
-        fallback=fallback.name if fallback else "",
         budget=settings.context_tokens,
     )
-    names = (choice.detail, fallback.detail) if fallback else (choice.detail,)
-    return Source(choice.name, model, choice.weight, names)
 
 
 def _agent(
@@ -117,12 +114,12 @@ def _agent(
     *,
     environ: Mapping[str, str],
     secrets: Collection[str],
-) -> Source:
+) -> Model:
     from loop.proposers.agent.coding_agent import CodingAgent
     from loop.proposers.prompt.briefing import brief, brief_repair
 
     most = settings.context_tokens
-    agent = CodingAgent(
+    return CodingAgent(
         agent_of(choice, settings.agent_command),
         repository=run.repository,
         folder=settings.home / "agents" / (choice.detail or "own"),
@@ -133,7 +130,6 @@ def _agent(
         limit=60 * settings.agent_minutes,
         editable=settings.editable,
     )
-    return Source(choice.name, agent, choice.weight, (agent.name,))
 
 
 def _keys(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:

@@ -30,11 +30,7 @@ def holds(root: Path, path: str, content: bytes) -> bool:
 
 
 def place(root: Path, path: str, content: bytes, *, executable: bool) -> bool:
-    """Give `path` below `root` this content, at once or not at all; False where it has it already.
-
-    Raises:
-        OSError: the disk is full, or the folder is missing or not writable.
-    """
+    """Give `path` below `root` this content, at once or not at all; False where it has it already."""
     if holds(root, path, content):
         return False
     target = root / path
@@ -55,7 +51,6 @@ def place(root: Path, path: str, content: bytes, *, executable: bool) -> bool:
 
 
 def _folders(root: Path, path: str) -> list[Path]:
-    """Return the folders between `root` and the file, the outermost first."""
     return [root / folder for folder in reversed(Path(path).parents[:-1])]
 
 

@@ -69,7 +69,6 @@ def is_secret(name: str) -> bool:
 
 
 def secrets_in(variables: Mapping[str, str]) -> frozenset[str]:
-    """Return the values of those variables whose names say that they are secret."""
     return frozenset(value for name, value in variables.items() if is_secret(name))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from bot.heartbeat.probe import LoopVitals, Outage, Vitals
-from loop.backoff import backoff
+from loop.errors import backoff
 from loop.experiment import Actor, Cause, Reason, Run, RunState
 from loop.process.liveness import Marked, Owner, is_stalled
 from loop.process.machine import ClockChange, Disk, Gpu, GpuProcess

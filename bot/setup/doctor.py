@@ -22,7 +22,7 @@ from loop.git.repository import RepositoryFacts, inspect, read_time_budget
 from loop.process.machine import Disk, ask_nvidia_smi
 from loop.process.trainer import launch_command, prepare_line
 from loop.program.constants import find_constants
-from loop.proposers.model.providers import MEND, is_own_server
+from loop.proposers.model.providers import INSTALL, is_own_server
 from loop.proposers.search.space import find_axes
 
 _PATIENCE = 20.0  # seconds for a program to answer
@@ -78,7 +78,7 @@ def _source(settings: Settings, choice: SourceChoice) -> Check:
         login = f"; to log in, {agent.login}" if agent.login else ""
         return _priced(settings, choice, f"by {found}{login}", known=agent.tells_dollars)
     if not all(map(_is_installed, ("pydantic_ai", _PACKAGES[choice.kind]))):
-        return Check(choice.name, False, "needs packages that are not installed", f"Run: {MEND}")
+        return Check(choice.name, False, "needs packages that are not installed", f"Run: {INSTALL}")
     if is_own_server(choice.name, {"OPENAI_BASE_URL": settings.openai_base_url}):
         return _priced(settings, choice, f"at {settings.openai_base_url}", known=False)
     if not getattr(settings, f"{choice.kind}_api_key").get_secret_value():

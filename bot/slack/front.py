@@ -19,8 +19,7 @@ from bot.front import ANSWER_WAITS, FrontHealth
 from bot.slack.http import HttpLine
 from bot.slack.messages import Asked, SlackReplies, from_command, from_event, from_press
 from bot.slack.socket_mode import Line, Pace, SocketLine, rejected
-from loop.backoff import backoff
-from loop.errors import UserError
+from loop.errors import UserError, backoff
 from notifiers.channel import ChannelError, RateLimitedError
 from notifiers.channels.slack import as_typed, slack_errors
 from notifiers.message import Reply

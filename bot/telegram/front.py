@@ -22,8 +22,7 @@ from bot.commands import Command
 from bot.front import ANSWER_WAITS, FrontHealth
 from bot.telegram.connection import LostError, Pace, Pulse, TokenRefusedError, Webhook, open_line
 from bot.telegram.messages import Asked, TelegramReplies, asked_in
-from loop.backoff import backoff
-from loop.errors import UserError
+from loop.errors import UserError, backoff
 from loop.files import LockedError, lock
 from notifiers.message import Reply
 

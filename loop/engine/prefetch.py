@@ -14,14 +14,13 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from loop.backoff import backoff
-from loop.errors import UserError
+from loop.errors import UserError, backoff
 from loop.experiment import Proposal
 from loop.git.workspace import Commit, Workspace
 from loop.process.worker import in_thread
 from loop.program.constants import find_constants
 from loop.program.fingerprint import fingerprint
-from loop.proposers.protocol import Context, Proposer, Refusal
+from loop.proposers.protocol import Context, Proposer, Rejection
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +80,7 @@ class Prefetch:
         self._is_trained = is_trained
         self._retry_seconds = retry_seconds
         self._timer = timer
-        self._refusals: tuple[Refusal, ...] = ()  # proposals that did not fit a new best
+        self._refusals: tuple[Rejection, ...] = ()  # proposals that did not fit a new best
         self._news = asyncio.Event()  # people want something that was not looked at
         self._makes_way = False  # a free proposal does, for what they want
         self._task: asyncio.Task[Ready] | None = None
@@ -134,7 +133,7 @@ class Prefetch:
                 ready = await in_thread(self._carry_over, ready, best)
                 if ready is None:
                     log.info("%r does not fit the new best: asking for another", description)
-                    self._refusals = (Refusal(description, _CONFLICT),)
+                    self._refusals = (Rejection(description, _CONFLICT),)
             if ready is not None:
                 self._refusals = ()
                 return replace(ready, waited=waited)
@@ -151,7 +150,7 @@ class Prefetch:
             self._news.clear()
             self._makes_way = False
             try:
-                context = replace(await in_thread(self._context), refusals=self._refusals)
+                context = replace(await in_thread(self._context), rejections=self._refusals)
                 proposal = await self._proposer.propose(context)
                 ready = await in_thread(self._commit, proposal)
             except UserError as error:

@@ -15,12 +15,11 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from loop.backoff import backoff
 from loop.engine import stages
 from loop.engine.lane import Lane
 from loop.engine.prefetch import Prefetch, Ready, make_ready
 from loop.engine.trainings import Plan, Trainings
-from loop.errors import UserError
+from loop.errors import UserError, backoff
 from loop.experiment import (
     BY_COMMAND,
     Actor,

@@ -37,11 +37,7 @@ _OPERATORS: Mapping[type[ast.operator], Callable[[Number, Number], Number]] = {
 
 
 def parse(source: str) -> ast.Module:
-    """Return the syntax tree of a program; a byte order mark is skipped, as the interpreter does.
-
-    Raises:
-        UserError: the source is not valid Python.
-    """
+    """Return the syntax tree of a program; a byte order mark is skipped, as the interpreter does."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an odd escape in somebody's string is not ours to report
@@ -180,11 +176,7 @@ def find_constants(source: str) -> tuple[Constant, ...]:
     """Return the constants of `source` in their order.
 
     A name that the module binds more than once (or a function declares global) is left out: its first value
-    is not the one that counts.
-
-    Raises:
-        UserError: the source is not valid Python.
-    """
+    is not the one that counts."""
     tree = parse(source)
     data = source.encode()
     starts = line_starts(source)
@@ -212,9 +204,6 @@ def replace_constants(source: str, changes: Mapping[str, Value | Literal]) -> st
 
     A plain value is written in the form of the old one where it can be (`2**19` halved is `2**18`); a
     `Literal` is written as it stands.
-
-    Raises:
-        UserError: the source is not valid Python, has no such constant, or a value has no literal form.
     """
     constants = {constant.name: constant for constant in find_constants(source)}
     for name in changes:
@@ -240,8 +229,7 @@ def replace_constants(source: str, changes: Mapping[str, Value | Literal]) -> st
 def write_value(value: Value, *, like: str = "") -> str:
     """Return the source text of `value`, in the form of the text `like` where that can express it.
 
-    Reading the text gives exactly `value` again. Infinity and NaN have no literal form; their text names no
-    constant.
+    Reading the text gives exactly `value` again, but for infinity and NaN, which have no literal form.
     """
     if isinstance(value, bool):
         return str(value)
@@ -264,7 +252,6 @@ def read_value(text: str) -> Value | None:
 
 
 def _has(source: str, expected: Mapping[str, Value | None]) -> bool:
-    """Tell whether these are the constants of the source."""
     try:
         return {constant.name: constant.value for constant in find_constants(source)} == expected
     except UserError:
@@ -314,7 +301,6 @@ def _write_tuple(value: tuple[Number, ...], like: str) -> str:
 
 
 def _assignments(tree: ast.Module) -> list[tuple[str, ast.expr]]:
-    """Return the top-level assignments to one upper-case name each."""
     found = []
     for statement in tree.body:
         match statement:

@@ -1,7 +1,6 @@
 """Edits of a program as a model writes them: pieces of text to search for and what takes their place.
 
-Everything or nothing is applied, and nothing is passed over in silence: what does not fit is an error that
-shows the lines it may have meant, so that the model can be asked again.
+All or none are applied. An edit that does not fit is an error with the closest lines, for the model.
 """
 
 from __future__ import annotations
@@ -26,18 +25,6 @@ class EditError(UserError):
     """Why an answer makes no program."""
 
 
-class MatchError(EditError):
-    """A block that is not found exactly once.
-
-    `block` is its number, from 1, and `matches` how often it is found.
-    """
-
-    def __init__(self, reason: str, *, block: int, matches: int) -> None:
-        super().__init__(reason)
-        self.block = block
-        self.matches = matches
-
-
 @dataclass(frozen=True, slots=True)
 class Edit:
     """A piece of the program, letter by letter, and what takes its place."""
@@ -57,12 +44,7 @@ def apply_edits(source: str, edits: Sequence[Edit]) -> str:
     """Return `source` with all `edits` made; each is searched for in `source` itself, in any order.
 
     A piece must be there exactly once, letter by letter, beginning and ending between words; else once as
-    whole lines that differ in their common indentation and in spaces at their ends only. Line endings and a
-    missing end of the last line stay as they are in `source`.
-
-    Raises:
-        EditError: there are no edits, or two of them overlap.
-        MatchError: a piece is not found, or more than once.
+    whole lines that differ in their common indentation and in spaces at their ends only. Line endings stay.
     """
     if not edits:
         raise EditError("There are no edits.")
@@ -83,11 +65,7 @@ def whole_file(source: str, text: str) -> str:
 
 
 def check_program(before: str, after: str, *, limit: int = LIMIT) -> None:
-    """Check that `after` is a program, and another one than `before`.
-
-    Raises:
-        EditError: it is empty, unchanged, larger than `limit` bytes, or no Python; with the line.
-    """
+    """Raise an EditError if `after` is empty, unchanged, larger than `limit` bytes, or no Python."""
     if not after.strip():
         raise EditError("The program would be empty.")
     if after == before:
@@ -127,7 +105,6 @@ def _plain(text: str) -> str:
 
 
 def _newline(text: str) -> str:
-    """Return how most lines of the text end."""
     return "\r\n" if text.count("\r\n") * 2 > text.count("\n") else "\n"
 
 
@@ -140,7 +117,7 @@ def _ended_like(source: str, text: str) -> str:
 
 def _find(text: str, block: int, edit: Edit) -> _Splice:
     if not edit.search.strip():
-        raise MatchError(f"Block {block} searches for nothing.", block=block, matches=0)
+        raise EditError(f"Block {block} searches for nothing.")
     exact = list(_exact(text, edit.search))
     if len(exact) == 1:
         return _Splice(exact[0], exact[0] + len(edit.search), _as_many_lines(edit))
@@ -154,7 +131,7 @@ def _find(text: str, block: int, edit: Edit) -> _Splice:
     else:
         reason = f"Block {block} is not in the program; `search` must repeat it letter by letter."
         reason += _closest(text, edit.search)
-    raise MatchError(reason, block=block, matches=len(found))
+    raise EditError(reason)
 
 
 def _as_many_lines(edit: Edit) -> str:
@@ -168,7 +145,6 @@ def _as_many_lines(edit: Edit) -> str:
 
 
 def _exact(text: str, search: str) -> Iterator[int]:
-    """Yield where `search` begins in `text`; half a word or half a number is no match."""
     before = r"(?<!\w)(?<!\d\.)" if re.match(r"\w", search) else ""
     after = r"(?!\w|\.\d)" if re.search(r"\w\Z", search) else ""
     for match in re.finditer(f"(?={before}{re.escape(search)}{after})", text):
@@ -225,7 +201,6 @@ def _without_blank_ends(text: str) -> list[str]:
 
 
 def _closest(text: str, search: str) -> str:
-    """Return the lines that look most like `search`, numbered, as the end of a sentence."""
     lines = text.split("\n")
     wanted = _without_blank_ends(search)
     first = _most_alike(lines, wanted)

@@ -1,4 +1,4 @@
-"""What is equal for equal programs, and their normal form.
+"""What is equal for equal programs.
 
 Two programs are equal if they do the same but for chance: comments, layout, docstrings, parentheses and the
 way a number is written (`0.60`, `2**19`) do not count, and neither do seeds, because a lucky number is no
@@ -11,7 +11,6 @@ import ast
 import hashlib
 import re
 from collections.abc import Iterator
-from typing import TypeVar
 
 from loop.errors import UserError
 from loop.program.constants import evaluate, parse
@@ -27,33 +26,16 @@ _SEEDERS = frozenset(
 def fingerprint(source: str) -> str:
     """Return what is equal for equal programs. What is no Python has one too: that of its text."""
     try:
-        text = "\n".join(_written(normal_form(source)))
-    except UserError:
+        text = "\n".join(_written(_Normal().visit(parse(source))))
+    except (UserError, RecursionError):
         text = source
     return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
-def normal_form(source: str) -> ast.AST:
-    """Return the syntax tree of a program without what does not count.
-
-    Raises:
-        UserError: the source is not valid Python, or nested too deeply.
-    """
-    tree = parse(source)
-    try:
-        return _Normal().visit(tree)  # type: ignore[no-any-return]
-    except RecursionError as error:
-        raise UserError("The program is nested too deeply.") from error
-
-
-_Statement = TypeVar("_Statement", ast.Assign, ast.AnnAssign, ast.AugAssign)
-
-
 class _Normal(ast.NodeTransformer):
-    """Takes out of a tree what makes no difference."""
+    """Takes out of a tree what makes no difference: docstrings, seeds, how a number is written."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        """Drop docstrings and what is only seeding."""
         bare = isinstance(node.value, ast.Constant) or _is_seeder(node.value)
         return None if bare else self.generic_visit(node)
 
@@ -67,32 +49,28 @@ class _Normal(ast.NodeTransformer):
             return ast.Constant(hex(value))
         return ast.Constant(value)
 
-    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
-        """Work out arithmetic."""
-        return _folded(self.generic_visit(node))
-
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
-        """Work out arithmetic."""
         return _folded(self.generic_visit(node))
 
-    def visit_Assign(self, node: ast.Assign) -> ast.AST:
-        """Forget a seed."""
-        return self._without_seed(node, *node.targets)
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        return _folded(self.generic_visit(node))
+
+    def visit_Assign(self, node: ast.Assign | ast.AnnAssign | ast.AugAssign) -> ast.AST:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        if any(map(_is_seed, targets)) and not isinstance(node.value, ast.Lambda | None):
+            node.value = _ANY
+        return self.generic_visit(node)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
-        """Forget a seed."""
-        return self._without_seed(node, node.target)
+        return self.visit_Assign(node)
 
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
-        """Forget a seed."""
-        return self._without_seed(node, node.target)
+        return self.visit_Assign(node)
 
     def visit_keyword(self, node: ast.keyword) -> ast.AST:
-        """Forget a seed."""
         return ast.keyword(node.arg, _ANY) if _says_seed(node.arg) else self.generic_visit(node)
 
     def visit_arguments(self, node: ast.arguments) -> ast.AST:
-        """Forget seeds among the defaults."""
         plain = [*node.posonlyargs, *node.args]
         late = plain[len(plain) - len(node.defaults) :]
         pairs = zip(late, node.defaults, strict=True)
@@ -102,20 +80,13 @@ class _Normal(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_Dict(self, node: ast.Dict) -> ast.AST:
-        """Forget seeds among the entries."""
         pairs = zip(node.keys, node.values, strict=True)
         node.values = [_ANY if _is_seed(key) else value for key, value in pairs]
         return self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        """Forget what a generator of random numbers is seeded with."""
         if _is_seeder(node):
             node.args, node.keywords = [], []
-        return self.generic_visit(node)
-
-    def _without_seed(self, node: _Statement, *targets: ast.expr) -> ast.AST:
-        if any(_is_seed(target) for target in targets) and not isinstance(node.value, ast.Lambda | None):
-            node.value = _ANY
         return self.generic_visit(node)
 
 

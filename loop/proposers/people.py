@@ -1,7 +1,6 @@
-"""Ideas of people: those that they write into `ideas.md`, and those that are an edit as they stand.
+"""Ideas of people: lines of `ideas.md` beside the program, and ideas that are constants with values.
 
-A line of `ideas.md` beside the program becomes an idea of the run, once. An idea that names constants and
-their values becomes an edit at once, without a model.
+The latter become an edit at once, without a model.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 
 from loop.errors import UserError
 from loop.experiment import Family, Proposal, Run
@@ -20,10 +20,10 @@ from loop.store.experiments import Idea, IdeaBox
 log = logging.getLogger(__name__)
 
 NAME = "ideas.md"
-"""In the user's own checkout, which is only ever read. Also the author of the ideas."""
+"""In the user's own checkout. Also the author of the ideas."""
 
 IDEA_CHARACTERS = 1000
-"""The longest idea, from a file or a chat; of a longer one the rest is left out."""
+"""Where an idea is cut, from a file or a chat."""
 
 _BYTES = 100_000
 _HIDDEN = re.compile(
@@ -66,11 +66,8 @@ def read_ideas(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(idea for idea in told if any(map(str.isalnum, idea))))
 
 
-def take_in(run: Run, box: IdeaBox) -> tuple[Idea, ...]:
-    """Add to the box what the file has that nobody said in this run before; return what was added.
-
-    Blocks for the file and SQLite.
-    """
+def add_from_file(run: Run, box: IdeaBox) -> tuple[Idea, ...]:
+    """Add to the box what the file has that is new in this run, and return that. Blocks."""
     path = run.repository / NAME
     if not path.is_file():
         return ()
@@ -96,21 +93,18 @@ _DECIMAL_COMMA = re.compile(r"-?(?![1-9]\d{0,2},\d{3}$)\d+,\d+")  # 1,000 may be
 
 
 def propose_idea(context: Context) -> Proposal | None:
-    """Return the oldest idea that sets constants of the program, as an edit; None where there is none.
-
-    The program may be so already: who judges proposals has the answer to that.
-    """
+    """Return the oldest idea that sets constants of the program, as an edit, which may change nothing."""
     constants = _constants(context.source)
     for idea in context.ideas:
         try:
             changes = _read_changes(constants, idea.text)
             source = replace_constants(context.source, changes)
         except UserError:
-            continue  # it waits for somebody who reads prose
+            continue  # it waits for a model
         return Proposal(
             source=source,
             description=idea.text,
-            rationale=f"An idea of {idea.author}.",
+            rationale=f"Idea of {idea.author}.",
             proposer=idea.author,
             parent=context.parent,
             family=Family.COMBINATION if len(changes) > 1 else family_of(*changes),
@@ -119,8 +113,8 @@ def propose_idea(context: Context) -> Proposal | None:
     return None
 
 
-def prose(source: str, ideas: Iterable[Idea]) -> tuple[Idea, ...]:
-    """Return those of the ideas for this program that take somebody who can read."""
+def ideas_in_prose(source: str, ideas: Iterable[Idea]) -> tuple[Idea, ...]:
+    """Return those of the ideas that set no constants of this program: they take a model."""
     constants = _constants(source)
 
     def is_prose(text: str) -> bool:
@@ -133,11 +127,16 @@ def prose(source: str, ideas: Iterable[Idea]) -> tuple[Idea, ...]:
     return tuple(idea for idea in ideas if is_prose(idea.text))
 
 
+class MistypedIdeaError(UserError):
+    """An idea that can only be meant to set a constant, and does not."""
+
+
 def edit(source: str, text: str) -> str:
     """Return `source` with the constants set that `text` names: `DEPTH 9`, `DEPTH = 9, MATRIX_LR 0.05`.
 
     Raises:
-        UserError: the text is not clearly constants of the program with values of their kinds.
+        MistypedIdeaError: the text names an unknown constant, or a value of another kind.
+        UserError: the text is anything else.
     """
     return replace_constants(source, _read_changes(_constants(source), text))
 
@@ -152,15 +151,21 @@ def _read_changes(constants: Mapping[str, Value], text: str) -> Mapping[str, Val
     text, end = text.strip(), 0
     while end < len(text) or not changes:
         match = _CHANGE.match(text, end)
-        if match is None or match[1] not in constants:
+        if match is None or (match[1] not in constants and read_value(match[2]) is None):
             such = next((f", such as {name} {write_value(value)}" for name, value in constants.items()), "")
-            raise UserError(f"That names no constant with a value{such}.")
+            raise UserError(f"That sets no constant: write its name and a value{such}.")
+        if match[1] not in constants:
+            like = get_close_matches(match[1], constants, n=1)
+            meant = f" Did you mean {like[0]}?" if like else ""
+            raise MistypedIdeaError(f"The program has no constant {match[1]}.{meant}")
         name, old = match[1], constants[match[1]]
         value = _read_value(match[2], old)
         if value is None:
-            raise UserError(f"{name} takes {_kind(old)}, such as {name} {write_value(old)}.")
+            is_prose = any(map(str.isspace, match[2]))
+            error = UserError if is_prose else MistypedIdeaError
+            raise error(f"{name} takes {_kind(old)}, such as {name} {write_value(old)}.")
         if name in changes:
-            raise UserError(f"{name} is named twice: give it one value.")
+            raise MistypedIdeaError(f"{name} is named twice: give it one value.")
         changes[name], end = value, match.end()
     return changes
 

@@ -1,18 +1,19 @@
-"""When a run is stuck, and what it asks for then: pure functions of its experiments."""
+"""What the experiments of a run say: whether it is stuck, what to repair, what was trained already."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
-from loop.experiment import Experiment, Status
-from loop.proposers.protocol import Urge
+from loop.experiment import Experiment, Proposal, Status
+from loop.program.fingerprint import fingerprint
+from loop.proposers.protocol import Context, SearchMode
 from loop.store.experiments import Row
 
 AFTER = 15
 """Decided experiments without a keep after which a run is stuck. Published nights keep one of six."""
 
 EVERY = 3
-"""Experiments for which an urge stays before the next one has its turn."""
+"""Experiments for which a search mode stays before the next one has its turn."""
 
 
 def idle(experiments: Sequence[Experiment | Row]) -> int:
@@ -26,31 +27,26 @@ def idle(experiments: Sequence[Experiment | Row]) -> int:
 
 
 def last_gain(experiments: Sequence[Experiment]) -> int | None:
-    """Return the number of the experiment that was kept last, None where none was."""
     return next((e.number for e in reversed(experiments) if e.status is Status.KEEP), None)
 
 
-def urge(experiments: Sequence[Experiment], *, after: int = AFTER) -> Urge | None:
-    """Return what a stuck run asks for now, None where it is not stuck.
-
-    `experiments` are the last ones, the oldest first. Urges take turns until something is kept again.
-    """
+def search_mode(experiments: Sequence[Experiment], *, after: int = AFTER) -> SearchMode | None:
+    """Return what a stuck run tries now, None where it is not stuck; modes take turns until a keep."""
     over = idle(experiments) - after
-    urges = tuple(Urge)
-    return urges[over // EVERY % len(urges)] if over >= 0 else None
+    modes = tuple(SearchMode)
+    return modes[over // EVERY % len(modes)] if over >= 0 else None
 
 
 MOST = 2
-"""How often one idea is mended before it is dropped."""
+"""Repairs of one idea before it is dropped."""
 
 _RECENT = 2  # the next experiment is proposed while one trains or after it: no crash is missed
 
 
-def to_repair(experiments: Sequence[Experiment], dropped: Collection[int] = ()) -> Experiment | None:
-    """Return the older of the two last decided experiments that crashed and may be mended.
+def crash_to_repair(experiments: Sequence[Experiment], dropped: Collection[int] = ()) -> Experiment | None:
+    """Return the older of the two last decided experiments that crashed and may be repaired.
 
-    It may be unless it is among the `dropped`, a later experiment mends it already, or it is itself the last
-    mending that its idea gets.
+    It may not if it is among the `dropped`, was repaired already, or is the last repair of its idea.
     """
     recent = [experiment for experiment in experiments if experiment.status is not None][-_RECENT:]
     done = {experiment.repairs for experiment in experiments}.union(dropped)
@@ -59,7 +55,7 @@ def to_repair(experiments: Sequence[Experiment], dropped: Collection[int] = ()) 
 
 
 def _depth(experiment: Experiment, experiments: Sequence[Experiment]) -> int:
-    """Return how many mendings in a row led to this experiment."""
+    """Return how many repairs in a row led to this experiment."""
     by_number = {other.number: other for other in experiments}
     depth = 0
     found: Experiment | None = experiment
@@ -67,3 +63,25 @@ def _depth(experiment: Experiment, experiments: Sequence[Experiment]) -> int:
         depth += 1
         found = by_number.get(found.repairs)
     return depth
+
+
+def trained_already(
+    proposal: Proposal, context: Context, find: Callable[[str], Experiment | None] = lambda _: None
+) -> str | None:
+    """Return why a proposal is no new program, with the earlier result; None where it is one.
+
+    `find` returns the experiment with a fingerprint, for those too old for a context. It may block.
+    """
+    program = fingerprint(proposal.source)
+    recent = next((each for each in context.experiments if each.program == program), None)
+    if experiment := recent or find(program):
+        result = experiment.status or "under way"
+        if experiment.value is not None:
+            result = f"{result}, {context.run.metric} {experiment.value:.6f}"
+        return f"Same program as experiment #{experiment.number} ({result}), {_BUT}."
+    if program == fingerprint(context.source):
+        return f"Same program as the best one, {_BUT}."
+    return None
+
+
+_BUT = "apart from layout, comments and seeds"

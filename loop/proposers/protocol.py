@@ -13,20 +13,19 @@ from loop.results.gains import Lesson
 from loop.store.experiments import Idea
 
 
-class NoProposalError(UserError):
-    """Why a source of ideas was asked in vain. `cost` is what the asking cost nevertheless."""
+class ProposalError(UserError):
+    """Why a source of ideas has no proposal. `cost` is what the call cost nevertheless."""
 
     def __init__(self, reason: str, *, cost: Cost | None = None) -> None:
         super().__init__(reason)
         self.cost = cost
 
 
-class OutOfReachError(NoProposalError):
-    """A source of ideas cannot be asked just now: its provider is down or refuses.
+class UnavailableError(ProposalError):
+    """A source of ideas cannot be called now: its provider is down or refuses.
 
-    `retry_after` is how many seconds the provider asks to wait. `needs_person` says that no waiting will
-    help: the key is refused, the account is empty. `cut_off` says that it was at work when it was ended, so
-    that it may have cost more than anybody knows.
+    `retry_after` is in seconds, as the provider says. `needs_person`: waiting does not help, because the key
+    is refused or the account empty. `cut_off`: it was ended at work, so its cost may not be known.
     """
 
     def __init__(
@@ -44,23 +43,20 @@ class OutOfReachError(NoProposalError):
         self.cut_off = cut_off
 
 
-class NoProgramError(NoProposalError):
-    """What a source of ideas answered makes no program that could be trained: it may be asked again.
-
-    `description` is what it called its proposal, as far as that is known.
-    """
+class NoProgramError(ProposalError):
+    """An answer makes no program that could be trained: the source may be called again."""
 
     def __init__(self, reason: str, *, cost: Cost | None = None, description: str = "") -> None:
         super().__init__(reason, cost=cost)
         self.description = description
 
 
-class HopelessError(NoProposalError):
-    """A crash is not worth mending, says who made the program: its idea is dropped."""
+class RepairGivenUpError(ProposalError):
+    """A crash is not worth repairing, says the author of the program: its idea is dropped."""
 
 
-class Urge(StrEnum):
-    """What a run that is stuck asks for, in this order and over again."""
+class SearchMode(StrEnum):
+    """What a run that is stuck tries, in this order and over again."""
 
     COMBINATION = "combination"  # of near misses
     REREADING = "rereading"  # of the fixed files and of the papers that the program names
@@ -70,11 +66,7 @@ class Urge(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A crash that may be mended: its experiment, the program that crashed and the end of its log.
-
-    The log is untrusted text without secrets. Out of memory is no bug: it asks for less, not for a
-    correction.
-    """
+    """A crash that may be repaired: its experiment, its program and the end of its log, without secrets."""
 
     experiment: Experiment
     source: str
@@ -83,8 +75,8 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """A proposal of this asking that was turned down: what it was called, if anything, and why, in words."""
+class Rejection:
+    """A proposal that was turned down just now: its description, which may be empty, and why."""
 
     description: str
     reason: str
@@ -94,12 +86,10 @@ class Refusal:
 class Context:
     """The state of a run as a proposer sees it: the best program so far, what was tried, what people want.
 
-    `source` is the editable file at `parent`, the commit that the proposal is to be made against.
-    `experiments` are the last ones, the oldest first, the one under way included, and before them the one
-    that was the best when the first of them was made. `changes` are the diffs of
-    the kept ones and of the near misses among them, by number. `files` are the fixed texts of the repository
-    by path: `program.md` and what no proposal may change. `lessons` come from earlier runs, and `papers` are
-    abstracts of papers that the program names, fetched when the run is stuck.
+    `source` is the editable file at `parent`, the commit to make the proposal against. `experiments` are the
+    last ones, the oldest first, the one under way included, and before them the best when the first of them
+    was made. `changes` are diffs of the kept ones and near misses, by number. `files` are the fixed texts of
+    the repository by path. `papers` are abstracts of papers that the program names, if the run is stuck.
     """
 
     run: Run
@@ -111,13 +101,12 @@ class Context:
     files: Mapping[str, str] = field(default_factory=dict)
     lessons: tuple[Lesson, ...] = ()
     device: str = ""
-    urge: Urge | None = None
+    search_mode: SearchMode | None = None
     papers: tuple[str, ...] = ()
-    refusals: tuple[Refusal, ...] = ()
+    rejections: tuple[Rejection, ...] = ()
 
     @property
     def goal(self) -> Goal:
-        """Which direction of the metric is better."""
         return self.run.goal
 
 
@@ -125,28 +114,18 @@ class Proposer(Protocol):
     """A source of ideas."""
 
     @property
-    def name(self) -> str:
-        """The name shown in results and digests."""
+    def name(self) -> str: ...
 
     async def propose(self, context: Context) -> Proposal:
-        """Return an edit of `context.source`.
-
-        Raises:
-            UserError: there is nothing to propose.
-        """
+        """Return an edit of `context.source`, or raise a UserError if there is nothing to propose."""
 
 
 class Model(Proposer, Protocol):
     """A source of ideas that reads: a language model or a coding agent.
 
-    `propose` makes a program of the first of the context's ideas, where there is one. Both ways of asking
-    raise a `NoProposalError` where a model was asked in vain, and another `UserError` where it could not be.
+    `propose` makes a program of the first of the context's ideas, where there is one. Both methods raise
+    `ProposalError` without a result, and another `UserError` where the model could not be called at all.
     """
 
     async def repair(self, context: Context, failure: Failure) -> Proposal:
-        """Return the crashed program mended, as an edit of `context.source`.
-
-        Raises:
-            HopelessError: it is not worth another training.
-            UserError: as for `propose`.
-        """
+        """Return the crashed program repaired, as an edit of `context.source`."""

@@ -1,6 +1,6 @@
-"""The proposer of a run: people first, then a crash worth mending, then one of the run's sources of ideas.
+"""The proposer of a run: first ideas of people, then a crash worth repairing, then one of the run's sources.
 
-Nothing is remembered here that a restart may not forget: what was tried, told and spent is in the journal.
+Nothing is kept here that a restart may not lose: what was tried, notified and spent is in the journal.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from dataclasses import replace
 from loop.errors import UserError
 from loop.experiment import Actor, Cause, Experiment, Proposal, Reason, Run
 from loop.process.worker import in_thread
-from loop.proposers.asking import Asking, BudgetWatch, Check, Outages, Source
-from loop.proposers.people import propose_idea, prose, take_in
-from loop.proposers.policy import idle, last_gain, to_repair, urge
+from loop.proposers.calling import Availability, BudgetGuard, Check, ModelCaller, Source
+from loop.proposers.people import add_from_file, ideas_in_prose, propose_idea
+from loop.proposers.policy import crash_to_repair, idle, last_gain, search_mode
 from loop.proposers.prompt.context import INSTRUCTIONS
 from loop.proposers.prompt.papers import Papers
-from loop.proposers.protocol import Context, Failure, OutOfReachError, Proposer, Refusal, Urge
+from loop.proposers.protocol import Context, Failure, Proposer, Rejection, SearchMode, UnavailableError
 from loop.store.events import Notes
 from loop.store.experiments import Idea, IdeaBox
 from loop.store.journal import Journal
@@ -29,17 +29,16 @@ from loop.store.journal import Journal
 log = logging.getLogger(__name__)
 
 TRIES = 3
-"""How often an idea may put a model out of reach that had answered before; then it is given up."""
+"""How often an idea may make a model unavailable that had answered before; then it is given up."""
 
 
 class Researcher:
     """Composes the sources of a run.
 
-    `models` read prose and can mend, and may cost money or be out of reach; the first of them that can be
-    asked is given the ideas of people. `search` does without all that: it has its `share`, which may be zero,
-    and every experiment that no model makes. `failure` reads a crash as it is on top of a commit and may
-    block, as may `device`, which names what trainings run on. `pause` rests the run when the money is spent;
-    None: it goes on with search.
+    `models` read prose and can repair crashes, cost money and may be unavailable; `fallback` is called where
+    those whose turn it is give nothing. `search` has its `share`, which may be zero, and every experiment
+    that no model proposes. `failure` reads a crash on top of a commit and may block, as may `device`. `pause`
+    pauses the run when the budget is spent; None: it continues with the search.
     """
 
     name = "researcher"
@@ -50,11 +49,12 @@ class Researcher:
         search: Proposer,
         share: float,
         models: Sequence[Source] = (),
+        fallback: Source | None = None,
         journal: Journal,
         failure: Callable[[Experiment, str], Failure],
         check: Check,
-        budget: BudgetWatch,
-        outages: Outages,
+        budget: BudgetGuard,
+        availability: Availability,
         papers: Papers,
         device: Callable[[], str],
         stuck_after: int,
@@ -62,66 +62,60 @@ class Researcher:
     ) -> None:
         self._search = search
         self._share = share
-        self._models = tuple(models)
+        self._sources = tuple(models)
+        self._fallback = (fallback,) if fallback and models else ()
+        self._models = (*self._sources, *self._fallback)
         self._ideas = IdeaBox(journal)
         self._notes = Notes(journal)
         self._failure = failure
         self._budget = budget
-        self._asking = Asking(budget=budget, outages=outages, check=check)
+        self._availability = availability
+        self._caller = ModelCaller(budget=budget, availability=availability, check=check)
         self._papers = papers
         self._device = device
         self._stuck_after = stuck_after
         self._pause = pause
         self._tries: Counter[tuple[int, str]] = Counter()  # by idea and model
-        self._dropped: set[int] = set()  # crashes that are not worth mending
+        self._dropped: set[int] = set()  # crashes that are not worth repairing
 
     async def propose(self, context: Context) -> Proposal:
-        """Return the next program to train.
-
-        Raises:
-            UserError: not even the search has anything to propose.
-        """
         context = await in_thread(self._complete, context)
         proposal = await self._of_constants(context)
         if proposal is not None:
             return proposal
-        await self._look_at_money(context.run)
+        await self._pause_if_spent(context.run)
         return (
             await self._from_prose(context)
-            or await self._mended(replace(context, ideas=(), urge=None))
+            or await self._repaired(replace(context, ideas=(), search_mode=None))
             or await self._of_their_own(replace(context, ideas=()))
         )
 
     def _complete(self, context: Context) -> Context:
-        """Add what the reader of contexts does not know, and tell people if the run is stuck."""
+        """Add what the reader of contexts does not know, and notify people if the run is stuck."""
         run, experiments = context.run, context.experiments
-        stuck = urge(experiments, after=self._stuck_after)
-        if stuck is not None:
+        mode = search_mode(experiments, after=self._stuck_after)
+        if mode is not None:
             number = last_gain(experiments)
-            since = f" since #{number}" if number else ""
-            count = idle(experiments)
-            tried = f"{count} experiment{'s' if count > 1 else ''}"
-            reason = f"no gain in {tried}{since}: it looks further afield from now on"
-            self._notes.tell(run.id, Cause.STUCK, str(number or ""), reason)
-        ideas = (*context.ideas, *take_in(run, self._ideas))
-        return replace(context, ideas=ideas, urge=stuck, device=context.device or self._device())
+            self._notes.tell(run.id, Cause.STUCK, str(number or ""), stuck(idle(experiments), number))
+        ideas = (*context.ideas, *add_from_file(run, self._ideas))
+        return replace(context, ideas=ideas, search_mode=mode, device=context.device or self._device())
 
-    async def _look_at_money(self, run: Run) -> None:
+    async def _pause_if_spent(self, run: Run) -> None:
         names = [model.name for model in self._models]
         pauses = self._pause is not None
-        setting = await in_thread(self._budget.close, run.id, names, pauses=pauses)
+        setting = await in_thread(self._budget.spent_setting, run.id, names, pauses=pauses)
         if setting is not None and self._pause is not None:
             try:
                 await self._pause(run, Reason(Actor.BUDGET, cause=Cause.BUDGET, facts={"setting": setting}))
-            except UserError as error:  # somebody has ended it
+            except UserError as error:  # a person has stopped it meanwhile
                 log.info("run %s is not paused: %s", run.tag, error)
 
-    # Ideas that are edits as they stand
+    # Ideas of people
 
     async def _of_constants(self, context: Context) -> Proposal | None:
         """Return the oldest idea that sets constants and is new; the others are answered with the reason."""
         while (proposal := await in_thread(propose_idea, context)) is not None:
-            reason = await in_thread(self._asking.refusal, context, proposal)
+            reason = await in_thread(self._caller.why_rejected, context, proposal)
             if reason is None:
                 return proposal
             idea = next(idea for idea in context.ideas if idea.id == proposal.idea)
@@ -129,11 +123,9 @@ class Researcher:
             context = replace(context, ideas=tuple(each for each in context.ideas if each != idea))
         return None
 
-    # Ideas that take reading
-
     async def _from_prose(self, context: Context) -> Proposal | None:
-        """Let a model make a program of the oldest idea that takes reading and that a model can be given."""
-        for idea in await in_thread(prose, context.source, context.ideas):  # the others are answered already
+        """Let a model make a program of the oldest idea in prose that a model can be given."""
+        for idea in await in_thread(ideas_in_prose, context.source, context.ideas):
             reason = ""
             for model in self._models:
                 if await self._may_try(idea, model, context.run):
@@ -145,56 +137,55 @@ class Researcher:
         return None
 
     async def _may_try(self, idea: Idea, model: Source, run: Run) -> bool:
-        """Say whether to give the model an idea.
+        """Return whether to give the model an idea.
 
-        One that may have put a model out of reach waits until the model has answered something else.
+        One that may have made a model unavailable waits until the model has answered something else.
         """
         tries = self._tries[idea.id, model.name]
-        if tries >= TRIES or (tries and not self._asking.is_healthy(model)):
+        if tries >= TRIES or (tries and not self._availability.is_healthy(model.name)):
             return False
-        return await self._asking.may_ask(model, run)
+        return await self._caller.may_call(model, run)
 
     async def _try(self, idea: Idea, model: Source, context: Context) -> tuple[Proposal | None, str]:
-        """Let the model make a program of the idea; without one, return why not."""
         this = idea.id, model.name
-        healthy = self._asking.is_healthy(model)
+        healthy = self._availability.is_healthy(model.name)
         try:
-            asked = replace(context, ideas=(idea,), urge=None)
-            proposal = await self._asking.ask(model, asked, idea=idea)
-        except OutOfReachError as error:
+            asked = replace(context, ideas=(idea,), search_mode=None)
+            proposal = await self._caller.call(model, asked, idea=idea)
+        except UnavailableError as error:
             self._tries[this] += healthy
             return None, str(error)
-        if proposal is not None or await self._asking.may_ask(model, context.run):
+        if proposal is not None or await self._caller.may_call(model, context.run):
             self._tries[this] = 0 if proposal is not None else TRIES
-        # Else the money ran out over it: it waits.
-        return proposal, f"{model.name} made no program of it"
+        # Else the budget ran out over it: it waits.
+        return proposal, no_program(model.name)
 
     # Crashes
 
-    async def _mended(self, context: Context) -> Proposal | None:
-        """Let the model whose program crashed mend it, if that can be asked now."""
-        crashed = to_repair(context.experiments, self._dropped)
-        maker = next((m for m in self._models if crashed and crashed.proposer in m.signs), None)
-        if crashed is None or maker is None or not await self._asking.may_ask(maker, context.run):
-            return None
-        try:
-            failure = await in_thread(self._failure, crashed, context.parent)
-        except UserError as error:
-            log.info("experiment #%d is not mended: %s", crashed.number, error)
-            self._dropped.add(crashed.number)
-            return None
-        mended = None
-        with suppress(OutOfReachError):
-            mended = await self._asking.ask(maker, context, failure=failure)
-            if mended is None and await self._asking.may_ask(maker, context.run):
-                self._dropped.add(crashed.number)
-        return mended
+    async def _repaired(self, context: Context) -> Proposal | None:
+        """Let the model whose program crashed repair it, or the fallback where it is unavailable."""
+        crashed = crash_to_repair(context.experiments, self._dropped)
+        authors = [model for model in self._models if crashed and crashed.proposer == model.signs]
+        for model in (*authors[:1], *self._fallback) if authors else ():
+            if crashed is not None and await self._caller.may_call(model, context.run):
+                try:
+                    failure = await in_thread(self._failure, crashed, context.parent)
+                except UserError as error:
+                    log.info("experiment #%d is not repaired: %s", crashed.number, error)
+                    self._dropped.add(crashed.number)
+                    return None
+                with suppress(UnavailableError):
+                    repaired = await self._caller.call(model, context, failure=failure)
+                    if repaired is None and await self._caller.may_call(model, context.run):
+                        self._dropped.add(crashed.number)
+                    return repaired
+        return None
 
-    # Ideas of the sources' own
+    # Proposals of the sources' own
 
     async def _of_their_own(self, context: Context) -> Proposal:
-        """Ask the sources by their shares, and the search where no other has anything."""
-        if context.urge is Urge.REREADING and self._models:
+        """Call the sources by their shares, and the search where no other has anything."""
+        if context.search_mode is SearchMode.REREADING and self._models:
             texts = (context.source, context.files.get(INSTRUCTIONS, ""))
             context = replace(context, papers=await self._papers.abstracts(texts))
         first, others = self._in_turn(context)
@@ -208,42 +199,51 @@ class Researcher:
             raise
 
     async def _searched(self, context: Context) -> Proposal:
-        """Return what the search proposes that is new: it knows the last experiments only.
-
-        Raises:
-            UserError: it has nothing else.
-        """
+        """Return what the search proposes that is new: it knows the last experiments only."""
         while True:
             proposal = await self._search.propose(context)
-            reason = await in_thread(self._asking.refusal, context, proposal)
+            reason = await in_thread(self._caller.why_rejected, context, proposal)
             if reason is None:
                 return proposal
-            refusal = Refusal(proposal.description, reason)
-            if refusal in context.refusals:
+            rejection = Rejection(proposal.description, reason)
+            if rejection in context.rejections:
                 raise UserError(f"The search has nothing new: {reason}")
-            context = replace(context, refusals=(*context.refusals, refusal))
+            context = replace(context, rejections=(*context.rejections, rejection))
 
     async def _of_a_model(self, models: Sequence[Source], context: Context) -> Proposal | None:
-        """Return the idea of the first of the models that has one."""
-        for model in models:
-            if self._asking.may_have_ideas(model) and await self._asking.may_ask(model, context.run):
-                with suppress(OutOfReachError):
-                    proposal = await self._asking.ask(model, context)
+        """Return the proposal of the first of the models that has one, the fallback after them."""
+        for model in (*models, *self._fallback) if models else ():
+            may_propose = self._availability.may_propose(model.name)
+            if may_propose and await self._caller.may_call(model, context.run):
+                with suppress(UnavailableError):
+                    proposal = await self._caller.call(model, context)
                     if proposal is not None:
                         return proposal
         return None
 
     def _in_turn(self, context: Context) -> tuple[list[Source], list[Source]]:
-        """Return the models to ask before the search and after it, in this order.
+        """Return the models to call before the search and after it, in this order.
 
-        Each source comes first as often as its share says. The order hangs on run and number alone, so that a
-        restart changes nothing. Clocks that ring after exponential times with the shares as their rates ring
-        first in these proportions.
+        Each source comes first as often as its share says: of exponential times with the shares as rates,
+        each is the shortest in these proportions. The order depends on run and number alone, so that a
+        restart changes nothing.
         """
         number = context.experiments[-1].number + 1 if context.experiments else 0
         chance = random.Random(f"{context.run.id}/{number}")  # noqa: S311 - no secret hangs on it
-        rings = {model.name: chance.expovariate(model.weight) for model in self._models}
+        times = {model.name: chance.expovariate(model.weight) for model in self._sources}
         own = chance.expovariate(self._share) if self._share else math.inf
-        order = sorted(self._models, key=lambda model: rings[model.name])
-        first = [model for model in order if rings[model.name] < own]
+        order = sorted(self._sources, key=lambda model: times[model.name])
+        first = [model for model in order if times[model.name] < own]
         return first, order[len(first) :]
+
+
+# Sentences for people, as clauses.
+
+
+def stuck(count: int, since: int | None) -> str:
+    last = f" since #{since}" if since else ""
+    return f"no gain in {count} experiment{'s' if count > 1 else ''}{last}: switching to broader changes"
+
+
+def no_program(name: str) -> str:
+    return f"{name} proposed no valid program for it"

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 
 from loop.experiment import Cost, Experiment, Goal, Run, RunState, Status
-from loop.proposers.policy import AFTER, idle, urge
-from loop.proposers.protocol import Urge
+from loop.proposers.policy import AFTER, idle, search_mode
+from loop.proposers.protocol import SearchMode
 from loop.results.gains import FamilyRate, bests_before, gain, rates_of
 from loop.results.ledger import Ledger, Spent, all_of, read_ledger
 from loop.store.events import open_calls
@@ -156,14 +156,14 @@ class Outlook:
     """What is tried next: people's ideas first, then the proposal that is ready, empty where none is.
 
     `under_way` is what is tried now, as number and description. `idle` is how many experiments were judged
-    since the last keep, `urge` what a stuck run asks for.
+    since the last keep, `search_mode` what a stuck run asks for.
     """
 
     idea: Idea | None = None
     ready: str = ""
     under_way: str = ""
     idle: int = 0
-    urge: Urge | None = None
+    search_mode: SearchMode | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -344,5 +344,5 @@ def _outlook(
         ready=ready,
         under_way=", ".join(f"#{each.number} {each.description}" for each in undecided),
         idle=idle(rows),
-        urge=urge(journal.experiments(run.id, last=_STUCK_ROWS), after=stuck_after),
+        search_mode=search_mode(journal.experiments(run.id, last=_STUCK_ROWS), after=stuck_after),
     )

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
 
-from loop.backoff import backoff
+from loop.errors import backoff
 from loop.experiment import Event, Run
 from loop.process.worker import in_thread
 from loop.store.experiments import IdeaBox

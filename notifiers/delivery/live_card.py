@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, tzinfo
 
-from loop.backoff import backoff
+from loop.errors import backoff
 from loop.experiment import Run, RunState
 from loop.process.worker import in_thread
 from loop.results.status import RunStatus

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import assert_never
 
 from loop.experiment import Cost, Goal, Run, RunState
-from loop.proposers.protocol import Urge
+from loop.proposers.protocol import SearchMode
 from loop.results.gains import bests_before
 from loop.results.ledger import Ledger, Spent
 from loop.results.report import Bill, Report, WakeUpReport
@@ -31,10 +31,10 @@ _LOST = {
     Spent.MACHINE_DOWN: "machine down",
 }
 _URGES = {
-    Urge.COMBINATION: "combining near misses",
-    Urge.REREADING: "rereading the fixed files",
-    Urge.RADICAL: "a radical change",
-    Urge.SIMPLIFICATION: "less code",
+    SearchMode.COMBINATION: "combining near misses",
+    SearchMode.REREADING: "rereading the fixed files",
+    SearchMode.RADICAL: "a radical change",
+    SearchMode.SIMPLIFICATION: "less code",
 }
 
 
@@ -195,9 +195,9 @@ def _next(night: WakeUpReport) -> list[str]:
     else:
         coming = outlook.ready
     stuck = []
-    if outlook.urge and (night.report.best is not None or night.report.before is not None):
+    if outlook.search_mode and (night.report.best is not None or night.report.before is not None):
         stuck = [f"No keep for {plural(outlook.idle, 'experiment')}"]
-        coming = coming or _URGES[outlook.urge]
+        coming = coming or _URGES[outlook.search_mode]
     if coming:
         return [*stuck, _long(f"Next: {coming}")]
     if not outlook.under_way:

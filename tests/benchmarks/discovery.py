@@ -34,7 +34,7 @@ from loop.engine.decision import KeepRule, decide
 from loop.experiment import Ending, Experiment, Outcome, Stage, Status
 from loop.program.constants import Value, find_constants, replace_constants
 from loop.program.fingerprint import fingerprint
-from loop.proposers.policy import urge
+from loop.proposers.policy import search_mode
 from loop.proposers.protocol import Context
 from loop.proposers.search.space import find_axes
 from loop.proposers.search.suggest import suggest
@@ -111,7 +111,7 @@ def conduct(propose: Propose, score: Score, first: str, *, experiments: int, see
     best, made = [first], [_experiment(0, "", first, first, score, None)]
     for number in range(1, experiments + 1):
         parent = next(each for each in reversed(made) if each.status is Status.KEEP)
-        context = Context(run, best[-1], parent.commit, tuple(made), urge=urge(made))
+        context = Context(run, best[-1], parent.commit, tuple(made), search_mode=search_mode(made))
         source = propose(context, seed)
         made.append(_experiment(number, parent.commit, best[-1], source, score, parent.value))
         best.append(source if made[-1].status is Status.KEEP else best[-1])

@@ -293,10 +293,21 @@ async def test_an_idea_in_words_waits_where_only_search_proposes(office: Office)
     office.host.start_run("mar12")
     waits = "\nIt waits for a model or an agent: PROPOSER names only search, which cannot read it. "
     told = await office.said("/idea Use a cosine schedule")
-    assert told.endswith(f"{waits}That names no constant with a value, such as LEARNING_RATE 0.01.")
-    assert (await office.said("/idea WIDTH wider")).endswith(
-        f"{waits}WIDTH takes a whole number, such as WIDTH 64."
-    )
+    assert waits in told
+    assert told.endswith("such as LEARNING_RATE 0.01.")
+
+
+@pytest.mark.parametrize(
+    ("idea", "why"),
+    [
+        ("WIDTH banana", "WIDTH takes a whole number, such as WIDTH 64."),
+        ("NO_SUCH 3", "The program has no constant NO_SUCH."),
+    ],
+)
+async def test_a_mistyped_constant_is_refused_and_not_queued(office: Office, idea: str, why: str) -> None:
+    run = office.host.start_run("mar12")
+    assert await office.said(f"/idea {idea}") == f"refused: {why}"
+    assert IdeaBox(office.journal).waiting(run.id) == ()
 
 
 async def test_an_idea_may_be_as_long_as_one_of_the_file(office: Office) -> None:

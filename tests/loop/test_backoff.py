@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.backoff import backoff
+from loop.errors import backoff
 
 WAITS = (2.0, 4.0, 300.0)
 

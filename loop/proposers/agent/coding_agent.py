@@ -12,22 +12,26 @@ import logging
 import os
 import re
 import shutil
+import stat
 import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 from loop.errors import UserError
 from loop.experiment import Family, Proposal
+from loop.files import place
+from loop.git.commands import Git, locate
+from loop.git.workspace import AUTHOR
 from loop.process.trainer import PROXIES, training_environment
 from loop.process.worker import in_thread, start_worker
-from loop.program.edits import EditError, check_program
-from loop.proposers.agent.checkout import clear, make_checkout, read_answer, remove
+from loop.program.edits import LIMIT, EditError, check_program
 from loop.proposers.agent.keeper import sweep
-from loop.proposers.agent.presets import PROMPT, Answer, Preset
+from loop.proposers.agent.presets import PROMPT, AgentOutput, Preset
 from loop.proposers.prompt.history import LINE, PROSE, SAID
-from loop.proposers.protocol import Context, Failure, HopelessError, NoProgramError, OutOfReachError
+from loop.proposers.protocol import Context, Failure, NoProgramError, RepairGivenUpError, UnavailableError
 from loop.text import HIDDEN, LONG, one_line, without_secrets
 
 log = logging.getLogger(__name__)
@@ -57,7 +61,7 @@ _DRESS = re.compile(r"^(?:[*#> ]|- )+|(?<!\*)\*\*$")  # of Markdown
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class AgentMessage:
     """What the last message says, in plain lines; empty where it says nothing of the kind."""
 
     description: str = ""
@@ -67,19 +71,18 @@ class Message:
 
 
 def task(brief: str, editable: str, *, may_give_up: bool = False) -> str:
-    """Return the whole prompt: the brief, how to work and how to end."""
     give_up = _GIVE_UP if may_give_up else ""
     return _TASK.format(brief=brief.strip(), editable=editable, give_up=give_up, families=", ".join(Family))
 
 
-def read_message(text: str) -> Message:
+def read_message(text: str) -> AgentMessage:
     """Read what follows each label; without a description, the first line is taken for one."""
     labels = list(_LABEL.finditer(text))
     ends = [*(label.start() for label in labels), len(text)][1:]
     labelled = {label[1].lower(): text[label.end() : end] for label, end in zip(labels, ends, strict=False)}
     description = labelled.get("description", "" if labels else text)
     family = undressed(labelled.get("family", ""), LINE).lower().replace("_", " ").replace("-", " ")
-    return Message(
+    return AgentMessage(
         description=next((said for each in description.splitlines() if (said := undressed(each, LINE))), ""),
         rationale=undressed(labelled.get("rationale", ""), PROSE),
         expected=undressed(labelled.get("expected", ""), LINE),
@@ -102,7 +105,7 @@ _FIXED = {
 
 
 class AgentError(UserError):
-    """Why an agent did not run, as a clause that goes on from its name: `cannot be started: …`."""
+    """Why an agent did not run, as a clause that continues its name: `cannot be started: …`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,7 @@ class AgentRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class AgentExit:
     """How an agent ended, and the ends of what it printed; `exit_code` is None where its time was over."""
 
     exit_code: int | None
@@ -127,22 +130,15 @@ class Ended:
 
 
 def agent_environment(environ: Mapping[str, str], preset: Preset) -> dict[str, str]:
-    """Choose from `environ` what a training may know, and what this agent needs to reach its provider.
-
-    HOME is among it, because there the agent finds its login. No accelerator is visible to it.
-    """
+    """Return what a training may know of `environ`, with HOME, and what this agent needs for its provider."""
     chosen = training_environment(environ, {})
     chosen |= {name: environ[name] for name in (*_NETWORK, *preset.keys) if environ.get(name)}
     renamed = {new: chosen[old] for new, old in preset.renamed.items() if old in chosen}
     return renamed | chosen | dict(preset.settings) | _FIXED
 
 
-async def run_agent(run: AgentRun) -> Ended:
-    """Run the agent to its end, and end whatever it started. When cancelled, that is done first.
-
-    Raises:
-        AgentError: it cannot be started, or its keeper was killed.
-    """
+async def run_agent(run: AgentRun) -> AgentExit:
+    """Run the agent to its end, and end whatever it started. When cancelled, that is done first."""
     environment = training_environment(os.environ, {})
     try:
         keeper = await start_worker(_KEEPER, python=sys.executable, environment=environment)
@@ -164,12 +160,11 @@ async def run_agent(run: AgentRun) -> Ended:
         case {"ending": "absent", "errors": str(reason)}:
             raise AgentError(f"cannot be started: {reason}")
         case {"exit_code": int() | None as code, "output": str(output), "errors": str(errors)}:
-            return Ended(code, output, errors)
-    raise AgentError("was ended: the process beside it was killed")
+            return AgentExit(code, output, errors)
+    raise AgentError("was killed together with the process that runs it")
 
 
 async def _answer(keeper: asyncio.subprocess.Process) -> bytes:
-    """Return what the keeper writes, once it has ended."""
     assert keeper.stdin is not None
     assert keeper.stdout is not None
     assert keeper.stderr is not None
@@ -179,6 +174,76 @@ async def _answer(keeper: asyncio.subprocess.Process) -> bytes:
         log.error("the process beside a coding agent failed: %s", errors.decode(errors="replace"))
         return b""
     return answer
+
+
+def make_checkout(repository: Path, commit: str, checkout: Path, *, editable: str, source: str) -> None:
+    """Make the folder `checkout`: the files of `commit`, with `source` as the editable one, committed once.
+
+    It has a git of its own: in a linked worktree an agent's git commands would reach the branches, the
+    configuration and the hooks of the user's repository.
+    """
+    own = checkout / ".git"
+    own.mkdir(parents=True)
+    git = Git(locate(repository).common)
+    with TemporaryDirectory() as folder:
+        index = Path(folder) / "index"
+        git("read-tree", commit, index=index)
+        git("checkout-index", "--all", index=index, work_tree=checkout)
+    executable = os.access(checkout / editable, os.X_OK)
+    place(checkout, editable, source.encode(), executable=executable)
+    message = f"--message=autoresearch: the program at {commit[:7]}"
+    git = Git(own)
+    git("init", "--quiet", "--template=", "--initial-branch=main", work_tree=checkout)
+    git("add", "--all", "--force", work_tree=checkout)
+    git("commit", "--quiet", "--allow-empty", message, environment=AUTHOR, work_tree=checkout)
+
+
+def read_program(checkout: Path, editable: str) -> str:
+    """Return the editable file as an agent left it. Its processes must be gone."""
+    path = checkout / editable
+    try:
+        if path.resolve() != checkout.resolve() / editable:
+            raise EditError(f"A link is in the place of {editable}.")
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise EditError(f"Something else is in the place of {editable}.")
+        with path.open("rb") as file:
+            content = file.read(LIMIT + 1)
+    except OSError as error:
+        raise EditError(f"{editable} cannot be read: {error.strerror or error}.") from error
+    if len(content) > LIMIT:
+        raise EditError(f"{editable} has more than {LIMIT:,} bytes.")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise EditError(f"{editable} is not UTF-8 text (byte {error.start}).") from error
+
+
+def clear(folder: Path) -> None:
+    """End the agents that earlier calls left behind in `folder`, and remove their checkouts."""
+    for left in sorted(folder.glob("*")):
+        sweep(str(left))
+        remove(left)
+
+
+def remove(path: Path) -> None:
+    """Remove a folder of an agent without following its links; what cannot be removed is left for `clear`."""
+    try:
+        if path.is_symlink() or path.is_file():
+            path.unlink()
+        elif path.exists():
+            _unlock(path)
+            shutil.rmtree(path)
+    except OSError as error:
+        log.warning("%s of a coding agent cannot be removed: %s", path, error)
+
+
+def _unlock(path: Path) -> None:
+    """Make all folders writable: some tools make theirs read-only."""
+    path.chmod(0o700)
+    for parent, names, _ in os.walk(path):
+        for inner in (Path(parent) / name for name in names):
+            if not inner.is_symlink():
+                inner.chmod(0o700)
 
 
 _LIMIT = re.compile(
@@ -192,15 +257,12 @@ _MONEY = re.compile(r"credit balance|billing|payment|insufficient.quota", re.IGN
 
 
 class CodingAgent:
-    """Asks one coding agent, one question at a time.
+    """Calls one coding agent, once at a time. It runs as the user and may read the user's files.
 
-    `folder` is for its throw-away checkouts and for nothing else; what an agent before this one left there is
-    ended and removed before the next is started. `environ` is what the agent's environment is taken from: an
-    allow list, HOME among it for the agent's own login. `secrets` are kept out of what the agent is told,
-    says and writes. `brief` and `brief_repair` give the state of the run as text and may block; `limit` is
-    in seconds.
-
-    The agent runs as the user: it is not kept from files that the user may read.
+    `folder` is for its throw-away checkouts alone: what an earlier agent left there is ended and removed
+    first. The agent's environment is taken from `environ` by an allow list. `secrets` are kept out of its
+    prompt, its message and its program. `brief` and `brief_repair` write the prompt and may block; `limit`
+    is in seconds.
     """
 
     def __init__(
@@ -229,27 +291,16 @@ class CodingAgent:
         self._turn = asyncio.Lock()
 
     async def propose(self, context: Context) -> Proposal:
-        """Return what the agent makes of `context.source`. When cancelled, all its processes are ended first.
-
-        Raises:
-            NoProgramError: it leaves nothing that could be trained.
-            OutOfReachError: it cannot be asked.
-            UserError: there is no checkout for it: git or the disk refuses.
-        """
+        """Return the program as the agent left it. When cancelled, all its processes are ended first."""
         prompt = task(self._shown(await in_thread(self._brief, context)), self._editable)
         return await self._ask(context, context.source, prompt)
 
     async def repair(self, context: Context, failure: Failure) -> Proposal:
-        """Return the crashed program as the agent mends it.
-
-        Raises:
-            HopelessError: it leaves the program as it is, or goes back to the best one.
-            UserError: as for `propose`.
-        """
+        """Let the agent repair the crash; it gives up by leaving the program, or going back to the best."""
         brief = self._shown(await in_thread(self._brief_repair, context, failure))
         prompt = task(brief, self._editable, may_give_up=True)
-        mended = await self._ask(context, failure.source, prompt, hopeless=(failure.source, context.source))
-        return replace(mended, repairs=failure.experiment.number)
+        repaired = await self._ask(context, failure.source, prompt, hopeless=(failure.source, context.source))
+        return replace(repaired, repairs=failure.experiment.number)
 
     async def _ask(
         self, context: Context, given: str, prompt: str, *, hopeless: Collection[str] = ()
@@ -259,7 +310,7 @@ class CodingAgent:
             program = shutil.which(self._preset.command[0], path=self._environment.get("PATH"))
             if program is None:
                 install = f": {self._preset.install}" if self._preset.install else ""
-                raise OutOfReachError(f"{self.name} is not installed{install}", needs_person=True)
+                raise UnavailableError(f"{self.name} is not installed{install}", needs_person=True)
             folder = self._folder / uuid4().hex
             try:
                 run = await in_thread(self._prepare, folder, program, context, given, prompt)
@@ -269,7 +320,7 @@ class CodingAgent:
                     raise self._failure(ended, answer)
                 return await in_thread(self._read, run.cwd, context.parent, given, answer, hopeless)
             except AgentError as error:
-                raise OutOfReachError(f"{self.name} {error}") from error
+                raise UnavailableError(f"{self.name} {error}") from error
             finally:
                 await in_thread(remove, folder)
 
@@ -296,13 +347,15 @@ class CodingAgent:
         )
 
     def _read(
-        self, checkout: Path, parent: str, given: str, answer: Answer, hopeless: Collection[str]
+        self, checkout: Path, parent: str, given: str, answer: AgentOutput, hopeless: Collection[str]
     ) -> Proposal:
         message = read_message(self._shown(answer.message))
         try:
-            source = read_answer(checkout, self._editable)
+            source = read_program(checkout, self._editable)
             if source in hopeless:
-                raise HopelessError(f"{self.name} gives it up: {message.description}", cost=answer.cost)
+                raise RepairGivenUpError(
+                    f"{self.name} gives the repair up: {message.description}", cost=answer.cost
+                )
             self._check(given, source)
         except EditError as error:
             raise NoProgramError(str(error), cost=answer.cost, description=message.description) from error
@@ -317,27 +370,26 @@ class CodingAgent:
             cost=answer.cost,
         )
 
-    def _failure(self, ended: Ended, answer: Answer) -> OutOfReachError:
-        """Say for people why the agent did not end well."""
+    def _failure(self, ended: AgentExit, answer: AgentOutput) -> UnavailableError:
         if ended.exit_code is None:
-            reason = f"{self.name} gave no answer within {self._limit:g} s and was ended."
-            return OutOfReachError(reason, cost=answer.cost, cut_off=True)
+            reason = f"{self.name} did not finish within {self._limit:g} s."
+            return UnavailableError(reason, cost=answer.cost, cut_off=True)
         printed = next((text for text in (ended.errors, ended.output) if text.strip()), "nothing")
         said = undressed(self._shown(answer.error or printed.strip().splitlines()[-1]), SAID)
-        reason, needs_person = f"ended with status {ended.exit_code}", False
+        reason, needs_person = f"failed with exit status {ended.exit_code}", False
         if _MONEY.search(said):
-            reason, needs_person = "has no money left", True
+            reason, needs_person = "is out of credit", True
         elif _LIMIT.search(said):
-            reason = "has reached its limit"
+            reason = "is rate-limited"
         elif _LOGIN.search(said):
-            mend = f" ({self._preset.login})" if self._preset.login else ""
-            reason, needs_person = f"is not logged in{mend}", True
-        return OutOfReachError(f"{self.name} {reason}: {said}", cost=answer.cost, needs_person=needs_person)
+            login = f" ({self._preset.login})" if self._preset.login else ""
+            reason, needs_person = f"is not logged in{login}", True
+        return UnavailableError(f"{self.name} {reason}: {said}", cost=answer.cost, needs_person=needs_person)
 
     def _check(self, before: str, after: str) -> None:
         check_program(before, after)
         if self._secrets_in(after) > self._secrets_in(before):
-            raise EditError("The program would hold a secret.")
+            raise EditError("The program would contain a secret.")
 
     def _secrets_in(self, program: str) -> int:
         """Count what would be hidden of a program, were it shown."""

@@ -1,12 +1,10 @@
 """The small process beside a coding agent. It owns the agent's process tree, its time and its output.
 
-    python -m loop.proposers.agent_keeper
+    python -m loop.proposers.agent.keeper
 
-It reads one line of JSON on stdin: `argv cwd env prompt folder limit`. After that the end of stdin says that
-whoever asked is gone, or wants no answer any more. When the agent ends, its time is over or stdin ends,
-whatever is left of the agent's processes is killed; then one JSON object is written to stdout: `ending`
-(`exited`, `deadline`, `dismissed` or `absent`), `exit_code`, `output` and `errors`, the ends of what it
-printed.
+It reads one line of JSON on stdin: `argv cwd env prompt folder limit`. When the agent exits, its time is over
+or stdin ends (the bot is gone), all its processes are killed; then one JSON object is written to stdout:
+`ending` (`exited`, `deadline`, `dismissed` or `absent`), `exit_code`, `output` and `errors`.
 """
 
 from __future__ import annotations
@@ -27,17 +25,11 @@ from typing import Any
 from loop.process.supervisor import PATIENCE, become_subreaper, find_tree
 
 MARK = "AUTORESEARCH_AGENT"
-"""Environment variable that names the folder of an asking in every process of its agent."""
+"""Environment variable that names the folder of a call in every process of its agent."""
 
-OUTPUT = 8 * 2**20
-"""How many of the last bytes that an agent prints are kept."""
-
-ERRORS = 2**16
-"""How many of the last bytes on its stderr are kept."""
-
-NICENESS = 10
-"""A training that needs the processor goes first."""
-
+OUTPUT = 8 * 2**20  # so many of the last bytes on stdout are kept
+ERRORS = 2**16  # and on stderr
+NICENESS = 10  # a training that needs the processor goes first
 CHUNK = 2**16
 POLL = 0.02
 DRAIN = 1.0  # seconds for what is still in a pipe whose writers are dead
@@ -56,7 +48,6 @@ class Tail(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Read to the end."""
         while chunk := os.read(self._pipe, CHUNK):
             self._kept += chunk
             if len(self._kept) > 2 * self._limit:
@@ -102,16 +93,15 @@ def keep(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sweep(folder: str) -> None:
-    """Kill what carries the mark of an asking whose keeper is gone."""
+    """Kill what carries the mark of a call whose keeper is gone."""
     _end_tree(folder, None, subreaper=False)
 
 
 def main() -> None:
-    """Keep one agent."""
     os.nice(NICENESS)
     line = sys.stdin.buffer.readline()
     if not line.endswith(b"\n"):
-        return  # whoever started us died
+        return  # the bot died
     result = keep(json.loads(line))
     if result["ending"] != "dismissed":
         sys.stdout.write(json.dumps(result))

@@ -1,8 +1,7 @@
 """The coding agents that are known: how each is started, what it may know, and how its output is read.
 
-All of them read the prompt on stdin, edit files in the folder where they are started without asking anybody,
-and print JSON. Flags and shapes are those of claude 2.1.197, codex 0.169.0, gemini 0.61.0 and opencode
-1.18.33.
+All of them read the prompt on stdin, edit files in the folder where they are started and print JSON. Flags
+and shapes are those of claude 2.1.197, codex 0.169.0, gemini 0.61.0 and opencode 1.18.33.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ PROMPT = "{prompt}"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AgentOutput:
     """What an agent's output says: its last message, and where it tells, its cost and what went wrong."""
 
     message: str = ""
@@ -35,18 +34,17 @@ class Answer:
     error: str = ""
 
 
-Reader: TypeAlias = Callable[[str, str], Answer]
+Reader: TypeAlias = Callable[[str, str], AgentOutput]
 """Reads an agent's stdout and stderr, of which the beginning may be lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A coding agent. Keys never stand in its command.
+    """A coding agent.
 
-    `keys` names the environment variables that only this agent is given: its provider's keys, and where it
-    finds provider and login. `renamed` gives it the value of a variable under another name, where that has
-    none of its own. `settings` are fixed variables, `install` and `login` what a person does who lacks it.
-    `tells_dollars` says that its output has them.
+    `keys` names the environment variables that only this agent is given. `renamed` gives it the value of a
+    variable under another name, unless that is set. `settings` are fixed variables, `install` and `login`
+    what a person does who lacks it. `tells_dollars` says that its output has them.
     """
 
     name: str
@@ -61,12 +59,10 @@ class Preset:
 
 
 def own_command(command: tuple[str, ...]) -> Preset:
-    """Return the preset of a command of the user's (AGENT_COMMAND), named after its program.
+    """Return the preset of AGENT_COMMAND, named after its program, or `agent` for an interpreter.
 
-    It is called `agent` where that is an interpreter such as `python`, which says nothing.
-
-    The program of a preset keeps what belongs to that: keys and the reading of its output. Any other program
-    may know the keys of all providers, and what it prints is read as text.
+    A known program keeps its keys and the reading of its output. Any other gets the keys of all providers,
+    and its output is read as text.
     """
     name = Path(command[0]).name
     if name in PRESETS:
@@ -76,7 +72,7 @@ def own_command(command: tuple[str, ...]) -> Preset:
     return Preset(name=shown, command=command, keys=keys, read=read_text)
 
 
-def read_claude(output: str, _errors: str) -> Answer:
+def read_claude(output: str, _errors: str) -> AgentOutput:
     """Read the one object of `--output-format json`."""
     for found in _objects(output):
         match found:
@@ -87,13 +83,13 @@ def read_claude(output: str, _errors: str) -> Answer:
                     cached = _count(model, "cacheReadInputTokens")
                     fresh = _count(model, "inputTokens") + _count(model, "cacheCreationInputTokens")
                     cost += Cost(fresh + cached, cached, _count(model, "outputTokens"), None)
-                return Answer("" if failed else message, cost, message if failed else "")
-    return Answer()
+                return AgentOutput("" if failed else message, cost, message if failed else "")
+    return AgentOutput()
 
 
-def read_codex(output: str, _errors: str) -> Answer:
-    """Read the events of `--json`. Nobody tells the price."""
-    answer = Answer()
+def read_codex(output: str, _errors: str) -> AgentOutput:
+    """Read the events of `--json`; they have no price."""
+    answer = AgentOutput()
     for event in _objects(output):
         match event:
             case {"type": "item.completed", "item": {"type": "agent_message", "text": str(text)}}:
@@ -110,9 +106,9 @@ def read_codex(output: str, _errors: str) -> Answer:
     return answer
 
 
-def read_gemini(output: str, errors: str) -> Answer:
-    """Read the one object of `-o json`; of a failure it is on stderr. Nobody tells the price."""
-    answer = Answer()
+def read_gemini(output: str, errors: str) -> AgentOutput:
+    """Read the one object of `-o json`, which has no price; after a failure it is on stderr."""
+    answer = AgentOutput()
     for found in (*_objects(errors), *_objects(output)):
         match found:
             case {"error": {"message": str(error)}}:
@@ -128,9 +124,9 @@ def read_gemini(output: str, errors: str) -> Answer:
     return answer
 
 
-def read_opencode(output: str, _errors: str) -> Answer:
+def read_opencode(output: str, _errors: str) -> AgentOutput:
     """Read the events of `--format json`; each step tells its own cost."""
-    answer = Answer()
+    answer = AgentOutput()
     for event in _objects(output):
         match event:
             case {"type": "text", "part": {"text": str(text)}}:
@@ -149,11 +145,11 @@ def read_opencode(output: str, _errors: str) -> Answer:
     return answer
 
 
-def read_text(output: str, _errors: str) -> Answer:
+def read_text(output: str, _errors: str) -> AgentOutput:
     """Take what begins with the last description for the last message; anything may stand before it."""
     end = output[-_LAST:]
     starts = list(re.finditer(r"^[^\w\n]{0,8}description\b", end, re.IGNORECASE | re.MULTILINE))
-    return Answer(end[starts[-1].start() :] if starts else "")
+    return AgentOutput(end[starts[-1].start() :] if starts else "")
 
 
 _KNOWN = (

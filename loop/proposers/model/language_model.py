@@ -1,34 +1,61 @@
-"""A language model as a proposer: it is told the state of the run and answers with an edit.
+"""A language model as a proposer: it reads the state of the run and answers with an edit.
 
-It is asked in a process of its own, because the libraries for it are large; only that process knows the keys.
+It is called in a process of its own, because the libraries for it are large; only that process has the keys.
+`ask` is what runs there.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Collection, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any
 
-from loop.experiment import Proposal
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+from loop.experiment import Cost, Family, Proposal
 from loop.process.trainer import PROXIES
 from loop.process.worker import WorkerError, in_thread, run_worker
-from loop.proposers.model.worker import Reply, Request
+from loop.program.edits import Edit, EditError, apply_edits, check_program, whole_file
+from loop.proposers.model.providers import (
+    INSTALL,
+    explained,
+    failures,
+    http_client,
+    is_own_server,
+    model_name,
+    open_model,
+)
 from loop.proposers.prompt.briefing import Briefing, brief, brief_repair, hide_secrets
-from loop.proposers.protocol import Context, Failure, HopelessError, NoProposalError, OutOfReachError
-from loop.text import holds_secret, without_secrets
+from loop.proposers.prompt.history import LINE, PROSE, SEPARATOR
+from loop.proposers.protocol import (
+    Context,
+    Failure,
+    ProposalError,
+    RepairGivenUpError,
+    UnavailableError,
+)
+from loop.text import holds_secret, one_line, without_secrets
+
+if TYPE_CHECKING:
+    from pydantic_ai import ModelSettings, UserContent
+    from pydantic_ai.models import Model
+    from pydantic_ai.usage import RunUsage
 
 _START = 120.0  # seconds that the worker has beyond its limit: it starts slowly beside a training
 _NETWORK = (*PROXIES, "SSL_CERT_FILE", "SSL_CERT_DIR")
+_CORRECTIONS = 3  # how often an answer that makes no program goes back to the model
+_OUTPUT_TOKENS = 100_000  # of all answers to one request together, thinking included
 
 
 class LanguageModel:
     """Asks a model by its name in pydantic-ai (`anthropic:…`, `openai:…`, `google:…`).
 
-    `fallback` is the name of another one that is asked where the first cannot be; empty for none. `settings`
-    are keys and base URLs as the providers name them (`ANTHROPIC_API_KEY`, `OPENAI_BASE_URL`, …); a server
-    of one's own that speaks as OpenAI does is `openai:NAME` with `OPENAI_BASE_URL`. `secrets` are never
-    told to a model, nor repeated from what a provider says. `python` is the interpreter for the worker. A
-    model is told at most `budget` tokens, by a careful estimate, and has `limit` seconds.
+    `settings` are keys and base URLs as the providers name them (`ANTHROPIC_API_KEY`, `OPENAI_BASE_URL`, …);
+    a server of one's own with OpenAI's interface is `openai:NAME` with `OPENAI_BASE_URL`. `secrets` are
+    neither sent to a model nor repeated from what a provider says. `python` is the interpreter for the
+    worker. A prompt has at most `budget` tokens, by a careful estimate, an answer `limit` seconds.
     """
 
     def __init__(
@@ -38,12 +65,10 @@ class LanguageModel:
         settings: Mapping[str, str],
         secrets: Collection[str],
         python: str,
-        fallback: str = "",
         budget: int = 60_000,
         limit: float = 300.0,
     ) -> None:
         self._model = model
-        self._fallback = fallback
         network = {name: os.environ[name] for name in _NETWORK if name in os.environ}
         self._settings = network | {name: value for name, value in settings.items() if value}
         self._secrets = secrets
@@ -53,74 +78,236 @@ class LanguageModel:
 
     @property
     def name(self) -> str:
-        """The model's name, without its provider's."""
-        return self._model.partition(":")[2] or self._model
+        return model_name(self._model)
 
     async def propose(self, context: Context) -> Proposal:
-        """Return what the model proposes; where people have ideas, a program of the first of them.
-
-        Raises:
-            NoProgramError: it gives no answer of use.
-            OutOfReachError: it cannot be asked now.
-        """
         briefing = await in_thread(brief, context, self._budget)
-        reply = await self._ask(briefing, context.source, best="")
-        assert reply.source is not None  # only a mended program can be given up
-        return _proposal(reply, reply.source, context)
+        return await self._ask(briefing, context, context.source)
 
     async def repair(self, context: Context, failure: Failure) -> Proposal:
-        """Return the crashed program as the model mends it.
-
-        Raises:
-            HopelessError: it gives the idea up.
-            NoProgramError: it gives no answer of use.
-            OutOfReachError: it cannot be asked now.
-        """
         briefing = await in_thread(brief_repair, context, failure, self._budget)
-        reply = await self._ask(briefing, failure.source, best=context.source)
-        if reply.source is None:
-            raise HopelessError(f"{self.name} gives it up: {reply.rationale}", cost=reply.cost)
-        return replace(_proposal(reply, reply.source, context), repairs=failure.experiment.number)
+        repaired = await self._ask(briefing, context, failure.source, best=context.source)
+        return replace(repaired, repairs=failure.experiment.number)
 
-    async def _ask(self, briefing: Briefing, source: str, *, best: str) -> Reply:
+    async def _ask(self, briefing: Briefing, context: Context, source: str, *, best: str = "") -> Proposal:
         if holds_secret(briefing.program, self._secrets):
-            raise OutOfReachError(
-                f"{self.name} is not shown a program that holds a secret", needs_person=True
+            raise UnavailableError(
+                f"the program contains a secret; remove it, {self.name} gets none", needs_person=True
             )
-        request = Request(
+        request = ModelRequest(
             model=self._model,
-            fallback=self._fallback,
             briefing=await in_thread(hide_secrets, briefing, self._secrets),
             source=source,
             best=best,
+            parent=context.parent,
             limit=self._limit,
         )
         try:
             return await run_worker(
-                "loop.proposers.model.worker:ask",
+                "loop.proposers.model.language_model:ask",
                 request,
-                returns=Reply,
-                name=f"The worker that asks {self.name}",
+                returns=Proposal,
+                name=f"The worker for {self.name}",
                 python=self._python,
                 limit=self._limit + _START,
                 settings=self._settings,
             )
         except WorkerError as error:
             reason = without_secrets(str(error), self._secrets)
-            raise OutOfReachError(reason, cut_off=True) from None
-        except NoProposalError as error:  # which repeats what the provider says
+            raise UnavailableError(reason, cut_off=True) from None
+        except ProposalError as error:  # which repeats what the provider says
             error.args = (without_secrets(str(error), self._secrets),)
             raise
 
 
-def _proposal(reply: Reply, source: str, context: Context) -> Proposal:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRequest:
+    """`model` is to edit `source` within `limit` seconds.
+
+    `best` is the best program where a crash is to be repaired, since an edit that comes back to it repairs
+    nothing; else empty.
+    """
+
+    model: str
+    briefing: Briefing
+    source: str
+    best: str
+    parent: str
+    limit: float
+
+
+async def ask(request: ModelRequest, environ: Mapping[str, str] = os.environ) -> Proposal:
+    """Call the model with the keys in `environ`. This runs in the worker."""
+    try:
+        from pydantic_ai.usage import RunUsage
+    except ImportError:
+        raise UnavailableError(f"Packages for models are missing: {INSTALL}", needs_person=True) from None
+
+    usage = RunUsage()
+    name, limit = request.model, request.limit
+    try:
+        async with http_client(limit) as client:
+            model = open_model(name, environ, client)  # which imports the SDK: seconds, beside a training
+            async with asyncio.timeout(limit):
+                answer = await _converse(request, model, usage, own=is_own_server(name, environ))
+    except failures() as error:
+        raise explained(error, name, limit=limit, cost=_cost(usage)) from error
+    cost = _cost(usage) or Cost()
+    if isinstance(answer, ProposedRepair) and answer.hopeless:
+        reason = f"{model_name(name)} gives the repair up: {answer.rationale}"
+        raise RepairGivenUpError(reason, cost=cost)
     return Proposal(
-        source=source,
-        description=reply.description,
-        rationale=reply.rationale,
-        proposer=reply.model,
-        parent=context.parent,
-        expected=reply.expected,
-        family=reply.family,
-        cost=reply.cost,
+        source=program_of(answer, request.source, whole=request.briefing.whole),
+        description=answer.description,
+        rationale=answer.rationale,
+        proposer=model_name(name),
+        parent=request.parent,
+        expected=answer.expected,
+        family=answer.family,
+        cost=cost,
     )
+
+
+async def _converse(request: ModelRequest, model: Model, usage: RunUsage, *, own: bool) -> ProposedEdit:
+    """Ask until the answer makes a program, and count in `usage` what it takes."""
+    from pydantic_ai import Agent, ModelRetry, PromptedOutput
+    from pydantic_ai.usage import UsageLimits
+
+    wanted: type[ProposedEdit] = ProposedRepair if request.best else ProposedEdit
+    agent = Agent(
+        model,
+        output_type=PromptedOutput(wanted) if own else wanted,  # any server can be asked in words
+        instructions=request.briefing.fixed,
+        retries={"output": _CORRECTIONS},
+    )
+
+    @agent.output_validator
+    def makes_a_program(answer: ProposedEdit) -> ProposedEdit:
+        if isinstance(answer, ProposedRepair) and answer.hopeless:
+            return answer
+        try:
+            program = program_of(answer, request.source, whole=request.briefing.whole)
+        except EditError as error:
+            raise ModelRetry(str(error)) from None
+        if program == request.best:
+            raise ModelRetry("That is the best program, without the idea: repair it, or set `hopeless`.")
+        return answer
+
+    result = await agent.run(
+        _content(request.briefing, own=own),
+        model_settings=_settings(own=own),
+        usage_limits=UsageLimits(request_limit=1 + _CORRECTIONS, output_tokens_limit=_OUTPUT_TOKENS),
+        usage=usage,
+    )
+    return result.output
+
+
+def _settings(*, own: bool) -> ModelSettings:
+    """Let the SDK try once more, and the provider keep what it will see again within the hour."""
+    from pydantic_ai import ModelSettings
+
+    if own:
+        return ModelSettings(max_retries=1)
+    return ModelSettings(max_retries=1, cache={"retention": "1h", "messages": False})
+
+
+def _content(briefing: Briefing, *, own: bool) -> str | Sequence[UserContent]:
+    """Return the briefing without its fixed part, in pieces that providers keep in their caches.
+
+    An hour, because a training is longer than the five minutes that Anthropic keeps them otherwise.
+    """
+    from pydantic_ai import CachePoint
+
+    if own:
+        return SEPARATOR.join([*briefing.history, briefing.program, briefing.now])
+    kept = CachePoint(ttl="1h")
+    pieces: list[UserContent] = [*briefing.history]
+    if briefing.history:
+        pieces.append(kept)
+    if briefing.program:
+        pieces += [briefing.program, kept]
+    return [*pieces, briefing.now]
+
+
+def _cost(usage: RunUsage) -> Cost | None:
+    if not usage.requests:
+        return None
+    dollars = None if usage.cost is None else float(usage.cost)
+    return Cost(usage.input_tokens, usage.cache_read_tokens, usage.output_tokens, dollars)
+
+
+def _family(value: object) -> object:
+    """Read what a model calls a family; another word than ours is no reason to ask again."""
+    word = value.strip().lower().replace("_", " ") if isinstance(value, str) else value
+    return word if word in set(Family) else None
+
+
+def _all_required(schema: dict[str, Any]) -> None:
+    """Let a model fill in every field; an answer that leaves one out is taken all the same."""
+    schema["required"] = list(schema["properties"])
+    for field in schema["properties"].values():
+        field.pop("default", None)
+
+
+class EditBlock(BaseModel):
+    """A piece of the program, and what takes its place."""
+
+    search: str = Field(description="Lines of the program, letter by letter, that are there exactly once.")
+    replace: str = Field(description="What takes their place.")
+
+
+class ProposedEdit(BaseModel):
+    """The next experiment."""
+
+    model_config = ConfigDict(json_schema_extra=_all_required)
+
+    rationale: str = Field(default="", description="Why it should help, in at most three sentences.")
+    family: Annotated[Family | None, BeforeValidator(_family)] = Field(
+        default=None, description="The kind of change."
+    )
+    expected: str = Field(default="", description='The effect that you hope for, like "-0.002".')
+    description: str = Field(description="What changes, in one line of at most 80 letters.")
+    edits: list[EditBlock] = Field(default=[], description="What is changed in the program.")
+    source: str | None = Field(default=None, description="Instead of edits: the whole new program.")
+
+    @field_validator("description", "expected")
+    @classmethod
+    def _line(cls, text: str) -> str:
+        return one_line(text, LINE)
+
+    @field_validator("rationale")
+    @classmethod
+    def _short(cls, text: str) -> str:
+        return one_line(text, PROSE)
+
+    @field_validator("description")
+    @classmethod
+    def _says_something(cls, text: str) -> str:
+        if not text:
+            raise ValueError("Say in one line what changes.")
+        return text
+
+
+class ProposedRepair(ProposedEdit):
+    """The crashed experiment repaired, or given up."""
+
+    hopeless: bool = Field(
+        default=False, description="The idea is given up: it is not worth another training. No edits then."
+    )
+
+
+def program_of(answer: ProposedEdit, before: str, *, whole: bool) -> str:
+    """Return the program that the answer makes of `before`.
+
+    `whole` says that the model was shown all of `before`: otherwise it cannot give back a whole program.
+    """
+    if answer.source and answer.edits:
+        raise EditError("ProposedEdit with `edits` or with `source`, not with both.")
+    if answer.source and not whole:
+        raise EditError("The program was not shown to its end: answer with `edits`.")
+    if answer.source:
+        after = whole_file(before, answer.source)
+    else:
+        after = apply_edits(before, [Edit(block.search, block.replace) for block in answer.edits])
+    check_program(before, after)
+    return after

@@ -1,7 +1,7 @@
-"""Language models by name, and what their failures mean for a person.
+"""Language models by name (`anthropic:…`, `openai:…`, `google:…`), and what their errors mean for a person.
 
-Names are `anthropic:…`, `openai:…` and `google:…`. Keys and base URLs are in the environment, under the names
-that the providers gave them. Everything here imports pydantic-ai, and belongs into a worker process.
+Keys and base URLs are in the environment, under the names that the providers gave them. pydantic-ai is
+imported by the functions only, which run in a worker process.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from urllib.parse import urlsplit
 
 from loop.experiment import Cost
 from loop.proposers.prompt.history import SAID
-from loop.proposers.protocol import NoProgramError, NoProposalError, OutOfReachError
+from loop.proposers.protocol import NoProgramError, ProposalError, UnavailableError
 from loop.text import one_line
 
 if TYPE_CHECKING:
     import httpx2
     from pydantic_ai.models import Model
 
-MEND = "pip install 'autoresearch-bot[models]'"
+INSTALL = "pip install 'autoresearch-bot[models]'"
 """What installs all that a language model needs."""
 
 _LONGEST_WAIT = 15.0  # seconds that an SDK may wait before it tries again; a longer wait is the loop's
@@ -34,9 +34,14 @@ class SettingError(Exception):
     """A setting is missing, as a sentence."""
 
 
+def model_name(name: str) -> str:
+    """Return the model's name without its provider's."""
+    return name.partition(":")[2] or name
+
+
 @asynccontextmanager
 async def http_client(limit: float) -> AsyncIterator[httpx2.AsyncClient]:
-    """Give a client for the SDKs whose requests have `limit` seconds, and which wait but shortly."""
+    """Yield a client for the SDKs whose requests have `limit` seconds; it lets them wait briefly only."""
     import httpx2
     from pydantic_ai.models import create_async_httpx2_client
 
@@ -55,18 +60,12 @@ async def http_client(limit: float) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 def is_own_server(name: str, environ: Mapping[str, str]) -> bool:
-    """Tell whether the model is on a server that merely speaks as OpenAI does: it may know no tools."""
+    """Return whether the model is on another server with OpenAI's interface: it may know no tools."""
     host = urlsplit(environ.get("OPENAI_BASE_URL", "")).hostname
     return name.startswith("openai:") and host not in (None, _OPENAI)
 
 
 def open_model(name: str, environ: Mapping[str, str], client: httpx2.AsyncClient) -> Model:
-    """Return the model of that name.
-
-    Raises:
-        SettingError: the key of its provider is missing.
-        ImportError: a package is missing.
-    """
     provider, _, model = name.partition(":")
     if provider == "anthropic":
         from pydantic_ai.models.anthropic import AnthropicModel
@@ -113,71 +112,72 @@ def _openai(model: str, environ: Mapping[str, str], client: httpx2.AsyncClient) 
 def _key(provider: str, environ: Mapping[str, str]) -> str:
     if key := environ.get(_KEYS[provider]):
         return key
-    raise SettingError(f"{_KEYS[provider]} is not set.")
+    raise SettingError(f"{_KEYS[provider]} is not set: add it to .env.")
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """Return what can go wrong in asking a model without a fault in the program that asks."""
+    """Return the errors of a call that are no bug of ours."""
     from pydantic_ai.exceptions import AgentRunError, UserError
 
     return AgentRunError, UserError, SettingError, ImportError, TimeoutError
 
 
-def explained(error: Exception, name: str, *, limit: float, cost: Cost | None) -> NoProposalError:
+def explained(error: Exception, name: str, *, limit: float, cost: Cost | None) -> ProposalError:
     """Return one of `failures` as a sentence for a person. It may repeat words of the provider's."""
     from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError, UnexpectedModelBehavior
 
-    model = name.partition(":")[2]
+    model = model_name(name)
     if isinstance(error, SettingError):
-        return OutOfReachError(f"{model} cannot be asked: {error}", cost=cost, needs_person=True)
+        return UnavailableError(str(error), cost=cost, needs_person=True)
     if isinstance(error, ImportError):
-        return OutOfReachError(f"{model} needs more packages: {MEND}", cost=cost, needs_person=True)
+        return UnavailableError(f"Packages for {model} are missing: {INSTALL}", cost=cost, needs_person=True)
     if isinstance(error, UnexpectedModelBehavior):
-        return NoProgramError(f"{model} gave no answer that makes a program. {_words(error)}", cost=cost)
-    meaning, needs_person = _meaning(error, name, limit)
+        return NoProgramError(f"{model} proposed no valid program. {_words(error)}", cost=cost)
+    wait = error.retry_after if isinstance(error, ModelAPIError) else None
+    meaning, needs_person = _meaning(error, name, limit, wait)
     status = f" ({error.status_code})" if isinstance(error, ModelHTTPError) else ""
-    reason = f"{model} {meaning}{status}. {_words(error)}".strip()
-    return OutOfReachError(
-        reason,
+    return UnavailableError(
+        f"{meaning}{status}. {_words(error)}".strip(),
         cost=cost,
-        retry_after=error.retry_after if isinstance(error, ModelAPIError) else None,
+        retry_after=wait,
         needs_person=needs_person,
         cut_off=isinstance(error, TimeoutError),
     )
 
 
-def _meaning(error: Exception, name: str, limit: float) -> tuple[str, bool]:
-    """Return what goes on from a model's name, and whether a person is needed."""
+def _meaning(error: Exception, name: str, limit: float, wait: float | None) -> tuple[str, bool]:
+    """Return what went wrong, and whether a person is needed."""
     from pydantic_ai import exceptions as of
 
-    wait = (
-        f" for {error.retry_after:g} s" if isinstance(error, of.ModelAPIError) and error.retry_after else ""
-    )
-    key = _KEYS[name.partition(":")[0]]
-    kinds: Sequence[tuple[type[Exception] | tuple[type[Exception], ...], str, bool]] = (
-        (of.ModelAuthenticationError, f"refuses {key}", True),
-        (of.ModelQuotaExceededError, "has no money or quota left in its account", True),
-        (of.ModelNotFoundError, "is not known to its provider", True),
-        (of.ModelContextWindowExceededError, "cannot read as much as it is told", True),
-        (of.ModelRateLimitError, f"asks to be left alone{wait}", False),
-        ((of.ModelUnavailableError, of.ModelServerError), "is down or has too much to do", False),
+    model, key = model_name(name), _KEYS[name.partition(":")[0]]
+    retry = f", retry after {wait:g} s" if wait else ""
+    kinds: Sequence[tuple[tuple[type[Exception], ...], str, bool]] = (
+        ((of.ModelAuthenticationError,), f"{key} is refused by the provider of {model}", True),
+        ((of.ModelQuotaExceededError,), f"The account for {model} is out of credit or quota", True),
+        ((of.ModelNotFoundError,), f"{model} is unknown to its provider", True),
+        (
+            (of.ModelContextWindowExceededError,),
+            f"The prompt is too long for {model}: lower CONTEXT_TOKENS",
+            True,
+        ),
+        ((of.ModelRateLimitError,), f"{model} is rate-limited{retry}", False),
+        ((of.ModelUnavailableError, of.ModelServerError), f"{model} is down or overloaded", False),
         (
             (of.ModelRequestTimeout, of.ModelTimeoutError, TimeoutError),
-            f"did not answer within {limit:g} s",
+            f"{model} did not answer within {limit:g} s",
             False,
         ),
-        (of.ModelConnectionError, "cannot be reached, or the connection broke", False),
-        (of.ModelAPIError, "refuses the request", False),
-        (of.UsageLimitExceeded, "used more tokens than an answer may cost", False),
+        ((of.ModelConnectionError,), f"The connection to {model} failed", False),
+        ((of.ModelAPIError,), f"{model} refused the request", False),
+        ((of.UsageLimitExceeded,), f"{model} exceeded the token limit of an answer", False),
     )
-    for kind, meaning, needs_person in kinds:
-        if isinstance(error, kind):
-            return meaning, needs_person
-    return "cannot be asked", False
+    found = (found for kind, *found in kinds if isinstance(error, kind))
+    meaning, needs_person = next(found, (f"{model} failed", False))
+    return str(meaning), bool(needs_person)
 
 
 def _words(error: Exception) -> str:
-    """Return the provider's own words, where it has some; else what lies behind the error."""
+    """Return the provider's own words; without any, the cause of the error."""
     from pydantic_ai.exceptions import ModelAPIError
 
     body = getattr(error, "body", None)

@@ -1,8 +1,7 @@
-"""What a language model is told: the state of a run as text, fitted to a number of tokens.
+"""The prompt of a language model: the state of a run as text, fitted to a number of tokens.
 
-The order is that of change, so that a provider's cache of what it was sent before serves most of it: first
-what is fixed for the run, then the experiments in blocks that never change (`history`), then the best
-program, which is another one only after a keep, then what is new each time.
+What changes least comes first, so that a provider's cache serves most of it: what is fixed for the run, the
+experiments in blocks that never change (`history`), the best program, then what is new each time.
 
 The room is divided once for a run: at most 30 % for what is fixed, 45 % for the program and what is new, the
 rest for the history. Where that is too little, this is left out first: papers, near misses, the last crash,
@@ -19,7 +18,7 @@ from loop.experiment import Experiment, Goal, Status
 from loop.proposers.prompt import history
 from loop.proposers.prompt.context import INSTRUCTIONS
 from loop.proposers.prompt.history import LINE, SEPARATOR, Room, joined, tokens
-from loop.proposers.protocol import Context, Failure, Urge
+from loop.proposers.protocol import Context, Failure, SearchMode
 from loop.results.gains import FamilyRate, Lesson, most_valuable, near_misses, noise, rates_of
 from loop.store.experiments import row_of
 from loop.text import one_line, without_secrets
@@ -64,15 +63,15 @@ Material
 - A row of results has the number of the experiment, its verdict, its metric, in brackets by how much it was
   better than the best before it (negative: worse), its family and its description."""
 
-URGES: Final[Mapping[Urge, str]] = {
-    Urge.COMBINATION: "Nothing was kept for long. Combine two or more of the near misses in one edit.",
-    Urge.REREADING: """\
+SEARCH_MODES: Final[Mapping[SearchMode, str]] = {
+    SearchMode.COMBINATION: "Nothing was kept for long. Combine two or more of the near misses in one edit.",
+    SearchMode.REREADING: """\
 Nothing was kept for long. Read the fixed files, the program and the papers again from the start: what do they
 allow, or take for granted, that no experiment has touched?""",
-    Urge.RADICAL: """\
+    SearchMode.RADICAL: """\
 Nothing was kept for long. Leave the constants alone: change the structure of the model or of its training in
 a way that no experiment has tried. A large move that may fail is worth more now than a small one.""",
-    Urge.SIMPLIFICATION: """\
+    SearchMode.SIMPLIFICATION: """\
 Nothing was kept for long. Take something out: what in the program does not earn its place? An equal number
 from less code is kept.""",
 }
@@ -97,7 +96,7 @@ _NEAR_MISS = 800
 
 @dataclass(frozen=True, slots=True)
 class Briefing:
-    """The text for a model in the order in which it is sent; each part begins as it did the last time.
+    """The text for a model, in the order in which it is sent.
 
     `whole` says that the program is shown to its end: only then can a model give back a whole one.
     """
@@ -110,20 +109,11 @@ class Briefing:
 
     @property
     def text(self) -> str:
-        """All parts as one text."""
         return joined(self.fixed, *self.history, self.program, self.now)
-
-    @property
-    def tokens(self) -> int:
-        """The estimated number of tokens of all parts."""
-        return tokens(self.text)
 
 
 def brief(context: Context, budget: int, *, answer: str = ANSWER) -> Briefing:
-    """Return what a model is told when it is asked for a proposal, in at most `budget` tokens.
-
-    `answer` says how it is to answer; empty where that is said elsewhere.
-    """
+    """Return the prompt for a proposal, in at most `budget` tokens; `answer` says how to answer."""
     fixed = _fixed(context, int(budget * _FIXED), answer)
     now = Room(int(budget * _NOW))
     task = now.take(_task(context))
@@ -131,10 +121,10 @@ def brief(context: Context, budget: int, *, answer: str = ANSWER) -> Briefing:
     if context.ideas:
         first = context.ideas[0]
         idea = now.fence("human", f"the idea of {first.author}", first.text, most=_IDEA)
-    refusals = _refusals(context, now)
+    rejections = _refusals(context, now)
     program = now.fence("data", "the program", context.source)
     standing = now.take(_standing(context))
-    urge = now.take(URGES[context.urge] if context.urge else "")
+    search_mode = now.take(SEARCH_MODES[context.search_mode] if context.search_mode else "")
     recent = history.recent(context)
     rows = history.table(context, recent, history.details_of(context, recent))
     latest = now.fence("data", "the latest results", rows, most=_RECENT, tail=True)
@@ -145,23 +135,23 @@ def brief(context: Context, budget: int, *, answer: str = ANSWER) -> Briefing:
     ]
     papers = now.fence("data", "papers that the human names", SEPARATOR.join(context.papers), most=_PAPERS)
     told = history.blocks(context, budget - tokens(fixed + SEPARATOR) - int(budget * _NOW))
-    last = joined(latest, crash, *misses, standing, urge, papers, idea, refusals, task)
+    last = joined(latest, crash, *misses, standing, search_mode, papers, idea, rejections, task)
     return Briefing(fixed, told, program, last, _is_whole(program, context.source))
 
 
 def brief_repair(context: Context, failure: Failure, budget: int, *, answer: str = ANSWER) -> Briefing:
-    """Return what a model is told when it is asked to mend a crash, in at most `budget` tokens."""
+    """Return the prompt for a repair, in at most `budget` tokens."""
     fixed = _fixed(context, int(budget * _FIXED), answer)
     now = Room(budget - tokens(fixed + SEPARATOR))
     crashed = failure.experiment
     task = now.take(REPAIR["memory" if failure.out_of_memory else "bug"])
-    refusals = _refusals(context, now)
+    rejections = _refusals(context, now)
     what = "\n".join(f"{name}: {one_line(text, 600)}" for name, text in _meant(crashed))
     meant = now.fence("data", f"what experiment #{crashed.number} was to try", what, most=_CRASH)
     log = now.fence("data", "the end of its log", failure.log, most=min(_LOG, now.left // 3), tail=True)
     program = now.fence("data", "the program that crashed", failure.source)
     whole = _is_whole(program, failure.source)
-    return Briefing(fixed, (), program, joined(meant, log, refusals, task), whole)
+    return Briefing(fixed, (), program, joined(meant, log, rejections, task), whole)
 
 
 def hide_secrets(briefing: Briefing, secrets: Collection[str]) -> Briefing:
@@ -200,7 +190,7 @@ def _setting(context: Context) -> str:
 def _refusals(context: Context, room: Room) -> str:
     lines = [
         f"- {one_line(each.description, LINE) or 'no name'}: {one_line(each.reason, 400)}"
-        for each in context.refusals
+        for each in context.rejections
     ]
     label = "what you proposed just now and why it was refused"
     return room.fence("data", label, "\n".join(lines), most=_REFUSALS)

@@ -37,7 +37,7 @@ INSTRUCTIONS = "program.md"
 class ContextReader:
     """Reads contexts of one run. Blocks for git and SQLite: use it in a worker thread.
 
-    `folder` holds the files of the run's trainings and, once they are filed, the ends of their logs.
+    `folder` holds the files of the run's trainings and the ends of their logs.
     """
 
     def __init__(self, *, journal: Journal, workspace: Workspace, folder: Path) -> None:
@@ -48,7 +48,6 @@ class ContextReader:
         self._text = lru_cache(maxsize=16)(workspace.text)
 
     def read(self, run: Run) -> Context:
-        """Return the state of the run as of now."""
         best = self._journal.best(run.id)
         parent = best.commit if best else run.base_commit
         experiments = self._experiments(run)
@@ -64,24 +63,20 @@ class ContextReader:
         )
 
     def failure(self, experiment: Experiment, parent: str) -> Failure:
-        """Return what is known of a crash, with its program carried over to `parent`.
-
-        Raises:
-            UserError: its program cannot be read any more, or does not fit what was kept since.
-        """
+        """Return what is known of a crash, with its program carried over to `parent`."""
         # A verdict is in the journal before its log is filed, after which that of the attempt is removed.
         text = read_tail(attempt_folder(self._folder, experiment.number, experiment.attempt) / LOG)
         text = text or read_tail(self._folder / f"{experiment.number}.log")
         crashed = self._workspace.source(experiment.commit)
         source = self._workspace.carry_over(crashed, experiment.parent, parent)
         if source is None:
-            raise UserError("It does not fit what was kept since.")
+            raise UserError("The crashed program conflicts with what was kept since.")
         return Failure(experiment, source, text, _is_out_of_memory(experiment, text))
 
     def _experiments(self, run: Run) -> tuple[Experiment, ...]:
-        """Return the last experiments, and before them what was the best when the first of them was made.
+        """Return the last experiments, and before them the best when the first of them was made.
 
-        Without that nobody could tell what they changed, nor, where all were discarded, what the best is.
+        Without that one it is unknown what they changed.
         """
         shown = self._journal.experiments(run.id, last=SHOWN)
         best = self._journal.best(run.id, before=shown[0].number) if shown else None
@@ -106,9 +101,6 @@ class ContextReader:
 
 
 def _is_out_of_memory(experiment: Experiment, log: str) -> bool:
-    """Tell whether the accelerator's or the machine's memory was full.
-
-    The log says so, unless the system killed the training out of hand, as it does where its own is full.
-    """
+    """Return whether the memory was full: the log says so, unless the system killed the training."""
     killed = experiment.ending is Ending.EXITED and experiment.exit_code in _KILLED
     return killed or tells_of_full_memory(log)

@@ -1,8 +1,7 @@
 """What a run has tried, as text for a model that only ever grows at its end.
 
-Providers keep a text that they were sent before in a cache as long as it begins in the same way. So decided
-experiments are told in blocks of twenty that never change once they are full, and where they outgrow their
-room the oldest go, many at once and seldom.
+Providers cache a text as long as it begins in the same way. So decided experiments come in blocks of twenty
+that never change once they are full, and where they outgrow their room the oldest go, many at once.
 """
 
 from __future__ import annotations
@@ -67,10 +66,9 @@ def cut(text: str, room: int, *, tail: bool = False) -> str:
 
 
 def fenced(kind: str, label: str, text: str) -> str:
-    """Return the text between `<kindN of="label">` and `</kindN>`, with an N that the text cannot name.
+    """Return the text between `<kindN of="label">` and `</kindN>`, with an N that the text does not contain.
 
-    So no text can end its fence. `kind` is a word of letters. The text stays as it is, but for characters
-    that no terminal shows.
+    So no text can end its fence.
     """
     text = _CONTROL.sub("", text).encode(errors="replace").decode()
     label = re.sub(r'[<>"]', "'", one_line(label, _LABEL))
@@ -111,7 +109,6 @@ class Room:
 
 
 def joined(*texts: str) -> str:
-    """Return the texts that there are, one after the other."""
     return SEPARATOR.join(text for text in texts if text)
 
 
@@ -206,10 +203,9 @@ def hunks(diff: str) -> str:
 
 
 def _groups(context: Context) -> list[list[Experiment]]:
-    """Return the decided experiments in full blocks, without those before the first that begins in sight.
+    """Return the decided experiments in full blocks.
 
-    Which one is the first hangs on the number of full blocks alone, and not on what the reader, who always
-    shows the last ones, has just let go.
+    Which one is the first depends on the number of full blocks alone, for the cache.
     """
     experiments = settled(context)
     if not experiments:

@@ -1,7 +1,6 @@
 """Abstracts of the papers that a program names, from arXiv, for a run that is stuck.
 
-They are worth a few seconds and no trouble: what cannot be fetched is left out, and what was fetched once is
-read from disk.
+What cannot be fetched is left out.
 """
 
 from __future__ import annotations
@@ -12,11 +11,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-from loop.files import place
-from loop.process.worker import in_thread
 
 if TYPE_CHECKING:
     from xml.etree import ElementTree as ET
@@ -39,42 +34,31 @@ _ATOM = "{http://www.w3.org/2005/Atom}"
 
 
 def named_papers(texts: Iterable[str]) -> tuple[str, ...]:
-    """Return the arXiv ids in `texts`, without their versions, each once."""
     return tuple(dict.fromkeys(match[1] for text in texts for match in _ID.finditer(text)))
 
 
 class Papers:
-    """Fetches abstracts and keeps them in `folder`.
-
-    `url` is where arXiv's interface answers, within `limit` seconds or not at all; `clock` counts seconds.
-    """
+    """Fetches each abstract once from arXiv's interface at `url`, within `limit` seconds or not at all."""
 
     def __init__(
-        self,
-        folder: Path,
-        *,
-        url: str = URL,
-        limit: float = 10.0,
-        clock: Callable[[], float] = time.monotonic,
+        self, *, url: str = URL, limit: float = 10.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._folder = folder
         self._url = url
         self._limit = limit
         self._clock = clock
-        self._rest_until = -math.inf
+        self._found: dict[str, str] = {}
+        self._retry_at = -math.inf
 
     async def abstracts(self, texts: Iterable[str]) -> tuple[str, ...]:
-        """Return title and abstract of the papers named in `texts`, without those that are out of reach."""
+        """Return title and abstract of the papers named in `texts`, without those that cannot be fetched."""
         wanted = named_papers(texts)[:MOST]
-        found = await in_thread(self._kept, wanted)
-        missing = [paper for paper in wanted if paper not in found]
-        if missing and self._clock() >= self._rest_until:
+        missing = [paper for paper in wanted if paper not in self._found]
+        if missing and self._clock() >= self._retry_at:
             fetched = await self._fetch(missing)
+            self._found |= fetched
             if not fetched:
-                self._rest_until = self._clock() + _REST
-            await in_thread(self._keep, fetched)
-            found |= fetched
-        return tuple(found[paper] for paper in wanted if paper in found)
+                self._retry_at = self._clock() + _REST
+        return tuple(self._found[paper] for paper in wanted if paper in self._found)
 
     async def _fetch(self, papers: Sequence[str]) -> dict[str, str]:
         import httpx
@@ -99,24 +83,6 @@ class Papers:
         found = read_feed(answer)
         return {paper: found[paper] for paper in papers if paper in found}
 
-    def _kept(self, papers: Iterable[str]) -> dict[str, str]:
-        texts = ((paper, self._read(paper)) for paper in papers)
-        return {paper: text for paper, text in texts if text}
-
-    def _read(self, paper: str) -> str:
-        try:
-            return (self._folder / _name(paper)).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):  # it is fetched again
-            return ""
-
-    def _keep(self, abstracts: dict[str, str]) -> None:
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            for paper, text in abstracts.items():
-                place(self._folder, _name(paper), text.encode(), executable=False)
-        except OSError as error:  # a full disk is for others to tell
-            log.info("%s cannot be written: %s", self._folder, error.strerror)
-
 
 def read_feed(answer: bytes) -> dict[str, str]:
     """Return the abstracts in an Atom feed of arXiv by id; what is no such feed has none."""
@@ -135,10 +101,6 @@ def read_feed(answer: bytes) -> dict[str, str]:
         if match and title and summary:
             found[match[1]] = f"{title} (arXiv:{match[1]})\n{summary}"[:_CHARACTERS]
     return found
-
-
-def _name(paper: str) -> str:
-    return f"{paper.lower().replace('/', '_')}.txt"
 
 
 def _text(entry: ET.Element, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Changes of the program: one that the search may make next, and what those that were trained tell."""
+"""Changes of the program: one that the search may make next, and what the trained ones taught."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 from typing import TypeAlias
 
 from loop.experiment import Experiment, Family, Status
-from loop.program.constants import Constant, Value, find_constants, replace_constants, write_value
+from loop.program.constants import Constant, Value, replace_constants, write_value
 from loop.program.fingerprint import fingerprint
 from loop.proposers.protocol import Context
 from loop.proposers.search.space import Axis, Key, Scalar
@@ -39,19 +39,9 @@ class Program:
     source: str
     constants: tuple[Constant, ...]
 
-    @classmethod
-    def read(cls, source: str) -> Program:
-        """Find the constants of a program.
-
-        Raises:
-            UserError: it is not valid Python.
-        """
-        return cls(source, find_constants(source))
-
     def change(
         self, moves: Moves, rationale: str = "", family: Family | None = None, *, expected: str = ""
     ) -> Change:
-        """Return the change that makes all `moves`."""
         present = {constant.name: constant.value for constant in self.constants}
         after: dict[str, Value] = {}
         for axis, value in moves:
@@ -67,7 +57,7 @@ class Program:
         )
 
 
-def shown(value: Value, constant: Constant) -> str:
+def _shown(value: Value, constant: Constant) -> str:
     """Write a value as the program does, a string without quotes and on one line."""
     if isinstance(value, str):
         return value
@@ -76,7 +66,7 @@ def shown(value: Value, constant: Constant) -> str:
 
 def _describe(constants: Sequence[Constant], after: Mapping[str, Value]) -> str:
     return ", ".join(
-        f"{constant.name} {shown(constant.value, constant)} → {shown(after[constant.name], constant)}"
+        f"{constant.name} {_shown(constant.value, constant)} → {_shown(after[constant.name], constant)}"
         for constant in constants
         if constant.name in after
     )
@@ -121,9 +111,9 @@ _LATEST = 1000  # results that are looked at: older ones were of programs far fr
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A training as the search learns from it: its places on all ladders, and its value, None for a crash.
+    """A training: its places on all ladders, and its value, None for a crash.
 
-    A constant that is not known, or that the program did not have yet, counts as being where it is now.
+    An unknown constant counts as being where it is now.
     """
 
     places: Mapping[Key, float]
@@ -131,52 +121,49 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Wall:
-    """Where a training crashed: what it had changed.
+class CrashRegion:
+    """What a training that crashed had changed.
 
-    Where it had raised `amounts`, they are to blame, because larger ones need more memory: beyond those that
-    did not fit, none will.
+    If it had raised `amounts`, they are the cause: larger ones need more memory, so beyond them none fits.
     """
 
     changed: Mapping[Key, Scalar]
     amounts: Mapping[Key, float]
 
     def holds(self, values: Mapping[Key, Scalar]) -> bool:
-        """Tell whether a program with these values has to crash as well."""
+        """Return whether a program with these values must crash as well."""
         if self.amounts:
             return all(_number(values.get(key)) >= least for key, least in self.amounts.items())
         return all(values.get(key) == value for key, value in self.changed.items())
 
 
 @dataclass(frozen=True, slots=True)
-class Trials:
+class SearchHistory:
     """The experiments as the search reads them.
 
-    `changes` are the axes that each, by its number, moved away from the best of its time: from which value to
-    which. `present` are the values of the best program now.
+    `changes` are the axes that each, by number, moved from the best of its time: from which value to which.
+    `present` are the values of the best program now.
     """
 
     results: tuple[Result, ...]
     changes: Mapping[int, Mapping[Key, tuple[Scalar | None, Scalar]]]
-    walls: tuple[Wall, ...]
+    crash_regions: tuple[CrashRegion, ...]
     present: Mapping[Key, Scalar]
 
     def is_open(self, moves: Iterable[tuple[Axis, Scalar]]) -> bool:
-        """Tell whether no crash says that the best program with these moves crashes too."""
         values = {**self.present, **{axis.key: value for axis, value in moves}}
-        return not any(wall.holds(values) for wall in self.walls)
+        return not any(wall.holds(values) for wall in self.crash_regions)
 
 
-def read_trials(experiments: Sequence[Experiment], axes: Sequence[Axis]) -> Trials:
+def read_history(experiments: Sequence[Experiment], axes: Sequence[Axis]) -> SearchHistory:
     """Return what the experiments tell about these axes.
 
-    What a kept change gained that moved no axis, a change of the code, is taken off all results that follow:
-    it says nothing about constants.
+    The gain of a kept change of code, which moved no axis, is taken off all results that follow.
     """
     present = {axis.key: axis.current for axis in axes}
     results: list[Result] = []
     changes: dict[int, Mapping[Key, tuple[Scalar | None, Scalar]]] = {}
-    walls: list[Wall] = []
+    crash_regions: list[CrashRegion] = []
     best: Experiment | None = None
     level = 0.0
     for experiment in sorted(experiments, key=lambda experiment: experiment.number):
@@ -191,7 +178,7 @@ def read_trials(experiments: Sequence[Experiment], axes: Sequence[Axis]) -> Tria
         if experiment.status is Status.CRASH:
             if changed:
                 results.append(Result(_places(axes, values), None))
-                walls.append(_wall(axes, changed))
+                crash_regions.append(_wall(axes, changed))
         elif value is not None and math.isfinite(value):
             if experiment.status is Status.KEEP and best and best.value is not None and not changed:
                 level += value - best.value
@@ -200,8 +187,8 @@ def read_trials(experiments: Sequence[Experiment], axes: Sequence[Axis]) -> Tria
         if experiment.status is Status.KEEP:
             best = experiment
     # The best program is proof that a wall through it does not stand.
-    standing = tuple(wall for wall in walls if not wall.holds(present))
-    return Trials(tuple(results[-_LATEST:]), changes, standing, present)
+    standing = tuple(wall for wall in crash_regions if not wall.holds(present))
+    return SearchHistory(tuple(results[-_LATEST:]), changes, standing, present)
 
 
 def _places(axes: Sequence[Axis], values: Mapping[Key, Scalar]) -> dict[Key, float]:
@@ -212,7 +199,7 @@ def _places(axes: Sequence[Axis], values: Mapping[Key, Scalar]) -> dict[Key, flo
     return places
 
 
-def _wall(axes: Sequence[Axis], changed: Mapping[Key, tuple[Scalar | None, Scalar]]) -> Wall:
+def _wall(axes: Sequence[Axis], changed: Mapping[Key, tuple[Scalar | None, Scalar]]) -> CrashRegion:
     amounts = {
         axis.key: _number(after)
         for axis in axes
@@ -220,7 +207,7 @@ def _wall(axes: Sequence[Axis], changed: Mapping[Key, tuple[Scalar | None, Scala
         for before, after in (changed[axis.key],)
         if _number(after) > _number(before)
     }
-    return Wall({key: after for key, (_, after) in changed.items()}, amounts)
+    return CrashRegion({key: after for key, (_, after) in changed.items()}, amounts)
 
 
 def _number(value: Scalar | None) -> float:
@@ -228,20 +215,19 @@ def _number(value: Scalar | None) -> float:
     return value if isinstance(value, int | float) else math.nan
 
 
-class Known:
-    """What was trained in this run, whatever became of it, and what was refused in this asking.
+class TrainedPrograms:
+    """What was trained in this run, and what was rejected just now.
 
-    Programs are compared only where all constants are the same, because that takes a while.
+    Programs are compared only where all constants are the same, because that is slow.
     """
 
     def __init__(self, context: Context) -> None:
-        self._refused = {refusal.description for refusal in context.refusals}
+        self._refused = {refusal.description for refusal in context.rejections}
         self._programs: dict[str, set[str]] = {}
         for experiment in context.experiments:
             self._programs.setdefault(_written(experiment.constants), set()).add(experiment.program)
 
     def has(self, change: Change) -> bool:
-        """Tell whether this is no news."""
         programs = self._programs.get(_written(change.constants), set())
         return (
             change.description in self._refused

@@ -38,7 +38,7 @@ _CAUTION = 0.6  # of the spread of what is left possible: the whole of it explor
 
 
 @dataclass(frozen=True)
-class Surface:
+class ResponseSurface:
     """The curves: `mean` and `root`, a square root of the covariance, of all coefficients.
 
     A loss is in the units of the metric, relative to the best program, and smaller is better whichever the
@@ -57,15 +57,14 @@ class Surface:
             start += len(_beliefs(axis))
         return starts
 
-    def draw(self, seed: int) -> Surface:
+    def draw(self, seed: int) -> ResponseSurface:
         """Return one of the surfaces that the results leave possible, without doubt about it."""
         import numpy as np
 
         normal = np.random.default_rng(seed).standard_normal(len(self.mean))
-        return Surface(self.axes, self.mean + _CAUTION * self.root @ normal, np.zeros_like(self.root))
+        return ResponseSurface(self.axes, self.mean + _CAUTION * self.root @ normal, np.zeros_like(self.root))
 
     def loss(self, axis: Axis, value: Scalar) -> float:
-        """Return what it costs to set an axis to `value`."""
         curve = _curve(axis, axis.place(value))
         start = self._starts[axis.key]
         return float(sum(w * c for w, c in zip(self.mean[start : start + len(curve)], curve, strict=True)))
@@ -82,7 +81,7 @@ class Surface:
         return float(np.linalg.norm(row @ self.root))
 
 
-def fit_surface(axes: Sequence[Axis], results: Sequence[Result], goal: Goal) -> Surface:
+def fit_surface(axes: Sequence[Axis], results: Sequence[Result], goal: Goal) -> ResponseSurface:
     """Return the surface through these results; a crash counts as the worst.
 
     The scale of the curves and the noise are those under which the results are most likely (MacKay 1992).
@@ -94,7 +93,7 @@ def fit_surface(axes: Sequence[Axis], results: Sequence[Result], goal: Goal) -> 
     losses = _losses(results, goal)
     total = float(np.std(losses)) if losses else 0.0
     if not total > 0:
-        return Surface(tuple(axes), mean, np.diag(spread))
+        return ResponseSurface(tuple(axes), mean, np.diag(spread))
     curves: dict[tuple[Key, float], list[float]] = {}
     for result in results:
         for axis in axes:
@@ -120,7 +119,7 @@ def fit_surface(axes: Sequence[Axis], results: Sequence[Result], goal: Goal) -> 
         if likelihood > likeliest:
             likeliest = likelihood
             inverse = np.linalg.inv(root).T
-            surface = Surface(tuple(axes), believed + inverse @ half, inverse)
+            surface = ResponseSurface(tuple(axes), believed + inverse @ half, inverse)
     return surface
 
 

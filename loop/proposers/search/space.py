@@ -60,7 +60,6 @@ class Axis:
 
     @property
     def current(self) -> Scalar:
-        """The present value."""
         value = self.read({self.constant.name: self.constant.value})
         assert value is not None
         return value
@@ -79,10 +78,9 @@ class Axis:
         return isinstance(self.current, int) and not isinstance(self.current, bool)
 
     def place(self, value: Scalar) -> float | None:
-        """Return the place of `value` on the ladder, fractional between two steps.
+        """Return the place of `value` on the ladder, fractional between two steps, at most an end.
 
-        Where it lies beyond an end, that end; where it is none of the values of an axis without order, or no
-        number, None.
+        None for no number, or for an unknown value of an axis without order.
         """
         if not self.ordered:
             return float(self.ladder.index(value)) if value in self.ladder else None
@@ -105,7 +103,6 @@ class Axis:
 
 
 def find_axes(constants: Sequence[Constant], frozen: Collection[str]) -> tuple[Axis, ...]:
-    """Return what may be changed among `constants`, less the names in `frozen`."""
     depths = (constant.value for constant in constants if constant.name in _LAYERS)
     layers = next((depth for depth in depths if isinstance(depth, int)), _MANY_LAYERS)
     axes = []
@@ -193,9 +190,9 @@ def _repeats(text: str) -> bool:
 def _pattern_ladder(pattern: str, layers: int) -> tuple[str, ...]:
     """Return `pattern` and its neighbours: one letter changed, added or left out.
 
-    A pattern is a short word of few capital letters, one a layer, over and over; words that give the same
-    layers are one. The last layer does not count: programs of this kind make it a full one, whatever the
-    pattern says. S and L, the sliding and the full (long) attention layer, stand for each other.
+    A pattern is a short word of few capital letters, one a layer, repeated; words that give the same layers
+    are one. The last layer does not count: programs of this kind make it a full one. S and L (sliding and
+    full attention) stand for each other.
     """
     letters = set(pattern)
     few = len(letters) <= _PATTERN_LETTERS and len(pattern) <= _PATTERN_LENGTH

@@ -19,22 +19,22 @@ from itertools import chain, combinations, product
 
 from loop.errors import UserError
 from loop.experiment import Experiment, Family, Goal, Proposal
-from loop.program.constants import replace_constants
-from loop.program.simplify import halvings, simplifications
+from loop.process.worker import run_worker
+from loop.program.constants import find_constants
+from loop.program.simplify import simplifications
 from loop.proposers.policy import idle
-from loop.proposers.protocol import Context, Urge
+from loop.proposers.protocol import Context, SearchMode
 from loop.proposers.search.changes import (
     Change,
-    Known,
     Move,
     Moves,
     Program,
-    Trials,
+    SearchHistory,
+    TrainedPrograms,
     family_of,
-    read_trials,
-    shown,
+    read_history,
 )
-from loop.proposers.search.response_surface import Surface, fit_surface
+from loop.proposers.search.response_surface import ResponseSurface, fit_surface
 from loop.proposers.search.space import Axis, Key, find_axes
 from loop.results.gains import effect, near_misses
 
@@ -44,13 +44,9 @@ _TOGETHER = 6  # that a combination may move: a description of more is hard to r
 
 
 def combined_misses(
-    experiments: Sequence[Experiment], axes: Sequence[Axis], trials: Trials, goal: Goal, *, most: int
+    experiments: Sequence[Experiment], axes: Sequence[Axis], trials: SearchHistory, goal: Goal, *, most: int
 ) -> Iterator[tuple[tuple[Experiment, ...], Moves]]:
-    """Yield near misses that can be made together on the best program, with what they moved.
-
-    First `most` at once, then fewer, down to two; the nearest first. Two of them may have moved an axis to
-    the same value.
-    """
+    """Yield near misses that can be made together, with what they moved: `most` at once, then fewer."""
     by_key = {axis.key: axis for axis in axes}
     misses = [
         (miss, moves)
@@ -65,7 +61,7 @@ def combined_misses(
                 yield tuple(misses[place][0] for place in places), moves
 
 
-def _moves(miss: Experiment, axes: Mapping[Key, Axis], trials: Trials) -> Moves:
+def _moves(miss: Experiment, axes: Mapping[Key, Axis], trials: SearchHistory) -> Moves:
     """Return the change that missed; nothing unless what it moved has the value that it was moved from."""
     changed = trials.changes[miss.number]
     fits = len(changed) <= _AXES and all(before == axes[key].current for key, (before, _) in changed.items())
@@ -84,23 +80,18 @@ _DRAWS = 50  # surfaces that may have nothing new
 
 
 def suggest(context: Context, frozen: Collection[str] = frozenset(), seed: int = 0) -> Proposal:
-    """Return the next program to train: the best one so far with a change of which nothing is known yet.
+    """Return the next program to train: the best one so far with a change that was not tried yet.
 
-    Names in `frozen` stay as they are, and what was refused in this asking is not proposed again. The same
-    arguments give the same proposal.
-
-    Raises:
-        UserError: the program is not valid Python, has nothing to change, or all changes of a few constants
-            were tried.
+    Names in `frozen` stay as they are. The same arguments give the same proposal.
     """
-    program = Program.read(context.source)
+    program = Program(context.source, find_constants(context.source))
     axes = find_axes(program.constants, frozen)
     if not axes:
         raise UserError(
             "The search finds no constant that it may change: the program needs top-level lines such as "
             "LEARNING_RATE = 0.01 that are not in FROZEN_CONSTANTS."
         )
-    known = Known(context)
+    known = TrainedPrograms(context)
     for change in _changes(context, program, axes, frozen, seed):
         if not known.has(change):
             return Proposal(
@@ -113,23 +104,22 @@ def suggest(context: Context, frozen: Collection[str] = frozenset(), seed: int =
                 family=change.family,
             )
     raise UserError(
-        f"The search has tried every change of up to {_MOST} constants of the best program: send an idea of "
-        "your own, or take names out of FROZEN_CONSTANTS."
+        f"The search tried every change of up to {_MOST} constants of the best program: send an /idea, "
+        "or take names out of FROZEN_CONSTANTS."
     )
 
 
 def _changes(
     context: Context, program: Program, axes: Sequence[Axis], frozen: Collection[str], seed: int
 ) -> Iterator[Change]:
-    """Yield what may be done, the best first."""
-    trials = read_trials(context.experiments, axes)
+    trials = read_history(context.experiments, axes)
     number = context.experiments[-1].number + 1 if context.experiments else 0
     chance = random.Random(f"{seed}/{number}")  # noqa: S311 - no secret hangs on it
     simpler = _simpler(program, frozen)
     combined = _combined(context, program, axes, trials)
-    if context.urge is Urge.SIMPLIFICATION:
+    if context.search_mode is SearchMode.SIMPLIFICATION:
         yield from simpler
-    if context.urge is Urge.COMBINATION:
+    if context.search_mode is SearchMode.COMBINATION:
         yield from combined
     options = [
         [(axis, value) for value in axis.ladder if value != axis.current and trials.is_open([(axis, value)])]
@@ -148,12 +138,9 @@ def _changes(
 
 
 def _sampled(
-    options: Sequence[Sequence[Move]], trials: Trials, surface: Surface, chance: random.Random
+    options: Sequence[Sequence[Move]], trials: SearchHistory, surface: ResponseSurface, chance: random.Random
 ) -> Iterator[Moves]:
-    """Yield what to try next, the best first: what gains most on surfaces that the results leave possible.
-
-    This is the search's only sampler, and another one takes its place here.
-    """
+    """Yield what to try next, the best first: what gains most on surfaces that the results leave possible."""
     changed = {key for moved in trials.changes.values() for key in moved}
     early = len(trials.changes) <= _FIRST  # then what was never changed is worth a try, whatever a draw says
     unseen = {moves[0][0].key for moves in options if early and moves} - changed
@@ -171,7 +158,7 @@ def _sampled(
             yield found
 
 
-def _together(moves: Iterable[Move], trials: Trials) -> Moves:
+def _together(moves: Iterable[Move], trials: SearchHistory) -> Moves:
     """Return the first of these moves that can be made together, as far as is known."""
     most = _MOST if len(trials.results) > _FIRST else _MOST_AT_FIRST
     made: Moves = ()
@@ -181,7 +168,9 @@ def _together(moves: Iterable[Move], trials: Trials) -> Moves:
     return made
 
 
-def _few(options: Sequence[Sequence[Move]], trials: Trials, surface: Surface, size: int) -> Iterator[Moves]:
+def _few(
+    options: Sequence[Sequence[Move]], trials: SearchHistory, surface: ResponseSurface, size: int
+) -> Iterator[Moves]:
     """Yield all moves of so many axes, for each of them the most promising first."""
     ranked = [sorted(moves, key=lambda move: surface.loss(*move)) for moves in options if moves]
     ranked.sort(key=lambda moves: surface.loss(*moves[0]))
@@ -189,16 +178,18 @@ def _few(options: Sequence[Sequence[Move]], trials: Trials, surface: Surface, si
         yield from (moves for moves in product(*group) if trials.is_open(moves))
 
 
-def _combined(context: Context, program: Program, axes: Sequence[Axis], trials: Trials) -> Iterator[Change]:
+def _combined(
+    context: Context, program: Program, axes: Sequence[Axis], trials: SearchHistory
+) -> Iterator[Change]:
     most = min(_MOST, 2 + idle(context.experiments) // _PATIENCE)
     for misses, moves in combined_misses(context.experiments, axes, trials, context.goal, most=most):
         numbers = ", ".join(f"#{miss.number}" for miss in misses)
         short = ", ".join(f"{-(effect(miss, context.goal) or 0.0):.6f}" for miss in misses)
         yield program.change(
             moves,
-            f"Each of experiments {numbers} came close to the best of its time: together they may pass it.",
+            f"Experiments {numbers} each came close to the best: combined they may beat it.",
             Family.COMBINATION,
-            expected=f"a gain, where alone they were {short} short of it",
+            expected=f"a gain; alone they missed by {short}",
         )
 
 
@@ -206,43 +197,57 @@ def _simpler(program: Program, frozen: Collection[str]) -> Iterator[Change]:
     for simpler in simplifications(program.source, frozen):
         yield Change(
             description=f"drop {simpler.name}: no {simpler.what}",
-            rationale=f"The program is simpler without {simpler.name}: if it is as good, that is a gain.",
+            rationale=f"Simpler without {simpler.name}: an equal result is a gain.",
             family=Family.SIMPLIFICATION,
             constants={c.name: c.value for c in program.constants if c.name != simpler.name},
             write=partial(str, simpler.source),
             expected="about as good, from less code",
         )
-    for constant, half in halvings(program.constants, frozen):
-        yield Change(
-            description=f"halve {constant.name}: {constant.text} → {shown(half, constant)}",
-            rationale="A shorter schedule is a simpler one, and leaves more of the time for full steps.",
-            family=Family.SIMPLIFICATION,
-            constants={c.name: half if c is constant else c.value for c in program.constants},
-            write=partial(replace_constants, program.source, {constant.name: half}),
-            expected="about as good, from half of a schedule",
-        )
 
 
-def _told(program: Program, moves: Moves, why: str, surface: Surface, results: int) -> Change:
+def _told(program: Program, moves: Moves, why: str, surface: ResponseSurface, results: int) -> Change:
     """Say what these moves are for, and what the surface expects of them."""
     families = {family_of(axis.constant.name) for axis, _ in moves}
     family = families.pop() if len(families) == 1 else Family.COMBINATION
     expected = ""
     if results > _FEW_RESULTS:
         gain, doubt = -sum(surface.loss(*move) for move in moves), surface.doubt(moves)
-        expected = f"{'a gain' if gain >= 0 else 'a loss'} of {abs(gain):.6f}, give or take {doubt:.6f}"
+        expected = f"{'a gain' if gain >= 0 else 'a loss'} of {abs(gain):.6f} ± {doubt:.6f}"
     return program.change(moves, why, family, expected=expected)
 
 
 def _why_surface(results: int) -> str:
     if results <= _FEW_RESULTS:
-        return f"Mostly at random: up to {_FEW_RESULTS} results do not tell which constants matter."
-    return (
-        f"These moves gain most on a response surface drawn from what {results} results together, "
-        "discarded ones too, leave possible."
-    )
+        return f"Mostly random: {_FEW_RESULTS} results or fewer do not show which constants matter."
+    return f"Largest gain on a response surface drawn from all {results} results."
 
 
-_REST = (
-    "Nothing better is left: this is what was not tried yet so near the best program, the likeliest first."
-)
+_REST = "Untried neighbour of the best program."
+
+
+class SearchProposer:
+    """Calls `suggest` in a worker, which imports numpy.
+
+    `python` is the interpreter for it, `frozen` the names of constants to leave alone; `limit` is in seconds,
+    and generous because a training may hold all processors.
+    """
+
+    name = NAME
+
+    def __init__(
+        self, *, python: str, frozen: Collection[str] = frozenset(), seed: int = 0, limit: float = 120.0
+    ) -> None:
+        self._python = python
+        self._frozen = frozenset(frozen)
+        self._seed = seed
+        self._limit = limit
+
+    async def propose(self, context: Context) -> Proposal:
+        return await run_worker(
+            "loop.proposers.search.suggest:suggest",
+            *(context, self._frozen, self._seed),
+            returns=Proposal,
+            name="The search worker",
+            python=self._python,
+            limit=self._limit,
+        )

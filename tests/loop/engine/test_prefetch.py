@@ -150,9 +150,9 @@ async def test_an_idea_that_does_not_fit_the_new_best_is_asked_for_anew(make_lab
     _, kept, last = lab.experiments()
     assert parents(ideas.contexts) == [(1, lab.base), (2, lab.base), (2, kept.commit)]
     assert (last.parent, last.value, last.status) == (kept.commit, 1.3, Status.KEEP)
-    (handed_back,) = ideas.contexts[-1].refusals
+    (handed_back,) = ideas.contexts[-1].rejections
     assert handed_back.description == "idea 2"
-    assert ideas.contexts[1].refusals == ()
+    assert ideas.contexts[1].rejections == ()
 
 
 async def test_what_fits_the_new_best_is_not_waited_for(make_lab: MakeLab) -> None:

@@ -193,8 +193,9 @@ async def test_a_worker_beyond_its_limit_is_ended(tmp_path: Path) -> None:
 def test_the_bot_process_gets_no_heavy_module_by_it() -> None:
     heavy = "{'numpy', 'matplotlib', 'torch', 'pydantic_ai', 'multiprocessing'}"
     program = (
-        "import sys, loop.process.worker, loop.proposers.search.search, loop.proposers.model.language_model, "
-        f"notifiers.charts.chart, notifiers.channels.tracker; print({heavy} & set(sys.modules))"
+        "import sys, loop.process.worker, loop.proposers.search.suggest, "
+        "loop.proposers.model.language_model, notifiers.charts.chart, notifiers.channels.tracker; "
+        f"print({heavy} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

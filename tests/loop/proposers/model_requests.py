@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from loop.proposers.model.worker import Request, ask
+from loop.proposers.model.language_model import ModelRequest, ask
 from loop.proposers.prompt.briefing import Briefing
-from loop.proposers.protocol import NoProposalError, OutOfReachError
+from loop.proposers.protocol import ProposalError, UnavailableError
 from tests.servers.provider_formats import Said, Usage
 from tests.servers.providers import Providers
 
@@ -35,19 +35,19 @@ GOOD = said(("LR = 0.1", "LR = 0.2"))
 LOST = said(("LR = 0.3", "LR = 0.2"))  # is not in the program
 
 
-def request(model: str = HAIKU, **fields: Any) -> Request:
-    asked = Request(model=model, fallback="", briefing=BRIEFING, source=PROGRAM, best="", limit=30.0)
+def request(model: str = HAIKU, **fields: Any) -> ModelRequest:
+    asked = ModelRequest(model=model, briefing=BRIEFING, source=PROGRAM, best="", parent="c0ffee", limit=30.0)
     return replace(asked, **fields)
 
 
-ErrorT = TypeVar("ErrorT", bound=NoProposalError)
+ErrorT = TypeVar("ErrorT", bound=ProposalError)
 
 
-async def asked_in_vain(server: Providers, asked: Request, kind: type[ErrorT]) -> ErrorT:
+async def asked_in_vain(server: Providers, asked: ModelRequest, kind: type[ErrorT]) -> ErrorT:
     with pytest.raises(kind) as error:
         await ask(asked, server.settings())
     return error.value
 
 
-async def refused(server: Providers, asked: Request) -> OutOfReachError:
-    return await asked_in_vain(server, asked, OutOfReachError)
+async def refused(server: Providers, asked: ModelRequest) -> UnavailableError:
+    return await asked_in_vain(server, asked, UnavailableError)

@@ -9,9 +9,9 @@ from typing import TypeAlias
 
 from loop.errors import UserError
 from loop.experiment import Cost, EventKind, Experiment, Proposal, Reason, Run
-from loop.proposers.asking import BudgetWatch, Outages, Source
+from loop.proposers.calling import Availability, BudgetGuard, Source
 from loop.proposers.prompt.papers import Papers
-from loop.proposers.protocol import Context, Failure, HopelessError, Model, Proposer
+from loop.proposers.protocol import Context, Failure, Model, Proposer, RepairGivenUpError
 from loop.proposers.researcher import Researcher
 from loop.store.events import Notes
 from loop.store.journal import Journal
@@ -24,7 +24,7 @@ PROGRAM = "DEPTH = 8\nWIDTH = 64\n"
 Answer: TypeAlias = str | UserError
 """A program, or a failure."""
 
-HOPELESS = HopelessError("It is not worth it.", cost=Cost(dollars=0.25))
+HOPELESS = RepairGivenUpError("It is not worth it.", cost=Cost(dollars=0.25))
 
 
 class Oracle:
@@ -62,12 +62,12 @@ class Institute:
         self.run = run or replace(make_run(self.journal), repository=folder)
         self.notes = Notes(self.journal)
         self.search: Proposer = Oracle("search", "DEPTH = 9\nWIDTH = 64\n")
-        self.refusals: dict[str, str] = {}  # by program
+        self.rejections: dict[str, str] = {}  # by program
         self.misfits: set[str] = set()  # commits that no crash can be carried over to
         self.pauses: list[Reason] = []
         self.pause: Callable[[Run, Reason], Awaitable[None]] = self._note_pause
         self.log = "RuntimeError: no such luck"
-        self.arxiv = "http://127.0.0.1:1/"
+        self.papers = Papers(url="http://127.0.0.1:1/")
 
     def purse(self, *, a_run: float | None = None, a_day: float | None = None) -> Budget:
         return Budget(self.journal, a_run=a_run, a_day=a_day, clock=lambda: self.now)
@@ -76,6 +76,7 @@ class Institute:
         self,
         *models: Model,
         weights: Sequence[float] = (),
+        fallback: Model | None = None,
         search: float = 0.0,
         a_run: float | None = None,
         a_day: float | None = None,
@@ -88,21 +89,24 @@ class Institute:
             search=self.search,
             share=search,
             models=[
-                Source(f"some:{m.name}", m, share, (m.name,)) for m, share in zip(models, shares, strict=True)
+                Source(f"some:{m.name}", m, share, m.name) for m, share in zip(models, shares, strict=True)
             ],
+            fallback=None
+            if fallback is None
+            else Source(f"some:{fallback.name}", fallback, 1.0, fallback.name),
             journal=self.journal,
             failure=self._failure,
             check=self._check,
-            budget=BudgetWatch(self.purse(a_run=a_run, a_day=a_day), self.notes),
-            outages=self.outages(),
-            papers=Papers(self.folder / "papers", url=self.arxiv),
+            budget=BudgetGuard(self.purse(a_run=a_run, a_day=a_day), self.notes),
+            availability=self.availability(),
+            papers=self.papers,
             device=lambda: "an abacus",
             stuck_after=stuck_after,
             pause=self.pause if pauses else None,
         )
 
-    def outages(self) -> Outages:
-        return Outages(self.notes, clock=lambda: self.now)
+    def availability(self) -> Availability:
+        return Availability(self.notes, clock=lambda: self.now)
 
     def context(self, *experiments: Experiment) -> Context:
         return replace(context_of(PROGRAM, *experiments), run=self.run)
@@ -122,4 +126,4 @@ class Institute:
         self.pauses.append(reason)
 
     def _check(self, proposal: Proposal, _: Context) -> str | None:
-        return self.refusals.get(proposal.source)
+        return self.rejections.get(proposal.source)

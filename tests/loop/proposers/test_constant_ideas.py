@@ -11,7 +11,7 @@ import training
 from loop.errors import UserError
 from loop.experiment import Family
 from loop.program.constants import Value, find_constants
-from loop.proposers.people import edit, propose_idea, prose
+from loop.proposers.people import MistypedIdeaError, edit, ideas_in_prose, propose_idea
 from loop.proposers.protocol import Context
 from loop.store.experiments import Idea
 from tests.loop.proposers.contexts import context_of
@@ -92,11 +92,11 @@ def test_anything_else_takes_somebody_who_reads(text: str) -> None:
 
 def test_prose_takes_somebody_who_reads_and_what_sets_constants_does_not() -> None:
     ideas = context("make it wider", "DEPTH 8", "DEPTH 9", "DEPTH nine").ideas
-    assert [idea.text for idea in prose(PROGRAM, ideas)] == ["make it wider", "DEPTH nine"]
+    assert [idea.text for idea in ideas_in_prose(PROGRAM, ideas)] == ["make it wider", "DEPTH nine"]
     assert edit(PROGRAM, "DEPTH 8") == PROGRAM
 
 
-PROSE = "That names no constant with a value, such as DEPTH 8."
+PROSE = "That sets no constant: write its name and a value, such as DEPTH 8."
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,36 @@ def test_what_cannot_be_done_is_a_sentence_with_the_mend(text: str, told: str) -
     assert str(caught.value) == told
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("WARMDOWN_RATIO banana", "WARMDOWN_RATIO takes a number, such as WARMDOWN_RATIO 0.5."),
+        ("DEPTH 9.5", "DEPTH takes a whole number, such as DEPTH 8."),
+        ("NO_SUCH 3", "The program has no constant NO_SUCH."),
+        ("WARMDOWN_RATOI = 0.3", "The program has no constant WARMDOWN_RATOI. Did you mean WARMDOWN_RATIO?"),
+        ("DEPTH 9, NO_SUCH True", "The program has no constant NO_SUCH."),
+        ("DEPTH 9, DEPTH 10", "DEPTH is named twice: give it one value."),
+    ],
+)
+def test_a_mistyped_constant_is_an_error(text: str, told: str) -> None:
+    with pytest.raises(MistypedIdeaError) as caught:
+        edit(TEMPLATE, text)
+    assert str(caught.value) == told
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["DEPTH should follow the width", "GQA everywhere", "NO_SUCH thing", "DEPTH +1", "DEPTH 10, 12", "use 3"],
+)
+def test_what_may_be_prose_is_no_mistyped_constant(text: str) -> None:
+    with pytest.raises(UserError) as caught:
+        edit(TEMPLATE, text)
+    assert not isinstance(caught.value, MistypedIdeaError)
+
+
 def test_a_program_without_constants_has_no_example() -> None:
-    with pytest.raises(UserError, match=r"^That names no constant with a value\.$"):
-        edit("x = 1\n", "DEPTH 9")
+    with pytest.raises(UserError, match=r"^That sets no constant: write its name and a value\.$"):
+        edit("x = 1\n", "deeper")
 
 
 def constants_of(source: str) -> dict[str, Value]:
@@ -160,7 +187,9 @@ def test_no_text_changes_more_than_values_of_the_same_kind(text: str) -> None:
         edited = edit(PROGRAM, text)
     except UserError as error:
         edited, told = PROGRAM, str(error)
-    assert re.fullmatch(r"|That names no constant .*\.|[A-Z_]+ (?:takes|is named) .*\.", told)
+    assert re.fullmatch(
+        r"|That sets no constant.*\.|The program has no constant .*|[A-Z_]+ (?:takes|is named) .*\.", told
+    )
     assert kinds_of(edited) == kinds_of(PROGRAM)
     assert len(edited.splitlines()) == len(PROGRAM.splitlines())
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.proposers.people import IDEA_CHARACTERS, NAME, read_ideas, take_in
+from loop.proposers.people import IDEA_CHARACTERS, NAME, add_from_file, read_ideas
 from loop.store.experiments import IdeaBox
 from loop.store.journal import Journal
 from tests.loop.store.test_journal import make_experiment, make_run
@@ -144,20 +144,20 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 def test_each_line_becomes_an_idea_once_in_a_run(journal: Journal, tmp_path: Path) -> None:
     run = replace(make_run(journal), repository=tmp_path)
     box, file = IdeaBox(journal), tmp_path / NAME
-    assert take_in(run, box) == ()
+    assert add_from_file(run, box) == ()
     box.add(run.id, "wider", author="ann")
     file.write_text("- wider\n- deeper\n")
-    (deeper,) = take_in(run, box)
+    (deeper,) = add_from_file(run, box)
     assert (deeper.text, deeper.author) == ("deeper", NAME)
-    assert take_in(run, box) == ()
+    assert add_from_file(run, box) == ()
     journal.record(replace(make_experiment(run), idea=deeper.id))
     file.write_bytes(b"- deeper\n- \xff faster\n")
-    assert [idea.text for idea in take_in(run, box)] == ["\ufffd faster"]
+    assert [idea.text for idea in add_from_file(run, box)] == ["\ufffd faster"]
     other = replace(make_run(journal, "other"), repository=tmp_path)
-    assert len(take_in(other, box)) == 2
+    assert len(add_from_file(other, box)) == 2
 
 
 def test_what_is_no_file_has_no_ideas(journal: Journal, tmp_path: Path) -> None:
     run = replace(make_run(journal), repository=tmp_path)
     (tmp_path / NAME).mkdir()
-    assert take_in(run, IdeaBox(journal)) == ()
+    assert add_from_file(run, IdeaBox(journal)) == ()

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from loop.experiment import Actor, Cause, Cost, EventKind, Proposal, Reason, Run, RunState, Status
-from loop.proposers.protocol import Context, Failure, OutOfReachError
+from loop.proposers.calling import available_again, unavailable
+from loop.proposers.protocol import Context, Failure, UnavailableError
 from loop.store.experiments import IdeaBox
 from tests.loop.lab import Lab, program, value
 from tests.loop.proposers.oracles import Institute
@@ -31,7 +32,7 @@ class Model:
         self.asked += 1
         number = context.experiments[-1].number + 1
         if DOWN <= number < BACK:
-            raise OutOfReachError("It is down.", cost=Cost(10, 0, 0, 0.5))
+            raise UnavailableError("It is down.", cost=Cost(10, 0, 0, 0.5))
         body = "raise RuntimeError('no such luck')" if number == CRASHES else f"summary({1 - number / 100})"
         return self._proposal(context, program(body), f"idea {number}")
 
@@ -85,8 +86,8 @@ async def test_a_night_in_which_the_model_goes_down_and_comes_back(lab: Lab, tmp
     (idea,) = [e.idea for e in experiments if e.idea is not None]
     assert IdeaBox(lab.journal).get(idea).author == "ideas.md"
     assert institute.told() == [
-        "some:model is out of reach, the run goes on without it: It is down.",
-        "some:model is within reach again",
+        unavailable("some:model", "It is down."),
+        available_again("some:model"),
     ]
     assert institute.purse().of_run(lab.run.id).dollars == model.asked / 2
     lab.check_invariants()

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loop.experiment import Experiment, Status
-from loop.proposers.policy import EVERY, idle, last_gain, urge
-from loop.proposers.protocol import Urge
+from loop.proposers.policy import EVERY, idle, last_gain, search_mode
+from loop.proposers.protocol import SearchMode
 from tests.loop.proposers.contexts import trial
 
 STATUSES = st.lists(st.sampled_from([*Status, None]), max_size=40)
@@ -17,11 +17,11 @@ def trials(*statuses: Status | None) -> list[Experiment]:
 
 def test_urges_take_turns_until_something_is_kept() -> None:
     run = trials(Status.KEEP, *[Status.DISCARD] * (5 + 5 * EVERY))
-    seen = [urge(run[:length], after=5) for length in range(1, len(run) + 1)]
+    seen = [search_mode(run[:length], after=5) for length in range(1, len(run) + 1)]
     assert seen[:5] == [None] * 5
-    assert seen[5 : 5 + 5 * EVERY : EVERY] == [*Urge, Urge.COMBINATION]
-    assert seen[5 : 5 + EVERY] == [Urge.COMBINATION] * EVERY
-    assert urge([*run, *trials(Status.KEEP)], after=5) is None
+    assert seen[5 : 5 + 5 * EVERY : EVERY] == [*SearchMode, SearchMode.COMBINATION]
+    assert seen[5 : 5 + EVERY] == [SearchMode.COMBINATION] * EVERY
+    assert search_mode([*run, *trials(Status.KEEP)], after=5) is None
 
 
 def test_what_has_no_verdict_is_not_held_against_a_run() -> None:
@@ -38,4 +38,4 @@ def test_only_what_came_after_the_last_keep_counts(
     run = trials(*before, Status.KEEP, *later)
     assert idle(run) == sum(status in (Status.DISCARD, Status.CRASH) for status in later)
     assert last_gain(run) == len(before)
-    assert (urge(run, after=limit) is not None) == (idle(run) >= limit)
+    assert (search_mode(run, after=limit) is not None) == (idle(run) >= limit)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loop.experiment import Experiment, Status
-from loop.proposers.policy import MOST, to_repair
+from loop.proposers.policy import MOST, crash_to_repair
 from tests.loop.proposers.contexts import trial
 
 
@@ -23,25 +23,25 @@ def good(number: int) -> Experiment:
 
 
 def test_a_crash_is_mended_while_the_next_experiment_trains_or_after_it() -> None:
-    assert to_repair([good(0), crash(1)]) == crash(1)
-    assert to_repair([good(0), crash(1), under_way(2)]) == crash(1)
-    assert to_repair([good(0), crash(1), good(2)]) == crash(1)
-    assert to_repair([good(0), crash(1), crash(2)]) == crash(1)
-    assert to_repair([good(0), crash(1), crash(2)], dropped={1}) == crash(2)
+    assert crash_to_repair([good(0), crash(1)]) == crash(1)
+    assert crash_to_repair([good(0), crash(1), under_way(2)]) == crash(1)
+    assert crash_to_repair([good(0), crash(1), good(2)]) == crash(1)
+    assert crash_to_repair([good(0), crash(1), crash(2)]) == crash(1)
+    assert crash_to_repair([good(0), crash(1), crash(2)], dropped={1}) == crash(2)
 
 
 def test_nothing_else_is_mended() -> None:
-    assert to_repair([]) is None
-    assert to_repair([under_way(0)]) is None
-    assert to_repair([good(0), crash(1), good(2), good(3), under_way(4)]) is None
-    assert to_repair([good(0), crash(1), under_way(2, repairs=1)]) is None
+    assert crash_to_repair([]) is None
+    assert crash_to_repair([under_way(0)]) is None
+    assert crash_to_repair([good(0), crash(1), good(2), good(3), under_way(4)]) is None
+    assert crash_to_repair([good(0), crash(1), under_way(2, repairs=1)]) is None
 
 
 def test_an_idea_is_dropped_after_two_mendings() -> None:
     story = [good(0), crash(1), good(2), crash(3, repairs=1)]
-    assert to_repair(story) == crash(3, repairs=1)
-    assert to_repair([*story, crash(4, repairs=3)]) is None
-    assert to_repair([*story, crash(4, repairs=3), good(5)]) is None
+    assert crash_to_repair(story) == crash(3, repairs=1)
+    assert crash_to_repair([*story, crash(4, repairs=3)]) is None
+    assert crash_to_repair([*story, crash(4, repairs=3), good(5)]) is None
 
 
 @given(st.lists(st.tuples(st.sampled_from(Status), st.booleans()), max_size=40))
@@ -52,7 +52,7 @@ def test_however_a_run_goes_each_crash_is_mended_once_and_no_idea_often(
     story: list[Experiment] = [under_way(0)]
     for number, (status, early) in enumerate(outcomes, start=1):
         decided = replace(story[-1], status=status)
-        crashed = to_repair([*story[:-1], decided] if early else story)
+        crashed = crash_to_repair([*story[:-1], decided] if early else story)
         story[-1:] = [decided, under_way(number, repairs=crashed.number if crashed else None)]
     mended = [e.repairs for e in story if e.repairs is not None]
     assert len(mended) == len(set(mended))

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,17 +11,18 @@ from hypothesis import strategies as st
 
 from loop.errors import UserError
 from loop.experiment import Actor, Cause, Cost, EventKind, Experiment, Reason, Status
-from loop.proposers.asking import AGAIN, REST
+from loop.proposers.calling import PAUSE, RETRIES, available_again, unavailable
 from loop.proposers.policy import EVERY
-from loop.proposers.protocol import NoProgramError, OutOfReachError, Refusal, Urge
-from loop.proposers.researcher import TRIES
+from loop.proposers.prompt.papers import Papers
+from loop.proposers.protocol import NoProgramError, Rejection, SearchMode, UnavailableError
+from loop.proposers.researcher import TRIES, no_program, stuck
 from loop.store.experiments import IdeaBox
 from tests.loop.proposers.contexts import trial
 from tests.loop.proposers.oracles import HOPELESS, PROGRAM, Answer, Institute, Oracle
 
 WIDER = "DEPTH = 8\nWIDTH = 128\n"
 DEEPER = "DEPTH = 12\nWIDTH = 64\n"
-DOWN = OutOfReachError("It is down.")
+DOWN = UnavailableError("It is down.")
 DOWN_FOR_LONG: list[Answer] = [DOWN] * (3 * TRIES)
 
 
@@ -55,7 +56,7 @@ async def test_a_constant_that_was_trained_already_is_answered_with_its_result(i
     box.add(institute.run.id, "DEPTH 12", author="ann")
     box.add(institute.run.id, "DEPTH 8", author="ann")
     later = box.add(institute.run.id, "WIDTH 128", author="bob")
-    institute.refusals = {DEEPER: "It was tried in #3.", PROGRAM: "It is the best program as it is."}
+    institute.rejections = {DEEPER: "It was tried in #3.", PROGRAM: "It is the best program as it is."}
     context = replace(institute.context(), ideas=box.waiting(institute.run.id))
     proposal = await institute.researcher().propose(context)
     assert (proposal.source, proposal.proposer) == (WIDER, "bob")
@@ -66,14 +67,14 @@ async def test_a_constant_that_was_trained_already_is_answered_with_its_result(i
     assert box.waiting(institute.run.id) == (later,)
 
 
-async def test_prose_goes_to_the_first_model_alone_and_without_an_urge(institute: Institute) -> None:
+async def test_prose_goes_to_the_first_model_alone_and_without_a_mode(institute: Institute) -> None:
     first, second = Oracle("first", WIDER), Oracle("second", DEEPER)
     idea = IdeaBox(institute.journal).add(institute.run.id, "make it wider", author="ann")
     context = replace(institute.context(*discards(20)), ideas=(idea,))
     proposal = await institute.researcher(first, second, weights=(0.01, 99.0)).propose(context)
     assert (proposal.source, proposal.proposer, proposal.idea) == (WIDER, "first", idea.id)
     (asked,) = first.asked
-    assert (asked.ideas, asked.urge, asked.device) == ((idea,), None, "an abacus")
+    assert (asked.ideas, asked.search_mode, asked.device) == ((idea,), None, "an abacus")
 
 
 async def test_prose_waits_where_nobody_reads(institute: Institute) -> None:
@@ -92,13 +93,13 @@ async def test_lines_of_the_file_of_ideas_are_ideas(institute: Institute) -> Non
 
 
 async def test_an_idea_that_no_program_can_be_made_of_is_given_up(institute: Institute) -> None:
-    oracle = Oracle("oracle", *["def broken("] * (1 + AGAIN), DEEPER)
+    oracle = Oracle("oracle", *["def broken("] * (1 + RETRIES), DEEPER)
     idea = IdeaBox(institute.journal).add(institute.run.id, "do the impossible", author="ann")
     context = replace(institute.context(), ideas=(idea,))
     proposal = await institute.researcher(oracle).propose(context)
     assert (proposal.source, proposal.idea) == (DEEPER, None)
     assert IdeaBox(institute.journal).waiting(institute.run.id) == ()
-    assert institute.told() == ["idea #1 of ann is given up: some:oracle made no program of it"]
+    assert institute.told() == [f"idea #1 of ann is given up: {no_program('some:oracle')}"]
 
 
 async def test_an_idea_is_given_up_only_when_no_model_is_left(institute: Institute) -> None:
@@ -110,8 +111,8 @@ async def test_an_idea_is_given_up_only_when_no_model_is_left(institute: Institu
     proposal = await researcher.propose(context)
     assert (proposal.proposer, proposal.idea, institute.told()) == ("second", idea.id, [])
     assert (await researcher.propose(context)).idea is None
-    assert institute.told() == ["idea #1 of ann is given up: some:second made no program of it"]
-    assert sum(bool(asked.ideas) for asked in first.asked) == 1 + AGAIN
+    assert institute.told() == [f"idea #1 of ann is given up: {no_program('some:second')}"]
+    assert sum(bool(asked.ideas) for asked in first.asked) == 1 + RETRIES
 
 
 async def test_an_idea_outlives_an_outage(institute: Institute) -> None:
@@ -151,7 +152,7 @@ async def test_one_outage_of_all_models_gives_up_no_idea(institute: Institute) -
 # Crashes
 
 
-async def test_a_crash_is_mended_by_who_made_it(institute: Institute) -> None:
+async def test_a_crash_is_repaired_by_who_made_it(institute: Institute) -> None:
     other, oracle = Oracle("other", DEEPER), Oracle("oracle", WIDER)
     context = institute.context(*discards(0), replace(crash(), idea=None))
     proposal = await institute.researcher(other, oracle).propose(context)
@@ -198,7 +199,7 @@ async def test_a_refused_mending_is_asked_for_again_with_the_reason(institute: I
     oracle = Oracle("oracle", NoProgramError("It parses not.", description="mended"), WIDER)
     proposal = await institute.researcher(oracle).propose(institute.context(*discards(0), crash()))
     assert (proposal.source, proposal.repairs) == (WIDER, 1)
-    assert oracle.asked[-1].refusals == (Refusal("mended", "It parses not."),)
+    assert oracle.asked[-1].rejections == (Rejection("mended", "It parses not."),)
 
 
 # The sources' own ideas
@@ -219,10 +220,10 @@ async def test_sources_are_asked_as_often_as_their_shares_say(institute: Institu
 
 async def test_a_refused_proposal_is_asked_for_again_with_the_reasons(institute: Institute) -> None:
     oracle = Oracle("oracle", WIDER, PROGRAM, "def broken(", DEEPER, cost=Cost(dollars=0.25))
-    institute.refusals = {WIDER: "That was tried in #3.", PROGRAM: "It changes nothing."}
+    institute.rejections = {WIDER: "That was tried in #3.", PROGRAM: "It changes nothing."}
     proposal = await institute.researcher(oracle).propose(institute.context())
     assert proposal.source == DEEPER
-    reasons = [refusal.reason for refusal in oracle.asked[-1].refusals]
+    reasons = [refusal.reason for refusal in oracle.asked[-1].rejections]
     assert reasons[:2] == ["That was tried in #3.", "It changes nothing."]
     assert reasons[2].startswith("The program is not valid Python")
     assert institute.purse().of_run(institute.run.id).dollars == 1.0  # refused ones cost too
@@ -230,21 +231,21 @@ async def test_a_refused_proposal_is_asked_for_again_with_the_reasons(institute:
 
 async def test_a_model_without_anything_new_leaves_it_to_the_search(institute: Institute) -> None:
     oracle = Oracle("oracle", WIDER)
-    institute.refusals[WIDER] = "That was tried in #3."
+    institute.rejections[WIDER] = "That was tried in #3."
     researcher = institute.researcher(oracle)
-    for now in (institute.now, institute.now + REST - 1):
+    for now in (institute.now, institute.now + PAUSE - 1):
         institute.now = now
         proposal = await researcher.propose(institute.context())
-        assert (proposal.proposer, len(oracle.asked)) == ("search", 1 + AGAIN)
+        assert (proposal.proposer, len(oracle.asked)) == ("search", 1 + RETRIES)
     institute.now += 1
     await researcher.propose(institute.context())
-    assert len(oracle.asked) == 2 * (1 + AGAIN)
+    assert len(oracle.asked) == 2 * (1 + RETRIES)
     assert institute.told() == []
 
 
 async def test_a_model_without_ideas_still_mends_and_reads(institute: Institute) -> None:
-    oracle = Oracle("oracle", *[WIDER] * (1 + AGAIN), DEEPER)
-    institute.refusals[WIDER] = "That was tried in #3."
+    oracle = Oracle("oracle", *[WIDER] * (1 + RETRIES), DEEPER)
+    institute.rejections[WIDER] = "That was tried in #3."
     researcher = institute.researcher(oracle)
     assert (await researcher.propose(institute.context())).proposer == "search"
     mended = await researcher.propose(institute.context(*discards(0), crash()))
@@ -256,18 +257,18 @@ async def test_a_model_without_ideas_still_mends_and_reads(institute: Institute)
 
 async def test_what_makes_no_program_is_refused_and_paid_and_no_outage(institute: Institute) -> None:
     nonsense = NoProgramError("It would not parse.", cost=Cost(dollars=0.25), description="wider")
-    oracle = Oracle("oracle", *[nonsense] * AGAIN, WIDER, nonsense)
+    oracle = Oracle("oracle", *[nonsense] * RETRIES, WIDER, nonsense)
     researcher = institute.researcher(oracle)
     assert (await researcher.propose(institute.context())).source == WIDER
-    assert oracle.asked[-1].refusals == (Refusal("wider", "It would not parse."),) * AGAIN
+    assert oracle.asked[-1].rejections == (Rejection("wider", "It would not parse."),) * RETRIES
     assert (await researcher.propose(institute.context())).proposer == "search"
-    assert len(oracle.asked) == 2 * (1 + AGAIN)
-    assert institute.purse().of_run(institute.run.id).dollars == 0.25 * (1 + 2 * AGAIN)
+    assert len(oracle.asked) == 2 * (1 + RETRIES)
+    assert institute.purse().of_run(institute.run.id).dollars == 0.25 * (1 + 2 * RETRIES)
     assert institute.told() == []
 
 
 async def test_while_a_model_is_out_of_reach_the_others_go_on(institute: Institute) -> None:
-    first = Oracle("first", OutOfReachError("It is down.", cost=Cost(dollars=0.5)))
+    first = Oracle("first", UnavailableError("It is down.", cost=Cost(dollars=0.5)))
     second = Oracle("second", WIDER)
     researcher = institute.researcher(first, second, weights=(1e9, 1.0))
     for _ in range(3):
@@ -279,18 +280,58 @@ async def test_while_a_model_is_out_of_reach_the_others_go_on(institute: Institu
     institute.now += 60
     first.answers = [DEEPER]
     assert (await researcher.propose(institute.context())).proposer == "first"
-    assert [told.split(",")[0] for told in institute.told()] == [
-        "some:first is out of reach",
-        "some:second is out of reach",
-        "some:first is within reach again",
+    assert institute.told() == [
+        unavailable("some:first", "It is down."),
+        unavailable("some:second", "It is down."),
+        available_again("some:first"),
     ]
     assert institute.purse().of_run(institute.run.id).dollars == 0.5
+
+
+async def test_the_fallback_is_called_where_a_model_gave_nothing(institute: Institute) -> None:
+    first, second = Oracle("first", DOWN), Oracle("second", WIDER, cost=Cost(dollars=0.25))
+    researcher = institute.researcher(first, fallback=second)
+    assert (await researcher.propose(institute.context())).proposer == "second"
+    first.answers = [NoProgramError("What?", cost=Cost(dollars=0.5))]
+    institute.now += 60
+    assert (await researcher.propose(institute.context())).proposer == "second"
+    assert len(first.asked) == 1 + 1 + RETRIES
+    assert institute.told() == [unavailable("some:first", "It is down."), available_again("some:first")]
+    assert institute.purse().of_run(institute.run.id).dollars == 2 * 0.25 + (1 + RETRIES) * 0.5
+    assert institute.purse().price("some:second") == 0.25  # each model is paid under its own name
+    first.answers, institute.now = [DEEPER], institute.now + PAUSE
+    assert (await researcher.propose(institute.context())).proposer == "first"
+    assert len(second.asked) == 2
+
+
+async def test_the_fallback_reads_ideas_and_repairs_crashes_of_a_model_that_is_down(
+    institute: Institute,
+) -> None:
+    first, second = Oracle("first", DOWN), Oracle("second", WIDER)
+    idea = IdeaBox(institute.journal).add(institute.run.id, "make it wider", author="ann")
+    researcher = institute.researcher(first, fallback=second)
+    made = await researcher.propose(replace(institute.context(), ideas=(idea,)))
+    assert (made.proposer, made.idea) == ("second", idea.id)
+    for author in ("first", "second"):
+        repaired = await researcher.propose(institute.context(*discards(0), crash(proposer=author)))
+        assert (repaired.proposer, repaired.repairs) == ("second", 1)
+    assert len(first.asked) == 1
+
+
+async def test_the_fallback_proposes_nothing_where_it_is_the_turn_of_the_search(institute: Institute) -> None:
+    second = Oracle("second", WIDER)
+    researcher = institute.researcher(Oracle("first", DOWN), weights=(1e-9,), search=1.0, fallback=second)
+    assert (await researcher.propose(institute.context())).proposer == "search"
+    alone = institute.researcher(fallback=second)  # PROPOSER=search
+    idea = IdeaBox(institute.journal).add(institute.run.id, "make it wider", author="ann")
+    assert (await alone.propose(replace(institute.context(), ideas=(idea,)))).proposer == "search"
+    assert second.asked == []
 
 
 async def test_any_failure_of_a_model_leaves_it_to_the_search(institute: Institute) -> None:
     researcher = institute.researcher(Oracle("oracle", UserError("The disk is full.")))
     assert (await researcher.propose(institute.context())).proposer == "search"
-    assert institute.told() == ["some:oracle is out of reach, the run goes on without it: The disk is full."]
+    assert institute.told() == [unavailable("some:oracle", "The disk is full.")]
 
 
 async def test_only_where_nobody_has_anything_there_is_nothing(institute: Institute) -> None:
@@ -314,14 +355,14 @@ def test_whatever_a_model_does_there_is_a_proposal_and_every_call_is_paid(
     tmp_path_factory: pytest.TempPathFactory, story: list[tuple[str, int]]
 ) -> None:
     institute = Institute(tmp_path_factory.mktemp("institute"))
-    institute.refusals[WIDER] = "That was tried in #3."
+    institute.rejections[WIDER] = "That was tried in #3."
     cost = Cost(1, 0, 1, 0.125)
     oracle = Oracle("oracle", DEEPER, cost=cost)
     answers: dict[str, Answer] = {
         "good": DEEPER,
         "refused": WIDER,
         "nonsense": NoProgramError("It would not parse.", cost=cost),
-        "down": OutOfReachError("It is down.", cost=cost),
+        "down": UnavailableError("It is down.", cost=cost),
         "broken": UserError("The disk is full."),
     }
     researcher = institute.researcher(oracle)
@@ -332,25 +373,26 @@ def test_whatever_a_model_does_there_is_a_proposal_and_every_call_is_paid(
         proposal = asyncio.run(researcher.propose(institute.context()))
         asked = len(oracle.asked) - before
         free += asked if kind == "broken" else 0
-        assert asked in ((0, 1 + AGAIN) if kind in ("refused", "nonsense") else (0, 1))
+        assert asked in ((0, 1 + RETRIES) if kind in ("refused", "nonsense") else (0, 1))
         assert proposal.proposer == ("oracle" if kind == "good" and asked else "search")
         institute.now += seconds
     assert institute.purse().of_run(institute.run.id).input_tokens == len(oracle.asked) - free
-    told = ["out" if "out of reach" in reason else "back" for reason in institute.told()]
+    again = available_again("some:oracle")
+    told = ["back" if reason == again else "out" for reason in institute.told()]
     assert told == ["out", "back"] * (len(told) // 2) + ["out"] * (len(told) % 2)
     institute.journal.close()
 
 
 async def test_what_the_search_forgot_is_not_trained_again(institute: Institute) -> None:
     search = Oracle("search", DEEPER, WIDER)
-    institute.search, institute.refusals[DEEPER] = search, "It is the program of #3."
+    institute.search, institute.rejections[DEEPER] = search, "It is the program of #3."
     proposal = await institute.researcher().propose(institute.context())
     assert proposal.source == WIDER
-    assert [len(asked.refusals) for asked in search.asked] == [0, 1]
+    assert [len(asked.rejections) for asked in search.asked] == [0, 1]
 
 
 async def test_a_search_that_repeats_itself_has_nothing_new(institute: Institute) -> None:
-    institute.search, institute.refusals[DEEPER] = Oracle("search", DEEPER), "It is the program of #3."
+    institute.search, institute.rejections[DEEPER] = Oracle("search", DEEPER), "It is the program of #3."
     with pytest.raises(UserError, match="nothing new: It is the program of #3"):
         await institute.researcher().propose(institute.context())
 
@@ -361,7 +403,7 @@ async def test_a_search_that_repeats_itself_has_nothing_new(institute: Institute
 async def test_an_agent_that_is_ended_at_work_every_time_is_paid_and_runs_out(institute: Institute) -> None:
     agent = Oracle("agent", DEEPER, cost=Cost(dollars=0.4))
     await institute.researcher(agent, a_run=1.0).propose(institute.context())
-    agent.answers = [OutOfReachError("It was ended.", cut_off=True)]
+    agent.answers = [UnavailableError("It was ended.", cut_off=True)]
     for _ in range(4):
         await institute.researcher(agent, a_run=1.0).propose(institute.context())
         institute.now += 86400
@@ -416,28 +458,32 @@ async def test_or_it_is_paused_once(institute: Institute) -> None:
 # Being stuck
 
 
-async def test_a_stuck_run_has_an_urge_and_says_so_once(institute: Institute) -> None:
+async def test_a_stuck_run_has_a_mode_and_says_so_once(institute: Institute) -> None:
     oracle = Oracle("oracle", WIDER)
     for count in range(4 + 4 * EVERY):
         await institute.researcher(oracle, stuck_after=5).propose(institute.context(*discards(count)))
-    urges = [context.urge for context in oracle.asked]
+    urges = [context.search_mode for context in oracle.asked]
     assert urges[:5] == [None] * 5
-    assert list(dict.fromkeys(urges[5:])) == list(Urge)
-    assert institute.told() == ["no gain in 5 experiments: it looks further afield from now on"]
+    assert list(dict.fromkeys(urges[5:])) == list(SearchMode)
+    assert institute.told() == [stuck(5, None)]
     gain = trial(99, "x", {}, 0.9, Status.KEEP)
     await institute.researcher(oracle, stuck_after=5).propose(institute.context(*discards(9), gain))
-    assert oracle.asked[-1].urge is None
+    assert oracle.asked[-1].search_mode is None
 
 
-async def test_who_rereads_is_given_the_papers(institute: Institute, tmp_path: Path) -> None:
-    (tmp_path / "papers").mkdir()
-    (tmp_path / "papers" / "2502.16982.txt").write_text("Muon is scalable")
+class Library(Papers):
+    async def _fetch(self, papers: Sequence[str]) -> dict[str, str]:
+        return dict.fromkeys(papers, "Muon is scalable")
+
+
+async def test_who_rereads_is_given_the_papers(institute: Institute) -> None:
+    institute.papers = Library()
     oracle = Oracle("oracle", WIDER)
     for count in (5, 5 + EVERY):
         context = institute.context(*discards(count))
         context = replace(context, files={"program.md": "See https://arxiv.org/abs/2502.16982."})
         await institute.researcher(oracle, stuck_after=5).propose(context)
-    assert [(c.urge, c.papers) for c in oracle.asked] == [
-        (Urge.COMBINATION, ()),
-        (Urge.REREADING, ("Muon is scalable",)),
+    assert [(c.search_mode, c.papers) for c in oracle.asked] == [
+        (SearchMode.COMBINATION, ()),
+        (SearchMode.REREADING, ("Muon is scalable",)),
     ]

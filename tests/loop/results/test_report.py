@@ -24,7 +24,7 @@ from loop.experiment import (
     Status,
     Training,
 )
-from loop.proposers.protocol import Urge
+from loop.proposers.protocol import SearchMode
 from loop.results.gains import FamilyRate, rates_of
 from loop.results.ledger import Spent
 from loop.results.report import Bill, Report, WakeUpReport, make_report, read_wakeup_report, to_json
@@ -387,7 +387,11 @@ def test_a_long_time_without_a_keep_is_told_whole(begun: Recorder) -> None:
 def test_what_is_next_and_what_a_stuck_run_asks_for(begun: Recorder) -> None:
     begun.experiments(15)
     outlook = begun.night(ready="EMBEDDING_LR 0.9").outlook
-    assert (outlook.ready, outlook.idle, outlook.urge) == ("EMBEDDING_LR 0.9", 15, Urge.COMBINATION)
+    assert (outlook.ready, outlook.idle, outlook.search_mode) == (
+        "EMBEDDING_LR 0.9",
+        15,
+        SearchMode.COMBINATION,
+    )
     begun.wish("a cosine schedule")
     assert begun.night().outlook.idea is not None
     assert begun.night().outlook.under_way == ""

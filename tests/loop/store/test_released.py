@@ -12,7 +12,7 @@ import pytest
 
 from bot.heartbeat.decide import blocker, paused_by_us
 from loop.experiment import BY_COMMAND, Actor, Cause, Reason, RunState
-from loop.proposers.asking import Reach
+from loop.proposers.calling import ModelState
 from loop.store.events import Notes, open_calls
 from loop.store.journal import Journal
 from notifiers.text.digest import message_of
@@ -121,9 +121,9 @@ def test_what_people_were_told_once_is_not_told_again(journal: Journal) -> None:
     assert notes.state(ids["strange"], Cause.REPOSITORY) == "/home/ann/other"
     assert notes.state(ids["models"], Cause.STUCK) == "5"
     assert notes.state(ids["models"], Cause.PRICE, "openai:gpt") == "unknown"
-    assert notes.state(ids["models"], Cause.PROPOSER, "anthropic:claude") == Reach.LOST
-    assert notes.state(ids["models"], Cause.PROPOSER, "openai:gpt") == Reach.AWAY
-    assert notes.state(ids["models"], Cause.PROPOSER, "google:gemini") == Reach.BACK
+    assert notes.state(ids["models"], Cause.PROPOSER, "anthropic:claude") == ModelState.BLOCKED
+    assert notes.state(ids["models"], Cause.PROPOSER, "openai:gpt") == ModelState.DOWN
+    assert notes.state(ids["models"], Cause.PROPOSER, "google:gemini") == ModelState.UP
 
 
 def test_a_pause_of_an_earlier_release_can_be_ended(journal: Journal) -> None:

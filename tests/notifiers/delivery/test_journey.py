@@ -23,7 +23,7 @@ MOST = 12
 ENDS = {"loop.engine", "notifiers.channels.telegram"}  # neither of them runs here
 HELPERS = {
     "loop.experiment",
-    "loop.process.threads",
+    "loop.process.worker",
     "loop.results.gains",
     "loop.store.schema",
     "loop.text",

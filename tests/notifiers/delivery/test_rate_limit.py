@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from loop.backoff import backoff
+from loop.errors import backoff
 from notifiers.delivery.rate_limit import (
     CHANNEL_WAITS,
     Spacing,

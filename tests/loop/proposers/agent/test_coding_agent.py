@@ -11,7 +11,7 @@ import pytest
 from loop.errors import UserError
 from loop.experiment import Cost, Family, Status
 from loop.proposers.agent.presets import PRESETS, Preset, own_command
-from loop.proposers.protocol import Context, HopelessError, NoProgramError, OutOfReachError
+from loop.proposers.protocol import Context, NoProgramError, RepairGivenUpError, UnavailableError
 from tests.loop.lab import Lab, value
 from tests.loop.proposers.agent_bench import CHAT_TOKEN, EDITED, KEY, Bench, untouched
 from tests.loop.proposers.contexts import context_of
@@ -93,7 +93,7 @@ async def test_what_it_leaves_unmended_or_gives_back_is_hopeless_and_paid(
     bench: Bench, tmp_path: Path, crashed: str
 ) -> None:
     agent = bench.of(claude(bench, tmp_path, "sed -i 's/DEPTH = 7/DEPTH = 8/' train.py"))
-    with pytest.raises(HopelessError, match="claude gives it up: deeper") as caught:
+    with pytest.raises(RepairGivenUpError, match="claude gives the repair up: deeper") as caught:
         await agent.repair(bench.context, bench.failure(crashed))
     assert caught.value.cost == Cost(dollars=0.25)
 
@@ -106,7 +106,7 @@ async def test_what_makes_no_program_is_paid_too(bench: Bench, tmp_path: Path) -
 
 async def test_one_that_tells_of_a_failure_but_ends_well_has_failed(bench: Bench, tmp_path: Path) -> None:
     agent = bench.of(claude(bench, tmp_path, "", failed="true"))
-    with pytest.raises(OutOfReachError, match="claude ended with status 0: Description: deeper"):
+    with pytest.raises(UnavailableError, match="claude failed with exit status 0: Description: deeper"):
         await agent.propose(bench.context)
 
 
@@ -149,7 +149,7 @@ async def test_no_secret_is_told(bench: Bench, tmp_path: Path) -> None:
     agent = bench.of(own_command(("sh", "-c", f"cat >> {told}")), brief=lambda text: f"{text} {CHAT_TOKEN}")
     with pytest.raises(NoProgramError):
         await agent.propose(bench.context)
-    with pytest.raises(HopelessError):
+    with pytest.raises(RepairGivenUpError):
         await agent.repair(bench.context, bench.failure(TRAIN))
     assert "Improve val_bpb. ***" in told.read_text()
     assert "Mend boom ***" in told.read_text()
@@ -158,7 +158,7 @@ async def test_no_secret_is_told(bench: Bench, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("found", [(), ("987654321:BBElsewhereElsewhereElsewhereElsewhere",)])
 async def test_a_program_with_a_secret_in_it_is_refused(bench: Bench, found: tuple[str, ...]) -> None:
-    with pytest.raises(NoProgramError, match="would hold a secret"):
+    with pytest.raises(NoProgramError, match="would contain a secret"):
         await bench.agent("write_secret", *found).propose(bench.context)
 
 
@@ -203,7 +203,7 @@ async def test_locked_folders_are_removed_and_links_in_them_are_not_followed(ben
 
 async def test_one_that_is_not_installed_says_how_to_install_it(bench: Bench) -> None:
     agent = bench.of(own_command(("nowhere/claude", "-p")))
-    with pytest.raises(OutOfReachError, match="claude is not installed: npm install -g") as caught:
+    with pytest.raises(UnavailableError, match="claude is not installed: npm install -g") as caught:
         await agent.propose(bench.context)
     assert caught.value.needs_person
 
@@ -212,24 +212,24 @@ async def test_one_that_cannot_be_started_says_so(bench: Bench, tmp_path: Path) 
     broken = tmp_path / "agent"
     broken.write_text("#!/nowhere/interpreter\n")
     broken.chmod(0o755)
-    with pytest.raises(OutOfReachError, match="agent cannot be started: No such file"):
+    with pytest.raises(UnavailableError, match="agent cannot be started: No such file"):
         await bench.of(own_command((str(broken),))).propose(bench.context)
 
 
 @pytest.mark.parametrize(
     ("said", "reason", "needs_person"),
     [
-        ("out of cheese", "ended with status 1: out of cheese", False),
-        ("API Error: 429 too many requests", "has reached its limit: API Error", False),
+        ("out of cheese", "exit status 1: out of cheese", False),
+        ("API Error: 429 too many requests", "is rate-limited: API Error", False),
         ("Not logged in, please run /login", "is not logged in: Not logged in", True),
-        ("Your credit balance is too low", "has no money left: Your credit", True),
+        ("Your credit balance is too low", "is out of credit: Your credit", True),
         (f"bad key {KEY} \x1b[31m\u202e", r"bad key \*\*\*$", False),
     ],
 )
 async def test_a_failure_is_told_in_one_clean_line(
     bench: Bench, said: str, reason: str, needs_person: bool
 ) -> None:
-    with pytest.raises(OutOfReachError, match=reason) as caught:
+    with pytest.raises(UnavailableError, match=reason) as caught:
         await bench.agent("refuse", said).propose(bench.context)
     assert caught.value.needs_person is needs_person
     assert str(caught.value).isprintable()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from loop.experiment import Cost, Family
 from loop.proposers.agent.coding_agent import agent_environment, read_message, task
-from loop.proposers.agent.presets import PRESETS, Answer, own_command, read_text
+from loop.proposers.agent.presets import PRESETS, AgentOutput, own_command, read_text
 from loop.proposers.prompt.history import LINE
 from loop.text import one_line
 
@@ -85,34 +85,44 @@ def lines(*objects: object) -> str:
 @pytest.mark.parametrize(
     ("name", "output", "errors", "answer"),
     [
-        ("claude", lines(CLAUDE), "", Answer(MESSAGE, Cost(640, 200, 80, 0.00348))),
+        ("claude", lines(CLAUDE), "", AgentOutput(MESSAGE, Cost(640, 200, 80, 0.00348))),
         (
             "claude",
             lines(
                 {**CLAUDE, "is_error": True, "result": "Not logged in", "modelUsage": {}, "total_cost_usd": 0}
             ),
             "",
-            Answer("", Cost(), "Not logged in"),
+            AgentOutput("", Cost(), "Not logged in"),
         ),
-        ("codex", lines(*CODEX), "", Answer(MESSAGE, Cost(300, 100, 40, None), "Reconnecting... 2/5")),
+        ("codex", lines(*CODEX), "", AgentOutput(MESSAGE, Cost(300, 100, 40, None), "Reconnecting... 2/5")),
         (
             "codex",
             lines({"type": "turn.failed", "error": {"message": "429"}}),
             "",
-            Answer(error="429"),
+            AgentOutput(error="429"),
         ),
-        ("gemini", f"Loaded.\n{json.dumps(GEMINI, indent=2)}", "", Answer(MESSAGE, Cost(450, 150, 75, None))),
-        ("gemini", "", f"warning\n{json.dumps(GEMINI_ERROR, indent=2)}", Answer(error="set an Auth method")),
-        ("opencode", lines(*OPENCODE), "", Answer(MESSAGE, Cost(320, 100, 46, 0.75))),
+        (
+            "gemini",
+            f"Loaded.\n{json.dumps(GEMINI, indent=2)}",
+            "",
+            AgentOutput(MESSAGE, Cost(450, 150, 75, None)),
+        ),
+        (
+            "gemini",
+            "",
+            f"warning\n{json.dumps(GEMINI_ERROR, indent=2)}",
+            AgentOutput(error="set an Auth method"),
+        ),
+        ("opencode", lines(*OPENCODE), "", AgentOutput(MESSAGE, Cost(320, 100, 46, 0.75))),
         (
             "opencode",
             lines({"type": "error", "error": {"name": "APIError", "data": {"message": "no credit"}}}),
             "",
-            Answer(error="no credit"),
+            AgentOutput(error="no credit"),
         ),
     ],
 )
-def test_what_agents_print_is_read(name: str, output: str, errors: str, answer: Answer) -> None:
+def test_what_agents_print_is_read(name: str, output: str, errors: str, answer: AgentOutput) -> None:
     assert PRESETS[name].read(output, errors) == answer
 
 
@@ -154,7 +164,7 @@ def test_nothing_that_an_agent_prints_is_an_error(name: str, found: list[object]
 def test_text_is_read_from_its_last_description_on() -> None:
     text = "Description: old\nthinking\n\n## Description\nnew\nFamily: batch\n"
     assert read_text(text, "").message == "## Description\nnew\nFamily: batch\n"
-    assert read_text("no label", "") == Answer()
+    assert read_text("no label", "") == AgentOutput()
 
 
 # The last message

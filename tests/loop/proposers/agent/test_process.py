@@ -16,8 +16,8 @@ import pytest
 from loop.process.supervisor import start_time
 from loop.process.trainer import Process
 from loop.proposers.agent.keeper import OUTPUT
-from loop.proposers.agent.presets import Answer, own_command, read_text
-from loop.proposers.protocol import OutOfReachError
+from loop.proposers.agent.presets import AgentOutput, own_command, read_text
+from loop.proposers.protocol import UnavailableError
 from tests.loop.proposers.agent_bench import EDITED, FAKE, Bench, untouched
 from tests.loop.toys import Pipes
 
@@ -61,7 +61,7 @@ async def test_a_daemon_that_it_leaves_is_ended(bench: Bench, pipes: Pipes) -> N
 
 @pytest.mark.parametrize("trait", ["hang", "flood_for_ever"])
 async def test_its_time_is_limited(bench: Bench, pipes: Pipes, trait: str) -> None:
-    with pytest.raises(OutOfReachError, match=r"gave no answer within 0\.5 s and was ended") as caught:
+    with pytest.raises(UnavailableError, match=r"did not finish within 0\.5 s") as caught:
         await bench.agent(trait, pipes.ready, limit=0.5).propose(bench.context)
     assert caught.value.cut_off
 
@@ -71,14 +71,14 @@ async def test_a_machine_that_can_start_no_process_puts_it_out_of_reach(
 ) -> None:
     agent = bench.agent("deepen")
     monkeypatch.setattr("sys.executable", "/nowhere/python")
-    with pytest.raises(OutOfReachError, match="cannot be started with /nowhere/python: No such file"):
+    with pytest.raises(UnavailableError, match="cannot be started with /nowhere/python: No such file"):
         await agent.propose(bench.context)
 
 
 async def test_only_the_end_of_what_it_prints_is_kept(bench: Bench) -> None:
     printed: list[str] = []
 
-    def read(output: str, errors: str) -> Answer:
+    def read(output: str, errors: str) -> AgentOutput:
         printed.append(output)
         return read_text(output, errors)
 
@@ -108,7 +108,7 @@ async def test_it_ends_with_its_keeper(bench: Bench, pipes: Pipes) -> None:
     pids = await pipes.pids()
     (keeper,) = [p for p in psutil.Process().children() if is_keeper(p)]
     keeper.kill()
-    with pytest.raises(OutOfReachError, match="the process beside it was killed"):
+    with pytest.raises(UnavailableError, match="was killed together"):
         await asking
     await gone(pids)
 

@@ -12,15 +12,14 @@ import pytest
 
 from loop.errors import UserError
 from loop.experiment import Cost, Family, Proposal, Status
-from loop.proposers.model.language_model import LanguageModel
-from loop.proposers.model.worker import Reply, Request
+from loop.proposers.model.language_model import LanguageModel, ModelRequest
 from loop.proposers.protocol import (
     Context,
     Failure,
-    HopelessError,
     Model,
     NoProgramError,
-    OutOfReachError,
+    RepairGivenUpError,
+    UnavailableError,
 )
 from loop.store.experiments import Idea
 from tests.loop.proposers.histories import past, told
@@ -59,18 +58,15 @@ def canned(folder: Path, answer: object) -> str:
     return script(folder, f"cat > {folder}/request; cat {folder}/answer")
 
 
-def asked(folder: Path) -> Request:
+def asked(folder: Path) -> ModelRequest:
     """What a canned worker was asked."""
     (request,) = pickle.loads((folder / "request").read_bytes())
-    assert isinstance(request, Request)
+    assert isinstance(request, ModelRequest)
     return request
 
 
-def replied(source: str | None) -> Reply:
-    cost = Cost(10, 0, 5, 0.01)
-    return Reply(
-        source=source, description="d", rationale="r", expected="e", family=None, model="opus", cost=cost
-    )
+def replied(source: str) -> Proposal:
+    return Proposal(source, "d", "r", "opus", "c0ffee", expected="e", cost=Cost(10, 0, 5, 0.01))
 
 
 def model(python: str, **settings: str) -> LanguageModel:
@@ -121,8 +117,8 @@ async def test_a_provider_that_repeats_the_key_does_not_give_it_away(
     context: Context, tmp_path: Path
 ) -> None:
     words = f"refuses {KEY} and {CHAT_TOKEN}, says https://ada:pw@proxy"
-    failed = OutOfReachError(words, needs_person=True)
-    with pytest.raises(OutOfReachError) as error:
+    failed = UnavailableError(words, needs_person=True)
+    with pytest.raises(UnavailableError) as error:
         await model(canned(tmp_path, failed)).propose(context)
     assert str(error.value) == "refuses *** and ***, says https://***@proxy"
     assert error.value.needs_person
@@ -134,7 +130,7 @@ async def test_a_provider_that_repeats_the_key_does_not_give_it_away(
 async def test_where_the_packages_are_missing_the_mend_is_named(context: Context, tmp_path: Path) -> None:
     (tmp_path / "pydantic_ai").mkdir()
     (tmp_path / "pydantic_ai" / "__init__.py").write_text("raise ImportError('no such package')")
-    with pytest.raises(OutOfReachError, match=r"pip install 'autoresearch-bot\[models\]'") as error:
+    with pytest.raises(UnavailableError, match=r"pip install 'autoresearch-bot\[models\]'") as error:
         await model(sys.executable, PYTHONPATH=str(tmp_path)).propose(context)
     assert error.value.needs_person
 
@@ -142,7 +138,7 @@ async def test_where_the_packages_are_missing_the_mend_is_named(context: Context
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (f"echo 'RuntimeError: {KEY}' >&2; exit 1", r"asks claude-opus-5 failed: RuntimeError: \*\*\*"),
+        (f"echo 'RuntimeError: {KEY}' >&2; exit 1", r"for claude-opus-5 failed: RuntimeError: \*\*\*"),
         ("kill -9 $$", "failed"),
         ("echo nonsense", "no readable answer"),
         ("exit 0", "no readable answer"),
@@ -151,7 +147,7 @@ async def test_where_the_packages_are_missing_the_mend_is_named(context: Context
 async def test_a_worker_that_fails_is_out_of_reach(
     context: Context, tmp_path: Path, body: str, words: str
 ) -> None:
-    with pytest.raises(OutOfReachError, match=words) as error:
+    with pytest.raises(UnavailableError, match=words) as error:
         await model(script(tmp_path, body)).propose(context)
     assert KEY not in str(error.value)
     assert error.value.cost is None
@@ -159,8 +155,8 @@ async def test_a_worker_that_fails_is_out_of_reach(
 
 async def test_what_a_failed_asking_cost_is_told(context: Context, tmp_path: Path) -> None:
     cost = Cost(40_000, 30_000, 2000, 0.2)
-    failed = OutOfReachError("No.", cost=cost, retry_after=5.0, cut_off=True)
-    with pytest.raises(OutOfReachError, match=r"No\.") as error:
+    failed = UnavailableError("No.", cost=cost, retry_after=5.0, cut_off=True)
+    with pytest.raises(UnavailableError, match=r"No\.") as error:
         await model(canned(tmp_path, failed)).propose(context)
     assert (error.value.cost, error.value.retry_after, error.value.cut_off) == (cost, 5.0, True)
 
@@ -184,9 +180,10 @@ async def test_a_crash_is_mended(context: Context, failure: Failure, tmp_path: P
 
 
 async def test_a_hopeless_crash_is_paid(context: Context, failure: Failure, tmp_path: Path) -> None:
-    with pytest.raises(HopelessError, match="claude-opus-5 gives it up: r") as error:
-        await model(canned(tmp_path, replied(None))).repair(context, failure)
-    assert error.value.cost == Cost(10, 0, 5, 0.01)
+    given_up = RepairGivenUpError("It is not worth it.", cost=Cost(10, 0, 5, 0.01))
+    with pytest.raises(RepairGivenUpError) as error:
+        await model(canned(tmp_path, given_up)).repair(context, failure)
+    assert error.value.cost == given_up.cost
 
 
 async def test_the_worker_knows_the_keys_of_models_and_the_way_out_alone(
@@ -195,7 +192,7 @@ async def test_the_worker_knows_the_keys_of_models_and_the_way_out_alone(
     monkeypatch.setenv("SLACK_BOT_TOKEN", "chat-secret")
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
     seen = tmp_path / "environment"
-    with pytest.raises(OutOfReachError):
+    with pytest.raises(UnavailableError):
         await model(script(tmp_path, f"env > {seen}; exit 1")).propose(context)
     environment = seen.read_text()
     assert KEY in environment
@@ -213,7 +210,7 @@ async def test_no_secret_that_a_training_printed_is_told(context: Context, tmp_p
 
 async def test_a_program_with_a_secret_in_it_is_shown_to_nobody(context: Context, tmp_path: Path) -> None:
     leaky = replace(context, source=f"KEY = {CHAT_TOKEN!r}\n")
-    with pytest.raises(OutOfReachError, match="is not shown a program that holds a secret") as error:
+    with pytest.raises(UnavailableError, match="contains a secret") as error:
         await model(canned(tmp_path, replied("x = 1\n"))).propose(leaky)
     assert error.value.needs_person
     assert not (tmp_path / "request").exists()

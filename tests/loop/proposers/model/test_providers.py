@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from loop.proposers.model.worker import ask
-from loop.proposers.protocol import OutOfReachError
+from loop.proposers.model.language_model import ask
+from loop.proposers.protocol import UnavailableError
 from tests.loop.proposers.model_requests import (
     GEMINI,
     GOOD,
@@ -26,21 +26,21 @@ pytestmark = pytest.mark.usefixtures("loopback_alone")
     [
         (
             Fault(401, "authentication_error", "invalid x-api-key"),
-            "_API_KEY (401). invalid x-api-key",
+            "(401). invalid x-api-key",
             True,
             1,
         ),
-        (Fault(402, "billing_error", "pay first"), "no money or quota left in its account (402)", True, 1),
-        (Fault(404, "not_found_error", "model: x"), "is not known to its provider (404). model: x", True, 1),
+        (Fault(402, "billing_error", "pay first"), "out of credit or quota (402)", True, 1),
+        (Fault(404, "not_found_error", "model: x"), "unknown to its provider (404). model: x", True, 1),
         (
             Fault(400, "invalid_request_error", "no such field"),
-            "refuses the request (400). no such",
+            "refused the request (400). no such",
             False,
             1,
         ),
         (
             Fault(503, "api_error", "restarting", {"retry-after-ms": "1"}),
-            "has too much to do (503)",
+            "down or overloaded (503)",
             False,
             2,
         ),
@@ -58,7 +58,7 @@ async def test_a_refusal_is_a_sentence_for_a_person(
     server.will(*[fault] * 9)
     error = await refused(server, request(model))
     assert words in str(error)
-    assert str(error).startswith(model.partition(":")[2])
+    assert model.partition(":")[2] in str(error)
     assert error.needs_person is needs_person
     assert error.cost is None
     assert len(server.asked) == asked  # the SDK tries once more, and nobody else does
@@ -68,21 +68,21 @@ async def test_a_refusal_is_a_sentence_for_a_person(
 async def test_a_long_wait_is_handed_back(server: Providers, model: str) -> None:
     server.will(Fault(429, "rate_limit_error", "slow down", {"retry-after": "120"}))
     error = await refused(server, request(model))
-    assert "asks to be left alone for 120 s (429). slow down" in str(error)
+    assert "is rate-limited, retry after 120 s (429). slow down" in str(error)
     assert error.retry_after == 120.0
     assert len(server.asked) == 1
 
 
 async def test_google_words_its_wait_otherwise(server: Providers) -> None:
-    server.will(Fault(429, "RESOURCE_EXHAUSTED", "slow down", {"retry-after": "30"}))
-    error = await refused(server, request(GEMINI, fallback=GEMINI))
+    server.will(*[Fault(429, "RESOURCE_EXHAUSTED", "slow down", {"retry-after": "30"})] * 2)
+    error = await refused(server, request(GEMINI))
     assert error.retry_after == 30.0
 
 
 async def test_what_is_too_long_is_said(server: Providers) -> None:
     server.will(Fault(400, "invalid_request_error", "prompt is too long: 300000 tokens"))
     error = await refused(server, request())
-    assert "cannot read as much as it is told (400)" in str(error)
+    assert "lower CONTEXT_TOKENS (400)" in str(error)
     assert error.needs_person
 
 
@@ -97,12 +97,12 @@ async def test_silence_has_an_end(server: Providers, model: str) -> None:
 @pytest.mark.parametrize("model", [OPUS, GEMINI, OWN])
 async def test_a_connection_may_break_in_the_middle_of_an_answer(server: Providers, model: str) -> None:
     server.will(*[Cut(GOOD)] * 3)
-    assert "the connection broke" in str(await refused(server, request(model)))
+    assert "The connection to" in str(await refused(server, request(model)))
 
 
 async def test_a_server_that_is_down_is_said(server: Providers) -> None:
     elsewhere = {**server.settings(), "OPENAI_BASE_URL": "http://127.0.0.1:1/v1"}
-    with pytest.raises(OutOfReachError, match="qwen3 cannot be reached"):
+    with pytest.raises(UnavailableError, match="connection to qwen3 failed"):
         await ask(request(OWN), elsewhere)
 
 
@@ -140,13 +140,13 @@ async def test_a_server_of_ones_own_is_asked_in_plain_words(server: Providers) -
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        (HAIKU, "claude-haiku-4-5 cannot be asked: ANTHROPIC_API_KEY is not set."),
-        (GEMINI, "gemini-2.5-flash cannot be asked: GOOGLE_API_KEY is not set."),
-        (GPT, "gpt-5.4 cannot be asked: OPENAI_API_KEY is not set."),
+        (HAIKU, "ANTHROPIC_API_KEY is not set"),
+        (GEMINI, "GOOGLE_API_KEY is not set"),
+        (GPT, "OPENAI_API_KEY is not set"),
     ],
 )
 async def test_a_key_that_is_missing_needs_a_person(model: str, words: str) -> None:
-    with pytest.raises(OutOfReachError) as error:
+    with pytest.raises(UnavailableError) as error:
         await ask(request(model), {})
     assert words in str(error.value)
     assert error.value.needs_person

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from loop.experiment import Experiment, Family, Stage, Status
 from loop.proposers.prompt.briefing import ANSWER, brief, brief_repair, hide_secrets
-from loop.proposers.protocol import Context, Failure, Refusal, Urge
+from loop.proposers.prompt.history import tokens
+from loop.proposers.protocol import Context, Failure, Rejection, SearchMode
 from loop.results.gains import Lesson
 from loop.store.experiments import Idea
 from tests.loop.proposers.histories import PROGRAM, past, told
@@ -42,9 +43,9 @@ def full(text: str = "text", experiments: list[Experiment] | None = None) -> Con
         files={"program.md": f"# Goal\n{text}", "prepare.py": f"TIME = 300  # {text}"},
         lessons=tuple(lesson(number, K if number % 5 else D, 0.001 * number, text) for number in range(20)),
         device="NVIDIA H100",
-        urge=Urge.RADICAL,
+        search_mode=SearchMode.RADICAL,
         papers=(f"A paper: {text}",),
-        refusals=(Refusal(f"again {text}", f"seen {text}"),),
+        rejections=(Rejection(f"again {text}", f"seen {text}"),),
     )
 
 
@@ -56,8 +57,9 @@ def failure(text: str = "text", *, out_of_memory: bool = False) -> Failure:
 @given(st.integers(-10, 12_000), hostile, st.booleans())
 @settings(max_examples=60)
 def test_no_briefing_is_above_its_budget_whatever_it_is_about(budget: int, text: str, oom: bool) -> None:
-    assert brief(full(text), budget).tokens <= max(0, budget)
-    assert brief_repair(full(text), failure(text, out_of_memory=oom), budget).tokens <= max(0, budget)
+    assert tokens(brief(full(text), budget).text) <= max(0, budget)
+    repair = brief_repair(full(text), failure(text, out_of_memory=oom), budget)
+    assert tokens(repair.text) <= max(0, budget)
 
 
 @given(hostile)
@@ -83,7 +85,7 @@ def test_what_is_fixed_and_what_was_told_stays_byte_for_byte() -> None:
 def test_what_changes_does_not_touch_what_comes_before() -> None:
     plain = brief(full(), BUDGET)
     others = [
-        brief(replace(full(), refusals=(), urge=None), BUDGET),
+        brief(replace(full(), rejections=(), search_mode=None), BUDGET),
         brief(replace(full(), ideas=(), papers=()), BUDGET),
         brief(replace(full(), source=PROGRAM + "x = 1\n"), BUDGET),
     ]
@@ -134,16 +136,16 @@ def test_who_is_told_elsewhere_how_to_answer_is_told_the_rest_alike() -> None:
 
 
 def test_without_ideas_the_model_has_its_own() -> None:
-    briefing = brief(replace(full(), ideas=(), urge=None), BUDGET)
+    briefing = brief(replace(full(), ideas=(), search_mode=None), BUDGET)
     assert briefing.now.endswith("Propose the next experiment: an edit of the program shown.")
     assert "Nothing was kept" not in briefing.now
 
 
-@pytest.mark.parametrize("urge", list(Urge))
-def test_a_run_that_is_stuck_is_urged_in_its_own_way(urge: Urge) -> None:
-    texts = {brief(replace(full(), urge=each), BUDGET).now for each in Urge}
-    assert len(texts) == len(Urge)
-    assert "Nothing was kept for long." in brief(replace(full(), urge=urge), BUDGET).now
+@pytest.mark.parametrize("search_mode", list(SearchMode))
+def test_a_run_that_is_stuck_is_urged_in_its_own_way(search_mode: SearchMode) -> None:
+    texts = {brief(replace(full(), search_mode=each), BUDGET).now for each in SearchMode}
+    assert len(texts) == len(SearchMode)
+    assert "Nothing was kept for long." in brief(replace(full(), search_mode=search_mode), BUDGET).now
 
 
 def test_a_run_that_begins_can_be_told_of() -> None:

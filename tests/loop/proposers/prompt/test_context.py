@@ -76,7 +76,7 @@ async def test_a_crash_is_shown_as_it_is_on_what_was_kept_since(lab: Lab, worksp
 
     on_another = reader.failure(crash, kept(apart.replace("B = 1", "B = 2")))
     assert on_another.source == "A = oops\n# a\n# a\n# a\nB = 2\n" + value(1.4)
-    with pytest.raises(UserError, match="does not fit what was kept since"):
+    with pytest.raises(UserError, match="conflicts with what was kept since"):
         reader.failure(crash, kept(apart.replace("A = 1", "A = 2")))
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -55,10 +54,6 @@ async def arxiv(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Arxiv]:
     await runner.cleanup()
 
 
-def names(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir()]
-
-
 def test_papers_are_named_in_several_ways() -> None:
     assert named_papers(
         [PROGRAM, "arxiv.org/pdf/2502.16982 and arXiv: cs/0112017, arxiv:math.gt/0309136"]
@@ -70,37 +65,36 @@ def test_papers_are_named_in_several_ways() -> None:
     )
 
 
-async def test_abstracts_are_fetched_once(arxiv: Arxiv, tmp_path: Path) -> None:
+async def test_abstracts_are_fetched_once(arxiv: Arxiv) -> None:
     wanted = (
         "Of 2502.16982 (arXiv:2502.16982)\nMuon is scalable",
         "Of 1711.05101 (arXiv:1711.05101)\nDecoupled decay",
     )
-    assert await Papers(tmp_path, url=arxiv.url).abstracts([PROGRAM]) == wanted
-    assert await Papers(tmp_path, url=arxiv.url).abstracts([PROGRAM]) == wanted
+    papers = Papers(url=arxiv.url)
+    assert await papers.abstracts([PROGRAM]) == wanted
+    assert await papers.abstracts([PROGRAM]) == wanted
     assert arxiv.asked == ["2502.16982,1711.05101"]
 
 
-async def test_an_unknown_paper_is_left_out(arxiv: Arxiv, tmp_path: Path) -> None:
+async def test_an_unknown_paper_is_left_out(arxiv: Arxiv) -> None:
     del arxiv.papers["1711.05101"]
-    (only,) = await Papers(tmp_path, url=arxiv.url).abstracts([PROGRAM])
+    (only,) = await Papers(url=arxiv.url).abstracts([PROGRAM])
     assert only.startswith("Of 2502.16982")
 
 
-async def test_a_text_without_papers_asks_nobody(arxiv: Arxiv, tmp_path: Path) -> None:
-    assert await Papers(tmp_path, url=arxiv.url).abstracts(["nothing here"]) == ()
+async def test_a_text_without_papers_asks_nobody(arxiv: Arxiv) -> None:
+    assert await Papers(url=arxiv.url).abstracts(["nothing here"]) == ()
     assert arxiv.asked == []
 
 
-async def test_only_a_few_papers_are_read(arxiv: Arxiv, tmp_path: Path) -> None:
+async def test_only_a_few_papers_are_read(arxiv: Arxiv) -> None:
     texts = [f"arXiv:2501.{number:05}" for number in range(MOST + 3)]
-    await Papers(tmp_path, url=arxiv.url).abstracts(texts)
+    await Papers(url=arxiv.url).abstracts(texts)
     assert len(arxiv.asked[0].split(",")) == MOST
 
 
 @pytest.mark.parametrize("trouble", ["refusal", "silence", "nonsense", "attack", "nobody"])
-async def test_trouble_is_silent_and_not_asked_for_again_soon(
-    arxiv: Arxiv, tmp_path: Path, trouble: str
-) -> None:
+async def test_trouble_is_silent_and_not_asked_for_again_soon(arxiv: Arxiv, trouble: str) -> None:
     url = arxiv.url
     match trouble:
         case "refusal":
@@ -115,7 +109,7 @@ async def test_trouble_is_silent_and_not_asked_for_again_soon(
             url = "http://127.0.0.1:1/"
     now = 0.0
     limit = 2.0 if trouble == "silence" else 10.0
-    papers = Papers(tmp_path, url=url, limit=limit, clock=lambda: now)
+    papers = Papers(url=url, limit=limit, clock=lambda: now)
     assert await papers.abstracts([PROGRAM]) == ()
     assert await papers.abstracts([PROGRAM]) == ()
     assert len(arxiv.asked) == (trouble != "nobody")
@@ -135,49 +129,20 @@ async def test_trouble_is_silent_and_not_asked_for_again_soon(
 )
 async def test_an_environment_that_httpx_cannot_use_only_costs_the_papers(
     arxiv: Arxiv,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     name: str,
     value: str,
 ) -> None:
     caplog.set_level("INFO", "loop.proposers.prompt.papers")
-    papers = Papers(tmp_path, url=arxiv.url)
+    papers = Papers(url=arxiv.url)
     with monkeypatch.context() as environment:
         environment.setenv(name, value)
         assert await papers.abstracts([PROGRAM]) == ()
         assert await papers.abstracts([PROGRAM]) == ()
     assert caplog.text.count("no abstracts from") == 1
     assert arxiv.asked == []
-    assert len(await Papers(tmp_path, url=arxiv.url).abstracts([PROGRAM])) == 2
-
-
-@pytest.mark.parametrize("kept", ["É".encode()[:1], b""])
-async def test_a_file_that_was_cut_is_fetched_again(arxiv: Arxiv, tmp_path: Path, kept: bytes) -> None:
-    arxiv.papers = {"2502.16982": "Étude"}
-    file = tmp_path / "2502.16982.txt"
-    file.write_bytes(kept)
-    wanted = ("Of 2502.16982 (arXiv:2502.16982)\nÉtude",)
-    assert await Papers(tmp_path, url=arxiv.url).abstracts(["arXiv:2502.16982"]) == wanted
-    assert file.read_text(encoding="utf-8") == wanted[0]
-    assert names(tmp_path) == [file.name]
-
-
-async def test_a_file_that_cannot_be_read_only_costs_the_paper(arxiv: Arxiv, tmp_path: Path) -> None:
-    arxiv.papers = {}
-    (tmp_path / "2502.16982.txt").mkdir()
-    assert await Papers(tmp_path, url=arxiv.url).abstracts([PROGRAM]) == ()
-
-
-async def test_a_file_is_whole_or_not_there(
-    arxiv: Arxiv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def die(*_: object) -> None:
-        raise OSError
-
-    monkeypatch.setattr(Path, "replace", die)
-    assert len(await Papers(tmp_path, url=arxiv.url).abstracts([PROGRAM])) == 2
-    assert [name for name in names(tmp_path) if not name.startswith(".")] == []
+    assert len(await Papers(url=arxiv.url).abstracts([PROGRAM])) == 2
 
 
 @pytest.mark.parametrize("encoding", ["none", "shift_jis", "hex", "undefined"])

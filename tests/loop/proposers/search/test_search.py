@@ -14,9 +14,8 @@ import pytest
 from loop.errors import UserError
 from loop.experiment import Status
 from loop.program.constants import find_constants
-from loop.proposers.protocol import Context, Proposer, Refusal, Urge
-from loop.proposers.search.search import SearchProposer
-from loop.proposers.search.suggest import suggest
+from loop.proposers.protocol import Context, Proposer, Rejection, SearchMode
+from loop.proposers.search.suggest import SearchProposer, suggest
 from tests.loop.proposers.contexts import context_of, trial
 
 PROGRAM = "DEPTH = 8  # größer 🙂\nLR = 0.004\nADAM_BETAS = (0.8, 0.95)\nSEED = 42\n"
@@ -30,8 +29,8 @@ def context() -> Context:
         trial(1, "größer", constants | {"DEPTH": 9}, None, Status.CRASH),
         trial(2, "LR 0.004 → 0.005", constants | {"LR": 0.005}, None, None),
     )
-    refusals = (Refusal("DEPTH 8 → 7", "größer 🙂"), Refusal("LR 0.004 → 0.006", "no"))
-    return replace(context_of(PROGRAM, *trials), urge=Urge.SIMPLIFICATION, refusals=refusals)
+    rejections = (Rejection("DEPTH 8 → 7", "größer 🙂"), Rejection("LR 0.004 → 0.006", "no"))
+    return replace(context_of(PROGRAM, *trials), search_mode=SearchMode.SIMPLIFICATION, rejections=rejections)
 
 
 def script(folder: Path, body: str) -> str:
@@ -131,7 +130,7 @@ async def test_the_worker_is_single_threaded_and_knows_no_secrets(
 
 
 def test_the_bot_process_stays_without_heavy_modules() -> None:
-    program = "import sys, loop.proposers.search.search; print({'numpy', 'torch'} & set(sys.modules))"
+    program = "import sys, loop.proposers.search.suggest; print({'numpy', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 

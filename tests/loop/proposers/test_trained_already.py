@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from loop.experiment import Experiment, Proposal, Status
+from loop.program.fingerprint import fingerprint
+from loop.proposers.policy import trained_already
+from loop.store.experiments import with_program
+from tests.loop.lab import Lab, git, value
+from tests.loop.proposers.contexts import context_of, trial
+
+PARENT = "LR = 0.6\nDEPTH = 8\nSEED = 42\n"
+FASTER = PARENT.replace("0.6", "0.8")
+
+
+def tried(number: int, source: str, status: Status | None, result: float | None = None) -> Experiment:
+    return replace(trial(number, "", {}, result, status), program=fingerprint(source))
+
+
+def proposal_of(source: str) -> Proposal:
+    return Proposal(source, "try it", parent="c0ffee")
+
+
+@pytest.mark.parametrize("status", [*Status, None])
+def test_a_program_is_never_trained_twice(status: Status | None) -> None:
+    context = context_of(PARENT, tried(0, PARENT, Status.KEEP, 1.0), tried(1, FASTER, status, 1.25))
+    again = PARENT.replace("LR = 0.6", "LR = 0.80  # faster").replace("42", "137")
+    told = trained_already(proposal_of(again), context)
+    assert told is not None
+    assert f"#1 ({status or 'under way'}, val_bpb 1.250000)" in told
+    assert trained_already(proposal_of(PARENT.replace("0.6", "0.805")), context) is None
+
+
+def test_another_seed_for_the_best_is_the_best() -> None:
+    again = proposal_of(PARENT.replace("SEED = 42", "SEED = 137"))
+    told = trained_already(again, context_of(PARENT, tried(0, PARENT, Status.KEEP, 1.0)))
+    assert told is not None
+    assert "#0 (keep, val_bpb 1.000000)" in told
+    unknown = trained_already(again, context_of(PARENT))
+    assert unknown is not None
+    assert "the best one" in unknown
+
+
+async def test_what_a_run_trained_is_known_by_its_program(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "lab", value(1.5))
+    await lab.engine(value(1.6), value(1.4)).conduct(2)
+    experiments = lab.experiments()
+    sources = [git(lab.repository, "show", f"{each.commit}:train.py") for each in experiments]
+    lab.close()
+    assert [e.program for e in experiments] == [fingerprint(text) for text in sources]
+    context = context_of(sources[2], *experiments)
+    for number, result in enumerate(("keep, val_bpb 1.500000", "discard, val_bpb 1.600000")):
+        told = trained_already(proposal_of(f"# again\n{sources[number]}"), context)
+        assert told is not None
+        assert f"#{number} ({result})" in told
+
+
+async def test_what_a_run_trained_long_ago_is_known_too(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "lab", value(1.5))
+    await lab.engine(value(1.6)).conduct(1)
+    context = context_of(value(1.5))  # in which no experiment is shown
+
+    def find(program: str) -> Experiment | None:
+        return with_program(lab.journal, lab.run.id, program)
+
+    told = trained_already(proposal_of(f"# again\n{value(1.6)}"), context, find)
+    assert told is not None
+    assert "#1 (discard, val_bpb 1.600000)" in told
+    assert trained_already(proposal_of(value(1.7)), context, find) is None
+    assert with_program(lab.journal, lab.run.id + 1, fingerprint(value(1.6))) is None
+    lab.close()
