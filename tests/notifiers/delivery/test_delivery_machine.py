@@ -172,12 +172,12 @@ class Deliveries(RuleBasedStateMachine):
         reports = [item for item in news if item.topic is Topic.REPORT]
         told = [item for item in reports if rows[item.event.id]["state"] == "sent"]
         mornings = {rows[item.event.id]["message_id"]: item.run.id for item in told}
+        lines = [head(item) for item in news]
         latest = latest_group = -1
-        for item in news:
-            row, line = rows[item.event.id], head(item)
+        for item, line in zip(news, lines, strict=True):
+            row = rows[item.event.id]
             heads = [message.head for message in sent]
-            times = len([one for one in news if head(one) == line])
-            assert heads.count(line) <= times + self.channel.lost.count(line)
+            assert heads.count(line) <= lines.count(line) + self.channel.lost.count(line)
             if row["state"] == "sent":
                 assert sent[place[row["message_id"]]].head == line
             if item.topic is Topic.ATTENTION:
