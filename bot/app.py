@@ -19,7 +19,6 @@ from pathlib import Path
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from bot.access import HERE, Request
-from bot.chats import Chats, access_by
 from bot.commands import COMMANDS
 from bot.handlers import CommandHandlers
 from bot.heartbeat.heartbeat import Heartbeat, report
@@ -27,6 +26,7 @@ from bot.inbox import Inbox
 from bot.local.server import LocalChannel, LocalServer
 from bot.local.terminal import chat, follow
 from bot.morning import Reporter, WakeUp
+from bot.platforms import Chats, access_by
 from bot.proposer_factory import clear_agents
 from bot.runs import Runs
 from bot.setup.service import feed_watchdog, notify

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import tzinfo
 from pathlib import Path
 
-from bot.access import Platform, Request
+from bot.access import Request
 from bot.bundling import bundle_folder, make_bundle
 from bot.commands import COMMANDS, Call, find_command
 from bot.health import health_lines
@@ -84,7 +84,6 @@ class CommandHandlers:
             "runs": self._runs,
             "notify": self._notify,
             "health": self._health,
-            "id": self._id,
             "help": self._help,
             "cancel": self._cancel,
         }
@@ -157,7 +156,7 @@ class CommandHandlers:
         return status_message(status, now=self._now(), zone=self._zone, lacks=self._host.lacks(run))
 
     async def _summary(self, _: Call, request: Request) -> Message:
-        here = request.sender.platform is Platform.LOCAL
+        here = request.sender.is_local
         return await self._reporter.summary(await in_thread(self._host.current), with_chart=not here)
 
     async def _results(self, call: Call, _: Request) -> Message:
@@ -214,7 +213,7 @@ class CommandHandlers:
             picture = await chart(rows, metric=run.metric, goal=run.goal, title=run.tag)
         except ChartError as error:
             raise UserError(str(error)) from None
-        if request.sender.platform is Platform.LOCAL:
+        if request.sender.is_local:
             path = self._settings.home / f"{run.tag}.png"
             await in_thread(path.write_bytes, picture)
             return Message(f"The chart is in {path}")
@@ -238,8 +237,8 @@ class CommandHandlers:
             box.add,
             run.id,
             one_line(call.arguments["text"], IDEA_CHARACTERS),
-            author=sender.name or sender.platform.value,
-            channel=f"{sender.platform}:{sender.place}",
+            author=sender.name or sender.platform,
+            channel=sender.channel,
             message_id=request.message_id,
         )
         place = f"{len(waiting)} before it" if waiting else "first in line"
@@ -282,7 +281,7 @@ class CommandHandlers:
         )
 
     async def _notify(self, call: Call, request: Request) -> Message:
-        channel = f"{request.sender.platform}:{request.sender.place}"
+        channel = request.sender.channel
         try:
             text = call.text("text")
             found = (
@@ -293,14 +292,6 @@ class CommandHandlers:
         except ValueError as error:
             raise UserError(str(error)) from None
         return Message(describe(found))
-
-    async def _id(self, _: Call, request: Request) -> Message:
-        sender = request.sender
-        if sender.platform is Platform.LOCAL:
-            return Message("This is the local socket: it needs no id.")
-        places = "SLACK_CHANNELS" if sender.platform is Platform.SLACK else "TELEGRAM_CHAT_IDS"
-        users = f"{sender.platform.upper()}_USER_IDS"
-        return Message(f"You: {users}={sender.user}\nThis chat: {places}={sender.place}")
 
     async def _runs(self, _: Call, __: Request) -> Message:
         statuses = await in_thread(lambda: list(map(self._status_of, self._journal.runs())))

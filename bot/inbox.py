@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from bot.access import Access, Platform, Request, Role
+from bot.access import Access, Request, Role
 from bot.commands import Call, parse
 from bot.handlers import CommandHandlers
 from loop.errors import UserError
@@ -63,9 +63,11 @@ class Inbox:
             call = parse(request.text)
             _require_role(call, role)
             self._require_fresh(call, request)
+            if call.command.name == "id":
+                return Reply(Message(self._access.ids_of(sender)))
             if call.command.name == "confirm":
                 return await self._confirmed(call, request)
-            if call.command.question and sender.platform is not Platform.LOCAL:
+            if call.command.question and not sender.is_local:
                 return self._ask(call, request)
             return await self._handlers.obey(call, request)
         except UserError as error:

@@ -17,6 +17,7 @@ from telegram import Update, User
 from telegram.error import InvalidToken, TelegramError
 from telegram.ext import ApplicationBuilder, TypeHandler, Updater
 
+from notifiers.channel import UnreachableError
 from notifiers.channels.telegram_wire import Wire, bot_on
 
 CONFLICT = "another program uses this bot's token (409): each of the two misses some of the commands"
@@ -102,11 +103,7 @@ UPDATES = ("message", "callback_query")
 READ_SECONDS = 10.0  # that an answer may be late, on top of a long poll
 
 
-class LostError(Exception):
-    """The line is dead, or could not be made; the text says why."""
-
-
-class TokenRefusedError(LostError):
+class TokenRefusedError(UnreachableError):
     """Telegram says that there is no such bot."""
 
 
@@ -168,7 +165,7 @@ class Line:
         return self._bot.bot
 
     async def connect(self) -> None:
-        """Begin to receive updates; LostError where that is not possible."""
+        """Begin to receive updates; UnreachableError where that is not possible."""
         self._pulse.begin()
         try:
             async with asyncio.timeout(self._pace.patience):
@@ -176,18 +173,18 @@ class Line:
                 await self._app.start()
                 await self._begin()
         except TimeoutError:
-            raise LostError(self._silence) from None
+            raise UnreachableError(self._silence) from None
         except InvalidToken:  # its text may have the token in it
             if self._pulse.identity_status == 401:
                 raise TokenRefusedError("Telegram does not know the token (401)") from None
-            raise LostError(self._pulse.reason) from None
+            raise UnreachableError(self._pulse.reason) from None
         except TelegramError as error:
-            raise LostError(error.message) from None
+            raise UnreachableError(error.message) from None
         except OSError as error:
-            raise LostError(f"cannot listen for the webhook: {error.strerror or error}") from None
+            raise UnreachableError(f"cannot listen for the webhook: {error.strerror or error}") from None
 
     async def watch(self) -> None:
-        """Never return, but raise LostError as soon as the line is dead.
+        """Never return, but raise UnreachableError as soon as the line is dead.
 
         The library goes on for ever without a word when its connections are stuck, and stops for ever
         without a word when it takes an answer for a refused token.
@@ -196,15 +193,15 @@ class Line:
         while self._updater.running:
             left = self._pace.patience - self._pulse.silence
             if left <= 0:
-                raise LostError(self._silence)
+                raise UnreachableError(self._silence)
             try:
                 async with asyncio.timeout(min(left, interval)):
                     await self._pulse.refused.wait()
-                raise LostError(self._pulse.reason)
+                raise UnreachableError(self._pulse.reason)
             except TimeoutError:
                 if self._webhook is not None:
                     await self._check(self._webhook)
-        raise LostError("the library has stopped to ask for updates")
+        raise UnreachableError("the library has stopped to ask for updates")
 
     async def close(self) -> None:
         """Take everything down, whatever state it is in."""
@@ -260,7 +257,7 @@ class Line:
         else:
             if info.url != webhook.url:
                 self._pulse.conflict()
-                raise LostError(self._pulse.reason)
+                raise UnreachableError(self._pulse.reason)
 
     async def _received(self, update: Update, _context: object) -> None:
         self._receive(update, self.me)

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bot.access import HERE, Access, AllowList, Platform, Request, Role, Sender
+from bot.access import HERE, Access, AllowList, Request, Role, Sender
 from bot.commands import COMMANDS
 from bot.handlers import CommandHandlers
 from bot.inbox import Inbox
+from bot.platforms import access_by
 from bot.runs import Runs
 from bot.setup.settings import load_settings
 from loop.experiment import RunState, Status
@@ -28,9 +29,9 @@ from notifiers.message import Reply
 from tests.bot.real_bot import RealBot
 from tests.loop.store.test_journal import make_experiment, make_run
 
-ANN = Sender(Platform.TELEGRAM, "100", "-1001", "ann")
-VIEWER = Sender(Platform.TELEGRAM, "200", "-1001", "vic")
-STRANGER = Sender(Platform.TELEGRAM, "300", "300", "mallory")
+ANN = Sender("telegram", "100", "-1001", "ann")
+VIEWER = Sender("telegram", "200", "-1001", "vic")
+STRANGER = Sender("telegram", "300", "300", "mallory")
 
 
 class Office:
@@ -58,7 +59,7 @@ class Office:
             now=lambda: self.now,
         )
         listed = AllowList({"100": Role.OPERATOR, "200": Role.VIEWER}, {"-1001": None})
-        self.access = Access({Platform.TELEGRAM: listed})
+        self.access = Access({"telegram": listed})
         self.inbox = Inbox(
             handlers=self.handlers, access=self.access, journal=self.journal, now=lambda: self.now
         )
@@ -136,7 +137,7 @@ async def test_the_event_loop_never_waits_for_the_state_file(
 
 
 async def test_ids_are_told_to_anybody_while_nobody_is_listed(office: Office) -> None:
-    empty = Access({})
+    empty = access_by(load_settings(Path("/no/such/.env"), {}))
     office.inbox = Inbox(
         handlers=office.inbox._handlers, access=empty, journal=office.journal, now=lambda: office.now
     )

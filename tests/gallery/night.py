@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from bot.access import HERE, Access, AllowList, Platform, Request, Role, Sender
+from bot.access import HERE, Access, AllowList, Request, Role, Sender
 from bot.commands import parse
 from bot.handlers import CommandHandlers
 from bot.inbox import Inbox
@@ -44,9 +44,9 @@ from notifiers.message import Message, Reply
 from tests.gallery.screen import Screen, Shown, Way
 from tests.notifiers.recording import VirtualTime
 
-ANN = Sender(Platform.TELEGRAM, user="7", place="7", name="ann")
-BOB = Sender(Platform.TELEGRAM, user="8", place="8", name="bob")  # may only look on
-_ACCESS = Access({Platform.TELEGRAM: AllowList(users={"7": Role.OPERATOR, "8": Role.VIEWER})})
+ANN = Sender("telegram", user="7", place="7", name="ann")
+BOB = Sender("telegram", user="8", place="8", name="bob")  # may only look on
+_ACCESS = Access({"telegram": AllowList(users={"7": Role.OPERATOR, "8": Role.VIEWER})})
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.slack.messages import Asked, command_text, from_command, from_event, from_press
+from bot.slack.front import Asked, command_text, from_command, from_event, from_press
 from tests.servers import slack_payloads as payloads
 from tests.servers.slack_payloads import BOT
 from tests.servers.slack_workspace import CHANNEL, CHAT

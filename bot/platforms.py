@@ -1,21 +1,20 @@
-"""The chats that are configured: a front end for each platform, and for each place what is told there."""
+"""The platforms that there are, and the chats that are set: commands come from them, messages go to them."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import logging
-import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
 from datetime import datetime, tzinfo
-from pathlib import Path
 from typing import Any
 
-from bot.access import Access, AllowList, Platform, Request, Role
-from bot.commands import COMMANDS
-from bot.front import FrontHealth
+from bot.access import Access
+from bot.front import Answer, FrontHealth, Platform
 from bot.setup.settings import Settings
+from bot.slack import SLACK
+from bot.telegram import TELEGRAM
 from loop.experiment import Event, Experiment, Run
 from loop.process.threads import in_thread
 from loop.results.status import RunStatus
@@ -26,29 +25,23 @@ from notifiers.channel import Channel
 from notifiers.delivery.delivery import Delivery
 from notifiers.delivery.live_card import LiveCards
 from notifiers.delivery.preferences import PreferenceStore
-from notifiers.delivery.rate_limit import Clock, Spacing, all_telegram_chats, slack_spacing, telegram_spacing
-from notifiers.message import Message, Reply
+from notifiers.delivery.rate_limit import Clock, Spacing
+from notifiers.message import Message
 
 log = logging.getLogger(__name__)
 
+PLATFORMS = (TELEGRAM, SLACK)
+"""Each is this one entry and the folder that makes it."""
+
 RESTART_SECONDS = 60.0
-"""A part that fails in a way that nobody foresaw is started again after this."""
+"""A part that fails unexpectedly is started again after this."""
 
-_VERBS = tuple(command.name for command in COMMANDS if not command.hidden)
-
-Answer = Callable[[Request], Awaitable[Reply | None]]
 Service = Callable[[], Coroutine[Any, Any, None]]
 
 
-def access_by(settings: Settings) -> Access:
+def access_by(settings: Settings, platforms: Sequence[Platform] = PLATFORMS) -> Access:
     """Return who may, by the settings."""
-
-    def users(listed: dict[str, Role | None]) -> dict[str, Role]:
-        return {name: role or Role.OPERATOR for name, role in listed.items()}
-
-    telegram = AllowList(users(dict(settings.telegram_user_ids)), settings.telegram_chat_ids)
-    slack = AllowList(users(dict(settings.slack_user_ids)), settings.slack_channels)
-    return Access({Platform.TELEGRAM: telegram, Platform.SLACK: slack})
+    return Access({platform.name: platform.allowed(settings) for platform in platforms})
 
 
 class Chats:
@@ -66,8 +59,10 @@ class Chats:
         status: Callable[[Run], RunStatus],
         report: Callable[[Event], Awaitable[Message | None]],
         zone: tzinfo,
+        platforms: Sequence[Platform] = PLATFORMS,
     ) -> None:
         self._settings = settings
+        self._platforms = platforms
         self._journal = journal
         self._preferences = preferences
         self._status = status
@@ -81,7 +76,7 @@ class Chats:
     async def run(self, answer: Answer) -> None:
         """Serve until cancelled; `answer` is the inbox."""
         async with AsyncExitStack() as stack:
-            services = [*self._telegram(stack, answer), *self._slack(answer), *self._others()]
+            services = [*self._connect(stack, answer), *self._others()]
             tasks = [asyncio.create_task(_keep(service)) for service in services]
             try:
                 await asyncio.get_running_loop().create_future()
@@ -96,9 +91,10 @@ class Chats:
         lines = list(self._mistakes)
         for name, health in self._fronts.items():
             now = health()
-            seen = "never" if now.last_seen is None else self._at(now.last_seen)
-            state = "connected" if now.connected else f"not connected: {now.error or 'connecting'}"
-            lines.append(f"{'ok  ' if now.connected else 'FAIL'}  {name}: {state}; last heard of {seen}")
+            seen = "never connected" if now.last_seen is None else f"last seen {self._at(now.last_seen)}"
+            trouble = (now.error or "connecting").rstrip(".")
+            state = "connected" if now.connected else f"not connected: {trouble}"
+            lines.append(f"{'ok  ' if now.connected else 'FAIL'}  {name}: {state}; {seen}")
         for name, delivery in self._deliveries.items():
             if delivery.trouble is not None:
                 since = self._at(delivery.trouble.since)
@@ -107,64 +103,18 @@ class Chats:
         lines += [f"warn  {no.channel}: refused at {self._at(no.at)}: {no.reason}" for no in refused]
         return lines
 
-    def _telegram(self, stack: AsyncExitStack, answer: Answer) -> list[Service]:
-        token = self._settings.telegram_bot_token.get_secret_value()
-        if not token:
-            return []
-        settings = self._settings
-        unused = ("httpx._main", "cryptography", *(() if settings.telegram_webhook_url else ("tornado",)))
-        with _left_out(*unused):
-            from bot.telegram.connection import Webhook
-            from bot.telegram.front import TelegramFront
-            from notifiers.channels.telegram import TelegramChannel
-            from notifiers.channels.telegram_wire import close_bot, make_bot
-
-        bot = make_bot(token, settings.telegram_base_url)
-        stack.push_async_callback(close_bot, bot)
-        webhook = None
-        if settings.telegram_webhook_url and settings.telegram_webhook_listen:
-            host, port = settings.telegram_webhook_listen
-            secret = settings.telegram_webhook_secret.get_secret_value()
-            webhook = Webhook(settings.telegram_webhook_url, secret, host, port)
-        front = TelegramFront(
-            bot=bot,
-            answer=answer,
-            commands=[command for command in COMMANDS if not command.hidden],
-            locks=Path.home() / ".cache" / "autoresearch" / "locks",  # for all state directories
-            webhook=webhook,
-        )
-        self._fronts["Telegram"] = front.health
-        services: list[Service] = [front.run]
-        everywhere = all_telegram_chats()
-        for place in settings.telegram_chat_ids or settings.telegram_user_ids:
-            chat, _, topic = place.partition("/")
-            channel = TelegramChannel(bot=bot, chat_id=int(chat), topic_id=int(topic) if topic else None)
-            spacing = telegram_spacing(everywhere, group=int(chat) < 0, clock=self._clock)
-            services += self._place(channel, spacing, with_card=True)
-        return services
-
-    def _slack(self, answer: Answer) -> list[Service]:
-        settings = self._settings
-        token = settings.slack_bot_token.get_secret_value()
-        if not token:
-            return []
-        from bot.slack.front import SlackFront
-        from notifiers.channels.slack import SlackChannel, make_client
-
-        client = make_client(token, settings.slack_base_url)
-        front = SlackFront(
-            client=client,
-            answer=answer,
-            app_token=settings.slack_app_token.get_secret_value(),
-            signing_secret=settings.slack_signing_secret.get_secret_value(),
-            listen=settings.slack_listen,
-            verbs=_VERBS,
-        )
-        self._fronts["Slack"] = front.health
-        services: list[Service] = [front.run]
-        for place in settings.slack_channels:
-            channel = SlackChannel(client=client, channel_id=place, verbs=_VERBS)
-            services += self._place(channel, slack_spacing(clock=self._clock), with_card=True)
+    def _connect(self, stack: AsyncExitStack, answer: Answer) -> list[Service]:
+        services: list[Service] = []
+        for platform in self._platforms:
+            connection = platform.connect(self._settings, answer, self._clock)
+            if connection is None:
+                continue
+            if connection.close is not None:
+                stack.push_async_callback(connection.close)
+            self._fronts[platform.name.capitalize()] = connection.health
+            services.append(connection.run)
+            for channel, spacing in connection.channels:
+                services += self._place(channel, spacing, with_card=True)
         return services
 
     def _others(self) -> list[Service]:
@@ -215,22 +165,6 @@ class Chats:
 
     def _at(self, when: float) -> str:
         return f"{datetime.fromtimestamp(when, self._zone):%Y-%m-%d %H:%M}"
-
-
-@contextmanager
-def _left_out(*modules: str) -> Iterator[None]:
-    """Let imports within take these modules for not installed, as their importers can do without them.
-
-    httpx brings a command line along and python-telegram-bot a web server and what Telegram's passports are
-    deciphered with: 14 MB of which nothing is used.
-    """
-    absent = [name for name in modules if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
-    try:
-        yield
-    finally:
-        for name in absent:
-            del sys.modules[name]
 
 
 async def _keep(service: Service) -> None:
