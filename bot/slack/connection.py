@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -52,26 +52,6 @@ class Pace:
     """After each connection in a row that was lost or could not be made; the last for ever."""
 
 
-class Line(Protocol):
-    """A way in which Slack's requests reach us."""
-
-    @property
-    def connected(self) -> bool:
-        """Whether Slack can reach us."""
-
-    @property
-    def last_seen(self) -> float | None:
-        """When Slack last gave a sign of life, in seconds since the epoch."""
-
-    async def serve(self) -> None:
-        """Connect and serve until the connection is lost, or cancelled.
-
-        Raises:
-            ChannelError: it cannot be made, or is lost.
-            UserError: it can never be made; the sentence says what to mend.
-        """
-
-
 @contextmanager
 def rejected(setting: str, wanted: str) -> Iterator[None]:
     """Turn Slack's refusal of the token in `setting` into a sentence for people."""
@@ -106,23 +86,17 @@ class SocketLine:
 
     @property
     def connected(self) -> bool:
-        """Whether Slack can reach us, as far as its last sign of life tells."""
         return self._client is not None and not self._trouble(self._client)
 
     @property
     def last_seen(self) -> float | None:
-        """When Slack last answered a ping, in seconds since the epoch; None before the first time."""
+        """When Slack last answered a ping."""
         if self._client is not None:
             self._last_seen = self._client.last_ping_pong_time or self._last_seen
         return self._last_seen
 
     async def serve(self) -> None:
-        """Connect and serve until the connection is lost.
-
-        Raises:
-            ChannelError: it cannot be made, or is lost.
-            UserError: Slack does not accept the token.
-        """
+        """Connect and serve until a ChannelError says that the connection is lost, or cannot be made."""
         handler = AsyncSocketModeHandler(
             self._app,
             self._token,
@@ -152,7 +126,6 @@ class SocketLine:
             await _close(client, seconds=self._pace.close)
 
     async def _open(self) -> str:
-        """Return the address of a new connection."""
         wanted = "an app-level token (xapp-…) with the scope connections:write"
         with rejected("SLACK_APP_TOKEN", wanted), slack_errors():
             answer = await self._web.apps_connections_open(app_token=self._token)
@@ -176,12 +149,12 @@ class SocketLine:
         return ""
 
     async def _listen(self, _client: Any, message: dict[str, Any], _raw: str | None) -> None:
-        """Name a second bot on the same token, once: Slack deals the commands out among them."""
+        """Warn of a second bot on the same token, once: Slack shares the commands out among them."""
         if message.get("type") == "hello" and message.get("num_connections", 1) > 1 and not self._warned:
             self._warned = True
             log.warning(
                 "Slack has %s connections open for SLACK_APP_TOKEN: if another bot uses it too, each gets "
-                "only a part of the commands.",
+                "only some of the commands.",
                 message["num_connections"],
             )
 
@@ -229,15 +202,9 @@ class HttpLine:
 
     @property
     def last_seen(self) -> float | None:
-        """When the last signed request came, in seconds since the epoch."""
         return self._last_seen
 
     async def serve(self) -> None:
-        """Serve until cancelled.
-
-        Raises:
-            ChannelError: the address cannot be listened on.
-        """
         application = web.Application()
         application.router.add_post(PATH, self._receive)
         runner = web.AppRunner(application, access_log=None)
@@ -266,7 +233,6 @@ class HttpLine:
         return await to_aiohttp_response(await self._app.async_dispatch(asked))
 
     def is_signed(self, body: bytes, timestamp: str, signature: str) -> bool:
-        """Say whether Slack has sent this, and within five minutes."""
         try:
             return signature.isascii() and self._verifier.is_valid(body, timestamp, signature)
         except ValueError:  # the time is no number, or the body no UTF-8

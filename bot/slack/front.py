@@ -15,7 +15,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.access import Request, Sender
 from bot.front import ANSWER_WAITS, Answer, CommandQueue, FrontHealth, keep_connected, show_answer
-from bot.slack.connection import HttpLine, Line, Pace, SocketLine, rejected
+from bot.slack.connection import HttpLine, Pace, SocketLine, rejected
 from notifiers.channel import RefusedError
 from notifiers.channels.slack import SlackChannel, as_typed, blocks_or_text, render, respond, slack_errors
 from notifiers.message import Message, Reply
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 NAME = "slack"
 PERSONAL = frozenset({"help", "id"})
-"""Commands whose answer is of use only to whoever asks."""
+"""Commands whose answer only the person who asked sees."""
 _ANY = re.compile("")
 _SUBTYPES = frozenset({None, "thread_broadcast", "file_share"})  # what people write; edits and joins are not
 _MENTION = re.compile(r"\s*<@(\w+)(?:\|[^>]*)?>[\s:,]*")
@@ -39,7 +39,7 @@ class Asked:
     """A request, and what its answer needs to know.
 
     `message` is the one that asks, or whose button was pressed (`pressed`), empty for a slash command;
-    `thread` is the thread that it is in. `told` says who asked what where nobody else can see it; those
+    `thread` is the thread that it is in. `note` says who asked what where nobody else can see it; those
     requests come with a `response_url`. `private` is a chat with the bot alone, `ephemeral` a message that
     only the sender sees.
     """
@@ -50,7 +50,7 @@ class Asked:
     thread: str = ""
     pressed: bool = False
     ephemeral: bool = False
-    told: str = ""
+    note: str = ""
     response_url: str = ""
 
 
@@ -60,7 +60,7 @@ def from_command(body: Mapping[str, Any], *, now: float) -> Asked:
     name = str(body.get("user_name") or user)
     text = command_text(str(body.get("text", "")))
     request = Request(Sender(NAME, user, place, name), text, f"slack:{body['trigger_id']}", now)
-    return Asked(request, _is_private(place), told=f"{name}: {text}", response_url=str(body["response_url"]))
+    return Asked(request, _is_private(place), note=f"{name}: {text}", response_url=str(body["response_url"]))
 
 
 def from_press(body: Mapping[str, Any], *, now: float) -> Asked | None:
@@ -84,7 +84,7 @@ def from_press(body: Mapping[str, Any], *, now: float) -> Asked | None:
         thread=str(container.get("thread_ts") or body.get("message", {}).get("thread_ts") or ""),
         pressed=True,
         ephemeral=bool(container.get("is_ephemeral")),
-        told=f"{name} pressed {_unescaped(str(action['text']['text']))}",
+        note=f"{name} pressed {_unescaped(str(action['text']['text']))}",
         response_url=str(body["response_url"]),
     )
 
@@ -157,8 +157,9 @@ class SlackFront:
     """Turns what people do on Slack into requests, and shows what `answer` says to them.
 
     `answer` returns None for what must not be answered at all. Requests come by Socket Mode with `app_token`,
-    or, where `listen` is a host and a port, as HTTP requests signed with `signing_secret`. Slack is told that
-    a request has arrived before anything is done about it, so it has no reason to send it again.
+    or, where `listen` is a host and a port, as HTTP requests signed with `signing_secret`. A request
+    is acknowledged before anything is done about it, so Slack has no reason to send it again. Refusals and
+    answers to `PERSONAL` commands go to the person who asked; all others are public and say who asked.
     """
 
     def __init__(
@@ -169,7 +170,6 @@ class SlackFront:
         app_token: str = "",
         signing_secret: str = "",
         listen: tuple[str, int] | None = None,
-        personal: Collection[str] = PERSONAL,
         verbs: Collection[str] = frozenset(),
         pace: Pace | None = None,
         answer_waits: Sequence[float] = ANSWER_WAITS,
@@ -178,12 +178,12 @@ class SlackFront:
         self._answer = answer
         self._verbs = verbs
         self._pace = pace or Pace()
-        self._replies = SlackReplies(client=client, personal=personal, waits=answer_waits)
+        self._answer_waits = answer_waits
         self._me: AuthorizeResult | None = None
         self._error = ""
         self._queue = CommandQueue()
         app = self._bolt_app()
-        self._line: Line
+        self._line: SocketLine | HttpLine
         if listen is None:
             self._line = SocketLine(app=app, client=client, app_token=app_token, pace=self._pace)
         else:
@@ -191,7 +191,6 @@ class SlackFront:
             self._line = HttpLine(app=app, signing_secret=signing_secret, host=host, port=port)
 
     def health(self) -> FrontHealth:
-        """Return how things stand at this moment."""
         connected = self._line.connected
         return FrontHealth(connected, self._line.last_seen, "" if connected else self._error)
 
@@ -269,40 +268,23 @@ class SlackFront:
     async def _obey(self, asked: Asked) -> None:
         reply = await self._answer(asked.request)
         if reply is not None:
-            message = as_typed(reply.message, self._verbs)
-            await self._replies.show(asked, replace(reply, message=message))
-
-
-class SlackReplies:
-    """Shows the answers to requests.
-
-    Refusals, and answers to the commands in `personal`, are for the eyes of whoever asked; all others are
-    public and say who asked. `waits` are the seconds from one attempt to the next while Slack is in trouble.
-    """
-
-    def __init__(self, *, client: AsyncWebClient, personal: Collection[str], waits: Sequence[float]) -> None:
-        self._client = client
-        self._personal = personal
-        self._waits = waits
-
-    async def show(self, asked: Asked, reply: Reply) -> None:
-        """Show an answer; one that Slack does not take is given up with a line in the log."""
-        await show_answer(lambda: self._show(asked, reply), asked.request, self._waits)
+            shown = replace(reply, message=as_typed(reply.message, self._verbs))
+            await show_answer(lambda: self._show(asked, shown), asked.request, self._answer_waits)
 
     async def _show(self, asked: Asked, reply: Reply) -> None:
         verb = asked.request.text.split()[0].removeprefix("/").lower()
         if reply.replaces and asked.pressed:
             await self._replace(asked, reply.message)
-        elif (reply.refused or verb in self._personal) and not asked.private:
+        elif (reply.refused or verb in PERSONAL) and not asked.private:
             await self._whisper(asked, reply.message)
         else:
             await self._say(asked, reply.message)
 
     async def _replace(self, asked: Asked, message: Message) -> None:
         try:
-            await self._channel(asked).edit(asked.message, message, note=asked.told)
+            await self._channel(asked).edit(asked.message, message, note=asked.note)
         except RefusedError:  # it is ephemeral, or in a channel that the bot is not in
-            await self._respond(asked, message, note=asked.told, replace_original=True)
+            await self._respond(asked, message, note=asked.note, replace_original=True)
 
     async def _whisper(self, asked: Asked, message: Message) -> None:
         if asked.response_url:
@@ -322,13 +304,13 @@ class SlackReplies:
     async def _say(self, asked: Asked, message: Message) -> None:
         thread = asked.thread or ("" if asked.private or asked.ephemeral else asked.message)
         try:
-            await self._channel(asked).send(message, reply_to=thread, note=asked.told)
+            await self._channel(asked).send(message, reply_to=thread, note=asked.note)
         except RefusedError:
             if not asked.response_url:
                 raise
             # Slash commands work in channels that the bot is not in; this way in is open there too.
             await self._respond(
-                asked, message, note=asked.told, response_type="in_channel", replace_original=False
+                asked, message, note=asked.note, response_type="in_channel", replace_original=False
             )
 
     async def _respond(self, asked: Asked, message: Message, *, note: str = "", **kind: Any) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from telegram import Bot, BotCommand, CallbackQuery, Update, User
+from telegram import BotCommand, CallbackQuery, Update, User
 from telegram import Message as TelegramMessage
 from telegram.constants import ChatType
 from telegram.error import BadRequest, TelegramError
@@ -20,7 +20,7 @@ from telegram.ext import ExtBot
 from bot.access import Request, Sender
 from bot.commands import Command
 from bot.front import ANSWER_WAITS, HEAD_START, Answer, CommandQueue, FrontHealth, keep_connected, show_answer
-from bot.telegram.connection import Pace, Pulse, TokenRefusedError, Webhook, open_line
+from bot.telegram.connection import Context, Line, Pace, Pulse, TokenRefusedError, Webhook
 from loop.errors import UserError
 from loop.files import LockedError, lock
 from notifiers.channel import RefusedError, UnreachableError
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 NAME = "telegram"
 
 REFUSALS = 3
-"""How often in a row Telegram must refuse the token before it is believed."""
+"""401s in a row after which the token is taken for wrong: proxies and outages answer so once or twice."""
 
 DESCRIPTION_CHARACTERS = 256
 
@@ -59,27 +59,17 @@ def asked_in(update: Update, *, me: User, now: float) -> Asked | None:
     key = f"{NAME}:{me.id}:{update.update_id}"
     if update.callback_query is not None:
         return _from_press(update.callback_query, key, now)
-    if update.message is not None:
-        return _from_message(update.message, key, me)
-    return None
-
-
-def _from_message(message: TelegramMessage, key: str, me: User) -> Asked | None:
-    text = _addressed(message.text or "", me)
-    sender = message.from_user or message.sender_chat
-    private = message.chat.type == ChatType.PRIVATE
-    if not text or sender is None or not (private or text.startswith("/")):
+    message = update.message
+    sender = (message.from_user or message.sender_chat) if message else None
+    if message is None or sender is None:
         return None
-    return Asked(
-        Request(
-            sender=_sender(sender.id, message.chat.id, _name(message)),
-            text=text,
-            key=key,
-            sent_at=message.date.timestamp(),
-            message_id=str(message.message_id),
-        ),
-        topic=message.message_thread_id if message.is_topic_message else None,
-    )
+    text = _addressed(message.text or "", me)
+    if not text or not (message.chat.type == ChatType.PRIVATE or text.startswith("/")):
+        return None
+    name = sender.full_name if isinstance(sender, User) else sender.effective_name or ""
+    who = Sender(NAME, str(sender.id), str(message.chat.id), name)
+    request = Request(who, text, key, message.date.timestamp(), str(message.message_id))
+    return Asked(request, message.message_thread_id if message.is_topic_message else None)
 
 
 def _from_press(press: CallbackQuery, key: str, now: float) -> Asked | None:
@@ -90,18 +80,9 @@ def _from_press(press: CallbackQuery, key: str, now: float) -> Asked | None:
     if isinstance(message, TelegramMessage):
         topic = message.message_thread_id if message.is_topic_message else None
         shown = message.edit_date or message.date
-    return Asked(
-        Request(
-            sender=_sender(press.from_user.id, message.chat.id, press.from_user.full_name),
-            text=press.data,
-            key=key,
-            sent_at=now,
-            message_id=str(message.message_id),
-        ),
-        topic=topic,
-        press=press.id,
-        shown_at=shown.timestamp(),
-    )
+    who = Sender(NAME, str(press.from_user.id), str(message.chat.id), press.from_user.full_name)
+    request = Request(who, press.data, key, now, str(message.message_id))
+    return Asked(request, topic, press.id, shown.timestamp())
 
 
 def _addressed(text: str, me: User) -> str:
@@ -113,16 +94,6 @@ def _addressed(text: str, me: User) -> str:
     if at and name.lower() != (me.username or "").lower():
         return ""
     return command + text[len(head) :]
-
-
-def _sender(user: int, chat: int, name: str) -> Sender:
-    return Sender(NAME, user=str(user), place=str(chat), name=name)
-
-
-def _name(message: TelegramMessage) -> str:
-    if message.from_user is not None:
-        return message.from_user.full_name
-    return message.sender_chat.effective_name or "" if message.sender_chat is not None else ""
 
 
 class TelegramFront:
@@ -156,10 +127,9 @@ class TelegramFront:
         self._pulse = Pulse()
         self._refusals = 0  # in a row
         self._queue = CommandQueue(head_start)
-        self._replies = TelegramReplies(bot=bot, waits=answer_waits)
+        self._answer_waits = answer_waits
 
     def health(self) -> FrontHealth:
-        """Return how things stand at this moment."""
         return FrontHealth(self._pulse.connected, self._pulse.last_seen, self._pulse.error)
 
     async def run(self) -> None:
@@ -186,18 +156,17 @@ class TelegramFront:
                 log.info("%s cannot be locked: %s", self._lock, no.strerror)
                 return None
             except LockedError as other:
-                error = f"another bot on this machine ({other}) uses this token: end one of the two"
+                error = f"another bot on this machine ({other}) uses this token: stop one of them"
                 if error != self._pulse.error:
                     log.warning("Telegram: %s", error)
                 self._pulse.fail(error)
             await asyncio.sleep(self._pace.waits[0])
 
     async def _connect(self) -> None:
-        """Serve one connection until it is lost."""
         token = self._bot.token
         base_url = self._bot.base_url.removesuffix(f"/bot{token}")
         try:
-            async with open_line(
+            async with Line(
                 token=token,
                 base_url=base_url,
                 receive=self._receive,
@@ -219,7 +188,7 @@ class TelegramFront:
             raise
 
     async def _set_menu(self) -> None:
-        """Tell Telegram the commands that it proposes to people; nothing depends on it."""
+        """Set the commands that Telegram suggests; nothing depends on it."""
         if self._menu_is_set:
             return
         try:
@@ -227,8 +196,8 @@ class TelegramFront:
         except TelegramError as error:
             log.warning("Telegram: the menu of commands could not be set: %s", error)
 
-    def _receive(self, update: Update, me: User) -> None:
-        asked = asked_in(update, me=me, now=time.time())
+    async def _receive(self, update: Update, context: Context) -> None:
+        asked = asked_in(update, me=context.bot.bot, now=time.time())
         if asked is None:
             return
         place = asked.request.sender.place
@@ -236,32 +205,25 @@ class TelegramFront:
             self._queue.put(place, partial(self._obey, asked))
             return
         # At once, and not when its turn comes: the button spins until then, and Telegram waits 15 s at most.
-        rest = self._queue.begin(self._replies.acknowledge(asked.press))
-        self._queue.put(place, partial(self._obey_press, asked, rest))
+        fresh = self._queue.begin(self._acknowledge(asked.press))
+        self._queue.put(place, partial(self._obey_press, asked, fresh))
 
-    async def _obey_press(self, asked: Asked, rest: asyncio.Task[bool]) -> None:
-        fresh = await rest
-        if not fresh:
+    async def _obey_press(self, asked: Asked, fresh: asyncio.Task[bool]) -> None:
+        if not await fresh:
             asked = replace(asked, request=replace(asked.request, sent_at=asked.shown_at))
         await self._obey(asked)
 
     async def _obey(self, asked: Asked) -> None:
         reply = await self._answer(asked.request)
         if reply is not None:
-            await self._replies.show(asked, reply)
+            place = int(asked.request.sender.place)
+            channel = TelegramChannel(bot=self._bot, chat_id=place, topic_id=asked.topic)
+            await show_answer(lambda: _show(channel, asked, reply), asked.request, self._answer_waits)
 
+    async def _acknowledge(self, press: str) -> bool:
+        """Stop the spinner of a pressed button; False when Telegram says that the press is old.
 
-class TelegramReplies:
-    """Shows the answers to requests through `bot`."""
-
-    def __init__(self, *, bot: Bot, waits: Sequence[float]) -> None:
-        self._bot = bot
-        self._waits = waits
-
-    async def acknowledge(self, press: str) -> bool:
-        """Let a pressed button come to rest; False when Telegram says that the press is long ago.
-
-        That happens when the bot was not there, and is the only sign of it.
+        That happens when the bot was not running, and is the only sign of it.
         """
         try:
             await self._bot.answer_callback_query(press)
@@ -272,12 +234,6 @@ class TelegramReplies:
         except TelegramError as error:
             log.info("Telegram: a press could not be acknowledged: %s", error)
         return True
-
-    async def show(self, asked: Asked, reply: Reply) -> None:
-        """Show an answer; one that Telegram does not take is given up with a line in the log."""
-        place = int(asked.request.sender.place)
-        channel = TelegramChannel(bot=self._bot, chat_id=place, topic_id=asked.topic)
-        await show_answer(lambda: _show(channel, asked, reply), asked.request, self._waits)
 
 
 async def _show(channel: TelegramChannel, asked: Asked, reply: Reply) -> None:
