@@ -1,4 +1,4 @@
-"""Who may: allow lists of users and of places, and the role that a sender has by them. Default deny."""
+"""Access: allow lists of users and of places, and the role that a sender has by them. Default deny."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Request:
 
 
 class Role(IntEnum):
-    """What somebody may do; a higher one may do all that a lower one may."""
+    """What a sender may do; a higher role includes the lower one."""
 
     VIEWER = 1  # ask
     OPERATOR = 2  # steer

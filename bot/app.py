@@ -25,9 +25,9 @@ from bot.heartbeat.heartbeat import Heartbeat, report
 from bot.inbox import Inbox
 from bot.local.server import LocalChannel, LocalServer
 from bot.local.terminal import chat, follow
-from bot.morning import Reporter, WakeUp
 from bot.platforms import Chats, access_by
 from bot.proposer_factory import clear_agents
+from bot.reports.morning import Reporter, WakeUp
 from bot.runs import Runs
 from bot.setup.service import feed_watchdog, notify
 from bot.setup.settings import Settings
@@ -264,7 +264,7 @@ async def serve(settings: Settings, order: Order) -> None:
             journal=journal,
             preferences=preferences,
             status=status,
-            report=reporter.told,
+            report=reporter.for_chat,
             zone=zone,
         )
         handlers = CommandHandlers(
@@ -286,7 +286,7 @@ async def serve(settings: Settings, order: Order) -> None:
         terminal = asyncio.create_task(_attach_terminal(settings), name="terminal")
         stack.push_async_callback(_finish, terminal)
         stack.push_async_callback(server.stop)  # ends what follows the bot, after it was told everything
-        delivery = Delivery(LocalChannel(server), journal, report=reporter.told_here, zone=zone)
+        delivery = Delivery(LocalChannel(server), journal, report=reporter.for_terminal, zone=zone)
         stack.push_async_callback(delivery.catch_up)
         telling = asyncio.create_task(delivery.run(), name="delivery")
         stack.push_async_callback(_cancel, telling)

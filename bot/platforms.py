@@ -1,4 +1,4 @@
-"""The platforms that there are, and the chats that are set: commands come from them, messages go to them."""
+"""The registry of platforms, and the chats that the settings name: commands come in, messages go out."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def access_by(settings: Settings, platforms: Sequence[Platform] = PLATFORMS) -> 
 
 
 class Chats:
-    """Serves every chat of the settings until cancelled; none of them can hold up the loop or another one.
+    """Serves every chat of the settings; none of them can hold up the experiments or another chat.
 
     `status` reads how a run stands, in a worker thread; `report` is as in `Delivery`.
     """
@@ -87,7 +87,7 @@ class Chats:
                     await asyncio.wait(tasks)
 
     def health(self) -> list[str]:
-        """Return a line for each front end and for each place that has trouble, and the last refusals."""
+        """Return a line for each front end and each channel with trouble, and the last refusals."""
         lines = list(self._mistakes)
         for name, health in self._fronts.items():
             now = health()
@@ -159,7 +159,7 @@ class Chats:
         return [delivery.run, keeper.run] if keeper else [delivery.run]
 
     def _asked(self, experiment: Experiment, channel: str) -> str:
-        """Return the message of this channel that asked for the experiment, empty if none did."""
+        """Return the id of the message of this channel that asked for the experiment, or an empty text."""
         idea = None if experiment.idea is None else IdeaBox(self._journal).get(experiment.idea)
         return idea.message_id if idea is not None and idea.channel == channel else ""
 
@@ -168,7 +168,7 @@ class Chats:
 
 
 async def _keep(service: Service) -> None:
-    """Run a service until it ends by itself; one that fails is started again."""
+    """Run a service until it ends by itself, and again after it fails."""
     while True:
         task = asyncio.create_task(service())
         try:
@@ -179,5 +179,5 @@ async def _keep(service: Service) -> None:
         error = task.exception()
         if error is None:
             return
-        log.error("a part of the chats failed and is started again", exc_info=error)
+        log.error("a part of the chats failed and will be restarted", exc_info=error)
         await asyncio.sleep(RESTART_SECONDS)

@@ -21,7 +21,6 @@ LINES_OF_A_PACKAGE = 2_000  # a folder's own files, without the folders in it
 LARGER = {
     "loop/engine/engine.py": 487,
     "loop/git/workspace.py": 495,
-    "bot": 2_456,
 }
 """What is above these limits today: a ceiling each, only ever to be lowered."""
 

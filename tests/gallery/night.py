@@ -12,7 +12,7 @@ from bot.access import HERE, Access, AllowList, Request, Role, Sender
 from bot.commands import parse
 from bot.handlers import CommandHandlers
 from bot.inbox import Inbox
-from bot.morning import Reporter
+from bot.reports.morning import Reporter
 from bot.runs import Runs
 from bot.setup.settings import load_settings
 from bot.slack.front import PERSONAL
@@ -87,7 +87,7 @@ class WakeUpReport:
         self._delivery = Delivery(
             self._screen,
             journal,
-            report=Reporter(self._host, settings, zone=UTC, now=clock.now).told,
+            report=Reporter(self._host, settings, zone=UTC, now=clock.now).for_chat,
             preferences=lambda: preferences.get(self._screen.name),
             thread=self._keeper.thread,
             spacing=spacing,

@@ -54,7 +54,7 @@ def test_odd_files_read_naturally(
     made = report_of_file(settings, file)
     made.show(UTC)
     assert capsys.readouterr().out == f"{said}\n"
-    assert {*KEYS.split()} <= {*json.loads(json.dumps(made.to_json()))}
+    assert {*KEYS.split()} <= {*json.loads(json.dumps(made.night.to_json()))}
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ def test_a_run_without_its_bot_is_not_said_to_run(
         time_budget=300.0,
     )
     report_of_run(settings, None).show(UTC)
-    assert capsys.readouterr().out.endswith("\nNobody runs it: `autoresearch up` goes on\n")
+    assert capsys.readouterr().out.endswith("\nNo bot is running: `autoresearch up` continues it\n")
     journal.set_state(run, RunState.STOPPED)
     report_of_run(settings, None).show(UTC)
-    assert capsys.readouterr().out.endswith("\nStopped\n")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("Stopped")
     journal.close()
