@@ -1,32 +1,35 @@
-"""Who may: allow lists of users and of places, and the role that a sender has by them. Default deny."""
+"""Access: allow lists of users and of places, and the role that a sender has by them. Default deny."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum, StrEnum
+from enum import IntEnum
 
-
-class Platform(StrEnum):
-    """Where a request comes from."""
-
-    LOCAL = "local"
-    TELEGRAM = "telegram"
-    SLACK = "slack"
+LOCAL = "local"
+"""The platform of the bot's own socket, which only this machine's user can open."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sender:
     """Who asks, and where: ids as the platform gives them, and the name to show."""
 
-    platform: Platform
+    platform: str
     user: str
     place: str
     name: str
 
+    @property
+    def is_local(self) -> bool:
+        return self.platform == LOCAL
 
-HERE = Sender(Platform.LOCAL, user="", place="", name="")
-"""Whoever can open the bot's socket on this machine."""
+    @property
+    def channel(self) -> str:
+        """The name of the channel that writes to this place."""
+        return f"{self.platform}:{self.place}"
+
+
+HERE = Sender(LOCAL, user="", place="", name="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,54 +48,63 @@ class Request:
 
 
 class Role(IntEnum):
-    """What somebody may do; a higher one may do all that a lower one may."""
+    """What a sender may do; a higher role includes the lower one."""
 
     VIEWER = 1  # ask
     OPERATOR = 2  # steer
 
 
+def has_own_chat(sender: Sender) -> bool:
+    """Tell whether a place is private where a private chat has the id of its user."""
+    return sender.place == sender.user
+
+
 @dataclass(frozen=True, slots=True)
 class AllowList:
-    """The ids of one platform that are let in, each with its role.
+    """The ids of one platform that are let in, each with its role, and the settings that list them.
 
-    A place without a role of its own (None) makes its members operators where it is a private chat, and
-    viewers where it is a group: whoever is to steer from a group is listed as a user.
+    A user without a role of its own (None) is an operator. A place without one makes its members operators
+    where it is private, and viewers where it is a group: who shall steer from a group is listed as a user.
     """
 
-    users: Mapping[str, Role] = field(default_factory=dict)
+    users: Mapping[str, Role | None] = field(default_factory=dict)
     places: Mapping[str, Role | None] = field(default_factory=dict)
+    users_setting: str = ""
+    places_setting: str = ""
+    is_private: Callable[[Sender], bool] = has_own_chat
 
-    @property
-    def empty(self) -> bool:
-        """Say whether nobody was listed at all."""
-        return not (self.users or self.places)
+    def role_of(self, sender: Sender) -> Role | None:
+        private = self.is_private(sender)
+        if not (sender.place in self.places or (private and sender.user in self.users)):
+            return None
+        if self.users:
+            return (self.users[sender.user] or Role.OPERATOR) if sender.user in self.users else None
+        return self.places[sender.place] or (Role.OPERATOR if private else Role.VIEWER)
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The allow lists of all platforms. The local socket needs none: only this machine's user can open it."""
+    """The allow lists by platform. The local socket needs none."""
 
-    lists: Mapping[Platform, AllowList]
+    lists: Mapping[str, AllowList]
 
     def role_of(self, sender: Sender) -> Role | None:
         """Return what the sender may do here, None for a stranger."""
-        if sender.platform is Platform.LOCAL:
-            return Role.OPERATOR
-        allowed = self.lists.get(sender.platform, AllowList())
-        private = _is_private(sender)
-        if not (sender.place in allowed.places or (private and sender.user in allowed.users)):
-            return None
-        if allowed.users:
-            return allowed.users.get(sender.user)
-        role = allowed.places[sender.place]
-        return role or (Role.OPERATOR if private else Role.VIEWER)
+        return Role.OPERATOR if sender.is_local else self._list(sender).role_of(sender)
 
     def may_ask_id(self, sender: Sender) -> bool:
-        """Say whether a stranger may ask for ids: only while nobody is listed on the platform."""
-        return self.lists.get(sender.platform, AllowList()).empty
+        """Tell whether a stranger may ask for ids: only while the platform's lists are empty."""
+        allowed = self._list(sender)
+        return not (allowed.users or allowed.places)
 
+    def ids_of(self, sender: Sender) -> str:
+        """Return the settings that would list the sender and the place."""
+        if sender.is_local:
+            return "The local socket needs no id."
+        allowed = self._list(sender)
+        return (
+            f"You: {allowed.users_setting}={sender.user}\nThis chat: {allowed.places_setting}={sender.place}"
+        )
 
-def _is_private(sender: Sender) -> bool:
-    if sender.platform is Platform.SLACK:
-        return sender.place.startswith("D")
-    return sender.place == sender.user
+    def _list(self, sender: Sender) -> AllowList:
+        return self.lists.get(sender.platform, AllowList())

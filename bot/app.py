@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 
 from bot.access import HERE, Request
-from bot.chats import Chats, access_by
 from bot.commands import COMMANDS
 from bot.handlers import CommandHandlers
 from bot.heartbeat.heartbeat import Heartbeat, find_blocker, ping
@@ -23,8 +22,9 @@ from bot.heartbeat.probe import Examiner
 from bot.inbox import Inbox
 from bot.local.server import LocalChannel, LocalServer
 from bot.local.terminal import chat, follow
-from bot.morning import Reporter, WakeUp
+from bot.platforms import Chats, access_by
 from bot.proposer_factory import clear_agents
+from bot.reports.morning import Reporter, WakeUp
 from bot.runs import Runs
 from bot.schedule import Jobs, scheduled
 from bot.setup.service import feed_watchdog, notify, start_logging
@@ -130,7 +130,7 @@ class Bot:
             journal=journal,
             preferences=preferences,
             status=self._status,
-            report=reporter.told,
+            report=reporter.for_chat,
             zone=zone,
         )
         handlers = CommandHandlers(
@@ -138,7 +138,9 @@ class Bot:
         )
         self._inbox = Inbox(handlers=handlers, access=access_by(settings), journal=journal, now=time.time)
         self._server = LocalServer(path=settings.socket, answer=self._answer_here, progress=handlers.progress)
-        self._delivery = Delivery(LocalChannel(self._server), journal, report=reporter.told_here, zone=zone)
+        self._delivery = Delivery(
+            LocalChannel(self._server), journal, report=reporter.for_terminal, zone=zone
+        )
 
     async def start(self, order: Order, stack: AsyncExitStack) -> set[asyncio.Task[None]]:
         """Start everything; `stack` ends it. Return the tasks of which the first to end ends the bot."""

@@ -52,7 +52,6 @@ class Command:
 
     @property
     def usage(self) -> str:
-        """The command as it is typed."""
         return " ".join((f"/{self.name}", *map(str, self.parameters)))
 
 
@@ -64,49 +63,49 @@ class Call:
     arguments: Mapping[str, str]
 
     def text(self, name: str) -> str | None:
-        """Return a word or text, None where it was not given."""
         return self.arguments.get(name)
 
     def count(self, name: str, default: int = 0) -> int:
-        """Return a number."""
         given = self.arguments.get(name)
         return default if given is None else int(given)
 
     def has(self, name: str) -> bool:
-        """Say whether an argument was given."""
         return name in self.arguments
 
     @property
     def perishable(self) -> bool:
-        """Say whether it would do harm when it comes late: it ends what trains at this moment."""
+        """Tell whether it does harm when it comes late: it ends what trains at this moment."""
         return self.command.perishable or self.has("now")
 
 
 _NUMBER = Parameter("n", Kind.COUNT, required=True)
+_COUNT = (Parameter("n", Kind.COUNT),)
 _NONCE = Parameter("nonce", Kind.WORD, required=True)
+_STEERS = Role.OPERATOR
 
 COMMANDS = (
     Command(
         "start_run",
-        "Show what a new run would be; `go` starts it at once",
+        "Show what a new run would do; `go` starts it at once",
         "/start_run mar12 go",
         (Parameter("tag", Kind.WORD), Parameter("go", Kind.CHOICE)),
-        role=Role.OPERATOR,
+        _STEERS,
     ),
-    Command("status", "What is going on, and the best so far", "/status"),
+    Command("status", "Current experiment and best result", "/status"),
     Command(
         "pause",
-        "Pause after this experiment; `now` ends it, to be run again",
+        "Pause after this experiment; `now` interrupts it and reruns it later",
         "/pause now",
         (Parameter("now", Kind.CHOICE),),
-        role=Role.OPERATOR,
+        _STEERS,
     ),
-    Command("resume", "Go on after a pause", "/resume", role=Role.OPERATOR),
+    Command("resume", "Continue after a pause", "/resume", (), _STEERS),
     Command(
         "stop",
         "End the run; its branch and results stay",
         "/stop",
-        role=Role.OPERATOR,
+        (),
+        _STEERS,
         question="Stop the run for good? Its branch and all results stay.",
         perishable=True,
     ),
@@ -115,67 +114,51 @@ COMMANDS = (
         "Rename a run, its branch and its refs",
         "/retag mar12 wide",
         (Parameter("old", Kind.WORD, required=True), Parameter("new", Kind.WORD, required=True)),
-        role=Role.OPERATOR,
+        _STEERS,
     ),
-    Command(
-        "skip",
-        "Give up this experiment and go on to the next",
-        "/skip",
-        role=Role.OPERATOR,
-        perishable=True,
-    ),
-    Command("summary", "What the run has brought so far", "/summary"),
-    Command("results", "The last results as a table", "/results 20", (Parameter("n", Kind.COUNT),)),
-    Command("best", "The best experiment so far", "/best"),
+    Command("skip", "Give up this experiment and start the next", "/skip", (), _STEERS, perishable=True),
+    Command("summary", "Report on the run so far", "/summary"),
+    Command("results", "Latest results as a table", "/results 20", _COUNT),
+    Command("best", "Best experiment so far", "/best"),
     Command(
         "diff",
-        "What an experiment changed, or all from one to another",
+        "What an experiment changed, or all changes from one to another",
         "/diff 0 12",
         (_NUMBER, Parameter("to", Kind.COUNT)),
     ),
-    Command("log", "The end of an experiment's log", "/log 12", (_NUMBER,)),
-    Command("plot", "The progress as a picture", "/plot"),
+    Command("log", "End of an experiment's log", "/log 12", (_NUMBER,)),
+    Command("plot", "Progress chart", "/plot"),
     Command(
-        "bundle",
-        "A tidy branch of what was kept, for a pull request; nothing is pushed",
-        "/bundle",
-        role=Role.OPERATOR,
+        "bundle", "Make a clean branch of what was kept, for a pull request; no push", "/bundle", (), _STEERS
     ),
     Command(
         "idea",
-        "Something to try next",
+        "Queue something to try next",
         "/idea EMBEDDING_LR 0.8",
         (Parameter("text", Kind.TEXT, required=True),),
-        role=Role.OPERATOR,
+        _STEERS,
     ),
-    Command(
-        "ideas",
-        "What waits to be tried, and what was learned so far",
-        "/ideas 10",
-        (Parameter("n", Kind.COUNT),),
-    ),
+    Command("ideas", "Queued ideas, and lessons so far", "/ideas 10", _COUNT),
     Command("runs", "All runs", "/runs"),
     Command(
         "notify",
-        "What this chat is told, and when",
+        "Which messages this chat gets",
         "/notify keeps",
         (Parameter("text", Kind.TEXT),),
-        role=Role.OPERATOR,
+        _STEERS,
     ),
-    Command("health", "Whether everything works", "/health"),
-    Command("id", "The ids of you and of this chat", "/id"),
-    Command("help", "The commands, or one of them", "/help retag", (Parameter("command", Kind.WORD),)),
-    Command("confirm", "Do it", "/confirm a1b2c3", (_NONCE,), role=Role.OPERATOR, hidden=True),
-    Command("cancel", "Leave it", "/cancel", hidden=True),
+    Command(
+        "health", "Problems found; `all` lists every check", "/health all", (Parameter("all", Kind.CHOICE),)
+    ),
+    Command("id", "Your id and the id of this chat", "/id"),
+    Command("help", "All commands, or one of them", "/help retag", (Parameter("command", Kind.WORD),)),
+    Command("confirm", "Answer yes", "/confirm a1b2c3", (_NONCE,), _STEERS, hidden=True),
+    Command("cancel", "Answer no", "/cancel", hidden=True),
 )
 
 
 def find_command(name: str) -> Command:
-    """Return the command of that name, in any case and with or without its slash.
-
-    Raises:
-        UserError: there is none; the sentence names the nearest.
-    """
+    """Return the command of that name, in any case and with or without its slash."""
     plain = name.lower().removeprefix("/")
     names = [command.name for command in COMMANDS if not command.hidden]
     for command in COMMANDS:
@@ -187,14 +170,9 @@ def find_command(name: str) -> Command:
 
 
 def parse(text: str) -> Call:
-    """Understand what a person typed.
-
-    Raises:
-        UserError: no such command, or its arguments are off; the sentence shows how it is used.
-    """
     name, _, rest = text.strip().partition(" ")
     if not name:
-        raise UserError("That is no command: /help lists the commands.")
+        raise UserError("No command given: /help lists the commands.")
     command = find_command(name)
     return Call(command, _match(command, rest.strip()))
 

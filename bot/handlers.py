@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import tzinfo
-from pathlib import Path
+from typing import TypeAlias
 
-from bot.access import Platform, Request
-from bot.bundling import bundle_folder, make_bundle
+from bot.access import Request
 from bot.commands import COMMANDS, Call, find_command
-from bot.health import health_lines
-from bot.morning import Reporter
+from bot.reports.bundling import bundle_folder, make_bundle
+from bot.reports.health import health_checks, incident_lines
+from bot.reports.morning import Reporter, chart_of
 from bot.runs import Runs
-from bot.setup.doctor import examine, render
+from bot.setup.doctor import Check, examine, render
 from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH
+from loop.engine.run import Engine
 from loop.errors import UserError
 from loop.experiment import Actor, Experiment, Reason, Run, RunState
 from loop.process.summary import read_tail
@@ -22,11 +23,11 @@ from loop.process.worker import in_thread
 from loop.proposers.people import IDEA_CHARACTERS, MistypedIdeaError, edit
 from loop.results.gains import hit_rates, lessons, lessons_of_others, most_valuable
 from loop.results.status import RunStatus, run_status
-from loop.store.experiments import IdeaBox, Row, read_rows
+from loop.store.experiments import IdeaBox, read_rows
 from loop.text import one_line, without_secrets
-from notifiers.charts.chart import ChartError, alt_text, chart
+from notifiers.charts.chart import ChartError
 from notifiers.delivery.preferences import PreferenceStore, describe
-from notifiers.message import Attachment, Message, Reply
+from notifiers.message import Message, Reply
 from notifiers.text.digest import digest
 from notifiers.text.ideas import ideas_message
 from notifiers.text.report import results_message
@@ -34,9 +35,15 @@ from notifiers.text.status import progress_line, runs_message, start_card, statu
 
 RESULTS_SHOWN = 10
 IDEAS_SHOWN = 4
+ALREADY_SET = "Already set in the best program: it will not be trained again."
+NEEDS_A_MODEL = "It needs a model or an agent in PROPOSER; search cannot use it."
+
 LESSONS_READ = 1000  # of each run
 LOG_BYTES = 3000
 """How much of a log's end is shown: about what one chat message holds."""
+
+
+Handler: TypeAlias = Callable[[Call, Request], Awaitable[Message]]
 
 
 class CommandHandlers:
@@ -63,42 +70,15 @@ class CommandHandlers:
         self._zone = zone
         self._now = now
         self._reporter = Reporter(host, settings, zone=zone, now=now)
-        self._handlers: Mapping[str, Callable[[Call, Request], Awaitable[Message]]] = {
-            "start_run": self._start_run,
-            "status": self._status,
-            "pause": self._pause,
-            "resume": self._resume,
-            "stop": self._stop,
-            "retag": self._retag,
-            "skip": self._skip,
-            "summary": self._summary,
-            "results": self._results,
-            "best": self._best,
-            "diff": self._diff,
-            "log": self._log,
-            "plot": self._plot,
-            "bundle": self._bundle,
-            "idea": self._idea,
-            "ideas": self._ideas,
-            "runs": self._runs,
-            "notify": self._notify,
-            "health": self._health,
-            "id": self._id,
-            "help": self._help,
-            "cancel": self._cancel,
-        }
 
     async def obey(self, call: Call, request: Request) -> Reply:
-        """Do what is asked and return the answer.
-
-        Raises:
-            UserError: it is not possible, with the reason.
-        """
-        message = await self._handlers[call.command.name](call, request)
+        """Do what is asked and return the answer. The method of a command has its name."""
+        handler: Handler = getattr(self, f"_{call.command.name}")
+        message = await handler(call, request)
         return Reply(message, replaces=call.command.name in ("start_run", "cancel"))
 
     async def progress(self) -> str:
-        """Return the present training in one line, or why there is none; empty when nothing is to train."""
+        """Return the current training in one line, or why there is none; empty when no run is active."""
         runs = await in_thread(self._journal.active_runs)
         if not runs:
             return ""
@@ -116,56 +96,54 @@ class CommandHandlers:
         return Message(f"Run {run.tag} starts with its baseline.")
 
     async def _cancel(self, _: Call, __: Request) -> Message:
-        return Message("Nothing was done.")
+        return Message("Cancelled.")
 
     async def _pause(self, call: Call, request: Request) -> Message:
-        run = await in_thread(self._host.current)
-        engine = await in_thread(self._host.engine, run)
-        await engine.pause(now=call.has("now"), reason=_order(request))
+        run = await self._current()
+        await (await self._engine(run)).pause(now=call.has("now"), reason=_order(request))
         if call.has("now"):
-            return Message(f"Run {run.tag} is paused; the experiment under way is run again on /resume.")
-        return Message(f"Run {run.tag} pauses when the experiment under way is decided.")
+            return Message(f"Run {run.tag} is paused. /resume reruns the interrupted experiment.")
+        return Message(f"Run {run.tag} pauses after the current experiment. /pause now ends it at once.")
 
     async def _resume(self, _: Call, request: Request) -> Message:
-        run = await in_thread(self._host.current)
-        await (await in_thread(self._host.engine, run)).resume(reason=_order(request))
+        run = await self._current()
+        await (await self._engine(run)).resume(reason=_order(request))
         self._host.conduct(run)
-        return Message(f"Run {run.tag} goes on.")
+        return Message(f"Run {run.tag} continues.")
 
     async def _stop(self, _: Call, request: Request) -> Message:
-        run = await in_thread(self._host.current)
-        await (await in_thread(self._host.engine, run)).stop(reason=_order(request))
+        run = await self._current()
+        await (await self._engine(run)).stop(reason=_order(request))
         return Message(f"Run {run.tag} is stopped. Its branch {run.branch} and all results stay.")
 
     async def _retag(self, call: Call, _: Request) -> Message:
         old, new = call.arguments["old"], call.arguments["new"]
         run = await in_thread(self._journal.run, old)
         if run is None:
-            raise UserError(f"There is no run {old}: /runs lists them.")
-        await (await in_thread(self._host.engine, run)).retag(new)
-        return Message(f"Run {old} is now {new}, on branch autoresearch/{new}.")
+            raise UserError(f"No run {old}: /runs lists all runs.")
+        await (await self._engine(run)).retag(new)
+        return Message(f"Run {old} is now {new}\nBranch: autoresearch/{new}")
 
     async def _skip(self, _: Call, __: Request) -> Message:
-        run = await in_thread(self._host.current)
-        experiment = await (await in_thread(self._host.engine, run)).skip()
-        return Message(f"Experiment #{experiment.number} is given up: {experiment.description}")
+        experiment = await (await self._engine(await self._current())).skip()
+        return Message(f"Experiment #{experiment.number} is skipped: {experiment.description}")
 
     # Questions
 
     async def _status(self, _: Call, __: Request) -> Message:
-        run = await in_thread(self._host.current)
+        run = await self._current()
         status = await in_thread(self._status_of, run)
         return status_message(status, now=self._now(), zone=self._zone, lacks=self._lacks(run))
 
     async def _summary(self, _: Call, request: Request) -> Message:
-        here = request.sender.platform is Platform.LOCAL
-        return await self._reporter.summary(await in_thread(self._host.current), with_chart=not here)
+        here = request.sender.is_local
+        return await self._reporter.summary(await self._current(), with_chart=not here)
 
     async def _results(self, call: Call, _: Request) -> Message:
-        run = await in_thread(self._host.current)
+        run = await self._current()
         total = sum((await in_thread(self._journal.counts, run.id)).values())
         start = max(0, total - max(1, call.count("n", RESULTS_SHOWN)))
-        rows = await in_thread(self._rows, run, start)
+        rows = await in_thread(read_rows, self._journal, run.id, start=start)
         best = await in_thread(self._journal.best, run.id, before=start)
         return results_message(
             rows,
@@ -177,60 +155,54 @@ class CommandHandlers:
         )
 
     async def _best(self, _: Call, __: Request) -> Message:
-        run = await in_thread(self._host.current)
+        run = await self._current()
         best = await in_thread(self._journal.best, run.id)
         if best is None:
-            raise UserError(f"Run {run.tag} has kept nothing yet.")
+            raise UserError(f"Run {run.tag} has no kept experiment yet.")
         return digest(best, run=run)
 
     async def _diff(self, call: Call, _: Request) -> Message:
         run, experiment = await in_thread(self._experiment, call)
+        workspace = await in_thread(self._host.workspace, run)
         if call.has("to"):
             after = (await in_thread(self._experiment, call, "to"))[1]
-            return await self._diff_between(run, experiment, after)
+            text = await in_thread(workspace.diff, after.commit, experiment.commit)
+            return Message(
+                f"From experiment #{experiment.number} to #{after.number}", text or "(no difference)"
+            )
         if experiment.number == 0:
-            return Message("Experiment #0 is the baseline: it changes nothing.")
-        text = await in_thread(lambda: self._host.workspace(run).diff(experiment.commit))
+            return Message("Experiment #0 is the baseline, without a change.")
+        text = await in_thread(workspace.diff, experiment.commit)
         return Message(f"Experiment #{experiment.number}: {experiment.description}", text)
-
-    async def _diff_between(self, run: Run, before: Experiment, after: Experiment) -> Message:
-        workspace = await in_thread(self._host.workspace, run)
-        text = await in_thread(workspace.diff, after.commit, before.commit)
-        return Message(f"From experiment #{before.number} to #{after.number}", text or "(nothing)")
 
     async def _log(self, call: Call, _: Request) -> Message:
         run, experiment = await in_thread(self._experiment, call)
-        kept = (await in_thread(self._host.engine, run)).log_of(experiment.number)
+        kept = (await self._engine(run)).log_of(experiment.number)
         path = kept if experiment.status else self._host.worktree(run.tag) / "run.log"
-        text = await in_thread(self._tail, path)
-        return Message(f"The end of the log of experiment #{experiment.number}", text or "(nothing)")
-
-    def _tail(self, path: Path) -> str:
-        return without_secrets(read_tail(path, limit=LOG_BYTES), self._settings.secrets)
+        text = without_secrets(await in_thread(read_tail, path, limit=LOG_BYTES), self._settings.secrets)
+        return Message(f"End of the log of experiment #{experiment.number}", text or "(empty)")
 
     async def _plot(self, _: Call, request: Request) -> Message:
-        run = await in_thread(self._host.current)
-        rows = await in_thread(self._rows, run)
+        run = await self._current()
         try:
-            picture = await chart(rows, metric=run.metric, goal=run.goal, title=run.tag)
+            picture = await chart_of(run, await in_thread(read_rows, self._journal, run.id))
         except ChartError as error:
             raise UserError(str(error)) from None
-        if request.sender.platform is Platform.LOCAL:
-            path = self._settings.home / f"{run.tag}.png"
-            await in_thread(path.write_bytes, picture)
-            return Message(f"The chart is in {path}")
-        alt = alt_text(rows, metric=run.metric, goal=run.goal, title=run.tag)
-        return Message(f"Run {run.tag}", attachments=(Attachment(f"{run.tag}.png", picture, alt),))
+        if request.sender.is_local:
+            path = self._settings.home / picture.name
+            await in_thread(path.write_bytes, picture.content)
+            return Message(f"Chart: {path}")
+        return Message(f"Run {run.tag}", attachments=(picture,))
 
     async def _bundle(self, _: Call, __: Request) -> Message:
-        run = await in_thread(self._host.current)
+        run = await self._current()
         folder = bundle_folder(self._settings, run)
         workspace = await in_thread(self._host.workspace, run)
         made = await make_bundle(self._journal, run, workspace, settings=self._settings, folder=folder)
         return made.message()
 
     async def _idea(self, call: Call, request: Request) -> Message:
-        run, sender = await in_thread(self._host.current), request.sender
+        run, sender = await self._current(), request.sender
         if run.state is RunState.STOPPED:
             raise UserError(f"Run {run.tag} is stopped: /start_run, then send it again.")
         text = one_line(call.arguments["text"], IDEA_CHARACTERS)
@@ -241,17 +213,18 @@ class CommandHandlers:
             box.add,
             run.id,
             text,
-            author=sender.name or sender.platform.value,
-            channel=f"{sender.platform}:{sender.place}",
+            author=sender.name or sender.platform,
+            channel=sender.channel,
             message_id=request.message_id,
         )
-        place = f"{len(waiting)} before it" if waiting else "first in line"
+        place = f"{len(waiting)} ahead of it" if waiting else "next"
         if engine := self._host.engine_if_made(run):
             engine.prefetch.look_again(at_once=at_once)
-        return Message("\n".join(filter(None, (f"Idea #{idea.id} is noted ({place}): {idea.text}", outlook))))
+        queued = f"Idea #{idea.id} is queued ({place}): {idea.text}"
+        return Message("\n".join(filter(None, (queued, outlook))))
 
     def _look_at(self, run: Run, text: str) -> tuple[bool, str]:
-        """Say whether an idea is a program as it stands, and what comes of it where that is not plain.
+        """Return whether an idea is an edit as it stands, and a sentence where that is not obvious.
 
         Raises:
             MistypedIdeaError: it can only be meant to set a constant, and does not.
@@ -260,21 +233,19 @@ class CommandHandlers:
         source = workspace.source(workspace.head())
         try:
             if edit(source, text) == source:
-                return True, "The best program is so already: it is answered with that."
+                return True, ALREADY_SET
         except MistypedIdeaError:
             raise
         except UserError as error:
             reader = next((choice.name for choice in self._settings.proposer if choice.name != SEARCH), None)
             if reader:
-                return False, f"It is for {reader} to make a program of it."
-            return False, (
-                f"It waits for a model or an agent: PROPOSER names only search, which cannot read it. {error}"
-            )
+                return False, f"{reader} will turn it into an edit."
+            return False, f"{NEEDS_A_MODEL} {error}"
         return True, ""
 
     async def _ideas(self, call: Call, _: Request) -> Message:
         most = max(1, call.count("n", IDEAS_SHOWN))
-        return await in_thread(self._read_ideas, await in_thread(self._host.current), most)
+        return await in_thread(self._read_ideas, await self._current(), most)
 
     def _read_ideas(self, run: Run, most: int) -> Message:
         journal, box = self._journal, IdeaBox(self._journal)
@@ -292,7 +263,7 @@ class CommandHandlers:
         )
 
     async def _notify(self, call: Call, request: Request) -> Message:
-        channel = f"{request.sender.platform}:{request.sender.place}"
+        channel = request.sender.channel
         try:
             text = call.text("text")
             found = (
@@ -304,29 +275,27 @@ class CommandHandlers:
             raise UserError(str(error)) from None
         return Message(describe(found))
 
-    async def _id(self, _: Call, request: Request) -> Message:
-        sender = request.sender
-        if sender.platform is Platform.LOCAL:
-            return Message("This is the local socket: it needs no id.")
-        places = "SLACK_CHANNELS" if sender.platform is Platform.SLACK else "TELEGRAM_CHAT_IDS"
-        users = f"{sender.platform.upper()}_USER_IDS"
-        return Message(f"You: {users}={sender.user}\nThis chat: {places}={sender.place}")
-
     async def _runs(self, _: Call, __: Request) -> Message:
         statuses = await in_thread(lambda: list(map(self._status_of, self._journal.runs())))
         return runs_message(statuses, zone=self._zone)
 
-    async def _health(self, _: Call, __: Request) -> Message:
-        checks = render(await in_thread(examine, self._settings))
-        lines = await in_thread(
-            health_lines,
+    async def _health(self, call: Call, _: Request) -> Message:
+        checks = await in_thread(self._checks)
+        lines = [*render(checks).splitlines(), *self._chats()]
+        bad = [line for line in lines if not line.startswith("ok ")]
+        if not call.has("all"):
+            lines = bad or [f"All well ({len(lines)} checks)."]
+        incidents = await in_thread(incident_lines, self._journal, zone=self._zone)
+        return Message("Health", "\n".join((*lines, *incidents)))
+
+    def _checks(self) -> tuple[Check, ...]:
+        settings = self._settings
+        return examine(settings) + health_checks(
             self._journal,
-            home=self._settings.home,
-            heartbeat_minutes=self._settings.heartbeat_minutes,
+            home=settings.home,
+            heartbeat_minutes=settings.heartbeat_minutes,
             now=self._now(),
-            zone=self._zone,
         )
-        return Message("Health", "\n".join((checks, *self._chats(), *lines)))
 
     async def _help(self, call: Call, _: Request) -> Message:
         name = call.text("command")
@@ -334,7 +303,7 @@ class CommandHandlers:
             shown = [command for command in COMMANDS if not command.hidden]
             width = max(len(command.usage) for command in shown)
             lines = (f"{command.usage:{width}}  {command.help}" for command in shown)
-            return Message("The commands:", "\n".join(lines))
+            return Message("Commands:", "\n".join(lines))
         command = find_command(name)
         return Message(f"{command.usage}\n{command.help}.\nFor example: {command.example}")
 
@@ -346,20 +315,22 @@ class CommandHandlers:
         failure = engine.prefetch.failure if engine else None
         return failure.reason if failure else ""
 
+    async def _current(self) -> Run:
+        return await in_thread(self._host.current)
+
+    async def _engine(self, run: Run) -> Engine:
+        return await in_thread(self._host.engine, run)
+
     def _experiment(self, call: Call, name: str = "n") -> tuple[Run, Experiment]:
         run, number = self._host.current(), call.count(name)
         experiment = self._journal.experiment(run.id, number)
         if experiment is None:
-            raise UserError(f"Run {run.tag} has no experiment #{number}: /results lists them.")
+            raise UserError(f"Run {run.tag} has no experiment #{number}: /results lists the experiments.")
         return run, experiment
 
     def _status_of(self, run: Run) -> RunStatus:
         return run_status(self._journal, run, worktree=self._host.worktree(run.tag))
 
-    def _rows(self, run: Run, start: int = 0) -> list[Row]:
-        return read_rows(self._journal, run.id, start=start)
-
 
 def _order(request: Request) -> Reason:
-    """Return who asks, as the reason for what the run does from now on."""
     return Reason(Actor.PERSON, request.sender.name)

@@ -1,4 +1,4 @@
-"""The one way in: access, no request twice, none too late, questions first. Then the handlers run it."""
+"""The one way in for requests: access, no request twice, none too late, questions first."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from bot.access import Access, Platform, Request, Role
+from bot.access import Access, Request, Role
 from bot.commands import Call, parse
 from bot.handlers import CommandHandlers
 from loop.errors import UserError
@@ -20,10 +20,10 @@ from notifiers.text.words import duration
 log = logging.getLogger(__name__)
 
 FRESH_SECONDS = 600.0
-"""A command that ends a training is not obeyed when it comes later than this."""
+"""A command that ends a training is refused when it comes later than this."""
 
 QUESTION_SECONDS = 120.0
-"""How long a question may be answered."""
+"""After this a question has expired."""
 
 REMEMBERED_SECONDS = 30 * 86400.0
 """How long requests are remembered, so that none is obeyed twice; platforms redeliver within a day."""
@@ -51,7 +51,7 @@ class Inbox:
         self._questions: dict[str, _Question] = {}
 
     async def answer(self, request: Request) -> Reply | None:
-        """Return what to say; None means nothing at all, as to strangers and to what was answered before."""
+        """Return the answer; None means no answer, as to strangers and to what was answered before."""
         sender = request.sender
         role = self._access.role_of(sender)
         if role is None and not (self._access.may_ask_id(sender) and _asks_for_ids(request.text)):
@@ -63,9 +63,11 @@ class Inbox:
             call = parse(request.text)
             _require_role(call, role)
             self._require_fresh(call, request)
+            if call.command.name == "id":
+                return Reply(Message(self._access.ids_of(sender)))
             if call.command.name == "confirm":
                 return await self._confirmed(call, request)
-            if call.command.question and sender.platform is not Platform.LOCAL:
+            if call.command.question and not sender.is_local:
                 return self._ask(call, request)
             return await self._handlers.obey(call, request)
         except UserError as error:
@@ -75,38 +77,36 @@ class Inbox:
     def _require_fresh(self, call: Call, request: Request) -> None:
         age = self._now() - request.sent_at
         if call.perishable and age > FRESH_SECONDS:
-            raise UserError(f"/{call.command.name} is ignored: sent {duration(age)} ago.")
+            raise UserError(f"/{call.command.name} is too old and was ignored: sent {duration(age)} ago.")
 
     def _ask(self, call: Call, request: Request) -> Reply:
         nonce = secrets.token_hex(4)
-        now = self._now()
-        self._questions = {
-            key: question
-            for key, question in self._questions.items()
-            if now - question.asked_at <= QUESTION_SECONDS
-        }
-        self._questions[nonce] = _Question(request, call, now)
+        self._questions = {key: one for key, one in self._questions.items() if not self._expired(one)}
+        self._questions[nonce] = _Question(request, call, self._now())
         buttons = (Button("Yes", f"/confirm {nonce}"), Button("No", "/cancel"))
         return Reply(Message(call.command.question, buttons=(buttons,)))
 
     async def _confirmed(self, call: Call, request: Request) -> Reply:
         question = self._questions.pop(call.arguments["nonce"], None)
-        if question is None or self._now() - question.asked_at > QUESTION_SECONDS:
-            raise UserError("That question has expired: give the command again.")
+        if question is None or self._expired(question):
+            raise UserError("That question has expired: send the command again.")
         if question.request.sender.place != request.sender.place:
             raise UserError("That question was asked in another chat.")
         reply = await self._handlers.obey(question.call, request)
         text = f"{reply.message.text} ({request.sender.name})"
         return Reply(replace(reply.message, text=text), replaces=True)
 
+    def _expired(self, question: _Question) -> bool:
+        return self._now() - question.asked_at > QUESTION_SECONDS
+
     def _is_new(self, key: str) -> bool:
-        """Remember the request, before it is obeyed: a command that ends the bot is not obeyed for ever."""
+        """Remember the request before it is obeyed: a command that ends the bot must not come again."""
         return remember_request(self._journal, key, now=self._now(), seconds=REMEMBERED_SECONDS)
 
 
 def _require_role(call: Call, role: Role | None) -> None:
     if role is not None and role < call.command.role:
-        raise UserError(f"/{call.command.name} is for operators; you may look on.")
+        raise UserError(f"/{call.command.name} is for operators; you have read-only access.")
 
 
 def _asks_for_ids(text: str) -> bool:

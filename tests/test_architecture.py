@@ -18,9 +18,7 @@ ROOT = Path(__file__).parents[1]
 MOST_FILES = 161  # to become 120
 LINES_OF_A_FILE = 450
 LINES_OF_A_PACKAGE = 2_000  # a folder's own files, without the folders in it
-LARGER = {
-    "bot": 2_456,
-}
+LARGER: dict[str, int] = {}
 """What is above these limits today: a ceiling each, only ever to be lowered."""
 
 CORE = ("loop/engine", "loop/store", "loop/git", "loop/process")

@@ -1,4 +1,4 @@
-"""`autoresearch adopt`: makes a run of a branch on which others have begun."""
+"""`autoresearch adopt`: makes a run of a branch that somebody else has begun."""
 
 from __future__ import annotations
 
@@ -26,14 +26,9 @@ def adopt(
     tag: str | None,
     now: float,
 ) -> Run:
-    """Return a new run with everything that was done on `branch`; the bot goes on with it when it starts.
+    """Return a new run with everything that was done on `branch`, for the next start of the bot.
 
     The branch only ever moves forward, as any run's does. `results` is read and never changed.
-
-    Raises:
-        UserError: the bot is running, another run is active, the tag is taken, or there is no such folder or
-            branch.
-        UserError: the repository, the branch or the results cannot be used, with the mend.
     """
     _check_free(settings, journal)
     _check_named(repository, branch)
@@ -51,7 +46,7 @@ def adopt(
         now=now,
     )
     if any(found.tag in (run.tag, run.renamed_from) for run in journal.runs()):
-        raise UserError(f"There is a run {found.tag} already: choose another name with --tag.")
+        raise UserError(f"Run {found.tag} exists already: choose another name with --tag.")
     check_refs(git, found)
     if found.branch != branch:
         make_branch(git, found)
@@ -82,22 +77,19 @@ def adopt(
 
 
 def _check_named(repository: Path, branch: str) -> None:
-    """Refuse a folder or a branch that is not there, in the words of the command line."""
     if not repository.is_dir():
-        raise UserError(f"There is no folder {repository}: name the training repository with --repo.")
+        raise UserError(f"No folder {repository}: name the training repository with --repo.")
     known = branches(repository)
     if branch not in known:
         there = ", ".join(known) or "none"
-        raise UserError(f"There is no branch {branch} in {repository}; there are: {there}.")
+        raise UserError(f"No branch {branch} in {repository}; branches: {there}.")
 
 
 def _check_free(settings: Settings, journal: Journal) -> None:
     if bot_answers(settings.socket) is not False:
         raise UserError(
-            "The bot is running: stop it, adopt, and start it again; its training goes on meanwhile."
+            "The bot is running: stop it, adopt, and start it again; its training continues meanwhile."
         )
     for run in journal.active_runs():
         if run.state is not RunState.DONE:
-            raise UserError(
-                f"Run {run.tag} is {run.state.value} on this machine: /stop it before another begins."
-            )
+            raise UserError(f"Run {run.tag} is {run.state.value} on this machine: /stop it first.")

@@ -6,17 +6,19 @@ import asyncio
 import sys
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from bot.cli.common import Json, State, print_json, print_message
-from bot.cli.read import app as reading
-from bot.cli.report import report_of_run
+from bot.cli.common import Json, Tag, not_running, open_run, print_json, print_message, say
+from bot.cli.report import report, report_of_run
+from bot.setup.settings import load_settings
 from loop.errors import UserError
+from loop.store.experiments import read_rows
 from loop.store.journal import Journal, OlderStateError
-from notifiers.message import Message
+from notifiers.text.words import plural
 
 app = typer.Typer(
     help="Hosts an overnight machine-learning research loop.",
@@ -24,30 +26,30 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.add_typer(reading)
+app.command()(report)
 
 
 @app.callback()
 def _state(
     context: typer.Context,
     home: Annotated[
-        Path | None, typer.Option(help="The state directory; it wins over AUTORESEARCH_HOME.")
+        Path | None, typer.Option(help="The state directory, instead of AUTORESEARCH_HOME.")
     ] = None,
 ) -> None:
-    context.obj = State(home)
+    context.obj = partial(load_settings, home=home)  # read by each command
 
 
 @app.command()
 def up(
     context: typer.Context,
-    tag: Annotated[str | None, typer.Option(help="The run to start or to go on with.")] = None,
+    tag: Annotated[str | None, typer.Option(help="The run to start or continue.")] = None,
     experiments: Annotated[int | None, typer.Option(min=1, help="How many after the baseline.")] = None,
-    exit_when_done: Annotated[bool, typer.Option(help="End after them, with the report.")] = False,
+    exit_when_done: Annotated[bool, typer.Option(help="End after them and print the report.")] = False,
 ) -> None:
-    """Run the bot: go on with the active run, or start one."""
+    """Run the bot: continue the active run, or start one."""
     from bot.app import Order, serve, zone_of
 
-    settings = context.obj.settings()
+    settings = context.obj()
     asyncio.run(serve(settings, Order(tag, experiments, exit_when_done)))
     if exit_when_done:
         report_of_run(settings, tag).show(zone_of(settings))
@@ -59,17 +61,17 @@ def chat(context: typer.Context) -> None:
     from bot.commands import COMMANDS
     from bot.local import terminal
 
-    settings = context.obj.settings()
+    settings = context.obj()
     names = [command.name for command in COMMANDS]
     asyncio.run(terminal.chat(settings.socket, commands=names, history=settings.home / "history"))
 
 
 @app.command()
 def send(context: typer.Context, command: Annotated[str, typer.Argument(help='Such as "/status".')]) -> None:
-    """Give the running bot one command; exit status 1 if it is refused."""
+    """Send the running bot one command; exit status 1 if it is refused."""
     from bot.local import wire
 
-    reply = asyncio.run(wire.send(context.obj.settings().socket, command))
+    reply = asyncio.run(wire.send(context.obj().socket, command))
     print_message(reply.message)
     raise typer.Exit(code=int(reply.refused))
 
@@ -78,26 +80,27 @@ def send(context: typer.Context, command: Annotated[str, typer.Argument(help='Su
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
     profile: Annotated[Literal["gpu", "cpu"], typer.Option(help="The constants to write.")] = "gpu",
-    time_budget: Annotated[float | None, typer.Option(min=1, help="Seconds of a training.")] = None,
+    time_budget: Annotated[float | None, typer.Option(min=1, help="Seconds for each training.")] = None,
 ) -> None:
     """Write the training template as a new git repository."""
     from bot.setup.template import init_repository
     from loop.process.trainer import prepare_line
 
     commit = init_repository(folder, profile, time_budget)
-    print_message(Message(f"{folder} is ready at {commit[:7]}. Next: {prepare_line(folder)}"))
+    say(f"{folder} is ready (commit {commit[:7]}). Next: {prepare_line(folder)}")
 
 
 @app.command()
 def doctor(context: typer.Context, as_json: Json = False) -> None:
-    """Say what is missing, and the command that mends it; exit status 1 if something is."""
+    """Check this machine and print what to fix; exit status 1 if a check fails."""
     from dataclasses import asdict
 
     from bot.app import zone_of
-    from bot.health import health_checks, incident_lines
+    from bot.local.wire import bot_answers
+    from bot.reports.health import health_checks, incident_lines
     from bot.setup.doctor import Check, examine, render
 
-    settings = context.obj.settings()
+    settings = context.obj()
     checks = examine(settings)
     incidents: list[str] = []
     state = settings.home / "state.db"
@@ -105,8 +108,9 @@ def doctor(context: typer.Context, as_json: Json = False) -> None:
         if state.exists():
             with closing(Journal(state, read_only=True)) as journal:
                 minutes = settings.heartbeat_minutes
+                running = bot_answers(settings.socket) is not False
                 checks += health_checks(
-                    journal, home=settings.home, heartbeat_minutes=minutes, now=time.time()
+                    journal, home=settings.home, heartbeat_minutes=minutes, now=time.time(), running=running
                 )
                 incidents = incident_lines(journal, zone=zone_of(settings))
     except OlderStateError as error:
@@ -116,35 +120,147 @@ def doctor(context: typer.Context, as_json: Json = False) -> None:
     if as_json:
         print_json([asdict(check) for check in checks])
     else:
-        print_message(Message("\n".join((render(checks), *incidents))))
+        say("\n".join((render(checks), *incidents)))
     raise typer.Exit(code=int(any(check.ok is False for check in checks)))
 
 
 @app.command()
 def service(context: typer.Context) -> None:
-    """Print a systemd user unit that keeps the bot running."""
+    """Print a systemd user unit for the bot."""
     import os
     import shutil
 
     from bot.setup.service import unit
 
     executable = Path(shutil.which(sys.argv[0]) or sys.argv[0]).absolute()
-    settings = context.obj.settings()
+    settings = context.obj()
     path = os.environ.get("PATH", os.defpath)
     sys.stdout.write(unit(executable=executable, working_directory=Path.cwd(), home=settings.home, path=path))
 
 
 @app.command("slack-manifest")
 def slack_manifest() -> None:
-    """Print the manifest from which Slack makes the app."""
+    """Print the manifest for the Slack app."""
     from bot.commands import COMMANDS
     from bot.slack.manifest import manifest
 
     sys.stdout.write(manifest(command for command in COMMANDS if not command.hidden))
 
 
+@app.command()
+def status(context: typer.Context, tag: Tag = None, as_json: Json = False) -> None:
+    """Print the state of a run; the bot need not be running."""
+    from bot.app import zone_of
+    from bot.local.wire import bot_answers
+    from loop.results.ledger import read_ledger
+    from loop.results.report import to_json
+    from loop.results.status import run_status
+    from notifiers.text.reasons import reason_text
+    from notifiers.text.status import status_message
+
+    settings = context.obj()
+    with open_run(settings, tag) as (journal, run):
+        found = run_status(journal, run, worktree=settings.home / "worktrees" / run.tag)
+        ledger = read_ledger(journal, run, now=time.time()) if as_json else None
+    if ledger is not None:
+        answers = bot_answers(settings.socket)
+        live = {"state_reason": reason_text(found.reason), "bot_answers": answers}
+        print_json(to_json(found) | live | {"ledger": ledger.to_json()})
+    else:
+        message = status_message(found, now=time.time(), zone=zone_of(settings))
+        lines = (message.text, not_running(settings, run))
+        say("\n".join(filter(None, lines)))
+
+
+@app.command()
+def results(context: typer.Context, tag: Tag = None, as_json: Json = False) -> None:
+    """Print the experiments of a run."""
+    from notifiers.text.report import results_message
+
+    with open_run(context.obj(), tag) as (journal, run):
+        rows = read_rows(journal, run.id)
+    if as_json:
+        print_json([row.to_json(run.metric) for row in rows])
+    else:
+        total = len(rows)
+        print_message(
+            results_message(rows, metric=run.metric, goal=run.goal, total=total, tag=run.tag, width=100)
+        )
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    tag: Tag = None,
+    jsonl: Annotated[Path | None, typer.Option(help="Write JSON lines; - for stdout.")] = None,
+    parquet: Annotated[Path | None, typer.Option(help="Write a Parquet file.")] = None,
+) -> None:
+    """Write all experiments of a run to a file, with every field."""
+    from loop.results.export import json_lines, write_parquet
+
+    if jsonl is None and parquet is None:
+        raise UserError("No output given: use --jsonl FILE, --jsonl - or --parquet FILE.")
+    with open_run(context.obj(), tag) as (journal, run):
+        experiments = journal.experiments(run.id)
+    if parquet is not None:
+        write_parquet(parquet, run, experiments)
+    if jsonl is not None:
+        text = json_lines(run, experiments)
+        if str(jsonl) == "-":
+            sys.stdout.write(text)
+            return
+        try:
+            jsonl.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{jsonl} cannot be written: {error.strerror}.") from None
+    files = " and ".join(str(file) for file in (jsonl, parquet) if file)
+    say(f"{plural(len(experiments), 'experiment')} of run {run.tag} written to {files}.")
+
+
+@app.command()
+def bundle(
+    context: typer.Context,
+    tag: Tag = None,
+    squash: Annotated[bool, typer.Option("--squash", help="A single commit, not one for each keep.")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the files go.")] = None,
+) -> None:
+    """Make a clean branch of what was kept, and files for a pull request; nothing is pushed."""
+    from bot.reports.bundling import bundle_folder, make_bundle, open_workspace
+
+    settings = context.obj()
+    with open_run(settings, tag) as (journal, run):
+        workspace = open_workspace(settings, run)
+        folder = out or bundle_folder(settings, run)
+        made = asyncio.run(
+            make_bundle(journal, run, workspace, settings=settings, folder=folder, squash=squash)
+        )
+    say(made.message().text)
+
+
+@app.command()
+def adopt(
+    context: typer.Context,
+    repo: Annotated[Path, typer.Option(metavar="DIR", help="The training repository.")],
+    branch: Annotated[str, typer.Option(help="For example autoresearch/mar5.")],
+    file: Annotated[Path | None, typer.Option("--results", help="Its results.tsv, if there is one.")] = None,
+    tag: Annotated[str | None, typer.Option(help="A new name, and with it a new branch.")] = None,
+) -> None:
+    """Take over a branch of experiments made by hand or by an agent; the next `up` continues it."""
+    from bot.cli.adoption import adopt as take_over
+
+    settings = context.obj()
+    with closing(Journal(settings.home / "state.db")) as journal:
+        run = take_over(
+            settings, journal, repository=repo, branch=branch, results=file, tag=tag, now=time.time()
+        )
+        best = journal.best(run.id)
+        count = plural(len(journal.experiments(run.id)), "experiment")
+    known = f"best #{best.number} {best.value:z.6f}" if best else "its head becomes the baseline"
+    say(f"Run {run.tag}: {count}, {known}. Continue it with `autoresearch up --tag {run.tag}`.")
+
+
 def main() -> None:
-    """Run the command line; a mistake of the user's is one sentence on stderr and exit status 1."""
+    """Run the command line; a `UserError` is one sentence on stderr and exit status 1."""
     try:
         app()
     except UserError as error:

@@ -1,9 +1,10 @@
-"""`autoresearch report`: what a run has brought, from the journal or from any results.tsv."""
+"""`autoresearch report`: the report on a run, or on any results.tsv, as text, JSON, chart or page."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -13,28 +14,35 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bot.cli.common import Json, Tag, open_run, ownerless, print_json, print_message
+from bot.cli.common import Json, Tag, not_running, open_run, print_json, print_message, say
+from bot.local.terminal import render
 from bot.setup.settings import Settings
 from loop.errors import UserError
 from loop.results.report import make_report
 from loop.results.table import read_results
+from notifiers.message import Message
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from loop.experiment import Run
+    from loop.results.export import Provenance
     from loop.results.report import WakeUpReport
+    from notifiers.page import Detail
 
 
 def report(
     context: typer.Context,
     tag: Tag = None,
-    file: Annotated[Path | None, typer.Option("--results", help="Any results.tsv instead of a run.")] = None,
-    picture: Annotated[Path | None, typer.Option("--chart", help="Write the progress as a PNG too.")] = None,
-    page: Annotated[Path | None, typer.Option("--html", help="Write it as one page for a browser.")] = None,
+    file: Annotated[Path | None, typer.Option("--results", help="Any results.tsv, instead of a run.")] = None,
+    picture: Annotated[Path | None, typer.Option("--chart", help="Also write the chart, as a PNG.")] = None,
+    page: Annotated[Path | None, typer.Option("--html", help="Also write a page for a browser.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what a run has brought."""
+    """Print the report on a run."""
     from bot.app import zone_of
 
-    settings = context.obj.settings()
+    settings = context.obj()
     made = report_of_file(settings, file) if file else report_of_run(settings, tag)
     if picture is not None:
         made.draw(picture)
@@ -44,22 +52,17 @@ def report(
         print_json(made.night.to_json())
     else:
         made.show(zone_of(settings))
+        if page is not None:
+            say(f"The page: {page} (open it in a browser)")
 
 
 @dataclass(frozen=True, slots=True)
 class FullReport:
-    """A report with its rows, and in every form that it can be had in."""
-
     night: WakeUpReport
     state: str = ""
-    """What the run does now, where its own state does not tell it."""
+    """What the run does now, where the state in the journal does not say it."""
 
     def draw(self, path: Path) -> None:
-        """Write the chart.
-
-        Raises:
-            UserError: it cannot be made or written.
-        """
         from notifiers.charts.chart import ChartError, chart
 
         report = self.night.report
@@ -73,22 +76,17 @@ class FullReport:
             raise UserError(f"The chart {path} cannot be written: {error.strerror}.") from None
 
     def write_page(self, path: Path, settings: Settings, zone: tzinfo) -> None:
-        """Write the page.
-
-        Raises:
-            UserError: it cannot be written.
-        """
-        from bot.bundling import details_of, provenance_of
         from notifiers.page import Content, page
 
-        run = self.night.run
+        night = self.night
+        details, provenance = _look_up(settings, night.run) if night.run else ({}, None)
         content = Content(
-            report=self.night.report,
-            rows=self.night.rows,
-            details=details_of(settings, run) if run else {},
-            title=run.tag if run else path.stem,
-            ledger=self.night.ledger,
-            provenance=provenance_of(settings, run) if run else None,
+            report=night.report,
+            rows=night.rows,
+            details=details,
+            title=night.run.tag if night.run else path.stem,
+            ledger=night.ledger,
+            provenance=provenance,
         )
         try:
             path.write_text(page(content, made_at=datetime.now(zone)), encoding="utf-8")
@@ -96,32 +94,86 @@ class FullReport:
             raise UserError(f"The page {path} cannot be written: {error.strerror}.") from None
 
     def show(self, zone: tzinfo) -> None:
-        """Print it, in colours where somebody looks at it in a terminal."""
         from notifiers.text.report import report_message
 
         message = report_message(self.night, zone=zone, state=self.state)
         if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
-            from bot.cli.report_screen import show
-
-            show(self.night, message)
+            show_in_colour(self.night, message)
         else:
             print_message(message)
 
 
 def report_of_run(settings: Settings, tag: str | None) -> FullReport:
-    """Return the report on a run in the journal."""
     from loop.results.report import read_wakeup_report
 
     price, stuck = settings.gpu_dollars_an_hour, settings.stuck_after
     with open_run(settings, tag) as (journal, run):
         night = read_wakeup_report(journal, run, until=time.time(), gpu_price=price, stuck_after=stuck)
-    return FullReport(night, ownerless(settings, run))
+    return FullReport(night, not_running(settings, run))
 
 
 def report_of_file(settings: Settings, file: Path) -> FullReport:
-    """Return the report on a `results.tsv` of whoever wrote it."""
     from loop.results.report import WakeUpReport
 
     found = read_results(file, settings.metric)
     numbers = make_report(found.rows, metric=found.metric, goal=settings.metric_goal)
     return FullReport(WakeUpReport(report=numbers, rows=found.rows))
+
+
+def _look_up(settings: Settings, run: Run) -> tuple[dict[int, Detail], Provenance | None]:
+    """Return rationale, diff and log of each decided experiment by number, and where the best came from.
+
+    There is no provenance while nothing was kept, or where git has lost the commit.
+    """
+    from bot.reports.bundling import open_workspace, provenance_of
+    from loop.process.summary import read_tail
+    from notifiers.page import Detail
+
+    with open_run(settings, run.tag) as (journal, _):
+        experiments = [e for e in journal.experiments(run.id) if e.status is not None]
+        best = journal.best(run.id)
+    workspace = open_workspace(settings, run)
+    diffs = workspace.diffs(e.commit for e in experiments if e.number)
+    details = {}
+    for e in experiments:
+        log = settings.home / "runs" / str(run.id) / f"{e.number}.log"
+        tail = read_tail(log, limit=_LOG_BYTES) if log.exists() else ""
+        details[e.number] = Detail(e.rationale, diffs.get(e.commit, ""), tail)
+    try:
+        return details, provenance_of(settings, run, workspace, best.commit) if best else None
+    except UserError:
+        return details, None
+
+
+_LOG_BYTES = 4000
+"""How much of each log's end is read."""
+_GAIN = re.compile(r"^(#\d+) ([+-][\d.]+)", re.MULTILINE)
+_STYLES = (
+    (r"^(Largest gains|Gain)$", "bold"),
+    (r"→ [\d.]+(?= \()", "bold"),
+    (r"\([+-][\d.]+\)", "bold green"),
+    (r"\d[\d,]* keep\b", "green"),
+    (r"\d[\d,]* crash\b", "red"),
+    (r"^GPU busy <?\d+ %", "bold"),
+    (r"^Needs you:.*", "bold yellow"),
+    (r"^(Next|Now):", "cyan"),
+)
+
+
+def show_in_colour(night: WakeUpReport, message: Message, *, console: Console | None = None) -> None:
+    """Print the report with rich: the same words as everywhere, with colours."""
+    from rich.console import Console
+    from rich.panel import Panel
+    from rich.text import Text
+
+    first, _, rest = render(message).partition("\n")
+    text = Text(rest)
+    for pattern, style in _STYLES:
+        text.highlight_regex(re.compile(pattern, re.MULTILINE), style)
+    for found in _GAIN.finditer(rest):
+        text.stylize("dim", *found.span(1))
+        text.stylize("green", *found.span(2))
+    crashed = night.report.best is None and night.report.crash > 0
+    colour = "red" if crashed else "green" if night.report.gain else "blue"
+    panel = Panel(text, title=Text(first, "bold"), title_align="left", border_style=colour, expand=False)
+    (console or Console(highlight=False)).print(panel)

@@ -1,4 +1,4 @@
-"""The front end on this machine: a unix socket that answers commands and tells what happens."""
+"""The front end on this machine: a unix socket that answers commands and sends messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bot.local.wire import Attach, Command, Progress, pack_error, pack_item, parse_request, socket_address
+from bot.local.wire import Progress, pack, pack_item, parse_request, socket_address
 from loop.errors import UserError
 from loop.files import LockedError, lock
 from notifiers.channel import RefusedError
@@ -25,9 +25,9 @@ LINGER_SECONDS = 1.0  # how long a client that is hung up on may take to read it
 
 
 class LocalServer:
-    """Answers commands on the unix socket `path` and tells attached clients what happens.
+    """Answers commands on the unix socket `path` and sends attached clients every message.
 
-    It knows no command: `answer` does, and refuses in its reply rather than by an exception. `progress` gives
+    It knows no command: `answer` does, and refuses by its reply, not by an exception. `progress` gives
     the line to show at this moment and is asked every `interval` seconds while somebody is attached.
     Only one bot can have `path`: until it ends it holds a lock on the file beside it with the suffix `.lock`.
     """
@@ -51,7 +51,7 @@ class LocalServer:
         self._attached = asyncio.Event()
 
     async def start(self) -> None:
-        """Open the socket, for this user alone. UserError when another bot has it or it cannot be made."""
+        """Open the socket, for this user alone; raises a UserError when another bot has it."""
         with ExitStack() as held:
             try:
                 # A socket whose lock is free is a dead bot's.
@@ -59,8 +59,8 @@ class LocalServer:
                 listener = _listen(self._path)
             except LockedError as other:
                 raise UserError(
-                    f"A bot already runs on {self._path.parent} ({other}); attach to it with "
-                    "`autoresearch chat`, or give this one another state directory with --home."
+                    f"A bot already runs on {self._path.parent} ({other}): attach to it with "
+                    "`autoresearch chat`, or choose another state directory with --home."
                 ) from None
             except OSError as error:
                 raise UserError(
@@ -72,7 +72,7 @@ class LocalServer:
         self._ticker = asyncio.create_task(self._tell_progress())
 
     async def stop(self) -> None:
-        """Remove the socket, finish the commands at hand and hang up on everybody, within a few seconds."""
+        """Remove the socket, finish the commands at hand and hang up, within a few seconds."""
         if self._server is None or self._ticker is None:
             return
         server, self._server = self._server, None
@@ -100,7 +100,6 @@ class LocalServer:
                 client.write(line)
 
     async def wait_attached(self) -> None:
-        """Return as soon as a client is attached: what is published from then on is seen by somebody."""
         await self._attached.wait()
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -115,16 +114,16 @@ class LocalServer:
     async def _serve(self, reader: asyncio.StreamReader, client: _Client) -> None:
         try:
             while line := await self._next_request(reader, client):
-                match parse_request(line):
-                    case Command(text):
-                        client.write(pack_item(await self._answer(text)))
-                    case Attach():
-                        progress = await self._progress()  # the first thing that it is told
-                        client.attached = True
-                        client.tell(progress)
-                        self._attached.set()
+                command = parse_request(line)
+                if command is None:
+                    progress = await self._progress()  # the first item
+                    client.attached = True
+                    client.show(progress)
+                    self._attached.set()
+                else:
+                    client.write(pack_item(await self._answer(command)))
         except UserError as error:
-            client.write(pack_error(str(error)))
+            client.write(pack({"error": str(error)}))
         except ConnectionError:
             log.debug("a local client has gone")
         finally:
@@ -148,12 +147,12 @@ class LocalServer:
             text = await self._progress()
             for client in self._serving.values():
                 if client.attached:
-                    client.tell(text)
+                    client.show(text)
             await asyncio.sleep(self._interval)
 
 
 class LocalChannel:
-    """Whoever is attached to the socket, as a channel: no message has an id, and none can be changed."""
+    """All attached clients as a channel: no message has an id, and none can be changed."""
 
     name = "terminal"
 
@@ -161,13 +160,11 @@ class LocalChannel:
         self._server = server
 
     async def send(self, message: Message, *, reply_to: str = "", broadcast: bool = False) -> str:
-        """Tell everybody who is attached."""
         del reply_to, broadcast
         self._server.publish(message)
         return ""
 
     async def edit(self, message_id: str, message: Message) -> None:
-        """Refuse: what was printed stays printed."""
         del message_id, message
         raise RefusedError("a terminal cannot be edited")
 
@@ -177,7 +174,7 @@ class LocalChannel:
 
 @dataclass(slots=True, eq=False)
 class _Client:
-    """One connection, and what it has been told."""
+    """One connection, and the progress that it was sent last."""
 
     writer: asyncio.StreamWriter
     idle: bool = False  # waiting for a request
@@ -195,8 +192,8 @@ class _Client:
         else:
             self.writer.write(line)
 
-    def tell(self, progress: str) -> None:
-        """Send the progress if it is news; a client that lags gets a later one."""
+    def show(self, progress: str) -> None:
+        """Send the progress if it has changed; a client that lags gets a later one."""
         if progress != self.progress and not self.writer.transport.get_write_buffer_size():
             self.progress = progress
             self.write(pack_item(Progress(progress)))
@@ -214,11 +211,11 @@ class _Client:
 
 
 async def _read_line(reader: asyncio.StreamReader) -> bytes:
-    """The next line; empty at the end of the stream. UserError for one that is too long or has no end."""
+    """Return the next line; empty at the end of the stream."""
     try:
         return await reader.readuntil(b"\n")
     except asyncio.LimitOverrunError:
-        raise UserError(f"A line may have {MAX_REQUEST} bytes at most.") from None
+        raise UserError(f"A line may have at most {MAX_REQUEST} bytes.") from None
     except asyncio.IncompleteReadError as error:
         if error.partial:
             raise UserError("The last line has no end.") from None
@@ -226,9 +223,9 @@ async def _read_line(reader: asyncio.StreamReader) -> bytes:
 
 
 def _listen(path: Path) -> socket.socket:
-    """A listening socket at `path` with mode 0600, in place of one that a dead bot left.
+    """Return a listening socket at `path` with mode 0600, in place of one that a dead bot left.
 
-    It is made in a private folder and moved when it is ready, so nobody else can ever connect to it, and a
+    It is made in a private folder and moved when it is ready, so no other user can connect to it, and a
     client finds either no socket or one that listens.
     """
     if path.exists() and not path.is_socket():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -17,29 +16,23 @@ if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
 
 
-class Parting(StrEnum):
-    """Who ended a chat."""
-
-    PERSON = "person"
-    BOT = "bot"
-
-
 def render(message: Message) -> str:
-    """`message` as harmless plain text, without a line end at its end."""
+    """Return `message` as harmless plain text, without a line end at its end."""
     return clean("\n".join(part for part in (message.text, message.block) if part)).rstrip("\n")
 
 
-async def chat(path: Path, *, commands: Sequence[str], history: Path) -> Parting:
-    """Attach this terminal to the bot at the socket `path` until the person leaves or the bot ends.
+async def chat(path: Path, *, commands: Sequence[str], history: Path) -> bool:
+    """Attach this terminal to the bot at the socket `path`; tell whether it was the bot that ended the chat.
 
-    `commands` are the names to complete, with or without a slash; `history` keeps what was typed. The person
-    leaves by `/quit`, Ctrl-D or Ctrl-C; what that means for the bot is for the caller to say. UserError when
-    no bot runs.
+    `commands` are the names to complete, with or without a slash; `history` keeps what was typed. A person
+    leaves by `/quit`, Ctrl-D or Ctrl-C; what that means for the bot is for the caller to say.
     """
     from prompt_toolkit.patch_stdout import patch_stdout
 
     async with attach(path) as bot:
         session = _session(commands, history)
+        session.output.write("Type /help for the commands; Ctrl-D leaves.\n")
+        session.output.flush()
         conversation = _Conversation(bot, session)
         with patch_stdout():
             showing = asyncio.create_task(conversation.show())
@@ -54,10 +47,10 @@ async def chat(path: Path, *, commands: Sequence[str], history: Path) -> Parting
         if not task.cancelled():
             task.result()  # raises what went wrong in it
     if not asking.cancelled():
-        return Parting.PERSON
+        return False
     session.output.write("The bot has ended.\n")
     session.output.flush()
-    return Parting.BOT
+    return True
 
 
 class _Conversation:
@@ -69,7 +62,6 @@ class _Conversation:
         self._progress = ""
 
     async def ask(self) -> None:
-        """Give the bot what is typed until the person leaves."""
         while True:
             try:
                 typed = await self._session.prompt_async(
@@ -87,7 +79,6 @@ class _Conversation:
                 await self._bot.send(f"/{command}")
 
     async def show(self) -> None:
-        """Print what the bot says until it ends."""
         from prompt_toolkit.application import in_terminal
 
         output = self._session.output
@@ -124,8 +115,8 @@ def _session(commands: Sequence[str], history: Path) -> PromptSession[str]:
 async def follow(path: Path, out: TextIO, *, progress_every: float = 5.0) -> None:
     """Write what the bot says to `out` as plain text until the bot ends.
 
-    A progress line at most every `progress_every` seconds, the latest one then. UserError when no bot runs;
-    OSError when `out` is a pipe that nobody reads any more.
+    A progress line at most every `progress_every` seconds, the latest one then. Raises an OSError when `out`
+    is a pipe whose reader has gone.
     """
     clock = asyncio.get_running_loop().time
     due, progress = clock(), ""

@@ -26,65 +26,50 @@ _PATIENCE = 20.0  # seconds for a bot to take a connection
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
-    """A request: what a person typed."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Attach:
-    """A request: send every message and the progress from now on."""
-
-
-@dataclass(frozen=True, slots=True)
 class Progress:
-    """What the bot is doing at this moment, as one line; empty when it rests."""
+    """What the bot is doing at this moment, as one line; empty when no run is active."""
 
     text: str
 
 
-Request = Command | Attach
 Item = Message | Reply | Progress
 
 
-def pack_request(request: Request) -> bytes:
-    """The line that a client writes."""
-    return _line({"command": request.text} if isinstance(request, Command) else {"attach": True})
+def pack(content: dict[str, object]) -> bytes:
+    return json.dumps(content).encode() + b"\n"
 
 
-def parse_request(line: bytes) -> Request:
-    """What a client asks for; UserError with a sentence for it when that cannot be read."""
+def pack_request(command: str | None) -> bytes:
+    """Return the line of a client that sends a command, or with None attaches."""
+    return pack({"attach": True} if command is None else {"command": command})
+
+
+def parse_request(line: bytes) -> str | None:
+    """Return the command that a client sends, None where it attaches."""
     try:
         asked = json.loads(line)
     except (ValueError, RecursionError):
         raise UserError("That line is not JSON.") from None
     match asked:
         case {"command": str(text)} if len(asked) == 1:
-            return Command(text)
+            return text
         case {"attach": True} if len(asked) == 1:
-            return Attach()
+            return None
     raise UserError('A request is {"command": "…"} or {"attach": true}.')
 
 
 def pack_item(item: Item) -> bytes:
-    """The line that the bot writes for a message, a reply or its progress."""
     match item:
         case Message():
-            return _line({"message": {"text": item.text, "block": item.block}})
+            return pack({"message": {"text": item.text, "block": item.block}})
         case Reply(message, refused):
-            return _line({"reply": {"text": message.text, "block": message.block, "refused": refused}})
+            return pack({"reply": {"text": message.text, "block": message.block, "refused": refused}})
         case Progress(text):
-            return _line({"progress": text})
-
-
-def pack_error(sentence: str) -> bytes:
-    """The line that the bot writes before it hangs up on a client that it cannot understand."""
-    return _line({"error": sentence})
+            return pack({"progress": text})
 
 
 def parse_item(line: bytes) -> Item:
-    """What the bot says. UserError: with the bot's own sentence for an error, or when it cannot be read."""
+    """Return what the bot says; raises a UserError with the bot's own sentence for an error."""
     try:
         said = json.loads(line)
     except (ValueError, RecursionError):
@@ -98,12 +83,12 @@ def parse_item(line: bytes) -> Item:
             return Progress(text)
         case {"error": str(sentence)}:
             raise UserError(sentence)
-    raise UserError("The bot's answer cannot be read; it may be of another version: restart it.")
+    raise UserError("The bot's answer cannot be read: it may be another version. Restart the bot.")
 
 
 @contextmanager
 def socket_address(path: Path) -> Iterator[str]:
-    """An address for the socket at `path` that is short enough for the system, to bind or to connect to.
+    """Yield an address for the socket at `path` that is short enough for the system.
 
     A path that is too long is reached through a link in a private temporary folder.
     """
@@ -117,7 +102,7 @@ def socket_address(path: Path) -> Iterator[str]:
 
 
 def bot_answers(path: Path) -> bool | None:
-    """Say whether a bot listens on the socket `path`; None where it is there but does not answer."""
+    """Tell whether a bot listens on the socket `path`; None where it is there but does not answer."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client, socket_address(path) as address:
             client.settimeout(_PATIENCE)
@@ -129,16 +114,12 @@ def bot_answers(path: Path) -> bool | None:
     return True
 
 
-def _line(content: dict[str, object]) -> bytes:
-    return json.dumps(content).encode() + b"\n"
-
-
 ANSWER_SECONDS = 120.0  # a bot that takes longer for a command hangs
 MAX_ITEM = 1 << 26  # bytes of one line from the bot, which is trusted: enough for any diff or log
 
 
 async def send(path: Path, command: str) -> Reply:
-    """The reply to one command. UserError when no bot runs at the socket `path`, or it does not answer."""
+    """Return the reply to one command."""
     async with _connect(path) as bot:
         await bot.send(command)
         try:
@@ -148,21 +129,20 @@ async def send(path: Path, command: str) -> Reply:
                         return item
         except TimeoutError:
             raise UserError(
-                f"The bot on {path.parent} has given no answer for {ANSWER_SECONDS:.0f} s: look into its log."
+                f"The bot on {path.parent} gave no answer within {ANSWER_SECONDS:.0f} s: see bot.log there."
             ) from None
     raise UserError(f"The bot on {path.parent} ended before it answered.")
 
 
 @asynccontextmanager
 async def attach(path: Path) -> AsyncIterator[Attached]:
-    """A stream from the bot at the socket `path`; UserError when no bot runs there."""
     async with _connect(path) as bot:
-        await bot.write(Attach())
+        await bot.send(None)
         yield bot
 
 
 class Attached:
-    """What the bot says, one item after another, until it ends: messages, replies, and changes of progress.
+    """What the bot says, item by item, until it ends: messages, replies, and changes of progress.
 
     The first item is always the progress of the moment.
     """
@@ -185,13 +165,12 @@ class Attached:
             raise StopAsyncIteration
         return parse_item(line)
 
-    async def send(self, command: str) -> None:
-        """Give the bot a command; its reply comes as one of the items."""
-        await self.write(Command(command))
+    async def send(self, command: str | None) -> None:
+        """Send a command, whose reply comes as one of the items; None attaches.
 
-    async def write(self, request: Request) -> None:
-        """Write a request. When the bot has gone nothing is said here: the stream of items ends."""
-        self._writer.write(pack_request(request))
+        When the bot has gone no error is raised here: the stream of items ends.
+        """
+        self._writer.write(pack_request(command))
         with suppress(ConnectionError):
             await self._writer.drain()
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Iterable
 
 from bot.commands import Command
 
@@ -15,7 +15,7 @@ _HINT = 1000  # characters, https://docs.slack.dev/reference/app-manifest
 _SCOPES = {
     "app_mentions:read": "@bot status",
     "channels:history": "!status in public channels and their threads",
-    "channels:join": "joins a public channel when it is to write there",
+    "channels:join": "joins a public channel that it writes to",
     "chat:write": "writes its messages",
     "commands": f"{SLASH_COMMAND} status",
     "files:write": "sends charts and long logs",
@@ -31,7 +31,7 @@ def manifest(commands: Iterable[Command]) -> str:
     app = {
         "display_information": {
             "name": "Autoresearch",
-            "description": "Hosts overnight machine-learning research and tells what it brings",
+            "description": "Runs machine-learning experiments overnight and reports the results",
         },
         "features": {
             "bot_user": {"display_name": "autoresearch", "always_online": True},
@@ -58,7 +58,10 @@ def manifest(commands: Iterable[Command]) -> str:
             "token_rotation_enabled": False,
         },
     }
-    return "\n".join(_yaml(app)) + "\n"
+    text = json.dumps(app, indent=2, ensure_ascii=False)  # which is YAML too
+    for scope, use in _SCOPES.items():
+        text = re.sub(f'^ *"{scope}",?$', rf"\g<0>  # {use}", text, flags=re.MULTILINE)
+    return f"{text}\n"
 
 
 def _usage_hint(usages: Iterable[str]) -> str:
@@ -70,23 +73,3 @@ def _usage_hint(usages: Iterable[str]) -> str:
             break
         hint = longer
     return hint or "help"
-
-
-def _yaml(value: Mapping[str, Any] | Sequence[Any], indent: str = "") -> list[str]:
-    """Return the lines of a value as YAML, in which every scalar of JSON is one too."""
-    lines = []
-    if isinstance(value, Mapping):
-        for key, part in value.items():
-            if isinstance(part, Mapping | list):
-                lines += [f"{indent}{key}:", *_yaml(part, f"{indent}  ")]
-            else:
-                lines.append(f"{indent}{key}: {json.dumps(part, ensure_ascii=False)}")
-        return lines
-    for part in value:
-        if isinstance(part, Mapping):
-            first, *others = _yaml(part, f"{indent}  ")
-            lines += [f"{indent}- {first.lstrip()}", *others]
-        else:
-            comment = f"  # {_SCOPES[part]}" if part in _SCOPES else ""
-            lines.append(f"{indent}- {json.dumps(part, ensure_ascii=False)}{comment}")
-    return lines

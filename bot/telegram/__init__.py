@@ -1,4 +1,73 @@
-"""The front end for Telegram: connection, what comes in, what is answered.
+"""The front end for Telegram. This is its entry in `bot.platforms`; `front.py` takes commands and answers.
 
-Start at `front.py`. Only `bot.chats` imports it.
+python-telegram-bot is imported only where a token is set.
 """
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bot.access import AllowList
+from bot.commands import COMMANDS
+from bot.front import Answer, Connection, Platform
+from bot.setup.settings import Settings
+from notifiers.delivery.rate_limit import Clock, all_telegram_chats, telegram_spacing
+
+
+def _allowed(settings: Settings) -> AllowList:
+    users, chats = settings.telegram_user_ids, settings.telegram_chat_ids
+    return AllowList(users, chats, "TELEGRAM_USER_IDS", "TELEGRAM_CHAT_IDS")
+
+
+def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | None:
+    token = settings.telegram_bot_token.get_secret_value()
+    if not token:
+        return None
+    unused = ("httpx._main", "cryptography", *(() if settings.telegram_webhook_url else ("tornado",)))
+    with _left_out(*unused):
+        from bot.telegram.connection import Webhook
+        from bot.telegram.front import TelegramFront
+        from notifiers.channels.telegram import TelegramChannel
+        from notifiers.channels.telegram_wire import make_bot
+
+    bot = make_bot(token, settings.telegram_base_url)
+    webhook = None
+    if settings.telegram_webhook_url and settings.telegram_webhook_listen:
+        host, port = settings.telegram_webhook_listen
+        secret = settings.telegram_webhook_secret.get_secret_value()
+        webhook = Webhook(settings.telegram_webhook_url, secret, host, port)
+    front = TelegramFront(
+        bot=bot,
+        answer=answer,
+        commands=[command for command in COMMANDS if not command.hidden],
+        locks=Path.home() / ".cache" / "autoresearch" / "locks",  # for all state directories
+        webhook=webhook,
+    )
+    channels, everywhere = [], all_telegram_chats()
+    for place in settings.telegram_chat_ids or settings.telegram_user_ids:
+        chat, _, topic = place.partition("/")
+        channel = TelegramChannel(bot=bot, chat_id=int(chat), topic_id=int(topic) if topic else None)
+        channels.append((channel, telegram_spacing(everywhere, group=int(chat) < 0, clock=clock)))
+    return Connection(front.run, front.health, channels, bot.request.shutdown)
+
+
+TELEGRAM = Platform("telegram", _allowed, _connect)
+
+
+@contextmanager
+def _left_out(*modules: str) -> Iterator[None]:
+    """Let imports within take these modules for not installed, as their importers can do without them.
+
+    httpx brings a command line along and python-telegram-bot a web server and what Telegram's passports are
+    deciphered with: 14 MB of which nothing is used.
+    """
+    absent = [name for name in modules if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]

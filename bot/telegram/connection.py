@@ -6,20 +6,22 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self, TypeAlias
 from urllib.parse import urlsplit
 
 from telegram import Update, User
 from telegram.error import InvalidToken, TelegramError
-from telegram.ext import ApplicationBuilder, TypeHandler, Updater
+from telegram.ext import ApplicationBuilder, CallbackContext, TypeHandler, Updater
 
+from notifiers.channel import UnreachableError
 from notifiers.channels.telegram_wire import Wire, make_bot
 
-CONFLICT = "another program uses this bot's token (409): each of the two misses some of the commands"
+Context: TypeAlias = CallbackContext[Any, Any, Any, Any]
+
+CONFLICT = "another program uses this bot's token (409), so each gets only some of the commands"
 CONFLICT_MEMORY = 600.0  # seconds after which a conflict is over, and a further one is told again
 
 
@@ -39,7 +41,6 @@ class Pulse:
         self.begin()
 
     def begin(self) -> None:
-        """Start to count for a new line."""
         self.connected = False
         self.refused = asyncio.Event()
         """Set by a 401 or 404: the library gives up for good after either."""
@@ -55,7 +56,7 @@ class Pulse:
         return time.monotonic() - self._heard_at
 
     def observe(self, method: str, outcome: int | TelegramError) -> None:
-        """Take note of the status of an answer, or of why there was none."""
+        """Take the status of an answer, or why there was none."""
         if method == "getMe" and isinstance(outcome, int):
             self.identity_status = outcome
         match outcome:
@@ -71,15 +72,14 @@ class Pulse:
                 self._missed(outcome.message)
 
     def fail(self, error: str) -> None:
-        """Note that the line does not work, and why."""
         self.connected = False
         self.error = error
 
     def conflict(self) -> None:
-        """Note that the bot's token is used elsewhere; told once, not with every attempt."""
+        """Note that the token is used elsewhere; logged once, not with every attempt."""
         now = time.monotonic()
         if now - self._conflict_at > CONFLICT_MEMORY:
-            log.warning("Telegram: %s; end one of them, or make a bot of its own for each", CONFLICT)
+            log.warning("Telegram: %s; stop one of them, or create a second bot", CONFLICT)
         self._conflict_at = now
         self._missed(CONFLICT)
 
@@ -102,11 +102,7 @@ UPDATES = ("message", "callback_query")
 READ_SECONDS = 10.0  # that an answer may be late, on top of a long poll
 
 
-class LostError(Exception):
-    """The line is dead, or could not be made; the text says why."""
-
-
-class TokenRefusedError(LostError):
+class TokenRefusedError(UnreachableError):
     """Telegram says that there is no such bot."""
 
 
@@ -139,19 +135,21 @@ class Webhook:
 
 
 class Line:
-    """An application of python-telegram-bot with connections of its own; made by `open_line`."""
+    """An application of python-telegram-bot with connections of its own, which `receive` gets updates from.
+
+    Within its context it is connected.
+    """
 
     def __init__(
         self,
         *,
         token: str,
         base_url: str,
-        receive: Callable[[Update, User], None],
+        receive: Callable[[Update, Context], Coroutine[Any, Any, None]],
         pulse: Pulse,
         pace: Pace,
         webhook: Webhook | None,
     ) -> None:
-        self._receive = receive
         self._pulse = pulse
         self._pace = pace
         self._webhook = webhook
@@ -160,15 +158,25 @@ class Line:
         self._bot = make_bot(token, base_url, self._wire)
         self._updater = Updater(self._bot, asyncio.Queue())
         self._app = ApplicationBuilder().updater(self._updater).job_queue(None).build()
-        self._app.add_handler(TypeHandler(Update, self._received))
+        self._app.add_handler(TypeHandler(Update, receive))
 
     @property
     def me(self) -> User:
-        """The bot itself, as Telegram knows it."""
         return self._bot.bot
 
-    async def connect(self) -> None:
-        """Begin to receive updates; LostError where that is not possible."""
+    async def __aenter__(self) -> Self:
+        """Begin to receive updates; raises an UnreachableError where that is not possible."""
+        try:
+            await self._connect()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _connect(self) -> None:
         self._pulse.begin()
         try:
             async with asyncio.timeout(self._pace.patience):
@@ -176,18 +184,18 @@ class Line:
                 await self._app.start()
                 await self._begin()
         except TimeoutError:
-            raise LostError(self._silence) from None
+            raise UnreachableError(self._silence) from None
         except InvalidToken:  # its text may have the token in it
             if self._pulse.identity_status == 401:
-                raise TokenRefusedError("Telegram does not know the token (401)") from None
-            raise LostError(self._pulse.reason) from None
+                raise TokenRefusedError("Telegram does not accept the token (401)") from None
+            raise UnreachableError(self._pulse.reason) from None
         except TelegramError as error:
-            raise LostError(error.message) from None
+            raise UnreachableError(error.message) from None
         except OSError as error:
-            raise LostError(f"cannot listen for the webhook: {error.strerror or error}") from None
+            raise UnreachableError(f"cannot listen for the webhook: {error.strerror or error}") from None
 
     async def watch(self) -> None:
-        """Never return, but raise LostError as soon as the line is dead.
+        """Raise an UnreachableError as soon as the line is dead; never returns.
 
         The library goes on for ever without a word when its connections are stuck, and stops for ever
         without a word when it takes an answer for a refused token.
@@ -196,15 +204,15 @@ class Line:
         while self._updater.running:
             left = self._pace.patience - self._pulse.silence
             if left <= 0:
-                raise LostError(self._silence)
+                raise UnreachableError(self._silence)
             try:
                 async with asyncio.timeout(min(left, interval)):
                     await self._pulse.refused.wait()
-                raise LostError(self._pulse.reason)
+                raise UnreachableError(self._pulse.reason)
             except TimeoutError:
                 if self._webhook is not None:
                     await self._check(self._webhook)
-        raise LostError("the library has stopped to ask for updates")
+        raise UnreachableError("the library has stopped asking for updates")
 
     async def close(self) -> None:
         """Take everything down, whatever state it is in."""
@@ -218,7 +226,7 @@ class Line:
             self._listener.close()
 
     async def _finish(self, step: Coroutine[Any, Any, None]) -> None:
-        """Take a step of closing. The library may wait in it for an answer that never comes; we do not."""
+        """Take a step of closing, in which the library may wait for an answer that never comes."""
         task = asyncio.create_task(step)
         while not task.done():
             _, late = await asyncio.wait({task}, timeout=self._pace.close)
@@ -252,7 +260,7 @@ class Line:
             )
 
     async def _check(self, webhook: Webhook) -> None:
-        """Look whether updates still come to us; an answer counts as a sign of life."""
+        """Check that updates still come to us; an answer counts as a sign of life."""
         try:
             info = await self._bot.get_webhook_info()
         except TelegramError as error:
@@ -260,34 +268,12 @@ class Line:
         else:
             if info.url != webhook.url:
                 self._pulse.conflict()
-                raise LostError(self._pulse.reason)
-
-    async def _received(self, update: Update, _context: object) -> None:
-        self._receive(update, self.me)
+                raise UnreachableError(self._pulse.reason)
 
     @property
     def _silence(self) -> str:
         reason = f": {self._pulse.reason}" if self._pulse.reason else ""
         return f"no good answer for {self._pace.patience:g} s{reason}"
-
-
-@asynccontextmanager
-async def open_line(
-    *,
-    token: str,
-    base_url: str,
-    receive: Callable[[Update, User], None],
-    pulse: Pulse,
-    pace: Pace,
-    webhook: Webhook | None = None,
-) -> AsyncIterator[Line]:
-    """Connect, and take the line down in the end. `receive` gets each update and who we are."""
-    line = Line(token=token, base_url=base_url, receive=receive, pulse=pulse, pace=pace, webhook=webhook)
-    try:
-        await line.connect()
-        yield line
-    finally:
-        await line.close()
 
 
 def _ignore(_error: TelegramError) -> None:

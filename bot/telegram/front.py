@@ -5,90 +5,95 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
 
-from telegram import BotCommand, Update, User
-from telegram.error import TelegramError
+from telegram import BotCommand, CallbackQuery, Update, User
+from telegram import Message as TelegramMessage
+from telegram.constants import ChatType
+from telegram.error import BadRequest, TelegramError
 from telegram.ext import ExtBot
 
-from bot.access import Request
+from bot.access import Request, Sender
 from bot.commands import Command
-from bot.front import ANSWER_WAITS, FrontHealth
-from bot.telegram.connection import LostError, Pace, Pulse, TokenRefusedError, Webhook, open_line
-from bot.telegram.messages import Asked, TelegramReplies, asked_in
-from loop.errors import UserError, backoff
+from bot.front import ANSWER_WAITS, HEAD_START, Answer, CommandQueue, FrontHealth, keep_connected, show_answer
+from bot.telegram.connection import Context, Line, Pace, Pulse, TokenRefusedError, Webhook
+from loop.errors import UserError
 from loop.files import LockedError, lock
-from notifiers.message import Reply
-
-Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
-_T = TypeVar("_T")
-
-HEAD_START = 2.0
-LINGER_SECONDS = 2.0  # that work at hand gets at the end
-
-
-class Lanes:
-    """Begins the work of each place in the order in which it came.
-
-    A piece of work begins when the one before it is done, or has had `head_start` seconds for itself: quick
-    commands are obeyed strictly one after another, and a slow one does not keep the next for long.
-    """
-
-    def __init__(self, head_start: float = HEAD_START) -> None:
-        self._head_start = head_start
-        self._waiting: dict[str, deque[Work]] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
-
-    def put(self, place: str, work: Work) -> None:
-        """Add work to the end of a place's lane."""
-        if place in self._waiting:
-            self._waiting[place].append(work)
-        else:
-            self._waiting[place] = deque([work])
-            self.begin(self._serve(place))
-
-    def begin(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
-        """Begin something at once, whatever waits; it ends with the lanes."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    async def close(self) -> None:
-        """Finish what is at hand within a moment; what has not begun by then never does."""
-        if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=LINGER_SECONDS)
-        while self._tasks:
-            late = set(self._tasks)
-            for task in late:
-                task.cancel()
-            await asyncio.wait(late)
-
-    async def _serve(self, place: str) -> None:
-        waiting = self._waiting[place]
-        while waiting:
-            task = self.begin(waiting.popleft()())
-            await asyncio.wait({task}, timeout=self._head_start)
-        del self._waiting[place]
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            log.error("a command failed", exc_info=error)
-
+from notifiers.channel import RefusedError, UnreachableError
+from notifiers.channels.telegram import TelegramChannel
+from notifiers.message import Message, Reply
 
 log = logging.getLogger(__name__)
 
+NAME = "telegram"
+
 REFUSALS = 3
-"""How often in a row Telegram must refuse the token before it is believed."""
+"""401s in a row after which the token is taken for wrong: proxies and outages answer so once or twice."""
 
 DESCRIPTION_CHARACTERS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request, and what is needed to answer it where it was made.
+
+    `press` is the id of the button press, empty for a message. Telegram does not say when a button was
+    pressed: the request has the present, and `shown_at` is the earliest it can have been.
+    """
+
+    request: Request
+    topic: int | None = None
+    press: str = ""
+    shown_at: float = 0.0
+
+
+def asked_in(update: Update, *, me: User, now: float) -> Asked | None:
+    """Return what an update asks of the bot `me`, None where it asks nothing.
+
+    That is: edited messages, what people in a group say to each other, commands for other bots.
+    """
+    key = f"{NAME}:{me.id}:{update.update_id}"
+    if update.callback_query is not None:
+        return _from_press(update.callback_query, key, now)
+    message = update.message
+    sender = (message.from_user or message.sender_chat) if message else None
+    if message is None or sender is None:
+        return None
+    text = _addressed(message.text or "", me)
+    if not text or not (message.chat.type == ChatType.PRIVATE or text.startswith("/")):
+        return None
+    name = sender.full_name if isinstance(sender, User) else sender.effective_name or ""
+    who = Sender(NAME, str(sender.id), str(message.chat.id), name)
+    request = Request(who, text, key, message.date.timestamp(), str(message.message_id))
+    return Asked(request, message.message_thread_id if message.is_topic_message else None)
+
+
+def _from_press(press: CallbackQuery, key: str, now: float) -> Asked | None:
+    message = press.message
+    if message is None or not press.data:
+        return None
+    topic, shown = None, message.date
+    if isinstance(message, TelegramMessage):
+        topic = message.message_thread_id if message.is_topic_message else None
+        shown = message.edit_date or message.date
+    who = Sender(NAME, str(press.from_user.id), str(message.chat.id), press.from_user.full_name)
+    request = Request(who, press.data, key, now, str(message.message_id))
+    return Asked(request, topic, press.id, shown.timestamp())
+
+
+def _addressed(text: str, me: User) -> str:
+    """Return a text without our name behind its command; empty where another bot's name is there."""
+    if not text.startswith("/"):
+        return text
+    head = text.split(maxsplit=1)[0]
+    command, at, name = head.partition("@")
+    if at and name.lower() != (me.username or "").lower():
+        return ""
+    return command + text[len(head) :]
 
 
 class TelegramFront:
@@ -104,7 +109,7 @@ class TelegramFront:
         self,
         *,
         bot: ExtBot[None],
-        answer: Callable[[Request], Awaitable[Reply | None]],
+        answer: Answer,
         commands: Sequence[Command],
         locks: Path,
         webhook: Webhook | None = None,
@@ -120,28 +125,27 @@ class TelegramFront:
         self._webhook = webhook
         self._pace = pace or Pace()
         self._pulse = Pulse()
-        self._lanes = Lanes(head_start)
-        self._replies = TelegramReplies(bot=bot, waits=answer_waits)
+        self._refusals = 0  # in a row
+        self._queue = CommandQueue(head_start)
+        self._answer_waits = answer_waits
 
     def health(self) -> FrontHealth:
-        """Return how things stand at this moment."""
         return FrontHealth(self._pulse.connected, self._pulse.last_seen, self._pulse.error)
 
     async def run(self) -> None:
-        """Serve until cancelled, whatever happens on the way to Telegram.
-
-        A token that Telegram does not know is said once, in the log and by `health`; then nothing is tried.
-        """
+        """Serve until cancelled; a token that Telegram does not know is said once, and never tried again."""
         try:
             with ExitStack() as held:
                 await self._take_lock(held)
-                await self._keep_line()
-        except UserError as error:
-            self._pulse.fail(str(error))
-            log.error("%s", error)  # noqa: TRY400, a sentence for people
-            await asyncio.get_running_loop().create_future()
+                await keep_connected(
+                    "Telegram",
+                    self._connect,
+                    waits=self._pace.waits,
+                    last_seen=lambda: self._pulse.last_seen,
+                    failed=self._pulse.fail,
+                )
         finally:
-            await self._lanes.close()
+            await self._queue.close()
 
     async def _take_lock(self, held: ExitStack) -> None:
         while True:
@@ -152,50 +156,39 @@ class TelegramFront:
                 log.info("%s cannot be locked: %s", self._lock, no.strerror)
                 return None
             except LockedError as other:
-                error = f"another bot on this machine ({other}) uses this token: end one of the two"
+                error = f"another bot on this machine ({other}) uses this token: stop one of them"
                 if error != self._pulse.error:
                     log.warning("Telegram: %s", error)
                 self._pulse.fail(error)
             await asyncio.sleep(self._pace.waits[0])
 
-    async def _keep_line(self) -> None:
-        """Connect, and connect again when the line is lost: after a wait that grows while it is of no use."""
+    async def _connect(self) -> None:
         token = self._bot.token
         base_url = self._bot.base_url.removesuffix(f"/bot{token}")
-        failures, refusals, told = 0, 0, ""
-        while True:
-            began = time.monotonic()
-            try:
-                async with open_line(
-                    token=token,
-                    base_url=base_url,
-                    receive=self._receive,
-                    pulse=self._pulse,
-                    pace=self._pace,
-                    webhook=self._webhook,
-                ) as line:
-                    refusals, told = 0, ""
-                    log.info("Telegram: connected as @%s", line.me.username)
-                    await self._set_menu()
-                    await line.watch()
-            except LostError as error:
-                refusals = refusals + 1 if isinstance(error, TokenRefusedError) else 0
-                if refusals == REFUSALS:
-                    raise UserError(
-                        "Telegram does not know the bot of TELEGRAM_BOT_TOKEN (401): put the token there "
-                        "that @BotFather shows for it."
-                    ) from None
-                self._pulse.fail(str(error))
-                lived = time.monotonic() - began
-                failures = failures + 1 if lived <= backoff(self._pace.waits, failures + 1) else 1
-                wait = backoff(self._pace.waits, failures)
-                level = logging.INFO if str(error) == told else logging.WARNING
-                log.log(level, "Telegram: not connected: %s; trying again in %.0f s", error, wait)
-                told = str(error)
-                await asyncio.sleep(wait)
+        try:
+            async with Line(
+                token=token,
+                base_url=base_url,
+                receive=self._receive,
+                pulse=self._pulse,
+                pace=self._pace,
+                webhook=self._webhook,
+            ) as line:
+                self._refusals = 0
+                log.info("Telegram: connected as @%s", line.me.username)
+                await self._set_menu()
+                await line.watch()
+        except UnreachableError as error:
+            self._refusals = self._refusals + 1 if isinstance(error, TokenRefusedError) else 0
+            if self._refusals == REFUSALS:
+                raise UserError(
+                    "Telegram does not accept TELEGRAM_BOT_TOKEN (401): set it to the token that "
+                    "@BotFather shows."
+                ) from None
+            raise
 
     async def _set_menu(self) -> None:
-        """Tell Telegram the commands that it proposes to people; nothing depends on it."""
+        """Set the commands that Telegram suggests; nothing depends on it."""
         if self._menu_is_set:
             return
         try:
@@ -203,25 +196,55 @@ class TelegramFront:
         except TelegramError as error:
             log.warning("Telegram: the menu of commands could not be set: %s", error)
 
-    def _receive(self, update: Update, me: User) -> None:
-        asked = asked_in(update, me=me, now=time.time())
+    async def _receive(self, update: Update, context: Context) -> None:
+        asked = asked_in(update, me=context.bot.bot, now=time.time())
         if asked is None:
             return
         place = asked.request.sender.place
         if not asked.press:
-            self._lanes.put(place, partial(self._obey, asked))
+            self._queue.put(place, partial(self._obey, asked))
             return
         # At once, and not when its turn comes: the button spins until then, and Telegram waits 15 s at most.
-        rest = self._lanes.begin(self._replies.acknowledge(asked.press))
-        self._lanes.put(place, partial(self._obey_press, asked, rest))
+        fresh = self._queue.begin(self._acknowledge(asked.press))
+        self._queue.put(place, partial(self._obey_press, asked, fresh))
 
-    async def _obey_press(self, asked: Asked, rest: asyncio.Task[bool]) -> None:
-        fresh = await rest
-        if not fresh:
+    async def _obey_press(self, asked: Asked, fresh: asyncio.Task[bool]) -> None:
+        if not await fresh:
             asked = replace(asked, request=replace(asked.request, sent_at=asked.shown_at))
         await self._obey(asked)
 
     async def _obey(self, asked: Asked) -> None:
         reply = await self._answer(asked.request)
         if reply is not None:
-            await self._replies.show(asked, reply)
+            place = int(asked.request.sender.place)
+            channel = TelegramChannel(bot=self._bot, chat_id=place, topic_id=asked.topic)
+            await show_answer(lambda: _show(channel, asked, reply), asked.request, self._answer_waits)
+
+    async def _acknowledge(self, press: str) -> bool:
+        """Stop the spinner of a pressed button; False when Telegram says that the press is old.
+
+        That happens when the bot was not running, and is the only sign of it.
+        """
+        try:
+            await self._bot.answer_callback_query(press)
+        except BadRequest as error:
+            if "query is too old" in error.message.lower():
+                return False
+            log.info("Telegram: a press could not be acknowledged: %s", error)
+        except TelegramError as error:
+            log.info("Telegram: a press could not be acknowledged: %s", error)
+        return True
+
+
+async def _show(channel: TelegramChannel, asked: Asked, reply: Reply) -> None:
+    message = reply.message
+    if reply.replaces and asked.press:
+        try:
+            await channel.edit(asked.request.message_id, message)
+        except RefusedError as error:  # deleted, or too old to be edited
+            log.info("Telegram: an answer goes as a new message: %s", error)
+        else:
+            if not message.attachments:
+                return
+            message = replace(Message(""), attachments=message.attachments, silent=True)
+    await channel.send(message, reply_to=asked.request.message_id)

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from bot.access import Request
+from bot.slack.connection import Pace
 from bot.slack.front import SlackFront
-from bot.slack.socket_mode import Pace
 from notifiers.channels.slack import make_client
 from notifiers.message import Button, Message, Reply
 from tests.servers.slack_server import SlackServer

@@ -6,14 +6,14 @@ from functools import partial
 
 import pytest
 
-from bot.telegram.front import Lanes
+from bot.front import CommandQueue
 
 
 @pytest.fixture
-async def lanes() -> AsyncIterator[Lanes]:
-    lanes = Lanes(head_start=0.1)
-    yield lanes
-    await lanes.close()
+async def queue() -> AsyncIterator[CommandQueue]:
+    queue = CommandQueue(head_start=0.1)
+    yield queue
+    await queue.close()
 
 
 class Log:
@@ -35,23 +35,23 @@ class Log:
         self.done.append(name)
 
 
-async def test_quick_work_of_a_place_goes_strictly_one_after_another(lanes: Lanes) -> None:
+async def test_quick_work_of_a_place_goes_strictly_one_after_another(queue: CommandQueue) -> None:
     log = Log()
     last = asyncio.Event()
     for number in range(100):
-        lanes.put("7", partial(log.quick, str(number)))
+        queue.put("7", partial(log.quick, str(number)))
         await asyncio.sleep(0) if number % 3 else None
-    lanes.put("7", partial(_set, last))
+    queue.put("7", partial(_set, last))
     await last.wait()
     assert log.begun == log.done == [str(number) for number in range(100)]
 
 
-async def test_slow_work_gives_way_after_its_head_start_and_order_is_kept(lanes: Lanes) -> None:
+async def test_slow_work_gives_way_after_its_head_start_and_order_is_kept(queue: CommandQueue) -> None:
     log = Log()
     last = asyncio.Event()
     for name in ("a", "b", "c"):
-        lanes.put("7", partial(log.work, name))
-    lanes.put("7", partial(_set, last))
+        queue.put("7", partial(log.work, name))
+    queue.put("7", partial(_set, last))
     await last.wait()
     assert (log.begun, log.done) == (["a", "b", "c"], [])
     for gate in log.gates.values():
@@ -60,45 +60,45 @@ async def test_slow_work_gives_way_after_its_head_start_and_order_is_kept(lanes:
 
 async def test_places_do_not_wait_for_each_other() -> None:
     log = Log()
-    lanes = Lanes(head_start=1000.0)
+    queue = CommandQueue(head_start=1000.0)
     elsewhere = asyncio.Event()
-    lanes.put("7", partial(log.work, "a"))
-    lanes.put("7", partial(log.work, "b"))
-    lanes.put("8", partial(_set, elsewhere))
+    queue.put("7", partial(log.work, "a"))
+    queue.put("7", partial(log.work, "b"))
+    queue.put("8", partial(_set, elsewhere))
     await elsewhere.wait()
     assert log.begun == ["a"]
     for name in ("a", "b"):
         log.gates.setdefault(name, asyncio.Event()).set()
-    await lanes.close()
+    await queue.close()
 
 
 async def test_what_fails_is_logged_and_the_next_begins(
-    lanes: Lanes, caplog: pytest.LogCaptureFixture
+    queue: CommandQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
     after = asyncio.Event()
-    lanes.put("7", _fail)
-    lanes.put("7", partial(_set, after))
+    queue.put("7", _fail)
+    queue.put("7", partial(_set, after))
     await after.wait()
     assert "ZeroDivisionError" in caplog.text
 
 
 async def test_closing_lets_what_is_at_hand_finish() -> None:
     log = Log()
-    lanes = Lanes()
+    queue = CommandQueue()
     for number in range(10):
-        lanes.put("7", partial(log.quick, str(number)))
-    await lanes.close()
+        queue.put("7", partial(log.quick, str(number)))
+    await queue.close()
     assert len(log.done) == 10
 
 
 async def test_closing_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bot.telegram.front.LINGER_SECONDS", 0.05)
+    monkeypatch.setattr("bot.front.LINGER_SECONDS", 0.05)
     log = Log()
-    lanes = Lanes()
-    lanes.put("7", partial(log.work, "never"))
-    lanes.put("7", partial(log.work, "nor this"))
-    hanging = lanes.begin(log.work("nor that"))
-    await lanes.close()
+    queue = CommandQueue()
+    queue.put("7", partial(log.work, "never"))
+    queue.put("7", partial(log.work, "nor this"))
+    hanging = queue.begin(log.work("nor that"))
+    await queue.close()
     assert hanging.cancelled()
     assert log.done == []
     assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bot.access import HERE, Access, AllowList, Platform, Request, Role, Sender
+from bot.access import HERE, Access, AllowList, Request, Role, Sender
 from bot.commands import COMMANDS
-from bot.handlers import CommandHandlers
+from bot.handlers import ALREADY_SET, NEEDS_A_MODEL, CommandHandlers
 from bot.inbox import Inbox
+from bot.platforms import access_by
 from bot.runs import Runs
 from bot.setup.settings import load_settings
 from loop.experiment import RunState, Status
@@ -28,9 +29,9 @@ from notifiers.message import Reply
 from tests.bot.real_bot import RealBot
 from tests.loop.store.test_journal import make_experiment, make_run
 
-ANN = Sender(Platform.TELEGRAM, "100", "-1001", "ann")
-VIEWER = Sender(Platform.TELEGRAM, "200", "-1001", "vic")
-STRANGER = Sender(Platform.TELEGRAM, "300", "300", "mallory")
+ANN = Sender("telegram", "100", "-1001", "ann")
+VIEWER = Sender("telegram", "200", "-1001", "vic")
+STRANGER = Sender("telegram", "300", "300", "mallory")
 
 
 class Office:
@@ -58,7 +59,7 @@ class Office:
             now=lambda: self.now,
         )
         listed = AllowList({"100": Role.OPERATOR, "200": Role.VIEWER}, {"-1001": None})
-        self.access = Access({Platform.TELEGRAM: listed})
+        self.access = Access({"telegram": listed})
         self.inbox = Inbox(
             handlers=self.handlers, access=self.access, journal=self.journal, now=lambda: self.now
         )
@@ -136,7 +137,7 @@ async def test_the_event_loop_never_waits_for_the_state_file(
 
 
 async def test_ids_are_told_to_anybody_while_nobody_is_listed(office: Office) -> None:
-    empty = Access({})
+    empty = access_by(load_settings(Path("/no/such/.env"), {}))
     office.inbox = Inbox(
         handlers=office.inbox._handlers, access=empty, journal=office.journal, now=lambda: office.now
     )
@@ -227,14 +228,17 @@ async def test_what_ends_a_training_is_ignored_when_it_comes_late(office: Office
     await office.said("/start_run mar12 go")
     for text in ("/stop", "/skip", "/pause now"):
         name = text.split()[0]
-        assert await office.said(text, age=3 * 3600) == f"refused: {name} is ignored: sent 3 h ago."
+        assert (
+            await office.said(text, age=3 * 3600)
+            == f"refused: {name} is too old and was ignored: sent 3 h ago."
+        )
     assert office.journal.runs()[0].state is RunState.RUNNING
     assert "pauses" in await office.said("/pause", age=3 * 3600)
 
 
 async def test_an_idea_is_numbered_and_becomes_an_experiment_of_its_author(office: Office) -> None:
     await office.said("/start_run mar12 go")
-    assert await office.said("/idea WIDTH 256") == "Idea #1 is noted (first in line): WIDTH 256"
+    assert await office.said("/idea WIDTH 256") == "Idea #1 is queued (next): WIDTH 256"
     while not (mine := [e for e in office.journal.experiments(1) if e.idea == 1]):  # noqa: ASYNC110
         await asyncio.sleep(0.02)  # the engine works on in its own time
     assert (mine[0].description, mine[0].proposer) == ("WIDTH 256", "ann")
@@ -282,16 +286,16 @@ async def test_ideas_are_shown_with_what_was_learned_in_this_run_and_in_others(o
 async def test_an_idea_in_words_is_for_a_model_where_there_is_one(tmp_path: Path) -> None:
     office = Office(tmp_path, "search, openai:gpt-5")
     office.host.start_run("mar12")
-    assert "It is for openai:gpt-5" in await office.said("/idea make it wider")
+    assert "openai:gpt-5" in await office.said("/idea make it wider")
     assert (await office.said("/idea WIDTH 256")).endswith("WIDTH 256")
-    assert "The best program is so already" in await office.said("/idea WIDTH 64")
+    assert ALREADY_SET in await office.said("/idea WIDTH 64")
     await office.host.close()
     office.journal.close()
 
 
 async def test_an_idea_in_words_waits_where_only_search_proposes(office: Office) -> None:
     office.host.start_run("mar12")
-    waits = "\nIt waits for a model or an agent: PROPOSER names only search, which cannot read it. "
+    waits = f"\n{NEEDS_A_MODEL} "
     told = await office.said("/idea Use a cosine schedule")
     assert waits in told
     assert told.endswith("such as LEARNING_RATE 0.01.")
@@ -357,6 +361,16 @@ async def test_results_are_held_against_the_best_before_those_shown(office: Offi
         ["3", "1.300000", "-0.100000"],
     ]
     assert await office.said("/results") == "mar12: 4 results"
+
+
+async def test_health_lists_what_is_wrong_and_everything_when_asked(office: Office) -> None:
+    office.host.start_run("mar12")
+    brief, full = await office.ask("/health"), await office.ask("/health all")
+    assert brief is not None
+    assert full is not None
+    assert "ok    Telegram: connected" in full.message.block.splitlines()
+    assert not [line for line in brief.message.block.splitlines() if line.startswith("ok ")]
+    assert set(brief.message.block.splitlines()) < set(full.message.block.splitlines())
 
 
 async def test_every_example_gets_an_answer(office: Office) -> None:

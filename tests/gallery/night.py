@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from bot.access import HERE, Access, AllowList, Platform, Request, Role, Sender
+from bot.access import HERE, Access, AllowList, Request, Role, Sender
 from bot.commands import parse
 from bot.handlers import CommandHandlers
 from bot.inbox import Inbox
-from bot.morning import Reporter
+from bot.reports.morning import Reporter
 from bot.runs import Runs
 from bot.setup.settings import load_settings
 from bot.slack.front import PERSONAL
@@ -44,9 +44,9 @@ from notifiers.message import Message, Reply
 from tests.gallery.screen import Screen, Shown, Way
 from tests.notifiers.recording import VirtualTime
 
-ANN = Sender(Platform.TELEGRAM, user="7", place="7", name="ann")
-BOB = Sender(Platform.TELEGRAM, user="8", place="8", name="bob")  # may only look on
-_ACCESS = Access({Platform.TELEGRAM: AllowList(users={"7": Role.OPERATOR, "8": Role.VIEWER})})
+ANN = Sender("telegram", user="7", place="7", name="ann")
+BOB = Sender("telegram", user="8", place="8", name="bob")  # may only look on
+_ACCESS = Access({"telegram": AllowList(users={"7": Role.OPERATOR, "8": Role.VIEWER})})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class WakeUpReport:
         self._delivery = Delivery(
             self._screen,
             journal,
-            report=Reporter(self._host, settings, zone=UTC, now=clock.now).told,
+            report=Reporter(self._host, settings, zone=UTC, now=clock.now).for_chat,
             preferences=lambda: preferences.get(self._screen.name),
             thread=self._keeper.thread,
             spacing=spacing,

@@ -192,11 +192,11 @@ async def _morning(night: WakeUpReport) -> None:
         ("It is not", "/cancel"),
     ):
         await night.ask(title, text)
-    await night.ask("Bob may only look on", "/stop", by=BOB)
+    await night.ask("Bob has read-only access", "/stop", by=BOB)
     await night.ask("A command that comes too late", "/stop", seconds_ago=3 * 3600)
     await night.ask("The chart at the terminal", "/plot", by=HERE)
     night.show("A long diff", Message("Experiment #12: depth 8 → 16", DIFF), "ann: /diff 12")
-    night.show("A log", Message("The end of the log of experiment #12", LOG), "ann: /log 12")
+    night.show("A log", Message("End of the log of experiment #12", LOG), "ann: /log 12")
     night.set_state(RunState.DONE, Reason(Actor.LOOP, facts={"made": 70}))
     await night.tell("The end")
     night.set_state(RunState.STOPPED)

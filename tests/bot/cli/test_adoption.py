@@ -224,7 +224,11 @@ def test_rows_without_a_keep_go_on_from_the_head(night: WakeUpReport) -> None:
 @pytest.mark.parametrize(
     ("branch", "tag", "sentence"),
     [
-        ("autoresearch/none", None, "no branch autoresearch/none in .*; there are: autoresearch/mar5, main"),
+        (
+            "autoresearch/none",
+            None,
+            "[Nn]o branch autoresearch/none in .*; branches: autoresearch/mar5, main",
+        ),
         ("main", None, "is not called autoresearch/TAG"),
         ("main", "a b", "tag"),
     ],
@@ -263,7 +267,7 @@ def test_a_branch_that_was_made_in_vain_goes_again(night: WakeUpReport) -> None:
 
 def test_a_folder_that_is_not_there_is_named_with_the_option(night: WakeUpReport) -> None:
     night.repository = night.folder / "gone"
-    with pytest.raises(UserError, match=r"no folder .*gone: name the training repository with --repo"):
+    with pytest.raises(UserError, match=r"No folder .*gone: name the training repository with --repo"):
         night.adopt(None)
 
 

@@ -54,7 +54,7 @@ def test_a_state_directory_that_may_not_be_entered_is_told(
 
 
 def test_where_no_run_is_known_one_is_to_be_started(settings: Settings) -> None:
-    said = f"There is no run in {settings.home} yet: start one with `autoresearch up`."
+    said = f"No run in {settings.home} yet: start one with `autoresearch up`."
     assert refusal(settings, None) == said
     Journal(settings.home / "state.db").close()  # what a start that was refused leaves behind
     assert refusal(settings, None) == said
@@ -63,7 +63,7 @@ def test_where_no_run_is_known_one_is_to_be_started(settings: Settings) -> None:
 def test_an_unknown_run_is_told_with_the_known_ones(settings: Settings) -> None:
     with closing(Journal(settings.home / "state.db")) as journal:
         make_run(journal)
-    assert refusal(settings, "mar13") == f"There is no run mar13 in {settings.home}; there are: mar12."
+    assert refusal(settings, "mar13") == f"No run mar13 in {settings.home}; known runs: mar12."
 
 
 def test_a_status_without_a_bot_says_that_nobody_runs_it(settings: Settings) -> None:
@@ -72,10 +72,10 @@ def test_a_status_without_a_bot_says_that_nobody_runs_it(settings: Settings) -> 
 
     with closing(Journal(settings.home / "state.db")) as journal:
         run = make_run(journal)
-        assert status().endswith("\nNobody runs it: `autoresearch up` goes on\n")
+        assert status().endswith("\nNo bot is running: `autoresearch up` continues it\n")
         assert json.loads(status("--json"))["bot_answers"] is False
         journal.set_state(run, RunState.STOPPED)
-        assert "Nobody runs it" not in status()
+        assert "No bot is running" not in status()
 
 
 READERS = (

@@ -106,7 +106,7 @@ def test_a_run_without_its_bot_is_not_said_to_run(
         time_budget=300.0,
     )
     report_of_run(settings, None).show(UTC)
-    assert capsys.readouterr().out.endswith("\nNobody runs it: `autoresearch up` goes on\n")
+    assert capsys.readouterr().out.endswith("\nNo bot is running: `autoresearch up` continues it\n")
     journal.set_state(run, RunState.STOPPED)
     report_of_run(settings, None).show(UTC)
     assert capsys.readouterr().out.endswith("\nStopped by command\n")

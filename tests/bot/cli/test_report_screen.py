@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from bot.cli.report_screen import show
+from bot.cli.report import show_in_colour as show
 from notifiers.text.report import report_message
 from tests.bot.real_bot import RealBot
 from tests.notifiers.mornings import fruitful, odd_texts, open_recorder

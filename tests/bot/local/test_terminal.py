@@ -14,7 +14,7 @@ from prompt_toolkit.application import create_app_session
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from bot.local.terminal import Parting, chat, follow, render
+from bot.local.terminal import chat, follow, render
 from bot.local.wire import send
 from loop.errors import UserError
 from notifiers.message import Message
@@ -43,7 +43,7 @@ class Screen(DummyOutput):
 class Person:
     """Somebody at a terminal with a chat on it."""
 
-    def __init__(self, keys: PipeInput, screen: Screen, chatting: asyncio.Task[Parting]) -> None:
+    def __init__(self, keys: PipeInput, screen: Screen, chatting: asyncio.Task[bool]) -> None:
         self._keys = keys
         self.screen = screen
         self.chatting = chatting
@@ -80,7 +80,7 @@ async def person_at(bot: LocalBot, terminal: tuple[PipeInput, Screen]) -> AsyncI
     )
     await screen.shows("waiting")
     yield Person(keys, screen, chatting)
-    assert await chatting in Parting
+    await chatting
 
 
 async def test_a_command_is_sent_and_its_reply_printed(
@@ -108,7 +108,7 @@ async def test_the_slash_may_be_left_out_and_empty_lines_are_nothing(
 async def test_the_person_leaves(bot: LocalBot, terminal: tuple[PipeInput, Screen], leaving: str) -> None:
     async with person_at(bot, terminal) as person:
         person.types(leaving)
-        assert await person.chatting is Parting.PERSON
+        assert await person.chatting is False
     assert bot.commands == []
 
 
@@ -152,7 +152,7 @@ async def test_a_bot_that_ends_ends_the_chat_with_a_line(
         await person.screen.shows("half a comm")
         bot.server.publish(Message("last words"))
         await bot.server.stop()
-        assert await person.chatting is Parting.BOT
+        assert await person.chatting is True
     assert person.screen.text.index("last words") < person.screen.text.index("The bot has ended.\n")
 
 

@@ -64,7 +64,7 @@ async def test_a_network_that_is_dead_at_the_start_is_waited_for(
 async def test_the_wait_grows_while_connecting_is_of_no_use(
     server: SlackServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "bot.slack")
+    caplog.set_level(logging.INFO, "bot")
     await server.stop()
     async with slack_bot(server, pace=replace(QUICK, waits=(0.02, 0.04, 0.08, 0.1))):
         await eventually(lambda: len(_pauses(caplog)) >= 5)
@@ -74,7 +74,7 @@ async def test_the_wait_grows_while_connecting_is_of_no_use(
 async def test_the_wait_begins_anew_after_a_connection_of_use(
     server: SlackServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "bot.slack")
+    caplog.set_level(logging.INFO, "bot")
     server.fail("auth.test", *[Fault(status=503)] * 4)
     async with slack_bot(server, pace=replace(QUICK, waits=(0.02, 0.04, 0.08))) as bot:
         await bot.linked()
@@ -89,7 +89,7 @@ async def test_the_wait_begins_anew_after_a_connection_of_use(
 async def test_the_wait_grows_while_slack_does_not_answer(
     server: SlackServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "bot.slack")
+    caplog.set_level(logging.INFO, "bot")
     server.fail("apps.connections.open", *[SILENT] * 3)
     async with slack_bot(server, pace=replace(QUICK, connect=1, waits=(0.02, 0.04, 0.08))) as bot:
         await bot.linked()
@@ -310,4 +310,4 @@ async def test_slacks_own_settings_in_the_environment_change_nothing(
 def _pauses(caplog: pytest.LogCaptureFixture) -> list[object]:
     """Return the waits that the log tells of."""
     told = [record.args for record in caplog.records if "trying again" in record.msg]
-    return [args[1] for args in told if isinstance(args, tuple)]
+    return [args[-1] for args in told if isinstance(args, tuple)]

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from slack_bolt.async_app import AsyncApp
 
-from bot.slack.http import PATH, HttpLine
+from bot.slack.connection import PATH, HttpLine
 from notifiers.channels.slack import make_client
 from tests.bot.slack_bot import QUICK, SlackBot, eventually, slack_bot
 from tests.servers import slack_payloads as payloads

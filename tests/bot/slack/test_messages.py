@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.slack.messages import Asked, command_text, from_command, from_event, from_press
+from bot.slack.front import Asked, command_text, from_command, from_event, from_press
 from tests.servers import slack_payloads as payloads
 from tests.servers.slack_payloads import BOT
 from tests.servers.slack_workspace import CHANNEL, CHAT
@@ -144,7 +144,7 @@ def test_a_press_is_told_by_the_label_as_it_is_read() -> None:
     body = payloads.press("/diff 1", channel=CHANNEL, message=TS, label="Diff &amp; log", response_url=URL)
     asked = from_press(body, now=NOW)
     assert asked is not None
-    assert asked.told == "alice pressed Diff & log"
+    assert asked.note == "alice pressed Diff & log"
 
 
 def test_somebody_without_a_name_is_named_by_the_id() -> None:

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.access import Platform
 from notifiers.channels.slack import SlackChannel, make_client
 from tests.bot.slack_bot import CARD, SlackBot, slack_bot
 from tests.servers import slack_payloads as payloads
@@ -60,7 +59,7 @@ async def test_a_slash_command_is_acknowledged_empty_and_answered_in_public(
     assert (posted["channel"], posted["thread_ts"]) == (CHANNEL, None)
     (request,) = bot.asked
     sender = request.sender
-    assert (sender.platform, sender.user, sender.place) == (Platform.SLACK, "U0ALICE", CHANNEL)
+    assert (sender.platform, sender.user, sender.place) == ("slack", "U0ALICE", CHANNEL)
     assert (sender.name, request.text, request.message_id) == ("alice", "/status", "")
 
 

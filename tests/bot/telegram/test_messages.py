@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from telegram import Update, User
 
-from bot.telegram.messages import asked_in
+from bot.telegram.front import asked_in
 
 ME = User(4242, "Lab", is_bot=True, username="lab_bot")
 ADA = {"id": 99, "is_bot": False, "first_name": "Ada", "last_name": "L"}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.access import Platform, Request, Sender
+from bot.access import Request, Sender
 from bot.commands import COMMANDS
 from notifiers.channels.telegram import TelegramChannel
 from notifiers.message import Attachment, Button, Message, Reply
@@ -62,7 +62,7 @@ async def test_a_command_is_asked_and_its_answer_is_a_reply(
     message = update["message"]["message_id"]
     assert answers.requests == [
         Request(
-            sender=Sender(Platform.TELEGRAM, user="99", place="7", name="Ada No. 99"),
+            sender=Sender("telegram", user="99", place="7", name="Ada No. 99"),
             text="/status now",
             key=f"telegram:4242:{update['update_id']}",
             sent_at=DATE,
@@ -171,9 +171,7 @@ async def test_a_group_admin_without_a_name_is_the_group(
     server.api.say("/four", chat=GROUP)
     await server.api.posted(3)
     assert answers.texts == ["/one", "/two", "/four"]
-    assert answers.requests[1].sender == Sender(
-        Platform.TELEGRAM, user=str(GROUP), place=str(GROUP), name="Lab"
-    )
+    assert answers.requests[1].sender == Sender("telegram", user=str(GROUP), place=str(GROUP), name="Lab")
 
 
 async def test_where_nothing_is_to_be_said_nothing_is_said(
@@ -286,7 +284,7 @@ async def test_a_press_means_its_command_and_is_acknowledged_at_once(
     answers.gates["/stop"].set()
     _, reply = await server.api.posted(2)
     [request] = answers.requests
-    assert request.sender == Sender(Platform.TELEGRAM, user="99", place="7", name="Ada No. 99")
+    assert request.sender == Sender("telegram", user="99", place="7", name="Ada No. 99")
     assert (request.text, request.message_id) == ("/stop", str(post.id))
     assert request.sent_at >= began
     assert (reply.text, reply.reply_to) == ("You said /stop.", post.id)

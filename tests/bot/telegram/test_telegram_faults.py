@@ -235,7 +235,7 @@ async def test_a_token_that_is_refused_is_said_once_and_then_nothing_is_tried(
     async with running(server, answers, tmp_path) as front:
         line = await watch.line("TELEGRAM_BOT_TOKEN")
         assert line == front.front.health().error
-        assert line.startswith("Telegram does not know the bot of TELEGRAM_BOT_TOKEN (401)")
+        assert line.startswith("Telegram does not accept TELEGRAM_BOT_TOKEN (401)")
         assert not front.front.health().connected
         assert len(server.answered("getMe")) == 3
         assert not front.task.done()

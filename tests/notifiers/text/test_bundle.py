@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bot.bundling import pull_request
+from bot.reports.bundling import pull_request
 from loop.experiment import Status
 from loop.git.bundle import TidyBranch
 from loop.results.export import Provenance
@@ -38,7 +38,7 @@ def test_it_reads_as_a_whole() -> None:
 
 
 def test_it_says_unseen_where_the_picture_is_to_be_put() -> None:
-    comment = "<!-- Drag progress.png here, in the place of the next line. -->\n![Progress of "
+    comment = "<!-- Replace the next line: drag progress.png here. -->\n![Progress of "
     assert f"\n\n{comment}" in described("halve the batch")
     without = described("halve the batch", charted=False)
     assert "progress.png" not in without

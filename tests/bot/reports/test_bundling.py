@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.bundling import Bundle, make_bundle
+from bot.reports.bundling import Bundle, make_bundle
 from bot.setup.settings import Settings, load_settings
 from loop.errors import UserError
 from loop.git.workspace import Workspace
@@ -59,7 +59,7 @@ async def test_the_folder_holds_all_that_a_pull_request_needs(night: Lab, tmp_pa
     assert surroundings["seeds"] == {"SEED": 42}
     assert surroundings["commit"] == made.tidy.head
     assert surroundings["packages"]["python"].startswith("3.")
-    assert made.message().text.endswith("the text of a pull request; drag progress.png to where it says so.")
+    assert f"git -C {night.repository} push -u origin {made.tidy.name}" in made.message().text
     assert [file.name for file in made.message().attachments] == [
         "progress.png",
         "PULL_REQUEST.md",
@@ -85,7 +85,7 @@ async def test_a_folder_of_the_users_is_left_alone(night: Lab, tmp_path: Path) -
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "thesis.tex").write_text("years")
-    with pytest.raises(UserError, match=r"holds other files \(thesis.tex\)"):
+    with pytest.raises(UserError, match=r"contains other files \(thesis.tex\)"):
         await bundle(night, folder)
     assert [file.name for file in folder.iterdir()] == ["thesis.tex"]
 

@@ -1,9 +1,9 @@
-"""Makes the report on a run as a message: what it brought, its chart, and what can be done now."""
+"""The report on a run as a message, with chart and buttons, and when it is sent in the morning."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import tzinfo
 
@@ -15,6 +15,7 @@ from loop.experiment import Event, EventKind, Run, RunState
 from loop.process.worker import in_thread
 from loop.results.report import WakeUpReport, read_wakeup_report
 from loop.store.events import has_events_after, last_event_of
+from loop.store.experiments import Row
 from loop.store.journal import Journal, StoreError
 from notifiers.charts.chart import ChartError, alt_text, chart
 from notifiers.delivery.rate_limit import Clock
@@ -38,22 +39,21 @@ class Reporter:
         self._drawn: tuple[int, tuple[Attachment, ...]] = (0, ())  # an event and its chart
 
     async def summary(self, run: Run, *, with_chart: bool) -> Message:
-        """Return the report on the whole run until now."""
+        """Return the report on the whole run."""
         night = await in_thread(self._read, run, None, self._now())
         return await self._message(night, with_chart=with_chart)
 
-    async def told(self, event: Event) -> Message | None:
-        """Return the report that `event` is told with in a chat; None where it cannot be made."""
-        return await self._told(event, with_chart=True)
+    async def for_chat(self, event: Event) -> Message | None:
+        """Return the report on an event for a chat; None where it cannot be made."""
+        return await self._made(event, with_chart=True)
 
-    async def told_here(self, event: Event) -> Message | None:
-        """Return the same for a terminal: in the morning, and without the chart.
-
-        The end of a run is told there by the command that waited for it.
+    async def for_terminal(self, event: Event) -> Message | None:
+        """Return the same for a terminal: without the chart, and not at the end of a run, where the command
+        that waited for it prints the report.
         """
-        return await self._told(event, with_chart=False) if event.kind is EventKind.WAKE_UP else None
+        return await self._made(event, with_chart=False) if event.kind is EventKind.WAKE_UP else None
 
-    async def _told(self, event: Event, *, with_chart: bool) -> Message | None:
+    async def _made(self, event: Event, *, with_chart: bool) -> Message | None:
         morning = event.kind is EventKind.WAKE_UP
         since = float(str(event.data["since"])) if morning else None
         try:
@@ -89,27 +89,31 @@ class Reporter:
         return replace(
             report_message(night, zone=self._zone, heading=heading),
             buttons=report_buttons(night.run.state, changed=changed),
-            attachments=await _chart(night, night.run) if with_chart and night.rows else (),
+            attachments=await _charts(night, night.run) if with_chart and night.rows else (),
         )
 
 
-async def _chart(night: WakeUpReport, run: Run) -> tuple[Attachment, ...]:
-    """Return the chart of the whole run as a picture; a report can do without."""
+async def _charts(night: WakeUpReport, run: Run) -> tuple[Attachment, ...]:
     try:
-        picture = await chart(night.rows, metric=run.metric, goal=run.goal, title=run.tag)
+        return (await chart_of(run, night.rows),)
     except ChartError as error:
         log.warning("%s", error)
-        return ()
-    alt = alt_text(night.rows, metric=run.metric, goal=run.goal, title=run.tag)
-    return (Attachment(f"{run.tag}.png", picture, alt),)
+        return ()  # the report is useful without
+
+
+async def chart_of(run: Run, rows: Sequence[Row]) -> Attachment:
+    """Return the chart of a run as a picture; raises a ChartError where it cannot be drawn."""
+    picture = await chart(rows, metric=run.metric, goal=run.goal, title=run.tag)
+    alt = alt_text(rows, metric=run.metric, goal=run.goal, title=run.tag)
+    return Attachment(f"{run.tag}.png", picture, alt)
 
 
 LOOK_SECONDS = 20.0
-"""How often the time is looked at, whatever was slept through or set."""
+"""How often the time is checked: the machine may have slept, or its clock been set."""
 
 
 class WakeUp:
-    """Wakes people when the cron expression comes true; `beat` also calls the health check."""
+    """Sends wake-up reports when the cron expression is due; `beat` also calls the health check."""
 
     def __init__(
         self,
@@ -127,7 +131,7 @@ class WakeUp:
         self._clock = clock or Clock()
 
     async def run(self) -> None:
-        """Wake people for ever, for a time that was missed at first; end it by cancelling."""
+        """Send them until cancelled, first for a time at which the bot was not running."""
         due = 0.0
         while True:
             now = self._clock.now()
@@ -137,11 +141,11 @@ class WakeUp:
             await self._clock.sleep(min(LOOK_SECONDS, max(0.0, due - self._clock.now())))
 
     async def ring(self) -> None:
-        """Note down the wake-ups that are due, then beat, so that the outside world hears of them too."""
+        """Record the wake-ups that are due, then beat, so that the health check is called too."""
         try:
             due = await in_thread(self.note)
         except StoreError:
-            log.exception("the wake-up reports could not be sent")
+            log.exception("the wake-up report could not be recorded")
         else:
             if due:
                 await self._beat()
@@ -149,8 +153,8 @@ class WakeUp:
     def note(self) -> list[Run]:
         """Append a wake-up for each run that is due for one, and return these runs.
 
-        A run is due once such a time has passed since its last wake-up, or since its start. One that rests
-        or has ended is told of only if something happened in it meanwhile.
+        A run is due once such a time has passed since its last wake-up, or since its start, and where it does
+        not run only if something happened in it meanwhile.
         """
         now, due = self._clock.now(), []
         with self._journal.transaction() as append:
@@ -162,7 +166,7 @@ class WakeUp:
         return due
 
     def _last(self, run: Run) -> tuple[int, float]:
-        """Return id and time of the run's last wake-up, of its start where there was none."""
+        """Return id and time of the run's last wake-up, or of its start."""
         event = last_event_of(self._journal, run.id, (EventKind.WAKE_UP, EventKind.RUN_STARTED))
         return (event.id, event.at) if event else (0, run.created_at)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.morning import Reporter
+from bot.reports.morning import Reporter
 from bot.runs import Runs
 from bot.setup.settings import load_settings
 from loop.experiment import Actor, Event, EventKind, Reason, RunState
@@ -47,7 +47,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         titles.append(title)
         return b"png"
 
-    monkeypatch.setattr("bot.morning.chart", chart)
+    monkeypatch.setattr("bot.reports.morning.chart", chart)
     return titles
 
 
@@ -61,7 +61,7 @@ async def test_the_morning_in_a_chat_has_text_chart_and_buttons(
     recorder: Recorder, reporter: Reporter
 ) -> None:
     event = morning(recorder, recorder.run.created_at)
-    message = await reporter.told(event)
+    message = await reporter.for_chat(event)
     assert message is not None
     assert message.text.startswith(
         "mar12: 2 experiments in 11 min\nval_bpb 0.997900 → 0.980000 (-0.017900)\n"
@@ -87,7 +87,7 @@ async def test_it_tells_of_the_night_whatever_comes_after_it(recorder: Recorder,
     event = morning(recorder, since)
     recorder.pass_(60)
     recorder.experiment("deeper", 0.96)
-    message = await reporter.told(event)
+    message = await reporter.for_chat(event)
     assert message is not None
     assert message.text.startswith("mar12: 1 experiment in ")
     assert "0.980000 → 0.970000" in message.text
@@ -99,21 +99,21 @@ async def test_a_chart_is_drawn_once_for_all_chats(
     recorder: Recorder, reporter: Reporter, drawn: list[str]
 ) -> None:
     event = morning(recorder, recorder.run.created_at)
-    assert await reporter.told(event) == await reporter.told(event)
+    assert await reporter.for_chat(event) == await reporter.for_chat(event)
     assert drawn == ["mar12"]
-    await reporter.told(morning(recorder, event.at))
+    await reporter.for_chat(morning(recorder, event.at))
     assert drawn == ["mar12"] * 2
 
 
 async def test_a_terminal_gets_the_morning_without_a_chart_and_no_end(
     recorder: Recorder, reporter: Reporter, drawn: list[str]
 ) -> None:
-    message = await reporter.told_here(morning(recorder, recorder.run.created_at))
+    message = await reporter.for_terminal(morning(recorder, recorder.run.created_at))
     assert message is not None
     assert message.attachments == ()
     recorder.state(RunState.DONE, Reason(Actor.LOOP, facts={"made": 1}))
     (ended,) = recorder.journal.events_after(recorder.journal.last_event() - 1)
-    assert await reporter.told_here(ended) is None
+    assert await reporter.for_terminal(ended) is None
     assert drawn == []
 
 
@@ -121,7 +121,7 @@ async def test_a_terminal_gets_the_morning_without_a_chart_and_no_end(
 async def test_the_end_of_a_run_says_so_first(recorder: Recorder, reporter: Reporter) -> None:
     recorder.state(RunState.DONE, Reason(Actor.LOOP, facts={"made": 1}))
     (ended,) = recorder.journal.events_after(recorder.journal.last_event() - 1)
-    message = await reporter.told(ended)
+    message = await reporter.for_chat(ended)
     assert message is not None
     assert message.text.startswith("Run mar12 is done: 1 experiment completed\n\nmar12: 2 experiments in ")
     assert "\nDone" not in message.text
@@ -134,7 +134,7 @@ async def test_a_chart_that_cannot_be_drawn_takes_nothing_with_it(
     async def chart(*_: object, **__: object) -> bytes:
         raise ChartError("The chart cannot be drawn: no matplotlib.")
 
-    monkeypatch.setattr("bot.morning.chart", chart)
+    monkeypatch.setattr("bot.reports.morning.chart", chart)
     with caplog.at_level(logging.WARNING):
         message = await reporter.summary(recorder.run, with_chart=True)
     assert message.attachments == ()

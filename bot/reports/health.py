@@ -1,4 +1,4 @@
-"""How the bot and its machine have been: for `/health` and `autoresearch doctor`, bot running or not."""
+"""The state of the bot and its machine, for `/health` and `autoresearch doctor`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import datetime, tzinfo
 from pathlib import Path
 
-from bot.setup.doctor import Check, render
+from bot.setup.doctor import Check
 from loop.experiment import EventKind, Run, Stage
 from loop.process.liveness import Marked, find_marked
 from loop.process.machine import GpuProcess, look_at_gpus
@@ -19,7 +19,7 @@ from notifiers.text.words import duration
 
 INCIDENTS = 5
 _LINE = 160
-_WAIT = "Wait for the next one, or look whether the bot runs: autoresearch up"
+_START = "Start the bot: autoresearch up"
 _WORDS = {
     EventKind.RUN_RECOVERED: "recovered",
     EventKind.NEEDS_ATTENTION: "needs a person",
@@ -27,30 +27,26 @@ _WORDS = {
 }
 
 
-def health_lines(
-    journal: Journal, *, home: Path, heartbeat_minutes: float, now: float, zone: tzinfo
-) -> list[str]:
-    """Return the checks and the last incidents, a line each; asks nvidia-smi, so it may take seconds."""
-    checks = health_checks(journal, home=home, heartbeat_minutes=heartbeat_minutes, now=now)
-    return [*render(checks).splitlines(), *incident_lines(journal, zone=zone)]
+def health_checks(
+    journal: Journal, *, home: Path, heartbeat_minutes: float, now: float, running: bool = True
+) -> tuple[Check, ...]:
+    """Check the heartbeat, the runs, deliveries, the state file and the GPUs' memory.
 
-
-def health_checks(journal: Journal, *, home: Path, heartbeat_minutes: float, now: float) -> tuple[Check, ...]:
-    """Look at the heartbeat, the runs, what waits to be told, the state file and the GPUs' memory.
-
-    `now` is in seconds since the epoch.
+    It asks nvidia-smi, so it may take seconds. `now` is in seconds since the epoch; `running` tells whether
+    the bot is.
     """
+    beat = _heartbeat(journal.last_beat(), heartbeat_minutes, now)
     return (
-        _heartbeat(journal.last_beat(), heartbeat_minutes, now),
+        beat if running else Check("heartbeat", None, "none, the bot is not running", _START),
         *(_lane(journal, run, now) for run in journal.active_runs()),
-        *(_told(standing, now) for standing in standings(journal)),
+        *(_delivered(standing, now) for standing in standings(journal)),
         _state_file(journal.path),
         _gpu_memory(home),
     )
 
 
 def incident_lines(journal: Journal, *, zone: tzinfo, last: int = INCIDENTS) -> list[str]:
-    """Return what went wrong or was put in order lately, the newest last."""
+    """Return the last failures and recoveries, the newest last."""
     return [
         one_line(
             f"{datetime.fromtimestamp(incident.at, zone):%Y-%m-%d %H:%M} run {incident.tag} "
@@ -63,20 +59,19 @@ def incident_lines(journal: Journal, *, zone: tzinfo, last: int = INCIDENTS) -> 
 
 def _heartbeat(last: float | None, minutes: float, now: float) -> Check:
     if last is None:
-        return Check("heartbeat", None, "none yet", "Start the bot: autoresearch up")
+        return Check("heartbeat", None, "none yet", _START)
     age = now - last
     if age < 0:
-        detail = f"by the clock only in {duration(-age)}: the clock was set back"
-        return Check("heartbeat", None, detail, _WAIT)
+        detail = f"dated {duration(-age)} in the future: the clock was set back"
+        return Check("heartbeat", None, detail, "Wait for the next one.")
     late = age - 60 * minutes
     detail = f"{duration(age)} ago, {f'{duration(late)} late' if late > 0 else 'on time'}"
     if late < 60 * minutes:  # one beat may be missed
         return Check("heartbeat", True, detail)
-    return Check("heartbeat", None, detail, "Look whether the bot runs: autoresearch up")
+    return Check("heartbeat", None, detail, "See bot.log in the state directory.")
 
 
 def _lane(journal: Journal, run: Run, now: float) -> Check:
-    """Say what trains on this machine's lanes for a run, or what the run does instead."""
     training = [
         f"#{experiment.number} for {duration(now - experiment.started_at)}"
         for experiment in journal.undecided(run.id)
@@ -86,9 +81,11 @@ def _lane(journal: Journal, run: Run, now: float) -> Check:
     return Check("lane", True, one_line(f"{run.tag} {doing}", _LINE))
 
 
-def _told(standing: Standing, now: float) -> Check:
-    told = "never told" if standing.told_at is None else f"last told {duration(now - standing.told_at)} ago"
-    return Check(standing.channel, True, f"{standing.waiting:,} undelivered, {told}")
+def _delivered(standing: Standing, now: float) -> Check:
+    waiting = f"{standing.waiting:,} undelivered"
+    if standing.told_at is None:
+        return Check(standing.channel, None, f"{waiting}, nothing was ever delivered")
+    return Check(standing.channel, True, f"{waiting}, last delivery {duration(now - standing.told_at)} ago")
 
 
 def _state_file(path: Path) -> Check:
@@ -100,7 +97,7 @@ def _gpu_memory(home: Path) -> Check:
     name = "GPU memory"
     state = look_at_gpus()
     if state is None:
-        return Check(name, True, "not known without nvidia-smi")
+        return Check(name, True, "unknown: no nvidia-smi")
     marked = find_marked(home)
     held = [_process(process, marked) for process in state.processes]
     free = ", ".join(f"{gpu.free_mb / 1024:.1f}" for gpu in state.gpus if gpu.free_mb is not None)

@@ -1,4 +1,4 @@
-"""Slack's Socket Mode: one WebSocket that is watched, because it can look alive and be deaf."""
+"""The ways in which Slack's requests come: a WebSocket (Socket Mode), or signed HTTP requests."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import aiohttp
+from aiohttp import web
+from slack_bolt.adapter.aiohttp import to_aiohttp_response
 from slack_bolt.adapter.socket_mode.async_handler import AsyncSocketModeHandler
 from slack_bolt.async_app import AsyncApp
+from slack_bolt.request.async_request import AsyncBoltRequest
+from slack_sdk.signature import SignatureVerifier
 from slack_sdk.socket_mode.aiohttp import SocketModeClient
 from slack_sdk.web.async_client import AsyncWebClient
 
 from loop.errors import UserError
 from notifiers.channel import UnreachableError
 from notifiers.channels.slack import SlackRefusedError, bypasses_proxy, slack_errors
+
+log = logging.getLogger(__name__)
 
 _BAD_TOKEN = frozenset(
     {
@@ -46,26 +52,6 @@ class Pace:
     """After each connection in a row that was lost or could not be made; the last for ever."""
 
 
-class Line(Protocol):
-    """A way in which Slack's requests reach us."""
-
-    @property
-    def connected(self) -> bool:
-        """Whether Slack can reach us."""
-
-    @property
-    def last_seen(self) -> float | None:
-        """When Slack last gave a sign of life, in seconds since the epoch."""
-
-    async def serve(self) -> None:
-        """Connect and serve until the connection is lost, or cancelled.
-
-        Raises:
-            ChannelError: it cannot be made, or is lost.
-            UserError: it can never be made; the sentence says what to mend.
-        """
-
-
 @contextmanager
 def rejected(setting: str, wanted: str) -> Iterator[None]:
     """Turn Slack's refusal of the token in `setting` into a sentence for people."""
@@ -77,14 +63,12 @@ def rejected(setting: str, wanted: str) -> Iterator[None]:
         raise UserError(f"Slack does not accept {setting} ({error.word}): it must be {wanted}.") from None
 
 
-log = logging.getLogger(__name__)
-
 MISSED_PINGS = 4
 """A connection that answered none of so many pings is taken for dead."""
 
 
 class SocketLine:
-    """Brings Slack's requests to `app` over a WebSocket, one connection at a time.
+    """Brings Slack's requests to `app` over a WebSocket that is watched: it can look alive and be deaf.
 
     Slack's client follows Slack's announced moves to another server by itself. Everything else that ends a
     connection ends `serve`, and the next call of it begins with a new client: repairing an old one is what
@@ -102,23 +86,17 @@ class SocketLine:
 
     @property
     def connected(self) -> bool:
-        """Whether Slack can reach us, as far as its last sign of life tells."""
         return self._client is not None and not self._trouble(self._client)
 
     @property
     def last_seen(self) -> float | None:
-        """When Slack last answered a ping, in seconds since the epoch; None before the first time."""
+        """When Slack last answered a ping."""
         if self._client is not None:
             self._last_seen = self._client.last_ping_pong_time or self._last_seen
         return self._last_seen
 
     async def serve(self) -> None:
-        """Connect and serve until the connection is lost.
-
-        Raises:
-            ChannelError: it cannot be made, or is lost.
-            UserError: Slack does not accept the token.
-        """
+        """Connect and serve until a ChannelError says that the connection is lost, or cannot be made."""
         handler = AsyncSocketModeHandler(
             self._app,
             self._token,
@@ -148,7 +126,6 @@ class SocketLine:
             await _close(client, seconds=self._pace.close)
 
     async def _open(self) -> str:
-        """Return the address of a new connection."""
         wanted = "an app-level token (xapp-…) with the scope connections:write"
         with rejected("SLACK_APP_TOKEN", wanted), slack_errors():
             answer = await self._web.apps_connections_open(app_token=self._token)
@@ -172,12 +149,12 @@ class SocketLine:
         return ""
 
     async def _listen(self, _client: Any, message: dict[str, Any], _raw: str | None) -> None:
-        """Name a second bot on the same token, once: Slack deals the commands out among them."""
+        """Warn of a second bot on the same token, once: Slack shares the commands out among them."""
         if message.get("type") == "hello" and message.get("num_connections", 1) > 1 and not self._warned:
             self._warned = True
             log.warning(
                 "Slack has %s connections open for SLACK_APP_TOKEN: if another bot uses it too, each gets "
-                "only a part of the commands.",
+                "only some of the commands.",
                 message["num_connections"],
             )
 
@@ -202,3 +179,61 @@ async def _close(client: SocketModeClient, *, seconds: float) -> None:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     await client.aiohttp_client_session.close()
+
+
+PATH = "/slack/events"
+"""The request URL of events, interactivity and the slash command is this path of the public address."""
+
+
+class HttpLine:
+    """Serves `PATH` on `host` and `port`; what is not signed by Slack within five minutes gets 401."""
+
+    def __init__(self, *, app: AsyncApp, signing_secret: str, host: str, port: int) -> None:
+        self._app = app
+        self._verifier = SignatureVerifier(signing_secret)
+        self._address = (host, port)
+        self._last_seen: float | None = None
+        self._listening = False
+
+    @property
+    def connected(self) -> bool:
+        """Whether we listen; whether Slack finds us only its requests tell."""
+        return self._listening
+
+    @property
+    def last_seen(self) -> float | None:
+        return self._last_seen
+
+    async def serve(self) -> None:
+        application = web.Application()
+        application.router.add_post(PATH, self._receive)
+        runner = web.AppRunner(application, access_log=None)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, *self._address).start()
+            self._listening = True
+            log.info("Slack: listening for signed requests on %s:%s", *self._address)
+            await asyncio.get_running_loop().create_future()
+        except OSError as error:
+            host, port = self._address
+            raise UnreachableError(f"cannot listen on {host}:{port} ({error.strerror})") from None
+        finally:
+            self._listening = False
+            await runner.cleanup()
+
+    async def _receive(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        timestamp = request.headers.get("X-Slack-Request-Timestamp", "")
+        signature = request.headers.get("X-Slack-Signature", "")
+        if not self.is_signed(body, timestamp, signature):
+            log.warning("refused a request to %s that Slack has not signed", PATH)
+            return web.json_response({"error": "invalid signature"}, status=401)
+        self._last_seen = time.time()
+        asked = AsyncBoltRequest(body=body.decode(), headers=dict(request.headers))
+        return await to_aiohttp_response(await self._app.async_dispatch(asked))
+
+    def is_signed(self, body: bytes, timestamp: str, signature: str) -> bool:
+        try:
+            return signature.isascii() and self._verifier.is_valid(body, timestamp, signature)
+        except ValueError:  # the time is no number, or the body no UTF-8
+            return False

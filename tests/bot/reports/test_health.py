@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bot.health import health_checks, health_lines, incident_lines
+from bot.reports.health import health_checks, incident_lines
+from bot.setup.doctor import render
 from loop.experiment import Actor, EventKind, Goal, Reason, RunState, Stage, Status
 from loop.store.journal import Journal
 from loop.store.outbox import Entry, Outbox, State
@@ -84,18 +85,26 @@ def test_only_the_last_incidents_are_told(night: WakeUpReport) -> None:
 def test_a_heartbeat_that_does_not_come_is_told(night: WakeUpReport, minutes: float, line: str) -> None:
     night.journal.beat()
     night.now += 60.0 * minutes
-    lines = health_lines(night.journal, home=night.home, heartbeat_minutes=10.0, now=night.now, zone=UTC)
-    assert lines[0] == line
+    checks = health_checks(night.journal, home=night.home, heartbeat_minutes=10.0, now=night.now)
+    assert render(checks).splitlines()[0] == line
 
 
 def test_a_heartbeat_of_a_clock_that_was_set_back_is_not_taken_for_a_new_one(night: WakeUpReport) -> None:
     night.journal.beat()
     night.now -= 3 * 3600.0
-    assert night.details()["heartbeat"] == "by the clock only in 3 h: the clock was set back"
+    assert night.details()["heartbeat"] == "dated 3 h in the future: the clock was set back"
 
 
 def test_before_the_first_beat_there_is_none(night: WakeUpReport) -> None:
     assert night.details()["heartbeat"] == "none yet"
+
+
+def test_without_a_bot_no_heartbeat_is_on_time(night: WakeUpReport) -> None:
+    night.journal.beat()
+    beat, *_ = health_checks(
+        night.journal, home=night.home, heartbeat_minutes=10.0, now=night.now, running=False
+    )
+    assert (beat.ok, beat.detail) == (None, "none, the bot is not running")
 
 
 def test_what_a_run_does_is_told(night: WakeUpReport) -> None:
@@ -118,12 +127,12 @@ def test_what_was_not_delivered_is_told_for_each_chat(night: WakeUpReport) -> No
     for number in range(2):
         night.journal.record(make_experiment(night.run, number, Status.KEEP))
     waiting = night.details()
-    assert waiting["telegram:7"] == "3 undelivered, never told"  # the run's start too
+    assert waiting["telegram:7"] == "3 undelivered, nothing was ever delivered"  # the run's start too
     assert not [name for name in waiting if name.startswith("trackio")]
     outbox = Outbox(night.journal, "telegram:7", now=lambda: night.now)
     outbox.record([Entry(item.news.event.id, State.SENT) for item in read_pending(night.journal, outbox)])
     night.now += 60.0
-    assert night.details()["telegram:7"] == "0 undelivered, last told 1 min ago"
+    assert night.details()["telegram:7"] == "0 undelivered, last delivery 1 min ago"
 
 
 def test_the_state_file_is_told_with_its_size(night: WakeUpReport) -> None:
@@ -133,7 +142,7 @@ def test_the_state_file_is_told_with_its_size(night: WakeUpReport) -> None:
 def test_the_memory_of_the_gpu_is_told_by_process(
     night: WakeUpReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert night.details()["GPU memory"] == "not known without nvidia-smi"
+    assert night.details()["GPU memory"] == "unknown: no nvidia-smi"
     gpu = FakeGpu(tmp_path / "bin", monkeypatch)
     rows = (f"{os.getpid()}, 40960, GPU-a, python3", "4194305, [N/A], GPU-a, Xorg")
     gpu.show("0, GPU-a, 81920, 20480, 5", processes=rows)
