@@ -58,7 +58,6 @@ class Row:
 
 
 def row_of(experiment: Experiment) -> Row:
-    """Return the row of a decided experiment."""
     if experiment.status is None:
         raise ValueError(f"experiment {experiment.number} is not decided")
     return _row(**{name: getattr(experiment, name) for name in _READ})

@@ -105,7 +105,6 @@ class Journal:
         return next(iter(self._runs("tag = ?", tag)), None)
 
     def run_by_id(self, run_id: int) -> Run:
-        """Return the run of that id."""
         found = self._runs("id = ?", run_id)
         if not found:
             raise UserError(f"There is no run with id {run_id}.")

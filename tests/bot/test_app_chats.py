@@ -106,7 +106,7 @@ async def test_a_night_from_the_phone(world: World) -> None:
         while await world.stage() != "training":  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.1)
         api.say("/status")
-        await world.said("Experiment #0 is training")
+        await world.said("· step 1")
         bot = psutil.Process(process.pid)
         assert bot.memory_info().rss < 90 * 2**20  # it holds both platforms' libraries
         mapped = [part.path for part in bot.memory_maps()]

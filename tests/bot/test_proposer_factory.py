@@ -110,4 +110,4 @@ def test_without_any_model_that_can_be_asked_the_search_goes_on(bot: RealBot) ->
     done = bot.run("up", "--experiments", "1", "--exit-when-done")
     assert done.returncode == 0, done.stderr
     assert {row["proposer"] for row in bot.json("results")} == {"baseline", "search"}
-    assert done.stdout.count("needs a person: agent is unavailable") == 1
+    assert done.stdout.count("Needs you: agent is unavailable") == 1

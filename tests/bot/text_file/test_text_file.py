@@ -90,7 +90,7 @@ async def test_commands_come_from_it_and_messages_go_to_it(office: Office, chat:
     await chat.said("Run mar12 started")  # the event, besides the answer
     chat.say("ann: /notify keeps")
     chat.say("ann: /notify")
-    await chat.said("only what is kept")
-    assert "every one" in await office.said("/notify", HERE)
+    await chat.said("experiments that were kept")
+    assert "every experiment" in await office.said("/notify", HERE)
     (line,) = chat.chats.health()
     assert line.startswith("ok    Text_file: connected; last seen 2")

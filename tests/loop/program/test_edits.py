@@ -217,7 +217,8 @@ def test_a_program_may_begin_with_a_byte_order_mark() -> None:
 
 def test_the_template_can_be_edited() -> None:
     source = (Path(__file__).parents[3] / "training" / "train.py").read_text()
-    edited = apply_edits(source, [Edit("EMBEDDING_LR = 0.6 ", "EMBEDDING_LR = 0.8 ")])
+    line = next(line for line in source.splitlines() if line.startswith("EMBEDDING_LR = "))
+    edited = apply_edits(source, [Edit(line, f"{line}, halved")])
     check_program(source, edited)
     changed = [
         pair for pair in zip(source.splitlines(), edited.splitlines(), strict=True) if pair[0] != pair[1]

@@ -125,7 +125,7 @@ def test_what_cannot_be_done_is_a_sentence_with_the_mend(text: str, told: str) -
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("WARMDOWN_RATIO banana", "WARMDOWN_RATIO takes a number, such as WARMDOWN_RATIO 0.5."),
+        ("WARMDOWN_RATIO banana", "WARMDOWN_RATIO takes a number, such as WARMDOWN_RATIO 0.7."),
         ("DEPTH 9.5", "DEPTH takes a whole number, such as DEPTH 8."),
         ("NO_SUCH 3", "The program has no constant NO_SUCH."),
         ("WARMDOWN_RATOI = 0.3", "The program has no constant WARMDOWN_RATOI. Did you mean WARMDOWN_RATIO?"),
