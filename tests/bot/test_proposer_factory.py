@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from loop.proposers.agent.keeper import MARK
+from loop.proposers.calling import unavailable
 from tests.bot.real_bot import TOY, RealBot
 from tests.loop.lab import git
 
@@ -110,4 +111,5 @@ def test_without_any_model_that_can_be_asked_the_search_goes_on(bot: RealBot) ->
     done = bot.run("up", "--experiments", "1", "--exit-when-done")
     assert done.returncode == 0, done.stderr
     assert {row["proposer"] for row in bot.json("results")} == {"baseline", "search"}
-    assert done.stdout.count("needs a person: agent is unavailable") == 1
+    reason = unavailable("agent", "no-such-agent is not installed")
+    assert done.stdout.count(f"needs you: {reason}") == 1, done.stdout
