@@ -1,26 +1,23 @@
-"""From settings to the proposer of a run: its models and agents, their keys, their budget.
-
-Models and agents are imported only where the settings name one: a bot is small.
-"""
+"""From settings to the proposer of a run: its sources, their keys, their budget."""
 
 from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from bot.setup.doctor import device
 from bot.setup.settings import Settings
-from bot.setup.sources import SEARCH, SourceChoice, agent_of
+from bot.setup.sources import KINDS, SEARCH, ProposerKind, SourceChoice, Supplies
 from loop.experiment import Experiment, Reason, Run
 from loop.git.workspace import Workspace
 from loop.proposers.calling import Availability, BudgetGuard, Source
 from loop.proposers.policy import trained_already
 from loop.proposers.prompt.context import ContextReader
 from loop.proposers.prompt.papers import Papers
-from loop.proposers.protocol import Failure, Model
+from loop.proposers.protocol import Failure
 from loop.proposers.researcher import Researcher
 from loop.proposers.search.suggest import SearchProposer
 from loop.store.events import Notes
@@ -42,6 +39,7 @@ def make_researcher(
     folder: Path,
     environ: Mapping[str, str],
     pause: Callable[[Run, Reason], Awaitable[None]],
+    kinds: Sequence[ProposerKind] = KINDS,
 ) -> Researcher:
     """Return the proposer that the settings ask for.
 
@@ -56,17 +54,26 @@ def make_researcher(
     secrets = settings.secrets | secrets_in(environ) | secrets_in(keys)
     named, fallback = {choice.name for choice in settings.proposer}, settings.fallback_model
     shares = {choice.kind: choice.weight for choice in settings.proposer}
+    makers = {kind.name: kind.make for kind in kinds if kind.make is not None}
+    supplies = Supplies(
+        run=run,
+        folder=settings.home / "agents",
+        environ={**environ, **keys},
+        keys=keys,
+        secrets=secrets,
+        editable=settings.editable,
+        context_tokens=settings.context_tokens,
+        command=settings.agent_command,
+        limit=60 * settings.agent_minutes,
+    )
 
     def failure(experiment: Experiment, parent: str) -> Failure:
         found = reader.failure(experiment, parent)
         return replace(found, log=without_secrets(found.log, secrets))
 
     def source(choice: SourceChoice) -> Source:
-        if choice.is_agent:
-            agent = _agent(settings, choice, run, environ={**environ, **keys}, secrets=secrets)
-            return Source(choice.name, agent, choice.weight, agent.name)
-        model = _language_model(settings, choice, keys, secrets)
-        return Source(choice.name, model, choice.weight, choice.detail)
+        model = makers[choice.kind](choice, supplies)
+        return Source(choice.name, model, choice.weight, model.name)
 
     return Researcher(
         search=SearchProposer(python=sys.executable, frozen=frozenset(settings.frozen_constants)),
@@ -91,45 +98,6 @@ def clear_agents(home: Path) -> None:
 
     for folder in (home / "agents").glob("*"):
         clear(folder)
-
-
-def _language_model(
-    settings: Settings, choice: SourceChoice, keys: Mapping[str, str], secrets: Collection[str]
-) -> Model:
-    from loop.proposers.model.language_model import LanguageModel
-
-    return LanguageModel(
-        choice.name,
-        settings=keys,
-        secrets=secrets,
-        python=sys.executable,
-        budget=settings.context_tokens,
-    )
-
-
-def _agent(
-    settings: Settings,
-    choice: SourceChoice,
-    run: Run,
-    *,
-    environ: Mapping[str, str],
-    secrets: Collection[str],
-) -> Model:
-    from loop.proposers.agent.coding_agent import CodingAgent
-    from loop.proposers.prompt.briefing import brief, brief_repair
-
-    most = settings.context_tokens
-    return CodingAgent(
-        agent_of(choice, settings.agent_command),
-        repository=run.repository,
-        folder=settings.home / "agents" / (choice.detail or "own"),
-        environ=environ,
-        secrets=secrets,
-        brief=lambda context: brief(context, most, answer="").text,
-        brief_repair=lambda context, failure: brief_repair(context, failure, most, answer="").text,
-        limit=60 * settings.agent_minutes,
-        editable=settings.editable,
-    )
 
 
 def _keys(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:

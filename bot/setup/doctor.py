@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bot.local.wire import bot_answers
 from bot.setup.settings import ENV_FILE, Settings
-from bot.setup.sources import SEARCH, SourceChoice, agent_of
+from bot.setup.sources import PROVIDERS, SEARCH, SourceChoice, agent_of
 from loop.errors import UserError
 from loop.git.repository import RepositoryFacts, inspect, read_time_budget
 from loop.process.machine import Disk, ask_nvidia_smi
@@ -77,6 +77,8 @@ def _source(settings: Settings, choice: SourceChoice) -> Check:
             return Check(choice.name, False, f"{agent.command[0]} not found", fix)
         login = f"; to log in, {agent.login}" if agent.login else ""
         return _priced(settings, choice, f"by {found}{login}", known=agent.tells_dollars)
+    if choice.kind not in PROVIDERS:
+        return Check(choice.name, True, "part of the bot")
     if not all(map(_is_installed, ("pydantic_ai", _PACKAGES[choice.kind]))):
         return Check(choice.name, False, "needs packages that are not installed", f"Run: {INSTALL}")
     if is_own_server(choice.name, {"OPENAI_BASE_URL": settings.openai_base_url}):

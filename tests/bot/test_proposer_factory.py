@@ -7,9 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from bot.proposer_factory import make_researcher
+from bot.setup.doctor import examine
+from bot.setup.settings import load_settings
+from bot.setup.sources import KINDS, read_sources
+from loop.experiment import Reason, Run, Status
+from loop.git.workspace import Workspace
 from loop.proposers.agent.keeper import MARK
+from loop.proposers.calling import unavailable
+from tests.bot.constant_proposer import CONSTANT
 from tests.bot.real_bot import TOY, RealBot
-from tests.loop.lab import git
+from tests.loop.lab import Lab, git, program
 
 KEY = "a-key-of-nobody-knows-what"
 HIDDEN = "a-token-that-looks-like-nothing"
@@ -110,4 +118,35 @@ def test_without_any_model_that_can_be_asked_the_search_goes_on(bot: RealBot) ->
     done = bot.run("up", "--experiments", "1", "--exit-when-done")
     assert done.returncode == 0, done.stderr
     assert {row["proposer"] for row in bot.json("results")} == {"baseline", "search"}
-    assert done.stdout.count("Needs you: agent is unavailable") == 1
+    reason = unavailable("agent", "no-such-agent is not installed")
+    assert done.stdout.count(f"needs you: {reason}") == 1, done.stdout
+
+
+async def test_another_proposer_is_its_module_and_one_entry(tmp_path: Path) -> None:
+    kinds = (*KINDS, CONSTANT)
+    with pytest.raises(ValueError, match=rf", {CONSTANT.usage}, several by comma"):
+        read_sources("constant:much", kinds)
+    lab = Lab(tmp_path, program("LEARNING_RATE = 0.04\nsummary(1 + LEARNING_RATE)"))
+    settings = load_settings(Path("/no/such/.env"), {}, home=lab.home)
+    settings = settings.model_copy(update={"proposer": read_sources("constant:0.01", kinds)})
+
+    async def pause(run: Run, reason: Reason) -> None:
+        raise AssertionError(f"{run.tag} is paused: {reason}")
+
+    researcher = make_researcher(
+        settings,
+        lab.run,
+        journal=lab.journal,
+        workspace=Workspace(repository=lab.repository, path=lab.worktree, tag=lab.run.tag),
+        folder=lab.home / "runs" / str(lab.run.id),
+        environ={},
+        pause=pause,
+        kinds=kinds,
+    )
+    try:
+        await lab.engine(ideas=researcher).conduct(1)
+        _, changed = lab.experiments()
+        assert (changed.proposer, changed.value, changed.status) == ("constant", 1.01, Status.KEEP)
+        assert [check.ok for check in examine(settings) if check.name == "constant:0.01"] == [True]
+    finally:
+        lab.close()
