@@ -13,9 +13,8 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 from bot.access import AllowList, Request
 from bot.setup.settings import Settings
 from loop.errors import UserError, backoff
-from notifiers.channel import Channel, ChannelError, RateLimitedError, UnreachableError
 from notifiers.delivery.rate_limit import Clock, Spacing
-from notifiers.message import Reply
+from notifiers.message import Channel, ChannelError, RateLimitedError, Reply, UnreachableError
 
 log = logging.getLogger(__name__)
 

@@ -20,12 +20,11 @@ from loop.process.worker import in_thread
 from loop.results.status import RunStatus
 from loop.store.journal import Journal
 from loop.store.outbox import refusals
-from notifiers.channel import Channel
 from notifiers.delivery.delivery import Delivery
 from notifiers.delivery.live_card import LiveCards
 from notifiers.delivery.preferences import PreferenceStore
 from notifiers.delivery.rate_limit import Clock, Spacing
-from notifiers.message import Message
+from notifiers.message import Channel, Message
 
 log = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from bot.proposer_factory import make_researcher
 from bot.setup.doctor import device
 from bot.setup.settings import Settings
-from loop.engine.decision import KeepRule
 from loop.engine.prefetch import ProposerFailure
 from loop.engine.run import Engine
+from loop.engine.stages import KeepRule
 from loop.engine.trainings import Plan
 from loop.errors import UserError
 from loop.experiment import Actor, Reason, Run, RunState

@@ -1,8 +1,9 @@
-"""What is said to people, before any platform's markup."""
+"""What is said to people, before any platform's markup; where it goes, and how a platform can fail."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 COMMAND_BYTES = 64
 """What a button's command may have: the most that Telegram gives back for a press."""
@@ -55,3 +56,52 @@ class Reply:
     message: Message
     refused: bool = False
     replaces: bool = False
+
+
+class ChannelError(Exception):
+    """A message was not taken. The text says why, without any secret."""
+
+
+class UnreachableError(ChannelError):
+    """The platform did not answer, or answered that it is in trouble: try again later."""
+
+
+class RateLimitedError(ChannelError):
+    """The platform wants to be left alone for `seconds`: try again after them."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"asked to wait {seconds:.0f} s")
+        self.seconds = seconds
+
+
+class RefusedError(ChannelError):
+    """The platform will never take this message (400, 403): trying again is of no use."""
+
+
+class GoneError(RefusedError):
+    """The message to be edited or answered is no longer there."""
+
+
+class Channel(Protocol):
+    """One chat or channel of one platform.
+
+    Every method raises a `ChannelError` where the platform does not do what it is asked, and nothing else.
+    Message ids are the platform's, as text.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name under which deliveries are recorded, such as `telegram:-1001234` or `slack:C024BE91L`."""
+
+    async def send(self, message: Message, *, reply_to: str = "", broadcast: bool = False) -> str:
+        """Send a message and return its id.
+
+        With `reply_to` it answers that message or goes into its thread; with `broadcast` it is shown in the
+        channel as well. A picture that is refused does not take the text with it.
+        """
+
+    async def edit(self, message_id: str, message: Message) -> None:
+        """Put `message` in the place of one sent before; one that already reads so is fine."""
+
+    async def pin(self, message_id: str) -> None:
+        """Pin a message where the platform and our rights allow it; otherwise do nothing."""

@@ -14,8 +14,7 @@ from pathlib import Path
 from bot.local.wire import Progress, pack, pack_item, parse_request, socket_address
 from loop.errors import UserError
 from loop.files import LockedError, lock
-from notifiers.channel import RefusedError
-from notifiers.message import Message, Reply
+from notifiers.message import Message, RefusedError, Reply
 
 log = logging.getLogger(__name__)
 

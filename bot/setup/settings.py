@@ -22,7 +22,7 @@ from pydantic import (
 
 from bot.setup import setting_types as types
 from bot.setup.setting_types import bad_lines, near_miss, sentence
-from loop.engine.decision import usual_deadline
+from loop.engine.stages import usual_deadline
 from loop.errors import UserError
 from loop.experiment import Goal
 from notifiers.delivery.preferences import MOST

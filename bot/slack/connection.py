@@ -21,8 +21,8 @@ from slack_sdk.socket_mode.aiohttp import SocketModeClient
 from slack_sdk.web.async_client import AsyncWebClient
 
 from loop.errors import UserError
-from notifiers.channel import UnreachableError
 from notifiers.channels.slack import SlackRefusedError, bypasses_proxy, slack_errors
+from notifiers.message import UnreachableError
 
 log = logging.getLogger(__name__)
 

@@ -16,9 +16,8 @@ from slack_sdk.web.async_client import AsyncWebClient
 from bot.access import Request, Sender
 from bot.front import ANSWER_WAITS, Answer, CommandQueue, FrontHealth, keep_connected, show_answer
 from bot.slack.connection import HttpLine, Pace, SocketLine, rejected
-from notifiers.channel import RefusedError
 from notifiers.channels.slack import SlackChannel, as_typed, blocks_or_text, render, respond, slack_errors
-from notifiers.message import Message, Reply
+from notifiers.message import Message, RefusedError, Reply
 
 log = logging.getLogger(__name__)
 

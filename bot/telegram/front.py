@@ -23,9 +23,8 @@ from bot.front import ANSWER_WAITS, HEAD_START, Answer, CommandQueue, FrontHealt
 from bot.telegram.connection import Context, Line, Pace, Pulse, TokenRefusedError, Webhook
 from loop.errors import UserError
 from loop.files import LockedError, lock
-from notifiers.channel import RefusedError, UnreachableError
 from notifiers.channels.telegram import TelegramChannel
-from notifiers.message import Message, Reply
+from notifiers.message import Message, RefusedError, Reply, UnreachableError
 
 log = logging.getLogger(__name__)
 

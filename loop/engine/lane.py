@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import Protocol, assert_never
 
 from loop.engine import stages
-from loop.engine.decision import measured_value
 from loop.engine.prefetch import Prefetch, Ready
+from loop.engine.stages import measured_value
 from loop.engine.trainings import Trainings
 from loop.experiment import Cause, Ending, EventKind, Experiment, Outcome, Run, RunState, Stage
 from loop.git.workspace import Workspace

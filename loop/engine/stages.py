@@ -1,14 +1,140 @@
-"""An experiment's way from stage to stage: each value made from the one before it, nothing else touched."""
+"""An experiment's way from stage to stage, and its verdict: pure functions, each value from the one before."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import assert_never
 
-from loop.engine.decision import KeepRule, decide, overrun
-from loop.experiment import Ending, Experiment, Outcome, Proposal, Run, Stage, Status, Training
+from loop.experiment import Ending, Experiment, Goal, Outcome, Proposal, Run, Stage, Status, Training, Verdict
 from loop.git.workspace import Commit
+from loop.results.gains import gain
+
+ANOMALOUS_OVERRUN = 1.2  # of the budget: a longer training is flagged, as in the practice
+
+MIN_SLACK = 300.0
+"""Seconds that any training has beyond its budget, for imports, compiling and evaluation.
+
+On an H200 a cold `torch.compile` of the template alone took 20 s, whatever the budget.
+"""
+
+
+def usual_deadline(time_budget: float) -> float:
+    """Return the seconds after which a training is killed: 10 minutes for 300 s, as in the practice."""
+    return time_budget + max(time_budget, MIN_SLACK)
+
+
+@dataclass(frozen=True, slots=True)
+class KeepRule:
+    """When a measured experiment is kept; the defaults are the practice's.
+
+    A gain below `simplicity_gain` that adds `simplicity_lines` or more net lines is not worth its code.
+    """
+
+    metric: str = "val_bpb"
+    goal: Goal = Goal.MINIMIZE
+    simplicity_gain: float = 0.001
+    simplicity_lines: int = 20
+
+
+def decide(
+    rule: KeepRule,
+    outcome: Outcome,
+    *,
+    best: float | None,
+    lines_added: int,
+    lines_removed: int,
+    tampered: tuple[str, ...] = (),
+) -> Verdict:
+    """Judge `outcome` against the `best` value so far (None: there is none yet).
+
+    A number counts whatever came after it; the reason says what did. `tampered` names fixed files that differ
+    from the run's base commit; such a number is worth nothing.
+    """
+    if tampered:
+        return Verdict(Status.CRASH, f"{', '.join(tampered)} was changed during the training")
+    value = measured_value(rule.metric, rule.goal, outcome)
+    if value is None:
+        return Verdict(Status.CRASH, _why_no_value(rule.metric, outcome))
+    verdict = _compare(rule, value, best, net_lines=lines_added - lines_removed)
+    return Verdict(verdict.status, verdict.reason + _afterwards(outcome))
+
+
+def measured_value(metric: str, goal: Goal, outcome: Outcome) -> float | None:
+    value = outcome.numbers.get(metric)
+    return None if value is None or _is_impossible(metric, goal, value) else value
+
+
+def _is_impossible(metric: str, goal: Goal, value: float) -> bool:
+    is_loss = goal is Goal.MINIMIZE and metric.endswith(("bpb", "loss"))
+    return not math.isfinite(value) or (is_loss and value <= 0)
+
+
+def _compare(rule: KeepRule, value: float, best: float | None, *, net_lines: int) -> Verdict:
+    if best is None:
+        return Verdict(Status.KEEP, "the first number")
+    better = gain(best, value, rule.goal)
+    if better < 0:
+        return Verdict(Status.DISCARD, "worse")
+    if better == 0:
+        if net_lines < 0:
+            return Verdict(Status.KEEP, f"equal with {-net_lines} fewer line{'' if net_lines == -1 else 's'}")
+        return Verdict(Status.DISCARD, "no gain")
+    if better < rule.simplicity_gain and net_lines >= rule.simplicity_lines:
+        return Verdict(Status.DISCARD, f"a gain of {better:.6f} is too small for {net_lines} more lines")
+    return Verdict(Status.KEEP, "improved")
+
+
+def overrun(outcome: Outcome, time_budget: float) -> float | None:
+    """Return the training seconds of an anomalously long training, None for a normal one."""
+    seconds = outcome.numbers.get("training_seconds")
+    return seconds if seconds is not None and seconds > ANOMALOUS_OVERRUN * time_budget else None
+
+
+def _why_no_value(metric: str, outcome: Outcome) -> str:
+    value = outcome.numbers.get(metric)
+    if value is not None:
+        return f"{metric} is {value:g}, which cannot be"
+    match outcome.ending:
+        case Ending.DEADLINE:
+            return f"still running after {_lasted(outcome)}: killed at the deadline"
+        case Ending.STALLED:
+            return f"silent and idle for too long: killed after {_lasted(outcome)}"
+        case Ending.EXITED | Ending.INTERRUPTED | Ending.VANISHED:
+            if outcome.exit_code == 0:
+                return f"ended well but without {metric}"
+            return _exit(outcome.exit_code) or f"ended without {metric}"
+        case _:
+            assert_never(outcome.ending)
+
+
+def _afterwards(outcome: Outcome) -> str:
+    """Say what came after the number, empty where the training just ended."""
+    match outcome.ending:
+        case Ending.DEADLINE:
+            return f"; still running after its summary: killed after {_lasted(outcome)}"
+        case Ending.STALLED:
+            return f"; then hung and was killed after {_lasted(outcome)}"
+        case Ending.INTERRUPTED:
+            return "; ended from outside after its summary"
+        case Ending.EXITED | Ending.VANISHED:
+            ended = _exit(outcome.exit_code)
+            return f"; {ended} after its summary" if ended else ""
+        case _:
+            assert_never(outcome.ending)
+
+
+def _exit(code: int | None) -> str:
+    if not code:
+        return ""
+    return f"killed by signal {-code}" if code < 0 else f"exit status {code}"
+
+
+def _lasted(outcome: Outcome) -> str:
+    seconds = outcome.ended_at - outcome.started_at
+    return f"{seconds / 60:.1f} min" if seconds >= 120 else f"{seconds:.1f} s"
+
 
 BASELINE = Proposal("", "baseline", "the program as it is", "baseline")
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loop.engine import stages
-from loop.engine.decision import KeepRule
 from loop.engine.prefetch import RETRY_SECONDS
+from loop.engine.stages import KeepRule
 from loop.errors import UserError
 from loop.experiment import Experiment, Run
 from loop.git.workspace import Workspace

@@ -11,8 +11,7 @@ from apprise import Apprise, NotifyFormat
 from apprise.attachment.memory import AttachMemory
 
 from loop.process.worker import in_thread
-from notifiers.channel import RefusedError, UnreachableError
-from notifiers.message import Attachment, Message
+from notifiers.message import Attachment, Message, RefusedError, UnreachableError
 
 
 class AppriseChannel:

@@ -18,8 +18,16 @@ from slack_sdk.web.async_client import AsyncWebClient
 from slack_sdk.webhook.async_client import AsyncWebhookClient
 
 from loop.text import clean, one_line
-from notifiers.channel import ChannelError, GoneError, RateLimitedError, RefusedError, UnreachableError
-from notifiers.message import Attachment, Button, Message
+from notifiers.message import (
+    Attachment,
+    Button,
+    ChannelError,
+    GoneError,
+    Message,
+    RateLimitedError,
+    RefusedError,
+    UnreachableError,
+)
 from notifiers.text.words import plural
 
 BASE_URL = "https://slack.com/api/"

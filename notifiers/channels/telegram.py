@@ -16,8 +16,15 @@ from telegram.constants import FileSizeLimit, ParseMode
 from telegram.error import BadRequest, ChatMigrated, Forbidden, RetryAfter, TelegramError
 
 from loop.text import clean
-from notifiers.channel import GoneError, RateLimitedError, RefusedError, UnreachableError
-from notifiers.message import Attachment, Button, Message
+from notifiers.message import (
+    Attachment,
+    Button,
+    GoneError,
+    Message,
+    RateLimitedError,
+    RefusedError,
+    UnreachableError,
+)
 
 log = logging.getLogger(__name__)
 

@@ -16,12 +16,11 @@ from loop.process.worker import in_thread
 from loop.store.experiments import IdeaBox
 from loop.store.journal import Journal
 from loop.store.outbox import Outbox, State, last_sent
-from notifiers.channel import Channel, GoneError, RateLimitedError, RefusedError, UnreachableError
 from notifiers.channels.tracker import SERVICES
 from notifiers.delivery.next_message import Pending, Record, Send, next_step
 from notifiers.delivery.preferences import Preferences, is_quiet
 from notifiers.delivery.rate_limit import CHANNEL_WAITS, Clock, Spacing
-from notifiers.message import Message
+from notifiers.message import Channel, GoneError, Message, RateLimitedError, RefusedError, UnreachableError
 from notifiers.text.notification import Topic, read_notifications
 
 log = logging.getLogger(__name__)

@@ -15,9 +15,8 @@ from loop.process.worker import in_thread
 from loop.results.status import RunStatus
 from loop.store.journal import Journal
 from loop.store.outbox import Outbox
-from notifiers.channel import Channel, GoneError, RateLimitedError, RefusedError, UnreachableError
 from notifiers.delivery.rate_limit import CHANNEL_WAITS, Clock, Spacing
-from notifiers.message import Message
+from notifiers.message import Channel, GoneError, Message, RateLimitedError, RefusedError, UnreachableError
 from notifiers.text.status import card
 
 log = logging.getLogger(__name__)

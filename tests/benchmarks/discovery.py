@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 import training
-from loop.engine.decision import KeepRule, decide
+from loop.engine.stages import KeepRule, decide
 from loop.experiment import Ending, Experiment, Outcome, Stage, Status
 from loop.program.constants import Value, find_constants, replace_constants
 from loop.program.fingerprint import fingerprint

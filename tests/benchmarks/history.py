@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from loop.engine import stages
-from loop.engine.decision import KeepRule
+from loop.engine.stages import KeepRule
 from loop.experiment import Ending, EventKind, Experiment, Goal, Outcome, Proposal, Run
 from loop.git.workspace import Commit, Workspace
 from loop.store.journal import Journal

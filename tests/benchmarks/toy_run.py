@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from loop.engine.decision import KeepRule
 from loop.engine.run import Engine
+from loop.engine.stages import KeepRule
 from loop.engine.trainings import Plan
 from loop.experiment import Goal
 from loop.git.workspace import Workspace

@@ -17,7 +17,7 @@ from bot.runs import Runs
 from bot.setup.settings import load_settings
 from bot.slack.front import PERSONAL
 from loop.engine import stages
-from loop.engine.decision import KeepRule
+from loop.engine.stages import KeepRule
 from loop.experiment import (
     BY_COMMAND,
     Cost,

@@ -9,8 +9,8 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from loop.engine.decision import KeepRule
 from loop.engine.run import Engine, nothing_blocks
+from loop.engine.stages import KeepRule
 from loop.engine.trainings import Plan
 from loop.errors import UserError
 from loop.experiment import EventKind, Experiment, Goal, Proposal, Run, Stage

@@ -12,8 +12,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, cast
 
-from loop.engine.decision import KeepRule
 from loop.engine.run import Engine
+from loop.engine.stages import KeepRule
 from loop.engine.trainings import Plan
 from loop.errors import UserError
 from loop.git.workspace import Commit, Workspace

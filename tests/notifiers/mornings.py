@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from loop.engine import stages
-from loop.engine.decision import KeepRule
+from loop.engine.stages import KeepRule
 from loop.experiment import (
     Actor,
     Cause,

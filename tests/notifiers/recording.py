@@ -6,9 +6,8 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass
 
-from notifiers.channel import ChannelError, GoneError
 from notifiers.delivery.rate_limit import Clock
-from notifiers.message import Message
+from notifiers.message import ChannelError, GoneError, Message
 
 
 class VirtualTime:

@@ -12,9 +12,8 @@ from pathlib import Path
 from bot.access import AllowList, Request, Role, Sender
 from bot.front import Answer, Connection, FrontHealth, Platform
 from bot.setup.settings import Settings
-from notifiers.channel import GoneError
 from notifiers.delivery.rate_limit import Clock, Spacing, Window
-from notifiers.message import Message
+from notifiers.message import GoneError, Message
 
 NAME, PLACE = "text_file", "room"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.engine.decision import KeepRule, decide, overrun, usual_deadline
+from loop.engine.stages import KeepRule, decide, overrun, usual_deadline
 from loop.experiment import Ending, Goal, Outcome, Status
 
 

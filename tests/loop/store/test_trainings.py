@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from loop.engine.decision import KeepRule
 from loop.engine.run import Engine
+from loop.engine.stages import KeepRule
 from loop.engine.trainings import Plan
 from loop.experiment import Ending, Experiment, Purpose, RunState, Stage, Status, Training
 from loop.git.workspace import Workspace

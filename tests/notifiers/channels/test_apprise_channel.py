@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from loop.experiment import Status
-from notifiers.channel import RefusedError, UnreachableError
 from notifiers.channels.apprise_channel import AppriseChannel
 from notifiers.delivery.delivery import Delivery
 from notifiers.delivery.preferences import Preferences, Verbosity
-from notifiers.message import Attachment, Message
+from notifiers.message import Attachment, Message, RefusedError, UnreachableError
 from tests.notifiers.recording import VirtualTime
 from tests.notifiers.stories import decide, open_journal, start
 from tests.servers.web_hook import WebHook

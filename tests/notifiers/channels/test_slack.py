@@ -7,15 +7,17 @@ from collections.abc import AsyncIterator
 import pytest
 from slack_sdk.web.async_client import AsyncWebClient
 
-from notifiers.channel import (
+from notifiers.channels.slack import SlackChannel, SlackRefusedError, make_client, respond
+from notifiers.message import (
+    Attachment,
+    Button,
     Channel,
     GoneError,
+    Message,
     RateLimitedError,
     RefusedError,
     UnreachableError,
 )
-from notifiers.channels.slack import SlackChannel, SlackRefusedError, make_client, respond
-from notifiers.message import Attachment, Button, Message
 from tests.servers.slack_rules import texts
 from tests.servers.slack_server import LIMITED, LOST, SILENT, Fault, SlackServer
 from tests.servers.slack_workspace import BOT_TOKEN, CHANNEL, FOREIGN, PRIVATE

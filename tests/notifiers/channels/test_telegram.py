@@ -11,10 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from telegram.ext import ExtBot
 
-from notifiers.channel import ChannelError, GoneError, RateLimitedError, RefusedError, UnreachableError
 from notifiers.channels.telegram import CAPTION_UNITS, TelegramChannel, _keyboard
 from notifiers.channels.telegram_wire import Wire, make_bot
-from notifiers.message import Attachment, Button, Message
+from notifiers.message import (
+    Attachment,
+    Button,
+    ChannelError,
+    GoneError,
+    Message,
+    RateLimitedError,
+    RefusedError,
+    UnreachableError,
+)
 from tests.servers.telegram_api import TOKEN, Chat
 from tests.servers.telegram_rules import check_keyboard
 from tests.servers.telegram_server import (

@@ -8,9 +8,9 @@ import pytest
 from loop.experiment import EventKind, Run, RunState, Status
 from loop.store.experiments import IdeaBox
 from loop.store.outbox import Outbox, refusals
-from notifiers.channel import GoneError, RateLimitedError, RefusedError, UnreachableError
 from notifiers.delivery.delivery import Delivery
 from notifiers.delivery.rate_limit import slack_spacing
+from notifiers.message import GoneError, RateLimitedError, RefusedError, UnreachableError
 from tests.notifiers.bench import Bench
 from tests.notifiers.stories import call, decide, needs_you, start, turned
 

@@ -8,8 +8,8 @@ from datetime import time
 import pytest
 
 from loop.experiment import Run, RunState, Status
-from notifiers.channel import RateLimitedError, RefusedError, UnreachableError
 from notifiers.delivery.preferences import Preferences, QuietHours, Verbosity
+from notifiers.message import RateLimitedError, RefusedError, UnreachableError
 from tests.notifiers.bench import Bench
 from tests.notifiers.recording import Fault
 from tests.notifiers.stories import call, decide, needs_you, turned

@@ -16,11 +16,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from loop.experiment import Actor, EventKind, Reason, Run, RunState, Status
 from loop.results.status import run_status
 from loop.store.outbox import Outbox
-from notifiers.channel import RateLimitedError, RefusedError, UnreachableError
 from notifiers.delivery.delivery import Delivery
 from notifiers.delivery.live_card import LiveCards
 from notifiers.delivery.preferences import Loudness, Preferences, QuietHours, Verbosity
 from notifiers.delivery.rate_limit import Spacing, Window
+from notifiers.message import RateLimitedError, RefusedError, UnreachableError
 from notifiers.text.notification import Topic, read_notifications
 from tests.notifiers.recording import Fault, RecordingChannel, VirtualTime
 from tests.notifiers.stories import call, decide, head, open_journal, start

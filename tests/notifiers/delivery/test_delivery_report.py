@@ -7,10 +7,9 @@ from datetime import time
 import pytest
 
 from loop.experiment import Actor, Event, EventKind, Reason, Run, RunState, Status
-from notifiers.channel import UnreachableError
 from notifiers.delivery.delivery import Delivery
 from notifiers.delivery.preferences import Loudness, Preferences, QuietHours, Verbosity
-from notifiers.message import Attachment, Button, Message
+from notifiers.message import Attachment, Button, Message, UnreachableError
 from notifiers.text.notification import Topic
 from tests.notifiers.bench import Bench
 from tests.notifiers.stories import call, decide, needs_you, start, turned, woken

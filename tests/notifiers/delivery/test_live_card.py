@@ -11,9 +11,9 @@ from loop.experiment import RunState, Status
 from loop.results.status import run_status
 from loop.store.journal import Journal
 from loop.store.outbox import Outbox
-from notifiers.channel import RateLimitedError, RefusedError, UnreachableError
 from notifiers.delivery.live_card import INTERVAL, LiveCards
 from notifiers.delivery.rate_limit import Clock, Spacing, Window
+from notifiers.message import RateLimitedError, RefusedError, UnreachableError
 from tests.notifiers.recording import RecordingChannel, VirtualTime
 from tests.notifiers.stories import decide, open_journal, start
 
