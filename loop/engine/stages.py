@@ -1,4 +1,4 @@
-"""An experiment's way from stage to stage, and its verdict: pure functions, each value from the one before."""
+"""An experiment's way from stage to stage, and its verdict: pure functions from one value to the next."""
 
 from __future__ import annotations
 
