@@ -69,7 +69,7 @@ class Institute:
         self.log = "RuntimeError: no such luck"
         self.papers = Papers(url="http://127.0.0.1:1/")
 
-    def purse(self, *, a_run: float | None = None, a_day: float | None = None) -> Budget:
+    def books(self, *, a_run: float | None = None, a_day: float | None = None) -> Budget:
         return Budget(self.journal, a_run=a_run, a_day=a_day, clock=lambda: self.now)
 
     def researcher(
@@ -97,7 +97,7 @@ class Institute:
             journal=self.journal,
             failure=self._failure,
             check=self._check,
-            budget=BudgetGuard(self.purse(a_run=a_run, a_day=a_day), self.notes),
+            budget=BudgetGuard(self.books(a_run=a_run, a_day=a_day), self.notes),
             availability=self.availability(),
             papers=self.papers,
             device=lambda: "an abacus",

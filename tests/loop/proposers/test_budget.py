@@ -10,7 +10,7 @@ from tests.loop.proposers.oracles import Institute
 
 def test_people_are_told_at_four_fifths_and_at_the_end_also_after_a_restart(institute: Institute) -> None:
     def budget() -> BudgetGuard:
-        return BudgetGuard(institute.purse(a_run=10.0), institute.notes)
+        return BudgetGuard(institute.books(a_run=10.0), institute.notes)
 
     for _ in range(12):
         if budget().allows(1, "oracle"):
@@ -23,7 +23,7 @@ def test_people_are_told_at_four_fifths_and_at_the_end_also_after_a_restart(inst
 
 
 def test_too_little_for_a_call_is_nothing(institute: Institute) -> None:
-    budget = BudgetGuard(institute.purse(a_run=1.0), institute.notes)
+    budget = BudgetGuard(institute.books(a_run=1.0), institute.notes)
     budget.pay(1, "oracle", Cost(dollars=0.4))
     assert budget.spent_setting(1, ["oracle"], pauses=False) is None
     budget.pay(1, "oracle", Cost(dollars=0.4))
@@ -42,7 +42,7 @@ def test_too_little_for_a_call_is_nothing(institute: Institute) -> None:
 
 
 def test_a_day_that_begins_is_told_of_anew(institute: Institute) -> None:
-    budget = BudgetGuard(institute.purse(a_day=1.0), institute.notes)
+    budget = BudgetGuard(institute.books(a_day=1.0), institute.notes)
     for _ in range(2):
         budget.pay(1, "oracle", Cost(dollars=1.0))
         assert not budget.allows(1, "oracle")
@@ -53,21 +53,21 @@ def test_a_day_that_begins_is_told_of_anew(institute: Institute) -> None:
 
 def test_a_larger_limit_is_told_of_anew(institute: Institute) -> None:
     def spent(limit: float) -> str | None:
-        budget = BudgetGuard(institute.purse(a_run=limit), institute.notes)
+        budget = BudgetGuard(institute.books(a_run=limit), institute.notes)
         return budget.spent_setting(1, ["oracle"], pauses=False)
 
-    institute.purse().pay(1, "oracle", Cost(dollars=9.0))
+    institute.books().pay(1, "oracle", Cost(dollars=9.0))
     assert spent(9.0)
     assert spent(18.0) is None
-    institute.purse().pay(1, "oracle", Cost(dollars=9.0))
+    institute.books().pay(1, "oracle", Cost(dollars=9.0))
     assert spent(18.0)
 
 
 def test_a_call_that_was_cut_off_costs_what_the_last_ones_did_at_least(institute: Institute) -> None:
     def spent() -> Cost:
-        return institute.purse().of_run(1)
+        return institute.books().of_run(1)
 
-    budget = BudgetGuard(institute.purse(a_run=9.0), institute.notes)
+    budget = BudgetGuard(institute.books(a_run=9.0), institute.notes)
     budget.pay_for_cut_off(1, "agent", None)
     assert spent() == Cost()  # nobody can know
     assert institute.told() == []
@@ -83,9 +83,9 @@ def test_a_call_that_was_cut_off_costs_what_the_last_ones_did_at_least(institute
 
 
 def test_an_unknown_price_is_told_of_once_where_it_matters(institute: Institute) -> None:
-    BudgetGuard(institute.purse(), institute.notes).pay(1, "agent", Cost(10, 0, 10, None))
+    BudgetGuard(institute.books(), institute.notes).pay(1, "agent", Cost(10, 0, 10, None))
     assert institute.told() == []
-    budget = BudgetGuard(institute.purse(a_run=1.0), institute.notes)
+    budget = BudgetGuard(institute.books(a_run=1.0), institute.notes)
     budget.pay(1, "agent", Cost(10, 0, 10, None))
     budget.pay(1, "agent", Cost(10, 0, 10, None))
     (told,) = institute.told()

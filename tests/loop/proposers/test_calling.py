@@ -44,7 +44,7 @@ class Endless(Oracle):
 
 def caller(institute: Institute, *, a_run: float | None = None) -> ModelCaller:
     return ModelCaller(
-        budget=BudgetGuard(institute.purse(a_run=a_run), institute.notes),
+        budget=BudgetGuard(institute.books(a_run=a_run), institute.notes),
         availability=institute.availability(),
         check=lambda proposal, context: None,
         clock=lambda: institute.now,
@@ -69,14 +69,14 @@ async def test_an_idea_of_a_person_may_take_longer(institute: Institute) -> None
 
 
 async def test_a_call_that_is_given_up_is_paid_like_the_last_ones(institute: Institute) -> None:
-    institute.purse().pay(institute.run.id, "endless", Cost(dollars=0.5))
+    institute.books().pay(institute.run.id, "endless", Cost(dollars=0.5))
     endless = Endless()
     call = asyncio.create_task(caller(institute).call(Source("endless", endless), institute.context()))
     await endless.is_at_work.wait()
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    assert institute.purse().of_run(institute.run.id).dollars == 1.0
+    assert institute.books().of_run(institute.run.id).dollars == 1.0
 
 
 async def test_who_never_says_what_it_costs_is_told_of_where_there_is_a_limit(
@@ -87,4 +87,4 @@ async def test_who_never_says_what_it_costs_is_told_of_where_there_is_a_limit(
         assert await caller(institute, a_run=1.0).call(secret, institute.context())
     (told,) = institute.told()
     assert told == price_unknown("agent")
-    assert institute.purse().of_run(institute.run.id) == Cost(dollars=None)
+    assert institute.books().of_run(institute.run.id) == Cost(dollars=None)

@@ -89,7 +89,7 @@ async def test_a_night_in_which_the_model_goes_down_and_comes_back(lab: Lab, tmp
         unavailable("some:model", "It is down."),
         available_again("some:model"),
     ]
-    assert institute.purse().of_run(lab.run.id).dollars == model.asked / 2
+    assert institute.books().of_run(lab.run.id).dollars == model.asked / 2
     lab.check_invariants()
 
 

@@ -181,7 +181,7 @@ async def test_a_crash_not_worth_mending_is_paid_and_dropped(institute: Institut
         proposal = await researcher.propose(institute.context(*discards(0), crash()))
         assert (proposal.source, proposal.repairs) == (DEEPER, None)
     assert len(oracle.mended) == 1
-    assert institute.purse().of_run(institute.run.id) == HOPELESS.cost
+    assert institute.books().of_run(institute.run.id) == HOPELESS.cost
     assert institute.told() == []
 
 
@@ -226,7 +226,7 @@ async def test_a_refused_proposal_is_asked_for_again_with_the_reasons(institute:
     reasons = [refusal.reason for refusal in oracle.asked[-1].rejections]
     assert reasons[:2] == ["That was tried in #3.", "It changes nothing."]
     assert reasons[2].startswith("The program is not valid Python")
-    assert institute.purse().of_run(institute.run.id).dollars == 1.0  # refused ones cost too
+    assert institute.books().of_run(institute.run.id).dollars == 1.0  # refused ones cost too
 
 
 async def test_a_model_without_anything_new_leaves_it_to_the_search(institute: Institute) -> None:
@@ -263,7 +263,7 @@ async def test_what_makes_no_program_is_refused_and_paid_and_no_outage(institute
     assert oracle.asked[-1].rejections == (Rejection("wider", "It would not parse."),) * RETRIES
     assert (await researcher.propose(institute.context())).proposer == "search"
     assert len(oracle.asked) == 2 * (1 + RETRIES)
-    assert institute.purse().of_run(institute.run.id).dollars == 0.25 * (1 + 2 * RETRIES)
+    assert institute.books().of_run(institute.run.id).dollars == 0.25 * (1 + 2 * RETRIES)
     assert institute.told() == []
 
 
@@ -285,7 +285,7 @@ async def test_while_a_model_is_out_of_reach_the_others_go_on(institute: Institu
         unavailable("some:second", "It is down."),
         available_again("some:first"),
     ]
-    assert institute.purse().of_run(institute.run.id).dollars == 0.5
+    assert institute.books().of_run(institute.run.id).dollars == 0.5
 
 
 async def test_the_fallback_is_called_where_a_model_gave_nothing(institute: Institute) -> None:
@@ -297,8 +297,8 @@ async def test_the_fallback_is_called_where_a_model_gave_nothing(institute: Inst
     assert (await researcher.propose(institute.context())).proposer == "second"
     assert len(first.asked) == 1 + 1 + RETRIES
     assert institute.told() == [unavailable("some:first", "It is down."), available_again("some:first")]
-    assert institute.purse().of_run(institute.run.id).dollars == 2 * 0.25 + (1 + RETRIES) * 0.5
-    assert institute.purse().price("some:second") == 0.25  # each model is paid under its own name
+    assert institute.books().of_run(institute.run.id).dollars == 2 * 0.25 + (1 + RETRIES) * 0.5
+    assert institute.books().price("some:second") == 0.25  # each model is paid under its own name
     first.answers, institute.now = [DEEPER], institute.now + PAUSE
     assert (await researcher.propose(institute.context())).proposer == "first"
     assert len(second.asked) == 2
@@ -376,7 +376,7 @@ def test_whatever_a_model_does_there_is_a_proposal_and_every_call_is_paid(
         assert asked in ((0, 1 + RETRIES) if kind in ("refused", "nonsense") else (0, 1))
         assert proposal.proposer == ("oracle" if kind == "good" and asked else "search")
         institute.now += seconds
-    assert institute.purse().of_run(institute.run.id).input_tokens == len(oracle.asked) - free
+    assert institute.books().of_run(institute.run.id).input_tokens == len(oracle.asked) - free
     again = available_again("some:oracle")
     told = ["back" if reason == again else "out" for reason in institute.told()]
     assert told == ["out", "back"] * (len(told) // 2) + ["out"] * (len(told) % 2)
@@ -408,7 +408,7 @@ async def test_an_agent_that_is_ended_at_work_every_time_is_paid_and_runs_out(in
         await institute.researcher(agent, a_run=1.0).propose(institute.context())
         institute.now += 86400
     assert len(agent.asked) == 2  # another one would cost too much
-    assert institute.purse().of_run(institute.run.id).dollars == pytest.approx(0.8)
+    assert institute.books().of_run(institute.run.id).dollars == pytest.approx(0.8)
 
 
 async def test_when_the_money_is_spent_the_run_goes_on_with_search(institute: Institute) -> None:

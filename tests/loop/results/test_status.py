@@ -17,10 +17,10 @@ def test_what_models_cost_and_how_often_no_proposal_was_ready(tmp_path: Path) ->
     run, other = make_run(journal), make_run(journal, "other")
     for number, waited in enumerate((0.0, 0.05, 0.06, 20.0)):
         journal.record(replace(make_experiment(run, number, Status.KEEP), waited=waited))
-    purse = Budget(journal)
-    purse.pay(run.id, "model", Cost(1000, 800, 50, 0.5))
-    purse.pay(run.id, "model", Cost(100, 0, 5, None))
-    purse.pay(other.id, "model", Cost(7, 0, 7, 7.0))
+    books = Budget(journal)
+    books.pay(run.id, "model", Cost(1000, 800, 50, 0.5))
+    books.pay(run.id, "model", Cost(100, 0, 5, None))
+    books.pay(other.id, "model", Cost(7, 0, 7, 7.0))
     status = run_status(journal, run, worktree=tmp_path)
     assert (status.queue_empty, status.tokens, status.dollars) == (2, 1155, 0.5)
     assert json.loads(json.dumps(to_json(status)))["queue_empty"] == 2

@@ -38,13 +38,13 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 
 def test_costs_are_summed_for_a_run(journal: Journal, clock: Clock) -> None:
-    purse = Budget(journal, clock=clock)
+    books = Budget(journal, clock=clock)
     run, other = make_run(journal).id, make_run(journal, "other").id
-    assert purse.of_run(run) == Cost()
-    purse.pay(run, "oracle", Cost(100, 20, 7, 0.5))
-    purse.pay(run, "agent", Cost(10, 0, 3, None))
-    purse.pay(other, "oracle", Cost(1, 1, 1, 4.0))
-    assert purse.of_run(run) == Cost(110, 20, 10, 0.5)
+    assert books.of_run(run) == Cost()
+    books.pay(run, "oracle", Cost(100, 20, 7, 0.5))
+    books.pay(run, "agent", Cost(10, 0, 3, None))
+    books.pay(other, "oracle", Cost(1, 1, 1, 4.0))
+    assert books.of_run(run) == Cost(110, 20, 10, 0.5)
 
 
 def test_a_run_of_unknown_prices_has_no_dollars(journal: Journal) -> None:
@@ -54,18 +54,18 @@ def test_a_run_of_unknown_prices_has_no_dollars(journal: Journal) -> None:
 
 
 def test_a_day_begins_at_midnight_and_is_shared_by_all_runs(journal: Journal, clock: Clock) -> None:
-    purse = Budget(journal, a_day=5.0, zone=BERLIN, clock=clock)
+    books = Budget(journal, a_day=5.0, zone=BERLIN, clock=clock)
     run, other = make_run(journal).id, make_run(journal, "other").id
-    purse.pay(run, "oracle", Cost(dollars=2.0))
-    purse.pay(other, "oracle", Cost(dollars=3.0))
-    (before,) = purse.accounts(run)
+    books.pay(run, "oracle", Cost(dollars=2.0))
+    books.pay(other, "oracle", Cost(dollars=3.0))
+    (before,) = books.accounts(run)
     assert not before.pays(0.0)
     assert str(before) == "$5.00 of the $5.00 for models today are spent"
     clock.now += 2 * 3600
-    (after,) = purse.accounts(run)
+    (after,) = books.accounts(run)
     assert after.spent == 0
     assert before.period != after.period
-    assert purse.of_run(run).dollars == 2.0
+    assert books.of_run(run).dollars == 2.0
 
 
 def test_a_call_that_what_is_left_does_not_pay_is_not_made() -> None:
@@ -77,12 +77,12 @@ def test_a_call_that_what_is_left_does_not_pay_is_not_made() -> None:
 
 
 def test_the_last_known_prices_tell_the_next(journal: Journal) -> None:
-    purse, run = Budget(journal), make_run(journal).id
-    assert purse.price("oracle") == 0.0
+    books, run = Budget(journal), make_run(journal).id
+    assert books.price("oracle") == 0.0
     for dollars in (9.0, None, 1.0, 1.0, 1.0, 1.0, 2.0):
-        purse.pay(run, "oracle", Cost(dollars=dollars))
-    assert purse.price("oracle") == pytest.approx(1.2)
-    assert purse.price("another") == 0.0
+        books.pay(run, "oracle", Cost(dollars=dollars))
+    assert books.price("oracle") == pytest.approx(1.2)
+    assert books.price("another") == 0.0
 
 
 @settings(max_examples=30)
@@ -91,14 +91,14 @@ def test_no_limit_is_passed_by_more_than_a_call(
     tmp_path_factory: pytest.TempPathFactory, prices: list[float], limit: float
 ) -> None:
     journal = Journal(tmp_path_factory.mktemp("spending") / "state.db")
-    purse, run = Budget(journal, a_run=limit), make_run(journal).id
+    books, run = Budget(journal, a_run=limit), make_run(journal).id
     asked = [0.0]
     for price in prices:
-        (account,) = purse.accounts(run)
-        if account.pays(purse.price("oracle")):
-            purse.pay(run, "oracle", Cost(dollars=price))
+        (account,) = books.accounts(run)
+        if account.pays(books.price("oracle")):
+            books.pay(run, "oracle", Cost(dollars=price))
             asked.append(price)
-    spent = purse.of_run(run).dollars
+    spent = books.of_run(run).dollars
     assert spent is not None
     assert spent <= limit + max(asked)
     if len(set(asked[1:])) == 1 and len(asked) > 2:  # prices that are all alike are foreseen
