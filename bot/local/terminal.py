@@ -66,7 +66,7 @@ class _Conversation:
             try:
                 typed = await self._session.prompt_async(
                     bottom_toolbar=lambda: [("", self._progress)],
-                    # Signals and unhandled errors are not handled here: this may be the process of the bot itself.
+                    # Signals and unhandled errors are not handled here: this may be the bot process itself.
                     handle_sigint=False,
                     set_exception_handler=False,
                 )
