@@ -78,7 +78,7 @@ from less code is kept.""",
 
 REPAIR: Final[Mapping[str, str]] = {
     "bug": """\
-This experiment crashed. If its idea is sound and the error a slip, mend it: the smallest edit of the program
+This experiment crashed. If its idea is sound and the error a slip, fix it: the smallest edit of the program
 that crashed, with which it still tries the same idea. If the idea itself cannot work, give it up.""",
     "memory": """\
 This experiment ran out of memory. That is no bug: it needs less memory. Make it need less (rows computed at
