@@ -30,7 +30,8 @@ from loop.git.repository import (
     with_imports,
 )
 from loop.git.workspace import Workspace
-from loop.process.trainer import Trainer, prepare_line, training_environment
+from loop.process.environment import prepare_line, training_environment
+from loop.process.trainer import Trainer
 from loop.process.worker import in_thread
 from loop.store.journal import Journal
 from loop.text import secrets_in

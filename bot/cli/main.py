@@ -84,7 +84,7 @@ def init(
 ) -> None:
     """Write the training template as a new git repository."""
     from bot.setup.template import init_repository
-    from loop.process.trainer import prepare_line
+    from loop.process.environment import prepare_line
 
     commit = init_repository(folder, profile, time_budget)
     say(f"{folder} is ready (commit {commit[:7]}). Next: {prepare_line(folder)}")

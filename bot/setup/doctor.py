@@ -19,8 +19,8 @@ from bot.setup.settings import ENV_FILE, Settings
 from bot.setup.sources import PROVIDERS, SEARCH, SourceChoice, agent_of
 from loop.errors import UserError
 from loop.git.repository import RepositoryFacts, inspect, read_time_budget
+from loop.process.environment import launch_command, prepare_line
 from loop.process.machine import Disk, ask_nvidia_smi
-from loop.process.trainer import launch_command, prepare_line
 from loop.program.constants import find_constants
 from loop.proposers.model.providers import INSTALL, is_own_server
 from loop.proposers.search.space import find_axes

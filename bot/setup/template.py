@@ -15,7 +15,7 @@ from bot.setup.settings import Settings
 from loop.errors import UserError
 from loop.git.commands import Git, GitError
 from loop.git.workspace import AUTHOR
-from loop.process.trainer import prepare_line
+from loop.process.environment import prepare_line
 from loop.process.worker import in_thread
 from loop.program.constants import Literal as Text
 from loop.program.constants import replace_constants

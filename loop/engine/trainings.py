@@ -14,9 +14,10 @@ from loop.engine.stages import KeepRule
 from loop.errors import UserError
 from loop.experiment import Experiment, Run
 from loop.git.workspace import Workspace
+from loop.process.environment import launch_command
 from loop.process.summary import read_tail
 from loop.process.supervisor import LOG
-from loop.process.trainer import Job, Supervisor, Trainer, TrainingProcess, attempt_folder, launch_command
+from loop.process.trainer import Job, Supervisor, Trainer, TrainingProcess, attempt_folder
 from loop.results.table import append_result, write_results
 from loop.store.experiments import read_rows, row_of
 from loop.store.journal import Journal

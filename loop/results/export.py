@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from loop.errors import UserError
 from loop.experiment import Experiment, Run
+from loop.process.environment import launch_command
 from loop.process.machine import ask_nvidia_smi
-from loop.process.trainer import launch_command
 from loop.program.constants import find_constants
 from loop.results.gains import effect
 

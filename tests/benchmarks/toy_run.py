@@ -10,7 +10,8 @@ from loop.engine.stages import KeepRule
 from loop.engine.trainings import Plan
 from loop.experiment import Goal
 from loop.git.workspace import Workspace
-from loop.process.trainer import Trainer, training_environment
+from loop.process.environment import training_environment
+from loop.process.trainer import Trainer
 from loop.proposers.protocol import Proposer
 from loop.results.status import RunStatus, run_status
 from loop.store.journal import Journal

@@ -15,7 +15,8 @@ from loop.engine.trainings import Plan
 from loop.errors import UserError
 from loop.experiment import EventKind, Experiment, Goal, Proposal, Run, Stage
 from loop.git.workspace import Workspace
-from loop.process.trainer import Trainer, training_environment
+from loop.process.environment import training_environment
+from loop.process.trainer import Trainer
 from loop.proposers.protocol import Context, Proposer
 from loop.store.journal import Journal
 

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from loop.process import supervisor as program
-from loop.process.trainer import Job, Supervisor, Trainer, TrainingProcess, training_environment
+from loop.process.environment import training_environment
+from loop.process.trainer import Job, Supervisor, Trainer, TrainingProcess
 from tests.loop import toys
 
 NUMBERS = {

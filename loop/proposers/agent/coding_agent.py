@@ -25,7 +25,7 @@ from loop.experiment import Family, Proposal
 from loop.files import place
 from loop.git.commands import Git, locate
 from loop.git.workspace import AUTHOR
-from loop.process.trainer import PROXIES, training_environment
+from loop.process.environment import PROXIES, training_environment
 from loop.process.worker import in_thread, start_worker
 from loop.program.edits import LIMIT, EditError, check_program
 from loop.proposers.agent.keeper import sweep

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from loop.experiment import Cost, Family, Proposal
-from loop.process.trainer import PROXIES
+from loop.process.environment import PROXIES
 from loop.process.worker import WorkerError, in_thread, run_worker
 from loop.program.edits import Edit, EditError, apply_edits, check_program, whole_file
 from loop.proposers.model.providers import (

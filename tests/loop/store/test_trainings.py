@@ -14,7 +14,8 @@ from loop.engine.stages import KeepRule
 from loop.engine.trainings import Plan
 from loop.experiment import Ending, Experiment, Purpose, RunState, Stage, Status, Training
 from loop.git.workspace import Workspace
-from loop.process.trainer import Trainer, training_environment
+from loop.process.environment import training_environment
+from loop.process.trainer import Trainer
 from loop.store.journal import Journal
 from tests.loop.lab import Ideas, git, value
 from tests.loop.store.test_journal import make_experiment, make_run

@@ -1,0 +1,298 @@
+"""What a training runs with: its variables, its Python with the repository's packages, its command."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from loop.errors import UserError
+from loop.process.summary import error_line
+from loop.text import is_secret, without_secrets
+
+_ALLOWED = re.compile(
+    r"""
+    PATH | HOME | USER | LOGNAME | SHELL | LANG | LANGUAGE | LC_\w+ | TZ | TMPDIR
+    | XDG_(?:CACHE|DATA|CONFIG)_HOME | AUTORESEARCH_CACHE
+    | (?:LD|DYLD)_LIBRARY_PATH | LIBRARY_PATH | CPATH | CC | CXX                    # torch.compile compiles
+    | (?:CUDA|NVIDIA|NCCL|CUDNN|CUBLAS|HIP|ROCR|ROCM|HSA|MIOPEN|AMD)_\w+
+    | (?:OMP|GOMP|KMP|MKL|OPENBLAS|BLIS|VECLIB|NUMEXPR|RAYON)_\w+ | TOKENIZERS_PARALLELISM
+    | TORCH\w* | PYTORCH_\w+ | TRITON_\w+
+    | HF_HOME | HF_HUB_(?:CACHE|OFFLINE) | HF_DATASETS_\w+ | TIKTOKEN_CACHE_DIR
+    | UV_\w+ | VIRTUAL_ENV | CONDA_(?:PREFIX|DEFAULT_ENV)
+    | (?i:(?:https?|all|no)_proxy) | SSL_CERT_(?:FILE|DIR) | REQUESTS_CA_BUNDLE     # uv fetches packages
+    """,
+    re.VERBOSE,
+)
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+PROXIES = (*_PROXIES, *map(str.lower, _PROXIES))  # how the network is reached; one may want a login
+
+_PREPARE = "prepare.py"
+_LOCK = "uv.lock"
+_ANSWER_SECONDS = 120.0  # for a Python to import torch from a cold disk, for uv to compare an environment
+_SYNC = ("sync", "--frozen", "--no-install-project")
+_NO_NETWORK = ("dns error", "error sending request", "Network is unreachable", "network was disabled")
+_OUTPUT = 64 * 1024  # characters of uv's messages that are kept
+_PRINTED = 100  # characters of a line of uv's that are shown
+
+
+def training_environment(
+    environ: Mapping[str, str], extra: Mapping[str, str], *, let_through: Collection[str] = ()
+) -> dict[str, str]:
+    """Choose from `environ` what a training needs and add `extra`, without what looks like a secret.
+
+    `let_through` (TRAIN_ENV) names further variables, which a person vouches for, even where named like secrets.
+    """
+    wanted = {name: value for name, value in environ.items() if _ALLOWED.fullmatch(name)} | dict(extra)
+    chosen = {
+        name: value
+        for name, value in wanted.items()
+        if not is_secret(name) and without_secrets(value) == value
+    }
+    chosen |= {name: environ[name] for name in let_through if name in environ}
+    chosen["PYTHONUNBUFFERED"] = "1"  # progress and the last words of a killed training reach the log
+    return chosen
+
+
+def launch_command(checkout: Path, override: tuple[str, ...], editable: str = "train.py") -> tuple[str, ...]:
+    """Return what a person would type in a checkout to train as the bot does (`override`: TRAIN_COMMAND)."""
+    if override:
+        return override
+    if (checkout / _LOCK).is_file() and find_uv():
+        return ("uv", "run", editable)
+    return (sys.executable, editable)
+
+
+def prepare_line(repository: Path, override: tuple[str, ...] = (), editable: str = "train.py") -> str:
+    """Return what to type to prepare the data, with the Python that trains."""
+    command = launch_command(repository, override, editable)
+    words = [_PREPARE if word == editable else word for word in command]
+    known = words if _PREPARE in words else ["python", _PREPARE]
+    return f"cd {shlex.quote(str(repository))} && {shlex.join(known)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How a training is started in its folder, and what of the machine it must be able to read for that."""
+
+    argv: tuple[str, ...]
+    readable: tuple[Path, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def find_uv() -> str | None:
+    """Return uv from the PATH, or the one installed beside the bot's Python."""
+    return shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
+
+
+class Launcher:
+    """Finds how the trainings of a run are started, and makes the environment of a `uv.lock` for them.
+
+    `override` is TRAIN_COMMAND. Environments lie in `folder`, one for each lock file, and stay. `environ` are
+    the variables of trainings.
+    """
+
+    def __init__(
+        self, folder: Path, *, override: tuple[str, ...], editable: str, environ: Mapping[str, str]
+    ) -> None:
+        self._folder = folder
+        self._override = override
+        self._editable = editable
+        self._environ = environ
+
+    def prepare(self, project: Path, checkout: Path | None, report: Callable[[str], None]) -> Launch:
+        """Return how to train in a copy of `project`, the files of a commit; may take minutes.
+
+        `checkout` is the user's: its `.venv` is used where it fits the lock file. `report` gets what uv says
+        while it makes an environment.
+
+        Raises:
+            UserError: the command is not there, or the packages cannot be had.
+        """
+        command = launch_command(project, self._override, self._editable)
+        uv = find_uv()
+        # `uv run` with options of its own may mean anything: that is run as it is.
+        if uv and command[:2] == ("uv", "run") and len(command) > 2 and not command[2].startswith("-"):
+            return self._in_environment(self._locked(uv, project, checkout, report), command[2:])
+        if not self._override:
+            return Launch(command, readable_for(Path(sys.executable)))
+        return self._checked(project)
+
+    def _in_environment(self, python: Path, words: tuple[str, ...]) -> Launch:
+        """Do what `uv run` does with a command, without looking at the environment again."""
+        folder = python.parent
+        if words[0].endswith(".py"):
+            argv = (str(python), *words)
+        else:
+            argv = (shutil.which(words[0], path=str(folder)) or words[0], *words[1:])
+        path = os.pathsep.join(filter(None, (str(folder), self._environ.get("PATH"))))
+        return Launch(argv, readable_for(python), {"PATH": path, "VIRTUAL_ENV": str(folder.parent)})
+
+    def _checked(self, project: Path) -> Launch:
+        program, *rest = self._override
+        place = project / program if "/" in program else None
+        found = str(place) if place and os.access(place, os.X_OK) else None
+        if place is None:
+            found = shutil.which(program, path=self._environ.get("PATH"))
+        if found is None:
+            where = "in the repository" if place else "on the PATH"
+            raise UserError(f"TRAIN_COMMAND: {program} is not {where}. Correct it in .env.")
+        missing = [word for word in rest if word.endswith(".py") and not (project / word).is_file()]
+        if missing:
+            raise UserError(f"TRAIN_COMMAND: there is no {missing[0]} in the repository. Correct it in .env.")
+        readable = readable_for(Path(found))
+        return Launch(self._override, tuple(path for path in readable if not path.is_relative_to(project)))
+
+    # The environment of a lock file
+
+    def _locked(self, uv: str, project: Path, checkout: Path | None, report: Callable[[str], None]) -> Path:
+        if checkout is not None and (own := checkout / ".venv" / "bin" / "python").exists():
+            check, same = (uv, *_SYNC, "--check", "--inexact"), _same(checkout / _LOCK, project / _LOCK)
+            if same and _answer(check, self._environ, cwd=checkout) is not None:
+                return own
+        target = self._folder / _fingerprint(project)
+        ready = target.with_name(f"{target.name}.ready")
+        if not ready.exists():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            report("uv makes the environment of uv.lock")
+            self._sync(uv, project, target, report)
+            ready.touch()
+        return target / "bin" / "python"
+
+    def _sync(self, uv: str, project: Path, target: Path, report: Callable[[str], None]) -> None:
+        environment = {**self._environ, "UV_PROJECT_ENVIRONMENT": str(target), "UV_NO_PROGRESS": "1"}
+        environment.pop("VIRTUAL_ENV", None)
+        said = ""
+        with subprocess.Popen(
+            (uv, *_SYNC, "--no-editable"),
+            cwd=project,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # a Ctrl-C at the bot's terminal is not for uv
+        ) as process:
+            assert process.stderr is not None
+            for line in process.stderr:
+                said = (said + line)[-_OUTPUT:]
+                if line.strip():
+                    report(f"uv: {line.strip()[:_PRINTED]}")
+        if process.returncode == 0:
+            return
+        cause = error_line(without_secrets(said))
+        if any(sign in said for sign in _NO_NETWORK):
+            raise UserError(
+                f"No network for the packages of uv.lock, and uv's cache lacks some ({cause}). "
+                "Connect the machine, or run `uv sync` in the repository once where there is a network."
+            )
+        fix = "Run `uv sync` in the repository to see all of it."
+        raise UserError(f"uv cannot make the environment of uv.lock: {cause}. {fix}")
+
+
+def _same(path: Path, other: Path) -> bool:
+    return path.is_file() and path.read_bytes() == other.read_bytes()
+
+
+def _fingerprint(project: Path) -> str:
+    """Name an environment by what decides its packages."""
+    digest = hashlib.sha256()
+    for name in (_LOCK, "pyproject.toml", ".python-version"):
+        path = project / name
+        digest.update(path.read_bytes() if path.is_file() else b"")
+        digest.update(b"\0")
+    return digest.hexdigest()[:16]
+
+
+_PLACES = "import json, sys; print(json.dumps([sys.prefix, sys.base_prefix, sys.exec_prefix, *sys.path]))"
+
+
+def readable_for(program: Path) -> tuple[Path, ...]:
+    """Return what a program needs to read to start: itself, and of a Python its libraries.
+
+    Of a script it is the Python that its first line names. The home directory and what holds it are never
+    among them: a Python of `~/.local` gets `~/.local/bin` and `~/.local/lib`.
+    """
+    python = _interpreter(program)
+    if python is None:
+        return (program, program.resolve())
+    answer = _answer((str(python), "-c", _PLACES), {"PYTHONSAFEPATH": "1"})
+    places = [Path(place) for place in json.loads(answer or "[]") if place]
+    found = [program, python, *_links(python)]
+    for place in places:
+        too_much = Path.home().is_relative_to(place) or place in (Path.home() / ".local", Path("/usr"))
+        found += [place / "bin", place / "lib"] if too_much else [place]
+    return tuple(dict.fromkeys(path for path in found if path.exists()))
+
+
+def _interpreter(program: Path) -> Path | None:
+    if re.fullmatch(r"python[\d.]*", program.name):
+        return program
+    try:
+        with program.open("rb") as file:
+            first = file.readline(512)
+    except OSError:
+        return None
+    words = first.removeprefix(b"#!").split() if first.startswith(b"#!") else []
+    path = Path(os.fsdecode(words[0])) if words else None
+    return path if path and re.fullmatch(r"python[\d.]*", path.name) and path.exists() else None
+
+
+def _links(path: Path) -> Iterator[Path]:
+    """Yield every path on the way from a link to the file that it leads to."""
+    for _ in range(40):  # as the kernel does
+        if not path.is_symlink():
+            return
+        path = path.parent / path.readlink()
+        yield path
+
+
+_IMPORT = """\
+import importlib, json, sys
+failed = []
+for name in sys.argv[1:]:
+    try:
+        importlib.import_module(name)
+    except BaseException as error:
+        failed.append(f"{name} ({type(error).__name__}: {error})")
+print()
+print(json.dumps(failed))
+"""
+
+
+def find_missing_imports(
+    python: Path, modules: Collection[str], environ: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Import the modules with the Python that trains; return those that fail, each with its error."""
+    answer = _answer((str(python), "-c", _IMPORT, *modules), environ)
+    if answer is None:
+        return (f"{python} does not answer",)
+    return tuple(json.loads(answer.splitlines()[-1]))
+
+
+def _answer(command: tuple[str, ...], environ: Mapping[str, str], *, cwd: Path | None = None) -> str | None:
+    """Return what a program prints; None where it fails or does not answer in time."""
+    try:
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_ANSWER_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
