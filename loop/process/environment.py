@@ -49,7 +49,7 @@ def training_environment(
 ) -> dict[str, str]:
     """Choose from `environ` what a training needs and add `extra`, without what looks like a secret.
 
-    `let_through` (TRAIN_ENV) names further variables, which a person vouches for, even where named like secrets.
+    `let_through` (TRAIN_ENV) names further variables, which a person vouches for, whatever their names.
     """
     wanted = {name: value for name, value in environ.items() if _ALLOWED.fullmatch(name)} | dict(extra)
     chosen = {
