@@ -242,7 +242,7 @@ async def go_on(runs: Runs, settings: Settings, order: Order) -> asyncio.Task[No
     if order.exit_when_done and run.state is RunState.PAUSED:
         raise UserError(f"Run {run.tag} is paused. Start without --exit-when-done and send /resume.")
     experiments = order.experiments or settings.experiments or (FEW if order.exit_when_done else None)
-    return runs.conduct(run, experiments)
+    return runs.conduct(run, experiments, unattended=order.exit_when_done)
 
 
 def _half_stopped(runs: Runs) -> list[Run]:

@@ -216,21 +216,25 @@ class Runs:
 
     # Tasks
 
-    def conduct(self, run: Run, experiments: int | None = None) -> asyncio.Task[None]:
+    def conduct(
+        self, run: Run, experiments: int | None = None, *, unattended: bool = False
+    ) -> asyncio.Task[None]:
         """Return the task that conducts the run, started unless it is alive.
 
-        `experiments` is how many it makes after the baseline; None: without end.
+        `experiments` is how many it makes after the baseline; None: without end. `unattended` is as in
+        `Engine.conduct`.
         """
         loop = self._loops.get(run.id)
         if loop is not None and not loop.task.done():
             return loop.task
-        task = asyncio.create_task(self._conduct(run, experiments), name=f"run {run.tag}")
+        work = self._conduct(run, experiments, unattended=unattended)
+        task = asyncio.create_task(work, name=f"run {run.tag}")
         self._loops[run.id] = loop = _Loop(run, experiments, task)
         task.add_done_callback(lambda _: self._note_end(loop))
         return task
 
-    async def _conduct(self, run: Run, experiments: int | None) -> None:
-        await (await in_thread(self.engine, run)).conduct(experiments)
+    async def _conduct(self, run: Run, experiments: int | None, *, unattended: bool) -> None:
+        await (await in_thread(self.engine, run)).conduct(experiments, unattended=unattended)
 
     def _note_end(self, loop: _Loop) -> None:
         if not loop.task.cancelled() and (error := loop.task.exception()):

@@ -29,7 +29,7 @@ class Actor(StrEnum):
     HEARTBEAT = "heartbeat"  # lifts its own pauses, and no others
     BUDGET = "budget"  # no money for models is left
     STARTUP = "startup"  # the bot was started for another repository
-    LOOP = "loop"  # the run itself: it is done
+    LOOP = "loop"  # the run itself: it is done, or cannot go on
 
 
 class Cause(StrEnum):
@@ -50,6 +50,7 @@ class Cause(StrEnum):
     NO_PROPOSAL = "no_proposal"
     # The run calls a person
     BASELINE = "baseline"  # it crashed
+    BRANCH = "branch"  # a hand moved it; facts: error
     CRASHES = "crashes"  # many in a row
     VANISHED = "vanished"  # a training, again and again
     # What has states, each reported once

@@ -52,7 +52,9 @@ def up(
     settings = context.obj()
     asyncio.run(serve(settings, Order(tag, experiments, exit_when_done)))
     if exit_when_done:
-        report_of_run(settings, tag).show(zone_of(settings))
+        made = report_of_run(settings, tag)
+        made.show(zone_of(settings))
+        raise typer.Exit(code=int(made.failed))
 
 
 @app.command()

@@ -18,6 +18,7 @@ from bot.cli.common import Json, Tag, not_running, open_run, print_json, print_m
 from bot.local.terminal import render
 from bot.setup.settings import Settings
 from loop.errors import UserError
+from loop.experiment import Status
 from loop.results.report import make_report
 from loop.results.table import read_results
 from notifiers.message import Message
@@ -61,6 +62,13 @@ class FullReport:
     night: WakeUpReport
     state: str = ""
     """What the run does now, where the state in the journal does not say it."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the baseline crashed, or all that was tried after it."""
+        tried = [row.status for row in self.night.rows if row.number > 0]
+        crashed = [row.status for row in self.night.rows if row.status is Status.CRASH]
+        return bool(crashed) and len(crashed) >= len(tried)
 
     def draw(self, path: Path) -> None:
         from notifiers.charts.chart import ChartError, chart

@@ -40,6 +40,7 @@ class RunOfLanes(Protocol):
     def give_up(self, experiment: Experiment) -> Experiment: ...
     async def conclude(self, decided: Experiment) -> None: ...
     def call_person(self, cause: Cause, reason: str) -> None: ...
+    async def branch_moved(self) -> bool: ...
     async def back_off(self, times: int, cause: str) -> None: ...
 
 
@@ -75,7 +76,10 @@ class Lane:
 
     @property
     def can_wait(self) -> bool:
-        return self.experiment is None or self.experiment.stage is Stage.COMMITTED
+        if self.experiment is None or self.experiment.stage is Stage.COMMITTED:
+            return True
+        run = self._owner.run
+        return self.experiment.stage is Stage.EVALUATED and run.is_paused and run.state_cause is Cause.BRANCH
 
     async def step(self) -> None:
         if self.experiment is None:
@@ -187,6 +191,10 @@ class Lane:
 
     async def _decide(self, evaluated: Experiment) -> None:
         async with self._owner.switch:
+            if await self._owner.branch_moved():
+                if self._owner.run.state is RunState.STOPPED:
+                    await self.give_up(evaluated)  # there is no head to compare it with
+                return
             decided = await in_thread(self._owner.judge, evaluated)
             self.experiment = None
             await self._owner.conclude(decided)

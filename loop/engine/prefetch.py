@@ -20,7 +20,7 @@ from loop.git.workspace import Commit, Workspace
 from loop.process.worker import in_thread
 from loop.program.constants import find_constants
 from loop.program.fingerprint import fingerprint
-from loop.proposers.protocol import Context, Proposer, Rejection
+from loop.proposers.protocol import Context, ExhaustedError, Proposer, Rejection
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +74,7 @@ class Prefetch:
         timer: Callable[[], float],
     ) -> None:
         self.failure: ProposerFailure | None = None
+        self.unattended = False  # nobody is there to help: what waiting does not help is raised by `take`
         self._proposer = proposer
         self._workspace = workspace
         self._context = context
@@ -154,6 +155,8 @@ class Prefetch:
                 proposal = await self._proposer.propose(context)
                 ready = await in_thread(self._commit, proposal)
             except UserError as error:
+                if self.unattended and isinstance(error, ExhaustedError):
+                    raise
                 failures += 1
                 self.failure = ProposerFailure(
                     self.failure.since if self.failure else self._timer(), str(error)

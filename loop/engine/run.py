@@ -33,7 +33,7 @@ from loop.experiment import (
     Stage,
     Status,
 )
-from loop.git.workspace import Commit, Workspace
+from loop.git.workspace import BranchMoved, Commit, Workspace
 from loop.process.trainer import Trainer
 from loop.process.worker import in_thread
 from loop.proposers.prompt.context import ContextReader
@@ -43,6 +43,7 @@ from loop.store.journal import Journal
 
 log = logging.getLogger(__name__)
 
+BRANCH_SECONDS = 30.0  # between two looks whether a hand has moved the branch
 LANES = 1  # how many experiments of a run train at a time
 
 
@@ -115,16 +116,21 @@ class Engine:
     def log_of(self, number: int) -> Path:
         return self._trainings.log_of(number)
 
-    async def conduct(self, experiments: int | None = None) -> None:
-        """Make experiments until the run is stopped, or `experiments` after the baseline were decided."""
+    async def conduct(self, experiments: int | None = None, *, unattended: bool = False) -> None:
+        """Make experiments until the run is stopped, or `experiments` after the baseline were decided.
+
+        If `unattended`, a proposer that has nothing left is an error; else it waits for a person.
+        """
         self.made, self._limit = 0, experiments
+        self.prefetch.unattended = unattended
         lanes: list[asyncio.Task[None]] = []
+        guard = asyncio.create_task(self._guard_branch())
         try:
             await self._settle()
             lanes = [asyncio.create_task(self._serve(lane)) for lane in self._lanes]
             await asyncio.gather(*lanes)
         finally:
-            for task in lanes:
+            for task in (*lanes, guard):
                 task.cancel()
             if lanes:
                 await asyncio.wait(lanes)
@@ -155,6 +161,9 @@ class Engine:
             if self.run.state in (RunState.RUNNING, RunState.STOPPED):
                 raise UserError(f"Run {self.run.tag} is {self.run.state.value}: there is nothing to resume.")
             self._idle_until = 0.0
+            if self.run.state_cause is Cause.BRANCH:
+                await in_thread(self._check_head)
+                await in_thread(self._repair)
             await self._set_state(RunState.RUNNING, reason)
 
     async def stop(self, *, reason: Reason = BY_COMMAND) -> None:
@@ -241,10 +250,24 @@ class Engine:
             await in_thread(self._workspace.tidy)
         await in_thread(self._trainings.file, decided, self.run)
         if decided.status is Status.CRASH:
+            if decided.number == 0:  # nothing is to be learnt from what follows
+                await self._set_state(RunState.STOPPED, Reason(Actor.LOOP, cause=Cause.BASELINE))
             streak = await in_thread(self._journal.crash_streak, self.run.id)
             if alarm := stages.alarm(decided, streak, every=self._plan.crash_streak):
                 await in_thread(self.call_person, Cause.CRASHES if decided.number else Cause.BASELINE, alarm)
             await self.back_off(streak - self._plan.crash_streak, f"{streak} crashes in a row")
+
+    async def branch_moved(self) -> bool:
+        """Tell whether a hand moved the branch; the run is then paused and a person called."""
+        try:
+            await in_thread(self._check_head)
+        except BranchMoved as moved:
+            reason = Reason(Actor.LOOP, cause=Cause.BRANCH, facts={"error": str(moved)})
+            if self.run.state is not RunState.STOPPED and not _is_same(self.run.reason, reason):
+                await in_thread(self.call_person, Cause.BRANCH, str(moved))
+                await self._set_state(RunState.PAUSING, reason)
+            return True
+        return False
 
     async def back_off(self, times: int, cause: str) -> None:
         """Begin nothing for a while if something went wrong too often; `times` is how often beyond that."""
@@ -262,6 +285,13 @@ class Engine:
 
     # Going on
 
+    async def _guard_branch(self) -> None:
+        while True:
+            await asyncio.sleep(BRANCH_SECONDS)
+            async with self.switch:
+                if self.run.state is RunState.RUNNING and not self.run.renamed_from:
+                    await self.branch_moved()
+
     async def _serve(self, lane: Lane) -> None:
         while await self._may_go_on(lane):
             await lane.step()
@@ -269,7 +299,11 @@ class Engine:
     async def _settle(self) -> None:
         async with self.switch:
             self.run = await in_thread(self._journal.run_by_id, self.run.id)
-            repairs = await in_thread(self._repair)
+            try:
+                repairs = await in_thread(self._repair)
+            except BranchMoved:
+                await self.branch_moved()
+                return
         for sentence in repairs:
             log.warning("%s: %s", self.run.tag, sentence)
 
@@ -281,9 +315,7 @@ class Engine:
         self._best = self._journal.best(self.run.id)
         last = self._journal.experiments(self.run.id, last=1)
         self.next_number = last[0].number + 1 if last else 0
-        # What was kept in git, of which the journal does not know yet, is at the head already.
-        measured = (Stage.MEASURED, Stage.EVALUATED)
-        judged = {e.commit for e in undecided.values() if e.stage in measured}
+        judged = self._judged
         head = self._workspace.head() if judged else self._head
         training = any(e.stage is Stage.TRAINING for e in undecided.values())
         repairs = self._workspace.repair(head if head in judged else self._head, keep_editable=training)
@@ -335,7 +367,8 @@ class Engine:
             await self._set_state(RunState.DONE, Reason(Actor.LOOP, facts={"made": self.made}))
         if self.run.state is RunState.PAUSING:
             await self._set_state(RunState.PAUSED, self.run.reason or BY_COMMAND)
-        await in_thread(self._workspace.restore)
+        with suppress(BranchMoved):  # then it is a person's
+            await in_thread(self._workspace.restore)
         over = self.run.state in (RunState.DONE, RunState.STOPPED)
         if over:
             await self._close()  # before a command to go on can come, which calls `conduct` again
@@ -346,6 +379,15 @@ class Engine:
         await self.prefetch.close()
         for lane in self._lanes:
             lane.close()
+
+    def _check_head(self) -> None:
+        self._workspace.check_head(self._head, *self._judged)
+
+    @property
+    def _judged(self) -> set[str]:
+        """What may be at the head already, kept in git before the journal knows of it."""
+        measured = (Stage.MEASURED, Stage.EVALUATED)
+        return {experiment.commit for experiment in self.under_way if experiment.stage in measured}
 
     @property
     def _head(self) -> str:

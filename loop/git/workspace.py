@@ -8,6 +8,7 @@ is touched but these refs, a few lines of `info/exclude` and the registration of
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -198,6 +199,12 @@ class Workspace:
             )
         return head
 
+    def check_head(self, expected: str, *others: str) -> None:
+        """Raise `BranchMoved` unless the branch is at `expected`, or at one of the `others`."""
+        found = self._git.commit_of(self._ref)
+        if found not in (expected, *others):
+            raise self._moved(found, expected)
+
     def source(self, commit: str) -> str:
         return self.text(commit, self.editable)
 
@@ -340,13 +347,11 @@ class Workspace:
                 f"rename it with `git branch -m {prefix} OTHER`."
             )
 
-    def _moved(self, head: str, expected: str) -> BranchMoved:
-        branch = _branch(self.tag)
-        return BranchMoved(
-            f"Branch {branch} is at {head[:7]}, not at {expected[:7]} where the run left it: "
-            f"save what you need from it, then run `git update-ref refs/heads/{branch} {expected}` "
-            f"in {self.repository} and go on."
-        )
+    def _moved(self, head: str | None, expected: str) -> BranchMoved:
+        command = shlex.join(("git", "-C", str(self.repository), "update-ref", self._ref, expected))
+        found = f"is at {head[:7]}, not at {expected[:7]} where the run left it" if head else "is gone"
+        save = " Save what you need from it, then run" if head else " Run"
+        return BranchMoved(f"Branch {_branch(self.tag)} {found}.{save} `{command}` and /resume.")
 
     def _check_not_elsewhere(self) -> None:
         path = self._git.checkout_of(_branch(self.tag))

@@ -199,6 +199,31 @@ def is_protected(name: str) -> bool:
     return bool(words & _PROTECTED) or (bool(words & HORIZON) and not words & _PHASES)
 
 
+def other_settings(source: str) -> tuple[str, ...]:
+    """Return what looks like a setting and is no constant: `lr`, `--lr`, `Config.lr`, in the order seen."""
+    found: list[str] = []
+    for node in ast.walk(parse(source)):
+        match node:
+            case ast.Module():
+                targets = ((s.targets[0], s.value) for s in node.body if isinstance(s, ast.Assign))
+                found += [
+                    t.id
+                    for t, v in targets
+                    if isinstance(t, ast.Name) and _is_number(v) and not _NAME.fullmatch(t.id)
+                ]
+            case ast.ClassDef():
+                fields = (s for s in node.body if isinstance(s, ast.AnnAssign) and _is_number(s.value))
+                found += [f"{node.name}.{s.target.id}" for s in fields if isinstance(s.target, ast.Name)]
+            case ast.Call(func=ast.Attribute(attr="add_argument"), args=[ast.Constant(value=str(flag)), *_]):
+                if any(word.arg == "default" and _is_number(word.value) for word in node.keywords):
+                    found.append(flag)
+    return tuple(dict.fromkeys(found))
+
+
+def _is_number(node: ast.expr | None) -> bool:
+    return isinstance(node and evaluate(node), int | float)
+
+
 def replace_constants(source: str, changes: Mapping[str, Value | Literal]) -> str:
     """Return `source` with new values for the constants named in `changes`, every other byte as it was.
 

@@ -51,6 +51,10 @@ class NoProgramError(ProposalError):
         self.description = description
 
 
+class ExhaustedError(ProposalError):
+    """There is nothing to propose until a person sends an idea or changes a setting."""
+
+
 class RepairGivenUpError(ProposalError):
     """A crash is not worth repairing, says the author of the program: its idea is dropped."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
 
-from loop.experiment import Event, EventKind, Experiment, Run, RunState, Status
+from loop.experiment import Cause, Event, EventKind, Experiment, Run, RunState, Status
 from loop.results.gains import gain
 from loop.store.journal import Journal
 from notifiers.message import Button
@@ -101,7 +101,12 @@ def topic_of(event: Event, experiment: Experiment | None = None) -> Topic | None
         case EventKind.DECIDED:
             return Topic(experiment.status.value) if experiment and experiment.status else None
         case EventKind.RUN_STATE:
-            return None if _state(event) is RunState.PAUSING else Topic.RUN  # told once it is paused
+            # Told once it is paused; and a person who is called for the same cause is told by that.
+            told = _state(event) is RunState.PAUSING or event.data.get("cause") in (
+                Cause.BASELINE,
+                Cause.BRANCH,
+            )
+            return None if told else Topic.RUN
         case EventKind.RUN_STARTED | EventKind.RUN_RETAGGED | EventKind.NOTED:
             return Topic.RUN
         case EventKind.INTERRUPTED:

@@ -28,8 +28,16 @@ def reason_text(reason: Reason | None) -> str:
         case Actor.STARTUP:
             return "by a change of REPOSITORY"
         case Actor.LOOP:
-            return f"{plural(int(_number(facts, 'made')), 'experiment')} completed"
+            return _of_the_run(reason)
     assert_never(reason.by)
+
+
+def _of_the_run(reason: Reason) -> str:
+    if reason.cause is Cause.BASELINE:
+        return "the baseline crashed"
+    if reason.cause is Cause.BRANCH:
+        return str(reason.facts["error"])
+    return f"{plural(int(_number(reason.facts, 'made')), 'experiment')} completed"
 
 
 def reason_in(data: Mapping[str, object]) -> Reason | None:
@@ -75,6 +83,7 @@ def cause_text(cause: Cause | None, facts: Mapping[str, object]) -> str:
         case (
             None
             | Cause.BASELINE
+            | Cause.BRANCH
             | Cause.CRASHES
             | Cause.VANISHED
             | Cause.PROPOSER

@@ -17,13 +17,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, combinations, product
 
-from loop.errors import UserError
 from loop.experiment import Experiment, Family, Goal, Proposal
 from loop.process.worker import run_worker
-from loop.program.constants import find_constants
+from loop.program.constants import find_constants, other_settings
 from loop.program.simplify import simplifications
 from loop.proposers.policy import idle
-from loop.proposers.protocol import Context, SearchMode
+from loop.proposers.protocol import Context, ExhaustedError, SearchMode
 from loop.proposers.search.changes import (
     Change,
     Move,
@@ -76,6 +75,7 @@ _MOST = 4  # constants at once
 _MOST_AT_FIRST = 8
 _FIRST = 15  # results, or experiments
 _PATIENCE = 6  # experiments without a keep, for each of which one near miss more is combined
+_SEEN = 6  # of the settings that are no constants
 _DRAWS = 50  # surfaces that may have nothing new
 
 
@@ -87,10 +87,7 @@ def suggest(context: Context, frozen: Collection[str] = frozenset(), seed: int =
     program = Program(context.source, find_constants(context.source))
     axes = find_axes(program.constants, frozen)
     if not axes:
-        raise UserError(
-            "The search finds no constant that it may change: the program needs top-level lines such as "
-            "LEARNING_RATE = 0.01 that are not in FROZEN_CONSTANTS."
-        )
+        raise ExhaustedError(no_constant(context.source))
     known = TrainedPrograms(context)
     for change in _changes(context, program, axes, frozen, seed):
         if not known.has(change):
@@ -103,9 +100,19 @@ def suggest(context: Context, frozen: Collection[str] = frozenset(), seed: int =
                 expected=change.expected,
                 family=change.family,
             )
-    raise UserError(
+    raise ExhaustedError(
         f"The search tried every change of up to {_MOST} constants of the best program: send an /idea, "
         "or take names out of FROZEN_CONSTANTS."
+    )
+
+
+def no_constant(source: str) -> str:
+    """Say that `source` has no constant to change, and what was seen instead."""
+    seen = other_settings(source)
+    others = f"Seen: {', '.join(seen[:_SEEN])}{', …' if len(seen) > _SEEN else ''}. " if seen else ""
+    return (
+        f"The search finds no constant that it may change. {others}"
+        "Write settings as top-level lines such as LEARNING_RATE = 0.01, not listed in FROZEN_CONSTANTS."
     )
 
 

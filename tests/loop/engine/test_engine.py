@@ -280,17 +280,6 @@ async def test_a_keep_that_git_has_and_the_journal_not_yet_is_completed(
     lab.check_invariants()
 
 
-async def test_a_branch_moved_by_hand_is_never_moved_back(make_lab: MakeLab) -> None:
-    lab = make_lab(value(1.5))
-    await lab.engine(value(1.4)).conduct(1)
-    git(lab.worktree, "reset", "--soft", lab.base)
-    engine = lab.engine(value(1.3))
-    await engine.resume()
-    with pytest.raises(UserError, match="autoresearch/mar12"):
-        await engine.conduct(1)
-    assert git(lab.repository, "rev-parse", "autoresearch/mar12") == lab.base
-
-
 async def test_a_training_that_changes_the_evaluator_is_a_crash_and_undone(make_lab: MakeLab) -> None:
     lab = make_lab(value(1.5), "TIME_BUDGET = 300\n")
     cheat = program("open('prepare.py', 'a').write('# easier')\nsummary(0.1)")
@@ -374,9 +363,10 @@ async def test_a_person_is_asked_at_once_when_the_program_as_it_is_crashes(make_
     await lab.engine(value(1.4)).conduct(1)
     asked = [e for e in lab.journal.events_after(0, limit=1000) if e.kind is EventKind.NEEDS_ATTENTION]
     (reason,) = (event.data["reason"] for event in asked)
-    fix = "fix and commit it, then /stop and /start_run"
+    fix = "fix and commit it, then /start_run"
     assert reason == f"the baseline, the program as it is, crashed ({fix}): RuntimeError: no data"
-    assert [experiment.status for experiment in lab.experiments()] == [Status.CRASH, Status.KEEP]
+    assert [experiment.status for experiment in lab.experiments()] == [Status.CRASH]
+    assert (lab.now().state, lab.now().state_cause) == (RunState.STOPPED, Cause.BASELINE)
 
 
 async def test_a_baseline_killed_at_its_deadline_says_so_and_what_to_raise(make_lab: MakeLab) -> None:
@@ -384,7 +374,9 @@ async def test_a_baseline_killed_at_its_deadline_says_so_and_what_to_raise(make_
     await lab.engine(value(1.4), deadline=0.3).conduct(1)
     asked = [e for e in lab.journal.events_after(0, limit=1000) if e.kind is EventKind.NEEDS_ATTENTION]
     (reason,) = (str(event.data["reason"]) for event in asked)
-    assert reason.startswith("the baseline, the program as it is, crashed: still running after ")
+    assert reason.startswith(
+        "the baseline, the program as it is, crashed (then /start_run): still running after "
+    )
     assert reason.endswith(" s: killed at the deadline; raise DEADLINE_MINUTES or look at /log 0")
     assert lab.experiments()[0].error == ""
 

@@ -14,7 +14,7 @@ import pytest
 from loop.errors import UserError
 from loop.experiment import Status
 from loop.program.constants import find_constants
-from loop.proposers.protocol import Context, Proposer, Rejection, SearchMode
+from loop.proposers.protocol import Context, ExhaustedError, Proposer, Rejection, SearchMode
 from loop.proposers.search.suggest import SearchProposer, suggest
 from tests.loop.proposers.contexts import context_of, trial
 
@@ -69,7 +69,7 @@ async def test_the_worker_needs_no_certain_folder(
 
 async def test_nothing_to_propose_is_the_sentence_of_suggest(context: Context) -> None:
     frozen = frozenset({"DEPTH", "LR", "ADAM_BETAS"})
-    with pytest.raises(UserError, match="finds no constant that it may change"):
+    with pytest.raises(ExhaustedError, match="finds no constant that it may change"):
         await SearchProposer(python=sys.executable, frozen=frozen).propose(context)
 
 
