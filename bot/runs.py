@@ -251,6 +251,12 @@ class Runs:
                 found.append(LoopState(run, loop.ended, failure))
         return found
 
+    async def check_branches(self) -> None:
+        """Pause the runs whose branch a hand has moved."""
+        for loop in self.loops():
+            if engine := self.engine_if_made(loop.run):
+                await engine.check_branch()
+
     def restart(self, run: Run) -> None:
         """Start the loop of a run whose task has ended, for the experiments it has still to make."""
         loop, engine = self._loops[run.id], self.engine_if_made(run)

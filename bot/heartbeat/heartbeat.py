@@ -122,11 +122,15 @@ class Heartbeat:
         await self._report(found)
 
     async def watch(self) -> None:
-        """Look only for what cannot wait for a beat: a training that hangs, a machine that woke up."""
+        """Look for what cannot wait: a training that hangs, a machine that woke up, a branch that was moved."""
         self._look_at_clock()
         if self._change.slept >= REPORTED:
             await self.beat()
             return
+        try:
+            await self._runs.check_branches()
+        except (UserError, StoreError) as error:
+            log.warning("the branches of runs cannot be read: %s", error)
         async with self._lock:
             for loop in await in_thread(self._examiner.watch, self._runs.loops()):
                 for action in end_training(loop, stall_minutes=self._stall_minutes):

@@ -43,7 +43,6 @@ from loop.store.journal import Journal
 
 log = logging.getLogger(__name__)
 
-BRANCH_SECONDS = 30.0  # between two looks whether a hand has moved the branch
 LANES = 1  # how many experiments of a run train at a time
 
 
@@ -124,13 +123,12 @@ class Engine:
         self.made, self._limit = 0, experiments
         self.prefetch.unattended = unattended
         lanes: list[asyncio.Task[None]] = []
-        guard = asyncio.create_task(self._guard_branch())
         try:
             await self._settle()
             lanes = [asyncio.create_task(self._serve(lane)) for lane in self._lanes]
             await asyncio.gather(*lanes)
         finally:
-            for task in (*lanes, guard):
+            for task in lanes:
                 task.cancel()
             if lanes:
                 await asyncio.wait(lanes)
@@ -200,6 +198,12 @@ class Engine:
                 self.run = await in_thread(self._journal.retag, self.run, new)
                 self._wake()  # what fails now is tried again
                 await in_thread(self._follow_tag)
+
+    async def check_branch(self) -> None:
+        """Pause the run if a hand has moved its branch; called now and then, a verdict looks by itself."""
+        async with self.switch:
+            if self.run.state is RunState.RUNNING and not self.run.renamed_from:
+                await self.branch_moved()
 
     async def end_stalled(self, folder: Path) -> None:
         async with self.switch:
@@ -284,13 +288,6 @@ class Engine:
         self._journal.note(self.run.id, EventKind.NEEDS_ATTENTION, cause=cause, key="", reason=reason)
 
     # Going on
-
-    async def _guard_branch(self) -> None:
-        while True:
-            await asyncio.sleep(BRANCH_SECONDS)
-            async with self.switch:
-                if self.run.state is RunState.RUNNING and not self.run.renamed_from:
-                    await self.branch_moved()
 
     async def _serve(self, lane: Lane) -> None:
         while await self._may_go_on(lane):

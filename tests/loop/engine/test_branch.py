@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import pytest
 
-from loop.engine import run as engine_module
 from loop.engine.run import Engine
 from loop.errors import UserError
 from loop.experiment import Cause, EventKind, RunState, Stage, Status
@@ -67,16 +66,16 @@ async def test_a_result_waits_until_the_branch_is_back(
     lab.check_invariants()
 
 
-async def test_a_moved_branch_is_noticed_while_a_training_goes_on(
-    make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(engine_module, "BRANCH_SECONDS", 0.01)
+async def test_a_moved_branch_is_noticed_while_a_training_goes_on(make_lab: MakeLab) -> None:
     lab = make_lab(program("wait()\nsummary(1.5)"))
     engine = lab.engine()
     conducting = conduct(engine)
     await lab.until_training(0)
+    await engine.check_branch()
+    assert lab.now().state is RunState.RUNNING
     move(lab)
-    await lab.until(lambda: lab.now().state is RunState.PAUSING)
+    await engine.check_branch()
+    assert lab.now().state is RunState.PAUSING
     assert len(calls(lab)) == 1
     lab.open_gate()
     await lab.until(paused(lab))
