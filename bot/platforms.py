@@ -17,7 +17,7 @@ from bot.slack import SLACK
 from bot.telegram import TELEGRAM
 from loop.experiment import Event, Run
 from loop.process.worker import in_thread
-from loop.results.status import RunStatus
+from loop.results.report import RunStatus
 from loop.store.journal import Journal
 from loop.store.outbox import refusals
 from notifiers.delivery.delivery import Delivery

@@ -15,8 +15,7 @@ from loop.experiment import Experiment, Reason, Run
 from loop.git.workspace import Workspace
 from loop.proposers.calling import Availability, BudgetGuard, Source
 from loop.proposers.policy import trained_already
-from loop.proposers.prompt.context import ContextReader
-from loop.proposers.prompt.papers import Papers
+from loop.proposers.prompt.context import ContextReader, Papers
 from loop.proposers.protocol import Failure
 from loop.proposers.researcher import Researcher
 from loop.proposers.search.suggest import SearchProposer

@@ -199,7 +199,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Who changed a run's state, and why. It holds no sentence: `notifiers/text/reasons.py` makes one of it.
+    """Who changed a run's state, and why. It holds no sentence: `notifiers/text/words.py` makes one of it.
 
     `name` is a person's, empty where unknown. `facts` are what a sentence says of the cause.
     """

@@ -153,10 +153,9 @@ def status(context: typer.Context, tag: Tag = None, as_json: Json = False) -> No
     from bot.app import zone_of
     from bot.local.wire import bot_answers
     from loop.results.ledger import read_ledger
-    from loop.results.report import to_json
-    from loop.results.status import run_status
-    from notifiers.text.reasons import reason_text
+    from loop.results.report import run_status, to_json
     from notifiers.text.status import status_message
+    from notifiers.text.words import reason_text
 
     settings = context.obj()
     with open_run(settings, tag) as (journal, run):

@@ -63,7 +63,7 @@ class FullReport:
     """What the run does now, where the state in the journal does not say it."""
 
     def draw(self, path: Path) -> None:
-        from notifiers.charts.chart import ChartError, chart
+        from notifiers.charts import ChartError, chart
 
         report = self.night.report
         title = report.tag or path.stem

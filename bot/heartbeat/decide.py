@@ -13,7 +13,7 @@ from loop.experiment import Actor, Cause, Reason, Run, RunState
 from loop.process.liveness import Marked, Owner, is_stalled
 from loop.process.machine import ClockChange, Disk, Gpu, GpuProcess
 from loop.process.trainer import Process
-from notifiers.text.reasons import cause_text
+from notifiers.text.words import cause_text
 
 BACKOFF = (0.0, 60.0, 300.0, 600.0)
 """Seconds to wait before a loop is restarted for the first, the second, … time in a row."""

@@ -28,9 +28,8 @@ from loop.process.liveness import (
 from loop.process.machine import ClockChange, Disk, GpuProcess, GpuState, cannot_write, disks, look_at_gpus
 from loop.process.supervisor import OUTCOME
 from loop.process.trainer import Process, attempt_folder
-from loop.store.events import WATCHED, open_calls
+from loop.store.events import WATCHED, Sessions, open_calls
 from loop.store.journal import Journal
-from loop.store.sessions import Sessions
 
 
 @dataclass(frozen=True, slots=True)

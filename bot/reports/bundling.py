@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bot.reports.morning import chart_of
 from bot.setup.settings import Settings
 from loop.errors import UserError
 from loop.experiment import Experiment, Run, Status
@@ -21,7 +20,7 @@ from loop.results.table import results_text
 from loop.store.experiments import row_of
 from loop.store.journal import Journal
 from loop.text import one_line
-from notifiers.charts.chart import ChartError
+from notifiers.charts import ChartError, chart_of
 from notifiers.message import Attachment, Message
 from notifiers.text.words import change, duration, number, plural
 

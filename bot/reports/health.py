@@ -14,8 +14,7 @@ from loop.store.events import last_incidents
 from loop.store.journal import Journal
 from loop.text import one_line
 from notifiers.delivery.delivery import Standing, standings
-from notifiers.text.reasons import state_text
-from notifiers.text.words import duration
+from notifiers.text.words import duration, state_text
 
 INCIDENTS = 5
 _LINE = 160

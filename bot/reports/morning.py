@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import tzinfo
 
@@ -15,9 +15,8 @@ from loop.experiment import Event, EventKind, Run, RunState
 from loop.process.worker import in_thread
 from loop.results.report import WakeUpReport, read_wakeup_report
 from loop.store.events import has_events_after, last_event_of
-from loop.store.experiments import Row
 from loop.store.journal import Journal, StoreError
-from notifiers.charts.chart import ChartError, alt_text, chart
+from notifiers.charts import ChartError, chart_of
 from notifiers.delivery.rate_limit import Clock
 from notifiers.message import Attachment, Message
 from notifiers.text.digest import message_of
@@ -99,13 +98,6 @@ async def _charts(night: WakeUpReport, run: Run) -> tuple[Attachment, ...]:
     except ChartError as error:
         log.warning("%s", error)
         return ()  # the report is useful without
-
-
-async def chart_of(run: Run, rows: Sequence[Row]) -> Attachment:
-    """Return the chart of a run as a picture; raises a ChartError where it cannot be drawn."""
-    picture = await chart(rows, metric=run.metric, goal=run.goal, title=run.tag)
-    alt = alt_text(rows, metric=run.metric, goal=run.goal, title=run.tag)
-    return Attachment(f"{run.tag}.png", picture, alt)
 
 
 LOOK_SECONDS = 20.0

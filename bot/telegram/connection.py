@@ -16,7 +16,7 @@ from telegram import Update, User
 from telegram.error import InvalidToken, TelegramError
 from telegram.ext import ApplicationBuilder, CallbackContext, TypeHandler, Updater
 
-from notifiers.channels.telegram_wire import Wire, make_bot
+from notifiers.channels.telegram import Wire, make_bot
 from notifiers.message import UnreachableError
 
 Context: TypeAlias = CallbackContext[Any, Any, Any, Any]

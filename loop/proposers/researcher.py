@@ -19,8 +19,7 @@ from loop.process.worker import in_thread
 from loop.proposers.calling import Availability, BudgetGuard, Check, ModelCaller, Source
 from loop.proposers.people import add_from_file, ideas_in_prose, propose_idea
 from loop.proposers.policy import crash_to_repair, idle, last_gain, search_mode
-from loop.proposers.prompt.context import INSTRUCTIONS
-from loop.proposers.prompt.papers import Papers
+from loop.proposers.prompt.context import INSTRUCTIONS, Papers
 from loop.proposers.protocol import Context, Failure, Proposer, Rejection, SearchMode, UnavailableError
 from loop.store.events import Notes
 from loop.store.experiments import Idea, IdeaBox

@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from loop.experiment import Goal
 from loop.results.report import Gain
 from loop.text import one_line
-from notifiers.charts.scene import GAINS, Point, Scene
+from notifiers.charts import GAINS, Point, Scene
 
 WIDTH, HEIGHT = 1280, 1120
 """Of the picture, in pixels: as wide as chats show one. Sizes of type are in points, of 2.8 pixels each."""

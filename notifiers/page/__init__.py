@@ -21,7 +21,7 @@ from loop.results.ledger import Ledger, Spent
 from loop.results.report import Report
 from loop.store.experiments import Row
 from loop.text import one_line
-from notifiers.charts.scene import Point, Scene, headline_of, make_scene
+from notifiers.charts import Point, Scene, headline_of, make_scene
 from notifiers.text.words import change, duration, money, number
 
 _PARTS = Path(__file__).parent

@@ -15,8 +15,7 @@ from loop.results.report import Bill, Report, WakeUpReport
 from loop.store.experiments import Row
 from loop.text import one_line
 from notifiers.message import Message
-from notifiers.text.reasons import state_text
-from notifiers.text.words import change, duration, money, number, period, plural, signed
+from notifiers.text.words import change, duration, money, number, period, plural, signed, state_text
 
 WIDTH = 44
 """Characters of a line on a phone; a screen has about 25 of them."""

@@ -33,7 +33,7 @@ from loop.experiment import (
     RunState,
 )
 from loop.git.workspace import Commit
-from loop.results.status import RunStatus, run_status
+from loop.results.report import RunStatus, run_status
 from loop.store.experiments import IdeaBox
 from loop.store.journal import Journal
 from notifiers.delivery.delivery import Delivery
