@@ -13,8 +13,7 @@ from bot.setup.settings import Settings
 from bot.setup.sources import KINDS, SEARCH, ProposerKind, SourceChoice, Supplies
 from loop.experiment import Experiment, Reason, Run
 from loop.git.workspace import Workspace
-from loop.proposers.calling import Availability, BudgetGuard, Source
-from loop.proposers.policy import trained_already
+from loop.proposers.calling import Availability, BudgetGuard, Source, trained_already
 from loop.proposers.prompt.context import ContextReader, Papers
 from loop.proposers.protocol import Failure
 from loop.proposers.researcher import Researcher

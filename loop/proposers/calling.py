@@ -12,9 +12,10 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from loop.errors import UserError, backoff
-from loop.experiment import Cause, Cost, Proposal, Run
+from loop.experiment import Cause, Cost, Experiment, Proposal, Run
 from loop.process.worker import in_thread
 from loop.program.constants import find_constants
+from loop.program.fingerprint import fingerprint
 from loop.proposers.protocol import (
     Context,
     Failure,
@@ -297,3 +298,25 @@ def _attributed(proposal: Proposal, idea: Idea | None, failure: Failure | None) 
     if failure is not None:
         return replace(proposal, repairs=failure.experiment.number, idea=failure.experiment.idea)
     return replace(proposal, idea=idea.id) if idea else proposal
+
+
+def trained_already(
+    proposal: Proposal, context: Context, find: Callable[[str], Experiment | None] = lambda _: None
+) -> str | None:
+    """Return why a proposal is no new program, with the earlier result; None where it is one.
+
+    `find` returns the experiment with a fingerprint, for those too old for a context. It may block.
+    """
+    program = fingerprint(proposal.source)
+    recent = next((each for each in context.experiments if each.program == program), None)
+    if experiment := recent or find(program):
+        result = experiment.status or "under way"
+        if experiment.value is not None:
+            result = f"{result}, {context.run.metric} {experiment.value:.6f}"
+        return f"Same program as experiment #{experiment.number} ({result}), {_BUT}."
+    if program == fingerprint(context.source):
+        return f"Same program as the best one, {_BUT}."
+    return None
+
+
+_BUT = "apart from layout, comments and seeds"

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from loop.experiment import Cost, Experiment, Goal, Reason, Run, RunState, Stage, Status
 from loop.process.summary import Progress, read_progress, read_tail
-from loop.proposers.policy import AFTER, idle, search_mode
-from loop.proposers.protocol import SearchMode
+from loop.proposers.protocol import STUCK_AFTER, SearchMode, idle, search_mode
 from loop.results.gains import FamilyRate, bests_before, gain, rates_of
 from loop.results.ledger import Ledger, Spent, all_of, read_ledger
 from loop.store.events import open_calls
@@ -290,7 +289,7 @@ def read_wakeup_report(
     until: float,
     since: float | None = None,
     gpu_price: float | None = None,
-    stuck_after: int = AFTER,
+    stuck_after: int = STUCK_AFTER,
     ready: str = "",
 ) -> WakeUpReport:
     """Return what the run brought from `since`, or from its start, to `until`, seconds since the epoch.

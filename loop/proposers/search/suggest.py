@@ -19,8 +19,7 @@ from loop.errors import UserError
 from loop.experiment import Experiment, Family, Goal, Proposal
 from loop.process.worker import run_worker
 from loop.program.constants import find_constants
-from loop.proposers.policy import idle
-from loop.proposers.protocol import Context, SearchMode
+from loop.proposers.protocol import Context, SearchMode, idle
 from loop.proposers.search.changes import (
     Change,
     Move,
