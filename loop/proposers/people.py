@@ -14,7 +14,7 @@ from loop.errors import UserError
 from loop.experiment import Family, Proposal, Run
 from loop.program.constants import Number, Value, find_constants, read_value, replace_constants, write_value
 from loop.proposers.protocol import Context
-from loop.proposers.search.changes import family_of
+from loop.proposers.search.space import family_of
 from loop.store.experiments import Idea, IdeaBox
 
 log = logging.getLogger(__name__)

@@ -20,18 +20,14 @@ from loop.experiment import Experiment, Family, Goal, Proposal
 from loop.process.worker import run_worker
 from loop.program.constants import find_constants
 from loop.proposers.protocol import Context, SearchMode, idle
-from loop.proposers.search.changes import (
-    Change,
-    Move,
-    Moves,
-    Program,
+from loop.proposers.search.history import (
+    ResponseSurface,
     SearchHistory,
     TrainedPrograms,
-    family_of,
+    fit_surface,
     read_history,
 )
-from loop.proposers.search.response_surface import ResponseSurface, fit_surface
-from loop.proposers.search.space import Axis, Key, find_axes
+from loop.proposers.search.space import Axis, Change, Key, Move, Moves, Program, family_of, find_axes
 from loop.results.gains import effect, near_misses
 
 _NEAREST = 8

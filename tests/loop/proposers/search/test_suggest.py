@@ -19,8 +19,8 @@ from loop.experiment import Experiment, Family, Goal, Proposal, Status
 from loop.program.constants import Value, find_constants, replace_constants
 from loop.program.fingerprint import fingerprint
 from loop.proposers.protocol import Context, Rejection, SearchMode
-from loop.proposers.search.changes import family_of, read_history
-from loop.proposers.search.space import find_axes
+from loop.proposers.search.history import read_history
+from loop.proposers.search.space import family_of, find_axes
 from loop.proposers.search.suggest import suggest
 from tests.loop.proposers.contexts import context_of, trial
 
