@@ -24,7 +24,7 @@ from bot.local.server import LocalChannel, LocalServer
 from bot.local.terminal import chat, follow
 from bot.platforms import Chats, access_by
 from bot.proposer_factory import clear_agents
-from bot.reports.morning import Reporter, WakeUp
+from bot.reports import Reporter, WakeUp
 from bot.runs import Runs
 from bot.schedule import Jobs, scheduled
 from bot.setup.service import feed_watchdog, notify, start_logging

@@ -8,11 +8,9 @@ from typing import TypeAlias
 
 from bot.access import Request
 from bot.commands import COMMANDS, Call, find_command
-from bot.reports.bundling import bundle_folder, make_bundle
-from bot.reports.health import health_checks, incident_lines
-from bot.reports.morning import Reporter
+from bot.reports import Reporter, bundle_folder, make_bundle
 from bot.runs import Runs
-from bot.setup.doctor import Check, examine, render
+from bot.setup.doctor import Check, examine, health_checks, incident_lines, render
 from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH
 from loop.engine.run import Engine
@@ -29,8 +27,14 @@ from notifiers.charts import ChartError, chart_of
 from notifiers.delivery.preferences import PreferenceStore, describe
 from notifiers.message import Message, Reply
 from notifiers.text.digest import digest
-from notifiers.text.report import results_message
-from notifiers.text.status import ideas_message, progress_line, runs_message, start_card, status_message
+from notifiers.text.status import (
+    ideas_message,
+    progress_line,
+    results_message,
+    runs_message,
+    start_card,
+    status_message,
+)
 
 RESULTS_SHOWN = 10
 IDEAS_SHOWN = 4

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bot.cli.common import Json, Tag, not_running, open_run, print_json, print_message, say
+from bot.cli import Json, Tag, not_running, open_run, print_json, print_message, say
 from bot.local.terminal import render
 from bot.setup.settings import Settings
 from loop.errors import UserError
@@ -125,7 +125,7 @@ def _look_up(settings: Settings, run: Run) -> tuple[dict[int, Detail], Provenanc
 
     There is no provenance while nothing was kept, or where git has lost the commit.
     """
-    from bot.reports.bundling import open_workspace, provenance_of
+    from bot.reports import open_workspace, provenance_of
     from loop.process.summary import read_tail
     from notifiers.page import Detail
 

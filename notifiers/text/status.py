@@ -1,4 +1,4 @@
-"""How a run stands, in words: `/status`, the live card, a line of progress, `/runs`, `/ideas`, a new run."""
+"""How a run stands, in words: `/status`, the card, a line of progress, `/runs`, `/ideas`, `/results`, a new run."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import assert_never
 
 from loop.experiment import Experiment, Goal, RunState, Stage
 from loop.process.summary import Progress
-from loop.results.gains import FamilyRate, Lesson, effect
+from loop.results.gains import FamilyRate, Lesson, bests_before, effect
 from loop.results.report import RunStatus
-from loop.store.experiments import Idea
+from loop.store.experiments import Idea, Row
 from loop.text import one_line
 from notifiers.message import Button, Message
 from notifiers.text.notification import card_buttons
@@ -281,3 +281,41 @@ def _effect(better: float, noise: float | None, goal: Goal) -> str:
 
 def _change(better: float, goal: Goal) -> float:
     return -better if goal is Goal.MINIMIZE else better
+
+
+# The table of results
+
+
+def results_message(
+    rows: Sequence[Row],
+    *,
+    metric: str,
+    goal: Goal,
+    total: int,
+    before: float | None = None,
+    tag: str | None = None,
+    width: int = 60,
+) -> Message:
+    """Return `rows`, the last of `total` results, as a table `width` columns wide.
+
+    Δ is to the best value so far, which is `before` in the first row.
+    """
+    title = f"{tag}: " if tag else ""
+    if not rows:
+        return Message(f"{title}no results yet")
+    count = plural(total, "result")
+    if len(rows) < total:
+        count = f"the last {len(rows)} of {count}" if len(rows) > 1 else f"the last of {count}"
+    cells = [("#", metric, "Δ", "status", "description")]
+    for row, best in zip(rows, bests_before(rows, goal, before), strict=True):
+        value = "-" if row.value is None else number(row.value)
+        delta = "" if row.value is None or best is None else change(best, row.value)
+        cells.append((str(row.number), value, delta, row.status, row.description))
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    left = width - sum(widths[:4]) - 4  # four gaps of one space
+    table = [
+        f"{index:>{widths[0]}} {value:>{widths[1]}} {delta:>{widths[2]}} {status:<{widths[3]}} "
+        f"{one_line(description, max(1, left))}".rstrip()
+        for index, value, delta, status, description in cells
+    ]
+    return Message(f"{title}{count}", "\n".join(table))
