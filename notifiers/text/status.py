@@ -1,4 +1,4 @@
-"""How a run stands, in words: `/status`, the card, a line of progress, `/runs`, `/ideas`, `/results`, a new run."""
+"""How a run stands, in words: `/status`, the card, progress, `/runs`, `/ideas`, `/results`, a new run."""
 
 from __future__ import annotations
 
