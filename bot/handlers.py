@@ -313,7 +313,6 @@ class CommandHandlers:
     # Parts
 
     def _lacks(self, run: Run) -> str:
-        """Return why the run has no proposal at the moment, as far as this bot has looked for one."""
         engine = self._host.engine_if_made(run)
         failure = engine.prefetch.failure if engine else None
         return failure.reason if failure else ""

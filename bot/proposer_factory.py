@@ -99,7 +99,6 @@ def clear_agents(home: Path) -> None:
 
 
 def _keys(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the keys and addresses of models, under the providers' names."""
     found = {
         "ANTHROPIC_API_KEY": settings.anthropic_api_key.get_secret_value(),
         "OPENAI_API_KEY": settings.openai_api_key.get_secret_value(),

@@ -48,7 +48,6 @@ def open_run(settings: Settings, tag: str | None) -> Iterator[tuple[Journal, Run
 
 
 def not_running(settings: Settings, run: Run) -> str:
-    """Return a sentence where a run is active but no bot is running; else nothing."""
     under_way = run.state in (RunState.RUNNING, RunState.PAUSING)
     alone = under_way and bot_answers(settings.socket) is False
     return "No bot is running: `autoresearch up` continues it" if alone else ""

@@ -39,7 +39,6 @@ def report(
     page: Annotated[Path | None, typer.Option("--html", help="Also write a page for a browser.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Print the report on a run."""
     from bot.app import zone_of
 
     settings = context.obj()
@@ -161,7 +160,6 @@ _STYLES = (
 
 
 def show_in_colour(night: WakeUpReport, message: Message, *, console: Console | None = None) -> None:
-    """Print the report with rich: the same words as everywhere, with colours."""
     from rich.console import Console
     from rich.panel import Panel
     from rich.text import Text

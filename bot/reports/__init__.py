@@ -49,12 +49,10 @@ class Reporter:
         self._drawn: tuple[int, tuple[Attachment, ...]] = (0, ())  # an event and its chart
 
     async def summary(self, run: Run, *, with_chart: bool) -> Message:
-        """Return the report on the whole run."""
         night = await in_thread(self._read, run, None, self._now())
         return await self._message(night, with_chart=with_chart)
 
     async def for_chat(self, event: Event) -> Message | None:
-        """Return the report on an event for a chat; None where it cannot be made."""
         return await self._made(event, with_chart=True)
 
     async def for_terminal(self, event: Event) -> Message | None:
@@ -169,7 +167,6 @@ class WakeUp:
         return due
 
     def _last(self, run: Run) -> tuple[int, float]:
-        """Return id and time of the run's last wake-up, or of its start."""
         event = last_event_of(self._journal, run.id, (EventKind.WAKE_UP, EventKind.RUN_STARTED))
         return (event.id, event.at) if event else (0, run.created_at)
 
@@ -255,7 +252,6 @@ def bundle_folder(settings: Settings, run: Run) -> Path:
 
 
 def open_workspace(settings: Settings, run: Run) -> Workspace:
-    """Return the git side of a run for programs beside the bot."""
     path = settings.home / "worktrees" / run.tag
     return Workspace(repository=run.repository, path=path, tag=run.tag, editable=settings.editable)
 
@@ -275,7 +271,6 @@ def provenance_of(
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse a folder with files that are not of a bundle."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: choose a folder.")
     others = {file.name for file in folder.iterdir()} - _NAMES if folder.exists() else set()

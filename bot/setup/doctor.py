@@ -207,7 +207,6 @@ def _repository(settings: Settings) -> Iterator[Check]:
 
 
 def _left_out(facts: RepositoryFacts) -> list[str]:
-    """Return what the checkout has and a run would not."""
     left_out = [f"uncommitted changes of {', '.join(facts.dirty)}"] if facts.dirty else []
     if names := facts.untracked:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
@@ -326,7 +325,6 @@ def health_checks(
 
 
 def incident_lines(journal: Journal, *, zone: tzinfo, last: int = INCIDENTS) -> list[str]:
-    """Return the last failures and recoveries, the newest last."""
     return [
         one_line(
             f"{datetime.fromtimestamp(incident.at, zone):%Y-%m-%d %H:%M} run {incident.tag} "

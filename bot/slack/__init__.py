@@ -109,7 +109,6 @@ def manifest(commands: Iterable[Command]) -> str:
 
 
 def _usage_hint(usages: Iterable[str]) -> str:
-    """Return as many of the usages as the hint may hold."""
     hint = ""
     for usage in usages:
         longer = f"{hint} | {usage}" if hint else usage

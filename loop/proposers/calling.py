@@ -65,7 +65,6 @@ class Availability:
         return self._clock() >= self._retry_at.get(name, -math.inf)
 
     def is_healthy(self, name: str) -> bool:
-        """Return whether the model has not failed since it answered last."""
         return name not in self._failures
 
     def failed(self, run_id: int, name: str, error: UnavailableError) -> None:
@@ -131,7 +130,6 @@ class BudgetGuard:
             self.pay(run_id, name, replace(known, dollars=dollars or known.dollars))
 
     def allows(self, run_id: int, name: str) -> bool:
-        """Return whether every limit has room for another call of that model."""
         price = self._budget.price(name)
         return all(account.pays(price) for account in self._budget.accounts(run_id))
 
@@ -216,7 +214,6 @@ class ModelCaller:
         self._clock = clock
 
     async def may_call(self, model: Source, run: Run) -> bool:
-        """Return whether the model is available and within the budget."""
         return self._availability.is_available(model.name) and await in_thread(
             self._budget.allows, run.id, model.name
         )

@@ -262,7 +262,6 @@ def crash_to_repair(experiments: Sequence[Experiment], dropped: Collection[int] 
 
 
 def _depth(experiment: Experiment, experiments: Sequence[Experiment]) -> int:
-    """Return how many repairs in a row led to this experiment."""
     by_number = {other.number: other for other in experiments}
     depth = 0
     found: Experiment | None = experiment

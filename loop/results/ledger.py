@@ -70,7 +70,6 @@ class Ledger:
 
     @property
     def busy_share(self) -> float | None:
-        """The part of all time that was training; None before any time has passed."""
         return self.seconds[Spent.TRAINING] / self.total if self.total else None
 
     @property

@@ -82,7 +82,6 @@ class Report:
 
     @property
     def keep_rate(self) -> float | None:
-        """The share of the experiments that were kept, the baseline in neither number."""
         before = 0 if self.baseline is None else 1
         return (self.keep - before) / (self.experiments - before) if self.experiments > before else None
 

@@ -152,7 +152,6 @@ def _drop(calls: _Calls, but: frozenset[Cause]) -> None:
 
 
 def _about(data: Mapping[str, object]) -> tuple[Cause | None, str]:
-    """Return cause and key of an event; one without a cause is known by all that it says."""
     cause = data.get("cause")
     if cause is None:
         return None, str(data.get("reason", ""))

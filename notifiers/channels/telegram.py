@@ -95,12 +95,10 @@ class Part:
 
 
 def units(text: str) -> int:
-    """Return the length in UTF-16 code units."""
     return len(text.encode("utf-16-le")) // 2
 
 
 def visible(text: str) -> bool:
-    """Say whether any character of a text is visible."""
     return any(
         character not in _UNSEEN and unicodedata.category(character) not in _UNSEEN_CATEGORIES
         for character in text
@@ -125,7 +123,6 @@ def lay_out(message: Message) -> list[Part]:
 
 
 def one_page(message: Message, limit: int = TEXT_UNITS) -> Page:
-    """Return as much of a message as one page of `limit` units holds."""
     text, block = clean(message.text), clean(message.block)
     pages = _pages(text, block, limit) or [Page(EMPTY)]
     return pages[0] if len(pages) == 1 else _shortened(text, block, limit, CUT)
@@ -226,7 +223,6 @@ class TelegramChannel:
         return next(sent for sent, part in zip(progress.sent, parts, strict=True) if part.buttons)
 
     async def edit(self, message_id: str, message: Message) -> None:
-        """Replace a sent message by as much of `message` as one page holds, without its files."""
         markup = {"message_id": int(message_id), "reply_markup": _keyboard(message)}
         edit_text, edit_caption = self._bot.edit_message_text, self._bot.edit_message_caption
         try:
@@ -288,7 +284,6 @@ class TelegramChannel:
             raise RefusedError(f"{progress.failed_uploads} uploads failed: {error}") from error
 
     async def _post(self, send: Callable[..., Awaitable[Any]], part: str, page: Page, **options: Any) -> str:
-        """Send something to the topic, or to the chat itself if the topic was deleted."""
         try:
             sent = await self._say(send, part, page, message_thread_id=self._topic_id, **options)
         except RefusedError as error:

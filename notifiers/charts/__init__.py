@@ -92,7 +92,6 @@ async def chart(
 
 
 async def chart_of(run: Run, rows: Sequence[Row]) -> Attachment:
-    """Return the chart of a run as a picture; raises a ChartError where it cannot be drawn."""
     picture = await chart(rows, metric=run.metric, goal=run.goal, title=run.tag)
     alt = alt_text(rows, metric=run.metric, goal=run.goal, title=run.tag)
     return Attachment(f"{run.tag}.png", picture, alt)
@@ -162,7 +161,6 @@ def headline_of(report: Report) -> tuple[str, str]:
 
 
 def visible_gains(report: Report) -> tuple[Gain, ...]:
-    """Return the gains that six digits show, largest first."""
     return tuple(gain for gain in report.gains if round(gain.gain, 6) > 0)
 
 

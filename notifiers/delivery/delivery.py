@@ -113,7 +113,6 @@ def next_step(
 def _first(
     decided: Sequence[Pending], enough: int, *, quiet: bool, now: float, zone: tzinfo
 ) -> Record | Send | None:
-    """Return the next step where notifications are sent one by one, or in groups of `enough` digests."""
     entries: list[Entry] = []  # recorded before anything is sent
     group: list[Pending] = []
     for each in decided:
@@ -277,7 +276,6 @@ class Delivery:
             self._journal.listeners.remove(notice)
 
     async def catch_up(self) -> None:
-        """Deliver everything that is due, however long the channel takes to take it."""
         await in_thread(self._outbox.open)
         while step := await in_thread(self._next):
             if isinstance(step, Record):
@@ -294,7 +292,6 @@ class Delivery:
         return next_step(pending, preferences, quiet=quiet, now=now, zone=self._zone)
 
     async def _try(self, step: Send) -> None:
-        """Try to send a message; where that fails for a while, return after it."""
         try:
             message_id = await self._send(step)
         except RateLimitedError as error:
@@ -367,7 +364,6 @@ class Delivery:
 
 
 def read_pending(journal: Journal, outbox: Outbox, *, held: bool = True) -> list[Pending]:
-    """Return what a channel is still to be sent, oldest first; what is held only if `held`."""
     put_off = outbox.put_off(held=held, most=HELD)
     news = read_notifications(journal, [event for event, _ in put_off])
     states = {event.id: state for event, state in put_off}

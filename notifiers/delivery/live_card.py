@@ -105,7 +105,6 @@ class LiveCards:
             return message_id
 
     def _changed(self) -> list[tuple[Run, Message]]:
-        """Return the runs whose cards are not, or not as far as is known, as they should be."""
         cards = self._outbox.open_cards()
         due = []
         for run in self._journal.runs():

@@ -121,7 +121,6 @@ def _headline(report: Report) -> list[str]:
 
 
 def _metric(report: Report, value: float, rest: str) -> str:
-    """Return the metric's name, its value and the rest of the line; of these only the name may be cut."""
     known = f"{number(value)}{rest}"
     return f"{one_line(report.metric, max(8, WIDTH - 1 - len(known)))} {known}"
 
@@ -175,7 +174,6 @@ def _pace(night: WakeUpReport, zone: tzinfo, *, with_share: bool) -> list[str]:
 
 
 def flow(phrases: Sequence[str]) -> list[str]:
-    """Return the phrases in as few lines as hold them."""
     lines: list[str] = []
     for phrase in phrases:
         if lines and len(f"{lines[-1]} · {phrase}") <= WIDTH:
@@ -210,7 +208,6 @@ def _next(night: WakeUpReport) -> list[str]:
 
 
 def _calls(night: WakeUpReport) -> list[str]:
-    """Return why a person is needed, the last reason whole and of the others their number."""
     if not night.calls:
         return []
     *others, last = night.calls
@@ -272,7 +269,6 @@ def ledger_lines(ledger: Ledger) -> list[str]:
 
 
 def _percent(share: float) -> str:
-    """Return a share rounded, but never as all or nothing where it is neither."""
     if 0 < share < 0.005:
         return "<1 %"
     return f"{round(100 * share) if share == 1 else min(99, round(100 * share))} %"

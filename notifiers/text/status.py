@@ -30,7 +30,6 @@ _DIGITS = 6  # that a value of the metric is shown with
 
 
 def status_message(status: RunStatus, *, now: float, zone: tzinfo, lacks: str = "") -> Message:
-    """Return the answer to `/status`; `lacks` says why there is no proposal to train next."""
     lines = _lines(status, zone, lacks)
     if status.dollars:
         lines.append(f"{money(status.dollars)} for models")
@@ -49,7 +48,6 @@ def card(status: RunStatus, *, zone: tzinfo) -> Message:
 
 
 def progress_line(status: RunStatus, *, zone: tzinfo, lacks: str = "") -> str:
-    """Return the training under way in one line, or why there is no proposal for one; else nothing."""
     if status.stage is Stage.TRAINING:
         return f"#{status.experiment} {_description(status)} · {_progress(status, zone)}"
     return _waiting(status, lacks)
@@ -96,7 +94,6 @@ def _waiting(status: RunStatus, lacks: str) -> str:
 
 
 def _progress(status: RunStatus, zone: tzinfo) -> str:
-    """Return how far the experiment under way has come, with a bar if the training says so."""
     assert status.stage is not None
     if status.progress is not None:
         return _bar_and_numbers(status.progress)
@@ -173,7 +170,6 @@ class RunPlan:
 
 
 def start_card(plan: RunPlan) -> Message:
-    """Return the answer to `/start_run`, with the buttons that start it."""
     lines = [
         f"Start run {plan.tag}?",
         f"Repository: {plan.repository}",

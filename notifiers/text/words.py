@@ -62,7 +62,6 @@ def period(start: float, end: float, zone: tzinfo) -> str:
 
 
 def reason_text(reason: Reason | None) -> str:
-    """Return who changed a run's state and why, such as `by ann`; empty where it is unknown."""
     if reason is None:
         return ""
     facts = reason.facts
@@ -94,7 +93,6 @@ def reason_in(data: Mapping[str, object]) -> Reason | None:
 
 
 def state_text(state: str, reason: Reason | None) -> str:
-    """Return a state with its reason: `paused by ann`, `done: 4 experiments completed`."""
     text = reason_text(reason)
     if not text:
         return state

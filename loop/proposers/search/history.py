@@ -62,7 +62,6 @@ class CrashRegion:
     amounts: Mapping[Key, float]
 
     def holds(self, values: Mapping[Key, Scalar]) -> bool:
-        """Return whether a program with these values must crash as well."""
         if self.amounts:
             return all(_number(values.get(key)) >= least for key, least in self.amounts.items())
         return all(values.get(key) == value for key, value in self.changed.items())
@@ -214,7 +213,6 @@ class ResponseSurface:
         return float(sum(w * c for w, c in zip(self.mean[start : start + len(curve)], curve, strict=True)))
 
     def doubt(self, moves: Sequence[tuple[Axis, Scalar]]) -> float:
-        """Return the standard deviation of what these moves cost together."""
         import numpy as np
 
         row = np.zeros_like(self.mean)

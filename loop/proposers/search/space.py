@@ -175,7 +175,6 @@ def _fraction_ladder(value: float) -> Iterable[float]:
 
 
 def _preferred(value: float, factor: float) -> list[float]:
-    """Return the round numbers from `value / factor` to `value * factor`."""
     low, high = value / factor * (1 - 1e-9), value * factor * (1 + 1e-9)
     exponent = int(f"{low:e}".partition("e")[2])
     steps = []
@@ -261,7 +260,6 @@ class Program:
 
 
 def _shown(value: Value, constant: Constant) -> str:
-    """Write a value as the program does, a string without quotes and on one line."""
     if isinstance(value, str):
         return value
     return write_value(value, like="" if isinstance(value, tuple) else constant.text)
@@ -304,6 +302,5 @@ _WORDS: tuple[tuple[Family, frozenset[str]], ...] = (
 
 
 def family_of(name: str) -> Family | None:
-    """Return the family of a constant, None where its name says nothing."""
     words = set(name.split("_"))
     return next((family for family, known in _WORDS if words & known), None)

@@ -158,7 +158,6 @@ def _together(moves: Iterable[Move], trials: SearchHistory) -> Moves:
 def _few(
     options: Sequence[Sequence[Move]], trials: SearchHistory, surface: ResponseSurface, size: int
 ) -> Iterator[Moves]:
-    """Yield all moves of so many axes, for each of them the most promising first."""
     ranked = [sorted(moves, key=lambda move: surface.loss(*move)) for moves in options if moves]
     ranked.sort(key=lambda moves: surface.loss(*moves[0]))
     for group in combinations(ranked, size):
