@@ -51,7 +51,6 @@ MISSED = 3
 
 
 async def find_blocker(examiner: Examiner, run: Run) -> Reason | None:
-    """Return what keeps the run from its next training, if anything does."""
     vitals = await in_thread(examiner.examine, [LoopState(run)])
     return blocker(vitals.loops[0], vitals)
 
@@ -111,7 +110,6 @@ class Heartbeat:
                     await self._runs.trouble.wait()
 
     async def beat(self) -> None:
-        """Look at everything and fix what is wrong."""
         async with self._lock:
             try:
                 found = await self._beat()

@@ -12,7 +12,7 @@ from loop.experiment import Goal
 from loop.git.workspace import Workspace
 from loop.process.trainer import Trainer, training_environment
 from loop.proposers.protocol import Proposer
-from loop.results.status import RunStatus, run_status
+from loop.results.report import RunStatus, run_status
 from loop.store.journal import Journal
 from tests.loop.lab import git
 
