@@ -25,7 +25,6 @@ class Sender:
 
     @property
     def channel(self) -> str:
-        """The name of the channel that writes to this place."""
         return f"{self.platform}:{self.place}"
 
 
@@ -55,7 +54,6 @@ class Role(IntEnum):
 
 
 def has_own_chat(sender: Sender) -> bool:
-    """Tell whether a place is private where a private chat has the id of its user."""
     return sender.place == sender.user
 
 

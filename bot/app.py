@@ -24,7 +24,7 @@ from bot.local.server import LocalChannel, LocalServer
 from bot.local.terminal import chat, follow
 from bot.platforms import Chats, access_by
 from bot.proposer_factory import clear_agents
-from bot.reports.morning import Reporter, WakeUp
+from bot.reports import Reporter, WakeUp
 from bot.runs import Runs
 from bot.schedule import Jobs, scheduled
 from bot.setup.service import feed_watchdog, notify, start_logging
@@ -34,10 +34,9 @@ from loop.errors import UserError
 from loop.experiment import Actor, Cause, Reason, Run, RunState
 from loop.process.supervisor import boot_id
 from loop.process.worker import in_thread
-from loop.results.status import RunStatus, run_status
-from loop.store.events import Notes
+from loop.results.report import RunStatus, run_status
+from loop.store.events import SIGN_SECONDS, Notes, Sessions
 from loop.store.journal import Journal
-from loop.store.sessions import SIGN_SECONDS, Sessions
 from notifiers.channels.tracker import Tracker
 from notifiers.delivery.delivery import Delivery
 from notifiers.delivery.preferences import PreferenceStore, usual_preferences

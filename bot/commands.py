@@ -158,7 +158,6 @@ COMMANDS = (
 
 
 def find_command(name: str) -> Command:
-    """Return the command of that name, in any case and with or without its slash."""
     plain = name.lower().removeprefix("/")
     names = [command.name for command in COMMANDS if not command.hidden]
     for command in COMMANDS:

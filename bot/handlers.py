@@ -8,11 +8,9 @@ from typing import TypeAlias
 
 from bot.access import Request
 from bot.commands import COMMANDS, Call, find_command
-from bot.reports.bundling import bundle_folder, make_bundle
-from bot.reports.health import health_checks, incident_lines
-from bot.reports.morning import Reporter, chart_of
+from bot.reports import Reporter, bundle_folder, make_bundle
 from bot.runs import Runs
-from bot.setup.doctor import Check, examine, render
+from bot.setup.doctor import Check, examine, health_checks, incident_lines, render
 from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH
 from loop.engine.run import Engine
@@ -22,16 +20,21 @@ from loop.process.summary import read_tail
 from loop.process.worker import in_thread
 from loop.proposers.people import IDEA_CHARACTERS, MistypedIdeaError, edit
 from loop.results.gains import hit_rates, lessons, lessons_of_others, most_valuable
-from loop.results.status import RunStatus, run_status
+from loop.results.report import RunStatus, run_status
 from loop.store.experiments import IdeaBox, read_rows
 from loop.text import one_line, without_secrets
-from notifiers.charts.chart import ChartError
+from notifiers.charts import ChartError, chart_of
 from notifiers.delivery.preferences import PreferenceStore, describe
 from notifiers.message import Message, Reply
 from notifiers.text.digest import digest
-from notifiers.text.ideas import ideas_message
-from notifiers.text.report import results_message
-from notifiers.text.status import progress_line, runs_message, start_card, status_message
+from notifiers.text.status import (
+    ideas_message,
+    progress_line,
+    results_message,
+    runs_message,
+    start_card,
+    status_message,
+)
 
 RESULTS_SHOWN = 10
 IDEAS_SHOWN = 4
@@ -310,7 +313,6 @@ class CommandHandlers:
     # Parts
 
     def _lacks(self, run: Run) -> str:
-        """Return why the run has no proposal at the moment, as far as this bot has looked for one."""
         engine = self._host.engine_if_made(run)
         failure = engine.prefetch.failure if engine else None
         return failure.reason if failure else ""

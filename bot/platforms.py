@@ -17,7 +17,7 @@ from bot.slack import SLACK
 from bot.telegram import TELEGRAM
 from loop.experiment import Event, Run
 from loop.process.worker import in_thread
-from loop.results.status import RunStatus
+from loop.results.report import RunStatus
 from loop.store.journal import Journal
 from loop.store.outbox import refusals
 from notifiers.delivery.delivery import Delivery
@@ -38,7 +38,6 @@ Service = Callable[[], Coroutine[Any, Any, None]]
 
 
 def access_by(settings: Settings, platforms: Sequence[Platform] = PLATFORMS) -> Access:
-    """Return who may, by the settings."""
     return Access({platform.name: platform.allowed(settings) for platform in platforms})
 
 
@@ -160,7 +159,6 @@ class Chats:
 
 
 async def _keep(service: Service) -> None:
-    """Run a service until it ends by itself, and again after it fails."""
     while True:
         task = asyncio.create_task(service())
         try:

@@ -13,10 +13,8 @@ from bot.setup.settings import Settings
 from bot.setup.sources import KINDS, SEARCH, ProposerKind, SourceChoice, Supplies
 from loop.experiment import Experiment, Reason, Run
 from loop.git.workspace import Workspace
-from loop.proposers.calling import Availability, BudgetGuard, Source
-from loop.proposers.policy import trained_already
-from loop.proposers.prompt.context import ContextReader
-from loop.proposers.prompt.papers import Papers
+from loop.proposers.calling import Availability, BudgetGuard, Source, trained_already
+from loop.proposers.prompt.context import ContextReader, Papers
 from loop.proposers.protocol import Failure
 from loop.proposers.researcher import Researcher
 from loop.proposers.search.suggest import SearchProposer
@@ -101,7 +99,6 @@ def clear_agents(home: Path) -> None:
 
 
 def _keys(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the keys and addresses of models, under the providers' names."""
     found = {
         "ANTHROPIC_API_KEY": settings.anthropic_api_key.get_secret_value(),
         "OPENAI_API_KEY": settings.openai_api_key.get_secret_value(),

@@ -41,12 +41,10 @@ log = logging.getLogger(__name__)
 
 
 def run_folder(home: Path, run: Run) -> Path:
-    """Return where the files of the run's trainings are, and their logs."""
     return home / "runs" / str(run.id)
 
 
 def worktree(home: Path, tag: str) -> Path:
-    """Return the folder in which the run of that tag trains."""
     return home / "worktrees" / tag
 
 
@@ -258,7 +256,6 @@ class Runs:
                 await engine.check_branch()
 
     def restart(self, run: Run) -> None:
-        """Start the loop of a run whose task has ended, for the experiments it has still to make."""
         loop, engine = self._loops[run.id], self.engine_if_made(run)
         made = engine.made if engine else 0
         self.conduct(run, None if loop.experiments is None else max(1, loop.experiments - made))

@@ -137,7 +137,6 @@ class Cost:
 
     @property
     def tokens(self) -> int:
-        """All tokens, read and written."""
         return self.input_tokens + self.output_tokens
 
     def __add__(self, other: Cost) -> Cost:
@@ -200,7 +199,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Who changed a run's state, and why. It holds no sentence: `notifiers/text/reasons.py` makes one of it.
+    """Who changed a run's state, and why. It holds no sentence: `notifiers/text/words.py` makes one of it.
 
     `name` is a person's, empty where unknown. `facts` are what a sentence says of the cause.
     """
@@ -211,7 +210,6 @@ class Reason:
     facts: Mapping[str, object] = field(default_factory=dict)
 
     def to_data(self) -> dict[str, object]:
-        """Return it as an event carries it."""
         return {"by": self.by, "name": self.name, "cause": self.cause, "facts": dict(self.facts)}
 
 
@@ -250,7 +248,6 @@ class Run:
 
     @property
     def reason(self) -> Reason | None:
-        """Why the state is what it is; None where it was never changed."""
         if self.state_by is None:
             return None
         return Reason(self.state_by, self.state_name, self.state_cause, self.state_facts)
@@ -327,7 +324,6 @@ class Experiment:
 
     @property
     def last_training(self) -> Training:
-        """The training, or an empty one where there was none."""
         return self.training or _UNTRAINED
 
     @property
@@ -337,32 +333,26 @@ class Experiment:
 
     @property
     def started_at(self) -> float | None:
-        """When its training began."""
         return self.last_training.started_at
 
     @property
     def ended_at(self) -> float | None:
-        """When its training ended."""
         return self.last_training.ended_at
 
     @property
     def ending(self) -> Ending | None:
-        """How its training ended."""
         return self.last_training.ending
 
     @property
     def exit_code(self) -> int | None:
-        """The exit code of its training, where that is known."""
         return self.last_training.exit_code
 
     @property
     def numbers(self) -> Mapping[str, float]:
-        """The numbers of its training's summary."""
         return self.last_training.numbers
 
     @property
     def error(self) -> str:
-        """The telling line of its training's log, where that failed."""
         return self.last_training.error
 
     @property

@@ -208,7 +208,7 @@ async def ann_resumes(night: LoneBot) -> object:
 
 async def how_it_stands(night: LoneBot) -> object:
     from bot.heartbeat.decide import paused_by_us
-    from loop.results.status import run_status
+    from loop.results.report import run_status
     from notifiers.text.status import status_message
 
     assert paused_by_us(night.run)

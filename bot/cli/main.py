@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from bot.cli.common import Json, Tag, not_running, open_run, print_json, print_message, say
+from bot.cli import Json, Tag, not_running, open_run, print_json, print_message, say
 from bot.cli.report import report, report_of_run
 from bot.setup.settings import load_settings
 from loop.errors import UserError
@@ -99,8 +99,7 @@ def doctor(context: typer.Context, as_json: Json = False) -> None:
 
     from bot.app import zone_of
     from bot.local.wire import bot_answers
-    from bot.reports.health import health_checks, incident_lines
-    from bot.setup.doctor import Check, examine, render
+    from bot.setup.doctor import Check, examine, health_checks, incident_lines, render
 
     settings = context.obj()
     checks = examine(settings)
@@ -144,7 +143,7 @@ def service(context: typer.Context) -> None:
 def slack_manifest() -> None:
     """Print the manifest for the Slack app."""
     from bot.commands import COMMANDS
-    from bot.slack.manifest import manifest
+    from bot.slack import manifest
 
     sys.stdout.write(manifest(command for command in COMMANDS if not command.hidden))
 
@@ -155,10 +154,9 @@ def status(context: typer.Context, tag: Tag = None, as_json: Json = False) -> No
     from bot.app import zone_of
     from bot.local.wire import bot_answers
     from loop.results.ledger import read_ledger
-    from loop.results.report import to_json
-    from loop.results.status import run_status
-    from notifiers.text.reasons import reason_text
+    from loop.results.report import run_status, to_json
     from notifiers.text.status import status_message
+    from notifiers.text.words import reason_text
 
     settings = context.obj()
     with open_run(settings, tag) as (journal, run):
@@ -177,7 +175,7 @@ def status(context: typer.Context, tag: Tag = None, as_json: Json = False) -> No
 @app.command()
 def results(context: typer.Context, tag: Tag = None, as_json: Json = False) -> None:
     """Print the experiments of a run."""
-    from notifiers.text.report import results_message
+    from notifiers.text.status import results_message
 
     with open_run(context.obj(), tag) as (journal, run):
         rows = read_rows(journal, run.id)
@@ -227,7 +225,7 @@ def bundle(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the files go.")] = None,
 ) -> None:
     """Make a clean branch of what was kept, and files for a pull request; nothing is pushed."""
-    from bot.reports.bundling import bundle_folder, make_bundle, open_workspace
+    from bot.reports import bundle_folder, make_bundle, open_workspace
 
     settings = context.obj()
     with open_run(settings, tag) as (journal, run):
@@ -248,7 +246,7 @@ def adopt(
     tag: Annotated[str | None, typer.Option(help="A new name, and with it a new branch.")] = None,
 ) -> None:
     """Take over a branch of experiments made by hand or by an agent; the next `up` continues it."""
-    from bot.cli.adoption import adopt as take_over
+    from bot.cli import adopt as take_over
 
     settings = context.obj()
     with closing(Journal(settings.home / "state.db")) as journal:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bot.cli.common import Json, Tag, not_running, open_run, print_json, print_message, say
+from bot.cli import Json, Tag, not_running, open_run, print_json, print_message, say
 from bot.local.terminal import render
 from bot.setup.settings import Settings
 from loop.errors import UserError
@@ -40,7 +40,6 @@ def report(
     page: Annotated[Path | None, typer.Option("--html", help="Also write a page for a browser.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Print the report on a run."""
     from bot.app import zone_of
 
     settings = context.obj()
@@ -71,7 +70,7 @@ class FullReport:
         return bool(crashed) and len(crashed) >= len(tried)
 
     def draw(self, path: Path) -> None:
-        from notifiers.charts.chart import ChartError, chart
+        from notifiers.charts import ChartError, chart
 
         report = self.night.report
         title = report.tag or path.stem
@@ -133,7 +132,7 @@ def _look_up(settings: Settings, run: Run) -> tuple[dict[int, Detail], Provenanc
 
     There is no provenance while nothing was kept, or where git has lost the commit.
     """
-    from bot.reports.bundling import open_workspace, provenance_of
+    from bot.reports import open_workspace, provenance_of
     from loop.process.summary import read_tail
     from notifiers.page import Detail
 
@@ -169,7 +168,6 @@ _STYLES = (
 
 
 def show_in_colour(night: WakeUpReport, message: Message, *, console: Console | None = None) -> None:
-    """Print the report with rich: the same words as everywhere, with colours."""
     from rich.console import Console
     from rich.panel import Panel
     from rich.text import Text

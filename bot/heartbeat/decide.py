@@ -13,7 +13,7 @@ from loop.experiment import Actor, Cause, Reason, Run, RunState
 from loop.process.liveness import Marked, Owner, is_stalled
 from loop.process.machine import ClockChange, Disk, Gpu, GpuProcess
 from loop.process.trainer import Process
-from notifiers.text.reasons import cause_text
+from notifiers.text.words import cause_text
 
 BACKOFF = (0.0, 60.0, 300.0, 600.0)
 """Seconds to wait before a loop is restarted for the first, the second, … time in a row."""
@@ -150,7 +150,6 @@ def problems(vitals: Vitals) -> tuple[str, ...]:
 
 
 def _loop(loop: LoopVitals, now: float) -> Iterator[Action]:
-    """Restart a loop that ended, later if it keeps ending, and report that once it is steady."""
     outage = loop.outage
     if loop.ended is not None:
         since, restarts = (outage.since, outage.restarts) if outage else (loop.ended.at, 0)
@@ -181,7 +180,6 @@ def _calls(loop: LoopVitals, vitals: Vitals) -> Iterator[CallPerson | CallOver]:
 
 
 def _calls_for(loop: LoopVitals, vitals: Vitals) -> Iterator[CallPerson]:
-    """Yield what a person is needed for at this moment."""
     run, outage = loop.run, loop.outage
     if outage is not None and outage.restarts >= MANY_RESTARTS:
         facts = {"times": outage.restarts, "error": outage.reason}
@@ -196,7 +194,6 @@ def _calls_for(loop: LoopVitals, vitals: Vitals) -> Iterator[CallPerson]:
 
 
 def clock_lines(change: ClockChange) -> Iterator[str]:
-    """Yield what the log should say about the clock."""
     if change.slept >= REPORTED:
         yield f"the machine slept for {change.slept / 60:.0f} min"
     if abs(change.jumped) >= CLOCK_JUMP:
@@ -204,7 +201,6 @@ def clock_lines(change: ClockChange) -> Iterator[str]:
 
 
 def _lost_time(loop: LoopVitals, clock: ClockChange | None) -> Iterator[Recovered]:
-    """Report time that was lost although the loop needs no restart."""
     if loop.ended is not None or loop.outage is not None or loop.run.state is not RunState.RUNNING:
         return
     if loop.absence is not None and loop.absence.seconds >= REPORTED:
@@ -221,7 +217,6 @@ def _recovered(run: Run, reason: str, seconds: float) -> Recovered:
 
 
 def paused_by_us(run: Run) -> bool:
-    """Tell whether the heartbeat paused the run, and so may resume it."""
     return run.is_paused and run.state_by is Actor.HEARTBEAT
 
 
@@ -247,7 +242,6 @@ def _waits_for(disk: Disk, run: Run) -> bool:
 
 
 def _occupied(loop: LoopVitals, vitals: Vitals) -> Reason | None:
-    """Find the processes that hold so much of every GPU that a training would run out of memory."""
     if vitals.gpus is None or not vitals.gpus.gpus or loop.needed_mb is None:
         return None
     training = any(other.training is not None and not other.training.over for other in vitals.loops)
@@ -269,7 +263,6 @@ def _holds(process: GpuProcess, whose: Owner, gpu: Gpu) -> bool:
 
 
 def _room(gpu: Gpu, vitals: Vitals) -> float:
-    """Return how much of a GPU a training could have, in MiB; infinity if the GPU does not say."""
     if gpu.free_mb is None:
         return float("inf")
     ours = (p.memory_mb for p, whose in vitals.holders if p.gpu == gpu.uuid and whose is Owner.CURRENT)

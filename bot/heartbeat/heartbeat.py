@@ -51,7 +51,6 @@ MISSED = 3
 
 
 async def find_blocker(examiner: Examiner, run: Run) -> Reason | None:
-    """Return what keeps the run from its next training, if anything does."""
     vitals = await in_thread(examiner.examine, [LoopState(run)])
     return blocker(vitals.loops[0], vitals)
 
@@ -111,7 +110,6 @@ class Heartbeat:
                     await self._runs.trouble.wait()
 
     async def beat(self) -> None:
-        """Look at everything and fix what is wrong."""
         async with self._lock:
             try:
                 found = await self._beat()
@@ -122,7 +120,7 @@ class Heartbeat:
         await self._report(found)
 
     async def watch(self) -> None:
-        """Look for what cannot wait: a training that hangs, a machine that woke up, a branch that was moved."""
+        """Look for what cannot wait: a training that hangs, a machine that woke up, a moved branch."""
         self._look_at_clock()
         if self._change.slept >= REPORTED:
             await self.beat()

@@ -28,9 +28,8 @@ from loop.process.liveness import (
 from loop.process.machine import ClockChange, Disk, GpuProcess, GpuState, cannot_write, disks, look_at_gpus
 from loop.process.supervisor import OUTCOME
 from loop.process.trainer import Process, attempt_folder
-from loop.store.events import WATCHED, open_calls
+from loop.store.events import WATCHED, Sessions, open_calls
 from loop.store.journal import Journal
-from loop.store.sessions import Sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +129,6 @@ class Examiner:
         absences: Mapping[int, Absence] = MappingProxyType({}),
         clock: ClockChange | None = None,
     ) -> Vitals:
-        """Look at everything."""
         with self._lock:
             gpus = self._look_at_gpus()
             self._had_gpu = self._had_gpu or bool(gpus and gpus.gpus)
@@ -163,7 +161,6 @@ class Examiner:
             )
 
     def watch(self, states: Sequence[LoopState]) -> tuple[LoopVitals, ...]:
-        """Look at the trainings only."""
         with self._lock:
             watched = self._watch(states, self._attempts(), self._look_at_gpus)
         return tuple(LoopVitals(state.run, training=watched.get(state.run.id)) for state in states)
@@ -205,7 +202,6 @@ class Examiner:
         return found
 
     def _attempts(self) -> dict[int, Path]:
-        """Return the folders of the trainings under way by run id, also of runs whose loop has ended."""
         found = {}
         for run in self._journal.runs():
             for experiment in self._journal.undecided(run.id):
@@ -227,7 +223,6 @@ class Examiner:
         return frozenset((call.cause, call.key) for call in calls if call.cause in WATCHED)
 
     def _last_word(self, run: Run) -> float:
-        """Return when the run's training last wrote to its log, in seconds since the epoch."""
         try:
             return self._log(run).stat().st_mtime
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What this machine lacks for the bot to do its work, each with the command that fixes it."""
+"""What this machine and its bot lack, each with what fixes it: the checks of `doctor` and `/health`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, tzinfo
 from importlib import metadata, util
 from pathlib import Path
 
@@ -18,12 +18,19 @@ from bot.local.wire import bot_answers
 from bot.setup.settings import ENV_FILE, Settings
 from bot.setup.sources import PROVIDERS, SEARCH, SourceChoice, agent_of
 from loop.errors import UserError
+from loop.experiment import EventKind, Run, Stage
 from loop.git.repository import RepositoryFacts, inspect, read_time_budget
 from loop.process.environment import launch_command, prepare_line
-from loop.process.machine import Disk, ask_nvidia_smi
+from loop.process.liveness import Marked, find_marked
+from loop.process.machine import Disk, GpuProcess, ask_nvidia_smi, look_at_gpus
 from loop.program.constants import find_constants
 from loop.proposers.model.providers import INSTALL, is_own_server
 from loop.proposers.search.space import find_axes
+from loop.store.events import last_incidents
+from loop.store.journal import Journal
+from loop.text import one_line
+from notifiers.delivery.delivery import Standing, standings
+from notifiers.text.words import duration, state_text
 
 _PATIENCE = 20.0  # seconds for a program to answer
 
@@ -200,7 +207,6 @@ def _repository(settings: Settings) -> Iterator[Check]:
 
 
 def _left_out(facts: RepositoryFacts) -> list[str]:
-    """Return what the checkout has and a run would not."""
     left_out = [f"uncommitted changes of {', '.join(facts.dirty)}"] if facts.dirty else []
     if names := facts.untracked:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
@@ -288,3 +294,95 @@ def _clock(now: datetime, zone: str, written: float) -> Check:
     if now.timestamp() < written:
         return Check("clock", None, f"{now:%Y-%m-%d %H:%M} {zone} is in the past", "Set the machine's clock.")
     return Check("clock", True, f"{now:%Y-%m-%d %H:%M} {zone}")
+
+
+INCIDENTS = 5
+_LINE = 160
+_START = "Start the bot: autoresearch up"
+_WORDS = {
+    EventKind.RUN_RECOVERED: "recovered",
+    EventKind.NEEDS_ATTENTION: "needs a person",
+    EventKind.INTERRUPTED: "trains again",
+}
+
+
+def health_checks(
+    journal: Journal, *, home: Path, heartbeat_minutes: float, now: float, running: bool = True
+) -> tuple[Check, ...]:
+    """Check the heartbeat, the runs, deliveries, the state file and the GPUs' memory.
+
+    It asks nvidia-smi, so it may take seconds. `now` is in seconds since the epoch; `running` tells whether
+    the bot is.
+    """
+    beat = _heartbeat(journal.last_beat(), heartbeat_minutes, now)
+    return (
+        beat if running else Check("heartbeat", None, "none, the bot is not running", _START),
+        *(_lane(journal, run, now) for run in journal.active_runs()),
+        *(_delivered(standing, now) for standing in standings(journal)),
+        _state_file(journal.path),
+        _gpu_memory(home),
+    )
+
+
+def incident_lines(journal: Journal, *, zone: tzinfo, last: int = INCIDENTS) -> list[str]:
+    return [
+        one_line(
+            f"{datetime.fromtimestamp(incident.at, zone):%Y-%m-%d %H:%M} run {incident.tag} "
+            f"{_WORDS[incident.kind]}: {incident.reason}",
+            _LINE,
+        )
+        for incident in last_incidents(journal, most=last)
+    ]
+
+
+def _heartbeat(last: float | None, minutes: float, now: float) -> Check:
+    if last is None:
+        return Check("heartbeat", None, "none yet", _START)
+    age = now - last
+    if age < 0:
+        detail = f"dated {duration(-age)} in the future: the clock was set back"
+        return Check("heartbeat", None, detail, "Wait for the next one.")
+    late = age - 60 * minutes
+    detail = f"{duration(age)} ago, {f'{duration(late)} late' if late > 0 else 'on time'}"
+    if late < 60 * minutes:  # one beat may be missed
+        return Check("heartbeat", True, detail)
+    return Check("heartbeat", None, detail, "See bot.log in the state directory.")
+
+
+def _lane(journal: Journal, run: Run, now: float) -> Check:
+    training = [
+        f"#{experiment.number} for {duration(now - experiment.started_at)}"
+        for experiment in journal.undecided(run.id)
+        if experiment.stage is Stage.TRAINING and experiment.started_at is not None
+    ]
+    doing = f"trains {', '.join(training)}" if training else state_text(run.state, run.reason)
+    return Check("lane", True, one_line(f"{run.tag} {doing}", _LINE))
+
+
+def _delivered(standing: Standing, now: float) -> Check:
+    waiting = f"{standing.waiting:,} undelivered"
+    if standing.told_at is None:
+        return Check(standing.channel, None, f"{waiting}, nothing was ever delivered")
+    return Check(standing.channel, True, f"{waiting}, last delivery {duration(now - standing.told_at)} ago")
+
+
+def _state_file(path: Path) -> Check:
+    size = sum(file.stat().st_size for file in (path, path.with_name(f"{path.name}-wal")) if file.exists())
+    return Check("state file", True, f"{path}, {size / 1e6:.1f} MB")
+
+
+def _gpu_memory(home: Path) -> Check:
+    name = "GPU memory"
+    state = look_at_gpus()
+    if state is None:
+        return Check(name, True, "unknown: no nvidia-smi")
+    marked = find_marked(home)
+    held = [_process(process, marked) for process in state.processes]
+    free = ", ".join(f"{gpu.free_mb / 1024:.1f}" for gpu in state.gpus if gpu.free_mb is not None)
+    return Check(name, True, "; ".join((f"{free or '?'} GB free", *held)))
+
+
+def _process(process: GpuProcess, marked: Collection[Marked]) -> str:
+    ours = any(found.process.pid == process.pid for found in marked)
+    memory = "?" if process.memory_mb is None else f"{process.memory_mb / 1024:.1f}"
+    return f"{process.name} (pid {process.pid}{', ours' if ours else ''}) {memory} GB"

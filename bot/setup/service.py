@@ -96,7 +96,6 @@ def notify(state: str, environ: Mapping[str, str]) -> None:
 
 
 def watchdog_seconds(environ: Mapping[str, str]) -> float | None:
-    """Return how often the service manager wants a sign of life; None if it wants none."""
     limit = environ.get("WATCHDOG_USEC", "")
     meant = environ.get("WATCHDOG_PID", str(os.getpid()))
     if not limit.isdecimal() or meant != str(os.getpid()):

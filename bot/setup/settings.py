@@ -139,17 +139,14 @@ class Settings(BaseModel):
 
     @property
     def socket(self) -> Path:
-        """Where the bot listens for `autoresearch send` and `chat`."""
         return self.home / "bot.sock"
 
     @property
     def has_chat(self) -> bool:
-        """Whether people can reach the bot from elsewhere."""
         return bool(self.telegram_bot_token or self.slack_bot_token)
 
     @property
     def secrets(self) -> frozenset[str]:
-        """Every secret that is set, for what must not show one."""
         values = (getattr(self, name) for name in type(self).model_fields)
         texts = (value.get_secret_value() for value in values if isinstance(value, SecretStr))
         return frozenset(part.strip() for text in texts for part in text.split(",") if part.strip())

@@ -74,7 +74,6 @@ class ProposerKind:
 
 
 def agent_of(choice: SourceChoice, own: tuple[str, ...]) -> Preset:
-    """Return how that coding agent is started; `own` is AGENT_COMMAND."""
     return PRESETS[choice.detail] if choice.detail else own_command(own)
 
 
@@ -140,7 +139,6 @@ def read_sources(text: str, kinds: Sequence[ProposerKind] = KINDS) -> tuple[Sour
 
 
 def read_model(text: str) -> SourceChoice:
-    """Read one model, such as `openai:gpt-5`, with the same errors."""
     kind, _, detail = text.partition(":")
     if kind not in PROVIDERS or not _is_word(detail):
         raise ValueError("must be anthropic:MODEL, openai:MODEL or google:MODEL")

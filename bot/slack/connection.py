@@ -54,7 +54,6 @@ class Pace:
 
 @contextmanager
 def rejected(setting: str, wanted: str) -> Iterator[None]:
-    """Turn Slack's refusal of the token in `setting` into a sentence for people."""
     try:
         yield
     except SlackRefusedError as error:
@@ -90,7 +89,6 @@ class SocketLine:
 
     @property
     def last_seen(self) -> float | None:
-        """When Slack last answered a ping."""
         if self._client is not None:
             self._last_seen = self._client.last_ping_pong_time or self._last_seen
         return self._last_seen
@@ -138,7 +136,6 @@ class SocketLine:
                 raise UnreachableError(trouble)
 
     def _trouble(self, client: SocketModeClient) -> str:
-        """Return what is wrong with a connection, empty where nothing is."""
         silence = time.time() - (client.last_ping_pong_time or 0)
         if silence > MISSED_PINGS * self._pace.ping:
             return f"no sign of life for {silence:.0f} s"

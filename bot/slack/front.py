@@ -63,7 +63,6 @@ def from_command(body: Mapping[str, Any], *, now: float) -> Asked:
 
 
 def from_press(body: Mapping[str, Any], *, now: float) -> Asked | None:
-    """Return what a pressed button asks, None where it is none of ours."""
     action, container, user = body["actions"][0], body["container"], str(body["user"]["id"])
     if not action.get("value") or container.get("type") != "message":
         return None
@@ -214,7 +213,6 @@ class SlackFront:
         await self._line.serve()
 
     async def _introduce(self) -> None:
-        """Learn who we are, so that our own messages and mentions are known."""
         wanted = "the app's bot token (xoxb-…)"
         with rejected("SLACK_BOT_TOKEN", wanted), slack_errors():
             answer = await self._client.auth_test()

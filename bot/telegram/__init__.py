@@ -30,8 +30,7 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
     with _left_out(*unused):
         from bot.telegram.connection import Webhook
         from bot.telegram.front import TelegramFront
-        from notifiers.channels.telegram import TelegramChannel
-        from notifiers.channels.telegram_wire import make_bot
+        from notifiers.channels.telegram import TelegramChannel, make_bot
 
     bot = make_bot(token, settings.telegram_base_url)
     webhook = None

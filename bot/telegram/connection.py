@@ -16,7 +16,7 @@ from telegram import Update, User
 from telegram.error import InvalidToken, TelegramError
 from telegram.ext import ApplicationBuilder, CallbackContext, TypeHandler, Updater
 
-from notifiers.channels.telegram_wire import Wire, make_bot
+from notifiers.channels.telegram import Wire, make_bot
 from notifiers.message import UnreachableError
 
 Context: TypeAlias = CallbackContext[Any, Any, Any, Any]
@@ -56,7 +56,6 @@ class Pulse:
         return time.monotonic() - self._heard_at
 
     def observe(self, method: str, outcome: int | TelegramError) -> None:
-        """Take the status of an answer, or why there was none."""
         if method == "getMe" and isinstance(outcome, int):
             self.identity_status = outcome
         match outcome:
@@ -76,7 +75,6 @@ class Pulse:
         self.error = error
 
     def conflict(self) -> None:
-        """Note that the token is used elsewhere; logged once, not with every attempt."""
         now = time.monotonic()
         if now - self._conflict_at > CONFLICT_MEMORY:
             log.warning("Telegram: %s; stop one of them, or create a second bot", CONFLICT)
@@ -215,7 +213,6 @@ class Line:
         raise UnreachableError("the library has stopped asking for updates")
 
     async def close(self) -> None:
-        """Take everything down, whatever state it is in."""
         if self._updater.running:
             await self._finish(self._updater.stop())
         if self._app.running:

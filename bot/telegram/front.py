@@ -187,7 +187,6 @@ class TelegramFront:
             raise
 
     async def _set_menu(self) -> None:
-        """Set the commands that Telegram suggests; nothing depends on it."""
         if self._menu_is_set:
             return
         try:

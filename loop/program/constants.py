@@ -269,7 +269,6 @@ def write_value(value: Value, *, like: str = "") -> str:
 
 
 def read_value(text: str) -> Value | None:
-    """Return the value that a literal's source text stands for, None for anything else."""
     try:
         return evaluate(ast.parse(text, mode="eval").body)
     except (SyntaxError, ValueError, RecursionError, MemoryError):

@@ -60,7 +60,6 @@ def apply_edits(source: str, edits: Sequence[Edit]) -> str:
 
 
 def whole_file(source: str, text: str) -> str:
-    """Return `text`, a whole new program, with the line endings of `source`."""
     return _ended_like(source, _plain(text).replace("\n", _newline(source)))
 
 
@@ -213,7 +212,6 @@ def _closest(text: str, search: str) -> str:
 
 
 def _most_alike(lines: Sequence[str], wanted: Sequence[str]) -> int | None:
-    """Return the index of the line where `wanted` most likely was meant to begin."""
     stripped = [line.strip() for line in lines]
     places: dict[str, list[int]] = {}
     for index, line in enumerate(stripped):

@@ -12,9 +12,10 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from loop.errors import UserError, backoff
-from loop.experiment import Cause, Cost, Proposal, Run
+from loop.experiment import Cause, Cost, Experiment, Proposal, Run
 from loop.process.worker import in_thread
 from loop.program.constants import find_constants
+from loop.program.fingerprint import fingerprint
 from loop.proposers.protocol import (
     Context,
     Failure,
@@ -64,7 +65,6 @@ class Availability:
         return self._clock() >= self._retry_at.get(name, -math.inf)
 
     def is_healthy(self, name: str) -> bool:
-        """Return whether the model has not failed since it answered last."""
         return name not in self._failures
 
     def failed(self, run_id: int, name: str, error: UnavailableError) -> None:
@@ -130,7 +130,6 @@ class BudgetGuard:
             self.pay(run_id, name, replace(known, dollars=dollars or known.dollars))
 
     def allows(self, run_id: int, name: str) -> bool:
-        """Return whether every limit has room for another call of that model."""
         price = self._budget.price(name)
         return all(account.pays(price) for account in self._budget.accounts(run_id))
 
@@ -215,7 +214,6 @@ class ModelCaller:
         self._clock = clock
 
     async def may_call(self, model: Source, run: Run) -> bool:
-        """Return whether the model is available and within the budget."""
         return self._availability.is_available(model.name) and await in_thread(
             self._budget.allows, run.id, model.name
         )
@@ -297,3 +295,25 @@ def _attributed(proposal: Proposal, idea: Idea | None, failure: Failure | None) 
     if failure is not None:
         return replace(proposal, repairs=failure.experiment.number, idea=failure.experiment.idea)
     return replace(proposal, idea=idea.id) if idea else proposal
+
+
+def trained_already(
+    proposal: Proposal, context: Context, find: Callable[[str], Experiment | None] = lambda _: None
+) -> str | None:
+    """Return why a proposal is no new program, with the earlier result; None where it is one.
+
+    `find` returns the experiment with a fingerprint, for those too old for a context. It may block.
+    """
+    program = fingerprint(proposal.source)
+    recent = next((each for each in context.experiments if each.program == program), None)
+    if experiment := recent or find(program):
+        result = experiment.status or "under way"
+        if experiment.value is not None:
+            result = f"{result}, {context.run.metric} {experiment.value:.6f}"
+        return f"Same program as experiment #{experiment.number} ({result}), {_BUT}."
+    if program == fingerprint(context.source):
+        return f"Same program as the best one, {_BUT}."
+    return None
+
+
+_BUT = "apart from layout, comments and seeds"

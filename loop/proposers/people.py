@@ -14,7 +14,7 @@ from loop.errors import UserError
 from loop.experiment import Family, Proposal, Run
 from loop.program.constants import Number, Value, find_constants, read_value, replace_constants, write_value
 from loop.proposers.protocol import Context
-from loop.proposers.search.changes import family_of
+from loop.proposers.search.space import family_of
 from loop.store.experiments import Idea, IdeaBox
 
 log = logging.getLogger(__name__)
@@ -146,7 +146,6 @@ def _constants(source: str) -> Mapping[str, Value]:
 
 
 def _read_changes(constants: Mapping[str, Value], text: str) -> Mapping[str, Value]:
-    """Read the whole text as changes of constants; none is found in anything else."""
     changes: dict[str, Value] = {}
     text, end = text.strip(), 0
     while end < len(text) or not changes:
@@ -171,7 +170,6 @@ def _read_changes(constants: Mapping[str, Value], text: str) -> Mapping[str, Val
 
 
 def _read_value(text: str, old: Value) -> Value | None:
-    """Read a value of the kind of `old`, None where the text is not clearly one."""
     if isinstance(old, str):
         if not _TEXT.fullmatch(text):
             return None
@@ -197,7 +195,6 @@ def _fit_all(values: tuple[Number, ...], old: tuple[Number, ...]) -> tuple[Numbe
 
 
 def _fit(value: Number, old: Number) -> Number | None:
-    """Return the number as whole as the old one; None where it cannot be."""
     if isinstance(old, int):
         return int(value) if value == int(value) else None
     try:

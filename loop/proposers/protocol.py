@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
 from loop.errors import UserError
-from loop.experiment import Cost, Experiment, Goal, Proposal, Run
+from loop.experiment import Cost, Experiment, Goal, Proposal, Run, Status
 from loop.results.gains import Lesson
-from loop.store.experiments import Idea
+from loop.store.experiments import Idea, Row
+
+STUCK_AFTER = 15
+"""Decided experiments without a keep after which a run is stuck. Published nights keep one of six."""
+
+EVERY = 3
+"""Experiments for which a search mode stays before the next one has its turn."""
 
 
 class ProposalError(UserError):
@@ -66,6 +72,27 @@ class SearchMode(StrEnum):
     REREADING = "rereading"  # of the fixed files and of the papers that the program names
     RADICAL = "radical"  # a change of architecture
     SIMPLIFICATION = "simplification"
+
+
+def idle(experiments: Sequence[Experiment | Row]) -> int:
+    """Return how many experiments got a verdict since the last that was kept."""
+    count = 0
+    for experiment in reversed(experiments):
+        if experiment.status is Status.KEEP:
+            break
+        count += experiment.status in (Status.DISCARD, Status.CRASH)
+    return count
+
+
+def last_gain(experiments: Sequence[Experiment]) -> int | None:
+    return next((e.number for e in reversed(experiments) if e.status is Status.KEEP), None)
+
+
+def search_mode(experiments: Sequence[Experiment], *, after: int = STUCK_AFTER) -> SearchMode | None:
+    """Return what a stuck run tries now, None where it is not stuck; modes take turns until a keep."""
+    over = idle(experiments) - after
+    modes = tuple(SearchMode)
+    return modes[over // EVERY % len(modes)] if over >= 0 else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,19 +9,27 @@ import logging
 import math
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 from loop.errors import UserError
-from loop.experiment import Actor, Cause, Experiment, Proposal, Reason, Run
+from loop.experiment import Actor, Cause, Experiment, Proposal, Reason, Run, Status
 from loop.process.worker import in_thread
 from loop.proposers.calling import Availability, BudgetGuard, Check, ModelCaller, Source
 from loop.proposers.people import add_from_file, ideas_in_prose, propose_idea
-from loop.proposers.policy import crash_to_repair, idle, last_gain, search_mode
-from loop.proposers.prompt.context import INSTRUCTIONS
-from loop.proposers.prompt.papers import Papers
-from loop.proposers.protocol import Context, Failure, Proposer, Rejection, SearchMode, UnavailableError
+from loop.proposers.prompt.context import INSTRUCTIONS, Papers
+from loop.proposers.protocol import (
+    Context,
+    Failure,
+    Proposer,
+    Rejection,
+    SearchMode,
+    UnavailableError,
+    idle,
+    last_gain,
+    search_mode,
+)
 from loop.store.events import Notes
 from loop.store.experiments import Idea, IdeaBox
 from loop.store.journal import Journal
@@ -30,6 +38,11 @@ log = logging.getLogger(__name__)
 
 TRIES = 3
 """How often an idea may make a model unavailable that had answered before; then it is given up."""
+
+REPAIRS = 2
+"""Repairs of one idea before it is dropped."""
+
+_RECENT = 2  # the next experiment is proposed while one trains or after it: no crash is missed
 
 
 class Researcher:
@@ -235,6 +248,27 @@ class Researcher:
         order = sorted(self._sources, key=lambda model: times[model.name])
         first = [model for model in order if times[model.name] < own]
         return first, order[len(first) :]
+
+
+def crash_to_repair(experiments: Sequence[Experiment], dropped: Collection[int] = ()) -> Experiment | None:
+    """Return the older of the two last decided experiments that crashed and may be repaired.
+
+    It may not if it is among the `dropped`, was repaired already, or is the last repair of its idea.
+    """
+    recent = [experiment for experiment in experiments if experiment.status is not None][-_RECENT:]
+    done = {experiment.repairs for experiment in experiments}.union(dropped)
+    crashes = (e for e in recent if e.status is Status.CRASH and e.number not in done)
+    return next((crash for crash in crashes if _depth(crash, experiments) < REPAIRS), None)
+
+
+def _depth(experiment: Experiment, experiments: Sequence[Experiment]) -> int:
+    by_number = {other.number: other for other in experiments}
+    depth = 0
+    found: Experiment | None = experiment
+    while found is not None and found.repairs is not None and depth < REPAIRS:
+        depth += 1
+        found = by_number.get(found.repairs)
+    return depth
 
 
 # Sentences for people, as clauses.

@@ -90,7 +90,6 @@ def make_branch(git: Git, found: Inheritance) -> None:
 
 
 def drop_branch(git: Git, found: Inheritance) -> None:
-    """Undo `make_branch`, if the branch is still as it was made."""
     git("update-ref", "-d", f"refs/heads/{found.branch}", found.head, accept=(0, 1, 128))
 
 
@@ -174,7 +173,6 @@ def _experiments(
 
 
 def _commit(git: Git, name: str) -> str | None:
-    """Return the whole id of a commit, None where git has none of that name."""
     return git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", accept=(0, 1, 128)) or None
 
 

@@ -50,7 +50,6 @@ _COLUMNS = {
 
 
 def json_lines(run: Run, experiments: Iterable[Experiment]) -> str:
-    """Return one JSON object a line and experiment, with the same names in each."""
     return "".join(
         json.dumps({name: _to_json(value) for name, value in record.items()}) + "\n"
         for record in _records(run, experiments)

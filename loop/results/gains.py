@@ -66,7 +66,6 @@ def noise(experiments: Iterable[Experiment], goal: Goal) -> float | None:
 
 
 def near_misses(experiments: Sequence[Experiment], goal: Goal, *, most: int = 5) -> list[Experiment]:
-    """Return the discarded experiments that came nearest to being kept, the nearest first."""
     missed = [
         (change, experiment)
         for experiment in experiments

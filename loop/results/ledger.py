@@ -29,10 +29,9 @@ from operator import attrgetter
 from typing import TypeAlias
 
 from loop.experiment import Event, EventKind, Experiment, Run, RunState, Status
-from loop.store.events import events_of
+from loop.store.events import SILENCE_SECONDS, Session, Sessions, events_of
 from loop.store.experiments import Row, read_rows
 from loop.store.journal import Journal
-from loop.store.sessions import SILENCE_SECONDS, Session, Sessions
 
 
 class Spent(StrEnum):
@@ -71,7 +70,6 @@ class Ledger:
 
     @property
     def busy_share(self) -> float | None:
-        """The part of all time that was training; None before any time has passed."""
         return self.seconds[Spent.TRAINING] / self.total if self.total else None
 
     @property

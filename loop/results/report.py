@@ -1,18 +1,22 @@
-"""What a run brought, in numbers: the report on rows, and the wake-up report that the journal adds to it."""
+"""What a run brought and how it stands, in numbers.
+
+The report is on rows alone, the wake-up report adds what the journal knows, the status is of this moment.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
 
-from loop.experiment import Cost, Experiment, Goal, Run, RunState, Status
-from loop.proposers.policy import AFTER, idle, search_mode
-from loop.proposers.protocol import SearchMode
+from loop.experiment import Cost, Experiment, Goal, Reason, Run, RunState, Stage, Status
+from loop.process.summary import Progress, read_progress, read_tail
+from loop.proposers.protocol import STUCK_AFTER, SearchMode, idle, search_mode
 from loop.results.gains import FamilyRate, bests_before, gain, rates_of
 from loop.results.ledger import Ledger, Spent, all_of, read_ledger
 from loop.store.events import open_calls
-from loop.store.experiments import Idea, IdeaBox, Row, decided_by, read_rows
+from loop.store.experiments import Idea, IdeaBox, Row, decided_by, read_rows, waited_longer
 from loop.store.journal import Journal
 from loop.store.spending import Budget
 
@@ -78,7 +82,6 @@ class Report:
 
     @property
     def keep_rate(self) -> float | None:
-        """The share of the experiments that were kept, the baseline in neither number."""
         before = 0 if self.baseline is None else 1
         return (self.keep - before) / (self.experiments - before) if self.experiments > before else None
 
@@ -285,7 +288,7 @@ def read_wakeup_report(
     until: float,
     since: float | None = None,
     gpu_price: float | None = None,
-    stuck_after: int = AFTER,
+    stuck_after: int = STUCK_AFTER,
     ready: str = "",
 ) -> WakeUpReport:
     """Return what the run brought from `since`, or from its start, to `until`, seconds since the epoch.
@@ -345,4 +348,75 @@ def _outlook(
         under_way=", ".join(f"#{each.number} {each.description}" for each in undecided),
         idle=idle(rows),
         search_mode=search_mode(journal.experiments(run.id, last=_STUCK_ROWS), after=stuck_after),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """A run's state, the experiment under way, the best so far and the counts.
+
+    `experiment`, `stage` and `description` are None between experiments. Times are seconds since the epoch;
+    `best_at` is when the last kept experiment was decided. `queue_empty`, `dollars` and `tokens` are as in
+    `Report`.
+    """
+
+    tag: str
+    state: RunState
+    reason: Reason | None
+    metric: str
+    experiment: int | None
+    stage: Stage | None
+    description: str | None
+    training_since: float | None
+    progress: Progress | None
+    best: float | None
+    best_number: int | None
+    best_at: float | None
+    baseline: float | None
+    keep: int
+    discard: int
+    crash: int
+    skipped: int
+    started_at: float
+    heartbeat_at: float | None
+    queue_empty: int = 0
+    dollars: float | None = None
+    tokens: int | None = None
+
+    @property
+    def experiments(self) -> int:
+        return self.keep + self.discard + self.crash
+
+
+def run_status(journal: Journal, run: Run, *, worktree: Path) -> RunStatus:
+    experiment = next(iter(journal.undecided(run.id)), None)  # of several lanes the first begun
+    training = experiment is not None and experiment.stage is Stage.TRAINING
+    best = journal.best(run.id)
+    baseline = journal.baseline(run.id)
+    counts = journal.counts(run.id)
+    spent = Budget(journal).of_run(run.id)
+    asked = spent != Cost()
+    return RunStatus(
+        tag=run.tag,
+        state=run.state,
+        reason=run.reason,
+        metric=run.metric,
+        experiment=experiment.number if experiment else None,
+        stage=experiment.stage if experiment else None,
+        description=experiment.description if experiment else None,
+        training_since=experiment.started_at if experiment and training else None,
+        progress=read_progress(read_tail(worktree / "run.log", limit=4096)) if training else None,
+        best=best.value if best else None,
+        best_number=best.number if best else None,
+        best_at=best.decided_at if best else None,
+        baseline=baseline.value if baseline else None,
+        keep=counts[Status.KEEP],
+        discard=counts[Status.DISCARD],
+        crash=counts[Status.CRASH],
+        skipped=counts[Status.SKIP],
+        started_at=run.created_at,
+        heartbeat_at=journal.last_beat(),
+        queue_empty=waited_longer(journal, run.id, EMPTY_SECONDS),
+        dollars=spent.dollars if asked else None,
+        tokens=spent.tokens if asked else None,
     )

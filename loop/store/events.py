@@ -1,4 +1,4 @@
-"""The history of a run: its events by kind, what went wrong lately, what still needs a person.
+"""The history: events of a run, what went wrong lately, what still needs a person, the sessions of the bot.
 
 What a person is called for is known by its run, cause and key, never by the sentence about it.
 """
@@ -6,7 +6,9 @@ What a person is called for is known by its run, cause and key, never by the sen
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import TypeAlias
@@ -15,6 +17,9 @@ from loop.experiment import Cause, Event, EventKind, Run, RunState
 from loop.store.experiments import last_number_at
 from loop.store.journal import Journal
 from loop.store.schema import decode
+
+SIGN_SECONDS = 30.0  # a bot gives a sign of life this often; a kill can hide this much of its end
+SILENCE_SECONDS = 120.0  # a session that gave no sign for so long is taken for dead
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +152,50 @@ def _drop(calls: _Calls, but: frozenset[Cause]) -> None:
 
 
 def _about(data: Mapping[str, object]) -> tuple[Cause | None, str]:
-    """Return cause and key of an event; one without a cause is known by all that it says."""
     cause = data.get("cause")
     if cause is None:
         return None, str(data.get("reason", ""))
     return Cause(str(cause)), str(data.get("key", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A life of the bot process; `ended_at` is None while it lives, and for ever where it was killed.
+
+    `boot` names the boot of the machine, empty where boots have no name. `seen_at` is the last sign of life.
+    """
+
+    id: int
+    boot: str
+    pid: int
+    started_at: float
+    seen_at: float
+    ended_at: float | None = None
+
+
+class Sessions:
+    """The sessions in the journal; one bot at a time works on it."""
+
+    def __init__(self, journal: Journal, *, clock: Callable[[], float] = time.time) -> None:
+        self._journal = journal
+        self._clock = clock
+
+    def begin(self, *, boot: str) -> Session:
+        now, pid = self._clock(), os.getpid()
+        with self._journal.transaction():
+            id_ = self._journal.insert("sessions", boot=boot, pid=pid, started_at=now, seen_at=now)
+        return Session(id_, boot, pid, now, now)
+
+    def seen(self, session: Session) -> None:
+        with self._journal.transaction():
+            self._journal.execute("UPDATE sessions SET seen_at = ? WHERE id = ?", self._clock(), session.id)
+
+    def end(self, session: Session) -> None:
+        now = self._clock()
+        with self._journal.transaction():
+            self._journal.execute(
+                "UPDATE sessions SET seen_at = ?, ended_at = ? WHERE id = ?", now, now, session.id
+            )
+
+    def all(self) -> list[Session]:
+        return [Session(*row) for row in self._journal.query("SELECT * FROM sessions ORDER BY id")]

@@ -156,7 +156,6 @@ def waited_longer(journal: Journal, run_id: int, seconds: float) -> int:
 
 
 def last_number_at(journal: Journal, run_id: int, *, until: float) -> float | None:
-    """Return when an experiment last brought a number, None where none has by `until`."""
     (row,) = journal.query(
         "SELECT max(decided_at) FROM experiments INDEXED BY experiments_by_status "
         "WHERE run_id = ? AND status IN ('keep', 'discard') AND decided_at <= ?",

@@ -53,12 +53,10 @@ class Outbox:
     # Deliveries
 
     def open(self) -> None:
-        """Let a new channel be sent what happens from now on."""
         if self._journal.cursor(self._channel) is None:
             self._journal.set_cursor(self._channel, self._journal.last_event())
 
     def put_off(self, *, held: bool, most: int) -> list[tuple[Event, State]]:
-        """Return at most so many events that follow or, if `held`, are held; oldest first."""
         # Without statistics SQLite would read all that the channel was ever sent, not the few in this index.
         rows = self._journal.query(
             "SELECT events.*, deliveries.state AS delivery "

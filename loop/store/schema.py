@@ -58,7 +58,6 @@ def values_of(record: Run | Experiment | Training, *, but: str = "") -> dict[str
 
 
 def read_experiment(row: sqlite3.Row | dict[str, Any]) -> Experiment:
-    """Return the experiment of a row of `experiment_rows`."""
     values = decode(row)
     k = values.pop("attempt")
     of_training = {name: values.pop(name) for name in _OF_TRAINING}

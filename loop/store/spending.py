@@ -65,7 +65,6 @@ class Budget:
         return self._a_run is not None or self._a_day is not None
 
     def pay(self, run_id: int, proposer: str, cost: Cost) -> None:
-        """Write down what a call cost, whatever came of it."""
         with self._journal.transaction():
             paid = asdict(cost)
             self._journal.insert("spends", at=self._clock(), run_id=run_id, proposer=proposer, **paid)

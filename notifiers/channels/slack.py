@@ -229,7 +229,6 @@ def _pieces(text: str) -> list[str]:
 
 
 def _head(text: str, limit: int) -> str:
-    """Return the beginning of clean text, at most `limit` units: whole lines, or a part of the first."""
     if _units(text) <= limit:
         return text
     head = text.encode("utf-16-le")[: 2 * limit].decode("utf-16-le", "ignore")
@@ -301,8 +300,6 @@ class SlackChannel:
         return sent
 
     async def edit(self, message_id: str, message: Message, *, note: str = "") -> None:
-        """Replace a sent message by `message`, without its files."""
-
         async def update(**content: Any) -> str:
             answer = await self._client.chat_update(channel=self._id, ts=message_id, **content)
             return str(answer["ts"])

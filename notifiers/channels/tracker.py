@@ -107,7 +107,6 @@ def _numbers(experiment: Experiment, metric: str) -> dict[str, float]:
 
 
 def log_steps(run: Steps) -> int:
-    """Log the steps, and return how many; only the worker calls this."""
     service = importlib.import_module(run.service)
     # The same name and id continue the run that an earlier worker began.
     names = {"id": run.run} if run.service == "wandb" else {}

@@ -1,4 +1,214 @@
-"""The progress chart as a PNG, drawn by matplotlib in a process of its own.
+"""The progress chart of a run: what it shows, as data, and the PNG of it.
 
-`bot` and the page import it. Start at `chart.py`.
+`bot` and the page import this; `drawing.py` is imported only in a process of its own, for matplotlib.
 """
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median_low
+
+from loop.experiment import Goal, Run, Status
+from loop.process.worker import WorkerError, run_worker
+from loop.results.gains import bests_before
+from loop.results.report import Gain, Report, make_report
+from loop.store.experiments import Row
+from loop.text import one_line
+from notifiers.message import Attachment
+from notifiers.text.words import change, number, signed
+
+GAINS = 5
+"""How many of the largest gains are listed with their descriptions."""
+
+_HUGE = 1e100  # a larger value is drawn as this one, so that differences stay finite
+_FEW = 4  # others say too little about what is usual
+_FINEST = 4e-6  # the least height of the value axis; values are told with six digits
+
+_SETTINGS = {"MATPLOTLIBRC": os.devnull}  # a person's own style is for their own figures
+_ALT_LINE = 60
+
+Point = tuple[float, float]
+"""The number of an experiment and its value."""
+
+
+class ChartError(Exception):
+    """Why there is no chart, as one sentence for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A chart as data: the experiments by what became of them, the skipped ones left out.
+
+    `best` is the corners of the running best, from the first kept experiment to the `last` of all. Values
+    outside of `low` and `high` are outliers. `change` is how far the best has come from the baseline, signed,
+    empty where it has not.
+    """
+
+    title: str
+    metric: str
+    goal: Goal
+    headline: str
+    change: str
+    kept: tuple[Point, ...]
+    discarded: tuple[Point, ...]
+    crashed: tuple[int, ...]
+    best: tuple[Point, ...]
+    gains: tuple[Gain, ...]
+    last: int
+    low: float
+    high: float
+
+
+async def chart(
+    rows: Sequence[Row],
+    *,
+    metric: str,
+    goal: Goal,
+    title: str,
+    python: str = sys.executable,
+    limit: float = 60.0,
+) -> bytes:
+    """Return the chart of `rows`, ordered by number, as a PNG; `python` draws it in `limit` seconds at most.
+
+    Raises:
+        ChartError: it cannot be drawn.
+    """
+    try:
+        return await run_worker(
+            "notifiers.charts.drawing:draw",
+            make_scene(rows, metric=metric, goal=goal, title=title),
+            returns=bytes,
+            name="its worker",
+            python=python,
+            limit=limit,
+            settings=_SETTINGS,
+        )
+    except WorkerError as error:
+        raise ChartError(f"The chart cannot be drawn: {error}") from None
+
+
+async def chart_of(run: Run, rows: Sequence[Row]) -> Attachment:
+    picture = await chart(rows, metric=run.metric, goal=run.goal, title=run.tag)
+    alt = alt_text(rows, metric=run.metric, goal=run.goal, title=run.tag)
+    return Attachment(f"{run.tag}.png", picture, alt)
+
+
+def alt_text(rows: Sequence[Row], *, metric: str, goal: Goal, title: str) -> str:
+    """Return what the chart shows in a few hundred characters, for people who cannot see it."""
+    report = make_report(rows, metric=metric, goal=goal)
+    headline, moved = headline_of(report)
+    counts = {"kept": report.keep, "discarded": report.discard, "crashed": report.crash}
+    parts = [
+        f"Progress of {one_line(title, _ALT_LINE)}",
+        f"{one_line(metric, _ALT_LINE)}: {headline}{f' ({moved})' if moved else ''}",
+        ", ".join(f"{count:,} {word}" for word, count in counts.items() if count),
+    ]
+    sign = -1 if goal is Goal.MINIMIZE else 1
+    gains = [
+        one_line(f"#{gain.number} {signed(sign * gain.gain)} {gain.description}", _ALT_LINE)
+        for gain in visible_gains(report)[:GAINS]
+    ]
+    if gains:
+        parts.append(f"Largest gains: {'; '.join(gains)}")
+    return ". ".join(filter(None, parts)) + "."
+
+
+def make_scene(rows: Sequence[Row], *, metric: str, goal: Goal, title: str) -> Scene:
+    """Return what the chart of `rows`, which stand in the order of their numbers, shows."""
+    report = make_report(rows, metric=metric, goal=goal)
+    headline, moved = headline_of(report)
+    kept = _points(rows, Status.KEEP)
+    last = max((row.number for row in rows), default=0)
+    low, high = _limits(rows, goal)
+    return Scene(
+        title=title,
+        metric=metric,
+        goal=goal,
+        headline=headline,
+        change=moved,
+        kept=kept,
+        discarded=_points(rows, Status.DISCARD),
+        crashed=tuple(row.number for row in rows if row.status is Status.CRASH),
+        best=_running_best(kept, goal, last),
+        gains=visible_gains(report),
+        last=last,
+        low=low,
+        high=high,
+    )
+
+
+def headline_of(report: Report) -> tuple[str, str]:
+    """Return the best before and after, or why there is none; then the change, empty where there is none."""
+    if report.experiments == 0:
+        return "no results yet", ""
+    if report.best is None:
+        if report.keep:
+            return f"what was kept has no {report.metric}", ""
+        return ("nothing was kept" if report.discard else f"no {report.metric} yet"), ""
+    best = number(report.best)
+    if report.baseline is None:
+        return f"{best} at #{report.best_number}", ""
+    if not report.gain:
+        return (
+            f"{best}, the baseline" if report.experiments == 1 else f"{best}; nothing beat the baseline",
+            "",
+        )
+    return f"{number(report.baseline)} → {best}", change(report.baseline, report.best)
+
+
+def visible_gains(report: Report) -> tuple[Gain, ...]:
+    return tuple(gain for gain in report.gains if round(gain.gain, 6) > 0)
+
+
+def _points(rows: Sequence[Row], status: Status) -> tuple[Point, ...]:
+    return tuple(
+        (row.number, _bounded(row.value)) for row in rows if row.status is status and row.value is not None
+    )
+
+
+def _running_best(kept: Sequence[Point], goal: Goal, last: int) -> tuple[Point, ...]:
+    better = min if goal is Goal.MINIMIZE else max
+    corners: list[Point] = [*kept[:1]]
+    for at, value in kept:
+        before = corners[-1][1]
+        best = better(before, value)
+        if best != before:
+            corners += [(at, before), (at, best)]
+    return (*corners, (last, corners[-1][1])) if corners else ()
+
+
+def _limits(rows: Sequence[Row], goal: Goal) -> tuple[float, float]:
+    """Return the range of values to show: every kept one, and the others as far as they are not outliers.
+
+    An outlier is further from the best of its time than eight times what a good quarter of the others is, or
+    so far that the kept ones would be left with less than a third of the height.
+    """
+    values = [_bounded(row.value) for row in rows if row.value is not None]
+    if not values:
+        return 0.0, 1.0
+    kept = [value for _, value in _points(rows, Status.KEEP)] or [median_low(values)]
+    distances = sorted(
+        abs(_bounded(row.value) - _bounded(kept[0] if before is None else before))
+        for row, before in zip(rows, bests_before(rows, goal), strict=True)
+        if row.value is not None and row.status is not Status.KEEP
+    )
+    usual = distances[(len(distances) - 1) // 4] if distances else 0.0
+    span = max(kept) - min(kept)
+    if span and len(distances) < _FEW:
+        usual = min(usual, span)
+    reach = max(span / 2, 1.5 * usual, min(8 * usual, 2 * span or math.inf))
+    shown = [value for value in values if min(kept) - reach <= value <= max(kept) + reach]
+    low, high = min(shown), max(shown)
+    if low == high:
+        margin = abs(high) / 100 or 0.5
+    else:
+        margin = max(0.0, max(_FINEST, 1e-9 * abs(high)) - (high - low)) / 2
+    return low - margin, high + margin
+
+
+def _bounded(value: float) -> float:
+    return max(-_HUGE, min(_HUGE, value))

@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from loop.experiment import Goal
 from loop.results.report import Gain
 from loop.text import one_line
-from notifiers.charts.scene import GAINS, Point, Scene
+from notifiers.charts import GAINS, Point, Scene
 
 WIDTH, HEIGHT = 1280, 1120
 """Of the picture, in pixels: as wide as chats show one. Sizes of type are in points, of 2.8 pixels each."""
@@ -75,7 +75,6 @@ _EDGE, _INNER_EDGE = 0.02, 0.065  # where crashes and outliers are marked
 
 
 def draw(scene: Scene) -> bytes:
-    """Return the chart as a PNG."""
     picture = io.BytesIO()
     with style():
         make_figure(scene).savefig(picture, format="png", metadata={"Software": None})
@@ -89,7 +88,6 @@ def style() -> AbstractContextManager[None]:
 
 
 def make_figure(scene: Scene) -> Figure:
-    """Return the chart before it is a PNG; `style` must be on."""
     figure = Figure(figsize=(WIDTH / _DPI, HEIGHT / _DPI), dpi=_DPI)
     FigureCanvasAgg(figure)
     title = one_line(scene.title, 32)
@@ -146,7 +144,6 @@ def _list_gains(figure: Figure, gains: Sequence[Gain], goal: Goal) -> None:
 
 
 def _plot(axes: Axes, scene: Scene) -> None:
-    """Draw the points, the running best and both axes."""
     size = 7.0 if scene.last < 150 else 4.5 if scene.last < 1500 else 2.5
     shown = [point for point in scene.discarded if scene.low <= point[1] <= scene.high]
     above = [number for number, value in scene.discarded if value > scene.high]

@@ -12,7 +12,7 @@ from datetime import datetime, tzinfo
 from loop.errors import backoff
 from loop.experiment import Run, RunState
 from loop.process.worker import in_thread
-from loop.results.status import RunStatus
+from loop.results.report import RunStatus
 from loop.store.journal import Journal
 from loop.store.outbox import Outbox
 from notifiers.delivery.rate_limit import CHANNEL_WAITS, Clock, Spacing
@@ -105,7 +105,6 @@ class LiveCards:
             return message_id
 
     def _changed(self) -> list[tuple[Run, Message]]:
-        """Return the runs whose cards are not, or not as far as is known, as they should be."""
         cards = self._outbox.open_cards()
         due = []
         for run in self._journal.runs():

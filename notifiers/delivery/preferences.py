@@ -62,7 +62,6 @@ class Preferences:
 
 
 def usual_preferences(*, every: int, quiet: QuietHours | None) -> Preferences:
-    """Return what a channel wants that never said so: all digests, or `every` of them in one message."""
     return in_groups(Preferences(quiet=quiet), every)
 
 

@@ -21,7 +21,7 @@ from loop.results.ledger import Ledger, Spent
 from loop.results.report import Report
 from loop.store.experiments import Row
 from loop.text import one_line
-from notifiers.charts.scene import Point, Scene, headline_of, make_scene
+from notifiers.charts import Point, Scene, headline_of, make_scene
 from notifiers.text.words import change, duration, money, number
 
 _PARTS = Path(__file__).parent
@@ -136,7 +136,6 @@ def page(content: Content, *, made_at: datetime) -> str:
 
 
 def draw_chart(scene: Scene, width: int, height: int) -> Drawing:
-    """Return where everything in the chart stands."""
     right, bottom = width - _RIGHT, height - _BOTTOM
     highest, lowest = _TOP + _EDGE, bottom - _EDGE
     crash_edge = _TOP + 6 if scene.goal is Goal.MINIMIZE else bottom - 6  # a crash is no good value
@@ -171,7 +170,6 @@ def draw_chart(scene: Scene, width: int, height: int) -> Drawing:
 
 
 def _ticks(low: float, high: float, *, most: int, finest: float = 0.0) -> list[tuple[float, str]]:
-    """Return round numbers from `low` to `high`, at most `most` and one, each with its label."""
     if low == high:
         return [(low, f"{low:g}")]
     power = 10.0 ** math.floor(math.log10((high - low) / most))
@@ -197,7 +195,6 @@ def _changes(content: Content) -> list[str]:
 
 
 def _facts(content: Content) -> list[tuple[str, str]]:
-    """Return what stands in the tiles: a figure and what it is."""
     report, ledger = content.report, content.ledger
     facts = [(f"{report.experiments:,}", "experiment" if report.experiments == 1 else "experiments")]
     counts = ((report.keep, "kept"), (report.discard, "discarded"), (report.crash, "crashed"))
@@ -214,7 +211,6 @@ def _facts(content: Content) -> list[tuple[str, str]]:
 
 
 def _slices(ledger: Ledger) -> list[dict[str, object]]:
-    """Return the parts of the bar, in shares of its width."""
     slices: list[dict[str, object]] = []
     start = 0.0
     for cause, label in _SPENT.items():

@@ -11,8 +11,7 @@ from loop.experiment import Cost, Event, EventKind, Experiment, Goal, Run, RunSt
 from loop.text import one_line
 from notifiers.message import Message
 from notifiers.text.notification import Notification, summary_buttons
-from notifiers.text.reasons import reason_in, state_text
-from notifiers.text.words import change, duration, money, number, period, plural
+from notifiers.text.words import change, duration, money, number, period, plural, reason_in, state_text
 
 _DESCRIPTION = 160  # characters: with the limits of the others a digest fits a picture's caption
 _SENTENCE = 240

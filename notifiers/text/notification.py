@@ -42,7 +42,6 @@ class Notification:
 
     @property
     def has_report(self) -> bool:
-        """In the morning, and when a run has ended."""
         return self.topic is Topic.REPORT or _state(self.event) in (RunState.DONE, RunState.STOPPED)
 
     @property
@@ -65,7 +64,6 @@ class Notification:
 
     @property
     def is_for_all(self) -> bool:
-        """Whether it is for everybody in the channel, not only for those who follow the run."""
         return self.is_new_best or self.topic is Topic.ATTENTION or self.has_report
 
 

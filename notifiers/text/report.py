@@ -1,25 +1,28 @@
-"""The wake-up report, for one phone screen, and the table of results."""
+"""The wake-up report, for one phone screen, and the description of a bundle for a pull request."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from typing import assert_never
 
-from loop.experiment import Cost, Goal, Run, RunState
+from loop.experiment import Cost, Experiment, Goal, Run, RunState
+from loop.git.bundle import TidyBranch
 from loop.proposers.protocol import SearchMode
-from loop.results.gains import bests_before
+from loop.results.export import Provenance
 from loop.results.ledger import Ledger, Spent
 from loop.results.report import Bill, Report, WakeUpReport
-from loop.store.experiments import Row
 from loop.text import one_line
 from notifiers.message import Message
-from notifiers.text.reasons import state_text
-from notifiers.text.words import change, duration, money, number, period, plural, signed
+from notifiers.text.words import change, duration, money, number, period, plural, signed, state_text
 
 WIDTH = 44
 """Characters of a line on a phone; a screen has about 25 of them."""
+
+CHART = "progress.png"
+"""The name of the picture that the text refers to."""
 
 _GAINS = 5
 _LOST = {
@@ -118,7 +121,6 @@ def _headline(report: Report) -> list[str]:
 
 
 def _metric(report: Report, value: float, rest: str) -> str:
-    """Return the metric's name, its value and the rest of the line; of these only the name may be cut."""
     known = f"{number(value)}{rest}"
     return f"{one_line(report.metric, max(8, WIDTH - 1 - len(known)))} {known}"
 
@@ -172,7 +174,6 @@ def _pace(night: WakeUpReport, zone: tzinfo, *, with_share: bool) -> list[str]:
 
 
 def flow(phrases: Sequence[str]) -> list[str]:
-    """Return the phrases in as few lines as hold them."""
     lines: list[str] = []
     for phrase in phrases:
         if lines and len(f"{lines[-1]} · {phrase}") <= WIDTH:
@@ -207,7 +208,6 @@ def _next(night: WakeUpReport) -> list[str]:
 
 
 def _calls(night: WakeUpReport) -> list[str]:
-    """Return why a person is needed, the last reason whole and of the others their number."""
     if not night.calls:
         return []
     *others, last = night.calls
@@ -269,7 +269,6 @@ def ledger_lines(ledger: Ledger) -> list[str]:
 
 
 def _percent(share: float) -> str:
-    """Return a share rounded, but never as all or nothing where it is neither."""
     if 0 < share < 0.005:
         return "<1 %"
     return f"{round(100 * share) if share == 1 else min(99, round(100 * share))} %"
@@ -317,39 +316,87 @@ def _gpu_time(seconds: float) -> str:
     return f"{seconds / 3600:,.1f} GPU hours"
 
 
-# The table of results
+# The bundle of a run
 
 
-def results_message(
-    rows: Sequence[Row],
+def pull_request(
+    run: Run,
+    keeps: Sequence[Experiment],
+    report: Report,
+    tidy: TidyBranch,
+    provenance: Provenance,
     *,
-    metric: str,
-    goal: Goal,
-    total: int,
-    before: float | None = None,
-    tag: str | None = None,
-    width: int = 60,
-) -> Message:
-    """Return `rows`, the last of `total` results, as a table `width` columns wide.
+    charted: bool = True,
+) -> str:
+    """Return the description of branch `tidy`: the gain, the kept changes, and how to see it again.
 
-    Δ is to the best value so far, which is `before` in the first row.
+    `charted` tells whether there is a picture to refer to.
+    What experiments are called is untrusted and stands in code spans, where no link or mention counts.
     """
-    title = f"{tag}: " if tag else ""
-    if not rows:
-        return Message(f"{title}no results yet")
-    count = plural(total, "result")
-    if len(rows) < total:
-        count = f"the last {len(rows)} of {count}" if len(rows) > 1 else f"the last of {count}"
-    cells = [("#", metric, "Δ", "status", "description")]
-    for row, best in zip(rows, bests_before(rows, goal, before), strict=True):
-        value = "-" if row.value is None else number(row.value)
-        delta = "" if row.value is None or best is None else change(best, row.value)
-        cells.append((str(row.number), value, delta, row.status, row.description))
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    left = width - sum(widths[:4]) - 4  # four gaps of one space
-    table = [
-        f"{index:>{widths[0]}} {value:>{widths[1]}} {delta:>{widths[2]}} {status:<{widths[3]}} "
-        f"{one_line(description, max(1, left))}".rstrip()
-        for index, value, delta, status, description in cells
+    commits = f"{plural(tidy.commits, 'commit')} on top of `{run.base_commit[:7]}`"
+    parts = [
+        f"# {_result(run, report)}",
+        f"{_trained(report)} `{tidy.name}` has {commits}.",
+        f"<!-- Replace the next line: drag {CHART} here. -->\n![Progress of {run.tag}]({CHART})"
+        if charted
+        else "",
+        "## What was kept",
+        _kept_table(run, keeps),
+        "## How to reproduce",
+        _steps(run, tidy, provenance),
+        _surroundings(provenance),
     ]
-    return Message(f"{title}{count}", "\n".join(table))
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _result(run: Run, report: Report) -> str:
+    if report.baseline is None or report.best is None:
+        return f"Results of run {run.tag}"
+    return (
+        f"{run.metric} {number(report.baseline)} → {number(report.best)} "
+        f"({change(report.baseline, report.best)})"
+    )
+
+
+def _trained(report: Report) -> str:
+    time = f" in {duration(3600 * report.hours)}" if report.hours else ""
+    return f"{plural(report.experiments, 'experiment')}{time}: {report.keep} kept, the baseline included."
+
+
+def _kept_table(run: Run, keeps: Sequence[Experiment]) -> str:
+    lines = [f"| no. | change | {run.metric} | Δ | lines |", "|---:|---|---:|---:|---:|"]
+    for keep in keeps:
+        value = "" if keep.value is None else number(keep.value)
+        delta = "" if keep.value is None or keep.best_before is None else change(keep.best_before, keep.value)
+        lines.append(
+            f"| {keep.number} | {_code_span(keep.description)} | {value} | {delta} "
+            f"| +{keep.lines_added} −{keep.lines_removed} |"
+        )
+    return "\n".join(lines)
+
+
+def _steps(run: Run, tidy: TidyBranch, provenance: Provenance) -> str:
+    seeds = ", ".join(f"{name} = {value}" for name, value in provenance.seeds.items())
+    seeded = f" Seeds: {seeds}." if seeds else ""
+    return (
+        f"```\ngit switch --detach {tidy.head}\n{provenance.command}\n```\n\n"
+        f"It trains for {provenance.time_budget:g} seconds and prints `{run.metric}`.{seeded} "
+        "Another machine or seed gives slightly different numbers."
+    )
+
+
+def _surroundings(provenance: Provenance) -> str:
+    facts = {
+        "system": provenance.system,
+        "processor": provenance.processor,
+        "GPU": "; ".join(provenance.accelerators),
+        "packages": ", ".join(f"{name} {version}" for name, version in provenance.packages.items()),
+    }
+    return "\n".join(f"- {name}: {_code_span(value)}" for name, value in facts.items() if value)
+
+
+def _code_span(text: str) -> str:
+    """Return `text` as a code span of one line that is fit for a table."""
+    line = one_line(text, 200).replace("|", "\\|")
+    fence = "`" * (max((len(run) for run in re.findall("`+", line)), default=0) + 1)
+    return f"{fence}{' ' if fence != '`' else ''}{line}{' ' if fence != '`' else ''}{fence}"

@@ -1,30 +1,35 @@
-"""How a run stands, in words: `/status`, the live card, a line of progress, the runs, a new run."""
+"""How a run stands, in words: `/status`, the card, progress, `/runs`, `/ideas`, `/results`, a new run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
+from math import floor, log10
 from pathlib import Path
 from typing import assert_never
 
-from loop.experiment import RunState, Stage
+from loop.experiment import Experiment, Goal, RunState, Stage
 from loop.process.summary import Progress
-from loop.results.status import RunStatus
+from loop.results.gains import FamilyRate, Lesson, bests_before, effect
+from loop.results.report import RunStatus
+from loop.store.experiments import Idea, Row
 from loop.text import one_line
 from notifiers.message import Button, Message
 from notifiers.text.notification import card_buttons
-from notifiers.text.reasons import reason_text
-from notifiers.text.words import change, duration, money, number, plural
+from notifiers.text.words import change, duration, money, number, plural, reason_text, signed
 
 _LINE = 60  # characters of a description in one line
 _REASON = 300
 _CELLS = 10
 _ENOUGH = 5  # experiments from which a rate means something
+_IDEA = 80  # characters of one, and of a description beside it
+_LESSON_REASON = 60
+_NAME = 24
+_DIGITS = 6  # that a value of the metric is shown with
 
 
 def status_message(status: RunStatus, *, now: float, zone: tzinfo, lacks: str = "") -> Message:
-    """Return the answer to `/status`; `lacks` says why there is no proposal to train next."""
     lines = _lines(status, zone, lacks)
     if status.dollars:
         lines.append(f"{money(status.dollars)} for models")
@@ -43,7 +48,6 @@ def card(status: RunStatus, *, zone: tzinfo) -> Message:
 
 
 def progress_line(status: RunStatus, *, zone: tzinfo, lacks: str = "") -> str:
-    """Return the training under way in one line, or why there is no proposal for one; else nothing."""
     if status.stage is Stage.TRAINING:
         return f"#{status.experiment} {_description(status)} · {_progress(status, zone)}"
     return _waiting(status, lacks)
@@ -90,7 +94,6 @@ def _waiting(status: RunStatus, lacks: str) -> str:
 
 
 def _progress(status: RunStatus, zone: tzinfo) -> str:
-    """Return how far the experiment under way has come, with a bar if the training says so."""
     assert status.stage is not None
     if status.progress is not None:
         return _bar_and_numbers(status.progress)
@@ -167,7 +170,6 @@ class RunPlan:
 
 
 def start_card(plan: RunPlan) -> Message:
-    """Return the answer to `/start_run`, with the buttons that start it."""
     lines = [
         f"Start run {plan.tag}?",
         f"Repository: {plan.repository}",
@@ -189,3 +191,127 @@ def start_card(plan: RunPlan) -> Message:
     lines.append(f"Press Start or send {start}.")
     other = Button("Other tag", f"/start_run {plan.other_tag}")
     return Message("\n".join(lines), buttons=((Button("Start", start), other, cancel),))
+
+
+# Ideas: what waits to be tried, what was tried, and what it taught
+
+
+def ideas_message(
+    *,
+    waiting: Sequence[Idea],
+    present: Sequence[Experiment],
+    made: Sequence[tuple[Idea, Experiment]],
+    families: Iterable[FamilyRate],
+    lessons: Iterable[Lesson],
+    goal: Goal,
+    most: int,
+) -> Message:
+    """Return the answer to `/ideas`, with `most` lines at most under each heading.
+
+    `waiting` are the ideas of people still to be tried, the next first, and `made` those that became
+    experiments, the newest first, among them perhaps those of `present`, which are under way.
+    """
+    judged = [(idea, experiment) for idea, experiment in made if experiment.status is not None]
+    parts = (
+        _section("Waiting", [_said(idea) for idea in waiting], most),
+        _section("Being tried", [_present(each, made) for each in present], most),
+        _section("What became of ideas", [_became(*pair, goal) for pair in judged[:most]], most),
+        _section("Families", [_family(rate, goal) for rate in list(families)[:most]], most),
+        _section("Lessons", [_lesson(lesson, goal) for lesson in list(lessons)[:most]], most),
+    )
+    nothing = [] if waiting else ["No ideas are waiting. Send one with /idea TEXT."]
+    return Message("\n\n".join("\n".join(part) for part in (nothing, *parts) if part))
+
+
+def _section(heading: str, lines: Sequence[str], most: int) -> list[str]:
+    if not lines:
+        return []
+    left = len(lines) - most
+    return [heading, *lines[:most], *([f"and {left:,} more"] if left > 0 else [])]
+
+
+def _said(idea: Idea) -> str:
+    return f"#{idea.id} {one_line(idea.text, _IDEA)} ({_author(idea)})"
+
+
+def _author(idea: Idea) -> str:
+    return one_line(idea.author, _NAME) or "unknown"
+
+
+def _present(experiment: Experiment, made: Iterable[tuple[Idea, Experiment]]) -> str:
+    line = f"Experiment #{experiment.number}: {one_line(experiment.description, _IDEA)}"
+    for idea, other in made:
+        if other.number == experiment.number:
+            return f"{line} (idea #{idea.id}, {_author(idea)})"
+    return line
+
+
+def _became(idea: Idea, experiment: Experiment, goal: Goal) -> str:
+    better = effect(experiment, goal)
+    change = [] if better is None else [signed(_change(better, goal))]
+    outcome = " ".join([str(experiment.status), *change])
+    return f"{_said(idea)}: {outcome}, experiment #{experiment.number}"
+
+
+def _family(rate: FamilyRate, goal: Goal) -> str:
+    best = f", best {signed(_change(rate.best_gain, goal))}" if rate.best_gain else ""
+    return f"{rate.family}: {rate.kept:,} of {rate.tried:,} kept{best}"
+
+
+def _lesson(lesson: Lesson, goal: Goal) -> str:
+    description = one_line(lesson.description, _IDEA) or "no description"
+    told = "" if lesson.effect is None else f"{_effect(lesson.effect, lesson.noise, goal)}, "
+    why = "" if lesson.is_plain or not lesson.reason else f", {one_line(lesson.reason, _LESSON_REASON)}"
+    return f"{description}: {told}{lesson.status}{why} ({lesson.tag} #{lesson.number})"
+
+
+def _effect(better: float, noise: float | None, goal: Goal) -> str:
+    """Return `-0.0031 ± 0.0008`: no more digits than the noise leaves sure, but enough to see a gain."""
+    change = _change(better, goal)
+    if not noise or round(noise, _DIGITS) == 0:
+        return signed(change)
+    place = floor(log10(noise))
+    digits = max(4 if noise < 1 else 0, min(_DIGITS, -place + (noise < 2 * 10**place)))
+    return f"{change:+z.{digits}f} ± {noise:.{digits}f}"
+
+
+def _change(better: float, goal: Goal) -> float:
+    return -better if goal is Goal.MINIMIZE else better
+
+
+# The table of results
+
+
+def results_message(
+    rows: Sequence[Row],
+    *,
+    metric: str,
+    goal: Goal,
+    total: int,
+    before: float | None = None,
+    tag: str | None = None,
+    width: int = 60,
+) -> Message:
+    """Return `rows`, the last of `total` results, as a table `width` columns wide.
+
+    Δ is to the best value so far, which is `before` in the first row.
+    """
+    title = f"{tag}: " if tag else ""
+    if not rows:
+        return Message(f"{title}no results yet")
+    count = plural(total, "result")
+    if len(rows) < total:
+        count = f"the last {len(rows)} of {count}" if len(rows) > 1 else f"the last of {count}"
+    cells = [("#", metric, "Δ", "status", "description")]
+    for row, best in zip(rows, bests_before(rows, goal, before), strict=True):
+        value = "-" if row.value is None else number(row.value)
+        delta = "" if row.value is None or best is None else change(best, row.value)
+        cells.append((str(row.number), value, delta, row.status, row.description))
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    left = width - sum(widths[:4]) - 4  # four gaps of one space
+    table = [
+        f"{index:>{widths[0]}} {value:>{widths[1]}} {delta:>{widths[2]}} {status:<{widths[3]}} "
+        f"{one_line(description, max(1, left))}".rstrip()
+        for index, value, delta, status, description in cells
+    ]
+    return Message(f"{title}{count}", "\n".join(table))

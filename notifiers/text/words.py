@@ -1,8 +1,12 @@
-"""Numbers, times and counts as people read them."""
+"""Numbers, times, counts and reasons as people read them: the words that all messages share."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta, tzinfo
+from typing import assert_never
+
+from loop.experiment import Actor, Cause, Reason
 
 
 def number(value: float) -> str:
@@ -52,3 +56,101 @@ def period(start: float, end: float, zone: tzinfo) -> str:
     first, last = datetime.fromtimestamp(start, zone), datetime.fromtimestamp(end, zone)
     form = "%H:%M" if last - first < timedelta(days=1) else "%Y-%m-%d %H:%M"
     return f"{first:{form}} → {last:{form}}"
+
+
+# Why a run is in its state, and what the heartbeat reports: facts made into clauses
+
+
+def reason_text(reason: Reason | None) -> str:
+    if reason is None:
+        return ""
+    facts = reason.facts
+    if "text" in facts:  # as an earlier release said it
+        return str(facts["text"])
+    match reason.by:
+        case Actor.PERSON:
+            return f"by {reason.name or 'command'}"
+        case Actor.HEARTBEAT if reason.cause is None:
+            return "by the heartbeat: the problem is gone"
+        case Actor.HEARTBEAT:
+            return f"by the heartbeat: {cause_text(reason.cause, facts)}; the run then resumes by itself"
+        case Actor.BUDGET:
+            return f"by the budget: {facts['setting']} is used up; /resume continues with search"
+        case Actor.STARTUP:
+            return "by a change of REPOSITORY"
+        case Actor.LOOP:
+            return _of_the_run(reason)
+    assert_never(reason.by)
+
+
+def _of_the_run(reason: Reason) -> str:
+    if reason.cause is Cause.BASELINE:
+        return "the baseline crashed"
+    if reason.cause is Cause.BRANCH:
+        return str(reason.facts["error"])
+    return f"{plural(int(_number(reason.facts, 'made')), 'experiment')} completed"
+
+
+def reason_in(data: Mapping[str, object]) -> Reason | None:
+    """Return the reason that the event of a new state carries; None where an earlier release wrote it."""
+    if "by" not in data:
+        return None
+    cause, facts = data["cause"], data["facts"]
+    assert isinstance(facts, Mapping)
+    return Reason(Actor(str(data["by"])), str(data["name"]), Cause(str(cause)) if cause else None, facts)
+
+
+def state_text(state: str, reason: Reason | None) -> str:
+    text = reason_text(reason)
+    if not text:
+        return state
+    return f"{state}{': ' if reason is not None and reason.by is Actor.LOOP else ' '}{text}"
+
+
+def cause_text(cause: Cause | None, facts: Mapping[str, object]) -> str:
+    """Return what keeps a run from training or what its heartbeat reports, the fix last."""
+    match cause:
+        case Cause.STATE_FILE:
+            return (
+                f"the state file cannot be written ({facts['error']}): check the disk of the state directory"
+            )
+        case Cause.DISK:
+            return f"{_room(facts)}: make space"
+        case Cause.DISK_SHORT:
+            return f"{_room(facts)}: make space before the run has to pause"
+        case Cause.GPU_GONE:
+            return "the GPU is not found: run nvidia-smi and fix what it reports"
+        case Cause.GPU_FULL:
+            return (
+                f"{_number(facts, 'free_mb') / 1024:.1f} GB free on the GPU, "
+                f"a training needs {_number(facts, 'needed_mb') / 1024:.1f} GB: end {facts['held_by']}"
+            )
+        case Cause.LOOP:
+            return f"its loop failed {facts['times']} times in a row, last with: {facts['error']}"
+        case Cause.NO_PROPOSAL:
+            minutes = _number(facts, "seconds") / 60
+            return f"no proposal for {minutes:.0f} min: {facts['error']}"
+        case (
+            None
+            | Cause.BASELINE
+            | Cause.BRANCH
+            | Cause.CRASHES
+            | Cause.VANISHED
+            | Cause.PROPOSER
+            | Cause.PRICE
+            | Cause.BUDGET
+            | Cause.REPOSITORY
+            | Cause.STUCK
+        ):
+            raise ValueError(f"the heartbeat does not report {cause}")
+    assert_never(cause)
+
+
+def _room(facts: Mapping[str, object]) -> str:
+    return f"{_number(facts, 'free') / 1e9:.1f} GB free on the disk of {facts['folder']}"
+
+
+def _number(facts: Mapping[str, object], name: str) -> float:
+    value = facts[name]
+    assert isinstance(value, int | float)
+    return value

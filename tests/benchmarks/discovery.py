@@ -34,8 +34,7 @@ from loop.engine.stages import KeepRule, decide
 from loop.experiment import Ending, Experiment, Outcome, Stage, Status
 from loop.program.constants import Value, find_constants, replace_constants
 from loop.program.fingerprint import fingerprint
-from loop.proposers.policy import search_mode
-from loop.proposers.protocol import Context
+from loop.proposers.protocol import Context, search_mode
 from loop.proposers.search.space import find_axes
 from loop.proposers.search.suggest import suggest
 from tests.benchmarks.landscape import Landscape

@@ -13,7 +13,7 @@ from loop.git.workspace import Workspace
 from loop.process.environment import training_environment
 from loop.process.trainer import Trainer
 from loop.proposers.protocol import Proposer
-from loop.results.status import RunStatus, run_status
+from loop.results.report import RunStatus, run_status
 from loop.store.journal import Journal
 from tests.loop.lab import git
 

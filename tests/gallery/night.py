@@ -12,7 +12,7 @@ from bot.access import HERE, Access, AllowList, Request, Role, Sender
 from bot.commands import parse
 from bot.handlers import CommandHandlers
 from bot.inbox import Inbox
-from bot.reports.morning import Reporter
+from bot.reports import Reporter
 from bot.runs import Runs
 from bot.setup.settings import load_settings
 from bot.slack.front import PERSONAL
@@ -33,7 +33,7 @@ from loop.experiment import (
     RunState,
 )
 from loop.git.workspace import Commit
-from loop.results.status import RunStatus, run_status
+from loop.results.report import RunStatus, run_status
 from loop.store.experiments import IdeaBox
 from loop.store.journal import Journal
 from notifiers.delivery.delivery import Delivery

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from loop.experiment import Event, EventKind, Experiment, RunState, Stage, Status, Training
 from loop.results.ledger import Ledger, Spent, ledger
-from loop.store.sessions import Session
+from loop.store.events import Session
 from tests.loop.trainings import trained
 
 START = 1_773_360_000.0

@@ -25,9 +25,9 @@ from loop.experiment import (
 )
 from loop.git.workspace import Commit
 from loop.results.report import WakeUpReport, read_wakeup_report
+from loop.store.events import Session, Sessions
 from loop.store.experiments import IdeaBox
 from loop.store.journal import Journal
-from loop.store.sessions import Session, Sessions
 from loop.store.spending import Budget
 from notifiers.delivery.rate_limit import Clock
 

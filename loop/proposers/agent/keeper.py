@@ -54,7 +54,6 @@ class Tail(threading.Thread):
                 del self._kept[: -self._limit]
 
     def text(self) -> str:
-        """Return what was kept, once all writers are gone."""
         self.join(DRAIN)
         return bytes(self._kept[-self._limit :]).decode(errors="replace")
 

@@ -73,7 +73,6 @@ def own_command(command: tuple[str, ...]) -> Preset:
 
 
 def read_claude(output: str, _errors: str) -> AgentOutput:
-    """Read the one object of `--output-format json`."""
     for found in _objects(output):
         match found:
             case {"type": "result", "is_error": bool(failed), **rest}:

@@ -35,7 +35,6 @@ class SettingError(Exception):
 
 
 def model_name(name: str) -> str:
-    """Return the model's name without its provider's."""
     return name.partition(":")[2] or name
 
 
@@ -146,7 +145,6 @@ def explained(error: Exception, name: str, *, limit: float, cost: Cost | None) -
 
 
 def _meaning(error: Exception, name: str, limit: float, wait: float | None) -> tuple[str, bool]:
-    """Return what went wrong, and whether a person is needed."""
     from pydantic_ai import exceptions as of
 
     model, key = model_name(name), _KEYS[name.partition(":")[0]]
@@ -177,7 +175,6 @@ def _meaning(error: Exception, name: str, limit: float, wait: float | None) -> t
 
 
 def _words(error: Exception) -> str:
-    """Return the provider's own words; without any, the cause of the error."""
     from pydantic_ai.exceptions import ModelAPIError
 
     body = getattr(error, "body", None)

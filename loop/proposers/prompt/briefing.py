@@ -140,7 +140,6 @@ def brief(context: Context, budget: int, *, answer: str = ANSWER) -> Briefing:
 
 
 def brief_repair(context: Context, failure: Failure, budget: int, *, answer: str = ANSWER) -> Briefing:
-    """Return the prompt for a repair, in at most `budget` tokens."""
     fixed = _fixed(context, int(budget * _FIXED), answer)
     now = Room(budget - tokens(fixed + SEPARATOR))
     crashed = failure.experiment
@@ -243,7 +242,6 @@ def _meant(experiment: Experiment) -> tuple[tuple[str, str], ...]:
 
 
 def _lessons(context: Context, room: int) -> str:
-    """Return the most valuable lessons that have room, in their order."""
     measured = most_valuable(context.lessons, len(context.lessons))
     chosen: set[Lesson] = set()
     for lesson in (*measured, *context.lessons):

@@ -86,7 +86,6 @@ class Room:
         self.left = max(0, room)
 
     def take(self, text: str, *, most: int | None = None) -> str:
-        """Return the text as far as it fits, into `most` tokens too."""
         limit = self._limit(most)
         return self._taken(cut(text, limit - tokens(SEPARATOR)), limit)
 
@@ -150,14 +149,12 @@ def blocks(context: Context, room: int) -> tuple[str, ...]:
 
 
 def recent(context: Context) -> list[Experiment]:
-    """Return the experiments that are in no full block yet, the one under way among them."""
     full = _groups(context)
     after = full[-1][-1].number + 1 if full else 0
     return [e for e in context.experiments if e.number >= after]
 
 
 def settled(context: Context) -> list[Experiment]:
-    """Return the decided experiments up to the first that is not."""
     return list(takewhile(lambda experiment: experiment.status is not None, context.experiments))
 
 

@@ -1,4 +1,4 @@
-"""The search space: which constants may be changed, and to which values.
+"""The search space: which constants may be changed, to which values, and a change of some of them in words.
 
 Every axis is a finite ladder of values around the present one, so that proposals read well (`0.6 → 0.8`),
 differ by more than the noise of a training, and run out instead of repeating.
@@ -7,11 +7,13 @@ differ by more than the noise of a training, and run out instead of repeating.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
-from loop.program.constants import HORIZON, Constant, Value, is_protected
+from loop.experiment import Family
+from loop.program.constants import HORIZON, Constant, Value, is_protected, replace_constants, write_value
 
 Scalar: TypeAlias = bool | int | float | str
 Key: TypeAlias = tuple[str, int]
@@ -173,7 +175,6 @@ def _fraction_ladder(value: float) -> Iterable[float]:
 
 
 def _preferred(value: float, factor: float) -> list[float]:
-    """Return the round numbers from `value / factor` to `value * factor`."""
     low, high = value / factor * (1 - 1e-9), value * factor * (1 + 1e-9)
     exponent = int(f"{low:e}".partition("e")[2])
     steps = []
@@ -211,3 +212,95 @@ def _pattern_ladder(pattern: str, layers: int) -> tuple[str, ...]:
         if 0 < len(word) <= _PATTERN_LENGTH:
             programs.setdefault((word * layers)[: max(layers - 1, 0)], word)
     return tuple(programs.values())
+
+
+# Changes
+
+Move: TypeAlias = tuple[Axis, Scalar]
+"""An axis and the value to set it to."""
+
+Moves: TypeAlias = tuple[Move, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change with its words. `constants` are those of the program that `write` returns."""
+
+    description: str
+    rationale: str
+    family: Family | None
+    constants: Mapping[str, Value]
+    write: Callable[[], str]
+    expected: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The best program so far, and its constants."""
+
+    source: str
+    constants: tuple[Constant, ...]
+
+    def change(
+        self, moves: Moves, rationale: str = "", family: Family | None = None, *, expected: str = ""
+    ) -> Change:
+        present = {constant.name: constant.value for constant in self.constants}
+        after: dict[str, Value] = {}
+        for axis, value in moves:
+            name = axis.constant.name
+            after[name] = axis.moved(value, after.get(name, present[name]))
+        return Change(
+            description=_describe(self.constants, after),
+            rationale=rationale,
+            family=family,
+            constants={**present, **after},
+            write=partial(replace_constants, self.source, after),
+            expected=expected,
+        )
+
+
+def _shown(value: Value, constant: Constant) -> str:
+    if isinstance(value, str):
+        return value
+    return write_value(value, like="" if isinstance(value, tuple) else constant.text)
+
+
+def _describe(constants: Sequence[Constant], after: Mapping[str, Value]) -> str:
+    return ", ".join(
+        f"{constant.name} {_shown(constant.value, constant)} → {_shown(after[constant.name], constant)}"
+        for constant in constants
+        if constant.name in after
+    )
+
+
+# The first family that knows one of the words: `EMBEDDING_LR` is about steps, `MOMENTUM_WARMUP` about time.
+_WORDS: tuple[tuple[Family, frozenset[str]], ...] = (
+    (Family.PRECISION, frozenset({"PRECISION", "BF16", "FP16", "FP8", "TF32", "AMP"})),
+    (Family.DATA_ORDER, frozenset({"SHUFFLE", "ORDER", "CURRICULUM", "PACKING"})),
+    (Family.BATCH, frozenset({"BATCH", "ACCUM", "ACCUMULATION"})),
+    (
+        Family.SCHEDULE,
+        frozenset({"WARMUP", "WARMDOWN", "COOLDOWN", "SCHEDULE", "RAMP", "ANNEAL", "FINAL", "PHASE"}),
+    ),
+    (
+        Family.REGULARISATION,
+        frozenset({"DECAY", "WD", "DROPOUT", "SMOOTHING", "PENALTY", "JITTER", "REGULARISATION"}),
+    ),
+    (
+        Family.OPTIMIZER,
+        frozenset({"LR", "RATE", "BETA", "BETA1", "BETA2", "BETAS", "MOMENTUM", "EPS", "EPSILON", "CLIP"})
+        | {"ADAM", "ADAMW", "MUON", "SGD", "LION", "OPTIMIZER", "NESTEROV", "EMA"},
+    ),
+    (
+        Family.ARCHITECTURE,
+        frozenset({"DEPTH", "LAYER", "LAYERS", "BLOCK", "BLOCKS", "DIM", "WIDTH", "ASPECT", "EMBD", "HIDDEN"})
+        | {"HEAD", "HEADS", "KV", "WINDOW", "PATTERN", "CONTEXT", "ROTARY", "ROPE", "THETA", "SOFTCAP", "CAP"}
+        | {"INIT", "NORM", "BIAS", "GATE", "MLP", "EXPERTS", "EXPANSION", "EMBEDDING", "ACTIVATION", "SKIP"}
+        | {"QK", "NGRAM", "NGRAMS"},
+    ),
+)
+
+
+def family_of(name: str) -> Family | None:
+    words = set(name.split("_"))
+    return next((family for family, known in _WORDS if words & known), None)

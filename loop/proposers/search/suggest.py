@@ -4,9 +4,8 @@ One result is mostly chance, and most constants hardly matter. So up to four of 
 what each is worth is learnt from all results together, kept or not. At first there are up to eight, those
 before the others that were not changed yet: a constant that matters much should not wait for its turn. They
 are the best moves on a response surface drawn from what the results leave possible, which finds slopes in the
-noise. Where that has nothing new, single changes, simpler programs, near misses together and all other
-changes of a few constants follow. A run that is stuck may ask for combinations of near misses, or for a
-simpler program.
+noise. Where that has nothing new, single changes, near misses together and all other changes of a few
+constants follow. A run that is stuck may ask for combinations of near misses.
 `python -m tests.benchmarks.discovery` says what this is worth.
 """
 
@@ -14,27 +13,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import chain, combinations, product
 
 from loop.experiment import Experiment, Family, Goal, Proposal
 from loop.process.worker import run_worker
 from loop.program.constants import find_constants, other_settings
-from loop.program.simplify import simplifications
-from loop.proposers.policy import idle
-from loop.proposers.protocol import Context, ExhaustedError, SearchMode
-from loop.proposers.search.changes import (
-    Change,
-    Move,
-    Moves,
-    Program,
+from loop.proposers.protocol import Context, ExhaustedError, SearchMode, idle
+from loop.proposers.search.history import (
+    ResponseSurface,
     SearchHistory,
     TrainedPrograms,
-    family_of,
+    fit_surface,
     read_history,
 )
-from loop.proposers.search.response_surface import ResponseSurface, fit_surface
-from loop.proposers.search.space import Axis, Key, find_axes
+from loop.proposers.search.space import Axis, Change, Key, Move, Moves, Program, family_of, find_axes
 from loop.results.gains import effect, near_misses
 
 _NEAREST = 8
@@ -89,7 +81,7 @@ def suggest(context: Context, frozen: Collection[str] = frozenset(), seed: int =
     if not axes:
         raise ExhaustedError(no_constant(context.source))
     known = TrainedPrograms(context)
-    for change in _changes(context, program, axes, frozen, seed):
+    for change in _changes(context, program, axes, seed):
         if not known.has(change):
             return Proposal(
                 source=change.write(),
@@ -116,16 +108,11 @@ def no_constant(source: str) -> str:
     )
 
 
-def _changes(
-    context: Context, program: Program, axes: Sequence[Axis], frozen: Collection[str], seed: int
-) -> Iterator[Change]:
+def _changes(context: Context, program: Program, axes: Sequence[Axis], seed: int) -> Iterator[Change]:
     trials = read_history(context.experiments, axes)
     number = context.experiments[-1].number + 1 if context.experiments else 0
     chance = random.Random(f"{seed}/{number}")  # noqa: S311 - no secret hangs on it
-    simpler = _simpler(program, frozen)
     combined = _combined(context, program, axes, trials)
-    if context.search_mode is SearchMode.SIMPLIFICATION:
-        yield from simpler
     if context.search_mode is SearchMode.COMBINATION:
         yield from combined
     options = [
@@ -139,7 +126,7 @@ def _changes(
     singles, *larger = (_few(options, trials, surface, size) for size in range(1, _MOST + 1))
     for moves in singles:
         yield _told(program, moves, _REST, surface, results)
-    yield from chain(simpler, combined)
+    yield from combined
     for moves in chain(*larger):
         yield _told(program, moves, _REST, surface, results)
 
@@ -178,7 +165,6 @@ def _together(moves: Iterable[Move], trials: SearchHistory) -> Moves:
 def _few(
     options: Sequence[Sequence[Move]], trials: SearchHistory, surface: ResponseSurface, size: int
 ) -> Iterator[Moves]:
-    """Yield all moves of so many axes, for each of them the most promising first."""
     ranked = [sorted(moves, key=lambda move: surface.loss(*move)) for moves in options if moves]
     ranked.sort(key=lambda moves: surface.loss(*moves[0]))
     for group in combinations(ranked, size):
@@ -197,18 +183,6 @@ def _combined(
             f"Experiments {numbers} each came close to the best: combined they may beat it.",
             Family.COMBINATION,
             expected=f"a gain; alone they missed by {short}",
-        )
-
-
-def _simpler(program: Program, frozen: Collection[str]) -> Iterator[Change]:
-    for simpler in simplifications(program.source, frozen):
-        yield Change(
-            description=f"drop {simpler.name}: no {simpler.what}",
-            rationale=f"Simpler without {simpler.name}: an equal result is a gain.",
-            family=Family.SIMPLIFICATION,
-            constants={c.name: c.value for c in program.constants if c.name != simpler.name},
-            write=partial(str, simpler.source),
-            expected="about as good, from less code",
         )
 
 

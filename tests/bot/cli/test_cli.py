@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bot.cli.common import open_run
+from bot.cli import open_run
 from bot.cli.main import app
 from bot.setup.doctor import Check
 from bot.setup.settings import Settings, load_settings

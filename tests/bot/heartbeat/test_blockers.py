@@ -10,7 +10,7 @@ from bot.heartbeat.decide import blocker, paused_by_us
 from loop.experiment import Actor, Cause, Reason, Run, RunState
 from loop.process.liveness import Owner
 from loop.process.machine import Disk, Gpu, GpuProcess, GpuState
-from notifiers.text.reasons import cause_text
+from notifiers.text.words import cause_text
 from tests.bot.vital_signs import (
     A_LITTLE,
     GPU,

@@ -29,7 +29,7 @@ from loop.experiment import Actor, Cause, Reason, RunState
 from loop.process.liveness import Marked
 from loop.process.machine import ClockChange, GpuState
 from loop.process.trainer import Process
-from notifiers.text.reasons import cause_text, reason_text
+from notifiers.text.words import cause_text, reason_text
 from tests.bot.vital_signs import LOW, SHORT, make_loop, make_run, make_training, make_vitals
 
 RUN = make_run()

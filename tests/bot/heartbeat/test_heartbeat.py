@@ -39,10 +39,9 @@ from loop.experiment import (
 from loop.process.machine import ClockWatch
 from loop.process.supervisor import LOG, MARK, OUTCOME, STARTED, boot_id, start_time
 from loop.process.trainer import attempt_folder
-from loop.store.events import open_calls
+from loop.store.events import Sessions, open_calls
 from loop.store.journal import Journal
-from loop.store.sessions import Sessions
-from notifiers.text.reasons import cause_text, reason_text
+from notifiers.text.words import cause_text, reason_text
 from tests.loop.fake_gpu import FakeGpu
 from tests.loop.store.test_journal import make_experiment
 from tests.loop.trainings import trained

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bot.reports.morning import Reporter
+from bot.reports import Reporter
 from bot.runs import Runs
 from bot.setup.settings import load_settings
 from loop.experiment import Actor, Event, EventKind, Reason, RunState
-from notifiers.charts.chart import ChartError
+from notifiers.charts import ChartError
 from tests.notifiers.mornings import Recorder, open_recorder
 
 
@@ -47,7 +47,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         titles.append(title)
         return b"png"
 
-    monkeypatch.setattr("bot.reports.morning.chart", chart)
+    monkeypatch.setattr("notifiers.charts.chart", chart)
     return titles
 
 
@@ -134,7 +134,7 @@ async def test_a_chart_that_cannot_be_drawn_takes_nothing_with_it(
     async def chart(*_: object, **__: object) -> bytes:
         raise ChartError("The chart cannot be drawn: no matplotlib.")
 
-    monkeypatch.setattr("bot.reports.morning.chart", chart)
+    monkeypatch.setattr("notifiers.charts.chart", chart)
     with caplog.at_level(logging.WARNING):
         message = await reporter.summary(recorder.run, with_chart=True)
     assert message.attachments == ()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.reports.morning import LOOK_SECONDS, WakeUp
+from bot.reports import LOOK_SECONDS, WakeUp
 from loop.experiment import Event, EventKind, RunState
 from notifiers.delivery.rate_limit import Clock
 from tests.notifiers.mornings import Recorder, open_recorder

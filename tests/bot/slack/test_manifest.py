@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bot.commands import COMMANDS
-from bot.slack.manifest import manifest
+from bot.slack import manifest
 
 yaml = pytest.importorskip("yaml")
 

@@ -15,7 +15,7 @@ from bot.access import HERE
 from bot.inbox import Inbox
 from bot.platforms import Chats, access_by
 from bot.setup.settings import load_settings
-from loop.results.status import run_status
+from loop.results.report import run_status
 from notifiers.delivery.preferences import PreferenceStore, usual_preferences
 from tests.bot.test_inbox import Office, opened
 from tests.bot.text_file import text_file

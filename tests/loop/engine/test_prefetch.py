@@ -15,7 +15,7 @@ from loop.errors import UserError
 from loop.experiment import Cost, Family, Proposal, Status
 from loop.git.workspace import Workspace
 from loop.proposers.protocol import Context, Proposer
-from loop.results.status import run_status
+from loop.results.report import run_status
 from loop.store.experiments import IdeaBox
 from tests.loop.lab import Ideas, Lab, git, program, value
 from tests.loop.proposers.contexts import context_of

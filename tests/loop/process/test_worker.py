@@ -194,7 +194,7 @@ def test_the_bot_process_gets_no_heavy_module_by_it() -> None:
     heavy = "{'numpy', 'matplotlib', 'torch', 'pydantic_ai', 'multiprocessing'}"
     program = (
         "import sys, loop.process.worker, loop.proposers.search.suggest, "
-        "loop.proposers.model.language_model, notifiers.charts.chart, notifiers.channels.tracker; "
+        "loop.proposers.model.language_model, notifiers.charts, notifiers.channels.tracker; "
         f"print({heavy} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

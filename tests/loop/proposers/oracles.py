@@ -10,7 +10,7 @@ from typing import TypeAlias
 from loop.errors import UserError
 from loop.experiment import Cost, EventKind, Experiment, Proposal, Reason, Run
 from loop.proposers.calling import Availability, BudgetGuard, Source
-from loop.proposers.prompt.papers import Papers
+from loop.proposers.prompt.context import Papers
 from loop.proposers.protocol import Context, Failure, Model, Proposer, RepairGivenUpError
 from loop.proposers.researcher import Researcher
 from loop.store.events import Notes

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loop.experiment import Experiment, Status
-from loop.proposers.policy import MOST, crash_to_repair
+from loop.proposers.researcher import REPAIRS, crash_to_repair
 from tests.loop.proposers.contexts import trial
 
 
@@ -61,6 +61,6 @@ def test_however_a_run_goes_each_crash_is_mended_once_and_no_idea_often(
         while experiment.repairs is not None:
             experiment, depth = story[experiment.repairs], depth + 1  # noqa: PLW2901
             assert experiment.status is Status.CRASH
-        assert depth <= MOST
+        assert depth <= REPAIRS
     depths = [e for e in story[:-2] if e.status is Status.CRASH and e.repairs is None]
     assert {e.number for e in depths} <= set(mended)  # no first crash is missed

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from loop.errors import UserError
 from loop.experiment import Actor, Cause, Cost, EventKind, Experiment, Reason, Status
 from loop.proposers.calling import PAUSE, RETRIES, available_again, unavailable
-from loop.proposers.policy import EVERY
-from loop.proposers.prompt.papers import Papers
-from loop.proposers.protocol import NoProgramError, Rejection, SearchMode, UnavailableError
+from loop.proposers.prompt.context import Papers
+from loop.proposers.protocol import EVERY, NoProgramError, Rejection, SearchMode, UnavailableError
 from loop.proposers.researcher import TRIES, no_program, stuck
 from loop.store.experiments import IdeaBox
 from tests.loop.proposers.contexts import trial

@@ -7,7 +7,7 @@ import pytest
 
 from loop.experiment import Experiment, Proposal, Status
 from loop.program.fingerprint import fingerprint
-from loop.proposers.policy import trained_already
+from loop.proposers.calling import trained_already
 from loop.store.experiments import with_program
 from tests.loop.lab import Lab, git, value
 from tests.loop.proposers.contexts import context_of, trial

@@ -10,8 +10,8 @@ import pytest
 
 from loop.experiment import Actor, Ending, EventKind, Reason, RunState, Stage, Status, Training
 from loop.results.ledger import Spent, ledger, read_ledger
+from loop.store.events import SILENCE_SECONDS, Sessions
 from loop.store.journal import Journal
-from loop.store.sessions import SILENCE_SECONDS, Sessions
 from tests.loop.lab import Lab, program
 from tests.loop.store.test_journal import make_experiment, make_run
 from tests.loop.story import START, Story

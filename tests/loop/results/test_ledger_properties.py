@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from loop.experiment import Event, EventKind, Experiment, RunState, Stage, Status, Training
 from loop.results.ledger import Spent, ledger, spans
-from loop.store.sessions import Session
+from loop.store.events import Session
 from tests.loop.story import Story
 
 TRAINING, OVERHEAD, PROPOSING, CRASHED, INTERRUPTED, WAITING, BOT_DOWN, MACHINE_DOWN = Spent

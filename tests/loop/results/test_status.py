@@ -5,8 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from loop.experiment import Cost, Status
-from loop.results.report import to_json
-from loop.results.status import run_status
+from loop.results.report import run_status, to_json
 from loop.store.journal import Journal
 from loop.store.spending import Budget
 from tests.loop.store.test_journal import make_experiment, make_run

@@ -29,7 +29,7 @@ from loop.experiment import (
     Status,
     Training,
 )
-from loop.results.status import run_status
+from loop.results.report import run_status
 from loop.store.events import Notes, open_calls
 from loop.store.experiments import IdeaBox
 from loop.store.journal import Journal

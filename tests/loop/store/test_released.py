@@ -17,7 +17,7 @@ from loop.store.events import Notes, open_calls
 from loop.store.journal import Journal
 from notifiers.text.digest import message_of
 from notifiers.text.notification import topic_of
-from notifiers.text.reasons import reason_text
+from notifiers.text.words import reason_text
 from tests.bot.vital_signs import A_LITTLE, ROOMY, make_loop, make_vitals
 
 RELEASED = Path(__file__).parent / "released"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from loop.store.events import Session, Sessions
 from loop.store.journal import Journal
 from loop.store.migrations import MIGRATIONS
-from loop.store.sessions import Session, Sessions
 
 
 class Clock:

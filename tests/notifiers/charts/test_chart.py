@@ -11,7 +11,7 @@ import pytest
 
 from loop.experiment import Goal, Status
 from loop.store.experiments import Row
-from notifiers.charts.chart import ChartError, alt_text, chart
+from notifiers.charts import ChartError, alt_text, chart
 from tests.notifiers.nights import night, row
 
 
@@ -37,7 +37,7 @@ async def test_a_chart_is_a_picture_that_every_platform_takes() -> None:
 
 def test_the_bot_never_imports_what_draws() -> None:
     program = (
-        "import sys, notifiers.charts.chart\n"
+        "import sys, notifiers.charts\n"
         "heavy = {'matplotlib', 'numpy', 'notifiers.charts.drawing'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )

@@ -12,8 +12,8 @@ from matplotlib.transforms import BboxBase
 
 from loop.experiment import Goal, Status
 from loop.store.experiments import Row
+from notifiers.charts import GAINS, make_scene
 from notifiers.charts.drawing import HEIGHT, WIDTH, draw, make_figure, style
-from notifiers.charts.scene import GAINS, make_scene
 from tests.notifiers.nights import night, row
 
 ODD = [

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from loop.experiment import Goal, Status
 from loop.store.experiments import Row
-from notifiers.charts.scene import Scene, make_scene
+from notifiers.charts import Scene, make_scene
 from tests.notifiers.nights import night, row
 
 DISCARD, CRASH = Status.DISCARD, Status.CRASH

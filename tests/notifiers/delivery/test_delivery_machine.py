@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from loop.experiment import Actor, EventKind, Reason, Run, RunState, Status
-from loop.results.status import run_status
+from loop.results.report import run_status
 from loop.store.outbox import Outbox
 from notifiers.delivery.delivery import Delivery
 from notifiers.delivery.live_card import LiveCards

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from loop.experiment import Status
-from loop.results.status import run_status
+from loop.results.report import run_status
 from notifiers.delivery.delivery import Delivery
 from notifiers.delivery.live_card import LiveCards
 from notifiers.delivery.preferences import Preferences, PreferenceStore

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from loop.experiment import RunState, Status
-from loop.results.status import run_status
+from loop.results.report import run_status
 from loop.store.journal import Journal
 from loop.store.outbox import Outbox
 from notifiers.delivery.live_card import INTERVAL, LiveCards

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from loop.experiment import Goal, Status
 from loop.results.report import make_report
-from notifiers.charts.scene import make_scene
+from notifiers.charts import make_scene
 from notifiers.page import Content, Detail, draw_chart, page
 from tests.notifiers.page_night import HOSTILE, night_of
 

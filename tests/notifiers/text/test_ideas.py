@@ -11,7 +11,7 @@ from loop.results.gains import FamilyRate, Lesson
 from loop.store.experiments import Idea
 from notifiers.channels.slack import render
 from notifiers.channels.telegram import lay_out
-from notifiers.text.ideas import ideas_message
+from notifiers.text.status import ideas_message
 
 KEEP, DISCARD, CRASH = Status.KEEP, Status.DISCARD, Status.CRASH
 

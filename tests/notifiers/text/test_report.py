@@ -14,7 +14,8 @@ from loop.experiment import Actor, Cost, Goal, Run, RunState, Status
 from loop.results.ledger import Ledger, Spent
 from loop.results.report import Bill, Outlook, WakeUpReport, make_report
 from loop.store.experiments import Idea, Row
-from notifiers.text.report import WIDTH, ledger_lines, report_message, results_message
+from notifiers.text.report import WIDTH, ledger_lines, report_message
+from notifiers.text.status import results_message
 from tests.notifiers.golden import check
 
 RUN = Run(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from loop.experiment import BY_COMMAND, RunState, Stage
 from loop.process.summary import Progress
-from loop.results.status import RunStatus
+from loop.results.report import RunStatus
 from notifiers.text.status import bar, card, progress_line, runs_message, start_card, status_message
 from tests.gallery.story import PLAN
 from tests.notifiers.golden import check

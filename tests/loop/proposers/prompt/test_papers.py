@@ -8,7 +8,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.proposers.prompt.papers import MOST, Papers, named_papers, read_feed
+from loop.proposers.prompt.context import PAPERS, Papers, named_papers, read_feed
 
 PROGRAM = "# Muon, https://arxiv.org/abs/2502.16982v3, after arXiv:1711.05101\n# 1412.6980 is a number\n"
 
@@ -88,9 +88,9 @@ async def test_a_text_without_papers_asks_nobody(arxiv: Arxiv) -> None:
 
 
 async def test_only_a_few_papers_are_read(arxiv: Arxiv) -> None:
-    texts = [f"arXiv:2501.{number:05}" for number in range(MOST + 3)]
+    texts = [f"arXiv:2501.{number:05}" for number in range(PAPERS + 3)]
     await Papers(url=arxiv.url).abstracts(texts)
-    assert len(arxiv.asked[0].split(",")) == MOST
+    assert len(arxiv.asked[0].split(",")) == PAPERS
 
 
 @pytest.mark.parametrize("trouble", ["refusal", "silence", "nonsense", "attack", "nobody"])
@@ -134,7 +134,7 @@ async def test_an_environment_that_httpx_cannot_use_only_costs_the_papers(
     name: str,
     value: str,
 ) -> None:
-    caplog.set_level("INFO", "loop.proposers.prompt.papers")
+    caplog.set_level("INFO", "loop.proposers.prompt.context")
     papers = Papers(url=arxiv.url)
     with monkeypatch.context() as environment:
         environment.setenv(name, value)

@@ -30,7 +30,7 @@ def context() -> Context:
         trial(2, "LR 0.004 → 0.005", constants | {"LR": 0.005}, None, None),
     )
     rejections = (Rejection("DEPTH 8 → 7", "größer 🙂"), Rejection("LR 0.004 → 0.006", "no"))
-    return replace(context_of(PROGRAM, *trials), search_mode=SearchMode.SIMPLIFICATION, rejections=rejections)
+    return replace(context_of(PROGRAM, *trials), search_mode=SearchMode.COMBINATION, rejections=rejections)
 
 
 def script(folder: Path, body: str) -> str:

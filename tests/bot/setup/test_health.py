@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.reports.health import health_checks, incident_lines
-from bot.setup.doctor import render
+from bot.setup.doctor import health_checks, incident_lines, render
 from loop.experiment import Actor, EventKind, Goal, Reason, RunState, Stage, Status
 from loop.store.journal import Journal
 from loop.store.outbox import Entry, Outbox, State

@@ -4,8 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loop.experiment import Experiment, Status
-from loop.proposers.policy import EVERY, idle, last_gain, search_mode
-from loop.proposers.protocol import SearchMode
+from loop.proposers.protocol import EVERY, SearchMode, idle, last_gain, search_mode
 from tests.loop.proposers.contexts import trial
 
 STATUSES = st.lists(st.sampled_from([*Status, None]), max_size=40)
