@@ -22,20 +22,19 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
-from types import FrameType
 from typing import Any, TypeAlias
 
 Data: TypeAlias = Mapping[str, Any]  # of JSON
+Excess: TypeAlias = tuple[str, int, int]  # a limit, what was used and what is allowed
 
 STARTED = "started.json"
 OUTCOME = "outcome.json"
 LOG = "training.log"
 ERRORS = "supervisor.log"
-ASIDE = "aside"
 
 MARK = "AUTORESEARCH_TRAINING"  # names the attempt in the environment of a training's processes
 
@@ -44,7 +43,6 @@ REQUESTS: dict[int, str] = {signal.SIGTERM: "interrupted", signal.SIGUSR1: "stal
 
 PATIENCE = 30.0  # seconds for killed processes to go; one stuck in a driver must not hold the result
 POLL = 0.2  # seconds between looks at a training
-KILL_POLL = 0.1  # seconds between looks at killed processes
 COST = 0.02  # of one core: so much may looking at processes take
 CHUNK = 2**20  # bytes of output that are taken at a time, and that the pipe holds
 LULL = 0.02  # seconds for which lines that come one by one are gathered
@@ -77,9 +75,6 @@ if sys.platform == "linux":
         stats = {pid: fields for pid in pids if (fields := _stat(pid))}
         return {pid: (int(f[1]), int(f[21]) * resource.getpagesize()) for pid, f in stats.items()}
 
-    def _has(pid: int, name: str, value: str) -> bool:
-        return os.fsencode(f"{name}={value}") in _read(f"/proc/{pid}/environ").split(b"\0")
-
     def _stat(pid: int) -> list[bytes]:
         return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
 
@@ -99,18 +94,6 @@ else:
         found = psutil.process_iter(["ppid", "memory_info"])
         return {p.pid: (p.info["ppid"], getattr(p.info["memory_info"], "rss", 0)) for p in found}
 
-    def _has(pid: int, name: str, value: str) -> bool:
-        with suppress(psutil.Error):
-            return psutil.Process(pid).environ().get(name) == value
-        return False
-
-
-def find_tree(value: str, root: int | None = None, *, mark: str = MARK) -> list[int]:
-    """List the processes with this mark, and what descends from them or from `root`."""
-    marked = [pid for pid in _processes() if _has(pid, mark, value)]
-    below = descendants(*marked, *(() if root is None else (root,)))
-    return sorted({*marked, *below} - {os.getpid()})
-
 
 def descendants(*roots: int) -> dict[int, int]:
     """Return the processes below these, the nearest first, with the resident bytes of each."""
@@ -126,17 +109,16 @@ def descendants(*roots: int) -> dict[int, int]:
 
 def become_subreaper() -> bool:
     """Make orphans below us our children, also those in sessions of their own; False where that fails."""
-    return _prctl()(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    return _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
-def _prctl() -> Callable[..., int]:
+def _prctl(option: int, value: int) -> bool:
     try:
         from ctypes import CDLL
 
-        prctl: Callable[..., int] = CDLL(None).prctl
+        return bool(CDLL(None).prctl(option, value, 0, 0, 0) == 0)
     except (ImportError, AttributeError):  # a Python that was built without it, or another system
-        return lambda *_: -1
-    return prctl
+        return False
 
 
 def _numbers(path: str, field: bytes) -> list[int]:
@@ -160,7 +142,7 @@ class Wake:
         os.set_blocking(write, False)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         for number in (*REQUESTS, signal.SIGCHLD, signal.SIGHUP):
-            signal.signal(number, _nothing)
+            signal.signal(number, lambda *_: None)  # the number itself arrives through the pipe
         signal.pthread_sigmask(signal.SIG_SETMASK, ())  # we are started with requests held back
 
     def wait(self, timeout: float, log: Log) -> str | None:
@@ -239,8 +221,8 @@ class Log:
         # Whatever was put there, it is not to be followed and not to be waited for.
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
         with suppress(OSError):
-            if anew:
-                _clear(self._copied_to, self._kept.with_name(ASIDE))
+            if anew and not _is_own_file(self._copied_to):
+                self._copied_to.rename(self._kept.with_name("aside"))
             copy = os.open(self._copied_to, flags | (os.O_TRUNC if anew else 0), 0o600)
             try:
                 os.fchmod(copy, 0o600)
@@ -253,30 +235,30 @@ class Log:
 class Training:
     """The program and all processes that come of it; we have no other children.
 
-    Where we are no subreaper, what has left our tree is known by its mark.
+    Where we are no subreaper, what leaves our tree is the bot's to find.
     """
 
     def __init__(self, job: Data, printed: int, *, subreaper: bool) -> None:
         self.exit_code: int | None = None
         self.ended_at: tuple[float, float] | None = None  # by the wall clock and by the monotonic one
-        self._mark, self._wrapped, self._limits = job["mark"], job["wrapped"], job["limits"]
+        self._wrapped, self._limits = job["wrapped"], job["limits"]
         self._folder = Path(job["folder"])
         # Where less than that is free from the start, it is not the training's doing.
         self._disk_left = min(self._limits["disk_left"], _free(self._folder) // 2)
         self._next_look = 0.0
         self._childless = False
         self._subreaper = subreaper
-        prctl, us = _prctl(), os.getpid()
+        us = os.getpid()
         try:
             self._process = subprocess.Popen(
                 job["argv"],
                 cwd=job["cwd"],
-                env={**job["env"], MARK: self._mark},
+                env={**job["env"], MARK: job["mark"]},
                 stdin=subprocess.DEVNULL,
                 stdout=printed,
                 stderr=printed,
                 start_new_session=True,  # a process group, and a share of the processor apart from ours
-                preexec_fn=lambda: _confine(self._limits, us, prctl),  # noqa: PLW1509 - we have no threads
+                preexec_fn=lambda: _confine(self._limits, us),  # noqa: PLW1509 - we have no threads
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             os.write(printed, os.fsencode(f"cannot start {job['argv'][0]}: {error}\n"))
@@ -290,11 +272,11 @@ class Training:
 
     def cleared(self) -> bool:
         self._reap()
-        return self._childless if self._subreaper else not self._pids()
+        return self._childless if self._subreaper else not descendants(os.getpid())
 
     def terminate(self) -> None:
         """Send SIGTERM, to the program alone where it is wrapped: the wrapper would not pass it on."""
-        init = self._namespace_init(self._pids())
+        init = self._namespace_init(descendants(os.getpid()))
         inside = descendants(*init) if init else ()
         for pid in inside:
             _kill(pid, signal.SIGTERM)
@@ -304,16 +286,16 @@ class Training:
 
     def kill(self) -> set[int]:
         """Kill what there is of it; return the pids."""
-        pids = self._pids()
+        pids = descendants(os.getpid())
         for pid in (*self._namespace_init(pids), *pids):
             _kill(pid, signal.SIGKILL)
         return set(pids)
 
-    def excess(self) -> Data | None:
-        """Return the limit that it exceeds, if one, as an outcome has it."""
+    def excess(self) -> Excess | None:
+        """Return what it uses more of than is allowed, if anything."""
         free = _free(self._folder)
         if free < self._disk_left:
-            return _excess("disk_left", free, self._disk_left)
+            return "disk_left", free, self._disk_left
         if time.monotonic() < self._next_look:
             return None
         began = time.thread_time()
@@ -325,13 +307,10 @@ class Training:
         self._next_look = time.monotonic() + max(POLL, (time.thread_time() - began) / COST)
         for name, used in (("processes", len(resident)), ("memory", memory)):
             if used > self._limits[name]:
-                return _excess(name, used, self._limits[name])
+                return name, used, self._limits[name]
         return None
 
-    def _pids(self) -> list[int]:
-        return list(descendants(os.getpid())) if self._subreaper else find_tree(self._mark, os.getpid())
-
-    def _namespace_init(self, pids: list[int]) -> list[int]:
+    def _namespace_init(self, pids: Iterable[int]) -> list[int]:
         """Find process 1 of the wrapper's namespace, with which all others in it end."""
         for pid in pids if self._wrapped else ():
             if _numbers(f"/proc/{pid}/status", b"NSpid:")[1:][-1:] == [1]:
@@ -364,11 +343,11 @@ def supervise(job: Data, began: float, training: Training, log: Log, wake: Wake)
     while not training.cleared() and time.monotonic() < give_up:
         new = training.kill() - killed
         killed |= new
-        wake.wait(0.0 if new else KILL_POLL, log)  # while it forks on there is nothing to wait for
+        wake.wait(0.0 if new else POLL, log)  # while it forks on there is nothing to wait for
     log.drain()
     if ending == "exited" and training.exit_code == -signal.SIGXFSZ:
         size = job["limits"]["file_size"]
-        ending = _excess("file_size", size, size)
+        ending = "file_size", size, size
     ended_at, ended = training.ended_at or (time.time(), time.monotonic())
     return {
         "ending": ending if isinstance(ending, str) else "limit",
@@ -417,8 +396,8 @@ def main() -> None:
                 os.fsync(os.open(path, os.O_RDONLY))
 
 
-def _watch(training: Training, log: Log, wake: Wake, *, until: float) -> str | Data:
-    """Wait until the training exits or is to be ended; return why, or the limit that it exceeds."""
+def _watch(training: Training, log: Log, wake: Wake, *, until: float) -> str | Excess:
+    """Wait until the training exits or is to be ended; return why."""
     while not training.ended():
         left = until - time.monotonic()
         if left <= 0:
@@ -431,9 +410,9 @@ def _watch(training: Training, log: Log, wake: Wake, *, until: float) -> str | D
     return "exited"
 
 
-def _confine(limits: Data, parent: int, prctl: Callable[..., int]) -> None:
+def _confine(limits: Data, parent: int) -> None:
     """Let this process, which will be the training, end with its `parent` and use only so much."""
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
     for kind, most in ((resource.RLIMIT_FSIZE, limits["file_size"]), (resource.RLIMIT_CORE, 0)):
@@ -445,10 +424,6 @@ def _confine(limits: Data, parent: int, prctl: Callable[..., int]) -> None:
         score.write_text(str(max(OOM_SCORE, int(score.read_text()))))
 
 
-def _excess(limit: str, measured: int, allowed: int) -> Data:
-    return {"limit": limit, "measured": measured, "allowed": allowed}
-
-
 def _free(folder: Path) -> int:
     try:
         status = os.statvfs(folder)
@@ -457,21 +432,17 @@ def _free(folder: Path) -> int:
     return status.f_bavail * status.f_frsize
 
 
-def _clear(path: Path, aside: Path) -> None:
-    """Move away what is no file of its own in the place of one: a link, a pipe or a folder."""
+def _is_own_file(path: Path) -> bool:
+    """Tell whether this is a file without another name, or nothing: no link, no pipe, no folder."""
     with suppress(FileNotFoundError):
-        found = path.lstat()
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-            path.rename(aside)
+        status = path.lstat()
+        return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+    return True
 
 
 def _kill(pid: int, number: signal.Signals) -> None:
     with suppress(OSError):  # gone, or not ours to signal
         os.kill(pid, number)
-
-
-def _nothing(_number: int, _frame: FrameType | None) -> None:
-    """Be a handler: the number itself arrives through the wake-up pipe."""
 
 
 if __name__ == "__main__":

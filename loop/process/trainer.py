@@ -23,6 +23,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, assert_never
 
+import psutil
+
 from loop.errors import UserError
 from loop.experiment import Ending, Limit, Outcome
 from loop.process import supervisor as program
@@ -279,6 +281,14 @@ def _digest(path: Path) -> str:
     return sha256(os.fsencode(path)).hexdigest()[:16]
 
 
+def find_tree(value: str, root: int | None = None, *, mark: str = program.MARK) -> list[int]:
+    """List the processes with this mark, and what descends from them or from `root`."""
+    found = psutil.process_iter(["environ"])
+    marked = [process.pid for process in found if (process.info["environ"] or {}).get(mark) == value]
+    below = program.descendants(*marked, *(() if root is None else (root,)))
+    return sorted({*marked, *below} - {os.getpid()})
+
+
 def _outcome(folder: Path, secrets: Collection[str]) -> Outcome:
     """Say what a training without a supervisor left, and end what is left of it."""
     outcome = _recorded(_read(folder / program.OUTCOME))
@@ -334,7 +344,7 @@ def _recorded(record: Mapping[str, Any]) -> Outcome | None:
         case _:
             return None
     match record.get("limit"):
-        case {"limit": str(limit), "measured": int(measured), "allowed": int(allowed)}:
+        case [str(limit), int(measured), int(allowed)]:
             return replace(outcome, limit=Limit(limit), measured=measured, allowed=allowed)
     return outcome
 
@@ -368,7 +378,7 @@ def _sweep(folder: Path) -> None:
     marks = (mark_of(folder), str(folder))  # the latter is how the last release marked its trainings
     give_up = time.monotonic() + SWEEP
     while time.monotonic() < give_up:
-        left = [pid for mark in marks for pid in program.find_tree(mark)]
+        left = [pid for mark in marks for pid in find_tree(mark)]
         if not left:
             return
         for pid in left:

@@ -104,7 +104,7 @@ class Site:
         }
         for line in self.ledger.read_text().splitlines():
             entry = json.loads(line)
-            number, attempt = attempts[entry["attempt"]]
+            number, attempt = attempts.get(entry["attempt"], (-1, -1))  # of none that is on record
             found.append(
                 Note(
                     entry["what"],

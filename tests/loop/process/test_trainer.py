@@ -15,8 +15,7 @@ import pytest
 
 from loop.errors import UserError
 from loop.experiment import Ending
-from loop.process.summary import TAIL, read_tail
-from loop.process.supervisor import LOG, start_time
+from loop.process.supervisor import start_time
 from loop.process.trainer import Process
 from tests.loop import toys
 from tests.loop.training_bench import NUMBERS, SHORT, Bench
@@ -57,17 +56,6 @@ async def test_what_a_training_leaves(
     assert outcome.exit_code == exit_code
     assert outcome.numbers == pytest.approx(numbers, rel=0, abs=0, nan_ok=True)
     assert outcome.error == error
-
-
-async def test_of_a_log_of_100_mb_the_end_is_kept(bench: Bench) -> None:
-    job = bench.job(toys.BIG_LOG)
-    outcome = await (await bench.start(job)).wait()
-    assert outcome.numbers["val_bpb"] == 1.25
-    kept = job.folder / LOG
-    assert job.limits.log < kept.stat().st_size <= 2 * job.limits.log + 2**20
-    assert kept.read_text().startswith("... ")
-    assert kept.read_bytes() == job.log.read_bytes()
-    assert len(read_tail(kept)) == TAIL
 
 
 async def test_a_summary_is_found_with_much_printed_after_it(bench: Bench) -> None:
