@@ -200,11 +200,12 @@ async def test_what_the_last_release_left_without_a_supervisor_is_ended(
 async def test_a_training_ends_with_its_supervisor(bench: Bench, pipes: toys.Pipes) -> None:
     training = await bench.start(bench.job(toys.straggling(pipes, then=toys.good() + pipes.hold())))
     pids = await pipes.pids()
+    await until(lambda: bench.kept.endswith(toys.summary()))
     bench.kill_supervisor()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         outcome = await training.wait()
     assert [start_time(pid) for pid in pids] == [None, None]
-    assert outcome.exit_code is None
+    assert (outcome.exit_code, outcome.numbers) == (None, NUMBERS)
     assert await bench.reattach().wait() == outcome
 
 
