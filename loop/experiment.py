@@ -90,8 +90,18 @@ class Ending(StrEnum):
     EXITED = "exited"  # by itself, well or badly
     DEADLINE = "deadline"  # killed: still running at its deadline
     STALLED = "stalled"  # killed: silent and idle for too long
+    LIMIT = "limit"  # killed: it used more than a training may
     INTERRUPTED = "interrupted"  # ended on a person's order; says nothing about the experiment
     VANISHED = "vanished"  # gone without an outcome: the machine or its supervisor died
+
+
+class Limit(StrEnum):
+    """What a training may use so much of only."""
+
+    FILE_SIZE = "file_size"  # bytes of one file
+    PROCESSES = "processes"
+    MEMORY = "memory"  # bytes
+    DISK_LEFT = "disk_left"  # bytes that are still free
 
 
 class Purpose(StrEnum):
@@ -178,7 +188,8 @@ class Outcome:
     `numbers` holds the summary block (`val_bpb`, `training_seconds`, `peak_vram_mb`, …) as it was printed,
     also NaN; empty where there was none. `exit_code` is negative for a signal and None where it could
     not be known. `error` is the last telling line of a failed training's log; of one that was killed only an
-    exception is.
+    exception is. `seconds` is how long it ran by a clock that nobody sets, None where that was not measured.
+    `measured` and `allowed` are of the `limit` that ended it.
     """
 
     ending: Ending
@@ -187,6 +198,10 @@ class Outcome:
     ended_at: float
     numbers: Mapping[str, float] = field(default_factory=dict)
     error: str = ""
+    seconds: float | None = None
+    limit: Limit | None = None
+    measured: int = 0
+    allowed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

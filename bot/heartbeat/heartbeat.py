@@ -208,7 +208,7 @@ class Heartbeat:
 
 def _kill(orphan: Marked) -> None:
     if end_orphan(orphan):
-        log.warning("killed what was left of the training in %s", orphan.folder)
+        log.warning("killed pid %d, left over from a training that has ended", orphan.process.pid)
 
 
 PATIENCE = 10.0

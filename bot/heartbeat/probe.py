@@ -189,10 +189,10 @@ class Examiner:
         found = {}
         for run in (state.run for state in states if state.run.id in attempts):
             folder = attempts[run.id]
-            before, log = self._quiet.get(folder), self._log(run)
-            quiet = watch(before, sample(folder, log, now=self._now))
+            before = self._quiet.get(folder)
+            quiet = watch(before, sample(folder, now=self._now))
             if quiet.seconds:  # asking for the GPU starts a process: only where nothing else shows life
-                quiet = watch(before, sample(folder, log, gpus(), now=self._now))
+                quiet = watch(before, sample(folder, gpus(), now=self._now))
             overdue = supervisor_of(folder) if is_overdue(folder, now=self._now) else None
             measured = quiet.seconds >= AFTER_SUMMARY and is_measured(folder, run.metric)
             over = (folder / OUTCOME).exists()

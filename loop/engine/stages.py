@@ -101,6 +101,8 @@ def _why_no_value(metric: str, outcome: Outcome) -> str:
             return f"still running after {_lasted(outcome)}: killed at the deadline"
         case Ending.STALLED:
             return f"silent and idle for too long: killed after {_lasted(outcome)}"
+        case Ending.LIMIT:
+            return f"used more than a training may: killed after {_lasted(outcome)}"
         case Ending.EXITED | Ending.INTERRUPTED | Ending.VANISHED:
             if outcome.exit_code == 0:
                 return f"ended well but without {metric}"
@@ -116,6 +118,8 @@ def _afterwards(outcome: Outcome) -> str:
             return f"; still running after its summary: killed after {_lasted(outcome)}"
         case Ending.STALLED:
             return f"; then hung and was killed after {_lasted(outcome)}"
+        case Ending.LIMIT:
+            return "; then used more than a training may and was killed"
         case Ending.INTERRUPTED:
             return "; ended from outside after its summary"
         case Ending.EXITED | Ending.VANISHED:
@@ -132,7 +136,7 @@ def _exit(code: int | None) -> str:
 
 
 def _lasted(outcome: Outcome) -> str:
-    seconds = outcome.ended_at - outcome.started_at
+    seconds = outcome.seconds if outcome.seconds is not None else outcome.ended_at - outcome.started_at
     return f"{seconds / 60:.1f} min" if seconds >= 120 else f"{seconds:.1f} s"
 
 

@@ -100,7 +100,6 @@ class Trainings:
         training = experiment.last_training
         return self._trainer.attach(
             folder=attempt_folder(self._folder, experiment.number, training.k),
-            log=self._workspace.path / "run.log",
             supervisor_pid=training.supervisor_pid,
             supervisor_started=training.supervisor_started,
         )

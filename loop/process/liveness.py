@@ -20,8 +20,8 @@ import psutil
 
 from loop.process.machine import GpuState
 from loop.process.summary import read_numbers
-from loop.process.supervisor import LOG, MARK, OUTCOME, PATIENCE, boot_id, find_tree, start_time
-from loop.process.trainer import Process, process_on_record, read_started
+from loop.process.supervisor import LOG, MARK, OUTCOME, PATIENCE, boot_id, start_time
+from loop.process.trainer import Process, find_tree, home_mark, mark_of, read_started, recorded_supervisor
 
 IDLE_SHARE = 0.01
 """Part of one CPU that a tree may use which only waits.
@@ -53,15 +53,15 @@ class Quiet:
 
 
 def sample(
-    folder: Path, log: Path, gpus: GpuState | None = None, *, now: Callable[[], float] = time.monotonic
+    folder: Path, gpus: GpuState | None = None, *, now: Callable[[], float] = time.monotonic
 ) -> Activity:
     """Look at the training whose attempt has this folder. Takes some milliseconds."""
     supervisor = supervisor_of(folder)
-    pids = find_tree(str(folder), supervisor.pid if supervisor else None)
+    pids = find_tree(mark_of(folder), supervisor.pid if supervisor else None)
     try:
-        status = log.stat()
+        status = (folder / LOG).stat()
         size, mtime = status.st_size, status.st_mtime
-    except OSError:  # not there yet, or removed by the training
+    except OSError:  # not there yet
         size, mtime = 0, 0.0
     return Activity(
         at=now(),
@@ -102,7 +102,7 @@ def is_overdue(folder: Path, *, now: Callable[[], float] = time.monotonic) -> bo
 
 
 def supervisor_of(folder: Path) -> Process | None:
-    process = process_on_record(folder, "supervisor", "supervisor_start")
+    process = recorded_supervisor(folder)
     return process if process and process.alive() else None
 
 
@@ -126,10 +126,10 @@ def _cpu_seconds(pid: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """A living process of the training whose attempt has this folder."""
+    """A living process of the training whose attempt has this mark."""
 
     process: Process
-    folder: Path
+    mark: str
 
 
 class Owner(StrEnum):
@@ -142,14 +142,27 @@ class Owner(StrEnum):
 
 
 def find_marked(home: Path) -> tuple[Marked, ...]:
+    """Return the processes of trainings of a state directory: those that have a mark, and what they started.
+
+    A sandbox does not pass the mark on.
+    """
+    marks: dict[int, str] = {}
+    parents: dict[int, int] = {}
+    for process in psutil.process_iter(["environ", "ppid"]):
+        parents[process.pid] = process.info["ppid"]
+        mark = (process.info["environ"] or {}).get(MARK, "")
+        if Path(mark).is_relative_to(home):  # of the last release
+            mark = mark_of(Path(mark))
+        if mark.startswith(home_mark(home)):
+            marks[process.pid] = mark
     found = []
-    for process in psutil.process_iter(["environ"]):
-        mark = (process.info["environ"] or {}).get(MARK)
-        if mark is None or not Path(mark).is_relative_to(home):
-            continue
-        started = start_time(process.pid)
-        if started is not None:
-            found.append(Marked(Process(process.pid, started), Path(mark)))
+    for pid in parents:
+        line = [pid]
+        while line[-1] not in marks and parents.get(line[-1], pid) not in line:
+            line.append(parents[line[-1]])
+        started = start_time(pid)
+        if line[-1] in marks and started is not None:
+            found.append(Marked(Process(pid, started), marks[line[-1]]))
     return tuple(found)
 
 
@@ -159,20 +172,21 @@ def orphans(marked: Collection[Marked], attempts: Collection[Path]) -> tuple[Mar
     Ask for `attempts` after looking for `marked`: a training is on record before it runs, so one that began
     in between is no orphan.
     """
-    return tuple(process for process in marked if process.folder not in attempts)
+    current = set(map(mark_of, attempts))
+    return tuple(process for process in marked if process.mark not in current)
 
 
 def owner(pid: int, marked: Collection[Marked], attempts: Collection[Path]) -> Owner:
-    folders: Mapping[int, Path] = {found.process.pid: found.folder for found in marked}
-    if pid in folders:
-        return Owner.CURRENT if folders[pid] in attempts else Owner.ORPHAN
+    marks: Mapping[int, str] = {found.process.pid: found.mark for found in marked}
+    if pid in marks:
+        return Owner.CURRENT if marks[pid] in map(mark_of, attempts) else Owner.ORPHAN
     return Owner.FOREIGN if start_time(pid) is not None else Owner.UNSEEN
 
 
 def end_orphan(orphan: Marked) -> bool:
     if not orphan.process.alive():
         return False
-    for pid in find_tree(str(orphan.folder), orphan.process.pid):
+    for pid in {orphan.process.pid, *find_tree(orphan.mark, orphan.process.pid)}:
         with suppress(OSError):
             os.kill(pid, signal.SIGKILL)
     return True

@@ -1,45 +1,54 @@
-"""The small process beside train.py. It owns one training: its deadline, its process tree, its outcome.
+"""The small process beside train.py. It owns one training: its output, limits, processes and outcome.
 
     python -I -S supervisor.py < job
 
-It is started idle and waits for one line of JSON on stdin: `argv cwd env log folder deadline grace`, or
-`adopt` with the `folder` of a training whose supervisor died. Without a whole line it ends and has done
-nothing. SIGTERM interrupts the training, SIGUSR1 ends it as stalled, also when they come before the job. The
-folder gets `started.json`, `training.log`, last of all `outcome.json`, and `supervisor.log` if something went
-wrong here.
+It is started idle and waits for one line of JSON on stdin, a `Job` of `trainer.py`. Without a whole line it
+ends and has done nothing. SIGTERM interrupts the training, SIGUSR1 ends it as stalled, also when they come
+before the job. The folder gets `started.json`, `training.log`, last of all `outcome.json`, and
+`supervisor.log` if something went wrong here. A training ends with its supervisor.
 
 This file runs alone and, on Linux, without site-packages: what a repository installs cannot reach it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import resource
 import select
 import signal
+import stat
+import subprocess
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, TypeAlias
+
+Data: TypeAlias = Mapping[str, Any]  # of JSON
+Excess: TypeAlias = tuple[str, int, int]  # a limit, what was used and what is allowed
 
 STARTED = "started.json"
 OUTCOME = "outcome.json"
 LOG = "training.log"
 ERRORS = "supervisor.log"
-ASIDE = "aside"
 
-MARK = "AUTORESEARCH_TRAINING"  # names the attempt's folder in every process of a training
+MARK = "AUTORESEARCH_TRAINING"  # names the attempt in the environment of a training's processes
 
 REQUESTS: dict[int, str] = {signal.SIGTERM: "interrupted", signal.SIGUSR1: "stalled"}
 """The signals that end a training early, and the ending that each stands for."""
 
 PATIENCE = 30.0  # seconds for killed processes to go; one stuck in a driver must not hold the result
-POLL = 0.1  # seconds between looks at killed processes
-SHOW = 0.2  # seconds after which new lines of a training are seen in its worktree
-CHUNK = 2**20  # bytes of a log that are copied at a time
-PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+POLL = 0.2  # seconds between looks at a training
+COST = 0.02  # of one core: so much may looking at processes take
+CHUNK = 2**20  # bytes of output that are taken at a time, and that the pipe holds
+LULL = 0.02  # seconds for which lines that come one by one are gathered
+OOM_SCORE = 500  # where the machine has no memory left, the kernel is to end the training, not the bot
+NICE = -10  # of ours, where we may: among 4,000 busy processes of a training we must get our turn
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # prctl(2)
 
 
 if sys.platform == "linux":
@@ -50,171 +59,263 @@ if sys.platform == "linux":
         With the pid this names a process for good. It does not move when the wall clock is set.
         """
         fields = _stat(pid)
-        return int(fields[19]) / os.sysconf("SC_CLK_TCK") if fields else None
+        living = fields and fields[0] not in b"ZX"
+        return int(fields[19]) / os.sysconf("SC_CLK_TCK") if living else None
 
     def boot_id() -> str:
         """Name the running boot: pids and start times of another one mean nothing."""
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return _read("/proc/sys/kernel/random/boot_id").decode().strip()
 
-    def find_tree(folder: str, root: int | None = None, *, mark: str = MARK) -> list[int]:
-        """List the living processes that carry the mark of `folder` or descend from `root`."""
-        marked = os.fsencode(f"{mark}={folder}")
-        children: dict[int, list[int]] = {}
-        found = set()
-        for pid in (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()):
-            fields = _stat(pid)
-            if fields:
-                children.setdefault(int(fields[1]), []).append(pid)
-                if marked in _environment(pid):
-                    found.add(pid)
-        pending = [] if root is None else list(children.get(root, ()))
-        while pending:
-            pid = pending.pop()
-            found.add(pid)
-            pending += children.get(pid, ())
-        return sorted(found - {os.getpid()})
+    def _processes() -> dict[int, tuple[int, int]]:
+        """Return the parent and the resident bytes of each process.
+
+        Zombies are among them: one whose main thread has ended may run others, and have children.
+        """
+        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - twice as fast
+        stats = {pid: fields for pid in pids if (fields := _stat(pid))}
+        return {pid: (int(f[1]), int(f[21]) * resource.getpagesize()) for pid, f in stats.items()}
 
     def _stat(pid: int) -> list[bytes]:
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        except OSError:
-            return []
-        return [] if fields[0] in b"ZX" else fields
-
-    def _environment(pid: int) -> list[bytes]:
-        try:
-            return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        except OSError:  # gone, or another user's
-            return []
-
-    def become_subreaper() -> bool:
-        """Make orphans below us our children, also those in sessions of their own; False where that fails."""
-        try:
-            from ctypes import CDLL
-        except ImportError:  # a Python that was built without it
-            return False
-        return bool(CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+        return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
 
 else:
+    import psutil
 
     def start_time(pid: int) -> float | None:
-        import psutil
-
-        try:
+        with suppress(psutil.Error):
             process = psutil.Process(pid)
             return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
-        except psutil.Error:
-            return None
+        return None
 
     def boot_id() -> str:
         return ""
 
-    def find_tree(folder: str, root: int | None = None, *, mark: str = MARK) -> list[int]:
-        import psutil
+    def _processes() -> dict[int, tuple[int, int]]:
+        found = psutil.process_iter(["ppid", "memory_info"])
+        return {p.pid: (p.info["ppid"], getattr(p.info["memory_info"], "rss", 0)) for p in found}
 
-        found = {p.pid for p in psutil.Process(root).children(recursive=True)} if root else set()
-        for process in psutil.process_iter(["environ"]):
-            if (process.info["environ"] or {}).get(mark) == folder:
-                found.add(process.pid)
-        return sorted(found - {os.getpid()})
 
-    def become_subreaper() -> bool:
+def descendants(*roots: int) -> dict[int, int]:
+    """Return the processes below these, the nearest first, with the resident bytes of each."""
+    processes = _processes()
+    children: dict[int, list[int]] = {}
+    for pid, (parent, _) in processes.items():
+        children.setdefault(parent, []).append(pid)
+    order = list(roots)
+    for pid in order:
+        order += children.pop(pid, ())
+    return {pid: processes[pid][1] for pid in order[len(roots) :]}
+
+
+def become_subreaper() -> bool:
+    """Make orphans below us our children, also those in sessions of their own; False where that fails."""
+    return _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _prctl(option: int, value: int) -> bool:
+    try:
+        from ctypes import CDLL
+
+        return bool(CDLL(None).prctl(option, value, 0, 0, 0) == 0)
+    except (ImportError, AttributeError):  # a Python that was built without it, or another system
         return False
+
+
+def _numbers(path: str, field: bytes) -> list[int]:
+    lines = [line.split() for line in _read(path).splitlines() if line.startswith(field)]
+    return [int(word) for word in lines[0] if word.isdigit()] if lines else []
+
+
+def _read(path: str) -> bytes:
+    try:
+        with FileIO(path) as file:
+            return file.readall()
+    except OSError:  # gone, or another user's
+        return b""
 
 
 class Wake:
     """Signals as something to wait for."""
 
     def __init__(self) -> None:
-        self._read, write = os.pipe()
+        self._pipe, write = os.pipe()
         os.set_blocking(write, False)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         for number in (*REQUESTS, signal.SIGCHLD, signal.SIGHUP):
-            signal.signal(number, _nothing)
+            signal.signal(number, lambda *_: None)  # the number itself arrives through the pipe
         signal.pthread_sigmask(signal.SIG_SETMASK, ())  # we are started with requests held back
 
-    def wait(self, timeout: float) -> str | None:
-        """Wait for a signal or `timeout` seconds; return a request if one came."""
-        ready, _, _ = select.select([self._read], [], [], max(timeout, 0.0))
-        numbers = os.read(self._read, 64) if ready else b""
+    def wait(self, timeout: float, log: Log) -> str | None:
+        """Wait for a signal, output or `timeout` seconds; return a request if one came."""
+        pipes = [self._pipe] if log.pipe is None else [self._pipe, log.pipe]
+        ready, _, _ = select.select(pipes, [], [], max(timeout, 0.0))
+        if log.pipe in ready and log.take() < CHUNK // 16:
+            select.select([self._pipe], [], [], LULL)
+        numbers = os.read(self._pipe, 64) if self._pipe in ready else b""
         return next((REQUESTS[n] for n in numbers if n in REQUESTS), None)
 
 
 class Log:
-    """What a training prints. It goes into the attempt's folder and from there into a log that people see.
+    """What a training prints: from a pipe into the attempt's folder, and into a copy that people see.
 
-    The latter lies in the worktree, where any program may change or delete it: no result is read from it.
+    When these are more than two times `limit` bytes, all but the last `limit` are left out. The copy lies
+    where anybody may change or delete it: no result is read from it, and no failure of it matters.
     """
 
-    def __init__(self, kept: Path, seen: Path) -> None:
+    def __init__(self, pipe: int, kept: Path, copy: Path, limit: int) -> None:
+        os.set_blocking(pipe, False)
+        self.pipe: int | None = pipe
         self._kept = kept
-        self._seen = seen
-        self._copied = min(_size(kept), _size(seen))  # as far as one can tell after another supervisor
+        self._copied_to = copy
+        self._limit = limit
+        self._left_out = self._size = 0
+        self._head = self._unwritten = b""
+        self._file = os.open(kept, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        self._copy(b"", anew=True)
 
-    def show(self) -> None:
-        """Copy what is new. No failure matters: what a full disk did not take is copied the next time."""
-        size = _size(self._kept)  # it may grow faster than we copy
-        if size <= self._copied:
-            return
+    def take(self) -> int:
+        """Take what is in the pipe, a chunk at most; return how many bytes it was."""
+        if self.pipe is None:
+            return 0
         try:
-            with self._kept.open("rb") as kept:
-                # The training may have put a link or a pipe there: not to be followed, not to wait for.
-                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
-                seen = os.open(self._seen, flags, 0o644)
-                try:
-                    while chunk := os.pread(kept.fileno(), min(CHUNK, size - self._copied), self._copied):
-                        self._copied += os.write(seen, chunk)
-                finally:
-                    os.close(seen)
-        except OSError:
-            return
+            chunk = os.read(self.pipe, CHUNK)
+        except BlockingIOError:
+            return 0
+        if not chunk:  # nothing is left that could write, which says nothing about what is alive
+            os.close(self.pipe)
+            self.pipe = None
+            return 0
+        self._copy(chunk)
+        self._keep(chunk)
+        return len(chunk)
+
+    def drain(self) -> None:
+        """Take the rest, but wait for nothing: what cannot be killed may hold the pipe and write on."""
+        for _ in range(4):
+            self.take()
+        self._keep(b"")
+
+    def _keep(self, chunk: bytes) -> None:
+        self._unwritten = (self._unwritten + chunk)[-CHUNK:]  # it is more only while the disk is full
+        with suppress(OSError):
+            while self._unwritten:
+                written = os.write(self._file, self._unwritten)
+                self._unwritten = self._unwritten[written:]
+                self._size += written
+            if self._size > 2 * self._limit:
+                self._shorten()
+
+    def _shorten(self) -> None:
+        tail = os.pread(self._file, self._limit, self._size - self._limit)
+        left_out = self._left_out + self._size - len(tail) - len(self._head)
+        head = f"... {left_out / 1e6:.0f} MB left out ...\n".encode()
+        shorter = self._kept.with_suffix(".new")
+        shorter.write_bytes(head + tail)
+        shorter.replace(self._kept)  # in one step: it may be read at any time
+        os.close(self._file)
+        self._file = os.open(self._kept, os.O_RDWR | os.O_APPEND)
+        self._left_out, self._head, self._size = left_out, head, len(head + tail)
+        self._copy(head + tail, anew=True)
+
+    def _copy(self, data: bytes, *, anew: bool = False) -> None:
+        # Whatever was put there, it is not to be followed and not to be waited for.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+        with suppress(OSError):
+            if anew and not _is_own_file(self._copied_to):
+                self._copied_to.rename(self._kept.with_name("aside"))
+            copy = os.open(self._copied_to, flags | (os.O_TRUNC if anew else 0), 0o600)
+            try:
+                os.fchmod(copy, 0o600)
+                while data:
+                    data = data[os.write(copy, data) :]
+            finally:
+                os.close(copy)
 
 
-class ProcessTree:
-    """The process in our care: a child of ours, or one taken over from a supervisor that died.
+class Training:
+    """The program and all processes that come of it; we have no other children.
 
-    `record` is what `started.json` holds. The exit code of a process that is not our child stays unknown.
+    Where we are no subreaper, what leaves our tree is the bot's to find.
     """
 
-    def __init__(self, record: dict[str, Any], *, child: bool, subreaper: bool) -> None:
-        self.record = record
+    def __init__(self, job: Data, printed: int, *, subreaper: bool) -> None:
         self.exit_code: int | None = None
-        self.ended_at: float | None = None
-        self._child = child
+        self.ended_at: tuple[float, float] | None = None  # by the wall clock and by the monotonic one
+        self._wrapped, self._limits = job["wrapped"], job["limits"]
+        self._folder = Path(job["folder"])
+        # Where less than that is free from the start, it is not the training's doing.
+        self._disk_left = min(self._limits["disk_left"], _free(self._folder) // 2)
+        self._next_look = 0.0
         self._childless = False
         self._subreaper = subreaper
+        us = os.getpid()
+        try:
+            self._process = subprocess.Popen(
+                job["argv"],
+                cwd=job["cwd"],
+                env={**job["env"], MARK: job["mark"]},
+                stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=printed,
+                start_new_session=True,  # a process group, and a share of the processor apart from ours
+                preexec_fn=lambda: _confine(self._limits, us),  # noqa: PLW1509 - we have no threads
+            )
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            os.write(printed, os.fsencode(f"cannot start {job['argv'][0]}: {error}\n"))
+            self.exit_code, self.ended_at = 127, (time.time(), time.monotonic())
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, 0, NICE)
 
     def ended(self) -> bool:
         self._reap()
-        if (
-            not self._child
-            and self.ended_at is None
-            and start_time(self.record["pid"]) != self.record["start"]
-        ):
-            self.ended_at = time.time()
         return self.ended_at is not None
 
     def cleared(self) -> bool:
         self._reap()
-        if self._child and self._subreaper:
-            return self._childless  # whatever is left of the tree would be our child by now
-        return not self._tree()
+        return self._childless if self._subreaper else not descendants(os.getpid())
 
     def terminate(self) -> None:
-        with suppress(OSError):  # gone, or not ours to signal: it is killed next
-            os.killpg(self.record["pid"], signal.SIGTERM)
+        """Send SIGTERM, to the program alone where it is wrapped: the wrapper would not pass it on."""
+        init = self._namespace_init(descendants(os.getpid()))
+        inside = descendants(*init) if init else ()
+        for pid in inside:
+            _kill(pid, signal.SIGTERM)
+        if not inside:
+            with suppress(OSError):  # gone, or not ours to signal: it is killed next
+                os.killpg(self._process.pid, signal.SIGTERM)
 
-    def kill(self) -> None:
-        for pid in self._tree():
-            with suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
+    def kill(self) -> set[int]:
+        """Kill what there is of it; return the pids."""
+        pids = descendants(os.getpid())
+        for pid in (*self._namespace_init(pids), *pids):
+            _kill(pid, signal.SIGKILL)
+        return set(pids)
 
-    def _tree(self) -> list[int]:
-        pid = self.record["pid"]
-        if self._child:
-            return find_tree(self.record["folder"], os.getpid())
-        alive = start_time(pid) == self.record["start"]
-        return [pid, *find_tree(self.record["folder"], pid)] if alive else find_tree(self.record["folder"])
+    def excess(self) -> Excess | None:
+        """Return what it uses more of than is allowed, if anything."""
+        free = _free(self._folder)
+        if free < self._disk_left:
+            return "disk_left", free, self._disk_left
+        if time.monotonic() < self._next_look:
+            return None
+        began = time.thread_time()
+        resident = descendants(os.getpid())
+        memory = sum(resident.values())
+        if memory > self._limits["memory"]:  # what is shared was counted for each that shares it
+            shares = {pid: sum(_numbers(f"/proc/{pid}/smaps_rollup", b"Pss:")) for pid in resident}
+            memory = sum(1024 * shares[pid] or rss for pid, rss in resident.items())
+        self._next_look = time.monotonic() + max(POLL, (time.thread_time() - began) / COST)
+        for name, used in (("processes", len(resident)), ("memory", memory)):
+            if used > self._limits[name]:
+                return name, used, self._limits[name]
+        return None
+
+    def _namespace_init(self, pids: Iterable[int]) -> list[int]:
+        """Find process 1 of the wrapper's namespace, with which all others in it end."""
+        for pid in pids if self._wrapped else ():
+            if _numbers(f"/proc/{pid}/status", b"NSpid:")[1:][-1:] == [1]:
+                return [pid]
+        return []
 
     def _reap(self) -> None:
         while not self._childless:
@@ -225,73 +326,39 @@ class ProcessTree:
                 return
             if pid == 0:
                 return
-            if self._child and pid == self.record["pid"]:
-                self.ended_at = time.time()
-                self.exit_code = os.waitstatus_to_exitcode(status)
+            if pid == self._process.pid:
+                self.ended_at = time.time(), time.monotonic()
+                code = os.waitstatus_to_exitcode(status)
+                self.exit_code = 128 - code if self._wrapped and code > 128 else code
 
 
-def launch(job: dict[str, Any], ours: dict[str, Any], *, subreaper: bool) -> ProcessTree:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-    folder, seen = Path(job["folder"]), Path(job["log"])
-    _clear(seen, folder / ASIDE)
-    os.close(os.open(seen, flags, 0o644))
-    log = os.open(folder / LOG, flags, 0o644)
-    go, give_go = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(give_go)
-        _become(job, go, log)
-    os.setpgid(pid, pid)
-    record = {
-        "pid": pid,
-        "start": start_time(pid),
-        "started_at": time.time(),
-        "monotonic": time.monotonic(),
-        **{name: job[name] for name in ("deadline", "grace", "log", "folder")},
-        **ours,
-    }
-    write_json(folder / STARTED, record)
-    os.write(give_go, b"!")  # before this it does nothing, so no training runs that is not on record
-    for fd in (go, give_go, log):
-        os.close(fd)
-    return ProcessTree(record, child=True, subreaper=subreaper)
-
-
-def adopt(folder: Path, ours: dict[str, Any]) -> ProcessTree | None:
-    """Take over the training of `folder`, whose supervisor died; None where there is none to take over."""
-    record: dict[str, Any] = json.loads((folder / STARTED).read_bytes())
-    training = ProcessTree(record, child=False, subreaper=False)
-    if (folder / OUTCOME).exists() or training.ended():
-        return None
-    record.update(ours)
-    try:
-        write_json(folder / STARTED, record)
-    except OSError as error:  # a full disk: a supervisor after us takes the training over once more
-        sys.stderr.write(f"{error}\n")
-    return training
-
-
-def supervise(training: ProcessTree, log: Log, wake: Wake) -> dict[str, Any]:
-    record = training.record
-    reason = _watch(training, log, wake, until=record["monotonic"] + record["deadline"])
-    if reason:
+def supervise(job: Data, began: float, training: Training, log: Log, wake: Wake) -> Data:
+    """Return how the training ended, which began then by the monotonic clock."""
+    ending = _watch(training, log, wake, until=began + job["deadline"])
+    if isinstance(ending, str) and ending != "exited":
         training.terminate()
-        grace = time.monotonic() + record["grace"]
-        _watch(training, log, wake, until=grace)  # a second request ends it
+        _watch(training, log, wake, until=time.monotonic() + job["grace"])  # a second request ends it
     give_up = time.monotonic() + PATIENCE
+    killed: set[int] = set()
     while not training.cleared() and time.monotonic() < give_up:
-        training.kill()
-        wake.wait(POLL)
-    training.ended()
+        new = training.kill() - killed
+        killed |= new
+        wake.wait(0.0 if new else POLL, log)  # while it forks on there is nothing to wait for
+    log.drain()
+    if ending == "exited" and training.exit_code == -signal.SIGXFSZ:
+        size = job["limits"]["file_size"]
+        ending = "file_size", size, size
+    ended_at, ended = training.ended_at or (time.time(), time.monotonic())
     return {
-        "ending": reason or "exited",
+        "ending": ending if isinstance(ending, str) else "limit",
+        "limit": None if isinstance(ending, str) else ending,
         "exit_code": training.exit_code,
-        "started_at": record["started_at"],
-        "ended_at": training.ended_at or time.time(),
+        "ended_at": ended_at,
+        "seconds": ended - began,
     }
 
 
-def write_json(path: Path, data: dict[str, Any]) -> None:
+def write_json(path: Path, data: Data) -> None:
     """Replace a file in one step, so that a reader finds the whole of it or nothing."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     temporary.write_text(json.dumps(data), encoding="utf-8")
@@ -300,6 +367,7 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
 
 def main() -> None:
     os.closerange(3, 65536)  # what the bot had inherited: who waits for its end must not wait for ours
+    os.umask(0o077)
     wake = Wake()
     subreaper = become_subreaper()
     ours = {"boot": boot_id(), "supervisor": os.getpid(), "supervisor_start": start_time(os.getpid())}
@@ -309,72 +377,72 @@ def main() -> None:
     job = json.loads(line)
     folder = Path(job["folder"])
     folder.mkdir(parents=True, exist_ok=True)
-    _redirect(Path(os.devnull), os.O_RDONLY, 0)
-    _redirect(folder / ERRORS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 2)
-    training = adopt(folder, ours) if job.get("adopt") else launch(job, ours, subreaper=subreaper)
-    if training is None:
-        return
-    log = Log(folder / LOG, Path(training.record["log"]))
-    outcome = supervise(training, log, wake)
-    log.show()
-    write_json(folder / OUTCOME, outcome)
+    os.dup2(os.open(folder / ERRORS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
+    Path(job["cwd"]).stat()  # without it nothing runs, so nothing has crashed
+    output, printed = os.pipe()
+    with suppress(OSError, AttributeError):
+        fcntl.fcntl(output, fcntl.F_SETPIPE_SZ, CHUNK)
+    log = Log(output, folder / LOG, Path(job["log"]), job["limits"]["log"])
+    began, started_at = time.monotonic(), time.time()
+    times = {"deadline": job["deadline"], "grace": job["grace"], "monotonic": began, "started_at": started_at}
+    write_json(folder / STARTED, {**ours, **times})
+    training = Training(job, printed, subreaper=subreaper)
+    os.close(printed)
+    outcome = supervise(job, began, training, log, wake)
+    write_json(folder / OUTCOME, {**outcome, "started_at": started_at})
     if os.fork() == 0:  # the bot waits for our end, not for the disk
         for path in (folder / LOG, folder / OUTCOME, folder):
             with suppress(OSError):  # it was deleted
                 os.fsync(os.open(path, os.O_RDONLY))
 
 
-def _watch(training: ProcessTree, log: Log, wake: Wake, *, until: float) -> str | None:
+def _watch(training: Training, log: Log, wake: Wake, *, until: float) -> str | Excess:
+    """Wait until the training exits or is to be ended; return why."""
     while not training.ended():
         left = until - time.monotonic()
         if left <= 0:
             return "deadline"
-        log.show()
-        request = wake.wait(min(left, SHOW))
+        if excess := training.excess():
+            return excess
+        request = wake.wait(min(left, POLL), log)
         if request and not training.ended():
             return request
-    return None
+    return "exited"
 
 
-def _become(job: dict[str, Any], go: int, log: int) -> None:
-    """Turn this child into the training. It never returns."""
+def _confine(limits: Data, parent: int) -> None:
+    """Let this process, which will be the training, end with its `parent` and use only so much."""
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    for kind, most in ((resource.RLIMIT_FSIZE, limits["file_size"]), (resource.RLIMIT_CORE, 0)):
+        hard = resource.getrlimit(kind)[1]
+        allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (allowed, allowed))
+    with suppress(OSError):
+        score = Path("/proc/self/oom_score_adj")
+        score.write_text(str(max(OOM_SCORE, int(score.read_text()))))
+
+
+def _free(folder: Path) -> int:
     try:
-        signal.set_wakeup_fd(-1)
-        for number in (*REQUESTS, signal.SIGCHLD, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
-            signal.signal(number, signal.SIG_DFL)
-        if not os.read(go, 1):
-            os._exit(1)  # our supervisor was killed in between
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        os.chdir(job["cwd"])
-        os.execvpe(job["argv"][0], job["argv"], {**job["env"], MARK: job["folder"]})  # noqa: S606
-    except (OSError, ValueError) as error:
-        os.write(2, os.fsencode(f"cannot start {job['argv'][0]} in {job['cwd']}: {error}\n"))
-    finally:
-        os._exit(127)
+        status = os.statvfs(folder)
+    except OSError:  # it was deleted: what becomes of the training is found out at its end
+        return sys.maxsize
+    return status.f_bavail * status.f_frsize
 
 
-def _redirect(path: Path, flags: int, fd: int) -> None:
-    opened = os.open(path, flags, 0o644)
-    os.dup2(opened, fd)
-    os.close(opened)
+def _is_own_file(path: Path) -> bool:
+    """Tell whether this is a file without another name, or nothing: no link, no pipe, no folder."""
+    with suppress(FileNotFoundError):
+        status = path.lstat()
+        return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+    return True
 
 
-def _clear(path: Path, aside: Path) -> None:
-    """Move away what a training before this one put in the place of a file: a link, a pipe or a folder."""
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        path.rename(aside)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
-
-
-def _nothing(_number: int, _frame: FrameType | None) -> None:
-    """Be a handler: the number itself arrives through the wake-up pipe."""
+def _kill(pid: int, number: signal.Signals) -> None:
+    with suppress(OSError):  # gone, or not ours to signal
+        os.kill(pid, number)
 
 
 if __name__ == "__main__":

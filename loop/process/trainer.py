@@ -1,8 +1,8 @@
 """Starts trainings, waits for them, re-attaches to them and ends them, from the bot's event loop.
 
-Each training has a supervisor process of its own (`supervisor.py`), which outlives the bot. All that
-passes between the two is one job line, two signals and the files in the attempt's folder. The environment and
-the command of a training are chosen here too.
+Each training has a supervisor process of its own (`supervisor.py`), which outlives the bot; the training ends
+with it. All that passes between the two is one job line, two signals and the files in the attempt's folder.
+The environment and the command of a training are chosen here too.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ import sys
 import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
+
+import psutil
 
 from loop.errors import UserError
-from loop.experiment import Ending, Outcome
+from loop.experiment import Ending, Limit, Outcome
 from loop.process import supervisor as program
 from loop.process.environment import training_environment
 from loop.process.summary import error_line, read_numbers, read_tail
@@ -35,9 +38,41 @@ COMPLETE = frozenset({"training_seconds", "total_seconds", "peak_vram_mb"})
 """What every summary holds beside the metric: without these it was cut off."""
 
 
+MEMORY_SHARE = 0.95  # of the machine's memory: with less left, the kernel ends what it likes
+
+
+def _most_memory() -> int:
+    sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # a container's; "max" where there is none
+            sizes.append(int(Path(path).read_text()))
+    return int(MEMORY_SHARE * min(sizes))
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a training may use; one that uses more is ended. It never writes a core dump.
+
+    `processes` and `memory` are of its whole tree, threads not counted and shared memory counted once: a
+    large honest training, 8 GPUs with 16 data loaders and 32 compile workers each, has 400 processes.
+    `disk_left` is what must stay free where its folder is, or half of what was free as it began. `log` is
+    how much is kept of what it prints; it may print more.
+    """
+
+    file_size: int = 64 * 2**30  # bytes of one file
+    processes: int = 4096
+    memory: int = field(default_factory=_most_memory)  # bytes
+    disk_left: int = 2**30  # bytes
+    log: int = 16 * 2**20  # bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One training to run. `folder` is the attempt's own; `deadline` and `grace` are in seconds."""
+    """One training to run; `deadline` and `grace` are in seconds.
+
+    `folder` is the attempt's own, for its supervisor; `log` is a copy of the log for people. `wrapped` says
+    that `argv` starts the program within another, which reports a signal `n` as exit status `128 + n`.
+    """
 
     argv: tuple[str, ...]
     cwd: Path
@@ -46,6 +81,8 @@ class Job:
     folder: Path
     deadline: float
     grace: float = GRACE
+    wrapped: bool = False
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,94 +170,114 @@ class Trainer:
     def start(self, supervisor: Supervisor, job: Job) -> TrainingProcess:
         for name in (program.STARTED, program.OUTCOME):
             (job.folder / name).unlink(missing_ok=True)
-        supervisor.give(asdict(job))
-        return TrainingProcess(job.folder, job.log, supervisor, self.secrets)
+        supervisor.give({**asdict(job), "mark": mark_of(job.folder)})
+        return TrainingProcess(job.folder, supervisor, self.secrets)
 
     def attach(
-        self, folder: Path, log: Path, supervisor_pid: int | None, supervisor_started: float | None
+        self, folder: Path, supervisor_pid: int | None, supervisor_started: float | None
     ) -> TrainingProcess:
         recorded = None
         if supervisor_pid is not None and supervisor_started is not None:
             recorded = Process(supervisor_pid, supervisor_started)
-        successor = process_on_record(folder, "supervisor", "supervisor_start")
-        return TrainingProcess(folder, log, successor or recorded, self.secrets)
+        # The last release put another in the place of one that died.
+        return TrainingProcess(folder, recorded_supervisor(folder) or recorded, self.secrets)
 
 
 class TrainingProcess:
     """A training under way, or one that ended while no bot was running."""
 
-    def __init__(
-        self, folder: Path, log: Path, supervisor: Process | None, secrets: Collection[str] = ()
-    ) -> None:
+    def __init__(self, folder: Path, supervisor: Process | None, secrets: Collection[str] = ()) -> None:
         self.folder = folder
-        self.log = log
         self._secrets = secrets
         self._supervisor = supervisor
-        self._request: signal.Signals | None = None
 
     def alive(self) -> bool:
-        processes = (self._supervisor, process_on_record(self.folder, "pid", "start"))
-        return any(process is not None and process.alive() for process in processes)
+        return self._supervisor is not None and self._supervisor.alive()
 
     async def end(self, ending: Ending) -> None:
         """Ask for the training's end, as `INTERRUPTED` or as `STALLED`; `wait` returns once it has come."""
-        self._request = signal.SIGUSR1 if ending is Ending.STALLED else signal.SIGTERM
-        self._ask()
+        request = signal.SIGUSR1 if ending is Ending.STALLED else signal.SIGTERM
+        if self._supervisor is not None and self._supervisor.alive():
+            with suppress(ProcessLookupError):
+                os.kill(self._supervisor.pid, request)
 
     async def wait(self) -> Outcome:
-        """Wait for the outcome. A supervisor that dies before its training is replaced by another."""
-        lost = 0
-        while (outcome := await self._ended()) is None:
-            await asyncio.sleep(POLL * min(lost, 10))  # the first at once; not a storm of them
-            lost += 1
-            successor = Trainer.arm()
-            successor.give({"adopt": True, "folder": self.folder})
-            self._supervisor = successor
-            self._ask()
-        return outcome
-
-    async def _ended(self) -> Outcome | None:
-        """Wait for the supervisor's end; None when the training lives on."""
+        """Wait for the outcome."""
         if self._supervisor is not None:
             await self._supervisor.gone()
             _reap(self._supervisor.pid)
-        return await in_thread(_outcome, self.folder, self.log, self._secrets)
-
-    def _ask(self) -> None:
-        if self._request is not None and self._supervisor is not None and self._supervisor.alive():
-            with suppress(ProcessLookupError):
-                os.kill(self._supervisor.pid, self._request)
+        return await in_thread(_outcome, self.folder, self._secrets)
 
 
 def attempt_folder(folder: Path, number: int, k: int) -> Path:
     return folder / f"{number}-{k}"
 
 
-def _outcome(folder: Path, log: Path, secrets: Collection[str]) -> Outcome | None:
-    """Say what a training without a supervisor left; None when it is still running."""
-    started = _read(folder / program.STARTED)
-    training = process_on_record(folder, "pid", "start")
+def mark_of(folder: Path) -> str:
+    """Return the mark of an attempt: it tells a training nothing, and us its state directory and its attempt.
+
+    The folder lies three levels below the state directory.
+    """
+    return f"{home_mark(folder.parents[2])}{_digest(folder)}"
+
+
+def home_mark(home: Path) -> str:
+    """Return how the marks of all attempts in a state directory begin."""
+    return f"{_digest(home)}-"
+
+
+def _digest(path: Path) -> str:
+    return sha256(os.fsencode(path)).hexdigest()[:16]
+
+
+def find_tree(value: str, root: int | None = None, *, mark: str = program.MARK) -> list[int]:
+    """List the processes with this mark, and what descends from them or from `root`."""
+    found = psutil.process_iter(["environ"])
+    marked = [process.pid for process in found if (process.info["environ"] or {}).get(mark) == value]
+    below = program.descendants(*marked, *(() if root is None else (root,)))
+    return sorted({*marked, *below} - {os.getpid()})
+
+
+def _outcome(folder: Path, secrets: Collection[str]) -> Outcome:
+    """Say what a training without a supervisor left, and end what is left of it."""
     outcome = _recorded(_read(folder / program.OUTCOME))
-    if outcome is None and training is not None and training.alive():
-        return None
     if outcome is None or sys.platform != "linux":
         _sweep(folder)  # elsewhere a supervisor cannot follow a process that called setsid
-    if (kept := folder / program.LOG).exists():  # else a supervisor of an earlier version wrote into `log`
-        log = kept
+    log = folder / program.LOG
     text = read_tail(log)
     ended_well = outcome is not None and outcome.ending is Ending.EXITED and outcome.exit_code in (0, None)
     numbers = read_numbers(log, cut_off=not ended_well)
     if outcome is None:
-        started_at = started.get("started_at", time.time())
-        if not started or not text.endswith("\n") or not numbers.keys() >= COMPLETE:
-            error = error_line(read_tail(folder / program.ERRORS))
-            return Outcome(Ending.VANISHED, None, started_at, time.time(), error=error)
+        started_at = read_started(folder).get("started_at")
+        if started_at is None or not text.endswith("\n") or not numbers.keys() >= COMPLETE:
+            now, error = time.time(), error_line(read_tail(folder / program.ERRORS))
+            return Outcome(Ending.VANISHED, None, started_at or now, now, error=error)
         outcome = Outcome(Ending.EXITED, None, started_at, log.stat().st_mtime)
     if outcome.ending is Ending.INTERRUPTED or (outcome.exit_code in (0, None) and numbers):
         return replace(outcome, numbers=numbers)
+    if outcome.limit is not None:
+        return replace(outcome, numbers=numbers, error=limit_line(outcome.limit, outcome))
     killed = outcome.ending in (Ending.DEADLINE, Ending.STALLED)
     error = error_line(without_secrets(text, secrets), killed=killed)
     return replace(outcome, numbers=numbers, error=error)
+
+
+def limit_line(limit: Limit, outcome: Outcome) -> str:
+    """Say which limit ended a training, with what it used."""
+    used, allowed = f"{outcome.measured:,}", f"{outcome.allowed:,}"
+    if limit is not Limit.PROCESSES:
+        used, allowed = f"{outcome.measured / 1e9:,.1f} GB", f"{outcome.allowed / 1e9:,.1f} GB"
+    match limit:
+        case Limit.FILE_SIZE:
+            return f"ended: a file larger than the {allowed} allowed"
+        case Limit.PROCESSES:
+            return f"ended: {used} processes, more than {allowed} allowed"
+        case Limit.MEMORY:
+            return f"ended: {used} of memory, more than {allowed} allowed"
+        case Limit.DISK_LEFT:
+            return f"ended: {used} left on the disk, less than {allowed} required"
+        case _:
+            assert_never(limit)
 
 
 def _recorded(record: Mapping[str, Any]) -> Outcome | None:
@@ -231,16 +288,26 @@ def _recorded(record: Mapping[str, Any]) -> Outcome | None:
             "started_at": int() | float() as started_at,
             "ended_at": int() | float() as ended_at,
         } if ending in tuple(Ending):
-            return Outcome(Ending(ending), exit_code, started_at, ended_at)
+            # Of the last release's supervisors there is no more than that.
+            outcome = Outcome(Ending(ending), exit_code, started_at, ended_at, seconds=record.get("seconds"))
+        case _:
+            return None
+    match record.get("limit"):
+        case [str(limit), int(measured), int(allowed)]:
+            return replace(outcome, limit=Limit(limit), measured=measured, allowed=allowed)
+    return outcome
+
+
+def recorded_supervisor(folder: Path) -> Process | None:
+    """Return the supervisor that `started.json` names, None where it is of another boot."""
+    match read_started(folder):
+        case {
+            "boot": boot,
+            "supervisor": int(pid),
+            "supervisor_start": int() | float() as started,
+        } if boot == program.boot_id():
+            return Process(pid, started)
     return None
-
-
-def process_on_record(folder: Path, pid: str, start: str) -> Process | None:
-    """Return a process that `started.json` in an attempt's folder names, None where it is of another boot."""
-    record = read_started(folder)
-    if record.get("boot") != program.boot_id() or record.get(pid) is None or record.get(start) is None:
-        return None
-    return Process(record[pid], record[start])
 
 
 def read_started(folder: Path) -> dict[str, Any]:
@@ -257,9 +324,13 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _sweep(folder: Path) -> None:
+    marks = (mark_of(folder), str(folder))  # the latter is how the last release marked its trainings
     give_up = time.monotonic() + SWEEP
-    while (orphans := program.find_tree(str(folder))) and time.monotonic() < give_up:
-        for pid in orphans:
+    while time.monotonic() < give_up:
+        left = [pid for mark in marks for pid in find_tree(mark)]
+        if not left:
+            return
+        for pid in left:
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)

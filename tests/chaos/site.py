@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 from loop.process.supervisor import MARK
+from loop.process.trainer import attempt_folder, home_mark, mark_of
 from tests.chaos import toy
 from tests.loop.real_git import git
 
@@ -97,15 +98,19 @@ class Site:
     def notes(self) -> list[Note]:
         """Read the ledger."""
         found = []
+        attempts = {
+            mark_of(attempt_folder(self.home / "runs" / str(run), number, k)): (number, k)
+            for run, number, k in self.query("SELECT run_id, number, k FROM trainings")
+        }
         for line in self.ledger.read_text().splitlines():
             entry = json.loads(line)
-            number, attempt = Path(entry["attempt"]).name.split("-")
+            number, attempt = attempts.get(entry["attempt"], (-1, -1))  # of none that is on record
             found.append(
                 Note(
                     entry["what"],
                     entry["at"],
-                    int(number),
-                    int(attempt),
+                    number,
+                    attempt,
                     entry["digest"],
                     entry.get("value"),
                 )
@@ -118,7 +123,7 @@ class Site:
 
     def trainings(self) -> list[psutil.Process]:
         """Return the living processes of trainings, what they left behind included."""
-        mark = f"\0{MARK}={self.home}"
+        mark = f"\0{MARK}={home_mark(self.home)}"
         return [process for process, environ in self._environments() if mark in f"\0{environ}"]
 
     def supervisors(self) -> list[psutil.Process]:

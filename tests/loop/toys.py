@@ -13,12 +13,12 @@ from pathlib import Path
 
 import psutil
 
-from loop.process.supervisor import MARK, start_time
+from loop.process.supervisor import start_time
 
 COMMAND = (sys.executable, "-I", "-S", "train.py")
 """How a toy is started; a Python without site-packages starts fastest."""
 
-BIG_LOG_BYTES = 100 * 2**20
+BIG_LOG_BYTES = 300 * 2**20
 
 PROGRESS = "step 00012 (45.6%) | loss: 4.123456 | dt: 320ms | remaining: 163s"
 
@@ -150,9 +150,9 @@ daemon = os.read(read, 32).decode()
 
 
 def leftovers(folder: Path) -> list[int]:
-    """Return the living processes of trainings whose attempts lie below `folder`, and our own children."""
+    """Return the living processes of trainings that work below `folder`, and our own children."""
     found = {child.pid for child in psutil.Process().children(recursive=True)}
-    for process in psutil.process_iter(["environ"]):
-        if (process.info["environ"] or {}).get(MARK, "").startswith(str(folder)):
+    for process in psutil.process_iter(["cwd"]):
+        if Path(process.info["cwd"] or "/").is_relative_to(folder):
             found.add(process.pid)
     return [pid for pid in found if start_time(pid) is not None]

@@ -51,9 +51,7 @@ class Bench:
     def reattach(self) -> TrainingProcess:
         """Find the training as a bot started anew does."""
         assert self.supervisor is not None
-        return Trainer().attach(
-            self.folder / "0-1", self.folder / "run.log", self.supervisor.pid, self.supervisor.started
-        )
+        return Trainer().attach(self.folder / "0-1", self.supervisor.pid, self.supervisor.started)
 
     def record(self) -> dict[str, object]:
         data: dict[str, object] = json.loads((self.folder / "0-1" / program.STARTED).read_text())
@@ -67,12 +65,10 @@ class Bench:
         assert self.supervisor is not None
         os.kill(self.supervisor.pid, signal.SIGKILL)
 
-    def kill_both(self, training: int) -> None:
-        """Kill training and supervisor so that no outcome can be written in between."""
-        assert self.supervisor is not None
-        os.kill(self.supervisor.pid, signal.SIGSTOP)
-        os.kill(training, signal.SIGKILL)
-        self.kill_supervisor()
+    @property
+    def kept(self) -> str:
+        """What is kept of the training's log."""
+        return (self.folder / "0-1" / program.LOG).read_text(errors="replace")
 
 
 async def until(condition: Callable[[], bool]) -> None:

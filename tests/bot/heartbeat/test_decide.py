@@ -125,7 +125,7 @@ def test_a_supervisor_that_does_not_work_is_replaced_first() -> None:
 
 
 def test_what_is_left_of_a_training_is_ended() -> None:
-    orphan = Marked(Process(7, 1.0), Path("/state/runs/1/2-1"))
+    orphan = Marked(Process(7, 1.0), "4d6e-2a1b")
     assert remedies(make_vitals(orphans=(orphan,))) == (EndOrphan(orphan),)
 
 

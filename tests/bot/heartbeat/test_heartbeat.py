@@ -38,7 +38,7 @@ from loop.experiment import (
 )
 from loop.process.machine import ClockWatch
 from loop.process.supervisor import LOG, MARK, OUTCOME, STARTED, boot_id, start_time
-from loop.process.trainer import attempt_folder
+from loop.process.trainer import attempt_folder, mark_of
 from loop.store.events import Sessions, open_calls
 from loop.store.journal import Journal
 from notifiers.text.words import cause_text, reason_text
@@ -187,7 +187,7 @@ def sleeper() -> Iterator[Callable[[Path | None], subprocess.Popen[bytes]]]:
     def start(mark: Path | None) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", "print(flush=True); input()"],
-            env={} if mark is None else {MARK: str(mark)},
+            env={} if mark is None else {MARK: mark_of(mark)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

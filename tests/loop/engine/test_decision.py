@@ -73,6 +73,11 @@ def test_a_small_gain_must_not_cost_much_code(gain: float, net_lines: int, statu
             "still running after 2.0 s: killed at the deadline",
         ),
         (outcome(ending=Ending.STALLED), "silent and idle for too long: killed after 10.0 min"),
+        (outcome(ending=Ending.LIMIT), "used more than a training may: killed after 10.0 min"),
+        (
+            replace(outcome(ending=Ending.LIMIT), ended_at=-3600.0, seconds=5.0),  # the clock was set
+            "used more than a training may: killed after 5.0 s",
+        ),
         (outcome(float("nan")), "val_bpb is nan, which cannot be"),
         (outcome(float("nan"), exit_code=1), "val_bpb is nan, which cannot be"),
         (outcome(float("inf"), ending=Ending.DEADLINE), "val_bpb is inf, which cannot be"),
@@ -116,6 +121,7 @@ def test_only_a_loss_must_be_above_zero(metric: str, goal: Goal, *, possible: bo
         (Ending.EXITED, -11, "; killed by signal 11 after its summary"),
         (Ending.DEADLINE, -15, "; still running after its summary: killed after 10.0 min"),
         (Ending.STALLED, -15, "; then hung and was killed after 10.0 min"),
+        (Ending.LIMIT, -9, "; then used more than a training may and was killed"),
         (Ending.INTERRUPTED, -15, "; ended from outside after its summary"),
         (Ending.VANISHED, None, ""),
     ],

@@ -11,7 +11,7 @@ import pytest
 from loop.engine.lane import Lane
 from loop.engine.run import Engine
 from loop.errors import UserError
-from loop.experiment import Actor, Cause, EventKind, Experiment, Reason, Run, RunState, Stage, Status
+from loop.experiment import Actor, Cause, Ending, EventKind, Experiment, Reason, Run, RunState, Stage, Status
 from loop.git.workspace import Workspace
 from loop.process.liveness import is_measured
 from loop.process.supervisor import LOG
@@ -149,6 +149,15 @@ async def test_a_training_that_vanished_is_run_again_and_never_a_crash(make_lab:
     assert [(e.status, e.attempt) for e in lab.experiments()] == [(Status.KEEP, 2), (Status.DISCARD, 1)]
     assert EventKind.INTERRUPTED in lab.kinds()
     lab.check_invariants()
+
+
+async def test_a_training_that_a_limit_ended_is_a_crash_that_says_which(make_lab: MakeLab) -> None:
+    large = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_DFL); open('large', 'w').truncate(2**37)"
+    lab = make_lab(value(1.5))
+    await lab.engine(program(large)).conduct(1)
+    crashed = lab.experiments()[1]
+    assert (crashed.status, crashed.ending) == (Status.CRASH, Ending.LIMIT)
+    assert crashed.cause == crashed.error == "ended: a file larger than the 68.7 GB allowed"
 
 
 async def test_pause_lets_the_experiment_finish_and_resume_goes_on(make_lab: MakeLab) -> None:

@@ -69,12 +69,12 @@ class Bench:
         return trainer.start(trainer.arm(), job)
 
     async def shown(self) -> None:
-        """Wait until the log has all that a held training prints: its supervisor copies it a moment later."""
-        while toys.PROGRESS not in self.log.read_text():  # noqa: ASYNC110 - a file tells nobody
+        """Wait until the log has all that a held training prints: its supervisor writes it a moment later."""
+        while toys.PROGRESS not in (self.folder / LOG).read_text():  # noqa: ASYNC110 - a file tells nobody
             await asyncio.sleep(0.01)
 
     def look(self, at: float = 0.0, gpus: GpuState | None = None) -> Activity:
-        return sample(self.folder, self.log, gpus, now=lambda: at)
+        return sample(self.folder, gpus, now=lambda: at)
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ async def test_a_training_that_writes_is_alive(bench: Bench, pipes: toys.Pipes) 
     await bench.start(toys.held(pipes))
     await pipes.pids()
     before = Quiet(bench.look(), 1000.0)
-    with bench.log.open("a") as log:
+    with (bench.folder / LOG).open("a") as log:
         log.write("step 2\n")
     assert watch(before, bench.look(at=10_000.0)).seconds == 0.0
 
@@ -136,9 +136,7 @@ async def test_a_training_that_uses_its_gpu_is_alive(bench: Bench, pipes: toys.P
 
 
 def test_where_nothing_runs_there_is_nothing_to_see(tmp_path: Path) -> None:
-    assert sample(tmp_path / "gone", tmp_path / "run.log", now=lambda: 5.0) == Activity(
-        5.0, 0, 0.0, 0.0, None
-    )
+    assert sample(tmp_path / "gone", now=lambda: 5.0) == Activity(5.0, 0, 0.0, 0.0, None)
 
 
 # Silence

@@ -12,7 +12,7 @@ import pytest
 
 from loop.process.liveness import Owner, end_orphan, find_marked, orphans, owner
 from loop.process.supervisor import MARK, start_time
-from loop.process.trainer import Process
+from loop.process.trainer import Process, mark_of
 
 Start: TypeAlias = Callable[..., int]
 
@@ -30,10 +30,10 @@ def start() -> Iterator[Start]:
     """Start a process that waits, with the mark of an attempt's folder or without one; returns its pid."""
     started: list[subprocess.Popen[str]] = []
 
-    def start_(mark: Path | None, program: str = WAIT) -> int:
+    def start_(mark: Path | str | None, program: str = WAIT) -> int:
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", program],
-            env={} if mark is None else {MARK: str(mark)},
+            env={} if mark is None else {MARK: mark if isinstance(mark, str) else mark_of(mark)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -56,12 +56,36 @@ def test_processes_are_known_by_the_mark_of_their_training(tmp_path: Path, start
     start(tmp_path / "home2" / "runs" / "1" / "3-1")
     start(None)
     (found,) = find_marked(home)
-    assert (found.process.pid, found.folder) == (ours, home / "runs" / "1" / "3-1")
+    assert (found.process.pid, found.mark) == (ours, mark_of(home / "runs" / "1" / "3-1"))
     assert found.process.alive()
 
 
+def test_a_mark_names_no_folder(tmp_path: Path) -> None:
+    mark = mark_of(tmp_path / "trainings" / "1" / "3-1")
+    assert mark != mark_of(tmp_path / "trainings" / "1" / "3-2")
+    assert not any(part in mark for part in tmp_path.parts[1:])
+
+
+def test_the_mark_of_the_last_release_is_known_too(tmp_path: Path, start: Start) -> None:
+    attempt = tmp_path / "runs" / "1" / "3-1"
+    pid = start(str(attempt))
+    (found,) = find_marked(tmp_path)
+    assert orphans([found], [attempt]) == ()
+    assert found.process.pid == pid
+    assert end_orphan(found)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
+def test_what_a_training_started_without_its_mark_is_its_own(tmp_path: Path, start: Start) -> None:
+    attempt = tmp_path / "runs" / "1" / "3-1"
+    child = start(attempt, WITH_CHILD)
+    marked = find_marked(tmp_path)
+    assert owner(child, marked, [attempt]) is Owner.CURRENT
+    assert owner(child, marked, []) is Owner.ORPHAN
+
+
 def test_what_is_not_of_a_training_under_way_is_an_orphan(tmp_path: Path, start: Start) -> None:
-    now, before = tmp_path / "4-1", tmp_path / "3-2"
+    now, before = (tmp_path / "runs" / "1" / name for name in ("4-1", "3-2"))
     training, left = start(now), start(before)
     stranger = start(None)
     marked = find_marked(tmp_path)
@@ -72,10 +96,10 @@ def test_what_is_not_of_a_training_under_way_is_an_orphan(tmp_path: Path, start:
 
 
 def test_an_orphan_is_ended_with_what_it_started(tmp_path: Path, start: Start) -> None:
-    bystander = start(tmp_path / "4-1")
-    child = start(tmp_path / "3-1", WITH_CHILD)
-    (orphan,) = orphans(find_marked(tmp_path), [tmp_path / "4-1"])
-    assert child != orphan.process.pid
+    bystander = start(tmp_path / "runs" / "1" / "4-1")
+    child = start(tmp_path / "runs" / "1" / "3-1", WITH_CHILD)
+    left = orphans(find_marked(tmp_path), [tmp_path / "runs" / "1" / "4-1"])
+    (orphan,) = (orphan for orphan in left if orphan.process.pid != child)
     end = os.pidfd_open(child)
     assert end_orphan(orphan)
     select.select([end], [], [])
@@ -85,7 +109,7 @@ def test_an_orphan_is_ended_with_what_it_started(tmp_path: Path, start: Start) -
 
 
 def test_an_orphan_that_went_by_itself_is_not_ended_again(tmp_path: Path, start: Start) -> None:
-    start(tmp_path / "3-1")
+    start(tmp_path / "runs" / "1" / "3-1")
     (orphan,) = find_marked(tmp_path)
     assert end_orphan(orphan)
     os.waitid(os.P_PID, orphan.process.pid, os.WEXITED | os.WNOWAIT)
@@ -93,7 +117,7 @@ def test_an_orphan_that_went_by_itself_is_not_ended_again(tmp_path: Path, start:
 
 
 def test_a_process_that_got_an_orphan_s_pid_is_left_alone(tmp_path: Path, start: Start) -> None:
-    pid = start(tmp_path / "3-1")
+    pid = start(tmp_path / "runs" / "1" / "3-1")
     (orphan,) = find_marked(tmp_path)
-    assert not end_orphan(type(orphan)(Process(pid, orphan.process.started + 1), orphan.folder))
+    assert not end_orphan(type(orphan)(Process(pid, orphan.process.started + 1), orphan.mark))
     assert orphan.process.alive()

@@ -8,13 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from loop.process import supervisor
-from loop.process.supervisor import find_tree, start_time
+from loop.process.supervisor import start_time
+from loop.process.trainer import Limits, find_tree, mark_of
 from tests.loop import toys
 from tests.loop.training_bench import until
 
@@ -29,6 +31,7 @@ class Bench:
         self.cwd = folder
         self.log = folder / "run.log"
         self.attempt = folder / "attempt"
+        self.mark = mark_of(self.attempt)
         self.started: list[subprocess.Popen[bytes]] = []
 
     def idle(self, *inherited: int) -> subprocess.Popen[bytes]:
@@ -50,8 +53,11 @@ class Bench:
             "env": {"PATH": os.environ["PATH"]},
             "log": str(self.log),
             "folder": str(self.attempt),
+            "mark": self.mark,
             "deadline": 100.0,
             "grace": 0.1,
+            "wrapped": False,
+            "limits": asdict(Limits()) | changed.pop("limits", {}),
         }
         return json.dumps(job | changed).encode() + b"\n"
 
@@ -60,14 +66,12 @@ class Bench:
         send(process, self.job(source, **changed))
         return process
 
-    def adopt(self) -> subprocess.Popen[bytes]:
-        process = self.idle()
-        send(process, json.dumps({"adopt": True, "folder": str(self.attempt)}).encode() + b"\n")
-        return process
-
     def record(self, name: str = supervisor.STARTED) -> dict[str, Any]:
         data: dict[str, Any] = json.loads((self.attempt / name).read_text())
         return data
+
+    def kept(self) -> str:
+        return (self.attempt / supervisor.LOG).read_text()
 
     async def outcome(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
         assert await asyncio.to_thread(process.wait, 60) == 0, (self.attempt / supervisor.ERRORS).read_text()
@@ -94,7 +98,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     assert not left
 
 
-@pytest.mark.parametrize("words", [b"", b'{"argv": ["/bin/true"]', b'{"adopt": true}'])
+@pytest.mark.parametrize("words", [b"", b'{"argv": ["/bin/true"]', b'{"argv": ["/bin/true"]}'])
 def test_without_a_whole_job_line_nothing_is_done(bench: Bench, words: bytes) -> None:
     process = bench.idle()
     send(process, words)
@@ -107,10 +111,11 @@ def test_without_a_whole_job_line_nothing_is_done(bench: Bench, words: bytes) ->
     [("", 0), ("raise SystemExit(3)", 3), ("import os; os.kill(os.getpid(), 11)", -signal.SIGSEGV)],
 )
 async def test_the_outcome_tells_how_the_training_exited(bench: Bench, source: str, code: int) -> None:
-    before = time.time()
+    before, began = time.time(), time.monotonic()
     outcome = await bench.outcome(bench.give(source))
-    assert (outcome["ending"], outcome["exit_code"]) == ("exited", code)
+    assert (outcome["ending"], outcome["exit_code"], outcome["limit"]) == ("exited", code, None)
     assert before <= outcome["started_at"] <= outcome["ended_at"] <= time.time()
+    assert 0.0 < outcome["seconds"] <= time.monotonic() - began
 
 
 async def test_both_streams_go_to_a_new_log(bench: Bench) -> None:
@@ -152,22 +157,31 @@ async def test_a_log_that_was_deleted_is_made_anew(bench: Bench, pipes: toys.Pip
     assert bench.log.read_text().endswith(toys.summary())
 
 
-async def test_what_could_not_be_shown_is_shown_later(bench: Bench, pipes: toys.Pipes) -> None:
+async def test_a_place_for_the_copy_that_is_gone_changes_nothing(bench: Bench, pipes: toys.Pipes) -> None:
     worktree = bench.cwd / "worktree"
     worktree.mkdir()
-    source = pipes.report() + pipes.hold() + toys.good() + pipes.report() + pipes.hold()
-    process = bench.give(source, log=str(worktree / "run.log"))
+    source = pipes.report() + pipes.hold() + "print('one', flush=True)\n" + pipes.report() + pipes.hold()
+    process = bench.give(source + "print('two')", log=str(worktree / "run.log"))
     await pipes.pids()
     worktree.rename(bench.cwd / "elsewhere")
     pipes.release()
-    await pipes.pids()
+    await until(lambda: bench.kept() == "one\n")
     (bench.cwd / "elsewhere").rename(worktree)
     pipes.release()
-    await bench.outcome(process)
-    assert (worktree / "run.log").read_text() == (bench.attempt / supervisor.LOG).read_text() != ""
+    assert (await bench.outcome(process))["exit_code"] == 0
+    assert bench.kept() == "one\ntwo\n"
+    assert (worktree / "run.log").read_text().endswith("two\n")
 
 
-@pytest.mark.parametrize("put", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("precious")])
+@pytest.mark.parametrize(
+    "put",
+    [
+        os.mkfifo,
+        os.mkdir,
+        lambda path: path.symlink_to("precious"),
+        lambda path: path.hardlink_to(path.with_name("precious")),
+    ],
+)
 async def test_what_is_in_the_place_of_the_log_is_neither_followed_nor_waited_for(
     bench: Bench, put: Callable[[Path], None]
 ) -> None:
@@ -191,14 +205,14 @@ async def test_the_training_gets_the_given_environment_its_mark_and_default_sign
         "import os, signal\nprint(dict(os.environ))\n"
         "print([n for n in (1, 10, 13, 15, 17) if signal.getsignal(n) is not signal.SIG_DFL])\n"
         "print(signal.pthread_sigmask(signal.SIG_BLOCK, []))\n"
-        "print(os.getpgid(0) == os.getpid() != os.getsid(0))"
+        "print(os.getpgid(0) == os.getpid() == os.getsid(0))"
     )
     argv = (sys.executable, "-I", "-S", "-c", f"import signal; signal.signal(13, signal.SIG_DFL)\n{source}")
     await bench.outcome(bench.give("", argv=argv, env={"ONE": "1"}))
     environment, handled, mask, own_group = bench.log.read_text().splitlines()
     assert {name: value for name, value in eval(environment).items() if name != "LC_CTYPE"} == {
         "ONE": "1",
-        supervisor.MARK: str(bench.attempt),
+        supervisor.MARK: bench.mark,
     }
     assert (handled, mask, own_group) == ("[]", "set()", "True")
 
@@ -220,8 +234,8 @@ async def test_a_program_that_cannot_be_started_says_so_in_the_log(bench: Bench)
     assert "cannot start no-such-program" in bench.log.read_text()
 
 
-def test_a_worktree_that_is_gone_is_no_outcome(bench: Bench) -> None:
-    process = bench.give("", log=str(bench.cwd / "gone" / "run.log"))
+def test_a_folder_that_is_gone_is_no_outcome(bench: Bench) -> None:
+    process = bench.give("", cwd=str(bench.cwd / "gone"))
     assert process.wait(60) == 1
     assert not (bench.attempt / supervisor.OUTCOME).exists()
     assert "No such file or directory" in (bench.attempt / supervisor.ERRORS).read_text()
@@ -232,7 +246,7 @@ async def test_at_the_deadline_the_whole_tree_is_killed(bench: Bench, pipes: toy
     pids = await pipes.pids()
     outcome = await bench.outcome(process)
     assert (outcome["ending"], outcome["exit_code"]) == ("deadline", -signal.SIGKILL)
-    assert outcome["ended_at"] - outcome["started_at"] >= SHORT
+    assert outcome["seconds"] >= SHORT
     assert [start_time(pid) for pid in pids] == [None, None]
 
 
@@ -301,8 +315,8 @@ async def test_a_daemon_without_the_mark_is_killed_too(bench: Bench, pipes: toys
     )
     process = bench.give(source + "\n" + pipes.hold())
     (daemon,) = await pipes.pids()
-    assert daemon not in find_tree(str(bench.attempt))
-    assert daemon in find_tree(str(bench.attempt), process.pid)
+    assert daemon not in find_tree(bench.mark)
+    assert daemon in find_tree(bench.mark, process.pid)
     process.send_signal(signal.SIGTERM)
     await bench.outcome(process)
     assert start_time(daemon) is None
@@ -320,54 +334,6 @@ async def test_a_supervisor_ends_with_its_bot_while_idle(tmp_path: Path) -> None
     assert told.returncode == -signal.SIGKILL
     armed = int(told.stdout)
     await until(lambda: start_time(armed) is None)
-
-
-async def test_a_training_is_taken_over_from_a_killed_supervisor(bench: Bench, pipes: toys.Pipes) -> None:
-    first = bench.give(toys.printing("begun\n") + toys.straggling(pipes, then=pipes.hold() + toys.good()))
-    training, daemon = await pipes.pids()
-    await until(lambda: bench.log.read_text() == "begun\n")
-    started_at = bench.record()["started_at"]
-    first.kill()
-    first.wait()
-    second = bench.adopt()
-    await until(lambda: bench.record()["supervisor"] == second.pid)
-    assert bench.record()["pid"] == training
-    pipes.release()
-    outcome = await bench.outcome(second)
-    assert (outcome["ending"], outcome["exit_code"]) == ("exited", None)
-    assert outcome["started_at"] == started_at
-    assert bench.log.read_text() == (bench.attempt / supervisor.LOG).read_text()
-    assert start_time(daemon) is None
-
-
-async def test_a_deadline_holds_also_for_a_training_taken_over(bench: Bench, pipes: toys.Pipes) -> None:
-    first = bench.give(toys.hanging(pipes), deadline=SHORT)
-    pids = await pipes.pids()
-    first.kill()
-    first.wait()
-    assert (await bench.outcome(bench.adopt()))["ending"] == "deadline"
-    assert [start_time(pid) for pid in pids] == [None, None]
-
-
-async def test_a_training_taken_over_is_ended_though_it_hides_its_mark(
-    bench: Bench, pipes: toys.Pipes
-) -> None:
-    first = bench.give(toys.hanging(pipes), argv=("env", "-i", *toys.COMMAND))
-    pids = await pipes.pids()
-    first.kill()
-    first.wait()
-    second = bench.adopt()
-    await until(lambda: bench.record()["supervisor"] == second.pid)
-    second.send_signal(signal.SIGTERM)
-    assert (await bench.outcome(second))["ending"] == "interrupted"
-    assert [start_time(pid) for pid in pids] == [None, None]
-
-
-async def test_a_training_that_is_over_is_not_taken_over(bench: Bench) -> None:
-    await bench.outcome(bench.give(toys.good()))
-    (bench.attempt / supervisor.OUTCOME).unlink()
-    assert await asyncio.to_thread(bench.adopt().wait, 60) == 0
-    assert not (bench.attempt / supervisor.OUTCOME).exists()
 
 
 def test_a_start_time_names_a_living_process_only() -> None:
