@@ -25,7 +25,9 @@ from typing import Any
 from loop.errors import UserError
 from loop.experiment import Ending, Outcome
 from loop.process import supervisor as program
-from loop.process.summary import error_line, read_numbers, read_tail
+from loop.process.error_line import error_line
+from loop.process.log import read_tail
+from loop.process.summary import read_numbers
 from loop.process.worker import in_thread
 from loop.text import is_secret, without_secrets
 
@@ -146,10 +148,14 @@ class Supervisor(Process):
 
 
 class Trainer:
-    """Starts trainings and finds those started before. Their error lines are cleared of `secrets`."""
+    """Starts trainings and finds those started before.
 
-    def __init__(self, secrets: Collection[str] = ()) -> None:
+    Their error lines are cleared of `secrets`; `pattern` is SUMMARY_PATTERN.
+    """
+
+    def __init__(self, secrets: Collection[str] = (), pattern: str = "") -> None:
         self.secrets = secrets
+        self.pattern = pattern
 
     @staticmethod
     def arm() -> Supervisor:
@@ -185,7 +191,7 @@ class Trainer:
         for name in (program.STARTED, program.OUTCOME):
             (job.folder / name).unlink(missing_ok=True)
         supervisor.give(asdict(job))
-        return TrainingProcess(job.folder, job.log, supervisor, self.secrets)
+        return TrainingProcess(job.folder, job.log, supervisor, self.secrets, self.pattern)
 
     def attach(
         self, folder: Path, log: Path, supervisor_pid: int | None, supervisor_started: float | None
@@ -194,18 +200,24 @@ class Trainer:
         if supervisor_pid is not None and supervisor_started is not None:
             recorded = Process(supervisor_pid, supervisor_started)
         successor = process_on_record(folder, "supervisor", "supervisor_start")
-        return TrainingProcess(folder, log, successor or recorded, self.secrets)
+        return TrainingProcess(folder, log, successor or recorded, self.secrets, self.pattern)
 
 
 class TrainingProcess:
     """A training under way, or one that ended while no bot was running."""
 
     def __init__(
-        self, folder: Path, log: Path, supervisor: Process | None, secrets: Collection[str] = ()
+        self,
+        folder: Path,
+        log: Path,
+        supervisor: Process | None,
+        secrets: Collection[str] = (),
+        pattern: str = "",
     ) -> None:
         self.folder = folder
         self.log = log
         self._secrets = secrets
+        self._pattern = pattern
         self._supervisor = supervisor
         self._request: signal.Signals | None = None
 
@@ -235,7 +247,7 @@ class TrainingProcess:
         if self._supervisor is not None:
             await self._supervisor.gone()
             _reap(self._supervisor.pid)
-        return await in_thread(_outcome, self.folder, self.log, self._secrets)
+        return await in_thread(_outcome, self.folder, self.log, self._secrets, self._pattern)
 
     def _ask(self) -> None:
         if self._request is not None and self._supervisor is not None and self._supervisor.alive():
@@ -247,7 +259,7 @@ def attempt_folder(folder: Path, number: int, k: int) -> Path:
     return folder / f"{number}-{k}"
 
 
-def _outcome(folder: Path, log: Path, secrets: Collection[str]) -> Outcome | None:
+def _outcome(folder: Path, log: Path, secrets: Collection[str], pattern: str) -> Outcome | None:
     """Say what a training without a supervisor left; None when it is still running."""
     started = _read(folder / program.STARTED)
     training = process_on_record(folder, "pid", "start")
@@ -260,7 +272,11 @@ def _outcome(folder: Path, log: Path, secrets: Collection[str]) -> Outcome | Non
         log = kept
     text = read_tail(log)
     ended_well = outcome is not None and outcome.ending is Ending.EXITED and outcome.exit_code in (0, None)
-    numbers = read_numbers(log, cut_off=not ended_well)
+    numbers, unread = {}, ""
+    try:
+        numbers = read_numbers(log, cut_off=not ended_well, pattern=pattern)
+    except UserError as problem:
+        unread = str(problem)
     if outcome is None:
         started_at = started.get("started_at", time.time())
         if not started or not text.endswith("\n") or not numbers.keys() >= COMPLETE:
@@ -269,8 +285,9 @@ def _outcome(folder: Path, log: Path, secrets: Collection[str]) -> Outcome | Non
         outcome = Outcome(Ending.EXITED, None, started_at, log.stat().st_mtime)
     if outcome.ending is Ending.INTERRUPTED or (outcome.exit_code in (0, None) and numbers):
         return replace(outcome, numbers=numbers)
-    killed = outcome.ending in (Ending.DEADLINE, Ending.STALLED)
-    error = error_line(without_secrets(text, secrets), killed=killed)
+    # What is killed by a signal says nothing either: its last line is whatever it was at.
+    killed = outcome.ending in (Ending.DEADLINE, Ending.STALLED) or (outcome.exit_code or 0) < 0
+    error = unread or error_line(without_secrets(text, secrets), killed=killed)
     return replace(outcome, numbers=numbers, error=error)
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loop.experiment import Cost, Reason, Run, RunState, Stage, Status
-from loop.process.summary import Progress, read_progress, read_tail
+from loop.process.log import read_tail
+from loop.process.progress import Progress, read_progress
 from loop.results.report import EMPTY_SECONDS
 from loop.store.experiments import waited_longer
 from loop.store.journal import Journal

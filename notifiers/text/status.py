@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import assert_never
 
 from loop.experiment import RunState, Stage
-from loop.process.summary import Progress
+from loop.process.progress import Progress
 from loop.results.status import RunStatus
 from loop.text import one_line
 from notifiers.message import Button, Message

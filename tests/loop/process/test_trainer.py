@@ -15,7 +15,7 @@ import pytest
 
 from loop.errors import UserError
 from loop.experiment import Ending
-from loop.process.summary import TAIL, read_tail
+from loop.process.log import TAIL, read_tail
 from loop.process.supervisor import start_time
 from loop.process.trainer import Process
 from tests.loop import toys
