@@ -37,17 +37,19 @@ _SECONDARY = re.compile(
 """What says only that something else failed, or that a process was ended."""
 _SAYS_NOTHING = re.compile(r".*(?::|validation errors? for \S+)")  # by itself: what follows does
 _COMPILED_AT = re.compile(r".*\bat \d{1,9}:\d{1,9}:")  # Triton goes on with the source, a caret and the cause
+_DYNAMO = re.compile(r"torch\._dynamo\.exc\.")  # names what it got in a long line
+_GOT = re.compile(r"\bgot (\w+(?:Error|Exception))\((['\"])(.+?)\2\)")
 _DEVICE_ASSERT = "device-side assert"
 _LINES = 60  # of a message that are read
 _CHAIN = 20  # exceptions raised one from another that are looked at
 
-_ASSERTION, _ERROR, _ENDED = 2, 3, 5
+_ASSERTION, _ERROR, _SIGNAL, _ENDED = 2, 3, 4, 5
 _SIGNS = (
     re.compile(r"Fatal Python error: .*"),
     re.compile(r"terminate called after throwing an instance of .*"),
     re.compile(r".*Assertion [`'].{1,300}?[`'] failed.*"),
     re.compile(r"(?:\S{1,200} )?(?:fatal )?error: .*|× .*", re.IGNORECASE),
-    re.compile(r".*\bSignal \d{1,2} \(SIG[A-Z]{2,8}\) received by PID.*"),
+    re.compile(r".*\b(?P<quoted>Signal \d{1,2} \(SIG[A-Z]{2,8}\) received by PID.*)"),
     re.compile(
         r"(?:.{0,200}[\s:])?(?:Segmentation fault|Bus error|Illegal instruction|Aborted|Killed|Terminated)"
         r"(?: \(core dumped\))?(?:\s{2,}.*)?"
@@ -103,6 +105,8 @@ class _Raised:
         if self.is_bare and self.source and not self.is_secondary:
             return f"{first.rstrip(' :')}: {self.source} ({self.place})"
         rest = self._rest()
+        if _DYNAMO.match(first) and (got := next(filter(None, map(_GOT.search, self.message)), None)):
+            return f"{got[1]}: {got[3]}"
         if _COMPILED_AT.fullmatch(first):
             after = next((n for n, line in enumerate(self.message) if _MARKS.fullmatch(line)), 0)
             rest = [line for line in self.message[after + 1 :] if _tells(line)] or rest
@@ -141,7 +145,8 @@ class _Log:
     """Reads a log line by line. A progress line makes it forget what was before: the program went on."""
 
     def __init__(self) -> None:
-        self._prefix = ""  # of the last traceback, where it is none that is known
+        self._prefix = ""  # of the last traceback, where it is no launcher's: of torch's own log, for one
+        self._prefixes: set[str] = set()
         self._forget()
 
     def _forget(self) -> None:
@@ -180,6 +185,7 @@ class _Log:
         head = body.find(_HEADER)
         if head > 0 and not (_EMBEDDED.fullmatch(body[:head]) or self._is_barred(source, body)):
             self._prefix = line[: line.index(_HEADER)]
+            self._prefixes.add(self._prefix)
             return self._prefix, body[head:]
         return source, body
 
@@ -271,10 +277,12 @@ class _Log:
         if not _SIGN_WORD.search(line):
             return
         for rank, sign in enumerate(_SIGNS):
-            if sign.fullmatch(line):
+            if found := sign.fullmatch(line):
                 first = self._signs.get(rank)
-                if first is None or rank >= _ENDED or not self._is_near(first[0]):
-                    self._signs[rank] = self._number, line
+                if (
+                    first is None or rank >= _SIGNAL or not self._is_near(first[0])
+                ):  # torchrun's last is the cause
+                    self._signs[rank] = self._number, found.groupdict().get("quoted", line)
                     self._sign = rank
                 return
 
@@ -294,8 +302,8 @@ class _Log:
             if rank < _ERROR or (self._is_near(number) and not (killed and rank > _ENDED))
         }
         if exceptions:  # of several processes the first that failed
-            by_name = next((each for source, each in exceptions.items() if source), None)
-            line = (by_name or exceptions[""]).quote()
+            by_name = (each for source, each in exceptions.items() if source and source not in self._prefixes)
+            line = (next(by_name, None) or list(exceptions.values())[-1]).quote()
             if _DEVICE_ASSERT in line and _ASSERTION in signs:
                 line = f"{line}: {signs[_ASSERTION][signs[_ASSERTION].rindex('Assertion') :]}"
             return line

@@ -54,6 +54,9 @@ KILLED_RANK = TORCHRUN.partition("E1129")[2].replace(
     "To enable traceback see: https://pytorch.org/docs/stable/elastic/errors.html",
     "Signal 9 (SIGKILL) received by PID 412",
 )
+KILLED_RANK = KILLED_RANK.replace(
+    "Root Cause", "Failures:\n[1]:\n  traceback : Signal 15 (SIGTERM) received by PID 413\nRoot Cause"
+)
 RECORDED_RANK = """\
 Traceback (most recent call last):
   File "/venv/bin/torchrun", line 8, in <module>
@@ -223,6 +226,28 @@ torch._dynamo.exc.BackendCompilerFailed: backend='inductor' raised:
 RuntimeError: Triton Error [CUDA]: device kernel image is invalid
 
 Set TORCHDYNAMO_VERBOSE=1 for the internal stack trace (please do this especially if you're reporting a bug).
+"""
+DYNAMO = """\
+E1129 21:04:21.884000 1658 torch/_subclasses/fake_tensor.py:3090] [0/0] failed while attempting to run meta for aten.mm
+E1129 21:04:21.884000 1658 torch/_subclasses/fake_tensor.py:3090] [0/0] Traceback (most recent call last):
+E1129 21:04:21.884000 1658 torch/_subclasses/fake_tensor.py:3090] [0/0]   File "/venv/torch/__init__.py", line 1750
+E1129 21:04:21.884000 1658 torch/_subclasses/fake_tensor.py:3090] [0/0]     raise error_type(message_evaluated)
+E1129 21:04:21.884000 1658 torch/_subclasses/fake_tensor.py:3090] [0/0] RuntimeError: from a log, and gone on
+Traceback (most recent call last):
+  File "/venv/torch/_dynamo/exc.py", line 723, in unimplemented
+    raise Unsupported(
+torch._dynamo.exc.TorchRuntimeError: RuntimeError when making fake tensor call
+  Explanation: Dynamo failed to run FX node with fake tensors: call_function <built-in function matmul>(*(FakeTensor(..., size=(2, 2)), FakeTensor(..., size=(3, 3))), **{}): got RuntimeError('a and b must have same reduction dim, but got [2, 2] X [3, 3].')
+  Hint: Your code may result in an error when running in eager.
+
+  Developer debug context:
+
+from user code:
+   File "train.py", line 22, in g
+    return x @ y
+
+Set TORCHDYNAMO_VERBOSE=1 for the internal stack trace (please do this especially if you're reporting a bug to PyTorch).
+
 """
 SYNTAX = """\
   File "/work/train.py", line 12

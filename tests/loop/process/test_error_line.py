@@ -31,7 +31,7 @@ from tests.loop.process.test_summary import BLOCK
         (logs.TORCHRUN, "ValueError: width 640 does not divide by 7 heads"),
         (logs.OLD_TORCHRUN, "ValueError: width 640 does not divide by 7 heads"),
         (logs.TWO_RANKS, "FileNotFoundError: [Errno 2] No such file or directory: 'shard_00017.bin'"),
-        (logs.KILLED_RANK, "traceback : Signal 9 (SIGKILL) received by PID 412"),
+        (logs.KILLED_RANK, "Signal 9 (SIGKILL) received by PID 412"),
         (logs.RECORDED_RANK, "ValueError: sequence of 0 tokens"),
         (logs.ACCELERATE, "KeyError: 'lm_head.weight'"),
         (logs.DEEPSPEED, "RuntimeError: expected scalar type BFloat16 but found Float"),
@@ -81,6 +81,8 @@ from tests.loop.process.test_summary import BLOCK
                 "RuntimeError: Triton Error [CUDA]: device kernel image is invalid"
             ),
         ),
+        (logs.DYNAMO, "RuntimeError: a and b must have same reduction dim, but got [2, 2] X [3, 3]."),
+        (logs.DYNAMO + f"{TRACEBACK}ValueError: b\n", "ValueError: b"),
         (logs.SYNTAX, "SyntaxError: expected ':' (train.py, line 12: for step in range(10))"),
         (
             logs.IMPORTED_SYNTAX,
