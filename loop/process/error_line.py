@@ -290,24 +290,24 @@ class _Log:
         return self._number - number < _NEAR
 
     def error(self, *, killed: bool) -> str:
-        exceptions: dict[str, _Raised] = {}
-        chains = [(source, raised.chain()) for source, raised in self._raised]
-        for source, chain in chains:
-            if telling := _most_telling(chain):
-                exceptions.pop(source, None)
+        exceptions: dict[str, _Raised] = {}  # the last of each process, the last of all first
+        for source, raised in reversed(self._raised):
+            if source not in exceptions and (telling := _most_telling(raised.chain())):
                 exceptions[source] = telling
         signs = {
             rank: line
             for rank, (number, line) in sorted(self._signs.items())
             if rank < _ERROR or (self._is_near(number) and not (killed and rank > _ENDED))
         }
-        if exceptions:  # of several processes the first that failed
-            by_name = (each for source, each in exceptions.items() if source and source not in self._prefixes)
-            line = (next(by_name, None) or list(exceptions.values())[-1]).quote()
+        if exceptions:
+            by_name = [each for source, each in exceptions.items() if source and source not in self._prefixes]
+            # Of the processes that a launcher named it is the first that failed.
+            line = (by_name[-1] if by_name else next(iter(exceptions.values()))).quote()
             if _DEVICE_ASSERT in line and _ASSERTION in signs:
                 line = f"{line}: {signs[_ASSERTION][signs[_ASSERTION].rindex('Assertion') :]}"
             return line
-        return next(iter(signs.values()), "") or next((c[0].quote() for _, c in reversed(chains) if c), "")
+        secondary = (raised.quote() for _, raised in reversed(self._raised) if raised.message)
+        return next(iter(signs.values()), "") or next(secondary, "")
 
 
 def _most_telling(chain: list[_Raised]) -> _Raised | None:
