@@ -103,7 +103,10 @@ class Bot:
         self._journal = journal
         self._zone = zone = zone_of(settings)
         examiner = Examiner(
-            journal=journal, home=settings.home, devices=os.environ.get("CUDA_VISIBLE_DEVICES")
+            journal=journal,
+            home=settings.home,
+            devices=os.environ.get("CUDA_VISIBLE_DEVICES"),
+            pattern=settings.summary_pattern,
         )
         self._runs = Runs(
             settings,

@@ -108,7 +108,7 @@ class Runs:
         self._environment = training_environment(environ, {})
         self._today = today
         self._blocker = blocker
-        self._trainer = Trainer(settings.secrets | secrets_in(environ))
+        self._trainer = Trainer(settings.secrets | secrets_in(environ), settings.summary_pattern)
         self._making = threading.RLock()  # of the two below, which worker threads fill
         self._workspaces: dict[int, Workspace] = {}
         self._engines: dict[int, Engine] = {}
@@ -291,7 +291,13 @@ class Runs:
 
     def _make_engine(self, run: Run) -> Engine:
         settings = self._settings
-        rule = KeepRule(run.metric, run.goal, settings.simplicity_gain, settings.simplicity_lines)
+        rule = KeepRule(
+            run.metric,
+            run.goal,
+            settings.simplicity_gain,
+            settings.simplicity_lines,
+            settings.summary_pattern,
+        )
         plan = Plan(
             rule=rule,
             environment=self._environment,

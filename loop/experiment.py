@@ -372,9 +372,9 @@ class Experiment:
 
     @property
     def cause(self) -> str:
-        """What says best why it crashed: its error, unless it was killed from outside."""
+        """What says best why it crashed: its error, unless it was killed from outside or had none."""
         killed = self.ending in (Ending.DEADLINE, Ending.STALLED)
-        return self.reason if killed else self.error or self.reason
+        return self.reason if killed or self.exit_code == 0 else self.error or self.reason
 
     @property
     def memory_gb(self) -> float:

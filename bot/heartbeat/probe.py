@@ -111,12 +111,14 @@ class Examiner:
         journal: Journal,
         home: Path,
         devices: str | None,
+        pattern: str = "",  # SUMMARY_PATTERN
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lock = threading.Lock()  # of what it remembers
         self._journal = journal
         self._home = home
         self._devices = devices
+        self._pattern = pattern
         self._now = now
         self._quiet: dict[Path, Quiet] = {}
         self._had_gpu = False
@@ -194,7 +196,7 @@ class Examiner:
             if quiet.seconds:  # asking for the GPU starts a process: only where nothing else shows life
                 quiet = watch(before, sample(folder, gpus(), now=self._now))
             overdue = supervisor_of(folder) if is_overdue(folder, now=self._now) else None
-            measured = quiet.seconds >= AFTER_SUMMARY and is_measured(folder, run.metric)
+            measured = quiet.seconds >= AFTER_SUMMARY and is_measured(folder, run.metric, self._pattern)
             over = (folder / OUTCOME).exists()
             found[run.id] = TrainingVitals(folder, quiet, measured, over, overdue)
         known = self._quiet | {training.folder: training.quiet for training in found.values()}

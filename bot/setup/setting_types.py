@@ -32,6 +32,8 @@ from notifiers.delivery.preferences import QuietHours, read_hours
 
 _T = TypeVar("_T")
 
+_LONGEST_PATTERN = 300  # characters
+
 
 def _optional(read: Callable[[str], _T]) -> Callable[[str], _T | None]:
     return lambda text: read(text) if text else None
@@ -146,6 +148,18 @@ def _url(text: str) -> str:
     if re.fullmatch(r"https?://[^\s/]\S*", text):
         return text
     raise ValueError("must be a web address that begins with https:// or http://")
+
+
+def _pattern(text: str) -> str:
+    if len(text) > _LONGEST_PATTERN:
+        raise ValueError(f"must be {_LONGEST_PATTERN} characters at most, but it has {len(text)}")
+    try:
+        groups = re.compile(text).groupindex
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"must be a regular expression, but {error}") from None
+    if not groups.keys() >= {"key", "value"}:
+        raise ValueError("must have the groups (?P<key>…) and (?P<value>…)")
+    return text
 
 
 # Variables of other programs that resemble a setting.
@@ -306,5 +320,6 @@ OptionalWakeUp: TypeAlias = Annotated[str, BeforeValidator(_or_empty(read_cron))
 OptionalZone: TypeAlias = Annotated[ZoneInfo | None, BeforeValidator(_optional(_zone))]
 Members: TypeAlias = Annotated[Mapping[str, Role | None], BeforeValidator(_members)]
 Chats: TypeAlias = Annotated[Mapping[str, Role | None], BeforeValidator(_chats)]
+OptionalPattern: TypeAlias = Annotated[str, BeforeValidator(_or_empty(_pattern))]
 OptionalHours: TypeAlias = Annotated[QuietHours | None, BeforeValidator(_optional(read_hours))]
 OptionalAddress: TypeAlias = Annotated[tuple[str, int] | None, BeforeValidator(_optional(_address))]

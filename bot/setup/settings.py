@@ -62,6 +62,7 @@ class Settings(BaseModel):
     frozen: types.RepositoryFiles = _setting("prepare.py")
     metric: str = _setting("val_bpb", pattern=r"^[A-Za-z_][\w./-]*$")
     metric_goal: Goal = _setting("minimize")
+    summary_pattern: types.OptionalPattern = _setting("")
     time_budget: FiniteFloat = _setting("300", gt=0)
     deadline_minutes: types.OptionalNumber = _setting("", gt=0)
 

@@ -232,6 +232,7 @@ class Engine:
             best=self._best_value,
             tampered=self._workspace.frozen_changed(self.run.base_commit),
             now=self._clock(),
+            seen=self._trainings.keys_seen(evaluated),
         )
         if decided.status is Status.KEEP:
             self._workspace.keep(decided.commit, decided.parent)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -30,12 +31,14 @@ class KeepRule:
     """When a measured experiment is kept; the defaults are the practice's.
 
     A gain below `simplicity_gain` that adds `simplicity_lines` or more net lines is not worth its code.
+    `pattern` is SUMMARY_PATTERN, by which the numbers were read.
     """
 
     metric: str = "val_bpb"
     goal: Goal = Goal.MINIMIZE
     simplicity_gain: float = 0.001
     simplicity_lines: int = 20
+    pattern: str = ""
 
 
 def decide(
@@ -46,17 +49,19 @@ def decide(
     lines_added: int,
     lines_removed: int,
     tampered: tuple[str, ...] = (),
+    seen: Collection[str] = (),
 ) -> Verdict:
     """Judge `outcome` against the `best` value so far (None: there is none yet).
 
     A number counts whatever came after it; the reason says what did. `tampered` names fixed files that differ
-    from the run's base commit; such a number is worth nothing.
+    from the run's base commit; such a number is worth nothing. `seen` names the numbers that stand in the log
+    of a training without a summary.
     """
     if tampered:
         return Verdict(Status.CRASH, f"{', '.join(tampered)} was changed during the training")
     value = measured_value(rule.metric, rule.goal, outcome)
     if value is None:
-        return Verdict(Status.CRASH, _why_no_value(rule.metric, outcome))
+        return Verdict(Status.CRASH, _why_no_value(rule, outcome, seen))
     verdict = _compare(rule, value, best, net_lines=lines_added - lines_removed)
     return Verdict(verdict.status, verdict.reason + _afterwards(outcome))
 
@@ -92,23 +97,56 @@ def overrun(outcome: Outcome, time_budget: float) -> float | None:
     return seconds if seconds is not None and seconds > ANOMALOUS_OVERRUN * time_budget else None
 
 
-def _why_no_value(metric: str, outcome: Outcome) -> str:
-    value = outcome.numbers.get(metric)
+def _why_no_value(rule: KeepRule, outcome: Outcome, seen: Collection[str]) -> str:
+    value = outcome.numbers.get(rule.metric)
     if value is not None:
-        return f"{metric} is {value:g}, which cannot be"
+        return f"{rule.metric} is {value:g}, which cannot be"
+    missing = _what_is_there(rule, outcome, seen)
+    also = f"; {missing}" if missing and outcome.numbers else ""
     match outcome.ending:
         case Ending.DEADLINE:
-            return f"still running after {_lasted(outcome)}: killed at the deadline"
+            return f"still running after {_lasted(outcome)}: killed at the deadline{also}"
         case Ending.STALLED:
-            return f"silent and idle for too long: killed after {_lasted(outcome)}"
+            return f"silent and idle for too long: killed after {_lasted(outcome)}{also}"
         case Ending.LIMIT:
-            return f"used more than a training may: killed after {_lasted(outcome)}"
+            return f"used more than a training may: killed after {_lasted(outcome)}{also}"
         case Ending.EXITED | Ending.INTERRUPTED | Ending.VANISHED:
-            if outcome.exit_code == 0:
-                return f"ended well but without {metric}"
-            return _exit(outcome.exit_code) or f"ended without {metric}"
+            well = " well but" if outcome.exit_code == 0 else ""
+            return _exit(outcome.exit_code) or missing or f"ended{well} without {rule.metric}"
         case _:
             assert_never(outcome.ending)
+
+
+_SHOWN = 4  # numbers that are named where the metric is missing
+_MEASURE = re.compile(
+    r"(?:^|[\W_])(?:(?P<higher>acc|accuracy|score|f1|auc|reward)|val|valid|validation|eval|test|loss|nll|bpb|bpc"
+    r"|ppl|perplexity|err|error|mse|rmse|mae)(?=$|[\W_])",
+    re.IGNORECASE,
+)
+
+
+def _what_is_there(rule: KeepRule, outcome: Outcome, seen: Collection[str]) -> str:
+    """Say what stands in the place of the metric, and which setting reads it; empty where nothing does."""
+    keys = sorted(outcome.numbers or seen, key=lambda key: -len(_MEASURE.findall(key)))
+    if not keys:
+        return "SUMMARY_PATTERN finds no number in the log" if rule.pattern else ""
+    names = ", ".join(key[:40] for key in keys[:_SHOWN])
+    if len(keys) > _SHOWN:
+        names += f" and {len(keys) - _SHOWN} more"
+    choice = "METRIC to the one that decides"
+    if _MEASURE.search(keys[0]):
+        higher = any(found["higher"] for found in _MEASURE.finditer(keys[0])) and rule.goal is Goal.MINIMIZE
+        choice = f"METRIC={keys[0]}{' and METRIC_GOAL=maximize' if higher else ''}"
+    if outcome.numbers and rule.pattern:
+        return f"no {rule.metric} among what SUMMARY_PATTERN finds; it finds {names}: set {choice}"
+    if outcome.numbers:
+        return f"no {rule.metric} in the summary; it has {names}: set {choice}"
+    if rule.pattern:
+        return f"SUMMARY_PATTERN finds no number in the log, which has {names}"
+    block = f"print a line --- and then lines such as {rule.metric}: 1.0"
+    if rule.metric in seen:
+        return f"{rule.metric} is in the log but not in a summary: {block}, or set SUMMARY_PATTERN"
+    return f"no summary in the log, which has {names}: {block}, or set SUMMARY_PATTERN and {choice}"
 
 
 def _afterwards(outcome: Outcome) -> str:
@@ -214,8 +252,9 @@ def decided(
     best: float | None,
     tampered: tuple[str, ...],
     now: float,
+    seen: Collection[str] = (),
 ) -> Experiment:
-    """Return an experiment with its verdict; `best` and `tampered` are as in `decide`."""
+    """Return an experiment with its verdict; `best`, `tampered` and `seen` are as in `decide`."""
     outcome = Outcome(
         ending=experiment.ending or Ending.EXITED,
         exit_code=experiment.exit_code,
@@ -231,6 +270,7 @@ def decided(
         lines_added=experiment.lines_added,
         lines_removed=experiment.lines_removed,
         tampered=tampered,
+        seen=seen,
     )
     reason = verdict.reason
     finite = {key: value for key, value in outcome.numbers.items() if math.isfinite(value)}

@@ -15,7 +15,8 @@ from loop.errors import UserError
 from loop.experiment import Experiment, Run
 from loop.git.workspace import Workspace
 from loop.process.environment import launch_command
-from loop.process.summary import read_tail
+from loop.process.log import read_tail
+from loop.process.summary import keys_seen
 from loop.process.supervisor import LOG
 from loop.process.trainer import Job, Supervisor, Trainer, TrainingProcess, attempt_folder
 from loop.results.table import append_result, write_results
@@ -115,6 +116,12 @@ class Trainings:
         else:  # another lane has begun before it and is not done
             write_results(self._results, read_rows(self._journal, run.id), metric=run.metric)
         self._keep_log(decided)
+
+    def keys_seen(self, measured: Experiment) -> tuple[str, ...]:
+        """Return the names of the numbers in the log of a training that has no summary."""
+        if measured.numbers:
+            return ()
+        return keys_seen(read_tail(attempt_folder(self._folder, measured.number, measured.attempt) / LOG))
 
     def repair(self, run: Run) -> None:
         write_results(self._results, read_rows(self._journal, run.id), metric=run.metric)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psutil
 
+from loop.errors import UserError
 from loop.process.machine import GpuState
 from loop.process.summary import read_numbers
 from loop.process.supervisor import LOG, MARK, OUTCOME, PATIENCE, boot_id, start_time
@@ -84,8 +85,12 @@ def is_stalled(quiet: Quiet, stall_minutes: float, *, measured: bool = False) ->
     return quiet.seconds >= (min(AFTER_SUMMARY, patience) if measured else patience)
 
 
-def is_measured(folder: Path, metric: str) -> bool:
-    return metric in read_numbers(folder / LOG, cut_off=True)
+def is_measured(folder: Path, metric: str, pattern: str = "") -> bool:
+    """Tell whether the number is in the log; `pattern` is SUMMARY_PATTERN. Blocks."""
+    try:
+        return metric in read_numbers(folder / LOG, cut_off=True, pattern=pattern)
+    except UserError:  # the pattern takes too long: the outcome will say so
+        return False
 
 
 def is_overdue(folder: Path, *, now: Callable[[], float] = time.monotonic) -> bool:

@@ -1,118 +1,52 @@
-r"""What a training's log says: the numbers of its summary block, and the line that says why it failed.
+"""The numbers of a training: those of its summary, `---` and then `key: value` lines, or of SUMMARY_PATTERN.
 
-The summary is a line `---` and then `key: value` lines. Logs come from programs that models write, so
-anything may be in them: 100 MB, bytes that are no text, `\r` instead of lines.
+Launchers, loggers and terminals decorate lines: `[rank0]: val_bpb: 0.99`, `│ val_bpb: 0.99 │`,
+`2026-11-29 20:00:01 INFO val_bpb: 0.99`. What stands around a `key: number` in a block is read over.
 """
 
 from __future__ import annotations
 
-import math
-import os
+import asyncio
 import re
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 
-from loop.text import one_line
+from loop.process.log import LONG_TAIL, TAIL, plain_lines, read_tail, untagged
+from loop.process.progress import is_progress
+from loop.process.worker import run_worker
 
-_STEP = re.compile(
-    r"(?:\x1b\[[0-9;?]*[A-Za-z]|\W)*"  # escapes that clear the line, brackets
-    r"(?:step|iter(?:ation)?)\b[\s:=#]*(\d[\d,]{0,15})(?:\s*/\s*(\d[\d,]{0,15}))?",
+MOST_KEYS = 1000  # of a summary
+PATTERN_SECONDS = 10.0  # for SUMMARY_PATTERN and one log: such a pattern may take years for one line
+
+_RULE = "---"
+_DECORATIONS = 8  # that a line may begin with
+_DECORATION = re.compile(
+    r"""
+    [\s|│┃║*>\#•"'`]{1,80} | -\s                                        # bars, quotes, bullets
+  | \[?(?:TRACE|DEBUG|INFO|SUCCESS|NOTICE|WARN(?:ING)?|ERROR)\]?(?::[\w.]{1,60}:|:?(?=[\s|-]))  # INFO:root:
+  | [IWEF]\d{4}\ \d\d:\d\d:\d\d\.\d{1,9}\ {1,8}\d{1,9}\ [^\]\s]{1,80}\]  # I1129 20:00:01.123 412 train.py:10]
+  | [\w.<>]{1,60}:[\w.<>]{1,60}:\d{1,6}(?=\s)                           # __main__:main:12 of loguru
+  | [\w.]{1,60}(?=\ -\ )                                                # root - INFO -
+  | [^|]{0,60}\d{1,3}%\|[^|]{0,200}\|[^\[]{0,60}\[[^\]]{0,100}\]        # a bar of tqdm without its line end
+    """,
+    re.VERBOSE,
+)
+_END = " |│┃║*\"'`,"  # what may stand after a value
+_PLACE = re.compile(r"\s\S{1,80}\.py:\d{1,6}\Z")  # rich names the line that printed at the right
+_ENTRY = re.compile(r"([A-Za-z_][\w./-]{0,99})[\"'`*]{0,2}\s{0,80}:[\"'`*]{0,2}\s{0,80}(\S.*)")
+_NUMBER = re.compile(
+    r"(?:[-+]?(?:[1-9]\d{0,2}(?:,\d{3})+(?:\.\d*)?|\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+    r"|[-+]?(?:nan|inf(?:inity)?)(?![A-Za-z]))",
     re.ASCII | re.IGNORECASE,
 )
-_PERCENT = re.compile(r"[\s:|]*\(?\s*(\d{1,3}(?:\.\d+)?)\s*%", re.ASCII)
-_LOSS = re.compile(
-    r"\b(?:train[_ ])?loss\b[\s:=]*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)", re.ASCII | re.IGNORECASE
-)
-_REMAINING = re.compile(
-    r"\b(?:remaining|eta)\b[\s:=]*"
-    r"(?:(?:(?P<h>\d{1,4}):)?(?P<m>\d{1,2}):(?P<s>\d\d)\b"  # 1:02:43
-    r"|(?:(?P<hours>\d{1,4})\s*h\s*)?(?:(?P<minutes>\d{1,6})\s*m\s*)?(?:(?P<seconds>\d{1,9}(?:\.\d+)?)(?:s|\b))?)",
+_UNIT = re.compile(r"(?:%|[A-Za-zµ]{1,20}(?:/[A-Za-z]{1,20})?)?\s*(?:\(.*\))?")  # and a remark
+_PAIR = re.compile(
+    r"(?<![\w./-])([A-Za-z_][\w./-]{0,99})[\"'`]?\s{0,20}[:=]\s{0,20}"
+    r"[-+]?(?:\d[\d,]*\.?\d*(?:e[-+]?\d+)?|\.\d+|nan|inf)(?:[A-Zµ]{1,6}|%)?(?![\w.:/-])",
     re.ASCII | re.IGNORECASE,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """A progress line as data, None for what it does not say; `percent` is of the training's budget."""
-
-    step: int
-    percent: float | None = None
-    loss: float | None = None
-    remaining_seconds: float | None = None
-
-
-def read_progress(text: str) -> Progress | None:
-    r"""Read the last progress line of a log, lines being separated by `\n` or `\r`; None where there is none.
-
-    A progress line begins with a step: `step 00123 (45.6%) | loss: 4.123456 | … | remaining: 163s`,
-    `step 12/100`, `iter 12: loss 3.2`.
-    """
-    for line in reversed(re.split(r"[\r\n]+", text)):
-        if progress := _read_line(line):
-            return progress
-    return None
-
-
-def is_progress(line: str) -> bool:
-    return _read_line(line) is not None
-
-
-def _read_line(line: str) -> Progress | None:
-    match = _STEP.match(line)
-    if not match:
-        return None
-    step, steps = (int(group.replace(",", "")) if group else 0 for group in match.groups())
-    rest = line[match.end() :]
-    percent = _number(_PERCENT.match(rest))
-    if percent is None and steps:
-        percent = min(100.0, 100.0 * step / steps)
-    loss = _number(_LOSS.search(rest))
-    remaining = _remaining(rest)
-    if rest.strip() and percent is None and loss is None and remaining is None:
-        return None  # a sentence, such as "step 12: the loss exploded"
-    return Progress(step, percent, loss, remaining)
-
-
-def _number(match: re.Match[str] | None) -> float | None:
-    value = float(match[1]) if match else math.nan
-    return value if math.isfinite(value) else None
-
-
-def _remaining(text: str) -> float | None:
-    match = _REMAINING.search(text)
-    if not match or not any(match.groups()):
-        return None
-    hours, minutes, seconds = (
-        float(match[clock] or match[words] or 0)
-        for clock, words in (("h", "hours"), ("m", "minutes"), ("s", "seconds"))
-    )
-    return 3600 * hours + 60 * minutes + seconds
-
-
-TAIL = 64 * 1024  # bytes of a log's end that are read as a rule
-LONG_TAIL = 1024 * 1024  # bytes of its end in which a summary is found, whatever was printed after it
-ERROR_LENGTH = 200  # characters of an error line that are kept
-
-_RULE = re.compile(r"---[ \t]*(?=[\r\n]|\Z)")
-_LINE_END = re.compile(r"\r\n|\n|\r")
-_ENTRY = re.compile(r"\s*([A-Za-z_][\w./-]*)\s*:\s*(\S.*)")
-_VALUE = re.compile(
-    r"([-+]?(?:[1-9]\d{0,2}(?:,\d{3})+(?:\.\d*)?|\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?(?i:nan|inf|infinity))"
-    r"\s*(?:%|[A-Za-zµ]+(?:/[A-Za-z]+)?)?(?:\s*\(.*\))?\s*"  # a unit, a remark
-)
-_TRACEBACK = "Traceback (most recent call last):"
-_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)")
-
-
-def read_tail(path: Path, limit: int = TAIL) -> str:
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - limit))
-            return file.read(limit).decode("utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def read_summary(text: str) -> dict[str, float]:
@@ -121,68 +55,110 @@ def read_summary(text: str) -> dict[str, float]:
     A `---` that no `key: number` follows is no summary. Thousands separators and units are read over. Of a
     key that occurs twice the first counts, so that text printed after the block changes nothing in it.
     """
-    end = len(text)
-    while (start := text.rfind("---", 0, end)) >= 0:
-        end = start
-        if text[max(0, start - 1) : start] in ("", "\n", "\r") and _RULE.match(text, start):
-            entries: dict[str, float] = {}
-            for line in _LINE_END.split(text[start:]):
-                if (entry := _ENTRY.fullmatch(line)) and (value := _VALUE.fullmatch(entry[2])):
-                    entries.setdefault(entry[1], float(value[1].replace(",", "")))
-            if entries:
-                return entries
-    return {}
+    last: dict[str, float] = {}
+    block: dict[str, float] | None = None
+    for line in plain_lines(text):
+        if _RULE in line and _is_rule(line):
+            last = block or last
+            block = {}
+        elif block is not None and len(block) < MOST_KEYS and (entry := _entry(line)):
+            block.setdefault(*entry)
+    return block or last
 
 
-def read_numbers(path: Path, *, cut_off: bool) -> dict[str, float]:
-    """Read the numbers of the last summary of a log; of one that was `cut_off` whole lines only."""
+def read_pattern(text: str, pattern: str) -> dict[str, float]:
+    """Read what SUMMARY_PATTERN finds, line by line; of a key that occurs twice the last counts."""
+    compiled = re.compile(pattern)
+    numbers: dict[str, float] = {}
+    for line in plain_lines(text):
+        for found in compiled.finditer(line):
+            value = _value(found["value"] or "")
+            if value is not None and found["key"] and (len(numbers) < MOST_KEYS or found["key"] in numbers):
+                numbers[found["key"]] = value
+    return numbers
+
+
+def read_numbers(path: Path, *, cut_off: bool, pattern: str = "") -> dict[str, float]:
+    """Read the numbers of the last summary of a log; of one that was `cut_off` whole lines only.
+
+    A `pattern` (SUMMARY_PATTERN) is run in a process of its own, which can be ended. Not to be called from an
+    event loop.
+
+    Raises:
+        UserError: the pattern took too long.
+    """
     for limit in (TAIL, LONG_TAIL):
         text = read_tail(path, limit)
         if cut_off:
             text = text[: max(text.rfind("\n"), text.rfind("\r")) + 1]
-        if numbers := read_summary(text):
+        if numbers := _match(text, pattern) if pattern else read_summary(text):
             return numbers
     return {}
 
 
-def tells_of_full_memory(text: str) -> bool:
-    return any(sign in text for sign in ("OutOfMemoryError", "out of memory", "MemoryError"))
+def _match(text: str, pattern: str) -> dict[str, float]:
+    return asyncio.run(
+        run_worker(
+            f"{__name__}:{read_pattern.__name__}",
+            text,
+            pattern,
+            returns=dict,
+            name="SUMMARY_PATTERN",
+            python=sys.executable,
+            limit=PATTERN_SECONDS,
+        )
+    )
 
 
-def error_line(text: str, *, killed: bool = False) -> str:
-    """Find the line that says best why a training failed, at most 200 characters of it.
-
-    This is the exception of the last traceback, unless the training went on after it; else the last line that
-    says something and is no progress line, but not of one that was `killed`: there it is no error. Terminal
-    escapes and control characters are removed.
-    """
-    lines = [_plain(line) for line in _LINE_END.split(text)]
-    telling = _exception(lines) or ("" if killed else next(_telling(reversed(lines)), ""))
-    return one_line(telling, ERROR_LENGTH)
-
-
-def _plain(line: str) -> str:
-    if line.isprintable():
-        return line
-    return "".join(c if c.isprintable() else " " for c in _ESCAPE.sub("", line))
+def keys_seen(text: str) -> tuple[str, ...]:
+    """Return the names of all numbers in a log, `key: 1.0` or `key=1.0` anywhere, but in progress lines."""
+    keys: dict[str, None] = {}
+    for line in plain_lines(text):
+        if (found := _PAIR.findall(line)) and not is_progress(line):
+            keys |= dict.fromkeys(found)
+            if len(keys) >= MOST_KEYS:
+                break
+    return tuple(keys)
 
 
-def _telling(lines: Iterator[str]) -> Iterator[str]:
-    return (line for line in lines if any(map(str.isalnum, line)) and not is_progress(line))
+def _is_rule(line: str) -> bool:
+    plain = line.strip()
+    return plain == _RULE or _RULE in _bare(line) or (plain.endswith(f" {_RULE}") and is_progress(line))
 
 
-def _exception(lines: list[str]) -> str:
-    for number in range(len(lines) - 1, -1, -1):
-        line = lines[number]
-        if is_progress(line):
-            return ""  # whatever was raised before was caught
-        if line.endswith(_TRACEBACK) and not _ignored(lines, number):
-            prefix = line[: -len(_TRACEBACK)]  # such as "[rank0]: "
-            below = (later.removeprefix(prefix) for later in lines[number + 1 :])
-            return next((later for later in below if later.strip() and not later[0].isspace()), "")
-    return ""
+def is_entry(line: str) -> bool:
+    return _entry(line) is not None
 
 
-def _ignored(lines: list[str], number: int) -> bool:
-    """Tell whether this is a traceback that Python prints from clean-up at its end and goes on."""
-    return number > 0 and "Exception ignored in" in lines[number - 1]
+def _entry(line: str) -> tuple[str, float] | None:
+    if len(line) < len("a:1") or ":" not in line:
+        return None
+    for text in _bare(line):
+        if (entry := _ENTRY.fullmatch(text)) and (value := _value(entry[2])) is not None:
+            return entry[1], value
+    return None
+
+
+def _bare(line: str) -> Iterator[str]:
+    """Yield a line without its end's decorations, and then without one more of its beginning's each time."""
+    text = untagged(line.strip())[1].strip()
+    if ".py:" in text:
+        text = _PLACE.sub("", text)
+    text = text.rstrip(_END)
+    yield text
+    for _ in range(_DECORATIONS):
+        found = _DECORATION.match(text)
+        if found is None:
+            return
+        text = text[found.end() :].lstrip()
+        yield text
+
+
+def _value(text: str) -> float | None:
+    """Read a number that may have a unit and a remark: `1,640,000 tok/s (best)`."""
+    number = _NUMBER.match(text)
+    if number is None or not _UNIT.fullmatch(text[number.end() :].strip()):
+        return None
+    with suppress(ValueError):
+        return float(number[0].replace(",", ""))
+    return None

@@ -26,7 +26,9 @@ from loop.errors import UserError
 from loop.experiment import Ending, Limit, Outcome
 from loop.process import supervisor as program
 from loop.process.environment import training_environment
-from loop.process.summary import error_line, read_numbers, read_tail
+from loop.process.error_line import error_line
+from loop.process.log import read_tail
+from loop.process.summary import read_numbers
 from loop.process.worker import in_thread
 from loop.text import without_secrets
 
@@ -132,10 +134,14 @@ class Supervisor(Process):
 
 
 class Trainer:
-    """Starts trainings and finds those started before. Their error lines are cleared of `secrets`."""
+    """Starts trainings and finds those started before.
 
-    def __init__(self, secrets: Collection[str] = ()) -> None:
+    Their error lines are cleared of `secrets`; `pattern` is SUMMARY_PATTERN.
+    """
+
+    def __init__(self, secrets: Collection[str] = (), pattern: str = "") -> None:
         self.secrets = secrets
+        self.pattern = pattern
 
     @staticmethod
     def arm() -> Supervisor:
@@ -171,7 +177,7 @@ class Trainer:
         for name in (program.STARTED, program.OUTCOME):
             (job.folder / name).unlink(missing_ok=True)
         supervisor.give({**asdict(job), "mark": mark_of(job.folder)})
-        return TrainingProcess(job.folder, supervisor, self.secrets)
+        return TrainingProcess(job.folder, supervisor, self.secrets, self.pattern)
 
     def attach(
         self, folder: Path, supervisor_pid: int | None, supervisor_started: float | None
@@ -180,15 +186,22 @@ class Trainer:
         if supervisor_pid is not None and supervisor_started is not None:
             recorded = Process(supervisor_pid, supervisor_started)
         # The last release put another in the place of one that died.
-        return TrainingProcess(folder, recorded_supervisor(folder) or recorded, self.secrets)
+        return TrainingProcess(folder, recorded_supervisor(folder) or recorded, self.secrets, self.pattern)
 
 
 class TrainingProcess:
     """A training under way, or one that ended while no bot was running."""
 
-    def __init__(self, folder: Path, supervisor: Process | None, secrets: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        supervisor: Process | None,
+        secrets: Collection[str] = (),
+        pattern: str = "",
+    ) -> None:
         self.folder = folder
         self._secrets = secrets
+        self._pattern = pattern
         self._supervisor = supervisor
 
     def alive(self) -> bool:
@@ -206,7 +219,7 @@ class TrainingProcess:
         if self._supervisor is not None:
             await self._supervisor.gone()
             _reap(self._supervisor.pid)
-        return await in_thread(_outcome, self.folder, self._secrets)
+        return await in_thread(_outcome, self.folder, self._secrets, self._pattern)
 
 
 def attempt_folder(folder: Path, number: int, k: int) -> Path:
@@ -238,7 +251,7 @@ def find_tree(value: str, root: int | None = None, *, mark: str = program.MARK) 
     return sorted({*marked, *below} - {os.getpid()})
 
 
-def _outcome(folder: Path, secrets: Collection[str]) -> Outcome:
+def _outcome(folder: Path, secrets: Collection[str], pattern: str) -> Outcome:
     """Say what a training without a supervisor left, and end what is left of it."""
     outcome = _recorded(_read(folder / program.OUTCOME))
     if outcome is None or sys.platform != "linux":
@@ -246,7 +259,11 @@ def _outcome(folder: Path, secrets: Collection[str]) -> Outcome:
     log = folder / program.LOG
     text = read_tail(log)
     ended_well = outcome is not None and outcome.ending is Ending.EXITED and outcome.exit_code in (0, None)
-    numbers = read_numbers(log, cut_off=not ended_well)
+    numbers, unread = {}, ""
+    try:
+        numbers = read_numbers(log, cut_off=not ended_well, pattern=pattern)
+    except UserError as problem:
+        unread = str(problem)
     if outcome is None:
         started_at = read_started(folder).get("started_at")
         if started_at is None or not text.endswith("\n") or not numbers.keys() >= COMPLETE:
@@ -257,8 +274,9 @@ def _outcome(folder: Path, secrets: Collection[str]) -> Outcome:
         return replace(outcome, numbers=numbers)
     if outcome.limit is not None:
         return replace(outcome, numbers=numbers, error=limit_line(outcome.limit, outcome))
-    killed = outcome.ending in (Ending.DEADLINE, Ending.STALLED)
-    error = error_line(without_secrets(text, secrets), killed=killed)
+    # What is killed by a signal says nothing either: its last line is whatever it was at.
+    killed = outcome.ending in (Ending.DEADLINE, Ending.STALLED) or (outcome.exit_code or 0) < 0
+    error = unread or error_line(without_secrets(text, secrets), killed=killed)
     return replace(outcome, numbers=numbers, error=error)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import assert_never
 
 from loop.experiment import Experiment, Goal, RunState, Stage
-from loop.process.summary import Progress
+from loop.process.progress import Progress
 from loop.results.gains import FamilyRate, Lesson, bests_before, effect
 from loop.results.report import RunStatus
 from loop.store.experiments import Idea, Row

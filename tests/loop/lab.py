@@ -131,6 +131,7 @@ class Lab:
         ideas: Proposer | None = None,
         crash_streak: int = 5,
         deadline: float = 600.0,
+        pattern: str = "",
         is_blocked: Callable[[Run], Awaitable[bool]] = nothing_blocks,
         timer: Callable[[], float] = time.monotonic,
     ) -> Engine:
@@ -141,7 +142,7 @@ class Lab:
         return Engine(
             run,
             plan=Plan(
-                KeepRule(),
+                KeepRule(pattern=pattern),
                 environment,
                 deadline=deadline,
                 crash_streak=crash_streak,
@@ -150,7 +151,7 @@ class Lab:
             ),
             journal=self.journal,
             workspace=workspace,
-            trainer=Trainer(),
+            trainer=Trainer(pattern=pattern),
             proposer=ideas or Ideas(*programs),
             folder=self.home / "runs" / str(run.id),
             is_blocked=is_blocked,

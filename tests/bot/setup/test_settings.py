@@ -96,6 +96,7 @@ def test_values_are_read_into_their_types(tmp_path: Path) -> None:
     environ = {
         "REPOSITORY": str(tmp_path),
         "METRIC_GOAL": "maximize",
+        "SUMMARY_PATTERN": r"(?P<key>\w+)=(?P<value>\S+)",
         "EXPERIMENTS": "12",
         "TIME_ZONE": "Europe/Berlin",
         "TRAIN_COMMAND": "python -u 'my train.py'",
@@ -105,6 +106,7 @@ def test_values_are_read_into_their_types(tmp_path: Path) -> None:
     assert settings.repository == tmp_path
     assert settings.metric_goal is Goal.MAXIMIZE
     assert settings.experiments == 12
+    assert settings.summary_pattern == r"(?P<key>\w+)=(?P<value>\S+)"
     assert settings.time_zone == ZoneInfo("Europe/Berlin")
     assert settings.train_command == ("python", "-u", "my train.py")
     assert settings.editable == "src/train.py"
@@ -129,6 +131,17 @@ def test_values_are_read_into_their_types(tmp_path: Path) -> None:
         ("SIMPLICITY_GAIN", "-0.1", "must be 0 or more"),
         ("METRIC_GOAL", "lower", "must be 'minimize' or 'maximize', not 'lower'"),
         ("METRIC", "val bpb", "must be one word"),
+        ("SUMMARY_PATTERN", "(?P<key>a)(?P<value>", "must be a regular expression, but missing ), untermin"),
+        (
+            "SUMMARY_PATTERN",
+            "(?P<key>a)=(.*)",
+            "must have the groups (?P<key>…) and (?P<value>…), not '(?P<k",
+        ),
+        (
+            "SUMMARY_PATTERN",
+            "(?P<key>a)(?P<value>b)" + "c" * 300,
+            "must be 300 characters at most, but it has 322",
+        ),
         ("METRIC", "", "must be one word"),
         (
             "PROPOSER",

@@ -95,6 +95,86 @@ def test_a_training_without_a_number_that_can_be_is_a_crash(
 
 
 @pytest.mark.parametrize(
+    ("left", "seen", "reason"),
+    [
+        (
+            outcome(val_loss=3.0, val_acc=0.4, training_seconds=300.0, peak_vram_mb=1.0),
+            (),
+            (
+                "no val_bpb in the summary; it has val_loss, val_acc, training_seconds, peak_vram_mb: "
+                "set METRIC=val_loss"
+            ),
+        ),
+        (
+            outcome(epoch=3.0, test_accuracy=0.4),
+            (),
+            (
+                "no val_bpb in the summary; it has test_accuracy, epoch: "
+                "set METRIC=test_accuracy and METRIC_GOAL=maximize"
+            ),
+        ),
+        (
+            outcome(a=1.0, b=1.0, c=1.0, d=1.0, e=1.0),
+            (),
+            "no val_bpb in the summary; it has a, b, c, d and 1 more: set METRIC to the one that decides",
+        ),
+        (
+            outcome(),
+            ("lr", "val_bpb"),
+            (
+                "val_bpb is in the log but not in a summary: print a line --- and then lines such as "
+                "val_bpb: 1.0, or set SUMMARY_PATTERN"
+            ),
+        ),
+        (
+            outcome(exit_code=None),
+            ("total_us",),
+            (
+                "no summary in the log, which has total_us: print a line --- and then lines such as "
+                "val_bpb: 1.0, or set SUMMARY_PATTERN and METRIC to the one that decides"
+            ),
+        ),
+        (
+            outcome(ending=Ending.DEADLINE, val_loss=3.0),
+            (),
+            (
+                "still running after 10.0 min: killed at the deadline; "
+                "no val_bpb in the summary; it has val_loss: set METRIC=val_loss"
+            ),
+        ),
+        (outcome(exit_code=1, val_loss=3.0), ("val_bpb",), "exit status 1"),
+        (
+            outcome(ending=Ending.STALLED),
+            ("val_bpb",),
+            "silent and idle for too long: killed after 10.0 min",
+        ),
+    ],
+)
+def test_a_missing_metric_is_told_with_what_is_there_and_the_setting(
+    left: Outcome, seen: tuple[str, ...], reason: str
+) -> None:
+    found = decide(KeepRule(), left, best=None, lines_added=0, lines_removed=0, seen=seen)
+    assert (found.status, found.reason) == (Status.CRASH, reason)
+
+
+@pytest.mark.parametrize(
+    ("left", "seen", "reason"),
+    [
+        (
+            outcome(val_loss=3.0),
+            (),
+            "no val_bpb among what SUMMARY_PATTERN finds; it finds val_loss: set METRIC=val_loss",
+        ),
+        (outcome(), ("val_bpb",), "SUMMARY_PATTERN finds no number in the log, which has val_bpb"),
+        (outcome(), (), "SUMMARY_PATTERN finds no number in the log"),
+    ],
+)
+def test_a_pattern_that_does_not_fit_is_named(left: Outcome, seen: tuple[str, ...], reason: str) -> None:
+    rule = KeepRule(pattern=r"(?P<key>a)(?P<value>b)")
+    assert decide(rule, left, best=None, lines_added=0, lines_removed=0, seen=seen).reason == reason
+
+
+@pytest.mark.parametrize(
     ("metric", "goal", "possible"),
     [
         ("val_bpb", Goal.MINIMIZE, False),

@@ -13,10 +13,12 @@ from loop.engine.run import Engine
 from loop.errors import UserError
 from loop.experiment import Actor, Cause, Ending, EventKind, Experiment, Reason, Run, RunState, Stage, Status
 from loop.git.workspace import Workspace
+from loop.process import summary
 from loop.process.liveness import is_measured
 from loop.process.supervisor import LOG
 from loop.process.trainer import attempt_folder
 from tests.loop.lab import Lab, git, program, value
+from tests.loop.process import crash_logs
 from tests.loop.training_bench import SHORT
 
 MakeLab = Callable[..., Lab]
@@ -456,6 +458,59 @@ async def test_a_number_counts_though_the_training_is_ended_after_it(
     assert (first.status, first.value, first.attempt) == (Status.KEEP, 1.5, 1)
     assert first.reason.startswith(f"the first number{clause}")
     lab.check_invariants()
+
+
+async def test_a_decorated_summary_is_a_number(make_lab: MakeLab) -> None:
+    coloured = r"for k in ('---', 'val_bpb: 1.4'): print(f'\x1b[36m[rank0]: {k}\x1b[0m', flush=True)"
+    lab = make_lab(value(1.5))
+    await lab.engine(program(coloured)).conduct(1)
+    assert [(e.status, e.value) for e in lab.experiments()] == [(Status.KEEP, 1.5), (Status.KEEP, 1.4)]
+
+
+async def test_what_stands_in_the_place_of_the_metric_is_named(make_lab: MakeLab) -> None:
+    lab = make_lab(program("print('---\\nval_loss: 3.2\\ntraining_seconds: 300.0')"))
+    await lab.engine(program("print('val_bpb=1.39')"), crash_streak=1).conduct(1)
+    reasons = [experiment.reason for experiment in lab.experiments()]
+    assert reasons[0] == "no val_bpb in the summary; it has val_loss, training_seconds: set METRIC=val_loss"
+    assert reasons[1].startswith("val_bpb is in the log but not in a summary")
+    asked = [e for e in lab.journal.events_after(0, limit=1000) if e.kind is EventKind.NEEDS_ATTENTION]
+    assert [
+        str(event.data["reason"]).endswith(reason) for event, reason in zip(asked, reasons, strict=True)
+    ] == [
+        True,
+        True,
+    ]
+
+
+async def test_a_pattern_reads_what_is_no_block(make_lab: MakeLab) -> None:
+    lab = make_lab(program("print('METRIC val_bpb=1.39')"))
+    engine = lab.engine(
+        program("print('METRIC val_bpb=1.4')"), pattern=r"^METRIC (?P<key>\w+)=(?P<value>\S+)"
+    )
+    await engine.conduct(1)
+    assert [(e.status, e.value) for e in lab.experiments()] == [(Status.KEEP, 1.39), (Status.DISCARD, 1.4)]
+
+
+async def test_a_pattern_without_end_is_told_of(make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summary, "PATTERN_SECONDS", 1.0)
+    lab = make_lab(program("print('b=1')"))
+    engine = lab.engine(program("print('a' * 400)"), pattern=r"(?P<key>(a+)+|b)=(?P<value>\S+)")
+    await engine.conduct(1)
+    last = lab.experiments()[1]
+    assert (last.status, last.error) == (Status.CRASH, "SUMMARY_PATTERN gave no answer within 1 s.")
+
+
+async def test_the_error_is_the_programs_and_not_its_launchers(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    failing = program(f"sys.stderr.write({crash_logs.TORCHRUN!r})\nsys.exit(1)")
+    await lab.engine(failing).conduct(1)
+    assert lab.experiments()[1].cause == "ValueError: width 640 does not divide by 7 heads"
+
+
+async def test_the_last_line_of_a_program_that_a_signal_killed_is_no_error(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    await lab.engine(program("print('scaling by 2.8', flush=True)\nos.kill(os.getpid(), 9)")).conduct(1)
+    assert lab.experiments()[1].cause == "killed by signal 9"
 
 
 async def test_a_number_that_is_none_is_a_crash_and_not_in_the_journal(make_lab: MakeLab) -> None:

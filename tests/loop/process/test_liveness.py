@@ -203,6 +203,12 @@ def test_a_training_is_measured_once_its_number_is_printed(
     assert is_measured(tmp_path, "val_bpb") is measured
 
 
+def test_a_training_is_measured_by_the_pattern_too(tmp_path: Path) -> None:
+    (tmp_path / LOG).write_text("val_bpb=1.39\n" + "a" * 400 + "\n")
+    assert is_measured(tmp_path, "val_bpb", r"(?P<key>\w+)=(?P<value>\S+)")
+    assert not is_measured(tmp_path, "val_bpb")
+
+
 def test_a_training_without_a_log_is_not_measured(tmp_path: Path) -> None:
     assert not is_measured(tmp_path, "val_bpb")
 

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.process.summary import LONG_TAIL, error_line, read_numbers, read_summary, read_tail
+from loop.errors import UserError
+from loop.process import summary
+from loop.process.log import LONG_TAIL, read_tail
+from loop.process.summary import MOST_KEYS, keys_seen, read_numbers, read_pattern, read_summary
 from tests.loop import toys
 
 BLOCK = "---\nval_bpb: 0.997900\nnum_steps: 953\n"
@@ -67,6 +71,11 @@ def test_without_a_summary_there_are_no_numbers(text: str) -> None:
         ("inf", math.inf),
         ("-Infinity", -math.inf),
         ("1e999", math.inf),
+        ("9" * 400, math.inf),
+        ("0.99,", 0.99),
+        ("information", None),
+        ("nano", None),
+        ("nan (best)", math.nan),
         ("n/a", None),
         ("2026-11-23", None),
         ("12:30", None),
@@ -81,6 +90,90 @@ def test_without_a_summary_there_are_no_numbers(text: str) -> None:
 def test_values_are_numbers_or_nothing(value: str, number: float | None) -> None:
     expected = {"ok": 1.0} if number is None else {"key": number, "ok": 1.0}
     assert read_summary(f"---\nkey: {value}\nok: 1\n") == pytest.approx(expected, abs=0, nan_ok=True)
+
+
+DECORATED = (
+    *(
+        "\x1b[36m{}\x1b[0m",
+        "\x1b[2K\x1b[1m{}\x1b(B\x1b[m",
+        "\x1b]0;title\x07{}",
+        "\x1b]8;;https://x.org\x1b\\{}",
+    ),
+    *("\ufeff{}", "   {}", "\t{}\t", "{}\r", "\x00{}\x08"),
+    *("[rank0]: {}", "[rank0]:{}", "[default0]:{}", "[1,0]<stdout>:{}", "0: {}", "[0]: {}"),
+    *("(train pid=123) {}", "(train pid=123, ip=10.0.0.1) {}", "train-1  | {}"),
+    *("2026-11-29 20:00:01 INFO {}", "2026-11-29 20:00:01,123 - root - INFO - {}", "[20:00:01] {}"),
+    *("2026-11-29T20:00:01.123456789Z {}", "2026-11-29T20:00:01+01:00 {}", "[2026-11-29 20:00:01] [INFO] {}"),
+    *("INFO:root:{}", "INFO:__main__:{}", "INFO - {}", "[INFO] {}", "INFO: {}", "WARNING  {}"),
+    *("2026-11-29 20:00:01.123 | INFO     | __main__:main:12 - {}", "Nov 29 20:00:01 gpu1 python[123]: {}"),
+    *("I1129 20:00:01.123456 4120 train.py:10] {}", "[11/29/26 20:00:01] INFO     {}        train.py:12"),
+    *("[rank0]: 2026-11-29 20:00:01 INFO {}", "\x1b[32m2026-11-29 20:00:01\x1b[0m | \x1b[1mINFO\x1b[0m | {}"),
+    *("│ {}        │", "| {} |", "║ {} ║", "┃ {}", "'{}'", '"{}"', "`{}`", "* {}", "> {}", "# {}", "- {}"),
+    "\r 50%|█████     | 5/10 [00:00<00:00, 10.00it/s]{}",
+)
+
+
+@pytest.mark.parametrize("decoration", DECORATED)
+def test_a_decorated_summary_is_read(decoration: str) -> None:
+    text = "".join(f"{decoration.replace('{}', line)}\n" for line in BLOCK.splitlines())
+    assert read_summary(f"loading\n{text}") == NUMBERS
+    assert read_summary(f"---\nval_bpb: 9\n{text}bye\n") == NUMBERS
+    for other in ("----", "--- 8< ---", "a --- b", "no: number", "val_bpb", "val_bpb 1.0"):
+        assert read_summary(decoration.replace("{}", other) + "\n" + BLOCK.replace("---\n", "")) == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '"val_bpb": 0.9979,',
+        "**val_bpb:** 0.9979",
+        "`val_bpb`: 0.9979",
+        "val_bpb\t:\t0.9979",
+        "val_bpb: \x1b[1m0.9979\x1b[0m",
+    ],
+)
+def test_the_key_and_the_value_may_be_decorated_apart(line: str) -> None:
+    assert read_summary(f"---\n{line}\n") == {"val_bpb": 0.9979}
+
+
+@pytest.mark.parametrize(
+    "line", ["val_bpb = 0.9", "val_bpb=0.9", "METRIC val_bpb=0.9", "val_bpb | 0.9", "1: 0.9"]
+)
+def test_other_forms_are_left_to_the_pattern(line: str) -> None:
+    assert read_summary(f"---\n{line}\n") == {}
+
+
+def test_the_rule_may_stand_behind_a_progress_line_without_an_end() -> None:
+    assert read_summary(f"{toys.PROGRESS}    {BLOCK}") == NUMBERS
+
+
+def reference(text: str) -> dict[str, float]:
+    """Read plain `key: number` blocks as slowly and as simply as can be."""
+    lines = text.split("\n")
+    for start in reversed([number for number, line in enumerate(lines) if line.strip() == "---"]):
+        found: dict[str, float] = {}
+        for line in lines[start:]:
+            key, colon, value = (part.strip() for part in line.partition(":"))
+            if colon and key in ("a", "b"):
+                with suppress(ValueError):
+                    found.setdefault(key, float(value))
+        if found:
+            return found
+    return {}
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["---", " --- ", "----", "a: 1", "a: 2", "b : -3.5", "b: nan?", "b", "", "x ---", ":", "a:"]
+        )
+    )
+)
+def test_blocks_are_found_where_a_simple_reader_finds_them(lines: list[str]) -> None:
+    text = "\n".join(lines)
+    assert read_summary(text) == reference(text)
+    decorated = "\r\n".join(f"\x1b[1m[rank0]: {line}\x1b[0m" for line in lines)
+    assert read_summary(decorated) == reference(text)
 
 
 def test_text_after_the_block_cannot_change_it() -> None:
@@ -114,82 +207,6 @@ def test_what_is_printed_is_read_back(numbers: dict[str, float], before: str) ->
 )
 def test_any_text_can_be_read(text: str) -> None:
     assert all(isinstance(value, float) for value in read_summary(text).values())
-    line = error_line(text)
-    assert error_line(text, killed=True) in ("", line)
-    assert len(line) <= 200
-    assert line == line.strip()
-    assert line.isprintable()
-
-
-TRACEBACK = """\
-Traceback (most recent call last):
-  File "train.py", line 3, in <module>
-    main()
-  File "train.py", line 2, in main
-    raise RuntimeError("CUDA out of memory.")
-"""
-CHAINED = "\nDuring handling of the above exception, another exception occurred:\n\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        (f"{TRACEBACK}RuntimeError: CUDA out of memory.\n", "RuntimeError: CUDA out of memory."),
-        (
-            f"{TRACEBACK}torch.OutOfMemoryError: CUDA out of memory.\nTried: 2 GiB\nsee the manual\n",
-            "torch.OutOfMemoryError: CUDA out of memory.",
-        ),
-        (
-            f"{TRACEBACK}KeyError: 'a'\n{CHAINED}{TRACEBACK}ValueError: b\n",
-            "ValueError: b",
-        ),
-        (f"{TRACEBACK}AssertionError\nsemaphore leaked\n".replace("\n", "\r\n"), "AssertionError"),
-        (
-            f"{TRACEBACK}ValueError: a\nException ignored in: <function f>\n{TRACEBACK}TypeError: at exit\n",
-            "ValueError: a",
-        ),
-        (
-            "".join(f"[rank0]: {line}\n" for line in f"{TRACEBACK}ValueError: b\nmore".split("\n")),
-            "ValueError: b",
-        ),
-        (f"{TRACEBACK}ValueError: caught\n{toys.PROGRESS}\nKilled\n", "Killed"),
-        (f"warming up\n{TRACEBACK}", 'raise RuntimeError("CUDA out of memory.")'),
-        (
-            '  File "train.py", line 1\n    x = = 1\n        ^\nSyntaxError: invalid syntax\n',
-            "SyntaxError: invalid syntax",
-        ),
-        (f"compiling\r{toys.PROGRESS}\r{toys.PROGRESS}", "compiling"),
-        (
-            f"{toys.PROGRESS}\nstep 00013: the loss exploded (nan)\n\n=====\n",
-            "step 00013: the loss exploded (nan)",
-        ),
-        ("\x1b[1;31mfatal:\x1b[0m \x1b]0;title\x07no\x08\tGPU\n", "fatal: no GPU"),
-        ("bad\u202edrow \x00here\n", "bad drow here"),
-        (toys.PROGRESS, ""),
-        ("", ""),
-    ],
-)
-def test_the_telling_line_is_found(text: str, line: str) -> None:
-    assert error_line(text) == line
-
-
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("parameters: 1.2 M, depth: 2\n", ""),
-        (f"{BLOCK}peak_vram_mb: 10\n", ""),
-        (f"loading\r{toys.PROGRESS}\r", ""),
-        (f"{TRACEBACK}ValueError: in a thread\nwaiting\n", "ValueError: in a thread"),
-    ],
-)
-def test_an_ordinary_line_of_a_killed_training_is_no_error(text: str, line: str) -> None:
-    assert error_line(text, killed=True) == line
-
-
-def test_an_error_line_is_cut_at_200_characters() -> None:
-    line = error_line("ValueError: " + "x" * 1000)
-    assert len(line) == 200
-    assert line.endswith("x…")
 
 
 def test_only_the_end_of_a_log_is_read(tmp_path: Path) -> None:
@@ -219,6 +236,66 @@ def test_the_last_line_of_a_log_that_was_cut_off_is_no_number(tmp_path: Path) ->
     assert read_numbers(log, cut_off=True) == {"num_steps": 953.0}
     log.write_text(BLOCK + "uploadi")
     assert read_numbers(log, cut_off=True) == NUMBERS
+
+
+def test_a_log_that_was_shortened_is_read(tmp_path: Path) -> None:
+    log = tmp_path / "run.log"
+    log.write_text(f"... 123 MB left out ...\n{toys.PROGRESS}\n{BLOCK}")
+    assert read_numbers(log, cut_off=False) == NUMBERS
+
+
+def test_a_summary_has_a_bounded_number_of_keys() -> None:
+    assert len(read_summary("---\n" + "".join(f"k{n}: 1\n" for n in range(2 * MOST_KEYS)))) == MOST_KEYS
+
+
+PATTERN = r"(?P<key>\w+)=(?P<value>\S+)"
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern", "numbers"),
+    [
+        ("step=1 val_bpb=1.5\nval_bpb=1.391\n", PATTERN, {"step": 1.0, "val_bpb": 1.391}),
+        ("\x1b[1mMETRIC total_us=1064\x1b[0m\r\n", PATTERN, {"total_us": 1064.0}),
+        ("METRIC total_us=1064us\nlr=x\n", rf"^METRIC {PATTERN}$", {"total_us": 1064.0}),
+        ("| val_bpb | 0.99 |\n", r"(?P<key>\w+)\s*\|\s*(?P<value>[\d.]+)", {"val_bpb": 0.99}),
+        ("val_bpb=nan\n", PATTERN, {"val_bpb": math.nan}),
+        ("x" * 500 + " val_bpb=1\n", PATTERN, {}),  # beyond what is read of a line
+        (BLOCK, PATTERN, {}),
+        ("a=1\n", r"(?P<key>a)?(?P<value>=)?", {}),
+    ],
+)
+def test_a_pattern_finds_the_numbers(text: str, pattern: str, numbers: dict[str, float]) -> None:
+    assert read_pattern(text, pattern) == pytest.approx(numbers, nan_ok=True)
+
+
+def test_a_pattern_is_run_in_a_process_of_its_own(tmp_path: Path) -> None:
+    log = tmp_path / "run.log"
+    log.write_text("val_bpb=1.5\nval_bpb=1.391\nval_bpb=1.3")
+    assert read_numbers(log, cut_off=True, pattern=PATTERN) == {"val_bpb": 1.391}
+    assert read_numbers(log, cut_off=False, pattern=PATTERN) == {"val_bpb": 1.3}
+
+
+def test_a_pattern_without_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summary, "PATTERN_SECONDS", 1.0)
+    log = tmp_path / "run.log"
+    log.write_text("a" * 400 + "\n")
+    with pytest.raises(UserError, match="SUMMARY_PATTERN"):
+        read_numbers(log, cut_off=False, pattern=r"(?P<key>(a+)+)=(?P<value>\S+)")
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("val_bpb=1.39 loss: 2\n", ("val_bpb", "loss")),
+        ("METRIC total_us=1064us\nval/acc = .5\n", ("total_us", "val/acc")),
+        ("[rank0]: \x1b[1mval_loss\x1b[0m: 3.2e-1\n", ("val_loss",)),
+        (f"{toys.PROGRESS}\nat 12:30, 10:20\nhttps://x.org:80/\nlr: none\n2026-11-29\nf(x=1)\n", ("x",)),
+        ("--- a\n", ()),
+        ("", ()),
+    ],
+)
+def test_the_names_of_numbers_are_seen_in_any_form(text: str, keys: tuple[str, ...]) -> None:
+    assert keys_seen(text) == keys
 
 
 def test_a_log_that_cannot_be_read_is_empty(tmp_path: Path) -> None:
