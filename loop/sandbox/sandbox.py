@@ -27,7 +27,7 @@ PROFILE = (
     " && sudo apparmor_parser -r /etc/apparmor.d/bwrap-userns-restrict"
 )
 IN_A_CONTAINER = (
-    "--security-opt seccomp=unconfined --security-opt apparmor=unconfined"
+    "docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined"
     " --security-opt systempaths=unconfined"
 )
 

