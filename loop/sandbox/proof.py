@@ -93,6 +93,8 @@ def prove(
     It blocks, for half a second and longer where there is a GPU, `seconds` at most for each of two programs.
     Where the probe does not come to its end, nothing counts as held.
     """
+    if sys.platform != "linux":
+        return _nothing_held(sandbox.kind, "only Linux has a sandbox")
     (state / "trainings").mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="proof-", dir=state.absolute() / "trainings"))
     try:
@@ -105,9 +107,13 @@ def prove(
                 return Proof(sandbox.kind, tuple(_judge(stage, outside, inside)))
         failed = answers[1] if outside else answers[0]
         detail = (failed.stderr.strip().splitlines() or [f"exit status {failed.returncode}"])[-1]
-        return Proof(sandbox.kind, tuple(Row(check, held=False, detail=detail) for check in Check))
+        return _nothing_held(sandbox.kind, detail)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _nothing_held(kind: SandboxKind, detail: str) -> Proof:
+    return Proof(kind, tuple(Row(check, held=False, detail=detail) for check in Check))
 
 
 @contextmanager

