@@ -53,7 +53,7 @@ class Attempts:
         return done
 
     def read_secret(self) -> object:
-        return self._read([Path(path) for path in self.targets["secrets"]])
+        return self._read([Path(self.targets["secret"])])
 
     def read_git(self) -> object:
         return self._read([Path(path) for path in self.targets["git"]])

@@ -92,6 +92,9 @@ def prove(
 
     It blocks, for half a second and longer where there is a GPU, `seconds` at most for each of two programs.
     Where the probe does not come to its end, nothing counts as held.
+
+    Raises:
+        OSError: the state directory takes no files or no sockets.
     """
     if sys.platform != "linux":
         return _nothing_held(sandbox.kind, "only Linux has a sandbox")
@@ -125,14 +128,12 @@ def _stage(folder: Path, view: View, python: str, repository: Path | None) -> It
     (folder / "tmp").mkdir()
     for path in (fixed, work / "remount"):
         path.write_text(FIXED)
-    canaries = [state / f"{marker}.secret", folder / "secret"]
-    for path in canaries:
-        path.write_text(marker)
+    (folder / "secret").write_text(marker)
     shutil.copyfile(probe.__file__, work / "probe.py")
     environment = {**view.environment, "TMPDIR": str(folder / "tmp")}
     fixed_ones = (fixed, work / "remount")
     view = replace(view, work=work, tmp=folder / "tmp", fixed=fixed_ones, environment=environment)
-    home, git = Path(view.environment.get("HOME") or Path.home()), (repository or state) / ".git"
+    home, git = Path(view.environment.get("HOME") or Path.home()).resolve(), (repository or state) / ".git"
     directory = os.open(folder, os.O_RDONLY)
     idle = (sys.executable, "-I", "-S", "-c", "import sys; sys.stdin.read()", marker)
     with (
@@ -150,7 +151,7 @@ def _stage(folder: Path, view: View, python: str, repository: Path | None) -> It
             "fixed": str(fixed),
             "remount": str(work / "remount"),
             "outside": [str(state / marker), str(folder / marker)],
-            "secrets": [str(path) for path in canaries],
+            "secret": str(folder / "secret"),
             "git": [str(path) for path in ((git / "HEAD", git) if repository else ())],
             "home": str(home),
             "of_home": _foreign(home, view, python),
@@ -165,8 +166,7 @@ def _stage(folder: Path, view: View, python: str, repository: Path | None) -> It
         finally:
             process.kill()
             os.close(directory)
-            for path in (canaries[0], state / marker):
-                path.unlink(missing_ok=True)
+            (state / marker).unlink(missing_ok=True)
 
 
 def _foreign(home: Path, view: View, python: str) -> list[str]:

