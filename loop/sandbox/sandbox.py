@@ -113,7 +113,7 @@ def _try(sandbox: Sandbox) -> str:
         view = View(Path(folder), Path(folder), environment, readable=readable)
         ran = run(sandbox.wrap(view, (sys.executable, "-I", "-S", "-c", "pass")), environment, PATIENCE)
     lines = ran.stderr.strip().splitlines() or [f"exit status {ran.returncode}"]
-    return "" if ran.returncode == 0 else explain(lines[-1], sandbox.kind)
+    return "" if ran.returncode == 0 else explain(lines[-1].partition(", likely because")[0], sandbox.kind)
 
 
 def run(

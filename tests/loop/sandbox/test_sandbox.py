@@ -16,7 +16,13 @@ from loop.sandbox import landlock, sandbox
 from loop.sandbox.sandbox import IN_A_CONTAINER, PROFILE, Sandbox, SandboxKind, explain, find_sandbox
 from loop.sandbox.view import View, interpreter_paths
 
-REFUSED = "bwrap: Creating new namespace failed: Operation not permitted"
+REFUSED = "bwrap: No permissions to creating new namespace"
+IN_DOCKER = (
+    f"{REFUSED}, likely because the kernel does not allow non-privileged user namespaces. On e.g. debian "
+    "this can be enabled with 'sysctl kernel.unprivileged_userns_clone=1'."
+)
+"""What bwrap 0.11 says where seccomp refuses namespaces as Docker does."""
+
 Fake = Callable[..., str]
 
 needs_landlock = pytest.mark.skipif(landlock.version() == 0, reason="this kernel has no Landlock")
@@ -26,7 +32,7 @@ needs_landlock = pytest.mark.skipif(landlock.version() == 0, reason="this kernel
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
     """Make a bwrap that is alone on the machine: it prints its help, and else this error."""
 
-    def make(error: str = REFUSED, help_: str = "--disable-userns --cap-drop") -> str:
+    def make(error: str = IN_DOCKER, help_: str = "--disable-userns --cap-drop") -> str:
         program = tmp_path / "bwrap"
         program.write_text(
             f'#!/bin/sh\n[ "$1" = --help ] && echo "{help_}" && exit\necho "{error}" >&2\nexit 1\n'
@@ -63,7 +69,7 @@ def test_landlock_is_taken_where_namespaces_are_refused(fake: Fake) -> None:
     fake()
     found = find_sandbox(None)
     assert found.kind is SandboxKind.LANDLOCK
-    assert REFUSED in found.reason
+    assert f"“{REFUSED}”" in found.reason
 
 
 @needs_landlock
