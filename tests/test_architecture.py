@@ -15,8 +15,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-MOST_FILES = 120  # with the `__init__` of 26 packages
-MOST_LINES = 23_000
+MOST_FILES = 131  # with the `__init__` of 27 packages
+MOST_LINES = 25_500
 LINES_OF_A_FILE = 450
 LINES_OF_A_PACKAGE = 2_000  # a folder's own files, without the folders in it
 LARGER: dict[str, int] = {}
@@ -45,7 +45,7 @@ MODULES = read_modules()
 TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
 
 LOWER = tuple(name for name, path in MODULES.items() if path.parent == ROOT / "loop" and name != "loop")
-MIDDLE = ("loop.store", "loop.git", "loop.process", "loop.program")
+MIDDLE = ("loop.store", "loop.git", "loop.process", "loop.sandbox", "loop.program")
 UPPER = ("loop.proposers", "loop.results")
 MAY_IMPORT = {
     **dict.fromkeys(LOWER, LOWER),
