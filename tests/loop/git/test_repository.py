@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from loop.errors import UserError
+from loop.git.commands import PASSED
 from loop.git.repository import (
     branches,
     check_tag,
@@ -238,6 +239,7 @@ def test_a_repository_of_another_user_is_told_with_the_command_that_trusts_it(
 ) -> None:
     path = make_repository(tmp_path / "theirs")
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    monkeypatch.setattr("loop.git.commands.PASSED", (*PASSED, "GIT_TEST_ASSUME_DIFFERENT_OWNER"))
     assert f"run `git config --global --add safe.directory {path}`" in refused(path)
 
 
