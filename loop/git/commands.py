@@ -15,11 +15,11 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING
 
 from loop.errors import UserError
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from git.cmd import Git as GitPython
 
 TIME_LIMIT = 120.0  # seconds; a `git status` of a large checkout on a cold disk takes tens
+LONG_LIMIT = 600.0  # of a command that hands out all files of a commit
 GRACE = 2.0  # seconds in which git removes its lock files
 NOT_FOUND = 127  # the exit status of `env` where there is no such program
 
@@ -125,19 +126,6 @@ class Git:
         )
         return output.decode("utf-8", "surrogateescape").removesuffix("\n")
 
-    @contextmanager
-    def batch(self, objects: Iterable[str]) -> Iterator[BinaryIO]:
-        """Open what `cat-file --batch` prints of the objects, in order; it need not fit into memory."""
-        command = (f"--git-dir={self.directory}", "cat-file", "--batch")
-        with _started(self._git, command, stdin="".join(f"{name}\n" for name in objects).encode()) as process:
-            assert process.stdout is not None
-            watchdog = threading.Timer(5 * TIME_LIMIT, _end, (process,))
-            watchdog.start()
-            try:
-                yield process.stdout
-            finally:
-                watchdog.cancel()
-
     def commit_of(self, ref: str) -> str | None:
         return self("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", accept=(0, 1)) or None
 
@@ -156,11 +144,39 @@ class Git:
 
     def read(self, name: str) -> bytes | None:
         """Return the bytes of the blob `name` (`<commit>:<path>`), None where there is no such blob."""
-        # A batch distinguishes what is not there from what cannot be read.
+        return next(iter([None if size is None else blob.read(size) for size, blob in self.blobs([name])]))
+
+    def blobs(self, names: Sequence[str]) -> Iterator[tuple[int | None, IO[bytes]]]:
+        """Yield of each blob its size and what its bytes are to be read from; None where there is none.
+
+        So a blob need not fit into memory. All its bytes are to be read before the next one is asked for.
+        """
+        if not names:
+            return
         command = (f"--git-dir={self.directory}", "cat-file", "--batch")
-        _, output = _run(self._git, command, stdin=f"{name}\n".encode())
-        header, _, content = output.partition(b"\n")
-        return content[:-1] if header.split()[-2:-1] == [b"blob"] else None
+        stdin = "".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape")
+        with _started(self._git, command, stdin=stdin) as process:
+            output, stderr = process.stdout, process.stderr
+            assert output is not None
+            assert stderr is not None
+            watchdog = threading.Timer(LONG_LIMIT, _end, (process,))
+            watchdog.start()
+            try:
+                for _ in names:
+                    header = output.readline().split()
+                    match header[-2:]:
+                        case [b"blob", size]:
+                            yield int(size), output
+                        case [_, b"missing"]:
+                            yield None, output
+                            continue
+                        case [_, size]:
+                            output.read(int(size))
+                            yield None, output
+                    if output.read(1) != b"\n":
+                        raise GitError("cat-file", stderr.read().decode(errors="replace"))
+            finally:
+                watchdog.cancel()
 
 
 def readable(output: str) -> str:
@@ -231,7 +247,7 @@ def _programs_off(git: GitPython, where: tuple[str, ...]) -> dict[str, str]:
     """Return the options that switch off every filter and every hook of the configuration, as it is now."""
     listing = (*where, "config", "-z", "--name-only", "--get-regexp", r"^(filter|hook)\.")
     _, output = _run(git, listing, accept=(0, 1))
-    options = {}
+    options: dict[str, str] = {}
     for key in os.fsdecode(output).split("\0"):
         if found := _PROGRAM.fullmatch(key):
             kind, name = found.groups()
@@ -308,7 +324,8 @@ def _started(
             as_process=True,
             start_new_session=True,  # a Ctrl-C at the bot's terminal is not for git; and a group to end
         )
-        process: subprocess.Popen[bytes] = interrupt.proc
+        process = interrupt.proc
+        assert process is not None
         try:
             yield process
         finally:

@@ -15,6 +15,8 @@ from pathlib import Path
 import psutil
 
 from loop.errors import UserError
+from loop.files import make_folders
+from loop.git.checkout import SUBMODULE, File, write_files
 from loop.git.commands import Git, readable
 
 LOCK_AGE = 2.0  # seconds before a git lock counts as left behind; git holds it for milliseconds
@@ -60,13 +62,24 @@ class Worktree:
         return f"The worktree {self.path} was missing and has been made again."
 
     def fill(self) -> list[str]:
-        """Bring the index in line with HEAD and write the files that are missing; return these."""
+        """Bring the index in line with HEAD and write the files that are missing, as git stores them.
+
+        Return the missing ones. A file of Git LFS is its pointer here: nothing trains in a worktree.
+        """
         self.tidy()
-        missing = self._run("ls-files", "--deleted", "-z")
+        missing = set(filter(None, self._run("ls-files", "-z", "--deleted").split("\0")))
         if missing:
-            self._run("checkout-index", "-z", "--stdin", stdin=missing.encode("utf-8", "surrogateescape"))
+            files = []
+            for line in self._run("ls-files", "-z", "--stage").split("\0"):
+                facts, _, path = line.partition("\t")
+                if path in missing:
+                    mode, name, _ = facts.split()
+                    files.append(File(path, mode, name, 0))
+                    if mode == SUBMODULE:
+                        make_folders(self.path, f"{path}/file")
+            write_files(self._git, self.path, [file for file in files if file.mode != SUBMODULE])
             self._refresh()
-        return readable(missing).split("\0")[:-1]
+        return sorted(map(readable, missing))
 
     def tidy(self) -> None:
         # Entries that did not change keep their times, so that only changed files are read.
