@@ -8,7 +8,6 @@ and whatever else needs a program is refused in one sentence.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import re
 import shutil
@@ -28,6 +27,7 @@ LFS = "lfs"  # the filter of git-lfs, known by its name wherever it is configure
 POINTER_SIZE = 1024  # bytes; a larger file is no pointer (git-lfs, docs/spec.md)
 CHUNK = 1 << 20  # bytes
 
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _POINTER = re.compile(rb"version https://[^\n]+/spec/v1\r?\noid sha256:([0-9a-f]{64})\r?\nsize (\d+)\s*")
 
 
@@ -79,19 +79,22 @@ def write_files(git: Git, root: Path, files: Sequence[File]) -> None:
         if folder not in made:
             make_folders(root, file.path)
             made.add(folder)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        descriptor = os.open(root / file.path, flags, 0o777 if file.mode == EXECUTABLE else 0o666)
-        with os.fdopen(descriptor, "wb", buffering=0) as target:
-            _copy(blob, target, size)
+        mode = 0o777 if file.mode == EXECUTABLE else 0o666
+        descriptor = os.open(f"{root}/{file.path}", _NEW, mode)
+        try:
+            _copy(blob, descriptor, size)
+        finally:
+            os.close(descriptor)
     for path, leads_to in links:  # last, so that no file is written through one
         make_folders(root, path)
         (root / path).symlink_to(leads_to)
 
 
-def _copy(source: IO[bytes], target: io.FileIO, size: int) -> None:
+def _copy(source: IO[bytes], descriptor: int, size: int) -> None:
     while size and (chunk := source.read(min(size, CHUNK))):  # too little, and git's end is found out there
-        target.write(chunk)
         size -= len(chunk)
+        while chunk:
+            chunk = chunk[os.write(descriptor, chunk) :]
 
 
 @dataclass(slots=True)
