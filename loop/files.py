@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from loop.errors import UserError
+
 
 def holds(root: Path, path: str, content: bytes) -> bool:
     """Tell whether `path` below `root` is a regular file with exactly this content."""
@@ -34,10 +36,7 @@ def place(root: Path, path: str, content: bytes, *, executable: bool) -> bool:
     if holds(root, path, content):
         return False
     target = root / path
-    for folder in _folders(root, path):
-        if folder.is_symlink() or folder.is_file():
-            folder.unlink()
-        folder.mkdir(exist_ok=True)
+    make_folders(root, path)
     if target.is_dir() and not target.is_symlink():
         shutil.rmtree(target)
     made = target.with_name(f".{target.name}.new")
@@ -48,6 +47,21 @@ def place(root: Path, path: str, content: bytes, *, executable: bool) -> bool:
         file.write(content)
     made.replace(target)
     return True
+
+
+def make_folders(root: Path, path: str) -> None:
+    """Make the folders in which `path` lies below `root`; a link or a file in the place of one goes."""
+    for folder in _folders(root, path):
+        if folder.is_symlink() or folder.is_file():
+            folder.unlink()
+        folder.mkdir(exist_ok=True)
+
+
+def check_no_link(*folders: Path) -> None:
+    """Refuse a folder of ours that was replaced by a link: what is written would go elsewhere."""
+    for folder in folders:
+        if folder.is_symlink():
+            raise UserError(f"{folder} is a link to {folder.readlink()}: remove it.")
 
 
 def _folders(root: Path, path: str) -> list[Path]:

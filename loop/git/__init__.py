@@ -1,4 +1,4 @@
-"""Git: the worktree, branch and refs of a run, and what is read from a repository.
+"""Git: the worktree, branch and refs of a run, the files of its trainings, and what a repository offers.
 
 The engine, the proposers, the results and `bot` import it. Start at `workspace.py`; `commands.py` is the only
 place that starts git.

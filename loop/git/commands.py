@@ -1,4 +1,7 @@
-"""Git commands by GitPython, shut off from the user's hooks and from every other repository.
+"""Git commands by GitPython, shut off from every program that a repository or its configuration names.
+
+Hooks, filters, fsmonitor, text conversion, merge drivers, helpers and transports: none runs, whoever wrote
+them down. git gets an environment of its own, without the bot's secrets, and a time limit.
 
 GitPython's `Git` is used rather than its `Repo`: a `Repo` takes its directories from the caller's `GIT_*`
 variables, and its index API runs hooks. Here every command names its repository, index and worktree itself.
@@ -8,17 +11,25 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from loop.errors import UserError
 
 if TYPE_CHECKING:
     from git.cmd import Git as GitPython
+
+TIME_LIMIT = 120.0  # seconds; a `git status` of a large checkout on a cold disk takes tens
+LONG_LIMIT = 600.0  # of a command that hands out all files of a commit
+GRACE = 2.0  # seconds in which git removes its lock files
+NOT_FOUND = 127  # the exit status of `env` where there is no such program
 
 OPTIONS = {
     "core.hooksPath": os.devnull,  # no hook of the user's, nor one that a training planted
@@ -26,6 +37,9 @@ OPTIONS = {
     "core.sparseCheckout": "false",  # a worktree has every file
     "core.fsync": "objects,reference",  # what the journal names survives a power cut
     "commit.gpgSign": "false",
+    "gc.auto": "0",  # its hooks, and a process that outlives the command
+    "maintenance.auto": "false",
+    "submodule.recurse": "false",  # a git with the configuration of the submodule
     "i18n.commitEncoding": "UTF-8",
     "i18n.logOutputEncoding": "UTF-8",
     "log.showSignature": "false",
@@ -33,23 +47,39 @@ OPTIONS = {
 """Configuration that wins over the user's, on every command."""
 
 ENVIRONMENT = {
+    "LC_ALL": "C",
+    "GIT_ALLOW_PROTOCOL": "none",  # no transport: no ssh, no proxy, no credential helper, no pack hook
+    "GIT_NO_LAZY_FETCH": "1",
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_EDITOR": "true",
+    "GIT_PAGER": "cat",
     "GIT_OPTIONAL_LOCKS": "0",  # looking at a checkout does not rewrite its index
     "GIT_LITERAL_PATHSPECS": "1",
 }
 
-INHERITED = (
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_COMMON_DIR",
-    "GIT_DIR",
-    "GIT_INDEX_FILE",
-    "GIT_NAMESPACE",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_PREFIX",
-    "GIT_WORK_TREE",
+PASSED = (
+    *("PATH", "HOME", "XDG_CONFIG_HOME", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"),
+    *("USER", "LOGNAME", "EMAIL", "SUDO_UID", "GIT_EXEC_PATH", "GIT_DISCOVERY_ACROSS_FILESYSTEM"),
+    *("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"),
+    *("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_CEILING_DIRECTORIES"),
 )
-"""Variables that point at a repository, as a git hook or alias leaves them to what it starts."""
+"""Variables of the bot that git gets: where its files are and who the user is."""
+
+READS_ONLY = frozenset(
+    (
+        *("cat-file", "check-attr", "commit-tree", "config", "diff-tree", "for-each-ref", "format-patch"),
+        *("hash-object", "ls-files", "ls-tree", "merge-base", "merge-file", "rev-parse", "show"),
+        *("show-ref", "var", "write-tree"),
+    )
+)
+"""Commands that, as they are called here, run neither filters nor hooks: they move no ref and look at no file
+of a checkout. Before any other the filters and hooks of the configuration are listed and switched off."""
+
+_PROGRAM = re.compile(r"(filter|hook)\.(.+)\.[^.]+", re.DOTALL)
+_OFF = {
+    "filter": {"clean": "", "smudge": "", "process": "", "required": "false"},
+    "hook": {"enabled": "false"},
+}
 
 
 class GitError(UserError):
@@ -85,13 +115,15 @@ class Git:
         `directory` is the git directory where it is not the repository's own (that of a linked worktree),
         `index` an index file of the caller's.
         """
-        place = [f"--git-dir={directory or self.directory}"]
-        if work_tree:
-            place.append(f"--work-tree={work_tree}")
+        where = (f"--git-dir={directory or self.directory}",)
+        place = (*where, f"--work-tree={work_tree}") if work_tree else where
         extra = dict(environment or {})
         if index:
             extra["GIT_INDEX_FILE"] = str(index)
-        _, output = _run(self._git, (*place, *arguments), stdin=stdin, environment=extra, accept=accept)
+        options = {} if _name(arguments) in READS_ONLY else _programs_off(self._git, where)
+        _, output = _run(
+            self._git, (*place, *arguments), stdin=stdin, environment=extra, options=options, accept=accept
+        )
         return output.decode("utf-8", "surrogateescape").removesuffix("\n")
 
     def commit_of(self, ref: str) -> str | None:
@@ -112,11 +144,39 @@ class Git:
 
     def read(self, name: str) -> bytes | None:
         """Return the bytes of the blob `name` (`<commit>:<path>`), None where there is no such blob."""
-        # A batch distinguishes what is not there from what cannot be read.
+        return next(iter([None if size is None else blob.read(size) for size, blob in self.blobs([name])]))
+
+    def blobs(self, names: Sequence[str]) -> Iterator[tuple[int | None, IO[bytes]]]:
+        """Yield of each blob its size and what its bytes are to be read from; None where there is none.
+
+        So a blob need not fit into memory. All its bytes are to be read before the next one is asked for.
+        """
+        if not names:
+            return
         command = (f"--git-dir={self.directory}", "cat-file", "--batch")
-        _, output = _run(self._git, command, stdin=f"{name}\n".encode())
-        header, _, content = output.partition(b"\n")
-        return content[:-1] if header.split()[-2:-1] == [b"blob"] else None
+        stdin = "".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape")
+        with _started(self._git, command, stdin=stdin) as process:
+            output, stderr = process.stdout, process.stderr
+            assert output is not None
+            assert stderr is not None
+            watchdog = threading.Timer(LONG_LIMIT, _end, (process,))
+            watchdog.start()
+            try:
+                for _ in names:
+                    header = output.readline().split()
+                    match header[-2:]:
+                        case [b"blob", size]:
+                            yield int(size), output
+                        case [_, b"missing"]:
+                            yield None, output
+                            continue
+                        case [_, size]:
+                            output.read(int(size))
+                            yield None, output
+                    if output.read(1) != b"\n":
+                        raise GitError("cat-file", stderr.read().decode(errors="replace"))
+            finally:
+                watchdog.cancel()
 
 
 def readable(output: str) -> str:
@@ -132,7 +192,12 @@ def merge_texts(base: str, ours: str, theirs: str) -> str | None:
             (Path(folder) / name).write_bytes(text.encode())
         git = _gitpython(Path(folder))
         # The status is the number of conflicts, at most 127; more is a failure.
-        status, output = _run(git, ("merge-file", "-p", "--", *names), accept=tuple(range(128)))
+        status, output = _run(
+            git,
+            ("merge-file", "-p", "--", *names),
+            environment={"GIT_CEILING_DIRECTORIES": str(Path(folder).parent)},  # in no repository
+            accept=tuple(range(128)),
+        )
     return None if status else output.decode()
 
 
@@ -178,12 +243,32 @@ def _gitpython(directory: Path) -> GitPython:
     return GitPython(str(directory))
 
 
-def _command(arguments: tuple[str, ...], own: Mapping[str, str]) -> list[str]:
-    leaked = [name for name in INHERITED if name in os.environ and name not in own]
-    inherited = [part for name in leaked for part in ("-u", name)]
-    options = [part for name, value in OPTIONS.items() for part in ("-c", f"{name}={value}")]
-    # GitPython can add to the environment but not take away; nearly always there is nothing to take.
-    return [*(["env", *inherited] if inherited else []), "git", *options, *arguments]
+def _programs_off(git: GitPython, where: tuple[str, ...]) -> dict[str, str]:
+    """Return the options that switch off every filter and every hook of the configuration, as it is now."""
+    listing = (*where, "config", "-z", "--name-only", "--get-regexp", r"^(filter|hook)\.")
+    _, output = _run(git, listing, accept=(0, 1))
+    options: dict[str, str] = {}
+    for key in os.fsdecode(output).split("\0"):
+        if found := _PROGRAM.fullmatch(key):
+            kind, name = found.groups()
+            if "=" in name:  # where an option on the command line would be cut
+                raise UserError(
+                    f"The git configuration has a {kind} {name!r} that cannot be switched off: remove it "
+                    f"with `git config --remove-section '{kind}.{name}'`."
+                )
+            options |= {f"{kind}.{name}.{what}": value for what, value in _OFF[kind].items()}
+    return options
+
+
+def _name(arguments: tuple[str, ...]) -> str:
+    """Return which git command the arguments call: the first that is neither an option nor its value."""
+    words = iter(arguments)
+    for word in words:
+        if word == "-c":
+            next(words)
+        elif not word.startswith("-"):
+            return word
+    raise ValueError(f"no git command in {arguments}")
 
 
 def _run(
@@ -192,32 +277,73 @@ def _run(
     *,
     stdin: bytes = b"",
     environment: Mapping[str, str] | None = None,
+    options: Mapping[str, str] | None = None,
     accept: tuple[int, ...] = (0,),
 ) -> tuple[int, bytes]:
-    from git.exc import GitCommandNotFound
+    with _started(git, arguments, stdin=stdin, environment=environment, options=options) as process:
+        try:
+            output, stderr = process.communicate(timeout=TIME_LIMIT)
+        except subprocess.TimeoutExpired:
+            raise UserError(
+                f"git {_name(arguments)} was ended after {TIME_LIMIT:.0f} s: "
+                f"run it by hand in {git.working_dir} to see what it waits for."
+            ) from None
+    if process.returncode == NOT_FOUND and stderr.startswith(b"env:"):
+        raise UserError("git is not installed or does not run: install git and try again.")
+    if process.returncode not in accept:
+        raise GitError(_name(arguments), stderr.decode(errors="replace"))
+    return process.returncode, output
 
-    own = {**ENVIRONMENT, **(environment or {})}
+
+@contextmanager
+def _started(
+    git: GitPython,
+    arguments: tuple[str, ...],
+    *,
+    stdin: bytes = b"",
+    environment: Mapping[str, str] | None = None,
+    options: Mapping[str, str] | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start git and leave nothing of it behind."""
+    passed = {name: os.environ[name] for name in PASSED if name in os.environ}
+    variables = {**passed, **ENVIRONMENT, **(environment or {})}
+    settings = {**OPTIONS, **(options or {})}
     with tempfile.TemporaryFile() if stdin else nullcontext() as source:
         if source:
             source.write(stdin)
             source.seek(0)
+        interrupt = git.execute(
+            [
+                *("env", "-i"),  # GitPython can add to the environment but not take away
+                *(f"{name}={value}" for name, value in variables.items()),
+                "git",
+                *(part for name, value in settings.items() for part in ("-c", f"{name}={value}")),
+                *arguments,
+            ],
+            istream=source,
+            as_process=True,
+            start_new_session=True,  # a Ctrl-C at the bot's terminal is not for git; and a group to end
+        )
+        process = interrupt.proc
+        assert process is not None
         try:
-            status, output, stderr = git.execute(
-                _command(arguments, own),
-                istream=source,
-                with_extended_output=True,
-                with_exceptions=False,
-                stdout_as_string=False,
-                strip_newline_in_stdout=False,
-                env=own,
-                start_new_session=True,  # a Ctrl-C at the bot's terminal is not for git
-            )
-        except GitCommandNotFound as error:
-            raise UserError("git is not installed or does not run: install git and try again.") from error
-    if status not in accept:
-        name = next(argument for argument in arguments if not argument.startswith("-"))
-        raise GitError(name, stderr)
-    return status, output
+            yield process
+        finally:
+            _end(process)
+            for pipe in (process.stdout, process.stderr):
+                if pipe:
+                    pipe.close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a git that still runs, with all that it started."""
+    if process.returncode is not None:
+        return
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
 
 
 _OPTIONS = ("--patch", "--root", "--text", "--no-ext-diff", "--no-textconv", "--no-renames", "--no-color")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import datetime as dt
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -11,10 +12,12 @@ from pathlib import Path, PurePosixPath
 from string import ascii_lowercase
 
 from loop.errors import UserError
+from loop.git.checkout import read_pointers
 from loop.git.commands import Git, Location, locate, readable
 from loop.program.constants import find_constants, imported_modules, time_budget
 
 TAG_LENGTH = 40
+_MADE = re.compile(r"(^|/)(__pycache__|\.venv|results\.tsv(\.aside)?|run\.log)(/|$)|\.pyc$")  # by programs
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
 
@@ -63,6 +66,53 @@ def inspect(
     subject = readable(git("show", "--no-patch", "--format=%s", commit))
     dirty, untracked = _left_out(git, location, editable)
     return RepositoryFacts(path, branch, commit, subject, source, dirty, untracked)
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """That a program mentions `path`, which git ignores; `link` is what LINK_PATHS has to name."""
+
+    path: str
+    link: str
+
+
+def ignored_mentions(checkout: Path, names: Sequence[str]) -> tuple[Mention, ...]:
+    """Return what the programs `names` seem to read from the checkout and a training's folder will lack.
+
+    That is what git ignores there and a string of theirs names, whole or in part. A hint, no proof.
+    """
+    location = locate(checkout)
+    if location.top is None:
+        return ()
+    listed = _status(Git(location.common), location, "--ignored")
+    paths = (readable(line[2:]).rstrip("/") for line in listed if line.startswith("!"))
+    ignored = [path for path in paths if not _MADE.search(path)]
+    found: dict[str, Mention] = {}
+    for word in sorted({word for name in names for word in _words(location.top / name)}):
+        for link in ignored:
+            if f"{word}/".startswith(f"{link}/"):
+                named = word if (location.top / word).exists() else link
+            elif link.startswith(f"{word}/") or ("/" in word and link.startswith(word)):
+                named = link
+            else:
+                continue
+            found.setdefault(link, Mention(named, link))
+    return tuple(found.values())
+
+
+def _words(program: Path) -> Iterator[str]:
+    """Yield what may be relative paths, or their beginnings, in the strings of a program."""
+    try:
+        tree = ast.parse(program.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+            for word in re.split(r"[\s'\"`=,:;()<>|]+", node.value):
+                path = re.split(r"[*?{\[%]", word)[0].removeprefix("./").rstrip("/")
+                if path and not path.startswith(("/", ".")):
+                    yield path
 
 
 def branches(repository: Path) -> tuple[str, ...]:
@@ -181,23 +231,34 @@ def _read_program(git: Git, commit: str, branch: str, name: str) -> str:
 
 
 def _left_out(git: Git, location: Location, editable: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what differs from the last commit, and new modules beside the editable file.
+
+    No filter runs. A file that one would turn into what git stores counts as changed once it was touched;
+    for Git LFS its hash is compared.
+    """
     if location.top is None:
         return (), ()
+    entries = _status(git, location)
+    beside = PurePosixPath(editable).parent
+    new = [PurePosixPath(readable(line[2:])) for line in entries if line.startswith("?")]
+    modules = (str(path) for path in new if path.suffix == ".py" and path.parent == beside)
+    # A line of a changed file: 1, its state, the kind of submodule, three modes, two ids, its path.
+    changed = {fields[-1]: fields for line in entries if (fields := line.split(" ", 8))[0] == "1"}
+    touched = {path: fields[7] for path, fields in changed.items() if fields[1] == ".M"}
+    kept = [path for path, it in read_pointers(git, touched).items() if it.matches(location.top / path)]
+    unmerged = (line.split(" ", 10)[-1] for line in entries if line.startswith("u"))
+    dirty = sorted({*changed, *unmerged} - {*kept})
+    return tuple(map(readable, dirty)), tuple(modules)
+
+
+def _status(git: Git, location: Location, *options: str) -> list[str]:
     listing = git(
-        "status",
-        "--porcelain=v1",
-        "-z",
-        "--no-renames",
-        "--untracked-files=normal",
-        "--ignore-submodules=all",
+        *("status", "--porcelain=v2", "-z", "--no-renames", "--untracked-files=normal"),
+        *("--ignore-submodules=all", *options),
         directory=location.directory,
         work_tree=location.top,
     )
-    entries = [(line[:2], line[3:]) for line in readable(listing).split("\0") if line]
-    beside = PurePosixPath(editable).parent
-    new = [PurePosixPath(name) for state, name in entries if state == "??"]
-    modules = (str(path) for path in new if path.suffix == ".py" and path.parent == beside)
-    return tuple(name for state, name in entries if state != "??"), tuple(modules)
+    return [line for line in listing.split("\0") if line]
 
 
 def _suffixes() -> Iterator[str]:

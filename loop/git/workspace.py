@@ -1,9 +1,10 @@
 """A run's place in git: its worktree, its branch, and a ref for every experiment.
 
 The branch `autoresearch/<tag>` moves on a keep and never else, by compare-and-swap. An experiment is
-committed as an object only, ahead of time if need be; launching it sets `refs/autoresearch/<tag>/<number>`
-and writes its text into the worktree. Nothing is ever reset or cleaned, and of the user's repository nothing
-is touched but these refs, a few lines of `info/exclude` and the registration of the worktree.
+committed as an object only, ahead of time if need be; `refs/autoresearch/<tag>/<number>` keeps it. Nothing
+trains in the worktree: it is for people, at the head of the branch, with `results.tsv` and `run.log`. Nothing
+is ever reset or cleaned, and of the user's repository nothing is touched but these refs, a few lines of
+`info/exclude` and the registration of the worktree.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from loop.errors import UserError
-from loop.files import holds, place
+from loop.files import check_no_link, place
 from loop.git.commands import (
     Git,
     GitError,
@@ -30,7 +31,7 @@ from loop.git.commands import (
     read_diffs,
 )
 from loop.git.repository import check_path, check_tag, decode
-from loop.git.worktree import Worktree, is_alias, remove_stale_locks
+from loop.git.worktree import Worktree, remove_stale_locks
 from loop.text import one_line
 
 EXCLUDED = ("/results.tsv", "/results.tsv.aside", "/run.log")  # what a run writes, kept out of git
@@ -83,7 +84,7 @@ class Workspace:
         self._blobs = lru_cache(maxsize=8)(self._git.read)  # what is in a commit stays
         self._worktree = Worktree(self._git, path.absolute())
         self._lock = threading.RLock()  # of the worktree and the refs
-        self._executable: dict[str, bool] = {}  # by path; no experiment changes it
+        self._executable: bool | None = None  # the editable file; no experiment changes it
         self._author: Mapping[str, str] | None = None
 
     @property
@@ -97,7 +98,7 @@ class Workspace:
         with self._working():
             _check_commit(base)
             self._check_free(self.tag)
-            self._worktree.claim_path()
+            self._check_place()
             try:
                 self._add("--no-track", "-b", _branch(self.tag), "--", str(self.path), base, commit=base)
             except BaseException:
@@ -109,50 +110,61 @@ class Workspace:
         with self._working():
             head = self.head()
             self._check_not_elsewhere()
-            self._worktree.claim_path()
+            self._check_place()
             self._add("--", str(self.path), _branch(self.tag), commit=head)
+
+    def _check_place(self) -> None:
+        check_no_link(self.path.parent)
+        self._worktree.check_free()
 
     def _add(self, *arguments: str, commit: str) -> None:
         try:
-            self._worktree.add(*arguments)
             for name in (self.editable, *self.frozen):
-                self._place(commit, name)
+                self._content(commit, name)
+            self._worktree.add(*arguments)
             self._exclude()
         except BaseException:
             self._worktree.forget()
             raise
 
-    def repair(self, best: str, *, keep_editable: bool = False) -> list[str]:
+    def repair(self, best: str) -> list[str]:
         """Repair what a crash or a hand left behind; return a sentence on each repair.
 
-        The editable file goes back to the text of `best`, where the branch must be, unless `keep_editable`
-        says that a training is using it.
+        The branch must be at `best`. The worktree takes it again after a `release`, and the editable file
+        goes back to its text there.
         """
         with self._working():
             head = self.head()
             if head != best:
                 raise self._moved(head, best)
             self._check_not_elsewhere()
+            check_no_link(self.path.parent, self.path)
+            self._worktree.drop_links()
             repairs = [f"A lock that git left behind was removed: {lock}." for lock in self._clear_locks()]
             if sentence := self._worktree.repair(_branch(self.tag)):
                 repairs.append(sentence)
             if self._worktree.head() != self._ref:
+                released = self._worktree.is_detached_at(head)
                 self._worktree.set_head(self._ref)
-                repairs.append(f"The worktree {self.path} is on branch {_branch(self.tag)} again.")
+                if not released:
+                    repairs.append(f"The worktree {self.path} is on branch {_branch(self.tag)} again.")
             if missing := self._worktree.fill():
                 repairs.append(f"Missing files were written again: {', '.join(missing)}.")
-            if not keep_editable:
-                self._worktree.drop_aliases()
-                if self._place(best, self.editable):
-                    repairs.append(f"{self.editable} was put back to the best, {best[:7]}.")
+            if self._place(best):
+                repairs.append(f"{self.editable} was put back to the best, {best[:7]}.")
             return repairs
 
-    def rename(self, new_tag: str) -> None:
-        """Give branch, refs and worktree a new tag, also while a training runs in the worktree.
+    def release(self) -> None:
+        """Let go of the branch of a run that ended, so that it can be checked out elsewhere.
 
-        The old path stays as a link until the next `launch`, so that a running training finds its files, or
-        until a new run takes it. A rename that was interrupted is completed by calling it again.
+        The worktree stays where it is; `repair` takes the branch again.
         """
+        with self._working():
+            if self._worktree.find_registration():
+                self._worktree.detach(self.head())
+
+    def rename(self, new_tag: str) -> None:
+        """Give branch, refs and worktree a new tag. One that was cut off is completed by calling it again."""
         check_tag(new_tag)
         with self._working():
             if new_tag == self.tag:
@@ -162,9 +174,9 @@ class Workspace:
             self._clear_locks(new_tag)
             # HEAD of the worktree goes first: it is the mark of a rename that has begun.
             trees = (self._worktree, Worktree(self._git, path))
-            # Behind a link may be the worktree of another run.
-            worktree = next((w for w in trees if not is_alias(w.path) and w.find_registration()), None)
-            begun = worktree is not None and worktree.head() == new
+            worktree = next((tree for tree in trees if tree.find_registration()), None)
+            head = worktree.head() if worktree else ""
+            begun = head == new
             if not begun and (self._git.commit_of(self._ref) or not self._git.commit_of(new)):
                 self.check_rename(new_tag)
                 if worktree:
@@ -177,6 +189,8 @@ class Workspace:
                 raise
             self._worktree.move(path)
             self.tag = new_tag
+            if worktree and not head:
+                self.release()
 
     def check_rename(self, new_tag: str) -> None:
         """Refuse a rename that could not be begun."""
@@ -184,7 +198,8 @@ class Workspace:
         with self._working():
             self.head()
             self._check_free(new_tag)
-            self._worktree.check_move(self.path.with_name(new_tag))
+            self._check_not_elsewhere()
+            Worktree(self._git, self.path.with_name(new_tag)).check_free()
 
     # Experiments
 
@@ -236,12 +251,6 @@ class Workspace:
             )
         return Commit(sha, *count_lines(read_diff(self._git, sha, self.editable)))
 
-    def launch(self, commit: str) -> None:
-        with self._working():
-            # No training runs now, so no path from before a rename is needed.
-            self._worktree.drop_aliases()
-            self._place(commit, self.editable)
-
     def remember(self, number: int, commit: str) -> None:
         """Make `commit` reachable for ever as experiment `number`."""
         with self._working():
@@ -276,30 +285,15 @@ class Workspace:
                     raise self._moved(head, parent) from None
 
     def restore(self) -> None:
-        """Leave the worktree at the best, clean for git: nothing trains, and a person may look."""
+        """Bring the worktree to the head of the branch, clean for git: a person may look."""
         with self._working():
-            self._place(self.head(), self.editable)
-            self._worktree.tidy()
-
-    def tidy(self) -> None:
-        """Bring the worktree's index in line with the branch, so that `git status` there is right."""
-        with self._working():
+            check_no_link(self.path)
+            self._place(self.head())
             self._worktree.tidy()
 
     def carry_over(self, source: str, parent: str, best: str) -> str | None:
         """Return `source`, made of commit `parent`, as it is on top of `best`; None if they conflict."""
         return source if parent == best else merge_texts(self.source(parent), self.source(best), source)
-
-    def frozen_changed(self, base: str) -> tuple[str, ...]:
-        with self._working():
-            return tuple(
-                name for name in self.frozen if not holds(self.path, name, self._content(base, name))
-            )
-
-    def restore_frozen(self, base: str) -> None:
-        with self._working():
-            for name in self.frozen:
-                self._place(base, name)
 
     def diff(self, commit: str, before: str = "") -> str:
         """Return what `commit` changes in the editable file, since its parent or since `before`."""
@@ -388,11 +382,11 @@ class Workspace:
             raise UserError(f"There is no {path} in commit {commit[:7]} of {self.repository}.")
         return content
 
-    def _place(self, commit: str, path: str) -> bool:
-        content = self._content(commit, path)
-        if path not in self._executable:
-            self._executable[path] = self._git.mode(commit, path) == "100755"
-        return place(self.path, path, content, executable=self._executable[path])
+    def _place(self, commit: str) -> bool:
+        content = self._content(commit, self.editable)
+        if self._executable is None:
+            self._executable = self._git.mode(commit, self.editable) == "100755"
+        return place(self.path, self.editable, content, executable=self._executable)
 
     def _committer(self) -> Mapping[str, str]:
         if self._author is None:

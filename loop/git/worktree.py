@@ -12,9 +12,9 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import psutil
-
 from loop.errors import UserError
+from loop.files import make_folders
+from loop.git.checkout import SUBMODULE, File, write_files
 from loop.git.commands import Git, readable
 
 LOCK_AGE = 2.0  # seconds before a git lock counts as left behind; git holds it for milliseconds
@@ -28,11 +28,9 @@ class Worktree:
         self.path = path
         self._git = git
 
-    def claim_path(self) -> None:
-        """Make room for `add`: a link that another worktree's move left goes, as no training needs it now."""
-        _check_free(self.path)
-        if is_alias(self.path):
-            self.path.unlink()
+    def check_free(self) -> None:
+        if os.path.lexists(self.path):
+            raise UserError(f"{self.path} exists already: move it away, or choose another tag.")
 
     def add(self, *arguments: str) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,13 +58,24 @@ class Worktree:
         return f"The worktree {self.path} was missing and has been made again."
 
     def fill(self) -> list[str]:
-        """Bring the index in line with HEAD and write the files that are missing; return these."""
+        """Bring the index in line with HEAD and write the files that are missing, as git stores them.
+
+        Return the missing ones. A file of Git LFS is its pointer here: nothing trains in a worktree.
+        """
         self.tidy()
-        missing = self._run("ls-files", "--deleted", "-z")
+        missing = set(filter(None, self._run("ls-files", "-z", "--deleted").split("\0")))
         if missing:
-            self._run("checkout-index", "-z", "--stdin", stdin=missing.encode("utf-8", "surrogateescape"))
+            files = []
+            for line in self._run("ls-files", "-z", "--stage").split("\0"):
+                facts, _, path = line.partition("\t")
+                if path in missing:
+                    mode, name, _ = facts.split()
+                    files.append(File(path, mode, name, 0))
+                    if mode == SUBMODULE:
+                        make_folders(self.path, f"{path}/file")
+            write_files(self._git, self.path, [file for file in files if file.mode != SUBMODULE])
             self._refresh()
-        return readable(missing).split("\0")[:-1]
+        return sorted(map(readable, missing))
 
     def tidy(self) -> None:
         # Entries that did not change keep their times, so that only changed files are read.
@@ -79,42 +88,38 @@ class Worktree:
     def set_head(self, ref: str) -> None:
         self._run("symbolic-ref", "HEAD", ref)
 
+    def detach(self, commit: str) -> None:
+        self._run("update-ref", "--no-deref", "HEAD", commit)
+
+    def is_detached_at(self, commit: str) -> bool:
+        return not self.head() and self._run("rev-parse", "--verify", "HEAD") == commit
+
     def locks(self) -> list[Path]:
         registration = self.find_registration()
         return [registration / name for name in ("index.lock", "HEAD.lock")] if registration else []
 
-    def check_move(self, new: Path) -> None:
-        _check_free(new)
-        target = new.resolve()
-        folders = (process.info["cwd"] for process in psutil.process_iter(["cwd"]))
-        if is_alias(new) and target != self.path.resolve() and str(target) in folders:
-            raise UserError(
-                f"A process still works in {target}, which was {new.name}: "
-                "choose another tag, or wait for its end."
-            )
-
     def move(self, new: Path) -> None:
-        """Rename the folder, leaving a link at the old path; goes on where an earlier call was cut off."""
-        old = self.path
-        if is_alias(new):
-            new.unlink()
-        if os.path.lexists(old) and not is_alias(old):
-            old.rename(new)
-        if new.is_dir() and not os.path.lexists(old):
-            old.symlink_to(new.name)
+        """Rename the folder; goes on where an earlier call was cut off."""
+        registration = self.find_registration()
+        if self.path.is_dir() and not self.path.is_symlink():
+            self.path.rename(new)
         self.path = new
-        if new.is_dir() and self.find_registration():
-            self.connect()
+        if new.is_dir() and (registration := registration or self.find_registration()):
+            self._connect(registration)
 
-    def drop_aliases(self) -> None:
-        links = [path for path in self.path.parent.iterdir() if path.is_symlink() and path != self.path]
+    def drop_links(self) -> None:
+        """Remove the links to this folder that renames by an earlier release left for their trainings."""
+        links = [path for path in self.path.parent.glob("*") if path.is_symlink()]
         # All are looked at before the first goes, as one may lead over another.
         for link in [link for link in links if link.resolve() == self.path.resolve()]:
             link.unlink()
 
     def connect(self) -> bool:
         """Let the folder and its registration point at each other; False if they did."""
-        registration, path = self._registration(), self.path.resolve()
+        return self._connect(self._registration())
+
+    def _connect(self, registration: Path) -> bool:
+        path = self.path.resolve()
         # git writes whole paths, and newer ones on request relative paths.
         changed = _point(registration / "gitdir", "", path / ".git")
         return _point(path / ".git", "gitdir: ", registration) or changed
@@ -133,23 +138,13 @@ class Worktree:
         return found
 
     def _refresh(self) -> None:
-        # Status 1 says that a file differs, as the editable one does while an experiment trains.
+        # Status 1 says that a file differs, as one does that a person edits.
         self._run("update-index", "-q", "--refresh", accept=(0, 1))
 
     def _run(self, *arguments: str, stdin: bytes = b"", accept: tuple[int, ...] = (0,)) -> str:
-        # Not by the folder's `.git` file: a training could have turned that to a repository of its own.
+        # Not by the folder's `.git` file, which may have been turned to another repository.
         registration = self._registration()
         return self._git(*arguments, directory=registration, work_tree=self.path, stdin=stdin, accept=accept)
-
-
-def is_alias(link: Path) -> bool:
-    """Tell whether `link` is what a move left: it names a folder beside it."""
-    return link.is_symlink() and str(link.readlink()) == link.readlink().name
-
-
-def _check_free(path: Path) -> None:
-    if os.path.lexists(path) and not is_alias(path):
-        raise UserError(f"{path} exists already: move it away, or choose another tag.")
 
 
 def remove_stale_locks(locks: Iterable[Path]) -> Iterator[Path]:

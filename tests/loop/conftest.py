@@ -47,7 +47,6 @@ def workspace(open_workspace: Open, base: str) -> Workspace:
     made = open_workspace()
     made.create(base)
     made.remember(0, base)
-    made.launch(base)
     made.keep(base, base)
     return made
 

@@ -94,7 +94,9 @@ def test_a_place_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GIT_AUTHOR_DATE", "no date at all")
+    monkeypatch.setenv("GIT_COMMITTER_NAME", "Ann")
+    monkeypatch.setenv("GIT_COMMITTER_EMAIL", "ann@localhost")
+    monkeypatch.setenv("GIT_AUTHOR_NAME", "<>")
     with pytest.raises(Exception, match="git commit failed"):
         init_repository(tmp_path / "r", "cpu")
     assert list(tmp_path.iterdir()) == []

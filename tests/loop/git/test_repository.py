@@ -10,9 +10,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from loop.errors import UserError
+from loop.git.commands import PASSED
 from loop.git.repository import (
     branches,
     check_tag,
+    ignored_mentions,
     inspect,
     propose_tag,
     read_time_budget,
@@ -238,6 +240,7 @@ def test_a_repository_of_another_user_is_told_with_the_command_that_trusts_it(
 ) -> None:
     path = make_repository(tmp_path / "theirs")
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    monkeypatch.setattr("loop.git.commands.PASSED", (*PASSED, "GIT_TEST_ASSUME_DIFFERENT_OWNER"))
     assert f"run `git config --global --add safe.directory {path}`" in refused(path)
 
 
@@ -253,3 +256,54 @@ def test_what_a_fixed_file_imports_is_fixed_too(repository: Path) -> None:
     found = with_imports(repository, commit, ("prepare.py",))
     assert sorted(found) == ["deep.py", "prepare.py", "texts.py", "tokens.py"]
     assert with_imports(repository, commit, ("other.py",)) == ("other.py",)
+
+
+# What git ignores and a program reads
+
+PROGRAM = """\
+\"\"\"Reads big/file.bin no more.\"\"\"
+import os, sys
+sys.path.insert(0, "src")
+tokens = open("data/train.bin", "rb")
+shards = [f"shards/part_{i}.npy" for i in range(3)]
+other = glob("./cache/*.pt")
+model = os.path.join("weights", "best.pt")
+os.system("python tool.py --vocab=tok/vocab.json 2>&1")
+print("a number of results")
+missing = open("nowhere/x.bin")
+absolute = open("/data/train.bin")
+"""
+
+
+def test_ignored_files_that_a_program_mentions_are_named_with_what_to_link(repository: Path) -> None:
+    ignored = "data/\n*.npy\ncache\nweights/\ntok/\nbig/\nunused/\n__pycache__/\nresults.tsv\n"
+    commit_files(
+        repository, {".gitignore": ignored, "train.py": PROGRAM, "shards/README": "", "src/x.py": ""}, "x"
+    )
+    for name in (
+        *("data/train.bin", "shards/part_0.npy", "shards/part_1.npy", "cache/a.pt", "weights/best.pt"),
+        *("tok/vocab.json", "big/file.bin", "unused/x", "src/__pycache__/x.pyc", "results.tsv"),
+    ):
+        (repository / name).parent.mkdir(parents=True, exist_ok=True)
+        (repository / name).touch()
+    found = {
+        mention.link: mention.path for mention in ignored_mentions(repository, ("train.py", "absent.py"))
+    }
+    assert found == {
+        "data": "data/train.bin",
+        "shards/part_0.npy": "shards/part_0.npy",
+        "shards/part_1.npy": "shards/part_1.npy",
+        "cache": "cache",
+        "weights": "weights",
+        "tok": "tok/vocab.json",
+    }
+
+
+def test_a_program_that_reads_nothing_ignored_or_cannot_be_read_mentions_nothing(
+    repository: Path, tmp_path: Path
+) -> None:
+    assert ignored_mentions(repository, ("train.py", "prepare.py")) == ()
+    (repository / "train.py").write_bytes(b"x = (\xff")
+    assert ignored_mentions(repository, ("train.py",)) == ()
+    git(tmp_path, "clone", "--quiet", "--bare", "repository", "bare.git")
+    assert ignored_mentions(tmp_path / "bare.git", ("train.py",)) == ()

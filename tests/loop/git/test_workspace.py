@@ -8,7 +8,7 @@ import pytest
 from loop.errors import UserError
 from loop.git.workspace import BranchMoved, Workspace
 from tests.loop.conftest import Open
-from tests.loop.real_git import TRAIN, commit_files, git, kept, refs, snapshot, status
+from tests.loop.real_git import PREPARE, TRAIN, commit_files, git, kept, refs, snapshot, status
 
 # Making it
 
@@ -223,7 +223,8 @@ def test_text_that_is_not_unicode_is_refused(workspace: Workspace, base: str) ->
 def test_text_comes_back_as_it_was(workspace: Workspace, base: str, text: str) -> None:
     commit = workspace.commit(base, text, "x")
     assert workspace.source(commit.sha) == text
-    workspace.launch(commit.sha)
+    workspace.keep(commit.sha, base)
+    workspace.restore()
     assert (workspace.path / "train.py").read_bytes() == text.encode()
 
 
@@ -234,7 +235,8 @@ def test_line_ends_stay_where_the_user_lets_git_convert_them(
     git(repository, "config", "core.autocrlf", "true")
     workspace = open_workspace()
     workspace.create(crlf)
-    assert workspace.frozen_changed(crlf) == ()  # prepare.py has plain line ends in git
+    assert (workspace.path / "prepare.py").read_bytes() == PREPARE.encode()
+    assert status(workspace) == ""
     assert workspace.source(crlf) == "LR = 1\r\nDEPTH = 2\r\n"
     commit = kept(workspace, 1, "LR = 3\r\nDEPTH = 2\r\n")
     assert (commit.lines_added, commit.lines_removed) == (1, 1)
@@ -264,18 +266,16 @@ def test_the_editable_may_be_executable_and_lie_in_a_folder(open_workspace: Open
     assert "+LR = 2\n" in workspace.diff(commit.sha)
 
 
-def test_a_launched_experiment_is_reachable_and_in_the_worktree(
+def test_an_experiment_is_reachable_and_leaves_the_worktree_alone(
     workspace: Workspace, repository: Path, base: str
 ) -> None:
     commit = workspace.commit(base, "LR = 1\n", "x")
-    workspace.launch(commit.sha)
     workspace.remember(1, commit.sha)
     assert refs(repository)["refs/autoresearch/mar12/1"] == commit.sha
     assert refs(repository)["refs/autoresearch/mar12/0"] == base
-    assert (workspace.path / "train.py").read_text() == "LR = 1\n"
+    assert (workspace.path / "train.py").read_text() == TRAIN
     assert workspace.head() == base
-    workspace.launch(commit.sha)  # a second attempt
-    workspace.remember(1, commit.sha)
+    workspace.remember(1, commit.sha)  # a second attempt
 
 
 def test_a_number_never_changes_its_commit(workspace: Workspace, repository: Path, base: str) -> None:
@@ -286,9 +286,9 @@ def test_a_number_never_changes_its_commit(workspace: Workspace, repository: Pat
     assert refs(repository)["refs/autoresearch/mar12/1"] == first
 
 
-def test_a_commit_that_is_not_there_cannot_be_launched(workspace: Workspace) -> None:
+def test_a_commit_that_is_not_there_is_named(workspace: Workspace) -> None:
     with pytest.raises(UserError, match=r"There is no train\.py in commit 1111111"):
-        workspace.launch("1" * 40)
+        workspace.source("1" * 40)
 
 
 def test_a_keep_moves_the_branch_and_leaves_a_clean_worktree(
@@ -315,7 +315,6 @@ def test_a_branch_moved_by_hand_is_not_moved_by_a_keep(
 ) -> None:
     commit = workspace.commit(base, "LR = 1\n", "x")
     workspace.remember(1, commit.sha)
-    workspace.launch(commit.sha)
     theirs = commit_files(repository, {"notes": "x"}, "by hand")
     git(repository, "update-ref", "refs/heads/autoresearch/mar12", theirs)
     with pytest.raises(BranchMoved) as told:
@@ -338,11 +337,10 @@ def test_a_deleted_branch_is_told_of(workspace: Workspace, repository: Path, bas
             action()
 
 
-def test_a_discard_restores_the_text_of_the_best(workspace: Workspace, base: str) -> None:
+def test_the_worktree_follows_the_head_and_a_hand_in_it_is_undone(workspace: Workspace, base: str) -> None:
     best = kept(workspace, 1, "LR = 1\n")
-    worse = workspace.commit(best.sha, "LR = 2\n", "x")
-    workspace.remember(2, worse.sha)
-    workspace.launch(worse.sha)
+    assert (workspace.path / "train.py").read_text() == "LR = 1\n"
+    (workspace.path / "train.py").write_text("by hand\n")
     workspace.restore()
     assert (workspace.path / "train.py").read_text() == "LR = 1\n"
     assert workspace.head() == best.sha
@@ -404,8 +402,7 @@ def test_many_experiments_leave_no_processes_or_files_open(workspace: Workspace)
     assert len(list(descriptors.iterdir())) == before
 
 
-def test_a_worktree_that_vanished_is_one_sentence(workspace: Workspace, base: str) -> None:
-    commit = workspace.commit(base, "LR = 1\n", "x")
+def test_a_worktree_that_vanished_is_one_sentence(workspace: Workspace) -> None:
     workspace.path.rename(workspace.path.with_name("away"))
     with pytest.raises(UserError, match=r"cannot be used: No such file or directory\."):
-        workspace.launch(commit.sha)
+        workspace.restore()

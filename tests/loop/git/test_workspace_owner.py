@@ -8,27 +8,24 @@ import pytest
 
 from loop.git.workspace import Workspace
 from tests.loop.conftest import Open
-from tests.loop.real_git import commit_files, git, kept, make_repository, refs, snapshot
+from tests.loop.real_git import PREPARE, commit_files, git, kept, make_repository, refs, snapshot
 
 
 def everything(workspace: Workspace, base: str) -> None:
     """Do all that a workspace can do."""
     workspace.create(base)
     workspace.remember(0, base)
-    workspace.launch(base)
     workspace.keep(base, base)
     first = kept(workspace, 1, "LR = 1\n")
     second = workspace.commit(first.sha, "LR = 2\n", "zweite → x")
     workspace.remember(2, second.sha)
-    workspace.launch(second.sha)
-    workspace.frozen_changed(base)
     workspace.restore()
     (workspace.path / "prepare.py").unlink()
-    workspace.restore_frozen(base)
+    workspace.repair(first.sha)
     workspace.diff(second.sha)
     workspace.carry_over("LR = 2\n", base, first.sha)
+    workspace.release()
     workspace.rename("mar13")
-    workspace.launch(first.sha)
     subprocess.run(["rm", "-r", str(workspace.path)], check=True)
     workspace.repair(first.sha)
     kept(workspace, 3, "LR = 3\n")
@@ -65,11 +62,10 @@ def test_a_checkout_in_the_middle_of_work_stays_as_it_is(
 def test_the_user_may_commit_meanwhile(workspace: Workspace, repository: Path, base: str) -> None:
     commit = workspace.commit(base, "LR = 1\n", "x")
     workspace.remember(1, commit.sha)
-    workspace.launch(commit.sha)
     theirs = commit_files(repository, {"train.py": "theirs = 1\n", "prepare.py": "theirs = 2\n"}, "theirs")
     workspace.keep(commit.sha, base)
-    workspace.tidy()
-    assert workspace.frozen_changed(base) == ()
+    workspace.restore()
+    assert (workspace.path / "prepare.py").read_text() == PREPARE
     assert git(repository, "rev-parse", "main") == theirs
     assert git(repository, "status", "--porcelain") == ""
     assert git(repository, "show", "--format=", "--name-only", commit.sha) == "train.py"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,23 @@ import pytest
 from loop.errors import UserError
 from loop.git.workspace import BranchMoved, Workspace
 from tests.loop.conftest import Open
-from tests.loop.real_git import TRAIN, git, kept, make_repository, snapshot, status
+from tests.loop.real_git import TRAIN, commit_files, git, kept, make_repository, snapshot, status
+
+
+def replaced_by_link(file: Path) -> None:
+    copy = file.with_suffix(".copy")
+    file.rename(copy)
+    file.symlink_to(copy)
+
+
+def replaced_by_folder(file: Path) -> None:
+    file.unlink()
+    (file / "inner").mkdir(parents=True)
+
+
+def replaced_by_pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
 
 
 def test_a_sound_workspace_needs_no_repair(workspace: Workspace, base: str) -> None:
@@ -70,7 +87,7 @@ def test_a_stale_lock_is_removed(workspace: Workspace, repository: Path, base: s
         os.utime(lock, (1, 1))
     commit = workspace.commit(base, "LR = 1\n", "x")
     for action in (
-        workspace.tidy,
+        workspace.restore,
         lambda: workspace.remember(1, commit.sha),
         lambda: workspace.keep(commit.sha, base),
     ):
@@ -141,16 +158,108 @@ def test_missing_files_come_back(workspace: Workspace, base: str) -> None:
     assert status(workspace) == ""
 
 
-def test_the_editable_goes_back_to_the_best_unless_a_training_uses_it(
-    workspace: Workspace, base: str
-) -> None:
-    commit = workspace.commit(base, "LR = 1\n", "x")
-    workspace.remember(1, commit.sha)
-    workspace.launch(commit.sha)
-    assert workspace.repair(base, keep_editable=True) == []
-    assert (workspace.path / "train.py").read_text() == "LR = 1\n"
+def test_the_editable_goes_back_to_the_best(workspace: Workspace, base: str) -> None:
+    (workspace.path / "train.py").write_text("by hand\n")
     assert workspace.repair(base) == [f"train.py was put back to the best, {base[:7]}."]
     assert (workspace.path / "train.py").read_text() == TRAIN
+
+
+@pytest.mark.parametrize("replaced", [replaced_by_link, replaced_by_folder, replaced_by_pipe])
+def test_what_is_in_the_place_of_the_editable_is_not_followed_or_waited_for(
+    workspace: Workspace, base: str, replaced: Callable[[Path], None]
+) -> None:
+    replaced(workspace.path / "train.py")
+    workspace.restore()
+    assert not (workspace.path / "train.py").is_symlink()
+    assert (workspace.path / "train.py").read_text() == TRAIN
+    assert git(workspace.path, "status", "--porcelain", "--untracked-files=no") == ""
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_a_link_in_the_place_of_the_worktree_or_its_folder_is_refused(
+    workspace: Workspace, tmp_path: Path, base: str, level: int
+) -> None:
+    folder = (workspace.path, workspace.path.parent)[level]
+    outside = tmp_path / "outside"
+    folder.rename(outside)
+    folder.symlink_to(outside)
+    before = snapshot(outside)
+    with pytest.raises(UserError, match=r"is a link to .*outside: remove it"):
+        workspace.repair(base)
+    assert snapshot(outside) == before
+
+
+def test_no_worktree_is_made_where_a_link_lies(open_workspace: Open, tmp_path: Path, base: str) -> None:
+    workspace = open_workspace()
+    (tmp_path / "outside").mkdir()
+    workspace.path.parent.mkdir(parents=True)
+    workspace.path.symlink_to(tmp_path / "outside")
+    with pytest.raises(UserError, match="exists already"):
+        workspace.create(base)
+    workspace.path.unlink()
+    workspace.path.parent.rmdir()
+    workspace.path.parent.symlink_to(tmp_path / "outside")
+    with pytest.raises(UserError, match="is a link to"):
+        workspace.create(base)
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+def test_links_that_an_earlier_release_left_go(workspace: Workspace, base: str) -> None:
+    for name, target in (("mar10", "mar11"), ("mar11", "mar12"), ("foreign", "/tmp")):
+        workspace.path.with_name(name).symlink_to(target)
+    assert workspace.repair(base) == []
+    assert sorted(path.name for path in workspace.path.parent.iterdir()) == ["foreign", "mar12"]
+
+
+# A run that ended
+
+
+def test_a_released_branch_can_be_checked_out_and_is_taken_again(
+    workspace: Workspace, repository: Path
+) -> None:
+    best = kept(workspace, 1, "LR = 1\n")
+    workspace.release()
+    workspace.release()
+    assert status(workspace) == ""
+    assert (workspace.path / "train.py").read_text() == "LR = 1\n"
+    git(repository, "checkout", "--quiet", "autoresearch/mar12")
+    with pytest.raises(UserError, match=r"is checked out in .*: switch to another branch there"):
+        workspace.repair(best.sha)
+    git(repository, "checkout", "--quiet", "main")
+    assert workspace.repair(best.sha) == []
+    assert git(workspace.path, "symbolic-ref", "HEAD") == "refs/heads/autoresearch/mar12"
+    kept(workspace, 2, "LR = 2\n")
+
+
+def test_a_released_branch_that_a_person_moved_is_told_when_the_run_goes_on(
+    workspace: Workspace, repository: Path, base: str
+) -> None:
+    workspace.release()
+    git(repository, "checkout", "--quiet", "autoresearch/mar12")
+    commit_files(repository, {"train.py": "by hand\n"}, "by hand")
+    git(repository, "checkout", "--quiet", "main")
+    with pytest.raises(BranchMoved):
+        workspace.repair(base)
+
+
+def test_a_released_run_can_be_renamed_and_stays_released(
+    workspace: Workspace, repository: Path, base: str
+) -> None:
+    workspace.release()
+    git(repository, "checkout", "--quiet", "autoresearch/mar12")
+    with pytest.raises(UserError, match="is checked out in"):
+        workspace.rename("mar13")
+    git(repository, "checkout", "--quiet", "main")
+    workspace.rename("mar13")
+    git(repository, "checkout", "--quiet", "autoresearch/mar13")
+    git(repository, "checkout", "--quiet", "main")
+    assert workspace.repair(base) == []
+
+
+def test_a_run_without_a_worktree_has_nothing_to_release(workspace: Workspace, repository: Path) -> None:
+    subprocess.run(["rm", "-r", str(workspace.path)], check=True)
+    git(repository, "worktree", "prune")
+    workspace.release()
 
 
 def test_a_branch_moved_by_hand_is_named_and_left_there(
@@ -163,8 +272,7 @@ def test_a_branch_moved_by_hand_is_named_and_left_there(
     sentence = str(told.value)
     assert f"is at {base[:7]}, not at {best.sha[:7]}" in sentence
     assert workspace.head() == base
-    mend = sentence.split("`")[1].split()  # the sentence's own mend works
-    git(repository, *mend[1:])
+    subprocess.run(sentence.split("`")[1], shell=True, check=True, cwd="/")  # the sentence's own command
     workspace.repair(best.sha)
 
 

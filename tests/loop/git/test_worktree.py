@@ -9,7 +9,7 @@ import pytest
 from loop.errors import UserError
 from loop.git.commands import Git
 from loop.git.worktree import LOCK_AGE, Worktree, remove_stale_locks
-from tests.loop.real_git import git
+from tests.loop.real_git import commit_files, git
 
 
 @pytest.fixture
@@ -79,6 +79,32 @@ def test_files_in_folders_with_odd_names_are_filled_in(worktree: Worktree, repos
     assert worktree.fill() == [name]
     assert (worktree.path / name).read_text() == "x"
     assert worktree.fill() == []
+
+
+def test_missing_files_are_written_as_they_are_stored(worktree: Worktree, repository: Path) -> None:
+    commit_files(repository, {"a.bin": "stored", "lib/b.bin": "stored too"}, "x")
+    git(repository, "update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},module")
+    git(repository, "commit", "--quiet", "-m", "module")
+    git(repository, "update-ref", "refs/heads/one", "main")
+    git(repository, "config", "filter.x.smudge", "false")
+    git(repository, "config", "filter.x.required", "true")
+    (repository / ".git" / "info" / "attributes").write_text("*.bin filter=x\n")
+    assert worktree.fill() == ["a.bin", "lib/b.bin", "module"]
+    assert (worktree.path / "a.bin").read_text() == "stored"
+    assert (worktree.path / "module").is_dir()
+    assert worktree.fill() == []
+
+
+def test_a_folder_turned_into_a_link_leads_no_missing_file_out(
+    worktree: Worktree, repository: Path, tmp_path: Path
+) -> None:
+    commit_files(repository, {"lib/a.py": "x"}, "x")
+    git(repository, "update-ref", "refs/heads/one", "main")
+    (tmp_path / "outside").mkdir()
+    (worktree.path / "lib").symlink_to(tmp_path / "outside")
+    assert worktree.fill() == ["lib/a.py"]
+    assert list((tmp_path / "outside").iterdir()) == []
+    assert not (worktree.path / "lib").is_symlink()
 
 
 def test_only_old_locks_are_removed_at_once(tmp_path: Path) -> None:
