@@ -13,6 +13,7 @@ from bot.setup.settings import Settings
 from bot.setup.sources import KINDS, SEARCH, ProposerKind, SourceChoice, Supplies
 from loop.experiment import Experiment, Reason, Run
 from loop.git.workspace import Workspace
+from loop.process.trainer import RunFolders
 from loop.proposers.calling import Availability, BudgetGuard, Source, trained_already
 from loop.proposers.prompt.context import ContextReader, Papers
 from loop.proposers.protocol import Failure
@@ -34,18 +35,17 @@ def make_researcher(
     *,
     journal: Journal,
     workspace: Workspace,
-    folder: Path,
+    folders: RunFolders,
     environ: Mapping[str, str],
     pause: Callable[[Run, Reason], Awaitable[None]],
     kinds: Sequence[ProposerKind] = KINDS,
 ) -> Researcher:
     """Return the proposer that the settings ask for.
 
-    `folder` holds the files of the run's trainings and the ends of their logs; `environ` is the bot's
-    environment, of which models and agents get what they need. `pause` pauses a run.
+    `environ` is the bot's environment, of which models and agents get what they need. `pause` pauses a run.
     """
     notes = Notes(journal)
-    reader = ContextReader(journal=journal, workspace=workspace, folder=folder)
+    reader = ContextReader(journal=journal, workspace=workspace, folders=folders)
     a_run, a_day = settings.llm_budget_usd, settings.llm_budget_usd_a_day
     budget = Budget(journal, a_run=a_run, a_day=a_day, zone=settings.time_zone)
     keys = _keys(settings, environ)

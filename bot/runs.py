@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bot.proposer_factory import make_researcher
 from bot.setup.doctor import device
+from bot.setup.sandbox import examine_sandbox, what_trainings_read
 from bot.setup.settings import Settings
 from loop.engine.prefetch import ProposerFailure
 from loop.engine.run import Engine
@@ -21,6 +22,7 @@ from loop.engine.stages import KeepRule
 from loop.engine.trainings import Plan
 from loop.errors import UserError
 from loop.experiment import Actor, Reason, Run, RunState
+from loop.git.checkout import Source
 from loop.git.repository import (
     branches,
     check_tag,
@@ -30,18 +32,15 @@ from loop.git.repository import (
     with_imports,
 )
 from loop.git.workspace import Workspace
-from loop.process.environment import prepare_line, training_environment
-from loop.process.trainer import Trainer
+from loop.process.environment import Launcher, prepare_line, training_environment
+from loop.process.trainer import RunFolders, Trainer
 from loop.process.worker import in_thread
+from loop.sandbox.proof import SandboxFacts
 from loop.store.journal import Journal
 from loop.text import secrets_in
-from notifiers.text.status import RunPlan
+from notifiers.text.status import RunPlan, sandbox_text
 
 log = logging.getLogger(__name__)
-
-
-def run_folder(home: Path, run: Run) -> Path:
-    return home / "runs" / str(run.id)
 
 
 def worktree(home: Path, tag: str) -> Path:
@@ -105,7 +104,12 @@ class Runs:
         self.trouble = asyncio.Event()
         self._settings = settings
         self._environ = environ
-        self._environment = training_environment(environ, {})
+        self._launcher = Launcher(
+            settings.home / "environments",
+            override=settings.train_command,
+            editable=settings.editable,
+            environ=training_environment(environ, {}, let_through=settings.train_env),
+        )
         self._today = today
         self._blocker = blocker
         self._trainer = Trainer(settings.secrets | secrets_in(environ), settings.summary_pattern)
@@ -113,6 +117,7 @@ class Runs:
         self._workspaces: dict[int, Workspace] = {}
         self._engines: dict[int, Engine] = {}
         self._loops: dict[int, _Loop] = {}
+        self._sandbox: SandboxFacts | None = None
 
     # Runs
 
@@ -174,6 +179,7 @@ class Runs:
             missing=tuple(path for path in settings.data_paths if not path.exists()),
             preparation=prepare_line(facts.path, settings.train_command, settings.editable),
             device=device(),
+            sandbox=sandbox_text(self.sandbox()),
             budget=budget,
             proposer=", ".join(map(str, settings.proposer)),
         )
@@ -188,6 +194,13 @@ class Runs:
                 "or set DATA_PATHS to where the data is."
             )
         workspace = self._make_workspace(plan.tag, self.repository, plan.base_commit)
+        Source(  # refused before anything is made
+            self.repository,
+            plan.base_commit,
+            editable=workspace.editable,
+            frozen=workspace.frozen,
+            link_paths=self._settings.link_paths,
+        )
         workspace.create(plan.base_commit)
         return self.journal.create_run(
             tag=plan.tag,
@@ -289,6 +302,19 @@ class Runs:
 
     # Parts
 
+    def sandbox(self) -> SandboxFacts:
+        """Return the sandbox of trainings, tried and proved on first use, which takes a second.
+
+        Raises:
+            UserError: SANDBOX asks for what does not work here; or nothing works, and models are to write
+                programs.
+        """
+        with self._making:
+            if self._sandbox is None:
+                self._sandbox = examine_sandbox(self._settings, self._launcher.environ)
+                log.info("sandbox: %s", sandbox_text(self._sandbox))
+            return self._sandbox
+
     def _make_engine(self, run: Run) -> Engine:
         settings = self._settings
         rule = KeepRule(
@@ -300,9 +326,14 @@ class Runs:
         )
         plan = Plan(
             rule=rule,
-            environment=self._environment,
+            launcher=self._launcher,
             deadline=settings.deadline(run.time_budget),
-            command=settings.train_command,
+            sandbox=self.sandbox().sandbox,
+            readable=what_trainings_read(settings, self._launcher.environ),
+            writable=settings.sandbox_write,
+            hidden=(settings.home,),
+            network=settings.allow_network,
+            link_paths=settings.link_paths,
             crash_streak=settings.crash_streak,
         )
         return Engine(
@@ -316,11 +347,11 @@ class Runs:
                 run,
                 journal=self.journal,
                 workspace=self.workspace(run),
-                folder=run_folder(settings.home, run),
+                folders=RunFolders(settings.home, run.id),
                 environ=self._environ,
                 pause=self.pause,
             ),
-            folder=run_folder(settings.home, run),
+            folders=RunFolders(settings.home, run.id),
             is_blocked=self._is_blocked,
         )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from bot.runs import LoopState, run_folder, worktree
+from bot.runs import LoopState, worktree
 from loop.experiment import Cause, Run, Stage
 from loop.process.liveness import (
     AFTER_SUMMARY,
@@ -27,7 +27,7 @@ from loop.process.liveness import (
 )
 from loop.process.machine import ClockChange, Disk, GpuProcess, GpuState, cannot_write, disks, look_at_gpus
 from loop.process.supervisor import OUTCOME
-from loop.process.trainer import Process, attempt_folder
+from loop.process.trainer import Process, RunFolders
 from loop.store.events import WATCHED, Sessions, open_calls
 from loop.store.journal import Journal
 
@@ -208,8 +208,8 @@ class Examiner:
         for run in self._journal.runs():
             for experiment in self._journal.undecided(run.id):
                 if experiment.stage is Stage.TRAINING:
-                    folder = run_folder(self._home, run)
-                    found[run.id] = attempt_folder(folder, experiment.number, experiment.attempt)
+                    folders = RunFolders(self._home, run.id)
+                    found[run.id] = folders.attempt(experiment.number, experiment.attempt)
         return found
 
     def _look_at_gpus(self) -> GpuState | None:

@@ -58,6 +58,7 @@ class Settings(BaseModel):
     base_branch: str = _setting("")
     data_paths: types.Paths = _setting("~/.cache/autoresearch/data,~/.cache/autoresearch/tokenizer")
     train_command: types.CommandLine = _setting("")
+    train_env: types.Names = _setting("")
     editable: types.RepositoryFile = _setting("train.py")
     frozen: types.RepositoryFiles = _setting("prepare.py")
     metric: str = _setting("val_bpb", pattern=r"^[A-Za-z_][\w./-]*$")
@@ -65,6 +66,14 @@ class Settings(BaseModel):
     summary_pattern: types.OptionalPattern = _setting("")
     time_budget: FiniteFloat = _setting("300", gt=0)
     deadline_minutes: types.OptionalNumber = _setting("", gt=0)
+
+    # What trainings may see and do
+
+    sandbox: Literal["auto", "bwrap", "landlock", "none"] = _setting("auto")
+    sandbox_read: types.Paths = _setting("")
+    sandbox_write: types.Paths = _setting("")
+    link_paths: types.RepositoryFiles = _setting("")
+    allow_network: bool = _setting("0")
 
     # How the loop goes
 

@@ -144,7 +144,7 @@ class Lane:
             if not self.wake.is_set():
                 spare, self._spare = self._spare, None
                 begin = self._trainings.begin
-                self.experiment, self.training = await in_thread(begin, experiment, self._owner.run, spare)
+                self.experiment, self.training = await in_thread(begin, experiment, spare)
 
     async def _watch(self, experiment: Experiment) -> None:
         if self.training is None:  # an engine before this one started it
@@ -156,6 +156,7 @@ class Lane:
             self._owner.prefetch.start()
             # Python takes as long to start as all else that is done between two trainings.
             self._spare = self._spare or self._trainings.arm()
+            await in_thread(self._trainings.make_ahead, self.index, experiment.commit)
         outcome = await self.training.wait()
         counts = self._counts(outcome)  # then how it ended changes nothing
         blocked = (
@@ -165,16 +166,12 @@ class Lane:
             self.training = None
             experiment = self.experiment or experiment  # a command may have marked it
             usable = counts or outcome.ending not in (Ending.INTERRUPTED, Ending.VANISHED)
-            judged_by_files = counts or outcome.ending is Ending.EXITED
-            disturbed = judged_by_files and await in_thread(self._was_disturbed, experiment)
-            if usable and not disturbed and not blocked:
+            if usable and not blocked:
                 measured = stages.measured(experiment, outcome)
                 await in_thread(self._journal.record, measured)
                 self.experiment = measured
                 return
-            self.experiment = await in_thread(
-                self._put_back, experiment, outcome, disturbed=disturbed, blocked=blocked
-            )
+            self.experiment = await in_thread(self._put_back, experiment, outcome, blocked=blocked)
             if outcome.ending is Ending.VANISHED:
                 times = f"experiment #{experiment.number} vanished {experiment.attempt} times"
                 await self._owner.back_off(experiment.attempt - VANISHED_OFTEN, times)
@@ -206,20 +203,10 @@ class Lane:
     def _counts(self, outcome: Outcome) -> bool:
         return measured_value(self._owner.run.metric, self._owner.run.goal, outcome) is not None
 
-    def _was_disturbed(self, experiment: Experiment) -> bool:
-        """Tell whether fixed files are gone, so that the number may be worth nothing.
-
-        A program that deletes them itself is not trained again and again.
-        """
-        gone = any(not (self._workspace.path / name).exists() for name in self._workspace.frozen)
-        return gone and experiment.attempt < VANISHED_OFTEN
-
-    def _put_back(
-        self, experiment: Experiment, outcome: Outcome, *, disturbed: bool, blocked: bool
-    ) -> Experiment:
+    def _put_back(self, experiment: Experiment, outcome: Outcome, *, blocked: bool) -> Experiment:
         vanished = outcome.ending is Ending.VANISHED
         ordered = experiment.skip_requested or self._is_halted
-        reason = stages.why_put_back(outcome, ordered=ordered, disturbed=disturbed, blocked=blocked)
+        reason = stages.why_put_back(outcome, ordered=ordered, blocked=blocked)
         back = stages.put_back(experiment, outcome)
         self._journal.record(back, kind=EventKind.INTERRUPTED, reason=reason, vanished=vanished)
         if vanished and experiment.attempt == VANISHED_OFTEN:

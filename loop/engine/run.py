@@ -34,7 +34,7 @@ from loop.experiment import (
     Status,
 )
 from loop.git.workspace import BranchMoved, Commit, Workspace
-from loop.process.trainer import Trainer
+from loop.process.trainer import RunFolders, Trainer
 from loop.process.worker import in_thread
 from loop.proposers.prompt.context import ContextReader
 from loop.proposers.protocol import Proposer
@@ -53,9 +53,9 @@ async def nothing_blocks(_: Run) -> bool:
 class Engine:
     """Conducts one run, from one event loop; commands may come at any time.
 
-    `folder` holds the files of trainings under way and the ends of the logs of decided ones. `is_blocked` is
-    asked about a training that ran out of memory: whether others hold it, so that it says nothing about the
-    program. `clock` gives seconds since the epoch, `timer` seconds that no clock change disturbs.
+    `is_blocked` is asked about a training that ran out of memory: whether others hold it, so that it says
+    nothing about the program. `clock` gives seconds since the epoch, `timer` seconds that no clock change
+    disturbs.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Engine:
         workspace: Workspace,
         trainer: Trainer,
         proposer: Proposer,
-        folder: Path,
+        folders: RunFolders,
         is_blocked: Callable[[Run], Awaitable[bool]] = nothing_blocks,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.monotonic,
@@ -84,9 +84,9 @@ class Engine:
         self._best: Experiment | None = None
         self._idle_until = 0.0  # by the event loop's clock
         self._trainings = Trainings(
-            plan, journal=journal, workspace=workspace, trainer=trainer, folder=folder, clock=clock
+            plan, journal=journal, workspace=workspace, trainer=trainer, folders=folders, clock=clock
         )
-        reader = ContextReader(journal=journal, workspace=workspace, folder=folder)
+        reader = ContextReader(journal=journal, workspace=workspace, folders=folders)
         self.prefetch = Prefetch(
             proposer=proposer,
             workspace=workspace,
@@ -113,7 +113,7 @@ class Engine:
         return tuple(lane.experiment for lane in self._lanes if lane.experiment is not None)
 
     def log_of(self, number: int) -> Path:
-        return self._trainings.log_of(number)
+        return self._trainings.folders.log(number)
 
     async def conduct(self, experiments: int | None = None, *, unattended: bool = False) -> None:
         """Make experiments until the run is stopped, or `experiments` after the baseline were decided.
@@ -230,7 +230,7 @@ class Engine:
             self.run,
             self._plan.rule,
             best=self._best_value,
-            tampered=self._workspace.frozen_changed(self.run.base_commit),
+            tampered=self._trainings.tampered(evaluated),
             now=self._clock(),
             seen=self._trainings.keys_seen(evaluated),
         )
@@ -252,7 +252,7 @@ class Engine:
     async def conclude(self, decided: Experiment) -> None:
         self._wake(but=decided.lane)
         if decided.status is Status.KEEP:
-            await in_thread(self._workspace.tidy)
+            await in_thread(self._workspace.restore)
         await in_thread(self._trainings.file, decided, self.run)
         if decided.status is Status.CRASH:
             if decided.number == 0:  # nothing is to be learnt from what follows
@@ -304,6 +304,8 @@ class Engine:
                 return
         for sentence in repairs:
             log.warning("%s: %s", self.run.tag, sentence)
+        if self.run.state is not RunState.STOPPED:
+            await in_thread(self._trainings.prepare, self.run)  # outside the lock: commands need not wait
 
     def _repair(self) -> list[str]:
         self._follow_tag()
@@ -315,8 +317,7 @@ class Engine:
         self.next_number = last[0].number + 1 if last else 0
         judged = self._judged
         head = self._workspace.head() if judged else self._head
-        training = any(e.stage is Stage.TRAINING for e in undecided.values())
-        repairs = self._workspace.repair(head if head in judged else self._head, keep_editable=training)
+        repairs = self._workspace.repair(head if head in judged else self._head)
         self._trainings.repair(self.run)
         return repairs
 
@@ -369,6 +370,8 @@ class Engine:
             await in_thread(self._workspace.restore)
         over = self.run.state in (RunState.DONE, RunState.STOPPED)
         if over:
+            with suppress(BranchMoved):
+                await in_thread(self._workspace.release)
             await self._close()  # before a command to go on can come, which calls `conduct` again
         return over
 

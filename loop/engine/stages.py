@@ -226,15 +226,13 @@ def put_back(experiment: Experiment, outcome: Outcome) -> Experiment:
     return replace(experiment, stage=Stage.COMMITTED, training=_ended(experiment, outcome))
 
 
-def why_put_back(outcome: Outcome, *, ordered: bool, disturbed: bool, blocked: bool) -> str:
+def why_put_back(outcome: Outcome, *, ordered: bool, blocked: bool) -> str:
     """Say why a training is to be run again.
 
-    It was `ordered` to end, `disturbed` in its files, or `blocked` by what else is on the machine.
+    It was `ordered` to end, or `blocked` by what else is on the machine.
     """
     if blocked:
         return "it ran out of memory while the machine was not free for it"
-    if disturbed:
-        return "files of the worktree were deleted while it trained"
     if outcome.ending is Ending.VANISHED:
         return f"its training vanished: {outcome.error or 'the machine or its supervisor died'}"
     return "by command" if ordered else "something on the machine ended its training"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
-from collections.abc import Callable, Mapping
+import tempfile
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,41 +15,69 @@ from loop.engine import stages
 from loop.engine.prefetch import RETRY_SECONDS
 from loop.engine.stages import KeepRule
 from loop.errors import UserError
-from loop.experiment import Experiment, Run
+from loop.experiment import EventKind, Experiment, Run, Status
+from loop.files import holds
+from loop.git.checkout import Source
 from loop.git.workspace import Workspace
-from loop.process.environment import launch_command
+from loop.process.environment import Launch, Launcher
 from loop.process.log import read_tail
 from loop.process.summary import keys_seen
 from loop.process.supervisor import LOG
-from loop.process.trainer import Job, Supervisor, Trainer, TrainingProcess, attempt_folder
+from loop.process.trainer import Job, RunFolders, Supervisor, Trainer, TrainingProcess
 from loop.results.table import append_result, write_results
+from loop.sandbox.sandbox import Sandbox, SandboxKind
+from loop.sandbox.view import View, private_environment
 from loop.store.experiments import read_rows, row_of
 from loop.store.journal import Journal
 from loop.text import without_secrets
 
 log = logging.getLogger(__name__)
 
+WORK, CACHE, TMP = (
+    "work",
+    "cache",
+    "tmp",
+)  # of an attempt's folder: the files of the commit, and what is its own
+AHEAD = "ahead"  # begins the names of folders made for the next trainings
+NO_SANDBOX = Sandbox(SandboxKind.NONE)
+
 REST_SECONDS = (60.0, 300.0, 600.0)  # pauses after a streak of crashes or of vanished trainings
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How experiments of a run are made: the settings that an engine needs."""
+    """How experiments of a run are made: the settings that an engine needs.
+
+    `readable` and `writable` are what trainings may read and write of the machine beyond their own folder,
+    `hidden` what they may not see wherever it lies; all of it holds in a sandbox only.
+    """
 
     rule: KeepRule
-    environment: Mapping[str, str]  # of the training process
+    launcher: Launcher
     deadline: float  # seconds after which a training is killed
-    command: tuple[str, ...] = ()  # TRAIN_COMMAND; empty: what the repository calls for
+    sandbox: Sandbox = NO_SANDBOX
+    readable: tuple[Path, ...] = ()
+    writable: tuple[Path, ...] = ()
+    hidden: tuple[Path, ...] = ()
+    network: bool = False
+    link_paths: tuple[str, ...] = ()
     crash_streak: int = 5
     retry_seconds: tuple[float, ...] = RETRY_SECONDS  # of a proposer that fails
     rest_seconds: tuple[float, ...] = REST_SECONDS
 
 
-class Trainings:
-    """Begins the trainings of one run and files them.
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What is found out once a run, before its first training: where the files come from, how to start."""
 
-    `folder` holds the files of each attempt and the ends of the logs of decided ones. All methods block
-    for some milliseconds.
+    source: Source
+    launch: Launch
+
+
+class Trainings:
+    """Begins the trainings of one run, each in a folder of its own, and files them.
+
+    All methods block, `prepare` perhaps for minutes, the others for some milliseconds.
     """
 
     def __init__(
@@ -56,15 +87,52 @@ class Trainings:
         journal: Journal,
         workspace: Workspace,
         trainer: Trainer,
-        folder: Path,
+        folders: RunFolders,
         clock: Callable[[], float],
     ) -> None:
+        self.folders = folders
         self._journal = journal
         self._workspace = workspace
         self._trainer = trainer
-        self._folder = folder
         self._plan = plan
         self._clock = clock
+        self._prepared: _Prepared | None = None
+        self._making = threading.Lock()  # of folders ahead, which copy the compile cache
+
+    def prepare(self, run: Run) -> None:
+        """Find out how this run trains, and make the environment of its packages.
+
+        Raises:
+            UserError: a file of the repository, the training command or a package is not to be had.
+        """
+        for ahead in self.folders.trainings.glob(f"{AHEAD}-*"):
+            _remove(ahead)  # made with other settings, perhaps
+        source = Source(
+            self._workspace.repository,
+            run.base_commit,
+            editable=self._workspace.editable,
+            frozen=self._workspace.frozen,
+            link_paths=self._plan.link_paths,
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            project = Path(folder) / WORK
+            source.fill(project, run.base_commit)
+            source.write_editable(project, self._workspace.source(run.base_commit))
+            launch = self._plan.launcher.prepare(project, source.checkout, self._report(run))
+        self._prepared = _Prepared(source, launch)
+
+    def _report(self, run: Run) -> Callable[[str], None]:
+        """Log what is done for a run before its first training; people hear that it is begun."""
+        told = False
+
+        def report(line: str) -> None:
+            nonlocal told
+            log.info("%s: %s", run.tag, line)
+            if not told:
+                self._journal.note(run.id, EventKind.NOTED, reason=line)
+            told = True
+
+        return report
 
     def arm(self) -> Supervisor | None:
         try:
@@ -73,23 +141,36 @@ class Trainings:
             log.warning("no supervisor ahead of the next training: %s", error)
             return None
 
-    def begin(
-        self, experiment: Experiment, run: Run, spare: Supervisor | None
-    ) -> tuple[Experiment, TrainingProcess]:
+    def make_ahead(self, lane: int, commit: str) -> None:
+        """Make the folder of the lane's next training, but for the editable file, as `commit` has it."""
+        ahead = self._ahead(lane)
+        if ahead.exists():
+            return
+        with self._making:
+            made = ahead.with_name(f"{ahead.name}.new")
+            _remove(made)
+            made.mkdir(parents=True)
+            self._ready.source.fill(made / WORK, commit)
+            (made / TMP).mkdir()
+            self._copy_cache(made)
+            made.rename(ahead)
+
+    def begin(self, experiment: Experiment, spare: Supervisor | None) -> tuple[Experiment, TrainingProcess]:
         """Begin the next attempt at a committed experiment; return it as it is recorded, and the training.
 
         A `spare` supervisor, started before, is the training's.
         """
         supervisor = spare or self._trainer.arm()
         try:
-            if tampered := self._workspace.frozen_changed(run.base_commit):
-                log.warning("%s: restoring %s", run.tag, ", ".join(tampered))
-                self._workspace.restore_frozen(run.base_commit)
-            self._workspace.launch(experiment.commit)
             begun = stages.training(
                 experiment, pid=supervisor.pid, started=supervisor.started, now=self._clock()
             )
-            job = self._job(begun)
+            folder = self.folders.attempt(begun.number, begun.attempt)
+            self.make_ahead(begun.lane, begun.commit)
+            _remove(folder)  # of a beginning that the journal does not know of
+            self._ahead(begun.lane).rename(folder)
+            self._ready.source.write_editable(folder / WORK, self._workspace.source(begun.commit))
+            job = self._job(folder)
             # The supervisor is in the journal before it is given its job: no training runs unknown to it.
             self._journal.record(begun)
             return begun, self._trainer.start(supervisor, job)
@@ -97,16 +178,45 @@ class Trainings:
             supervisor.dismiss()
             raise
 
+    def _job(self, folder: Path) -> Job:
+        plan, launch = self._plan, self._ready.launch
+        work, cache, tmp = folder / WORK, folder / CACHE, folder / TMP
+        environment = {**plan.launcher.environ, **launch.environment, **private_environment(cache, tmp)}
+        view = View(
+            work,
+            tmp,
+            environment,
+            writable=(cache, *plan.writable),
+            readable=(*launch.readable, *self._ready.source.links.values(), *plan.readable),
+            fixed=tuple(work / name for name in self._workspace.frozen),
+            hidden=plan.hidden,
+            network=plan.network,
+        )
+        return Job(
+            argv=plan.sandbox.wrap(view, launch.argv),
+            cwd=work,
+            env=environment,
+            log=self._workspace.path / "run.log",
+            folder=folder,
+            deadline=plan.deadline,
+            wrapped=plan.sandbox.kind is SandboxKind.BWRAP,
+        )
+
     def attach(self, experiment: Experiment) -> TrainingProcess:
         training = experiment.last_training
         return self._trainer.attach(
-            folder=attempt_folder(self._folder, experiment.number, training.k),
+            folder=self.folders.attempt(experiment.number, training.k),
             supervisor_pid=training.supervisor_pid,
             supervisor_started=training.supervisor_started,
         )
 
-    def log_of(self, number: int) -> Path:
-        return self._folder / f"{number}.log"
+    def tampered(self, measured: Experiment) -> tuple[str, ...]:
+        """Return the fixed files that a training changed in its folder."""
+        work = self.folders.attempt(measured.number, measured.attempt) / WORK
+        if not work.is_dir():  # the last release trained in the worktree
+            return ()
+        names = self._workspace.frozen
+        return tuple(n for n in names if not holds(work, n, self._workspace.content(measured.commit, n)))
 
     def file(self, decided: Experiment, run: Run) -> None:
         """Add an experiment whose verdict is in the journal to the results, and keep the end of its log."""
@@ -115,46 +225,77 @@ class Trainings:
             append_result(self._results, row_of(decided), metric=run.metric)
         else:  # another lane has begun before it and is not done
             write_results(self._results, read_rows(self._journal, run.id), metric=run.metric)
-        self._keep_log(decided)
+        self._clear_up(decided)
 
     def keys_seen(self, measured: Experiment) -> tuple[str, ...]:
         """Return the names of the numbers in the log of a training that has no summary."""
         if measured.numbers:
             return ()
-        return keys_seen(read_tail(attempt_folder(self._folder, measured.number, measured.attempt) / LOG))
+        return keys_seen(read_tail(self.folders.attempt(measured.number, measured.attempt) / LOG))
 
     def repair(self, run: Run) -> None:
         write_results(self._results, read_rows(self._journal, run.id), metric=run.metric)
-        left = {int(path.name.partition("-")[0]) for path in self._folder.glob("[0-9]*-[0-9]*")}
+        self.folders.trainings.mkdir(parents=True, exist_ok=True)
+        for old in self.folders.logs.glob("[0-9]*-[0-9]*"):  # where the last release trained
+            folder = self.folders.trainings / old.name
+            if not os.path.lexists(folder):
+                folder.symlink_to(old)
+        left = {int(path.name.partition("-")[0]) for path in self.folders.trainings.glob("[0-9]*-[0-9]*")}
         for number in sorted(left):
             experiment = self._journal.experiment(run.id, number)
             if experiment is not None and experiment.status is not None:
-                self._keep_log(experiment)
+                self._clear_up(experiment)
 
-    def _keep_log(self, decided: Experiment) -> None:
+    def _clear_up(self, decided: Experiment) -> None:
+        """Keep the end of the log, and the compile cache of a program that was kept; remove the rest."""
         if not decided.attempt:
             return
-        log_file = attempt_folder(self._folder, decided.number, decided.attempt) / LOG
-        kept, tail = self.log_of(decided.number), without_secrets(read_tail(log_file), self._trainer.secrets)
+        folder = self.folders.attempt(decided.number, decided.attempt)
+        kept = self.folders.log(decided.number)
+        tail = without_secrets(read_tail(folder / LOG), self._trainer.secrets)
         if tail or not kept.exists():  # it is kept already where only the folder was left
             kept.parent.mkdir(parents=True, exist_ok=True)
             kept.write_text(tail, encoding="utf-8", errors="replace")
+        if decided.status is Status.KEEP:
+            self._take_cache(folder)
         for k in range(1, decided.attempt + 1):
-            shutil.rmtree(attempt_folder(self._folder, decided.number, k), ignore_errors=True)
+            _remove(self.folders.attempt(decided.number, k))
 
-    def _job(self, begun: Experiment) -> Job:
-        folder = attempt_folder(self._folder, begun.number, begun.attempt)
-        folder.mkdir(parents=True, exist_ok=True)
-        path = self._workspace.path
-        return Job(
-            argv=launch_command(path, self._plan.command, self._workspace.editable),
-            cwd=path,
-            env=self._plan.environment,
-            log=path / "run.log",
-            folder=folder,
-            deadline=self._plan.deadline,
-        )
+    def _take_cache(self, folder: Path) -> None:
+        """Let the next trainings begin with what this one has compiled."""
+        cache = self.folders.trainings / CACHE
+        with self._making:
+            if (folder / CACHE).is_dir():
+                _remove(cache)
+                (folder / CACHE).rename(cache)
+                for ahead in self.folders.trainings.glob(f"{AHEAD}-?"):
+                    _remove(ahead / CACHE)
+                    self._copy_cache(ahead)
+
+    def _copy_cache(self, folder: Path) -> None:
+        cache = self.folders.trainings / CACHE
+        if cache.is_dir():
+            # As they are: what a training put there is not followed.
+            shutil.copytree(cache, folder / CACHE, symlinks=True)
+        else:
+            (folder / CACHE).mkdir()
+
+    def _ahead(self, lane: int) -> Path:
+        return self.folders.trainings / f"{AHEAD}-{lane}"
+
+    @property
+    def _ready(self) -> _Prepared:
+        assert self._prepared is not None, "prepare comes first"
+        return self._prepared
 
     @property
     def _results(self) -> Path:
         return self._workspace.path / "results.tsv"
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder that a training may have filled with whatever it liked; no link is followed."""
+    if folder.is_symlink():
+        shutil.rmtree(folder.resolve(), ignore_errors=True)
+        folder.unlink()
+    shutil.rmtree(folder, ignore_errors=True)

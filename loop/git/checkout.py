@@ -240,6 +240,11 @@ class Source:
         return found
 
     @property
+    def checkout(self) -> Path | None:
+        """The user's, None for a bare repository."""
+        return self._top
+
+    @property
     def _where(self) -> Path:
         return self._top or self._git.directory
 

@@ -120,7 +120,7 @@ class Workspace:
     def _add(self, *arguments: str, commit: str) -> None:
         try:
             for name in (self.editable, *self.frozen):
-                self._content(commit, name)
+                self.content(commit, name)
             self._worktree.add(*arguments)
             self._exclude()
         except BaseException:
@@ -225,7 +225,7 @@ class Workspace:
 
     def text(self, commit: str, path: str) -> str:
         """Return the text of a file in `commit`, line ends as they are."""
-        return decode(self._content(commit, path), path)
+        return decode(self.content(commit, path), path)
 
     def commit(self, parent: str, source: str, description: str) -> Commit:
         """Make a commit on `parent` with `source` as the editable file; neither branch nor file moves."""
@@ -233,7 +233,7 @@ class Workspace:
             content = source.encode()
         except UnicodeEncodeError as error:
             raise UserError(f"The proposed {self.editable} is not valid text: {error.reason}.") from error
-        if content == self._content(parent, self.editable):
+        if content == self.content(parent, self.editable):
             raise UserError(f"The proposal changes nothing in {self.editable}.")
         with self._disk(), tempfile.TemporaryDirectory() as folder:
             text, message, index = (Path(folder) / name for name in ("text", "message", "index"))
@@ -375,7 +375,7 @@ class Workspace:
 
     # Files and commits
 
-    def _content(self, commit: str, path: str) -> bytes:
+    def content(self, commit: str, path: str) -> bytes:
         _check_commit(commit)
         content = self._blobs(f"{commit}:{path}")
         if content is None:
@@ -383,7 +383,7 @@ class Workspace:
         return content
 
     def _place(self, commit: str) -> bool:
-        content = self._content(commit, self.editable)
+        content = self.content(commit, self.editable)
         if self._executable is None:
             self._executable = self._git.mode(commit, self.editable) == "100755"
         return place(self.path, self.editable, content, executable=self._executable)

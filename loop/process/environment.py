@@ -88,6 +88,19 @@ class Launch:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
+def data_folders(environ: Mapping[str, str]) -> tuple[Path, ...]:
+    """Return where trainings commonly find data and models, those of Hugging Face without its token."""
+    caches = Path(environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    hub = Path(environ.get("HF_HOME") or caches / "huggingface").expanduser()
+    named = [
+        environ[name]
+        for name in ("HF_HUB_CACHE", "HF_DATASETS_CACHE", "TIKTOKEN_CACHE_DIR")
+        if name in environ
+    ]
+    ours = Path(environ.get("AUTORESEARCH_CACHE") or "~/.cache/autoresearch").expanduser()
+    return (ours, hub / "hub", hub / "datasets", *(Path(path).expanduser() for path in named))
+
+
 def find_uv() -> str | None:
     """Return uv from the PATH, or the one installed beside the bot's Python."""
     return shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
@@ -106,7 +119,7 @@ class Launcher:
         self._folder = folder
         self._override = override
         self._editable = editable
-        self._environ = environ
+        self.environ = environ
 
     def prepare(self, project: Path, checkout: Path | None, report: Callable[[str], None]) -> Launch:
         """Return how to train in a copy of `project`, the files of a commit; may take minutes.
@@ -133,7 +146,7 @@ class Launcher:
             argv = (str(python), *words)
         else:
             argv = (shutil.which(words[0], path=str(folder)) or words[0], *words[1:])
-        path = os.pathsep.join(filter(None, (str(folder), self._environ.get("PATH"))))
+        path = os.pathsep.join(filter(None, (str(folder), self.environ.get("PATH"))))
         return Launch(argv, readable_for(python), {"PATH": path, "VIRTUAL_ENV": str(folder.parent)})
 
     def _checked(self, project: Path) -> Launch:
@@ -141,7 +154,7 @@ class Launcher:
         place = project / program if "/" in program else None
         found = str(place) if place and os.access(place, os.X_OK) else None
         if place is None:
-            found = shutil.which(program, path=self._environ.get("PATH"))
+            found = shutil.which(program, path=self.environ.get("PATH"))
         if found is None:
             where = "in the repository" if place else "on the PATH"
             raise UserError(f"TRAIN_COMMAND: {program} is not {where}. Correct it in .env.")
@@ -156,7 +169,7 @@ class Launcher:
     def _locked(self, uv: str, project: Path, checkout: Path | None, report: Callable[[str], None]) -> Path:
         if checkout is not None and (own := checkout / ".venv" / "bin" / "python").exists():
             check, same = (uv, *_SYNC, "--check", "--inexact"), _same(checkout / _LOCK, project / _LOCK)
-            if same and _answer(check, self._environ, cwd=checkout) is not None:
+            if same and _answer(check, self.environ, cwd=checkout) is not None:
                 return own
         target = self._folder / _fingerprint(project)
         ready = target.with_name(f"{target.name}.ready")
@@ -168,7 +181,7 @@ class Launcher:
         return target / "bin" / "python"
 
     def _sync(self, uv: str, project: Path, target: Path, report: Callable[[str], None]) -> None:
-        environment = {**self._environ, "UV_PROJECT_ENVIRONMENT": str(target), "UV_NO_PROGRESS": "1"}
+        environment = {**self.environ, "UV_PROJECT_ENVIRONMENT": str(target), "UV_NO_PROGRESS": "1"}
         environment.pop("VIRTUAL_ENV", None)
         said = ""
         with subprocess.Popen(
@@ -225,8 +238,12 @@ def readable_for(program: Path) -> tuple[Path, ...]:
     python = _interpreter(program)
     if python is None:
         return (program, program.resolve())
-    answer = _answer((str(python), "-c", _PLACES), {"PYTHONSAFEPATH": "1"})
-    places = [Path(place) for place in json.loads(answer or "[]") if place]
+    if python == Path(sys.executable):
+        answer: str | None = json.dumps([sys.prefix, sys.base_prefix, sys.exec_prefix, *sys.path])
+    else:
+        answer = _answer((str(python), "-c", _PLACES), {"PYTHONSAFEPATH": "1"})
+    ours = Path(__file__).parents[2]  # of an editable installation, which no training needs
+    places = [Path(place) for place in json.loads(answer or "[]") if place and Path(place) != ours]
     found = [program, python, *_links(python)]
     for place in places:
         too_much = Path.home().is_relative_to(place) or place in (Path.home() / ".local", Path("/usr"))

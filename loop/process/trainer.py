@@ -222,8 +222,26 @@ class TrainingProcess:
         return await in_thread(_outcome, self.folder, self._secrets, self._pattern)
 
 
-def attempt_folder(folder: Path, number: int, k: int) -> Path:
-    return folder / f"{number}-{k}"
+@dataclass(frozen=True, slots=True)
+class RunFolders:
+    """Where a run keeps its trainings and the ends of their logs, in the state directory `home`."""
+
+    home: Path
+    run_id: int
+
+    @property
+    def trainings(self) -> Path:
+        return self.home / "trainings" / str(self.run_id)
+
+    @property
+    def logs(self) -> Path:
+        return self.home / "runs" / str(self.run_id)
+
+    def attempt(self, number: int, k: int) -> Path:
+        return self.trainings / f"{number}-{k}"
+
+    def log(self, number: int) -> Path:
+        return self.logs / f"{number}.log"
 
 
 def mark_of(folder: Path) -> str:

@@ -70,6 +70,17 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
+class SandboxFacts:
+    """What confines trainings, with what it does not hold and what a setting opened."""
+
+    sandbox: Sandbox
+    leaks: tuple[Check, ...] = ()
+    reads: tuple[Path, ...] = ()
+    writes: tuple[Path, ...] = ()
+    network: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class _Stage:
     """What the probe is set upon."""
 

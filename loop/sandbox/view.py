@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -34,14 +33,6 @@ TMP = Path("/tmp")  # noqa: S108 - in a sandbox an attempt's own
 DEVICES = ("nvidia*", "dri", "kfd", "dxg")  # below /dev
 SIZE_OF_HOME = 64 * 2**20  # bytes; it is memory
 PRIVATE = (".git", ".env")  # hidden in every folder that is shown
-
-_QUESTION = """
-import json, sys
-prefixes = [sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix]
-print(json.dumps([*prefixes, sys.executable, *sys.path]))
-"""
-_OURS = Path(__file__).parents[2]  # where the bot's own packages lie
-_PATIENCE = 30.0  # seconds for a Python to say where its files are
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,27 +200,6 @@ def landlock_rules(view: View, argv: Sequence[str]) -> str:
         "network": view.network,
     }
     return json.dumps(rules)
-
-
-def interpreter_paths(python: str) -> tuple[Path, ...]:
-    """Ask a Python where its own files and its packages are. This starts it.
-
-    Raises:
-        UserError: it cannot be started.
-    """
-    try:
-        ran = subprocess.run(
-            [python, "-I", "-c", _QUESTION], capture_output=True, text=True, timeout=_PATIENCE, check=True
-        )
-        said = [Path(path) for path in json.loads(ran.stdout)]
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
-        raise UserError(
-            f"{python} does not start ({error}): check TRAIN_COMMAND or install its environment again."
-        ) from error
-    home = Path.home()
-    # An editable install of the bot itself would show its checkout, which no training needs.
-    strange = {path for path in said[5:] if home.is_relative_to(path) or path == _OURS}
-    return tuple(dict.fromkeys(path for path in said if path.is_absolute() and path not in strange))
 
 
 def private_environment(cache: Path, tmp: Path) -> dict[str, str]:

@@ -13,6 +13,8 @@ from loop.experiment import Experiment, Goal, RunState, Stage
 from loop.process.progress import Progress
 from loop.results.gains import FamilyRate, Lesson, bests_before, effect
 from loop.results.report import RunStatus
+from loop.sandbox.proof import Check, SandboxFacts
+from loop.sandbox.sandbox import SandboxKind
 from loop.store.experiments import Idea, Row
 from loop.text import one_line
 from notifiers.message import Button, Message
@@ -165,8 +167,44 @@ class RunPlan:
     missing: tuple[Path, ...]
     preparation: str
     device: str
+    sandbox: str
     budget: float
     proposer: str
+
+
+_CHECKS = {
+    Check.PYTHON: "the training's Python does not start in it",
+    Check.CUDA: "the GPU does not answer in it",
+    Check.WORK: "its own folder cannot be written",
+    Check.OUTSIDE: "files elsewhere",
+    Check.FIXED: "the fixed files",
+    Check.SECRET: "the state directory",
+    Check.GIT: "the repository's .git",
+    Check.HOME: "the home directory",
+    Check.TCP: "TCP",
+    Check.UDP: "UDP",
+    Check.SOCKET: "unix sockets",
+    Check.PROCESSES: "seeing other processes",
+    Check.ENVIRON: "variables of other processes",
+    Check.KERNEL: "kernel settings",
+    Check.REMOUNT: "mounting",
+    Check.SIGNAL: "signals to other processes",
+    Check.NAMESPACE: "new namespaces",
+}
+_SANDBOXES = {SandboxKind.BWRAP: "bubblewrap", SandboxKind.LANDLOCK: "Landlock"}
+
+
+def sandbox_text(facts: SandboxFacts) -> str:
+    """Return what confines trainings, what it leaves open, and what was opened by a setting."""
+    if facts.sandbox.kind is SandboxKind.NONE:
+        parts = ["none, trainings run with your permissions"]
+    else:
+        parts = [_SANDBOXES[facts.sandbox.kind]]
+        if facts.leaks:
+            parts.append(f"does not hold: {', '.join(_CHECKS[check] for check in facts.leaks)}")
+        parts += [f"reads {path}" for path in facts.reads] + [f"writes {path}" for path in facts.writes]
+        parts += ["with network"] if facts.network else []
+    return "; ".join(parts) + (f". {facts.sandbox.reason}" if facts.sandbox.reason else "")
 
 
 def start_card(plan: RunPlan) -> Message:
@@ -176,6 +214,7 @@ def start_card(plan: RunPlan) -> Message:
         f"Base: {plan.base_branch} at {plan.base_commit[:7]}, {plan.subject}",
         f"Branch: autoresearch/{plan.tag}",
         f"Device: {plan.device}",
+        f"Sandbox: {plan.sandbox}",
         f"Budget: {duration(plan.budget)} per training",
         f"Ideas from: {plan.proposer}",
     ]

@@ -14,8 +14,9 @@ import time
 from pathlib import Path
 
 from loop.errors import UserError
+from loop.process.environment import readable_for
 from loop.sandbox.sandbox import Sandbox, SandboxKind, find_sandbox
-from loop.sandbox.view import View, interpreter_paths
+from loop.sandbox.view import View
 
 
 def measure(sandbox: Sandbox, view: View, argv: tuple[str, ...]) -> float:
@@ -34,7 +35,7 @@ def main() -> None:
         except UserError as error:
             print(error)
     with tempfile.TemporaryDirectory() as folder:
-        readable = interpreter_paths(sys.executable)
+        readable = readable_for(Path(sys.executable))
         view = View(Path(folder), Path(folder), {"HOME": str(Path.home())}, readable=readable)
         for argv in ((shutil.which("true") or "true",), (sys.executable, "-c", "pass")):
             rounds = [[measure(sandbox, view, argv) for sandbox in sandboxes] for _ in range(starts)]

@@ -10,8 +10,8 @@ from loop.engine.stages import KeepRule
 from loop.engine.trainings import Plan
 from loop.experiment import Goal
 from loop.git.workspace import Workspace
-from loop.process.environment import training_environment
-from loop.process.trainer import Trainer
+from loop.process.environment import Launcher, training_environment
+from loop.process.trainer import RunFolders, Trainer
 from loop.proposers.protocol import Proposer
 from loop.results.report import RunStatus, run_status
 from loop.store.journal import Journal
@@ -56,14 +56,17 @@ async def conduct_toys(
         time_budget=_BUDGET,
     )
     environment = training_environment({"PATH": "/usr/bin:/bin"}, {"TIMES": str(times), **settings})
+    launcher = Launcher(
+        folder / "environments", override=("sh", "toy.sh"), editable="train.py", environ=environment
+    )
     engine = Engine(
         run,
-        plan=Plan(KeepRule(), environment, deadline=2 * _BUDGET, command=("sh", "toy.sh")),
+        plan=Plan(KeepRule(), launcher, deadline=2 * _BUDGET),
         journal=journal,
         workspace=workspace,
         trainer=Trainer(),
         proposer=proposer,
-        folder=folder / "run",
+        folders=RunFolders(folder, run.id),
     )
     try:
         await engine.conduct(experiments)

@@ -138,7 +138,7 @@ async def test_another_proposer_is_its_module_and_one_entry(tmp_path: Path) -> N
         lab.run,
         journal=lab.journal,
         workspace=Workspace(repository=lab.repository, path=lab.worktree, tag=lab.run.tag),
-        folder=lab.home / "runs" / str(lab.run.id),
+        folders=lab.folders,
         environ={},
         pause=pause,
         kinds=kinds,

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from loop.process.supervisor import MARK
-from loop.process.trainer import attempt_folder, home_mark, mark_of
+from loop.process.trainer import RunFolders, home_mark, mark_of
 from tests.chaos import toy
 from tests.loop.real_git import git
 
@@ -99,7 +99,7 @@ class Site:
         """Read the ledger."""
         found = []
         attempts = {
-            mark_of(attempt_folder(self.home / "runs" / str(run), number, k)): (number, k)
+            mark_of(RunFolders(self.home, run).attempt(number, k)): (number, k)
             for run, number, k in self.query("SELECT run_id, number, k FROM trainings")
         }
         for line in self.ledger.read_text().splitlines():

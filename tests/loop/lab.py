@@ -6,7 +6,7 @@ import asyncio
 import os
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from loop.engine.run import Engine, nothing_blocks
@@ -15,8 +15,8 @@ from loop.engine.trainings import Plan
 from loop.errors import UserError
 from loop.experiment import EventKind, Experiment, Goal, Proposal, Run, Stage
 from loop.git.workspace import Workspace
-from loop.process.environment import training_environment
-from loop.process.trainer import Trainer
+from loop.process.environment import Launcher, training_environment
+from loop.process.trainer import RunFolders, Trainer
 from loop.proposers.protocol import Context, Proposer
 from loop.store.journal import Journal
 
@@ -143,7 +143,7 @@ class Lab:
             run,
             plan=Plan(
                 KeepRule(pattern=pattern),
-                environment,
+                self.launcher(environment),
                 deadline=deadline,
                 crash_streak=crash_streak,
                 retry_seconds=(0.0,),
@@ -153,10 +153,17 @@ class Lab:
             workspace=workspace,
             trainer=Trainer(pattern=pattern),
             proposer=ideas or Ideas(*programs),
-            folder=self.home / "runs" / str(run.id),
+            folders=self.folders,
             is_blocked=is_blocked,
             timer=timer,
         )
+
+    def launcher(self, environ: Mapping[str, str]) -> Launcher:
+        return Launcher(self.home / "environments", override=(), editable="train.py", environ=environ)
+
+    @property
+    def folders(self) -> RunFolders:
+        return RunFolders(self.home, self.run.id)
 
     def experiments(self) -> list[Experiment]:
         return self.journal.experiments(self.run.id)

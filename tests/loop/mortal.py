@@ -17,7 +17,7 @@ from loop.engine.stages import KeepRule
 from loop.engine.trainings import Plan
 from loop.errors import UserError
 from loop.git.workspace import Commit, Workspace
-from loop.process.trainer import Job, Trainer
+from loop.process.trainer import Job, RunFolders, Trainer
 from loop.store.journal import Journal
 from tests.loop.lab import Lab
 from tests.loop.made_up import Machine, MadeUpSupervisor, MadeUpTraining, Thinker
@@ -81,9 +81,9 @@ class MortalWorkspace(Workspace):
         super().__init__(repository=lab.repository, path=lab.home / "worktrees" / tag, tag=tag)
         self._fuse = fuse
 
-    def repair(self, best: str, *, keep_editable: bool = False) -> list[str]:
+    def repair(self, best: str) -> list[str]:
         with self._fuse.step(UserError):
-            return super().repair(best, keep_editable=keep_editable)
+            return super().repair(best)
 
     def rename(self, new_tag: str) -> None:
         with self._fuse.step(UserError):
@@ -92,10 +92,6 @@ class MortalWorkspace(Workspace):
     def commit(self, parent: str, source: str, description: str) -> Commit:
         with self._fuse.step(UserError):
             return super().commit(parent, source, description)
-
-    def launch(self, commit: str) -> None:
-        with self._fuse.step(UserError):
-            super().launch(commit)
 
     def remember(self, number: int, commit: str) -> None:
         with self._fuse.step(UserError):
@@ -143,12 +139,12 @@ class Life:
         self._workspace = MortalWorkspace(lab, run.renamed_from or run.tag, self.fuse)
         self.engine = Engine(
             run,
-            plan=Plan(KeepRule(), {}, deadline=600.0, crash_streak=2, retry_seconds=(0.0,)),
+            plan=Plan(KeepRule(), lab.launcher({}), deadline=600.0, crash_streak=2, retry_seconds=(0.0,)),
             journal=self._journal,
             workspace=self._workspace,
             trainer=cast(Trainer, MortalTrainer(machine, self.fuse)),
             proposer=thinker,
-            folder=lab.home / "runs" / str(run.id),
+            folders=RunFolders(lab.home, run.id),
             clock=itertools.count(1.0).__next__,
         )
         self._conducting: asyncio.Task[None] | None = None

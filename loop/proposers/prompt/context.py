@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loop.errors import UserError
@@ -23,7 +22,7 @@ from loop.git.workspace import Workspace
 from loop.process.error_line import tells_of_full_memory
 from loop.process.log import read_tail
 from loop.process.supervisor import LOG
-from loop.process.trainer import attempt_folder
+from loop.process.trainer import RunFolders
 from loop.proposers.protocol import Context, Failure
 from loop.results.gains import lessons_of_others, near_misses
 from loop.store.experiments import IdeaBox
@@ -62,15 +61,12 @@ _ATOM = "{http://www.w3.org/2005/Atom}"
 
 
 class ContextReader:
-    """Reads contexts of one run. Blocks for git and SQLite: use it in a worker thread.
+    """Reads contexts of one run. Blocks for git and SQLite: use it in a worker thread."""
 
-    `folder` holds the files of the run's trainings and the ends of their logs.
-    """
-
-    def __init__(self, *, journal: Journal, workspace: Workspace, folder: Path) -> None:
+    def __init__(self, *, journal: Journal, workspace: Workspace, folders: RunFolders) -> None:
         self._journal = journal
         self._workspace = workspace
-        self._folder = folder
+        self._folders = folders
         self._diff = lru_cache(maxsize=256)(workspace.diff)  # by commit: a diff never changes
         self._text = lru_cache(maxsize=16)(workspace.text)
 
@@ -92,8 +88,8 @@ class ContextReader:
     def failure(self, experiment: Experiment, parent: str) -> Failure:
         """Return what is known of a crash, with its program carried over to `parent`."""
         # A verdict is in the journal before its log is filed, after which that of the attempt is removed.
-        text = read_tail(attempt_folder(self._folder, experiment.number, experiment.attempt) / LOG)
-        text = text or read_tail(self._folder / f"{experiment.number}.log")
+        text = read_tail(self._folders.attempt(experiment.number, experiment.attempt) / LOG)
+        text = text or read_tail(self._folders.log(experiment.number))
         crashed = self._workspace.source(experiment.commit)
         source = self._workspace.carry_over(crashed, experiment.parent, parent)
         if source is None:

@@ -18,7 +18,7 @@ import pytest
 from bot.heartbeat.decide import NO_IDEAS, STEADY
 from bot.heartbeat.heartbeat import Heartbeat, find_blocker
 from bot.heartbeat.probe import Examiner
-from bot.runs import Ended, LoopState, Runs, run_folder
+from bot.runs import Ended, LoopState, Runs
 from bot.setup.settings import load_settings
 from loop.engine.prefetch import ProposerFailure
 from loop.engine.run import Engine
@@ -38,7 +38,7 @@ from loop.experiment import (
 )
 from loop.process.machine import ClockWatch
 from loop.process.supervisor import LOG, MARK, OUTCOME, STARTED, boot_id, start_time
-from loop.process.trainer import attempt_folder, mark_of
+from loop.process.trainer import RunFolders, mark_of
 from loop.store.events import Sessions, open_calls
 from loop.store.journal import Journal
 from notifiers.text.words import cause_text, reason_text
@@ -156,7 +156,7 @@ class Patient:
         self.journal.record(
             trained(replace(experiment, stage=Stage.TRAINING), k=attempt, ending=None, numbers={})
         )
-        folder = attempt_folder(run_folder(self.home, self.run), 3, attempt)
+        folder = RunFolders(self.home, self.run.id).attempt(3, attempt)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 

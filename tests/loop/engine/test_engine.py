@@ -16,7 +16,6 @@ from loop.git.workspace import Workspace
 from loop.process import summary
 from loop.process.liveness import is_measured
 from loop.process.supervisor import LOG
-from loop.process.trainer import attempt_folder
 from tests.loop.lab import Lab, git, program, value
 from tests.loop.process import crash_logs
 from tests.loop.training_bench import SHORT
@@ -447,7 +446,7 @@ async def test_a_number_counts_though_the_training_is_ended_after_it(
     engine = lab.engine(value(1.6))
     conducting = conduct(engine, 1)
     await lab.until_training(0)
-    folder = attempt_folder(lab.home / "runs" / "1", 0, 1)
+    folder = lab.folders.attempt(0, 1)
     await lab.until(lambda: is_measured(folder, "val_bpb") and "waiting" in (folder / LOG).read_text())
     await orders(engine, order, folder)
     await lab.until(lambda: lab.experiments()[0].status is not None)

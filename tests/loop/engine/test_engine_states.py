@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from loop.experiment import Ending, EventKind, Experiment, Run, RunState, Stage, Status
-from loop.process.trainer import attempt_folder
 from tests.loop.lab import Lab
 from tests.loop.made_up import BASELINE, Machine, Thinker
 from tests.loop.mortal import Life
@@ -198,9 +197,7 @@ class EngineStates(RuleBasedStateMachine):
             assert not self.stopped or not undecided
 
     def _folder(self, experiment: Experiment) -> Path:
-        return attempt_folder(
-            self.lab.home / "runs" / str(experiment.run_id), experiment.number, experiment.attempt
-        )
+        return self.lab.folders.attempt(experiment.number, experiment.attempt)
 
 
 @pytest.mark.timeout(3600)  # for making a failure small; without one it takes seconds, or minutes at length

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from loop.process.environment import readable_for
 from loop.sandbox.proof import Check, Proof, Row, prove
 from loop.sandbox.sandbox import Sandbox, SandboxKind, find_sandbox
-from loop.sandbox.view import View, interpreter_paths
+from loop.sandbox.view import View
 
 ROOT = Path(__file__).parents[3]
 NOBODY = 65534
@@ -40,7 +41,7 @@ class Scene:
         """What trainings see, as the bot would give it; the proof puts its own folders in."""
         environment = {"HOME": str(self.home), "PATH": os.environ["PATH"]}
         hidden = (self.state, self.repository / ".git")
-        readable = interpreter_paths(sys.executable)
+        readable = readable_for(Path(sys.executable))
         return View(self.state, self.state, environment, readable=readable, hidden=hidden)
 
     def prove(self, sandbox: Sandbox, view: View | None = None) -> Proof:

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from loop.errors import UserError
+from loop.process.environment import readable_for
 from loop.sandbox import landlock, sandbox
 from loop.sandbox.sandbox import IN_A_CONTAINER, PROFILE, Sandbox, SandboxKind, explain, find_sandbox
-from loop.sandbox.view import View, interpreter_paths
+from loop.sandbox.view import View
 
 REFUSED = "bwrap: No permissions to creating new namespace"
 IN_DOCKER = (
@@ -139,7 +140,7 @@ def works(request: pytest.FixtureRequest) -> Sandbox:
 
 
 def wrapped(sandbox: Sandbox, folder: Path, *argv: str, network: bool = False) -> tuple[str, ...]:
-    readable = interpreter_paths(sys.executable)
+    readable = readable_for(Path(sys.executable))
     return sandbox.wrap(View(folder, folder, {}, readable=readable, network=network), argv)
 
 

@@ -13,8 +13,9 @@ import pytest
 
 from bot.setup.template import template_files
 from loop.errors import UserError
+from loop.process.environment import readable_for
 from loop.sandbox.sandbox import Sandbox, SandboxKind, find_sandbox
-from loop.sandbox.view import View, interpreter_paths, private_environment
+from loop.sandbox.view import View, private_environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -53,7 +54,7 @@ def attempt(state: Path, number: int, *readable: Path) -> View:
         folder / "tmp",
         environment,
         writable=(folder / "cache",),
-        readable=(*interpreter_paths(sys.executable), *readable),
+        readable=(*readable_for(Path(sys.executable)), *readable),
         hidden=(state,),
     )
 

@@ -14,8 +14,8 @@ from loop.engine.stages import KeepRule
 from loop.engine.trainings import Plan
 from loop.experiment import Ending, Experiment, Purpose, RunState, Stage, Status, Training
 from loop.git.workspace import Workspace
-from loop.process.environment import training_environment
-from loop.process.trainer import Trainer
+from loop.process.environment import Launcher, training_environment
+from loop.process.trainer import RunFolders, Trainer
 from loop.store.journal import Journal
 from tests.loop.lab import Ideas, git, value
 from tests.loop.store.test_journal import make_experiment, make_run
@@ -110,14 +110,21 @@ async def test_a_run_of_the_last_release_goes_on_where_its_machine_died(old: Jou
         run,
         plan=Plan(
             KeepRule(),
-            training_environment({"PATH": "/usr/bin:/bin"}, {"TORCH_GATE": str(tmp_path / "gate")}),
+            Launcher(
+                tmp_path / "environments",
+                override=(),
+                editable="train.py",
+                environ=training_environment(
+                    {"PATH": "/usr/bin:/bin"}, {"TORCH_GATE": str(tmp_path / "gate")}
+                ),
+            ),
             deadline=600.0,
         ),
         journal=old,
         workspace=workspace,
         trainer=Trainer(),
         proposer=Ideas(*[""] * 7, value(1.1)),
-        folder=tmp_path / "runs" / str(run.id),
+        folders=RunFolders(tmp_path, run.id),
     )
     await engine.conduct(2)
     seventh, eighth = old.experiments(run.id)[7:]

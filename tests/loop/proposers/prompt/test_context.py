@@ -12,7 +12,6 @@ from loop.errors import UserError
 from loop.experiment import Ending
 from loop.git.workspace import Workspace
 from loop.process.supervisor import LOG
-from loop.process.trainer import attempt_folder
 from loop.proposers.prompt.context import ContextReader
 from tests.loop.lab import Lab, value
 from tests.loop.trainings import trained
@@ -46,10 +45,8 @@ async def test_a_full_memory_is_told_apart_from_a_bug(
 ) -> None:
     await lab.engine(value(1.6)).conduct(1)
     baseline, _ = lab.experiments()
-    folder = lab.home / "logs"
-    folder.mkdir()
-    (folder / "0.log").write_text(log)
-    reader = ContextReader(journal=lab.journal, workspace=workspace, folder=folder)
+    lab.folders.log(0).write_text(log)
+    reader = ContextReader(journal=lab.journal, workspace=workspace, folders=lab.folders)
     failure = reader.failure(trained(baseline, ending=ending, exit_code=exit_code), baseline.parent)
     assert (failure.out_of_memory, failure.log) == (full, log)
     assert failure.source == value(1.5)
@@ -58,8 +55,8 @@ async def test_a_full_memory_is_told_apart_from_a_bug(
 async def test_a_crash_has_its_log_before_that_is_filed(lab: Lab, workspace: Workspace) -> None:
     await lab.engine(value(1.6)).conduct(1)
     crash = lab.experiments()[1]
-    reader = ContextReader(journal=lab.journal, workspace=workspace, folder=lab.home / "logs")
-    attempt = attempt_folder(lab.home / "logs", crash.number, crash.attempt)
+    reader = ContextReader(journal=lab.journal, workspace=workspace, folders=lab.folders)
+    attempt = lab.folders.attempt(crash.number, crash.attempt)
     attempt.mkdir(parents=True)
     (attempt / LOG).write_text("KeyError: 1")
     assert reader.failure(crash, crash.parent).log == "KeyError: 1"
@@ -69,7 +66,7 @@ async def test_a_crash_is_shown_as_it_is_on_what_was_kept_since(lab: Lab, worksp
     apart = "A = 1\n# a\n# a\n# a\nB = 1\n" + value(1.4)
     await lab.engine(apart, apart.replace("A = 1", "A = oops")).conduct(2)
     crash = lab.experiments()[-1]
-    reader = ContextReader(journal=lab.journal, workspace=workspace, folder=lab.home / "logs")
+    reader = ContextReader(journal=lab.journal, workspace=workspace, folders=lab.folders)
 
     def kept(program: str) -> str:
         return workspace.commit(crash.parent, program, "kept since").sha
@@ -84,7 +81,7 @@ async def test_a_diff_that_git_has_lost_is_left_out(lab: Lab, workspace: Workspa
     await lab.engine(value(1.4), value(1.3)).conduct(2)
     lost = replace(lab.experiments()[1], commit="abcdef1")  # as a table has it that was adopted
     lab.journal.record(lost)
-    context = ContextReader(journal=lab.journal, workspace=workspace, folder=lab.home).read(lab.now())
+    context = ContextReader(journal=lab.journal, workspace=workspace, folders=lab.folders).read(lab.now())
     assert set(context.changes) == {2}
 
 
@@ -97,5 +94,5 @@ async def test_what_the_first_that_is_shown_was_compared_with_is_shown_too(
 ) -> None:
     await lab.engine(*(value(number) for number in (1.4, 1.6, 1.7, 1.3, 1.8, 1.9))).conduct(6)
     monkeypatch.setattr("loop.proposers.prompt.context.SHOWN", most)
-    reader = ContextReader(journal=lab.journal, workspace=workspace, folder=lab.home)
+    reader = ContextReader(journal=lab.journal, workspace=workspace, folders=lab.folders)
     assert [experiment.number for experiment in reader.read(lab.now()).experiments] == shown
