@@ -116,7 +116,7 @@ def test_a_training_that_hangs_after_its_number_is_ended_soon() -> None:
     assert remedies(make_vitals(make_loop(training=training))) == (EndTraining(RUN, training.folder),)
 
 
-def test_a_supervisor_that_does_not_work_is_replaced_first() -> None:
+def test_a_supervisor_that_does_not_work_is_killed() -> None:
     supervisor = Process(7, 1.0)
     training = make_training(30.0, overdue_supervisor=supervisor)
     assert remedies(make_vitals(make_loop(training=training))) == (
