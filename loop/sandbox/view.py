@@ -203,7 +203,11 @@ def landlock_rules(view: View, argv: Sequence[str]) -> str:
 
 
 def private_environment(cache: Path, tmp: Path) -> dict[str, str]:
-    """Return the variables that let a training and its compilers write in folders of its own."""
+    """Return the variables that let a training and its compilers write in folders of its own.
+
+    Under Landlock `tmp` should have at most 70 characters: Python puts sockets below it, whose addresses
+    have at most 107, and a DataLoader with workers hangs where they do not fit.
+    """
     return {
         "TMPDIR": str(tmp),  # where /tmp is everybody's; bwrap makes it /tmp
         "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),

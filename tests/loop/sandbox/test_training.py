@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from loop.process.environment import readable_for
 from loop.sandbox.sandbox import Sandbox, SandboxKind, find_sandbox
 from loop.sandbox.view import View, private_environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 COMPILE = """
 import torch
@@ -38,6 +40,13 @@ def sandbox(request: pytest.FixtureRequest) -> Sandbox:
         return find_sandbox(request.param)
     except UserError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def state() -> Iterator[Path]:
+    """A short path: sockets of DataLoader lie below TMPDIR, and an address has at most 107 characters."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 def attempt(state: Path, number: int, *readable: Path) -> View:
@@ -65,9 +74,9 @@ def run(sandbox: Sandbox, view: View, name: str, **more: str) -> subprocess.Comp
     return subprocess.run(argv, cwd=view.work, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_the_template_trains(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_the_template_trains(sandbox: Sandbox, state: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    view = attempt(tmp_path / "state", 0, data)
+    view = attempt(state, 0, data)
     for name, text in template_files("cpu", 5).items():
         (view.work / name).write_text(text, encoding="utf-8")
     prepared = run(Sandbox(SandboxKind.NONE), view, "prepare.py", AUTORESEARCH_CACHE=str(data))
@@ -78,8 +87,8 @@ def test_the_template_trains(sandbox: Sandbox, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="there is no compiler")
-def test_a_compiler_finds_what_the_training_before_it_compiled(sandbox: Sandbox, tmp_path: Path) -> None:
-    first, second = (attempt(tmp_path / "state", number) for number in (0, 1))
+def test_a_compiler_finds_what_the_training_before_it_compiled(sandbox: Sandbox, state: Path) -> None:
+    first, second = (attempt(state, number) for number in (0, 1))
     hits = []
     for view in (first, second):
         (view.work / "train.py").write_text(COMPILE)
