@@ -15,7 +15,7 @@ import pytest
 from loop.errors import UserError
 from loop.git.checkout import File, Source, write_files
 from loop.git.commands import Git
-from tests.loop.real_git import TRAIN, commit_files, git, make_repository, refs, snapshot
+from tests.loop.real_git import PREPARE, TRAIN, commit_files, git, make_repository, refs, snapshot
 
 OID = "0" * 64
 
@@ -137,6 +137,13 @@ def test_a_sparse_checkout_and_a_bare_repository_give_all_files(
     assert (filled(repository, work) / "program.md").exists()
     git(tmp_path, "clone", "--quiet", "--bare", str(repository), "bare.git")
     assert tree(filled(tmp_path / "bare.git", work.with_name("bare"))) == tree(work)
+
+
+def test_a_replacement_that_was_planted_changes_no_file(repository: Path, work: Path) -> None:
+    planted = git(repository, "hash-object", "-w", "--stdin", stdin="TIME_BUDGET = 9999\n")
+    git(repository, "replace", git(repository, "rev-parse", "HEAD:prepare.py"), planted)
+    assert git(repository, "show", "HEAD:prepare.py") == "TIME_BUDGET = 9999"
+    assert (filled(repository, work) / "prepare.py").read_text() == PREPARE
 
 
 # Where it must not write
