@@ -143,6 +143,8 @@ class Source:
             folder.mkdir(parents=True)
         except FileExistsError:
             raise UserError(f"{folder} exists already: remove it.") from None
+        except OSError as error:
+            raise _refused(error, folder) from error
         try:
             self._write(folder)
         except BaseException as error:
@@ -188,6 +190,9 @@ class Source:
         files = [file for file in files if not any(_holds(link, file.path) for link in self.links)]
         submodules = [file for file in files if file.mode == SUBMODULE]
         stored = [file for file in files if file.mode != SUBMODULE]
+        for file in stored:
+            if behind := [link for link in self.links if _holds(file.path, link)]:
+                raise UserError(f"LINK_PATHS names {behind[0]}, but {file.path} is no folder: name that.")
         by_lfs = _check_attributes(git, commit, stored, below=below)
         copies = self._find_content(git, by_lfs)
         plan.copies |= copies
@@ -197,8 +202,8 @@ class Source:
             plan.submodules.append(file.path)
             inner = self._open_submodule(file)
             if inner is not None:
-                below = f"{file.path}/"
-                self._add(plan, inner, file.id, _list_files(inner, file.id, below=below), below=below)
+                inside = f"{file.path}/"
+                self._add(plan, inner, file.id, _list_files(inner, file.id, below=inside), below=inside)
             elif named:  # otherwise no checkout has more than an empty folder
                 raise UserError(
                     f"The submodule {file.path} is not in {self._where} as the commit has it: "
@@ -224,7 +229,8 @@ class Source:
                 path = storage / "objects" / pointer.hash[:2] / pointer.hash[2:4] / pointer.hash
                 if not path.exists():
                     missing.append(file.path)
-                elif self._checked.get(path) != pointer and not pointer.matches(path):
+                    continue
+                if self._checked.get(path) != pointer and not pointer.matches(path):
                     raise UserError(
                         f"What Git LFS has of {file.path} is damaged: remove {path} and run `git lfs pull` "
                         f"in {self._where}."

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 TIME_LIMIT = 120.0  # seconds; a `git status` of a large checkout on a cold disk takes tens
 LONG_LIMIT = 600.0  # of a command that hands out all files of a commit
 GRACE = 2.0  # seconds in which git removes its lock files
-NOT_FOUND = 127  # the exit status of `env` where there is no such program
+ENV = "/usr/bin/env"
+NOT_FOUND = 127  # its exit status where there is no such program
 
 OPTIONS = {
     "core.hooksPath": os.devnull,  # no hook of the user's, nor one that a training planted
@@ -50,6 +51,7 @@ ENVIRONMENT = {
     "LC_ALL": "C",
     "GIT_ALLOW_PROTOCOL": "none",  # no transport: no ssh, no proxy, no credential helper, no pack hook
     "GIT_NO_LAZY_FETCH": "1",
+    "GIT_NO_REPLACE_OBJECTS": "1",  # what an id names is what was committed
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_EDITOR": "true",
     "GIT_PAGER": "cat",
@@ -288,7 +290,7 @@ def _run(
                 f"git {_name(arguments)} was ended after {TIME_LIMIT:.0f} s: "
                 f"run it by hand in {git.working_dir} to see what it waits for."
             ) from None
-    if process.returncode == NOT_FOUND and stderr.startswith(b"env:"):
+    if process.returncode == NOT_FOUND and stderr.startswith(f"{ENV}: ".encode()):
         raise UserError("git is not installed or does not run: install git and try again.")
     if process.returncode not in accept:
         raise GitError(_name(arguments), stderr.decode(errors="replace"))
@@ -314,7 +316,7 @@ def _started(
             source.seek(0)
         interrupt = git.execute(
             [
-                *("env", "-i"),  # GitPython can add to the environment but not take away
+                *(ENV, "-i"),  # GitPython can add to the environment but not take away
                 *(f"{name}={value}" for name, value in variables.items()),
                 "git",
                 *(part for name, value in settings.items() for part in ("-c", f"{name}={value}")),

@@ -15,7 +15,7 @@ import pytest
 from loop.errors import UserError
 from loop.git.checkout import File, Source, write_files
 from loop.git.commands import Git
-from tests.loop.real_git import TRAIN, commit_files, git, make_repository, refs, snapshot
+from tests.loop.real_git import PREPARE, TRAIN, commit_files, git, make_repository, refs, snapshot
 
 OID = "0" * 64
 
@@ -137,6 +137,13 @@ def test_a_sparse_checkout_and_a_bare_repository_give_all_files(
     assert (filled(repository, work) / "program.md").exists()
     git(tmp_path, "clone", "--quiet", "--bare", str(repository), "bare.git")
     assert tree(filled(tmp_path / "bare.git", work.with_name("bare"))) == tree(work)
+
+
+def test_a_replacement_that_was_planted_changes_no_file(repository: Path, work: Path) -> None:
+    planted = git(repository, "hash-object", "-w", "--stdin", stdin="TIME_BUDGET = 9999\n")
+    git(repository, "replace", git(repository, "rev-parse", "HEAD:prepare.py"), planted)
+    assert git(repository, "show", "HEAD:prepare.py") == "TIME_BUDGET = 9999"
+    assert (filled(repository, work) / "prepare.py").read_text() == PREPARE
 
 
 # Where it must not write
@@ -356,6 +363,26 @@ def test_lfs_content_that_is_not_here_is_named_with_the_command_that_fetches_it(
     assert refused(lfs) == (f"Git LFS has not fetched the content of model.bin: run `git lfs pull` in {lfs}.")
 
 
+def test_lfs_content_that_comes_later_is_checked_too(lfs: Path, work: Path) -> None:
+    path = store(lfs / ".git", b"weights")
+    made = source(lfs)
+    newer = commit_later(lfs, b"newer")
+    with pytest.raises(UserError, match=r"has not fetched the content of other\.bin"):
+        made.fill(work, newer)
+    store(lfs / ".git", b"newer").write_bytes(b"newEr")
+    with pytest.raises(UserError, match=r"other\.bin is damaged"):
+        made.fill(work, newer)
+    store(lfs / ".git", b"newer")
+    made.fill(work, newer)
+    assert (work / "other.bin").read_bytes() == b"newer"
+    assert path.exists()
+
+
+def commit_later(lfs: Path, content: bytes) -> str:
+    git(lfs, "config", "--remove-section", "filter.lfs")
+    return commit_files(lfs, {"other.bin": pointer(content)}, "newer")
+
+
 @pytest.mark.parametrize("damage", [b"weightS", b"short"])
 def test_lfs_content_that_is_damaged_is_refused(lfs: Path, damage: bytes) -> None:
     path = store(lfs / ".git", b"weights")
@@ -488,6 +515,26 @@ def test_a_folder_that_holds_the_editable_file_cannot_be_linked(repository: Path
     commit = commit_files(repository, {"src/train.py": "x = 1\n"}, "x")
     with pytest.raises(UserError, match="LINK_PATHS names src, which the bot has to write itself"):
         Source(repository, commit, editable="src/train.py", link_paths=("src",))
+
+
+def test_what_lies_behind_a_link_of_the_commit_is_linked_by_the_name_of_that_link(
+    repository: Path, work: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "train.bin").write_text("tokens")
+    (repository / "data").symlink_to(tmp_path / "disk")
+    git(repository, "add", "data")
+    git(repository, "commit", "--quiet", "-m", "data")
+    told = refused(repository, "data/train.bin")
+    assert told == "LINK_PATHS names data/train.bin, but data is no folder: name that."
+    assert (filled(repository, work, "data") / "data" / "train.bin").read_text() == "tokens"
+
+
+def test_a_submodule_can_have_a_link_in_it(nested: Path, work: Path) -> None:
+    (nested / "vendor" / "lib" / "weights").touch()
+    filled(nested, work, "vendor/lib/weights")
+    assert tree(work)["vendor/lib/weights"] == f"link {nested}/vendor/lib/weights"
+    assert (work / "vendor" / "lib" / "helpers.py").exists()
 
 
 def test_a_bare_repository_has_nothing_to_link(repository: Path, tmp_path: Path) -> None:

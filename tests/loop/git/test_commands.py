@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -66,3 +67,16 @@ def test_a_machine_without_git_is_told_what_to_do(tmp_path: Path) -> None:
     )
     last = result.stderr.splitlines()[-1]
     assert last == "loop.errors.UserError: git is not installed or does not run: install git and try again."
+
+
+def test_a_git_that_went_away_is_told_and_env_need_not_be_on_the_path(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = Git(repository / ".git")
+    (tmp_path / "programs").mkdir()
+    (tmp_path / "programs" / "git").symlink_to(str(shutil.which("git")))
+    monkeypatch.setenv("PATH", str(tmp_path / "programs"))
+    assert commands.commit_of("main")
+    (tmp_path / "programs" / "git").unlink()
+    with pytest.raises(UserError, match="git is not installed or does not run"):
+        commands.commit_of("main")
