@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 ANSWER_WAITS = (1.0, 2.0, 5.0, 15.0, 30.0)
 """Seconds between the attempts to show an answer while the platform is in trouble."""
 HEAD_START = 2.0
-LINGER_SECONDS = 2.0  # that work at hand gets at the end
+LINGER_SECONDS = 0.5  # that work at hand gets at the end
 
 
 @dataclass(frozen=True, slots=True)

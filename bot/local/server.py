@@ -20,7 +20,9 @@ log = logging.getLogger(__name__)
 
 MAX_REQUEST = 1 << 20  # bytes of one line from a client
 MAX_WAITING = 1 << 20  # bytes a client may leave unread before it is dropped
-LINGER_SECONDS = 1.0  # how long a client that is hung up on may take to read its last lines
+MOST_CLIENTS = 100
+IDLE_SECONDS = 60.0  # that a client may take for its next request unless it is attached
+LINGER_SECONDS = 0.25  # how long a client that is hung up on may take to read its last lines
 
 
 class LocalServer:
@@ -101,11 +103,19 @@ class LocalServer:
     async def wait_attached(self) -> None:
         await self._attached.wait()
 
+    async def say(self, message: Message) -> None:
+        """Send `message` as soon as somebody is attached."""
+        await self.wait_attached()
+        self.publish(message)
+
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._server is None:  # accepted in the moment that the server stopped
             writer.close()
             return
         client = _Client(writer)
+        if len(self._serving) >= MOST_CLIENTS:
+            client.refuse(f"The bot has {MOST_CLIENTS} connections already: close some.")
+            return
         task = asyncio.create_task(self._serve(reader, client))
         self._serving[task] = client
         task.add_done_callback(self._serving.pop)
@@ -125,6 +135,9 @@ class LocalServer:
             client.write(pack({"error": str(error)}))
         except ConnectionError:
             log.debug("a local client has gone")
+        except Exception:
+            log.exception("a local client cannot be served")
+            client.write(pack({"error": "The bot failed to answer: see bot.log in the state directory."}))
         finally:
             client.attached = False
             if not any(other.attached for other in self._serving.values()):
@@ -136,17 +149,24 @@ class LocalServer:
             return b""
         client.idle = True
         try:
-            return await _read_line(reader)
+            async with asyncio.timeout(None if client.attached else IDLE_SECONDS):
+                return await _read_line(reader)
+        except TimeoutError:
+            raise UserError(f"No whole line came within {IDLE_SECONDS:.0f} s.") from None
         finally:
             client.idle = False
 
     async def _tell_progress(self) -> None:
         while True:
             await self.wait_attached()
-            text = await self._progress()
-            for client in self._serving.values():
-                if client.attached:
-                    client.show(text)
+            try:
+                text = await self._progress()
+            except Exception:
+                log.exception("the progress is unknown")
+            else:
+                for client in self._serving.values():
+                    if client.attached:
+                        client.show(text)
             await asyncio.sleep(self._interval)
 
 
@@ -196,6 +216,10 @@ class _Client:
         if progress != self.progress and not self.writer.transport.get_write_buffer_size():
             self.progress = progress
             self.write(pack_item(Progress(progress)))
+
+    def refuse(self, reason: str) -> None:
+        self.write(pack({"error": reason}))
+        self.writer.close()
 
     async def close(self) -> None:
         """Hang up once the client has read everything, or after a moment."""

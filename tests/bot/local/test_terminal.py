@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import signal
 import stat
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from prompt_toolkit.application import create_app_session
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from bot.local.terminal import chat, follow, render
+from bot.local.terminal import Output, chat, follow, render
 from bot.local.wire import send
 from loop.errors import UserError
 from notifiers.message import Message
@@ -206,9 +205,30 @@ async def test_without_a_bot_there_is_nothing_to_chat_with(
         await chat(tmp_path / "none" / "bot.sock", commands=[], history=tmp_path / "none" / "typed")
 
 
-async def test_following_writes_messages_until_the_bot_ends(bot: LocalBot) -> None:
-    out = io.StringIO()
-    following = asyncio.create_task(follow(bot.path, out, progress_every=3600))
+class Printed:
+    """A file as the output of a bot."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8")
+        self._path = path
+        self.output = Output(self._file)
+
+    @property
+    def text(self) -> str:
+        return self._path.read_text(encoding="utf-8")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@pytest.fixture
+def printed(tmp_path: Path) -> Iterator[Printed]:
+    with closing(Printed(tmp_path / "printed")) as printed:
+        yield printed
+
+
+async def test_following_writes_messages_until_the_bot_ends(bot: LocalBot, printed: Printed) -> None:
+    following = asyncio.create_task(follow(bot.path, printed.output, progress_every=3600))
     await bot.server.wait_attached()
     bot.doing = "never shown: too soon after the first"
     await bot.settled()
@@ -216,37 +236,35 @@ async def test_following_writes_messages_until_the_bot_ends(bot: LocalBot) -> No
     bot.server.publish(Message(INJECTION, block="two\nlines\n"))
     await bot.server.stop()
     await following
-    assert out.getvalue() == ("waiting\nExperiment #0: baseline\nStatus: keep\n\nbad idea\ntwo\nlines\n\n")
+    assert printed.text == ("waiting\nExperiment #0: baseline\nStatus: keep\n\nbad idea\ntwo\nlines\n\n")
 
 
-async def test_progress_that_comes_too_soon_is_shown_when_it_is_due(bot: LocalBot) -> None:
-    out = io.StringIO()
-    following = asyncio.create_task(follow(bot.path, out, progress_every=0.05))
+async def test_progress_that_comes_too_soon_is_shown_when_it_is_due(bot: LocalBot, printed: Printed) -> None:
+    following = asyncio.create_task(follow(bot.path, printed.output, progress_every=0.05))
     await bot.server.wait_attached()
     for bot.doing in ("step 1", "step 2"):
         await bot.settled()
-    while "step 2\n" not in out.getvalue():  # noqa: ASYNC110 - a buffer tells nobody
+    while "step 2\n" not in printed.text:  # noqa: ASYNC110 - a file tells nobody
         await asyncio.sleep(0.005)
     await bot.server.stop()
     await following
 
 
-async def test_following_shows_progress_now_and_then(bot: LocalBot) -> None:
-    out = io.StringIO()
-    following = asyncio.create_task(follow(bot.path, out, progress_every=0))
+async def test_following_shows_progress_now_and_then(bot: LocalBot, printed: Printed) -> None:
+    following = asyncio.create_task(follow(bot.path, printed.output, progress_every=0))
     await bot.server.wait_attached()
     for bot.doing in ("step 1", "", "step\x07\n2"):
         await bot.settled()
     await bot.server.stop()
     await following
-    assert out.getvalue() == "waiting\nstep 1\nstep 2\n"
+    assert printed.text == "waiting\nstep 1\nstep 2\n"
 
 
 async def test_a_pipe_nobody_reads_from_holds_up_the_follower_alone(bot: LocalBot) -> None:
     bot.doing = ""
     from_follower, into_pipe = os.pipe()
     with os.fdopen(from_follower) as reader, os.fdopen(into_pipe, "w") as out:
-        following = asyncio.create_task(follow(bot.path, out))
+        following = asyncio.create_task(follow(bot.path, Output(out)))
         await bot.server.wait_attached()
         bot.server.publish(Message("x" * 500_000))  # more than a pipe holds
         await _readable(from_follower)
@@ -257,9 +275,9 @@ async def test_a_pipe_nobody_reads_from_holds_up_the_follower_alone(bot: LocalBo
         await following
 
 
-async def test_without_a_bot_there_is_nothing_to_follow(tmp_path: Path) -> None:
+async def test_without_a_bot_there_is_nothing_to_follow(tmp_path: Path, printed: Printed) -> None:
     with pytest.raises(UserError, match="No bot runs"):
-        await follow(tmp_path / "bot.sock", io.StringIO())
+        await follow(tmp_path / "bot.sock", printed.output)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ class TextChat:
             status=lambda run: run_status(office.journal, run, worktree=office.host.worktree(run.tag)),
             report=_no_report,
             zone=UTC,
+            say_here=_say_nothing,
             platforms=platforms,
         )
         inbox = Inbox(
@@ -56,6 +57,10 @@ class TextChat:
         async with asyncio.timeout(60):
             while text not in self.read():  # noqa: ASYNC110 - a file gives no sign when it grows
                 await asyncio.sleep(0.01)
+
+
+def _say_nothing(_: str) -> None:
+    """Nobody is at a terminal."""
 
 
 async def _no_report(_: object) -> None:
