@@ -155,7 +155,7 @@ class Chats:
                 told = blocked
                 since = self._at(blocked.since)
                 await self._say(
-                    f"The state file cannot be written since {since}: {blocked.reason}. "
+                    f"The state file cannot be written since {since}, as {blocked}. "
                     "Experiments and messages wait and go on by themselves."
                 )
 

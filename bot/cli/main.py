@@ -268,21 +268,19 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        _fail(str(error))
+        status = _fail(str(error))
     except StoreError as error:
-        _fail(
-            f"The state file cannot be used ({error}): close what else uses it, or free some disk space."
-        )
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except OSError:  # then Python would try again at its end, and make that its exit status
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        fix = "close what else uses it, or free some disk space"
+        status = _fail(f"The state file cannot be used ({error}): {fix}.")
+    except SystemExit as ended:
+        status = int(ended.code or 0)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(status)  # to take everything down one by one takes Python a second on a busy machine
 
 
-def _fail(sentence: str) -> None:
+def _fail(sentence: str) -> int:
     with suppress(OSError):
         sys.stderr.write(f"{sentence}\n")
-        sys.stderr.flush()
-    sys.exit(1)
+    return 1

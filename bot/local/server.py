@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
+import struct
+import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, suppress
@@ -14,6 +17,8 @@ from pathlib import Path
 from bot.local.wire import Progress, pack, pack_item, parse_request, socket_address
 from loop.errors import UserError
 from loop.files import LockedError, lock
+from loop.process.liveness import is_of_training
+from loop.process.worker import in_thread
 from notifiers.message import Message, RefusedError, Reply
 
 log = logging.getLogger(__name__)
@@ -122,6 +127,7 @@ class LocalServer:
 
     async def _serve(self, reader: asyncio.StreamReader, client: _Client) -> None:
         try:
+            await in_thread(_require_own, client.writer.get_extra_info("socket"))
             while line := await self._next_request(reader, client):
                 command = parse_request(line)
                 if command is None:
@@ -231,6 +237,20 @@ class _Client:
             self.writer.transport.abort()
         except ConnectionError:
             log.debug("a local client left before it had read everything")
+
+
+def _require_own(peer: socket.socket) -> None:
+    """Raise a UserError for another user's client, and for a training, which can reach the socket too."""
+    if sys.platform != "linux":
+        return
+    size = struct.calcsize("3i")
+    pid, user, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    if user not in (0, os.getuid()):
+        log.warning("refused process %d of user %d on the bot's socket", pid, user)
+        raise UserError(f"This bot belongs to another user: connect as user {os.getuid()}.")
+    if pid and is_of_training(pid):  # 0 is a process outside this container
+        log.warning("refused process %d on the bot's socket: it is of a training, or has ended", pid)
+        raise UserError("A training may not send the bot commands.")
 
 
 async def _read_line(reader: asyncio.StreamReader) -> bytes:

@@ -286,3 +286,42 @@ async def test_without_a_bot_there_is_nothing_to_follow(tmp_path: Path, printed:
 )
 def test_a_message_as_text(message: Message, text: str) -> None:
     assert render(message) == text
+
+
+async def test_a_follower_goes_on_when_its_output_fails_for_a_while(
+    bot: LocalBot, caplog: pytest.LogCaptureFixture
+) -> None:
+    bot.doing = ""
+    from_follower, into_pipe = os.pipe()
+    with os.fdopen(into_pipe, "w") as out:
+        os.close(from_follower)
+        following = asyncio.create_task(follow(bot.path, Output(out)))
+        await bot.server.wait_attached()
+        bot.server.publish(Message("lost"))
+        bot.server.publish(Message("lost too"))
+        await bot.server.stop()
+        await following
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+async def test_who_follows_can_be_cancelled_while_a_pipe_is_full(bot: LocalBot) -> None:
+    from_follower, into_pipe = os.pipe()
+    with os.fdopen(from_follower), os.fdopen(into_pipe, "w") as out:
+        following = asyncio.create_task(follow(bot.path, Output(out)))
+        await bot.server.wait_attached()
+        bot.server.publish(Message("x" * 500_000))
+        await _readable(from_follower)
+        following.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await following
+
+
+async def test_characters_that_an_output_lacks_are_replaced(bot: LocalBot, tmp_path: Path) -> None:
+    bot.doing = ""
+    with (tmp_path / "printed").open("w", encoding="ascii") as out:
+        following = asyncio.create_task(follow(bot.path, Output(out)))
+        await bot.server.wait_attached()
+        bot.server.publish(Message("0.1 \u2192 0.2"))
+        await bot.server.stop()
+        await following
+    assert (tmp_path / "printed").read_text() == "0.1 ? 0.2\n\n"

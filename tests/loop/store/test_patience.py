@@ -76,7 +76,7 @@ def test_writers_wait_while_another_program_holds_the_lock(
     with other_program(waiting.journal.path) as browser:
         browser.execute("BEGIN IMMEDIATE")
         writers = [waiting.note(str(number)) for number in range(5)]
-        assert "another program locks it" in waiting.blocked().reason
+        assert "another program locks it" in str(waiting.blocked())
         assert waiting.noted() == []  # readers do not wait
         browser.execute("ROLLBACK")
     for writer in writers:
@@ -100,7 +100,7 @@ def test_a_transaction_that_a_full_disk_cut_short_is_made_again_whole(waiting: W
 
     thread = threading.Thread(target=write)
     thread.start()
-    assert "free some space" in waiting.blocked().reason
+    assert "free some space" in str(waiting.blocked())
     assert waiting.noted() == []
     journal.execute("PRAGMA max_page_count = 100000")
     thread.join()
@@ -147,7 +147,7 @@ def test_a_folder_that_was_moved_away_is_waited_for(waiting: Waiting) -> None:
     home = waiting.journal.path.parent
     elsewhere = home.rename(home.with_name("elsewhere"))
     writer = waiting.note("later")
-    assert "put it back" in waiting.blocked().reason
+    assert "put it back" in str(waiting.blocked())
     elsewhere.rename(home)
     writer.result()
     assert waiting.noted() == ["later"]
@@ -160,7 +160,7 @@ def test_a_file_in_the_place_of_ours_is_not_written_to(waiting: Waiting, tmp_pat
     ours = path.rename(path.with_name("ours.db"))
     shutil.copy(older, path)
     writer = waiting.note("later")
-    assert "restart the bot" in waiting.blocked().reason
+    assert "restart the bot" in str(waiting.blocked())
     ours.rename(path)
     writer.result()
     assert waiting.noted() == ["later"]
@@ -183,7 +183,7 @@ with (home / "checkpoint").open("wb") as file:
     except OSError:
         os.truncate(file.fileno(), file.tell() // 4096 * 4096)
 writers = [waiting.note("x" * 20000) for _ in range(5)]
-assert "disk is full" in waiting.blocked().reason, waiting.blocked()
+assert "disk is full" in str(waiting.blocked()), waiting.blocked()
 (home / "checkpoint").unlink()
 for writer in writers:
     writer.result()
@@ -191,7 +191,7 @@ assert len(waiting.noted()) == 5
 subprocess.run(["mount", "-o", "remount,ro", home], check=False)
 if not os.access(home, os.W_OK):
     writer = waiting.note("later")
-    print(waiting.blocked().reason)
+    print(str(waiting.blocked()))
     subprocess.run(["mount", "-o", "remount,rw", home], check=True)
     writer.result()
 waiting.close()
