@@ -7,10 +7,13 @@ A body of more than a megabyte is refused.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
+
+from notifiers.message import UnreachableError
 
 SECONDS = 20.0
 MOST = 100
@@ -30,7 +33,7 @@ async def listening(
     """Answer POST requests to `path` by `receive`, within the context.
 
     Raises:
-        OSError: the address cannot be listened on.
+        UnreachableError: the address cannot be listened on.
     """
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
@@ -46,7 +49,11 @@ async def listening(
     runner = web.ServerRunner(_Server(answer, seconds), shutdown_timeout=0)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port, backlog=_ACCEPTED).start()
+        try:
+            await web.TCPSite(runner, host, port, backlog=_ACCEPTED).start()
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise UnreachableError(f"cannot listen on {host}:{port}: {reason}") from None
         yield
     finally:
         await runner.cleanup()

@@ -213,8 +213,6 @@ class HttpLine:
                 self._listening = True
                 log.info("Slack: listening for signed requests on %s:%s", host, port)
                 await asyncio.get_running_loop().create_future()
-        except OSError as error:
-            raise UnreachableError(f"cannot listen on {host}:{port} ({error.strerror})") from None
         finally:
             self._listening = False
 

@@ -196,8 +196,6 @@ class Line:
             raise UnreachableError(self._pulse.reason) from None
         except TelegramError as error:
             raise UnreachableError(error.message) from None
-        except OSError as error:
-            raise UnreachableError(f"cannot listen for the webhook: {error.strerror or error}") from None
 
     async def watch(self) -> None:
         """Raise an UnreachableError as soon as the line is dead; never returns.

@@ -44,7 +44,7 @@ def test_slack_has_no_socks(monkeypatch: pytest.MonkeyPatch) -> None:
         "http://[bad",
         "http://me:hush@host:99999",
         "ftp://host:1",
-        "http://",
+        "http://:80",
         "http://ho st:1",
         "http://hüst:1",
         "x:y",
