@@ -24,7 +24,7 @@ from bot.heartbeat.heartbeat import Heartbeat, find_blocker, ping
 from bot.heartbeat.probe import Examiner
 from bot.inbox import Inbox
 from bot.local.server import LocalChannel, LocalServer
-from bot.local.terminal import Output, chat, follow, is_at_terminal
+from bot.local.terminal import Output, attach_terminal
 from bot.platforms import Chats, access_by, keep
 from bot.proposer_factory import clear_agents
 from bot.reports.morning import Reporter, WakeUp
@@ -62,9 +62,6 @@ THREADS = 64
 
 LAST_WORDS_SECONDS = 0.25
 """How long the terminal may take at the end to show what happened last."""
-
-ATTACH_SECONDS = 1.0
-"""After this an output that was too slow is attached again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +202,10 @@ class Bot:
 
         # They end in the reverse order: what happened last is still told to everybody here.
         left = asyncio.Event()
-        terminal = asyncio.create_task(_attach_terminal(self._settings, left), name="terminal")
+        names = [command.name for command in COMMANDS]
+        history = self._settings.home / "history"
+        attaching = attach_terminal(self._settings.socket, commands=names, history=history, left=left)
+        terminal = asyncio.create_task(attaching, name="terminal")
         stack.push_async_callback(_finish, terminal)
         stack.push_async_callback(self._server.stop)  # ends what follows the bot, after the last message
         stack.push_async_callback(self._delivery.catch_up)
@@ -355,33 +355,6 @@ def _begin(stack: AsyncExitStack, work: Coroutine[None, None, None], name: str) 
     task = asyncio.create_task(work, name=name)
     stack.push_async_callback(_cancel, task)
     return task
-
-
-_WITHOUT = "the bot goes on without it; attach another with `autoresearch chat`"
-
-
-async def _attach_terminal(settings: Settings, left: asyncio.Event) -> None:
-    """Show on this terminal, or in the output, what the bot says; set `left` when a person leaves.
-
-    A prompt that fails and a terminal that has gone leave the bot without them, never end it.
-    """
-    if is_at_terminal():
-        names = [command.name for command in COMMANDS]
-        try:
-            ended = await chat(settings.socket, commands=names, history=settings.home / "history")
-        except Exception as error:  # noqa: BLE001 - whatever a terminal does to prompt_toolkit
-            log.warning("the prompt has failed (%s: %s): %s", type(error).__name__, error, _WITHOUT)
-        else:
-            if ended or is_at_terminal():
-                left.set()
-                return
-            log.warning("the terminal has gone: %s", _WITHOUT)
-    output = Output(sys.stdout)
-    while settings.socket.exists():  # else the bot has ended
-        with suppress(UserError):
-            await follow(settings.socket, output)
-        if settings.socket.exists():
-            await asyncio.sleep(ATTACH_SECONDS)
 
 
 async def _wait(event: asyncio.Event) -> None:

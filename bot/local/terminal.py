@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from bot.local.wire import Attached, Progress, attach
+from loop.errors import UserError
 from loop.text import clean, one_line
 from notifiers.message import Message, Reply
 
@@ -27,14 +28,6 @@ log = logging.getLogger(__name__)
 def render(message: Message) -> str:
     """Return `message` as harmless plain text, without a line end at its end."""
     return clean("\n".join(part for part in (message.text, message.block) if part)).rstrip("\n")
-
-
-def is_at_terminal() -> bool:
-    """Tell whether a person can type here: into a terminal that is there, with us in its foreground."""
-    try:
-        return sys.stdin.isatty() and sys.stdout.isatty() and os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
-    except (OSError, ValueError):
-        return False
 
 
 async def chat(path: Path, *, commands: Sequence[str], history: Path) -> bool:
@@ -191,3 +184,42 @@ async def follow(path: Path, out: Output, *, progress_every: float = 5.0) -> Non
             return
         finally:
             coming.cancel()
+
+
+ATTACH_SECONDS = 1.0  # after which an output that was too slow is attached again
+_WITHOUT = "the bot goes on without it; attach another with `autoresearch chat`"
+
+
+async def attach_terminal(path: Path, *, commands: Sequence[str], history: Path, left: asyncio.Event) -> None:
+    """Show on the bot's own terminal, or in its output, what it says; set `left` when a person leaves.
+
+    A prompt that fails and a terminal that has gone leave the bot without them, never end it.
+    """
+    if is_at_terminal():
+        try:
+            ended = await chat(path, commands=commands, history=history)
+        except Exception as error:  # noqa: BLE001 - whatever a terminal does to prompt_toolkit
+            log.warning("the prompt has failed (%s: %s): %s", type(error).__name__, error, _WITHOUT)
+        else:
+            if ended or is_at_terminal():
+                left.set()
+                return
+            log.warning("the terminal has gone: %s", _WITHOUT)
+    output = Output(sys.stdout)
+    while not _has_ended(path):
+        with suppress(UserError):
+            await follow(path, output)
+        if not _has_ended(path):
+            await asyncio.sleep(ATTACH_SECONDS)
+
+
+def _has_ended(path: Path) -> bool:
+    return not path.exists()  # the bot removes its socket first
+
+
+def is_at_terminal() -> bool:
+    """Tell whether a person can type here: into a terminal that is there, with us in its foreground."""
+    try:
+        return sys.stdin.isatty() and sys.stdout.isatty() and os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    except (OSError, ValueError):
+        return False

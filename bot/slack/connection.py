@@ -20,8 +20,8 @@ from slack_sdk.signature import SignatureVerifier
 from slack_sdk.socket_mode.aiohttp import SocketModeClient
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.listener import listening
 from loop.errors import UserError
+from notifiers.channels.listener import listening
 from notifiers.channels.network import bypasses_proxy
 from notifiers.channels.slack import SlackRefusedError, slack_errors
 from notifiers.message import UnreachableError

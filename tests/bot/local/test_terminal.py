@@ -13,7 +13,8 @@ from prompt_toolkit.application import create_app_session
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from bot.local.terminal import Output, chat, follow, render
+from bot.local import terminal as terminal_module
+from bot.local.terminal import Output, attach_terminal, chat, follow, render
 from bot.local.wire import send
 from loop.errors import UserError
 from notifiers.message import Message
@@ -325,3 +326,43 @@ async def test_characters_that_an_output_lacks_are_replaced(bot: LocalBot, tmp_p
         await bot.server.stop()
         await following
     assert (tmp_path / "printed").read_text() == "0.1 ? 0.2\n\n"
+
+
+async def test_a_prompt_that_fails_leaves_the_bot(
+    bot: LocalBot, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(*_: object, **__: object) -> bool:
+        raise RuntimeError("no termios")
+
+    left = asyncio.Event()
+    monkeypatch.setattr(terminal_module, "is_at_terminal", lambda: True)
+    monkeypatch.setattr(terminal_module, "chat", fail)
+    attached = asyncio.create_task(
+        attach_terminal(bot.path, commands=[], history=bot.path.with_name("typed"), left=left)
+    )
+    await bot.server.wait_attached()  # by what follows instead
+    await bot.server.stop()
+    await attached
+    assert not left.is_set()
+    assert "the prompt has failed (RuntimeError: no termios)" in caplog.text
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["person", "hang-up"])
+async def test_only_a_person_who_leaves_ends_the_bot(
+    bot: LocalBot, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    async def end(*_: object, **__: object) -> bool:
+        return False
+
+    answers = [there, True]
+    left = asyncio.Event()
+    monkeypatch.setattr(terminal_module, "is_at_terminal", answers.pop)
+    monkeypatch.setattr(terminal_module, "chat", end)
+    attached = asyncio.create_task(
+        attach_terminal(bot.path, commands=[], history=bot.path.with_name("typed"), left=left)
+    )
+    if not there:
+        await bot.server.wait_attached()
+        await bot.server.stop()
+    await attached
+    assert left.is_set() == there

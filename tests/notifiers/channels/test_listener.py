@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from bot.listener import MOST, listening
+from notifiers.channels.listener import MOST, listening
 from tests.servers.ports import free_port
 
 PATH = "/hook"
