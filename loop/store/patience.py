@@ -25,7 +25,7 @@ _CAUSES = {
     sqlite3.SQLITE_BUSY: _LOCKED,
     sqlite3.SQLITE_LOCKED: _LOCKED,
     sqlite3.SQLITE_PROTOCOL: _LOCKED,
-    sqlite3.SQLITE_FULL: ("the disk is full", "free some space"),
+    sqlite3.SQLITE_FULL: ("the disk is full", "free some space, such as checkpoints that trainings left"),
     sqlite3.SQLITE_IOERR: ("the disk is full or fails", "free some space, or see the system's log"),
     sqlite3.SQLITE_CANTOPEN: ("it cannot be opened", "put its folder back, or free some space on the disk"),
     sqlite3.SQLITE_READONLY: ("it is read-only", "make it and its folder writable again"),
