@@ -8,11 +8,14 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
+from math import inf
 
 from bot.access import HERE, Request
 from bot.commands import COMMANDS
@@ -21,13 +24,13 @@ from bot.heartbeat.heartbeat import Heartbeat, find_blocker, ping
 from bot.heartbeat.probe import Examiner
 from bot.inbox import Inbox
 from bot.local.server import LocalChannel, LocalServer
-from bot.local.terminal import chat, follow
-from bot.platforms import Chats, access_by
+from bot.local.terminal import Output, attach_terminal
+from bot.platforms import Chats, access_by, keep
 from bot.proposer_factory import clear_agents
 from bot.reports import Reporter, WakeUp
 from bot.runs import Runs
 from bot.schedule import Jobs, scheduled
-from bot.setup.service import feed_watchdog, notify, start_logging
+from bot.setup.service import close_to_others, feed_watchdog, notify, start_logging
 from bot.setup.settings import Settings
 from bot.setup.template import embedded_folder, prepare_embedded
 from loop.errors import UserError
@@ -36,11 +39,11 @@ from loop.process.supervisor import boot_id
 from loop.process.worker import in_thread
 from loop.results.report import RunStatus, run_status
 from loop.store.events import SIGN_SECONDS, Notes, Sessions
-from loop.store.journal import Journal
+from loop.store.journal import Journal, StoreError
 from notifiers.channels.tracker import Tracker
 from notifiers.delivery.delivery import Delivery
 from notifiers.delivery.preferences import PreferenceStore, usual_preferences
-from notifiers.message import Reply
+from notifiers.message import Message, Reply
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +55,12 @@ WATCH_SECONDS = 10.0
 
 TRACK_SECONDS = 30.0
 """How often new results are sent to a tracker."""
+
+THREADS = 64
+"""More than can ever wait for a state file that is locked, so that others read meanwhile."""
+
+LAST_WORDS_SECONDS = 0.25
+"""How long the terminal may take at the end to show what happened last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,30 +78,63 @@ async def serve(settings: Settings, order: Order) -> None:
     Raises:
         UserError: it cannot start, or the experiments that were ordered cannot be made.
     """
-    signalled = asyncio.Event()
+    loop, signalled, ending = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def end() -> None:
+        ending.set()
+        signalled.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, signalled.set)
-    open_state_directory(settings)
+        loop.add_signal_handler(number, end)
+    loop.add_signal_handler(signal.SIGHUP, log.warning, "the terminal has hung up")
+    loop.set_default_executor(ThreadPoolExecutor(THREADS))
+    running = asyncio.create_task(_serve(settings, order, ending), name="bot")
+    signal_came = asyncio.create_task(signalled.wait(), name="signal")
+    await asyncio.wait({running, signal_came}, return_when=asyncio.FIRST_COMPLETED)
+    running.cancel()
+    try:
+        await running
+    except asyncio.CancelledError:
+        log.info("ended by a signal")
+    except StoreError:
+        if not ending.is_set():  # else it has waited for the state file until now
+            raise
+
+
+async def _serve(settings: Settings, order: Order, ending: threading.Event) -> None:
+    notices = open_state_directory(settings)
     async with AsyncExitStack() as stack:
-        journal = Journal(settings.home / "state.db")
+        journal = await _open_journal(settings, ending)
         stack.callback(journal.close)
         bot = Bot(settings, journal)
+        for notice in notices:
+            bot.say_here(notice)
         ends = await bot.start(order, stack)
-        signal_came = asyncio.create_task(signalled.wait(), name="signal")
-        done, _ = await asyncio.wait({signal_came, *ends}, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
 
 
-def open_state_directory(settings: Settings) -> None:
+def open_state_directory(settings: Settings) -> list[str]:
+    """Make the state directory, and close an older one to other users; return what people should know."""
     try:
         settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         start_logging(settings.home / "bot.log", settings.secrets)
+        return close_to_others(settings.home)
     except OSError as error:
         raise UserError(
             f"Cannot write to the state directory {settings.home} ({error.strerror}). "
             "Choose another one with --home or AUTORESEARCH_HOME."
         ) from None
+
+
+async def _open_journal(settings: Settings, ending: threading.Event) -> Journal:
+    path = settings.home / "state.db"
+    opening = asyncio.create_task(in_thread(Journal, path, patience=inf, ending=ending))
+    _, late = await asyncio.wait({opening}, timeout=2)
+    if late:
+        await Output(sys.stderr).write(f"{path} cannot be used yet, see bot.log beside it: the bot waits.\n")
+    return await opening
 
 
 class Bot:
@@ -134,6 +176,7 @@ class Bot:
             status=self._status,
             report=reporter.for_chat,
             zone=zone,
+            say_here=self.say_here,
         )
         handlers = CommandHandlers(
             self._runs, settings, preferences=preferences, chats=self._chats.health, zone=zone, now=time.time
@@ -143,6 +186,13 @@ class Bot:
         self._delivery = Delivery(
             LocalChannel(self._server), journal, report=reporter.for_terminal, zone=zone
         )
+        self._saying: set[asyncio.Task[None]] = set()
+
+    def say_here(self, text: str) -> None:
+        """Say something in the terminal, as soon as it is attached."""
+        task = asyncio.create_task(self._server.say(Message(text)))
+        self._saying.add(task)
+        task.add_done_callback(self._saying.discard)
 
     async def start(self, order: Order, stack: AsyncExitStack) -> set[asyncio.Task[None]]:
         """Start everything; `stack` ends it. Return the tasks of which the first to end ends the bot."""
@@ -153,18 +203,22 @@ class Bot:
             await prepare_embedded(self._settings)
 
         # They end in the reverse order: what happened last is still told to everybody here.
-        terminal = asyncio.create_task(_attach_terminal(self._settings), name="terminal")
+        left = asyncio.Event()
+        names = [command.name for command in COMMANDS]
+        history = self._settings.home / "history"
+        attaching = attach_terminal(self._settings.socket, commands=names, history=history, left=left)
+        terminal = asyncio.create_task(attaching, name="terminal")
         stack.push_async_callback(_finish, terminal)
         stack.push_async_callback(self._server.stop)  # ends what follows the bot, after the last message
         stack.push_async_callback(self._delivery.catch_up)
-        delivering = _begin(stack, self._delivery.run(), "delivery")
+        _begin(stack, keep(self._delivery.run), "delivery")
         stack.push_async_callback(self._runs.close)
-        chatting = _begin(stack, self._chats.run(self._inbox.answer), "chats")
+        _begin(stack, self._chats.run(self._inbox.answer), "chats")
 
         await self._heartbeat.arrive()
         ordered = await go_on(self._runs, self._settings, order)
         await self._begin_checks(stack)
-        ends = {terminal, delivering, chatting}
+        ends = {_begin(stack, _wait(left), "person at the terminal")}
         return ends | {ordered} if ordered is not None and order.exit_when_done else ends
 
     async def _open(self, stack: AsyncExitStack) -> None:
@@ -190,11 +244,15 @@ class Bot:
             tracker = Tracker(self._journal, service=service, project=project, environ=os.environ)
             jobs[tracker.catch_up] = TRACK_SECONDS
         await stack.enter_async_context(scheduled(jobs))
-        _begin(stack, heartbeat.run(), "extra heartbeats")
-        _begin(stack, feed_watchdog(os.environ, healthy=heartbeat.on_time), "watchdog")
+        _begin(stack, keep(heartbeat.run), "extra heartbeats")
+        _begin(stack, feed_watchdog(os.environ, healthy=self._is_healthy), "watchdog")
         if settings.wake_up:
             wake_up = WakeUp(self._journal, cron=settings.wake_up, zone=self._zone, beat=heartbeat.beat)
-            _begin(stack, wake_up.run(), "wake-up")
+            _begin(stack, keep(wake_up.run), "wake-up")
+
+    def _is_healthy(self) -> bool:
+        # A restart would not help with a state file that cannot be written: heartbeats wait for it too.
+        return self._heartbeat.on_time() or self._journal.blocked is not None
 
     async def _answer_here(self, text: str) -> Reply:
         reply = await self._inbox.answer(Request(HERE, text, key="", sent_at=time.time()))
@@ -301,17 +359,12 @@ def _begin(stack: AsyncExitStack, work: Coroutine[None, None, None], name: str) 
     return task
 
 
-async def _attach_terminal(settings: Settings) -> None:
-    """Show on this process's terminal, or in its output, what the bot says; return when a person leaves."""
-    if sys.stdin.isatty() and sys.stdout.isatty():
-        names = [command.name for command in COMMANDS]
-        await chat(settings.socket, commands=names, history=settings.home / "history")
-    else:
-        await follow(settings.socket, sys.stdout)
+async def _wait(event: asyncio.Event) -> None:
+    await event.wait()
 
 
 async def _finish(task: asyncio.Task[None]) -> None:
-    await asyncio.wait({task}, timeout=2)
+    await asyncio.wait({task}, timeout=LAST_WORDS_SECONDS)
     await _cancel(task)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -25,7 +26,7 @@ _T = TypeVar("_T")
 ANSWER_WAITS = (1.0, 2.0, 5.0, 15.0, 30.0)
 """Seconds between the attempts to show an answer while the platform is in trouble."""
 HEAD_START = 2.0
-LINGER_SECONDS = 2.0  # that work at hand gets at the end
+LINGER_SECONDS = 0.5  # that work at hand gets at the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,12 @@ class Platform:
     name: str
     allowed: Callable[[Settings], AllowList]
     connect: Callable[[Settings, Answer, Clock], Connection | None]
+
+
+def require_token(token: str, setting: str, *, begins: str) -> None:
+    """Raise a UserError where this cannot be a token; `begins` is how one begins, as a pattern."""
+    if not re.fullmatch(f"{begins}[!-~]+", token):
+        raise UserError(f"{setting} is not a token: copy it again, whole and without spaces or quotes.")
 
 
 class CommandQueue:

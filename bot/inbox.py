@@ -14,6 +14,7 @@ from loop.errors import UserError
 from loop.process.worker import in_thread
 from loop.store.journal import Journal
 from loop.store.outbox import remember_request
+from loop.store.patience import Blocked
 from notifiers.message import Button, Message, Reply
 from notifiers.text.words import duration
 
@@ -57,11 +58,13 @@ class Inbox:
         if role is None and not (self._access.may_ask_id(sender) and _asks_for_ids(request.text)):
             log.warning("a stranger on %s: user %s in %s", sender.platform, sender.user, sender.place)
             return None
-        if request.key and not await in_thread(self._is_new, request.key):
+        blocked = self._journal.blocked
+        if request.key and blocked is None and not await in_thread(self._is_new, request.key):
             return None
         try:
             call = parse(request.text)
             _require_role(call, role)
+            _require_writable(call, blocked)
             self._require_fresh(call, request)
             if call.command.name == "id":
                 return Reply(Message(self._access.ids_of(sender)))
@@ -102,6 +105,11 @@ class Inbox:
     def _is_new(self, key: str) -> bool:
         """Remember the request before it is obeyed: a command that ends the bot must not come again."""
         return remember_request(self._journal, key, now=self._now(), seconds=REMEMBERED_SECONDS)
+
+
+def _require_writable(call: Call, blocked: Blocked | None) -> None:
+    if blocked is not None and call.command.role > Role.VIEWER:
+        raise UserError(f"Not now: the state file cannot be written, as {blocked}.")
 
 
 def _require_role(call: Call, role: Role | None) -> None:

@@ -6,25 +6,30 @@ import asyncio
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import datetime, tzinfo
+from itertools import count
 from typing import Any
 
-from bot.access import Access
-from bot.front import Answer, FrontHealth, Platform
+from bot.access import Access, Request
+from bot.front import Answer, Connection, FrontHealth, Platform
+from bot.setup.doctor import Check
 from bot.setup.settings import Settings
 from bot.slack import SLACK
 from bot.telegram import TELEGRAM
+from loop.errors import UserError, backoff
 from loop.experiment import Event, Run
 from loop.process.worker import in_thread
 from loop.results.report import RunStatus
 from loop.store.journal import Journal
 from loop.store.outbox import refusals
+from loop.store.patience import Blocked
+from loop.text import one_line, without_secrets
 from notifiers.delivery.delivery import Delivery
 from notifiers.delivery.live_card import LiveCards
 from notifiers.delivery.preferences import PreferenceStore
 from notifiers.delivery.rate_limit import Clock, Spacing
-from notifiers.message import Channel, Message
+from notifiers.message import Channel, ChannelError, Message, Reply
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +38,12 @@ PLATFORMS = (TELEGRAM, SLACK)
 
 RESTART_SECONDS = 60.0
 """A part that fails unexpectedly is started again after this."""
+
+CONNECT_WAITS = (5.0, 10.0, 30.0, 60.0, 300.0)
+"""Seconds between the attempts to set up a platform that cannot be set up."""
+
+BLOCKED_SECONDS = 60.0
+"""The chats are told of a state file that cannot be written for so long."""
 
 Service = Callable[[], Coroutine[Any, Any, None]]
 
@@ -44,7 +55,8 @@ def access_by(settings: Settings, platforms: Sequence[Platform] = PLATFORMS) -> 
 class Chats:
     """Serves every chat of the settings; none of them can hold up the experiments or another chat.
 
-    `status` reads how a run stands, in a worker thread; `report` is as in `Delivery`.
+    `status` reads how a run stands, in a worker thread; `report` is as in `Delivery`; `say_here` says
+    something in the bot's own terminal.
     """
 
     def __init__(
@@ -56,6 +68,7 @@ class Chats:
         status: Callable[[Run], RunStatus],
         report: Callable[[Event], Awaitable[Message | None]],
         zone: tzinfo,
+        say_here: Callable[[str], None],
         platforms: Sequence[Platform] = PLATFORMS,
     ) -> None:
         self._settings = settings
@@ -65,27 +78,21 @@ class Chats:
         self._status = status
         self._report = report
         self._zone = zone
+        self._say_here = say_here
         self._clock = Clock()
         self._fronts: dict[str, Callable[[], FrontHealth]] = {}
         self._deliveries: dict[str, Delivery] = {}
-        self._mistakes: list[str] = []  # in the settings, as lines of `/health`
+        self._unavailable: dict[str, str] = {}  # by what it is about: why, with the fix
+        self._places: list[tuple[Channel, Spacing]] = []
 
     async def run(self, answer: Answer) -> None:
         """Serve until cancelled; `answer` is the inbox."""
-        async with AsyncExitStack() as stack:
-            services = [*self._connect(stack, answer), *self._others()]
-            tasks = [asyncio.create_task(_keep(service)) for service in services]
-            try:
-                await asyncio.get_running_loop().create_future()
-            finally:
-                for task in tasks:
-                    task.cancel()
-                if tasks:
-                    await asyncio.wait(tasks)
+        platforms = [functools.partial(self._serve, one, answer) for one in self._platforms]
+        await _run_all([*platforms, *self._others(), self._watch_journal])
 
     def health(self) -> list[str]:
         """Return a line for each front end and each channel with trouble, and the last refusals."""
-        lines = list(self._mistakes)
+        lines = [f"FAIL  {name}: unavailable: {reason}" for name, reason in self._unavailable.items()]
         for name, health in self._fronts.items():
             now = health()
             seen = "never connected" if now.last_seen is None else f"last seen {self._at(now.last_seen)}"
@@ -100,19 +107,60 @@ class Chats:
         lines += [f"warn  {no.channel}: refused at {self._at(no.at)}: {no.reason}" for no in refused]
         return lines
 
-    def _connect(self, stack: AsyncExitStack, answer: Answer) -> list[Service]:
-        services: list[Service] = []
-        for platform in self._platforms:
-            connection = platform.connect(self._settings, answer, self._clock)
-            if connection is None:
-                continue
+    async def _serve(self, platform: Platform, answer: Answer) -> None:
+        connection = await self._connect(platform, answer)
+        if connection is None:
+            return
+        async with AsyncExitStack() as stack:
             if connection.close is not None:
                 stack.push_async_callback(connection.close)
             self._fronts[platform.name.capitalize()] = connection.health
-            services.append(connection.run)
+            services: list[Service] = [connection.run]
             for channel, spacing in connection.channels:
                 services += self._place(channel, spacing, with_card=True)
-        return services
+            await _run_all(services)
+
+    async def _connect(self, platform: Platform, answer: Answer) -> Connection | None:
+        """Set a platform up, again and again where that fails; None where the settings do not name it."""
+        name = platform.name.capitalize()
+        for failures in count(1):
+            try:
+                connection = platform.connect(self._settings, answer, self._clock)
+            except Exception as error:  # noqa: BLE001 - whatever a library finds wrong with its surroundings
+                self._report_unavailable(name, why_unavailable(error, self._settings))
+                await asyncio.sleep(backoff(CONNECT_WAITS, failures))
+            else:
+                break
+        if self._unavailable.pop(name, None):
+            self._say_here(f"{name} is set up now.")
+        return connection
+
+    def _report_unavailable(self, name: str, reason: str) -> None:
+        if self._unavailable.get(name) != reason:
+            self._unavailable[name] = reason
+            log.error("%s is unavailable: %s", name, reason)
+            self._say_here(f"{name} is unavailable: {reason}")
+
+    async def _watch_journal(self) -> None:
+        """Say so in every chat when the state file cannot be written: what else is sent waits for it."""
+        told: Blocked | None = None
+        while True:
+            await self._clock.sleep(BLOCKED_SECONDS / 10)
+            blocked = self._journal.blocked
+            if blocked is None and told is not None:
+                told = None
+                await self._say("The state file can be written again: experiments and messages go on.")
+            elif blocked and told is None and self._clock.now() - blocked.since >= BLOCKED_SECONDS:
+                told = blocked
+                since = self._at(blocked.since)
+                await self._say(
+                    f"The state file cannot be written since {since}, as {blocked}. "
+                    "Experiments and messages wait and go on by themselves."
+                )
+
+    async def _say(self, text: str) -> None:
+        self._say_here(text)
+        await asyncio.gather(*(_send(channel, spacing, text) for channel, spacing in self._places))
 
     def _others(self) -> list[Service]:
         urls = self._settings.apprise_urls.get_secret_value().split(",")
@@ -124,8 +172,7 @@ class Chats:
         try:
             channel = await in_thread(AppriseChannel, url)  # its import takes a second
         except ValueError as error:
-            self._mistakes.append(f"FAIL  APPRISE_URLS: one of them {error}")
-            log.error("%s", self._mistakes[-1])  # noqa: TRY400 - a sentence for people
+            self._report_unavailable("APPRISE_URLS", f"one of them {error}")
             return
         (serve,) = self._place(channel, Spacing(clock=self._clock), with_card=False)
         await serve()
@@ -152,13 +199,56 @@ class Chats:
             zone=self._zone,
         )
         self._deliveries[channel.name] = delivery
+        self._places.append((channel, spacing))
         return [delivery.run, keeper.run] if keeper else [delivery.run]
 
     def _at(self, when: float) -> str:
         return f"{datetime.fromtimestamp(when, self._zone):%Y-%m-%d %H:%M}"
 
 
-async def _keep(service: Service) -> None:
+def why_unavailable(error: Exception, settings: Settings) -> str:
+    """Return why a platform cannot be set up, with the fix where that is known, and without secrets."""
+    reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return one_line(without_secrets(reason, settings.secrets))
+
+
+def chat_checks(settings: Settings, platforms: Sequence[Platform] = PLATFORMS) -> tuple[Check, ...]:
+    """Set up each platform that the settings name, for `doctor`; nothing is sent."""
+    checks = []
+    for platform in platforms:
+        try:
+            connection = platform.connect(settings, _no_answer, Clock())
+        except Exception as error:  # noqa: BLE001 - as in `Chats`
+            checks.append(Check(platform.name, False, why_unavailable(error, settings)))
+        else:
+            if connection is not None:
+                checks.append(Check(platform.name, True, "can be set up; it was not called"))
+    return tuple(checks)
+
+
+async def _no_answer(_: Request) -> Reply | None:
+    return None
+
+
+async def _send(channel: Channel, spacing: Spacing, text: str) -> None:
+    with suppress(ChannelError):
+        await spacing.turn()
+        await channel.send(Message(text))
+
+
+async def _run_all(services: Sequence[Service]) -> None:
+    """Run services side by side until cancelled."""
+    tasks = [asyncio.create_task(keep(service)) for service in services]
+    try:
+        await asyncio.get_running_loop().create_future()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def keep(service: Service) -> None:
+    """Run a service until it ends by itself, and again after it fails."""
     while True:
         task = asyncio.create_task(service())
         try:
@@ -169,5 +259,5 @@ async def _keep(service: Service) -> None:
         error = task.exception()
         if error is None:
             return
-        log.error("a part of the chats failed and will be restarted", exc_info=error)
+        log.error("a part of the bot failed and will be restarted", exc_info=error)
         await asyncio.sleep(RESTART_SECONDS)

@@ -5,6 +5,7 @@ Start at `main.py`. Nothing else imports this package. Here is what the commands
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterator
@@ -55,7 +56,7 @@ def not_running(settings: Settings, run: Run) -> str:
 
 def say(text: str) -> None:
     """Print text that may come from anywhere."""
-    sys.stdout.write(clean(text).rstrip("\n") + "\n")
+    write_out(clean(text).rstrip("\n") + "\n")
 
 
 def print_message(message: Message) -> None:
@@ -63,7 +64,24 @@ def print_message(message: Message) -> None:
 
 
 def print_json(value: object) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    print_data(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def print_data(text: str) -> None:
+    """Print what programs read, in UTF-8 whatever the terminal takes."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+    write_out(text)
+
+
+def write_out(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise  # whoever reads has read enough
+    except OSError as error:
+        raise UserError(f"The output cannot be written: {error.strerror}.") from None
 
 
 # Adoption

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from bot.cli import Json, Tag, not_running, open_run, print_json, print_message, say
+from bot.cli import Json, Tag, not_running, open_run, print_data, print_json, print_message, say
 from bot.cli.report import report, report_of_run
+from bot.setup.service import become_init, open_standard_streams, unit
 from bot.setup.settings import load_settings
 from loop.errors import UserError
 from loop.store.experiments import read_rows
-from loop.store.journal import Journal, OlderStateError
+from loop.store.journal import Journal, OlderStateError, StoreError
 from notifiers.text.words import plural
 
 app = typer.Typer(
@@ -50,10 +52,13 @@ def up(
     from bot.app import Order, serve, zone_of
 
     settings = context.obj()
+    become_init()
+    os.umask(0o077)
     asyncio.run(serve(settings, Order(tag, experiments, exit_when_done)))
     if exit_when_done:
         made = report_of_run(settings, tag)
-        made.show(zone_of(settings))
+        with suppress(OSError, UserError):  # what was ordered is done, whatever became of the output
+            made.show(zone_of(settings))
         raise typer.Exit(code=int(made.failed))
 
 
@@ -99,10 +104,11 @@ def doctor(context: typer.Context, as_json: Json = False) -> None:
 
     from bot.app import zone_of
     from bot.local.wire import bot_answers
+    from bot.platforms import chat_checks
     from bot.setup.doctor import Check, examine, health_checks, incident_lines, render
 
     settings = context.obj()
-    checks = examine(settings)
+    checks = examine(settings) + chat_checks(settings)
     incidents: list[str] = []
     state = settings.home / "state.db"
     try:
@@ -128,15 +134,12 @@ def doctor(context: typer.Context, as_json: Json = False) -> None:
 @app.command()
 def service(context: typer.Context) -> None:
     """Print a systemd user unit for the bot."""
-    import os
     import shutil
-
-    from bot.setup.service import unit
 
     executable = Path(shutil.which(sys.argv[0]) or sys.argv[0]).absolute()
     settings = context.obj()
     path = os.environ.get("PATH", os.defpath)
-    sys.stdout.write(unit(executable=executable, working_directory=Path.cwd(), home=settings.home, path=path))
+    print_data(unit(executable=executable, working_directory=Path.cwd(), home=settings.home, path=path))
 
 
 @app.command("slack-manifest")
@@ -145,7 +148,7 @@ def slack_manifest() -> None:
     from bot.commands import COMMANDS
     from bot.slack import manifest
 
-    sys.stdout.write(manifest(command for command in COMMANDS if not command.hidden))
+    print_data(manifest(command for command in COMMANDS if not command.hidden))
 
 
 @app.command()
@@ -207,7 +210,7 @@ def export(
     if jsonl is not None:
         text = json_lines(run, experiments)
         if str(jsonl) == "-":
-            sys.stdout.write(text)
+            print_data(text)
             return
         try:
             jsonl.write_text(text, encoding="utf-8")
@@ -261,8 +264,23 @@ def adopt(
 
 def main() -> None:
     """Run the command line; a `UserError` is one sentence on stderr and exit status 1."""
+    open_standard_streams()
     try:
         app()
     except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(1)
+        status = _fail(str(error))
+    except StoreError as error:
+        fix = "close what else uses it, or free some disk space"
+        status = _fail(f"The state file cannot be used ({error}): {fix}.")
+    except SystemExit as ended:
+        status = int(ended.code or 0)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(status)  # to take everything down one by one takes Python a second on a busy machine
+
+
+def _fail(sentence: str) -> int:
+    with suppress(OSError):
+        sys.stderr.write(f"{sentence}\n")
+    return 1

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
+import struct
+import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, suppress
@@ -14,13 +17,17 @@ from pathlib import Path
 from bot.local.wire import Progress, pack, pack_item, parse_request, socket_address
 from loop.errors import UserError
 from loop.files import LockedError, lock
+from loop.process.liveness import is_of_training
+from loop.process.worker import in_thread
 from notifiers.message import Message, RefusedError, Reply
 
 log = logging.getLogger(__name__)
 
 MAX_REQUEST = 1 << 20  # bytes of one line from a client
 MAX_WAITING = 1 << 20  # bytes a client may leave unread before it is dropped
-LINGER_SECONDS = 1.0  # how long a client that is hung up on may take to read its last lines
+MOST_CLIENTS = 100
+IDLE_SECONDS = 60.0  # that a client may take for its next request unless it is attached
+LINGER_SECONDS = 0.25  # how long a client that is hung up on may take to read its last lines
 
 
 class LocalServer:
@@ -101,17 +108,26 @@ class LocalServer:
     async def wait_attached(self) -> None:
         await self._attached.wait()
 
+    async def say(self, message: Message) -> None:
+        """Send `message` as soon as somebody is attached."""
+        await self.wait_attached()
+        self.publish(message)
+
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._server is None:  # accepted in the moment that the server stopped
             writer.close()
             return
         client = _Client(writer)
+        if len(self._serving) >= MOST_CLIENTS:
+            client.refuse(f"The bot has {MOST_CLIENTS} connections already: close some.")
+            return
         task = asyncio.create_task(self._serve(reader, client))
         self._serving[task] = client
         task.add_done_callback(self._serving.pop)
 
     async def _serve(self, reader: asyncio.StreamReader, client: _Client) -> None:
         try:
+            await in_thread(_require_own, client.writer.get_extra_info("socket"))
             while line := await self._next_request(reader, client):
                 command = parse_request(line)
                 if command is None:
@@ -125,6 +141,9 @@ class LocalServer:
             client.write(pack({"error": str(error)}))
         except ConnectionError:
             log.debug("a local client has gone")
+        except Exception:
+            log.exception("a local client cannot be served")
+            client.write(pack({"error": "The bot failed to answer: see bot.log in the state directory."}))
         finally:
             client.attached = False
             if not any(other.attached for other in self._serving.values()):
@@ -136,17 +155,24 @@ class LocalServer:
             return b""
         client.idle = True
         try:
-            return await _read_line(reader)
+            async with asyncio.timeout(None if client.attached else IDLE_SECONDS):
+                return await _read_line(reader)
+        except TimeoutError:
+            raise UserError(f"No whole line came within {IDLE_SECONDS:.0f} s.") from None
         finally:
             client.idle = False
 
     async def _tell_progress(self) -> None:
         while True:
             await self.wait_attached()
-            text = await self._progress()
-            for client in self._serving.values():
-                if client.attached:
-                    client.show(text)
+            try:
+                text = await self._progress()
+            except Exception:
+                log.exception("the progress is unknown")
+            else:
+                for client in self._serving.values():
+                    if client.attached:
+                        client.show(text)
             await asyncio.sleep(self._interval)
 
 
@@ -197,6 +223,10 @@ class _Client:
             self.progress = progress
             self.write(pack_item(Progress(progress)))
 
+    def refuse(self, reason: str) -> None:
+        self.write(pack({"error": reason}))
+        self.writer.close()
+
     async def close(self) -> None:
         """Hang up once the client has read everything, or after a moment."""
         self.writer.close()
@@ -207,6 +237,20 @@ class _Client:
             self.writer.transport.abort()
         except ConnectionError:
             log.debug("a local client left before it had read everything")
+
+
+def _require_own(peer: socket.socket) -> None:
+    """Raise a UserError for another user's client, and for a training, which can reach the socket too."""
+    if sys.platform != "linux":
+        return
+    size = struct.calcsize("3i")
+    pid, user, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    if user not in (0, os.getuid()):
+        log.warning("refused process %d of user %d on the bot's socket", pid, user)
+        raise UserError(f"This bot belongs to another user: connect as user {os.getuid()}.")
+    if pid and is_of_training(pid):  # 0 is a process outside this container
+        log.warning("refused process %d on the bot's socket: it is of a training, or has ended", pid)
+        raise UserError("A training may not send the bot commands.")
 
 
 async def _read_line(reader: asyncio.StreamReader) -> bytes:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import re
+import select
+import sys
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from bot.local.wire import Attached, Progress, attach
+from loop.errors import UserError
 from loop.text import clean, one_line
 from notifiers.message import Message, Reply
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
+
+log = logging.getLogger(__name__)
 
 
 def render(message: Message) -> str:
@@ -112,11 +121,44 @@ def _session(commands: Sequence[str], history: Path) -> PromptSession[str]:
     )
 
 
-async def follow(path: Path, out: TextIO, *, progress_every: float = 5.0) -> None:
-    """Write what the bot says to `out` as plain text until the bot ends.
+class Output:
+    """An output that may be closed, full, unread, or of few characters: what it cannot take is left out."""
 
-    A progress line at most every `progress_every` seconds, the latest one then. Raises an OSError when `out`
-    is a pipe whose reader has gone.
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._works = True
+
+    async def write(self, text: str) -> None:
+        """Write in a thread of its own, as a pipe may never be read; a caller that is cancelled goes on."""
+        loop, written = asyncio.get_running_loop(), asyncio.Event()
+
+        def work() -> None:
+            self._write(text)
+            with suppress(RuntimeError):  # the event loop has ended meanwhile
+                loop.call_soon_threadsafe(written.set)
+
+        threading.Thread(target=work, daemon=True).start()  # the process does not wait for its end
+        await written.wait()
+
+    def _write(self, text: str) -> None:
+        try:
+            left = text.encode(self._out.encoding or "utf-8", errors="replace")
+            descriptor = self._out.fileno()  # without Python's buffer, which keeps what was refused
+            while left:
+                select.select([], [descriptor], [])  # it may not block by itself
+                left = left[os.write(descriptor, left) :]
+        except (OSError, ValueError) as error:
+            if self._works:
+                log.warning("the output cannot be written (%s): the bot goes on without it", error)
+            self._works = False
+        else:
+            self._works = True
+
+
+async def follow(path: Path, out: Output, *, progress_every: float = 5.0) -> None:
+    """Write what the bot says to `out` as plain text until the bot ends, or drops us as we lag behind.
+
+    A progress line at most every `progress_every` seconds, the latest one then.
     """
     clock = asyncio.get_running_loop().time
     due, progress = clock(), ""
@@ -132,11 +174,11 @@ async def follow(path: Path, out: TextIO, *, progress_every: float = 5.0) -> Non
                     match item:
                         case Message():
                             progress = ""  # what it is about has ended
-                            await asyncio.to_thread(_write, out, render(item) + "\n\n")
+                            await out.write(render(item) + "\n\n")
                         case Progress(text):
                             progress = one_line(text)
                 if progress and clock() >= due:
-                    await asyncio.to_thread(_write, out, progress + "\n")
+                    await out.write(progress + "\n")
                     due, progress = clock() + progress_every, ""
         except StopAsyncIteration:
             return
@@ -144,8 +186,40 @@ async def follow(path: Path, out: TextIO, *, progress_every: float = 5.0) -> Non
             coming.cancel()
 
 
-def _write(out: TextIO, text: str) -> None:
-    # In a thread of its own: a pipe that is read slowly (`| less`) must not hold the bot in the same process,
-    # and its end does not wait for it either.
-    out.write(text)
-    out.flush()
+ATTACH_SECONDS = 1.0  # after which an output that was too slow is attached again
+_WITHOUT = "the bot goes on without it; attach another with `autoresearch chat`"
+
+
+async def attach_terminal(path: Path, *, commands: Sequence[str], history: Path, left: asyncio.Event) -> None:
+    """Show on the bot's own terminal, or in its output, what it says; set `left` when a person leaves.
+
+    A prompt that fails and a terminal that has gone leave the bot without them, never end it.
+    """
+    if is_at_terminal():
+        try:
+            ended = await chat(path, commands=commands, history=history)
+        except Exception as error:  # noqa: BLE001 - whatever a terminal does to prompt_toolkit
+            log.warning("the prompt has failed (%s: %s): %s", type(error).__name__, error, _WITHOUT)
+        else:
+            if ended or is_at_terminal():
+                left.set()
+                return
+            log.warning("the terminal has gone: %s", _WITHOUT)
+    output = Output(sys.stdout)
+    while not _has_ended(path):
+        with suppress(UserError):
+            await follow(path, output)
+        if not _has_ended(path):
+            await asyncio.sleep(ATTACH_SECONDS)
+
+
+def _has_ended(path: Path) -> bool:
+    return not path.exists()  # the bot removes its socket first
+
+
+def is_at_terminal() -> bool:
+    """Tell whether a person can type here: into a terminal that is there, with us in its foreground."""
+    try:
+        return sys.stdin.isatty() and sys.stdout.isatty() and os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    except (OSError, ValueError):
+        return False

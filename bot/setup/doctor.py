@@ -319,7 +319,7 @@ def health_checks(
         beat if running else Check("heartbeat", None, "none, the bot is not running", _START),
         *(_lane(journal, run, now) for run in journal.active_runs()),
         *(_delivered(standing, now) for standing in standings(journal)),
-        _state_file(journal.path),
+        _state_file(journal),
         _gpu_memory(home),
     )
 
@@ -366,7 +366,16 @@ def _delivered(standing: Standing, now: float) -> Check:
     return Check(standing.channel, True, f"{waiting}, last delivery {duration(now - standing.told_at)} ago")
 
 
-def _state_file(path: Path) -> Check:
+def _state_file(journal: Journal) -> Check:
+    path, blocked = journal.path, journal.blocked
+    if blocked is not None:
+        since = datetime.fromtimestamp(blocked.since).astimezone()
+        return Check(
+            "state file",
+            False,
+            f"not writable since {since:%H:%M}, as {blocked.cause}",
+            f"{blocked.fix.capitalize()}.",
+        )
     size = sum(file.stat().st_size for file in (path, path.with_name(f"{path.name}-wal")) if file.exists())
     return Check("state file", True, f"{path}, {size / 1e6:.1f} MB")
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import os
 import re
 import shlex
+import signal
 import socket
-from collections.abc import Callable, Collection, Mapping
+import stat
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -141,6 +146,81 @@ def start_logging(path: Path, secrets: Collection[str] = ()) -> None:
     handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8")
     path.chmod(0o600)
     handler.setFormatter(Formatter(secrets))
+    logging.raiseExceptions = False  # a log that cannot be written is no reason to write elsewhere
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs URLs, and Telegram's hold the token
     logging.getLogger("telegram").setLevel(logging.CRITICAL)  # tracebacks of what our own lines say plainly
+
+
+# What a process finds at its start
+
+
+def open_standard_streams() -> None:
+    """Open what is closed of stdin, stdout and stderr, so that no file of ours gets their numbers.
+
+    Characters that an output cannot take are replaced.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "r+" if number == 0 else "w", closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def become_init() -> None:
+    """Go on in a child where this is the first process of a container.
+
+    The first process gets every process that loses its parent, and has to reap it. It passes signals on, and
+    ends as the child does.
+    """
+    if os.getpid() != 1:
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    child = os.fork()
+    if child == 0:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return
+    while True:
+        number = signal.sigwait(signal.valid_signals())
+        if number != signal.SIGCHLD:
+            os.kill(child, number)
+            continue
+        for pid, status in _reaped():
+            if pid == child:
+                code = os.waitstatus_to_exitcode(status)
+                os._exit(code if code >= 0 else 128 - code)
+
+
+def _reaped() -> Iterator[tuple[int, int]]:
+    with suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            yield ended
+
+
+def close_to_others(home: Path) -> list[str]:
+    """Take the state directory and its files from other users; return what people should know of that.
+
+    A folder that holds other things too is left as it is: it may be the home of everybody.
+    """
+    mode = stat.S_IMODE(home.stat().st_mode)
+    if not mode & 0o077:
+        return []
+    ours = (home / "state.db").exists() or not any(path.name != "bot.log" for path in home.iterdir())
+    notice = f"Other users could open the state directory {home} ({mode:o}): it is closed to them now (700)."
+    try:
+        if ours and not mode & stat.S_ISVTX:
+            home.chmod(0o700)
+            for path in (*home.glob("state.db*"), *home.glob("bot.log*"), *home.glob("history")):
+                path.chmod(0o600)
+    except OSError as error:
+        log.warning("%s cannot be closed to other users: %s", home, error.strerror)
+    if stat.S_IMODE(home.stat().st_mode) & 0o077:
+        fix = f"chmod 700 {shlex.quote(str(home))}"
+        notice = f"Other users can open the state directory {home} ({mode:o}). Run: {fix}"
+    log.warning("%s", notice)
+    return [notice]

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from bot.access import AllowList
 from bot.commands import COMMANDS, Command
-from bot.front import Answer, Connection, Platform
+from bot.front import Answer, Connection, Platform, require_token
 from bot.setup.settings import Settings
 from notifiers.delivery.rate_limit import Clock, slack_spacing
 
@@ -30,12 +30,16 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
     from bot.slack.front import SlackFront
     from notifiers.channels.slack import SlackChannel, make_client
 
+    app_token = settings.slack_app_token.get_secret_value()
+    require_token(token, "SLACK_BOT_TOKEN", begins="xox.-")
+    if app_token:
+        require_token(app_token, "SLACK_APP_TOKEN", begins="xapp-")
     client = make_client(token, settings.slack_base_url)
     verbs = [command.name for command in COMMANDS if not command.hidden]
     front = SlackFront(
         client=client,
         answer=answer,
-        app_token=settings.slack_app_token.get_secret_value(),
+        app_token=app_token,
         signing_secret=settings.slack_signing_secret.get_secret_value(),
         listen=settings.slack_listen,
         verbs=verbs,

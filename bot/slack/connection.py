@@ -21,7 +21,9 @@ from slack_sdk.socket_mode.aiohttp import SocketModeClient
 from slack_sdk.web.async_client import AsyncWebClient
 
 from loop.errors import UserError
-from notifiers.channels.slack import SlackRefusedError, bypasses_proxy, slack_errors
+from notifiers.channels.listener import listening
+from notifiers.channels.network import bypasses_proxy
+from notifiers.channels.slack import SlackRefusedError, slack_errors
 from notifiers.message import UnreachableError
 
 log = logging.getLogger(__name__)
@@ -202,23 +204,16 @@ class HttpLine:
         return self._last_seen
 
     async def serve(self) -> None:
-        application = web.Application()
-        application.router.add_post(PATH, self._receive)
-        runner = web.AppRunner(application, access_log=None)
-        await runner.setup()
+        host, port = self._address
         try:
-            await web.TCPSite(runner, *self._address).start()
-            self._listening = True
-            log.info("Slack: listening for signed requests on %s:%s", *self._address)
-            await asyncio.get_running_loop().create_future()
-        except OSError as error:
-            host, port = self._address
-            raise UnreachableError(f"cannot listen on {host}:{port} ({error.strerror})") from None
+            async with listening(host, port, PATH, self._receive):
+                self._listening = True
+                log.info("Slack: listening for signed requests on %s:%s", host, port)
+                await asyncio.get_running_loop().create_future()
         finally:
             self._listening = False
-            await runner.cleanup()
 
-    async def _receive(self, request: web.Request) -> web.Response:
+    async def _receive(self, request: web.BaseRequest) -> web.Response:
         body = await request.read()
         timestamp = request.headers.get("X-Slack-Request-Timestamp", "")
         signature = request.headers.get("X-Slack-Signature", "")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bot.access import AllowList
 from bot.commands import COMMANDS
-from bot.front import Answer, Connection, Platform
+from bot.front import Answer, Connection, Platform, require_token
 from bot.setup.settings import Settings
 from notifiers.delivery.rate_limit import Clock, all_telegram_chats, telegram_spacing
 
@@ -26,12 +26,13 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
     token = settings.telegram_bot_token.get_secret_value()
     if not token:
         return None
-    unused = ("httpx._main", "cryptography", *(() if settings.telegram_webhook_url else ("tornado",)))
-    with _left_out(*unused):
+    with _left_out("httpx._main", "cryptography", "tornado"):
         from bot.telegram.connection import Webhook
         from bot.telegram.front import TelegramFront
-        from notifiers.channels.telegram import TelegramChannel, make_bot
+        from notifiers.channels.telegram import TelegramChannel
+        from notifiers.channels.telegram_wire import make_bot
 
+    require_token(token, "TELEGRAM_BOT_TOKEN", begins=r"\d+:")
     bot = make_bot(token, settings.telegram_base_url)
     webhook = None
     if settings.telegram_webhook_url and settings.telegram_webhook_listen:

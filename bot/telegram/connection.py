@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import hmac
 import logging
-import socket
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 from urllib.parse import urlsplit
 
 from telegram import Update, User
 from telegram.error import InvalidToken, TelegramError
 from telegram.ext import ApplicationBuilder, CallbackContext, TypeHandler, Updater
 
-from notifiers.channels.telegram import Wire, make_bot
+from notifiers.channels.telegram_wire import Wire, make_bot
 from notifiers.message import UnreachableError
+
+if TYPE_CHECKING:
+    from aiohttp import web
 
 Context: TypeAlias = CallbackContext[Any, Any, Any, Any]
 
@@ -151,8 +156,8 @@ class Line:
         self._pulse = pulse
         self._pace = pace
         self._webhook = webhook
-        self._listener: socket.socket | None = None
-        self._wire = Wire(read_seconds=READ_SECONDS, observe=pulse.observe)
+        self._listening = AsyncExitStack()
+        self._wire = Wire(base_url, read_seconds=READ_SECONDS, observe=pulse.observe)
         self._bot = make_bot(token, base_url, self._wire)
         self._updater = Updater(self._bot, asyncio.Queue())
         self._app = ApplicationBuilder().updater(self._updater).job_queue(None).build()
@@ -189,8 +194,6 @@ class Line:
             raise UnreachableError(self._pulse.reason) from None
         except TelegramError as error:
             raise UnreachableError(error.message) from None
-        except OSError as error:
-            raise UnreachableError(f"cannot listen for the webhook: {error.strerror or error}") from None
 
     async def watch(self) -> None:
         """Raise an UnreachableError as soon as the line is dead; never returns.
@@ -199,7 +202,7 @@ class Line:
         without a word when it takes an answer for a refused token.
         """
         interval = self._pace.patience / 4
-        while self._updater.running:
+        while self._updater.running or self._webhook is not None:
             left = self._pace.patience - self._pulse.silence
             if left <= 0:
                 raise UnreachableError(self._silence)
@@ -219,8 +222,7 @@ class Line:
             await self._finish(self._app.stop())
         await self._finish(self._app.shutdown())
         await self._wire.shutdown()
-        if self._listener is not None:
-            self._listener.close()
+        await self._listening.aclose()
 
     async def _finish(self, step: Coroutine[Any, Any, None]) -> None:
         """Take a step of closing, in which the library may wait for an answer that never comes."""
@@ -242,19 +244,36 @@ class Line:
                 error_callback=_ignore,
             )
         else:
-            # Not left to the library, which forgets the socket when the port is taken.
-            self._listener = socket.create_server((self._webhook.host, self._webhook.port))
-            self._listener.setblocking(False)
-            await self._updater.start_webhook(
-                unix=self._listener,
-                url_path=urlsplit(self._webhook.url).path,
-                webhook_url=self._webhook.url,
-                secret_token=self._webhook.secret,
-                bootstrap_retries=-1,
-                allowed_updates=UPDATES,
-                drop_pending_updates=False,
-                max_connections=1,  # so that updates come in order
-            )
+            await self._listen(self._webhook)
+
+    async def _listen(self, webhook: Webhook) -> None:
+        """Listen ourselves: the library's server has no bounds."""
+        from notifiers.channels.listener import listening
+
+        path = urlsplit(webhook.url).path or "/"
+        receive = functools.partial(self._receive, webhook.secret)
+        await self._listening.enter_async_context(listening(webhook.host, webhook.port, path, receive))
+        await self._bot.set_webhook(
+            webhook.url,
+            secret_token=webhook.secret,
+            allowed_updates=UPDATES,
+            drop_pending_updates=False,
+            max_connections=1,  # so that updates come in order
+        )
+
+    async def _receive(self, secret: str, request: web.BaseRequest) -> web.Response:
+        from aiohttp import web
+
+        shown = request.headers.get("X-Telegram-Bot-Api-Secret-Token", "")
+        if not hmac.compare_digest(shown.encode(errors="replace"), secret.encode()):
+            return web.Response(status=403)  # before the body is read
+        try:
+            update = Update.de_json(await request.json(), self._bot)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            log.warning("Telegram: a request that is no update: %s", error)
+            return web.Response(status=400)
+        await self._app.update_queue.put(update)
+        return web.Response()
 
     async def _check(self, webhook: Webhook) -> None:
         """Check that updates still come to us; an answer counts as a sign of life."""

@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 
 from loop.errors import UserError
+from loop.process import supervisor as program
 from loop.process.machine import GpuState
 from loop.process.summary import read_numbers
 from loop.process.supervisor import LOG, MARK, OUTCOME, PATIENCE, boot_id, start_time
@@ -135,6 +136,25 @@ class Marked:
 
     process: Process
     mark: str
+
+
+def is_of_training(pid: int) -> bool:
+    """Tell whether a process is of a training, of whatever bot, or has ended and may have been.
+
+    A training can change its environment, but not that its supervisor is above it.
+    """
+    try:
+        process = psutil.Process(pid)
+        return any(map(_is_training, (process, *process.parents())))
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _is_training(process: psutil.Process) -> bool:
+    try:
+        return str(program.__file__) in process.cmdline() or MARK in process.environ()
+    except psutil.AccessDenied:  # another user's, such as root's: none of ours
+        return False
 
 
 class Owner(StrEnum):

@@ -4,11 +4,14 @@ Every change of state is one transaction that also appends to `events`. The file
 `synchronous=FULL`: what a method has written when it returns survives a power cut. Of its two connections one
 writes and one only reads, so that no reader waits until a commit has reached the disk. Methods block all the
 same: an event loop calls them by `in_thread`.
+
+Where another program locks the file or the disk is full, a method waits and tries again (`Patience`).
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 import sys
 import threading
@@ -21,10 +24,14 @@ from pathlib import Path
 from loop.errors import UserError
 from loop.experiment import BY_COMMAND, Event, EventKind, Experiment, Goal, Reason, Run, RunState, Status
 from loop.store.migrations import MIGRATIONS, statements
+from loop.store.patience import BUSY_SECONDS, PATIENCE, Blocked, MovedError, Patience, identity
 from loop.store.schema import decode, encode, insertion, read_experiment, values_of
 
-PATIENCE = 10.0  # seconds to wait for another process that holds the file
+log = logging.getLogger(__name__)
+
 StoreError = sqlite3.Error  # what every method raises where the file cannot be used
+
+_BEGIN = "BEGIN IMMEDIATE"
 
 
 class OlderStateError(UserError):
@@ -38,35 +45,59 @@ class Journal:
     every transaction that appended events; they must be quick and must not raise.
 
     With `read_only` the file is not made, migrated or written to, and its folder need not be writable.
+
+    `patience` is for how many seconds a method waits for a file that cannot be used, until `ending` is set.
     """
 
     def __init__(
-        self, path: Path, *, clock: Callable[[], float] = time.time, read_only: bool = False
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        read_only: bool = False,
+        patience: float = PATIENCE,
+        ending: threading.Event | None = None,
     ) -> None:
         self.path = path
         self.listeners: list[Callable[[], None]] = []
         self._clock = clock
+        self._patience = Patience(path, patience, ending or threading.Event(), clock)
+        self._read_only = read_only
         self._writing, self._reading = threading.Lock(), threading.Lock()
         self._writer: int | None = None  # the thread whose transaction is open
+        self._steps: list[tuple[str, Sequence[object]]] = []  # of that transaction
+        self._identity: tuple[int, int] | None = None  # of the file, by the file system
         try:
-            with ExitStack() as opened:
-                if read_only:
-                    self._db = self._reader = opened.enter_context(closing(_open_read_only(path)))
-                    self._require_current()
-                else:
-                    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                    self._db = opened.enter_context(closing(_connect(path)))
-                    _use_wal(self._db)
-                    self._db.execute("PRAGMA synchronous = FULL")
-                    self._db.execute("PRAGMA foreign_keys = ON")
-                    self._migrate()
-                    self._reader = opened.enter_context(closing(_connect(path)))
-                    self._reader.execute("PRAGMA query_only = ON")
-                self._opened = opened.pop_all()
+            self._patience.attempt(self._open_to_read if read_only else self._open, writes=not read_only)
         except (sqlite3.Error, OSError) as error:
             raise UserError(
                 f"The state file {path} cannot be used ({error}): repair it or move it away."
             ) from error
+
+    def _open_to_read(self) -> None:
+        with ExitStack() as opened:
+            self._db = self._reader = opened.enter_context(closing(_open_read_only(self.path)))
+            self._require_current()
+            self._opened = opened.pop_all()
+
+    def _open(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path.touch(mode=0o600)  # SQLite gives the files beside it the same mode
+        with ExitStack() as opened:
+            self._db = opened.enter_context(closing(_connect(self.path)))
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            self._identity = identity(self.path)
+            self._migrate()
+            self._reader = opened.enter_context(closing(_connect(self.path)))
+            self._reader.execute("PRAGMA query_only = ON")
+            self._opened = opened.pop_all()
+
+    @property
+    def blocked(self) -> Blocked | None:
+        """Why nothing can be written for now; every writer waits."""
+        return self._patience.blocked
 
     def close(self) -> None:
         with self._writing, self._reading:
@@ -118,10 +149,11 @@ class Journal:
 
     def set_state(self, run: Run, state: RunState, reason: Reason = BY_COMMAND) -> Run:
         with self.transaction() as append:
-            self._db.execute(
+            self.execute(
                 "UPDATE runs SET state = ?, state_by = ?, state_name = ?, state_cause = ?, state_facts = ? "
                 "WHERE id = ?",
-                [*map(encode, (state, reason.by, reason.name, reason.cause, reason.facts)), run.id],
+                *map(encode, (state, reason.by, reason.name, reason.cause, reason.facts)),
+                run.id,
             )
             append(run.id, EventKind.RUN_STATE, state=state.value, **reason.to_data())
             return self.run_by_id(run.id)
@@ -131,13 +163,13 @@ class Journal:
         with self.transaction() as append:
             if self.run(new):
                 raise UserError(f"There is a run {new} already: choose another tag.")
-            self._db.execute("UPDATE runs SET tag = ?, renamed_from = ? WHERE id = ?", (new, run.tag, run.id))
+            self.execute("UPDATE runs SET tag = ?, renamed_from = ? WHERE id = ?", new, run.tag, run.id)
             append(run.id, EventKind.RUN_RETAGGED, old=run.tag, new=new)
             return self.run_by_id(run.id)
 
     def finish_retag(self, run: Run) -> Run:
         with self.transaction():
-            self._db.execute("UPDATE runs SET renamed_from = '' WHERE id = ?", (run.id,))
+            self.execute("UPDATE runs SET renamed_from = '' WHERE id = ?", run.id)
             return self.run_by_id(run.id)
 
     # Experiments
@@ -235,16 +267,62 @@ class Journal:
         if self._writer == threading.get_ident():
             return self._db.execute(sql, values).fetchall()
         with self._reading:
-            return self._reader.execute(sql, values).fetchall()
+            return self._patience.attempt(lambda: self._reader.execute(sql, values).fetchall(), writes=False)
 
-    def execute(self, sql: str, *values: object) -> None:
-        """Execute one statement, inside of `transaction` unless it is a PRAGMA."""
-        self._db.execute(sql, values)
+    def execute(self, sql: str, *values: object) -> int:
+        """Execute one statement, inside of `transaction`; return the id of the last row that was added."""
+        self._steps.append((sql, values))
+        pending = self._steps[-1:]
+
+        def attempt() -> int:
+            nonlocal pending
+            steps, pending = pending, self._steps  # after an error the whole transaction is made again
+            return self._perform(steps)
+
+        return self._patience.attempt(attempt, writes=not self._read_only)
+
+    def _perform(self, steps: Sequence[tuple[str, Sequence[object]]]) -> int:
+        if len(steps) > 1 and self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+        if steps[0][0] == _BEGIN and identity(self.path) != self._identity and not self._read_only:
+            self._put_back()
+        for sql, values in steps:
+            added = self._db.execute(sql, values).lastrowid
+            if sql == _BEGIN:
+                self._require_unchanged(first=len(steps) == 1)
+        return added or 0
+
+    def _put_back(self) -> None:
+        """Write the file again where somebody has deleted it, while we have it open.
+
+        Raises:
+            MovedError: its folder is gone, or another file has its name.
+        """
+        if self.path.exists() or not self.path.parent.exists():
+            raise MovedError("it was moved or replaced")
+        fresh = self.path.with_name(f".{self.path.name}.new")
+        fresh.unlink(missing_ok=True)
+        with closing(sqlite3.connect(fresh)) as copy:
+            self._db.backup(copy)
+        with self._reading, self._opened:
+            for suffix in ("-wal", "-shm"):
+                self.path.with_name(f"{self.path.name}{suffix}").unlink(missing_ok=True)
+            fresh.rename(self.path)
+            self._open()
+        log.warning("%s was deleted; it was written again, with everything in it", self.path)
+
+    def _require_unchanged(self, *, first: bool) -> None:
+        """Make sure that nobody else wrote since the first attempt: what it has read would be outdated."""
+        (now,) = self._db.execute("PRAGMA data_version").fetchone()
+        if first:
+            self._data_version = now
+        elif now != self._data_version:
+            raise sqlite3.DatabaseError("another program has changed the state file")
 
     def insert(self, table: str, /, *, unique: tuple[str, ...] = (), **values: object) -> int:
         """Add a row or change the one that is alike in `unique`, inside of a transaction; return its id."""
         statement = insertion(table, (*values,), unique=unique)
-        return self._db.execute(statement, [*map(encode, values.values())]).lastrowid or 0
+        return self.execute(statement, *map(encode, values.values()))
 
     @contextmanager
     def transaction(self) -> Iterator[Callable[..., None]]:
@@ -259,11 +337,12 @@ class Journal:
         if self._writer == threading.get_ident():
             raise RuntimeError("a transaction of this thread is open already")
         with self._writing:
-            self._db.execute("BEGIN IMMEDIATE")
             self._writer = threading.get_ident()
+            self._steps = []
             try:
+                self.execute(_BEGIN)
                 yield append
-                self._db.execute("COMMIT")
+                self.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:  # a full disk may have rolled it back
                     self._db.execute("ROLLBACK")
@@ -289,8 +368,8 @@ class Journal:
             # Read again: another process may have migrated the file while this one waited for its lock.
             for script in MIGRATIONS[self._version() :]:
                 for statement in statements(script):
-                    self._db.execute(statement)
-            self._db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+                    self.execute(statement)
+            self.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
     def _require_current(self) -> None:
         found, needed = self._version(), len(MIGRATIONS)
@@ -323,7 +402,9 @@ class Journal:
 
 
 def _connect(database: Path | str, *, uri: bool = False) -> sqlite3.Connection:
-    db = sqlite3.connect(database, uri=uri, isolation_level=None, check_same_thread=False, timeout=PATIENCE)
+    db = sqlite3.connect(
+        database, uri=uri, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS
+    )
     db.row_factory = sqlite3.Row
     return db
 
@@ -345,20 +426,6 @@ def _open_read_only(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
-
-
-def _use_wal(db: sqlite3.Connection) -> None:
-    """Put the file in WAL mode; SQLite itself does not wait where two connections do so at once."""
-    end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
-                raise
-            time.sleep(0.005)
-        else:
-            return
 
 
 def _kept(which: str) -> str:

@@ -9,15 +9,15 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, 
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypeVar
-from urllib.parse import urlsplit
-from urllib.request import proxy_bypass
 
 import aiohttp
 from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.web.async_client import AsyncWebClient
 from slack_sdk.webhook.async_client import AsyncWebhookClient
 
+from loop.errors import UserError
 from loop.text import clean, one_line
+from notifiers.channels.network import bypasses_proxy, check_certificates, checked_proxy, is_socks
 from notifiers.message import (
     Attachment,
     Button,
@@ -91,17 +91,19 @@ def make_client(token: str, base_url: str = BASE_URL) -> AsyncWebClient:
     """Return a client of the Web API.
 
     It retries once after a broken connection. It does not wait for a rate limit: the sender decides.
+
+    Raises:
+        UserError: the environment names a proxy or certificates that cannot be used.
     """
+    check_certificates()
     client = AsyncWebClient(token=token, base_url=base_url)
-    if bypasses_proxy(base_url):
+    if client.proxy and bypasses_proxy(base_url):
         client.proxy = None
+    elif client.proxy and is_socks(client.proxy):
+        raise UserError("Slack cannot be reached through a SOCKS proxy: set HTTPS_PROXY to an HTTP proxy.")
+    elif client.proxy:
+        client.proxy = checked_proxy(client.proxy)
     return client
-
-
-def bypasses_proxy(url: str) -> bool:
-    """Whether `NO_PROXY` names the server of `url`; Slack's client reads only the other variables."""
-    host = urlsplit(url).hostname
-    return host is not None and bool(proxy_bypass(host))
 
 
 @contextmanager

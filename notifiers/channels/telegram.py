@@ -1,26 +1,19 @@
-"""A Telegram chat as a channel, and the requests to a Bot API server: no error carries the token."""
+"""A Telegram chat as a channel."""
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import unicodedata
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from functools import cache
 from html import escape
-from ssl import SSLContext
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
-from httpx import create_ssl_context
 from telegram import Bot, InlineKeyboardButton, InlineKeyboardMarkup, LinkPreviewOptions, ReplyParameters
 from telegram.constants import FileSizeLimit, ParseMode
-from telegram.error import BadRequest, ChatMigrated, Forbidden, NetworkError, RetryAfter, TelegramError
-from telegram.ext import ExtBot
-from telegram.request import HTTPXRequest
+from telegram.error import BadRequest, ChatMigrated, Forbidden, RetryAfter, TelegramError
 
 from loop.text import clean
 from notifiers.message import (
@@ -53,9 +46,6 @@ CUT = "…"
 # Invisible characters: Telegram refuses a text that has no others.
 _UNSEEN_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Mn", "Me", "Zl", "Zp", "Zs"})
 _UNSEEN = frozenset("\u115f\u1160\u2800\u3164\uffa0\ufffc")
-
-Observer: TypeAlias = Callable[[str, int | TelegramError], None]
-"""Gets the API method of each request, and the HTTP status of the answer or why there was none."""
 
 _NO_PREVIEW = LinkPreviewOptions(is_disabled=True)
 _T = TypeVar("_T")
@@ -95,10 +85,12 @@ class Part:
 
 
 def units(text: str) -> int:
+    """Return the length in UTF-16 code units."""
     return len(text.encode("utf-16-le")) // 2
 
 
 def visible(text: str) -> bool:
+    """Say whether any character of a text is visible."""
     return any(
         character not in _UNSEEN and unicodedata.category(character) not in _UNSEEN_CATEGORIES
         for character in text
@@ -123,6 +115,7 @@ def lay_out(message: Message) -> list[Part]:
 
 
 def one_page(message: Message, limit: int = TEXT_UNITS) -> Page:
+    """Return as much of a message as one page of `limit` units holds."""
     text, block = clean(message.text), clean(message.block)
     pages = _pages(text, block, limit) or [Page(EMPTY)]
     return pages[0] if len(pages) == 1 else _shortened(text, block, limit, CUT)
@@ -223,6 +216,7 @@ class TelegramChannel:
         return next(sent for sent, part in zip(progress.sent, parts, strict=True) if part.buttons)
 
     async def edit(self, message_id: str, message: Message) -> None:
+        """Replace a sent message by as much of `message` as one page holds, without its files."""
         markup = {"message_id": int(message_id), "reply_markup": _keyboard(message)}
         edit_text, edit_caption = self._bot.edit_message_text, self._bot.edit_message_caption
         try:
@@ -284,6 +278,7 @@ class TelegramChannel:
             raise RefusedError(f"{progress.failed_uploads} uploads failed: {error}") from error
 
     async def _post(self, send: Callable[..., Awaitable[Any]], part: str, page: Page, **options: Any) -> str:
+        """Send something to the topic, or to the chat itself if the topic was deleted."""
         try:
             sent = await self._say(send, part, page, message_thread_id=self._topic_id, **options)
         except RefusedError as error:
@@ -353,68 +348,3 @@ def _is_picture(file: Attachment) -> bool:
 def _missing(file: Attachment) -> str:
     what = "chart" if file.name.lower().endswith(".png") else f"file {file.name}"
     return f"(the {what} could not be sent)"
-
-
-class Wire(HTTPXRequest):
-    """A pool of connections to a Bot API server.
-
-    An answer that is not of the Bot API, such as a proxy's page, is a network error whatever its status. The
-    library would take its 404 for a refused token and log its text, which may repeat the URL with the token.
-    """
-
-    def __init__(self, *, read_seconds: float = 20.0, observe: Observer | None = None) -> None:
-        super().__init__(  # in seconds; the library's own 5 are too few for a slow network
-            connection_pool_size=16,
-            connect_timeout=10.0,
-            read_timeout=read_seconds,
-            write_timeout=20.0,
-            media_write_timeout=60.0,
-            pool_timeout=5.0,
-            httpx_kwargs={"verify": _certificates()},
-        )
-        self._observe = observe or (lambda *_: None)
-
-    async def do_request(self, url: str, *args: Any, **kwargs: Any) -> tuple[int, bytes]:
-        method = url.rpartition("/")[2]
-        try:
-            status, body = await super().do_request(url, *args, **kwargs)
-            if status == 413:  # the library takes it for a failure of the network
-                raise BadRequest("the file is too large for the server (413)")
-            if not _is_answer(status, body):
-                raise NetworkError(f"an answer that is not from the Bot API ({status})")
-        except TelegramError as error:
-            self._observe(method, error)
-            raise
-        self._observe(method, status)
-        return status, body
-
-
-def make_bot(token: str, base_url: str, wire: Wire | None = None) -> ExtBot[None]:
-    """Return a bot that sends and receives through `wire`; `bot.request.shutdown()` closes it.
-
-    It does not wait when Telegram limits the rate: that is an error with the seconds to wait.
-    """
-    # The library's switch to the coming type of its durations; without it each flood wait raises a warning.
-    os.environ.setdefault("PTB_TIMEDELTA", "true")
-    server = base_url.rstrip("/")
-    wire = wire or Wire()
-    return ExtBot(
-        token,
-        base_url=f"{server}/bot",
-        base_file_url=f"{server}/file/bot",
-        request=wire,
-        get_updates_request=wire,
-    )
-
-
-@cache
-def _certificates() -> SSLContext:
-    return create_ssl_context()  # once for all: it takes a megabyte and some milliseconds
-
-
-def _is_answer(status: int, body: bytes) -> bool:
-    try:
-        answer = json.loads(body)
-    except ValueError:
-        return False
-    return isinstance(answer, dict) and (status >= 300 or "result" in answer)

@@ -20,7 +20,7 @@ from bot.access import Request
 from bot.commands import COMMANDS
 from bot.telegram.connection import Pace
 from bot.telegram.front import TelegramFront
-from notifiers.channels.telegram import make_bot
+from notifiers.channels.telegram_wire import make_bot
 from notifiers.message import Message, Reply
 from tests.servers.telegram_server import TelegramServer
 

@@ -7,7 +7,7 @@ import socket
 import stat
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from bot.local import server as local
 from bot.local.server import MAX_REQUEST, LocalServer
 from bot.local.wire import Progress, attach, send
 from loop.errors import UserError
+from loop.process import supervisor as supervisor_program
 from notifiers.message import Message, Reply
 from tests.bot.local_bot import LocalBot, local_bot
 
@@ -216,12 +217,20 @@ async def test_stop_lets_a_command_finish(path: Path) -> None:
 async def test_stop_does_not_wait_for_ever(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "LINGER_SECONDS", 0.01)
     never: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-    server = LocalServer(path=path, answer=lambda command: never, progress=quiet)
+    asked = asyncio.Event()
+
+    def answer(_: str) -> asyncio.Future[Reply]:
+        asked.set()
+        return never
+
+    server = LocalServer(path=path, answer=answer, progress=quiet)
     await server.start()
-    async with raw(path) as (_, deaf), attach(path) as hanging, attach(path) as watcher:
-        deaf.transport.pause_reading()  # type: ignore[attr-defined]
+    async with raw(path) as (reader, deaf), attach(path) as hanging, attach(path) as watcher:
         deaf.write(b'{"attach": true}\n')
+        await reader.readline()
+        deaf.transport.pause_reading()  # type: ignore[attr-defined]
         await hanging.send("/never")
+        await asked.wait()
         await anext(watcher)
         for _ in range(4):
             server.publish(Message("digest", BLOCK))
@@ -301,3 +310,99 @@ def _listing(folder: Path) -> dict[str, str]:
 
 async def _rest(watcher: AsyncIterator[object]) -> list[object]:
     return [item async for item in watcher]
+
+
+# What may connect, and how many
+
+
+async def test_too_many_clients_are_refused_and_the_others_served(
+    bot: LocalBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "MOST_CLIENTS", 5)
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(raw(bot.path)) for _ in range(8)]
+        for reader, _ in clients[5:]:
+            assert "connections already" in json.loads(await reader.readline())["error"]
+        reader, writer = clients[0]
+        writer.write(b'{"command": "/status"}\n')
+        assert b"You said /status" in await reader.readline()
+
+
+@pytest.mark.parametrize("half", [b"", b'{"command": "/sta'])
+async def test_a_client_that_asks_nothing_is_hung_up_on(
+    bot: LocalBot, monkeypatch: pytest.MonkeyPatch, half: bytes
+) -> None:
+    monkeypatch.setattr(local, "IDLE_SECONDS", 0.1)
+    async with attach(bot.path) as attached, raw(bot.path) as (reader, writer):
+        writer.write(half)
+        assert "No whole line" in json.loads(await reader.readline())["error"]
+        assert await reader.read() == b""
+        await attached.send("/status")  # who is attached may be silent
+        await anext(attached)
+        assert isinstance(await anext(attached), Reply)
+
+
+_SENDS_STOP = """
+import os, socket, sys
+if len(sys.argv) > 3:
+    if os.fork():
+        os.wait()
+        sys.exit()
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+client = socket.socket(socket.AF_UNIX)
+client.connect(sys.argv[1])
+client.sendall(b'{"command": "/stop"}\\n')
+os.write(1, client.makefile("rb").readline())
+"""
+_SUPERVISES = """
+import subprocess, sys
+from loop.process.supervisor import become_subreaper
+become_subreaper()
+subprocess.run([sys.executable, "-c", *sys.argv[2:]], env={}, check=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a socket does not say who connects")
+@pytest.mark.parametrize("orphaned", [(), ("orphaned",)], ids=["child", "orphan"])
+async def test_a_training_cannot_command_the_bot(bot: LocalBot, orphaned: tuple[str, ...]) -> None:
+    supervisor = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _SUPERVISES, str(supervisor_program.__file__)),
+        *(_SENDS_STOP, str(bot.path), "x", *orphaned),
+        cwd=Path(__file__).parents[3],
+        stdout=asyncio.subprocess.PIPE,
+    )
+    answer, _ = await supervisor.communicate()
+    assert "A training may not" in json.loads(answer)["error"]
+    assert bot.commands == []
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.getuid() != 0, reason="only root can become another user")
+def test_another_user_cannot_command_the_bot() -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("")  # a name that needs no folder
+        listener.listen()
+        pid = os.fork()
+        if pid == 0:
+            os.setuid(65534)
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(listener.getsockname())
+                client.recv(1)
+            os._exit(0)
+        peer, _ = listener.accept()
+        with peer, pytest.raises(UserError, match="another user"):
+            local._require_own(peer)
+        os.waitpid(pid, 0)
+
+
+async def test_an_answer_that_fails_is_said_and_ends_nothing(path: Path) -> None:
+    async def fail(_: str) -> Reply:
+        raise ZeroDivisionError
+
+    server = LocalServer(path=path, answer=fail, progress=quiet)
+    await server.start()
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"see bot\.log"):
+            await send(path, "/status")
+    await server.stop()

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import signal
 import stat
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,8 @@ from prompt_toolkit.application import create_app_session
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from bot.local.terminal import chat, follow, render
+from bot.local import terminal as terminal_module
+from bot.local.terminal import Output, attach_terminal, chat, follow, render
 from bot.local.wire import send
 from loop.errors import UserError
 from notifiers.message import Message
@@ -206,9 +206,30 @@ async def test_without_a_bot_there_is_nothing_to_chat_with(
         await chat(tmp_path / "none" / "bot.sock", commands=[], history=tmp_path / "none" / "typed")
 
 
-async def test_following_writes_messages_until_the_bot_ends(bot: LocalBot) -> None:
-    out = io.StringIO()
-    following = asyncio.create_task(follow(bot.path, out, progress_every=3600))
+class Printed:
+    """A file as the output of a bot."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8")
+        self._path = path
+        self.output = Output(self._file)
+
+    @property
+    def text(self) -> str:
+        return self._path.read_text(encoding="utf-8")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@pytest.fixture
+def printed(tmp_path: Path) -> Iterator[Printed]:
+    with closing(Printed(tmp_path / "printed")) as printed:
+        yield printed
+
+
+async def test_following_writes_messages_until_the_bot_ends(bot: LocalBot, printed: Printed) -> None:
+    following = asyncio.create_task(follow(bot.path, printed.output, progress_every=3600))
     await bot.server.wait_attached()
     bot.doing = "never shown: too soon after the first"
     await bot.settled()
@@ -216,37 +237,35 @@ async def test_following_writes_messages_until_the_bot_ends(bot: LocalBot) -> No
     bot.server.publish(Message(INJECTION, block="two\nlines\n"))
     await bot.server.stop()
     await following
-    assert out.getvalue() == ("waiting\nExperiment #0: baseline\nStatus: keep\n\nbad idea\ntwo\nlines\n\n")
+    assert printed.text == ("waiting\nExperiment #0: baseline\nStatus: keep\n\nbad idea\ntwo\nlines\n\n")
 
 
-async def test_progress_that_comes_too_soon_is_shown_when_it_is_due(bot: LocalBot) -> None:
-    out = io.StringIO()
-    following = asyncio.create_task(follow(bot.path, out, progress_every=0.05))
+async def test_progress_that_comes_too_soon_is_shown_when_it_is_due(bot: LocalBot, printed: Printed) -> None:
+    following = asyncio.create_task(follow(bot.path, printed.output, progress_every=0.05))
     await bot.server.wait_attached()
     for bot.doing in ("step 1", "step 2"):
         await bot.settled()
-    while "step 2\n" not in out.getvalue():  # noqa: ASYNC110 - a buffer tells nobody
+    while "step 2\n" not in printed.text:  # noqa: ASYNC110 - a file tells nobody
         await asyncio.sleep(0.005)
     await bot.server.stop()
     await following
 
 
-async def test_following_shows_progress_now_and_then(bot: LocalBot) -> None:
-    out = io.StringIO()
-    following = asyncio.create_task(follow(bot.path, out, progress_every=0))
+async def test_following_shows_progress_now_and_then(bot: LocalBot, printed: Printed) -> None:
+    following = asyncio.create_task(follow(bot.path, printed.output, progress_every=0))
     await bot.server.wait_attached()
     for bot.doing in ("step 1", "", "step\x07\n2"):
         await bot.settled()
     await bot.server.stop()
     await following
-    assert out.getvalue() == "waiting\nstep 1\nstep 2\n"
+    assert printed.text == "waiting\nstep 1\nstep 2\n"
 
 
 async def test_a_pipe_nobody_reads_from_holds_up_the_follower_alone(bot: LocalBot) -> None:
     bot.doing = ""
     from_follower, into_pipe = os.pipe()
     with os.fdopen(from_follower) as reader, os.fdopen(into_pipe, "w") as out:
-        following = asyncio.create_task(follow(bot.path, out))
+        following = asyncio.create_task(follow(bot.path, Output(out)))
         await bot.server.wait_attached()
         bot.server.publish(Message("x" * 500_000))  # more than a pipe holds
         await _readable(from_follower)
@@ -257,9 +276,9 @@ async def test_a_pipe_nobody_reads_from_holds_up_the_follower_alone(bot: LocalBo
         await following
 
 
-async def test_without_a_bot_there_is_nothing_to_follow(tmp_path: Path) -> None:
+async def test_without_a_bot_there_is_nothing_to_follow(tmp_path: Path, printed: Printed) -> None:
     with pytest.raises(UserError, match="No bot runs"):
-        await follow(tmp_path / "bot.sock", io.StringIO())
+        await follow(tmp_path / "bot.sock", printed.output)
 
 
 @pytest.mark.parametrize(
@@ -268,3 +287,82 @@ async def test_without_a_bot_there_is_nothing_to_follow(tmp_path: Path) -> None:
 )
 def test_a_message_as_text(message: Message, text: str) -> None:
     assert render(message) == text
+
+
+async def test_a_follower_goes_on_when_its_output_fails_for_a_while(
+    bot: LocalBot, caplog: pytest.LogCaptureFixture
+) -> None:
+    bot.doing = ""
+    from_follower, into_pipe = os.pipe()
+    with os.fdopen(into_pipe, "w") as out:
+        os.close(from_follower)
+        following = asyncio.create_task(follow(bot.path, Output(out)))
+        await bot.server.wait_attached()
+        bot.server.publish(Message("lost"))
+        bot.server.publish(Message("lost too"))
+        await bot.server.stop()
+        await following
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+async def test_who_follows_can_be_cancelled_while_a_pipe_is_full(bot: LocalBot) -> None:
+    from_follower, into_pipe = os.pipe()
+    with os.fdopen(from_follower), os.fdopen(into_pipe, "w") as out:
+        following = asyncio.create_task(follow(bot.path, Output(out)))
+        await bot.server.wait_attached()
+        bot.server.publish(Message("x" * 500_000))
+        await _readable(from_follower)
+        following.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await following
+
+
+async def test_characters_that_an_output_lacks_are_replaced(bot: LocalBot, tmp_path: Path) -> None:
+    bot.doing = ""
+    with (tmp_path / "printed").open("w", encoding="ascii") as out:
+        following = asyncio.create_task(follow(bot.path, Output(out)))
+        await bot.server.wait_attached()
+        bot.server.publish(Message("0.1 \u2192 0.2"))
+        await bot.server.stop()
+        await following
+    assert (tmp_path / "printed").read_text() == "0.1 ? 0.2\n\n"
+
+
+async def test_a_prompt_that_fails_leaves_the_bot(
+    bot: LocalBot, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(*_: object, **__: object) -> bool:
+        raise RuntimeError("no termios")
+
+    left = asyncio.Event()
+    monkeypatch.setattr(terminal_module, "is_at_terminal", lambda: True)
+    monkeypatch.setattr(terminal_module, "chat", fail)
+    attached = asyncio.create_task(
+        attach_terminal(bot.path, commands=[], history=bot.path.with_name("typed"), left=left)
+    )
+    await bot.server.wait_attached()  # by what follows instead
+    await bot.server.stop()
+    await attached
+    assert not left.is_set()
+    assert "the prompt has failed (RuntimeError: no termios)" in caplog.text
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["person", "hang-up"])
+async def test_only_a_person_who_leaves_ends_the_bot(
+    bot: LocalBot, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    async def end(*_: object, **__: object) -> bool:
+        return False
+
+    answers = [there, True]
+    left = asyncio.Event()
+    monkeypatch.setattr(terminal_module, "is_at_terminal", answers.pop)
+    monkeypatch.setattr(terminal_module, "chat", end)
+    attached = asyncio.create_task(
+        attach_terminal(bot.path, commands=[], history=bot.path.with_name("typed"), left=left)
+    )
+    if not there:
+        await bot.server.wait_attached()
+        await bot.server.stop()
+    await attached
+    assert left.is_set() == there

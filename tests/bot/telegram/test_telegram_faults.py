@@ -10,7 +10,8 @@ import aiohttp
 import pytest
 
 from bot.telegram.connection import CONFLICT
-from notifiers.channels.telegram import TelegramChannel, make_bot
+from notifiers.channels.telegram import TelegramChannel
+from notifiers.channels.telegram_wire import make_bot
 from notifiers.message import Message
 from tests.bot.telegram_front import PACE, Answers, LogWatch, log_watch, running, tasks_at_work
 from tests.servers.telegram_api import TOKEN

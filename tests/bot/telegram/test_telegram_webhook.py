@@ -114,7 +114,7 @@ async def test_a_port_that_is_taken_is_said(server: TelegramServer, webhook: Web
         other.listen()
         answers = Answers()
         async with running(server, answers, tmp_path, webhook=webhook) as front:
-            await watch.line("cannot listen for the webhook: Address already in use")
+            await watch.line(f"cannot listen on {webhook.host}:{webhook.port}: Address already in use")
             assert not front.front.health().connected
             other.close()
             await listening(server)

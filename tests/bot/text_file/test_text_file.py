@@ -35,6 +35,7 @@ class TextChat:
             status=lambda run: run_status(office.journal, run, worktree=office.host.worktree(run.tag)),
             report=_no_report,
             zone=UTC,
+            say_here=_say_nothing,
             platforms=platforms,
         )
         inbox = Inbox(
@@ -58,6 +59,10 @@ class TextChat:
                 await asyncio.sleep(0.01)
 
 
+def _say_nothing(_: str) -> None:
+    """Nobody is at a terminal."""
+
+
 async def _no_report(_: object) -> None:
     return None
 
@@ -78,6 +83,8 @@ async def chat(office: Office, tmp_path: Path) -> AsyncIterator[TextChat]:
 
 
 async def test_commands_come_from_it_and_messages_go_to_it(office: Office, chat: TextChat) -> None:
+    while not chat.chats.health():  # noqa: ASYNC110 - it is set up in a task of its own
+        await asyncio.sleep(0)
     assert chat.chats.health() == ["FAIL  Text_file: not connected: no such file; never connected"]
     chat.say("mallory: /runs")  # in no list: no answer
     chat.say("vic: /id")

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from telegram.ext import ExtBot
 
-from notifiers.channels.telegram import CAPTION_UNITS, TelegramChannel, Wire, _keyboard, make_bot
+from notifiers.channels.telegram import CAPTION_UNITS, TelegramChannel, _keyboard
+from notifiers.channels.telegram_wire import Wire, make_bot
 from notifiers.message import (
     Attachment,
     Button,

@@ -10,7 +10,8 @@ import pytest
 
 from loop.experiment import Run
 from loop.store.journal import Journal
-from notifiers.channels.telegram import TelegramChannel, Wire, make_bot
+from notifiers.channels.telegram import TelegramChannel
+from notifiers.channels.telegram_wire import Wire, make_bot
 from notifiers.delivery.delivery import Delivery
 from tests.notifiers.recording import VirtualTime
 from tests.notifiers.stories import call, needs_you, open_journal, start

@@ -1,0 +1,144 @@
+"""Platforms that cannot be set up, and a state file that cannot be written: the chats say so and go on."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import replace
+from datetime import UTC
+from math import inf
+from pathlib import Path
+
+import pytest
+
+from bot import platforms
+from bot.access import Request
+from bot.front import Answer, Connection, Platform
+from bot.platforms import Chats, chat_checks
+from bot.setup.settings import Settings, load_settings
+from loop.errors import UserError
+from loop.experiment import Event, Run
+from loop.results.report import RunStatus
+from loop.store.journal import Journal
+from notifiers.delivery.preferences import PreferenceStore, usual_preferences
+from notifiers.delivery.rate_limit import Clock
+from notifiers.message import Message, Reply
+from tests.bot.text_file import text_file
+
+SECRET = "1234:secret-of-the-bot"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return load_settings(tmp_path / ".env", {"TELEGRAM_BOT_TOKEN": SECRET})
+
+
+class World:
+    """Chats on one platform that fails with each of `errors` before it can be set up."""
+
+    def __init__(self, folder: Path, settings: Settings, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.journal = Journal(folder / "state.db", patience=inf)
+        self.said: list[str] = []
+        self.messages = folder / "messages"
+        whole = text_file(folder)
+
+        def connect(given: Settings, answer: Answer, clock: Clock) -> Connection | None:
+            if self.errors:
+                raise self.errors.pop(0)
+            return whole.connect(given, answer, clock)
+
+        self.platform = replace(whole, connect=connect)
+        self.chats = Chats(
+            settings,
+            journal=self.journal,
+            preferences=PreferenceStore(self.journal, default=usual_preferences(every=1, quiet=None)),
+            status=_no_status,
+            report=_no_report,
+            zone=UTC,
+            say_here=self.said.append,
+            platforms=(self.platform,),
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self.chats.run(_no_answer))
+        yield
+        task.cancel()
+        await asyncio.wait({task})
+        self.journal.close()
+
+
+def _no_status(_: Run) -> RunStatus:
+    raise AssertionError
+
+
+async def _no_report(_: Event) -> Message | None:
+    return None
+
+
+async def _no_answer(_: Request) -> Reply | None:
+    return None
+
+
+async def test_a_platform_is_set_up_when_its_surroundings_allow_it(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platforms, "CONNECT_WAITS", (0.05,))
+    world = World(tmp_path, settings, UserError("No proxy. Set one."), RuntimeError(f"at {SECRET}"))
+    name = world.platform.name.capitalize()
+    async with world.running():
+        while len(world.said) < 3:
+            await asyncio.sleep(0.01)
+            assert SECRET not in str(world.chats.health())
+        assert world.said == [
+            f"{name} is unavailable: No proxy. Set one.",
+            f"{name} is unavailable: RuntimeError: at ***",
+            f"{name} is set up now.",
+        ]
+        assert not [line for line in world.chats.health() if "unavailable" in line]
+
+
+async def test_health_says_why_a_platform_cannot_be_set_up(tmp_path: Path, settings: Settings) -> None:
+    world = World(tmp_path, settings, UserError("No proxy. Set one."))
+    async with world.running():
+        while not world.said:  # noqa: ASYNC110 - a list tells nobody
+            await asyncio.sleep(0.01)
+        (line,) = world.chats.health()
+    assert line == f"FAIL  {world.platform.name.capitalize()}: unavailable: No proxy. Set one."
+
+
+async def test_a_state_file_that_cannot_be_written_is_said_in_the_chats(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platforms, "BLOCKED_SECONDS", 0.2)
+    world = World(tmp_path, settings)
+    async with world.running():
+        with closing(sqlite3.connect(world.journal.path, isolation_level=None)) as browser:
+            browser.execute("BEGIN IMMEDIATE")
+            writing = asyncio.create_task(asyncio.to_thread(world.journal.beat))
+            while not world.messages.exists():  # noqa: ASYNC110 - a file tells nobody
+                await asyncio.sleep(0.01)
+            assert "another program locks it" in world.messages.read_text()
+            browser.execute("ROLLBACK")
+        await writing
+        while "can be written again" not in world.messages.read_text():  # noqa: ASYNC110 - likewise
+            await asyncio.sleep(0.01)
+    assert len(world.said) == 2
+
+
+def test_doctor_tries_to_set_up_what_the_settings_name(tmp_path: Path, settings: Settings) -> None:
+    def refuse(*_: object) -> Connection | None:
+        raise ValueError(f"bad {SECRET}")
+
+    allowed = text_file(tmp_path).allowed
+    tried = (
+        text_file(tmp_path),
+        Platform("absent", allowed, lambda *_: None),
+        Platform("broken", allowed, refuse),
+    )
+    well, broken = chat_checks(settings, tried)
+    assert well.ok
+    assert (broken.ok, broken.detail) == (False, "ValueError: bad ***")
