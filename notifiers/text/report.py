@@ -44,7 +44,7 @@ def report_message(night: WakeUpReport, *, zone: tzinfo = UTC, heading: str = ""
     A `heading` says what the run does now in the place of the last lines, `state` in the last line.
     """
     report = night.report
-    spent = ledger_lines(night.ledger) if night.ledger else []
+    spent = ledger_lines(night.ledger, on_gpu=night.bill.gpu_seconds is not None) if night.ledger else []
     parts = (
         [_long(heading)] if heading else [],
         [_title(night, zone), *_headline(report), *_whole(night)],
@@ -251,7 +251,7 @@ def _state_word(state: RunState) -> str:
 # What it cost
 
 
-def ledger_lines(ledger: Ledger) -> list[str]:
+def ledger_lines(ledger: Ledger, *, on_gpu: bool = True) -> list[str]:
     """Return how the time was spent and, if whole minutes were lost, on what.
 
     A run that has just begun gives none.
@@ -261,7 +261,7 @@ def ledger_lines(ledger: Ledger) -> list[str]:
         return []
     lost = {_LOST[cause]: round(spent / 60) for cause, spent in ledger.lost if round(spent / 60)}
     overhead = ledger.seconds[Spent.OVERHEAD] / ledger.total
-    phrases = [f"GPU busy {_percent(share)}"]
+    phrases = [f"{'GPU busy' if on_gpu else 'Training'} {_percent(share)}"]
     if overhead >= 0.005:
         phrases.append(f"overhead {_percent(overhead)}")
     phrases.append(f"lost {_clock(sum(lost.values()))}" if lost else "nothing lost")
