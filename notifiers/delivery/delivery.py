@@ -196,7 +196,7 @@ def read_pending(journal: Journal, outbox: Outbox, *, held: bool = True) -> list
     if len(put_off) < HELD:
         for events in outbox.new(most=EVENTS):  # until one of them is for people
             if news := read_notifications(journal, events):
-                return pending + [Pending(one) for one in news]
+                return pending + [Pending(one, answered=outbox.has_answer(one.event)) for one in news]
     return pending
 
 

@@ -161,7 +161,7 @@ def test_commands_reach_the_running_bot(bot: RealBot) -> None:
             "From experiment #0 to #1\ndiff --git a/train.py"
         )
         assert bot.run("send", "/stop").returncode == 0
-        read_until(running, "Run wide stopped by command")
+        read_until(running, "Run wide is stopped.")
         running.send_signal(signal.SIGTERM)
         assert running.wait(timeout=60) == 0
     assert bot.json("status")["state"] == "stopped"

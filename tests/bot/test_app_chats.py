@@ -101,7 +101,7 @@ async def test_a_night_from_the_phone(world: World) -> None:
         plan = await world.said("Start run ")
         assert plan.buttons[0][0].endswith(" go")
         api.press(plan)
-        await world.said("starts with its baseline")
+        await world.said("\nGoal: ")
         card = await world.post(lambda post: post.text.startswith("Run ") and "running" in post.text)
         while await world.stage() != "training":  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.1)
