@@ -58,7 +58,7 @@ def decide(
     if value is None:
         return Verdict(Status.CRASH, _why_no_value(rule.metric, outcome))
     verdict = _compare(rule, value, best, net_lines=lines_added - lines_removed)
-    return Verdict(verdict.status, _joined(verdict.reason, _afterwards(outcome)))
+    return Verdict(verdict.status, "; ".join(filter(None, (verdict.reason, _afterwards(outcome)))))
 
 
 def measured_value(metric: str, goal: Goal, outcome: Outcome) -> float | None:
@@ -121,10 +121,6 @@ def _afterwards(outcome: Outcome) -> str:
             return f"{ended} after its summary" if ended else ""
         case _:
             assert_never(outcome.ending)
-
-
-def _joined(*clauses: str) -> str:
-    return "; ".join(filter(None, clauses))
 
 
 def _exit(code: int | None) -> str:
@@ -230,11 +226,9 @@ def decided(
         lines_removed=experiment.lines_removed,
         tampered=tampered,
     )
-    reason = verdict.reason
     finite = {key: value for key, value in outcome.numbers.items() if math.isfinite(value)}
     seconds = overrun(outcome, run.time_budget)
-    if seconds is not None:
-        reason = _joined(reason, f"anomalous: trained {seconds:.0f} s of a budget of {run.time_budget:.0f} s")
+    flag = f"anomalous: trained {seconds:.0f} s of a budget of {run.time_budget:.0f} s" if seconds else ""
     return replace(
         experiment,
         stage=Stage.DECIDED,
@@ -242,7 +236,7 @@ def decided(
         best_before=best,
         training=replace(experiment.last_training, numbers=finite),
         status=verdict.status,
-        reason=reason,
+        reason="; ".join(filter(None, (verdict.reason, flag))),
         value=None if verdict.status is Status.CRASH else outcome.numbers[rule.metric],
     )
 

@@ -17,6 +17,7 @@ from loop.git.workspace import Workspace
 from loop.process.summary import read_tail
 from loop.process.supervisor import LOG
 from loop.process.trainer import Job, Supervisor, Trainer, TrainingProcess, attempt_folder, launch_command
+from loop.results.gains import reason_of
 from loop.results.table import append_result, write_results
 from loop.store.experiments import read_rows, row_of
 from loop.store.journal import Journal
@@ -109,7 +110,8 @@ class Trainings:
 
     def file(self, decided: Experiment, run: Run) -> None:
         """Add an experiment whose verdict is in the journal to the results, and keep the end of its log."""
-        log.info("%s #%d: %s (%s)", run.tag, decided.number, decided.status, decided.reason)
+        reason = reason_of(decided, run.goal)
+        log.info("%s #%d: %s (%s)", run.tag, decided.number, decided.status, reason)
         if sum(self._journal.counts(run.id).values()) == decided.number + 1:
             append_result(self._results, row_of(decided), metric=run.metric)
         else:  # another lane has begun before it and is not done

@@ -30,7 +30,7 @@ _LOST = {
     Spent.BOT_DOWN: "bot down",
     Spent.MACHINE_DOWN: "machine down",
 }
-_URGES = {
+_SEARCH_MODES = {
     SearchMode.COMBINATION: "combining near misses",
     SearchMode.REREADING: "rereading the fixed files",
     SearchMode.RADICAL: "a radical change",
@@ -197,7 +197,7 @@ def _next(night: WakeUpReport) -> list[str]:
     stuck = []
     if outlook.search_mode and (night.report.best is not None or night.report.before is not None):
         stuck = [f"No keep for {plural(outlook.idle, 'experiment')}"]
-        coming = coming or _URGES[outlook.search_mode]
+        coming = coming or _SEARCH_MODES[outlook.search_mode]
     if coming:
         return [*stuck, _long(f"Next: {coming}")]
     if not outlook.under_way:
