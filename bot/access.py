@@ -9,15 +9,22 @@ from enum import IntEnum
 LOCAL = "local"
 """The platform of the bot's own socket, which only this machine's user can open."""
 
+TERMINAL = "terminal"
+"""The channel of all terminals that are attached to that socket."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who asks, and where: ids as the platform gives them, and the name to show."""
+    """Who asks, and where: ids as the platform gives them, and the name to show.
+
+    `topic` is the part of the place that has messages of its own, empty where there is none.
+    """
 
     platform: str
     user: str
     place: str
     name: str
+    topic: str = ""
 
     @property
     def is_local(self) -> bool:
@@ -25,7 +32,10 @@ class Sender:
 
     @property
     def channel(self) -> str:
-        return f"{self.platform}:{self.place}"
+        """The name of the channel that writes to this place."""
+        if self.is_local:
+            return TERMINAL
+        return ":".join(filter(None, (self.platform, self.place, self.topic)))
 
 
 HERE = Sender(LOCAL, user="", place="", name="")

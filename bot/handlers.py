@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import tzinfo
 from typing import TypeAlias
 
@@ -26,7 +27,7 @@ from loop.text import one_line, without_secrets
 from notifiers.charts import ChartError, chart_of
 from notifiers.delivery.preferences import PreferenceStore, describe
 from notifiers.message import Message, Reply
-from notifiers.text.digest import digest
+from notifiers.text.digest import digest, retagged_text, started_text
 from notifiers.text.status import (
     ideas_message,
     progress_line,
@@ -46,7 +47,7 @@ LOG_BYTES = 3000
 """How much of a log's end is shown: about what one chat message holds."""
 
 
-Handler: TypeAlias = Callable[[Call, Request], Awaitable[Message]]
+Handler: TypeAlias = Callable[[Call, Request], Awaitable[Message | Reply]]
 
 
 class CommandHandlers:
@@ -77,8 +78,8 @@ class CommandHandlers:
     async def obey(self, call: Call, request: Request) -> Reply:
         """Do what is asked and return the answer. The method of a command has its name."""
         handler: Handler = getattr(self, f"_{call.command.name}")
-        message = await handler(call, request)
-        return Reply(message, replaces=call.command.name in ("start_run", "cancel"))
+        answer = await handler(call, request)
+        return answer if isinstance(answer, Reply) else Reply(answer)
 
     async def progress(self) -> str:
         """Return the current training in one line, or why there is none; empty when no run is active."""
@@ -88,48 +89,53 @@ class CommandHandlers:
         status = await in_thread(self._status_of, runs[-1])
         return progress_line(status, zone=self._zone, lacks=self._lacks(runs[-1]))
 
-    # Control
+    # Control: the channel that asks has its message about the change in the answer, all others in the event's
 
-    async def _start_run(self, call: Call, _: Request) -> Message:
+    async def _start_run(self, call: Call, request: Request) -> Reply:
         tag = call.text("tag")
         if not call.has("go"):
-            return start_card(await in_thread(self._host.plan_run, tag))
-        run = await in_thread(self._host.start_run, tag)
+            return Reply(start_card(await in_thread(self._host.plan_run, tag)), replaces=True)
+        run = await in_thread(self._host.start_run, tag, answered_in=request.sender.channel)
         self._host.conduct(run)
-        return Message(f"Run {run.tag} starts with its baseline.")
+        return Reply(Message(started_text(run)), replaces=True, for_all=True)
 
-    async def _cancel(self, _: Call, __: Request) -> Message:
-        return Message("Cancelled.")
+    async def _cancel(self, _: Call, __: Request) -> Reply:
+        return Reply(Message("Cancelled."), replaces=True)
 
-    async def _pause(self, call: Call, request: Request) -> Message:
-        run = await self._current()
-        await (await self._engine(run)).pause(now=call.has("now"), reason=_order(request))
-        if call.has("now"):
-            return Message(f"Run {run.tag} is paused. /resume reruns the interrupted experiment.")
-        return Message(f"Run {run.tag} pauses after the current experiment. /pause now ends it at once.")
+    async def _pause(self, call: Call, request: Request) -> Reply:
+        engine = await self._engine(await self._current())
+        now, tag = call.has("now"), engine.run.tag
+        await engine.pause(now=now, reason=_order(request))
+        if engine.run.state is RunState.PAUSING:
+            return _changed(f"Run {tag} pauses after the current experiment. /pause now ends it at once.")
+        then = "reruns the interrupted experiment" if now else "continues it"
+        return _changed(f"Run {tag} is paused. /resume {then}.")
 
-    async def _resume(self, _: Call, request: Request) -> Message:
-        run = await self._current()
-        await (await self._engine(run)).resume(reason=_order(request))
-        self._host.conduct(run)
-        return Message(f"Run {run.tag} continues.")
+    async def _resume(self, _: Call, request: Request) -> Reply:
+        engine = await self._engine(await self._current())
+        await engine.resume(reason=_order(request))
+        self._host.conduct(engine.run)
+        return _changed(f"Run {engine.run.tag} continues.")
 
-    async def _stop(self, _: Call, request: Request) -> Message:
-        run = await self._current()
-        await (await self._engine(run)).stop(reason=_order(request))
-        return Message(f"Run {run.tag} is stopped. Its branch {run.branch} and all results stay.")
+    async def _stop(self, _: Call, request: Request) -> Reply:
+        run, order = await self._current(), _order(request)
+        if not request.sender.is_local:
+            order = replace(order, answered_in="")  # the event brings the report
+        await (await self._engine(run)).stop(reason=order)
+        return _changed(f"Run {run.tag} is stopped. Its branch {run.branch} and all results stay.")
 
-    async def _retag(self, call: Call, _: Request) -> Message:
+    async def _retag(self, call: Call, request: Request) -> Reply:
         old, new = call.arguments["old"], call.arguments["new"]
         run = await in_thread(self._journal.run, old)
         if run is None:
             raise UserError(f"No run {old}: /runs lists all runs.")
-        await (await self._engine(run)).retag(new)
-        return Message(f"Run {old} is now {new}\nBranch: autoresearch/{new}")
+        await (await self._engine(run)).retag(new, answered_in=request.sender.channel)
+        return _changed(retagged_text(old, new))
 
-    async def _skip(self, _: Call, __: Request) -> Message:
-        experiment = await (await self._engine(await self._current())).skip()
-        return Message(f"Experiment #{experiment.number} is skipped: {experiment.description}")
+    async def _skip(self, _: Call, request: Request) -> Reply:
+        engine = await self._engine(await self._current())
+        experiment = await engine.skip(answered_in=request.sender.channel)
+        return _changed(f"Skipping experiment #{experiment.number}: {experiment.description}")
 
     # Questions
 
@@ -335,4 +341,8 @@ class CommandHandlers:
 
 
 def _order(request: Request) -> Reason:
-    return Reason(Actor.PERSON, request.sender.name)
+    return Reason(Actor.PERSON, request.sender.name, answered_in=request.sender.channel)
+
+
+def _changed(text: str) -> Reply:
+    return Reply(Message(text), for_all=True)

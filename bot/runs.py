@@ -184,7 +184,7 @@ class Runs:
             proposer=", ".join(map(str, settings.proposer)),
         )
 
-    def start_run(self, tag: str | None = None) -> Run:
+    def start_run(self, tag: str | None = None, *, answered_in: str = "") -> Run:
         """Create a run with its branch and worktree, which `conduct` starts; UserError as in `plan_run`."""
         plan = self.plan_run(tag)
         if plan.missing:
@@ -210,6 +210,7 @@ class Runs:
             metric=self._settings.metric,
             goal=self._settings.metric_goal,
             time_budget=plan.budget,
+            answered_in=answered_in,
         )
 
     def _require_free_device(self) -> None:

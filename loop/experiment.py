@@ -206,26 +206,34 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The status given to an experiment and the reason, as one readable clause."""
+    """The status given to an experiment; `reason` says, in readable clauses, what its numbers do not."""
 
     status: Status
-    reason: str
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
     """Who changed a run's state, and why. It holds no sentence: `notifiers/text/words.py` makes one of it.
 
-    `name` is a person's, empty where unknown. `facts` are what a sentence says of the cause.
+    `name` is a person's, empty where unknown. `facts` are what a sentence says of the cause. `answered_in` is
+    the channel that reads of the change in the answer to a command, empty for none.
     """
 
     by: Actor
     name: str = ""
     cause: Cause | None = None
     facts: Mapping[str, object] = field(default_factory=dict)
+    answered_in: str = ""
 
     def to_data(self) -> dict[str, object]:
-        return {"by": self.by, "name": self.name, "cause": self.cause, "facts": dict(self.facts)}
+        return {
+            "by": self.by,
+            "name": self.name,
+            "cause": self.cause,
+            "facts": dict(self.facts),
+            "answered_in": self.answered_in,
+        }
 
 
 BY_COMMAND = Reason(Actor.PERSON)
@@ -306,7 +314,8 @@ class Experiment:
     a person interrupted one. `value` is the run's metric (`val_bpb`), None until decided and for a crash;
     `best_before` is the best at that moment, None while there is none. `program` is the fingerprint of the
     editable file, equal for programs that differ in layout and comments only. `waited` is how many seconds
-    nothing trained because this proposal was not ready. The rest is as in `Proposal`.
+    nothing trained because this proposal was not ready. `reason` is that of the verdict, empty where the
+    numbers say all. The rest is as in `Proposal`.
     """
 
     run_id: int
@@ -388,7 +397,10 @@ class Experiment:
 
 
 class EventKind(StrEnum):
-    """What happened. An event is appended in the same transaction as its change."""
+    """What happened. An event is appended in the same transaction as its change.
+
+    What a command caused has, in its data, `answered_in`: the channel that has the answer to the command.
+    """
 
     RUN_STARTED = "run_started"
     RUN_STATE = "run_state"  # data: state, and a `Reason`; in events of older releases a sentence, reason

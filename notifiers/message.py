@@ -50,12 +50,14 @@ class Reply:
     """The answer to a command; `refused` where the command was not obeyed.
 
     An answer that `replaces` takes the place of the message whose button was pressed, so that it cannot be
-    pressed again.
+    pressed again. One `for_all` says what the command changed: all who read the channel must see it, because
+    that channel gets no other message about the change.
     """
 
     message: Message
     refused: bool = False
     replaces: bool = False
+    for_all: bool = False
 
 
 class ChannelError(Exception):

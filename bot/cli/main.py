@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from contextlib import closing, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -178,12 +179,14 @@ def status(context: typer.Context, tag: Tag = None, as_json: Json = False) -> No
 @app.command()
 def results(context: typer.Context, tag: Tag = None, as_json: Json = False) -> None:
     """Print the experiments of a run."""
+    from loop.results.gains import reason_of
     from notifiers.text.status import results_message
 
     with open_run(context.obj(), tag) as (journal, run):
         rows = read_rows(journal, run.id)
     if as_json:
-        print_json([row.to_json(run.metric) for row in rows])
+        shown = (replace(row, reason=reason_of(row, run.goal)) for row in rows)
+        print_json([row.to_json(run.metric) for row in shown])
     else:
         total = len(rows)
         print_message(

@@ -161,7 +161,7 @@ _STYLES = (
     (r"\([+-][\d.]+\)", "bold green"),
     (r"\d[\d,]* keep\b", "green"),
     (r"\d[\d,]* crash\b", "red"),
-    (r"^GPU busy <?\d+ %", "bold"),
+    (r"^(GPU busy|Training) <?\d+ %", "bold"),
     (r"^Needs you:.*", "bold yellow"),
     (r"^(Next|Now):", "cyan"),
 )

@@ -14,6 +14,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from bot.access import TERMINAL
 from bot.local.wire import Progress, pack, pack_item, parse_request, socket_address
 from loop.errors import UserError
 from loop.files import LockedError, lock
@@ -98,11 +99,11 @@ class LocalServer:
         with suppress(asyncio.CancelledError):
             await self._ticker
 
-    def publish(self, message: Message) -> None:
-        """Send `message` to every attached client; never waits for one."""
+    def publish(self, message: Message, *, but: _Client | None = None) -> None:
+        """Send `message` to every attached client, `but` one; never waits for any."""
         line = pack_item(message)
         for client in self._serving.values():
-            if client.attached:
+            if client.attached and client is not but:
                 client.write(line)
 
     async def wait_attached(self) -> None:
@@ -136,7 +137,10 @@ class LocalServer:
                     client.show(progress)
                     self._attached.set()
                 else:
-                    client.write(pack_item(await self._answer(command)))
+                    reply = await self._answer(command)
+                    client.write(pack_item(reply))
+                    if reply.for_all:
+                        self.publish(reply.message, but=client)
         except UserError as error:
             client.write(pack({"error": str(error)}))
         except ConnectionError:
@@ -179,7 +183,7 @@ class LocalServer:
 class LocalChannel:
     """All attached clients as a channel: no message has an id, and none can be changed."""
 
-    name = "terminal"
+    name = TERMINAL
 
     def __init__(self, server: LocalServer) -> None:
         self._server = server

@@ -66,9 +66,10 @@ def asked_in(update: Update, *, me: User, now: float) -> Asked | None:
     if not text or not (message.chat.type == ChatType.PRIVATE or text.startswith("/")):
         return None
     name = sender.full_name if isinstance(sender, User) else sender.effective_name or ""
-    who = Sender(NAME, str(sender.id), str(message.chat.id), name)
+    topic = message.message_thread_id if message.is_topic_message else None
+    who = Sender(NAME, str(sender.id), str(message.chat.id), name, str(topic or ""))
     request = Request(who, text, key, message.date.timestamp(), str(message.message_id))
-    return Asked(request, message.message_thread_id if message.is_topic_message else None)
+    return Asked(request, topic)
 
 
 def _from_press(press: CallbackQuery, key: str, now: float) -> Asked | None:
@@ -79,7 +80,9 @@ def _from_press(press: CallbackQuery, key: str, now: float) -> Asked | None:
     if isinstance(message, TelegramMessage):
         topic = message.message_thread_id if message.is_topic_message else None
         shown = message.edit_date or message.date
-    who = Sender(NAME, str(press.from_user.id), str(message.chat.id), press.from_user.full_name)
+    who = Sender(
+        NAME, str(press.from_user.id), str(message.chat.id), press.from_user.full_name, str(topic or "")
+    )
     request = Request(who, press.data, key, now, str(message.message_id))
     return Asked(request, topic, press.id, shown.timestamp())
 

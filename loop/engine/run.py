@@ -38,6 +38,7 @@ from loop.process.trainer import RunFolders, Trainer
 from loop.process.worker import in_thread
 from loop.proposers.prompt.context import ContextReader
 from loop.proposers.protocol import Proposer
+from loop.store.events import last_event_of
 from loop.store.experiments import with_program
 from loop.store.journal import Journal
 
@@ -171,10 +172,11 @@ class Engine:
             await self._set_state(RunState.STOPPED, reason)
             await self._interrupt()
 
-    async def skip(self) -> Experiment:
-        """End an experiment without a verdict and go on to the next; return the one given up.
+    async def skip(self, *, answered_in: str = "") -> Experiment:
+        """End an experiment without a verdict and go on to the next; return the one to be given up.
 
-        Of several under way it is the one that began first.
+        Of several under way it is the one that began first. It is judged all the same if its training has
+        just ended.
         """
         async with self.switch:
             measured = (Stage.MEASURED, Stage.EVALUATED)
@@ -183,19 +185,20 @@ class Engine:
                 raise UserError("No experiment is training: there is nothing to skip.")
             given_up = replace(min(found, key=lambda e: e.number), skip_requested=True)
             lane = self._lanes[given_up.lane]
-            await in_thread(self._journal.record, given_up, kind=EventKind.SKIP_REQUESTED)
+            record, kind = self._journal.record, EventKind.SKIP_REQUESTED
+            await in_thread(record, given_up, kind=kind, answered_in=answered_in)
             lane.experiment = given_up
             lane.wake.set()
             await lane.interrupt()
             return given_up
 
-    async def retag(self, new: str) -> None:
+    async def retag(self, new: str, *, answered_in: str = "") -> None:
         """Rename run, branch, refs and worktree, also while a training runs."""
         async with self.switch:
             await in_thread(self._follow_tag)  # of an earlier retag
             if new != self.run.tag:
                 await in_thread(self._workspace.check_rename, new)
-                self.run = await in_thread(self._journal.retag, self.run, new)
+                self.run = await in_thread(self._journal.retag, self.run, new, answered_in=answered_in)
                 self._wake()  # what fails now is tried again
                 await in_thread(self._follow_tag)
 
@@ -243,10 +246,11 @@ class Engine:
         return decided
 
     def give_up(self, experiment: Experiment) -> Experiment:
-        stopped = self.run.state is RunState.STOPPED
-        reason = "the run was stopped" if stopped else "skipped by command"
+        reason = "the run was stopped" if self.run.state is RunState.STOPPED else ""
         decided = stages.skipped(experiment, reason, self._best_value, now=self._clock())
-        self._journal.record(decided)
+        asked = last_event_of(self._journal, self.run.id, (EventKind.SKIP_REQUESTED,))
+        answered_in = asked.data.get("answered_in") if asked and asked.number == experiment.number else None
+        self._journal.record(decided, answered_in=answered_in or "")
         return decided
 
     async def conclude(self, decided: Experiment) -> None:

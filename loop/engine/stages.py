@@ -63,7 +63,7 @@ def decide(
     if value is None:
         return Verdict(Status.CRASH, _why_no_value(rule, outcome, seen))
     verdict = _compare(rule, value, best, net_lines=lines_added - lines_removed)
-    return Verdict(verdict.status, verdict.reason + _afterwards(outcome))
+    return Verdict(verdict.status, "; ".join(filter(None, (verdict.reason, _afterwards(outcome)))))
 
 
 def measured_value(metric: str, goal: Goal, outcome: Outcome) -> float | None:
@@ -78,17 +78,15 @@ def _is_impossible(metric: str, goal: Goal, value: float) -> bool:
 
 def _compare(rule: KeepRule, value: float, best: float | None, *, net_lines: int) -> Verdict:
     if best is None:
-        return Verdict(Status.KEEP, "the first number")
+        return Verdict(Status.KEEP)
     better = gain(best, value, rule.goal)
-    if better < 0:
-        return Verdict(Status.DISCARD, "worse")
-    if better == 0:
-        if net_lines < 0:
-            return Verdict(Status.KEEP, f"equal with {-net_lines} fewer line{'' if net_lines == -1 else 's'}")
-        return Verdict(Status.DISCARD, "no gain")
+    if better == 0 and net_lines < 0:
+        return Verdict(Status.KEEP, f"equal with {-net_lines} fewer line{'' if net_lines == -1 else 's'}")
+    if better <= 0:
+        return Verdict(Status.DISCARD)
     if better < rule.simplicity_gain and net_lines >= rule.simplicity_lines:
         return Verdict(Status.DISCARD, f"a gain of {better:.6f} is too small for {net_lines} more lines")
-    return Verdict(Status.KEEP, "improved")
+    return Verdict(Status.KEEP)
 
 
 def overrun(outcome: Outcome, time_budget: float) -> float | None:
@@ -153,16 +151,16 @@ def _afterwards(outcome: Outcome) -> str:
     """Say what came after the number, empty where the training just ended."""
     match outcome.ending:
         case Ending.DEADLINE:
-            return f"; still running after its summary: killed after {_lasted(outcome)}"
+            return f"still running after its summary: killed after {_lasted(outcome)}"
         case Ending.STALLED:
-            return f"; then hung and was killed after {_lasted(outcome)}"
+            return f"hung after its summary: killed after {_lasted(outcome)}"
         case Ending.LIMIT:
-            return "; then used more than a training may and was killed"
+            return "used more than a training may after its summary, and was killed"
         case Ending.INTERRUPTED:
-            return "; ended from outside after its summary"
+            return "ended from outside after its summary"
         case Ending.EXITED | Ending.VANISHED:
             ended = _exit(outcome.exit_code)
-            return f"; {ended} after its summary" if ended else ""
+            return f"{ended} after its summary" if ended else ""
         case _:
             assert_never(outcome.ending)
 
@@ -270,11 +268,9 @@ def decided(
         tampered=tampered,
         seen=seen,
     )
-    reason = verdict.reason
     finite = {key: value for key, value in outcome.numbers.items() if math.isfinite(value)}
     seconds = overrun(outcome, run.time_budget)
-    if seconds is not None:
-        reason += f"; anomalous: trained {seconds:.0f} s of a budget of {run.time_budget:.0f} s"
+    flag = f"anomalous: trained {seconds:.0f} s of a budget of {run.time_budget:.0f} s" if seconds else ""
     return replace(
         experiment,
         stage=Stage.DECIDED,
@@ -282,7 +278,7 @@ def decided(
         best_before=best,
         training=replace(experiment.last_training, numbers=finite),
         status=verdict.status,
-        reason=reason,
+        reason="; ".join(filter(None, (verdict.reason, flag))),
         value=None if verdict.status is Status.CRASH else outcome.numbers[rule.metric],
     )
 

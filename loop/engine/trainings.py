@@ -24,6 +24,7 @@ from loop.process.log import read_tail
 from loop.process.summary import keys_seen
 from loop.process.supervisor import LOG
 from loop.process.trainer import Job, RunFolders, Supervisor, Trainer, TrainingProcess
+from loop.results.gains import reason_of
 from loop.results.table import append_result, write_results
 from loop.sandbox.sandbox import Sandbox, SandboxKind
 from loop.sandbox.view import View, private_environment
@@ -220,7 +221,8 @@ class Trainings:
 
     def file(self, decided: Experiment, run: Run) -> None:
         """Add an experiment whose verdict is in the journal to the results, and keep the end of its log."""
-        log.info("%s #%d: %s (%s)", run.tag, decided.number, decided.status, decided.reason)
+        reason = reason_of(decided, run.goal)
+        log.info("%s #%d: %s (%s)", run.tag, decided.number, decided.status, reason)
         if sum(self._journal.counts(run.id).values()) == decided.number + 1:
             append_result(self._results, row_of(decided), metric=run.metric)
         else:  # another lane has begun before it and is not done

@@ -18,7 +18,7 @@ from loop.experiment import Experiment, Run
 from loop.process.environment import launch_command
 from loop.process.machine import ask_nvidia_smi
 from loop.program.constants import find_constants
-from loop.results.gains import effect
+from loop.results.gains import effect, reason_of
 
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]
@@ -82,7 +82,12 @@ def write_parquet(path: Path, run: Run, experiments: Iterable[Experiment]) -> No
 
 def _records(run: Run, experiments: Iterable[Experiment]) -> Iterable[dict[str, object]]:
     for experiment in experiments:
-        own = {"run": run.tag, "metric": run.metric, "gain": effect(experiment, run.goal)}
+        own = {
+            "run": run.tag,
+            "metric": run.metric,
+            "gain": effect(experiment, run.goal),
+            "reason": reason_of(experiment, run.goal),
+        }
         if experiment.cost:
             own |= asdict(experiment.cost)
         yield {

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from operator import attrgetter
 from statistics import median
+from typing import assert_never
 
 from loop.experiment import Experiment, Family, Goal, Run, Status
 from loop.store.experiments import (
@@ -41,6 +42,22 @@ def gain(before: float, after: float, goal: Goal) -> float:
 def effect(experiment: Experiment | Row, goal: Goal) -> float | None:
     """Return by how much an experiment was better than the best before it; None without a number."""
     return _effect(experiment.best_before, experiment.value, goal)
+
+
+def reason_of(decided: Experiment | Row, goal: Goal) -> str:
+    """Return why it was judged so: the recorded reason, or what its numbers say."""
+    if decided.reason:
+        return decided.reason
+    match decided.status:
+        case Status.KEEP:
+            return "the first number" if decided.best_before is None else "improved"
+        case Status.DISCARD:
+            return "worse" if effect(decided, goal) else "no gain"
+        case Status.SKIP:
+            return "skipped by command"
+        case Status.CRASH | None:
+            return ""
+    assert_never(decided.status)
 
 
 def bests_before(rows: Iterable[Row], goal: Goal, best: float | None = None) -> Iterator[float | None]:
@@ -135,7 +152,8 @@ class Lesson:
     """What an idea came to, where it was tried.
 
     `effect` is how much better the metric became, negative for worse, None without a number. `noise` bounds
-    the chance part of an effect in that run, None where too little is known. `reason` is that of the verdict.
+    the chance part of an effect in that run, None where too little is known. `reason` is empty where the
+    number says why it was judged so.
     """
 
     tag: str
@@ -146,13 +164,6 @@ class Lesson:
     effect: float | None
     noise: float | None
     reason: str
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the number says all of why it was judged so: kept for a gain, discarded for a loss."""
-        if self.effect is None:
-            return False
-        return self.effect > 0 if self.status is Status.KEEP else self.effect <= 0
 
 
 def lessons(journal: Journal, run: Run, *, most: int) -> list[Lesson]:

@@ -122,7 +122,7 @@ class Bill:
     """What a night cost.
 
     `model_dollars` is None where no model was asked, `gpu_seconds` is how long trainings held the GPU, None
-    where it is unknown, and `gpu_price` is in dollars an hour.
+    where there seems to be none, and `gpu_price` is in dollars an hour.
     """
 
     gain: float | None = None
@@ -316,7 +316,8 @@ def read_wakeup_report(
             before=best.value if best else None,
         )
     ledger = read_ledger(journal, run, now=until, since=since, experiments=known)
-    gpu_seconds = sum(ledger.seconds[cause] for cause in _GPU_IN_USE)
+    has_gpu = gpu_price is not None or any(row.memory_gb for row in rows)
+    gpu_seconds = sum(ledger.seconds[cause] for cause in _GPU_IN_USE) if has_gpu else None
     return WakeUpReport(
         report=report,
         rows=rows,

@@ -116,6 +116,7 @@ class Journal:
         goal: Goal,
         time_budget: float,
         adopted: Sequence[Experiment] = (),
+        answered_in: str = "",
     ) -> Run:
         """Add a running run, with the decided experiments that it begins with where others made some.
 
@@ -129,7 +130,7 @@ class Journal:
             run = replace(run, id=self.insert("runs", unique=(), **values_of(run, but="id")))
             for experiment in adopted:
                 self._write(replace(experiment, run_id=run.id))
-            append(run.id, EventKind.RUN_STARTED)
+            append(run.id, EventKind.RUN_STARTED, answered_in=answered_in)
         return run
 
     def run(self, tag: str) -> Run | None:
@@ -158,13 +159,13 @@ class Journal:
             append(run.id, EventKind.RUN_STATE, state=state.value, **reason.to_data())
             return self.run_by_id(run.id)
 
-    def retag(self, run: Run, new: str) -> Run:
+    def retag(self, run: Run, new: str, *, answered_in: str = "") -> Run:
         """Give the run a new tag; `renamed_from` keeps the old one until `finish_retag`."""
         with self.transaction() as append:
             if self.run(new):
                 raise UserError(f"There is a run {new} already: choose another tag.")
             self.execute("UPDATE runs SET tag = ?, renamed_from = ? WHERE id = ?", new, run.tag, run.id)
-            append(run.id, EventKind.RUN_RETAGGED, old=run.tag, new=new)
+            append(run.id, EventKind.RUN_RETAGGED, old=run.tag, new=new, answered_in=answered_in)
             return self.run_by_id(run.id)
 
     def finish_retag(self, run: Run) -> Run:

@@ -19,7 +19,7 @@ class State(StrEnum):
     FOLLOWS = "follows"  # it was in a message about several; its own is to come
     SENT = "sent"
     COLLAPSED = "collapsed"  # sent in a message about several
-    MUTED = "muted"  # the channel did not want it
+    MUTED = "muted"  # the channel did not want it, or has it from the answer to a command
     REFUSED = "refused"  # the platform did not take it
 
 
@@ -73,6 +73,10 @@ class Outbox:
             state = State(fields.pop("delivery"))
             found.append((Event(**fields), state))
         return found
+
+    def has_answer(self, event: Event) -> bool:
+        """Tell whether the answer to a command said in this channel what the event says."""
+        return event.data.get("answered_in") == self._channel
 
     def new(self, *, most: int) -> Iterator[list[Event]]:
         cursor = self._journal.cursor(self._channel) or 0

@@ -67,16 +67,24 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A notification that is not settled; `state` is None where nothing was done about it yet."""
+    """A notification that is not settled; `state` is None where nothing was done about it yet.
+
+    One that is `answered` has been told in the channel by the answer to a command.
+    """
 
     news: Notification
     state: State | None = None
     decision: Decision = Decision.SEND
+    answered: bool = False
 
     @property
     def waits(self) -> bool:
         """Whether it was put off before, and still is."""
         return self.state is not None and self.decision is Decision.HOLD
+
+    def decided(self, preferences: Preferences, *, quiet: bool) -> Pending:
+        decision = decide(self.news, preferences, quiet=quiet)
+        return replace(self, decision=Decision.MUTE if self.answered else decision)
 
     def entry(self, state: State) -> Entry:
         return Entry(self.news.event.id, state)
@@ -93,7 +101,7 @@ def next_step(
     one message that the digests of what was kept and the calls for a person follow. The wake-up report takes
     its place, and that of all that the quiet hours still put off.
     """
-    decided = [replace(each, decision=decide(each.news, preferences, quiet=quiet)) for each in pending]
+    decided = [each.decided(preferences, quiet=quiet) for each in pending]
     for each in decided:
         if each.state is State.FOLLOWS and not (quiet and each.waits):
             return _follow_up(each, now=now, zone=zone)
@@ -371,7 +379,7 @@ def read_pending(journal: Journal, outbox: Outbox, *, held: bool = True) -> list
     if len(put_off) < HELD:
         for events in outbox.new(most=EVENTS):  # until one of them is for people
             if news := read_notifications(journal, events):
-                return pending + [Pending(one) for one in news]
+                return pending + [Pending(one, answered=outbox.has_answer(one.event)) for one in news]
     return pending
 
 

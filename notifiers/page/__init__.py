@@ -16,7 +16,7 @@ from pathlib import Path
 
 from loop.experiment import Goal
 from loop.results.export import Provenance
-from loop.results.gains import bests_before
+from loop.results.gains import bests_before, reason_of
 from loop.results.ledger import Ledger, Spent
 from loop.results.report import Report
 from loop.store.experiments import Row
@@ -232,7 +232,7 @@ def _details(content: Content, zone: tzinfo | None) -> list[dict[str, object]]:
             "proposed by": row.proposer,
             "family": row.family or "",
             "hoped for": row.expected,
-            "verdict": row.reason,
+            "verdict": reason_of(row, content.report.goal),
             "started": f"{datetime.fromtimestamp(row.started_at, zone):%Y-%m-%d %H:%M}"
             if row.started_at
             else "",

@@ -74,20 +74,13 @@ def message_of(event: Event, run: Run, experiment: Experiment | None = None) -> 
 def _sentence(event: Event, run: Run, reason: str) -> str:
     match event.kind:
         case EventKind.RUN_STARTED:
-            better = "lower" if run.goal is Goal.MINIMIZE else "higher"
-            return (
-                f"Run {run.tag} started\n"
-                f"Repository: {run.repository}\n"
-                f"Branch: {run.branch}, from {run.base_branch} at {run.base_commit[:7]}\n"
-                f"Goal: {better} {run.metric}, {duration(run.time_budget)} per training"
-            )
+            return started_text(run)
         case EventKind.RUN_STATE:
             return f"Run {run.tag} {_turn(event.data)}"
         case EventKind.INTERRUPTED:
             return _because(f"Experiment #{event.number} will be trained again", reason)
         case EventKind.RUN_RETAGGED:
-            new = event.data["new"]
-            return f"Run {event.data['old']} is now {new}\nBranch: autoresearch/{new}"
+            return retagged_text(str(event.data["old"]), str(event.data["new"]))
         case EventKind.WAKE_UP:
             return f"Good morning. /summary reports on run {run.tag}"
         case EventKind.NOTED:
@@ -98,6 +91,20 @@ def _sentence(event: Event, run: Run, reason: str) -> str:
             return _because(f"Run {run.tag} needs you", reason)
         case _:
             raise ValueError(f"no message about {event.kind}")
+
+
+def started_text(run: Run) -> str:
+    better = "lower" if run.goal is Goal.MINIMIZE else "higher"
+    return (
+        f"Run {run.tag} started\n"
+        f"Repository: {run.repository}\n"
+        f"Branch: {run.branch}, from {run.base_branch} at {run.base_commit[:7]}\n"
+        f"Goal: {better} {run.metric}, {duration(run.time_budget)} per training"
+    )
+
+
+def retagged_text(old: str, new: str) -> str:
+    return f"Run {old} is now {new}\nBranch: autoresearch/{new}"
 
 
 def _turn(data: Mapping[str, object]) -> str:

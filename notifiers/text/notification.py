@@ -137,7 +137,7 @@ def _state(event: Event) -> RunState | None:
 _PLOT = Button("Plot", "/plot")
 _SKIP = Button("Skip", "/skip")
 _STATUS = Button("Status", "/status")
-_IN_REPORT = {"Pause": "Pause", "Resume": "Keep going"}
+_IN_REPORT = {"Pause": "Pause", "Resume": "Keep going"}  # what the buttons are called under a report
 
 Row = tuple[Button, ...]
 
@@ -145,14 +145,14 @@ Row = tuple[Button, ...]
 def buttons_under(news: Notification) -> tuple[Row, ...]:
     state = news.run.state
     if news.experiment is not None:
-        return ((*_about(news.experiment), _PLOT, *_going(state), *_skipping(state)),)
+        return ((*_diff_and_log(news.experiment), _PLOT, *_pause_or_resume(state), *_skip(state)),)
     if news.topic in (Topic.ATTENTION, Topic.RECOVERY):
-        return ((_STATUS, *_going(state)),)
-    return (_going(state),) if state in (RunState.PAUSED, RunState.DONE) else ()
+        return ((_STATUS, *_pause_or_resume(state)),)
+    return (_pause_or_resume(state),) if state in (RunState.PAUSED, RunState.DONE) else ()
 
 
 def summary_buttons(state: RunState) -> tuple[Row, ...]:
-    return ((Button("Results", "/results"), _PLOT, *_going(state)),)
+    return ((Button("Results", "/results"), _PLOT, *_pause_or_resume(state)),)
 
 
 def report_buttons(state: RunState, *, changed: tuple[int, int] | None) -> tuple[Row, ...]:
@@ -163,7 +163,7 @@ def report_buttons(state: RunState, *, changed: tuple[int, int] | None) -> tuple
     looking: Row = (Button("Details", "/results 20"), Button("Chart", "/plot"))
     if changed is not None:
         looking += (Button("Diff", f"/diff {changed[0]} {changed[1]}"),)
-    doing = tuple(replace(button, label=_IN_REPORT[button.label]) for button in _going(state))
+    doing = tuple(replace(button, label=_IN_REPORT[button.label]) for button in _pause_or_resume(state))
     if state is not RunState.STOPPED:
         doing += (Button("Stop", "/stop"),)
     if changed is not None:
@@ -175,17 +175,17 @@ def card_buttons(state: RunState) -> tuple[Row, ...]:
     looking = (Button("Refresh", "/status"), _PLOT)
     if state is RunState.STOPPED:
         return (looking,)
-    return ((*_going(state), *_skipping(state), Button("Stop", "/stop")), looking)
+    return ((*_pause_or_resume(state), *_skip(state), Button("Stop", "/stop")), looking)
 
 
-def _about(experiment: Experiment) -> Row:
+def _diff_and_log(experiment: Experiment) -> Row:
     number = experiment.number
     diff = (Button("Diff", f"/diff {number}"),) if number else ()  # the baseline changes nothing
     log = (Button("Log", f"/log {number}"),) if experiment.attempt else ()  # skipped before it was trained
     return diff + log
 
 
-def _going(state: RunState) -> Row:
+def _pause_or_resume(state: RunState) -> Row:
     match state:
         case RunState.RUNNING:
             return (Button("Pause", "/pause"),)
@@ -197,5 +197,5 @@ def _going(state: RunState) -> Row:
             assert_never(state)
 
 
-def _skipping(state: RunState) -> Row:
+def _skip(state: RunState) -> Row:
     return (_SKIP,) if state in (RunState.RUNNING, RunState.PAUSING) else ()

@@ -33,7 +33,7 @@ _LOST = {
     Spent.BOT_DOWN: "bot down",
     Spent.MACHINE_DOWN: "machine down",
 }
-_URGES = {
+_SEARCH_MODES = {
     SearchMode.COMBINATION: "combining near misses",
     SearchMode.REREADING: "rereading the fixed files",
     SearchMode.RADICAL: "a radical change",
@@ -47,7 +47,7 @@ def report_message(night: WakeUpReport, *, zone: tzinfo = UTC, heading: str = ""
     A `heading` says what the run does now in the place of the last lines, `state` in the last line.
     """
     report = night.report
-    spent = ledger_lines(night.ledger) if night.ledger else []
+    spent = ledger_lines(night.ledger, on_gpu=night.bill.gpu_seconds is not None) if night.ledger else []
     parts = (
         [_long(heading)] if heading else [],
         [_title(night, zone), *_headline(report), *_whole(night)],
@@ -198,7 +198,7 @@ def _next(night: WakeUpReport) -> list[str]:
     stuck = []
     if outlook.search_mode and (night.report.best is not None or night.report.before is not None):
         stuck = [f"No keep for {plural(outlook.idle, 'experiment')}"]
-        coming = coming or _URGES[outlook.search_mode]
+        coming = coming or _SEARCH_MODES[outlook.search_mode]
     if coming:
         return [*stuck, _long(f"Next: {coming}")]
     if not outlook.under_way:
@@ -251,7 +251,7 @@ def _state_word(state: RunState) -> str:
 # What it cost
 
 
-def ledger_lines(ledger: Ledger) -> list[str]:
+def ledger_lines(ledger: Ledger, *, on_gpu: bool = True) -> list[str]:
     """Return how the time was spent and, if whole minutes were lost, on what.
 
     A run that has just begun gives none.
@@ -261,7 +261,7 @@ def ledger_lines(ledger: Ledger) -> list[str]:
         return []
     lost = {_LOST[cause]: round(spent / 60) for cause, spent in ledger.lost if round(spent / 60)}
     overhead = ledger.seconds[Spent.OVERHEAD] / ledger.total
-    phrases = [f"GPU busy {_percent(share)}"]
+    phrases = [f"{'GPU busy' if on_gpu else 'Training'} {_percent(share)}"]
     if overhead >= 0.005:
         phrases.append(f"overhead {_percent(overhead)}")
     phrases.append(f"lost {_clock(sum(lost.values()))}" if lost else "nothing lost")

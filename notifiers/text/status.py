@@ -300,7 +300,7 @@ def _family(rate: FamilyRate, goal: Goal) -> str:
 def _lesson(lesson: Lesson, goal: Goal) -> str:
     description = one_line(lesson.description, _IDEA) or "no description"
     told = "" if lesson.effect is None else f"{_effect(lesson.effect, lesson.noise, goal)}, "
-    why = "" if lesson.is_plain or not lesson.reason else f", {one_line(lesson.reason, _LESSON_REASON)}"
+    why = f", {one_line(lesson.reason, _REASON)}" if lesson.reason else ""
     return f"{description}: {told}{lesson.status}{why} ({lesson.tag} #{lesson.number})"
 
 

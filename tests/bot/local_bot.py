@@ -12,7 +12,7 @@ from notifiers.message import Message, Reply
 
 
 class LocalBot:
-    """Repeats every command; `/nonsense` is refused. `doing` is its progress; the tests set it."""
+    """Repeats every command, `/pause` for all; `/nonsense` is refused. Tests set `doing`, its progress."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -26,7 +26,7 @@ class LocalBot:
         self.commands.append(command)
         if command == "/nonsense":
             return Reply(Message("There is no /nonsense."), refused=True)
-        return Reply(Message(f"You said {command}.", block="a\tb"))
+        return Reply(Message(f"You said {command}.", block="a\tb"), for_all=command == "/pause")
 
     async def settled(self) -> None:
         """Until the present progress has been told to whoever is attached."""

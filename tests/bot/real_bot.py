@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bot.local.wire import send
 from tests.loop.lab import git
 
 TOY = """\
@@ -73,6 +75,12 @@ class RealBot:
             check=False,
             timeout=100,
         )
+
+    def say(self, command: str) -> str:
+        """Give a running bot a command as `autoresearch send` does, without a process; return the answer."""
+        reply = asyncio.run(send(self.home / "bot.sock", command))
+        assert not reply.refused
+        return "\n".join(filter(None, (reply.message.text, reply.message.block)))
 
     @contextmanager
     def start(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:

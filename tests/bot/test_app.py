@@ -104,9 +104,9 @@ def test_a_run_of_another_repository_waits_for_a_person(bot: RealBot) -> None:
         read_until(running, f"/resume continues it; /stop and /start_run begin another. {begins}")
         status = bot.json("status")
         assert (status["state"], status["bot_answers"]) == ("paused", True)
-        assert bot.run("send", "/stop").returncode == 0
+        bot.say("/stop")
         gate.touch()
-        assert bot.run("send", "/start_run mine go").returncode == 0
+        bot.say("/start_run mine go")
         read_until(running, "Experiment #0: baseline")
         running.terminate()
     assert git(other, "branch", "--list", "autoresearch/mine")
@@ -120,7 +120,7 @@ def test_a_run_that_was_told_to_go_on_goes_on_after_the_next_start_too(bot: Real
     other_repository(bot)
     with bot.start() as running:
         read_until(running, "begin another")
-        assert bot.run("send", "/resume").returncode == 0
+        bot.say("/resume")
         running.terminate()
     gate.touch()
     with bot.start() as running:
@@ -132,7 +132,7 @@ def test_a_program_without_constants_says_at_once_what_the_search_lacks(tmp_path
     bot = RealBot(tmp_path, train=CONSTANTLESS)
     with bot.start("--tag", "toy") as running:
         read_until(running, "Waiting for a proposal: The search finds no constant that it may change")
-        assert "Waiting for a proposal: The search finds no constant" in bot.run("send", "/status").stdout
+        assert "Waiting for a proposal: The search finds no constant" in bot.say("/status")
         running.terminate()
 
 
@@ -148,20 +148,18 @@ def test_commands_reach_the_running_bot(bot: RealBot) -> None:
         assert refused.returncode == 1
         assert "Run wide is running on this machine" in refused.stdout
         assert bot.run("send", "/nonsense").returncode == 1
-        assert bot.run("send", "/pause").returncode == 0
+        bot.say("/pause")
         gate.touch()
         read_until(running, "Run wide paused by command")
-        assert bot.run("send", "/results").stdout.count("baseline") == 1
-        assert "LEARNING_RATE" not in bot.run("send", "/diff 0").stdout
-        assert "val_bpb: 1.074000" in bot.run("send", "/log 0").stdout
-        assert bot.run("send", "/resume").returncode == 0
+        assert bot.say("/results").count("baseline") == 1
+        assert "LEARNING_RATE" not in bot.say("/diff 0")
+        assert "val_bpb: 1.074000" in bot.say("/log 0")
+        bot.say("/resume")
         read_until(running, "Experiment #1: ")
-        assert "train.py" in bot.run("send", "/diff 1").stdout
-        assert bot.run("send", "/diff 0 1").stdout.startswith(
-            "From experiment #0 to #1\ndiff --git a/train.py"
-        )
-        assert bot.run("send", "/stop").returncode == 0
-        read_until(running, "Run wide stopped by command")
+        assert "train.py" in bot.say("/diff 1")
+        assert bot.say("/diff 0 1").startswith("From experiment #0 to #1\ndiff --git a/train.py")
+        bot.say("/stop")
+        read_until(running, "Run wide is stopped.")
         running.send_signal(signal.SIGTERM)
         assert running.wait(timeout=60) == 0
     assert bot.json("status")["state"] == "stopped"
@@ -209,8 +207,9 @@ def test_nothing_of_the_state_is_open_to_others_and_no_secret_reaches_a_training
     (bot.repository / "train.py").write_text(leak + (bot.repository / "train.py").read_text())
     git(bot.repository, "commit", "--quiet", "--all", "--message=nosy")
     bot.run("up", "--tag", "toy", "--experiments", "1", "--exit-when-done")
-    assert "hf_secret" not in bot.run("send", "/log 0").stdout
-    assert "hf_secret" not in (bot.home / "worktrees" / "toy" / "run.log").read_text()
+    for log in (bot.home / "runs" / "1" / "0.log", bot.home / "worktrees" / "toy" / "run.log"):
+        assert "'PATH'" in log.read_text()
+        assert "hf_secret" not in log.read_text()
     assert stat.S_IMODE(bot.home.stat().st_mode) == 0o700
     assert stat.S_IMODE((bot.home / "bot.log").stat().st_mode) == 0o600
 

@@ -7,12 +7,15 @@ import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import psutil
 import pytest
 
+from loop.errors import UserError
+from loop.experiment import RunState, Stage
+from loop.store.journal import Journal
 from tests.bot.real_bot import RealBot
 from tests.servers.slack_server import SlackServer
 from tests.servers.slack_workspace import APP_TOKEN, BOT_TOKEN, CHANNEL
@@ -51,9 +54,18 @@ class World:
             finally:
                 process.kill()
 
-    async def stage(self) -> object:
-        """Ask the bot where its experiment is; the platforms answer meanwhile."""
-        return (await asyncio.to_thread(lambda: self.bot.json("status")))["stage"]
+    async def until(self, condition: Callable[[Journal], object]) -> None:
+        """Wait for what the bot's state file has; the platforms answer meanwhile."""
+
+        def holds() -> object:
+            try:
+                with closing(Journal(self.bot.home / "state.db", read_only=True)) as journal:
+                    return condition(journal)
+            except UserError:
+                return False  # the bot has not made it yet
+
+        while not holds():  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.05)
 
     async def post(self, condition: Callable[[Post], bool]) -> Post:
         """Wait for a message in the Telegram chat."""
@@ -101,10 +113,9 @@ async def test_a_night_from_the_phone(world: World) -> None:
         plan = await world.said("Start run ")
         assert plan.buttons[0][0].endswith(" go")
         api.press(plan)
-        await world.said("starts with its baseline")
+        await world.said("\nGoal: ")
         card = await world.post(lambda post: post.text.startswith("Run ") and "running" in post.text)
-        while await world.stage() != "training":  # noqa: ASYNC110 - another process
-            await asyncio.sleep(0.1)
+        await world.until(lambda journal: [e.stage for e in journal.undecided(1)] == [Stage.TRAINING])
         api.say("/status")
         await world.said("· step 1")
         bot = psutil.Process(process.pid)
@@ -141,8 +152,7 @@ async def test_the_loop_goes_on_while_no_platform_answers_and_tells_it_later(wor
     await world.telegram.stop()
     await world.slack.stop()
     async with world.running("--tag", "toy", "--experiments", "2"):
-        while '"done"' not in world.bot.run("status", "--json").stdout:  # noqa: ASYNC110 - another process
-            await asyncio.sleep(0.1)
+        await world.until(lambda journal: [run.state for run in journal.runs()] == [RunState.DONE])
         await world.telegram.start()
         await world.slack.start()
         for number in range(3):

@@ -233,7 +233,8 @@ async def test_what_ends_a_training_is_ignored_when_it_comes_late(office: Office
             == f"refused: {name} is too old and was ignored: sent 3 h ago."
         )
     assert office.journal.runs()[0].state is RunState.RUNNING
-    assert "pauses" in await office.said("/pause", age=3 * 3600)
+    assert "refused" not in await office.said("/pause", age=3 * 3600)
+    assert office.journal.runs()[0].is_paused
 
 
 async def test_an_idea_is_numbered_and_becomes_an_experiment_of_its_author(office: Office) -> None:

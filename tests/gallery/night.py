@@ -196,9 +196,7 @@ class WakeUpReport:
         outcome = Outcome(Ending.INTERRUPTED, None, experiment.started_at or 0.0, self._time.now)
         ended = stages.put_back(experiment, outcome)
         best = self.journal.best(self.run.id)
-        self.journal.record(
-            stages.skipped(ended, "skipped by command", best.value if best else None, now=self._time.now)
-        )
+        self.journal.record(stages.skipped(ended, "", best.value if best else None, now=self._time.now))
 
     def vanish(self) -> None:
         """Lose the training under way with its machine, and begin it again."""

@@ -215,17 +215,19 @@ class Lab:
         decided = [e for e in self.experiments() if e.status is not None]
         best = self.journal.best(run.id)
         expected_head = best.commit if best else self.base
-        assert git(self.repository, "rev-parse", run.branch) == expected_head
+        # Two processes for all of it: this is asked after every step of many tests.
+        listed = git(self.repository, "for-each-ref", "--format=%(refname) %(objectname)").splitlines()
+        refs = dict(line.split() for line in listed)
+        assert refs[f"refs/heads/{run.branch}"] == expected_head
         for experiment in decided:
             if experiment.attempt:
-                ref = f"refs/autoresearch/{run.tag}/{experiment.number}"
-                assert git(self.repository, "rev-parse", ref) == experiment.commit
+                assert refs[f"refs/autoresearch/{run.tag}/{experiment.number}"] == experiment.commit
         rows = (self.worktree / "results.tsv").read_text().splitlines()[1:]
         assert [row.split("\t")[0] for row in rows] == [e.commit[:7] for e in decided]
         assert [row.split("\t")[3] for row in rows] == [e.status for e in decided]
         assert [e.number for e in self.experiments()] == list(range(len(self.experiments())))
-        assert git(self.repository, "status", "--porcelain") == ""
-        assert git(self.repository, "rev-parse", "HEAD") == self.base
+        checkout = git(self.repository, "status", "--porcelain=v2", "--branch").splitlines()
+        assert checkout == [f"# branch.oid {self.base}", "# branch.head main"]
 
     def close(self) -> None:
         self.journal.close()

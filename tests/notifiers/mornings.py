@@ -57,6 +57,7 @@ class Recorder:
         self._session: Session = self._sessions.begin(boot="one")
         self._run_id = 0
         self.rule = KeepRule()
+        self.memory_mb = 45060.2  # that a training reports, 0 on a machine without a GPU
 
     @property
     def now(self) -> float:
@@ -114,7 +115,8 @@ class Recorder:
         (experiment,) = self.journal.undecided(self._run_id)
         assert experiment.started_at is not None
         self._clock[0] = experiment.started_at + seconds
-        numbers = {self.rule.metric: value, "training_seconds": 300.0} if value is not None else {}
+        summary = {"training_seconds": 300.0, "peak_vram_mb": self.memory_mb}
+        numbers = summary | {self.rule.metric: value} if value is not None else {}
         text = "" if value is not None else error
         outcome = Outcome(Ending.EXITED, int(value is None), experiment.started_at, self.now, numbers, text)
         best = self.journal.best(self._run_id)
@@ -145,7 +147,7 @@ class Recorder:
         outcome = Outcome(Ending.INTERRUPTED, None, experiment.started_at or 0.0, self.now)
         lost = stages.put_back(experiment, outcome)
         self.journal.record(lost, kind=EventKind.INTERRUPTED, reason="by command")
-        self.journal.record(stages.skipped(lost, "skipped by command", None, now=self.now))
+        self.journal.record(stages.skipped(lost, "", None, now=self.now))
 
     def state(self, state: RunState, reason: Reason = BY_ADA) -> None:
         self.journal.set_state(self.run, state, reason)
@@ -224,6 +226,16 @@ def only_the_baseline(recorder: Recorder) -> WakeUpReport:
     recorder.experiment("baseline", 0.9979)
     recorder.at("13 07:00")
     return recorder.night(since=recorder.run.created_at, price=2.0)
+
+
+def on_a_cpu(recorder: Recorder) -> WakeUpReport:
+    """A night of a machine without a GPU."""
+    recorder.begin()
+    recorder.memory_mb = 0.0
+    recorder.experiment("baseline", 0.9979)
+    recorder.experiments(80, step=0.001, keeps=40)
+    recorder.at("13 07:00")
+    return recorder.night(since=recorder.run.created_at)
 
 
 def just_begun(recorder: Recorder) -> WakeUpReport:
@@ -392,6 +404,7 @@ MORNINGS: tuple[Callable[[Recorder], WakeUpReport], ...] = (
     nothing_happened,
     everything_crashed,
     only_the_baseline,
+    on_a_cpu,
     just_begun,
     both_crashed,
     spans_days,

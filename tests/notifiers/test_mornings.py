@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -30,19 +29,21 @@ ROWS = 25
 """Rows of text that a phone shows at once; a line of more than `WIDTH` characters takes several."""
 
 
-@pytest.fixture(params=MORNINGS, ids=lambda morning: morning.__name__)
+@pytest.fixture(scope="module", params=MORNINGS, ids=lambda morning: morning.__name__)
 def morning(request: pytest.FixtureRequest) -> Callable[[Recorder], WakeUpReport]:
     found: Callable[[Recorder], WakeUpReport] = request.param
     return found
 
 
-@pytest.fixture
-def night(morning: Callable[[Recorder], WakeUpReport], tmp_path: Path) -> WakeUpReport:
-    with open_recorder(tmp_path) as recorder:
+@pytest.fixture(scope="module")
+def night(
+    morning: Callable[[Recorder], WakeUpReport], tmp_path_factory: pytest.TempPathFactory
+) -> WakeUpReport:
+    with open_recorder(tmp_path_factory.mktemp("night")) as recorder:
         return morning(recorder)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def message(night: WakeUpReport) -> Message:
     assert night.run is not None
     made = report_message(night)

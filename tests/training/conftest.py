@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -68,42 +69,39 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+def copy_template(folder: Path, **constants: str) -> Path:
+    """Copy the template to a folder, with other values for some constants."""
+    folder.mkdir(exist_ok=True)
+    for file in TEMPLATE.glob("*.py"):
+        if file.name != "__init__.py":
+            shutil.copy(file, folder)
+    for name, value in constants.items():
+        pattern = re.compile(rf"^{name} = .*?(?=  #|$)", re.MULTILINE)
+        (file,) = (file for file in folder.glob("*.py") if pattern.search(file.read_text(encoding="utf-8")))
+        file.write_text(pattern.sub(f"{name} = {value}", file.read_text(encoding="utf-8")), encoding="utf-8")
+    return folder
+
+
+def run_in(folder: Path, *command: str, cache: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a script of a copy."""
+    own = {"AUTORESEARCH_CACHE": str(cache), "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        env=os.environ | own,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.fixture
 def copy(tmp_path: Path) -> Copy:
-    """Copy the template to a folder of its own, with other values for some constants."""
-
-    def make(**constants: str) -> Path:
-        folder = tmp_path / "repository"
-        folder.mkdir(exist_ok=True)
-        for file in TEMPLATE.glob("*.py"):
-            if file.name != "__init__.py":
-                shutil.copy(file, folder)
-        for name, value in constants.items():
-            pattern = re.compile(rf"^{name} = .*?(?=  #|$)", re.MULTILINE)
-            (file,) = (
-                file for file in folder.glob("*.py") if pattern.search(file.read_text(encoding="utf-8"))
-            )
-            file.write_text(
-                pattern.sub(f"{name} = {value}", file.read_text(encoding="utf-8")), encoding="utf-8"
-            )
-        return folder
-
-    return make
+    """Copy the template to a folder of its own."""
+    return partial(copy_template, tmp_path / "repository")
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """Run a script of a copy with a cache of its own."""
-
-    def start(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        own = {"AUTORESEARCH_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1", **environment}
-        return subprocess.run(
-            [sys.executable, *command],
-            cwd=folder,
-            env=os.environ | own,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    return start
+    return partial(run_in, cache=tmp_path / "cache")

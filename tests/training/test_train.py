@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.training.conftest import Copy, Run, prose
+from tests.training.conftest import Run, copy_template, prose, run_in
 
 SMALL = {
     "MAX_SEQ_LEN": "64",
@@ -33,20 +34,33 @@ KEYS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a text and, in its cache, what `prepare.py` made of it."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "text.txt").write_text(prose(3000), encoding="utf-8")
+    repository = copy_template(folder / "repository", **_small(folder))
+    assert run_in(repository, "prepare.py", cache=folder / "cache").returncode == 0
+    return folder
+
+
+def _small(data: Path) -> dict[str, str]:
+    return {"SOURCE": repr(str(data / "text.txt"))} | SMALL
+
+
 @pytest.fixture
-def small(copy: Copy, tmp_path: Path) -> Copy:
-    (tmp_path / "text.txt").write_text(prose(3000), encoding="utf-8")
+def train(data: Path, tmp_path: Path) -> Run:
+    """Run `train.py` on that data, with other values for some constants."""
 
-    def make(**constants: str) -> Path:
-        return copy(**{"SOURCE": repr(str(tmp_path / "text.txt"))} | SMALL | constants)
+    def start(**constants: str) -> subprocess.CompletedProcess[str]:
+        repository = copy_template(tmp_path / "repository", **_small(data) | constants)
+        return run_in(repository, "train.py", cache=data / "cache")
 
-    return make
+    return start
 
 
-def test_a_training_tells_its_progress_and_ends_with_its_numbers(small: Copy, run: Run) -> None:
-    repository = small()
-    assert run(repository, "prepare.py").returncode == 0
-    training = run(repository, "train.py")
+def test_a_training_tells_its_progress_and_ends_with_its_numbers(train: Run) -> None:
+    training = train()
     assert (training.returncode, training.stderr) == (0, "")
     story, _, block = training.stdout.partition("\n---\n")
     first, *lines = story.strip().splitlines()
@@ -76,10 +90,9 @@ def test_a_training_tells_its_progress_and_ends_with_its_numbers(small: Copy, ru
     ids=["no number", "explodes", "not prepared", "bad constant"],
 )
 def test_a_training_that_cannot_be_is_one_sentence(
-    constants: dict[str, str], sentence: str, small: Copy, run: Run
+    constants: dict[str, str], sentence: str, train: Run
 ) -> None:
-    assert run(small(), "prepare.py").returncode == 0
-    training = run(small(**constants), "train.py")
+    training = train(**constants)
     assert training.returncode == 1
     assert re.fullmatch(rf"error: .*{sentence}\n", training.stderr)
     assert "val_bpb" not in training.stdout

@@ -257,7 +257,7 @@ def _lesson(lesson: Lesson) -> str:
     change = "" if lesson.effect is None else f" ({lesson.effect:+.6f})"
     chance = "" if lesson.noise is None else f", chance {lesson.noise:.6f}"
     what = f"{lesson.family or 'other'}: {one_line(lesson.description, LINE)}"
-    why = f" | {one_line(lesson.reason, LINE)}" if lesson.reason and not lesson.is_plain else ""
+    why = f" | {one_line(lesson.reason, LINE)}" if lesson.reason else ""
     return f"{one_line(lesson.tag, 40)} #{lesson.number} {lesson.status}{change}{chance} {what}{why}"
 
 

@@ -31,6 +31,7 @@ from loop.process.machine import ClockChange, GpuState
 from loop.process.trainer import Process
 from notifiers.text.words import cause_text, reason_text
 from tests.bot.vital_signs import LOW, SHORT, make_loop, make_run, make_training, make_vitals
+from tests.notifiers.golden import check_one
 
 RUN = make_run()
 
@@ -138,10 +139,8 @@ def test_a_run_rests_while_its_disk_is_low_and_goes_on_by_itself() -> None:
     assert pause == Pause(
         RUN, Reason(Actor.HEARTBEAT, cause=Cause.DISK, facts={"folder": "/state", "free": 0.3e9})
     )
-    assert reason_text(pause.reason) == (
-        "by the heartbeat: 0.3 GB free on the disk of /state: make space; the run then resumes by itself"
-    )
-    assert problems(low) == ("0.3 GB free on the disk of /state: make space",)
+    (problem,) = problems(low)
+    check_one("heartbeat", "the disk is full", f"{reason_text(pause.reason)}\n{problem}")
     for state in (RunState.PAUSING, RunState.PAUSED):
         paused = make_loop(make_run(state=state, reason=pause.reason))
         assert remedies(replace(low, loops=(paused,))) == ()
@@ -164,11 +163,10 @@ def test_a_loop_is_not_started_into_the_trouble_that_ended_it() -> None:
 
 def test_a_person_hears_of_a_disk_before_it_is_low() -> None:
     vitals = make_vitals(disks=(SHORT,))
-    reason = "4.0 GB free on the disk of /state: make space before the run has to pause"
     (ask,) = remedies(vitals)
     assert ask == CallPerson(RUN, Cause.DISK_SHORT, "/state", {"folder": "/state", "free": 4e9})
-    assert ask.text == reason
-    assert problems(vitals) == (reason,)
+    assert problems(vitals) == (ask.text,)
+    check_one("heartbeat", "the disk is short", ask.text)
 
 
 def test_an_outage_of_the_proposer_is_a_matter_for_a_person() -> None:
@@ -176,7 +174,7 @@ def test_an_outage_of_the_proposer_is_a_matter_for_a_person() -> None:
     vitals = make_vitals(make_loop(failure=ProposerFailure(10_000.0 - 3660.0, "why")))
     (ask,) = remedies(vitals)
     assert ask == CallPerson(RUN, Cause.NO_PROPOSAL, facts={"seconds": 3660.0, "error": "why"})
-    assert ask.text == "no proposal for 61 min: why"
+    check_one("heartbeat", "no proposal", ask.text)
 
 
 def test_a_person_is_called_once_for_each_thing_and_told_when_it_is_over() -> None:
@@ -190,7 +188,7 @@ def test_a_person_is_called_once_for_each_thing_and_told_when_it_is_over() -> No
 
 def test_troubles_of_several_runs_are_told_once() -> None:
     loops = (make_loop(), make_loop(make_run(2)))
-    assert problems(make_vitals(*loops, disks=(LOW,))) == ("0.3 GB free on the disk of /state: make space",)
+    assert problems(make_vitals(*loops, disks=(LOW,))) == problems(make_vitals(loops[0], disks=(LOW,)))
 
 
 # Lost time
@@ -198,8 +196,10 @@ def test_troubles_of_several_runs_are_told_once() -> None:
 
 def test_a_sleep_is_logged_and_reported_if_a_run_lost_time() -> None:
     slept = ClockChange(slept=7200.0)
-    assert list(clock_lines(slept)) == ["the machine slept for 120 min"]
-    assert remedies(make_vitals(clock=slept)) == (Recovered(RUN, "the machine slept; 120 min lost", 120.0),)
+    (line,), (recovered,) = clock_lines(slept), remedies(make_vitals(clock=slept))
+    assert isinstance(recovered, Recovered)
+    assert (recovered.run, recovered.minutes) == (RUN, 120.0)
+    check_one("heartbeat", "the machine slept", f"{line}\n{recovered.reason}")
     paused = make_loop(make_run(state=RunState.PAUSED))
     assert remedies(make_vitals(paused, clock=slept)) == ()
 

@@ -81,6 +81,17 @@ async def test_every_attached_client_is_told_and_nobody_else(bot: LocalBot) -> N
         assert b"/b" in await reader.readline()
 
 
+async def test_an_answer_for_all_is_shown_to_every_attached_client_once(bot: LocalBot) -> None:
+    async with attach(bot.path) as one, attach(bot.path) as two, raw(bot.path) as (reader, writer):
+        assert [await anext(one), await anext(two)] == [Progress("waiting"), Progress("waiting")]
+        await one.send("/pause")
+        said = Message("You said /pause.", block="a\tb")
+        assert [await anext(one), await anext(two)] == [Reply(said), said]
+        writer.write(b'{"command": "/pause"}\n')
+        assert b"/pause" in await reader.readline()
+        assert [await anext(one), await anext(two)] == [said, said]
+
+
 async def test_one_that_has_left_is_forgotten(bot: LocalBot) -> None:
     async with attach(bot.path) as stays:
         async with attach(bot.path) as leaves:

@@ -16,6 +16,7 @@ from notifiers.delivery.delivery import read_pending
 from tests.loop.fake_gpu import FakeGpu
 from tests.loop.store.test_journal import make_experiment
 from tests.loop.trainings import trained
+from tests.notifiers.golden import check_one
 
 EVENING = 1_773_267_000.0  # 2026-03-11 22:10 UTC
 
@@ -60,11 +61,7 @@ def test_only_incidents_are_told_the_newest_last(night: WakeUpReport) -> None:
     night.journal.set_state(night.run, RunState.PAUSED)
     night.note(EventKind.INTERRUPTED, reason="by command", vanished=False)
     night.note(EventKind.INTERRUPTED, reason="the training vanished with its machine", vanished=True)
-    assert incident_lines(night.journal, zone=UTC) == [
-        "2026-03-11 22:11 run mar12 recovered: the machine had slept; 12 min lost",
-        "2026-03-11 22:12 run mar12 needs a person: no idea for an hour",
-        "2026-03-11 22:14 run mar12 trains again: the training vanished with its machine",
-    ]
+    check_one("health", "incidents", "\n".join(incident_lines(night.journal, zone=UTC)))
 
 
 def test_only_the_last_incidents_are_told(night: WakeUpReport) -> None:
@@ -91,7 +88,7 @@ def test_a_heartbeat_that_does_not_come_is_told(night: WakeUpReport, minutes: fl
 def test_a_heartbeat_of_a_clock_that_was_set_back_is_not_taken_for_a_new_one(night: WakeUpReport) -> None:
     night.journal.beat()
     night.now -= 3 * 3600.0
-    assert night.details()["heartbeat"] == "dated 3 h in the future: the clock was set back"
+    check_one("health", "a heartbeat of the future", night.details()["heartbeat"])
 
 
 def test_before_the_first_beat_there_is_none(night: WakeUpReport) -> None:
@@ -103,21 +100,23 @@ def test_without_a_bot_no_heartbeat_is_on_time(night: WakeUpReport) -> None:
     beat, *_ = health_checks(
         night.journal, home=night.home, heartbeat_minutes=10.0, now=night.now, running=False
     )
-    assert (beat.ok, beat.detail) == (None, "none, the bot is not running")
+    assert beat.ok is None
+    check_one("health", "a heartbeat without a bot", beat.detail)
 
 
 def test_what_a_run_does_is_told(night: WakeUpReport) -> None:
-    assert night.details()["lane"] == "mar12 running"
+    does = [night.details()["lane"]]
     training = trained(
         replace(make_experiment(night.run, 7), stage=Stage.TRAINING), started_at=night.now - 130.0
     )
     night.journal.record(training)
-    assert night.details()["lane"] == "mar12 trains #7 for 2 min 10 s"
+    does.append(night.details()["lane"])
     night.journal.record(replace(training, stage=Stage.DECIDED, status=Status.SKIP))
     night.journal.set_state(night.run, RunState.PAUSED, Reason(Actor.PERSON, "ann"))
-    assert night.details()["lane"] == "mar12 paused by ann"
+    does.append(night.details()["lane"])
     night.journal.set_state(night.run, RunState.DONE, Reason(Actor.LOOP, facts={"made": 1}))
-    assert night.details()["lane"] == "mar12 done: 1 experiment completed"
+    does.append(night.details()["lane"])
+    check_one("health", "runs, training, paused, done", "\n".join(does))
 
 
 def test_what_was_not_delivered_is_told_for_each_chat(night: WakeUpReport) -> None:
@@ -126,12 +125,12 @@ def test_what_was_not_delivered_is_told_for_each_chat(night: WakeUpReport) -> No
     for number in range(2):
         night.journal.record(make_experiment(night.run, number, Status.KEEP))
     waiting = night.details()
-    assert waiting["telegram:7"] == "3 undelivered, nothing was ever delivered"  # the run's start too
+    check_one("health", "three not delivered", waiting["telegram:7"])  # the run's start too
     assert not [name for name in waiting if name.startswith("trackio")]
     outbox = Outbox(night.journal, "telegram:7", now=lambda: night.now)
     outbox.record([Entry(item.news.event.id, State.SENT) for item in read_pending(night.journal, outbox)])
     night.now += 60.0
-    assert night.details()["telegram:7"] == "0 undelivered, last delivery 1 min ago"
+    check_one("health", "all delivered", night.details()["telegram:7"])
 
 
 def test_the_state_file_is_told_with_its_size(night: WakeUpReport) -> None:

@@ -17,6 +17,7 @@ from bot.setup.settings import Settings, load_settings
 from bot.setup.sources import SourceChoice
 from loop.errors import UserError
 from loop.experiment import Goal
+from tests.notifiers.golden import check_one
 
 NO_FILE = Path("there-is-no-such.env")
 EXAMPLE = Path(__file__).parents[3] / ".env.example"
@@ -26,6 +27,11 @@ NAMES = {str(field.validation_alias): field for field in Settings.model_fields.v
 @pytest.fixture
 def env_file(tmp_path: Path) -> Path:
     return tmp_path / ".env"
+
+
+def check_sentence(title: str, said: str, env_file: Path = NO_FILE) -> None:
+    """Hold a refusal against the one of the golden file, which calls the file of settings ENV."""
+    check_one("settings", title, said.replace(str(env_file), "ENV"))
 
 
 def refusal(
@@ -201,12 +207,8 @@ def test_a_web_address_is_taken_as_it_is() -> None:
 
 def test_every_problem_has_its_line(env_file: Path) -> None:
     env_file.write_text("TIME_BUDGET=-1\nMETRIC_GOL=minimize\n")
-    assert refusal(env_file, {"CRASH_STREAK": "0"}, Path(__file__)).splitlines() == [
-        f"--home must be a folder, but {__file__} is a file.",
-        f"TIME_BUDGET in {env_file} must be more than 0, not '-1'.",
-        "CRASH_STREAK in the environment must be 1 or more, not '0'.",
-        f"METRIC_GOL in {env_file} is not a setting. Did you mean METRIC_GOAL?",
-    ]
+    said = refusal(env_file, {"CRASH_STREAK": "0"}, Path(__file__))
+    check_sentence("several problems", said.replace(__file__, "HOME"), env_file)
 
 
 def test_sources_models_and_money_are_read() -> None:
@@ -226,7 +228,7 @@ def test_sources_models_and_money_are_read() -> None:
 
 
 def test_an_agent_of_ones_own_needs_its_command() -> None:
-    assert refusal(environ={"PROPOSER": "search,agent"}).startswith("PROPOSER=agent needs AGENT_COMMAND")
+    check_sentence("an agent without its command", refusal(environ={"PROPOSER": "search,agent"}))
     load_settings(NO_FILE, {"PROPOSER": "search,agent", "AGENT_COMMAND": "aider --yes"})
     load_settings(NO_FILE, {"PROPOSER": "agent:claude"})
 
@@ -249,15 +251,12 @@ def test_every_secret_is_known_to_who_must_not_show_one() -> None:
 
 
 def test_the_editable_file_cannot_be_frozen() -> None:
-    assert (
-        refusal(environ={"FROZEN": "prepare.py,train.py"}) == "train.py cannot be both EDITABLE and FROZEN."
-    )
+    check_sentence("editable and frozen", refusal(environ={"FROZEN": "prepare.py,train.py"}))
 
 
 def test_googles_key_has_one_name(env_file: Path) -> None:
     env_file.write_text("GEMINI_API_KEY=g")
-    said = f"GEMINI_API_KEY in {env_file} is not a setting. Did you mean GOOGLE_API_KEY?"
-    assert refusal(env_file) == said
+    check_sentence("the other name of a key", refusal(env_file), env_file)
 
 
 def test_the_deadline_follows_the_budget_unless_it_is_set() -> None:
@@ -269,30 +268,26 @@ def test_the_deadline_follows_the_budget_unless_it_is_set() -> None:
 @pytest.mark.parametrize("budget", [300.0, 301.0])
 def test_a_deadline_within_the_budget_is_refused(budget: float) -> None:
     settings = load_settings(NO_FILE, {"DEADLINE_MINUTES": "5"})
-    with pytest.raises(
-        UserError, match=rf"DEADLINE_MINUTES=5 is not longer than the time budget of {budget:g} s. Set it"
-    ):
+    with pytest.raises(UserError) as refused:
         settings.deadline(budget)
+    check_sentence(f"a deadline within {budget:g} s", str(refused.value))
 
 
 @pytest.mark.parametrize("line", ["HEARTBEAT_MINUTE=5", "HEARTBEAT_MINUTE=", "heartbeat_minutes=5"])
 def test_a_misspelt_name_in_the_file_is_refused(line: str, env_file: Path) -> None:
     env_file.write_text(line)
     name = line.partition("=")[0]
-    assert refusal(env_file) == f"{name} in {env_file} is not a setting. Did you mean HEARTBEAT_MINUTES?"
+    check_sentence("a misspelt name", refusal(env_file).replace(f"{name} in", "NAME in"), env_file)
 
 
 def test_a_name_like_no_setting_is_refused_in_the_file_too(env_file: Path) -> None:
     env_file.write_text("HOME=/x\n")
-    assert refusal(env_file) == f"HOME in {env_file} is not a setting. .env.example lists all of them."
+    check_sentence("a name like no setting", refusal(env_file), env_file)
 
 
 def test_what_the_training_repository_reads_belongs_in_the_environment(env_file: Path) -> None:
     env_file.write_text("AUTORESEARCH_CACHE=/x\n")
-    assert refusal(env_file) == (
-        f"AUTORESEARCH_CACHE in {env_file} is not a setting. "
-        "The training repository reads it from the environment: set it there."
-    )
+    check_sentence("what the training repository reads", refusal(env_file), env_file)
 
 
 @pytest.mark.parametrize(
@@ -333,16 +328,15 @@ def test_variables_of_other_programs_are_left_alone(caplog: pytest.LogCaptureFix
 
 def test_a_line_that_sets_nothing_is_named_by_number_alone(env_file: Path) -> None:
     env_file.write_text("\n# a comment\n\n123456:AAsecret\nsk_secret\nTIME_BUDGET 60\nCRASH_STREAK=3\n")
-    sentences = refusal(env_file)
-    assert sentences.splitlines() == [f"Line {line} of {env_file} is not NAME=value." for line in (4, 5, 6)]
+    check_sentence("lines that set nothing", refusal(env_file), env_file)
 
 
 def test_a_file_that_cannot_be_read_is_one_sentence(env_file: Path) -> None:
     env_file.write_bytes(b"METRIC=\xff\xfe\n")
-    assert refusal(env_file) == f"{env_file} cannot be read: it is not UTF-8 text."
+    check_sentence("a file that is no text", refusal(env_file), env_file)
     env_file.unlink()
     env_file.mkdir()
-    assert refusal(env_file) == f"{env_file} cannot be read: Is a directory."
+    check_sentence("a folder for a file", refusal(env_file), env_file)
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_name(env_file: Path) -> None:

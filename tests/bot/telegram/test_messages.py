@@ -53,6 +53,7 @@ def test_a_request_says_who_where_and_when() -> None:
     assert asked.request.sender.name == "Ada L"
     assert (asked.request.key, asked.request.message_id) == ("telegram:4242:17", "5")
     assert (asked.request.sent_at, asked.topic) == (1_750_000_000, 5)
+    assert asked.request.sender.channel == "telegram:-3:5"
 
 
 def test_a_reply_in_a_group_without_topics_has_no_topic() -> None:

@@ -388,6 +388,10 @@ async def test_presses_in_topics_and_on_messages_out_of_reach(
     server.api.say("/status", chat=GROUP)
     await server.api.posted(4)
     assert answers.texts == ["/stop", "/pause", "/status"]
+    assert [request.sender.channel for request in answers.requests] == [
+        channel.name,
+        *[f"telegram:{GROUP}"] * 2,
+    ]
 
 
 # -- The menu

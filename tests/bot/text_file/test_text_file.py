@@ -94,7 +94,7 @@ async def test_commands_come_from_it_and_messages_go_to_it(office: Office, chat:
     await chat.said("[2] /start_run")
     assert office.journal.runs() == []
     chat.say("ann: /start_run mar12 go")
-    await chat.said("Run mar12 started")  # the event, besides the answer
+    await chat.said("Run mar12 started")
     chat.say("ann: /notify keeps")
     chat.say("ann: /notify")
     await chat.said("experiments that were kept")

@@ -25,6 +25,7 @@ from loop.results.gains import (
     near_misses,
     noise,
     rates_of,
+    reason_of,
 )
 from loop.store.experiments import Row
 from loop.store.journal import Journal
@@ -113,6 +114,25 @@ def test_an_effect_is_positive_where_the_metric_became_better(goal: Goal, better
     assert effect(trial(1, KEEP, 0.987), goal) == better
     assert effect(trial(1, CRASH), goal) is None
     assert effect(trial(0, KEEP, 0.987), goal) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "value", "best", "reason"),
+    [
+        (KEEP, 0.9, None, "the first number"),
+        (KEEP, 0.9, 1.0, "improved"),
+        (DISCARD, 1.1, 1.0, "worse"),
+        (DISCARD, 1.0, 1.0, "no gain"),
+        (SKIP, None, 1.0, "skipped by command"),
+        (CRASH, None, 1.0, ""),
+    ],
+)
+def test_the_reason_of_a_verdict_is_what_was_recorded_or_what_the_numbers_say(
+    status: Status, value: float | None, best: float | None, reason: str
+) -> None:
+    judged = replace(trial(1, status, value), best_before=best, reason="")
+    assert reason_of(judged, Goal.MINIMIZE) == reason
+    assert reason_of(replace(judged, reason="because"), Goal.MINIMIZE) == "because"
 
 
 def discards(effects: Sequence[float]) -> list[Experiment]:

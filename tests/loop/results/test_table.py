@@ -56,7 +56,7 @@ def decided(**changes: object) -> Experiment:
         value=0.986041,
         best_before=0.9979,
         status=Status.KEEP,
-        reason="improved",
+        reason="anomalous: trained 400 s of a budget of 300 s",
     )
     of_training = {name: changes.pop(name) for name in ("started_at", "numbers") if name in changes}
     return trained(replace(experiment, **changes), **of_training)  # type: ignore[arg-type]
@@ -91,7 +91,7 @@ def test_the_json_of_a_row_is_valid_even_for_numbers_that_are_none() -> None:
         "memory_gb": 0.0,
         "status": "keep",
         "description": "halve batch size",
-        "reason": "improved",
+        "reason": "anomalous: trained 400 s of a budget of 300 s",
         "started_at": 1000.0,
         "ended_at": 1326.0,
         "training_seconds": None,

@@ -68,7 +68,7 @@ async def test_it_is_told_with_its_chart_and_buttons_aloud_and_to_all(
     bench: Bench, run: Run, reports: Reports
 ) -> None:
     wake(bench, run)
-    assert await bench.told() == ["mar12: 96 experiments in 8 h"]
+    assert await bench.told() == [REPORT.text]
     (sent,) = bench.channel.sent
     assert sent.message == REPORT
     assert sent.broadcast
@@ -92,7 +92,7 @@ async def test_the_end_of_a_run_is_told_with_one(
     bench.journal.set_state(run, state, ADA)
     bench.journal.set_state(run, RunState.PAUSED, ADA)
     assert await bench.told() == [
-        "mar12: 96 experiments in 8 h",
+        REPORT.text,
         turned(RunState.PAUSED, ADA),
     ]
     assert [event.data["state"] for event in reports.asked] == [state]
@@ -107,7 +107,7 @@ async def test_a_channel_that_was_out_of_reach_gets_it_late_and_says_so(
     await bench.told()
     (sent,) = bench.channel.sent
     assert sent.at > bench.time.now - 3600
-    assert sent.message.text.startswith("mar12: 96 experiments in 8 h\nThat was 2026-03-13 at 07:00")
+    assert sent.message.text.startswith(f"{REPORT.text}\nThat was 2026-03-13 at 07:00")
     assert sent.message.buttons == REPORT.buttons
 
 
@@ -121,7 +121,7 @@ async def test_it_takes_the_place_of_what_an_outage_left(bench: Bench, run: Run,
     bench.at("07:20", day=13)
     told = await bench.told()
     assert told == [
-        "mar12: 96 experiments in 8 h",
+        REPORT.text,
         needs_you("the disk is full"),
         "Experiment #20: try 20",
     ]
@@ -137,7 +137,7 @@ async def test_it_takes_the_place_of_what_the_quiet_hours_held(
     assert await bench.told() == []
     bench.at("07:00", day=13)
     wake(bench, run)
-    assert await bench.told() == ["mar12: 96 experiments in 8 h"]
+    assert await bench.told() == [REPORT.text]
     assert bench.states() == ["sent", *["collapsed"] * 19, "sent"]
 
 
@@ -151,7 +151,7 @@ async def test_quiet_hours_that_it_falls_into_do_not_hold_it(
     bench.at("06:30", day=13)
     wake(bench, run)
     decide(bench.journal, run, 20, Status.KEEP)
-    assert await bench.told() == ["mar12: 96 experiments in 8 h"]
+    assert await bench.told() == [REPORT.text]
     assert not bench.channel.sent[0].message.silent
     bench.at("07:00", day=13)
     assert await bench.told() == ["Experiment #20: try 20"]
@@ -166,7 +166,7 @@ async def test_the_end_of_a_run_is_held_in_quiet_hours(bench: Bench, run: Run, r
     bench.at("07:00", day=13)
     told = await bench.told()
     assert told[0].startswith("In the quiet hours: 19 experiments")
-    assert told[-1] == "mar12: 96 experiments in 8 h"
+    assert told[-1] == REPORT.text
     assert bench.channel.sent[-1].message.silent  # it was announced already
 
 
@@ -181,7 +181,7 @@ async def test_the_mornings_of_two_runs(bench: Bench, run: Run, reports: Reports
     bench.at("07:00", day=13)
     wake(bench, run)
     wake(bench, other)
-    assert await bench.told() == ["mar12: 96 experiments in 8 h"] * 2
+    assert await bench.told() == [REPORT.text] * 2
     assert [event.run_id for event in reports.asked] == [run.id, other.id]
 
 

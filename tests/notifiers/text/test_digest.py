@@ -62,7 +62,6 @@ EXPERIMENT = Experiment(
     value=0.986041,
     best_before=0.9979,
     status=Status.KEEP,
-    reason="improved",
 )
 CRASH = trained(replace(EXPERIMENT, status=Status.CRASH, value=None, reason="exit status 1"), numbers={})
 
@@ -71,7 +70,7 @@ def told(experiment: Experiment, run: Run = RUN) -> str:
     return digest(experiment, run=run).text
 
 
-DISCARDED = replace(EXPERIMENT, value=0.998, status=Status.DISCARD, reason="worse", lines_removed=0)
+DISCARDED = replace(EXPERIMENT, value=0.998, status=Status.DISCARD, lines_removed=0)
 BASELINE = replace(
     EXPERIMENT,
     number=0,
@@ -80,7 +79,6 @@ BASELINE = replace(
     best_before=None,
     lines_added=0,
     lines_removed=0,
-    reason="the first number",
 )
 MEMORY = "Traceback (most recent call last):\n  ...\ntorch.OutOfMemoryError: CUDA out of memory.\n\n"
 LATE = replace(CRASH, reason="still running after 10.0 min: killed at the deadline")
@@ -98,9 +96,7 @@ def test_a_digest_reads_as_it_did() -> None:
         "a crash shows the last line of its error": trained(CRASH, error=MEMORY, k=2),
         "killed": trained(LATE, ending=Ending.DEADLINE),
         "killed after an error": trained(LATE, ending=Ending.DEADLINE, error="ValueError: in a thread"),
-        "skipped before it trained": replace(
-            EXPERIMENT, status=Status.SKIP, value=None, training=None, reason="skipped by command"
-        ),
+        "skipped before it trained": replace(EXPERIMENT, status=Status.SKIP, value=None, training=None),
         "with a family and dollars": replace(EXPERIMENT, family=family, cost=cost),
         "with less than a cent": replace(EXPERIMENT, cost=Cost(20_000, 0, 900, 0.001)),
         "with tokens of unknown price": replace(EXPERIMENT, cost=Cost(20_000, 0, 900, None)),

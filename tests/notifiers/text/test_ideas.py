@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,6 +13,7 @@ from loop.store.experiments import Idea
 from notifiers.channels.slack import render
 from notifiers.channels.telegram import lay_out
 from notifiers.text.status import ideas_message
+from tests.notifiers.golden import check
 
 KEEP, DISCARD, CRASH = Status.KEEP, Status.DISCARD, Status.CRASH
 
@@ -46,8 +48,9 @@ def lesson(
     gain: float | None,
     noise: float | None,
     description: str = "halve batch size",
+    reason: str = "",
 ) -> Lesson:
-    return Lesson("mar12", number, description, None, status, gain, noise, "because")
+    return Lesson("mar12", number, description, None, status, gain, noise, reason)
 
 
 def told(
@@ -73,8 +76,8 @@ def told(
     return message.text
 
 
-def test_all_of_it() -> None:
-    assert told(
+def test_it_reads_as_it_did() -> None:
+    everything = told(
         waiting=[idea(5, "WIDTH 256"), idea(6, "read\nthe second paper", "bob")],
         present=[trial(12, None)],
         made=[
@@ -89,48 +92,22 @@ def test_all_of_it() -> None:
             lesson(4, KEEP, 0.00312, 0.00081, "EMBEDDING_LR 0.6 → 0.8"),
             lesson(2, DISCARD, -0.000124, 0.00081),
         ],
-    ) == (
-        "Waiting\n"
-        "#5 WIDTH 256 (ann)\n"
-        "#6 read the second paper (bob)\n"
-        "\n"
-        "Being tried\n"
-        "Experiment #12: EMBEDDING_LR 0.6 → 0.8 (idea #4, ann)\n"
-        "\n"
-        "What became of ideas\n"
-        "#3 DEPTH 9 (bob): discard +0.002100, experiment #11\n"
-        "\n"
-        "Families\n"
-        "optimizer: 3 of 12 kept, best -0.004268\n"
-        "precision: 0 of 1 kept\n"
-        "\n"
-        "Lessons\n"
-        "EMBEDDING_LR 0.6 → 0.8: -0.0031 ± 0.0008, keep (mar12 #4)\n"
-        "halve batch size: +0.0001 ± 0.0008, discard (mar12 #2)"
     )
-
-
-def test_nothing_at_all() -> None:
-    assert told() == "No ideas are waiting. Send one with /idea TEXT."
-
-
-def test_an_experiment_that_is_nobodys_idea() -> None:
-    assert told(present=[trial(3, None)], made=[(idea(1, "DEPTH 9"), trial(2, CRASH))]) == (
-        "No ideas are waiting. Send one with /idea TEXT.\n"
-        "\n"
-        "Being tried\n"
-        "Experiment #3: EMBEDDING_LR 0.6 → 0.8\n"
-        "\n"
-        "What became of ideas\n"
-        "#1 DEPTH 9 (ann): crash, experiment #2"
-    )
-
-
-def test_more_than_is_asked_for_is_counted() -> None:
+    no_persons = told(present=[trial(3, None)], made=[(idea(1, "DEPTH 9"), trial(2, CRASH))])
     waiting = [idea(number, "WIDTH 256", "") for number in range(1, 8)]
-    assert told(waiting=waiting, most=2) == (
-        "Waiting\n#1 WIDTH 256 (unknown)\n#2 WIDTH 256 (unknown)\nand 5 more"
+    check(
+        "ideas",
+        {
+            "all of it": everything,
+            "nothing at all": told(),
+            "an experiment that is no person's idea": no_persons,
+            "more than is asked for is counted": told(waiting=waiting, most=2),
+            "a lesson without a number": told(lessons=[lesson(1, CRASH, None, 0.0008, "", "because")]),
+        },
     )
+
+
+def test_of_each_kind_as_many_are_shown_as_are_asked_for() -> None:
     rates = [FamilyRate(family, 1, 0, None) for family in Family]
     assert told(families=rates, most=2).count("0 of 1 kept") == 2
 
@@ -157,18 +134,12 @@ def test_an_effect_has_the_digits_that_the_noise_leaves_sure(
     assert f"\nhalve batch size: {shown}, keep" in text
 
 
-def test_a_lesson_without_a_number() -> None:
-    text = told(lessons=[lesson(1, CRASH, None, 0.0008, "")])
-    assert text.endswith("\nno description: crash, because (mar12 #1)")
-
-
-def test_the_reason_is_told_where_the_number_does_not_say_it() -> None:
+def test_a_reason_that_was_recorded_is_told() -> None:
     text = told(
-        lessons=[lesson(1, KEEP, 0.01, None), lesson(2, DISCARD, -0.01, None), lesson(3, DISCARD, 0.01, None)]
+        lessons=[lesson(1, KEEP, 0.01, None), replace(lesson(3, DISCARD, 0.01, None), reason="because")]
     )
-    *_, kept, lost, refused = text.splitlines()
+    *_, kept, refused = text.splitlines()
     assert kept.endswith(", keep (mar12 #1)")
-    assert lost.endswith(", discard (mar12 #2)")
     assert refused.endswith("discard, because (mar12 #3)")
 
 

@@ -16,7 +16,7 @@ from loop.results.report import Bill, Outlook, WakeUpReport, make_report
 from loop.store.experiments import Idea, Row
 from notifiers.text.report import WIDTH, ledger_lines, report_message
 from notifiers.text.status import results_message
-from tests.notifiers.golden import check
+from tests.notifiers.golden import check, check_one
 
 RUN = Run(
     id=1,
@@ -245,19 +245,7 @@ def test_the_last_results_as_a_table() -> None:
     message = results_message(
         rows, metric="val_bpb", goal=Goal.MINIMIZE, total=12, before=0.986041, tag="mar12", width=56
     )
-    assert message.text == "mar12: the last 9 of 12 results"
-    assert message.block.splitlines() == [
-        " #  val_bpb         Δ status  description",
-        " 3 0.981773 -0.004268 keep    depth 8 → 9, aspect ratio…",
-        " 4 0.990000 +0.008227 discard GELU",
-        " 5 0.981201 -0.000572 keep    warmdown ratio 0.5 → 0.7",
-        " 6        -           skip    weight tying",
-        " 7 0.980903 -0.000298 keep    window SSSL → SSSSL",
-        " 8 0.979969 -0.000934 keep    short window T/2 → T/8",
-        " 9 0.978784 -0.001185 keep    rotary base 10K → 200K",
-        "10 0.978784 +0.000000 keep    drop an unused helper",
-        "11 0.980000 +0.001216 discard seed 137",
-    ]
+    check_one("results", "the last of them", f"{message.text}\n{message.block}")
 
 
 @pytest.mark.parametrize(
@@ -273,7 +261,7 @@ def test_the_table_says_how_many_it_shows(total: int, text: str) -> None:
 
 def test_no_results_need_no_table() -> None:
     message = results_message([], metric="val_bpb", goal=Goal.MINIMIZE, total=0, tag="mar12")
-    assert (message.text, message.block) == ("mar12: no results yet", "")
+    check_one("results", "none", f"{message.text}{message.block}")
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

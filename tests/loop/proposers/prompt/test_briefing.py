@@ -167,7 +167,7 @@ def test_of_too_many_lessons_those_that_were_kept_and_large_remain_in_their_orde
 
 
 def test_a_lesson_says_why_it_was_judged_so_where_the_number_does_not() -> None:
-    judged = ((K, 0.01, "improved"), (D, -0.01, "worse"), (D, 0.01, "too small for 25 more lines"))
+    judged = ((K, 0.01, ""), (D, -0.01, ""), (D, 0.01, "too small for 25 more lines"))
     others = ((K, 0.0, "equal with 3 fewer lines"), (C, None, "killed by signal 9"))
     lessons = (
         replace(lesson(number, status, effect), reason=reason)
