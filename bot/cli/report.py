@@ -133,7 +133,7 @@ def _look_up(settings: Settings, run: Run) -> tuple[dict[int, Detail], Provenanc
     There is no provenance while nothing was kept, or where git has lost the commit.
     """
     from bot.reports import open_workspace, provenance_of
-    from loop.process.log import read_tail
+    from loop.logs.tail import read_tail
     from notifiers.page import Detail
 
     with open_run(settings, run.tag) as (journal, _):

@@ -17,7 +17,7 @@ from loop.engine.stages import measured_value
 from loop.engine.trainings import Trainings
 from loop.experiment import Cause, Ending, EventKind, Experiment, Outcome, Run, RunState, Stage
 from loop.git.workspace import Workspace
-from loop.process.error_line import tells_of_full_memory
+from loop.logs.error_line import tells_of_full_memory
 from loop.process.trainer import Supervisor, TrainingProcess
 from loop.process.worker import in_thread
 from loop.store.journal import Journal

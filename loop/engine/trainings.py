@@ -19,9 +19,9 @@ from loop.experiment import EventKind, Experiment, Run, Status
 from loop.files import holds
 from loop.git.checkout import Source
 from loop.git.workspace import Workspace
+from loop.logs.summary import keys_seen
+from loop.logs.tail import read_tail
 from loop.process.environment import Launch, Launcher
-from loop.process.log import read_tail
-from loop.process.summary import keys_seen
 from loop.process.supervisor import LOG
 from loop.process.trainer import Job, RunFolders, Supervisor, Trainer, TrainingProcess
 from loop.results.gains import reason_of

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from loop.errors import UserError
-from loop.process.error_line import error_line
+from loop.logs.error_line import error_line
 from loop.text import is_secret, without_secrets
 
 _ALLOWED = re.compile(

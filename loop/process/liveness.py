@@ -19,9 +19,9 @@ from pathlib import Path
 import psutil
 
 from loop.errors import UserError
+from loop.logs.summary import read_numbers
 from loop.process import supervisor as program
 from loop.process.machine import GpuState
-from loop.process.summary import read_numbers
 from loop.process.supervisor import LOG, MARK, OUTCOME, PATIENCE, boot_id, start_time
 from loop.process.trainer import Process, find_tree, home_mark, mark_of, read_started, recorded_supervisor
 

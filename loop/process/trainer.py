@@ -24,11 +24,11 @@ import psutil
 
 from loop.errors import UserError
 from loop.experiment import Ending, Limit, Outcome
+from loop.logs.error_line import error_line
+from loop.logs.summary import read_numbers
+from loop.logs.tail import read_tail
 from loop.process import supervisor as program
 from loop.process.environment import training_environment
-from loop.process.error_line import error_line
-from loop.process.log import read_tail
-from loop.process.summary import read_numbers
 from loop.process.worker import in_thread
 from loop.text import without_secrets
 

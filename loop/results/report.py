@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 
 from loop.experiment import Cost, Experiment, Goal, Reason, Run, RunState, Stage, Status
-from loop.process.log import read_tail
-from loop.process.progress import Progress, read_progress
+from loop.logs.progress import Progress, read_progress
+from loop.logs.tail import read_tail
 from loop.proposers.protocol import STUCK_AFTER, SearchMode, idle, search_mode
 from loop.results.gains import FamilyRate, bests_before, gain, rates_of
 from loop.results.ledger import Ledger, Spent, all_of, read_ledger

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import assert_never
 
 from loop.experiment import Experiment, Goal, RunState, Stage
-from loop.process.progress import Progress
+from loop.logs.progress import Progress
 from loop.results.gains import FamilyRate, Lesson, bests_before, effect
 from loop.results.report import RunStatus
 from loop.sandbox.proof import Check, SandboxFacts
@@ -300,7 +300,7 @@ def _family(rate: FamilyRate, goal: Goal) -> str:
 def _lesson(lesson: Lesson, goal: Goal) -> str:
     description = one_line(lesson.description, _IDEA) or "no description"
     told = "" if lesson.effect is None else f"{_effect(lesson.effect, lesson.noise, goal)}, "
-    why = f", {one_line(lesson.reason, _REASON)}" if lesson.reason else ""
+    why = f", {one_line(lesson.reason, _LESSON_REASON)}" if lesson.reason else ""
     return f"{description}: {told}{lesson.status}{why} ({lesson.tag} #{lesson.number})"
 
 

@@ -1,7 +1,7 @@
 """How long the readers of a log take for what was made to stop them.
 
 Run it with `.venv/bin/python -m tests.benchmarks.logs`. Each reader reads the end of a log of every kind in
-`tests.loop.process.test_hostile_logs`, as large as it is read and half as large. The exit status is 1 if the
+`tests.loop.logs.test_hostile_logs`, as large as it is read and half as large. The exit status is 1 if the
 double size takes more than 3 times as long anywhere.
 """
 
@@ -11,8 +11,8 @@ import sys
 import time
 from collections.abc import Callable
 
-from loop.process.log import LONG_TAIL, TAIL
-from tests.loop.process.test_hostile_logs import READERS, UNITS, text_of
+from loop.logs.tail import LONG_TAIL, TAIL
+from tests.loop.logs.test_hostile_logs import READERS, UNITS, text_of
 
 LARGEST = 3.0  # times as long for twice the text; what takes less than NOTHING is not compared
 NOTHING = 0.02  # seconds

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bot.setup.template import template_files
 from loop.errors import UserError
-from loop.process.summary import read_summary
+from loop.logs.summary import read_summary
 from loop.program.constants import replace_constants
 
 _AGAIN = (1001, 1002, 1003)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from bot.setup.template import Profile, template_files
-from loop.process.summary import read_summary
+from loop.logs.summary import read_summary
 from loop.program.constants import replace_constants
 
 _TIMED = """\

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from loop.errors import UserError
 from loop.experiment import Ending, Experiment, Run, Status
 from loop.git.workspace import Workspace
-from loop.process.error_line import tells_of_full_memory
-from loop.process.log import read_tail
+from loop.logs.error_line import tells_of_full_memory
+from loop.logs.tail import read_tail
 from loop.process.supervisor import LOG
 from loop.process.trainer import RunFolders
 from loop.proposers.protocol import Context, Failure

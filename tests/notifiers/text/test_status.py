@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loop.experiment import BY_COMMAND, RunState, Stage
-from loop.process.progress import Progress
+from loop.logs.progress import Progress
 from loop.results.report import RunStatus
 from notifiers.text.status import bar, card, progress_line, runs_message, start_card, status_message
 from tests.gallery.story import PLAN

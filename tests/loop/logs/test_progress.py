@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.process.progress import Progress, is_progress, read_progress
+from loop.logs.progress import Progress, is_progress, read_progress
 from tests.loop import toys
 
 LINE = (

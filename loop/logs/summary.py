@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from loop.process.log import LONG_TAIL, TAIL, plain_lines, read_tail, untagged
-from loop.process.progress import is_progress
+from loop.logs.progress import is_progress
+from loop.logs.tail import LONG_TAIL, TAIL, plain_lines, read_tail, untagged
 from loop.process.worker import run_worker
 
 MOST_KEYS = 1000  # of a summary

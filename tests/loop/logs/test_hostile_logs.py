@@ -8,11 +8,11 @@ from types import FrameType
 
 import pytest
 
-from loop.process.error_line import error_line
-from loop.process.log import LINE, plain_lines
-from loop.process.progress import read_progress
-from loop.process.summary import keys_seen, read_summary
-from tests.loop.process import crash_logs
+from loop.logs.error_line import error_line
+from loop.logs.progress import read_progress
+from loop.logs.summary import keys_seen, read_summary
+from loop.logs.tail import LINE, plain_lines
+from tests.loop.logs import crash_logs
 
 READERS: tuple[Callable[[str], object], ...] = (read_summary, keys_seen, error_line, read_progress)
 

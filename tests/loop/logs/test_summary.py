@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loop.errors import UserError
-from loop.process import summary
-from loop.process.log import LONG_TAIL, read_tail
-from loop.process.summary import MOST_KEYS, keys_seen, read_numbers, read_pattern, read_summary
+from loop.logs import summary
+from loop.logs.summary import MOST_KEYS, keys_seen, read_numbers, read_pattern, read_summary
+from loop.logs.tail import LONG_TAIL, read_tail
 from tests.loop import toys
 
 BLOCK = "---\nval_bpb: 0.997900\nnum_steps: 953\n"

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.process.error_line import error_line
+from loop.logs.error_line import error_line
 from tests.loop import toys
-from tests.loop.process import crash_logs as logs
-from tests.loop.process.crash_logs import CHAINED, FROM, TRACEBACK, tagged
-from tests.loop.process.test_summary import BLOCK
+from tests.loop.logs import crash_logs as logs
+from tests.loop.logs.crash_logs import CHAINED, FROM, TRACEBACK, tagged
+from tests.loop.logs.test_summary import BLOCK
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from loop.process.log import plain, plain_lines, untagged
+from loop.logs.tail import plain, plain_lines, untagged
 
 _STEP = re.compile(
     r"\W{0,80}(?:step|iter(?:ation)?)\b[\s:=#]*(\d[\d,]{0,15})(?:\s*/\s*(\d[\d,]{0,15}))?",

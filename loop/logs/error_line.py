@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from loop.process.log import plain_lines, untagged
-from loop.process.progress import is_progress
-from loop.process.summary import is_entry
+from loop.logs.progress import is_progress
+from loop.logs.summary import is_entry
+from loop.logs.tail import plain_lines, untagged
 from loop.text import one_line
 
 ERROR_LENGTH = 200  # characters of an error line that are kept
