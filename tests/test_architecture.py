@@ -62,8 +62,8 @@ ALLOWED = {
     ("loop.git.repository", "loop.program.constants"),
     ("loop.logs.summary", "loop.process.worker"),
 }
-"""Single imports beyond that: git refuses a repository whose program is no Python, or fixes its budget; a person's
-pattern may never end, and runs in a worker."""
+"""Single imports beyond that: git refuses a repository whose program is no Python, or fixes its budget; the
+pattern of a person may never end, and runs in a worker."""
 
 HEAVY = {"torch", "matplotlib", "optuna", "openai", "anthropic", "pydantic_ai", "ray", "numpy"}
 """Imported in processes of their own only: each takes a second, or hundreds of megabytes."""
