@@ -18,6 +18,7 @@ from loop.errors import UserError
 from loop.experiment import EventKind, Experiment, Run, Status
 from loop.files import holds
 from loop.git.checkout import Source
+from loop.git.repository import ignored_mentions
 from loop.git.workspace import Workspace
 from loop.logs.summary import keys_seen
 from loop.logs.tail import read_tail
@@ -26,6 +27,7 @@ from loop.process.supervisor import LOG
 from loop.process.trainer import Job, RunFolders, Supervisor, Trainer, TrainingProcess
 from loop.results.gains import reason_of
 from loop.results.table import append_result, write_results
+from loop.sandbox.lacking import what_lacks
 from loop.sandbox.sandbox import Sandbox, SandboxKind
 from loop.sandbox.view import View, private_environment
 from loop.store.experiments import read_rows, row_of
@@ -34,11 +36,7 @@ from loop.text import without_secrets
 
 log = logging.getLogger(__name__)
 
-WORK, CACHE, TMP = (
-    "work",
-    "cache",
-    "tmp",
-)  # of an attempt's folder: the files of the commit, and what is its own
+WORK, CACHE, TMP = "work", "cache", "tmp"  # of an attempt's folder: the commit's files, and what is its own
 AHEAD = "ahead"  # begins the names of folders made for the next trainings
 NO_SANDBOX = Sandbox(SandboxKind.NONE)
 
@@ -50,7 +48,8 @@ class Plan:
     """How experiments of a run are made: the settings that an engine needs.
 
     `readable` and `writable` are what trainings may read and write of the machine beyond their own folder,
-    `hidden` what they may not see wherever it lies; all of it holds in a sandbox only.
+    `hidden` what they may not see wherever it lies; all of it holds in a sandbox only. `withheld` are the
+    variables of the bot that they do not get.
     """
 
     rule: KeepRule
@@ -60,6 +59,7 @@ class Plan:
     readable: tuple[Path, ...] = ()
     writable: tuple[Path, ...] = ()
     hidden: tuple[Path, ...] = ()
+    withheld: frozenset[str] = frozenset()
     network: bool = False
     link_paths: tuple[str, ...] = ()
     crash_streak: int = 5
@@ -234,6 +234,24 @@ class Trainings:
         if measured.numbers:
             return ()
         return keys_seen(read_tail(self.folders.attempt(measured.number, measured.attempt) / LOG))
+
+    def lacks(self, crashed: Experiment) -> str:
+        """Return as `what_lacks` what a training lacked of the machine; of a baseline it may be a guess."""
+        plan, checkout = self._plan, self._ready.source.checkout
+        found = what_lacks(
+            crashed.error,
+            self.folders.attempt(crashed.number, crashed.attempt) / WORK,
+            checkout=checkout,
+            hidden=plan.hidden,
+            withheld=plan.withheld,
+            sandboxed=plan.sandbox.kind is not SandboxKind.NONE,
+            network=plan.network,
+        )
+        if found or checkout is None or crashed.number:
+            return found
+        names = (self._workspace.editable, *self._workspace.frozen)
+        guess = next((m for m in ignored_mentions(checkout, names) if m.link not in plan.link_paths), None)
+        return f"perhaps set LINK_PATHS={guess.link}: git ignores {guess.path}" if guess else ""
 
     def repair(self, run: Run) -> None:
         write_results(self._results, read_rows(self._journal, run.id), metric=run.metric)

@@ -119,7 +119,13 @@ class Launcher:
         self._folder = folder
         self._override = override
         self._editable = editable
+        self._uv: subprocess.Popen[str] | None = None
         self.environ = environ
+
+    def close(self) -> None:
+        """End what `prepare` waits for in another thread."""
+        if uv := self._uv:
+            uv.terminate()
 
     def prepare(self, project: Path, checkout: Path | None, report: Callable[[str], None]) -> Launch:
         """Return how to train in a copy of `project`, the files of a commit; may take minutes.
@@ -134,7 +140,10 @@ class Launcher:
         uv = find_uv()
         # `uv run` with options of its own may mean anything: that is run as it is.
         if uv and command[:2] == ("uv", "run") and len(command) > 2 and not command[2].startswith("-"):
-            return self._in_environment(self._locked(uv, project, checkout, report), command[2:])
+            python = self._locked(uv, project, checkout, report)
+            if python.exists():
+                return self._in_environment(python, command[2:])
+            return Launch(command, readable_for(Path(uv)))  # no uv of Astral's: it makes nothing, or elsewhere
         if not self._override:
             return Launch(command, readable_for(Path(sys.executable)))
         return self._checked(project)
@@ -173,12 +182,13 @@ class Launcher:
                 return own
         target = self._folder / _fingerprint(project)
         ready = target.with_name(f"{target.name}.ready")
-        if not ready.exists():
+        python = target / "bin" / "python"
+        if not (ready.exists() and python.exists()):
             self._folder.mkdir(parents=True, exist_ok=True)
             report("uv makes the environment of uv.lock")
             self._sync(uv, project, target, report)
             ready.touch()
-        return target / "bin" / "python"
+        return python
 
     def _sync(self, uv: str, project: Path, target: Path, report: Callable[[str], None]) -> None:
         environment = {**self.environ, "UV_PROJECT_ENVIRONMENT": str(target), "UV_NO_PROGRESS": "1"}
@@ -196,10 +206,12 @@ class Launcher:
             start_new_session=True,  # a Ctrl-C at the bot's terminal is not for uv
         ) as process:
             assert process.stderr is not None
+            self._uv = process
             for line in process.stderr:
                 said = (said + line)[-_OUTPUT:]
                 if line.strip():
                     report(f"uv: {line.strip()[:_PRINTED]}")
+        self._uv = None
         if process.returncode == 0:
             return
         cause = error_line(without_secrets(said))
