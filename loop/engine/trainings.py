@@ -188,7 +188,7 @@ class Trainings:
             tmp,
             environment,
             writable=(cache, *plan.writable),
-            readable=(*launch.readable, *self._ready.source.links.values(), *plan.readable),
+            readable=self._readable,
             fixed=tuple(work / name for name in self._workspace.frozen),
             hidden=plan.hidden,
             network=plan.network,
@@ -242,7 +242,8 @@ class Trainings:
             crashed.error,
             self.folders.attempt(crashed.number, crashed.attempt) / WORK,
             checkout=checkout,
-            hidden=plan.hidden,
+            readable=self._readable,
+            settled=(*plan.hidden, *plan.writable),
             withheld=plan.withheld,
             sandboxed=plan.sandbox.kind is not SandboxKind.NONE,
             network=plan.network,
@@ -307,6 +308,11 @@ class Trainings:
     def _ready(self) -> _Prepared:
         assert self._prepared is not None, "prepare comes first"
         return self._prepared
+
+    @property
+    def _readable(self) -> tuple[Path, ...]:
+        ready = self._ready
+        return (*ready.launch.readable, *ready.source.links.values(), *self._plan.readable)
 
     @property
     def _results(self) -> Path:

@@ -143,7 +143,9 @@ class Launcher:
             python = self._locked(uv, project, checkout, report)
             if python.exists():
                 return self._in_environment(python, command[2:])
-            return Launch(command, readable_for(Path(uv)))  # no uv of Astral's: it makes nothing, or elsewhere
+            return Launch(
+                command, readable_for(Path(uv))
+            )  # no uv of Astral's: it makes nothing, or elsewhere
         if not self._override:
             return Launch(command, readable_for(Path(sys.executable)))
         return self._checked(project)

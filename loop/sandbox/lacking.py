@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+
+from loop.sandbox.view import SYSTEM
 
 _NETWORK = re.compile(
     r"[Nn]ame ?[Rr]esolution|Name or service not known|Network is unreachable|Max retries exceeded"
-    r"|Could ?n.t (?:reach|connect to)|Could not resolve host"
+    r"|[Cc]ould(?:n't| not) (?:reach|connect to|resolve)"
 )
 _VARIABLE = re.compile(r"KeyError: ['\"](\w+)['\"]")
 _MISSING = re.compile(
@@ -18,6 +20,8 @@ _MISSING = re.compile(
     re.IGNORECASE,
 )
 _MODULE = re.compile(r"No module named '(\w+)")
+_REFUSED = re.compile(r"Permission denied|Read-only")
+_LARGE = ("/", "/tmp", "/etc", "/dev", "/proc", "/run", "/var")  # noqa: S108 - never named whole
 _QUOTED = re.compile(r"(['\"`])(.+?)\1")
 
 
@@ -26,14 +30,16 @@ def what_lacks(
     work: Path,
     *,
     checkout: Path | None,
-    hidden: Collection[Path] = (),
+    readable: Collection[Path] = (),
+    settled: Collection[Path] = (),
     withheld: Collection[str] = (),
     sandboxed: bool = True,
     network: bool = False,
 ) -> str:
     """Say which setting gives a training what it lacked by its error, and why; empty where none would.
 
-    `work` is its folder, filled from the `checkout`. `withheld` are variables of the bot that it did not get.
+    `work` is its folder, filled from the `checkout`. What was `readable` it may be given to write, what is
+    `settled` stays as it is. `withheld` are variables of the bot that it did not get.
     """
     if sandboxed and not network and _NETWORK.search(error):
         return "set ALLOW_NETWORK=1 or fetch the data before: trainings have no network"
@@ -44,7 +50,7 @@ def what_lacks(
     for name in _names(error):
         path = Path(os.path.normpath(work / name))
         if not path.is_relative_to(work):
-            if sandboxed and (setting := _outside(path, hidden)):
+            if sandboxed and (setting := _outside(path, error, readable, settled)):
                 return setting
         elif checkout and work.is_dir() and (link := _not_in(work, checkout, path.relative_to(work))):
             return f"set LINK_PATHS={link}: {checkout / path.relative_to(work)} is not in a training's folder"
@@ -60,15 +66,23 @@ def _names(error: str) -> Iterator[str]:
     yield from (word for word in words if "/" in word or "." in word)
 
 
-def _outside(path: Path, hidden: Collection[Path]) -> str:
-    if not _exists(path) or any(path.is_relative_to(folder) for folder in hidden):
+def _outside(path: Path, error: str, readable: Collection[Path], settled: Collection[Path]) -> str:
+    above = path.parent
+    too_much = str(above) in _LARGE or Path.home().is_relative_to(above)
+    place = path if too_much or path.is_dir() else above  # a file that is to be written is not there yet
+    if not _exists(place) or _holds((*settled, *map(Path, SYSTEM)), place):
         return ""
-    place = path if path.is_dir() or path.parent == Path("/") else path.parent
-    return f"set SANDBOX_READ={place}, or SANDBOX_WRITE to write there: trainings do not have {path}"
+    if _holds(readable, place):
+        return f"set SANDBOX_WRITE={place}: trainings may only read it" if _REFUSED.search(error) else ""
+    return f"set SANDBOX_READ={place}, or SANDBOX_WRITE to write there: trainings do not have it"
+
+
+def _holds(folders: Iterable[Path], path: Path) -> bool:
+    return any(path.is_relative_to(folder) for folder in folders)
 
 
 def _not_in(work: Path, checkout: Path, path: Path) -> str:
-    """Return how the checkout's `path` begins up to what `work` does not have; empty where it has all of it."""
+    """Return the shortest beginning of the checkout's `path` that `work` does not have; or nothing."""
     if not _exists(checkout / path):
         return ""
     beginnings = (*reversed(path.parents[:-1]), path)
