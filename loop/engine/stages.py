@@ -293,13 +293,10 @@ def alarm(crashed: Experiment, streak: int, *, every: int, lacks: str = "") -> s
         last = f"{last}; raise DEADLINE_MINUTES or look at /log {crashed.number}"
     if crashed.number == 0:
         # What to do comes first: an error may be long, and is cut.
-        fix = "" if late else f"{lacks}; restart" if lacks else "fix and commit it"
-        fix = ", ".join(filter(None, (fix, "then /start_run")))
-        return f"the baseline, the program as it is, crashed ({fix}): {last}"
-    if streak % every:
-        return ""
+        fix = "" if late else f" ({f'{lacks}; restart' if lacks else 'fix and commit it'}, then /start_run)"
+        return f"the baseline, your unchanged program, crashed{fix}: {last}{', then /start_run' * late}"
     also = f" ({lacks})" if lacks else ""
-    return f"{streak} experiments crashed in a row{also}, the last with: {last}"
+    return "" if streak % every else f"{streak} experiments crashed in a row{also}, the last with: {last}"
 
 
 def skipped(experiment: Experiment, reason: str, best_before: float | None, *, now: float) -> Experiment:

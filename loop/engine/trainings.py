@@ -180,27 +180,29 @@ class Trainings:
             raise
 
     def _job(self, folder: Path) -> Job:
-        plan, launch = self._plan, self._ready.launch
+        view = self._view(folder)
+        return Job(
+            argv=self._plan.sandbox.wrap(view, self._ready.launch.argv),
+            cwd=view.work,
+            env=view.environment,
+            log=self._workspace.path / "run.log",
+            folder=folder,
+            deadline=self._plan.deadline,
+            wrapped=self._plan.sandbox.kind is SandboxKind.BWRAP,
+        )
+
+    def _view(self, folder: Path) -> View:
+        plan, ready = self._plan, self._ready
         work, cache, tmp = folder / WORK, folder / CACHE, folder / TMP
-        environment = {**plan.launcher.environ, **launch.environment, **private_environment(cache, tmp)}
-        view = View(
+        return View(
             work,
             tmp,
-            environment,
+            {**plan.launcher.environ, **ready.launch.environment, **private_environment(cache, tmp)},
             writable=(cache, *plan.writable),
-            readable=self._readable,
+            readable=(*ready.launch.readable, *ready.source.links.values(), *plan.readable),
             fixed=tuple(work / name for name in self._workspace.frozen),
             hidden=plan.hidden,
             network=plan.network,
-        )
-        return Job(
-            argv=plan.sandbox.wrap(view, launch.argv),
-            cwd=work,
-            env=environment,
-            log=self._workspace.path / "run.log",
-            folder=folder,
-            deadline=plan.deadline,
-            wrapped=plan.sandbox.kind is SandboxKind.BWRAP,
         )
 
     def attach(self, experiment: Experiment) -> TrainingProcess:
@@ -238,16 +240,9 @@ class Trainings:
     def lacks(self, crashed: Experiment) -> str:
         """Return as `what_lacks` what a training lacked of the machine; of a baseline it may be a guess."""
         plan, checkout = self._plan, self._ready.source.checkout
-        found = what_lacks(
-            crashed.error,
-            self.folders.attempt(crashed.number, crashed.attempt) / WORK,
-            checkout=checkout,
-            readable=self._readable,
-            settled=(*plan.hidden, *plan.writable),
-            withheld=plan.withheld,
-            sandboxed=plan.sandbox.kind is not SandboxKind.NONE,
-            network=plan.network,
-        )
+        view = self._view(self.folders.attempt(crashed.number, crashed.attempt))
+        sandboxed = plan.sandbox.kind is not SandboxKind.NONE
+        found = what_lacks(crashed.error, view, checkout, plan.withheld, sandboxed=sandboxed)
         if found or checkout is None or crashed.number:
             return found
         names = (self._workspace.editable, *self._workspace.frozen)
@@ -308,11 +303,6 @@ class Trainings:
     def _ready(self) -> _Prepared:
         assert self._prepared is not None, "prepare comes first"
         return self._prepared
-
-    @property
-    def _readable(self) -> tuple[Path, ...]:
-        ready = self._ready
-        return (*ready.launch.readable, *ready.source.links.values(), *self._plan.readable)
 
     @property
     def _results(self) -> Path:

@@ -120,10 +120,12 @@ class Launcher:
         self._override = override
         self._editable = editable
         self._uv: subprocess.Popen[str] | None = None
+        self._closed = False
         self.environ = environ
 
     def close(self) -> None:
-        """End what `prepare` waits for in another thread."""
+        """End what `prepare` waits for, or is about to, in another thread."""
+        self._closed = True
         if uv := self._uv:
             uv.terminate()
 
@@ -140,18 +142,15 @@ class Launcher:
         uv = find_uv()
         # `uv run` with options of its own may mean anything: that is run as it is.
         if uv and command[:2] == ("uv", "run") and len(command) > 2 and not command[2].startswith("-"):
-            python = self._locked(uv, project, checkout, report)
-            if python.exists():
-                return self._in_environment(python, command[2:])
-            return Launch(
-                command, readable_for(Path(uv))
-            )  # no uv of Astral's: it makes nothing, or elsewhere
+            return self._in_environment(self._locked(uv, project, checkout, report), command[2:])
         if not self._override:
             return Launch(command, readable_for(Path(sys.executable)))
         return self._checked(project)
 
     def _in_environment(self, python: Path, words: tuple[str, ...]) -> Launch:
         """Do what `uv run` does with a command, without looking at the environment again."""
+        if not python.exists() and (uv := find_uv()):  # a wrapper, which has its own ways
+            return Launch((uv, "run", *words), readable_for(Path(uv)))
         folder = python.parent
         if words[0].endswith(".py"):
             argv = (str(python), *words)
@@ -184,13 +183,12 @@ class Launcher:
                 return own
         target = self._folder / _fingerprint(project)
         ready = target.with_name(f"{target.name}.ready")
-        python = target / "bin" / "python"
-        if not (ready.exists() and python.exists()):
+        if not ready.exists():
             self._folder.mkdir(parents=True, exist_ok=True)
             report("uv makes the environment of uv.lock")
             self._sync(uv, project, target, report)
             ready.touch()
-        return python
+        return target / "bin" / "python"
 
     def _sync(self, uv: str, project: Path, target: Path, report: Callable[[str], None]) -> None:
         environment = {**self.environ, "UV_PROJECT_ENVIRONMENT": str(target), "UV_NO_PROGRESS": "1"}
@@ -209,6 +207,8 @@ class Launcher:
         ) as process:
             assert process.stderr is not None
             self._uv = process
+            if self._closed:
+                process.terminate()
             for line in process.stderr:
                 said = (said + line)[-_OUTPUT:]
                 if line.strip():

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from loop.sandbox.view import SYSTEM
+from loop.sandbox.view import SYSTEM, View
 
 _NETWORK = re.compile(
     r"[Nn]ame ?[Rr]esolution|Name or service not known|Network is unreachable|Max retries exceeded"
@@ -26,22 +26,14 @@ _QUOTED = re.compile(r"(['\"`])(.+?)\1")
 
 
 def what_lacks(
-    error: str,
-    work: Path,
-    *,
-    checkout: Path | None,
-    readable: Collection[Path] = (),
-    settled: Collection[Path] = (),
-    withheld: Collection[str] = (),
-    sandboxed: bool = True,
-    network: bool = False,
+    error: str, view: View, checkout: Path | None, withheld: Collection[str], *, sandboxed: bool
 ) -> str:
     """Say which setting gives a training what it lacked by its error, and why; empty where none would.
 
-    `work` is its folder, filled from the `checkout`. What was `readable` it may be given to write, what is
-    `settled` stays as it is. `withheld` are variables of the bot that it did not get.
+    Its folder was filled from the `checkout`. `withheld` are variables of the bot that it did not get.
     """
-    if sandboxed and not network and _NETWORK.search(error):
+    work = view.work
+    if sandboxed and not view.network and _NETWORK.search(error):
         return "set ALLOW_NETWORK=1 or fetch the data before: trainings have no network"
     if (variable := _VARIABLE.fullmatch(error)) and variable[1] in withheld:
         return f"set TRAIN_ENV={variable[1]}: the bot has this variable, trainings do not get it"
@@ -50,7 +42,7 @@ def what_lacks(
     for name in _names(error):
         path = Path(os.path.normpath(work / name))
         if not path.is_relative_to(work):
-            if sandboxed and (setting := _outside(path, error, readable, settled)):
+            if sandboxed and (setting := _outside(path, error, view)):
                 return setting
         elif checkout and work.is_dir() and (link := _not_in(work, checkout, path.relative_to(work))):
             return f"set LINK_PATHS={link}: {checkout / path.relative_to(work)} is not in a training's folder"
@@ -66,13 +58,13 @@ def _names(error: str) -> Iterator[str]:
     yield from (word for word in words if "/" in word or "." in word)
 
 
-def _outside(path: Path, error: str, readable: Collection[Path], settled: Collection[Path]) -> str:
+def _outside(path: Path, error: str, view: View) -> str:
     above = path.parent
     too_much = str(above) in _LARGE or Path.home().is_relative_to(above)
     place = path if too_much or path.is_dir() else above  # a file that is to be written is not there yet
-    if not _exists(place) or _holds((*settled, *map(Path, SYSTEM)), place):
+    if not _exists(place) or _holds((*view.hidden, *view.writable, *map(Path, SYSTEM)), place):
         return ""
-    if _holds(readable, place):
+    if _holds(view.readable, place):
         return f"set SANDBOX_WRITE={place}: trainings may only read it" if _REFUSED.search(error) else ""
     return f"set SANDBOX_READ={place}, or SANDBOX_WRITE to write there: trainings do not have it"
 

@@ -24,7 +24,7 @@ PATIENCE = 60.0  # seconds for a machine that is busy
 
 @pytest.fixture
 def bot(tmp_path: Path) -> RealBot:
-    return RealBot(tmp_path / "user")
+    return RealBot(tmp_path / "user", SANDBOX="auto")
 
 
 def commit(bot: RealBot, **files: str) -> None:
@@ -243,7 +243,7 @@ def syncs(uv: Path) -> int:
 
 def test_an_environment_is_made_before_the_clock_of_a_training_starts(bot: RealBot, uv: Path) -> None:
     with bot.start(*ORDER[1:]) as running:
-        read_until(running, "uv makes the environment of uv.lock")
+        read_until(running, "of uv.lock")
         assert "running" in bot.say("/status")
         wait_for(lambda: logged(bot, "Downloading torch"))
         (uv / "gate").touch()
@@ -256,7 +256,7 @@ def test_an_environment_is_made_before_the_clock_of_a_training_starts(bot: RealB
 
 def test_a_bot_that_is_to_end_does_not_wait_for_an_environment(bot: RealBot, uv: Path) -> None:
     with bot.start(*ORDER[1:]) as running:
-        read_until(running, "uv makes the environment of uv.lock")
+        read_until(running, "of uv.lock")
         running.send_signal(signal.SIGTERM)
         assert running.wait(10) == 0
     (uv / "gate").touch()
@@ -272,7 +272,7 @@ def test_an_environment_that_cannot_be_made_is_one_sentence(bot: RealBot, uv: Pa
 def test_an_environment_that_could_not_be_made_is_tried_again(bot: RealBot, uv: Path) -> None:
     (uv / "failing").touch()
     with bot.start("--experiments", "1") as running:
-        read_until(running, "uv makes the environment of uv.lock")
+        read_until(running, "of uv.lock")
         (uv / "gate").touch()
         (uv / "failing").unlink()
         read_until(running, "Experiment #1")

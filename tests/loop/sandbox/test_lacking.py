@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from loop.sandbox.lacking import what_lacks
+from loop.sandbox.view import View
 
 
 @pytest.fixture
@@ -21,16 +22,18 @@ def place(tmp_path: Path) -> Path:
 
 
 def ask(place: Path, error: str, *, sandboxed: bool = True, network: bool = False) -> str:
-    return what_lacks(
-        error.replace("PLACE", str(place)),
+    view = View(
         place / "work",
-        checkout=place / "checkout",
+        place / "tmp",
+        {},
         readable=(place / "data",),
-        settled=(place / "home", place / "out"),
-        withheld=("HF_TOKEN",),
-        sandboxed=sandboxed,
+        writable=(place / "out",),
+        hidden=(place / "home",),
         network=network,
-    ).partition(": ")[0]
+    )
+    error = error.replace("PLACE", str(place))
+    found = what_lacks(error, view, place / "checkout", ("HF_TOKEN",), sandboxed=sandboxed)
+    return found.partition(": ")[0]
 
 
 @pytest.mark.parametrize(
@@ -122,4 +125,5 @@ def test_of_anything_else_nothing_is_said(place: Path, error: str) -> None:
 
 def test_a_folder_that_is_gone_lacks_nothing(place: Path) -> None:
     error = "No such file or directory: 'data/train.bin'"
-    assert what_lacks(error, place / "gone", checkout=place / "checkout") == ""
+    (place / "work").rename(place / "gone")
+    assert ask(place, error) == ""
