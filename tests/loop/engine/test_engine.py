@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -16,7 +15,6 @@ from loop.errors import UserError
 from loop.experiment import Actor, Cause, Ending, EventKind, Experiment, Reason, Run, RunState, Stage, Status
 from loop.git.workspace import Workspace
 from loop.logs import summary
-from loop.process.environment import Launch, Launcher
 from loop.process.liveness import is_measured
 from loop.process.supervisor import LOG
 from tests.loop.lab import Lab, git, program, value
@@ -381,6 +379,19 @@ async def test_a_person_is_asked_at_once_when_the_program_as_it_is_crashes(make_
     assert (lab.now().state, lab.now().state_cause) == (RunState.STOPPED, Cause.BASELINE)
 
 
+async def test_a_baseline_that_lacks_a_file_of_the_checkout_says_which_setting_links_it(
+    make_lab: MakeLab,
+) -> None:
+    lab = make_lab(program("open('data/train.bin')"))
+    (lab.repository / "data").mkdir()
+    (lab.repository / "data/train.bin").touch()
+    await lab.engine().conduct()
+    asked = [e for e in lab.journal.events_after(0, limit=1000) if e.kind is EventKind.NEEDS_ATTENTION]
+    (reason,) = (str(event.data["reason"]) for event in asked)
+    assert f"(set LINK_PATHS=data: {lab.repository}/data/train.bin is not in" in reason
+    assert "; restart, then /start_run): FileNotFoundError" in reason
+
+
 async def test_a_baseline_killed_at_its_deadline_says_so_and_what_to_raise(make_lab: MakeLab) -> None:
     lab = make_lab(program("print('parameters: 1.2 M', flush=True); time.sleep(600)"))
     await lab.engine(value(1.4), deadline=0.3).conduct(1)
@@ -635,25 +646,3 @@ async def test_commands_do_not_wait_for_what_a_verdict_waits_for(
     await engine.resume()
     await conducting
     lab.check_invariants()
-
-
-async def test_what_a_run_prepares_is_known_meanwhile_and_noted_once(
-    make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lab = make_lab(value(1.5))
-    engine = lab.engine(value(1.4))
-    lines, seen, real = ["uv installs", "uv: Downloading torch"], [], Launcher.prepare
-
-    def prepare(launcher: Launcher, *project: Any) -> Launch:
-        *paths, report = project
-        for line in lines:
-            report(line)
-            seen.append(engine.preparing)
-        return real(launcher, *paths, report)
-
-    monkeypatch.setattr(Launcher, "prepare", prepare)
-    await engine.conduct(1)
-    assert seen == lines
-    assert engine.preparing == ""
-    noted = [e for e in lab.journal.events_after(0, limit=1000) if e.kind is EventKind.NOTED]
-    assert [event.data["reason"] for event in noted] == lines[:1]
