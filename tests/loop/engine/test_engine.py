@@ -322,6 +322,14 @@ async def test_a_keep_that_git_has_and_the_journal_not_yet_is_completed(
     lab.check_invariants()
 
 
+async def test_what_a_training_leaves_is_not_there_for_the_next(make_lab: MakeLab) -> None:
+    source = "os.makedirs('left', exist_ok=True)\nsteps = len(os.listdir('left'))\n"
+    source += "open(f'left/{steps}', 'w')\n"
+    lab = make_lab(program(f"{source}summary(1.5 - steps)"))
+    await lab.engine(*(program(f"{source}summary(1.{n} - steps)") for n in (6, 4, 3))).conduct(3)
+    assert [e.value for e in lab.experiments()] == [1.5, 1.6, 1.4, 1.3]
+
+
 async def test_a_training_that_changes_the_evaluator_is_a_crash_and_undone(make_lab: MakeLab) -> None:
     lab = make_lab(value(1.5), "TIME_BUDGET = 300\n")
     cheat = program("open('prepare.py', 'a').write('# easier')\nsummary(0.1)")
