@@ -14,6 +14,7 @@ from bot.runs import Runs
 from bot.setup.doctor import Check, examine, health_checks, incident_lines, render
 from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH
+from bot.setup.trainings import sandbox_check
 from loop.engine.run import Engine
 from loop.errors import UserError
 from loop.experiment import Actor, Experiment, Reason, Run, RunState
@@ -299,12 +300,13 @@ class CommandHandlers:
 
     def _checks(self) -> tuple[Check, ...]:
         settings = self._settings
-        return examine(settings) + health_checks(
+        checks = health_checks(
             self._journal,
             home=settings.home,
             heartbeat_minutes=settings.heartbeat_minutes,
             now=self._now(),
         )
+        return (*examine(settings), sandbox_check(self._host.sandbox), *checks)
 
     async def _help(self, call: Call, _: Request) -> Message:
         name = call.text("command")

@@ -172,39 +172,43 @@ class RunPlan:
     proposer: str
 
 
-_CHECKS = {
-    Check.PYTHON: "the training's Python does not start in it",
-    Check.CUDA: "the GPU does not answer in it",
+_LEAKS = {
+    Check.PYTHON: "its Python does not start",
+    Check.CUDA: "the GPU does not answer",
     Check.WORK: "its own folder cannot be written",
-    Check.OUTSIDE: "files elsewhere",
-    Check.FIXED: "the fixed files",
-    Check.SECRET: "the state directory",
-    Check.GIT: "the repository's .git",
-    Check.HOME: "the home directory",
+    Check.OUTSIDE: "writing elsewhere",
+    Check.FIXED: "changing the fixed files",
+    Check.SECRET: "reading the state directory",
+    Check.GIT: "reading .git",
+    Check.HOME: "listing the home directory",
     Check.TCP: "TCP",
     Check.UDP: "UDP",
     Check.SOCKET: "unix sockets",
     Check.PROCESSES: "seeing other processes",
-    Check.ENVIRON: "variables of other processes",
-    Check.KERNEL: "kernel settings",
+    Check.ENVIRON: "reading their variables",
+    Check.KERNEL: "changing kernel settings",
     Check.REMOUNT: "mounting",
     Check.SIGNAL: "signals to other processes",
     Check.NAMESPACE: "new namespaces",
 }
+BREAKS = (Check.PYTHON, Check.CUDA, Check.WORK)
+"""What no training can do without, so that it is no leak where the sandbox has it not."""
 _SANDBOXES = {SandboxKind.BWRAP: "bubblewrap", SandboxKind.LANDLOCK: "Landlock"}
 
 
 def sandbox_text(facts: SandboxFacts) -> str:
     """Return what confines trainings, what it leaves open, and what was opened by a setting."""
     if facts.sandbox.kind is SandboxKind.NONE:
-        parts = ["none, trainings run with your permissions"]
+        return "none, trainings run with your permissions"
+    open_ones = [_LEAKS[check] for check in facts.leaks if check not in BREAKS]
+    if facts.network:
+        network = ["with network"]
     else:
-        parts = [_SANDBOXES[facts.sandbox.kind]]
-        if facts.leaks:
-            parts.append(f"does not hold: {', '.join(_CHECKS[check] for check in facts.leaks)}")
-        parts += [f"reads {path}" for path in facts.reads] + [f"writes {path}" for path in facts.writes]
-        parts += ["with network"] if facts.network else []
-    return "; ".join(parts) + (f". {facts.sandbox.reason}" if facts.sandbox.reason else "")
+        network = [] if {Check.TCP, Check.UDP} & {*facts.leaks} else ["no network"]
+    named = [f"can read {path}" for path in facts.reads] + [f"can write {path}" for path in facts.writes]
+    parts = [", ".join((_SANDBOXES[facts.sandbox.kind], *network, *named))]
+    parts += [f"does not stop {', '.join(open_ones)}"] if open_ones else []
+    return "; ".join((*parts, *(_LEAKS[check] for check in facts.leaks if check in BREAKS)))
 
 
 def start_card(plan: RunPlan) -> Message:
