@@ -88,7 +88,7 @@ class CommandHandlers:
         if not runs:
             return ""
         status = await in_thread(self._status_of, runs[-1])
-        return progress_line(status, zone=self._zone, lacks=self._lacks(runs[-1]))
+        return progress_line(status, zone=self._zone, waits_for=self._waits_for(runs[-1]))
 
     # Control: the channel that asks has its message about the change in the answer, all others in the event's
 
@@ -143,7 +143,7 @@ class CommandHandlers:
     async def _status(self, _: Call, __: Request) -> Message:
         run = await self._current()
         status = await in_thread(self._status_of, run)
-        return status_message(status, now=self._now(), zone=self._zone, lacks=self._lacks(run))
+        return status_message(status, now=self._now(), zone=self._zone, waits_for=self._waits_for(run))
 
     async def _summary(self, _: Call, request: Request) -> Message:
         here = request.sender.is_local
@@ -320,10 +320,12 @@ class CommandHandlers:
 
     # Parts
 
-    def _lacks(self, run: Run) -> str:
+    def _waits_for(self, run: Run) -> str:
         engine = self._host.engine_if_made(run)
+        if engine and engine.preparing:
+            return f"Preparing: {engine.preparing}"
         failure = engine.prefetch.failure if engine else None
-        return failure.reason if failure else ""
+        return f"Waiting for a proposal: {failure.reason}" if failure else ""
 
     async def _current(self) -> Run:
         return await in_thread(self._host.current)

@@ -191,7 +191,7 @@ class Launcher:
     def _make(self, project: Path, report: Callable[[str], None]) -> None:
         target, ready = self._places(project)
         self._folder.mkdir(parents=True, exist_ok=True)
-        report("uv makes the environment of uv.lock")
+        report("uv installs the packages of uv.lock for the first training")
         environment = {**self.environ, "UV_PROJECT_ENVIRONMENT": str(target), "UV_NO_PROGRESS": "1"}
         environment.pop("VIRTUAL_ENV", None)
         said = ""

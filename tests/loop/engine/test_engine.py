@@ -374,7 +374,7 @@ async def test_a_person_is_asked_at_once_when_the_program_as_it_is_crashes(make_
     asked = [e for e in lab.journal.events_after(0, limit=1000) if e.kind is EventKind.NEEDS_ATTENTION]
     (reason,) = (event.data["reason"] for event in asked)
     fix = "fix and commit it, then /start_run"
-    assert reason == f"the baseline, the program as it is, crashed ({fix}): RuntimeError: no data"
+    assert reason == f"the baseline, your unchanged program, crashed ({fix}): RuntimeError: no data"
     assert [experiment.status for experiment in lab.experiments()] == [Status.CRASH]
     assert (lab.now().state, lab.now().state_cause) == (RunState.STOPPED, Cause.BASELINE)
 
@@ -384,10 +384,9 @@ async def test_a_baseline_killed_at_its_deadline_says_so_and_what_to_raise(make_
     await lab.engine(value(1.4), deadline=0.3).conduct(1)
     asked = [e for e in lab.journal.events_after(0, limit=1000) if e.kind is EventKind.NEEDS_ATTENTION]
     (reason,) = (str(event.data["reason"]) for event in asked)
-    assert reason.startswith(
-        "the baseline, the program as it is, crashed (then /start_run): still running after "
-    )
-    assert reason.endswith(" s: killed at the deadline; raise DEADLINE_MINUTES or look at /log 0")
+    assert reason.startswith("the baseline, your unchanged program, crashed: still running after ")
+    fix = "raise DEADLINE_MINUTES or look at /log 0, then /start_run"
+    assert reason.endswith(f" s: killed at the deadline; {fix}")
     assert lab.experiments()[0].error == ""
 
 
