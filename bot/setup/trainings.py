@@ -72,7 +72,7 @@ def _repository(
         project = checkout
     else:
         linked = f"; linked: {', '.join(source.links)}" if source.links else ""
-        yield Check("files", True, f"all of commit {commit[:7]} are here{linked}")
+        yield Check("files", True, f"every file of commit {commit[:7]} is here{linked}")
     if checkout is not None:
         yield from _mentions(settings, checkout)
     yield _python(settings, project, checkout, environment)

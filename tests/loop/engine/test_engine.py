@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -15,6 +16,7 @@ from loop.errors import UserError
 from loop.experiment import Actor, Cause, Ending, EventKind, Experiment, Reason, Run, RunState, Stage, Status
 from loop.git.workspace import Workspace
 from loop.logs import summary
+from loop.process.environment import Launch, Launcher
 from loop.process.liveness import is_measured
 from loop.process.supervisor import LOG
 from tests.loop.lab import Lab, git, program, value
@@ -633,3 +635,25 @@ async def test_commands_do_not_wait_for_what_a_verdict_waits_for(
     await engine.resume()
     await conducting
     lab.check_invariants()
+
+
+async def test_what_a_run_prepares_is_known_meanwhile_and_noted_once(
+    make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = make_lab(value(1.5))
+    engine = lab.engine(value(1.4))
+    lines, seen, real = ["uv installs", "uv: Downloading torch"], [], Launcher.prepare
+
+    def prepare(launcher: Launcher, *project: Any) -> Launch:
+        *paths, report = project
+        for line in lines:
+            report(line)
+            seen.append(engine.preparing)
+        return real(launcher, *paths, report)
+
+    monkeypatch.setattr(Launcher, "prepare", prepare)
+    await engine.conduct(1)
+    assert seen == lines
+    assert engine.preparing == ""
+    noted = [e for e in lab.journal.events_after(0, limit=1000) if e.kind is EventKind.NOTED]
+    assert [event.data["reason"] for event in noted] == lines[:1]
