@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -644,12 +643,13 @@ async def test_what_a_run_prepares_is_known_meanwhile_and_noted_once(
     engine = lab.engine(value(1.4))
     lines, seen, real = ["uv installs", "uv: Downloading torch"], [], Launcher.prepare
 
-    def prepare(launcher: Launcher, *project: Any) -> Launch:
-        *paths, report = project
+    def prepare(
+        launcher: Launcher, project: Path, checkout: Path | None, report: Callable[[str], None]
+    ) -> Launch:
         for line in lines:
             report(line)
             seen.append(engine.preparing)
-        return real(launcher, *paths, report)
+        return real(launcher, project, checkout, report)
 
     monkeypatch.setattr(Launcher, "prepare", prepare)
     await engine.conduct(1)
