@@ -113,6 +113,11 @@ class Engine:
     def under_way(self) -> tuple[Experiment, ...]:
         return tuple(lane.experiment for lane in self._lanes if lane.experiment is not None)
 
+    @property
+    def preparing(self) -> str:
+        """What is done before the first training, while it is."""
+        return self._trainings.preparing
+
     def log_of(self, number: int) -> Path:
         return self._trainings.folders.log(number)
 

@@ -289,11 +289,11 @@ def alarm(crashed: Experiment, streak: int, *, every: int) -> str:
     if crashed.ending is Ending.DEADLINE:
         last = f"{last}; raise DEADLINE_MINUTES or look at /log {crashed.number}"
     if crashed.number == 0 and crashed.ending is Ending.DEADLINE:
-        return f"the baseline, the program as it is, crashed (then /start_run): {last}"
+        return f"the baseline, your unchanged program, crashed: {last}, then /start_run"
     if crashed.number == 0:
         # What to do comes first: an error may be long, and is cut.
         fix = "fix and commit it, then /start_run"
-        return f"the baseline, the program as it is, crashed ({fix}): {last}"
+        return f"the baseline, your unchanged program, crashed ({fix}): {last}"
     return "" if streak % every else f"{streak} experiments crashed in a row, the last with: {last}"
 
 

@@ -92,6 +92,7 @@ class Trainings:
         clock: Callable[[], float],
     ) -> None:
         self.folders = folders
+        self.preparing = ""  # what `prepare` is at
         self._journal = journal
         self._workspace = workspace
         self._trainer = trainer
@@ -119,7 +120,10 @@ class Trainings:
             project = Path(folder) / WORK
             source.fill(project, run.base_commit)
             source.write_editable(project, self._workspace.source(run.base_commit))
-            launch = self._plan.launcher.prepare(project, source.checkout, self._report(run))
+            try:
+                launch = self._plan.launcher.prepare(project, source.checkout, self._report(run))
+            finally:
+                self.preparing = ""
         self._prepared = _Prepared(source, launch)
 
     def _report(self, run: Run) -> Callable[[str], None]:
@@ -129,6 +133,7 @@ class Trainings:
         def report(line: str) -> None:
             nonlocal told
             log.info("%s: %s", run.tag, line)
+            self.preparing = line
             if not told:
                 self._journal.note(run.id, EventKind.NOTED, reason=line)
             told = True

@@ -15,6 +15,7 @@ from loop.errors import UserError
 from loop.experiment import Actor, Cause, Ending, EventKind, Experiment, Reason, Run, RunState, Stage, Status
 from loop.git.workspace import Workspace
 from loop.logs import summary
+from loop.process.environment import Launch, Launcher
 from loop.process.liveness import is_measured
 from loop.process.supervisor import LOG
 from tests.loop.lab import Lab, git, program, value
@@ -374,7 +375,7 @@ async def test_a_person_is_asked_at_once_when_the_program_as_it_is_crashes(make_
     asked = [e for e in lab.journal.events_after(0, limit=1000) if e.kind is EventKind.NEEDS_ATTENTION]
     (reason,) = (event.data["reason"] for event in asked)
     fix = "fix and commit it, then /start_run"
-    assert reason == f"the baseline, the program as it is, crashed ({fix}): RuntimeError: no data"
+    assert reason == f"the baseline, your unchanged program, crashed ({fix}): RuntimeError: no data"
     assert [experiment.status for experiment in lab.experiments()] == [Status.CRASH]
     assert (lab.now().state, lab.now().state_cause) == (RunState.STOPPED, Cause.BASELINE)
 
@@ -384,10 +385,9 @@ async def test_a_baseline_killed_at_its_deadline_says_so_and_what_to_raise(make_
     await lab.engine(value(1.4), deadline=0.3).conduct(1)
     asked = [e for e in lab.journal.events_after(0, limit=1000) if e.kind is EventKind.NEEDS_ATTENTION]
     (reason,) = (str(event.data["reason"]) for event in asked)
-    assert reason.startswith(
-        "the baseline, the program as it is, crashed (then /start_run): still running after "
-    )
-    assert reason.endswith(" s: killed at the deadline; raise DEADLINE_MINUTES or look at /log 0")
+    assert reason.startswith("the baseline, your unchanged program, crashed: still running after ")
+    fix = "raise DEADLINE_MINUTES or look at /log 0, then /start_run"
+    assert reason.endswith(f" s: killed at the deadline; {fix}")
     assert lab.experiments()[0].error == ""
 
 
@@ -634,3 +634,26 @@ async def test_commands_do_not_wait_for_what_a_verdict_waits_for(
     await engine.resume()
     await conducting
     lab.check_invariants()
+
+
+async def test_what_a_run_prepares_is_known_meanwhile_and_noted_once(
+    make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = make_lab(value(1.5))
+    engine = lab.engine(value(1.4))
+    lines, seen, real = ["uv installs", "uv: Downloading torch"], [], Launcher.prepare
+
+    def prepare(
+        launcher: Launcher, project: Path, checkout: Path | None, report: Callable[[str], None]
+    ) -> Launch:
+        for line in lines:
+            report(line)
+            seen.append(engine.preparing)
+        return real(launcher, project, checkout, report)
+
+    monkeypatch.setattr(Launcher, "prepare", prepare)
+    await engine.conduct(1)
+    assert seen == lines
+    assert engine.preparing == ""
+    noted = [e for e in lab.journal.events_after(0, limit=1000) if e.kind is EventKind.NOTED]
+    assert [event.data["reason"] for event in noted] == lines[:1]

@@ -242,15 +242,25 @@ async def test_the_kernel_ends_a_training_first_and_writes_no_core(bench: Bench,
 @pytest.mark.parametrize(
     ("limit", "measured", "allowed", "line"),
     [
-        (Limit.PROCESSES, 5012, 4096, "ended: 5,012 processes, more than 4,096 allowed"),
-        (Limit.MEMORY, 22_500_000_000, 22_000_000_000, "ended: 22.5 GB of memory, more than 22.0 GB allowed"),
-        (Limit.DISK_LEFT, 900_000_000, 10**9, "ended: 0.9 GB left on the disk, less than 1.0 GB required"),
-        (Limit.FILE_SIZE, 64 * 10**9, 64 * 10**9, "ended: a file larger than the 64.0 GB allowed"),
+        (Limit.PROCESSES, 5012, 4096, "5,012 processes, more than the 4,096 allowed"),
+        (
+            Limit.MEMORY,
+            22_500_000_000,
+            22_000_000_000,
+            "22.5 GB of memory, more than the 22.0 GB allowed",
+        ),
+        (
+            Limit.DISK_LEFT,
+            900_000_000,
+            10**9,
+            "0.9 GB left on the disk, less than the 1.0 GB required",
+        ),
+        (Limit.FILE_SIZE, 64 * 10**9, 64 * 10**9, "a file larger than the 64.0 GB allowed"),
     ],
 )
 def test_a_limit_is_one_line(limit: Limit, measured: int, allowed: int, line: str) -> None:
     outcome = Outcome(Ending.LIMIT, -9, 0.0, 1.0, limit=limit, measured=measured, allowed=allowed)
-    assert limit_line(limit, outcome) == line
+    assert limit_line(limit, outcome) == f"ended: {line}"
 
 
 # Hiding
