@@ -16,7 +16,7 @@ from loop.engine.prefetch import RETRY_SECONDS
 from loop.engine.stages import KeepRule
 from loop.errors import UserError
 from loop.experiment import EventKind, Experiment, Run, Status
-from loop.files import holds
+from loop.files import holds, remove, why_not_copied
 from loop.git.checkout import Source
 from loop.git.workspace import Workspace
 from loop.logs.summary import keys_seen
@@ -39,6 +39,7 @@ WORK, CACHE, TMP = (
     "cache",
     "tmp",
 )  # of an attempt's folder: the files of the commit, and what is its own
+MOST_CACHE, MOST_CACHED = 4 * 2**30, 100_000  # bytes and files of a compile cache that goes on
 AHEAD = "ahead"  # begins the names of folders made for the next trainings
 NO_SANDBOX = Sandbox(SandboxKind.NONE)
 
@@ -108,7 +109,7 @@ class Trainings:
             UserError: a file of the repository, the training command or a package is not to be had.
         """
         for ahead in self.folders.trainings.glob(f"{AHEAD}-*"):
-            _remove(ahead)  # made with other settings, perhaps
+            remove(ahead)  # made with other settings, perhaps
         source = Source(
             self._workspace.repository,
             run.base_commit,
@@ -154,7 +155,7 @@ class Trainings:
             return
         with self._making:
             made = ahead.with_name(f"{ahead.name}.new")
-            _remove(made)
+            remove(made)
             made.mkdir(parents=True)
             self._ready.source.fill(made / WORK, commit)
             (made / TMP).mkdir()
@@ -173,7 +174,7 @@ class Trainings:
             )
             folder = self.folders.attempt(begun.number, begun.attempt)
             self.make_ahead(begun.lane, begun.commit)
-            _remove(folder)  # of a beginning that the journal does not know of
+            remove(folder)  # of a beginning that the journal does not know of
             self._ahead(begun.lane).rename(folder)
             self._ready.source.write_editable(folder / WORK, self._workspace.source(begun.commit))
             job = self._job(folder)
@@ -266,17 +267,21 @@ class Trainings:
         if decided.status is Status.KEEP:
             self._take_cache(folder)
         for k in range(1, decided.attempt + 1):
-            _remove(self.folders.attempt(decided.number, k))
+            attempt = self.folders.attempt(decided.number, k)
+            for place in (attempt, self.folders.logs / attempt.name):  # the latter is the last release's
+                remove(place)
 
     def _take_cache(self, folder: Path) -> None:
-        """Let the next trainings begin with what this one has compiled."""
+        """Let the next trainings begin with what this one has compiled, if that can be copied."""
         cache = self.folders.trainings / CACHE
         with self._making:
-            if (folder / CACHE).is_dir():
-                _remove(cache)
+            if problem := why_not_copied(folder / CACHE, MOST_CACHE, MOST_CACHED):
+                log.warning("the compile cache of %s is given up: %s", folder.name, problem)
+            else:
+                remove(cache)
                 (folder / CACHE).rename(cache)
                 for ahead in self.folders.trainings.glob(f"{AHEAD}-?"):
-                    _remove(ahead / CACHE)
+                    remove(ahead / CACHE)
                     self._copy_cache(ahead)
 
     def _copy_cache(self, folder: Path) -> None:
@@ -298,11 +303,3 @@ class Trainings:
     @property
     def _results(self) -> Path:
         return self._workspace.path / "results.tsv"
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder that a training may have filled with whatever it liked; no link is followed."""
-    if folder.is_symlink():
-        shutil.rmtree(folder.resolve(), ignore_errors=True)
-        folder.unlink()
-    shutil.rmtree(folder, ignore_errors=True)

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TypeAlias
 
 import psutil
 import pytest
 
 from loop.experiment import Ending, Limit, Outcome
+from loop.process import supervisor
 from loop.process.supervisor import LOG, MARK
 from loop.process.trainer import Job, Limits, limit_line
 from tests.loop import toys
@@ -222,6 +224,15 @@ async def test_a_training_is_ended_before_the_disk_is_full(small_disk: Path, ben
     outcome = await training.wait()
     assert (outcome.ending, outcome.limit) == (Ending.LIMIT, Limit.DISK_LEFT)
     assert outcome.measured < outcome.allowed <= 32 * 2**20
+
+
+@pytest.mark.parametrize(("files", "free"), [(99, 10 * 4096), (0, 1000 * 4096)])
+def test_a_disk_is_full_too_when_it_takes_no_more_files(
+    files: int, free: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = SimpleNamespace(f_frsize=4096, f_bavail=1000, f_files=files, f_favail=10 if files else 0)
+    monkeypatch.setattr(os, "statvfs", lambda _: status)
+    assert supervisor._free(Path("/")) == free
 
 
 async def test_a_number_counts_though_a_limit_ended_its_training(bench: Bench) -> None:
