@@ -218,6 +218,8 @@ class Engine:
 
     @property
     def wants_more(self) -> bool:
+        if self.run.state is RunState.STOPPED:
+            return False
         under_way = sum(experiment.number > 0 for experiment in self.under_way)
         return self._limit is None or self.made + under_way < self._limit
 

@@ -239,7 +239,9 @@ class Trainings:
 
     def lacks(self, crashed: Experiment) -> str:
         """Return as `what_lacks` what a training lacked of the machine; of a baseline it may be a guess."""
-        plan, checkout = self._plan, self._ready.source.checkout
+        if self._prepared is None:  # the run was stopped before
+            return ""
+        plan, checkout = self._plan, self._prepared.source.checkout
         view = self._view(self.folders.attempt(crashed.number, crashed.attempt))
         sandboxed = plan.sandbox.kind is not SandboxKind.NONE
         found = what_lacks(crashed.error, view, checkout, plan.withheld, sandboxed=sandboxed)

@@ -12,11 +12,23 @@ from loop.engine.lane import Lane
 from loop.engine.run import Engine
 from loop.engine.trainings import Trainings
 from loop.errors import UserError
-from loop.experiment import Actor, Cause, Ending, EventKind, Experiment, Reason, Run, RunState, Stage, Status
+from loop.experiment import (
+    BY_COMMAND,
+    Actor,
+    Cause,
+    Ending,
+    EventKind,
+    Experiment,
+    Reason,
+    Run,
+    RunState,
+    Stage,
+    Status,
+)
 from loop.git.workspace import Workspace
 from loop.logs import summary
 from loop.process.liveness import is_measured
-from loop.process.supervisor import LOG
+from loop.process.supervisor import LOG, OUTCOME
 from tests.loop.lab import Lab, git, program, value
 from tests.loop.logs import crash_logs
 from tests.loop.training_bench import SHORT
@@ -242,6 +254,24 @@ async def test_stop_is_for_good_and_leaves_the_branch(make_lab: MakeLab) -> None
     for command in (engine.stop, engine.pause, engine.resume):
         with pytest.raises(UserError, match="stopped"):
             await command()
+
+
+@pytest.mark.parametrize("rest", ["", "raise RuntimeError"])
+async def test_a_stop_that_the_engine_died_over_is_carried_out_by_the_next(
+    make_lab: MakeLab, rest: str
+) -> None:
+    lab = make_lab(value(1.5))
+    conducting = conduct(lab.engine(program(f"wait()\n{rest}")))
+    await lab.until_training(1)
+    await end(conducting)
+    lab.journal.set_state(lab.now(), RunState.STOPPED, BY_COMMAND)
+    if rest:
+        lab.open_gate()
+        training = lab.experiments()[1].last_training
+        await lab.until((lab.folders.attempt(1, training.k) / OUTCOME).exists)
+    await lab.engine().conduct()  # nothing is asked of its proposer, which has nothing
+    status = Status.CRASH if rest else Status.SKIP
+    assert [e.status for e in lab.experiments()] == [Status.KEEP, status]
 
 
 async def test_retag_in_the_middle_of_a_training_loses_nothing(make_lab: MakeLab) -> None:
