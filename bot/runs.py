@@ -298,6 +298,7 @@ class Runs:
         tasks = [loop.task for loop in self._loops.values()]
         for task in tasks:
             task.cancel()
+        self._launcher.close()
         if tasks:
             await asyncio.wait(tasks)
 
@@ -333,6 +334,7 @@ class Runs:
             readable=what_trainings_read(settings, self._launcher.environ),
             writable=settings.sandbox_write,
             hidden=(settings.home,),
+            withheld=frozenset(self._environ.keys() - self._launcher.environ.keys()),
             network=settings.allow_network,
             link_paths=settings.link_paths,
             crash_streak=settings.crash_streak,

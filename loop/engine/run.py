@@ -223,6 +223,8 @@ class Engine:
 
     @property
     def wants_more(self) -> bool:
+        if self.run.state is RunState.STOPPED:
+            return False
         under_way = sum(experiment.number > 0 for experiment in self.under_way)
         return self._limit is None or self.made + under_way < self._limit
 
@@ -262,12 +264,14 @@ class Engine:
         self._wake(but=decided.lane)
         if decided.status is Status.KEEP:
             await in_thread(self._workspace.restore)
+        crashed = decided.status is Status.CRASH
+        lacks = await in_thread(self._trainings.lacks, decided) if crashed else ""
         await in_thread(self._trainings.file, decided, self.run)
-        if decided.status is Status.CRASH:
+        if crashed:
             if decided.number == 0:  # nothing is to be learnt from what follows
                 await self._set_state(RunState.STOPPED, Reason(Actor.LOOP, cause=Cause.BASELINE))
             streak = await in_thread(self._journal.crash_streak, self.run.id)
-            if alarm := stages.alarm(decided, streak, every=self._plan.crash_streak):
+            if alarm := stages.alarm(decided, streak, every=self._plan.crash_streak, lacks=lacks):
                 await in_thread(self.call_person, Cause.CRASHES if decided.number else Cause.BASELINE, alarm)
             await self.back_off(streak - self._plan.crash_streak, f"{streak} crashes in a row")
 
@@ -306,11 +310,11 @@ class Engine:
     async def _settle(self) -> None:
         async with self.switch:
             self.run = await in_thread(self._journal.run_by_id, self.run.id)
+            repairs: list[str] = []
             try:
                 repairs = await in_thread(self._repair)
             except BranchMoved:
                 await self.branch_moved()
-                return
         for sentence in repairs:
             log.warning("%s: %s", self.run.tag, sentence)
         if self.run.state is not RunState.STOPPED:

@@ -283,18 +283,20 @@ def decided(
     )
 
 
-def alarm(crashed: Experiment, streak: int, *, every: int) -> str:
-    """Return what a person must know of a crash, the last of a `streak`; empty if nothing."""
+def alarm(crashed: Experiment, streak: int, *, every: int, lacks: str = "") -> str:
+    """Return what a person must know of a crash, the last of a `streak`; empty if nothing.
+
+    `lacks` says which setting gives its training what it lacked.
+    """
     last = crashed.cause
-    if crashed.ending is Ending.DEADLINE:
+    if late := crashed.ending is Ending.DEADLINE:
         last = f"{last}; raise DEADLINE_MINUTES or look at /log {crashed.number}"
-    if crashed.number == 0 and crashed.ending is Ending.DEADLINE:
-        return f"the baseline, your unchanged program, crashed: {last}, then /start_run"
     if crashed.number == 0:
         # What to do comes first: an error may be long, and is cut.
-        fix = "fix and commit it, then /start_run"
-        return f"the baseline, your unchanged program, crashed ({fix}): {last}"
-    return "" if streak % every else f"{streak} experiments crashed in a row, the last with: {last}"
+        fix = "" if late else f" ({f'{lacks}; restart' if lacks else 'fix and commit it'}, then /start_run)"
+        return f"the baseline, your unchanged program, crashed{fix}: {last}{', then /start_run' * late}"
+    also = f" ({lacks})" if lacks else ""
+    return "" if streak % every else f"{streak} experiments crashed in a row{also}, the last with: {last}"
 
 
 def skipped(experiment: Experiment, reason: str, best_before: float | None, *, now: float) -> Experiment:

@@ -18,6 +18,7 @@ from loop.errors import UserError
 from loop.experiment import EventKind, Experiment, Run, Status
 from loop.files import holds, remove, why_not_copied
 from loop.git.checkout import Source
+from loop.git.repository import ignored_mentions
 from loop.git.workspace import Workspace
 from loop.logs.summary import keys_seen
 from loop.logs.tail import read_tail
@@ -26,6 +27,7 @@ from loop.process.supervisor import LOG
 from loop.process.trainer import Job, RunFolders, Supervisor, Trainer, TrainingProcess
 from loop.results.gains import reason_of
 from loop.results.table import append_result, write_results
+from loop.sandbox.lacking import what_lacks
 from loop.sandbox.sandbox import Sandbox, SandboxKind
 from loop.sandbox.view import View, private_environment
 from loop.store.experiments import read_rows, row_of
@@ -34,11 +36,7 @@ from loop.text import without_secrets
 
 log = logging.getLogger(__name__)
 
-WORK, CACHE, TMP = (
-    "work",
-    "cache",
-    "tmp",
-)  # of an attempt's folder: the files of the commit, and what is its own
+WORK, CACHE, TMP = "work", "cache", "tmp"  # of an attempt's folder: the commit's files, and what is its own
 MOST_CACHE, MOST_CACHED = 4 * 2**30, 100_000  # bytes and files of a compile cache that goes on
 AHEAD = "ahead"  # begins the names of folders made for the next trainings
 NO_SANDBOX = Sandbox(SandboxKind.NONE)
@@ -51,7 +49,8 @@ class Plan:
     """How experiments of a run are made: the settings that an engine needs.
 
     `readable` and `writable` are what trainings may read and write of the machine beyond their own folder,
-    `hidden` what they may not see wherever it lies; all of it holds in a sandbox only.
+    `hidden` what they may not see wherever it lies; all of it holds in a sandbox only. `withheld` are the
+    variables of the bot that they do not get.
     """
 
     rule: KeepRule
@@ -61,6 +60,7 @@ class Plan:
     readable: tuple[Path, ...] = ()
     writable: tuple[Path, ...] = ()
     hidden: tuple[Path, ...] = ()
+    withheld: frozenset[str] = frozenset()
     network: bool = False
     link_paths: tuple[str, ...] = ()
     crash_streak: int = 5
@@ -186,27 +186,29 @@ class Trainings:
             raise
 
     def _job(self, folder: Path) -> Job:
-        plan, launch = self._plan, self._ready.launch
+        view = self._view(folder)
+        return Job(
+            argv=self._plan.sandbox.wrap(view, self._ready.launch.argv),
+            cwd=view.work,
+            env=view.environment,
+            log=self._workspace.path / "run.log",
+            folder=folder,
+            deadline=self._plan.deadline,
+            wrapped=self._plan.sandbox.kind is SandboxKind.BWRAP,
+        )
+
+    def _view(self, folder: Path) -> View:
+        plan, ready = self._plan, self._ready
         work, cache, tmp = folder / WORK, folder / CACHE, folder / TMP
-        environment = {**plan.launcher.environ, **launch.environment, **private_environment(cache, tmp)}
-        view = View(
+        return View(
             work,
             tmp,
-            environment,
+            {**plan.launcher.environ, **ready.launch.environment, **private_environment(cache, tmp)},
             writable=(cache, *plan.writable),
-            readable=(*launch.readable, *self._ready.source.links.values(), *plan.readable),
+            readable=(*ready.launch.readable, *ready.source.links.values(), *plan.readable),
             fixed=tuple(work / name for name in self._workspace.frozen),
             hidden=plan.hidden,
             network=plan.network,
-        )
-        return Job(
-            argv=plan.sandbox.wrap(view, launch.argv),
-            cwd=work,
-            env=environment,
-            log=self._workspace.path / "run.log",
-            folder=folder,
-            deadline=plan.deadline,
-            wrapped=plan.sandbox.kind is SandboxKind.BWRAP,
         )
 
     def attach(self, experiment: Experiment) -> TrainingProcess:
@@ -240,6 +242,20 @@ class Trainings:
         if measured.numbers:
             return ()
         return keys_seen(read_tail(self.folders.attempt(measured.number, measured.attempt) / LOG))
+
+    def lacks(self, crashed: Experiment) -> str:
+        """Return as `what_lacks` what a training lacked of the machine; of a baseline it may be a guess."""
+        if self._prepared is None:  # the run was stopped before
+            return ""
+        plan, checkout = self._plan, self._prepared.source.checkout
+        view = self._view(self.folders.attempt(crashed.number, crashed.attempt))
+        sandboxed = plan.sandbox.kind is not SandboxKind.NONE
+        found = what_lacks(crashed.error, view, checkout, plan.withheld, sandboxed=sandboxed)
+        if found or checkout is None or crashed.number:
+            return found
+        names = (self._workspace.editable, *self._workspace.frozen)
+        guess = next((m for m in ignored_mentions(checkout, names) if m.link not in plan.link_paths), None)
+        return f"perhaps set LINK_PATHS={guess.link}: git ignores {guess.path}" if guess else ""
 
     def repair(self, run: Run) -> None:
         write_results(self._results, read_rows(self._journal, run.id), metric=run.metric)

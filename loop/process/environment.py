@@ -119,7 +119,15 @@ class Launcher:
         self._folder = folder
         self._override = override
         self._editable = editable
+        self._uv: subprocess.Popen[str] | None = None
+        self._closed = False
         self.environ = environ
+
+    def close(self) -> None:
+        """End what `prepare` waits for, or is about to, in another thread."""
+        self._closed = True
+        if uv := self._uv:
+            uv.terminate()
 
     def prepare(self, project: Path, checkout: Path | None, report: Callable[[str], None]) -> Launch:
         """Return how to train in a copy of `project`, the files of a commit; may take minutes.
@@ -150,6 +158,8 @@ class Launcher:
 
     def _in_environment(self, python: Path, words: tuple[str, ...]) -> Launch:
         """Do what `uv run` does with a command, without looking at the environment again."""
+        if not python.exists() and (uv := find_uv()):  # a wrapper, which has its own ways
+            return Launch((uv, "run", *words), readable_for(Path(uv)))
         folder = python.parent
         if words[0].endswith(".py"):
             argv = (str(python), *words)
@@ -207,10 +217,14 @@ class Launcher:
             start_new_session=True,  # a Ctrl-C at the bot's terminal is not for uv
         ) as process:
             assert process.stderr is not None
+            self._uv = process
+            if self._closed:
+                process.terminate()
             for line in process.stderr:
                 said = (said + line)[-_OUTPUT:]
                 if line.strip():
                     report(f"uv: {line.strip()[:_PRINTED]}")
+        self._uv = None
         if process.returncode == 0:
             ready.touch()
             return

@@ -101,6 +101,20 @@ async def test_a_bot_that_starts_with_a_moved_branch_waits_and_says_so_once(make
     lab.check_invariants()
 
 
+async def test_a_bot_that_starts_with_a_moved_branch_goes_on_once_it_is_back(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    await lab.engine(value(1.4)).conduct(1)
+    move(lab)
+    engine = await restarted(lab)
+    conducting = conduct(engine, 1)
+    await lab.until(paused(lab))
+    follow(calls(lab)[0])
+    await engine.resume()
+    await conducting
+    assert [e.value for e in lab.experiments()] == [1.5, 1.4, 1.3]
+    lab.check_invariants()
+
+
 async def restarted(lab: Lab) -> Engine:
     engine = lab.engine(value(1.4), value(1.3))
     await engine.resume()

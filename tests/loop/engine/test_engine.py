@@ -12,12 +12,24 @@ from loop.engine.lane import Lane
 from loop.engine.run import Engine
 from loop.engine.trainings import Trainings
 from loop.errors import UserError
-from loop.experiment import Actor, Cause, Ending, EventKind, Experiment, Reason, Run, RunState, Stage, Status
+from loop.experiment import (
+    BY_COMMAND,
+    Actor,
+    Cause,
+    Ending,
+    EventKind,
+    Experiment,
+    Reason,
+    Run,
+    RunState,
+    Stage,
+    Status,
+)
 from loop.git.workspace import Workspace
 from loop.logs import summary
 from loop.process.environment import Launch, Launcher
 from loop.process.liveness import is_measured
-from loop.process.supervisor import LOG
+from loop.process.supervisor import LOG, OUTCOME
 from tests.loop.lab import Lab, git, program, value
 from tests.loop.logs import crash_logs
 from tests.loop.training_bench import SHORT
@@ -245,6 +257,24 @@ async def test_stop_is_for_good_and_leaves_the_branch(make_lab: MakeLab) -> None
             await command()
 
 
+@pytest.mark.parametrize("rest", ["", "raise RuntimeError"])
+async def test_a_stop_that_the_engine_died_over_is_carried_out_by_the_next(
+    make_lab: MakeLab, rest: str
+) -> None:
+    lab = make_lab(value(1.5))
+    conducting = conduct(lab.engine(program(f"wait()\n{rest}")))
+    await lab.until_training(1)
+    await end(conducting)
+    lab.journal.set_state(lab.now(), RunState.STOPPED, BY_COMMAND)
+    if rest:
+        lab.open_gate()
+        training = lab.experiments()[1].last_training
+        await lab.until((lab.folders.attempt(1, training.k) / OUTCOME).exists)
+    await lab.engine().conduct()  # nothing is asked of its proposer, which has nothing
+    status = Status.CRASH if rest else Status.SKIP
+    assert [e.status for e in lab.experiments()] == [Status.KEEP, status]
+
+
 async def test_retag_in_the_middle_of_a_training_loses_nothing(make_lab: MakeLab) -> None:
     lab = make_lab(program("wait()\nsummary(1.5)"))
     engine = lab.engine(value(1.4))
@@ -378,6 +408,19 @@ async def test_a_person_is_asked_at_once_when_the_program_as_it_is_crashes(make_
     assert reason == f"the baseline, your unchanged program, crashed ({fix}): RuntimeError: no data"
     assert [experiment.status for experiment in lab.experiments()] == [Status.CRASH]
     assert (lab.now().state, lab.now().state_cause) == (RunState.STOPPED, Cause.BASELINE)
+
+
+async def test_a_baseline_that_lacks_a_file_of_the_checkout_says_which_setting_links_it(
+    make_lab: MakeLab,
+) -> None:
+    lab = make_lab(program("open('data/train.bin')"))
+    (lab.repository / "data").mkdir()
+    (lab.repository / "data/train.bin").touch()
+    await lab.engine().conduct()
+    asked = [e for e in lab.journal.events_after(0, limit=1000) if e.kind is EventKind.NEEDS_ATTENTION]
+    (reason,) = (str(event.data["reason"]) for event in asked)
+    assert f"(set LINK_PATHS=data: {lab.repository}/data/train.bin is not in" in reason
+    assert "; restart, then /start_run): FileNotFoundError" in reason
 
 
 async def test_a_baseline_killed_at_its_deadline_says_so_and_what_to_raise(make_lab: MakeLab) -> None:

@@ -1,0 +1,85 @@
+"""What of the machine a failed training did not have, though a setting would give it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+from loop.sandbox.view import SYSTEM, View
+
+_NETWORK = re.compile(
+    r"[Nn]ame ?[Rr]esolution|Name or service not known|Network is unreachable|Max retries exceeded"
+    r"|[Cc]ould(?:n't| not) (?:reach|connect to|resolve)"
+)
+_VARIABLE = re.compile(r"KeyError: ['\"](\w+)['\"]")
+_MISSING = re.compile(
+    r"No such file|not a directory|not ?found|No module named|not exist|(?:can(?:no|')t|unable to|failed to)"
+    r" (?:open|find|load|read)|Permission denied|Read-only",
+    re.IGNORECASE,
+)
+_MODULE = re.compile(r"No module named '(\w+)")
+_REFUSED = re.compile(r"Permission denied|Read-only")
+_LARGE = ("/", "/tmp", "/etc", "/dev", "/proc", "/run", "/var")  # noqa: S108 - never named whole
+_QUOTED = re.compile(r"(['\"`])(.+?)\1")
+
+
+def what_lacks(
+    error: str, view: View, checkout: Path | None, withheld: Collection[str], *, sandboxed: bool
+) -> str:
+    """Say which setting gives a training what it lacked by its error, and why; empty where none would.
+
+    Its folder was filled from the `checkout`. `withheld` are variables of the bot that it did not get.
+    """
+    work = view.work
+    if sandboxed and not view.network and _NETWORK.search(error):
+        return "set ALLOW_NETWORK=1 or fetch the data before: trainings have no network"
+    if (variable := _VARIABLE.fullmatch(error)) and variable[1] in withheld:
+        return f"set TRAIN_ENV={variable[1]}: the bot has this variable, trainings do not get it"
+    if not _MISSING.search(error):
+        return ""
+    for name in _names(error):
+        path = Path(os.path.normpath(work / name))
+        if not path.is_relative_to(work):
+            if sandboxed and (setting := _outside(path, error, view)):
+                return setting
+        elif checkout and work.is_dir() and (link := _not_in(work, checkout, path.relative_to(work))):
+            return f"set LINK_PATHS={link}: {checkout / path.relative_to(work)} is not in a training's folder"
+    return ""
+
+
+def _names(error: str) -> Iterator[str]:
+    """Yield what may be paths: what is quoted, and words with a slash or a dot."""
+    if module := _MODULE.search(error):
+        yield from (f"{module[1]}.py", module[1])
+    yield from (quoted[2] for quoted in _QUOTED.finditer(error))
+    words = (word.strip("'\"`.,:;()[]<>") for word in error.split())
+    yield from (word for word in words if "/" in word or "." in word)
+
+
+def _outside(path: Path, error: str, view: View) -> str:
+    above = path.parent
+    too_much = str(above) in _LARGE or Path.home().is_relative_to(above)
+    place = path if too_much or path.is_dir() else above  # a file that is to be written is not there yet
+    if not _exists(place) or _holds((*view.hidden, *view.writable, *map(Path, SYSTEM)), place):
+        return ""
+    if _holds(view.readable, place):
+        return f"set SANDBOX_WRITE={place}: trainings may only read it" if _REFUSED.search(error) else ""
+    return f"set SANDBOX_READ={place}, or SANDBOX_WRITE to write there: trainings do not have it"
+
+
+def _holds(folders: Iterable[Path], path: Path) -> bool:
+    return any(path.is_relative_to(folder) for folder in folders)
+
+
+def _not_in(work: Path, checkout: Path, path: Path) -> str:
+    """Return the shortest beginning of the checkout's `path` that `work` does not have; or nothing."""
+    if not _exists(checkout / path):
+        return ""
+    beginnings = (*reversed(path.parents[:-1]), path)
+    return next((str(part) for part in beginnings if not os.path.lexists(work / part)), "")
+
+
+def _exists(path: Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises where a folder above may not be entered
