@@ -14,6 +14,7 @@ from bot.runs import Runs
 from bot.setup.doctor import Check, examine, health_checks, incident_lines, render
 from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH
+from bot.setup.trainings import sandbox_check
 from loop.engine.run import Engine
 from loop.errors import UserError
 from loop.experiment import Actor, Experiment, Reason, Run, RunState
@@ -87,7 +88,7 @@ class CommandHandlers:
         if not runs:
             return ""
         status = await in_thread(self._status_of, runs[-1])
-        return progress_line(status, zone=self._zone, lacks=self._lacks(runs[-1]))
+        return progress_line(status, zone=self._zone, waits_for=self._waits_for(runs[-1]))
 
     # Control: the channel that asks has its message about the change in the answer, all others in the event's
 
@@ -142,7 +143,7 @@ class CommandHandlers:
     async def _status(self, _: Call, __: Request) -> Message:
         run = await self._current()
         status = await in_thread(self._status_of, run)
-        return status_message(status, now=self._now(), zone=self._zone, lacks=self._lacks(run))
+        return status_message(status, now=self._now(), zone=self._zone, waits_for=self._waits_for(run))
 
     async def _summary(self, _: Call, request: Request) -> Message:
         here = request.sender.is_local
@@ -299,12 +300,13 @@ class CommandHandlers:
 
     def _checks(self) -> tuple[Check, ...]:
         settings = self._settings
-        return examine(settings) + health_checks(
+        checks = health_checks(
             self._journal,
             home=settings.home,
             heartbeat_minutes=settings.heartbeat_minutes,
             now=self._now(),
         )
+        return (*examine(settings), sandbox_check(self._host.sandbox), *checks)
 
     async def _help(self, call: Call, _: Request) -> Message:
         name = call.text("command")
@@ -318,10 +320,12 @@ class CommandHandlers:
 
     # Parts
 
-    def _lacks(self, run: Run) -> str:
+    def _waits_for(self, run: Run) -> str:
         engine = self._host.engine_if_made(run)
+        if engine and engine.preparing:
+            return f"Preparing: {engine.preparing}"
         failure = engine.prefetch.failure if engine else None
-        return failure.reason if failure else ""
+        return f"Waiting for a proposal: {failure.reason}" if failure else ""
 
     async def _current(self) -> Run:
         return await in_thread(self._host.current)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from bot.setup.doctor import device
 from bot.setup.proposer_factory import make_researcher
-from bot.setup.sandbox import examine_sandbox, what_trainings_read
 from bot.setup.settings import Settings
+from bot.setup.trainings import examine_sandbox, what_trainings_read
 from loop.engine.prefetch import ProposerFailure
 from loop.engine.run import Engine
 from loop.engine.stages import KeepRule

@@ -7,14 +7,19 @@ is led out of the root by such a link, and nothing waits on a pipe.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
-import shutil
+import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from loop.errors import UserError
+
+log = logging.getLogger(__name__)
+
+DEEP = 1_000  # bytes of a path; programs have their difficulties with longer ones
 
 
 def holds(root: Path, path: str, content: bytes) -> bool:
@@ -38,7 +43,7 @@ def place(root: Path, path: str, content: bytes, *, executable: bool) -> bool:
     target = root / path
     make_folders(root, path)
     if target.is_dir() and not target.is_symlink():
-        shutil.rmtree(target)
+        remove(target)
     made = target.with_name(f".{target.name}.new")
     made.unlink(missing_ok=True)
     # The mode is given on creation, so that the umask applies as when git writes the file.
@@ -55,6 +60,65 @@ def make_folders(root: Path, path: str) -> None:
         if folder.is_symlink() or folder.is_file():
             folder.unlink()
         folder.mkdir(exist_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Remove what a program may have filled with whatever it liked; no link is followed.
+
+    Folders may lie ten thousand deep, where paths, descriptors and recursion end, so each is moved to the top
+    before it is emptied; and it may be closed to us, who own it.
+    """
+    try:
+        if path.is_symlink() or not path.is_dir():
+            path.unlink(missing_ok=True)
+            return
+        unique, moved, left = secrets.token_hex(4), 0, [str(path)]
+        while left:
+            folder = left[-1]
+            os.chmod(folder, 0o700)  # noqa: PTH101 - faster, as all of this
+            with os.scandir(folder) as entries:
+                inner = list(entries)
+            if not inner:
+                os.rmdir(left.pop())  # noqa: PTH106
+            for entry in inner:
+                if not entry.is_dir(follow_symlinks=False):
+                    os.unlink(entry.path)  # noqa: PTH108
+                    continue
+                os.chmod(entry.path, 0o700)  # noqa: PTH101 - or it cannot be moved
+                left.append(f"{path}/{unique}{moved}")
+                os.rename(entry.path, left[-1])  # noqa: PTH104
+                moved += 1
+    except OSError as error:
+        log.warning("%s cannot be removed: %s", path, error)
+
+
+def why_not_copied(folder: Path, size: int, number: int) -> str:
+    """Return why a folder of a program's is not to be copied: it is no plain one, or too large.
+
+    No name in it is returned, as the program chose them.
+    """
+    left = [str(folder)]
+    try:
+        if folder.is_symlink():
+            return "it is a link"
+        while left:
+            if os.stat(left[-1]).st_mode & stat.S_IRWXU != stat.S_IRWXU:  # noqa: PTH116
+                return "a folder in it is closed"
+            with os.scandir(left.pop()) as entries:
+                for entry in entries:
+                    status = entry.stat(follow_symlinks=False)
+                    if entry.is_dir(follow_symlinks=False):
+                        left.append(entry.path)
+                    elif stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IRUSR:
+                        size -= status.st_size
+                    elif not entry.is_symlink():
+                        return "it holds what cannot be read"
+                    number -= 1
+                    if size < 0 or number < 0 or len(entry.path) > DEEP:
+                        return "it is too large"
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return ""
 
 
 def check_no_link(*folders: Path) -> None:

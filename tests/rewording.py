@@ -108,7 +108,12 @@ class LoneBot:
         vars(examination)["disks"] = lambda *_: (self._disk(home, self.free, 1000e9),)
         self.journal = Journal(home / "state.db")
         repository = home.parent / "repository"
-        given = {"AUTORESEARCH_HOME": str(home), "REPOSITORY": str(repository), "DATA_PATHS": ""}
+        given = {
+            "AUTORESEARCH_HOME": str(home),
+            "REPOSITORY": str(repository),
+            "DATA_PATHS": "",
+            "SANDBOX": "none",
+        }
         settings = Settings.model_validate(given)
         self.host = Runs(
             settings,

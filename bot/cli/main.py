@@ -107,9 +107,10 @@ def doctor(context: typer.Context, as_json: Json = False) -> None:
     from bot.local.wire import bot_answers
     from bot.platforms import chat_checks
     from bot.setup.doctor import Check, examine, health_checks, incident_lines, render
+    from bot.setup.trainings import examine_trainings
 
     settings = context.obj()
-    checks = examine(settings) + chat_checks(settings)
+    checks = (*examine(settings), *examine_trainings(settings, os.environ), *chat_checks(settings))
     incidents: list[str] = []
     state = settings.home / "state.db"
     try:

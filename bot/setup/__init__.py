@@ -1,4 +1,5 @@
-"""Settings, the checks of `autoresearch doctor`, and what is installed: the template, the service unit.
+"""Settings, the checks of `autoresearch doctor` with those of trainings, and what is installed: the template,
+the service unit.
 
 The rest of `bot` imports it. Start at `settings.py`.
 """

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
-from importlib import metadata, util
+from importlib import util
 from pathlib import Path
 
 from bot.local.wire import bot_answers
@@ -20,7 +20,7 @@ from bot.setup.sources import PROVIDERS, SEARCH, SourceChoice, agent_of
 from loop.errors import UserError
 from loop.experiment import EventKind, Run, Stage
 from loop.git.repository import RepositoryFacts, inspect, read_time_budget
-from loop.process.environment import launch_command, prepare_line
+from loop.process.environment import find_uv, prepare_line
 from loop.process.liveness import Marked, find_marked
 from loop.process.machine import Disk, GpuProcess, ask_nvidia_smi, look_at_gpus
 from loop.program.constants import find_constants
@@ -140,13 +140,11 @@ def examine(settings: Settings) -> tuple[Check, ...]:
     fallback = [settings.fallback_model] if settings.fallback_model else []
     sources = [choice for choice in (*settings.proposer, *fallback) if choice.kind != SEARCH]
     addresses = filter(None, map(str.strip, settings.apprise_urls.get_secret_value().split(",")))
-    command = launch_command(settings.repository or settings.home, settings.train_command, settings.editable)
     return (
         _env_file(),
         _git_program(),
         *_repository(settings),
         _data(settings),
-        _training_program(command[0]),
         _uv(settings.repository),
         _accelerator(),
         *(_source(settings, choice) for choice in sources),
@@ -227,26 +225,15 @@ def _data(settings: Settings) -> Check:
     return Check("data", False, detail, f"Run: {fix}; or set DATA_PATHS to where the data is.")
 
 
-def _training_program(program: str) -> Check:
-    found = shutil.which(program)
-    if found is None:
-        return Check("training", False, f"{program} not found", "Correct TRAIN_COMMAND.")
-    if program != sys.executable:
-        return Check("training", True, f"by {found}")
-    python = f"Python {platform.python_version()}"
-    if util.find_spec("torch") is None:
-        return Check("training", False, f"{python} without torch", f"Run: {program} -m pip install torch")
-    return Check("training", True, f"{python} with torch {metadata.version('torch')}")
-
-
 def _uv(repository: Path | None) -> Check:
-    words = ask("uv", "--version")
+    program = find_uv()
+    words = ask(program, "--version") if program else None
     if words is not None:
         return Check("uv", True, words.removeprefix("uv "))
     if repository is not None and (repository / "uv.lock").exists():
-        detail = "not on the PATH: trainings run without the packages of uv.lock"
-        return Check("uv", None, detail, "Install uv, or set TRAIN_COMMAND.")
-    return Check("uv", True, "not on the PATH, and not needed")
+        detail = "not installed: trainings run without the packages of uv.lock"
+        return Check("uv", None, detail, f"Run: {sys.executable} -m pip install uv; or set TRAIN_COMMAND.")
+    return Check("uv", True, "not installed, and not needed")
 
 
 def device() -> str:
@@ -266,9 +253,14 @@ def _accelerator() -> Check:
     return Check("GPU", True, "no GPU: trainings run on the CPU")
 
 
+def nearest(folder: Path) -> Path:
+    """Return the folder itself, or the deepest above it that is there."""
+    return next(place for place in (folder, *folder.parents) if place.exists())
+
+
 def _state_directory(home: Path) -> Check:
     name = "state directory"
-    place = next(folder for folder in (home, *home.parents) if folder.exists())
+    place = nearest(home)
     try:
         with tempfile.TemporaryFile(dir=place):
             pass
@@ -278,7 +270,7 @@ def _state_directory(home: Path) -> Check:
     usage = shutil.disk_usage(place)
     detail = f"{home}, {usage.free / 1e9:.1f} GB free"
     if Disk(home, usage.free, usage.total).short:
-        return Check(name, None, detail, "Free some space: a night needs several GB for logs and worktrees.")
+        return Check(name, None, detail, "Free some space: a night needs several GB for trainings and logs.")
     return Check(name, True, detail)
 
 

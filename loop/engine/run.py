@@ -113,6 +113,11 @@ class Engine:
     def under_way(self) -> tuple[Experiment, ...]:
         return tuple(lane.experiment for lane in self._lanes if lane.experiment is not None)
 
+    @property
+    def preparing(self) -> str:
+        """What is done before the first training, while it is."""
+        return self._trainings.preparing
+
     def log_of(self, number: int) -> Path:
         return self._trainings.folders.log(number)
 
@@ -218,6 +223,8 @@ class Engine:
 
     @property
     def wants_more(self) -> bool:
+        if self.run.state is RunState.STOPPED:
+            return False
         under_way = sum(experiment.number > 0 for experiment in self.under_way)
         enough = self._limit is not None and self.made + under_way >= self._limit
         return self.run.state is not RunState.STOPPED and not enough

@@ -16,7 +16,7 @@ from loop.engine.prefetch import RETRY_SECONDS
 from loop.engine.stages import KeepRule
 from loop.errors import UserError
 from loop.experiment import EventKind, Experiment, Run, Status
-from loop.files import holds
+from loop.files import holds, remove, why_not_copied
 from loop.git.checkout import Source
 from loop.git.repository import ignored_mentions
 from loop.git.workspace import Workspace
@@ -37,6 +37,7 @@ from loop.text import without_secrets
 log = logging.getLogger(__name__)
 
 WORK, CACHE, TMP = "work", "cache", "tmp"  # of an attempt's folder: the commit's files, and what is its own
+MOST_CACHE, MOST_CACHED = 4 * 2**30, 100_000  # bytes and files of a compile cache that goes on
 AHEAD = "ahead"  # begins the names of folders made for the next trainings
 NO_SANDBOX = Sandbox(SandboxKind.NONE)
 
@@ -92,6 +93,7 @@ class Trainings:
         clock: Callable[[], float],
     ) -> None:
         self.folders = folders
+        self.preparing = ""  # what `prepare` is at
         self._journal = journal
         self._workspace = workspace
         self._trainer = trainer
@@ -107,7 +109,7 @@ class Trainings:
             UserError: a file of the repository, the training command or a package is not to be had.
         """
         for ahead in self.folders.trainings.glob(f"{AHEAD}-*"):
-            _remove(ahead)  # made with other settings, perhaps
+            remove(ahead)  # made with other settings, perhaps
         source = Source(
             self._workspace.repository,
             run.base_commit,
@@ -119,7 +121,10 @@ class Trainings:
             project = Path(folder) / WORK
             source.fill(project, run.base_commit)
             source.write_editable(project, self._workspace.source(run.base_commit))
-            launch = self._plan.launcher.prepare(project, source.checkout, self._report(run))
+            try:
+                launch = self._plan.launcher.prepare(project, source.checkout, self._report(run))
+            finally:
+                self.preparing = ""
         self._prepared = _Prepared(source, launch)
 
     def _report(self, run: Run) -> Callable[[str], None]:
@@ -129,6 +134,7 @@ class Trainings:
         def report(line: str) -> None:
             nonlocal told
             log.info("%s: %s", run.tag, line)
+            self.preparing = line
             if not told:
                 self._journal.note(run.id, EventKind.NOTED, reason=line)
             told = True
@@ -149,7 +155,7 @@ class Trainings:
             return
         with self._making:
             made = ahead.with_name(f"{ahead.name}.new")
-            _remove(made)
+            remove(made)
             made.mkdir(parents=True)
             self._ready.source.fill(made / WORK, commit)
             (made / TMP).mkdir()
@@ -168,7 +174,7 @@ class Trainings:
             )
             folder = self.folders.attempt(begun.number, begun.attempt)
             self.make_ahead(begun.lane, begun.commit)
-            _remove(folder)  # of a beginning that the journal does not know of
+            remove(folder)  # of a beginning that the journal does not know of
             self._ahead(begun.lane).rename(folder)
             self._ready.source.write_editable(folder / WORK, self._workspace.source(begun.commit))
             job = self._job(folder)
@@ -277,17 +283,21 @@ class Trainings:
         if decided.status is Status.KEEP:
             self._take_cache(folder)
         for k in range(1, decided.attempt + 1):
-            _remove(self.folders.attempt(decided.number, k))
+            attempt = self.folders.attempt(decided.number, k)
+            for place in (attempt, self.folders.logs / attempt.name):  # the latter is the last release's
+                remove(place)
 
     def _take_cache(self, folder: Path) -> None:
-        """Let the next trainings begin with what this one has compiled."""
+        """Let the next trainings begin with what this one has compiled, if that can be copied."""
         cache = self.folders.trainings / CACHE
         with self._making:
-            if (folder / CACHE).is_dir():
-                _remove(cache)
+            if problem := why_not_copied(folder / CACHE, MOST_CACHE, MOST_CACHED):
+                log.warning("the compile cache of %s is given up: %s", folder.name, problem)
+            else:
+                remove(cache)
                 (folder / CACHE).rename(cache)
                 for ahead in self.folders.trainings.glob(f"{AHEAD}-?"):
-                    _remove(ahead / CACHE)
+                    remove(ahead / CACHE)
                     self._copy_cache(ahead)
 
     def _copy_cache(self, folder: Path) -> None:
@@ -309,11 +319,3 @@ class Trainings:
     @property
     def _results(self) -> Path:
         return self._workspace.path / "results.tsv"
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder that a training may have filled with whatever it liked; no link is followed."""
-    if folder.is_symlink():
-        shutil.rmtree(folder.resolve(), ignore_errors=True)
-        folder.unlink()
-    shutil.rmtree(folder, ignore_errors=True)

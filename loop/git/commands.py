@@ -297,6 +297,14 @@ def _run(
     return process.returncode, output
 
 
+def _umask(directory: os.PathLike[str] | str | None) -> int:
+    """Return the umask that a repository was made with: the bot's own keeps its state from everybody else."""
+    try:
+        return 0o777 & ~(Path(directory or "") / "objects").stat().st_mode
+    except OSError:
+        return -1  # as it is
+
+
 @contextmanager
 def _started(
     git: GitPython,
@@ -325,6 +333,7 @@ def _started(
             istream=source,
             as_process=True,
             start_new_session=True,  # a Ctrl-C at the bot's terminal is not for git; and a group to end
+            umask=_umask(git.working_dir),
         )
         process = interrupt.proc
         assert process is not None

@@ -138,11 +138,20 @@ class Launcher:
         Raises:
             UserError: the command is not there, or the packages cannot be had.
         """
+        if not (launch := self.find(project, checkout)):
+            self._make(project, report)
+            launch = self.find(project, checkout)
+            assert launch is not None
+        return launch
+
+    def find(self, project: Path, checkout: Path | None) -> Launch | None:
+        """Return what `prepare` does; None where the environment of the lock file has yet to be made."""
         command = launch_command(project, self._override, self._editable)
         uv = find_uv()
         # `uv run` with options of its own may mean anything: that is run as it is.
         if uv and command[:2] == ("uv", "run") and len(command) > 2 and not command[2].startswith("-"):
-            return self._in_environment(self._locked(uv, project, checkout, report), command[2:])
+            python = self._locked(uv, project, checkout)
+            return self._in_environment(python, command[2:]) if python else None
         if not self._override:
             return Launch(command, readable_for(Path(sys.executable)))
         return self._checked(project)
@@ -176,26 +185,28 @@ class Launcher:
 
     # The environment of a lock file
 
-    def _locked(self, uv: str, project: Path, checkout: Path | None, report: Callable[[str], None]) -> Path:
+    def _locked(self, uv: str, project: Path, checkout: Path | None) -> Path | None:
         if checkout is not None and (own := checkout / ".venv" / "bin" / "python").exists():
             check, same = (uv, *_SYNC, "--check", "--inexact"), _same(checkout / _LOCK, project / _LOCK)
             if same and _answer(check, self.environ, cwd=checkout) is not None:
                 return own
-        target = self._folder / _fingerprint(project)
-        ready = target.with_name(f"{target.name}.ready")
-        if not ready.exists():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            report("uv makes the environment of uv.lock")
-            self._sync(uv, project, target, report)
-            ready.touch()
-        return target / "bin" / "python"
+        target, ready = self._places(project)
+        return target / "bin" / "python" if ready.exists() else None
 
-    def _sync(self, uv: str, project: Path, target: Path, report: Callable[[str], None]) -> None:
+    def _places(self, project: Path) -> tuple[Path, Path]:
+        """Return the environment of a lock file, and what lies beside it once it is complete."""
+        target = self._folder / _fingerprint(project)
+        return target, target.with_name(f"{target.name}.ready")
+
+    def _make(self, project: Path, report: Callable[[str], None]) -> None:
+        target, ready = self._places(project)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        report("uv installs the packages of uv.lock for the first training")
         environment = {**self.environ, "UV_PROJECT_ENVIRONMENT": str(target), "UV_NO_PROGRESS": "1"}
         environment.pop("VIRTUAL_ENV", None)
         said = ""
         with subprocess.Popen(
-            (uv, *_SYNC, "--no-editable"),
+            (find_uv() or "uv", *_SYNC, "--no-editable"),
             cwd=project,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -215,6 +226,7 @@ class Launcher:
                     report(f"uv: {line.strip()[:_PRINTED]}")
         self._uv = None
         if process.returncode == 0:
+            ready.touch()
             return
         cause = error_line(without_secrets(said))
         if any(sign in said for sign in _NO_NETWORK):
@@ -249,7 +261,7 @@ def readable_for(program: Path) -> tuple[Path, ...]:
     Of a script it is the Python that its first line names. The home directory and what holds it are never
     among them: a Python of `~/.local` gets `~/.local/bin` and `~/.local/lib`.
     """
-    python = _interpreter(program)
+    python = interpreter_of(program)
     if python is None:
         return (program, program.resolve())
     if python == Path(sys.executable):
@@ -265,7 +277,7 @@ def readable_for(program: Path) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(path for path in found if path.exists()))
 
 
-def _interpreter(program: Path) -> Path | None:
+def interpreter_of(program: Path) -> Path | None:
     if re.fullmatch(r"python[\d.]*", program.name):
         return program
     try:

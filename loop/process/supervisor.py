@@ -38,8 +38,7 @@ ERRORS = "supervisor.log"
 
 MARK = "AUTORESEARCH_TRAINING"  # names the attempt in the environment of a training's processes
 
-REQUESTS: dict[int, str] = {signal.SIGTERM: "interrupted", signal.SIGUSR1: "stalled"}
-"""The signals that end a training early, and the ending that each stands for."""
+REQUESTS: dict[int, str] = {signal.SIGTERM: "interrupted", signal.SIGUSR1: "stalled"}  # the endings asked for
 
 PATIENCE = 30.0  # seconds for killed processes to go; one stuck in a driver must not hold the result
 POLL = 0.2  # seconds between looks at a training
@@ -49,6 +48,7 @@ LULL = 0.02  # seconds for which lines that come one by one are gathered
 OOM_SCORE = 500  # where the machine has no memory left, the kernel is to end the training, not the bot
 NICE = -10  # of ours, where we may: among 4,000 busy processes of a training we must get our turn
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # prctl(2)
+KEYCTL, JOIN_SESSION_KEYRING = {"x86_64": 250, "aarch64": 219}, 1  # keyctl(2), its number by the machine
 
 
 if sys.platform == "linux":
@@ -109,16 +109,15 @@ def descendants(*roots: int) -> dict[int, int]:
 
 def become_subreaper() -> bool:
     """Make orphans below us our children, also those in sessions of their own; False where that fails."""
-    return _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    return _call("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def _prctl(option: int, value: int) -> bool:
-    try:
+def _call(name: str, *arguments: int | None) -> bool:
+    with suppress(ImportError, AttributeError):  # a Python that was built without it, or another system
         from ctypes import CDLL
 
-        return bool(CDLL(None).prctl(option, value, 0, 0, 0) == 0)
-    except (ImportError, AttributeError):  # a Python that was built without it, or another system
-        return False
+        return bool(getattr(CDLL(None), name)(*arguments) >= 0)
+    return False
 
 
 def _numbers(path: str, field: bytes) -> list[int]:
@@ -293,8 +292,7 @@ class Training:
 
     def excess(self) -> Excess | None:
         """Return what it uses more of than is allowed, if anything."""
-        free = _free(self._folder)
-        if free < self._disk_left:
+        if (free := _free(self._folder)) < self._disk_left:
             return "disk_left", free, self._disk_left
         if time.monotonic() < self._next_look:
             return None
@@ -370,6 +368,8 @@ def main() -> None:
     os.umask(0o077)
     wake = Wake()
     subreaper = become_subreaper()
+    if sys.platform == "linux":  # no namespace hides the keys of the session, or what is added to them
+        _call("syscall", KEYCTL.get(os.uname().machine, -1), JOIN_SESSION_KEYRING, None)
     ours = {"boot": boot_id(), "supervisor": os.getpid(), "supervisor_start": start_time(os.getpid())}
     line = sys.stdin.buffer.readline()
     if not line.endswith(b"\n"):
@@ -388,8 +388,7 @@ def main() -> None:
     write_json(folder / STARTED, {**ours, **times})
     training = Training(job, printed, subreaper=subreaper)
     os.close(printed)
-    outcome = supervise(job, began, training, log, wake)
-    write_json(folder / OUTCOME, {**outcome, "started_at": started_at})
+    write_json(folder / OUTCOME, {**supervise(job, began, training, log, wake), "started_at": started_at})
     if os.fork() == 0:  # the bot waits for our end, not for the disk
         for path in (folder / LOG, folder / OUTCOME, folder):
             with suppress(OSError):  # it was deleted
@@ -412,7 +411,7 @@ def _watch(training: Training, log: Log, wake: Wake, *, until: float) -> str | E
 
 def _confine(limits: Data, parent: int) -> None:
     """Let this process, which will be the training, end with its `parent` and use only so much."""
-    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    _call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
     for kind, most in ((resource.RLIMIT_FSIZE, limits["file_size"]), (resource.RLIMIT_CORE, 0)):
@@ -424,12 +423,11 @@ def _confine(limits: Data, parent: int) -> None:
         score.write_text(str(max(OOM_SCORE, int(score.read_text()))))
 
 
-def _free(folder: Path) -> int:
-    try:
+def _free(folder: Path) -> int:  # in bytes; a file takes a block, so there are no more blocks than files
+    with suppress(OSError):  # it was deleted: what becomes of the training is found out at its end
         status = os.statvfs(folder)
-    except OSError:  # it was deleted: what becomes of the training is found out at its end
-        return sys.maxsize
-    return status.f_bavail * status.f_frsize
+        return status.f_frsize * min(status.f_bavail, status.f_favail if status.f_files else sys.maxsize)
+    return sys.maxsize
 
 
 def _is_own_file(path: Path) -> bool:

@@ -307,11 +307,11 @@ def limit_line(limit: Limit, outcome: Outcome) -> str:
         case Limit.FILE_SIZE:
             return f"ended: a file larger than the {allowed} allowed"
         case Limit.PROCESSES:
-            return f"ended: {used} processes, more than {allowed} allowed"
+            return f"ended: {used} processes, more than the {allowed} allowed"
         case Limit.MEMORY:
-            return f"ended: {used} of memory, more than {allowed} allowed"
+            return f"ended: {used} of memory, more than the {allowed} allowed"
         case Limit.DISK_LEFT:
-            return f"ended: {used} left on the disk, less than {allowed} required"
+            return f"ended: {used} left on the disk, less than the {allowed} required"
         case _:
             assert_never(limit)
 

@@ -4,8 +4,9 @@
 
 It gives up all capabilities, reaches only the paths named (`write` includes reading, `read` executing), and
 dies with its parent. It does not hold: unix sockets by path, UDP, modes and times of files elsewhere, what
-/proc tells of other processes, /dev/shm, and a file that should be read-only in a folder that is not; signals
-and abstract sockets before Linux 6.12, TCP before 6.7.
+/proc tells of other processes, their limits and priorities, shared memory (/dev/shm, System V), keys of the
+user, and a file that should be read-only in a folder that is not; signals and abstract sockets before Linux
+6.12, TCP before 6.7.
 """
 
 from __future__ import annotations

@@ -71,9 +71,10 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class SandboxFacts:
-    """What confines trainings, with what it does not hold and what a setting opened."""
+    """What confines trainings: how many checks held, which did not, and what a setting opened."""
 
     sandbox: Sandbox
+    held: int = 0
     leaks: tuple[Check, ...] = ()
     reads: tuple[Path, ...] = ()
     writes: tuple[Path, ...] = ()

@@ -77,18 +77,21 @@ def find_sandbox(setting: SandboxKind | None) -> Sandbox:
                 return Sandbox(SandboxKind.BWRAP, program)
             reasons.append(reason)
         if not reasons:
-            reasons = ["There is no bwrap of 0.8 or newer on the PATH: install bubblewrap."]
+            reasons = [_lack("There is no bwrap of 0.8 or newer on the PATH: install bubblewrap.")]
     if setting in (None, SandboxKind.LANDLOCK):
         found = Sandbox(SandboxKind.LANDLOCK, reason=" ".join(reasons[:1]))
-        reason = (
-            _try(found) if landlock.version() else "This system has no Landlock: use Linux 5.13 or newer."
-        )
+        lack = _lack("This kernel has no Landlock: use Linux 5.13 or newer.")
+        reason = _try(found) if landlock.version() else lack
         if not reason:
             return found
         reasons.append(reason)
     if setting in (SandboxKind.BWRAP, SandboxKind.LANDLOCK):
         raise UserError(f"SANDBOX={setting} does not work here. {reasons[0]}")
     return Sandbox(SandboxKind.NONE, reason=" ".join(dict.fromkeys(reasons)))
+
+
+def _lack(reason: str) -> str:
+    return reason if sys.platform == "linux" else "Only Linux has a sandbox for trainings."
 
 
 def _programs() -> Iterator[str]:

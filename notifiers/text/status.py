@@ -9,7 +9,7 @@ from math import floor, log10
 from pathlib import Path
 from typing import assert_never
 
-from loop.experiment import Experiment, Goal, RunState, Stage
+from loop.experiment import Cause, Experiment, Goal, RunState, Stage
 from loop.logs.progress import Progress
 from loop.results.gains import FamilyRate, Lesson, bests_before, effect
 from loop.results.report import RunStatus
@@ -31,8 +31,8 @@ _NAME = 24
 _DIGITS = 6  # that a value of the metric is shown with
 
 
-def status_message(status: RunStatus, *, now: float, zone: tzinfo, lacks: str = "") -> Message:
-    lines = _lines(status, zone, lacks)
+def status_message(status: RunStatus, *, now: float, zone: tzinfo, waits_for: str = "") -> Message:
+    lines = _lines(status, zone, waits_for)
     if status.dollars:
         lines.append(f"{money(status.dollars)} for models")
     last = [f"Started {datetime.fromtimestamp(status.started_at, zone):%Y-%m-%d %H:%M}"]
@@ -49,10 +49,10 @@ def card(status: RunStatus, *, zone: tzinfo) -> Message:
     return Message("\n".join(_lines(status, zone)), buttons=card_buttons(status.state), silent=True)
 
 
-def progress_line(status: RunStatus, *, zone: tzinfo, lacks: str = "") -> str:
+def progress_line(status: RunStatus, *, zone: tzinfo, waits_for: str = "") -> str:
     if status.stage is Stage.TRAINING:
         return f"#{status.experiment} {_description(status)} · {_progress(status, zone)}"
-    return _waiting(status, lacks)
+    return _waiting(status, waits_for)
 
 
 def runs_message(statuses: Sequence[RunStatus], *, zone: tzinfo) -> Message:
@@ -67,12 +67,14 @@ def runs_message(statuses: Sequence[RunStatus], *, zone: tzinfo) -> Message:
     return Message(plural(len(statuses), "run"), "\n".join(lines))
 
 
-def _lines(status: RunStatus, zone: tzinfo, lacks: str = "") -> list[str]:
+def _lines(status: RunStatus, zone: tzinfo, waits_for: str = "") -> list[str]:
     lines = [_state(status)]
+    if status.reason and status.reason.cause is Cause.BRANCH:
+        lines.append(reason_text(status.reason))  # whole: the command that fixes it stands in it
     if status.stage is not None:
         lines.append(f"Experiment #{status.experiment}: {_description(status)}")
         lines.append(_progress(status, zone))
-    elif waiting := _waiting(status, lacks):
+    elif waiting := _waiting(status, waits_for):
         lines.append(waiting)
     skipped = f", {status.skipped} skipped" if status.skipped else ""
     counts = f"{status.keep} keep, {status.discard} discard, {status.crash} crash{skipped}"
@@ -82,6 +84,8 @@ def _lines(status: RunStatus, zone: tzinfo, lacks: str = "") -> list[str]:
 def _state(status: RunStatus) -> str:
     state = "pausing after this experiment" if status.state is RunState.PAUSING else status.state.value
     reason = "" if status.state is RunState.RUNNING else one_line(reason_text(status.reason), _LINE)
+    if status.reason and status.reason.cause is Cause.BRANCH:
+        reason = "its branch was moved by hand"
     return f"Run {status.tag}: {state}{f' ({reason})' if reason else ''}"
 
 
@@ -89,10 +93,10 @@ def _description(status: RunStatus) -> str:
     return one_line(status.description or "", _LINE)
 
 
-def _waiting(status: RunStatus, lacks: str) -> str:
-    if not lacks or status.stage is not None or status.state is not RunState.RUNNING:
+def _waiting(status: RunStatus, waits_for: str) -> str:
+    if status.stage is not None or status.state is not RunState.RUNNING:
         return ""
-    return f"Waiting for a proposal: {one_line(lacks, _REASON)}"
+    return one_line(waits_for, _REASON)
 
 
 def _progress(status: RunStatus, zone: tzinfo) -> str:
@@ -172,39 +176,43 @@ class RunPlan:
     proposer: str
 
 
-_CHECKS = {
-    Check.PYTHON: "the training's Python does not start in it",
-    Check.CUDA: "the GPU does not answer in it",
+_LEAKS = {
+    Check.PYTHON: "its Python does not start",
+    Check.CUDA: "the GPU does not answer",
     Check.WORK: "its own folder cannot be written",
-    Check.OUTSIDE: "files elsewhere",
-    Check.FIXED: "the fixed files",
-    Check.SECRET: "the state directory",
-    Check.GIT: "the repository's .git",
-    Check.HOME: "the home directory",
+    Check.OUTSIDE: "writing elsewhere",
+    Check.FIXED: "changing the fixed files",
+    Check.SECRET: "reading the state directory",
+    Check.GIT: "reading .git",
+    Check.HOME: "listing the home directory",
     Check.TCP: "TCP",
     Check.UDP: "UDP",
     Check.SOCKET: "unix sockets",
     Check.PROCESSES: "seeing other processes",
-    Check.ENVIRON: "variables of other processes",
-    Check.KERNEL: "kernel settings",
+    Check.ENVIRON: "reading their variables",
+    Check.KERNEL: "changing kernel settings",
     Check.REMOUNT: "mounting",
     Check.SIGNAL: "signals to other processes",
     Check.NAMESPACE: "new namespaces",
 }
+BREAKS = (Check.PYTHON, Check.CUDA, Check.WORK)
+"""What no training can do without, so that it is no leak where the sandbox has it not."""
 _SANDBOXES = {SandboxKind.BWRAP: "bubblewrap", SandboxKind.LANDLOCK: "Landlock"}
 
 
 def sandbox_text(facts: SandboxFacts) -> str:
     """Return what confines trainings, what it leaves open, and what was opened by a setting."""
     if facts.sandbox.kind is SandboxKind.NONE:
-        parts = ["none, trainings run with your permissions"]
+        return "none, trainings run with your permissions"
+    open_ones = [_LEAKS[check] for check in facts.leaks if check not in BREAKS]
+    if facts.network:
+        network = ["network allowed"]
     else:
-        parts = [_SANDBOXES[facts.sandbox.kind]]
-        if facts.leaks:
-            parts.append(f"does not hold: {', '.join(_CHECKS[check] for check in facts.leaks)}")
-        parts += [f"reads {path}" for path in facts.reads] + [f"writes {path}" for path in facts.writes]
-        parts += ["with network"] if facts.network else []
-    return "; ".join(parts) + (f". {facts.sandbox.reason}" if facts.sandbox.reason else "")
+        network = [] if {Check.TCP, Check.UDP} & {*facts.leaks} else ["no network"]
+    named = [f"may read {path}" for path in facts.reads] + [f"may write {path}" for path in facts.writes]
+    parts = [", ".join((_SANDBOXES[facts.sandbox.kind], *network, *named))]
+    parts += [f"does not stop {', '.join(open_ones)}"] if open_ones else []
+    return "; ".join((*parts, *(_LEAKS[check] for check in facts.leaks if check in BREAKS)))
 
 
 def start_card(plan: RunPlan) -> Message:

@@ -55,6 +55,7 @@ class RealBot:
             "AUTORESEARCH_HOME": str(self.home),
             "REPOSITORY": str(self.repository),
             "DATA_PATHS": "",
+            "SANDBOX": "none",  # toys wait for files of the test's, and start sooner
             "WAKE_UP": "",  # whatever the time of day is
             "PYTHONWARNINGS": "error",
             **settings,

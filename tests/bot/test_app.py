@@ -264,15 +264,27 @@ def test_the_bot_process_stays_small(bot: RealBot) -> None:
     assert done.stdout.strip() == "[]"
 
 
-HANGS = "import time\nLEARNING_RATE = 0.01\nprint('step 1', flush=True)\ntime.sleep(600)\n"
+HANGS = """\
+import time
+
+LEARNING_RATE = 0.01
+if LEARNING_RATE != 0.01:
+    print("step 1", flush=True)
+    time.sleep(600)
+print("---")
+print("val_bpb: 1.0")
+print("training_seconds: 1.0")
+print("total_seconds: 2.0")
+print("peak_vram_mb: 512.0")
+"""
 
 
 def test_a_training_that_hangs_is_given_up_and_the_loop_goes_on(tmp_path: Path) -> None:
     bot = RealBot(tmp_path, train=HANGS, HEARTBEAT_MINUTES="0.01", STALL_MINUTES="0.02")
     with bot.start("--tag", "toy") as running:
         told = read_until(running, "silent and idle")
-        assert "val_bpb: crash" in told
-        read_until(running, "Experiment #1: ")
+        assert "→ crash" in told
+        read_until(running, "Experiment #2: ")
         running.send_signal(signal.SIGTERM)
         assert running.wait(timeout=60) == 0
 

@@ -65,7 +65,7 @@ async def test_a_run_whose_training_lacked_memory_is_paused_for_who_holds_it(mac
 async def test_a_program_that_is_too_large_by_itself_pauses_nothing(machine: Machine) -> None:
     run = machine.runs.start_run()
     await machine.runs.conduct(run, 1)
-    assert machine.journal.run_by_id(run.id).state is RunState.DONE
+    assert machine.journal.run_by_id(run.id).state_cause is Cause.BASELINE
     assert not machine.runs.trouble.is_set()
 
 

@@ -62,7 +62,7 @@ PLAN = RunPlan(
     missing=(),
     preparation="cd /home/ann/nano && python prepare.py",
     device="NVIDIA H100 80GB HBM3",
-    sandbox="bubblewrap",
+    sandbox="bubblewrap, no network",
     budget=300.0,
     proposer="search",
 )

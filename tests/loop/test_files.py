@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from loop.files import holds, place
+from loop.files import holds, place, remove, why_not_copied
 
 
 def test_a_file_is_placed_once(tmp_path: Path) -> None:
@@ -59,3 +60,83 @@ def test_a_pipe_is_not_read(tmp_path: Path) -> None:
     assert not holds(tmp_path, "file", b"")
     place(tmp_path, "file", b"", executable=False)
     assert holds(tmp_path, "file", b"")
+
+
+def test_whatever_a_program_left_is_removed_and_no_link_followed(tmp_path: Path) -> None:
+    outside, folder = tmp_path / "outside", tmp_path / "folder"
+    for made in (outside, folder / "closed" / "inner", folder / "0", folder / "many" / "0"):
+        made.mkdir(parents=True)
+    (outside / "file").write_text("kept")
+    (folder / "link").symlink_to(outside)
+    (folder / "broken").symlink_to("nowhere")
+    os.mkfifo(folder / "pipe")
+    (folder / "closed" / "file").touch()
+    (folder / "closed").chmod(0)
+    make_deep(folder, 3000)
+    remove(folder)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["outside"]
+    assert (outside / "file").read_text() == "kept"
+
+
+def test_a_link_and_a_file_are_removed_themselves(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    (tmp_path / "file").touch()
+    for name in ("link", "file", "gone"):
+        remove(tmp_path / name)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
+
+
+def make_deep(folder: Path, depth: int) -> None:
+    """Make folders in each other, whose path is longer than any call takes."""
+    opened = os.open(folder, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=opened)
+        inner = os.open("d", os.O_RDONLY, dir_fd=opened)
+        os.close(opened)
+        opened = inner
+    os.close(opened)
+
+
+def large(folder: Path) -> None:
+    (folder / "sparse").touch()
+    os.truncate(folder / "sparse", 1001)
+
+
+def many(folder: Path) -> None:
+    for at in range(11):
+        (folder / str(at)).touch()
+
+
+def closed(folder: Path) -> None:
+    (folder / "closed").mkdir(mode=0o500)
+
+
+def a_pipe(folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+
+
+def deep(folder: Path) -> None:
+    make_deep(folder, 2000)
+
+
+def a_link(folder: Path) -> None:
+    folder.rmdir()
+    folder.symlink_to(folder.parent)
+
+
+@pytest.mark.parametrize("make", [large, many, closed, a_pipe, deep, a_link])
+def test_what_cannot_be_copied_well_is_not(make: Callable[[Path], None], tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    assert why_not_copied(folder, 1000, 10) == ""
+    make(folder)
+    assert why_not_copied(folder, 1000, 10)
+    remove(folder)
+
+
+def test_a_plain_folder_can_be_copied(tmp_path: Path) -> None:
+    (tmp_path / "inductor").mkdir()
+    (tmp_path / "inductor" / "kernel").write_bytes(bytes(1000))
+    (tmp_path / "link").symlink_to("nowhere")
+    assert why_not_copied(tmp_path, 1000, 3) == ""

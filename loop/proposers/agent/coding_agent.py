@@ -22,7 +22,7 @@ from uuid import uuid4
 
 from loop.errors import UserError
 from loop.experiment import Family, Proposal
-from loop.files import place
+from loop.files import place, remove
 from loop.git.commands import Git, locate
 from loop.git.workspace import AUTHOR
 from loop.process.environment import PROXIES, training_environment
@@ -223,27 +223,6 @@ def clear(folder: Path) -> None:
     for left in sorted(folder.glob("*")):
         sweep(str(left))
         remove(left)
-
-
-def remove(path: Path) -> None:
-    """Remove a folder of an agent without following its links; what cannot be removed is left for `clear`."""
-    try:
-        if path.is_symlink() or path.is_file():
-            path.unlink()
-        elif path.exists():
-            _unlock(path)
-            shutil.rmtree(path)
-    except OSError as error:
-        log.warning("%s of a coding agent cannot be removed: %s", path, error)
-
-
-def _unlock(path: Path) -> None:
-    """Make all folders writable: some tools make theirs read-only."""
-    path.chmod(0o700)
-    for parent, names, _ in os.walk(path):
-        for inner in (Path(parent) / name for name in names):
-            if not inner.is_symlink():
-                inner.chmod(0o700)
 
 
 _LIMIT = re.compile(

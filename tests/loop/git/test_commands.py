@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -80,3 +82,17 @@ def test_a_git_that_went_away_is_told_and_env_need_not_be_on_the_path(
     (tmp_path / "programs" / "git").unlink()
     with pytest.raises(UserError, match="git is not installed or does not run"):
         commands.commit_of("main")
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o775, 0o700])
+def test_what_git_writes_is_as_open_as_the_repository(repository: Path, tmp_path: Path, mode: int) -> None:
+    """The bot keeps its state from everybody else, but a shared repository stays shared."""
+    objects = repository / ".git" / "objects"
+    objects.chmod(mode)
+    (tmp_path / "text").write_text(f"{mode}")
+    before = os.umask(0o077)
+    try:
+        name = Git(repository / ".git")("hash-object", "-w", "--no-filters", "--", str(tmp_path / "text"))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((objects / name[:2]).stat().st_mode) == mode

@@ -280,7 +280,7 @@ def test_one_environment_serves_all_trainings_of_a_lock_file(
     python = Path(launch.argv[0])
     assert python.is_relative_to(tmp_path / "environments")
     assert python.parent.parent in launch.readable
-    assert "uv makes the environment of uv.lock" in said
+    assert "uv installs the packages of uv.lock for the first training" in said
     assert Path(run(launch, locked)).is_relative_to(tmp_path / "environments")
     said.clear()
     assert prepare(said=said) == launch

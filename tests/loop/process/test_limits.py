@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TypeAlias
 
 import psutil
 import pytest
 
 from loop.experiment import Ending, Limit, Outcome
+from loop.process import supervisor
 from loop.process.supervisor import LOG, MARK
 from loop.process.trainer import Job, Limits, limit_line
 from tests.loop import toys
@@ -224,6 +226,15 @@ async def test_a_training_is_ended_before_the_disk_is_full(small_disk: Path, ben
     assert outcome.measured < outcome.allowed <= 32 * 2**20
 
 
+@pytest.mark.parametrize(("files", "free"), [(99, 10 * 4096), (0, 1000 * 4096)])
+def test_a_disk_is_full_too_when_it_takes_no_more_files(
+    files: int, free: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = SimpleNamespace(f_frsize=4096, f_bavail=1000, f_files=files, f_favail=10 if files else 0)
+    monkeypatch.setattr(os, "statvfs", lambda _: status)
+    assert supervisor._free(Path("/")) == free
+
+
 async def test_a_number_counts_though_a_limit_ended_its_training(bench: Bench) -> None:
     source = toys.good() + "import signal\nkept = b'x' * 2**29\nsignal.pause()"
     outcome = await (await bench.start(replace(bench.job(source), limits=Limits(memory=2**28)))).wait()
@@ -242,15 +253,25 @@ async def test_the_kernel_ends_a_training_first_and_writes_no_core(bench: Bench,
 @pytest.mark.parametrize(
     ("limit", "measured", "allowed", "line"),
     [
-        (Limit.PROCESSES, 5012, 4096, "ended: 5,012 processes, more than 4,096 allowed"),
-        (Limit.MEMORY, 22_500_000_000, 22_000_000_000, "ended: 22.5 GB of memory, more than 22.0 GB allowed"),
-        (Limit.DISK_LEFT, 900_000_000, 10**9, "ended: 0.9 GB left on the disk, less than 1.0 GB required"),
-        (Limit.FILE_SIZE, 64 * 10**9, 64 * 10**9, "ended: a file larger than the 64.0 GB allowed"),
+        (Limit.PROCESSES, 5012, 4096, "5,012 processes, more than the 4,096 allowed"),
+        (
+            Limit.MEMORY,
+            22_500_000_000,
+            22_000_000_000,
+            "22.5 GB of memory, more than the 22.0 GB allowed",
+        ),
+        (
+            Limit.DISK_LEFT,
+            900_000_000,
+            10**9,
+            "0.9 GB left on the disk, less than the 1.0 GB required",
+        ),
+        (Limit.FILE_SIZE, 64 * 10**9, 64 * 10**9, "a file larger than the 64.0 GB allowed"),
     ],
 )
 def test_a_limit_is_one_line(limit: Limit, measured: int, allowed: int, line: str) -> None:
     outcome = Outcome(Ending.LIMIT, -9, 0.0, 1.0, limit=limit, measured=measured, allowed=allowed)
-    assert limit_line(limit, outcome) == line
+    assert limit_line(limit, outcome) == f"ended: {line}"
 
 
 # Hiding

@@ -7,10 +7,20 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.experiment import BY_COMMAND, RunState, Stage
+from loop.experiment import BY_COMMAND, Actor, Cause, Reason, RunState, Stage
 from loop.logs.progress import Progress
 from loop.results.report import RunStatus
-from notifiers.text.status import bar, card, progress_line, runs_message, start_card, status_message
+from loop.sandbox.proof import Check, SandboxFacts
+from loop.sandbox.sandbox import Sandbox, SandboxKind
+from notifiers.text.status import (
+    bar,
+    card,
+    progress_line,
+    runs_message,
+    sandbox_text,
+    start_card,
+    status_message,
+)
 from tests.gallery.story import PLAN
 from tests.notifiers.golden import check
 
@@ -57,7 +67,11 @@ PAUSED = replace(
     crash=0,
     heartbeat_at=None,
 )
-WHY = "The search finds no constant.\nIt needs one."
+WHY = "Waiting for a proposal: The search finds no constant.\nIt needs one."
+MOVED = (
+    "Branch autoresearch/mar12 is at 1111111, not at 2222222 where the run left it. Save what you need from "
+    f"it, then run `git -C /home/ann/nano update-ref refs/heads/autoresearch/mar12 {'2' * 40}` and /resume."
+)
 
 
 def test_the_status_reads_as_it_did() -> None:
@@ -67,9 +81,15 @@ def test_the_status_reads_as_it_did() -> None:
         "with the cost of models": replace(TRAINING, dollars=1.836, tokens=920_000),
         "paused before the first result": PAUSED,
         "the baseline is the best": replace(TRAINING, best=0.9979, best_number=0),
+        "the branch was moved": replace(
+            PAUSED, reason=Reason(Actor.LOOP, cause=Cause.BRANCH, facts={"error": MOVED})
+        ),
+        "the baseline crashed": replace(
+            PAUSED, state=RunState.STOPPED, reason=Reason(Actor.LOOP, cause=Cause.BASELINE)
+        ),
     }
     texts = {title: text(status) for title, status in statuses.items()}
-    waiting = status_message(WAITING, now=START + 3600, zone=UTC, lacks=WHY).text
+    waiting = status_message(WAITING, now=START + 3600, zone=UTC, waits_for=WHY).text
     check("status", texts | {"waiting for a proposal": waiting})
 
 
@@ -81,12 +101,12 @@ def test_a_rate_needs_a_run_that_runs_and_a_few_results() -> None:
 
 
 def test_what_lacks_is_said_only_while_a_proposal_is_awaited() -> None:
-    line = progress_line(WAITING, zone=UTC, lacks=WHY)
+    line = progress_line(WAITING, zone=UTC, waits_for=WHY)
     assert line.endswith("The search finds no constant. It needs one.")
-    assert line in status_message(WAITING, now=START, zone=UTC, lacks=WHY).text.split("\n")
+    assert line in status_message(WAITING, now=START, zone=UTC, waits_for=WHY).text.split("\n")
     for status in (TRAINING, replace(WAITING, state=RunState.PAUSED)):
-        assert status_message(status, now=START, zone=UTC, lacks=WHY).text == text(status, START)
-        assert "constant" not in progress_line(status, zone=UTC, lacks=WHY)
+        assert status_message(status, now=START, zone=UTC, waits_for=WHY).text == text(status, START)
+        assert "constant" not in progress_line(status, zone=UTC, waits_for=WHY)
 
 
 def test_models_that_cost_nothing_are_not_mentioned() -> None:
@@ -173,3 +193,20 @@ def test_without_its_data_the_card_says_what_to_type_and_offers_no_start() -> No
     card = start_card(replace(PLAN, missing=(Path("/data/tokens"),)))
     check("start_card", {"a run": start_card(PLAN).text, "without its data": card.text})
     assert [button.command for row in card.buttons for button in row] == ["/cancel"]
+
+
+BWRAP = SandboxFacts(Sandbox(SandboxKind.BWRAP, "/usr/bin/bwrap"), held=16)
+OF_LANDLOCK = (Check.UDP, Check.SOCKET, Check.PROCESSES, Check.ENVIRON)
+DATA, SCRATCH = Path("/data/corpus"), Path("/scratch")
+
+
+def test_the_sandbox_is_named_with_what_it_leaves_open() -> None:
+    landlock = Sandbox(SandboxKind.LANDLOCK, reason="This container forbids namespaces.")
+    facts = {
+        "bubblewrap": BWRAP,
+        "with settings": replace(BWRAP, reads=(DATA,), writes=(SCRATCH,), network=True),
+        "Landlock": SandboxFacts(landlock, held=12, leaks=OF_LANDLOCK),
+        "with all that can fail": SandboxFacts(landlock, leaks=tuple(Check)),
+        "none": SandboxFacts(Sandbox(SandboxKind.NONE, reason="Only Linux has a sandbox for trainings.")),
+    }
+    check("sandbox", {title: sandbox_text(each) for title, each in facts.items()})

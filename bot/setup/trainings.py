@@ -1,0 +1,260 @@
+"""How trainings run by the settings, examined before one does: their files, their Python, their sandbox."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from bot.setup.doctor import Check, nearest
+from bot.setup.settings import Settings
+from bot.setup.sources import SEARCH
+from bot.setup.template import template_files
+from loop.errors import UserError
+from loop.git.checkout import Source
+from loop.git.commands import locate
+from loop.git.repository import ignored_mentions, inspect, with_imports
+from loop.process.environment import (
+    Launch,
+    Launcher,
+    data_folders,
+    find_missing_imports,
+    interpreter_of,
+    readable_for,
+    training_environment,
+)
+from loop.program.constants import parse
+from loop.sandbox.proof import Check as Attempt
+from loop.sandbox.proof import SandboxFacts, prove
+from loop.sandbox.sandbox import SandboxKind, find_sandbox
+from loop.sandbox.view import View, check_named
+from notifiers.text.status import BREAKS, sandbox_text
+
+_PACKAGES = {"cv2": "opencv-python", "PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+
+
+def examine_trainings(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
+    """Look at what keeps a training from starting, or lets it do harm; takes seconds, leaves nothing."""
+    environment = training_environment(environ, {}, let_through=settings.train_env)
+    with tempfile.TemporaryDirectory() as folder:
+        project = Path(folder) / "project"
+        if settings.repository is None:
+            project.mkdir()
+            for name, text in template_files("cpu").items():
+                (project / name).write_text(text, encoding="utf-8")
+            yield _python(settings, project, None, environment)
+        else:
+            yield from _repository(settings, settings.repository, project, environment)
+    yield sandbox_check(lambda: _examine_from_outside(settings, environment))
+
+
+def _repository(
+    settings: Settings, repository: Path, project: Path, environment: Mapping[str, str]
+) -> Iterator[Check]:
+    editable = settings.editable
+    try:
+        facts = inspect(repository, settings.base_branch or None, editable=editable, frozen=settings.frozen)
+    except UserError:  # a check of its own says so
+        return
+    commit, checkout = facts.base_commit, locate(repository).top
+    try:
+        frozen = with_imports(repository, commit, settings.frozen, editable=editable)
+        source = Source(repository, commit, editable=editable, frozen=frozen, link_paths=settings.link_paths)
+        source.fill(project, commit)
+        source.write_editable(project, facts.source)
+    except UserError as error:
+        yield Check("files", False, str(error))
+        if checkout is None:
+            return
+        project = checkout
+    else:
+        linked = f"; linked: {', '.join(source.links)}" if source.links else ""
+        yield Check("files", True, f"every file of commit {commit[:7]} is here{linked}")
+    if checkout is not None:
+        yield from _mentions(settings, checkout)
+    yield _python(settings, project, checkout, environment)
+
+
+def _mentions(settings: Settings, checkout: Path) -> Iterator[Check]:
+    known = settings.link_paths
+    found = [
+        mention
+        for mention in ignored_mentions(checkout, (settings.editable, *settings.frozen))
+        if not any(f"{mention.link}/".startswith(f"{path}/") for path in known)
+    ]
+    if found:
+        names = ", ".join(mention.path for mention in found)
+        detail = f"{names}: named in the program but ignored by git, so no training will have it"
+        links = ",".join((*known, *(mention.link for mention in found)))
+        yield Check("files", None, detail, f"If it reads that, set LINK_PATHS={links} (linked, read-only).")
+
+
+# The Python
+
+
+def _python(
+    settings: Settings, project: Path, checkout: Path | None, environment: Mapping[str, str]
+) -> Check:
+    name = "training"
+    launcher = Launcher(
+        settings.home / "environments",
+        override=settings.train_command,
+        editable=settings.editable,
+        environ=environment,
+    )
+    try:
+        launch = launcher.find(project, checkout)
+        if launch is None:
+            detail = "with the packages of uv.lock, which uv installs at the start of a run"
+            return Check(name, True, f"{detail}; imports not checked yet")
+        needed, lazy = _imports(project, (settings.editable, *settings.frozen))
+    except UserError as error:
+        return Check(name, False, str(error))
+    place = shutil.which(launch.argv[0], path=environment.get("PATH"))
+    python = interpreter_of(Path(place)) if place else None
+    if python is None:
+        return Check(name, True, f"by {place or launch.argv[0]}; its imports are not checked")
+    # What a training would find is not to be shadowed by what lies where the doctor is called.
+    searched = {**environment, **launch.environment, "PYTHONSAFEPATH": "1"}
+    failed = find_missing_imports(python, [*needed, *lazy], searched)
+    which = _which(settings, python, launch, checkout)
+    if failed:
+        names = [failure.partition(" ")[0] for failure in failed]
+        detail = f"by {which}; it cannot import {', '.join(failed)}"
+        fix = _install(settings, python, launch, names)
+        return Check(name, None if set(names) <= set(lazy) else False, detail, fix)
+    imports = f"; it imports {', '.join((*needed, *lazy))}" if needed or lazy else ""
+    return Check(name, True, f"by {which}{imports}")
+
+
+def _which(settings: Settings, python: Path, launch: Launch, checkout: Path | None) -> str:
+    if launch.environment:  # that of a lock file
+        own = checkout is not None and python.is_relative_to(checkout)
+        return f"{python}, {'which fits uv.lock' if own else 'installed from uv.lock'}"
+    if settings.train_command:
+        return f"TRAIN_COMMAND with {python}"
+    return f"the bot's Python, {python}"
+
+
+def _install(settings: Settings, python: Path, launch: Launch, modules: Sequence[str]) -> str:
+    packages = " ".join(_PACKAGES.get(module, module) for module in modules)
+    if launch.environment:
+        return f"Run in the repository: uv add {packages}; commit uv.lock and pyproject.toml."
+    if settings.repository is None and not settings.train_command:
+        return f"Run: {python} -m pip install 'autoresearch-bot[train]'"
+    other = "" if settings.train_command else "; or set TRAIN_COMMAND to a Python that has it"
+    return f"Run: {python} -m pip install {packages}{other}."
+
+
+def _imports(project: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return what programs, and modules beside them, import of other packages: at once, and in functions.
+
+    What is imported in a `try` or an `if` may be missing.
+    """
+    waiting, seen, found = list(names), set(names), set()
+    own = {path.stem for base in (project, project / "src") if base.is_dir() for path in _modules(base)}
+    while waiting:
+        path = project / waiting.pop()
+        if not path.is_file():
+            continue
+        beside = {module.stem: module for module in _modules(path.parent)}
+        own |= beside.keys()
+        for module, lazy in _walk(parse(path.read_text(encoding="utf-8", errors="replace"))):
+            if module not in own:
+                found.add((module, lazy))
+            elif (file := beside.get(module)) and file.is_file():
+                name = str(file.relative_to(project))
+                waiting += [name] if name not in seen else []
+                seen.add(name)
+    others = {(module, lazy) for module, lazy in found if module not in (own | sys.stdlib_module_names)}
+    needed = {module for module, lazy in others if not lazy}
+    return sorted(needed), sorted({module for module, _ in others} - needed)
+
+
+def _modules(folder: Path) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if path.suffix == ".py" or (path.is_dir() and any(path.glob("*.py"))):
+            yield path
+
+
+def _walk(node: ast.AST, *, lazy: bool = False) -> Iterator[tuple[str, bool]]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from ((alias.name.partition(".")[0], lazy) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom) and child.module and not child.level:
+            yield child.module.partition(".")[0], lazy
+        elif not isinstance(child, ast.Try | ast.If):
+            yield from _walk(child, lazy=lazy or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+# The sandbox
+
+
+def sandbox_check(examine: Callable[[], SandboxFacts]) -> Check:
+    name = "sandbox"
+    try:
+        facts = examine()
+    except UserError as error:
+        return Check(name, False, str(error))
+    except OSError as error:
+        return Check(name, False, f"not tried, as the state directory cannot be written: {error.strerror}")
+    text, reason = sandbox_text(facts), facts.sandbox.reason
+    if facts.sandbox.kind is SandboxKind.NONE:
+        return Check(name, None, text, reason or "Set SANDBOX=auto to confine them.")
+    broken = any(attempt in BREAKS for attempt in facts.leaks)
+    tried = f"{facts.held} of {facts.held + len(facts.leaks)} checks hold"
+    return Check(name, False if broken else None if facts.leaks else True, f"{text}; {tried}", reason)
+
+
+def _examine_from_outside(settings: Settings, environment: Mapping[str, str]) -> SandboxFacts:
+    if settings.home.exists():
+        return examine_sandbox(settings, environment)
+    with tempfile.TemporaryDirectory(dir=nearest(settings.home)) as folder:
+        return examine_sandbox(settings.model_copy(update={"home": Path(folder)}), environment)
+
+
+def examine_sandbox(settings: Settings, environment: Mapping[str, str]) -> SandboxFacts:
+    """Find the sandbox that works here and try to break out of it, which takes a second.
+
+    Raises:
+        UserError: SANDBOX asks for what does not work here; or nothing works, and models write programs.
+        OSError: the state directory takes no files or no sockets.
+    """
+    hidden = (settings.home,)
+    check_named("SANDBOX_READ", settings.sandbox_read, hidden)
+    check_named("SANDBOX_WRITE", settings.sandbox_write, hidden)
+    kind = None if settings.sandbox == "auto" else SandboxKind(settings.sandbox)
+    sandbox = find_sandbox(kind)
+    if sandbox.kind is SandboxKind.NONE:
+        if kind is None and any(choice.kind != SEARCH for choice in settings.proposer):
+            raise UserError(
+                f"No sandbox works here, and models would write the programs. {sandbox.reason} "
+                "SANDBOX=none runs them with your permissions."
+            )
+        return SandboxFacts(sandbox)
+    view = View(
+        settings.home,
+        settings.home,
+        environment,
+        readable=(*readable_for(Path(sys.executable)), *what_trainings_read(settings, environment)),
+        writable=settings.sandbox_write,
+        hidden=hidden,
+        network=settings.allow_network,
+    )
+    proof = prove(sandbox, view, sys.executable, state=settings.home, repository=settings.repository)
+    wanted = (Attempt.TCP, Attempt.UDP) if settings.allow_network else ()
+    return SandboxFacts(
+        sandbox,
+        held=sum(row.held for row in proof.rows),
+        leaks=tuple(check for check in proof.summary[1] if check not in wanted),
+        reads=settings.sandbox_read,
+        writes=settings.sandbox_write,
+        network=settings.allow_network,
+    )
+
+
+def what_trainings_read(settings: Settings, environment: Mapping[str, str]) -> tuple[Path, ...]:
+    return (*data_folders(environment), *settings.data_paths, *settings.sandbox_read)
