@@ -223,8 +223,6 @@ class Engine:
 
     @property
     def wants_more(self) -> bool:
-        if self.run.state is RunState.STOPPED:
-            return False
         under_way = sum(experiment.number > 0 for experiment in self.under_way)
         enough = self._limit is not None and self.made + under_way >= self._limit
         return self.run.state is not RunState.STOPPED and not enough
