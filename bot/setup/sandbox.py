@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from bot.setup.settings import Settings
@@ -51,6 +52,15 @@ def examine_sandbox(settings: Settings, environment: Mapping[str, str]) -> Sandb
         writes=settings.sandbox_write,
         network=settings.allow_network,
     )
+
+
+def clear_left(home: Path, runs: Collection[int]) -> None:
+    """Remove what bots that were killed left in a state directory, but for the trainings of these runs."""
+    for folder in (home / "trainings").glob("*"):
+        if folder.name not in map(str, runs):
+            shutil.rmtree(folder, ignore_errors=True)  # of a run that is over, or of a proof of the sandbox
+    for file in home.glob("proof-*"):
+        file.unlink()
 
 
 def what_trainings_read(settings: Settings, environment: Mapping[str, str]) -> tuple[Path, ...]:
