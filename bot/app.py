@@ -33,6 +33,7 @@ from bot.setup.proposer_factory import clear_agents
 from bot.setup.service import close_to_others, feed_watchdog, notify, start_logging
 from bot.setup.settings import Settings
 from bot.setup.template import embedded_folder, prepare_embedded
+from bot.setup.trainings import clear_left
 from loop.errors import UserError
 from loop.experiment import Actor, Cause, Reason, Run, RunState
 from loop.process.supervisor import boot_id
@@ -199,6 +200,7 @@ class Bot:
         await self._open(stack)
         await self._begin_session(stack)
         await in_thread(clear_agents, self._settings.home)
+        await in_thread(self._clear_trainings)
         if self._settings.repository is None:
             await prepare_embedded(self._settings)
 
@@ -249,6 +251,11 @@ class Bot:
         if settings.wake_up:
             wake_up = WakeUp(self._journal, cron=settings.wake_up, zone=self._zone, beat=heartbeat.beat)
             _begin(stack, keep(wake_up.run), "wake-up")
+
+    def _clear_trainings(self) -> None:
+        runs, undecided = self._journal.runs(), self._journal.undecided
+        needed = [run.id for run in runs if run.state is not RunState.STOPPED or undecided(run.id)]
+        clear_left(self._settings.home, needed)
 
     def _is_healthy(self) -> bool:
         # A restart would not help with a state file that cannot be written: heartbeats wait for it too.

@@ -6,7 +6,7 @@ import ast
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bot.setup.doctor import Check, nearest
@@ -14,6 +14,7 @@ from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH
 from bot.setup.template import template_files
 from loop.errors import UserError
+from loop.files import remove
 from loop.git.checkout import Source
 from loop.git.commands import locate
 from loop.git.repository import ignored_mentions, inspect, with_imports
@@ -258,3 +259,12 @@ def examine_sandbox(settings: Settings, environment: Mapping[str, str]) -> Sandb
 
 def what_trainings_read(settings: Settings, environment: Mapping[str, str]) -> tuple[Path, ...]:
     return (*data_folders(environment), *settings.data_paths, *settings.sandbox_read)
+
+
+def clear_left(home: Path, runs: Collection[int]) -> None:
+    """Remove what bots that were killed left in a state directory, but for the trainings of these runs."""
+    for folder in (home / "trainings").glob("*"):
+        if folder.name not in map(str, runs):
+            remove(folder)  # of a run that is over, or of a proof of the sandbox
+    for file in home.glob("proof-*"):
+        file.unlink()

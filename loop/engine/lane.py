@@ -22,6 +22,7 @@ from loop.process.trainer import Supervisor, TrainingProcess
 from loop.process.worker import in_thread
 from loop.store.journal import Journal
 
+HEAD_START = 0.1  # seconds for a training to start before we use the processor for the next one
 VANISHED_OFTEN = 3  # a person is notified when a training vanishes for this time
 
 
@@ -145,6 +146,7 @@ class Lane:
                 spare, self._spare = self._spare, None
                 begin = self._trainings.begin
                 self.experiment, self.training = await in_thread(begin, experiment, spare)
+        await asyncio.sleep(HEAD_START)
 
     async def _watch(self, experiment: Experiment) -> None:
         if self.training is None:  # an engine before this one started it
@@ -152,6 +154,7 @@ class Lane:
             if experiment.skip_requested or self._is_halted:
                 await self.interrupt()
         await in_thread(self._workspace.remember, experiment.number, experiment.commit)
+        await in_thread(self._trainings.sweep)
         if self._owner.wants_more:
             self._owner.prefetch.start()
             # Python takes as long to start as all else that is done between two trainings.
@@ -177,10 +180,7 @@ class Lane:
                 await self._owner.back_off(experiment.attempt - VANISHED_OFTEN, times)
 
     async def _evaluate(self, measured: Experiment) -> None:
-        """Find out what a verdict needs beside the training. So far that is nothing.
-
-        Whatever waits here does so before the lock is taken: commands must not wait for it.
-        """
+        """Find out what a verdict needs beside the training, before the lock is taken: that is nothing."""
         async with self._owner.switch:
             evaluated = replace(measured, stage=Stage.EVALUATED)
             await in_thread(self._journal.record, evaluated)

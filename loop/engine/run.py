@@ -392,6 +392,8 @@ class Engine:
         await self.prefetch.close()
         for lane in self._lanes:
             lane.close()
+        over = self.run.state is RunState.STOPPED and not self.under_way
+        await in_thread(self._trainings.sweep, everything=over)
 
     def _check_head(self) -> None:
         self._workspace.check_head(self._head, *self._judged)

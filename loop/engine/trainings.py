@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -101,6 +100,7 @@ class Trainings:
         self._clock = clock
         self._prepared: _Prepared | None = None
         self._making = threading.Lock()  # of folders ahead, which copy the compile cache
+        self._over: list[int] = []  # experiments whose folders are to go
 
     def prepare(self, run: Run) -> None:
         """Find out how this run trains, and make the environment of its packages.
@@ -117,14 +117,14 @@ class Trainings:
             frozen=self._workspace.frozen,
             link_paths=self._plan.link_paths,
         )
-        with tempfile.TemporaryDirectory() as folder:
-            project = Path(folder) / WORK
-            source.fill(project, run.base_commit)
-            source.write_editable(project, self._workspace.source(run.base_commit))
-            try:
-                launch = self._plan.launcher.prepare(project, source.checkout, self._report(run))
-            finally:
-                self.preparing = ""
+        project = self.folders.trainings / f"{AHEAD}-project"
+        source.fill(project, run.base_commit)
+        source.write_editable(project, self._workspace.source(run.base_commit))
+        try:
+            launch = self._plan.launcher.prepare(project, source.checkout, self._report(run))
+        finally:
+            self.preparing = ""
+            remove(project)
         self._prepared = _Prepared(source, launch)
 
     def _report(self, run: Run) -> Callable[[str], None]:
@@ -163,10 +163,7 @@ class Trainings:
             made.rename(ahead)
 
     def begin(self, experiment: Experiment, spare: Supervisor | None) -> tuple[Experiment, TrainingProcess]:
-        """Begin the next attempt at a committed experiment; return it as it is recorded, and the training.
-
-        A `spare` supervisor, started before, is the training's.
-        """
+        """Begin the next attempt at a committed experiment, with the supervisor `spare` if there is one."""
         supervisor = spare or self._trainer.arm()
         try:
             begun = stages.training(
@@ -235,7 +232,7 @@ class Trainings:
             append_result(self._results, row_of(decided), metric=run.metric)
         else:  # another lane has begun before it and is not done
             write_results(self._results, read_rows(self._journal, run.id), metric=run.metric)
-        self._clear_up(decided)
+        self._keep(decided)
 
     def keys_seen(self, measured: Experiment) -> tuple[str, ...]:
         """Return the names of the numbers in the log of a training that has no summary."""
@@ -265,13 +262,24 @@ class Trainings:
             if not os.path.lexists(folder):
                 folder.symlink_to(old)
         left = {int(path.name.partition("-")[0]) for path in self.folders.trainings.glob("[0-9]*-[0-9]*")}
-        for number in sorted(left):
-            experiment = self._journal.experiment(run.id, number)
-            if experiment is not None and experiment.status is not None:
-                self._clear_up(experiment)
+        for experiment in self._journal.experiments_at(run.id, left):
+            if experiment.status is not None:
+                self._keep(experiment)
+        self.sweep()
 
-    def _clear_up(self, decided: Experiment) -> None:
-        """Keep the end of the log, and the compile cache of a program that was kept; remove the rest."""
+    def sweep(self, *, everything: bool = False) -> None:
+        """Remove the folders of filed experiments, or of all trainings: with many files that takes long."""
+        while self._over:
+            for place in (self.folders.trainings, self.folders.logs):  # the latter is the last release's
+                for folder in place.glob(f"{self._over[-1]}-*"):
+                    remove(folder)
+            self._over.pop()
+        if everything:
+            remove(self.folders.trainings)
+
+    def _keep(self, decided: Experiment) -> None:
+        """Keep the end of the log, and the compile cache of a program that was kept; the rest may go."""
+        self._over.append(decided.number)
         if not decided.attempt:
             return
         folder = self.folders.attempt(decided.number, decided.attempt)
@@ -282,10 +290,6 @@ class Trainings:
             kept.write_text(tail, encoding="utf-8", errors="replace")
         if decided.status is Status.KEEP:
             self._take_cache(folder)
-        for k in range(1, decided.attempt + 1):
-            attempt = self.folders.attempt(decided.number, k)
-            for place in (attempt, self.folders.logs / attempt.name):  # the latter is the last release's
-                remove(place)
 
     def _take_cache(self, folder: Path) -> None:
         """Let the next trainings begin with what this one has compiled, if that can be copied."""
@@ -302,11 +306,9 @@ class Trainings:
 
     def _copy_cache(self, folder: Path) -> None:
         cache = self.folders.trainings / CACHE
-        if cache.is_dir():
-            # As they are: what a training put there is not followed.
-            shutil.copytree(cache, folder / CACHE, symlinks=True)
-        else:
-            (folder / CACHE).mkdir()
+        (folder / CACHE).mkdir()
+        if cache.is_dir():  # no link that a training made is followed
+            shutil.copytree(cache, folder / CACHE, symlinks=True, dirs_exist_ok=True)
 
     def _ahead(self, lane: int) -> Path:
         return self.folders.trainings / f"{AHEAD}-{lane}"

@@ -81,7 +81,7 @@ class Workspace:
         self.editable = editable
         self.frozen = frozen
         self._git = Git(locate(repository).common)
-        self._blobs = lru_cache(maxsize=8)(self._git.read)  # what is in a commit stays
+        self._blobs = lru_cache(maxsize=32)(self._git.read)  # what is in a commit stays
         self._worktree = Worktree(self._git, path.absolute())
         self._lock = threading.RLock()  # of the worktree and the refs
         self._executable: bool | None = None  # the editable file; no experiment changes it
@@ -249,6 +249,8 @@ class Workspace:
             sha = self._git(
                 "commit-tree", tree, "-p", parent, "-F", str(message), environment=self._committer()
             )
+        for name in (self.editable, *self.frozen):
+            self.content(sha, name)  # kept for its training and verdict, which should not wait for git
         return Commit(sha, *count_lines(read_diff(self._git, sha, self.editable)))
 
     def remember(self, number: int, commit: str) -> None:

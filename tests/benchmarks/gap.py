@@ -1,14 +1,16 @@
 """How long a GPU would wait between two trainings: this loop beside a plain shell loop.
 
-Run it with `.venv/bin/python -m tests.benchmarks.gap [--experiments N]`. Both loops train the same toy,
-which takes 0.3 s and notes when it starts and ends. The shell loop is the practice at its barest: edit,
-`git commit`, train, `git reset --hard HEAD~1`. They are run in turn, so that a busy machine is busy for both.
+Run it with `.venv/bin/python -m tests.benchmarks.gap [--experiments N] [--sandbox KIND...]`. All loops train
+the same toy, which takes 0.3 s and notes when it starts and ends. The shell loop is the practice at its
+barest: edit, `git commit`, train, `git reset --hard HEAD~1`; it has no sandbox. They are run in turn, so that
+a busy machine is busy for all.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import statistics
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from pathlib import Path
 
 from loop.experiment import Proposal
 from loop.proposers.protocol import Context
+from loop.sandbox.sandbox import Sandbox, SandboxKind, find_sandbox
 from tests.benchmarks.toy_run import conduct_toys, gaps, make_repository
 
 TRAIN = "VALUE = 0  # of nothing\n"
@@ -54,11 +57,11 @@ class Counter:
         return Proposal(source, f"VALUE {self._value}", "", self.name, context.parent)
 
 
-async def our_loop(folder: Path, experiments: int) -> list[float]:
+async def our_loop(folder: Path, experiments: int, sandbox: Sandbox) -> list[float]:
     """Return the gaps of this project's engine, in seconds."""
     repository = make_repository(folder / "repository", train=TRAIN, toy=TOY)
     found, _ = await conduct_toys(
-        folder, repository, proposer=Counter(), settings={}, experiments=experiments
+        folder, repository, proposer=Counter(), settings={}, experiments=experiments, sandbox=sandbox
     )
     return found
 
@@ -77,17 +80,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--experiments", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sandbox", nargs="+", type=SandboxKind, default=list(SandboxKind))
     arguments = parser.parse_args()
-    ours: list[float] = []
-    floor: list[float] = []
+    sandboxes = {f"sandbox {kind}": find_sandbox(kind) for kind in arguments.sandbox}
+    found: dict[str, list[float]] = {"shell loop": []}
     for _ in range(arguments.rounds):
-        with tempfile.TemporaryDirectory() as ours_in, tempfile.TemporaryDirectory() as floor_in:
-            floor += shell_loop(Path(floor_in), arguments.experiments)
-            ours += asyncio.run(our_loop(Path(ours_in), arguments.experiments))
-    for name, values in (("this loop", ours), ("shell loop", floor)):
-        median, worst = 1e3 * statistics.median(values), 1e3 * max(values)
-        print(f"{name:10}  median {median:6.1f} ms  worst {worst:6.1f} ms")
-    print(f"ratio of the medians {statistics.median(ours) / statistics.median(floor):.2f}")
+        with tempfile.TemporaryDirectory() as folder:
+            found["shell loop"] += shell_loop(Path(folder), arguments.experiments)
+        for name, sandbox in sandboxes.items():
+            with tempfile.TemporaryDirectory() as folder:
+                ours = asyncio.run(our_loop(Path(folder), arguments.experiments, sandbox))
+            found.setdefault(name, []).extend(ours)
+    floor = statistics.median(found["shell loop"])
+    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
+    for name, values in found.items():
+        median, worst = statistics.median(values), max(values)
+        times = f"median {1e3 * median:6.1f} ms  worst {1e3 * worst:6.1f} ms"
+        print(f"{name:17} {times}  {median / floor:.2f} of the shell loop")
     sys.stdout.flush()
 
 

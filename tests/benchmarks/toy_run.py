@@ -7,13 +7,14 @@ from pathlib import Path
 
 from loop.engine.run import Engine
 from loop.engine.stages import KeepRule
-from loop.engine.trainings import Plan
+from loop.engine.trainings import NO_SANDBOX, Plan
 from loop.experiment import Goal
 from loop.git.workspace import Workspace
 from loop.process.environment import Launcher, training_environment
 from loop.process.trainer import RunFolders, Trainer
 from loop.proposers.protocol import Proposer
 from loop.results.report import RunStatus, run_status
+from loop.sandbox.sandbox import Sandbox
 from loop.store.journal import Journal
 from tests.loop.lab import git
 
@@ -35,7 +36,13 @@ def make_repository(folder: Path, *, train: str, toy: str) -> Path:
 
 
 async def conduct_toys(
-    folder: Path, repository: Path, *, proposer: Proposer, settings: Mapping[str, str], experiments: int
+    folder: Path,
+    repository: Path,
+    *,
+    proposer: Proposer,
+    settings: Mapping[str, str],
+    experiments: int,
+    sandbox: Sandbox = NO_SANDBOX,
 ) -> tuple[list[float], RunStatus]:
     """Make so many experiments after the baseline with the `toy.sh` of a repository.
 
@@ -43,6 +50,7 @@ async def conduct_toys(
     from each end to the next start, and the run's last status.
     """
     times, base = folder / "times", git(repository, "rev-parse", "HEAD")
+    times.touch()
     journal = Journal(folder / "state.db")
     workspace = Workspace(repository=repository, path=folder / "worktrees" / "toy", tag="toy")
     workspace.create(base)
@@ -61,7 +69,7 @@ async def conduct_toys(
     )
     engine = Engine(
         run,
-        plan=Plan(KeepRule(), launcher, deadline=2 * _BUDGET),
+        plan=Plan(KeepRule(), launcher, deadline=2 * _BUDGET, sandbox=sandbox, writable=(times,)),
         journal=journal,
         workspace=workspace,
         trainer=Trainer(),

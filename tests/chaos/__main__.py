@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.chaos.calm import calm
+from tests.chaos.calm import calm, decided
 from tests.chaos.process import Bot
 from tests.chaos.site import Site, mounted
 from tests.chaos.storm import Storm
@@ -51,8 +51,13 @@ async def weather(site: Site, server: TelegramServer, *, seed: int, kills: int) 
             "or the path of one in LIBFAKETIME."
         )
     await bot.start("--tag", "storm")
-    if not await storm.until(lambda: bool(site.notes()), FIRST_TRAINING):
-        return [f"no training began within {FIRST_TRAINING:.0f} s"]
+    # Not before: where the baseline is killed, the run is over, as it should be.
+    if not await storm.until(lambda: decided(site) > 0, FIRST_TRAINING):
+        return [f"no training came to an end within {FIRST_TRAINING:.0f} s"]
+    parts = site.parts_of_trainings
+    if not await storm.until(lambda: all(parts().values()), FIRST_TRAINING):
+        return [f"no training ran in bwrap within {FIRST_TRAINING:.0f} s"]
+    say(f"Trainings run in {parts()['bwrap'][0].info['cmdline'][0]}.")
     await storm.blow()
     lost = await calm(site, bot, storm, chance)
     lost += losses(site, server.api.posts, skips=figures.others["/skip"] + 1)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from tests.chaos.process import Bot
 from tests.chaos.site import Site
 from tests.chaos.storm import Storm
-from tests.chaos.verify import CHANNEL, undecided
+from tests.chaos.verify import CHANNEL, left_folders, undecided
 
 GOES_ON = 180.0
 STOPS = 60.0
@@ -31,8 +31,8 @@ async def calm(site: Site, bot: Bot, storm: Storm, chance: random.Random) -> lis
 
     await bot.terminate()
     await bot.start()  # writes results.tsv anew, whatever was done to it
-    before = _decided(site)
-    await require(lambda: _decided(site) >= before + 2, GOES_ON, "the run does not go on after the storm")
+    before = decided(site)
+    await require(lambda: decided(site) >= before + 2, GOES_ON, "the run does not go on after the storm")
     stopping = asyncio.create_task(bot.send("/stop"))
     await require(lambda: _stopped(site), STOPS, "the run could not be stopped")
     await asyncio.sleep(chance.choice((0, chance.uniform(0, 0.3))))
@@ -43,6 +43,7 @@ async def calm(site: Site, bot: Bot, storm: Storm, chance: random.Random) -> lis
     await require(lambda: _listens(site, bot), STARTS, "the bot does not start again")
     await require(lambda: not undecided(site), STOPS, "a stopped run was left with an open experiment")
     await require(lambda: _all_told(site), TOLD, "not everything was told")
+    await require(lambda: not left_folders(site), CLEARED, "folders of trainings are left")
     status = await bot.terminate()
     if status != 0:
         lost.append(f"the bot ended with status {status} after SIGTERM")
@@ -50,7 +51,7 @@ async def calm(site: Site, bot: Bot, storm: Storm, chance: random.Random) -> lis
     return lost
 
 
-def _decided(site: Site) -> int:
+def decided(site: Site) -> int:
     rows = site.query("SELECT count(*) FROM experiments WHERE status IS NOT NULL")
     return int(rows[0][0]) if rows else 0
 

@@ -92,12 +92,24 @@ def _leave_lock(site: Site, _: random.Random) -> None:
 
 
 def _half_an_outcome(site: Site, _: random.Random) -> None:
-    attempts = [path for path in (site.home / "runs").glob("*/*-*") if path.is_dir()]
-    newest = max(attempts, key=lambda path: path.stat().st_mtime, default=None)
-    if newest is not None:
-        with (newest / "outcome.json").open("wb") as file:
-            file.write(b'{"ending": "exi')
-            os.fsync(file.fileno())
+    with (_newest(site, "[0-9]*-*") / "outcome.json").open("wb") as file:
+        file.write(b'{"ending": "exi')
+        os.fsync(file.fileno())
+
+
+def _delete_attempt(site: Site, _: random.Random) -> None:
+    shutil.rmtree(_newest(site, "[0-9]*-*"))
+
+
+def _delete_ahead(site: Site, _: random.Random) -> None:
+    shutil.rmtree(_newest(site, "ahead-*"))
+
+
+def _newest(site: Site, pattern: str) -> Path:
+    found = [(path.stat().st_mtime, path) for path in (site.home / "trainings").glob(f"[0-9]*/{pattern}")]
+    if not found:
+        raise FileNotFoundError(pattern)
+    return max(found)[1]
 
 
 _KINDS: dict[str, tuple[int, Callable[[Site, random.Random], None]]] = {
@@ -107,4 +119,6 @@ _KINDS: dict[str, tuple[int, Callable[[Site, random.Random], None]]] = {
     "log spoiled": (4, _spoil_log),
     "stale lock": (2, _leave_lock),
     "half an outcome": (2, _half_an_outcome),
+    "attempt deleted": (1, _delete_attempt),
+    "folder ahead deleted": (1, _delete_ahead),
 }

@@ -79,6 +79,8 @@ class Site:
             "DEADLINE_MINUTES": f"{2 * TIME_BUDGET / 60}",
             "CRASH_STREAK": "20",
             "TORCH_LEDGER": str(self.ledger),
+            "SANDBOX": "bwrap",
+            "SANDBOX_WRITE": str(self.ledger),
             **settings,
         }
 
@@ -118,13 +120,37 @@ class Site:
         return found
 
     def processes(self) -> list[psutil.Process]:
-        """Return all living processes whose environment names this site."""
-        return [process for process, environ in self._environments() if str(self.folder) in environ]
+        """Return all living processes whose environment names this site, or that show it in a sandbox."""
+        ours = _namespace(os.getpid())
+        return [
+            process
+            for process, environ in self._environments()
+            if str(self.folder) in environ or self._is_in_sandbox(process, ours)
+        ]
+
+    def _is_in_sandbox(self, process: psutil.Process, ours: str) -> bool:
+        """Tell whether it lives in namespaces that show a training's folder, whatever its environment."""
+        if _namespace(process.pid) in ("", ours):
+            return False
+        return any(path.startswith(f"{self.home}/trainings/") for path in _mounts(process.pid))
+
+    def mounts(self) -> list[str]:
+        """Return what is mounted below the site where we live, but for the state directory itself."""
+        return [path for path in _mounts(os.getpid()) if path.startswith(f"{self.home}/")]
 
     def trainings(self) -> list[psutil.Process]:
         """Return the living processes of trainings, what they left behind included."""
         mark = f"\0{MARK}={home_mark(self.home)}"
         return [process for process, environ in self._environments() if mark in f"\0{environ}"]
+
+    def parts_of_trainings(self) -> dict[str, list[psutil.Process]]:
+        """Return the processes of trainings by place: bwrap, process 1 of its namespace, programs."""
+        parts: dict[str, list[psutil.Process]] = {"bwrap": [], "init": [], "program": []}
+        for process in self.trainings():
+            wraps = Path((process.info["cmdline"] or [""])[0]).name == "bwrap"
+            place = "init" if namespace_init(process.pid) else "bwrap" if wraps else "program"
+            parts[place].append(process)
+        return parts
 
     def supervisors(self) -> list[psutil.Process]:
         """Return the supervisors, those that own a training first."""
@@ -137,6 +163,33 @@ class Site:
             environ = process.info["environ"]
             if environ and process.info["status"] != psutil.STATUS_ZOMBIE:
                 yield process, "\0".join(f"{name}={value}" for name, value in environ.items())
+
+
+def _mounts(pid: int) -> list[str]:
+    """Return the mount points that a process sees, none where it is gone or there is no /proc."""
+    try:
+        lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
+    except OSError:
+        return []
+    return [line.split()[4] for line in lines]
+
+
+def _namespace(pid: int) -> str:
+    """Name the mounts that a process sees; empty where it is gone or there is no /proc."""
+    try:
+        return str(Path(f"/proc/{pid}/ns/mnt").readlink())
+    except OSError:
+        return ""
+
+
+def namespace_init(pid: int) -> bool:
+    """Tell whether a process is number 1 of a namespace of processes below ours."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    numbers = next((line.split()[1:] for line in status.splitlines() if line.startswith("NSpid:")), [])
+    return len(numbers) > 1 and numbers[-1] == "1"
 
 
 def _supervisor() -> Path:

@@ -19,7 +19,12 @@ from tests.chaos.site import Site
 VICTIMS = {
     ("bot",): 5,
     ("supervisor",): 3,
-    ("training",): 3,
+    ("training",): 2,
+    ("program",): 2,
+    ("bwrap",): 2,
+    ("init",): 2,
+    ("bot", "bwrap"): 2,
+    ("bot", "init"): 1,
     ("bot", "supervisor"): 2,
     ("bot", "training"): 2,
     ("supervisor", "training"): 2,
@@ -162,8 +167,9 @@ class Storm:
         found = {self._bot.pid} if "bot" in victims and self._bot.running else set()
         if "supervisor" in victims:
             found |= {process.pid for process in self._site.supervisors()[:1]}
-        if "training" in victims:
-            found |= {process.pid for process in self._site.trainings()}
+        for place, processes in self._site.parts_of_trainings().items():
+            if "training" in victims or place in victims:
+                found |= {process.pid for process in processes}
         return found
 
     async def _start_later(self) -> None:

@@ -48,6 +48,8 @@ def losses(site: Site, posts: Sequence[Post], *, skips: int) -> Iterator[str]:
     yield from _wrong_logs(site)
     yield from _untold(site, posts)
     yield from (f"process {process.pid} is left: {_command(process)}" for process in site.processes())
+    yield from (f"{path} is left, but no training" for path in left_folders(site))
+    yield from (f"{path} is still mounted" for path in site.mounts())
 
 
 def found(site: Site) -> Counter[str]:
@@ -129,6 +131,12 @@ def _wrong_logs(site: Site) -> Iterator[str]:
     for log in sorted(site.home.glob("runs/*/*.log")):
         if FALSE_RESULT in log.read_bytes():
             yield f"the log kept as {log.name} holds what somebody else wrote"
+
+
+def left_folders(site: Site) -> list[str]:
+    """Return what a stopped run should not have any more: attempts, folders made ahead, proofs."""
+    found = (path for pattern in ("proof-*", "trainings/*") for path in site.home.glob(pattern))
+    return sorted(str(path.relative_to(site.home)) for path in found)
 
 
 def _program(site: Site, commit: str) -> Program:

@@ -276,6 +276,26 @@ async def test_a_stop_that_the_engine_died_over_is_carried_out_by_the_next(
     assert [e.status for e in lab.experiments()] == [Status.KEEP, status]
 
 
+async def test_a_done_run_leaves_no_folder_of_a_training(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    unknown = lab.folders.attempt(1, 2)  # the bot died before it was in the journal
+    unknown.mkdir(parents=True)
+    await lab.engine(value(1.4), value(1.6)).conduct(2)
+    assert not list(lab.folders.trainings.glob("[0-9]*"))
+    assert not list(lab.folders.trainings.glob("ahead-*"))
+
+
+async def test_a_stopped_run_leaves_nothing_that_only_trainings_need(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    engine = lab.engine(value(1.4), program("wait()"))
+    conducting = conduct(engine)
+    await lab.until_training(2)
+    await engine.stop()
+    await conducting
+    assert not lab.folders.trainings.exists()
+    assert lab.folders.log(1).is_file()
+
+
 async def test_retag_in_the_middle_of_a_training_loses_nothing(make_lab: MakeLab) -> None:
     lab = make_lab(program("wait()\nsummary(1.5)"))
     engine = lab.engine(value(1.4))
