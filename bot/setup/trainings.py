@@ -30,7 +30,7 @@ from loop.process.environment import (
 from loop.program.constants import parse
 from loop.sandbox.proof import Check as Attempt
 from loop.sandbox.proof import SandboxFacts, prove
-from loop.sandbox.sandbox import SandboxKind, find_sandbox
+from loop.sandbox.sandbox import Sandbox, SandboxKind, find_sandbox
 from loop.sandbox.view import View, check_named
 from notifiers.text.status import BREAKS, sandbox_text
 
@@ -230,12 +230,7 @@ def examine_sandbox(settings: Settings, environment: Mapping[str, str]) -> Sandb
     kind = None if settings.sandbox == "auto" else SandboxKind(settings.sandbox)
     sandbox = find_sandbox(kind)
     if sandbox.kind is SandboxKind.NONE:
-        if kind is None and any(choice.kind != SEARCH for choice in settings.proposer):
-            raise UserError(
-                f"No sandbox works here, and models would write the programs. {sandbox.reason} "
-                "SANDBOX=none runs them with your permissions."
-            )
-        return SandboxFacts(sandbox)
+        return SandboxFacts(sandbox) if kind else _unconfined(settings, sandbox)
     view = View(
         settings.home,
         settings.home,
@@ -246,6 +241,10 @@ def examine_sandbox(settings: Settings, environment: Mapping[str, str]) -> Sandb
         network=settings.allow_network,
     )
     proof = prove(sandbox, view, sys.executable, state=settings.home, repository=settings.repository)
+    if kind is None and (broken := [row for row in proof.rows if row.check in BREAKS and not row.held]):
+        # Such as Landlock with an NVIDIA GPU (driver 580): cuInit fails, and torch takes the CPU.
+        reason = f"{sandbox.kind.capitalize()} keeps trainings from their work ({broken[0].detail})."
+        return _unconfined(settings, Sandbox(SandboxKind.NONE, reason=f"{reason} {sandbox.reason}".strip()))
     wanted = (Attempt.TCP, Attempt.UDP) if settings.allow_network else ()
     return SandboxFacts(
         sandbox,
@@ -255,6 +254,16 @@ def examine_sandbox(settings: Settings, environment: Mapping[str, str]) -> Sandb
         writes=settings.sandbox_write,
         network=settings.allow_network,
     )
+
+
+def _unconfined(settings: Settings, sandbox: Sandbox) -> SandboxFacts:
+    """Go without a sandbox where nobody asked for that: not for what models write."""
+    if any(choice.kind != SEARCH for choice in settings.proposer):
+        raise UserError(
+            f"No sandbox works here, and models would write the programs. {sandbox.reason} "
+            "SANDBOX=none runs them with your permissions."
+        )
+    return SandboxFacts(sandbox)
 
 
 def what_trainings_read(settings: Settings, environment: Mapping[str, str]) -> tuple[Path, ...]:

@@ -380,6 +380,7 @@ class Engine:
             await self._set_state(RunState.PAUSED, self.run.reason or BY_COMMAND)
         with suppress(BranchMoved):  # then it is a person's
             await in_thread(self._workspace.restore)
+        await in_thread(self._trainings.sweep)
         over = self.run.state in (RunState.DONE, RunState.STOPPED)
         if over:
             with suppress(BranchMoved):

@@ -129,6 +129,7 @@ class Attempts:
 
 def gpu() -> str:
     """Return what the first GPU answers when some of its memory is filled and read back."""
+    os.environ["CUDA_CACHE_DISABLE"] = "1"  # else it makes ~/.nv, outside and inside
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError:

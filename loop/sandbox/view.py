@@ -27,6 +27,8 @@ ETC = (
     "localtime", "nsswitch.conf", "os-release", "passwd", "pki/ca-trust", "pki/tls/certs", "ssl/certs",
     "ssl/openssl.cnf", "timezone",
 )  # fmt: skip
+COMPILERS = ("CC", "CXX", "CUDAHOSTCXX")  # variables that name a program
+COMPILER_FOLDERS = ("CUDA_HOME", "CUDA_PATH", "CPATH", "LIBRARY_PATH")
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
 MOST_LINKS = 40  # on the way to a path, as in the kernel
 TMP = Path("/tmp")  # noqa: S108 - in a sandbox an attempt's own
@@ -250,6 +252,24 @@ def _system(view: View, program: str) -> Iterator[Path]:
     found = shutil.which(program, path=view.environment.get("PATH")) or ""
     if found.startswith("/"):
         yield Path(found)
+    yield from _compilers(view.environment)
+
+
+def _compilers(environment: Mapping[str, str]) -> Iterator[Path]:
+    """Yield what torch.compile needs where the compilers are not those of the system.
+
+    Of a compiler it is the folder that it is installed in, unless the home directory lies there.
+    """
+    path, home = environment.get("PATH"), Path(environment.get("HOME") or "/nowhere")
+    for name in COMPILERS:
+        words = environment.get(name, "").split()
+        found = shutil.which(words[0], path=path) if words else None
+        if found and Path(found).is_absolute():
+            prefix = Path(found).parents[1]
+            yield Path(found) if home.is_relative_to(prefix) or prefix == home / ".local" else prefix
+    for name in COMPILER_FOLDERS:
+        folders = (Path(entry) for entry in environment.get(name, "").split(":") if entry.startswith("/"))
+        yield from (folder for folder in folders if not home.is_relative_to(folder))
 
 
 def _needed(found: Mapping[Path, Mount], links: Mapping[Path, str]) -> Layout:
