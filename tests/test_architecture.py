@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 MOST_FILES = 138  # with the `__init__` of 28 packages
-MOST_LINES = 27_300
+MOST_LINES = 27_310
 LINES_OF_A_FILE = 450
 LINES_OF_A_PACKAGE = 2_000  # a folder's own files, without the folders in it
 LARGER: dict[str, int] = {}

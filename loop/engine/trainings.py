@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -117,14 +118,14 @@ class Trainings:
             frozen=self._workspace.frozen,
             link_paths=self._plan.link_paths,
         )
-        project = self.folders.trainings / f"{AHEAD}-project"
-        source.fill(project, run.base_commit)
-        source.write_editable(project, self._workspace.source(run.base_commit))
-        try:
-            launch = self._plan.launcher.prepare(project, source.checkout, self._report(run))
-        finally:
-            self.preparing = ""
-            remove(project)
+        with tempfile.TemporaryDirectory() as folder:  # the disk of the state directory may be full
+            project = Path(folder) / WORK
+            source.fill(project, run.base_commit)
+            source.write_editable(project, self._workspace.source(run.base_commit))
+            try:
+                launch = self._plan.launcher.prepare(project, source.checkout, self._report(run))
+            finally:
+                self.preparing = ""
         self._prepared = _Prepared(source, launch)
 
     def _report(self, run: Run) -> Callable[[str], None]:

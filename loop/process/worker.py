@@ -3,7 +3,7 @@
 `run_worker` is for the bot; what it starts is this module, with the name of the function. Values pass through
 the pipes as pickles: both ends run this project's code, and what a model or a repository wrote is text in it.
 `in_thread` is for blocking work within the bot: git, SQLite, the disk. It must end by itself, as a cancelled
-caller waits for it; `asyncio.to_thread` is for a write to a pipe that may never be read (`bot.terminal`).
+caller waits for it.
 """
 
 from __future__ import annotations

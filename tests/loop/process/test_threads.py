@@ -25,7 +25,7 @@ def test_blocking_work_is_given_to_threads_in_one_way() -> None:
         for file in (root / folder).rglob("*.py")
         if other.search(file.read_text())
     }
-    assert found == {"bot/local/terminal.py", "loop/process/worker.py"}
+    assert found == {"loop/process/worker.py"}
 
 
 async def test_a_cancelled_caller_waits_for_the_call() -> None:
