@@ -380,7 +380,8 @@ class Engine:
             await self._set_state(RunState.PAUSED, self.run.reason or BY_COMMAND)
         with suppress(BranchMoved):  # then it is a person's
             await in_thread(self._workspace.restore)
-        await in_thread(self._trainings.sweep)
+        gone = self.run.state is RunState.STOPPED and not self.under_way
+        await in_thread(self._trainings.sweep, everything=gone)
         over = self.run.state in (RunState.DONE, RunState.STOPPED)
         if over:
             with suppress(BranchMoved):
@@ -393,8 +394,6 @@ class Engine:
         await self.prefetch.close()
         for lane in self._lanes:
             lane.close()
-        over = self.run.state is RunState.STOPPED and not self.under_way
-        await in_thread(self._trainings.sweep, everything=over)
 
     def _check_head(self) -> None:
         self._workspace.check_head(self._head, *self._judged)
