@@ -79,7 +79,7 @@ def write_out(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        raise  # whoever reads has read enough
+        raise  # the reader has read enough
     except OSError as error:
         raise UserError(f"The output cannot be written: {error.strerror}.") from None
 

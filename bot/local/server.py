@@ -145,7 +145,7 @@ class LocalServer:
             client.write(pack({"error": str(error)}))
         except ConnectionError:
             log.debug("a local client has gone")
-        except Exception:
+        except Exception:  # a fault of ours is logged and answered, and ends no other client
             log.exception("a local client cannot be served")
             client.write(pack({"error": "The bot failed to answer: see bot.log in the state directory."}))
         finally:
@@ -171,7 +171,7 @@ class LocalServer:
             await self.wait_attached()
             try:
                 text = await self._progress()
-            except Exception:
+            except Exception:  # a card that fails once is logged, and shown again at the next turn
                 log.exception("the progress is unknown")
             else:
                 for client in self._serving.values():

@@ -1,7 +1,7 @@
 """Git commands by GitPython, shut off from every program that a repository or its configuration names.
 
-Hooks, filters, fsmonitor, text conversion, merge drivers, helpers and transports: none runs, whoever wrote
-them down. git gets an environment of its own, without the bot's secrets, and a time limit.
+Hooks, filters, fsmonitor, text conversion, merge drivers, helpers and transports: none of them runs. git
+gets an environment of its own, without the secrets of the bot, and a time limit.
 
 GitPython's `Git` is used rather than its `Repo`: a `Repo` takes its directories from the caller's `GIT_*`
 variables, and its index API runs hooks. Here every command names its repository, index and worktree itself.

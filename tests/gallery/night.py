@@ -45,7 +45,7 @@ from tests.gallery.screen import Screen, Shown, Way
 from tests.notifiers.recording import VirtualTime
 
 ANN = Sender("telegram", user="7", place="7", name="ann")
-BOB = Sender("telegram", user="8", place="8", name="bob")  # may only look on
+BOB = Sender("telegram", user="8", place="8", name="bob")  # read-only
 _ACCESS = Access({"telegram": AllowList(users={"7": Role.OPERATOR, "8": Role.VIEWER})})
 
 

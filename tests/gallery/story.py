@@ -135,7 +135,7 @@ async def _troubles(night: WakeUpReport) -> None:
     await night.tell("The machine was switched off and on")
     night.end(0.985)
     night.note(EventKind.RUN_RECOVERED, "its loop had ended with: database is locked")
-    await night.tell("Trained again, and something that mended itself")
+    await night.tell("Trained again, and something that recovered by itself")
     for number, title in enumerate(
         ("The first crash of several rings", "The second does not", "Nor does the third", "Four", "Five")
     ):

@@ -476,7 +476,7 @@ async def test_a_number_counts_though_the_program_failed_after_it(
     make_lab: MakeLab, late: str, clause: str
 ) -> None:
     async def is_blocked(_: Run) -> bool:
-        raise AssertionError("whoever has a number is not asked about memory")
+        raise AssertionError("a training with a number is not asked about memory")
 
     lab = make_lab(program(f"summary(1.5)\n{late}"))
     await lab.engine(program(f"summary(1.6)\n{late}"), is_blocked=is_blocked).conduct(1)

@@ -192,13 +192,13 @@ async def test_an_idea_that_makes_an_old_program_of_the_new_best_is_asked_for_an
 async def test_a_proposer_that_fails_is_asked_again(make_lab: MakeLab) -> None:
     lab = make_lab(program("wait()\nsummary(1.5)"))
     ideas = Ideas(value(1.4))
-    ideas.failures.append(UserError("out of reach"))
+    ideas.failures.append(UserError("unavailable"))
     engine = lab.engine(ideas=ideas)
     failing: list[bool] = []
     conducting = asyncio.create_task(engine.conduct(1))
     while engine.prefetch.ready is None:
         failing.append(
-            engine.prefetch.failure is not None and engine.prefetch.failure.reason == "out of reach"
+            engine.prefetch.failure is not None and engine.prefetch.failure.reason == "unavailable"
         )
         await asyncio.sleep(0)
     assert failing[-1]

@@ -72,7 +72,7 @@ Root Cause (first observed failure):
   traceback : Traceback (most recent call last):
     File "/venv/lib/python3.12/site-packages/torch/distributed/elastic/errors/__init__.py", line 355, in wrapper
       return f(*args, **kwargs)
-    File "/work/train.py", line 12, in main
+    File "/home/train.py", line 12, in main
       raise ValueError("sequence of 0 tokens")
   ValueError: sequence of 0 tokens
 
@@ -80,7 +80,7 @@ Root Cause (first observed failure):
 """
 ACCELERATE = """\
 Traceback (most recent call last):
-  File "/work/train.py", line 88, in <module>
+  File "/home/train.py", line 88, in <module>
     model.load(path)
 KeyError: 'lm_head.weight'
 Traceback (most recent call last):
@@ -92,7 +92,7 @@ subprocess.CalledProcessError: Command '['/venv/bin/python', 'train.py']' return
 """
 DEEPSPEED = """\
 Traceback (most recent call last):
-  File "/work/train.py", line 31, in <module>
+  File "/home/train.py", line 31, in <module>
     engine.step()
 RuntimeError: expected scalar type BFloat16 but found Float
 [2026-11-29 20:01:12,003] [INFO] [launch.py:319:sigkill_handler] Killing subprocess 412
@@ -250,28 +250,28 @@ Set TORCHDYNAMO_VERBOSE=1 for the internal stack trace (please do this especiall
 
 """
 SYNTAX = """\
-  File "/work/train.py", line 12
+  File "/home/train.py", line 12
     for step in range(10)
                          ^
 SyntaxError: expected ':'
 """
 IMPORTED_SYNTAX = """\
 Traceback (most recent call last):
-  File "/work/train.py", line 1, in <module>
+  File "/home/train.py", line 1, in <module>
     import model
-  File "/work/model.py", line 3
+  File "/home/model.py", line 3
     return x
     ^^^^^^
 IndentationError: expected an indented block after function definition on line 2
 """
 BARE_ASSERT = """\
 Traceback (most recent call last):
-  File "/work/train.py", line 210, in <module>
+  File "/home/train.py", line 210, in <module>
     main(
     ~~~~^
         depth=9)
         ^^^^^^^^
-  File "/work/train.py", line 98, in main
+  File "/home/train.py", line 98, in main
     assert TOTAL_BATCH_SIZE % tokens_per_fwdbwd == 0
            ~~~~~~~~~~~~~~~~~^^~~~~~~~~~~~~~~~~~~
 AssertionError
@@ -383,7 +383,7 @@ LEAKED = f"""\
 """
 RICH = """\
 ╭────────────────────── Traceback (most recent call last) ───────────────────────╮
-│ /work/train.py:12 in <module>                                                  │
+│ /home/train.py:12 in <module>                                                  │
 │ ❱ 12     raise ValueError("no head")                                           │
 ╰────────────────────────────────────────────────────────────────────────────────╯
 ValueError: no head

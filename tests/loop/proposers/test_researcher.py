@@ -195,10 +195,10 @@ async def test_a_crash_that_does_not_fit_what_was_kept_since_is_dropped(institut
 
 
 async def test_a_refused_mending_is_asked_for_again_with_the_reason(institute: Institute) -> None:
-    oracle = Oracle("oracle", NoProgramError("It parses not.", description="mended"), WIDER)
+    oracle = Oracle("oracle", NoProgramError("It parses not.", description="repaired"), WIDER)
     proposal = await institute.researcher(oracle).propose(institute.context(*discards(0), crash()))
     assert (proposal.source, proposal.repairs) == (WIDER, 1)
-    assert oracle.asked[-1].rejections == (Rejection("mended", "It parses not."),)
+    assert oracle.asked[-1].rejections == (Rejection("repaired", "It parses not."),)
 
 
 # The sources' own ideas

@@ -122,7 +122,7 @@ def test_a_number_after_hostile_programs_is_that_of_a_fresh_checkout(
 
 
 def test_only_the_compile_cache_of_a_kept_program_goes_on(bwrap: Seen) -> None:
-    """By design: whoever reads it without a check takes what a kept program put there. No other file does."""
+    """By design: a program that reads it unchecked takes what a kept program put there; no other does."""
     value, taken = bwrap.honest[KEPT]
     assert taken == [CACHE]
     assert value != bwrap.fresh
