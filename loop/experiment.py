@@ -1,7 +1,6 @@
 """The words of the loop as data: run, experiment, proposal, outcome, verdict, event.
 
-Everything here is a value: frozen, without behaviour that touches the world. Times are seconds since the
-epoch (UTC); memory is in GiB where the name says ``gb``, as in ``results.tsv``.
+All are frozen values. Times are seconds since the epoch (UTC); memory in GiB where the name says ``gb``.
 """
 
 from __future__ import annotations
@@ -10,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+
+from loop.evidence import Finding
 
 
 class RunState(StrEnum):
@@ -35,8 +36,8 @@ class Actor(StrEnum):
 class Cause(StrEnum):
     """What keeps a run from training, what a person is called for, or what people are notified of once.
 
-    A call is open until an event ends it (`loop/store/events.py`). Its run, its cause and its key say which
-    it is; the key names one of several: a folder, a setting, a model.
+    A call is open until an event ends it (`loop/store/events.py`). Run, cause and key (a folder, a setting, a
+    model) say which it is.
     """
 
     # The machine is not fit for a training
@@ -53,6 +54,7 @@ class Cause(StrEnum):
     BRANCH = "branch"  # a hand moved it; facts: error
     CRASHES = "crashes"  # many in a row
     VANISHED = "vanished"  # a training, again and again
+    QUARANTINE = "quarantine"  # a result waits to be accepted or rejected; key: its number
     # What has states, each reported once
     PROPOSER = "proposer"  # can a model be asked? key: its name
     PRICE = "price"  # of a model; key: its name
@@ -62,16 +64,13 @@ class Cause(StrEnum):
 
 
 class Stage(StrEnum):
-    """How far an experiment has come. Each is a safe place to go on from after a power cut.
-
-    The journal learns of a proposal together with its commit, which was made as a git object before.
-    """
+    """How far an experiment has come. The journal learns of a proposal together with its commit."""
 
     PROPOSED = "proposed"
     COMMITTED = "committed"
     TRAINING = "training"
     MEASURED = "measured"
-    EVALUATED = "evaluated"  # whatever was to be found out before a verdict is known
+    EVALUATED = "evaluated"  # what a verdict needs beside the number is known
     DECIDED = "decided"
 
 
@@ -82,6 +81,7 @@ class Status(StrEnum):
     DISCARD = "discard"
     CRASH = "crash"
     SKIP = "skip"
+    QUARANTINE = "quarantine"  # better than the head, but not believed yet: it is no head
 
 
 class Ending(StrEnum):
@@ -96,12 +96,12 @@ class Ending(StrEnum):
 
 
 class Limit(StrEnum):
-    """What a training may use so much of only."""
+    """What a training may use so much of only; all but processes in bytes."""
 
-    FILE_SIZE = "file_size"  # bytes of one file
+    FILE_SIZE = "file_size"  # of one file
     PROCESSES = "processes"
-    MEMORY = "memory"  # bytes
-    DISK_LEFT = "disk_left"  # bytes that are still free
+    MEMORY = "memory"
+    DISK_LEFT = "disk_left"  # still free
 
 
 class Purpose(StrEnum):
@@ -134,10 +134,9 @@ class Family(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What was asked of a model, and its price.
+    """What was asked of a model, and its price; `dollars` is None where that is unknown.
 
-    `input_tokens` counts all tokens read, `cached_tokens` those of them that the provider had in its cache;
-    `dollars` is None where the price is unknown.
+    `input_tokens` counts all tokens read, `cached_tokens` those of them that the provider had in its cache.
     """
 
     input_tokens: int = 0
@@ -165,8 +164,9 @@ class Proposal:
     """An edit of the editable file: its whole new text, and why.
 
     `expected` is the effect that its proposer hopes for, `parent` the commit whose file the text was written
-    against. `idea` is the person's idea that it is made of and `repairs` the number of the crashed experiment
-    that it repairs, if any. `cost` is None where no model was asked.
+    against. `idea` is the person's idea that it is made of, `repairs` the crashed experiment that it repairs,
+    `retry` the request to try an earlier edit again, and `without` the kept experiment that it leaves out to
+    measure it, if any. `cost` is None where no model was asked.
     """
 
     source: str
@@ -179,6 +179,9 @@ class Proposal:
     family: Family | None = None
     repairs: int | None = None
     cost: Cost | None = None
+    findings: tuple[Finding, ...] = ()
+    retry: int | None = None
+    without: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +246,8 @@ BY_COMMAND = Reason(Actor.PERSON)
 class Run:
     """One line of research on branch `autoresearch/<tag>`.
 
-    The tag can change (`/retag`); the id never does. `renamed_from` is the old tag until git has followed.
-    `metric`, `goal` and `time_budget` (seconds) are fixed when the run is made, so that its numbers compare.
+    The tag can change (`/retag`); the id, `metric`, `goal` and `time_budget` never do. Until git has
+    followed, `renamed_from` is the old tag, `moves_head_from` the head before a verdict was taken back.
     `state_by` is None until the state is changed; it and what follows it make up `reason`.
     """
 
@@ -259,6 +262,7 @@ class Run:
     state: RunState
     created_at: float
     renamed_from: str = ""
+    moves_head_from: str = ""
     state_by: Actor | None = None
     state_name: str = ""
     state_cause: Cause | None = None
@@ -345,6 +349,9 @@ class Experiment:
     cost: Cost | None = None
     program: str = ""
     waited: float = 0.0
+    findings: tuple[Finding, ...] = ()
+    retry: int | None = None
+    without: int | None = None
 
     @property
     def last_training(self) -> Training:
@@ -397,7 +404,7 @@ class Experiment:
 
 
 class EventKind(StrEnum):
-    """What happened. An event is appended in the same transaction as its change.
+    """What happened, appended in the same transaction as its change.
 
     What a command caused has, in its data, `answered_in`: the channel that has the answer to the command.
     """
@@ -419,11 +426,20 @@ class EventKind(StrEnum):
     MEASURED = "measured"
     EVALUATED = "evaluated"
     DECIDED = "decided"
+    ACCEPTED = "accepted"  # a result in quarantine, by a person; data: name, answered_in
+    REJECTED = "rejected"  # a result, by a person; data: name, answered_in, with: numbers built on it
+    REPEAT_ASKED = "repeat_asked"  # data: why, times, name, answered_in
+    REPEAT_TRAINING = "repeat_training"  # data: why, k
+    REPEAT_PUT_BACK = "repeat_put_back"  # it will be trained again; data: reason
+    REPEATED = "repeated"  # data: why, k, value
+    REPEAT_GIVEN_UP = "repeat_given_up"  # data: reason
+    CERTIFYING = "certifying"
+    CERTIFIED = "certified"  # data: certification
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of the journal's history, read by notifiers with a cursor on `id`."""
+    """One line of the journal's history; notifiers read with a cursor on `id`."""
 
     id: int
     at: float

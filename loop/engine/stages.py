@@ -211,6 +211,9 @@ def proposed(
         cost=proposal.cost,
         program=program,
         waited=waited,
+        findings=proposal.findings,
+        retry=proposal.retry,
+        without=proposal.without,
     )
     return first, replace(first, stage=Stage.COMMITTED, commit=commit.sha)
 

@@ -55,6 +55,8 @@ def reason_of(decided: Experiment | Row, goal: Goal) -> str:
             return "worse" if effect(decided, goal) else "no gain"
         case Status.SKIP:
             return "skipped by command"
+        case Status.QUARANTINE:
+            return "not believed yet"
         case Status.CRASH | None:
             return ""
     assert_never(decided.status)

@@ -16,7 +16,7 @@ from loop.store.journal import Journal
 from loop.store.schema import decode, quoted, read_experiment
 from loop.text import one_line
 
-_MEASURED = (Status.KEEP, Status.DISCARD)
+_MEASURED = (Status.KEEP, Status.DISCARD, Status.QUARANTINE)
 _NOT_SHOWN = ("waited", "best_before")  # in JSON
 _PAGE = 500
 _COMMIT = frozenset("0123456789abcdef")  # what is adopted may have a word in its place

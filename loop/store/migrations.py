@@ -320,6 +320,56 @@ MIGRATIONS = (
     FROM experiments LEFT JOIN trainings
     ON trainings.run_id = experiments.run_id AND trainings.number = experiments.number AND k = attempt;
     """,
+    """
+    ALTER TABLE runs ADD COLUMN moves_head_from TEXT NOT NULL DEFAULT '';
+    CREATE TABLE retries (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        run_id INTEGER NOT NULL REFERENCES runs (id),
+        number INTEGER NOT NULL,
+        given_up TEXT NOT NULL
+    );
+    ALTER TABLE experiments ADD COLUMN findings TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE experiments ADD COLUMN retry INTEGER REFERENCES retries (id);
+    ALTER TABLE experiments ADD COLUMN without INTEGER;
+    CREATE INDEX experiments_by_retry ON experiments (retry) WHERE retry IS NOT NULL;
+    CREATE TABLE certifications (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        run_id INTEGER NOT NULL REFERENCES runs (id),
+        head INTEGER NOT NULL,
+        baseline INTEGER NOT NULL,
+        asked_by TEXT NOT NULL,
+        answered_in TEXT NOT NULL,
+        started_at REAL NOT NULL,
+        ended_at REAL
+    );
+    CREATE TABLE repeats (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        run_id INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        why TEXT NOT NULL,
+        asked_at REAL NOT NULL,
+        seed INTEGER,
+        asked_by TEXT NOT NULL,
+        answered_in TEXT NOT NULL,
+        certification INTEGER REFERENCES certifications (id),
+        k INTEGER,
+        given_up TEXT NOT NULL,
+        FOREIGN KEY (run_id, number) REFERENCES experiments (run_id, number)
+    );
+    CREATE INDEX repeats_waiting ON repeats (run_id, id) WHERE k IS NULL AND given_up = '';
+    CREATE INDEX repeats_by_training ON repeats (run_id, number, k);
+    CREATE TABLE evaluations (
+        run_id INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        k INTEGER NOT NULL,
+        at REAL NOT NULL,
+        belief TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        numbers TEXT NOT NULL,
+        PRIMARY KEY (run_id, number, k),
+        FOREIGN KEY (run_id, number) REFERENCES experiments (run_id, number)
+    ) WITHOUT ROWID;
+    """,
 )
 """Applied in order, each once; `PRAGMA user_version` counts them. Never edit one that was released."""
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from loop.errors import UserError
+from loop.evidence import Belief, Finding, RepeatFor
 from loop.experiment import (
     Actor,
     Cause,
@@ -48,6 +49,9 @@ _DECODERS: Mapping[str, Callable[[Any], object]] = {
     "skip_requested": bool,
     "family": Family,
     "cost": lambda text: Cost(**json.loads(text)),
+    "findings": lambda text: tuple(Finding(*finding) for finding in json.loads(text)),
+    "why": RepeatFor,
+    "belief": Belief,
     "kind": EventKind,
     "data": json.loads,
 }
@@ -90,6 +94,8 @@ def encode(value: object) -> object:
         return json.dumps(dict(value))
     if isinstance(value, Cost):
         return json.dumps(asdict(value))
+    if isinstance(value, tuple):  # of findings
+        return json.dumps([[*asdict(finding).values()] for finding in value])
     return str(value) if isinstance(value, Path) else value
 
 

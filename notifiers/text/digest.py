@@ -239,6 +239,8 @@ def _participle(status: Status) -> str:
             return "crashed"
         case Status.SKIP:
             return "skipped"
+        case Status.QUARANTINE:
+            return "in quarantine"
         case _:
             assert_never(status)
 

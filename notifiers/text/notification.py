@@ -14,12 +14,13 @@ from notifiers.message import Button
 
 
 class Topic(StrEnum):
-    """What a notification is about; each can be on, silent or off. The first four are digests."""
+    """What a notification is about; each can be on, silent or off. The first five are digests."""
 
     KEEP = "keep"
     DISCARD = "discard"
     CRASH = "crash"
     SKIP = "skip"
+    QUARANTINE = "quarantine"
     RUN = "run"  # it started, paused, resumed, ended, has a new name
     RECOVERY = "recovery"  # something failed and was repaired without a person
     ATTENTION = "attention"  # only a person can help
@@ -124,6 +125,15 @@ def topic_of(event: Event, experiment: Experiment | None = None) -> Topic | None
             | EventKind.SKIP_REQUESTED
             | EventKind.MEASURED
             | EventKind.EVALUATED
+            | EventKind.ACCEPTED
+            | EventKind.REJECTED
+            | EventKind.REPEATED
+            | EventKind.REPEAT_GIVEN_UP
+            | EventKind.CERTIFIED
+            | EventKind.REPEAT_ASKED
+            | EventKind.REPEAT_TRAINING
+            | EventKind.REPEAT_PUT_BACK
+            | EventKind.CERTIFYING
         ):
             return None
         case _:

@@ -136,6 +136,7 @@ def cause_text(cause: Cause | None, facts: Mapping[str, object]) -> str:
             | Cause.BRANCH
             | Cause.CRASHES
             | Cause.VANISHED
+            | Cause.QUARANTINE
             | Cause.PROPOSER
             | Cause.PRICE
             | Cause.BUDGET

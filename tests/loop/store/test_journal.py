@@ -154,7 +154,13 @@ def test_the_best_is_the_last_kept_and_the_baseline_the_first(journal: Journal, 
     assert (best.number, baseline.number, [each.number for each in undecided]) == (3, 1, [5])
     assert journal.best(run.id, before=3) == baseline
     assert journal.best(run.id, before=1) is None
-    assert journal.counts(run.id) == {Status.KEEP: 2, Status.DISCARD: 1, Status.CRASH: 1, Status.SKIP: 1}
+    assert journal.counts(run.id) == {
+        Status.KEEP: 2,
+        Status.DISCARD: 1,
+        Status.CRASH: 1,
+        Status.SKIP: 1,
+        Status.QUARANTINE: 0,
+    }
     assert [e.number for e in journal.experiments(run.id, last=2)] == [4, 5]
     assert journal.experiments(run.id)[0].number == 0
 
