@@ -98,11 +98,18 @@ def _half_an_outcome(site: Site, _: random.Random) -> None:
 
 
 def _delete_attempt(site: Site, _: random.Random) -> None:
-    shutil.rmtree(_newest(site, "[0-9]*-*"))
+    _delete_at_once(_newest(site, "[0-9]*-*"))
 
 
 def _delete_ahead(site: Site, _: random.Random) -> None:
-    shutil.rmtree(_newest(site, "ahead-*"))
+    _delete_at_once(_newest(site, "ahead-*"))
+
+
+def _delete_at_once(folder: Path) -> None:
+    """Delete all of a folder: one that a training begins in meanwhile would lose its evaluator alone."""
+    gone = folder.with_name(f"deleted-{folder.name}")
+    folder.rename(gone)
+    shutil.rmtree(gone)
 
 
 def _newest(site: Site, pattern: str) -> Path:
