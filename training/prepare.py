@@ -1,7 +1,7 @@
 """The fixed half of an experiment: the text, the tokens, the batches and the score.
 
     python prepare.py                    make what train.py needs; a second time it finds everything there
-    python prepare.py --check            say what is missing; exit status 1 if anything is
+    python prepare.py --check            say what is missing or damaged; exit status 1 if anything is
     python prepare.py --source python    prepare another text: climbmix, python, or a path of your own
 
 Experiments never change this file, so that every `val_bpb` of a repository means the same.
@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 import tokenizer  # type: ignore[import-not-found]
 from sources import (  # type: ignore[import-not-found]
+    PYTHON_SPLIT,
     SPLITS,
     HarnessError,
     Progress,
@@ -88,11 +89,11 @@ class Corpus:
 
     @property
     def name(self) -> str:
-        """The text's name; the standard library differs by version of Python, the user's own by its path."""
+        """The text's name; the standard library's tells the version of Python, the user's own the path."""
         if self.source == "climbmix":
             return f"climbmix-{self.shards}"
         if self.source == "python":
-            return f"python-{platform.python_version()}"
+            return f"python-{platform.python_version()}-{PYTHON_SPLIT}"
         path = Path(self.source).expanduser().resolve()
         return f"path-{path.stem}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
@@ -126,15 +127,38 @@ class Corpus:
             return {}
         return manifest if isinstance(manifest, dict) and manifest.get("format") == FORMAT else {}
 
-    def missing(self) -> str | None:
-        """What keeps a training from starting, as a sentence with its mend; None when all is there."""
+    def missing(self, *, audit: bool = False) -> str | None:
+        """What keeps a training from starting, as a sentence with its mend; None when all is there.
+
+        No training needs the audit's tokens, and a sandbox may hide them: they count with `audit` only.
+        """
         files: dict[str, int] = self.manifest().get("files", {})
-        damaged = [name for name, size in files.items() if size_of(self.root / name) != size]
+        needed = [name for name in files if audit or not Path(name).name.startswith("audit")]
+        damaged = [name for name in needed if size_of(self.root / name) != files[name]]
         if files and not damaged:
             return None
         state = f"is damaged ({damaged[0]} is not whole)" if damaged else "is not prepared"
         what = f"The text {self.name} with a vocabulary of {self.vocabulary}"
         return f"{what} {state} in {self.root}; run: {self.command}"
+
+    def damaged(self) -> str | None:
+        """A sentence when a file is not what was prepared, whatever its size and time say.
+
+        It reads every file: a second for each gigabyte and core. One that is written to can keep its size,
+        and get back its time, so nothing less than the content tells.
+        """
+        noted: dict[str, str] = self.manifest().get("sha256", {})
+        found = hashes([self.root / name for name in noted])
+        wrong = next((name for name, digest in zip(noted, found, strict=True) if digest != noted[name]), None)
+        if wrong is None:
+            return None
+        return f"{self.root / wrong} is not what was prepared: its content has changed. Run: {self.command}"
+
+    def without_hashes(self) -> str | None:
+        """A sentence when an earlier version prepared this, so that `damaged` finds nothing to compare."""
+        if not (manifest := self.manifest()) or "sha256" in manifest:
+            return None
+        return f"{self.tokens} was prepared by an earlier version, without hashes. Add them: {self.command}"
 
     def changed(self) -> str | None:
         """A sentence when the user's own files are no longer those that were prepared."""
@@ -145,6 +169,19 @@ class Corpus:
             f"The files of {self.source} have changed since they were prepared, and numbers from before and "
             f"after would not compare. To prepare them anew all the same, delete {self.tokens} first."
         )
+
+
+def hashes(files: list[Path]) -> list[str]:
+    """The SHA-256 of each file, empty of one that is not there; several at a time."""
+
+    def digest(file: Path) -> str:
+        if not file.is_file():
+            return ""
+        with file.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(digest, files))
 
 
 def origin(source: str) -> list[list[str | int]] | None:
@@ -164,7 +201,7 @@ def build(corpus: Corpus) -> None:
     targets = [corpus.tokenizer, corpus.tokens] + ([corpus.text] if corpus.source != "climbmix" else [])
     staged = {target: target.with_name(f".new-{target.name}") for target in targets}
     with locked(corpus.root):
-        if corpus.missing() is None:  # another process has made it while this one waited
+        if not (corpus.missing(audit=True) or corpus.damaged()):  # another process has made it meanwhile
             return
         try:
             for folder in staged.values():
@@ -201,12 +238,30 @@ def make(corpus: Corpus, staged: dict[Path, Path]) -> None:
     tokenizer.save(ranks, staged[corpus.tokenizer])
     tokens = {split: write_tokens(shards[split], ranks, staged[corpus.tokens], split) for split in SPLITS}
     files = {
-        str((target / file.name).relative_to(corpus.root)): size_of(file)
+        str((target / file.name).relative_to(corpus.root)): file
         for target in (corpus.tokenizer, corpus.tokens)
         for file in sorted(staged[target].iterdir())
     }
-    manifest = {"format": FORMAT, "tokens": tokens, "files": files, "origin": noted}
+    manifest = {
+        "format": FORMAT,
+        "tokens": tokens,
+        "files": {name: size_of(file) for name, file in files.items()},
+        "sha256": dict(zip(files, hashes([*files.values()]), strict=True)),
+        "origin": noted,
+    }
     (staged[corpus.tokens] / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+
+
+def add_hashes(corpus: Corpus) -> None:
+    """Complete the manifest of an earlier version, which noted sizes only."""
+    with locked(corpus.root):
+        manifest = corpus.manifest()
+        names = [*manifest["files"]]
+        found = hashes([corpus.root / name for name in names])
+        complete = manifest | {"sha256": dict(zip(names, found, strict=True))}
+        new = corpus.tokens / ".new-manifest.json"
+        new.write_text(json.dumps(complete, indent=1), encoding="utf-8")
+        new.replace(corpus.tokens / "manifest.json")
 
 
 def write_tokens(shards: list[Path], ranks: dict[bytes, int], folder: Path, split: str) -> int:
@@ -240,7 +295,7 @@ def write_tokens(shards: list[Path], ranks: dict[bytes, int], folder: Path, spli
             progress.advance(1)
     if waiting:
         flush(waiting)
-    if written < MAX_SEQ_LEN:
+    if written < MAX_SEQ_LEN and (written or split != "audit"):
         raise HarnessError(
             f"There is too little text: the {split} split has {written} tokens and a row needs {MAX_SEQ_LEN}."
         )
@@ -314,6 +369,29 @@ def batches(
 # The score
 
 
+def scored_rows(source: Rows) -> npt.NDArray[np.int64]:
+    """The validation rows that are scored, spread over the whole split."""
+    import numpy as np
+
+    count = max(1, min(EVAL_TOKENS // MAX_SEQ_LEN, len(source)))
+    return np.arange(count) * len(source) // count
+
+
+def losses_of(
+    logits: torch.Tensor, targets: torch.Tensor, token_bytes: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """For each target its cross entropy in nats and its bytes; special tokens count as neither.
+
+    From logits (rows, time, vocabulary) of any type and targets (rows, time), both of one dimension.
+    """
+    from torch.nn import functional
+
+    answers = targets.flatten()
+    losses = functional.cross_entropy(logits.flatten(0, 1).float(), answers, reduction="none")
+    weights = token_bytes[answers.to(token_bytes.device)]
+    return losses.to(token_bytes.device).where(weights > 0, 0.0), weights
+
+
 def evaluate_bpb(
     logits_of: Callable[[torch.Tensor], torch.Tensor], corpus: Corpus, *, rows: int, device: torch.device
 ) -> float:
@@ -324,31 +402,26 @@ def evaluate_bpb(
     """
     import numpy as np
     import torch
-    from torch.nn import functional
 
     source = Rows(corpus, "val", MAX_SEQ_LEN)
-    count = max(1, min(EVAL_TOKENS // MAX_SEQ_LEN, len(source)))
-    chosen = np.arange(count) * len(source) // count  # spread over the whole split
+    chosen = scored_rows(source)
     place = torch.device("cpu") if device.type == "mps" else device  # MPS has no float64
     token_bytes = torch.from_numpy(np.load(corpus.tokenizer / "token_bytes.npy")).to(place)
     nats = torch.zeros((), dtype=torch.float64, device=place)
     size = torch.zeros((), dtype=torch.int64, device=place)
     with torch.no_grad():
-        for start in range(0, count, rows):
+        for start in range(0, len(chosen), rows):
             batch = chosen[start : start + rows]
             full = np.resize(batch, rows)  # the last batch is filled up, so that every one has the same shape
-            inputs, targets = torch.from_numpy(source.take(full)).to(device)
+            pair = torch.from_numpy(source.take(full)).to(device)
+            inputs, targets = (part.clone() for part in pair)  # no storage that holds both
             logits = logits_of(inputs)
             if logits.shape != (*inputs.shape, corpus.vocabulary):
                 raise HarnessError(f"The model's logits have the wrong shape: {tuple(logits.shape)}.")
             for first in range(0, len(batch), 8):  # few rows at a time: logits in float32 are large
                 some = slice(first, min(first + 8, len(batch)))
-                answers = targets[some].flatten()
-                losses = functional.cross_entropy(
-                    logits[some].flatten(0, 1).float(), answers, reduction="none"
-                )
-                weights = token_bytes[answers.to(place)]
-                nats += losses.to(place).double().where(weights > 0, 0.0).sum()
+                losses, weights = losses_of(logits[some], targets[some], token_bytes)
+                nats += losses.double().sum()
                 size += weights.sum()
     bpb = float(nats / size) / math.log(2)
     if not math.isfinite(bpb):
@@ -364,17 +437,22 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description="Prepare the text, the tokenizer and the tokens.")
     parser.add_argument("--source", default=SOURCE, help="climbmix, python or a path (default: %(default)s)")
     parser.add_argument("--shards", type=int, default=CLIMBMIX_SHARDS, help="training shards of climbmix")
-    parser.add_argument("--check", action="store_true", help="only say what is missing")
+    parser.add_argument("--check", action="store_true", help="only say what is missing or damaged")
     options = parser.parse_args(arguments)
     if options.shards < 1:
         raise HarnessError(f"--shards is {options.shards}, and must be at least 1.")
     corpus = Corpus(options.source, options.shards)
-    missing, changed = corpus.missing(), corpus.changed()
+    missing, changed = corpus.missing(audit=True) or corpus.damaged(), corpus.changed()
     if changed or (options.check and missing):
         raise HarnessError(changed or missing)
     if missing:
         print(f"Preparing {corpus.name} with a vocabulary of {corpus.vocabulary}: done once.", flush=True)
         build(corpus)
+    elif without_hashes := corpus.without_hashes():
+        if options.check:
+            print(without_hashes)
+        else:
+            add_hashes(corpus)
     tokens = corpus.manifest()["tokens"]["train"]
     print(f"Prepared: {corpus.name}, {tokens / 1e6:.1f} M training tokens, in {corpus.tokens}")
     if corpus != Corpus():

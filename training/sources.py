@@ -22,9 +22,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
-SPLITS = ("train", "val", "audit")  # the audit split is prepared and read by nothing here
+SPLITS = ("train", "val", "audit")  # the audit split is secret: only evaluate.py reads it
 CLIMBMIX_URL = "https://huggingface.co/datasets/karpathy/climbmix-400b-shuffle/resolve/main"
 CLIMBMIX_LAST = 6542  # index of the last shard: pinned for validation; the one before it for the audit
+PYTHON_SPLIT = 2  # number of the way the standard library is split, so that no two ways are ever mixed
+PYTHON_AUDIT = ("idlelib", "turtledemo", "test")  # its parts that no training needs, which a sandbox can hide
+PYTHON_AUDIT_CHARS = 4_000_000  # of them, at most
 AT_ONCE = 8  # downloads
 PATIENCE = 6  # attempts in a row that bring nothing before a download is given up
 RETRIABLE = {408, 425, 429, 500, 502, 503, 504}  # HTTP statuses that may pass
@@ -75,8 +78,8 @@ def gather(source: str, shards: int, downloads: Path, folder: Path) -> dict[str,
     if source == "python":
         return write_texts(python_documents(), folder)
     files = own_files(source)
-    if files[0].suffix == ".parquet" and len(files) >= 3:
-        return {"train": files[:-2], "audit": [files[-2]], "val": [files[-1]]}
+    if audit := own_audit_files(source):
+        return {"train": files[:-2], "audit": audit, "val": [files[-1]]}
     return write_texts(spread(own_documents(files)), folder)
 
 
@@ -108,7 +111,7 @@ def read_texts(shard: Path) -> Iterator[list[str]]:
 
 
 def write_texts(documents: Iterable[tuple[str, str]], folder: Path) -> dict[str, list[Path]]:
-    """Write `(split, text)` pairs as one shard for each split."""
+    """Write `(split, text)` pairs as one shard for each split; an audit split without text has none."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -117,14 +120,16 @@ def write_texts(documents: Iterable[tuple[str, str]], folder: Path) -> dict[str,
     with contextlib.ExitStack() as stack:
         files = {split: stack.enter_context(pq.ParquetWriter(paths[split], schema)) for split in SPLITS}
         waiting: dict[str, list[str]] = {split: [] for split in SPLITS}
+        found = {"train", "val"}
         for split, text in documents:
+            found.add(split)
             waiting[split].append(text)
             if len(waiting[split]) == 512:
                 files[split].write_table(pa.table({"text": waiting[split]}, schema))
                 waiting[split] = []
         for split, texts in waiting.items():
             files[split].write_table(pa.table({"text": texts}, schema))
-    return {split: [path] for split, path in paths.items()}
+    return {split: [path] if split in found else [] for split, path in paths.items()}
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -132,16 +137,39 @@ def write_texts(documents: Iterable[tuple[str, str]], folder: Path) -> dict[str,
 
 
 def python_documents() -> Iterator[tuple[str, str]]:
-    """The library's modules without their tests; the name of a file decides its split for ever."""
+    """The library's modules without their tests; the name of a file decides its split for ever.
+
+    The audit split is made of whole folders, those of PYTHON_AUDIT that this Python has.
+    """
     library = Path(sysconfig.get_path("stdlib"))
     leave_out = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
+    audit: list[tuple[int, Path]] = []
     for file in sorted(library.rglob("*.py")):
         name = file.relative_to(library)
+        number = int(hashlib.sha256(name.as_posix().encode()).hexdigest(), 16)
+        if name.parts[0] in PYTHON_AUDIT:
+            audit.append((number, file))
+            continue
         if leave_out.intersection(name.parts) or name.name.startswith("_sysconfigdata"):
             continue  # the last one tells of the machine that built this Python
-        number = int(hashlib.sha256(name.as_posix().encode()).hexdigest(), 16) % 20
         with contextlib.suppress(UnicodeDecodeError):
-            yield {0: "val", 1: "audit"}.get(number, "train"), file.read_text(encoding="utf-8")
+            yield "val" if number % 20 == 0 else "train", file.read_text(encoding="utf-8")
+    left = PYTHON_AUDIT_CHARS
+    for _, file in sorted(audit):
+        with contextlib.suppress(UnicodeDecodeError):
+            text = file.read_text(encoding="utf-8")
+            left -= len(text)
+            if left < 0:
+                return
+            yield "audit", text
+
+
+def python_audit_folders() -> list[Path]:
+    """Where the audit's text lies on this machine: in the library of this Python and in the system's."""
+    system = [folder for lib in ("/usr/lib", "/usr/local/lib") for folder in Path(lib).glob("python3*")]
+    libraries = dict.fromkeys([Path(sysconfig.get_path("stdlib")), *sorted(system)])
+    folders = [library / part for library in libraries for part in PYTHON_AUDIT]
+    return [folder for folder in folders if folder.is_dir()]
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -161,6 +189,12 @@ def own_files(source: str) -> list[Path]:
             f"{path} must hold .txt files or .parquet files, and holds {'both' if kinds else 'none'}."
         )
     return files
+
+
+def own_audit_files(source: str) -> list[Path]:
+    """Of three or more parquet files the last but one; otherwise documents of all files are the audit."""
+    files = own_files(source) if Path(source).expanduser().exists() else []
+    return [files[-2]] if len(files) >= 3 and files[-1].suffix == ".parquet" else []
 
 
 def own_documents(files: list[Path]) -> Iterator[str]:

@@ -453,6 +453,14 @@ def train(model: GPT, run: Callable[..., Tensor], batches: Batches, parts: int) 
     return spent, flops * (step - free) / spent, step
 
 
+def build_model(weights: dict[str, Tensor], device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Tokens to logits by the weights of `model.pt`: for evaluate.py. Not compiled, which takes too long."""
+    torch.set_float32_matmul_precision("high")
+    model = GPT(config_for(device), device)
+    model.load_state_dict(weights)
+    return model
+
+
 def main() -> None:
     corpus = prepare.Corpus()
     if missing := corpus.missing():
@@ -476,6 +484,7 @@ def main() -> None:
         batches = prepare.batches(corpus, "train", rows=rows, device=device)
         seconds, flops, steps = train(model, run, batches, parts)
         val_bpb = prepare.evaluate_bpb(run, corpus, rows=rows, device=device)
+    torch.save(model.state_dict(), "model.pt")
     summary = {
         "val_bpb": f"{val_bpb:.6f}",
         "training_seconds": f"{seconds:.1f}",

@@ -23,7 +23,7 @@ from loop.program.constants import replace_constants
 Profile: TypeAlias = Literal["gpu", "cpu"]
 
 _NOT_COPIED = frozenset({"__init__.py", "profiles.toml", "LOG.md"})
-_IGNORED = "run.log\nresults.tsv\n__pycache__/\n"
+_IGNORED = "run.log\nresults.tsv\nmodel.pt\n__pycache__/\n"
 
 
 def init_repository(target: Path, profile: Profile, time_budget: float | None = None) -> str:

@@ -179,6 +179,16 @@ class TestScore:
         with pytest.raises(HarnessError, match="wrong shape"):
             evaluate_bpb(lambda tokens: torch.zeros(*tokens.shape, 7), corpus, rows=4, device=CPU)
 
+    def test_no_storage_of_the_inputs_holds_the_targets(self, write: Write) -> None:
+        held: list[int] = []
+
+        def model(tokens: torch.Tensor) -> torch.Tensor:
+            held.append(tokens.untyped_storage().nbytes() // tokens.element_size() - tokens.numel())
+            return torch.zeros(*tokens.shape, VOCABULARY)
+
+        evaluate_bpb(model, write("val", stream(9 * LENGTH)), rows=4, device=CPU)
+        assert held == [0, 0, 0]
+
     def test_no_gradient_is_kept(self, write: Write) -> None:
         table = torch.zeros(VOCABULARY, VOCABULARY, requires_grad=True)
         kept: list[bool] = []
@@ -191,7 +201,7 @@ class TestScore:
         assert not any(kept)
 
 
-def test_nothing_in_the_template_reads_the_audit_split(write: Write) -> None:
+def test_no_training_reads_the_audit_split(write: Write) -> None:
     corpus = write("train", stream(9 * LENGTH))
     write("val", stream(9 * LENGTH))
     audit = corpus.tokens / "audit_00000.npy"

@@ -82,7 +82,15 @@ def test_check_names_what_is_missing_and_the_command_that_makes_it(
 
 
 @pytest.mark.parametrize(
-    ("harm", "name"), [("cut", "val_00000.npy"), ("delete", "ranks.tiktoken"), ("cut", "manifest.json")]
+    ("harm", "name"),
+    [
+        ("cut", "val_00000.npy"),
+        ("delete", "ranks.tiktoken"),
+        ("delete", "audit_00000.npy"),
+        ("cut", "manifest.json"),
+        ("exchange", "val_00000.npy"),
+        ("exchange", "token_bytes.npy"),
+    ],
 )
 def test_damage_is_seen_and_mended(harm: str, name: str, repository: Path, run: Run, tmp_path: Path) -> None:
     assert run(repository, "prepare.py").returncode == 0
@@ -90,11 +98,43 @@ def test_damage_is_seen_and_mended(harm: str, name: str, repository: Path, run: 
     (file,) = (tmp_path / "cache").rglob(name)
     if harm == "cut":
         os.truncate(file, file.stat().st_size // 2)
-    else:
+    elif harm == "delete":
         file.unlink()
+    else:  # with the same size and time
+        before = file.stat()
+        content = file.read_bytes()
+        file.write_bytes(content[:-2] + bytes([content[-2] ^ 1, content[-1]]))
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert run(repository, "prepare.py", "--check").returncode == 1
     assert run(repository, "prepare.py").returncode == 0
     assert tree(tmp_path / "cache") == whole
+
+
+def test_a_training_starts_also_where_the_audit_is_hidden(repository: Path, run: Run, tmp_path: Path) -> None:
+    assert run(repository, "prepare.py").returncode == 0
+    (hidden,) = (tmp_path / "cache").rglob("audit_00000.npy")
+    hidden.unlink()
+    program = "import prepare; print(prepare.Corpus().missing())"
+    assert run(repository, "-c", program).stdout == "None\n"
+
+
+def test_what_an_earlier_version_prepared_is_kept_and_gets_its_hashes(
+    repository: Path, run: Run, tmp_path: Path
+) -> None:
+    assert run(repository, "prepare.py").returncode == 0
+    whole = tree(tmp_path / "cache")
+    (path,) = (tmp_path / "cache").rglob("manifest.json")
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    del manifest["sha256"]
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    check = run(repository, "prepare.py", "--check")
+    assert check.returncode == 0
+    assert "without hashes. Add them: python prepare.py\n" in check.stdout
+    assert run(repository, "prepare.py").returncode == 0
+    now = json.loads(path.read_text(encoding="utf-8"))
+    assert {f"{name}": digest for name, digest in now["sha256"].items()} == {
+        name: whole[name] for name in now["files"]
+    }
 
 
 def test_other_texts_and_vocabularies_lie_side_by_side(

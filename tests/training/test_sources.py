@@ -56,6 +56,14 @@ class TestParquet:
 
 
 class TestPython:
+    @pytest.fixture
+    def library(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A folder in the place of the standard library."""
+        folder = tmp_path / "library"
+        folder.mkdir()
+        monkeypatch.setattr(sources.sysconfig, "get_path", lambda name: str(folder))
+        return folder
+
     def test_the_standard_library_falls_into_three_splits_that_stay(self) -> None:
         first, second = (list(sources.python_documents()) for _ in range(2))
         assert first == second
@@ -63,8 +71,34 @@ class TestPython:
         total = sum(sizes.values())
         assert total > 5_000_000
         assert 0.02 < sizes["val"] / total < 0.1
-        assert 0.02 < sizes["audit"] / total < 0.1
-        assert len({text for _, text in first if "class TestCase" in text}) <= 1  # unittest's own, no tests
+        learnt = [text for kind, text in first if kind != "audit"]
+        assert len({text for text in learnt if "class TestCase" in text}) <= 1  # unittest's own, no tests
+
+    def test_the_audit_is_made_of_folders_that_can_be_hidden_and_of_nothing_else(
+        self, library: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "new").mkdir()
+        for name in ("idlelib/idle_test/a.py", "test/b.py", "json/c.py", "json/tests/d.py"):
+            (library / name).parent.mkdir(parents=True, exist_ok=True)
+            (library / name).write_text(name, encoding="utf-8")
+        paths = sources.gather("python", 1, tmp_path, tmp_path / "new")
+        assert sorted(texts_of(*paths["audit"])) == ["idlelib/idle_test/a.py", "test/b.py"]
+        assert texts_of(*paths["train"]) == ["json/c.py"]
+        assert sources.python_audit_folders()[:2] == [library / "idlelib", library / "test"]
+
+    def test_a_library_without_such_folders_has_no_audit(self, library: Path, tmp_path: Path) -> None:
+        (tmp_path / "new").mkdir()
+        (library / "a.py").write_text("a", encoding="utf-8")
+        assert sources.gather("python", 1, tmp_path, tmp_path / "new")["audit"] == []
+
+    def test_the_audit_has_no_more_text_than_is_needed(
+        self, library: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sources, "PYTHON_AUDIT_CHARS", 25)
+        (library / "test").mkdir()
+        for number in range(9):
+            (library / "test" / f"{number}.py").write_text("0123456789", encoding="utf-8")
+        assert [split for split, _ in sources.python_documents()] == ["audit", "audit"]
 
 
 class TestOwnFiles:
