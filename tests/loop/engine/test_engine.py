@@ -564,10 +564,14 @@ async def test_a_pattern_reads_what_is_no_block(make_lab: MakeLab) -> None:
 
 
 async def test_a_pattern_without_end_is_told_of(make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(summary, "PATTERN_SECONDS", 1.0)
+    monkeypatch.setattr(summary, "PATTERN_SECONDS", 100.0)  # what ends has time enough on any machine
     lab = make_lab(program("print('val_bpb=1.5')"))
-    engine = lab.engine(program("print('a' * 400)"), pattern=r"(?P<key>(a+)+|val_bpb)=(?P<value>\S+)")
-    await engine.conduct(1)
+    pattern = r"(?P<key>(a+)+|val_bpb)=(?P<value>\S+)"
+    task = conduct(lab.engine(program("wait(); print('a' * 400)"), pattern=pattern), 1)
+    await lab.until_training(1)
+    monkeypatch.setattr(summary, "PATTERN_SECONDS", 1.0)  # what does not end fits into no limit
+    lab.open_gate()
+    await task
     last = lab.experiments()[1]
     assert (last.status, last.error) == (Status.CRASH, "SUMMARY_PATTERN gave no answer within 1 s.")
 
