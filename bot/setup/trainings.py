@@ -29,7 +29,7 @@ from loop.process.environment import (
 )
 from loop.program.constants import parse
 from loop.sandbox.proof import Check as Attempt
-from loop.sandbox.proof import SandboxFacts, prove
+from loop.sandbox.proof import SandboxFacts, clear_proofs, prove
 from loop.sandbox.sandbox import Sandbox, SandboxKind, find_sandbox
 from loop.sandbox.view import View, check_named
 from notifiers.text.status import BREAKS, sandbox_text
@@ -272,8 +272,7 @@ def what_trainings_read(settings: Settings, environment: Mapping[str, str]) -> t
 
 def clear_left(home: Path, runs: Collection[int]) -> None:
     """Remove what bots that were killed left in a state directory, but for the trainings of these runs."""
-    for folder in (home / "trainings").glob("*"):
+    for folder in (home / "trainings").glob("[0-9]*"):
         if folder.name not in map(str, runs):
-            remove(folder)  # of a run that is over, or of a proof of the sandbox
-    for file in home.glob("proof-*"):
-        file.unlink()
+            remove(folder)
+    clear_proofs(home)

@@ -14,7 +14,7 @@ import pytest
 
 from loop.errors import UserError
 from loop.sandbox import landlock
-from loop.sandbox.proof import Check, prove
+from loop.sandbox.proof import Check, clear_proofs, prove
 from loop.sandbox.sandbox import Sandbox, SandboxKind, find_sandbox
 from loop.sandbox.view import View
 from tests.loop.sandbox.scene import (
@@ -69,6 +69,24 @@ def test_bwrap_holds_everything(scene: Scene, bwrap: Sandbox) -> None:
     assert failed(proof) == set()
     assert {row.check for row in proof.rows} >= set(Check) - {Check.CUDA}
     assert proof.summary == (SandboxKind.BWRAP, ())
+    assert list(scene.state.rglob("*")) == [scene.state / "trainings"]
+
+
+def test_what_a_proof_uses_is_not_cleared_by_a_bot_that_starts(scene: Scene, bwrap: Sandbox) -> None:
+    left = scene.state / "proof-1", scene.state / "trainings" / "proof-2"
+    left[1].mkdir(parents=True)
+    left[0].touch()
+    during = []
+
+    def clear_meanwhile(_: View, argv: tuple[str, ...]) -> tuple[str, ...]:
+        clear_proofs(scene.state)
+        during.extend(path.exists() for path in left)
+        return argv
+
+    proof = scene.prove(Leaky(bwrap.kind, bwrap.program, alter=clear_meanwhile))
+    assert failed(proof) == set()
+    assert during == [True, True]
+    clear_proofs(scene.state)
     assert list(scene.state.rglob("*")) == [scene.state / "trainings"]
 
 
