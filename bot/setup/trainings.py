@@ -245,7 +245,7 @@ def examine_sandbox(settings: Settings, environment: Mapping[str, str]) -> Sandb
         # Such as Landlock with an NVIDIA GPU (driver 580): cuInit fails, and torch takes the CPU.
         reason = f"{sandbox.kind.capitalize()} keeps trainings from their work ({broken[0].detail})."
         return _unconfined(settings, Sandbox(SandboxKind.NONE, reason=f"{reason} {sandbox.reason}".strip()))
-    wanted = (Attempt.TCP, Attempt.UDP) if settings.allow_network else ()
+    wanted = (Attempt.TCP, Attempt.UDP, Attempt.VSOCK) if settings.allow_network else ()
     return SandboxFacts(
         sandbox,
         held=sum(row.held for row in proof.rows),

@@ -41,6 +41,7 @@ class Check(StrEnum):
     HOME = "list_home"
     TCP = "connect_tcp"
     UDP = "send_udp"
+    VSOCK = "open_vsock"
     SOCKET = "connect_socket"
     PROCESSES = "see_processes"
     ENVIRON = "read_environ"
@@ -250,7 +251,7 @@ def _judge(stage: _Stage, outside: dict[str, Any], inside: dict[str, Any]) -> It
         Check.CUDA: f"outside {outside['gpu']}, inside {inside['gpu']}",
         Check.OUTSIDE: ", ".join(map(str, written)),
     }
-    left_out = {Check.TCP, Check.UDP} if stage.view.network else set()
+    left_out = {Check.TCP, Check.UDP, Check.VSOCK} if stage.view.network else set()
     left_out |= set() if targets["git"] else {Check.GIT}
     left_out |= {Check.CUDA} if outside["gpu"] in NO_GPU else set()
     for check in Check:
