@@ -48,20 +48,11 @@ from notifiers.message import Message, Reply
 
 log = logging.getLogger(__name__)
 
-FEW = 4
-"""How many experiments `--exit-when-done` makes if no number is given."""
-
-WATCH_SECONDS = 10.0
-"""How often the trainings are looked at between two heartbeats."""
-
-TRACK_SECONDS = 30.0
-"""How often new results are sent to a tracker."""
-
-THREADS = 64
-"""More than can ever wait for a state file that is locked, so that others read meanwhile."""
-
-LAST_WORDS_SECONDS = 0.25
-"""How long the terminal may take at the end to show what happened last."""
+FEW = 4  # experiments that `--exit-when-done` makes if no number is given
+WATCH_SECONDS = 10.0  # from one look at the trainings to the next, between two heartbeats
+TRACK_SECONDS = 30.0  # from one sending of new results to a tracker to the next
+THREADS = 64  # more than can ever wait for a state file that is locked, so that others read meanwhile
+LAST_WORDS_SECONDS = 0.25  # that the terminal may take at the end to show what happened last
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +212,8 @@ class Bot:
         ordered = await go_on(self._runs, self._settings, order)
         await self._begin_checks(stack)
         ends = {_begin(stack, _wait(left), "person at the terminal")}
-        return ends | {ordered} if ordered is not None and order.exit_when_done else ends
+        over = [self._runs.over(ordered)] if ordered is not None and order.exit_when_done else []
+        return ends | {_begin(stack, work, "order") for work in over}
 
     async def _open(self, stack: AsyncExitStack) -> None:
         await self._server.start()  # from here on no other bot can work on this state directory
@@ -278,8 +270,8 @@ def zone_of(settings: Settings) -> tzinfo:
 # What runs: the run under way, or a new one
 
 
-async def go_on(runs: Runs, settings: Settings, order: Order) -> asyncio.Task[None] | None:
-    """Go on with the run under way, or start the one that is ordered; return its task.
+async def go_on(runs: Runs, settings: Settings, order: Order) -> Run | None:
+    """Go on with the run under way, or start the one that is ordered; return it.
 
     None if people are to decide: nothing is ordered here and they can do so from a chat, or the run under
     way is of another repository than the one that is set now.
@@ -309,7 +301,8 @@ async def go_on(runs: Runs, settings: Settings, order: Order) -> asyncio.Task[No
     if order.exit_when_done and run.state is RunState.PAUSED:
         raise UserError(f"Run {run.tag} is paused. Start without --exit-when-done and send /resume.")
     experiments = order.experiments or settings.experiments or (FEW if order.exit_when_done else None)
-    return runs.conduct(run, experiments, unattended=order.exit_when_done)
+    runs.conduct(run, experiments, unattended=order.exit_when_done)
+    return run
 
 
 def _half_stopped(runs: Runs) -> list[Run]:

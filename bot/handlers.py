@@ -11,7 +11,7 @@ from bot.access import Request
 from bot.commands import COMMANDS, Call, find_command
 from bot.reports import Reporter, bundle_folder, make_bundle
 from bot.runs import Runs
-from bot.setup.doctor import Check, examine, health_checks, incident_lines, render
+from bot.setup.doctor import Check, examine, health_checks, incident_lines, loop_check, render
 from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH
 from bot.setup.trainings import sandbox_check
@@ -44,8 +44,7 @@ ALREADY_SET = "Already set in the best program: it will not be trained again."
 NEEDS_A_MODEL = "It needs a model or an agent in PROPOSER; search cannot use it."
 
 LESSONS_READ = 1000  # of each run
-LOG_BYTES = 3000
-"""How much of a log's end is shown: about what one chat message holds."""
+LOG_BYTES = 3000  # of a log that are shown: about what one chat message holds
 
 
 Handler: TypeAlias = Callable[[Call, Request], Awaitable[Message | Reply]]
@@ -306,7 +305,8 @@ class CommandHandlers:
             heartbeat_minutes=settings.heartbeat_minutes,
             now=self._now(),
         )
-        return (*examine(settings), sandbox_check(self._host.sandbox), *checks)
+        failed = (loop_check(one.run, one.ended.reason) for one in self._host.loops() if one.ended)
+        return (*examine(settings), sandbox_check(self._host.sandbox), *checks, *failed)
 
     async def _help(self, call: Call, _: Request) -> Message:
         name = call.text("command")

@@ -6,6 +6,7 @@ is led out of the root by such a link, and nothing waits on a pipe.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -15,11 +16,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from loop.errors import UserError
+from loop.errors import DiskError, UserError
 
 log = logging.getLogger(__name__)
 
+_PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE)
+
 DEEP = 1_000  # bytes of a path; programs have their difficulties with longer ones
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say in a sentence why the file `path`, or files in that folder, cannot be written.
+
+    Raises:
+        DiskError: another try may succeed.
+        UserError: it will not.
+    """
+    try:
+        yield
+    except OSError as error:
+        passing = passing_reason(str(error))
+        reason = passing or error.strerror or error
+        kind = DiskError if passing else UserError
+        name = (path.is_dir() and error.filename) or path
+        raise kind(f"{name} cannot be written: {reason}.") from error
+
+
+def passing_reason(text: str) -> str:
+    """Return which failure of a disk an error's text names, where it may pass; empty where there is none."""
+    return next((reason for reason in map(os.strerror, _PASSING) if reason in text), "")
 
 
 def holds(root: Path, path: str, content: bytes) -> bool:

@@ -18,7 +18,7 @@ from bot.local.wire import bot_answers
 from bot.setup.settings import ENV_FILE, Settings
 from bot.setup.sources import PROVIDERS, SEARCH, SourceChoice, agent_of
 from loop.errors import UserError
-from loop.experiment import EventKind, Run, Stage
+from loop.experiment import Actor, EventKind, Run, Stage
 from loop.git.repository import RepositoryFacts, inspect, read_time_budget
 from loop.process.environment import find_uv, prepare_line
 from loop.process.liveness import Marked, find_marked
@@ -348,7 +348,12 @@ def _lane(journal: Journal, run: Run, now: float) -> Check:
         if experiment.stage is Stage.TRAINING and experiment.started_at is not None
     ]
     doing = f"trains {', '.join(training)}" if training else state_text(run.state, run.reason)
-    return Check("lane", True, one_line(f"{run.tag} {doing}", _LINE))
+    waits = run.is_paused and run.state_by in (Actor.HEARTBEAT, Actor.LOOP)  # for a person to fix its reason
+    return Check("lane", not waits, one_line(f"{run.tag} {doing}", _LINE))
+
+
+def loop_check(run: Run, error: str) -> Check:
+    return Check("loop", False, one_line(f"{run.tag} failed and will be restarted: {error}", _LINE))
 
 
 def _delivered(standing: Standing, now: float) -> Check:

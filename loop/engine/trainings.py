@@ -14,9 +14,9 @@ from pathlib import Path
 from loop.engine import stages
 from loop.engine.prefetch import RETRY_SECONDS
 from loop.engine.stages import KeepRule
-from loop.errors import UserError
+from loop.errors import DiskError, UserError
 from loop.experiment import EventKind, Experiment, Run, Status
-from loop.files import holds, remove, why_not_copied
+from loop.files import holds, remove, why_not_copied, writing
 from loop.git.checkout import Source
 from loop.git.repository import ignored_mentions
 from loop.git.workspace import Workspace
@@ -118,7 +118,8 @@ class Trainings:
             frozen=self._workspace.frozen,
             link_paths=self._plan.link_paths,
         )
-        with tempfile.TemporaryDirectory() as folder:  # the disk of the state directory may be full
+        with writing(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as folder:
+            # Not in the state directory, whose disk may be full.
             project = Path(folder) / WORK
             source.fill(project, run.base_commit)
             source.write_editable(project, self._workspace.source(run.base_commit))
@@ -151,10 +152,16 @@ class Trainings:
 
     def make_ahead(self, lane: int, commit: str) -> None:
         """Make the folder of the lane's next training, but for the editable file, as `commit` has it."""
+        try:
+            self._make_ahead(lane, commit)
+        except DiskError as error:
+            log.warning("no folder ahead of the next training: %s", error)
+
+    def _make_ahead(self, lane: int, commit: str) -> None:
         ahead = self._ahead(lane)
         if ahead.exists():
             return
-        with self._making:
+        with self._making, writing(ahead):
             made = ahead.with_name(f"{ahead.name}.new")
             remove(made)
             made.mkdir(parents=True)
@@ -171,9 +178,10 @@ class Trainings:
                 experiment, pid=supervisor.pid, started=supervisor.started, now=self._clock()
             )
             folder = self.folders.attempt(begun.number, begun.attempt)
-            self.make_ahead(begun.lane, begun.commit)
+            self._make_ahead(begun.lane, begun.commit)
             remove(folder)  # of a beginning that the journal does not know of
-            self._ahead(begun.lane).rename(folder)
+            with writing(folder):
+                self._ahead(begun.lane).rename(folder)
             self._ready.source.write_editable(folder / WORK, self._workspace.source(begun.commit))
             job = self._job(folder)
             # The supervisor is in the journal before it is given its job: no training runs unknown to it.
@@ -257,7 +265,8 @@ class Trainings:
 
     def repair(self, run: Run) -> None:
         write_results(self._results, read_rows(self._journal, run.id), metric=run.metric)
-        self.folders.trainings.mkdir(parents=True, exist_ok=True)
+        with writing(self.folders.trainings):
+            self.folders.trainings.mkdir(parents=True, exist_ok=True)
         for old in self.folders.logs.glob("[0-9]*-[0-9]*"):  # where the last release trained
             folder = self.folders.trainings / old.name
             if not os.path.lexists(folder):
@@ -287,8 +296,9 @@ class Trainings:
         kept = self.folders.log(decided.number)
         tail = without_secrets(read_tail(folder / LOG), self._trainer.secrets)
         if tail or not kept.exists():  # it is kept already where only the folder was left
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            kept.write_text(tail, encoding="utf-8", errors="replace")
+            with writing(kept):
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                kept.write_text(tail, encoding="utf-8", errors="replace")
         if decided.status is Status.KEEP:
             self._take_cache(folder)
 
@@ -303,7 +313,11 @@ class Trainings:
                 (folder / CACHE).rename(cache)
                 for ahead in self.folders.trainings.glob(f"{AHEAD}-?"):
                     remove(ahead / CACHE)
-                    self._copy_cache(ahead)
+                    try:
+                        self._copy_cache(ahead)
+                    except OSError as error:  # the disk is full, perhaps: it is made when it is needed
+                        log.warning("no cache for the next training yet: %s", error)
+                        remove(ahead)
 
     def _copy_cache(self, folder: Path) -> None:
         cache = self.folders.trainings / CACHE

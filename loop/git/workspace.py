@@ -19,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from loop.errors import UserError
-from loop.files import check_no_link, place
+from loop.files import check_no_link, place, writing
 from loop.git.commands import (
     Git,
     GitError,
@@ -235,7 +235,7 @@ class Workspace:
             raise UserError(f"The proposed {self.editable} is not valid text: {error.reason}.") from error
         if content == self.content(parent, self.editable):
             raise UserError(f"The proposal changes nothing in {self.editable}.")
-        with self._disk(), tempfile.TemporaryDirectory() as folder:
+        with writing(self.path), tempfile.TemporaryDirectory() as folder:
             text, message, index = (Path(folder) / name for name in ("text", "message", "index"))
             text.write_bytes(content)
             message.write_text(
@@ -402,16 +402,8 @@ class Workspace:
 
     @contextmanager
     def _working(self) -> Iterator[None]:
-        with self._lock, self._disk():
+        with self._lock, writing(self.path):
             yield
-
-    @contextmanager
-    def _disk(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            what = error.filename or self.path
-            raise UserError(f"{what} cannot be used: {error.strerror or error}.") from error
 
 
 def _branch(tag: str) -> str:

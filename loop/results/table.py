@@ -12,7 +12,7 @@ from pathlib import Path
 
 from loop.errors import UserError
 from loop.experiment import Status
-from loop.files import place
+from loop.files import place, writing
 from loop.store.experiments import Row
 from loop.text import one_line
 
@@ -235,7 +235,5 @@ def _set_aside(path: Path, lines: Sequence[str]) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    try:
+    with writing(path):
         place(path.parent, path.name, text.encode("utf-8", "surrogateescape"), executable=False)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
@@ -53,7 +54,7 @@ def digest(experiment: Experiment, *, run: Run) -> Message:
 def _title(index: int, description: str) -> str:
     """Return the first line; many changes of constants are shortened to fit a lock screen."""
     title = f"Experiment #{index}: {description}"
-    changes = description.split(", ")
+    changes = re.split(r", (?![^()\[\]]*[)\]])", description)  # not within a tuple
     if len(title) <= _LOCK_SCREEN or len(changes) < 3 or not all(" → " in each for each in changes[:-1]):
         return title
     names = ", ".join(each.partition(" ")[0] for each in changes[:2])

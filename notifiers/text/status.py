@@ -187,6 +187,7 @@ _LEAKS = {
     Check.HOME: "listing the home directory",
     Check.TCP: "TCP",
     Check.UDP: "UDP",
+    Check.VSOCK: "sockets to the host of a virtual machine",
     Check.SOCKET: "unix sockets",
     Check.PROCESSES: "seeing other processes",
     Check.ENVIRON: "reading their variables",

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bot.setup.doctor import health_checks, incident_lines, render
-from loop.experiment import Actor, EventKind, Goal, Reason, RunState, Stage, Status
+from bot.setup.doctor import health_checks, incident_lines, loop_check, render
+from loop.experiment import Actor, Cause, EventKind, Goal, Reason, RunState, Stage, Status
 from loop.store.journal import Journal
 from loop.store.outbox import Entry, Outbox, State
 from notifiers.delivery.delivery import read_pending
@@ -117,6 +117,26 @@ def test_what_a_run_does_is_told(night: WakeUpReport) -> None:
     night.journal.set_state(night.run, RunState.DONE, Reason(Actor.LOOP, facts={"made": 1}))
     does.append(night.details()["lane"])
     check_one("health", "runs, training, paused, done", "\n".join(does))
+
+
+@pytest.mark.parametrize(
+    ("reason", "ok"),
+    [
+        (Reason(Actor.PERSON, "ann"), True),
+        (Reason(Actor.HEARTBEAT, cause=Cause.DISK, facts={"folder": "/data", "free": 1e6}), False),
+        (Reason(Actor.LOOP, cause=Cause.BRANCH, facts={"error": "moved"}), False),
+    ],
+)
+def test_a_run_that_nobody_paused_is_a_problem(night: WakeUpReport, reason: Reason, ok: bool) -> None:
+    night.journal.set_state(night.run, RunState.PAUSED, reason)
+    checks = health_checks(night.journal, home=night.home, heartbeat_minutes=10.0, now=night.now)
+    assert [check.ok for check in checks if check.name == "lane"] == [ok]
+
+
+def test_a_loop_that_failed_is_a_problem(night: WakeUpReport) -> None:
+    check = loop_check(night.run, "data.bin cannot be written: No space left on device.")
+    assert check.ok is False
+    check_one("health", "a loop that failed", check.detail)
 
 
 def test_what_was_not_delivered_is_told_for_each_chat(night: WakeUpReport) -> None:

@@ -404,5 +404,5 @@ def test_many_experiments_leave_no_processes_or_files_open(workspace: Workspace)
 
 def test_a_worktree_that_vanished_is_one_sentence(workspace: Workspace) -> None:
     workspace.path.rename(workspace.path.with_name("away"))
-    with pytest.raises(UserError, match=r"cannot be used: No such file or directory\."):
+    with pytest.raises(UserError, match=r"cannot be written: No such file or directory\."):
         workspace.restore()

@@ -112,10 +112,11 @@ def test_models_that_cost_nothing_known_are_not_mentioned() -> None:
         assert told(replace(EXPERIMENT, cost=cost)) == told(EXPERIMENT)
 
 
-def test_the_first_line_fits_a_lock_screen_and_all_changes_stand_below() -> None:
-    first, *rest = told(replace(EXPERIMENT, description=CHANGES)).split("\n")
+@pytest.mark.parametrize("changes", [CHANGES, f"ADAM_BETAS (0.8, 0.95) → (0.85, 0.92), {CHANGES}"])
+def test_the_first_line_fits_a_lock_screen_and_all_changes_stand_below(changes: str) -> None:
+    first, *rest = told(replace(EXPERIMENT, description=changes)).split("\n")
     assert len(first) <= 60
-    assert CHANGES in rest
+    assert changes in rest
 
 
 @pytest.mark.parametrize(
