@@ -17,6 +17,7 @@ from bot.setup.sources import SEARCH
 from bot.setup.trainings import sandbox_check
 from loop.engine.run import Engine
 from loop.errors import UserError
+from loop.evidence import Repeat
 from loop.experiment import Actor, Experiment, Reason, Run, RunState
 from loop.logs.tail import read_tail
 from loop.process.worker import in_thread
@@ -135,8 +136,10 @@ class CommandHandlers:
 
     async def _skip(self, _: Call, request: Request) -> Reply:
         engine = await self._engine(await self._current())
-        experiment = await engine.skip(answered_in=request.sender.channel)
-        return _changed(f"Skipping experiment #{experiment.number}: {experiment.description}")
+        given_up = await engine.skip(answered_in=request.sender.channel)
+        if isinstance(given_up, Repeat):
+            return _changed(f"Skipping a repeat of experiment #{given_up.number}.")
+        return _changed(f"Skipping experiment #{given_up.number}: {given_up.description}")
 
     # Questions
 

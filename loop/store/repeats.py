@@ -68,10 +68,10 @@ class Repeats:
         )
         with nullcontext(append) if append else self._journal.transaction() as told:
             row = values_of(wanted, but="id")
-            made = [replace(wanted, id=self._journal.insert("repeats", **row)) for _ in range(times)]
+            ids = [self._journal.insert("repeats", unique=(), **row) for _ in range(times)]
             facts = {"why": why, "times": times, "name": asked_by, "answered_in": answered_in}
             told(run_id, EventKind.REPEAT_ASKED, number=number, **facts)
-        return made
+        return [replace(wanted, id=id_) for id_ in ids]
 
     def waiting(self, run_id: int) -> list[Repeat]:
         """Return the repeats that wait, the next first: in the order of `RepeatFor`, then as they came."""

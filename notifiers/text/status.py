@@ -51,7 +51,8 @@ def card(status: RunStatus, *, zone: tzinfo) -> Message:
 
 def progress_line(status: RunStatus, *, zone: tzinfo, waits_for: str = "") -> str:
     if status.stage is Stage.TRAINING:
-        return f"#{status.experiment} {_description(status)} · {_progress(status, zone)}"
+        repeat = "" if status.repeat is None else f"{_repeat(status)} of "
+        return f"{repeat}#{status.experiment} {_description(status)} · {_progress(status, zone)}"
     return _waiting(status, waits_for)
 
 
@@ -72,7 +73,8 @@ def _lines(status: RunStatus, zone: tzinfo, waits_for: str = "") -> list[str]:
     if status.reason and status.reason.cause is Cause.BRANCH:
         lines.append(reason_text(status.reason))  # whole: the command that fixes it stands in it
     if status.stage is not None:
-        lines.append(f"Experiment #{status.experiment}: {_description(status)}")
+        what = "Experiment" if status.repeat is None else f"{_repeat(status)} of"
+        lines.append(f"{what} #{status.experiment}: {_description(status)}")
         lines.append(_progress(status, zone))
     elif waiting := _waiting(status, waits_for):
         lines.append(waiting)
@@ -91,6 +93,10 @@ def _state(status: RunStatus) -> str:
 
 def _description(status: RunStatus) -> str:
     return one_line(status.description or "", _LINE)
+
+
+def _repeat(status: RunStatus) -> str:
+    return f"Repeat {status.repeat} of {status.repeats}"
 
 
 def _waiting(status: RunStatus, waits_for: str) -> str:
