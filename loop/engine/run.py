@@ -21,6 +21,7 @@ from loop.engine.prefetch import Prefetch, Ready, baseline
 from loop.engine.repeats import Repeater
 from loop.engine.trainings import Plan, Trainings
 from loop.errors import UserError, backoff
+from loop.evaluation.noise import read_noise
 from loop.evidence import Repeat
 from loop.experiment import (
     BY_COMMAND,
@@ -41,7 +42,7 @@ from loop.process.worker import in_thread
 from loop.proposers.prompt.context import ContextReader
 from loop.proposers.protocol import Proposer
 from loop.store.events import skip_answered_in
-from loop.store.experiments import with_program
+from loop.store.experiments import best_number, with_program
 from loop.store.journal import Journal
 
 log = logging.getLogger(__name__)
@@ -257,6 +258,8 @@ class Engine:
             tampered=self._trainings.tampered(evaluated.number, evaluated.attempt, evaluated.commit),
             now=self._clock(),
             seen=self._trainings.keys_seen(evaluated),
+            noise=read_noise(self._journal, self.run),
+            record=best_number(self._journal, self.run),
         )
         if decided.status is Status.KEEP:
             self._workspace.keep(decided.commit, decided.parent)

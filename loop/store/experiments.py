@@ -91,6 +91,14 @@ def largest_gains(journal: Journal, run_id: int, *, most: int) -> list[Row]:
     )
 
 
+def best_number(journal: Journal, run: Run) -> float | None:
+    """Return the best number of any keep; that of the head is worse where it was kept as equal."""
+    best = "min" if run.goal is Goal.MINIMIZE else "max"
+    sql = f"SELECT {best}(value) FROM experiments WHERE run_id = ? AND status = 'keep'"  # noqa: S608
+    (row,) = journal.query(sql, run.id)
+    return None if row[0] is None else float(row[0])
+
+
 def last_failures(journal: Journal, run_id: int, *, most: int) -> list[Row]:
     return _last(journal, run_id, "status IN ('discard', 'crash')", most)
 

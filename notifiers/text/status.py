@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
-from math import floor, log10
 from pathlib import Path
 from typing import assert_never
 
@@ -19,7 +18,17 @@ from loop.store.experiments import Idea, Row
 from loop.text import one_line
 from notifiers.message import Button, Message
 from notifiers.text.notification import card_buttons
-from notifiers.text.words import change, duration, money, number, plural, reason_text, signed
+from notifiers.text.words import (
+    DIGITS,
+    change,
+    duration,
+    money,
+    number,
+    plural,
+    reason_text,
+    signed,
+    with_error,
+)
 
 _LINE = 60  # characters of a description in one line
 _REASON = 300
@@ -28,7 +37,6 @@ _ENOUGH = 5  # experiments from which a rate means something
 _IDEA = 80  # characters of one, and of a description beside it
 _LESSON_REASON = 60
 _NAME = 24
-_DIGITS = 6  # that a value of the metric is shown with
 
 
 def status_message(status: RunStatus, *, now: float, zone: tzinfo, waits_for: str = "") -> Message:
@@ -319,13 +327,11 @@ def _lesson(lesson: Lesson, goal: Goal) -> str:
 
 
 def _effect(better: float, noise: float | None, goal: Goal) -> str:
-    """Return `-0.0031 ± 0.0008`: no more digits than the noise leaves sure, but enough to see a gain."""
+    """Return `-0.0031 ± 0.0008`."""
     change = _change(better, goal)
-    if not noise or round(noise, _DIGITS) == 0:
+    if not noise or round(noise, DIGITS) == 0:
         return signed(change)
-    place = floor(log10(noise))
-    digits = max(4 if noise < 1 else 0, min(_DIGITS, -place + (noise < 2 * 10**place)))
-    return f"{change:+z.{digits}f} ± {noise:.{digits}f}"
+    return with_error(change, noise, sign="+")
 
 
 def _change(better: float, goal: Goal) -> float:
