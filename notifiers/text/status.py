@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from pathlib import Path
+from statistics import fmean
 from typing import assert_never
 
 from loop.experiment import Cause, Experiment, Goal, RunState, Stage
@@ -172,7 +173,7 @@ class RunPlan:
     """A run that could be started.
 
     `missing` are the data paths that do not exist, `preparation` what to type to make them; `budget` is in
-    seconds.
+    seconds. The baseline is repeated `noise_runs` times.
     """
 
     tag: str
@@ -188,6 +189,7 @@ class RunPlan:
     sandbox: str
     budget: float
     proposer: str
+    noise_runs: int = 0
 
 
 _LEAKS = {
@@ -230,6 +232,8 @@ def sandbox_text(facts: SandboxFacts) -> str:
 
 
 def start_card(plan: RunPlan) -> Message:
+    times = plan.noise_runs + 1
+    repeated = f", the baseline {times} times to learn its noise" if plan.noise_runs else ""
     lines = [
         f"Start run {plan.tag}?",
         f"Repository: {plan.repository}",
@@ -237,7 +241,7 @@ def start_card(plan: RunPlan) -> Message:
         f"Branch: autoresearch/{plan.tag}",
         f"Device: {plan.device}",
         f"Sandbox: {plan.sandbox}",
-        f"Budget: {duration(plan.budget)} per training",
+        f"Budget: {duration(plan.budget)} per training{repeated}",
         f"Ideas from: {plan.proposer}",
     ]
     if plan.dirty:
@@ -365,7 +369,7 @@ def results_message(
     for row, best in zip(rows, bests_before(rows, goal, before), strict=True):
         value = "-" if row.value is None else number(row.value)
         delta = "" if row.value is None or best is None else change(best, row.value)
-        cells.append((str(row.number), value, delta, row.status, row.description))
+        cells.append((str(row.number), value, delta, row.status, f"{_mean(row)}{row.description}"))
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     left = width - sum(widths[:4]) - 4  # four gaps of one space
     table = [
@@ -374,3 +378,8 @@ def results_message(
         for index, value, delta, status, description in cells
     ]
     return Message(f"{title}{count}", "\n".join(table))
+
+
+def _mean(row: Row) -> str:
+    values = [value for value in (row.value, *row.repeats) if value is not None]
+    return f"mean of {len(values)}: {number(fmean(values))} · " if len(values) > 1 else ""
