@@ -7,7 +7,7 @@ seed, where the program sets one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import count
 from typing import assert_never
@@ -15,6 +15,7 @@ from typing import assert_never
 from loop.engine.stages import decide, ended, why_put_back
 from loop.engine.trainings import Plan, Trainings
 from loop.errors import UserError
+from loop.evaluation.drift import Drift, read_drift, speed
 from loop.evidence import Repeat, RepeatFor
 from loop.experiment import Ending, Experiment, Outcome, Purpose, Run, RunState, Status, Training
 from loop.git.workspace import Workspace
@@ -173,6 +174,42 @@ class Repeater:
             self._over(repeat)
         return self._store.in_vain(repeat) if waits_again and vanished else 0
 
+    # Drift: was a training slow because the machine is?
+
+    def why_again(self, experiment: Experiment, outcome: Outcome, run: Run) -> str:
+        """Say why an experiment is trained again before its verdict; empty where it is not.
+
+        It was slow, once, and those before it were not.
+        """
+        if (
+            run.state is not RunState.RUNNING
+            or experiment.skip_requested
+            or outcome.ending is not Ending.EXITED
+        ):
+            return ""
+        drift = self._drift(experiment.number, experiment.attempt, outcome.numbers)
+        return f"slow: {drift}" if drift and drift.again and not drift.streak else ""
+
+    def with_drift(self, decided: Experiment) -> Experiment:
+        """Let the verdict say that its training was slow; the baseline is repeated where another was too."""
+        drift = self._drift(decided.number, decided.attempt, decided.numbers)
+        if drift is None or decided.value is None:
+            return decided
+        asked = [repeat.asked_at for repeat in self._store.wanted_for(decided.run_id, RepeatFor.DRIFT)]
+        known = any(at >= (decided.started_at or 0.0) for at in asked)
+        baseline = self._journal.experiment(decided.run_id, 0)
+        if drift.streak == 1 and not known and baseline and not _why_not_repeated(baseline):
+            self._store.ask(decided.run_id, 0, RepeatFor.DRIFT)
+        return replace(decided, reason="; ".join(filter(None, (decided.reason, f"slow: {drift}"))))
+
+    def _drift(self, number: int, k: int, numbers: Mapping[str, float]) -> Drift | None:
+        return read_drift(self._journal, self._run_id, number, k, numbers)
+
+    def _slower(self, repeat: Repeat, numbers: Mapping[str, float]) -> float | None:
+        """Return by which share a repeat was slower than its experiment; None where that was not asked."""
+        now, first = speed(numbers), speed(self.experiment(repeat).numbers)
+        return 1 - now / first if repeat.why is RepeatFor.DRIFT and now and first else None
+
     def _measure(self, over: RepeatUnderWay, outcome: Outcome, reason: str, *, has_number: bool) -> None:
         """Record a number, or that there is none; the log of a training without one is kept."""
         repeat, k, metric = over.repeat, over.training.k, self._rule.metric
@@ -195,6 +232,7 @@ class Repeater:
             started_at=outcome.started_at,
             ended_at=outcome.ended_at,
             training_seconds=seconds,
+            slower=self._slower(repeat, numbers),
         )
 
 

@@ -185,10 +185,9 @@ class Engine:
             await self._interrupt()
 
     async def skip(self, *, answered_in: str = "") -> Experiment | Repeat:
-        """End an experiment without a verdict, or else a repeat, and go on; return what is to be given up.
+        """End an experiment, or else a repeat, and go on; return what is to be given up.
 
-        Of several under way it is the one that began first. It counts all the same if its training has just
-        ended.
+        Of several it is the one that began first. It counts all the same if its training has just ended.
         """
         async with self.switch:
             measured = (Stage.MEASURED, Stage.EVALUATED)
@@ -208,7 +207,6 @@ class Engine:
             return given_up
 
     async def rerun(self, number: int, times: int, *, name: str = "", answered_in: str = "") -> None:
-        """Train a decided experiment so many times again, to learn how sure its number is."""
         async with self.switch:
             await in_thread(self.repeats.ask, self.run, number, times, name=name, answered_in=answered_in)
             self._wake()
@@ -261,6 +259,7 @@ class Engine:
             noise=read_noise(self._journal, self.run),
             record=best_number(self._journal, self.run),
         )
+        decided = self.repeats.with_drift(decided)
         if decided.status is Status.KEEP:
             self._workspace.keep(decided.commit, decided.parent)
         self._journal.record(decided)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -221,3 +221,18 @@ def trainings_under_way(journal: Journal, run_id: int) -> list[tuple[int, Traini
     )
     values = list(map(decode, rows))
     return [(each.pop("number"), Training(**each)) for each in values]
+
+
+def measured_before(
+    journal: Journal, run_id: int, number: int, k: int, *, most: int
+) -> list[tuple[int, Mapping[str, float]]]:
+    """Return what trainings of a run printed, with their experiments, the newest first; all but this one."""
+    rows = journal.query(
+        "SELECT number, numbers FROM trainings WHERE run_id = ? AND (number, k) != (?, ?) "
+        "AND ending = 'exited' AND numbers != '{}' ORDER BY ended_at DESC LIMIT ?",
+        run_id,
+        number,
+        k,
+        most,
+    )
+    return [(row["number"], row["numbers"]) for row in map(decode, rows)]

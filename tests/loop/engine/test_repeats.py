@@ -353,6 +353,44 @@ def begun_files(lab: Lab) -> list[Path]:
     return [folder / name for name in ("started.json", LOG) if (folder / name).exists()]
 
 
+def paced(value: float, steps: str) -> str:
+    """Return a program that does so many steps, which may depend on `times`, how often it was trained."""
+    return program(f"""\
+counter = os.environ["TORCH_GATE"] + ".{value}"
+times = os.path.getsize(counter) if os.path.exists(counter) else 0
+open(counter, "a").write("x")
+summary({value})
+print("num_params_M: 50.3")
+print(f"num_steps: {{{steps}}}")
+""")
+
+
+async def test_a_slow_training_is_made_again_before_its_verdict(make_lab: MakeLab) -> None:
+    lab = make_lab(paced(1.5, "1000"))
+    slow_once = paced(1.4, "1000 if times else 900")
+    await lab.engine(slow_once, noise_runs=4).conduct(1)
+    decided = lab.experiments()[1]
+    assert (decided.status, decided.attempt, decided.reason) == (Status.KEEP, 2, "")
+    (again,) = told(lab, EventKind.INTERRUPTED)
+    assert again["reason"] == "slow: 10 % fewer steps per second than usual in this run"
+    assert not lab.repeats.wanted_for(lab.run.id, RepeatFor.DRIFT)
+    lab.check_invariants()
+
+
+async def test_where_one_after_another_is_slow_the_baseline_is_asked_once(make_lab: MakeLab) -> None:
+    lab = make_lab(paced(1.5, "1000 if times < 5 else 900"))
+    slow = [paced(1.4 - number / 10, "900") for number in range(3)]
+    await lab.engine(*slow, noise_runs=4).conduct(3)
+    _, first, second, third = lab.experiments()
+    flag = "slow: 10 % fewer steps per second than usual in this run"
+    assert [each.reason for each in (first, second, third)] == [flag] * 3
+    assert [each.attempt for each in (first, second, third)] == [2, 1, 1]
+    (asked,) = lab.repeats.wanted_for(lab.run.id, RepeatFor.DRIFT)
+    assert (asked.number, asked.k) == (0, 6)
+    assert told(lab, EventKind.REPEATED)[-1]["slower"] == pytest.approx(0.1)
+    lab.check_invariants()
+
+
 @pytest.mark.parametrize(
     ("number", "times", "said"),
     [
