@@ -173,7 +173,7 @@ class Repeats:
                 self._journal.insert("repeats", unique=("id",), **values_of(given_up))
             else:
                 self._write(replace(ended, repeat=given_up))
-            told = {"why": repeat.why, "reason": reason, **facts}
+            told = {"why": repeat.why, "reason": reason, "k": repeat.k if ended else None, **facts}
             append(repeat.run_id, EventKind.REPEAT_GIVEN_UP, number=repeat.number, **told)
 
     def numbers(self, run_id: int, metric: str) -> dict[int, tuple[float | None, ...]]:

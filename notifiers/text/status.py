@@ -233,7 +233,7 @@ def sandbox_text(facts: SandboxFacts) -> str:
 
 def start_card(plan: RunPlan) -> Message:
     times = plan.noise_runs + 1
-    repeated = f", the baseline {times} times to learn its noise" if plan.noise_runs else ""
+    repeated = f", the baseline {times} times to learn the noise" if plan.noise_runs else ""
     lines = [
         f"Start run {plan.tag}?",
         f"Repository: {plan.repository}",
