@@ -139,7 +139,14 @@ class Life:
         self._workspace = MortalWorkspace(lab, run.renamed_from or run.tag, self.fuse)
         self.engine = Engine(
             run,
-            plan=Plan(KeepRule(), lab.launcher({}), deadline=600.0, crash_streak=2, retry_seconds=(0.0,)),
+            plan=Plan(
+                KeepRule(equal_within=0.0),
+                lab.launcher({}),
+                deadline=600.0,
+                crash_streak=2,
+                noise_runs=1,
+                retry_seconds=(0.0,),
+            ),
             journal=self._journal,
             workspace=self._workspace,
             trainer=cast(Trainer, MortalTrainer(machine, self.fuse)),
@@ -193,6 +200,8 @@ class Life:
                     self.conduct()
                 case "skip":
                     await self.engine.skip()
+                case "rerun":
+                    await self.engine.rerun(int(argument), 2)
                 case "retag":
                     await self.engine.retag(argument)
                 case "stop":
