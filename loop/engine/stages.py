@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
 
+from loop.evidence import NO_DOUBT, Belief, Doubt, Invalidated
 from loop.experiment import Ending, Experiment, Goal, Outcome, Proposal, Run, Stage, Status, Training, Verdict
 from loop.git.workspace import Commit
 from loop.results.gains import gain
@@ -252,8 +253,12 @@ def decided(
     tampered: tuple[str, ...],
     now: float,
     seen: Collection[str] = (),
+    doubt: Doubt = NO_DOUBT,
 ) -> Experiment:
-    """Return an experiment with its verdict; `best`, `tampered` and `seen` are as in `decide`."""
+    """Return an experiment with its verdict; `best`, `tampered` and `seen` are as in `decide`.
+
+    `doubt` is of its number, if that would be kept. The baseline is a person's program, and the first head.
+    """
     outcome = Outcome(
         ending=experiment.ending or Ending.EXITED,
         exit_code=experiment.exit_code,
@@ -271,6 +276,9 @@ def decided(
         tampered=tampered,
         seen=seen,
     )
+    would_be_kept = verdict.status is Status.KEEP
+    if experiment.number and would_be_kept:
+        verdict = doubted(verdict, doubt)
     finite = {key: value for key, value in outcome.numbers.items() if math.isfinite(value)}
     seconds = overrun(outcome, run.time_budget)
     flag = f"anomalous: trained {seconds:.0f} s of a budget of {run.time_budget:.0f} s" if seconds else ""
@@ -283,7 +291,23 @@ def decided(
         status=verdict.status,
         reason="; ".join(filter(None, (verdict.reason, flag))),
         value=None if verdict.status is Status.CRASH else outcome.numbers[rule.metric],
+        doubts=doubt.reasons if would_be_kept else (),
+        invalidated=Invalidated.NOT_BELIEVED if would_be_kept and verdict.status is Status.DISCARD else None,
     )
+
+
+def doubted(keep: Verdict, doubt: Doubt) -> Verdict:
+    """Return the verdict on a number that would be kept."""
+    match doubt.belief:
+        case Belief.BELIEVED:
+            return keep
+        case Belief.UNSURE:
+            return replace(keep, status=Status.QUARANTINE)
+        case Belief.NOT_BELIEVED:
+            reason = "; ".join(filter(None, (f"not believed: {'; '.join(doubt.reasons)}", keep.reason)))
+            return Verdict(Status.DISCARD, reason)
+        case _:
+            assert_never(doubt.belief)
 
 
 def alarm(crashed: Experiment, streak: int, *, every: int, lacks: str = "") -> str:
