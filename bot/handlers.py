@@ -17,7 +17,7 @@ from bot.setup.sources import SEARCH
 from bot.setup.trainings import sandbox_check
 from loop.engine.run import Engine
 from loop.errors import UserError
-from loop.experiment import Actor, Experiment, Reason, Run, RunState
+from loop.experiment import Actor, EventKind, Experiment, Reason, Run, RunState
 from loop.logs.tail import read_tail
 from loop.process.worker import in_thread
 from loop.proposers.people import IDEA_CHARACTERS, MistypedIdeaError, edit
@@ -28,7 +28,7 @@ from loop.text import one_line, without_secrets
 from notifiers.charts import ChartError, chart_of
 from notifiers.delivery.preferences import PreferenceStore, describe
 from notifiers.message import Message, Reply
-from notifiers.text.digest import digest, retagged_text, started_text
+from notifiers.text.digest import corrected_text, digest, retagged_text, started_text
 from notifiers.text.status import (
     ideas_message,
     progress_line,
@@ -137,6 +137,18 @@ class CommandHandlers:
         engine = await self._engine(await self._current())
         experiment = await engine.skip(answered_in=request.sender.channel)
         return _changed(f"Skipping experiment #{experiment.number}: {experiment.description}")
+
+    async def _accept(self, call: Call, request: Request) -> Reply:
+        engine, number = await self._engine(await self._current()), call.count("n")
+        name, channel = request.sender.name, request.sender.channel
+        correction = await engine.accept(number, name=name, answered_in=channel)
+        return _changed(corrected_text(EventKind.ACCEPTED, number, correction.retried))
+
+    async def _reject(self, call: Call, request: Request) -> Reply:
+        engine, number = await self._engine(await self._current()), call.count("n")
+        name, channel = request.sender.name, request.sender.channel
+        correction = await engine.reject(number, name=name, answered_in=channel)
+        return _changed(corrected_text(EventKind.REJECTED, number, correction.retried))
 
     # Questions
 

@@ -26,7 +26,7 @@ from loop.process.machine import Disk, GpuProcess, ask_nvidia_smi, look_at_gpus
 from loop.program.constants import find_constants
 from loop.proposers.model.providers import INSTALL, is_own_server
 from loop.proposers.search.space import find_axes
-from loop.store.events import last_incidents
+from loop.store.events import Call, last_incidents, open_calls
 from loop.store.journal import Journal
 from loop.text import one_line
 from notifiers.delivery.delivery import Standing, standings
@@ -310,6 +310,7 @@ def health_checks(
     return (
         beat if running else Check("heartbeat", None, "none, the bot is not running", _START),
         *(_lane(journal, run, now) for run in journal.active_runs()),
+        *(_call(run, call) for run in journal.active_runs() for call in open_calls(journal, run)),
         *(_delivered(standing, now) for standing in standings(journal)),
         _state_file(journal),
         _gpu_memory(home),
@@ -349,6 +350,10 @@ def _lane(journal: Journal, run: Run, now: float) -> Check:
     ]
     doing = f"trains {', '.join(training)}" if training else state_text(run.state, run.reason)
     return Check("lane", True, one_line(f"{run.tag} {doing}", _LINE))
+
+
+def _call(run: Run, call: Call) -> Check:
+    return Check("needs you", None, one_line(f"run {run.tag}: {call.reason}", _LINE))
 
 
 def _delivered(standing: Standing, now: float) -> Check:

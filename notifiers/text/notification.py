@@ -61,7 +61,7 @@ class Notification:
             return not self.crashed_again
         if _state(self.event) is RunState.PAUSED:
             return True
-        return self.topic in (Topic.KEEP, Topic.ATTENTION) or self.has_report
+        return self.topic in (Topic.KEEP, Topic.QUARANTINE, Topic.ATTENTION) or self.has_report
 
     @property
     def is_for_all(self) -> bool:
@@ -112,6 +112,8 @@ def topic_of(event: Event, experiment: Experiment | None = None) -> Topic | None
             return Topic.RECOVERY if event.data.get("vanished") else None
         case EventKind.RUN_RECOVERED:
             return Topic.RECOVERY
+        case EventKind.ACCEPTED | EventKind.REJECTED:
+            return Topic.RUN
         case EventKind.NEEDS_ATTENTION:
             return Topic.ATTENTION
         case EventKind.WAKE_UP:
@@ -125,8 +127,6 @@ def topic_of(event: Event, experiment: Experiment | None = None) -> Topic | None
             | EventKind.SKIP_REQUESTED
             | EventKind.MEASURED
             | EventKind.EVALUATED
-            | EventKind.ACCEPTED
-            | EventKind.REJECTED
             | EventKind.REPEATED
             | EventKind.REPEAT_GIVEN_UP
             | EventKind.CERTIFIED
@@ -155,7 +155,13 @@ Row = tuple[Button, ...]
 def buttons_under(news: Notification) -> tuple[Row, ...]:
     state = news.run.state
     if news.experiment is not None:
-        return ((*_diff_and_log(news.experiment), _PLOT, *_pause_or_resume(state), *_skip(state)),)
+        usual = (*_diff_and_log(news.experiment), _PLOT, *_pause_or_resume(state), *_skip(state))
+        in_quarantine = news.experiment.status is Status.QUARANTINE
+        return (_accept_or_reject(news.experiment.number), usual) if in_quarantine else (usual,)
+    if news.event.data.get("cause") == Cause.QUARANTINE:
+        number = int(str(news.event.data["key"]))
+        looking = Button("Diff", f"/diff {number}"), Button("Log", f"/log {number}")
+        return ((*_accept_or_reject(number), *looking),)
     if news.topic in (Topic.ATTENTION, Topic.RECOVERY):
         return ((_STATUS, *_pause_or_resume(state)),)
     return (_pause_or_resume(state),) if state in (RunState.PAUSED, RunState.DONE) else ()
@@ -193,6 +199,10 @@ def _diff_and_log(experiment: Experiment) -> Row:
     diff = (Button("Diff", f"/diff {number}"),) if number else ()  # the baseline changes nothing
     log = (Button("Log", f"/log {number}"),) if experiment.attempt else ()  # skipped before it was trained
     return diff + log
+
+
+def _accept_or_reject(number: int) -> Row:
+    return Button("Accept", f"/accept {number}"), Button("Reject", f"/reject {number}")
 
 
 def _pause_or_resume(state: RunState) -> Row:
