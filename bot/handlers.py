@@ -19,7 +19,7 @@ from loop.engine.run import Engine
 from loop.errors import UserError
 from loop.evaluation.noise import read_noise
 from loop.evidence import Repeat
-from loop.experiment import Actor, Experiment, Reason, Run, RunState
+from loop.experiment import Actor, EventKind, Experiment, Reason, Run, RunState
 from loop.logs.tail import read_tail
 from loop.process.worker import in_thread
 from loop.proposers.people import IDEA_CHARACTERS, MistypedIdeaError, edit
@@ -30,7 +30,7 @@ from loop.text import one_line, without_secrets
 from notifiers.charts import ChartError, chart_of
 from notifiers.delivery.preferences import PreferenceStore, describe
 from notifiers.message import Message, Reply
-from notifiers.text.digest import digest, retagged_text, started_text
+from notifiers.text.digest import corrected_text, digest, retagged_text, started_text
 from notifiers.text.status import (
     ideas_message,
     progress_line,
@@ -148,6 +148,18 @@ class CommandHandlers:
         run, again = engine.run, "once more" if times == 1 else f"{times} more times"
         when = "next" if run.state is RunState.RUNNING else f"after /resume, as run {run.tag} is {run.state}"
         return _changed(f"Experiment #{number} will be trained {again}, {when}.")
+
+    async def _accept(self, call: Call, request: Request) -> Reply:
+        engine, number = await self._engine(await self._current()), call.count("n")
+        name, channel = request.sender.name, request.sender.channel
+        correction = await engine.accept(number, name=name, answered_in=channel)
+        return _changed(corrected_text(EventKind.ACCEPTED, number, correction.retried))
+
+    async def _reject(self, call: Call, request: Request) -> Reply:
+        engine, number = await self._engine(await self._current()), call.count("n")
+        name, channel = request.sender.name, request.sender.channel
+        correction = await engine.reject(number, name=name, answered_in=channel)
+        return _changed(corrected_text(EventKind.REJECTED, number, correction.retried))
 
     # Questions
 

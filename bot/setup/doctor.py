@@ -26,7 +26,7 @@ from loop.process.machine import Disk, GpuProcess, ask_nvidia_smi, look_at_gpus
 from loop.program.constants import find_constants
 from loop.proposers.model.providers import INSTALL, is_own_server
 from loop.proposers.search.space import find_axes
-from loop.store.events import last_incidents
+from loop.store.events import Call, last_incidents, open_calls
 from loop.store.journal import Journal
 from loop.store.repeats import trainings_under_way
 from loop.text import one_line
@@ -311,6 +311,7 @@ def health_checks(
     return (
         beat if running else Check("heartbeat", None, "none, the bot is not running", _START),
         *(_lane(journal, run, now) for run in journal.active_runs()),
+        *(_call(run, call) for run in journal.active_runs() for call in open_calls(journal, run)),
         *(_delivered(standing, now) for standing in standings(journal)),
         _state_file(journal),
         _gpu_memory(home),
@@ -355,6 +356,10 @@ def _lane(journal: Journal, run: Run, now: float) -> Check:
 
 def loop_check(run: Run, error: str) -> Check:
     return Check("loop", False, one_line(f"{run.tag} failed and will be restarted: {error}", _LINE))
+
+
+def _call(run: Run, call: Call) -> Check:
+    return Check("needs you", None, one_line(f"run {run.tag}: {call.reason}", _LINE))
 
 
 def _delivered(standing: Standing, now: float) -> Check:

@@ -14,15 +14,17 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from loop.engine import stages
 from loop.engine.lane import Lane
 from loop.engine.prefetch import Prefetch, Ready, baseline
 from loop.engine.repeats import Repeater
+from loop.engine.taking_back import Correction
 from loop.engine.trainings import Plan, Trainings
+from loop.engine.verdicts import Verdicts, no_doubt
 from loop.errors import UserError, backoff
-from loop.evaluation.noise import read_noise
-from loop.evidence import Repeat
+from loop.evidence import Doubt, Repeat
 from loop.experiment import (
     BY_COMMAND,
     Actor,
@@ -41,8 +43,9 @@ from loop.process.trainer import RunFolders, Trainer
 from loop.process.worker import in_thread
 from loop.proposers.prompt.context import ContextReader
 from loop.proposers.protocol import Proposer
+from loop.proposers.retries import RetriesFirst
 from loop.store.events import skip_answered_in
-from loop.store.experiments import best_number, with_program
+from loop.store.experiments import with_program
 from loop.store.journal import Journal
 
 log = logging.getLogger(__name__)
@@ -58,8 +61,8 @@ class Engine:
     """Conducts one run, from one event loop; commands may come at any time.
 
     `is_blocked` is asked about a training that ran out of memory: whether others hold it, so that it says
-    nothing about the program. `clock` gives seconds since the epoch, `timer` seconds that no clock change
-    disturbs.
+    nothing about the program. `doubt` is asked, in a worker thread, about every number before its verdict.
+    `clock` gives seconds since the epoch, `timer` seconds that no clock change disturbs.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Engine:
         proposer: Proposer,
         folders: RunFolders,
         is_blocked: Callable[[Run], Awaitable[bool]] = nothing_blocks,
+        doubt: Callable[[Experiment], Doubt] = no_doubt,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -85,17 +89,31 @@ class Engine:
         self._workspace = workspace
         self._clock = clock
         self._limit: int | None = None  # of `made`
-        self._best: Experiment | None = None
         self._idle_until = 0.0  # by the event loop's clock
         self._trainings = Trainings(
             plan, journal=journal, workspace=workspace, trainer=trainer, folders=folders, clock=clock
         )
         self.repeats = Repeater(
-            run.id, plan, self._trainings, journal=journal, workspace=workspace, clock=clock
+            run.id,
+            plan,
+            self._trainings,
+            journal=journal,
+            workspace=workspace,
+            clock=clock,
+            over=lambda _: self._verdicts.call_person(self.run),
+        )
+        self._verdicts = Verdicts(
+            plan.rule,
+            journal=journal,
+            workspace=workspace,
+            trainings=self._trainings,
+            repeats=self.repeats,
+            doubt=doubt,
+            clock=clock,
         )
         reader = ContextReader(journal=journal, workspace=workspace, folders=folders)
         self.prefetch = Prefetch(
-            proposer=proposer,
+            proposer=RetriesFirst(proposer, journal=journal, workspace=workspace),
             workspace=workspace,
             context=lambda: reader.read(self.run),
             is_trained=lambda program: with_program(journal, run.id, program) is not None,
@@ -221,6 +239,27 @@ class Engine:
                 self._wake()  # what fails now is tried again
                 await in_thread(self._follow_tag)
 
+    async def accept(self, number: int, *, name: str = "", answered_in: str = "") -> Correction:
+        """Believe a result in quarantine."""
+        return await self._correct(self._verdicts.accept, number, name, answered_in)
+
+    async def reject(self, number: int, *, name: str = "", answered_in: str = "") -> Correction:
+        """Believe a result no more: what was kept before it is the best again."""
+        return await self._correct(self._verdicts.reject, number, name, answered_in)
+
+    async def _correct(
+        self, decide: Callable[[Run, int, str, str], tuple[Run, Correction]], *order: Any
+    ) -> Correction:
+        async with self.switch:
+            await in_thread(self._follow_tag)
+            await in_thread(self._follow_head)  # of an earlier one
+            self.run, correction = await in_thread(decide, self.run, *order)
+            self._wake()  # what fails now is tried again
+            self.run = await in_thread(self._verdicts.bring_up_to_date, self.run)
+            if correction.retried:
+                self.prefetch.look_again(at_once=True)
+            return correction
+
     async def check_branch(self) -> None:
         """Pause the run if a hand has moved its branch; called now and then, a verdict looks by itself."""
         async with self.switch:
@@ -247,36 +286,20 @@ class Engine:
         return await self.prefetch.take(lambda: self._head, wake)
 
     def judge(self, evaluated: Experiment) -> Experiment:
-        """Give the verdict and carry it out, in git before the journal says that it was."""
-        decided = stages.decided(
-            evaluated,
-            self.run,
-            self._plan.rule,
-            best=self._best_value,
-            tampered=self._trainings.tampered(evaluated.number, evaluated.attempt, evaluated.commit),
-            now=self._clock(),
-            seen=self._trainings.keys_seen(evaluated),
-            noise=read_noise(self._journal, self.run),
-            record=best_number(self._journal, self.run),
-        )
-        decided = self.repeats.with_drift(decided)
-        if decided.status is Status.KEEP:
-            self._workspace.keep(decided.commit, decided.parent)
-        self._journal.record(decided)
-        if decided.status is Status.KEEP:
-            self._best = decided
+        self.run, decided = self._verdicts.judge(self.run, evaluated)
         self.made += decided.number > 0
         return decided
 
     def give_up(self, experiment: Experiment) -> Experiment:
         reason = "the run was stopped" if self.run.state is RunState.STOPPED else ""
-        decided = stages.skipped(experiment, reason, self._best_value, now=self._clock())
+        decided = stages.skipped(experiment, reason, self._verdicts.best_value, now=self._clock())
         answered_in = skip_answered_in(self._journal, self.run.id, experiment.number)
         self._journal.record(decided, answered_in=answered_in)
         return decided
 
     async def conclude(self, decided: Experiment) -> None:
         self._wake(but=decided.lane)
+        await in_thread(self._follow_head)
         if decided.status is Status.KEEP:
             await in_thread(self._workspace.restore)
         crashed = decided.status is Status.CRASH
@@ -332,6 +355,7 @@ class Engine:
                 await self.branch_moved()
         for sentence in repairs:
             log.warning("%s: %s", self.run.tag, sentence)
+        await in_thread(self._verdicts.call_person, self.run)  # for what was repeated when the bot died
         if self.run.state is not RunState.STOPPED:
             await in_thread(self._trainings.prepare, self.run)  # outside the lock: commands need not wait
 
@@ -341,12 +365,15 @@ class Engine:
         repeats = self.repeats.under_way()
         for lane in self._lanes:
             lane.experiment, lane.repeat = undecided.get(lane.index), repeats.get(lane.index)
-        self._best = self._journal.best(self.run.id)
+        self._verdicts.load(self.run)
         last = self._journal.experiments(self.run.id, last=1)
         self.next_number = last[0].number + 1 if last else 0
-        judged = self._judged
-        head = self._workspace.head() if judged else self._head
-        repairs = self._workspace.repair(head if head in judged else self._head)
+        self._follow_head()
+        for experiment in undecided.values():
+            if experiment.stage in (Stage.MEASURED, Stage.EVALUATED):
+                # The last release moved the branch before it wrote the verdict.
+                self._workspace.move_head(self._head, experiment.commit)
+        repairs = self._workspace.repair(self._head)
         self._trainings.repair(self.run)
         return repairs
 
@@ -359,11 +386,15 @@ class Engine:
                 raise UserError(f"Branch and worktree of run {new} are still named {old}: {error}") from error
             self.run = self._journal.finish_retag(self.run)
 
+    def _follow_head(self) -> None:
+        self.run = self._verdicts.follow(self.run)
+
     async def _may_go_on(self, lane: Lane) -> bool:
         """Wait until a lane has something to do; False once the run is done or stopped."""
         while True:
             async with self.switch:
                 lane.wake.clear()
+                await in_thread(self._verdicts.call_person, self.run)
                 if self.run.renamed_from:
                     await in_thread(self._follow_tag)
                 if not lane.can_wait:
@@ -415,21 +446,11 @@ class Engine:
             lane.close()
 
     def _check_head(self) -> None:
-        self._workspace.check_head(self._head, *self._judged)
-
-    @property
-    def _judged(self) -> set[str]:
-        """What may be at the head already, kept in git before the journal knows of it."""
-        measured = (Stage.MEASURED, Stage.EVALUATED)
-        return {experiment.commit for experiment in self.under_way if experiment.stage in measured}
+        self.run = self._verdicts.check_branch(self.run)
 
     @property
     def _head(self) -> str:
-        return self._best.commit if self._best else self.run.base_commit
-
-    @property
-    def _best_value(self) -> float | None:
-        return self._best.value if self._best else None
+        return self._verdicts.head(self.run)
 
     async def _set_state(self, state: RunState, reason: Reason) -> None:
         self.run = await in_thread(self._journal.set_state, self.run, state, reason)

@@ -105,6 +105,7 @@ class Trainings:
         self._clock = clock
         self._prepared: _Prepared | None = None
         self._making = threading.Lock()  # of folders ahead, which copy the compile cache
+        self._rewrites = False  # the results have lines that are no longer true
         self._over: list[Path] = []  # folders that are to go
 
     def prepare(self, run: Run) -> None:
@@ -254,12 +255,19 @@ class Trainings:
         """Add an experiment whose verdict is in the journal to the results, and keep the end of its log."""
         reason = reason_of(decided, run.goal)
         log.info("%s #%d: %s (%s)", run.tag, decided.number, decided.status, reason)
-        if sum(self._journal.counts(run.id).values()) == decided.number + 1:
+        in_order = sum(self._journal.counts(run.id).values()) == decided.number + 1
+        if in_order and not self._rewrites:
             append_result(self._results, row_of(decided), metric=run.metric)
         else:  # another lane has begun before it and is not done
-            write_results(self._results, read_rows(self._journal, run.id), metric=run.metric)
+            self.rewrite_results(run)
         self._keep(decided)
         self._over += self.folders.trainings.glob(f"{decided.number}-*")
+
+    def rewrite_results(self, run: Run) -> None:
+        """Write all results anew; what fails is made good with the next result."""
+        self._rewrites = True
+        write_results(self._results, read_rows(self._journal, run.id), metric=run.metric)
+        self._rewrites = False
 
     def keys_seen(self, measured: Experiment) -> tuple[str, ...]:
         """Return the names of the numbers in the log of a training that has no summary."""
@@ -282,7 +290,7 @@ class Trainings:
         return f"perhaps set LINK_PATHS={guess.link}: git ignores {guess.path}" if guess else ""
 
     def repair(self, run: Run) -> None:
-        write_results(self._results, read_rows(self._journal, run.id), metric=run.metric)
+        self.rewrite_results(run)
         with writing(self.folders.trainings):
             self.folders.trainings.mkdir(parents=True, exist_ok=True)
         for old in filter(Path.is_dir, self.folders.logs.glob(_FOLDERS)):  # where the last release trained

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from loop.errors import UserError, backoff
+from loop.evidence import Invalidated
 from loop.experiment import Cause, Cost, Experiment, Proposal, Run
 from loop.process.worker import in_thread
 from loop.program.constants import find_constants
@@ -305,7 +306,8 @@ def trained_already(
     `find` returns the experiment with a fingerprint, for those too old for a context. It may block.
     """
     program = fingerprint(proposal.source)
-    recent = next((each for each in context.experiments if each.program == program), None)
+    settled = (each for each in context.experiments if each.invalidated is not Invalidated.TRIED_AGAIN)
+    recent = next((each for each in settled if each.program == program), None)
     if experiment := recent or find(program):
         result = experiment.status or "under way"
         if experiment.value is not None:

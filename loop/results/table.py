@@ -52,9 +52,9 @@ def write_results(path: Path, rows: Iterable[Row], *, metric: str) -> None:
         UserError: the file cannot be written.
     """
     text = results_text(rows, metric=metric)
-    ours = {*text.split("\n")}
+    ours = {*map(_but_status, text.split("\n"))}  # a verdict may be taken back
     with suppress(UserError):  # what cannot be read cannot be kept
-        _set_aside(path, [line for line in _lines(path) if line not in ours])
+        _set_aside(path, [line for line in _lines(path) if _but_status(line) not in ours])
     _replace(path, text)
 
 
@@ -204,6 +204,11 @@ def _line(row: Row) -> str:
     # Other readers of the file know no quarantine; its number is no best one until a person accepts it.
     status = Status.DISCARD if row.status is Status.QUARANTINE else row.status
     return "\t".join((one_line(row.commit), value, memory, status, one_line(row.description))) + "\n"
+
+
+def _but_status(line: str) -> tuple[str, ...]:
+    cells = line.split("\t")
+    return (*cells[:3], *cells[4:])
 
 
 def _read(path: Path, errors: str = "replace") -> str:

@@ -9,6 +9,7 @@ from datetime import datetime, tzinfo
 from typing import assert_never
 
 from loop.evaluation.noise import Noise
+from loop.evidence import Invalidated
 from loop.experiment import Cost, Event, EventKind, Experiment, Goal, Run, RunState, Status
 from loop.text import one_line
 from notifiers.message import Message
@@ -18,6 +19,8 @@ from notifiers.text.words import change, duration, money, number, period, plural
 
 _DESCRIPTION = 160  # characters: with the limits of the others a digest fits a picture's caption
 _SENTENCE = 240
+_DOUBT = 100
+_DOUBTS = 4  # that are shown
 _LOCK_SCREEN = 60
 _LINE = 60
 _LINES = 6  # of either kind in a summary: it fits a phone's screen
@@ -47,11 +50,22 @@ def digest(experiment: Experiment, *, run: Run, noise: Noise | None = None) -> M
         sureness(experiment, noise, run.goal),
         "" if title.endswith(description) else description,
         *why,
+        *_doubts(experiment),
         " · ".join(_costs(experiment)),
         " · ".join(_origin(experiment)),
         " · ".join((*_size(experiment), f"run {run.tag}")),
     ]
     return Message("\n".join(filter(None, lines)))
+
+
+def _doubts(experiment: Experiment) -> list[str]:
+    """Return what speaks against the number, a line each; what the reason says already is left out."""
+    said = experiment.invalidated is Invalidated.NOT_BELIEVED
+    lines = [] if said else [*experiment.doubts]
+    lines += [f"line {found.line}: {found.message}" for found in experiment.findings]
+    more = len(lines) - _DOUBTS
+    shown = lines[: _DOUBTS if more > 0 else None]
+    return [*(one_line(line, _DOUBT) for line in shown), *([f"and {more} more"] if more > 0 else [])]
 
 
 def _title(index: int, description: str) -> str:
@@ -77,6 +91,9 @@ def message_of(
     return Message(_sentence(event, run, one_line(str(event.data.get("reason", "")), _SENTENCE)))
 
 
+_BECAUSE = {EventKind.RUN_RECOVERED: " recovered", EventKind.NEEDS_ATTENTION: " needs you"}
+
+
 def _sentence(event: Event, run: Run, reason: str) -> str:
     match event.kind:
         case EventKind.RUN_STARTED:
@@ -91,14 +108,30 @@ def _sentence(event: Event, run: Run, reason: str) -> str:
             return retagged_text(str(event.data["old"]), str(event.data["new"]))
         case EventKind.WAKE_UP:
             return f"Good morning. /summary reports on run {run.tag}"
-        case EventKind.NOTED:
-            return _because(f"Run {run.tag}", reason)
-        case EventKind.RUN_RECOVERED:
-            return _because(f"Run {run.tag} recovered", reason)
-        case EventKind.NEEDS_ATTENTION:
-            return _because(f"Run {run.tag} needs you", reason)
+        case EventKind.NOTED | EventKind.RUN_RECOVERED | EventKind.NEEDS_ATTENTION:
+            return _because(f"Run {run.tag}{_BECAUSE.get(event.kind, '')}", reason)
+        case EventKind.ACCEPTED | EventKind.REJECTED:
+            return _corrected(event)
         case _:
             raise ValueError(f"no message about {event.kind}")
+
+
+def _corrected(event: Event) -> str:
+    retried = event.data["retried"]
+    assert isinstance(retried, list)
+    return corrected_text(event.kind, event.number or 0, retried, name=str(event.data["name"]))
+
+
+def corrected_text(kind: EventKind, number: int, retried: Sequence[int], *, name: str = "") -> str:
+    """Return what became of a result by the decision of a person."""
+    by = f" by {name}" if name else ""
+    if kind is EventKind.ACCEPTED:
+        again = "another one is the best meanwhile, so it is tried again on that"
+        return f"#{number} accepted{by}: {again if retried else 'it is the best'}"
+    if not retried:
+        return f"#{number} rejected{by}"
+    built = ", ".join(f"#{each}" for each in retried)
+    return one_line(f"#{number} rejected{by}; tried again, as built on it: {built}", _SENTENCE)
 
 
 def started_text(run: Run) -> str:

@@ -103,6 +103,7 @@ def _headline(report: Report) -> list[str]:
         "keep": report.keep,
         "discard": report.discard,
         "crash": report.crash,
+        "quarantine": report.quarantine,
         "skipped": report.skipped,
     }
     tally = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)

@@ -87,9 +87,16 @@ def _lines(status: RunStatus, zone: tzinfo, waits_for: str = "") -> list[str]:
         lines.append(_progress(status, zone))
     elif waiting := _waiting(status, waits_for):
         lines.append(waiting)
-    skipped = f", {status.skipped} skipped" if status.skipped else ""
-    counts = f"{status.keep} keep, {status.discard} discard, {status.crash} crash{skipped}"
-    return [*lines, _best(status, zone), counts]
+    counts = [f"{status.keep} keep, {status.discard} discard, {status.crash} crash"]
+    counts += [f"{status.quarantine} quarantine"] if status.quarantine else []
+    counts += [f"{status.skipped} skipped"] if status.skipped else []
+    return [*lines, _best(status, zone), ", ".join(counts), *_calls(status)]
+
+
+def _calls(status: RunStatus) -> list[str]:
+    """Return what a person is needed for, but for what the state says already."""
+    said = reason_text(status.reason)
+    return [one_line(f"Needs you: {call}", _REASON) for call in status.calls if call != said]
 
 
 def _state(status: RunStatus) -> str:

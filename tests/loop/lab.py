@@ -12,8 +12,10 @@ from pathlib import Path
 from loop.engine.run import Engine, nothing_blocks
 from loop.engine.stages import KeepRule
 from loop.engine.trainings import Plan
+from loop.engine.verdicts import no_doubt
 from loop.errors import UserError
-from loop.experiment import EventKind, Experiment, Goal, Proposal, Run
+from loop.evidence import Doubt
+from loop.experiment import EventKind, Experiment, Goal, Proposal, Run, Status
 from loop.git.workspace import Workspace
 from loop.process.environment import Launcher, training_environment
 from loop.process.trainer import RunFolders, Trainer
@@ -135,6 +137,7 @@ class Lab:
         pattern: str = "",
         noise_runs: int = 0,
         is_blocked: Callable[[Run], Awaitable[bool]] = nothing_blocks,
+        doubt: Callable[[Experiment], Doubt] = no_doubt,
         timer: Callable[[], float] = time.monotonic,
     ) -> Engine:
         """Return a new engine on the run, as a bot just started makes it."""
@@ -158,6 +161,7 @@ class Lab:
             proposer=ideas or Ideas(*programs),
             folders=self.folders,
             is_blocked=is_blocked,
+            doubt=doubt,
             timer=timer,
         )
 
@@ -231,7 +235,9 @@ class Lab:
                 assert refs[f"refs/autoresearch/{run.tag}/{experiment.number}"] == experiment.commit
         rows = (self.worktree / "results.tsv").read_text().splitlines()[1:]
         assert [row.split("\t")[0] for row in rows] == [e.commit[:7] for e in decided]
-        assert [row.split("\t")[3] for row in rows] == [e.status for e in decided]
+        told = [Status.DISCARD if e.status is Status.QUARANTINE else e.status for e in decided]
+        assert [row.split("\t")[3] for row in rows] == told
+        assert not (self.worktree / "results.tsv.aside").exists()
         assert [e.number for e in self.experiments()] == list(range(len(self.experiments())))
         checkout = git(self.repository, "status", "--porcelain=v2", "--branch").splitlines()
         assert checkout == [f"# branch.oid {self.base}", "# branch.head main"]

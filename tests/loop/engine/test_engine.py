@@ -332,7 +332,7 @@ async def test_a_retag_that_the_bot_did_not_finish_is_finished_at_the_next_start
 
 
 @pytest.mark.parametrize("stage", [Stage.MEASURED, Stage.EVALUATED])
-async def test_a_keep_that_git_has_and_the_journal_not_yet_is_completed(
+async def test_a_keep_that_git_has_and_the_journal_not_as_the_last_release_left_it_is_completed(
     make_lab: MakeLab, stage: Stage
 ) -> None:
     lab = make_lab(value(1.5))
@@ -627,24 +627,27 @@ async def test_a_verdict_counts_though_what_comes_after_it_cannot_begin(make_lab
     lab.check_invariants()
 
 
-async def test_a_keep_that_git_knows_of_alone_cannot_be_skipped(make_lab: MakeLab) -> None:
+@pytest.mark.parametrize("moved", [False, True])
+async def test_a_keep_that_the_journal_knows_of_alone_is_completed(make_lab: MakeLab, moved: bool) -> None:
     lab = make_lab(value(1.5))
-    engine = lab.engine(value(1.4))
-    keep = Workspace.keep
+    engine = lab.engine(value(1.4), value(1.3))
+    move_head = Workspace.move_head
 
-    def keep_and_fail(self: Workspace, commit: str, parent: str) -> None:
-        keep(self, commit, parent)
-        if commit != lab.base:
-            raise UserError("no room")
+    def move_and_fail(self: Workspace, commit: str, old: str) -> None:
+        if moved:
+            move_head(self, commit, old)
+        raise UserError("no room")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Workspace, "keep", keep_and_fail)
+        patch.setattr(Workspace, "move_head", move_and_fail)
         with pytest.raises(UserError, match="no room"):
             await engine.conduct(1)
+    assert lab.now().moves_head_from == lab.base
     with pytest.raises(UserError, match="nothing to skip"):
         await engine.skip()
     await engine.conduct(1)
-    assert [e.value for e in lab.experiments()] == [1.5, 1.4]
+    assert lab.now().moves_head_from == ""
+    assert [e.value for e in lab.experiments()] == [1.5, 1.4, 1.3]
     lab.check_invariants()
 
 

@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from loop.evidence import Repeat
+from loop.evidence import Invalidated, Repeat
 from loop.experiment import Ending, EventKind, Experiment, Run, RunState, Stage, Status
 from tests.loop.lab import Lab
 from tests.loop.made_up import BASELINE, Machine, Thinker
@@ -21,12 +21,19 @@ from tests.loop.mortal import Life
 from tests.loop.virtual_time import VirtualLoop
 
 ends = st.sampled_from(
-    ["better", "better", "worse", "equal", "crash", Ending.DEADLINE, Ending.VANISHED, Ending.INTERRUPTED]
-    + [f"better, {ending}" for ending in (Ending.DEADLINE, Ending.STALLED, Ending.INTERRUPTED)]
+    [
+        *("better", "better", "doubted", "doubted", "worse", "equal", "crash"),
+        *(Ending.DEADLINE, Ending.VANISHED, Ending.INTERRUPTED),
+        *(f"better, {ending}" for ending in (Ending.DEADLINE, Ending.STALLED, Ending.INTERRUPTED)),
+    ]
 )
 orders = st.sampled_from(
-    ["pause", "pause now", "resume", "resume", "resume", "skip", "retag wide", "retag mar12", "stall", "stop"]
-) | st.sampled_from(["rerun 0", "rerun 1"])
+    [
+        *("pause", "pause now", "resume", "resume", "resume", "skip", "retag wide", "retag mar12", "stall"),
+        *("stop", "accept first", "accept last", "reject first", "reject last", "reject last"),
+        *("rerun 0", "rerun 1"),
+    ]
+)
 delays = st.sampled_from([0, 5, 15, 30]) | st.integers(0, 60)
 misfortunes = st.one_of(
     st.tuples(st.just("trouble"), st.integers(0, 8)),  # after so many steps
@@ -132,9 +139,9 @@ class EngineStates(RuleBasedStateMachine):
         for training in self.machine.running():
             change, _, late = end.partition(", ")  # what it came to, and how it ended after that
             match change:
-                case "better" | "worse" | "equal":
-                    number = value + {"better": -1, "worse": 1, "equal": 0}[change]
-                    training.finish(Ending(late or Ending.EXITED), number)
+                case "better" | "doubted" | "worse" | "equal":
+                    number = value + {"better": -1, "doubted": -1, "worse": 1, "equal": 0}[change]
+                    training.finish(Ending(late or Ending.EXITED), number, doubted=change == "doubted")
                 case "crash":
                     training.finish(Ending.EXITED)
                 case _:
@@ -167,6 +174,13 @@ class EngineStates(RuleBasedStateMachine):
         events = self.lab.journal.events_after(0, limit=100_000)
         told = [event.number for event in events if event.kind is EventKind.DECIDED]
         assert told == [e.number for e in experiments if e.status is not None], "not told once and in order"
+        # What a decision of a person took from the best program is tried again once, or given up.
+        wanted = [e.number for e in experiments if e.invalidated is Invalidated.TRIED_AGAIN]
+        retries = self.lab.journal.query("SELECT * FROM retries")
+        assert sorted(retry["number"] for retry in retries) == wanted, "an experiment was lost"
+        made = [e.retry for e in experiments if e.retry is not None]
+        assert len(made) == len({*made}), "an edit was tried again twice"
+        assert not {*made} & {retry["id"] for retry in retries if retry["given_up"]}
 
     def _check_verdict(self, experiment: Experiment) -> None:
         """Hold the verdict against what the last training came to."""
@@ -177,7 +191,7 @@ class EngineStates(RuleBasedStateMachine):
         outcome = training.outcome
         assert outcome is not None, "it was decided while it trained"
         if outcome.numbers:
-            assert experiment.status in (Status.KEEP, Status.DISCARD), "a result was lost"
+            assert experiment.status in (Status.KEEP, Status.DISCARD, Status.QUARANTINE), "a result was lost"
             assert experiment.value == outcome.numbers["val_bpb"]
         elif outcome.ending in (Ending.INTERRUPTED, Ending.VANISHED):
             assert experiment.status is Status.SKIP
