@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -137,3 +139,20 @@ def test_a_state_file_that_cannot_be_used_is_one_of_the_checks(settings: Setting
     assert "\nok    state directory: " in done.stdout
     said = f"The state file {settings.home}/state.db cannot be used (file is not a database)"
     assert f"\nFAIL  state file: {said}: repair it or move it away." in done.stdout
+
+
+def test_the_commands_that_only_read_load_nothing_else() -> None:
+    needed = "bot.cli.main, loop.results.ledger, loop.results.report, notifiers.text.status"
+    late = (
+        "bot.app",
+        "loop.engine",
+        "loop.git",
+        "loop.program",
+        "loop.process",
+        "asyncio",
+        "apscheduler",
+        "rich",
+    )
+    imports = f"import sys, {needed}; print([name for name in {late} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", imports], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
