@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from bot.cli import open_run
 from bot.cli.main import app
@@ -20,6 +20,7 @@ from loop.errors import UserError
 from loop.experiment import RunState
 from loop.store.journal import Journal
 from loop.store.migrations import MIGRATIONS
+from tests.loop.real_git import make_repository
 from tests.loop.store.test_journal import make_run, write_version
 
 
@@ -113,9 +114,18 @@ def test_a_command_that_only_reads_says_what_another_version_needs_and_writes_no
     assert path.read_bytes() == before
 
 
+def run_doctor(settings: Settings, *arguments: str) -> Result:
+    """Examine what is quickly examined of trainings: a toy without a sandbox."""
+    repository = settings.home.parent / "repository"
+    if not repository.exists():
+        make_repository(repository)
+    environment = {"REPOSITORY": str(repository), "SANDBOX": "none"}
+    return CliRunner().invoke(app, ["--home", str(settings.home), "doctor", *arguments], env=environment)
+
+
 def test_an_older_state_file_is_a_warning_of_doctor_and_a_newer_one_a_failure(settings: Settings) -> None:
     def checks() -> dict[str, Check]:
-        done = CliRunner().invoke(app, ["--home", str(settings.home), "doctor", "--json"])
+        done = run_doctor(settings, "--json")
         return {check.name: check for check in (Check(**check) for check in json.loads(done.stdout))}
 
     path = settings.home / "state.db"
@@ -134,7 +144,7 @@ def test_an_older_state_file_is_a_warning_of_doctor_and_a_newer_one_a_failure(se
 def test_a_state_file_that_cannot_be_used_is_one_of_the_checks(settings: Settings) -> None:
     settings.home.mkdir()
     (settings.home / "state.db").write_text("no database")
-    done = CliRunner().invoke(app, ["--home", str(settings.home), "doctor"])
+    done = run_doctor(settings)
     assert done.exit_code == 1
     assert "\nok    state directory: " in done.stdout
     said = f"The state file {settings.home}/state.db cannot be used (file is not a database)"
