@@ -14,7 +14,7 @@ from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import datetime
 from math import inf
 
 from bot.access import HERE, Request
@@ -136,7 +136,7 @@ class Bot:
     def __init__(self, settings: Settings, journal: Journal) -> None:
         self._settings = settings
         self._journal = journal
-        self._zone = zone = zone_of(settings)
+        self._zone = zone = settings.zone
         examiner = Examiner(
             journal=journal,
             home=settings.home,
@@ -261,11 +261,6 @@ class Bot:
 
     def _status(self, run: Run) -> RunStatus:
         return run_status(self._journal, run, worktree=self._runs.worktree(run.tag))
-
-
-def zone_of(settings: Settings) -> tzinfo:
-    """Return the time zone that dates and times are shown in."""
-    return settings.time_zone or datetime.now().astimezone().tzinfo or UTC
 
 
 # What runs: the run under way, or a new one

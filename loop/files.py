@@ -14,7 +14,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from loop.errors import DiskError, UserError
 
@@ -182,3 +182,17 @@ def lock(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def check_path(path: str) -> None:
+    """Refuse a path of the settings that does not lie inside a repository."""
+    pure = PurePosixPath(path)
+    if (
+        not path.isprintable()
+        or path != str(pure)
+        or pure.is_absolute()
+        or {".", "..", ".git"} & set(pure.parts)
+    ):
+        raise UserError(
+            f"{path!r} is not a path inside the repository: write it like train.py or src/train.py."
+        )

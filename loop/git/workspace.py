@@ -19,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from loop.errors import UserError
-from loop.files import check_no_link, place, writing
+from loop.files import check_no_link, check_path, place, writing
 from loop.git.commands import (
     Git,
     GitError,
@@ -30,7 +30,7 @@ from loop.git.commands import (
     read_diff,
     read_diffs,
 )
-from loop.git.repository import check_path, check_tag, decode
+from loop.git.repository import check_tag, decode
 from loop.git.worktree import Worktree, remove_stale_locks
 from loop.text import one_line
 
