@@ -34,7 +34,7 @@ from bot.setup.service import close_to_others, feed_watchdog, notify, start_logg
 from bot.setup.settings import Settings
 from bot.setup.template import embedded_folder, prepare_embedded
 from bot.setup.trainings import clear_left
-from loop.errors import UserError
+from loop.errors import DiskError, UserError
 from loop.experiment import Actor, Cause, Reason, Run, RunState
 from loop.process.supervisor import boot_id
 from loop.process.worker import in_thread
@@ -291,9 +291,14 @@ async def go_on(runs: Runs, settings: Settings, order: Order) -> Run | None:
             await _let_people_decide(runs, foreign)
             return None
     run = await in_thread(_choose_run, runs, settings, order.tag) if foreign is None else foreign
-    engine = await in_thread(runs.engine, run)
-    if run.state is RunState.DONE:
-        await engine.resume()
+    try:
+        engine = await in_thread(runs.engine, run)
+        if run.state is RunState.DONE:
+            await engine.resume()
+    except DiskError:
+        if run.state is RunState.DONE:
+            raise
+        # The run's task meets it again, and the heartbeat restarts that until there is room.
     if order.exit_when_done and run.state is RunState.PAUSED:
         raise UserError(f"Run {run.tag} is paused. Start without --exit-when-done and send /resume.")
     experiments = order.experiments or settings.experiments or (FEW if order.exit_when_done else None)

@@ -22,6 +22,7 @@ from loop.engine.stages import KeepRule
 from loop.engine.trainings import Plan
 from loop.errors import DiskError, UserError
 from loop.experiment import Actor, Reason, Run, RunState
+from loop.files import writing
 from loop.git.checkout import Source
 from loop.git.repository import (
     branches,
@@ -323,12 +324,14 @@ class Runs:
         """Return the sandbox of trainings, tried and proved on first use, which takes a second.
 
         Raises:
+            DiskError: the state directory has no room.
             UserError: SANDBOX asks for what does not work here; or nothing works, and models are to write
                 programs.
         """
         with self._making:
             if self._sandbox is None:
-                self._sandbox = examine_sandbox(self._settings, self._launcher.environ)
+                with writing(self._settings.home):
+                    self._sandbox = examine_sandbox(self._settings, self._launcher.environ)
                 log.info("sandbox: %s", sandbox_text(self._sandbox))
             return self._sandbox
 

@@ -243,9 +243,37 @@ assert results(bot) == 3
 print("went on")
 """
 
+_NO_ROOM_AT_THE_START = """
+import signal, subprocess, sys
+from pathlib import Path
+from tests.bot.real_bot import RealBot
+from tests.bot.test_surroundings import ORDER, PATIENCE, results, started, wait_for
+
+bot = RealBot(Path(sys.argv[1]), HEARTBEAT_MINUTES="0.1", SANDBOX="auto")
+bot.home.mkdir()
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", bot.home], check=True)
+with started(bot, *ORDER) as process:
+    wait_for(lambda: (bot.home / "state.db").exists() and bot.run("results").returncode == 0)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE) == 0
+with (bot.home / "checkpoint").open("wb", buffering=0) as file:
+    try:
+        while True:
+            file.write(bytes(4096))
+    except OSError:
+        pass
+with started(bot, *ORDER) as process:
+    wait_for(lambda: "FAIL" in bot.run("send", "/health").stdout)
+    assert process.poll() is None
+    (bot.home / "checkpoint").unlink()
+    assert process.wait(PATIENCE) == 0
+assert results(bot) >= 3
+print("went on")
+"""
+
 
 @needs_root
-@pytest.mark.parametrize("script", [_SMALL_DISK, _NO_ROOM_FOR_A_TRAINING])
+@pytest.mark.parametrize("script", [_SMALL_DISK, _NO_ROOM_FOR_A_TRAINING, _NO_ROOM_AT_THE_START])
 def test_a_disk_that_is_full_is_waited_for(tmp_path: Path, script: str) -> None:
     done = subprocess.run(
         ["unshare", "--mount", sys.executable, "-c", script, str(tmp_path / "bot")],
