@@ -199,7 +199,12 @@ def test_a_killed_bot_loses_no_repeat(bot: RealBot) -> None:
         assert bot.say("/skip").startswith("Skipping experiment #2")
         read_until(second, "Repeat 1 of 2 of #0 baseline")
         status = bot.json("status")
-        assert [status[name] for name in ("experiment", "stage", "repeat", "repeats")] == [0, "training", 1, 2]
+        assert [status[name] for name in ("experiment", "stage", "repeat", "repeats")] == [
+            0,
+            "training",
+            1,
+            2,
+        ]
         second.kill()
     gate.touch()
     done = bot.run("up", "--experiments", "1", "--exit-when-done")
