@@ -42,10 +42,10 @@ def certified(baseline: Sequence[float], head: Sequence[float], goal: Goal) -> C
     head was chosen because its number was good.
 
     The interval is Student's of the paired differences. In simulated nights with the tails of real trainings
-    it covers the true gain in 94 to 98 of 100, also where one program has many times the noise of the
-    other, as one that was chosen for a lucky number may have (tests/benchmarks/LOG.md). There both programs
-    taken together, or the run's noise pooled with it, cover 88; a bootstrap of so few 70 to 86. Welch's
-    is as wide, and does not see that drift and seed are a pair's own.
+    it covers the true gain in 94 to 99 of 100, also where one program has many times the noise of the other,
+    as one that was chosen for a lucky number may have (tests/benchmarks/LOG.md). There the noise of both
+    programs and of the run together covers 88, and a bootstrap of so few never more than 86. Welch's is as
+    wide, and does not see that drift and seed are a pair's own.
     """
     pairs = zip(baseline, head, strict=False)
     gains = [before - after if goal is Goal.MINIMIZE else after - before for before, after in pairs]
@@ -102,31 +102,19 @@ class Turn:
 def turns(pairs: int, lanes: int, *, seed: int) -> tuple[Turn, ...]:
     """Return which program trains next, and next, …, each `pairs` times.
 
-    Chance decides, as far as these leave it: each lane alternates, because devices differ; so do all lanes
-    together; and the second of two pairs is the first one reversed, so that a steady drift hits both equally.
-    So never more than two trainings of one program follow each other on a lane.
+    Each lane takes turns, because devices differ, and so do neighbouring lanes, which train at the same time.
+    Chance decides who begins; after both had their turn it is reversed, so that a steady drift hits both
+    equally. So never more than two trainings of one program follow each other on a lane.
     """
     chance = random.Random(seed)  # noqa: S311
     made: list[Side] = []
+    first = False
     for place in range(2 * pairs):
-        on_lane = made[place % lanes :: lanes]
-        ahead = _heads_ahead(on_lane) or _heads_ahead(made)
-        if ahead:
-            side = Side.BASELINE if ahead > 0 else Side.HEAD
-        elif len(made) % 4 == 2:
-            side = made[-1]
-        else:
-            side = chance.choice(list(Side))
-        made.append(side if made.count(side) < pairs else _other(side))
+        turn, lane = divmod(place, lanes)
+        if lane == 0 and turn % 2 == 0:
+            first = chance.random() < 0.5 if turn % 4 == 0 else not first
+        made.append(Side.HEAD if first ^ (turn % 2 == 1) ^ (lane % 2 == 1) else Side.BASELINE)
     return tuple(Turn(side, made[:place].count(side)) for place, side in enumerate(made))
-
-
-def _heads_ahead(sides: Sequence[Side]) -> int:
-    return 2 * sides.count(Side.HEAD) - len(sides)
-
-
-def _other(side: Side) -> Side:
-    return Side.BASELINE if side is Side.HEAD else Side.HEAD
 
 
 def seconds_for(trainings: int, seconds: float, lanes: int) -> float:
