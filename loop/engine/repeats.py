@@ -78,11 +78,7 @@ class Repeater:
         store.ask(run.id, number, why, times=times, asked_by=name, answered_in=answered_in)
 
     def waiting(self) -> list[Repeat]:
-        """Return the repeats that wait, the next first; those for the noise are asked for with this."""
-        waiting = self._store.waiting(self._run_id)
-        if self._noise_runs and self._wants_noise():
-            waiting += self._store.ask(self._run_id, 0, RepeatFor.NOISE, times=self._noise_runs)
-        return waiting
+        return self._store.waiting(self._run_id)
 
     def _wants_noise(self) -> bool:
         (last, *_) = self._journal.experiments(self._run_id, last=1) or (None,)
@@ -94,7 +90,12 @@ class Repeater:
         return {begun.lane: begun for begun in self._store.under_way(self._run_id)}
 
     def begin(self, lane: int, spare: Supervisor | None) -> tuple[RepeatUnderWay, TrainingProcess] | None:
-        """Begin the next repeat, with the supervisor `spare` if there is one; None where none waits."""
+        """Begin the next repeat, with the supervisor `spare` if there is one; None where none waits.
+
+        Those for the noise are asked for once the baseline has its verdict.
+        """
+        if self._noise_runs and self._wants_noise():
+            self._store.ask(self._run_id, 0, RepeatFor.NOISE, times=self._noise_runs)
         for repeat in self.waiting():
             commit = self.experiment(repeat).commit
             try:
@@ -140,10 +141,6 @@ class Repeater:
     def skip(self, begun: RepeatUnderWay, *, answered_in: str) -> RepeatUnderWay:
         return self._store.skip(begun, SKIPPED, answered_in=answered_in)
 
-    def give_up_waiting(self) -> None:
-        for repeat in self._store.waiting(self._run_id):
-            self._store.give_up(repeat, STOPPED, quiet=True)
-
     def end(self, begun: RepeatUnderWay, outcome: Outcome, run: Run, *, blocked: bool) -> int:
         """Record what a repeat's training came to; return how many were in vain where it vanished, else 0."""
         repeat, k = begun.repeat, begun.training.k
@@ -181,11 +178,9 @@ class Repeater:
 
         It was slow, once, and those before it were not.
         """
-        if (
-            run.state is not RunState.RUNNING
-            or experiment.skip_requested
-            or outcome.ending is not Ending.EXITED
-        ):
+        if run.state is not RunState.RUNNING or experiment.skip_requested:
+            return ""
+        if outcome.ending is not Ending.EXITED:
             return ""
         drift = self._drift(experiment.number, experiment.attempt, outcome.numbers)
         return f"slow: {drift}" if drift and drift.again and not drift.streak else ""

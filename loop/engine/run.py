@@ -51,6 +51,7 @@ from loop.store.journal import Journal
 log = logging.getLogger(__name__)
 
 LANES = 1  # how many experiments of a run train at a time
+_MEASURED = (Stage.MEASURED, Stage.EVALUATED)
 
 
 async def nothing_blocks(_: Run) -> bool:
@@ -139,7 +140,6 @@ class Engine:
 
     @property
     def preparing(self) -> str:
-        """What is done before the first training, while it is."""
         return self._trainings.preparing
 
     def log_of(self, number: int) -> Path:
@@ -199,7 +199,6 @@ class Engine:
             if self.run.state is RunState.STOPPED:
                 raise UserError(f"Run {self.run.tag} is stopped already.")
             await self._set_state(RunState.STOPPED, reason)
-            await in_thread(self.repeats.give_up_waiting)
             await self._interrupt()
 
     async def skip(self, *, answered_in: str = "") -> Experiment | Repeat:
@@ -208,8 +207,7 @@ class Engine:
         Of several it is the one that began first. It counts all the same if its training has just ended.
         """
         async with self.switch:
-            measured = (Stage.MEASURED, Stage.EVALUATED)
-            found = [e for e in self.under_way if e.stage not in measured]
+            found = [e for e in self.under_way if e.stage not in _MEASURED]
             if not found:
                 for lane in self._lanes:
                     if lane.repeat is not None:
@@ -402,8 +400,7 @@ class Engine:
                 experiment = lane.experiment
                 given_up = experiment is not None and experiment.skip_requested
                 pause = self._idle_until - asyncio.get_running_loop().time()
-                enough = self.made == self._limit if experiment else not self.wants_more
-                enough = enough and not await in_thread(self.repeats.waiting)
+                enough = self.made == self._limit if experiment else await self._has_all()
                 waits = given_up or pause > 0 or enough or self._awaits_baseline(lane)
                 if self.run.state is RunState.RUNNING and not waits:
                     return True
@@ -419,12 +416,15 @@ class Engine:
     def _awaits_baseline(self, lane: Lane) -> bool:
         return any(experiment.number == 0 for experiment in self.under_way if experiment.lane != lane.index)
 
+    async def _has_all(self) -> bool:
+        return not self.wants_more and not await in_thread(self.repeats.waiting)
+
     async def _is_over(self) -> bool:
         """Tidy up if no lane has anything to do; say whether the run is done or stopped."""
         if not all(lane.can_wait for lane in self._lanes):
             return False
-        made_all = self.made == self._limit and not await in_thread(self.repeats.waiting)
-        if self.run.state in (RunState.RUNNING, RunState.PAUSING) and made_all:
+        has_all = self.made == self._limit and (self.under_way or await self._has_all())
+        if self.run.state in (RunState.RUNNING, RunState.PAUSING) and has_all:
             await self._set_state(RunState.DONE, Reason(Actor.LOOP, facts={"made": self.made}))
         if self.run.state is RunState.PAUSING:
             await self._set_state(RunState.PAUSED, self.run.reason or BY_COMMAND)

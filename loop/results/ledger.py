@@ -228,8 +228,8 @@ class _Repeated:
 
 
 def _repeated(data: Mapping[str, Any]) -> _Repeated:
-    status = Status.CRASH if data["value"] is None else None
-    return _Repeated(status, data["started_at"], data["ended_at"], data["training_seconds"])
+    status = Status.CRASH if data.get("value") is None else None
+    return _Repeated(status, data.get("started_at"), data.get("ended_at"), data.get("training_seconds"))
 
 
 def _measured(trained: Row | Experiment | _Repeated, began: float, measured: float) -> list[Span]:

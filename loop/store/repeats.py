@@ -1,7 +1,7 @@
 """Repeats in the journal: wanted, under way, measured or given up.
 
-A repeat waits while it has no training (`k`) and is not given up. It is one more training of an experiment
-that has its verdict, and never changes that.
+A repeat is one more training of an experiment that has its verdict, and never changes that. It waits while it
+has no training (`k`) and is not given up.
 """
 
 from __future__ import annotations
@@ -74,9 +74,15 @@ class Repeats:
         return [replace(wanted, id=id_) for id_ in ids]
 
     def waiting(self, run_id: int) -> list[Repeat]:
-        """Return the repeats that wait, the next first: in the order of `RepeatFor`, then as they came."""
+        """Return the repeats that wait, the next first: in the order of `RepeatFor`, then as they came.
+
+        In a stopped run none does.
+        """
         return self._repeats(
-            f"run_id = ? AND k IS NULL AND given_up = '' ORDER BY CASE why {_RANKS} END, id", run_id
+            "run_id = ? AND k IS NULL AND given_up = '' "  # noqa: S608
+            "AND EXISTS (SELECT 1 FROM runs WHERE runs.id = run_id AND state != 'stopped') "
+            f"ORDER BY CASE why {_RANKS} END, id",
+            run_id,
         )
 
     def of(self, run_id: int, number: int) -> list[Repeat]:

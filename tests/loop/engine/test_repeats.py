@@ -13,7 +13,7 @@ import pytest
 from loop.engine.run import Engine
 from loop.errors import UserError
 from loop.evidence import Repeat, RepeatFor
-from loop.experiment import Ending, EventKind, Purpose, RunState, Status
+from loop.experiment import Ending, EventKind, Purpose, Run, RunState, Status
 from loop.process.supervisor import LOG
 from tests.loop.engine.test_engine import MakeLab, conduct, end
 from tests.loop.lab import Ideas, Lab, git, program, value
@@ -267,13 +267,15 @@ async def test_a_paused_run_keeps_no_repeat_that_an_earlier_bot_left(lab: Lab) -
     assert len(lab.repeats.waiting(lab.run.id)) == 1
 
 
-async def test_stop_ends_a_repeat_and_gives_up_what_waits(lab: Lab) -> None:
+async def test_stop_ends_a_repeat_and_none_waits_any_longer(lab: Lab) -> None:
     engine = lab.engine()
     conducting = await make_and_ask(lab, engine, times=2)
     await engine.stop()
     await conducting
-    assert [each.given_up for each in lab.repeats.of(lab.run.id, 0)] == ["the run was stopped"] * 2
-    assert all(event["quiet"] for event in told(lab, EventKind.REPEAT_GIVEN_UP))
+    assert [each.given_up for each in lab.repeats.of(lab.run.id, 0)] == ["the run was stopped", ""]
+    assert lab.repeats.waiting(lab.run.id) == []
+    (event,) = told(lab, EventKind.REPEAT_GIVEN_UP)
+    assert event["quiet"]
     assert not lab.folders.trainings.exists()
     assert lab.now().state is RunState.STOPPED
 
@@ -310,6 +312,26 @@ async def test_a_repeat_that_hangs_is_ended_as_an_experiment_is(lab: Lab) -> Non
     await lab.until(lambda: EventKind.REPEATED in lab.kinds())
     await end(conducting)
     assert numbers(lab) == {0: (None,)}
+
+
+async def test_a_repeat_that_others_left_no_memory_for_waits_again(make_lab: MakeLab) -> None:
+    full = AGAIN.replace("wait()", "raise MemoryError('CUDA out of memory. Tried to allocate 2 GiB')")
+    lab = make_lab(program(f"{full}summary(1.5)"))
+    engines: list[Engine] = []
+
+    async def is_blocked(_: Run) -> bool:
+        await engines[0].pause()
+        return True
+
+    engines.append(lab.engine(is_blocked=is_blocked))
+    conducting = conduct(engines[0])
+    await lab.until(lambda: EventKind.DECIDED in lab.kinds())
+    await engines[0].rerun(0, 1)
+    await lab.until(lambda: lab.now().state is RunState.PAUSED)
+    await end(conducting)
+    (back,) = told(lab, EventKind.REPEAT_PUT_BACK)
+    assert "ran out of memory" in str(back["reason"])
+    assert len(lab.repeats.waiting(lab.run.id)) == 1
 
 
 async def test_a_run_is_renamed_while_a_repeat_trains(lab: Lab) -> None:
