@@ -117,6 +117,13 @@ COMMANDS = (
         _STEERS,
     ),
     Command("skip", "Give up this experiment and start the next", "/skip", (), _STEERS, perishable=True),
+    Command(
+        "rerun",
+        "Repeat an experiment K times",
+        "/rerun 12 3",
+        (_NUMBER, Parameter("k", Kind.COUNT)),
+        _STEERS,
+    ),
     Command("accept", "Believe a result in quarantine", "/accept 12", (_NUMBER,), _STEERS),
     Command(
         "reject",

@@ -47,11 +47,12 @@ TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
 LOWER = tuple(name for name, path in MODULES.items() if path.parent == ROOT / "loop" and name != "loop")
 LOWER = (*LOWER, "loop.logs")
 MIDDLE = ("loop.store", "loop.git", "loop.process", "loop.sandbox", "loop.program")
-UPPER = ("loop.proposers", "loop.results")
+UPPER = ("loop.proposers", "loop.results", "loop.evaluation")
 MAY_IMPORT = {
     **dict.fromkeys(LOWER, LOWER),
     **dict.fromkeys(MIDDLE, LOWER),
     **dict.fromkeys(UPPER, (*UPPER, *MIDDLE, *LOWER)),
+    "loop.evaluation": (*MIDDLE, *LOWER),
     "loop.engine": (*UPPER, *MIDDLE, *LOWER),
     "notifiers": (*UPPER, *MIDDLE, *LOWER),
     "bot": ("notifiers", "loop"),

@@ -14,16 +14,16 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from loop.engine import stages
 from loop.engine.lane import Lane
-from loop.engine.prefetch import Prefetch, Ready, make_ready
+from loop.engine.prefetch import Prefetch, Ready, baseline
+from loop.engine.repeats import Repeater
 from loop.engine.taking_back import Correction
 from loop.engine.trainings import Plan, Trainings
 from loop.engine.verdicts import Verdicts, no_doubt
 from loop.errors import UserError, backoff
-from loop.evidence import Doubt
+from loop.evidence import Doubt, Repeat
 from loop.experiment import (
     BY_COMMAND,
     Actor,
@@ -37,13 +37,12 @@ from loop.experiment import (
     Stage,
     Status,
 )
-from loop.git.workspace import BranchMoved, Commit, Workspace
+from loop.git.workspace import BranchMoved, Workspace
 from loop.process.trainer import RunFolders, Trainer
 from loop.process.worker import in_thread
 from loop.proposers.prompt.context import ContextReader
 from loop.proposers.protocol import Proposer
 from loop.proposers.retries import RetriesFirst
-from loop.store.events import last_event_of
 from loop.store.experiments import with_program
 from loop.store.journal import Journal
 
@@ -92,11 +91,15 @@ class Engine:
         self._trainings = Trainings(
             plan, journal=journal, workspace=workspace, trainer=trainer, folders=folders, clock=clock
         )
+        self.repeats = Repeater(
+            run.id, plan, self._trainings, journal=journal, workspace=workspace, clock=clock
+        )
         self._verdicts = Verdicts(
             plan.rule,
             journal=journal,
             workspace=workspace,
             trainings=self._trainings,
+            repeats=self.repeats,
             doubt=doubt,
             clock=clock,
         )
@@ -188,19 +191,22 @@ class Engine:
             if self.run.state is RunState.STOPPED:
                 raise UserError(f"Run {self.run.tag} is stopped already.")
             await self._set_state(RunState.STOPPED, reason)
+            await in_thread(self.repeats.give_up_waiting)
             await self._interrupt()
 
-    async def skip(self, *, answered_in: str = "") -> Experiment:
-        """End an experiment without a verdict and go on to the next; return the one to be given up.
+    async def skip(self, *, answered_in: str = "") -> Experiment | Repeat:
+        """End an experiment, or else a repeat, and go on; return what is to be given up.
 
-        Of several under way it is the one that began first. It is judged all the same if its training has
-        just ended.
+        Of several it is the one that began first. It counts all the same if its training has just ended.
         """
         async with self.switch:
             measured = (Stage.MEASURED, Stage.EVALUATED)
             found = [e for e in self.under_way if e.stage not in measured]
             if not found:
-                raise UserError("No experiment is training: there is nothing to skip.")
+                for lane in self._lanes:
+                    if lane.repeat is not None:
+                        return await lane.skip_repeat(lane.repeat, answered_in=answered_in)
+                raise UserError("Nothing is training: there is nothing to skip.")
             given_up = replace(min(found, key=lambda e: e.number), skip_requested=True)
             lane = self._lanes[given_up.lane]
             record, kind = self._journal.record, EventKind.SKIP_REQUESTED
@@ -209,6 +215,11 @@ class Engine:
             lane.wake.set()
             await lane.interrupt()
             return given_up
+
+    async def rerun(self, number: int, times: int, *, name: str = "", answered_in: str = "") -> None:
+        async with self.switch:
+            await in_thread(self.repeats.ask, self.run, number, times, name=name, answered_in=answered_in)
+            self._wake()
 
     async def retag(self, new: str, *, answered_in: str = "") -> None:
         """Rename run, branch, refs and worktree, also while a training runs."""
@@ -220,26 +231,19 @@ class Engine:
                 self._wake()  # what fails now is tried again
                 await in_thread(self._follow_tag)
 
-    async def accept(self, number: int, *, name: str = "", answered_in: str = "") -> Correction:
-        """Believe a result in quarantine."""
-        return await self._correct(self._verdicts.accept, number, name, answered_in)
-
-    async def reject(self, number: int, *, name: str = "", answered_in: str = "") -> Correction:
-        """Believe a result no more: what was kept before it is the best again."""
-        return await self._correct(self._verdicts.reject, number, name, answered_in)
-
-    async def _correct(
-        self, decide: Callable[[Run, int, str, str], tuple[Run, Correction]], *order: Any
+    async def correct(
+        self, kind: EventKind, number: int, *, name: str = "", answered_in: str = ""
     ) -> Correction:
+        """Change a verdict as a person says: the result was `ACCEPTED` or `REJECTED`."""
         async with self.switch:
-            await in_thread(self._follow_tag)
-            await in_thread(self._follow_head)  # of an earlier one
-            self.run, correction = await in_thread(decide, self.run, *order)
+            await in_thread(self._catch_up)
+            decide = self._verdicts.correct
+            self.run, correction = await in_thread(decide, self.run, kind, number, name, answered_in)
             self._wake()  # what fails now is tried again
             self.run = await in_thread(self._verdicts.bring_up_to_date, self.run)
-            if correction.retried:
-                self.prefetch.look_again(at_once=True)
-            return correction
+        if correction.retried:
+            self.prefetch.look_again(at_once=True)
+        return correction
 
     async def check_branch(self) -> None:
         """Pause the run if a hand has moved its branch; called now and then, a verdict looks by itself."""
@@ -263,7 +267,7 @@ class Engine:
 
     async def propose(self, wake: asyncio.Event) -> Ready | None:
         if self.next_number == 0:
-            return await in_thread(self._baseline)
+            return await in_thread(baseline, self._workspace, self.run.base_commit)
         return await self.prefetch.take(lambda: self._head, wake)
 
     def judge(self, evaluated: Experiment) -> Experiment:
@@ -272,16 +276,11 @@ class Engine:
         return decided
 
     def give_up(self, experiment: Experiment) -> Experiment:
-        reason = "the run was stopped" if self.run.state is RunState.STOPPED else ""
-        decided = stages.skipped(experiment, reason, self._verdicts.best_value, now=self._clock())
-        asked = last_event_of(self._journal, self.run.id, (EventKind.SKIP_REQUESTED,))
-        answered_in = asked.data.get("answered_in") if asked and asked.number == experiment.number else None
-        self._journal.record(decided, answered_in=answered_in or "")
-        return decided
+        return self._verdicts.give_up(self.run, experiment)
 
     async def conclude(self, decided: Experiment) -> None:
         self._wake(but=decided.lane)
-        await in_thread(self._follow_head)
+        await in_thread(self._catch_up)
         if decided.status is Status.KEEP:
             await in_thread(self._workspace.restore)
         crashed = decided.status is Status.CRASH
@@ -343,16 +342,12 @@ class Engine:
     def _repair(self) -> list[str]:
         self._follow_tag()
         undecided = {experiment.lane: experiment for experiment in self._journal.undecided(self.run.id)}
+        repeats = self.repeats.under_way()
         for lane in self._lanes:
-            lane.experiment = undecided.get(lane.index)
-        self._verdicts.load(self.run)
+            lane.experiment, lane.repeat = undecided.get(lane.index), repeats.get(lane.index)
         last = self._journal.experiments(self.run.id, last=1)
         self.next_number = last[0].number + 1 if last else 0
-        self._follow_head()
-        for experiment in undecided.values():
-            if experiment.stage in (Stage.MEASURED, Stage.EVALUATED):
-                # The last release moved the branch before it wrote the verdict.
-                self._workspace.move_head(self._head, experiment.commit)
+        self.run = self._verdicts.take_up(self.run, undecided.values())
         repairs = self._workspace.repair(self._head)
         self._trainings.repair(self.run)
         return repairs
@@ -366,7 +361,10 @@ class Engine:
                 raise UserError(f"Branch and worktree of run {new} are still named {old}: {error}") from error
             self.run = self._journal.finish_retag(self.run)
 
-    def _follow_head(self) -> None:
+    def _catch_up(self) -> None:
+        """Let people and git follow what the journal says."""
+        self._verdicts.call_person(self.run)
+        self._follow_tag()
         self.run = self._verdicts.follow(self.run)
 
     async def _may_go_on(self, lane: Lane) -> bool:
@@ -374,15 +372,15 @@ class Engine:
         while True:
             async with self.switch:
                 lane.wake.clear()
-                await in_thread(self._verdicts.call_person, self.run)
-                if self.run.renamed_from:
-                    await in_thread(self._follow_tag)
+                with suppress(BranchMoved):  # then it is a person's
+                    await in_thread(self._catch_up)
                 if not lane.can_wait:
                     return True  # whatever was ordered: nothing that was trained is lost
                 experiment = lane.experiment
                 given_up = experiment is not None and experiment.skip_requested
                 pause = self._idle_until - asyncio.get_running_loop().time()
                 enough = self.made == self._limit if experiment else not self.wants_more
+                enough = enough and not await in_thread(self.repeats.waiting)
                 waits = given_up or pause > 0 or enough or self._awaits_baseline(lane)
                 if self.run.state is RunState.RUNNING and not waits:
                     return True
@@ -402,11 +400,12 @@ class Engine:
         """Tidy up if no lane has anything to do; say whether the run is done or stopped."""
         if not all(lane.can_wait for lane in self._lanes):
             return False
-        if self.run.state in (RunState.RUNNING, RunState.PAUSING) and self.made == self._limit:
+        made_all = self.made == self._limit and not await in_thread(self.repeats.waiting)
+        if self.run.state in (RunState.RUNNING, RunState.PAUSING) and made_all:
             await self._set_state(RunState.DONE, Reason(Actor.LOOP, facts={"made": self.made}))
         if self.run.state is RunState.PAUSING:
             await self._set_state(RunState.PAUSED, self.run.reason or BY_COMMAND)
-        with suppress(BranchMoved):  # then it is a person's
+        with suppress(BranchMoved):
             await in_thread(self._workspace.restore)
         gone = self.run.state is RunState.STOPPED and not self.under_way
         await in_thread(self._trainings.sweep, everything=gone)
@@ -429,11 +428,6 @@ class Engine:
     @property
     def _head(self) -> str:
         return self._verdicts.head(self.run)
-
-    def _baseline(self) -> Ready:
-        base = self.run.base_commit
-        proposal = replace(stages.BASELINE, source=self._workspace.source(base), parent=base)
-        return make_ready(proposal, Commit(base, 0, 0))
 
     async def _set_state(self, state: RunState, reason: Reason) -> None:
         self.run = await in_thread(self._journal.set_state, self.run, state, reason)

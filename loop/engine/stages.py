@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
 
+from loop.evaluation.noise import Noise
 from loop.evidence import NO_DOUBT, Belief, Doubt, Invalidated
 from loop.experiment import Ending, Experiment, Goal, Outcome, Proposal, Run, Stage, Status, Training, Verdict
 from loop.git.workspace import Commit
@@ -31,8 +32,9 @@ def usual_deadline(time_budget: float) -> float:
 class KeepRule:
     """When a measured experiment is kept; the defaults are the practice's.
 
-    A gain below `simplicity_gain` that adds `simplicity_lines` or more net lines is not worth its code.
-    `pattern` is SUMMARY_PATTERN, by which the numbers were read.
+    A gain below `simplicity_gain`, or below the noise where that is known, that adds `simplicity_lines` or
+    more net lines is not worth its code. Less code may be worse by `equal_within`; None is half the noise
+    where that is known, else nothing. `pattern` is SUMMARY_PATTERN, by which the numbers were read.
     """
 
     metric: str = "val_bpb"
@@ -40,6 +42,14 @@ class KeepRule:
     simplicity_gain: float = 0.001
     simplicity_lines: int = 20
     pattern: str = ""
+    equal_within: float | None = None
+
+
+def equal_within(rule: KeepRule, noise: Noise | None) -> float:
+    """Return how much two results may differ and still count as equal."""
+    if rule.equal_within is not None:
+        return rule.equal_within
+    return noise.sigma / 2 if noise else 0.0
 
 
 def decide(
@@ -51,8 +61,13 @@ def decide(
     lines_removed: int,
     tampered: tuple[str, ...] = (),
     seen: Collection[str] = (),
+    noise: Noise | None = None,
+    record: float | None = None,
 ) -> Verdict:
-    """Judge `outcome` against the `best` value so far (None: there is none yet).
+    """Judge `outcome` against the `best` value so far (None: there is none yet), that of the head.
+
+    `noise` is the run's. `record` is the best number of any keep: the head's is worse after one that was kept
+    as equal, and a row of such must not lead downhill.
 
     A number counts whatever came after it; the reason says what did. `tampered` names fixed files that differ
     from the run's base commit; such a number is worth nothing. `seen` names the numbers that stand in the log
@@ -63,7 +78,7 @@ def decide(
     value = measured_value(rule.metric, rule.goal, outcome)
     if value is None:
         return Verdict(Status.CRASH, _why_no_value(rule, outcome, seen))
-    verdict = _compare(rule, value, best, net_lines=lines_added - lines_removed)
+    verdict = _compare(rule, value, best, lines_added - lines_removed, noise, record)
     return Verdict(verdict.status, "; ".join(filter(None, (verdict.reason, _afterwards(outcome)))))
 
 
@@ -77,15 +92,25 @@ def _is_impossible(metric: str, goal: Goal, value: float) -> bool:
     return not math.isfinite(value) or (is_loss and value <= 0)
 
 
-def _compare(rule: KeepRule, value: float, best: float | None, *, net_lines: int) -> Verdict:
+def _compare(
+    rule: KeepRule,
+    value: float,
+    best: float | None,
+    net_lines: int,
+    noise: Noise | None,
+    record: float | None,
+) -> Verdict:
     if best is None:
         return Verdict(Status.KEEP)
     better = gain(best, value, rule.goal)
-    if better == 0 and net_lines < 0:
-        return Verdict(Status.KEEP, f"equal with {-net_lines} fewer line{'' if net_lines == -1 else 's'}")
     if better <= 0:
-        return Verdict(Status.DISCARD)
-    if better < rule.simplicity_gain and net_lines >= rule.simplicity_lines:
+        behind = -gain(best if record is None else record, value, rule.goal)
+        if net_lines >= 0 or behind > equal_within(rule, noise):
+            return Verdict(Status.DISCARD)
+        equal = f"{-better:.6f} worse, which counts as equal," if better else "equal"
+        return Verdict(Status.KEEP, f"{equal} with {-net_lines} fewer line{'' if net_lines == -1 else 's'}")
+    too_small = noise.sigma if noise else rule.simplicity_gain
+    if better < too_small and net_lines >= rule.simplicity_lines:
         return Verdict(Status.DISCARD, f"a gain of {better:.6f} is too small for {net_lines} more lines")
     return Verdict(Status.KEEP)
 
@@ -225,7 +250,7 @@ def training(experiment: Experiment, *, pid: int, started: float, now: float) ->
 
 
 def put_back(experiment: Experiment, outcome: Outcome) -> Experiment:
-    return replace(experiment, stage=Stage.COMMITTED, training=_ended(experiment, outcome))
+    return replace(experiment, stage=Stage.COMMITTED, training=ended(experiment.last_training, outcome))
 
 
 def why_put_back(outcome: Outcome, *, ordered: bool, blocked: bool) -> str:
@@ -241,7 +266,7 @@ def why_put_back(outcome: Outcome, *, ordered: bool, blocked: bool) -> str:
 
 
 def measured(experiment: Experiment, outcome: Outcome) -> Experiment:
-    return replace(experiment, stage=Stage.MEASURED, training=_ended(experiment, outcome))
+    return replace(experiment, stage=Stage.MEASURED, training=ended(experiment.last_training, outcome))
 
 
 def decided(
@@ -253,9 +278,11 @@ def decided(
     tampered: tuple[str, ...],
     now: float,
     seen: Collection[str] = (),
+    noise: Noise | None = None,
+    record: float | None = None,
     doubt: Doubt = NO_DOUBT,
 ) -> Experiment:
-    """Return an experiment with its verdict; `best`, `tampered` and `seen` are as in `decide`.
+    """Return an experiment with its verdict; all but `run`, `now` and `doubt` is as in `decide`.
 
     `doubt` is of its number, if that would be kept. The baseline is a person's program, and the first head.
     """
@@ -275,6 +302,8 @@ def decided(
         lines_removed=experiment.lines_removed,
         tampered=tampered,
         seen=seen,
+        noise=noise,
+        record=record,
     )
     would_be_kept = verdict.status is Status.KEEP
     if experiment.number and would_be_kept:
@@ -337,9 +366,9 @@ def skipped(experiment: Experiment, reason: str, best_before: float | None, *, n
     )
 
 
-def _ended(experiment: Experiment, outcome: Outcome) -> Training:
+def ended(training: Training, outcome: Outcome) -> Training:
     return replace(
-        experiment.last_training,
+        training,
         started_at=outcome.started_at,
         ended_at=outcome.ended_at,
         ending=outcome.ending,

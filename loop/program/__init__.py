@@ -1,4 +1,4 @@
-"""`train.py` as text: its constants, edits of it, its fingerprint. Pure functions that touch no file.
+"""`train.py` as text: its constants, seed, edits and fingerprint. Pure functions that touch no file.
 
 It imports only the modules beside the packages of `loop`; everything above may import it. Start at
 `constants.py`.

@@ -9,18 +9,13 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import re
 from collections.abc import Iterator
 
 from loop.errors import UserError
 from loop.program.constants import evaluate, parse
+from loop.program.seed import is_seed, is_seed_option, is_seeder, says_seed
 
 _LARGEST_BITS = 4096  # of a whole number that is written in digits
-_SEED = re.compile(r"(?:^|_)seeds?\d*(?:_|$)", re.IGNORECASE)
-_SEEDERS = frozenset(
-    {"seed", "manual_seed", "manual_seed_all", "set_seed", "seed_all", "seed_everything"}
-    | {"default_rng", "RandomState", "Random", "SeedSequence", "PCG64", "MT19937", "Philox", "PRNGKey"}
-)
 
 
 def fingerprint(source: str) -> str:
@@ -36,7 +31,7 @@ class _Normal(ast.NodeTransformer):
     """Takes out of a tree what makes no difference: docstrings, seeds, how a number is written."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        bare = isinstance(node.value, ast.Constant) or _is_seeder(node.value)
+        bare = isinstance(node.value, ast.Constant) or is_seeder(node.value)
         return None if bare else self.generic_visit(node)
 
     def visit_Pass(self, node: ast.Pass) -> None:
@@ -57,7 +52,7 @@ class _Normal(ast.NodeTransformer):
 
     def visit_Assign(self, node: ast.Assign | ast.AnnAssign | ast.AugAssign) -> ast.AST:
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        if any(map(_is_seed, targets)) and not isinstance(node.value, ast.Lambda | None):
+        if any(map(is_seed, targets)) and not isinstance(node.value, ast.Lambda | None):
             node.value = _ANY
         return self.generic_visit(node)
 
@@ -68,49 +63,33 @@ class _Normal(ast.NodeTransformer):
         return self.visit_Assign(node)
 
     def visit_keyword(self, node: ast.keyword) -> ast.AST:
-        return ast.keyword(node.arg, _ANY) if _says_seed(node.arg) else self.generic_visit(node)
+        return ast.keyword(node.arg, _ANY) if says_seed(node.arg) else self.generic_visit(node)
 
     def visit_arguments(self, node: ast.arguments) -> ast.AST:
         plain = [*node.posonlyargs, *node.args]
         late = plain[len(plain) - len(node.defaults) :]
         pairs = zip(late, node.defaults, strict=True)
-        node.defaults = [_ANY if _says_seed(name.arg) else default for name, default in pairs]
+        node.defaults = [_ANY if says_seed(name.arg) else default for name, default in pairs]
         named = zip(node.kwonlyargs, node.kw_defaults, strict=True)
-        node.kw_defaults = [_ANY if default and _says_seed(name.arg) else default for name, default in named]
+        node.kw_defaults = [_ANY if default and says_seed(name.arg) else default for name, default in named]
         return self.generic_visit(node)
 
     def visit_Dict(self, node: ast.Dict) -> ast.AST:
         pairs = zip(node.keys, node.values, strict=True)
-        node.values = [_ANY if _is_seed(key) else value for key, value in pairs]
+        node.values = [_ANY if is_seed(key) else value for key, value in pairs]
         return self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        if _is_seeder(node):
+        if is_seeder(node):
             node.args, node.keywords = [], []
+        if is_seed_option(node):
+            node.keywords = [
+                ast.keyword(word.arg, _ANY) if word.arg == "default" else word for word in node.keywords
+            ]
         return self.generic_visit(node)
 
 
 _ANY = ast.Constant("any seed")
-
-
-def _is_seeder(node: ast.expr) -> bool:
-    match node:
-        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
-            return name in _SEEDERS
-    return False
-
-
-def _is_seed(node: ast.expr | None) -> bool:
-    match node:
-        case ast.Name(id=name) | ast.Attribute(attr=name) | ast.Constant(value=str(name)):
-            return _says_seed(name)
-        case ast.Subscript(slice=key):
-            return _is_seed(key)
-    return False
-
-
-def _says_seed(name: str | None) -> bool:
-    return name is not None and _SEED.search(name) is not None
 
 
 def _folded(node: ast.AST) -> ast.AST:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -68,10 +68,10 @@ class Repeats:
         )
         with nullcontext(append) if append else self._journal.transaction() as told:
             row = values_of(wanted, but="id")
-            made = [replace(wanted, id=self._journal.insert("repeats", **row)) for _ in range(times)]
+            ids = [self._journal.insert("repeats", unique=(), **row) for _ in range(times)]
             facts = {"why": why, "times": times, "name": asked_by, "answered_in": answered_in}
             told(run_id, EventKind.REPEAT_ASKED, number=number, **facts)
-        return made
+        return [replace(wanted, id=id_) for id_ in ids]
 
     def waiting(self, run_id: int) -> list[Repeat]:
         """Return the repeats that wait, the next first: in the order of `RepeatFor`, then as they came."""
@@ -173,7 +173,7 @@ class Repeats:
                 self._journal.insert("repeats", unique=("id",), **values_of(given_up))
             else:
                 self._write(replace(ended, repeat=given_up))
-            told = {"why": repeat.why, "reason": reason, **facts}
+            told = {"why": repeat.why, "reason": reason, "k": repeat.k if ended else None, **facts}
             append(repeat.run_id, EventKind.REPEAT_GIVEN_UP, number=repeat.number, **told)
 
     def numbers(self, run_id: int, metric: str) -> dict[int, tuple[float | None, ...]]:
@@ -221,3 +221,18 @@ def trainings_under_way(journal: Journal, run_id: int) -> list[tuple[int, Traini
     )
     values = list(map(decode, rows))
     return [(each.pop("number"), Training(**each)) for each in values]
+
+
+def measured_before(
+    journal: Journal, run_id: int, number: int, k: int, *, most: int
+) -> list[tuple[int, Mapping[str, float]]]:
+    """Return what trainings of a run printed, with their experiments, the newest first; all but this one."""
+    rows = journal.query(
+        "SELECT number, numbers FROM trainings WHERE run_id = ? AND (number, k) != (?, ?) "
+        "AND ending = 'exited' AND numbers != '{}' ORDER BY ended_at DESC LIMIT ?",
+        run_id,
+        number,
+        k,
+        most,
+    )
+    return [(row["number"], row["numbers"]) for row in map(decode, rows)]

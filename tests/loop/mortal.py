@@ -17,7 +17,7 @@ from loop.engine.stages import KeepRule
 from loop.engine.trainings import Plan
 from loop.errors import UserError
 from loop.evidence import Belief, Doubt
-from loop.experiment import Experiment, Status
+from loop.experiment import EventKind, Experiment, Status
 from loop.git.workspace import Commit, Workspace
 from loop.process.trainer import Job, RunFolders, Trainer
 from loop.store.journal import Journal
@@ -146,7 +146,14 @@ class Life:
         self._workspace = MortalWorkspace(lab, run.renamed_from or run.tag, self.fuse)
         self.engine = Engine(
             run,
-            plan=Plan(KeepRule(), lab.launcher({}), deadline=600.0, crash_streak=2, retry_seconds=(0.0,)),
+            plan=Plan(
+                KeepRule(equal_within=0.0),
+                lab.launcher({}),
+                deadline=600.0,
+                crash_streak=2,
+                noise_runs=1,
+                retry_seconds=(0.0,),
+            ),
             journal=self._journal,
             workspace=self._workspace,
             trainer=cast(Trainer, MortalTrainer(machine, self.fuse)),
@@ -201,6 +208,8 @@ class Life:
                     self.conduct()
                 case "skip":
                     await self.engine.skip()
+                case "rerun":
+                    await self.engine.rerun(int(argument), 2)
                 case "retag":
                     await self.engine.retag(argument)
                 case "accept" | "reject":
@@ -218,7 +227,8 @@ class Life:
         found = [e.number for e in experiments if e.status in wanted and e.number]
         if found:
             number = found[0 if which == "first" else -1]
-            await (self.engine.accept(number) if name == "accept" else self.engine.reject(number))
+            kind = EventKind.ACCEPTED if name == "accept" else EventKind.REJECTED
+            await self.engine.correct(kind, number)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         self._tasks.append(asyncio.create_task(work))

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.engine.stages import KeepRule, decide, overrun, usual_deadline
+from loop.engine.stages import KeepRule, decide, equal_within, overrun, usual_deadline
+from loop.evaluation.noise import Noise
 from loop.experiment import Ending, Goal, Outcome, Status
 from loop.results.gains import gain
 
@@ -261,6 +262,100 @@ def test_nothing_worse_is_ever_kept(best: float, value: float, added: int, remov
     status = verdict(value, best, added=added, removed=removed, rule=KeepRule(goal=goal))
     worse = value > best if goal is Goal.MINIMIZE else value < best
     assert status is not Status.KEEP or not worse
+
+
+NOISE = Noise(0.0004, 2)
+
+
+@pytest.mark.parametrize(
+    ("setting", "noise", "expected"),
+    [
+        (None, None, 0.0),
+        (None, NOISE, 0.0002),
+        (0.001, NOISE, 0.001),
+        (0.0, NOISE, 0.0),
+        (0.001, None, 0.001),
+    ],
+)
+def test_half_the_noise_counts_as_equal_unless_set(
+    setting: float | None, noise: Noise | None, expected: float
+) -> None:
+    assert equal_within(KeepRule(equal_within=setting), noise) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "net_lines", "reason"),
+    [
+        (1.0, -2, "equal with 2 fewer lines"),
+        (1.0002, -1, "0.000200 worse, which counts as equal, with 1 fewer line"),
+        (1.0002, 0, None),
+        (1.0002, 1, None),
+        (1.000201, -50, None),
+        (0.9999, 0, ""),
+    ],
+)
+@pytest.mark.parametrize("goal", Goal)
+def test_less_code_may_be_worse_within_the_noise(
+    goal: Goal, value: float, net_lines: int, reason: str | None
+) -> None:
+    value = value if goal is Goal.MINIMIZE else round(2 - value, 6)
+    added, removed = max(net_lines, 0), max(-net_lines, 0)
+    rule = KeepRule(goal=goal)
+    found = decide(
+        rule, outcome(value), best=1.0, lines_added=added, lines_removed=removed, noise=NOISE, record=1.0
+    )
+    assert found.status is (Status.DISCARD if reason is None else Status.KEEP)
+    assert found.reason == (reason or "")
+
+
+def test_a_row_of_equal_results_does_not_lead_downhill() -> None:
+    def found(value: float) -> Status:
+        left = outcome(value)
+        return decide(
+            KeepRule(), left, best=1.0002, lines_added=0, lines_removed=5, noise=NOISE, record=1.0
+        ).status
+
+    assert found(1.0002) is Status.KEEP
+    assert found(1.0003) is Status.DISCARD
+    assert found(1.0001) is Status.KEEP  # better than the head
+
+
+@pytest.mark.parametrize(
+    ("better", "noise", "status"),
+    [
+        (0.0005, None, Status.DISCARD),
+        (0.0005, NOISE, Status.KEEP),
+        (0.0003, NOISE, Status.DISCARD),
+        (0.0015, None, Status.KEEP),
+        (0.0015, Noise(0.002, 3), Status.DISCARD),
+    ],
+)
+def test_a_gain_that_costs_much_code_must_be_above_the_noise_where_that_is_known(
+    better: float, noise: Noise | None, status: Status
+) -> None:
+    left = outcome(round(1 - better, 6))
+    found = decide(KeepRule(), left, best=1.0, lines_added=20, lines_removed=0, noise=noise)
+    assert found.status is status
+
+
+@given(
+    best=st.floats(0.1, 10),
+    value=st.floats(0.1, 10),
+    removed=st.integers(0, 100),
+    goal=st.sampled_from(Goal),
+    sigma=st.floats(0, 1),
+    setting=st.none() | st.floats(0, 1),
+)
+def test_nothing_is_kept_that_is_worse_by_more_than_counts_as_equal(
+    best: float, value: float, removed: int, goal: Goal, sigma: float, setting: float | None
+) -> None:
+    rule, noise = KeepRule(goal=goal, equal_within=setting), Noise(sigma, 2)
+    left = outcome(value)
+    found = decide(rule, left, best=best, lines_added=0, lines_removed=removed, noise=noise)
+    behind = -gain(best, value, goal)
+    assert (found.status is Status.KEEP) is (
+        behind < 0 or (removed > 0 and behind <= equal_within(rule, noise))
+    )
 
 
 def test_only_a_training_well_over_its_budget_is_anomalous() -> None:

@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from loop.evidence import Invalidated
+from loop.evidence import Invalidated, Repeat
 from loop.experiment import Ending, EventKind, Experiment, Run, RunState, Stage, Status
 from tests.loop.lab import Lab
 from tests.loop.made_up import BASELINE, Machine, Thinker
@@ -32,7 +32,7 @@ orders = st.sampled_from(
         *("pause", "pause now", "resume", "resume", "resume", "skip", "retag wide", "retag mar12", "stall"),
         *("stop", "accept first", "accept last", "reject first", "reject last", "reject last"),
     ]
-)
+) | st.sampled_from(["rerun 0", "rerun 1"])
 delays = st.sampled_from([0, 5, 15, 30]) | st.integers(0, 60)
 misfortunes = st.one_of(
     st.tuples(st.just("trouble"), st.integers(0, 8)),  # after so many steps
@@ -151,8 +151,11 @@ class EngineStates(RuleBasedStateMachine):
     def check(self, life: Life) -> None:
         run, experiments = self.lab.now(), self.lab.experiments()
         undecided = [experiment for experiment in experiments if experiment.status is None]
+        repeats = self.lab.repeats
+        under_way = [begun.repeat for begun in repeats.under_way(run.id)]
         assert run == life.engine.run, "the engine believes what is not so"
         assert undecided == [*life.engine.under_way]
+        assert len(under_way) + len(undecided) <= 1, "a lane has two things to do"
         if run.renamed_from:
             assert self.machine.running(), "a retag was not finished"
         else:
@@ -161,7 +164,8 @@ class EngineStates(RuleBasedStateMachine):
         for experiment in experiments:
             self._check_verdict(experiment)
             self._check_files(experiment, life)
-        self._check_progress(run, undecided, life)
+            self._check_repeats(experiment)
+        self._check_progress(run, undecided, under_way, life)
 
     def _check_results(self, experiments: list[Experiment]) -> None:
         kept = [e.value for e in experiments if e.status is Status.KEEP and e.value is not None]
@@ -198,17 +202,36 @@ class EngineStates(RuleBasedStateMachine):
             assert life.engine.log_of(experiment.number).exists(), "a log was lost"
             assert not self._folder(experiment).exists(), "the files of a training were left"
 
-    def _check_progress(self, run: Run, undecided: list[Experiment], life: Life) -> None:
+    def _check_repeats(self, experiment: Experiment) -> None:
+        """Hold what each repeat is said to have come to against its training."""
+        repeats, run_id = self.lab.repeats, self.lab.run.id
+        ended = []
+        for repeat in repeats.of(run_id, experiment.number):
+            if repeat.k is None:
+                continue
+            folder = self.lab.folders.attempt(repeat.number, repeat.k)
+            training = self.machine.trainings.get(folder)
+            outcome = training.outcome if training else None
+            assert not (outcome and outcome.numbers and repeat.given_up), "a number was lost"
+            if outcome is not None and not repeat.given_up:
+                ended.append(outcome.numbers.get("val_bpb"))
+        assert tuple(ended) == repeats.numbers(run_id, "val_bpb").get(experiment.number, ())
+
+    def _check_progress(
+        self, run: Run, undecided: list[Experiment], under_way: list[Repeat], life: Life
+    ) -> None:
         assert len(self.machine.armed) <= 1, "supervisors were forgotten"
         assert run.state is RunState.STOPPED or not self.stopped, "it goes on after its end"
         self.stopped = run.state is RunState.STOPPED
         if run.state is RunState.RUNNING:
             assert not life.idle, "the engine has given up"
-            assert [e.stage for e in undecided] == [Stage.TRAINING]
+            assert under_way or [e.stage for e in undecided] == [Stage.TRAINING]
             assert self.machine.running(), "the engine waits for a training that does not run"
         elif not self.machine.running():
             assert run.state is not RunState.PAUSING
+            assert not under_way
             assert not self.stopped or not undecided
+            assert not self.stopped or not self.lab.repeats.waiting(run.id)
 
     def _folder(self, experiment: Experiment) -> Path:
         return self.lab.folders.attempt(experiment.number, experiment.attempt)

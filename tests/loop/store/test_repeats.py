@@ -68,7 +68,8 @@ def test_a_repeat_waits_trains_and_counts_and_its_experiment_stays_as_it_was(
     assert repeats.under_way(run.id) == [begun]
     assert trainings_under_way(journal, run.id) == [(1, begun.training)]
     repeats.measured(ended(begun, 1.5), value=1.5)
-    assert repeats.under_way(run.id) == trainings_under_way(journal, run.id) == []
+    assert not repeats.under_way(run.id)
+    assert not trainings_under_way(journal, run.id)
     assert repeats.values(run.id, "val_bpb") == {1: (1.25, 1.5)}
     assert journal.experiments(run.id) == before
     assert kinds(journal) == [EventKind.REPEAT_ASKED, EventKind.REPEAT_TRAINING, EventKind.REPEATED]
@@ -105,7 +106,8 @@ def test_a_crashed_repeat_is_one_without_a_number_and_one_given_up_is_none(
     repeats.give_up(dropped, "the run was stopped")
     assert repeats.numbers(run.id, "val_bpb") == {1: (None, 1.75)}
     assert repeats.values(run.id, "val_bpb") == {1: (1.25, 1.75)}
-    assert repeats.waiting(run.id) == repeats.under_way(run.id) == []
+    assert not repeats.waiting(run.id)
+    assert not repeats.under_way(run.id)
     assert [each.given_up for each in repeats.of(run.id, 1)] == ["", "skipped", "", "the run was stopped"]
 
 
@@ -137,7 +139,8 @@ def test_repeats_belong_to_their_run(journal: Journal, run: Run, repeats: Repeat
     other = make_run(journal, "other")
     journal.record(make_experiment(other, 0, Status.KEEP))
     begun = begin(repeats, *repeats.ask(other.id, 0, RepeatFor.NOISE))
-    assert repeats.under_way(run.id) == repeats.wanted_for(run.id, RepeatFor.NOISE) == []
+    assert not repeats.under_way(run.id)
+    assert not repeats.wanted_for(run.id, RepeatFor.NOISE)
     repeats.measured(ended(begun, 1.5))
     assert repeats.numbers(run.id, "val_bpb") == {}
 
@@ -154,7 +157,7 @@ def test_repeats_wait_in_the_order_of_what_they_are_for_then_as_they_came(
         repeats = Repeats(journal)
         made = [repeat for why, times in asked for repeat in repeats.ask(run.id, 0, why, times=times)]
         expected = sorted(made, key=lambda repeat: ([*RepeatFor].index(repeat.why), repeat.id))
-        trained = []
+        trained: list[Repeat] = []
         while waiting := repeats.waiting(run.id):
             assert waiting == expected[len(trained) :]
             repeats.measured(ended(begin(repeats, waiting[0]), 1.0))
