@@ -11,7 +11,7 @@ from loop.engine.run import Engine
 from loop.engine.taking_back import Correction
 from loop.errors import UserError
 from loop.evidence import Belief, Doubt, Invalidated, RepeatFor
-from loop.experiment import Cause, EventKind, Experiment, Proposal, Status
+from loop.experiment import Cause, EventKind, Experiment, Proposal, RunState, Status
 from loop.git.workspace import BranchMoved, Workspace
 from loop.program.constants import replace_constants
 from loop.proposers.protocol import Context
@@ -93,8 +93,8 @@ async def test_a_doubted_result_is_in_quarantine_and_no_head(make_lab: MakeLab) 
     doubted, after = lab.experiments()[1:]
     assert doubted.doubts == UNSURE.reasons
     assert (after.parent, after.best_before, after.value) == (lab.base, 1.5, 1.4)
-    (repeat,) = repeats(lab).waiting(lab.run.id)
-    assert (repeat.number, repeat.why) == (1, RepeatFor.DOUBT)
+    (repeat,) = repeats(lab).of(lab.run.id, 1)
+    assert (repeat.why, repeat.k) == (RepeatFor.DOUBT, 2)
     lab.check_invariants()
 
 
@@ -119,25 +119,36 @@ async def test_what_would_not_be_kept_is_not_doubted(make_lab: MakeLab) -> None:
 
 async def test_a_person_is_called_after_the_repeat_until_it_is_decided(make_lab: MakeLab) -> None:
     lab = make_lab(BASELINE)
-    engine = engine_of(lab, {"A": 0.1}, {"A": 0.1, "WAIT": 1}, doubted=[1])
-    conducting = conduct(engine)
+    conducting = conduct(engine_of(lab, {"A": 0.1}, {"B": 0.1, "WAIT": 1}, doubted=[1]))
     await lab.until_training(2)
-    assert open_calls(lab.journal, lab.run) == ()
-    (repeat,) = repeats(lab).waiting(lab.run.id)
-    repeats(lab).give_up(repeat, "skipped")
-    await end(conducting)
-    for _ in range(2):  # a restart calls nobody again
-        conducting = conduct(engine := engine_of(lab, doubted=[1]))
-        await lab.until(lambda: bool(open_calls(lab.journal, lab.run)))
-        await end(conducting)
     (call,) = open_calls(lab.journal, lab.run)
     assert (call.cause, call.key) == (Cause.QUARANTINE, "1")
-    assert call.reason.startswith("#1 waits for /accept 1 or /reject 1: val_bpb 1.400000, not repeated; ")
+    said = "#1 waits for /accept 1 or /reject 1: val_bpb 1.400000, repeated 1.400000"
+    assert call.reason == "; ".join((said, *UNSURE.reasons))
+    await end(conducting)
+    lab.open_gate()
+    await (engine := engine_of(lab)).conduct(1)
+    assert open_calls(lab.journal, lab.run) == (call,)  # whatever else goes well
     assert lab.kinds().count(EventKind.NEEDS_ATTENTION) == 1
     await reject(engine, 1)
     assert open_calls(lab.journal, lab.run) == ()
+
+
+async def test_a_person_is_called_too_where_there_is_no_repeat(make_lab: MakeLab) -> None:
+    lab = make_lab(BASELINE)
+    conducting = conduct(engine := engine_of(lab, {"A": 0.1, "WAIT": 1}, doubted=[1]), 1)
+    await lab.until_training(1)
+    await engine.pause()
     lab.open_gate()
-    await engine.conduct(1)
+    await lab.until(lambda: lab.now().state is RunState.PAUSED)
+    assert open_calls(lab.journal, lab.run) == ()
+    lab.gate.unlink()
+    await engine.resume()
+    await lab.until(lambda: bool(repeats(lab).under_way(lab.run.id)))
+    await engine.skip()
+    await conducting
+    (call,) = open_calls(lab.journal, lab.run)
+    assert "val_bpb 1.400000, not repeated" in call.reason
 
 
 async def test_an_accepted_result_is_the_head_and_the_next_one_is_built_on_it(make_lab: MakeLab) -> None:
@@ -202,8 +213,21 @@ async def test_a_quarantined_result_can_be_rejected(make_lab: MakeLab) -> None:
     await engine.conduct(2)
     assert (await reject(engine, 1)).retried == ()
     assert statuses(lab) == [KEEP, DISCARD, KEEP]
-    assert not repeats(lab).waiting(lab.run.id)
     lab.check_invariants()
+
+
+async def test_no_repeat_is_made_of_what_a_person_has_decided_about(make_lab: MakeLab) -> None:
+    lab = make_lab(BASELINE)
+    conducting = conduct(engine := engine_of(lab, {"A": 0.1, "WAIT": 1}, doubted=[1]), 1)
+    await lab.until_training(1)
+    await engine.pause()
+    lab.open_gate()
+    await lab.until(lambda: lab.now().state is RunState.PAUSED)
+    await accept(engine, 1)
+    await engine.resume()
+    await conducting
+    (repeat,) = repeats(lab).of(lab.run.id, 1)
+    assert (repeat.k, statuses(lab)) == (None, [KEEP, KEEP])
 
 
 @pytest.mark.parametrize("killed", [False, True])
