@@ -150,16 +150,16 @@ class CommandHandlers:
         return _changed(f"Experiment #{number} will be trained {again}, {when}.")
 
     async def _accept(self, call: Call, request: Request) -> Reply:
-        engine, number = await self._engine(await self._current()), call.count("n")
-        name, channel = request.sender.name, request.sender.channel
-        correction = await engine.accept(number, name=name, answered_in=channel)
-        return _changed(corrected_text(EventKind.ACCEPTED, number, correction.retried))
+        return await self._correct(EventKind.ACCEPTED, call, request)
 
     async def _reject(self, call: Call, request: Request) -> Reply:
+        return await self._correct(EventKind.REJECTED, call, request)
+
+    async def _correct(self, kind: EventKind, call: Call, request: Request) -> Reply:
         engine, number = await self._engine(await self._current()), call.count("n")
         name, channel = request.sender.name, request.sender.channel
-        correction = await engine.reject(number, name=name, answered_in=channel)
-        return _changed(corrected_text(EventKind.REJECTED, number, correction.retried))
+        correction = await engine.correct(kind, number, name=name, answered_in=channel)
+        return _changed(corrected_text(kind, number, correction.retried))
 
     # Questions
 

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from loop.engine import stages
 from loop.engine.lane import Lane
@@ -44,7 +43,6 @@ from loop.process.worker import in_thread
 from loop.proposers.prompt.context import ContextReader
 from loop.proposers.protocol import Proposer
 from loop.proposers.retries import RetriesFirst
-from loop.store.events import skip_answered_in
 from loop.store.experiments import with_program
 from loop.store.journal import Journal
 
@@ -95,13 +93,7 @@ class Engine:
             plan, journal=journal, workspace=workspace, trainer=trainer, folders=folders, clock=clock
         )
         self.repeats = Repeater(
-            run.id,
-            plan,
-            self._trainings,
-            journal=journal,
-            workspace=workspace,
-            clock=clock,
-            over=lambda _: self._verdicts.call_person(self.run),
+            run.id, plan, self._trainings, journal=journal, workspace=workspace, clock=clock
         )
         self._verdicts = Verdicts(
             plan.rule,
@@ -237,26 +229,19 @@ class Engine:
                 self._wake()  # what fails now is tried again
                 await in_thread(self._follow_tag)
 
-    async def accept(self, number: int, *, name: str = "", answered_in: str = "") -> Correction:
-        """Believe a result in quarantine."""
-        return await self._correct(self._verdicts.accept, number, name, answered_in)
-
-    async def reject(self, number: int, *, name: str = "", answered_in: str = "") -> Correction:
-        """Believe a result no more: what was kept before it is the best again."""
-        return await self._correct(self._verdicts.reject, number, name, answered_in)
-
-    async def _correct(
-        self, decide: Callable[[Run, int, str, str], tuple[Run, Correction]], *order: Any
+    async def correct(
+        self, kind: EventKind, number: int, *, name: str = "", answered_in: str = ""
     ) -> Correction:
+        """Change a verdict as a person says: the result was `ACCEPTED` or `REJECTED`."""
         async with self.switch:
-            await in_thread(self._follow_tag)
-            await in_thread(self._follow_head)  # of an earlier one
-            self.run, correction = await in_thread(decide, self.run, *order)
+            await in_thread(self._catch_up)
+            decide = self._verdicts.correct
+            self.run, correction = await in_thread(decide, self.run, kind, number, name, answered_in)
             self._wake()  # what fails now is tried again
             self.run = await in_thread(self._verdicts.bring_up_to_date, self.run)
-            if correction.retried:
-                self.prefetch.look_again(at_once=True)
-            return correction
+        if correction.retried:
+            self.prefetch.look_again(at_once=True)
+        return correction
 
     async def check_branch(self) -> None:
         """Pause the run if a hand has moved its branch; called now and then, a verdict looks by itself."""
@@ -289,15 +274,11 @@ class Engine:
         return decided
 
     def give_up(self, experiment: Experiment) -> Experiment:
-        reason = "the run was stopped" if self.run.state is RunState.STOPPED else ""
-        decided = stages.skipped(experiment, reason, self._verdicts.best_value, now=self._clock())
-        answered_in = skip_answered_in(self._journal, self.run.id, experiment.number)
-        self._journal.record(decided, answered_in=answered_in)
-        return decided
+        return self._verdicts.give_up(self.run, experiment)
 
     async def conclude(self, decided: Experiment) -> None:
         self._wake(but=decided.lane)
-        await in_thread(self._follow_head)
+        await in_thread(self._catch_up)
         if decided.status is Status.KEEP:
             await in_thread(self._workspace.restore)
         crashed = decided.status is Status.CRASH
@@ -353,7 +334,6 @@ class Engine:
                 await self.branch_moved()
         for sentence in repairs:
             log.warning("%s: %s", self.run.tag, sentence)
-        await in_thread(self._verdicts.call_person, self.run)  # for what was repeated when the bot died
         if self.run.state is not RunState.STOPPED:
             await in_thread(self._trainings.prepare, self.run)  # outside the lock: commands need not wait
 
@@ -363,14 +343,9 @@ class Engine:
         repeats = self.repeats.under_way()
         for lane in self._lanes:
             lane.experiment, lane.repeat = undecided.get(lane.index), repeats.get(lane.index)
-        self._verdicts.load(self.run)
         last = self._journal.experiments(self.run.id, last=1)
         self.next_number = last[0].number + 1 if last else 0
-        self._follow_head()
-        for experiment in undecided.values():
-            if experiment.stage in (Stage.MEASURED, Stage.EVALUATED):
-                # The last release moved the branch before it wrote the verdict.
-                self._workspace.move_head(self._head, experiment.commit)
+        self.run = self._verdicts.take_up(self.run, undecided.values())
         repairs = self._workspace.repair(self._head)
         self._trainings.repair(self.run)
         return repairs
@@ -384,7 +359,10 @@ class Engine:
                 raise UserError(f"Branch and worktree of run {new} are still named {old}: {error}") from error
             self.run = self._journal.finish_retag(self.run)
 
-    def _follow_head(self) -> None:
+    def _catch_up(self) -> None:
+        """Let people and git follow what the journal says."""
+        self._verdicts.call_person(self.run)
+        self._follow_tag()
         self.run = self._verdicts.follow(self.run)
 
     async def _may_go_on(self, lane: Lane) -> bool:
@@ -392,9 +370,8 @@ class Engine:
         while True:
             async with self.switch:
                 lane.wake.clear()
-                await in_thread(self._verdicts.call_person, self.run)
-                if self.run.renamed_from:
-                    await in_thread(self._follow_tag)
+                with suppress(BranchMoved):  # then it is a person's
+                    await in_thread(self._catch_up)
                 if not lane.can_wait:
                     return True  # whatever was ordered: nothing that was trained is lost
                 experiment = lane.experiment
@@ -428,7 +405,7 @@ class Engine:
             await self._set_state(RunState.DONE, Reason(Actor.LOOP, facts={"made": self.made}))
         if self.run.state is RunState.PAUSING:
             await self._set_state(RunState.PAUSED, self.run.reason or BY_COMMAND)
-        with suppress(BranchMoved):  # then it is a person's
+        with suppress(BranchMoved):
             await in_thread(self._workspace.restore)
         gone = self.run.state is RunState.STOPPED and not self.under_way
         await in_thread(self._trainings.sweep, everything=gone)

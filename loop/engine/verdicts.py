@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from loop.engine import stages, taking_back
 from loop.engine.repeats import Repeater
@@ -13,9 +13,9 @@ from loop.engine.trainings import Trainings
 from loop.errors import UserError
 from loop.evaluation.noise import read_noise
 from loop.evidence import NO_DOUBT, Doubt, RepeatFor
-from loop.experiment import Cause, EventKind, Experiment, Run, RunState, Status
+from loop.experiment import Cause, EventKind, Experiment, Run, RunState, Stage, Status
 from loop.git.workspace import Workspace
-from loop.store.events import events_of
+from loop.store.events import events_of, skip_answered_in
 from loop.store.experiments import best_number
 from loop.store.journal import Journal
 from loop.store.repeats import Repeats
@@ -74,6 +74,16 @@ class Verdicts:
     def load(self, run: Run) -> None:
         self.best = self._journal.best(run.id)
 
+    def take_up(self, run: Run, undecided: Iterable[Experiment]) -> Run:
+        """Go on where a bot before this one ended."""
+        self.load(run)
+        run = self.follow(run)
+        for experiment in undecided:
+            if experiment.stage in (Stage.MEASURED, Stage.EVALUATED):
+                # The last release moved the branch before it wrote the verdict.
+                self._workspace.move_head(self.head(run), experiment.commit)
+        return run
+
     def check_branch(self, run: Run) -> Run:
         """Let the branch follow, and make sure that no hand moved it.
 
@@ -93,10 +103,11 @@ class Verdicts:
     def judge(self, run: Run, evaluated: Experiment) -> tuple[Run, Experiment]:
         """Give the verdict on an experiment and write it down; `follow` does the rest."""
         best, parent, against = self.best, None, self.best_value
+        record = best_number(self._journal, run)
         is_on_head = evaluated.parent == self.head(run)
         if not is_on_head:  # a person took back, or accepted, something meanwhile
             parent = with_commit(self._journal, run.id, evaluated.parent)
-            against = parent.value if parent and parent.status is Status.KEEP else None
+            against, record = parent.value if parent and parent.status is Status.KEEP else None, None
         decided = stages.decided(
             evaluated,
             run,
@@ -106,7 +117,7 @@ class Verdicts:
             now=self._clock(),
             seen=self._trainings.keys_seen(evaluated),
             noise=read_noise(self._journal, run),
-            record=best_number(self._journal, run),
+            record=record,
             doubt=self._doubt(evaluated),
         )
         decided = self._repeater.with_drift(decided)
@@ -117,20 +128,47 @@ class Verdicts:
             self.best = decided
         return run, decided
 
-    def accept(self, run: Run, number: int, name: str, answered_in: str) -> tuple[Run, Correction]:
-        found = self._decided(run, number)
-        correction = taking_back.accept(found, self.best, name)
-        return self._correct(run, correction, EventKind.ACCEPTED, name, answered_in), correction
+    def give_up(self, run: Run, experiment: Experiment) -> Experiment:
+        reason = "the run was stopped" if run.state is RunState.STOPPED else ""
+        decided = stages.skipped(experiment, reason, self.best_value, now=self._clock())
+        answered_in = skip_answered_in(self._journal, run.id, experiment.number)
+        self._journal.record(decided, answered_in=answered_in)
+        return decided
 
-    def reject(self, run: Run, number: int, name: str, answered_in: str) -> tuple[Run, Correction]:
-        correction = taking_back.reject(
-            self._decided(run, number),
-            name,
-            best=self.best,
-            before=self._journal.best(run.id, before=number),
-            later=keeps_after(self._journal, run.id, number),
+    def correct(
+        self, run: Run, kind: EventKind, number: int, name: str, answered_in: str
+    ) -> tuple[Run, Correction]:
+        """Change a verdict, as a person says by `ACCEPTED` or `REJECTED`, and all that follow from it.
+
+        Raises:
+            UserError: it cannot be changed, or a hand holds the branch.
+        """
+        self.load(run)
+        correction = self._plan(run, kind, number, name)
+        head = self.head(run), correction.best.commit if correction.best else run.base_commit
+        if head[0] != head[1]:
+            self._workspace.check_movable()
+            self._workspace.check_head(head[0])
+        run = record_correction(
+            self._journal,
+            run,
+            correction.changed,
+            head=head,
+            kind=kind,
+            name=name,
+            answered_in=answered_in,
         )
-        return self._correct(run, correction, EventKind.REJECTED, name, answered_in), correction
+        self.best = correction.best
+        return run, correction
+
+    def _plan(self, run: Run, kind: EventKind, number: int, name: str) -> Correction:
+        found = self._journal.experiment(run.id, number)
+        if found is None:
+            raise UserError(f"Run {run.tag} has no experiment #{number}: /results lists the experiments.")
+        if kind is EventKind.ACCEPTED:
+            return taking_back.accept(found, self.best, name)
+        before, later = self._journal.best(run.id, before=number), keeps_after(self._journal, run.id, number)
+        return taking_back.reject(found, name, best=self.best, before=before, later=later)
 
     def call_person(self, run: Run) -> None:
         """Call a person once for each result in quarantine that was trained again, or will not be."""
@@ -163,28 +201,4 @@ class Verdicts:
             self._trainings.rewrite_results(run)
         except UserError as error:
             log.warning("%s: the worktree is not up to date yet: %s", run.tag, error)
-        return run
-
-    def _decided(self, run: Run, number: int) -> Experiment:
-        found = self._journal.experiment(run.id, number)
-        if found is None:
-            raise UserError(f"Run {run.tag} has no experiment #{number}: /results lists the experiments.")
-        self.load(run)
-        return found
-
-    def _correct(self, run: Run, correction: Correction, kind: EventKind, name: str, answered_in: str) -> Run:
-        head = self.head(run), correction.best.commit if correction.best else run.base_commit
-        if head[0] != head[1]:
-            self._workspace.check_movable()
-            self._workspace.check_head(head[0])
-        run = record_correction(
-            self._journal,
-            run,
-            correction.changed,
-            head=head,
-            kind=kind,
-            name=name,
-            answered_in=answered_in,
-        )
-        self.best = correction.best
         return run

@@ -29,8 +29,9 @@ class Row:
     """One decided experiment: the columns of `results.tsv`, then what only the journal knows.
 
     `commit` has seven characters, or is whatever word stands in a file of others. `value` is the metric,
-    None where there is none: always for a crash and a skip. Times are seconds since the epoch. `repeats` has
-    what each repeat came to, None where it crashed. The last fields are as in `Experiment`.
+    None where there is none: always for a crash and a skip. Times are seconds since the epoch. `family`,
+    `expected`, `cost`, `waited`, `best_before` and `invalidated` are as in `Experiment`. `repeats` has what
+    each repeat came to, None where it crashed.
     """
 
     number: int
@@ -52,8 +53,8 @@ class Row:
     cost: Cost | None = None
     waited: float | None = None
     best_before: float | None = None
-    repeats: tuple[float | None, ...] = ()
     invalidated: Invalidated | None = None
+    repeats: tuple[float | None, ...] = ()
 
     @property
     def is_believed(self) -> bool:

@@ -88,10 +88,9 @@ def message_of(
     """
     if event.kind is EventKind.DECIDED and experiment is not None:
         return digest(experiment, run=run, noise=noise)
+    if event.kind in (EventKind.ACCEPTED, EventKind.REJECTED):
+        return Message(_corrected(event))
     return Message(_sentence(event, run, one_line(str(event.data.get("reason", "")), _SENTENCE)))
-
-
-_BECAUSE = {EventKind.RUN_RECOVERED: " recovered", EventKind.NEEDS_ATTENTION: " needs you"}
 
 
 def _sentence(event: Event, run: Run, reason: str) -> str:
@@ -108,10 +107,12 @@ def _sentence(event: Event, run: Run, reason: str) -> str:
             return retagged_text(str(event.data["old"]), str(event.data["new"]))
         case EventKind.WAKE_UP:
             return f"Good morning. /summary reports on run {run.tag}"
-        case EventKind.NOTED | EventKind.RUN_RECOVERED | EventKind.NEEDS_ATTENTION:
-            return _because(f"Run {run.tag}{_BECAUSE.get(event.kind, '')}", reason)
-        case EventKind.ACCEPTED | EventKind.REJECTED:
-            return _corrected(event)
+        case EventKind.NOTED:
+            return _because(f"Run {run.tag}", reason)
+        case EventKind.RUN_RECOVERED:
+            return _because(f"Run {run.tag} recovered", reason)
+        case EventKind.NEEDS_ATTENTION:
+            return _because(f"Run {run.tag} needs you", reason)
         case _:
             raise ValueError(f"no message about {event.kind}")
 

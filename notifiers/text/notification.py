@@ -169,9 +169,7 @@ def buttons_under(news: Notification) -> tuple[Row, ...]:
     state = news.run.state
     if news.experiment is not None:
         usual = (*_diff_and_log(news.experiment), _PLOT, *_pause_or_resume(state), *_skip(state))
-        if news.experiment.status is Status.QUARANTINE:
-            return (_accept_or_reject(news.experiment.number), usual)
-        return tuple(filter(None, (usual, _rerun(news.experiment, state))))
+        return tuple(filter(None, (_decision(news.experiment), usual, _rerun(news.experiment, state))))
     if news.event.data.get("cause") == Cause.QUARANTINE:
         number = int(str(news.event.data["key"]))
         looking = Button("Diff", f"/diff {number}"), Button("Log", f"/log {number}")
@@ -215,15 +213,19 @@ def _diff_and_log(experiment: Experiment) -> Row:
     return diff + log
 
 
+def _decision(experiment: Experiment) -> Row:
+    return _accept_or_reject(experiment.number) if experiment.status is Status.QUARANTINE else ()
+
+
+def _accept_or_reject(number: int) -> Row:
+    return Button("Accept", f"/accept {number}"), Button("Reject", f"/reject {number}")
+
+
 def _rerun(experiment: Experiment, state: RunState) -> Row:
     """Offer another training of what was kept: is it as good as it seems?"""
     if experiment.status is not Status.KEEP or not experiment.number or state is RunState.STOPPED:
         return ()
     return (Button("Rerun", f"/rerun {experiment.number}"),)
-
-
-def _accept_or_reject(number: int) -> Row:
-    return Button("Accept", f"/accept {number}"), Button("Reject", f"/reject {number}")
 
 
 def _pause_or_resume(state: RunState) -> Row:

@@ -88,7 +88,7 @@ def _lines(status: RunStatus, zone: tzinfo, waits_for: str = "") -> list[str]:
     elif waiting := _waiting(status, waits_for):
         lines.append(waiting)
     counts = [f"{status.keep} keep, {status.discard} discard, {status.crash} crash"]
-    counts += [f"{status.quarantine} quarantine"] if status.quarantine else []
+    counts += [f"{status.quarantine} in quarantine"] if status.quarantine else []
     counts += [f"{status.skipped} skipped"] if status.skipped else []
     return [*lines, _best(status, zone), ", ".join(counts), *_calls(status)]
 

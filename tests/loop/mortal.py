@@ -17,7 +17,7 @@ from loop.engine.stages import KeepRule
 from loop.engine.trainings import Plan
 from loop.errors import UserError
 from loop.evidence import Belief, Doubt
-from loop.experiment import Experiment, Status
+from loop.experiment import EventKind, Experiment, Status
 from loop.git.workspace import Commit, Workspace
 from loop.process.trainer import Job, RunFolders, Trainer
 from loop.store.journal import Journal
@@ -227,7 +227,8 @@ class Life:
         found = [e.number for e in experiments if e.status in wanted and e.number]
         if found:
             number = found[0 if which == "first" else -1]
-            await (self.engine.accept(number) if name == "accept" else self.engine.reject(number))
+            kind = EventKind.ACCEPTED if name == "accept" else EventKind.REJECTED
+            await self.engine.correct(kind, number)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         self._tasks.append(asyncio.create_task(work))

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from loop.engine.run import Engine
+from loop.engine.taking_back import Correction
 from loop.errors import UserError
 from loop.evidence import Belief, Doubt, Invalidated, RepeatFor
-from loop.experiment import Cause, EventKind, Experiment, Proposal, Status
+from loop.experiment import Cause, EventKind, Experiment, Proposal, RunState, Status
 from loop.git.workspace import BranchMoved, Workspace
 from loop.program.constants import replace_constants
 from loop.proposers.protocol import Context
@@ -61,6 +62,14 @@ def engine_of(lab: Lab, *edits: dict[str, float], doubted: Iterable[int] = ()) -
     return lab.engine(ideas=Edits(edits), doubt=doubting(*doubted))
 
 
+async def accept(engine: Engine, number: int, name: str = "") -> Correction:
+    return await engine.correct(EventKind.ACCEPTED, number, name=name)
+
+
+async def reject(engine: Engine, number: int, name: str = "") -> Correction:
+    return await engine.correct(EventKind.REJECTED, number, name=name)
+
+
 def statuses(lab: Lab) -> list[Status | None]:
     return [experiment.status for experiment in lab.experiments()]
 
@@ -84,8 +93,8 @@ async def test_a_doubted_result_is_in_quarantine_and_no_head(make_lab: MakeLab) 
     doubted, after = lab.experiments()[1:]
     assert doubted.doubts == UNSURE.reasons
     assert (after.parent, after.best_before, after.value) == (lab.base, 1.5, 1.4)
-    (repeat,) = repeats(lab).waiting(lab.run.id)
-    assert (repeat.number, repeat.why) == (1, RepeatFor.DOUBT)
+    (repeat,) = repeats(lab).of(lab.run.id, 1)
+    assert (repeat.why, repeat.k) == (RepeatFor.DOUBT, 2)
     lab.check_invariants()
 
 
@@ -110,32 +119,43 @@ async def test_what_would_not_be_kept_is_not_doubted(make_lab: MakeLab) -> None:
 
 async def test_a_person_is_called_after_the_repeat_until_it_is_decided(make_lab: MakeLab) -> None:
     lab = make_lab(BASELINE)
-    engine = engine_of(lab, {"A": 0.1}, {"A": 0.1, "WAIT": 1}, doubted=[1])
-    conducting = conduct(engine)
+    conducting = conduct(engine_of(lab, {"A": 0.1}, {"B": 0.1, "WAIT": 1}, doubted=[1]))
     await lab.until_training(2)
-    assert open_calls(lab.journal, lab.run) == ()
-    (repeat,) = repeats(lab).waiting(lab.run.id)
-    repeats(lab).give_up(repeat, "skipped")
-    await end(conducting)
-    for _ in range(2):  # a restart calls nobody again
-        conducting = conduct(engine := engine_of(lab, doubted=[1]))
-        await lab.until(lambda: bool(open_calls(lab.journal, lab.run)))
-        await end(conducting)
     (call,) = open_calls(lab.journal, lab.run)
     assert (call.cause, call.key) == (Cause.QUARANTINE, "1")
-    assert call.reason.startswith("#1 waits for /accept 1 or /reject 1: val_bpb 1.400000, not repeated; ")
-    assert lab.kinds().count(EventKind.NEEDS_ATTENTION) == 1
-    await engine.reject(1)
-    assert open_calls(lab.journal, lab.run) == ()
+    said = "#1 waits for /accept 1 or /reject 1: val_bpb 1.400000, repeated 1.400000"
+    assert call.reason == "; ".join((said, *UNSURE.reasons))
+    await end(conducting)
     lab.open_gate()
-    await engine.conduct(1)
+    await (engine := engine_of(lab)).conduct(1)
+    assert open_calls(lab.journal, lab.run) == (call,)  # whatever else goes well
+    assert lab.kinds().count(EventKind.NEEDS_ATTENTION) == 1
+    await reject(engine, 1)
+    assert open_calls(lab.journal, lab.run) == ()
+
+
+async def test_a_person_is_called_too_where_there_is_no_repeat(make_lab: MakeLab) -> None:
+    lab = make_lab(BASELINE)
+    conducting = conduct(engine := engine_of(lab, {"A": 0.1, "WAIT": 1}, doubted=[1]), 1)
+    await lab.until_training(1)
+    await engine.pause()
+    lab.open_gate()
+    await lab.until(lambda: lab.now().state is RunState.PAUSED)
+    assert open_calls(lab.journal, lab.run) == ()
+    lab.gate.unlink()
+    await engine.resume()
+    await lab.until(lambda: bool(repeats(lab).under_way(lab.run.id)))
+    await engine.skip()
+    await conducting
+    (call,) = open_calls(lab.journal, lab.run)
+    assert "val_bpb 1.400000, not repeated" in call.reason
 
 
 async def test_an_accepted_result_is_the_head_and_the_next_one_is_built_on_it(make_lab: MakeLab) -> None:
     lab = make_lab(BASELINE)
     engine = engine_of(lab, {"A": 0.1}, {"B": -0.1}, {"C": 0.1}, doubted=[1])
     await engine.conduct(2)
-    correction = await engine.accept(1, name="ada")
+    correction = await accept(engine, 1, name="ada")
     assert (correction.retried, statuses(lab)) == ((), [KEEP, KEEP, DISCARD])
     assert lab.experiments()[1].reason == "accepted by ada"
     lab.check_invariants()
@@ -146,7 +166,7 @@ async def test_an_accepted_result_is_the_head_and_the_next_one_is_built_on_it(ma
     assert lab.experiments()[3].parent == lab.experiments()[1].commit
     lab.check_invariants()
     with pytest.raises(UserError, match="only a result in quarantine"):
-        await engine.accept(1)
+        await accept(engine, 1)
 
 
 async def test_an_accepted_result_on_an_older_head_is_tried_again(
@@ -155,7 +175,7 @@ async def test_an_accepted_result_on_an_older_head_is_tried_again(
     lab = make_lab(BASELINE)
     engine = engine_of(lab, {"A": 0.1}, {"B": 0.1}, doubted=[1])
     await engine.conduct(2)
-    assert (await engine.accept(1)).retried == (1,)
+    assert (await accept(engine, 1)).retried == (1,)
     assert statuses(lab) == [KEEP, DISCARD, KEEP]
     lab.check_invariants()
     await engine.resume()
@@ -173,7 +193,7 @@ async def test_what_was_built_on_a_rejected_keep_is_tried_again_without_it(
     lab = make_lab(BASELINE)
     engine = engine_of(lab, {"A": 0.5}, {"B": 0.1}, {"C": -1.0}, {"C": 0.1})
     await engine.conduct(4)
-    assert (await engine.reject(1, name="ada")).retried == (2, 4)
+    assert (await reject(engine, 1, name="ada")).retried == (2, 4)
     assert statuses(lab) == [KEEP, DISCARD, DISCARD, DISCARD, DISCARD]
     rejected, built_on, *_ = lab.experiments()[1:]
     assert (rejected.reason, rejected.invalidated) == ("rejected by ada", Invalidated.REJECTED)
@@ -191,10 +211,23 @@ async def test_a_quarantined_result_can_be_rejected(make_lab: MakeLab) -> None:
     lab = make_lab(BASELINE)
     engine = engine_of(lab, {"A": 0.1}, {"B": 0.1}, doubted=[1])
     await engine.conduct(2)
-    assert (await engine.reject(1)).retried == ()
+    assert (await reject(engine, 1)).retried == ()
     assert statuses(lab) == [KEEP, DISCARD, KEEP]
-    assert not repeats(lab).waiting(lab.run.id)
     lab.check_invariants()
+
+
+async def test_no_repeat_is_made_of_what_a_person_has_decided_about(make_lab: MakeLab) -> None:
+    lab = make_lab(BASELINE)
+    conducting = conduct(engine := engine_of(lab, {"A": 0.1, "WAIT": 1}, doubted=[1]), 1)
+    await lab.until_training(1)
+    await engine.pause()
+    lab.open_gate()
+    await lab.until(lambda: lab.now().state is RunState.PAUSED)
+    await accept(engine, 1)
+    await engine.resume()
+    await conducting
+    (repeat,) = repeats(lab).of(lab.run.id, 1)
+    assert (repeat.k, statuses(lab)) == (None, [KEEP, KEEP])
 
 
 @pytest.mark.parametrize("killed", [False, True])
@@ -205,7 +238,7 @@ async def test_a_result_whose_head_was_rejected_while_it_trained_is_tried_again(
     engine = engine_of(lab, {"A": 0.5}, {"B": 0.1, "WAIT": 1})
     conducting = conduct(engine, 3)
     await lab.until_training(2)
-    await engine.reject(1)
+    await reject(engine, 1)
     lab.check_invariants()
     if killed:
         await end(conducting)
@@ -226,7 +259,7 @@ async def test_a_result_that_was_worse_than_its_parent_is_not_tried_again(
     engine = engine_of(lab, {"A": 0.5}, {"B": -0.1, "WAIT": 1}, doubted=[1])
     conducting = conduct(engine, 2)
     await lab.until_training(2)
-    await engine.accept(1)
+    await accept(engine, 1)
     lab.open_gate()
     await conducting
     assert statuses(lab) == [KEEP, KEEP, DISCARD]
@@ -241,7 +274,7 @@ async def test_a_proposal_that_is_ready_is_carried_over_to_the_head_of_then(make
     await lab.until_training(2)
     while engine.prefetch.ready is None:  # noqa: ASYNC110 - nothing tells of it
         await asyncio.sleep(0.005)
-    await engine.reject(1)
+    await reject(engine, 1)
     lab.open_gate()
     await conducting
     found = {e.description: (e.status, e.parent == lab.base) for e in lab.experiments()[3:]}
@@ -267,7 +300,7 @@ async def test_what_was_cut_off_before_git_followed_is_completed(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Workspace, "move_head", move_and_fail)
         with pytest.raises(UserError, match="no room"):
-            await (engine.accept(1) if order == "accept" else engine.reject(1))
+            await (accept(engine, 1) if order == "accept" else reject(engine, 1))
     assert lab.now().moves_head_from
     engine = engine_of(lab, {"B": 0.2})
     await engine.resume()
@@ -283,7 +316,7 @@ async def test_no_branch_is_moved_that_a_hand_has_moved(make_lab: MakeLab) -> No
     await engine.conduct(1)
     move(lab)
     with pytest.raises(BranchMoved):
-        await engine.reject(1)
+        await reject(engine, 1)
     assert statuses(lab) == [KEEP, KEEP]
     assert lab.now().moves_head_from == ""
 
@@ -296,10 +329,10 @@ async def test_the_branch_of_a_run_that_ended_is_a_persons_to_check_out(make_lab
     git(lab.repository, "checkout", "--quiet", "autoresearch/mar12")
     engine = engine_of(lab)
     with pytest.raises(UserError, match="checked out"):
-        await engine.reject(1)
+        await reject(engine, 1)
     assert statuses(lab) == [KEEP, KEEP]
     git(lab.repository, "checkout", "--quiet", "main")
-    await engine.reject(1)
+    await reject(engine, 1)
     assert statuses(lab) == [KEEP, DISCARD]
     lab.check_invariants()
 
@@ -310,7 +343,7 @@ async def test_an_edit_that_conflicts_is_given_up_and_people_hear_why(
     lab = make_lab(BASELINE)
     engine = engine_of(lab, {"A": 0.1}, {"A": 0.2}, {"B": 0.1}, doubted=[1])
     await engine.conduct(2)
-    await engine.accept(1)
+    await accept(engine, 1)
     await engine.resume()
     await engine.conduct(1)
     assert losses(lab) == [1.5, 1.4, 1.3, 1.2]
@@ -339,7 +372,7 @@ async def test_what_cannot_be_taken_back_is_answered(
     await engine.conduct(3)
     events = len(lab.kinds())
     with pytest.raises(UserError, match=answer):
-        await (engine.accept(number) if order == "accept" else engine.reject(number))
+        await (accept(engine, number) if order == "accept" else reject(engine, number))
     assert len(lab.kinds()) == events
     lab.check_invariants()
 
@@ -349,7 +382,7 @@ async def test_what_trains_cannot_be_taken_back(make_lab: MakeLab) -> None:
     conducting = conduct(engine := engine_of(lab, {"WAIT": 1}))
     await lab.until_training(1)
     with pytest.raises(UserError, match="/skip"):
-        await engine.reject(1)
+        await reject(engine, 1)
     lab.open_gate()
     await lab.until(decided(lab, 2))
     await end(conducting)

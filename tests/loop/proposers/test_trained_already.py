@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from loop.evidence import Invalidated
 from loop.experiment import Experiment, Proposal, Status
 from loop.program.fingerprint import fingerprint
 from loop.proposers.calling import trained_already
@@ -32,6 +33,13 @@ def test_a_program_is_never_trained_twice(status: Status | None) -> None:
     assert told is not None
     assert f"#1 ({status or 'under way'}, val_bpb 1.250000)" in told
     assert trained_already(proposal_of(PARENT.replace("0.6", "0.805")), context) is None
+
+
+def test_a_program_whose_head_was_taken_back_may_be_trained_again() -> None:
+    waits = replace(tried(1, FASTER, Status.DISCARD, 1.25), invalidated=Invalidated.TRIED_AGAIN)
+    assert trained_already(proposal_of(FASTER), context_of(PARENT, waits)) is None
+    rejected = replace(waits, invalidated=Invalidated.REJECTED)
+    assert trained_already(proposal_of(FASTER), context_of(PARENT, rejected)) is not None
 
 
 def test_another_seed_for_the_best_is_the_best() -> None:

@@ -82,8 +82,9 @@ def test_the_status_reads_as_it_did() -> None:
         "with the cost of models": replace(TRAINING, dollars=1.836, tokens=920_000),
         "paused before the first result": PAUSED,
         "the baseline is the best": replace(TRAINING, best=0.9979, best_number=0),
+        "a person is needed": replace(TRAINING, quarantine=1, calls=("#9 waits for /accept 9 or /reject 9",)),
         "the branch was moved": replace(
-            PAUSED, reason=Reason(Actor.LOOP, cause=Cause.BRANCH, facts={"error": MOVED})
+            PAUSED, reason=Reason(Actor.LOOP, cause=Cause.BRANCH, facts={"error": MOVED}), calls=(MOVED,)
         ),
         "the baseline crashed": replace(
             PAUSED, state=RunState.STOPPED, reason=Reason(Actor.LOOP, cause=Cause.BASELINE)
