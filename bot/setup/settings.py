@@ -85,6 +85,7 @@ class Settings(BaseModel):
     stuck_after: int = _setting("15", ge=1)
     simplicity_gain: FiniteFloat = _setting("0.001", ge=0)
     simplicity_lines: int = _setting("20", ge=0)
+    guard: Literal["flag", "strict"] = _setting("flag")
 
     # Where ideas come from
 
