@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import typer
 
 from bot.cli import Json, Tag, not_running, open_run, print_data, print_json, print_message, say
+from bot.cli.check import check
 from bot.cli.report import report, report_of_run
 from bot.setup.service import become_init, open_standard_streams, unit
 from bot.setup.settings import load_settings
@@ -29,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(report)
+app.command()(check)
 
 
 @app.callback()

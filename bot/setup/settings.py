@@ -90,6 +90,7 @@ class Settings(BaseModel):
     equal_within: types.OptionalNumber = _setting("", ge=0)
     simplicity_gain: FiniteFloat = _setting("0.001", ge=0)
     simplicity_lines: int = _setting("20", ge=0)
+    guard: Literal["flag", "strict"] = _setting("flag")
 
     # Where ideas come from
 

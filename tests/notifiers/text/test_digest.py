@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from loop.engine.taking_back import call_text
 from loop.evaluation.noise import Noise
-from loop.evidence import Finding, Invalidated
+from loop.evidence import Finding, Invalidated, Rule, Severity
 from loop.experiment import (
     Actor,
     Cause,
@@ -80,7 +80,10 @@ DOUBTED = replace(
     doubts=("the gain is 12 times the largest before", "tokens do not fit the time on this device"),
 )
 UNBELIEVED = "prints 0.910000, evaluated 1.133000"
-FINDINGS = tuple(Finding("rule", 10 + line, f"reads what it should not, in way {line}") for line in range(6))
+FINDINGS = tuple(
+    Finding(Rule.FRAMES, 10 + line, f"reads what it should not, in way {line}", Severity.FLAG)
+    for line in range(6)
+)
 DISCARDED = replace(EXPERIMENT, value=0.998, status=Status.DISCARD, lines_removed=0)
 BASELINE = replace(
     EXPERIMENT,

@@ -142,8 +142,10 @@ def test_a_row_says_it_in_one_line(number: int, expected: str) -> None:
         ),
         (
             {"invalidated": Invalidated.TRIED_AGAIN, "doubts": ()},
-            "discard 0.998200 schedule: idea 2 | "
-            "its program is no longer built on the best: to be tried again",
+            (
+                "discard 0.998200 schedule: idea 2 | "
+                "its program is no longer built on the best: to be tried again"
+            ),
         ),
     ],
 )
