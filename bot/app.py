@@ -41,6 +41,7 @@ from loop.process.worker import in_thread
 from loop.results.report import RunStatus, run_status
 from loop.store.events import SIGN_SECONDS, Notes, Sessions
 from loop.store.journal import Journal, StoreError
+from loop.store.repeats import trainings_under_way
 from notifiers.channels.tracker import Tracker
 from notifiers.delivery.delivery import Delivery
 from notifiers.delivery.preferences import PreferenceStore, usual_preferences
@@ -253,8 +254,8 @@ class Bot:
             _begin(stack, keep(wake_up.run), "wake-up")
 
     def _clear_trainings(self) -> None:
-        runs, undecided = self._journal.runs(), self._journal.undecided
-        needed = [run.id for run in runs if run.state is not RunState.STOPPED or undecided(run.id)]
+        runs, journal = self._journal.runs(), self._journal
+        needed = [run.id for run in runs if run.state is not RunState.STOPPED or _is_under_way(journal, run)]
         clear_left(self._settings.home, needed)
 
     def _is_healthy(self) -> bool:
@@ -314,7 +315,11 @@ async def go_on(runs: Runs, settings: Settings, order: Order) -> asyncio.Task[No
 
 def _half_stopped(runs: Runs) -> list[Run]:
     stopped = (run for run in runs.journal.runs() if run.state is RunState.STOPPED)
-    return [run for run in stopped if runs.journal.undecided(run.id)]
+    return [run for run in stopped if _is_under_way(runs.journal, run)]
+
+
+def _is_under_way(journal: Journal, run: Run) -> bool:
+    return bool(journal.undecided(run.id) or trainings_under_way(journal, run.id))
 
 
 def _choose_run(runs: Runs, settings: Settings, tag: str | None) -> Run:

@@ -117,6 +117,13 @@ COMMANDS = (
         _STEERS,
     ),
     Command("skip", "Give up this experiment and start the next", "/skip", (), _STEERS, perishable=True),
+    Command(
+        "rerun",
+        "Repeat an experiment K times",
+        "/rerun 12 3",
+        (_NUMBER, Parameter("k", Kind.COUNT)),
+        _STEERS,
+    ),
     Command("summary", "Report on the run so far", "/summary"),
     Command("results", "Latest results as a table", "/results 20", _COUNT),
     Command("best", "Best experiment so far", "/best"),

@@ -17,6 +17,8 @@ from bot.setup.sources import SEARCH
 from bot.setup.trainings import sandbox_check
 from loop.engine.run import Engine
 from loop.errors import UserError
+from loop.evaluation.noise import read_noise
+from loop.evidence import Repeat
 from loop.experiment import Actor, Experiment, Reason, Run, RunState
 from loop.logs.tail import read_tail
 from loop.process.worker import in_thread
@@ -135,8 +137,18 @@ class CommandHandlers:
 
     async def _skip(self, _: Call, request: Request) -> Reply:
         engine = await self._engine(await self._current())
-        experiment = await engine.skip(answered_in=request.sender.channel)
-        return _changed(f"Skipping experiment #{experiment.number}: {experiment.description}")
+        given_up = await engine.skip(answered_in=request.sender.channel)
+        if isinstance(given_up, Repeat):
+            return _changed(f"Skipping a repeat of experiment #{given_up.number}.")
+        return _changed(f"Skipping experiment #{given_up.number}: {given_up.description}")
+
+    async def _rerun(self, call: Call, request: Request) -> Reply:
+        engine = await self._engine(await self._current())
+        number, times, sender = call.count("n"), call.count("k", 1), request.sender
+        await engine.rerun(number, times, name=sender.name, answered_in=sender.channel)
+        run, again = engine.run, "once more" if times == 1 else f"{times} more times"
+        when = "next" if run.state is RunState.RUNNING else f"after /resume, as run {run.tag} is {run.state}"
+        return _changed(f"Experiment #{number} will be trained {again}, {when}.")
 
     # Questions
 
@@ -169,7 +181,7 @@ class CommandHandlers:
         best = await in_thread(self._journal.best, run.id)
         if best is None:
             raise UserError(f"Run {run.tag} has no kept experiment yet.")
-        return digest(best, run=run)
+        return digest(best, run=run, noise=await in_thread(read_noise, self._journal, run))
 
     async def _diff(self, call: Call, _: Request) -> Message:
         run, experiment = await in_thread(self._experiment, call)

@@ -181,6 +181,7 @@ class Runs:
             device=device(),
             sandbox=sandbox_text(self.sandbox()),
             budget=budget,
+            noise_runs=settings.noise_runs_of(budget),
             proposer=", ".join(map(str, settings.proposer)),
         )
 
@@ -325,6 +326,7 @@ class Runs:
             settings.simplicity_gain,
             settings.simplicity_lines,
             settings.summary_pattern,
+            settings.equal_within,
         )
         plan = Plan(
             rule=rule,
@@ -338,6 +340,7 @@ class Runs:
             network=settings.allow_network,
             link_paths=settings.link_paths,
             crash_streak=settings.crash_streak,
+            noise_runs=settings.noise_runs_of(run.time_budget),
         )
         return Engine(
             run,

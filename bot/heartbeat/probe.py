@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from bot.runs import LoopState, worktree
-from loop.experiment import Cause, Run, Stage
+from loop.experiment import Cause, Run
 from loop.process.liveness import (
     AFTER_SUMMARY,
     Marked,
@@ -30,6 +30,7 @@ from loop.process.supervisor import OUTCOME
 from loop.process.trainer import Process, RunFolders
 from loop.store.events import WATCHED, Sessions, open_calls
 from loop.store.journal import Journal
+from loop.store.repeats import trainings_under_way
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,10 +207,8 @@ class Examiner:
     def _attempts(self) -> dict[int, Path]:
         found = {}
         for run in self._journal.runs():
-            for experiment in self._journal.undecided(run.id):
-                if experiment.stage is Stage.TRAINING:
-                    folders = RunFolders(self._home, run.id)
-                    found[run.id] = folders.attempt(experiment.number, experiment.attempt)
+            for number, training in trainings_under_way(self._journal, run.id):
+                found[run.id] = RunFolders(self._home, run.id).attempt(number, training.k)
         return found
 
     def _look_at_gpus(self) -> GpuState | None:

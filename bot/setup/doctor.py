@@ -18,7 +18,7 @@ from bot.local.wire import bot_answers
 from bot.setup.settings import ENV_FILE, Settings
 from bot.setup.sources import PROVIDERS, SEARCH, SourceChoice, agent_of
 from loop.errors import UserError
-from loop.experiment import EventKind, Run, Stage
+from loop.experiment import EventKind, Purpose, Run
 from loop.git.repository import RepositoryFacts, inspect, read_time_budget
 from loop.process.environment import find_uv, prepare_line
 from loop.process.liveness import Marked, find_marked
@@ -28,6 +28,7 @@ from loop.proposers.model.providers import INSTALL, is_own_server
 from loop.proposers.search.space import find_axes
 from loop.store.events import last_incidents
 from loop.store.journal import Journal
+from loop.store.repeats import trainings_under_way
 from loop.text import one_line
 from notifiers.delivery.delivery import Standing, standings
 from notifiers.text.words import duration, state_text
@@ -343,9 +344,9 @@ def _heartbeat(last: float | None, minutes: float, now: float) -> Check:
 
 def _lane(journal: Journal, run: Run, now: float) -> Check:
     training = [
-        f"#{experiment.number} for {duration(now - experiment.started_at)}"
-        for experiment in journal.undecided(run.id)
-        if experiment.stage is Stage.TRAINING and experiment.started_at is not None
+        f"{'a repeat of ' * (training.purpose is Purpose.REPEAT)}#{number} for "
+        f"{duration(now - (training.started_at or now))}"
+        for number, training in trainings_under_way(journal, run.id)
     ]
     doing = f"trains {', '.join(training)}" if training else state_text(run.state, run.reason)
     return Check("lane", True, one_line(f"{run.tag} {doing}", _LINE))

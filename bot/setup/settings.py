@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 ENV_FILE = Path(".env")
 """Where settings are read, in the folder in which a command was started."""
 
+USUAL_NOISE_RUNS = 2
+LONG_BUDGET = 1200.0  # seconds of a training; repeats of longer ones cost a good part of a night
+
 
 def _setting(default: str, **rules: Any) -> Any:
     return Field(default, **rules)
@@ -83,6 +86,8 @@ class Settings(BaseModel):
     healthcheck_url: types.OptionalSecretUrl = _setting("")
     crash_streak: int = _setting("5", ge=1)
     stuck_after: int = _setting("15", ge=1)
+    noise_runs: types.OptionalCount = _setting("", ge=0)
+    equal_within: types.OptionalNumber = _setting("", ge=0)
     simplicity_gain: FiniteFloat = _setting("0.001", ge=0)
     simplicity_lines: int = _setting("20", ge=0)
 
@@ -146,6 +151,11 @@ class Settings(BaseModel):
                 f"{time_budget:g} s. Set it to more than {time_budget / 60:.3g}, or leave it empty."
             )
         return 60 * self.deadline_minutes
+
+    def noise_runs_of(self, time_budget: float) -> int:
+        """Return how often the baseline is repeated; long trainings are not, unless that was set."""
+        usual = USUAL_NOISE_RUNS if time_budget <= LONG_BUDGET else 0
+        return usual if self.noise_runs is None else self.noise_runs
 
     @property
     def socket(self) -> Path:

@@ -1,7 +1,8 @@
 """A lane: where one experiment at a time goes from its proposal to its verdict.
 
 Each stage has one handler, which takes the experiment to the next one and writes that into the journal at
-once. An engine made anew on the same journal goes on with the handler of the stage that it finds.
+once. An engine made anew on the same journal goes on with the handler of the stage that it finds. Between two
+experiments a lane trains the repeats that wait.
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ from typing import Protocol, assert_never
 
 from loop.engine import stages
 from loop.engine.prefetch import Prefetch, Ready
+from loop.engine.repeats import Repeater
 from loop.engine.stages import measured_value
 from loop.engine.trainings import Trainings
+from loop.evidence import Repeat
 from loop.experiment import Cause, Ending, EventKind, Experiment, Outcome, Run, RunState, Stage
 from loop.git.workspace import Workspace
 from loop.logs.error_line import tells_of_full_memory
 from loop.process.trainer import Supervisor, TrainingProcess
 from loop.process.worker import in_thread
 from loop.store.journal import Journal
+from loop.store.repeats import RepeatUnderWay
 
 HEAD_START = 0.1  # seconds for a training to start before we use the processor for the next one
 VANISHED_OFTEN = 3  # a person is notified when a training vanishes for this time
@@ -33,6 +37,7 @@ class RunOfLanes(Protocol):
     switch: asyncio.Lock  # held while an experiment passes from stage to stage
     next_number: int  # of the next experiment of any lane
     prefetch: Prefetch
+    repeats: Repeater
 
     @property
     def wants_more(self) -> bool: ...
@@ -48,8 +53,8 @@ class RunOfLanes(Protocol):
 class Lane:
     """One of the lanes of a run.
 
-    `experiment` is the one under way and `training` its process; `wake` is set when a command, or what
-    another lane did, may change what is to be done next. `is_blocked` is as in `Engine`.
+    `experiment` or `repeat` is what is under way and `training` its process; `wake` is set when a command, or
+    what another lane did, may change what is to be done next. `is_blocked` is as in `Engine`.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class Lane:
     ) -> None:
         self.index = index
         self.experiment: Experiment | None = None
+        self.repeat: RepeatUnderWay | None = None
         self.training: TrainingProcess | None = None
         self.wake = asyncio.Event()
         self._spare: Supervisor | None = None  # waits for the next training
@@ -77,16 +83,20 @@ class Lane:
 
     @property
     def can_wait(self) -> bool:
+        if self.repeat is not None:
+            return False
         if self.experiment is None or self.experiment.stage is Stage.COMMITTED:
             return True
         run = self._owner.run
         return self.experiment.stage is Stage.EVALUATED and run.is_paused and run.state_cause is Cause.BRANCH
 
     async def step(self) -> None:
-        if self.experiment is None:
-            await self._propose()
-        else:
+        if self.repeat is not None:
+            await self._watch_repeat(self.repeat)
+        elif self.experiment is not None:
             await self._handler(self.experiment.stage)(self.experiment)
+        elif not await self._begin_repeat() and self._owner.wants_more:
+            await self._propose()
 
     def _handler(self, stage: Stage) -> Callable[[Experiment], Awaitable[None]]:
         match stage:
@@ -150,25 +160,15 @@ class Lane:
 
     async def _watch(self, experiment: Experiment) -> None:
         if self.training is None:  # an engine before this one started it
-            self.training = self._trainings.attach(experiment)
+            self.training = self._trainings.attach(experiment.number, experiment.last_training)
             if experiment.skip_requested or self._is_halted:
                 await self.interrupt()
         await in_thread(self._workspace.remember, experiment.number, experiment.commit)
-        await in_thread(self._trainings.sweep)
-        if self._owner.wants_more:
-            self._owner.prefetch.start()
-            # Python takes as long to start as all else that is done between two trainings.
-            self._spare = self._spare or self._trainings.arm()
-            await in_thread(self._trainings.make_ahead, self.index, experiment.commit)
-        outcome = await self.training.wait()
-        counts = self._counts(outcome)  # then how it ended changes nothing
-        blocked = (
-            not counts and tells_of_full_memory(outcome.error) and await self._is_blocked(self._owner.run)
-        )
+        outcome, blocked = await self._wait(self.training, experiment.commit)
         async with self._owner.switch:
             self.training = None
             experiment = self.experiment or experiment  # a command may have marked it
-            usable = counts or outcome.ending not in (Ending.INTERRUPTED, Ending.VANISHED)
+            usable = self._counts(outcome) or outcome.ending not in (Ending.INTERRUPTED, Ending.VANISHED)
             if usable and not blocked:
                 measured = stages.measured(experiment, outcome)
                 await in_thread(self._journal.record, measured)
@@ -178,6 +178,18 @@ class Lane:
             if outcome.ending is Ending.VANISHED:
                 times = f"experiment #{experiment.number} vanished {experiment.attempt} times"
                 await self._owner.back_off(experiment.attempt - VANISHED_OFTEN, times)
+
+    async def _wait(self, training: TrainingProcess, commit: str) -> tuple[Outcome, bool]:
+        """Wait for a training, making the next one ready; say whether others had what it ran out of."""
+        await in_thread(self._trainings.sweep)
+        if self._owner.wants_more:
+            self._owner.prefetch.start()
+            # Python takes as long to start as all else that is done between two trainings.
+            self._spare = self._spare or self._trainings.arm()
+            await in_thread(self._trainings.make_ahead, self.index, commit)
+        outcome = await training.wait()
+        full = not self._counts(outcome) and tells_of_full_memory(outcome.error)
+        return outcome, full and await self._is_blocked(self._owner.run)
 
     async def _evaluate(self, measured: Experiment) -> None:
         """Find out what a verdict needs beside the training, before the lock is taken: that is nothing."""
@@ -195,6 +207,45 @@ class Lane:
             decided = await in_thread(self._owner.judge, evaluated)
             self.experiment = None
             await self._owner.conclude(decided)
+
+    # Repeats
+
+    async def skip_repeat(self, begun: RepeatUnderWay, *, answered_in: str) -> Repeat:
+        self.repeat = skipped = await in_thread(self._owner.repeats.skip, begun, answered_in=answered_in)
+        await self.interrupt()
+        return skipped.repeat
+
+    async def _begin_repeat(self) -> bool:
+        """Begin the repeat that is next; False where none waits."""
+        async with self._owner.switch:
+            if self.wake.is_set():
+                return True  # then look again
+            spare, self._spare = self._spare, None
+            begun = await in_thread(self._owner.repeats.begin, self.index, spare)
+            if begun is None:
+                self._spare = spare
+                return False
+            self.repeat, self.training = begun
+        await asyncio.sleep(HEAD_START)
+        return True
+
+    async def _watch_repeat(self, begun: RepeatUnderWay) -> None:
+        repeats, repeat = self._owner.repeats, begun.repeat
+        if self.training is None:  # an engine before this one started it
+            self.training = repeats.attach(begun)
+            if repeat.given_up or self._is_halted:
+                await self.interrupt()
+        outcome, blocked = await self._wait(self.training, self._owner.run.base_commit)
+        async with self._owner.switch:
+            self.training = None
+            begun = self.repeat or begun  # a command may have marked it
+            times = await in_thread(repeats.end, begun, outcome, self._owner.run, blocked=blocked)
+            self.repeat = None
+            if times == VANISHED_OFTEN:
+                call = f"a repeat of experiment #{repeat.number} vanished {times} times: {outcome.error}"
+                await in_thread(self._owner.call_person, Cause.VANISHED, call)
+            cause = f"a repeat of experiment #{repeat.number} vanished {times} times"
+            await self._owner.back_off(times - VANISHED_OFTEN, cause)
 
     @property
     def _is_halted(self) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from loop.engine.stages import BASELINE
 from loop.errors import UserError, backoff
 from loop.experiment import Proposal
 from loop.git.workspace import Commit, Workspace
@@ -46,6 +47,10 @@ class Ready:
 def make_ready(proposal: Proposal, commit: Commit) -> Ready:
     constants = {constant.name: constant.value for constant in find_constants(proposal.source)}
     return Ready(proposal, commit, constants, fingerprint(proposal.source))
+
+
+def baseline(workspace: Workspace, base: str) -> Ready:
+    return make_ready(replace(BASELINE, source=workspace.source(base), parent=base), Commit(base, 0, 0))
 
 
 @dataclass(frozen=True, slots=True)

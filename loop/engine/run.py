@@ -17,9 +17,12 @@ from pathlib import Path
 
 from loop.engine import stages
 from loop.engine.lane import Lane
-from loop.engine.prefetch import Prefetch, Ready, make_ready
+from loop.engine.prefetch import Prefetch, Ready, baseline
+from loop.engine.repeats import Repeater
 from loop.engine.trainings import Plan, Trainings
 from loop.errors import UserError, backoff
+from loop.evaluation.noise import read_noise
+from loop.evidence import Repeat
 from loop.experiment import (
     BY_COMMAND,
     Actor,
@@ -33,13 +36,13 @@ from loop.experiment import (
     Stage,
     Status,
 )
-from loop.git.workspace import BranchMoved, Commit, Workspace
+from loop.git.workspace import BranchMoved, Workspace
 from loop.process.trainer import RunFolders, Trainer
 from loop.process.worker import in_thread
 from loop.proposers.prompt.context import ContextReader
 from loop.proposers.protocol import Proposer
-from loop.store.events import last_event_of
-from loop.store.experiments import with_program
+from loop.store.events import skip_answered_in
+from loop.store.experiments import best_number, with_program
 from loop.store.journal import Journal
 
 log = logging.getLogger(__name__)
@@ -86,6 +89,9 @@ class Engine:
         self._idle_until = 0.0  # by the event loop's clock
         self._trainings = Trainings(
             plan, journal=journal, workspace=workspace, trainer=trainer, folders=folders, clock=clock
+        )
+        self.repeats = Repeater(
+            run.id, plan, self._trainings, journal=journal, workspace=workspace, clock=clock
         )
         reader = ContextReader(journal=journal, workspace=workspace, folders=folders)
         self.prefetch = Prefetch(
@@ -175,19 +181,23 @@ class Engine:
             if self.run.state is RunState.STOPPED:
                 raise UserError(f"Run {self.run.tag} is stopped already.")
             await self._set_state(RunState.STOPPED, reason)
+            await in_thread(self.repeats.give_up_waiting)
             await self._interrupt()
 
-    async def skip(self, *, answered_in: str = "") -> Experiment:
-        """End an experiment without a verdict and go on to the next; return the one to be given up.
+    async def skip(self, *, answered_in: str = "") -> Experiment | Repeat:
+        """End an experiment without a verdict, or else a repeat, and go on; return what is to be given up.
 
-        Of several under way it is the one that began first. It is judged all the same if its training has
-        just ended.
+        Of several under way it is the one that began first. It counts all the same if its training has just
+        ended.
         """
         async with self.switch:
             measured = (Stage.MEASURED, Stage.EVALUATED)
             found = [e for e in self.under_way if e.stage not in measured]
             if not found:
-                raise UserError("No experiment is training: there is nothing to skip.")
+                for lane in self._lanes:
+                    if lane.repeat is not None:
+                        return await lane.skip_repeat(lane.repeat, answered_in=answered_in)
+                raise UserError("Nothing is training: there is nothing to skip.")
             given_up = replace(min(found, key=lambda e: e.number), skip_requested=True)
             lane = self._lanes[given_up.lane]
             record, kind = self._journal.record, EventKind.SKIP_REQUESTED
@@ -196,6 +206,12 @@ class Engine:
             lane.wake.set()
             await lane.interrupt()
             return given_up
+
+    async def rerun(self, number: int, times: int, *, name: str = "", answered_in: str = "") -> None:
+        """Train a decided experiment so many times again, to learn how sure its number is."""
+        async with self.switch:
+            await in_thread(self.repeats.ask, self.run, number, times, name=name, answered_in=answered_in)
+            self._wake()
 
     async def retag(self, new: str, *, answered_in: str = "") -> None:
         """Rename run, branch, refs and worktree, also while a training runs."""
@@ -229,7 +245,7 @@ class Engine:
 
     async def propose(self, wake: asyncio.Event) -> Ready | None:
         if self.next_number == 0:
-            return await in_thread(self._baseline)
+            return await in_thread(baseline, self._workspace, self.run.base_commit)
         return await self.prefetch.take(lambda: self._head, wake)
 
     def judge(self, evaluated: Experiment) -> Experiment:
@@ -239,9 +255,11 @@ class Engine:
             self.run,
             self._plan.rule,
             best=self._best_value,
-            tampered=self._trainings.tampered(evaluated),
+            tampered=self._trainings.tampered(evaluated.number, evaluated.attempt, evaluated.commit),
             now=self._clock(),
             seen=self._trainings.keys_seen(evaluated),
+            noise=read_noise(self._journal, self.run),
+            record=best_number(self._journal, self.run),
         )
         if decided.status is Status.KEEP:
             self._workspace.keep(decided.commit, decided.parent)
@@ -254,9 +272,8 @@ class Engine:
     def give_up(self, experiment: Experiment) -> Experiment:
         reason = "the run was stopped" if self.run.state is RunState.STOPPED else ""
         decided = stages.skipped(experiment, reason, self._best_value, now=self._clock())
-        asked = last_event_of(self._journal, self.run.id, (EventKind.SKIP_REQUESTED,))
-        answered_in = asked.data.get("answered_in") if asked and asked.number == experiment.number else None
-        self._journal.record(decided, answered_in=answered_in or "")
+        answered_in = skip_answered_in(self._journal, self.run.id, experiment.number)
+        self._journal.record(decided, answered_in=answered_in)
         return decided
 
     async def conclude(self, decided: Experiment) -> None:
@@ -322,8 +339,9 @@ class Engine:
     def _repair(self) -> list[str]:
         self._follow_tag()
         undecided = {experiment.lane: experiment for experiment in self._journal.undecided(self.run.id)}
+        repeats = self.repeats.under_way()
         for lane in self._lanes:
-            lane.experiment = undecided.get(lane.index)
+            lane.experiment, lane.repeat = undecided.get(lane.index), repeats.get(lane.index)
         self._best = self._journal.best(self.run.id)
         last = self._journal.experiments(self.run.id, last=1)
         self.next_number = last[0].number + 1 if last else 0
@@ -355,6 +373,7 @@ class Engine:
                 given_up = experiment is not None and experiment.skip_requested
                 pause = self._idle_until - asyncio.get_running_loop().time()
                 enough = self.made == self._limit if experiment else not self.wants_more
+                enough = enough and not await in_thread(self.repeats.waiting)
                 waits = given_up or pause > 0 or enough or self._awaits_baseline(lane)
                 if self.run.state is RunState.RUNNING and not waits:
                     return True
@@ -374,7 +393,8 @@ class Engine:
         """Tidy up if no lane has anything to do; say whether the run is done or stopped."""
         if not all(lane.can_wait for lane in self._lanes):
             return False
-        if self.run.state in (RunState.RUNNING, RunState.PAUSING) and self.made == self._limit:
+        made_all = self.made == self._limit and not await in_thread(self.repeats.waiting)
+        if self.run.state in (RunState.RUNNING, RunState.PAUSING) and made_all:
             await self._set_state(RunState.DONE, Reason(Actor.LOOP, facts={"made": self.made}))
         if self.run.state is RunState.PAUSING:
             await self._set_state(RunState.PAUSED, self.run.reason or BY_COMMAND)
@@ -411,11 +431,6 @@ class Engine:
     @property
     def _best_value(self) -> float | None:
         return self._best.value if self._best else None
-
-    def _baseline(self) -> Ready:
-        base = self.run.base_commit
-        proposal = replace(stages.BASELINE, source=self._workspace.source(base), parent=base)
-        return make_ready(proposal, Commit(base, 0, 0))
 
     async def _set_state(self, state: RunState, reason: Reason) -> None:
         self.run = await in_thread(self._journal.set_state, self.run, state, reason)

@@ -249,7 +249,7 @@ def training(experiment: Experiment, *, pid: int, started: float, now: float) ->
 
 
 def put_back(experiment: Experiment, outcome: Outcome) -> Experiment:
-    return replace(experiment, stage=Stage.COMMITTED, training=_ended(experiment, outcome))
+    return replace(experiment, stage=Stage.COMMITTED, training=ended(experiment.last_training, outcome))
 
 
 def why_put_back(outcome: Outcome, *, ordered: bool, blocked: bool) -> str:
@@ -265,7 +265,7 @@ def why_put_back(outcome: Outcome, *, ordered: bool, blocked: bool) -> str:
 
 
 def measured(experiment: Experiment, outcome: Outcome) -> Experiment:
-    return replace(experiment, stage=Stage.MEASURED, training=_ended(experiment, outcome))
+    return replace(experiment, stage=Stage.MEASURED, training=ended(experiment.last_training, outcome))
 
 
 def decided(
@@ -342,9 +342,9 @@ def skipped(experiment: Experiment, reason: str, best_before: float | None, *, n
     )
 
 
-def _ended(experiment: Experiment, outcome: Outcome) -> Training:
+def ended(training: Training, outcome: Outcome) -> Training:
     return replace(
-        experiment.last_training,
+        training,
         started_at=outcome.started_at,
         ended_at=outcome.ended_at,
         ending=outcome.ending,

@@ -7,7 +7,8 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from loop.engine import stages
 from loop.engine.prefetch import RETRY_SECONDS
 from loop.engine.stages import KeepRule
 from loop.errors import UserError
-from loop.experiment import EventKind, Experiment, Run, Status
+from loop.experiment import EventKind, Experiment, Run, Status, Training
 from loop.files import holds, remove, why_not_copied
 from loop.git.checkout import Source
 from loop.git.repository import ignored_mentions
@@ -32,6 +33,7 @@ from loop.sandbox.sandbox import Sandbox, SandboxKind
 from loop.sandbox.view import View, private_environment
 from loop.store.experiments import read_rows, row_of
 from loop.store.journal import Journal
+from loop.store.repeats import trainings_under_way
 from loop.text import without_secrets
 
 log = logging.getLogger(__name__)
@@ -41,6 +43,7 @@ MOST_CACHE, MOST_CACHED = 4 * 2**30, 100_000  # bytes and files of a compile cac
 AHEAD = "ahead"  # begins the names of folders made for the next trainings
 NO_SANDBOX = Sandbox(SandboxKind.NONE)
 
+_FOLDERS = "[0-9]*-[0-9]*"  # of trainings, by experiment and k
 REST_SECONDS = (60.0, 300.0, 600.0)  # pauses after a streak of crashes or of vanished trainings
 
 
@@ -64,6 +67,7 @@ class Plan:
     network: bool = False
     link_paths: tuple[str, ...] = ()
     crash_streak: int = 5
+    noise_runs: int = 0  # how often the baseline is repeated before anything is tried
     retry_seconds: tuple[float, ...] = RETRY_SECONDS  # of a proposer that fails
     rest_seconds: tuple[float, ...] = REST_SECONDS
 
@@ -101,7 +105,7 @@ class Trainings:
         self._clock = clock
         self._prepared: _Prepared | None = None
         self._making = threading.Lock()  # of folders ahead, which copy the compile cache
-        self._over: list[int] = []  # experiments whose folders are to go
+        self._over: list[Path] = []  # folders that are to go
 
     def prepare(self, run: Run) -> None:
         """Find out how this run trains, and make the environment of its packages.
@@ -165,23 +169,37 @@ class Trainings:
 
     def begin(self, experiment: Experiment, spare: Supervisor | None) -> tuple[Experiment, TrainingProcess]:
         """Begin the next attempt at a committed experiment, with the supervisor `spare` if there is one."""
-        supervisor = spare or self._trainer.arm()
-        try:
+        with self.armed(spare) as supervisor:
             begun = stages.training(
                 experiment, pid=supervisor.pid, started=supervisor.started, now=self._clock()
             )
-            folder = self.folders.attempt(begun.number, begun.attempt)
-            self.make_ahead(begun.lane, begun.commit)
-            remove(folder)  # of a beginning that the journal does not know of
-            self._ahead(begun.lane).rename(folder)
-            self._ready.source.write_editable(folder / WORK, self._workspace.source(begun.commit))
-            job = self._job(folder)
+            source = self._workspace.source(begun.commit)
+            job = self.make(begun.lane, begun.number, begun.attempt, begun.commit, source)
             # The supervisor is in the journal before it is given its job: no training runs unknown to it.
             self._journal.record(begun)
-            return begun, self._trainer.start(supervisor, job)
+            return begun, self.start(supervisor, job)
+
+    @contextmanager
+    def armed(self, spare: Supervisor | None) -> Iterator[Supervisor]:
+        """Yield a supervisor for one training, which ends where that cannot begin."""
+        supervisor = spare or self._trainer.arm()
+        try:
+            yield supervisor
         except BaseException:  # raised again: whatever it was, the supervisor would wait for ever
             supervisor.dismiss()
             raise
+
+    def make(self, lane: int, number: int, k: int, commit: str, source: str) -> Job:
+        """Make the folder of a training of `commit`, with `source` as its editable file."""
+        folder = self.folders.attempt(number, k)
+        self.make_ahead(lane, commit)
+        remove(folder)  # of a beginning that the journal does not know of
+        self._ahead(lane).rename(folder)
+        self._ready.source.write_editable(folder / WORK, source)
+        return self._job(folder)
+
+    def start(self, supervisor: Supervisor, job: Job) -> TrainingProcess:
+        return self._trainer.start(supervisor, job)
 
     def _job(self, folder: Path) -> Job:
         view = self._view(folder)
@@ -209,21 +227,20 @@ class Trainings:
             network=plan.network,
         )
 
-    def attach(self, experiment: Experiment) -> TrainingProcess:
-        training = experiment.last_training
+    def attach(self, number: int, training: Training) -> TrainingProcess:
         return self._trainer.attach(
-            folder=self.folders.attempt(experiment.number, training.k),
+            folder=self.folders.attempt(number, training.k),
             supervisor_pid=training.supervisor_pid,
             supervisor_started=training.supervisor_started,
         )
 
-    def tampered(self, measured: Experiment) -> tuple[str, ...]:
+    def tampered(self, number: int, k: int, commit: str) -> tuple[str, ...]:
         """Return the fixed files that a training changed in its folder."""
-        work = self.folders.attempt(measured.number, measured.attempt) / WORK
+        work = self.folders.attempt(number, k) / WORK
         if not work.is_dir():  # the last release trained in the worktree
             return ()
         names = self._workspace.frozen
-        return tuple(n for n in names if not holds(work, n, self._workspace.content(measured.commit, n)))
+        return tuple(n for n in names if not holds(work, n, self._workspace.content(commit, n)))
 
     def file(self, decided: Experiment, run: Run) -> None:
         """Add an experiment whose verdict is in the journal to the results, and keep the end of its log."""
@@ -234,6 +251,7 @@ class Trainings:
         else:  # another lane has begun before it and is not done
             write_results(self._results, read_rows(self._journal, run.id), metric=run.metric)
         self._keep(decided)
+        self._over += self.folders.trainings.glob(f"{decided.number}-*")
 
     def keys_seen(self, measured: Experiment) -> tuple[str, ...]:
         """Return the names of the numbers in the log of a training that has no summary."""
@@ -258,39 +276,48 @@ class Trainings:
     def repair(self, run: Run) -> None:
         write_results(self._results, read_rows(self._journal, run.id), metric=run.metric)
         self.folders.trainings.mkdir(parents=True, exist_ok=True)
-        for old in self.folders.logs.glob("[0-9]*-[0-9]*"):  # where the last release trained
+        for old in filter(Path.is_dir, self.folders.logs.glob(_FOLDERS)):  # where the last release trained
             folder = self.folders.trainings / old.name
             if not os.path.lexists(folder):
                 folder.symlink_to(old)
-        left = {int(path.name.partition("-")[0]) for path in self.folders.trainings.glob("[0-9]*-[0-9]*")}
+        trains = {(number, training.k) for number, training in trainings_under_way(self._journal, run.id)}
+        left: dict[int, list[int]] = {}
+        for folder in self.folders.trainings.glob(_FOLDERS):
+            number, k = map(int, folder.name.split("-"))
+            left.setdefault(number, []).append(k)
         for experiment in self._journal.experiments_at(run.id, left):
+            number, ks = experiment.number, left[experiment.number]
             if experiment.status is not None:
-                self._keep(experiment)
+                if experiment.attempt in ks:
+                    self._keep(experiment)
+                self._over += [self.folders.attempt(number, k) for k in ks if (number, k) not in trains]
         self.sweep()
 
     def sweep(self, *, everything: bool = False) -> None:
-        """Remove the folders of filed experiments, or of all trainings: with many files that takes long."""
+        """Remove the folders that are done with, or of all trainings: with many files that takes long."""
         while self._over:
-            for place in (self.folders.trainings, self.folders.logs):  # the latter is the last release's
-                for folder in place.glob(f"{self._over[-1]}-*"):
-                    remove(folder)
+            remove(self._over[-1])
+            remove(self.folders.logs / self._over[-1].name)  # the last release's
             self._over.pop()
         if everything:
             remove(self.folders.trainings)
 
-    def _keep(self, decided: Experiment) -> None:
-        """Keep the end of the log, and the compile cache of a program that was kept; the rest may go."""
-        self._over.append(decided.number)
-        if not decided.attempt:
-            return
-        folder = self.folders.attempt(decided.number, decided.attempt)
-        kept = self.folders.log(decided.number)
-        tail = without_secrets(read_tail(folder / LOG), self._trainer.secrets)
+    def drop(self, number: int, k: int) -> None:
+        """Let the folder of a training go, with the next sweep."""
+        self._over.append(self.folders.attempt(number, k))
+
+    def keep_log(self, number: int, k: int, kept: Path) -> None:
+        tail = without_secrets(read_tail(self.folders.attempt(number, k) / LOG), self._trainer.secrets)
         if tail or not kept.exists():  # it is kept already where only the folder was left
             kept.parent.mkdir(parents=True, exist_ok=True)
             kept.write_text(tail, encoding="utf-8", errors="replace")
-        if decided.status is Status.KEEP:
-            self._take_cache(folder)
+
+    def _keep(self, decided: Experiment) -> None:
+        """Keep the end of the log, and the compile cache of a program that was kept; the rest may go."""
+        if decided.attempt:
+            self.keep_log(decided.number, decided.attempt, self.folders.log(decided.number))
+            if decided.status is Status.KEEP:
+                self._take_cache(self.folders.attempt(decided.number, decided.attempt))
 
     def _take_cache(self, folder: Path) -> None:
         """Let the next trainings begin with what this one has compiled, if that can be copied."""

@@ -7,6 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from loop.experiment import Run
+from loop.store.journal import Journal
+from loop.store.repeats import Repeats
+
 _FEWEST = 2  # repeats; the estimate of one alone is five times too small in every tenth run
 _MEDIAN = 0.9539  # of the difference of two trainings, in their standard deviations: 0.6745 * sqrt(2)
 
@@ -47,6 +51,10 @@ def noise_of(groups: Iterable[Sequence[float]]) -> Noise | None:
     if repeats < _FEWEST:
         return None
     return Noise(_weighted_median(differences) / _MEDIAN, repeats)
+
+
+def read_noise(journal: Journal, run: Run) -> Noise | None:
+    return noise_of(Repeats(journal).values(run.id, run.metric).values())
 
 
 def in_sigmas(gain: float, noise: Noise) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 
 from loop.experiment import Cost, Experiment, Goal, Reason, Run, RunState, Stage, Status
@@ -19,6 +19,7 @@ from loop.results.ledger import Ledger, Spent, all_of, read_ledger
 from loop.store.events import open_calls
 from loop.store.experiments import Idea, IdeaBox, Row, decided_by, read_rows, waited_longer
 from loop.store.journal import Journal
+from loop.store.repeats import Repeats
 from loop.store.spending import Budget
 
 EMPTY_SECONDS = 0.05
@@ -344,10 +345,11 @@ def _outlook(
     if run.state is RunState.STOPPED:
         return Outlook()
     ideas = IdeaBox(journal).waiting(run.id)
+    repeated = [f"repeat of #{begun.repeat.number}" for begun in Repeats(journal).under_way(run.id)]
     return Outlook(
         idea=ideas[0] if ideas else None,
         ready=ready,
-        under_way=", ".join(f"#{each.number} {each.description}" for each in undecided),
+        under_way=", ".join([*(f"#{each.number} {each.description}" for each in undecided), *repeated]),
         idle=idle(rows),
         search_mode=search_mode(journal.experiments(run.id, last=_STUCK_ROWS), after=stuck_after),
     )
@@ -357,9 +359,10 @@ def _outlook(
 class RunStatus:
     """A run's state, the experiment under way, the best so far and the counts.
 
-    `experiment`, `stage` and `description` are None between experiments. Times are seconds since the epoch;
-    `best_at` is when the last kept experiment was decided. `queue_empty`, `dollars` and `tokens` are as in
-    `Report`.
+    `experiment`, `stage` and `description` are None between trainings. Where the training is a repeat of that
+    experiment, `repeat` says which one, of so many `repeats` that were asked for together. Times are seconds
+    since the epoch; `best_at` is when the last kept experiment was decided. `queue_empty`, `dollars` and
+    `tokens` are as in `Report`.
     """
 
     tag: str
@@ -384,6 +387,8 @@ class RunStatus:
     queue_empty: int = 0
     dollars: float | None = None
     tokens: int | None = None
+    repeat: int | None = None
+    repeats: int | None = None
 
     @property
     def experiments(self) -> int:
@@ -392,6 +397,12 @@ class RunStatus:
 
 def run_status(journal: Journal, run: Run, *, worktree: Path) -> RunStatus:
     experiment = next(iter(journal.undecided(run.id)), None)  # of several lanes the first begun
+    repeats = Repeats(journal)
+    begun = None if experiment else next(iter(repeats.under_way(run.id)), None)
+    if begun:
+        repeated = journal.experiment(run.id, begun.repeat.number)
+        experiment = repeated and replace(repeated, stage=Stage.TRAINING, training=begun.training)
+    place = repeats.place(begun.repeat) if begun else (None, None)
     training = experiment is not None and experiment.stage is Stage.TRAINING
     best = journal.best(run.id)
     baseline = journal.baseline(run.id)
@@ -421,4 +432,6 @@ def run_status(journal: Journal, run: Run, *, worktree: Path) -> RunStatus:
         queue_empty=waited_longer(journal, run.id, EMPTY_SECONDS),
         dollars=spent.dollars if asked else None,
         tokens=spent.tokens if asked else None,
+        repeat=place[0],
+        repeats=place[1],
     )

@@ -48,6 +48,12 @@ def last_event_of(journal: Journal, run_id: int, kinds: Iterable[EventKind]) -> 
     return next(iter(events_of(journal, run_id, kinds, last=1)), None)
 
 
+def skip_answered_in(journal: Journal, run_id: int, number: int) -> str:
+    """Return the channel that has the answer to the command to skip this; empty for none."""
+    asked = last_event_of(journal, run_id, (EventKind.SKIP_REQUESTED,))
+    return str(asked.data.get("answered_in", "")) if asked and asked.number == number else ""
+
+
 def has_events_after(journal: Journal, run_id: int, event_id: int) -> bool:
     return bool(journal.query("SELECT 1 FROM events WHERE run_id = ? AND id > ? LIMIT 1", run_id, event_id))
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from loop.experiment import Cost, EventKind, Experiment, Family, Goal, Run, Status
 from loop.store.journal import Journal
+from loop.store.repeats import Repeats
 from loop.store.schema import decode, quoted, read_experiment
 from loop.text import one_line
 
@@ -28,7 +29,8 @@ class Row:
 
     `commit` has seven characters, or is whatever word stands in a file of others. `value` is the metric,
     None where there is none: always for a crash and a skip. Times are seconds since the epoch. `family`,
-    `expected`, `cost`, `waited` and `best_before` are as in `Experiment`.
+    `expected`, `cost`, `waited` and `best_before` are as in `Experiment`. `repeats` has what each repeat came
+    to, None where it crashed.
     """
 
     number: int
@@ -50,6 +52,7 @@ class Row:
     cost: Cost | None = None
     waited: float | None = None
     best_before: float | None = None
+    repeats: tuple[float | None, ...] = ()
 
     def to_json(self, metric: str) -> dict[str, object]:
         """Return the experiment as `results --json` shows it, the value under the metric's name."""
@@ -78,7 +81,8 @@ def read_rows(journal: Journal, run_id: int, *, start: int = 0) -> list[Row]:
     ):
         rows += found
         start = rows[-1].number + 1
-    return rows
+    repeated = Repeats(journal).numbers(run_id, journal.run_by_id(run_id).metric) if rows else {}
+    return [replace(row, repeats=repeated[row.number]) if row.number in repeated else row for row in rows]
 
 
 def largest_gains(journal: Journal, run_id: int, *, most: int) -> list[Row]:
@@ -89,6 +93,14 @@ def largest_gains(journal: Journal, run_id: int, *, most: int) -> list[Row]:
         run_id,
         most,
     )
+
+
+def best_number(journal: Journal, run: Run) -> float | None:
+    """Return the best number of any keep; that of the head is worse where it was kept as equal."""
+    best = "min" if run.goal is Goal.MINIMIZE else "max"
+    sql = f"SELECT {best}(value) FROM experiments WHERE run_id = ? AND status = 'keep'"  # noqa: S608
+    (row,) = journal.query(sql, run.id)
+    return None if row[0] is None else float(row[0])
 
 
 def last_failures(journal: Journal, run_id: int, *, most: int) -> list[Row]:
@@ -165,7 +177,7 @@ def last_number_at(journal: Journal, run_id: int, *, until: float) -> float | No
     return None if row[0] is None else float(row[0])
 
 
-_MADE_HERE = ("memory_gb", "training_seconds", "total_seconds")  # from an experiment's numbers
+_MADE_HERE = ("memory_gb", "training_seconds", "total_seconds", "repeats")  # from numbers of trainings
 _READ = (*(field.name for field in fields(Row) if field.name not in _MADE_HERE), "numbers")
 _SELECT_ROW = f"SELECT {quoted(_READ)} FROM experiment_rows WHERE "  # noqa: S608
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from loop.errors import UserError
-from loop.evidence import Belief, Finding, RepeatFor
+from loop.evidence import Belief, Finding, Repeat, RepeatFor
 from loop.experiment import (
     Actor,
     Cause,
@@ -57,18 +57,18 @@ _DECODERS: Mapping[str, Callable[[Any], object]] = {
 }
 
 
-def values_of(record: Run | Experiment | Training, *, but: str = "") -> dict[str, object]:
+def values_of(record: Run | Experiment | Training | Repeat, *, but: str = "") -> dict[str, object]:
     return {field.name: getattr(record, field.name) for field in fields(record) if field.name != but}
 
 
 def read_experiment(row: sqlite3.Row | dict[str, Any]) -> Experiment:
     values = decode(row)
     k = values.pop("attempt")
-    of_training = {name: values.pop(name) for name in _OF_TRAINING}
+    of_training = {name: values.pop(name) for name in OF_TRAINING}
     return Experiment(**values, training=None if k is None else Training(k, **of_training))
 
 
-_OF_TRAINING = tuple(field.name for field in fields(Training) if field.name != "k")
+OF_TRAINING = tuple(field.name for field in fields(Training) if field.name != "k")
 
 
 def insertion(table: str, names: Sequence[str], *, unique: tuple[str, ...]) -> str:

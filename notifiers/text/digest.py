@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import assert_never
 
+from loop.evaluation.noise import Noise
 from loop.experiment import Cost, Event, EventKind, Experiment, Goal, Run, RunState, Status
 from loop.text import one_line
 from notifiers.message import Message
 from notifiers.text.notification import Notification, summary_buttons
+from notifiers.text.repeats import repeat_text, sureness
 from notifiers.text.words import change, duration, money, number, period, plural, reason_in, state_text
 
 _DESCRIPTION = 160  # characters: with the limits of the others a digest fits a picture's caption
@@ -20,8 +22,8 @@ _LINE = 60
 _LINES = 6  # of either kind in a summary: it fits a phone's screen
 
 
-def digest(experiment: Experiment, *, run: Run) -> Message:
-    """Return the message about a decided experiment.
+def digest(experiment: Experiment, *, run: Run, noise: Noise | None = None) -> Message:
+    """Return the message about a decided experiment; `noise` is the run's.
 
     Its first three lines have a fixed form: what was tried, what it did to the metric, the status.
 
@@ -41,6 +43,7 @@ def digest(experiment: Experiment, *, run: Run) -> Message:
         title,
         f"{run.metric}: {_change(experiment)}",
         f"Status: {experiment.status}",
+        sureness(experiment, noise, run.goal),
         "" if title.endswith(description) else description,
         *why,
         " · ".join(_costs(experiment)),
@@ -60,14 +63,16 @@ def _title(index: int, description: str) -> str:
     return f"Experiment #{index}: {names} and {len(changes) - 2} more"
 
 
-def message_of(event: Event, run: Run, experiment: Experiment | None = None) -> Message:
+def message_of(
+    event: Event, run: Run, experiment: Experiment | None = None, noise: Noise | None = None
+) -> Message:
     """Return the message about an event that has a topic; `experiment` is the one that it decided.
 
     Raises:
         ValueError: people are not told of such an event.
     """
     if event.kind is EventKind.DECIDED and experiment is not None:
-        return digest(experiment, run=run)
+        return digest(experiment, run=run, noise=noise)
     return Message(_sentence(event, run, one_line(str(event.data.get("reason", "")), _SENTENCE)))
 
 
@@ -79,6 +84,8 @@ def _sentence(event: Event, run: Run, reason: str) -> str:
             return f"Run {run.tag} {_turn(event.data)}"
         case EventKind.INTERRUPTED:
             return _because(f"Experiment #{event.number} will be trained again", reason)
+        case EventKind.REPEATED | EventKind.REPEAT_GIVEN_UP | EventKind.REPEAT_PUT_BACK:
+            return repeat_text(event)
         case EventKind.RUN_RETAGGED:
             return retagged_text(str(event.data["old"]), str(event.data["new"]))
         case EventKind.WAKE_UP:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cache
 from typing import assert_never
 
+from loop.evaluation.noise import Noise, read_noise
 from loop.experiment import Cause, Event, EventKind, Experiment, Run, RunState, Status
 from loop.results.gains import gain
 from loop.store.journal import Journal
 from notifiers.message import Button
+from notifiers.text.repeats import is_told
 
 
 class Topic(StrEnum):
@@ -36,6 +39,7 @@ class Notification:
     experiment: Experiment | None
     topic: Topic
     crashed_again: bool = False  # the experiment before this one crashed too
+    noise: Noise | None = None  # of the run, as far as its repeats show it
 
     @property
     def is_digest(self) -> bool:
@@ -72,6 +76,7 @@ def read_notifications(journal: Journal, events: Sequence[Event]) -> list[Notifi
     """Return the notifications among `events`, in order; all that they are about is read at once."""
     runs = {run.id: run for run in journal.runs()} if events else {}
     experiments = _read_experiments(journal, events)
+    noise_of = cache(lambda run_id: read_noise(journal, runs[run_id]))
     found = []
     for event in events:
         number = event.number if event.kind is EventKind.DECIDED else None
@@ -80,7 +85,9 @@ def read_notifications(journal: Journal, events: Sequence[Event]) -> list[Notifi
         if topic is not None:
             before = None if number is None else experiments.get((event.run_id, number - 1))
             again = all(one is not None and one.status is Status.CRASH for one in (experiment, before))
-            found.append(Notification(event, runs[event.run_id], experiment, topic, again))
+            run = runs[event.run_id]
+            noise = noise_of(run.id) if experiment is not None else None
+            found.append(Notification(event, run, experiment, topic, again, noise))
     return found
 
 
@@ -110,6 +117,8 @@ def topic_of(event: Event, experiment: Experiment | None = None) -> Topic | None
             return Topic.RUN
         case EventKind.INTERRUPTED:
             return Topic.RECOVERY if event.data.get("vanished") else None
+        case EventKind.REPEATED | EventKind.REPEAT_GIVEN_UP | EventKind.REPEAT_PUT_BACK if is_told(event):
+            return Topic.RECOVERY if event.kind is EventKind.REPEAT_PUT_BACK else Topic.RUN
         case EventKind.RUN_RECOVERED:
             return Topic.RECOVERY
         case EventKind.NEEDS_ATTENTION:
@@ -129,10 +138,10 @@ def topic_of(event: Event, experiment: Experiment | None = None) -> Topic | None
             | EventKind.REJECTED
             | EventKind.REPEATED
             | EventKind.REPEAT_GIVEN_UP
+            | EventKind.REPEAT_PUT_BACK
             | EventKind.CERTIFIED
             | EventKind.REPEAT_ASKED
             | EventKind.REPEAT_TRAINING
-            | EventKind.REPEAT_PUT_BACK
             | EventKind.CERTIFYING
         ):
             return None
@@ -155,7 +164,8 @@ Row = tuple[Button, ...]
 def buttons_under(news: Notification) -> tuple[Row, ...]:
     state = news.run.state
     if news.experiment is not None:
-        return ((*_diff_and_log(news.experiment), _PLOT, *_pause_or_resume(state), *_skip(state)),)
+        row = (*_diff_and_log(news.experiment), _PLOT, *_pause_or_resume(state), *_skip(state))
+        return tuple(filter(None, (row, _rerun(news.experiment, state))))
     if news.topic in (Topic.ATTENTION, Topic.RECOVERY):
         return ((_STATUS, *_pause_or_resume(state)),)
     return (_pause_or_resume(state),) if state in (RunState.PAUSED, RunState.DONE) else ()
@@ -193,6 +203,13 @@ def _diff_and_log(experiment: Experiment) -> Row:
     diff = (Button("Diff", f"/diff {number}"),) if number else ()  # the baseline changes nothing
     log = (Button("Log", f"/log {number}"),) if experiment.attempt else ()  # skipped before it was trained
     return diff + log
+
+
+def _rerun(experiment: Experiment, state: RunState) -> Row:
+    """Offer another training of what was kept: is it as good as it seems?"""
+    if experiment.status is not Status.KEEP or not experiment.number or state is RunState.STOPPED:
+        return ()
+    return (Button("Rerun", f"/rerun {experiment.number}"),)
 
 
 def _pause_or_resume(state: RunState) -> Row:

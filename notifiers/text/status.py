@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
-from math import floor, log10
 from pathlib import Path
+from statistics import fmean
 from typing import assert_never
 
 from loop.experiment import Cause, Experiment, Goal, RunState, Stage
@@ -19,7 +19,17 @@ from loop.store.experiments import Idea, Row
 from loop.text import one_line
 from notifiers.message import Button, Message
 from notifiers.text.notification import card_buttons
-from notifiers.text.words import change, duration, money, number, plural, reason_text, signed
+from notifiers.text.words import (
+    DIGITS,
+    change,
+    duration,
+    money,
+    number,
+    plural,
+    reason_text,
+    signed,
+    with_error,
+)
 
 _LINE = 60  # characters of a description in one line
 _REASON = 300
@@ -28,7 +38,6 @@ _ENOUGH = 5  # experiments from which a rate means something
 _IDEA = 80  # characters of one, and of a description beside it
 _LESSON_REASON = 60
 _NAME = 24
-_DIGITS = 6  # that a value of the metric is shown with
 
 
 def status_message(status: RunStatus, *, now: float, zone: tzinfo, waits_for: str = "") -> Message:
@@ -51,7 +60,8 @@ def card(status: RunStatus, *, zone: tzinfo) -> Message:
 
 def progress_line(status: RunStatus, *, zone: tzinfo, waits_for: str = "") -> str:
     if status.stage is Stage.TRAINING:
-        return f"#{status.experiment} {_description(status)} · {_progress(status, zone)}"
+        repeat = "" if status.repeat is None else f"{_repeat(status)} of "
+        return f"{repeat}#{status.experiment} {_description(status)} · {_progress(status, zone)}"
     return _waiting(status, waits_for)
 
 
@@ -72,7 +82,8 @@ def _lines(status: RunStatus, zone: tzinfo, waits_for: str = "") -> list[str]:
     if status.reason and status.reason.cause is Cause.BRANCH:
         lines.append(reason_text(status.reason))  # whole: the command that fixes it stands in it
     if status.stage is not None:
-        lines.append(f"Experiment #{status.experiment}: {_description(status)}")
+        what = "Experiment" if status.repeat is None else f"{_repeat(status)} of"
+        lines.append(f"{what} #{status.experiment}: {_description(status)}")
         lines.append(_progress(status, zone))
     elif waiting := _waiting(status, waits_for):
         lines.append(waiting)
@@ -91,6 +102,10 @@ def _state(status: RunStatus) -> str:
 
 def _description(status: RunStatus) -> str:
     return one_line(status.description or "", _LINE)
+
+
+def _repeat(status: RunStatus) -> str:
+    return f"Repeat {status.repeat} of {status.repeats}"
 
 
 def _waiting(status: RunStatus, waits_for: str) -> str:
@@ -158,7 +173,7 @@ class RunPlan:
     """A run that could be started.
 
     `missing` are the data paths that do not exist, `preparation` what to type to make them; `budget` is in
-    seconds.
+    seconds. The baseline is repeated `noise_runs` times.
     """
 
     tag: str
@@ -174,6 +189,7 @@ class RunPlan:
     sandbox: str
     budget: float
     proposer: str
+    noise_runs: int = 0
 
 
 _LEAKS = {
@@ -216,6 +232,8 @@ def sandbox_text(facts: SandboxFacts) -> str:
 
 
 def start_card(plan: RunPlan) -> Message:
+    times = plan.noise_runs + 1
+    repeated = f", the baseline {times} times to learn its noise" if plan.noise_runs else ""
     lines = [
         f"Start run {plan.tag}?",
         f"Repository: {plan.repository}",
@@ -223,7 +241,7 @@ def start_card(plan: RunPlan) -> Message:
         f"Branch: autoresearch/{plan.tag}",
         f"Device: {plan.device}",
         f"Sandbox: {plan.sandbox}",
-        f"Budget: {duration(plan.budget)} per training",
+        f"Budget: {duration(plan.budget)} per training{repeated}",
         f"Ideas from: {plan.proposer}",
     ]
     if plan.dirty:
@@ -313,13 +331,11 @@ def _lesson(lesson: Lesson, goal: Goal) -> str:
 
 
 def _effect(better: float, noise: float | None, goal: Goal) -> str:
-    """Return `-0.0031 ± 0.0008`: no more digits than the noise leaves sure, but enough to see a gain."""
+    """Return `-0.0031 ± 0.0008`."""
     change = _change(better, goal)
-    if not noise or round(noise, _DIGITS) == 0:
+    if not noise or round(noise, DIGITS) == 0:
         return signed(change)
-    place = floor(log10(noise))
-    digits = max(4 if noise < 1 else 0, min(_DIGITS, -place + (noise < 2 * 10**place)))
-    return f"{change:+z.{digits}f} ± {noise:.{digits}f}"
+    return with_error(change, noise, sign="+")
 
 
 def _change(better: float, goal: Goal) -> float:
@@ -353,7 +369,7 @@ def results_message(
     for row, best in zip(rows, bests_before(rows, goal, before), strict=True):
         value = "-" if row.value is None else number(row.value)
         delta = "" if row.value is None or best is None else change(best, row.value)
-        cells.append((str(row.number), value, delta, row.status, row.description))
+        cells.append((str(row.number), value, delta, row.status, f"{_mean(row)}{row.description}"))
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     left = width - sum(widths[:4]) - 4  # four gaps of one space
     table = [
@@ -362,3 +378,8 @@ def results_message(
         for index, value, delta, status, description in cells
     ]
     return Message(f"{title}{count}", "\n".join(table))
+
+
+def _mean(row: Row) -> str:
+    values = [value for value in (row.value, *row.repeats) if value is not None]
+    return f"mean of {len(values)}: {number(fmean(values))} · " if len(values) > 1 else ""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta, tzinfo
+from math import floor, log10
 from typing import assert_never
 
 from loop.experiment import Actor, Cause, Reason
+
+DIGITS = 6  # that a value of the metric is shown with
 
 
 def number(value: float) -> str:
@@ -22,6 +25,18 @@ def signed(value: float) -> str:
 def change(before: float, after: float) -> str:
     """Return the signed change between two values as they are shown, so that the line adds up."""
     return signed(round(after, 6) - round(before, 6))
+
+
+def with_error(value: float, error: float, *, sign: str = "") -> str:
+    """Return `0.9861 ± 0.0002`: no more digits than the error leaves sure, but enough to see a gain."""
+    digits = digits_of(error)
+    return f"{value:{sign}z.{digits}f} ± {error:.{digits}f}"
+
+
+def digits_of(error: float) -> int:
+    """Return how many digits a value with this error, more than 0, is worth showing with."""
+    place = floor(log10(error))
+    return max(4 if error < 1 else 0, min(DIGITS, -place + (error < 2 * 10.0**place)))
 
 
 def money(dollars: float) -> str:

@@ -57,6 +57,7 @@ class RealBot:
             "DATA_PATHS": "",
             "SANDBOX": "none",  # toys wait for files of the test's, and start sooner
             "WAKE_UP": "",  # whatever the time of day is
+            "NOISE_RUNS": "0",  # toys have no noise
             "PYTHONWARNINGS": "error",
             **settings,
         }

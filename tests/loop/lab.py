@@ -13,12 +13,13 @@ from loop.engine.run import Engine, nothing_blocks
 from loop.engine.stages import KeepRule
 from loop.engine.trainings import Plan
 from loop.errors import UserError
-from loop.experiment import EventKind, Experiment, Goal, Proposal, Run, Stage
+from loop.experiment import EventKind, Experiment, Goal, Proposal, Run
 from loop.git.workspace import Workspace
 from loop.process.environment import Launcher, training_environment
 from loop.process.trainer import RunFolders, Trainer
 from loop.proposers.protocol import Context, Proposer
 from loop.store.journal import Journal
+from loop.store.repeats import Repeats, trainings_under_way
 
 GIT_ENVIRONMENT = {
     "PATH": os.environ["PATH"],
@@ -132,6 +133,7 @@ class Lab:
         crash_streak: int = 5,
         deadline: float = 600.0,
         pattern: str = "",
+        noise_runs: int = 0,
         is_blocked: Callable[[Run], Awaitable[bool]] = nothing_blocks,
         timer: Callable[[], float] = time.monotonic,
     ) -> Engine:
@@ -146,6 +148,7 @@ class Lab:
                 self.launcher(environment),
                 deadline=deadline,
                 crash_streak=crash_streak,
+                noise_runs=noise_runs,
                 retry_seconds=(0.0,),
                 rest_seconds=(0.0,),
             ),
@@ -195,16 +198,20 @@ class Lab:
         self.journal.listeners.remove(notice)
 
     async def until_training(self, number: int, attempt: int = 1) -> None:
-        """Wait until an experiment's training has begun and waits at the gate."""
+        """Wait until a training of an experiment, perhaps a repeat, has begun and waits at the gate."""
 
         def begun() -> bool:
-            found = self.journal.experiment(self.run.id, number)
-            return found is not None and found.attempt == attempt and found.stage is Stage.TRAINING
+            under_way = trainings_under_way(self.journal, self.run.id)
+            return (number, attempt) in [(found, training.k) for found, training in under_way]
 
         await self.until(begun)
         log = self.worktree / "run.log"
         while not (log.exists() and "waiting" in log.read_text()):  # noqa: ASYNC110 - a file tells nobody
             await asyncio.sleep(0.005)
+
+    @property
+    def repeats(self) -> Repeats:
+        return Repeats(self.journal)
 
     def kinds(self) -> list[EventKind]:
         return [event.kind for event in self.journal.events_after(0, limit=10_000)]

@@ -14,7 +14,7 @@ from notifiers.text.notification import (
     report_buttons,
     summary_buttons,
 )
-from tests.notifiers.text.test_digest import EXPERIMENT, RUN
+from tests.notifiers.text.test_digest import DISCARDED, EXPERIMENT, RUN
 
 
 def labels(rows: tuple[tuple[Button, ...], ...]) -> list[list[str]]:
@@ -37,12 +37,18 @@ def about(experiment: Experiment | None, state: RunState, topic: Topic = Topic.K
     ],
 )
 def test_the_row_under_a_digest_follows_the_state(state: RunState, expected: list[str]) -> None:
-    assert labels(buttons_under(about(EXPERIMENT, state))) == [expected]
+    assert labels(buttons_under(about(DISCARDED, state))) == [expected]
 
 
 def test_the_buttons_of_a_digest_mean_its_own_experiment() -> None:
-    ((diff, log, *_),) = buttons_under(about(EXPERIMENT, RunState.RUNNING))
-    assert (diff.command, log.command) == ("/diff 12", "/log 12")
+    (diff, log, *_), (rerun,) = buttons_under(about(EXPERIMENT, RunState.RUNNING))
+    assert (diff.command, log.command, rerun.command) == ("/diff 12", "/log 12", "/rerun 12")
+
+
+def test_what_was_kept_can_be_trained_again_while_its_run_lives() -> None:
+    assert labels(buttons_under(about(EXPERIMENT, RunState.PAUSED)))[1:] == [["Rerun"]]
+    assert labels(buttons_under(about(EXPERIMENT, RunState.STOPPED)))[1:] == []
+    assert labels(buttons_under(about(DISCARDED, RunState.RUNNING)))[1:] == []
 
 
 def test_there_is_no_button_for_what_there_is_not() -> None:

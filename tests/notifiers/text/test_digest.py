@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from loop.evaluation.noise import Noise
 from loop.experiment import (
     Actor,
     Cost,
@@ -66,8 +67,8 @@ EXPERIMENT = Experiment(
 CRASH = trained(replace(EXPERIMENT, status=Status.CRASH, value=None, reason="exit status 1"), numbers={})
 
 
-def told(experiment: Experiment, run: Run = RUN) -> str:
-    return digest(experiment, run=run).text
+def told(experiment: Experiment, run: Run = RUN, noise: Noise | None = None) -> str:
+    return digest(experiment, run=run, noise=noise).text
 
 
 DISCARDED = replace(EXPERIMENT, value=0.998, status=Status.DISCARD, lines_removed=0)
@@ -105,6 +106,20 @@ def test_a_digest_reads_as_it_did() -> None:
         "a long description": replace(EXPERIMENT, description="widen the model, " * 5 + "then stop"),
     }
     check("digests", {title: told(experiment) for title, experiment in experiments.items()})
+
+
+def test_a_digest_says_how_the_change_stands_to_the_noise() -> None:
+    small, large = Noise(0.0004, 2), Noise(0.01, 2)
+    crash = told(CRASH, noise=small)
+    assert crash == told(CRASH)
+    digests = {
+        "better than the noise": told(EXPERIMENT, noise=small),
+        "within the noise": told(EXPERIMENT, noise=large),
+        "worse than the noise": told(replace(DISCARDED, value=1.02), noise=small),
+        "the baseline": told(BASELINE, noise=small),
+        "there is no noise": told(EXPERIMENT, noise=Noise(0.0, 2)),
+    }
+    check("digests_with_noise", digests)
 
 
 def test_models_that_cost_nothing_known_are_not_mentioned() -> None:
@@ -176,6 +191,12 @@ def test_a_decided_experiment_is_told_by_its_digest() -> None:
     assert message_of(event(EventKind.DECIDED), RUN, EXPERIMENT) == digest(EXPERIMENT, run=RUN)
 
 
+def repeated(value: float | None, *others: float, why: str = "person", **data: object) -> Event:
+    values = [number for number in (0.986041, *others, value) if number is not None]
+    facts = {"why": why, "value": value, "first": 0.986041, "values": values, "last": True}
+    return event(EventKind.REPEATED, **facts, **data)
+
+
 def test_events_read_as_they_did() -> None:
     by_ada = Reason(Actor.PERSON, "ada").to_data()
     done = Reason(Actor.LOOP, facts={"made": 4}).to_data()
@@ -192,6 +213,17 @@ def test_events_read_as_they_did() -> None:
         "noted": event(EventKind.NOTED, reason="no gain in 15 experiments"),
         "interrupted": event(EventKind.INTERRUPTED, reason="the training vanished", vanished=True),
         "woken up": event(EventKind.WAKE_UP),
+        "repeated": repeated(0.986311, 0.985942, seed=7),
+        "repeated once, without a seed": repeated(0.986311),
+        "repeated with the same number": repeated(0.986041, 0.986041),
+        "repeated and crashed": repeated(None, seed=7, error="ValueError: no"),
+        "the noise": repeated(0.9865, 0.9859, why="noise"),
+        "the noise of a program without any": repeated(0.986041, 0.986041, why="noise"),
+        "the noise where repeats crashed": repeated(None, why="noise"),
+        "a repeat vanished": event(
+            EventKind.REPEAT_PUT_BACK, why="person", reason="its training vanished", vanished=True
+        ),
+        "a repeat was skipped": event(EventKind.REPEAT_GIVEN_UP, why="person", reason="skipped by command"),
     }
     check("events", {title: message_of(happened, RUN).text for title, happened in events.items()})
 
@@ -207,6 +239,12 @@ def test_events_read_as_they_did() -> None:
         event(EventKind.INTERRUPTED, reason="by command", vanished=False),
         event(EventKind.RUN_STATE, state="pausing", reason=""),
         event(EventKind.DECIDED),  # of an experiment that is gone
+        event(EventKind.REPEAT_ASKED, why="person"),
+        event(EventKind.REPEAT_TRAINING, why="person"),
+        event(EventKind.REPEAT_PUT_BACK, why="person", reason="by command", vanished=False),
+        event(EventKind.REPEATED, why="certification", value=0.98),
+        event(EventKind.REPEATED, why="noise", value=0.98, last=False),
+        event(EventKind.REPEAT_GIVEN_UP, why="person", reason="the run was stopped", quiet=True),
     ],
 )
 def test_steps_on_the_way_are_not_told(happened: Event) -> None:
@@ -214,7 +252,8 @@ def test_steps_on_the_way_are_not_told(happened: Event) -> None:
 
 
 def test_every_kind_of_event_that_has_a_topic_has_a_message() -> None:
-    data = {"state": "paused", "reason": "r", "old": "a", "new": "b", "vanished": True}
+    repeat = {"why": "person", "value": 1.0, "values": [1.0]}
+    data = {"state": "paused", "reason": "r", "old": "a", "new": "b", "vanished": True, **repeat}
     for kind in EventKind:
         if topic_of(event(kind, **data), EXPERIMENT) is not None:
             assert message_of(event(kind, **data), RUN, EXPERIMENT).text

@@ -1,0 +1,211 @@
+"""The repeats of a run: which is next, how one begins, and what becomes of it.
+
+A lane takes one where it has no experiment. It changes neither branch nor commit; only its folder has another
+seed, where the program sets one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
+from typing import assert_never
+
+from loop.engine.stages import decide, ended, why_put_back
+from loop.engine.trainings import Plan, Trainings
+from loop.errors import UserError
+from loop.evidence import Repeat, RepeatFor
+from loop.experiment import Ending, Experiment, Outcome, Purpose, Run, RunState, Status, Training
+from loop.git.workspace import Workspace
+from loop.process.trainer import Supervisor, TrainingProcess
+from loop.program.seed import seed_of, with_seed
+from loop.store.events import skip_answered_in
+from loop.store.journal import Journal
+from loop.store.repeats import Repeats, RepeatUnderWay
+
+STOPPED = "the run was stopped"
+SKIPPED = "skipped by command"
+MOST_TIMES = 10
+MOST_SEED = 2**31  # what every generator takes
+
+
+class Repeater:
+    """Makes the repeats of one run. All methods block.
+
+    `over` is called, in a worker thread, with each repeat that has its number, crashed or is given up.
+    """
+
+    def __init__(
+        self,
+        run_id: int,
+        plan: Plan,
+        trainings: Trainings,
+        *,
+        journal: Journal,
+        workspace: Workspace,
+        clock: Callable[[], float],
+        over: Callable[[Repeat], None] = lambda _: None,
+    ) -> None:
+        self._run_id = run_id
+        self._rule = plan.rule
+        self._noise_runs = plan.noise_runs
+        self._journal = journal
+        self._workspace = workspace
+        self._trainings = trainings
+        self._clock = clock
+        self._over = over
+        self._store = Repeats(journal, clock=clock)
+
+    def ask(self, run: Run, number: int, times: int, *, name: str, answered_in: str) -> None:
+        """Want repeats for a person.
+
+        Raises:
+            UserError: they cannot be made.
+        """
+        if not 1 <= times <= MOST_TIMES:
+            raise UserError(f"/rerun takes 1 to {MOST_TIMES} repeats at a time.")
+        if run.state is RunState.STOPPED:
+            raise UserError(f"Run {run.tag} is stopped: its experiments are not trained again.")
+        experiment = self._journal.experiment(run.id, number)
+        if experiment is None:
+            raise UserError(f"Run {run.tag} has no experiment #{number}: /results lists the experiments.")
+        if problem := _why_not_repeated(experiment):
+            raise UserError(f"Experiment #{number} {problem}.")
+        self._workspace.source(experiment.commit)  # of an adopted one git may not have the program
+        why, store = RepeatFor.PERSON, self._store
+        store.ask(run.id, number, why, times=times, asked_by=name, answered_in=answered_in)
+
+    def waiting(self) -> list[Repeat]:
+        """Return the repeats that wait, the next first; those for the noise are asked for with this."""
+        waiting = self._store.waiting(self._run_id)
+        if self._noise_runs and self._wants_noise():
+            waiting += self._store.ask(self._run_id, 0, RepeatFor.NOISE, times=self._noise_runs)
+        return waiting
+
+    def _wants_noise(self) -> bool:
+        (last, *_) = self._journal.experiments(self._run_id, last=1) or (None,)
+        if last is None or last.number or last.status is not Status.KEEP or not last.attempt:
+            return False
+        return not self._store.wanted_for(self._run_id, RepeatFor.NOISE)
+
+    def under_way(self) -> dict[int, RepeatUnderWay]:
+        return {begun.lane: begun for begun in self._store.under_way(self._run_id)}
+
+    def begin(self, lane: int, spare: Supervisor | None) -> tuple[RepeatUnderWay, TrainingProcess] | None:
+        """Begin the next repeat, with the supervisor `spare` if there is one; None where none waits."""
+        for repeat in self.waiting():
+            commit = self.experiment(repeat).commit
+            try:
+                source = self._workspace.source(commit)
+            except UserError as error:
+                self._store.give_up(repeat, str(error))
+                self._over(repeat)
+                continue
+            seed = self._seed(repeat, source)
+            with self._trainings.armed(spare) as supervisor:
+                k = self._store.next_k(repeat.run_id, repeat.number)
+                changed = source if seed is None else with_seed(source, seed)
+                job = self._trainings.make(lane, repeat.number, k, commit, changed)
+                training = Training(
+                    k,
+                    Purpose.REPEAT,
+                    supervisor_pid=supervisor.pid,
+                    supervisor_started=supervisor.started,
+                    started_at=self._clock(),
+                )
+                begun = RepeatUnderWay(replace(repeat, k=k, seed=seed), training, lane)
+                self._store.begin(begun)
+                return begun, self._trainings.start(supervisor, job)
+        return None
+
+    def experiment(self, repeat: Repeat) -> Experiment:
+        found = self._journal.experiment(repeat.run_id, repeat.number)
+        assert found is not None, "a repeat is of an experiment"
+        return found
+
+    def _seed(self, repeat: Repeat, source: str) -> int | None:
+        """Return a seed that the program was not trained with yet; None where it sets none."""
+        own = seed_of(source)
+        if own is None or repeat.seed is not None:
+            return repeat.seed
+        used = {other.seed for other in self._store.of(repeat.run_id, repeat.number)}
+        seeds = count(own + 1) if own < MOST_SEED else count(1)
+        return next(seed for seed in seeds if seed not in used)
+
+    def attach(self, begun: RepeatUnderWay) -> TrainingProcess:
+        return self._trainings.attach(begun.repeat.number, begun.training)
+
+    def skip(self, begun: RepeatUnderWay, *, answered_in: str) -> RepeatUnderWay:
+        return self._store.skip(begun, SKIPPED, answered_in=answered_in)
+
+    def give_up_waiting(self) -> None:
+        for repeat in self._store.waiting(self._run_id):
+            self._store.give_up(repeat, STOPPED, quiet=True)
+
+    def end(self, begun: RepeatUnderWay, outcome: Outcome, run: Run, *, blocked: bool) -> int:
+        """Record what a repeat's training came to; return how many were in vain where it vanished, else 0."""
+        repeat, k = begun.repeat, begun.training.k
+        over = replace(begun, training=ended(begun.training, outcome))
+        verdict = decide(
+            self._rule,
+            outcome,
+            best=None,
+            lines_added=0,
+            lines_removed=0,
+            tampered=self._trainings.tampered(repeat.number, k, self.experiment(repeat).commit),
+        )
+        has_number = verdict.status is not Status.CRASH
+        vanished, waits_again = outcome.ending is Ending.VANISHED, False
+        if has_number or (outcome.ending not in (Ending.INTERRUPTED, Ending.VANISHED) and not blocked):
+            self._measure(over, outcome, verdict.reason, has_number=has_number)
+        elif run.state is RunState.STOPPED:
+            self._store.give_up(repeat, STOPPED, ended=over, quiet=True)
+        elif repeat.given_up:
+            answered_in = skip_answered_in(self._journal, repeat.run_id, repeat.number)
+            self._store.give_up(repeat, repeat.given_up, ended=over, answered_in=answered_in)
+        else:
+            reason = why_put_back(outcome, ordered=run.state is RunState.PAUSED, blocked=blocked)
+            self._store.put_back(over, reason, vanished=vanished)
+            waits_again = True
+        self._trainings.drop(repeat.number, k)
+        if not waits_again:
+            self._over(repeat)
+        return self._store.in_vain(repeat) if waits_again and vanished else 0
+
+    def _measure(self, over: RepeatUnderWay, outcome: Outcome, reason: str, *, has_number: bool) -> None:
+        """Record a number, or that there is none; the log of a training without one is kept."""
+        repeat, k, metric = over.repeat, over.training.k, self._rule.metric
+        numbers = {key: value for key, value in outcome.numbers.items() if math.isfinite(value)}
+        seconds = numbers.get("training_seconds")
+        if not has_number:
+            numbers.pop(metric, None)
+            logs = self._trainings.folders.logs
+            self._trainings.keep_log(repeat.number, k, logs / f"{repeat.number}-{k}.log")
+        first = self.experiment(repeat).value
+        value = numbers.get(metric)
+        before = self._store.values(repeat.run_id, metric).get(repeat.number, (first,))
+        self._store.measured(
+            replace(over, training=replace(over.training, numbers=numbers)),
+            value=value,
+            first=first,
+            values=[number for number in (*before, value) if number is not None],
+            error="" if has_number else outcome.error or reason,
+            last=not any(other.why is repeat.why for other in self._store.waiting(repeat.run_id)),
+            started_at=outcome.started_at,
+            ended_at=outcome.ended_at,
+            training_seconds=seconds,
+        )
+
+
+def _why_not_repeated(experiment: Experiment) -> str:
+    match experiment.status:
+        case None:
+            return "has no verdict yet: send /rerun once it has"
+        case Status.CRASH:
+            return "crashed: it has no number to compare a repeat with"
+        case Status.SKIP:
+            return "was skipped: it has no number to compare a repeat with"
+        case Status.KEEP | Status.DISCARD | Status.QUARANTINE:
+            return ""
+    assert_never(experiment.status)

@@ -1,0 +1,223 @@
+"""Repeats in the journal: wanted, under way, measured or given up.
+
+A repeat waits while it has no training (`k`) and is not given up. It is one more training of an experiment
+that has its verdict, and never changes that.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from loop.evidence import Repeat, RepeatFor
+from loop.experiment import EventKind, Purpose, Training
+from loop.store.journal import Journal
+from loop.store.schema import OF_TRAINING, decode, values_of
+
+Append: TypeAlias = Callable[..., None]  # as `Journal.transaction` yields it
+
+_RANKS = " ".join(f"WHEN '{why}' THEN {rank}" for rank, why in enumerate(RepeatFor))
+_TRAINING = ", ".join(OF_TRAINING)
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatUnderWay:
+    """A repeat that trains in a lane, or did when the bot before this one ended."""
+
+    repeat: Repeat
+    training: Training
+    lane: int
+
+
+class Repeats:
+    """The repeats of all runs. Every change is a transaction with its event."""
+
+    def __init__(self, journal: Journal, *, clock: Callable[[], float] = time.time) -> None:
+        self._journal = journal
+        self._clock = clock
+
+    def ask(
+        self,
+        run_id: int,
+        number: int,
+        why: RepeatFor,
+        *,
+        times: int = 1,
+        asked_by: str = "",
+        answered_in: str = "",
+        certification: int | None = None,
+        append: Append | None = None,
+    ) -> list[Repeat]:
+        """Want so many more trainings of a decided experiment; they wait until a lane is free.
+
+        Within an open transaction `append` is its function to append events.
+        """
+        wanted = Repeat(
+            0,
+            run_id,
+            number,
+            why,
+            self._clock(),
+            asked_by=asked_by,
+            answered_in=answered_in,
+            certification=certification,
+        )
+        with nullcontext(append) if append else self._journal.transaction() as told:
+            row = values_of(wanted, but="id")
+            ids = [self._journal.insert("repeats", unique=(), **row) for _ in range(times)]
+            facts = {"why": why, "times": times, "name": asked_by, "answered_in": answered_in}
+            told(run_id, EventKind.REPEAT_ASKED, number=number, **facts)
+        return [replace(wanted, id=id_) for id_ in ids]
+
+    def waiting(self, run_id: int) -> list[Repeat]:
+        """Return the repeats that wait, the next first: in the order of `RepeatFor`, then as they came."""
+        return self._repeats(
+            f"run_id = ? AND k IS NULL AND given_up = '' ORDER BY CASE why {_RANKS} END, id", run_id
+        )
+
+    def of(self, run_id: int, number: int) -> list[Repeat]:
+        """Return all repeats that were ever wanted of an experiment, the oldest first."""
+        return self._repeats("run_id = ? AND number = ? ORDER BY id", run_id, number)
+
+    def wanted_for(self, run_id: int, why: RepeatFor) -> list[Repeat]:
+        return self._repeats("run_id = ? AND why = ? ORDER BY id", run_id, why.value)
+
+    # Under way
+
+    def next_k(self, run_id: int, number: int) -> int:
+        (row,) = self._journal.query(
+            "SELECT coalesce(max(k), 0) + 1 FROM trainings WHERE run_id = ? AND number = ?", run_id, number
+        )
+        return int(row[0])
+
+    def begin(self, begun: RepeatUnderWay) -> None:
+        """Record a training that begins, before its supervisor gets its job."""
+        with self._journal.transaction() as append:
+            self._write(begun)
+            repeat = begun.repeat
+            facts = {"why": repeat.why, "k": repeat.k, "seed": repeat.seed}
+            append(repeat.run_id, EventKind.REPEAT_TRAINING, number=repeat.number, **facts)
+
+    def under_way(self, run_id: int) -> list[RepeatUnderWay]:
+        rows = self._journal.query(
+            f"SELECT repeats.*, lane, {_TRAINING} FROM repeats "  # noqa: S608
+            "JOIN trainings USING (run_id, number, k) WHERE run_id = ? AND ending IS NULL ORDER BY lane",
+            run_id,
+        )
+        found = []
+        for values in map(decode, rows):
+            lane, of_training = values.pop("lane"), {name: values.pop(name) for name in OF_TRAINING}
+            found.append(RepeatUnderWay(Repeat(**values), Training(values["k"], **of_training), lane))
+        return found
+
+    def skip(self, begun: RepeatUnderWay, reason: str, *, answered_in: str = "") -> RepeatUnderWay:
+        """Note that one is to be given up; `give_up` follows once its training has ended."""
+        skipped = replace(begun, repeat=replace(begun.repeat, given_up=reason))
+        with self._journal.transaction() as append:
+            self._write(skipped)
+            about = begun.repeat
+            append(about.run_id, EventKind.SKIP_REQUESTED, number=about.number, answered_in=answered_in)
+        return skipped
+
+    def place(self, repeat: Repeat) -> tuple[int, int]:
+        """Return which one it is of how many that were asked for together."""
+        batch = [
+            other.id
+            for other in self.of(repeat.run_id, repeat.number)
+            if (other.why, other.asked_at) == (repeat.why, repeat.asked_at)
+        ]
+        return batch.index(repeat.id) + 1, len(batch)
+
+    def in_vain(self, repeat: Repeat) -> int:
+        """Return how many trainings of the experiment came to nothing since its last repeat that counts."""
+        (row,) = self._journal.query(
+            "SELECT count(*) FROM trainings WHERE run_id = ?1 AND number = ?2 AND purpose = ?3 "
+            "AND ending IS NOT NULL AND k > "
+            "(SELECT coalesce(max(k), 0) FROM repeats WHERE run_id = ?1 AND number = ?2 AND id != ?4)",
+            repeat.run_id,
+            repeat.number,
+            Purpose.REPEAT.value,
+            repeat.id,
+        )
+        return int(row[0])
+
+    # What became of one
+
+    def put_back(self, ended: RepeatUnderWay, reason: str, *, vanished: bool = False) -> None:
+        """Let a repeat wait again whose training ended without saying anything about the program."""
+        with self._journal.transaction() as append:
+            self._write(ended, waits=True)
+            about = ended.repeat
+            facts = {"why": about.why, "reason": reason, "vanished": vanished}
+            append(about.run_id, EventKind.REPEAT_PUT_BACK, number=about.number, **facts)
+
+    def measured(self, ended: RepeatUnderWay, **facts: object) -> None:
+        """Record what a repeat's training came to; the event has `facts` for the message about it."""
+        repeat = replace(ended.repeat, given_up="")  # a number counts though it was to be skipped
+        with self._journal.transaction() as append:
+            self._write(replace(ended, repeat=repeat))
+            told = {"why": repeat.why, "k": repeat.k, "seed": repeat.seed, **facts}
+            append(repeat.run_id, EventKind.REPEATED, number=repeat.number, **told)
+
+    def give_up(
+        self, repeat: Repeat, reason: str, *, ended: RepeatUnderWay | None = None, **facts: object
+    ) -> None:
+        """Record that there will be no number; `ended` is the repeat with its training, if that had begun."""
+        with self._journal.transaction() as append:
+            given_up = replace(repeat, given_up=reason)
+            if ended is None:
+                self._journal.insert("repeats", unique=("id",), **values_of(given_up))
+            else:
+                self._write(replace(ended, repeat=given_up))
+            told = {"why": repeat.why, "reason": reason, **facts}
+            append(repeat.run_id, EventKind.REPEAT_GIVEN_UP, number=repeat.number, **told)
+
+    def numbers(self, run_id: int, metric: str) -> dict[int, tuple[float | None, ...]]:
+        """Return by experiment what its repeats came to, in their order; None where one has no number."""
+        rows = self._journal.query(
+            "SELECT repeats.number AS number, numbers FROM repeats JOIN trainings USING (run_id, number, k) "
+            "WHERE run_id = ? AND given_up = '' AND ending IS NOT NULL ORDER BY number, k",
+            run_id,
+        )
+        found: dict[int, tuple[float | None, ...]] = {}
+        for row in map(decode, rows):
+            value = row["numbers"].get(metric)
+            number = value if value is not None and math.isfinite(value) else None
+            found[row["number"]] = (*found.get(row["number"], ()), number)
+        return found
+
+    def values(self, run_id: int, metric: str) -> dict[int, tuple[float, ...]]:
+        """Return all numbers of each experiment that was repeated: its verdict's, then its repeats'."""
+        repeated = self.numbers(run_id, metric)
+        first = {each.number: each.value for each in self._journal.experiments_at(run_id, repeated)}
+        return {
+            number: tuple(value for value in (first[number], *again) if value is not None)
+            for number, again in repeated.items()
+        }
+
+    # Parts
+
+    def _write(self, changed: RepeatUnderWay, *, waits: bool = False) -> None:
+        repeat = replace(changed.repeat, k=None) if waits else changed.repeat
+        self._journal.insert("repeats", unique=("id",), **values_of(repeat))
+        whose = {"run_id": repeat.run_id, "number": repeat.number, "lane": changed.lane}
+        key = ("run_id", "number", "k")
+        self._journal.insert("trainings", unique=key, **whose, **values_of(changed.training))
+
+    def _repeats(self, which: str, *values: object) -> list[Repeat]:
+        rows = self._journal.query(f"SELECT * FROM repeats WHERE {which}", *values)  # noqa: S608
+        return [Repeat(**decode(row)) for row in rows]
+
+
+def trainings_under_way(journal: Journal, run_id: int) -> list[tuple[int, Training]]:
+    """Return the trainings of a run that have not ended, each with its experiment's number."""
+    rows = journal.query(
+        f"SELECT number, k, {_TRAINING} FROM trainings WHERE run_id = ? AND ending IS NULL",  # noqa: S608
+        run_id,
+    )
+    values = list(map(decode, rows))
+    return [(each.pop("number"), Training(**each)) for each in values]
