@@ -16,23 +16,21 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib
 import json
 import math
-import mmap
 import os
-import select
-import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import prepare  # type: ignore[import-not-found]
+import prepare  # type: ignore[import-not-found]  # before torch is imported
 import sources  # type: ignore[import-not-found]
+from exchange import SLOTS, Channel, RefusedError, Shape, answer, own_pipes  # type: ignore[import-not-found]
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,187 +39,17 @@ if TYPE_CHECKING:
 
 VAL_POSITIONS = 2**20  # validation tokens that are scored, at most
 AUDIT_SHARE = 1 / 4  # audit tokens for each of them, at most
-PROBED_SHARE = 1 / 8  # rows asked for a second time, with other tokens from some position on
+PROBED = 64, 1 / 8  # rows asked for a second time, with other tokens from some position on: least, and share
 CHECKED = 16  # positions before that one, and as many anywhere before it, where the two answers are compared
-BATCH_TOKENS = {"cuda": 2**14, "cpu": 2**12}  # tokens asked for at once, by where the model probably is
+BATCH_TOKENS = 2**14, 2**12  # tokens asked for at once, of a model on a GPU and on a CPU
 SCORER_MEMORY = 4 * 2**30  # bytes of a GPU that have to be free to score there
-SLOTS = 2  # batches under way: one is computed while the other is scored
 LIMIT = 300.0  # seconds for all of it, the imports too
-MESSAGE = 4096  # bytes of a message, at most
-MODEL_BYTES = 32 * 2**30  # bytes of `model.pt`, at most
 
 # An honest model gives a position the same answer whatever comes later or stands in other rows, but for the
 # rounding of its kernels: below 0.001 nats in bfloat16.
-SAME_ANSWER = 0.05  # nats between the two answers (Kullback-Leibler) at one position
-CHANCE = 6.0  # standard errors that a mean may be off
-
-
-class RefusedError(Exception):
-    """The model cannot be scored; the message says why."""
-
-
-# ---------------------------------------------------------------------------------------------------------
-# Messages
-
-
-class Channel:
-    """Messages over two pipes, each four bytes of length and a JSON object, until `deadline` (monotonic)."""
-
-    def __init__(self, reading: int, writing: int, deadline: float = math.inf) -> None:
-        self.reading, self.writing, self.deadline = reading, writing, deadline
-        os.set_blocking(reading, False)
-        os.set_blocking(writing, False)
-
-    def send(self, message: dict[str, Any]) -> None:
-        text = json.dumps(message).encode()
-        left = memoryview(len(text).to_bytes(4, "big") + text)
-        while left:
-            self.wait_for(self.writing, select.POLLOUT)
-            try:
-                left = left[os.write(self.writing, left) :]
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                raise RefusedError("The model's process ended before it was asked everything.") from error
-
-    def receive(self) -> dict[str, Any]:
-        length = int.from_bytes(self.read(4), "big")
-        if length > MESSAGE:
-            raise RefusedError("The model's process wrote something that is no message.")
-        try:
-            message = json.loads(self.read(length))
-        except (ValueError, RecursionError) as error:
-            raise RefusedError("The model's process wrote something that is no message.") from error
-        if not isinstance(message, dict):
-            raise RefusedError("The model's process wrote something that is no message.")
-        return message
-
-    def read(self, count: int) -> bytes:
-        found = b""
-        while len(found) < count:
-            self.wait_for(self.reading, select.POLLIN)
-            try:
-                part = os.read(self.reading, count - len(found))
-            except BlockingIOError:
-                continue
-            if not part:
-                raise RefusedError("The model's process ended before it had answered.")
-            found += part
-        return found
-
-    def wait_for(self, descriptor: int, event: int) -> None:
-        poll = select.poll()
-        poll.register(descriptor, event)
-        left = self.deadline - time.monotonic()
-        if left <= 0 or not poll.poll(None if left == math.inf else max(1, int(1000 * left))):
-            raise RefusedError("The model's process did not answer in time.")
-
-
-def own_pipes() -> tuple[int, int]:
-    """Take stdin and stdout for messages; what is printed from now on goes to stderr."""
-    pipes = os.dup(0), os.dup(1)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.dup2(2, 1)
-    os.close(nothing)
-    return pipes
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Of a batch: `SLOTS` of them lie in the shared file, each its tokens and then its logits."""
-
-    rows: int
-    length: int
-    vocabulary: int
-    half: bool  # logits in float16, less the largest of each position; else in float32
-
-    @property
-    def tokens(self) -> int:
-        return self.rows * self.length
-
-    @property
-    def logits_bytes(self) -> int:
-        return self.tokens * self.vocabulary * (2 if self.half else 4)
-
-    @property
-    def slot_bytes(self) -> int:
-        return 8 * self.tokens + self.logits_bytes
-
-
-# ---------------------------------------------------------------------------------------------------------
-# The model's process
-
-
-def answer(exchange: int) -> None:
-    """Build the model, then map tokens to logits until the other side has enough."""
-    channel = Channel(*own_pipes())
-    try:
-        model, device = load_model()
-    except (Exception, SystemExit) as error:
-        message = str(error) if isinstance(error, RefusedError) else f"{type(error).__name__}: {error}"
-        channel.send({"refused": message[:500]})
-        if isinstance(error, RefusedError):
-            return
-        raise
-    channel.send({"ready": str(device)})
-    shape = Shape(**channel.receive())
-    with mmap.mmap(exchange, SLOTS * shape.slot_bytes) as memory:
-        while (slot := channel.receive().get("slot")) is not None:
-            wrong = compute(model, device, memory, shape, slot)
-            channel.send({"refused": wrong} if wrong else {"slot": slot})
-        del model
-        os._exit(0)  # tensors of the shared memory may still be about
-
-
-def load_model() -> tuple[Callable[[torch.Tensor], Any], torch.device]:
-    import torch
-
-    path = Path("model.pt")
-    try:
-        found = path.lstat()
-    except OSError as error:
-        raise RefusedError("The training has left no model.pt.") from error
-    if not stat.S_ISREG(found.st_mode):
-        raise RefusedError("model.pt is no ordinary file.")
-    if found.st_size > MODEL_BYTES:
-        raise RefusedError(
-            f"model.pt has {found.st_size / 2**30:.0f} GiB, more than {MODEL_BYTES / 2**30:.0f}."
-        )
-    train = importlib.import_module("train")
-    if not callable(builder := getattr(train, "build_model", None)):
-        raise RefusedError("train.py has no function build_model(weights, device).")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if torch.backends.mps.is_available():
-        device = torch.device("mps")
-    try:
-        weights = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:
-        raise RefusedError("model.pt holds something other than weights, or is not whole.") from error
-    return builder(weights, device), device
-
-
-def compute(
-    model: Callable[[torch.Tensor], Any], device: torch.device, memory: mmap.mmap, shape: Shape, slot: int
-) -> str:
-    """Answer one batch; returns what is wrong with the answer."""
-    import torch
-
-    start = slot * shape.slot_bytes
-    tokens = torch.frombuffer(memory, dtype=torch.int64, count=shape.tokens, offset=start)
-    with torch.no_grad():
-        logits = model(tokens.view(shape.rows, shape.length).to(device, copy=True))
-        wanted = (shape.rows, shape.length, shape.vocabulary)
-        if not isinstance(logits, torch.Tensor) or logits.shape != wanted or not logits.is_floating_point():
-            return f"The model's logits must be floats of the shape {wanted}, and are not."
-        kind = torch.float16 if shape.half else torch.float32
-        count = shape.tokens * shape.vocabulary
-        place = torch.frombuffer(memory, dtype=kind, count=count, offset=start + 8 * shape.tokens)
-        if shape.half:  # the likely tokens are near 0, where float16 is exact enough
-            logits = logits.float()
-            logits = (logits - logits.amax(-1, keepdim=True)).half()
-        place.view(wanted).copy_(logits)
-    return ""
+SAME_ANSWER = 0.02  # nats between the two answers (Kullback-Leibler) at one position
+SAME_LOSS = 0.001  # nats that the mean loss may fall from the first question to the last
+CHANCE = 5.0  # standard errors that a mean may be off; more than any chance makes it
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -271,7 +99,8 @@ def spread(rows: int, positions: int) -> npt.NDArray[np.int64]:
     import numpy as np
 
     count = min(rows, max(1, positions // prepare.MAX_SEQ_LEN))
-    return np.arange(count) * rows // count
+    chosen: npt.NDArray[np.int64] = np.arange(count) * rows // count
+    return chosen
 
 
 class Questions:
@@ -286,7 +115,7 @@ class Questions:
 
         random = np.random.default_rng(seed)
         rows, length = text.inputs.shape
-        count = min(rows, max(8, int(PROBED_SHARE * rows)))
+        count = min(rows, max(PROBED[0], int(PROBED[1] * rows)))
         self.probed = random.permutation(rows)[:count]
         self.cuts = random.integers(1, length, count)
         others = (self.probed + random.integers(1, max(2, rows), count)) % rows
@@ -346,7 +175,7 @@ class Scorer:
 
     def copy(self, exchange: int, slot: int, pool: ThreadPoolExecutor) -> None:
         """Read an answer once: the other side may write to it at any time, or cut the file short."""
-        target = memoryview(self.logits.numpy()).cast("B")
+        target = self.logits.numpy().data.cast("B")
         start = slot * self.shape.slot_bytes + 8 * self.shape.tokens
         size = -(-len(target) // 4)
 
@@ -392,47 +221,57 @@ def expect(channel: Channel, wanted: dict[str, Any]) -> None:
     if "refused" in message:
         words = "".join(letter for letter in str(message["refused"])[:300] if letter.isprintable())
         raise RefusedError(words or "The model's process gave up.")
-    if message.keys() != wanted.keys() or (wanted != message and "ready" not in wanted):
+    if message != wanted:
         raise RefusedError("The model's process answered something that was not asked.")
 
 
-def score(corpus: prepare.Corpus, options: argparse.Namespace) -> dict[str, Any]:
-    """What was found of a model, for FILE.json; its losses are in FILE when it could be scored."""
-    began = time.monotonic()
-    channel = Channel(*own_pipes(), began + options.limit)
+def score(
+    corpus: prepare.Corpus, channel: Channel, exchange: int, *, seed: int, out: Path, head: Path | None = None
+) -> dict[str, Any]:
+    """What was found of a model; its losses are in the file `out` if it could be scored."""
+    import numpy as np
+
     found: dict[str, Any] = dict.fromkeys(["val_bpb", "val_bpb_se", "audit_bpb", "audit_bpb_se"])
     found |= dict.fromkeys(["gain_val", "gain_val_se", "gain_audit", "gain_audit_se"])
-    found |= {"prefix": "", "refused": ""}
+    found |= {"prefix": "", "refused": "", "apart": None}
     try:
-        import numpy as np
-        import torch
-
-        text = read_text(corpus)
-        questions = Questions(text, options.seed)
-        gpu = torch.cuda.is_available()
-        roomy = gpu and torch.cuda.mem_get_info()[0] > SCORER_MEMORY
-        rows = max(2, BATCH_TOKENS["cuda" if gpu else "cpu"] // prepare.MAX_SEQ_LEN)
-        shape = Shape(rows, prepare.MAX_SEQ_LEN, corpus.vocabulary, half=gpu)
-        os.ftruncate(options.exchange, SLOTS * shape.slot_bytes)
-        scorer = Scorer(text, questions, shape, torch.device("cuda" if roomy else "cpu"))
-        expect(channel, {"ready": ""})
-        channel.send(asdict(shape))
-        scorer.ask_all(channel, options.exchange)
-        channel.send({"slot": None})
-        losses = scorer.losses.cpu().numpy()
-        asked_once = losses[: len(text.inputs)]
-        head = read_losses(options.head, text)
-        if wrong := int((~np.isfinite(asked_once)).sum()):
-            found["refused"] = f"The loss is no finite number at {wrong:,} of {asked_once.size:,} positions."
-        else:
-            found["prefix"] = leaks(text, questions, losses, head, scorer.apart)
-            found |= numbers(text, asked_once, head)
-            write_losses(options.out, text, asked_once)
+        text, questions, losses, apart = ask(corpus, channel, exchange, seed)
     except RefusedError as error:
-        found["refused"] = str(error)
+        return found | {"refused": str(error)}
+    asked_once = losses[: len(text.inputs)]
+    if wrong := int((~np.isfinite(asked_once)).sum()):
+        sentence = f"The loss is no finite number at {wrong:,} of {asked_once.size:,} positions."
+        return found | {"refused": sentence}
+    other = read_losses(head, text)
+    write_losses(out, text, asked_once)
+    prefix = leaks(text, questions, losses, other, apart)
+    most = max(apart.values())
+    found |= {"prefix": prefix, "apart": most if math.isfinite(most) else None}
+    return found | numbers(text, asked_once, other)
+
+
+def ask(
+    corpus: prepare.Corpus, channel: Channel, exchange: int, seed: int
+) -> tuple[Text, Questions, npt.NDArray[np.float32], dict[int, float]]:
+    """Ask the model's process everything; returns the losses and how far the answers to a row are apart."""
+    import torch  # the other process does so at the same time
+
+    text = read_text(corpus)
+    questions = Questions(text, seed)
+    gpu = torch.cuda.is_available()
+    roomy = gpu and torch.cuda.mem_get_info()[0] > SCORER_MEMORY
+    rows = max(2, BATCH_TOKENS[0 if gpu else 1] // prepare.MAX_SEQ_LEN)
+    shape = Shape(rows, prepare.MAX_SEQ_LEN, corpus.vocabulary, half=gpu)
+    scorer = Scorer(text, questions, shape, torch.device("cuda" if roomy else "cpu"))
+    expect(channel, {"ready": True})
+    try:
+        os.ftruncate(exchange, SLOTS * shape.slot_bytes)
+        channel.send(asdict(shape))
+        scorer.ask_all(channel, exchange)
     except OSError as error:
-        found["refused"] = f"The file that both processes share cannot be used: {error.strerror}."
-    return found | {"seconds": round(time.monotonic() - began, 2)}
+        raise RefusedError(f"The file that both processes share cannot be used: {error.strerror}.") from error
+    channel.send({"slot": None})
+    return text, questions, scorer.losses.cpu().numpy(), scorer.apart
 
 
 def numbers(
@@ -472,40 +311,39 @@ def leaks(
     head: npt.NDArray[np.float32] | None,
     apart: dict[int, float],
 ) -> str:
-    """What shows that a position's answer depends on more than the tokens up to it; empty where nothing does.
+    """What shows that an answer depends on more than the tokens up to its position; empty: nothing does.
 
-    A model that remembers what it has answered can repeat that, so two further signs count: losses where the
-    next token was hidden when the row was asked first, and losses that fall from question to question. What
-    the head lost there is taken off them where it is known, since some text is harder than other text.
+    A model can remember its answers and repeat them, and then they are never apart. But it cannot know a
+    next token that was hidden when it saw a row first, and what it learns from rows shows in later ones.
+    What the head lost at the same position is taken off, as some text is harder than other text.
     """
     import numpy as np
 
-    different = [value for value in apart.values() if not value <= SAME_ANSWER]
-    if different:
+    if different := [value for value in apart.values() if not value <= SAME_ANSWER]:
         return (
             f"Answers depend on later tokens or on other rows: in {len(different)} of {len(apart)} rows that "
             f"were asked twice they differ, by up to {max(different):.2f} nats."
         )
     rows = len(text.inputs)
-    beyond = losses[:rows].astype(float) - (0.0 if head is None else head)
-    counted = text.sizes > 0
-    first = questions.when[rows:] < questions.when[questions.probed]
+    expected = np.zeros_like(text.inputs, dtype=float) if head is None else head
+    above = losses[:rows].astype(float) - expected
+    counts = text.sizes > 0
     hidden = [
-        losses[rows + probe, cut - 1] - (0.0 if head is None else head[row, cut - 1])
+        losses[rows + probe, cut - 1] - expected[row, cut - 1]
         for probe, (row, cut) in enumerate(zip(questions.probed, questions.cuts, strict=True))
-        if first[probe] and counted[row, cut - 1]
+        if counts[row, cut - 1] and questions.when[rows + probe] < questions.when[row]
     ]
-    everywhere = beyond[counted]
-    error = everywhere.std() / math.sqrt(max(1, len(hidden)))
-    more = np.mean(hidden) - everywhere.mean() if hidden else 0.0
-    if more > CHANCE * error:
+    more = np.mean(hidden) - above[counts].mean() if hidden else 0.0
+    if more > SAME_ANSWER and more > CHANCE * above[counts].std() / math.sqrt(len(hidden)):
         return f"Answers depend on later tokens: the loss is {more:.2f} nats higher where the next is hidden."
-    by_row = beyond.sum(1) / counted.sum(1)
+    by_row = above.mean(1)
     for part in text.parts.values():
         by_row[part] -= by_row[part].mean() if len(by_row[part]) else 0.0
-    related = np.corrcoef(by_row, questions.when[:rows])[0, 1] if by_row.std() > 0 else 0.0
-    if related * math.sqrt((rows - 2) / max(1e-9, 1 - related**2)) < -CHANCE:
-        return "Answers depend on the rows asked before: the loss falls from row to row, in whatever order."
+    when = questions.when[:rows] / len(questions.when) - 0.5
+    slope = by_row @ when / (when @ when)
+    error = (by_row - slope * when).std() / math.sqrt(when @ when)
+    if slope < -SAME_LOSS and slope < -CHANCE * error:
+        return f"Answers depend on rows asked before: from first to last the loss falls by {-slope:.3f} nats."
     return ""
 
 
@@ -514,7 +352,7 @@ def write_losses(path: Path, text: Text, losses: npt.NDArray[np.float32]) -> Non
 
     new = path.with_name(f".new-{path.name}")
     with new.open("wb") as file:
-        np.savez(file, name=np.array(text.name), **{name: losses[part] for name, part in text.parts.items()})
+        np.savez(file, name=np.array(text.name), val=losses[: text.val], audit=losses[text.val :])
     new.replace(path)
 
 
@@ -524,12 +362,15 @@ def read_losses(path: Path | None, text: Text) -> npt.NDArray[np.float32] | None
 
     if path is None:
         return None
-    with np.load(path, allow_pickle=False) as file:
-        if str(file["name"]) != text.name:
-            print("The head was scored on another text, so there is no gain.", file=sys.stderr)
-            return None
-        losses: npt.NDArray[np.float32] = np.concatenate([file["val"], file["audit"]])
-    return losses
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if str(file["name"]) == text.name:
+                losses: npt.NDArray[np.float32] = np.concatenate([file["val"], file["audit"]])
+                return losses
+        print("The head was scored on another text, so no gain is known.", file=sys.stderr)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        print(f"{path} cannot be read, so no gain is known ({error}).", file=sys.stderr)
+    return None
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -605,9 +446,13 @@ def main(arguments: list[str]) -> None:
         return
     if missing := corpus.missing(audit=True):
         raise prepare.HarnessError(missing)
-    found = json.dumps(score(corpus, options), indent=1)
+    began = time.monotonic()
+    channel = Channel(*own_pipes(), began + options.limit)
+    choices = {"seed": options.seed, "out": options.out, "head": options.head}
+    found = score(corpus, channel, options.exchange, **choices)
+    found["seconds"] = round(time.monotonic() - began, 2)
     new = options.out.with_name(f".new-{options.out.name}.json")
-    new.write_text(found, encoding="utf-8")
+    new.write_text(json.dumps(found, indent=1), encoding="utf-8")
     new.replace(f"{options.out}.json")
 
 

@@ -17,7 +17,8 @@ from loop.git.commands import Git, Location, locate, readable
 from loop.program.constants import find_constants, imported_modules, time_budget
 
 TAG_LENGTH = 40
-_MADE = re.compile(r"(^|/)(__pycache__|\.venv|results\.tsv(\.aside)?|run\.log)(/|$)|\.pyc$")  # by programs
+EVALUATOR = "evaluate.py"  # what scores a trained model apart from its training, where a repository has it
+_MADE = re.compile(r"(^|/)(__pycache__|\.venv|results\.tsv(\.aside)?|run\.log|model\.pt)(/|$)|\.pyc$")  # by programs
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
 
@@ -132,14 +133,16 @@ def read_time_budget(repository: Path, commit: str, frozen: Sequence[str] = ("pr
 def with_imports(
     repository: Path, commit: str, frozen: Sequence[str], *, editable: str = "train.py"
 ) -> tuple[str, ...]:
-    """Return the `frozen` files and every module beside them that they import, as `commit` has them.
+    """Return the `frozen` files, the evaluator, and every module beside them that they import, of `commit`.
 
     What a fixed file imports is as fixed as itself: a training that changes it changes the score. Only the
     editable file is never fixed.
     """
-    found = dict.fromkeys(frozen)
-    waiting = list(frozen)
     git = Git(locate(repository).common)
+    found = dict.fromkeys(frozen)
+    if editable != EVALUATOR and git.read(f"{commit}:{EVALUATOR}") is not None:
+        found[EVALUATOR] = None
+    waiting = list(found)
     while waiting:
         name = waiting.pop()
         text = git.read(f"{commit}:{name}") or b""

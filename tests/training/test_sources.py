@@ -61,7 +61,7 @@ class TestPython:
         """A folder in the place of the standard library."""
         folder = tmp_path / "library"
         folder.mkdir()
-        monkeypatch.setattr(sources.sysconfig, "get_path", lambda name: str(folder))
+        monkeypatch.setattr("sysconfig.get_path", lambda name: str(folder))
         return folder
 
     def test_the_standard_library_falls_into_three_splits_that_stay(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from bot.setup.template import Profile, init_repository, template_files
 from loop.errors import UserError
-from loop.git.repository import inspect
+from loop.git.repository import inspect, with_imports
 from loop.program.constants import find_constants, time_budget
 
 PROFILES = get_args(Profile)
@@ -36,6 +36,8 @@ def test_the_template_becomes_a_repository_with_one_commit(profile: Profile, tmp
         git(target, "ls-files").splitlines()
     )
     assert inspect(target).base_commit == commit
+    fixed = {"prepare.py", "sources.py", "tokenizer.py", "evaluate.py", "exchange.py"}
+    assert set(with_imports(target, commit, ("prepare.py",))) == fixed
     assert list(target.parent.iterdir()) == [target]
 
 
@@ -58,7 +60,7 @@ def test_the_time_budget_can_be_chosen() -> None:
 
 def test_what_a_run_writes_is_ignored(tmp_path: Path) -> None:
     init_repository(tmp_path / "r", "cpu")
-    for name in ("run.log", "results.tsv"):
+    for name in ("run.log", "results.tsv", "model.pt"):
         (tmp_path / "r" / name).touch()
     assert git(tmp_path / "r", "status", "--porcelain") == ""
 

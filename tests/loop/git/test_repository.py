@@ -258,6 +258,13 @@ def test_what_a_fixed_file_imports_is_fixed_too(repository: Path) -> None:
     assert with_imports(repository, commit, ("other.py",)) == ("other.py",)
 
 
+def test_an_evaluator_is_fixed_unless_it_is_what_experiments_edit(repository: Path) -> None:
+    files = {"evaluate.py": "import exchange, train\n", "exchange.py": "", "other.py": ""}
+    commit = commit_files(repository, files, "an evaluator")
+    assert with_imports(repository, commit, ("other.py",)) == ("other.py", "evaluate.py", "exchange.py")
+    assert with_imports(repository, commit, ("other.py",), editable="evaluate.py") == ("other.py",)
+
+
 # What git ignores and a program reads
 
 PROGRAM = """\
