@@ -24,6 +24,25 @@ class Belief(StrEnum):
     UNSURE = "unsure"
 
 
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Whether a number is believed that would be kept, and the sentences that speak against it."""
+
+    belief: Belief = Belief.BELIEVED
+    reasons: tuple[str, ...] = ()
+
+
+NO_DOUBT = Doubt()
+
+
+class Invalidated(StrEnum):
+    """Why the number of a discarded experiment says nothing about its edit."""
+
+    NOT_BELIEVED = "not_believed"  # by the evaluation
+    REJECTED = "rejected"  # by a person
+    TRIED_AGAIN = "tried_again"  # the head that it was built on is none any more
+
+
 class RepeatFor(StrEnum):
     """What a repeat is wanted for. The order is that in which they are trained."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from loop.evidence import Finding
+from loop.evidence import Finding, Invalidated
 
 
 class RunState(StrEnum):
@@ -319,7 +319,8 @@ class Experiment:
     `best_before` is the best at that moment, None while there is none. `program` is the fingerprint of the
     editable file, equal for programs that differ in layout and comments only. `waited` is how many seconds
     nothing trained because this proposal was not ready. `reason` is that of the verdict, empty where the
-    numbers say all. The rest is as in `Proposal`.
+    numbers say all. `doubts` are the sentences for which it was not believed, `invalidated` is why its number
+    counts for nothing. The rest is as in `Proposal`.
     """
 
     run_id: int
@@ -352,6 +353,8 @@ class Experiment:
     findings: tuple[Finding, ...] = ()
     retry: int | None = None
     without: int | None = None
+    doubts: tuple[str, ...] = ()
+    invalidated: Invalidated | None = None
 
     @property
     def last_training(self) -> Training:
@@ -393,6 +396,11 @@ class Experiment:
         return self.reason if killed or self.exit_code == 0 else self.error or self.reason
 
     @property
+    def is_believed(self) -> bool:
+        """Whether its number says something about its edit."""
+        return self.status is not Status.QUARANTINE and self.invalidated is None
+
+    @property
     def memory_gb(self) -> float:
         """Peak accelerator memory in GiB; 0.0 where the training reported none."""
         return self.numbers.get("peak_vram_mb", 0.0) / 1024
@@ -426,8 +434,8 @@ class EventKind(StrEnum):
     MEASURED = "measured"
     EVALUATED = "evaluated"
     DECIDED = "decided"
-    ACCEPTED = "accepted"  # a result in quarantine, by a person; data: name, answered_in
-    REJECTED = "rejected"  # a result, by a person; data: name, answered_in, with: numbers built on it
+    ACCEPTED = "accepted"  # a result in quarantine, by a person; data: name, answered_in, retried
+    REJECTED = "rejected"  # a result, by a person; data: name, answered_in, retried: numbers built on it
     REPEAT_ASKED = "repeat_asked"  # data: why, times, name, answered_in
     REPEAT_TRAINING = "repeat_training"  # data: why, k
     REPEAT_PUT_BACK = "repeat_put_back"  # it will be trained again; data: reason

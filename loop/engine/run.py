@@ -16,13 +16,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from loop.engine import stages
+from loop.engine.evaluations import Evaluations
 from loop.engine.lane import Lane
 from loop.engine.prefetch import Prefetch, Ready, baseline
 from loop.engine.repeats import Repeater
 from loop.engine.trainings import Plan, Trainings
 from loop.errors import UserError, backoff
 from loop.evaluation.noise import read_noise
-from loop.evidence import Repeat
+from loop.evidence import NO_DOUBT, Doubt, Evaluation, Repeat
 from loop.experiment import (
     BY_COMMAND,
     Actor,
@@ -90,6 +91,7 @@ class Engine:
         self._trainings = Trainings(
             plan, journal=journal, workspace=workspace, trainer=trainer, folders=folders, clock=clock
         )
+        self.evaluations = Evaluations(self._trainings, journal=journal, clock=clock)
         self.repeats = Repeater(
             run.id, plan, self._trainings, journal=journal, workspace=workspace, clock=clock
         )
@@ -191,8 +193,7 @@ class Engine:
         ended.
         """
         async with self.switch:
-            measured = (Stage.MEASURED, Stage.EVALUATED)
-            found = [e for e in self.under_way if e.stage not in measured]
+            found = [lane.experiment for lane in self._lanes if lane.experiment and lane.can_be_skipped]
             if not found:
                 for lane in self._lanes:
                     if lane.repeat is not None:
@@ -248,19 +249,30 @@ class Engine:
             return await in_thread(baseline, self._workspace, self.run.base_commit)
         return await self.prefetch.take(lambda: self._head, wake)
 
-    def judge(self, evaluated: Experiment) -> Experiment:
-        """Give the verdict and carry it out, in git before the journal says that it was."""
-        decided = stages.decided(
-            evaluated,
+    def would_keep(self, measured: Experiment) -> bool:
+        return self._decided(measured, NO_DOUBT).status is Status.KEEP
+
+    async def evaluate(self, measured: Experiment) -> Evaluation | None:
+        """Find out whether a number that would be kept is to be believed."""
+        return await self.evaluations.of(self.run, measured, self._best)
+
+    def _decided(self, measured: Experiment, doubt: Doubt) -> Experiment:
+        return stages.decided(
+            measured,
             self.run,
             self._plan.rule,
             best=self._best_value,
-            tampered=self._trainings.tampered(evaluated.number, evaluated.attempt, evaluated.commit),
+            tampered=self._trainings.tampered(measured.number, measured.attempt, measured.commit),
             now=self._clock(),
-            seen=self._trainings.keys_seen(evaluated),
+            seen=self._trainings.keys_seen(measured),
             noise=read_noise(self._journal, self.run),
             record=best_number(self._journal, self.run),
+            doubt=doubt,
         )
+
+    def judge(self, evaluated: Experiment) -> Experiment:
+        """Give the verdict and carry it out, in git before the journal says that it was."""
+        decided = self._decided(evaluated, self.evaluations.doubt(self.run, evaluated))
         if decided.status is Status.KEEP:
             self._workspace.keep(decided.commit, decided.parent)
         self._journal.record(decided)
@@ -335,6 +347,7 @@ class Engine:
             log.warning("%s: %s", self.run.tag, sentence)
         if self.run.state is not RunState.STOPPED:
             await in_thread(self._trainings.prepare, self.run)  # outside the lock: commands need not wait
+            await self.evaluations.prepare(self.run)
 
     def _repair(self) -> list[str]:
         self._follow_tag()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from loop.evaluation.noise import Noise
+from loop.evidence import NO_DOUBT, Belief, Doubt, Invalidated
 from loop.experiment import Ending, Experiment, Goal, Outcome, Proposal, Run, Stage, Status, Training, Verdict
 from loop.git.workspace import Commit
 from loop.results.gains import gain
@@ -279,8 +280,12 @@ def decided(
     seen: Collection[str] = (),
     noise: Noise | None = None,
     record: float | None = None,
+    doubt: Doubt = NO_DOUBT,
 ) -> Experiment:
-    """Return an experiment with its verdict; all but `run` and `now` is as in `decide`."""
+    """Return an experiment with its verdict; all but `run`, `now` and `doubt` is as in `decide`.
+
+    `doubt` is of its number, if that would be kept. The baseline is a person's program, and the first head.
+    """
     outcome = Outcome(
         ending=experiment.ending or Ending.EXITED,
         exit_code=experiment.exit_code,
@@ -300,6 +305,9 @@ def decided(
         noise=noise,
         record=record,
     )
+    would_be_kept = verdict.status is Status.KEEP
+    if experiment.number and would_be_kept:
+        verdict = doubted(verdict, doubt)
     finite = {key: value for key, value in outcome.numbers.items() if math.isfinite(value)}
     seconds = overrun(outcome, run.time_budget)
     flag = f"anomalous: trained {seconds:.0f} s of a budget of {run.time_budget:.0f} s" if seconds else ""
@@ -312,7 +320,23 @@ def decided(
         status=verdict.status,
         reason="; ".join(filter(None, (verdict.reason, flag))),
         value=None if verdict.status is Status.CRASH else outcome.numbers[rule.metric],
+        doubts=doubt.reasons if would_be_kept else (),
+        invalidated=Invalidated.NOT_BELIEVED if would_be_kept and verdict.status is Status.DISCARD else None,
     )
+
+
+def doubted(keep: Verdict, doubt: Doubt) -> Verdict:
+    """Return the verdict on a number that would be kept."""
+    match doubt.belief:
+        case Belief.BELIEVED:
+            return keep
+        case Belief.UNSURE:
+            return replace(keep, status=Status.QUARANTINE)
+        case Belief.NOT_BELIEVED:
+            reason = "; ".join(filter(None, (f"not believed: {'; '.join(doubt.reasons)}", keep.reason)))
+            return Verdict(Status.DISCARD, reason)
+        case _:
+            assert_never(doubt.belief)
 
 
 def alarm(crashed: Experiment, streak: int, *, every: int, lacks: str = "") -> str:

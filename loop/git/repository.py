@@ -18,7 +18,9 @@ from loop.program.constants import find_constants, imported_modules, time_budget
 
 TAG_LENGTH = 40
 EVALUATOR = "evaluate.py"  # what scores a trained model apart from its training, where a repository has it
-_MADE = re.compile(r"(^|/)(__pycache__|\.venv|results\.tsv(\.aside)?|run\.log|model\.pt)(/|$)|\.pyc$")  # by programs
+_MADE = re.compile(
+    r"(^|/)(__pycache__|\.venv|results\.tsv(\.aside)?|run\.log|model\.pt)(/|$)|\.pyc$"
+)  # by programs
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
 
@@ -128,6 +130,12 @@ def read_time_budget(repository: Path, commit: str, frozen: Sequence[str] = ("pr
     texts = (git.read(f"{commit}:{name}") or b"" for name in frozen)
     budgets = (time_budget(text.decode("utf-8", "replace")) for text in texts)
     return next((budget for budget in budgets if budget is not None), None)
+
+
+def has_evaluator(repository: Path, commit: str) -> bool:
+    """Tell whether evaluate.py answers the bot: many repositories have another program of that name."""
+    text = Git(locate(repository).common).read(f"{commit}:{EVALUATOR}") or b""
+    return b"describe" in text and b"--exchange" in text
 
 
 def with_imports(

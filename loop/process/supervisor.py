@@ -107,6 +107,19 @@ def descendants(*roots: int) -> dict[int, int]:
     return {pid: processes[pid][1] for pid in order[len(roots) :]}
 
 
+def excess_below(root: int, limits: Data) -> Excess | None:
+    """Return which of the limits on processes and memory those below `root` are beyond, if any."""
+    resident = descendants(root)
+    memory = sum(resident.values())
+    if memory > limits["memory"]:  # what is shared was counted for each that shares it
+        shares = {pid: sum(_numbers(f"/proc/{pid}/smaps_rollup", b"Pss:")) for pid in resident}
+        memory = sum(1024 * shares[pid] or rss for pid, rss in resident.items())
+    for name, used in (("processes", len(resident)), ("memory", memory)):
+        if used > limits[name]:
+            return name, used, limits[name]
+    return None
+
+
 def become_subreaper() -> bool:
     """Make orphans below us our children, also those in sessions of their own; False where that fails."""
     return _call("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -257,7 +270,7 @@ class Training:
                 stdout=printed,
                 stderr=printed,
                 start_new_session=True,  # a process group, and a share of the processor apart from ours
-                preexec_fn=lambda: _confine(self._limits, us),  # noqa: PLW1509 - we have no threads
+                preexec_fn=lambda: confine(self._limits, us),  # noqa: PLW1509 - we have no threads
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             os.write(printed, os.fsencode(f"cannot start {job['argv'][0]}: {error}\n"))
@@ -297,16 +310,9 @@ class Training:
         if time.monotonic() < self._next_look:
             return None
         began = time.thread_time()
-        resident = descendants(os.getpid())
-        memory = sum(resident.values())
-        if memory > self._limits["memory"]:  # what is shared was counted for each that shares it
-            shares = {pid: sum(_numbers(f"/proc/{pid}/smaps_rollup", b"Pss:")) for pid in resident}
-            memory = sum(1024 * shares[pid] or rss for pid, rss in resident.items())
+        excess = excess_below(os.getpid(), self._limits)
         self._next_look = time.monotonic() + max(POLL, (time.thread_time() - began) / COST)
-        for name, used in (("processes", len(resident)), ("memory", memory)):
-            if used > self._limits[name]:
-                return name, used, self._limits[name]
-        return None
+        return excess
 
     def _namespace_init(self, pids: Iterable[int]) -> list[int]:
         """Find process 1 of the wrapper's namespace, with which all others in it end."""
@@ -409,7 +415,7 @@ def _watch(training: Training, log: Log, wake: Wake, *, until: float) -> str | E
     return "exited"
 
 
-def _confine(limits: Data, parent: int) -> None:
+def confine(limits: Data, parent: int) -> None:
     """Let this process, which will be the training, end with its `parent` and use only so much."""
     _call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:

@@ -129,7 +129,7 @@ class Journal:
                 raise UserError(f"There is a run {tag} already: choose another tag.")
             run = replace(run, id=self.insert("runs", unique=(), **values_of(run, but="id")))
             for experiment in adopted:
-                self._write(replace(experiment, run_id=run.id))
+                self.write(replace(experiment, run_id=run.id))
             append(run.id, EventKind.RUN_STARTED, answered_in=answered_in)
         return run
 
@@ -182,7 +182,7 @@ class Journal:
         """
         with self.transaction() as append:
             for step in steps:
-                self._write(step)
+                self.write(step)
                 append(step.run_id, kind or EventKind(step.stage.value), number=step.number, **data)
 
     def experiment(self, run_id: int, number: int) -> Experiment | None:
@@ -354,7 +354,8 @@ class Journal:
             for listener in self.listeners:
                 listener()
 
-    def _write(self, experiment: Experiment) -> None:
+    def write(self, experiment: Experiment) -> None:
+        """Write an experiment with its training, inside of a transaction."""
         key, training = ("run_id", "number"), experiment.training
         row = values_of(experiment, but="training")
         self.insert("experiments", unique=key, **row, attempt=training.k if training else None)

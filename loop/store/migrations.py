@@ -331,6 +331,8 @@ MIGRATIONS = (
     ALTER TABLE experiments ADD COLUMN findings TEXT NOT NULL DEFAULT '[]';
     ALTER TABLE experiments ADD COLUMN retry INTEGER REFERENCES retries (id);
     ALTER TABLE experiments ADD COLUMN without INTEGER;
+    ALTER TABLE experiments ADD COLUMN doubts TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE experiments ADD COLUMN invalidated TEXT;
     CREATE INDEX experiments_by_retry ON experiments (retry) WHERE retry IS NOT NULL;
     CREATE TABLE certifications (
         id INTEGER PRIMARY KEY AUTOINCREMENT,

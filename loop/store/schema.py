@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from loop.errors import UserError
-from loop.evidence import Belief, Finding, Repeat, RepeatFor
+from loop.evidence import Belief, Evaluation, Finding, Invalidated, Repeat, RepeatFor
 from loop.experiment import (
     Actor,
     Cause,
@@ -50,6 +50,8 @@ _DECODERS: Mapping[str, Callable[[Any], object]] = {
     "family": Family,
     "cost": lambda text: Cost(**json.loads(text)),
     "findings": lambda text: tuple(Finding(*finding) for finding in json.loads(text)),
+    "doubts": lambda text: tuple(json.loads(text)),
+    "invalidated": Invalidated,
     "why": RepeatFor,
     "belief": Belief,
     "kind": EventKind,
@@ -57,7 +59,9 @@ _DECODERS: Mapping[str, Callable[[Any], object]] = {
 }
 
 
-def values_of(record: Run | Experiment | Training | Repeat, *, but: str = "") -> dict[str, object]:
+def values_of(
+    record: Run | Experiment | Training | Repeat | Evaluation, *, but: str = ""
+) -> dict[str, object]:
     return {field.name: getattr(record, field.name) for field in fields(record) if field.name != but}
 
 
@@ -94,8 +98,8 @@ def encode(value: object) -> object:
         return json.dumps(dict(value))
     if isinstance(value, Cost):
         return json.dumps(asdict(value))
-    if isinstance(value, tuple):  # of findings
-        return json.dumps([[*asdict(finding).values()] for finding in value])
+    if isinstance(value, tuple):  # of findings or sentences
+        return json.dumps([[*asdict(each).values()] if isinstance(each, Finding) else each for each in value])
     return str(value) if isinstance(value, Path) else value
 
 
