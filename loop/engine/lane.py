@@ -13,16 +13,18 @@ from dataclasses import replace
 from typing import Protocol, assert_never
 
 from loop.engine import stages
+from loop.engine.evaluations import Evaluations
 from loop.engine.prefetch import Prefetch, Ready
 from loop.engine.repeats import Repeater
 from loop.engine.stages import measured_value
 from loop.engine.trainings import Trainings
-from loop.evidence import Repeat
+from loop.evidence import Evaluation, Repeat
 from loop.experiment import Cause, Ending, EventKind, Experiment, Outcome, Run, RunState, Stage
 from loop.git.workspace import Workspace
 from loop.logs.error_line import tells_of_full_memory
 from loop.process.trainer import Supervisor, TrainingProcess
 from loop.process.worker import in_thread
+from loop.store.evaluations import record_evaluated
 from loop.store.journal import Journal
 from loop.store.repeats import RepeatUnderWay
 
@@ -38,10 +40,13 @@ class RunOfLanes(Protocol):
     next_number: int  # of the next experiment of any lane
     prefetch: Prefetch
     repeats: Repeater
+    evaluations: Evaluations
 
     @property
     def wants_more(self) -> bool: ...
     async def propose(self, wake: asyncio.Event) -> Ready | None: ...
+    def would_keep(self, measured: Experiment) -> bool: ...
+    async def evaluate(self, measured: Experiment) -> Evaluation | None: ...
     def judge(self, evaluated: Experiment) -> Experiment: ...
     def give_up(self, experiment: Experiment) -> Experiment: ...
     async def conclude(self, decided: Experiment) -> None: ...
@@ -74,6 +79,8 @@ class Lane:
         self.training: TrainingProcess | None = None
         self.wake = asyncio.Event()
         self._spare: Supervisor | None = None  # waits for the next training
+        self._evaluation: asyncio.Task[Evaluation | None] | None = None
+        self._put_off = False  # the evaluation, until the run goes on
         self._owner = owner
         self._journal = journal
         self._workspace = workspace
@@ -87,8 +94,16 @@ class Lane:
             return False
         if self.experiment is None or self.experiment.stage is Stage.COMMITTED:
             return True
+        if self.experiment.stage is Stage.MEASURED:
+            return self._put_off
         run = self._owner.run
         return self.experiment.stage is Stage.EVALUATED and run.is_paused and run.state_cause is Cause.BRANCH
+
+    @property
+    def can_be_skipped(self) -> bool:
+        if self.experiment is None or self.experiment.stage is Stage.EVALUATED:
+            return False
+        return self.experiment.stage is not Stage.MEASURED or self._put_off or self._evaluation is not None
 
     async def step(self) -> None:
         if self.repeat is not None:
@@ -114,6 +129,8 @@ class Lane:
                 assert_never(stage)
 
     async def interrupt(self) -> None:
+        if self._evaluation is not None:
+            self._evaluation.cancel()
         if self.training is not None:
             await self.training.end(Ending.INTERRUPTED)
 
@@ -193,10 +210,29 @@ class Lane:
         return outcome, full and await self._is_blocked(self._owner.run)
 
     async def _evaluate(self, measured: Experiment) -> None:
-        """Find out what a verdict needs beside the training, before the lock is taken: that is nothing."""
+        """Find out what a verdict needs beside the training, before the lock is taken."""
+        self._put_off = False
+        evaluation = None
+        if await in_thread(self._owner.would_keep, measured):
+            halted = self._is_halted or measured.skip_requested
+            if halted and await in_thread(self._owner.evaluations.checks, self._owner.run):
+                self._put_off = True
+                return
+            self._evaluation = asyncio.create_task(self._owner.evaluate(measured))
+            try:
+                evaluation = await self._evaluation
+            except asyncio.CancelledError:
+                current = asyncio.current_task()
+                if current is None or current.cancelling():
+                    raise
+                self._put_off = True  # by a command
+                return
+            finally:
+                self._evaluation = None
         async with self._owner.switch:
-            evaluated = replace(measured, stage=Stage.EVALUATED)
-            await in_thread(self._journal.record, evaluated)
+            evaluated = replace(self.experiment or measured, stage=Stage.EVALUATED)  # it may have a mark
+            notice = self._owner.evaluations.notice(evaluation)
+            await in_thread(record_evaluated, self._journal, evaluated, evaluation, notice=notice)
             self.experiment = evaluated
 
     async def _decide(self, evaluated: Experiment) -> None:

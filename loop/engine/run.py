@@ -16,14 +16,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from loop.engine import stages
+from loop.engine.evaluations import Evaluations
 from loop.engine.lane import Lane
 from loop.engine.prefetch import Prefetch, Ready, baseline
 from loop.engine.repeats import Repeater
 from loop.engine.taking_back import Correction
 from loop.engine.trainings import Plan, Trainings
-from loop.engine.verdicts import Verdicts, no_doubt
+from loop.engine.verdicts import Verdicts
 from loop.errors import UserError, backoff
-from loop.evidence import Doubt, Repeat
+from loop.evidence import Doubt, Evaluation, Repeat
 from loop.experiment import (
     BY_COMMAND,
     Actor,
@@ -60,8 +61,8 @@ class Engine:
     """Conducts one run, from one event loop; commands may come at any time.
 
     `is_blocked` is asked about a training that ran out of memory: whether others hold it, so that it says
-    nothing about the program. `doubt` is asked, in a worker thread, about every number before its verdict.
-    `clock` gives seconds since the epoch, `timer` seconds that no clock change disturbs.
+    nothing about the program. `doubt` says, in a worker thread, what was found of a number, None leaves that
+    to `evaluations`. `clock` gives seconds since the epoch, `timer` seconds that no clock change disturbs.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Engine:
         proposer: Proposer,
         folders: RunFolders,
         is_blocked: Callable[[Run], Awaitable[bool]] = nothing_blocks,
-        doubt: Callable[[Experiment], Doubt] = no_doubt,
+        doubt: Callable[[Experiment], Doubt] | None = None,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -92,6 +93,7 @@ class Engine:
         self._trainings = Trainings(
             plan, journal=journal, workspace=workspace, trainer=trainer, folders=folders, clock=clock
         )
+        self.evaluations = Evaluations(self._trainings, journal=journal, clock=clock)
         self.repeats = Repeater(
             run.id, plan, self._trainings, journal=journal, workspace=workspace, clock=clock
         )
@@ -101,7 +103,7 @@ class Engine:
             workspace=workspace,
             trainings=self._trainings,
             repeats=self.repeats,
-            doubt=doubt,
+            doubt=doubt or (lambda evaluated: self.evaluations.doubt(self.run, evaluated)),
             clock=clock,
         )
         reader = ContextReader(journal=journal, workspace=workspace, folders=folders)
@@ -199,7 +201,7 @@ class Engine:
         Of several it is the one that began first. It counts all the same if its training has just ended.
         """
         async with self.switch:
-            found = [e for e in self.under_way if e.stage not in _MEASURED]
+            found = [lane.experiment for lane in self._lanes if lane.experiment and lane.can_be_skipped]
             if not found:
                 for lane in self._lanes:
                     if lane.repeat is not None:
@@ -267,6 +269,13 @@ class Engine:
         if self.next_number == 0:
             return await in_thread(baseline, self._workspace, self.run.base_commit)
         return await self.prefetch.take(lambda: self._head, wake)
+
+    def would_keep(self, measured: Experiment) -> bool:
+        return self._verdicts.would_keep(self.run, measured)
+
+    async def evaluate(self, measured: Experiment) -> Evaluation | None:
+        """Find out whether a number that would be kept is to be believed."""
+        return await self.evaluations.of(self.run, measured, self._verdicts.best)
 
     def judge(self, evaluated: Experiment) -> Experiment:
         self.run, decided = self._verdicts.judge(self.run, evaluated)
@@ -336,6 +345,7 @@ class Engine:
             log.warning("%s: %s", self.run.tag, sentence)
         if self.run.state is not RunState.STOPPED:
             await in_thread(self._trainings.prepare, self.run)  # outside the lock: commands need not wait
+            await self.evaluations.prepare(self.run)
 
     def _repair(self) -> list[str]:
         self._follow_tag()

@@ -16,10 +16,11 @@ from loop.engine import stages
 from loop.engine.prefetch import RETRY_SECONDS
 from loop.engine.stages import KeepRule
 from loop.errors import DiskError, UserError
+from loop.evaluation.evaluator import MODEL, NONE, Evaluator, Program, command_of
 from loop.experiment import EventKind, Experiment, Run, Status, Training
 from loop.files import holds, remove, why_not_copied, writing
 from loop.git.checkout import Source
-from loop.git.repository import ignored_mentions
+from loop.git.repository import has_evaluator, ignored_mentions
 from loop.git.workspace import Workspace
 from loop.logs.summary import keys_seen
 from loop.logs.tail import read_tail
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 
 WORK, CACHE, TMP = "work", "cache", "tmp"  # of an attempt's folder: the commit's files, and what is its own
 MOST_CACHE, MOST_CACHED = 4 * 2**30, 100_000  # bytes and files of a compile cache that goes on
+EVALUATING = "evaluator"  # where the evaluator runs, with the files of the base commit
 AHEAD = "ahead"  # begins the names of folders made for the next trainings
 NO_SANDBOX = Sandbox(SandboxKind.NONE)
 
@@ -66,6 +68,7 @@ class Plan:
     withheld: frozenset[str] = frozenset()
     network: bool = False
     link_paths: tuple[str, ...] = ()
+    evaluate: tuple[str, ...] = ()  # EVALUATE
     crash_streak: int = 5
     noise_runs: int = 0  # how often the baseline is repeated before anything is tried
     retry_seconds: tuple[float, ...] = RETRY_SECONDS  # of a proposer that fails
@@ -78,6 +81,7 @@ class _Prepared:
 
     source: Source
     launch: Launch
+    evaluator: tuple[str, ...]  # the command that evaluates; empty for none
 
 
 class Trainings:
@@ -107,6 +111,7 @@ class Trainings:
         self._making = threading.Lock()  # of folders ahead, which copy the compile cache
         self._rewrites = False  # the results have lines that are no longer true
         self._over: list[Path] = []  # folders that are to go
+        self.hidden: tuple[Path, ...] = ()  # what no training of this run may see, by its evaluator
 
     def prepare(self, run: Run) -> None:
         """Find out how this run trains, and make the environment of its packages.
@@ -132,7 +137,42 @@ class Trainings:
                 launch = self._plan.launcher.prepare(project, source.checkout, self._report(run))
             finally:
                 self.preparing = ""
-        self._prepared = _Prepared(source, launch)
+            evaluator = self._find_evaluator(run, project, launch)
+        self._prepared = _Prepared(source, launch, evaluator)
+
+    def has_evaluator(self, run: Run) -> bool:
+        """Tell whether this run's numbers can be evaluated; `prepare` need not have been called."""
+        setting = self._plan.evaluate
+        return setting != NONE and (bool(setting) or has_evaluator(run.repository, run.base_commit))
+
+    def _find_evaluator(self, run: Run, project: Path, launch: Launch) -> tuple[str, ...]:
+        if not self.has_evaluator(run):
+            return ()
+        environ = self._plan.launcher.environ
+        return command_of(self._plan.evaluate, launch, environ, project, self._workspace.editable)
+
+    def evaluator(self) -> Evaluator | None:
+        """Return the evaluator of this run; None where its repository has none."""
+        command = self._ready.evaluator
+        folder, environ = self.folders.trainings / EVALUATING, self._plan.launcher.environ
+        if not command:
+            return None
+        return Evaluator(command, folder=folder, environ={**environ, **self._ready.launch.environment})
+
+    def fill_evaluator(self, run: Run) -> None:
+        """Make the folder that the evaluator runs in anew, as the base commit has it."""
+        folder = self.folders.trainings / EVALUATING
+        remove(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        self._ready.source.fill(folder, run.base_commit)
+        self._ready.source.write_editable(folder, self._workspace.source(run.base_commit))
+
+    def model_of(self, measured: Experiment, command: tuple[str, ...]) -> Program | None:
+        """Return what answers for the model of a training, in its sandbox; None if it left no model."""
+        view = self._view(self.folders.attempt(measured.number, measured.attempt))
+        if not (view.work / MODEL).is_file():
+            return None
+        return Program(self._plan.sandbox.wrap(view, command), view.work, view.environment)
 
     def _report(self, run: Run) -> Callable[[str], None]:
         """Log what is done for a run before its first training; people hear that it is begun."""
@@ -232,7 +272,7 @@ class Trainings:
             writable=(cache, *plan.writable),
             readable=(*ready.launch.readable, *ready.source.links.values(), *plan.readable),
             fixed=tuple(work / name for name in self._workspace.frozen),
-            hidden=plan.hidden,
+            hidden=(*plan.hidden, *self.hidden),
             network=plan.network,
         )
 

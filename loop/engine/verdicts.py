@@ -31,10 +31,6 @@ from loop.store.verdicts import (
 log = logging.getLogger(__name__)
 
 
-def no_doubt(_: Experiment) -> Doubt:
-    return NO_DOUBT
-
-
 class Verdicts:
     """Gives the verdicts of a run; `best` is the kept experiment that the branch is at.
 
@@ -100,33 +96,36 @@ class Verdicts:
         self._workspace.move_head(self.head(run), run.moves_head_from)
         return head_has_moved(self._journal, run)
 
+    def would_keep(self, run: Run, measured: Experiment) -> bool:
+        return self._decided(run, measured, NO_DOUBT).status is Status.KEEP
+
     def judge(self, run: Run, evaluated: Experiment) -> tuple[Run, Experiment]:
         """Give the verdict on an experiment and write it down; `follow` does the rest."""
-        best, parent, against = self.best, None, self.best_value
-        record = best_number(self._journal, run)
-        is_on_head = evaluated.parent == self.head(run)
-        if not is_on_head:  # a person took back, or accepted, something meanwhile
-            parent = with_commit(self._journal, run.id, evaluated.parent)
-            against, record = parent.value if parent and parent.status is Status.KEEP else None, None
-        decided = stages.decided(
-            evaluated,
-            run,
-            self._rule,
-            best=against,
-            tampered=self._trainings.tampered(evaluated.number, evaluated.attempt, evaluated.commit),
-            now=self._clock(),
-            seen=self._trainings.keys_seen(evaluated),
-            noise=read_noise(self._journal, run),
-            record=record,
-            doubt=self._doubt(evaluated),
-        )
-        decided = self._repeater.with_drift(decided)
-        if not is_on_head:
-            decided = taking_back.on_old_head(decided, parent, best)
+        decided = self._repeater.with_drift(self._decided(run, evaluated, self._doubt(evaluated)))
         run = record_verdict(self._journal, run, decided, repeats=self._repeats)
         if decided.status is Status.KEEP:
             self.best = decided
         return run, decided
+
+    def _decided(self, run: Run, measured: Experiment, doubt: Doubt) -> Experiment:
+        parent, best, record = None, self.best_value, best_number(self._journal, run)
+        is_on_head = measured.parent == self.head(run)
+        if not is_on_head:  # a person took back, or accepted, something meanwhile
+            parent = with_commit(self._journal, run.id, measured.parent)
+            best, record = parent.value if parent and parent.status is Status.KEEP else None, None
+        decided = stages.decided(
+            measured,
+            run,
+            self._rule,
+            best=best,
+            tampered=self._trainings.tampered(measured.number, measured.attempt, measured.commit),
+            now=self._clock(),
+            seen=self._trainings.keys_seen(measured),
+            noise=read_noise(self._journal, run),
+            record=record,
+            doubt=doubt,
+        )
+        return decided if is_on_head else taking_back.on_old_head(decided, parent, self.best)
 
     def give_up(self, run: Run, experiment: Experiment) -> Experiment:
         reason = "the run was stopped" if run.state is RunState.STOPPED else ""

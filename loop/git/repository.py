@@ -133,6 +133,12 @@ def read_time_budget(repository: Path, commit: str, frozen: Sequence[str] = ("pr
     return next((budget for budget in budgets if budget is not None), None)
 
 
+def has_evaluator(repository: Path, commit: str) -> bool:
+    """Tell whether evaluate.py answers the bot: many repositories have another program of that name."""
+    text = Git(locate(repository).common).read(f"{commit}:{EVALUATOR}") or b""
+    return b"describe" in text and b"--exchange" in text
+
+
 def with_imports(
     repository: Path, commit: str, frozen: Sequence[str], *, editable: str = "train.py"
 ) -> tuple[str, ...]:

@@ -102,6 +102,25 @@ def descendants(*roots: int) -> dict[int, int]:
     return {pid: processes[pid][1] for pid in order[len(roots) :]}
 
 
+def namespace_init(pids: Iterable[int]) -> list[int]:
+    """Find process 1 of a namespace, with which all others in it end."""
+    return [pid for pid in pids if _numbers(f"/proc/{pid}/status", b"NSpid:")[1:][-1:] == [1]][:1]
+
+
+def excess_below(root: int, limits: Data, *, wrapped: bool = False) -> Excess | None:
+    """Return what those below `root` use more of than is allowed, if anything."""
+    resident = descendants(root)
+    # Files in memory are no process's. Before the third process starts, they are the machine's.
+    init = namespace_init(resident) if wrapped and len(resident) > 2 else ()
+    files = sum(_space(f"/proc/{pid}/root/dev/shm")[1] for pid in init)
+    memory = files + sum(resident.values())
+    if memory > limits["memory"]:  # what is shared was counted for each that shares it
+        memory = sum(_share(pid, b"Pss:") or rss for pid, rss in resident.items())
+        memory += max(0, files - sum(_share(pid, b"Pss_Shmem:") for pid in resident))
+    used = ("processes", len(resident)), ("memory", memory)
+    return next(((name, n, limits[name]) for name, n in used if n > limits[name]), None)
+
+
 def become_subreaper() -> bool:
     """Make orphans below us our children, also those in sessions of their own; False where that fails."""
     return _call("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -256,7 +275,7 @@ class Training:
                 stdout=printed,
                 stderr=printed,
                 start_new_session=True,  # a process group, and a share of the processor apart from ours
-                preexec_fn=lambda: _confine(self._limits, us),  # noqa: PLW1509 - we have no threads
+                preexec_fn=lambda: confine(self._limits, us),  # noqa: PLW1509 - we have no threads
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             os.write(printed, os.fsencode(f"cannot start {job['argv'][0]}: {error}\n"))
@@ -274,7 +293,7 @@ class Training:
 
     def terminate(self) -> None:
         """Send SIGTERM, to the program alone where it is wrapped: the wrapper would not pass it on."""
-        init = self._namespace_init(descendants(os.getpid()))
+        init = namespace_init(descendants(os.getpid()) if self._wrapped else ())
         inside = descendants(*init) if init else ()
         for pid in inside:
             _kill(pid, signal.SIGTERM)
@@ -285,7 +304,7 @@ class Training:
     def kill(self) -> set[int]:
         """Kill what there is of it; return the pids."""
         pids = descendants(os.getpid())
-        for pid in (*self._namespace_init(pids), *pids):
+        for pid in (*(namespace_init(pids) if self._wrapped else ()), *pids):
             _kill(pid, signal.SIGKILL)
         return set(pids)
 
@@ -296,24 +315,9 @@ class Training:
         if time.monotonic() < self._next_look:
             return None
         began = time.thread_time()
-        resident = descendants(os.getpid())
-        # Files in memory are no process's. Before the third process starts, they are the machine's.
-        init = self._namespace_init(resident) if len(resident) > 2 else ()
-        files = sum(_space(f"/proc/{pid}/root/dev/shm")[1] for pid in init)
-        memory = files + sum(resident.values())
-        if memory > self._limits["memory"]:  # what is shared was counted for each that shares it
-            memory = sum(_share(pid, b"Pss:") or rss for pid, rss in resident.items())
-            memory += max(0, files - sum(_share(pid, b"Pss_Shmem:") for pid in resident))
+        excess = excess_below(os.getpid(), self._limits, wrapped=self._wrapped)
         self._next_look = time.monotonic() + max(POLL, (time.thread_time() - began) / COST)
-        used = ("processes", len(resident)), ("memory", memory)
-        return next(((name, n, self._limits[name]) for name, n in used if n > self._limits[name]), None)
-
-    def _namespace_init(self, pids: Iterable[int]) -> list[int]:
-        """Find process 1 of the wrapper's namespace, with which all others in it end."""
-        for pid in pids if self._wrapped else ():
-            if _numbers(f"/proc/{pid}/status", b"NSpid:")[1:][-1:] == [1]:
-                return [pid]
-        return []
+        return excess
 
     def _reap(self) -> None:
         while not self._childless:
@@ -409,7 +413,7 @@ def _watch(training: Training, log: Log, wake: Wake, *, until: float) -> str | E
     return "exited"
 
 
-def _confine(limits: Data, parent: int) -> None:
+def confine(limits: Data, parent: int) -> None:
     """Let this process, which will be the training, end with its `parent` and use only so much."""
     _call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:

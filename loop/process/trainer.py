@@ -237,6 +237,11 @@ class RunFolders:
     def logs(self) -> Path:
         return self.home / "runs" / str(self.run_id)
 
+    @property
+    def losses(self) -> Path:
+        """Where the evaluator's losses of each position lie, a file for each candidate."""
+        return self.logs / "evaluations"
+
     def attempt(self, number: int, k: int) -> Path:
         return self.trainings / f"{number}-{k}"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from loop.errors import UserError
-from loop.evidence import Belief, Finding, Invalidated, Repeat, RepeatFor, Rule, Severity
+from loop.evidence import Belief, Evaluation, Finding, Invalidated, Repeat, RepeatFor, Rule, Severity
 from loop.experiment import (
     Actor,
     Cause,
@@ -62,7 +62,9 @@ _DECODERS: Mapping[str, Callable[[Any], object]] = {
 }
 
 
-def values_of(record: Run | Experiment | Training | Repeat, *, but: str = "") -> dict[str, object]:
+def values_of(
+    record: Run | Experiment | Training | Repeat | Evaluation, *, but: str = ""
+) -> dict[str, object]:
     return {field.name: getattr(record, field.name) for field in fields(record) if field.name != but}
 
 

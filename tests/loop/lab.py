@@ -8,11 +8,11 @@ import subprocess
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from loop.engine.run import Engine, nothing_blocks
 from loop.engine.stages import KeepRule
-from loop.engine.trainings import Plan
-from loop.engine.verdicts import no_doubt
+from loop.engine.trainings import NO_SANDBOX, Plan
 from loop.errors import UserError
 from loop.evidence import Doubt
 from loop.experiment import EventKind, Experiment, Goal, Proposal, Run, Status
@@ -20,6 +20,7 @@ from loop.git.workspace import Workspace
 from loop.process.environment import Launcher, training_environment
 from loop.process.trainer import RunFolders, Trainer
 from loop.proposers.protocol import Context, Proposer
+from loop.sandbox.sandbox import Sandbox
 from loop.store.journal import Journal
 from loop.store.repeats import Repeats, trainings_under_way
 
@@ -104,15 +105,22 @@ class Ideas:
 class Lab:
     """A run of its own in `folder`, with engines that can be made anew as after a restart of the bot."""
 
-    def __init__(self, folder: Path, baseline: str, *, prepare: str = "TIME_BUDGET = 300\n") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        baseline: str,
+        *,
+        prepare: str = "TIME_BUDGET = 300\n",
+        files: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.folder = folder
         self.home = folder / "home"
         self.gate = folder / "gate"
         self.repository = folder / "repository"
         self.repository.mkdir(parents=True)
         git(self.repository, "init", "--quiet", "--initial-branch=main")
-        (self.repository / "prepare.py").write_text(prepare)
-        (self.repository / "train.py").write_text(baseline)
+        for name, text in {"prepare.py": prepare, "train.py": baseline, **files}.items():
+            (self.repository / name).write_text(text)
         git(self.repository, "add", "--all")
         git(self.repository, "commit", "--quiet", "--message=first")
         self.base = git(self.repository, "rev-parse", "HEAD")
@@ -128,6 +136,14 @@ class Lab:
             time_budget=300.0,
         )
 
+    def reopen(self, folder: Path) -> None:
+        """Be the laboratory that another one has made in `folder`, as after a restart of the bot."""
+        self.folder, self.home = folder, folder / "home"
+        self.gate, self.repository = folder / "gate", folder / "repository"
+        self.journal = Journal(self.home / "state.db")
+        (self.run,) = self.journal.runs()
+        self.base = self.run.base_commit
+
     def engine(
         self,
         *programs: str,
@@ -136,8 +152,11 @@ class Lab:
         deadline: float = 600.0,
         pattern: str = "",
         noise_runs: int = 0,
+        sandbox: Sandbox = NO_SANDBOX,
+        evaluate: tuple[str, ...] = (),
+        readable: tuple[Path, ...] = (),
         is_blocked: Callable[[Run], Awaitable[bool]] = nothing_blocks,
-        doubt: Callable[[Experiment], Doubt] = no_doubt,
+        doubt: Callable[[Experiment], Doubt] | None = None,
         timer: Callable[[], float] = time.monotonic,
     ) -> Engine:
         """Return a new engine on the run, as a bot just started makes it."""
@@ -152,6 +171,9 @@ class Lab:
                 deadline=deadline,
                 crash_streak=crash_streak,
                 noise_runs=noise_runs,
+                sandbox=sandbox,
+                evaluate=evaluate,
+                readable=readable,
                 retry_seconds=(0.0,),
                 rest_seconds=(0.0,),
             ),
@@ -237,7 +259,6 @@ class Lab:
         assert [row.split("\t")[0] for row in rows] == [e.commit[:7] for e in decided]
         told = [Status.DISCARD if e.status is Status.QUARANTINE else e.status for e in decided]
         assert [row.split("\t")[3] for row in rows] == told
-        assert not (self.worktree / "results.tsv.aside").exists()
         assert [e.number for e in self.experiments()] == list(range(len(self.experiments())))
         checkout = git(self.repository, "status", "--porcelain=v2", "--branch").splitlines()
         assert checkout == [f"# branch.oid {self.base}", "# branch.head main"]

@@ -14,6 +14,7 @@ from loop.engine.lane import Lane
 from loop.engine.run import Engine
 from loop.engine.trainings import Trainings
 from loop.errors import DiskError, UserError
+from loop.evaluation.plausibility import Implausible, Rule, doubt_text
 from loop.experiment import (
     BY_COMMAND,
     Actor,
@@ -379,12 +380,13 @@ async def test_a_program_that_deletes_the_evaluator_is_a_crash(make_lab: MakeLab
     assert [(e.status, e.attempt) for e in lab.experiments()] == [(Status.KEEP, 1), (Status.CRASH, 1)]
 
 
-async def test_an_anomalously_long_training_counts_but_is_flagged(make_lab: MakeLab) -> None:
+async def test_an_anomalously_long_training_is_flagged_and_no_head(make_lab: MakeLab) -> None:
     lab = make_lab(value(1.5))
-    await lab.engine(program("summary(1.4, seconds=400)")).conduct(1)
-    found = lab.experiments()[1]
-    assert found.status is Status.KEEP
-    assert found.reason == "anomalous: trained 400 s of a budget of 300 s"
+    await lab.engine(program("summary(1.4, seconds=400)"), program("summary(1.6, seconds=400)")).conduct(2)
+    _, better, worse = lab.experiments()
+    assert (better.status, worse.status) == (Status.QUARANTINE, Status.DISCARD)
+    assert {better.reason, worse.reason} == {"anomalous: trained 400 s of a budget of 300 s"}
+    assert better.doubts == (doubt_text(Implausible(Rule.OVERRUN, {"seconds": 400, "allowed": 360}), ""),)
 
 
 async def test_a_streak_of_crashes_asks_for_a_person_once(make_lab: MakeLab) -> None:

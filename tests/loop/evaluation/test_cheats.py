@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.loop.evaluation.cheats import CHEATS, HONEST, SEEDS, Edit
-from tests.training.conftest import copy_template, prose, run_in
-from tests.training.test_train import SMALL
+from tests.training.conftest import SMALL, copy_template, prose, run_in
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -1,0 +1,360 @@
+"""The repository's evaluator: a program that scores a trained model apart from what trained it.
+
+`EVALUATE`, or `evaluate.py` where the repository has one, is called three ways: `describe` says what no
+training may see, `model` answers for the model of a training, in its sandbox, and `score` asks it. The last
+two run at the same time and talk to each other (`together.py`). `judge` makes a verdict of their numbers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from loop.errors import UserError
+from loop.evaluation.noise import Noise
+from loop.evaluation.together import EXCHANGE, PATIENCE
+from loop.evidence import Belief
+from loop.experiment import Goal
+from loop.git.repository import EVALUATOR
+from loop.logs.error_line import error_line
+from loop.process.environment import Launch, interpreter_of
+from loop.process.trainer import Limits
+from loop.process.worker import start_worker
+from loop.text import one_line, without_secrets
+
+MODEL = "model.pt"  # what a training leaves for the evaluator, in its folder
+NONE = ("none",)  # EVALUATE that switches it off
+
+DESCRIBE_SECONDS = 300.0  # it reads all data once, which may be 50 GB
+SCORE_SECONDS = 360.0  # the template's gives up after 300
+MOST_JSON = 2**20  # bytes
+MOST_PATHS = 1000
+_REASON = 300  # characters of what a repository's program says
+_PYTHONS = ("python", "python3")
+
+# When a number is believed
+TOLERANCE = 0.0005  # of the number: rounding in bfloat16 or float16, and kernels that add in another order
+STANDARD_ERRORS = 3.0
+AUDIT_SHARE = 0.25  # of a gain must show on the audit text
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    argv: tuple[str, ...]
+    cwd: Path
+    env: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What the evaluator says of itself: paths that no training may see, and what its audit text is.
+
+    `damaged` says which data is not what was prepared, and how to repair it; empty where all is well.
+    """
+
+    hidden: tuple[Path, ...] = ()
+    audit: str = ""
+    damaged: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What was found of a model: `refused` says why it has no numbers, `prefix` where it looks ahead."""
+
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    prefix: str = ""
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The head: the number it printed, and those that were found of it."""
+
+    printed: float
+    numbers: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How programs that ran together ended: `ending` is "exited", or what they were killed for."""
+
+    ending: str
+    exit_codes: tuple[int | None, ...]
+    said: tuple[str, ...]
+    printed: str = ""
+
+
+def command_of(
+    setting: tuple[str, ...], launch: Launch, environ: Mapping[str, str], project: Path, editable: str
+) -> tuple[str, ...]:
+    """Return how the evaluator is called, with the Python that trains. An empty `setting` is the usual one.
+
+    Raises:
+        UserError: EVALUATE names a file that is not in the repository.
+    """
+    words = setting or (_PYTHONS[0], EVALUATOR)
+    for word in words:
+        if word.endswith(".py") and not (project / word).is_file():
+            raise UserError(f"EVALUATE: there is no {word} in the repository. Correct it in .env.")
+    if words[0] not in _PYTHONS:
+        return words
+    found = shutil.which(launch.argv[0], path=launch.environment.get("PATH") or environ.get("PATH"))
+    python = interpreter_of(Path(found)) if found else None
+    if python is not None:
+        return (str(python), *words[1:])
+    if editable in launch.argv:  # such as `uv run train.py`
+        return (*launch.argv[: launch.argv.index(editable)], *words[1:])
+    return (sys.executable, *words[1:])
+
+
+def name_of(command: tuple[str, ...]) -> str:
+    return next((word for word in command if word.endswith(".py")), command[-1])
+
+
+class Evaluator:
+    """Runs the evaluator of one run. `folder` has the files of its base commit, `environ` are the variables.
+
+    What it starts ends with the call, also when that is cancelled, and with the bot.
+    """
+
+    def __init__(
+        self,
+        command: tuple[str, ...],
+        *,
+        folder: Path,
+        environ: Mapping[str, str],
+        limits: Limits | None = None,
+        seconds: float = SCORE_SECONDS,
+    ) -> None:
+        self.command = command
+        self._folder = folder
+        self._environ = environ
+        self._limits = limits or Limits()
+        self._seconds = seconds
+
+    @property
+    def name(self) -> str:
+        return name_of(self.command)
+
+    @property
+    def model_command(self) -> tuple[str, ...]:
+        """What answers for the model, to be wrapped in the sandbox of its training."""
+        return (*self.command, "model", "--exchange", EXCHANGE)
+
+    async def describe(self) -> Description:
+        """Ask what no training may see, and whether the data is whole.
+
+        Raises:
+            UserError: it does not answer.
+        """
+        program = Program((*self.command, "describe"), self._folder, self._environ)
+        result = await run_together([program], DESCRIBE_SECONDS, self._limits)
+        found = _read_json(result.printed)
+        match found:
+            case {"hidden": list(hidden), "audit": str(audit), "damaged": str(damaged)} if (
+                result.exit_codes == (0,) and len(hidden) <= MOST_PATHS
+            ):
+                paths = tuple(Path(path) for path in hidden if isinstance(path, str))
+                if len(paths) == len(hidden) and all(path.is_absolute() for path in paths):
+                    return Description(paths, one_line(audit, _REASON), one_line(damaged, _REASON))
+        why = _why_failed(result, 0) or "its answer is not what an evaluator says"
+        raise UserError(f"{self.name} describe: {why}. Correct it, or set EVALUATE=none to go without.")
+
+    async def score(self, model: Program, *, out: Path, head: Path | None, mark: str = "") -> Score:
+        """Score the model that `model` answers for; its losses are in `out` then, to be the next `head`."""
+        answer = out.with_name(f"{out.name}.json")
+        answer.unlink(missing_ok=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        options = ["--exchange", EXCHANGE, "--out", str(out), "--seed", str(secrets.randbelow(2**31))]
+        options += ["--head", str(head)] if head else []
+        scorer = Program((*self.command, "score", *options), self._folder, self._environ)
+        result = await run_together([scorer, model], self._seconds, self._limits, mark=mark)
+        try:
+            with answer.open("rb") as file:
+                text = file.read(MOST_JSON + 1).decode(errors="replace")
+            answer.unlink()
+        except OSError:
+            text = ""
+        score = _score_of(_read_json(text) if result.exit_codes[0] == 0 else None)
+        if result.ending == "exited" and score is not None and not score.refused:
+            return score
+        # What became of the model's process says more than what the scorer saw of it.
+        died = _why_failed(result, 1) if _killed(result.exit_codes[1]) else ""
+        said = score.refused if score and result.ending == "exited" else _why_failed(result, 0)
+        return Score(refused=_clause(died or said or f"{self.name} score wrote no numbers"))
+
+
+async def run_together(programs: list[Program], seconds: float, limits: Limits, *, mark: str = "") -> Result:
+    """Run one program, or two that talk to each other, until the first has ended; kill what is left."""
+    job = {
+        "programs": [{"argv": each.argv, "cwd": str(each.cwd), "env": dict(each.env)} for each in programs],
+        "deadline": seconds,
+        "limits": {
+            "memory": limits.memory,
+            "processes": limits.processes,
+            "file_size": limits.file_size,
+        },
+        "mark": mark,
+    }
+    environment = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+    process = await start_worker("loop.evaluation.together", python=sys.executable, environment=environment)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        with suppress(ConnectionError):
+            process.stdin.write(json.dumps(job).encode() + b"\n")
+            await process.stdin.drain()
+        answer, errors = await asyncio.gather(process.stdout.read(), process.stderr.read())
+    finally:
+        process.stdin.close()  # then it ends all that it has started
+        await asyncio.shield(_end(process))
+    match _read_json(answer.decode(errors="replace")):
+        case {
+            "ending": str(ending),
+            "exit_codes": list(codes),
+            "said": list(said),
+            "printed": str(printed),
+        }:
+            return Result(ending, tuple(codes), tuple(map(str, said)), printed)
+    lines = errors.decode(errors="replace").strip().splitlines()
+    last = lines[-1] if lines else f"exit status {process.returncode}"
+    return Result("ended", (None,) * len(programs), (last,) * len(programs))
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    try:
+        async with asyncio.timeout(2 * PATIENCE):
+            await process.wait()
+    except TimeoutError:
+        with suppress(ProcessLookupError):
+            process.kill()
+
+
+def _killed(code: int | None) -> bool:
+    """Tell whether a signal ended it; bwrap reports signal n as 128 + n."""
+    return code is not None and (code < 0 or code > 128)
+
+
+def _why_failed(result: Result, place: int) -> str:
+    """Say what became of a program; empty where it ended well."""
+    which = ("the scorer", "the model's process")[place] if len(result.said) == 2 else "it"
+    match result.ending:
+        case "deadline":
+            return "the evaluation took too long and was killed"
+        case "memory":
+            return "the evaluation used more memory than there is, and was killed"
+        case "processes":
+            return "the evaluation started too many processes, and was killed"
+    code = result.exit_codes[place]
+    if _killed(code):
+        return f"{which} was killed, as when memory runs out"
+    line = error_line(without_secrets(result.said[place]))
+    if code == 0:
+        return ""
+    return line.removeprefix("error: ").rstrip(".") or f"{which} ended with exit status {code}"
+
+
+def _read_json(text: str) -> dict[str, Any] | None:
+    if len(text) > MOST_JSON:
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _score_of(found: dict[str, Any] | None) -> Score | None:
+    """Read the file of a scorer; None where it is none, or has a number that is none."""
+    if found is None or not all(isinstance(found.get(name), str) for name in ("prefix", "refused")):
+        return None
+    numbers = {
+        str(name): float(value)
+        for name, value in found.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    if not all(map(math.isfinite, numbers.values())):
+        return None
+    return Score(numbers, _clause(found["prefix"]), _clause(found["refused"]))
+
+
+def _clause(sentence: str) -> str:
+    """Return a sentence as it stands within another one."""
+    text = one_line(sentence, _REASON).rstrip(".")
+    return text[:1].lower() + text[1:] if text[1:2].islower() or text[1:2] == " " else text
+
+
+# The verdict
+
+
+def judge(
+    score: Score,
+    printed: float,
+    head: Scored | None,
+    noise: Noise | None,
+    *,
+    metric: str = "val_bpb",
+    goal: Goal = Goal.MINIMIZE,
+) -> tuple[Belief, str]:
+    """Say whether the number that a program printed is its model's, and what speaks against it.
+
+    Its gain on the head must be what was found, within three standard errors and what rounding makes of it;
+    without a head the number itself. A gain must show on the audit text too: where less than a quarter of it
+    does, beyond chance, the model has learnt the validation text. Training noise is not in the standard
+    errors, so one sigma of it is allowed for.
+    """
+    if score.refused:
+        return Belief.UNSURE, f"its model could not be scored: {score.refused}"
+    if score.prefix:
+        return Belief.NOT_BELIEVED, score.prefix
+    found = score.numbers.get(metric)
+    if found is None:
+        return Belief.UNSURE, f"the evaluation found no {metric}"
+    if against := _disagreement(score, printed, head, found, metric, goal):
+        return Belief.NOT_BELIEVED, against
+    if against := _only_on_validation(score.numbers, noise):
+        return Belief.NOT_BELIEVED, against
+    return Belief.BELIEVED, ""
+
+
+def _disagreement(
+    score: Score, printed: float, head: Scored | None, found: float, metric: str, goal: Goal
+) -> str:
+    numbers = score.numbers
+    rounding = TOLERANCE * max(abs(printed), abs(found))
+    before = head.numbers.get(metric) if head else None
+    if head is None or before is None:
+        error = numbers.get(f"{metric}_se", 0.0)
+        if abs(printed - found) <= STANDARD_ERRORS * error + rounding:
+            return ""
+        return f"it printed {metric} {printed:.6f}, but its model has {found:.6f}"
+    sign = 1 if goal is Goal.MINIMIZE else -1
+    claimed = sign * (head.printed - printed)
+    gained = numbers.get("gain_val", sign * (before - found))
+    error = numbers.get("gain_val_se", 0.0)
+    if abs(claimed - gained) <= STANDARD_ERRORS * error + rounding:
+        return ""
+    return f"it printed a gain of {claimed:.6f}, but its model gains {gained:.6f} ({metric} {found:.6f})"
+
+
+def _only_on_validation(numbers: Mapping[str, float], noise: Noise | None) -> str:
+    try:
+        gain, error = numbers["gain_val"], numbers["gain_val_se"]
+        audit, audit_error = numbers["gain_audit"], numbers["gain_audit_se"]
+    except KeyError:  # no head, or no audit text
+        return ""
+    chance = STANDARD_ERRORS * math.hypot(AUDIT_SHARE * error, audit_error) + (noise.sigma if noise else 0.0)
+    if gain > STANDARD_ERRORS * error and AUDIT_SHARE * gain - audit > chance:
+        return f"it gains {gain:.6f} on the validation text, but {audit:.6f} on a text that it cannot know"
+    return ""

@@ -1,0 +1,182 @@
+"""What makes a number hard to believe before anything else is known of it: pure doubts from numbers alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import assert_never
+
+from loop.evaluation.noise import Noise
+from loop.experiment import Experiment, Goal
+from loop.results.gains import gain
+
+ORDER = 10.0  # times what was gained at once before, or what chance makes
+LARGE = 4.0  # sigmas; a gain that large is believed of a program in which the guard found nothing
+USUAL = 0.02  # of the number: a gain so large is nothing special, however small all before were
+FASTER = 1.5  # times the tokens a second of any before
+SAME_SIZE = 0.02  # of the parameters, in which models count as equally large
+LONGER = 1.2  # times the budget, as in the practice
+SLACK = 10.0  # seconds for processes to start on a busy machine
+
+
+class Rule(StrEnum):
+    GAIN = "gain"  # facts: gain, most
+    TOKENS = "tokens"  # facts: rate, fastest (tokens a second)
+    MFU = "mfu"  # facts: percent
+    MEMORY = "memory"  # facts: used, device (GiB)
+    OVERRUN = "overrun"  # facts: seconds, allowed
+    SAME = "same"  # facts: number, value
+
+
+@dataclass(frozen=True, slots=True)
+class Implausible:
+    """One doubt, with the figures that it comes of."""
+
+    rule: Rule
+    facts: Mapping[str, float]
+
+
+TIMELESS = frozenset(Rule) - {Rule.OVERRUN}
+"""What an evaluation of the model answers: it cannot know how long that was trained."""
+
+
+def implausible(
+    candidate: Experiment,
+    earlier: Iterable[Experiment],
+    *,
+    metric: str,
+    goal: Goal,
+    budget: float,
+    best: float,
+    noise: Noise | None = None,
+    device_mb: float | None = None,
+) -> tuple[Implausible, ...]:
+    """Return what speaks against the numbers of a measured candidate that is better than `best`.
+
+    `earlier` are the decided experiments of its run, `device_mb` is what the device has of memory.
+    """
+    before = [each for each in earlier if each.number != candidate.number]
+    value = candidate.numbers[metric]
+    found = (
+        _gain(candidate, before, best, gain(best, value, goal), goal, noise),
+        _tokens(candidate, before),
+        _mfu(candidate),
+        _memory(candidate, device_mb),
+        overrun(candidate, before, budget),
+        _same(candidate, before, value) if value != best else None,
+    )
+    return tuple(doubt for doubt in found if doubt is not None)
+
+
+def _gain(
+    candidate: Experiment,
+    before: list[Experiment],
+    best: float,
+    better: float,
+    goal: Goal,
+    noise: Noise | None,
+) -> Implausible | None:
+    """Doubt a gain that is out of all scale; where the guard found something, one that is just large."""
+    largest = max(_gains(before, goal), default=0.0)
+    chance = LARGE * noise.sigma * math.sqrt(2) if noise else 0.0
+    usual = max(largest, chance, USUAL * abs(best))
+    most = (chance or usual) if candidate.findings else ORDER * usual
+    return Implausible(Rule.GAIN, {"gain": better, "most": most}) if better >= most else None
+
+
+def _gains(before: Iterable[Experiment], goal: Goal) -> Iterator[float]:
+    for each in before:
+        if each.status == "keep" and each.best_before is not None and each.value is not None:
+            yield gain(each.best_before, each.value, goal)
+
+
+def _tokens(candidate: Experiment, before: Iterable[Experiment]) -> Implausible | None:
+    rate, size = _rate(candidate), candidate.numbers.get("num_params_M")
+    if rate is None or size is None:
+        return None
+    alike = [
+        other
+        for each in before
+        if (other := _rate(each)) is not None
+        and math.isclose(each.numbers.get("num_params_M", 0.0), size, rel_tol=SAME_SIZE)
+    ]
+    if not alike or rate <= FASTER * max(alike):
+        return None
+    return Implausible(Rule.TOKENS, {"rate": rate, "fastest": max(alike)})
+
+
+def _rate(each: Experiment) -> float | None:
+    millions, seconds = each.numbers.get("total_tokens_M"), each.numbers.get("training_seconds")
+    return 1e6 * millions / seconds if millions and seconds and seconds > 0 else None
+
+
+def _mfu(candidate: Experiment) -> Implausible | None:
+    percent = candidate.numbers.get("mfu_percent", 0.0)
+    return Implausible(Rule.MFU, {"percent": percent}) if percent > 100 else None
+
+
+def _memory(candidate: Experiment, device_mb: float | None) -> Implausible | None:
+    used = candidate.memory_gb
+    if device_mb is None or used <= device_mb / 1024:
+        return None
+    return Implausible(Rule.MEMORY, {"used": used, "device": device_mb / 1024})
+
+
+def overrun(candidate: Experiment, before: Iterable[Experiment], budget: float) -> Implausible | None:
+    """Doubt what was trained for longer than its budget, by the supervisor's clock or by its own.
+
+    The clock also counts the start and the evaluation; these may take what they took the baseline.
+    """
+    own = candidate.numbers.get("training_seconds")
+    if own is not None and own > LONGER * budget:
+        return Implausible(Rule.OVERRUN, {"seconds": own, "allowed": LONGER * budget})
+    baseline = next((each for each in before if each.number == 0), None)
+    beside = _beside(baseline) if baseline else None
+    lasted = _lasted(candidate)
+    if beside is None or lasted is None:
+        return None
+    allowed = LONGER * (budget + beside) + SLACK
+    return Implausible(Rule.OVERRUN, {"seconds": lasted, "allowed": allowed}) if lasted > allowed else None
+
+
+def _lasted(each: Experiment) -> float | None:
+    if each.started_at is None or each.ended_at is None:
+        return None
+    return each.ended_at - each.started_at
+
+
+def _beside(baseline: Experiment) -> float | None:
+    """Return the seconds of a training that are not training."""
+    lasted, counted = _lasted(baseline), baseline.training_seconds
+    return None if lasted is None or counted is None else max(0.0, lasted - counted)
+
+
+def _same(candidate: Experiment, before: Iterable[Experiment], value: float) -> Implausible | None:
+    for each in before:
+        if each.value == value and each.program != candidate.program:
+            return Implausible(Rule.SAME, {"number": each.number, "value": value})
+    return None
+
+
+def doubt_text(doubt: Implausible, metric: str) -> str:
+    facts = doubt.facts
+    match doubt.rule:
+        case Rule.GAIN:
+            return f"a gain of {facts['gain']:.6f} is out of scale here, where {facts['most']:.6f} is much"
+        case Rule.TOKENS:
+            return (
+                f"{facts['rate']:,.0f} tokens a second, but models of this size never had more than "
+                f"{facts['fastest']:,.0f}"
+            )
+        case Rule.MFU:
+            return f"an MFU of {facts['percent']:.0f} % cannot be"
+        case Rule.MEMORY:
+            return f"{facts['used']:.1f} GB of memory, but the device has {facts['device']:.1f}"
+        case Rule.OVERRUN:
+            return f"it trained {facts['seconds']:.0f} s, and {facts['allowed']:.0f} s are allowed"
+        case Rule.SAME:
+            return f"{metric} is that of #{facts['number']:.0f} to the last digit, from another program"
+        case _:
+            assert_never(doubt.rule)

@@ -1,0 +1,291 @@
+"""Numbers that would be kept are evaluated first: with real processes, and an evaluator without models."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+
+from loop.engine.evaluations import OWN
+from loop.errors import UserError
+from loop.evaluation.evaluator import MODEL, Evaluator
+from loop.evidence import Belief
+from loop.experiment import EventKind, Experiment, RunState, Stage, Status
+from loop.process.trainer import Limits
+from loop.sandbox.sandbox import SandboxKind, find_sandbox
+from loop.store.evaluations import read_evaluation
+from tests.loop.engine.test_engine import conduct, end
+from tests.loop.evaluation import toy_evaluator_text
+from tests.loop.lab import Lab, program, value
+
+ONCE = """\
+mine = {gate!r} + ".model"
+if os.path.exists(mine):
+    value = {value}
+else:
+    with open(mine + ".new", "w") as file:
+        file.write(str(os.getpid()))
+    os.rename(mine + ".new", mine)
+    {once}
+"""
+"""A model that does something the first time that it is asked, and then has its value."""
+
+
+def trained(printed: float, model: str = "", before: str = "") -> str:
+    """Return a program that prints a number and saves a model, which has that number unless it is given."""
+    return program(
+        f"{before}\nopen('model.pt', 'w').write({model or f'value = {printed}'!r})\nsummary({printed})"
+    )
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    lab = Lab(tmp_path / "lab", trained(1.5), files={"evaluate.py": toy_evaluator_text()})
+    yield lab
+    lab.close()
+    assert not psutil.Process().children(recursive=True)
+
+
+def beside(lab: Lab, name: str) -> Path:
+    return lab.gate.with_suffix(f".{name}")
+
+
+def hanging(lab: Lab, number: float, once: str = "while True: time.sleep(60)") -> str:
+    """Return a program whose model does `once` the first time, and says its process."""
+    return trained(number, "import os, time\n" + ONCE.format(gate=str(lab.gate), value=number, once=once))
+
+
+async def until_asked(lab: Lab) -> psutil.Process:
+    """Wait until the model of `hanging` is asked; return its process, as it calls itself."""
+    mine = beside(lab, "model")
+    while not mine.exists():  # noqa: ASYNC110 - a file tells nobody
+        await asyncio.sleep(0.005)
+    return psutil.Process(int(mine.read_text()))
+
+
+def last(lab: Lab) -> Experiment:
+    return lab.experiments()[-1]
+
+
+async def make(lab: Lab, *programs: str) -> Experiment:
+    await lab.engine(*programs).conduct(len(programs))
+    lab.check_invariants()
+    return last(lab)
+
+
+async def test_a_number_that_the_model_has_is_kept(lab: Lab) -> None:
+    assert (await make(lab, trained(1.6), trained(1.4))).status is Status.KEEP
+    found = [read_evaluation(lab.journal, lab.run.id, number) for number in range(3)]
+    assert [one and one.belief for one in found] == [Belief.BELIEVED, None, Belief.BELIEVED]
+    assert found[2] is not None
+    assert found[2].numbers["gain_val"] == pytest.approx(0.1)
+    assert found[2].k == 1
+
+
+async def test_only_losses_of_what_is_or_may_be_a_head_are_kept(lab: Lab) -> None:
+    await make(lab, trained(1.4), trained(1.2, "value = 1.3"), trained(1.35), trained(1.3), trained(1.25))
+    names = {path.name for path in lab.folders.losses.iterdir()}
+    assert names == {"1.npz", "3.npz", "4.npz", "5.npz"}
+
+
+async def test_a_number_that_the_model_does_not_have_is_no_keep(lab: Lab) -> None:
+    found = await make(lab, trained(1.2, "value = 1.45"))
+    assert found.status is Status.DISCARD
+    assert "1.450000" in found.reason
+    decided = [event for event in lab.journal.events_after(0) if event.kind is EventKind.EVALUATED]
+    assert decided[-1].data["belief"] == Belief.NOT_BELIEVED
+
+
+async def test_a_gain_that_is_none_on_the_secret_text_is_no_keep(lab: Lab) -> None:
+    found = await make(lab, trained(1.2, "value, audit = 1.2, 1.5"))
+    assert found.status is Status.DISCARD
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        ("import os; os._exit(3)", "gave no answer"),
+        ("print('nonsense')\nvalue = 1.4", "gave no answer"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "was killed"),
+        ("value = float('nan')", "no numbers"),
+        ("import os\nwhile True: os.write(2, b'x' * 65536)", "took too long"),
+        ("while True: pass", "took too long"),
+        ("import os, time\nwhile os.fork(): pass\ntime.sleep(60)", "too many processes"),
+        ("hoard = []\nwhile True: hoard.append(bytes(10**7))", "more memory"),
+    ],
+    ids=["exit", "garbage", "killed", "nan", "flood", "hang", "forks", "memory"],
+)
+async def test_a_model_that_cannot_be_scored_is_in_quarantine(
+    lab: Lab, model: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited = partial(Evaluator, limits=Limits(processes=50, memory=2**29), seconds=3.0)
+    monkeypatch.setattr("loop.engine.trainings.Evaluator", limited)
+    found = await make(lab, trained(1.4, model))
+    assert found.status is Status.QUARANTINE
+    assert why in found.doubts[0]
+
+
+async def test_a_program_that_saves_no_model_is_in_quarantine(lab: Lab) -> None:
+    found = await make(lab, value(1.4))
+    assert found.status is Status.QUARANTINE
+    assert MODEL in found.doubts[0]
+
+
+@pytest.mark.parametrize("kind", [SandboxKind.NONE, SandboxKind.BWRAP, SandboxKind.LANDLOCK])
+async def test_no_training_and_no_model_sees_the_secret_text(lab: Lab, kind: SandboxKind) -> None:
+    try:
+        sandbox = find_sandbox(kind)
+    except UserError as error:
+        pytest.skip(str(error))
+    secret = beside(lab, "audit")
+    secret.write_text("secret")
+    look = f"seen = 'secret' in open({str(secret)!r}).read()"
+    look = f"try: {look}\nexcept OSError: seen = False"
+    programs = [trained(1.3, "value = 1.3", f"{look}\nif seen: os._exit(1)")]
+    programs += [trained(1.2, f"{look}\nvalue = 0 if seen else 1.2")]
+    engine = lab.engine(*programs, sandbox=sandbox, readable=(lab.folder,))
+    await engine.conduct(2)
+    hidden = kind is not SandboxKind.NONE
+    expected = [Status.KEEP, Status.KEEP] if hidden else [Status.CRASH, Status.DISCARD]
+    assert [each.status for each in lab.experiments()[1:]] == expected
+
+
+# A run without evaluation
+
+
+async def test_a_baseline_without_a_model_ends_the_evaluation_of_its_run(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "lab", value(1.5), files={"evaluate.py": toy_evaluator_text()})
+    found = await make(lab, trained(1.4, "value = 1.45"), value(1.3))
+    assert found.status is Status.KEEP
+    notices = [event.data["reason"] for event in lab.journal.events_after(0) if event.kind is EventKind.NOTED]
+    assert len(notices) == 1
+    assert OWN in str(notices[0])
+    lab.close()
+
+
+async def test_another_program_of_that_name_is_not_called(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "lab", value(1.5), files={"evaluate.py": "raise SystemExit('not for you')"})
+    assert (await make(lab, value(1.4))).status is Status.KEEP
+    lab.close()
+
+
+async def test_evaluation_can_be_switched_off(lab: Lab) -> None:
+    await lab.engine(trained(1.4, "value = 1.45"), evaluate=("none",)).conduct(1)
+    assert last(lab).status is Status.KEEP
+    assert read_evaluation(lab.journal, lab.run.id, 1) is None
+
+
+async def test_an_evaluator_of_another_name_is_called(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "lab", trained(1.5), files={"judge.py": toy_evaluator_text()})
+    await lab.engine(trained(1.4, "value = 1.45"), evaluate=("python", "judge.py")).conduct(1)
+    assert last(lab).status is Status.DISCARD
+    with pytest.raises(UserError, match=r"no other\.py"):
+        await lab.engine(evaluate=("python", "other.py")).conduct(1)
+    lab.close()
+
+
+# Damaged data
+
+
+async def test_a_run_does_not_begin_on_damaged_data(lab: Lab) -> None:
+    beside(lab, "damaged").write_text("val_00000.npy is damaged: run prepare.py.")
+    with pytest.raises(UserError, match="damaged: run"):
+        await lab.engine(trained(1.4)).conduct(1)
+    assert not lab.experiments()
+
+
+async def test_nothing_is_kept_on_data_that_was_damaged_meanwhile(lab: Lab) -> None:
+    damage = f"open({str(lab.gate)!r} + '.damaged', 'w').write('val_00000.npy is damaged.')"
+    found = await make(lab, trained(1.4, before=damage))
+    assert found.status is Status.QUARANTINE
+    assert "damaged" in found.doubts[0]
+
+
+# Commands meanwhile
+
+
+async def test_a_pause_ends_an_evaluation_and_it_is_made_again(lab: Lab) -> None:
+    engine = lab.engine(hanging(lab, 1.4), trained(1.3))
+    conducting = conduct(engine, 2)
+    model = await until_asked(lab)
+    async with asyncio.timeout(1):
+        await engine.pause(now=True)
+        await asyncio.to_thread(psutil.wait_procs, [model], timeout=1)
+    assert not model.is_running()
+    assert (last(lab).stage, lab.now().state) == (Stage.MEASURED, RunState.PAUSED)
+    await engine.resume()
+    await conducting
+    assert [each.status for each in lab.experiments()] == [Status.KEEP] * 3
+    assert [each.attempt for each in lab.experiments()] == [1] * 3
+
+
+async def test_skip_gives_up_what_is_evaluated(lab: Lab) -> None:
+    engine = lab.engine(hanging(lab, 1.4), trained(1.3))
+    conducting = conduct(engine, 1)
+    await until_asked(lab)
+    async with asyncio.timeout(1):
+        assert (await engine.skip()).number == 1
+    await conducting
+    assert [each.status for each in lab.experiments()] == [Status.KEEP, Status.SKIP, Status.KEEP]
+
+
+async def test_stop_gives_up_what_is_evaluated(lab: Lab) -> None:
+    engine = lab.engine(hanging(lab, 1.4))
+    conducting = conduct(engine, 2)
+    model = await until_asked(lab)
+    async with asyncio.timeout(1):
+        await engine.stop()
+        await conducting
+    assert not model.is_running()
+    assert last(lab).status is Status.SKIP
+    assert not lab.folders.trainings.exists()
+
+
+async def test_a_number_that_waits_in_a_pause_still_waits_after_a_restart(lab: Lab) -> None:
+    programs = hanging(lab, 1.4), trained(1.3)
+    engine = lab.engine(*programs)
+    conducting = conduct(engine, 2)
+    await until_asked(lab)
+    await engine.pause(now=True)
+    await end(conducting)
+    engine = lab.engine(*programs)
+    conducting = conduct(engine, 1)
+    while not engine.under_way:  # noqa: ASYNC110 - nothing tells of it
+        await asyncio.sleep(0.005)
+    await engine.resume()
+    await conducting
+    assert (last(lab).status, last(lab).attempt) == (Status.KEEP, 1)
+
+
+BOT = """\
+import asyncio, sys
+from pathlib import Path
+from tests.loop.lab import Lab
+lab = Lab.__new__(Lab)
+lab.reopen(Path(sys.argv[1]))
+asyncio.run(lab.engine(sys.argv[2]).conduct(1))
+"""
+
+
+async def test_an_evaluation_ends_with_the_bot_and_is_made_again(lab: Lab) -> None:
+    source = hanging(lab, 1.4)
+    command = (sys.executable, "-c", BOT, str(lab.folder), source)
+    lab.journal.close()
+    bot = await asyncio.create_subprocess_exec(*command, cwd=Path(__file__).parents[3])
+    model = await until_asked(lab)
+    family = psutil.Process(bot.pid).children(recursive=True)
+    assert model in family
+    os.kill(bot.pid, signal.SIGKILL)
+    _, left = await asyncio.to_thread(psutil.wait_procs, family, timeout=5)
+    assert not left
+    lab.reopen(lab.folder)
+    assert last(lab).stage is Stage.MEASURED
+    assert (await make(lab, source)).status is Status.KEEP
+    assert last(lab).attempt == 1
