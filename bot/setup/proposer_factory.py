@@ -74,6 +74,12 @@ def make_researcher(
         model = makers[choice.kind](choice, supplies)
         return Source(choice.name, model, choice.weight, model.name)
 
+    guard = Guard(
+        frozen=module_names(workspace.frozen),
+        base=functools.cache(lambda: workspace.source(run.base_commit)),
+        find=functools.partial(with_program, journal, run.id),
+        strict=settings.guard == "strict",
+    )
     return Researcher(
         search=SearchProposer(python=sys.executable, frozen=frozenset(settings.frozen_constants)),
         share=shares.get(SEARCH, 0.0),
@@ -81,12 +87,8 @@ def make_researcher(
         fallback=source(fallback) if fallback and fallback.name not in named else None,
         journal=journal,
         failure=failure,
-        check=Guard(
-            frozen=module_names(workspace.frozen),
-            base=functools.cache(lambda: workspace.source(run.base_commit)),
-            find=functools.partial(with_program, journal, run.id),
-            strict=settings.guard == "strict",
-        ),
+        check=guard,
+        flags=guard.flags,
         budget=BudgetGuard(budget, notes),
         availability=Availability(notes),
         papers=Papers(),

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from loop.errors import UserError, backoff
 from loop.evaluation.guard import examine, refused
-from loop.evidence import Finding, Invalidated
+from loop.evidence import Finding, Invalidated, Severity
 from loop.experiment import Cause, Cost, Experiment, Proposal, Run
 from loop.process.worker import in_thread
 from loop.program.fingerprint import fingerprint
@@ -315,6 +315,10 @@ class Guard:
     def __call__(self, proposal: Proposal, context: Context) -> str | None:
         reasons = refused(self.examine(proposal.source, context), strict=self.strict)
         return " ".join(map(str, reasons[:_REASONS])) or None
+
+    def flags(self, source: str, context: Context) -> tuple[Finding, ...]:
+        """Return what people should know of a program that is trained all the same."""
+        return tuple(each for each in self.examine(source, context) if each.severity is Severity.FLAG)
 
     def examine(self, source: str, context: Context) -> tuple[Finding, ...]:
         settled = [each for each in context.experiments if each.invalidated is not Invalidated.TRIED_AGAIN]

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from loop.errors import UserError
+from loop.evidence import Finding
 from loop.experiment import Actor, Cause, Experiment, Proposal, Reason, Run, Status
 from loop.process.worker import in_thread
 from loop.proposers.calling import Availability, BudgetGuard, Check, ModelCaller, Source
@@ -71,6 +72,7 @@ class Researcher:
         papers: Papers,
         device: Callable[[], str],
         stuck_after: int,
+        flags: Callable[[str, Context], tuple[Finding, ...]] = lambda _, __: (),
         pause: Callable[[Run, Reason], Awaitable[None]] | None = None,
     ) -> None:
         self._search = search
@@ -87,12 +89,17 @@ class Researcher:
         self._papers = papers
         self._device = device
         self._stuck_after = stuck_after
+        self._flags = flags
         self._pause = pause
         self._tries: Counter[tuple[int, str]] = Counter()  # by idea and model
         self._dropped: set[int] = set()  # crashes that are not worth repairing
 
     async def propose(self, context: Context) -> Proposal:
         context = await in_thread(self._complete, context)
+        proposal = await self._choose(context)
+        return replace(proposal, findings=await in_thread(self._flags, proposal.source, context))
+
+    async def _choose(self, context: Context) -> Proposal:
         proposal = await self._of_constants(context)
         if proposal is not None:
             return proposal

@@ -62,6 +62,7 @@ class RetriesFirst:
             idea=experiment.idea,
             expected=experiment.expected,
             family=experiment.family,
+            findings=experiment.findings,
             retry=retry.id,
             without=experiment.without,
         )

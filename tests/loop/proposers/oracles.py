@@ -10,7 +10,7 @@ from typing import TypeAlias
 from loop.errors import UserError
 from loop.evaluation.guard import examine, refused
 from loop.experiment import Cost, EventKind, Experiment, Proposal, Reason, Run
-from loop.proposers.calling import Availability, BudgetGuard, Source
+from loop.proposers.calling import Availability, BudgetGuard, Guard, Source
 from loop.proposers.prompt.context import Papers
 from loop.proposers.protocol import Context, Failure, Model, Proposer, RepairGivenUpError
 from loop.proposers.researcher import Researcher
@@ -103,6 +103,7 @@ class Institute:
             papers=self.papers,
             device=lambda: "an abacus",
             stuck_after=stuck_after,
+            flags=Guard(("prepare",)).flags,
             pause=self.pause if pauses else None,
         )
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loop.errors import UserError
+from loop.evidence import Rule, Severity
 from loop.experiment import Actor, Cause, Cost, EventKind, Experiment, Reason, Status
 from loop.proposers.calling import PAUSE, RETRIES, available_again, unavailable
 from loop.proposers.prompt.context import Papers
@@ -486,3 +487,11 @@ async def test_who_rereads_is_given_the_papers(institute: Institute) -> None:
         (SearchMode.COMBINATION, ()),
         (SearchMode.REREADING, ("Muon is scalable",)),
     ]
+
+
+async def test_what_the_guard_finds_goes_with_the_proposal(institute: Institute) -> None:
+    institute.search = Oracle("search", "import subprocess\nDEPTH = 9\nWIDTH = 64\n")
+    proposal = await institute.researcher(search=1.0).propose(institute.context())
+    found = {(each.rule, each.line) for each in proposal.findings}
+    assert (Rule.PROCESS, 1) in found
+    assert {each.severity for each in proposal.findings} == {Severity.FLAG}
