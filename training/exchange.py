@@ -6,6 +6,7 @@ read. The process with the model imports `train.py`, so the other one trusts not
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import math
@@ -129,13 +130,13 @@ def answer(exchange: int) -> None:
     channel = Channel(*own_pipes())
     try:
         model, device = load_model()
-    except RefusedError as error:
-        channel.send({"refused": str(error)})
-        return
+        serve(model, device, channel, exchange)
     except (Exception, SystemExit) as error:
-        channel.send({"refused": f"The model cannot be built: {type(error).__name__}: {error}"[:500]})
-        raise
-    serve(model, device, channel, exchange)
+        words = str(error) if isinstance(error, RefusedError) else f"{type(error).__name__}: {error}"
+        with contextlib.suppress(RefusedError):  # the other side has ended
+            channel.send({"refused": words[:500]})
+        if not isinstance(error, RefusedError):
+            raise
 
 
 def serve(
@@ -145,8 +146,8 @@ def serve(
     shape = Shape(**channel.receive())
     memory = mmap.mmap(exchange, SLOTS * shape.slot_bytes)
     while (slot := channel.receive()["slot"]) is not None:
-        wrong = compute(model, device, memory, shape, slot)
-        channel.send({"refused": wrong} if wrong else {"slot": slot})
+        compute(model, device, memory, shape, slot)
+        channel.send({"slot": slot})
 
 
 def load_model() -> tuple[Callable[[torch.Tensor], Any], torch.device]:
@@ -172,14 +173,14 @@ def load_model() -> tuple[Callable[[torch.Tensor], Any], torch.device]:
     try:
         weights = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
-        raise RefusedError("model.pt holds something other than weights, or is not whole.") from error
+        kind = type(error).__name__
+        raise RefusedError(f"model.pt holds other things than weights, or is not whole ({kind}).") from error
     return builder(weights, device), device
 
 
 def compute(
     model: Callable[[torch.Tensor], Any], device: torch.device, memory: mmap.mmap, shape: Shape, slot: int
-) -> str:
-    """Answer one batch; returns what is wrong with the answer."""
+) -> None:
     import torch
 
     start = slot * shape.slot_bytes
@@ -188,7 +189,7 @@ def compute(
         logits = model(tokens.view(shape.rows, shape.length).to(device, copy=True))
         wanted = (shape.rows, shape.length, shape.vocabulary)
         if not isinstance(logits, torch.Tensor) or logits.shape != wanted or not logits.is_floating_point():
-            return f"The model's logits must be floats of the shape {wanted}, and are not."
+            raise RefusedError(f"The model's logits must be floats of the shape {wanted}, and are not.")
         kind = torch.float16 if shape.half else torch.float32
         count = shape.tokens * shape.vocabulary
         place = torch.frombuffer(memory, dtype=kind, count=count, offset=start + 8 * shape.tokens)
@@ -196,4 +197,3 @@ def compute(
             logits = logits.float()
             logits = (logits - logits.amax(-1, keepdim=True)).half()
         place.view(wanted).copy_(logits)
-    return ""

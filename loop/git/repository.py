@@ -19,9 +19,9 @@ from loop.program.constants import find_constants, imported_modules, time_budget
 
 TAG_LENGTH = 40
 EVALUATOR = "evaluate.py"  # what scores a trained model apart from its training, where a repository has it
-_MADE = re.compile(
+_MADE = re.compile(  # by programs
     r"(^|/)(__pycache__|\.venv|results\.tsv(\.aside)?|run\.log|model\.pt)(/|$)|\.pyc$"
-)  # by programs
+)
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
 

@@ -33,7 +33,7 @@ def evaluate(
     *,
     head: Path | None = None,
     seed: int = 0,
-    limit: float = 100,
+    limit: float = 300,
     environment: Mapping[str, str],
     model: tuple[str, ...] = (sys.executable, "evaluate.py", "model"),
 ) -> Evaluation:

@@ -130,18 +130,18 @@ def test_the_model_cannot_find_a_target(score: Score, tmp_path: Path) -> None:
     ("more", "sentence"),
     [
         ("\nimport os\nos._exit(3)\n", "ended before it had answered"),
-        ("\nraise SystemExit('enough')\n", r"The model cannot be built: SystemExit: enough"),
+        ("\nraise SystemExit('enough')\n", "^SystemExit: enough$"),
         ("\nbuild_model = None\n", r"train\.py has no function build_model\(weights, device\)"),
         ("\ndef build_model(weights, device):\n    while True:\n        time.sleep(1)\n", "in time"),
         (
             "\ndef build_model(weights, device):\n    return lambda tokens: 1 / 0\n",
-            "ended before it had answered",
+            "^ZeroDivisionError: division by zero$",
         ),
     ],
     ids=["dies", "exits", "no builder", "hangs", "fails"],
 )
 def test_a_model_that_cannot_be_asked_is_refused(more: str, sentence: str, score: Score) -> None:
-    done = score(more, limit=25)
+    done = score(more, limit=10 if "while True" in more else 100)
     assert re.search(sentence, done["refused"])
     assert done["val_bpb"] is None
     assert not done.losses.exists()
@@ -202,7 +202,7 @@ class TestModelFile:
 
         for save in (torch.save, lambda value, path: Path(path).write_bytes(pickle.dumps(value))):
             save({"a": Bomb()}, "model.pt")
-            assert "something other than weights" in self.refused()
+            assert "other things than weights" in self.refused()
         assert not (tmp_path / "exploded").exists()
 
     @pytest.mark.parametrize("kind", ["link", "dangling", "pipe", "folder", "device"])
