@@ -318,7 +318,8 @@ class CommandHandlers:
             heartbeat_minutes=settings.heartbeat_minutes,
             now=self._now(),
         )
-        return (*examine(settings), sandbox_check(self._host.sandbox), *checks)
+        own = (sandbox_check(self._host.sandbox), *self._host.evaluation_checks())
+        return (*examine(settings), *own, *checks)
 
     async def _help(self, call: Call, _: Request) -> Message:
         name = call.text("command")
