@@ -14,7 +14,7 @@ from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import datetime
 from math import inf
 
 from bot.access import HERE, Request
@@ -34,7 +34,7 @@ from bot.setup.service import close_to_others, feed_watchdog, notify, start_logg
 from bot.setup.settings import Settings
 from bot.setup.template import embedded_folder, prepare_embedded
 from bot.setup.trainings import clear_left
-from loop.errors import UserError
+from loop.errors import DiskError, UserError
 from loop.experiment import Actor, Cause, Reason, Run, RunState
 from loop.process.supervisor import boot_id
 from loop.process.worker import in_thread
@@ -49,20 +49,11 @@ from notifiers.message import Message, Reply
 
 log = logging.getLogger(__name__)
 
-FEW = 4
-"""How many experiments `--exit-when-done` makes if no number is given."""
-
-WATCH_SECONDS = 10.0
-"""How often the trainings are looked at between two heartbeats."""
-
-TRACK_SECONDS = 30.0
-"""How often new results are sent to a tracker."""
-
-THREADS = 64
-"""More than can ever wait for a state file that is locked, so that others read meanwhile."""
-
-LAST_WORDS_SECONDS = 0.25
-"""How long the terminal may take at the end to show what happened last."""
+FEW = 4  # experiments that `--exit-when-done` makes if no number is given
+WATCH_SECONDS = 10.0  # from one look at the trainings to the next, between two heartbeats
+TRACK_SECONDS = 30.0  # from one sending of new results to a tracker to the next
+THREADS = 64  # more than can ever wait for a state file that is locked, so that others read meanwhile
+LAST_WORDS_SECONDS = 0.25  # that the terminal may take at the end to show what happened last
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +136,7 @@ class Bot:
     def __init__(self, settings: Settings, journal: Journal) -> None:
         self._settings = settings
         self._journal = journal
-        self._zone = zone = zone_of(settings)
+        self._zone = zone = settings.zone
         examiner = Examiner(
             journal=journal,
             home=settings.home,
@@ -222,7 +213,8 @@ class Bot:
         ordered = await go_on(self._runs, self._settings, order)
         await self._begin_checks(stack)
         ends = {_begin(stack, _wait(left), "person at the terminal")}
-        return ends | {ordered} if ordered is not None and order.exit_when_done else ends
+        over = [self._runs.over(ordered)] if ordered is not None and order.exit_when_done else []
+        return ends | {_begin(stack, work, "order") for work in over}
 
     async def _open(self, stack: AsyncExitStack) -> None:
         await self._server.start()  # from here on no other bot can work on this state directory
@@ -271,16 +263,11 @@ class Bot:
         return run_status(self._journal, run, worktree=self._runs.worktree(run.tag))
 
 
-def zone_of(settings: Settings) -> tzinfo:
-    """Return the time zone that dates and times are shown in."""
-    return settings.time_zone or datetime.now().astimezone().tzinfo or UTC
-
-
 # What runs: the run under way, or a new one
 
 
-async def go_on(runs: Runs, settings: Settings, order: Order) -> asyncio.Task[None] | None:
-    """Go on with the run under way, or start the one that is ordered; return its task.
+async def go_on(runs: Runs, settings: Settings, order: Order) -> Run | None:
+    """Go on with the run under way, or start the one that is ordered; return it.
 
     None if people are to decide: nothing is ordered here and they can do so from a chat, or the run under
     way is of another repository than the one that is set now.
@@ -304,13 +291,19 @@ async def go_on(runs: Runs, settings: Settings, order: Order) -> asyncio.Task[No
             await _let_people_decide(runs, foreign)
             return None
     run = await in_thread(_choose_run, runs, settings, order.tag) if foreign is None else foreign
-    engine = await in_thread(runs.engine, run)
-    if run.state is RunState.DONE:
-        await engine.resume()
+    try:
+        engine = await in_thread(runs.engine, run)
+        if run.state is RunState.DONE:
+            await engine.resume()
+    except DiskError:
+        if run.state is RunState.DONE:
+            raise
+        # The run's task meets it again, and the heartbeat restarts that until there is room.
     if order.exit_when_done and run.state is RunState.PAUSED:
         raise UserError(f"Run {run.tag} is paused. Start without --exit-when-done and send /resume.")
     experiments = order.experiments or settings.experiments or (FEW if order.exit_when_done else None)
-    return runs.conduct(run, experiments, unattended=order.exit_when_done)
+    runs.conduct(run, experiments, unattended=order.exit_when_done)
+    return run
 
 
 def _half_stopped(runs: Runs) -> list[Run]:

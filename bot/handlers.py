@@ -11,7 +11,7 @@ from bot.access import Request
 from bot.commands import COMMANDS, Call, find_command
 from bot.reports import Reporter, bundle_folder, make_bundle
 from bot.runs import Runs
-from bot.setup.doctor import Check, examine, health_checks, incident_lines, render
+from bot.setup.doctor import Check, examine, health_checks, incident_lines, loop_check, render
 from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH
 from bot.setup.trainings import sandbox_check
@@ -19,7 +19,7 @@ from loop.engine.run import Engine
 from loop.errors import UserError
 from loop.evaluation.noise import read_noise
 from loop.evidence import Repeat
-from loop.experiment import Actor, Experiment, Reason, Run, RunState
+from loop.experiment import Actor, EventKind, Experiment, Reason, Run, RunState
 from loop.logs.tail import read_tail
 from loop.process.worker import in_thread
 from loop.proposers.people import IDEA_CHARACTERS, MistypedIdeaError, edit
@@ -30,7 +30,7 @@ from loop.text import one_line, without_secrets
 from notifiers.charts import ChartError, chart_of
 from notifiers.delivery.preferences import PreferenceStore, describe
 from notifiers.message import Message, Reply
-from notifiers.text.digest import digest, retagged_text, started_text
+from notifiers.text.digest import corrected_text, digest, retagged_text, started_text
 from notifiers.text.status import (
     ideas_message,
     progress_line,
@@ -46,8 +46,7 @@ ALREADY_SET = "Already set in the best program: it will not be trained again."
 NEEDS_A_MODEL = "It needs a model or an agent in PROPOSER; search cannot use it."
 
 LESSONS_READ = 1000  # of each run
-LOG_BYTES = 3000
-"""How much of a log's end is shown: about what one chat message holds."""
+LOG_BYTES = 3000  # of a log that are shown: about what one chat message holds
 
 
 Handler: TypeAlias = Callable[[Call, Request], Awaitable[Message | Reply]]
@@ -149,6 +148,18 @@ class CommandHandlers:
         run, again = engine.run, "once more" if times == 1 else f"{times} more times"
         when = "next" if run.state is RunState.RUNNING else f"after /resume, as run {run.tag} is {run.state}"
         return _changed(f"Experiment #{number} will be trained {again}, {when}.")
+
+    async def _accept(self, call: Call, request: Request) -> Reply:
+        return await self._correct(EventKind.ACCEPTED, call, request)
+
+    async def _reject(self, call: Call, request: Request) -> Reply:
+        return await self._correct(EventKind.REJECTED, call, request)
+
+    async def _correct(self, kind: EventKind, call: Call, request: Request) -> Reply:
+        engine, number = await self._engine(await self._current()), call.count("n")
+        name, channel = request.sender.name, request.sender.channel
+        correction = await engine.correct(kind, number, name=name, answered_in=channel)
+        return _changed(corrected_text(kind, number, correction.retried))
 
     # Questions
 
@@ -318,8 +329,9 @@ class CommandHandlers:
             heartbeat_minutes=settings.heartbeat_minutes,
             now=self._now(),
         )
+        failed = (loop_check(one.run, one.ended.reason) for one in self._host.loops() if one.ended)
         own = (sandbox_check(self._host.sandbox), *self._host.evaluation_checks())
-        return (*examine(settings), *own, *checks)
+        return (*examine(settings), *own, *checks, *failed)
 
     async def _help(self, call: Call, _: Request) -> Message:
         name = call.text("command")

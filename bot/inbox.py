@@ -20,11 +20,8 @@ from notifiers.text.words import duration
 
 log = logging.getLogger(__name__)
 
-FRESH_SECONDS = 600.0
-"""A command that ends a training is refused when it comes later than this."""
-
-QUESTION_SECONDS = 120.0
-"""After this a question has expired."""
+FRESH_SECONDS = 600.0  # after which a command that ends a training is refused
+QUESTION_SECONDS = 120.0  # after which a question has expired
 
 REMEMBERED_SECONDS = 30 * 86400.0
 """How long requests are remembered, so that none is obeyed twice; platforms redeliver within a day."""

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
@@ -20,9 +20,10 @@ from loop.engine.prefetch import ProposerFailure
 from loop.engine.run import Engine
 from loop.engine.stages import KeepRule
 from loop.engine.trainings import Plan
-from loop.errors import UserError
+from loop.errors import DiskError, UserError
 from loop.evaluation.evaluator import evaluator_of
 from loop.experiment import Actor, Reason, Run, RunState
+from loop.files import writing
 from loop.git.checkout import Source
 from loop.git.repository import (
     branches,
@@ -74,8 +75,10 @@ class _Loop:
 
     run: Run
     experiments: int | None
+    unattended: bool
     task: asyncio.Task[None]
     ended: Ended | None = None
+    restarted: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 async def no_blocker(_: Run) -> Reason | None:
@@ -244,9 +247,20 @@ class Runs:
             return loop.task
         work = self._conduct(run, experiments, unattended=unattended)
         task = asyncio.create_task(work, name=f"run {run.tag}")
-        self._loops[run.id] = loop = _Loop(run, experiments, task)
-        task.add_done_callback(lambda _: self._note_end(loop))
+        self._loops[run.id] = new = _Loop(run, experiments, unattended, task)
+        task.add_done_callback(lambda _: self._note_end(new))
+        if loop is not None:
+            loop.restarted.set()
         return task
+
+    async def over(self, run: Run) -> None:
+        """Wait until the run is done or stopped; what waiting does not help is raised."""
+        while True:
+            loop = self._loops[run.id]
+            try:
+                return await asyncio.shield(loop.task)
+            except DiskError:
+                await loop.restarted.wait()  # by the heartbeat, which says so
 
     async def _conduct(self, run: Run, experiments: int | None, *, unattended: bool) -> None:
         await (await in_thread(self.engine, run)).conduct(experiments, unattended=unattended)
@@ -275,7 +289,8 @@ class Runs:
     def restart(self, run: Run) -> None:
         loop, engine = self._loops[run.id], self.engine_if_made(run)
         made = engine.made if engine else 0
-        self.conduct(run, None if loop.experiments is None else max(1, loop.experiments - made))
+        left = loop.experiments and max(1, loop.experiments - made)
+        self.conduct(run, left, unattended=loop.unattended)
 
     async def pause(self, run: Run, reason: Reason) -> None:
         await (await in_thread(self.engine, run)).pause(reason=reason)
@@ -311,12 +326,14 @@ class Runs:
         """Return the sandbox of trainings, tried and proved on first use, which takes a second.
 
         Raises:
+            DiskError: the state directory has no room.
             UserError: SANDBOX asks for what does not work here; or nothing works, and models are to write
                 programs.
         """
         with self._making:
             if self._sandbox is None:
-                self._sandbox = examine_sandbox(self._settings, self._launcher.environ)
+                with writing(self._settings.home):
+                    self._sandbox = examine_sandbox(self._settings, self._launcher.environ)
                 log.info("sandbox: %s", sandbox_text(self._sandbox))
             return self._sandbox
 

@@ -9,6 +9,10 @@ class UserError(Exception):
     """Something a person must know, as one sentence with its cause and its fix."""
 
 
+class DiskError(UserError):
+    """The disk is full or fails, which passes or is for a person to fix: what failed is to be tried again."""
+
+
 def backoff(waits: Sequence[float], failures: int, *, jitter: float = 0.0) -> float:
     """Return the seconds to wait after so many failures in a row: `waits` in turn, then the last of them.
 

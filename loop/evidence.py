@@ -7,13 +7,45 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 
+class Severity(StrEnum):
+    REFUSE = "refuse"  # never trained
+    FLAG = "flag"  # trained, unless GUARD=strict
+    NOTE = "note"  # odd, and most likely honest
+
+
+class Rule(StrEnum):
+    SYNTAX = "syntax"
+    REPEATED = "repeated"  # the program of an earlier experiment, or of the head, but for its seed
+    EVALUATOR = "evaluator"  # not called, or called on something else than the model
+    METRIC = "metric"  # the printed number is a literal, or not what the evaluator returned
+    SUMMARY = "summary"  # a second block, or output past the log
+    FROZEN = "frozen"  # a fixed module is changed, or used beyond what the base uses
+    REPLACED = "replaced"  # a function of another module is replaced
+    HELD_OUT = "held-out-text"  # named, or read
+    TIME = "time"  # budget or clock
+    NAMES = "names"  # built at run time
+    IMPORTS = "imports"
+    FRAMES = "frames"
+    MEMORY = "memory"
+    PROCESS = "process"
+    NETWORK = "network"
+    FILES = "files"
+    EXIT = "exit"  # code that runs at the end
+    ENVIRONMENT = "environment"
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What the guard found in a program's text: by which rule, in which line, and a sentence about it."""
+    """What the guard found in a program's text."""
 
-    rule: str
+    rule: Rule
     line: int
     message: str
+    severity: Severity
+
+    def __str__(self) -> str:
+        whole = self.severity is Severity.REFUSE  # it is about the program, or names the line itself
+        return self.message if whole else f"Line {self.line}: {self.message}"
 
 
 class Belief(StrEnum):

@@ -437,10 +437,10 @@ class EventKind(StrEnum):
     ACCEPTED = "accepted"  # a result in quarantine, by a person; data: name, answered_in, retried
     REJECTED = "rejected"  # a result, by a person; data: name, answered_in, retried: numbers built on it
     REPEAT_ASKED = "repeat_asked"  # data: why, times, name, answered_in
-    REPEAT_TRAINING = "repeat_training"  # data: why, k
-    REPEAT_PUT_BACK = "repeat_put_back"  # it will be trained again; data: reason
-    REPEATED = "repeated"  # data: why, k, value
-    REPEAT_GIVEN_UP = "repeat_given_up"  # data: reason
+    REPEAT_TRAINING = "repeat_training"  # data: why, k, seed
+    REPEAT_PUT_BACK = "repeat_put_back"  # it will be trained again; data: why, reason, vanished
+    REPEATED = "repeated"  # data: why, k, seed, value; and what its message says: see loop/engine/repeats.py
+    REPEAT_GIVEN_UP = "repeat_given_up"  # data: why, reason; k where it trained, quiet where people know
     CERTIFYING = "certifying"
     CERTIFIED = "certified"  # data: certification
 

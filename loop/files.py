@@ -6,6 +6,7 @@ is led out of the root by such a link, and nothing waits on a pipe.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -13,13 +14,38 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from loop.errors import UserError
+from loop.errors import DiskError, UserError
 
 log = logging.getLogger(__name__)
 
+_PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE)
+
 DEEP = 1_000  # bytes of a path; programs have their difficulties with longer ones
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say in a sentence why the file `path`, or files in that folder, cannot be written.
+
+    Raises:
+        DiskError: another try may succeed.
+        UserError: it will not.
+    """
+    try:
+        yield
+    except OSError as error:
+        passing = passing_reason(str(error))
+        reason = passing or error.strerror or error
+        kind = DiskError if passing else UserError
+        name = (path.is_dir() and error.filename) or path
+        raise kind(f"{name} cannot be written: {reason}.") from error
+
+
+def passing_reason(text: str) -> str:
+    """Return which failure of a disk an error's text names, where it may pass; empty where there is none."""
+    return next((reason for reason in map(os.strerror, _PASSING) if reason in text), "")
 
 
 def holds(root: Path, path: str, content: bytes) -> bool:
@@ -156,3 +182,17 @@ def lock(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def check_path(path: str) -> None:
+    """Refuse a path of the settings that does not lie inside a repository."""
+    pure = PurePosixPath(path)
+    if (
+        not path.isprintable()
+        or path != str(pure)
+        or pure.is_absolute()
+        or {".", "..", ".git"} & set(pure.parts)
+    ):
+        raise UserError(
+            f"{path!r} is not a path inside the repository: write it like train.py or src/train.py."
+        )

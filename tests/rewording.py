@@ -1,9 +1,10 @@
 """The bot's code with every sentence in other words, and a night that is lived in several processes of it.
 
-    python -m tests.rewording WORDING HOME CHAPTER
+    python -m tests.rewording HOME
 
-Only a process that is started so is reworded. `WORDING` is a number, 0 for the words as they are; each place
-in the code has words of its own, others with each wording. What the chapters found is printed as JSON.
+Reads orders, each a line `[WORDING, CHAPTER, …]` in JSON, and lives the chapters of each in a new process
+that imports the bot in these words. `WORDING` is a number, 0 for the words as they are; each place in the
+code has words of its own, others with each wording. What the chapters found is printed as a line of JSON.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from __future__ import annotations
 import ast
 import asyncio
 import hashlib
+import importlib
 import importlib.machinery
 import json
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date
 from importlib.abc import MetaPathFinder
 from pathlib import Path
@@ -27,6 +29,9 @@ ROOMS = ("bot", "loop", "notifiers")
 NO_SENTENCES = ("loop.store", "loop.process.supervisor", "loop.git")
 """Modules, wherever they are, whose texts are for SQLite and for git, or that are started by their path."""
 
+OTHERS = ("aiohttp", "apscheduler.triggers.cron", "dotenv", "git.cmd", "psutil", "pydantic", "zoneinfo")
+"""What the bot imports of others, which each of its processes has from the one that they are forked off."""
+
 _SQL = re.compile(
     r"\s*(SELECT|INSERT|UPDATE|DELETE|PRAGMA|BEGIN|WITH|FROM|WHERE|AND|ORDER)\b|number = |.*\?", re.DOTALL
 )
@@ -34,12 +39,17 @@ _SENTENCE = re.compile(r"[A-Za-z]{2,}\W*\s|\s\W*[A-Za-z]{2,}")
 _WORD = re.compile(r"(?<![%{\\/\w-])[A-Za-z]{2,}(?![\w/=-])")
 
 
-class _Reworded(ast.NodeTransformer):
-    """Puts other words into all literals that read like sentences, but for docstrings, SQL and patterns."""
+_SIGN = re.compile("\ue000(.{8})")
 
-    def __init__(self, module: str, wording: str) -> None:
+
+class _Reworded(ast.NodeTransformer):
+    """Puts other words into all literals that read like sentences, but for docstrings, SQL and patterns.
+
+    Each word ends with a mark of its place, for which the loader puts what each wording has there.
+    """
+
+    def __init__(self, module: str) -> None:
         self._module = module
-        self._wording = wording
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         pattern = isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") == "re"
@@ -60,34 +70,60 @@ class _Reworded(ast.NodeTransformer):
         text = node.value
         if not isinstance(text, str) or not _SENTENCE.search(text) or _SQL.match(text):
             return node
-        place = f"{self._wording} {self._module} {node.lineno} {node.col_offset}"
-        sign = hashlib.md5(place.encode(), usedforsecurity=False).hexdigest()[:4]
-        return ast.copy_location(ast.Constant(_WORD.sub(lambda word: word[0][::-1] + sign, text)), node)
+        mark = "\ue000" + _hash(f"{self._module} {node.lineno} {node.col_offset}", 8)
+        return ast.copy_location(ast.Constant(_WORD.sub(lambda word: word[0][::-1] + mark, text)), node)
+
+
+def _hash(text: str, length: int) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()[:length]
+
+
+def _marked() -> dict[str, CodeType]:
+    """Return the code of all modules that have sentences, by the files."""
+    root, found = Path(__file__).parents[1], {}
+    for path in (path for room in ROOMS for path in (root / room).rglob("*.py")):
+        module = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+        if not module.startswith(NO_SENTENCES):
+            tree = ast.fix_missing_locations(_Reworded(module).visit(ast.parse(path.read_bytes())))
+            found[str(path)] = compile(tree, path, "exec", dont_inherit=True)
+    return found
+
+
+def _worded(constant: Any, wording: str) -> Any:
+    """Return the constant, which may be code with constants of its own, in the words of a wording."""
+    match constant:
+        case str():
+            return _SIGN.sub(lambda mark: _hash(f"{wording} {mark[1]}", 4), constant)
+        case tuple() | frozenset():
+            return type(constant)(_worded(each, wording) for each in constant)
+        case CodeType():
+            return constant.replace(co_consts=_worded(constant.co_consts, wording))
+    return constant
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
-    wording = ""
+    def __init__(self, fullname: str, path: str, code: CodeType) -> None:
+        super().__init__(fullname, path)
+        self._code = code
 
     def get_code(self, fullname: str) -> CodeType:
-        tree = ast.parse(self.get_data(self.path))
-        reworded = ast.fix_missing_locations(_Reworded(fullname, self.wording).visit(tree))
-        return compile(reworded, self.path, "exec", dont_inherit=True)
+        return self._code
 
 
 class _Finder(MetaPathFinder):
-    def __init__(self, wording: str) -> None:
+    def __init__(self, wording: str, marked: Mapping[str, CodeType]) -> None:
         self._wording = wording
+        self._marked = marked
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname.partition(".")[0] not in ROOMS or fullname.startswith(NO_SENTENCES):
+        if fullname.partition(".")[0] not in ROOMS:
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
-        if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-            return spec
-        spec.loader = _Loader(fullname, spec.origin)
-        spec.loader.wording = self._wording
+        if spec and spec.origin in self._marked:
+            code = _worded(self._marked[spec.origin], self._wording)
+            spec.loader = _Loader(fullname, spec.origin, code)
         return spec
 
 
@@ -244,8 +280,25 @@ async def _live(home: Path, chapters: Sequence[Callable[[LoneBot], Any]]) -> lis
         await night.close()
 
 
+def main() -> None:
+    home, marked = Path(sys.argv[1]), {}
+    for module in OTHERS:
+        importlib.import_module(module)
+    for order in sys.stdin:
+        wording, *names = json.loads(order)
+        if wording and not marked:
+            marked = _marked()
+        child = os.fork()
+        if child == 0:
+            if wording:
+                sys.meta_path.insert(0, _Finder(str(wording), marked))
+            found = asyncio.run(_live(home, [globals()[name] for name in names]))
+            sys.stdout.write(json.dumps(found) + "\n")
+            sys.stdout.flush()
+            os._exit(0)
+        if os.waitpid(child, 0)[1]:
+            sys.exit("a chapter failed")
+
+
 if __name__ == "__main__":
-    wording, folder, *names = sys.argv[1:]
-    if wording != "0":
-        sys.meta_path.insert(0, _Finder(wording))
-    sys.stdout.write(json.dumps(asyncio.run(_live(Path(folder), [globals()[name] for name in names]))))
+    main()

@@ -47,14 +47,15 @@ TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
 LOWER = tuple(name for name, path in MODULES.items() if path.parent == ROOT / "loop" and name != "loop")
 LOWER = (*LOWER, "loop.logs")
 MIDDLE = ("loop.store", "loop.git", "loop.process", "loop.sandbox", "loop.program")
-UPPER = ("loop.proposers", "loop.results", "loop.evaluation")
+JUDGING = ("loop.evaluation",)
+UPPER = ("loop.proposers", "loop.results")
 MAY_IMPORT = {
     **dict.fromkeys(LOWER, LOWER),
     **dict.fromkeys(MIDDLE, LOWER),
-    **dict.fromkeys(UPPER, (*UPPER, *MIDDLE, *LOWER)),
-    "loop.evaluation": (*MIDDLE, *LOWER),
-    "loop.engine": (*UPPER, *MIDDLE, *LOWER),
-    "notifiers": (*UPPER, *MIDDLE, *LOWER),
+    **dict.fromkeys(JUDGING, (*MIDDLE, *LOWER)),
+    **dict.fromkeys(UPPER, (*UPPER, *JUDGING, *MIDDLE, *LOWER)),
+    "loop.engine": (*UPPER, *JUDGING, *MIDDLE, *LOWER),
+    "notifiers": (*UPPER, *JUDGING, *MIDDLE, *LOWER),
     "bot": ("notifiers", "loop"),
 }
 """What each package may import beside itself."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -18,8 +18,7 @@ from tests.loop.lab import git
 class Bot:
     """Lives a night on a toy repository, a process a chapter; the `wording` is another one each time."""
 
-    def __init__(self, folder: Path, *, rewords: bool) -> None:
-        self._home = folder / "home"
+    def __init__(self, folder: Path, stack: ExitStack, *, rewords: bool) -> None:
         self.rewords = rewords
         self._wordings: Iterator[int] = iter(range(1, 100)) if rewords else iter([0] * 100)
         repository = folder / "repository"
@@ -29,21 +28,26 @@ class Bot:
         git(repository, "init", "--quiet", "--initial-branch=main")
         git(repository, "add", "--all")
         git(repository, "commit", "--quiet", "--message=first")
+        command = [sys.executable, "-m", "tests.rewording", str(folder / "home")]
+        pipe = subprocess.PIPE
+        self._process = stack.enter_context(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True))
 
     def lives(self, *chapters: str) -> list[object]:
         """Return what each chapter found."""
-        command = [sys.executable, "-m", "tests.rewording", str(next(self._wordings)), str(self._home)]
-        done = subprocess.run(
-            [*command, *chapters], env=os.environ, capture_output=True, text=True, check=False, timeout=100
-        )
-        assert done.returncode == 0, done.stderr
-        found: list[object] = json.loads(done.stdout)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([next(self._wordings), *chapters]) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        assert line, "a chapter failed: see above"
+        found: list[object] = json.loads(line)
         return found
 
 
 @pytest.fixture(params=[False, True], ids=["as it is", "reworded"])
-def bot(request: pytest.FixtureRequest, tmp_path: Path) -> Bot:
-    return Bot(tmp_path, rewords=request.param)
+def bot(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bot]:
+    with ExitStack() as stack:
+        yield Bot(tmp_path, stack, rewords=request.param)
 
 
 def test_a_night_goes_as_it_goes_whatever_the_words_are(bot: Bot) -> None:

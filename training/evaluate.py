@@ -260,7 +260,8 @@ def ask(
     questions = Questions(text, seed)
     gpu = torch.cuda.is_available()
     roomy = gpu and torch.cuda.mem_get_info()[0] > SCORER_MEMORY
-    rows = max(2, BATCH_TOKENS[0 if gpu else 1] // prepare.MAX_SEQ_LEN)
+    several = len(questions.order) // 8  # batches, so that a row seldom meets itself in one
+    rows = max(2, min(several, BATCH_TOKENS[0 if gpu else 1] // prepare.MAX_SEQ_LEN))
     shape = Shape(rows, prepare.MAX_SEQ_LEN, corpus.vocabulary, half=gpu)
     scorer = Scorer(text, questions, shape, torch.device("cuda" if roomy else "cpu"))
     expect(channel, {"ready": True})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import Annotated, Literal
 import typer
 
 from bot.cli import Json, Tag, not_running, open_run, print_data, print_json, print_message, say
+from bot.cli.check import check
 from bot.cli.report import report, report_of_run
 from bot.setup.service import become_init, open_standard_streams, unit
 from bot.setup.settings import load_settings
@@ -30,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(report)
+app.command()(check)
 
 
 @app.callback()
@@ -50,7 +51,9 @@ def up(
     exit_when_done: Annotated[bool, typer.Option(help="End after them and print the report.")] = False,
 ) -> None:
     """Run the bot: continue the active run, or start one."""
-    from bot.app import Order, serve, zone_of
+    import asyncio
+
+    from bot.app import Order, serve
 
     settings = context.obj()
     become_init()
@@ -59,13 +62,15 @@ def up(
     if exit_when_done:
         made = report_of_run(settings, tag)
         with suppress(OSError, UserError):  # what was ordered is done, whatever became of the output
-            made.show(zone_of(settings))
+            made.show(settings.zone)
         raise typer.Exit(code=int(made.failed))
 
 
 @app.command()
 def chat(context: typer.Context) -> None:
     """Attach this terminal to the running bot."""
+    import asyncio
+
     from bot.commands import COMMANDS
     from bot.local import terminal
 
@@ -77,6 +82,8 @@ def chat(context: typer.Context) -> None:
 @app.command()
 def send(context: typer.Context, command: Annotated[str, typer.Argument(help='Such as "/status".')]) -> None:
     """Send the running bot one command; exit status 1 if it is refused."""
+    import asyncio
+
     from bot.local import wire
 
     reply = asyncio.run(wire.send(context.obj().socket, command))
@@ -103,7 +110,6 @@ def doctor(context: typer.Context, as_json: Json = False) -> None:
     """Check this machine and print what to fix; exit status 1 if a check fails."""
     from dataclasses import asdict
 
-    from bot.app import zone_of
     from bot.local.wire import bot_answers
     from bot.platforms import chat_checks
     from bot.setup.doctor import Check, examine, health_checks, incident_lines, render
@@ -121,7 +127,7 @@ def doctor(context: typer.Context, as_json: Json = False) -> None:
                 checks += health_checks(
                     journal, home=settings.home, heartbeat_minutes=minutes, now=time.time(), running=running
                 )
-                incidents = incident_lines(journal, zone=zone_of(settings))
+                incidents = incident_lines(journal, zone=settings.zone)
     except OlderStateError as error:
         checks += (Check("state file", None, str(error)),)
     except UserError as error:
@@ -156,7 +162,6 @@ def slack_manifest() -> None:
 @app.command()
 def status(context: typer.Context, tag: Tag = None, as_json: Json = False) -> None:
     """Print the state of a run; the bot need not be running."""
-    from bot.app import zone_of
     from bot.local.wire import bot_answers
     from loop.results.ledger import read_ledger
     from loop.results.report import run_status, to_json
@@ -172,7 +177,7 @@ def status(context: typer.Context, tag: Tag = None, as_json: Json = False) -> No
         live = {"state_reason": reason_text(found.reason), "bot_answers": answers}
         print_json(to_json(found) | live | {"ledger": ledger.to_json()})
     else:
-        message = status_message(found, now=time.time(), zone=zone_of(settings))
+        message = status_message(found, now=time.time(), zone=settings.zone)
         lines = (message.text, not_running(settings, run))
         say("\n".join(filter(None, lines)))
 
@@ -232,6 +237,8 @@ def bundle(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the files go.")] = None,
 ) -> None:
     """Make a clean branch of what was kept, and files for a pull request; nothing is pushed."""
+    import asyncio
+
     from bot.reports import bundle_folder, make_bundle, open_workspace
 
     settings = context.obj()
@@ -253,7 +260,7 @@ def adopt(
     tag: Annotated[str | None, typer.Option(help="A new name, and with it a new branch.")] = None,
 ) -> None:
     """Take over a branch of experiments made by hand or by an agent; the next `up` continues it."""
-    from bot.cli import adopt as take_over
+    from bot.cli.adoption import adopt as take_over
 
     settings = context.obj()
     with closing(Journal(settings.home / "state.db")) as journal:

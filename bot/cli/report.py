@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import sys
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bot.cli import Json, Tag, not_running, open_run, print_json, print_message, say
-from bot.local.terminal import render
 from bot.setup.settings import Settings
 from loop.errors import UserError
 from loop.experiment import Status
@@ -40,18 +38,16 @@ def report(
     page: Annotated[Path | None, typer.Option("--html", help="Also write a page for a browser.")] = None,
     as_json: Json = False,
 ) -> None:
-    from bot.app import zone_of
-
     settings = context.obj()
     made = report_of_file(settings, file) if file else report_of_run(settings, tag)
     if picture is not None:
         made.draw(picture)
     if page is not None:
-        made.write_page(page, settings, zone_of(settings))
+        made.write_page(page, settings, settings.zone)
     if as_json:
         print_json(made.night.to_json())
     else:
-        made.show(zone_of(settings))
+        made.show(settings.zone)
         if page is not None:
             say(f"The page: {page} (open it in a browser)")
 
@@ -70,6 +66,8 @@ class FullReport:
         return bool(crashed) and len(crashed) >= len(tried)
 
     def draw(self, path: Path) -> None:
+        import asyncio
+
         from notifiers.charts import ChartError, chart
 
         report = self.night.report
@@ -171,6 +169,8 @@ def show_in_colour(night: WakeUpReport, message: Message, *, console: Console | 
     from rich.console import Console
     from rich.panel import Panel
     from rich.text import Text
+
+    from bot.local.terminal import render
 
     first, _, rest = render(message).partition("\n")
     text = Text(rest)

@@ -7,7 +7,6 @@ answers with `{"error": "…"}` and hangs up.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import socket
@@ -16,9 +15,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loop.errors import UserError
 from notifiers.message import Message, Reply
+
+if TYPE_CHECKING:
+    import asyncio
 
 # Bytes of a socket's address, its closing NUL included: 108 on Linux, 104 on macOS.
 _ADDRESS_BYTES = 104
@@ -120,6 +123,8 @@ MAX_ITEM = 1 << 26  # bytes of one line from the bot, which is trusted: enough f
 
 async def send(path: Path, command: str) -> Reply:
     """Return the reply to one command."""
+    import asyncio  # here and below: most commands only ask whether a bot is there
+
     async with _connect(path) as bot:
         await bot.send(command)
         try:
@@ -177,6 +182,8 @@ class Attached:
 
 @asynccontextmanager
 async def _connect(path: Path) -> AsyncIterator[Attached]:
+    import asyncio
+
     try:
         with socket_address(path) as address:
             reader, writer = await asyncio.open_unix_connection(address, limit=MAX_ITEM)

@@ -18,7 +18,7 @@ from bot.local.wire import bot_answers
 from bot.setup.settings import ENV_FILE, Settings
 from bot.setup.sources import PROVIDERS, SEARCH, SourceChoice, agent_of
 from loop.errors import UserError
-from loop.experiment import EventKind, Purpose, Run
+from loop.experiment import Actor, EventKind, Purpose, Run
 from loop.git.repository import RepositoryFacts, inspect, read_time_budget
 from loop.process.environment import find_uv, prepare_line
 from loop.process.liveness import Marked, find_marked
@@ -26,7 +26,7 @@ from loop.process.machine import Disk, GpuProcess, ask_nvidia_smi, look_at_gpus
 from loop.program.constants import find_constants
 from loop.proposers.model.providers import INSTALL, is_own_server
 from loop.proposers.search.space import find_axes
-from loop.store.events import last_incidents
+from loop.store.events import Call, last_incidents, open_calls
 from loop.store.journal import Journal
 from loop.store.repeats import trainings_under_way
 from loop.text import one_line
@@ -311,6 +311,7 @@ def health_checks(
     return (
         beat if running else Check("heartbeat", None, "none, the bot is not running", _START),
         *(_lane(journal, run, now) for run in journal.active_runs()),
+        *(_call(run, call) for run in journal.active_runs() for call in open_calls(journal, run)),
         *(_delivered(standing, now) for standing in standings(journal)),
         _state_file(journal),
         _gpu_memory(home),
@@ -349,7 +350,16 @@ def _lane(journal: Journal, run: Run, now: float) -> Check:
         for number, training in trainings_under_way(journal, run.id)
     ]
     doing = f"trains {', '.join(training)}" if training else state_text(run.state, run.reason)
-    return Check("lane", True, one_line(f"{run.tag} {doing}", _LINE))
+    waits = run.is_paused and run.state_by in (Actor.HEARTBEAT, Actor.LOOP)  # for a person to fix its reason
+    return Check("lane", not waits, one_line(f"{run.tag} {doing}", _LINE))
+
+
+def loop_check(run: Run, error: str) -> Check:
+    return Check("loop", False, one_line(f"{run.tag} failed and will be restarted: {error}", _LINE))
+
+
+def _call(run: Run, call: Call) -> Check:
+    return Check("needs you", None, one_line(f"run {run.tag}: {call.reason}", _LINE))
 
 
 def _delivered(standing: Standing, now: float) -> Check:

@@ -11,10 +11,11 @@ from pathlib import Path
 from bot.setup.doctor import device
 from bot.setup.settings import Settings
 from bot.setup.sources import KINDS, SEARCH, ProposerKind, SourceChoice, Supplies
+from loop.evaluation.guard import module_names
 from loop.experiment import Experiment, Reason, Run
 from loop.git.workspace import Workspace
 from loop.process.trainer import RunFolders
-from loop.proposers.calling import Availability, BudgetGuard, Source, trained_already
+from loop.proposers.calling import Availability, BudgetGuard, Guard, Source
 from loop.proposers.prompt.context import ContextReader, Papers
 from loop.proposers.protocol import Failure
 from loop.proposers.researcher import Researcher
@@ -80,7 +81,12 @@ def make_researcher(
         fallback=source(fallback) if fallback and fallback.name not in named else None,
         journal=journal,
         failure=failure,
-        check=functools.partial(trained_already, find=functools.partial(with_program, journal, run.id)),
+        check=Guard(
+            frozen=module_names(workspace.frozen),
+            base=functools.cache(lambda: workspace.source(run.base_commit)),
+            find=functools.partial(with_program, journal, run.id),
+            strict=settings.guard == "strict",
+        ),
         budget=BudgetGuard(budget, notes),
         availability=Availability(notes),
         papers=Papers(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import logging
 import os
@@ -14,7 +13,6 @@ import stat
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from loop.errors import UserError
@@ -110,6 +108,8 @@ def watchdog_seconds(environ: Mapping[str, str]) -> float | None:
 
 async def feed_watchdog(environ: Mapping[str, str], *, healthy: Callable[[], bool]) -> None:
     """Send signs of life for as long as `healthy` says so; never returns."""
+    import asyncio
+
     seconds = watchdog_seconds(environ)
     while seconds is not None:
         if healthy():
@@ -143,6 +143,8 @@ class Formatter(logging.Formatter):
 
 def start_logging(path: Path, secrets: Collection[str] = ()) -> None:
     """Write everything from INFO up to `path`, the older part to `path.1` and so on, without `secrets`."""
+    from logging.handlers import RotatingFileHandler
+
     handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8")
     path.chmod(0o600)
     handler.setFormatter(Formatter(secrets))

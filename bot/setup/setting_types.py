@@ -17,7 +17,6 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, TypeAlias, TypeVar
 from zoneinfo import ZoneInfo
 
-from apscheduler.triggers.cron import CronTrigger
 from dotenv.parser import parse_stream
 from pydantic import BeforeValidator, FiniteFloat, SecretStr
 from pydantic_core import ErrorDetails
@@ -25,9 +24,8 @@ from pydantic_core import ErrorDetails
 from bot.access import Role
 from bot.setup.sources import SourceChoice, read_model, read_sources
 from loop.errors import UserError
-from loop.git.repository import check_path
+from loop.files import check_path
 from loop.text import is_secret
-from notifiers.channels.tracker import SERVICES
 from notifiers.delivery.preferences import QuietHours, read_hours
 
 _T = TypeVar("_T")
@@ -138,6 +136,8 @@ def _zone(text: str) -> ZoneInfo:
 
 
 def _tracker(text: str) -> tuple[str, str]:
+    from notifiers.channels.tracker import SERVICES
+
     service, _, project = text.partition(":")
     if service not in SERVICES or not re.fullmatch(r"[\w.-]+", project):
         raise ValueError("must be trackio:PROJECT or wandb:PROJECT")
@@ -255,9 +255,10 @@ def read_cron(text: str) -> str:
     Raises:
         ValueError: with a clause that follows a name: `must be …`.
     """
+    found = _TIME.fullmatch(text.strip())
+    if found and int(found[1]) < 24 and int(found[2]) < 60:
+        return f"{int(found[2])} {int(found[1])} * * *"
     fields = text.lower().split()
-    if found := _TIME.fullmatch(text.strip()):
-        fields = [str(int(found[2])), str(int(found[1])), "*", "*", "*"]
     try:
         cron = " ".join((*fields[:4], _days(fields[4]), *fields[5:]))
         comes_true = next_after(cron, 0.0, UTC) < inf
@@ -276,6 +277,8 @@ def next_after(cron: str, moment: float, zone: tzinfo | None) -> float:
     Raises:
         ValueError: it is no cron expression.
     """
+    from apscheduler.triggers.cron import CronTrigger
+
     start = datetime.fromtimestamp(moment, zone) + timedelta(seconds=1)
     found: datetime | None = CronTrigger.from_crontab(cron, timezone=zone).get_next_fire_time(None, start)
     return inf if found is None else found.timestamp()

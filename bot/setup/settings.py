@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +23,6 @@ from pydantic import (
 
 from bot.setup import setting_types as types
 from bot.setup.setting_types import bad_lines, near_miss, sentence
-from loop.engine.stages import usual_deadline
 from loop.errors import UserError
 from loop.experiment import Goal
 from notifiers.delivery.preferences import MOST
@@ -94,6 +94,7 @@ class Settings(BaseModel):
     equal_within: types.OptionalNumber = _setting("", ge=0)
     simplicity_gain: FiniteFloat = _setting("0.001", ge=0)
     simplicity_lines: int = _setting("20", ge=0)
+    guard: Literal["flag", "strict"] = _setting("flag")
 
     # Where ideas come from
 
@@ -147,6 +148,8 @@ class Settings(BaseModel):
         Raises:
             UserError: DEADLINE_MINUTES would kill every training within its budget.
         """
+        from loop.engine.stages import usual_deadline
+
         if self.deadline_minutes is None:
             return usual_deadline(time_budget)
         if 60 * self.deadline_minutes <= time_budget:
@@ -160,6 +163,11 @@ class Settings(BaseModel):
         """Return how often the baseline is repeated; long trainings are not, unless that was set."""
         usual = USUAL_NOISE_RUNS if time_budget <= LONG_BUDGET else 0
         return usual if self.noise_runs is None else self.noise_runs
+
+    @property
+    def zone(self) -> tzinfo:
+        """The time zone that dates and times are shown in."""
+        return self.time_zone or datetime.now().astimezone().tzinfo or UTC
 
     @property
     def socket(self) -> Path:

@@ -31,7 +31,7 @@ from loop.process.environment import (
 )
 from loop.program.constants import parse
 from loop.sandbox.proof import Check as Attempt
-from loop.sandbox.proof import SandboxFacts, prove
+from loop.sandbox.proof import SandboxFacts, clear_proofs, prove
 from loop.sandbox.sandbox import Sandbox, SandboxKind, find_sandbox
 from loop.sandbox.view import View, check_named
 from notifiers.text.status import BREAKS, sandbox_text
@@ -286,7 +286,7 @@ def examine_sandbox(settings: Settings, environment: Mapping[str, str]) -> Sandb
         # Such as Landlock with an NVIDIA GPU (driver 580): cuInit fails, and torch takes the CPU.
         reason = f"{sandbox.kind.capitalize()} keeps trainings from their work ({broken[0].detail})."
         return _unconfined(settings, Sandbox(SandboxKind.NONE, reason=f"{reason} {sandbox.reason}".strip()))
-    wanted = (Attempt.TCP, Attempt.UDP) if settings.allow_network else ()
+    wanted = (Attempt.TCP, Attempt.UDP, Attempt.VSOCK) if settings.allow_network else ()
     return SandboxFacts(
         sandbox,
         held=sum(row.held for row in proof.rows),
@@ -313,8 +313,7 @@ def what_trainings_read(settings: Settings, environment: Mapping[str, str]) -> t
 
 def clear_left(home: Path, runs: Collection[int]) -> None:
     """Remove what bots that were killed left in a state directory, but for the trainings of these runs."""
-    for folder in (home / "trainings").glob("*"):
+    for folder in (home / "trainings").glob("[0-9]*"):
         if folder.name not in map(str, runs):
-            remove(folder)  # of a run that is over, or of a proof of the sandbox
-    for file in home.glob("proof-*"):
-        file.unlink()
+            remove(folder)
+    clear_proofs(home)

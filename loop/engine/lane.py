@@ -186,12 +186,13 @@ class Lane:
             self.training = None
             experiment = self.experiment or experiment  # a command may have marked it
             usable = self._counts(outcome) or outcome.ending not in (Ending.INTERRUPTED, Ending.VANISHED)
-            if usable and not blocked:
+            slow = await in_thread(self._owner.repeats.why_again, experiment, outcome, self._owner.run)
+            if usable and not blocked and not slow:
                 measured = stages.measured(experiment, outcome)
                 await in_thread(self._journal.record, measured)
                 self.experiment = measured
                 return
-            self.experiment = await in_thread(self._put_back, experiment, outcome, blocked=blocked)
+            self.experiment = await in_thread(self._put_back, experiment, outcome, slow, blocked=blocked)
             if outcome.ending is Ending.VANISHED:
                 times = f"experiment #{experiment.number} vanished {experiment.attempt} times"
                 await self._owner.back_off(experiment.attempt - VANISHED_OFTEN, times)
@@ -290,10 +291,10 @@ class Lane:
     def _counts(self, outcome: Outcome) -> bool:
         return measured_value(self._owner.run.metric, self._owner.run.goal, outcome) is not None
 
-    def _put_back(self, experiment: Experiment, outcome: Outcome, *, blocked: bool) -> Experiment:
+    def _put_back(self, experiment: Experiment, outcome: Outcome, slow: str, *, blocked: bool) -> Experiment:
         vanished = outcome.ending is Ending.VANISHED
         ordered = experiment.skip_requested or self._is_halted
-        reason = stages.why_put_back(outcome, ordered=ordered, blocked=blocked)
+        reason = slow or stages.why_put_back(outcome, ordered=ordered, blocked=blocked)
         back = stages.put_back(experiment, outcome)
         self._journal.record(back, kind=EventKind.INTERRUPTED, reason=reason, vanished=vanished)
         if vanished and experiment.attempt == VANISHED_OFTEN:

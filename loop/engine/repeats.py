@@ -7,7 +7,7 @@ seed, where the program sets one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import count
 from typing import assert_never
@@ -15,6 +15,7 @@ from typing import assert_never
 from loop.engine.stages import decide, ended, why_put_back
 from loop.engine.trainings import Plan, Trainings
 from loop.errors import UserError
+from loop.evaluation.drift import Drift, read_drift, speed
 from loop.evidence import Repeat, RepeatFor
 from loop.experiment import Ending, Experiment, Outcome, Purpose, Run, RunState, Status, Training
 from loop.git.workspace import Workspace
@@ -77,11 +78,7 @@ class Repeater:
         store.ask(run.id, number, why, times=times, asked_by=name, answered_in=answered_in)
 
     def waiting(self) -> list[Repeat]:
-        """Return the repeats that wait, the next first; those for the noise are asked for with this."""
-        waiting = self._store.waiting(self._run_id)
-        if self._noise_runs and self._wants_noise():
-            waiting += self._store.ask(self._run_id, 0, RepeatFor.NOISE, times=self._noise_runs)
-        return waiting
+        return self._store.waiting(self._run_id)
 
     def _wants_noise(self) -> bool:
         (last, *_) = self._journal.experiments(self._run_id, last=1) or (None,)
@@ -93,7 +90,12 @@ class Repeater:
         return {begun.lane: begun for begun in self._store.under_way(self._run_id)}
 
     def begin(self, lane: int, spare: Supervisor | None) -> tuple[RepeatUnderWay, TrainingProcess] | None:
-        """Begin the next repeat, with the supervisor `spare` if there is one; None where none waits."""
+        """Begin the next repeat, with the supervisor `spare` if there is one; None where none waits.
+
+        Those for the noise are asked for once the baseline has its verdict.
+        """
+        if self._noise_runs and self._wants_noise():
+            self._store.ask(self._run_id, 0, RepeatFor.NOISE, times=self._noise_runs)
         for repeat in self.waiting():
             commit = self.experiment(repeat).commit
             try:
@@ -139,10 +141,6 @@ class Repeater:
     def skip(self, begun: RepeatUnderWay, *, answered_in: str) -> RepeatUnderWay:
         return self._store.skip(begun, SKIPPED, answered_in=answered_in)
 
-    def give_up_waiting(self) -> None:
-        for repeat in self._store.waiting(self._run_id):
-            self._store.give_up(repeat, STOPPED, quiet=True)
-
     def end(self, begun: RepeatUnderWay, outcome: Outcome, run: Run, *, blocked: bool) -> int:
         """Record what a repeat's training came to; return how many were in vain where it vanished, else 0."""
         repeat, k = begun.repeat, begun.training.k
@@ -173,6 +171,40 @@ class Repeater:
             self._over(repeat)
         return self._store.in_vain(repeat) if waits_again and vanished else 0
 
+    # Drift: was a training slow because the machine is?
+
+    def why_again(self, experiment: Experiment, outcome: Outcome, run: Run) -> str:
+        """Say why an experiment is trained again before its verdict; empty where it is not.
+
+        It was slow, once, and those before it were not.
+        """
+        if run.state is not RunState.RUNNING or experiment.skip_requested:
+            return ""
+        if outcome.ending is not Ending.EXITED:
+            return ""
+        drift = self._drift(experiment.number, experiment.attempt, outcome.numbers)
+        return f"slow: {drift}" if drift and drift.again and not drift.streak else ""
+
+    def with_drift(self, decided: Experiment) -> Experiment:
+        """Let the verdict say that its training was slow; the baseline is repeated where another was too."""
+        drift = self._drift(decided.number, decided.attempt, decided.numbers)
+        if drift is None or decided.value is None:
+            return decided
+        asked = [repeat.asked_at for repeat in self._store.wanted_for(decided.run_id, RepeatFor.DRIFT)]
+        known = any(at >= (decided.started_at or 0.0) for at in asked)
+        baseline = self._journal.experiment(decided.run_id, 0)
+        if drift.streak == 1 and not known and baseline and not _why_not_repeated(baseline):
+            self._store.ask(decided.run_id, 0, RepeatFor.DRIFT)
+        return replace(decided, reason="; ".join(filter(None, (decided.reason, f"slow: {drift}"))))
+
+    def _drift(self, number: int, k: int, numbers: Mapping[str, float]) -> Drift | None:
+        return read_drift(self._journal, self._run_id, number, k, numbers)
+
+    def _slower(self, repeat: Repeat, numbers: Mapping[str, float]) -> float | None:
+        """Return by which share a repeat was slower than its experiment; None where that was not asked."""
+        now, first = speed(numbers), speed(self.experiment(repeat).numbers)
+        return 1 - now / first if repeat.why is RepeatFor.DRIFT and now and first else None
+
     def _measure(self, over: RepeatUnderWay, outcome: Outcome, reason: str, *, has_number: bool) -> None:
         """Record a number, or that there is none; the log of a training without one is kept."""
         repeat, k, metric = over.repeat, over.training.k, self._rule.metric
@@ -195,6 +227,7 @@ class Repeater:
             started_at=outcome.started_at,
             ended_at=outcome.ended_at,
             training_seconds=seconds,
+            slower=self._slower(repeat, numbers),
         )
 
 

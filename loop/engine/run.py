@@ -20,10 +20,11 @@ from loop.engine.evaluations import Evaluations
 from loop.engine.lane import Lane
 from loop.engine.prefetch import Prefetch, Ready, baseline
 from loop.engine.repeats import Repeater
+from loop.engine.taking_back import Correction
 from loop.engine.trainings import Plan, Trainings
+from loop.engine.verdicts import Verdicts
 from loop.errors import UserError, backoff
-from loop.evaluation.noise import read_noise
-from loop.evidence import NO_DOUBT, Doubt, Evaluation, Repeat
+from loop.evidence import Doubt, Evaluation, Repeat
 from loop.experiment import (
     BY_COMMAND,
     Actor,
@@ -42,13 +43,14 @@ from loop.process.trainer import RunFolders, Trainer
 from loop.process.worker import in_thread
 from loop.proposers.prompt.context import ContextReader
 from loop.proposers.protocol import Proposer
-from loop.store.events import skip_answered_in
-from loop.store.experiments import best_number, with_program
+from loop.proposers.retries import RetriesFirst
+from loop.store.experiments import with_program
 from loop.store.journal import Journal
 
 log = logging.getLogger(__name__)
 
 LANES = 1  # how many experiments of a run train at a time
+_MEASURED = (Stage.MEASURED, Stage.EVALUATED)
 
 
 async def nothing_blocks(_: Run) -> bool:
@@ -59,8 +61,8 @@ class Engine:
     """Conducts one run, from one event loop; commands may come at any time.
 
     `is_blocked` is asked about a training that ran out of memory: whether others hold it, so that it says
-    nothing about the program. `clock` gives seconds since the epoch, `timer` seconds that no clock change
-    disturbs.
+    nothing about the program. `doubt` says, in a worker thread, what was found of a number, None leaves that
+    to `evaluations`. `clock` gives seconds since the epoch, `timer` seconds that no clock change disturbs.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Engine:
         proposer: Proposer,
         folders: RunFolders,
         is_blocked: Callable[[Run], Awaitable[bool]] = nothing_blocks,
+        doubt: Callable[[Experiment], Doubt] | None = None,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -86,7 +89,6 @@ class Engine:
         self._workspace = workspace
         self._clock = clock
         self._limit: int | None = None  # of `made`
-        self._best: Experiment | None = None
         self._idle_until = 0.0  # by the event loop's clock
         self._trainings = Trainings(
             plan, journal=journal, workspace=workspace, trainer=trainer, folders=folders, clock=clock
@@ -95,9 +97,18 @@ class Engine:
         self.repeats = Repeater(
             run.id, plan, self._trainings, journal=journal, workspace=workspace, clock=clock
         )
+        self._verdicts = Verdicts(
+            plan.rule,
+            journal=journal,
+            workspace=workspace,
+            trainings=self._trainings,
+            repeats=self.repeats,
+            doubt=doubt or (lambda evaluated: self.evaluations.doubt(self.run, evaluated)),
+            clock=clock,
+        )
         reader = ContextReader(journal=journal, workspace=workspace, folders=folders)
         self.prefetch = Prefetch(
-            proposer=proposer,
+            proposer=RetriesFirst(proposer, journal=journal, workspace=workspace),
             workspace=workspace,
             context=lambda: reader.read(self.run),
             is_trained=lambda program: with_program(journal, run.id, program) is not None,
@@ -123,7 +134,6 @@ class Engine:
 
     @property
     def preparing(self) -> str:
-        """What is done before the first training, while it is."""
         return self._trainings.preparing
 
     def log_of(self, number: int) -> Path:
@@ -183,14 +193,12 @@ class Engine:
             if self.run.state is RunState.STOPPED:
                 raise UserError(f"Run {self.run.tag} is stopped already.")
             await self._set_state(RunState.STOPPED, reason)
-            await in_thread(self.repeats.give_up_waiting)
             await self._interrupt()
 
     async def skip(self, *, answered_in: str = "") -> Experiment | Repeat:
-        """End an experiment without a verdict, or else a repeat, and go on; return what is to be given up.
+        """End an experiment, or else a repeat, and go on; return what is to be given up.
 
-        Of several under way it is the one that began first. It counts all the same if its training has just
-        ended.
+        Of several it is the one that began first. It counts all the same if its training has just ended.
         """
         async with self.switch:
             found = [lane.experiment for lane in self._lanes if lane.experiment and lane.can_be_skipped]
@@ -209,7 +217,6 @@ class Engine:
             return given_up
 
     async def rerun(self, number: int, times: int, *, name: str = "", answered_in: str = "") -> None:
-        """Train a decided experiment so many times again, to learn how sure its number is."""
         async with self.switch:
             await in_thread(self.repeats.ask, self.run, number, times, name=name, answered_in=answered_in)
             self._wake()
@@ -223,6 +230,20 @@ class Engine:
                 self.run = await in_thread(self._journal.retag, self.run, new, answered_in=answered_in)
                 self._wake()  # what fails now is tried again
                 await in_thread(self._follow_tag)
+
+    async def correct(
+        self, kind: EventKind, number: int, *, name: str = "", answered_in: str = ""
+    ) -> Correction:
+        """Change a verdict as a person says: the result was `ACCEPTED` or `REJECTED`."""
+        async with self.switch:
+            await in_thread(self._catch_up)
+            decide = self._verdicts.correct
+            self.run, correction = await in_thread(decide, self.run, kind, number, name, answered_in)
+            self._wake()  # what fails now is tried again
+            self.run = await in_thread(self._verdicts.bring_up_to_date, self.run)
+        if correction.retried:
+            self.prefetch.look_again(at_once=True)
+        return correction
 
     async def check_branch(self) -> None:
         """Pause the run if a hand has moved its branch; called now and then, a verdict looks by itself."""
@@ -250,46 +271,23 @@ class Engine:
         return await self.prefetch.take(lambda: self._head, wake)
 
     def would_keep(self, measured: Experiment) -> bool:
-        return self._decided(measured, NO_DOUBT).status is Status.KEEP
+        return self._verdicts.would_keep(self.run, measured)
 
     async def evaluate(self, measured: Experiment) -> Evaluation | None:
         """Find out whether a number that would be kept is to be believed."""
-        return await self.evaluations.of(self.run, measured, self._best)
-
-    def _decided(self, measured: Experiment, doubt: Doubt) -> Experiment:
-        return stages.decided(
-            measured,
-            self.run,
-            self._plan.rule,
-            best=self._best_value,
-            tampered=self._trainings.tampered(measured.number, measured.attempt, measured.commit),
-            now=self._clock(),
-            seen=self._trainings.keys_seen(measured),
-            noise=read_noise(self._journal, self.run),
-            record=best_number(self._journal, self.run),
-            doubt=doubt,
-        )
+        return await self.evaluations.of(self.run, measured, self._verdicts.best)
 
     def judge(self, evaluated: Experiment) -> Experiment:
-        """Give the verdict and carry it out, in git before the journal says that it was."""
-        decided = self._decided(evaluated, self.evaluations.doubt(self.run, evaluated))
-        if decided.status is Status.KEEP:
-            self._workspace.keep(decided.commit, decided.parent)
-        self._journal.record(decided)
-        if decided.status is Status.KEEP:
-            self._best = decided
+        self.run, decided = self._verdicts.judge(self.run, evaluated)
         self.made += decided.number > 0
         return decided
 
     def give_up(self, experiment: Experiment) -> Experiment:
-        reason = "the run was stopped" if self.run.state is RunState.STOPPED else ""
-        decided = stages.skipped(experiment, reason, self._best_value, now=self._clock())
-        answered_in = skip_answered_in(self._journal, self.run.id, experiment.number)
-        self._journal.record(decided, answered_in=answered_in)
-        return decided
+        return self._verdicts.give_up(self.run, experiment)
 
     async def conclude(self, decided: Experiment) -> None:
         self._wake(but=decided.lane)
+        await in_thread(self._catch_up)
         if decided.status is Status.KEEP:
             await in_thread(self._workspace.restore)
         crashed = decided.status is Status.CRASH
@@ -355,12 +353,10 @@ class Engine:
         repeats = self.repeats.under_way()
         for lane in self._lanes:
             lane.experiment, lane.repeat = undecided.get(lane.index), repeats.get(lane.index)
-        self._best = self._journal.best(self.run.id)
         last = self._journal.experiments(self.run.id, last=1)
         self.next_number = last[0].number + 1 if last else 0
-        judged = self._judged
-        head = self._workspace.head() if judged else self._head
-        repairs = self._workspace.repair(head if head in judged else self._head)
+        self.run = self._verdicts.take_up(self.run, undecided.values())
+        repairs = self._workspace.repair(self._head)
         self._trainings.repair(self.run)
         return repairs
 
@@ -373,20 +369,25 @@ class Engine:
                 raise UserError(f"Branch and worktree of run {new} are still named {old}: {error}") from error
             self.run = self._journal.finish_retag(self.run)
 
+    def _catch_up(self) -> None:
+        """Let people and git follow what the journal says."""
+        self._verdicts.call_person(self.run)
+        self._follow_tag()
+        self.run = self._verdicts.follow(self.run)
+
     async def _may_go_on(self, lane: Lane) -> bool:
         """Wait until a lane has something to do; False once the run is done or stopped."""
         while True:
             async with self.switch:
                 lane.wake.clear()
-                if self.run.renamed_from:
-                    await in_thread(self._follow_tag)
+                with suppress(BranchMoved):  # then it is a person's
+                    await in_thread(self._catch_up)
                 if not lane.can_wait:
                     return True  # whatever was ordered: nothing that was trained is lost
                 experiment = lane.experiment
                 given_up = experiment is not None and experiment.skip_requested
                 pause = self._idle_until - asyncio.get_running_loop().time()
-                enough = self.made == self._limit if experiment else not self.wants_more
-                enough = enough and not await in_thread(self.repeats.waiting)
+                enough = self.made == self._limit if experiment else await self._has_all()
                 waits = given_up or pause > 0 or enough or self._awaits_baseline(lane)
                 if self.run.state is RunState.RUNNING and not waits:
                     return True
@@ -402,16 +403,19 @@ class Engine:
     def _awaits_baseline(self, lane: Lane) -> bool:
         return any(experiment.number == 0 for experiment in self.under_way if experiment.lane != lane.index)
 
+    async def _has_all(self) -> bool:
+        return not self.wants_more and not await in_thread(self.repeats.waiting)
+
     async def _is_over(self) -> bool:
         """Tidy up if no lane has anything to do; say whether the run is done or stopped."""
         if not all(lane.can_wait for lane in self._lanes):
             return False
-        made_all = self.made == self._limit and not await in_thread(self.repeats.waiting)
-        if self.run.state in (RunState.RUNNING, RunState.PAUSING) and made_all:
+        has_all = self.made == self._limit and (self.under_way or await self._has_all())
+        if self.run.state in (RunState.RUNNING, RunState.PAUSING) and has_all:
             await self._set_state(RunState.DONE, Reason(Actor.LOOP, facts={"made": self.made}))
         if self.run.state is RunState.PAUSING:
             await self._set_state(RunState.PAUSED, self.run.reason or BY_COMMAND)
-        with suppress(BranchMoved):  # then it is a person's
+        with suppress(BranchMoved):
             await in_thread(self._workspace.restore)
         gone = self.run.state is RunState.STOPPED and not self.under_way
         await in_thread(self._trainings.sweep, everything=gone)
@@ -429,21 +433,11 @@ class Engine:
             lane.close()
 
     def _check_head(self) -> None:
-        self._workspace.check_head(self._head, *self._judged)
-
-    @property
-    def _judged(self) -> set[str]:
-        """What may be at the head already, kept in git before the journal knows of it."""
-        measured = (Stage.MEASURED, Stage.EVALUATED)
-        return {experiment.commit for experiment in self.under_way if experiment.stage in measured}
+        self.run = self._verdicts.check_branch(self.run)
 
     @property
     def _head(self) -> str:
-        return self._best.commit if self._best else self.run.base_commit
-
-    @property
-    def _best_value(self) -> float | None:
-        return self._best.value if self._best else None
+        return self._verdicts.head(self.run)
 
     async def _set_state(self, state: RunState, reason: Reason) -> None:
         self.run = await in_thread(self._journal.set_state, self.run, state, reason)

@@ -15,10 +15,10 @@ from pathlib import Path
 from loop.engine import stages
 from loop.engine.prefetch import RETRY_SECONDS
 from loop.engine.stages import KeepRule
-from loop.errors import UserError
+from loop.errors import DiskError, UserError
 from loop.evaluation.evaluator import MODEL, Evaluator, Program, command_of, evaluator_of
 from loop.experiment import EventKind, Experiment, Run, Status, Training
-from loop.files import holds, remove, why_not_copied
+from loop.files import holds, remove, why_not_copied, writing
 from loop.git.checkout import Source
 from loop.git.repository import ignored_mentions
 from loop.git.workspace import Workspace
@@ -109,6 +109,7 @@ class Trainings:
         self._clock = clock
         self._prepared: _Prepared | None = None
         self._making = threading.Lock()  # of folders ahead, which copy the compile cache
+        self._rewrites = False  # the results have lines that are no longer true
         self._over: list[Path] = []  # folders that are to go
         self.hidden: tuple[Path, ...] = ()  # what no training of this run may see, by its evaluator
 
@@ -127,7 +128,8 @@ class Trainings:
             frozen=self._workspace.frozen,
             link_paths=self._plan.link_paths,
         )
-        with tempfile.TemporaryDirectory() as folder:  # the disk of the state directory may be full
+        with writing(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as folder:
+            # Not in the state directory, whose disk may be full.
             project = Path(folder) / WORK
             source.fill(project, run.base_commit)
             source.write_editable(project, self._workspace.source(run.base_commit))
@@ -194,10 +196,16 @@ class Trainings:
 
     def make_ahead(self, lane: int, commit: str) -> None:
         """Make the folder of the lane's next training, but for the editable file, as `commit` has it."""
+        try:
+            self._make_ahead(lane, commit)
+        except DiskError as error:
+            log.warning("no folder ahead of the next training: %s", error)
+
+    def _make_ahead(self, lane: int, commit: str) -> None:
         ahead = self._ahead(lane)
         if ahead.exists():
             return
-        with self._making:
+        with self._making, writing(ahead):
             made = ahead.with_name(f"{ahead.name}.new")
             remove(made)
             made.mkdir(parents=True)
@@ -231,9 +239,10 @@ class Trainings:
     def make(self, lane: int, number: int, k: int, commit: str, source: str) -> Job:
         """Make the folder of a training of `commit`, with `source` as its editable file."""
         folder = self.folders.attempt(number, k)
-        self.make_ahead(lane, commit)
+        self._make_ahead(lane, commit)
         remove(folder)  # of a beginning that the journal does not know of
-        self._ahead(lane).rename(folder)
+        with writing(folder):
+            self._ahead(lane).rename(folder)
         self._ready.source.write_editable(folder / WORK, source)
         return self._job(folder)
 
@@ -285,12 +294,19 @@ class Trainings:
         """Add an experiment whose verdict is in the journal to the results, and keep the end of its log."""
         reason = reason_of(decided, run.goal)
         log.info("%s #%d: %s (%s)", run.tag, decided.number, decided.status, reason)
-        if sum(self._journal.counts(run.id).values()) == decided.number + 1:
+        in_order = sum(self._journal.counts(run.id).values()) == decided.number + 1
+        if in_order and not self._rewrites:
             append_result(self._results, row_of(decided), metric=run.metric)
         else:  # another lane has begun before it and is not done
-            write_results(self._results, read_rows(self._journal, run.id), metric=run.metric)
+            self.rewrite_results(run)
         self._keep(decided)
         self._over += self.folders.trainings.glob(f"{decided.number}-*")
+
+    def rewrite_results(self, run: Run) -> None:
+        """Write all results anew; what fails is made good with the next result."""
+        self._rewrites = True
+        write_results(self._results, read_rows(self._journal, run.id), metric=run.metric)
+        self._rewrites = False
 
     def keys_seen(self, measured: Experiment) -> tuple[str, ...]:
         """Return the names of the numbers in the log of a training that has no summary."""
@@ -313,8 +329,9 @@ class Trainings:
         return f"perhaps set LINK_PATHS={guess.link}: git ignores {guess.path}" if guess else ""
 
     def repair(self, run: Run) -> None:
-        write_results(self._results, read_rows(self._journal, run.id), metric=run.metric)
-        self.folders.trainings.mkdir(parents=True, exist_ok=True)
+        self.rewrite_results(run)
+        with writing(self.folders.trainings):
+            self.folders.trainings.mkdir(parents=True, exist_ok=True)
         for old in filter(Path.is_dir, self.folders.logs.glob(_FOLDERS)):  # where the last release trained
             folder = self.folders.trainings / old.name
             if not os.path.lexists(folder):
@@ -348,8 +365,9 @@ class Trainings:
     def keep_log(self, number: int, k: int, kept: Path) -> None:
         tail = without_secrets(read_tail(self.folders.attempt(number, k) / LOG), self._trainer.secrets)
         if tail or not kept.exists():  # it is kept already where only the folder was left
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            kept.write_text(tail, encoding="utf-8", errors="replace")
+            with writing(kept):
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                kept.write_text(tail, encoding="utf-8", errors="replace")
 
     def _keep(self, decided: Experiment) -> None:
         """Keep the end of the log, and the compile cache of a program that was kept; the rest may go."""
@@ -369,7 +387,11 @@ class Trainings:
                 (folder / CACHE).rename(cache)
                 for ahead in self.folders.trainings.glob(f"{AHEAD}-?"):
                     remove(ahead / CACHE)
-                    self._copy_cache(ahead)
+                    try:
+                        self._copy_cache(ahead)
+                    except OSError as error:  # the disk is full, perhaps: it is made when it is needed
+                        log.warning("no cache for the next training yet: %s", error)
+                        remove(ahead)
 
     def _copy_cache(self, folder: Path) -> None:
         cache = self.folders.trainings / CACHE

@@ -54,7 +54,9 @@ def noise_of(groups: Iterable[Sequence[float]]) -> Noise | None:
 
 
 def read_noise(journal: Journal, run: Run) -> Noise | None:
-    return noise_of(Repeats(journal).values(run.id, run.metric).values())
+    values = Repeats(journal).values(run.id, run.metric)
+    believed = [each.number for each in journal.experiments_at(run.id, values) if each.is_believed]
+    return noise_of(values[number] for number in believed)
 
 
 def in_sigmas(gain: float, noise: Noise) -> float:

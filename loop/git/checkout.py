@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from loop.errors import UserError
-from loop.files import check_no_link, make_folders, place
+from loop.files import check_no_link, make_folders, place, writing
 from loop.git.commands import Git, GitError, Location, locate
 from loop.text import one_line
 
@@ -140,24 +140,22 @@ class Source:
         self._resolve(commit)
         check_no_link(folder.parent)
         try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            raise UserError(f"{folder} exists already: remove it.") from None
-        except OSError as error:
-            raise _refused(error, folder) from error
+            with writing(folder):
+                folder.mkdir(parents=True)
+        except UserError as error:
+            if isinstance(error.__cause__, FileExistsError):
+                raise UserError(f"{folder} exists already: remove it.") from None
+            raise
         try:
-            self._write(folder)
-        except BaseException as error:
+            with writing(folder):
+                self._write(folder)
+        except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
-            if isinstance(error, OSError):
-                raise _refused(error, folder) from error
             raise
 
     def write_editable(self, folder: Path, source: str) -> None:
-        try:
+        with writing(folder):
             place(folder, self._editable, source.encode(), executable=self._executable)
-        except OSError as error:
-            raise _refused(error, folder) from error
 
     def _write(self, folder: Path) -> None:
         for path in self._plan.submodules:
@@ -343,7 +341,3 @@ def _not_there(git: Git, path: str) -> UserError:
     return UserError(
         f"{git.directory} does not have the whole content of {path}: clone the repository without --filter."
     )
-
-
-def _refused(error: OSError, folder: Path) -> UserError:
-    return UserError(f"{error.filename or folder} cannot be written: {error.strerror or error}.")

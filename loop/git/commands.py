@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from loop.errors import UserError
+from loop.errors import DiskError, UserError
+from loop.files import passing_reason
 
 if TYPE_CHECKING:
     from git.cmd import Git as GitPython
@@ -93,6 +94,10 @@ class GitError(UserError):
         self.stderr = stderr
         reason = reasons[0].split(": ", 1)[-1] if reasons else "it gave no reason"
         super().__init__(f"git {command} failed: {reason.rstrip('.')}.")
+
+
+class GitDiskError(GitError, DiskError):
+    """It ended because the disk is full or fails."""
 
 
 class Git:
@@ -293,7 +298,8 @@ def _run(
     if process.returncode == NOT_FOUND and stderr.startswith(f"{ENV}: ".encode()):
         raise UserError("git is not installed or does not run: install git and try again.")
     if process.returncode not in accept:
-        raise GitError(_name(arguments), stderr.decode(errors="replace"))
+        said = stderr.decode(errors="replace")
+        raise (GitDiskError if passing_reason(said) else GitError)(_name(arguments), said)
     return process.returncode, output
 
 

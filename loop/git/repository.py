@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from string import ascii_lowercase
 
 from loop.errors import UserError
+from loop.files import check_path
 from loop.git.checkout import read_pointers
 from loop.git.commands import Git, Location, locate, readable
 from loop.program.constants import find_constants, imported_modules, time_budget
@@ -175,20 +176,6 @@ def check_tag(tag: str) -> None:
 def propose_tag(date: dt.date, taken: Collection[str]) -> str:
     day = f"{MONTHS[date.month - 1]}{date.day}"
     return next(tag for tag in (day + letters for letters in _suffixes()) if tag not in taken)
-
-
-def check_path(path: str) -> None:
-    """Refuse a path of the settings that does not lie inside a repository."""
-    pure = PurePosixPath(path)
-    if (
-        not path.isprintable()
-        or path != str(pure)
-        or pure.is_absolute()
-        or {".", "..", ".git"} & set(pure.parts)
-    ):
-        raise UserError(
-            f"{path!r} is not a path inside the repository: write it like train.py or src/train.py."
-        )
 
 
 def decode(content: bytes, path: str) -> str:

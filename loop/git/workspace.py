@@ -1,6 +1,6 @@
 """A run's place in git: its worktree, its branch, and a ref for every experiment.
 
-The branch `autoresearch/<tag>` moves on a keep and never else, by compare-and-swap. An experiment is
+The branch `autoresearch/<tag>` moves with a verdict and never else, by compare-and-swap. An experiment is
 committed as an object only, ahead of time if need be; `refs/autoresearch/<tag>/<number>` keeps it. Nothing
 trains in the worktree: it is for people, at the head of the branch, with `results.tsv` and `run.log`. Nothing
 is ever reset or cleaned, and of the user's repository nothing is touched but these refs, a few lines of
@@ -19,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from loop.errors import UserError
-from loop.files import check_no_link, place
+from loop.files import check_no_link, check_path, place, writing
 from loop.git.commands import (
     Git,
     GitError,
@@ -30,7 +30,7 @@ from loop.git.commands import (
     read_diff,
     read_diffs,
 )
-from loop.git.repository import check_path, check_tag, decode
+from loop.git.repository import check_tag, decode
 from loop.git.worktree import Worktree, remove_stale_locks
 from loop.text import one_line
 
@@ -214,10 +214,10 @@ class Workspace:
             )
         return head
 
-    def check_head(self, expected: str, *others: str) -> None:
-        """Raise `BranchMoved` unless the branch is at `expected`, or at one of the `others`."""
+    def check_head(self, expected: str) -> None:
+        """Raise `BranchMoved` unless the branch is at `expected`."""
         found = self._git.commit_of(self._ref)
-        if found not in (expected, *others):
+        if found != expected:
             raise self._moved(found, expected)
 
     def source(self, commit: str) -> str:
@@ -235,7 +235,7 @@ class Workspace:
             raise UserError(f"The proposed {self.editable} is not valid text: {error.reason}.") from error
         if content == self.content(parent, self.editable):
             raise UserError(f"The proposal changes nothing in {self.editable}.")
-        with self._disk(), tempfile.TemporaryDirectory() as folder:
+        with writing(self.path), tempfile.TemporaryDirectory() as folder:
             text, message, index = (Path(folder) / name for name in ("text", "message", "index"))
             text.write_bytes(content)
             message.write_text(
@@ -269,22 +269,27 @@ class Workspace:
                         f"`git update-ref -d {ref}` in {self.repository} gives the number free."
                     ) from None
 
-    def keep(self, commit: str, parent: str) -> None:
-        """Move the branch from `parent` to `commit`; done already is fine.
+    def move_head(self, commit: str, old: str) -> None:
+        """Move the branch from commit `old` to `commit`; done already is fine.
 
         Raises:
             BranchMoved: the branch is at neither.
         """
-        _check_commit(commit, parent)
+        _check_commit(commit, old)
         with self._working():
             try:
-                self._git("update-ref", "-m", "autoresearch: keep", self._ref, commit, parent)
+                self._git("update-ref", "-m", "autoresearch: the best", self._ref, commit, old)
             except GitError:
-                head = self.head()
-                if head == parent:
+                head = self._git.commit_of(self._ref)
+                if head == old:
                     raise
                 if head != commit:
-                    raise self._moved(head, parent) from None
+                    raise self._moved(head, commit) from None
+
+    def check_movable(self) -> None:
+        """Refuse to move a branch that a person has checked out: that of a run that ended is free for it."""
+        with self._working():
+            self._check_not_elsewhere()
 
     def restore(self) -> None:
         """Bring the worktree to the head of the branch, clean for git: a person may look."""
@@ -402,16 +407,8 @@ class Workspace:
 
     @contextmanager
     def _working(self) -> Iterator[None]:
-        with self._lock, self._disk():
+        with self._lock, writing(self.path):
             yield
-
-    @contextmanager
-    def _disk(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            what = error.filename or self.path
-            raise UserError(f"{what} cannot be used: {error.strerror or error}.") from error
 
 
 def _branch(tag: str) -> str:

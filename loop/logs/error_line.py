@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from loop.logs.progress import is_progress
 from loop.logs.summary import is_entry
-from loop.logs.tail import plain_lines, untagged
+from loop.logs.tail import LONG_TAIL, TAIL, plain_lines, read_tail, untagged
 from loop.text import one_line
 
 ERROR_LENGTH = 200  # characters of an error line that are kept
@@ -29,9 +30,11 @@ _CHAINED = ("During handling of the above exception", "The above exception was t
 _CLEANUP = ("Exception ignored", "Error in atexit", "--- Logging error ---")  # Python goes on after these
 _SYNTAX = re.compile(r"(?:Syntax|Indentation|Tab)Error\b")
 _NAME = re.compile(r"[\w.]+:?\s*")
+_EXCEPTION = re.compile(r"[\w.<>]+(?:\([\w.]+\))?(?::\s.*|:?)")
 _SECONDARY = re.compile(
     r"(?:[\w.]*\.)?(?:ChildFailedError|SignalException|CalledProcessError|ProcessExitedException|"
-    r"BrokenProcessPool|DistBackendError|BrokenPipeError|ConnectionResetError|KeyboardInterrupt|SystemExit)\b"
+    r"BrokenProcessPool|DistBackendError|BrokenPipeError|ConnectionResetError|KeyboardInterrupt|SystemExit|"
+    r"SimplifiedTraceback|UnfilteredStackTrace)\b"  # of JAX
     r"|.*(?:exited unexpectedly|[Cc]onnection closed by peer|communicator was aborted)"
 )
 """What says only that something else failed, or that a process was ended."""
@@ -39,6 +42,7 @@ _SAYS_NOTHING = re.compile(r".*(?::|validation errors? for \S+)")  # by itself: 
 _COMPILED_AT = re.compile(r".*\bat \d{1,9}:\d{1,9}:")  # Triton goes on with the source, a caret and the cause
 _DYNAMO = re.compile(r"torch\._dynamo\.exc\.")  # names what it got in a long line
 _GOT = re.compile(r"\bgot (\w+(?:Error|Exception))\((['\"])(.+?)\2\)")
+_LAST_ERROR = "Last error:"  # NCCL's own, which follows
 _DEVICE_ASSERT = "device-side assert"
 _LINES = 60  # of a message that are read
 _CHAIN = 20  # exceptions raised one from another that are looked at
@@ -54,7 +58,7 @@ _SIGNS = (
         r"(?:.{0,200}[\s:])?(?:Segmentation fault|Bus error|Illegal instruction|Aborted|Killed|Terminated)"
         r"(?: \(core dumped\))?(?:\s{2,}.*)?"
     ),
-    re.compile(r"[\w.]{0,200}(?:Error|Exception): .+"),
+    re.compile(r"(?:E {3,20})?(?P<quoted>[\w.]{0,200}(?:Error|Exception): .+)"),  # E of pytest
 )
 """What says why a program ended without a traceback, the surest first."""
 _SIGN_WORD = re.compile(
@@ -62,7 +66,14 @@ _SIGN_WORD = re.compile(
 )
 _REASON = re.compile(r"\s*(?:cause: |caused by: |[├╰]─▶ |what\(\): )\s*(\S.*)", re.IGNORECASE)
 _NEAR = 100  # lines from the end: a sign before these is an old story
-_NOISE = re.compile(r".{0,200}\b\w{0,40}Warning: |\s*warnings\.warn\(|wandb: |hint: |help: ")
+_NOISE = re.compile(
+    r".{0,200}\b\w{0,40}Warning: |\s*warnings\.warn\(|wandb:|(?:hint|help|note|tip): "
+    r"|Set (?:the environment variable )?[A-Z_]{4,40}=|For (?:debugging|simplicity|more|further|even more)\b"
+    r"|(?:Compile|Run|Re-?run|Try) with\b|(?:See|Search for) .{0,200}https?:|To enable traceback see\b"
+    r"|CUDA kernel errors might be|If (?:this is|you)\b.{0,300}https?:",
+    re.IGNORECASE,
+)
+"""What warns, and what says only how to find out more."""
 
 
 @dataclass(slots=True)
@@ -92,7 +103,8 @@ class _Raised:
 
     @property
     def is_secondary(self) -> bool:
-        return _SECONDARY.match(self.message[0]) is not None
+        own = self._last_error().startswith("Cuda failure")
+        return not own and _SECONDARY.match(self.message[0]) is not None
 
     @property
     def is_bare(self) -> bool:
@@ -105,6 +117,8 @@ class _Raised:
         if self.is_bare and self.source and not self.is_secondary:
             return f"{first.rstrip(' :')}: {self.source} ({self.place})"
         rest = self._rest()
+        if last := self._last_error():
+            return f"{first.partition(' in: ')[0]}: {last}"
         if _DYNAMO.match(first) and (got := next(filter(None, map(_GOT.search, self.message)), None)):
             return f"{got[1]}: {got[3]}"
         if _COMPILED_AT.fullmatch(first):
@@ -114,12 +128,29 @@ class _Raised:
             rest = []
         return " ".join([first, *rest[:2]])
 
+    def _last_error(self) -> str:
+        lines = iter(self.message)
+        return next(lines, "") if _LAST_ERROR in lines else ""  # the one after it
+
     def _rest(self) -> list[str]:
-        return [line for line in self.message[1:] if _tells(line)]
+        return [line for line in self.message[1:] if _tells(line) and not _NOISE.match(line)]
 
 
 def tells_of_full_memory(text: str) -> bool:
-    return any(sign in text for sign in ("OutOfMemoryError", "out of memory", "MemoryError"))
+    return any(sign in text for sign in ("OutOfMemoryError", "ut of memory", "MemoryError"))  # Out: XLA's
+
+
+def read_failure(path: Path) -> str:
+    """Read the end of a log, with the last traceback before it where that has a long message."""
+    tail = read_tail(path)
+    if _HEADER in tail:
+        return tail
+    before = read_tail(path, LONG_TAIL)[: -len(tail) or None]
+    header = before.rfind(_HEADER)
+    if header < 0:
+        return tail
+    start = before.rfind("\n", 0, header) + 1
+    return f"{before[start : start + TAIL]}\n{tail}"
 
 
 def error_line(text: str, *, killed: bool = False) -> str:
@@ -243,6 +274,9 @@ class _Log:
         elif raised.headless and not _SYNTAX.match(body):
             del self._open[source]
             return False
+        elif raised.message and not _EXCEPTION.fullmatch(body.strip()):
+            raised.in_message = True  # the frames were of the message
+            return False
         else:
             raised.message = [body.strip()]
             raised.in_message = True
@@ -253,7 +287,7 @@ class _Log:
         return True
 
     def _read_message(self, source: str, raised: _Raised, body: str) -> None:
-        if _FRAME.match(body):  # another process's traceback: its exception follows
+        if _FRAME.match(body):  # another process's traceback, mostly: then its exception follows
             raised.in_message = False
             self._read_frame(source, raised, body)
             return

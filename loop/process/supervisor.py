@@ -62,15 +62,8 @@ if sys.platform == "linux":
         living = fields and fields[0] not in b"ZX"
         return int(fields[19]) / os.sysconf("SC_CLK_TCK") if living else None
 
-    def boot_id() -> str:
-        """Name the running boot: pids and start times of another one mean nothing."""
-        return _read("/proc/sys/kernel/random/boot_id").decode().strip()
-
     def _processes() -> dict[int, tuple[int, int]]:
-        """Return the parent and the resident bytes of each process.
-
-        Zombies are among them: one whose main thread has ended may run others, and have children.
-        """
+        """Return parent and resident bytes of each process, also of a zombie: its threads may run on."""
         pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - twice as fast
         stats = {pid: fields for pid in pids if (fields := _stat(pid))}
         return {pid: (int(f[1]), int(f[21]) * resource.getpagesize()) for pid, f in stats.items()}
@@ -87,12 +80,14 @@ else:
             return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
         return None
 
-    def boot_id() -> str:
-        return ""
-
     def _processes() -> dict[int, tuple[int, int]]:
         found = psutil.process_iter(["ppid", "memory_info"])
         return {p.pid: (p.info["ppid"], getattr(p.info["memory_info"], "rss", 0)) for p in found}
+
+
+def boot_id() -> str:
+    """Name the running boot: pids and start times of another one mean nothing. Empty where it has no name."""
+    return _read("/proc/sys/kernel/random/boot_id").decode().strip()
 
 
 def descendants(*roots: int) -> dict[int, int]:
@@ -107,17 +102,23 @@ def descendants(*roots: int) -> dict[int, int]:
     return {pid: processes[pid][1] for pid in order[len(roots) :]}
 
 
-def excess_below(root: int, limits: Data) -> Excess | None:
-    """Return which of the limits on processes and memory those below `root` are beyond, if any."""
+def namespace_init(pids: Iterable[int]) -> list[int]:
+    """Find process 1 of a namespace, with which all others in it end."""
+    return [pid for pid in pids if _numbers(f"/proc/{pid}/status", b"NSpid:")[1:][-1:] == [1]][:1]
+
+
+def excess_below(root: int, limits: Data, *, wrapped: bool = False) -> Excess | None:
+    """Return what those below `root` use more of than is allowed, if anything."""
     resident = descendants(root)
-    memory = sum(resident.values())
+    # Files in memory are no process's. Before the third process starts, they are the machine's.
+    init = namespace_init(resident) if wrapped and len(resident) > 2 else ()
+    files = sum(_space(f"/proc/{pid}/root/dev/shm")[1] for pid in init)
+    memory = files + sum(resident.values())
     if memory > limits["memory"]:  # what is shared was counted for each that shares it
-        shares = {pid: sum(_numbers(f"/proc/{pid}/smaps_rollup", b"Pss:")) for pid in resident}
-        memory = sum(1024 * shares[pid] or rss for pid, rss in resident.items())
-    for name, used in (("processes", len(resident)), ("memory", memory)):
-        if used > limits[name]:
-            return name, used, limits[name]
-    return None
+        memory = sum(_share(pid, b"Pss:") or rss for pid, rss in resident.items())
+        memory += max(0, files - sum(_share(pid, b"Pss_Shmem:") for pid in resident))
+    used = ("processes", len(resident)), ("memory", memory)
+    return next(((name, n, limits[name]) for name, n in used if n > limits[name]), None)
 
 
 def become_subreaper() -> bool:
@@ -136,6 +137,10 @@ def _call(name: str, *arguments: int | None) -> bool:
 def _numbers(path: str, field: bytes) -> list[int]:
     lines = [line.split() for line in _read(path).splitlines() if line.startswith(field)]
     return [int(word) for word in lines[0] if word.isdigit()] if lines else []
+
+
+def _share(pid: int, field: bytes) -> int:  # in bytes
+    return 1024 * sum(_numbers(f"/proc/{pid}/smaps_rollup", field))
 
 
 def _read(path: str) -> bytes:
@@ -256,7 +261,7 @@ class Training:
         self._wrapped, self._limits = job["wrapped"], job["limits"]
         self._folder = Path(job["folder"])
         # Where less than that is free from the start, it is not the training's doing.
-        self._disk_left = min(self._limits["disk_left"], _free(self._folder) // 2)
+        self._disk_left = min(self._limits["disk_left"], _space(self._folder)[0] // 2)
         self._next_look = 0.0
         self._childless = False
         self._subreaper = subreaper
@@ -288,7 +293,7 @@ class Training:
 
     def terminate(self) -> None:
         """Send SIGTERM, to the program alone where it is wrapped: the wrapper would not pass it on."""
-        init = self._namespace_init(descendants(os.getpid()))
+        init = namespace_init(descendants(os.getpid()) if self._wrapped else ())
         inside = descendants(*init) if init else ()
         for pid in inside:
             _kill(pid, signal.SIGTERM)
@@ -299,27 +304,20 @@ class Training:
     def kill(self) -> set[int]:
         """Kill what there is of it; return the pids."""
         pids = descendants(os.getpid())
-        for pid in (*self._namespace_init(pids), *pids):
+        for pid in (*(namespace_init(pids) if self._wrapped else ()), *pids):
             _kill(pid, signal.SIGKILL)
         return set(pids)
 
     def excess(self) -> Excess | None:
         """Return what it uses more of than is allowed, if anything."""
-        if (free := _free(self._folder)) < self._disk_left:
+        if (free := _space(self._folder)[0]) < self._disk_left:
             return "disk_left", free, self._disk_left
         if time.monotonic() < self._next_look:
             return None
         began = time.thread_time()
-        excess = excess_below(os.getpid(), self._limits)
+        excess = excess_below(os.getpid(), self._limits, wrapped=self._wrapped)
         self._next_look = time.monotonic() + max(POLL, (time.thread_time() - began) / COST)
         return excess
-
-    def _namespace_init(self, pids: Iterable[int]) -> list[int]:
-        """Find process 1 of the wrapper's namespace, with which all others in it end."""
-        for pid in pids if self._wrapped else ():
-            if _numbers(f"/proc/{pid}/status", b"NSpid:")[1:][-1:] == [1]:
-                return [pid]
-        return []
 
     def _reap(self) -> None:
         while not self._childless:
@@ -429,11 +427,12 @@ def confine(limits: Data, parent: int) -> None:
         score.write_text(str(max(OOM_SCORE, int(score.read_text()))))
 
 
-def _free(folder: Path) -> int:  # in bytes; a file takes a block, so there are no more blocks than files
+def _space(folder: Path | str) -> tuple[int, int]:  # bytes that are free, and that are used
     with suppress(OSError):  # it was deleted: what becomes of the training is found out at its end
-        status = os.statvfs(folder)
-        return status.f_frsize * min(status.f_bavail, status.f_favail if status.f_files else sys.maxsize)
-    return sys.maxsize
+        found = os.statvfs(folder)  # a file takes a block, so there are no more blocks than files
+        blocks = min(found.f_bavail, found.f_favail if found.f_files else sys.maxsize)
+        return found.f_frsize * blocks, found.f_frsize * (found.f_blocks - found.f_bfree)
+    return sys.maxsize, 0
 
 
 def _is_own_file(path: Path) -> bool:

@@ -24,7 +24,7 @@ import psutil
 
 from loop.errors import UserError
 from loop.experiment import Ending, Limit, Outcome
-from loop.logs.error_line import error_line
+from loop.logs.error_line import error_line, read_failure
 from loop.logs.summary import read_numbers
 from loop.logs.tail import read_tail
 from loop.process import supervisor as program
@@ -299,7 +299,7 @@ def _outcome(folder: Path, secrets: Collection[str], pattern: str) -> Outcome:
         return replace(outcome, numbers=numbers, error=limit_line(outcome.limit, outcome))
     # What is killed by a signal says nothing either: its last line is whatever it was at.
     killed = outcome.ending in (Ending.DEADLINE, Ending.STALLED) or (outcome.exit_code or 0) < 0
-    error = unread or error_line(without_secrets(text, secrets), killed=killed)
+    error = unread or error_line(without_secrets(read_failure(log), secrets), killed=killed)
     return replace(outcome, numbers=numbers, error=error)
 
 

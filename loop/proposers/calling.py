@@ -12,9 +12,10 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from loop.errors import UserError, backoff
+from loop.evaluation.guard import examine, refused
+from loop.evidence import Finding, Invalidated
 from loop.experiment import Cause, Cost, Experiment, Proposal, Run
 from loop.process.worker import in_thread
-from loop.program.constants import find_constants
 from loop.program.fingerprint import fingerprint
 from loop.proposers.protocol import (
     Context,
@@ -180,6 +181,8 @@ def budget_spent(account: Account, price: float, *, pauses: bool) -> str:
 RETRIES = 3
 """How often a model is called again whose proposal was rejected, or made no program."""
 
+_REASONS = 5  # of a refusal that are said
+
 Check: TypeAlias = Callable[[Proposal, Context], str | None]
 """Returns why a proposal is not worth a training, as a sentence; None where it is. It may block."""
 
@@ -285,7 +288,6 @@ class ModelCaller:
     def why_rejected(self, context: Context, proposal: Proposal) -> str | None:
         """Return why the proposal cannot become an experiment, or is not worth one. It may block."""
         try:
-            find_constants(proposal.source)  # as is done with every experiment
             return self._check(proposal, context)
         except UserError as error:
             return str(error)
@@ -297,23 +299,38 @@ def _attributed(proposal: Proposal, idea: Idea | None, failure: Failure | None) 
     return replace(proposal, idea=idea.id) if idea else proposal
 
 
-def trained_already(
-    proposal: Proposal, context: Context, find: Callable[[str], Experiment | None] = lambda _: None
-) -> str | None:
-    """Return why a proposal is no new program, with the earlier result; None where it is one.
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """The check of proposals: says what the guard refuses. It blocks.
 
-    `find` returns the experiment with a fingerprint, for those too old for a context. It may block.
+    `frozen` are names of modules; `base` returns the run's base program, `find` the experiment with a
+    fingerprint, for those too old for a context. What is only flagged is in `examine`.
     """
-    program = fingerprint(proposal.source)
-    recent = next((each for each in context.experiments if each.program == program), None)
-    if experiment := recent or find(program):
-        result = experiment.status or "under way"
-        if experiment.value is not None:
-            result = f"{result}, {context.run.metric} {experiment.value:.6f}"
-        return f"Same program as experiment #{experiment.number} ({result}), {_BUT}."
-    if program == fingerprint(context.source):
-        return f"Same program as the best one, {_BUT}."
-    return None
+
+    frozen: tuple[str, ...]
+    base: Callable[[], str] = str
+    find: Callable[[str], Experiment | None] = lambda _: None
+    strict: bool = False
+
+    def __call__(self, proposal: Proposal, context: Context) -> str | None:
+        reasons = refused(self.examine(proposal.source, context), strict=self.strict)
+        return " ".join(map(str, reasons[:_REASONS])) or None
+
+    def examine(self, source: str, context: Context) -> tuple[Finding, ...]:
+        settled = [each for each in context.experiments if each.invalidated is not Invalidated.TRIED_AGAIN]
+
+        def earlier(program: str) -> str | None:
+            recent = next((each for each in settled if each.program == program), None)
+            if experiment := recent or self.find(program):
+                return experiment_text(experiment, context.run.metric)
+            return "the best one" if program == fingerprint(context.source) else None
+
+        metric = context.run.metric
+        return examine(source, base=self.base(), frozen=self.frozen, metric=metric, earlier=earlier)
 
 
-_BUT = "apart from layout, comments and seeds"
+def experiment_text(experiment: Experiment, metric: str) -> str:
+    result = experiment.status or "under way"
+    if experiment.value is not None:
+        result = f"{result}, {metric} {experiment.value:.6f}"
+    return f"experiment #{experiment.number} ({result})"

@@ -165,7 +165,8 @@ def _experiments(
             else Training(0, ending=Ending.EXITED, numbers=numbers),
             value=row.value,
             best_before=best,
-            status=row.status,
+            # Nobody can be asked about what was doubted elsewhere.
+            status=Status.DISCARD if row.status is Status.QUARANTINE else row.status,
             reason="taken over",
         )
         if row.status is Status.KEEP:

@@ -33,7 +33,8 @@ _COLUMNS = {
         ("string", "stage status"),
         ("double", "value best_before gain"),  # gain: positive is better, whatever the metric's goal
         ("string", "description rationale expected family proposer reason"),
-        ("int64", "idea repairs"),
+        ("int64", "idea repairs retry without"),
+        ("string", "invalidated"),
         ("string", "parent commit program"),
         ("int64", "lines_added lines_removed attempt"),
         ("time", "proposed_at started_at ended_at decided_at"),
@@ -43,7 +44,7 @@ _COLUMNS = {
         ("string", "error"),
         ("int64", "input_tokens cached_tokens output_tokens"),
         ("double", "dollars"),
-        ("object", "numbers constants"),
+        ("object", "numbers constants doubts findings"),
     )
     for name in names.split()
 }
@@ -68,7 +69,7 @@ def write_parquet(path: Path, run: Run, experiments: Iterable[Experiment]) -> No
     except ImportError:
         raise UserError("Parquet needs pyarrow: pip install pyarrow") from None
     records = [
-        {name: json.dumps(value) if isinstance(value, Mapping) else value for name, value in record.items()}
+        {name: json.dumps(value) if _COLUMNS[name] == "object" else value for name, value in record.items()}
         for record in _records(run, experiments)
     ]
     table = pa.Table.from_pylist(records, schema=_schema())
@@ -87,6 +88,8 @@ def _records(run: Run, experiments: Iterable[Experiment]) -> Iterable[dict[str, 
             "metric": run.metric,
             "gain": effect(experiment, run.goal),
             "reason": reason_of(experiment, run.goal),
+            "doubts": [*experiment.doubts],
+            "findings": [asdict(finding) for finding in experiment.findings],
         }
         if experiment.cost:
             own |= asdict(experiment.cost)

@@ -40,8 +40,12 @@ def gain(before: float, after: float, goal: Goal) -> float:
 
 
 def effect(experiment: Experiment | Row, goal: Goal) -> float | None:
-    """Return by how much an experiment was better than the best before it; None without a number."""
-    return _effect(experiment.best_before, experiment.value, goal)
+    """Return by how much an experiment was better than the best before it.
+
+    None without a number, or where that is not believed.
+    """
+    value = experiment.value if experiment.is_believed else None
+    return _effect(experiment.best_before, value, goal)
 
 
 def reason_of(decided: Experiment | Row, goal: Goal) -> str:

@@ -26,7 +26,7 @@ from enum import StrEnum
 from itertools import zip_longest
 from math import inf
 from operator import attrgetter
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from loop.experiment import Event, EventKind, Experiment, Run, RunState, Status
 from loop.store.events import SILENCE_SECONDS, Session, Sessions, events_of
@@ -102,8 +102,15 @@ _TELLING = (
     EventKind.INTERRUPTED,
     EventKind.SKIP_REQUESTED,
     EventKind.MEASURED,
+    EventKind.REPEAT_TRAINING,
+    EventKind.REPEAT_PUT_BACK,
+    EventKind.REPEAT_GIVEN_UP,
+    EventKind.REPEATED,
 )
 """The kinds of events that the ledger reads."""
+
+_BEGINS = (EventKind.TRAINING, EventKind.REPEAT_TRAINING)
+_PUTS_BACK = (EventKind.INTERRUPTED, EventKind.REPEAT_PUT_BACK)
 
 
 def read_ledger(
@@ -191,12 +198,15 @@ def _attempts(
     sure_until = end
     for at, event in history:
         if began is None:
-            if event.kind is EventKind.TRAINING:
+            if event.kind in _BEGINS:
                 began = sure_until = at
         elif event.kind is EventKind.MEASURED and event.number is not None:
             sure += _measured(experiments[event.number], began, at)
             began = None
-        elif event.kind is EventKind.INTERRUPTED:
+        elif event.kind is EventKind.REPEATED:
+            sure += _measured(_repeated(event.data), began, at)
+            began = None
+        elif event.kind in _PUTS_BACK or (event.kind is EventKind.REPEAT_GIVEN_UP and event.data.get("k")):
             sure += _span(began, sure_until, Spent.INTERRUPTED)
             doubtful += _span(sure_until, at, Spent.INTERRUPTED)
             began = None
@@ -207,7 +217,22 @@ def _attempts(
     return _in_order(sure + _cut(doubtful, gaps))
 
 
-def _measured(trained: Row | Experiment, began: float, measured: float) -> list[Span]:
+@dataclass(frozen=True, slots=True)
+class _Repeated:
+    """What the event of a repeat says of its training."""
+
+    status: Status | None
+    started_at: float | None
+    ended_at: float | None
+    training_seconds: float | None
+
+
+def _repeated(data: Mapping[str, Any]) -> _Repeated:
+    status = Status.CRASH if data.get("value") is None else None
+    return _Repeated(status, data.get("started_at"), data.get("ended_at"), data.get("training_seconds"))
+
+
+def _measured(trained: Row | Experiment | _Repeated, began: float, measured: float) -> list[Span]:
     """Return an attempt by the times of its outcome, which lie between those of its events."""
     start = began if trained.started_at is None else min(max(began, trained.started_at), measured)
     end = measured if trained.ended_at is None else min(max(start, trained.ended_at), measured)
@@ -241,7 +266,7 @@ def _rests(event: Event) -> bool | None:
 
 
 def _halted(event: Event) -> bool | None:
-    if event.kind in (EventKind.TRAINING, EventKind.RUN_RECOVERED, EventKind.RUN_STATE):
+    if event.kind in (*_BEGINS, EventKind.RUN_RECOVERED, EventKind.RUN_STATE):
         return False
     return True if event.data.get("halted") else None
 

@@ -44,8 +44,8 @@ class Gain:
 class Report:
     """What a run has brought, or a part of it. What the rows do not say is None.
 
-    `experiments` counts every trained one, the baseline included: `keep + discard + crash`. `gains` has one
-    for every kept experiment that had a best before it, the largest first. Times are seconds since the epoch:
+    `experiments` counts every trained one, the baseline included: all but the skipped. `gains` has one for
+    every kept experiment that had a best before it, the largest first. Times are seconds since the epoch:
     the first start and the last end. `training_seconds` is what the trainings counted against their budgets.
     `before` is the best before the first row, None where the rows begin with the run.
     `queue_empty` counts the experiments for which the machine waited, because no proposal was ready, and
@@ -59,6 +59,7 @@ class Report:
     keep: int
     discard: int
     crash: int
+    quarantine: int
     skipped: int
     baseline: float | None
     best: float | None
@@ -252,10 +253,11 @@ def make_report(
         tag=tag,
         metric=metric,
         goal=goal,
-        experiments=counts[Status.KEEP] + counts[Status.DISCARD] + counts[Status.CRASH],
+        experiments=sum(count for status, count in counts.items() if status is not Status.SKIP),
         keep=counts[Status.KEEP],
         discard=counts[Status.DISCARD],
         crash=counts[Status.CRASH],
+        quarantine=counts[Status.QUARANTINE],
         skipped=counts[Status.SKIP],
         baseline=keeps[0][1] if before is None and keeps and _is_baseline(keeps[0][0]) else None,
         best=best[1] if best else None,
@@ -366,7 +368,7 @@ class RunStatus:
     `experiment`, `stage` and `description` are None between trainings. Where the training is a repeat of that
     experiment, `repeat` says which one, of so many `repeats` that were asked for together. Times are seconds
     since the epoch; `best_at` is when the last kept experiment was decided. `queue_empty`, `dollars` and
-    `tokens` are as in `Report`.
+    `tokens` are as in `Report`, `calls` as in `WakeUpReport`.
     """
 
     tag: str
@@ -385,6 +387,7 @@ class RunStatus:
     keep: int
     discard: int
     crash: int
+    quarantine: int
     skipped: int
     started_at: float
     heartbeat_at: float | None
@@ -393,10 +396,11 @@ class RunStatus:
     tokens: int | None = None
     repeat: int | None = None
     repeats: int | None = None
+    calls: tuple[str, ...] = ()
 
     @property
     def experiments(self) -> int:
-        return self.keep + self.discard + self.crash
+        return self.keep + self.discard + self.crash + self.quarantine
 
 
 def run_status(journal: Journal, run: Run, *, worktree: Path) -> RunStatus:
@@ -430,6 +434,7 @@ def run_status(journal: Journal, run: Run, *, worktree: Path) -> RunStatus:
         keep=counts[Status.KEEP],
         discard=counts[Status.DISCARD],
         crash=counts[Status.CRASH],
+        quarantine=counts[Status.QUARANTINE],
         skipped=counts[Status.SKIP],
         started_at=run.created_at,
         heartbeat_at=journal.last_beat(),
@@ -438,4 +443,5 @@ def run_status(journal: Journal, run: Run, *, worktree: Path) -> RunStatus:
         tokens=spent.tokens if asked else None,
         repeat=place[0],
         repeats=place[1],
+        calls=tuple(call.reason for call in open_calls(journal, run)),
     )

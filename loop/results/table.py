@@ -12,7 +12,7 @@ from pathlib import Path
 
 from loop.errors import UserError
 from loop.experiment import Status
-from loop.files import place
+from loop.files import place, writing
 from loop.store.experiments import Row
 from loop.text import one_line
 
@@ -52,9 +52,9 @@ def write_results(path: Path, rows: Iterable[Row], *, metric: str) -> None:
         UserError: the file cannot be written.
     """
     text = results_text(rows, metric=metric)
-    ours = {*text.split("\n")}
+    ours = {*map(_but_status, text.split("\n"))}  # a verdict may be taken back
     with suppress(UserError):  # what cannot be read cannot be kept
-        _set_aside(path, [line for line in _lines(path) if line not in ours])
+        _set_aside(path, [line for line in _lines(path) if _but_status(line) not in ours])
     _replace(path, text)
 
 
@@ -206,6 +206,11 @@ def _line(row: Row) -> str:
     return "\t".join((one_line(row.commit), value, memory, status, one_line(row.description))) + "\n"
 
 
+def _but_status(line: str) -> tuple[str, ...]:
+    cells = line.split("\t")
+    return (*cells[:3], *cells[4:])
+
+
 def _read(path: Path, errors: str = "replace") -> str:
     try:
         return path.read_bytes().decode("utf-8", errors)
@@ -235,7 +240,5 @@ def _set_aside(path: Path, lines: Sequence[str]) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    try:
+    with writing(path):
         place(path.parent, path.name, text.encode("utf-8", "surrogateescape"), executable=False)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from error

@@ -21,7 +21,7 @@ _MISSING = re.compile(
 )
 _MODULE = re.compile(r"No module named '(\w+)")
 _REFUSED = re.compile(r"Permission denied|Read-only")
-_LARGE = ("/", "/tmp", "/etc", "/dev", "/proc", "/run", "/var")  # noqa: S108 - never named whole
+_LARGE = ("/", "/tmp", "/etc", "/dev", "/opt", "/proc", "/run", "/var")  # noqa: S108 - never named whole
 _QUOTED = re.compile(r"(['\"`])(.+?)\1")
 
 
@@ -59,9 +59,11 @@ def _names(error: str) -> Iterator[str]:
 
 
 def _outside(path: Path, error: str, view: View) -> str:
-    above = path.parent
-    too_much = str(above) in _LARGE or Path.home().is_relative_to(above)
-    place = path if too_much or path.is_dir() else above  # a file that is to be written is not there yet
+    above = [path.parent]  # a file that is to be written is not there yet
+    if path.parent.name == "bin":  # a program needs what it is installed with
+        above.insert(0, path.parent.parent)
+    few = (folder for folder in above if str(folder) not in _LARGE and not Path.home().is_relative_to(folder))
+    place = path if path.is_dir() else next(few, path)
     if not _exists(place) or _holds((*view.hidden, *view.writable, *map(Path, SYSTEM)), place):
         return ""
     if _holds(view.readable, place):

@@ -1,6 +1,6 @@
 """The sandbox where namespaces are refused: a program that confines itself by Landlock and becomes another.
 
-    python -I -S landlock.py '{"read": […], "write": […], "network": false}' PROGRAM…
+    python -I -S landlock.py '{"read": […], "write": […], "network": false, "seccomp": "…"}' PROGRAM…
 
 It gives up all capabilities, reaches only the paths named (`write` includes reading, `read` executing), and
 dies with its parent. It does not hold: unix sockets by path, UDP, modes and times of files elsewhere, what
@@ -31,9 +31,14 @@ _PATH_BENEATH = 1
 
 # linux/prctl.h, linux/securebits.h, linux/capability.h
 _SET_PDEATHSIG, _SET_SECUREBITS, _CAPBSET_DROP, _SET_NO_NEW_PRIVS, _CAP_AMBIENT = 1, 28, 24, 38, 47
+_SET_SECCOMP, _FILTER = 22, 2
 _CLEAR_ALL = 4
 _NOROOT_LOCKED = 0b11
 _CAPABILITY_VERSION_3 = 0x20080522
+
+
+class _Program(ctypes.Structure):  # struct sock_fprog
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
 
 
 class _Beneath(ctypes.Structure):
@@ -71,6 +76,9 @@ def restrict(rules: dict[str, Any]) -> None:
     _checked(libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     _checked(libc.syscall(_RESTRICT_SELF, ruleset, 0))
     os.close(ruleset)
+    if instructions := bytes.fromhex(rules["seccomp"]):
+        program = _Program(len(instructions) // 8, instructions)
+        _checked(libc.prctl(_SET_SECCOMP, _FILTER, ctypes.byref(program), 0, 0))
 
 
 def drop_capabilities() -> None:

@@ -69,6 +69,11 @@ class Attempts:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
             return client.sendto(self.marker.encode(), tuple(self.targets["udp"]))
 
+    def open_vsock(self) -> object:
+        """Make a socket to the host of a virtual machine, and connect it to nothing."""
+        with socket.socket(getattr(socket, "AF_VSOCK", 40), socket.SOCK_STREAM):
+            return "made"
+
     def connect_socket(self) -> object:
         os.chdir(self.targets["folder"])  # a long path is no address
         return self._connect(socket.AF_UNIX, "socket")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -17,11 +18,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from loop.files import remove
 from loop.sandbox import probe
 from loop.sandbox.sandbox import Sandbox, SandboxKind, run
 from loop.sandbox.view import View, lay_out
 
 FIXED = "fixed"
+_PREFIX = "proof-"
 NO_GPU = ("no driver", "cuInit: error 100", "cuDeviceGetCount: error 100")
 
 
@@ -38,6 +41,7 @@ class Check(StrEnum):
     HOME = "list_home"
     TCP = "connect_tcp"
     UDP = "send_udp"
+    VSOCK = "open_vsock"
     SOCKET = "connect_socket"
     PROCESSES = "see_processes"
     ENVIRON = "read_environ"
@@ -110,21 +114,44 @@ def prove(
     """
     if sys.platform != "linux":
         return _nothing_held(sandbox.kind, "only Linux has a sandbox")
+    with _held(state, fcntl.LOCK_SH):
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=state.absolute() / "trainings"))
+        try:
+            with _stage(folder, view, python, repository) as stage:
+                argv, environment = (python, "-I", str(stage.view.work / "probe.py")), stage.view.environment
+                within = sandbox.wrap(stage.view, (*argv, str(stage.view.work / "targets.json")))
+                answers = [run(one, environment, seconds) for one in (argv, within)]
+                outside, inside = map(_read_answer, answers)
+                if outside and inside:
+                    return Proof(sandbox.kind, tuple(_judge(stage, outside, inside)))
+            failed = answers[1] if outside else answers[0]
+            detail = (failed.stderr.strip().splitlines() or [f"exit status {failed.returncode}"])[-1]
+            return _nothing_held(sandbox.kind, detail)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def clear_proofs(state: Path) -> None:
+    """Remove what proofs that were killed left in a state directory, unless one is under way there."""
+    with suppress(BlockingIOError), _held(state, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        for path in (*state.glob(f"{_PREFIX}*"), *(state / "trainings").glob(f"{_PREFIX}*")):
+            remove(path)
+
+
+@contextmanager
+def _held(state: Path, kind: int) -> Iterator[None]:
+    """Lock the folder of trainings: proofs share it, and it is nobody else's while their remains are cleared.
+
+    Raises:
+        BlockingIOError: it cannot be had now, and `kind` does not wait.
+    """
     (state / "trainings").mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="proof-", dir=state.absolute() / "trainings"))
+    folder = os.open(state / "trainings", os.O_RDONLY)
     try:
-        with _stage(folder, view, python, repository) as stage:
-            argv, environment = (python, "-I", str(stage.view.work / "probe.py")), stage.view.environment
-            within = sandbox.wrap(stage.view, (*argv, str(stage.view.work / "targets.json")))
-            answers = [run(one, environment, seconds) for one in (argv, within)]
-            outside, inside = map(_read_answer, answers)
-            if outside and inside:
-                return Proof(sandbox.kind, tuple(_judge(stage, outside, inside)))
-        failed = answers[1] if outside else answers[0]
-        detail = (failed.stderr.strip().splitlines() or [f"exit status {failed.returncode}"])[-1]
-        return _nothing_held(sandbox.kind, detail)
+        fcntl.flock(folder, kind)
+        yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        os.close(folder)
 
 
 def _nothing_held(kind: SandboxKind, detail: str) -> Proof:
@@ -134,7 +161,7 @@ def _nothing_held(kind: SandboxKind, detail: str) -> Proof:
 @contextmanager
 def _stage(folder: Path, view: View, python: str, repository: Path | None) -> Iterator[_Stage]:
     """Set up a secret, listeners, a process and files, each of which no training may reach."""
-    state, marker = folder.parents[1], f"proof-{secrets.token_hex(8)}"
+    state, marker = folder.parents[1], f"{_PREFIX}{secrets.token_hex(8)}"
     work, fixed = folder / "work", folder / "work" / "fixed" / "file"
     fixed.parent.mkdir(parents=True)
     (folder / "tmp").mkdir()
@@ -224,7 +251,7 @@ def _judge(stage: _Stage, outside: dict[str, Any], inside: dict[str, Any]) -> It
         Check.CUDA: f"outside {outside['gpu']}, inside {inside['gpu']}",
         Check.OUTSIDE: ", ".join(map(str, written)),
     }
-    left_out = {Check.TCP, Check.UDP} if stage.view.network else set()
+    left_out = {Check.TCP, Check.UDP, Check.VSOCK} if stage.view.network else set()
     left_out |= set() if targets["git"] else {Check.GIT}
     left_out |= {Check.CUDA} if outside["gpu"] in NO_GPU else set()
     for check in Check:

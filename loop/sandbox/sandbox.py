@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import assert_never
 
 from loop.errors import UserError
-from loop.sandbox import landlock
+from loop.sandbox import landlock, seccomp
 from loop.sandbox.view import View, bwrap_arguments, landlock_rules
 
 NEEDED = ("--disable-userns", "--cap-drop")  # bubblewrap 0.8
@@ -54,7 +54,10 @@ class Sandbox:
         """
         match self.kind:
             case SandboxKind.BWRAP:
-                return (self.program, *bwrap_arguments(view, argv))
+                opening: tuple[str, ...] = (self.program,)
+                if not view.network and os.uname().machine in seccomp.MACHINES:
+                    opening = (*seccomp.OPENING, self.program, "--seccomp", "9")
+                return (*opening, *bwrap_arguments(view, argv))
             case SandboxKind.LANDLOCK:
                 return (sys.executable, "-I", "-S", landlock.__file__, landlock_rules(view, argv), *argv)
             case SandboxKind.NONE:

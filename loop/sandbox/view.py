@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import assert_never
 
 from loop.errors import UserError
+from loop.sandbox import seccomp
 
 SYSTEM = (
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/sys",
@@ -164,6 +165,7 @@ def bwrap_arguments(view: View, argv: Sequence[str]) -> tuple[str, ...]:
     ]
     for path in ("/", *covers):  # files there would be in memory that no limit counts
         arguments += ["--remount-ro", path]
+    arguments += ["--unsetenv", "SHLVL", "--unsetenv", "_"]  # a shell's, which opens the rules of seccomp
     arguments += ["--setenv", "TMPDIR", str(TMP), "--chdir", str(view.work), "--", *argv]
     return tuple(arguments)
 
@@ -200,6 +202,9 @@ def landlock_rules(view: View, argv: Sequence[str]) -> str:
         "read": [*paths[Access.READ], "/proc"],
         "write": [*paths[Access.WRITE], *own, *devices()],
         "network": view.network,
+        "seccomp": ""
+        if view.network or os.uname().machine not in seccomp.MACHINES
+        else seccomp.rules().hex(),
     }
     return json.dumps(rules)
 

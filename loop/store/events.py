@@ -75,6 +75,7 @@ WATCHED = frozenset({Cause.DISK_SHORT, Cause.LOOP, Cause.NO_PROPOSAL})
 
 _HAS_STATES = frozenset({Cause.PROPOSER, Cause.BUDGET})  # over with another state
 _AWAITS_ORDER = frozenset({Cause.REPOSITORY})  # over when the run goes on
+_AWAITS_VERDICT = frozenset({Cause.QUARANTINE})  # over when a person has given it
 _TURNS = (
     EventKind.NEEDS_ATTENTION,
     EventKind.RESOLVED,
@@ -138,15 +139,15 @@ def open_calls(journal: Journal, run: Run, *, until: float = inf) -> tuple[Call,
 def _turn(calls: _Calls, event: Event, *, over: bool) -> None:
     kind, data = event.kind, event.data
     cause, key = about = _about(data)
-    stays = cause in WATCHED | _HAS_STATES | _AWAITS_ORDER
+    stays = cause in WATCHED | _HAS_STATES | _AWAITS_ORDER | _AWAITS_VERDICT
     if kind is EventKind.RESOLVED or "state" in data:
         calls.pop(about, None)
     if kind is EventKind.NEEDS_ATTENTION and (stays or not over):
         calls[about] = Call(cause, key, str(data["reason"]))
     elif kind is EventKind.RUN_RECOVERED:
-        _drop(calls, WATCHED - {Cause.LOOP} | _HAS_STATES | _AWAITS_ORDER)
+        _drop(calls, WATCHED - {Cause.LOOP} | _HAS_STATES | _AWAITS_ORDER | _AWAITS_VERDICT)
     elif kind is EventKind.RUN_STATE and data["state"] == RunState.RUNNING:
-        _drop(calls, WATCHED | _HAS_STATES)
+        _drop(calls, WATCHED | _HAS_STATES | _AWAITS_VERDICT)
     elif kind is EventKind.RUN_STATE and data["state"] == RunState.DONE:
         for watched in [about for about in calls if about[0] in WATCHED]:
             del calls[watched]  # the heartbeat looks at it no longer

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from loop.evidence import Invalidated
 from loop.experiment import Cost, EventKind, Experiment, Family, Goal, Run, Status
 from loop.store.journal import Journal
 from loop.store.repeats import Repeats
@@ -29,8 +30,8 @@ class Row:
 
     `commit` has seven characters, or is whatever word stands in a file of others. `value` is the metric,
     None where there is none: always for a crash and a skip. Times are seconds since the epoch. `family`,
-    `expected`, `cost`, `waited` and `best_before` are as in `Experiment`. `repeats` has what each repeat came
-    to, None where it crashed.
+    `expected`, `cost`, `waited`, `best_before` and `invalidated` are as in `Experiment`. `repeats` has what
+    each repeat came to, None where it crashed.
     """
 
     number: int
@@ -52,7 +53,12 @@ class Row:
     cost: Cost | None = None
     waited: float | None = None
     best_before: float | None = None
+    invalidated: Invalidated | None = None
     repeats: tuple[float | None, ...] = ()
+
+    @property
+    def is_believed(self) -> bool:
+        return self.status is not Status.QUARANTINE and self.invalidated is None
 
     def to_json(self, metric: str) -> dict[str, object]:
         """Return the experiment as `results --json` shows it, the value under the metric's name."""
@@ -111,7 +117,8 @@ def last_discarded_values(
     journal: Journal, run_id: int, *, most: int
 ) -> list[tuple[float | None, float | None]]:
     """Return the best before and the value of the experiments that were discarded last, the newest first."""
-    return [(row.best_before, row.value) for row in _last(journal, run_id, "status = 'discard'", most)]
+    which = "status = 'discard' AND invalidated IS NULL"
+    return [(row.best_before, row.value) for row in _last(journal, run_id, which, most)]
 
 
 def family_tries(
@@ -151,10 +158,13 @@ def runs_like(journal: Journal, run: Run, *, most: int) -> list[Run]:
 
 
 def with_program(journal: Journal, run_id: int, program: str) -> Experiment | None:
+    """Return the first experiment of this program, but for those that are to be tried again."""
     rows = journal.query(
-        "SELECT * FROM experiment_rows WHERE run_id = ? AND program = ? ORDER BY number LIMIT 1",
+        "SELECT * FROM experiment_rows WHERE run_id = ? AND program = ? AND invalidated IS NOT ? "
+        "ORDER BY number LIMIT 1",
         run_id,
         program,
+        Invalidated.TRIED_AGAIN.value,
     )
     return read_experiment(rows[0]) if rows else None
 
@@ -170,7 +180,7 @@ def waited_longer(journal: Journal, run_id: int, seconds: float) -> int:
 def last_number_at(journal: Journal, run_id: int, *, until: float) -> float | None:
     (row,) = journal.query(
         "SELECT max(decided_at) FROM experiments INDEXED BY experiments_by_status "
-        "WHERE run_id = ? AND status IN ('keep', 'discard') AND decided_at <= ?",
+        "WHERE run_id = ? AND status IN ('keep', 'discard', 'quarantine') AND decided_at <= ?",
         run_id,
         until,
     )

@@ -1,14 +1,14 @@
 """Repeats in the journal: wanted, under way, measured or given up.
 
-A repeat waits while it has no training (`k`) and is not given up. It is one more training of an experiment
-that has its verdict, and never changes that.
+A repeat is one more training of an experiment that has its verdict, and never changes that. It waits while it
+has no training (`k`) and is not given up.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -74,9 +74,15 @@ class Repeats:
         return [replace(wanted, id=id_) for id_ in ids]
 
     def waiting(self, run_id: int) -> list[Repeat]:
-        """Return the repeats that wait, the next first: in the order of `RepeatFor`, then as they came."""
+        """Return the repeats that wait, the next first: in the order of `RepeatFor`, then as they came.
+
+        In a stopped run none does.
+        """
         return self._repeats(
-            f"run_id = ? AND k IS NULL AND given_up = '' ORDER BY CASE why {_RANKS} END, id", run_id
+            "run_id = ? AND k IS NULL AND given_up = '' "  # noqa: S608
+            "AND EXISTS (SELECT 1 FROM runs WHERE runs.id = run_id AND state != 'stopped') "
+            f"ORDER BY CASE why {_RANKS} END, id",
+            run_id,
         )
 
     def of(self, run_id: int, number: int) -> list[Repeat]:
@@ -173,7 +179,7 @@ class Repeats:
                 self._journal.insert("repeats", unique=("id",), **values_of(given_up))
             else:
                 self._write(replace(ended, repeat=given_up))
-            told = {"why": repeat.why, "reason": reason, **facts}
+            told = {"why": repeat.why, "reason": reason, "k": repeat.k if ended else None, **facts}
             append(repeat.run_id, EventKind.REPEAT_GIVEN_UP, number=repeat.number, **told)
 
     def numbers(self, run_id: int, metric: str) -> dict[int, tuple[float | None, ...]]:
@@ -221,3 +227,18 @@ def trainings_under_way(journal: Journal, run_id: int) -> list[tuple[int, Traini
     )
     values = list(map(decode, rows))
     return [(each.pop("number"), Training(**each)) for each in values]
+
+
+def measured_before(
+    journal: Journal, run_id: int, number: int, k: int, *, most: int
+) -> list[tuple[int, Mapping[str, float]]]:
+    """Return what trainings of a run printed, with their experiments, the newest first; all but this one."""
+    rows = journal.query(
+        "SELECT number, numbers FROM trainings WHERE run_id = ? AND (number, k) != (?, ?) "
+        "AND ending = 'exited' AND numbers != '{}' ORDER BY ended_at DESC LIMIT ?",
+        run_id,
+        number,
+        k,
+        most,
+    )
+    return [(row["number"], row["numbers"]) for row in map(decode, rows)]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from loop.errors import UserError
-from loop.evidence import Belief, Evaluation, Finding, Invalidated, Repeat, RepeatFor
+from loop.evidence import Belief, Evaluation, Finding, Invalidated, Repeat, RepeatFor, Rule, Severity
 from loop.experiment import (
     Actor,
     Cause,
@@ -49,7 +49,10 @@ _DECODERS: Mapping[str, Callable[[Any], object]] = {
     "skip_requested": bool,
     "family": Family,
     "cost": lambda text: Cost(**json.loads(text)),
-    "findings": lambda text: tuple(Finding(*finding) for finding in json.loads(text)),
+    "findings": lambda text: tuple(
+        Finding(Rule(rule), line, message, Severity(severity))
+        for rule, line, message, severity in json.loads(text)
+    ),
     "doubts": lambda text: tuple(json.loads(text)),
     "invalidated": Invalidated,
     "why": RepeatFor,

@@ -102,6 +102,7 @@ def _numbers(experiment: Experiment, metric: str) -> dict[str, float]:
         "best": experiment.value if experiment.status is Status.KEEP else experiment.best_before,
         "kept": int(experiment.status is Status.KEEP),
         "crashed": int(experiment.status is Status.CRASH),
+        "quarantined": int(experiment.status is Status.QUARANTINE),
     }
     return {name: value for name, value in numbers.items() if value is not None}
 

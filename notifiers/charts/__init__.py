@@ -57,10 +57,15 @@ class Scene:
     discarded: tuple[Point, ...]
     crashed: tuple[int, ...]
     best: tuple[Point, ...]
+    quarantined: tuple[Point, ...]
     gains: tuple[Gain, ...]
     last: int
     low: float
     high: float
+
+    @property
+    def has_points(self) -> bool:
+        return bool(self.kept or self.discarded or self.quarantined or self.crashed)
 
 
 async def chart(
@@ -101,7 +106,12 @@ def alt_text(rows: Sequence[Row], *, metric: str, goal: Goal, title: str) -> str
     """Return what the chart shows in a few hundred characters, for people who cannot see it."""
     report = make_report(rows, metric=metric, goal=goal)
     headline, moved = headline_of(report)
-    counts = {"kept": report.keep, "discarded": report.discard, "crashed": report.crash}
+    counts = {
+        "kept": report.keep,
+        "discarded": report.discard,
+        "crashed": report.crash,
+        "in quarantine": report.quarantine,
+    }
     parts = [
         f"Progress of {one_line(title, _ALT_LINE)}",
         f"{one_line(metric, _ALT_LINE)}: {headline}{f' ({moved})' if moved else ''}",
@@ -134,6 +144,7 @@ def make_scene(rows: Sequence[Row], *, metric: str, goal: Goal, title: str) -> S
         discarded=_points(rows, Status.DISCARD),
         crashed=tuple(row.number for row in rows if row.status is Status.CRASH),
         best=_running_best(kept, goal, last),
+        quarantined=_points(rows, Status.QUARANTINE),
         gains=visible_gains(report),
         last=last,
         low=low,

@@ -26,7 +26,7 @@ WIDTH, HEIGHT = 1280, 1120
 
 _DPI = 200
 _INK, _FAINT, _GRID = "#1f2430", "#626c7a", "#e7eaef"
-_KEPT, _DISCARDED, _CRASHED = "#0b66c3", "#b4bcc8", "#d1495b"
+_KEPT, _DISCARDED, _DOUBTED, _CRASHED = "#0b66c3", "#b4bcc8", "#b58a00", "#d1495b"
 
 # The first is matplotlib's own. The others have the characters that it lacks, where they are installed.
 _FONTS = (
@@ -98,7 +98,7 @@ def make_figure(scene: Scene) -> Figure:
     large = {"size": max(8.0, min(20.0, 660 / len(scene.headline + moved)))}
     strong = {**large, "color": _KEPT, "weight": "bold"}
     _write(figure, [_HEADLINE], ([scene.headline], large), ([moved], strong))
-    if scene.kept or scene.discarded or scene.crashed:
+    if scene.has_points:
         named = scene.gains[:GAINS]
         _list_gains(figure, named, scene.goal)
         below = _LINE * (len(named) + 0.5) if named else 0.0
@@ -162,6 +162,9 @@ def _plot(axes: Axes, scene: Scene) -> None:
     halo = {"markeredgecolor": "white", "markeredgewidth": 1.0} if scene.last < 150 else {}
     mark(scene.kept, "o", _KEPT, f"{len(scene.kept):,} kept", markersize=size + 1.5, zorder=3, **halo)
     mark(shown, "o", _DISCARDED, f"{len(scene.discarded):,} discarded")
+    doubted = [(number, min(scene.high, max(scene.low, value))) for number, value in scene.quarantined]
+    hollow = {"markerfacecolor": "none", "markeredgecolor": _DOUBTED, "markeredgewidth": 1.6, "zorder": 3}
+    mark(doubted, "D", _DOUBTED, f"{len(doubted):,} in quarantine", **hollow)
     at_edge = {"transform": axes.get_xaxis_transform()}
     for shape, height, numbers in (("^", 1 - _INNER_EDGE, above), ("v", _INNER_EDGE, below)):
         outliers = [(number, height) for number in numbers]

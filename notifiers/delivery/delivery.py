@@ -210,7 +210,7 @@ def _backlog(decided: Sequence[Pending], preferences: Preferences, *, now: float
 def _after_backlog(each: Pending) -> State:
     if each.decision is Decision.MUTE:
         return State.MUTED
-    own = each.news.topic in (Topic.KEEP, Topic.ATTENTION) or each.news.has_report
+    own = each.news.topic in (Topic.KEEP, Topic.QUARANTINE, Topic.ATTENTION) or each.news.has_report
     return State.FOLLOWS if own else State.COLLAPSED
 
 

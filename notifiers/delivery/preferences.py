@@ -136,6 +136,8 @@ def _by_preference(news: Notification, preferences: Preferences) -> Decision:
             pass
     usual = Decision.SEND if news.is_loud else Decision.SILENT
     match preferences.verbosity:
+        case _ if news.topic is Topic.QUARANTINE:
+            return usual
         case Verbosity.KEEPS if news.is_digest and news.topic is not Topic.KEEP:
             return Decision.MUTE
         case Verbosity.BEST if news.is_digest and not news.is_new_best:
@@ -182,11 +184,11 @@ def describe(preferences: Preferences) -> str:
 def _digests(preferences: Preferences) -> str:
     match preferences.verbosity:
         case Verbosity.ALL:
-            return "every experiment; keeps and the first of several crashes with sound"
+            return "every experiment; keeps, quarantine and the first of several crashes with sound"
         case Verbosity.KEEPS:
-            return "experiments that were kept"
+            return "experiments that were kept or are in quarantine"
         case Verbosity.BEST:
-            return "experiments with a new best"
+            return "experiments with a new best, or in quarantine"
         case Verbosity.EVERY:
             return f"one message for every {preferences.every} experiments"
         case Verbosity.SILENT:

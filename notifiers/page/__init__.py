@@ -66,7 +66,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One experiment in the chart. Its kind is keep, discard, above or below the scale, or crash."""
+    """One experiment in the chart. Its kind is a status, or above or below the scale."""
 
     number: int
     kind: str
@@ -102,7 +102,7 @@ def page(content: Content, *, made_at: datetime) -> str:
     scene = make_scene(rows, metric=report.metric, goal=report.goal, title=content.title)
     headline, moved = headline_of(report)
     charts = {}
-    if scene.kept or scene.discarded or scene.crashed:
+    if scene.has_points:
         charts = {name: draw_chart(scene, *size) for name, size in _SIZES.items()}
     gains = {gain.number: gain for gain in report.gains}
     templates = Environment(
@@ -154,6 +154,7 @@ def draw_chart(scene: Scene, width: int, height: int) -> Drawing:
 
     crashes = (Mark(at, "crash", x(at), crash_edge) for at in scene.crashed)
     keeps = (Mark(int(at), "keep", x(at), y(value)) for at, value in scene.kept)
+    doubted = (Mark(int(at), "quarantine", x(at), y(value)) for at, value in scene.quarantined)
     corners = [f"{x(at)} {y(value)}" for at, value in scene.best]
     return Drawing(
         width=width,
@@ -162,7 +163,7 @@ def draw_chart(scene: Scene, width: int, height: int) -> Drawing:
         right=right,
         top=_TOP,
         bottom=bottom,
-        marks=(*discards(scene.discarded), *crashes, *keeps),
+        marks=(*discards(scene.discarded), *crashes, *doubted, *keeps),
         best=f"M{'L'.join(corners)}" if corners else "",
         x_ticks=tuple((x(at), text) for at, text in _ticks(0, scene.last, most=width // 90, finest=1)),
         y_ticks=tuple((y(at), text) for at, text in _ticks(scene.low, scene.high, most=height // 55)),
@@ -197,8 +198,14 @@ def _changes(content: Content) -> list[str]:
 def _facts(content: Content) -> list[tuple[str, str]]:
     report, ledger = content.report, content.ledger
     facts = [(f"{report.experiments:,}", "experiment" if report.experiments == 1 else "experiments")]
-    counts = ((report.keep, "kept"), (report.discard, "discarded"), (report.crash, "crashed"))
-    facts += [(f"{count:,}", word) for count, word in (*counts, (report.skipped, "skipped")) if count]
+    counts = {
+        "kept": report.keep,
+        "discarded": report.discard,
+        "crashed": report.crash,
+        "in quarantine": report.quarantine,
+        "skipped": report.skipped,
+    }
+    facts += [(f"{count:,}", word) for word, count in counts.items() if count]
     if report.hours:
         facts.append((duration(report.hours * 3600), "from first to last"))
     if ledger and ledger.busy_share is not None:

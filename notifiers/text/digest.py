@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import assert_never
 
 from loop.evaluation.noise import Noise
+from loop.evidence import Invalidated
 from loop.experiment import Cost, Event, EventKind, Experiment, Goal, Run, RunState, Status
 from loop.text import one_line
 from notifiers.message import Message
@@ -17,6 +19,8 @@ from notifiers.text.words import change, duration, money, number, period, plural
 
 _DESCRIPTION = 160  # characters: with the limits of the others a digest fits a picture's caption
 _SENTENCE = 240
+_DOUBT = 100
+_DOUBTS = 4  # that are shown
 _LOCK_SCREEN = 60
 _LINE = 60
 _LINES = 6  # of either kind in a summary: it fits a phone's screen
@@ -46,6 +50,7 @@ def digest(experiment: Experiment, *, run: Run, noise: Noise | None = None) -> M
         sureness(experiment, noise, run.goal),
         "" if title.endswith(description) else description,
         *why,
+        *_doubts(experiment),
         " · ".join(_costs(experiment)),
         " · ".join(_origin(experiment)),
         " · ".join((*_size(experiment), f"run {run.tag}")),
@@ -53,10 +58,20 @@ def digest(experiment: Experiment, *, run: Run, noise: Noise | None = None) -> M
     return Message("\n".join(filter(None, lines)))
 
 
+def _doubts(experiment: Experiment) -> list[str]:
+    """Return what speaks against the number, a line each; what the reason says already is left out."""
+    said = experiment.invalidated is Invalidated.NOT_BELIEVED
+    lines = [] if said else [*experiment.doubts]
+    lines += [f"line {found.line}: {found.message}" for found in experiment.findings]
+    more = len(lines) - _DOUBTS
+    shown = lines[: _DOUBTS if more > 0 else None]
+    return [*(one_line(line, _DOUBT) for line in shown), *([f"and {more} more"] if more > 0 else [])]
+
+
 def _title(index: int, description: str) -> str:
     """Return the first line; many changes of constants are shortened to fit a lock screen."""
     title = f"Experiment #{index}: {description}"
-    changes = description.split(", ")
+    changes = re.split(r", (?![^()\[\]]*[)\]])", description)  # not within a tuple
     if len(title) <= _LOCK_SCREEN or len(changes) < 3 or not all(" → " in each for each in changes[:-1]):
         return title
     names = ", ".join(each.partition(" ")[0] for each in changes[:2])
@@ -73,6 +88,8 @@ def message_of(
     """
     if event.kind is EventKind.DECIDED and experiment is not None:
         return digest(experiment, run=run, noise=noise)
+    if event.kind in (EventKind.ACCEPTED, EventKind.REJECTED):
+        return Message(_corrected(event))
     return Message(_sentence(event, run, one_line(str(event.data.get("reason", "")), _SENTENCE)))
 
 
@@ -98,6 +115,24 @@ def _sentence(event: Event, run: Run, reason: str) -> str:
             return _because(f"Run {run.tag} needs you", reason)
         case _:
             raise ValueError(f"no message about {event.kind}")
+
+
+def _corrected(event: Event) -> str:
+    retried = event.data["retried"]
+    assert isinstance(retried, list)
+    return corrected_text(event.kind, event.number or 0, retried, name=str(event.data["name"]))
+
+
+def corrected_text(kind: EventKind, number: int, retried: Sequence[int], *, name: str = "") -> str:
+    """Return what became of a result by the decision of a person."""
+    by = f" by {name}" if name else ""
+    if kind is EventKind.ACCEPTED:
+        again = "another one is the best meanwhile, so it is tried again on that"
+        return f"#{number} accepted{by}: {again if retried else 'it is the best'}"
+    if not retried:
+        return f"#{number} rejected{by}"
+    built = ", ".join(f"#{each}" for each in retried)
+    return one_line(f"#{number} rejected{by}; tried again, as built on it: {built}", _SENTENCE)
 
 
 def started_text(run: Run) -> str:

@@ -65,7 +65,7 @@ class Notification:
             return not self.crashed_again
         if _state(self.event) is RunState.PAUSED:
             return True
-        return self.topic in (Topic.KEEP, Topic.ATTENTION) or self.has_report
+        return self.topic in (Topic.KEEP, Topic.QUARANTINE, Topic.ATTENTION) or self.has_report
 
     @property
     def is_for_all(self) -> bool:
@@ -113,7 +113,13 @@ def topic_of(event: Event, experiment: Experiment | None = None) -> Topic | None
                 Cause.BRANCH,
             )
             return None if told else Topic.RUN
-        case EventKind.RUN_STARTED | EventKind.RUN_RETAGGED | EventKind.NOTED:
+        case (
+            EventKind.RUN_STARTED
+            | EventKind.RUN_RETAGGED
+            | EventKind.NOTED
+            | EventKind.ACCEPTED
+            | EventKind.REJECTED
+        ):
             return Topic.RUN
         case EventKind.INTERRUPTED:
             return Topic.RECOVERY if event.data.get("vanished") else None
@@ -134,8 +140,6 @@ def topic_of(event: Event, experiment: Experiment | None = None) -> Topic | None
             | EventKind.SKIP_REQUESTED
             | EventKind.MEASURED
             | EventKind.EVALUATED
-            | EventKind.ACCEPTED
-            | EventKind.REJECTED
             | EventKind.REPEATED
             | EventKind.REPEAT_GIVEN_UP
             | EventKind.REPEAT_PUT_BACK
@@ -164,8 +168,12 @@ Row = tuple[Button, ...]
 def buttons_under(news: Notification) -> tuple[Row, ...]:
     state = news.run.state
     if news.experiment is not None:
-        row = (*_diff_and_log(news.experiment), _PLOT, *_pause_or_resume(state), *_skip(state))
-        return tuple(filter(None, (row, _rerun(news.experiment, state))))
+        usual = (*_diff_and_log(news.experiment), _PLOT, *_pause_or_resume(state), *_skip(state))
+        return tuple(filter(None, (_decision(news.experiment), usual, _rerun(news.experiment, state))))
+    if news.event.data.get("cause") == Cause.QUARANTINE:
+        number = int(str(news.event.data["key"]))
+        looking = Button("Diff", f"/diff {number}"), Button("Log", f"/log {number}")
+        return ((*_accept_or_reject(number), *looking),)
     if news.topic in (Topic.ATTENTION, Topic.RECOVERY):
         return ((_STATUS, *_pause_or_resume(state)),)
     return (_pause_or_resume(state),) if state in (RunState.PAUSED, RunState.DONE) else ()
@@ -203,6 +211,14 @@ def _diff_and_log(experiment: Experiment) -> Row:
     diff = (Button("Diff", f"/diff {number}"),) if number else ()  # the baseline changes nothing
     log = (Button("Log", f"/log {number}"),) if experiment.attempt else ()  # skipped before it was trained
     return diff + log
+
+
+def _decision(experiment: Experiment) -> Row:
+    return _accept_or_reject(experiment.number) if experiment.status is Status.QUARANTINE else ()
+
+
+def _accept_or_reject(number: int) -> Row:
+    return Button("Accept", f"/accept {number}"), Button("Reject", f"/reject {number}")
 
 
 def _rerun(experiment: Experiment, state: RunState) -> Row:

@@ -52,6 +52,10 @@ def _result(event: Event) -> str:
         facts.append(f"first {number(first)}")
     if len(values) > 1:
         facts.append(mean_text(values))
+    if isinstance(slower := data.get("slower"), float):
+        facts.append(
+            f"{abs(100 * slower):.0f} % {'fewer' if slower > 0 else 'more'} steps per second than at first"
+        )
     return f"Repeat of #{event.number}: {number(value)} ({'; '.join(facts)})"
 
 

@@ -119,19 +119,21 @@ def _headline(report: Report) -> list[str]:
         "crash": report.crash,
         "skipped": report.skipped,
     }
-    tally = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+    told = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+    tally = [told] if told else []
+    tally += [f"{report.quarantine:,} in quarantine"] if report.quarantine else []
     if report.best is not None:
         alone = report.experiments == 1 and not report.skipped and report.before is None
-        return [_best(report)] if alone else [_best(report), tally]
+        return [_best(report)] if alone else [_best(report), *tally]
     before = [] if report.before is None else [_metric(report, report.before, ", unchanged")]
     if report.experiments == 0:
-        return [*before, *([tally] if tally else [])]
+        return [*before, *tally]
     if report.crash == report.experiments:
         crashed = {1: "It crashed", 2: "Both crashed"}.get(report.crash, f"All {report.crash:,} crashed")
         lines = [crashed, *before] if before else [_fit(f"{crashed}: no {report.metric} yet")]
-        return lines + ([tally] if report.skipped else [])
+        return lines + (tally if report.skipped else [])
     nothing = _fit(f"Kept without a {report.metric}") if report.keep else "Nothing was kept"
-    return [*(before or [nothing]), tally]
+    return [*(before or [nothing]), *tally]
 
 
 def _metric(report: Report, value: float, rest: str) -> str:

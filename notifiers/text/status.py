@@ -88,9 +88,16 @@ def _lines(status: RunStatus, zone: tzinfo, waits_for: str = "") -> list[str]:
         lines.append(_progress(status, zone))
     elif waiting := _waiting(status, waits_for):
         lines.append(waiting)
-    skipped = f", {status.skipped} skipped" if status.skipped else ""
-    counts = f"{status.keep} keep, {status.discard} discard, {status.crash} crash{skipped}"
-    return [*lines, _best(status, zone), counts]
+    counts = [f"{status.keep} keep, {status.discard} discard, {status.crash} crash"]
+    counts += [f"{status.quarantine} in quarantine"] if status.quarantine else []
+    counts += [f"{status.skipped} skipped"] if status.skipped else []
+    return [*lines, _best(status, zone), ", ".join(counts), *_calls(status)]
+
+
+def _calls(status: RunStatus) -> list[str]:
+    """Return what a person is needed for, but for what the state says already."""
+    said = reason_text(status.reason)
+    return [one_line(f"Needs you: {call}", _REASON) for call in status.calls if call != said]
 
 
 def _state(status: RunStatus) -> str:
@@ -205,6 +212,7 @@ _LEAKS = {
     Check.HOME: "listing the home directory",
     Check.TCP: "TCP",
     Check.UDP: "UDP",
+    Check.VSOCK: "sockets to the host of a virtual machine",
     Check.SOCKET: "unix sockets",
     Check.PROCESSES: "seeing other processes",
     Check.ENVIRON: "reading their variables",
@@ -235,7 +243,7 @@ def sandbox_text(facts: SandboxFacts) -> str:
 
 def start_card(plan: RunPlan) -> Message:
     times = plan.noise_runs + 1
-    repeated = f", the baseline {times} times to learn its noise" if plan.noise_runs else ""
+    repeated = f", the baseline {times} times to learn the noise" if plan.noise_runs else ""
     lines = [
         f"Start run {plan.tag}?",
         f"Repository: {plan.repository}",

@@ -7,12 +7,14 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from bot.local.wire import send
+from tests.bot.preloaded import Forked, preloaded
 from tests.loop.lab import git
 
 TOY = """\
@@ -35,8 +37,13 @@ print("peak_vram_mb: 512.0")
 """
 
 
+Process: TypeAlias = Forked | subprocess.Popen[str]
+
+
 class RealBot:
     """The command line on a state directory and a toy repository of its own."""
+
+    forks = True
 
     def __init__(self, folder: Path, *, train: str = TOY, time_budget: int = 60, **settings: str) -> None:
         self.folder = folder
@@ -65,18 +72,27 @@ class RealBot:
     def command(self, *arguments: str) -> list[str]:
         return [str(Path(sys.executable).with_name("autoresearch")), *arguments]
 
+    def launch(self, *arguments: str, stdout: int, stderr: int) -> Process:
+        """Start the command line, without an input, in a forked process where that makes no difference."""
+        with Path(os.devnull).open() as nothing:
+            streams = {"stdin": nothing.fileno(), "stdout": stdout, "stderr": stderr}
+            command, folder, env = self.command(*arguments), self.folder, self.environment
+            if self.forks and preloaded().suits(env):
+                return preloaded().start(command, cwd=folder, env=env, **streams)
+            return subprocess.Popen(command, cwd=folder, env=env, text=True, **streams)
+
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run one command to its end."""
-        return subprocess.run(
-            self.command(*arguments),
-            cwd=self.folder,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=100,
-        )
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+            with self.launch(*arguments, stdout=out.fileno(), stderr=err.fileno()) as process:
+                try:
+                    code = process.wait(timeout=100)
+                except BaseException:
+                    process.kill()
+                    raise
+            for file in (out, err):
+                file.seek(0)
+            return subprocess.CompletedProcess(arguments, code, out.read(), err.read())
 
     def say(self, command: str) -> str:
         """Give a running bot a command as `autoresearch send` does, without a process; return the answer."""
@@ -85,17 +101,12 @@ class RealBot:
         return "\n".join(filter(None, (reply.message.text, reply.message.block)))
 
     @contextmanager
-    def start(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    def start(self, *arguments: str) -> Iterator[Process]:
         """Start the bot, to be ended by the test, or by a failure of it; its output is a pipe of lines."""
-        with subprocess.Popen(
-            self.command("up", *arguments),
-            cwd=self.folder,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        ) as process:
+        read, write = os.pipe()
+        with os.fdopen(read) as output, self.launch("up", *arguments, stdout=write, stderr=write) as process:
+            os.close(write)
+            process.stdout = output
             try:
                 yield process
             except BaseException:
@@ -109,7 +120,7 @@ class RealBot:
         return json.loads(done.stdout)
 
 
-def read_until(bot: subprocess.Popen[str], text: str) -> str:
+def read_until(bot: Process, text: str) -> str:
     """Read the bot's output up to the line that contains `text`."""
     assert bot.stdout is not None
     seen = ""

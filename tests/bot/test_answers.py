@@ -13,6 +13,7 @@ from bot.access import HERE, TERMINAL, Access, AllowList, Request, Role, Sender
 from bot.commands import find_command
 from bot.inbox import Inbox
 from loop.experiment import Event, Stage
+from loop.store.repeats import Repeats
 from notifiers.delivery.delivery import Delivery
 from notifiers.message import Message
 from tests.bot.test_inbox import Office, opened
@@ -60,6 +61,11 @@ class Conversation:
         assert reply is not None
         self.buttons = [button.command for row in reply.message.buttons for button in row]
         return [reply.message.text.splitlines()[0], *await self.here.new()]
+
+    def repeats(self) -> tuple[float | None, ...]:
+        """Return what the repeats of experiment #1 came to."""
+        run = self.office.journal.runs()[0]
+        return Repeats(self.office.journal).numbers(run.id, run.metric).get(1, ())
 
     async def elsewhere(self) -> list[str]:
         """Return what each other place was sent since the last call."""
@@ -144,6 +150,14 @@ async def test_each_command_is_told_once_in_each_place(conversation: Conversatio
     assert digest.startswith("Experiment #1: ")
     assert paused == f"Run wide paused {by}"
     assert await chat.elsewhere() == [digest, paused]
+
+    (answer,) = await chat.say("/rerun 1 2")
+    assert answer == "Experiment #1 will be trained 2 more times, after /resume, as run wide is paused."
+    assert await chat.elsewhere() == []
+    assert (await chat.say("/rerun 0"))[0].startswith("Experiment #0 was skipped")
+    await chat.say("/resume")
+    await chat.until(lambda: bool(chat.repeats()))
+    assert (await chat.elsewhere())[-1].startswith("Repeat of #1: ")
 
 
 async def test_the_end_of_a_run_is_told_with_the_report_in_every_chat(conversation: Conversation) -> None:

@@ -189,6 +189,30 @@ def test_a_killed_bot_loses_nothing(bot: RealBot) -> None:
     assert bot.json("results")[0]["status"] == "keep"
 
 
+def test_a_killed_bot_loses_no_repeat(bot: RealBot) -> None:
+    assert bot.run("up", "--tag", "toy", "--experiments", "1", "--exit-when-done").returncode == 0
+    gate = gated(bot)
+    with bot.start("--experiments", "1") as second:
+        read_until(second, "#2 ")
+        answer = bot.run("send", "/rerun 0 2").stdout
+        assert answer == "Experiment #0 will be trained 2 more times, next.\n"
+        assert bot.say("/skip").startswith("Skipping experiment #2")
+        read_until(second, "Repeat 1 of 2 of #0 baseline")
+        status = bot.json("status")
+        assert [status[name] for name in ("experiment", "stage", "repeat", "repeats")] == [
+            0,
+            "training",
+            1,
+            2,
+        ]
+        second.kill()
+    gate.touch()
+    done = bot.run("up", "--experiments", "1", "--exit-when-done")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Repeat of #0: 1.074000 (first 1.074000; ") == 2
+    assert bot.json("results")[0]["repeats"] == [1.074, 1.074]
+
+
 def test_a_second_bot_is_refused_with_the_pid_of_the_first(bot: RealBot) -> None:
     gated(bot)
     with bot.start("--tag", "toy") as first:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
@@ -16,7 +15,7 @@ import pytest
 from loop.errors import UserError
 from loop.experiment import RunState, Stage
 from loop.store.journal import Journal
-from tests.bot.real_bot import RealBot
+from tests.bot.real_bot import Process, RealBot
 from tests.servers.slack_server import SlackServer
 from tests.servers.slack_workspace import APP_TOKEN, BOT_TOKEN, CHANNEL
 from tests.servers.telegram_api import TOKEN, Chat, Post
@@ -44,7 +43,7 @@ class World:
         )
 
     @asynccontextmanager
-    async def running(self, *arguments: str) -> AsyncIterator[subprocess.Popen[str]]:
+    async def running(self, *arguments: str) -> AsyncIterator[Process]:
         """The bot; it is ended as a service manager ends it."""
         with self.bot.start(*arguments) as process:
             try:
@@ -105,6 +104,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 async def test_a_night_from_the_phone(world: World) -> None:
     gate = world.bot.folder / "gate"
     world.bot.environment["TORCH_GATE"] = str(gate)
+    world.bot.forks = False  # its memory is looked at
     api = world.telegram.api
     async with world.running() as process:
         api.chats[666] = Chat(666)

@@ -20,7 +20,7 @@ from bot.inbox import Inbox
 from bot.platforms import access_by
 from bot.runs import Runs
 from bot.setup.settings import load_settings
-from loop.experiment import RunState, Status
+from loop.experiment import EventKind, RunState, Status
 from loop.proposers.people import IDEA_CHARACTERS, read_ideas
 from loop.store.experiments import IdeaBox
 from loop.store.journal import Journal
@@ -153,6 +153,36 @@ async def test_viewers_look_on_and_may_not_steer(office: Office) -> None:
         reply = await office.ask(command.example, VIEWER)
         assert reply is not None
         assert reply.refused or command.role is Role.VIEWER
+
+
+async def test_a_result_is_accepted_or_rejected_and_others_hear_of_it(office: Office) -> None:
+    run = office.host.start_run("mar12")
+    workspace = office.host.workspace(run)
+    source = workspace.source(run.base_commit)
+    made = [workspace.commit(run.base_commit, f"{source}# {number}\n", "better") for number in (1, 2)]
+    office.journal.record(
+        replace(make_experiment(run, 0, Status.KEEP), parent=run.base_commit, commit=run.base_commit),
+        *(
+            replace(
+                make_experiment(run, number, Status.QUARANTINE), parent=run.base_commit, commit=commit.sha
+            )
+            for number, commit in enumerate(made, 1)
+        ),
+    )
+    assert await office.said("/accept 0") == (
+        "refused: Experiment #0 is a keep: only a result in quarantine can be accepted."
+    )
+    assert await office.said("/accept 1") == "#1 accepted: it is the best"
+    assert workspace.head() == made[0].sha
+    assert await office.said("/accept 2") == (
+        "#2 accepted: another one is the best meanwhile, so it is tried again on that"
+    )
+    assert await office.said("/reject 1") == "#1 rejected"
+    assert workspace.head() == run.base_commit
+    events = [e for e in office.journal.events_after(0) if e.kind in (EventKind.ACCEPTED, EventKind.REJECTED)]
+    assert [(e.number, e.data["name"], e.data["answered_in"]) for e in events] == [
+        (number, "ann", ANN.channel) for number in (1, 2, 1)
+    ]
 
 
 async def test_a_redelivered_request_is_obeyed_once(office: Office) -> None:

@@ -257,6 +257,7 @@ def test_an_environment_is_made_before_the_clock_of_a_training_starts(bot: RealB
 def test_a_bot_that_is_to_end_does_not_wait_for_an_environment(bot: RealBot, uv: Path) -> None:
     with bot.start(*ORDER[1:]) as running:
         read_until(running, "of uv.lock")
+        wait_for(lambda: logged(bot, "Downloading torch"))
         running.send_signal(signal.SIGTERM)
         assert running.wait(10) == 0
     (uv / "gate").touch()

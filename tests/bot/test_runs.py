@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import date
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pytest
 
 from bot.runs import Runs
 from bot.setup.settings import load_settings
-from loop.errors import UserError
+from loop.errors import DiskError, UserError
 from loop.experiment import Actor, Cause, Reason, Run, RunState
 from loop.git.workspace import Workspace
 from loop.store.journal import Journal
@@ -88,6 +88,38 @@ async def test_a_loop_that_ended_with_an_error_is_found_and_can_be_restarted(
     assert found.ended is None
     await machine.runs.conduct(run)
     assert machine.runs.loops() == []
+
+
+async def test_a_run_that_lacks_room_is_over_only_once_it_had_some(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_with(error: UserError) -> Callable[..., None]:
+        def fail(*_: object, **__: object) -> None:
+            raise error
+
+        return fail
+
+    run = machine.runs.start_run()
+    monkeypatch.setattr(Workspace, "repair", fail_with(DiskError("full")))
+    machine.runs.conduct(run, 1, unattended=True)
+    over = asyncio.create_task(machine.runs.over(run))
+    for _ in range(2):
+        await machine.runs.trouble.wait()
+        machine.runs.trouble.clear()
+        assert not over.done()
+        machine.runs.restart(run)
+    await machine.runs.trouble.wait()
+    monkeypatch.undo()
+    machine.runs.restart(run)
+    await over
+    run = machine.journal.run_by_id(run.id)
+    assert (run.state, run.state_cause) == (RunState.STOPPED, Cause.BASELINE)
+
+    again = machine.runs.start_run()
+    monkeypatch.setattr(Workspace, "repair", fail_with(UserError("no such package")))
+    machine.runs.conduct(again, 1, unattended=True)
+    with pytest.raises(UserError, match="no such package"):
+        await machine.runs.over(again)
 
 
 async def test_an_engine_is_made_once_and_not_on_the_event_loop(

@@ -212,10 +212,71 @@ print("went on")
 """
 
 
+_FILLING = """
+import os
+os.remove("data.bin")  # what goes with this folder makes no room for the next one
+with open(os.environ["HOME"] + "/home/checkpoint", "ab", buffering=0) as file:
+    found = os.statvfs(".")
+    file.write(bytes(max(0, found.f_bavail * found.f_frsize - 1_000_000)))
+"""
+
+_NO_ROOM_FOR_A_TRAINING = """
+import os, subprocess, sys
+from pathlib import Path
+from tests.bot.real_bot import TOY, RealBot
+from tests.bot.test_surroundings import _FILLING, ORDER, PATIENCE, results, started, wait_for
+from tests.loop.lab import git
+
+bot = RealBot(Path(sys.argv[1]), HEARTBEAT_MINUTES="0.1", train=TOY + _FILLING)
+(bot.repository / "data.bin").write_bytes(os.urandom(3_000_000))
+git(bot.repository, "add", "--all")
+git(bot.repository, "commit", "--quiet", "--message=data")
+bot.home.mkdir()
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "none", bot.home], check=True)
+with started(bot, *ORDER) as process:
+    wait_for(lambda: "FAIL  lane: toy paused" in bot.run("send", "/health").stdout)
+    assert process.poll() is None
+    (bot.home / "checkpoint").unlink()
+    os.symlink("/dev/null", bot.home / "checkpoint")
+    assert process.wait(PATIENCE) == 0
+assert results(bot) == 3
+print("went on")
+"""
+
+_NO_ROOM_AT_THE_START = """
+import signal, subprocess, sys
+from pathlib import Path
+from tests.bot.real_bot import RealBot
+from tests.bot.test_surroundings import ORDER, PATIENCE, results, started, wait_for
+
+bot = RealBot(Path(sys.argv[1]), HEARTBEAT_MINUTES="0.1", SANDBOX="auto")
+bot.home.mkdir()
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", bot.home], check=True)
+with started(bot, *ORDER) as process:
+    wait_for(lambda: (bot.home / "state.db").exists() and bot.run("results").returncode == 0)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE) == 0
+with (bot.home / "checkpoint").open("wb", buffering=0) as file:
+    try:
+        while True:
+            file.write(bytes(4096))
+    except OSError:
+        pass
+with started(bot, *ORDER) as process:
+    wait_for(lambda: "FAIL" in bot.run("send", "/health").stdout)
+    assert process.poll() is None
+    (bot.home / "checkpoint").unlink()
+    assert process.wait(PATIENCE) == 0
+assert results(bot) >= 3
+print("went on")
+"""
+
+
 @needs_root
-def test_a_disk_that_is_full_is_waited_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("script", [_SMALL_DISK, _NO_ROOM_FOR_A_TRAINING, _NO_ROOM_AT_THE_START])
+def test_a_disk_that_is_full_is_waited_for(tmp_path: Path, script: str) -> None:
     done = subprocess.run(
-        ["unshare", "--mount", sys.executable, "-c", _SMALL_DISK, str(tmp_path / "bot")],
+        ["unshare", "--mount", sys.executable, "-c", script, str(tmp_path / "bot")],
         cwd=ROOT,
         capture_output=True,
         text=True,

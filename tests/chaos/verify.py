@@ -63,7 +63,9 @@ def found(site: Site) -> Counter[str]:
         if kind in ("run_recovered", "needs_attention"):
             counts[kind.replace("_", " ")] += 1
     last = _last_attempts(site)
-    whole = {(note.number, note.attempt) for note in site.notes() if note.what == "summary"}
+    repeats = {*site.query("SELECT number, k FROM trainings WHERE purpose = 'repeat'")}
+    counts["repeats"] = len(repeats)
+    whole = {(note.number, note.attempt) for note in site.notes() if note.what == "summary"} - repeats
     counts["whole results trained again"] = sum(attempt != last.get(number) for number, attempt in whole)
     return counts
 

@@ -47,7 +47,7 @@ def workspace(open_workspace: Open, base: str) -> Workspace:
     made = open_workspace()
     made.create(base)
     made.remember(0, base)
-    made.keep(base, base)
+    made.move_head(base, base)
     return made
 
 

@@ -14,6 +14,7 @@ from loop.engine.run import Engine, nothing_blocks
 from loop.engine.stages import KeepRule
 from loop.engine.trainings import NO_SANDBOX, Plan
 from loop.errors import UserError
+from loop.evidence import Doubt
 from loop.experiment import EventKind, Experiment, Goal, Proposal, Run, Status
 from loop.git.workspace import Workspace
 from loop.process.environment import Launcher, training_environment
@@ -155,6 +156,7 @@ class Lab:
         evaluate: tuple[str, ...] = (),
         readable: tuple[Path, ...] = (),
         is_blocked: Callable[[Run], Awaitable[bool]] = nothing_blocks,
+        doubt: Callable[[Experiment], Doubt] | None = None,
         timer: Callable[[], float] = time.monotonic,
     ) -> Engine:
         """Return a new engine on the run, as a bot just started makes it."""
@@ -181,6 +183,7 @@ class Lab:
             proposer=ideas or Ideas(*programs),
             folders=self.folders,
             is_blocked=is_blocked,
+            doubt=doubt,
             timer=timer,
         )
 

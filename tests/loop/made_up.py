@@ -58,8 +58,8 @@ class MadeUpTraining:
         self._ended = asyncio.Event()
         self._machine = machine
 
-    def finish(self, ending: Ending, value: float | None = None) -> None:
-        numbers = {} if value is None else {"val_bpb": value, "training_seconds": 1.0}
+    def finish(self, ending: Ending, value: float | None = None, *, doubted: bool = False) -> None:
+        numbers = {} if value is None else {"val_bpb": value, "training_seconds": 1.0, "doubted": doubted}
         code = 1 if ending is Ending.EXITED and value is None else None
         self.outcome = Outcome(ending, code, 1.0, 2.0, numbers)
         self._ended.set()

@@ -16,6 +16,8 @@ from loop.engine.run import Engine
 from loop.engine.stages import KeepRule
 from loop.engine.trainings import Plan
 from loop.errors import UserError
+from loop.evidence import Belief, Doubt
+from loop.experiment import EventKind, Experiment, Status
 from loop.git.workspace import Commit, Workspace
 from loop.process.trainer import Job, RunFolders, Trainer
 from loop.store.journal import Journal
@@ -23,6 +25,11 @@ from tests.loop.lab import Lab
 from tests.loop.made_up import Machine, MadeUpSupervisor, MadeUpTraining, Thinker
 
 TROUBLES = (UserError, OSError, sqlite3.Error)
+
+
+def is_doubted(experiment: Experiment) -> Doubt:
+    belief = Belief.UNSURE if experiment.numbers.get("doubted") else Belief.BELIEVED
+    return Doubt(belief, ("it looks too good",))
 
 
 class Death(BaseException):
@@ -97,9 +104,9 @@ class MortalWorkspace(Workspace):
         with self._fuse.step(UserError):
             super().remember(number, commit)
 
-    def keep(self, commit: str, parent: str) -> None:
+    def move_head(self, commit: str, old: str) -> None:
         with self._fuse.step(UserError):
-            super().keep(commit, parent)
+            super().move_head(commit, old)
 
     def restore(self) -> None:
         with self._fuse.step(UserError):
@@ -139,11 +146,19 @@ class Life:
         self._workspace = MortalWorkspace(lab, run.renamed_from or run.tag, self.fuse)
         self.engine = Engine(
             run,
-            plan=Plan(KeepRule(), lab.launcher({}), deadline=600.0, crash_streak=2, retry_seconds=(0.0,)),
+            plan=Plan(
+                KeepRule(equal_within=0.0),
+                lab.launcher({}),
+                deadline=600.0,
+                crash_streak=2,
+                noise_runs=1,
+                retry_seconds=(0.0,),
+            ),
             journal=self._journal,
             workspace=self._workspace,
             trainer=cast(Trainer, MortalTrainer(machine, self.fuse)),
             proposer=thinker,
+            doubt=is_doubted,
             folders=RunFolders(lab.home, run.id),
             clock=itertools.count(1.0).__next__,
         )
@@ -193,13 +208,27 @@ class Life:
                     self.conduct()
                 case "skip":
                     await self.engine.skip()
+                case "rerun":
+                    await self.engine.rerun(int(argument), 2)
                 case "retag":
                     await self.engine.retag(argument)
+                case "accept" | "reject":
+                    await self._take_back(name, argument)
                 case "stop":
                     await self.engine.stop()
                 case "stall":
                     for training in self._machine.running():
                         await self.engine.end_stalled(training.folder)
+
+    async def _take_back(self, name: str, which: str) -> None:
+        """Decide about the first or the last result that there is to decide about."""
+        wanted = [Status.QUARANTINE] if name == "accept" else [Status.QUARANTINE, Status.KEEP]
+        experiments = self._journal.experiments(self.engine.run.id)
+        found = [e.number for e in experiments if e.status in wanted and e.number]
+        if found:
+            number = found[0 if which == "first" else -1]
+            kind = EventKind.ACCEPTED if name == "accept" else EventKind.REJECTED
+            await self.engine.correct(kind, number)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         self._tasks.append(asyncio.create_task(work))

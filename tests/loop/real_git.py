@@ -83,6 +83,6 @@ def kept(workspace: Workspace, number: int, source: str) -> Commit:
     parent = workspace.head()
     commit = workspace.commit(parent, source, f"edit {number}")
     workspace.remember(number, commit.sha)
-    workspace.keep(commit.sha, parent)
+    workspace.move_head(commit.sha, parent)
     workspace.restore()
     return commit

@@ -43,6 +43,22 @@ WORDS = (
 )
 
 
+SMALL = {
+    "MAX_SEQ_LEN": "64",
+    "VOCAB_SIZE": "300",
+    "EVAL_TOKENS": "2**10",
+    "TIME_BUDGET": "1",
+    "DEPTH": "2",
+    "ASPECT_RATIO": "16",
+    "HEAD_DIM": "16",
+    "WINDOW_PATTERN": '"SL"',
+    "SHORT_WINDOW": "16",
+    "NGRAM_ROWS": "2**6",
+    "TOTAL_BATCH_SIZE": "2**9",
+    "DEVICE_BATCH_SIZE": "4",
+}
+
+
 def prose(sentences: int, seed: int = 0) -> str:
     """Text that is easy to learn, of many lines."""
     choose = random.Random(seed)
@@ -105,3 +121,18 @@ def copy(tmp_path: Path) -> Copy:
 def run(tmp_path: Path) -> Run:
     """Run a script of a copy with a cache of its own."""
     return partial(run_in, cache=tmp_path / "cache")
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a text and, in its cache, what `prepare.py` made of it."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "text.txt").write_text(prose(3000), encoding="utf-8")
+    repository = copy_template(folder / "repository", **small(folder))
+    assert run_in(repository, "prepare.py", cache=folder / "cache").returncode == 0
+    return folder
+
+
+def small(data: Path) -> dict[str, str]:
+    """Constants of a training on that text that takes seconds."""
+    return {"SOURCE": repr(str(data / "text.txt"))} | SMALL

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,14 +44,14 @@ def evaluate(
     options = ["--exchange", str(exchange), "--out", str(out), "--seed", str(seed), "--limit", str(limit)]
     options += ["--head", str(head)] if head else []
     with (
+        tempfile.TemporaryFile("w+") as model_said,
         subprocess.Popen(
             (*model, "--exchange", str(exchange)),
             cwd=trained,
             env=environ,
             stdin=to_model[0],
             stdout=to_scorer[1],
-            stderr=subprocess.PIPE,
-            text=True,
+            stderr=model_said,
             pass_fds=[exchange],
         ) as answering,
         subprocess.Popen(
@@ -67,9 +68,10 @@ def evaluate(
         for end in (*to_model, *to_scorer, exchange):
             os.close(end)
         assert scoring.stderr
-        assert answering.stderr
         scorer_said = scoring.stderr.read()
         assert scoring.wait() == 0, scorer_said
         answering.kill()
-        model_said = answering.stderr.read()
-    return Evaluation(json.loads(Path(f"{out}.json").read_text()), out, scorer_said, model_said)
+        answering.wait()
+        model_said.seek(0)
+        said = model_said.read()
+    return Evaluation(json.loads(Path(f"{out}.json").read_text()), out, scorer_said, said)

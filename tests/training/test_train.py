@@ -8,22 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.conftest import Run, copy_template, prose, run_in
+from tests.training.conftest import Run, copy_template, run_in, small
 
-SMALL = {
-    "MAX_SEQ_LEN": "64",
-    "VOCAB_SIZE": "300",
-    "EVAL_TOKENS": "2**10",
-    "TIME_BUDGET": "1",
-    "DEPTH": "2",
-    "ASPECT_RATIO": "16",
-    "HEAD_DIM": "16",
-    "WINDOW_PATTERN": '"SL"',
-    "SHORT_WINDOW": "16",
-    "NGRAM_ROWS": "2**6",
-    "TOTAL_BATCH_SIZE": "2**9",
-    "DEVICE_BATCH_SIZE": "4",
-}
 PROGRESS = re.compile(
     r"step \d{5} \(\d+\.\d%\) \| loss: \d+\.\d{6} \| lrm: \d\.\d\d \| dt: \d+ms \| tok/sec: [\d,]+ \| "
     r"mfu: \d+\.\d% \| remaining: \d+s"
@@ -34,26 +20,12 @@ KEYS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a text and, in its cache, what `prepare.py` made of it."""
-    folder = tmp_path_factory.mktemp("data")
-    (folder / "text.txt").write_text(prose(3000), encoding="utf-8")
-    repository = copy_template(folder / "repository", **_small(folder))
-    assert run_in(repository, "prepare.py", cache=folder / "cache").returncode == 0
-    return folder
-
-
-def _small(data: Path) -> dict[str, str]:
-    return {"SOURCE": repr(str(data / "text.txt"))} | SMALL
-
-
 @pytest.fixture
 def train(data: Path, tmp_path: Path) -> Run:
     """Run `train.py` on that data, with other values for some constants."""
 
     def start(**constants: str) -> subprocess.CompletedProcess[str]:
-        repository = copy_template(tmp_path / "repository", **_small(data) | constants)
+        repository = copy_template(tmp_path / "repository", **small(data) | constants)
         return run_in(repository, "train.py", cache=data / "cache")
 
     return start

@@ -10,7 +10,9 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
+from typing import assert_never
 
+from loop.evidence import Invalidated
 from loop.experiment import Experiment, Status
 from loop.proposers.prompt.context import DIFFS, SHOWN
 from loop.proposers.protocol import Context
@@ -169,14 +171,35 @@ def table(context: Context, experiments: Sequence[Experiment], details: Mapping[
 
 
 def row(context: Context, experiment: Experiment) -> str:
-    """Return `#12 keep 0.986041 (-0.011859) batch: halve batch size`; after a crash also its error."""
+    """Return `#12 keep 0.986041 (-0.011859) batch: halve batch size`.
+
+    After it stands the error of a crash, or why the number is not believed.
+    """
     words = [f"#{experiment.number}", experiment.status or "under way"]
     if experiment.value is not None:
         words.append(f"{experiment.value:.6f}")
     if (better := effect(experiment, context.goal)) is not None:
         words.append(f"({better:+.6f})")
     text = f"{' '.join(words)} {experiment.family or 'other'}: {one_line(experiment.description, LINE)}"
-    return f"{text} | {one_line(experiment.cause, LINE)}" if experiment.status is Status.CRASH else text
+    why = experiment.cause if experiment.status is Status.CRASH else _disbelief(experiment)
+    return f"{text} | {one_line(why, LINE)}" if why else text
+
+
+def _disbelief(experiment: Experiment) -> str:
+    """Return why a number counts for nothing, without the names of people."""
+    doubts = "; ".join(experiment.doubts)
+    if experiment.status is Status.QUARANTINE:
+        return f"not believed yet: {doubts}"
+    match experiment.invalidated:
+        case None:
+            return ""
+        case Invalidated.NOT_BELIEVED:
+            return f"not believed: {doubts}"
+        case Invalidated.REJECTED:
+            return f"rejected by a person{f': {doubts}' if doubts else ''}"
+        case Invalidated.TRIED_AGAIN:
+            return "its program is no longer built on the best: to be tried again"
+    assert_never(experiment.invalidated)
 
 
 def details_of(context: Context, experiments: Sequence[Experiment]) -> dict[int, str]:

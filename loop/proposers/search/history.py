@@ -104,7 +104,7 @@ def read_history(experiments: Sequence[Experiment], axes: Sequence[Axis]) -> Sea
             if best and axis.key in values and values[axis.key] != axis.read(best.constants)
         }
         changes[experiment.number] = changed
-        value = experiment.value
+        value = experiment.value if experiment.is_believed else None
         if experiment.status is Status.CRASH:
             if changed:
                 results.append(Result(_places(axes, values), None))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.cli import adopt
+from bot.cli.adoption import adopt
 from bot.setup.settings import load_settings
 from loop.errors import UserError
 from loop.experiment import Run, RunState, Status

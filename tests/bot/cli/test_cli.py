@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from bot.cli import open_run
 from bot.cli.main import app
@@ -18,6 +20,7 @@ from loop.errors import UserError
 from loop.experiment import RunState
 from loop.store.journal import Journal
 from loop.store.migrations import MIGRATIONS
+from tests.loop.real_git import make_repository
 from tests.loop.store.test_journal import make_run, write_version
 
 
@@ -111,9 +114,18 @@ def test_a_command_that_only_reads_says_what_another_version_needs_and_writes_no
     assert path.read_bytes() == before
 
 
+def run_doctor(settings: Settings, *arguments: str) -> Result:
+    """Examine what is quickly examined of trainings: a toy without a sandbox."""
+    repository = settings.home.parent / "repository"
+    if not repository.exists():
+        make_repository(repository)
+    environment = {"REPOSITORY": str(repository), "SANDBOX": "none"}
+    return CliRunner().invoke(app, ["--home", str(settings.home), "doctor", *arguments], env=environment)
+
+
 def test_an_older_state_file_is_a_warning_of_doctor_and_a_newer_one_a_failure(settings: Settings) -> None:
     def checks() -> dict[str, Check]:
-        done = CliRunner().invoke(app, ["--home", str(settings.home), "doctor", "--json"])
+        done = run_doctor(settings, "--json")
         return {check.name: check for check in (Check(**check) for check in json.loads(done.stdout))}
 
     path = settings.home / "state.db"
@@ -132,8 +144,25 @@ def test_an_older_state_file_is_a_warning_of_doctor_and_a_newer_one_a_failure(se
 def test_a_state_file_that_cannot_be_used_is_one_of_the_checks(settings: Settings) -> None:
     settings.home.mkdir()
     (settings.home / "state.db").write_text("no database")
-    done = CliRunner().invoke(app, ["--home", str(settings.home), "doctor"])
+    done = run_doctor(settings)
     assert done.exit_code == 1
     assert "\nok    state directory: " in done.stdout
     said = f"The state file {settings.home}/state.db cannot be used (file is not a database)"
     assert f"\nFAIL  state file: {said}: repair it or move it away." in done.stdout
+
+
+def test_the_commands_that_only_read_load_nothing_else() -> None:
+    needed = "bot.cli.main, loop.results.ledger, loop.results.report, notifiers.text.status"
+    late = (
+        "bot.app",
+        "loop.engine",
+        "loop.git",
+        "loop.program",
+        "loop.process",
+        "asyncio",
+        "apscheduler",
+        "rich",
+    )
+    imports = f"import sys, {needed}; print([name for name in {late} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", imports], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

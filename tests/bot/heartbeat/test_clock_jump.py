@@ -30,6 +30,8 @@ pytestmark = [
 class ClockedBot(RealBot):
     """A bot that goes by a clock of its own; its trainings wait for a gate."""
 
+    forks = False
+
     def __init__(self, folder: Path) -> None:
         self.gate = folder / "gate"
         settings = {"HEARTBEAT_MINUTES": "0.02", "STALL_MINUTES": "1", "TORCH_GATE": str(self.gate)}

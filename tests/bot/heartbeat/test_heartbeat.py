@@ -23,6 +23,7 @@ from bot.setup.settings import load_settings
 from loop.engine.prefetch import ProposerFailure
 from loop.engine.run import Engine
 from loop.errors import UserError
+from loop.evidence import RepeatFor
 from loop.experiment import (
     BY_COMMAND,
     Cause,
@@ -30,17 +31,20 @@ from loop.experiment import (
     Event,
     EventKind,
     Goal,
+    Purpose,
     Reason,
     Run,
     RunState,
     Stage,
     Status,
+    Training,
 )
 from loop.process.machine import ClockWatch
 from loop.process.supervisor import LOG, MARK, OUTCOME, STARTED, boot_id, start_time
 from loop.process.trainer import RunFolders, mark_of
 from loop.store.events import Sessions, open_calls
 from loop.store.journal import Journal
+from loop.store.repeats import Repeats, RepeatUnderWay
 from notifiers.text.words import cause_text, reason_text
 from tests.loop.fake_gpu import FakeGpu
 from tests.loop.store.test_journal import make_experiment
@@ -159,6 +163,14 @@ class Patient:
         folder = RunFolders(self.home, self.run.id).attempt(3, attempt)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def repeats(self) -> Path:
+        """Let it repeat an experiment that has its verdict."""
+        self.journal.record(make_experiment(self.run, 3, Status.KEEP))
+        repeats = Repeats(self.journal)
+        (repeat,) = repeats.ask(self.run.id, 3, RepeatFor.PERSON)
+        repeats.begin(RepeatUnderWay(replace(repeat, k=2), Training(2, Purpose.REPEAT), 0))
+        return RunFolders(self.home, self.run.id).attempt(3, 2)
 
     def trains_with(self, *, memory_mb: float) -> Path:
         """Let it have one under way, and a best that took so much memory."""
@@ -310,6 +322,19 @@ async def test_a_training_that_hangs_is_ended(patient: Patient, look: str) -> No
         patient.now += 60.0
     assert patient.house.orders == [("end", "mar12", str(folder))]
     assert patient.kinds() == SILENT
+
+
+async def test_a_repeat_that_hangs_is_ended_and_its_processes_are_no_orphans(
+    patient: Patient, sleeper: Any
+) -> None:
+    folder = patient.repeats()
+    folder.mkdir(parents=True)
+    process = sleeper(folder)
+    for _ in range(6):
+        await patient.heartbeat.beat()
+        patient.now += 60.0
+    assert patient.house.orders == [("end", "mar12", str(folder))]
+    assert process.poll() is None
 
 
 async def test_a_training_that_hangs_after_its_number_is_ended_soon(patient: Patient) -> None:

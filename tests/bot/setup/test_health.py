@@ -8,10 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from bot.setup.doctor import health_checks, incident_lines, render
-from loop.experiment import Actor, EventKind, Goal, Reason, RunState, Stage, Status
+from bot.setup.doctor import health_checks, incident_lines, loop_check, render
+from loop.evidence import RepeatFor
+from loop.experiment import (
+    Actor,
+    Cause,
+    Ending,
+    EventKind,
+    Goal,
+    Purpose,
+    Reason,
+    RunState,
+    Stage,
+    Status,
+    Training,
+)
 from loop.store.journal import Journal
 from loop.store.outbox import Entry, Outbox, State
+from loop.store.repeats import Repeats, RepeatUnderWay
 from notifiers.delivery.delivery import read_pending
 from tests.loop.fake_gpu import FakeGpu
 from tests.loop.store.test_journal import make_experiment
@@ -107,16 +121,48 @@ def test_without_a_bot_no_heartbeat_is_on_time(night: WakeUpReport) -> None:
 def test_what_a_run_does_is_told(night: WakeUpReport) -> None:
     does = [night.details()["lane"]]
     training = trained(
-        replace(make_experiment(night.run, 7), stage=Stage.TRAINING), started_at=night.now - 130.0
+        replace(make_experiment(night.run, 7), stage=Stage.TRAINING),
+        started_at=night.now - 130.0,
+        ending=None,
     )
     night.journal.record(training)
     does.append(night.details()["lane"])
-    night.journal.record(replace(training, stage=Stage.DECIDED, status=Status.SKIP))
+    skipped = replace(training, stage=Stage.DECIDED, status=Status.SKIP)
+    night.journal.record(trained(skipped, ending=Ending.INTERRUPTED))
     night.journal.set_state(night.run, RunState.PAUSED, Reason(Actor.PERSON, "ann"))
     does.append(night.details()["lane"])
     night.journal.set_state(night.run, RunState.DONE, Reason(Actor.LOOP, facts={"made": 1}))
     does.append(night.details()["lane"])
     check_one("health", "runs, training, paused, done", "\n".join(does))
+
+
+@pytest.mark.parametrize(
+    ("reason", "ok"),
+    [
+        (Reason(Actor.PERSON, "ann"), True),
+        (Reason(Actor.HEARTBEAT, cause=Cause.DISK, facts={"folder": "/data", "free": 1e6}), False),
+        (Reason(Actor.LOOP, cause=Cause.BRANCH, facts={"error": "moved"}), False),
+    ],
+)
+def test_a_run_that_nobody_paused_is_a_problem(night: WakeUpReport, reason: Reason, ok: bool) -> None:
+    night.journal.set_state(night.run, RunState.PAUSED, reason)
+    checks = health_checks(night.journal, home=night.home, heartbeat_minutes=10.0, now=night.now)
+    assert [check.ok for check in checks if check.name == "lane"] == [ok]
+
+
+def test_a_loop_that_failed_is_a_problem(night: WakeUpReport) -> None:
+    check = loop_check(night.run, "data.bin cannot be written: No space left on device.")
+    assert check.ok is False
+    check_one("health", "a loop that failed", check.detail)
+
+
+def test_a_repeat_is_told_as_one(night: WakeUpReport) -> None:
+    night.journal.record(make_experiment(night.run, 0, Status.KEEP))
+    repeats = Repeats(night.journal)
+    (repeat,) = repeats.ask(night.run.id, 0, RepeatFor.PERSON)
+    training = Training(2, Purpose.REPEAT, started_at=night.now - 130.0)
+    repeats.begin(RepeatUnderWay(replace(repeat, k=2), training, 0))
+    check_one("health", "a repeat trains", night.details()["lane"])
 
 
 def test_what_was_not_delivered_is_told_for_each_chat(night: WakeUpReport) -> None:

@@ -265,6 +265,14 @@ def test_the_deadline_follows_the_budget_unless_it_is_set() -> None:
     assert load_settings(NO_FILE, {"DEADLINE_MINUTES": "7.5"}).deadline(300.0) == 450.0
 
 
+def test_the_baseline_is_repeated_where_that_costs_little_or_is_asked_for() -> None:
+    usual, asked, none = (load_settings(NO_FILE, {"NOISE_RUNS": given}) for given in ("", "5", "0"))
+    budgets = (300.0, 1200.0, 1201.0)
+    assert [usual.noise_runs_of(budget) for budget in budgets] == [2, 2, 0]
+    assert [asked.noise_runs_of(budget) for budget in budgets] == [5, 5, 5]
+    assert [none.noise_runs_of(budget) for budget in budgets] == [0, 0, 0]
+
+
 @pytest.mark.parametrize("budget", [300.0, 301.0])
 def test_a_deadline_within_the_budget_is_refused(budget: float) -> None:
     settings = load_settings(NO_FILE, {"DEADLINE_MINUTES": "5"})

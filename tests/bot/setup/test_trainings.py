@@ -178,35 +178,48 @@ def test_a_folder_that_is_no_repository_is_left_to_the_other_checks(examine: Exa
     assert [check.name for check in examine(REPOSITORY=str(tmp_path))] == ["sandbox"]
 
 
-# The sandbox
+# The sandbox, with a repository whose imports are quickly examined
 
 
-def test_the_sandbox_is_tried_where_there_is_no_state_directory_yet(examine: Examine, tmp_path: Path) -> None:
-    (check,) = named(examine(SANDBOX="auto"), "sandbox")
+@pytest.fixture
+def sandbox_of(examine: Examine, research: Callable[..., Path]) -> Callable[..., Check]:
+    folder = research()
+
+    def check(**environ: str) -> Check:
+        (found,) = named(examine(REPOSITORY=str(folder), **environ), "sandbox")
+        return found
+
+    return check
+
+
+def test_the_sandbox_is_tried_where_there_is_no_state_directory_yet(
+    sandbox_of: Callable[..., Check], tmp_path: Path
+) -> None:
+    check = sandbox_of(SANDBOX="auto")
     assert check.ok is not False
     assert " checks hold" in check.detail or check.detail.startswith("none")
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["research"]
 
 
 def test_without_a_sandbox_models_write_nothing_unless_a_person_allows_it(
-    examine: Examine, monkeypatch: pytest.MonkeyPatch
+    sandbox_of: Callable[..., Check], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     none = Sandbox(SandboxKind.NONE, reason="This is a test.")
     monkeypatch.setattr("bot.setup.trainings.find_sandbox", lambda kind: none)
-    (check,) = named(examine(SANDBOX="auto"), "sandbox")
+    check = sandbox_of(SANDBOX="auto")
     assert (check.ok, check.fix) == (None, "This is a test.")
-    (check,) = named(examine(SANDBOX="auto", PROPOSER="agent:claude, search"), "sandbox")
+    check = sandbox_of(SANDBOX="auto", PROPOSER="agent:claude, search")
     assert check.ok is False
     assert "This is a test." in check.detail
-    (check,) = named(examine(SANDBOX="none", PROPOSER="agent:claude, search"), "sandbox")
+    check = sandbox_of(SANDBOX="none", PROPOSER="agent:claude, search")
     assert check.ok is None
 
 
-def test_a_mac_has_no_sandbox(examine: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mac_has_no_sandbox(sandbox_of: Callable[..., Check], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    (check,) = named(examine(SANDBOX="auto"), "sandbox")
+    check = sandbox_of(SANDBOX="auto")
     assert (check.ok, check.fix) == (None, "Only Linux has a sandbox for trainings.")
-    (check,) = named(examine(SANDBOX="landlock"), "sandbox")
+    check = sandbox_of(SANDBOX="landlock")
     assert (check.ok, check.detail) == (
         False,
         "SANDBOX=landlock does not work here. Only Linux has a sandbox for trainings.",

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from loop.engine.lane import Lane
 from loop.engine.run import Engine
 from loop.engine.trainings import Trainings
-from loop.errors import UserError
+from loop.errors import DiskError, UserError
 from loop.evaluation.plausibility import Implausible, Rule, doubt_text
 from loop.experiment import (
     BY_COMMAND,
@@ -26,6 +28,7 @@ from loop.experiment import (
     Stage,
     Status,
 )
+from loop.files import remove
 from loop.git.workspace import Workspace
 from loop.logs import summary
 from loop.process.environment import Launch, Launcher
@@ -330,7 +333,7 @@ async def test_a_retag_that_the_bot_did_not_finish_is_finished_at_the_next_start
 
 
 @pytest.mark.parametrize("stage", [Stage.MEASURED, Stage.EVALUATED])
-async def test_a_keep_that_git_has_and_the_journal_not_yet_is_completed(
+async def test_a_keep_that_git_has_and_the_journal_not_as_the_last_release_left_it_is_completed(
     make_lab: MakeLab, stage: Stage
 ) -> None:
     lab = make_lab(value(1.5))
@@ -566,10 +569,14 @@ async def test_a_pattern_reads_what_is_no_block(make_lab: MakeLab) -> None:
 
 
 async def test_a_pattern_without_end_is_told_of(make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(summary, "PATTERN_SECONDS", 1.0)
+    monkeypatch.setattr(summary, "PATTERN_SECONDS", 100.0)  # what ends has time enough on any machine
     lab = make_lab(program("print('val_bpb=1.5')"))
-    engine = lab.engine(program("print('a' * 400)"), pattern=r"(?P<key>(a+)+|val_bpb)=(?P<value>\S+)")
-    await engine.conduct(1)
+    pattern = r"(?P<key>(a+)+|val_bpb)=(?P<value>\S+)"
+    task = conduct(lab.engine(program("wait(); print('a' * 400)"), pattern=pattern), 1)
+    await lab.until_training(1)
+    monkeypatch.setattr(summary, "PATTERN_SECONDS", 1.0)  # what does not end fits into no limit
+    lab.open_gate()
+    await task
     last = lab.experiments()[1]
     assert (last.status, last.error) == (Status.CRASH, "SUMMARY_PATTERN gave no answer within 1 s.")
 
@@ -622,25 +629,90 @@ async def test_a_verdict_counts_though_what_comes_after_it_cannot_begin(make_lab
     lab.check_invariants()
 
 
-async def test_a_keep_that_git_knows_of_alone_cannot_be_skipped(make_lab: MakeLab) -> None:
+@pytest.mark.parametrize("moved", [False, True])
+async def test_a_keep_that_the_journal_knows_of_alone_is_completed(make_lab: MakeLab, moved: bool) -> None:
     lab = make_lab(value(1.5))
-    engine = lab.engine(value(1.4))
-    keep = Workspace.keep
+    engine = lab.engine(value(1.4), value(1.3))
+    move_head = Workspace.move_head
 
-    def keep_and_fail(self: Workspace, commit: str, parent: str) -> None:
-        keep(self, commit, parent)
-        if commit != lab.base:
-            raise UserError("no room")
+    def move_and_fail(self: Workspace, commit: str, old: str) -> None:
+        if moved:
+            move_head(self, commit, old)
+        raise UserError("no room")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Workspace, "keep", keep_and_fail)
+        patch.setattr(Workspace, "move_head", move_and_fail)
         with pytest.raises(UserError, match="no room"):
             await engine.conduct(1)
+    assert lab.now().moves_head_from == lab.base
     with pytest.raises(UserError, match="nothing to skip"):
         await engine.skip()
     await engine.conduct(1)
-    assert [e.value for e in lab.experiments()] == [1.5, 1.4]
+    assert lab.now().moves_head_from == ""
+    assert [e.value for e in lab.experiments()] == [1.5, 1.4, 1.3]
     lab.check_invariants()
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device", "prepare.py")
+
+
+async def test_a_training_that_finds_no_room_begins_once_there_is_some(
+    make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = make_lab(value(1.5))
+    engine = lab.engine(program("wait(); summary(1.6)"), value(1.7))
+    task = conduct(engine, 2)
+    await lab.until_training(1)
+    while not lab.folders.trainings.joinpath("ahead-0").exists():  # noqa: ASYNC110 - nothing tells of it
+        await asyncio.sleep(0.005)
+    remove(lab.folders.trainings / "ahead-0")
+    with monkeypatch.context() as patch:
+        patch.setattr("loop.git.checkout._copy", fail_with(FULL))
+        lab.open_gate()
+        with pytest.raises(DiskError, match=r"^prepare\.py cannot be written: No space left on device\.$"):
+            await task
+    await engine.conduct(2 - engine.made)
+    assert [(e.value, e.attempt) for e in lab.experiments()[1:]] == [(1.6, 1), (1.7, 1)]
+    lab.check_invariants()
+
+
+@pytest.mark.parametrize(
+    ("copy", "said"), [(2, "no folder ahead of the next training"), (3, "no cache for the next training yet")]
+)
+async def test_no_room_for_the_next_training_matters_only_once_it_begins(
+    make_lab: MakeLab,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    copy: int,
+    said: str,
+) -> None:
+    copied: list[Path] = []
+    real = Trainings._copy_cache
+
+    def copy_cache(trainings: Trainings, folder: Path) -> None:
+        copied.append(folder)
+        if len(copied) == copy:  # 1 is the baseline's, 2 is made ahead, 3 after the baseline was kept
+            raise shutil.Error([("a", "b", str(FULL))])
+        real(trainings, folder)
+
+    monkeypatch.setattr(Trainings, "_copy_cache", copy_cache)
+    lab = make_lab(program("wait(); summary(1.5)"))
+    task = conduct(lab.engine(value(1.4)), 1)
+    await lab.until_training(0)
+    while len(copied) < 2:  # noqa: ASYNC110 - nothing tells of it
+        await asyncio.sleep(0.005)
+    lab.open_gate()
+    await task
+    assert [(e.value, e.attempt) for e in lab.experiments()] == [(1.5, 1), (1.4, 1)]
+    assert said in caplog.text
+    lab.check_invariants()
+
+
+def fail_with(error: Exception) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
 
 
 def refuse(*_: object) -> None:

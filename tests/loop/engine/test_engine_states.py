@@ -13,6 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
+from loop.evidence import Invalidated, Repeat
 from loop.experiment import Ending, EventKind, Experiment, Run, RunState, Stage, Status
 from tests.loop.lab import Lab
 from tests.loop.made_up import BASELINE, Machine, Thinker
@@ -20,11 +21,18 @@ from tests.loop.mortal import Life
 from tests.loop.virtual_time import VirtualLoop
 
 ends = st.sampled_from(
-    ["better", "better", "worse", "equal", "crash", Ending.DEADLINE, Ending.VANISHED, Ending.INTERRUPTED]
-    + [f"better, {ending}" for ending in (Ending.DEADLINE, Ending.STALLED, Ending.INTERRUPTED)]
+    [
+        *("better", "better", "doubted", "doubted", "worse", "equal", "crash"),
+        *(Ending.DEADLINE, Ending.VANISHED, Ending.INTERRUPTED),
+        *(f"better, {ending}" for ending in (Ending.DEADLINE, Ending.STALLED, Ending.INTERRUPTED)),
+    ]
 )
 orders = st.sampled_from(
-    ["pause", "pause now", "resume", "resume", "resume", "skip", "retag wide", "retag mar12", "stall", "stop"]
+    [
+        *("pause", "pause now", "resume", "resume", "resume", "skip", "retag wide", "retag mar12", "stall"),
+        *("stop", "accept first", "accept last", "reject first", "reject last", "reject last"),
+        *("rerun 0", "rerun 1"),
+    ]
 )
 delays = st.sampled_from([0, 5, 15, 30]) | st.integers(0, 60)
 misfortunes = st.one_of(
@@ -131,9 +139,9 @@ class EngineStates(RuleBasedStateMachine):
         for training in self.machine.running():
             change, _, late = end.partition(", ")  # what it came to, and how it ended after that
             match change:
-                case "better" | "worse" | "equal":
-                    number = value + {"better": -1, "worse": 1, "equal": 0}[change]
-                    training.finish(Ending(late or Ending.EXITED), number)
+                case "better" | "doubted" | "worse" | "equal":
+                    number = value + {"better": -1, "doubted": -1, "worse": 1, "equal": 0}[change]
+                    training.finish(Ending(late or Ending.EXITED), number, doubted=change == "doubted")
                 case "crash":
                     training.finish(Ending.EXITED)
                 case _:
@@ -144,8 +152,11 @@ class EngineStates(RuleBasedStateMachine):
     def check(self, life: Life) -> None:
         run, experiments = self.lab.now(), self.lab.experiments()
         undecided = [experiment for experiment in experiments if experiment.status is None]
+        repeats = self.lab.repeats
+        under_way = [begun.repeat for begun in repeats.under_way(run.id)]
         assert run == life.engine.run, "the engine believes what is not so"
         assert undecided == [*life.engine.under_way]
+        assert len(under_way) + len(undecided) <= 1, "a lane has two things to do"
         if run.renamed_from:
             assert self.machine.running(), "a retag was not finished"
         else:
@@ -154,7 +165,8 @@ class EngineStates(RuleBasedStateMachine):
         for experiment in experiments:
             self._check_verdict(experiment)
             self._check_files(experiment, life)
-        self._check_progress(run, undecided, life)
+            self._check_repeats(experiment)
+        self._check_progress(run, undecided, under_way, life)
 
     def _check_results(self, experiments: list[Experiment]) -> None:
         kept = [e.value for e in experiments if e.status is Status.KEEP and e.value is not None]
@@ -162,6 +174,13 @@ class EngineStates(RuleBasedStateMachine):
         events = self.lab.journal.events_after(0, limit=100_000)
         told = [event.number for event in events if event.kind is EventKind.DECIDED]
         assert told == [e.number for e in experiments if e.status is not None], "not told once and in order"
+        # What a decision of a person took from the best program is tried again once, or given up.
+        wanted = [e.number for e in experiments if e.invalidated is Invalidated.TRIED_AGAIN]
+        retries = self.lab.journal.query("SELECT * FROM retries")
+        assert sorted(retry["number"] for retry in retries) == wanted, "an experiment was lost"
+        made = [e.retry for e in experiments if e.retry is not None]
+        assert len(made) == len({*made}), "an edit was tried again twice"
+        assert not {*made} & {retry["id"] for retry in retries if retry["given_up"]}
 
     def _check_verdict(self, experiment: Experiment) -> None:
         """Hold the verdict against what the last training came to."""
@@ -172,7 +191,7 @@ class EngineStates(RuleBasedStateMachine):
         outcome = training.outcome
         assert outcome is not None, "it was decided while it trained"
         if outcome.numbers:
-            assert experiment.status in (Status.KEEP, Status.DISCARD), "a result was lost"
+            assert experiment.status in (Status.KEEP, Status.DISCARD, Status.QUARANTINE), "a result was lost"
             assert experiment.value == outcome.numbers["val_bpb"]
         elif outcome.ending in (Ending.INTERRUPTED, Ending.VANISHED):
             assert experiment.status is Status.SKIP
@@ -184,17 +203,36 @@ class EngineStates(RuleBasedStateMachine):
             assert life.engine.log_of(experiment.number).exists(), "a log was lost"
             assert not self._folder(experiment).exists(), "the files of a training were left"
 
-    def _check_progress(self, run: Run, undecided: list[Experiment], life: Life) -> None:
+    def _check_repeats(self, experiment: Experiment) -> None:
+        """Hold what each repeat is said to have come to against its training."""
+        repeats, run_id = self.lab.repeats, self.lab.run.id
+        ended = []
+        for repeat in repeats.of(run_id, experiment.number):
+            if repeat.k is None:
+                continue
+            folder = self.lab.folders.attempt(repeat.number, repeat.k)
+            training = self.machine.trainings.get(folder)
+            outcome = training.outcome if training else None
+            assert not (outcome and outcome.numbers and repeat.given_up), "a number was lost"
+            if outcome is not None and not repeat.given_up:
+                ended.append(outcome.numbers.get("val_bpb"))
+        assert tuple(ended) == repeats.numbers(run_id, "val_bpb").get(experiment.number, ())
+
+    def _check_progress(
+        self, run: Run, undecided: list[Experiment], under_way: list[Repeat], life: Life
+    ) -> None:
         assert len(self.machine.armed) <= 1, "supervisors were forgotten"
         assert run.state is RunState.STOPPED or not self.stopped, "it goes on after its end"
         self.stopped = run.state is RunState.STOPPED
         if run.state is RunState.RUNNING:
             assert not life.idle, "the engine has given up"
-            assert [e.stage for e in undecided] == [Stage.TRAINING]
+            assert under_way or [e.stage for e in undecided] == [Stage.TRAINING]
             assert self.machine.running(), "the engine waits for a training that does not run"
         elif not self.machine.running():
             assert run.state is not RunState.PAUSING
+            assert not under_way
             assert not self.stopped or not undecided
+            assert not self.stopped or not self.lab.repeats.waiting(run.id)
 
     def _folder(self, experiment: Experiment) -> Path:
         return self.lab.folders.attempt(experiment.number, experiment.attempt)

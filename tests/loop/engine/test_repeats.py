@@ -13,7 +13,7 @@ import pytest
 from loop.engine.run import Engine
 from loop.errors import UserError
 from loop.evidence import Repeat, RepeatFor
-from loop.experiment import Ending, EventKind, Purpose, RunState, Status
+from loop.experiment import Ending, EventKind, Purpose, Run, RunState, Status
 from loop.process.supervisor import LOG
 from tests.loop.engine.test_engine import MakeLab, conduct, end
 from tests.loop.lab import Ideas, Lab, git, program, value
@@ -267,13 +267,15 @@ async def test_a_paused_run_keeps_no_repeat_that_an_earlier_bot_left(lab: Lab) -
     assert len(lab.repeats.waiting(lab.run.id)) == 1
 
 
-async def test_stop_ends_a_repeat_and_gives_up_what_waits(lab: Lab) -> None:
+async def test_stop_ends_a_repeat_and_none_waits_any_longer(lab: Lab) -> None:
     engine = lab.engine()
     conducting = await make_and_ask(lab, engine, times=2)
     await engine.stop()
     await conducting
-    assert [each.given_up for each in lab.repeats.of(lab.run.id, 0)] == ["the run was stopped"] * 2
-    assert all(event["quiet"] for event in told(lab, EventKind.REPEAT_GIVEN_UP))
+    assert [each.given_up for each in lab.repeats.of(lab.run.id, 0)] == ["the run was stopped", ""]
+    assert lab.repeats.waiting(lab.run.id) == []
+    (event,) = told(lab, EventKind.REPEAT_GIVEN_UP)
+    assert event["quiet"]
     assert not lab.folders.trainings.exists()
     assert lab.now().state is RunState.STOPPED
 
@@ -310,6 +312,26 @@ async def test_a_repeat_that_hangs_is_ended_as_an_experiment_is(lab: Lab) -> Non
     await lab.until(lambda: EventKind.REPEATED in lab.kinds())
     await end(conducting)
     assert numbers(lab) == {0: (None,)}
+
+
+async def test_a_repeat_that_others_left_no_memory_for_waits_again(make_lab: MakeLab) -> None:
+    full = AGAIN.replace("wait()", "raise MemoryError('CUDA out of memory. Tried to allocate 2 GiB')")
+    lab = make_lab(program(f"{full}summary(1.5)"))
+    engines: list[Engine] = []
+
+    async def is_blocked(_: Run) -> bool:
+        await engines[0].pause()
+        return True
+
+    engines.append(lab.engine(is_blocked=is_blocked))
+    conducting = conduct(engines[0])
+    await lab.until(lambda: EventKind.DECIDED in lab.kinds())
+    await engines[0].rerun(0, 1)
+    await lab.until(lambda: lab.now().state is RunState.PAUSED)
+    await end(conducting)
+    (back,) = told(lab, EventKind.REPEAT_PUT_BACK)
+    assert "ran out of memory" in str(back["reason"])
+    assert len(lab.repeats.waiting(lab.run.id)) == 1
 
 
 async def test_a_run_is_renamed_while_a_repeat_trains(lab: Lab) -> None:
@@ -351,6 +373,44 @@ async def test_one_that_was_recorded_but_never_given_to_its_supervisor_is_traine
 def begun_files(lab: Lab) -> list[Path]:
     folder = lab.folders.attempt(0, 2)
     return [folder / name for name in ("started.json", LOG) if (folder / name).exists()]
+
+
+def paced(value: float, steps: str) -> str:
+    """Return a program that does so many steps, which may depend on `times`, how often it was trained."""
+    return program(f"""\
+counter = os.environ["TORCH_GATE"] + ".{value}"
+times = os.path.getsize(counter) if os.path.exists(counter) else 0
+open(counter, "a").write("x")
+summary({value})
+print("num_params_M: 50.3")
+print(f"num_steps: {{{steps}}}")
+""")
+
+
+async def test_a_slow_training_is_made_again_before_its_verdict(make_lab: MakeLab) -> None:
+    lab = make_lab(paced(1.5, "1000"))
+    slow_once = paced(1.4, "1000 if times else 900")
+    await lab.engine(slow_once, noise_runs=4).conduct(1)
+    decided = lab.experiments()[1]
+    assert (decided.status, decided.attempt, decided.reason) == (Status.KEEP, 2, "")
+    (again,) = told(lab, EventKind.INTERRUPTED)
+    assert again["reason"] == "slow: 10 % fewer steps per second than usual in this run"
+    assert not lab.repeats.wanted_for(lab.run.id, RepeatFor.DRIFT)
+    lab.check_invariants()
+
+
+async def test_where_one_after_another_is_slow_the_baseline_is_asked_once(make_lab: MakeLab) -> None:
+    lab = make_lab(paced(1.5, "1000 if times < 5 else 900"))
+    slow = [paced(1.4 - number / 10, "900") for number in range(3)]
+    await lab.engine(*slow, noise_runs=4).conduct(3)
+    _, first, second, third = lab.experiments()
+    flag = "slow: 10 % fewer steps per second than usual in this run"
+    assert [each.reason for each in (first, second, third)] == [flag] * 3
+    assert [each.attempt for each in (first, second, third)] == [2, 1, 1]
+    (asked,) = lab.repeats.wanted_for(lab.run.id, RepeatFor.DRIFT)
+    assert (asked.number, asked.k) == (0, 6)
+    assert told(lab, EventKind.REPEATED)[-1]["slower"] == pytest.approx(0.1)
+    lab.check_invariants()
 
 
 @pytest.mark.parametrize(

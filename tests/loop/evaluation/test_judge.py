@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,8 +89,9 @@ def test_a_gain_that_is_none_on_the_audit_text_is_not_believed(audit: float) -> 
 
 
 def test_a_quarter_of_the_gain_must_show_on_the_audit_text() -> None:
-    assert belief(0.8, val_bpb=0.8, gain_val=0.2, gain_audit=0.05) is Belief.BELIEVED
-    assert belief(0.8, val_bpb=0.8, gain_val=0.2, gain_audit=0.045) is Belief.NOT_BELIEVED
+    few: dict[str, Any] = {"val_bpb": 0.8, "gain_val": 0.2}
+    assert belief(0.8, gain_audit=0.05, **few) is Belief.BELIEVED
+    assert belief(0.8, gain_audit=0.045, **few) is Belief.NOT_BELIEVED
 
 
 def test_a_gain_within_chance_need_not_show_on_the_audit_text() -> None:

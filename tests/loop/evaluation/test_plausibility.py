@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loop import evidence
 from loop.evaluation.noise import Noise
 from loop.evaluation.plausibility import FASTER, Implausible, Rule, doubt_text, implausible
 from loop.evidence import Finding
 from loop.experiment import Experiment, Goal, Stage, Status, Training
 
-FOUND = (Finding("summary", 3, "a literal in the summary"),)
+FOUND = (Finding(evidence.Rule.SUMMARY, 3, "a literal in the summary", evidence.Severity.FLAG),)
 
 
 def made(

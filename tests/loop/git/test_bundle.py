@@ -28,7 +28,7 @@ def keep(lab: Lab, number: int, source: str, parent: str, description: str = "")
         repository=lab.repository, path=lab.home / "worktrees" / lab.run.tag, tag=lab.run.tag
     )
     commit = workspace.commit(parent, source, description or f"idea {number}").sha
-    workspace.keep(commit, parent)
+    workspace.move_head(commit, parent)
     return Experiment(
         run_id=lab.run.id,
         number=number,

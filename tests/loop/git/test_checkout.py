@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from loop.errors import UserError
+from loop.errors import DiskError, UserError
 from loop.git.checkout import File, Source, write_files
 from loop.git.commands import Git
 from tests.loop.real_git import PREPARE, TRAIN, commit_files, git, make_repository, refs, snapshot
@@ -229,7 +229,7 @@ def test_a_disk_that_refuses_is_one_sentence_and_leaves_nothing(
         raise OSError(28, "No space left on device", "program.md")
 
     monkeypatch.setattr("loop.git.checkout._copy", full)
-    with pytest.raises(UserError, match=r"program\.md cannot be written: No space left on device\."):
+    with pytest.raises(DiskError, match=r"program\.md cannot be written: No space left on device\."):
         filled(repository, work)
     assert not work.exists()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from loop.errors import UserError
+from loop.errors import DiskError, UserError
 from loop.git.commands import Git, GitError, locate
 from tests.loop.real_git import TRAIN, git
 
@@ -18,6 +18,16 @@ def test_a_failure_is_one_sentence_of_git_itself(repository: Path) -> None:
     with pytest.raises(GitError) as told:
         Git(repository / ".git")("rev-parse", "--verify", "absent")
     assert str(told.value) == "git rev-parse failed: Needed a single revision."
+
+
+@pytest.mark.parametrize(
+    ("reason", "passes"), [("No space left on device", True), ("Permission denied", False)]
+)
+def test_a_full_disk_is_told_from_what_stays_wrong(repository: Path, reason: str, passes: bool) -> None:
+    git_ = Git(repository / ".git")
+    with pytest.raises(GitError, match=reason) as told:
+        git_("-c", f"alias.fill=!echo fatal: unable to write: {reason} >&2; false", "fill")
+    assert isinstance(told.value, DiskError) is passes
 
 
 def test_reading_follows_what_was_committed_meanwhile(repository: Path) -> None:

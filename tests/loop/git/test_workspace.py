@@ -116,7 +116,7 @@ def test_only_whole_commit_ids_are_taken(workspace: Workspace) -> None:
         with pytest.raises(UserError, match="not a whole commit id"):
             workspace.source(bad)
         with pytest.raises(UserError, match="not a whole commit id"):
-            workspace.keep(bad, bad)
+            workspace.move_head(bad, bad)
         with pytest.raises(UserError, match="not a whole commit id"):
             workspace.diff(bad)
 
@@ -223,7 +223,7 @@ def test_text_that_is_not_unicode_is_refused(workspace: Workspace, base: str) ->
 def test_text_comes_back_as_it_was(workspace: Workspace, base: str, text: str) -> None:
     commit = workspace.commit(base, text, "x")
     assert workspace.source(commit.sha) == text
-    workspace.keep(commit.sha, base)
+    workspace.move_head(commit.sha, base)
     workspace.restore()
     assert (workspace.path / "train.py").read_bytes() == text.encode()
 
@@ -306,7 +306,7 @@ def test_a_keep_moves_the_branch_and_leaves_a_clean_worktree(
 
 def test_keeping_twice_is_keeping_once(workspace: Workspace, base: str) -> None:
     commit = kept(workspace, 1, "LR = 1\n")
-    workspace.keep(commit.sha, base)
+    workspace.move_head(commit.sha, base)
     assert workspace.head() == commit.sha
 
 
@@ -318,7 +318,7 @@ def test_a_branch_moved_by_hand_is_not_moved_by_a_keep(
     theirs = commit_files(repository, {"notes": "x"}, "by hand")
     git(repository, "update-ref", "refs/heads/autoresearch/mar12", theirs)
     with pytest.raises(BranchMoved) as told:
-        workspace.keep(commit.sha, base)
+        workspace.move_head(commit.sha, base)
     assert theirs[:7] in str(told.value)
     assert base[:7] in str(told.value)
     assert workspace.head() == theirs
@@ -330,7 +330,7 @@ def test_a_deleted_branch_is_told_of(workspace: Workspace, repository: Path, bas
     for action in (
         workspace.head,
         workspace.restore,
-        lambda: workspace.keep(commit.sha, base),
+        lambda: workspace.move_head(commit.sha, base),
         lambda: workspace.repair(base),
     ):
         with pytest.raises(BranchMoved, match="git branch autoresearch/mar12 COMMIT"):
@@ -404,5 +404,5 @@ def test_many_experiments_leave_no_processes_or_files_open(workspace: Workspace)
 
 def test_a_worktree_that_vanished_is_one_sentence(workspace: Workspace) -> None:
     workspace.path.rename(workspace.path.with_name("away"))
-    with pytest.raises(UserError, match=r"cannot be used: No such file or directory\."):
+    with pytest.raises(UserError, match=r"cannot be written: No such file or directory\."):
         workspace.restore()

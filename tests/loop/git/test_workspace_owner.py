@@ -15,7 +15,7 @@ def everything(workspace: Workspace, base: str) -> None:
     """Do all that a workspace can do."""
     workspace.create(base)
     workspace.remember(0, base)
-    workspace.keep(base, base)
+    workspace.move_head(base, base)
     first = kept(workspace, 1, "LR = 1\n")
     second = workspace.commit(first.sha, "LR = 2\n", "zweite → x")
     workspace.remember(2, second.sha)
@@ -63,7 +63,7 @@ def test_the_user_may_commit_meanwhile(workspace: Workspace, repository: Path, b
     commit = workspace.commit(base, "LR = 1\n", "x")
     workspace.remember(1, commit.sha)
     theirs = commit_files(repository, {"train.py": "theirs = 1\n", "prepare.py": "theirs = 2\n"}, "theirs")
-    workspace.keep(commit.sha, base)
+    workspace.move_head(commit.sha, base)
     workspace.restore()
     assert (workspace.path / "prepare.py").read_text() == PREPARE
     assert git(repository, "rev-parse", "main") == theirs

@@ -89,7 +89,7 @@ def test_a_stale_lock_is_removed(workspace: Workspace, repository: Path, base: s
     for action in (
         workspace.restore,
         lambda: workspace.remember(1, commit.sha),
-        lambda: workspace.keep(commit.sha, base),
+        lambda: workspace.move_head(commit.sha, base),
     ):
         with pytest.raises(UserError, match=r"git .* failed"):
             action()

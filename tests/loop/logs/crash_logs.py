@@ -408,3 +408,95 @@ Traceback (most recent call last):
     step = 5
 ValueError: no steps
 """
+INDUCTOR = """\
+Traceback (most recent call last):
+  File "train.py", line 408, in gradients
+    loss = run(inputs, targets) / parts
+           ^^^^^^^^^^^^^^^^^^^^
+  File "/usr/lib/python3.12/subprocess.py", line 1955, in _execute_child
+    raise child_exception_type(errno_num, err_msg, err_filename)
+torch._inductor.exc.InductorError: LoweringException: FileNotFoundError: [Errno 2] No such file or directory: '/opt/gcc/bin/gcc'
+  target: flex_attention
+{dump}  args[8]: ()FileNotFoundError: [Errno 2] No such file or directory: '/opt/gcc/bin/gcc'
+  target: flex_attention
+{dump}  args[8]: ()
+Found from : \n\
+   File "train.py", line 234, in forward
+    x = block(x, values, self.cos, self.sin)
+  File "/venv/lib/python3.12/site-packages/torch/nn/attention/flex_attention.py", line 1690, in flex_attention
+    out, lse, max_scores = flex_attention_hop(
+
+
+Set TORCHDYNAMO_VERBOSE=1 for the internal stack trace (please do this especially if you're reporting a bug to PyTorch). For even more developer context, set TORCH_LOGS="+dynamo"
+
+
+""".replace(
+    "{dump}", "              tmp1 = ops.to_dtype(tmp0, torch.float32, src_dtype=torch.bfloat16)\n" * 350
+)
+JAX = f"""\
+{TRACEBACK.replace("RuntimeError", "TypeError")}\
+TypeError: dot_general requires contracting dimensions to have the same shape, got (3,) and (4,).
+--------------------
+For simplicity, JAX has removed its internal frames from the traceback of the following exception. Set JAX_TRACEBACK_FILTERING=off to include these.
+"""
+OLD_JAX = f"""\
+jax.errors.SimplifiedTraceback: For simplicity, JAX has removed its internal frames from the traceback of the following exception. Set JAX_TRACEBACK_FILTERING=off to include these.
+{FROM}Traceback (most recent call last):
+  File "train.py", line 98, in main
+    assert TOTAL_BATCH_SIZE % tokens_per_fwdbwd == 0
+AssertionError
+""".replace("jax.errors", f"{TRACEBACK}jax.errors", 1)
+HYDRA = f"""\
+Error executing job with overrides: ['lr=0.1']
+{TRACEBACK}ValueError: no scheduler of that name
+
+Set the environment variable HYDRA_FULL_ERROR=1 for a complete stack trace.
+"""
+HYDRA_OVERRIDE = """\
+Could not override 'lrr'.
+Key 'lrr' is not in struct
+
+Set the environment variable HYDRA_FULL_ERROR=1 for a complete stack trace.
+"""
+RUST = """\
+thread 'main' panicked at src/bpe.rs:40:9:
+index out of bounds: the len is 256 but the index is 256
+note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
+"""
+CUDA = f"""\
+{TRACEBACK}torch.AcceleratorError: CUDA error: no kernel image is available for execution on the device
+Search for `cudaErrorNoKernelImageForDevice' in https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html for more information.
+CUDA kernel errors might be asynchronously reported at some other API call, so the stacktrace below might be incorrect.
+For debugging consider passing CUDA_LAUNCH_BLOCKING=1
+Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.
+
+"""
+CUDA_WITHOUT_TRACEBACK = CUDA.removeprefix(TRACEBACK).replace("torch.AcceleratorError: ", "")
+NCCL = f"""\
+{TRACEBACK}torch.distributed.DistBackendError: NCCL error in: /pytorch/torch/csrc/distributed/c10d/NCCLUtils.cpp:94, unhandled cuda error (run with NCCL_DEBUG=INFO for details), NCCL version 2.27.5
+ncclUnhandledCudaError: Call to CUDA function failed.
+Last error:
+Cuda failure 2 'out of memory'
+"""
+TRANSFORMERS = f"""\
+{TRACEBACK}OSError: gpt-2 is not a local folder and is not a valid model identifier listed on 'https://huggingface.co/models'
+If this is a private repository, make sure to pass a token having permission to this repo.
+"""
+TRANSFORMERS_BACKEND = f"""\
+{TRACEBACK}ImportError: \n
+AutoModel requires the PyTorch library but it was not found in your environment. Check out the instructions on the
+installation page: https://pytorch.org/get-started/locally/ and follow the ones that match your environment.
+Please note that you may need to restart your runtime after installation.
+
+"""
+PYTEST = """\
+    def test_loss():
+>       assert loss(model) < 4
+E       ValueError: width 640 does not divide by 7 heads
+
+train.py:9: ValueError
+=========================== short test summary info ============================
+FAILED train.py::test_loss - ValueError: width 640 does not divide by 7 heads
+============================== 1 failed in 0.12s ===============================
+"""
+REDIRECTED_RANK = TORCHRUN.partition("E1129")[2]

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.logs.error_line import error_line
+from loop.logs.error_line import error_line, read_failure
+from loop.logs.tail import LONG_TAIL, TAIL
 from tests.loop import toys
 from tests.loop.logs import crash_logs as logs
 from tests.loop.logs.crash_logs import CHAINED, FROM, TRACEBACK, tagged
@@ -141,6 +144,46 @@ from tests.loop.logs.test_summary import BLOCK
             "No text in ~/.cache: run prepare.py first",
         ),
         ("Downloading\nwandb: Synced 5 files\n", "Downloading"),
+        (
+            logs.INDUCTOR,
+            (
+                "torch._inductor.exc.InductorError: LoweringException: FileNotFoundError: [Errno 2] "
+                "No such file or directory: '/opt/gcc/bin/gcc'"
+            ),
+        ),
+        (
+            logs.JAX,
+            (
+                "TypeError: dot_general requires contracting dimensions to have the same shape, "
+                "got (3,) and (4,)."
+            ),
+        ),
+        (
+            logs.OLD_JAX,
+            "AssertionError: assert TOTAL_BATCH_SIZE % tokens_per_fwdbwd == 0 (train.py, line 98)",
+        ),
+        (logs.HYDRA, "ValueError: no scheduler of that name"),
+        (logs.HYDRA_OVERRIDE, "Key 'lrr' is not in struct"),
+        (logs.RUST, "index out of bounds: the len is 256 but the index is 256"),
+        (logs.CUDA, f"torch.AcceleratorError: {logs.CUDA_WITHOUT_TRACEBACK.splitlines()[0]}"),
+        (logs.CUDA_WITHOUT_TRACEBACK, logs.CUDA_WITHOUT_TRACEBACK.splitlines()[0]),
+        (logs.NCCL, "torch.distributed.DistBackendError: NCCL error: Cuda failure 2 'out of memory'"),
+        (
+            logs.TRANSFORMERS,
+            (
+                "OSError: gpt-2 is not a local folder and is not a valid model identifier listed on "
+                "'https://huggingface.co/models'"
+            ),
+        ),
+        (
+            logs.TRANSFORMERS_BACKEND,
+            (
+                "ImportError: AutoModel requires the PyTorch library but it was not found in your "
+                "environment. Check out the instructions on the installation page: "
+                "https://pytorch.org/get-started/locally/ and follow…"
+            ),
+        ),
+        (logs.PYTEST, "ValueError: width 640 does not divide by 7 heads"),
         (BLOCK, ""),
         (f"compiling\r{toys.PROGRESS}\r{toys.PROGRESS}", ""),
         (f"{toys.PROGRESS}\ndone\n", "done"),
@@ -168,6 +211,29 @@ def test_the_telling_line_is_found(text: str, line: str) -> None:
 )
 def test_an_ordinary_line_of_a_killed_training_is_no_error(text: str, line: str) -> None:
     assert error_line(text, killed=True) == line
+
+
+@pytest.mark.parametrize(
+    ("after", "line"),
+    [
+        ("", error_line(logs.INDUCTOR)),
+        (f"{toys.PROGRESS}\ndone\n", "done"),
+        (f"{TRACEBACK}ValueError: in the end\n", "ValueError: in the end"),
+    ],
+)
+def test_a_traceback_before_a_long_message_is_found(tmp_path: Path, after: str, line: str) -> None:
+    log = tmp_path / "log"
+    log.write_text(
+        "compiling\n" * 9 + logs.INDUCTOR.replace("Found from", "  tmp2 = 1\n" * TAIL + "Found") + after
+    )
+    assert error_line(read_failure(log)) == line
+
+
+def test_a_log_without_a_traceback_is_read_from_its_end(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    for text in ("", "a\nb\n", "x\n" * LONG_TAIL):
+        log.write_text(text)
+        assert read_failure(log) == text[-TAIL:]
 
 
 def test_an_error_line_is_cut_at_200_characters() -> None:

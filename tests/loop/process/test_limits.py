@@ -38,7 +38,7 @@ def find_bwrap() -> str | None:
 BWRAP = find_bwrap()
 NAMESPACE = (
     *("--unshare-all", "--cap-drop", "ALL", "--new-session", "--die-with-parent", "--clearenv"),
-    *("--dev-bind", "/", "/", "--proc", "/proc", "--"),
+    *("--dev-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--"),
 )
 
 
@@ -188,6 +188,36 @@ for _ in range(5):
     assert (await training.wait()).ending is Ending.EXITED
 
 
+MAPPED = "kept = mmap.mmap(file.fileno(), 0)\nfor at in range(0, len(kept), 4096):\n    kept[at] = 1"
+
+
+@pytest.mark.parametrize(
+    ("size", "more", "ending"),
+    [(2**28, "", Ending.LIMIT), (2**27, MAPPED, Ending.EXITED)],
+    ids=["too large", "mapped"],
+)
+async def test_files_in_memory_count_once(
+    bench: Bench, pipes: toys.Pipes, namespace: Wrap, size: int, more: str, ending: Ending
+) -> None:
+    source = f"""
+import mmap, os
+file = open("/dev/shm/x", "w+b", buffering=0)
+os.posix_fallocate(file.fileno(), 0, {size})
+{more}
+{pipes.report()}{pipes.hold()}{toys.good()}
+"""
+    training = await bench.start(namespace(replace(bench.job(source), limits=Limits(memory=2**28))))
+    if ending is Ending.EXITED:
+        await pipes.pids()
+        assert bench.supervisor is not None
+        supervisor = psutil.Process(bench.supervisor.pid)
+        before = supervisor.num_ctx_switches().voluntary
+        await until(lambda: supervisor.num_ctx_switches().voluntary > before + 3)  # it has looked
+        pipes.release()
+    outcome = await training.wait()
+    assert outcome.ending is ending
+
+
 LARGE_FILE = "for _ in range(2**10):\n    file.write(bytes(2**20))\n"
 
 
@@ -230,9 +260,12 @@ async def test_a_training_is_ended_before_the_disk_is_full(small_disk: Path, ben
 def test_a_disk_is_full_too_when_it_takes_no_more_files(
     files: int, free: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    status = SimpleNamespace(f_frsize=4096, f_bavail=1000, f_files=files, f_favail=10 if files else 0)
+    favail = 10 if files else 0
+    status = SimpleNamespace(
+        f_frsize=4096, f_bavail=1000, f_files=files, f_favail=favail, f_blocks=2000, f_bfree=1500
+    )
     monkeypatch.setattr(os, "statvfs", lambda _: status)
-    assert supervisor._free(Path("/")) == free
+    assert supervisor._space("/") == (free, 500 * 4096)
 
 
 async def test_a_number_counts_though_a_limit_ended_its_training(bench: Bench) -> None:

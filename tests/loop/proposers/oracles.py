@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from loop.errors import UserError
+from loop.evaluation.guard import examine, refused
 from loop.experiment import Cost, EventKind, Experiment, Proposal, Reason, Run
 from loop.proposers.calling import Availability, BudgetGuard, Source
 from loop.proposers.prompt.context import Papers
@@ -126,4 +127,5 @@ class Institute:
         self.pauses.append(reason)
 
     def _check(self, proposal: Proposal, _: Context) -> str | None:
-        return self.rejections.get(proposal.source)
+        reasons = refused(examine(proposal.source), strict=False)
+        return self.rejections.get(proposal.source) or next(map(str, reasons), None)

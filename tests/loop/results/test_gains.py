@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from loop.evidence import Invalidated
 from loop.experiment import Experiment, Family, Goal, Run, Stage, Status
 from loop.results.gains import (
     FamilyRate,
@@ -27,7 +28,7 @@ from loop.results.gains import (
     rates_of,
     reason_of,
 )
-from loop.store.experiments import Row
+from loop.store.experiments import Row, row_of
 from loop.store.journal import Journal
 from tests.loop.results.test_report import row
 from tests.loop.store.test_journal import make_run
@@ -135,6 +136,14 @@ def test_the_reason_of_a_verdict_is_what_was_recorded_or_what_the_numbers_say(
     assert reason_of(replace(judged, reason="because"), Goal.MINIMIZE) == "because"
 
 
+def test_what_is_not_believed_has_no_effect() -> None:
+    assert effect(trial(1, Status.QUARANTINE, 0.9), Goal.MINIMIZE) is None
+    for why in Invalidated:
+        rejected = replace(trial(1, DISCARD, 0.9), invalidated=why)
+        assert effect(rejected, Goal.MINIMIZE) is None
+        assert effect(row_of(rejected), Goal.MINIMIZE) is None
+
+
 def discards(effects: Sequence[float]) -> list[Experiment]:
     return [trial(number, DISCARD, BEST - change) for number, change in enumerate(effects, 1)]
 
@@ -208,6 +217,8 @@ def test_near_misses_are_the_discarded_that_came_nearest() -> None:
         trial(5, DISCARD, 0.9901),
         trial(6, DISCARD, 1.5),
         trial(7, None),
+        *(replace(trial(8, DISCARD, 0.9), invalidated=why) for why in Invalidated),
+        trial(9, Status.QUARANTINE, 0.9),
     ]
     assert [e.number for e in near_misses(made, Goal.MINIMIZE)] == [3, 5, 1, 6]
     assert [e.number for e in near_misses(made, Goal.MAXIMIZE, most=1)] == [6]

@@ -85,6 +85,26 @@ def test_a_training_that_was_over_when_its_run_was_stopped_is_interrupted_work(s
     assert story.spent() == {INTERRUPTED: 100}
 
 
+def test_repeats_are_trainings(story: Story) -> None:
+    story.training(startup=20, counted=300)
+    for seconds, value in ((300.0, 0.98), (None, None)):  # the second one crashed
+        story.tell(EventKind.REPEAT_TRAINING, k=2)
+        began = story.now
+        story.pass_(20, OVERHEAD if value else CRASHED)
+        story.pass_(300, TRAINING if value else CRASHED)
+        story.tell(
+            EventKind.REPEATED, value=value, started_at=began, ended_at=story.now, training_seconds=seconds
+        )
+    for kind in (EventKind.REPEAT_PUT_BACK, EventKind.REPEAT_GIVEN_UP):
+        story.tell(EventKind.REPEAT_TRAINING, k=2)
+        story.pass_(30, INTERRUPTED)
+        story.tell(EventKind.REPEAT_GIVEN_UP, k=None)  # one that waited
+        story.pass_(30, INTERRUPTED)
+        story.tell(kind, k=2)
+        story.pass_(5, PROPOSING)
+    assert story.spent() == story.expected
+
+
 def test_a_pause_now_costs_the_attempt_and_the_time_until_a_person_resumes(story: Story) -> None:
     story.attempt_begins()
     story.now += 100

@@ -175,6 +175,11 @@ def test_skipped_experiments_are_counted_apart() -> None:
     assert (report.experiments, report.skipped, report.keep_rate) == (2, 1, 0.0)
 
 
+def test_what_is_in_quarantine_was_trained_and_is_not_the_best() -> None:
+    report = report_on(row(0, 0.9979), row(1, 0.9, Status.QUARANTINE))
+    assert (report.experiments, report.quarantine, report.best, report.gains) == (2, 1, 0.9979, ())
+
+
 def test_a_first_row_that_crashed_means_no_baseline() -> None:
     report = report_on(row(0, None, Status.CRASH, "baseline"), row(1, 0.99), row(2, 0.98))
     assert (report.baseline, report.gain) == (None, None)

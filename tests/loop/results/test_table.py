@@ -425,3 +425,13 @@ def test_a_result_in_quarantine_is_a_discard_to_other_readers(tmp_path: Path) ->
     row = replace(BASELINE, status=Status.QUARANTINE)
     write_results(tmp_path / "results.tsv", [row], metric="val_bpb")
     assert read_results(tmp_path / "results.tsv").rows == (replace(row, status=Status.DISCARD),)
+
+
+def test_a_verdict_that_was_taken_back_leaves_no_line_of_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "results.tsv"
+    doubted = Row(1, "b2c3d4e", 0.91, 44.0, Status.QUARANTINE, "halve batch size")
+    write_results(path, [BASELINE, doubted], metric="val_bpb")
+    assert path.read_text().splitlines()[2].split("\t")[3] == "discard"
+    write_results(path, [BASELINE, replace(doubted, status=Status.KEEP)], metric="val_bpb")
+    assert path.read_text().splitlines()[2].split("\t")[3] == "keep"
+    assert not (tmp_path / "results.tsv.aside").exists()

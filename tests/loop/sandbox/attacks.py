@@ -331,6 +331,18 @@ REACH = (
         "return ask(struct.pack('>6H', 7, 256, 1, 0, 0, 0) + b'\\x07example\\x03com\\0\\0\\x01\\0\\x01')",
         landlock=False,
     ),
+    Attack(
+        "a socket to the host of a virtual machine",
+        Layer.SANDBOX,
+        "return socket.socket(40, socket.SOCK_STREAM).fileno() > 0",
+        works=Works.UNPROVED,  # not every kernel has them
+    ),
+    Attack(
+        "sockets by io_uring",
+        Layer.SANDBOX,
+        "return call('syscall', 425, 1, ctypes.create_string_buffer(120)) > 0",
+        works=Works.UNPROVED,  # it may be switched off
+    ),
     Attack("an abstract socket", Layer.SANDBOX, "return connect(socket.AF_UNIX, '\\0' + T['abstract'])"),
     Attack(
         "the command lines of others",

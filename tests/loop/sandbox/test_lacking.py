@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from loop.logs.error_line import error_line
 from loop.sandbox.lacking import what_lacks
 from loop.sandbox.view import View
+from tests.loop.logs import crash_logs
 
 
 @pytest.fixture
@@ -13,7 +15,7 @@ def place(tmp_path: Path) -> Path:
     for path in (
         *("checkout/data/train.bin", "checkout/mixed/README", "checkout/mixed/a.npy", "checkout/helpers.py"),
         *("checkout/train.py", "work/train.py", "work/mixed/README", "outside/x.bin", "home/state.db"),
-        *("data/tokens.bin", "out/x.pt"),
+        *("data/tokens.bin", "out/x.pt", "gcc/bin/gcc"),
     ):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()
@@ -69,6 +71,15 @@ def test_what_lies_outside_is_shown(place: Path, error: str) -> None:
     asked = f"set SANDBOX_READ={place}/outside, or SANDBOX_WRITE to write there"
     assert ask(place, error) == asked
     assert ask(place, error, sandboxed=False) == ""
+
+
+def test_of_a_program_it_is_the_folder_that_it_is_installed_in(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = error_line(crash_logs.INDUCTOR.replace("/opt", "PLACE"))
+    assert ask(place, error) == f"set SANDBOX_READ={place}/gcc, or SANDBOX_WRITE to write there"
+    monkeypatch.setenv("HOME", str(place / "gcc"))
+    assert ask(place, error) == f"set SANDBOX_READ={place}/gcc/bin, or SANDBOX_WRITE to write there"
 
 
 def test_what_may_be_read_is_given_to_write(place: Path) -> None:

@@ -86,6 +86,13 @@ LIMITS = (
         limits=(("memory", 150_000_000),),
     ),
     Trick(
+        "memory in /dev/shm",
+        Layer.SUPERVISOR,
+        "P('/dev/shm/x').write_bytes(bytes(300_000_000)); time.sleep(1000)",
+        error="of memory, more than",
+        limits=(("memory", 150_000_000),),
+    ),
+    Trick(
         "a full home",
         Layer.SANDBOX,
         "P(T['home'], 'large').write_bytes(bytes(70 * 2**20)); summary(1.9)",

@@ -29,6 +29,13 @@ def test_experiments_are_sorted_by_what_became_of_them() -> None:
     assert [gain.number for gain in made.gains] == [4]
 
 
+def test_a_result_in_quarantine_is_shown_and_is_no_best() -> None:
+    made = scene(row(0, 1.0), row(1, 0.5, Status.QUARANTINE))
+    assert [*made.quarantined] == [(1, 0.5)]
+    assert [*made.best] == [(0, 1.0), (1, 1.0)]
+    assert made.has_points
+
+
 def test_the_running_best_is_a_staircase_up_to_the_last_experiment() -> None:
     made = scene(row(0, 1.0), row(2, 0.9), row(3, 0.9), row(4, 0.95), row(5, 0.8), row(7, None, CRASH))
     assert [*made.best] == [(0, 1.0), (2, 1.0), (2, 0.9), (5, 0.9), (5, 0.8), (7, 0.8)]

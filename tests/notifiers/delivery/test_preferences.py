@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, time
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loop.experiment import Event, EventKind, RunState, Status
+from loop.store.outbox import write_preferences
 from notifiers.delivery.preferences import (
     Decision,
     Loudness,
@@ -91,6 +93,32 @@ def test_what_is_done_with_each_kind_of_news_by_day(
 ) -> None:
     decisions = [decide(item, preferences, quiet=False) for item in ALL_NEWS]
     assert decisions == list(expected)
+
+
+DOUBTED = news(EventKind.DECIDED, Topic.QUARANTINE, status=Status.QUARANTINE)
+
+
+@pytest.mark.parametrize("verbosity", list(Verbosity))
+def test_a_result_in_quarantine_is_told_at_once_and_with_a_sound_by_day(verbosity: Verbosity) -> None:
+    assert decide(DOUBTED, Preferences(verbosity, 5), quiet=False) is SEND
+    assert decide(DOUBTED, Preferences(verbosity, 5, HOURS), quiet=True) is HOLD
+    silent = Preferences(verbosity, 5, topics={Topic.QUARANTINE: Loudness.SILENT})
+    assert decide(DOUBTED, silent, quiet=False) is SILENT
+
+
+def test_what_a_channel_ordered_before_there_was_a_quarantine_still_holds(tmp_path: Path) -> None:
+    with open_journal(tmp_path, VirtualTime()) as journal:
+        topics = {"keep": "on", "crash": "silent", "attention": "off"}
+        value = json.dumps({"verbosity": "best", "every": 1, "quiet": "", "topics": topics})
+        with journal.transaction():
+            write_preferences(journal, "telegram:1", value)
+        found = PreferenceStore(journal, default=Preferences()).get("telegram:1")
+    assert found.topics == {
+        Topic.KEEP: Loudness.ON,
+        Topic.CRASH: Loudness.SILENT,
+        Topic.ATTENTION: Loudness.OFF,
+    }
+    assert decide(DOUBTED, found, quiet=False) is SEND
 
 
 def test_a_person_can_turn_off_even_the_calls_for_a_person() -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from loop.experiment import Event, EventKind, Experiment, RunState
+from loop.experiment import Cause, Event, EventKind, Experiment, RunState, Status
 from notifiers.message import Button
 from notifiers.text.notification import (
     Notification,
@@ -49,6 +49,14 @@ def test_what_was_kept_can_be_trained_again_while_its_run_lives() -> None:
     assert labels(buttons_under(about(EXPERIMENT, RunState.PAUSED)))[1:] == [["Rerun"]]
     assert labels(buttons_under(about(EXPERIMENT, RunState.STOPPED)))[1:] == []
     assert labels(buttons_under(about(DISCARDED, RunState.RUNNING)))[1:] == []
+
+
+def test_a_result_in_quarantine_can_be_decided_about_from_its_digest_and_from_the_call() -> None:
+    doubted = replace(EXPERIMENT, status=Status.QUARANTINE)
+    decision, _ = buttons_under(about(doubted, RunState.RUNNING, Topic.QUARANTINE))
+    event = Event(1, 0.0, 1, 12, EventKind.NEEDS_ATTENTION, {"cause": Cause.QUARANTINE, "key": "12"})
+    (call,) = buttons_under(Notification(event, RUN, None, Topic.ATTENTION))
+    assert call[:2] == decision == (Button("Accept", "/accept 12"), Button("Reject", "/reject 12"))
 
 
 def test_there_is_no_button_for_what_there_is_not() -> None:

@@ -9,9 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from loop.engine.taking_back import call_text
 from loop.evaluation.noise import Noise
+from loop.evidence import Finding, Invalidated, Rule, Severity
 from loop.experiment import (
     Actor,
+    Cause,
     Cost,
     Ending,
     Event,
@@ -71,6 +74,16 @@ def told(experiment: Experiment, run: Run = RUN, noise: Noise | None = None) -> 
     return digest(experiment, run=run, noise=noise).text
 
 
+DOUBTED = replace(
+    EXPERIMENT,
+    status=Status.QUARANTINE,
+    doubts=("the gain is 12 times the largest before", "tokens do not fit the time on this device"),
+)
+UNBELIEVED = "prints 0.910000, evaluated 1.133000"
+FINDINGS = tuple(
+    Finding(Rule.FRAMES, 10 + line, f"reads what it should not, in way {line}", Severity.FLAG)
+    for line in range(6)
+)
 DISCARDED = replace(EXPERIMENT, value=0.998, status=Status.DISCARD, lines_removed=0)
 BASELINE = replace(
     EXPERIMENT,
@@ -103,6 +116,20 @@ def test_a_digest_reads_as_it_did() -> None:
         "with tokens of unknown price": replace(EXPERIMENT, cost=Cost(20_000, 0, 900, None)),
         "with a family alone": replace(EXPERIMENT, family=Family.DATA_ORDER, cost=Cost(20_000, 0, 900, 0.0)),
         "many changes of constants": replace(EXPERIMENT, description=CHANGES),
+        "in quarantine": DOUBTED,
+        "in quarantine, with findings": replace(DOUBTED, findings=FINDINGS[:1]),
+        "with many findings": replace(EXPERIMENT, findings=FINDINGS),
+        "accepted": replace(DOUBTED, status=Status.KEEP, reason="accepted by ada"),
+        "rejected": replace(
+            DOUBTED, status=Status.DISCARD, reason="rejected by ada", invalidated=Invalidated.REJECTED
+        ),
+        "not believed": replace(
+            EXPERIMENT,
+            status=Status.DISCARD,
+            reason=f"not believed: {UNBELIEVED}",
+            doubts=(UNBELIEVED,),
+            invalidated=Invalidated.NOT_BELIEVED,
+        ),
         "a long description": replace(EXPERIMENT, description="widen the model, " * 5 + "then stop"),
     }
     check("digests", {title: told(experiment) for title, experiment in experiments.items()})
@@ -127,10 +154,11 @@ def test_models_that_cost_nothing_known_are_not_mentioned() -> None:
         assert told(replace(EXPERIMENT, cost=cost)) == told(EXPERIMENT)
 
 
-def test_the_first_line_fits_a_lock_screen_and_all_changes_stand_below() -> None:
-    first, *rest = told(replace(EXPERIMENT, description=CHANGES)).split("\n")
+@pytest.mark.parametrize("changes", [CHANGES, f"ADAM_BETAS (0.8, 0.95) → (0.85, 0.92), {CHANGES}"])
+def test_the_first_line_fits_a_lock_screen_and_all_changes_stand_below(changes: str) -> None:
+    first, *rest = told(replace(EXPERIMENT, description=changes)).split("\n")
     assert len(first) <= 60
-    assert CHANGES in rest
+    assert changes in rest
 
 
 @pytest.mark.parametrize(
@@ -213,6 +241,16 @@ def test_events_read_as_they_did() -> None:
         "noted": event(EventKind.NOTED, reason="no gain in 15 experiments"),
         "interrupted": event(EventKind.INTERRUPTED, reason="the training vanished", vanished=True),
         "woken up": event(EventKind.WAKE_UP),
+        "accepted": event(EventKind.ACCEPTED, name="ada", retried=[]),
+        "accepted on an older head": event(EventKind.ACCEPTED, name="ada", retried=[12]),
+        "rejected": event(EventKind.REJECTED, name="", retried=[]),
+        "rejected, with what was built on it": event(EventKind.REJECTED, name="ada", retried=[13, 15]),
+        "waits for a decision": event(
+            EventKind.NEEDS_ATTENTION,
+            cause=Cause.QUARANTINE,
+            key="12",
+            reason=call_text(DOUBTED, [0.98655], "val_bpb"),
+        ),
         "repeated": repeated(0.986311, 0.985942, seed=7),
         "repeated once, without a seed": repeated(0.986311),
         "repeated with the same number": repeated(0.986041, 0.986041),
@@ -254,6 +292,7 @@ def test_steps_on_the_way_are_not_told(happened: Event) -> None:
 def test_every_kind_of_event_that_has_a_topic_has_a_message() -> None:
     repeat = {"why": "person", "value": 1.0, "values": [1.0]}
     data = {"state": "paused", "reason": "r", "old": "a", "new": "b", "vanished": True, **repeat}
+    data |= {"name": "ada", "retried": [13, 15]}
     for kind in EventKind:
         if topic_of(event(kind, **data), EXPERIMENT) is not None:
             assert message_of(event(kind, **data), RUN, EXPERIMENT).text

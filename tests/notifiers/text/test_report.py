@@ -248,6 +248,13 @@ def test_the_last_results_as_a_table() -> None:
     check_one("results", "the last of them", f"{message.text}\n{message.block}")
 
 
+def test_the_table_has_the_mean_of_what_was_repeated() -> None:
+    first, second, third = night(*FRUITFUL[:3])
+    rows = [replace(first, repeats=(0.9981, 0.9985)), replace(second, repeats=(None,)), third]
+    message = results_message(rows, metric="val_bpb", goal=Goal.MINIMIZE, total=3)
+    check_one("results", "with repeats", message.block)
+
+
 @pytest.mark.parametrize(
     ("total", "text"),
     [(3, "3 results"), (4, "the last 3 of 4 results"), (1234, "the last 3 of 1,234 results")],

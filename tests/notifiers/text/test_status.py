@@ -42,6 +42,7 @@ TRAINING = RunStatus(
     keep=3,
     discard=8,
     crash=1,
+    quarantine=0,
     skipped=0,
     started_at=START,
     heartbeat_at=START + 3540,
@@ -81,8 +82,9 @@ def test_the_status_reads_as_it_did() -> None:
         "with the cost of models": replace(TRAINING, dollars=1.836, tokens=920_000),
         "paused before the first result": PAUSED,
         "the baseline is the best": replace(TRAINING, best=0.9979, best_number=0),
+        "a person is needed": replace(TRAINING, quarantine=1, calls=("#9 waits for /accept 9 or /reject 9",)),
         "the branch was moved": replace(
-            PAUSED, reason=Reason(Actor.LOOP, cause=Cause.BRANCH, facts={"error": MOVED})
+            PAUSED, reason=Reason(Actor.LOOP, cause=Cause.BRANCH, facts={"error": MOVED}), calls=(MOVED,)
         ),
         "the baseline crashed": replace(
             PAUSED, state=RunState.STOPPED, reason=Reason(Actor.LOOP, cause=Cause.BASELINE)
@@ -119,6 +121,11 @@ def test_the_line_of_progress_is_empty_when_nothing_trains() -> None:
     assert progress_line(replace(TRAINING, stage=Stage.COMMITTED), zone=UTC) == ""
 
 
+def test_the_line_of_progress_says_which_repeat_it_is() -> None:
+    line = progress_line(replace(TRAINING, repeat=2, repeats=3), zone=UTC)
+    assert line.startswith("Repeat 2 of 3 of #12 EMBEDDING_LR 0.6 → 0.8 · ")
+
+
 def test_runs_are_listed_with_their_best() -> None:
     message = runs_message([TRAINING, replace(TRAINING, tag="mar13", best=None)], zone=UTC)
     assert message.text == "2 runs"
@@ -147,6 +154,7 @@ STATUS = RunStatus(
     keep=3,
     discard=9,
     crash=1,
+    quarantine=0,
     skipped=0,
     started_at=AT,
     heartbeat_at=AT,
@@ -160,6 +168,7 @@ def test_the_card_says_what_is_known_and_no_more() -> None:
     statuses = {
         "training": STATUS,
         "a step without a share": replace(STATUS, progress=Progress(step=1200)),
+        "a repeat": replace(STATUS, repeat=2, repeats=3),
         "no line yet": replace(STATUS, progress=None),
         "ended": replace(STATUS, stage=Stage.MEASURED, training_since=None, progress=None),
         "paused": IDLE,
@@ -191,7 +200,9 @@ def test_a_run_can_be_started_where_its_data_is_found() -> None:
 
 def test_without_its_data_the_card_says_what_to_type_and_offers_no_start() -> None:
     card = start_card(replace(PLAN, missing=(Path("/data/tokens"),)))
-    check("start_card", {"a run": start_card(PLAN).text, "without its data": card.text})
+    noisy = start_card(replace(PLAN, noise_runs=2)).text
+    cards = {"a run": start_card(PLAN).text, "with repeats": noisy, "without its data": card.text}
+    check("start_card", cards)
     assert [button.command for row in card.buttons for button in row] == ["/cancel"]
 
 

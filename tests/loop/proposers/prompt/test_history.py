@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loop.evidence import Invalidated
 from loop.experiment import Experiment, Stage, Status
 from loop.proposers.prompt.history import BLOCK, SEPARATOR, blocks, recent, row, tokens
 from loop.proposers.protocol import Context
@@ -124,6 +126,33 @@ def test_nothing_is_told_of_a_run_that_begins() -> None:
 def test_a_row_says_it_in_one_line(number: int, expected: str) -> None:
     experiments: Sequence[Experiment] = past([K, K, D, C, S])
     assert row(told(experiments), experiments[number]) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"status": Status.QUARANTINE}, "quarantine 0.998200 schedule: idea 2 | not believed yet: too good"),
+        (
+            {"invalidated": Invalidated.NOT_BELIEVED},
+            "discard 0.998200 schedule: idea 2 | not believed: too good",
+        ),
+        (
+            {"invalidated": Invalidated.REJECTED, "reason": "rejected by ada"},
+            "discard 0.998200 schedule: idea 2 | rejected by a person: too good",
+        ),
+        (
+            {"invalidated": Invalidated.TRIED_AGAIN, "doubts": ()},
+            (
+                "discard 0.998200 schedule: idea 2 | "
+                "its program is no longer built on the best: to be tried again"
+            ),
+        ),
+    ],
+)
+def test_a_row_says_why_a_number_counts_for_nothing(changes: dict[str, Any], expected: str) -> None:
+    experiments = past([K, K, D])
+    doubted = replace(experiments[2], **{"doubts": ("too good",)} | changes)
+    assert row(told(experiments), doubted) == f"#2 {expected}"
 
 
 @given(st.text(), st.text())

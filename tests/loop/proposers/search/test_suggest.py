@@ -15,6 +15,7 @@ import pytest
 
 import training
 from loop.errors import UserError
+from loop.evidence import Invalidated
 from loop.experiment import Experiment, Family, Goal, Proposal, Status
 from loop.program.constants import Value, find_constants, replace_constants
 from loop.program.fingerprint import fingerprint
@@ -298,6 +299,17 @@ def test_a_gain_of_code_alone_is_not_put_down_to_constants() -> None:
     ]
     found = [(result.places["DEPTH", -1], result.value) for result in read_history(trials, axes).results]
     assert found == [(2.0, 1.0), (2.0, 1.0), (3.0, pytest.approx(1.1))]
+
+
+def test_nothing_is_learnt_from_a_number_that_is_not_believed() -> None:
+    axes = find_axes(find_constants("DEPTH = 8\n"), ())
+    rejected = replace(trial_of(1, "DEPTH = 9\n", 0.1, Status.DISCARD), invalidated=Invalidated.REJECTED)
+    trials = [
+        trial_of(0, "DEPTH = 8\n", 1.0, Status.KEEP),
+        rejected,
+        trial_of(2, "DEPTH = 9\n", 0.2, Status.QUARANTINE),
+    ]
+    assert [result.value for result in read_history(trials, axes).results] == [1.0]
 
 
 def night_of(source: str, *tries: tuple[str, str, float]) -> list[Experiment]:

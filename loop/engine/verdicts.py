@@ -1,0 +1,203 @@
+"""The verdicts of a run: they are given, and taken back by a person, and the branch in git follows them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+
+from loop.engine import stages, taking_back
+from loop.engine.repeats import Repeater
+from loop.engine.stages import KeepRule
+from loop.engine.taking_back import Correction
+from loop.engine.trainings import Trainings
+from loop.errors import UserError
+from loop.evaluation.noise import read_noise
+from loop.evidence import NO_DOUBT, Doubt, RepeatFor
+from loop.experiment import Cause, EventKind, Experiment, Run, RunState, Stage, Status
+from loop.git.workspace import Workspace
+from loop.store.events import events_of, skip_answered_in
+from loop.store.experiments import best_number
+from loop.store.journal import Journal
+from loop.store.repeats import Repeats
+from loop.store.verdicts import (
+    head_has_moved,
+    in_quarantine,
+    keeps_after,
+    record_correction,
+    record_verdict,
+    with_commit,
+)
+
+log = logging.getLogger(__name__)
+
+
+class Verdicts:
+    """Gives the verdicts of a run; `best` is the kept experiment that the branch is at.
+
+    A verdict is in the journal first, with the commit that the branch is still at, then the branch moves: a
+    run that was killed in between goes on with that. Methods take the run as it is and return it as it is
+    then. All of them block, and none is called while another one works.
+    """
+
+    def __init__(
+        self,
+        rule: KeepRule,
+        *,
+        journal: Journal,
+        workspace: Workspace,
+        trainings: Trainings,
+        repeats: Repeater,
+        doubt: Callable[[Experiment], Doubt],
+        clock: Callable[[], float],
+    ) -> None:
+        self.best: Experiment | None = None
+        self._rule = rule
+        self._journal = journal
+        self._workspace = workspace
+        self._trainings = trainings
+        self._repeater = repeats
+        self._doubt = doubt
+        self._clock = clock
+        self._repeats = Repeats(journal, clock=clock)
+
+    @property
+    def best_value(self) -> float | None:
+        return self.best.value if self.best else None
+
+    def head(self, run: Run) -> str:
+        return self.best.commit if self.best else run.base_commit
+
+    def load(self, run: Run) -> None:
+        self.best = self._journal.best(run.id)
+
+    def take_up(self, run: Run, undecided: Iterable[Experiment]) -> Run:
+        """Go on where a bot before this one ended."""
+        self.load(run)
+        run = self.follow(run)
+        for experiment in undecided:
+            if experiment.stage in (Stage.MEASURED, Stage.EVALUATED):
+                # The last release moved the branch before it wrote the verdict.
+                self._workspace.move_head(self.head(run), experiment.commit)
+        return run
+
+    def check_branch(self, run: Run) -> Run:
+        """Let the branch follow, and make sure that no hand moved it.
+
+        Raises:
+            BranchMoved: a hand did.
+        """
+        run = self.follow(run)
+        self._workspace.check_head(self.head(run))
+        return run
+
+    def follow(self, run: Run) -> Run:
+        if not run.moves_head_from:
+            return run
+        self._workspace.move_head(self.head(run), run.moves_head_from)
+        return head_has_moved(self._journal, run)
+
+    def would_keep(self, run: Run, measured: Experiment) -> bool:
+        return self._decided(run, measured, NO_DOUBT).status is Status.KEEP
+
+    def judge(self, run: Run, evaluated: Experiment) -> tuple[Run, Experiment]:
+        """Give the verdict on an experiment and write it down; `follow` does the rest."""
+        decided = self._repeater.with_drift(self._decided(run, evaluated, self._doubt(evaluated)))
+        run = record_verdict(self._journal, run, decided, repeats=self._repeats)
+        if decided.status is Status.KEEP:
+            self.best = decided
+        return run, decided
+
+    def _decided(self, run: Run, measured: Experiment, doubt: Doubt) -> Experiment:
+        parent, best, record = None, self.best_value, best_number(self._journal, run)
+        is_on_head = measured.parent == self.head(run)
+        if not is_on_head:  # a person took back, or accepted, something meanwhile
+            parent = with_commit(self._journal, run.id, measured.parent)
+            best, record = parent.value if parent and parent.status is Status.KEEP else None, None
+        decided = stages.decided(
+            measured,
+            run,
+            self._rule,
+            best=best,
+            tampered=self._trainings.tampered(measured.number, measured.attempt, measured.commit),
+            now=self._clock(),
+            seen=self._trainings.keys_seen(measured),
+            noise=read_noise(self._journal, run),
+            record=record,
+            doubt=doubt,
+        )
+        return decided if is_on_head else taking_back.on_old_head(decided, parent, self.best)
+
+    def give_up(self, run: Run, experiment: Experiment) -> Experiment:
+        reason = "the run was stopped" if run.state is RunState.STOPPED else ""
+        decided = stages.skipped(experiment, reason, self.best_value, now=self._clock())
+        answered_in = skip_answered_in(self._journal, run.id, experiment.number)
+        self._journal.record(decided, answered_in=answered_in)
+        return decided
+
+    def correct(
+        self, run: Run, kind: EventKind, number: int, name: str, answered_in: str
+    ) -> tuple[Run, Correction]:
+        """Change a verdict, as a person says by `ACCEPTED` or `REJECTED`, and all that follow from it.
+
+        Raises:
+            UserError: it cannot be changed, or a hand holds the branch.
+        """
+        self.load(run)
+        correction = self._plan(run, kind, number, name)
+        head = self.head(run), correction.best.commit if correction.best else run.base_commit
+        if head[0] != head[1]:
+            self._workspace.check_movable()
+            self._workspace.check_head(head[0])
+        run = record_correction(
+            self._journal,
+            run,
+            correction.changed,
+            head=head,
+            kind=kind,
+            name=name,
+            answered_in=answered_in,
+        )
+        self.best = correction.best
+        return run, correction
+
+    def _plan(self, run: Run, kind: EventKind, number: int, name: str) -> Correction:
+        found = self._journal.experiment(run.id, number)
+        if found is None:
+            raise UserError(f"Run {run.tag} has no experiment #{number}: /results lists the experiments.")
+        if kind is EventKind.ACCEPTED:
+            return taking_back.accept(found, self.best, name)
+        before, later = self._journal.best(run.id, before=number), keeps_after(self._journal, run.id, number)
+        return taking_back.reject(found, name, best=self.best, before=before, later=later)
+
+    def call_person(self, run: Run) -> None:
+        """Call a person once for each result in quarantine that was trained again, or will not be."""
+        waiting = in_quarantine(self._journal, run.id)
+        if not waiting or run.state is RunState.STOPPED:
+            return
+        called = {
+            event.data.get("key")
+            for event in events_of(self._journal, run.id, (EventKind.NEEDS_ATTENTION,))
+            if event.data.get("cause") == Cause.QUARANTINE
+        }
+        expected = [*self._repeats.waiting(run.id), *(on.repeat for on in self._repeats.under_way(run.id))]
+        pending = {repeat.number for repeat in expected if repeat.why is RepeatFor.DOUBT}
+        numbers = self._repeats.numbers(run.id, run.metric)
+        for experiment in waiting:
+            key, repeated = str(experiment.number), numbers.get(experiment.number, ())
+            if key not in called and experiment.number not in pending:
+                reason = taking_back.call_text(experiment, repeated, run.metric)
+                facts = {"value": experiment.value, "repeated": repeated, "doubts": experiment.doubts}
+                kind, cause = EventKind.NEEDS_ATTENTION, Cause.QUARANTINE
+                self._journal.note(run.id, kind, cause=cause, key=key, reason=reason, **facts)
+
+    def bring_up_to_date(self, run: Run) -> Run:
+        """Let branch, worktree and results follow a correction; what fails is done later."""
+        run = self.follow(run)
+        try:
+            if run.state in (RunState.DONE, RunState.STOPPED):
+                self._workspace.release()
+            self._workspace.restore()
+            self._trainings.rewrite_results(run)
+        except UserError as error:
+            log.warning("%s: the worktree is not up to date yet: %s", run.tag, error)
+        return run
