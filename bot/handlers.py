@@ -330,7 +330,8 @@ class CommandHandlers:
             now=self._now(),
         )
         failed = (loop_check(one.run, one.ended.reason) for one in self._host.loops() if one.ended)
-        return (*examine(settings), sandbox_check(self._host.sandbox), *checks, *failed)
+        own = (sandbox_check(self._host.sandbox), *self._host.evaluation_checks())
+        return (*examine(settings), *own, *checks, *failed)
 
     async def _help(self, call: Call, _: Request) -> Message:
         name = call.text("command")

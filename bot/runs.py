@@ -6,21 +6,22 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
-from bot.setup.doctor import device
+from bot.setup.doctor import Check, device
 from bot.setup.proposer_factory import make_researcher
 from bot.setup.settings import Settings
-from bot.setup.trainings import examine_sandbox, what_trainings_read
+from bot.setup.trainings import evaluation_check, examine_sandbox, what_trainings_read
 from loop.engine.prefetch import ProposerFailure
 from loop.engine.run import Engine
 from loop.engine.stages import KeepRule
 from loop.engine.trainings import Plan
 from loop.errors import DiskError, UserError
+from loop.evaluation.evaluator import evaluator_of
 from loop.experiment import Actor, Reason, Run, RunState
 from loop.files import writing
 from loop.git.checkout import Source
@@ -183,6 +184,7 @@ class Runs:
             preparation=prepare_line(facts.path, settings.train_command, settings.editable),
             device=device(),
             sandbox=sandbox_text(self.sandbox()),
+            evaluator=evaluator_of(settings.evaluate, self.repository, facts.base_commit),
             budget=budget,
             noise_runs=settings.noise_runs_of(budget),
             proposer=", ".join(map(str, settings.proposer)),
@@ -335,6 +337,16 @@ class Runs:
                 log.info("sandbox: %s", sandbox_text(self._sandbox))
             return self._sandbox
 
+    def evaluation_checks(self) -> Iterator[Check]:
+        """Yield what the numbers of each run that goes on are checked with."""
+        for state in self.loops():
+            if engine := self.engine_if_made(state.run):
+                name = evaluator_of(self._settings.evaluate, state.run.repository, state.run.base_commit)
+                if name and not engine.evaluations.checks(state.run):
+                    yield Check("evaluation", None, "off in this run, as the baseline's was not believed")
+                else:
+                    yield evaluation_check(name, engine.evaluations.description)
+
     def _make_engine(self, run: Run) -> Engine:
         settings = self._settings
         rule = KeepRule(
@@ -356,6 +368,7 @@ class Runs:
             withheld=frozenset(self._environ.keys() - self._launcher.environ.keys()),
             network=settings.allow_network,
             link_paths=settings.link_paths,
+            evaluate=settings.evaluate,
             crash_streak=settings.crash_streak,
             noise_runs=settings.noise_runs_of(run.time_budget),
         )

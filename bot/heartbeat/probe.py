@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from bot.runs import LoopState, worktree
-from loop.experiment import Cause, Run
+from loop.experiment import Cause, Run, Stage
 from loop.process.liveness import (
     AFTER_SUMMARY,
     Marked,
@@ -137,7 +137,7 @@ class Examiner:
             self._had_gpu = self._had_gpu or bool(gpus and gpus.gpus)
             marked = find_marked(self._home)
             attempts = self._attempts()  # after `marked`, as `orphans` says
-            current: Collection[Path] = attempts.values()
+            current: Collection[Path] = {*attempts.values(), *self._evaluated()}
             quiet = self._watch(states, attempts, lambda: gpus)
             return Vitals(
                 at=self._now(),
@@ -210,6 +210,13 @@ class Examiner:
             for number, training in trainings_under_way(self._journal, run.id):
                 found[run.id] = RunFolders(self._home, run.id).attempt(number, training.k)
         return found
+
+    def _evaluated(self) -> Iterator[Path]:
+        """Yield the attempts whose models may be under evaluation."""
+        for run in self._journal.active_runs():
+            for experiment in self._journal.undecided(run.id):
+                if experiment.stage is Stage.MEASURED:
+                    yield RunFolders(self._home, run.id).attempt(experiment.number, experiment.attempt)
 
     def _look_at_gpus(self) -> GpuState | None:
         gpus = look_at_gpus()

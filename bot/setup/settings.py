@@ -78,6 +78,10 @@ class Settings(BaseModel):
     link_paths: types.RepositoryFiles = _setting("")
     allow_network: bool = _setting("0")
 
+    # How numbers are checked
+
+    evaluate: types.CommandLine = _setting("")
+
     # How the loop goes
 
     experiments: types.OptionalCount = _setting("", ge=1)

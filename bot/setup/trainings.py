@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import shutil
 import sys
 import tempfile
@@ -14,10 +15,11 @@ from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH
 from bot.setup.template import template_files
 from loop.errors import UserError
+from loop.evaluation.evaluator import NONE, Description, Evaluator, command_of, evaluator_of
 from loop.files import remove
 from loop.git.checkout import Source
 from loop.git.commands import locate
-from loop.git.repository import ignored_mentions, inspect, with_imports
+from loop.git.repository import EVALUATOR, ignored_mentions, inspect, with_imports
 from loop.process.environment import (
     Launch,
     Launcher,
@@ -47,6 +49,7 @@ def examine_trainings(settings: Settings, environ: Mapping[str, str]) -> Iterato
             for name, text in template_files("cpu").items():
                 (project / name).write_text(text, encoding="utf-8")
             yield _python(settings, project, None, environment)
+            yield _evaluation(settings, project, "", None, environment)
         else:
             yield from _repository(settings, settings.repository, project, environment)
     yield sandbox_check(lambda: _examine_from_outside(settings, environment))
@@ -77,6 +80,7 @@ def _repository(
     if checkout is not None:
         yield from _mentions(settings, checkout)
     yield _python(settings, project, checkout, environment)
+    yield _evaluation(settings, project, commit, checkout, environment)
 
 
 def _mentions(settings: Settings, checkout: Path) -> Iterator[Check]:
@@ -100,14 +104,8 @@ def _python(
     settings: Settings, project: Path, checkout: Path | None, environment: Mapping[str, str]
 ) -> Check:
     name = "training"
-    launcher = Launcher(
-        settings.home / "environments",
-        override=settings.train_command,
-        editable=settings.editable,
-        environ=environment,
-    )
     try:
-        launch = launcher.find(project, checkout)
+        launch = _launcher(settings, environment).find(project, checkout)
         if launch is None:
             detail = "with the packages of uv.lock, which uv installs at the start of a run"
             return Check(name, True, f"{detail}; imports not checked yet")
@@ -129,6 +127,15 @@ def _python(
         return Check(name, None if set(names) <= set(lazy) else False, detail, fix)
     imports = f"; it imports {', '.join((*needed, *lazy))}" if needed or lazy else ""
     return Check(name, True, f"by {which}{imports}")
+
+
+def _launcher(settings: Settings, environment: Mapping[str, str]) -> Launcher:
+    return Launcher(
+        settings.home / "environments",
+        override=settings.train_command,
+        editable=settings.editable,
+        environ=environment,
+    )
 
 
 def _which(settings: Settings, python: Path, launch: Launch, checkout: Path | None) -> str:
@@ -189,6 +196,40 @@ def _walk(node: ast.AST, *, lazy: bool = False) -> Iterator[tuple[str, bool]]:
             yield child.module.partition(".")[0], lazy
         elif not isinstance(child, ast.Try | ast.If):
             yield from _walk(child, lazy=lazy or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+# The evaluator
+
+
+def _evaluation(
+    settings: Settings, project: Path, commit: str, checkout: Path | None, environment: Mapping[str, str]
+) -> Check:
+    """Ask the evaluator what it checks numbers with, as a run does at its start."""
+    setting, repository = settings.evaluate, settings.repository
+    offered = "" if setting == NONE else EVALUATOR  # by the embedded template
+    try:
+        name = offered if repository is None else evaluator_of(setting, repository, commit)
+        launch = _launcher(settings, environment).find(project, checkout)
+        if not name or launch is None or not all(path.exists() for path in settings.data_paths):
+            return evaluation_check(name, None)  # a row of its own says what is missing
+        command = command_of(setting, launch, environment, project, settings.editable)
+        variables = {**environment, **launch.environment}
+        evaluator = Evaluator(command, folder=project, environ=variables)
+        return evaluation_check(name, asyncio.run(evaluator.describe()))
+    except UserError as error:
+        return Check("evaluation", False, str(error))
+
+
+def evaluation_check(name: str, description: Description | None) -> Check:
+    """Return what a run's numbers are checked with; `name` is empty for nothing."""
+    title = "evaluation"
+    if not name:
+        return Check(title, True, "none: numbers are the program's own")
+    if description is None:
+        return Check(title, True, f"{name}, not asked yet")
+    if description.damaged:
+        return Check(title, False, description.damaged)
+    return Check(title, True, f"{name}, audit text: {description.audit or 'none'}")
 
 
 # The sandbox

@@ -16,11 +16,11 @@ from loop.engine import stages
 from loop.engine.prefetch import RETRY_SECONDS
 from loop.engine.stages import KeepRule
 from loop.errors import DiskError, UserError
-from loop.evaluation.evaluator import MODEL, NONE, Evaluator, Program, command_of
+from loop.evaluation.evaluator import MODEL, Evaluator, Program, command_of, evaluator_of
 from loop.experiment import EventKind, Experiment, Run, Status, Training
 from loop.files import holds, remove, why_not_copied, writing
 from loop.git.checkout import Source
-from loop.git.repository import has_evaluator, ignored_mentions
+from loop.git.repository import ignored_mentions
 from loop.git.workspace import Workspace
 from loop.logs.summary import keys_seen
 from loop.logs.tail import read_tail
@@ -142,8 +142,7 @@ class Trainings:
 
     def has_evaluator(self, run: Run) -> bool:
         """Tell whether this run's numbers can be evaluated; `prepare` need not have been called."""
-        setting = self._plan.evaluate
-        return setting != NONE and (bool(setting) or has_evaluator(run.repository, run.base_commit))
+        return bool(evaluator_of(self._plan.evaluate, run.repository, run.base_commit))
 
     def _find_evaluator(self, run: Run, project: Path, launch: Launch) -> tuple[str, ...]:
         if not self.has_evaluator(run):

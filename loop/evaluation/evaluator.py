@@ -25,7 +25,7 @@ from loop.evaluation.noise import Noise
 from loop.evaluation.together import EXCHANGE, PATIENCE
 from loop.evidence import Belief
 from loop.experiment import Goal
-from loop.git.repository import EVALUATOR
+from loop.git.repository import EVALUATOR, has_evaluator
 from loop.logs.error_line import error_line
 from loop.process.environment import Launch, interpreter_of
 from loop.process.trainer import Limits
@@ -117,7 +117,14 @@ def command_of(
     return (sys.executable, *words[1:])
 
 
-def name_of(command: tuple[str, ...]) -> str:
+def evaluator_of(setting: tuple[str, ...], repository: Path, commit: str) -> str:
+    """Return the name of the evaluator that a commit has by the setting EVALUATE; empty for none."""
+    if setting == NONE or not (setting or has_evaluator(repository, commit)):
+        return ""
+    return _name_of(setting or (EVALUATOR,))
+
+
+def _name_of(command: tuple[str, ...]) -> str:
     return next((word for word in command if word.endswith(".py")), command[-1])
 
 
@@ -144,7 +151,7 @@ class Evaluator:
 
     @property
     def name(self) -> str:
-        return name_of(self.command)
+        return _name_of(self.command)
 
     @property
     def model_command(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from loop.logs.tail import read_tail
 from loop.proposers.protocol import STUCK_AFTER, SearchMode, idle, search_mode
 from loop.results.gains import FamilyRate, bests_before, gain, rates_of
 from loop.results.ledger import Ledger, Spent, all_of, read_ledger
+from loop.store.evaluations import are_evaluated
 from loop.store.events import open_calls
 from loop.store.experiments import Idea, IdeaBox, Row, decided_by, read_rows, waited_longer
 from loop.store.journal import Journal
@@ -178,7 +179,8 @@ class WakeUpReport:
 
     `rows` are those of the whole run and `whole` is the report on them, None where the night is all of it.
     `since` is when the night began, None with the run; `start` is the number of the best before the night.
-    `calls` are the reasons for which a person is still needed, the oldest first.
+    `calls` are the reasons for which a person is still needed, the oldest first. `evaluated` says whether
+    numbers were checked apart from the program that printed them.
     """
 
     report: Report
@@ -191,6 +193,7 @@ class WakeUpReport:
     bill: Bill = field(default_factory=Bill)
     outlook: Outlook = field(default_factory=Outlook)
     calls: tuple[str, ...] = ()
+    evaluated: bool | None = None
 
     def to_json(self) -> dict[str, object]:
         spent = {"ledger": self.ledger.to_json()} if self.ledger else {}
@@ -329,6 +332,7 @@ def read_wakeup_report(
         start=start,
         whole=whole if first else None,
         ledger=ledger,
+        evaluated=are_evaluated(journal, run.id) if rows else None,
         bill=Bill(report.gain, report.dollars, gpu_seconds, gpu_price),
         outlook=_outlook(journal, run, rows, undecided, ready=ready, stuck_after=stuck_after),
         calls=tuple(call.reason for call in open_calls(journal, run, until=until)),

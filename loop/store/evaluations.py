@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loop.evidence import Evaluation
+from loop.evidence import Belief, Evaluation
 from loop.experiment import EventKind, Experiment
 from loop.store.journal import Journal
 from loop.store.schema import decode, values_of
@@ -41,3 +41,12 @@ def read_evaluation(journal: Journal, run_id: int, number: int, k: int | None = 
         k,
     )
     return Evaluation(**decode(rows[0])) if rows else None
+
+
+def are_evaluated(journal: Journal, run_id: int) -> bool:
+    """Tell whether the numbers of a run are checked: where the baseline was not believed, no other one is."""
+    baseline = read_evaluation(journal, run_id, 0)
+    if baseline is not None:
+        return baseline.belief is Belief.BELIEVED
+    sql = "SELECT count(*) FROM evaluations WHERE run_id = ? AND numbers != '{}'"
+    return bool(journal.query(sql, run_id)[0][0])

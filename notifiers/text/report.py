@@ -16,7 +16,17 @@ from loop.results.ledger import Ledger, Spent
 from loop.results.report import Bill, Report, WakeUpReport
 from loop.text import one_line
 from notifiers.message import Message
-from notifiers.text.words import change, duration, money, number, period, plural, signed, state_text
+from notifiers.text.words import (
+    change,
+    duration,
+    evaluator_text,
+    money,
+    number,
+    period,
+    plural,
+    signed,
+    state_text,
+)
 
 WIDTH = 44
 """Characters of a line on a phone; a screen has about 25 of them."""
@@ -50,7 +60,7 @@ def report_message(night: WakeUpReport, *, zone: tzinfo = UTC, heading: str = ""
     spent = ledger_lines(night.ledger, on_gpu=night.bill.gpu_seconds is not None) if night.ledger else []
     parts = (
         [_long(heading)] if heading else [],
-        [_title(night, zone), *_headline(report), *_whole(night)],
+        [_title(night, zone), *_headline(report), *_whole(night), *_unchecked(night)],
         _gains(report),
         [*spent, *_pace(night, zone, with_share=not spent), *flow(bill_phrases(night.bill, report.spent))],
         [*_next(night), *_calls(night), *([] if heading else [state] if state else _state(night.run))],
@@ -73,6 +83,10 @@ def _title(night: WakeUpReport, zone: tzinfo) -> str:
 
 def _title_of(report: Report, text: str) -> str:
     return f"{report.tag}: {text}" if report.tag else _capital(text)
+
+
+def _unchecked(night: WakeUpReport) -> list[str]:
+    return [evaluator_text("")] if night.evaluated is False and night.report.best is not None else []
 
 
 def _hours(seconds: float) -> str:

@@ -23,6 +23,7 @@ from notifiers.text.words import (
     DIGITS,
     change,
     duration,
+    evaluator_text,
     money,
     number,
     plural,
@@ -180,7 +181,7 @@ class RunPlan:
     """A run that could be started.
 
     `missing` are the data paths that do not exist, `preparation` what to type to make them; `budget` is in
-    seconds. The baseline is repeated `noise_runs` times.
+    seconds. The baseline is repeated `noise_runs` times. `evaluator` checks its numbers, empty for nothing.
     """
 
     tag: str
@@ -197,6 +198,7 @@ class RunPlan:
     budget: float
     proposer: str
     noise_runs: int = 0
+    evaluator: str = ""
 
 
 _LEAKS = {
@@ -250,6 +252,7 @@ def start_card(plan: RunPlan) -> Message:
         f"Device: {plan.device}",
         f"Sandbox: {plan.sandbox}",
         f"Budget: {duration(plan.budget)} per training{repeated}",
+        evaluator_text(plan.evaluator),
         f"Ideas from: {plan.proposer}",
     ]
     if plan.dirty:

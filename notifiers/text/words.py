@@ -51,6 +51,11 @@ def plural(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 
 
+def evaluator_text(name: str) -> str:
+    """Say who checks the numbers of a run; `name` is empty for nobody."""
+    return f"Numbers are checked by {name}" if name else "Numbers are the program's own"
+
+
 def duration(seconds: float) -> str:
     """Return a span in its two largest units, rounded: `38 s`, `5 min 26 s`, `4 h 12 min`, `2 d 3 h`.
 
