@@ -208,14 +208,6 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """The status given to an experiment; `reason` says, in readable clauses, what its numbers do not."""
-
-    status: Status
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Reason:
     """Who changed a run's state, and why. It holds no sentence: `notifiers/text/words.py` makes one of it.
 

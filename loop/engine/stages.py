@@ -10,7 +10,7 @@ from typing import assert_never
 
 from loop.evaluation.noise import Noise
 from loop.evidence import NO_DOUBT, Belief, Doubt, Invalidated
-from loop.experiment import Ending, Experiment, Goal, Outcome, Proposal, Run, Stage, Status, Training, Verdict
+from loop.experiment import Ending, Experiment, Goal, Outcome, Proposal, Run, Stage, Status, Training
 from loop.git.workspace import Commit
 from loop.results.gains import gain
 
@@ -26,6 +26,14 @@ On an H200 a cold `torch.compile` of the template alone took 20 s, whatever the 
 def usual_deadline(time_budget: float) -> float:
     """Return the seconds after which a training is killed: 10 minutes for 300 s, as in the practice."""
     return time_budget + max(time_budget, MIN_SLACK)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The status given to an experiment; `reason` says, in readable clauses, what its numbers do not."""
+
+    status: Status
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

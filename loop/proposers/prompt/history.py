@@ -198,7 +198,7 @@ def _disbelief(experiment: Experiment) -> str:
         case Invalidated.REJECTED:
             return f"rejected by a person{f': {doubts}' if doubts else ''}"
         case Invalidated.TRIED_AGAIN:
-            return "its program is no longer built on the best: to be tried again"
+            return "it was not built on the best of now: to be tried again"
     assert_never(experiment.invalidated)
 
 

@@ -102,6 +102,7 @@ def test_the_json_of_a_row_is_valid_even_for_numbers_that_are_none() -> None:
         "family": None,
         "expected": "",
         "cost": None,
+        "invalidated": None,
         "repeats": [],
     }
 

@@ -131,27 +131,24 @@ def test_a_row_says_it_in_one_line(number: int, expected: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"status": Status.QUARANTINE}, "quarantine 0.998200 schedule: idea 2 | not believed yet: too good"),
+        ({"status": Status.QUARANTINE}, "quarantine 0.998200 schedule: idea 2 | not believed yet: doubt"),
         (
             {"invalidated": Invalidated.NOT_BELIEVED},
-            "discard 0.998200 schedule: idea 2 | not believed: too good",
+            "discard 0.998200 schedule: idea 2 | not believed: doubt",
         ),
         (
             {"invalidated": Invalidated.REJECTED, "reason": "rejected by ada"},
-            "discard 0.998200 schedule: idea 2 | rejected by a person: too good",
+            "discard 0.998200 schedule: idea 2 | rejected by a person: doubt",
         ),
         (
             {"invalidated": Invalidated.TRIED_AGAIN, "doubts": ()},
-            (
-                "discard 0.998200 schedule: idea 2 | "
-                "its program is no longer built on the best: to be tried again"
-            ),
+            "discard 0.998200 schedule: idea 2 | it was not built on the best of now: to be tried again",
         ),
     ],
 )
 def test_a_row_says_why_a_number_counts_for_nothing(changes: dict[str, Any], expected: str) -> None:
     experiments = past([K, K, D])
-    doubted = replace(experiments[2], **{"doubts": ("too good",)} | changes)
+    doubted = replace(experiments[2], **{"doubts": ("doubt",)} | changes)
     assert row(told(experiments), doubted) == f"#2 {expected}"
 
 
