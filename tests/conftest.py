@@ -40,25 +40,15 @@ def disk_path() -> Iterator[Path]:
         yield Path(folder).resolve()
 
 
-@pytest.fixture(autouse=True)
-def only_own_git_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hide the configuration and the GIT_* variables of whoever runs the tests from git."""
-    for name in [name for name in os.environ if name.startswith("GIT_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
-    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-
-
-@pytest.fixture(autouse=True)
-def usual_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nothing go by the terminal of whoever runs the tests, which may be a dumb one."""
-    monkeypatch.setenv("TERM", "xterm-256color")
-    for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture(autouse=True)
-def without_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let servers of this machine be reached as they are, whatever way out whoever runs the tests has."""
-    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
-        monkeypatch.delenv(name)
+@pytest.fixture(autouse=True, scope="session")
+def only_own_environment() -> Iterator[None]:
+    """Hide the configuration of git, the terminal and the proxies of whoever runs the tests."""
+    hidden = ("NO_COLOR", "FORCE_COLOR", "COLORTERM")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith("GIT_") or name.lower().endswith("_proxy") or name in hidden:
+                patch.delenv(name)
+        patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+        patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        patch.setenv("TERM", "xterm-256color")  # theirs may be a dumb one
+        yield
