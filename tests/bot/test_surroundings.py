@@ -20,7 +20,7 @@ import pytest
 from bot.setup.service import close_to_others
 from loop.errors import UserError
 from loop.store.journal import Journal
-from tests.bot.real_bot import RealBot
+from tests.bot.real_bot import Process, RealBot
 
 ROOT = Path(__file__).parents[2]
 ORDER = ("--tag", "toy", "--experiments", "2", "--exit-when-done")
@@ -44,15 +44,10 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 
 @contextmanager
-def started(bot: RealBot, *order: str, stdout: int = subprocess.DEVNULL) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        bot.command("up", *order),
-        cwd=bot.folder,
-        env=bot.environment,
-        stdin=subprocess.DEVNULL,
-        stdout=stdout,
-        stderr=subprocess.DEVNULL,
-    )
+def started(bot: RealBot, *order: str, stdout: int | None = None) -> Iterator[Process]:
+    with Path(os.devnull).open("w") as nothing:
+        ours = nothing.fileno()
+        process = bot.launch("up", *order, stdout=ours if stdout is None else stdout, stderr=ours)
     try:
         yield process
     finally:
@@ -209,6 +204,7 @@ from tests.bot.real_bot import RealBot
 from tests.bot.test_surroundings import ORDER, PATIENCE, results, started, wait_for
 
 bot = RealBot(Path(sys.argv[1]))
+bot.forks = False  # what is asked first takes as long as the first experiment
 bot.home.mkdir()
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", bot.home], check=True)
 with started(bot, *ORDER) as process:
@@ -219,6 +215,7 @@ with started(bot, *ORDER) as process:
                 file.write(bytes(4096))
         except OSError:
             pass
+    bot.forks = True
     wait_for(lambda: "FAIL  state file" in bot.run("send", "/health").stdout)
     assert process.poll() is None
     (bot.home / "checkpoint").unlink()
