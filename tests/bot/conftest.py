@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from bot.setup.settings import Settings
 
 
-@pytest.fixture(autouse=True)
-def only_own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def only_own_settings() -> Iterator[None]:
     """Hide the settings of whoever runs the tests from the bot."""
-    for field in Settings.model_fields.values():
-        monkeypatch.delenv(str(field.validation_alias), raising=False)
+    with pytest.MonkeyPatch.context() as patch:
+        for field in Settings.model_fields.values():
+            patch.delenv(str(field.validation_alias), raising=False)
+        yield

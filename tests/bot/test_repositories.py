@@ -23,6 +23,11 @@ PATIENCE = 60.0  # seconds for a machine that is busy
 
 
 @pytest.fixture
+def tmp_path(disk_path: Path) -> Path:
+    return disk_path
+
+
+@pytest.fixture
 def bot(tmp_path: Path) -> RealBot:
     return RealBot(tmp_path / "user", SANDBOX="auto")
 

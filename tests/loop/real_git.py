@@ -34,19 +34,25 @@ def make_repository(path: Path, files: dict[str, str] | None = None) -> Path:
     """Make a training repository with one commit on branch main, and a user known to git."""
     path.mkdir(parents=True)
     git(path, "init", "--quiet", "--initial-branch=main")
-    git(path, "config", "user.name", "Researcher")
-    git(path, "config", "user.email", "researcher@example.org")
+    with (path / ".git" / "config").open("a") as config:
+        config.write("[user]\n\tname = Researcher\n\temail = researcher@example.org\n")
     defaults = {"prepare.py": PREPARE, "train.py": TRAIN, "program.md": "Lower val_bpb.\n"}
-    commit_files(path, {**defaults, **(files or {})}, "first\n\nand more")
+    write_files(path, {**defaults, **(files or {})})
+    git(path, "commit", "--quiet", "-m", "first\n\nand more")
     return path
+
+
+def write_files(path: Path, files: dict[str, str]) -> None:
+    """Write files to a checkout and add them to what is committed next."""
+    for name, text in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(text.encode())
+    git(path, "add", "--", *files)
 
 
 def commit_files(path: Path, files: dict[str, str], message: str) -> str:
     """Write files to a checkout, commit them and return the commit."""
-    for name, text in files.items():
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (path / name).write_bytes(text.encode())
-        git(path, "add", "--", name)
+    write_files(path, files)
     git(path, "commit", "--quiet", "-m", message)
     return git(path, "rev-parse", "HEAD")
 

@@ -36,6 +36,11 @@ needs_root = pytest.mark.skipif(not AS_ROOT, reason="only root can do this at al
 
 
 @pytest.fixture
+def tmp_path(disk_path: Path) -> Path:
+    return disk_path
+
+
+@pytest.fixture
 def scene(tmp_path: Path) -> Scene:
     return Scene.make(tmp_path)
 

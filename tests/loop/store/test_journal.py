@@ -464,7 +464,7 @@ def test_a_journal_that_is_read_only_sees_what_the_bot_writes_and_writes_nothing
 
 def test_a_file_that_is_not_there_is_not_made_by_a_reader(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"state\.db cannot be used"):
-        Journal(tmp_path / "home" / "state.db", read_only=True)
+        Journal(tmp_path / "home" / "state.db", read_only=True, patience=0.0)
     assert not list(tmp_path.iterdir())
 
 

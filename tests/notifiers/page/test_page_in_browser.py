@@ -16,7 +16,7 @@ from notifiers.page import page
 from tests.notifiers.page_night import HOSTILE, night_of
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = (
@@ -46,20 +46,43 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
+@pytest.fixture(scope="module")
+def tab(browser: Browser) -> Iterator[Page]:
+    """A tab of the size of a phone; each new one would cost a second."""
+    opened = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
+    yield opened
+    opened.close()
+
+
 @pytest.fixture
-def shown(browser: Browser, file: Path) -> Iterator[Page]:
-    """The page at the size of a phone; in the end nothing may have gone wrong or left the machine."""
-    tab = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
+def shown(tab: Page, file: Path) -> Iterator[Page]:
+    """The page in a tab as if it was new; in the end nothing may have gone wrong or left the machine."""
+    tab.goto("about:blank")
+    tab.emulate_media(media="null", color_scheme="dark")
+    tab.mouse.move(0, 0)
     troubles: list[str] = []
     requests: list[str] = []
-    tab.on("console", lambda message: troubles.append(message.text))
-    tab.on("pageerror", lambda error: troubles.append(str(error)))
-    tab.on("request", lambda request: requests.append(request.url))
+
+    def note_console(message: ConsoleMessage) -> None:
+        troubles.append(message.text)
+
+    def note_error(error: Error) -> None:
+        troubles.append(str(error))
+
+    def note_request(request: Request) -> None:
+        requests.append(request.url)
+
+    tab.on("console", note_console)
+    tab.on("pageerror", note_error)
+    tab.on("request", note_request)
     tab.goto(file.as_uri())
     yield tab
-    tab.close()
+    tab.goto("about:blank")
+    tab.remove_listener("console", note_console)
+    tab.remove_listener("pageerror", note_error)
+    tab.remove_listener("request", note_request)
     assert troubles == []
-    assert all(url.startswith(file.as_uri()) for url in requests)
+    assert all(url.startswith((file.as_uri(), "about:blank")) for url in requests)
 
 
 def numbers(tab: Page) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,30 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 
 @pytest.fixture
 def workspace(lab: Lab) -> Workspace:
+    return workspace_of(lab)
+
+
+def workspace_of(lab: Lab) -> Workspace:
     return Workspace(repository=lab.repository, path=lab.worktree, tag="mar12")
+
+
+@pytest.fixture(scope="module")
+def short_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A run of a baseline and what is worse, for tests that read it."""
+    yield from run_of(tmp_path_factory.mktemp("short"), 1.6)
+
+
+@pytest.fixture(scope="module")
+def long_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """The same with six experiments."""
+    yield from run_of(tmp_path_factory.mktemp("long"), 1.4, 1.6, 1.7, 1.3, 1.8, 1.9)
+
+
+def run_of(folder: Path, *numbers: float) -> Iterator[Lab]:
+    made = Lab(folder / "lab", value(1.5))
+    asyncio.run(made.engine(*map(value, numbers)).conduct(len(numbers)))
+    yield made
+    made.close()
 
 
 @pytest.mark.parametrize(
@@ -40,13 +64,13 @@ def workspace(lab: Lab) -> Workspace:
         (Ending.EXITED, -11, "step 1", False),
     ],
 )
-async def test_a_full_memory_is_told_apart_from_a_bug(
-    lab: Lab, workspace: Workspace, ending: Ending, exit_code: int, log: str, full: bool
+def test_a_full_memory_is_told_apart_from_a_bug(
+    short_run: Lab, ending: Ending, exit_code: int, log: str, full: bool
 ) -> None:
-    await lab.engine(value(1.6)).conduct(1)
+    lab = short_run
     baseline, _ = lab.experiments()
     lab.folders.log(0).write_text(log)
-    reader = ContextReader(journal=lab.journal, workspace=workspace, folders=lab.folders)
+    reader = ContextReader(journal=lab.journal, workspace=workspace_of(lab), folders=lab.folders)
     failure = reader.failure(trained(baseline, ending=ending, exit_code=exit_code), baseline.parent)
     assert (failure.out_of_memory, failure.log) == (full, log)
     assert failure.source == value(1.5)
@@ -89,10 +113,11 @@ async def test_a_diff_that_git_has_lost_is_left_out(lab: Lab, workspace: Workspa
     ("most", "shown"),
     [(2, [4, 5, 6]), (4, [1, 3, 4, 5, 6]), (5, [1, 2, 3, 4, 5, 6]), (7, [0, 1, 2, 3, 4, 5, 6])],
 )
-async def test_what_the_first_that_is_shown_was_compared_with_is_shown_too(
-    lab: Lab, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, most: int, shown: list[int]
+def test_what_the_first_that_is_shown_was_compared_with_is_shown_too(
+    long_run: Lab, monkeypatch: pytest.MonkeyPatch, most: int, shown: list[int]
 ) -> None:
-    await lab.engine(*(value(number) for number in (1.4, 1.6, 1.7, 1.3, 1.8, 1.9))).conduct(6)
     monkeypatch.setattr("loop.proposers.prompt.context.SHOWN", most)
-    reader = ContextReader(journal=lab.journal, workspace=workspace, folders=lab.folders)
-    assert [experiment.number for experiment in reader.read(lab.now()).experiments] == shown
+    reader = ContextReader(
+        journal=long_run.journal, workspace=workspace_of(long_run), folders=long_run.folders
+    )
+    assert [experiment.number for experiment in reader.read(long_run.now()).experiments] == shown
