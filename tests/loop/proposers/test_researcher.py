@@ -490,7 +490,7 @@ async def test_who_rereads_is_given_the_papers(institute: Institute) -> None:
 
 
 async def test_what_the_guard_finds_goes_with_the_proposal(institute: Institute) -> None:
-    institute.search = Oracle("search", "import subprocess\nDEPTH = 9\nsubprocess.run([\'true\'])\n")
+    institute.search = Oracle("search", "import subprocess\nDEPTH = 9\nsubprocess.run(['true'])\n")
     proposal = await institute.researcher(search=1.0).propose(institute.context())
     found = {(each.rule, each.line) for each in proposal.findings}
     assert (Rule.PROCESS, 3) in found
