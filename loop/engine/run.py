@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 from loop.engine import stages
@@ -246,6 +246,7 @@ class Engine:
 
     def judge(self, evaluated: Experiment) -> Experiment:
         """Give the verdict and carry it out, in git before the journal says that it was."""
+        noise = read_noise(self._journal, self.run)
         decided = stages.decided(
             evaluated,
             self.run,
@@ -254,13 +255,13 @@ class Engine:
             tampered=self._trainings.tampered(evaluated.number, evaluated.attempt, evaluated.commit),
             now=self._clock(),
             seen=self._trainings.keys_seen(evaluated),
-            noise=read_noise(self._journal, self.run),
+            noise=noise,
             record=best_number(self._journal, self.run),
         )
         decided = self.repeats.with_drift(decided)
         if decided.status is Status.KEEP:
             self._workspace.keep(decided.commit, decided.parent)
-        self._journal.record(decided)
+        self._journal.record(decided, noise=noise and astuple(noise))
         if decided.status is Status.KEEP:
             self._best = decided
         self.made += decided.number > 0
