@@ -425,7 +425,7 @@ class EventKind(StrEnum):
     SKIP_REQUESTED = "skip_requested"
     MEASURED = "measured"
     EVALUATED = "evaluated"
-    DECIDED = "decided"
+    DECIDED = "decided"  # data: noise, the sigma and repeats of it that were known, if any
     ACCEPTED = "accepted"  # a result in quarantine, by a person; data: name, answered_in, retried
     REJECTED = "rejected"  # a result, by a person; data: name, answered_in, retried: numbers built on it
     REPEAT_ASKED = "repeat_asked"  # data: why, times, name, answered_in

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import astuple
 
 from loop.engine import stages, taking_back
 from loop.engine.repeats import Repeater
@@ -11,7 +12,7 @@ from loop.engine.stages import KeepRule
 from loop.engine.taking_back import Correction
 from loop.engine.trainings import Trainings
 from loop.errors import UserError
-from loop.evaluation.noise import read_noise
+from loop.evaluation.noise import Noise, read_noise
 from loop.evidence import NO_DOUBT, Doubt, RepeatFor
 from loop.experiment import Cause, EventKind, Experiment, Run, RunState, Stage, Status
 from loop.git.workspace import Workspace
@@ -97,17 +98,22 @@ class Verdicts:
         return head_has_moved(self._journal, run)
 
     def would_keep(self, run: Run, measured: Experiment) -> bool:
-        return self._decided(run, measured, NO_DOUBT).status is Status.KEEP
+        return self._decided(run, measured, self._noise(run), NO_DOUBT).status is Status.KEEP
 
     def judge(self, run: Run, evaluated: Experiment) -> tuple[Run, Experiment]:
         """Give the verdict on an experiment and write it down; `follow` does the rest."""
-        decided = self._repeater.with_drift(self._decided(run, evaluated, self._doubt(evaluated)))
-        run = record_verdict(self._journal, run, decided, repeats=self._repeats)
+        noise = self._noise(run)
+        decided = self._repeater.with_drift(self._decided(run, evaluated, noise, self._doubt(evaluated)))
+        known = noise and astuple(noise)
+        run = record_verdict(self._journal, run, decided, repeats=self._repeats, noise=known)
         if decided.status is Status.KEEP:
             self.best = decided
         return run, decided
 
-    def _decided(self, run: Run, measured: Experiment, doubt: Doubt) -> Experiment:
+    def _noise(self, run: Run) -> Noise | None:
+        return read_noise(self._journal, run)
+
+    def _decided(self, run: Run, measured: Experiment, noise: Noise | None, doubt: Doubt) -> Experiment:
         parent, best, record = None, self.best_value, best_number(self._journal, run)
         is_on_head = measured.parent == self.head(run)
         if not is_on_head:  # a person took back, or accepted, something meanwhile
@@ -121,7 +127,7 @@ class Verdicts:
             tampered=self._trainings.tampered(measured.number, measured.attempt, measured.commit),
             now=self._clock(),
             seen=self._trainings.keys_seen(measured),
-            noise=read_noise(self._journal, run),
+            noise=noise,
             record=record,
             doubt=doubt,
         )

@@ -28,13 +28,15 @@ class Retry:
     given_up: str = ""
 
 
-def record_verdict(journal: Journal, run: Run, decided: Experiment, *, repeats: Repeats) -> Run:
-    """Write a verdict; a result in quarantine is to be trained once more."""
+def record_verdict(
+    journal: Journal, run: Run, decided: Experiment, *, repeats: Repeats, **facts: object
+) -> Run:
+    """Write a verdict, `facts` with its event; a result in quarantine is to be trained once more."""
     with journal.transaction() as append:
         _write(journal, decided)
         if decided.status is Status.KEEP and decided.commit != decided.parent:
             _move_head(journal, run, decided.parent)
-        append(run.id, EventKind.DECIDED, number=decided.number)
+        append(run.id, EventKind.DECIDED, number=decided.number, **facts)
         if decided.status is Status.QUARANTINE:
             repeats.ask(run.id, decided.number, RepeatFor.DOUBT, append=append)
         return journal.run_by_id(run.id)

@@ -147,7 +147,7 @@ def _send(each: Pending, *, now: float, zone: tzinfo) -> Send:
     late = ""
     if now - news.event.at >= STALE:
         late = f"\nThat was {datetime.fromtimestamp(news.event.at, zone):%Y-%m-%d at %H:%M}"
-    text = message_of(news.event, news.run, news.experiment, news.noise).text
+    text = message_of(news.event, news.run, news.experiment).text
     return Send(
         Message(f"{text}{late}", buttons=buttons_under(news), silent=silent),
         news.run,

@@ -78,16 +78,15 @@ def _title(index: int, description: str) -> str:
     return f"Experiment #{index}: {names} and {len(changes) - 2} more"
 
 
-def message_of(
-    event: Event, run: Run, experiment: Experiment | None = None, noise: Noise | None = None
-) -> Message:
+def message_of(event: Event, run: Run, experiment: Experiment | None = None) -> Message:
     """Return the message about an event that has a topic; `experiment` is the one that it decided.
 
     Raises:
         ValueError: people are not told of such an event.
     """
     if event.kind is EventKind.DECIDED and experiment is not None:
-        return digest(experiment, run=run, noise=noise)
+        known = event.data.get("noise")
+        return digest(experiment, run=run, noise=Noise(*known) if isinstance(known, list) else None)
     if event.kind in (EventKind.ACCEPTED, EventKind.REJECTED):
         return Message(_corrected(event))
     return Message(_sentence(event, run, one_line(str(event.data.get("reason", "")), _SENTENCE)))

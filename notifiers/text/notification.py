@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cache
 from typing import assert_never
 
-from loop.evaluation.noise import Noise, read_noise
 from loop.experiment import Cause, Event, EventKind, Experiment, Run, RunState, Status
 from loop.results.gains import gain
 from loop.store.journal import Journal
@@ -39,7 +37,6 @@ class Notification:
     experiment: Experiment | None
     topic: Topic
     crashed_again: bool = False  # the experiment before this one crashed too
-    noise: Noise | None = None  # of the run, as far as its repeats show it
 
     @property
     def is_digest(self) -> bool:
@@ -76,7 +73,6 @@ def read_notifications(journal: Journal, events: Sequence[Event]) -> list[Notifi
     """Return the notifications among `events`, in order; all that they are about is read at once."""
     runs = {run.id: run for run in journal.runs()} if events else {}
     experiments = _read_experiments(journal, events)
-    noise_of = cache(lambda run_id: read_noise(journal, runs[run_id]))
     found = []
     for event in events:
         number = event.number if event.kind is EventKind.DECIDED else None
@@ -85,9 +81,7 @@ def read_notifications(journal: Journal, events: Sequence[Event]) -> list[Notifi
         if topic is not None:
             before = None if number is None else experiments.get((event.run_id, number - 1))
             again = all(one is not None and one.status is Status.CRASH for one in (experiment, before))
-            run = runs[event.run_id]
-            noise = noise_of(run.id) if experiment is not None else None
-            found.append(Notification(event, run, experiment, topic, again, noise))
+            found.append(Notification(event, runs[event.run_id], experiment, topic, again))
     return found
 
 

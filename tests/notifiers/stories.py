@@ -90,7 +90,7 @@ def call(journal: Journal, run: Run, reason: str) -> None:
 
 def head(news: Notification) -> str:
     """Return the first line of the message."""
-    return message_of(news.event, news.run, news.experiment, news.noise).text.splitlines()[0]
+    return message_of(news.event, news.run, news.experiment).text.splitlines()[0]
 
 
 def needs_you(reason: str) -> str:

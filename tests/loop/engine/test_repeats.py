@@ -140,6 +140,9 @@ async def test_the_noise_is_measured_on_the_baseline_before_anything_is_tried(ma
     await engine.resume()
     await engine.conduct(1)
     assert len(lab.repeats.wanted_for(lab.run.id, RepeatFor.NOISE)) == 2  # asked for once a run
+    noises = [event["noise"] for event in told(lab, EventKind.DECIDED)]
+    assert noises[0] is None  # of the baseline
+    assert noises[1] == noises[2] == [pytest.approx(0.01 / 0.9539), 2]
 
 
 async def test_a_baseline_that_crashed_is_not_repeated(make_lab: MakeLab) -> None:

@@ -217,6 +217,9 @@ def event(kind: EventKind, **data: object) -> Event:
 
 def test_a_decided_experiment_is_told_by_its_digest() -> None:
     assert message_of(event(EventKind.DECIDED), RUN, EXPERIMENT) == digest(EXPERIMENT, run=RUN)
+    assert message_of(event(EventKind.DECIDED, noise=None), RUN, EXPERIMENT) == digest(EXPERIMENT, run=RUN)
+    noisy = message_of(event(EventKind.DECIDED, noise=[0.01, 2]), RUN, EXPERIMENT)
+    assert noisy == digest(EXPERIMENT, run=RUN, noise=Noise(0.01, 2))
 
 
 def repeated(value: float | None, *others: float, why: str = "person", **data: object) -> Event:
