@@ -26,10 +26,13 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
-from typing import Any, TypeAlias
 
-Data: TypeAlias = Mapping[str, Any]  # of JSON
-Excess: TypeAlias = tuple[str, int, int]  # a limit, what was used and what is allowed
+TYPE_CHECKING = False  # typing takes long to import, and nothing here needs it
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
+    Data: TypeAlias = Mapping[str, Any]  # of JSON
+    Excess: TypeAlias = tuple[str, int, int]  # a limit, what was used and what is allowed
 
 STARTED = "started.json"
 OUTCOME = "outcome.json"
