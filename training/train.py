@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import gc
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -224,7 +225,8 @@ class GPT(nn.Module):
             x = x + table(row)
         return norm(x.to(self.config.dtype))
 
-    def forward(self, tokens: Tensor, targets: Tensor | None = None) -> Tensor:
+    def stream(self, tokens: Tensor) -> Tensor:
+        """What leaves the last layer."""
         dtype = self.config.dtype
         x = start = self.embed(tokens)
         for layer, block in enumerate(self.blocks):
@@ -232,10 +234,16 @@ class GPT(nn.Module):
             key = str(layer)
             values = self.value_embeddings[key](tokens).to(dtype) if key in self.value_embeddings else None
             x = block(x, values, self.cos, self.sin)
+        return x
+
+    def head(self, x: Tensor, targets: Tensor | None = None) -> Tensor:
         logits = LOGIT_SOFTCAP * torch.tanh(self.unembedding(norm(x) / LOGIT_SOFTCAP).float())
         if targets is None:
             return logits
         return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+    def forward(self, tokens: Tensor, targets: Tensor | None = None) -> Tensor:
+        return self.head(self.stream(tokens), targets)
 
     def flops_per_token(self) -> int:
         """Forward and backward: 6 per weight of a matrix, 12 per channel and visible token of attention."""
@@ -256,19 +264,19 @@ class AdamW:
         self.parameters, self.lr, self.betas, self.decay = parameters, lr, betas, decay
         self.means = [torch.zeros_like(parameter) for parameter in parameters]
         self.squares = [torch.zeros_like(parameter) for parameter in parameters]
-        self.steps = 0
+        self.steps = [torch.zeros((), device=parameter.device) for parameter in parameters]
 
     @torch.no_grad()
     def step(self, factor: float) -> None:
-        self.steps += 1
-        unbias_mean, unbias_square = (1 - beta**self.steps for beta in self.betas)
-        for parameter, mean, square in zip(self.parameters, self.means, self.squares, strict=True):
-            assert parameter.grad is not None
-            mean.lerp_(parameter.grad, 1 - self.betas[0])
-            square.lerp_(parameter.grad.square(), 1 - self.betas[1])
-            size = (square / unbias_square).sqrt_().add_(1e-10)
-            parameter.mul_(1 - self.lr * factor * self.decay)
-            parameter.addcdiv_(mean, size, value=-self.lr * factor / unbias_mean)
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        if not gradients:
+            return
+        torch._foreach_add_(self.steps, 1)
+        torch._fused_adamw_(  # one kernel; plain operations would read all of it 20 times
+            self.parameters, gradients, self.means, self.squares, [], self.steps,
+            lr=self.lr * factor, beta1=self.betas[0], beta2=self.betas[1], weight_decay=self.decay, eps=1e-10,
+            amsgrad=False, maximize=False,
+        )  # fmt: skip
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
@@ -324,8 +332,7 @@ class Muon:
             lr = self.lr * factor * max(1.0, update.size(-2) / update.size(-1)) ** 0.5
             weights = torch.stack(list(group))
             decayed = decay * weights * (update * weights >= 0)
-            for matrix, change in zip(group, update + decayed, strict=True):
-                matrix.sub_(change, alpha=lr)
+            torch._foreach_sub_(group, list(update + decayed), alpha=lr)
 
 
 class Optimizer:
@@ -400,6 +407,18 @@ def peak_memory(device: torch.device) -> int:
     return torch.mps.driver_allocated_memory() if device.type == "mps" else 0
 
 
+def compiled(model: GPT) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
+    """The functions from tokens and targets to the loss, and from tokens to logits."""
+    stream, head = (torch.compile(part, dynamic=False) for part in (model.stream, model.head))
+
+    def logits_of(tokens: Tensor) -> Tensor:
+        with torch.enable_grad():  # as in the training: without gradients it would be compiled once more
+            x = stream(tokens)
+        return head(x.detach())
+
+    return lambda tokens, targets: head(stream(tokens), targets), logits_of
+
+
 def gradients(run: Callable[..., Tensor], batches: Batches, parts: int) -> Tensor:
     """Leave the mean gradients of `parts` batches in the parameters; returns their mean loss."""
     losses = []
@@ -412,13 +431,13 @@ def gradients(run: Callable[..., Tensor], batches: Batches, parts: int) -> Tenso
 
 
 def train(model: GPT, run: Callable[..., Tensor], batches: Batches, parts: int) -> tuple[float, float, int]:
-    """Train for TIME_BUDGET seconds; `run` is the compiled model.
+    """Train for TIME_BUDGET seconds; `run` is the model, compiled or as it is.
 
     Returns the seconds, how many FLOP/s of the model there were in them, and the number of all steps. The
     first few steps, in which kernels are compiled and memory is found, take none of the time.
     """
     budget = float(prepare.TIME_BUDGET)
-    free = 1 if run is model else 10
+    free = 1 if run is model else 3
     optimizer = Optimizer(model)
     limit = 3 * math.log(model.config.vocabulary)  # three times as bad as guessing
     flops = TOTAL_BATCH_SIZE * model.flops_per_token()
@@ -470,8 +489,9 @@ def main() -> None:
     torch.set_float32_matmul_precision("high")
     rows, parts = split_batch()
     config = config_for(device)
-    model = GPT(config, device)
-    run = torch.compile(model, dynamic=False) if device.type == "cuda" else model
+    with device:  # a GPU draws the weights in no time
+        model = GPT(config, device)
+    loss_of, logits_of = compiled(model) if device.type == "cuda" else (model, model)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(
         f"parameters: {parameters / 1e6:.1f} M, depth: {DEPTH}, width: {config.width}, "
@@ -482,8 +502,8 @@ def main() -> None:
     fastest_first = [sdp.CUDNN_ATTENTION, sdp.FLASH_ATTENTION, sdp.EFFICIENT_ATTENTION, sdp.MATH]
     with sdpa_kernel(fastest_first, set_priority=True):
         batches = prepare.batches(corpus, "train", rows=rows, device=device)
-        seconds, flops, steps = train(model, run, batches, parts)
-        val_bpb = prepare.evaluate_bpb(run, corpus, rows=rows, device=device)
+        seconds, flops, steps = train(model, loss_of, batches, parts)
+        val_bpb = prepare.evaluate_bpb(logits_of, corpus, rows=rows, device=device)
     torch.save(model.state_dict(), "model.pt")
     summary = {
         "val_bpb": f"{val_bpb:.6f}",
@@ -506,3 +526,5 @@ if __name__ == "__main__":
         main()
     except prepare.HarnessError as error:
         sys.exit(f"error: {error}")
+    sys.stdout.flush()
+    os._exit(0)  # to end the compiler's workers and to free all memory piece by piece takes two seconds

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from tests.benchmarks.training import Figures, figures, table
+from tests.benchmarks.training import Figures, apart, figures, table
 
 LOG = """\
 parameters: 1.2 M, depth: 2, width: 128, heads: 2, tokens per step: 2,048 (1 x 8 rows), cpu
@@ -48,3 +48,9 @@ def test_the_last_line_has_the_medians() -> None:
     assert [line.split()[1] for line in lines] == ["2.9000", "3.1000", "3.0000", "3.0000"]
     assert lines[-1].split()[0] == "median"
     assert {len(line) for line in lines} == {len(head)}
+
+
+def test_curves_are_compared_step_by_step() -> None:
+    slow = [9.0 - step / 10 for step in range(20)]
+    fast = [loss + (0.5 if step == 3 else 0.01) for step, loss in enumerate(slow)]
+    assert apart(fast, slow) == "0.0345 in the mean, 0.5000 at most, 0.0100 in the last ten"

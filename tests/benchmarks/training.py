@@ -25,9 +25,9 @@ from loop.logs.summary import read_summary
 from loop.program.constants import replace_constants
 
 _TIMED = """\
-import json, time
+import json, runpy, time
 started = time.perf_counter()
-import prepare, torch, train
+import prepare, torch
 imported = time.perf_counter() - started
 score = prepare.evaluate_bpb
 def timed(*arguments, **named):
@@ -37,9 +37,9 @@ def timed(*arguments, **named):
     finally:
         print("benchmark", json.dumps({"imports": imported, "evaluation": time.perf_counter() - start}))
 prepare.evaluate_bpb = timed
-train.main()
+runpy.run_path("train.py", run_name="__main__")
 """
-"""Starts train.py and tells the seconds that its summary does not."""
+"""Starts train.py as a user does and tells the seconds that its summary does not."""
 
 _LOADER = """\
 import itertools, statistics, time
@@ -51,6 +51,28 @@ for _ in itertools.islice(source, 50):
     clock, taken = now, [*taken, now - clock]
 print(1000 * statistics.median(taken))
 """
+
+_CURVES = """\
+import dataclasses, json
+import prepare, torch, train
+device = train.pick_device()
+torch.manual_seed(1)
+config = train.config_for(device)
+with device:
+    fast = train.GPT(config, device)
+    slow = train.GPT(dataclasses.replace(config, dtype=torch.float32), device)
+slow.load_state_dict(fast.state_dict())
+def losses(model, run):
+    optimizer = train.Optimizer(model)
+    batches = prepare.batches(prepare.Corpus(), "train", rows=8, device=device)
+    for step in range(60):
+        yield train.gradients(run, batches, 1).item()
+        optimizer.step(step, 0.0)
+        model.zero_grad(set_to_none=True)
+run = train.compiled(fast)[0] if device.type == "cuda" else fast
+print(json.dumps([list(losses(fast, run)), list(losses(slow, slow))]))
+"""
+"""The losses of 60 steps as train.py computes them and by plain float32, from the same weights."""
 
 _STEP = re.compile(r"^step \d+ .* dt: (\d+)ms \| tok/sec: ([\d,]+)", re.MULTILINE)
 
@@ -108,6 +130,13 @@ def table(rows: Sequence[tuple[str, Figures]]) -> str:
     return "\n".join([head, *lines])
 
 
+def apart(fast: Sequence[float], slow: Sequence[float]) -> str:
+    """How far two loss curves lie apart."""
+    between = [abs(one - other) for one, other in zip(fast, slow, strict=True)]
+    mean, last = statistics.mean(between), statistics.mean(between[-10:])
+    return f"{mean:.4f} in the mean, {max(between):.4f} at most, {last:.4f} in the last ten"
+
+
 def has_gpu() -> bool:
     """Asked in a process of its own: torch is not imported here."""
     ask = "import torch; raise SystemExit(not torch.cuda.is_available())"
@@ -162,8 +191,10 @@ def main() -> None:
             rows.append((f"{seed} {'warm' if rows else 'cold'}", row))
             print(f"seed {seed}: val_bpb {row.val_bpb:.4f}", flush=True)
         loader = float(python("-c", _LOADER))
+        curves = json.loads(python("-c", _CURVES).splitlines()[-1])
     print(f"\n{profile} profile, {arguments.seconds:g} s, {source}; a batch takes the loader {loader:.1f} ms")
     print(table(rows))
+    print(f"Nats between the losses and those of plain float32: {apart(*curves)}")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -39,14 +41,16 @@ def tokens(rows: int = 4, seed: int = 0) -> Tensor:
     return torch.randint(0, VOCABULARY, (rows, CONTEXT), generator=torch.Generator().manual_seed(seed))
 
 
-def train_on(model: GPT, steps: int, batches: int = 1) -> list[float]:
-    """Losses of some steps on the same few batches."""
+def train_on(
+    model: GPT, steps: int, batches: int = 1, run: Callable[..., Tensor] | None = None
+) -> list[float]:
+    """Losses of some steps on the same few batches; `run` is the compiled model."""
     optimizer = Optimizer(model)
     pairs = [(tokens(seed=2 * number), tokens(seed=2 * number + 1), 0) for number in range(batches)]
     source = itertools.cycle(pairs)
     losses = []
     for step in range(steps):
-        losses.append(train.gradients(model, source, 1).item())
+        losses.append(train.gradients(run or model, source, 1).item())
         optimizer.step(step, step / steps)
         model.zero_grad()
     return losses
@@ -154,6 +158,31 @@ class TestModel:
         logits = half(tokens())
         assert logits.dtype == torch.float32
         torch.testing.assert_close(logits, model(tokens()), atol=0.5, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # Dynamo looks at it, and hides that
+class TestCompiled:
+    """As on a GPU: in half precision, and by graphs, here without a compiler behind them."""
+
+    @pytest.fixture(autouse=True)
+    def _graphs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+
+    def test_it_learns_as_plain_float32_does(self) -> None:
+        slow, fast = build(width=64), build(width=64, dtype=torch.bfloat16)
+        fast.load_state_dict(slow.state_dict())
+        plain, quick = train_on(slow, 40, 4), train_on(fast, 40, 4, train.compiled(fast)[0])
+        between = [abs(one - other) for one, other in zip(plain, quick, strict=True)]
+        assert max(between) < 0.1
+        assert sum(between) / len(between) < 0.02
+        assert plain[-1] < 0.1 < 4 < plain[0]
+
+    def test_logits_are_those_of_the_model_and_carry_no_gradient(self) -> None:
+        model = shaken(build())
+        with torch.no_grad():
+            logits = train.compiled(model)[1](tokens())
+        assert not logits.requires_grad
+        torch.testing.assert_close(logits, model(tokens()).detach())
 
 
 class TestAttention:
