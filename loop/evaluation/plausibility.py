@@ -10,7 +10,6 @@ from typing import assert_never
 
 from loop.evaluation.noise import Noise
 from loop.experiment import Experiment, Goal
-from loop.results.gains import gain
 
 ORDER = 10.0  # times what was gained at once before, or what chance makes
 LARGE = 4.0  # sigmas; a gain that large is believed of a program in which the guard found nothing
@@ -60,7 +59,7 @@ def implausible(
     before = [each for each in earlier if each.number != candidate.number]
     value = candidate.numbers[metric]
     found = (
-        _gain(candidate, before, best, gain(best, value, goal), goal, noise),
+        _gain(candidate, before, best, _better(best, value, goal), goal, noise),
         _tokens(candidate, before),
         _mfu(candidate),
         _memory(candidate, device_mb),
@@ -86,10 +85,14 @@ def _gain(
     return Implausible(Rule.GAIN, {"gain": better, "most": most}) if better >= most else None
 
 
+def _better(before: float, after: float, goal: Goal) -> float:
+    return before - after if goal is Goal.MINIMIZE else after - before
+
+
 def _gains(before: Iterable[Experiment], goal: Goal) -> Iterator[float]:
     for each in before:
         if each.status == "keep" and each.best_before is not None and each.value is not None:
-            yield gain(each.best_before, each.value, goal)
+            yield _better(each.best_before, each.value, goal)
 
 
 def _tokens(candidate: Experiment, before: Iterable[Experiment]) -> Implausible | None:
