@@ -9,13 +9,14 @@ import pytest
 
 from bot.setup.doctor import Check, nearest
 from bot.setup.settings import load_settings
-from bot.setup.trainings import examine_trainings, sandbox_check
+from bot.setup.trainings import evaluation_check, examine_trainings, sandbox_check
 from loop.errors import UserError
 from loop.process.environment import find_uv
 from loop.sandbox.proof import Check as Attempt
 from loop.sandbox.proof import SandboxFacts
 from loop.sandbox.sandbox import Sandbox, SandboxKind
 from tests.bot.setup.test_doctor import git
+from tests.loop.evaluation import toy_evaluator_text
 
 Examine = Callable[..., list[Check]]
 
@@ -253,3 +254,30 @@ def test_a_sandbox_that_cannot_be_had_or_tried_fails() -> None:
 def test_the_nearest_folder_is_the_deepest_that_is_there(tmp_path: Path) -> None:
     assert nearest(tmp_path / "a" / "b") == tmp_path
     assert nearest(tmp_path) == tmp_path
+
+
+def test_what_checks_the_numbers_of_a_run_is_asked(
+    examine: Examine, research: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_GATE", str(tmp_path / "gate"))
+    folder = str(research(evaluate_py=toy_evaluator_text()))
+    (check,) = named(examine(REPOSITORY=folder), "evaluation")
+    assert (check.ok, check.detail) == (True, "evaluate.py, audit text: none")
+    (tmp_path / "gate.audit").touch()
+    (check,) = named(examine(REPOSITORY=folder), "evaluation")
+    assert (check.ok, check.detail) == (True, "evaluate.py, audit text: a secret text")
+    (tmp_path / "gate.damaged").write_text("val.npy is damaged: run prepare.py.")
+    (check,) = named(examine(REPOSITORY=folder), "evaluation")
+    assert (check.ok, check.detail) == (False, "val.npy is damaged: run prepare.py.")
+    (check,) = named(examine(REPOSITORY=folder, EVALUATE="none"), "evaluation")
+    assert check == evaluation_check("", None)
+    (check,) = named(examine(REPOSITORY=folder, EVALUATE="python judge.py"), "evaluation")
+    assert not check.ok
+    assert "judge.py" in check.detail
+
+
+def test_a_program_that_is_no_evaluator_is_not_called(
+    examine: Examine, research: Callable[..., Path]
+) -> None:
+    folder = research(evaluate_py="raise SystemExit('called')\n")
+    assert named(examine(REPOSITORY=str(folder)), "evaluation") == [evaluation_check("", None)]

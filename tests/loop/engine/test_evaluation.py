@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
@@ -47,10 +48,11 @@ def trained(printed: float, model: str = "", before: str = "") -> str:
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
+    before = set(psutil.Process().children(recursive=True))
     lab = Lab(tmp_path / "lab", trained(1.5), files={"evaluate.py": toy_evaluator_text()})
     yield lab
     lab.close()
-    assert not psutil.Process().children(recursive=True)
+    assert not set(psutil.Process().children(recursive=True)) - before
 
 
 def beside(lab: Lab, name: str) -> Path:
@@ -139,22 +141,23 @@ async def test_a_program_that_saves_no_model_is_in_quarantine(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("kind", [SandboxKind.NONE, SandboxKind.BWRAP, SandboxKind.LANDLOCK])
-async def test_no_training_and_no_model_sees_the_secret_text(lab: Lab, kind: SandboxKind) -> None:
+async def test_no_training_and_no_model_sees_the_secret_text(kind: SandboxKind) -> None:
     try:
         sandbox = find_sandbox(kind)
     except UserError as error:
         pytest.skip(str(error))
-    secret = beside(lab, "audit")
-    secret.write_text("secret")
-    look = f"seen = 'secret' in open({str(secret)!r}).read()"
-    look = f"try: {look}\nexcept OSError: seen = False"
-    programs = [trained(1.3, "value = 1.3", f"{look}\nif seen: os._exit(1)")]
-    programs += [trained(1.2, f"{look}\nvalue = 0 if seen else 1.2")]
-    engine = lab.engine(*programs, sandbox=sandbox, readable=(lab.folder,))
-    await engine.conduct(2)
+    with TemporaryDirectory(dir="/var/tmp") as folder:
+        lab = Lab(Path(folder) / "lab", trained(1.5), files={"evaluate.py": toy_evaluator_text()})
+        secret = beside(lab, "audit")
+        secret.write_text("secret")
+        look = f"try: seen = 'secret' in open({str(secret)!r}).read()\nexcept OSError: seen = False"
+        programs = [trained(1.3, "value = 1.3", f"{look}\nif seen: os._exit(1)")]
+        programs += [trained(1.2, f"{look}\nvalue = 0 if seen else 1.2")]
+        await lab.engine(*programs, sandbox=sandbox, readable=(lab.folder,)).conduct(2)
+        found = [each.status for each in lab.experiments()[1:]]
+        lab.close()
     hidden = kind is not SandboxKind.NONE
-    expected = [Status.KEEP, Status.KEEP] if hidden else [Status.CRASH, Status.DISCARD]
-    assert [each.status for each in lab.experiments()[1:]] == expected
+    assert found == ([Status.KEEP, Status.KEEP] if hidden else [Status.CRASH, Status.DISCARD])
 
 
 # A run without evaluation
