@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import inf
 
-from bot.access import HERE, Request
-from bot.commands import COMMANDS
-from bot.handlers import CommandHandlers
+from bot.commands.access import HERE, Request
+from bot.commands.handlers import CommandHandlers
+from bot.commands.inbox import Inbox
+from bot.commands.table import COMMANDS
 from bot.heartbeat.heartbeat import Heartbeat, find_blocker, ping
 from bot.heartbeat.probe import Examiner
 from bot.heartbeat.schedule import Jobs, scheduled
-from bot.inbox import Inbox
 from bot.local.server import LocalChannel, LocalServer
 from bot.local.terminal import Output, attach_terminal
 from bot.platforms import Chats, access_by, keep
@@ -40,8 +40,8 @@ from loop.process.supervisor import boot_id
 from loop.process.worker import in_thread
 from loop.results.report import RunStatus, run_status
 from loop.store.events import SIGN_SECONDS, Notes, Sessions
+from loop.store.evidence.repeats import trainings_under_way
 from loop.store.journal import Journal, StoreError
-from loop.store.repeats import trainings_under_way
 from notifiers.channels.tracker import Tracker
 from notifiers.delivery.delivery import Delivery
 from notifiers.delivery.preferences import PreferenceStore, usual_preferences

@@ -431,7 +431,7 @@ class EventKind(StrEnum):
     REPEAT_ASKED = "repeat_asked"  # data: why, times, name, answered_in
     REPEAT_TRAINING = "repeat_training"  # data: why, k, seed
     REPEAT_PUT_BACK = "repeat_put_back"  # it will be trained again; data: why, reason, vanished
-    REPEATED = "repeated"  # data: why, k, seed, value; and what its message says: see loop/engine/repeats.py
+    REPEATED = "repeated"  # data: why, k, seed, value, and what its message says
     REPEAT_GIVEN_UP = "repeat_given_up"  # data: why, reason; k where it trained, quiet where people know
     CERTIFYING = "certifying"
     CERTIFIED = "certified"  # data: certification

@@ -71,7 +71,7 @@ def chat(context: typer.Context) -> None:
     """Attach this terminal to the running bot."""
     import asyncio
 
-    from bot.commands import COMMANDS
+    from bot.commands.table import COMMANDS
     from bot.local import terminal
 
     settings = context.obj()
@@ -153,7 +153,7 @@ def service(context: typer.Context) -> None:
 @app.command("slack-manifest")
 def slack_manifest() -> None:
     """Print the manifest for the Slack app."""
-    from bot.commands import COMMANDS
+    from bot.commands.table import COMMANDS
     from bot.slack import manifest
 
     print_data(manifest(command for command in COMMANDS if not command.hidden))

@@ -16,13 +16,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from loop.engine import stages
-from loop.engine.evaluations import Evaluations
+from loop.engine.judging.evaluations import Evaluations
+from loop.engine.judging.repeats import Repeater
+from loop.engine.judging.taking_back import Correction
+from loop.engine.judging.verdicts import Verdicts
 from loop.engine.lane import Lane
 from loop.engine.prefetch import Prefetch, Ready, baseline
-from loop.engine.repeats import Repeater
-from loop.engine.taking_back import Correction
 from loop.engine.trainings import Plan, Trainings
-from loop.engine.verdicts import Verdicts
 from loop.errors import UserError, backoff
 from loop.evidence import Doubt, Evaluation, Repeat
 from loop.experiment import (

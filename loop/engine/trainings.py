@@ -32,9 +32,9 @@ from loop.results.table import append_result, write_results
 from loop.sandbox.lacking import what_lacks
 from loop.sandbox.sandbox import Sandbox, SandboxKind
 from loop.sandbox.view import View, private_environment
+from loop.store.evidence.repeats import trainings_under_way
 from loop.store.experiments import read_rows, row_of
 from loop.store.journal import Journal
-from loop.store.repeats import trainings_under_way
 from loop.text import without_secrets
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from typing import assert_never
 
 from loop.evaluation.noise import Noise
 from loop.experiment import Experiment, Goal
-from loop.results.gains import gain
+from loop.gain import gain
 
 ORDER = 10.0  # times what was gained at once before, or what chance makes
 LARGE = 4.0  # sigmas; a gain that large is believed of a program in which the guard found nothing

@@ -11,16 +11,17 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 
 from loop.experiment import Cost, Experiment, Goal, Reason, Run, RunState, Stage, Status
+from loop.gain import gain
 from loop.logs.progress import Progress, read_progress
 from loop.logs.tail import read_tail
 from loop.proposers.protocol import STUCK_AFTER, SearchMode, idle, search_mode
-from loop.results.gains import FamilyRate, bests_before, gain, rates_of
+from loop.results.gains import FamilyRate, bests_before, rates_of
 from loop.results.ledger import Ledger, Spent, all_of, read_ledger
-from loop.store.evaluations import are_evaluated
 from loop.store.events import open_calls
+from loop.store.evidence.evaluations import are_evaluated
+from loop.store.evidence.repeats import Repeats
 from loop.store.experiments import Idea, IdeaBox, Row, decided_by, read_rows, waited_longer
 from loop.store.journal import Journal
-from loop.store.repeats import Repeats
 from loop.store.spending import Budget
 
 EMPTY_SECONDS = 0.05

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import assert_never
 
 from loop.experiment import Cause, Event, EventKind, Experiment, Run, RunState, Status
-from loop.results.gains import gain
+from loop.gain import gain
 from loop.store.journal import Journal
 from notifiers.message import Button
 from notifiers.text.repeats import is_told

@@ -22,7 +22,7 @@ from loop.engine.stages import KeepRule, decide
 from loop.evaluation.certification import Certified, Kept, Side, certified, survivors, turns
 from loop.evaluation.noise import Noise, in_sigmas, noise_of
 from loop.experiment import Ending, Goal, Outcome, Status
-from loop.results.gains import gain
+from loop.gain import gain
 
 COVERED = 0.93  # the least share of nights
 

@@ -21,8 +21,8 @@ from loop.process.environment import Launcher, training_environment
 from loop.process.trainer import RunFolders, Trainer
 from loop.proposers.protocol import Context, Proposer
 from loop.sandbox.sandbox import Sandbox
+from loop.store.evidence.repeats import Repeats, trainings_under_way
 from loop.store.journal import Journal
-from loop.store.repeats import Repeats, trainings_under_way
 
 GIT_ENVIRONMENT = {
     "PATH": os.environ["PATH"],

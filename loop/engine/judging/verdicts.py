@@ -6,10 +6,11 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import astuple
 
-from loop.engine import stages, taking_back
-from loop.engine.repeats import Repeater
+from loop.engine import stages
+from loop.engine.judging import taking_back
+from loop.engine.judging.repeats import Repeater
+from loop.engine.judging.taking_back import Correction
 from loop.engine.stages import KeepRule
-from loop.engine.taking_back import Correction
 from loop.engine.trainings import Trainings
 from loop.errors import UserError
 from loop.evaluation.noise import Noise, read_noise
@@ -17,9 +18,9 @@ from loop.evidence import NO_DOUBT, Doubt, RepeatFor
 from loop.experiment import Cause, EventKind, Experiment, Run, RunState, Stage, Status
 from loop.git.workspace import Workspace
 from loop.store.events import events_of, skip_answered_in
+from loop.store.evidence.repeats import Repeats
 from loop.store.experiments import best_number
 from loop.store.journal import Journal
-from loop.store.repeats import Repeats
 from loop.store.verdicts import (
     head_has_moved,
     in_quarantine,

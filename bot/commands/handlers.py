@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import tzinfo
 from typing import TypeAlias
 
-from bot.access import Request
-from bot.commands import COMMANDS, Call, find_command
+from bot.commands.access import Request
+from bot.commands.table import COMMANDS, Call, find_command
 from bot.reports import Reporter, bundle_folder, make_bundle
 from bot.runs import Runs
 from bot.setup.doctor import Check, examine, health_checks, incident_lines, loop_check, render

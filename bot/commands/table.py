@@ -1,4 +1,4 @@
-"""The commands: one table of what there is, and parsing against it. What they do is in `bot.handlers`."""
+"""The commands: one table of what there is, and parsing against it. `handlers.py` does what they say."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
 
-from bot.access import Role
+from bot.commands.access import Role
 from loop.errors import UserError
 
 
