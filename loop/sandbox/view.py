@@ -306,10 +306,19 @@ def _needed(found: Mapping[Path, Mount], links: Mapping[Path, str]) -> Layout:
 
 
 def _without(path: Path, hidden: Sequence[Path]) -> Iterator[Path]:
-    """Yield what to allow of a path: Landlock cannot take away what is allowed above."""
-    below = [one for one in hidden if one.is_relative_to(path)]
-    if not below:
+    """Yield what to allow of a path: Landlock cannot take away what is allowed above.
+
+    A link to what is hidden, or to a folder that holds it, is left out: allowed is what it leads to.
+    """
+    if not any(one.is_relative_to(path) for one in hidden):
         yield path
-    elif path not in below:
+    elif path not in hidden:
         for child in path.iterdir():
-            yield from _without(child, below)
+            if not child.is_symlink():
+                yield from _without(child, hidden)
+            elif not any(_overlap(resolve(child, {}), one) for one in hidden):
+                yield child
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)

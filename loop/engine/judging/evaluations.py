@@ -85,7 +85,7 @@ class Evaluations:
             belief, reason = judge(score, printed, head, noise, metric=run.metric, goal=run.goal)
             reasons = [reason] if reason else []
             if belief is Belief.BELIEVED:
-                doubts = tuple(doubt for doubt in doubts if doubt.rule not in TIMELESS)
+                doubts = tuple(doubt for doubt in doubts if doubt.sign not in TIMELESS)
         if belief is not Belief.NOT_BELIEVED:
             reasons += [doubt_text(doubt, run.metric) for doubt in doubts]
             belief = Belief.UNSURE if reasons else belief

@@ -106,6 +106,22 @@ def test_the_state_directory_stays_hidden_in_a_folder_that_is_shown(
     assert not {str(tmp_path / "home"), str(state), str(state / "state.db")} & set(allowed)
 
 
+def test_no_link_beside_what_is_hidden_leads_to_it(attempt: View, tmp_path: Path) -> None:
+    shown = tmp_path / "shown"
+    secret = shown / "data" / "secret"
+    secret.mkdir(parents=True)
+    (shown / "data" / "letters").mkdir()
+    for name, target in {"last": "data", "all": ".", "own": "data/secret", "round": "round"}.items():
+        (shown / name).symlink_to(target)
+    (shown / "letters").symlink_to("data/letters")
+    view = replace(attempt, readable=(shown,), hidden=(secret,))
+    allowed = {Path(path) for path in json.loads(landlock_rules(view, ("true",)))["read"]}
+    found = {path.relative_to(shown) for path in allowed if path.is_relative_to(shown)}
+    assert (
+        {Path("letters"), Path("data/letters")} <= found <= {*map(Path, ("letters", "data/letters", "round"))}
+    )
+
+
 @pytest.mark.parametrize("name", [".git", ".env"])
 def test_what_is_private_in_a_folder_that_is_shown_stays_hidden(
     name: str, attempt: View, tmp_path: Path
