@@ -26,10 +26,13 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
-from typing import Any, TypeAlias
 
-Data: TypeAlias = Mapping[str, Any]  # of JSON
-Excess: TypeAlias = tuple[str, int, int]  # a limit, what was used and what is allowed
+TYPE_CHECKING = False  # typing takes long to import, and nothing here needs it
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
+    Data: TypeAlias = Mapping[str, Any]  # of JSON
+    Excess: TypeAlias = tuple[str, int, int]  # a limit, what was used and what is allowed
 
 STARTED = "started.json"
 OUTCOME = "outcome.json"
@@ -67,10 +70,7 @@ if sys.platform == "linux":
         return _read("/proc/sys/kernel/random/boot_id").decode().strip()
 
     def _processes() -> dict[int, tuple[int, int]]:
-        """Return the parent and the resident bytes of each process.
-
-        Zombies are among them: one whose main thread has ended may run others, and have children.
-        """
+        """Return parent and resident bytes of each process, also of a zombie: its threads may run on."""
         pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - twice as fast
         stats = {pid: fields for pid in pids if (fields := _stat(pid))}
         return {pid: (int(f[1]), int(f[21]) * resource.getpagesize()) for pid, f in stats.items()}

@@ -33,6 +33,15 @@ from loop.process.worker import in_thread
 from loop.text import without_secrets
 
 GRACE = 3.0  # seconds between asking a training to end and killing it
+_SUPERVISE = """\
+import os, sys
+sys.path.insert(0, os.path.dirname(sys.argv[1]))
+import supervisor
+supervisor.main()
+os._exit(0)  # skips the interpreter's own clean-up: the bot waits for its end
+"""
+"""The supervisor, as `python -c` starts it with its file: a module is compiled once, a program each time."""
+
 POLL = 0.1  # seconds between looks at a process where the system has no pidfd
 SWEEP = 5.0  # seconds to go on killing what is left of a training without a supervisor
 
@@ -152,7 +161,7 @@ class Trainer:
         try:
             pid = os.posix_spawn(
                 sys.executable,
-                (sys.executable, *flags, program.__file__),
+                (sys.executable, *flags, "-c", _SUPERVISE, program.__file__),
                 training_environment(os.environ, {}),
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, old, new) for old, new in ((read, 0), (null, 1), (null, 2))
