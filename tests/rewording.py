@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import gc
 import hashlib
 import importlib
 import importlib.machinery
@@ -284,6 +285,7 @@ def main() -> None:
     home, marked = Path(sys.argv[1]), {}
     for module in OTHERS:
         importlib.import_module(module)
+    gc.freeze()
     for order in sys.stdin:
         wording, *names = json.loads(order)
         if wording and not marked:
