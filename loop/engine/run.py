@@ -10,21 +10,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from loop.engine import stages
+from loop.engine.certifying import NO_TIME, STOPPED, Certifier
 from loop.engine.lane import Lane
 from loop.engine.prefetch import Prefetch, Ready, baseline
+from loop.engine.pruning import Pruner
 from loop.engine.repeats import Repeater
 from loop.engine.taking_back import Correction
 from loop.engine.trainings import Plan, Trainings
 from loop.engine.verdicts import Verdicts, no_doubt
 from loop.errors import UserError, backoff
-from loop.evidence import Doubt, Repeat
+from loop.evidence import Certification, Doubt, Repeat
 from loop.experiment import (
     BY_COMMAND,
     Actor,
@@ -41,11 +43,12 @@ from loop.experiment import (
 from loop.git.workspace import BranchMoved, Workspace
 from loop.process.trainer import RunFolders, Trainer
 from loop.process.worker import in_thread
+from loop.proposers.leaving_out import LeavesOutFirst, kept, removal_text, without
 from loop.proposers.prompt.context import ContextReader
 from loop.proposers.protocol import Proposer
 from loop.proposers.retries import RetriesFirst
 from loop.store.events import skip_answered_in
-from loop.store.experiments import with_program
+from loop.store.experiments import Idea, IdeaBox, with_program
 from loop.store.journal import Journal
 
 log = logging.getLogger(__name__)
@@ -89,6 +92,7 @@ class Engine:
         self._workspace = workspace
         self._clock = clock
         self._limit: int | None = None  # of `made`
+        self._certifies = False  # at the end of these
         self._idle_until = 0.0  # by the event loop's clock
         self._trainings = Trainings(
             plan, journal=journal, workspace=workspace, trainer=trainer, folders=folders, clock=clock
@@ -102,18 +106,27 @@ class Engine:
             clock=clock,
             over=lambda _: self._verdicts.call_person(self.run),
         )
+        self.pruner = Pruner(plan.rule, LANES, journal=journal, workspace=workspace, clock=clock)
         self._verdicts = Verdicts(
             plan.rule,
             journal=journal,
             workspace=workspace,
             trainings=self._trainings,
             repeats=self.repeats,
+            pruner=self.pruner,
             doubt=doubt,
             clock=clock,
         )
+        self.certifier = Certifier(
+            plan.certify_repeats, LANES, journal=journal, workspace=workspace, clock=clock
+        )
         reader = ContextReader(journal=journal, workspace=workspace, folders=folders)
         self.prefetch = Prefetch(
-            proposer=RetriesFirst(proposer, journal=journal, workspace=workspace),
+            proposer=RetriesFirst(
+                LeavesOutFirst(proposer, journal=journal, workspace=workspace),
+                journal=journal,
+                workspace=workspace,
+            ),
             workspace=workspace,
             context=lambda: reader.read(self.run),
             is_trained=lambda program: with_program(journal, run.id, program) is not None,
@@ -145,12 +158,15 @@ class Engine:
     def log_of(self, number: int) -> Path:
         return self._trainings.folders.log(number)
 
-    async def conduct(self, experiments: int | None = None, *, unattended: bool = False) -> None:
+    async def conduct(
+        self, experiments: int | None = None, *, unattended: bool = False, certify: bool = False
+    ) -> None:
         """Make experiments until the run is stopped, or `experiments` after the baseline were decided.
 
-        If `unattended`, a proposer that has nothing left is an error; else it waits for a person.
+        If `unattended`, a proposer that has nothing left is an error; else it waits for a person. At the end
+        of the experiments their gain is certified, if that is to be done.
         """
-        self.made, self._limit = 0, experiments
+        self.made, self._limit, self._certifies = 0, experiments, certify
         self.prefetch.unattended = unattended
         lanes: list[asyncio.Task[None]] = []
         try:
@@ -199,6 +215,8 @@ class Engine:
             if self.run.state is RunState.STOPPED:
                 raise UserError(f"Run {self.run.tag} is stopped already.")
             await self._set_state(RunState.STOPPED, reason)
+            await in_thread(self.certifier.end_now, self.run, STOPPED)
+            await in_thread(self.pruner.end_now, self.run)
             await in_thread(self.repeats.give_up_waiting)
             await self._interrupt()
 
@@ -227,6 +245,59 @@ class Engine:
     async def rerun(self, number: int, times: int, *, name: str = "", answered_in: str = "") -> None:
         async with self.switch:
             await in_thread(self.repeats.ask, self.run, number, times, name=name, answered_in=answered_in)
+            self._wake()
+
+    async def certify(
+        self, *, until: float | None = None, name: str = "", answered_in: str = ""
+    ) -> Certification:
+        """Train head and baseline anew, by turns, once no experiment is under way."""
+        async with self.switch:
+            ask, about = self.certifier.ask, {"name": name, "answered_in": answered_in}
+            asked = await in_thread(lambda: ask(self.run, until=until, **about))
+            self._wake()
+            return asked
+
+    async def prune(self, *, name: str = "", answered_in: str = "") -> tuple[int, float]:
+        """Leave keeps out one at a time; return how many, and about how many seconds that takes."""
+        async with self.switch:
+            ask, about = self.pruner.ask, {"name": name, "answered_in": answered_in}
+            found = await in_thread(lambda: ask(self.run, **about))
+            self.prefetch.look_again(at_once=True)
+            self._wake()
+            return found
+
+    async def remove(self, numbers: Sequence[int], *, name: str, answered_in: str = "") -> Idea:
+        """Propose the best program without these keeps, as an idea of a person.
+
+        Raises:
+            UserError: one of them cannot be taken out.
+        """
+        async with self.switch:
+            if self.run.state is RunState.STOPPED:
+                raise UserError(f"Run {self.run.tag} is stopped: its program is changed no more.")
+            idea = await in_thread(self._ask_removal, numbers, name, answered_in)
+            self.prefetch.look_again(at_once=True)
+            self._wake()
+            return idea
+
+    def _ask_removal(self, numbers: Sequence[int], name: str, answered_in: str) -> Idea:
+        source = self._workspace.source(self._head)
+        for number in sorted(numbers, reverse=True):
+            source = without(self._workspace, source, kept(self._journal, self.run.id, number))
+        box = IdeaBox(self._journal)
+        return box.add(self.run.id, removal_text(sorted(numbers)), author=name, channel=answered_in)
+
+    async def end_certification(self, now: float) -> None:
+        """End what was to be over by `now`, a certification or a prune, with what there is."""
+        async with self.switch:
+            await in_thread(lambda: self.pruner.end_now(self.run, by=now))
+            due = await in_thread(self.certifier.under_way, self.run)
+            if due is None or due.until is None or now < due.until:
+                return
+            await in_thread(self.certifier.end_now, self.run, NO_TIME)
+            for lane in self._lanes:
+                if lane.repeat is not None and lane.repeat.repeat.certification == due.id:
+                    await lane.skip_repeat(lane.repeat, answered_in="")
             self._wake()
 
     async def retag(self, new: str, *, answered_in: str = "") -> None:
@@ -276,8 +347,9 @@ class Engine:
 
     @property
     def wants_more(self) -> bool:
-        under_way = sum(experiment.number > 0 for experiment in self.under_way)
+        under_way = sum(e.number > 0 and e.without is None for e in self.under_way)
         enough = self._limit is not None and self.made + under_way >= self._limit
+        enough = enough and not self.pruner.leaves_out
         return self.run.state is not RunState.STOPPED and not enough
 
     async def propose(self, wake: asyncio.Event) -> Ready | None:
@@ -287,7 +359,7 @@ class Engine:
 
     def judge(self, evaluated: Experiment) -> Experiment:
         self.run, decided = self._verdicts.judge(self.run, evaluated)
-        self.made += decided.number > 0
+        self.made += decided.number > 0 and decided.without is None
         return decided
 
     def give_up(self, experiment: Experiment) -> Experiment:
@@ -397,12 +469,16 @@ class Engine:
                 await in_thread(self._verdicts.call_person, self.run)
                 if self.run.renamed_from:
                     await in_thread(self._follow_tag)
+                await in_thread(self._go_on_certifying)
                 if not lane.can_wait:
                     return True  # whatever was ordered: nothing that was trained is lost
                 experiment = lane.experiment
                 given_up = experiment is not None and experiment.skip_requested
                 pause = self._idle_until - asyncio.get_running_loop().time()
-                enough = self.made == self._limit if experiment else not self.wants_more
+                if experiment is None:
+                    enough = not self.wants_more
+                else:
+                    enough = self.made == self._limit and experiment.without is None
                 enough = enough and not await in_thread(self.repeats.waiting)
                 waits = given_up or pause > 0 or enough or self._awaits_baseline(lane)
                 if self.run.state is RunState.RUNNING and not waits:
@@ -416,6 +492,14 @@ class Engine:
                 async with asyncio.timeout(pause if pause > 0 else None):
                     await lane.wake.wait()
 
+    def _go_on_certifying(self) -> None:
+        at_end = self._certifies and self.made == self._limit and self.run.state is RunState.RUNNING
+        if at_end and self.certifier.wanted(self.run):
+            self.certifier.ask(self.run)
+        self.certifier.advance(self.run)
+        self.pruner.follow(self.run)
+        self.pruner.advance(self.run)
+
     def _awaits_baseline(self, lane: Lane) -> bool:
         return any(experiment.number == 0 for experiment in self.under_way if experiment.lane != lane.index)
 
@@ -423,7 +507,8 @@ class Engine:
         """Tidy up if no lane has anything to do; say whether the run is done or stopped."""
         if not all(lane.can_wait for lane in self._lanes):
             return False
-        made_all = self.made == self._limit and not await in_thread(self.repeats.waiting)
+        made_all = self.made == self._limit and not self.pruner.leaves_out
+        made_all = made_all and not await in_thread(self.repeats.waiting)
         if self.run.state in (RunState.RUNNING, RunState.PAUSING) and made_all:
             await self._set_state(RunState.DONE, Reason(Actor.LOOP, facts={"made": self.made}))
         if self.run.state is RunState.PAUSING:

@@ -68,6 +68,7 @@ class Plan:
     link_paths: tuple[str, ...] = ()
     crash_streak: int = 5
     noise_runs: int = 0  # how often the baseline is repeated before anything is tried
+    certify_repeats: int = 3  # of head and baseline each, at least
     retry_seconds: tuple[float, ...] = RETRY_SECONDS  # of a proposer that fails
     rest_seconds: tuple[float, ...] = REST_SECONDS
 

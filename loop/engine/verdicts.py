@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 
 from loop.engine import stages, taking_back
+from loop.engine.pruning import Pruner
 from loop.engine.repeats import Repeater
 from loop.engine.stages import KeepRule
 from loop.engine.taking_back import Correction
@@ -51,6 +52,7 @@ class Verdicts:
         workspace: Workspace,
         trainings: Trainings,
         repeats: Repeater,
+        pruner: Pruner,
         doubt: Callable[[Experiment], Doubt],
         clock: Callable[[], float],
     ) -> None:
@@ -60,6 +62,7 @@ class Verdicts:
         self._workspace = workspace
         self._trainings = trainings
         self._repeater = repeats
+        self._pruner = pruner
         self._doubt = doubt
         self._clock = clock
         self._repeats = Repeats(journal, clock=clock)
@@ -107,8 +110,9 @@ class Verdicts:
             seen=self._trainings.keys_seen(evaluated),
             noise=read_noise(self._journal, run),
             record=best_number(self._journal, run),
-            doubt=self._doubt(evaluated),
+            doubt=NO_DOUBT if evaluated.without is not None else self._doubt(evaluated),
         )
+        decided = self._pruner.verdict(run, decided)
         decided = self._repeater.with_drift(decided)
         if not is_on_head:
             decided = taking_back.on_old_head(decided, parent, best)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from loop.errors import UserError
-from loop.evidence import Belief, Finding, Invalidated, Repeat, RepeatFor
+from loop.evidence import Belief, Certification, Finding, Invalidated, Repeat, RepeatFor
 from loop.experiment import (
     Actor,
     Cause,
@@ -59,7 +59,9 @@ _DECODERS: Mapping[str, Callable[[Any], object]] = {
 }
 
 
-def values_of(record: Run | Experiment | Training | Repeat, *, but: str = "") -> dict[str, object]:
+def values_of(
+    record: Run | Experiment | Training | Repeat | Certification, *, but: str = ""
+) -> dict[str, object]:
     return {field.name: getattr(record, field.name) for field in fields(record) if field.name != but}
 
 

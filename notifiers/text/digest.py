@@ -13,6 +13,7 @@ from loop.evidence import Invalidated
 from loop.experiment import Cost, Event, EventKind, Experiment, Goal, Run, RunState, Status
 from loop.text import one_line
 from notifiers.message import Message
+from notifiers.text.certainty import certainty_text
 from notifiers.text.notification import Notification, summary_buttons
 from notifiers.text.repeats import repeat_text, sureness
 from notifiers.text.words import change, duration, money, number, period, plural, reason_in, state_text
@@ -104,6 +105,8 @@ def _sentence(event: Event, run: Run, reason: str) -> str:
             return _because(f"Experiment #{event.number} will be trained again", reason)
         case EventKind.REPEATED | EventKind.REPEAT_GIVEN_UP | EventKind.REPEAT_PUT_BACK:
             return repeat_text(event)
+        case EventKind.CERTIFIED | EventKind.PRUNED:
+            return certainty_text(event, run)
         case EventKind.RUN_RETAGGED:
             return retagged_text(str(event.data["old"]), str(event.data["new"]))
         case EventKind.WAKE_UP:

@@ -136,9 +136,11 @@ class Lab:
         deadline: float = 600.0,
         pattern: str = "",
         noise_runs: int = 0,
+        certify_repeats: int = 3,
         is_blocked: Callable[[Run], Awaitable[bool]] = nothing_blocks,
         doubt: Callable[[Experiment], Doubt] = no_doubt,
         timer: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.time,
     ) -> Engine:
         """Return a new engine on the run, as a bot just started makes it."""
         run = self.journal.run_by_id(self.run.id)
@@ -152,6 +154,7 @@ class Lab:
                 deadline=deadline,
                 crash_streak=crash_streak,
                 noise_runs=noise_runs,
+                certify_repeats=certify_repeats,
                 retry_seconds=(0.0,),
                 rest_seconds=(0.0,),
             ),
@@ -163,6 +166,7 @@ class Lab:
             is_blocked=is_blocked,
             doubt=doubt,
             timer=timer,
+            clock=clock,
         )
 
     def launcher(self, environ: Mapping[str, str]) -> Launcher:
