@@ -1,1 +1,4 @@
-"""How far a number can be believed: noise of a run, certified gains, keeps that brought nothing."""
+"""What speaks for or against a number: noise, drift, certification, and what single keeps bring.
+
+The engine imports it. Begin with `noise.py`, then `certification.py`.
+"""
