@@ -134,14 +134,14 @@ COMMANDS = (
     ),
     Command(
         "certify",
-        "Train the best and the baseline again by turns, to see how sure the gain is",
+        "Train best and baseline again: how sure is the gain?",
         "/certify",
         (),
         _STEERS,
     ),
     Command(
         "prune",
-        "Leave out keeps one at a time, to see what each brings; with numbers, try without these",
+        "Measure what each keep brings; with numbers, remove these",
         "/prune 3 9",
         (Parameter("numbers", Kind.TEXT),),
         _STEERS,

@@ -62,6 +62,13 @@ def own_gain(
     return _interval(gain if goal is Goal.MINIMIZE else -gain, error, freedom, repeats)
 
 
+def mean_of(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the mean of two or more trainings of one program, and Student's 95 % interval of it."""
+    middle, error = fmean(values), stdev(values) / math.sqrt(len(values))
+    half = _STUDENT[min(len(values) - 1, len(_STUDENT)) - 1] * error
+    return middle, middle - half, middle + half
+
+
 def _squares(values: Sequence[float]) -> float:
     middle = fmean(values)
     return math.fsum((value - middle) ** 2 for value in values)

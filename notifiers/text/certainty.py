@@ -83,7 +83,7 @@ def certified_line(certainty: Certainty) -> str:
         return "Certification under way" if certainty.under_way else ""
     text = gain_text(certainty.certified, certainty.recorded, certainty.goal)
     if certainty.outdated:
-        return f"Outdated, of #{certainty.number}: {text}"
+        return f"Outdated, #{certainty.number}: {text}"
     return f"{text[0].upper()}{text[1:]}{_doubt(certainty.certified)}"
 
 

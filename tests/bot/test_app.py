@@ -433,3 +433,21 @@ def test_certify_says_what_it_costs_and_is_refused_where_there_is_nothing(tmp_pa
         running.send_signal(signal.SIGTERM)
     assert len(bot.json("results")) == 2  # no experiment was made beside it
     assert bot.json("report")["certified"]["repeats"] == 3
+
+
+def test_keeps_are_left_out_and_removed_on_command_only(tmp_path: Path) -> None:
+    bot = RealBot(tmp_path, train=NOISY, FROZEN_CONSTANTS="SEED", NOISE_RUNS="2")
+    with bot.start("--tag", "toy", "--experiments", "1") as running:
+        read_until(running, "is done")
+        assert "trained without 1 keep, about" in bot.say("/prune")
+        assert "Status: discard" in read_until(running, "measured without #1, which seems to bring +0.1")
+        read_until(running, "Each keep brings something")
+        read_until(running, "is done")
+        assert "without #1 will be tried as one experiment" in bot.say("/prune 1")
+        read_until(running, "Experiment #3: remove #1")
+        read_until(running, "is done")
+        running.send_signal(signal.SIGTERM)
+    rows = bot.json("results")
+    assert [row["status"] for row in rows] == ["keep", "keep", "discard", "discard"]
+    assert rows[2]["description"].startswith("without #1: ")
+    assert bot.json("report")["best"] == rows[1]["val_bpb"]
