@@ -71,6 +71,7 @@ class Plan:
     evaluate: tuple[str, ...] = ()  # EVALUATE
     crash_streak: int = 5
     noise_runs: int = 0  # how often the baseline is repeated before anything is tried
+    certify_repeats: int = 3  # of head and baseline each, at least
     retry_seconds: tuple[float, ...] = RETRY_SECONDS  # of a proposer that fails
     rest_seconds: tuple[float, ...] = REST_SECONDS
 

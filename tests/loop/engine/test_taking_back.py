@@ -17,7 +17,7 @@ from loop.program.constants import replace_constants
 from loop.proposers.protocol import Context
 from loop.store.events import open_calls
 from loop.store.evidence.repeats import Repeats
-from loop.store.verdicts import waiting_retries
+from loop.store.evidence.verdicts import waiting_retries
 from tests.loop.engine.test_branch import move
 from tests.loop.engine.test_engine import MakeLab, conduct, end, make_lab
 from tests.loop.lab import Lab, git, program
