@@ -230,7 +230,9 @@ class CommandHandlers:
         if best is None:
             raise UserError(f"Run {run.tag} has no kept experiment yet.")
         found = digest(best, run=run, noise=await in_thread(read_noise, self._journal, run))
-        certain = certified_line(await in_thread(read_certainty, self._journal, run))
+        certain = certified_line(
+            await in_thread(lambda: read_certainty(self._journal, run, with_keeps=False))
+        )
         return replace(found, text="\n".join(filter(None, (found.text, certain))))
 
     async def _diff(self, call: Call, _: Request) -> Message:

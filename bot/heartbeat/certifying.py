@@ -66,7 +66,10 @@ class Certifying:
         """End what was to be over by now, before the report is made."""
         for loop in self._runs.loops():
             if engine := self._runs.engine_if_made(loop.run):
-                await engine.end_certification(self._now())
+                try:
+                    await engine.end_certification(self._now())
+                except (UserError, StoreError) as error:  # the report is made without it
+                    log.warning("the certification of %s is not ended: %s", engine.run.tag, error)
 
     def _is_time(self, run: Run, due: float) -> bool:
         if any(each.until == due for each in Certifications(self._journal).of(run.id)):

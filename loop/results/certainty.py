@@ -56,13 +56,13 @@ class Certainty:
         return () if found is None else _others(others, found)
 
 
-def read_certainty(journal: Journal, run: Run, *, until: float = inf) -> Certainty:
-    """Return what was known at `until`, of the run as a whole."""
+def read_certainty(journal: Journal, run: Run, *, until: float = inf, with_keeps: bool = True) -> Certainty:
+    """Return what was known at `until`, of the run as a whole; single keeps take longer to read."""
     made = [each for each in Certifications(journal).of(run.id) if each.asked_at <= until]
     ended = [each for each in made if each.result and each.ended_at is not None and each.ended_at <= until]
     best, baseline = journal.best(run.id), journal.baseline(run.id)
-    keeps = read_keeps(journal, run)
-    noise = read_noise(journal, run)
+    keeps = read_keeps(journal, run) if with_keeps else ()
+    noise = read_noise(journal, run) if with_keeps else None
     under_way = bool(made) and (made[-1].ended_at is None or made[-1].ended_at > until)
     if not ended or baseline is None or baseline.value is None:
         return Certainty(run.goal, under_way=under_way, keeps=keeps, noise=noise)

@@ -452,5 +452,5 @@ def run_status(journal: Journal, run: Run, *, worktree: Path) -> RunStatus:
         repeat=place[0],
         repeats=place[1],
         calls=tuple(call.reason for call in open_calls(journal, run)),
-        certainty=read_certainty(journal, run),
+        certainty=read_certainty(journal, run, with_keeps=False),
     )

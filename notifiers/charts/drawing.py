@@ -161,11 +161,11 @@ def _plot(axes: Axes, scene: Scene) -> None:
             axes.plot(*zip(*points, strict=True), shape, label=meaning, **style)
 
     if scene.best:
-        numbers, bests = zip(*scene.best, strict=True)
-        axes.plot(numbers, bests, color=_KEPT, linewidth=2.4, solid_joinstyle="miter", zorder=2.5)
+        at, bests = zip(*scene.best, strict=True)
+        axes.plot(at, bests, color=_KEPT, linewidth=2.4, solid_joinstyle="miter", zorder=2.5)
         if scene.noise:
-            around = [[best + sign * scene.noise for best in bests] for sign in (-1, 1)]
-            axes.fill_between(numbers, *around, color=_NOISE, alpha=0.6, linewidth=0, zorder=1, label="noise")
+            low, high = ([best + sign * scene.noise for best in bests] for sign in (-1, 1))
+            axes.fill_between(at, low, high, color=_NOISE, alpha=0.6, linewidth=0, zorder=1, label="noise")
     halo = {"markeredgecolor": "white", "markeredgewidth": 1.0} if scene.last < 150 else {}
     mark(scene.kept, "o", _KEPT, f"{len(scene.kept):,} kept", markersize=size + 1.5, zorder=3, **halo)
     mark(shown, "o", _DISCARDED, f"{len(scene.discarded):,} discarded")
@@ -180,7 +180,7 @@ def _plot(axes: Axes, scene: Scene) -> None:
             [mean.high - mean.value for mean in scene.repeated],
         ]
         means = [mean.number for mean in scene.repeated], [mean.value for mean in scene.repeated]
-        bars = {"ecolor": _REPEATED, "elinewidth": 1.6, "capsize": 3, "capthick": 1.6, "zorder": 3.5}
+        bars: Any = {"ecolor": _REPEATED, "elinewidth": 1.6, "capsize": 3, "capthick": 1.6, "zorder": 3.5}
         axes.errorbar(*means, yerr=errors, fmt="_", color=_REPEATED, markersize=size, label="repeats", **bars)
     at_edge = {"transform": axes.get_xaxis_transform()}
     for shape, height, numbers in (("^", 1 - _INNER_EDGE, above), ("v", _INNER_EDGE, below)):

@@ -84,12 +84,13 @@ def certified_line(certainty: Certainty) -> str:
     text = gain_text(certainty.certified, certainty.recorded, certainty.goal)
     if certainty.outdated:
         return f"Outdated, #{certainty.number}: {text}"
-    return f"{text[0].upper()}{text[1:]}{_doubt(certainty.certified)}"
+    return f"{text[0].upper()}{text[1:]}"
 
 
 def doubtful_lines(certainty: Certainty) -> list[str]:
-    """Return which keeps bring nothing, where that was measured, and how many may be chance."""
-    lines = []
+    """Return whether the gain may be none, which keeps bring nothing, and how many may be chance."""
+    best = certainty.of_best
+    lines = ["No gain is certain"] if best and best.low <= 0 else []
     if measured := certainty.measured:
         if lost := certainty.without_gain:
             lines.append(f"No measurable gain: {numbers(lost)} ({len(lost)} of {len(measured)} left out)")
