@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import inf
 
-from bot.access import HERE, Request
-from bot.commands import COMMANDS
-from bot.handlers import CommandHandlers
+from bot.commands.access import HERE, Request
+from bot.commands.handlers import CommandHandlers
+from bot.commands.inbox import Inbox
+from bot.commands.table import COMMANDS
+from bot.heartbeat.certifying import Certifying
 from bot.heartbeat.heartbeat import Heartbeat, find_blocker, ping
 from bot.heartbeat.probe import Examiner
 from bot.heartbeat.schedule import Jobs, scheduled
-from bot.inbox import Inbox
 from bot.local.server import LocalChannel, LocalServer
 from bot.local.terminal import Output, attach_terminal
 from bot.platforms import Chats, access_by, keep
@@ -40,8 +41,9 @@ from loop.process.supervisor import boot_id
 from loop.process.worker import in_thread
 from loop.results.report import RunStatus, run_status
 from loop.store.events import SIGN_SECONDS, Notes, Sessions
+from loop.store.evidence.certifications import Certifications
+from loop.store.evidence.repeats import trainings_under_way
 from loop.store.journal import Journal, StoreError
-from loop.store.repeats import trainings_under_way
 from notifiers.channels.tracker import Tracker
 from notifiers.delivery.delivery import Delivery
 from notifiers.delivery.preferences import PreferenceStore, usual_preferences
@@ -51,6 +53,7 @@ log = logging.getLogger(__name__)
 
 FEW = 4  # experiments that `--exit-when-done` makes if no number is given
 WATCH_SECONDS = 10.0  # from one look at the trainings to the next, between two heartbeats
+CERTIFYING_SECONDS = 20.0  # from one look whether a certification has to begin to the next
 TRACK_SECONDS = 30.0  # from one sending of new results to a tracker to the next
 THREADS = 64  # more than can ever wait for a state file that is locked, so that others read meanwhile
 LAST_WORDS_SECONDS = 0.25  # that the terminal may take at the end to show what happened last
@@ -63,6 +66,7 @@ class Order:
     tag: str | None = None
     experiments: int | None = None
     exit_when_done: bool = False
+    certify: bool = False
 
 
 async def serve(settings: Settings, order: Order) -> None:
@@ -159,6 +163,14 @@ class Bot:
             stall_minutes=settings.stall_minutes,
             report=functools.partial(ping, settings.healthcheck_url.get_secret_value()),
         )
+        self._certifying = Certifying(
+            self._runs,
+            journal=journal,
+            wake_up=settings.wake_up,
+            minutes=settings.certify_minutes,
+            pairs=settings.certify_repeats,
+            zone=zone,
+        )
         usual = usual_preferences(every=settings.digest_every, quiet=settings.quiet_hours)
         preferences = PreferenceStore(journal, default=usual)
         reporter = Reporter(self._runs, settings, zone=zone, now=time.time)
@@ -234,6 +246,8 @@ class Bot:
     async def _begin_checks(self, stack: AsyncExitStack) -> None:
         settings, heartbeat = self._settings, self._heartbeat
         jobs: Jobs = {heartbeat.beat: 60 * settings.heartbeat_minutes, heartbeat.watch: WATCH_SECONDS}
+        if settings.wake_up and settings.certify_minutes:
+            jobs[self._certifying.look] = CERTIFYING_SECONDS
         if settings.tracker:
             service, project = settings.tracker
             tracker = Tracker(self._journal, service=service, project=project, environ=os.environ)
@@ -242,7 +256,13 @@ class Bot:
         _begin(stack, keep(heartbeat.run), "extra heartbeats")
         _begin(stack, feed_watchdog(os.environ, healthy=self._is_healthy), "watchdog")
         if settings.wake_up:
-            wake_up = WakeUp(self._journal, cron=settings.wake_up, zone=self._zone, beat=heartbeat.beat)
+            wake_up = WakeUp(
+                self._journal,
+                cron=settings.wake_up,
+                zone=self._zone,
+                prepare=self._certifying.finish,
+                beat=heartbeat.beat,
+            )
             _begin(stack, keep(wake_up.run), "wake-up")
 
     def _clear_trainings(self) -> None:
@@ -291,6 +311,17 @@ async def go_on(runs: Runs, settings: Settings, order: Order) -> Run | None:
             await _let_people_decide(runs, foreign)
             return None
     run = await in_thread(_choose_run, runs, settings, order.tag) if foreign is None else foreign
+    await _make_ready(runs, run)
+    if order.exit_when_done and run.state is RunState.PAUSED:
+        raise UserError(f"Run {run.tag} is paused. Start without --exit-when-done and send /resume.")
+    experiments = order.experiments or settings.experiments or (FEW if order.exit_when_done else None)
+    if order.certify and experiments is None:
+        raise UserError("--certify needs --experiments: it comes at their end.")
+    runs.conduct(run, experiments, unattended=order.exit_when_done, certify=order.certify)
+    return run
+
+
+async def _make_ready(runs: Runs, run: Run) -> None:
     try:
         engine = await in_thread(runs.engine, run)
         if run.state is RunState.DONE:
@@ -299,11 +330,6 @@ async def go_on(runs: Runs, settings: Settings, order: Order) -> Run | None:
         if run.state is RunState.DONE:
             raise
         # The run's task meets it again, and the heartbeat restarts that until there is room.
-    if order.exit_when_done and run.state is RunState.PAUSED:
-        raise UserError(f"Run {run.tag} is paused. Start without --exit-when-done and send /resume.")
-    experiments = order.experiments or settings.experiments or (FEW if order.exit_when_done else None)
-    runs.conduct(run, experiments, unattended=order.exit_when_done)
-    return run
 
 
 def _half_stopped(runs: Runs) -> list[Run]:
@@ -312,7 +338,8 @@ def _half_stopped(runs: Runs) -> list[Run]:
 
 
 def _is_under_way(journal: Journal, run: Run) -> bool:
-    return bool(journal.undecided(run.id) or trainings_under_way(journal, run.id))
+    open_ = Certifications(journal).under_way(run.id)
+    return bool(journal.undecided(run.id) or trainings_under_way(journal, run.id) or open_)
 
 
 def _choose_run(runs: Runs, settings: Settings, tag: str | None) -> Run:

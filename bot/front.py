@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
-from bot.access import AllowList, Request
+from bot.commands.access import AllowList, Request
 from bot.setup.settings import Settings
 from loop.errors import UserError, backoff
 from notifiers.delivery.rate_limit import Clock, Spacing

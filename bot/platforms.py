@@ -11,7 +11,7 @@ from datetime import datetime, tzinfo
 from itertools import count
 from typing import Any
 
-from bot.access import Access, Request
+from bot.commands.access import Access, Request
 from bot.front import Answer, Connection, FrontHealth, Platform
 from bot.setup.doctor import Check
 from bot.setup.settings import Settings

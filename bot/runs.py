@@ -76,6 +76,7 @@ class _Loop:
     run: Run
     experiments: int | None
     unattended: bool
+    certify: bool
     task: asyncio.Task[None]
     ended: Ended | None = None
     restarted: asyncio.Event = field(default_factory=asyncio.Event)
@@ -235,19 +236,19 @@ class Runs:
     # Tasks
 
     def conduct(
-        self, run: Run, experiments: int | None = None, *, unattended: bool = False
+        self, run: Run, experiments: int | None = None, *, unattended: bool = False, certify: bool = False
     ) -> asyncio.Task[None]:
         """Return the task that conducts the run, started unless it is alive.
 
-        `experiments` is how many it makes after the baseline; None: without end. `unattended` is as in
-        `Engine.conduct`.
+        `experiments` is how many it makes after the baseline; None: without end. `unattended` and `certify`
+        are as in `Engine.conduct`.
         """
         loop = self._loops.get(run.id)
         if loop is not None and not loop.task.done():
             return loop.task
-        work = self._conduct(run, experiments, unattended=unattended)
+        work = self._conduct(run, experiments, unattended=unattended, certify=certify)
         task = asyncio.create_task(work, name=f"run {run.tag}")
-        self._loops[run.id] = new = _Loop(run, experiments, unattended, task)
+        self._loops[run.id] = new = _Loop(run, experiments, unattended, certify, task)
         task.add_done_callback(lambda _: self._note_end(new))
         if loop is not None:
             loop.restarted.set()
@@ -262,8 +263,9 @@ class Runs:
             except DiskError:
                 await loop.restarted.wait()  # by the heartbeat, which says so
 
-    async def _conduct(self, run: Run, experiments: int | None, *, unattended: bool) -> None:
-        await (await in_thread(self.engine, run)).conduct(experiments, unattended=unattended)
+    async def _conduct(self, run: Run, experiments: int | None, *, unattended: bool, certify: bool) -> None:
+        engine = await in_thread(self.engine, run)
+        await engine.conduct(experiments, unattended=unattended, certify=certify)
 
     def _note_end(self, loop: _Loop) -> None:
         if not loop.task.cancelled() and (error := loop.task.exception()):
@@ -290,7 +292,7 @@ class Runs:
         loop, engine = self._loops[run.id], self.engine_if_made(run)
         made = engine.made if engine else 0
         left = loop.experiments and max(1, loop.experiments - made)
-        self.conduct(run, left, unattended=loop.unattended)
+        self.conduct(run, left, unattended=loop.unattended, certify=loop.certify)
 
     async def pause(self, run: Run, reason: Reason) -> None:
         await (await in_thread(self.engine, run)).pause(reason=reason)
@@ -371,6 +373,7 @@ class Runs:
             evaluate=settings.evaluate,
             crash_streak=settings.crash_streak,
             noise_runs=settings.noise_runs_of(run.time_budget),
+            certify_repeats=settings.certify_repeats,
         )
         return Engine(
             run,

@@ -83,6 +83,7 @@ class RepeatFor(StrEnum):
     NOISE = "noise"  # how much does the baseline's number vary?
     DRIFT = "drift"  # is the machine slower than it was?
     CERTIFICATION = "certification"
+    PRUNE = "prune"  # what does a keep bring?
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,51 @@ class Repeat:
     certification: int | None = None
     k: int | None = None
     given_up: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Certified:
+    """By how much a program is better than another, positive for better, and its 95 % interval.
+
+    `repeats` is how often each was trained; of the one that was trained less often.
+    """
+
+    gain: float
+    low: float
+    high: float
+    repeats: int
+
+
+@dataclass(frozen=True, slots=True)
+class Certification:
+    """Head and baseline of a run, by number, trained again by turns: how much of the gain is certain?
+
+    `head` is None until no experiment is under way and it begins; each is then to be trained `pairs` times.
+    It ends when all its repeats are over, or at `until`; gain to `repeats` are then as in `Certified`, None
+    and 0 where too few have a number.
+    """
+
+    id: int
+    run_id: int
+    pairs: int
+    asked_at: float
+    until: float | None = None
+    asked_by: str = ""
+    answered_in: str = ""
+    head: int | None = None
+    baseline: int | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    gain: float | None = None
+    low: float | None = None
+    high: float | None = None
+    repeats: int = 0
+
+    @property
+    def result(self) -> Certified | None:
+        if self.gain is None or self.low is None or self.high is None:
+            return None
+        return Certified(self.gain, self.low, self.high, self.repeats)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,7 @@ class Cause(StrEnum):
     BUDGET = "budget"  # key: the setting
     REPOSITORY = "repository"  # another one is set
     STUCK = "stuck"
+    CERTIFICATION = "certification"  # too long for the night; state: the wake-up
 
 
 class Stage(StrEnum):
@@ -96,12 +97,10 @@ class Ending(StrEnum):
 
 
 class Limit(StrEnum):
-    """What a training may use so much of only; all but processes in bytes."""
-
-    FILE_SIZE = "file_size"  # of one file
-    PROCESSES = "processes"
+    FILE_SIZE = "file_size"  # of one file, in bytes as what follows
     MEMORY = "memory"
     DISK_LEFT = "disk_left"  # still free
+    PROCESSES = "processes"  # a count
 
 
 class Purpose(StrEnum):
@@ -431,10 +430,12 @@ class EventKind(StrEnum):
     REPEAT_ASKED = "repeat_asked"  # data: why, times, name, answered_in
     REPEAT_TRAINING = "repeat_training"  # data: why, k, seed
     REPEAT_PUT_BACK = "repeat_put_back"  # it will be trained again; data: why, reason, vanished
-    REPEATED = "repeated"  # data: why, k, seed, value; and what its message says: see loop/engine/repeats.py
+    REPEATED = "repeated"  # data: why, k, seed, value, and what its message says
     REPEAT_GIVEN_UP = "repeat_given_up"  # data: why, reason; k where it trained, quiet where people know
-    CERTIFYING = "certifying"
-    CERTIFIED = "certified"  # data: certification
+    CERTIFYING = "certifying"  # asked for; data: certification, name, answered_in
+    PRUNING = "pruning"  # asked for; data: prune, name, answered_in
+    PRUNED = "pruned"  # over; data: prune, head, own, removable, unmeasured, reason
+    CERTIFIED = "certified"  # over; data: certification, head, baseline, recorded, reason; as in `Certified`
 
 
 @dataclass(frozen=True, slots=True)

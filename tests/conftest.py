@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -31,6 +32,33 @@ def pytest_configure() -> None:
     with suppress(OSError):
         if shutil.disk_usage(MEMORY).free >= ROOM and os.access(MEMORY, os.W_OK):
             os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+LONG = (
+    *(
+        "loop/sandbox/test_hostile.py",
+        "bot/test_repositories.py",
+        "bot/test_app.py",
+        "loop/engine/test_engine.py",
+    ),
+    *("bot/test_surroundings.py", "loop/engine/test_engine_states.py", "loop/git/test_programs.py"),
+    *("notifiers/charts/test_drawing.py", "notifiers/page/test_page_in_browser.py", "training/test_train.py"),
+    *("training/test_prepare.py", "loop/proposers/agent/test_coding_agent.py", "test_rewording.py"),
+    *("loop/proposers/search/test_suggest.py", "loop/process/test_limits.py", "gallery/test_gallery.py"),
+)
+"""The files that take longest, in seconds of the processor."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long, so that no worker is left alone with it at the end."""
+    folder, places = Path(__file__).parent, {file: place for place, file in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.relative_to(folder).as_posix(), len(LONG)))
+
+
+def pytest_collection_finish() -> None:
+    """Leave all that was imported out of each later search for garbage: it takes a second to look through."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import gc
 import hashlib
 import importlib
 import importlib.machinery
@@ -121,7 +122,7 @@ class _Finder(MetaPathFinder):
         if fullname.partition(".")[0] not in ROOMS:
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
-        if spec and spec.origin in self._marked:
+        if spec and spec.origin and spec.origin in self._marked:
             code = _worded(self._marked[spec.origin], self._wording)
             spec.loader = _Loader(fullname, spec.origin, code)
         return spec
@@ -281,9 +282,11 @@ async def _live(home: Path, chapters: Sequence[Callable[[LoneBot], Any]]) -> lis
 
 
 def main() -> None:
-    home, marked = Path(sys.argv[1]), {}
+    home = Path(sys.argv[1])
+    marked: dict[str, CodeType] = {}
     for module in OTHERS:
         importlib.import_module(module)
+    gc.freeze()
     for order in sys.stdin:
         wording, *names = json.loads(order)
         if wording and not marked:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONG
+
 ROOT = Path(__file__).parents[1]
 
 MOST_FILES = 138  # with the `__init__` of 28 packages
@@ -138,6 +140,10 @@ def test_the_bot_loads_nothing_heavy() -> None:
         check=True,
     )
     assert not HEAVY & {module.partition(".")[0] for module in ran.stdout.split()}
+
+
+def test_the_tests_that_take_long_are_there_and_so_begin_first() -> None:
+    assert [file for file in LONG if not (ROOT / "tests" / file).is_file()] == []
 
 
 def test_there_are_not_too_many_files() -> None:

@@ -17,9 +17,9 @@ import pytest
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from bot.access import Role
 from bot.cli.main import app
-from bot.commands import COMMANDS
+from bot.commands.access import Role
+from bot.commands.table import COMMANDS
 from notifiers.text.digest import digest
 from tests.notifiers.text.test_digest import EXPERIMENT, RUN
 

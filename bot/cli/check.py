@@ -13,7 +13,7 @@ import typer
 from bot.cli import Json, print_json, say
 from bot.setup.settings import Settings
 from loop.errors import UserError
-from loop.evaluation.guard import examine, module_names, refused
+from loop.evaluation.guard.examine import examine, module_names, refused
 from loop.evidence import Finding, Severity
 from loop.git.repository import decode, inspect, with_imports
 from loop.program.fingerprint import fingerprint

@@ -49,6 +49,7 @@ def up(
     tag: Annotated[str | None, typer.Option(help="The run to start or continue.")] = None,
     experiments: Annotated[int | None, typer.Option(min=1, help="How many after the baseline.")] = None,
     exit_when_done: Annotated[bool, typer.Option(help="End after them and print the report.")] = False,
+    certify: Annotated[bool, typer.Option("--certify", help="Certify their gain at the end.")] = False,
 ) -> None:
     """Run the bot: continue the active run, or start one."""
     import asyncio
@@ -58,7 +59,7 @@ def up(
     settings = context.obj()
     become_init()
     os.umask(0o077)
-    asyncio.run(serve(settings, Order(tag, experiments, exit_when_done)))
+    asyncio.run(serve(settings, Order(tag, experiments, exit_when_done, certify)))
     if exit_when_done:
         made = report_of_run(settings, tag)
         with suppress(OSError, UserError):  # what was ordered is done, whatever became of the output
@@ -71,7 +72,7 @@ def chat(context: typer.Context) -> None:
     """Attach this terminal to the running bot."""
     import asyncio
 
-    from bot.commands import COMMANDS
+    from bot.commands.table import COMMANDS
     from bot.local import terminal
 
     settings = context.obj()
@@ -153,7 +154,7 @@ def service(context: typer.Context) -> None:
 @app.command("slack-manifest")
 def slack_manifest() -> None:
     """Print the manifest for the Slack app."""
-    from bot.commands import COMMANDS
+    from bot.commands.table import COMMANDS
     from bot.slack import manifest
 
     print_data(manifest(command for command in COMMANDS if not command.hidden))

@@ -92,6 +92,7 @@ class FullReport:
             title=night.run.tag if night.run else path.stem,
             ledger=night.ledger,
             provenance=provenance,
+            certainty=night.certainty,
         )
         try:
             path.write_text(page(content, made_at=datetime.now(zone)), encoding="utf-8")

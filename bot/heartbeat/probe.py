@@ -29,8 +29,8 @@ from loop.process.machine import ClockChange, Disk, GpuProcess, GpuState, cannot
 from loop.process.supervisor import OUTCOME
 from loop.process.trainer import Process, RunFolders
 from loop.store.events import WATCHED, Sessions, open_calls
+from loop.store.evidence.repeats import trainings_under_way
 from loop.store.journal import Journal
-from loop.store.repeats import trainings_under_way
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bot.access import TERMINAL
+from bot.commands.access import TERMINAL
 from bot.local.wire import Progress, pack, pack_item, parse_request, socket_address
 from loop.errors import UserError
 from loop.files import LockedError, lock

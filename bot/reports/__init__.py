@@ -114,7 +114,10 @@ LOOK_SECONDS = 20.0
 
 
 class WakeUp:
-    """Sends wake-up reports when the cron expression is due; `beat` also calls the health check."""
+    """Sends wake-up reports when the cron expression is due.
+
+    `prepare` ends what a report waits for, `beat` also calls the health check.
+    """
 
     def __init__(
         self,
@@ -122,12 +125,14 @@ class WakeUp:
         *,
         cron: str,
         zone: tzinfo,
+        prepare: Callable[[], Awaitable[None]],
         beat: Callable[[], Awaitable[None]],
         clock: Clock | None = None,
     ) -> None:
         self._journal = journal
         self._cron = cron
         self._zone = zone
+        self._prepare = prepare
         self._beat = beat
         self._clock = clock or Clock()
 
@@ -144,6 +149,7 @@ class WakeUp:
     async def ring(self) -> None:
         """Record the wake-ups that are due, then beat, so that the health check is called too."""
         try:
+            await self._prepare()
             due = await in_thread(self.note)
         except StoreError:
             log.exception("the wake-up report could not be recorded")

@@ -27,8 +27,8 @@ from loop.program.constants import find_constants
 from loop.proposers.model.providers import INSTALL, is_own_server
 from loop.proposers.search.space import find_axes
 from loop.store.events import Call, last_incidents, open_calls
+from loop.store.evidence.repeats import trainings_under_way
 from loop.store.journal import Journal
-from loop.store.repeats import trainings_under_way
 from loop.text import one_line
 from notifiers.delivery.delivery import Standing, standings
 from notifiers.text.words import duration, state_text

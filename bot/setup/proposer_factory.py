@@ -11,7 +11,7 @@ from pathlib import Path
 from bot.setup.doctor import device
 from bot.setup.settings import Settings
 from bot.setup.sources import KINDS, SEARCH, ProposerKind, SourceChoice, Supplies
-from loop.evaluation.guard import module_names
+from loop.evaluation.guard.examine import module_names
 from loop.experiment import Experiment, Reason, Run
 from loop.git.workspace import Workspace
 from loop.process.trainer import RunFolders

@@ -21,7 +21,7 @@ from dotenv.parser import parse_stream
 from pydantic import BeforeValidator, FiniteFloat, SecretStr
 from pydantic_core import ErrorDetails
 
-from bot.access import Role
+from bot.commands.access import Role
 from bot.setup.sources import SourceChoice, read_model, read_sources
 from loop.errors import UserError
 from loop.files import check_path

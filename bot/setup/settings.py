@@ -92,6 +92,8 @@ class Settings(BaseModel):
     stuck_after: int = _setting("15", ge=1)
     noise_runs: types.OptionalCount = _setting("", ge=0)
     equal_within: types.OptionalNumber = _setting("", ge=0)
+    certify_minutes: FiniteFloat = _setting("35", ge=0)
+    certify_repeats: int = _setting("3", ge=2, le=10)
     simplicity_gain: FiniteFloat = _setting("0.001", ge=0)
     simplicity_lines: int = _setting("20", ge=0)
     guard: Literal["flag", "strict"] = _setting("flag")

@@ -9,8 +9,8 @@ import json
 import re
 from collections.abc import Iterable
 
-from bot.access import AllowList
-from bot.commands import COMMANDS, Command
+from bot.commands.access import AllowList
+from bot.commands.table import COMMANDS, Command
 from bot.front import Answer, Connection, Platform, require_token
 from bot.setup.settings import Settings
 from notifiers.delivery.rate_limit import Clock, slack_spacing

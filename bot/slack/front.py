@@ -13,7 +13,7 @@ from slack_bolt.async_app import AsyncAck, AsyncApp
 from slack_bolt.authorization import AuthorizeResult
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.access import Request, Sender
+from bot.commands.access import Request, Sender
 from bot.front import ANSWER_WAITS, Answer, CommandQueue, FrontHealth, keep_connected, show_answer
 from bot.slack.connection import HttpLine, Pace, SocketLine, rejected
 from notifiers.channels.slack import SlackChannel, as_typed, blocks_or_text, render, respond, slack_errors

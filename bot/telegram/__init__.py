@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bot.access import AllowList
-from bot.commands import COMMANDS
+from bot.commands.access import AllowList
+from bot.commands.table import COMMANDS
 from bot.front import Answer, Connection, Platform, require_token
 from bot.setup.settings import Settings
 from notifiers.delivery.rate_limit import Clock, all_telegram_chats, telegram_spacing

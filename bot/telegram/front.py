@@ -17,8 +17,8 @@ from telegram.constants import ChatType
 from telegram.error import BadRequest, TelegramError
 from telegram.ext import ExtBot
 
-from bot.access import Request, Sender
-from bot.commands import Command
+from bot.commands.access import Request, Sender
+from bot.commands.table import Command
 from bot.front import ANSWER_WAITS, HEAD_START, Answer, CommandQueue, FrontHealth, keep_connected, show_answer
 from bot.telegram.connection import Context, Line, Pace, Pulse, TokenRefusedError, Webhook
 from loop.errors import UserError

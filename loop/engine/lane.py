@@ -13,9 +13,9 @@ from dataclasses import replace
 from typing import Protocol, assert_never
 
 from loop.engine import stages
-from loop.engine.evaluations import Evaluations
+from loop.engine.judging.evaluations import Evaluations
+from loop.engine.judging.repeats import Repeater
 from loop.engine.prefetch import Prefetch, Ready
-from loop.engine.repeats import Repeater
 from loop.engine.stages import measured_value
 from loop.engine.trainings import Trainings
 from loop.evidence import Evaluation, Repeat
@@ -24,9 +24,9 @@ from loop.git.workspace import Workspace
 from loop.logs.error_line import tells_of_full_memory
 from loop.process.trainer import Supervisor, TrainingProcess
 from loop.process.worker import in_thread
-from loop.store.evaluations import record_evaluated
+from loop.store.evidence.evaluations import record_evaluated
+from loop.store.evidence.repeats import RepeatUnderWay
 from loop.store.journal import Journal
-from loop.store.repeats import RepeatUnderWay
 
 HEAD_START = 0.1  # seconds for a training to start before we use the processor for the next one
 VANISHED_OFTEN = 3  # a person is notified when a training vanishes for this time

@@ -11,8 +11,8 @@ from typing import assert_never
 from loop.evaluation.noise import Noise
 from loop.evidence import NO_DOUBT, Belief, Doubt, Invalidated
 from loop.experiment import Ending, Experiment, Goal, Outcome, Proposal, Run, Stage, Status, Training
+from loop.gain import gain
 from loop.git.workspace import Commit
-from loop.results.gains import gain
 
 ANOMALOUS_OVERRUN = 1.2  # of the budget: a longer training is flagged, as in the practice
 

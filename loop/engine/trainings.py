@@ -32,9 +32,9 @@ from loop.results.table import append_result, write_results
 from loop.sandbox.lacking import what_lacks
 from loop.sandbox.sandbox import Sandbox, SandboxKind
 from loop.sandbox.view import View, private_environment
+from loop.store.evidence.repeats import trainings_under_way
 from loop.store.experiments import read_rows, row_of
 from loop.store.journal import Journal
-from loop.store.repeats import trainings_under_way
 from loop.text import without_secrets
 
 log = logging.getLogger(__name__)
@@ -71,6 +71,7 @@ class Plan:
     evaluate: tuple[str, ...] = ()  # EVALUATE
     crash_streak: int = 5
     noise_runs: int = 0  # how often the baseline is repeated before anything is tried
+    certify_repeats: int = 3  # of head and baseline each, at least
     retry_seconds: tuple[float, ...] = RETRY_SECONDS  # of a proposer that fails
     rest_seconds: tuple[float, ...] = REST_SECONDS
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 from statistics import fmean, stdev
 
 from loop.evaluation.noise import BEYOND, Noise, in_sigmas
+from loop.evidence import Certified
 from loop.experiment import Goal
 
 MOST_PAIRS = 6
@@ -20,19 +21,6 @@ _STUDENT = (
     *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145),
     *(2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Certified:
-    """By how much a program is better than another, positive for better, and its 95 % interval.
-
-    `repeats` is how often each was trained; of the one that was trained less often.
-    """
-
-    gain: float
-    low: float
-    high: float
-    repeats: int
 
 
 def certified(baseline: Sequence[float], head: Sequence[float], goal: Goal) -> Certified | None:
@@ -72,6 +60,13 @@ def own_gain(
     gain = fmean(without) - fmean(head)
     error = math.sqrt(squares / freedom * (1 / len(without) + 1 / len(head)))
     return _interval(gain if goal is Goal.MINIMIZE else -gain, error, freedom, repeats)
+
+
+def mean_of(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the mean of two or more trainings of one program, and Student's 95 % interval of it."""
+    middle, error = fmean(values), stdev(values) / math.sqrt(len(values))
+    half = _STUDENT[min(len(values) - 1, len(_STUDENT)) - 1] * error
+    return middle, middle - half, middle + half
 
 
 def _squares(values: Sequence[float]) -> float:
@@ -139,6 +134,11 @@ def begins_at(wake_up: float, minutes: float, seconds: float, lanes: int, *, lea
     ends in time.
     """
     return wake_up - max(60 * minutes, seconds_for(2 * least, seconds, lanes)) - seconds
+
+
+def fits_night(night: float, minutes: float, seconds: float, lanes: int, *, least: int) -> bool:
+    """Tell whether a certification is worth its time: at most a quarter of the night, in seconds."""
+    return seconds_for(2 * least, seconds, lanes) <= max(60 * minutes, night / 4)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import groupby, takewhile
 from statistics import median
 
+from loop.store.evidence.repeats import measured_before
 from loop.store.journal import Journal
-from loop.store.repeats import measured_before
 
 SLOW = 0.03  # of the median speed
 _SPREADS = 3.0  # standard deviations of speeds that are chance

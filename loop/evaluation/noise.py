@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from loop.experiment import Run
+from loop.store.evidence.repeats import Repeats
 from loop.store.journal import Journal
-from loop.store.repeats import Repeats
 
 _FEWEST = 2  # repeats; the estimate of one alone is five times too small in every tenth run
 _MEDIAN = 0.9539  # of the difference of two trainings, in their standard deviations: 0.6745 * sqrt(2)

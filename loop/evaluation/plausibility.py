@@ -20,7 +20,7 @@ LONGER = 1.2  # times the budget, as in the practice
 SLACK = 10.0  # seconds for processes to start on a busy machine
 
 
-class Rule(StrEnum):
+class Sign(StrEnum):
     GAIN = "gain"  # facts: gain, most
     TOKENS = "tokens"  # facts: rate, fastest (tokens a second)
     MFU = "mfu"  # facts: percent
@@ -33,11 +33,11 @@ class Rule(StrEnum):
 class Implausible:
     """One doubt, with the figures that it comes of."""
 
-    rule: Rule
+    sign: Sign
     facts: Mapping[str, float]
 
 
-TIMELESS = frozenset(Rule) - {Rule.OVERRUN}
+TIMELESS = frozenset(Sign) - {Sign.OVERRUN}
 """What an evaluation of the model answers: it cannot know how long that was trained."""
 
 
@@ -82,7 +82,7 @@ def _gain(
     chance = LARGE * noise.sigma * math.sqrt(2) if noise else 0.0
     usual = max(largest, chance, USUAL * abs(best))
     most = (chance or usual) if candidate.findings else ORDER * usual
-    return Implausible(Rule.GAIN, {"gain": better, "most": most}) if better >= most else None
+    return Implausible(Sign.GAIN, {"gain": better, "most": most}) if better >= most else None
 
 
 def _better(before: float, after: float, goal: Goal) -> float:
@@ -107,7 +107,7 @@ def _tokens(candidate: Experiment, before: Iterable[Experiment]) -> Implausible 
     ]
     if not alike or rate <= FASTER * max(alike):
         return None
-    return Implausible(Rule.TOKENS, {"rate": rate, "fastest": max(alike)})
+    return Implausible(Sign.TOKENS, {"rate": rate, "fastest": max(alike)})
 
 
 def _rate(each: Experiment) -> float | None:
@@ -117,14 +117,14 @@ def _rate(each: Experiment) -> float | None:
 
 def _mfu(candidate: Experiment) -> Implausible | None:
     percent = candidate.numbers.get("mfu_percent", 0.0)
-    return Implausible(Rule.MFU, {"percent": percent}) if percent > 100 else None
+    return Implausible(Sign.MFU, {"percent": percent}) if percent > 100 else None
 
 
 def _memory(candidate: Experiment, device_mb: float | None) -> Implausible | None:
     used = candidate.memory_gb
     if device_mb is None or used <= device_mb / 1024:
         return None
-    return Implausible(Rule.MEMORY, {"used": used, "device": device_mb / 1024})
+    return Implausible(Sign.MEMORY, {"used": used, "device": device_mb / 1024})
 
 
 def overrun(candidate: Experiment, before: Iterable[Experiment], budget: float) -> Implausible | None:
@@ -134,14 +134,14 @@ def overrun(candidate: Experiment, before: Iterable[Experiment], budget: float) 
     """
     own = candidate.numbers.get("training_seconds")
     if own is not None and own > LONGER * budget:
-        return Implausible(Rule.OVERRUN, {"seconds": own, "allowed": LONGER * budget})
+        return Implausible(Sign.OVERRUN, {"seconds": own, "allowed": LONGER * budget})
     baseline = next((each for each in before if each.number == 0), None)
     beside = _beside(baseline) if baseline else None
     lasted = _lasted(candidate)
     if beside is None or lasted is None:
         return None
     allowed = LONGER * (budget + beside) + SLACK
-    return Implausible(Rule.OVERRUN, {"seconds": lasted, "allowed": allowed}) if lasted > allowed else None
+    return Implausible(Sign.OVERRUN, {"seconds": lasted, "allowed": allowed}) if lasted > allowed else None
 
 
 def _lasted(each: Experiment) -> float | None:
@@ -159,27 +159,27 @@ def _beside(baseline: Experiment) -> float | None:
 def _same(candidate: Experiment, before: Iterable[Experiment], value: float) -> Implausible | None:
     for each in before:
         if each.value == value and each.program != candidate.program:
-            return Implausible(Rule.SAME, {"number": each.number, "value": value})
+            return Implausible(Sign.SAME, {"number": each.number, "value": value})
     return None
 
 
 def doubt_text(doubt: Implausible, metric: str) -> str:
     facts = doubt.facts
-    match doubt.rule:
-        case Rule.GAIN:
+    match doubt.sign:
+        case Sign.GAIN:
             return f"a gain of {facts['gain']:.6f} is out of scale here, where {facts['most']:.6f} is much"
-        case Rule.TOKENS:
+        case Sign.TOKENS:
             return (
                 f"{facts['rate']:,.0f} tokens a second, but models of this size never had more than "
                 f"{facts['fastest']:,.0f}"
             )
-        case Rule.MFU:
+        case Sign.MFU:
             return f"an MFU of {facts['percent']:.0f} % cannot be"
-        case Rule.MEMORY:
+        case Sign.MEMORY:
             return f"{facts['used']:.1f} GB of memory, but the device has {facts['device']:.1f}"
-        case Rule.OVERRUN:
+        case Sign.OVERRUN:
             return f"it trained {facts['seconds']:.0f} s, and {facts['allowed']:.0f} s are allowed"
-        case Rule.SAME:
+        case Sign.SAME:
             return f"{metric} is that of #{facts['number']:.0f} to the last digit, from another program"
         case _:
-            assert_never(doubt.rule)
+            assert_never(doubt.sign)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from loop.evaluation.certification import Certified, Kept, trainings_that_fit
+from loop.evaluation.certification import Kept, trainings_that_fit
+from loop.evidence import Certified
 
 
 def first_to_leave_out(

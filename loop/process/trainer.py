@@ -20,8 +20,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, assert_never
 
-import psutil
-
 from loop.errors import UserError
 from loop.experiment import Ending, Limit, Outcome
 from loop.logs.error_line import error_line, read_failure
@@ -29,6 +27,7 @@ from loop.logs.summary import read_numbers
 from loop.logs.tail import read_tail
 from loop.process import supervisor as program
 from loop.process.environment import training_environment
+from loop.process.machine import find_tree
 from loop.process.worker import in_thread
 from loop.text import without_secrets
 
@@ -273,14 +272,6 @@ def home_mark(home: Path) -> str:
 
 def _digest(path: Path) -> str:
     return sha256(os.fsencode(path)).hexdigest()[:16]
-
-
-def find_tree(value: str, root: int | None = None, *, mark: str = program.MARK) -> list[int]:
-    """List the processes with this mark, and what descends from them or from `root`."""
-    found = psutil.process_iter(["environ"])
-    marked = [process.pid for process in found if (process.info["environ"] or {}).get(mark) == value]
-    below = program.descendants(*marked, *(() if root is None else (root,)))
-    return sorted({*marked, *below} - {os.getpid()})
 
 
 def _outcome(folder: Path, secrets: Collection[str], pattern: str) -> Outcome:

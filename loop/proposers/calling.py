@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from loop.errors import UserError, backoff
-from loop.evaluation.guard import examine, refused
+from loop.evaluation.guard.examine import examine, refused
 from loop.evidence import Finding, Invalidated, Severity
 from loop.experiment import Cause, Cost, Experiment, Proposal, Run
 from loop.process.worker import in_thread

@@ -10,9 +10,9 @@ from loop.process.worker import in_thread
 from loop.program.constants import find_constants
 from loop.program.fingerprint import fingerprint
 from loop.proposers.protocol import Context, Proposer
+from loop.store.evidence.verdicts import Retry, give_up_retry, waiting_retries
 from loop.store.experiments import with_program
 from loop.store.journal import Journal
-from loop.store.verdicts import Retry, give_up_retry, waiting_retries
 
 
 class RetriesFirst:

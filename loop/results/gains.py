@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from operator import attrgetter
 from statistics import median
 from typing import assert_never
 
 from loop.experiment import Experiment, Family, Goal, Run, Status
+from loop.gain import gain
 from loop.store.experiments import (
     Row,
     family_tries,
@@ -28,15 +28,6 @@ from loop.store.journal import Journal
 _FEW = 10  # effects, below which their spread says little: in simulated runs it is off by half and more
 _RECENT = 200  # discarded experiments that tell the noise of a run
 _RUNS = 10  # other runs that are remembered, the newest ones
-
-
-def gain(before: float, after: float, goal: Goal) -> float:
-    """Return how much better `after` is than `before`; negative where it is worse.
-
-    The numbers are subtracted as they are written: from 0.99 to 0.98 is 0.01, not 0.010000000000000009.
-    """
-    written = Decimal(repr(before)) - Decimal(repr(after))
-    return float(written if goal is Goal.MINIMIZE else -written) + 0.0  # no -0.0
 
 
 def effect(experiment: Experiment | Row, goal: Goal) -> float | None:

@@ -11,16 +11,18 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 
 from loop.experiment import Cost, Experiment, Goal, Reason, Run, RunState, Stage, Status
+from loop.gain import gain
 from loop.logs.progress import Progress, read_progress
 from loop.logs.tail import read_tail
 from loop.proposers.protocol import STUCK_AFTER, SearchMode, idle, search_mode
-from loop.results.gains import FamilyRate, bests_before, gain, rates_of
+from loop.results.certainty import Certainty, read_certainty
+from loop.results.gains import FamilyRate, bests_before, rates_of
 from loop.results.ledger import Ledger, Spent, all_of, read_ledger
-from loop.store.evaluations import are_evaluated
 from loop.store.events import open_calls
+from loop.store.evidence.evaluations import are_evaluated
+from loop.store.evidence.repeats import Repeats
 from loop.store.experiments import Idea, IdeaBox, Row, decided_by, read_rows, waited_longer
 from loop.store.journal import Journal
-from loop.store.repeats import Repeats
 from loop.store.spending import Budget
 
 EMPTY_SECONDS = 0.05
@@ -180,7 +182,7 @@ class WakeUpReport:
     `rows` are those of the whole run and `whole` is the report on them, None where the night is all of it.
     `since` is when the night began, None with the run; `start` is the number of the best before the night.
     `calls` are the reasons for which a person is still needed, the oldest first. `evaluated` says whether
-    numbers were checked apart from the program that printed them.
+    numbers were checked apart from the program that printed them. `certainty` is of the whole run.
     """
 
     report: Report
@@ -194,10 +196,14 @@ class WakeUpReport:
     outlook: Outlook = field(default_factory=Outlook)
     calls: tuple[str, ...] = ()
     evaluated: bool | None = None
+    certainty: Certainty | None = None
 
     def to_json(self) -> dict[str, object]:
         spent = {"ledger": self.ledger.to_json()} if self.ledger else {}
-        return to_json(self.report) | {"bill": to_json(self.bill), "calls": list(self.calls)} | spent
+        found = self.certainty.of_best if self.certainty else None
+        certified = {"certified": to_json(found) if found else None}
+        bill = {"bill": to_json(self.bill), "calls": list(self.calls)}
+        return to_json(self.report) | certified | bill | spent
 
 
 def to_json(value: object) -> dict[str, object]:
@@ -336,6 +342,7 @@ def read_wakeup_report(
         bill=Bill(report.gain, report.dollars, gpu_seconds, gpu_price),
         outlook=_outlook(journal, run, rows, undecided, ready=ready, stuck_after=stuck_after),
         calls=tuple(call.reason for call in open_calls(journal, run, until=until)),
+        certainty=read_certainty(journal, run, until=until),
     )
 
 
@@ -368,7 +375,7 @@ class RunStatus:
     `experiment`, `stage` and `description` are None between trainings. Where the training is a repeat of that
     experiment, `repeat` says which one, of so many `repeats` that were asked for together. Times are seconds
     since the epoch; `best_at` is when the last kept experiment was decided. `queue_empty`, `dollars` and
-    `tokens` are as in `Report`, `calls` as in `WakeUpReport`.
+    `tokens` are as in `Report`, `calls` and `certainty` as in `WakeUpReport`.
     """
 
     tag: str
@@ -397,6 +404,7 @@ class RunStatus:
     repeat: int | None = None
     repeats: int | None = None
     calls: tuple[str, ...] = ()
+    certainty: Certainty | None = None
 
     @property
     def experiments(self) -> int:
@@ -444,4 +452,5 @@ def run_status(journal: Journal, run: Run, *, worktree: Path) -> RunStatus:
         repeat=place[0],
         repeats=place[1],
         calls=tuple(call.reason for call in open_calls(journal, run)),
+        certainty=read_certainty(journal, run, with_keeps=False),
     )

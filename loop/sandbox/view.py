@@ -197,10 +197,12 @@ def landlock_rules(view: View, argv: Sequence[str]) -> str:
         ]
         for access in (Access.READ, Access.WRITE)
     }
-    own = [f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty", "shm")]
+    own = [f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty")]
+    hidden = [resolve(path, {}) for path in view.hidden]
+    shared = map(str, _without(Path("/dev/shm"), hidden))  # noqa: S108 - the machine's
     rules = {
         "read": [*paths[Access.READ], "/proc"],
-        "write": [*paths[Access.WRITE], *own, *devices()],
+        "write": [*paths[Access.WRITE], *own, *shared, *devices()],
         "network": view.network,
         "seccomp": ""
         if view.network or os.uname().machine not in seccomp.MACHINES

@@ -13,8 +13,8 @@ from typing import Any
 
 from loop.evidence import Invalidated
 from loop.experiment import Cost, EventKind, Experiment, Family, Goal, Run, Status
+from loop.store.evidence.repeats import Repeats
 from loop.store.journal import Journal
-from loop.store.repeats import Repeats
 from loop.store.schema import decode, quoted, read_experiment
 from loop.text import one_line
 

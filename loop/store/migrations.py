@@ -337,13 +337,34 @@ MIGRATIONS = (
     CREATE TABLE certifications (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         run_id INTEGER NOT NULL REFERENCES runs (id),
-        head INTEGER NOT NULL,
-        baseline INTEGER NOT NULL,
+        pairs INTEGER NOT NULL,
+        asked_at REAL NOT NULL,
+        until REAL,
         asked_by TEXT NOT NULL,
         answered_in TEXT NOT NULL,
-        started_at REAL NOT NULL,
+        head INTEGER,
+        baseline INTEGER,
+        started_at REAL,
+        ended_at REAL,
+        gain REAL,
+        low REAL,
+        high REAL,
+        repeats INTEGER NOT NULL
+    );
+    CREATE UNIQUE INDEX certifications_open ON certifications (run_id) WHERE ended_at IS NULL;
+    CREATE TABLE prunes (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        run_id INTEGER NOT NULL REFERENCES runs (id),
+        asked_at REAL NOT NULL,
+        until REAL,
+        asked_by TEXT NOT NULL,
+        answered_in TEXT NOT NULL,
+        head INTEGER,
+        keeps TEXT NOT NULL,
+        blocked TEXT NOT NULL,
         ended_at REAL
     );
+    CREATE UNIQUE INDEX prunes_open ON prunes (run_id) WHERE ended_at IS NULL;
     CREATE TABLE repeats (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         run_id INTEGER NOT NULL,

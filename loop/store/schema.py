@@ -15,7 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from loop.errors import UserError
-from loop.evidence import Belief, Evaluation, Finding, Invalidated, Repeat, RepeatFor, Rule, Severity
+from loop.evidence import (
+    Belief,
+    Certification,
+    Evaluation,
+    Finding,
+    Invalidated,
+    Repeat,
+    RepeatFor,
+    Rule,
+    Severity,
+)
 from loop.experiment import (
     Actor,
     Cause,
@@ -63,7 +73,7 @@ _DECODERS: Mapping[str, Callable[[Any], object]] = {
 
 
 def values_of(
-    record: Run | Experiment | Training | Repeat | Evaluation, *, but: str = ""
+    record: Run | Experiment | Training | Repeat | Evaluation | Certification, *, but: str = ""
 ) -> dict[str, object]:
     return {field.name: getattr(record, field.name) for field in fields(record) if field.name != but}
 

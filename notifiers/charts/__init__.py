@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median_low
 
+from loop.evaluation.certification import mean_of
+from loop.evaluation.noise import BEYOND, noise_of
+from loop.evidence import Invalidated
 from loop.experiment import Goal, Run, Status
 from loop.process.worker import WorkerError, run_worker
 from loop.results.gains import bests_before
@@ -40,12 +43,23 @@ class ChartError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Mean:
+    """The mean of what a kept experiment came to when it was trained again, and its 95 % interval."""
+
+    number: int
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
 class Scene:
     """A chart as data: the experiments by what became of them, the skipped ones left out.
 
     `best` is the corners of the running best, from the first kept experiment to the `last` of all. Values
-    outside of `low` and `high` are outliers. `change` is how far the best has come from the baseline, signed,
-    empty where it has not.
+    outside of `low` and `high` are outliers. Nothing `quarantined` or `rejected`, by a person or by the
+    evaluation, is the best. Two trainings of one program differ by `noise` at times; 0 where it is unknown.
+    `change` is how far the best has come from the baseline, signed, empty where it has not.
     """
 
     title: str
@@ -58,6 +72,9 @@ class Scene:
     crashed: tuple[int, ...]
     best: tuple[Point, ...]
     quarantined: tuple[Point, ...]
+    rejected: tuple[Point, ...]
+    repeated: tuple[Mean, ...]
+    noise: float
     gains: tuple[Gain, ...]
     last: int
     low: float
@@ -65,7 +82,7 @@ class Scene:
 
     @property
     def has_points(self) -> bool:
-        return bool(self.kept or self.discarded or self.quarantined or self.crashed)
+        return bool(self.kept or self.discarded or self.quarantined or self.rejected or self.crashed)
 
 
 async def chart(
@@ -112,6 +129,7 @@ def alt_text(rows: Sequence[Row], *, metric: str, goal: Goal, title: str) -> str
         "crashed": report.crash,
         "in quarantine": report.quarantine,
     }
+    noise = _noise(rows)
     parts = [
         f"Progress of {one_line(title, _ALT_LINE)}",
         f"{one_line(metric, _ALT_LINE)}: {headline}{f' ({moved})' if moved else ''}",
@@ -124,6 +142,8 @@ def alt_text(rows: Sequence[Row], *, metric: str, goal: Goal, title: str) -> str
     ]
     if gains:
         parts.append(f"Largest gains: {'; '.join(gains)}")
+    if noise:
+        parts.append(f"Noise ± {number(noise)}")
     return ". ".join(filter(None, parts)) + "."
 
 
@@ -133,7 +153,10 @@ def make_scene(rows: Sequence[Row], *, metric: str, goal: Goal, title: str) -> S
     headline, moved = headline_of(report)
     kept = _points(rows, Status.KEEP)
     last = max((row.number for row in rows), default=0)
+    repeated = _repeated(rows)
     low, high = _limits(rows, goal)
+    low = min([low, *(mean.value for mean in repeated)])
+    high = max([high, *(mean.value for mean in repeated)])
     return Scene(
         title=title,
         metric=metric,
@@ -141,10 +164,13 @@ def make_scene(rows: Sequence[Row], *, metric: str, goal: Goal, title: str) -> S
         headline=headline,
         change=moved,
         kept=kept,
-        discarded=_points(rows, Status.DISCARD),
+        discarded=_points([row for row in rows if not _is_rejected(row)], Status.DISCARD),
         crashed=tuple(row.number for row in rows if row.status is Status.CRASH),
         best=_running_best(kept, goal, last),
         quarantined=_points(rows, Status.QUARANTINE),
+        rejected=_points([row for row in rows if _is_rejected(row)], Status.DISCARD),
+        repeated=repeated,
+        noise=_noise(rows),
         gains=visible_gains(report),
         last=last,
         low=low,
@@ -179,6 +205,25 @@ def _points(rows: Sequence[Row], status: Status) -> tuple[Point, ...]:
     return tuple(
         (row.number, _bounded(row.value)) for row in rows if row.status is status and row.value is not None
     )
+
+
+def _is_rejected(row: Row) -> bool:
+    return row.invalidated in (Invalidated.REJECTED, Invalidated.NOT_BELIEVED)
+
+
+def _repeated(rows: Sequence[Row]) -> tuple[Mean, ...]:
+    means = []
+    for row in rows:
+        values = [_bounded(value) for value in row.repeats if value is not None]
+        if row.status is Status.KEEP and len(values) > 1:
+            means.append(Mean(row.number, *map(_bounded, mean_of(values))))
+    return tuple(means)
+
+
+def _noise(rows: Sequence[Row]) -> float:
+    groups = [[value for value in (row.value, *row.repeats) if value is not None] for row in rows]
+    noise = noise_of(group for group in groups if len(group) > 1)
+    return min(_HUGE, BEYOND * noise.sigma) if noise else 0.0
 
 
 def _running_best(kept: Sequence[Point], goal: Goal, last: int) -> tuple[Point, ...]:

@@ -27,6 +27,7 @@ WIDTH, HEIGHT = 1280, 1120
 _DPI = 200
 _INK, _FAINT, _GRID = "#1f2430", "#626c7a", "#e7eaef"
 _KEPT, _DISCARDED, _DOUBTED, _CRASHED = "#0b66c3", "#b4bcc8", "#b58a00", "#d1495b"
+_NOISE, _REPEATED = "#a9cbee", "#12355b"
 
 # The first is matplotlib's own. The others have the characters that it lacks, where they are installed.
 _FONTS = (
@@ -69,6 +70,7 @@ _STYLE: Any = {
 _LEFT, _RIGHT, _RIGHT_OF_OTHERS = 0.03, 0.98, 0.65  # of the last column of a text, of the others
 _TITLE, _HEADLINE, _LEGEND, _PLOT = 0.945, 0.865, 0.845, 0.785
 _LINE = 0.04  # of the list of gains
+_COLUMNS = 5  # of the legend
 # Shares of the height of the axes.
 _MARGIN = 0.12  # beyond the best and the worst value
 _EDGE, _INNER_EDGE = 0.02, 0.065  # where crashes and outliers are marked
@@ -105,8 +107,11 @@ def make_figure(scene: Scene) -> Figure:
         figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0.022, below, 0.963, _PLOT - below)))
         axes = figure.subplots()
         _plot(axes, scene)
+        if len(axes.get_legend_handles_labels()[1]) > _COLUMNS:  # the legend takes two lines
+            plot = _PLOT - _LINE
+            figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0.022, below, 0.963, plot - below)))
         spaces = {"handlelength": 1.2, "handletextpad": 0.2, "columnspacing": 0.9}
-        figure.legend(loc="upper left", bbox_to_anchor=(0.005, _LEGEND), ncols=5, **spaces)
+        figure.legend(loc="upper left", bbox_to_anchor=(0.005, _LEGEND), ncols=_COLUMNS, **spaces)
         figure.draw_without_rendering()  # from here on the layout holds
         _number_keeps(axes, scene)
     return figure
@@ -156,15 +161,27 @@ def _plot(axes: Axes, scene: Scene) -> None:
             axes.plot(*zip(*points, strict=True), shape, label=meaning, **style)
 
     if scene.best:
-        axes.plot(
-            *zip(*scene.best, strict=True), color=_KEPT, linewidth=2.4, solid_joinstyle="miter", zorder=2.5
-        )
+        at, bests = zip(*scene.best, strict=True)
+        axes.plot(at, bests, color=_KEPT, linewidth=2.4, solid_joinstyle="miter", zorder=2.5)
+        if scene.noise:
+            low, high = ([best + sign * scene.noise for best in bests] for sign in (-1, 1))
+            axes.fill_between(at, low, high, color=_NOISE, alpha=0.6, linewidth=0, zorder=1, label="noise")
     halo = {"markeredgecolor": "white", "markeredgewidth": 1.0} if scene.last < 150 else {}
     mark(scene.kept, "o", _KEPT, f"{len(scene.kept):,} kept", markersize=size + 1.5, zorder=3, **halo)
     mark(shown, "o", _DISCARDED, f"{len(scene.discarded):,} discarded")
     doubted = [(number, min(scene.high, max(scene.low, value))) for number, value in scene.quarantined]
     hollow = {"markerfacecolor": "none", "markeredgecolor": _DOUBTED, "markeredgewidth": 1.6, "zorder": 3}
     mark(doubted, "D", _DOUBTED, f"{len(doubted):,} in quarantine", **hollow)
+    rejected = [(number, min(scene.high, max(scene.low, value))) for number, value in scene.rejected]
+    mark(rejected, "D", _CRASHED, f"{len(rejected):,} rejected", **{**hollow, "markeredgecolor": _CRASHED})
+    if scene.repeated:
+        errors = [
+            [mean.value - mean.low for mean in scene.repeated],
+            [mean.high - mean.value for mean in scene.repeated],
+        ]
+        means = [mean.number for mean in scene.repeated], [mean.value for mean in scene.repeated]
+        bars: Any = {"ecolor": _REPEATED, "elinewidth": 1.6, "capsize": 3, "capthick": 1.6, "zorder": 3.5}
+        axes.errorbar(*means, yerr=errors, fmt="_", color=_REPEATED, markersize=size, label="repeats", **bars)
     at_edge = {"transform": axes.get_xaxis_transform()}
     for shape, height, numbers in (("^", 1 - _INNER_EDGE, above), ("v", _INNER_EDGE, below)):
         outliers = [(number, height) for number in numbers]
@@ -191,7 +208,11 @@ def _number_keeps(axes: Axes, scene: Scene) -> None:
     """
     up = 1 if scene.goal is Goal.MAXIMIZE else -1
     values = dict(scene.kept)
-    points: Any = axes.transData.transform([*scene.kept, *scene.discarded]) if scene.kept else []
+    points: Any = (
+        axes.transData.transform([*scene.kept, *scene.discarded, *scene.quarantined, *scene.rejected])
+        if scene.kept
+        else []
+    )
     best = axes.lines[0].get_path().transformed(axes.transData) if scene.best else None
     taken: list[Any] = []
     for gain in scene.gains:

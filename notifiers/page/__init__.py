@@ -15,6 +15,7 @@ from datetime import datetime, tzinfo
 from pathlib import Path
 
 from loop.experiment import Goal
+from loop.results.certainty import Certainty
 from loop.results.export import Provenance
 from loop.results.gains import bests_before, reason_of
 from loop.results.ledger import Ledger, Spent
@@ -22,6 +23,7 @@ from loop.results.report import Report
 from loop.store.experiments import Row
 from loop.text import one_line
 from notifiers.charts import Point, Scene, headline_of, make_scene
+from notifiers.text.certainty import certified_line, doubtful_lines
 from notifiers.text.words import change, duration, money, number
 
 _PARTS = Path(__file__).parent
@@ -62,6 +64,7 @@ class Content:
     title: str
     ledger: Ledger | None = None
     provenance: Provenance | None = None
+    certainty: Certainty | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,9 @@ class Mark:
 class Drawing:
     """A chart of `width` by `height` units; the plot is between the four edges.
 
-    `best` is the path of the running best. The ticks are where a label stands, and the label.
+    `best` is the path of the running best, `band` that of the noise around it, empty where that is unknown.
+    `intervals` are of what was repeated: x, and y of mean, low and high. The ticks are where a label stands,
+    and the label.
     """
 
     width: int
@@ -89,6 +94,8 @@ class Drawing:
     bottom: int
     marks: tuple[Mark, ...]
     best: str
+    band: str
+    intervals: tuple[tuple[float, float, float, float], ...]
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
 
@@ -118,6 +125,7 @@ def page(content: Content, *, made_at: datetime) -> str:
         headline=headline,
         moved=moved.replace("-", "−"),
         facts=_facts(content),
+        certain=_certain(content.certainty),
         charts=charts,
         tooltips={row.number: _tooltip(row) for row in rows},
         rows=list(zip(rows, _changes(content), strict=True)),
@@ -155,7 +163,10 @@ def draw_chart(scene: Scene, width: int, height: int) -> Drawing:
     crashes = (Mark(at, "crash", x(at), crash_edge) for at in scene.crashed)
     keeps = (Mark(int(at), "keep", x(at), y(value)) for at, value in scene.kept)
     doubted = (Mark(int(at), "quarantine", x(at), y(value)) for at, value in scene.quarantined)
+    rejected = (Mark(int(at), "rejected", x(at), y(value)) for at, value in scene.rejected)
     corners = [f"{x(at)} {y(value)}" for at, value in scene.best]
+    upper = [f"{x(at)} {y(value + scene.noise)}" for at, value in scene.best]
+    lower = [f"{x(at)} {y(value - scene.noise)}" for at, value in reversed(scene.best)]
     return Drawing(
         width=width,
         height=height,
@@ -163,8 +174,10 @@ def draw_chart(scene: Scene, width: int, height: int) -> Drawing:
         right=right,
         top=_TOP,
         bottom=bottom,
-        marks=(*discards(scene.discarded), *crashes, *doubted, *keeps),
+        marks=(*discards(scene.discarded), *crashes, *rejected, *doubted, *keeps),
         best=f"M{'L'.join(corners)}" if corners else "",
+        band=f"M{'L'.join(upper + lower)}Z" if corners and scene.noise else "",
+        intervals=tuple((x(m.number), y(m.value), y(m.low), y(m.high)) for m in scene.repeated),
         x_ticks=tuple((x(at), text) for at, text in _ticks(0, scene.last, most=width // 90, finest=1)),
         y_ticks=tuple((y(at), text) for at, text in _ticks(scene.low, scene.high, most=height // 55)),
     )
@@ -217,6 +230,12 @@ def _facts(content: Content) -> list[tuple[str, str]]:
     return facts
 
 
+def _certain(certainty: Certainty | None) -> list[str]:
+    if certainty is None:
+        return []
+    return [line for line in (certified_line(certainty), *doubtful_lines(certainty)) if line]
+
+
 def _slices(ledger: Ledger) -> list[dict[str, object]]:
     slices: list[dict[str, object]] = []
     start = 0.0
@@ -245,6 +264,7 @@ def _details(content: Content, zone: tzinfo | None) -> list[dict[str, object]]:
             else "",
             "trained": duration(row.training_seconds) if row.training_seconds else "",
             "memory": f"{row.memory_gb:.1f} GB" if row.memory_gb else "",
+            "repeats": ", ".join("crash" if value is None else number(value) for value in row.repeats),
             "lines": f"+{row.lines_added} −{row.lines_removed}" if row.lines_added is not None else "",
             "cost": money(row.cost.dollars) if row.cost and row.cost.dollars else "",
             "commit": row.commit,

@@ -13,6 +13,7 @@ from loop.evidence import Invalidated
 from loop.experiment import Cost, Event, EventKind, Experiment, Goal, Run, RunState, Status
 from loop.text import one_line
 from notifiers.message import Message
+from notifiers.text.certainty import certainty_text
 from notifiers.text.notification import Notification, summary_buttons
 from notifiers.text.repeats import repeat_text, sureness
 from notifiers.text.words import change, duration, money, number, period, plural, reason_in, state_text
@@ -92,6 +93,9 @@ def message_of(event: Event, run: Run, experiment: Experiment | None = None) -> 
     return Message(_sentence(event, run, one_line(str(event.data.get("reason", "")), _SENTENCE)))
 
 
+_PREDICATES = {EventKind.RUN_RECOVERED: " recovered", EventKind.NEEDS_ATTENTION: " needs you"}
+
+
 def _sentence(event: Event, run: Run, reason: str) -> str:
     match event.kind:
         case EventKind.RUN_STARTED:
@@ -102,16 +106,14 @@ def _sentence(event: Event, run: Run, reason: str) -> str:
             return _because(f"Experiment #{event.number} will be trained again", reason)
         case EventKind.REPEATED | EventKind.REPEAT_GIVEN_UP | EventKind.REPEAT_PUT_BACK:
             return repeat_text(event)
+        case EventKind.CERTIFIED | EventKind.PRUNED:
+            return certainty_text(event, run)
         case EventKind.RUN_RETAGGED:
             return retagged_text(str(event.data["old"]), str(event.data["new"]))
         case EventKind.WAKE_UP:
             return f"Good morning. /summary reports on run {run.tag}"
-        case EventKind.NOTED:
-            return _because(f"Run {run.tag}", reason)
-        case EventKind.RUN_RECOVERED:
-            return _because(f"Run {run.tag} recovered", reason)
-        case EventKind.NEEDS_ATTENTION:
-            return _because(f"Run {run.tag} needs you", reason)
+        case EventKind.NOTED | EventKind.RUN_RECOVERED | EventKind.NEEDS_ATTENTION:
+            return _because(f"Run {run.tag}{_PREDICATES.get(event.kind, '')}", reason)
         case _:
             raise ValueError(f"no message about {event.kind}")
 

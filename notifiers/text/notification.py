@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import assert_never
 
 from loop.experiment import Cause, Event, EventKind, Experiment, Run, RunState, Status
-from loop.results.gains import gain
+from loop.gain import gain
 from loop.store.journal import Journal
 from notifiers.message import Button
 from notifiers.text.repeats import is_told
@@ -113,6 +113,8 @@ def topic_of(event: Event, experiment: Experiment | None = None) -> Topic | None
             | EventKind.NOTED
             | EventKind.ACCEPTED
             | EventKind.REJECTED
+            | EventKind.CERTIFIED
+            | EventKind.PRUNED
         ):
             return Topic.RUN
         case EventKind.INTERRUPTED:
@@ -137,10 +139,10 @@ def topic_of(event: Event, experiment: Experiment | None = None) -> Topic | None
             | EventKind.REPEATED
             | EventKind.REPEAT_GIVEN_UP
             | EventKind.REPEAT_PUT_BACK
-            | EventKind.CERTIFIED
             | EventKind.REPEAT_ASKED
             | EventKind.REPEAT_TRAINING
             | EventKind.CERTIFYING
+            | EventKind.PRUNING
         ):
             return None
         case _:
@@ -168,9 +170,22 @@ def buttons_under(news: Notification) -> tuple[Row, ...]:
         number = int(str(news.event.data["key"]))
         looking = Button("Diff", f"/diff {number}"), Button("Log", f"/log {number}")
         return ((*_accept_or_reject(number), *looking),)
+    if news.event.kind is EventKind.PRUNED and (found := removable_in(news.event)):
+        shown = ", ".join(f"#{number}" for number in found)
+        return ((Button(f"Remove {shown}", f"/prune {' '.join(map(str, found))}"),),)
     if news.topic in (Topic.ATTENTION, Topic.RECOVERY):
         return ((_STATUS, *_pause_or_resume(state)),)
     return (_pause_or_resume(state),) if state in (RunState.PAUSED, RunState.DONE) else ()
+
+
+_MOST_REMOVED = 8  # a button's command has 64 bytes
+
+
+def removable_in(event: Event) -> list[int]:
+    """Return the keeps without a measurable gain that an event about a prune names."""
+    found = event.data["removable"]
+    assert isinstance(found, list)
+    return found[:_MOST_REMOVED]
 
 
 def summary_buttons(state: RunState) -> tuple[Row, ...]:

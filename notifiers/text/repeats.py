@@ -17,9 +17,9 @@ _SENTENCE = 240
 
 
 def is_told(event: Event) -> bool:
-    """Tell whether people hear of it: of the noise once, of a certification by its own message."""
+    """Tell whether people hear of it: of the noise once, of some by the message about all of them."""
     data = event.data
-    if data["why"] == RepeatFor.CERTIFICATION or data.get("quiet"):
+    if data["why"] in (RepeatFor.CERTIFICATION, RepeatFor.PRUNE) or data.get("quiet"):
         return False
     if event.kind is EventKind.REPEAT_PUT_BACK:
         return bool(data["vanished"])

@@ -16,6 +16,7 @@ from loop.results.ledger import Ledger, Spent
 from loop.results.report import Bill, Report, WakeUpReport
 from loop.text import one_line
 from notifiers.message import Message
+from notifiers.text.certainty import certified_line, doubtful_lines
 from notifiers.text.words import (
     change,
     duration,
@@ -61,6 +62,7 @@ def report_message(night: WakeUpReport, *, zone: tzinfo = UTC, heading: str = ""
     parts = (
         [_long(heading)] if heading else [],
         [_title(night, zone), *_headline(report), *_whole(night), *_unchecked(night)],
+        _certain(night),
         _gains(report),
         [*spent, *_pace(night, zone, with_share=not spent), *flow(bill_phrases(night.bill, report.spent))],
         [*_next(night), *_calls(night), *([] if heading else [state] if state else _state(night.run))],
@@ -162,6 +164,13 @@ def _whole(night: WakeUpReport) -> list[str]:
     if whole.baseline is not None and whole.best is not None and whole.gain:
         line += f", {change(whole.baseline, whole.best)}"
     return [line]
+
+
+def _certain(night: WakeUpReport) -> list[str]:
+    if night.certainty is None:
+        return []
+    line = certified_line(night.certainty)
+    return [*([_long(line)] if line else []), *map(_long, doubtful_lines(night.certainty))]
 
 
 def _gains(report: Report) -> list[str]:

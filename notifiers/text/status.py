@@ -18,6 +18,7 @@ from loop.sandbox.sandbox import SandboxKind
 from loop.store.experiments import Idea, Row
 from loop.text import one_line
 from notifiers.message import Button, Message
+from notifiers.text.certainty import certified_line
 from notifiers.text.notification import card_buttons
 from notifiers.text.words import (
     DIGITS,
@@ -91,7 +92,9 @@ def _lines(status: RunStatus, zone: tzinfo, waits_for: str = "") -> list[str]:
     counts = [f"{status.keep} keep, {status.discard} discard, {status.crash} crash"]
     counts += [f"{status.quarantine} in quarantine"] if status.quarantine else []
     counts += [f"{status.skipped} skipped"] if status.skipped else []
-    return [*lines, _best(status, zone), ", ".join(counts), *_calls(status)]
+    certain = certified_line(status.certainty) if status.certainty else ""
+    lines += [_best(status, zone), *([certain] if certain else []), ", ".join(counts)]
+    return [*lines, *_calls(status)]
 
 
 def _calls(status: RunStatus) -> list[str]:

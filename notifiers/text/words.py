@@ -162,6 +162,7 @@ def cause_text(cause: Cause | None, facts: Mapping[str, object]) -> str:
             | Cause.BUDGET
             | Cause.REPOSITORY
             | Cause.STUCK
+            | Cause.CERTIFICATION
         ):
             raise ValueError(f"the heartbeat does not report {cause}")
     assert_never(cause)

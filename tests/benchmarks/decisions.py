@@ -19,10 +19,11 @@ from statistics import fmean, median
 from typing import TypeAlias
 
 from loop.engine.stages import KeepRule, decide
-from loop.evaluation.certification import Certified, Kept, Side, certified, survivors, turns
+from loop.evaluation.certification import Kept, Side, certified, survivors, turns
 from loop.evaluation.noise import Noise, in_sigmas, noise_of
+from loop.evidence import Certified
 from loop.experiment import Ending, Goal, Outcome, Status
-from loop.results.gains import gain
+from loop.gain import gain
 
 COVERED = 0.93  # the least share of nights
 

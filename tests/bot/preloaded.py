@@ -8,6 +8,7 @@ After the imports everything is as in a process of its own: pid, environment, fo
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -184,5 +185,6 @@ def _be(order: dict[str, object], standard: list[int]) -> None:
 if __name__ == "__main__":
     for module in USED:
         importlib.import_module(module)
+    gc.freeze()  # no search for garbage is to copy the pages of what was imported
     with socket.socket(fileno=int(sys.argv[1])) as given:
         _serve(given)

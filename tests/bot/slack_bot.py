@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from bot.access import Request
+from bot.commands.access import Request
 from bot.slack.connection import Pace
 from bot.slack.front import SlackFront
 from notifiers.channels.slack import make_client

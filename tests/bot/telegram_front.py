@@ -16,8 +16,8 @@ from telegram.ext import ExtBot
 
 import bot
 import notifiers
-from bot.access import Request
-from bot.commands import COMMANDS
+from bot.commands.access import Request
+from bot.commands.table import COMMANDS
 from bot.telegram.connection import Pace
 from bot.telegram.front import TelegramFront
 from notifiers.channels.telegram_wire import make_bot

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.access import HERE, Access, AllowList, Role, Sender
+from bot.commands.access import HERE, Access, AllowList, Role, Sender
 from bot.setup.settings import load_settings
 from bot.slack import SLACK
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from bot.access import HERE, TERMINAL, Access, AllowList, Request, Role, Sender
-from bot.commands import find_command
-from bot.inbox import Inbox
+from bot.commands.access import HERE, TERMINAL, Access, AllowList, Request, Role, Sender
+from bot.commands.inbox import Inbox
+from bot.commands.table import find_command
 from loop.experiment import Event, Stage
-from loop.store.repeats import Repeats
+from loop.store.evidence.repeats import Repeats
 from notifiers.delivery.delivery import Delivery
 from notifiers.message import Message
 from tests.bot.test_inbox import Office, opened

@@ -17,6 +17,8 @@ import psutil
 import pytest
 
 from loop.experiment import Actor, Reason, RunState
+from loop.store.evidence.certifications import Certifications
+from loop.store.evidence.repeats import Repeats
 from loop.store.journal import Journal
 from tests.bot.real_bot import RealBot, read_until
 from tests.loop.lab import git
@@ -392,3 +394,84 @@ def test_a_bot_that_was_down_in_the_morning_tells_of_the_night_once(bot: RealBot
     bot.environment |= {"TIME_ZONE": "UTC", "WAKE_UP": f"{morning:%H:%M}"}
     reports = [len(re.findall(r"(?m)^toy: \d experiments in ", bot.run(*arguments).stdout)) for _ in range(2)]
     assert reports == [2, 1]  # that of the morning, and that at the end of `up`
+
+
+NOISY = """\
+import os
+import time
+
+SEED = 1
+WIDTH = 64
+noise = SEED % 3 / 1000
+value = (1 if WIDTH == 64 else 0.9) + noise
+time.sleep(0.02)
+print("---")
+print(f"val_bpb: {value:.6f}")
+print("training_seconds: 1.0")
+print("total_seconds: 2.0")
+print("peak_vram_mb: 512.0")
+"""
+
+
+def test_a_run_is_certified_at_its_end_and_the_report_says_so(tmp_path: Path) -> None:
+    bot = RealBot(tmp_path, train=NOISY, FROZEN_CONSTANTS="SEED")
+    done = bot.run("up", "--tag", "toy", "--experiments", "2", "--exit-when-done", "--certify")
+    assert done.returncode == 0, done.stderr
+    report = bot.json("report")
+    certified = report["certified"]
+    assert set(certified) == {"gain", "low", "high", "repeats"}
+    assert certified["gain"] == pytest.approx(0.1)
+    assert certified["repeats"] == 3
+    assert len(bot.json("results")[0]["repeats"]) == 3
+    assert bot.run("report").stdout.count("certified -0.1000") == 1
+    assert done.stdout.count("2 × 3 repeats") == 2  # the message at its end, and the report
+    assert "certified" in bot.run("status").stdout
+
+
+def test_a_certification_survives_a_killed_bot(tmp_path: Path) -> None:
+    bot = RealBot(tmp_path, train=NOISY.replace("0.02", "0.4"), FROZEN_CONSTANTS="SEED")
+    with bot.start("--tag", "toy", "--experiments", "1", "--exit-when-done", "--certify") as first:
+        read_until(first, "Experiment #1: ")
+        while not json.loads(bot.run("results", "--json").stdout)[0]["repeats"]:
+            pass
+        first.kill()
+    with closing(Journal(bot.home / "state.db", read_only=True)) as journal:
+        assert Certifications(journal).of(1)[0].ended_at is None
+    done = bot.run("up", "--tag", "toy", "--experiments", "1", "--exit-when-done", "--certify")
+    assert done.returncode == 0, done.stderr
+    with closing(Journal(bot.home / "state.db", read_only=True)) as journal:
+        made = Certifications(journal).of(1)[0]
+        repeats = Repeats(journal).of_certification(made.id)
+    assert made.repeats == 3
+    assert len(repeats) == 6
+    assert all(each.k and not each.given_up for each in repeats)
+
+
+def test_certify_says_what_it_costs_and_is_refused_where_there_is_nothing(tmp_path: Path) -> None:
+    bot = RealBot(tmp_path, train=NOISY, FROZEN_CONSTANTS="SEED")
+    with bot.start("--tag", "toy", "--experiments", "1") as running:
+        read_until(running, "is done")
+        assert "3 times each, about" in bot.say("/certify")
+        read_until(running, "2 × 3 repeats")
+        read_until(running, "is done")
+        running.send_signal(signal.SIGTERM)
+    assert len(bot.json("results")) == 2  # no experiment was made beside it
+    assert bot.json("report")["certified"]["repeats"] == 3
+
+
+def test_keeps_are_left_out_and_removed_on_command_only(tmp_path: Path) -> None:
+    bot = RealBot(tmp_path, train=NOISY, FROZEN_CONSTANTS="SEED", NOISE_RUNS="2")
+    with bot.start("--tag", "toy", "--experiments", "1") as running:
+        read_until(running, "is done")
+        assert "trained without 1 keep, about" in bot.say("/prune")
+        assert "Status: discard" in read_until(running, "measured without #1, which seems to bring +0.1")
+        read_until(running, "Each keep brings something")
+        read_until(running, "is done")
+        assert "without #1 will be tried as one experiment" in bot.say("/prune 1")
+        read_until(running, "Experiment #3: remove #1")
+        read_until(running, "is done")
+        running.send_signal(signal.SIGTERM)
+    rows = bot.json("results")
+    assert [row["status"] for row in rows] == ["keep", "keep", "discard", "discard"]
+    assert rows[2]["description"].startswith("without #1: ")
+    assert bot.json("report")["best"] == rows[1]["val_bpb"]

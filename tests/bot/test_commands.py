@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.commands import COMMANDS, Command, Kind, find_command, parse
+from bot.commands.table import COMMANDS, Command, Kind, find_command, parse
 from loop.errors import UserError
 
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bot.access import HERE, Access, AllowList, Request, Role, Sender
-from bot.commands import COMMANDS
-from bot.handlers import ALREADY_SET, NEEDS_A_MODEL, CommandHandlers
-from bot.inbox import Inbox
+from bot.commands.access import HERE, Access, AllowList, Request, Role, Sender
+from bot.commands.handlers import ALREADY_SET, NEEDS_A_MODEL, CommandHandlers
+from bot.commands.inbox import Inbox
+from bot.commands.table import COMMANDS
 from bot.platforms import access_by
 from bot.runs import Runs
 from bot.setup.settings import load_settings

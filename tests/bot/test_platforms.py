@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bot import platforms
-from bot.access import Request
+from bot.commands.access import Request
 from bot.front import Answer, Connection, Platform
 from bot.platforms import Chats, chat_checks
 from bot.setup.settings import Settings, load_settings

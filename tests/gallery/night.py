@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from bot.access import HERE, Access, AllowList, Request, Role, Sender
-from bot.commands import parse
-from bot.handlers import CommandHandlers
-from bot.inbox import Inbox
+from bot.commands.access import HERE, Access, AllowList, Request, Role, Sender
+from bot.commands.handlers import CommandHandlers
+from bot.commands.inbox import Inbox
+from bot.commands.table import parse
 from bot.reports import Reporter
 from bot.runs import Runs
 from bot.setup.settings import load_settings

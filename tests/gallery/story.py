@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bot.access import HERE
+from bot.commands.access import HERE
 from loop.experiment import Actor, Cost, EventKind, Family, Reason, RunState
 from notifiers.message import Message
 from notifiers.text.status import RunPlan, start_card

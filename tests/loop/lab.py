@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from loop.engine.run import Engine, nothing_blocks
+from loop.engine.conductor import nothing_blocks
+from loop.engine.run import Engine
 from loop.engine.stages import KeepRule
 from loop.engine.trainings import NO_SANDBOX, Plan
 from loop.errors import UserError
@@ -21,8 +22,8 @@ from loop.process.environment import Launcher, training_environment
 from loop.process.trainer import RunFolders, Trainer
 from loop.proposers.protocol import Context, Proposer
 from loop.sandbox.sandbox import Sandbox
+from loop.store.evidence.repeats import Repeats, trainings_under_way
 from loop.store.journal import Journal
-from loop.store.repeats import Repeats, trainings_under_way
 
 GIT_ENVIRONMENT = {
     "PATH": os.environ["PATH"],
@@ -155,9 +156,11 @@ class Lab:
         sandbox: Sandbox = NO_SANDBOX,
         evaluate: tuple[str, ...] = (),
         readable: tuple[Path, ...] = (),
+        certify_repeats: int = 3,
         is_blocked: Callable[[Run], Awaitable[bool]] = nothing_blocks,
         doubt: Callable[[Experiment], Doubt] | None = None,
         timer: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.time,
     ) -> Engine:
         """Return a new engine on the run, as a bot just started makes it."""
         run = self.journal.run_by_id(self.run.id)
@@ -174,6 +177,7 @@ class Lab:
                 sandbox=sandbox,
                 evaluate=evaluate,
                 readable=readable,
+                certify_repeats=certify_repeats,
                 retry_seconds=(0.0,),
                 rest_seconds=(0.0,),
             ),
@@ -185,6 +189,7 @@ class Lab:
             is_blocked=is_blocked,
             doubt=doubt,
             timer=timer,
+            clock=clock,
         )
 
     def launcher(self, environ: Mapping[str, str]) -> Launcher:

@@ -43,8 +43,8 @@ from loop.process.machine import ClockWatch
 from loop.process.supervisor import LOG, MARK, OUTCOME, STARTED, boot_id, start_time
 from loop.process.trainer import RunFolders, mark_of
 from loop.store.events import Sessions, open_calls
+from loop.store.evidence.repeats import Repeats, RepeatUnderWay
 from loop.store.journal import Journal
-from loop.store.repeats import Repeats, RepeatUnderWay
 from notifiers.text.words import cause_text, reason_text
 from tests.loop.fake_gpu import FakeGpu
 from tests.loop.store.test_journal import make_experiment

@@ -38,6 +38,7 @@ def waker(recorder: Recorder, beat: Callable[[], object] = no_beat, clock: Clock
         recorder.journal,
         cron="0 7 * * *",
         zone=UTC,
+        prepare=no_beat,
         beat=beat,  # type: ignore[arg-type]
         clock=clock or recorder.clock,
     )

@@ -23,9 +23,9 @@ from loop.experiment import (
     Status,
     Training,
 )
+from loop.store.evidence.repeats import Repeats, RepeatUnderWay
 from loop.store.journal import Journal
 from loop.store.outbox import Entry, Outbox, State
-from loop.store.repeats import Repeats, RepeatUnderWay
 from notifiers.delivery.delivery import read_pending
 from tests.loop.fake_gpu import FakeGpu
 from tests.loop.store.test_journal import make_experiment

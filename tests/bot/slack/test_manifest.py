@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bot.commands import COMMANDS
+from bot.commands.table import COMMANDS
 from bot.slack import manifest
 
 yaml = pytest.importorskip("yaml")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bot.access import Request, Sender
-from bot.commands import COMMANDS
+from bot.commands.access import Request, Sender
+from bot.commands.table import COMMANDS
 from notifiers.channels.telegram import TelegramChannel
 from notifiers.message import Attachment, Button, Message, Reply
 from tests.bot.telegram_front import Answers, Running, running, tasks_at_work

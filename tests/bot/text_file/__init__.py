@@ -9,7 +9,7 @@ import asyncio
 import time
 from pathlib import Path
 
-from bot.access import AllowList, Request, Role, Sender
+from bot.commands.access import AllowList, Request, Role, Sender
 from bot.front import Answer, Connection, FrontHealth, Platform
 from bot.setup.settings import Settings
 from notifiers.delivery.rate_limit import Clock, Spacing, Window

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bot.access import HERE
-from bot.inbox import Inbox
+from bot.commands.access import HERE
+from bot.commands.inbox import Inbox
 from bot.platforms import Chats, access_by
 from bot.setup.settings import load_settings
 from loop.results.report import run_status

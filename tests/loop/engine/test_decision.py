@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from loop.engine.stages import KeepRule, decide, equal_within, overrun, usual_deadline
 from loop.evaluation.noise import Noise
 from loop.experiment import Ending, Goal, Outcome, Status
-from loop.results.gains import gain
+from loop.gain import gain
 
 
 def outcome(

@@ -14,7 +14,7 @@ from loop.engine.lane import Lane
 from loop.engine.run import Engine
 from loop.engine.trainings import Trainings
 from loop.errors import DiskError, UserError
-from loop.evaluation.plausibility import Implausible, Rule, doubt_text
+from loop.evaluation.plausibility import Implausible, Sign, doubt_text
 from loop.experiment import (
     BY_COMMAND,
     Actor,
@@ -386,7 +386,7 @@ async def test_an_anomalously_long_training_is_flagged_and_no_head(make_lab: Mak
     _, better, worse = lab.experiments()
     assert (better.status, worse.status) == (Status.QUARANTINE, Status.DISCARD)
     assert {better.reason, worse.reason} == {"anomalous: trained 400 s of a budget of 300 s"}
-    assert better.doubts == (doubt_text(Implausible(Rule.OVERRUN, {"seconds": 400, "allowed": 360}), ""),)
+    assert better.doubts == (doubt_text(Implausible(Sign.OVERRUN, {"seconds": 400, "allowed": 360}), ""),)
 
 
 async def test_a_streak_of_crashes_asks_for_a_person_once(make_lab: MakeLab) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -50,7 +51,14 @@ class EngineStates(RuleBasedStateMachine):
         self.stack = ExitStack()
         self.loop = VirtualLoop()
         self.run = self.stack.enter_context(asyncio.Runner(loop_factory=lambda: self.loop)).run
-        self.lab = Lab(Path(self.stack.enter_context(tempfile.TemporaryDirectory())), BASELINE)
+        self.lab = Lab(
+            Path(
+                self.stack.enter_context(
+                    tempfile.TemporaryDirectory(dir=os.environ.get("PYTEST_DEBUG_TEMPROOT"))
+                )
+            ),
+            BASELINE,
+        )
         self.stack.callback(self.lab.close)
         self.machine = Machine(may_train=self.may_train)
         self.thinker = Thinker()

@@ -14,14 +14,14 @@ from tempfile import TemporaryDirectory
 import psutil
 import pytest
 
-from loop.engine.evaluations import OWN
+from loop.engine.judging.evaluations import OWN
 from loop.errors import UserError
 from loop.evaluation.evaluator import MODEL, Evaluator
 from loop.evidence import Belief
 from loop.experiment import EventKind, Experiment, RunState, Stage, Status
 from loop.process.trainer import Limits
 from loop.sandbox.sandbox import SandboxKind, find_sandbox
-from loop.store.evaluations import read_evaluation
+from loop.store.evidence.evaluations import read_evaluation
 from tests.loop.engine.test_engine import conduct, end
 from tests.loop.evaluation import toy_evaluator_text
 from tests.loop.lab import Lab, program, value

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
+from loop.engine.judging.taking_back import Correction
 from loop.engine.run import Engine
-from loop.engine.taking_back import Correction
 from loop.errors import UserError
 from loop.evidence import Belief, Doubt, Invalidated, RepeatFor
 from loop.experiment import Cause, EventKind, Experiment, Proposal, RunState, Status
@@ -16,8 +16,8 @@ from loop.git.workspace import BranchMoved, Workspace
 from loop.program.constants import replace_constants
 from loop.proposers.protocol import Context
 from loop.store.events import open_calls
-from loop.store.repeats import Repeats
-from loop.store.verdicts import waiting_retries
+from loop.store.evidence.repeats import Repeats
+from loop.store.evidence.verdicts import waiting_retries
 from tests.loop.engine.test_branch import move
 from tests.loop.engine.test_engine import MakeLab, conduct, end, make_lab
 from tests.loop.lab import Lab, git, program

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from loop.evaluation import certification
 from loop.evaluation.certification import (
     MOST_PAIRS,
-    Certified,
     Kept,
     Side,
     begins_at,
@@ -23,6 +22,7 @@ from loop.evaluation.certification import (
     turns,
 )
 from loop.evaluation.noise import Noise
+from loop.evidence import Certified
 from loop.experiment import Goal
 
 values = st.lists(st.floats(0.5, 1.5), min_size=2, max_size=6)

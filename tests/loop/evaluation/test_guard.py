@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loop.evaluation.guard import examine, module_names, refused
+from loop.evaluation.guard.examine import examine, module_names, refused
 from loop.evidence import Finding, Rule, Severity
 from loop.program.fingerprint import fingerprint
 from tests.loop.evaluation.cheats import CHEATS, HONEST, SEEDS, STRICT, TEMPLATE, Edit, Kind

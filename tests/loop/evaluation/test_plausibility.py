@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from loop import evidence
 from loop.evaluation.noise import Noise
-from loop.evaluation.plausibility import FASTER, Implausible, Rule, doubt_text, implausible
+from loop.evaluation.plausibility import FASTER, Implausible, Sign, doubt_text, implausible
 from loop.evidence import Finding
 from loop.experiment import Experiment, Goal, Stage, Status, Training
 
@@ -69,8 +69,8 @@ def doubts(
     )
 
 
-def rules(candidate: Experiment, *earlier: Experiment, **more: object) -> list[Rule]:
-    return [doubt.rule for doubt in doubts(candidate, earlier or EARLIER, **more)]  # type: ignore[arg-type]
+def rules(candidate: Experiment, *earlier: Experiment, **more: object) -> list[Sign]:
+    return [doubt.sign for doubt in doubts(candidate, earlier or EARLIER, **more)]  # type: ignore[arg-type]
 
 
 def test_what_is_usual_is_not_doubted() -> None:
@@ -80,49 +80,49 @@ def test_what_is_usual_is_not_doubted() -> None:
 
 @pytest.mark.parametrize(("value", "doubted"), [(0.9, False), (0.81, False), (0.79, True), (0.0165, True)])
 def test_a_gain_out_of_all_scale_is_doubted(value: float, doubted: bool) -> None:
-    assert rules(made(3, value)) == [Rule.GAIN] * doubted
+    assert rules(made(3, value)) == [Sign.GAIN] * doubted
 
 
 def test_large_gains_before_or_large_noise_make_a_gain_usual() -> None:
     big = made(1, 0.9, 1.0)
     assert not rules(made(3, 0.2), made(0, 1.0), big, best=0.9)
     assert not rules(made(3, 0.5), noise=Noise(0.01, 3))
-    assert rules(made(3, 0.4), noise=Noise(0.01, 3)) == [Rule.GAIN]
+    assert rules(made(3, 0.4), noise=Noise(0.01, 3)) == [Sign.GAIN]
 
 
 def test_findings_of_the_guard_lower_the_threshold_to_four_sigmas() -> None:
     noise = Noise(0.001, 3)
-    assert rules(made(3, 0.989, findings=FOUND), noise=noise) == [Rule.GAIN]
+    assert rules(made(3, 0.989, findings=FOUND), noise=noise) == [Sign.GAIN]
     assert not rules(made(3, 0.990, findings=FOUND), noise=noise)
     assert not rules(made(3, 0.989), noise=noise)
-    assert rules(made(3, 0.97, findings=FOUND)) == [Rule.GAIN]
+    assert rules(made(3, 0.97, findings=FOUND)) == [Sign.GAIN]
     assert not rules(made(3, 0.98, findings=FOUND))
 
 
 def test_more_tokens_than_this_device_has_time_for_are_doubted() -> None:
-    assert rules(made(3, 0.98, total_tokens_M=451.0)) == [Rule.TOKENS]
+    assert rules(made(3, 0.98, total_tokens_M=451.0)) == [Sign.TOKENS]
     assert not rules(made(3, 0.98, total_tokens_M=449.0))
     assert not rules(made(3, 0.98, total_tokens_M=900.0, num_params_M=25.0)), "a smaller model is faster"
 
 
 def test_no_device_computes_more_than_it_can_or_has_more_memory() -> None:
-    assert rules(made(3, 0.98, mfu_percent=101.0)) == [Rule.MFU]
+    assert rules(made(3, 0.98, mfu_percent=101.0)) == [Sign.MFU]
     assert not rules(made(3, 0.98, mfu_percent=60.0, peak_vram_mb=1e6))
-    assert rules(made(3, 0.98, peak_vram_mb=90_000.0), device_mb=80_000.0) == [Rule.MEMORY]
+    assert rules(made(3, 0.98, peak_vram_mb=90_000.0), device_mb=80_000.0) == [Sign.MEMORY]
     assert not rules(made(3, 0.98, peak_vram_mb=70_000.0), device_mb=80_000.0)
 
 
 def test_a_training_may_last_as_the_baseline_and_a_fifth_longer() -> None:
-    assert rules(made(3, 0.98, lasted=450.0)) == [Rule.OVERRUN]
+    assert rules(made(3, 0.98, lasted=450.0)) == [Sign.OVERRUN]
     assert not rules(made(3, 0.98, lasted=440.0))
     assert not rules(made(3, 0.98, lasted=900.0), made(0, 1.0, lasted=800.0)), "it compiles for long"
-    assert rules(made(3, 0.98, training_seconds=361.0)) == [Rule.OVERRUN]
+    assert rules(made(3, 0.98, training_seconds=361.0)) == [Sign.OVERRUN]
 
 
 def test_the_number_of_another_program_is_doubted() -> None:
     other = made(2, 0.97, 0.995)
     (doubt,) = doubts(made(3, 0.97), (*EARLIER[:2], other))
-    assert doubt == Implausible(Rule.SAME, {"number": 2, "value": 0.97})
+    assert doubt == Implausible(Sign.SAME, {"number": 2, "value": 0.97})
     assert not rules(made(3, 0.97, program="2"), *EARLIER[:2], other)
     assert not rules(made(3, 0.995)), "less code that does the same has the head's number"
 
@@ -130,9 +130,9 @@ def test_the_number_of_another_program_is_doubted() -> None:
 def test_every_doubt_has_a_sentence() -> None:
     candidate = made(3, 0.01, lasted=900.0, total_tokens_M=9000.0, mfu_percent=200.0, peak_vram_mb=9e4)
     found = doubts(candidate, (*EARLIER, made(4, 0.01)), device_mb=8e4)
-    assert {doubt.rule for doubt in found} == set(Rule)
+    assert {doubt.sign for doubt in found} == set(Sign)
     texts = [doubt_text(doubt, "val_bpb") for doubt in found]
-    assert len(set(texts)) == len(Rule)
+    assert len(set(texts)) == len(Sign)
     assert all(texts)
 
 
@@ -150,6 +150,6 @@ def test_doubts_need_no_order_and_more_history_doubts_no_tokens_more(
     found = doubts(candidate, noise=noise)
     assert found == doubts(candidate, EARLIER[::-1], noise=noise)
     faster = replace(EARLIER[2], training=made(2, 1.01, total_tokens_M=FASTER * 300).training)
-    again = {doubt.rule for doubt in doubts(candidate, (*EARLIER[:2], faster), noise=noise)}
-    assert again - {Rule.TOKENS} == {doubt.rule for doubt in found} - {Rule.TOKENS}
-    assert Rule.TOKENS not in again or Rule.TOKENS in {doubt.rule for doubt in found}
+    again = {doubt.sign for doubt in doubts(candidate, (*EARLIER[:2], faster), noise=noise)}
+    assert again - {Sign.TOKENS} == {doubt.sign for doubt in found} - {Sign.TOKENS}
+    assert Sign.TOKENS not in again or Sign.TOKENS in {doubt.sign for doubt in found}

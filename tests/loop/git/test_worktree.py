@@ -8,7 +8,7 @@ import pytest
 
 from loop.errors import UserError
 from loop.git.commands import Git
-from loop.git.worktree import LOCK_AGE, Worktree, remove_stale_locks
+from loop.git.worktree import Worktree, remove_stale_locks
 from tests.loop.real_git import commit_files, git
 
 
@@ -107,7 +107,8 @@ def test_a_folder_turned_into_a_link_leads_no_missing_file_out(
     assert not (worktree.path / "lib").is_symlink()
 
 
-def test_only_old_locks_are_removed_at_once(tmp_path: Path) -> None:
+def test_only_old_locks_are_removed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loop.git.worktree.LOCK_AGE", 0.2)
     old, absent, ahead = (tmp_path / name for name in ("old.lock", "absent.lock", "ahead.lock"))
     old.touch()
     os.utime(old, (1, 1))
@@ -116,4 +117,4 @@ def test_only_old_locks_are_removed_at_once(tmp_path: Path) -> None:
     started = time.monotonic()
     assert list(remove_stale_locks([old, absent])) == [old]
     assert list(remove_stale_locks([ahead])) == [ahead]
-    assert time.monotonic() - started >= LOCK_AGE
+    assert time.monotonic() - started >= 0.2

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from loop.errors import UserError
-from loop.evaluation.guard import examine, refused
+from loop.evaluation.guard.examine import examine, refused
 from loop.experiment import Cost, EventKind, Experiment, Proposal, Reason, Run
 from loop.proposers.calling import Availability, BudgetGuard, Guard, Source
 from loop.proposers.prompt.context import Papers

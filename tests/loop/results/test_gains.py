@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from loop.evidence import Invalidated
 from loop.experiment import Experiment, Family, Goal, Run, Stage, Status
+from loop.gain import gain
 from loop.results.gains import (
     FamilyRate,
     Lesson,
     bests_before,
     effect,
-    gain,
     hit_rates,
     lessons,
     lessons_of_others,

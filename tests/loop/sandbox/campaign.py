@@ -26,7 +26,8 @@ from typing import Any
 
 import psutil
 
-from loop.engine.run import Engine, nothing_blocks
+from loop.engine.conductor import nothing_blocks
+from loop.engine.run import Engine
 from loop.engine.stages import KeepRule
 from loop.engine.trainings import WORK, Plan
 from loop.experiment import Experiment, Status

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from loop.evidence import Repeat, RepeatFor
 from loop.experiment import Ending, EventKind, Purpose, Run, Status, Training
+from loop.store.evidence.repeats import Repeats, RepeatUnderWay, trainings_under_way
 from loop.store.journal import Journal
-from loop.store.repeats import Repeats, RepeatUnderWay, trainings_under_way
 from tests.loop.store.test_journal import make_experiment, make_run
 
 

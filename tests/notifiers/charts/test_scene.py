@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loop.evidence import Invalidated
 from loop.experiment import Goal, Status
 from loop.store.experiments import Row
 from notifiers.charts import Scene, make_scene
@@ -109,3 +111,28 @@ def test_a_night_shows_nearly_all_of_it() -> None:
     made = scene(*night(200))
     outliers = [value for _, value in made.discarded if not made.low <= value <= made.high]
     assert 0 < len(outliers) < 0.2 * len(made.discarded)
+
+
+def test_what_was_rejected_or_is_doubted_is_marked_and_never_the_best() -> None:
+    rejected = replace(row(2, 0.5, DISCARD), invalidated=Invalidated.REJECTED)
+    disbelieved = replace(row(3, 0.6, DISCARD), invalidated=Invalidated.NOT_BELIEVED)
+    again = replace(row(4, 0.85, DISCARD), invalidated=Invalidated.TRIED_AGAIN)
+    made = scene(row(0, 1.0), row(1, 0.9), rejected, disbelieved, again, row(5, 0.7, Status.QUARANTINE))
+    assert [*made.rejected] == [(2, 0.5), (3, 0.6)]
+    assert [*made.discarded] == [(4, 0.85)]
+    assert [*made.quarantined] == [(5, 0.7)]
+    assert made.best[-1][1] == 0.9
+    assert made.headline == "1.000000 → 0.900000"
+
+
+def test_repeats_give_the_noise_and_the_means_of_what_was_kept() -> None:
+    again = replace(row(0, 1.0), repeats=(1.02, None, 1.04))
+    once = replace(row(1, 0.9), repeats=(0.91,))
+    discarded = replace(row(2, 1.1, DISCARD), repeats=(1.1, 1.12))
+    made = scene(again, once, discarded)
+    (mean,) = made.repeated
+    assert mean.number == 0
+    assert mean.value == pytest.approx(1.03)
+    assert (mean.low, mean.high) == pytest.approx((1.03 - 0.12706, 1.03 + 0.12706))
+    assert 0.01 < made.noise < 0.06
+    assert (scene(row(0, 1.0)).noise, scene(row(0, 1.0)).repeated) == (0.0, ())

@@ -9,7 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loop.evaluation.certification import Kept
+from loop.evaluation.noise import Noise
+from loop.evidence import Certified, Invalidated
 from loop.experiment import Goal, Status
+from loop.results.certainty import Certainty
 from loop.results.report import make_report
 from notifiers.charts import make_scene
 from notifiers.page import Content, Detail, draw_chart, page
@@ -103,3 +107,22 @@ def test_a_lower_value_is_drawn_lower() -> None:
     heights = [mark.y for mark in drawing.marks]
     assert heights == sorted(heights)
     assert heights[0] < heights[-1]
+
+
+def test_noise_repeats_and_what_was_rejected_are_in_chart_and_view() -> None:
+    content = night_of(40)
+    plain = page(content, made_at=NOW)
+    for new in ('<path class="band"', '<path class="interval"', 'class="mark rejected"', "certified"):
+        assert new not in plain
+    baseline = replace(content.rows[0], repeats=(0.998, None, 0.9985))
+    rejected = replace(content.rows[1], status=Status.DISCARD, invalidated=Invalidated.REJECTED)
+    found = Certified(0.02, 0.01, 0.03, 3)
+    certainty = Certainty(Goal.MINIMIZE, 12, 0.025, found, keeps=(Kept(3, 0.0001),), noise=Noise(0.01, 4))
+    rows = [baseline, rejected, *content.rows[2:]]
+    html = page(replace(content, rows=rows, certainty=certainty), made_at=NOW)
+    assert '<path class="band"' in html
+    assert '<path class="interval"' in html
+    assert 'class="mark rejected"' in html
+    assert "Recorded -0.0250, certified -0.0200 (-0.0300 … -0.0100, 2 × 3 repeats)" in html
+    assert "1 of 1 keep is within the noise" in html
+    assert ["repeats", "0.998000, crash, 0.998500"] in data_of(html)[0]["facts"]  # type: ignore[operator]

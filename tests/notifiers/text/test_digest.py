@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loop.engine.taking_back import call_text
+from loop.engine.judging.taking_back import call_text
 from loop.evaluation.noise import Noise
 from loop.evidence import Finding, Invalidated, Rule, Severity
 from loop.experiment import (
@@ -264,15 +264,50 @@ def test_events_read_as_they_did() -> None:
         "a repeat vanished": event(
             EventKind.REPEAT_PUT_BACK, why="person", reason="its training vanished", vanished=True
         ),
+        "certified": event(EventKind.CERTIFIED, **CERTIFIED),
+        "certified, too little": event(EventKind.CERTIFIED, **CERTIFIED | {"low": -0.001, "repeats": 2}),
+        "certified early": event(EventKind.CERTIFIED, **CERTIFIED | {"reason": "the run was stopped"}),
+        "not certified": event(EventKind.CERTIFIED, head=12, recorded=0.0282, reason=""),
+        "never begun": event(EventKind.CERTIFIED, head=None, recorded=None, reason="no time was left"),
+        "pruned": event(EventKind.PRUNED, **PRUNED),
+        "pruned, all bring something": event(
+            EventKind.PRUNED, **PRUNED | {"own": {"4": [0.004, 0.003, 0.005]}, "removable": []}
+        ),
+        "pruned, one unsure": event(
+            EventKind.PRUNED, **PRUNED | {"removable": [], "unmeasured": [2], "reason": "no time was left"}
+        ),
+        "pruned nothing": event(
+            EventKind.PRUNED, head=12, own={}, removable=[], unmeasured=[3], reason="no time was left"
+        ),
         "a repeat was skipped": event(EventKind.REPEAT_GIVEN_UP, why="person", reason="skipped by command"),
     }
     check("events", {title: message_of(happened, RUN).text for title, happened in events.items()})
+
+
+CERTIFIED: dict[str, object] = {
+    "head": 12,
+    "recorded": 0.0282,
+    "gain": 0.0205,
+    "low": 0.0148,
+    "high": 0.0262,
+    "repeats": 3,
+    "reason": "",
+}
+PRUNED: dict[str, object] = {
+    "head": 12,
+    "own": {"4": [0.004, 0.003, 0.005], "3": [0.0001, -0.0007, 0.0009], "9": [-0.0002, -0.001, 0.0006]},
+    "removable": [9, 3],
+    "unmeasured": [2],
+    "reason": "",
+}
 
 
 @pytest.mark.parametrize(
     "happened",
     [
         event(EventKind.PROPOSED),
+        event(EventKind.CERTIFYING),
+        event(EventKind.PRUNING),
         event(EventKind.COMMITTED),
         event(EventKind.TRAINING),
         event(EventKind.MEASURED),
@@ -295,7 +330,7 @@ def test_steps_on_the_way_are_not_told(happened: Event) -> None:
 def test_every_kind_of_event_that_has_a_topic_has_a_message() -> None:
     repeat = {"why": "person", "value": 1.0, "values": [1.0]}
     data = {"state": "paused", "reason": "r", "old": "a", "new": "b", "vanished": True, **repeat}
-    data |= {"name": "ada", "retried": [13, 15]}
+    data |= {"retried": [13, 15], "name": "ada", **PRUNED, **CERTIFIED}
     for kind in EventKind:
         if topic_of(event(kind, **data), EXPERIMENT) is not None:
             assert message_of(event(kind, **data), RUN, EXPERIMENT).text

@@ -1,4 +1,4 @@
-"""The commands: one table of what there is, and parsing against it. What they do is in `bot.handlers`."""
+"""The commands: one table of what there is, and parsing against it. `handlers.py` does what they say."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
 
-from bot.access import Role
+from bot.commands.access import Role
 from loop.errors import UserError
 
 
@@ -130,6 +130,20 @@ COMMANDS = (
         "Discard a result; what was built on it is tried again without it",
         "/reject 12",
         (_NUMBER,),
+        _STEERS,
+    ),
+    Command(
+        "certify",
+        "Train best and baseline again: how sure is the gain?",
+        "/certify",
+        (),
+        _STEERS,
+    ),
+    Command(
+        "prune",
+        "Measure what each keep brings; with numbers, remove these",
+        "/prune 3 9",
+        (Parameter("numbers", Kind.TEXT),),
         _STEERS,
     ),
     Command("summary", "Report on the run so far", "/summary"),

@@ -22,8 +22,8 @@ from loop.git.workspace import Workspace
 from loop.process.trainer import Supervisor, TrainingProcess
 from loop.program.seed import seed_of, with_seed
 from loop.store.events import skip_answered_in
+from loop.store.evidence.repeats import Repeats, RepeatUnderWay
 from loop.store.journal import Journal
-from loop.store.repeats import Repeats, RepeatUnderWay
 
 STOPPED = "the run was stopped"
 SKIPPED = "skipped by command"

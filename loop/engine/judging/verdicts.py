@@ -6,10 +6,12 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import astuple
 
-from loop.engine import stages, taking_back
-from loop.engine.repeats import Repeater
+from loop.engine import stages
+from loop.engine.judging import taking_back
+from loop.engine.judging.pruning import Pruner
+from loop.engine.judging.repeats import Repeater
+from loop.engine.judging.taking_back import Correction
 from loop.engine.stages import KeepRule
-from loop.engine.taking_back import Correction
 from loop.engine.trainings import Trainings
 from loop.errors import UserError
 from loop.evaluation.noise import Noise, read_noise
@@ -17,10 +19,8 @@ from loop.evidence import NO_DOUBT, Doubt, RepeatFor
 from loop.experiment import Cause, EventKind, Experiment, Run, RunState, Stage, Status
 from loop.git.workspace import Workspace
 from loop.store.events import events_of, skip_answered_in
-from loop.store.experiments import best_number
-from loop.store.journal import Journal
-from loop.store.repeats import Repeats
-from loop.store.verdicts import (
+from loop.store.evidence.repeats import Repeats
+from loop.store.evidence.verdicts import (
     head_has_moved,
     in_quarantine,
     keeps_after,
@@ -28,6 +28,8 @@ from loop.store.verdicts import (
     record_verdict,
     with_commit,
 )
+from loop.store.experiments import best_number
+from loop.store.journal import Journal
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,7 @@ class Verdicts:
         workspace: Workspace,
         trainings: Trainings,
         repeats: Repeater,
+        pruner: Pruner,
         doubt: Callable[[Experiment], Doubt],
         clock: Callable[[], float],
     ) -> None:
@@ -57,6 +60,7 @@ class Verdicts:
         self._workspace = workspace
         self._trainings = trainings
         self._repeater = repeats
+        self._pruner = pruner
         self._doubt = doubt
         self._clock = clock
         self._repeats = Repeats(journal, clock=clock)
@@ -103,7 +107,9 @@ class Verdicts:
     def judge(self, run: Run, evaluated: Experiment) -> tuple[Run, Experiment]:
         """Give the verdict on an experiment and write it down; `follow` does the rest."""
         noise = self._noise(run)
-        decided = self._repeater.with_drift(self._decided(run, evaluated, noise, self._doubt(evaluated)))
+        doubt = NO_DOUBT if evaluated.without is not None else self._doubt(evaluated)
+        decided = self._pruner.verdict(run, self._decided(run, evaluated, noise, doubt))
+        decided = self._repeater.with_drift(decided)
         known = noise and astuple(noise)
         run = record_verdict(self._journal, run, decided, repeats=self._repeats, noise=known)
         if decided.status is Status.KEEP:

@@ -18,7 +18,7 @@ from loop.experiment import Experiment, Run, Status
 from loop.process.machine import look_at_gpus
 from loop.process.trainer import mark_of
 from loop.process.worker import in_thread
-from loop.store.evaluations import read_evaluation
+from loop.store.evidence.evaluations import read_evaluation
 from loop.store.journal import Journal
 
 OWN = "the numbers of this run are the program's own"
@@ -85,7 +85,7 @@ class Evaluations:
             belief, reason = judge(score, printed, head, noise, metric=run.metric, goal=run.goal)
             reasons = [reason] if reason else []
             if belief is Belief.BELIEVED:
-                doubts = tuple(doubt for doubt in doubts if doubt.rule not in TIMELESS)
+                doubts = tuple(doubt for doubt in doubts if doubt.sign not in TIMELESS)
         if belief is not Belief.NOT_BELIEVED:
             reasons += [doubt_text(doubt, run.metric) for doubt in doubts]
             belief = Belief.UNSURE if reasons else belief

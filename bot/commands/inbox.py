@@ -7,9 +7,9 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from bot.access import Access, Request, Role
-from bot.commands import Call, parse
-from bot.handlers import CommandHandlers
+from bot.commands.access import Access, Request, Role
+from bot.commands.handlers import CommandHandlers
+from bot.commands.table import Call, parse
 from loop.errors import UserError
 from loop.process.worker import in_thread
 from loop.store.journal import Journal

@@ -50,6 +50,7 @@ class Repeats:
         asked_by: str = "",
         answered_in: str = "",
         certification: int | None = None,
+        seed: int | None = None,
         append: Append | None = None,
     ) -> list[Repeat]:
         """Want so many more trainings of a decided experiment; they wait until a lane is free.
@@ -62,6 +63,7 @@ class Repeats:
             number,
             why,
             self._clock(),
+            seed=seed,
             asked_by=asked_by,
             answered_in=answered_in,
             certification=certification,
@@ -88,6 +90,9 @@ class Repeats:
     def of(self, run_id: int, number: int) -> list[Repeat]:
         """Return all repeats that were ever wanted of an experiment, the oldest first."""
         return self._repeats("run_id = ? AND number = ? ORDER BY id", run_id, number)
+
+    def of_certification(self, id_: int) -> list[Repeat]:
+        return self._repeats("certification = ? ORDER BY id", id_)
 
     def wanted_for(self, run_id: int, why: RepeatFor) -> list[Repeat]:
         return self._repeats("run_id = ? AND why = ? ORDER BY id", run_id, why.value)
@@ -131,11 +136,11 @@ class Repeats:
 
     def place(self, repeat: Repeat) -> tuple[int, int]:
         """Return which one it is of how many that were asked for together."""
-        batch = [
-            other.id
-            for other in self.of(repeat.run_id, repeat.number)
-            if (other.why, other.asked_at) == (repeat.why, repeat.asked_at)
-        ]
+        others = self.of(repeat.run_id, repeat.number)
+        asked = [each for each in others if (each.why, each.asked_at) == (repeat.why, repeat.asked_at)]
+        if repeat.certification is not None:
+            asked = self.of_certification(repeat.certification)
+        batch = [each.id for each in asked]
         return batch.index(repeat.id) + 1, len(batch)
 
     def in_vain(self, repeat: Repeat) -> int:

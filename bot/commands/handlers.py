@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import tzinfo
 from typing import TypeAlias
 
-from bot.access import Request
-from bot.commands import COMMANDS, Call, find_command
+from bot.commands.access import Request
+from bot.commands.table import COMMANDS, Call, find_command
 from bot.reports import Reporter, bundle_folder, make_bundle
 from bot.runs import Runs
 from bot.setup.doctor import Check, examine, health_checks, incident_lines, loop_check, render
@@ -23,6 +23,7 @@ from loop.experiment import Actor, EventKind, Experiment, Reason, Run, RunState
 from loop.logs.tail import read_tail
 from loop.process.worker import in_thread
 from loop.proposers.people import IDEA_CHARACTERS, MistypedIdeaError, edit
+from loop.results.certainty import read_certainty
 from loop.results.gains import hit_rates, lessons, lessons_of_others, most_valuable
 from loop.results.report import RunStatus, run_status
 from loop.store.experiments import IdeaBox, read_rows
@@ -30,6 +31,7 @@ from loop.text import one_line, without_secrets
 from notifiers.charts import ChartError, chart_of
 from notifiers.delivery.preferences import PreferenceStore, describe
 from notifiers.message import Message, Reply
+from notifiers.text.certainty import certified_line
 from notifiers.text.digest import corrected_text, digest, retagged_text, started_text
 from notifiers.text.status import (
     ideas_message,
@@ -39,6 +41,7 @@ from notifiers.text.status import (
     start_card,
     status_message,
 )
+from notifiers.text.words import duration
 
 RESULTS_SHOWN = 10
 IDEAS_SHOWN = 4
@@ -161,6 +164,40 @@ class CommandHandlers:
         correction = await engine.correct(kind, number, name=name, answered_in=channel)
         return _changed(corrected_text(kind, number, correction.retried))
 
+    async def _certify(self, _: Call, request: Request) -> Reply:
+        engine = await self._engine(await self._current())
+        sender, run = request.sender, engine.run
+        asked = await engine.certify(name=sender.name, answered_in=sender.channel)
+        cost = duration(await in_thread(engine.certifier.seconds, run, asked.pairs))
+        each = f"The best program and the baseline will be trained {asked.pairs} times each"
+        return await self._trained(engine, f"{each}, about {cost}", request)
+
+    async def _prune(self, call: Call, request: Request) -> Reply:
+        engine, sender = await self._engine(await self._current()), request.sender
+        given = call.text("numbers") or ""
+        if not given:
+            count, seconds = await engine.prune(name=sender.name, answered_in=sender.channel)
+            keeps = "1 keep" if count == 1 else f"{count} keeps, one at a time"
+            text = f"The best program will be trained without {keeps}, about {duration(seconds)}"
+            return await self._trained(engine, text, request)
+        found = [word.strip("#,") for word in given.split()]
+        if not all(word.isascii() and word.isdigit() and len(word) < 10 for word in found):
+            raise UserError(f"Usage: {call.command.usage}, for example {call.command.example}")
+        numbers = sorted({int(word) for word in found})
+        idea = await engine.remove(numbers, name=sender.name or sender.platform, answered_in=sender.channel)
+        text = f"The best program without {', '.join(f'#{each}' for each in numbers)} will be tried"
+        return await self._trained(engine, f"{text} as one experiment (idea #{idea.id})", request, more=1)
+
+    async def _trained(self, engine: Engine, text: str, request: Request, *, more: int = 0) -> Reply:
+        """Answer what will be trained, with so many `more` experiments; a run that is done goes on for it."""
+        run = engine.run
+        if run.state is RunState.DONE:
+            await engine.resume(reason=_order(request))
+            self._host.conduct(engine.run, more)
+        elif run.state is not RunState.RUNNING:
+            return _changed(f"{text}, after /resume, as run {run.tag} is {run.state}.")
+        return _changed(f"{text}{', after the experiment under way' if engine.under_way else ''}.")
+
     # Questions
 
     async def _status(self, _: Call, __: Request) -> Message:
@@ -192,7 +229,11 @@ class CommandHandlers:
         best = await in_thread(self._journal.best, run.id)
         if best is None:
             raise UserError(f"Run {run.tag} has no kept experiment yet.")
-        return digest(best, run=run, noise=await in_thread(read_noise, self._journal, run))
+        found = digest(best, run=run, noise=await in_thread(read_noise, self._journal, run))
+        certain = certified_line(
+            await in_thread(lambda: read_certainty(self._journal, run, with_keeps=False))
+        )
+        return replace(found, text="\n".join(filter(None, (found.text, certain))))
 
     async def _diff(self, call: Call, _: Request) -> Message:
         run, experiment = await in_thread(self._experiment, call)

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator, Sequence
 from math import isfinite
 
-from loop.evaluation import rules
-from loop.evaluation.reading import Reading, beginnings
-from loop.evaluation.rules import found
+from loop.evaluation.guard import rules
+from loop.evaluation.guard.reading import Reading, beginnings
+from loop.evaluation.guard.rules import found
 from loop.evidence import Finding, Rule, Severity
 from loop.program.constants import time_budget
 from loop.program.names import Names, Value

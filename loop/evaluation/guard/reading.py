@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
-from loop.evaluation.rules import EVALUATOR
+from loop.evaluation.guard.rules import EVALUATOR
 from loop.evidence import Finding, Rule
 from loop.program.names import Names, Value, within
 

@@ -13,9 +13,9 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 
 from loop.errors import UserError
-from loop.evaluation import rules, scoring
-from loop.evaluation.reading import Reading, prints
-from loop.evaluation.rules import found
+from loop.evaluation.guard import rules, scoring
+from loop.evaluation.guard.reading import Reading, prints
+from loop.evaluation.guard.rules import found
 from loop.evidence import Finding, Rule, Severity
 from loop.program.constants import parse
 from loop.program.fingerprint import fingerprint

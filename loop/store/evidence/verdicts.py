@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from loop.evidence import Invalidated, RepeatFor
 from loop.experiment import Cause, EventKind, Experiment, Run, Status
+from loop.store.evidence.repeats import Repeats
 from loop.store.journal import Journal
-from loop.store.repeats import Repeats
 from loop.store.schema import read_experiment
 
 

@@ -1,0 +1,385 @@
+"""One run: its state, its head, its lanes and the verdicts on what they have trained.
+
+Every change is in the journal before the next one begins, so that an engine made anew on the same journal
+goes on from where it finds each lane. Nothing here blocks the event loop: git and the journal are used in
+worker threads, and only the waiting is asynchronous.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+from loop.engine import stages
+from loop.engine.judging.certifying import Certifier
+from loop.engine.judging.evaluations import Evaluations
+from loop.engine.judging.pruning import Pruner
+from loop.engine.judging.repeats import Repeater
+from loop.engine.judging.verdicts import Verdicts
+from loop.engine.lane import Lane
+from loop.engine.prefetch import Prefetch, Ready, baseline
+from loop.engine.trainings import Plan, Trainings
+from loop.errors import UserError, backoff
+from loop.evidence import Doubt, Evaluation
+from loop.experiment import (
+    BY_COMMAND,
+    Actor,
+    Cause,
+    EventKind,
+    Experiment,
+    Reason,
+    Run,
+    RunState,
+    Stage,
+    Status,
+)
+from loop.git.workspace import BranchMoved, Workspace
+from loop.process.trainer import RunFolders, Trainer
+from loop.process.worker import in_thread
+from loop.proposers.leaving_out import LeavesOutFirst
+from loop.proposers.prompt.context import ContextReader
+from loop.proposers.protocol import Proposer
+from loop.proposers.retries import RetriesFirst
+from loop.store.experiments import with_program
+from loop.store.journal import Journal
+
+log = logging.getLogger(__name__)
+
+LANES = 1  # how many experiments of a run train at a time
+_MEASURED = (Stage.MEASURED, Stage.EVALUATED)
+
+
+async def nothing_blocks(_: Run) -> bool:
+    return False
+
+
+class Conductor:
+    """Conducts one run, from one event loop.
+
+    `is_blocked` is asked about a training that ran out of memory: whether others hold it, so that it says
+    nothing about the program. `doubt` says, in a worker thread, what was found of a number, None leaves that
+    to `evaluations`. `clock` gives seconds since the epoch, `timer` seconds that no clock change disturbs.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        *,
+        plan: Plan,
+        journal: Journal,
+        workspace: Workspace,
+        trainer: Trainer,
+        proposer: Proposer,
+        folders: RunFolders,
+        is_blocked: Callable[[Run], Awaitable[bool]] = nothing_blocks,
+        doubt: Callable[[Experiment], Doubt] | None = None,
+        clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.run = run
+        self.made = 0  # experiments after the baseline in this call of `conduct`
+        self.switch = asyncio.Lock()  # held while an experiment passes from stage to stage
+        self.next_number = 0
+        self._plan = plan
+        self._journal = journal
+        self._workspace = workspace
+        self._clock = clock
+        self._limit: int | None = None  # of `made`
+        self._certifies = False  # at the end of these
+        self._idle_until = 0.0  # by the event loop's clock
+        self._trainings = Trainings(
+            plan, journal=journal, workspace=workspace, trainer=trainer, folders=folders, clock=clock
+        )
+        self.evaluations = Evaluations(self._trainings, journal=journal, clock=clock)
+        self.repeats = Repeater(
+            run.id, plan, self._trainings, journal=journal, workspace=workspace, clock=clock
+        )
+        self.pruner = Pruner(plan.rule, LANES, journal=journal, workspace=workspace, clock=clock)
+        self._verdicts = Verdicts(
+            plan.rule,
+            journal=journal,
+            workspace=workspace,
+            trainings=self._trainings,
+            repeats=self.repeats,
+            pruner=self.pruner,
+            doubt=doubt or (lambda evaluated: self.evaluations.doubt(self.run, evaluated)),
+            clock=clock,
+        )
+        self.certifier = Certifier(
+            plan.certify_repeats, LANES, journal=journal, workspace=workspace, clock=clock
+        )
+        reader = ContextReader(journal=journal, workspace=workspace, folders=folders)
+        self.prefetch = Prefetch(
+            proposer=RetriesFirst(
+                LeavesOutFirst(proposer, journal=journal, workspace=workspace),
+                journal=journal,
+                workspace=workspace,
+            ),
+            workspace=workspace,
+            context=lambda: reader.read(self.run),
+            is_trained=lambda program: with_program(journal, run.id, program) is not None,
+            retry_seconds=plan.retry_seconds,
+            timer=timer,
+        )
+        self._lanes = tuple(
+            Lane(
+                index,
+                self,
+                journal=journal,
+                workspace=workspace,
+                trainings=self._trainings,
+                is_blocked=is_blocked,
+                clock=clock,
+            )
+            for index in range(LANES)
+        )
+
+    @property
+    def under_way(self) -> tuple[Experiment, ...]:
+        return tuple(lane.experiment for lane in self._lanes if lane.experiment is not None)
+
+    @property
+    def preparing(self) -> str:
+        return self._trainings.preparing
+
+    def log_of(self, number: int) -> Path:
+        return self._trainings.folders.log(number)
+
+    async def conduct(
+        self, experiments: int | None = None, *, unattended: bool = False, certify: bool = False
+    ) -> None:
+        """Make experiments until the run is stopped, or `experiments` after the baseline were decided.
+
+        If `unattended`, a proposer that has nothing left is an error; else it waits for a person. At the end
+        of the experiments their gain is certified, if that is to be done.
+        """
+        self.made, self._limit, self._certifies = 0, experiments, certify
+        self.prefetch.unattended = unattended
+        lanes: list[asyncio.Task[None]] = []
+        try:
+            await self._settle()
+            lanes = [asyncio.create_task(self._serve(lane)) for lane in self._lanes]
+            await asyncio.gather(*lanes)
+        finally:
+            for task in lanes:
+                task.cancel()
+            if lanes:
+                await asyncio.wait(lanes)
+            await self._close()
+
+    # What lanes ask
+
+    @property
+    def wants_more(self) -> bool:
+        under_way = sum(e.number > 0 and e.without is None for e in self.under_way)
+        enough = self._limit is not None and self.made + under_way >= self._limit
+        enough = enough and not self.pruner.leaves_out
+        return self.run.state is not RunState.STOPPED and not enough
+
+    async def propose(self, wake: asyncio.Event) -> Ready | None:
+        if self.next_number == 0:
+            return await in_thread(baseline, self._workspace, self.run.base_commit)
+        return await self.prefetch.take(lambda: self._head, wake)
+
+    def would_keep(self, measured: Experiment) -> bool:
+        return self._verdicts.would_keep(self.run, measured)
+
+    async def evaluate(self, measured: Experiment) -> Evaluation | None:
+        """Find out whether a number that would be kept is to be believed."""
+        return await self.evaluations.of(self.run, measured, self._verdicts.best)
+
+    def judge(self, evaluated: Experiment) -> Experiment:
+        self.run, decided = self._verdicts.judge(self.run, evaluated)
+        self.made += decided.number > 0 and decided.without is None
+        return decided
+
+    def give_up(self, experiment: Experiment) -> Experiment:
+        return self._verdicts.give_up(self.run, experiment)
+
+    async def conclude(self, decided: Experiment) -> None:
+        self._wake(but=decided.lane)
+        await in_thread(self._catch_up)
+        if decided.status is Status.KEEP:
+            await in_thread(self._workspace.restore)
+        crashed = decided.status is Status.CRASH
+        lacks = await in_thread(self._trainings.lacks, decided) if crashed else ""
+        await in_thread(self._trainings.file, decided, self.run)
+        if crashed:
+            if decided.number == 0:  # nothing is to be learnt from what follows
+                await self._set_state(RunState.STOPPED, Reason(Actor.LOOP, cause=Cause.BASELINE))
+            streak = await in_thread(self._journal.crash_streak, self.run.id)
+            if alarm := stages.alarm(decided, streak, every=self._plan.crash_streak, lacks=lacks):
+                await in_thread(self.call_person, Cause.CRASHES if decided.number else Cause.BASELINE, alarm)
+            await self.back_off(streak - self._plan.crash_streak, f"{streak} crashes in a row")
+
+    async def branch_moved(self) -> bool:
+        """Tell whether a hand moved the branch; the run is then paused and a person called."""
+        try:
+            await in_thread(self._check_head)
+        except BranchMoved as moved:
+            reason = Reason(Actor.LOOP, cause=Cause.BRANCH, facts={"error": str(moved)})
+            if self.run.state is not RunState.STOPPED and not is_same(self.run.reason, reason):
+                await in_thread(self.call_person, Cause.BRANCH, str(moved))
+                await self._set_state(RunState.PAUSING, reason)
+            return True
+        return False
+
+    async def back_off(self, times: int, cause: str) -> None:
+        """Begin nothing for a while if something went wrong too often; `times` is how often beyond that."""
+        if times < 0:
+            return
+        pauses = self._plan.rest_seconds
+        pause = backoff(pauses, times + 1)
+        self._idle_until = asyncio.get_running_loop().time() + pause
+        reason = f"pauses for {pause / 60:.0f} min after {cause}"
+        kind = EventKind.NOTED if times < len(pauses) else EventKind.RESTED  # by then people know
+        await in_thread(self._journal.note, self.run.id, kind, reason=reason, halted=True)
+
+    def call_person(self, cause: Cause, reason: str) -> None:
+        self._journal.note(self.run.id, EventKind.NEEDS_ATTENTION, cause=cause, key="", reason=reason)
+
+    # Going on
+
+    async def _serve(self, lane: Lane) -> None:
+        while await self._may_go_on(lane):
+            await lane.step()
+
+    async def _settle(self) -> None:
+        async with self.switch:
+            self.run = await in_thread(self._journal.run_by_id, self.run.id)
+            repairs: list[str] = []
+            try:
+                repairs = await in_thread(self._repair)
+            except BranchMoved:
+                await self.branch_moved()
+        for sentence in repairs:
+            log.warning("%s: %s", self.run.tag, sentence)
+        if self.run.state is not RunState.STOPPED:
+            await in_thread(self._trainings.prepare, self.run)  # outside the lock: commands need not wait
+            await self.evaluations.prepare(self.run)
+
+    def _repair(self) -> list[str]:
+        self._follow_tag()
+        undecided = {experiment.lane: experiment for experiment in self._journal.undecided(self.run.id)}
+        repeats = self.repeats.under_way()
+        for lane in self._lanes:
+            lane.experiment, lane.repeat = undecided.get(lane.index), repeats.get(lane.index)
+        last = self._journal.experiments(self.run.id, last=1)
+        self.next_number = last[0].number + 1 if last else 0
+        self.run = self._verdicts.take_up(self.run, undecided.values())
+        repairs = self._workspace.repair(self._head)
+        self._trainings.repair(self.run)
+        return repairs
+
+    def _follow_tag(self) -> None:
+        old, new = self.run.renamed_from, self.run.tag
+        if old:
+            try:
+                self._workspace.rename(new)
+            except UserError as error:
+                raise UserError(f"Branch and worktree of run {new} are still named {old}: {error}") from error
+            self.run = self._journal.finish_retag(self.run)
+
+    def _catch_up(self) -> None:
+        """Let people and git follow what the journal says."""
+        self._verdicts.call_person(self.run)
+        self._follow_tag()
+        self.run = self._verdicts.follow(self.run)
+
+    async def _may_go_on(self, lane: Lane) -> bool:
+        """Wait until a lane has something to do; False once the run is done or stopped."""
+        while True:
+            async with self.switch:
+                lane.wake.clear()
+                with suppress(BranchMoved):  # then it is a person's
+                    await in_thread(self._catch_up)
+                await in_thread(self._go_on_certifying)
+                if not lane.can_wait:
+                    return True  # whatever was ordered: nothing that was trained is lost
+                experiment = lane.experiment
+                given_up = experiment is not None and experiment.skip_requested
+                pause = self._idle_until - asyncio.get_running_loop().time()
+                if experiment is None:
+                    enough = await self._has_all()
+                else:
+                    enough = self.made == self._limit and experiment.without is None
+                waits = given_up or pause > 0 or enough or self._awaits_baseline(lane)
+                if self.run.state is RunState.RUNNING and not waits:
+                    return True
+                if experiment is not None and (given_up or self.run.state is RunState.STOPPED):
+                    await lane.give_up(experiment)
+                    continue
+                if await self._is_over():
+                    return False
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause if pause > 0 else None):
+                    await lane.wake.wait()
+
+    def _go_on_certifying(self) -> None:
+        at_end = self._certifies and self.made == self._limit and self.run.state is RunState.RUNNING
+        if at_end and self.certifier.wanted(self.run):
+            self.certifier.ask(self.run)
+        self.certifier.advance(self.run)
+        self.pruner.follow(self.run)
+        self.pruner.advance(self.run)
+
+    def _awaits_baseline(self, lane: Lane) -> bool:
+        return any(experiment.number == 0 for experiment in self.under_way if experiment.lane != lane.index)
+
+    async def _has_all(self) -> bool:
+        return not self.wants_more and not await in_thread(self.repeats.waiting)
+
+    async def _is_over(self) -> bool:
+        """Tidy up if no lane has anything to do; say whether the run is done or stopped."""
+        if not all(lane.can_wait for lane in self._lanes):
+            return False
+        has_all = self.made == self._limit and (self.under_way or await self._has_all())
+        if self.run.state in (RunState.RUNNING, RunState.PAUSING) and has_all and not self.pruner.leaves_out:
+            await self._set_state(RunState.DONE, Reason(Actor.LOOP, facts={"made": self.made}))
+        if self.run.state is RunState.PAUSING:
+            await self._set_state(RunState.PAUSED, self.run.reason or BY_COMMAND)
+        with suppress(BranchMoved):
+            await in_thread(self._workspace.restore)
+        gone = self.run.state is RunState.STOPPED and not self.under_way
+        await in_thread(self._trainings.sweep, everything=gone)
+        over = self.run.state in (RunState.DONE, RunState.STOPPED)
+        if over:
+            with suppress(BranchMoved):
+                await in_thread(self._workspace.release)
+            await self._close()  # before a command to go on can come, which calls `conduct` again
+        return over
+
+    async def _close(self) -> None:
+        """Leave nothing but the trainings; called again it has nothing to wait for."""
+        await self.prefetch.close()
+        for lane in self._lanes:
+            lane.close()
+
+    def _check_head(self) -> None:
+        self.run = self._verdicts.check_branch(self.run)
+
+    @property
+    def _head(self) -> str:
+        return self._verdicts.head(self.run)
+
+    async def _set_state(self, state: RunState, reason: Reason) -> None:
+        self.run = await in_thread(self._journal.set_state, self.run, state, reason)
+        self._wake()
+
+    def _wake(self, *, but: int | None = None) -> None:
+        for lane in self._lanes:
+            if lane.index != but:
+                lane.wake.set()
+
+    async def _interrupt(self) -> None:
+        for lane in self._lanes:
+            await lane.interrupt()
+
+
+def is_same(old: Reason | None, new: Reason) -> bool:
+    """Tell whether this is the order of before, for whatever facts."""
+    return old is not None and (old.by, old.name, old.cause) == (new.by, new.name, new.cause)

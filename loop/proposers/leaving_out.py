@@ -1,0 +1,129 @@
+"""Programs without earlier keeps: one at a time for a prune, or several at a person's word."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from loop.errors import UserError
+from loop.experiment import Experiment, Family, Proposal
+from loop.git.commands import GitError, merge_texts
+from loop.git.workspace import Workspace
+from loop.process.worker import in_thread
+from loop.program.constants import find_constants
+from loop.proposers.protocol import Context, Proposer
+from loop.store.evidence.prunes import Prunes, left_out_of
+from loop.store.experiments import Idea, IdeaBox
+from loop.store.journal import Journal
+
+_REMOVAL = re.compile(r"remove\s+(#?\d+(?:\s*(?:,|and|\s)\s*#?\d+)*)\.?", re.IGNORECASE)
+
+
+def removal_text(numbers: Sequence[int]) -> str:
+    """Return the idea that removes these keeps."""
+    return f"remove {', '.join(f'#{number}' for number in numbers)}"
+
+
+def read_removal(text: str) -> tuple[int, ...]:
+    """Return the numbers of the keeps that an idea removes; none where it is another idea."""
+    match = _REMOVAL.fullmatch(text.strip())
+    return tuple(sorted(set(map(int, re.findall(r"\d+", match[1]))))) if match else ()
+
+
+class LeavesOutFirst:
+    """Proposes what a person wants removed, then what a prune leaves out, and else what `proposer` does."""
+
+    def __init__(self, proposer: Proposer, *, journal: Journal, workspace: Workspace) -> None:
+        self._proposer = proposer
+        self._journal = journal
+        self._workspace = workspace
+        self._ideas = IdeaBox(journal)
+        self._prunes = Prunes(journal)
+
+    @property
+    def name(self) -> str:
+        return self._proposer.name
+
+    async def propose(self, context: Context) -> Proposal:
+        return await in_thread(self._next, context) or await self._proposer.propose(context)
+
+    def _next(self, context: Context) -> Proposal | None:
+        return self._removal(context) or self._left_out(context)
+
+    def _removal(self, context: Context) -> Proposal | None:
+        for idea in self._ideas.waiting(context.run.id):
+            if numbers := read_removal(idea.text):
+                try:
+                    return self._without_all(context, idea, numbers)
+                except GitError:
+                    raise  # it fails now, and may work later
+                except UserError as error:
+                    self._ideas.give_up(idea, str(error))
+        return None
+
+    def _without_all(self, context: Context, idea: Idea, numbers: Sequence[int]) -> Proposal:
+        keeps = [kept(self._journal, context.run.id, number) for number in numbers]
+        source = context.source
+        for keep in reversed(keeps):
+            source = without(self._workspace, source, keep)
+        return Proposal(
+            source,
+            idea.text,
+            f"Asked for by {idea.author}: {'; '.join(keep.description for keep in keeps)}"[:500],
+            idea.author,
+            context.parent,
+            idea=idea.id,
+            family=Family.SIMPLIFICATION,
+        )
+
+    def _left_out(self, context: Context) -> Proposal | None:
+        prune = self._prunes.under_way(context.run.id)
+        best = self._journal.best(context.run.id)
+        if prune is None or best is None or prune.head != best.number or best.commit != context.parent:
+            return None
+        tried = left_out_of(self._journal, context.run.id, best.commit)
+        for number in prune.keeps:
+            if number not in tried:
+                keep = kept(self._journal, context.run.id, number)
+                return self._proposal(context, keep)
+        return None
+
+    def _proposal(self, context: Context, keep: Experiment) -> Proposal:
+        number = keep.number
+        return Proposal(
+            without(self._workspace, context.source, keep),
+            f"without #{number}: {keep.description}",
+            f"Measures what #{number} brings to the best program.",
+            "prune",
+            context.parent,
+            without=number,
+        )
+
+
+def without(workspace: Workspace, source: str, keep: Experiment) -> str:
+    """Return a program without the change of a keep.
+
+    Raises:
+        UserError: it cannot be taken out.
+    """
+    merged = merge_texts(workspace.source(keep.commit), source, workspace.source(keep.parent))
+    if merged is None:
+        raise UserError(f"#{keep.number} cannot be taken out: later keeps changed the same lines")
+    if merged == source:
+        raise UserError(f"the best program has nothing of #{keep.number} any more")
+    find_constants(merged)  # what does not parse is not trained
+    return merged
+
+
+def kept(journal: Journal, run_id: int, number: int) -> Experiment:
+    """Return a kept experiment.
+
+    Raises:
+        UserError: it is none that can be taken out.
+    """
+    found = journal.experiment(run_id, number)
+    if found is None or found.status != "keep":
+        raise UserError(f"#{number} is no keep")
+    if number == 0 or not found.parent:
+        raise UserError(f"#{number} is the baseline")
+    return found
