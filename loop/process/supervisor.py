@@ -57,10 +57,7 @@ KEYCTL, JOIN_SESSION_KEYRING = {"x86_64": 250, "aarch64": 219}, 1  # keyctl(2), 
 if sys.platform == "linux":
 
     def start_time(pid: int) -> float | None:
-        """Return when a process began, in seconds since boot, and None where it is gone or a zombie.
-
-        With the pid this names a process for good. It does not move when the wall clock is set.
-        """
+        """Return when a process began, in seconds since boot; None where it is gone or a zombie."""
         fields = _stat(pid)
         living = fields and fields[0] not in b"ZX"
         return int(fields[19]) / os.sysconf("SC_CLK_TCK") if living else None
@@ -89,7 +86,7 @@ else:
 
 
 def boot_id() -> str:
-    """Name the running boot: pids and start times of another one mean nothing. Empty where it has no name."""
+    """Name the running boot, empty where it has no name."""
     return _read("/proc/sys/kernel/random/boot_id").decode().strip()
 
 
@@ -106,14 +103,12 @@ def descendants(*roots: int) -> dict[int, int]:
 
 
 def namespace_init(pids: Iterable[int]) -> list[int]:
-    """Find process 1 of a namespace, with which all others in it end."""
     return [pid for pid in pids if _numbers(f"/proc/{pid}/status", b"NSpid:")[1:][-1:] == [1]][:1]
 
 
 def excess_below(root: int, limits: Data, *, wrapped: bool = False) -> Excess | None:
     """Return what those below `root` use more of than is allowed, if anything."""
-    resident = descendants(root)
-    # Files in memory are no process's. Before the third process starts, they are the machine's.
+    resident = descendants(root)  # files in memory are no process's; before the third starts, the machine's
     init = namespace_init(resident) if wrapped and len(resident) > 2 else ()
     files = sum(_space(f"/proc/{pid}/root/dev/shm")[1] for pid in init)
     memory = files + sum(resident.values())
@@ -296,7 +291,7 @@ class Training:
 
     def terminate(self) -> None:
         """Send SIGTERM, to the program alone where it is wrapped: the wrapper would not pass it on."""
-        init = namespace_init(descendants(os.getpid()) if self._wrapped else ())
+        init = namespace_init(descendants(os.getpid())) if self._wrapped else ()
         inside = descendants(*init) if init else ()
         for pid in inside:
             _kill(pid, signal.SIGTERM)
@@ -439,7 +434,6 @@ def _space(folder: Path | str) -> tuple[int, int]:  # bytes that are free, and t
 
 
 def _is_own_file(path: Path) -> bool:
-    """Tell whether this is a file without another name, or nothing: no link, no pipe, no folder."""
     with suppress(FileNotFoundError):
         status = path.lstat()
         return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
@@ -447,7 +441,7 @@ def _is_own_file(path: Path) -> bool:
 
 
 def _kill(pid: int, number: signal.Signals) -> None:
-    with suppress(OSError):  # gone, or not ours to signal
+    with suppress(OSError):  # gone, or not ours
         os.kill(pid, number)
 
 

@@ -46,12 +46,10 @@ class Gain:
 class Report:
     """What a run has brought, or a part of it. What the rows do not say is None.
 
-    `experiments` counts every trained one, the baseline included: all but the skipped. `gains` has one for
-    every kept experiment that had a best before it, the largest first. Times are seconds since the epoch:
-    the first start and the last end. `training_seconds` is what the trainings counted against their budgets.
-    `before` is the best before the first row, None where the rows begin with the run.
-    `queue_empty` counts the experiments for which the machine waited, because no proposal was ready, and
-    `waited_seconds` is how long it did so in all. `spent` is None where no model was asked.
+    `experiments` counts all but the skipped, the baseline included; `gains` has one for each that was kept on
+    a best before it, the largest first. Times are of the first start and the last end. `training_seconds` is
+    what counted against the budgets, `before` the best before the first row. `queue_empty` counts how often
+    the machine waited for a proposal, `waited_seconds` how long. `spent` is None where no model was asked.
     """
 
     tag: str | None
@@ -124,11 +122,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What a night cost.
-
-    `model_dollars` is None where no model was asked, `gpu_seconds` is how long trainings held the GPU, None
-    where there seems to be none, and `gpu_price` is in dollars an hour.
-    """
+    """What a night cost: `model_dollars` is None where none was asked, `gpu_price` is an hour's."""
 
     gain: float | None = None
     model_dollars: float | None = None
@@ -179,10 +173,9 @@ class Outlook:
 class WakeUpReport:
     """A report with all that only the journal can add to it; a bare file of results adds nothing.
 
-    `rows` are those of the whole run and `whole` is the report on them, None where the night is all of it.
-    `since` is when the night began, None with the run; `start` is the number of the best before the night.
-    `calls` are the reasons for which a person is still needed, the oldest first. `evaluated` says whether
-    numbers were checked apart from the program that printed them. `certainty` is of the whole run.
+    `rows`, `certainty` and `whole` are of the run, `whole` None where the night is all of it. `since` is when
+    the night began, `start` the number of the best before it. `calls` are the reasons for which a person is
+    needed; `evaluated` says whether numbers were checked apart from the programs.
     """
 
     report: Report
@@ -200,8 +193,8 @@ class WakeUpReport:
 
     def to_json(self) -> dict[str, object]:
         spent = {"ledger": self.ledger.to_json()} if self.ledger else {}
-        found = self.certainty.of_best if self.certainty else None
-        certified = {"certified": to_json(found) if found else None}
+        certain = self.certainty and self.certainty.of_best
+        certified = {"certified": to_json(certain) if certain else None}
         bill = {"bill": to_json(self.bill), "calls": list(self.calls)}
         return to_json(self.report) | certified | bill | spent
 

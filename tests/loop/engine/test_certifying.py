@@ -224,7 +224,7 @@ async def test_a_pair_counts_only_whole(lab: Lab) -> None:
 async def test_it_ends_where_another_program_becomes_the_best(lab: Lab) -> None:
     engine = lab.engine(KEPT)
     conducting = await make_and_certify(lab, engine)
-    await engine.reject(1)
+    await engine.correct(EventKind.REJECTED, 1)
     lab.open_gate()
     await until_certified(lab)
     assert told(lab, EventKind.CERTIFIED)[0]["reason"] == MOVED
