@@ -102,7 +102,9 @@ class Verdicts:
         return head_has_moved(self._journal, run)
 
     def would_keep(self, run: Run, measured: Experiment) -> bool:
-        return self._decided(run, measured, self._noise(run), NO_DOUBT).status is Status.KEEP
+        """Tell whether its number makes it the head; what leaves a keep out to measure it never is one."""
+        decided = self._decided(run, measured, self._noise(run), NO_DOUBT)
+        return decided.status is Status.KEEP and measured.without is None
 
     def judge(self, run: Run, evaluated: Experiment) -> tuple[Run, Experiment]:
         """Give the verdict on an experiment and write it down; `follow` does the rest."""
