@@ -19,6 +19,7 @@ from loop.process.environment import Launcher, training_environment
 from loop.process.trainer import RunFolders, Trainer
 from loop.proposers.protocol import Context, Proposer
 from loop.store.journal import Journal
+from tests.conftest import NO_MAINTENANCE
 
 GIT_ENVIRONMENT = {
     "PATH": os.environ["PATH"],
@@ -28,6 +29,7 @@ GIT_ENVIRONMENT = {
     "GIT_AUTHOR_EMAIL": "ann@localhost",
     "GIT_COMMITTER_NAME": "ann",
     "GIT_COMMITTER_EMAIL": "ann@localhost",
+    **NO_MAINTENANCE,
 }
 
 
