@@ -18,6 +18,13 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared machine")
 
+NO_MAINTENANCE = {
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "maintenance.auto",
+    "GIT_CONFIG_VALUE_0": "false",
+}
+"""For the git of tests, which else starts another one after each commit; the bot's git never gets these."""
+
 MEMORY = Path("/dev/shm")
 ROOM = 4 * 2**30  # bytes; all tests at once take less than half of it
 
@@ -78,5 +85,7 @@ def only_own_environment() -> Iterator[None]:
                 patch.delenv(name)
         patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
         patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        for name, value in NO_MAINTENANCE.items():
+            patch.setenv(name, value)
         patch.setenv("TERM", "xterm-256color")  # theirs may be a dumb one
         yield

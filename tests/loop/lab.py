@@ -24,6 +24,7 @@ from loop.proposers.protocol import Context, Proposer
 from loop.sandbox.sandbox import Sandbox
 from loop.store.evidence.repeats import Repeats, trainings_under_way
 from loop.store.journal import Journal
+from tests.conftest import NO_MAINTENANCE
 
 GIT_ENVIRONMENT = {
     "PATH": os.environ["PATH"],
@@ -33,6 +34,7 @@ GIT_ENVIRONMENT = {
     "GIT_AUTHOR_EMAIL": "ann@localhost",
     "GIT_COMMITTER_NAME": "ann",
     "GIT_COMMITTER_EMAIL": "ann@localhost",
+    **NO_MAINTENANCE,
 }
 
 
