@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from loop.evidence import NO_DOUBT
 from loop.experiment import Actor, Cause, Cost, EventKind, Proposal, Reason, Run, RunState, Status
 from loop.proposers.calling import available_again, unavailable
 from loop.proposers.protocol import Context, Failure, UnavailableError
@@ -69,8 +70,8 @@ async def test_a_night_in_which_the_model_goes_down_and_comes_back(lab: Lab, tmp
     lab.journal.listeners.append(lambda: setattr(institute, "now", institute.now + 10))  # time passes
     (lab.repository / ".git/info/exclude").write_text("ideas.md\n")
     (lab.repository / "ideas.md").write_text("- try it the other way round\n")
-    await lab.engine(ideas=institute.researcher(model)).conduct(6)
-    after_restart = lab.engine(ideas=institute.researcher(model))
+    await lab.engine(ideas=institute.researcher(model)).conduct(6, doubt=lambda _: NO_DOUBT)
+    after_restart = lab.engine(ideas=institute.researcher(model), doubt=lambda _: NO_DOUBT)
     await after_restart.resume()
     await after_restart.conduct(6)
 
@@ -103,7 +104,7 @@ async def test_a_run_whose_money_is_spent_is_paused_and_goes_on_with_search_when
         await engine.pause(reason=reason)
 
     institute.pause = pause
-    engine = lab.engine(ideas=institute.researcher(Model(), a_run=1.0, pauses=True))
+    engine = lab.engine(ideas=institute.researcher(Model(), a_run=1.0, pauses=True), doubt=lambda _: NO_DOUBT)
     night = asyncio.create_task(engine.conduct(6))
     await lab.until(lambda: lab.now().state is RunState.PAUSED)
     assert lab.now().reason == Reason(Actor.BUDGET, cause=Cause.BUDGET, facts={"setting": "LLM_BUDGET_USD"})

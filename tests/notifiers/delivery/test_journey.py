@@ -24,6 +24,7 @@ ENDS = {"loop.engine", "notifiers.channels.telegram"}  # neither of them runs he
 HELPERS = {
     "loop.experiment",
     "loop.process.worker",
+    "loop.gain",
     "loop.results.gains",
     "loop.store.schema",
     "loop.text",
