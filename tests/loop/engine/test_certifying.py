@@ -177,12 +177,13 @@ async def test_stop_ends_it_with_what_there_is(lab: Lab) -> None:
 
 async def test_at_its_hour_it_ends_with_what_there_is(lab: Lab) -> None:
     """What trains then is given up, because the report is due."""
-    now = 1e9
+    now, until = 1e9, 1e9 + 7200
     engine = lab.engine(KEPT, certify_repeats=2, clock=lambda: now)
-    conducting = await make_and_certify(lab, engine, until=now + 7200)
-    await engine.end_certification(now + 7199)
+    conducting = await make_and_certify(lab, engine, until=until)
+    await engine.end_certification(until - 1)
     assert found(lab)[0].ended_at is None
-    await engine.end_certification(now + 7200)
+    now = until
+    await engine.end_certification(now)
     assert told(lab, EventKind.CERTIFIED)[0]["reason"] == NO_TIME
     await lab.until(lambda: EventKind.REPEAT_GIVEN_UP in lab.kinds())
     assert not lab.repeats.waiting(lab.run.id)

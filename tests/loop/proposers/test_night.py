@@ -70,7 +70,7 @@ async def test_a_night_in_which_the_model_goes_down_and_comes_back(lab: Lab, tmp
     lab.journal.listeners.append(lambda: setattr(institute, "now", institute.now + 10))  # time passes
     (lab.repository / ".git/info/exclude").write_text("ideas.md\n")
     (lab.repository / "ideas.md").write_text("- try it the other way round\n")
-    await lab.engine(ideas=institute.researcher(model)).conduct(6, doubt=lambda _: NO_DOUBT)
+    await lab.engine(ideas=institute.researcher(model), doubt=lambda _: NO_DOUBT).conduct(6)
     after_restart = lab.engine(ideas=institute.researcher(model), doubt=lambda _: NO_DOUBT)
     await after_restart.resume()
     await after_restart.conduct(6)

@@ -81,8 +81,12 @@ async def test_each_decided_experiment_is_a_step_of_its_run(
     await tracker.catch_up()
     assert lines(told) == [
         ["init", {"project": "nights", "name": "mar12", "resume": "allow"}],
-        ["log", 1, {"mfu_percent": 40.0, "val_bpb": 0.9, "best": 0.9, "kept": 1, "crashed": 0}],
-        ["log", 2, {"mfu_percent": 40.0, "best": 1.0, "kept": 0, "crashed": 1}],
+        [
+            "log",
+            1,
+            {"mfu_percent": 40.0, "val_bpb": 0.9, "best": 0.9, "kept": 1, "crashed": 0, "quarantined": 0},
+        ],
+        ["log", 2, {"mfu_percent": 40.0, "best": 1.0, "kept": 0, "crashed": 1, "quarantined": 0}],
         ["finish"],
     ]
 
