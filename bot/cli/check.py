@@ -6,11 +6,8 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from bot.cli import Json, print_json, say
+from bot.cli import print_json, say
 from bot.setup.settings import Settings
 from loop.errors import UserError
 from loop.evaluation.guard.examine import examine, module_names, refused
@@ -23,24 +20,15 @@ from loop.store.journal import Journal
 from notifiers.text.words import plural
 
 
-def check(
-    context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A train.py.")],
-    repo: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="The training repository to compare with, instead of REPOSITORY."),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Print what the guard finds in a train.py; exit status 1 if it would be refused."""
-    settings = context.obj()
-    findings = find(settings, read(file), repo or settings.repository)
+def check_file(settings: Settings, file: Path, repository: Path | None, *, as_json: bool) -> bool:
+    """Print what the guard finds in a file; return whether it would be refused."""
+    findings = find(settings, read(file), repository)
     is_refused = bool(refused(findings, strict=settings.guard == "strict"))
     if as_json:
         print_json({"refused": is_refused, "findings": [asdict(finding) for finding in findings]})
     else:
         say(table(findings, is_refused=is_refused))
-    raise typer.Exit(code=int(is_refused))
+    return is_refused
 
 
 def read(file: Path) -> str:

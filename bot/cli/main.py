@@ -14,7 +14,6 @@ from typing import Annotated, Literal
 import typer
 
 from bot.cli import Json, Tag, not_running, open_run, print_data, print_json, print_message, say
-from bot.cli.check import check
 from bot.cli.report import report, report_of_run
 from bot.setup.service import become_init, open_standard_streams, unit
 from bot.setup.settings import load_settings
@@ -30,7 +29,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(report)
-app.command()(check)
 
 
 @app.callback()
@@ -104,6 +102,24 @@ def init(
 
     commit = init_repository(folder, profile, time_budget)
     say(f"{folder} is ready (commit {commit[:7]}). Next: {prepare_line(folder)}")
+
+
+@app.command()
+def check(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A train.py.")],
+    repo: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The training repository to compare with, instead of REPOSITORY."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print what the guard finds in a train.py; exit status 1 if it would be refused."""
+    from bot.cli.check import check_file
+
+    settings = context.obj()
+    is_refused = check_file(settings, file, repo or settings.repository, as_json=as_json)
+    raise typer.Exit(code=int(is_refused))
 
 
 @app.command()
