@@ -74,7 +74,7 @@ class RealBot:
     def launch(self, *arguments: str, stdout: int, stderr: int) -> Process:
         """Start the command line, without an input, in a forked process where that makes no difference."""
         with Path(os.devnull).open() as nothing:
-            streams = {"stdin": nothing.fileno(), "stdout": stdout, "stderr": stderr}
+            streams: dict[str, Any] = {"stdin": nothing.fileno(), "stdout": stdout, "stderr": stderr}
             command, folder, env = self.command(*arguments), self.folder, self.environment
             if self.forks and preloaded().suits(env):
                 return preloaded().start(command, cwd=folder, env=env, **streams)
