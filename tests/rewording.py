@@ -122,7 +122,7 @@ class _Finder(MetaPathFinder):
         if fullname.partition(".")[0] not in ROOMS:
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
-        if spec and spec.origin in self._marked:
+        if spec and spec.origin and spec.origin in self._marked:
             code = _worded(self._marked[spec.origin], self._wording)
             spec.loader = _Loader(fullname, spec.origin, code)
         return spec
@@ -282,7 +282,8 @@ async def _live(home: Path, chapters: Sequence[Callable[[LoneBot], Any]]) -> lis
 
 
 def main() -> None:
-    home, marked = Path(sys.argv[1]), {}
+    home = Path(sys.argv[1])
+    marked: dict[str, CodeType] = {}
     for module in OTHERS:
         importlib.import_module(module)
     gc.freeze()
