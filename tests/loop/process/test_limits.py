@@ -60,11 +60,6 @@ def no_namespaces() -> str:
     return tried.stderr.strip() if tried.returncode else ""
 
 
-@pytest.fixture
-def tmp_path(disk_path: Path) -> Path:
-    return disk_path  # in a sandbox /dev is another one
-
-
 @pytest.fixture(params=["alone", "wrapped"])
 def wrap(request: pytest.FixtureRequest) -> Wrap:
     return (lambda job: job) if request.param == "alone" else request.getfixturevalue("namespace")
