@@ -149,9 +149,18 @@ daemon = os.read(read, 32).decode()
 """
 
 
+def _stays(child: psutil.Process) -> bool:
+    """Tell whether it is a process that others are forked off from, for all tests of a session."""
+    try:
+        command = " ".join(child.cmdline())
+    except psutil.Error:
+        return False
+    return "preloaded.py" in command or "tests.rewording" in command
+
+
 def leftovers(folder: Path) -> list[int]:
     """Return the living processes of trainings that work below `folder`, and our own children."""
-    found = {child.pid for child in psutil.Process().children(recursive=True)}
+    found = {child.pid for child in psutil.Process().children(recursive=True) if not _stays(child)}
     for process in psutil.process_iter(["cwd"]):
         if Path(process.info["cwd"] or "/").is_relative_to(folder):
             found.add(process.pid)
