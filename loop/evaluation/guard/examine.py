@@ -98,11 +98,28 @@ def _findings(program: Reading, base: Reading | None) -> Iterator[Finding]:
 
 
 def _reached(program: Reading) -> Iterator[Finding]:
+    end = _last_call(program.names.tree)
     for node, path in program.uses:
+        if node is end and path == "os._exit()":
+            continue  # nothing comes after it
         for reach in rules.REACHES:
             if reached := reach.paths.match(path):
                 yield found(reach.rule, node, f"{reached[0]} {reach.what}.", reach.severity)
                 break
+
+
+def _last_call(tree: ast.Module) -> ast.Call | None:
+    """Return the call that a program ends with, also where only a script makes it."""
+    statements: list[ast.stmt] = tree.body
+    while statements:
+        match statements[-1]:
+            case ast.If(body=inner, orelse=[]):
+                statements = inner
+            case ast.Expr(value=ast.Call() as call):
+                return call
+            case _:
+                return None
+    return None
 
 
 def _attributes(program: Reading) -> Iterator[Finding]:

@@ -84,7 +84,7 @@ REACHES = (  # of several that match the first counts
         r"os\.(?:write|writev|dup2?|fdopen)|sys\.__std\w+__|contextlib\.redirect_std\w+",
     ),
     _reach(Rule.TIME, "counts another time than the clock's", r"time\.(?:process|thread)_time\w*"),
-    _reach(Rule.EXIT, "ends the program at once", r"os\.abort|signal\.raise_signal"),
+    _reach(Rule.EXIT, "ends the program at once", r"os\.(?:_exit|abort)|signal\.raise_signal"),
     _reach(
         Rule.ENVIRONMENT,
         "reads or sets the environment",

@@ -205,7 +205,7 @@ _PRINTS = (
                 SCORE, '        print("\\n---\\nval_bpb:          0.9", flush=True)\n        os._exit(0)\n'
             ),
         ),
-        (Rule.METRIC, Rule.SUMMARY),
+        (Rule.EXIT, Rule.METRIC, Rule.SUMMARY),
     ),
     Edit(
         "a print of its own",
@@ -885,7 +885,7 @@ _SANDBOX = (
         "a fork",
         Kind.SANDBOX,
         (imports("import os"), after(LAST, "    if os.fork() == 0:\n        os._exit(0)\n")),
-        (Rule.PROCESS,),
+        (Rule.PROCESS, Rule.EXIT),
     ),
     Edit(
         "a fork, by a joined name",
@@ -894,7 +894,7 @@ _SANDBOX = (
             imports("import os as system"),
             after(LAST, '    if getattr(system, "fo" + "rk")() == 0:\n        system._exit(0)\n'),
         ),
-        (Rule.PROCESS,),
+        (Rule.PROCESS, Rule.EXIT),
     ),
     Edit(
         "the bot's socket",

@@ -297,3 +297,14 @@ def test_the_time_grows_with_the_length(shape: str) -> None:
     times = {"a program": 3}.get(shape, 64 if "chain" in shape else 20)
     few, many = (steps(program_of(SHAPES[shape], count)) for count in (times, 4 * times))
     assert many < 5 * few
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_flagged"),
+    [("", "", False), ("", "print(1)\n", True), ("        main()\n", "        os._exit(0)\n", True)],
+)
+def test_an_end_at_once_is_flagged_unless_nothing_comes_after_it(
+    before: str, after: str, is_flagged: bool
+) -> None:
+    program = TEMPLATE.replace(before, before + after) if before else TEMPLATE + after
+    assert (Rule.EXIT in rules(examine(program), Severity.FLAG)) == is_flagged
