@@ -214,21 +214,23 @@ class Lane:
         self._put_off = False
         evaluation = None
         if await in_thread(self._owner.would_keep, measured):
-            halted = self._is_halted or measured.skip_requested
-            if halted and await in_thread(self._owner.evaluations.checks, self._owner.run):
+            if not await in_thread(self._owner.evaluations.checks, self._owner.run):
+                evaluation = await self._owner.evaluate(measured)  # a look at numbers, which no command ends
+            elif self._is_halted or measured.skip_requested:
                 self._put_off = True
                 return
-            self._evaluation = asyncio.create_task(self._owner.evaluate(measured))
-            try:
-                evaluation = await self._evaluation
-            except asyncio.CancelledError:
-                current = asyncio.current_task()
-                if current is None or current.cancelling():
-                    raise
-                self._put_off = True  # by a command
-                return
-            finally:
-                self._evaluation = None
+            else:
+                self._evaluation = asyncio.create_task(self._owner.evaluate(measured))
+                try:
+                    evaluation = await self._evaluation
+                except asyncio.CancelledError:
+                    current = asyncio.current_task()
+                    if current is None or current.cancelling():
+                        raise
+                    self._put_off = True  # by a command
+                    return
+                finally:
+                    self._evaluation = None
         async with self._owner.switch:
             evaluated = replace(self.experiment or measured, stage=Stage.EVALUATED)  # it may have a mark
             notice = self._owner.evaluations.notice(evaluation)

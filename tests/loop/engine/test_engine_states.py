@@ -198,7 +198,7 @@ class EngineStates(RuleBasedStateMachine):
             return
         outcome = training.outcome
         assert outcome is not None, "it was decided while it trained"
-        if outcome.numbers and not experiment.skip_requested:  # a number may be given up while evaluated
+        if outcome.numbers:
             assert experiment.status in (Status.KEEP, Status.DISCARD, Status.QUARANTINE), "a result was lost"
             assert experiment.value == outcome.numbers["val_bpb"]
         elif outcome.ending in (Ending.INTERRUPTED, Ending.VANISHED):

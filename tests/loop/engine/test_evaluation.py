@@ -16,7 +16,7 @@ import pytest
 
 from loop.engine.judging.evaluations import OWN
 from loop.errors import UserError
-from loop.evaluation.evaluator import MODEL, Evaluator
+from loop.evaluation.evaluator import MODEL, NONE, Evaluator
 from loop.evidence import Belief
 from loop.experiment import EventKind, Experiment, RunState, Stage, Status
 from loop.process.trainer import Limits
@@ -238,6 +238,27 @@ async def test_skip_gives_up_what_is_evaluated(lab: Lab) -> None:
         assert (await engine.skip()).number == 1
     await conducting
     assert [each.status for each in lab.experiments()] == [Status.KEEP, Status.SKIP, Status.KEEP]
+
+
+async def test_skip_gives_up_no_number_that_only_plausibility_looks_at(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = lab.engine(value(1.4), evaluate=NONE)
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def look(measured: Experiment) -> None:
+        if measured.number:
+            asked.set()
+            await answer.wait()
+
+    monkeypatch.setattr(engine, "evaluate", look)
+    conducting = conduct(engine, 1)
+    await asked.wait()
+    with pytest.raises(UserError, match="Nothing is training"):
+        await engine.skip()
+    answer.set()
+    await conducting
+    assert last(lab).status is Status.KEEP
 
 
 async def test_stop_gives_up_what_is_evaluated(lab: Lab) -> None:
