@@ -12,10 +12,8 @@ import pytest
 from loop.engine.run import Engine
 from loop.errors import UserError
 from loop.experiment import Cause, EventKind, RunState, Stage, Status
-from tests.loop.engine.test_engine import MakeLab, conduct, end, make_lab
+from tests.loop.engine.engines import MakeLab, conduct, end
 from tests.loop.lab import GIT_ENVIRONMENT, Lab, git, program, value
-
-__all__ = ["make_lab"]
 
 BRANCH = "refs/heads/autoresearch/mar12"
 

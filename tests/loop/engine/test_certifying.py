@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -16,27 +14,13 @@ from loop.errors import UserError
 from loop.evidence import Belief, Certification, Doubt, RepeatFor
 from loop.experiment import EventKind, Experiment, RunState, Status
 from loop.store.evidence.certifications import Certifications
-from tests.loop.engine.test_engine import MakeLab, conduct, end
-from tests.loop.engine.test_repeats import kill, told
+from tests.loop.engine.engines import MakeLab, conduct, end, kill, told
 from tests.loop.lab import Lab, program, value
 
 BASELINE = program("SEED = 42\nsummary(1 + SEED / 1000)")
 BETTER = program("SEED = 42\nsummary(0.9 + 2 * SEED / 1000)")
 GATED = 'if os.path.exists(os.environ["TORCH_GATE"] + ".shut"): wait()\n'
 """Waits at the gate once the test has shut it."""
-
-
-@pytest.fixture
-def make_lab(tmp_path: Path) -> Iterator[MakeLab]:
-    labs: list[Lab] = []
-
-    def make(baseline: str) -> Lab:
-        labs.append(Lab(tmp_path / str(len(labs)), baseline))
-        return labs[-1]
-
-    yield make
-    for lab in labs:
-        lab.close()
 
 
 @pytest.fixture

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from loop.engine.run import Engine
@@ -14,8 +11,7 @@ from loop.experiment import EventKind, Experiment, Family, RunState, Status
 from loop.results.certainty import read_certainty
 from loop.store.evidence.prunes import Prunes
 from loop.store.experiments import IdeaBox
-from tests.loop.engine.test_engine import MakeLab, conduct, end
-from tests.loop.engine.test_repeats import kill, told
+from tests.loop.engine.engines import MakeLab, conduct, end, kill, told
 from tests.loop.lab import Lab, program
 
 
@@ -32,19 +28,6 @@ lucky = os.environ["TORCH_GATE"] + ".lucky"
 brings += 0.0 if os.path.exists(lucky) else 0.01
 open(lucky, "w")"""
 """Brings something in the first training alone."""
-
-
-@pytest.fixture
-def make_lab(tmp_path: Path) -> Iterator[MakeLab]:
-    labs: list[Lab] = []
-
-    def make(baseline: str) -> Lab:
-        labs.append(Lab(tmp_path / str(len(labs)), baseline))
-        return labs[-1]
-
-    yield make
-    for lab in labs:
-        lab.close()
 
 
 async def keep_two(make_lab: MakeLab, **options: int) -> tuple[Lab, Engine]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -15,7 +14,7 @@ from loop.errors import UserError
 from loop.evidence import Repeat, RepeatFor
 from loop.experiment import Ending, EventKind, Purpose, Run, RunState, Status
 from loop.process.supervisor import LOG
-from tests.loop.engine.test_engine import MakeLab, conduct, end
+from tests.loop.engine.engines import MakeLab, conduct, end, kill, told
 from tests.loop.lab import Ideas, Lab, git, program, value
 
 SEEDED = program("SEED = 42\nsummary(1 + SEED / 100)")
@@ -25,20 +24,6 @@ if os.path.exists(first): wait()
 open(first, "w")
 """
 """Waits at the gate in every training but the first."""
-
-
-@pytest.fixture
-def make_lab(tmp_path: Path) -> Iterator[MakeLab]:
-    labs: list[Lab] = []
-
-    def make(baseline: str) -> Lab:
-        labs.append(Lab(tmp_path / str(len(labs)), baseline))
-        return labs[-1]
-
-    yield make
-    for lab in labs:
-        lab.close()
-    assert not [child for child in psutil.Process().children(recursive=True) if "supervisor" in child.name()]
 
 
 @pytest.fixture
@@ -53,10 +38,6 @@ def ask(lab: Lab, number: int, *, times: int = 1, why: RepeatFor = RepeatFor.PER
 
 def numbers(lab: Lab) -> dict[int, tuple[float | None, ...]]:
     return lab.repeats.numbers(lab.run.id, "val_bpb")
-
-
-def told(lab: Lab, kind: EventKind) -> list[dict[str, object]]:
-    return [dict(e.data) for e in lab.journal.events_after(0, limit=10_000) if e.kind is kind]
 
 
 async def make_and_ask(lab: Lab, engine: Engine, times: int = 1) -> asyncio.Task[None]:
@@ -210,13 +191,6 @@ async def test_a_repeat_whose_machine_died_is_trained_again(lab: Lab) -> None:
     await end(second)
     assert numbers(lab) == {0: (1.5,)}
     assert not lab.folders.attempt(0, 2).exists()
-
-
-def kill(lab: Lab) -> None:
-    (begun,) = lab.repeats.under_way(lab.run.id)
-    supervisor = psutil.Process(begun.training.supervisor_pid)
-    for process in (supervisor, *supervisor.children(recursive=True)):
-        process.kill()
 
 
 async def test_a_repeat_that_vanishes_again_and_again_calls_a_person_and_backs_off(lab: Lab) -> None:

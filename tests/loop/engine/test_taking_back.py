@@ -18,11 +18,9 @@ from loop.proposers.protocol import Context
 from loop.store.events import open_calls
 from loop.store.evidence.repeats import Repeats
 from loop.store.evidence.verdicts import waiting_retries
+from tests.loop.engine.engines import MakeLab, conduct, end
 from tests.loop.engine.test_branch import move
-from tests.loop.engine.test_engine import MakeLab, conduct, end, make_lab
 from tests.loop.lab import Lab, git, program
-
-__all__ = ["make_lab"]
 
 UNSURE = Doubt(Belief.UNSURE, ("10 times the largest gain before", "tokens do not fit the time"))
 KEEP, DISCARD, QUARANTINE = Status.KEEP, Status.DISCARD, Status.QUARANTINE
