@@ -32,7 +32,7 @@ ROOM = 4 * 2**30  # bytes; all tests at once take less than half of it
 def pytest_configure() -> None:
     """Put the tests' folders into memory, where there is some: git and SQLite wait long for a disk.
 
-    Compiled code is kept whoever runs the tests, or each of their processes would compile it anew.
+    Compiled code is kept for every user, or each of their processes would compile it anew.
     """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
@@ -77,7 +77,7 @@ def disk_path() -> Iterator[Path]:
 
 @pytest.fixture(autouse=True, scope="session")
 def only_own_environment() -> Iterator[None]:
-    """Hide the configuration of git, the terminal and the proxies of whoever runs the tests."""
+    """Hide the configuration of git, the terminal and the proxies of the user who runs the tests."""
     hidden = ("NO_COLOR", "FORCE_COLOR", "COLORTERM")
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):

@@ -128,7 +128,7 @@ class Corpus:
         return manifest if isinstance(manifest, dict) and manifest.get("format") == FORMAT else {}
 
     def missing(self, *, audit: bool = False) -> str | None:
-        """What keeps a training from starting, as a sentence with its mend; None when all is there.
+        """What keeps a training from starting, as a sentence with its fix; None when all is there.
 
         No training needs the audit's tokens, and a sandbox may hide them: they count with `audit` only.
         """
@@ -433,7 +433,7 @@ def evaluate_bpb(
 
 
 def main(arguments: list[str]) -> None:
-    """The command line; raises a HarnessError for what a person must mend."""
+    """The command line; raises a HarnessError for what a person must fix."""
     parser = argparse.ArgumentParser(description="Prepare the text, the tokenizer and the tokens.")
     parser.add_argument("--source", default=SOURCE, help="climbmix, python or a path (default: %(default)s)")
     parser.add_argument("--shards", type=int, default=CLIMBMIX_SHARDS, help="training shards of climbmix")

@@ -29,7 +29,7 @@ class LocalBot:
         return Reply(Message(f"You said {command}.", block="a\tb"), for_all=command == "/pause")
 
     async def settled(self) -> None:
-        """Until the present progress has been told to whoever is attached."""
+        """Until the present progress has been sent to all that are attached."""
         for _ in range(2):
             self._asked.clear()
             await self._asked.wait()

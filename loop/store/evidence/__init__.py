@@ -1,4 +1,4 @@
 """What speaks for a number beside the number, in the journal: repeats, evaluations, verdicts, certifications.
 
-Whoever may import `loop.store` may import this. Start at `repeats.py`.
+What may import `loop.store` may import this. Start at `repeats.py`.
 """

@@ -45,7 +45,7 @@ class Checker:
 
 @pytest.fixture
 def checker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checker:
-    monkeypatch.chdir(tmp_path)  # away from a .env of whoever runs the tests
+    monkeypatch.chdir(tmp_path)  # away from a .env of the user who runs the tests
     return Checker(tmp_path)
 
 

@@ -26,7 +26,7 @@ from tests.loop.store.test_journal import make_run, write_version
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.chdir(tmp_path)  # away from a .env of whoever runs the tests
+    monkeypatch.chdir(tmp_path)  # away from a .env of the user who runs the tests
     return load_settings(tmp_path / "no.env", {"AUTORESEARCH_HOME": str(tmp_path / "home")})
 
 

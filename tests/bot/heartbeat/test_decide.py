@@ -130,7 +130,7 @@ def test_what_is_left_of_a_training_is_ended() -> None:
     assert remedies(make_vitals(orphans=(orphan,))) == (EndOrphan(orphan),)
 
 
-# Things that only a person can mend
+# Things that only a person can fix
 
 
 def test_a_run_rests_while_its_disk_is_low_and_goes_on_by_itself() -> None:

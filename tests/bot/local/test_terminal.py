@@ -165,7 +165,7 @@ async def test_a_cancelled_chat_ends_at_once(bot: LocalBot, terminal: tuple[Pipe
         await chatting
 
 
-async def test_signals_stay_with_whoever_runs_the_bot(
+async def test_signals_stay_with_the_process_of_the_bot(
     bot: LocalBot, terminal: tuple[PipeInput, Screen]
 ) -> None:
     loop, interrupted = asyncio.get_running_loop(), asyncio.Event()

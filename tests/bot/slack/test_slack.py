@@ -64,7 +64,7 @@ async def test_a_slash_command_is_acknowledged_empty_and_answered_in_public(
 
 
 @pytest.mark.parametrize("typed", ["help", "", "stauts"])
-async def test_help_and_refusals_are_for_whoever_asked(
+async def test_help_and_refusals_are_for_the_one_who_asked(
     server: SlackServer, bot: SlackBot, typed: str
 ) -> None:
     await server.command(typed)
