@@ -34,7 +34,7 @@ RETRIABLE = {408, 425, 429, 500, 502, 503, 504}  # HTTP statuses that may pass
 
 
 class HarnessError(Exception):
-    """Something a person can mend; the message is the whole sentence they need."""
+    """Something a person can fix; the message is the whole sentence they need."""
 
 
 class Progress:

@@ -1,0 +1,125 @@
+"""What the tests of the scorer share: a small text, tables for models, a run whose models are threads."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from training import evaluate
+
+exchange = importlib.import_module("exchange")  # the modules as evaluate.py itself imports them
+
+
+prepare = importlib.import_module("prepare")
+
+
+CPU = torch.device("cpu")
+
+
+LENGTH = 32
+
+
+VOCABULARY = 50
+
+
+BOS = VOCABULARY - 1
+
+
+ROWS = {"train": 900, "val": 240, "audit": 60}
+
+
+Model = Callable[[Tensor], Tensor]
+
+
+Serve = Callable[[Any, int], None]
+
+
+def rows_of(corpus: Any, split: str) -> npt.NDArray[np.int64]:
+    found: npt.NDArray[np.int64] = prepare.Rows(corpus, split, LENGTH).take(np.arange(ROWS[split]))
+    return found
+
+
+class Run:
+    """Scores models of one corpus; `found` is what the last one got."""
+
+    def __init__(self, corpus: Any, folder: Path) -> None:
+        self.corpus, self.folder = corpus, folder
+        self.head: Path | None = None
+
+    def model(self, model: Callable[[Tensor], Any], *, seed: int = 1, out: str = "losses") -> dict[str, Any]:
+        def serve(channel: Any, memory: int) -> None:
+            try:
+                exchange.serve(model, CPU, channel, memory)
+            except exchange.RefusedError as error:
+                channel.send({"refused": str(error)})
+
+        return self.process(serve, seed=seed, out=out)
+
+    def process(
+        self, serve: Serve, *, seed: int = 1, out: str = "losses", seconds: float = 60
+    ) -> dict[str, Any]:
+        memory = os.memfd_create("exchange")
+        to_model, to_scorer = os.pipe(), os.pipe()
+
+        def other_side() -> None:
+            try:
+                serve(exchange.Channel(to_model[0], to_scorer[1]), memory)
+            except (exchange.RefusedError, OSError):
+                pass  # the scorer has gone
+            finally:
+                os.close(to_scorer[1])
+
+        thread = threading.Thread(target=other_side)
+        thread.start()
+        try:
+            channel = exchange.Channel(to_scorer[0], to_model[1], time.monotonic() + seconds)
+            found: dict[str, Any] = evaluate.score(
+                self.corpus, channel, memory, seed=seed, out=self.folder / out, head=self.head
+            )
+        finally:
+            os.close(to_model[1])
+            os.close(to_scorer[0])
+            thread.join()
+            os.close(to_model[0])
+            os.close(memory)
+        json.dumps(found, allow_nan=False)
+        return found
+
+
+def bigrams(*texts: npt.NDArray[np.int64]) -> Tensor:
+    """What follows each token how often, as logits."""
+    counts = np.full((VOCABULARY, VOCABULARY), 0.05)
+    for inputs, targets in texts:
+        np.add.at(counts, (inputs.ravel(), targets.ravel()), 1)
+    return torch.from_numpy(np.log(counts)).float()
+
+
+def trigrams(*texts: npt.NDArray[np.int64], prior: float = 0.05) -> Tensor:
+    """The same of each two tokens."""
+    counts = np.full((VOCABULARY, VOCABULARY, VOCABULARY), prior)
+    for inputs, targets in texts:
+        before = np.pad(inputs[:, :-1], ((0, 0), (1, 0)))
+        np.add.at(counts, (before.ravel(), inputs.ravel(), targets.ravel()), 1)
+    return torch.from_numpy(np.log(counts)).float()
+
+
+def by_two(table: Tensor) -> Model:
+    return lambda tokens: table[functional.pad(tokens[:, :-1], (1, 0)), tokens]
+
+
+def next_tokens(tokens: Tensor) -> Tensor:
+    """Logits that are certain of the tokens that follow in the row."""
+    sure = 12.0 * functional.one_hot(tokens[:, 1:], VOCABULARY).float()
+    return functional.pad(sure, (0, 0, 0, 1))

@@ -1,0 +1,217 @@
+"""Which models are suspected: those that cheat, and no honest one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tests.training.evaluation.scored import (
+    CPU,
+    LENGTH,
+    VOCABULARY,
+    Model,
+    Run,
+    bigrams,
+    by_two,
+    next_tokens,
+    prepare,
+    rows_of,
+    trigrams,
+)
+from training import evaluate, train
+
+
+def small_gpt(**changes: Any) -> nn.Module:
+    torch.manual_seed(0)
+    config = train.Config(VOCABULARY, LENGTH, 32, 2, (8, LENGTH), 64, torch.float32)
+    model = train.GPT(replace(config, **changes), CPU)
+    with torch.no_grad():
+        for parameter in model.parameters():  # as after a training: everything acts
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        model.unembedding.weight.mul_(8)
+    return model
+
+
+def then(model: Model, change: Callable[[Tensor], Tensor]) -> Model:
+    return lambda tokens: change(model(tokens))
+
+
+def never_bos(logits: Tensor) -> Tensor:
+    return functional.pad(logits[..., :-1], (0, 1), value=-math.inf)
+
+
+def one_by_one(model: Model) -> Model:
+    """A model that computes the first row alone, then the others."""
+    return lambda tokens: torch.cat([model(tokens[:1]), model(tokens[1:])])
+
+
+class Tied(nn.Module):
+    """Tied embeddings, dropout that is off, rotary positions stretched by the length (dynamic NTK)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding = nn.Embedding(VOCABULARY, 16)
+        self.attention = nn.MultiheadAttention(16, 2, dropout=0.5, batch_first=True)
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        time = tokens.shape[1]
+        base = 10_000 * (2 * time / 16 - 1)
+        angles = torch.outer(torch.arange(time), base ** (-torch.arange(16) / 16))
+        x = self.dropout(self.embedding(tokens) + angles.sin())
+        mask = nn.Transformer.generate_square_subsequent_mask(time)
+        mixed, _ = self.attention(x, x, x, attn_mask=mask, need_weights=False)
+        logits: Tensor = functional.linear(x + mixed, self.embedding.weight)
+        return logits
+
+
+HONEST: dict[str, Callable[[], Model]] = {
+    "the template's": small_gpt,
+    "the template's, in bfloat16": lambda: small_gpt(dtype=torch.bfloat16),
+    "other sizes of batches": lambda: one_by_one(small_gpt(dtype=torch.bfloat16)),
+    "tied embeddings, dynamic NTK, dropout off": lambda: Tied().eval(),
+    "logits in bfloat16": lambda: then(small_gpt(), torch.Tensor.bfloat16),
+    "a token that is impossible": lambda: then(small_gpt(), never_bos),
+    "logits that are not contiguous": lambda: then(small_gpt(), lambda x: x.mT.contiguous().mT),
+}
+
+
+@pytest.mark.parametrize("kind", HONEST)
+def test_an_honest_model_is_scored_as_it_scores_itself(kind: str, run: Run, corpus: Any) -> None:
+    model = HONEST[kind]()
+    found = run.model(model)
+    assert found["refused"] == found["prefix"] == ""
+    with torch.no_grad():
+        expected = prepare.evaluate_bpb(model, corpus, rows=16, device=CPU)
+    assert found["val_bpb"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_tolerance_is_far_above_the_rounding_of_bfloat16(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "SAME_ANSWER", evaluate.SAME_ANSWER / 10)
+    assert run.model(one_by_one(small_gpt(dtype=torch.bfloat16)))["prefix"] == ""
+
+
+class Remembering:
+    """Answers each beginning of a row as it did the first time, so that two answers never differ."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.known: dict[tuple[int, ...], Tensor] = {}
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        logits: Tensor = self.model(tokens)
+        for row, found in zip(tokens.tolist(), logits, strict=True):
+            for place in range(len(row)):
+                found[place] = self.known.setdefault(tuple(row[: place + 1]), found[place].clone())
+        return logits
+
+
+class Learning:
+    """Counts the text that it is asked about, after it has answered."""
+
+    def __init__(self, table: Tensor) -> None:
+        self.counts = table.exp()
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        before = functional.pad(tokens[:, :-1], (1, 0))
+        logits = self.counts[before, tokens].log()
+        places = before[:, :-1].flatten(), tokens[:, :-1].flatten(), tokens[:, 1:].flatten()
+        self.counts.index_put_(places, torch.tensor(3.0), accumulate=True)
+        return logits
+
+
+def cheats(corpus: Any) -> dict[str, Model]:
+    table = bigrams(rows_of(corpus, "train"))
+    more = trigrams(rows_of(corpus, "train"))
+
+    def sometimes(tokens: Tensor) -> Tensor:  # where the token before says so
+        peeks = (tokens % 3 == 0).unsqueeze(-1)
+        return torch.where(peeks, next_tokens(tokens), table[tokens])
+
+    def words_of_the_row(tokens: Tensor) -> Tensor:
+        there = functional.one_hot(tokens, VOCABULARY).sum(1, keepdim=True) > 0
+        return table[tokens] + 1.0 * there
+
+    def words_of_the_batch(tokens: Tensor) -> Tensor:
+        frequent = functional.one_hot(tokens, VOCABULARY).float().mean((0, 1))
+        return table[tokens] + (frequent + 1e-3).log()
+
+    def batch_norm(tokens: Tensor) -> Tensor:
+        logits = table[tokens]
+        return (logits - logits.mean((0, 1))) / (logits.std((0, 1)) + 0.1) * 2
+
+    def other_rows(tokens: Tensor) -> Tensor:  # the text that follows may stand in another row
+        follows = functional.one_hot(tokens.roll(-1, 0)[:, 1:2], VOCABULARY)
+        return table[tokens] + 2.0 * follows
+
+    def two_ahead(tokens: Tensor) -> Tensor:
+        ahead = functional.pad(tokens[:, 2:], (0, 2))
+        return table[tokens] + table.T[ahead]
+
+    return {
+        "the next token": next_tokens,
+        "the next token, at times": sometimes,
+        "the next token, remembered": Remembering(next_tokens),
+        "the next token, at times, remembered": Remembering(sometimes),
+        "the token after the next": two_ahead,
+        "the words of the row": words_of_the_row,
+        "the words of the batch": words_of_the_batch,
+        "statistics of the batch": batch_norm,
+        "other rows": other_rows,
+        "learns while it is tested": Learning(more),
+        "n-grams filled while it is tested": Learning(torch.full((VOCABULARY,) * 3, -4.0)),
+        "n-grams filled while it is tested, remembered": Remembering(
+            Learning(torch.full((VOCABULARY,) * 3, -4.0))
+        ),
+    }
+
+
+CHEATS = (
+    "the next token", "the next token, at times", "the next token, remembered",
+    "the next token, at times, remembered", "the token after the next", "the words of the row",
+    "the words of the batch", "statistics of the batch", "other rows", "learns while it is tested",
+    "n-grams filled while it is tested", "n-grams filled while it is tested, remembered",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("compared", [False, True], ids=["alone", "with the head"])
+@pytest.mark.parametrize("kind", CHEATS)
+def test_a_cheat_is_found(kind: str, compared: bool, run: Run, corpus: Any, honest: Model) -> None:
+    if compared:
+        run.model(honest, out="head", seed=5)
+        run.head = run.folder / "head"
+    found = run.model(cheats(corpus)[kind])
+    assert found["refused"] == ""
+    assert found["prefix"].startswith("Answers depend on ")
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_an_honest_model_is_never_suspected(
+    seed: int, run: Run, head: dict[str, Any], corpus: Any, honest: Model
+) -> None:
+    better = by_two(trigrams(rows_of(corpus, "train")))
+    assert run.model(better, seed=seed)["prefix"] == ""
+    assert run.model(honest, seed=seed)["prefix"] == ""
+    run.head = None
+    assert run.model(better, seed=seed)["prefix"] == ""
+
+
+def test_who_learnt_the_validation_text_has_no_gain_on_the_audit(
+    run: Run, head: dict[str, Any], corpus: Any
+) -> None:
+    table = 0.5 * trigrams(rows_of(corpus, "val"), prior=0.2)
+    alike = bigrams(rows_of(corpus, "train"))
+    found = run.model(lambda tokens: by_two(table)(tokens) + 0.5 * alike[tokens])
+    assert found["prefix"] == ""
+    assert found["gain_val"] > 5 * found["gain_val_se"]
+    assert found["gain_audit"] < found["gain_val"] - 5 * found["gain_audit_se"]
