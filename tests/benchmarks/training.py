@@ -7,22 +7,15 @@ compiled kernels: the first training starts cold, the others warm. Prints a line
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import re
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 
-from bot.setup.template import Profile, template_files
 from loop.logs.summary import read_summary
-from loop.program.constants import replace_constants
+from tests.benchmarks.prepared import prepared
 
 _TIMED = """\
 import json, runpy, time
@@ -137,62 +130,21 @@ def apart(fast: Sequence[float], slow: Sequence[float]) -> str:
     return f"{mean:.4f} in the mean, {max(between):.4f} at most, {last:.4f} in the last ten"
 
 
-def has_gpu() -> bool:
-    """Asked in a process of its own: torch is not imported here."""
-    ask = "import torch; raise SystemExit(not torch.cuda.is_available())"
-    return subprocess.run([sys.executable, "-c", ask], check=False).returncode == 0
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--seconds", type=float, default=60.0, help="of training, each (default: %(default)s)"
-    )
-    parser.add_argument("--data", type=Path, help="folder of the text")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[42, 1], metavar="SEED")
-    parser.add_argument("--profile", choices=["gpu", "cpu"], help="default: what the machine has")
-    parser.add_argument("--cache", type=Path, help="where prepared text lies from before, or shall stay")
-    arguments = parser.parse_args()
-    profile: Profile = arguments.profile or ("gpu" if has_gpu() else "cpu")
-    files = template_files(profile, arguments.seconds)
-    source = str(arguments.data.resolve()) if arguments.data else "python"
-    files["prepare.py"] = replace_constants(files["prepare.py"], {"SOURCE": source})
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        for name, text in files.items():
-            (folder / name).write_text(text, encoding="utf-8")
-        own = {
-            "AUTORESEARCH_CACHE": str((arguments.cache or folder / "cache").resolve()),
-            "TORCHINDUCTOR_CACHE_DIR": str(folder / "kernels"),
-            "TRITON_CACHE_DIR": str(folder / "kernels" / "triton"),
-        }
-
-        def python(*command: str) -> str:
-            """What a Python process in the folder prints."""
-            done = subprocess.run(
-                [sys.executable, *command],
-                cwd=folder,
-                env=os.environ | own,
-                stdout=subprocess.PIPE,
-                text=True,
-                check=True,
-            )
-            return done.stdout
-
-        python("prepare.py")
+    with prepared(__doc__) as template:
         rows: list[tuple[str, Figures]] = []
-        for seed in arguments.seeds:
-            changed = replace_constants(files["train.py"], {"SEED": seed})
-            (folder / "train.py").write_text(changed, encoding="utf-8")
+        for seed in template.seeds:
+            template.set_seed(seed)
             start = time.monotonic()
-            row = figures(python("-c", _TIMED), time.monotonic() - start)
+            row = figures(template.python("-c", _TIMED), time.monotonic() - start)
             rows.append((f"{seed} {'warm' if rows else 'cold'}", row))
             print(f"seed {seed}: val_bpb {row.val_bpb:.4f}", flush=True)
-        loader = float(python("-c", _LOADER))
-        curves = json.loads(python("-c", _CURVES).splitlines()[-1])
-    print(f"\n{profile} profile, {arguments.seconds:g} s, {source}; a batch takes the loader {loader:.1f} ms")
+        loader = float(template.python("-c", _LOADER))
+        curves = json.loads(template.python("-c", _CURVES).splitlines()[-1])
+    print(
+        f"\n{template.profile} profile, {template.seconds:g} s, {template.source}; "
+        f"a batch takes the loader {loader:.1f} ms"
+    )
     print(table(rows))
     print(f"Nats between the losses and those of plain float32: {apart(*curves)}")
 

@@ -197,11 +197,18 @@ def test_a_signal_is_obeyed_while_the_state_file_is_locked(bot: RealBot) -> None
             assert again.wait(10) == 0
 
 
+def fill(path: Path) -> None:
+    """Let a file take all the room that there is."""
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
 _SMALL_DISK = """
 import subprocess, sys
 from pathlib import Path
 from tests.bot.real_bot import RealBot
-from tests.bot.test_surroundings import ORDER, PATIENCE, results, started, wait_for
+from tests.bot.test_surroundings import ORDER, PATIENCE, fill, results, started, wait_for
 
 bot = RealBot(Path(sys.argv[1]))
 bot.forks = False  # what is asked first takes as long as the first experiment
@@ -209,12 +216,7 @@ bot.home.mkdir()
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", bot.home], check=True)
 with started(bot, *ORDER) as process:
     wait_for(lambda: (bot.home / "state.db").exists() and bot.run("results").returncode == 0)
-    with (bot.home / "checkpoint").open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError:
-            pass
+    fill(bot.home / "checkpoint")
     bot.forks = True
     wait_for(lambda: "FAIL  state file" in bot.run("send", "/health").stdout)
     assert process.poll() is None
@@ -260,7 +262,7 @@ _NO_ROOM_AT_THE_START = """
 import signal, subprocess, sys
 from pathlib import Path
 from tests.bot.real_bot import RealBot
-from tests.bot.test_surroundings import ORDER, PATIENCE, results, started, wait_for
+from tests.bot.test_surroundings import ORDER, PATIENCE, fill, results, started, wait_for
 
 bot = RealBot(Path(sys.argv[1]), HEARTBEAT_MINUTES="0.1", SANDBOX="auto")
 bot.home.mkdir()
@@ -269,12 +271,7 @@ with started(bot, *ORDER) as process:
     wait_for(lambda: (bot.home / "state.db").exists() and bot.run("results").returncode == 0)
     process.send_signal(signal.SIGTERM)
     assert process.wait(PATIENCE) == 0
-with (bot.home / "checkpoint").open("wb", buffering=0) as file:
-    try:
-        while True:
-            file.write(bytes(4096))
-    except OSError:
-        pass
+fill(bot.home / "checkpoint")
 with started(bot, *ORDER) as process:
     wait_for(lambda: "FAIL" in bot.run("send", "/health").stdout)
     assert process.poll() is None

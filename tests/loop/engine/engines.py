@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import psutil
+import pytest
 
 from loop.engine.run import Engine
+from loop.errors import UserError
 from loop.experiment import (
     EventKind,
 )
+from loop.git.workspace import Workspace
 from tests.loop.lab import Lab
 
 MakeLab = Callable[..., Lab]
@@ -35,3 +39,19 @@ def kill(lab: Lab) -> None:
     supervisor = psutil.Process(begun.training.supervisor_pid)
     for process in (supervisor, *supervisor.children(recursive=True)):
         process.kill()
+
+
+@contextmanager
+def failing_git(*, moved: bool) -> Iterator[None]:
+    """Let each move of the branch fail, after it was `moved` or before."""
+    move_head = Workspace.move_head
+
+    def move_and_fail(self: Workspace, commit: str, old: str) -> None:
+        if moved:
+            move_head(self, commit, old)
+        raise UserError("no room")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Workspace, "move_head", move_and_fail)
+        with pytest.raises(UserError, match="no room"):
+            yield

@@ -19,9 +19,8 @@ from loop.experiment import (
     Status,
 )
 from loop.files import remove
-from loop.git.workspace import Workspace
 from loop.process.environment import Launch, Launcher
-from tests.loop.engine.engines import MakeLab, conduct, end
+from tests.loop.engine.engines import MakeLab, conduct, end, failing_git
 from tests.loop.lab import git, program, value
 
 
@@ -167,17 +166,8 @@ async def test_a_verdict_counts_though_what_comes_after_it_cannot_begin(make_lab
 async def test_a_keep_that_the_journal_knows_of_alone_is_completed(make_lab: MakeLab, moved: bool) -> None:
     lab = make_lab(value(1.5))
     engine = lab.engine(value(1.4), value(1.3))
-    move_head = Workspace.move_head
-
-    def move_and_fail(self: Workspace, commit: str, old: str) -> None:
-        if moved:
-            move_head(self, commit, old)
-        raise UserError("no room")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Workspace, "move_head", move_and_fail)
-        with pytest.raises(UserError, match="no room"):
-            await engine.conduct(1)
+    with failing_git(moved=moved):
+        await engine.conduct(1)
     assert lab.now().moves_head_from == lab.base
     with pytest.raises(UserError, match="nothing to skip"):
         await engine.skip()

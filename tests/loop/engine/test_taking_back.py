@@ -12,13 +12,13 @@ from loop.engine.run import Engine
 from loop.errors import UserError
 from loop.evidence import Belief, Doubt, Invalidated, RepeatFor
 from loop.experiment import Cause, EventKind, Experiment, Proposal, RunState, Status
-from loop.git.workspace import BranchMoved, Workspace
+from loop.git.workspace import BranchMoved
 from loop.program.constants import replace_constants
 from loop.proposers.protocol import Context
 from loop.store.events import open_calls
 from loop.store.evidence.repeats import Repeats
 from loop.store.evidence.verdicts import waiting_retries
-from tests.loop.engine.engines import MakeLab, conduct, end
+from tests.loop.engine.engines import MakeLab, conduct, end, failing_git
 from tests.loop.engine.test_branch import move
 from tests.loop.lab import Lab, git, program
 
@@ -288,17 +288,8 @@ async def test_what_was_cut_off_before_git_followed_is_completed(
     lab = make_lab(BASELINE)
     engine = engine_of(lab, {"A": 0.1}, doubted=[1] if order == "accept" else [])
     await engine.conduct(1)
-    move_head = Workspace.move_head
-
-    def move_and_fail(self: Workspace, commit: str, old: str) -> None:
-        if moved:
-            move_head(self, commit, old)
-        raise UserError("no room")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Workspace, "move_head", move_and_fail)
-        with pytest.raises(UserError, match="no room"):
-            await (accept(engine, 1) if order == "accept" else reject(engine, 1))
+    with failing_git(moved=moved):
+        await (accept(engine, 1) if order == "accept" else reject(engine, 1))
     assert lab.now().moves_head_from
     engine = engine_of(lab, {"B": 0.2})
     await engine.resume()
