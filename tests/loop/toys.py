@@ -150,12 +150,12 @@ daemon = os.read(read, 32).decode()
 
 
 def _stays(child: psutil.Process) -> bool:
-    """Tell whether it is a process that others are forked off from, for all tests of a session."""
+    """Tell whether it is there for all tests of a session: others are forked off from it, or it cleans up."""
     try:
         command = " ".join(child.cmdline())
     except psutil.Error:
         return False
-    return "preloaded.py" in command or "tests.rewording" in command
+    return any(part in command for part in ("preloaded.py", "tests.rewording", "resource_tracker"))
 
 
 def leftovers(folder: Path) -> list[int]:
