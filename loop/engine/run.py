@@ -23,7 +23,7 @@ from loop.experiment import (
     Stage,
 )
 from loop.process.worker import in_thread
-from loop.proposers.leaving_out import kept, removal_text, without
+from loop.proposers.leaving_out import kept, without
 from loop.store.experiments import Idea, IdeaBox
 
 _MEASURED = (Stage.MEASURED, Stage.EVALUATED)
@@ -132,8 +132,10 @@ class Engine(Conductor):
         source = self._workspace.source(self._head)
         for number in sorted(numbers, reverse=True):
             source = without(self._workspace, source, kept(self._journal, self.run.id, number))
+        removes = tuple(sorted(numbers))
+        text = f"remove {', '.join(f'#{number}' for number in removes)}"
         box = IdeaBox(self._journal)
-        return box.add(self.run.id, removal_text(sorted(numbers)), author=name, channel=answered_in)
+        return box.add(self.run.id, text, author=name, channel=answered_in, removes=removes)
 
     async def end_certification(self, now: float) -> None:
         """End what was to be over by `now`, a certification or a prune, with what there is."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-
 from loop.errors import UserError
 from loop.experiment import Experiment, Family, Proposal
 from loop.git.commands import GitError, merge_texts
@@ -15,19 +12,6 @@ from loop.proposers.protocol import Context, Proposer
 from loop.store.evidence.prunes import Prunes, left_out_of
 from loop.store.experiments import Idea, IdeaBox
 from loop.store.journal import Journal
-
-_REMOVAL = re.compile(r"remove\s+(#?\d+(?:\s*(?:,|and|\s)\s*#?\d+)*)\.?", re.IGNORECASE)
-
-
-def removal_text(numbers: Sequence[int]) -> str:
-    """Return the idea that removes these keeps."""
-    return f"remove {', '.join(f'#{number}' for number in numbers)}"
-
-
-def read_removal(text: str) -> tuple[int, ...]:
-    """Return the numbers of the keeps that an idea removes; none where it is another idea."""
-    match = _REMOVAL.fullmatch(text.strip())
-    return tuple(sorted(set(map(int, re.findall(r"\d+", match[1]))))) if match else ()
 
 
 class LeavesOutFirst:
@@ -52,17 +36,17 @@ class LeavesOutFirst:
 
     def _removal(self, context: Context) -> Proposal | None:
         for idea in self._ideas.waiting(context.run.id):
-            if numbers := read_removal(idea.text):
+            if idea.removes:
                 try:
-                    return self._without_all(context, idea, numbers)
+                    return self._without_all(context, idea)
                 except GitError:
                     raise  # it fails now, and may work later
                 except UserError as error:
                     self._ideas.give_up(idea, str(error))
         return None
 
-    def _without_all(self, context: Context, idea: Idea, numbers: Sequence[int]) -> Proposal:
-        keeps = [kept(self._journal, context.run.id, number) for number in numbers]
+    def _without_all(self, context: Context, idea: Idea) -> Proposal:
+        keeps = [kept(self._journal, context.run.id, number) for number in idea.removes]
         source = context.source
         for keep in reversed(keeps):
             source = without(self._workspace, source, keep)

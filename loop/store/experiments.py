@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -228,7 +228,8 @@ def _count(journal: Journal, which: str, *values: object) -> int:
 class Idea:
     """A person's idea for a run, said in `channel` as `message_id`, where its outcome is reported.
 
-    `given_up` says why no experiment will be made of it, empty while one may.
+    `given_up` says why no experiment will be made of it, empty while one may. `removes` are the keeps that it
+    takes out of the best program.
     """
 
     id: int
@@ -238,6 +239,7 @@ class Idea:
     channel: str
     message_id: str
     given_up: str = ""
+    removes: tuple[int, ...] = ()
 
 
 class IdeaBox:
@@ -246,10 +248,20 @@ class IdeaBox:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    def add(self, run_id: int, text: str, *, author: str, channel: str = "", message_id: str = "") -> Idea:
-        idea = Idea(0, run_id, text, author, channel, message_id)
+    def add(
+        self,
+        run_id: int,
+        text: str,
+        *,
+        author: str,
+        channel: str = "",
+        message_id: str = "",
+        removes: tuple[int, ...] = (),
+    ) -> Idea:
+        idea = Idea(0, run_id, text, author, channel, message_id, removes=removes)
+        row = asdict(idea) | {"removes": json.dumps(removes)}
+        del row["id"]
         with self._journal.transaction():
-            row = {name: value for name, value in asdict(idea).items() if name != "id"}
             return replace(idea, id=self._journal.insert("ideas", **row))
 
     def give_up(self, idea: Idea, reason: str) -> None:
@@ -261,7 +273,7 @@ class IdeaBox:
 
     def get(self, idea_id: int) -> Idea:
         (row,) = self._journal.query("SELECT * FROM ideas WHERE id = ?", idea_id)
-        return Idea(*row)
+        return _idea(row)
 
     def waiting(self, run_id: int) -> tuple[Idea, ...]:
         rows = self._journal.query(
@@ -270,7 +282,7 @@ class IdeaBox:
             run_id,
             run_id,
         )
-        return tuple(Idea(*row) for row in rows)
+        return tuple(map(_idea, rows))
 
     def texts(self, run_id: int) -> frozenset[str]:
         rows = self._journal.query("SELECT text FROM ideas WHERE run_id = ?", run_id)
@@ -287,4 +299,9 @@ class IdeaBox:
         )
         made = self._journal.experiments_at(run_id, [row["number"] for row in rows])
         experiments = {experiment.number: experiment for experiment in made}
-        return [(Idea(*row[:-1]), experiments[row["number"]]) for row in rows]
+        return [(_idea(row[:-1]), experiments[row["number"]]) for row in rows]
+
+
+def _idea(row: Sequence[Any]) -> Idea:
+    idea = Idea(*row)
+    return replace(idea, removes=tuple(json.loads(row[-1])))

@@ -333,6 +333,7 @@ MIGRATIONS = (
     ALTER TABLE experiments ADD COLUMN without INTEGER;
     ALTER TABLE experiments ADD COLUMN doubts TEXT NOT NULL DEFAULT '[]';
     ALTER TABLE experiments ADD COLUMN invalidated TEXT;
+    ALTER TABLE ideas ADD COLUMN removes TEXT NOT NULL DEFAULT '[]';
     CREATE INDEX experiments_by_retry ON experiments (retry) WHERE retry IS NOT NULL;
     CREATE TABLE certifications (
         id INTEGER PRIMARY KEY AUTOINCREMENT,

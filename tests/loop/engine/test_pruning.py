@@ -79,7 +79,8 @@ async def test_each_keep_is_left_out_twice_and_none_is_removed(make_lab: MakeLab
 async def test_what_a_person_removes_is_one_simplification_judged_as_any(make_lab: MakeLab) -> None:
     lab, engine = await keep_two(make_lab)
     conducting = conduct(engine, 1)
-    await engine.remove([1], name="ada")
+    idea = await engine.remove([1], name="ada")
+    assert IdeaBox(lab.journal).get(idea.id).removes == (1,)  # and not what its text says
     await conducting
     made = lab.experiments()[3]
     assert (made.description, made.proposer, made.family) == ("remove #1", "ada", Family.SIMPLIFICATION)
