@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from loop.errors import UserError
-from loop.experiment import Experiment, Family, Proposal
+from loop.experiment import Experiment, Family, Proposal, Status
 from loop.git.commands import GitError, merge_texts
 from loop.git.workspace import Workspace
 from loop.process.worker import in_thread
@@ -106,7 +106,7 @@ def kept(journal: Journal, run_id: int, number: int) -> Experiment:
         UserError: it is none that can be taken out.
     """
     found = journal.experiment(run_id, number)
-    if found is None or found.status != "keep":
+    if found is None or found.status is not Status.KEEP:
         raise UserError(f"#{number} is no keep")
     if number == 0 or not found.parent:
         raise UserError(f"#{number} is the baseline")
