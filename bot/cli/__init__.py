@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from itertools import pairwise
 from typing import Annotated
 
 import typer
@@ -17,10 +18,12 @@ import typer
 from bot.local.wire import bot_answers
 from bot.setup.settings import Settings
 from loop.errors import UserError
-from loop.experiment import Run, RunState
+from loop.experiment import Goal, Run, RunState, Status
+from loop.results.table import Results
 from loop.store.journal import Journal
-from loop.text import clean
+from loop.text import clean, one_line
 from notifiers.message import Message
+from notifiers.text.words import number, plural
 
 Tag = Annotated[str | None, typer.Option(help="The run; default: the newest.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -46,6 +49,26 @@ def not_running(settings: Settings, run: Run) -> str:
     under_way = run.state in (RunState.RUNNING, RunState.PAUSING)
     alone = under_way and bot_answers(settings.socket) is False
     return "No bot is running: `autoresearch up` continues it" if alone else ""
+
+
+def renamed_text(found: Results) -> str:
+    """Return how verdicts in words of others are read; empty where there are none."""
+    read = [
+        f"{plural(times, 'row')} {one_line(word, 20)!r} as {status.value}"
+        for word, status, times in found.renamed
+    ]
+    return f"Read {', '.join(read)}." if read else ""
+
+
+def goal_text(found: Results, goal: Goal) -> str:
+    """Return what to do where each keep is worse than the one before it; empty where none is."""
+    kept = [row.value for row in found.rows if row.status is Status.KEEP and row.value is not None]
+    rises = goal is Goal.MINIMIZE
+    if len(kept) < 2 or any((after > before) is not rises for before, after in pairwise(kept)):
+        return ""
+    way, right = ("rises", Goal.MAXIMIZE) if rises else ("falls", Goal.MINIMIZE)
+    first, last = number(kept[0]), number(kept[-1])
+    return f"{found.metric} {way} from keep to keep ({first} → {last}): set METRIC_GOAL={right.value}."
 
 
 def say(text: str) -> None:

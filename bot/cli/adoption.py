@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bot.cli import goal_text, renamed_text
 from bot.local.wire import bot_answers
 from bot.setup.settings import Settings
 from loop.errors import UserError
@@ -12,8 +13,10 @@ from loop.git.commands import Git, locate
 from loop.git.repository import branches, inspect, read_time_budget, with_imports
 from loop.git.workspace import Workspace
 from loop.results.adopt import check_refs, drop_branch, keep_reachable, make_branch, read_inheritance
-from loop.results.table import read_results
+from loop.results.table import Results, parse_results, read_results
 from loop.store.journal import Journal
+
+RESULTS = "results.tsv"
 
 
 def adopt(
@@ -25,21 +28,24 @@ def adopt(
     results: Path | None,
     tag: str | None,
     now: float,
-) -> Run:
-    """Return a new run with everything that was done on `branch`, for the next start of the bot.
+) -> tuple[Run, str]:
+    """Return a new run with everything that was done on `branch`, and what was read, as lines of text.
 
-    The branch only ever moves forward, as any run's does. `results` is read and never changed.
+    The branch only ever moves forward, as any run's does. `results` is read and never changed; without it
+    the results.tsv of the checkout or the branch is.
     """
     _check_free(settings, journal)
     _check_named(repository, branch)
-    rows = read_results(results, settings.metric) if results else None
-    metric = rows.metric if rows else settings.metric
     facts = inspect(repository, branch, editable=settings.editable, frozen=settings.frozen)
     git = Git(locate(facts.path).common)
+    rows, place = _results(git, facts.path, branch, results, settings.metric)
+    metric = rows.metric
+    if contradiction := goal_text(rows, settings.metric_goal):
+        raise UserError(f"{place}: {contradiction}")
     found = read_inheritance(
         git,
         branch,
-        rows.rows if rows else (),
+        rows.rows,
         tag=tag,
         metric=metric,
         editable=settings.editable,
@@ -64,7 +70,7 @@ def adopt(
             drop_branch(git, found)
         raise
     keep_reachable(git, found)
-    return journal.create_run(
+    run = journal.create_run(
         tag=found.tag,
         repository=facts.path,
         base_branch=branch,
@@ -74,6 +80,26 @@ def adopt(
         time_budget=read_time_budget(facts.path, found.base, settings.frozen) or settings.time_budget,
         adopted=found.experiments,
     )
+    said = f"Results: {place}." if rows.rows else "No results.tsv was found: its experiments are not known."
+    return run, "\n".join(filter(None, (said, renamed_text(rows))))
+
+
+def _results(git: Git, checkout: Path, branch: str, named: Path | None, metric: str) -> tuple[Results, str]:
+    """Return the results on a branch and where they are from: named, in the checkout of it, or committed.
+
+    The practice does not commit them, so those in a checkout of another branch are the last resort.
+    """
+    if named:
+        return read_results(named, metric), str(named)
+    file = checkout / RESULTS
+    here = git("symbolic-ref", "--quiet", "HEAD", accept=(0, 1)) == f"refs/heads/{branch}"
+    committed = git.read(f"refs/heads/{branch}:{RESULTS}")
+    if file.is_file() and (here or committed is None):
+        return read_results(file, metric), str(file)
+    if committed is not None:
+        place = f"{RESULTS} of branch {branch}"
+        return parse_results(committed.decode("utf-8", "replace"), metric, name=place), place
+    return Results(metric, ()), RESULTS
 
 
 def _check_named(repository: Path, branch: str) -> None:

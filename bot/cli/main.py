@@ -20,7 +20,7 @@ from bot.setup.settings import load_settings
 from loop.errors import UserError
 from loop.store.experiments import read_rows
 from loop.store.journal import Journal, OlderStateError, StoreError
-from notifiers.text.words import plural
+from notifiers.text.words import number, plural
 
 app = typer.Typer(
     help="Hosts an overnight machine-learning research loop.",
@@ -273,7 +273,7 @@ def adopt(
     context: typer.Context,
     repo: Annotated[Path, typer.Option(metavar="DIR", help="The training repository.")],
     branch: Annotated[str, typer.Option(help="For example autoresearch/mar5.")],
-    file: Annotated[Path | None, typer.Option("--results", help="Its results.tsv, if there is one.")] = None,
+    file: Annotated[Path | None, typer.Option("--results", help="Its results.tsv, if elsewhere.")] = None,
     tag: Annotated[str | None, typer.Option(help="A new name, and with it a new branch.")] = None,
 ) -> None:
     """Take over a branch of experiments made by hand or by an agent; the next `up` continues it."""
@@ -281,13 +281,15 @@ def adopt(
 
     settings = context.obj()
     with closing(Journal(settings.home / "state.db")) as journal:
-        run = take_over(
+        run, read = take_over(
             settings, journal, repository=repo, branch=branch, results=file, tag=tag, now=time.time()
         )
         best = journal.best(run.id)
         count = plural(len(journal.experiments(run.id)), "experiment")
-    known = f"best #{best.number} {best.value:z.6f}" if best else "its head becomes the baseline"
-    say(f"Run {run.tag}: {count}, {known}. Continue it with `autoresearch up --tag {run.tag}`.")
+    known = "its head becomes the baseline"
+    if best and best.value is not None:
+        known = f"best #{best.number} {number(best.value)}"
+    say(f"{read}\nRun {run.tag}: {count}, {known}. Continue it with `autoresearch up --tag {run.tag}`.")
 
 
 def main() -> None:

@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bot.cli import Json, Tag, not_running, open_run, print_json, print_message, say
+from bot.cli import (
+    Json,
+    Tag,
+    goal_text,
+    not_running,
+    open_run,
+    print_json,
+    print_message,
+    renamed_text,
+    say,
+)
 from bot.setup.settings import Settings
 from loop.errors import UserError
 from loop.experiment import Status
@@ -57,6 +67,9 @@ class FullReport:
     night: WakeUpReport
     state: str = ""
     """What the run does now, where the state in the journal does not say it."""
+
+    remarks: tuple[str, ...] = ()
+    """How a file of others was read."""
 
     @property
     def failed(self) -> bool:
@@ -107,6 +120,8 @@ class FullReport:
             show_in_colour(self.night, message)
         else:
             print_message(message)
+        for remark in filter(None, self.remarks):
+            say(f"\n{remark}")
 
 
 def report_of_run(settings: Settings, tag: str | None) -> FullReport:
@@ -123,7 +138,8 @@ def report_of_file(settings: Settings, file: Path) -> FullReport:
 
     found = read_results(file, settings.metric)
     numbers = make_report(found.rows, metric=found.metric, goal=settings.metric_goal)
-    return FullReport(WakeUpReport(report=numbers, rows=found.rows))
+    remarks = (renamed_text(found), goal_text(found, settings.metric_goal))
+    return FullReport(WakeUpReport(report=numbers, rows=found.rows), remarks=remarks)
 
 
 def _look_up(settings: Settings, run: Run) -> tuple[dict[int, Detail], Provenance | None]:

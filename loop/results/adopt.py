@@ -48,7 +48,7 @@ def read_inheritance(
         raise UserError(f"Branch {branch} is not called {_PREFIX}TAG: choose a name with --tag.")
     name = tag or branch.removeprefix(_PREFIX)
     check_tag(name)
-    commits = [_commit(git, row.commit) if _ID.fullmatch(row.commit) else None for row in rows]
+    commits = [_with_id(git, row.commit) if _ID.fullmatch(row.commit) else None for row in rows]
     best = next((i for i in reversed(range(len(rows))) if rows[i].status is Status.KEEP), None)
     # Without a keep the engine takes the base for the best, so it is what the branch holds now.
     base = head if best is None else commits[0] or _fork(git, head)
@@ -171,6 +171,12 @@ def _experiments(
         )
         if row.status is Status.KEEP:
             best, parent = row.value, commit or parent
+
+
+def _with_id(git: Git, digits: str) -> str | None:
+    """Return the commit with this id, which may be cut; no branch or tag of that name is meant."""
+    commit = _commit(git, digits)
+    return commit if commit and commit.startswith(digits) else None
 
 
 def _commit(git: Git, name: str) -> str | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import re
+import stat
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +25,17 @@ ASIDE = ".aside"
 
 _COLUMNS = ("commit", "val_bpb", "memory_gb", "status", "description")
 _MEASURED = (Status.KEEP, Status.DISCARD, Status.QUARANTINE)
+_OTHERS = {
+    Status.KEEP: ("accept", "accepted", "baseline", "best", "improved", "kept"),
+    Status.DISCARD: ("discarded", "reject", "rejected", "repair", "revert", "reverted", "tentative", "worse"),
+    Status.CRASH: ("crashed", "error", "fail", "failed", "oom", "timeout"),
+    Status.SKIP: ("skipped",),
+}
+"""What other projects call a verdict. A baseline that is trained again after a keep is none itself."""
+
+_MEANT = {word: status for status, words in _OTHERS.items() for word in words} | {s.value: s for s in Status}
+_NO_NUMBER = ("-", "n/a", "na", "none", "null")  # of what was not kept
+_LARGEST = 2**26  # bytes of a file that is read; a line of ours has about a hundred
 _LINE_END = re.compile(r"\r\n|\n|\r")
 # A row as this project writes it, or as a spreadsheet makes of it.
 _ROW = re.compile(
@@ -32,10 +45,14 @@ _ROW = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """A `results.tsv` as read: the name of its metric and its rows, numbered from 0 in their order."""
+    """A `results.tsv` as read: the name of its metric and its rows, numbered from 0 in their order.
+
+    `renamed` are verdicts in words of others: the word, what it counts as, and in how many rows it stands.
+    """
 
     metric: str
     rows: tuple[Row, ...]
+    renamed: tuple[tuple[str, Status, int], ...] = ()
 
 
 def results_text(rows: Iterable[Row], *, metric: str) -> str:
@@ -93,7 +110,8 @@ def parse_results(text: str, metric: str = "val_bpb", *, name: str = "results.ts
 
     Columns are found by the names in the header, in any order and among others; without a header they are
     the usual five. The value is in the column named `metric`, else in the one after `commit`. A value that is
-    not finite is none at all. The numbers of crashed and skipped rows are not read.
+    not finite is none at all. The numbers of crashed and skipped rows are not read. A verdict may be a word
+    that other projects use for it.
 
     Raises:
         UserError: names the line and what is wrong with it.
@@ -109,15 +127,23 @@ def parse_results(text: str, metric: str = "val_bpb", *, name: str = "results.ts
         found = "commas" if first.count(",") >= 2 else "no tabs"
         raise UserError(f"{where} has {found}; put one tab between the columns: {', '.join(_COLUMNS)}")
     cells = _split(first)
-    if len(cells) > 3 and cells[3].lower() in set(Status):
+    if len(cells) > 3 and cells[3].lower() in _MEANT:
         layout = _Layout(
             metric, width=max(len(cells), 5), commit=0, value=1, memory=2, status=3, description=4
         )
     else:
         layout = _read_header(cells, metric, where)
         del lines[0]
-    rows = (_read_row(number, _split(line), layout, at) for number, (at, line) in enumerate(lines))
-    return Results(layout.metric, tuple(rows))
+    rows: list[Row] = []
+    renamed: Counter[tuple[str, Status]] = Counter()
+    kept = False
+    for at, line in lines:
+        row, word = _read_row(len(rows), _split(line), layout, at, kept=kept)
+        rows.append(row)
+        kept = kept or row.status is Status.KEEP
+        if word != row.status:
+            renamed[word, row.status] += 1
+    return Results(layout.metric, tuple(rows), tuple((*each, times) for each, times in renamed.items()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +178,10 @@ def _read_header(cells: Sequence[str], metric: str, where: str) -> _Layout:
     )
 
 
-def _read_row(number: int, cells: Sequence[str], layout: _Layout, where: str) -> Row:
+def _read_row(
+    number: int, cells: Sequence[str], layout: _Layout, where: str, *, kept: bool
+) -> tuple[Row, str]:
+    """Return a row and the word for its verdict; `kept` says whether there was a keep before it."""
     if len(cells) > layout.width:
         if layout.description != layout.width - 1:
             raise UserError(f"{where} has {len(cells)} columns, where the header has {layout.width}")
@@ -162,28 +191,36 @@ def _read_row(number: int, cells: Sequence[str], layout: _Layout, where: str) ->
     def cell(index: int | None) -> str:
         return cells[index] if index is not None and index < len(cells) else ""
 
-    try:
-        status = Status(cell(layout.status).lower())
-    except ValueError:
-        found = f"the status {cell(layout.status)!r}" if cell(layout.status) else "no status"
-        raise UserError(f"{where} has {found}; it is one of {', '.join(Status)}") from None
+    word = cell(layout.status).lower()
+    status = _MEANT.get(word)
+    if status is None:
+        found = f"the status {one_line(word, 40)!r}" if word else "no status"
+        raise UserError(f"{where} has {found}; it is one of {', '.join(Status)}")
+    if word == "baseline" and kept:
+        status = Status.DISCARD
     measured = status in _MEASURED
+    value = cell(layout.value) if measured else ""
+    if status is Status.DISCARD and value.lower() in _NO_NUMBER:
+        value = ""
+    elif measured and not value:
+        raise UserError(f"{where} has no {layout.metric}, where a number belongs")
     memory = cell(layout.memory) if measured else ""
-    return Row(
+    row = Row(
         number=number,
         commit=one_line(cell(layout.commit)),
-        value=_read_number(cell(layout.value), layout.metric, where) if measured else None,
+        value=_read_number(value, layout.metric, where) if value else None,
         memory_gb=(_read_number(memory, "memory_gb", where) or 0.0) if memory else 0.0,
         status=status,
         description=one_line(cell(layout.description)),
     )
+    return row, word
 
 
 def _read_number(cell: str, column: str, where: str) -> float | None:
     try:
         number = float(cell)
     except ValueError:
-        raise UserError(f"{where} has {cell!r} for {column}, where a number belongs") from None
+        raise UserError(f"{where} has {one_line(cell, 40)!r} for {column}, where a number belongs") from None
     return number if math.isfinite(number) else None
 
 
@@ -213,6 +250,11 @@ def _but_status(line: str) -> tuple[str, ...]:
 
 def _read(path: Path, errors: str = "replace") -> str:
     try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise UserError(f"{path} is no file: name a results.tsv")
+        if found.st_size > _LARGEST:
+            raise UserError(f"{path} has {found.st_size / 2**20:,.0f} MiB, and a results.tsv less than 64")
         return path.read_bytes().decode("utf-8", errors)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error

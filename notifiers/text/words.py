@@ -10,16 +10,20 @@ from typing import assert_never
 from loop.experiment import Actor, Cause, Reason
 
 DIGITS = 6  # that a value of the metric is shown with
+_HUGE = 1e12
 
 
 def number(value: float) -> str:
-    """Return a value of the metric as `results.tsv` writes it: six digits, never -0.000000."""
-    return f"{value:z.6f}"
+    """Return a value of the metric as `results.tsv` writes it: six digits, never -0.000000.
+
+    One with more than twelve before the point has no use for them, nor room.
+    """
+    return f"{value:z.6f}" if abs(value) < _HUGE else f"{value:.6g}"
 
 
 def signed(value: float) -> str:
     """Return a change of the metric; the sign is always shown."""
-    return f"{value:+z.6f}"
+    return f"{value:+z.6f}" if abs(value) < _HUGE else f"{value:+.6g}"
 
 
 def change(before: float, after: float) -> str:

@@ -52,6 +52,11 @@ class WakeUpReport:
     def adopt(
         self, results: Path | None, *, tag: str | None = None, branch: str = "autoresearch/mar5"
     ) -> Run:
+        return self.adopt_and_say(results, tag=tag, branch=branch)[0]
+
+    def adopt_and_say(
+        self, results: Path | None, *, tag: str | None = None, branch: str = "autoresearch/mar5"
+    ) -> tuple[Run, str]:
         settings = load_settings(self.folder / "no.env", {"AUTORESEARCH_HOME": str(self.home)})
         return adopt(
             settings,
@@ -282,3 +287,65 @@ def test_beside_an_active_run_it_is_refused(night: WakeUpReport) -> None:
         night.adopt(None, tag="other")
     night.journal.set_state(run, RunState.STOPPED)
     assert night.adopt(None, tag="other").tag == "other"
+
+
+# Results that nobody named
+
+
+def test_those_in_the_checkout_of_the_branch_are_read(night: WakeUpReport) -> None:
+    git(night.repository, "switch", "--quiet", "autoresearch/mar5")
+    night.whole()
+    git(night.repository, "switch", "--quiet", "--detach")
+    git(night.repository, "switch", "--quiet", "autoresearch/mar5")
+    run, said = night.adopt_and_say(None, tag="mar6")
+    assert said == f"Results: {night.repository / 'results.tsv'}."
+    assert len(night.journal.experiments(run.id)) == 5
+
+
+def test_those_on_the_branch_are_read_rather_than_another_one_s(night: WakeUpReport) -> None:
+    text = night.whole().read_text()
+    git(night.repository, "switch", "--quiet", "autoresearch/mar5")
+    git(night.repository, "add", "results.tsv")
+    git(night.repository, "commit", "--quiet", "--message", "results")
+    git(night.repository, "switch", "--quiet", "main")
+    night.results("other\t1.0\t1.0\tkeep\tof main")
+    run, said = night.adopt_and_say(None, tag="mar6")
+    assert said == "Results: results.tsv of branch autoresearch/mar5."
+    assert len(night.journal.experiments(run.id)) == len(text.splitlines()) - 1
+
+
+def test_without_any_it_says_so(night: WakeUpReport) -> None:
+    run, said = night.adopt_and_say(None)
+    assert said == "No results.tsv was found: its experiments are not known."
+    assert night.journal.experiments(run.id) == []
+
+
+def test_verdicts_in_words_of_others_are_read_and_said(night: WakeUpReport) -> None:
+    file = night.whole()
+    file.write_text(
+        file.read_text().replace("\tkeep\tbaseline", "\tbaseline\tbaseline").replace("keep", "best")
+    )
+    run, said = night.adopt_and_say(file)
+    assert [e.status for e in night.journal.experiments(run.id)] == [
+        "keep",
+        "keep",
+        "discard",
+        "crash",
+        "keep",
+    ]
+    assert said.splitlines()[1] == "Read 1 row 'baseline' as keep, 2 rows 'best' as keep."
+
+
+def test_keeps_that_are_worse_and_worse_are_asked_about(night: WakeUpReport) -> None:
+    first, kept, _, best = (commit[:7] for commit in night.commits)
+    rows = [f"{first}\t24.9\t1\tkeep\ta", f"{kept}\t26.1\t1\tkeep\tb", f"{best}\t26.9\t1\tkeep\tc"]
+    with pytest.raises(UserError, match=r"24\.900000 → 26\.900000\): set METRIC_GOAL=maximize\."):
+        night.adopt(night.results(*rows))
+    assert night.journal.runs() == []
+    assert night.adopt(night.results(rows[0], rows[2].replace("26.9", "24.8"))).tag == "mar5"
+
+
+def test_a_branch_named_like_a_commit_is_none(night: WakeUpReport) -> None:
+    git(night.repository, "branch", "beef", night.commits[2])
+    with pytest.raises(UserError, match="is commit beef, which"):
+        night.adopt(night.results(f"{night.commits[0][:7]}\t1.0\t1\tkeep\ta", "beef\t0.9\t1\tkeep\tb"))

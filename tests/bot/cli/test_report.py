@@ -74,10 +74,23 @@ def test_what_cannot_be_read_is_named_with_its_line(
         report_of_file(settings, file)
 
 
-@pytest.mark.parametrize(("name", "said"), [("none.tsv", "No such file"), ("", "Is a directory")])
+@pytest.mark.parametrize(("name", "said"), [("none.tsv", "cannot be read: No such file"), ("", "is no file")])
 def test_what_is_no_file_is_a_sentence(settings: Settings, tmp_path: Path, name: str, said: str) -> None:
-    with pytest.raises(UserError, match=f"cannot be read: {said}"):
+    with pytest.raises(UserError, match=said):
         report_of_file(settings, tmp_path / name)
+
+
+def test_how_a_file_of_others_was_read_is_said(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "night.tsv"
+    rows = "a\t24.9\t1\tbaseline\tx\nb\t1e300\t1\tbest\ty\n"
+    file.write_text(HEADER.replace("val_bpb", "accuracy") + rows)
+    report_of_file(settings, file).show(UTC)
+    *report, read, _, goal = capsys.readouterr().out.splitlines()
+    assert read == "Read 1 row 'baseline' as keep, 1 row 'best' as keep."
+    assert goal == "accuracy rises from keep to keep (24.900000 → 1e+300): set METRIC_GOAL=maximize."
+    assert max(map(len, report)) < 80  # as wide as a terminal, whatever a number is
 
 
 def test_a_picture_that_cannot_be_written_is_a_sentence(settings: Settings, tmp_path: Path) -> None:

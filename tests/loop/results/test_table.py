@@ -394,12 +394,13 @@ def test_a_description_that_an_editor_cut_off_is_empty() -> None:
         ("commit\tval_bpb\n", "line 1 is neither a header with a status nor a row of commit, val_bpb,"),
         ("status\tcommit\n", "line 1 is a header without a column named val_bpb"),
         (
-            HEADER + "\nabc\t0.99\t44.0\tkept\tx\n",
-            "line 3 has the status 'kept'; it is one of keep, discard, crash",
+            HEADER + "\nabc\t0.99\t44.0\tpromising\tx\n",
+            "line 3 has the status 'promising'; it is one of keep, discard, crash",
         ),
         (HEADER + "abc\t0.99\n", "line 2 has no status; it is one of keep"),
         (HEADER + "abc\tlow\t44.0\tkeep\tx\n", "line 2 has 'low' for val_bpb, where a number belongs"),
-        (HEADER + "abc\t\t44.0\tkeep\tx\n", "line 2 has '' for val_bpb, where a number belongs"),
+        (HEADER + "abc\t\t44.0\tkeep\tx\n", "line 2 has no val_bpb, where a number belongs"),
+        (HEADER + "abc\tn/a\t44.0\tkeep\tx\n", "line 2 has 'n/a' for val_bpb, where a number belongs"),
         (HEADER + "abc\t0.99\tmuch\tkeep\tx\n", "line 2 has 'much' for memory_gb, where a number belongs"),
         (
             "description\tcommit\tval_bpb\tstatus\na\tb\tc\td\te\n",
@@ -411,6 +412,44 @@ def test_a_malformed_line_is_named(text: str, sentence: str) -> None:
     with pytest.raises(UserError) as caught:
         parse_results(text)
     assert str(caught.value).startswith(f"results.tsv: {sentence}")
+
+
+def test_words_of_other_projects_are_read_and_counted() -> None:
+    words = "Baseline best tentative best repair failed kept baseline skipped keep"
+    rows = "".join(f"abc\t0.{99 - i}\t1.0\t{word}\tx\n" for i, word in enumerate(words.split()))
+    found = parse_results(HEADER + rows)
+    assert " ".join(row.status for row in found.rows) == (
+        "keep keep discard keep discard crash keep discard skip keep"
+    )
+    assert found.renamed == (
+        ("baseline", Status.KEEP, 1),
+        ("best", Status.KEEP, 2),
+        ("tentative", Status.DISCARD, 1),
+        ("repair", Status.DISCARD, 1),
+        ("failed", Status.CRASH, 1),
+        ("kept", Status.KEEP, 1),
+        ("baseline", Status.DISCARD, 1),  # it was trained again: no better than what was kept meanwhile
+        ("skipped", Status.SKIP, 1),
+    )
+    assert parse_results(rows).rows == found.rows  # such a first line is no header
+    assert parse_results(HEADER + "abc\t0.9\t1.0\tkeep\tx\n").renamed == ()
+
+
+@pytest.mark.parametrize("nothing", ["-", "n/a", "None"])
+def test_what_was_not_kept_needs_no_number(nothing: str) -> None:
+    assert parse_results(f"{HEADER}abc\t{nothing}\t1.0\treverted\tx\n").rows[0].value is None
+
+
+def test_only_a_file_of_reasonable_size_is_read(tmp_path: Path) -> None:
+    pipe, large = tmp_path / "pipe", tmp_path / "large"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero"), tmp_path):
+        with pytest.raises(UserError, match="is no file"):
+            read_results(path)
+    with large.open("wb") as file:
+        file.truncate(2**26 + 1)
+    with pytest.raises(UserError, match="has 64 MiB"):
+        read_results(large)
 
 
 def test_the_file_is_named_in_what_is_wrong_with_it(tmp_path: Path) -> None:
