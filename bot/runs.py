@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
+from bot.setup.data import needed_data
 from bot.setup.doctor import Check, device
 from bot.setup.proposer_factory import make_researcher
 from bot.setup.settings import Settings
@@ -34,7 +35,7 @@ from loop.git.repository import (
     with_imports,
 )
 from loop.git.workspace import Workspace
-from loop.process.environment import Launcher, prepare_line, training_environment
+from loop.process.environment import Launcher, training_environment
 from loop.process.trainer import RunFolders, Trainer
 from loop.process.worker import in_thread
 from loop.sandbox.proof import SandboxFacts
@@ -173,6 +174,7 @@ class Runs:
         fixed = read_time_budget(self.repository, facts.base_commit, settings.frozen)
         budget = fixed or settings.time_budget
         settings.deadline(budget)  # refused before anything is made
+        data = needed_data(settings, facts.path, facts.base_commit, self._launcher.environ)
         return RunPlan(
             tag=tag,
             other_tag=propose_tag(self._today(), taken | {tag}),
@@ -181,8 +183,8 @@ class Runs:
             base_commit=facts.base_commit,
             subject=facts.subject,
             dirty=(*facts.dirty, *facts.untracked),
-            missing=tuple(path for path in settings.data_paths if not path.exists()),
-            preparation=prepare_line(facts.path, settings.train_command, settings.editable),
+            missing=data.problem,
+            preparation=data.fix,
             device=device(),
             sandbox=sandbox_text(self.sandbox()),
             evaluator=evaluator_of(settings.evaluate, self.repository, facts.base_commit),
@@ -195,11 +197,7 @@ class Runs:
         """Create a run with its branch and worktree, which `conduct` starts; UserError as in `plan_run`."""
         plan = self.plan_run(tag)
         if plan.missing:
-            paths = ", ".join(map(str, plan.missing))
-            raise UserError(
-                f"Missing data: {paths} (from DATA_PATHS). First run: {plan.preparation}; "
-                "or set DATA_PATHS to where the data is."
-            )
+            raise UserError(f"Missing data: {plan.missing}. {plan.preparation}")
         workspace = self._make_workspace(plan.tag, self.repository, plan.base_commit)
         Source(  # refused before anything is made
             self.repository,
@@ -359,12 +357,13 @@ class Runs:
             settings.summary_pattern,
             settings.equal_within,
         )
+        data = needed_data(settings, run.repository, run.base_commit, self._launcher.environ)
         plan = Plan(
             rule=rule,
             launcher=self._launcher,
             deadline=settings.deadline(run.time_budget),
             sandbox=self.sandbox().sandbox,
-            readable=what_trainings_read(settings, self._launcher.environ),
+            readable=what_trainings_read(settings, self._launcher.environ, data.paths),
             writable=settings.sandbox_write,
             hidden=(settings.home,),
             withheld=frozenset(self._environ.keys() - self._launcher.environ.keys()),

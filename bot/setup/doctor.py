@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import shutil
@@ -15,12 +16,13 @@ from importlib import util
 from pathlib import Path
 
 from bot.local.wire import bot_answers
+from bot.setup.data import needed_data
 from bot.setup.settings import ENV_FILE, Settings
 from bot.setup.sources import PROVIDERS, SEARCH, SourceChoice, agent_of
 from loop.errors import UserError
 from loop.experiment import Actor, EventKind, Purpose, Run
 from loop.git.repository import RepositoryFacts, inspect, read_time_budget
-from loop.process.environment import find_uv, prepare_line
+from loop.process.environment import find_uv, training_environment
 from loop.process.liveness import Marked, find_marked
 from loop.process.machine import Disk, GpuProcess, ask_nvidia_smi, look_at_gpus
 from loop.program.constants import find_constants
@@ -145,7 +147,6 @@ def examine(settings: Settings) -> tuple[Check, ...]:
         _env_file(),
         _git_program(),
         *_repository(settings),
-        _data(settings),
         _uv(settings.repository),
         _accelerator(),
         *(_source(settings, choice) for choice in sources),
@@ -176,6 +177,10 @@ def _git_program() -> Check:
 def _repository(settings: Settings) -> Iterator[Check]:
     if settings.repository is None:
         yield Check("repository", True, "the embedded template")
+        missing = [str(path) for path in settings.data_paths if not path.exists()]
+        detail = f"missing: {', '.join(missing)}" if missing else ", ".join(map(str, settings.data_paths))
+        fix = "The bot prepares it at its first start." if missing else ""
+        yield Check("data", None if missing else True, detail, fix)
         return
     try:
         facts = inspect(
@@ -193,6 +198,7 @@ def _repository(settings: Settings) -> Iterator[Check]:
         yield Check("repository", None, detail, "Commit your changes first.")
     else:
         yield Check("repository", True, detail)
+    yield _data(settings, facts)
     only_search = all(choice.kind == SEARCH for choice in settings.proposer)
     if only_search and not find_axes(find_constants(facts.source), settings.frozen_constants):
         detail = f"no constant in {settings.editable} that it may change"
@@ -213,17 +219,14 @@ def _left_out(facts: RepositoryFacts) -> list[str]:
     return left_out
 
 
-def _data(settings: Settings) -> Check:
-    if not settings.data_paths:
-        return Check("data", True, "not checked, as DATA_PATHS is empty")
-    missing = [str(path) for path in settings.data_paths if not path.exists()]
-    if not missing:
-        return Check("data", True, ", ".join(map(str, settings.data_paths)))
-    detail = f"missing: {', '.join(missing)} (from DATA_PATHS)"
-    if settings.repository is None:
-        return Check("data", None, detail, "The bot prepares it at its first start.")
-    fix = prepare_line(settings.repository, settings.train_command, settings.editable)
-    return Check("data", False, detail, f"Run: {fix}; or set DATA_PATHS to where the data is.")
+def _data(settings: Settings, facts: RepositoryFacts) -> Check:
+    environment = training_environment(os.environ, {}, let_through=settings.train_env)
+    data = needed_data(settings, facts.path, facts.base_commit, environment)
+    if data.missing:
+        return Check("data", False, f"missing: {data.problem}", data.fix)
+    if data.paths:
+        return Check("data", True, f"{', '.join(map(str, data.paths))} (from {data.named_by})")
+    return Check("data", True, "not checked: no paths found; DATA_PATHS names some")
 
 
 def _uv(repository: Path | None) -> Check:

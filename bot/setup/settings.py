@@ -40,6 +40,9 @@ def _setting(default: str, **rules: Any) -> Any:
     return Field(default, **rules)
 
 
+_USUAL_DATA = "~/.cache/autoresearch/data,~/.cache/autoresearch/tokenizer"
+
+
 class Settings(BaseModel):
     """Every setting, explained in `.env.example`. Its name is the field's in capitals, or the alias.
 
@@ -59,7 +62,7 @@ class Settings(BaseModel):
 
     repository: types.OptionalFolder = _setting("")
     base_branch: str = _setting("")
-    data_paths: types.Paths = _setting("~/.cache/autoresearch/data,~/.cache/autoresearch/tokenizer")
+    data_paths: types.Paths = _setting(_USUAL_DATA)
     train_command: types.CommandLine = _setting("")
     train_env: types.Names = _setting("")
     editable: types.RepositoryFile = _setting("train.py")
@@ -143,6 +146,12 @@ class Settings(BaseModel):
     wake_up: types.OptionalWakeUp = _setting("07:00")
     gpu_dollars_an_hour: types.OptionalNumber = _setting("", ge=0)
     time_zone: types.OptionalZone = _setting("")
+
+    @property
+    def names_data(self) -> bool:
+        """Whether DATA_PATHS says more than the default, which a copy of .env.example repeats."""
+        usual = tuple(Path(path).expanduser() for path in _USUAL_DATA.split(","))
+        return "data_paths" in self.model_fields_set and self.data_paths != usual
 
     def deadline(self, time_budget: float) -> float:
         """Return after how many seconds a training with this budget (seconds) is killed.
@@ -233,4 +242,6 @@ def _follow_cache(settings: Settings, cache: str) -> Settings:
     if not cache or "data_paths" in settings.model_fields_set:
         return settings
     folder = Path(cache).expanduser().absolute()
-    return settings.model_copy(update={"data_paths": (folder / "data", folder / "tokenizer")})
+    following = settings.model_copy(update={"data_paths": (folder / "data", folder / "tokenizer")})
+    following.model_fields_set.discard("data_paths")  # nobody has set them
+    return following

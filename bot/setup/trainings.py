@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from bot.setup.data import needed_data
 from bot.setup.doctor import Check, nearest
 from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH
@@ -210,7 +211,12 @@ def _evaluation(
     try:
         name = offered if repository is None else evaluator_of(setting, repository, commit)
         launch = _launcher(settings, environment).find(project, checkout)
-        if not name or launch is None or not all(path.exists() for path in settings.data_paths):
+        prepared = (
+            all(path.exists() for path in settings.data_paths)
+            if repository is None
+            else not needed_data(settings, repository, commit, environment).missing
+        )
+        if not name or launch is None or not prepared:
             return evaluation_check(name, None)  # a row of its own says what is missing
         command = command_of(setting, launch, environment, project, settings.editable)
         variables = {**environment, **launch.environment}
@@ -307,8 +313,10 @@ def _unconfined(settings: Settings, sandbox: Sandbox) -> SandboxFacts:
     return SandboxFacts(sandbox)
 
 
-def what_trainings_read(settings: Settings, environment: Mapping[str, str]) -> tuple[Path, ...]:
-    return (*data_folders(environment), *settings.data_paths, *settings.sandbox_read)
+def what_trainings_read(
+    settings: Settings, environment: Mapping[str, str], data: Collection[Path] = ()
+) -> tuple[Path, ...]:
+    return (*data_folders(environment), *(data or settings.data_paths), *settings.sandbox_read)
 
 
 def clear_left(home: Path, runs: Collection[int]) -> None:

@@ -127,10 +127,15 @@ def branches(repository: Path) -> tuple[str, ...]:
 
 def read_time_budget(repository: Path, commit: str, frozen: Sequence[str] = ("prepare.py",)) -> float | None:
     """Return the time budget that the first of the `frozen` files to have one fixes in `commit`."""
-    git = Git(locate(repository).common)
-    texts = (git.read(f"{commit}:{name}") or b"" for name in frozen)
-    budgets = (time_budget(text.decode("utf-8", "replace")) for text in texts)
+    budgets = map(time_budget, read_programs(repository, commit, frozen).values())
     return next((budget for budget in budgets if budget is not None), None)
+
+
+def read_programs(repository: Path, commit: str, names: Sequence[str]) -> dict[str, str]:
+    """Return the texts of those of the files that are in `commit`."""
+    git = Git(locate(repository).common)
+    found = {name: git.read(f"{commit}:{name}") for name in names}
+    return {name: text.decode("utf-8", "replace") for name, text in found.items() if text is not None}
 
 
 def has_evaluator(repository: Path, commit: str) -> bool:

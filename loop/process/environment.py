@@ -35,7 +35,7 @@ _ALLOWED = re.compile(
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 PROXIES = (*_PROXIES, *map(str.lower, _PROXIES))  # how the network is reached; one may want a login
 
-_PREPARE = "prepare.py"
+PREPARE = "prepare.py"
 _LOCK = "uv.lock"
 _ANSWER_SECONDS = 120.0  # for a Python to import torch from a cold disk, for uv to compare an environment
 _SYNC = ("sync", "--frozen", "--no-install-project")
@@ -74,8 +74,8 @@ def launch_command(checkout: Path, override: tuple[str, ...], editable: str = "t
 def prepare_line(repository: Path, override: tuple[str, ...] = (), editable: str = "train.py") -> str:
     """Return what to type to prepare the data, with the Python that trains."""
     command = launch_command(repository, override, editable)
-    words = [_PREPARE if word == editable else word for word in command]
-    known = words if _PREPARE in words else ["python", _PREPARE]
+    words = [PREPARE if word == editable else word for word in command]
+    known = words if PREPARE in words else ["python", PREPARE]
     return f"cd {shlex.quote(str(repository))} && {shlex.join(known)}"
 
 

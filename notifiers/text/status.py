@@ -183,8 +183,8 @@ def _time(seconds: float, zone: tzinfo) -> str:
 class RunPlan:
     """A run that could be started.
 
-    `missing` are the data paths that do not exist, `preparation` what to type to make them; `budget` is in
-    seconds. The baseline is repeated `noise_runs` times. `evaluator` checks its numbers, empty for nothing.
+    `missing` says which data is not there, `preparation` what to do then; `budget` is in seconds.
+    The baseline is repeated `noise_runs` times. `evaluator` checks its numbers, empty for nothing.
     """
 
     tag: str
@@ -194,7 +194,7 @@ class RunPlan:
     base_commit: str
     subject: str
     dirty: tuple[str, ...]
-    missing: tuple[Path, ...]
+    missing: str
     preparation: str
     device: str
     sandbox: str
@@ -263,9 +263,7 @@ def start_card(plan: RunPlan) -> Message:
     cancel = Button("Cancel", "/cancel")
     start = f"/start_run {plan.tag} go"
     if plan.missing:
-        lines.append(f"Missing data: {', '.join(map(str, plan.missing))} (from DATA_PATHS)")
-        lines.append(f"Run this first: {plan.preparation}")
-        lines.append("Or set DATA_PATHS to where the data is.")
+        lines += [f"Missing data: {plan.missing}", plan.preparation]
         return Message("\n".join(lines), buttons=((cancel,),))
     lines.append(f"Press Start or send {start}.")
     other = Button("Other tag", f"/start_run {plan.other_tag}")

@@ -280,7 +280,7 @@ def test_missing_data_is_named_with_the_command_that_makes_it(bot: RealBot) -> N
     done = bot.run("up", "--exit-when-done")
     assert done.returncode == 1
     assert f"Missing data: {bot.folder / 'nodata'} (from DATA_PATHS)" in done.stderr
-    assert f"First run: cd {bot.repository} && {sys.executable} prepare.py" in done.stderr
+    assert f"Run: cd {bot.repository} && {sys.executable} prepare.py" in done.stderr
 
 
 def test_the_bot_process_stays_small(bot: RealBot) -> None:

@@ -328,3 +328,58 @@ def test_rendering_shows_what_to_do() -> None:
         Check("GPU", None, "?"),
     )
     assert render(checks) == "ok    git: 2.39\nFAIL  data: missing: /d\n      Run: x\nwarn  GPU: ?"
+
+
+# Data that the repository itself names
+
+
+def commit(repository: Path, prepare: str, name: str = "prepare.py") -> None:
+    git(repository, "rm", "--quiet", "--force", "--ignore-unmatch", "prepare.py")
+    (repository / name).write_text(prepare)
+    git(repository, "add", name)
+    git(
+        repository,
+        "-c",
+        "user.name=A",
+        "-c",
+        "user.email=a@b.c",
+        "commit",
+        "--quiet",
+        "-m",
+        "Where the data is",
+    )
+
+
+def data_of(repository: Path, **environ: str) -> Check:
+    settings = load_settings(Path("none.env"), {"REPOSITORY": str(repository)} | environ)
+    return {check.name: check for check in examine(settings)}["data"]
+
+
+def test_data_is_read_from_the_repository(repository: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cache" / "datasets"
+    commit(repository, f'import os\nDATA_DIR = os.path.join("{folder}", "text")\n')
+    for default in ({}, {"DATA_PATHS": "~/.cache/autoresearch/data,~/.cache/autoresearch/tokenizer"}):
+        check = data_of(repository, **default)
+        assert check.detail == f"missing: {folder / 'text'} (from prepare.py)"
+        assert check.fix.startswith(f"Run: cd {repository} && ")
+        assert not check.ok
+    (folder / "text").mkdir(parents=True)
+    assert not data_of(repository).ok  # an empty folder is no data
+    (folder / "text" / "shard").touch()
+    assert data_of(repository) == Check("data", True, f"{folder / 'text'} (from prepare.py)")
+    named = data_of(repository, DATA_PATHS=str(tmp_path / "mine"))
+    assert named.detail == f"missing: {tmp_path / 'mine'} (from DATA_PATHS)"
+
+
+def test_where_nothing_names_data_nothing_is_called_found(repository: Path) -> None:
+    commit(repository, "TIME_BUDGET = 60\n")
+    assert data_of(repository).detail == "not checked: no paths found; DATA_PATHS names some"
+    commit(repository, 'def data():\n    return "~/.cache/autoresearch/data"\n')
+    assert "autoresearch/data" in data_of(repository).detail
+
+
+def test_without_a_prepare_py_none_is_to_be_run(repository: Path, tmp_path: Path) -> None:
+    commit(repository, f'DATA_DIR = "{tmp_path / "data"}"\n', "fixed.py")
+    check = data_of(repository, FROZEN="fixed.py")
+    assert check.detail == f"missing: {tmp_path / 'data'} (from fixed.py)"
+    assert check.fix == "Set DATA_PATHS to where the data is."

@@ -1,0 +1,59 @@
+"""The data that must be there before a run: named by DATA_PATHS, or read from the repository itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bot.setup.settings import Settings
+from loop.git.repository import read_programs
+from loop.process.environment import PREPARE, prepare_line
+from loop.program.data_paths import find_data
+
+_USUAL = ".cache/autoresearch"  # what a program of the practice mentions, where its paths cannot be read
+
+
+@dataclass(frozen=True, slots=True)
+class NeededData:
+    """Paths that must exist, and what names them: a setting or a file. `fix` makes those that do not."""
+
+    paths: tuple[Path, ...]
+    named_by: str
+    fix: str
+
+    @property
+    def missing(self) -> tuple[Path, ...]:
+        """Those that are not there, or are folders with nothing in them."""
+        return tuple(path for path in self.paths if not _has_something(path))
+
+    @property
+    def problem(self) -> str:
+        """What is missing, as a clause; empty where nothing is."""
+        return f"{', '.join(map(str, self.missing))} (from {self.named_by})" if self.missing else ""
+
+
+def needed_data(settings: Settings, repository: Path, commit: str, environ: Mapping[str, str]) -> NeededData:
+    """Return the data that the trainings of `commit` need, which see the variables `environ`.
+
+    DATA_PATHS says it where it is not the default. Else the fixed files do; where they name no path nothing
+    is checked, unless they mention the folder that the practice uses.
+    """
+    programs = read_programs(repository, commit, settings.frozen)
+    made = prepare_line(repository, settings.train_command, settings.editable)
+    first = f"Run: {made}; or set" if PREPARE in programs else "Set"
+    fix = f"{first} DATA_PATHS to where the data is."
+    if settings.repository is None or settings.names_data:
+        return NeededData(settings.data_paths, "DATA_PATHS", fix)
+    for name, source in programs.items():
+        if found := find_data(source, environ, Path.home()):
+            return NeededData(found, name, fix)
+    usual = any(_USUAL in source for source in programs.values())
+    return NeededData(settings.data_paths if usual else (), "DATA_PATHS", fix)
+
+
+def _has_something(path: Path) -> bool:
+    try:
+        return any(path.iterdir()) if path.is_dir() else path.exists()
+    except OSError:
+        return path.exists()
