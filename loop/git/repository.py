@@ -65,7 +65,7 @@ def inspect(
     branch = base_branch or _checked_out(git, location, path)
     commit = _head_of(git, branch, path)
     for name in (editable, *frozen):
-        _check_file(git, commit, branch, name, location)
+        _check_file(git, commit, branch, name, location, editable)
     source = _read_program(git, commit, branch, editable)
     subject = readable(git("show", "--no-patch", "--format=%s", commit))
     dirty, untracked = _left_out(git, location, editable)
@@ -210,7 +210,7 @@ def _head_of(git: Git, branch: str, path: Path) -> str:
     )
 
 
-def _check_file(git: Git, commit: str, branch: str, name: str, location: Location) -> None:
+def _check_file(git: Git, commit: str, branch: str, name: str, location: Location, editable: str) -> None:
     check_path(name)
     mode = git.mode(commit, name)
     if mode is None:
@@ -219,7 +219,12 @@ def _check_file(git: Git, commit: str, branch: str, name: str, location: Locatio
                 f"{name} is not committed on branch {branch}: run `git add {name}` and `git commit`."
             )
         where = location.top or location.common
-        raise UserError(f"There is no {name} on branch {branch} of {where}: a training repository needs it.")
+        fix = (
+            "name the file that experiments change with EDITABLE"
+            if name == editable
+            else "name the files that no experiment changes with FROZEN, nothing where there are none"
+        )
+        raise UserError(f"There is no {name} on branch {branch} of {where}: {fix}.")
     if not mode.startswith("100"):
         raise UserError(f"{name} on branch {branch} is not a regular file: commit it as one.")
 

@@ -1,5 +1,7 @@
 """The numbers of a training: those of its summary, `---` and then `key: value` lines, or of SUMMARY_PATTERN.
 
+`key=value` in a block is read too and, where there is no block, lines `METRIC key=value`.
+
 Launchers, loggers and terminals decorate lines: `[rank0]: val_bpb: 0.99`, `│ val_bpb: 0.99 │`,
 `2026-11-29 20:00:01 INFO val_bpb: 0.99`. What stands around a `key: number` in a block is read over.
 """
@@ -35,7 +37,8 @@ _DECORATION = re.compile(
 )
 _END = " |│┃║*\"'`,"  # what may stand after a value
 _PLACE = re.compile(r"\s\S{1,80}\.py:\d{1,6}\Z")  # rich names the line that printed at the right
-_ENTRY = re.compile(r"([A-Za-z_][\w./-]{0,99})[\"'`*]{0,2}\s{0,80}:[\"'`*]{0,2}\s{0,80}(\S.*)")
+_ENTRY = re.compile(r"([A-Za-z_][\w./-]{0,99})[\"'`*]{0,2}\s{0,80}[:=][\"'`*]{0,2}\s{0,80}(\S.*)")
+_METRIC = "METRIC "
 _NUMBER = re.compile(
     r"(?:[-+]?(?:[1-9]\d{0,2}(?:,\d{3})+(?:\.\d*)?|\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
     r"|[-+]?(?:nan|inf(?:inity)?)(?![A-Za-z]))",
@@ -53,9 +56,11 @@ def read_summary(text: str) -> dict[str, float]:
     """Read the numbers of the last summary in `text`, also NaN and infinity; empty where there is none.
 
     A `---` that no `key: number` follows is no summary. Thousands separators and units are read over. Of a
-    key that occurs twice the first counts, so that text printed after the block changes nothing in it.
+    key that occurs twice the first counts, so that text printed after the block changes nothing in it; in
+    lines `METRIC key=value`, which are printed as the training goes on, the last.
     """
     last: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     block: dict[str, float] | None = None
     for line in plain_lines(text):
         if _RULE in line and _is_rule(line):
@@ -63,7 +68,9 @@ def read_summary(text: str) -> dict[str, float]:
             block = {}
         elif block is not None and len(block) < MOST_KEYS and (entry := _entry(line)):
             block.setdefault(*entry)
-    return block or last
+        elif _METRIC in line and len(metrics) < MOST_KEYS:
+            metrics |= _metric(line)
+    return block or last or metrics
 
 
 def read_pattern(text: str, pattern: str) -> dict[str, float]:
@@ -130,8 +137,14 @@ def is_entry(line: str) -> bool:
     return _entry(line) is not None
 
 
+def _metric(line: str) -> dict[str, float]:
+    """Read a line such as `METRIC total_us=1064`, decorated or not."""
+    stripped = (text.removeprefix(_METRIC) for text in _bare(line) if text.startswith(_METRIC))
+    return dict(entry for text in stripped if (entry := _entry(text)))
+
+
 def _entry(line: str) -> tuple[str, float] | None:
-    if len(line) < len("a:1") or ":" not in line:
+    if len(line) < len("a:1") or (":" not in line and "=" not in line):
         return None
     for text in _bare(line):
         if (entry := _ENTRY.fullmatch(text)) and (value := _value(entry[2])) is not None:

@@ -128,6 +128,7 @@ def test_a_file_that_is_missing(repository: Path) -> None:
     git(repository, "rm", "--quiet", "prepare.py")
     git(repository, "commit", "--quiet", "-m", "x")
     assert refused(repository).startswith("There is no prepare.py on branch main")
+    assert refused(repository).endswith("with FROZEN, nothing where there are none.")
 
 
 def test_a_file_that_is_not_committed(repository: Path) -> None:

@@ -136,9 +136,20 @@ def test_the_key_and_the_value_may_be_decorated_apart(line: str) -> None:
     assert read_summary(f"---\n{line}\n") == {"val_bpb": 0.9979}
 
 
-@pytest.mark.parametrize(
-    "line", ["val_bpb = 0.9", "val_bpb=0.9", "METRIC val_bpb=0.9", "val_bpb | 0.9", "1: 0.9"]
-)
+@pytest.mark.parametrize("line", ["val_bpb = 0.9", "val_bpb=0.9", "INFO val_bpb = 0.9", "| val_bpb=0.9 |"])
+def test_equals_signs_do_in_a_block(line: str) -> None:
+    assert read_summary(f"---\n{line}\nsteps=3\n") == {"val_bpb": 0.9, "steps": 3.0}
+    assert read_summary(f"{line}\nsteps=3\n") == {}  # which is said in the middle of trainings too
+
+
+def test_lines_of_metrics_are_read_where_there_is_no_block() -> None:
+    lines = "METRIC total_us=1064\nstep 1\n[rank0]: METRIC val/acc = 0.5\nMETRIC total_us=980us\nMETRIC x=y\n"
+    assert read_summary(lines) == {"total_us": 980.0, "val/acc": 0.5}
+    assert read_summary(f"{lines}---\nval_bpb: 0.9\n") == {"val_bpb": 0.9}
+    assert read_summary("best METRIC total_us=3\nMETRICS total_us=3\n") == {}
+
+
+@pytest.mark.parametrize("line", ["METRIC val_bpb", "val_bpb | 0.9", "1: 0.9", "val_bpb == 0.9"])
 def test_other_forms_are_left_to_the_pattern(line: str) -> None:
     assert read_summary(f"---\n{line}\n") == {}
 
