@@ -308,7 +308,7 @@ async def go_on(runs: Runs, settings: Settings, order: Order) -> Run | None:
                 "To end it: `autoresearch up`, then /stop."
             )
         if not await in_thread(_is_accepted, runs, foreign):
-            await _let_people_decide(runs, foreign)
+            await _let_people_decide(runs, settings, foreign)
             return None
     run = await in_thread(_choose_run, runs, settings, order.tag) if foreign is None else foreign
     await _make_ready(runs, run)
@@ -371,14 +371,14 @@ def _is_accepted(runs: Runs, run: Run) -> bool:
     return Notes(runs.journal).state(run.id, Cause.REPOSITORY) == str(runs.repository)
 
 
-async def _let_people_decide(runs: Runs, run: Run) -> None:
+async def _let_people_decide(runs: Runs, settings: Settings, run: Run) -> None:
     with suppress(UserError):  # it is paused for that already
         await runs.pause(run, Reason(Actor.STARTUP, cause=Cause.REPOSITORY))
     # What to do comes first: paths may be long, and are cut.
     reason = f"/resume continues it; /stop and /start_run begin another. {_mismatch(runs, run)}"
     tell = Notes(runs.journal).tell
     await in_thread(tell, run.id, Cause.REPOSITORY, str(runs.repository), reason, urgent=True)
-    runs.conduct(run)
+    runs.conduct(run, settings.experiments)
 
 
 # Tasks

@@ -101,7 +101,7 @@ class CommandHandlers:
         if not call.has("go"):
             return Reply(start_card(await in_thread(self._host.plan_run, tag)), replaces=True)
         run = await in_thread(self._host.start_run, tag, answered_in=request.sender.channel)
-        self._host.conduct(run)
+        self._host.conduct(run, self._settings.experiments)
         return Reply(Message(started_text(run)), replaces=True, for_all=True)
 
     async def _cancel(self, _: Call, __: Request) -> Reply:
@@ -119,7 +119,7 @@ class CommandHandlers:
     async def _resume(self, _: Call, request: Request) -> Reply:
         engine = await self._engine(await self._current())
         await engine.resume(reason=_order(request))
-        self._host.conduct(engine.run)
+        self._host.conduct(engine.run, self._settings.experiments)
         return _changed(f"Run {engine.run.tag} continues.")
 
     async def _stop(self, _: Call, request: Request) -> Reply:

@@ -37,8 +37,8 @@ STRANGER = Sender("telegram", "300", "300", "mallory")
 class Office:
     """An inbox on a toy repository, with a clock of its own."""
 
-    def __init__(self, folder: Path, proposer: str = "search", gate: str = "") -> None:
-        self.bot = RealBot(folder, PROPOSER=proposer, TORCH_GATE=gate)
+    def __init__(self, folder: Path, proposer: str = "search", gate: str = "", experiments: str = "") -> None:
+        self.bot = RealBot(folder, PROPOSER=proposer, TORCH_GATE=gate, EXPERIMENTS=experiments)
         self.now = 1_000_000.0
         self.keys = 0
         self.journal = Journal(self.bot.home / "state.db")
@@ -84,8 +84,8 @@ async def office(tmp_path: Path) -> AsyncIterator[Office]:
 
 
 @asynccontextmanager
-async def opened(folder: Path, gate: str = "") -> AsyncIterator[Office]:
-    office = Office(folder, gate=gate)
+async def opened(folder: Path, gate: str = "", experiments: str = "") -> AsyncIterator[Office]:
+    office = Office(folder, gate=gate, experiments=experiments)
     yield office
     for run in office.journal.active_runs():
         await office.host.engine(run).stop()
@@ -428,3 +428,13 @@ def quiet_office(tmp_path: Path) -> Iterator[Office]:
     office = Office(tmp_path)
     yield office
     office.journal.close()
+
+
+async def test_a_run_from_a_chat_makes_as_many_experiments_as_are_set(tmp_path: Path) -> None:
+    async with opened(tmp_path, experiments="1") as office:
+        for command, made in (("/start_run mar12 go", 2), ("/resume", 3)):
+            await office.said(command)
+            (run,) = office.journal.runs()
+            await office.host.conduct(run)
+            assert office.journal.runs()[0].state is RunState.DONE
+            assert len(office.journal.experiments(run.id)) == made
