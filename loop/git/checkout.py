@@ -131,7 +131,8 @@ class Source:
         self._editable = editable
         self._executable = False
         self._checked: dict[Path, Pointer] = {}
-        self._files: list[File] = []  # of the last commit, and how they come about
+        self._commit = ""  # the last one, its files, and how they come about
+        self._files: list[File] = []
         self._plan = _Plan()
         self._resolve(commit)
 
@@ -175,6 +176,8 @@ class Source:
 
     def _resolve(self, commit: str) -> None:
         """Find out how the files of `commit` come about; mostly only the editable one is another."""
+        if commit == self._commit:
+            return
         files = _list_files(self._git, commit)
         self._executable = any(f.mode == EXECUTABLE for f in files if f.path == self._editable)
         others = [file for file in files if file.path != self._editable]
@@ -182,6 +185,7 @@ class Source:
             plan = _Plan()
             self._add(plan, self._git, commit, files)
             self._files, self._plan = others, plan
+        self._commit = commit
 
     def _add(self, plan: _Plan, git: Git, commit: str, files: Iterable[File], *, below: str = "") -> None:
         """Add the files of a repository, that of the submodule at `below` where that is given."""

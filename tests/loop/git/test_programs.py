@@ -230,7 +230,7 @@ def test_a_filter_with_an_odd_name_is_switched_off_or_refused(
     assert not marker.exists()
 
 
-def test_the_filters_are_listed_anew_before_every_command(
+def test_the_filters_are_listed_anew_for_every_operation(
     repository: Path, open_workspace: Open, base: str, planted: Path, marker: Path
 ) -> None:
     workspace = open_workspace()
