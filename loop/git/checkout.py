@@ -223,6 +223,8 @@ class Source:
     def _find_content(self, git: Git, files: Iterable[File]) -> dict[File, Path]:
         """Return where git-lfs keeps the content of files; those that are no pointers are as git has them."""
         small = {file: file.id for file in files if file.size <= POINTER_SIZE}
+        if not small:
+            return {}
         pointers = read_pointers(git, {file.path: name for file, name in small.items()})
         storage = git.directory / (git("config", "--type=path", "lfs.storage", accept=(0, 1)) or "lfs")
         found, missing = {}, []
@@ -312,7 +314,8 @@ def _check_attributes(git: Git, commit: str, files: Iterable[File], *, below: st
             work_tree=Path(folder),
             stdin="".join(f"{path}\0" for path in regular).encode("utf-8", "surrogateescape"),
         ).split("\0")
-    programs = _read_programs(git)
+    filters = set(values[2::3]) - {"unspecified", LFS}
+    programs = _read_programs(git) if filters else {}
     by_lfs = []
     for path, name, value in zip(values[::3], values[1::3], values[2::3], strict=False):
         need = ""
