@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -121,12 +122,12 @@ class Lab:
         self.gate = folder / "gate"
         self.repository = folder / "repository"
         self.repository.mkdir(parents=True)
-        git(self.repository, "init", "--quiet", "--initial-branch=main")
+        git(self.repository, "init", "--quiet", "--initial-branch=main", "--template=")
         for name, text in {"prepare.py": prepare, "train.py": baseline, **files}.items():
             (self.repository / name).write_text(text)
         git(self.repository, "add", "--all")
         git(self.repository, "commit", "--quiet", "--message=first")
-        self.base = git(self.repository, "rev-parse", "HEAD")
+        self.base = (self.repository / ".git/refs/heads/main").read_text().strip()
         self.journal = Journal(self.home / "state.db")
         self._workspace("mar12").create(self.base)
         self.run = self.journal.create_run(
@@ -195,7 +196,8 @@ class Lab:
         )
 
     def launcher(self, environ: Mapping[str, str]) -> Launcher:
-        return Launcher(self.home / "environments", override=(), editable="train.py", environ=environ)
+        command = (sys.executable, "-S", "train.py")  # a Python without site-packages starts fastest
+        return Launcher(self.home / "environments", override=command, editable="train.py", environ=environ)
 
     @property
     def folders(self) -> RunFolders:
