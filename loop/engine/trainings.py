@@ -109,6 +109,7 @@ class Trainings:
         self._plan = plan
         self._clock = clock
         self._prepared: _Prepared | None = None
+        self._has_evaluator: bool | None = None
         self._making = threading.Lock()  # of folders ahead, which copy the compile cache
         self._rewrites = False  # the results have lines that are no longer true
         self._over: list[Path] = []  # folders that are to go
@@ -143,7 +144,10 @@ class Trainings:
 
     def has_evaluator(self, run: Run) -> bool:
         """Tell whether this run's numbers can be evaluated; `prepare` need not have been called."""
-        return bool(evaluator_of(self._plan.evaluate, run.repository, run.base_commit))
+        if self._has_evaluator is None:  # it is in the run's base commit, so it stays
+            name = evaluator_of(self._plan.evaluate, run.repository, run.base_commit)
+            self._has_evaluator = bool(name)
+        return self._has_evaluator
 
     def _find_evaluator(self, run: Run, project: Path, launch: Launch) -> tuple[str, ...]:
         if not self.has_evaluator(run):

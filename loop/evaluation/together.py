@@ -13,15 +13,17 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from io import FileIO
 from select import select
-from typing import Any
 
 from loop.process.supervisor import MARK, become_subreaper, confine, descendants, excess_below
+
+TYPE_CHECKING = False  # typing takes long to import, and nothing here needs it
+if TYPE_CHECKING:
+    from typing import Any
 
 EXCHANGE = "{exchange}"  # of a command: the descriptor of the file that two programs share
 POLL = 0.2  # seconds between looks at what the programs use
@@ -116,7 +118,7 @@ class Programs:
 
 def wait(programs: Programs, deadline: float, limits: Mapping[str, int], wake: int) -> str:
     """Wait until the first program has ended; return how it came to an end, "left" if nobody waits for it."""
-    end, look = time.monotonic() + deadline, 0.0
+    end, look = time.monotonic() + deadline, time.monotonic() + POLL
     while True:
         now = time.monotonic()
         if now >= end:
@@ -174,6 +176,8 @@ def main() -> None:
 def _shared_file() -> int:
     if hasattr(os, "memfd_create"):
         return os.memfd_create("exchange")
+    import tempfile  # takes long
+
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 

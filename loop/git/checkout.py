@@ -131,7 +131,8 @@ class Source:
         self._editable = editable
         self._executable = False
         self._checked: dict[Path, Pointer] = {}
-        self._files: list[File] = []  # of the last commit, and how they come about
+        self._commit = ""  # the last one, its files, and how they come about
+        self._files: list[File] = []
         self._plan = _Plan()
         self._resolve(commit)
 
@@ -175,6 +176,8 @@ class Source:
 
     def _resolve(self, commit: str) -> None:
         """Find out how the files of `commit` come about; mostly only the editable one is another."""
+        if commit == self._commit:
+            return
         files = _list_files(self._git, commit)
         self._executable = any(f.mode == EXECUTABLE for f in files if f.path == self._editable)
         others = [file for file in files if file.path != self._editable]
@@ -182,6 +185,7 @@ class Source:
             plan = _Plan()
             self._add(plan, self._git, commit, files)
             self._files, self._plan = others, plan
+        self._commit = commit
 
     def _add(self, plan: _Plan, git: Git, commit: str, files: Iterable[File], *, below: str = "") -> None:
         """Add the files of a repository, that of the submodule at `below` where that is given."""
@@ -219,6 +223,8 @@ class Source:
     def _find_content(self, git: Git, files: Iterable[File]) -> dict[File, Path]:
         """Return where git-lfs keeps the content of files; those that are no pointers are as git has them."""
         small = {file: file.id for file in files if file.size <= POINTER_SIZE}
+        if not small:
+            return {}
         pointers = read_pointers(git, {file.path: name for file, name in small.items()})
         storage = git.directory / (git("config", "--type=path", "lfs.storage", accept=(0, 1)) or "lfs")
         found, missing = {}, []
@@ -308,7 +314,8 @@ def _check_attributes(git: Git, commit: str, files: Iterable[File], *, below: st
             work_tree=Path(folder),
             stdin="".join(f"{path}\0" for path in regular).encode("utf-8", "surrogateescape"),
         ).split("\0")
-    programs = _read_programs(git)
+    filters = set(values[2::3]) - {"unspecified", LFS}
+    programs = _read_programs(git) if filters else {}
     by_lfs = []
     for path, name, value in zip(values[::3], values[1::3], values[2::3], strict=False):
         need = ""

@@ -71,12 +71,12 @@ PASSED = (
 READS_ONLY = frozenset(
     (
         *("cat-file", "check-attr", "commit-tree", "config", "diff-tree", "for-each-ref", "format-patch"),
-        *("hash-object", "ls-files", "ls-tree", "merge-base", "merge-file", "rev-parse", "show"),
-        *("show-ref", "var", "write-tree"),
+        *("hash-object", "ls-files", "ls-tree", "merge-base", "merge-file", "mktree", "rev-parse", "show"),
+        *("show-ref", "symbolic-ref --quiet", "var", "worktree list"),
     )
 )
 """Commands that, as they are called here, run neither filters nor hooks: they move no ref and look at no file
-of a checkout. Before any other the filters and hooks of the configuration are listed and switched off."""
+of a checkout. For any other the filters and hooks of the configuration are listed and switched off."""
 
 _PROGRAM = re.compile(r"(filter|hook)\.(.+)\.[^.]+", re.DOTALL)
 _OFF = {
@@ -100,12 +100,27 @@ class GitDiskError(GitError, DiskError):
     """It ended because the disk is full or fails."""
 
 
+class _Operation(threading.local):
+    off: dict[tuple[str, ...], dict[str, str]] | None = None  # by where; None between operations
+
+
 class Git:
     """Commands on the repository whose git directory is `directory`, also from several threads at a time."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._git = _gitpython(directory)
+        self._operation = _Operation()
+
+    @contextmanager
+    def operation(self) -> Iterator[None]:
+        """Let the commands that this thread runs meanwhile, for some milliseconds, list the filters once."""
+        outer = self._operation.off
+        self._operation.off = {} if outer is None else outer
+        try:
+            yield
+        finally:
+            self._operation.off = outer
 
     def __call__(
         self,
@@ -127,11 +142,18 @@ class Git:
         extra = dict(environment or {})
         if index:
             extra["GIT_INDEX_FILE"] = str(index)
-        options = {} if _name(arguments) in READS_ONLY else _programs_off(self._git, where)
+        reads_only = not READS_ONLY.isdisjoint((_name(arguments), " ".join(arguments[:2])))
+        options = {} if reads_only else self._programs_off(where)
         _, output = _run(
             self._git, (*place, *arguments), stdin=stdin, environment=extra, options=options, accept=accept
         )
         return output.decode("utf-8", "surrogateescape").removesuffix("\n")
+
+    def _programs_off(self, where: tuple[str, ...]) -> dict[str, str]:
+        known = {} if self._operation.off is None else self._operation.off
+        if where not in known:
+            known[where] = _programs_off(self._git, where)
+        return known[where]
 
     def commit_of(self, ref: str) -> str | None:
         return self("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", accept=(0, 1)) or None
@@ -143,6 +165,20 @@ class Git:
             if f"branch refs/heads/{branch}" in others:
                 return Path(first.removeprefix("worktree "))
         return None
+
+    def with_blob(self, commit: str, path: str, blob: str) -> str:
+        """Make the tree of `commit` with another blob in the place of the file `path`."""
+        made = blob
+        while path:
+            path, _, name = path.rpartition("/")
+            entries = self("ls-tree", "-z", "--full-tree", f"{commit}:{path}").split("\0")
+            for place, entry in enumerate(entries):
+                facts, _, found = entry.partition("\t")
+                if found == name:
+                    entries[place] = f"{facts[: -len(made)]}{made}\t{name}"
+            stdin = "\0".join(entries).encode("utf-8", "surrogateescape")
+            made = self("mktree", "-z", "--missing", stdin=stdin)
+        return made
 
     def mode(self, commit: str, path: str) -> str | None:
         """Return git's mode of `path` in `commit` (`100644`, `100755`, `120000` for a link) or None."""
@@ -224,15 +260,16 @@ def locate(path: Path) -> Location:
     git = _gitpython(path)
     asked = ("--absolute-git-dir", "--git-common-dir", "--is-bare-repository", "--is-inside-work-tree")
     try:
-        directory, common, bare, inside = os.fsdecode(_run(git, ("rev-parse", *asked))[1]).splitlines()
+        found = os.fsdecode(_run(git, ("rev-parse", *asked, "--show-cdup"))[1]).splitlines()
+        directory, common, bare, inside, *to_top = found
         if bare == "true":
             return Location(Path(directory).resolve(), (path / common).resolve(), None)
         if inside == "false":
             raise UserError(
                 f"{path} is inside a git folder: set REPOSITORY to the checkout that it belongs to."
             )
-        (top,) = os.fsdecode(_run(git, ("rev-parse", "--show-toplevel"))[1]).splitlines()
-        return Location(Path(directory).resolve(), (path / common).resolve(), Path(top).resolve())
+        top = path.joinpath(*to_top).resolve()
+        return Location(Path(directory).resolve(), (path / common).resolve(), top)
     except GitError as error:
         if "dubious ownership" in error.stderr:
             fix = f"git config --global --add safe.directory {path}"

@@ -10,7 +10,6 @@ is ever reset or cleaned, and of the user's repository nothing is touched but th
 from __future__ import annotations
 
 import shlex
-import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -35,6 +34,8 @@ from loop.git.worktree import Worktree, remove_stale_locks
 from loop.text import one_line
 
 EXCLUDED = ("/results.tsv", "/results.tsv.aside", "/run.log")  # what a run writes, kept out of git
+
+MOST_CONTENTS = 32  # files of commits that are kept in memory
 
 AUTHOR = {
     f"GIT_{role}_{part}": value
@@ -81,7 +82,8 @@ class Workspace:
         self.editable = editable
         self.frozen = frozen
         self._git = Git(locate(repository).common)
-        self._blobs = lru_cache(maxsize=32)(self._git.read)  # what is in a commit stays
+        self._contents: dict[tuple[str, str], bytes | None] = {}  # of files in commits, where they stay
+        self._diffs = lru_cache(maxsize=256)(self._read_diff)
         self._worktree = Worktree(self._git, path.absolute())
         self._lock = threading.RLock()  # of the worktree and the refs
         self._executable: bool | None = None  # the editable file; no experiment changes it
@@ -134,10 +136,14 @@ class Workspace:
         goes back to its text there.
         """
         with self._working():
-            head = self.head()
+            # Mostly it is where it is to be, which one command finds out.
+            asked = "--format=%(objectname) %(worktreepath)", self._ref
+            head, _, place = self._git("for-each-ref", *asked).partition(" ")
+            head = head or self.head()
             if head != best:
                 raise self._moved(head, best)
-            self._check_not_elsewhere()
+            if place and Path(place).resolve() != self.path.resolve():
+                self._check_not_elsewhere()
             check_no_link(self.path.parent, self.path)
             self._worktree.drop_links()
             repairs = [f"A lock that git left behind was removed: {lock}." for lock in self._clear_locks()]
@@ -161,7 +167,10 @@ class Workspace:
         """
         with self._working():
             if self._worktree.find_registration():
-                self._worktree.detach(self.head())
+                try:
+                    self._worktree.detach(self._ref)
+                except GitError:
+                    self._worktree.detach(self.head())
 
     def rename(self, new_tag: str) -> None:
         """Give branch, refs and worktree a new tag. One that was cut off is completed by calling it again."""
@@ -235,23 +244,20 @@ class Workspace:
             raise UserError(f"The proposed {self.editable} is not valid text: {error.reason}.") from error
         if content == self.content(parent, self.editable):
             raise UserError(f"The proposal changes nothing in {self.editable}.")
-        with writing(self.path), tempfile.TemporaryDirectory() as folder:
-            text, message, index = (Path(folder) / name for name in ("text", "message", "index"))
-            text.write_bytes(content)
-            message.write_text(
-                f"autoresearch: {one_line(description) or 'no description'}\n", encoding="utf-8"
-            )
-            blob = self._git("hash-object", "-w", "--no-filters", "--", str(text))
-            self._git("read-tree", parent, index=index)
-            entry = f"{self._git.mode(parent, self.editable)},{blob},{self.editable}"
-            self._git("update-index", "--cacheinfo", entry, index=index)
-            tree = self._git("write-tree", index=index)
+        message = f"autoresearch: {one_line(description) or 'no description'}\n"
+        with writing(self.path):
+            blob = self._git("hash-object", "-w", "--no-filters", "--stdin", stdin=content)
+            tree = self._git.with_blob(parent, self.editable, blob)
             sha = self._git(
-                "commit-tree", tree, "-p", parent, "-F", str(message), environment=self._committer()
+                *("commit-tree", tree, "-p", parent),
+                stdin=message.encode(),
+                environment=self._committer(),
             )
-        for name in (self.editable, *self.frozen):
-            self.content(sha, name)  # kept for its training and verdict, which should not wait for git
-        return Commit(sha, *count_lines(read_diff(self._git, sha, self.editable)))
+        # Its training and its verdict should not wait for git.
+        for name in self.frozen:
+            self._keep(sha, name, self.content(parent, name))
+        self._keep(sha, self.editable, content)
+        return Commit(sha, *count_lines(self.diff(sha)))
 
     def remember(self, number: int, commit: str) -> None:
         """Make `commit` reachable for ever as experiment `number`."""
@@ -305,6 +311,9 @@ class Workspace:
     def diff(self, commit: str, before: str = "") -> str:
         """Return what `commit` changes in the editable file, since its parent or since `before`."""
         _check_commit(commit, *filter(None, [before]))
+        return self._diffs(commit, before)
+
+    def _read_diff(self, commit: str, before: str) -> str:
         return read_diff(self._git, commit, self.editable, before=before)
 
     def diffs(self, commits: Iterable[str]) -> dict[str, str]:
@@ -384,10 +393,20 @@ class Workspace:
 
     def content(self, commit: str, path: str) -> bytes:
         _check_commit(commit)
-        content = self._blobs(f"{commit}:{path}")
+        try:
+            content = self._contents.pop((commit, path))
+        except KeyError:
+            content = self._git.read(f"{commit}:{path}")
+        self._keep(commit, path, content)
         if content is None:
             raise UserError(f"There is no {path} in commit {commit[:7]} of {self.repository}.")
         return content
+
+    def _keep(self, commit: str, path: str, content: bytes | None) -> None:
+        """Remember what was asked for last; another thread that asks for it meanwhile reads it once more."""
+        self._contents[commit, path] = content
+        while len(self._contents) > MOST_CONTENTS:
+            self._contents.pop(next(iter(self._contents)), None)
 
     def _place(self, commit: str) -> bool:
         content = self.content(commit, self.editable)
@@ -407,7 +426,7 @@ class Workspace:
 
     @contextmanager
     def _working(self) -> Iterator[None]:
-        with self._lock, writing(self.path):
+        with self._lock, writing(self.path), self._git.operation():
             yield
 
 

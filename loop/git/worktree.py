@@ -62,25 +62,26 @@ class Worktree:
 
         Return the missing ones. A file of Git LFS is its pointer here: nothing trains in a worktree.
         """
-        self.tidy()
-        missing = set(filter(None, self._run("ls-files", "-z", "--deleted").split("\0")))
-        if missing:
-            files = []
-            for line in self._run("ls-files", "-z", "--stage").split("\0"):
-                facts, _, path = line.partition("\t")
-                if path in missing:
-                    mode, name, _ = facts.split()
-                    files.append(File(path, mode, name, 0))
-                    if mode == SUBMODULE:
-                        make_folders(self.path, f"{path}/file")
-            write_files(self._git, self.path, [file for file in files if file.mode != SUBMODULE])
-            self._refresh()
-        return sorted(map(readable, missing))
+        self._reset()
+        missing = []
+        for line in filter(None, self._run("ls-files", "-z", "--stage").split("\0")):
+            facts, _, path = line.partition("\t")
+            if not os.path.lexists(self.path / path):
+                mode, name, _ = facts.split()
+                missing.append(File(path, mode, name, 0))
+                if mode == SUBMODULE:
+                    make_folders(self.path, f"{path}/file")
+        write_files(self._git, self.path, [file for file in missing if file.mode != SUBMODULE])
+        self._refresh()
+        return sorted(readable(file.path) for file in missing)
 
     def tidy(self) -> None:
+        self._reset()
+        self._refresh()
+
+    def _reset(self) -> None:
         # Entries that did not change keep their times, so that only changed files are read.
         self._run("read-tree", "--reset", "HEAD")
-        self._refresh()
 
     def head(self) -> str:
         return self._run("symbolic-ref", "--quiet", "HEAD", accept=(0, 1))

@@ -25,7 +25,6 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from io import FileIO
-from pathlib import Path
 
 TYPE_CHECKING = False  # typing takes long to import, and nothing here needs it
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ if sys.platform == "linux":
 
     def _processes() -> dict[int, tuple[int, int]]:
         """Return parent and resident bytes of each process, also of a zombie: its threads may run on."""
-        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - twice as fast
+        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # twice as fast as scandir
         stats = {pid: fields for pid in pids if (fields := _stat(pid))}
         return {pid: (int(f[1]), int(f[21]) * resource.getpagesize()) for pid, f in stats.items()}
 
@@ -177,7 +176,7 @@ class Log:
     where anybody may change or delete it: no result is read from it, and no failure of it matters.
     """
 
-    def __init__(self, pipe: int, kept: Path, copy: Path, limit: int) -> None:
+    def __init__(self, pipe: int, kept: str, copy: str, limit: int) -> None:
         os.set_blocking(pipe, False)
         self.pipe: int | None = pipe
         self._kept = kept
@@ -224,9 +223,7 @@ class Log:
         tail = os.pread(self._file, self._limit, self._size - self._limit)
         left_out = self._left_out + self._size - len(tail) - len(self._head)
         head = f"... {left_out / 1e6:.0f} MB left out ...\n".encode()
-        shorter = self._kept.with_suffix(".new")
-        shorter.write_bytes(head + tail)
-        shorter.replace(self._kept)  # in one step: it may be read at any time
+        _replace(self._kept, head + tail)
         os.close(self._file)
         self._file = os.open(self._kept, os.O_RDWR | os.O_APPEND)
         self._left_out, self._head, self._size = left_out, head, len(head + tail)
@@ -237,7 +234,7 @@ class Log:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
         with suppress(OSError):
             if anew and not _is_own_file(self._copied_to):
-                self._copied_to.rename(self._kept.with_name("aside"))
+                os.rename(self._copied_to, f"{os.path.dirname(self._kept)}/aside")
             copy = os.open(self._copied_to, flags | (os.O_TRUNC if anew else 0), 0o600)
             try:
                 os.fchmod(copy, 0o600)
@@ -257,10 +254,10 @@ class Training:
         self.exit_code: int | None = None
         self.ended_at: tuple[float, float] | None = None  # by the wall clock and by the monotonic one
         self._wrapped, self._limits = job["wrapped"], job["limits"]
-        self._folder = Path(job["folder"])
+        self._folder = job["folder"]
         # Where less than that is free from the start, it is not the training's doing.
         self._disk_left = min(self._limits["disk_left"], _space(self._folder)[0] // 2)
-        self._next_look = 0.0
+        self._next_look = time.monotonic() + POLL
         self._childless = False
         self._subreaper = subreaper
         us = os.getpid()
@@ -358,11 +355,12 @@ def supervise(job: Data, began: float, training: Training, log: Log, wake: Wake)
     }
 
 
-def write_json(path: Path, data: Data) -> None:
+def _replace(path: str, content: bytes) -> None:
     """Replace a file in one step, so that a reader finds the whole of it or nothing."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(data), encoding="utf-8")
-    temporary.replace(path)
+    temporary = f"{path}.{os.getpid()}"
+    with open(temporary, "wb") as file:
+        file.write(content)
+    os.replace(temporary, path)
 
 
 def main() -> None:
@@ -377,22 +375,23 @@ def main() -> None:
     if not line.endswith(b"\n"):
         return  # the bot died, or has no work for us
     job = json.loads(line)
-    folder = Path(job["folder"])
-    folder.mkdir(parents=True, exist_ok=True)
-    os.dup2(os.open(folder / ERRORS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
-    Path(job["cwd"]).stat()  # without it nothing runs, so nothing has crashed
+    folder = job["folder"]
+    os.makedirs(folder, exist_ok=True)
+    os.dup2(os.open(f"{folder}/{ERRORS}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
+    os.stat(job["cwd"])  # without it nothing runs, so nothing has crashed
     output, printed = os.pipe()
     with suppress(OSError, AttributeError):
         fcntl.fcntl(output, fcntl.F_SETPIPE_SZ, CHUNK)
-    log = Log(output, folder / LOG, Path(job["log"]), job["limits"]["log"])
+    log = Log(output, f"{folder}/{LOG}", job["log"], job["limits"]["log"])
     began, started_at = time.monotonic(), time.time()
     times = {"deadline": job["deadline"], "grace": job["grace"], "monotonic": began, "started_at": started_at}
-    write_json(folder / STARTED, {**ours, **times})
+    _replace(f"{folder}/{STARTED}", json.dumps({**ours, **times}).encode())
     training = Training(job, printed, subreaper=subreaper)
     os.close(printed)
-    write_json(folder / OUTCOME, {**supervise(job, began, training, log, wake), "started_at": started_at})
+    outcome = {**supervise(job, began, training, log, wake), "started_at": started_at}
+    _replace(f"{folder}/{OUTCOME}", json.dumps(outcome).encode())
     if os.fork() == 0:  # the bot waits for our end, not for the disk
-        for path in (folder / LOG, folder / OUTCOME, folder):
+        for path in (f"{folder}/{LOG}", f"{folder}/{OUTCOME}", folder):
             with suppress(OSError):  # it was deleted
                 os.fsync(os.open(path, os.O_RDONLY))
 
@@ -420,12 +419,11 @@ def confine(limits: Data, parent: int) -> None:
         hard = resource.getrlimit(kind)[1]
         allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(kind, (allowed, allowed))
-    with suppress(OSError):
-        score = Path("/proc/self/oom_score_adj")
-        score.write_text(str(max(OOM_SCORE, int(score.read_text()))))
+    with suppress(OSError), open("/proc/self/oom_score_adj", "r+b", buffering=0) as file:
+        file.write(b"%d" % max(OOM_SCORE, int(file.read())))
 
 
-def _space(folder: Path | str) -> tuple[int, int]:  # bytes that are free, and that are used
+def _space(folder: str) -> tuple[int, int]:  # bytes that are free, and that are used
     with suppress(OSError):  # it was deleted: what becomes of the training is found out at its end
         found = os.statvfs(folder)  # a file takes a block, so there are no more blocks than files
         blocks = min(found.f_bavail, found.f_favail if found.f_files else sys.maxsize)
@@ -433,9 +431,9 @@ def _space(folder: Path | str) -> tuple[int, int]:  # bytes that are free, and t
     return sys.maxsize, 0
 
 
-def _is_own_file(path: Path) -> bool:
+def _is_own_file(path: str) -> bool:
     with suppress(FileNotFoundError):
-        status = path.lstat()
+        status = os.lstat(path)
         return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
     return True
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import astuple
 
 from loop.engine import stages
@@ -205,13 +206,19 @@ class Verdicts:
                 self._journal.note(run.id, kind, cause=cause, key=key, reason=reason, **facts)
 
     def bring_up_to_date(self, run: Run) -> Run:
-        """Let branch, worktree and results follow a correction; what fails is done later."""
+        """Let results, branch and worktree follow a correction; what fails is done later."""
+        with self._later(run):  # first, as later verdicts only add to them
+            self._trainings.rewrite_results(run)
         run = self.follow(run)
-        try:
+        with self._later(run):
             if run.state in (RunState.DONE, RunState.STOPPED):
                 self._workspace.release()
             self._workspace.restore()
-            self._trainings.rewrite_results(run)
+        return run
+
+    @contextmanager
+    def _later(self, run: Run) -> Iterator[None]:
+        try:
+            yield
         except UserError as error:
             log.warning("%s: the worktree is not up to date yet: %s", run.tag, error)
-        return run

@@ -13,7 +13,6 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from loop.errors import UserError
@@ -67,8 +66,6 @@ class ContextReader:
         self._journal = journal
         self._workspace = workspace
         self._folders = folders
-        self._diff = lru_cache(maxsize=256)(workspace.diff)  # by commit: a diff never changes
-        self._text = lru_cache(maxsize=16)(workspace.text)
 
     def read(self, run: Run) -> Context:
         best = self._journal.best(run.id)
@@ -110,14 +107,14 @@ class ContextReader:
         changes = {}
         for experiment in (*kept, *near_misses(experiments, run.goal)):
             with suppress(UserError):  # git may have lost the commit of one that was adopted
-                changes[experiment.number] = self._diff(experiment.commit)
+                changes[experiment.number] = self._workspace.diff(experiment.commit)
         return changes
 
     def _files(self, run: Run) -> dict[str, str]:
         texts = {}
         for path in (INSTRUCTIONS, *self._workspace.frozen):
             try:
-                texts[path] = self._text(run.base_commit, path)
+                texts[path] = self._workspace.text(run.base_commit, path)
             except UserError:  # a repository may be without instructions
                 continue
         return texts

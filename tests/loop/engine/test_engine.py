@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -19,6 +20,7 @@ from loop.experiment import (
     Status,
 )
 from loop.files import remove
+from loop.git import commands
 from loop.process.environment import Launch, Launcher
 from tests.loop.engine.engines import MakeLab, conduct, end, failing_git
 from tests.loop.lab import git, program, value
@@ -56,6 +58,20 @@ async def test_every_change_is_written_when_it_happens(make_lab: MakeLab) -> Non
     verdict = [[EventKind.MEASURED], [EventKind.EVALUATED], [EventKind.DECIDED]]
     launch = [[EventKind.PROPOSED, EventKind.COMMITTED], [EventKind.TRAINING]]
     assert writes == [*verdict, *launch, *verdict, [EventKind.RUN_STATE]]
+
+
+async def test_an_experiment_asks_git_ten_times(make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = make_lab(value(1.5))
+    asked: list[object] = []
+    start = commands._started
+
+    def count(*arguments: Any, **options: Any) -> Any:
+        asked.append(arguments[1])
+        return start(*arguments, **options)
+
+    monkeypatch.setattr(commands, "_started", count)
+    await lab.engine(value(1.6), value(1.7), value(1.8)).conduct(3)
+    assert len(asked) <= 66, asked  # 33 of them at the run's start and end
 
 
 async def test_commits_say_what_was_tried_and_stand_on_the_best(make_lab: MakeLab) -> None:

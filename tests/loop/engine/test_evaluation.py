@@ -7,9 +7,9 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import psutil
 import pytest
@@ -97,48 +97,47 @@ async def test_only_losses_of_what_is_or_may_be_a_head_are_kept(lab: Lab) -> Non
     assert names == {"1.npz", "3.npz", "4.npz", "5.npz"}
 
 
-async def test_a_number_that_the_model_does_not_have_is_no_keep(lab: Lab) -> None:
-    found = await make(lab, trained(1.2, "value = 1.45"))
-    assert found.status is Status.DISCARD
-    assert "1.450000" in found.reason
+async def test_what_its_model_does_not_bear_out_is_no_keep(lab: Lab) -> None:
+    await make(lab, trained(1.2, "value = 1.45"), trained(1.2, "value, audit = 1.2, 1.5"), value(1.4))
+    _, other_number, no_gain, no_model = lab.experiments()
+    assert other_number.status is no_gain.status is Status.DISCARD
+    assert "1.450000" in other_number.reason
     decided = [event for event in lab.journal.events_after(0) if event.kind is EventKind.EVALUATED]
-    assert decided[-1].data["belief"] == Belief.NOT_BELIEVED
+    assert decided[1].data["belief"] == Belief.NOT_BELIEVED
+    assert no_model.status is Status.QUARANTINE
+    assert MODEL in no_model.doubts[0]
 
 
-async def test_a_gain_that_is_none_on_the_secret_text_is_no_keep(lab: Lab) -> None:
-    found = await make(lab, trained(1.2, "value, audit = 1.2, 1.5"))
-    assert found.status is Status.DISCARD
+UNSCORED = {
+    "import os; os._exit(3)": "gave no answer",
+    "print('nonsense')\nvalue = 1.4": "gave no answer",
+    "import os, signal; os.kill(os.getpid(), signal.SIGKILL)": "was killed",
+    "value = float('nan')": "no numbers",
+    "import os\nwhile True: os.write(2, b'x' * 65536)": "took too long",
+    "while True: pass": "took too long",
+    "import os, time\nwhile os.fork(): pass\ntime.sleep(60)": "too many processes",
+    "hoard = []\nwhile True: hoard.append(b'x' * 10**7)": "more memory",
+}
+"""Models, each with what is said of it."""
 
 
-@pytest.mark.parametrize(
-    ("model", "why"),
-    [
-        ("import os; os._exit(3)", "gave no answer"),
-        ("print('nonsense')\nvalue = 1.4", "gave no answer"),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "was killed"),
-        ("value = float('nan')", "no numbers"),
-        ("import os\nwhile True: os.write(2, b'x' * 65536)", "took too long"),
-        ("while True: pass", "took too long"),
-        ("import os, time\nwhile os.fork(): pass\ntime.sleep(60)", "too many processes"),
-        ("hoard = []\nwhile True: hoard.append(bytes(10**7))", "more memory"),
-    ],
-    ids=["exit", "garbage", "killed", "nan", "flood", "hang", "forks", "memory"],
-)
 async def test_a_model_that_cannot_be_scored_is_in_quarantine(
-    lab: Lab, model: str, why: str, monkeypatch: pytest.MonkeyPatch
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seconds = 3.0 if "too long" in why else 60.0  # on a busy machine Python takes seconds to start
-    limited = partial(Evaluator, limits=Limits(processes=50, memory=2**29), seconds=seconds)
+    said = [*UNSCORED.values()]
+
+    def limited(*args: Any, **kwargs: Any) -> Evaluator:
+        number = len(lab.experiments()) - 1
+        # The others answer, and on a busy machine Python takes seconds to start.
+        seconds = 1.0 if number > 0 and "too long" in said[number - 1] else 60.0
+        return Evaluator(*args, **kwargs, limits=Limits(processes=50, memory=2**28), seconds=seconds)
+
     monkeypatch.setattr("loop.engine.trainings.Evaluator", limited)
-    found = await make(lab, trained(1.4, model))
-    assert found.status is Status.QUARANTINE
-    assert why in found.doubts[0]
-
-
-async def test_a_program_that_saves_no_model_is_in_quarantine(lab: Lab) -> None:
-    found = await make(lab, value(1.4))
-    assert found.status is Status.QUARANTINE
-    assert MODEL in found.doubts[0]
+    await make(lab, *[trained(1.4, model) for model in UNSCORED])
+    _, *found = lab.experiments()
+    assert [each.status for each in found] == [Status.QUARANTINE] * len(said)
+    for each, why in zip(found, said, strict=True):
+        assert why in each.doubts[0]
 
 
 @pytest.mark.parametrize("kind", [SandboxKind.NONE, SandboxKind.BWRAP, SandboxKind.LANDLOCK])

@@ -26,14 +26,31 @@ from tests.loop.lab import program, value
 from tests.loop.logs import crash_logs
 from tests.loop.training_bench import SHORT
 
+LARGE = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_DFL); open('large', 'w').truncate(2**37)"
 
-async def test_a_training_that_a_limit_ended_is_a_crash_that_says_which(make_lab: MakeLab) -> None:
-    large = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_DFL); open('large', 'w').truncate(2**37)"
+CRASHES = {
+    LARGE: "ended: a file larger than the 68.7 GB allowed",
+    "os.remove('prepare.py')\nsummary(0.1)": "prepare.py was changed during the training",
+    "raise MemoryError('CUDA out of memory')": "MemoryError: CUDA out of memory",
+    f"sys.stderr.write({crash_logs.TORCHRUN!r})\nsys.exit(1)": (
+        "ValueError: width 640 does not divide by 7 heads"  # the program's, not its launcher's
+    ),
+    "print('scaling by 2.8', flush=True)\nos.kill(os.getpid(), 9)": "killed by signal 9",
+    "summary(float('nan'))": "val_bpb is nan, which cannot be",
+    "summary(0.0)": "val_bpb is 0, which cannot be",
+}
+"""What programs do that is a crash, and what is said to be its cause."""
+
+
+async def test_a_crash_says_what_its_cause_is(make_lab: MakeLab) -> None:
     lab = make_lab(value(1.5))
-    await lab.engine(program(large)).conduct(1)
-    crashed = lab.experiments()[1]
-    assert (crashed.status, crashed.ending) == (Status.CRASH, Ending.LIMIT)
-    assert crashed.cause == crashed.error == "ended: a file larger than the 68.7 GB allowed"
+    await lab.engine(*map(program, CRASHES), crash_streak=100).conduct(len(CRASHES))
+    _, *crashed = lab.experiments()
+    assert {(e.status, e.attempt) for e in crashed} == {(Status.CRASH, 1)}
+    assert [e.cause for e in crashed] == [*CRASHES.values()]
+    assert crashed[0].ending is Ending.LIMIT
+    assert [e.numbers.get("val_bpb") for e in crashed[-2:]] == [None, 0.0]  # the journal has no nan
+    lab.check_invariants()
 
 
 async def test_what_a_training_leaves_is_not_there_for_the_next(make_lab: MakeLab) -> None:
@@ -61,12 +78,6 @@ async def test_what_a_person_deletes_in_the_worktree_disturbs_no_training(make_l
     lab.open_gate()
     await conducting
     assert [(e.status, e.attempt) for e in lab.experiments()] == [(Status.KEEP, 1), (Status.KEEP, 1)]
-
-
-async def test_a_program_that_deletes_the_evaluator_is_a_crash(make_lab: MakeLab) -> None:
-    lab = make_lab(value(1.5))
-    await lab.engine(program("os.remove('prepare.py')\nsummary(0.1)")).conduct(1)
-    assert [(e.status, e.attempt) for e in lab.experiments()] == [(Status.KEEP, 1), (Status.CRASH, 1)]
 
 
 async def test_an_anomalously_long_training_is_flagged_and_no_head(make_lab: MakeLab) -> None:
@@ -116,12 +127,6 @@ async def test_a_training_that_others_left_no_memory_is_run_again_when_there_is_
     assert back.data["reason"] == "it ran out of memory while the machine was not free for it"
 
 
-async def test_a_program_that_takes_too_much_memory_by_itself_is_a_crash(make_lab: MakeLab) -> None:
-    lab = make_lab(value(1.5))
-    await lab.engine(program("raise MemoryError('CUDA out of memory')")).conduct(1)
-    assert lab.experiments()[1].status is Status.CRASH
-
-
 async def test_a_person_is_asked_at_once_when_the_program_as_it_is_crashes(make_lab: MakeLab) -> None:
     lab = make_lab(program("raise RuntimeError('no data')"))
     await lab.engine(value(1.4)).conduct(1)
@@ -165,19 +170,21 @@ AFTER = {
 }
 
 
-@pytest.mark.parametrize(("late", "clause"), AFTER.values(), ids=AFTER.keys())
-async def test_a_number_counts_though_the_program_failed_after_it(
-    make_lab: MakeLab, late: str, clause: str
-) -> None:
+async def test_a_number_counts_though_the_program_failed_after_it(make_lab: MakeLab) -> None:
     async def is_blocked(_: Run) -> bool:
         raise AssertionError("a training with a number is not asked about memory")
 
-    lab = make_lab(program(f"summary(1.5)\n{late}"))
-    await lab.engine(program(f"summary(1.6)\n{late}"), is_blocked=is_blocked).conduct(1)
-    assert [(e.status, e.value, e.reason, e.attempt) for e in lab.experiments()] == [
-        (Status.KEEP, 1.5, clause, 1),
-        (Status.DISCARD, 1.6, clause, 1),
-    ]
+    (first, clause), *others = AFTER.values()
+    expected = [(Status.KEEP, 1.5, clause, 1), (Status.DISCARD, 1.6, clause, 1)]
+    programs = [program(f"summary(1.6)\n{first}")]
+    for place, (late, clause) in enumerate(others):
+        kept, worse = 1.4 - place / 10, 1.7 + place / 10
+        programs += [program(f"summary({number})\n{late}") for number in (kept, worse)]
+        expected += [(Status.KEEP, kept, clause, 1), (Status.DISCARD, worse, clause, 1)]
+    lab = make_lab(program(f"summary(1.5)\n{first}"))
+    await lab.engine(*programs, is_blocked=is_blocked).conduct(len(programs))
+    found = [(e.status, e.value, e.reason, e.attempt) for e in lab.experiments()]
+    assert found == [(status, pytest.approx(number), *rest) for status, number, *rest in expected]
     lab.check_invariants()
 
 
@@ -268,29 +275,6 @@ async def test_a_pattern_without_end_is_told_of(make_lab: MakeLab, monkeypatch: 
     await task
     last = lab.experiments()[1]
     assert (last.status, last.error) == (Status.CRASH, "SUMMARY_PATTERN gave no answer within 1 s.")
-
-
-async def test_the_error_is_the_programs_and_not_its_launchers(make_lab: MakeLab) -> None:
-    lab = make_lab(value(1.5))
-    failing = program(f"sys.stderr.write({crash_logs.TORCHRUN!r})\nsys.exit(1)")
-    await lab.engine(failing).conduct(1)
-    assert lab.experiments()[1].cause == "ValueError: width 640 does not divide by 7 heads"
-
-
-async def test_the_last_line_of_a_program_that_a_signal_killed_is_no_error(make_lab: MakeLab) -> None:
-    lab = make_lab(value(1.5))
-    await lab.engine(program("print('scaling by 2.8', flush=True)\nos.kill(os.getpid(), 9)")).conduct(1)
-    assert lab.experiments()[1].cause == "killed by signal 9"
-
-
-async def test_a_number_that_is_none_is_a_crash_and_not_in_the_journal(make_lab: MakeLab) -> None:
-    lab = make_lab(value(1.5))
-    await lab.engine(program("summary(float('nan'))"), value(0.0)).conduct(2)
-    found = [(e.status, e.reason, e.numbers.get("val_bpb")) for e in lab.experiments()[1:]]
-    assert found == [
-        (Status.CRASH, "val_bpb is nan, which cannot be", None),
-        (Status.CRASH, "val_bpb is 0, which cannot be", 0.0),
-    ]
 
 
 async def test_a_number_of_a_hung_training_without_its_evaluator_is_not_believed(make_lab: MakeLab) -> None:

@@ -390,23 +390,18 @@ async def test_where_one_after_another_is_slow_the_baseline_is_asked_once(make_l
     lab.check_invariants()
 
 
-@pytest.mark.parametrize(
-    ("number", "times", "said"),
-    [
+async def test_what_cannot_be_repeated_is_refused(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    engine = lab.engine(program("raise RuntimeError('no')"))
+    await engine.conduct(1)
+    for number, times, said in [
         (7, 1, "no experiment #7"),
         (1, 1, "crashed"),
         (0, 0, "1 to 10"),
         (0, 11, "1 to 10"),
-    ],
-)
-async def test_what_cannot_be_repeated_is_refused(
-    make_lab: MakeLab, number: int, times: int, said: str
-) -> None:
-    lab = make_lab(value(1.5))
-    engine = lab.engine(program("raise RuntimeError('no')"))
-    await engine.conduct(1)
-    with pytest.raises(UserError, match=said):
-        await engine.rerun(number, times)
+    ]:
+        with pytest.raises(UserError, match=said):
+            await engine.rerun(number, times)
     assert EventKind.REPEAT_ASKED not in lab.kinds()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 
 import pytest
 
@@ -12,7 +13,7 @@ from loop.engine.run import Engine
 from loop.errors import UserError
 from loop.evidence import Belief, Doubt, Invalidated, RepeatFor
 from loop.experiment import Cause, EventKind, Experiment, Proposal, RunState, Status
-from loop.git.workspace import BranchMoved
+from loop.git.workspace import BranchMoved, Workspace
 from loop.program.constants import replace_constants
 from loop.proposers.protocol import Context
 from loop.store.events import open_calls
@@ -299,6 +300,24 @@ async def test_what_was_cut_off_before_git_followed_is_completed(
     lab.check_invariants()
 
 
+@pytest.mark.parametrize("fails", ["restore", "move_head"])
+async def test_the_results_follow_though_git_cannot(
+    make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    lab = make_lab(BASELINE)
+    engine = engine_of(lab, {"A": 0.1})
+    await engine.conduct(1)
+
+    def fail(*_: object) -> None:
+        raise UserError("no room")
+
+    monkeypatch.setattr(Workspace, fails, fail)
+    with pytest.raises(UserError, match="no room") if fails == "move_head" else nullcontext():
+        await reject(engine, 1)
+    results = (lab.worktree / "results.tsv").read_text().splitlines()
+    assert [row.split("\t")[3] for row in results] == ["status", "keep", "discard"]
+
+
 async def test_no_branch_is_moved_that_a_hand_has_moved(make_lab: MakeLab) -> None:
     lab = make_lab(BASELINE)
     engine = engine_of(lab, {"A": 0.1})
@@ -341,29 +360,24 @@ async def test_an_edit_that_conflicts_is_given_up_and_people_hear_why(
     lab.check_invariants()
 
 
-@pytest.mark.parametrize(
-    ("order", "number", "answer"),
-    [
-        ("reject", 0, "The baseline"),
-        ("reject", 2, "is a discard: there is nothing to take back"),
-        ("reject", 3, "is a crash: there is nothing to take back"),
-        ("reject", 9, "no experiment #9"),
-        ("accept", 0, "is a keep: only"),
-        ("accept", 2, "is a discard: only"),
-        ("accept", 9, "no experiment #9"),
-    ],
-)
-async def test_what_cannot_be_taken_back_is_answered(
-    make_lab: MakeLab, order: str, number: int, answer: str
-) -> None:
+async def test_what_cannot_be_taken_back_is_answered(make_lab: MakeLab) -> None:
     lab = make_lab(BASELINE)
     engine = engine_of(lab, {"A": 0.1}, {"B": -0.1}, {"C": 9.0})
     await engine.conduct(3)
     events = len(lab.kinds())
-    with pytest.raises(UserError, match=answer):
-        await (accept(engine, number) if order == "accept" else reject(engine, number))
-    assert len(lab.kinds()) == events
-    lab.check_invariants()
+    for decide, number, answer in [
+        (reject, 0, "The baseline"),
+        (reject, 2, "is a discard: there is nothing to take back"),
+        (reject, 3, "is a crash: there is nothing to take back"),
+        (reject, 9, "no experiment #9"),
+        (accept, 0, "is a keep: only"),
+        (accept, 2, "is a discard: only"),
+        (accept, 9, "no experiment #9"),
+    ]:
+        with pytest.raises(UserError, match=answer):
+            await decide(engine, number)
+        assert len(lab.kinds()) == events
+        lab.check_invariants()
 
 
 async def test_what_trains_cannot_be_taken_back(make_lab: MakeLab) -> None:

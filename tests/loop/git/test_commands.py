@@ -6,12 +6,14 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from loop.errors import DiskError, UserError
+from loop.git import commands
 from loop.git.commands import Git, GitError, locate
-from tests.loop.real_git import TRAIN, git
+from tests.loop.real_git import TRAIN, commit_files, git
 
 
 def test_a_failure_is_one_sentence_of_git_itself(repository: Path) -> None:
@@ -39,6 +41,42 @@ def test_reading_follows_what_was_committed_meanwhile(repository: Path) -> None:
     git(repository, "commit", "--quiet", "-am", "x")
     git(repository, "gc", "--quiet", "--prune=now")
     assert git_.read("main:train.py") == b"x = 1\n"
+
+
+def test_a_tree_is_made_with_one_file_changed(repository: Path) -> None:
+    path = "a b/ü/train.py"
+    commit = commit_files(repository, {path: "x = 1\n", "a b/ü/other.py": "y\n", "a b/t": "z\n"}, "x")
+    (repository / path).write_text("x = 2\n")
+    git_ = Git(repository / ".git")
+    made = git_.with_blob(
+        commit, path, git_("hash-object", "-w", "--no-filters", "--", str(repository / path))
+    )
+    git(repository, "add", "--", path)
+    assert made == git(repository, "write-tree")
+
+
+def test_an_operation_lists_once_what_its_commands_switch_off(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed: list[str] = []
+    run = commands._run
+
+    def count(*args: Any, **kwargs: Any) -> tuple[int, bytes]:
+        listed.extend(word for word in args[1] if word == "--get-regexp")
+        return run(*args, **kwargs)
+
+    monkeypatch.setattr(commands, "_run", count)
+    git_ = Git(repository / ".git")
+    for _ in range(2):
+        with git_.operation():
+            git_("update-ref", "refs/x/1", "main")
+            with git_.operation():
+                git_("update-ref", "refs/x/2", "main")
+            git_("update-ref", "refs/x/3", "main")
+    assert len(listed) == 2
+    git_("update-ref", "refs/x/4", "main")
+    git_("update-ref", "refs/x/5", "main")
+    assert len(listed) == 4
 
 
 def test_a_large_file_is_read_whole(repository: Path) -> None:
