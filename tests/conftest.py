@@ -84,7 +84,7 @@ def disk_path() -> Iterator[Path]:
 def tables_at_once() -> Iterator[None]:
     """Give new journals a copy of the tables that the first one got: 90 statements take 20 ms each time.
 
-    The tests of the store, and every bot in a process of its own, make them by the migrations.
+    The tests of the journal, and every bot in a process of its own, make them by the migrations.
     """
     tables = sqlite3.connect(":memory:")
 
