@@ -44,7 +44,8 @@ def came_of(row: Attack | Trick, seen: Seen | None) -> str:
 
 def main() -> None:
     pythons = [sys.executable, *filter(None, [other_python()])]
-    seen = [one.wait() for one in [start(SandboxKind.BWRAP, ALL, python=python) for python in pythons]]
+    started = [start({SandboxKind.BWRAP: (ALL,)}, python) for python in pythons]
+    seen = [found[SandboxKind.BWRAP] for one in started if (found := one.wait())]
     we, other = seen[0], (seen[1] if seen[1:] else None if AS_ROOT else seen[0])
     lines = [f"{'kind':12} {'program':72} {'stopped by':12} {'as we are':9} as a user; not by Landlock: *"]
     for kind, row in rows():

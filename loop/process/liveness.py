@@ -21,9 +21,10 @@ import psutil
 from loop.errors import UserError
 from loop.logs.summary import read_numbers
 from loop.process import supervisor as program
-from loop.process.machine import GpuState, find_tree
+from loop.process.machine import GpuState
 from loop.process.supervisor import LOG, MARK, OUTCOME, PATIENCE, boot_id, start_time
 from loop.process.trainer import Process, home_mark, mark_of, read_started, recorded_supervisor
+from loop.process.tree import find_tree
 
 IDLE_SHARE = 0.01
 """Part of one CPU that a tree may use which only waits.

@@ -12,10 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
-from loop.process.supervisor import MARK, descendants
-
 PAUSE_BYTES, PAUSE_SHARE = 1e9, 0.05  # with less than both, the next training may lose its result
 WARN_BYTES, WARN_SHARE = 5e9, 0.1  # with less than both, a night may not fit any more
 
@@ -223,11 +219,3 @@ def _number(text: str) -> float | None:
 
 def _names(name: str, gpu: Gpu) -> bool:
     return name == str(gpu.index) or (name.startswith("GPU-") and gpu.uuid.startswith(name))
-
-
-def find_tree(value: str, root: int | None = None, *, mark: str = MARK) -> list[int]:
-    """List the processes with this mark, and what descends from them or from `root`."""
-    found = psutil.process_iter(["environ"])
-    marked = [process.pid for process in found if (process.info["environ"] or {}).get(mark) == value]
-    below = descendants(*marked, *(() if root is None else (root,)))
-    return sorted({*marked, *below} - {os.getpid()})

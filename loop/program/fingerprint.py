@@ -44,6 +44,10 @@ class _Normal(ast.NodeTransformer):
             return ast.Constant(hex(value))
         return ast.Constant(value)
 
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        """Leave it: it has no parts to look into."""
+        return node
+
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         return _folded(self.generic_visit(node))
 
@@ -105,10 +109,13 @@ def _written(tree: ast.AST) -> Iterator[str]:
     waiting: list[object] = [tree]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, ast.AST):
+        if isinstance(node, str):
+            yield node
+        elif isinstance(node, ast.AST):
             yield f"({type(node).__name__}"
             waiting.append(")")
-            for name, value in reversed(list(ast.iter_fields(node))):
+            for name in reversed(node._fields):
+                value = getattr(node, name, None)
                 if name == "value" and isinstance(node, ast.Constant):
                     waiting.append(repr(value))
                 elif value is not None and value != []:

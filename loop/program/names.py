@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeAlias
 
-from loop.program.constants import evaluate
+from loop.program.constants import children, evaluate
 
 _LONGEST_CHAIN = 16  # parts of a dotted name, or of a text; what has more is not known
 _LONGEST_TEXT = 4096  # characters of a part
@@ -35,6 +35,8 @@ Value: TypeAlias = ast.AST | Item
 
 _Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 _Owner: TypeAlias = _Function | ast.Lambda | None
+_OWNERS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+_READ = (ast.stmt, ast.NamedExpr, ast.Dict, ast.keyword, ast.comprehension, ast.withitem)  # see `_read`
 
 
 @dataclass(slots=True)
@@ -68,9 +70,10 @@ class Names:
             self.nodes.append(node)
             if isinstance(node, ast.Global):
                 shared.update(node.names)
-            self._read(node, owner)
-            inner = node if isinstance(node, _Function | ast.Lambda) else owner
-            waiting += [(child, inner) for child in reversed(list(ast.iter_child_nodes(node)))]
+            if isinstance(node, _READ):
+                self._read(node, owner)
+            inner = node if isinstance(node, _OWNERS) else owner
+            waiting += [(child, inner) for child in reversed(children(node))]
         self.bound = [(name, node, at_top or name in shared) for name, node, at_top in self.bound]
         self._bind_parameters()
         for name, values in self.values.items():

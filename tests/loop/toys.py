@@ -18,7 +18,7 @@ from loop.process.supervisor import start_time
 COMMAND = (sys.executable, "-I", "-S", "train.py")
 """How a toy is started; a Python without site-packages starts fastest."""
 
-BIG_LOG_BYTES = 300 * 2**20
+BIG_LOG_BYTES = 100 * 2**20
 
 PROGRESS = "step 00012 (45.6%) | loss: 4.123456 | dt: 320ms | remaining: 163s"
 

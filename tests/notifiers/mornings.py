@@ -101,7 +101,7 @@ class Recorder:
 
     def train(self, description: str, added: int = 1, removed: int = 1) -> None:
         """Begin to train the next experiment."""
-        number = len(self.journal.experiments(self._run_id))
+        number = sum(self.journal.counts(self._run_id).values())
         proposal = (
             replace(stages.BASELINE, description=description) if not number else Proposal("", description)
         )

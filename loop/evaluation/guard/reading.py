@@ -11,6 +11,7 @@ from itertools import pairwise
 
 from loop.evaluation.guard.rules import EVALUATOR
 from loop.evidence import Finding, Rule
+from loop.program.constants import budget_of
 from loop.program.names import Names, Value, within
 
 _LONGEST_NAME = 200  # characters of a text, from its end, in which the metric's name is looked for
@@ -32,6 +33,11 @@ class Reading:
     @cached_property
     def _lines(self) -> list[str]:
         return re.split(r"\r\n|\r|\n", self.source)
+
+    @cached_property
+    def budget(self) -> float | None:
+        """Seconds, where it sets a constant `TIME_BUDGET` itself."""
+        return budget_of(self.names.tree)
 
     # What it uses
 

@@ -11,7 +11,6 @@ from loop.evaluation.guard import rules
 from loop.evaluation.guard.reading import Reading, beginnings
 from loop.evaluation.guard.rules import found
 from loop.evidence import Finding, Rule, Severity
-from loop.program.constants import time_budget
 from loop.program.names import Names, Value
 
 _BUDGET = "TIME_BUDGET"
@@ -164,7 +163,7 @@ def time(program: Reading, base: Reading | None) -> Iterator[Finding]:
         budgets = frozenset(path for path in base.members if path.endswith(f".{_BUDGET}"))
         if budgets and not budgets & program.members:
             yield Finding(Rule.TIME, 1, f"{_either(budgets)} is not used.", Severity.FLAG)
-        before, after = time_budget(base.source), time_budget(program.source)
+        before, after = base.budget, program.budget
         if before is not None and before != after:
             yield Finding(Rule.TIME, 1, f"{_BUDGET} is {after or 'not set'}, not {before:g}.", Severity.FLAG)
     for node in program.names.nodes:

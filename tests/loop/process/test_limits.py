@@ -75,7 +75,7 @@ def namespace() -> Wrap:
 # Output
 
 
-async def test_of_300_mb_of_output_the_end_is_kept(bench: Bench) -> None:
+async def test_of_100_mb_of_output_the_end_is_kept(bench: Bench) -> None:
     job = bench.job(toys.BIG_LOG)
     outcome = await (await bench.start(job)).wait()
     assert outcome.numbers["val_bpb"] == 1.25
@@ -89,11 +89,12 @@ async def test_of_300_mb_of_output_the_end_is_kept(bench: Bench) -> None:
 
 async def test_output_without_end_is_ended_at_the_deadline(bench: Bench, wrap: Wrap) -> None:
     limits = Limits(log=2**16)
-    job = replace(bench.job("while True:\n    print('x' * 5000)"), deadline=SHORT, limits=limits)
+    deadline = SHORT / 4  # it takes a whole processor, and nothing waits for it to be ready
+    job = replace(bench.job("while True:\n    print('x' * 5000)"), deadline=deadline, limits=limits)
     outcome = await (await bench.start(wrap(job))).wait()
     assert (outcome.ending, outcome.exit_code) == (Ending.DEADLINE, -signal.SIGTERM)
     assert outcome.seconds is not None
-    assert outcome.seconds >= SHORT
+    assert outcome.seconds >= deadline
     assert (job.folder / LOG).stat().st_size <= 2 * limits.log + 2**20
 
 
@@ -144,11 +145,15 @@ async def test_what_is_written_is_for_its_owner_only(bench: Bench) -> None:
 # Limits
 
 
-async def test_5000_processes_are_too_many(bench: Bench) -> None:
-    source = "import os, signal\nfor _ in range(5000):\n    if os.fork() == 0:\n        signal.pause()\n"
-    outcome = await (await bench.start(bench.job(source + "signal.pause()"))).wait()
-    assert (outcome.ending, outcome.limit, outcome.allowed) == (Ending.LIMIT, Limit.PROCESSES, 4096)
-    assert 4096 < outcome.measured <= 5004
+@pytest.mark.parametrize("most", [512, pytest.param(Limits().processes, marks=pytest.mark.slow)])
+async def test_thousands_of_processes_are_too_many(bench: Bench, most: int) -> None:
+    assert most <= Limits().processes == 4096
+    number = most * 5 // 4
+    source = f"import os, signal\nfor _ in range({number}):\n    if os.fork() == 0:\n        signal.pause()\n"
+    job = replace(bench.job(source + "signal.pause()"), limits=Limits(processes=most))
+    outcome = await (await bench.start(job)).wait()
+    assert (outcome.ending, outcome.limit, outcome.allowed) == (Ending.LIMIT, Limit.PROCESSES, most)
+    assert most < outcome.measured <= number + 1
     assert outcome.error == limit_line(Limit.PROCESSES, outcome)
     assert outcome.exit_code == -signal.SIGKILL
 

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from loop.process import supervisor
-from loop.process.machine import find_tree
 from loop.process.supervisor import start_time
 from loop.process.trainer import Limits, mark_of
+from loop.process.tree import find_tree
 from tests.loop import toys
 from tests.loop.training_bench import until
 

@@ -6,6 +6,7 @@ its own. `T` holds what they are set upon (`campaign.py`), and `call`, `put` and
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from textwrap import dedent, indent
@@ -63,45 +64,52 @@ class Trick:
     deadline: float = 60.0
 
 
-PRELUDE = """\
-import ctypes, json, os, pathlib, resource, signal, socket, struct, sys, time
-T = {targets!r}
-P = pathlib.Path
-libc = ctypes.CDLL(None, use_errno=True)
-FORGED = f"forged {{T['key'] + 1}}"
-
+MODULES = ("ctypes", "json", "os", "pathlib", "resource", "signal", "socket", "struct", "sys", "time")
+HELPERS = {
+    "FORGED": "FORGED = f\"forged {T['key'] + 1}\"",
+    "P": "P = pathlib.Path",
+    "libc": "libc = ctypes.CDLL(None, use_errno=True)",
+    "call": """
 def call(name, *arguments):
     got = getattr(libc, name)(*arguments)
     if got < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return got
-
+""",
+    "put": """
 def put(path, text):
-    P(path).parent.mkdir(parents=True, exist_ok=True)
-    P(path).write_text(text)
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    with open(path, "w") as file:
+        file.write(text)
     return os.path.abspath(path)
-
+""",
+    "connect": """
 def connect(family, address):
     with socket.socket(family, socket.SOCK_STREAM) as client:
         client.settimeout(2)
         client.connect(address)
         client.sendall(b"/stop")
     return "connected"
-
+""",
+    "ask": """
 def ask(packet):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.settimeout(2)
         client.sendto(packet, tuple(T["udp"]))
         return client.recv(100)
-
+""",
+    "opened": """
 def opened(path, flags=os.O_RDONLY):
     os.close(os.open(path, flags))
     return path
-
+""",
+    "summary": """
 def summary(value):
-    print("---", f"val_bpb: {{value!r}}", "training_seconds: 1.0", "total_seconds: 2.0",
+    print("---", f"val_bpb: {value!r}", "training_seconds: 1.0", "total_seconds: 2.0",
           "peak_vram_mb: 512.0", sep="\\n", flush=True)
-"""
+""",
+}
+"""What programs may name. Each gets what it names and no more: imports are most of what it costs."""
 
 PLANT_PYC = """
 import marshal, importlib.util
@@ -408,7 +416,12 @@ REACH = (
 
 def source(code: str, targets: object) -> str:
     """Return a train.py that does `code`."""
-    return f"{PRELUDE.format(targets=targets)}\n{dedent(code)}\n"
+    text = dedent(code)
+    for name, helper in reversed(HELPERS.items()):
+        if re.search(rf"\b{name}\b", text):
+            text = f"{helper}\n{text}"
+    modules = [name for name in MODULES if re.search(rf"\b{name}\b", text)]
+    return f"import {', '.join(modules)}\nT = {targets!r}\n{text}\n"
 
 
 def one_by_one(attacks: tuple[Attack, ...], ending: str = "summary(1.9)") -> str:
@@ -433,6 +446,8 @@ def honest(number: int) -> str:
     """Return code that computes a number from all that it may read; `number` tells it apart."""
     seen = ", ".join(f"{attack.name!r}: {attack.taken}" for attack in LEFTOVERS)
     return f"""
+import site
+site.main()  # what Python reads as it starts, unless it is told not to: only here does it matter
 import prepare, toylib
 NUMBER = {number}
 taken = {{{seen}}}

@@ -1,9 +1,10 @@
 """Tries the hostile programs in real trainings, one after another, with honest programs between them.
 
-    python -m tests.loop.sandbox.campaign FOLDER SANDBOX [GROUP…]
+    python -m tests.loop.sandbox.campaign FOLDER SANDBOX[,GROUP…]…
 
-prints what came of each as JSON. It runs as the user that it is started as, and everything that the programs
-are set upon is its own: a repository, a home, data, an environment, listeners and processes.
+tries several sandboxes at the same time and prints what came of each as JSON. It runs as the user that it is
+started as, and everything that the programs are set upon is its own: a repository, a home, data, an
+environment, listeners and processes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import ast
 import asyncio
 import ctypes
 import json
+import multiprocessing
 import os
 import secrets
 import socket
@@ -47,6 +49,7 @@ ADD_KEY = {"x86_64": 248, "aarch64": 217}
 SEARCH, UNLINK, USERS_KEYS = 10, 9, -4  # linux/keyctl.h
 KEPT = f"{CACHE[: CACHE.index(',')]}, by a program that is kept"
 PREPARE = "TIME_BUDGET = 300\nSCALE = 1.0\n"
+PLAIN = ("-S",)  # most programs need no site-packages, which take longest; `honest` looks there itself
 FRESH, SHARED = "fresh", "shared"
 ENDED = {
     "given up": "summary(1.9)",
@@ -275,7 +278,7 @@ def train(ground: Ground, kind: SandboxKind, programs: Sequence[str]) -> list[Ex
     environ = training_environment(bot, {})
     launcher = Launcher(
         lab.home / "environments",
-        override=(str(ground.python), "train.py"),
+        override=(str(ground.python), *PLAIN, "train.py"),
         editable="train.py",
         environ=environ,
     )
@@ -323,7 +326,12 @@ def in_plain_sight(folder: Path) -> Seen:
             for name, code in programs.items():
                 (work / "train.py").write_text(here.program(code))
                 ran = subprocess.run(
-                    [here.python, "train.py"], cwd=work, env=env, capture_output=True, text=True, check=False
+                    [here.python, *PLAIN, "train.py"],
+                    cwd=work,
+                    env=env,
+                    capture_output=True,
+                    text=True,
+                    check=False,
                 )
                 assert ran.returncode == 0, ran.stderr
                 _read_rows(ran.stdout, got, refused)
@@ -407,12 +415,20 @@ def _read_honest(text: str) -> tuple[float | None, list[str]]:
     return value, taken
 
 
-def main() -> None:
+def seen_in(folder: Path, kind: SandboxKind, *groups: str) -> Seen:
     join = (KEYCTL.get(os.uname().machine, -1), JOIN_SESSION_KEYRING, None)
     keys = ctypes.CDLL(None).syscall(*join) > 0  # so that nothing is left in our session's
-    folder, kind = Path(sys.argv[1]), SandboxKind(sys.argv[2])
-    seen = in_plain_sight(folder) if kind is SandboxKind.NONE else campaign(folder, kind, *sys.argv[3:])
-    sys.stdout.write(json.dumps({**asdict(seen), "keys": keys}))
+    folder.mkdir()
+    seen = in_plain_sight(folder) if kind is SandboxKind.NONE else campaign(folder, kind, *groups)
+    return replace(seen, keys=keys)
+
+
+def main() -> None:
+    folder, asked = Path(sys.argv[1]), [word.split(",") for word in sys.argv[2:]]
+    calls = [(folder / kind, SandboxKind(kind), *groups) for kind, *groups in asked]
+    with multiprocessing.get_context("fork").Pool(len(calls)) as pool:  # who has imported everything
+        found = pool.starmap(seen_in, calls, chunksize=1)
+    sys.stdout.write(json.dumps({kind: asdict(seen) for (kind, *_), seen in zip(asked, found, strict=True)}))
 
 
 if __name__ == "__main__":

@@ -8,66 +8,81 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from loop.files import remove
 from loop.sandbox.sandbox import SandboxKind
 from tests.loop.sandbox.campaign import Seen
 from tests.loop.sandbox.scene import AS_ROOT, NOBODY, ROOT, python_of_others
 
-MODULE = Seen.__module__
+IMPOSSIBLE = 77
+START = f"""\
+import sys
+try:
+    from {Seen.__module__} import main
+except Exception:
+    sys.exit({IMPOSSIBLE})
+main()
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A campaign in a process of its own."""
+    """Campaigns in a process of their own."""
 
     process: subprocess.Popen[str]
     folder: Path
+    must_run: bool
 
-    def wait(self) -> Seen:
+    def wait(self) -> dict[SandboxKind, Seen]:
+        """Return what came of each; nothing where this Python cannot run them."""
         said, errors = self.process.communicate()
         remove(self.folder)
+        if self.process.returncode == IMPOSSIBLE and not self.must_run:
+            return {}
         assert self.process.returncode == 0, errors
-        seen = Seen(**json.loads(said))
-        honest = {name: (value, taken) for name, (value, taken) in seen.honest.items()}  # JSON has no tuples
-        return replace(seen, honest=honest)
+        return {SandboxKind(kind): _seen(found) for kind, found in json.loads(said).items()}
 
 
-def start(kind: SandboxKind, *groups: str, python: str = sys.executable) -> Started:
-    """Start a campaign with our Python, or with that of an ordinary user, as whom it then runs."""
+def _seen(found: dict[str, Any]) -> Seen:
+    honest = {name: (value, taken) for name, (value, taken) in found["honest"].items()}  # no tuples in JSON
+    return Seen(**{**found, "honest": honest})
+
+
+def start(asked: Mapping[SandboxKind, tuple[str, ...]], python: str = sys.executable) -> Started:
+    """Start campaigns with our Python, or with that of an ordinary user, as whom they then run.
+
+    `asked` are the groups of tricks to try in each sandbox.
+    """
     folder = Path(tempfile.mkdtemp(prefix="hostile-"))
-    if python != sys.executable:
-        os.chown(folder, NOBODY, NOBODY)
-    environment = {"HOME": str(folder / "person")}
-    arguments = ("-m", MODULE, str(folder), kind, *groups)
-    return Started(_start(python, arguments, environment), folder)
-
-
-def _start(python: str, arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
     other = None if python == sys.executable else NOBODY
-    return subprocess.Popen(
-        [python, *arguments],
+    if other is not None:
+        os.chown(folder, other, other)
+    words = [",".join((kind, *groups)) for kind, groups in asked.items()]
+    process = subprocess.Popen(
+        [python, "-c", START, str(folder), *words],
         user=other,
         group=other,
         extra_groups=None if other is None else [],
         cwd=ROOT,
         # The packages are ours: that user's Python may have none.
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": sysconfig.get_path("purelib"), **environment},
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": sysconfig.get_path("purelib"),
+            "HOME": str(folder / "person"),
+        },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+    return Started(process, folder, must_run=other is None)
 
 
 def other_python() -> str | None:
-    """Return a Python with which an ordinary user can run this, None where we are one or there is none."""
+    """Return the Python of an ordinary user, None where we are one or there is none."""
     python = python_of_others() if AS_ROOT else None
-    if python is None or python == sys.executable:
-        return None
-    with _start(python, ("-c", f"import {MODULE}"), {}) as tried:
-        tried.communicate()
-    return python if tried.returncode == 0 else None
+    return None if python == sys.executable else python

@@ -35,19 +35,19 @@ Campaigns = dict[tuple[str, SandboxKind], Seen]
 
 @pytest.fixture(scope="module")
 def campaigns() -> Campaigns:
-    """All campaigns that this machine allows, at the same time: each mostly waits for its trainings."""
+    """All campaigns that this machine allows, at the same time: some wait for a deadline."""
     pythons = {"we": sys.executable, "user": other_python()}
-    started: dict[tuple[str, SandboxKind], Started] = {}
+    started: dict[str, Started] = {}
     for who, python in pythons.items():
         if python is None:
             continue
-        started[who, SandboxKind.NONE] = start(SandboxKind.NONE, python=python)
+        asked: dict[SandboxKind, tuple[str, ...]] = {SandboxKind.NONE: ()}
         if _works(SandboxKind.BWRAP):
-            groups = (ALL,) if who == "we" else BY_USERS
-            started[who, SandboxKind.BWRAP] = start(SandboxKind.BWRAP, *groups, python=python)
+            asked[SandboxKind.BWRAP] = (ALL,) if who == "we" else BY_USERS
         if landlock.version() >= 6:
-            started[who, SandboxKind.LANDLOCK] = start(SandboxKind.LANDLOCK, python=python)
-    return {key: one.wait() for key, one in started.items()}
+            asked[SandboxKind.LANDLOCK] = ()
+        started[who] = start(asked, python)
+    return {(who, kind): seen for who, one in started.items() for kind, seen in one.wait().items()}
 
 
 def _works(kind: SandboxKind) -> bool:

@@ -293,7 +293,7 @@ def test_a_probe_that_does_not_end_proves_nothing(scene: Scene, bwrap: Sandbox) 
         return (*argv[: argv.index("--") + 1], "sleep", "1000")
 
     leaky = Leaky(SandboxKind.BWRAP, bwrap.program, alter=alter)
-    proof = prove(leaky, scene.view(), sys.executable, state=scene.state, seconds=1)
+    proof = prove(leaky, scene.view(), sys.executable, state=scene.state, seconds=0.2)
     assert failed(proof) == set(Check)
 
 

@@ -35,6 +35,8 @@ from loop.store.experiments import IdeaBox
 from loop.store.journal import Journal
 from loop.store.migrations import MIGRATIONS
 
+pytestmark = pytest.mark.usefixtures("tables_by_migrations")
+
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:

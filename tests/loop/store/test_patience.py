@@ -21,6 +21,8 @@ from loop.experiment import EventKind, Goal
 from loop.store.journal import Journal
 from loop.store.patience import Blocked
 
+pytestmark = pytest.mark.usefixtures("tables_by_migrations")
+
 ROOT = Path(__file__).parents[3]
 
 

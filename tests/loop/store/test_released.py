@@ -20,6 +20,8 @@ from notifiers.text.notification import topic_of
 from notifiers.text.words import reason_text
 from tests.bot.vital_signs import A_LITTLE, ROOMY, make_loop, make_vitals
 
+pytestmark = pytest.mark.usefixtures("tables_by_migrations")
+
 RELEASED = Path(__file__).parent / "released"
 HOME = Path("/home/ann/.local/share/autoresearch")
 

@@ -13,6 +13,8 @@ from loop.store.events import Session, Sessions
 from loop.store.journal import Journal
 from loop.store.migrations import MIGRATIONS
 
+pytestmark = pytest.mark.usefixtures("tables_by_migrations")
+
 
 class Clock:
     now = 1000.0

@@ -20,6 +20,8 @@ from loop.store.journal import Journal
 from tests.loop.lab import Ideas, git, value
 from tests.loop.store.test_journal import make_experiment, make_run
 
+pytestmark = pytest.mark.usefixtures("tables_by_migrations")
+
 LAST_RELEASE = Path(__file__).with_name("last_release")
 """A run of the release before this one, at commit 3ac3b9d, whose machine died while #7 trained again."""
 
