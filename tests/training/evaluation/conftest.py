@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ def corpus(text: dict[str, npt.NDArray[np.uint16]], tmp_path: Path, monkeypatch:
     """That text, prepared."""
     monkeypatch.setattr(prepare, "MAX_SEQ_LEN", LENGTH)
     monkeypatch.setattr(prepare, "EVAL_TOKENS", 10**6)
-    monkeypatch.setattr(evaluate, "BATCH_TOKENS", (8 * LENGTH, 8 * LENGTH))
+    for name in ("ON_GPU", "ON_CPU"):
+        monkeypatch.setattr(evaluate, name, replace(getattr(evaluate, name), batch=8 * LENGTH))
     corpus = prepare.Corpus("python", 1, VOCABULARY, tmp_path / "cache")
     corpus.tokens.mkdir(parents=True)
     corpus.tokenizer.mkdir(parents=True)

@@ -143,14 +143,13 @@ def test_what_is_written_after_an_answer_changes_nothing(
     run: Run, honest: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = run.model(honest)
-    copy = evaluate.Scorer.copy
+    read = evaluate.read
 
-    def copy_then_lose(self: Any, memory: int, slot: int, pool: Any) -> None:
-        copy(self, memory, slot, pool)
-        size = self.shape.slot_bytes
-        os.pwrite(memory, b"\xff" * (size - 8 * self.shape.tokens), slot * size + 8 * self.shape.tokens)
+    def read_then_lose(exchange: int, memory: memoryview, at: int) -> None:
+        read(exchange, memory, at)
+        os.pwrite(exchange, b"\xff" * len(memory), at)
 
-    monkeypatch.setattr(evaluate.Scorer, "copy", copy_then_lose)
+    monkeypatch.setattr(evaluate, "read", read_then_lose)
     assert run.model(honest) == expected
 
 

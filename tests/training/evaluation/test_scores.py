@@ -21,6 +21,15 @@ from tests.training.evaluation.scored import (
 from training import evaluate
 
 
+@pytest.mark.parametrize(("tokens", "val", "audit"), [(1, 64, 32), (100 * LENGTH, 100, 50), (10**6, 240, 60)])
+def test_some_rows_are_scored_evenly_spread(tokens: int, val: int, audit: int, corpus: Any) -> None:
+    text = evaluate.read_text(corpus, evaluate.Effort(tokens, 1 / 2, 32, LENGTH))
+    assert (text.val, len(text.targets) - text.val) == (val, audit)
+    whole = prepare.Rows(corpus, "val", LENGTH).take(np.arange(240))[1]
+    found = [int((row == whole).all(1).argmax()) for row in text.targets[: text.val]]
+    assert found == [row * 240 // val for row in range(val)]
+
+
 class TestNumbers:
     def test_they_are_those_of_evaluate_bpb(self, run: Run, honest: Model, corpus: Any) -> None:
         found = run.model(honest)
@@ -58,6 +67,7 @@ class TestNumbers:
         self, run: Run, honest: Model, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         full = run.model(lambda tokens: honest(tokens) + 3e4)  # far from 0, as some models have it
+        monkeypatch.setattr(evaluate, "has_gpu", lambda: True)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (0, 0))
         half = run.model(lambda tokens: honest(tokens).bfloat16() + 0)
