@@ -134,7 +134,8 @@ HARM: dict[str, tuple[Serve, str]] = {
 @pytest.mark.parametrize("kind", HARM)
 def test_harm_is_a_refusal_in_good_time(kind: str, run: Run) -> None:
     serve, sentence = HARM[kind]
-    found = run.process(serve, seconds=2)
+    waits = "in time" in sentence  # anything else comes by itself, however busy the machine is
+    found = run.process(serve, seconds=1 if waits else 60)
     assert len(found["refused"]) <= 300
     assert re.search(sentence, found["refused"])
 

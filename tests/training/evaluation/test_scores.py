@@ -15,8 +15,6 @@ from tests.training.evaluation.scored import (
     Run,
     by_two,
     prepare,
-    rows_of,
-    trigrams,
 )
 from training import evaluate
 
@@ -45,14 +43,14 @@ class TestNumbers:
         assert one["val_bpb"] == pytest.approx(other["val_bpb"], rel=1e-9)
         assert one["audit_bpb"] == pytest.approx(other["audit_bpb"], rel=1e-9)
 
-    def test_a_gain_is_found_position_by_position(self, run: Run, honest: Model, corpus: Any) -> None:
-        first = run.model(honest, out="head")
-        run.head = run.folder / "head"
-        found = run.model(by_two(trigrams(rows_of(corpus, "train"))))
+    def test_a_gain_is_found_position_by_position(
+        self, run: Run, head: dict[str, Any], learnt: torch.Tensor
+    ) -> None:
+        found = run.model(by_two(learnt))
         assert found["prefix"] == ""
-        assert found["gain_val"] == pytest.approx(first["val_bpb"] - found["val_bpb"])
-        assert found["gain_audit"] == pytest.approx(first["audit_bpb"] - found["audit_bpb"])
-        assert found["gain_val_se"] < first["val_bpb_se"]
+        assert found["gain_val"] == pytest.approx(head["val_bpb"] - found["val_bpb"])
+        assert found["gain_audit"] == pytest.approx(head["audit_bpb"] - found["audit_bpb"])
+        assert found["gain_val_se"] < head["val_bpb_se"]
         assert found["gain_audit"] > 3 * found["gain_audit_se"]
 
     def test_the_standard_error_is_that_of_other_text_of_the_kind(self) -> None:
