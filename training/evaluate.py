@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import prepare  # type: ignore[import-not-found]  # before torch is imported
 import sources  # type: ignore[import-not-found]
@@ -37,13 +37,30 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
 
-VAL_POSITIONS = 2**20  # validation tokens that are scored, at most
-AUDIT_SHARE = 1 / 4  # audit tokens for each of them, at most
-PROBED = 64, 1 / 8  # rows asked for a second time, with other tokens from some position on: least, and share
-CHECKED = 16  # positions before that one, and as many anywhere before it, where the two answers are compared
-BATCH_TOKENS = 2**14, 2**12  # tokens asked for at once, of a model on a GPU and on a CPU
+    Floats: TypeAlias = npt.NDArray[np.float32]
+    Ints: TypeAlias = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much a model is asked. On a CPU, positions cost more time than they are worth in certainty."""
+
+    val: int  # validation tokens, at most
+    audit: float  # audit rows for each row of those, at most
+    probed: int  # rows that are asked twice, at least
+    batch: int  # tokens at once
+
+
+ON_GPU = Effort(2**20, 1 / 4, 64, 2**14)
+ON_CPU = Effort(2**14, 1 / 2, 32, 2**11)
+ROWS = 64  # of the validation text, at least, as the standard errors are over rows
+PROBED = 1 / 8  # of the rows are asked for a second time, with other tokens from some position on
+CHECKED = 16  # positions before the other tokens, and as many anywhere before, where two answers are compared
 SCORER_MEMORY = 4 * 2**30  # bytes of a GPU that have to be free to score there
 LIMIT = 300.0  # seconds for all of it, the imports too
+DRIVERS = "/dev/nvidiactl", "/dev/nvhost-ctrl", "/dev/dxg", "/dev/kfd"  # CUDA and ROCm need one of them
+BLOCK = 2**18  # logits that a processor scores at once
+THREADS = 4  # that read an answer
 
 # An honest model gives a position the same answer whatever comes later or stands in other rows, but for the
 # rounding of its kernels: below 0.001 nats in bfloat16.
@@ -60,9 +77,9 @@ CHANCE = 5.0  # standard errors that a mean may be off; more than any chance mak
 class Text:
     """What is scored: rows of the validation text, and after the first `val` of them of the audit."""
 
-    inputs: npt.NDArray[np.int64]
-    targets: npt.NDArray[np.int64]
-    token_bytes: npt.NDArray[np.int64]  # by token
+    inputs: Ints
+    targets: Ints
+    token_bytes: Ints  # by token
     val: int
     name: str  # another text, or other rows of it, have another
 
@@ -71,22 +88,22 @@ class Text:
         return {"val": slice(0, self.val), "audit": slice(self.val, None)}
 
     @property
-    def sizes(self) -> npt.NDArray[np.int64]:
+    def sizes(self) -> Ints:
         """The bytes of each target."""
         return self.token_bytes[self.targets]
 
 
-def read_text(corpus: prepare.Corpus) -> Text:
+def read_text(corpus: prepare.Corpus, effort: Effort) -> Text:
     import numpy as np
 
     val = prepare.Rows(corpus, "val", prepare.MAX_SEQ_LEN)
     chosen = prepare.scored_rows(val)
-    chosen = chosen[spread(len(chosen), VAL_POSITIONS)]
+    chosen = chosen[spread(len(chosen), max(ROWS, effort.val // prepare.MAX_SEQ_LEN))]
     rows = val.take(chosen)
     if corpus.manifest()["tokens"]["audit"]:
         audit = prepare.Rows(corpus, "audit", prepare.MAX_SEQ_LEN)
-        most = int(AUDIT_SHARE * len(chosen) * prepare.MAX_SEQ_LEN)
-        rows = np.concatenate([rows, audit.take(spread(len(audit), most))], axis=1)
+        some = spread(len(audit), max(1, int(effort.audit * len(chosen))))
+        rows = np.concatenate([rows, audit.take(some)], axis=1)
     inputs, targets = rows
     token_bytes = np.load(corpus.tokenizer / "token_bytes.npy")
     digest = hashlib.sha256(repr((inputs.shape, len(chosen))).encode())
@@ -94,12 +111,12 @@ def read_text(corpus: prepare.Corpus) -> Text:
     return Text(inputs, targets, token_bytes, len(chosen), digest.hexdigest())
 
 
-def spread(rows: int, positions: int) -> npt.NDArray[np.int64]:
-    """Numbers of rows, evenly over all of them, that have that many positions at most."""
+def spread(rows: int, most: int) -> Ints:
+    """Numbers of rows, evenly over all of them."""
     import numpy as np
 
-    count = min(rows, max(1, positions // prepare.MAX_SEQ_LEN))
-    chosen: npt.NDArray[np.int64] = np.arange(count) * rows // count
+    count = min(rows, most)
+    chosen: Ints = np.arange(count) * rows // count
     return chosen
 
 
@@ -110,12 +127,12 @@ class Questions:
     which of the two it is. Numbers from `len(text.inputs)` on are those of the second kind.
     """
 
-    def __init__(self, text: Text, seed: int) -> None:
+    def __init__(self, text: Text, seed: int, probed: int) -> None:
         import numpy as np
 
         random = np.random.default_rng(seed)
         rows, length = text.inputs.shape
-        count = min(rows, max(PROBED[0], int(PROBED[1] * rows)))
+        count = min(rows, max(probed, int(PROBED * rows)))
         self.probed = random.permutation(rows)[:count]
         self.cuts = random.integers(1, length, count)
         others = (self.probed + random.integers(1, max(2, rows), count)) % rows
@@ -134,7 +151,7 @@ class Questions:
             for cut in self.cuts
         ]
 
-    def batches(self, rows: int) -> list[npt.NDArray[np.int64]]:
+    def batches(self, rows: int) -> list[Ints]:
         """Numbers of questions, `rows` a time; the last batch may have fewer."""
         return [self.order[start : start + rows] for start in range(0, len(self.order), rows)]
 
@@ -142,78 +159,139 @@ class Questions:
 class Scorer:
     """Asks the model's process, and turns its answers into losses."""
 
-    def __init__(self, text: Text, questions: Questions, shape: Shape, device: torch.device) -> None:
-        import torch
+    def __init__(self, text: Text, questions: Questions, shape: Shape, read: Reader) -> None:
+        import numpy as np
 
-        self.questions, self.shape, self.device = questions, shape, device
-        self.token_bytes = torch.from_numpy(text.token_bytes).to(device)
-        self.losses = torch.zeros(questions.inputs.shape, device=device)  # nats
-        self.kept: dict[int, torch.Tensor] = {}  # of a row that was asked once and will be a second time
+        self.text, self.questions, self.shape, self.read = text, questions, shape, read
+        self.losses = np.zeros(questions.inputs.shape, dtype=np.float32)  # nats
+        self.kept: dict[int, Floats] = {}  # of a row that was asked once and will be a second time
         self.apart: dict[int, float] = {}  # nats between the two answers, at the position where it is most
-        kind = torch.float16 if shape.half else torch.float32
-        count = shape.tokens * shape.vocabulary
-        self.logits = torch.empty(count, dtype=kind, pin_memory=device.type == "cuda")
 
     def ask_all(self, channel: Channel, exchange: int) -> None:
         batches = self.questions.batches(self.shape.rows)
-        with ThreadPoolExecutor(4) as pool:
-            for number, batch in enumerate(batches[:SLOTS]):
-                self.ask(channel, exchange, number, batch)
-            for number, batch in enumerate(batches):
-                expect(channel, {"slot": number % SLOTS})
-                self.copy(exchange, number % SLOTS, pool)
-                if number + SLOTS < len(batches):
-                    self.ask(channel, exchange, number % SLOTS, batches[number + SLOTS])
-                self.score(batch)
+        for number, batch in enumerate(batches[:SLOTS]):
+            self.ask(channel, exchange, number, batch)
+        for number, batch in enumerate(batches):
+            expect(channel, {"slot": number % SLOTS})
+            self.score(exchange, number % SLOTS, batch)
+            if number + SLOTS < len(batches):
+                self.ask(channel, exchange, number % SLOTS, batches[number + SLOTS])
 
-    def ask(self, channel: Channel, exchange: int, slot: int, batch: npt.NDArray[np.int64]) -> None:
+    def ask(self, channel: Channel, exchange: int, slot: int, batch: Ints) -> None:
         import numpy as np
 
         tokens = self.questions.inputs[np.resize(batch, self.shape.rows)]  # every batch has the same shape
         os.pwrite(exchange, tokens.tobytes(), slot * self.shape.slot_bytes)
         channel.send({"slot": slot})
 
-    def copy(self, exchange: int, slot: int, pool: ThreadPoolExecutor) -> None:
-        """Read an answer once: the other side may write to it at any time, or cut the file short."""
-        target = self.logits.numpy().data.cast("B")
-        start = slot * self.shape.slot_bytes + 8 * self.shape.tokens
-        size = -(-len(target) // 4)
-
-        def read(part: int) -> None:
-            at, end = part * size, min(len(target), (part + 1) * size)
-            while at < end:
-                count = os.preadv(exchange, [target[at:end]], start + at)
-                if count == 0:
-                    raise RefusedError("The model's process has cut the shared file short.")
-                at += count
-
-        list(pool.map(read, range(4)))
-
-    def score(self, batch: npt.NDArray[np.int64]) -> None:
-        import torch
+    def score(self, exchange: int, slot: int, batch: Ints) -> None:
+        import numpy as np
 
         questions, shape = self.questions, self.shape
-        logits = self.logits.view(shape.rows, shape.length, -1)[: len(batch)].to(self.device)
-        targets = torch.from_numpy(questions.targets[batch]).to(self.device)
-        losses, _ = prepare.losses_of(logits, targets, self.token_bytes)
-        self.losses[torch.from_numpy(batch).to(self.device)] = losses.view(len(batch), -1)
-        for place, question in enumerate(batch):
-            probe = questions.probe_of.get(int(question))
-            if probe is None:
-                continue
-            positions = torch.from_numpy(questions.checked[probe]).to(self.device)
-            found = logits[place, positions].float().log_softmax(-1)
+        probes = [
+            (questions.probe_of[row], place) for place, row in enumerate(batch) if row in questions.probe_of
+        ]
+        checked = [questions.checked[probe] + place * shape.length for probe, place in probes]
+        wanted = np.concatenate([np.empty(0, np.int64), *checked])
+        targets = questions.targets[batch].ravel()
+        losses, found = self.read(exchange, shape.logits_at(slot), targets, wanted)
+        losses[self.text.token_bytes[targets] == 0] = 0
+        self.losses[batch] = losses.reshape(len(batch), -1)
+        ends = np.cumsum([len(positions) for positions in checked])
+        for (probe, _), now in zip(probes, np.split(found, ends), strict=False):  # the last part is empty
             if (before := self.kept.pop(probe, None)) is None:
-                self.kept[probe] = found
+                self.kept[probe] = now
             else:
-                either = torch.maximum(divergence(before, found), divergence(found, before))
+                either = np.maximum(divergence(before, now), divergence(now, before))
                 self.apart[probe] = float(either.max())
 
 
-def divergence(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+def divergence(one: Floats, other: Floats) -> Floats:
     """Kullback-Leibler, in nats, of log-probabilities; no number where there is one that is none."""
-    likely = one.exp()
-    return (likely * (one - other.clamp_min(-100))).where(likely > 0, 0.0).sum(-1)
+    import numpy as np
+
+    likely = np.exp(one)
+    with np.errstate(invalid="ignore"):  # 0 times infinity
+        terms = np.where(likely == 0, 0, likely * (one - np.maximum(other, -100)))
+    found: Floats = terms.sum(-1)
+    return found
+
+
+class Reader(Protocol):
+    """Reads an answer from byte `start` of the shared file.
+
+    Each byte once, as the other side may write to it at any time. Returns the loss at each target, and the
+    log-probabilities at the positions that are `wanted`.
+    """
+
+    def __call__(self, exchange: int, start: int, targets: Ints, wanted: Ints) -> tuple[Floats, Floats]: ...
+
+
+class CpuReader:
+    """Without PyTorch, whose import takes seconds, and in blocks that a cache holds from copy to loss."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        self.pool = ThreadPoolExecutor(THREADS)
+
+    def __call__(self, exchange: int, start: int, targets: Ints, wanted: Ints) -> tuple[Floats, Floats]:
+        import numpy as np
+
+        size = max(1, BLOCK // self.shape.vocabulary)
+        kind = np.float16 if self.shape.half else np.float32
+
+        def block(first: int) -> tuple[Floats, Floats]:
+            some = targets[first : first + size]
+            logits = np.empty((len(some), self.shape.vocabulary), kind)
+            read(exchange, logits.data.cast("B"), start + first * logits[0].nbytes)
+            inside = wanted[(first <= wanted) & (wanted < first + size)] - first
+            return losses_of(logits.astype(np.float32, copy=False), some, inside)
+
+        losses, found = zip(*self.pool.map(block, range(0, len(targets), size)), strict=True)
+        return np.concatenate(losses), np.concatenate(found)
+
+
+def losses_of(logits: Floats, targets: Ints, wanted: Ints) -> tuple[Floats, Floats]:
+    """As a reader returns them; `logits` are written over. `prepare.losses_of` finds the same losses."""
+    import numpy as np
+
+    with np.errstate(all="ignore"):  # a model may answer anything
+        logits -= logits.max(-1, keepdims=True)
+        answers, found = logits[np.arange(len(targets)), targets], logits[wanted]
+        sums = np.log(np.exp(logits, out=logits).sum(-1))
+        return sums - answers, found - sums[wanted, None]
+
+
+class GpuReader:
+    def __init__(self, shape: Shape, token_bytes: Ints, device: torch.device) -> None:
+        import torch
+
+        self.device, self.vocabulary = device, shape.vocabulary
+        self.token_bytes = torch.from_numpy(token_bytes).to(device)
+        kind = torch.float16 if shape.half else torch.float32
+        count = shape.tokens * shape.vocabulary
+        self.logits = torch.empty(count, dtype=kind, pin_memory=device.type == "cuda")
+        self.pool = ThreadPoolExecutor(THREADS)
+
+    def __call__(self, exchange: int, start: int, targets: Ints, wanted: Ints) -> tuple[Floats, Floats]:
+        import torch
+
+        memory = self.logits.numpy().data.cast("B")
+        size = -(-len(memory) // THREADS)
+        parts = range(0, len(memory), size)
+        list(self.pool.map(lambda at: read(exchange, memory[at : at + size], start + at), parts))
+        logits = self.logits.view(1, -1, self.vocabulary)[:, : len(targets)].to(self.device)
+        answers = torch.from_numpy(targets).to(self.device)
+        losses, _ = prepare.losses_of(logits, answers, self.token_bytes)
+        found = logits[0, torch.from_numpy(wanted).to(self.device)].float().log_softmax(-1)
+        return losses.cpu().numpy(), found.cpu().numpy()
+
+
+def read(exchange: int, memory: memoryview, at: int) -> None:
+    while memory:
+        if (count := os.preadv(exchange, [memory], at)) == 0:
+            raise RefusedError("The model's process has cut the shared file short.")
+        memory, at = memory[count:], at + count
 
 
 def expect(channel: Channel, wanted: dict[str, Any]) -> None:
@@ -252,18 +330,16 @@ def score(
 
 def ask(
     corpus: prepare.Corpus, channel: Channel, exchange: int, seed: int
-) -> tuple[Text, Questions, npt.NDArray[np.float32], dict[int, float]]:
+) -> tuple[Text, Questions, Floats, dict[int, float]]:
     """Ask the model's process everything; returns the losses and how far the answers to a row are apart."""
-    import torch  # the other process does so at the same time
-
-    text = read_text(corpus)
-    questions = Questions(text, seed)
-    gpu = torch.cuda.is_available()
-    roomy = gpu and torch.cuda.mem_get_info()[0] > SCORER_MEMORY
+    gpu = has_gpu()
+    effort = ON_GPU if gpu else ON_CPU
+    text = read_text(corpus, effort)
+    questions = Questions(text, seed, effort.probed)
     several = len(questions.order) // 8  # batches, so that a row seldom meets itself in one
-    rows = max(2, min(several, BATCH_TOKENS[0 if gpu else 1] // prepare.MAX_SEQ_LEN))
+    rows = max(2, min(several, effort.batch // prepare.MAX_SEQ_LEN))
     shape = Shape(rows, prepare.MAX_SEQ_LEN, corpus.vocabulary, half=gpu)
-    scorer = Scorer(text, questions, shape, torch.device("cuda" if roomy else "cpu"))
+    scorer = Scorer(text, questions, shape, reader_of(text, shape) if gpu else CpuReader(shape))
     expect(channel, {"ready": True})
     try:
         os.ftruncate(exchange, SLOTS * shape.slot_bytes)
@@ -272,12 +348,23 @@ def ask(
     except OSError as error:
         raise RefusedError(f"The file that both processes share cannot be used: {error.strerror}.") from error
     channel.send({"slot": None})
-    return text, questions, scorer.losses.cpu().numpy(), scorer.apart
+    return text, questions, scorer.losses, scorer.apart
 
 
-def numbers(
-    text: Text, losses: npt.NDArray[np.float32], head: npt.NDArray[np.float32] | None
-) -> dict[str, float]:
+def has_gpu() -> bool:
+    """Whether there may be one: only PyTorch knows, whose import takes seconds."""
+    return any(Path(driver).exists() for driver in DRIVERS)
+
+
+def reader_of(text: Text, shape: Shape) -> Reader:
+    import torch  # the other process does so at the same time
+
+    if torch.cuda.is_available() and torch.cuda.mem_get_info()[0] > SCORER_MEMORY:
+        return GpuReader(shape, text.token_bytes, torch.device("cuda"))
+    return CpuReader(shape)
+
+
+def numbers(text: Text, losses: Floats, head: Floats | None) -> dict[str, float]:
     """Bits per byte of each part, and what was gained on the head, with their standard errors."""
     found = {}
     for name, part in text.parts.items():
@@ -290,7 +377,7 @@ def numbers(
     return found
 
 
-def bits(nats: npt.NDArray[Any], sizes: npt.NDArray[np.int64]) -> tuple[float, float]:
+def bits(nats: npt.NDArray[Any], sizes: Ints) -> tuple[float, float]:
     """Bits per byte, and the standard error of this ratio over the rows.
 
     Positions of a row depend on each other, so that a row counts as one observation. Rows are a sample of the
@@ -306,11 +393,7 @@ def bits(nats: npt.NDArray[Any], sizes: npt.NDArray[np.int64]) -> tuple[float, f
 
 
 def leaks(
-    text: Text,
-    questions: Questions,
-    losses: npt.NDArray[np.float32],
-    head: npt.NDArray[np.float32] | None,
-    apart: dict[int, float],
+    text: Text, questions: Questions, losses: Floats, head: Floats | None, apart: dict[int, float]
 ) -> str:
     """What shows that an answer depends on more than the tokens up to its position; empty: nothing does.
 
@@ -348,7 +431,7 @@ def leaks(
     return ""
 
 
-def write_losses(path: Path, text: Text, losses: npt.NDArray[np.float32]) -> None:
+def write_losses(path: Path, text: Text, losses: Floats) -> None:
     import numpy as np
 
     new = path.with_name(f".new-{path.name}")
@@ -357,7 +440,7 @@ def write_losses(path: Path, text: Text, losses: npt.NDArray[np.float32]) -> Non
     new.replace(path)
 
 
-def read_losses(path: Path | None, text: Text) -> npt.NDArray[np.float32] | None:
+def read_losses(path: Path | None, text: Text) -> Floats | None:
     """The losses of another model on the same text; None without."""
     import numpy as np
 
@@ -366,7 +449,7 @@ def read_losses(path: Path | None, text: Text) -> npt.NDArray[np.float32] | None
     try:
         with np.load(path, allow_pickle=False) as file:
             if str(file["name"]) == text.name:
-                losses: npt.NDArray[np.float32] = np.concatenate([file["val"], file["audit"]])
+                losses: Floats = np.concatenate([file["val"], file["audit"]])
                 return losses
         print("The head was scored on another text, so no gain is known.", file=sys.stderr)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
@@ -382,7 +465,7 @@ def describe(corpus: prepare.Corpus) -> dict[str, Any]:
     if not (manifest := corpus.manifest()):
         raise prepare.HarnessError(corpus.missing())
     damaged = corpus.missing(audit=True) or corpus.damaged() or ""
-    text = None if damaged else read_text(corpus)
+    text = None if damaged else read_text(corpus, ON_GPU if has_gpu() else ON_CPU)
     tokens = manifest["tokens"]["audit"]
     if note := corpus.without_hashes():
         print(note, file=sys.stderr)

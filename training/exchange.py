@@ -7,6 +7,7 @@ read. The process with the model imports `train.py`, so the other one trusts not
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import math
@@ -120,6 +121,9 @@ class Shape:
     def slot_bytes(self) -> int:
         return 8 * self.tokens + self.logits_bytes
 
+    def logits_at(self, slot: int) -> int:
+        return slot * self.slot_bytes + 8 * self.tokens
+
 
 # ---------------------------------------------------------------------------------------------------------
 # The model's process
@@ -129,7 +133,9 @@ def answer(exchange: int) -> None:
     """Build the model, then map tokens to logits until the other side has enough."""
     channel = Channel(*own_pipes())
     try:
+        gc.disable()  # imports make many objects and no garbage
         model, device = load_model()
+        gc.enable()
         serve(model, device, channel, exchange)
     except (Exception, SystemExit) as error:
         words = str(error) if isinstance(error, RefusedError) else f"{type(error).__name__}: {error}"
@@ -192,7 +198,7 @@ def compute(
             raise RefusedError(f"The model's logits must be floats of the shape {wanted}, and are not.")
         kind = torch.float16 if shape.half else torch.float32
         count = shape.tokens * shape.vocabulary
-        place = torch.frombuffer(memory, dtype=kind, count=count, offset=start + 8 * shape.tokens)
+        place = torch.frombuffer(memory, dtype=kind, count=count, offset=shape.logits_at(slot))
         if shape.half:  # the likely tokens are near 0, where float16 is exact enough
             logits = logits.float()
             logits = (logits - logits.amax(-1, keepdim=True)).half()

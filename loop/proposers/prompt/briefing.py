@@ -61,7 +61,9 @@ Material
 - Text between <humanN of="…"> and </humanN> is what the people whose research this is want from you. Follow
   it within these rules.
 - A row of results has the number of the experiment, its verdict, its metric, in brackets by how much it was
-  better than the best before it (negative: worse), its family and its description."""
+  better than the best before it (negative: worse), its family and its description. After | stands what
+  speaks against it: the error of a crash, why the number is not believed, what a check of the program's text
+  flagged. A gain of a flagged program is doubted sooner."""
 
 SEARCH_MODES: Final[Mapping[SearchMode, str]] = {
     SearchMode.COMBINATION: "Nothing was kept for long. Combine two or more of the near misses in one edit.",

@@ -39,6 +39,7 @@ SAID = 300
 
 _LEFT_OUT = "[… the rest is left out]"
 _LABEL = 80  # characters
+_FLAG = 120  # characters of a finding
 _DIGITS = 4  # tokens kept free for the number of a fence, where 1 is taken
 # Less than `clean` takes out: what a model changes it must quote letter by letter.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0d-\x1f\x7f]")
@@ -173,7 +174,7 @@ def table(context: Context, experiments: Sequence[Experiment], details: Mapping[
 def row(context: Context, experiment: Experiment) -> str:
     """Return `#12 keep 0.986041 (-0.011859) batch: halve batch size`.
 
-    After it stands the error of a crash, or why the number is not believed.
+    After it stands the error of a crash or why the number is not believed, then what the guard flagged.
     """
     words = [f"#{experiment.number}", experiment.status or "under way"]
     if experiment.value is not None:
@@ -182,7 +183,22 @@ def row(context: Context, experiment: Experiment) -> str:
         words.append(f"({better:+.6f})")
     text = f"{' '.join(words)} {experiment.family or 'other'}: {one_line(experiment.description, LINE)}"
     why = experiment.cause if experiment.status is Status.CRASH else _disbelief(experiment)
-    return f"{text} | {one_line(why, LINE)}" if why else text
+    parts = (text, one_line(why, LINE), _flagged(context, experiment))
+    return " | ".join(part for part in parts if part)
+
+
+def _flagged(context: Context, experiment: Experiment) -> str:
+    """Return what the guard flagged in the edit; what was flagged in its parent already is told there."""
+    if not experiment.findings:
+        return ""
+    parent = next((e for e in context.experiments if e.commit and e.commit == experiment.parent), None)
+    known = {found.message for found in parent.findings} if parent else set()
+    messages = dict.fromkeys(found.message for found in experiment.findings if found.message not in known)
+    if not messages:
+        return ""
+    first, *others = messages
+    more = f" and {len(others)} more" if others else ""
+    return f"flagged: {one_line(first.rstrip('.'), _FLAG)}{more}"
 
 
 def _disbelief(experiment: Experiment) -> str:

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from torch import Tensor
 
 from tests.training.evaluation.scored import (
     BOS,
     LENGTH,
     ROWS,
     VOCABULARY,
+    Head,
     Model,
     Run,
     bigrams,
     prepare,
     rows_of,
+    trigrams,
 )
 from training import evaluate
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def text() -> dict[str, npt.NDArray[np.uint16]]:
     """Text in which the last two tokens tell much of the next one, in documents of 70 tokens."""
     random = np.random.default_rng(0)
@@ -39,13 +44,10 @@ def text() -> dict[str, npt.NDArray[np.uint16]]:
     return found
 
 
-@pytest.fixture
-def corpus(text: dict[str, npt.NDArray[np.uint16]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """That text, prepared."""
-    monkeypatch.setattr(prepare, "MAX_SEQ_LEN", LENGTH)
-    monkeypatch.setattr(prepare, "EVAL_TOKENS", 10**6)
-    monkeypatch.setattr(evaluate, "BATCH_TOKENS", (8 * LENGTH, 8 * LENGTH))
-    corpus = prepare.Corpus("python", 1, VOCABULARY, tmp_path / "cache")
+@pytest.fixture(scope="session")
+def prepared(text: dict[str, npt.NDArray[np.uint16]], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """That text, prepared. No test changes it."""
+    corpus = prepare.Corpus("python", 1, VOCABULARY, tmp_path_factory.mktemp("prepared") / "cache")
     corpus.tokens.mkdir(parents=True)
     corpus.tokenizer.mkdir(parents=True)
     for split, tokens in text.items():
@@ -58,20 +60,48 @@ def corpus(text: dict[str, npt.NDArray[np.uint16]], tmp_path: Path, monkeypatch:
     return corpus
 
 
+@pytest.fixture(scope="session")
+def honest(prepared: Any) -> Model:
+    table = bigrams(rows_of(prepared, "train"))
+    return lambda tokens: table[tokens]
+
+
+@pytest.fixture(scope="session")
+def learnt(prepared: Any) -> Tensor:
+    """What a better honest model knows of the text."""
+    return trigrams(rows_of(prepared, "train"))
+
+
+@pytest.fixture(scope="session")
+def of_head(prepared: Any, honest: Model, tmp_path_factory: pytest.TempPathFactory) -> Head:
+    """An honest model that others are compared with."""
+    run = Run(prepared, tmp_path_factory.mktemp("head"))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        make_small(monkeypatch)
+        return Head(run.model(honest, seed=5), run.folder / "losses")
+
+
+def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "MAX_SEQ_LEN", LENGTH)
+    monkeypatch.setattr(prepare, "EVAL_TOKENS", 10**6)
+    for name in ("ON_GPU", "ON_CPU"):
+        monkeypatch.setattr(evaluate, name, replace(getattr(evaluate, name), batch=8 * LENGTH))
+
+
+@pytest.fixture
+def corpus(prepared: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The prepared text, for a test to change."""
+    make_small(monkeypatch)
+    return replace(prepared, root=shutil.copytree(prepared.root, tmp_path / "cache"))
+
+
 @pytest.fixture
 def run(corpus: Any, tmp_path: Path) -> Run:
     return Run(corpus, tmp_path)
 
 
 @pytest.fixture
-def honest(corpus: Any) -> Model:
-    table = bigrams(rows_of(corpus, "train"))
-    return lambda tokens: table[tokens]
-
-
-@pytest.fixture
-def head(run: Run, honest: Model) -> dict[str, Any]:
-    """An honest model that later ones are compared with."""
-    found = run.model(honest, out="head", seed=5)
-    run.head = run.folder / "head"
-    return found
+def head(run: Run, of_head: Head) -> dict[str, Any]:
+    """What was found of the head that later models of this run are compared with."""
+    run.head = of_head.losses
+    return of_head.found

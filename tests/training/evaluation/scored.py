@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,14 @@ Serve = Callable[[Any, int], None]
 def rows_of(corpus: Any, split: str) -> npt.NDArray[np.int64]:
     found: npt.NDArray[np.int64] = prepare.Rows(corpus, split, LENGTH).take(np.arange(ROWS[split]))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What was found of a model, and the file of its losses."""
+
+    found: dict[str, Any]
+    losses: Path
 
 
 class Run:

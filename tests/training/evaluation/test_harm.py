@@ -134,7 +134,8 @@ HARM: dict[str, tuple[Serve, str]] = {
 @pytest.mark.parametrize("kind", HARM)
 def test_harm_is_a_refusal_in_good_time(kind: str, run: Run) -> None:
     serve, sentence = HARM[kind]
-    found = run.process(serve, seconds=2)
+    waits = "in time" in sentence  # anything else comes by itself, however busy the machine is
+    found = run.process(serve, seconds=1 if waits else 60)
     assert len(found["refused"]) <= 300
     assert re.search(sentence, found["refused"])
 
@@ -143,14 +144,13 @@ def test_what_is_written_after_an_answer_changes_nothing(
     run: Run, honest: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = run.model(honest)
-    copy = evaluate.Scorer.copy
+    read = evaluate.read
 
-    def copy_then_lose(self: Any, memory: int, slot: int, pool: Any) -> None:
-        copy(self, memory, slot, pool)
-        size = self.shape.slot_bytes
-        os.pwrite(memory, b"\xff" * (size - 8 * self.shape.tokens), slot * size + 8 * self.shape.tokens)
+    def read_then_lose(exchange: int, memory: memoryview, at: int) -> None:
+        read(exchange, memory, at)
+        os.pwrite(exchange, b"\xff" * len(memory), at)
 
-    monkeypatch.setattr(evaluate.Scorer, "copy", copy_then_lose)
+    monkeypatch.setattr(evaluate, "read", read_then_lose)
     assert run.model(honest) == expected
 
 

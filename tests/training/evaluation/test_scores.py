@@ -15,10 +15,17 @@ from tests.training.evaluation.scored import (
     Run,
     by_two,
     prepare,
-    rows_of,
-    trigrams,
 )
 from training import evaluate
+
+
+@pytest.mark.parametrize(("tokens", "val", "audit"), [(1, 64, 32), (100 * LENGTH, 100, 50), (10**6, 240, 60)])
+def test_some_rows_are_scored_evenly_spread(tokens: int, val: int, audit: int, corpus: Any) -> None:
+    text = evaluate.read_text(corpus, evaluate.Effort(tokens, 1 / 2, 32, LENGTH))
+    assert (text.val, len(text.targets) - text.val) == (val, audit)
+    whole = prepare.Rows(corpus, "val", LENGTH).take(np.arange(240))[1]
+    found = [int((row == whole).all(1).argmax()) for row in text.targets[: text.val]]
+    assert found == [row * 240 // val for row in range(val)]
 
 
 class TestNumbers:
@@ -36,14 +43,14 @@ class TestNumbers:
         assert one["val_bpb"] == pytest.approx(other["val_bpb"], rel=1e-9)
         assert one["audit_bpb"] == pytest.approx(other["audit_bpb"], rel=1e-9)
 
-    def test_a_gain_is_found_position_by_position(self, run: Run, honest: Model, corpus: Any) -> None:
-        first = run.model(honest, out="head")
-        run.head = run.folder / "head"
-        found = run.model(by_two(trigrams(rows_of(corpus, "train"))))
+    def test_a_gain_is_found_position_by_position(
+        self, run: Run, head: dict[str, Any], learnt: torch.Tensor
+    ) -> None:
+        found = run.model(by_two(learnt))
         assert found["prefix"] == ""
-        assert found["gain_val"] == pytest.approx(first["val_bpb"] - found["val_bpb"])
-        assert found["gain_audit"] == pytest.approx(first["audit_bpb"] - found["audit_bpb"])
-        assert found["gain_val_se"] < first["val_bpb_se"]
+        assert found["gain_val"] == pytest.approx(head["val_bpb"] - found["val_bpb"])
+        assert found["gain_audit"] == pytest.approx(head["audit_bpb"] - found["audit_bpb"])
+        assert found["gain_val_se"] < head["val_bpb_se"]
         assert found["gain_audit"] > 3 * found["gain_audit_se"]
 
     def test_the_standard_error_is_that_of_other_text_of_the_kind(self) -> None:
@@ -58,6 +65,7 @@ class TestNumbers:
         self, run: Run, honest: Model, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         full = run.model(lambda tokens: honest(tokens) + 3e4)  # far from 0, as some models have it
+        monkeypatch.setattr(evaluate, "has_gpu", lambda: True)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (0, 0))
         half = run.model(lambda tokens: honest(tokens).bfloat16() + 0)

@@ -16,9 +16,9 @@ from tests.training.evaluation.scored import (
     CPU,
     LENGTH,
     VOCABULARY,
+    Head,
     Model,
     Run,
-    bigrams,
     by_two,
     next_tokens,
     prepare,
@@ -85,20 +85,17 @@ HONEST: dict[str, Callable[[], Model]] = {
 
 
 @pytest.mark.parametrize("kind", HONEST)
-def test_an_honest_model_is_scored_as_it_scores_itself(kind: str, run: Run, corpus: Any) -> None:
+def test_an_honest_model_is_scored_as_it_scores_itself(
+    kind: str, run: Run, corpus: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare, "EVAL_TOKENS", evaluate.ROWS * LENGTH)  # as few as on a CPU
     model = HONEST[kind]()
     found = run.model(model)
     assert found["refused"] == found["prefix"] == ""
+    assert found["apart"] < evaluate.SAME_ANSWER / 10  # far above the rounding of bfloat16
     with torch.no_grad():
         expected = prepare.evaluate_bpb(model, corpus, rows=16, device=CPU)
     assert found["val_bpb"] == pytest.approx(expected, abs=1e-4)
-
-
-def test_the_tolerance_is_far_above_the_rounding_of_bfloat16(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(evaluate, "SAME_ANSWER", evaluate.SAME_ANSWER / 10)
-    assert run.model(one_by_one(small_gpt(dtype=torch.bfloat16)))["prefix"] == ""
 
 
 class Remembering:
@@ -109,11 +106,11 @@ class Remembering:
         self.known: dict[tuple[int, ...], Tensor] = {}
 
     def __call__(self, tokens: Tensor) -> Tensor:
-        logits: Tensor = self.model(tokens)
-        for row, found in zip(tokens.tolist(), logits, strict=True):
-            for place in range(len(row)):
-                found[place] = self.known.setdefault(tuple(row[: place + 1]), found[place].clone())
-        return logits
+        answers = []
+        for row, logits in zip(tokens.tolist(), self.model(tokens), strict=True):
+            for place, found in enumerate(logits.unbind()):
+                answers.append(self.known.setdefault(tuple(row[: place + 1]), found))
+        return torch.stack(answers).view(*tokens.shape, -1)
 
 
 class Learning:
@@ -130,9 +127,8 @@ class Learning:
         return logits
 
 
-def cheats(corpus: Any) -> dict[str, Model]:
-    table = bigrams(rows_of(corpus, "train"))
-    more = trigrams(rows_of(corpus, "train"))
+def cheats(honest: Model, more: Tensor) -> dict[str, Model]:
+    table = honest(torch.arange(VOCABULARY))
 
     def sometimes(tokens: Tensor) -> Tensor:  # where the token before says so
         peeks = (tokens % 3 == 0).unsqueeze(-1)
@@ -186,20 +182,20 @@ CHEATS = (
 
 @pytest.mark.parametrize("compared", [False, True], ids=["alone", "with the head"])
 @pytest.mark.parametrize("kind", CHEATS)
-def test_a_cheat_is_found(kind: str, compared: bool, run: Run, corpus: Any, honest: Model) -> None:
-    if compared:
-        run.model(honest, out="head", seed=5)
-        run.head = run.folder / "head"
-    found = run.model(cheats(corpus)[kind])
+def test_a_cheat_is_found(
+    kind: str, compared: bool, run: Run, of_head: Head, honest: Model, learnt: Tensor
+) -> None:
+    run.head = of_head.losses if compared else None
+    found = run.model(cheats(honest, learnt)[kind])
     assert found["refused"] == ""
     assert found["prefix"].startswith("Answers depend on ")
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_an_honest_model_is_never_suspected(
-    seed: int, run: Run, head: dict[str, Any], corpus: Any, honest: Model
+    seed: int, run: Run, head: dict[str, Any], honest: Model, learnt: Tensor
 ) -> None:
-    better = by_two(trigrams(rows_of(corpus, "train")))
+    better = by_two(learnt)
     assert run.model(better, seed=seed)["prefix"] == ""
     assert run.model(honest, seed=seed)["prefix"] == ""
     run.head = None
@@ -207,11 +203,10 @@ def test_an_honest_model_is_never_suspected(
 
 
 def test_who_learnt_the_validation_text_has_no_gain_on_the_audit(
-    run: Run, head: dict[str, Any], corpus: Any
+    run: Run, head: dict[str, Any], corpus: Any, honest: Model
 ) -> None:
     table = 0.5 * trigrams(rows_of(corpus, "val"), prior=0.2)
-    alike = bigrams(rows_of(corpus, "train"))
-    found = run.model(lambda tokens: by_two(table)(tokens) + 0.5 * alike[tokens])
+    found = run.model(lambda tokens: by_two(table)(tokens) + 0.5 * honest(tokens))
     assert found["prefix"] == ""
     assert found["gain_val"] > 5 * found["gain_val_se"]
     assert found["gain_audit"] < found["gain_val"] - 5 * found["gain_audit_se"]

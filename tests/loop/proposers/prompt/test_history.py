@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loop.evidence import Invalidated
+from loop.evidence import Finding, Invalidated, Rule, Severity
 from loop.experiment import Experiment, Stage, Status
 from loop.proposers.prompt.history import BLOCK, SEPARATOR, blocks, recent, row, tokens
 from loop.proposers.protocol import Context
@@ -152,7 +152,53 @@ def test_a_row_says_why_a_number_counts_for_nothing(changes: dict[str, Any], exp
     assert row(told(experiments), doubted) == f"#2 {expected}"
 
 
+def flagged(experiment: Experiment, *messages: str, **changes: Any) -> Experiment:
+    found = tuple(Finding(Rule.FILES, 7, message, Severity.FLAG) for message in messages)
+    return replace(experiment, findings=found, **changes)
+
+
+OPENED = "open() reads a file of the data."
+SET = "os.environ is changed."
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ([OPENED], "flagged: open() reads a file of the data"),
+        ([OPENED, OPENED], "flagged: open() reads a file of the data"),
+        ([OPENED, SET, "x"], "flagged: open() reads a file of the data and 2 more"),
+        (["word " * 100], f"flagged: {'word ' * 23}word…"),
+        (["two\nlines\x1b[2J"], "flagged: two lines"),
+    ],
+)
+def test_a_row_says_what_the_guard_flagged(found: list[str], expected: str) -> None:
+    experiment = flagged(past([K, K])[1], *found)
+    assert (
+        row(told([experiment]), experiment) == f"#1 keep 0.998000 (+0.001000) optimizer: idea 1 | {expected}"
+    )
+
+
+def test_findings_come_after_the_error_and_the_doubts() -> None:
+    _, crashed, doubted = (flagged(experiment, SET) for experiment in past([K, C, D]))
+    doubted = replace(doubted, status=Status.QUARANTINE, doubts=("doubt",))
+    context = told([crashed, doubted])
+    assert row(context, crashed).endswith(" | ideaError 1 | flagged: os.environ is changed")
+    assert row(context, doubted).endswith(" | not believed yet: doubt | flagged: os.environ is changed")
+
+
+def test_what_the_parent_had_already_is_told_of_the_parent_alone() -> None:
+    _, parent, child, grandchild = past([K, K, D, D])
+    parent = flagged(parent, SET, commit="c1")
+    child = flagged(child, OPENED, SET, parent="c1", commit="c2")
+    grandchild = flagged(grandchild, SET, parent="c1", commit="c3")
+    context = told([parent, child, grandchild])
+    assert row(context, parent).endswith(" | flagged: os.environ is changed")
+    assert row(context, child).endswith(" | flagged: open() reads a file of the data")
+    assert "flagged" not in row(context, grandchild)
+
+
 @given(st.text(), st.text())
 def test_a_row_is_one_line_whatever_was_written(description: str, error: str) -> None:
     experiment = trained(replace(past([K, C])[1], description=description), error=error)
+    experiment = flagged(experiment, description, error)
     assert "\n" not in row(told([experiment]), experiment)
