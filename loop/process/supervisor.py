@@ -39,9 +39,7 @@ LOG = "training.log"
 ERRORS = "supervisor.log"
 
 MARK = "AUTORESEARCH_TRAINING"  # names the attempt in the environment of a training's processes
-
 REQUESTS: dict[int, str] = {signal.SIGTERM: "interrupted", signal.SIGUSR1: "stalled"}  # the endings asked for
-
 PATIENCE = 30.0  # seconds for killed processes to go; one stuck in a driver must not hold the result
 POLL = 0.2  # seconds between looks at a training
 COST = 0.02  # of one core: so much may looking at processes take

@@ -8,6 +8,7 @@ After the imports everything is as in a process of its own: pid, environment, fo
 from __future__ import annotations
 
 import atexit
+import fcntl
 import gc
 import importlib
 import json
@@ -19,10 +20,10 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 OF_PYTHON = {"PYTHONWARNINGS": "error"}
 
@@ -79,14 +80,16 @@ class Forked:
 
 
 class Preloaded:
-    """The process that has imported the command line; it ends with this one."""
+    """The process of `file` that has imported what others of it need; it ends with this one."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, file: str = __file__, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._socket, theirs = socket.socketpair()
-        environment = {"PATH": os.environ["PATH"], **OF_PYTHON}
+        environment = environment or {"PATH": os.environ["PATH"], **OF_PYTHON}
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", __file__, str(theirs.fileno())],
+                [sys.executable, "-P", file, str(theirs.fileno()), *arguments],
                 env=environment,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -100,13 +103,23 @@ class Preloaded:
         return same_git and of_python == OF_PYTHON
 
     def start(
-        self, args: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdin: int, stdout: int, stderr: int
+        self,
+        args: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        stdin: int,
+        stdout: int,
+        stderr: int,
+        pass_fds: Sequence[int] = (),
     ) -> Forked:
-        """Start `autoresearch` as `args` says."""
-        order = json.dumps({"args": args, "cwd": str(cwd), "env": env}).encode() + b"\n"
+        """Start a process whose `sys.argv` is `args`."""
+        given = (stdin, stdout, stderr, *pass_fds)
+        numbers = (0, 1, 2, *pass_fds)
+        order = {"args": args, "cwd": str(cwd), "env": dict(env), "numbers": numbers}
         read, write = os.pipe()
         with self._lock:
-            socket.send_fds(self._socket, [order], [stdin, stdout, stderr, write])
+            socket.send_fds(self._socket, [json.dumps(order).encode() + b"\n"], [*given, write])
         os.close(write)
         return Forked(read)
 
@@ -133,28 +146,37 @@ USED = (
 """What `autoresearch up` comes to import, some of it late."""
 
 
-def _serve(orders: socket.socket) -> None:
+def serve(orders: int, main: Callable[[], object]) -> None:
+    """Fork off a process for each order, which calls `main` and ends as Python does."""
+    gc.freeze()  # no search for garbage is to copy the pages of what was imported
+    with socket.socket(fileno=orders) as given:
+        _serve(given, main)
+
+
+def _serve(orders: socket.socket, main: Callable[[], object]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # those that wait for the forked ones are not waited for
     while True:
-        text, streams, *_ = socket.recv_fds(orders, 1 << 16, 4)
+        text, streams, *_ = socket.recv_fds(orders, 1 << 16, 8)
         if not text:
             return
         while not text.endswith(b"\n"):
             text += orders.recv(1 << 16)
         if os.fork() == 0:
             orders.close()
-            _fork(json.loads(text), streams)
+            _fork(json.loads(text), streams, main)
         for stream in streams:
             os.close(stream)
 
 
-def _fork(order: dict[str, object], streams: list[int]) -> None:
+def _fork(order: dict[str, Any], streams: list[int], main: Callable[[], object]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     *standard, status = streams
     pid = os.fork()
     if pid == 0:
         os.close(status)
         _be(order, standard)
+        main()
+        sys.exit()
     for stream in standard:
         os.close(stream)
     os.write(status, b"%d\n" % pid)
@@ -162,29 +184,31 @@ def _fork(order: dict[str, object], streams: list[int]) -> None:
     os._exit(0)
 
 
-def _be(order: dict[str, object], standard: list[int]) -> None:
-    from bot.cli.main import main
-
-    for number, stream in enumerate(standard):
+def _be(order: dict[str, Any], given: list[int]) -> None:
+    unused = max(*order["numbers"], *given) + 1
+    aside = [fcntl.fcntl(stream, fcntl.F_DUPFD, unused) for stream in given]
+    for stream in given:
+        os.close(stream)
+    for number, stream in zip(order["numbers"], aside, strict=True):
         os.dup2(stream, number)
         os.close(stream)
     # New ones, as Python sees at its start whether they can seek and are terminals.
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
-    environ, args = order["env"], order["args"]
-    assert isinstance(environ, dict)
-    assert isinstance(args, list)
     os.environ.clear()
-    os.environ.update(environ)
-    os.chdir(str(order["cwd"]))
-    sys.argv = args
+    os.environ.update(order["env"])
+    os.chdir(order["cwd"])
+    sys.argv = order["args"]
+
+
+def _command_line() -> None:
+    from bot.cli.main import main
+
     main()
 
 
 if __name__ == "__main__":
     for module in USED:
         importlib.import_module(module)
-    gc.freeze()  # no search for garbage is to copy the pages of what was imported
-    with socket.socket(fileno=int(sys.argv[1])) as given:
-        _serve(given)
+    serve(int(sys.argv[1]), _command_line)

@@ -3,10 +3,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from functools import cache
 
 import pytest
 
 from loop.text import clean
+from notifiers import charts
+from notifiers.charts import Scene
 from tests.gallery.__main__ import lines
 from tests.gallery.night import Section
 from tests.gallery.platforms import on_slack, on_telegram, on_terminal
@@ -25,7 +28,17 @@ from tests.servers.telegram_rules import (
 
 @pytest.fixture(scope="module")
 def sections(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Section]:
-    return asyncio.run(record(tmp_path_factory.mktemp("night")))
+    from notifiers.charts.drawing import draw
+
+    drawn = cache(draw)
+
+    async def draw_here(function: str, scene: Scene, **options: object) -> bytes:
+        assert function == f"{draw.__module__}:{draw.__name__}"
+        return drawn(scene)
+
+    with pytest.MonkeyPatch.context() as patch:  # matplotlib takes a second to import in each other process
+        patch.setattr(charts, "run_worker", draw_here)
+        return asyncio.run(record(tmp_path_factory.mktemp("night")))
 
 
 @pytest.fixture
