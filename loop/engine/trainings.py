@@ -113,6 +113,7 @@ class Trainings:
         self._rewrites = False  # the results have lines that are no longer true
         self._over: list[Path] = []  # folders that are to go
         self.hidden: tuple[Path, ...] = ()  # what no training of this run may see, by its evaluator
+        self._evaluators: dict[str, str] = {}  # by base commit
 
     def prepare(self, run: Run) -> None:
         """Find out how this run trains, and make the environment of its packages.
@@ -143,7 +144,10 @@ class Trainings:
 
     def has_evaluator(self, run: Run) -> bool:
         """Tell whether this run's numbers can be evaluated; `prepare` need not have been called."""
-        return bool(evaluator_of(self._plan.evaluate, run.repository, run.base_commit))
+        commit = run.base_commit
+        if commit not in self._evaluators:
+            self._evaluators[commit] = evaluator_of(self._plan.evaluate, run.repository, commit)
+        return bool(self._evaluators[commit])
 
     def _find_evaluator(self, run: Run, project: Path, launch: Launch) -> tuple[str, ...]:
         if not self.has_evaluator(run):
