@@ -258,18 +258,21 @@ def locate(path: Path) -> Location:
     if not path.is_dir():
         raise UserError(f"There is no folder {path}: set REPOSITORY to a git repository.")
     git = _gitpython(path)
-    asked = ("--absolute-git-dir", "--git-common-dir", "--is-bare-repository", "--is-inside-work-tree")
+    asked = (
+        *("--absolute-git-dir", "--git-common-dir", "--is-bare-repository", "--is-inside-work-tree"),
+        "--show-cdup",  # the way up to the top; of a bare repository there is none
+    )
     try:
-        found = os.fsdecode(_run(git, ("rev-parse", *asked, "--show-cdup"))[1]).splitlines()
-        directory, common, bare, inside, *to_top = found
+        output = os.fsdecode(_run(git, ("rev-parse", *asked))[1])
+        directory, common, bare, inside, *up = output.splitlines()
         if bare == "true":
             return Location(Path(directory).resolve(), (path / common).resolve(), None)
         if inside == "false":
             raise UserError(
                 f"{path} is inside a git folder: set REPOSITORY to the checkout that it belongs to."
             )
-        top = path.joinpath(*to_top).resolve()
-        return Location(Path(directory).resolve(), (path / common).resolve(), top)
+        top = path.resolve().joinpath(*up)
+        return Location(Path(directory).resolve(), (path / common).resolve(), top.resolve())
     except GitError as error:
         if "dubious ownership" in error.stderr:
             fix = f"git config --global --add safe.directory {path}"

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from math import isfinite
 from typing import TypeAlias
 
@@ -191,6 +192,7 @@ class Literal:
     text: str
 
 
+@lru_cache(maxsize=8)  # of one program they are asked for several times
 def find_constants(source: str) -> tuple[Constant, ...]:
     """Return the constants of `source` in their order.
 

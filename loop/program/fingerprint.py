@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Iterator
+from functools import lru_cache
 
 from loop.errors import UserError
 from loop.program.constants import evaluate, parse
@@ -18,6 +19,7 @@ from loop.program.seed import is_seed, is_seed_option, is_seeder, says_seed
 _LARGEST_BITS = 4096  # of a whole number that is written in digits
 
 
+@lru_cache(maxsize=8)  # of one program it is asked several times
 def fingerprint(source: str) -> str:
     """Return what is equal for equal programs. What is no Python has one too: that of its text."""
     try:

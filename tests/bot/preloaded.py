@@ -1,13 +1,16 @@
-"""The command line in processes that are forked off from one that has imported it, which takes a second.
+"""The command line, and its workers, in processes that are forked off from one that has imported them.
 
-After the imports everything is as in a process of its own: pid, environment, folder, streams, signals, end.
+The imports take a second, those of a worker up to two. After them everything is as in a process of its own:
+pid, environment, folder, streams, signals, end. What is forked off may ask for workers itself.
 
     python tests/bot/preloaded.py SOCKET
 """
 
 from __future__ import annotations
 
+import asyncio
 import atexit
+import ctypes
 import fcntl
 import gc
 import importlib
@@ -19,13 +22,15 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 OF_PYTHON = {"PYTHONWARNINGS": "error"}
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # no thread outlives a fork
+WORKER = "loop.process.worker"
 
 
 class Forked:
@@ -79,14 +84,85 @@ class Forked:
         return line
 
 
+class ForkedWorker:
+    """A worker, with what `run_worker` uses of `asyncio.subprocess.Process`."""
+
+    def __init__(
+        self,
+        forked: Forked,
+        stdin: asyncio.StreamWriter,
+        stdout: asyncio.StreamReader,
+        stderr: asyncio.StreamReader,
+    ) -> None:
+        self._forked = forked
+        self.pid = forked.pid
+        self.stdin = stdin
+        self.stdout = stdout
+        self.stderr = stderr
+
+    @property
+    def returncode(self) -> int | None:
+        return self._forked.poll()
+
+
+def _order(orders: socket.socket, order: Mapping[str, object], streams: Sequence[int]) -> Forked:
+    read, write = os.pipe()
+    try:
+        socket.send_fds(orders, [json.dumps(order).encode()], [*streams, write])
+    finally:
+        os.close(write)
+    return Forked(read)
+
+
+async def _reader(descriptor: int) -> asyncio.StreamReader:
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb"))
+    return reader
+
+
+async def _writer(descriptor: int) -> asyncio.StreamWriter:
+    loop = asyncio.get_running_loop()
+    pipe = os.fdopen(descriptor, "wb", buffering=0)  # which the transport closes
+    transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, pipe)
+    return asyncio.StreamWriter(transport, protocol, None, loop)
+
+
+Worker: TypeAlias = ForkedWorker | asyncio.subprocess.Process
+
+
+def forking_workers(orders: Callable[[], socket.socket]) -> Callable[..., Awaitable[Worker]]:
+    """Return what starts workers as `loop.process.worker.start_worker` does, where it can by a fork."""
+    from loop.process.worker import start_worker as starting
+
+    async def start_worker(
+        module: str, *arguments: str, python: str, environment: Mapping[str, str]
+    ) -> Worker:
+        of_python = [name for name in environment if name.startswith("PYTHON")]
+        if module != WORKER or python != sys.executable or of_python:
+            return await starting(module, *arguments, python=python, environment=environment)
+        order = {"function": arguments[0], "env": dict(environment), "cwd": str(Path(__file__).parents[2])}
+        (stdin, to), (out, stdout), (err, stderr) = os.pipe(), os.pipe(), os.pipe()
+        theirs = (stdin, stdout, stderr)
+        try:
+            forked = await asyncio.to_thread(_order, orders(), order, theirs)
+        finally:
+            for descriptor in theirs:
+                os.close(descriptor)
+        return ForkedWorker(forked, await _writer(to), await _reader(out), await _reader(err))
+
+    return start_worker
+
+
 class Preloaded:
     """The process of `file` that has imported what others of it need; it ends with this one."""
 
     def __init__(
         self, file: str = __file__, *arguments: str, environment: Mapping[str, str] | None = None
     ) -> None:
-        self._socket, theirs = socket.socketpair()
-        environment = environment or {"PATH": os.environ["PATH"], **OF_PYTHON}
+        self.orders, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
+        self._hands_on = file == __file__  # the way to give orders, for the workers of a bot
+        environment = environment or {"PATH": os.environ["PATH"], **OF_PYTHON, **ONE_THREAD}
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", file, str(theirs.fileno()), *arguments],
@@ -94,7 +170,6 @@ class Preloaded:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )
-        self._lock = threading.Lock()
 
     def suits(self, env: Mapping[str, str]) -> bool:
         """Tell whether the variables that count while Python starts and imports are those of this process."""
@@ -112,19 +187,23 @@ class Preloaded:
         stdout: int,
         stderr: int,
         pass_fds: Sequence[int] = (),
+        mounts: int | None = None,
     ) -> Forked:
-        """Start a process whose `sys.argv` is `args`."""
-        given = (stdin, stdout, stderr, *pass_fds)
-        numbers = (0, 1, 2, *pass_fds)
-        order = {"args": args, "cwd": str(cwd), "env": dict(env), "numbers": numbers}
-        read, write = os.pipe()
-        with self._lock:
-            socket.send_fds(self._socket, [json.dumps(order).encode() + b"\n"], [*given, write])
-        os.close(write)
-        return Forked(read)
+        """Start a process whose `sys.argv` is `args`, with what is mounted for the process `mounts`."""
+        order = {
+            "args": args,
+            "cwd": str(cwd),
+            "env": dict(env),
+            "numbers": (0, 1, 2, *pass_fds),
+            "mounts": mounts,
+            "hands_on": self._hands_on,
+        }
+        more = (self.orders.fileno(),) if self._hands_on else ()
+        return _order(self.orders, order, (stdin, stdout, stderr, *pass_fds, *more))
 
     def close(self) -> None:
-        self._socket.close()
+        self.orders.close()
+        self._process.kill()  # a bot that was left behind may hold the other end
         self._process.wait()
 
 
@@ -142,54 +221,82 @@ USED = (
     *("loop.proposers.agent.coding_agent", "notifiers.channels.slack", "notifiers.channels.telegram_wire"),
     *("aiohttp", "apscheduler.executors.asyncio", "apscheduler.triggers.interval"),
     *("git.cmd", "pydantic.type_adapter"),
+    *("loop.proposers.search.suggest", "numpy", "numpy.linalg", "numpy.random"),
 )
-"""What `autoresearch up` comes to import, some of it late."""
+"""What `autoresearch up` and its search come to import, some of it late."""
 
 
-def serve(orders: int, main: Callable[[], object]) -> None:
+Main: TypeAlias = Callable[[dict[str, Any], socket.socket | None], object]
+"""Does what an order says; may give orders by the socket."""
+
+
+def serve(orders: int, main: Main) -> None:
     """Fork off a process for each order, which calls `main` and ends as Python does."""
     gc.freeze()  # no search for garbage is to copy the pages of what was imported
     with socket.socket(fileno=orders) as given:
         _serve(given, main)
 
 
-def _serve(orders: socket.socket, main: Callable[[], object]) -> None:
+def _serve(orders: socket.socket, main: Main) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # those that wait for the forked ones are not waited for
     while True:
         text, streams, *_ = socket.recv_fds(orders, 1 << 16, 8)
         if not text:
             return
-        while not text.endswith(b"\n"):
-            text += orders.recv(1 << 16)
+        order = json.loads(text)
+        if function := order.get("function"):
+            with suppress(ImportError):  # which the worker is to tell of
+                importlib.import_module(function.partition(":")[0])
+            gc.freeze()
         if os.fork() == 0:
             orders.close()
-            _fork(json.loads(text), streams, main)
+            _fork(order, streams, main)
         for stream in streams:
             os.close(stream)
 
 
-def _fork(order: dict[str, Any], streams: list[int], main: Callable[[], object]) -> None:
+def _fork(order: dict[str, Any], streams: list[int], main: Main) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    *standard, status = streams
+    *others, status = streams
     pid = os.fork()
     if pid == 0:
         os.close(status)
-        _be(order, standard)
-        main()
-        sys.exit()
-    for stream in standard:
+        try:
+            main(order, _be(order, others))
+            sys.exit(0)
+        except SystemExit as end:
+            if isinstance(end.code, int):
+                _leave(end.code)
+            raise
+    for stream in others:
         os.close(stream)
     os.write(status, b"%d\n" % pid)
     os.write(status, b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     os._exit(0)
 
 
-def _be(order: dict[str, Any], given: list[int]) -> None:
-    unused = max(*order["numbers"], *given) + 1
+def _leave(code: int) -> None:
+    """End without taking apart all that was imported, which takes longer than most commands."""
+    with suppress(OSError):  # then Python is to deal with it
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _be(order: dict[str, Any], given: list[int]) -> socket.socket | None:
+    """Become what the order says; return what it gives orders by, where it may."""
+    orders = socket.socket(fileno=given.pop()) if order.get("hands_on") else None
+    if orders is not None:
+        orders.set_inheritable(False)
+    if order.get("mounts") is not None:
+        with Path(f"/proc/{order['mounts']}/ns/mnt").open() as namespace:
+            assert ctypes.CDLL(None).setns(namespace.fileno(), 0) == 0
+    numbers = order.get("numbers", (0, 1, 2))
+    unused = max(*numbers, *given) + 1
     aside = [fcntl.fcntl(stream, fcntl.F_DUPFD, unused) for stream in given]
     for stream in given:
         os.close(stream)
-    for number, stream in zip(order["numbers"], aside, strict=True):
+    for number, stream in zip(numbers, aside, strict=True):
         os.dup2(stream, number)
         os.close(stream)
     # New ones, as Python sees at its start whether they can seek and are terminals.
@@ -199,12 +306,20 @@ def _be(order: dict[str, Any], given: list[int]) -> None:
     os.environ.clear()
     os.environ.update(order["env"])
     os.chdir(order["cwd"])
-    sys.argv = order["args"]
+    sys.argv = order.get("args", [])
+    return orders
 
 
-def _command_line() -> None:
+def _command_line(order: dict[str, Any], orders: socket.socket | None) -> None:
     from bot.cli.main import main
+    from loop.process import worker
 
+    if orders is None:
+        os.setsid()
+        sys.argv = [worker.__file__, order["function"]]
+        worker.main()
+        return
+    worker.start_worker = forking_workers(lambda: orders)  # type: ignore[assignment]
     main()
 
 

@@ -44,6 +44,7 @@ class RealBot:
     """The command line on a state directory and a toy repository of its own."""
 
     forks = True
+    mounts: int | None = None  # a process whose mounts it is to have; it has to be forked for that
 
     def __init__(self, folder: Path, *, train: str = TOY, time_budget: int = 60, **settings: str) -> None:
         self.folder = folder
@@ -78,7 +79,8 @@ class RealBot:
             streams: dict[str, Any] = {"stdin": nothing.fileno(), "stdout": stdout, "stderr": stderr}
             command, folder, env = self.command(*arguments), self.folder, self.environment
             if self.forks and preloaded().suits(env):
-                return preloaded().start(command, cwd=folder, env=env, **streams)
+                return preloaded().start(command, cwd=folder, env=env, mounts=self.mounts, **streams)
+            assert self.mounts is None
             return subprocess.Popen(command, cwd=folder, env=env, text=True, **streams)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:

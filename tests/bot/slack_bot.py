@@ -13,6 +13,7 @@ from bot.slack.connection import Pace
 from bot.slack.front import SlackFront
 from notifiers.channels.slack import make_client
 from notifiers.message import Button, Message, Reply
+from tests.bot.idle_clock import IdleLoop
 from tests.servers.slack_server import SlackServer
 from tests.servers.slack_workspace import APP_TOKEN, BOT_TOKEN
 
@@ -92,9 +93,10 @@ async def slack_bot(
 
 async def eventually(condition: Callable[[], object]) -> None:
     """Return when something holds that nobody signals."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, IdleLoop)
     async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110, there is no event to wait for
-            await asyncio.sleep(0.005)
+        await loop.until(condition)
 
 
 def _clients_at_work() -> list[str]:

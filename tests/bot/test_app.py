@@ -8,19 +8,22 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
 import pytest
 
+from loop.evidence import Certification, Repeat
 from loop.experiment import Actor, Reason, RunState
 from loop.store.evidence.certifications import Certifications
 from loop.store.evidence.repeats import Repeats
 from loop.store.journal import Journal
-from tests.bot.real_bot import RealBot, read_until
+from tests.bot.real_bot import TOY, RealBot, read_until
 from tests.loop.lab import git
 
 
@@ -47,32 +50,86 @@ def gated(bot: RealBot) -> Path:
     return gate
 
 
-def test_it_makes_the_experiments_tells_them_and_ends_with_the_report(bot: RealBot) -> None:
+NOSY = "import os\nprint(sorted(os.environ.items()))\n"
+
+
+@dataclass(frozen=True)
+class Night:
+    """A bot whose run is done, which no test changes, and what it printed."""
+
+    bot: RealBot
+    output: str
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
+    bot = RealBot(tmp_path_factory.mktemp("night") / "user", train=NOSY + TOY, HF_TOKEN="hf_secret")
     done = bot.run("up", "--tag", "toy", "--experiments", "3", "--exit-when-done")
     assert done.returncode == 0, done.stderr
+    return Night(bot, done.stdout)
+
+
+def test_it_makes_the_experiments_tells_them_and_ends_with_the_report(night: Night) -> None:
+    bot = night.bot
     for number in range(4):
-        assert f"Experiment #{number}: " in done.stdout
-    assert "val_bpb: 1.074000 (baseline)\nStatus: keep" in done.stdout
+        assert f"Experiment #{number}: " in night.output
+    assert "val_bpb: 1.074000 (baseline)\nStatus: keep" in night.output
     results = bot.json("results")
     assert [row["number"] for row in results] == [0, 1, 2, 3]
     assert len({row["val_bpb"] for row in results}) > 1
-    report = bot.json("report")
+    report, status = bot.json("report"), bot.json("status")
     assert report["tag"] == "toy"
     assert report["experiments"] == 4
     assert report["best"] == min(row["val_bpb"] for row in results)
-    assert bot.json("status")["state"] == "done"
+    assert status["state"] == "done"
+    for has_ledger in (report, status):
+        assert has_ledger["ledger"]["total_seconds"] > 0
     rows = (bot.home / "worktrees" / "toy" / "results.tsv").read_text().splitlines()
     assert [row.split("\t")[0] for row in rows[1:]] == [row["commit"] for row in results]
     assert git(bot.repository, "status", "--porcelain") == ""
 
 
-def test_a_second_start_goes_on_with_the_same_run(bot: RealBot) -> None:
-    bot.run("up", "--tag", "toy", "--experiments", "1", "--exit-when-done")
-    done = bot.run("up", "--experiments", "1", "--exit-when-done")
+def test_nothing_of_the_state_is_open_to_others_and_no_secret_reaches_a_training(night: Night) -> None:
+    home = night.bot.home
+    for log in (home / "runs" / "1" / "0.log", home / "worktrees" / "toy" / "run.log"):
+        assert "'PATH'" in log.read_text()
+        assert "hf_secret" not in log.read_text()
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    assert stat.S_IMODE((home / "bot.log").stat().st_mode) == 0o600
+
+
+def test_doctor_and_service_print_what_a_person_needs(night: Night) -> None:
+    done = night.bot.run("doctor")
+    assert done.returncode == 0, done.stdout
+    assert "heartbeat" in done.stdout
+    unit = night.bot.run("service").stdout
+    assert f"AUTORESEARCH_HOME={night.bot.home}" in unit
+    assert re.search(r'^ExecStart=".*/autoresearch" up$', unit, re.MULTILINE)
+
+
+def test_later_starts_go_on_with_the_run_and_tell_of_the_night_that_was_missed_once(bot: RealBot) -> None:
+    arguments = ("up", "--experiments", "1", "--exit-when-done")
+    assert bot.run(*arguments, "--tag", "toy").returncode == 0
+    with closing(sqlite3.connect(bot.home / "state.db")) as journal:
+        journal.execute("UPDATE events SET at = at - 86400 WHERE kind = 'run_started'")
+        journal.commit()
+    morning = datetime.now(UTC) - timedelta(hours=12)  # far from this one and the next
+    bot.environment |= {"TIME_ZONE": "UTC", "WAKE_UP": f"{morning:%H:%M}"}
+    later = [bot.run(*arguments) for _ in range(2)]
+    for number, done in enumerate(later, start=2):
+        assert done.returncode == 0, done.stderr
+        assert re.findall(r"(?m)^Experiment #(\d+): ", done.stdout) == [str(number)]
+    reports = [len(re.findall(r"(?m)^toy: \d experiments in ", done.stdout)) for done in later]
+    assert reports == [2, 1]  # that of the morning, and that at the end of `up`
+    assert [row["number"] for row in bot.json("results")] == [0, 1, 2, 3]
+
+    other = other_repository(bot)  # it gets a run of its own
+    bot.environment["WAKE_UP"] = ""
+    done = bot.run(*arguments)
     assert done.returncode == 0, done.stderr
-    assert "Experiment #2: " in done.stdout
-    assert "Experiment #1: " not in done.stdout
-    assert [row["number"] for row in bot.json("results")] == [0, 1, 2]
+    assert git(other, "branch", "--list", "autoresearch/*")
+    assert len(bot.json("results", "--tag", "toy")) == 4
+    assert len(bot.json("results")) == 2
 
 
 def other_repository(bot: RealBot) -> Path:
@@ -81,15 +138,6 @@ def other_repository(bot: RealBot) -> Path:
     git(bot.folder, "clone", "--quiet", str(bot.repository), str(other))
     bot.environment["REPOSITORY"] = str(other)
     return other
-
-
-def test_another_repository_gets_a_run_of_its_own(bot: RealBot) -> None:
-    bot.run("up", "--tag", "toy", "--experiments", "1", "--exit-when-done")
-    other = other_repository(bot)
-    done = bot.run("up", "--experiments", "1", "--exit-when-done")
-    assert done.returncode == 0, done.stderr
-    assert git(other, "branch", "--list", "autoresearch/*")
-    assert len(bot.json("results", "--tag", "toy")) == 2
 
 
 def test_a_run_of_another_repository_waits_for_a_person(bot: RealBot) -> None:
@@ -167,28 +215,30 @@ def test_commands_reach_the_running_bot(bot: RealBot) -> None:
     assert bot.json("status")["state"] == "stopped"
 
 
-def test_a_bot_told_to_end_leaves_the_training_to_the_next_one(bot: RealBot) -> None:
+def test_a_training_outlives_bots_that_are_ended_and_killed(bot: RealBot) -> None:
     gate = gated(bot)
     with bot.start("--tag", "toy") as first:
         read_until(first, "step 1")
-        first.send_signal(signal.SIGTERM)
+        second = bot.run("up")
+        assert second.returncode == 1
+        assert f"process {first.pid}" in second.stderr
+        assert "Traceback" not in second.stderr
+        first.send_signal(signal.SIGINT)
         assert first.wait(timeout=60) == 0
-    gate.touch()
-    done = bot.run("up", "--experiments", "1", "--exit-when-done")
-    assert "Experiment #0: baseline" in done.stdout
-    assert "attempt 2" not in done.stdout
-    assert [row["number"] for row in bot.json("results")] == [0, 1]
-
-
-def test_a_killed_bot_loses_nothing(bot: RealBot) -> None:
-    gate = gated(bot)
-    with bot.start("--tag", "toy") as first:
-        read_until(first, "step 1")
-        first.kill()
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with bot.start() as running:
+            read_until(running, "step 1")
+            running.send_signal(number)
+            code = running.wait(timeout=60)
+        assert code == (0 if number == signal.SIGTERM else -number)
     gate.touch()
     done = bot.run("up", "--experiments", "1", "--exit-when-done")
     assert done.returncode == 0, done.stderr
-    assert bot.json("results")[0]["status"] == "keep"
+    assert "Experiment #0: baseline" in done.stdout
+    assert "attempt 2" not in done.stdout
+    results = bot.json("results")
+    assert [row["number"] for row in results] == [0, 1]
+    assert results[0]["status"] == "keep"
 
 
 def test_a_killed_bot_loses_no_repeat(bot: RealBot) -> None:
@@ -213,31 +263,6 @@ def test_a_killed_bot_loses_no_repeat(bot: RealBot) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Repeat of #0: 1.074000 (first 1.074000; ") == 2
     assert bot.json("results")[0]["repeats"] == [1.074, 1.074]
-
-
-def test_a_second_bot_is_refused_with_the_pid_of_the_first(bot: RealBot) -> None:
-    gated(bot)
-    with bot.start("--tag", "toy") as first:
-        read_until(first, "step 1")
-        second = bot.run("up")
-        assert second.returncode == 1
-        assert f"process {first.pid}" in second.stderr
-        assert "Traceback" not in second.stderr
-        first.send_signal(signal.SIGINT)
-        assert first.wait(timeout=60) == 0
-
-
-def test_nothing_of_the_state_is_open_to_others_and_no_secret_reaches_a_training(bot: RealBot) -> None:
-    bot.environment["HF_TOKEN"] = "hf_secret"
-    leak = "import os\nprint(sorted(os.environ.items()))\n"
-    (bot.repository / "train.py").write_text(leak + (bot.repository / "train.py").read_text())
-    git(bot.repository, "commit", "--quiet", "--all", "--message=nosy")
-    bot.run("up", "--tag", "toy", "--experiments", "1", "--exit-when-done")
-    for log in (bot.home / "runs" / "1" / "0.log", bot.home / "worktrees" / "toy" / "run.log"):
-        assert "'PATH'" in log.read_text()
-        assert "hf_secret" not in log.read_text()
-    assert stat.S_IMODE(bot.home.stat().st_mode) == 0o700
-    assert stat.S_IMODE((bot.home / "bot.log").stat().st_mode) == 0o600
 
 
 def test_mistakes_are_one_sentence_and_status_1(bot: RealBot) -> None:
@@ -340,23 +365,6 @@ def test_a_loop_that_ended_is_started_again_at_once(bot: RealBot) -> None:
     assert results[0]["status"] == "keep"
 
 
-def test_the_report_carries_the_ledger(bot: RealBot) -> None:
-    bot.run("up", "--tag", "toy", "--experiments", "1", "--exit-when-done")
-    for command in ("report", "status"):
-        ledger = bot.json(command)["ledger"]
-        assert ledger["total_seconds"] > 0
-
-
-def test_doctor_and_service_print_what_a_person_needs(bot: RealBot) -> None:
-    bot.run("up", "--tag", "toy", "--experiments", "1", "--exit-when-done")
-    done = bot.run("doctor")
-    assert done.returncode == 0, done.stdout
-    assert "heartbeat" in done.stdout
-    unit = bot.run("service").stdout
-    assert f"AUTORESEARCH_HOME={bot.home}" in unit
-    assert re.search(r'^ExecStart=".*/autoresearch" up$', unit, re.MULTILINE)
-
-
 def test_any_results_file_gets_a_report_and_a_chart(bot: RealBot) -> None:
     lines = ("commit\tval_bpb\tmemory_gb\tstatus\tdescription", "baseline\t1.5\t2.0\tkeep\tbaseline")
     (bot.folder / "night.tsv").write_text("\r\n".join((*lines, "abc1234\t1.4\t2.0\tkeep\twider")))
@@ -384,18 +392,6 @@ def test_a_stop_that_the_bot_died_over_is_carried_out_by_the_next(bot: RealBot) 
     assert bot.json("status", "--tag", "toy")["stage"] is None
 
 
-def test_a_bot_that_was_down_in_the_morning_tells_of_the_night_once(bot: RealBot) -> None:
-    arguments = ("up", "--tag", "toy", "--experiments", "1", "--exit-when-done")
-    bot.run(*arguments)
-    with closing(sqlite3.connect(bot.home / "state.db")) as journal:
-        journal.execute("UPDATE events SET at = at - 86400 WHERE kind = 'run_started'")
-        journal.commit()
-    morning = datetime.now(UTC) - timedelta(hours=12)  # far from this one and the next
-    bot.environment |= {"TIME_ZONE": "UTC", "WAKE_UP": f"{morning:%H:%M}"}
-    reports = [len(re.findall(r"(?m)^toy: \d experiments in ", bot.run(*arguments).stdout)) for _ in range(2)]
-    assert reports == [2, 1]  # that of the morning, and that at the end of `up`
-
-
 NOISY = """\
 import os
 import time
@@ -413,12 +409,49 @@ print("peak_vram_mb: 512.0")
 """
 
 
-def test_a_run_is_certified_at_its_end_and_the_report_says_so(tmp_path: Path) -> None:
-    bot = RealBot(tmp_path, train=NOISY, FROZEN_CONSTANTS="SEED")
-    done = bot.run("up", "--tag", "toy", "--experiments", "2", "--exit-when-done", "--certify")
+THEN_WAITS = """
+with open(os.environ["HOME"] + "/trained", "a+b", buffering=0) as trained:
+    trained.write(b"x")
+    while trained.tell() > 3 and not os.path.exists(os.environ["TORCH_GATE"]):
+        time.sleep(0.01)
+"""
+"""The end of a toy whose fourth training waits for a file."""
+
+
+def read_certification(bot: RealBot) -> tuple[Certification, list[Repeat], int] | None:
+    """Return the run's certification, its repeats, and how many have a number."""
+    with closing(Journal(bot.home / "state.db", read_only=True)) as journal:
+        certifications = Certifications(journal)
+        for made in certifications.of(1):
+            numbers = certifications.numbers(made, "val_bpb").values()
+            measured = sum(number is not None for each in numbers for number in each)
+            return made, Repeats(journal).of_certification(made.id), measured
+    return None
+
+
+def test_a_run_is_certified_at_its_end_though_the_bot_is_killed_and_the_report_says_so(
+    tmp_path: Path,
+) -> None:
+    bot = RealBot(tmp_path, train=NOISY + THEN_WAITS, FROZEN_CONSTANTS="SEED")
+    gate = gated(bot)
+    order = ("--tag", "toy", "--experiments", "1", "--exit-when-done", "--certify")
+    with bot.start(*order) as first:
+        read_until(first, "Experiment #1: ")
+        while not ((found := read_certification(bot)) and found[2]):
+            assert first.poll() is None
+            time.sleep(0.02)
+        first.kill()
+    assert found[0].ended_at is None
+    gate.touch()
+    done = bot.run("up", *order)
     assert done.returncode == 0, done.stderr
-    report = bot.json("report")
-    certified = report["certified"]
+    found = read_certification(bot)
+    assert found is not None
+    made, repeats, _ = found
+    assert made.repeats == 3
+    assert len(repeats) == 6
+    assert all(each.k and not each.given_up for each in repeats)
+    certified = bot.json("report")["certified"]
     assert set(certified) == {"gain", "low", "high", "repeats"}
     assert certified["gain"] == pytest.approx(0.1)
     assert certified["repeats"] == 3
@@ -426,25 +459,6 @@ def test_a_run_is_certified_at_its_end_and_the_report_says_so(tmp_path: Path) ->
     assert bot.run("report").stdout.count("certified -0.1000") == 1
     assert done.stdout.count("2 × 3 repeats") == 2  # the message at its end, and the report
     assert "certified" in bot.run("status").stdout
-
-
-def test_a_certification_survives_a_killed_bot(tmp_path: Path) -> None:
-    bot = RealBot(tmp_path, train=NOISY.replace("0.02", "0.4"), FROZEN_CONSTANTS="SEED")
-    with bot.start("--tag", "toy", "--experiments", "1", "--exit-when-done", "--certify") as first:
-        read_until(first, "Experiment #1: ")
-        while not json.loads(bot.run("results", "--json").stdout)[0]["repeats"]:
-            pass
-        first.kill()
-    with closing(Journal(bot.home / "state.db", read_only=True)) as journal:
-        assert Certifications(journal).of(1)[0].ended_at is None
-    done = bot.run("up", "--tag", "toy", "--experiments", "1", "--exit-when-done", "--certify")
-    assert done.returncode == 0, done.stderr
-    with closing(Journal(bot.home / "state.db", read_only=True)) as journal:
-        made = Certifications(journal).of(1)[0]
-        repeats = Repeats(journal).of_certification(made.id)
-    assert made.repeats == 3
-    assert len(repeats) == 6
-    assert all(each.k and not each.given_up for each in repeats)
 
 
 def test_certify_says_what_it_costs_and_is_refused_where_there_is_nothing(tmp_path: Path) -> None:

@@ -96,4 +96,4 @@ def _end(status: int) -> NoReturn:
 if __name__ == "__main__":
     for module in sys.argv[2:]:
         importlib.import_module(module)
-    serve(int(sys.argv[1]), lambda: _end(_status()))
+    serve(int(sys.argv[1]), lambda *_: _end(_status()))
