@@ -16,19 +16,13 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from loop.store.journal import Journal
+from tests.git_settings import NO_MAINTENANCE
 
 migrate = Journal._migrate
 
 # Two busy cores can make any single example slow; how long the whole takes is pytest-timeout's business.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared machine")
-
-NO_MAINTENANCE = {
-    "GIT_CONFIG_COUNT": "1",
-    "GIT_CONFIG_KEY_0": "maintenance.auto",
-    "GIT_CONFIG_VALUE_0": "false",
-}
-"""For the git of tests, which else starts another one after each commit; the bot's git never gets these."""
 
 MEMORY = Path("/dev/shm")
 ROOM = 4 * 2**30  # bytes; all tests at once take less than half of it

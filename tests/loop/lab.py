@@ -27,7 +27,7 @@ from loop.proposers.protocol import Context, Proposer
 from loop.sandbox.sandbox import Sandbox
 from loop.store.evidence.repeats import Repeats, trainings_under_way
 from loop.store.journal import Journal
-from tests.conftest import NO_MAINTENANCE
+from tests.git_settings import NO_MAINTENANCE
 
 GIT_ENVIRONMENT = {
     "PATH": os.environ["PATH"],
