@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import training
+from tests.training.preloaded import TO_PREPARE, run_forked
 
 TEMPLATE = Path(training.__file__).parent
 sys.path.insert(0, str(TEMPLATE))
@@ -77,6 +78,9 @@ def parquet(path: Path, values: Sequence[object], *, column: str = "text", kind:
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     """Few cores are shared by many tests."""
+    if "torch" not in sys.modules:
+        yield
+        return
     import torch
 
     threads = torch.get_num_threads()
@@ -100,15 +104,14 @@ def copy_template(folder: Path, **constants: str) -> Path:
 
 def run_in(folder: Path, *command: str, cache: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a script of a copy."""
-    own = {"AUTORESEARCH_CACHE": str(cache), "OMP_NUM_THREADS": "1", **environment}
+    own = environment_of(cache, **environment)
     return subprocess.run(
-        [sys.executable, *command],
-        cwd=folder,
-        env=os.environ | own,
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, *command], cwd=folder, env=own, capture_output=True, text=True, check=False
     )
+
+
+def environment_of(cache: Path, **environment: str) -> dict[str, str]:
+    return os.environ | {"AUTORESEARCH_CACHE": str(cache), "OMP_NUM_THREADS": "1", **environment}
 
 
 @pytest.fixture
@@ -120,7 +123,12 @@ def copy(tmp_path: Path) -> Copy:
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """Run a script of a copy with a cache of its own."""
-    return partial(run_in, cache=tmp_path / "cache")
+
+    def start(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        env = environment_of(tmp_path / "cache", **environment)
+        return run_forked(command, cwd=folder, env=env, modules=TO_PREPARE)
+
+    return start
 
 
 @pytest.fixture(scope="session")

@@ -5,26 +5,59 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.training.conftest import Copy, Run, parquet, prose
+from tests.training.conftest import Copy, Run, copy_template, parquet, prose, run_in
 
 SMALL = {"MAX_SEQ_LEN": "64", "VOCAB_SIZE": "300", "EVAL_TOKENS": "2**10"}
 
 
+def write_text(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "novel.txt").write_text(prose(1500), encoding="utf-8")
+    return folder
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What `python prepare.py` printed and made, for all tests."""
+
+    text: Path
+    repository: Path
+    cache: Path
+    printed: str
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp("made")
+    text, cache = write_text(folder / "text"), folder / "cache"
+    repository = copy_template(folder / "repository", SOURCE=repr(str(text)), **SMALL)
+    done = run_in(repository, "prepare.py", cache=cache)
+    assert (done.returncode, done.stderr) == (0, "")
+    return Made(text, repository, cache, done.stdout)
+
+
+@pytest.fixture
+def repository(made: Made) -> Path:
+    return made.repository
+
+
+@pytest.fixture
+def cache(made: Made, tmp_path: Path) -> Path:
+    """All that was made, to be harmed."""
+    shutil.copytree(made.cache, tmp_path / "cache")
+    return tmp_path / "cache"
+
+
 @pytest.fixture
 def text(tmp_path: Path) -> Path:
-    path = tmp_path / "text" / "novel.txt"
-    path.parent.mkdir()
-    path.write_text(prose(1500), encoding="utf-8")
-    return path.parent
-
-
-@pytest.fixture
-def repository(copy: Copy, text: Path) -> Path:
-    return copy(SOURCE=repr(str(text)), **SMALL)
+    """A text to be changed."""
+    return write_text(tmp_path / "text")
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -37,48 +70,41 @@ def tree(folder: Path) -> dict[str, str]:
     }
 
 
-def test_it_makes_text_tokenizer_and_tokens_and_then_nothing_more(
-    repository: Path, run: Run, tmp_path: Path
-) -> None:
-    first = run(repository, "prepare.py")
-    assert (first.returncode, first.stderr) == (0, "")
-    assert "Prepared: path-text-" in first.stdout
-    made = tree(tmp_path / "cache")
-    (name,) = {path.split("/")[1] for path in made if path.startswith("tokenizer/")}
-    assert {f"data/{name}/{split}_00000.npy" for split in ("train", "val", "audit")} < made.keys()
-    assert f"data/{name.removesuffix('-v300')}/train_00000.parquet" in made
-    second = run(repository, "prepare.py")
+def test_it_makes_text_tokenizer_and_tokens_and_then_nothing_more(made: Made, run: Run, cache: Path) -> None:
+    assert "Prepared: path-text-" in made.printed
+    found = tree(cache)
+    (name,) = {path.split("/")[1] for path in found if path.startswith("tokenizer/")}
+    assert {f"data/{name}/{split}_00000.npy" for split in ("train", "val", "audit")} < found.keys()
+    assert f"data/{name.removesuffix('-v300')}/train_00000.parquet" in found
+    second = run(made.repository, "prepare.py")
     assert (second.returncode, second.stderr) == (0, "")
-    assert tree(tmp_path / "cache") == made
+    assert tree(cache) == found
 
 
-def test_the_same_text_gives_the_same_bytes(repository: Path, run: Run, tmp_path: Path) -> None:
-    digests = []
-    for cache in ("one", "two"):
-        assert run(repository, "prepare.py", AUTORESEARCH_CACHE=str(tmp_path / cache)).returncode == 0
-        digests.append(tree(tmp_path / cache))
-    assert digests[0] == digests[1]
+def test_the_same_text_gives_the_same_bytes(made: Made, run: Run, tmp_path: Path) -> None:
+    assert run(made.repository, "prepare.py").returncode == 0
+    assert tree(tmp_path / "cache") == tree(made.cache)
 
 
-def test_finding_all_in_place_needs_no_heavy_package(repository: Path, run: Run) -> None:
-    assert run(repository, "prepare.py").returncode == 0
+def test_finding_all_in_place_needs_no_heavy_package(made: Made) -> None:
     program = (
         "import sys, prepare; prepare.main([]); prepare.main(['--check'])\n"
         "print({'numpy', 'torch', 'pyarrow', 'tokenizers', 'tiktoken'} & set(sys.modules))"
     )
-    assert run(repository, "-c", program).stdout.splitlines()[-1] == "set()"
+    done = run_in(made.repository, "-c", program, cache=made.cache)
+    assert done.stdout.splitlines()[-1] == "set()"
 
 
 def test_check_names_what_is_missing_and_the_command_that_makes_it(
-    repository: Path, run: Run, tmp_path: Path
+    made: Made, run: Run, tmp_path: Path
 ) -> None:
-    before = run(repository, "prepare.py", "--check")
+    before = run(made.repository, "prepare.py", "--check")
     assert before.returncode == 1
     assert "is not prepared" in before.stderr
     assert "run: python prepare.py\n" in before.stderr
     assert not (tmp_path / "cache").exists()
-    assert run(repository, "prepare.py").returncode == 0
-    assert run(repository, "prepare.py", "--check").returncode == 0
+    shutil.copytree(made.cache, tmp_path / "cache")
+    assert run(made.repository, "prepare.py", "--check").returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -92,10 +118,8 @@ def test_check_names_what_is_missing_and_the_command_that_makes_it(
         ("exchange", "token_bytes.npy"),
     ],
 )
-def test_damage_is_seen_and_mended(harm: str, name: str, repository: Path, run: Run, tmp_path: Path) -> None:
-    assert run(repository, "prepare.py").returncode == 0
-    whole = tree(tmp_path / "cache")
-    (file,) = (tmp_path / "cache").rglob(name)
+def test_damage_is_seen_and_mended(harm: str, name: str, made: Made, run: Run, cache: Path) -> None:
+    (file,) = cache.rglob(name)
     if harm == "cut":
         os.truncate(file, file.stat().st_size // 2)
     elif harm == "delete":
@@ -105,25 +129,23 @@ def test_damage_is_seen_and_mended(harm: str, name: str, repository: Path, run: 
         content = file.read_bytes()
         file.write_bytes(content[:-2] + bytes([content[-2] ^ 1, content[-1]]))
         os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert run(repository, "prepare.py", "--check").returncode == 1
-    assert run(repository, "prepare.py").returncode == 0
-    assert tree(tmp_path / "cache") == whole
+    assert run(made.repository, "prepare.py", "--check").returncode == 1
+    assert run(made.repository, "prepare.py").returncode == 0
+    assert tree(cache) == tree(made.cache)
 
 
-def test_a_training_starts_also_where_the_audit_is_hidden(repository: Path, run: Run, tmp_path: Path) -> None:
-    assert run(repository, "prepare.py").returncode == 0
-    (hidden,) = (tmp_path / "cache").rglob("audit_00000.npy")
+def test_a_training_starts_also_where_the_audit_is_hidden(repository: Path, run: Run, cache: Path) -> None:
+    (hidden,) = cache.rglob("audit_00000.npy")
     hidden.unlink()
     program = "import prepare; print(prepare.Corpus().missing())"
     assert run(repository, "-c", program).stdout == "None\n"
 
 
 def test_what_an_earlier_version_prepared_is_kept_and_gets_its_hashes(
-    repository: Path, run: Run, tmp_path: Path
+    repository: Path, run: Run, cache: Path
 ) -> None:
-    assert run(repository, "prepare.py").returncode == 0
-    whole = tree(tmp_path / "cache")
-    (path,) = (tmp_path / "cache").rglob("manifest.json")
+    whole = tree(cache)
+    (path,) = cache.rglob("manifest.json")
     manifest = json.loads(path.read_text(encoding="utf-8"))
     del manifest["sha256"]
     path.write_text(json.dumps(manifest), encoding="utf-8")
@@ -138,23 +160,22 @@ def test_what_an_earlier_version_prepared_is_kept_and_gets_its_hashes(
 
 
 def test_other_texts_and_vocabularies_lie_side_by_side(
-    copy: Copy, text: Path, run: Run, tmp_path: Path
+    made: Made, copy: Copy, run: Run, cache: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "other.txt"
     other.write_text(prose(1500, 1), encoding="utf-8")
-    own = {"SOURCE": repr(str(text))} | SMALL
-    assert run(copy(**own), "prepare.py").returncode == 0
-    first = tree(tmp_path / "cache")
-    elsewhere = run(copy(**own), "prepare.py", "--source", str(other))
+    elsewhere = run(made.repository, "prepare.py", "--source", str(other))
     assert f"SOURCE = {str(other)!r}" in elsewhere.stdout
-    assert run(copy(**own | {"VOCAB_SIZE": "280"}), "prepare.py").returncode == 0
-    assert len(list((tmp_path / "cache" / "tokenizer").iterdir())) == 3
-    assert tree(tmp_path / "cache").items() >= first.items()
+    smaller = copy(**{"SOURCE": repr(str(made.text))} | SMALL | {"VOCAB_SIZE": "280"})
+    assert run(smaller, "prepare.py").returncode == 0
+    assert len(list((cache / "tokenizer").iterdir())) == 3
+    assert tree(cache).items() >= tree(made.cache).items()
 
 
 def test_a_text_that_changed_is_not_prepared_anew_behind_ones_back(
-    repository: Path, text: Path, run: Run, tmp_path: Path
+    copy: Copy, text: Path, run: Run, tmp_path: Path
 ) -> None:
+    repository = copy(SOURCE=repr(str(text)), **SMALL)
     assert run(repository, "prepare.py").returncode == 0
     before = tree(tmp_path / "cache")
     (text / "more.txt").write_text(prose(100, 1), encoding="utf-8")
@@ -162,22 +183,16 @@ def test_a_text_that_changed_is_not_prepared_anew_behind_ones_back(
     assert answer.returncode == 1
     assert "have changed since they were prepared" in answer.stderr
     assert tree(tmp_path / "cache") == before
-
-
-def test_the_text_is_no_longer_needed_once_it_is_prepared(repository: Path, text: Path, run: Run) -> None:
-    assert run(repository, "prepare.py").returncode == 0
-    text.rename(text.with_name("away"))
+    text.rename(text.with_name("away"))  # once it is prepared, the text is no longer needed
     assert run(repository, "prepare.py", "--check").returncode == 0
 
 
-def test_what_a_killed_preparation_left_is_cleared_away(repository: Path, run: Run, tmp_path: Path) -> None:
-    assert run(repository, "prepare.py").returncode == 0
-    whole = tree(tmp_path / "cache")
-    (manifest,) = (tmp_path / "cache").rglob("manifest.json")
+def test_what_a_killed_preparation_left_is_cleared_away(made: Made, run: Run, cache: Path) -> None:
+    (manifest,) = cache.rglob("manifest.json")
     left = manifest.parent.with_name(f".new-{manifest.parent.name}")
     manifest.parent.rename(left)
-    assert run(repository, "prepare.py").returncode == 0
-    assert tree(tmp_path / "cache") == whole
+    assert run(made.repository, "prepare.py").returncode == 0
+    assert tree(cache) == tree(made.cache)
 
 
 def bad_input(kind: str, folder: Path) -> Path:
@@ -251,11 +266,10 @@ def test_a_cache_that_cannot_be_made_is_one_sentence(repository: Path, run: Run,
     assert answer.stderr.count("\n") == 1
 
 
-def test_the_manifest_counts_the_tokens(repository: Path, run: Run, tmp_path: Path) -> None:
+def test_the_manifest_counts_the_tokens(made: Made) -> None:
     import numpy as np
 
-    assert run(repository, "prepare.py").returncode == 0
-    (path,) = (tmp_path / "cache").rglob("manifest.json")
+    (path,) = made.cache.rglob("manifest.json")
     tokens = json.loads(path.read_text(encoding="utf-8"))["tokens"]
     for split, count in tokens.items():
         stream = np.load(path.with_name(f"{split}_00000.npy"))
