@@ -7,10 +7,19 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.bot.preloaded import Forked
+
+Start = Callable[..., "Forked | subprocess.Popen[bytes]"]
+
+
+def python(command: tuple[str, ...], **options: Any) -> subprocess.Popen[bytes]:
+    """Start `python *command`."""
+    return subprocess.Popen((sys.executable, *command), **options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,43 +44,43 @@ def evaluate(
     seed: int = 0,
     limit: float = 300,
     environment: Mapping[str, str],
-    model: tuple[str, ...] = (sys.executable, "evaluate.py", "model"),
+    start: Start = python,
 ) -> Evaluation:
     """Evaluate the model of the folder `trained` by the files in `fixed`."""
     environ = {**os.environ, **environment}
     exchange = os.memfd_create("exchange")
-    to_model, to_scorer = os.pipe(), os.pipe()
+    (from_scorer, to_model), (from_model, to_scorer) = os.pipe(), os.pipe()
     options = ["--exchange", str(exchange), "--out", str(out), "--seed", str(seed), "--limit", str(limit)]
     options += ["--head", str(head)] if head else []
+    common: dict[str, Any] = {"env": environ, "pass_fds": [exchange]}
     with (
         tempfile.TemporaryFile("w+") as model_said,
-        subprocess.Popen(
-            (*model, "--exchange", str(exchange)),
+        tempfile.TemporaryFile("w+") as scorer_said,
+        start(
+            ("evaluate.py", "model", "--exchange", str(exchange)),
             cwd=trained,
-            env=environ,
-            stdin=to_model[0],
-            stdout=to_scorer[1],
-            stderr=model_said,
-            pass_fds=[exchange],
+            stdin=from_scorer,
+            stdout=to_scorer,
+            stderr=model_said.fileno(),
+            **common,
         ) as answering,
-        subprocess.Popen(
-            (sys.executable, "evaluate.py", "score", *options),
+        start(
+            ("evaluate.py", "score", *options),
             cwd=fixed,
-            env=environ,
-            stdin=to_scorer[0],
-            stdout=to_model[1],
-            stderr=subprocess.PIPE,
-            text=True,
-            pass_fds=[exchange],
+            stdin=from_model,
+            stdout=to_model,
+            stderr=scorer_said.fileno(),
+            **common,
         ) as scoring,
     ):
-        for end in (*to_model, *to_scorer, exchange):
+        for end in (from_scorer, to_model, from_model, to_scorer, exchange):
             os.close(end)
-        assert scoring.stderr
-        scorer_said = scoring.stderr.read()
-        assert scoring.wait() == 0, scorer_said
+        code = scoring.wait()
         answering.kill()
         answering.wait()
-        model_said.seek(0)
-        said = model_said.read()
-    return Evaluation(json.loads(Path(f"{out}.json").read_text()), out, scorer_said, said)
+        for said in (model_said, scorer_said):
+            said.seek(0)
+        words = scorer_said.read()
+        assert code == 0, words
+        found = json.loads(Path(f"{out}.json").read_text())
+        return Evaluation(found, out, words, model_said.read())

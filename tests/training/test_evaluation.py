@@ -10,17 +10,26 @@ import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-import training
-from tests.training.conftest import copy_template, run_in, small
-from tests.training.evaluating import Evaluation, evaluate
+from tests.training.conftest import copy_template, environment_of, run_in, small
+from tests.training.evaluating import Evaluation, evaluate, python
+from tests.training.preloaded import forked, run_forked
 from training import exchange
 
-TEMPLATE = Path(training.__file__).parent
+PROGRESS = re.compile(
+    r"step \d{5} \(\d+\.\d%\) \| loss: \d+\.\d{6} \| lrm: \d\.\d\d \| dt: \d+ms \| tok/sec: [\d,]+ \| "
+    r"mfu: \d+\.\d% \| remaining: \d+s"
+)
+KEYS = [
+    *("val_bpb", "training_seconds", "total_seconds", "peak_vram_mb", "mfu_percent"),
+    *("total_tokens_M", "num_steps", "num_params_M", "depth"),
+]
 
 Score = Callable[..., Evaluation]
 
@@ -30,9 +39,47 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that a training has ended in; `log` is what it printed."""
     folder = copy_template(tmp_path_factory.mktemp("trained") / "work", **small(data))
     done = run_in(folder, "train.py", cache=data / "cache")
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     (folder / "log").write_text(done.stdout)
     return folder
+
+
+def test_a_training_tells_its_progress_and_ends_with_its_numbers(trained: Path) -> None:
+    story, _, block = (trained / "log").read_text().partition("\n---\n")
+    first, *lines = story.strip().splitlines()
+    assert first.startswith("parameters: 0.1 M, depth: 2, width: 32")
+    assert lines
+    assert all(PROGRESS.fullmatch(line) for line in lines)
+    assert "(100.0%)" in lines[-1]
+    numbers = {key: float(value) for key, _, value in (line.partition(":") for line in block.splitlines())}
+    assert list(numbers) == KEYS
+    assert 0 < numbers["val_bpb"] < 2
+    assert 1 <= numbers["training_seconds"] < numbers["total_seconds"]
+    assert numbers["total_tokens_M"] == pytest.approx(numbers["num_steps"] * 2**9 / 1e6, abs=0.005)
+    assert numbers["depth"] == 2
+
+
+@pytest.mark.parametrize(
+    ("constants", "sentence"),
+    [
+        ({"MATRIX_LR": "1e25"}, r"The loss is nan at step 1: the training has failed\."),
+        (
+            {"LOGIT_SOFTCAP": "1e6", "UNEMBEDDING_LR": "1e3"},
+            r"The loss is \d{3,}\.\d{3} at step 1: the training has failed\.",
+        ),
+        ({"VOCAB_SIZE": "280"}, r"is not prepared in .*; run: python prepare\.py"),
+        ({"WINDOW_PATTERN": '"SM"'}, r"WINDOW_PATTERN is 'SM', and must be made of S and L\."),
+    ],
+    ids=["no number", "explodes", "not prepared", "bad constant"],
+)
+def test_a_training_that_cannot_be_is_one_sentence(
+    constants: dict[str, str], sentence: str, data: Path, tmp_path: Path
+) -> None:
+    repository = copy_template(tmp_path / "repository", **small(data) | constants)
+    training = run_forked(["train.py"], cwd=repository, env=environment_of(data / "cache"))
+    assert training.returncode == 1
+    assert re.fullmatch(rf"error: .*{sentence}\n", training.stderr)
+    assert "val_bpb" not in training.stdout
 
 
 @pytest.fixture
@@ -46,8 +93,10 @@ def score(data: Path, trained: Path, tmp_path: Path) -> Score:
         (work / "model.pt").write_bytes((trained / "model.pt").read_bytes())
         fixed = copy_template(tmp_path / "fixed", **small(data))
         (fixed / "train.py").write_text("raise SystemExit('the scorer has imported train.py')")
-        own = {"AUTORESEARCH_CACHE": str(data / "cache"), "OMP_NUM_THREADS": "1"}
-        return evaluate(work, fixed, tmp_path / "losses", environment=own, **options)  # type: ignore[arg-type]
+        choices: dict[str, Any] = {"start": forked} | options
+        return evaluate(
+            work, fixed, tmp_path / "losses", environment=environment_of(data / "cache"), **choices
+        )
 
     return start
 
@@ -64,7 +113,7 @@ def build_model(weights, device):
 
 def test_it_finds_what_the_training_printed(score: Score, trained: Path, tmp_path: Path) -> None:
     printed = re.findall(r"^val_bpb: +(\S+)$", (trained / "log").read_text(), re.MULTILINE)
-    first = score(LOUD)
+    first = score(LOUD, start=python)  # nothing imported before
     assert first["refused"] == first["prefix"] == first.scorer_said == ""
     assert first["val_bpb"] == pytest.approx(float(printed[0]), abs=1e-4)
     assert 0 < first["audit_bpb"] < 3
@@ -141,15 +190,18 @@ def test_the_model_cannot_find_a_target(score: Score, tmp_path: Path) -> None:
     ids=["dies", "exits", "no builder", "hangs", "fails"],
 )
 def test_a_model_that_cannot_be_asked_is_refused(more: str, sentence: str, score: Score) -> None:
-    done = score(more, limit=10 if "while True" in more else 100)
+    done = score(more, limit=0.1 if "while True" in more else 100)
     assert re.search(sentence, done["refused"])
     assert done["val_bpb"] is None
     assert not done.losses.exists()
 
 
+def describe(trained: Path, cache: Path) -> CompletedProcess[str]:
+    return run_forked(["evaluate.py", "describe"], cwd=trained, env=environment_of(cache))
+
+
 def test_what_no_training_may_see_is_named(data: Path, trained: Path) -> None:
-    done = run_in(trained, "evaluate.py", "describe", cache=data / "cache")
-    found = json.loads(done.stdout)
+    found = json.loads(describe(trained, data / "cache").stdout)
     assert (found["damaged"], found["positions"]) == ("", {"val": 2**10, "audit": 2**8})
     assert re.fullmatch(r"0\.\d\d M tokens of .*text\.txt, by documents", found["audit"])
     assert {Path(path).name for path in found["hidden"]} == {"audit_00000.npy", "audit_00000.parquet"}
@@ -161,14 +213,14 @@ def test_exchanged_data_is_named(data: Path, trained: Path) -> None:
     before = path.read_bytes()
     try:
         np.save(path, np.load(path)[::-1])
-        found = json.loads(run_in(trained, "evaluate.py", "describe", cache=data / "cache").stdout)
+        found = json.loads(describe(trained, data / "cache").stdout)
     finally:
         path.write_bytes(before)
     assert found["damaged"].startswith(f"{path} is not what was prepared")
 
 
 def test_without_data_nothing_is_described(trained: Path, tmp_path: Path) -> None:
-    done = run_in(trained, "evaluate.py", "describe", cache=tmp_path / "nothing")
+    done = describe(trained, tmp_path / "nothing")
     assert done.returncode == 1
     assert "run: python prepare.py" in done.stderr
 
