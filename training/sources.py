@@ -142,16 +142,15 @@ def python_documents() -> Iterator[tuple[str, str]]:
     The audit split is made of whole folders, those of PYTHON_AUDIT that this Python has.
     """
     library = Path(sysconfig.get_path("stdlib"))
-    leave_out = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
     audit: list[tuple[int, Path]] = []
-    for file in sorted(library.rglob("*.py")):
+    for file in sorted(python_files(library)):
         name = file.relative_to(library)
         number = int(hashlib.sha256(name.as_posix().encode()).hexdigest(), 16)
         if name.parts[0] in PYTHON_AUDIT:
             audit.append((number, file))
             continue
-        if leave_out.intersection(name.parts) or name.name.startswith("_sysconfigdata"):
-            continue  # the last one tells of the machine that built this Python
+        if name.name.startswith("_sysconfigdata"):
+            continue  # it tells of the machine that built this Python
         with contextlib.suppress(UnicodeDecodeError):
             yield "val" if number % 20 == 0 else "train", file.read_text(encoding="utf-8")
     left = PYTHON_AUDIT_CHARS
@@ -162,6 +161,18 @@ def python_documents() -> Iterator[tuple[str, str]]:
             if left < 0:
                 return
             yield "audit", text
+
+
+def python_files(library: Path) -> Iterator[Path]:
+    """All modules of the audit, and of the rest those that are no tests and no packages of others."""
+    leave_out = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
+    for folder, folders, names in os.walk(library):
+        path = Path(folder)
+        if path == library:
+            folders[:] = [name for name in folders if name in PYTHON_AUDIT or name not in leave_out]
+        elif path.relative_to(library).parts[0] not in PYTHON_AUDIT:
+            folders[:] = [name for name in folders if name not in leave_out]
+        yield from (path / name for name in names if name.endswith(".py"))
 
 
 def python_audit_folders() -> list[Path]:
