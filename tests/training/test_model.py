@@ -62,7 +62,7 @@ class TestModel:
         assert loss == pytest.approx(math.log(VOCABULARY), rel=0.02)
 
     def test_one_batch_is_learnt_by_heart(self) -> None:
-        losses = train_on(build(width=64), 60)
+        losses = train_on(build(width=64), 20)
         assert losses[-1] < 0.1 < 4 < losses[0]
 
     @pytest.mark.parametrize("pattern", ["L", "S", "SL", "SSSL", "LS", "LLS"])
@@ -171,7 +171,7 @@ class TestCompiled:
     def test_it_learns_as_plain_float32_does(self) -> None:
         slow, fast = build(width=64), build(width=64, dtype=torch.bfloat16)
         fast.load_state_dict(slow.state_dict())
-        plain, quick = train_on(slow, 40, 4), train_on(fast, 40, 4, train.compiled(fast)[0])
+        plain, quick = train_on(slow, 30, 2), train_on(fast, 30, 2, train.compiled(fast)[0])
         between = [abs(one - other) for one, other in zip(plain, quick, strict=True)]
         assert max(between) < 0.1
         assert sum(between) / len(between) < 0.02
