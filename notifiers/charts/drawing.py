@@ -97,9 +97,10 @@ def make_figure(scene: Scene) -> Figure:
     meaning = f"{one_line(scene.metric, 24)}, {better} is better"
     _write(figure, [_TITLE], ([title], {"weight": "bold"}), ([meaning], {"color": _FAINT}))
     moved = scene.change.replace("-", "−")
-    large = {"size": max(8.0, min(20.0, 660 / len(scene.headline + moved)))}
+    headline = one_line(scene.headline, 200)  # more than fits
+    large = {"size": max(8.0, min(20.0, 660 / len(headline + moved)))}
     strong = {**large, "color": _KEPT, "weight": "bold"}
-    _write(figure, [_HEADLINE], ([scene.headline], large), ([moved], strong))
+    _write(figure, [_HEADLINE], ([headline], large), ([moved], strong))
     if scene.has_points:
         named = scene.gains[:GAINS]
         _list_gains(figure, named, scene.goal)
