@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from loop.text import clean
+from notifiers import charts
+from notifiers.charts import Scene
 from tests.gallery.__main__ import lines
 from tests.gallery.night import Section
 from tests.gallery.platforms import on_slack, on_telegram, on_terminal
@@ -23,9 +25,19 @@ from tests.servers.telegram_rules import (
 )
 
 
+async def draw_here(function: str, scene: Scene, **options: object) -> bytes:
+    """Draw in this process: matplotlib takes a second to import in each other one."""
+    from notifiers.charts.drawing import draw
+
+    assert function == f"{draw.__module__}:{draw.__name__}"
+    return draw(scene)
+
+
 @pytest.fixture(scope="module")
 def sections(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Section]:
-    return asyncio.run(record(tmp_path_factory.mktemp("night")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(charts, "run_worker", draw_here)
+        return asyncio.run(record(tmp_path_factory.mktemp("night")))
 
 
 @pytest.fixture
