@@ -49,7 +49,11 @@ LONG = (
         "loop/engine/test_engine.py",
     ),
     *("bot/test_surroundings.py", "loop/engine/test_engine_states.py", "loop/git/test_programs.py"),
-    *("notifiers/charts/test_drawing.py", "notifiers/page/test_page_in_browser.py", "training/test_train.py"),
+    *(
+        "notifiers/charts/test_drawing.py",
+        "notifiers/page/test_page_in_browser.py",
+        "training/test_evaluation.py",
+    ),
     *("training/test_prepare.py", "loop/proposers/agent/test_coding_agent.py", "test_rewording.py"),
     *("loop/proposers/search/test_suggest.py", "loop/process/test_limits.py", "gallery/test_gallery.py"),
 )
