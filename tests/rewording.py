@@ -2,9 +2,10 @@
 
     python -m tests.rewording HOME
 
-Reads orders, each a line `[WORDING, CHAPTER, …]` in JSON, and lives the chapters of each in a new process
-that imports the bot in these words. `WORDING` is a number, 0 for the words as they are; each place in the
-code has words of its own, others with each wording. What the chapters found is printed as a line of JSON.
+Reads orders, each a line `[WORDING, CHAPTER, …]` in JSON, and lives the chapters of each in a new process,
+forked off from one that has imported the bot in these words. `WORDING` is a number, 0 for the words as they
+are; each place in the code has words of its own, others with each wording. What the chapters found is printed
+as a line of JSON.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from datetime import UTC, date
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 ROOMS = ("bot", "loop", "notifiers")
 NO_SENTENCES = ("loop.store", "loop.process.supervisor", "loop.git")
@@ -32,6 +33,12 @@ NO_SENTENCES = ("loop.store", "loop.process.supervisor", "loop.git")
 
 OTHERS = ("aiohttp", "apscheduler.triggers.cron", "dotenv", "git.cmd", "psutil", "pydantic", "zoneinfo")
 """What the bot imports of others, which each of its processes has from the one that they are forked off."""
+
+OURS = (
+    *("bot.heartbeat.decide", "bot.heartbeat.heartbeat", "bot.heartbeat.probe", "bot.runs"),
+    *("bot.setup.settings", "loop.results.report", "loop.store.journal", "notifiers.text.status"),
+)
+"""What a night imports of the bot, which each process has from one with the same words."""
 
 _SQL = re.compile(
     r"\s*(SELECT|INSERT|UPDATE|DELETE|PRAGMA|BEGIN|WITH|FROM|WHERE|AND|ORDER)\b|number = |.*\?", re.DOTALL
@@ -281,26 +288,59 @@ async def _live(home: Path, chapters: Sequence[Callable[[LoneBot], Any]]) -> lis
         await night.close()
 
 
+class _Worded:
+    """The process that has imported the bot in one wording."""
+
+    def __init__(self, home: Path, wording: int, marked: Mapping[str, CodeType]) -> None:
+        (orders, to_it), (from_it, found) = os.pipe(), os.pipe()
+        if os.fork() == 0:
+            os.close(to_it)
+            os.close(from_it)
+            if wording:
+                sys.meta_path.insert(0, _Finder(str(wording), marked))
+            for module in OURS:
+                importlib.import_module(module)
+            gc.freeze()
+            _serve(home, orders, found)
+        os.close(orders)
+        os.close(found)
+        self._orders, self._found = os.fdopen(to_it, "w"), os.fdopen(from_it)
+
+    def lives(self, chapters: Sequence[str]) -> str:
+        self._orders.write(json.dumps(chapters) + "\n")
+        self._orders.flush()
+        return self._found.readline()
+
+
+def _serve(home: Path, orders: int, found: int) -> NoReturn:
+    for order in os.fdopen(orders):
+        child = os.fork()
+        if child == 0:
+            result = asyncio.run(_live(home, [globals()[name] for name in json.loads(order)]))
+            os.write(found, json.dumps(result).encode() + b"\n")
+            os._exit(0)
+        if os.waitpid(child, 0)[1]:
+            os._exit(1)
+    os._exit(0)
+
+
 def main() -> None:
     home = Path(sys.argv[1])
     marked: dict[str, CodeType] = {}
+    worded: dict[int, _Worded] = {}
     for module in OTHERS:
         importlib.import_module(module)
-    gc.freeze()
     for order in sys.stdin:
-        wording, *names = json.loads(order)
+        wording, *chapters = json.loads(order)
         if wording and not marked:
             marked = _marked()
-        child = os.fork()
-        if child == 0:
-            if wording:
-                sys.meta_path.insert(0, _Finder(str(wording), marked))
-            found = asyncio.run(_live(home, [globals()[name] for name in names]))
-            sys.stdout.write(json.dumps(found) + "\n")
-            sys.stdout.flush()
-            os._exit(0)
-        if os.waitpid(child, 0)[1]:
+        if wording not in worded:
+            worded[wording] = _Worded(home, wording, marked)
+        found = worded[wording].lives(chapters)
+        if not found:
             sys.exit("a chapter failed")
+        sys.stdout.write(found)
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

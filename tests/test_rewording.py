@@ -1,7 +1,8 @@
-"""Rewording any sentence changes nothing but sentences: each process of this bot has words of its own."""
+"""Rewording any sentence changes nothing but sentences: a bot whose processes differ in their words."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -16,11 +17,11 @@ from tests.loop.lab import git
 
 
 class Bot:
-    """Lives a night on a toy repository, a process a chapter; the `wording` is another one each time."""
+    """Lives a night on a toy repository, a process a chapter, in other words than the three before it."""
 
     def __init__(self, folder: Path, stack: ExitStack, *, rewords: bool) -> None:
         self.rewords = rewords
-        self._wordings: Iterator[int] = iter(range(1, 100)) if rewords else iter([0] * 100)
+        self._wordings = itertools.cycle([1, 2, 3, 4] if rewords else [0])
         repository = folder / "repository"
         repository.mkdir()
         (repository / "prepare.py").write_text("TIME_BUDGET = 60\n")
