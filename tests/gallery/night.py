@@ -133,7 +133,8 @@ class WakeUpReport:
         cost: Cost | None = None,
     ) -> Experiment:
         """Begin to train the next experiment."""
-        number = len(self.journal.experiments(self.run.id))
+        last = self.journal.experiments(self.run.id, last=1)
+        number = last[0].number + 1 if last else 0
         proposal = Proposal("", description, proposer="search", family=family, cost=cost)
         proposal = proposal if number else stages.BASELINE
         commit = Commit(f"{number:07x}{'e' * 33}", added if number else 0, removed if number else 0)

@@ -101,7 +101,8 @@ class Recorder:
 
     def train(self, description: str, added: int = 1, removed: int = 1) -> None:
         """Begin to train the next experiment."""
-        number = len(self.journal.experiments(self._run_id))
+        last = self.journal.experiments(self._run_id, last=1)
+        number = last[0].number + 1 if last else 0
         proposal = (
             replace(stages.BASELINE, description=description) if not number else Proposal("", description)
         )
