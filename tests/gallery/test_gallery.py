@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from functools import cache
 
 import pytest
 
@@ -25,17 +26,17 @@ from tests.servers.telegram_rules import (
 )
 
 
-async def draw_here(function: str, scene: Scene, **options: object) -> bytes:
-    """Draw in this process: matplotlib takes a second to import in each other one."""
-    from notifiers.charts.drawing import draw
-
-    assert function == f"{draw.__module__}:{draw.__name__}"
-    return draw(scene)
-
-
 @pytest.fixture(scope="module")
 def sections(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Section]:
-    with pytest.MonkeyPatch.context() as patch:
+    from notifiers.charts.drawing import draw
+
+    drawn = cache(draw)
+
+    async def draw_here(function: str, scene: Scene, **options: object) -> bytes:
+        assert function == f"{draw.__module__}:{draw.__name__}"
+        return drawn(scene)
+
+    with pytest.MonkeyPatch.context() as patch:  # matplotlib takes a second to import in each other process
         patch.setattr(charts, "run_worker", draw_here)
         return asyncio.run(record(tmp_path_factory.mktemp("night")))
 
