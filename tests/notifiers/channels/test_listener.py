@@ -100,7 +100,8 @@ async def test_a_thousand_connections_keep_no_request_out() -> None:
             writer.close()
 
 
-async def test_a_body_is_not_read_before_the_secret_is_known() -> None:
+async def test_a_body_is_not_read_before_the_secret_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("notifiers.channels.listener._LINGER", 0.05)  # seconds that the rest is waited for
     async with listener() as hook:
         reader, writer = await hook.connect()
         writer.write(b"POST /hook HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n")
