@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -44,7 +45,13 @@ def read_modules() -> dict[str, Path]:
 
 
 MODULES = read_modules()
-TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
+
+
+@cache
+def nodes(name: str) -> tuple[ast.AST, ...]:
+    """Return all of a module's syntax."""
+    return tuple(ast.walk(ast.parse(MODULES[name].read_text())))
+
 
 LOWER = tuple(name for name, path in MODULES.items() if path.parent == ROOT / "loop" and name != "loop")
 LOWER = (*LOWER, "loop.logs")
@@ -75,7 +82,7 @@ HEAVY = {"torch", "matplotlib", "optuna", "openai", "anthropic", "pydantic_ai", 
 
 def imported(name: str) -> Iterator[str]:
     """Yield every module that `name` imports, at its top or within a function."""
-    for node in ast.walk(TREES[name]):
+    for node in nodes(name):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -116,11 +123,11 @@ def test_no_modules_import_each_other() -> None:
 
 def test_all_sql_is_in_the_store() -> None:
     found = []
-    for name, tree in TREES.items():
+    for name in MODULES:
         if belongs(name, "loop.store"):
             continue
         assert "sqlite3" not in imported(name), name
-        for node in ast.walk(tree):
+        for node in nodes(name):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and _SQL.match(node.value):
                 found.append((name, node.lineno, node.value))
             if isinstance(node, ast.Attribute) and node.attr in SQL_CALLS and name not in EXECUTES_GIT:
