@@ -149,4 +149,5 @@ def test_one_page_says_that_it_was_cut() -> None:
 
 
 def _essence(text: str) -> str:
-    return "".join(filter(visible, clean(text)))
+    cleaned = clean(text)
+    return cleaned.translate({ord(letter): None for letter in set(cleaned) if not visible(letter)})
