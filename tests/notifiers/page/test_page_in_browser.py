@@ -57,7 +57,6 @@ def tab(browser: Browser) -> Iterator[Page]:
 @pytest.fixture
 def shown(tab: Page, file: Path) -> Iterator[Page]:
     """The page in a tab as if it was new; in the end nothing may have gone wrong or left the machine."""
-    tab.goto("about:blank")
     tab.emulate_media(media="null", color_scheme="dark")
     tab.mouse.move(0, 0)
     troubles: list[str] = []
@@ -90,13 +89,10 @@ def numbers(tab: Page) -> list[int]:
     return [int(cell) for cell in cells]
 
 
-def test_it_fits_the_phone_and_shows_its_chart(shown: Page) -> None:
+def test_it_fits_the_phone_without_being_cut_off_and_shows_its_chart(shown: Page) -> None:
     assert shown.evaluate("document.documentElement.scrollWidth") <= 390
     assert shown.locator("svg.chart:visible .mark").count() == 60
     assert numbers(shown) == list(range(60))
-
-
-def test_nothing_is_cut_off_on_the_phone(shown: Page) -> None:
     boxes = ".scroll, section pre, .experiments td, .families td"
     cut = "found => found.filter(box => box.scrollWidth > box.clientWidth + 1).map(box => box.outerHTML)"
     assert shown.locator(boxes).evaluate_all(cut) == []
@@ -118,7 +114,7 @@ def test_on_paper_a_dark_page_is_light_and_keeps_its_colours(shown: Page) -> Non
     assert shown.locator(".chart.wide").is_visible()
 
 
-def test_the_table_sorts_by_value_both_ways_with_the_valueless_last(shown: Page) -> None:
+def test_the_table_sorts_by_value_both_ways_and_filters_by_words_status_and_kind(shown: Page) -> None:
     head = shown.locator("#table th button").nth(1)
     values = shown.locator("#table tbody tr td:nth-child(2)")
     for descending in (False, True):
@@ -127,10 +123,7 @@ def test_the_table_sorts_by_value_both_ways_with_the_valueless_last(shown: Page)
         known = [float(value) for value in told if value != "–"]
         assert known == sorted(known, reverse=descending)
         assert told[: len(known)] == [value for value in told if value != "–"]
-        assert len(known) < len(told)
-
-
-def test_it_filters_by_words_status_and_kind(shown: Page) -> None:
+        assert len(known) < len(told)  # those without a value are last
     shown.fill("#find", "EMBEDDING")
     found = numbers(shown)
     assert 0 < len(found) < 60
@@ -158,12 +151,18 @@ def test_a_mark_opens_its_experiment_with_the_diff(shown: Page) -> None:
     assert not shown.locator("#view").is_visible()
 
 
-def test_what_is_pointed_at_says_what_it_is(shown: Page) -> None:
+def test_a_mark_says_what_it_is_to_a_pointer_and_to_the_keyboard(shown: Page) -> None:
     shown.locator("svg.chart:visible .mark.crash").first.hover()
     shown.wait_for_selector("#tip:visible")
     assert "crash" in shown.inner_text("#tip")
     shown.locator("h1").hover()
     shown.wait_for_selector("#tip", state="hidden")
+    mark = shown.locator("svg.chart:visible .mark").first
+    mark.focus()
+    shown.wait_for_selector("#tip:visible")
+    assert shown.inner_text("#tip").startswith("#")
+    shown.keyboard.press("Enter")
+    shown.wait_for_selector("#view[open]")
 
 
 def test_the_next_one_is_a_key_away_and_an_address_opens_one(shown: Page, file: Path) -> None:
@@ -173,15 +172,6 @@ def test_the_next_one_is_a_key_away_and_an_address_opens_one(shown: Page, file: 
     assert shown.inner_text("#view-title").startswith("#12 ")
     shown.keyboard.press("ArrowRight")
     shown.locator("#view-title", has_text=re.compile("^#13 ")).wait_for()
-
-
-def test_the_keyboard_reaches_a_mark_and_says_what_it_is(shown: Page) -> None:
-    mark = shown.locator("svg.chart:visible .mark").first
-    mark.focus()
-    shown.wait_for_selector("#tip:visible")
-    assert shown.inner_text("#tip").startswith("#")
-    shown.keyboard.press("Enter")
-    shown.wait_for_selector("#view[open]")
 
 
 def test_a_script_in_a_description_stays_text(shown: Page) -> None:
