@@ -64,6 +64,7 @@ class Text:
     targets: npt.NDArray[np.int64]
     token_bytes: npt.NDArray[np.int64]  # by token
     val: int
+    share: float  # of the rows that `prepare.evaluate_bpb` scores
     name: str  # another text, or other rows of it, have another
 
     @property
@@ -80,8 +81,8 @@ def read_text(corpus: prepare.Corpus) -> Text:
     import numpy as np
 
     val = prepare.Rows(corpus, "val", prepare.MAX_SEQ_LEN)
-    chosen = prepare.scored_rows(val)
-    chosen = chosen[spread(len(chosen), VAL_POSITIONS)]
+    scored = prepare.scored_rows(val)
+    chosen = scored[spread(len(scored), VAL_POSITIONS)]
     rows = val.take(chosen)
     if corpus.manifest()["tokens"]["audit"]:
         audit = prepare.Rows(corpus, "audit", prepare.MAX_SEQ_LEN)
@@ -91,7 +92,8 @@ def read_text(corpus: prepare.Corpus) -> Text:
     token_bytes = np.load(corpus.tokenizer / "token_bytes.npy")
     digest = hashlib.sha256(repr((inputs.shape, len(chosen))).encode())
     digest.update(targets.tobytes())
-    return Text(inputs, targets, token_bytes, len(chosen), digest.hexdigest())
+    share = len(chosen) / len(scored)
+    return Text(inputs, targets, token_bytes, len(chosen), share, digest.hexdigest())
 
 
 def spread(rows: int, positions: int) -> npt.NDArray[np.int64]:
@@ -279,7 +281,7 @@ def numbers(
     text: Text, losses: npt.NDArray[np.float32], head: npt.NDArray[np.float32] | None
 ) -> dict[str, float]:
     """Bits per byte of each part, and what was gained on the head, with their standard errors."""
-    found = {}
+    found = {"val_share": text.share}
     for name, part in text.parts.items():
         if not len(losses[part]):
             continue
