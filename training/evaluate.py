@@ -404,7 +404,8 @@ def hidden(corpus: prepare.Corpus) -> Iterator[Path]:
     if corpus.source == "python":
         yield from sources.python_audit_folders()
     elif corpus.source != "climbmix":
-        yield from sources.own_audit_files(corpus.source)
+        own = Path(corpus.source).expanduser()
+        yield from sources.own_audit_files(corpus.source) or ([own.resolve()] if own.exists() else [])
 
 
 def audit_of(corpus: prepare.Corpus) -> str:
