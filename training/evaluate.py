@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 VAL_POSITIONS = 2**20  # validation tokens that are scored, at most
 AUDIT_SHARE = 1 / 4  # audit tokens for each of them, at most
-PROBED = 64, 1 / 8  # rows asked for a second time, with other tokens from some position on: least, and share
+PROBED = 128, 1 / 8  # rows asked for a second time, with other tokens from some position on: least, and share
+PIECE = 16, 1 / 64  # of other rows that follow there, tokens of each: least, and share of a row
 CHECKED = 16  # positions before that one, and as many anywhere before it, where the two answers are compared
 BATCH_TOKENS = 2**14, 2**12  # tokens asked for at once, of a model on a GPU and on a CPU
 SCORER_MEMORY = 4 * 2**30  # bytes of a GPU that have to be free to score there
@@ -50,6 +51,8 @@ LIMIT = 300.0  # seconds for all of it, the imports too
 SAME_ANSWER = 0.02  # nats between the two answers (Kullback-Leibler) at one position
 SAME_LOSS = 0.001  # nats that the mean loss may fall from the first question to the last
 CHANCE = 5.0  # standard errors that a mean may be off; more than any chance makes it
+BETS = 0.01, 0.03, 0.1, 0.3  # shares of what one has that are bet on a token of other text to be foreseen
+WON = 1e6  # times what one had before all bets; of a million honest models one
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -108,6 +111,7 @@ def spread(rows: int, positions: int) -> npt.NDArray[np.int64]:
 class Questions:
     """What is asked: every row once, and some again with other text from a cut on, in random order.
 
+    The other text is in pieces, each of another row, and where one begins no token before it tells of it.
     Other rows stand beside a row the second time, and a model that sees it for the first time cannot know
     which of the two it is. Numbers from `len(text.inputs)` on are those of the second kind.
     """
@@ -120,11 +124,19 @@ class Questions:
         count = min(rows, max(PROBED[0], int(PROBED[1] * rows)))
         self.probed = random.permutation(rows)[:count]
         self.cuts = random.integers(1, length, count)
-        others = (self.probed + random.integers(1, max(2, rows), count)) % rows
-        later = np.arange(length) >= self.cuts[:, None]
-        altered = np.where(later, text.inputs[others], text.inputs[self.probed])
+        size = max(PIECE[0], int(PIECE[1] * length))
+        steps = random.integers(1, max(2, rows), (count, length // size + 1))  # never the same row again
+        others = (self.probed[:, None] + steps.cumsum(1)) % rows
+        after = np.arange(length) - self.cuts[:, None]  # tokens since the cut
+        piece = np.take_along_axis(others, after.clip(0) // size, 1)
+        altered = np.where(after >= 0, text.inputs[piece, np.arange(length)], text.inputs[self.probed])
+        following = np.append(altered[:, 1:], text.targets[self.probed, -1:], axis=1)
+        new = (after >= 0) & (after % size == size - 1) & (np.arange(length) < length - 1)
+        self.chance = np.nonzero(new)  # where the next token is the first of another piece
         self.inputs = np.concatenate([text.inputs, altered])
-        self.targets = np.concatenate([text.targets, text.targets[self.probed]])
+        self.targets = np.concatenate(
+            [text.targets, np.where(after >= 0, following, text.targets[self.probed])]
+        )
         self.order = random.permutation(rows + count)
         self.when = np.argsort(self.order)  # the place of each in that order
         self.probe_of = {int(row): probe for probe, row in enumerate(self.probed)}
@@ -339,6 +351,11 @@ def leaks(
     more = np.mean(hidden) - above[counts].mean() if hidden else 0.0
     if more > SAME_ANSWER and more > CHANCE * above[counts].std() / math.sqrt(len(hidden)):
         return f"Answers depend on later tokens: the loss is {more:.2f} nats higher where the next is hidden."
+    if foreseen := foresees(text, questions, losses):
+        return (
+            "Answers depend on later tokens: those that follow by chance only are given "
+            f"{foreseen:.0f} times the probability of their share in the text."
+        )
     by_row = above.mean(1)
     for part in text.parts.values():
         by_row[part] -= by_row[part].mean() if len(by_row[part]) else 0.0
@@ -348,6 +365,26 @@ def leaks(
     if slope < -SAME_LOSS and slope < -CHANCE * error:
         return f"Answers depend on rows asked before: from first to last the loss falls by {-slope:.3f} nats."
     return ""
+
+
+def foresees(text: Text, questions: Questions, losses: npt.NDArray[np.float32]) -> float:
+    """How many times too likely tokens are that nothing before them tells of; 0 where that may be chance.
+
+    A token drawn by its share in the text, and independent of all that an answer may depend on, is given that
+    share by any model in the mean. So bets that it is given more win nothing in the mean, and seldom much
+    (Ville's inequality). A model that looks ahead, however seldom, and remembers its answers, wins.
+    """
+    import numpy as np
+
+    frequent = np.bincount(text.inputs.ravel(), minlength=len(text.token_bytes))
+    share = frequent * (text.token_bytes > 0)
+    rows, places = questions.chance
+    drawn = questions.targets[len(text.inputs) + rows, places]
+    counts = text.token_bytes[drawn] > 0
+    given = np.exp(-losses[len(text.inputs) + rows, places][counts].astype(float))
+    ratio = given / (share[drawn[counts]] / share.sum())
+    won = [float(np.log1p(bet * (ratio - 1)).sum()) for bet in BETS]
+    return float(ratio.mean()) if max(won) > math.log(WON * len(BETS)) else 0.0
 
 
 def write_losses(path: Path, text: Text, losses: npt.NDArray[np.float32]) -> None:
