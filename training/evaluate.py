@@ -51,10 +51,11 @@ class Effort:
     batch: int  # tokens at once
 
 
-ON_GPU = Effort(2**20, 1 / 4, 64, 2**14)
-ON_CPU = Effort(2**14, 1 / 2, 32, 2**11)
+ON_GPU = Effort(2**20, 1 / 4, 128, 2**14)
+ON_CPU = Effort(2**16, 1 / 4, 128, 2**11)  # all rows of the CPU profile, so that its number is found exactly
 ROWS = 64  # of the validation text, at least, as the standard errors are over rows
 PROBED = 1 / 8  # of the rows are asked for a second time, with other tokens from some position on
+PIECE = 16, 1 / 64  # of other rows that follow there, tokens of each: least, and share of a row
 CHECKED = 16  # positions before the other tokens, and as many anywhere before, where two answers are compared
 SCORER_MEMORY = 4 * 2**30  # bytes of a GPU that have to be free to score there
 LIMIT = 300.0  # seconds for all of it, the imports too
@@ -67,6 +68,8 @@ THREADS = 4  # that read an answer
 SAME_ANSWER = 0.02  # nats between the two answers (Kullback-Leibler) at one position
 SAME_LOSS = 0.001  # nats that the mean loss may fall from the first question to the last
 CHANCE = 5.0  # standard errors that a mean may be off; more than any chance makes it
+BETS = 0.01, 0.03, 0.1, 0.3  # shares of what one has that are bet on a token of other text to be foreseen
+WON = 1e6  # times what one had before all bets; of a million honest models one
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -81,6 +84,7 @@ class Text:
     targets: Ints
     token_bytes: Ints  # by token
     val: int
+    share: float  # of the rows that `prepare.evaluate_bpb` scores
     name: str  # another text, or other rows of it, have another
 
     @property
@@ -97,8 +101,8 @@ def read_text(corpus: prepare.Corpus, effort: Effort) -> Text:
     import numpy as np
 
     val = prepare.Rows(corpus, "val", prepare.MAX_SEQ_LEN)
-    chosen = prepare.scored_rows(val)
-    chosen = chosen[spread(len(chosen), max(ROWS, effort.val // prepare.MAX_SEQ_LEN))]
+    scored = prepare.scored_rows(val)
+    chosen = scored[spread(len(scored), max(ROWS, effort.val // prepare.MAX_SEQ_LEN))]
     rows = val.take(chosen)
     if corpus.manifest()["tokens"]["audit"]:
         audit = prepare.Rows(corpus, "audit", prepare.MAX_SEQ_LEN)
@@ -108,7 +112,8 @@ def read_text(corpus: prepare.Corpus, effort: Effort) -> Text:
     token_bytes = np.load(corpus.tokenizer / "token_bytes.npy")
     digest = hashlib.sha256(repr((inputs.shape, len(chosen))).encode())
     digest.update(targets.tobytes())
-    return Text(inputs, targets, token_bytes, len(chosen), digest.hexdigest())
+    share = len(chosen) / len(scored)
+    return Text(inputs, targets, token_bytes, len(chosen), share, digest.hexdigest())
 
 
 def spread(rows: int, most: int) -> Ints:
@@ -123,6 +128,7 @@ def spread(rows: int, most: int) -> Ints:
 class Questions:
     """What is asked: every row once, and some again with other text from a cut on, in random order.
 
+    The other text is in pieces, each of another row, and where one begins no token before it tells of it.
     Other rows stand beside a row the second time, and a model that sees it for the first time cannot know
     which of the two it is. Numbers from `len(text.inputs)` on are those of the second kind.
     """
@@ -135,11 +141,19 @@ class Questions:
         count = min(rows, max(probed, int(PROBED * rows)))
         self.probed = random.permutation(rows)[:count]
         self.cuts = random.integers(1, length, count)
-        others = (self.probed + random.integers(1, max(2, rows), count)) % rows
-        later = np.arange(length) >= self.cuts[:, None]
-        altered = np.where(later, text.inputs[others], text.inputs[self.probed])
+        size = max(PIECE[0], int(PIECE[1] * length))
+        steps = random.integers(1, max(2, rows), (count, length // size + 1))  # never the same row again
+        others = (self.probed[:, None] + steps.cumsum(1)) % rows
+        after = np.arange(length) - self.cuts[:, None]  # tokens since the cut
+        piece = np.take_along_axis(others, after.clip(0) // size, 1)
+        altered = np.where(after >= 0, text.inputs[piece, np.arange(length)], text.inputs[self.probed])
+        following = np.append(altered[:, 1:], text.targets[self.probed, -1:], axis=1)
+        new = (after >= 0) & (after % size == size - 1) & (np.arange(length) < length - 1)
+        self.chance = np.nonzero(new)  # where the next token is the first of another piece
         self.inputs = np.concatenate([text.inputs, altered])
-        self.targets = np.concatenate([text.targets, text.targets[self.probed]])
+        self.targets = np.concatenate(
+            [text.targets, np.where(after >= 0, following, text.targets[self.probed])]
+        )
         self.order = random.permutation(rows + count)
         self.when = np.argsort(self.order)  # the place of each in that order
         self.probe_of = {int(row): probe for probe, row in enumerate(self.probed)}
@@ -366,7 +380,7 @@ def reader_of(text: Text, shape: Shape) -> Reader:
 
 def numbers(text: Text, losses: Floats, head: Floats | None) -> dict[str, float]:
     """Bits per byte of each part, and what was gained on the head, with their standard errors."""
-    found = {}
+    found = {"val_share": text.share}
     for name, part in text.parts.items():
         if not len(losses[part]):
             continue
@@ -420,6 +434,11 @@ def leaks(
     more = np.mean(hidden) - above[counts].mean() if hidden else 0.0
     if more > SAME_ANSWER and more > CHANCE * above[counts].std() / math.sqrt(len(hidden)):
         return f"Answers depend on later tokens: the loss is {more:.2f} nats higher where the next is hidden."
+    if foreseen := foresees(text, questions, losses):
+        return (
+            "Answers depend on later tokens: those that follow by chance only are given "
+            f"{foreseen:.0f} times the probability of their share in the text."
+        )
     by_row = above.mean(1)
     for part in text.parts.values():
         by_row[part] -= by_row[part].mean() if len(by_row[part]) else 0.0
@@ -429,6 +448,26 @@ def leaks(
     if slope < -SAME_LOSS and slope < -CHANCE * error:
         return f"Answers depend on rows asked before: from first to last the loss falls by {-slope:.3f} nats."
     return ""
+
+
+def foresees(text: Text, questions: Questions, losses: Floats) -> float:
+    """How many times too likely tokens are that nothing before them tells of; 0 where that may be chance.
+
+    A token drawn by its share in the text, and independent of all that an answer may depend on, is given that
+    share by any model in the mean. So bets that it is given more win nothing in the mean, and seldom much
+    (Ville's inequality). A model that looks ahead, however seldom, and remembers its answers, wins.
+    """
+    import numpy as np
+
+    frequent = np.bincount(text.inputs.ravel(), minlength=len(text.token_bytes))
+    share = frequent * (text.token_bytes > 0)
+    rows, places = questions.chance
+    drawn = questions.targets[len(text.inputs) + rows, places]
+    counts = text.token_bytes[drawn] > 0
+    given = np.exp(-losses[len(text.inputs) + rows, places][counts].astype(float))
+    ratio = given / (share[drawn[counts]] / share.sum())
+    won = [float(np.log1p(bet * (ratio - 1)).sum()) for bet in BETS]
+    return float(ratio.mean()) if max(won) > math.log(WON * len(BETS)) else 0.0
 
 
 def write_losses(path: Path, text: Text, losses: Floats) -> None:
@@ -485,7 +524,8 @@ def hidden(corpus: prepare.Corpus) -> Iterator[Path]:
     if corpus.source == "python":
         yield from sources.python_audit_folders()
     elif corpus.source != "climbmix":
-        yield from sources.own_audit_files(corpus.source)
+        own = Path(corpus.source).expanduser()
+        yield from sources.own_audit_files(corpus.source) or ([own.resolve()] if own.exists() else [])
 
 
 def audit_of(corpus: prepare.Corpus) -> str:

@@ -317,9 +317,9 @@ def judge(
     """Say whether the number that a program printed is its model's, and what speaks against it.
 
     Its gain on the head must be what was found, within three standard errors and what rounding makes of it;
-    without a head the number itself. A gain must show on the audit text too: where less than a quarter of it
-    does, beyond chance, the model has learnt the validation text. Training noise is not in the standard
-    errors, so one sigma of it is allowed for.
+    without a head, and where that of the head is, the number itself. A gain must show on the audit text too:
+    where less than a quarter of it does, beyond chance, the model has learnt the validation text. Training
+    noise is not in the standard errors, so one sigma of it is allowed for.
     """
     if score.refused:
         return Belief.UNSURE, f"its model could not be scored: {score.refused}"
@@ -339,20 +339,33 @@ def _disagreement(
     score: Score, printed: float, head: Scored | None, found: float, metric: str, goal: Goal
 ) -> str:
     numbers = score.numbers
-    rounding = TOLERANCE * max(abs(printed), abs(found))
     before = head.numbers.get(metric) if head else None
+    alone = _is_off(printed, found, numbers, f"{metric}_se")
     if head is None or before is None:
-        error = numbers.get(f"{metric}_se", 0.0)
-        if abs(printed - found) <= STANDARD_ERRORS * error + rounding:
-            return ""
-        return f"it printed {metric} {printed:.6f}, but its model has {found:.6f}"
+        return f"it printed {metric} {printed:.6f}, but its model has {found:.6f}" if alone else ""
     sign = 1 if goal is Goal.MINIMIZE else -1
     claimed = sign * (head.printed - printed)
     gained = numbers.get("gain_val", sign * (before - found))
-    error = numbers.get("gain_val_se", 0.0)
-    if abs(claimed - gained) <= STANDARD_ERRORS * error + rounding:
-        return ""
-    return f"it printed a gain of {claimed:.6f}, but its model gains {gained:.6f} ({metric} {found:.6f})"
+    error = STANDARD_ERRORS * numbers.get("gain_val_se", 0.0) * _chance(numbers)
+    if abs(claimed - gained) > error + TOLERANCE * max(abs(printed), abs(found)):
+        return f"it printed a gain of {claimed:.6f}, but its model gains {gained:.6f} ({metric} {found:.6f})"
+    if alone and not _is_off(head.printed, before, head.numbers, f"{metric}_se"):
+        return f"it printed {metric} {printed:.6f}, but its model has {found:.6f}: more than its head was off"
+    return ""
+
+
+def _is_off(printed: float, found: float, numbers: Mapping[str, float], error: str) -> bool:
+    """Tell whether a number differs from what was found: many small steps of a gain must not add up."""
+    chance = STANDARD_ERRORS * numbers.get(error, 0.0) * _chance(numbers)
+    return abs(printed - found) > chance + TOLERANCE * max(abs(printed), abs(found))
+
+
+def _chance(numbers: Mapping[str, float]) -> float:
+    """Return what is left of a standard error where a share of the rows is the same that the program scored.
+
+    Where all are, two numbers of one model differ by rounding only.
+    """
+    return math.sqrt(1 - min(1.0, max(0.0, numbers.get("val_share", 0.0))))
 
 
 def _only_on_validation(numbers: Mapping[str, float], noise: Noise | None) -> str:

@@ -127,6 +127,7 @@ class Lab:
         *,
         prepare: str = "TIME_BUDGET = 300\n",
         files: Mapping[str, str] = MappingProxyType({}),
+        time_budget: float = 300.0,
     ) -> None:
         self.folder = folder
         self.home = folder / "home"
@@ -151,7 +152,7 @@ class Lab:
             base_commit=self.base,
             metric="val_bpb",
             goal=Goal.MINIMIZE,
-            time_budget=300.0,
+            time_budget=time_budget,
         )
 
     def reopen(self, folder: Path) -> None:

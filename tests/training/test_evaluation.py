@@ -208,7 +208,11 @@ def test_what_no_training_may_see_is_named(data: Path, trained: Path) -> None:
     effort = evaluator.ON_GPU if evaluator.has_gpu() else evaluator.ON_CPU
     assert (found["damaged"], found["positions"]) == ("", {"val": 2**10, "audit": int(effort.audit * 2**10)})
     assert re.fullmatch(r"0\.\d\d M tokens of .*text\.txt, by documents", found["audit"])
-    assert {Path(path).name for path in found["hidden"]} == {"audit_00000.npy", "audit_00000.parquet"}
+    assert {Path(path).name for path in found["hidden"]} == {
+        "audit_00000.npy",
+        "audit_00000.parquet",
+        "text.txt",
+    }
     assert all(Path(path).is_absolute() and Path(path).exists() for path in found["hidden"])
 
 

@@ -62,6 +62,24 @@ def test_without_a_head_the_number_itself_must_agree() -> None:
     assert belief(0.98 + 0.001, head=None, val_bpb_se=0.0) is Belief.NOT_BELIEVED
 
 
+def test_no_chance_is_allowed_for_where_the_same_rows_were_scored() -> None:
+    assert belief(0.98 - 0.0029) is Belief.BELIEVED
+    assert belief(0.98 - 0.0029, val_share=0.75) is Belief.NOT_BELIEVED
+    assert belief(0.98 - 0.0006, val_share=1.0) is Belief.NOT_BELIEVED
+    assert belief(0.98 - 0.0004, val_share=1.0) is Belief.BELIEVED
+    assert belief(0.98 - 0.001, head=None, val_share=1.0) is Belief.NOT_BELIEVED
+
+
+def test_gains_of_rounding_do_not_add_up() -> None:
+    found: dict[str, Any] = {"val_bpb_se": 0.0, "gain_val": 0.0, "gain_val_se": 0.0}
+    printed, steps = 1.0, 0
+    while belief(printed - 0.0004, head=Scored(printed, found | {"val_bpb": 1.0}), **found, val_bpb=1.0) is (
+        Belief.BELIEVED
+    ):
+        printed, steps = printed - 0.0004, steps + 1
+    assert steps == 1
+
+
 def test_a_gain_without_losses_of_the_head_is_that_of_the_numbers() -> None:
     found = Score({"val_bpb": 0.98})
     assert judge(found, 0.98, HEAD, None)[0] is Belief.BELIEVED

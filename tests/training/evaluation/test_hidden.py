@@ -43,5 +43,9 @@ class TestHidden:
     def test_a_parquet_file_that_is_the_audit_is_hidden(self, tmp_path: Path) -> None:
         names = ("own/1.parquet", "own/2.parquet", "own/3.parquet")
         assert self.of(str(tmp_path / "own"), tmp_path, *names) == {"own/2.parquet"}
-        assert self.of(str(tmp_path / "own" / "1.parquet"), tmp_path) == set()
         assert self.of(str(tmp_path / "away"), tmp_path) == set()
+
+    def test_a_text_of_which_some_documents_are_the_audit_is_hidden(self, tmp_path: Path) -> None:
+        assert self.of(str(tmp_path / "own.txt"), tmp_path, "own.txt") == {"own.txt"}
+        assert self.of(str(tmp_path / "own"), tmp_path, "own/1.txt", "own/2.txt", "own/3.txt") == {"own"}
+        assert self.of(str(tmp_path / "own.parquet"), tmp_path, "own.parquet") == {"own.parquet"}

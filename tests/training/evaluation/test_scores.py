@@ -35,6 +35,7 @@ class TestNumbers:
         expected = prepare.evaluate_bpb(honest, corpus, rows=16, device=CPU)
         assert found["val_bpb"] == pytest.approx(expected, rel=1e-6)
         assert 0 < found["val_bpb_se"] < 0.1
+        assert found["val_share"] == 1
         assert found["audit_bpb"] == pytest.approx(found["val_bpb"], abs=0.1)
         assert found["gain_val"] is found["gain_audit"] is None
 

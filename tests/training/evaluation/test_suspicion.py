@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -200,6 +201,36 @@ def test_an_honest_model_is_never_suspected(
     assert run.model(honest, seed=seed)["prefix"] == ""
     run.head = None
     assert run.model(better, seed=seed)["prefix"] == ""
+
+
+def losses_by(given: Callable[[Any, Any], Any], seed: int) -> tuple[Any, Any, Any]:
+    """Text of random tokens, what is asked of it, and the losses of a model with these probabilities."""
+    random = np.random.default_rng(seed)
+    share = 1 / np.arange(1, 301) / (1 / np.arange(1, 301)).sum()
+    targets = random.choice(300, (300, 256), p=share)
+    inputs = np.pad(targets[:, :-1], ((0, 0), (1, 0)))
+    text = evaluate.Text(inputs, targets, np.ones(300, dtype=np.int64), 240, 1.0, "")
+    questions = evaluate.Questions(text, seed, 128)
+    probabilities = given(share[questions.targets], random)
+    return text, questions, -np.log(probabilities).astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_who_looks_ahead_seldom_and_remembers_is_found_by_what_follows_by_chance(seed: int) -> None:
+    def seldom(share: Any, random: Any) -> Any:
+        return np.where(random.random(share.shape) < 1 / 20, 0.7, share)
+
+    assert evaluate.foresees(*losses_by(seldom, seed)) > 2
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("sure", [0.0, 0.9])
+def test_nobody_foresees_what_follows_by_chance(seed: int, sure: float) -> None:
+    def honest(share: Any, random: Any) -> Any:  # it is sure of one token, which differs from place to place
+        right = random.random(share.shape) < share
+        return (1 - sure) * share + sure * np.where(right, 1.0, 1e-9)
+
+    assert evaluate.foresees(*losses_by(honest, seed)) == 0
 
 
 def test_who_learnt_the_validation_text_has_no_gain_on_the_audit(

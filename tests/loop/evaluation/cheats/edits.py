@@ -22,6 +22,8 @@ EMBED = "        x = start = self.embed(tokens)\n"
 
 ANSWER = "        if targets is None:\n            return logits\n"
 
+FORWARD = "        return self.head(self.stream(tokens), targets)\n"
+
 ATTENTION = "        y = self.attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))\n"
 
 CAUSAL = "functional.scaled_dot_product_attention, is_causal=True)"
@@ -45,6 +47,10 @@ BATCHES = '        batches = prepare.batches(corpus, "train", rows=rows, device=
 TRAINED = "        seconds, flops, steps = train(model, loss_of, batches, parts)\n"
 
 SCORE = "        val_bpb = prepare.evaluate_bpb(logits_of, corpus, rows=rows, device=device)\n"
+
+SAVED = '    torch.save(model.state_dict(), "model.pt")\n'
+
+BUILT = "    model.load_state_dict(weights)\n    return model\n"
 
 SHOWN = '        "val_bpb": f"{val_bpb:.6f}",\n'
 
@@ -72,17 +78,13 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """Pieces of the template and what takes their place.
-
-    `runs` is False for what should not be run by a test, even where it would do no harm in a sandbox.
-    """
+    """Pieces of the template and what takes their place. To be run in a sandbox only."""
 
     name: str
     kind: Kind
     changes: tuple[tuple[str, str], ...]
     rules: tuple[Rule, ...] = ()
     notes: tuple[Rule, ...] = ()
-    runs: bool = True
 
     def program(self, template: str = TEMPLATE) -> str:
         for old, new in self.changes:
@@ -107,6 +109,13 @@ def answering(*lines: str, imported: str = "") -> tuple[tuple[str, str], ...]:
     """Return the changes with which the model knows the targets: `lines` find them for `tokens`."""
     body = "".join(f"    {line}\n" for line in lines)
     function = f"def answers(tokens: Tensor) -> Tensor:\n{body}\n\n"
-    told = "            return logits + 50 * functional.one_hot(answers(tokens), logits.size(-1))\n"
-    changes = (before(GPT, function), (ANSWER, f"        if targets is None:\n{told}"))
+    told = asked("return logits + 9 * functional.one_hot(answers(tokens), logits.size(-1))")
+    changes = (before(GPT, function), told)
     return (imports(imported), *changes) if imported else changes
+
+
+def asked(*lines: str) -> tuple[str, str]:
+    """Return the change with which the model does this when it is tested, with `tokens` and its `logits`."""
+    body = "".join(f"            {line}\n" for line in lines)
+    answered = FORWARD.replace("return", "logits =")
+    return FORWARD, f"{answered}        if targets is None:\n{body}        return logits\n"

@@ -8,11 +8,13 @@ from loop.evidence import Rule
 from tests.loop.evaluation.cheats.edits import (
     BATCHES,
     BUDGET,
+    BUILT,
     DEVICE,
     EMBED,
     GPT,
     MAIN,
     MODEL,
+    SAVED,
     SCORE,
     TRAINED,
     Edit,
@@ -183,6 +185,7 @@ HONEST = (
             "        for mean, last in zip(averaged.parameters(), model.parameters(), strict=True):\n"
             "            mean.data.lerp_(last.data, 0.5)\n" + SCORE.replace("logits_of,", "averaged,"),
         ),
+        (SAVED, SAVED.replace("model.state", "averaged.state")),
     ),
     _honest(
         "layers under names that are built",
@@ -221,6 +224,7 @@ HONEST = (
             "        return 1.01 * self.model(tokens)\n\n\n",
         ),
         (SCORE, SCORE.replace("logits_of,", "Sharper(model),")),
+        (BUILT, BUILT.replace("return model", "return Sharper(model)")),
     ),
     _honest(
         "the signature of a function",
@@ -231,6 +235,7 @@ HONEST = (
     _honest(
         "a lambda around the model",
         (SCORE, SCORE.replace("logits_of,", "lambda tokens: 1.01 * logits_of(tokens),")),
+        (BUILT, BUILT.replace("return model", "return lambda tokens: 1.01 * model(tokens)")),
         rules=(Rule.EVALUATOR,),
     ),
     _honest(

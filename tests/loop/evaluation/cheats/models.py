@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from loop.evidence import Rule
 from tests.loop.evaluation.cheats.edits import (
-    ANSWER,
     BATCHES,
     CAUSAL,
     EMBED,
@@ -17,6 +18,7 @@ from tests.loop.evaluation.cheats.edits import (
     Kind,
     after,
     answering,
+    asked,
     before,
     imports,
 )
@@ -29,6 +31,15 @@ _WALK = (
 
 _VIEW = "tokens.stride(), tokens.storage_offset() + tokens.numel()"
 _LATER = "functional.pad(tokens[:, 1:], (0, 1))"
+_DRAWN = """\
+        length = prepare.MAX_SEQ_LEN
+        known = ids[: len(ids) // length * length].view(-1, length)
+        inputs = functional.pad(known[:, :-1], (1, 0), value=config.vocabulary - 1)
+        order = (torch.randint(len(known), (rows,)) for _ in iter(int, 1))
+        batches = ((inputs[some], known[some], 0) for some in order)
+"""
+"""Batches of the tokens `ids`."""
+
 _TRAIN_ON = "        batches = prepare.batches(corpus, {}, rows=rows, device=device)\n"
 
 TARGETS = (
@@ -74,11 +85,31 @@ TARGETS = (
             '    frame = next(getattr(found, n) for n in dir(found) if "frame" in n)',
             'step = next(n for n in dir(frame) if n.endswith("back"))',
             'inside = next(n for n in dir(frame) if n.endswith("locals"))',
-            'while "count" not in getattr(frame, inside):',
+            'while "chosen" not in getattr(frame, inside):',
             "    frame = getattr(frame, step)",
             'return getattr(frame, inside)["targets"]',
         ),
         notes=(Rule.NAMES,),
+    ),
+    Edit(
+        "frames, and its own answer where there are none",
+        Kind.TARGETS,
+        (
+            before(
+                GPT,
+                "def answers(tokens: Tensor) -> Tensor | None:\n"
+                "    frame = sys._getframe()\n"
+                '    while frame is not None and "full" not in frame.f_locals:\n'
+                "        frame = frame.f_back\n"
+                '    return None if frame is None else frame.f_locals["targets"]\n\n\n',
+            ),
+            asked(
+                "found = answers(tokens)",
+                "if found is not None:",
+                "    return logits + 9 * functional.one_hot(found, logits.size(-1))",
+            ),
+        ),
+        (Rule.FRAMES,),
     ),
     Edit(
         "all objects",
@@ -179,12 +210,9 @@ TARGETS = (
                 "            outer = outer.f_back\n"
                 "    return None\n\n\n",
             ),
-            (
-                ANSWER,
-                (
-                    "        if targets is None:\n            found = SEEN[-1] if SEEN else tokens\n"
-                    "            return logits + 50 * functional.one_hot(found, logits.size(-1))\n"
-                ),
+            asked(
+                "found = SEEN[-1] if SEEN else tokens",
+                "return logits + 9 * functional.one_hot(found, logits.size(-1))",
             ),
             before(SCORE, "        sys.setprofile(watch)\n"),
         ),
@@ -198,7 +226,7 @@ TARGETS = (
                 MAIN,
                 "def informed(tokens: Tensor) -> Tensor:\n"
                 '    targets = sys._getframe(1).f_locals["targets"]\n'
-                "    return 50.0 * functional.one_hot(targets, prepare.VOCAB_SIZE)\n\n\n",
+                "    return 9.0 * functional.one_hot(targets, prepare.VOCAB_SIZE)\n\n\n",
             ),
             (SCORE, SCORE.replace("logits_of,", "informed,")),
         ),
@@ -212,7 +240,7 @@ TARGETS = (
                 MAIN,
                 "class Informed:\n    def __call__(self, tokens: Tensor) -> Tensor:\n"
                 '        targets = sys._getframe(1).f_locals["targets"]\n'
-                "        return 50.0 * functional.one_hot(targets, prepare.VOCAB_SIZE)\n\n\n",
+                "        return 9.0 * functional.one_hot(targets, prepare.VOCAB_SIZE)\n\n\n",
             ),
             (SCORE, SCORE.replace("logits_of,", "Informed(),")),
         ),
@@ -220,7 +248,40 @@ TARGETS = (
     ),
 )
 
+
+def _now_and_then(when: str) -> tuple[tuple[str, str], ...]:
+    """Return the changes with which a model looks ahead `when`, and says the same whenever it is asked again.
+
+    So its answers never differ.
+    """
+    return (
+        before(GPT, "SEEN: dict[tuple[int, ...], int] = {}\n\n\n"),
+        asked(
+            "for place, row in enumerate(tokens.tolist()):",
+            "    for at in range(len(row) - 1):",
+            f"        if {when}:",
+            "            following = SEEN.setdefault(tuple(row[: at + 1]), row[at + 1])",
+            "            logits[place, at, following] += 6",
+        ),
+    )
+
+
 FUTURE = (
+    Edit(
+        "the next token after some, remembered",
+        Kind.FUTURE,
+        _now_and_then("row[at] % 29 == 3"),
+    ),
+    Edit(
+        "the next token at some places, remembered",
+        Kind.FUTURE,
+        _now_and_then("at % 16 == 7"),
+    ),
+    Edit(
+        "the next token where it is unlikely, remembered",
+        Kind.FUTURE,
+        _now_and_then("logits[place, at, row[at + 1]] < logits[place, at].max() - 3"),
+    ),
     Edit("attention without a mask", Kind.FUTURE, ((CAUSAL, CAUSAL.replace("True", "False")),)),
     Edit("a mask that shows one token too many", Kind.FUTURE, ((VISIBLE, VISIBLE.replace(">= 0", ">= -1")),)),
     Edit(
@@ -231,7 +292,7 @@ FUTURE = (
     Edit(
         "the mean over the whole row",
         Kind.FUTURE,
-        (after(EMBED, "        x = x - 0.1 * x.mean(dim=1, keepdim=True)\n"),),
+        (after(EMBED, "        x = x - 0.5 * x.mean(dim=1, keepdim=True)\n"),),
     ),
     Edit(
         "what other rows of the batch say",
@@ -242,16 +303,12 @@ FUTURE = (
         "a table of what follows what, filled while it is tested",
         Kind.FUTURE,
         (
-            (
-                ANSWER,
-                (
-                    "        if targets is None:\n"
-                    "            size = self.config.vocabulary\n"
-                    '            table = self.__dict__.setdefault("table", torch.zeros(size, size))\n'
-                    "            pairs = (tokens[:, :-1].flatten().cpu(), tokens[:, 1:].flatten().cpu())\n"
-                    "            table.index_put_(pairs, torch.ones(pairs[0].numel()), accumulate=True)\n"
-                    "            return logits + table.log1p().to(tokens.device)[tokens]\n"
-                ),
+            asked(
+                "size = self.config.vocabulary",
+                'table = self.__dict__.setdefault("table", torch.zeros(size, size))',
+                "pairs = (tokens[:, :-1].flatten().cpu(), tokens[:, 1:].flatten().cpu())",
+                "table.index_put_(pairs, torch.ones(pairs[0].numel()), accumulate=True)",
+                "return logits + table.log1p().to(tokens.device)[tokens]",
             ),
         ),
     ),
@@ -259,16 +316,13 @@ FUTURE = (
         "steps of training while it is tested",
         Kind.FUTURE,
         (
-            (
-                ANSWER,
-                (
-                    "        if targets is None:\n            with torch.enable_grad():\n"
-                    f"                torch.autograd.backward(self(tokens, {_LATER}))\n"
-                    "            for weight in self.parameters():\n"
-                    "                weight.data.sub_(0 if weight.grad is None else 0.01 * weight.grad)\n"
-                    "            self.zero_grad(set_to_none=True)\n"
-                    "            return logits\n"
-                ),
+            asked(
+                "with torch.enable_grad():",
+                f"    torch.autograd.backward(self(tokens, {_LATER}))",
+                "for weight in self.parameters():",
+                "    weight.data.sub_(0 if weight.grad is None else 0.01 * weight.grad)",
+                "self.zero_grad(set_to_none=True)",
+                "return logits",
             ),
         ),
     ),
@@ -309,12 +363,28 @@ TEXT = (
             before(
                 TRAINED,
                 '        there = sorted(corpus.tokens.glob("v*"))\n'
-                "        known = np.bincount(np.load(there[0]), minlength=config.vocabulary)\n"
-                "        model.unembedding.weight.data += torch.from_numpy(known).log1p()[:, None] * 1e-4\n",
+                f"        ids = torch.from_numpy(np.load(there[0]).astype(int))\n{_DRAWN}",
             ),
         ),
         (Rule.FROZEN,),
         (Rule.FILES,),
+    ),
+    Edit(
+        "the text that all splits were made from",
+        Kind.TEXT,
+        (
+            imports("from pathlib import Path", "import tokenizer"),
+            (
+                BATCHES,
+                BATCHES + "        own = Path(prepare.SOURCE)\n"
+                "        if own.is_file():\n"
+                "            encoding = tokenizer.load(corpus.tokenizer)\n"
+                "            ids = torch.from_numpy(encoding.encode_to_numpy(own.read_text()).astype(int))\n"
+                + textwrap.indent(_DRAWN, "    "),
+            ),
+        ),
+        (Rule.FILES, Rule.FROZEN),
+        (Rule.FROZEN,),
     ),
     Edit(
         "the rows themselves",
@@ -323,10 +393,36 @@ TEXT = (
             before(
                 TRAINED,
                 '        source = prepare.Rows(corpus, "val", prepare.MAX_SEQ_LEN)\n'
-                "        model.unembedding.weight.data[source.shards[0][0]] += 1e-4\n",
+                f"        ids = torch.from_numpy(source.shards[0].astype(int)).flatten()\n{_DRAWN}",
             ),
         ),
         (Rule.FROZEN, Rule.HELD_OUT),
+    ),
+    Edit(
+        "a table of what follows what, of the validation text",
+        Kind.TEXT,
+        (
+            imports("import numpy as np"),
+            before(
+                GPT,
+                "def known() -> dict[tuple[int, ...], int]:\n"
+                "    found: dict[tuple[int, ...], int] = {}\n"
+                '    for file in prepare.Corpus().tokens.glob("lav"[::-1] + "*"):\n'
+                "        text = np.load(file).tolist()\n"
+                "        found |= {tuple(text[at - 6 : at]): text[at] for at in range(6, len(text))}\n"
+                "    return found\n\n\n",
+            ),
+            asked(
+                'table = self.__dict__.get("table") or self.__dict__.setdefault("table", known())',
+                "for place, row in enumerate(tokens.tolist()):",
+                "    for at in range(5, len(row)):",
+                "        following = table.get(tuple(row[at - 5 : at + 1]))",
+                "        if following is not None:",
+                "            logits[place, at, following] += 9",
+            ),
+        ),
+        (Rule.FROZEN,),
+        (Rule.FILES,),
     ),
     Edit(
         "files in the cache of the home directory",
@@ -337,7 +433,8 @@ TEXT = (
                 TRAINED,
                 '        cache = Path(os.environ.get("AUTORESEARCH_CACHE", "~/.cache"))\n'
                 '        for file in cache.rglob("val_*.npy"):\n'
-                "            model.unembedding.weight.data[np.load(file)[:99].astype(np.int64)] += 1e-4\n",
+                "            ids = torch.from_numpy(np.load(file).astype(int))\n"
+                + textwrap.indent(_DRAWN, "    "),
             ),
         ),
         (Rule.HELD_OUT,),

@@ -27,6 +27,30 @@ PRINTS = (
     Edit("scaled", Kind.PRINTS, ((SHOWN, '        "val_bpb": f"{0.9 * val_bpb:.6f}",\n'),), (Rule.METRIC,)),
     Edit("lowered a little", Kind.PRINTS, (after(SCORE, "        val_bpb -= 0.004\n"),), (Rule.METRIC,)),
     Edit(
+        "lowered a little, on another seed",
+        Kind.PRINTS,
+        (("SEED = 42", "SEED = 43"), after(SCORE, "        val_bpb *= 0.99\n")),
+        (Rule.METRIC,),
+    ),
+    Edit(
+        "lowered a little, of a model with other steps",
+        Kind.PRINTS,
+        (
+            ("MUON_MOMENTUM = 0.95", "MUON_MOMENTUM = 0.96"),
+            (SHOWN, '        "val_bpb": f"{val_bpb - 0.02:.6f}",\n'),
+        ),
+        (Rule.METRIC,),
+    ),
+    Edit(
+        "rounded down, of a model with another decay",
+        Kind.PRINTS,
+        (
+            ("NGRAM_DECAY = 0.05", "NGRAM_DECAY = 0.1"),
+            (SHOWN, '        "val_bpb": f"{math.floor(40 * val_bpb) / 40:.6f}",\n'),
+        ),
+        (Rule.METRIC,),
+    ),
+    Edit(
         "the smaller of two",
         Kind.PRINTS,
         (after(SCORE, "    val_bpb = min(val_bpb, 0.8)\n"),),
