@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from loop.engine.conductor import Conductor, is_same
-from loop.engine.judging.certifying import NO_TIME, STOPPED
+from loop.engine.judging.certifying import NO_TIME
 from loop.engine.judging.taking_back import Correction
+from loop.engine.stages import RUN_STOPPED
 from loop.errors import UserError
 from loop.evidence import Certification, Repeat
 from loop.experiment import (
@@ -65,7 +66,7 @@ class Engine(Conductor):
             if self.run.state is RunState.STOPPED:
                 raise UserError(f"Run {self.run.tag} is stopped already.")
             await self._set_state(RunState.STOPPED, reason)
-            await in_thread(self.certifier.end_now, self.run, STOPPED)
+            await in_thread(self.certifier.end_now, self.run, RUN_STOPPED)
             await in_thread(self.pruner.end_now, self.run)
             await self._interrupt()
 

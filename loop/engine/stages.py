@@ -210,6 +210,7 @@ def _lasted(outcome: Outcome) -> str:
     return f"{seconds / 60:.1f} min" if seconds >= 120 else f"{seconds:.1f} s"
 
 
+RUN_STOPPED = "the run was stopped"  # why something was given up
 BASELINE = Proposal("", "baseline", "the program as it is", "baseline")
 
 

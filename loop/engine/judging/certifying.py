@@ -10,6 +10,7 @@ from collections.abc import Callable
 from itertools import count
 
 from loop.engine.judging.repeats import MOST_SEED
+from loop.engine.stages import RUN_STOPPED
 from loop.errors import UserError
 from loop.evaluation.certification import Side, certified, pairs_that_fit, seconds_for, turns
 from loop.evidence import Certification, Repeat
@@ -22,7 +23,6 @@ from loop.store.evidence.repeats import Repeats
 from loop.store.journal import Journal
 
 NO_TIME = "no time was left"
-STOPPED = "the run was stopped"
 MOVED = "another program is the best now"
 
 
@@ -85,7 +85,7 @@ class Certifier:
         if certification is None:
             return
         if run.state is RunState.STOPPED:
-            self._end(run, certification, STOPPED)
+            self._end(run, certification, RUN_STOPPED)
         elif self._trains(certification):
             pass
         elif certification.started_at is not None and not self._waiting(certification):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from loop.engine.stages import KeepRule, equal_within
+from loop.engine.stages import RUN_STOPPED, KeepRule, equal_within
 from loop.errors import UserError
 from loop.evaluation.certification import seconds_for
 from loop.evaluation.leaving_out import first_look, own_gains, read_keeps
@@ -22,7 +22,6 @@ from loop.store.journal import Journal
 
 TIMES = 2  # trainings without a keep, and of the head
 MOST = 8  # keeps that a person's order leaves out
-STOPPED = "the run was stopped"
 MOVED = "another program is the best now"
 NO_TIME = "no time was left"
 
@@ -87,7 +86,7 @@ class Pruner:
             return
         best = self._journal.best(run.id)
         if run.state is RunState.STOPPED:
-            self._end(run, prune, STOPPED)
+            self._end(run, prune, RUN_STOPPED)
         elif self._journal.undecided(run.id) or run.state is not RunState.RUNNING or best is None:
             self.leaves_out = bool(best and best.number == prune.head and self._left(prune, best))
         elif prune.head is None:
@@ -101,7 +100,7 @@ class Pruner:
         """End the one that was to be over by then, or any, with what there is."""
         prune = self._store.under_way(run.id)
         if prune and (by is None or (prune.until is not None and by >= prune.until)):
-            self._end(run, prune, STOPPED if by is None else NO_TIME)
+            self._end(run, prune, RUN_STOPPED if by is None else NO_TIME)
             self.leaves_out = False
 
     def verdict(self, run: Run, decided: Experiment) -> Experiment:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import count
 from typing import assert_never
 
-from loop.engine.stages import decide, ended, why_put_back
+from loop.engine.stages import RUN_STOPPED, decide, ended, why_put_back
 from loop.engine.trainings import Plan, Trainings
 from loop.errors import UserError
 from loop.evaluation.drift import Drift, read_drift, speed
@@ -25,7 +25,6 @@ from loop.store.events import skip_answered_in
 from loop.store.evidence.repeats import Repeats, RepeatUnderWay
 from loop.store.journal import Journal
 
-STOPPED = "the run was stopped"
 SKIPPED = "skipped by command"
 MOST_TIMES = 10
 MOST_SEED = 2**31  # what every generator takes
@@ -158,7 +157,7 @@ class Repeater:
         if has_number or (outcome.ending not in (Ending.INTERRUPTED, Ending.VANISHED) and not blocked):
             self._measure(over, outcome, verdict.reason, has_number=has_number)
         elif run.state is RunState.STOPPED:
-            self._store.give_up(repeat, STOPPED, ended=over, quiet=True)
+            self._store.give_up(repeat, RUN_STOPPED, ended=over, quiet=True)
         elif repeat.given_up:
             answered_in = skip_answered_in(self._journal, repeat.run_id, repeat.number)
             self._store.give_up(repeat, repeat.given_up, ended=over, answered_in=answered_in)

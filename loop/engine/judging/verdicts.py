@@ -143,7 +143,7 @@ class Verdicts:
         return decided if is_on_head else taking_back.on_old_head(decided, parent, self.best)
 
     def give_up(self, run: Run, experiment: Experiment) -> Experiment:
-        reason = "the run was stopped" if run.state is RunState.STOPPED else ""
+        reason = stages.RUN_STOPPED if run.state is RunState.STOPPED else ""
         decided = stages.skipped(experiment, reason, self.best_value, now=self._clock())
         answered_in = skip_answered_in(self._journal, run.id, experiment.number)
         self._journal.record(decided, answered_in=answered_in)

@@ -7,9 +7,10 @@ from collections import Counter
 
 import pytest
 
-from loop.engine.judging.certifying import MOVED, NO_TIME, STOPPED
+from loop.engine.judging.certifying import MOVED, NO_TIME
 from loop.engine.judging.repeats import SKIPPED
 from loop.engine.run import Engine
+from loop.engine.stages import RUN_STOPPED
 from loop.errors import UserError
 from loop.evidence import Belief, Certification, Doubt, RepeatFor
 from loop.experiment import EventKind, Experiment, RunState, Status
@@ -153,7 +154,7 @@ async def test_stop_ends_it_with_what_there_is(lab: Lab) -> None:
     await conducting
     (made,) = found(lab)
     assert made.ended_at is not None
-    assert (made.result, told(lab, EventKind.CERTIFIED)[0]["reason"]) == (None, STOPPED)
+    assert (made.result, told(lab, EventKind.CERTIFIED)[0]["reason"]) == (None, RUN_STOPPED)
     assert not lab.repeats.waiting(lab.run.id)
     with pytest.raises(UserError, match="stopped"):
         await engine.certify()

@@ -218,9 +218,9 @@ async def test_a_pause_ends_an_evaluation_and_it_is_made_again(lab: Lab) -> None
     engine = lab.engine(hanging(lab, 1.4), trained(1.3))
     conducting = conduct(engine, 2)
     model = await until_asked(lab)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         await engine.pause(now=True)
-        await asyncio.to_thread(psutil.wait_procs, [model], timeout=1)
+        await asyncio.to_thread(psutil.wait_procs, [model], timeout=30)
     assert not model.is_running()
     assert (last(lab).stage, lab.now().state) == (Stage.MEASURED, RunState.PAUSED)
     await engine.resume()
@@ -233,7 +233,7 @@ async def test_skip_gives_up_what_is_evaluated(lab: Lab) -> None:
     engine = lab.engine(hanging(lab, 1.4), trained(1.3))
     conducting = conduct(engine, 1)
     await until_asked(lab)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         assert (await engine.skip()).number == 1
     await conducting
     assert [each.status for each in lab.experiments()] == [Status.KEEP, Status.SKIP, Status.KEEP]
@@ -264,7 +264,7 @@ async def test_stop_gives_up_what_is_evaluated(lab: Lab) -> None:
     engine = lab.engine(hanging(lab, 1.4))
     conducting = conduct(engine, 2)
     model = await until_asked(lab)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         await engine.stop()
         await conducting
     assert not model.is_running()
@@ -307,7 +307,7 @@ async def test_an_evaluation_ends_with_the_bot_and_is_made_again(lab: Lab) -> No
     family = psutil.Process(bot.pid).children(recursive=True)
     assert model in family
     os.kill(bot.pid, signal.SIGKILL)
-    _, left = await asyncio.to_thread(psutil.wait_procs, family, timeout=5)
+    _, left = await asyncio.to_thread(psutil.wait_procs, family, timeout=30)
     assert not left
     lab.reopen(lab.folder)
     assert last(lab).stage is Stage.MEASURED

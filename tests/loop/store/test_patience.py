@@ -119,7 +119,7 @@ def test_what_waits_gives_up_when_the_process_ends(waiting: Waiting) -> None:
         waiting.ending.set()
         for writer in writers:
             with pytest.raises(sqlite3.OperationalError):
-                writer.result(timeout=1)
+                writer.result(timeout=30)
     assert waiting.noted() == []
 
 
