@@ -38,9 +38,9 @@ LOOKED_AT = Evaluations.__module__  # where numbers are
 
 BUDGET = 300.0  # seconds that are counted
 STEPS = 40  # in which they go by
-REAL_BUDGET = 25.0  # seconds of a training that needs time itself
-PAUSE = 0.2  # seconds before each batch of it
-DEADLINE = 120.0  # seconds of it, at most
+REAL_BUDGET = 60.0  # seconds of a training that needs time itself
+PAUSE = 0.5  # seconds before each batch of it
+DEADLINE = 400.0  # seconds of it, at most
 BLOCKS = 280  # pieces of the text, each with words of its own, so that it pays to know the one that is asked
 
 CONSTANTS = {
