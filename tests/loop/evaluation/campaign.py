@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import string
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -121,7 +122,10 @@ class TemplateLab(Lab):
     cache: Path
 
     def launcher(self, environ: Mapping[str, str]) -> Launcher:
-        return super().launcher({**environ, "AUTORESEARCH_CACHE": str(self.cache), "OMP_NUM_THREADS": "1"})
+        variables = {**environ, "AUTORESEARCH_CACHE": str(self.cache), "OMP_NUM_THREADS": "1"}
+        command = (sys.executable, "train.py")  # with torch
+        environments = self.home / "environments"
+        return Launcher(environments, override=command, editable="train.py", environ=variables)
 
 
 class Edits:
