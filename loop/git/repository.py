@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import datetime as dt
+import functools
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -153,19 +154,26 @@ def with_imports(
     editable file is never fixed.
     """
     git = Git(locate(repository).common)
+    listing = functools.cache(functools.partial(_files_in, git, commit))
     found = dict.fromkeys(frozen)
-    if editable != EVALUATOR and git.read(f"{commit}:{EVALUATOR}") is not None:
+    if editable != EVALUATOR and EVALUATOR in listing(PurePosixPath()):
         found[EVALUATOR] = None
     waiting = list(found)
     while waiting:
         name = waiting.pop()
         text = git.read(f"{commit}:{name}") or b""
+        folder = PurePosixPath(name).parent
         for module in imported_modules(text):
-            path = str(PurePosixPath(name).with_name(f"{module}.py"))
-            if path not in found and path != editable and git.read(f"{commit}:{path}") is not None:
+            path = str(folder / f"{module}.py")
+            if path not in found and path != editable and path in listing(folder):
                 found[path] = None
                 waiting.append(path)
     return tuple(found)
+
+
+def _files_in(git: Git, commit: str, folder: PurePosixPath) -> frozenset[str]:
+    below = () if folder == PurePosixPath() else ("--", f"{folder}/")
+    return frozenset(git("ls-tree", "-z", "--name-only", "--full-tree", commit, *below).split("\0"))
 
 
 def check_tag(tag: str) -> None:
