@@ -346,7 +346,9 @@ def _disagreement(
     sign = 1 if goal is Goal.MINIMIZE else -1
     claimed = sign * (head.printed - printed)
     gained = numbers.get("gain_val", sign * (before - found))
-    error = STANDARD_ERRORS * numbers.get("gain_val_se", 0.0) * _chance(numbers)
+    # Where no losses were compared the two errors are taken for independent, which they are less than.
+    apart = math.hypot(head.numbers.get(f"{metric}_se", 0.0), numbers.get(f"{metric}_se", 0.0))
+    error = STANDARD_ERRORS * numbers.get("gain_val_se", apart) * _chance(numbers)
     if abs(claimed - gained) > error + TOLERANCE * max(abs(printed), abs(found)):
         return f"it printed a gain of {claimed:.6f}, but its model gains {gained:.6f} ({metric} {found:.6f})"
     if alone and not _is_off(head.printed, before, head.numbers, f"{metric}_se"):

@@ -86,6 +86,18 @@ def test_a_gain_without_losses_of_the_head_is_that_of_the_numbers() -> None:
     assert judge(found, 0.97, HEAD, None)[0] is Belief.NOT_BELIEVED
 
 
+def test_without_losses_of_the_head_the_errors_of_both_numbers_are_allowed_for() -> None:
+    head = Scored(1.0, {"val_bpb": 1.0, "val_bpb_se": 0.01})
+    found = {name: value for name, value in NUMBERS.items() if "gain" not in name}
+
+    def judged(printed: float, **more: float) -> Belief:
+        return judge(Score(found | more), printed, head, None)[0]
+
+    assert judged(0.98 - 0.025) is Belief.BELIEVED
+    assert judged(0.98 - 0.045) is Belief.NOT_BELIEVED
+    assert judged(0.98 - 0.001, val_share=1.0) is Belief.NOT_BELIEVED
+
+
 def test_another_metric_and_goal_are_compared_too() -> None:
     head = Scored(0.5, {"accuracy": 0.5})
     for printed, expected in ((0.6, Belief.BELIEVED), (0.7, Belief.NOT_BELIEVED)):
