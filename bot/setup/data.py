@@ -46,10 +46,16 @@ def needed_data(settings: Settings, repository: Path, commit: str, environ: Mapp
     if settings.repository is None or settings.names_data:
         return NeededData(settings.data_paths, "DATA_PATHS", fix)
     for name, source in programs.items():
-        if found := find_data(source, environ, Path.home()):
+        paths = find_data(source, environ, Path.home())
+        # Trainings may read what is named: that is never the home directory, nor the bot's.
+        if found := tuple(path for path in paths if path.resolve() not in _above(Path.home(), settings.home)):
             return NeededData(found, name, fix)
     usual = any(_USUAL in source for source in programs.values())
     return NeededData(settings.data_paths if usual else (), "DATA_PATHS", fix)
+
+
+def _above(*folders: Path) -> set[Path]:
+    return {place for folder in folders for place in (folder.resolve(), *folder.resolve().parents)}
 
 
 def _has_something(path: Path) -> bool:

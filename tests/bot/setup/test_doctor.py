@@ -383,3 +383,9 @@ def test_without_a_prepare_py_none_is_to_be_run(repository: Path, tmp_path: Path
     check = data_of(repository, FROZEN="fixed.py")
     assert check.detail == f"missing: {tmp_path / 'data'} (from fixed.py)"
     assert check.fix == "Set DATA_PATHS to where the data is."
+
+
+@pytest.mark.parametrize("place", ["~", "/", "~/.."])
+def test_no_home_directory_is_opened_as_data(repository: Path, place: str) -> None:
+    commit(repository, f'import os\nDATA_DIR = os.path.expanduser("{place}")\n')
+    assert "not checked" in data_of(repository).detail
