@@ -29,26 +29,31 @@ class NeededData:
 
     @property
     def problem(self) -> str:
-        """What is missing, as a clause; empty where nothing is."""
         return f"{', '.join(map(str, self.missing))} (from {self.named_by})" if self.missing else ""
 
 
-def needed_data(settings: Settings, repository: Path, commit: str, environ: Mapping[str, str]) -> NeededData:
+def needed_data(
+    settings: Settings, repository: Path | None, commit: str, environ: Mapping[str, str]
+) -> NeededData:
     """Return the data that the trainings of `commit` need, which see the variables `environ`.
+
+    Without a `repository` they are those of the embedded template.
 
     DATA_PATHS says it where it is not the default. Else the fixed files do; where they name no path nothing
     is checked, unless they mention the folder that the practice uses.
     """
+    if repository is None:
+        return NeededData(settings.data_paths, "DATA_PATHS", "The bot prepares it at its first start.")
     programs = read_programs(repository, commit, settings.frozen)
     made = prepare_line(repository, settings.train_command, settings.editable)
     first = f"Run: {made}; or set" if PREPARE in programs else "Set"
     fix = f"{first} DATA_PATHS to where the data is."
-    if settings.repository is None or settings.names_data:
+    if settings.names_data:
         return NeededData(settings.data_paths, "DATA_PATHS", fix)
     for name, source in programs.items():
         paths = find_data(source, environ, Path.home())
-        # Trainings may read what is named: that is never the home directory, nor the bot's.
-        if found := tuple(path for path in paths if path.resolve() not in _above(Path.home(), settings.home)):
+        closed = _above(Path.home(), settings.home)  # as trainings may read what is named
+        if found := tuple(path for path in paths if path.resolve() not in closed):
             return NeededData(found, name, fix)
     usual = any(_USUAL in source for source in programs.values())
     return NeededData(settings.data_paths if usual else (), "DATA_PATHS", fix)

@@ -177,10 +177,7 @@ def _git_program() -> Check:
 def _repository(settings: Settings) -> Iterator[Check]:
     if settings.repository is None:
         yield Check("repository", True, "the embedded template")
-        missing = [str(path) for path in settings.data_paths if not path.exists()]
-        detail = f"missing: {', '.join(missing)}" if missing else ", ".join(map(str, settings.data_paths))
-        fix = "The bot prepares it at its first start." if missing else ""
-        yield Check("data", None if missing else True, detail, fix)
+        yield _data(settings, None)
         return
     try:
         facts = inspect(
@@ -219,14 +216,14 @@ def _left_out(facts: RepositoryFacts) -> list[str]:
     return left_out
 
 
-def _data(settings: Settings, facts: RepositoryFacts) -> Check:
+def _data(settings: Settings, facts: RepositoryFacts | None) -> Check:
     environment = training_environment(os.environ, {}, let_through=settings.train_env)
-    data = needed_data(settings, facts.path, facts.base_commit, environment)
+    repository, commit = (facts.path, facts.base_commit) if facts else (None, "")
+    data = needed_data(settings, repository, commit, environment)
     if data.missing:
-        return Check("data", False, f"missing: {data.problem}", data.fix)
-    if data.paths:
-        return Check("data", True, f"{', '.join(map(str, data.paths))} (from {data.named_by})")
-    return Check("data", True, "not checked: no paths found; DATA_PATHS names some")
+        return Check("data", False if facts else None, f"missing: {data.problem}", data.fix)
+    found = f"{', '.join(map(str, data.paths))} (from {data.named_by})"
+    return Check("data", True, found if data.paths else "not checked: no paths found; DATA_PATHS names some")
 
 
 def _uv(repository: Path | None) -> Check:

@@ -211,12 +211,7 @@ def _evaluation(
     try:
         name = offered if repository is None else evaluator_of(setting, repository, commit)
         launch = _launcher(settings, environment).find(project, checkout)
-        prepared = (
-            all(path.exists() for path in settings.data_paths)
-            if repository is None
-            else not needed_data(settings, repository, commit, environment).missing
-        )
-        if not name or launch is None or not prepared:
+        if not name or launch is None or needed_data(settings, repository, commit, environment).missing:
             return evaluation_check(name, None)  # a row of its own says what is missing
         command = command_of(setting, launch, environment, project, settings.editable)
         variables = {**environment, **launch.environment}
