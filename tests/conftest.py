@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -114,3 +115,11 @@ def only_own_environment() -> Iterator[None]:
             patch.setenv(name, value)
         patch.setenv("TERM", "xterm-256color")  # theirs may be a dumb one
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def true_time() -> Iterator[None]:
+    """Tell which tests leave a clock that is not the machine's to those of other files."""
+    clocks = time.time, time.monotonic
+    yield
+    assert clocks == (time.time, time.monotonic)

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, TypeVar, TypeVarTuple
 
-import pytest
+_CLOCKS = {"time": time.time, "monotonic": time.monotonic}
+"""The machine's: one loop may be made before another one is closed, which is not to bring its clock back."""
 
 GRACE = 0.02
 """Seconds in which what was written to a socket comes out of it, however busy the machine is."""
@@ -27,9 +28,9 @@ class IdleLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self._skipping = _Skipping()
-        self._patch = pytest.MonkeyPatch()
-        for name in ("time", "monotonic"):
-            self._patch.setattr(time, name, self._skipping.ahead(getattr(time, name)))
+        self._clocks = {name: self._skipping.ahead(clock) for name, clock in _CLOCKS.items()}
+        for name, clock in self._clocks.items():
+            setattr(time, name, clock)
         super().__init__(self._skipping)
 
     def run_in_executor(
@@ -51,7 +52,9 @@ class IdleLoop(asyncio.SelectorEventLoop):
 
     def close(self) -> None:
         super().close()
-        self._patch.undo()
+        for name, clock in self._clocks.items():
+            if getattr(time, name) is clock:
+                setattr(time, name, _CLOCKS[name])
 
     def _note_end(self, _future: asyncio.Future[Any]) -> None:
         self._skipping.threads -= 1

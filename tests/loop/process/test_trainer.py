@@ -29,9 +29,7 @@ async def test_a_good_training_is_measured(bench: Bench) -> None:
     outcome = await training.wait()
     assert (outcome.ending, outcome.exit_code, outcome.error) == (Ending.EXITED, 0, "")
     assert outcome.numbers == NUMBERS
-    # Another process reads the clock, which may be set meanwhile.
-    assert outcome.started_at == pytest.approx(before, abs=60)
-    assert outcome.ended_at == pytest.approx(time.time(), abs=60)
+    assert before <= outcome.started_at <= outcome.ended_at <= time.time()
     assert not training.alive()
     assert await training.wait() == outcome
 
