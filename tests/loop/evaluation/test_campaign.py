@@ -73,12 +73,13 @@ def test_each_layer_finds_what_it_is_there_for(disk_path: Path, sandbox: Sandbox
         "the journal of the bot, above its folder",
     )
     rows = rows_of([*named("another seed"), better, harm], disk_path, sandbox)
-    assert [(row.layer, row.status) for row in rows] == [
-        (Layer.GUARD, "refused"),
-        (Layer.PREFIX, Status.DISCARD),
-        (Layer.SANDBOX, Status.DISCARD),
-    ]
-    assert rows[1].against == (Layer.PREFIX, Layer.AGREEMENT, Layer.AUDIT, Layer.CLOCK)
+    assert [row.status for row in rows] == ["refused", Status.DISCARD, Status.DISCARD]
+    assert (rows[0].layer, rows[2].layer) == (Layer.GUARD, Layer.SANDBOX)
+    found = [layer for layer in rows[1].against if layer is not Layer.PREFIX]
+    assert found == [Layer.AGREEMENT, Layer.AUDIT, Layer.CLOCK]
+    # How far answers to a row are apart depends on which rows are asked twice, which is drawn for each
+    # evaluation: of a leak as small as this one the prefix check speaks mostly, not always.
+    assert rows[1].layer in (Layer.PREFIX, Layer.AGREEMENT)
 
 
 @pytest.mark.slow
