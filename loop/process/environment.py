@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from loop.errors import UserError
@@ -264,17 +265,30 @@ def readable_for(program: Path) -> tuple[Path, ...]:
     python = interpreter_of(program)
     if python is None:
         return (program, program.resolve())
-    if python == Path(sys.executable):
-        answer: str | None = json.dumps([sys.prefix, sys.base_prefix, sys.exec_prefix, *sys.path])
-    else:
-        answer = _answer((str(python), "-c", _PLACES), {"PYTHONSAFEPATH": "1"})
     ours = Path(__file__).parents[2]  # of an editable installation, which no training needs
-    places = [Path(place) for place in json.loads(answer or "[]") if place and Path(place) != ours]
+    found_places = _own_places() if python == Path(sys.executable) else _places(python)
+    places = [place for place in found_places if place != ours]
     found = [program, python, *_links(python)]
     for place in places:
         too_much = Path.home().is_relative_to(place) or place in (Path.home() / ".local", Path("/usr"))
         found += [place / "bin", place / "lib"] if too_much else [place]
     return tuple(dict.fromkeys(path for path in found if path.exists()))
+
+
+@cache
+def _own_places() -> tuple[Path, ...]:
+    """Return the same of our Python, which is asked in a process of its own.
+
+    Our `sys.path` begins with the folder that the bot was started in, where `.env` is, or that of a script.
+    """
+    prefixes = map(Path, (sys.prefix, sys.base_prefix, sys.exec_prefix))
+    return (*prefixes, *_places(Path(sys.executable)))
+
+
+def _places(python: Path) -> tuple[Path, ...]:
+    """Return where a Python and its packages are."""
+    answer = _answer((str(python), "-c", _PLACES), {"PYTHONSAFEPATH": "1"})
+    return tuple(Path(place) for place in json.loads(answer or "[]") if place)
 
 
 def interpreter_of(program: Path) -> Path | None:

@@ -355,3 +355,17 @@ wheels = [{ url = "http://127.0.0.1:9/tinypack-1.0-py3-none-any.whl", hash = "sh
     launcher = Launcher(tmp_path / "environments", override=(), editable="train.py", environ=environ)
     with pytest.raises(UserError, match=r"No network for the packages of uv\.lock.*tinypack.*uv sync"):
         launcher.prepare(project, None, print)
+
+
+def test_the_folder_that_the_bot_was_started_in_is_not_read_by_trainings(tmp_path: Path) -> None:
+    program = "import sys; from loop.process.environment import readable_for; from pathlib import Path\n"
+    program += "print(*readable_for(Path(sys.executable)), sep='\\n')"
+    (tmp_path / "script.py").write_text(program)
+    environ = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    for command in (["script.py"], ["-c", program], ["-m", "script"]):
+        ran = subprocess.run(
+            [sys.executable, *command], cwd=tmp_path, env=environ, capture_output=True, text=True, check=True
+        )
+        read = [Path(line) for line in ran.stdout.splitlines()]
+        assert Path(sys.prefix) in read
+        assert not [path for path in read if tmp_path.is_relative_to(path)]
