@@ -161,6 +161,7 @@ class TestModel:
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # Dynamo looks at it, and hides that
+@pytest.mark.filterwarnings("ignore:Guards may run slower")  # on Python 3.13.0
 class TestCompiled:
     """As on a GPU: in half precision, and by graphs, here without a compiler behind them."""
 
