@@ -23,45 +23,25 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import prepare  # type: ignore[import-not-found]  # before torch is imported
 import sources  # type: ignore[import-not-found]
 from exchange import SLOTS, Channel, RefusedError, Shape, answer, own_pipes  # type: ignore[import-not-found]
+from questions import ON_CPU, ON_GPU, Questions, Text, read_text  # type: ignore[import-not-found]
+from readers import CpuReader, Reader, gpu_reader, has_gpu  # type: ignore[import-not-found]
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    import torch
 
     Floats: TypeAlias = npt.NDArray[np.float32]
     Ints: TypeAlias = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """How much a model is asked. On a CPU, positions cost more time than they are worth in certainty."""
-
-    val: int  # validation tokens, at most
-    audit: float  # audit rows for each row of those, at most
-    probed: int  # rows that are asked twice, at least
-    batch: int  # tokens at once
-
-
-ON_GPU = Effort(2**20, 1 / 4, 128, 2**14)
-ON_CPU = Effort(2**16, 1 / 4, 128, 2**11)  # all rows of the CPU profile, so that its number is found exactly
-ROWS = 64  # of the validation text, at least, as the standard errors are over rows
-PROBED = 1 / 8  # of the rows are asked for a second time, with other tokens from some position on
-PIECE = 16, 1 / 64  # of other rows that follow there, tokens of each: least, and share of a row
-CHECKED = 16  # positions before the other tokens, and as many anywhere before, where two answers are compared
-SCORER_MEMORY = 4 * 2**30  # bytes of a GPU that have to be free to score there
 LIMIT = 300.0  # seconds for all of it, the imports too
-DRIVERS = "/dev/nvidiactl", "/dev/nvhost-ctrl", "/dev/dxg", "/dev/kfd"  # CUDA and ROCm need one of them
-BLOCK = 2**18  # logits that a processor scores at once
-THREADS = 4  # that read an answer
 
 # An honest model gives a position the same answer whatever comes later or stands in other rows, but for the
 # rounding of its kernels: below 0.001 nats in bfloat16.
@@ -74,100 +54,6 @@ WON = 1e6  # times what one had before all bets; of a million honest models one
 
 # ---------------------------------------------------------------------------------------------------------
 # The scorer's process
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """What is scored: rows of the validation text, and after the first `val` of them of the audit."""
-
-    inputs: Ints
-    targets: Ints
-    token_bytes: Ints  # by token
-    val: int
-    share: float  # of the rows that `prepare.evaluate_bpb` scores
-    name: str  # another text, or other rows of it, have another
-
-    @property
-    def parts(self) -> dict[str, slice]:
-        return {"val": slice(0, self.val), "audit": slice(self.val, None)}
-
-    @property
-    def sizes(self) -> Ints:
-        """The bytes of each target."""
-        return self.token_bytes[self.targets]
-
-
-def read_text(corpus: prepare.Corpus, effort: Effort) -> Text:
-    import numpy as np
-
-    val = prepare.Rows(corpus, "val", prepare.MAX_SEQ_LEN)
-    scored = prepare.scored_rows(val)
-    chosen = scored[spread(len(scored), max(ROWS, effort.val // prepare.MAX_SEQ_LEN))]
-    rows = val.take(chosen)
-    if corpus.manifest()["tokens"]["audit"]:
-        audit = prepare.Rows(corpus, "audit", prepare.MAX_SEQ_LEN)
-        some = spread(len(audit), max(1, int(effort.audit * len(chosen))))
-        rows = np.concatenate([rows, audit.take(some)], axis=1)
-    inputs, targets = rows
-    token_bytes = np.load(corpus.tokenizer / "token_bytes.npy")
-    digest = hashlib.sha256(repr((inputs.shape, len(chosen))).encode())
-    digest.update(targets.tobytes())
-    share = len(chosen) / len(scored)
-    return Text(inputs, targets, token_bytes, len(chosen), share, digest.hexdigest())
-
-
-def spread(rows: int, most: int) -> Ints:
-    """Numbers of rows, evenly over all of them."""
-    import numpy as np
-
-    count = min(rows, most)
-    chosen: Ints = np.arange(count) * rows // count
-    return chosen
-
-
-class Questions:
-    """What is asked: every row once, and some again with other text from a cut on, in random order.
-
-    The other text is in pieces, each of another row, and where one begins no token before it tells of it.
-    Other rows stand beside a row the second time, and a model that sees it for the first time cannot know
-    which of the two it is. Numbers from `len(text.inputs)` on are those of the second kind.
-    """
-
-    def __init__(self, text: Text, seed: int, probed: int) -> None:
-        import numpy as np
-
-        random = np.random.default_rng(seed)
-        rows, length = text.inputs.shape
-        count = min(rows, max(probed, int(PROBED * rows)))
-        self.probed = random.permutation(rows)[:count]
-        self.cuts = random.integers(1, length, count)
-        size = max(PIECE[0], int(PIECE[1] * length))
-        steps = random.integers(1, max(2, rows), (count, length // size + 1))  # never the same row again
-        others = (self.probed[:, None] + steps.cumsum(1)) % rows
-        after = np.arange(length) - self.cuts[:, None]  # tokens since the cut
-        piece = np.take_along_axis(others, after.clip(0) // size, 1)
-        altered = np.where(after >= 0, text.inputs[piece, np.arange(length)], text.inputs[self.probed])
-        following = np.append(altered[:, 1:], text.targets[self.probed, -1:], axis=1)
-        new = (after >= 0) & (after % size == size - 1) & (np.arange(length) < length - 1)
-        self.chance = np.nonzero(new)  # where the next token is the first of another piece
-        self.inputs = np.concatenate([text.inputs, altered])
-        self.targets = np.concatenate(
-            [text.targets, np.where(after >= 0, following, text.targets[self.probed])]
-        )
-        self.order = random.permutation(rows + count)
-        self.when = np.argsort(self.order)  # the place of each in that order
-        self.probe_of = {int(row): probe for probe, row in enumerate(self.probed)}
-        self.probe_of |= {rows + probe: probe for probe in range(count)}
-        self.checked = [
-            np.unique(
-                np.concatenate([np.arange(max(0, cut - CHECKED), cut), random.integers(0, cut, CHECKED)])
-            )
-            for cut in self.cuts
-        ]
-
-    def batches(self, rows: int) -> list[Ints]:
-        """Numbers of questions, `rows` a time; the last batch may have fewer."""
-        return [self.order[start : start + rows] for start in range(0, len(self.order), rows)]
 
 
 class Scorer:
@@ -231,83 +117,6 @@ def divergence(one: Floats, other: Floats) -> Floats:
     return found
 
 
-class Reader(Protocol):
-    """Reads an answer from byte `start` of the shared file.
-
-    Each byte once, as the other side may write to it at any time. Returns the loss at each target, and the
-    log-probabilities at the positions that are `wanted`.
-    """
-
-    def __call__(self, exchange: int, start: int, targets: Ints, wanted: Ints) -> tuple[Floats, Floats]: ...
-
-
-class CpuReader:
-    """Without PyTorch, whose import takes seconds, and in blocks that a cache holds from copy to loss."""
-
-    def __init__(self, shape: Shape) -> None:
-        self.shape = shape
-        self.pool = ThreadPoolExecutor(THREADS)
-
-    def __call__(self, exchange: int, start: int, targets: Ints, wanted: Ints) -> tuple[Floats, Floats]:
-        import numpy as np
-
-        size = max(1, BLOCK // self.shape.vocabulary)
-        kind = np.float16 if self.shape.half else np.float32
-
-        def block(first: int) -> tuple[Floats, Floats]:
-            some = targets[first : first + size]
-            logits = np.empty((len(some), self.shape.vocabulary), kind)
-            read(exchange, logits.data.cast("B"), start + first * logits[0].nbytes)
-            inside = wanted[(first <= wanted) & (wanted < first + size)] - first
-            return losses_of(logits.astype(np.float32, copy=False), some, inside)
-
-        losses, found = zip(*self.pool.map(block, range(0, len(targets), size)), strict=True)
-        return np.concatenate(losses), np.concatenate(found)
-
-
-def losses_of(logits: Floats, targets: Ints, wanted: Ints) -> tuple[Floats, Floats]:
-    """As a reader returns them; `logits` are written over. `prepare.losses_of` finds the same losses."""
-    import numpy as np
-
-    with np.errstate(all="ignore"):  # a model may answer anything
-        logits -= logits.max(-1, keepdims=True)
-        answers, found = logits[np.arange(len(targets)), targets], logits[wanted]
-        sums = np.log(np.exp(logits, out=logits).sum(-1))
-        return sums - answers, found - sums[wanted, None]
-
-
-class GpuReader:
-    def __init__(self, shape: Shape, token_bytes: Ints, device: torch.device) -> None:
-        import torch
-
-        self.device, self.vocabulary = device, shape.vocabulary
-        self.token_bytes = torch.from_numpy(token_bytes).to(device)
-        kind = torch.float16 if shape.half else torch.float32
-        count = shape.tokens * shape.vocabulary
-        self.logits = torch.empty(count, dtype=kind, pin_memory=device.type == "cuda")
-        self.pool = ThreadPoolExecutor(THREADS)
-
-    def __call__(self, exchange: int, start: int, targets: Ints, wanted: Ints) -> tuple[Floats, Floats]:
-        import torch
-
-        memory = self.logits.numpy().data.cast("B")
-        size = -(-len(memory) // THREADS)
-        parts = range(0, len(memory), size)
-        list(self.pool.map(lambda at: read(exchange, memory[at : at + size], start + at), parts))
-        logits = self.logits.view(1, -1, self.vocabulary)[:, : len(targets)].to(self.device)
-        answers = torch.from_numpy(targets).to(self.device)
-        losses, _ = prepare.losses_of(logits, answers, self.token_bytes)
-        found = logits[0, torch.from_numpy(wanted).to(self.device)].float().log_softmax(-1)
-        return losses.cpu().numpy(), found.cpu().numpy()
-
-
-def read(exchange: int, memory: memoryview, at: int) -> None:
-    while memory:
-        if (count := os.preadv(exchange, [memory], at)) == 0:
-            raise RefusedError("The model's process has cut the shared file short.")
-        memory, at = memory[count:], at + count
-
-
 def expect(channel: Channel, wanted: dict[str, Any]) -> None:
     message = channel.receive()
     if "refused" in message:
@@ -353,7 +162,7 @@ def ask(
     several = len(questions.order) // 8  # batches, so that a row seldom meets itself in one
     rows = max(2, min(several, effort.batch // prepare.MAX_SEQ_LEN))
     shape = Shape(rows, prepare.MAX_SEQ_LEN, corpus.vocabulary, half=gpu)
-    scorer = Scorer(text, questions, shape, reader_of(text, shape) if gpu else CpuReader(shape))
+    scorer = Scorer(text, questions, shape, gpu_reader(shape, text.token_bytes) if gpu else CpuReader(shape))
     expect(channel, {"ready": True})
     try:
         os.ftruncate(exchange, SLOTS * shape.slot_bytes)
@@ -363,19 +172,6 @@ def ask(
         raise RefusedError(f"The file that both processes share cannot be used: {error.strerror}.") from error
     channel.send({"slot": None})
     return text, questions, scorer.losses, scorer.apart
-
-
-def has_gpu() -> bool:
-    """Whether there may be one: only PyTorch knows, whose import takes seconds."""
-    return any(Path(driver).exists() for driver in DRIVERS)
-
-
-def reader_of(text: Text, shape: Shape) -> Reader:
-    import torch  # the other process does so at the same time
-
-    if torch.cuda.is_available() and torch.cuda.mem_get_info()[0] > SCORER_MEMORY:
-        return GpuReader(shape, text.token_bytes, torch.device("cuda"))
-    return CpuReader(shape)
 
 
 def numbers(text: Text, losses: Floats, head: Floats | None) -> dict[str, float]:

@@ -20,8 +20,8 @@ import torch
 from tests.training.conftest import copy_template, environment_of, run_in, small
 from tests.training.evaluating import Evaluation, evaluate, python
 from tests.training.preloaded import forked, run_forked
-from training import evaluate as evaluator
-from training import exchange
+from training import exchange, readers
+from training import questions as asked
 
 PROGRESS = re.compile(
     r"step \d{5} \(\d+\.\d%\) \| loss: \d+\.\d{6} \| lrm: \d\.\d\d \| dt: \d+ms \| tok/sec: [\d,]+ \| "
@@ -94,7 +94,7 @@ def score(data: Path, trained: Path, tmp_path: Path) -> Score:
         (work / "model.pt").write_bytes((trained / "model.pt").read_bytes())
         fixed = copy_template(tmp_path / "fixed", **small(data))
         (fixed / "train.py").write_text("raise SystemExit('the scorer has imported train.py')")
-        if not evaluator.has_gpu():  # without one it starts in a tenth of the time
+        if not readers.has_gpu():  # without one it starts in a tenth of the time
             (fixed / "torch.py").write_text("raise SystemExit('the scorer has imported torch')")
         choices: dict[str, Any] = {"start": forked} | options
         return evaluate(
@@ -205,7 +205,7 @@ def describe(trained: Path, cache: Path) -> CompletedProcess[str]:
 
 def test_what_no_training_may_see_is_named(data: Path, trained: Path) -> None:
     found = json.loads(describe(trained, data / "cache").stdout)
-    effort = evaluator.ON_GPU if evaluator.has_gpu() else evaluator.ON_CPU
+    effort = asked.ON_GPU if readers.has_gpu() else asked.ON_CPU
     assert (found["damaged"], found["positions"]) == ("", {"val": 2**10, "audit": int(effort.audit * 2**10)})
     assert re.fullmatch(r"0\.\d\d M tokens of .*text\.txt, by documents", found["audit"])
     assert {Path(path).name for path in found["hidden"]} == {

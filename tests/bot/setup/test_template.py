@@ -36,7 +36,15 @@ def test_the_template_becomes_a_repository_with_one_commit(profile: Profile, tmp
         git(target, "ls-files").splitlines()
     )
     assert inspect(target).base_commit == commit
-    fixed = {"prepare.py", "sources.py", "tokenizer.py", "evaluate.py", "exchange.py"}
+    fixed = {
+        "prepare.py",
+        "sources.py",
+        "tokenizer.py",
+        "evaluate.py",
+        "exchange.py",
+        "questions.py",
+        "readers.py",
+    }
     assert set(with_imports(target, commit, ("prepare.py",))) == fixed
     assert list(target.parent.iterdir()) == [target]
 

@@ -23,7 +23,7 @@ START = f"""\
 import sys
 try:
     from {Seen.__module__} import main
-except Exception:
+except Exception:  # that user may not read what it is made of
     sys.exit({IMPOSSIBLE})
 main()
 """

@@ -24,6 +24,8 @@ exchange = importlib.import_module("exchange")  # the modules as evaluate.py its
 
 
 prepare = importlib.import_module("prepare")
+asked: Any = importlib.import_module("questions")
+readers: Any = importlib.import_module("readers")
 
 
 CPU = torch.device("cpu")

@@ -19,8 +19,8 @@ from tests.training.evaluation.scored import (
     Run,
     Serve,
     exchange,
+    readers,
 )
-from training import evaluate
 
 SHAPES: dict[str, Callable[[Tensor], Any]] = {
     "another vocabulary": lambda tokens: torch.zeros(*tokens.shape, 7),
@@ -144,13 +144,13 @@ def test_what_is_written_after_an_answer_changes_nothing(
     run: Run, honest: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = run.model(honest)
-    read = evaluate.read
+    read = readers.read
 
     def read_then_lose(exchange: int, memory: memoryview, at: int) -> None:
         read(exchange, memory, at)
         os.pwrite(exchange, b"\xff" * len(memory), at)
 
-    monkeypatch.setattr(evaluate, "read", read_then_lose)
+    monkeypatch.setattr(readers, "read", read_then_lose)
     assert run.model(honest) == expected
 
 

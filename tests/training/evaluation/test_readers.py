@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.training.evaluation.scored import CPU, exchange
-from training import evaluate
+from tests.training.evaluation.scored import CPU, exchange, readers
 
 ROWS, LENGTH, VOCABULARY = 3, 40, 211
 TARGETS = np.random.default_rng(1).integers(0, VOCABULARY, ROWS * LENGTH)
@@ -51,13 +50,13 @@ def answers() -> dict[str, npt.NDArray[np.float32]]:
 def test_both_find_the_same(
     kind: str, half: bool, block: int, memory: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluate, "BLOCK", block)
+    monkeypatch.setattr(readers, "BLOCK", block)
     shape = exchange.Shape(ROWS, LENGTH, VOCABULARY, half=half)
     with np.errstate(over="ignore"):
         logits = answers()[kind].astype(np.float16 if half else np.float32)
     os.pwrite(memory, logits.tobytes(), start := shape.logits_at(1))
-    losses, found = evaluate.CpuReader(shape)(memory, start, TARGETS, WANTED)
-    expected, likely = evaluate.GpuReader(shape, BYTES, CPU)(memory, start, TARGETS, WANTED)
+    losses, found = readers.CpuReader(shape)(memory, start, TARGETS, WANTED)
+    expected, likely = readers.GpuReader(shape, BYTES, CPU)(memory, start, TARGETS, WANTED)
     assert losses.dtype == found.dtype == np.float32
     np.testing.assert_allclose(losses, expected, rtol=2e-6, atol=2e-6)
     np.testing.assert_allclose(found, likely, rtol=2e-6, atol=2e-6)
@@ -68,7 +67,7 @@ def test_only_the_rows_that_were_asked_for_count(rows: int, memory: int) -> None
     shape = exchange.Shape(ROWS, LENGTH, VOCABULARY, half=False)
     os.pwrite(memory, answers()["as of a model"].tobytes(), start := shape.logits_at(0))
     targets, nothing = TARGETS[: rows * LENGTH], np.empty(0, np.int64)
-    for reader in (evaluate.CpuReader(shape), evaluate.GpuReader(shape, BYTES, CPU)):
+    for reader in (readers.CpuReader(shape), readers.GpuReader(shape, BYTES, CPU)):
         losses, found = reader(memory, start, targets, nothing)
         assert losses.shape == (rows * LENGTH,)
         assert found.shape == (0, VOCABULARY)

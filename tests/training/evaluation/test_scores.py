@@ -13,6 +13,7 @@ from tests.training.evaluation.scored import (
     LENGTH,
     Model,
     Run,
+    asked,
     by_two,
     prepare,
 )
@@ -21,7 +22,7 @@ from training import evaluate
 
 @pytest.mark.parametrize(("tokens", "val", "audit"), [(1, 64, 32), (100 * LENGTH, 100, 50), (10**6, 240, 60)])
 def test_some_rows_are_scored_evenly_spread(tokens: int, val: int, audit: int, corpus: Any) -> None:
-    text = evaluate.read_text(corpus, evaluate.Effort(tokens, 1 / 2, 32, LENGTH))
+    text = asked.read_text(corpus, asked.Effort(tokens, 1 / 2, 32, LENGTH))
     assert (text.val, len(text.targets) - text.val) == (val, audit)
     whole = prepare.Rows(corpus, "val", LENGTH).take(np.arange(240))[1]
     found = [int((row == whole).all(1).argmax()) for row in text.targets[: text.val]]

@@ -20,6 +20,7 @@ from tests.training.evaluation.scored import (
     Head,
     Model,
     Run,
+    asked,
     by_two,
     next_tokens,
     prepare,
@@ -89,7 +90,7 @@ HONEST: dict[str, Callable[[], Model]] = {
 def test_an_honest_model_is_scored_as_it_scores_itself(
     kind: str, run: Run, corpus: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepare, "EVAL_TOKENS", evaluate.ROWS * LENGTH)  # as few as on a CPU
+    monkeypatch.setattr(prepare, "EVAL_TOKENS", asked.ROWS * LENGTH)  # as few as on a CPU
     model = HONEST[kind]()
     found = run.model(model)
     assert found["refused"] == found["prefix"] == ""
@@ -209,8 +210,8 @@ def losses_by(given: Callable[[Any, Any], Any], seed: int) -> tuple[Any, Any, An
     share = 1 / np.arange(1, 301) / (1 / np.arange(1, 301)).sum()
     targets = random.choice(300, (300, 256), p=share)
     inputs = np.pad(targets[:, :-1], ((0, 0), (1, 0)))
-    text = evaluate.Text(inputs, targets, np.ones(300, dtype=np.int64), 240, 1.0, "")
-    questions = evaluate.Questions(text, seed, 128)
+    text = asked.Text(inputs, targets, np.ones(300, dtype=np.int64), 240, 1.0, "")
+    questions = asked.Questions(text, seed, 128)
     probabilities = given(share[questions.targets], random)
     return text, questions, -np.log(probabilities).astype(np.float32)
 

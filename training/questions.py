@@ -1,0 +1,127 @@
+"""What a model is asked: every row of a text once, and some again with other text. Part of the fixed half."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import prepare  # type: ignore[import-not-found]
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Ints: TypeAlias = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much a model is asked. On a CPU, positions cost more time than they are worth in certainty."""
+
+    val: int  # validation tokens, at most
+    audit: float  # audit rows for each row of those, at most
+    probed: int  # rows that are asked twice, at least
+    batch: int  # tokens at once
+
+
+ON_GPU = Effort(2**20, 1 / 4, 128, 2**14)
+ON_CPU = Effort(2**16, 1 / 4, 128, 2**11)  # all rows of the CPU profile, so that its number is found exactly
+ROWS = 64  # of the validation text, at least, as the standard errors are over rows
+PROBED = 1 / 8  # of the rows are asked for a second time, with other tokens from some position on
+PIECE = 16, 1 / 64  # of other rows that follow there, tokens of each: least, and share of a row
+CHECKED = 16  # positions before the other tokens, and as many anywhere before, where two answers are compared
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """What is scored: rows of the validation text, and after the first `val` of them of the audit."""
+
+    inputs: Ints
+    targets: Ints
+    token_bytes: Ints  # by token
+    val: int
+    share: float  # of the rows that `prepare.evaluate_bpb` scores
+    name: str  # another text, or other rows of it, have another
+
+    @property
+    def parts(self) -> dict[str, slice]:
+        return {"val": slice(0, self.val), "audit": slice(self.val, None)}
+
+    @property
+    def sizes(self) -> Ints:
+        """The bytes of each target."""
+        return self.token_bytes[self.targets]
+
+
+def read_text(corpus: prepare.Corpus, effort: Effort) -> Text:
+    import numpy as np
+
+    val = prepare.Rows(corpus, "val", prepare.MAX_SEQ_LEN)
+    scored = prepare.scored_rows(val)
+    chosen = scored[spread(len(scored), max(ROWS, effort.val // prepare.MAX_SEQ_LEN))]
+    rows = val.take(chosen)
+    if corpus.manifest()["tokens"]["audit"]:
+        audit = prepare.Rows(corpus, "audit", prepare.MAX_SEQ_LEN)
+        some = spread(len(audit), max(1, int(effort.audit * len(chosen))))
+        rows = np.concatenate([rows, audit.take(some)], axis=1)
+    inputs, targets = rows
+    token_bytes = np.load(corpus.tokenizer / "token_bytes.npy")
+    digest = hashlib.sha256(repr((inputs.shape, len(chosen))).encode())
+    digest.update(targets.tobytes())
+    share = len(chosen) / len(scored)
+    return Text(inputs, targets, token_bytes, len(chosen), share, digest.hexdigest())
+
+
+def spread(rows: int, most: int) -> Ints:
+    """Numbers of rows, evenly over all of them."""
+    import numpy as np
+
+    count = min(rows, most)
+    chosen: Ints = np.arange(count) * rows // count
+    return chosen
+
+
+class Questions:
+    """What is asked: every row once, and some again with other text from a cut on, in random order.
+
+    The other text is in pieces, each of another row, and where one begins no token before it tells of it.
+    Other rows stand beside a row the second time, and a model that sees it for the first time cannot know
+    which of the two it is. Numbers from `len(text.inputs)` on are those of the second kind.
+    """
+
+    def __init__(self, text: Text, seed: int, probed: int) -> None:
+        import numpy as np
+
+        random = np.random.default_rng(seed)
+        rows, length = text.inputs.shape
+        count = min(rows, max(probed, int(PROBED * rows)))
+        self.probed = random.permutation(rows)[:count]
+        self.cuts = random.integers(1, length, count)
+        size = max(PIECE[0], int(PIECE[1] * length))
+        steps = random.integers(1, max(2, rows), (count, length // size + 1))  # never the same row again
+        others = (self.probed[:, None] + steps.cumsum(1)) % rows
+        after = np.arange(length) - self.cuts[:, None]  # tokens since the cut
+        piece = np.take_along_axis(others, after.clip(0) // size, 1)
+        altered = np.where(after >= 0, text.inputs[piece, np.arange(length)], text.inputs[self.probed])
+        following = np.append(altered[:, 1:], text.targets[self.probed, -1:], axis=1)
+        new = (after >= 0) & (after % size == size - 1) & (np.arange(length) < length - 1)
+        self.chance = np.nonzero(new)  # where the next token is the first of another piece
+        self.inputs = np.concatenate([text.inputs, altered])
+        self.targets = np.concatenate(
+            [text.targets, np.where(after >= 0, following, text.targets[self.probed])]
+        )
+        self.order = random.permutation(rows + count)
+        self.when = np.argsort(self.order)  # the place of each in that order
+        self.probe_of = {int(row): probe for probe, row in enumerate(self.probed)}
+        self.probe_of |= {rows + probe: probe for probe in range(count)}
+        self.checked = [
+            np.unique(
+                np.concatenate([np.arange(max(0, cut - CHECKED), cut), random.integers(0, cut, CHECKED)])
+            )
+            for cut in self.cuts
+        ]
+
+    def batches(self, rows: int) -> list[Ints]:
+        """Numbers of questions, `rows` a time; the last batch may have fewer."""
+        return [self.order[start : start + rows] for start in range(0, len(self.order), rows)]
