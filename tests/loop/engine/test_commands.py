@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from loop.engine.lane import Lane
+from loop.engine.run import Engine
 from loop.errors import UserError
 from loop.experiment import (
     BY_COMMAND,
@@ -20,7 +21,7 @@ from loop.experiment import (
 )
 from loop.process.supervisor import OUTCOME
 from tests.loop.engine.engines import MakeLab, conduct, end
-from tests.loop.lab import git, program, value
+from tests.loop.lab import Lab, git, program, value
 
 
 async def test_pause_lets_the_experiment_finish_and_resume_goes_on(make_lab: MakeLab) -> None:
@@ -90,13 +91,19 @@ async def test_skip_gives_up_one_experiment_and_goes_on(make_lab: MakeLab) -> No
     lab.check_invariants()
 
 
-async def test_stop_is_for_good_and_leaves_the_branch(make_lab: MakeLab) -> None:
+async def stopped(make_lab: MakeLab) -> tuple[Lab, Engine]:
+    """A run that was stopped while its second experiment trained."""
     lab = make_lab(value(1.5))
     engine = lab.engine(value(1.4), program("wait()"))
     conducting = conduct(engine)
     await lab.until_training(2)
     await engine.stop()
     await conducting
+    return lab, engine
+
+
+async def test_stop_is_for_good_and_leaves_the_branch(make_lab: MakeLab) -> None:
+    lab, engine = await stopped(make_lab)
     assert lab.now().state is RunState.STOPPED
     assert [e.status for e in lab.experiments()] == [Status.KEEP, Status.KEEP, Status.SKIP]
     lab.check_invariants()
@@ -134,12 +141,7 @@ async def test_a_done_run_leaves_no_folder_of_a_training(make_lab: MakeLab) -> N
 
 
 async def test_a_stopped_run_leaves_nothing_that_only_trainings_need(make_lab: MakeLab) -> None:
-    lab = make_lab(value(1.5))
-    engine = lab.engine(value(1.4), program("wait()"))
-    conducting = conduct(engine)
-    await lab.until_training(2)
-    await engine.stop()
-    await conducting
+    lab, _ = await stopped(make_lab)
     assert not lab.folders.trainings.exists()
     assert lab.folders.log(1).is_file()
 
