@@ -139,14 +139,12 @@ def main() -> None:
             row = figures(template.python("-c", _TIMED), time.monotonic() - start)
             rows.append((f"{seed} {'warm' if rows else 'cold'}", row))
             print(f"seed {seed}: val_bpb {row.val_bpb:.4f}", flush=True)
+        print(f"\n{template.profile} profile, {template.seconds:g} s, {template.source}")
+        print(table(rows), flush=True)
         loader = float(template.python("-c", _LOADER))
+        print(f"A batch takes the loader {loader:.1f} ms.", flush=True)
         curves = json.loads(template.python("-c", _CURVES).splitlines()[-1])
-    print(
-        f"\n{template.profile} profile, {template.seconds:g} s, {template.source}; "
-        f"a batch takes the loader {loader:.1f} ms"
-    )
-    print(table(rows))
-    print(f"Nats between the losses and those of plain float32: {apart(*curves)}")
+        print(f"Nats between the losses and those of plain float32: {apart(*curves)}")
 
 
 if __name__ == "__main__":
