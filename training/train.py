@@ -64,6 +64,7 @@ SEED = 42  # seed of the initial weights
 
 Batches = Iterator[tuple[Tensor, Tensor, int]]  # inputs and targets of shape (rows, time), and the epoch
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # queries, keys, values: (batch, head, time, channel)
+Within = Callable[[int, int, torch.device], Attend]  # of a window and a context
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +95,22 @@ def config_for(device: torch.device) -> Config:
 
 def attention_within(window: int, context: int, device: torch.device) -> Attend:
     """Causal attention to the last `window` tokens, by the fastest kernel that PyTorch brings."""
+    if device.type == "cuda" and window < context:
+        return flex_within(window, context, device)
+    return plain_within(window, context, device)
+
+
+def plain_within(window: int, context: int, device: torch.device) -> Attend:
+    """The same without anything that has to be compiled."""
     if window >= context:
         return functools.partial(functional.scaled_dot_product_attention, is_causal=True)
-    if device.type == "cuda":
-        return flex_within(window, context, device)
     distance = torch.arange(context)[:, None] - torch.arange(context)
     mask = ((distance >= 0) & (distance < window)).to(device)
     return functools.partial(functional.scaled_dot_product_attention, attn_mask=mask)
 
 
 def flex_within(window: int, context: int, device: torch.device) -> Attend:
-    """The same by FlexAttention, which skips what no query sees; it has to be compiled."""
+    """The same by FlexAttention, which skips what no query sees."""
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention  # slow to import
 
     def visible(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -178,12 +184,12 @@ class GPT(nn.Module):
     each layer the stream becomes `keep * stream + recall * embedding`.
     """
 
-    def __init__(self, config: Config, device: torch.device) -> None:
+    def __init__(self, config: Config, device: torch.device, within: Within = attention_within) -> None:
         super().__init__()
         self.config = config
         depth, width = len(config.windows), config.width
         gated = [layer % 2 == (depth - 1) % 2 for layer in range(depth)]
-        kernels = {window: attention_within(window, config.context, device) for window in set(config.windows)}
+        kernels = {window: within(window, config.context, device) for window in set(config.windows)}
         self.embedding = nn.Embedding(config.vocabulary, width)
         orders = range(2 if config.ngrams else 0)
         self.ngrams = nn.ModuleList(nn.Embedding(config.ngrams, width) for _ in orders)
@@ -475,7 +481,8 @@ def train(model: GPT, run: Callable[..., Tensor], batches: Batches, parts: int) 
 def build_model(weights: dict[str, Tensor], device: torch.device) -> Callable[[Tensor], Tensor]:
     """Tokens to logits by the weights of `model.pt`: for evaluate.py. Not compiled, which takes too long."""
     torch.set_float32_matmul_precision("high")
-    model = GPT(config_for(device), device)
+    with device:
+        model = GPT(config_for(device), device, plain_within)
     model.load_state_dict(weights)
     return model
 
