@@ -5,7 +5,7 @@ experiments in blocks that never change (`history`), the best program, then what
 
 The room is divided once for a run: at most 30 % for what is fixed, 45 % for the program and what is new, the
 rest for the history. Where that is too little, this is left out first: papers, near misses, the last crash,
-recent results, in `now`; fixed files, lessons, in `fixed`; and as `history` says.
+recent results, in `now`; README.md, fixed files, lessons, in `fixed`; and as `history` says.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 
 from loop.experiment import Experiment, Goal, Status
 from loop.proposers.prompt import history
-from loop.proposers.prompt.context import INSTRUCTIONS
+from loop.proposers.prompt.context import INSTRUCTIONS, README
 from loop.proposers.prompt.history import LINE, SEPARATOR, Room, joined, tokens
 from loop.proposers.protocol import Context, Failure, SearchMode
 from loop.results.gains import FamilyRate, Lesson, most_valuable, near_misses, noise, rates_of
@@ -93,7 +93,7 @@ _FIXED, _NOW = 0.30, 0.45
 
 # At most so many tokens for each, however much room there is.
 _IDEA, _REFUSALS, _RECENT, _CRASH, _PAPERS, _LOG = 2000, 1000, 6000, 600, 4000, 3000
-_NEAR_MISS = 800
+_NEAR_MISS, _README = 800, 3000
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +175,10 @@ def _fixed(context: Context, budget: int, answer: str) -> str:
     files = [
         room.fence("data", f"{path}, which is fixed", text)
         for path, text in context.files.items()
-        if path != INSTRUCTIONS
+        if path not in (INSTRUCTIONS, README)
     ]
-    return joined(instructions, setting, program, *files, lessons)
+    readme = room.fence("data", README, context.files.get(README, ""), most=_README)
+    return joined(instructions, setting, program, *files, readme, lessons)
 
 
 def _setting(context: Context) -> str:

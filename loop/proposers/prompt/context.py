@@ -43,6 +43,9 @@ _KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)  # the latter by way of a shel
 INSTRUCTIONS = "program.md"
 """What the human tells the researcher, in the repository."""
 
+README = "README.md"
+"""What the repository says of itself."""
+
 
 ARXIV = "https://export.arxiv.org/api/query"
 """The interface that arXiv asks programs to use (https://info.arxiv.org/help/api/user-manual.html)."""
@@ -112,10 +115,10 @@ class ContextReader:
 
     def _files(self, run: Run) -> dict[str, str]:
         texts = {}
-        for path in (INSTRUCTIONS, *self._workspace.frozen):
+        for path in (INSTRUCTIONS, *self._workspace.frozen, README):
             try:
                 texts[path] = self._workspace.text(run.base_commit, path)
-            except UserError:  # a repository may be without instructions
+            except UserError:  # a repository may be without instructions, or without README
                 continue
         return texts
 

@@ -40,7 +40,11 @@ def full(text: str = "text", experiments: list[Experiment] | None = None) -> Con
         text,
         source=f"{PROGRAM}# {text}\n".replace("\x1b", ""),
         ideas=(Idea(1, 1, f"try {text}", f"ada {text}", "", ""), Idea(2, 1, "later", "bob", "", "")),
-        files={"program.md": f"# Goal\n{text}", "prepare.py": f"TIME = 300  # {text}"},
+        files={
+            "program.md": f"# Goal\n{text}",
+            "prepare.py": f"TIME = 300  # {text}",
+            "README.md": f"# What this is\n{text}",
+        },
         lessons=tuple(lesson(number, K if number % 5 else D, 0.001 * number, text) for number in range(20)),
         device="NVIDIA H100",
         search_mode=SearchMode.RADICAL,
@@ -97,6 +101,7 @@ def test_a_model_is_told_everything_there_is() -> None:
     briefing = brief(full(), BUDGET)
     assert '<human1 of="program.md">\n# Goal\ntext\n</human1>' in briefing.fixed
     assert '<data1 of="prepare.py, which is fixed">\nTIME = 300  # text\n</data1>' in briefing.fixed
+    assert '<data1 of="README.md">\n# What this is\ntext\n</data1>' in briefing.fixed
     assert (
         "The metric is val_bpb. Lower is better. Each training has 300 seconds on NVIDIA H100."
         in briefing.fixed
