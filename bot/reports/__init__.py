@@ -13,7 +13,7 @@ from datetime import tzinfo
 from pathlib import Path
 
 from bot.runs import Runs
-from bot.setup.setting_types import next_after
+from bot.setup.cron import next_after
 from bot.setup.settings import Settings
 from loop.errors import UserError
 from loop.experiment import Event, EventKind, Run, RunState, Status

@@ -10,9 +10,7 @@ import re
 import shlex
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta, tzinfo
 from difflib import get_close_matches
-from math import inf
 from pathlib import Path, PurePosixPath
 from typing import Annotated, TypeAlias, TypeVar
 from zoneinfo import ZoneInfo
@@ -22,6 +20,7 @@ from pydantic import BeforeValidator, FiniteFloat, SecretStr
 from pydantic_core import ErrorDetails
 
 from bot.commands.access import Role
+from bot.setup.cron import read_cron
 from bot.setup.sources import SourceChoice, read_model, read_sources
 from loop.errors import UserError
 from loop.files import check_path
@@ -240,68 +239,6 @@ def _hint(name: str, names: list[str]) -> str:
         return "The training repository reads it from the environment: set it there."
     meant = _ELSEWHERE.get(name) or next(iter(get_close_matches(name.upper(), names, n=1)), None)
     return f"Did you mean {meant}?" if meant else ".env.example lists all of them."
-
-
-_TIME = re.compile(r"(\d{1,2}):(\d\d)")
-_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_DAY_RANGE = re.compile(r"(\*|[0-7]|[a-z]{3})(?:-([0-7]|[a-z]{3}))?(?:/([1-7]))?")
-
-
-def read_cron(text: str) -> str:
-    """Read `07:00` or a cron expression, and return the latter with the days of the week by their names.
-
-    Cron counts these from Sunday, APScheduler from Monday: names mean the same to both.
-
-    Raises:
-        ValueError: with a clause that follows a name: `must be …`.
-    """
-    found = _TIME.fullmatch(text.strip())
-    if found and int(found[1]) < 24 and int(found[2]) < 60:
-        return f"{int(found[2])} {int(found[1])} * * *"
-    fields = text.lower().split()
-    try:
-        cron = " ".join((*fields[:4], _days(fields[4]), *fields[5:]))
-        comes_true = next_after(cron, 0.0, UTC) < inf
-    except (ValueError, IndexError):
-        comes_true = False
-    if not comes_true:
-        raise ValueError("must be a time such as 07:00, or a cron expression such as 30 6 * * 1-5")
-    return cron
-
-
-def next_after(cron: str, moment: float, zone: tzinfo | None) -> float:
-    """Return when a cron expression, as `read_cron` gives it, comes true next by the clock of `zone`.
-
-    `moment` and what is returned are seconds since the epoch; infinity where it never comes true.
-
-    Raises:
-        ValueError: it is no cron expression.
-    """
-    from apscheduler.triggers.cron import CronTrigger
-
-    start = datetime.fromtimestamp(moment, zone) + timedelta(seconds=1)
-    found: datetime | None = CronTrigger.from_crontab(cron, timezone=zone).get_next_fire_time(None, start)
-    return inf if found is None else found.timestamp()
-
-
-def _days(field: str) -> str:
-    if field == "*":
-        return field
-    days: set[int] = set()
-    for part in field.split(","):
-        found = _DAY_RANGE.fullmatch(part)
-        if found is None:
-            raise ValueError(part)
-        first, last, step = found.groups()
-        start = 0 if first == "*" else _day(first)
-        stop = 6 if first == "*" or (step and not last) else _day(last or first)
-        span = (stop - start) % 7 if start != stop or not last else (7 if first != last else 0)
-        days |= {(start + offset) % 7 for offset in range(0, span + 1, int(step or 1))}
-    return ",".join(_DAYS[day] for day in sorted(days))
-
-
-def _day(name: str) -> int:
-    return int(name) % 7 if name.isdigit() else _DAYS.index(name)
 
 
 NewFolder: TypeAlias = Annotated[Path, BeforeValidator(_new_folder)]

@@ -74,7 +74,10 @@ class Recorder:
     def at(self, moment: str) -> None:
         """Let it be a moment such as `12 22:58`, of March 2026 in UTC; the bot lives meanwhile."""
         day, clock = moment.split()
-        self._clock[0] = datetime.fromisoformat(f"2026-03-{day}T{clock}:00+00:00").timestamp()
+        self.at_second(datetime.fromisoformat(f"2026-03-{day}T{clock}:00+00:00").timestamp())
+
+    def at_second(self, moment: float) -> None:
+        self._clock[0] = moment
         self._sessions.seen(self._session)
 
     def pass_(self, seconds: float) -> None:

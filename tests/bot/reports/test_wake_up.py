@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from datetime import UTC
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -33,11 +34,18 @@ async def no_beat() -> None:
     """Nobody listens."""
 
 
-def waker(recorder: Recorder, beat: Callable[[], object] = no_beat, clock: Clock | None = None) -> WakeUp:
+def waker(
+    recorder: Recorder,
+    beat: Callable[[], object] = no_beat,
+    clock: Clock | None = None,
+    *,
+    cron: str = "0 7 * * *",
+    zone: tzinfo = UTC,
+) -> WakeUp:
     return WakeUp(
         recorder.journal,
-        cron="0 7 * * *",
-        zone=UTC,
+        cron=cron,
+        zone=zone,
         prepare=no_beat,
         beat=beat,  # type: ignore[arg-type]
         clock=clock or recorder.clock,
@@ -74,6 +82,19 @@ def test_a_morning_comes_once_however_often_the_bot_is_started(recorder: Recorde
     first, second = wake_ups(recorder)
     assert first.data == {"since": recorder.run.created_at}
     assert second.data == {"since": first.at}
+
+
+def test_a_morning_in_the_hour_that_comes_twice_comes_once(recorder: Recorder) -> None:
+    recorder.begin()
+    november = datetime(2026, 11, 1, tzinfo=UTC).timestamp()
+    wake_up = waker(recorder, cron="30 1 * * *", zone=ZoneInfo("America/New_York"))
+    recorder.at_second(november)
+    wake_up.note()  # that of the day before
+    before = len(wake_ups(recorder))
+    for hours in range(1, 24):
+        recorder.at_second(november + 3600 * hours)
+        wake_up.note()
+    assert len(wake_ups(recorder)) - before == 1
 
 
 def test_a_bot_that_was_away_tells_late_and_once_for_several_mornings(recorder: Recorder) -> None:
