@@ -81,7 +81,6 @@ class Chats:
         self._say_here = say_here
         self._clock = Clock()
         self._fronts: dict[str, Callable[[], FrontHealth]] = {}
-        self._deliveries: dict[str, Delivery] = {}
         self._unavailable: dict[str, str] = {}  # by what it is about: why, with the fix
         self._places: list[tuple[Channel, Spacing]] = []
 
@@ -91,7 +90,7 @@ class Chats:
         await _run_all([*platforms, *self._others(), self._watch_journal])
 
     def health(self) -> list[str]:
-        """Return a line for each front end and each channel with trouble, and the last refusals."""
+        """Return a line for each front end, and the last refusals."""
         lines = [f"FAIL  {name}: unavailable: {reason}" for name, reason in self._unavailable.items()]
         for name, health in self._fronts.items():
             now = health()
@@ -99,10 +98,6 @@ class Chats:
             trouble = (now.error or "connecting").rstrip(".")
             state = "connected" if now.connected else f"not connected: {trouble}"
             lines.append(f"{'ok  ' if now.connected else 'FAIL'}  {name}: {state}; {seen}")
-        for name, delivery in self._deliveries.items():
-            if delivery.trouble is not None:
-                since = self._at(delivery.trouble.since)
-                lines.append(f"FAIL  {name}: nothing delivered since {since}: {delivery.trouble.reason}")
         refused = refusals(self._journal, last=3)
         lines += [f"warn  {no.channel}: refused at {self._at(no.at)}: {no.reason}" for no in refused]
         return lines
@@ -198,7 +193,6 @@ class Chats:
             clock=self._clock,
             zone=self._zone,
         )
-        self._deliveries[channel.name] = delivery
         self._places.append((channel, spacing))
         return [delivery.run, keeper.run] if keeper else [delivery.run]
 

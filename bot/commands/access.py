@@ -31,6 +31,11 @@ class Sender:
         return self.platform == LOCAL
 
     @property
+    def spot(self) -> str:
+        """The place as a setting lists it, with its topic."""
+        return "/".join(filter(None, (self.place, self.topic)))
+
+    @property
     def channel(self) -> str:
         """The name of the channel that writes to this place."""
         if self.is_local:
@@ -73,6 +78,7 @@ class AllowList:
 
     A user without a role of its own (None) is an operator. A place without one makes its members operators
     where it is private, and viewers where it is a group: who shall steer from a group is listed as a user.
+    A place is listed whole, or by one of its topics as `place/topic`.
     """
 
     users: Mapping[str, Role | None] = field(default_factory=dict)
@@ -83,11 +89,13 @@ class AllowList:
 
     def role_of(self, sender: Sender) -> Role | None:
         private = self.is_private(sender)
-        if not (sender.place in self.places or (private and sender.user in self.users)):
+        place = next((place for place in (sender.spot, sender.place) if place in self.places), None)
+        if place is None and not (private and sender.user in self.users):
             return None
         if self.users:
             return (self.users[sender.user] or Role.OPERATOR) if sender.user in self.users else None
-        return self.places[sender.place] or (Role.OPERATOR if private else Role.VIEWER)
+        assert place is not None
+        return self.places[place] or (Role.OPERATOR if private else Role.VIEWER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +119,7 @@ class Access:
             return "The local socket needs no id."
         allowed = self._list(sender)
         return (
-            f"You: {allowed.users_setting}={sender.user}\nThis chat: {allowed.places_setting}={sender.place}"
+            f"You: {allowed.users_setting}={sender.user}\nThis chat: {allowed.places_setting}={sender.spot}"
         )
 
     def _list(self, sender: Sender) -> AllowList:

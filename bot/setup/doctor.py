@@ -363,10 +363,13 @@ def _call(run: Run, call: Call) -> Check:
 
 
 def _delivered(standing: Standing, now: float) -> Check:
-    waiting = f"{standing.waiting:,} undelivered"
-    if standing.told_at is None:
-        return Check(standing.channel, None, f"{waiting}, nothing was ever delivered")
-    return Check(standing.channel, True, f"{waiting}, last delivery {duration(now - standing.told_at)} ago")
+    last, waiting = standing.last, f"{standing.waiting:,} undelivered"
+    if (trouble := last.trouble) is not None:
+        since = f"takes nothing for {duration(now - trouble.since)}: {one_line(trouble.reason, _LINE)}"
+        return Check(last.channel, False, f"{waiting}, {since}")
+    if last.told_at is None:
+        return Check(last.channel, None, f"{waiting}, nothing was ever delivered")
+    return Check(last.channel, True, f"{waiting}, last delivery {duration(now - last.told_at)} ago")
 
 
 def _state_file(journal: Journal) -> Check:

@@ -6,7 +6,7 @@ python-telegram-bot is imported only where a token is set.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
     with _left_out("httpx._main", "cryptography", "tornado"):
         from bot.telegram.connection import Webhook
         from bot.telegram.front import TelegramFront
-        from notifiers.channels.telegram import TelegramChannel
+        from notifiers.channels.telegram import Groups, TelegramChannel
         from notifiers.channels.telegram_wire import make_bot
 
     require_token(token, "TELEGRAM_BOT_TOKEN", begins=r"\d+:")
@@ -39,19 +39,29 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
         host, port = settings.telegram_webhook_listen
         secret = settings.telegram_webhook_secret.get_secret_value()
         webhook = Webhook(settings.telegram_webhook_url, secret, host, port)
+    groups, everywhere = Groups(), all_telegram_chats()
+    channels = []
+    for place in told_places(settings.telegram_chat_ids or settings.telegram_user_ids):
+        chat, _, topic = place.partition("/")
+        channel = TelegramChannel(
+            bot=bot, chat_id=int(chat), topic_id=int(topic) if topic else None, groups=groups
+        )
+        channels.append((channel, telegram_spacing(everywhere, group=int(chat) < 0, clock=clock)))
     front = TelegramFront(
         bot=bot,
         answer=answer,
+        groups=groups,
+        channels=[channel for channel, _ in channels],
         commands=[command for command in COMMANDS if not command.hidden],
         locks=Path.home() / ".cache" / "autoresearch" / "locks",  # for all state directories
         webhook=webhook,
     )
-    channels, everywhere = [], all_telegram_chats()
-    for place in settings.telegram_chat_ids or settings.telegram_user_ids:
-        chat, _, topic = place.partition("/")
-        channel = TelegramChannel(bot=bot, chat_id=int(chat), topic_id=int(topic) if topic else None)
-        channels.append((channel, telegram_spacing(everywhere, group=int(chat) < 0, clock=clock)))
     return Connection(front.run, front.health, channels, bot.request.shutdown)
+
+
+def told_places(places: Collection[str]) -> list[str]:
+    """Return where messages go: of a group that is listed beside one of its topics, to the topic alone."""
+    return [place for place in places if not any(other.startswith(f"{place}/") for other in places)]
 
 
 TELEGRAM = Platform("telegram", _allowed, _connect)

@@ -23,8 +23,8 @@ from bot.front import ANSWER_WAITS, HEAD_START, Answer, CommandQueue, FrontHealt
 from bot.telegram.connection import Context, Line, Pace, Pulse, TokenRefusedError, Webhook
 from loop.errors import UserError
 from loop.files import LockedError, lock
-from notifiers.channels.telegram import TelegramChannel
-from notifiers.message import Message, RefusedError, Reply, UnreachableError
+from notifiers.channels.telegram import Groups, TelegramChannel
+from notifiers.message import ChannelError, Message, RefusedError, Reply, UnreachableError
 
 log = logging.getLogger(__name__)
 
@@ -50,14 +50,14 @@ class Asked:
     shown_at: float = 0.0
 
 
-def asked_in(update: Update, *, me: User, now: float) -> Asked | None:
+def asked_in(update: Update, *, me: User, now: float, groups: Groups) -> Asked | None:
     """Return what an update asks of the bot `me`, None where it asks nothing.
 
     That is: edited messages, what people in a group say to each other, commands for other bots.
     """
     key = f"{NAME}:{me.id}:{update.update_id}"
     if update.callback_query is not None:
-        return _from_press(update.callback_query, key, now)
+        return _from_press(update.callback_query, key, now, groups)
     message = update.message
     sender = (message.from_user or message.sender_chat) if message else None
     if message is None or sender is None:
@@ -67,12 +67,12 @@ def asked_in(update: Update, *, me: User, now: float) -> Asked | None:
         return None
     name = sender.full_name if isinstance(sender, User) else sender.effective_name or ""
     topic = message.message_thread_id if message.is_topic_message else None
-    who = Sender(NAME, str(sender.id), str(message.chat.id), name, str(topic or ""))
+    who = Sender(NAME, str(sender.id), str(groups.listed(message.chat.id)), name, str(topic or ""))
     request = Request(who, text, key, message.date.timestamp(), str(message.message_id))
     return Asked(request, topic)
 
 
-def _from_press(press: CallbackQuery, key: str, now: float) -> Asked | None:
+def _from_press(press: CallbackQuery, key: str, now: float, groups: Groups) -> Asked | None:
     message = press.message
     if message is None or not press.data:
         return None
@@ -80,9 +80,8 @@ def _from_press(press: CallbackQuery, key: str, now: float) -> Asked | None:
     if isinstance(message, TelegramMessage):
         topic = message.message_thread_id if message.is_topic_message else None
         shown = message.edit_date or message.date
-    who = Sender(
-        NAME, str(press.from_user.id), str(message.chat.id), press.from_user.full_name, str(topic or "")
-    )
+    user, place = press.from_user, str(groups.listed(message.chat.id))
+    who = Sender(NAME, str(user.id), place, user.full_name, str(topic or ""))
     request = Request(who, press.data, key, now, str(message.message_id))
     return Asked(request, topic, press.id, shown.timestamp())
 
@@ -104,7 +103,7 @@ class TelegramFront:
     `answer` returns None for what must not be answered at all. Answers go through `bot`, made by `make_bot`:
     it may serve channels too, before the front runs and after. Updates come over a line of their own, which
     is replaced whenever it dies, by long polling or by `webhook`. A file in the folder `locks` keeps other
-    bots of this machine from using the same token.
+    bots of this machine from using the same token. The `channels` are looked at once there is a line.
     """
 
     def __init__(
@@ -114,6 +113,8 @@ class TelegramFront:
         answer: Answer,
         commands: Sequence[Command],
         locks: Path,
+        groups: Groups | None = None,
+        channels: Sequence[TelegramChannel] = (),
         webhook: Webhook | None = None,
         pace: Pace | None = None,
         head_start: float = HEAD_START,
@@ -123,6 +124,8 @@ class TelegramFront:
         self._answer = answer
         self._menu = [BotCommand(one.name, one.help[:DESCRIPTION_CHARACTERS]) for one in commands]
         self._menu_is_set = False
+        self._groups = groups or Groups()
+        self._unchecked = list(channels)
         self._lock = locks / f"telegram-{bot.token.partition(':')[0]}.lock"
         self._webhook = webhook
         self._pace = pace or Pace()
@@ -179,6 +182,7 @@ class TelegramFront:
                 self._refusals = 0
                 log.info("Telegram: connected as @%s", line.me.username)
                 await self._set_menu()
+                await self._check_channels()
                 await line.watch()
         except UnreachableError as error:
             self._refusals = self._refusals + 1 if isinstance(error, TokenRefusedError) else 0
@@ -197,8 +201,21 @@ class TelegramFront:
         except TelegramError as error:
             log.warning("Telegram: the menu of commands could not be set: %s", error)
 
+    async def _check_channels(self) -> None:
+        """Look whether we may write to them, and learn which groups have other ids now."""
+        while self._unchecked:
+            channel = self._unchecked.pop()
+            try:
+                await channel.check()
+            except RefusedError as error:
+                log.warning("%s takes no messages: %s", channel.name, error)
+            except ChannelError as error:
+                log.info("%s could not be looked at: %s", channel.name, error)
+
     async def _receive(self, update: Update, context: Context) -> None:
-        asked = asked_in(update, me=context.bot.bot, now=time.time())
+        if (moved := update.message) and moved.migrate_from_chat_id is not None:
+            self._groups.move(self._groups.listed(moved.migrate_from_chat_id), moved.chat.id)
+        asked = asked_in(update, me=context.bot.bot, now=time.time(), groups=self._groups)
         if asked is None:
             return
         place = asked.request.sender.place
@@ -218,7 +235,7 @@ class TelegramFront:
         reply = await self._answer(asked.request)
         if reply is not None:
             place = int(asked.request.sender.place)
-            channel = TelegramChannel(bot=self._bot, chat_id=place, topic_id=asked.topic)
+            channel = TelegramChannel(bot=self._bot, chat_id=place, topic_id=asked.topic, groups=self._groups)
             await show_answer(lambda: _show(channel, asked, reply), asked.request, self._answer_waits)
 
     async def _acknowledge(self, press: str) -> bool:

@@ -394,6 +394,10 @@ MIGRATIONS = (
         FOREIGN KEY (run_id, number) REFERENCES experiments (run_id, number)
     ) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE cursors ADD COLUMN trouble TEXT NOT NULL DEFAULT '';
+    ALTER TABLE cursors ADD COLUMN trouble_since REAL;
+    """,
 )
 """Applied in order, each once; `PRAGMA user_version` counts them. Never edit one that was released."""
 

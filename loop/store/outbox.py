@@ -33,6 +33,23 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why nothing reaches a channel, and since when, in seconds since the epoch."""
+
+    since: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LastSent:
+    """When a channel was last sent something, None for never, and its trouble, None for none."""
+
+    channel: str
+    told_at: float | None
+    trouble: Trouble | None
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """A message that a platform never took; `at` is in seconds since the epoch."""
 
@@ -101,6 +118,16 @@ class Outbox:
                 self._channel,
             )
 
+    def set_trouble(self, trouble: Trouble | None) -> None:
+        """Keep why nothing arrives, for whoever looks without asking the bot."""
+        with self._journal.transaction():
+            self._journal.execute(
+                "UPDATE cursors SET trouble = ?, trouble_since = ? WHERE channel = ?",
+                trouble.reason if trouble else "",
+                trouble.since if trouble else None,
+                self._channel,
+            )
+
     # Cards
 
     def card(self, run_id: int) -> str:
@@ -131,12 +158,20 @@ class Outbox:
             )
 
 
-def last_sent(journal: Journal) -> dict[str, float | None]:
+def last_sent(journal: Journal) -> list[LastSent]:
     rows = journal.query(
-        "SELECT channel, (SELECT at FROM deliveries WHERE deliveries.channel = cursors.channel "
+        "SELECT channel, trouble, trouble_since, "
+        "(SELECT at FROM deliveries WHERE deliveries.channel = cursors.channel "
         "AND state = 'sent' ORDER BY event_id DESC LIMIT 1) AS told_at FROM cursors ORDER BY channel"
     )
-    return {row["channel"]: row["told_at"] for row in rows}
+    return [
+        LastSent(
+            row["channel"],
+            row["told_at"],
+            None if row["trouble_since"] is None else Trouble(row["trouble_since"], row["trouble"]),
+        )
+        for row in rows
+    ]
 
 
 def refusals(journal: Journal, *, last: int = 10) -> list[Refusal]:

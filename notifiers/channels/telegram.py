@@ -12,7 +12,7 @@ from html import escape
 from typing import Any, TypeVar
 
 from telegram import Bot, InlineKeyboardButton, InlineKeyboardMarkup, LinkPreviewOptions, ReplyParameters
-from telegram.constants import FileSizeLimit, ParseMode
+from telegram.constants import ChatAction, FileSizeLimit, ParseMode
 from telegram.error import BadRequest, ChatMigrated, Forbidden, RetryAfter, TelegramError
 
 from loop.text import clean
@@ -47,6 +47,7 @@ CUT = "…"
 _UNSEEN_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Mn", "Me", "Zl", "Zp", "Zs"})
 _UNSEEN = frozenset("\u115f\u1160\u2800\u3164\uffa0\ufffc")
 
+_NO_TOPIC = ("message thread not found", "topic_deleted")
 _NO_PREVIEW = LinkPreviewOptions(is_disabled=True)
 _T = TypeVar("_T")
 
@@ -183,14 +184,37 @@ class _Progress:
     failed_uploads: int = 0
 
 
+class Groups:
+    """The ids of groups that have become supergroups since they were listed in the settings."""
+
+    def __init__(self) -> None:
+        self._now: dict[int, int] = {}
+
+    def move(self, listed: int, now: int) -> None:
+        if self._now.get(listed) != now:
+            log.warning("telegram:%d: the group has a new id; set %d in TELEGRAM_CHAT_IDS", listed, now)
+        self._now[listed] = now
+
+    def now(self, listed: int) -> int:
+        return self._now.get(listed, listed)
+
+    def listed(self, chat_id: int) -> int:
+        """Return the id by which access and deliveries go on."""
+        return next((listed for listed, now in self._now.items() if now == chat_id), chat_id)
+
+
 class TelegramChannel:
     """One chat, or one topic of a forum; see `Channel` for what its methods promise.
 
-    A message of which some parts were sent continues from there when it is sent again next.
+    A message of which some parts were sent continues from there when it is sent again next. `groups` is
+    shared by all that use the bot.
     """
 
-    def __init__(self, *, bot: Bot, chat_id: int, topic_id: int | None = None) -> None:
+    def __init__(
+        self, *, bot: Bot, chat_id: int, topic_id: int | None = None, groups: Groups | None = None
+    ) -> None:
         self._bot = bot
+        self._groups = groups or Groups()
         self._chat_id = chat_id
         self._topic_id = topic_id
         self.name = f"telegram:{chat_id}" if topic_id is None else f"telegram:{chat_id}:{topic_id}"
@@ -230,6 +254,11 @@ class TelegramChannel:
         except RefusedError as error:
             if "message is not modified" not in str(error).lower():
                 raise
+
+    async def check(self) -> None:
+        """Raise a ChannelError where the chat takes no messages; for a moment it shows that we type."""
+        action = {"action": ChatAction.TYPING, "message_thread_id": self._topic_id}
+        await self._call(self._bot.send_chat_action, **action)
 
     async def pin(self, message_id: str) -> None:
         try:
@@ -282,7 +311,7 @@ class TelegramChannel:
         try:
             sent = await self._say(send, part, page, message_thread_id=self._topic_id, **options)
         except RefusedError as error:
-            if self._topic_id is None or "message thread not found" not in str(error).lower():
+            if self._topic_id is None or not any(sign in str(error).lower() for sign in _NO_TOPIC):
                 raise
             log.warning("%s: the topic was deleted; its messages go to the chat itself", self.name)
             self._topic_id = None
@@ -302,13 +331,10 @@ class TelegramChannel:
     async def _call(self, do: Callable[..., Awaitable[_T]], **options: Any) -> _T:
         with _as_channel_errors():
             try:
-                return await do(chat_id=self._chat_id, **options)
+                return await do(chat_id=self._groups.now(self._chat_id), **options)
             except ChatMigrated as moved:
-                self._chat_id = moved.new_chat_id
-                log.warning(
-                    "%s: the group has a new id; set %d in TELEGRAM_CHAT_IDS", self.name, self._chat_id
-                )
-                return await do(chat_id=self._chat_id, **options)
+                self._groups.move(self._chat_id, moved.new_chat_id)
+                return await do(chat_id=moved.new_chat_id, **options)
 
 
 @contextmanager

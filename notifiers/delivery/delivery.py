@@ -18,7 +18,8 @@ from loop.experiment import Event, Experiment, Run
 from loop.process.worker import in_thread
 from loop.store.experiments import IdeaBox
 from loop.store.journal import Journal
-from loop.store.outbox import Entry, Outbox, State, last_sent
+from loop.store.outbox import Entry, LastSent, Outbox, State, Trouble, last_sent
+from loop.text import one_line
 from notifiers.channels.tracker import SERVICES
 from notifiers.delivery.preferences import Decision, Preferences, Verbosity, decide, is_quiet
 from notifiers.delivery.rate_limit import CHANNEL_WAITS, Clock, Spacing
@@ -33,6 +34,7 @@ LOOK_AGAIN = 60.0
 
 EVENTS = 5000
 HELD = 1000
+REASON = 200  # characters of a platform's reason
 """How many events and how many held notifications are looked at in one go."""
 
 FEW = 5
@@ -219,14 +221,6 @@ def _only_run(news: Sequence[Notification]) -> Run | None:
     return run if all(one.run.id == run.id for one in news) else None
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """Why nothing reaches a channel, and since when, in seconds since the epoch."""
-
-    since: float
-    reason: str
-
-
 class Delivery:
     """Follows the journal for one channel and sends it what it wants to be told.
 
@@ -301,17 +295,18 @@ class Delivery:
 
     async def _try(self, step: Send) -> None:
         try:
-            message_id = await self._send(step)
+            try:
+                message_id, entries = await self._send(step), step.entries
+            except RefusedError as error:
+                message_id, entries = await self._send_less(step, str(error))
         except RateLimitedError as error:
             self._spacing.pause(error.seconds)
             await self._clock.sleep(error.seconds)
-        except UnreachableError as error:
+        except (UnreachableError, RefusedError) as error:
             await self._back_off(str(error))
-        except RefusedError as error:
-            await self._put_aside(step, str(error))
         else:
-            await in_thread(self._outbox.record, step.entries, message_id=message_id)
-            self._recovered()
+            await in_thread(self._outbox.record, entries, message_id=message_id)
+            await self._recovered()
 
     async def _send(self, step: Send) -> str:
         root = await self._root(step)
@@ -348,27 +343,43 @@ class Delivery:
     async def _back_off(self, reason: str) -> None:
         if self.trouble is None:
             log.warning("%s is unreachable: %s", self._channel.name, reason)
-            self.trouble = Trouble(self._clock.now(), reason)
-        self.trouble = replace(self.trouble, reason=reason)
+        since = self._clock.now() if self.trouble is None else self.trouble.since
+        trouble = Trouble(since, reason)
+        if trouble != self.trouble:
+            self.trouble = trouble
+            await in_thread(self._outbox.set_trouble, trouble)
         self._failures += 1
         await self._clock.sleep(backoff(CHANNEL_WAITS, self._failures, jitter=self._jitter()))
 
-    def _recovered(self) -> None:
+    async def _recovered(self) -> None:
         if self.trouble is not None:
             log.info("%s is reachable again", self._channel.name)
-        self.trouble, self._failures = None, 0
+            self.trouble = None
+            await in_thread(self._outbox.set_trouble, None)
+        self._failures = 0
 
-    async def _put_aside(self, step: Send, reason: str) -> None:
-        """Record that the platform will never take this message. What was to follow it still follows."""
+    async def _send_less(self, step: Send, reason: str) -> tuple[str, tuple[Entry, ...]]:
+        """Say in the place of a refused message that it was refused; what was to follow it still follows.
+
+        A channel that refuses that as well takes nothing at present, whatever it said: raised again.
+        """
+        await self._spacing.turn()
+        message_id = await self._channel.send(Message(not_taken(step, reason), silent=step.message.silent))
         log.warning("%s refused a message: %s", self._channel.name, reason)
-        entries = [
+        return message_id, tuple(
             replace(entry, state=State.REFUSED, reason=reason)
             if entry.state in (State.SENT, State.COLLAPSED)
             else entry
             for entry in step.entries
-        ]
-        await in_thread(self._outbox.record, entries)
-        self._recovered()
+        )
+
+
+def not_taken(step: Send, reason: str) -> str:
+    about = "A message"
+    if step.run is not None:
+        number = "" if step.experiment is None else f" #{step.experiment.number}"
+        about = f"The message about {step.run.tag}{number}"
+    return f"{about} was refused here: {one_line(reason, REASON)}"
 
 
 def read_pending(journal: Journal, outbox: Outbox, *, held: bool = True) -> list[Pending]:
@@ -387,15 +398,14 @@ def read_pending(journal: Journal, outbox: Outbox, *, held: bool = True) -> list
 class Standing:
     """How far a channel has come: how many notifications wait for it, and when it was last sent one."""
 
-    channel: str
     waiting: int
-    told_at: float | None
+    last: LastSent
 
 
 def standings(journal: Journal) -> list[Standing]:
     """Return the standing of every channel that was ever opened, but for experiment trackers."""
     return [
-        Standing(name, len(read_pending(journal, Outbox(journal, name))), told_at)
-        for name, told_at in last_sent(journal).items()
-        if name.partition(":")[0] not in SERVICES
+        Standing(len(read_pending(journal, Outbox(journal, last.channel))), last)
+        for last in last_sent(journal)
+        if last.channel.partition(":")[0] not in SERVICES
     ]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from bot.commands.access import HERE, Access, AllowList, Role, Sender
 from bot.setup.settings import load_settings
 from bot.slack import SLACK
+from bot.telegram import told_places
 
 ANN, BOB, GROUP = "100", "200", "-1001"
 
@@ -53,6 +54,22 @@ def test_a_listed_user_is_a_stranger_in_another_group() -> None:
     listed = access(users={ANN: Role.OPERATOR}, places={GROUP: None})
     assert listed.role_of(telegram(ANN, "-2002")) is None
     assert listed.role_of(telegram(ANN, ANN)) is Role.OPERATOR
+
+
+def test_a_topic_is_a_place_of_its_own() -> None:
+    listed = access(users={ANN: Role.OPERATOR}, places={f"{GROUP}/15": None})
+    topic = replace(telegram(ANN, GROUP), topic="15")
+    assert listed.role_of(topic) is Role.OPERATOR
+    assert listed.role_of(replace(topic, user=BOB)) is None
+    assert listed.role_of(replace(topic, topic="16")) is None
+    assert listed.role_of(telegram(ANN, GROUP)) is None
+    assert access(places={GROUP: None}).role_of(topic) is Role.VIEWER
+    assert access(places={GROUP: None, f"{GROUP}/15": Role.OPERATOR}).role_of(topic) is Role.OPERATOR
+    assert access().ids_of(topic).endswith(f"={GROUP}/15")
+
+
+def test_a_group_beside_one_of_its_topics_is_told_nothing_twice() -> None:
+    assert told_places([GROUP, f"{GROUP}/15", ANN, "-100"]) == [f"{GROUP}/15", ANN, "-100"]
 
 
 def test_a_direct_message_on_slack_is_private() -> None:

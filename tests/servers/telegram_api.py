@@ -81,6 +81,7 @@ class BotApi:
             "editMessageText": self._edit_text,
             "editMessageCaption": self._edit_caption,
             "pinChatMessage": self._pin,
+            "sendChatAction": self._send_action,
             "answerCallbackQuery": self._answer_press,
             "setMyCommands": self._set_commands,
             "setWebhook": self._set_webhook,
@@ -273,6 +274,10 @@ class BotApi:
             raise bad_request("not enough rights to manage pinned messages in the chat")
         post.pinned = True
         post.silent = post.silent or rules.truth(params.get("disable_notification"))
+        return True
+
+    async def _send_action(self, params: Params, files: Files) -> Any:
+        self._chat(params)
         return True
 
     def _chat(self, params: Params) -> Chat:

@@ -10,10 +10,11 @@ import pytest
 
 from bot.commands.access import Request, Sender
 from bot.commands.table import COMMANDS
-from notifiers.channels.telegram import TelegramChannel
+from notifiers.channels.telegram import Groups, TelegramChannel
+from notifiers.channels.telegram_wire import make_bot
 from notifiers.message import Attachment, Button, Message, Reply
 from tests.bot.telegram_front import Answers, Running, running, tasks_at_work
-from tests.servers.telegram_api import DATE, Chat, Post
+from tests.servers.telegram_api import DATE, TOKEN, Chat, Post
 from tests.servers.telegram_server import TelegramServer, page, refusal, retry_after, serving
 
 GROUP = -100
@@ -115,6 +116,36 @@ async def test_an_update_that_comes_twice_has_the_same_key(
     first, second, again, _ = (request.key for request in answers.asked)
     assert first == again != second
     assert server.api.texts() == ["You said /stop."] * 2 + ["You said /status."]
+
+
+async def test_a_group_that_becomes_a_supergroup_is_the_place_that_it_was(
+    server: TelegramServer, answers: Answers, front: Running
+) -> None:
+    server.api.chats |= {-5: Chat(-5, "group", moved_to=-1005), -1005: Chat(-1005, "supergroup")}
+    service = {"message_id": 901, "date": DATE, "chat": {"id": -1005, "type": "supergroup"}}
+    server.api.update(message={**service, "migrate_from_chat_id": -5})
+    server.api.say("/status", chat=-1005)
+    [post] = await server.api.posted()
+    assert answers.requests[0].sender.place == "-5"
+    assert post.chat == -1005
+    server.api.press(post, data="/pause")
+    await server.api.posted(2)
+    assert [request.sender.channel for request in answers.requests] == ["telegram:-5"] * 2
+
+
+async def test_after_a_restart_a_look_at_the_chats_tells_which_group_has_moved(
+    server: TelegramServer, answers: Answers, tmp_path: Path
+) -> None:
+    server.api.chats |= {-5: Chat(-5, "group", moved_to=-1005), -1005: Chat(-1005, "supergroup")}
+    groups, bot = Groups(), make_bot(TOKEN, server.base_url)
+    channels = [TelegramChannel(bot=bot, chat_id=chat, groups=groups) for chat in (-5, -404)]
+    async with running(server, answers, tmp_path, groups=groups, channels=channels):
+        await server.called("sendChatAction", 3)
+        server.api.say("/status", chat=-1005)
+        [post] = await server.api.posted()
+    assert answers.requests[0].sender.place == "-5"
+    assert post.chat == -1005
+    await bot.request.shutdown()
 
 
 @pytest.mark.parametrize("text", ["/status", "/status@lab_bot", "/STATUS@Lab_Bot\tnow", "hello", "/"])

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
 from loop.experiment import EventKind, Run, RunState, Status
 from loop.store.experiments import IdeaBox
-from loop.store.outbox import Outbox, refusals
-from notifiers.delivery.delivery import Delivery
+from loop.store.outbox import Outbox, Trouble, refusals
+from notifiers.delivery.delivery import Delivery, standings
 from notifiers.delivery.rate_limit import slack_spacing
 from notifiers.message import GoneError, RateLimitedError, RefusedError, UnreachableError
 from tests.notifiers.bench import Bench
@@ -97,11 +98,32 @@ async def test_a_refused_message_is_put_aside_with_its_reason_and_the_next_is_to
 ) -> None:
     for reason in ("first", "second"):
         call(bench.journal, run, reason)
-    bench.channel.fail(RefusedError("chat is read-only"))
-    assert await bench.told() == [needs_you("second")]
+    bench.channel.fail(RefusedError("text is not supported"))
+    less = "The message about mar12 was refused here: text is not supported"
+    assert await bench.told() == [less, needs_you("second")]
     assert bench.states() == ["sent", "refused", "sent"]
     (refusal,) = refusals(bench.journal)
-    assert (refusal.channel, refusal.reason) == ("telegram:1", "chat is read-only")
+    assert (refusal.channel, refusal.reason) == ("telegram:1", "text is not supported")
+
+
+async def test_a_chat_that_refuses_everything_for_a_while_loses_nothing(bench: Bench, run: Run) -> None:
+    for reason in ("first", "second"):
+        call(bench.journal, run, reason)
+    since, seen = bench.time.now, []
+    # Each time the message is refused, and then the sentence that says so.
+    bench.channel.fail(*[RefusedError("TOPIC_CLOSED")] * 6)
+    sleep = bench.time.clock.sleep
+
+    async def look(seconds: float) -> None:
+        seen.append([each.last.trouble for each in standings(bench.journal)])
+        await sleep(seconds)
+
+    clock = replace(bench.time.clock, sleep=look)
+    bench.delivery = Delivery(bench.channel, bench.journal, clock=clock, jitter=float)
+    assert await bench.told() == [needs_you("first"), needs_you("second")]
+    assert bench.states() == ["sent", "sent", "sent"]
+    assert seen == [[Trouble(since, "TOPIC_CLOSED")]] * 3
+    assert [each.last.trouble for each in standings(bench.journal)] == [None]
 
 
 async def test_a_lost_answer_is_the_only_reason_to_say_a_thing_twice(bench: Bench, run: Run) -> None:
@@ -183,7 +205,8 @@ async def test_a_card_that_cannot_be_made_yet_makes_the_message_wait(bench: Benc
     )
     for reason in ("first", "second"):
         call(bench.journal, run, reason)
-    assert await bench.told() == [needs_you("second")]
+    less = "The message about mar12 was refused here: no such chat"
+    assert await bench.told() == [less, needs_you("second")]
     assert bench.time.slept == [2, 9]
     assert bench.states() == ["sent", "refused", "sent"]
 

@@ -88,7 +88,8 @@ async def test_a_backlog_message_that_is_refused_takes_nothing_else_along(bench:
         decide(bench.journal, run, number, Status.KEEP if number == 3 else Status.DISCARD)
     bench.time.now += 3600
     bench.channel.fail(RefusedError("too long"))
-    assert await bench.told() == ["Experiment #3: try 3"]
+    less = "The message about mar12 was refused here: too long"
+    assert await bench.told() == [less, "Experiment #3: try 3"]
     assert sorted(bench.states()) == ["refused"] * 7 + ["sent"] * 2
 
 

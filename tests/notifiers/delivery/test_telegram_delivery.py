@@ -116,5 +116,28 @@ async def test_floods_are_waited_out(night: WakeUpReport) -> None:
 
 
 async def test_what_is_refused_for_good_holds_nothing_up(night: WakeUpReport) -> None:
-    night.server.fail("sendMessage", refusal(403, "Forbidden: bot was kicked from the group chat"))
-    assert await night.tell() == TOLD[1:]
+    night.server.fail("sendMessage", refusal(400, "Bad Request: MESSAGE_NOT_SUPPORTED"))
+    less = "The message about mar12 was refused here: Message_not_supported"
+    assert await night.tell() == [less, *TOLD[1:]]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        refusal(403, "Forbidden: bot was kicked from the group chat"),
+        refusal(403, "Forbidden: bot was blocked by the user"),
+        refusal(400, "Bad Request: TOPIC_CLOSED"),
+        refusal(400, "Bad Request: chat not found"),
+        refusal(400, "Bad Request: not enough rights to send text messages to the chat"),
+    ],
+    ids=["kicked", "blocked", "closed", "gone", "silenced"],
+)
+async def test_what_a_chat_did_not_take_for_a_while_is_told_later(night: WakeUpReport, fault: Answer) -> None:
+    async def open_again() -> None:
+        if len(night.virtual.slept) == 4:
+            night.server.heal()
+
+    night.while_waiting = open_again
+    night.server.fail_always("sendMessage", fault)
+    assert await night.tell() == TOLD
+    assert len(night.virtual.slept) == 4
