@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from loop.experiment import Experiment, Goal, Status
 from loop.program.fingerprint import fingerprint
 from loop.proposers.protocol import Context
+from loop.proposers.search.crashes import CrashRegion, crash_region
 from loop.proposers.search.space import Axis, Change, Key, Scalar
 
 if TYPE_CHECKING:
@@ -49,22 +50,6 @@ class Result:
 
     places: Mapping[Key, float]
     value: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class CrashRegion:
-    """What a training that crashed had changed.
-
-    If it had raised `amounts`, they are the cause: larger ones need more memory, so beyond them none fits.
-    """
-
-    changed: Mapping[Key, Scalar]
-    amounts: Mapping[Key, float]
-
-    def holds(self, values: Mapping[Key, Scalar]) -> bool:
-        if self.amounts:
-            return all(_number(values.get(key)) >= least for key, least in self.amounts.items())
-        return all(values.get(key) == value for key, value in self.changed.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +93,7 @@ def read_history(experiments: Sequence[Experiment], axes: Sequence[Axis]) -> Sea
         if experiment.status is Status.CRASH:
             if changed:
                 results.append(Result(_places(axes, values), None))
-                crash_regions.append(_wall(axes, changed))
+                crash_regions.append(crash_region(axes, changed))
         elif value is not None and math.isfinite(value):
             if experiment.status is Status.KEEP and best and best.value is not None and not changed:
                 level += value - best.value
@@ -127,22 +112,6 @@ def _places(axes: Sequence[Axis], values: Mapping[Key, Scalar]) -> dict[Key, flo
         place = axis.place(values[axis.key]) if axis.key in values else None
         places[axis.key] = float(axis.ladder.index(axis.current)) if place is None else place
     return places
-
-
-def _wall(axes: Sequence[Axis], changed: Mapping[Key, tuple[Scalar | None, Scalar]]) -> CrashRegion:
-    amounts = {
-        axis.key: _number(after)
-        for axis in axes
-        if axis.is_amount and axis.key in changed
-        for before, after in (changed[axis.key],)
-        if _number(after) > _number(before)
-    }
-    return CrashRegion({key: after for key, (_, after) in changed.items()}, amounts)
-
-
-def _number(value: Scalar | None) -> float:
-    """Return a value as a number that compares with none where it is none."""
-    return value if isinstance(value, int | float) else math.nan
 
 
 class TrainedPrograms:
