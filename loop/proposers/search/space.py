@@ -13,7 +13,15 @@ from functools import partial
 from typing import TypeAlias
 
 from loop.experiment import Family
-from loop.program.constants import HORIZON, Constant, Value, is_protected, replace_constants, write_value
+from loop.program.constants import (
+    HORIZON,
+    Constant,
+    Value,
+    is_protected,
+    replace_constants,
+    words_of,
+    write_value,
+)
 
 Scalar: TypeAlias = bool | int | float | str
 Key: TypeAlias = tuple[str, int]
@@ -121,7 +129,7 @@ def find_axes(constants: Sequence[Constant], frozen: Collection[str]) -> tuple[A
 
 
 def _ladder(constant: Constant, value: Scalar, layers: int) -> tuple[Scalar, ...]:
-    words = set(constant.name.split("_"))
+    words = words_of(constant.name)
     if isinstance(value, bool):
         return (False, True)
     if isinstance(value, str):
@@ -145,7 +153,7 @@ def _ladder(constant: Constant, value: Scalar, layers: int) -> tuple[Scalar, ...
     return tuple(sorted({*steps, value}))
 
 
-def _first_steps(zero: float, words: set[str]) -> tuple[float, ...]:
+def _first_steps(zero: float, words: frozenset[str]) -> tuple[float, ...]:
     """What to try instead of nothing: a little."""
     if words & _FRACTIONS:
         return (0.02, 0.05, 0.1)
@@ -154,7 +162,7 @@ def _first_steps(zero: float, words: set[str]) -> tuple[float, ...]:
     return (0.001, 0.01, 0.1)
 
 
-def _int_ladder(value: int, words: set[str], text: str) -> Iterable[int]:
+def _int_ladder(value: int, words: frozenset[str], text: str) -> Iterable[int]:
     if value < 0:
         return ()  # a marker such as -1, not an amount
     if not words & _COUNTS or "DIM" in words:
@@ -302,5 +310,5 @@ _WORDS: tuple[tuple[Family, frozenset[str]], ...] = (
 
 
 def family_of(name: str) -> Family | None:
-    words = set(name.split("_"))
+    words = words_of(name)
     return next((family for family, known in _WORDS if words & known), None)

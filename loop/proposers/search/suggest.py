@@ -17,7 +17,7 @@ from itertools import chain, combinations, product
 
 from loop.experiment import Experiment, Family, Goal, Proposal
 from loop.process.worker import run_worker
-from loop.program.constants import find_constants, other_settings
+from loop.program.constants import find_constants
 from loop.proposers.protocol import Context, ExhaustedError, SearchMode, idle
 from loop.proposers.search.history import (
     ResponseSurface,
@@ -99,12 +99,12 @@ def suggest(context: Context, frozen: Collection[str] = frozenset(), seed: int =
 
 
 def no_constant(source: str) -> str:
-    """Say that `source` has no constant to change, and what was seen instead."""
-    seen = other_settings(source)
+    """Say that `source` has no constant to change, and what constants it has."""
+    seen = [constant.name for constant in find_constants(source)]
     others = f"Seen: {', '.join(seen[:_SEEN])}{', …' if len(seen) > _SEEN else ''}. " if seen else ""
     return (
         f"The search finds no constant that it may change. {others}"
-        "Write settings as top-level lines such as LEARNING_RATE = 0.01, not listed in FROZEN_CONSTANTS."
+        "Write settings as lines such as LEARNING_RATE = 0.01, not listed in FROZEN_CONSTANTS."
     )
 
 
