@@ -149,21 +149,9 @@ _PROTECTED = frozenset(
     | {"FLOPS", "THREADS", "WORKERS", "RANK", "WORLD", "PORT", "PATH", "PATHS", "DIR", "DIRECTORY", "FILE"}
     | {"FILES", "FOLDER", "ROOT", "HOME", "CACHE", "URL", "REPO", "NAME", "VERSION", "ID", "IDS", "TOKEN"}
     | {"BOS", "EOS", "PAD", "VOCAB", "TOKENIZER", "DATA", "DATASET", "SHARD", "SHARDS", "LOG", "LOGGING"}
-    | {"PRINT", "VERBOSE", "DEBUG", "PROFILE", "CHECKPOINT", "SAVE", "OUTPUT", "RESUME", "SMOKE"}
+    | {"PRINT", "VERBOSE", "DEBUG", "PROFILE", "CHECKPOINT", "SAVE", "OUTPUT", "RESUME", "SMOKE", "WANDB"}
     | {"AUTOTUNE", "TUNE", "TUNING", "MEMORY", "MEM", "VRAM", "RAM", "PROCESSES", "PROCS", "NPROC", "NODES"}
-    | {
-        "PREFETCH",
-        "PIN",
-        "HOST",
-        "PLATFORM",
-        "MACHINE",
-        "HARDWARE",
-        "JIT",
-        "DDP",
-        "FSDP",
-        "WANDB",
-        "LABEL2ID",
-    }
+    | {"PREFETCH", "PIN", "HOST", "PLATFORM", "MACHINE", "HARDWARE", "JIT", "DDP", "FSDP", "SLEEP"}
 )
 HORIZON = frozenset({"STEPS", "ITERS", "ITERATIONS", "EPOCHS", "TOKENS"})  # a budget in another coin, unless
 _PHASES = frozenset(

@@ -63,39 +63,48 @@ class _Program:
     def __init__(self, tree: ast.Module) -> None:
         self._top = _top_level(tree)
         self._bindings = _count_bindings(tree)
-        self._reads = _reads(tree)
+        self._reads: set[str] = set()  # names of the module, in functions too where they bind no such name
         self._classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
         self._calls: list[ast.Call] = []
         self._set = Counter[str]()  # attributes that are assigned to, but by a class to its own instance
         self._own: dict[str, set[str]] = {}  # the attributes of their own that a class's methods assign
         self._items: set[str] = set()  # names of what has its items changed
-        waiting: list[tuple[ast.AST, str]] = [(tree, "")]
+        waiting: list[tuple[ast.AST, str, frozenset[str]]] = [(tree, "", frozenset())]
         while waiting:
-            node, owner = waiting.pop()
-            match node:
-                case ast.ClassDef(name=name):
-                    owner = name
-                case ast.Call():
-                    self._calls.append(node)
-                    self._note_call(node)
-                case ast.Attribute(value=value, attr=name, ctx=ast.Store() | ast.Del()):
-                    if isinstance(value, ast.Name) and value.id == "self":
-                        self._own.setdefault(owner, set()).add(name)
-                    else:
-                        self._set[name] += 1
-                case ast.Subscript(value=value, ctx=ast.Store() | ast.Del()):
-                    self._items.add(_root(value))
-            waiting += [(child, owner) for child in children(node)]
+            node, owner, local = waiting.pop()
+            if isinstance(node, ast.Name):
+                if isinstance(node.ctx, ast.Load) and node.id not in local:
+                    self._reads.add(node.id)
+                continue
+            if isinstance(node, ast.Call):
+                self._calls.append(node)
+                self._note_call(node)
+                if _called(node) == "print":
+                    continue  # what is only printed is not read
+            elif isinstance(node, _FUNCTIONS):
+                local |= _locals(node)
+            elif isinstance(node, ast.ClassDef):
+                owner = node.name
+            elif isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
+                self._note_change(node, owner)
+            waiting += [(child, owner, local) for child in children(node)]
+
+    def _note_change(self, target: ast.Attribute | ast.Subscript, owner: str) -> None:
+        if isinstance(target, ast.Subscript):
+            self._items.add(_root(target))
+        elif isinstance(target.value, ast.Name) and target.value.id == "self":
+            self._own.setdefault(owner, set()).add(target.attr)
+        else:
+            self._set[target.attr] += 1
 
     def _note_call(self, call: ast.Call) -> None:
         match call.func:
             case ast.Name(id="setattr") if len(call.args) > 1:
                 name = call.args[1]
-                self._set[name.value if isinstance(name, ast.Constant) else ""] += 1
+                self._set[str(name.value) if isinstance(name, ast.Constant) else ""] += 1
             case ast.Attribute(value=value, attr=method) if method in _CHANGES:
                 self._items.add(_root(value))
-        called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-        if called in _REPLACES:
+        if _called(call) in _REPLACES:
             self._set.update(word.arg for word in call.keywords if word.arg)
 
     def names(self) -> Iterator[Found]:
@@ -248,27 +257,6 @@ def _count_bindings(tree: ast.Module) -> Counter[str]:
                 outside = False
             waiting += [(child, outside) for child in children(node)]
     return counts
-
-
-def _reads(tree: ast.Module) -> set[str]:
-    """Return the names of the module that its code reads, in functions too where they bind no such name.
-
-    What is only printed is not read.
-    """
-    found: set[str] = set()
-    waiting: list[tuple[ast.AST, frozenset[str]]] = [(tree, frozenset())]
-    while waiting:
-        node, local = waiting.pop()
-        if isinstance(node, ast.Name):
-            if isinstance(node.ctx, ast.Load) and node.id not in local:
-                found.add(node.id)
-            continue
-        if isinstance(node, ast.Call) and _last_name(node.func) == "print":
-            continue
-        if isinstance(node, _FUNCTIONS):
-            local |= _locals(node)
-        waiting += [(child, local) for child in children(node)]
-    return found
 
 
 def _locals(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> set[str]:
