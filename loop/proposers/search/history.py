@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from loop.experiment import Experiment, Goal, Status
 from loop.program.fingerprint import fingerprint
 from loop.proposers.protocol import Context
-from loop.proposers.search.crashes import CrashRegion, crash_region
+from loop.proposers.search.crashes import Crash, CrashRegion, crash_regions, read_crash
 from loop.proposers.search.space import Axis, Change, Key, Scalar
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class SearchHistory:
 
     def is_open(self, moves: Iterable[tuple[Axis, Scalar]]) -> bool:
         values = {**self.present, **{axis.key: value for axis, value in moves}}
-        return not any(wall.holds(values) for wall in self.crash_regions)
+        return not any(region.holds(values) for region in self.crash_regions)
 
 
 def read_history(experiments: Sequence[Experiment], axes: Sequence[Axis]) -> SearchHistory:
@@ -78,7 +78,8 @@ def read_history(experiments: Sequence[Experiment], axes: Sequence[Axis]) -> Sea
     present = {axis.key: axis.current for axis in axes}
     results: list[Result] = []
     changes: dict[int, Mapping[Key, tuple[Scalar | None, Scalar]]] = {}
-    crash_regions: list[CrashRegion] = []
+    crashes: list[Crash] = []
+    trained = [present]
     best: Experiment | None = None
     level = 0.0
     for experiment in sorted(experiments, key=lambda experiment: experiment.number):
@@ -89,11 +90,13 @@ def read_history(experiments: Sequence[Experiment], axes: Sequence[Axis]) -> Sea
             if best and axis.key in values and values[axis.key] != axis.read(best.constants)
         }
         changes[experiment.number] = changed
+        if experiment.value is not None:
+            trained.append(values)
         value = experiment.value if experiment.is_believed else None
         if experiment.status is Status.CRASH:
             if changed:
                 results.append(Result(_places(axes, values), None))
-                crash_regions.append(crash_region(axes, changed))
+                crashes.append(read_crash(experiment, axes, values, changed))
         elif value is not None and math.isfinite(value):
             if experiment.status is Status.KEEP and best and best.value is not None and not changed:
                 level += value - best.value
@@ -101,9 +104,8 @@ def read_history(experiments: Sequence[Experiment], axes: Sequence[Axis]) -> Sea
                 results.append(Result(_places(axes, values), value - level))
         if experiment.status is Status.KEEP:
             best = experiment
-    # The best program is proof that a wall through it does not stand.
-    standing = tuple(wall for wall in crash_regions if not wall.holds(present))
-    return SearchHistory(tuple(results[-_LATEST:]), changes, standing, present)
+    regions = crash_regions(crashes, trained)
+    return SearchHistory(tuple(results[-_LATEST:]), changes, regions, present)
 
 
 def _places(axes: Sequence[Axis], values: Mapping[Key, Scalar]) -> dict[Key, float]:
