@@ -157,6 +157,7 @@ HORIZON = frozenset({"STEPS", "ITERS", "ITERATIONS", "EPOCHS", "TOKENS"})  # a b
 _PHASES = frozenset(
     {"WARMUP", "WARMDOWN", "COOLDOWN", "DECAY", "MOMENTUM", "RAMP", "ACCUM", "BATCH", "ACCUMULATION"}
 )
+LAYERS = frozenset({"DEPTH", "LAYERS", "N_LAYER", "N_LAYERS", "NUM_LAYERS"})  # whole names
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +197,11 @@ def find_constants(source: str) -> tuple[Constant, ...]:
 def words_of(name: str) -> frozenset[str]:
     """Return the words of a constant's name in capitals, also of `Config.n_layer` and `--batch-size`."""
     return frozenset(re.split(r"[._-]+", name.upper())) - {""}
+
+
+def whole_name(name: str) -> str:
+    """Return a constant's name as it would stand alone at top level: `N_LAYER` for `Config.n_layer`."""
+    return name.rpartition(".")[2].lstrip("-").replace("-", "_").upper()
 
 
 def is_protected(name: str) -> bool:

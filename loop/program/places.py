@@ -167,6 +167,12 @@ class _Program:
                     yield flag, default
 
 
+def fields_of(node: ast.ClassDef) -> list[str]:
+    """Return the names that calls of a data class give by their order."""
+    targets = [each.target for each in node.body if isinstance(each, ast.AnnAssign)]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
 def destination(flag: str, call: ast.Call) -> str:
     """Return the attribute that holds the value of an option."""
     match _keyword(call, "dest"):

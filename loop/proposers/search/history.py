@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 from loop.experiment import Experiment, Goal, Status
 from loop.program.fingerprint import fingerprint
 from loop.proposers.protocol import Context
-from loop.proposers.search.crashes import Crash, CrashRegion, crash_regions, read_crash
-from loop.proposers.search.space import Axis, Change, Key, Scalar
+from loop.proposers.search.crashes import Crash, CrashRegion, crash_regions, ran_out_of_memory, read_crash
+from loop.proposers.search.memory import UNKNOWN, MemoryModel, Training, fit_memory
+from loop.proposers.search.space import Axis, Change, Key, Program, Scalar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,21 +58,36 @@ class SearchHistory:
     """The experiments as the search reads them.
 
     `changes` are the axes that each, by number, moved from the best of its time: from which value to which.
-    `present` are the values of the best program now.
+    `present` are the values of the best program now. Without a `program`, nothing is known of its text.
     """
 
     results: tuple[Result, ...]
     changes: Mapping[int, Mapping[Key, tuple[Scalar | None, Scalar]]]
     crash_regions: tuple[CrashRegion, ...]
     present: Mapping[Key, Scalar]
+    program: Program | None = None
+    memory: MemoryModel = UNKNOWN
 
     def is_open(self, moves: Iterable[tuple[Axis, Scalar]]) -> bool:
+        """Tell whether these moves can be trained, as far as is known, and each of them does something."""
+        moves = tuple(moves)
         values = {**self.present, **{axis.key: value for axis, value in moves}}
-        return not any(region.holds(values) for region in self.crash_regions)
+        if any(region.holds(values) for region in self.crash_regions):
+            return False
+        if self.program is None:
+            return True
+        after = self.program.after(moves)
+        unlimited = self.memory.limit == math.inf
+        return after is not None and (unlimited or self.memory.fits(self.program.size(after)))
 
 
-def read_history(experiments: Sequence[Experiment], axes: Sequence[Axis]) -> SearchHistory:
-    """Return what the experiments tell about these axes.
+def read_history(
+    experiments: Sequence[Experiment],
+    axes: Sequence[Axis],
+    program: Program | None = None,
+    device_mb: float | None = None,
+) -> SearchHistory:
+    """Return what the experiments tell about these axes of a program, on a device with so many MiB.
 
     The gain of a kept change of code, which moved no axis, is taken off all results that follow.
     """
@@ -105,7 +121,21 @@ def read_history(experiments: Sequence[Experiment], axes: Sequence[Axis]) -> Sea
         if experiment.status is Status.KEEP:
             best = experiment
     regions = crash_regions(crashes, trained)
-    return SearchHistory(tuple(results[-_LATEST:]), changes, regions, present)
+    memory = _read_memory(experiments, best, program, device_mb) if program else UNKNOWN
+    return SearchHistory(tuple(results[-_LATEST:]), changes, regions, present, program, memory)
+
+
+def _read_memory(
+    experiments: Sequence[Experiment], best: Experiment | None, program: Program, device_mb: float | None
+) -> MemoryModel:
+    def training(experiment: Experiment) -> Training:
+        full = ran_out_of_memory(experiment)
+        return Training(
+            program.size_then(experiment.constants), None if full else 1024 * experiment.memory_gb
+        )
+
+    told = [training(each) for each in experiments if each.memory_gb > 0 or ran_out_of_memory(each)]
+    return fit_memory(told, training(best) if best and best.memory_gb > 0 else None, device_mb)
 
 
 def _places(axes: Sequence[Axis], values: Mapping[Key, Scalar]) -> dict[Key, float]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any, TypeAlias
@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 from loop.errors import UserError
 from loop.program.constants import Value, evaluate, find_constants
 from loop.program.names import Item, Names
-from loop.program.places import Found, destination, find_places
+from loop.program.places import Found, destination, fields_of, find_places
 
 Known: TypeAlias = Any
 """A number, a text, a boolean, or a tuple or set of such: an operation that does not fit is caught."""
@@ -77,10 +77,11 @@ class Expressions:
         self._others = others
         places = find_places(tree)
         self._literals = {id(node): name for name, node in places if evaluate(node) is not None}
-        self._extra = self._defaults(places)
+        self._extra = self._unassigned(places)
+        self._makers: dict[str, Sequence[ast.AST | Item]] = {}
 
-    def _defaults(self, places: Sequence[Found]) -> dict[str, list[ast.expr]]:
-        """Return what names and attributes stand for that no assignment says: defaults."""
+    def _unassigned(self, places: Sequence[Found]) -> dict[str, list[ast.expr]]:
+        """Return what names and attributes stand for that no assignment says."""
         found: dict[str, list[ast.expr]] = {}
         for function in self.names.functions.values():
             plain = [*function.args.posonlyargs, *function.args.args]
@@ -91,6 +92,11 @@ class Expressions:
             ]
             for parameter, default in pairs:
                 found.setdefault(parameter.arg, []).append(default)
+        for call in _calls(self.names.nodes):
+            match call.func:
+                case ast.Name(id=name) if name in self.names.classes:
+                    for field, argument in zip(fields_of(self.names.classes[name]), call.args, strict=False):
+                        found.setdefault(f".{field}", []).append(argument)
         options = {id(word.value): call for call in _calls(self.names.nodes) for word in call.keywords}
         for name, node in places:
             if name.startswith("-"):
@@ -100,15 +106,54 @@ class Expressions:
         return found
 
     def makers(self, symbol: str) -> Sequence[ast.AST | Item]:
-        """Return what a symbol is bound to, but for what only hands it on, as `self.width = config.width`."""
+        """Return what a symbol comes from: what it is bound to, or what that name is, and so on.
+
+        So a width that a class takes from its settings, and they from a name, is what that name is.
+        """
+        if symbol not in self._makers:
+            self._makers[symbol] = self._sources(symbol)
+        return self._makers[symbol]
+
+    def _sources(self, symbol: str) -> Sequence[ast.AST | Item]:
+        found: list[ast.AST | Item] = []
+        seen, waiting = {symbol}, [symbol]
+        while waiting:
+            for value in self._bound(waiting.pop()):
+                other = None if isinstance(value, Item) else symbol_of(value)
+                if other is None or not self._bound(other):
+                    found.append(value)
+                elif other not in seen:
+                    seen.add(other)
+                    waiting.append(other)
+        return found
+
+    def _bound(self, symbol: str) -> Sequence[ast.AST | Item]:
         values = [*self.names.values.get(symbol, ()), *self._extra.get(symbol, ())]
         if symbol.startswith("."):
             values += self.names.values.get(f"[{symbol[1:]}]", ())
-        return [value for value in values if isinstance(value, Item) or symbol_of(value) != symbol]
+        return values
+
+    def named(self, names: Collection[str]) -> Iterator[ast.expr]:
+        """Yield names, attributes and keys of the program that are these, but for small letters."""
+        for symbol in (*self.names.values, *self._extra):
+            plain = symbol.strip(".[]")
+            if plain.upper() in names:
+                if symbol.startswith("."):
+                    yield ast.Attribute(ast.Name("", ast.Load()), plain, ast.Load())
+                elif symbol.startswith("["):
+                    yield ast.Subscript(ast.Name("", ast.Load()), ast.Constant(plain), ast.Load())
+                else:
+                    yield ast.Name(plain, ast.Load())
 
     def literal(self, node: ast.AST) -> str | None:
         """Return the constant whose literal this is."""
         return self._literals.get(id(node))
+
+    def is_just(self, node: ast.expr, constant: str) -> bool:
+        """Tell whether this is the constant itself, under whatever name."""
+        symbol = symbol_of(node)
+        makers = self.makers(symbol) if symbol else ()
+        return bool(makers) and all(self._literals.get(id(maker)) == constant for maker in makers)
 
     def other(self, node: ast.expr) -> Value | None:
         return self._others.get(self.names.path(node))

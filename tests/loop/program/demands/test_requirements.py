@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from loop.errors import UserError
 from loop.program.constants import Value, find_constants
-from loop.program.requirements import Requirements, read_requirements
+from loop.program.demands.requirements import Requirements, read_requirements
 
 PREPARE = {"prepare.py": "MAX_SEQ_LEN = 2048\n", "program.md": "# A text\n", "broken.py": "X = ("}
 
@@ -192,7 +192,8 @@ def test_a_value_that_is_rounded_back_has_no_effect() -> None:
         ("f(min(A, 32))", False),
         ("f(A if A > 99 else 5)", False),
         ("b: int = A // 64\nf(b)\nprint(A)", False),
-        ("print(A)", True),  # used nowhere: nothing is known of it
+        ("print(A)", True),
+        ("assert A > 3", True),  # used nowhere: nothing is known of it
         ("", True),
     ],
 )

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from loop.errors import UserError
 from loop.program.constants import Value, find_constants, parse
-from loop.program.expressions import Evaluation, Expressions, constants_of, symbol_of
+from loop.program.demands.expressions import Evaluation, Expressions, Known, constants_of, symbol_of
 from loop.program.places import children
 
 _EXITS = ("exit", "quit", "sys.exit", "os._exit")
@@ -70,6 +70,7 @@ class Requirements:
         self._now = Evaluation(self._program, self._present)
         self._demands = [*self._conditions(tree), *self._divisions()]
         self._outcomes = {} if self._sees_all() else self._by_constant(self._largest(tree))
+        self._amounts: dict[frozenset[str], list[ast.expr]] = {}
 
     def broken(self, values: Mapping[str, Value]) -> frozenset[str]:
         """Return the constants that the demands are about which these values break."""
@@ -83,10 +84,28 @@ class Requirements:
         if values[name] == self._present[name]:
             return False
         outcomes = self._outcomes.get(name, ())
+        if any(self._program.is_just(node, name) for node in outcomes):
+            return True
         with_it = Evaluation(self._program, values)
         without = Evaluation(self._program, {**values, name: self._present[name]})
         differ = (with_it.read(node)[0] != without.read(node)[0] for node in outcomes)
         return not outcomes or any(differ)  # where nothing is known of its use, it may have one
+
+    def amount(self, names: frozenset[str], values: Mapping[str, Value]) -> float | None:
+        """Return the first amount of such a name, in capitals, that constants decide; None for none.
+
+        It is that of the present where it is not known with these values.
+        """
+        if names not in self._amounts:
+            found = [(node, *self._now.read(node)) for node in self._program.named(names)]
+            self._amounts[names] = [node for node, now, read in found if read and _is_amount(now)]
+        then = Evaluation(self._program, values)
+        for evaluation in (then, self._now):
+            for node in self._amounts[names]:
+                value = evaluation.read(node)[0]
+                if value is not None and _is_amount(value):
+                    return float(value)
+        return None
 
     def _conditions(self, tree: ast.Module) -> Iterator[_Demand]:
         """Yield what holds now and is understood: the program was trained."""
@@ -116,10 +135,11 @@ class Requirements:
     def _largest(self, node: ast.AST) -> list[ast.expr]:
         """Return the largest expressions that constants decide: what the rest of the program sees of them.
 
-        What is only printed does not count, nor a value that a name hands on: what is made of it does.
+        What is only printed or asserted does not count. Nor does a value that a name hands on, but what is
+        made of it.
         """
         match node:
-            case ast.Call(func=ast.Name(id="print")):
+            case ast.Assert() | ast.Call(func=ast.Name(id="print")):
                 return []
             case (
                 ast.Assign(targets=[ast.Name() as target], value=value)
@@ -176,6 +196,44 @@ def _failures(body: Collection[ast.stmt], tests: tuple[_Test, ...]) -> Iterator[
                 yield from _failures(inner, ())
             case ast.With(body=inner) | ast.For(body=inner) | ast.While(body=inner):
                 yield from _failures(inner, tests)
+
+
+def _is_amount(value: Known | None) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
+@lru_cache(maxsize=8)
+def known_letters(source: str) -> tuple[frozenset[str], ...]:
+    """Return the sets of letters that a program tells apart: keys of a dictionary, what it compares."""
+    compared: dict[str, set[str]] = {}
+    try:
+        nodes = list(ast.walk(parse(source)))
+    except UserError:
+        return ()
+    for node in nodes:
+        match node:
+            case ast.Dict(keys=keys):
+                compared[f"dict {id(node)}"] = {text for key in keys for text in _texts(key)}
+            case ast.Call(func=ast.Name(id="set" | "frozenset"), args=[ast.Constant(value=str(text))]):
+                compared[f"set {id(node)}"] = set(text)
+            case ast.Compare(left=left, ops=[ast.In() | ast.NotIn()], comparators=[whole]):
+                compared.setdefault(ast.dump(left), set()).update("".join(_texts(whole)))
+            case ast.Compare(left=left, ops=[ast.Eq() | ast.NotEq()], comparators=[right]):
+                compared.setdefault(ast.dump(left), set()).update(_texts(right))
+            case ast.Match(subject=subject, cases=cases):
+                values = [case.pattern.value for case in cases if isinstance(case.pattern, ast.MatchValue)]
+                compared.setdefault(ast.dump(subject), set()).update(*map(_texts, values))
+    letters = (frozenset(filter(_is_letter, texts)) for texts in compared.values())
+    return tuple(dict.fromkeys(each for each in letters if len(each) > 1))
+
+
+def _texts(node: ast.expr | None) -> list[str]:
+    parts = node.elts if isinstance(node, ast.Tuple | ast.List | ast.Set) else [node]
+    return [part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+
+
+def _is_letter(text: str) -> bool:
+    return len(text) == 1 and text.isascii() and text.isupper()
 
 
 def _dotted(node: ast.expr) -> str:
