@@ -179,7 +179,7 @@ def _first_steps(zero: float, words: frozenset[str]) -> tuple[float, ...]:
 def _int_ladder(value: int, words: frozenset[str], text: str) -> Iterable[int]:
     if value < 0:
         return ()  # a marker such as -1, not an amount
-    if not words & _COUNTS or "DIM" in words:
+    if not words & _COUNTS or words & {"DIM", "SIZE"}:
         power = value & (value - 1) == 0 and (value >= 256 or "**" in text)
         if words & _SIZES or power:
             sizes = (value * 2, value // 2) if value % 2 == 0 else (value * 2,)

@@ -76,7 +76,11 @@ def test_settings_cannot_be_changed() -> None:
 
 def test_lists_are_separated_by_commas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    environ = {"DATA_PATHS": "~/a, b", "FROZEN": "prepare.py,lib/eval.py", "FROZEN_CONSTANTS": "DEPTH , --lr, A.b"}
+    environ = {
+        "DATA_PATHS": "~/a, b",
+        "FROZEN": "prepare.py,lib/eval.py",
+        "FROZEN_CONSTANTS": "DEPTH , --lr, A.b",
+    }
     settings = load_settings(NO_FILE, environ)
     assert settings.data_paths == (Path.home() / "a", tmp_path / "b")
     assert settings.frozen == ("prepare.py", "lib/eval.py")
