@@ -91,15 +91,8 @@ def _file(text: str) -> str:
 
 def _names(text: str) -> tuple[str, ...]:
     names = _items(text)
-    if not all(name.isidentifier() for name in names):
+    if not all(re.fullmatch(r"-{0,2}[^\W\d][\w.-]*", name) for name in names):  # --lr, Config.lr
         raise ValueError("must be names separated by commas")
-    return names
-
-
-def _constants(text: str) -> tuple[str, ...]:
-    names = _items(text)
-    if not all(_CONSTANT.fullmatch(name) for name in names):
-        raise ValueError("must be names separated by commas, such as DEPTH, --lr, Config.lr")
     return names
 
 
@@ -249,7 +242,6 @@ def _hint(name: str, names: list[str]) -> str:
     return f"Did you mean {meant}?" if meant else ".env.example lists all of them."
 
 
-_CONSTANT = re.compile(r"-{0,2}[A-Za-z_][\w.-]*")
 _TIME = re.compile(r"(\d{1,2}):(\d\d)")
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _DAY_RANGE = re.compile(r"(\*|[0-7]|[a-z]{3})(?:-([0-7]|[a-z]{3}))?(?:/([1-7]))?")
@@ -318,7 +310,6 @@ Paths: TypeAlias = Annotated[tuple[Path, ...], BeforeValidator(_each(_path))]
 RepositoryFile: TypeAlias = Annotated[str, BeforeValidator(_file)]
 RepositoryFiles: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_each(_file))]
 Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_names)]
-ConstantNames: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_constants)]
 CommandLine: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_words)]
 OptionalCount: TypeAlias = Annotated[int | None, BeforeValidator(_optional(str))]
 OptionalNumber: TypeAlias = Annotated[FiniteFloat | None, BeforeValidator(_optional(str))]

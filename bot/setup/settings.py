@@ -104,7 +104,7 @@ class Settings(BaseModel):
     # Where ideas come from
 
     proposer: types.Sources = _setting("search")
-    frozen_constants: types.ConstantNames = _setting("")
+    frozen_constants: types.Names = _setting("")
     fallback_model: types.OptionalModel = _setting("")
     anthropic_api_key: SecretStr = _setting("")
     openai_api_key: SecretStr = _setting("")
