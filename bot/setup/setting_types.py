@@ -90,7 +90,7 @@ def _file(text: str) -> str:
 
 def _names(text: str) -> tuple[str, ...]:
     names = _items(text)
-    if not all(name.isidentifier() for name in names):
+    if not all(re.fullmatch(r"-{0,2}[^\W\d][\w.-]*", name) for name in names):  # --lr, Config.lr
         raise ValueError("must be names separated by commas")
     return names
 

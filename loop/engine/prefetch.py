@@ -20,6 +20,7 @@ from loop.experiment import Proposal
 from loop.git.workspace import Commit, Workspace
 from loop.process.worker import in_thread
 from loop.program.constants import find_constants
+from loop.program.edits import undefined_names
 from loop.program.fingerprint import fingerprint
 from loop.proposers.protocol import Context, ExhaustedError, Proposer, Rejection
 
@@ -186,7 +187,7 @@ class Prefetch:
     def _carry_over(self, ready: Ready, best: str) -> Ready | None:
         proposal = ready.proposal
         source = self._workspace.carry_over(proposal.source, proposal.parent, best)
-        if source is None:
+        if source is None or undefined_names(source) - undefined_names(proposal.source):
             return None
         if self._is_trained(fingerprint(source)):  # merged, it is what was trained before
             return None

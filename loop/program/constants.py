@@ -1,6 +1,6 @@
 """The constants of a training program: found by its syntax tree, replaced in place.
 
-A constant is a top-level `UPPER_CASE = value`, annotated or not, whose value is a number, a string, a boolean
+A constant is what a program sets once, at one of the places of `places.py`, to a number, a string, a boolean
 or a tuple of numbers; numbers may be written as arithmetic, such as `2**19`. Only the bytes of a value are
 ever replaced, so comments and layout stay as the author left them.
 """
@@ -11,7 +11,6 @@ import ast
 import operator
 import re
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -20,6 +19,7 @@ from math import isfinite
 from typing import TypeAlias
 
 from loop.errors import UserError
+from loop.program.places import find_places
 
 Number: TypeAlias = int | float
 Value: TypeAlias = bool | int | float | str | tuple[Number, ...]
@@ -50,22 +50,6 @@ def parse(source: str) -> ast.Module:
         raise UserError(
             f"The program cannot be read as Python: {error or 'it is nested too deeply'}."
         ) from error
-
-
-def children(node: ast.AST) -> list[ast.AST]:
-    """Return the nodes right below a node, in their order, without those that have no parts (`Load`, `Pass`).
-
-    They are half of all nodes; without them, and without a generator, a tree is read three times as fast.
-    """
-    found: list[ast.AST] = []
-    for name in node._fields:
-        part = getattr(node, name, None)
-        if isinstance(part, ast.AST):
-            if part._fields:
-                found.append(part)
-        elif isinstance(part, list):
-            found += [each for each in part if isinstance(each, ast.AST) and each._fields]
-    return found
 
 
 def line_starts(source: str) -> list[int]:
@@ -154,10 +138,9 @@ def _number(node: ast.expr) -> Number:
     return value
 
 
-_NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 _POWER = re.compile(r"(\d+)(\s*\*\*\s*)\d+")
 
-# Words of a name, split at underscores. What decides how a training is judged, where it runs and what it
+# Words of a name. What decides how a training is judged, where it runs and what it
 # writes is no idea for better training.
 _PROTECTED = frozenset(
     {"TIME", "BUDGET", "SECONDS", "SECS", "MINUTES", "HOURS", "DEADLINE", "TIMEOUT", "UNTIMED", "STARTUP"}
@@ -166,12 +149,15 @@ _PROTECTED = frozenset(
     | {"FLOPS", "THREADS", "WORKERS", "RANK", "WORLD", "PORT", "PATH", "PATHS", "DIR", "DIRECTORY", "FILE"}
     | {"FILES", "FOLDER", "ROOT", "HOME", "CACHE", "URL", "REPO", "NAME", "VERSION", "ID", "IDS", "TOKEN"}
     | {"BOS", "EOS", "PAD", "VOCAB", "TOKENIZER", "DATA", "DATASET", "SHARD", "SHARDS", "LOG", "LOGGING"}
-    | {"PRINT", "VERBOSE", "DEBUG", "PROFILE", "CHECKPOINT", "SAVE"}
+    | {"PRINT", "VERBOSE", "DEBUG", "PROFILE", "CHECKPOINT", "SAVE", "OUTPUT", "RESUME", "SMOKE", "WANDB"}
+    | {"AUTOTUNE", "TUNE", "TUNING", "MEMORY", "MEM", "VRAM", "RAM", "PROCESSES", "PROCS", "NPROC", "NODES"}
+    | {"PREFETCH", "PIN", "HOST", "PLATFORM", "MACHINE", "HARDWARE", "JIT", "DDP", "FSDP", "SLEEP"}
 )
 HORIZON = frozenset({"STEPS", "ITERS", "ITERATIONS", "EPOCHS", "TOKENS"})  # a budget in another coin, unless
 _PHASES = frozenset(
     {"WARMUP", "WARMDOWN", "COOLDOWN", "DECAY", "MOMENTUM", "RAMP", "ACCUM", "BATCH", "ACCUMULATION"}
 )
+LAYERS = frozenset({"DEPTH", "LAYERS", "N_LAYER", "N_LAYERS", "NUM_LAYERS"})  # whole names
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,38 +194,27 @@ def find_constants(source: str) -> tuple[Constant, ...]:
     return tuple(found)
 
 
+def words_of(name: str) -> frozenset[str]:
+    """Return the words of a constant's name in capitals, also of `Config.n_layer` and `--batch-size`."""
+    return frozenset(re.split(r"[._-]+", name.upper())) - {""}
+
+
+def whole_name(name: str) -> str:
+    """Return a constant's name as it would stand alone at top level: `N_LAYER` for `Config.n_layer`."""
+    return name.rpartition(".")[2].lstrip("-").replace("-", "_").upper()
+
+
 def is_protected(name: str) -> bool:
-    """Tell whether a constant of this name is about budget, seed, score, machine or files.
-
-    `DEVICE_BATCH_SIZE` is about the machine too: it changes where the memory ends, not what is learnt.
-    """
-    words = set(name.split("_"))
-    return bool(words & _PROTECTED) or (bool(words & HORIZON) and not words & _PHASES)
+    """Tell whether a constant of this name is about budget, seed, score, machine or files."""
+    words = words_of(name)
+    outside = words & _PROTECTED or (words & HORIZON and not words & _PHASES)
+    return bool(outside) or is_device_batch(name)
 
 
-def other_settings(source: str) -> tuple[str, ...]:
-    """Return what looks like a setting and is no constant: `lr`, `--lr`, `Config.lr`, in the order seen."""
-    found: list[str] = []
-    for node in ast.walk(parse(source)):
-        match node:
-            case ast.Module():
-                targets = ((s.targets[0], s.value) for s in node.body if isinstance(s, ast.Assign))
-                found += [
-                    t.id
-                    for t, v in targets
-                    if isinstance(t, ast.Name) and _is_number(v) and not _NAME.fullmatch(t.id)
-                ]
-            case ast.ClassDef():
-                fields = (s for s in node.body if isinstance(s, ast.AnnAssign) and _is_number(s.value))
-                found += [f"{node.name}.{s.target.id}" for s in fields if isinstance(s.target, ast.Name)]
-            case ast.Call(func=ast.Attribute(attr="add_argument"), args=[ast.Constant(value=str(flag)), *_]):
-                if any(word.arg == "default" and _is_number(word.value) for word in node.keywords):
-                    found.append(flag)
-    return tuple(dict.fromkeys(found))
-
-
-def _is_number(node: ast.expr | None) -> bool:
-    return isinstance(node and evaluate(node), int | float)
+def is_device_batch(name: str) -> bool:
+    """Tell whether it is how much is computed at once: where the memory ends, not what is learnt."""
+    words = words_of(name)
+    return "BATCH" in words and bool(words & {"DEVICE", "MICRO", "GPU"})
 
 
 def replace_constants(source: str, changes: Mapping[str, Value | Literal]) -> str:
@@ -343,39 +318,7 @@ def _write_tuple(value: tuple[Number, ...], like: str) -> str:
 
 
 def _values(tree: ast.Module) -> Iterator[tuple[str, ast.expr, Value]]:
-    bindings = _count_bindings(tree)
-    for name, node in _assignments(tree):
-        value = evaluate(node) if bindings[name] == 1 else None
+    for name, node in find_places(tree):
+        value = evaluate(node)
         if value is not None:
             yield name, node, value
-
-
-def _assignments(tree: ast.Module) -> list[tuple[str, ast.expr]]:
-    found = []
-    for statement in tree.body:
-        match statement:
-            case ast.Assign(targets=[ast.Name(id=name)], value=value) if _NAME.fullmatch(name):
-                found.append((name, value))
-            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value) if _NAME.fullmatch(name):
-                found.append((name, value))
-    return found
-
-
-_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
-
-
-def _count_bindings(tree: ast.Module) -> Counter[str]:
-    """Count how often each name is bound or deleted by the module's own code; a `global` counts as one."""
-    counts: Counter[str] = Counter()
-    waiting: list[tuple[ast.AST, bool]] = [(tree, True)]
-    while waiting:
-        node, outside = waiting.pop()
-        if isinstance(node, ast.Global):
-            counts.update(node.names)
-        elif isinstance(node, ast.Name):
-            counts[node.id] += outside and not isinstance(node.ctx, ast.Load)
-        elif outside or not isinstance(node, ast.expr):  # within an expression there is no `global`
-            if outside and isinstance(node, _SCOPES):
-                outside = False
-            waiting += [(child, outside) for child in children(node)]
-    return counts

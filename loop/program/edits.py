@@ -5,7 +5,10 @@ All or none are applied. An edit that does not fit is an error with the closest 
 
 from __future__ import annotations
 
+import ast
+import builtins
 import re
+import symtable
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -64,7 +67,10 @@ def whole_file(source: str, text: str) -> str:
 
 
 def check_program(before: str, after: str, *, limit: int = LIMIT) -> None:
-    """Raise an EditError if `after` is empty, unchanged, larger than `limit` bytes, or no Python."""
+    """Raise an EditError if `after` is empty, unchanged, larger than `limit` bytes, or no Python.
+
+    Also if it uses names that nothing in it defines, and `before` does not.
+    """
     if not after.strip():
         raise EditError("The program would be empty.")
     if after == before:
@@ -80,6 +86,46 @@ def check_program(before: str, after: str, *, limit: int = LIMIT) -> None:
         raise EditError(f"The program would not parse: line {error.lineno}: {error.msg}: {line}") from None
     except (ValueError, RecursionError, MemoryError) as error:  # null bytes, or nested too deeply
         raise EditError(f"The program would not parse: {str(error) or type(error).__name__}.") from None
+    if missing := sorted(undefined_names(after) - undefined_names(before)):
+        raise EditError(f"The program would use names that it does not define: {', '.join(missing)}.")
+
+
+def undefined_names(source: str) -> frozenset[str]:
+    """Return the names that a program uses and that nothing in it defines, as far as its text tells.
+
+    None where it does not parse, and where it may define names in other ways: by `exec` or a star import.
+    """
+    text = source.removeprefix("\ufeff")
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            module = symtable.symtable(text, "the program", "exec")
+            nodes = list(ast.walk(ast.parse(text)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return frozenset()
+    used: set[str] = set()
+    defined = {*dir(builtins), "__file__", "__annotations__", "__builtins__"}
+    waiting = [module]
+    while waiting:
+        table = waiting.pop()
+        waiting += table.get_children()
+        for symbol in table.get_symbols():
+            is_shared = table is module or symbol.is_global()
+            if is_shared and (symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace()):
+                defined.add(symbol.get_name())
+            if is_shared and symbol.is_referenced():
+                used.add(symbol.get_name())
+    imports = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+    if any(node.module == "__future__" for node in imports):
+        used -= _annotating(nodes)  # they are not evaluated
+    tricks = used & {"exec", "eval", "globals", "locals", "vars", "__builtins__"}
+    stars = any(alias.name == "*" for node in imports for alias in node.names)
+    return frozenset() if tricks or stars else frozenset(used - defined)
+
+
+def _annotating(nodes: Sequence[ast.AST]) -> set[str]:
+    annotations = [getattr(node, part, None) for node in nodes for part in ("annotation", "returns")]
+    inner = (each for annotation in annotations if annotation for each in ast.walk(annotation))
+    return {each.id for each in inner if isinstance(each, ast.Name)}
 
 
 class _Text:

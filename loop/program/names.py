@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeAlias
 
-from loop.program.constants import children, evaluate
+from loop.program.constants import evaluate
+from loop.program.places import children
 
 _LONGEST_CHAIN = 16  # parts of a dotted name, or of a text; what has more is not known
 _LONGEST_TEXT = 4096  # characters of a part

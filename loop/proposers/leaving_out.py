@@ -8,6 +8,7 @@ from loop.git.commands import GitError, merge_texts
 from loop.git.workspace import Workspace
 from loop.process.worker import in_thread
 from loop.program.constants import find_constants
+from loop.program.edits import undefined_names
 from loop.proposers.protocol import Context, Proposer
 from loop.store.evidence.prunes import Prunes, left_out_of
 from loop.store.experiments import Idea, IdeaBox
@@ -96,6 +97,8 @@ def without(workspace: Workspace, source: str, keep: Experiment) -> str:
     if merged == source:
         raise UserError(f"the best program has nothing of #{keep.number} any more")
     find_constants(merged)  # what does not parse is not trained
+    if missing := sorted(undefined_names(merged) - undefined_names(source)):
+        raise UserError(f"#{keep.number} cannot be taken out: later keeps use {', '.join(missing)}")
     return merged
 
 

@@ -81,11 +81,9 @@ def add_from_file(run: Run, box: IdeaBox) -> tuple[Idea, ...]:
     return tuple(box.add(run.id, idea, author=NAME) for idea in read_ideas(text) if idea not in known)
 
 
-_NAME = r"[A-Z][A-Z0-9_]*\b"
+_LARGE = r"[A-Z][A-Z0-9_]*\b"  # a name in capitals is meant as one; others only if the program has them
 _QUOTED = r"[\"“”„«»][^\"“”„«»]*[\"“”„«»]|['‘’‚‹›`][^'‘’‚‹›`]*['‘’‚‹›`]"
 _IS = r"\s*(?:->|→|[=:])\s*|\s+to\s+|\s+(?![-+]|to\b)"  # `DEPTH +1` may mean one more
-_END = rf"(?:\s*[,;]\s*(?:and\s+)?|\s+and\s+)(?={_NAME})|\.?\Z"
-_CHANGE = re.compile(rf"({_NAME})(?:{_IS})({_QUOTED}|\S.*?)(?:{_END})")
 _TEXT = re.compile(rf"\w(?:[\w./:+-]*\w)?|{_QUOTED}")
 _ARITHMETIC = re.compile(r"[\d\s.,_+*/()eE-]+")
 _RANGE = re.compile(r"\d\s*-\s*\d")
@@ -145,11 +143,20 @@ def _constants(source: str) -> Mapping[str, Value]:
     return {constant.name: constant.value for constant in find_constants(source)}
 
 
+def _change_of(names: Iterable[str]) -> re.Pattern[str]:
+    """Return what matches a change of one of these constants, up to the next one or the end."""
+    others = sorted((name for name in names if not re.fullmatch(_LARGE, name)), key=len, reverse=True)
+    name = "|".join([*(rf"{re.escape(other)}(?![\w.-]*\w)" for other in others), _LARGE])
+    end = rf"(?:\s*[,;]\s*(?:and\s+)?|\s+and\s+)(?={name})|\.?\Z"
+    return re.compile(rf"({name})(?:{_IS})({_QUOTED}|\S.*?)(?:{end})")
+
+
 def _read_changes(constants: Mapping[str, Value], text: str) -> Mapping[str, Value]:
     changes: dict[str, Value] = {}
+    change = _change_of(constants)
     text, end = text.strip(), 0
     while end < len(text) or not changes:
-        match = _CHANGE.match(text, end)
+        match = change.match(text, end)
         if match is None or (match[1] not in constants and read_value(match[2]) is None):
             such = next((f", such as {name} {write_value(value)}" for name, value in constants.items()), "")
             raise UserError(f"That sets no constant: write its name and a value{such}.")
@@ -160,7 +167,7 @@ def _read_changes(constants: Mapping[str, Value], text: str) -> Mapping[str, Val
         name, old = match[1], constants[match[1]]
         value = _read_value(match[2], old)
         if value is None:
-            is_prose = any(map(str.isspace, match[2]))
+            is_prose = any(map(str.isspace, match[2])) or name != name.upper()  # `lr decay` is no value
             error = UserError if is_prose else MistypedIdeaError
             raise error(f"{name} takes {_kind(old)}, such as {name} {write_value(old)}.")
         if name in changes:

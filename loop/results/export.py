@@ -17,7 +17,7 @@ from loop.errors import UserError
 from loop.experiment import Experiment, Run
 from loop.process.environment import launch_command
 from loop.process.machine import ask_nvidia_smi
-from loop.program.constants import find_constants
+from loop.program.constants import find_constants, words_of
 from loop.results.gains import effect, reason_of
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def _seeds(source: str) -> Mapping[str, object]:
         constants = find_constants(source)
     except UserError:
         return {}
-    return {constant.name: constant.value for constant in constants if "SEED" in constant.name.split("_")}
+    return {constant.name: constant.value for constant in constants if "SEED" in words_of(constant.name)}
 
 
 def _ask(command: Sequence[str], folder: Path | None = None) -> str:

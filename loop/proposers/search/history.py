@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING
 from loop.experiment import Experiment, Goal, Status
 from loop.program.fingerprint import fingerprint
 from loop.proposers.protocol import Context
-from loop.proposers.search.space import Axis, Change, Key, Scalar
+from loop.proposers.search.crashes import Crash, CrashRegion, crash_regions, ran_out_of_memory, read_crash
+from loop.proposers.search.memory import UNKNOWN, MemoryModel, Training, fit_memory
+from loop.proposers.search.space import Axis, Change, Key, Program, Scalar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,48 +54,48 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class CrashRegion:
-    """What a training that crashed had changed.
-
-    If it had raised `amounts`, they are the cause: larger ones need more memory, so beyond them none fits.
-    """
-
-    changed: Mapping[Key, Scalar]
-    amounts: Mapping[Key, float]
-
-    def holds(self, values: Mapping[Key, Scalar]) -> bool:
-        if self.amounts:
-            return all(_number(values.get(key)) >= least for key, least in self.amounts.items())
-        return all(values.get(key) == value for key, value in self.changed.items())
-
-
-@dataclass(frozen=True, slots=True)
 class SearchHistory:
     """The experiments as the search reads them.
 
     `changes` are the axes that each, by number, moved from the best of its time: from which value to which.
-    `present` are the values of the best program now.
+    `present` are the values of the best program now. Without a `program`, nothing is known of its text.
     """
 
     results: tuple[Result, ...]
     changes: Mapping[int, Mapping[Key, tuple[Scalar | None, Scalar]]]
     crash_regions: tuple[CrashRegion, ...]
     present: Mapping[Key, Scalar]
+    program: Program | None = None
+    memory: MemoryModel = UNKNOWN
 
     def is_open(self, moves: Iterable[tuple[Axis, Scalar]]) -> bool:
+        """Tell whether these moves can be trained, as far as is known, and each of them does something."""
+        moves = tuple(moves)
         values = {**self.present, **{axis.key: value for axis, value in moves}}
-        return not any(wall.holds(values) for wall in self.crash_regions)
+        if any(region.holds(values) for region in self.crash_regions):
+            return False
+        if self.program is None:
+            return True
+        after = self.program.after(moves)
+        unlimited = self.memory.limit == math.inf
+        return after is not None and (unlimited or self.memory.fits(self.program.size(after)))
 
 
-def read_history(experiments: Sequence[Experiment], axes: Sequence[Axis]) -> SearchHistory:
-    """Return what the experiments tell about these axes.
+def read_history(
+    experiments: Sequence[Experiment],
+    axes: Sequence[Axis],
+    program: Program | None = None,
+    device_mb: float | None = None,
+) -> SearchHistory:
+    """Return what the experiments tell about these axes of a program, on a device with so many MiB.
 
     The gain of a kept change of code, which moved no axis, is taken off all results that follow.
     """
     present = {axis.key: axis.current for axis in axes}
     results: list[Result] = []
     changes: dict[int, Mapping[Key, tuple[Scalar | None, Scalar]]] = {}
-    crash_regions: list[CrashRegion] = []
+    crashes: list[Crash] = []
+    trained = [present]
     best: Experiment | None = None
     level = 0.0
     for experiment in sorted(experiments, key=lambda experiment: experiment.number):
@@ -104,11 +106,13 @@ def read_history(experiments: Sequence[Experiment], axes: Sequence[Axis]) -> Sea
             if best and axis.key in values and values[axis.key] != axis.read(best.constants)
         }
         changes[experiment.number] = changed
+        if experiment.value is not None:
+            trained.append(values)
         value = experiment.value if experiment.is_believed else None
         if experiment.status is Status.CRASH:
             if changed:
                 results.append(Result(_places(axes, values), None))
-                crash_regions.append(_wall(axes, changed))
+                crashes.append(read_crash(experiment, axes, values, changed))
         elif value is not None and math.isfinite(value):
             if experiment.status is Status.KEEP and best and best.value is not None and not changed:
                 level += value - best.value
@@ -116,9 +120,22 @@ def read_history(experiments: Sequence[Experiment], axes: Sequence[Axis]) -> Sea
                 results.append(Result(_places(axes, values), value - level))
         if experiment.status is Status.KEEP:
             best = experiment
-    # The best program is proof that a wall through it does not stand.
-    standing = tuple(wall for wall in crash_regions if not wall.holds(present))
-    return SearchHistory(tuple(results[-_LATEST:]), changes, standing, present)
+    regions = crash_regions(crashes, trained)
+    memory = _read_memory(experiments, best, program, device_mb) if program else UNKNOWN
+    return SearchHistory(tuple(results[-_LATEST:]), changes, regions, present, program, memory)
+
+
+def _read_memory(
+    experiments: Sequence[Experiment], best: Experiment | None, program: Program, device_mb: float | None
+) -> MemoryModel:
+    def training(experiment: Experiment) -> Training:
+        full = ran_out_of_memory(experiment)
+        return Training(
+            program.size_then(experiment.constants), None if full else 1024 * experiment.memory_gb
+        )
+
+    told = [training(each) for each in experiments if each.memory_gb > 0 or ran_out_of_memory(each)]
+    return fit_memory(told, training(best) if best and best.memory_gb > 0 else None, device_mb)
 
 
 def _places(axes: Sequence[Axis], values: Mapping[Key, Scalar]) -> dict[Key, float]:
@@ -127,22 +144,6 @@ def _places(axes: Sequence[Axis], values: Mapping[Key, Scalar]) -> dict[Key, flo
         place = axis.place(values[axis.key]) if axis.key in values else None
         places[axis.key] = float(axis.ladder.index(axis.current)) if place is None else place
     return places
-
-
-def _wall(axes: Sequence[Axis], changed: Mapping[Key, tuple[Scalar | None, Scalar]]) -> CrashRegion:
-    amounts = {
-        axis.key: _number(after)
-        for axis in axes
-        if axis.is_amount and axis.key in changed
-        for before, after in (changed[axis.key],)
-        if _number(after) > _number(before)
-    }
-    return CrashRegion({key: after for key, (_, after) in changed.items()}, amounts)
-
-
-def _number(value: Scalar | None) -> float:
-    """Return a value as a number that compares with none where it is none."""
-    return value if isinstance(value, int | float) else math.nan
 
 
 class TrainedPrograms:

@@ -13,7 +13,21 @@ from functools import partial
 from typing import TypeAlias
 
 from loop.experiment import Family
-from loop.program.constants import HORIZON, Constant, Value, is_protected, replace_constants, write_value
+from loop.program.constants import (
+    HORIZON,
+    LAYERS,
+    Constant,
+    Value,
+    find_constants,
+    is_device_batch,
+    is_protected,
+    replace_constants,
+    whole_name,
+    words_of,
+    write_value,
+)
+from loop.program.demands.requirements import Requirements, known_letters, read_requirements
+from loop.proposers.search.memory import size_of
 
 Scalar: TypeAlias = bool | int | float | str
 Key: TypeAlias = tuple[str, int]
@@ -25,15 +39,17 @@ _INT_FACTOR = 2.0
 _COUNT_REACH = 2
 _FRACTION_STEP = 0.05
 _FRACTION_REACH = 0.3
+_LARGEST_HEAD = 256  # channels: attention kernels take no more
 _PATTERN_LENGTH = 12
 _PATTERN_LETTERS = 3
 _MANY_LAYERS = 24  # where the program does not say how many there are
 
-# Words of a name, split at underscores.
+# Words of a name.
 _RATES = frozenset({"LR", "RATE"})
-_FRACTIONS = frozenset({"RATIO", "FRAC", "FRACTION", "PROB", "PROBABILITY", "DROPOUT", "PERCENT"})
+_FRACTIONS = frozenset(
+    {"RATIO", "FRAC", "FRACTION", "PROB", "PROBABILITY", "DROPOUT", "PERCENT", "THRESHOLD", "QUANTILE"}
+)
 _MEMORIES = frozenset({"BETA", "BETA1", "BETA2", "BETAS", "MOMENTUM", "EMA"})
-_LAYERS = frozenset({"DEPTH", "LAYERS", "N_LAYER", "N_LAYERS", "NUM_LAYERS"})
 _COUNTS = frozenset({"DEPTH", "LAYER", "LAYERS", "BLOCKS", "HEAD", "HEADS", "EXPERTS", "GROUPS"})
 _SIZES = frozenset(
     {"BATCH", "DIM", "SIZE", "WIDTH", "EMBD", "HIDDEN", "SEQ", "LEN", "LENGTH", "CONTEXT", "WINDOW"}
@@ -104,8 +120,11 @@ class Axis:
         return *whole[: self.index], value, *whole[self.index + 1 :]
 
 
-def find_axes(constants: Sequence[Constant], frozen: Collection[str]) -> tuple[Axis, ...]:
-    depths = (constant.value for constant in constants if constant.name in _LAYERS)
+def find_axes(
+    constants: Sequence[Constant], frozen: Collection[str], letters: Collection[frozenset[str]] = ()
+) -> tuple[Axis, ...]:
+    """Return what may be varied. `letters` are sets of letters that the program tells apart."""
+    depths = (constant.value for constant in constants if whole_name(constant.name) in LAYERS)
     layers = next((depth for depth in depths if isinstance(depth, int)), _MANY_LAYERS)
     axes = []
     for constant in constants:
@@ -114,18 +133,21 @@ def find_axes(constants: Sequence[Constant], frozen: Collection[str]) -> tuple[A
         whole = constant.value
         parts = enumerate(whole) if isinstance(whole, tuple) else [(None, whole)]
         for index, value in parts:
-            ladder = _ladder(constant, value, layers)
+            ladder = _ladder(constant, value, layers, letters)
             if len(ladder) > 1:
                 axes.append(Axis(constant, index, ladder, ordered=not isinstance(value, bool | str)))
     return tuple(axes)
 
 
-def _ladder(constant: Constant, value: Scalar, layers: int) -> tuple[Scalar, ...]:
-    words = set(constant.name.split("_"))
+def _ladder(
+    constant: Constant, value: Scalar, layers: int, letters: Collection[frozenset[str]]
+) -> tuple[Scalar, ...]:
+    words = words_of(constant.name)
     if isinstance(value, bool):
         return (False, True)
     if isinstance(value, str):
-        return _pattern_ladder(value, layers) if "PATTERN" in words or _repeats(value) else ()
+        is_pattern = "PATTERN" in words or _repeats(value)
+        return _pattern_ladder(value, layers, letters) if is_pattern else ()
     if value and not _TINIEST < abs(value) < _LARGEST:
         return ()
     if words & (_FRACTIONS | _RATES) and value <= 1:
@@ -145,7 +167,7 @@ def _ladder(constant: Constant, value: Scalar, layers: int) -> tuple[Scalar, ...
     return tuple(sorted({*steps, value}))
 
 
-def _first_steps(zero: float, words: set[str]) -> tuple[float, ...]:
+def _first_steps(zero: float, words: frozenset[str]) -> tuple[float, ...]:
     """What to try instead of nothing: a little."""
     if words & _FRACTIONS:
         return (0.02, 0.05, 0.1)
@@ -154,13 +176,14 @@ def _first_steps(zero: float, words: set[str]) -> tuple[float, ...]:
     return (0.001, 0.01, 0.1)
 
 
-def _int_ladder(value: int, words: set[str], text: str) -> Iterable[int]:
+def _int_ladder(value: int, words: frozenset[str], text: str) -> Iterable[int]:
     if value < 0:
         return ()  # a marker such as -1, not an amount
-    if not words & _COUNTS or "DIM" in words:
+    if not words & _COUNTS or words & {"DIM", "SIZE"}:
         power = value & (value - 1) == 0 and (value >= 256 or "**" in text)
         if words & _SIZES or power:
-            return (value * 2, value // 2) if value % 2 == 0 else (value * 2,)
+            sizes = (value * 2, value // 2) if value % 2 == 0 else (value * 2,)
+            return [size for size in sizes if "HEAD" not in words or size <= _LARGEST_HEAD]
         if value >= 10:
             factor = _INT_FACTOR if value < 1000 else _FLOAT_FACTOR
             return (round(step) for step in _preferred(float(value), factor))
@@ -170,7 +193,7 @@ def _int_ladder(value: int, words: set[str], text: str) -> Iterable[int]:
 def _fraction_ladder(value: float) -> Iterable[float]:
     if value < 2 * _FRACTION_STEP:
         return (0.0, *_preferred(value, _FLOAT_FACTOR))
-    grid = (round(count * _FRACTION_STEP, 10) for count in range(round(1 / _FRACTION_STEP) + 1))
+    grid = (round(count * _FRACTION_STEP, 10) for count in range(round(1 / _FRACTION_STEP)))  # below 1
     return (step for step in grid if abs(step - value) <= _FRACTION_REACH + 1e-9)
 
 
@@ -188,18 +211,18 @@ def _repeats(text: str) -> bool:
     return len(set(text)) < len(text)
 
 
-def _pattern_ladder(pattern: str, layers: int) -> tuple[str, ...]:
+def _pattern_ladder(pattern: str, layers: int, letters: Collection[frozenset[str]]) -> tuple[str, ...]:
     """Return `pattern` and its neighbours: one letter changed, added or left out.
 
     A pattern is a short word of few capital letters, one a layer, repeated; words that give the same layers
-    are one. The last layer does not count: programs of this kind make it a full one. S and L (sliding and
-    full attention) stand for each other.
+    are one. The last layer does not count: programs of this kind make it a full one. Letters that the
+    program tells apart from those of the pattern may come in.
     """
-    letters = set(pattern)
-    few = len(letters) <= _PATTERN_LETTERS and len(pattern) <= _PATTERN_LENGTH
+    own = set(pattern)
+    few = len(own) <= _PATTERN_LETTERS and len(pattern) <= _PATTERN_LENGTH
     if not (pattern.isascii() and pattern.isalpha() and pattern.isupper() and few):
         return ()
-    alphabet = sorted(letters | {"S", "L"} if letters <= {"S", "L"} else letters)
+    alphabet = sorted(own.union(*(known for known in letters if known >= own)))
     words = [pattern]
     for place in range(len(pattern) + 1):
         before, after = pattern[:place], pattern[place:]
@@ -236,27 +259,87 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """The best program so far, and its constants."""
+    """The best program so far, and its constants.
+
+    `requirements` is what its text demands of them, None where that is not known; `followers` are batch sizes
+    of the device, which are lowered where a batch that is moved demands it. `letters` is for `find_axes`.
+    """
 
     source: str
     constants: tuple[Constant, ...]
+    requirements: Requirements | None = None
+    followers: tuple[str, ...] = ()
+    letters: tuple[frozenset[str], ...] = ()
+
+    @property
+    def present(self) -> dict[str, Value]:
+        return {constant.name: constant.value for constant in self.constants}
+
+    def after(self, moves: Moves) -> Mapping[str, Value] | None:
+        """Return all constants after these moves, with those that follow.
+
+        None where the program's text forbids the moves, or one of them changes nothing.
+        """
+        values = self._moved(moves)
+        if self.requirements is None:
+            return values
+        followed = self._followed(values, self.requirements)
+        names = {axis.constant.name for axis, _ in moves}
+        if followed is None or not all(self.requirements.has_effect(name, followed) for name in names):
+            return None
+        return followed
+
+    def _moved(self, moves: Moves) -> dict[str, Value]:
+        values = self.present
+        for axis, value in moves:
+            values[axis.constant.name] = axis.moved(value, values[axis.constant.name])
+        return values
+
+    def _followed(self, values: dict[str, Value], requirements: Requirements) -> dict[str, Value] | None:
+        broken = requirements.broken(values)
+        for name in broken.intersection(self.followers):
+            rows = values[name]
+            while isinstance(rows, int) and rows > 1:
+                rows //= 2
+                lowered = {**values, name: rows}
+                if not requirements.broken(lowered):
+                    return lowered
+        return None if broken else values
+
+    def size(self, values: Mapping[str, Value]) -> float:
+        """Return what a training's memory grows with when the constants have these values."""
+        return size_of(self.requirements, values) if self.requirements else 1.0
+
+    def size_then(self, constants: Mapping[str, object]) -> float:
+        """Return the size of this program with an experiment's constants, as far as it has them."""
+        values = self.present
+        for name, then in constants.items():
+            value = tuple(then) if isinstance(then, list) else then  # it went through JSON
+            if name in values and isinstance(value, type(values[name])):
+                values[name] = value
+        return self.size(values)
 
     def change(
         self, moves: Moves, rationale: str = "", family: Family | None = None, *, expected: str = ""
     ) -> Change:
-        present = {constant.name: constant.value for constant in self.constants}
-        after: dict[str, Value] = {}
-        for axis, value in moves:
-            name = axis.constant.name
-            after[name] = axis.moved(value, after.get(name, present[name]))
+        present, values = self.present, self.after(moves) or self._moved(moves)
+        after = {name: value for name, value in values.items() if value != present[name]}
         return Change(
             description=_describe(self.constants, after),
             rationale=rationale,
             family=family,
-            constants={**present, **after},
+            constants=values,
             write=partial(replace_constants, self.source, after),
             expected=expected,
         )
+
+
+def read_program(source: str, files: Mapping[str, str], frozen: Collection[str]) -> Program:
+    """Return a program with what its text tells. `files` are others by their path, `frozen` names stay."""
+    constants = find_constants(source)
+    followers = (each.name for each in constants if is_device_batch(each.name) and each.name not in frozen)
+    requirements = read_requirements(source, files)
+    return Program(source, constants, requirements, tuple(followers), known_letters(source))
 
 
 def _shown(value: Value, constant: Constant) -> str:
@@ -302,5 +385,5 @@ _WORDS: tuple[tuple[Family, frozenset[str]], ...] = (
 
 
 def family_of(name: str) -> Family | None:
-    words = set(name.split("_"))
+    words = words_of(name)
     return next((family for family, known in _WORDS if words & known), None)

@@ -17,7 +17,7 @@ from itertools import chain, combinations, product
 
 from loop.experiment import Experiment, Family, Goal, Proposal
 from loop.process.worker import run_worker
-from loop.program.constants import find_constants, other_settings
+from loop.program.constants import find_constants
 from loop.proposers.protocol import Context, ExhaustedError, SearchMode, idle
 from loop.proposers.search.history import (
     ResponseSurface,
@@ -26,7 +26,18 @@ from loop.proposers.search.history import (
     fit_surface,
     read_history,
 )
-from loop.proposers.search.space import Axis, Change, Key, Move, Moves, Program, family_of, find_axes
+from loop.proposers.search.memory import memory_of
+from loop.proposers.search.space import (
+    Axis,
+    Change,
+    Key,
+    Move,
+    Moves,
+    Program,
+    family_of,
+    find_axes,
+    read_program,
+)
 from loop.results.gains import effect, near_misses
 
 _NEAREST = 8
@@ -76,8 +87,8 @@ def suggest(context: Context, frozen: Collection[str] = frozenset(), seed: int =
 
     Names in `frozen` stay as they are. The same arguments give the same proposal.
     """
-    program = Program(context.source, find_constants(context.source))
-    axes = find_axes(program.constants, frozen)
+    program = read_program(context.source, context.files, frozen)
+    axes = find_axes(program.constants, frozen, program.letters)
     if not axes:
         raise ExhaustedError(no_constant(context.source))
     known = TrainedPrograms(context)
@@ -99,17 +110,17 @@ def suggest(context: Context, frozen: Collection[str] = frozenset(), seed: int =
 
 
 def no_constant(source: str) -> str:
-    """Say that `source` has no constant to change, and what was seen instead."""
-    seen = other_settings(source)
+    """Say that `source` has no constant to change, and what constants it has."""
+    seen = [constant.name for constant in find_constants(source)]
     others = f"Seen: {', '.join(seen[:_SEEN])}{', …' if len(seen) > _SEEN else ''}. " if seen else ""
     return (
         f"The search finds no constant that it may change. {others}"
-        "Write settings as top-level lines such as LEARNING_RATE = 0.01, not listed in FROZEN_CONSTANTS."
+        "Write settings as lines such as LEARNING_RATE = 0.01, not listed in FROZEN_CONSTANTS."
     )
 
 
 def _changes(context: Context, program: Program, axes: Sequence[Axis], seed: int) -> Iterator[Change]:
-    trials = read_history(context.experiments, axes)
+    trials = read_history(context.experiments, axes, program, memory_of(context.device))
     number = context.experiments[-1].number + 1 if context.experiments else 0
     chance = random.Random(f"{seed}/{number}")  # noqa: S311 - no secret hangs on it
     combined = _combined(context, program, axes, trials)

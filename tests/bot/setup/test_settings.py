@@ -76,11 +76,15 @@ def test_settings_cannot_be_changed() -> None:
 
 def test_lists_are_separated_by_commas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    environ = {"DATA_PATHS": "~/a, b", "FROZEN": "prepare.py,lib/eval.py", "FROZEN_CONSTANTS": "DEPTH , SEED"}
+    environ = {
+        "DATA_PATHS": "~/a, b",
+        "FROZEN": "prepare.py,lib/eval.py",
+        "FROZEN_CONSTANTS": "DEPTH , --lr, A.b",
+    }
     settings = load_settings(NO_FILE, environ)
     assert settings.data_paths == (Path.home() / "a", tmp_path / "b")
     assert settings.frozen == ("prepare.py", "lib/eval.py")
-    assert settings.frozen_constants == ("DEPTH", "SEED")
+    assert settings.frozen_constants == ("DEPTH", "--lr", "A.b")
 
 
 def test_empty_data_paths_mean_no_check() -> None:

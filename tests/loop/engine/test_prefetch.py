@@ -155,6 +155,15 @@ async def test_an_idea_that_does_not_fit_the_new_best_is_asked_for_anew(make_lab
     assert ideas.contexts[1].rejections == ()
 
 
+async def test_an_idea_that_uses_what_the_new_best_has_no_more_is_asked_for_anew(make_lab: MakeLab) -> None:
+    lab = make_lab(APART + value(1.5))
+    renamed = APART.replace("A = 1", "C = 1") + program("wait()\nsummary(1.4)")
+    ideas = Ideas(renamed, APART.replace("B = 1", "B = A") + value(1.5))
+    await conduct(lab, lab.engine(ideas=ideas), ready_while=1)
+    kept = lab.experiments()[1]
+    assert parents(ideas.contexts) == [(1, lab.base), (2, lab.base), (2, kept.commit)]
+
+
 async def test_what_fits_the_new_best_is_not_waited_for(make_lab: MakeLab) -> None:
     text = APART + program("if A == 2 and B == 1: wait()\nsummary(1.5 - A / 10)")
     lab, watch = make_lab(text), Watch()

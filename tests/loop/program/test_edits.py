@@ -207,6 +207,42 @@ def test_what_is_no_other_program_is_refused(after: str, words: str) -> None:
         check_program(PROGRAM, after)
 
 
+@pytest.mark.parametrize(
+    ("after", "missing"),
+    [
+        (PROGRAM.replace("DEPTH = 8  # layers\n", "print(DEPTH)\n"), "DEPTH"),
+        (PROGRAM + "def f(x):\n    return x * WIDTH + [y for y in z]\n", "WIDTH, z"),
+        (PROGRAM + "class A(Base):\n    width = WIDTH\n", "Base, WIDTH"),
+        (PROGRAM + "x = lambda y: y + w\n", "w"),
+    ],
+)
+def test_a_program_defines_every_name_that_it_uses(after: str, missing: str) -> None:
+    with pytest.raises(EditError, match=f"names that it does not define: {missing}\\.$"):
+        check_program(PROGRAM, after)
+    check_program(f"{after}\n", after)  # it was so before
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "def f(a, /, b, *c, d=1, **e):\n    return a, b, c, d, e, g\ng = f",
+        "def f(x: Later) -> Later:\n    y: Later = x\n    return y",
+        "def f():\n    global late\n    late = 1\nf()\nprint(late)",
+        "try:\n    import torch\nexcept ImportError as error:\n    print(error)\nprint(torch)",
+        "from a import b as c\nfor d, (e, *f) in c:\n    print(d, e, f)",
+        "def f():\n    x = 1\n    def g():\n        nonlocal x\n        x = 2\n    return g, x, __file__",
+        "match 1:\n    case [a, *b] | {'c': a, **b}:\n        print(a, b, __name__, len)",
+        "class A:\n    w = 1\n    h = w\n    def f(self) -> 'Later':\n        return super().f(), __class__",
+        "if (n := 3):\n    print([n for m in [n] if (k := m)], k)",
+        "from tricks import *\nprint(anything)",
+        "exec(open('configurator.py').read())\nprint(anything)",
+    ],
+)
+def test_names_are_defined_in_many_ways(more: str) -> None:
+    future = "from __future__ import annotations\n"
+    check_program(PROGRAM, f"{future}{PROGRAM}{more}\n")
+
+
 def test_a_program_may_have_odd_escapes() -> None:
     check_program(PROGRAM, PROGRAM + "x = '\\d'\n")
 

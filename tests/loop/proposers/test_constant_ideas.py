@@ -58,6 +58,32 @@ def test_a_name_and_a_value_become_an_edit(text: str, line: str) -> None:
     assert line in edit(PROGRAM, text).splitlines()
 
 
+SMALL = (
+    "lr = 0.1\nlr_decay = 0.5\nf(lr, lr_decay)\nconfig = {'depth': 8}\n"
+    "parser.add_argument('--weight-decay', default=0.01)\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("lr 0.05", "lr = 0.05"),
+        ("lr=0.05, lr_decay 0.3 and config.depth 9", "config = {'depth': 9}"),
+        ("config.depth → 9", "config = {'depth': 9}"),
+        ("--weight-decay 0.1", "parser.add_argument('--weight-decay', default=0.1)"),
+    ],
+)
+def test_names_of_every_form_are_read(text: str, line: str) -> None:
+    assert line in edit(SMALL, text).splitlines()
+
+
+@pytest.mark.parametrize("text", ["lr decay", "lr warmup of 0.1", "depth 9", "lr_2 0.1", "weight-decay 0.1"])
+def test_small_words_are_prose_otherwise(text: str) -> None:
+    with pytest.raises(UserError) as error:
+        edit(SMALL, text)
+    assert not isinstance(error.value, MistypedIdeaError)
+
+
 def test_several_changes_are_one_edit() -> None:
     lines = edit(PROGRAM, "DEPTH 9, MATRIX_LR = 0.05").splitlines()
     assert lines[:2] == ["DEPTH = 9  # layers", "MATRIX_LR = 0.05"]

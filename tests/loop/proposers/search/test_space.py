@@ -44,6 +44,11 @@ def ladder_of(line: str) -> tuple[Scalar, ...]:
         "EPOCHS",
         "UNTIMED_STEPS",
         "H100_BF16_PEAK_FLOPS",
+        "AUTOTUNE_STEPS",
+        "MAX_MEMORY_FRACTION",
+        "VRAM_FLOOR_GB",
+        "NUM_WORKERS",
+        "MICRO_BATCH",
     ],
 )
 def test_budget_seed_score_machine_and_files_are_left_alone(name: str) -> None:
@@ -95,9 +100,10 @@ def test_a_value_between_round_ones_keeps_its_place() -> None:
 
 
 def test_a_fraction_stays_between_nothing_and_all() -> None:
-    assert ladder_of("WARMDOWN_RATIO = 0.9") == (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
+    assert ladder_of("WARMDOWN_RATIO = 0.9") == (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
     assert ladder_of("FINAL_LR_FRAC = 0.05")[0] == 0.0
-    assert ladder_of("DROPOUT = 1")[-1] == 1
+    assert ladder_of("THRESHOLD = 0.5") == tuple(round(0.05 * step, 10) for step in range(4, 17))
+    assert ladder_of("DROPOUT = 1")[-2:] == (0.95, 1)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +131,10 @@ def test_each_element_of_a_tuple_is_an_axis() -> None:
     [
         ("TOTAL_BATCH_SIZE = 2**19", (2**18, 2**19, 2**20)),
         ("HEAD_DIM = 128", (64, 128, 256)),
+        ("HEAD_DIM = 256", (128, 256)),
+        ("head_size = 256\nf(head_size)", (128, 256)),
+        ("config = {'n_layer': 8}", (6, 7, 8, 9, 10)),
+        ("p.add_argument('--weight-decay', default=0.0)", (0.0, 0.001, 0.01, 0.1)),
         ("N_EMBD = 384", (192, 384, 768)),
         ("WIDTH = 75", (75, 150)),
         ("DEPTH = 8", (6, 7, 8, 9, 10)),
@@ -164,8 +174,24 @@ def test_a_pattern_changes_by_one_letter() -> None:
     assert all(isinstance(word, str) and set(word) <= {"S", "L"} for word in ladder)
 
 
-def test_a_pattern_of_one_letter_finds_the_other() -> None:
-    assert "S" in ladder_of('WINDOW_PATTERN = "L"')
+SL, SML = frozenset("SL"), frozenset("SML")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "letters", "found"),
+    [
+        ("L", (), set()),
+        ("SSSL", (), set("SL")),
+        ("L", (SL,), set("SL")),
+        ("SSSL", (SL, SML), set("SML")),
+        ("SSSL", (frozenset("LX"),), set("SL")),
+    ],
+)
+def test_a_pattern_has_only_letters_that_the_program_tells_apart(
+    pattern: str, letters: tuple[frozenset[str], ...], found: set[str]
+) -> None:
+    axes = find_axes(find_constants(f'WINDOW_PATTERN = "{pattern}"'), (), letters)
+    assert {letter for axis in axes for word in axis.ladder for letter in str(word)} == found
 
 
 def test_patterns_that_give_the_same_layers_are_one() -> None:

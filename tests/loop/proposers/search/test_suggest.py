@@ -120,7 +120,10 @@ def test_a_proposal_changes_a_few_values_and_says_which() -> None:
         ("TOTAL_BATCH_SIZE = 2**19", ["TOTAL_BATCH_SIZE 2**19 → 2**18", "TOTAL_BATCH_SIZE 2**19 → 2**20"]),
         ("USE_BIAS = True", ["USE_BIAS True → False"]),
         ("WARMUP_RATIO = 0.0", [f"WARMUP_RATIO 0.0 → {ratio}" for ratio in (0.02, 0.05, 0.1)]),
-        ('DEPTH = 2\nWINDOW_PATTERN = "L"', ["WINDOW_PATTERN L → S"]),
+        (
+            'DEPTH = 2\nWINDOW_PATTERN = "L"\nassert set(WINDOW_PATTERN) <= set("SL")',
+            ["WINDOW_PATTERN L → S"],
+        ),
         (
             "STEPS_DECAY = (\n  0,  # one\n  -1,\n)",
             [f"STEPS_DECAY (0, -1) → ({n}, -1)" for n in (10, 30, 100)],
