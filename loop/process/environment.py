@@ -77,6 +77,8 @@ def prepare_line(repository: Path, override: tuple[str, ...] = (), editable: str
     command = launch_command(repository, override, editable)
     words = [PREPARE if word == editable else word for word in command]
     known = words if PREPARE in words else ["python", PREPARE]
+    if known[0] == "uv" and not override:
+        known[0] = "uv" if shutil.which("uv") else find_uv() or "uv"  # a shell looks on the PATH only
     return f"cd {shlex.quote(str(repository))} && {shlex.join(known)}"
 
 
