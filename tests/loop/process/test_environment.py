@@ -36,6 +36,8 @@ NEEDED = {
     "HF_HOME": "/data/hf",
     "TOKENIZERS_PARALLELISM": "false",
     "AUTORESEARCH_CACHE": "/data/cache",
+    "AUTORESEARCH_CACHE_DIR": "/data/other",
+    "AUTORESEARCH_DATASET": "tinystories",
     "UV_CACHE_DIR": "/data/uv",
     "UV_INDEX_URL": "https://packages.example.org/simple",
     "https_proxy": "http://proxy:3128",
