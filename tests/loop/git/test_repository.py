@@ -136,8 +136,12 @@ def test_a_program_that_is_missing_is_looked_for(repository: Path) -> None:
     git(repository, "mv", "train.py", "bench.py")
     git(repository, "rm", "--quiet", "prepare.py")
     git(repository, "commit", "--quiet", "-m", "x")
-    assert "set EDITABLE to the file that experiments change, such as EDITABLE=bench.py." in refused(repository)
-    commit_files(repository, {"a/b/train.py": "x = 1\n", "c/train.py": "x = 1\n", "d/e f/train.py": ""}, "more")
+    assert "set EDITABLE to the file that experiments change, such as EDITABLE=bench.py." in refused(
+        repository
+    )
+    commit_files(
+        repository, {"a/b/train.py": "x = 1\n", "c/train.py": "x = 1\n", "d/e f/train.py": ""}, "more"
+    )
     assert "such as EDITABLE=c/train.py." in refused(repository)
     git(repository, "rm", "--quiet", "-r", "a", "c")
     git(repository, "commit", "--quiet", "-m", "two others")
