@@ -35,7 +35,7 @@ from loop.git.repository import (
     with_imports,
 )
 from loop.git.workspace import Workspace
-from loop.process.environment import Launcher, training_environment
+from loop.process.environment import PREPARE, Launcher, prepare_line, training_environment
 from loop.process.trainer import RunFolders, Trainer
 from loop.process.worker import in_thread
 from loop.sandbox.proof import SandboxFacts
@@ -358,6 +358,7 @@ class Runs:
             settings.equal_within,
         )
         data = needed_data(settings, run.repository, run.base_commit, self._launcher.environ)
+        prepared = prepare_line(run.repository, settings.train_command, settings.editable)
         plan = Plan(
             rule=rule,
             launcher=self._launcher,
@@ -367,6 +368,13 @@ class Runs:
             writable=settings.sandbox_write,
             hidden=(settings.home,),
             withheld=frozenset(self._environ.keys() - self._launcher.environ.keys()),
+            lists={
+                "LINK_PATHS": ",".join(settings.link_paths),
+                "SANDBOX_READ": ",".join(map(str, settings.sandbox_read)),
+                "SANDBOX_WRITE": ",".join(map(str, settings.sandbox_write)),
+                "TRAIN_ENV": ",".join(settings.train_env),
+            },
+            preparation=prepared if PREPARE in settings.frozen else "",
             network=settings.allow_network,
             link_paths=settings.link_paths,
             evaluate=settings.evaluate,

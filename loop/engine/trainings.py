@@ -7,9 +7,9 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from loop.engine import stages
@@ -55,7 +55,7 @@ class Plan:
 
     `readable` and `writable` are what trainings may read and write of the machine beyond their own folder,
     `hidden` what they may not see wherever it lies; all of it holds in a sandbox only. `withheld` are the
-    variables of the bot that they do not get.
+    variables of the bot that they do not get, `lists` the settings to extend where one lacks something.
     """
 
     rule: KeepRule
@@ -66,6 +66,8 @@ class Plan:
     writable: tuple[Path, ...] = ()
     hidden: tuple[Path, ...] = ()
     withheld: frozenset[str] = frozenset()
+    lists: Mapping[str, str] = field(default_factory=dict)
+    preparation: str = ""  # the command that makes the data
     network: bool = False
     link_paths: tuple[str, ...] = ()
     evaluate: tuple[str, ...] = ()  # EVALUATE
@@ -326,12 +328,21 @@ class Trainings:
         plan, checkout = self._plan, self._prepared.source.checkout
         view = self._view(self.folders.attempt(crashed.number, crashed.attempt))
         sandboxed = plan.sandbox.kind is not SandboxKind.NONE
-        found = what_lacks(crashed.error, view, checkout, plan.withheld, sandboxed=sandboxed)
-        if found or checkout is None or crashed.number:
+        found = what_lacks(
+            crashed.error,
+            view,
+            checkout,
+            sandboxed=sandboxed,
+            withheld=plan.withheld,
+            lists=plan.lists,
+            preparation="" if crashed.number else plan.preparation,
+        )
+        if found.startswith("set") or checkout is None or crashed.number:
             return found
         names = (self._workspace.editable, *self._workspace.frozen)
         guess = next((m for m in ignored_mentions(checkout, names) if m.link not in plan.link_paths), None)
-        return f"perhaps set LINK_PATHS={guess.link}: git ignores {guess.path}" if guess else ""
+        links = ",".join((*plan.link_paths, guess.link)) if guess else ""
+        return f"perhaps set LINK_PATHS={links}: git ignores {guess.path}" if guess else found
 
     def repair(self, run: Run) -> None:
         self.rewrite_results(run)

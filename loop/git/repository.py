@@ -57,10 +57,11 @@ def inspect(
     location = locate(repository)
     path = location.top or location.common
     if path != repository.resolve():
-        inside = repository.resolve().relative_to(path).as_posix()
+        inside = repository.resolve().relative_to(path)
+        fixed = ",".join(str(inside / name) for name in frozen)
         raise UserError(
             f"{repository} is a folder of the repository {path}: "
-            f"set REPOSITORY={path}, EDITABLE={inside}/{editable} and FROZEN accordingly."
+            f"set REPOSITORY={path}, FROZEN={fixed} and EDITABLE={inside / editable}."
         )
     git = Git(location.common)
     branch = base_branch or _checked_out(git, location, path)
@@ -227,14 +228,21 @@ def _check_file(git: Git, commit: str, branch: str, name: str, location: Locatio
                 f"{name} is not committed on branch {branch}: run `git add {name}` and `git commit`."
             )
         where = location.top or location.common
-        fix = (
-            "name the file that experiments change with EDITABLE"
-            if name == editable
-            else "name the files that no experiment changes with FROZEN, nothing where there are none"
-        )
+        fix = "set FROZEN= for none, or to the files that experiments must not change"
+        if name == editable:
+            such = _such_as(git, commit, name)
+            fix = f"set EDITABLE to the file that experiments change{such and f', such as EDITABLE={such}'}"
         raise UserError(f"There is no {name} on branch {branch} of {where}: {fix}.")
     if not mode.startswith("100"):
         raise UserError(f"{name} on branch {branch} is not a regular file: commit it as one.")
+
+
+def _such_as(git: Git, commit: str, name: str) -> str:
+    """Return a file of that name in a folder, or the only program there is; empty where there is none."""
+    files = git("ls-tree", "-r", "-z", "--name-only", "--full-tree", commit).split("\0")
+    programs = [path for path in files if re.fullmatch(r"[\w./-]+\.py", path)]  # as .env takes it
+    alike = [path for path in programs if PurePosixPath(path).name == PurePosixPath(name).name]
+    return min(alike or programs * (len(programs) == 1), key=lambda path: path.count("/"), default="")
 
 
 def _read_program(git: Git, commit: str, branch: str, name: str) -> str:

@@ -22,7 +22,8 @@ from loop.text import is_secret, without_secrets
 _ALLOWED = re.compile(
     r"""
     PATH | HOME | USER | LOGNAME | SHELL | LANG | LANGUAGE | LC_\w+ | TZ | TMPDIR
-    | XDG_(?:CACHE|DATA|CONFIG)_HOME | AUTORESEARCH_CACHE
+    | XDG_(?:CACHE|DATA|CONFIG)_HOME
+    | AUTORESEARCH_(?!(?:HOME|TRAINING|AGENT)$)\w+  # forks read AUTORESEARCH_CACHE_DIR, AUTORESEARCH_DATASET
     | (?:LD|DYLD)_LIBRARY_PATH | LIBRARY_PATH | CPATH | CC | CXX                    # torch.compile compiles
     | (?:CUDA|NVIDIA|NCCL|CUDNN|CUBLAS|HIP|ROCR|ROCM|HSA|MIOPEN|AMD)_\w+
     | (?:OMP|GOMP|KMP|MKL|OPENBLAS|BLIS|VECLIB|NUMEXPR|RAYON)_\w+ | TOKENIZERS_PARALLELISM
@@ -77,6 +78,8 @@ def prepare_line(repository: Path, override: tuple[str, ...] = (), editable: str
     command = launch_command(repository, override, editable)
     words = [PREPARE if word == editable else word for word in command]
     known = words if PREPARE in words else ["python", PREPARE]
+    if known[0] == "uv" and not override:
+        known[0] = "uv" if shutil.which("uv") else find_uv() or "uv"  # a shell looks on the PATH only
     return f"cd {shlex.quote(str(repository))} && {shlex.join(known)}"
 
 
@@ -95,7 +98,7 @@ def data_folders(environ: Mapping[str, str]) -> tuple[Path, ...]:
     hub = Path(environ.get("HF_HOME") or caches / "huggingface").expanduser()
     named = [
         environ[name]
-        for name in ("HF_HUB_CACHE", "HF_DATASETS_CACHE", "TIKTOKEN_CACHE_DIR")
+        for name in ("AUTORESEARCH_CACHE_DIR", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "TIKTOKEN_CACHE_DIR")
         if name in environ
     ]
     ours = Path(environ.get("AUTORESEARCH_CACHE") or "~/.cache/autoresearch").expanduser()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from loop.errors import UserError
@@ -18,20 +20,22 @@ _SAME = (
     *("os.path.abspath", "os.path.realpath", "os.path.normpath", "os.fspath", "str", "expanduser"),
     *("resolve", "absolute", "as_posix"),
 )
+_NAMES = {"os.name": os.name, "sys.platform": sys.platform}
 _VARIABLE = ("os.environ.get", "environ.get", "os.getenv", "getenv")
 
 
 def find_data(source: str, environ: Mapping[str, str], home: Path) -> tuple[Path, ...]:
     """Return the absolute paths that constants such as DATA_DIR or TOKENIZER_PATH of a program name.
 
-    `environ` are the variables that the program will see, `home` its home directory. What is computed in
-    functions, or from more than paths, is not found. None where the program does not parse.
+    `environ` are the variables that the program will see, `home` its home directory. What is computed from
+    more than paths, or in functions with parameters, is not found. None where the program does not parse.
     """
     try:
         tree = parse(source)
     except UserError:
         return ()
-    paths = _Paths(environ, home)
+    functions = {each.name: each for each in tree.body if isinstance(each, ast.FunctionDef)}
+    paths = _Paths(environ, home, functions)
     found: dict[Path, None] = {}
     for statement in tree.body:
         match statement:
@@ -53,7 +57,9 @@ class _Paths:
 
     environ: Mapping[str, str]
     home: Path
+    functions: Mapping[str, ast.FunctionDef]
     known: dict[str, str | None] = field(default_factory=dict)
+    returned: dict[str, str | None] = field(default_factory=dict)  # by functions
 
     def text(self, node: ast.expr) -> str | None:
         match node:
@@ -79,10 +85,42 @@ class _Paths:
                 return self.environ.get(name)
             case ast.Call(func=func, args=arguments, keywords=[]):
                 return self._called(func, arguments)
+        return _NAMES.get(_dotted(node))
+
+    def _returned(self, body: Sequence[ast.stmt]) -> str | None:
+        """Return what a function without parameters returns; an `if` of which nothing is known is passed."""
+        for statement in body:
+            match statement:
+                case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                    self.known[name] = self.text(value)
+                case ast.If(test=test, body=then, orelse=other):
+                    holds = self._holds(test)
+                    branch = [] if holds is None else then if holds else other
+                    if text := self._returned(branch):
+                        return text
+                case ast.Return(value=ast.expr() as value):
+                    return self.text(value)
         return None
+
+    def _holds(self, test: ast.expr) -> bool | None:
+        match test:
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                holds = self._holds(operand)
+                return None if holds is None else not holds
+            case ast.Compare(left=left, ops=[ast.Eq() | ast.NotEq() as sign], comparators=[right]):
+                texts = (self.text(left), self.text(right))
+                return None if None in texts else (texts[0] == texts[1]) is isinstance(sign, ast.Eq)
+        text = self.text(test)
+        return None if text is None else bool(text)
 
     def _called(self, func: ast.expr, arguments: Sequence[ast.expr]) -> str | None:
         name = _dotted(func)
+        if (function := self.functions.get(name)) and not (arguments or function.args.args):
+            if name not in self.returned:
+                self.returned[name] = None  # to itself
+                inside = replace(self, known=dict(self.known))
+                self.returned[name] = inside._returned(function.body)
+            return self.returned[name]
         method, owner = (func.attr, func.value) if isinstance(func, ast.Attribute) else ("", func)
         match name, arguments:
             case ("Path.home" | "pathlib.Path.home", []):

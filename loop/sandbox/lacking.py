@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from loop.sandbox.view import SYSTEM, View
@@ -20,33 +20,49 @@ _MISSING = re.compile(
     re.IGNORECASE,
 )
 _MODULE = re.compile(r"No module named '(\w+)")
+_NO_FILE = re.compile(r"No such file|FileNotFound")
 _REFUSED = re.compile(r"Permission denied|Read-only")
 _LARGE = ("/", "/tmp", "/etc", "/dev", "/opt", "/proc", "/run", "/var")  # noqa: S108 - never named whole
 _QUOTED = re.compile(r"(['\"`])(.+?)\1")
 
 
 def what_lacks(
-    error: str, view: View, checkout: Path | None, withheld: Collection[str], *, sandboxed: bool
+    error: str,
+    view: View,
+    checkout: Path | None,
+    *,
+    sandboxed: bool,
+    withheld: Collection[str],
+    lists: Mapping[str, str],
+    preparation: str,
 ) -> str:
     """Say which setting gives a training what it lacked by its error, and why; empty where none would.
 
     Its folder was filled from the `checkout`. `withheld` are variables of the bot that it did not get.
+    `lists` are the settings to extend, as they are now. `preparation` is the command that makes the data,
+    if any does.
     """
     work = view.work
     if sandboxed and not view.network and _NETWORK.search(error):
         return "set ALLOW_NETWORK=1 or fetch the data before: trainings have no network"
     if (variable := _VARIABLE.fullmatch(error)) and variable[1] in withheld:
-        return f"set TRAIN_ENV={variable[1]}: the bot has this variable, trainings do not get it"
+        setting = _extended(lists, "TRAIN_ENV", variable[1])
+        return f"set {setting}: the bot has this variable, trainings do not get it"
     if not _MISSING.search(error):
         return ""
     for name in _names(error):
         path = Path(os.path.normpath(work / name))
         if not path.is_relative_to(work):
-            if sandboxed and (setting := _outside(path, error, view)):
+            if sandboxed and (setting := _outside(path, error, view, lists)):
                 return setting
         elif checkout and work.is_dir() and (link := _not_in(work, checkout, path.relative_to(work))):
-            return f"set LINK_PATHS={link}: {checkout / path.relative_to(work)} is not in a training's folder"
-    return ""
+            setting = _extended(lists, "LINK_PATHS", link)
+            return f"set {setting}: {checkout / path.relative_to(work)} is not in a training's folder"
+    return f"perhaps run `{preparation}`" if preparation and _NO_FILE.search(error) else ""
+
+
+def _extended(lists: Mapping[str, str], name: str, value: object) -> str:
+    return f"{name}={','.join(filter(None, (lists.get(name), str(value))))}"
 
 
 def _names(error: str) -> Iterator[str]:
@@ -58,7 +74,7 @@ def _names(error: str) -> Iterator[str]:
     yield from (word for word in words if "/" in word or "." in word)
 
 
-def _outside(path: Path, error: str, view: View) -> str:
+def _outside(path: Path, error: str, view: View, lists: Mapping[str, str]) -> str:
     above = [path.parent]  # a file that is to be written is not there yet
     if path.parent.name == "bin":  # a program needs what it is installed with
         above.insert(0, path.parent.parent)
@@ -67,8 +83,10 @@ def _outside(path: Path, error: str, view: View) -> str:
     if not _exists(place) or _holds((*view.hidden, *view.writable, *map(Path, SYSTEM)), place):
         return ""
     if _holds(view.readable, place):
-        return f"set SANDBOX_WRITE={place}: trainings may only read it" if _REFUSED.search(error) else ""
-    return f"set SANDBOX_READ={place}, or SANDBOX_WRITE to write there: trainings do not have it"
+        setting = _extended(lists, "SANDBOX_WRITE", place)
+        return f"set {setting}: trainings may only read it" if _REFUSED.search(error) else ""
+    setting = _extended(lists, "SANDBOX_READ", place)
+    return f"set {setting}, or SANDBOX_WRITE to write there: trainings do not have it"
 
 
 def _holds(folders: Iterable[Path], path: Path) -> bool:

@@ -98,7 +98,8 @@ def test_a_folder_that_is_no_repository(tmp_path: Path) -> None:
 
 def test_a_folder_inside_a_repository(repository: Path) -> None:
     commit_files(repository, {"sub/train.py": "x = 1\n"}, "sub")
-    assert f"set REPOSITORY={repository}, EDITABLE=sub/train.py" in refused(repository / "sub")
+    settings = f"set REPOSITORY={repository}, FROZEN=sub/prepare.py and EDITABLE=sub/train.py."
+    assert refused(repository / "sub").endswith(settings)
 
 
 def test_the_git_folder_itself(repository: Path) -> None:
@@ -128,7 +129,25 @@ def test_a_file_that_is_missing(repository: Path) -> None:
     git(repository, "rm", "--quiet", "prepare.py")
     git(repository, "commit", "--quiet", "-m", "x")
     assert refused(repository).startswith("There is no prepare.py on branch main")
-    assert refused(repository).endswith("with FROZEN, nothing where there are none.")
+    assert "set FROZEN= for none, or to" in refused(repository)
+
+
+def test_a_program_that_is_missing_is_looked_for(repository: Path) -> None:
+    git(repository, "mv", "train.py", "bench.py")
+    git(repository, "rm", "--quiet", "prepare.py")
+    git(repository, "commit", "--quiet", "-m", "x")
+    assert "set EDITABLE to the file that experiments change, such as EDITABLE=bench.py." in refused(
+        repository
+    )
+    commit_files(
+        repository, {"a/b/train.py": "x = 1\n", "c/train.py": "x = 1\n", "d/e f/train.py": ""}, "more"
+    )
+    assert "such as EDITABLE=c/train.py." in refused(repository)
+    git(repository, "rm", "--quiet", "-r", "a", "c")
+    git(repository, "commit", "--quiet", "-m", "two others")
+    assert refused(repository).endswith("such as EDITABLE=bench.py.")
+    commit_files(repository, {"other.py": "x = 1\n"}, "one more")
+    assert refused(repository).endswith("set EDITABLE to the file that experiments change.")
 
 
 def test_a_file_that_is_not_committed(repository: Path) -> None:

@@ -36,6 +36,8 @@ NEEDED = {
     "HF_HOME": "/data/hf",
     "TOKENIZERS_PARALLELISM": "false",
     "AUTORESEARCH_CACHE": "/data/cache",
+    "AUTORESEARCH_CACHE_DIR": "/data/other",
+    "AUTORESEARCH_DATASET": "tinystories",
     "UV_CACHE_DIR": "/data/uv",
     "UV_INDEX_URL": "https://packages.example.org/simple",
     "https_proxy": "http://proxy:3128",
@@ -127,6 +129,14 @@ def test_uv_prepares_the_data_where_it_is_installed_and_wanted(
     (tmp_path / "uv").touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert prepare_line(tmp_path) == f"cd {tmp_path} && uv run prepare.py"
+
+
+def test_uv_beside_the_bot_is_named_with_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "uv.lock").touch()
+    (tmp_path / "uv").touch(mode=0o755)
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    assert prepare_line(tmp_path) == f"cd {tmp_path} && {tmp_path}/uv run prepare.py"
 
 
 Prepare = Callable[..., Launch]

@@ -25,6 +25,25 @@ TOKENIZER_PATH = f"{CACHE}/datasets/{DATASET}/tokenizer.pkl"
 """
 
 
+BY_FUNCTION = """
+import os
+
+def _default_cache_dir():
+    env_cache = os.environ.get("AUTORESEARCH_CACHE_DIR")
+    if env_cache:
+        return os.path.expanduser(env_cache)
+    legacy_cache = os.path.join(os.path.expanduser("~"), ".cache", "autoresearch")
+    if os.name != "nt":
+        return legacy_cache
+    if os.path.exists(legacy_cache):
+        return legacy_cache
+    return os.environ["LOCALAPPDATA"]
+
+CACHE_DIR = _default_cache_dir()
+DATASETS_DIR = os.path.join(CACHE_DIR, "datasets")
+"""
+
+
 def found(source: str, **environ: str) -> list[str]:
     return [str(path) for path in find_data(source, environ, HOME)]
 
@@ -39,6 +58,29 @@ def test_a_dataset_is_found_by_its_name_and_the_variables_that_choose_it() -> No
     assert found(BY_NAME) == [folder, f"{folder}/tokenizer.pkl"]
     chosen = found(BY_NAME, AUTORESEARCH_CACHE_DIR="/data/ar", AUTORESEARCH_DATASET="fineweb")
     assert chosen == ["/data/ar/datasets/fineweb", "/data/ar/datasets/fineweb/tokenizer.pkl"]
+
+
+def test_a_cache_is_found_that_a_function_chooses() -> None:
+    assert found(BY_FUNCTION) == ["/home/ann/.cache/autoresearch/datasets"]
+    assert found(BY_FUNCTION, AUTORESEARCH_CACHE_DIR="~/ar") == ["/home/ann/ar/datasets"]
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ('return "/data"', "/data"),
+        ('place = "/data"\n    return place + "/text"', "/data/text"),
+        ('if not os.environ.get("NONE"):\n        return "/data"\n    return "/other"', "/data"),
+        ('if os.name == "nt":\n        return "/data"\n    else:\n        return "/other"', "/other"),
+        ('if unknown():\n        return "/data"\n    return "/other"', "/other"),
+        ("return where()", None),  # without end
+        ("return", None),
+        ("pass", None),
+    ],
+)
+def test_functions_are_read_as_far_as_they_are_plain(body: str, path: str | None) -> None:
+    source = f"import os\n\ndef where():\n    {body}\n\nDATA_DIR = where()\n"
+    assert found(source) == ([path] if path else [])
 
 
 @pytest.mark.parametrize(

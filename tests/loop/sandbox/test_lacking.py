@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,15 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def ask(place: Path, error: str, *, sandboxed: bool = True, network: bool = False) -> str:
+def ask(
+    place: Path,
+    error: str,
+    *,
+    sandboxed: bool = True,
+    network: bool = False,
+    lists: Mapping[str, str] | None = None,
+    preparation: str = "",
+) -> str:
     view = View(
         place / "work",
         place / "tmp",
@@ -34,7 +43,15 @@ def ask(place: Path, error: str, *, sandboxed: bool = True, network: bool = Fals
         network=network,
     )
     error = error.replace("PLACE", str(place))
-    found = what_lacks(error, view, place / "checkout", ("HF_TOKEN",), sandboxed=sandboxed)
+    found = what_lacks(
+        error,
+        view,
+        place / "checkout",
+        sandboxed=sandboxed,
+        withheld=("HF_TOKEN",),
+        lists=lists or {},
+        preparation=preparation,
+    )
     return found.partition(": ")[0]
 
 
@@ -112,6 +129,28 @@ def test_the_network_is_allowed(place: Path, error: str) -> None:
 def test_a_variable_is_let_through(place: Path) -> None:
     assert ask(place, "KeyError: 'HF_TOKEN'") == "set TRAIN_ENV=HF_TOKEN"
     assert ask(place, "KeyError: 'model'") == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "setting"),
+    [
+        ("No such file or directory: 'data/train.bin'", "LINK_PATHS=lib,data"),
+        ("No such file or directory: 'PLACE/outside/x.bin'", "SANDBOX_READ=/text,PLACE/outside,"),
+        ("Read-only file system: 'PLACE/data/cache.bin'", "SANDBOX_WRITE=/out,PLACE/data"),
+        ("KeyError: 'HF_TOKEN'", "TRAIN_ENV=A,HF_TOKEN"),
+    ],
+)
+def test_a_setting_that_has_a_value_is_named_with_it(place: Path, error: str, setting: str) -> None:
+    lists = {"LINK_PATHS": "lib", "SANDBOX_READ": "/text", "SANDBOX_WRITE": "/out", "TRAIN_ENV": "A"}
+    assert ask(place, error, lists=lists).startswith(f"set {setting.replace('PLACE', str(place))}")
+
+
+def test_data_that_is_nowhere_has_to_be_prepared(place: Path) -> None:
+    line = "cd /r && python prepare.py"
+    for path in ("nowhere/x.bin", f"{place}/nowhere/x.bin"):
+        error = f"FileNotFoundError: [Errno 2] No such file or directory: '{path}'"
+        assert ask(place, error, preparation=line) == f"perhaps run `{line}`"
+    assert ask(place, "ModuleNotFoundError: No module named 'torch'", preparation=line) == ""
 
 
 @pytest.mark.parametrize(
