@@ -7,12 +7,13 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loop.engine import stages
+from loop.engine.ahead.waiting import Waiting, is_worthwhile, plan_waiting
 from loop.engine.prefetch import RETRY_SECONDS
 from loop.engine.stages import KeepRule
 from loop.errors import DiskError, UserError
@@ -26,7 +27,7 @@ from loop.logs.summary import keys_seen
 from loop.logs.tail import read_tail
 from loop.process.environment import Launch, Launcher
 from loop.process.supervisor import LOG
-from loop.process.trainer import Job, RunFolders, Supervisor, Trainer, TrainingProcess
+from loop.process.trainer import AHEAD, Job, RunFolders, Supervisor, Trainer, TrainingProcess
 from loop.results.gains import reason_of
 from loop.results.table import append_result, write_results
 from loop.sandbox.lacking import what_lacks
@@ -42,7 +43,6 @@ log = logging.getLogger(__name__)
 WORK, CACHE, TMP = "work", "cache", "tmp"  # of an attempt's folder: the commit's files, and what is its own
 MOST_CACHE, MOST_CACHED = 4 * 2**30, 100_000  # bytes and files of a compile cache that goes on
 EVALUATING = "evaluator"  # where the evaluator runs, with the files of the base commit
-AHEAD = "ahead"  # begins the names of folders made for the next trainings
 NO_SANDBOX = Sandbox(SandboxKind.NONE)
 
 _FOLDERS = "[0-9]*-[0-9]*"  # of trainings, by experiment and k
@@ -55,7 +55,8 @@ class Plan:
 
     `readable` and `writable` are what trainings may read and write of the machine beyond their own folder,
     `hidden` what they may not see wherever it lies; all of it holds in a sandbox only. `withheld` are the
-    variables of the bot that they do not get.
+    variables of the bot that they do not get. `starts_ahead` says whether a Python is to wait for the next
+    training, by the variables of trainings.
     """
 
     rule: KeepRule
@@ -69,6 +70,7 @@ class Plan:
     network: bool = False
     link_paths: tuple[str, ...] = ()
     evaluate: tuple[str, ...] = ()  # EVALUATE
+    starts_ahead: Callable[[Mapping[str, str]], bool] = is_worthwhile
     crash_streak: int = 5
     noise_runs: int = 0  # how often the baseline is repeated before anything is tried
     certify_repeats: int = 3  # of head and baseline each, at least
@@ -83,6 +85,7 @@ class _Prepared:
     source: Source
     launch: Launch
     evaluator: tuple[str, ...]  # the command that evaluates; empty for none
+    starts_ahead: bool
 
 
 class Trainings:
@@ -113,6 +116,7 @@ class Trainings:
         self._making = threading.Lock()  # of folders ahead, which copy the compile cache
         self._rewrites = False  # the results have lines that are no longer true
         self._over: list[Path] = []  # folders that are to go
+        self._waiting: dict[Supervisor, Waiting] = {}
         self.hidden: tuple[Path, ...] = ()  # what no training of this run may see, by its evaluator
 
     def prepare(self, run: Run) -> None:
@@ -140,7 +144,11 @@ class Trainings:
             finally:
                 self.preparing = ""
             evaluator = self._find_evaluator(run, project, launch)
-        self._prepared = _Prepared(source, launch, evaluator)
+        variables = {**self._plan.launcher.environ, **launch.environment}
+        # Elsewhere than in bwrap a folder cannot get another name.
+        bwrap = self._plan.sandbox.kind is SandboxKind.BWRAP
+        starts_ahead = bwrap and self._plan.starts_ahead(variables)
+        self._prepared = _Prepared(source, launch, evaluator, starts_ahead)
 
     def has_evaluator(self, run: Run) -> bool:
         """Tell whether this run's numbers can be evaluated; `prepare` need not have been called."""
@@ -199,12 +207,30 @@ class Trainings:
             log.warning("no supervisor ahead of the next training: %s", error)
             return None
 
-    def make_ahead(self, lane: int, commit: str) -> None:
-        """Make the folder of the lane's next training, but for the editable file, as `commit` has it."""
+    def make_ahead(self, lane: int, commit: str, spare: Supervisor | None) -> None:
+        """Make the folder of the lane's next training, but for the editable file, as `commit` has it.
+
+        Where that is worth it, a Python is started there, which waits for what `spare` is to do.
+        """
         try:
             self._make_ahead(lane, commit)
         except DiskError as error:
             log.warning("no folder ahead of the next training: %s", error)
+            return
+        if spare and spare not in self._waiting and self._ready.starts_ahead:
+            try:
+                self._start_ahead(self._ahead(lane), commit, spare)
+            except (UserError, OSError) as error:
+                log.warning("nothing waits for the next training: %s", error)
+
+    def _start_ahead(self, folder: Path, commit: str, spare: Supervisor) -> None:
+        best = self._journal.best(self.folders.run_id)
+        source = self._workspace.source(best.commit if best else commit)
+        argv, editable = self._ready.launch.argv, self._workspace.editable
+        if waiting := plan_waiting(self._job(folder), argv, source, editable):
+            self._waiting[spare] = waiting
+            argv = self._plan.sandbox.wrap(self._view(folder), waiting.command)
+            self._trainer.start_ahead(spare, replace(waiting.job, argv=argv, waits=True))
 
     def _make_ahead(self, lane: int, commit: str) -> None:
         ahead = self._ahead(lane)
@@ -252,6 +278,11 @@ class Trainings:
         return self._job(folder)
 
     def start(self, supervisor: Supervisor, job: Job) -> TrainingProcess:
+        if waiting := self._waiting.pop(supervisor, None):
+            try:
+                job = replace(job, goes=waiting.fits(job))
+            except OSError as error:
+                log.warning("what waits for training %s is not used: %s", job.folder.name, error)
         return self._trainer.start(supervisor, job)
 
     def _job(self, folder: Path) -> Job:
@@ -326,7 +357,8 @@ class Trainings:
         plan, checkout = self._plan, self._prepared.source.checkout
         view = self._view(self.folders.attempt(crashed.number, crashed.attempt))
         sandboxed = plan.sandbox.kind is not SandboxKind.NONE
-        found = what_lacks(crashed.error, view, checkout, plan.withheld, sandboxed=sandboxed)
+        error = crashed.error.replace(str(self._ahead(crashed.lane)), str(view.work.parent))
+        found = what_lacks(error, view, checkout, plan.withheld, sandboxed=sandboxed)
         if found or checkout is None or crashed.number:
             return found
         names = (self._workspace.editable, *self._workspace.frozen)
@@ -391,8 +423,9 @@ class Trainings:
                 remove(cache)
                 (folder / CACHE).rename(cache)
                 for ahead in self.folders.trainings.glob(f"{AHEAD}-?"):
-                    remove(ahead / CACHE)
                     try:
+                        for old in (ahead / CACHE).iterdir():  # the folder itself may be in use
+                            remove(old)
                         self._copy_cache(ahead)
                     except OSError as error:  # the disk is full, perhaps: it is made when it is needed
                         log.warning("no cache for the next training yet: %s", error)
@@ -400,7 +433,7 @@ class Trainings:
 
     def _copy_cache(self, folder: Path) -> None:
         cache = self.folders.trainings / CACHE
-        (folder / CACHE).mkdir()
+        (folder / CACHE).mkdir(exist_ok=True)
         if cache.is_dir():  # no link that a training made is followed
             shutil.copytree(cache, folder / CACHE, symlinks=True, dirs_exist_ok=True)
 

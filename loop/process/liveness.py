@@ -23,7 +23,15 @@ from loop.logs.summary import read_numbers
 from loop.process import supervisor as program
 from loop.process.machine import GpuState
 from loop.process.supervisor import LOG, MARK, OUTCOME, PATIENCE, boot_id, start_time
-from loop.process.trainer import Process, home_mark, mark_of, read_started, recorded_supervisor
+from loop.process.trainer import (
+    AHEAD,
+    Process,
+    home_mark,
+    mark_of,
+    marks_of,
+    read_started,
+    recorded_supervisor,
+)
 from loop.process.tree import find_tree
 
 IDLE_SHARE = 0.01
@@ -60,7 +68,7 @@ def sample(
 ) -> Activity:
     """Look at the training whose attempt has this folder. Takes some milliseconds."""
     supervisor = supervisor_of(folder)
-    pids = find_tree(mark_of(folder), supervisor.pid if supervisor else None)
+    pids = find_tree(*marks_of(folder), root=supervisor.pid if supervisor else None)
     try:
         status = (folder / LOG).stat()
         size, mtime = status.st_size, status.st_mtime
@@ -170,10 +178,11 @@ class Owner(StrEnum):
 def find_marked(home: Path) -> tuple[Marked, ...]:
     """Return the processes of trainings of a state directory: those that have a mark, and what they started.
 
-    A sandbox does not pass the mark on.
+    A sandbox does not pass the mark on. What waits for a training to come is left out.
     """
     marks: dict[int, str] = {}
     parents: dict[int, int] = {}
+    before = _folders(home)  # a folder may get its attempt's name meanwhile
     for process in psutil.process_iter(["environ", "ppid"]):
         parents[process.pid] = process.info["ppid"]
         mark = (process.info["environ"] or {}).get(MARK, "")
@@ -181,15 +190,23 @@ def find_marked(home: Path) -> tuple[Marked, ...]:
             mark = mark_of(Path(mark))
         if mark.startswith(home_mark(home)):
             marks[process.pid] = mark
+    folders = _folders(home) | before
     found = []
     for pid in parents:
         line = [pid]
         while line[-1] not in marks and parents.get(line[-1], pid) not in line:
             line.append(parents[line[-1]])
         started = start_time(pid)
-        if line[-1] in marks and started is not None:
-            found.append(Marked(Process(pid, started), marks[line[-1]]))
+        mark = marks.get(line[-1], "")
+        folder = folders.get(mark)
+        if mark and started is not None and not (folder and folder.name.startswith(AHEAD)):
+            found.append(Marked(Process(pid, started), mark_of(folder) if folder else mark))
     return tuple(found)
+
+
+def _folders(home: Path) -> dict[str, Path]:
+    """Return the folders of trainings by the marks of what was started in them ahead."""
+    return {mark: folder for folder in home.glob("trainings/*/*-*") for mark in marks_of(folder)[1:]}
 
 
 def orphans(marked: Collection[Marked], attempts: Collection[Path]) -> tuple[Marked, ...]:
@@ -212,7 +229,7 @@ def owner(pid: int, marked: Collection[Marked], attempts: Collection[Path]) -> O
 def end_orphan(orphan: Marked) -> bool:
     if not orphan.process.alive():
         return False
-    for pid in {orphan.process.pid, *find_tree(orphan.mark, orphan.process.pid)}:
+    for pid in {orphan.process.pid, *find_tree(orphan.mark, root=orphan.process.pid)}:
         with suppress(OSError):
             os.kill(pid, signal.SIGKILL)
     return True
