@@ -105,6 +105,9 @@ class _Reader:
                 self._do(body, package, changes)
                 self._look(handlers, changes)
                 self._do([*orelse, *finalbody], package, changes)
+            case ast.With(items=items, body=body):
+                self._look([item.context_expr for item in items], changes)
+                self._do(body, package, changes)
             case ast.If(test=ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING")):
                 self._do(statement.orelse, package, changes)
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Expr(value=ast.Constant()):
