@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -141,10 +141,11 @@ def _cpu_seconds(pid: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """A living process of the training whose attempt has this mark."""
+    """A living process of the training whose attempt has this mark, or that `waits` for a training."""
 
     process: Process
     mark: str
+    waits: bool = False
 
 
 def is_of_training(pid: int) -> bool:
@@ -178,7 +179,7 @@ class Owner(StrEnum):
 def find_marked(home: Path) -> tuple[Marked, ...]:
     """Return the processes of trainings of a state directory: those that have a mark, and what they started.
 
-    A sandbox does not pass the mark on. What waits for a training to come is left out.
+    A sandbox does not pass the mark on.
     """
     marks: dict[int, str] = {}
     parents: dict[int, int] = {}
@@ -199,8 +200,9 @@ def find_marked(home: Path) -> tuple[Marked, ...]:
         started = start_time(pid)
         mark = marks.get(line[-1], "")
         folder = folders.get(mark)
-        if mark and started is not None and not (folder and folder.name.startswith(AHEAD)):
-            found.append(Marked(Process(pid, started), mark_of(folder) if folder else mark))
+        if mark and started is not None:
+            waits = folder is not None and folder.name.startswith(AHEAD)
+            found.append(Marked(Process(pid, started), mark_of(folder) if folder else mark, waits))
     return tuple(found)
 
 
@@ -216,13 +218,16 @@ def orphans(marked: Collection[Marked], attempts: Collection[Path]) -> tuple[Mar
     in between is no orphan.
     """
     current = set(map(mark_of, attempts))
-    return tuple(process for process in marked if process.mark not in current)
+    return tuple(process for process in marked if not process.waits and process.mark not in current)
 
 
 def owner(pid: int, marked: Collection[Marked], attempts: Collection[Path]) -> Owner:
-    marks: Mapping[int, str] = {found.process.pid: found.mark for found in marked}
-    if pid in marks:
-        return Owner.CURRENT if marks[pid] in map(mark_of, attempts) else Owner.ORPHAN
+    if any(found.process.pid == pid for found in marked):
+        return (
+            Owner.ORPHAN
+            if any(each.process.pid == pid for each in orphans(marked, attempts))
+            else Owner.CURRENT
+        )
     return Owner.FOREIGN if start_time(pid) is not None else Owner.UNSEEN
 
 

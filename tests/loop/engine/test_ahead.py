@@ -24,6 +24,7 @@ from loop.process.supervisor import start_time
 from loop.process.trainer import Job, TrainingProcess
 from loop.sandbox.sandbox import Sandbox, SandboxKind, find_sandbox
 from tests.loop import toys
+from tests.loop.engine.engines import MakeLab
 from tests.loop.fake_gpu import FakeGpu
 from tests.loop.lab import Lab
 from tests.loop.lab import program as toy
@@ -130,6 +131,23 @@ async def test_packages_are_imported_before_its_turn_and_nothing_else_is_done(
     bench.job(f"import os, sys\nprint(os.getpid(), sys.modules['heavy'].seen)\n{DONE}")
     assert (await bench.go(job).wait()).ending is Ending.EXITED
     assert bench.kept == f"{pid} ('1', 'given')\n{toys.summary()}"
+
+
+@pytest.mark.parametrize("name", ["os", "heavy", "tables", "sitecustomize", "posix", "train"])
+@pytest.mark.parametrize("flags", [(), ("-S",)])
+def test_no_file_of_the_repository_is_run_before_its_turn(
+    tmp_path: Path, name: str, flags: tuple[str, ...]
+) -> None:
+    bench = Ahead(tmp_path, "import tables" if name == "tables" else "")
+    stranger = "raise ValueError('of the repository')"
+    (tmp_path / f"{name}.py").write_text(stranger)
+    job = bench.job(stranger, (sys.executable, *flags, "train.py"))
+    command = waiting_command(job.argv, "train.py", [("heavy", ())], [])
+    assert command is not None
+    ran = subprocess.run(
+        command, cwd=tmp_path, env=job.env, stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"", b"")
 
 
 async def test_where_its_turn_comes_early_it_goes_on(tmp_path: Path, pipes: toys.Pipes) -> None:
@@ -329,6 +347,22 @@ async def test_trainings_of_a_run_start_ahead_where_it_changes_nothing(bwrap: Sa
         ]
     )
     assert errors[6] == "ZeroDivisionError: division by zero"
+
+
+async def test_what_a_training_lacked_is_found_by_the_path_at_which_it_saw_its_folder(
+    make_lab: MakeLab,
+) -> None:
+    lab = make_lab(toy("summary(1.5)"))
+    (lab.repository / "data").mkdir()
+    (lab.repository / "data/train.bin").touch()
+    engine = lab.engine(toy("summary(1.4)"))
+    await engine.conduct(1)
+    (lab.folders.attempt(0, 1) / "work").mkdir(parents=True)
+    path = lab.folders.trainings / "ahead-0" / "work" / "data" / "train.bin"
+    baseline = lab.experiments()[0]
+    error = f"FileNotFoundError: [Errno 2] No such file or directory: '{path}'"
+    crashed = replace(baseline, training=replace(baseline.last_training, error=error))
+    assert engine._trainings.lacks(crashed).startswith("set LINK_PATHS=data: ")
 
 
 @pytest.fixture

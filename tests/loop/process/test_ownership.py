@@ -74,7 +74,9 @@ def test_what_waits_for_a_training_belongs_to_it_once_the_folder_is_its_own(
     ahead.mkdir(parents=True)
     *_, mark = marks_of(ahead)
     pid = start(mark)
-    assert find_marked(tmp_path) == ()
+    (found,) = find_marked(tmp_path)
+    assert orphans([found], []) == ()
+    assert owner(pid, [found], []) is Owner.CURRENT
     assert pid not in find_tree(mark_of(ahead))
     attempt = ahead.rename(ahead.with_name("3-1"))
     (found,) = find_marked(tmp_path)
