@@ -9,16 +9,18 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, TypeGuard
 
 from loop.errors import UserError
-from loop.program.constants import parse
+from loop.program.constants import children, parse
 
 COMPILER = ("torch._dynamo", "torch._inductor.compile_fx")
 """What the first call of torch.compile imports; with torch 2.13 it takes longer than torch itself."""
 
+_LONGEST = 2**20  # characters
 _CHANGES = re.compile(r"\b(?:environb?|putenv|unsetenv|setenv|sched_setaffinity)\b")
 _IMPORT_STATE = ("path", "modules", "meta_path", "path_hooks")  # of sys
 _READING = ("get", "copy", "items", "keys", "values")
@@ -72,17 +74,21 @@ class _Reader:
         self._seen: set[str] = set()
 
     def run(self, source: str, package: Sequence[str]) -> None:
+        if len(source) > _LONGEST:
+            raise UserError("The program is too long to be read while the GPU waits.")
         tree = parse(source)
-        nodes = list(ast.walk(tree))
+        nodes: list[ast.AST] = [tree]
+        for node in nodes:
+            nodes += children(node)
         harmless = {id(inner) for node in nodes for inner in _only_read(node)}
-        changes = {node.lineno for node in nodes if _names_a_change(node) and id(node) not in harmless}
+        changes = sorted(node.lineno for node in nodes if _names_a_change(node) and id(node) not in harmless)
         functions = (node for node in nodes if isinstance(node, _FUNCTIONS))
         if any(_holds(node, changes) for node in functions):  # and when it is called is not known
             raise UserError("It is not clear which variables the program sets.")
         self.compiles = self.compiles or any(map(_is_compile, nodes))
         self._do(tree.body, package, changes)
 
-    def _do(self, statements: Sequence[ast.stmt], package: Sequence[str], changes: Collection[int]) -> None:
+    def _do(self, statements: Sequence[ast.stmt], package: Sequence[str], changes: Sequence[int]) -> None:
         for statement in statements:
             if not self.is_clear:
                 return
@@ -99,7 +105,7 @@ class _Reader:
                 case _:
                     self._do_other(statement, package, changes)
 
-    def _do_other(self, statement: ast.stmt, package: Sequence[str], changes: Collection[int]) -> None:
+    def _do_other(self, statement: ast.stmt, package: Sequence[str], changes: Sequence[int]) -> None:
         match statement:
             case ast.Try(body=body, handlers=handlers, orelse=orelse, finalbody=finalbody):
                 self._do(body, package, changes)
@@ -119,7 +125,7 @@ class _Reader:
             case _:
                 self._look([statement], changes)
 
-    def _look(self, nodes: Sequence[Spread], changes: Collection[int]) -> None:
+    def _look(self, nodes: Sequence[Spread], changes: Sequence[int]) -> None:
         """Stop where these change what later imports do, or import further files of the repository."""
         for node in nodes:
             imported = (name for inner in _run_at_once(node) for name in _imported(inner))
@@ -163,7 +169,7 @@ def _run_at_once(node: ast.AST) -> Iterator[ast.AST]:
     while waiting:
         yield (node := waiting.pop())
         if not isinstance(node, _FUNCTIONS):
-            waiting += ast.iter_child_nodes(node)
+            waiting += children(node)
 
 
 def _imported(node: ast.AST) -> Iterator[str]:
@@ -206,8 +212,9 @@ def _is_compile(node: ast.AST) -> bool:
     return False
 
 
-def _holds(node: Spread, lines: Collection[int]) -> bool:
-    return any(node.lineno <= line <= (node.end_lineno or node.lineno) for line in lines)
+def _holds(node: Spread, lines: Sequence[int]) -> bool:
+    first = bisect_left(lines, node.lineno)
+    return first < len(lines) and lines[first] <= (node.end_lineno or node.lineno)
 
 
 def _only_read(node: ast.AST) -> Sequence[ast.AST]:

@@ -176,7 +176,9 @@ def test_to_read_variables_changes_nothing(reading: str) -> None:
     assert modules(f"import os\ndef f():\n    return {reading}\nimport torch") == ["torch"]
 
 
-@pytest.mark.parametrize("source", ["import torch\ndef", "import torch\n\0", "import mine, torch"])
+@pytest.mark.parametrize(
+    "source", ["import torch\ndef", "import torch\n\0", "import mine, torch", "import torch\n" * 2**17]
+)
 def test_what_is_no_python_has_no_start(source: str) -> None:
     assert start(source, mine="def") == Start()
 
