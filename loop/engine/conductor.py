@@ -315,6 +315,8 @@ class Conductor:
                     continue
                 if await self._is_over():
                     return False
+                if self.run.is_paused:  # perhaps for hours, in which a person changes the machine
+                    lane.dismiss()
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause if pause > 0 else None):
                     await lane.wake.wait()

@@ -136,6 +136,10 @@ class Lane:
 
     def close(self) -> None:
         self.training = None
+        self.dismiss()
+
+    def dismiss(self) -> None:
+        """End what waits for the next training."""
         if self._spare is not None:
             spare, self._spare = self._spare, None
             spare.dismiss()
@@ -204,7 +208,7 @@ class Lane:
             self._owner.prefetch.start()
             # Python takes as long to start as all else that is done between two trainings.
             self._spare = self._spare or self._trainings.arm()
-            await in_thread(self._trainings.make_ahead, self.index, commit)
+            await in_thread(self._trainings.make_ahead, self.index, commit, self._spare)
         outcome = await training.wait()
         full = not self._counts(outcome) and tells_of_full_memory(outcome.error)
         return outcome, full and await self._is_blocked(self._owner.run)

@@ -9,10 +9,11 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from loop.engine import stages
+from loop.engine.ahead.waiting import Waiting, is_worthwhile, plan_waiting
 from loop.engine.prefetch import RETRY_SECONDS
 from loop.engine.stages import KeepRule
 from loop.errors import DiskError, UserError
@@ -26,10 +27,10 @@ from loop.logs.summary import keys_seen
 from loop.logs.tail import read_tail
 from loop.process.environment import Launch, Launcher
 from loop.process.supervisor import LOG
-from loop.process.trainer import Job, RunFolders, Supervisor, Trainer, TrainingProcess
+from loop.process.trainer import AHEAD, Job, RunFolders, Supervisor, Trainer, TrainingProcess
 from loop.results.gains import reason_of
 from loop.results.table import append_result, write_results
-from loop.sandbox.lacking import what_lacks
+from loop.sandbox.lacking import misses_a_file, what_lacks
 from loop.sandbox.sandbox import Sandbox, SandboxKind
 from loop.sandbox.view import View, private_environment
 from loop.store.evidence.repeats import trainings_under_way
@@ -42,7 +43,6 @@ log = logging.getLogger(__name__)
 WORK, CACHE, TMP = "work", "cache", "tmp"  # of an attempt's folder: the commit's files, and what is its own
 MOST_CACHE, MOST_CACHED = 4 * 2**30, 100_000  # bytes and files of a compile cache that goes on
 EVALUATING = "evaluator"  # where the evaluator runs, with the files of the base commit
-AHEAD = "ahead"  # begins the names of folders made for the next trainings
 NO_SANDBOX = Sandbox(SandboxKind.NONE)
 
 _FOLDERS = "[0-9]*-[0-9]*"  # of trainings, by experiment and k
@@ -56,6 +56,7 @@ class Plan:
     `readable` and `writable` are what trainings may read and write of the machine beyond their own folder,
     `hidden` what they may not see wherever it lies; all of it holds in a sandbox only. `withheld` are the
     variables of the bot that they do not get, `lists` the settings to extend where one lacks something.
+    `starts_ahead` says whether a Python is to wait for the next training, by the variables of trainings.
     """
 
     rule: KeepRule
@@ -71,6 +72,7 @@ class Plan:
     network: bool = False
     link_paths: tuple[str, ...] = ()
     evaluate: tuple[str, ...] = ()  # EVALUATE
+    starts_ahead: Callable[[Mapping[str, str]], bool] = is_worthwhile
     crash_streak: int = 5
     noise_runs: int = 0  # how often the baseline is repeated before anything is tried
     certify_repeats: int = 3  # of head and baseline each, at least
@@ -85,6 +87,7 @@ class _Prepared:
     source: Source
     launch: Launch
     evaluator: tuple[str, ...]  # the command that evaluates; empty for none
+    starts_ahead: bool
 
 
 class Trainings:
@@ -115,6 +118,7 @@ class Trainings:
         self._making = threading.Lock()  # of folders ahead, which copy the compile cache
         self._rewrites = False  # the results have lines that are no longer true
         self._over: list[Path] = []  # folders that are to go
+        self._waiting: dict[Supervisor, Waiting] = {}
         self.hidden: tuple[Path, ...] = ()  # what no training of this run may see, by its evaluator
 
     def prepare(self, run: Run) -> None:
@@ -142,7 +146,11 @@ class Trainings:
             finally:
                 self.preparing = ""
             evaluator = self._find_evaluator(run, project, launch)
-        self._prepared = _Prepared(source, launch, evaluator)
+        variables = {**self._plan.launcher.environ, **launch.environment}
+        # Elsewhere than in bwrap a folder cannot get another name.
+        bwrap = self._plan.sandbox.kind is SandboxKind.BWRAP
+        starts_ahead = bwrap and self._plan.starts_ahead(variables)
+        self._prepared = _Prepared(source, launch, evaluator, starts_ahead)
 
     def has_evaluator(self, run: Run) -> bool:
         """Tell whether this run's numbers can be evaluated; `prepare` need not have been called."""
@@ -201,12 +209,30 @@ class Trainings:
             log.warning("no supervisor ahead of the next training: %s", error)
             return None
 
-    def make_ahead(self, lane: int, commit: str) -> None:
-        """Make the folder of the lane's next training, but for the editable file, as `commit` has it."""
+    def make_ahead(self, lane: int, commit: str, spare: Supervisor | None) -> None:
+        """Make the folder of the lane's next training, but for the editable file, as `commit` has it.
+
+        Where that is worth it, a Python is started there, which waits for what `spare` is to do.
+        """
         try:
             self._make_ahead(lane, commit)
         except DiskError as error:
             log.warning("no folder ahead of the next training: %s", error)
+            return
+        if spare and spare not in self._waiting and self._ready.starts_ahead:
+            try:
+                self._start_ahead(self._ahead(lane), commit, spare)
+            except (UserError, OSError) as error:
+                log.warning("nothing waits for the next training: %s", error)
+
+    def _start_ahead(self, folder: Path, commit: str, spare: Supervisor) -> None:
+        best = self._journal.best(self.folders.run_id)
+        source = self._workspace.source(best.commit if best else commit)
+        argv, editable = self._ready.launch.argv, self._workspace.editable
+        if waiting := plan_waiting(self._job(folder), argv, source, editable):
+            self._waiting[spare] = waiting
+            argv = self._plan.sandbox.wrap(self._view(folder), waiting.command)
+            self._trainer.start_ahead(spare, replace(waiting.job, argv=argv, waits=True))
 
     def _make_ahead(self, lane: int, commit: str) -> None:
         ahead = self._ahead(lane)
@@ -254,6 +280,11 @@ class Trainings:
         return self._job(folder)
 
     def start(self, supervisor: Supervisor, job: Job) -> TrainingProcess:
+        if waiting := self._waiting.pop(supervisor, None):
+            try:
+                job = replace(job, goes=waiting.fits(job))
+            except OSError as error:
+                log.warning("what waits for training %s is not used: %s", job.folder.name, error)
         return self._trainer.start(supervisor, job)
 
     def _job(self, folder: Path) -> Job:
@@ -328,21 +359,18 @@ class Trainings:
         plan, checkout = self._plan, self._prepared.source.checkout
         view = self._view(self.folders.attempt(crashed.number, crashed.attempt))
         sandboxed = plan.sandbox.kind is not SandboxKind.NONE
+        error = crashed.error.replace(str(self._ahead(crashed.lane)), str(view.work.parent))
         found = what_lacks(
-            crashed.error,
-            view,
-            checkout,
-            sandboxed=sandboxed,
-            withheld=plan.withheld,
-            lists=plan.lists,
-            preparation="" if crashed.number else plan.preparation,
+            error, view, checkout, sandboxed=sandboxed, withheld=plan.withheld, lists=plan.lists
         )
-        if found.startswith("set") or checkout is None or crashed.number:
+        if found or crashed.number:
             return found
         names = (self._workspace.editable, *self._workspace.frozen)
-        guess = next((m for m in ignored_mentions(checkout, names) if m.link not in plan.link_paths), None)
-        links = ",".join((*plan.link_paths, guess.link)) if guess else ""
-        return f"perhaps set LINK_PATHS={links}: git ignores {guess.path}" if guess else found
+        mentions = ignored_mentions(checkout, names) if checkout else ()
+        if guess := next((mention for mention in mentions if mention.link not in plan.link_paths), None):
+            links = ",".join((*plan.link_paths, guess.link))
+            return f"perhaps set LINK_PATHS={links}: git ignores {guess.path}"
+        return f"perhaps run `{plan.preparation}`" if plan.preparation and misses_a_file(error) else ""
 
     def repair(self, run: Run) -> None:
         self.rewrite_results(run)
@@ -402,8 +430,9 @@ class Trainings:
                 remove(cache)
                 (folder / CACHE).rename(cache)
                 for ahead in self.folders.trainings.glob(f"{AHEAD}-?"):
-                    remove(ahead / CACHE)
                     try:
+                        for old in (ahead / CACHE).iterdir():  # the folder itself may be in use
+                            remove(old)
                         self._copy_cache(ahead)
                     except OSError as error:  # the disk is full, perhaps: it is made when it is needed
                         log.warning("no cache for the next training yet: %s", error)
@@ -411,7 +440,7 @@ class Trainings:
 
     def _copy_cache(self, folder: Path) -> None:
         cache = self.folders.trainings / CACHE
-        (folder / CACHE).mkdir()
+        (folder / CACHE).mkdir(exist_ok=True)
         if cache.is_dir():  # no link that a training made is followed
             shutil.copytree(cache, folder / CACHE, symlinks=True, dirs_exist_ok=True)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,7 +23,15 @@ from loop.logs.summary import read_numbers
 from loop.process import supervisor as program
 from loop.process.machine import GpuState
 from loop.process.supervisor import LOG, MARK, OUTCOME, PATIENCE, boot_id, start_time
-from loop.process.trainer import Process, home_mark, mark_of, read_started, recorded_supervisor
+from loop.process.trainer import (
+    AHEAD,
+    Process,
+    home_mark,
+    mark_of,
+    marks_of,
+    read_started,
+    recorded_supervisor,
+)
 from loop.process.tree import find_tree
 
 IDLE_SHARE = 0.01
@@ -60,7 +68,7 @@ def sample(
 ) -> Activity:
     """Look at the training whose attempt has this folder. Takes some milliseconds."""
     supervisor = supervisor_of(folder)
-    pids = find_tree(mark_of(folder), supervisor.pid if supervisor else None)
+    pids = find_tree(*marks_of(folder), root=supervisor.pid if supervisor else None)
     try:
         status = (folder / LOG).stat()
         size, mtime = status.st_size, status.st_mtime
@@ -133,10 +141,11 @@ def _cpu_seconds(pid: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """A living process of the training whose attempt has this mark."""
+    """A living process of the training whose attempt has this mark, or that `waits` for a training."""
 
     process: Process
     mark: str
+    waits: bool = False
 
 
 def is_of_training(pid: int) -> bool:
@@ -174,6 +183,7 @@ def find_marked(home: Path) -> tuple[Marked, ...]:
     """
     marks: dict[int, str] = {}
     parents: dict[int, int] = {}
+    before = _folders(home)  # a folder may get its attempt's name meanwhile
     for process in psutil.process_iter(["environ", "ppid"]):
         parents[process.pid] = process.info["ppid"]
         mark = (process.info["environ"] or {}).get(MARK, "")
@@ -181,15 +191,24 @@ def find_marked(home: Path) -> tuple[Marked, ...]:
             mark = mark_of(Path(mark))
         if mark.startswith(home_mark(home)):
             marks[process.pid] = mark
+    folders = _folders(home) | before
     found = []
     for pid in parents:
         line = [pid]
         while line[-1] not in marks and parents.get(line[-1], pid) not in line:
             line.append(parents[line[-1]])
         started = start_time(pid)
-        if line[-1] in marks and started is not None:
-            found.append(Marked(Process(pid, started), marks[line[-1]]))
+        mark = marks.get(line[-1], "")
+        folder = folders.get(mark)
+        if mark and started is not None:
+            waits = folder is not None and folder.name.startswith(AHEAD)
+            found.append(Marked(Process(pid, started), mark_of(folder) if folder else mark, waits))
     return tuple(found)
+
+
+def _folders(home: Path) -> dict[str, Path]:
+    """Return the folders of trainings by the marks of what was started in them ahead."""
+    return {mark: folder for folder in home.glob("trainings/*/*-*") for mark in marks_of(folder)[1:]}
 
 
 def orphans(marked: Collection[Marked], attempts: Collection[Path]) -> tuple[Marked, ...]:
@@ -199,20 +218,23 @@ def orphans(marked: Collection[Marked], attempts: Collection[Path]) -> tuple[Mar
     in between is no orphan.
     """
     current = set(map(mark_of, attempts))
-    return tuple(process for process in marked if process.mark not in current)
+    return tuple(process for process in marked if not process.waits and process.mark not in current)
 
 
 def owner(pid: int, marked: Collection[Marked], attempts: Collection[Path]) -> Owner:
-    marks: Mapping[int, str] = {found.process.pid: found.mark for found in marked}
-    if pid in marks:
-        return Owner.CURRENT if marks[pid] in map(mark_of, attempts) else Owner.ORPHAN
+    if any(found.process.pid == pid for found in marked):
+        return (
+            Owner.ORPHAN
+            if any(each.process.pid == pid for each in orphans(marked, attempts))
+            else Owner.CURRENT
+        )
     return Owner.FOREIGN if start_time(pid) is not None else Owner.UNSEEN
 
 
 def end_orphan(orphan: Marked) -> bool:
     if not orphan.process.alive():
         return False
-    for pid in {orphan.process.pid, *find_tree(orphan.mark, orphan.process.pid)}:
+    for pid in {orphan.process.pid, *find_tree(orphan.mark, root=orphan.process.pid)}:
         with suppress(OSError):
             os.kill(pid, signal.SIGKILL)
     return True

@@ -16,6 +16,16 @@ PAUSE_BYTES, PAUSE_SHARE = 1e9, 0.05  # with less than both, the next training m
 WARN_BYTES, WARN_SHARE = 5e9, 0.1  # with less than both, a night may not fit any more
 
 _TRIAL_BYTES = 2**16
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+def cores() -> float:
+    """Return how many cores we may use, in a container perhaps not whole ones."""
+    count = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    with suppress(OSError, ValueError):  # no limit
+        quota, period = map(float, QUOTA.read_text().split())
+        count = min(count, quota / period)
+    return count
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,15 @@
 """The small process beside train.py. It owns one training: its output, limits, processes and outcome.
 
-    python -I -S supervisor.py < job
-
 It is started idle and waits for one line of JSON on stdin, a `Job` of `trainer.py`. Without a whole line it
 ends and has done nothing. SIGTERM interrupts the training, SIGUSR1 ends it as stalled, also when they come
 before the job. The folder gets `started.json`, `training.log`, last of all `outcome.json`, and
 `supervisor.log` if something went wrong here. A training ends with its supervisor.
 
-This file runs alone and, on Linux, without site-packages: what a repository installs cannot reach it.
+A line with `waits` may come before: its program is started at once, and waits for the job on a socket, its
+stdin. It gets a line with the job's mark if the job `goes`, and answers when it takes over. Where it does
+not, the job's own program is started.
+
+On Linux this runs without site-packages: what a repository installs cannot reach it.
 """
 
 from __future__ import annotations
@@ -18,13 +20,14 @@ import os
 import resource
 import select
 import signal
-import stat
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from io import FileIO
+
+from loop.process.log import CHUNK, Log, replace
 
 TYPE_CHECKING = False  # typing takes long to import, and nothing here needs it
 if TYPE_CHECKING:
@@ -43,7 +46,6 @@ REQUESTS: dict[int, str] = {signal.SIGTERM: "interrupted", signal.SIGUSR1: "stal
 PATIENCE = 30.0  # seconds for killed processes to go; one stuck in a driver must not hold the result
 POLL = 0.2  # seconds between looks at a training
 COST = 0.02  # of one core: so much may looking at processes take
-CHUNK = 2**20  # bytes of output that are taken at a time, and that the pipe holds
 LULL = 0.02  # seconds for which lines that come one by one are gathered
 OOM_SCORE = 500  # where the machine has no memory left, the kernel is to end the training, not the bot
 NICE = -10  # of ours, where we may: among 4,000 busy processes of a training we must get our turn
@@ -159,87 +161,37 @@ class Wake:
 
     def wait(self, timeout: float, log: Log) -> str | None:
         """Wait for a signal, output or `timeout` seconds; return a request if one came."""
-        pipes = [self._pipe] if log.pipe is None else [self._pipe, log.pipe]
-        ready, _, _ = select.select(pipes, [], [], max(timeout, 0.0))
+        ready, _, _ = select.select([self._pipe, log.pipe], [], [], max(timeout, 0.0))
         if log.pipe in ready and log.take() < CHUNK // 16:
             select.select([self._pipe], [], [], LULL)
         numbers = os.read(self._pipe, 64) if self._pipe in ready else b""
         return next((REQUESTS[n] for n in numbers if n in REQUESTS), None)
 
 
-class Log:
-    """What a training prints: from a pipe into the attempt's folder, and into a copy that people see.
+class Waiting:
+    """A program that was started ahead of its job; it ends with us."""
 
-    When these are more than two times `limit` bytes, all but the last `limit` are left out. The copy lies
-    where anybody may change or delete it: no result is read from it, and no failure of it matters.
-    """
+    def __init__(self, job: Data) -> None:
+        from socket import socketpair  # takes time, and mostly nothing waits
 
-    def __init__(self, pipe: int, kept: str, copy: str, limit: int) -> None:
-        os.set_blocking(pipe, False)
-        self.pipe: int | None = pipe
-        self._kept = kept
-        self._copied_to = copy
-        self._limit = limit
-        self._left_out = self._size = 0
-        self._head = self._unwritten = b""
-        self._file = os.open(kept, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
-        self._copy(b"", anew=True)
+        self.pipe = _pipe()
+        self._socket, gate = socketpair()
+        self._socket.setblocking(False)
+        with gate:
+            self.process = _start(job, gate.fileno(), self.pipe[1])
 
-    def take(self) -> int:
-        """Take what is in the pipe, a chunk at most; return how many bytes it was."""
-        if self.pipe is None:
-            return 0
-        try:
-            chunk = os.read(self.pipe, CHUNK)
-        except BlockingIOError:
-            return 0
-        if not chunk:  # nothing is left that could write, which says nothing about what is alive
-            os.close(self.pipe)
-            self.pipe = None
-            return 0
-        self._copy(chunk)
-        self._keep(chunk)
-        return len(chunk)
-
-    def drain(self) -> None:
-        """Take the rest, but wait for nothing: what cannot be killed may hold the pipe and write on."""
-        for _ in range(4):
-            self.take()
-        self._keep(b"")
-
-    def _keep(self, chunk: bytes) -> None:
-        self._unwritten = (self._unwritten + chunk)[-CHUNK:]  # it is more only while the disk is full
+    def go(self, job: Data) -> bool:
+        """Let it be the training, if it has not ended."""
         with suppress(OSError):
-            while self._unwritten:
-                written = os.write(self._file, self._unwritten)
-                self._unwritten = self._unwritten[written:]
-                self._size += written
-            if self._size > 2 * self._limit:
-                self._shorten()
+            if job["goes"] and self.process.poll() is None:
+                self._socket.sendall(f"{job['mark']}\n".encode())
+                return True
+        return False
 
-    def _shorten(self) -> None:
-        tail = os.pread(self._file, self._limit, self._size - self._limit)
-        left_out = self._left_out + self._size - len(tail) - len(self._head)
-        head = f"... {left_out / 1e6:.0f} MB left out ...\n".encode()
-        _replace(self._kept, head + tail)
-        os.close(self._file)
-        self._file = os.open(self._kept, os.O_RDWR | os.O_APPEND)
-        self._left_out, self._head, self._size = left_out, head, len(head + tail)
-        self._copy(head + tail, anew=True)
-
-    def _copy(self, data: bytes, *, anew: bool = False) -> None:
-        # Whatever was put there, it is not to be followed and not to be waited for.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+    def took_over(self) -> bool:
         with suppress(OSError):
-            if anew and not _is_own_file(self._copied_to):
-                os.rename(self._copied_to, f"{os.path.dirname(self._kept)}/aside")
-            copy = os.open(self._copied_to, flags | (os.O_TRUNC if anew else 0), 0o600)
-            try:
-                os.fchmod(copy, 0o600)
-                while data:
-                    data = data[os.write(copy, data) :]
-            finally:
-                os.close(copy)
+            return bool(self._socket.recv(1))
+        return False
 
 
 class Training:
@@ -248,9 +200,10 @@ class Training:
     Where we are no subreaper, what leaves our tree is the bot's to find.
     """
 
-    def __init__(self, job: Data, printed: int, *, subreaper: bool) -> None:
+    def __init__(self, job: Data, printed: int, waiting: Waiting | None, *, subreaper: bool) -> None:
         self.exit_code: int | None = None
         self.ended_at: tuple[float, float] | None = None  # by the wall clock and by the monotonic one
+        self._job, self._printed, self._waiting = job, printed, waiting
         self._wrapped, self._limits = job["wrapped"], job["limits"]
         self._folder = job["folder"]
         # Where less than that is free from the start, it is not the training's doing.
@@ -258,23 +211,17 @@ class Training:
         self._next_look = time.monotonic() + POLL
         self._childless = False
         self._subreaper = subreaper
-        us = os.getpid()
-        try:
-            self._process = subprocess.Popen(
-                job["argv"],
-                cwd=job["cwd"],
-                env={**job["env"], MARK: job["mark"]},
-                stdin=subprocess.DEVNULL,
-                stdout=printed,
-                stderr=printed,
-                start_new_session=True,  # a process group, and a share of the processor apart from ours
-                preexec_fn=lambda: confine(self._limits, us),  # noqa: PLW1509 - we have no threads
-            )
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
-            os.write(printed, os.fsencode(f"cannot start {job['argv'][0]}: {error}\n"))
-            self.exit_code, self.ended_at = 127, (time.time(), time.monotonic())
+        self._process = waiting.process if waiting else self._start()
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, 0, NICE)
+
+    def _start(self) -> subprocess.Popen[bytes] | None:
+        try:
+            return _start(self._job, subprocess.DEVNULL, self._printed)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            os.write(self._printed, os.fsencode(f"cannot start {self._job['argv'][0]}: {error}\n"))
+            self.exit_code, self.ended_at = 127, (time.time(), time.monotonic())
+        return None
 
     def ended(self) -> bool:
         self._reap()
@@ -286,20 +233,19 @@ class Training:
 
     def terminate(self) -> None:
         """Send SIGTERM, to the program alone where it is wrapped: the wrapper would not pass it on."""
+        self._waiting = None
         init = namespace_init(descendants(os.getpid())) if self._wrapped else ()
         inside = descendants(*init) if init else ()
         for pid in inside:
             _kill(pid, signal.SIGTERM)
-        if not inside:
+        if not inside and self._process:
             with suppress(OSError):  # gone, or not ours to signal: it is killed next
                 os.killpg(self._process.pid, signal.SIGTERM)
 
     def kill(self) -> set[int]:
         """Kill what there is of it; return the pids."""
-        pids = descendants(os.getpid())
-        for pid in (*(namespace_init(pids) if self._wrapped else ()), *pids):
-            _kill(pid, signal.SIGKILL)
-        return set(pids)
+        self._waiting = None
+        return _kill_all(wrapped=self._wrapped)
 
     def excess(self) -> Excess | None:
         """Return what it uses more of than is allowed, if anything."""
@@ -321,10 +267,32 @@ class Training:
                 return
             if pid == 0:
                 return
-            if pid == self._process.pid:
+            if self._process and pid == self._process.pid and not self._started_again():
                 self.ended_at = time.time(), time.monotonic()
                 code = os.waitstatus_to_exitcode(status)
                 self.exit_code = 128 - code if self._wrapped and code > 128 else code
+
+    def _started_again(self) -> bool:
+        """Start the program itself in the place of one that waited for its turn and died before it."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is None or waiting.took_over():
+            return False
+        self._process = self._start()
+        return True
+
+
+def _start(job: Data, stdin: int, printed: int) -> subprocess.Popen[bytes]:
+    us = os.getpid()
+    return subprocess.Popen(
+        job["argv"],
+        cwd=job["cwd"],
+        env={**job["env"], MARK: job["mark"]},
+        stdin=stdin,
+        stdout=printed,
+        stderr=printed,
+        start_new_session=True,  # a process group, and a share of the processor apart from ours
+        preexec_fn=lambda: confine(job["limits"], us),  # noqa: PLW1509 - we have no threads
+    )
 
 
 def supervise(job: Data, began: float, training: Training, log: Log, wake: Wake) -> Data:
@@ -353,14 +321,6 @@ def supervise(job: Data, began: float, training: Training, log: Log, wake: Wake)
     }
 
 
-def _replace(path: str, content: bytes) -> None:
-    """Replace a file in one step, so that a reader finds the whole of it or nothing."""
-    temporary = f"{path}.{os.getpid()}"
-    with open(temporary, "wb") as file:
-        file.write(content)
-    os.replace(temporary, path)
-
-
 def main() -> None:
     os.closerange(3, 65536)  # what the bot had inherited: who waits for its end must not wait for ours
     os.umask(0o077)
@@ -369,29 +329,45 @@ def main() -> None:
     if sys.platform == "linux":  # no namespace hides the keys of the session, or what is added to them
         _call("syscall", KEYCTL.get(os.uname().machine, -1), JOIN_SESSION_KEYRING, None)
     ours = {"boot": boot_id(), "supervisor": os.getpid(), "supervisor_start": start_time(os.getpid())}
-    line = sys.stdin.buffer.readline()
-    if not line.endswith(b"\n"):
+    job, waiting = _read_job(), None
+    if job and job.get("waits"):
+        with suppress(OSError, ValueError, subprocess.SubprocessError):
+            waiting = Waiting(job)
+        job = _read_job()
+    if job is None:
         return  # the bot died, or has no work for us
-    job = json.loads(line)
     folder = job["folder"]
     os.makedirs(folder, exist_ok=True)
     os.dup2(os.open(f"{folder}/{ERRORS}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
     os.stat(job["cwd"])  # without it nothing runs, so nothing has crashed
-    output, printed = os.pipe()
-    with suppress(OSError, AttributeError):
-        fcntl.fcntl(output, fcntl.F_SETPIPE_SZ, CHUNK)
+    if waiting and not waiting.go(job):
+        _kill_all(wrapped=True)
+        waiting = None
+    output, printed = waiting.pipe if waiting else _pipe()
     log = Log(output, f"{folder}/{LOG}", job["log"], job["limits"]["log"])
     began, started_at = time.monotonic(), time.time()
     times = {"deadline": job["deadline"], "grace": job["grace"], "monotonic": began, "started_at": started_at}
-    _replace(f"{folder}/{STARTED}", json.dumps({**ours, **times}).encode())
-    training = Training(job, printed, subreaper=subreaper)
-    os.close(printed)
+    replace(f"{folder}/{STARTED}", json.dumps({**ours, **times}).encode())
+    training = Training(job, printed, waiting, subreaper=subreaper)
     outcome = {**supervise(job, began, training, log, wake), "started_at": started_at}
-    _replace(f"{folder}/{OUTCOME}", json.dumps(outcome).encode())
+    replace(f"{folder}/{OUTCOME}", json.dumps(outcome).encode())
     if os.fork() == 0:  # the bot waits for our end, not for the disk
         for path in (f"{folder}/{LOG}", f"{folder}/{OUTCOME}", folder):
             with suppress(OSError):  # it was deleted
                 os.fsync(os.open(path, os.O_RDONLY))
+
+
+def _read_job() -> Data | None:
+    line = sys.stdin.buffer.readline()
+    job: Data | None = json.loads(line) if line.endswith(b"\n") else None
+    return job
+
+
+def _pipe() -> tuple[int, int]:
+    ends = os.pipe()
+    with suppress(OSError, AttributeError):
+        fcntl.fcntl(ends[0], fcntl.F_SETPIPE_SZ, CHUNK)
+    return ends
 
 
 def _watch(training: Training, log: Log, wake: Wake, *, until: float) -> str | Excess:
@@ -429,18 +405,13 @@ def _space(folder: str) -> tuple[int, int]:  # bytes that are free, and that are
     return sys.maxsize, 0
 
 
-def _is_own_file(path: str) -> bool:
-    with suppress(FileNotFoundError):
-        status = os.lstat(path)
-        return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
-    return True
+def _kill_all(*, wrapped: bool) -> set[int]:
+    pids = descendants(os.getpid())
+    for pid in (*(namespace_init(pids) if wrapped else ()), *pids):
+        _kill(pid, signal.SIGKILL)
+    return set(pids)
 
 
 def _kill(pid: int, number: signal.Signals) -> None:
     with suppress(OSError):  # gone, or not ours
         os.kill(pid, number)
-
-
-if __name__ == "__main__":
-    main()
-    os._exit(0)  # skips the interpreter's own clean-up: the bot waits for our end

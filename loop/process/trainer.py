@@ -32,14 +32,16 @@ from loop.process.worker import in_thread
 from loop.text import without_secrets
 
 GRACE = 3.0  # seconds between asking a training to end and killing it
-_SUPERVISE = """\
+SUPERVISE = """\
 import os, sys
-sys.path.insert(0, os.path.dirname(sys.argv[1]))
-import supervisor
+sys.path.append(sys.argv[1].rpartition("/loop/")[0])
+from loop.process import supervisor
 supervisor.main()
 os._exit(0)  # skips the interpreter's own clean-up: the bot waits for its end
 """
 """The supervisor, as `python -c` starts it with its file: a module is compiled once, a program each time."""
+
+AHEAD = "ahead"  # begins the names of folders made for the next trainings
 
 POLL = 0.1  # seconds between looks at a process where the system has no pidfd
 SWEEP = 5.0  # seconds to go on killing what is left of a training without a supervisor
@@ -81,7 +83,8 @@ class Job:
     """One training to run; `deadline` and `grace` are in seconds.
 
     `folder` is the attempt's own, for its supervisor; `log` is a copy of the log for people. `wrapped` says
-    that `argv` starts the program within another, which reports a signal `n` as exit status `128 + n`.
+    that `argv` starts the program within another, which reports a signal `n` as exit status `128 + n`. One
+    that `waits` is started to wait for another job; that one `goes` if it is to become that.
     """
 
     argv: tuple[str, ...]
@@ -92,6 +95,8 @@ class Job:
     deadline: float
     grace: float = GRACE
     wrapped: bool = False
+    waits: bool = False
+    goes: bool = False
     limits: Limits = field(default_factory=Limits)
 
 
@@ -130,10 +135,11 @@ class Supervisor(Process):
 
     pipe: int
 
-    def give(self, job: Mapping[str, object]) -> None:
+    def give(self, job: Job, mark: str) -> None:
         """Hand over the job. One that died meanwhile takes none, and its training will have vanished."""
-        with suppress(BrokenPipeError), os.fdopen(self.pipe, "wb") as pipe:
-            pipe.write(json.dumps(job, default=str).encode() + b"\n")
+        line = json.dumps({**asdict(job), "mark": mark}, default=str).encode()
+        with suppress(BrokenPipeError), os.fdopen(self.pipe, "wb", closefd=not job.waits) as pipe:
+            pipe.write(line + b"\n")
 
     def dismiss(self) -> None:
         os.close(self.pipe)
@@ -160,7 +166,7 @@ class Trainer:
         try:
             pid = os.posix_spawn(
                 sys.executable,
-                (sys.executable, *flags, "-c", _SUPERVISE, program.__file__),
+                (sys.executable, *flags, "-c", SUPERVISE, program.__file__),
                 training_environment(os.environ, {}),
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, old, new) for old, new in ((read, 0), (null, 1), (null, 2))
@@ -181,10 +187,16 @@ class Trainer:
             raise UserError(f"A supervisor ended as soon as it was started with {sys.executable}.")
         return Supervisor(pid, started, write)
 
+    @staticmethod
+    def start_ahead(supervisor: Supervisor, job: Job) -> None:
+        """Start what waits for the job that this supervisor is given next."""
+        *_, mark = marks_of(job.folder)
+        supervisor.give(job, mark)
+
     def start(self, supervisor: Supervisor, job: Job) -> TrainingProcess:
         for name in (program.STARTED, program.OUTCOME):
             (job.folder / name).unlink(missing_ok=True)
-        supervisor.give({**asdict(job), "mark": mark_of(job.folder)})
+        supervisor.give(job, mark_of(job.folder))
         return TrainingProcess(job.folder, supervisor, self.secrets, self.pattern)
 
     def attach(
@@ -263,6 +275,18 @@ def mark_of(folder: Path) -> str:
     The folder lies three levels below the state directory.
     """
     return f"{home_mark(folder.parents[2])}{_digest(folder)}"
+
+
+def marks_of(folder: Path) -> tuple[str, ...]:
+    """Return the marks of an attempt's processes; the second is of one that was started in the folder ahead.
+
+    Then the folder had another name, so it is known by its place on the disk.
+    """
+    with suppress(OSError):  # it was deleted
+        found = folder.stat()
+        place = _digest(Path(f"{found.st_dev}-{found.st_ino}"))
+        return mark_of(folder), f"{home_mark(folder.parents[2])}{place}"
+    return (mark_of(folder),)
 
 
 def home_mark(home: Path) -> str:
@@ -365,10 +389,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _sweep(folder: Path) -> None:
-    marks = (mark_of(folder), str(folder))  # the latter is how the last release marked its trainings
+    marks = (*marks_of(folder), str(folder))  # the latter is how the last release marked its trainings
     give_up = time.monotonic() + SWEEP
     while time.monotonic() < give_up:
-        left = [pid for mark in marks for pid in find_tree(mark)]
+        left = find_tree(*marks)
         if not left:
             return
         for pid in left:

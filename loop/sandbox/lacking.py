@@ -34,13 +34,11 @@ def what_lacks(
     sandboxed: bool,
     withheld: Collection[str],
     lists: Mapping[str, str],
-    preparation: str,
 ) -> str:
     """Say which setting gives a training what it lacked by its error, and why; empty where none would.
 
     Its folder was filled from the `checkout`. `withheld` are variables of the bot that it did not get.
-    `lists` are the settings to extend, as they are now. `preparation` is the command that makes the data,
-    if any does.
+    `lists` are the settings to extend, as they are now.
     """
     work = view.work
     if sandboxed and not view.network and _NETWORK.search(error):
@@ -58,7 +56,11 @@ def what_lacks(
         elif checkout and work.is_dir() and (link := _not_in(work, checkout, path.relative_to(work))):
             setting = _extended(lists, "LINK_PATHS", link)
             return f"set {setting}: {checkout / path.relative_to(work)} is not in a training's folder"
-    return f"perhaps run `{preparation}`" if preparation and _NO_FILE.search(error) else ""
+    return ""
+
+
+def misses_a_file(error: str) -> bool:
+    return bool(_NO_FILE.search(error))
 
 
 def _extended(lists: Mapping[str, str], name: str, value: object) -> str:

@@ -4,6 +4,10 @@ Run it with `.venv/bin/python -m tests.benchmarks.gap [--experiments N] [--sandb
 the same toy, which takes 0.3 s and notes when it starts and ends. The shell loop is the practice at its
 barest: edit, `git commit`, train, `git reset --hard HEAD~1`; it has no sandbox. They are run in turn, so that
 a busy machine is busy for all.
+
+With `--imports torch torch._dynamo torch._inductor.compile_fx` it measures instead until the first line after
+these imports of a program, in bwrap, which then does nothing for `--seconds`: without and with a Python that
+has waited for its turn.
 """
 
 from __future__ import annotations
@@ -42,18 +46,32 @@ done
 """
 
 
+IMPORTS = """{imports}
+import os, time
+VALUE = 0  # of nothing
+def note():
+    with open(os.environ["TIMES"], "a") as times:
+        times.write(f"{{time.time_ns()}}\\n")
+note()
+time.sleep({seconds})
+print("---\\nval_bpb: 1.0\\ntraining_seconds: {seconds}")
+note()
+"""
+
+
 class Counter:
-    """Proposes the next whole number, at once."""
+    """Proposes the next whole number as the VALUE of a program, at once."""
 
     name = "counter"
 
-    def __init__(self) -> None:
+    def __init__(self, train: str = TRAIN) -> None:
         self._value = 0
+        self._train = train
 
     async def propose(self, context: Context) -> Proposal:
         """Return an edit that has never been tried."""
         self._value += 1
-        source = f"VALUE = {self._value}  # of nothing\n"
+        source = self._train.replace("VALUE = 0 ", f"VALUE = {self._value} ")
         return Proposal(source, f"VALUE {self._value}", "", self.name, context.parent)
 
 
@@ -62,6 +80,21 @@ async def our_loop(folder: Path, experiments: int, sandbox: Sandbox) -> list[flo
     repository = make_repository(folder / "repository", train=TRAIN, toy=TOY)
     found, _ = await conduct_toys(
         folder, repository, proposer=Counter(), settings={}, experiments=experiments, sandbox=sandbox
+    )
+    return found
+
+
+async def importing_loop(folder: Path, train: str, experiments: int, *, starts_ahead: bool) -> list[float]:
+    """Return the seconds from the end of a training to the first line after the imports of the next."""
+    found, _ = await conduct_toys(
+        folder,
+        make_repository(folder / "repository", train=train, toy=""),
+        proposer=Counter(train),
+        settings={},
+        experiments=experiments,
+        sandbox=find_sandbox(SandboxKind.BWRAP),
+        command=(sys.executable, "train.py"),
+        starts_ahead=starts_ahead,
     )
     return found
 
@@ -81,7 +114,12 @@ def main() -> None:
     parser.add_argument("--experiments", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sandbox", nargs="+", type=SandboxKind, default=list(SandboxKind))
+    parser.add_argument("--imports", nargs="+", default=[])
+    parser.add_argument("--seconds", type=float, default=30.0)
     arguments = parser.parse_args()
+    if arguments.imports:
+        compare_imports(arguments)
+        return
     sandboxes = {f"sandbox {kind}": find_sandbox(kind) for kind in arguments.sandbox}
     found: dict[str, list[float]] = {"shell loop": []}
     for _ in range(arguments.rounds):
@@ -92,11 +130,28 @@ def main() -> None:
                 ours = asyncio.run(our_loop(Path(folder), arguments.experiments, sandbox))
             found.setdefault(name, []).extend(ours)
     floor = statistics.median(found["shell loop"])
+    tell(found, floor, "the shell loop")
+
+
+def compare_imports(arguments: argparse.Namespace) -> None:
+    """Measure and print how long a program takes to its first line after the imports."""
+    imports = "\n".join(f"import {name}" for name in arguments.imports)
+    train = IMPORTS.format(imports=imports, seconds=arguments.seconds)
+    found: dict[str, list[float]] = {"plainly": [], "after waiting": []}
+    for _ in range(arguments.rounds):
+        for values, starts_ahead in zip(found.values(), (False, True), strict=True):
+            with tempfile.TemporaryDirectory() as folder:
+                loop = importing_loop(Path(folder), train, arguments.experiments, starts_ahead=starts_ahead)
+                values.extend(asyncio.run(loop))
+    tell(found, statistics.median(found["plainly"]), "the plain start")
+
+
+def tell(found: dict[str, list[float]], floor: float, of: str) -> None:
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
     for name, values in found.items():
         median, worst = statistics.median(values), max(values)
         times = f"median {1e3 * median:6.1f} ms  worst {1e3 * worst:6.1f} ms"
-        print(f"{name:17} {times}  {median / floor:.2f} of the shell loop")
+        print(f"{name:17} {times}  {median / floor:.2f} of {of}")
     sys.stdout.flush()
 
 

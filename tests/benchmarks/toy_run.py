@@ -43,8 +43,10 @@ async def conduct_toys(
     settings: Mapping[str, str],
     experiments: int,
     sandbox: Sandbox = NO_SANDBOX,
+    command: tuple[str, ...] = ("sh", "toy.sh"),
+    starts_ahead: bool = False,
 ) -> tuple[list[float], RunStatus]:
-    """Make so many experiments after the baseline with the `toy.sh` of a repository.
+    """Make so many experiments after the baseline with the `toy.sh` of a repository, or another command.
 
     The toy gets the `settings` and notes in the file `$TIMES` when it starts and ends. Returns the seconds
     from each end to the next start, and the run's last status.
@@ -64,12 +66,17 @@ async def conduct_toys(
         time_budget=_BUDGET,
     )
     environment = training_environment({"PATH": "/usr/bin:/bin"}, {"TIMES": str(times), **settings})
-    launcher = Launcher(
-        folder / "environments", override=("sh", "toy.sh"), editable="train.py", environ=environment
-    )
+    launcher = Launcher(folder / "environments", override=command, editable="train.py", environ=environment)
     engine = Engine(
         run,
-        plan=Plan(KeepRule(), launcher, deadline=2 * _BUDGET, sandbox=sandbox, writable=(times,)),
+        plan=Plan(
+            KeepRule(),
+            launcher,
+            deadline=2 * _BUDGET,
+            sandbox=sandbox,
+            writable=(times,),
+            starts_ahead=lambda _: starts_ahead,
+        ),
         journal=journal,
         workspace=workspace,
         trainer=Trainer(),

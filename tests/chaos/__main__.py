@@ -1,4 +1,4 @@
-"""A storm from its beginning to the look at what is left. Settings: CHAOS_KILLS and CHAOS_SEED.
+"""A storm from its beginning to the look at what is left. Settings: CHAOS_KILLS, CHAOS_SEED and CHAOS_AHEAD.
 
 The exit status is 1 where anything was lost.
 """
@@ -34,11 +34,11 @@ SECONDS_A_KILL = 10.0
 FIRST_TRAINING = 60.0
 
 
-async def weather(site: Site, server: TelegramServer, *, seed: int, kills: int) -> list[str]:
+async def weather(site: Site, server: TelegramServer, *, seed: int, kills: int, ahead: str) -> list[str]:
     """Let a storm blow over a new run, tell its figures, and return what was lost."""
     chance = random.Random(seed)
     fake_clock = _fake_clock(site)
-    bot = Bot(site, {**_telegram(server), **fake_clock})
+    bot = Bot(site, {**_telegram(server), **fake_clock}, ahead=ahead)
     before = snapshot(site.repository)
     until = time.monotonic() + kills * SECONDS_A_KILL
     storm = Storm(site, bot, chance=chance, kills=kills, until=until, clock=bool(fake_clock))
@@ -107,7 +107,8 @@ async def main() -> int:
     """Run one storm. What it leaves behind is kept only where something was lost."""
     kills = int(os.environ.get("CHAOS_KILLS", KILLS))
     seed = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
-    again = f"CHAOS_KILLS={kills} CHAOS_SEED={seed}"
+    ahead = os.environ.get("CHAOS_AHEAD", "always")  # or never: whether a Python waits for each training
+    again = f"CHAOS_KILLS={kills} CHAOS_SEED={seed} CHAOS_AHEAD={ahead}"
     say(f"A storm of {kills} kills; {again} throws the same dice.")
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
@@ -115,7 +116,7 @@ async def main() -> int:
         site = Site(folder, small_home=small_home)
         try:
             async with serving() as server:
-                lost = await weather(site, server, seed=seed, kills=kills)
+                lost = await weather(site, server, seed=seed, kills=kills, ahead=ahead)
         finally:
             for process in site.processes():
                 with suppress(psutil.Error):

@@ -22,8 +22,9 @@ SEND_SECONDS = 60.0
 class Bot:
     """`autoresearch up` on a site; what it prints is appended to the site's `output`."""
 
-    def __init__(self, site: Site, settings: Mapping[str, str]) -> None:
+    def __init__(self, site: Site, settings: Mapping[str, str], *, ahead: str) -> None:
         self._site = site
+        self._ahead = ahead  # whether the next training's Python waits for it: always or never
         self._environment = site.environment(settings)
         self._process: Process | None = None
 
@@ -42,7 +43,7 @@ class Bot:
         """Start it; what it does then is seen from outside."""
         with self._site.output.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
-                *self._command("up", *arguments),
+                *(sys.executable, "-m", "tests.ahead", self._ahead, "up", *arguments),
                 cwd=self._site.folder,
                 env=self._environment,
                 stdin=DEVNULL,
@@ -70,7 +71,7 @@ class Bot:
     async def send(self, command: str) -> bool:
         """Give it a command by `autoresearch send`; say whether it was obeyed."""
         sender = await asyncio.create_subprocess_exec(
-            *self._command("send", command),
+            *(str(Path(sys.executable).with_name("autoresearch")), "send", command),
             cwd=self._site.folder,
             env=self._environment,
             stdin=DEVNULL,
@@ -84,7 +85,3 @@ class Bot:
             sender.kill()
             await sender.wait()
         return sender.returncode == 0
-
-    @staticmethod
-    def _command(*arguments: str) -> tuple[str, ...]:
-        return str(Path(sys.executable).with_name("autoresearch")), *arguments

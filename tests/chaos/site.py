@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from loop.process.supervisor import MARK
-from loop.process.trainer import RunFolders, home_mark, mark_of
+from loop.process.trainer import RunFolders, home_mark, mark_of, marks_of
 from tests.chaos import toy
 from tests.loop.real_git import git
 
@@ -37,6 +37,7 @@ class Note:
     attempt: int
     digest: str
     value: float | None
+    waited: bool  # what trained was started before its turn
 
 
 class Site:
@@ -115,6 +116,7 @@ class Site:
                     attempt,
                     entry["digest"],
                     entry.get("value"),
+                    entry.get("waited", False),
                 )
             )
         return found
@@ -138,15 +140,21 @@ class Site:
         """Return what is mounted below the site where we live, but for the state directory itself."""
         return [path for path in _mounts(os.getpid()) if path.startswith(f"{self.home}/")]
 
-    def trainings(self) -> list[psutil.Process]:
-        """Return the living processes of trainings, what they left behind included."""
+    def trainings(self, *, waiting: bool = False) -> list[psutil.Process]:
+        """Return the living processes of trainings, what they left behind included, or also what waits."""
         mark = f"\0{MARK}={home_mark(self.home)}"
-        return [process for process, environ in self._environments() if mark in f"\0{environ}"]
+        ahead = self.home.glob("trainings/*/ahead-*")
+        others = [] if waiting else [f"{MARK}={mark}" for folder in ahead for mark in marks_of(folder)[1:]]
+        return [
+            process
+            for process, environ in self._environments()
+            if mark in f"\0{environ}" and not any(other in environ for other in others)
+        ]
 
     def parts_of_trainings(self) -> dict[str, list[psutil.Process]]:
         """Return the processes of trainings by place: bwrap, process 1 of its namespace, programs."""
         parts: dict[str, list[psutil.Process]] = {"bwrap": [], "init": [], "program": []}
-        for process in self.trainings():
+        for process in self.trainings(waiting=True):
             wraps = Path((process.info["cmdline"] or [""])[0]).name == "bwrap"
             place = "init" if namespace_init(process.pid) else "bwrap" if wraps else "program"
             parts[place].append(process)

@@ -12,7 +12,11 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from hashlib import sha256
+
+with suppress(ImportError):  # a Python that waits for its turn tries it too; `-S` hides it
+    import numpy as np  # noqa: F401
 
 LEARNING_RATE = 0.01  # none of these stands for anything
 WEIGHT_DECAY = 0.1
@@ -79,7 +83,7 @@ def straggle() -> None:
 
 def main() -> None:
     """Train."""
-    note("begin", digest=digest(), pid=os.getpid())
+    note("begin", digest=digest(), pid=os.getpid(), waited="/ahead-" in __file__)
     for step in range(100 if temper() == "wordy" else 1):
         print(f"step {step + 1:05d} ({step + 1:.1f}%) | loss: 4.000000 | remaining: 1s", flush=True)
     time.sleep(seconds(8, 2.0))

@@ -66,6 +66,7 @@ def found(site: Site) -> Counter[str]:
     repeats = {*site.query("SELECT number, k FROM trainings WHERE purpose = 'repeat'")}
     counts["repeats"] = len(repeats)
     whole = {(note.number, note.attempt) for note in site.notes() if note.what == "summary"} - repeats
+    counts["started ahead"] = sum(note.waited for note in site.notes())
     counts["whole results trained again"] = sum(attempt != last.get(number) for number, attempt in whole)
     return counts
 

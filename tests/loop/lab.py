@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
+from loop.engine.ahead.waiting import is_worthwhile
 from loop.engine.conductor import nothing_blocks
 from loop.engine.run import Engine
 from loop.engine.stages import KeepRule
@@ -174,6 +175,8 @@ class Lab:
         sandbox: Sandbox = NO_SANDBOX,
         evaluate: tuple[str, ...] = (),
         readable: tuple[Path, ...] = (),
+        environ: Mapping[str, str] = MappingProxyType({}),
+        starts_ahead: Callable[[Mapping[str, str]], bool] = is_worthwhile,
         certify_repeats: int = 3,
         is_blocked: Callable[[Run], Awaitable[bool]] = nothing_blocks,
         doubt: Callable[[Experiment], Doubt] | None = None,
@@ -183,7 +186,7 @@ class Lab:
         """Return a new engine on the run, as a bot just started makes it."""
         run = self.journal.run_by_id(self.run.id)
         workspace = self._workspace(run.renamed_from or run.tag)
-        environment = training_environment(os.environ, {"TORCH_GATE": str(self.gate)})
+        environment = training_environment(os.environ, {"TORCH_GATE": str(self.gate), **environ})
         return Engine(
             run,
             plan=Plan(
@@ -195,6 +198,7 @@ class Lab:
                 sandbox=sandbox,
                 evaluate=evaluate,
                 readable=readable,
+                starts_ahead=starts_ahead,
                 certify_repeats=certify_repeats,
                 retry_seconds=(0.0,),
                 rest_seconds=(0.0,),

@@ -116,7 +116,7 @@ def _report(wait: Callable[[], object], events: queue.SimpleQueue[str], event: s
 def _end_tree(folder: str, root: int | None, *, subreaper: bool) -> None:
     give_up = time.monotonic() + PATIENCE
     while time.monotonic() < give_up:
-        tree = find_tree(folder, root, mark=MARK)
+        tree = find_tree(folder, root=root, mark=MARK)
         for pid in tree:
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)

@@ -20,8 +20,10 @@ from loop.experiment import (
     Status,
 )
 from loop.process.supervisor import OUTCOME
+from tests.loop.engine.conftest import supervisors
 from tests.loop.engine.engines import MakeLab, conduct, end
 from tests.loop.lab import Lab, git, program, value
+from tests.loop.training_bench import until
 
 
 async def test_pause_lets_the_experiment_finish_and_resume_goes_on(make_lab: MakeLab) -> None:
@@ -39,6 +41,21 @@ async def test_pause_lets_the_experiment_finish_and_resume_goes_on(make_lab: Mak
     await engine.resume()
     with pytest.raises(UserError, match="nothing to resume"):
         await engine.resume()
+    await conducting
+    assert [e.status for e in lab.experiments()] == [Status.KEEP, Status.KEEP]
+
+
+async def test_nothing_waits_for_a_training_while_a_run_is_paused(make_lab: MakeLab) -> None:
+    lab = make_lab(program("wait()\nsummary(1.5)"))
+    engine = lab.engine(value(1.4))
+    conducting = conduct(engine, 1)
+    await lab.until_training(0)
+    await until(lambda: len(supervisors()) == 2)
+    await engine.pause()
+    lab.open_gate()
+    await lab.until(lambda: lab.now().state is RunState.PAUSED)
+    await until(lambda: not supervisors())
+    await engine.resume()
     await conducting
     assert [e.status for e in lab.experiments()] == [Status.KEEP, Status.KEEP]
 

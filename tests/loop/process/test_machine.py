@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from loop.process import machine
 from loop.process.machine import ClockChange, ClockWatch, Disk, cannot_write, disks
+
+
+@pytest.mark.parametrize(("limit", "share"), [("max 100000", 1.0), ("50000 100000", 0.5), (None, 1.0)])
+def test_a_container_may_have_parts_of_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str | None, share: float
+) -> None:
+    monkeypatch.setattr(machine, "QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
+    if limit:
+        (tmp_path / "cpu.max").write_text(f"{limit}\n")
+    assert machine.cores() == share
 
 
 @pytest.mark.parametrize(

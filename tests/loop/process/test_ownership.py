@@ -12,7 +12,8 @@ import pytest
 
 from loop.process.liveness import Owner, end_orphan, find_marked, orphans, owner
 from loop.process.supervisor import MARK, start_time
-from loop.process.trainer import Process, mark_of
+from loop.process.trainer import Process, mark_of, marks_of
+from loop.process.tree import find_tree
 
 Start: TypeAlias = Callable[..., int]
 
@@ -64,6 +65,28 @@ def test_a_mark_names_no_folder(tmp_path: Path) -> None:
     mark = mark_of(tmp_path / "trainings" / "1" / "3-1")
     assert mark != mark_of(tmp_path / "trainings" / "1" / "3-2")
     assert not any(part in mark for part in tmp_path.parts[1:])
+
+
+def test_what_waits_for_a_training_belongs_to_it_once_the_folder_is_its_own(
+    tmp_path: Path, start: Start
+) -> None:
+    ahead = tmp_path / "trainings" / "1" / "ahead-0"
+    ahead.mkdir(parents=True)
+    *_, mark = marks_of(ahead)
+    pid = start(mark)
+    (found,) = find_marked(tmp_path)
+    assert orphans([found], []) == ()
+    assert owner(pid, [found], []) is Owner.CURRENT
+    assert pid not in find_tree(mark_of(ahead))
+    attempt = ahead.rename(ahead.with_name("3-1"))
+    (found,) = find_marked(tmp_path)
+    assert (found.process.pid, found.mark) == (pid, mark_of(attempt))
+    assert orphans([found], [attempt]) == ()
+    assert pid in find_tree(*marks_of(attempt))
+    attempt.rmdir()
+    (found,) = find_marked(tmp_path)
+    assert orphans([found], [attempt]) == (found,)
+    assert end_orphan(found)
 
 
 def test_the_mark_of_the_last_release_is_known_too(tmp_path: Path, start: Start) -> None:

@@ -16,12 +16,12 @@ import pytest
 
 from loop.process import supervisor
 from loop.process.supervisor import start_time
-from loop.process.trainer import Limits, mark_of
+from loop.process.trainer import SUPERVISE, Limits, mark_of
 from loop.process.tree import find_tree
 from tests.loop import toys
 from tests.loop.training_bench import until
 
-PROGRAM = (sys.executable, "-I", "-S", supervisor.__file__)
+PROGRAM = (sys.executable, "-I", "-S", "-c", SUPERVISE, supervisor.__file__)
 SHORT = 2.0  # seconds of a deadline, in which a toy gets ready even on a busy machine
 
 
@@ -317,7 +317,7 @@ async def test_a_daemon_without_the_mark_is_killed_too(bench: Bench, pipes: toys
     process = bench.give(source + "\n" + pipes.hold())
     (daemon,) = await pipes.pids()
     assert daemon not in find_tree(bench.mark)
-    assert daemon in find_tree(bench.mark, process.pid)
+    assert daemon in find_tree(bench.mark, root=process.pid)
     process.send_signal(signal.SIGTERM)
     await bench.outcome(process)
     assert start_time(daemon) is None

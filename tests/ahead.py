@@ -1,0 +1,20 @@
+"""`autoresearch` with a Python that waits for the next training always or never, whatever the machine.
+
+python -m tests.ahead always|never up --tag TAG
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+
+from bot import runs
+from bot.cli.main import main
+from loop.engine.trainings import Plan
+
+WHEN = {"always": True, "never": False}
+
+if __name__ == "__main__":
+    wanted = WHEN[sys.argv.pop(1)]
+    runs.Plan = functools.partial(Plan, starts_ahead=lambda _: wanted)  # type: ignore[assignment,attr-defined]
+    main()
