@@ -281,10 +281,8 @@ class Trainings:
 
     def start(self, supervisor: Supervisor, job: Job) -> TrainingProcess:
         if waiting := self._waiting.pop(supervisor, None):
-            try:
-                job = replace(job, goes=waiting.fits(job))
-            except OSError as error:
-                log.warning("what waits for training %s is not used: %s", job.folder.name, error)
+            job = replace(job, goes=waiting.fits(job))
+            log.info("training %s %s", job.folder.name, "was started ahead" if job.goes else "starts plainly")
         return self._trainer.start(supervisor, job)
 
     def _job(self, folder: Path) -> Job:

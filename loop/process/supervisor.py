@@ -180,13 +180,11 @@ class Waiting:
         with gate:
             self.process = _start(job, gate.fileno(), self.pipe[1])
 
-    def go(self, job: Data) -> bool:
-        """Let it be the training, if it has not ended."""
-        with suppress(OSError):
-            if job["goes"] and self.process.poll() is None:
-                self._socket.sendall(f"{job['mark']}\n".encode())
-                return True
-        return False
+    def go(self, mark: str) -> subprocess.Popen[bytes]:
+        """Let it be the training."""
+        with suppress(OSError):  # it has just died
+            self._socket.sendall(f"{mark}\n".encode())
+        return self.process
 
     def took_over(self) -> bool:
         with suppress(OSError):
@@ -211,7 +209,7 @@ class Training:
         self._next_look = time.monotonic() + POLL
         self._childless = False
         self._subreaper = subreaper
-        self._process = waiting.process if waiting else self._start()
+        self._process = waiting.go(job["mark"]) if waiting else self._start()
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, 0, NICE)
 
@@ -340,7 +338,7 @@ def main() -> None:
     os.makedirs(folder, exist_ok=True)
     os.dup2(os.open(f"{folder}/{ERRORS}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
     os.stat(job["cwd"])  # without it nothing runs, so nothing has crashed
-    if waiting and not waiting.go(job):
+    if waiting and (not job["goes"] or waiting.process.poll() is not None):
         _kill_all(wrapped=True)
         waiting = None
     output, printed = waiting.pipe if waiting else _pipe()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
@@ -28,10 +29,11 @@ class Waiting:
 
     def fits(self, job: Job) -> bool:
         """Tell whether it can become the training: in the same folders under another name, all else equal."""
-        if _places(job.folder) != self.places or _moved(job, self.job.folder) != self.job:
-            return False
-        source = (job.cwd / self.editable).read_text(encoding="utf-8", errors="replace")
-        return self.start.serves(_start_of(source, job.cwd, self.editable))
+        with suppress(OSError):
+            if _places(job.folder) == self.places and _moved(job, self.job.folder) == self.job:
+                source = (job.cwd / self.editable).read_text(encoding="utf-8", errors="replace")
+                return self.start.serves(_start_of(source, job.cwd, self.editable))
+        return False
 
 
 def is_worthwhile(environ: Mapping[str, str]) -> bool:

@@ -110,13 +110,15 @@ async def test_a_training_that_closes_its_output_goes_on(bench: Bench, pipes: to
     held = pipes.report() + pipes.hold()
     source = toys.good() + held + "os.close(1)\nos.close(2)\n" + held
     training = await bench.start(bench.job(source))
-    await pipes.pids()
-    assert bench.supervisor is not None
-    supervisor = psutil.Process(bench.supervisor.pid)
-    open_before = supervisor.num_fds()
+    (pid,) = await pipes.pids()
+    (pipe,) = map(os.readlink, [f"/proc/{pid}/fd/1"])
     pipes.release()
     await pipes.pids()
-    await until(lambda: supervisor.num_fds() == open_before - 1)  # it turns round on no pipe that has ended
+    assert bench.supervisor is not None
+    files = [file.path for file in os.scandir(f"/proc/{bench.supervisor.pid}/fd")]
+    assert (
+        list(map(os.readlink, files)).count(pipe) == 2
+    )  # it holds both ends, so it turns round on no pipe that has ended
     assert training.alive()
     pipes.release()
     outcome = await training.wait()
