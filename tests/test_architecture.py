@@ -18,7 +18,7 @@ from tests.conftest import LONG
 
 ROOT = Path(__file__).parents[1]
 
-MOST_FILES = 183  # with the `__init__` of 33 packages
+MOST_FILES = 200  # with the `__init__` of 33 packages
 MOST_LINES = 34_430
 LINES_OF_A_FILE = 450
 LINES_OF_A_PACKAGE = 2_000  # a folder's own files, without the folders in it

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from datetime import tzinfo
 
+from bot.heartbeat.cron import next_after
 from bot.runs import Runs
-from bot.setup.cron import next_after
 from loop.errors import UserError
 from loop.evaluation.certification import begins_at, fits_night
 from loop.experiment import Cause, EventKind, Run, RunState

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import tzinfo
 from pathlib import Path
 
+from bot.heartbeat.cron import next_after
 from bot.runs import Runs
-from bot.setup.cron import next_after
 from bot.setup.settings import Settings
 from loop.errors import UserError
 from loop.experiment import Event, EventKind, Run, RunState, Status

@@ -20,7 +20,7 @@ from pydantic import BeforeValidator, FiniteFloat, SecretStr
 from pydantic_core import ErrorDetails
 
 from bot.commands.access import Role
-from bot.setup.cron import read_cron
+from bot.heartbeat.cron import read_cron
 from bot.setup.sources import SourceChoice, read_model, read_sources
 from loop.errors import UserError
 from loop.files import check_path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -13,13 +12,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from loop.engine import stages
+from loop.engine.ahead.cache import CACHE, CompileCache
 from loop.engine.ahead.waiting import Waiting, is_worthwhile, plan_waiting
 from loop.engine.prefetch import RETRY_SECONDS
 from loop.engine.stages import KeepRule
 from loop.errors import DiskError, UserError
 from loop.evaluation.evaluator import MODEL, Evaluator, Program, command_of, evaluator_of
 from loop.experiment import EventKind, Experiment, Run, Status, Training
-from loop.files import holds, remove, why_not_copied, writing
+from loop.files import holds, remove, writing
 from loop.git.checkout import Source
 from loop.git.repository import ignored_mentions
 from loop.git.workspace import Workspace
@@ -40,8 +40,7 @@ from loop.text import without_secrets
 
 log = logging.getLogger(__name__)
 
-WORK, CACHE, TMP = "work", "cache", "tmp"  # of an attempt's folder: the commit's files, and what is its own
-MOST_CACHE, MOST_CACHED = 4 * 2**30, 100_000  # bytes and files of a compile cache that goes on
+WORK, TMP = "work", "tmp"  # of an attempt's folder: the commit's files, and what is its own
 EVALUATING = "evaluator"  # where the evaluator runs, with the files of the base commit
 NO_SANDBOX = Sandbox(SandboxKind.NONE)
 
@@ -115,6 +114,7 @@ class Trainings:
         self._clock = clock
         self._prepared: _Prepared | None = None
         self._has_evaluator: bool | None = None
+        self._cache = CompileCache(folders.trainings)
         self._making = threading.Lock()  # of folders ahead, which copy the compile cache
         self._rewrites = False  # the results have lines that are no longer true
         self._over: list[Path] = []  # folders that are to go
@@ -244,7 +244,7 @@ class Trainings:
             made.mkdir(parents=True)
             self._ready.source.fill(made / WORK, commit)
             (made / TMP).mkdir()
-            self._copy_cache(made)
+            self._cache.copy_into(made)
             made.rename(ahead)
 
     def begin(self, experiment: Experiment, spare: Supervisor | None) -> tuple[Experiment, TrainingProcess]:
@@ -416,31 +416,9 @@ class Trainings:
         if decided.attempt:
             self.keep_log(decided.number, decided.attempt, self.folders.log(decided.number))
             if decided.status is Status.KEEP:
-                self._take_cache(self.folders.attempt(decided.number, decided.attempt))
-
-    def _take_cache(self, folder: Path) -> None:
-        """Let the next trainings begin with what this one has compiled, if that can be copied."""
-        cache = self.folders.trainings / CACHE
-        with self._making:
-            if problem := why_not_copied(folder / CACHE, MOST_CACHE, MOST_CACHED):
-                log.warning("the compile cache of %s is given up: %s", folder.name, problem)
-            else:
-                remove(cache)
-                (folder / CACHE).rename(cache)
-                for ahead in self.folders.trainings.glob(f"{AHEAD}-?"):
-                    try:
-                        for old in (ahead / CACHE).iterdir():  # the folder itself may be in use
-                            remove(old)
-                        self._copy_cache(ahead)
-                    except OSError as error:  # the disk is full, perhaps: it is made when it is needed
-                        log.warning("no cache for the next training yet: %s", error)
-                        remove(ahead)
-
-    def _copy_cache(self, folder: Path) -> None:
-        cache = self.folders.trainings / CACHE
-        (folder / CACHE).mkdir(exist_ok=True)
-        if cache.is_dir():  # no link that a training made is followed
-            shutil.copytree(cache, folder / CACHE, symlinks=True, dirs_exist_ok=True)
+                with self._making:
+                    training = self.folders.attempt(decided.number, decided.attempt)
+                    self._cache.take(training, self.folders.trainings.glob(f"{AHEAD}-?"))
 
     def _ahead(self, lane: int) -> Path:
         return self.folders.trainings / f"{AHEAD}-{lane}"

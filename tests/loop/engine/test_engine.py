@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+from loop.engine.ahead.cache import CompileCache
 from loop.engine.trainings import Trainings
 from loop.errors import DiskError, UserError
 from loop.experiment import (
@@ -227,15 +228,15 @@ async def test_no_room_for_the_next_training_matters_only_once_it_begins(
     said: str,
 ) -> None:
     copied: list[Path] = []
-    real = Trainings._copy_cache
+    real = CompileCache.copy_into
 
-    def copy_cache(trainings: Trainings, folder: Path) -> None:
+    def copy_cache(cache: CompileCache, folder: Path) -> None:
         copied.append(folder)
         if len(copied) == copy:  # 1 is the baseline's, 2 is made ahead, 3 after the baseline was kept
             raise shutil.Error([("a", "b", str(FULL))])
-        real(trainings, folder)
+        real(cache, folder)
 
-    monkeypatch.setattr(Trainings, "_copy_cache", copy_cache)
+    monkeypatch.setattr(CompileCache, "copy_into", copy_cache)
     lab = make_lab(program("wait(); summary(1.5)"))
     task = conduct(lab.engine(value(1.4)), 1)
     await lab.until_training(0)

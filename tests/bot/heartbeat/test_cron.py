@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.setup.cron import next_after, read_cron
+from bot.heartbeat.cron import next_after, read_cron
 
 BERLIN = ZoneInfo("Europe/Berlin")
 FRIDAY = datetime(2026, 3, 13, 7, 0, tzinfo=UTC)
