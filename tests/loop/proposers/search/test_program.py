@@ -133,3 +133,11 @@ def test_no_proposal_breaks_a_demand_of_the_program() -> None:
 def test_a_context_without_the_fixed_files_is_searched_all_the_same() -> None:
     context: Context = context_of(PROGRAM, trial(0, "", dict(program_of().present), 1.0, Status.KEEP))
     assert suggest(context).source != PROGRAM
+
+
+def test_a_constant_that_the_journal_of_an_older_release_has_not_was_not_moved() -> None:
+    source = "DEPTH = 8\nlr = 0.1\nf(lr)\n"
+    old = trial(0, "", {"DEPTH": 8}, 1.0, Status.KEEP)
+    new = trial(1, "", {"DEPTH": 9, "lr": 0.1}, 1.1, Status.DISCARD)
+    history = read_history([old, new], find_axes(find_constants(source), ()))
+    assert history.changes == {0: {}, 1: {("DEPTH", -1): (8, 9)}}
