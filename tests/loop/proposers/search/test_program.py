@@ -109,7 +109,7 @@ def test_what_will_not_fit_is_not_open() -> None:
     assert history.is_open(moves(program, DEPTH=10))
     assert not history.is_open(moves(program, ASPECT_RATIO=90, DEPTH=9))
     assert history_of(program, device=device).is_open(moves(program, ASPECT_RATIO=90, DEPTH=9))
-    assert history_of(program, peak=44.0 * 1024).is_open(moves(program, ASPECT_RATIO=80))
+    assert history_of(program, peak=44.0 * 1024).is_open(moves(program, ASPECT_RATIO=80))  # a step
 
 
 def memory(values: Mapping[str, Value]) -> float:
