@@ -101,9 +101,11 @@ def read_history(
     for experiment in sorted(experiments, key=lambda experiment: experiment.number):
         values = {axis.key: value for axis in axes if (value := axis.read(experiment.constants)) is not None}
         changed = {
-            axis.key: (axis.read(best.constants), values[axis.key])
+            axis.key: (before, values[axis.key])
             for axis in axes
-            if best and axis.key in values and values[axis.key] != axis.read(best.constants)
+            if best and axis.key in values and (before := axis.read(best.constants)) is not None
+            # Else it is new: no move, but other code, or a constant that older releases did not see.
+            if values[axis.key] != before
         }
         changes[experiment.number] = changed
         if experiment.value is not None:

@@ -17,7 +17,7 @@ from loop.program.constants import LAYERS, Value
 from loop.program.demands.requirements import Requirements
 
 _USABLE = 0.95  # of a device: the rest is for the driver and for gaps between blocks
-_STEP = 1.6  # times what ran: no more is tried at once where nobody knows how much there is
+_STEP = 1.3  # times what ran: no more is tried at once where it is unknown how much there is
 _MEBIBYTES = re.compile(r"(\d+) MiB")  # as nvidia-smi writes what a GPU has
 
 
@@ -84,7 +84,8 @@ UNKNOWN = MemoryModel()
 def fit_memory(trainings: Sequence[Training], best: Training | None, device: float | None) -> MemoryModel:
     """Return what these trainings tell. `best` is the best program's, `device` the MiB that there are.
 
-    What ran fits, and what ran out of memory does not. Where `device` is None, memory grows step by step.
+    What ran fits, and what ran out of memory does not. Where `device` is None, memory grows step by step, and
+    no further than half way to what ran out of it.
     """
     known = [(each.size, each.peak) for each in trainings if each.peak]
     if not known:
@@ -93,11 +94,12 @@ def fit_memory(trainings: Sequence[Training], best: Training | None, device: flo
     if best is not None and best.peak:
         scale = best.peak / (base + slope * best.size)
         base, slope = base * scale, slope * scale
-    full = [base + slope * each.size for each in trainings if each.peak is None]
     largest = base + slope * max(size for size, _ in known)
-    ceilings = [math.nextafter(peak, 0) for peak in full if peak > largest]
-    ceilings.append(_STEP * largest if device is None else max(_USABLE * device, largest))
-    return MemoryModel(base, slope, min(ceilings))
+    full = [base + slope * each.size for each in trainings if each.peak is None]
+    least = min((peak for peak in full if peak > largest), default=math.inf)
+    if device is None:
+        return MemoryModel(base, slope, min(_STEP * largest, (largest + least) / 2))
+    return MemoryModel(base, slope, min(max(_USABLE * device, largest), math.nextafter(least, 0)))
 
 
 def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:

@@ -297,8 +297,8 @@ class Program:
 
     def _followed(self, values: dict[str, Value], requirements: Requirements) -> dict[str, Value] | None:
         broken = requirements.broken(values)
-        for name in broken.intersection(self.followers):
-            rows = values[name]
+        for name in self.followers:
+            rows = values[name] if name in broken else None
             while isinstance(rows, int) and rows > 1:
                 rows //= 2
                 lowered = {**values, name: rows}

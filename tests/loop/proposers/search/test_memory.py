@@ -44,15 +44,16 @@ def test_without_a_device_what_ran_out_of_memory_is_the_limit() -> None:
     full = training(9, 640, None)
     model = fit_memory([baseline, full], baseline, None)
     assert not model.fits(full.size)
+    assert not model.fits(10 * 512)  # more than half way
     assert model.fits(9 * 512)
     assert model.fits(baseline.size)
 
 
 def test_without_any_limit_memory_grows_step_by_step() -> None:
-    baseline, larger = training(8, 512, 44.0), training(10, 640, 66.2)
+    baseline, larger = training(8, 512, 44.0), training(8, 640, 53.9)
     assert fit_memory([baseline], baseline, None).fits(larger.size)
-    assert not fit_memory([baseline], baseline, None).fits(9 * 896)
-    assert fit_memory([baseline, larger], baseline, None).fits(9 * 896)
+    assert not fit_memory([baseline], baseline, None).fits(10 * 640)
+    assert fit_memory([baseline, larger], baseline, None).fits(10 * 640)
 
 
 def test_what_ran_out_of_memory_although_larger_ones_ran_says_nothing() -> None:

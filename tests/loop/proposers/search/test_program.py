@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 
-from loop.experiment import Status, Training
+from loop.experiment import Experiment, Status, Training
 from loop.program.constants import Value, find_constants
 from loop.proposers.protocol import Context
 from loop.proposers.search.history import SearchHistory, read_history
@@ -108,28 +109,50 @@ def test_what_will_not_fit_is_not_open() -> None:
     assert history.is_open(moves(program, DEPTH=10))
     assert not history.is_open(moves(program, ASPECT_RATIO=90, DEPTH=9))
     assert history_of(program, device=device).is_open(moves(program, ASPECT_RATIO=90, DEPTH=9))
-    assert history_of(program, peak=44.0 * 1024).is_open(moves(program, ASPECT_RATIO=80))
+    assert history_of(program, peak=44.0 * 1024).is_open(moves(program, ASPECT_RATIO=80))  # a step
 
 
-def test_no_proposal_breaks_a_demand_of_the_program() -> None:
-    source, trials = PROGRAM, [trial(0, "", dict(program_of().present), 1.0, Status.KEEP)]
-    totals: set[Value] = set()
-    for number in range(1, 25):
-        context = replace(context_of(source, *trials), files=FILES)
+def memory(values: Mapping[str, Value]) -> float:
+    """MiB that a training takes."""
+    depth, aspect, head, rows = (
+        int(str(values[name])) for name in ("DEPTH", "ASPECT_RATIO", "HEAD_DIM", "DEVICE_BATCH_SIZE")
+    )
+    width = -(-depth * aspect // head) * head
+    return 4000 + 20000 * depth * width * rows / (8 * 512 * 16)
+
+
+def test_no_proposal_breaks_a_demand_of_the_program_or_needs_more_memory_than_there_is() -> None:
+    def trained(number: int, values: Mapping[str, Value], value: float, status: Status) -> Experiment:
+        numbers = Training(1, numbers={"peak_vram_mb": memory(values)})
+        return replace(trial(number, "", dict(values), value, status), training=numbers)
+
+    source, trials = PROGRAM, [trained(0, program_of().present, 1.0, Status.KEEP)]
+    seen: list[Mapping[str, Value]] = []
+    for number in range(1, 19):
+        context = replace(context_of(source, *trials), files=FILES, device="NVIDIA A10, 30720 MiB")
         proposal = suggest(context, seed=number)
         values = {constant.name: constant.value for constant in find_constants(proposal.source)}
-        total, rows = values["TOTAL_BATCH_SIZE"], values["DEVICE_BATCH_SIZE"]
-        assert isinstance(total, int)
-        assert isinstance(rows, int)
+        total, rows = (int(str(values[name])) for name in ("TOTAL_BATCH_SIZE", "DEVICE_BATCH_SIZE"))
         assert total % (rows * 2048) == 0
-        totals.add(total)
+        assert memory(values) < 30720
+        seen.append(values)
         kept = number % 6 == 0
-        status = Status.KEEP if kept else Status.DISCARD
-        trials.append(trial(number, "", dict(values), 1.0 - number / 1000 * kept, status))
+        trials.append(
+            trained(number, values, 1.0 - number / 1000 * kept, Status.KEEP if kept else Status.DISCARD)
+        )
         source = proposal.source if kept else source
-    assert min(map(int, map(str, totals))) < 2**15
+    assert min(int(str(values["TOTAL_BATCH_SIZE"])) for values in seen) < 2**15
+    assert any(memory(values) > 24000 for values in seen)
 
 
 def test_a_context_without_the_fixed_files_is_searched_all_the_same() -> None:
     context: Context = context_of(PROGRAM, trial(0, "", dict(program_of().present), 1.0, Status.KEEP))
     assert suggest(context).source != PROGRAM
+
+
+def test_a_constant_that_the_journal_of_an_older_release_has_not_was_not_moved() -> None:
+    source = "DEPTH = 8\nlr = 0.1\nf(lr)\n"
+    old = trial(0, "", {"DEPTH": 8}, 1.0, Status.KEEP)
+    new = trial(1, "", {"DEPTH": 9, "lr": 0.1}, 1.1, Status.DISCARD)
+    history = read_history([old, new], find_axes(find_constants(source), ()))
+    assert history.changes == {0: {}, 1: {("DEPTH", -1): (8, 9)}}

@@ -58,7 +58,7 @@ def test_budget_seed_score_machine_and_files_are_left_alone(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["WARMUP_STEPS", "GRAD_ACCUM_STEPS", "BATCH_TOKENS", "EMBEDDING_LR", "RUNTIME_LR"],
+    ["WARMUP_STEPS", "GRAD_ACCUM_STEPS", "BATCH_TOKENS", "EMBEDDING_LR", "RUNTIME_LR", "OUTPUT_SCALE"],
 )
 def test_what_only_sounds_like_it_is_varied(name: str) -> None:
     assert [axis.constant.name for axis in axes_of(f"{name} = 3")] == [name]
