@@ -13,7 +13,7 @@ export UV_SYSTEM_CERTS ?= 1
 BROWSER := $(if $(CI),browser)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow chaos hostile cheats gallery check lock clean browser
+.PHONY: help run test test-slow chaos hostile cheats family gallery check lock clean browser
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -37,6 +37,9 @@ hostile: $(READY) ## train a hundred hostile programs, print what stopped each
 
 cheats: $(READY) ## try a hundred edits that cheat and some honest ones, print what caught each
 	@$(BIN)/python -m tests.cheats
+
+family: $(READY) ## walk through each shape of repository, from doctor to three experiments
+	@$(BIN)/python -m tests.family
 
 gallery: $(READY) ## print what each platform shows of a recorded night
 	@$(BIN)/python -m tests.gallery
