@@ -71,8 +71,8 @@ PASSED = (
 READS_ONLY = frozenset(
     (
         *("cat-file", "check-attr", "commit-tree", "config", "diff-tree", "for-each-ref", "format-patch"),
-        *("hash-object", "ls-files", "ls-tree", "merge-base", "merge-file", "mktree", "rev-parse", "show"),
-        *("show-ref", "symbolic-ref --quiet", "var", "worktree list"),
+        *("hash-object", "log", "ls-files", "ls-tree", "merge-base", "merge-file", "mktree", "rev-parse"),
+        *("show", "show-ref", "symbolic-ref --quiet", "var", "worktree list"),
     )
 )
 """Commands that, as they are called here, run neither filters nor hooks: they move no ref and look at no file

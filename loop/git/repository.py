@@ -69,7 +69,7 @@ def inspect(
     for name in (editable, *frozen):
         _check_file(git, commit, branch, name, location, editable)
     source = _read_program(git, commit, branch, editable)
-    subject = readable(git("show", "--no-patch", "--format=%s", commit))
+    subject = readable(git("log", "--no-walk", "--format=%s", commit))
     dirty, untracked = _left_out(git, location, editable)
     return RepositoryFacts(path, branch, commit, subject, source, dirty, untracked)
 

@@ -151,6 +151,12 @@ def _said(*words: str) -> Callable[[Walk], None]:
     return proves
 
 
+def _machine_left_alone(walk: Walk) -> None:
+    for text in walk.descriptions:
+        assert "AUTOTUNE" not in text, text
+        assert "VRAM" not in text, text
+
+
 def _trained_elsewhere(walk: Walk) -> None:
     assert (walk.user.folder / "disk/datasets/fables/data/val.json").exists()
     assert not (walk.user.folder / ".cache/autoresearch").exists()
@@ -202,6 +208,8 @@ SHAPES = (
         files=stand_ins.DATASETS,
         before="FAIL data",
         steps=(_BY_PYTHON,),
+        proves=_machine_left_alone,
+        wrong="AUTOTUNE",
     ),
     Shape(
         name="data where a variable says",

@@ -79,6 +79,7 @@ class Walk:
     taken_over: int = 0  # experiments of others
     statuses: list[str] = field(default_factory=list)
     values: list[float | None] = field(default_factory=list)  # the first is the baseline's
+    descriptions: list[str] = field(default_factory=list)
     best: float | None = None
     said: list[str] = field(default_factory=list)
     stuck: str = ""
@@ -99,6 +100,7 @@ class Walk:
                 self._heed_doctor()
         rows = self.user.json("results")
         self.statuses = [row["status"] for row in rows]
+        self.descriptions = [row["description"] for row in rows]
         self.values = [row.get(self.user.settings.get("METRIC"), row.get("val_bpb")) for row in rows]
         self.best = self.user.json("report")["best"]
 

@@ -111,6 +111,15 @@ def test_a_repository_without_a_commit(tmp_path: Path) -> None:
     assert "has no commit yet: run `git add -A` and `git commit`" in refused(tmp_path)
 
 
+def test_what_only_an_older_commit_needs_may_be_missing(repository: Path) -> None:
+    commit_files(repository, {"large.bin": "old"}, "old")
+    blob = git(repository, "rev-parse", "HEAD:large.bin")
+    git(repository, "rm", "--quiet", "large.bin")  # git looks for what it was renamed to
+    commit_files(repository, {"small.bin": "new"}, "new")
+    (repository / ".git/objects" / blob[:2] / blob[2:]).unlink()
+    assert inspect(repository).subject == "new"
+
+
 def test_a_detached_head(repository: Path) -> None:
     git(repository, "switch", "--quiet", "--detach")
     assert "has no branch checked out: set BASE_BRANCH" in refused(repository)
