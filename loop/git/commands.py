@@ -18,6 +18,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -166,25 +167,6 @@ class Git:
                 return Path(first.removeprefix("worktree "))
         return None
 
-    def with_blob(self, commit: str, path: str, blob: str) -> str:
-        """Make the tree of `commit` with another blob in the place of the file `path`."""
-        made = blob
-        while path:
-            path, _, name = path.rpartition("/")
-            entries = self("ls-tree", "-z", "--full-tree", f"{commit}:{path}").split("\0")
-            for place, entry in enumerate(entries):
-                facts, _, found = entry.partition("\t")
-                if found == name:
-                    entries[place] = f"{facts[: -len(made)]}{made}\t{name}"
-            stdin = "\0".join(entries).encode("utf-8", "surrogateescape")
-            made = self("mktree", "-z", "--missing", stdin=stdin)
-        return made
-
-    def mode(self, commit: str, path: str) -> str | None:
-        """Return git's mode of `path` in `commit` (`100644`, `100755`, `120000` for a link) or None."""
-        line = self("ls-tree", "--full-tree", commit, "--", path)
-        return line.split(" ", 1)[0] or None
-
     def read(self, name: str) -> bytes | None:
         """Return the bytes of the blob `name` (`<commit>:<path>`), None where there is no such blob."""
         return next(iter([None if size is None else blob.read(size) for size, blob in self.blobs([name])]))
@@ -254,9 +236,22 @@ class Location:
 
 
 def locate(path: Path) -> Location:
-    """Find the git repository at or above `path`."""
+    """Find the git repository at or above `path`; git is asked once while its folder stays the same."""
     if not path.is_dir():
         raise UserError(f"There is no folder {path}: set REPOSITORY to a git repository.")
+    try:
+        found, settings = (path / ".git").lstat(), (path / ".git" / "config").stat()
+    except OSError:  # it is above, bare, or a linked worktree
+        return _locate(path)
+    return _located(path, path.resolve(), found.st_dev, found.st_ino, found.st_uid, settings.st_mtime_ns)
+
+
+@lru_cache(maxsize=32)
+def _located(path: Path, *_same: object) -> Location:
+    return _locate(path)
+
+
+def _locate(path: Path) -> Location:
     git = _gitpython(path)
     asked = (
         *("--absolute-git-dir", "--git-common-dir", "--is-bare-repository", "--is-inside-work-tree"),
