@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
 import shutil
 import tempfile
 from collections.abc import Callable, Hashable
 from functools import cache
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TypeVarTuple, Unpack
 
@@ -22,7 +22,7 @@ def copy_of(folder: Path, make: Callable[[Path, Unpack[Ts]], None], *arguments: 
 @cache
 def _made(make: Callable[..., None], *arguments: Hashable) -> Path:
     folder = Path(tempfile.mkdtemp())
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    Finalize(None, shutil.rmtree, (folder, True), exitpriority=1)  # at the end of a forked worker, too
     make(folder, *arguments)
     return folder
 
