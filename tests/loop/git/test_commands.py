@@ -141,7 +141,7 @@ def test_a_machine_without_git_is_told_what_to_do(tmp_path: Path) -> None:
     assert last == "loop.errors.UserError: git is not installed or does not run: install git and try again."
 
 
-def test_a_git_that_went_away_is_told_and_env_need_not_be_on_the_path(
+def test_a_git_that_went_away_is_told(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands = Git(repository / ".git")
