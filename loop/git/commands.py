@@ -3,8 +3,8 @@
 Hooks, filters, fsmonitor, text conversion, merge drivers, helpers and transports: none of them runs. git
 gets an environment of its own, without the secrets of the bot, and a time limit.
 
-GitPython's `Git` is used rather than its `Repo`: a `Repo` takes its directories from the caller's `GIT_*`
-variables, and its index API runs hooks. Here every command names its repository, index and worktree itself.
+Of GitPython no `Repo` is used: it takes its directories from the caller's `GIT_*` variables, and its index
+API runs hooks. Here every command names its repository, index and worktree itself.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
 TIME_LIMIT = 120.0  # seconds; a `git status` of a large checkout on a cold disk takes tens
 LONG_LIMIT = 600.0  # of a command that hands out all files of a commit
 GRACE = 2.0  # seconds in which git removes its lock files
-ENV = "/usr/bin/env"
-NOT_FOUND = 127  # its exit status where there is no such program
+NO_GIT = "git is not installed or does not run: install git and try again."
 
 OPTIONS = {
     "core.hooksPath": os.devnull,  # no hook of the user's, nor one that a training planted
@@ -166,25 +166,6 @@ class Git:
                 return Path(first.removeprefix("worktree "))
         return None
 
-    def with_blob(self, commit: str, path: str, blob: str) -> str:
-        """Make the tree of `commit` with another blob in the place of the file `path`."""
-        made = blob
-        while path:
-            path, _, name = path.rpartition("/")
-            entries = self("ls-tree", "-z", "--full-tree", f"{commit}:{path}").split("\0")
-            for place, entry in enumerate(entries):
-                facts, _, found = entry.partition("\t")
-                if found == name:
-                    entries[place] = f"{facts[: -len(made)]}{made}\t{name}"
-            stdin = "\0".join(entries).encode("utf-8", "surrogateescape")
-            made = self("mktree", "-z", "--missing", stdin=stdin)
-        return made
-
-    def mode(self, commit: str, path: str) -> str | None:
-        """Return git's mode of `path` in `commit` (`100644`, `100755`, `120000` for a link) or None."""
-        line = self("ls-tree", "--full-tree", commit, "--", path)
-        return line.split(" ", 1)[0] or None
-
     def read(self, name: str) -> bytes | None:
         """Return the bytes of the blob `name` (`<commit>:<path>`), None where there is no such blob."""
         return next(iter([None if size is None else blob.read(size) for size, blob in self.blobs([name])]))
@@ -254,9 +235,22 @@ class Location:
 
 
 def locate(path: Path) -> Location:
-    """Find the git repository at or above `path`."""
+    """Find the git repository at or above `path`; git is asked once while its folder stays the same."""
     if not path.is_dir():
         raise UserError(f"There is no folder {path}: set REPOSITORY to a git repository.")
+    try:
+        found, settings = (path / ".git").lstat(), (path / ".git" / "config").stat()
+    except OSError:  # it is above, bare, or a linked worktree
+        return _locate(path)
+    return _located(path, path.resolve(), found.st_dev, found.st_ino, found.st_uid, settings.st_mtime_ns)
+
+
+@lru_cache(maxsize=32)
+def _located(path: Path, *_same: object) -> Location:
+    return _locate(path)
+
+
+def _locate(path: Path) -> Location:
     git = _gitpython(path)
     asked = (
         *("--absolute-git-dir", "--git-common-dir", "--is-bare-repository", "--is-inside-work-tree"),
@@ -286,7 +280,7 @@ def _gitpython(directory: Path) -> GitPython:
     try:
         from git.cmd import Git as GitPython  # looks for the program when it is imported
     except ImportError as error:
-        raise UserError("git is not installed or does not run: install git and try again.") from error
+        raise UserError(NO_GIT) from error
     return GitPython(str(directory))
 
 
@@ -335,8 +329,6 @@ def _run(
                 f"git {_name(arguments)} was ended after {TIME_LIMIT:.0f} s: "
                 f"run it by hand in {git.working_dir} to see what it waits for."
             ) from None
-    if process.returncode == NOT_FOUND and stderr.startswith(f"{ENV}: ".encode()):
-        raise UserError("git is not installed or does not run: install git and try again.")
     if process.returncode not in accept:
         said = stderr.decode(errors="replace")
         raise (GitDiskError if passing_reason(said) else GitError)(_name(arguments), said)
@@ -360,7 +352,14 @@ def _started(
     environment: Mapping[str, str] | None = None,
     options: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start git and leave nothing of it behind."""
+    """Start git and leave nothing of it behind.
+
+    Not by GitPython's `execute`, which adds to the bot's environment and takes nothing away: the env(1) that
+    would do so takes a quarter as long as git.
+    """
+    from git.cmd import safer_popen
+
+    folder = git.working_dir
     passed = {name: os.environ[name] for name in PASSED if name in os.environ}
     variables = {**passed, **ENVIRONMENT, **(environment or {})}
     settings = {**OPTIONS, **(options or {})}
@@ -368,21 +367,23 @@ def _started(
         if source:
             source.write(stdin)
             source.seek(0)
-        interrupt = git.execute(
-            [
-                *(ENV, "-i"),  # GitPython can add to the environment but not take away
-                *(f"{name}={value}" for name, value in variables.items()),
-                "git",
-                *(part for name, value in settings.items() for part in ("-c", f"{name}={value}")),
-                *arguments,
-            ],
-            istream=source,
-            as_process=True,
-            start_new_session=True,  # a Ctrl-C at the bot's terminal is not for git; and a group to end
-            umask=_umask(git.working_dir),
-        )
-        process = interrupt.proc
-        assert process is not None
+        try:
+            process = safer_popen(
+                [
+                    "git",
+                    *(part for name, value in settings.items() for part in ("-c", f"{name}={value}")),
+                    *arguments,
+                ],
+                env=variables,
+                cwd=folder if folder and os.access(folder, os.X_OK) else None,
+                stdin=source or subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,  # a Ctrl-C at the bot's terminal is not for git; and a group to end
+                umask=_umask(folder),
+            )
+        except (FileNotFoundError, PermissionError) as error:
+            raise UserError(NO_GIT) from error
         try:
             yield process
         finally:

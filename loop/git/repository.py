@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import datetime as dt
-import functools
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from loop.errors import UserError
 from loop.files import check_path
 from loop.git.checkout import read_pointers
 from loop.git.commands import Git, Location, locate, readable
+from loop.git.commits import Commits, commits_in
 from loop.program.constants import find_constants, imported_modules, time_budget
 
 TAG_LENGTH = 40
@@ -63,12 +63,12 @@ def inspect(
             f"{repository} is a folder of the repository {path}: "
             f"set REPOSITORY={path}, FROZEN={fixed} and EDITABLE={inside / editable}."
         )
-    git = Git(location.common)
+    git, commits = Git(location.common), commits_in(location.common)
     branch = base_branch or _checked_out(git, location, path)
     commit = _head_of(git, branch, path)
     for name in (editable, *frozen):
-        _check_file(git, commit, branch, name, location, editable)
-    source = _read_program(git, commit, branch, editable)
+        _check_file(commits, commit, branch, name, location, editable)
+    source = _read_program(commits, commit, branch, editable)
     subject = readable(git("log", "--no-walk", "--format=%s", commit))
     dirty, untracked = _left_out(git, location, editable)
     return RepositoryFacts(path, branch, commit, subject, source, dirty, untracked)
@@ -135,14 +135,14 @@ def read_time_budget(repository: Path, commit: str, frozen: Sequence[str] = ("pr
 
 def read_programs(repository: Path, commit: str, names: Sequence[str]) -> dict[str, str]:
     """Return the texts of those of the files that are in `commit`."""
-    git = Git(locate(repository).common)
-    found = {name: git.read(f"{commit}:{name}") for name in names}
+    found = commits_in(locate(repository).common).read_all(commit, names)
     return {name: text.decode("utf-8", "replace") for name, text in found.items() if text is not None}
 
 
 def has_evaluator(repository: Path, commit: str) -> bool:
     """Tell whether evaluate.py answers the bot: many repositories have another program of that name."""
-    text = Git(locate(repository).common).read(f"{commit}:{EVALUATOR}") or b""
+    commits = commits_in(locate(repository).common)
+    text = (EVALUATOR in commits.entries(commit) and commits.read(commit, EVALUATOR)) or b""
     return b"describe" in text and b"--exchange" in text
 
 
@@ -154,27 +154,21 @@ def with_imports(
     What a fixed file imports is as fixed as itself: a training that changes it changes the score. Only the
     editable file is never fixed.
     """
-    git = Git(locate(repository).common)
-    listing = functools.cache(functools.partial(_files_in, git, commit))
+    commits = commits_in(locate(repository).common)
     found = dict.fromkeys(frozen)
-    if editable != EVALUATOR and EVALUATOR in listing(PurePosixPath()):
+    if editable != EVALUATOR and EVALUATOR in commits.entries(commit):
         found[EVALUATOR] = None
     waiting = list(found)
     while waiting:
         name = waiting.pop()
-        text = git.read(f"{commit}:{name}") or b""
+        text = commits.read(commit, name) or b""
         folder = PurePosixPath(name).parent
         for module in imported_modules(text):
             path = str(folder / f"{module}.py")
-            if path not in found and path != editable and path in listing(folder):
+            if path not in found and path != editable and commits.mode(commit, path):
                 found[path] = None
                 waiting.append(path)
     return tuple(found)
-
-
-def _files_in(git: Git, commit: str, folder: PurePosixPath) -> frozenset[str]:
-    below = () if folder == PurePosixPath() else ("--", f"{folder}/")
-    return frozenset(git("ls-tree", "-z", "--name-only", "--full-tree", commit, *below).split("\0"))
 
 
 def check_tag(tag: str) -> None:
@@ -219,9 +213,11 @@ def _head_of(git: Git, branch: str, path: Path) -> str:
     )
 
 
-def _check_file(git: Git, commit: str, branch: str, name: str, location: Location, editable: str) -> None:
+def _check_file(
+    commits: Commits, commit: str, branch: str, name: str, location: Location, editable: str
+) -> None:
     check_path(name)
-    mode = git.mode(commit, name)
+    mode = commits.mode(commit, name)
     if mode is None:
         if location.top and (location.top / name).exists():
             raise UserError(
@@ -230,7 +226,7 @@ def _check_file(git: Git, commit: str, branch: str, name: str, location: Locatio
         where = location.top or location.common
         fix = "set FROZEN= for none, or to the files that experiments must not change"
         if name == editable:
-            such = _such_as(git, commit, name)
+            such = _such_as(Git(location.common), commit, name)
             fix = f"set EDITABLE to the file that experiments change{such and f', such as EDITABLE={such}'}"
         raise UserError(f"There is no {name} on branch {branch} of {where}: {fix}.")
     if not mode.startswith("100"):
@@ -245,8 +241,8 @@ def _such_as(git: Git, commit: str, name: str) -> str:
     return min(alike or programs * (len(programs) == 1), key=lambda path: path.count("/"), default="")
 
 
-def _read_program(git: Git, commit: str, branch: str, name: str) -> str:
-    source = decode(git.read(f"{commit}:{name}") or b"", name)
+def _read_program(commits: Commits, commit: str, branch: str, name: str) -> str:
+    source = decode(commits.read(commit, name) or b"", name)
     try:
         find_constants(source)
     except UserError as error:

@@ -29,13 +29,12 @@ from loop.git.commands import (
     read_diff,
     read_diffs,
 )
+from loop.git.commits import commits_in
 from loop.git.repository import check_tag, decode
 from loop.git.worktree import Worktree, remove_stale_locks
 from loop.text import one_line
 
 EXCLUDED = ("/results.tsv", "/results.tsv.aside", "/run.log")  # what a run writes, kept out of git
-
-MOST_CONTENTS = 32  # files of commits that are kept in memory
 
 AUTHOR = {
     f"GIT_{role}_{part}": value
@@ -81,8 +80,9 @@ class Workspace:
         self.tag = tag
         self.editable = editable
         self.frozen = frozen
-        self._git = Git(locate(repository).common)
-        self._contents: dict[tuple[str, str], bytes | None] = {}  # of files in commits, where they stay
+        directory = locate(repository).common
+        self._git = Git(directory)
+        self._commits = commits_in(directory)
         self._diffs = lru_cache(maxsize=256)(self._read_diff)
         self._worktree = Worktree(self._git, path.absolute())
         self._lock = threading.RLock()  # of the worktree and the refs
@@ -121,8 +121,9 @@ class Workspace:
 
     def _add(self, *arguments: str, commit: str) -> None:
         try:
-            for name in (self.editable, *self.frozen):
-                self.content(commit, name)
+            names = (self.editable, *self.frozen)
+            for name, content in self._commits.read_all(commit, names).items():
+                self._check_there(commit, name, content)
             self._worktree.add(*arguments)
             self._exclude()
         except BaseException:
@@ -158,6 +159,8 @@ class Workspace:
                 repairs.append(f"Missing files were written again: {', '.join(missing)}.")
             if self._place(best):
                 repairs.append(f"{self.editable} was put back to the best, {best[:7]}.")
+            else:
+                self._worktree.leave_tidy(best)
             return repairs
 
     def release(self) -> None:
@@ -247,7 +250,7 @@ class Workspace:
         message = f"autoresearch: {one_line(description) or 'no description'}\n"
         with writing(self.path):
             blob = self._git("hash-object", "-w", "--no-filters", "--stdin", stdin=content)
-            tree = self._git.with_blob(parent, self.editable, blob)
+            tree = self._commits.with_blob(parent, self.editable, blob)
             sha = self._git(
                 *("commit-tree", tree, "-p", parent),
                 stdin=message.encode(),
@@ -255,8 +258,8 @@ class Workspace:
             )
         # Its training and its verdict should not wait for git.
         for name in self.frozen:
-            self._keep(sha, name, self.content(parent, name))
-        self._keep(sha, self.editable, content)
+            self._commits.keep(sha, name, self.content(parent, name))
+        self._commits.keep(sha, self.editable, content)
         return Commit(sha, *count_lines(self.diff(sha)))
 
     def remember(self, number: int, commit: str) -> None:
@@ -301,8 +304,8 @@ class Workspace:
         """Bring the worktree to the head of the branch, clean for git: a person may look."""
         with self._working():
             check_no_link(self.path)
-            self._place(self.head())
-            self._worktree.tidy()
+            head = self.head()
+            self._worktree.tidy(head, anew=self._place(head))
 
     def carry_over(self, source: str, parent: str, best: str) -> str | None:
         """Return `source`, made of commit `parent`, as it is on top of `best`; None if they conflict."""
@@ -393,25 +396,17 @@ class Workspace:
 
     def content(self, commit: str, path: str) -> bytes:
         _check_commit(commit)
-        try:
-            content = self._contents.pop((commit, path))
-        except KeyError:
-            content = self._git.read(f"{commit}:{path}")
-        self._keep(commit, path, content)
+        return self._check_there(commit, path, self._commits.read(commit, path))
+
+    def _check_there(self, commit: str, path: str, content: bytes | None) -> bytes:
         if content is None:
             raise UserError(f"There is no {path} in commit {commit[:7]} of {self.repository}.")
         return content
 
-    def _keep(self, commit: str, path: str, content: bytes | None) -> None:
-        """Remember what was asked for last; another thread that asks for it meanwhile reads it once more."""
-        self._contents[commit, path] = content
-        while len(self._contents) > MOST_CONTENTS:
-            self._contents.pop(next(iter(self._contents)), None)
-
     def _place(self, commit: str) -> bool:
         content = self.content(commit, self.editable)
         if self._executable is None:
-            self._executable = self._git.mode(commit, self.editable) == "100755"
+            self._executable = self._commits.mode(commit, self.editable) == "100755"
         return place(self.path, self.editable, content, executable=self._executable)
 
     def _committer(self) -> Mapping[str, str]:

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from bot.local.wire import send
 from tests.bot.preloaded import Forked, preloaded
+from tests.copies import copy_of
 from tests.loop.lab import git
 
 TOY = """\
@@ -37,6 +38,14 @@ print("peak_vram_mb: 512.0")
 """
 
 
+def make_repository(folder: Path, train: str, time_budget: int) -> None:
+    (folder / "prepare.py").write_text(f"TIME_BUDGET = {time_budget}\n")
+    (folder / "train.py").write_text(train)
+    git(folder, "init", "--quiet", "--initial-branch=main", "--template=")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message=first")
+
+
 Process: TypeAlias = Forked | subprocess.Popen[str]
 
 
@@ -50,12 +59,7 @@ class RealBot:
         self.folder = folder
         self.home = folder / "home"
         self.repository = folder / "repository"
-        self.repository.mkdir(parents=True)
-        (self.repository / "prepare.py").write_text(f"TIME_BUDGET = {time_budget}\n")
-        (self.repository / "train.py").write_text(train)
-        git(self.repository, "init", "--quiet", "--initial-branch=main")
-        git(self.repository, "add", "--all")
-        git(self.repository, "commit", "--quiet", "--message=first")
+        copy_of(self.repository, make_repository, train, time_budget)
         self.environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),

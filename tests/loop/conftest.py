@@ -11,6 +11,7 @@ from typing import TypeAlias
 import pytest
 
 from loop.git.workspace import Workspace
+from tests.copies import connect, copy_of
 from tests.loop import toys
 from tests.loop.real_git import git, make_repository
 from tests.loop.training_bench import Bench
@@ -42,13 +43,20 @@ def open_workspace(repository: Path, tmp_path: Path) -> Open:
 
 
 @pytest.fixture
-def workspace(open_workspace: Open, base: str) -> Workspace:
+def workspace(open_workspace: Open, repository: Path, tmp_path: Path) -> Workspace:
     """A run mar12 whose baseline was kept."""
-    made = open_workspace()
+    copy_of(tmp_path, keep_baseline)
+    connect(tmp_path / "state/worktrees/mar12", repository / ".git/worktrees/mar12")
+    return open_workspace()
+
+
+def keep_baseline(folder: Path) -> None:
+    repository = make_repository(folder / "repository")
+    base = git(repository, "rev-parse", "main")
+    made = Workspace(repository=repository, path=folder / "state/worktrees/mar12", tag="mar12")
     made.create(base)
     made.remember(0, base)
     made.move_head(base, base)
-    return made
 
 
 @pytest.fixture

@@ -6,10 +6,8 @@ import asyncio
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -28,6 +26,7 @@ from loop.proposers.protocol import Context, Proposer
 from loop.sandbox.sandbox import Sandbox
 from loop.store.evidence.repeats import Repeats, trainings_under_way
 from loop.store.journal import Journal
+from tests.copies import connect, copy_of
 from tests.git_settings import NO_MAINTENANCE
 
 GIT_ENVIRONMENT = {
@@ -79,13 +78,19 @@ def value(number: float) -> str:
     return program(f"summary({number})")
 
 
-@cache
-def empty_journal() -> bytes:
-    """Return a journal's file; to make one anew takes twenty times as long as to open it."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "state.db"
-        Journal(path).close()
-        return path.read_bytes()
+def make_folders(folder: Path, files: tuple[tuple[str, str], ...]) -> None:
+    """Make a repository with one commit of `files`, and a home with an empty journal and a worktree."""
+    repository, home = folder / "repository", folder / "home"
+    repository.mkdir()
+    git(repository, "init", "--quiet", "--initial-branch=main", "--template=")
+    for name, text in files:
+        (repository / name).write_text(text)
+    git(repository, "add", "--all")
+    git(repository, "commit", "--quiet", "--message=first")
+    home.mkdir(mode=0o700)
+    Journal(home / "state.db").close()
+    workspace = Workspace(repository=repository, path=home / "worktrees" / "mar12", tag="mar12")
+    workspace.create((repository / ".git/refs/heads/main").read_text().strip())
 
 
 class Ideas:
@@ -134,18 +139,11 @@ class Lab:
         self.home = folder / "home"
         self.gate = folder / "gate"
         self.repository = folder / "repository"
-        self.repository.mkdir(parents=True)
-        git(self.repository, "init", "--quiet", "--initial-branch=main", "--template=")
-        for name, text in {"prepare.py": prepare, "train.py": baseline, **files}.items():
-            (self.repository / name).write_text(text)
-        git(self.repository, "add", "--all")
-        git(self.repository, "commit", "--quiet", "--message=first")
+        contents = {"prepare.py": prepare, "train.py": baseline, **files}
+        copy_of(folder, make_folders, tuple(contents.items()))
+        connect(self.home / "worktrees/mar12", self.repository / ".git/worktrees/mar12")
         self.base = (self.repository / ".git/refs/heads/main").read_text().strip()
-        self.home.mkdir(mode=0o700)
-        (self.home / "state.db").touch(mode=0o600)
-        (self.home / "state.db").write_bytes(empty_journal())
         self.journal = Journal(self.home / "state.db")
-        self._workspace("mar12").create(self.base)
         self.run = self.journal.create_run(
             tag="mar12",
             repository=self.repository,

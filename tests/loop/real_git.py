@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from loop.git.workspace import Commit, Workspace
+from tests.copies import copy_of
 
 PREPARE = "TIME_BUDGET = 60 * 5\n"
 TRAIN = "LR = 0.1\nDEPTH = 8\nprint('training')\n"
@@ -32,14 +33,20 @@ def git(folder: Path, *arguments: str, stdin: str | None = None) -> str:
 
 def make_repository(path: Path, files: dict[str, str] | None = None) -> Path:
     """Make a training repository with one commit on branch main, and a user known to git."""
-    path.mkdir(parents=True)
-    git(path, "init", "--quiet", "--initial-branch=main")
+    defaults = {"prepare.py": PREPARE, "train.py": TRAIN, "program.md": "Lower val_bpb.\n"}
+    copy_of(path, _make_repository, tuple({**defaults, **(files or {})}.items()))
+    return path
+
+
+def _make_repository(path: Path, files: tuple[tuple[str, str], ...]) -> None:
+    git(path, "init", "--quiet", "--initial-branch=main", "--template=")  # which has a dozen files
+    for folder in ("hooks", "info"):
+        (path / ".git" / folder).mkdir()
+    (path / ".git/info/exclude").touch()
     with (path / ".git" / "config").open("a") as config:
         config.write("[user]\n\tname = Researcher\n\temail = researcher@example.org\n")
-    defaults = {"prepare.py": PREPARE, "train.py": TRAIN, "program.md": "Lower val_bpb.\n"}
-    write_files(path, {**defaults, **(files or {})})
+    write_files(path, dict(files))
     git(path, "commit", "--quiet", "-m", "first\n\nand more")
-    return path
 
 
 def write_files(path: Path, files: dict[str, str]) -> None:

@@ -16,6 +16,7 @@ from loop.git.workspace import Workspace
 from loop.results.report import make_report
 from loop.store.experiments import read_rows
 from loop.store.journal import Journal
+from tests.copies import copy_of
 from tests.loop.lab import git
 
 HEADER = "commit\tval_bpb\tmemory_gb\tstatus\tdescription\r\n"
@@ -69,19 +70,18 @@ class WakeUpReport:
         )
 
 
-@pytest.fixture
-def night(tmp_path: Path) -> Iterator[WakeUpReport]:
-    repository = tmp_path / "repository"
+def work_by_hand(folder: Path) -> None:
+    repository = folder / "repository"
     repository.mkdir()
-    git(repository, "init", "--quiet", "--initial-branch=main")
+    git(repository, "init", "--quiet", "--initial-branch=main", "--template=")
     (repository / "prepare.py").write_text("TIME_BUDGET = 77\n")
-    commits = []
 
     def commit(text: str) -> None:
         (repository / "train.py").write_text(text)
         git(repository, "add", "prepare.py", "train.py")
         git(repository, "commit", "--quiet", "--message", text)
-        commits.append(git(repository, "rev-parse", "HEAD"))
+        with (folder / "commits").open("a") as commits:
+            commits.write(git(repository, "rev-parse", "HEAD") + "\n")
 
     commit("LR = 1\n")
     git(repository, "switch", "--quiet", "--create", "autoresearch/mar5")
@@ -90,8 +90,14 @@ def night(tmp_path: Path) -> Iterator[WakeUpReport]:
     git(repository, "reset", "--quiet", "--hard", "HEAD~1")
     commit("LR = 4\n")
     git(repository, "switch", "--quiet", "main")
+
+
+@pytest.fixture
+def night(tmp_path: Path) -> Iterator[WakeUpReport]:
+    copy_of(tmp_path, work_by_hand)
     journal = Journal(tmp_path / "home" / "state.db")
-    night = WakeUpReport(tmp_path, journal, repository, commits)
+    commits = (tmp_path / "commits").read_text().split()
+    night = WakeUpReport(tmp_path, journal, tmp_path / "repository", commits)
     yield night
     night.journal.close()
 

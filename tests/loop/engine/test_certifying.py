@@ -199,7 +199,8 @@ async def test_with_more_time_it_makes_more_pairs_and_none_that_would_be_late(la
 async def test_a_pair_counts_only_whole(lab: Lab) -> None:
     engine = lab.engine(KEPT)
     conducting = await make_and_certify(lab, engine)
-    await engine.skip()
+    skipped = await engine.skip()
+    await lab.until(lambda: skipped not in [begun.repeat for begun in lab.repeats.under_way(lab.run.id)])
     lab.open_gate()
     await until_certified(lab)
     assert found(lab)[0].repeats == 2

@@ -13,7 +13,7 @@ import pytest
 from loop.errors import DiskError, UserError
 from loop.git import commands
 from loop.git.commands import Git, GitError, locate
-from tests.loop.real_git import TRAIN, commit_files, git
+from tests.loop.real_git import TRAIN, git, make_repository
 
 
 def test_a_failure_is_one_sentence_of_git_itself(repository: Path) -> None:
@@ -41,18 +41,6 @@ def test_reading_follows_what_was_committed_meanwhile(repository: Path) -> None:
     git(repository, "commit", "--quiet", "-am", "x")
     git(repository, "gc", "--quiet", "--prune=now")
     assert git_.read("main:train.py") == b"x = 1\n"
-
-
-def test_a_tree_is_made_with_one_file_changed(repository: Path) -> None:
-    path = "a b/ü/train.py"
-    commit = commit_files(repository, {path: "x = 1\n", "a b/ü/other.py": "y\n", "a b/t": "z\n"}, "x")
-    (repository / path).write_text("x = 2\n")
-    git_ = Git(repository / ".git")
-    made = git_.with_blob(
-        commit, path, git_("hash-object", "-w", "--no-filters", "--", str(repository / path))
-    )
-    git(repository, "add", "--", path)
-    assert made == git(repository, "write-tree")
 
 
 def test_an_operation_lists_once_what_its_commands_switch_off(
@@ -103,6 +91,40 @@ def test_a_path_with_a_link_is_located_where_it_really_is(repository: Path, tmp_
     assert found.common == found.directory == repository / ".git"
 
 
+def test_a_repository_is_located_once_while_it_is_the_same(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(path: Path) -> bool:
+        runs.clear()
+        assert locate(path).common == path / ".git"
+        return bool(runs)
+
+    runs: list[None] = []
+    run = commands._run
+
+    def count(*args: Any, **kwargs: Any) -> tuple[int, bytes]:
+        runs.append(None)
+        return run(*args, **kwargs)
+
+    monkeypatch.setattr(commands, "_run", count)
+    assert asked(repository)
+    assert not asked(repository)
+    git(repository, "config", "user.name", "another")
+    assert asked(repository)
+    repository.rename(tmp_path / "moved")
+    with pytest.raises(UserError, match="There is no folder"):
+        locate(repository)
+    assert asked(tmp_path / "moved")
+    repository.symlink_to(tmp_path / "moved")
+    assert locate(repository).common == tmp_path / "moved" / ".git"
+    repository.unlink()
+    make_repository(repository)
+    assert asked(repository)
+    shutil.rmtree(repository / ".git")
+    with pytest.raises(UserError, match="is not a git repository"):
+        locate(repository)
+
+
 def test_a_machine_without_git_is_told_what_to_do(tmp_path: Path) -> None:
     program = (
         f"from pathlib import Path; from loop.git.commands import locate; locate(Path({str(tmp_path)!r}))"
@@ -119,7 +141,7 @@ def test_a_machine_without_git_is_told_what_to_do(tmp_path: Path) -> None:
     assert last == "loop.errors.UserError: git is not installed or does not run: install git and try again."
 
 
-def test_a_git_that_went_away_is_told_and_env_need_not_be_on_the_path(
+def test_a_git_that_went_away_is_told(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands = Git(repository / ".git")
