@@ -18,9 +18,10 @@ from bot.cli.report import report, report_of_run
 from bot.setup.service import become_init, open_standard_streams, unit
 from bot.setup.settings import load_settings
 from loop.errors import UserError
+from loop.gain import number
 from loop.store.experiments import read_rows
 from loop.store.journal import Journal, OlderStateError, StoreError
-from notifiers.text.words import number, plural
+from notifiers.text.words import plural
 
 app = typer.Typer(
     help="Hosts an overnight machine-learning research loop.",

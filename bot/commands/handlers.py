@@ -326,6 +326,7 @@ class CommandHandlers:
         learned = lessons_of_others(journal, run, most=LESSONS_READ) + lessons(
             journal, run, most=LESSONS_READ
         )
+        best = journal.best(run.id)
         return ideas_message(
             waiting=box.waiting(run.id),
             present=journal.undecided(run.id),
@@ -333,6 +334,7 @@ class CommandHandlers:
             families=hit_rates(journal, run),
             lessons=most_valuable(learned, most),
             goal=run.goal,
+            like=best.value if best else None,
             most=most,
         )
 

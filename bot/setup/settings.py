@@ -97,7 +97,7 @@ class Settings(BaseModel):
     equal_within: types.OptionalNumber = _setting("", ge=0)
     certify_minutes: FiniteFloat = _setting("35", ge=0)
     certify_repeats: int = _setting("3", ge=2, le=10)
-    simplicity_gain: FiniteFloat = _setting("0.001", ge=0)
+    simplicity_gain: types.OptionalNumber = _setting("", ge=0)
     simplicity_lines: int = _setting("20", ge=0)
     guard: Literal["flag", "strict"] = _setting("flag")
 

@@ -11,12 +11,13 @@ from typing import assert_never
 from loop.evaluation.noise import Noise
 from loop.evidence import Invalidated
 from loop.experiment import Cost, Event, EventKind, Experiment, Goal, Run, RunState, Status
+from loop.gain import change, number
 from loop.text import one_line
 from notifiers.message import Message
 from notifiers.text.certainty import certainty_text
 from notifiers.text.notification import Notification, summary_buttons
 from notifiers.text.repeats import repeat_text, sureness
-from notifiers.text.words import change, duration, money, number, period, plural, reason_in, state_text
+from notifiers.text.words import duration, money, period, plural, reason_in, state_text
 
 _DESCRIPTION = 160  # characters: with the limits of the others a digest fits a picture's caption
 _SENTENCE = 240
@@ -187,7 +188,7 @@ def _change(experiment: Experiment) -> str:
     elif before is None:
         return f"{number(value)} ({'baseline' if experiment.number == 0 else 'the first'})"
     else:
-        after = f"{number(value)} ({change(before, value)})"
+        after = f"{number(value, before)} ({change(before, value)})"
     return after if before is None else f"{number(before)} → {after}"
 
 
@@ -299,7 +300,8 @@ def _best(news: Sequence[Notification]) -> list[str]:
     best = kept[-1].value
     if before is None:
         return [f"Best {metric}: {number(best)} (#{kept[-1].number})"]
-    return [f"Best {metric}: {number(before)} → {number(best)} ({change(before, best)}, #{kept[-1].number})"]
+    moved = f"{number(before)} → {number(best, before)} ({change(before, best)}"
+    return [f"Best {metric}: {moved}, #{kept[-1].number})"]
 
 
 def _kept(news: Sequence[Notification]) -> list[str]:

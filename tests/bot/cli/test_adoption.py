@@ -339,7 +339,7 @@ def test_verdicts_in_words_of_others_are_read_and_said(night: WakeUpReport) -> N
 def test_keeps_that_are_worse_and_worse_are_asked_about(night: WakeUpReport) -> None:
     first, kept, _, best = (commit[:7] for commit in night.commits)
     rows = [f"{first}\t24.9\t1\tkeep\ta", f"{kept}\t26.1\t1\tkeep\tb", f"{best}\t26.9\t1\tkeep\tc"]
-    with pytest.raises(UserError, match=r"24\.900000 → 26\.900000\): set METRIC_GOAL=maximize\."):
+    with pytest.raises(UserError, match=r"24\.90000 → 26\.90000\): set METRIC_GOAL=maximize\."):
         night.adopt(night.results(*rows))
     assert night.journal.runs() == []
     assert night.adopt(night.results(rows[0], rows[2].replace("26.9", "24.8"))).tag == "mar5"
