@@ -13,10 +13,11 @@ from datetime import date
 from pathlib import Path
 
 from bot.setup.data import needed_data
-from bot.setup.doctor import Check, device
+from bot.setup.doctor import Check, data_check, device, failures, uncommitted, unused_budget
 from bot.setup.proposer_factory import make_researcher
 from bot.setup.settings import Settings
-from bot.setup.trainings import evaluation_check, examine_sandbox, what_trainings_read
+from bot.setup.template import prepare_embedded
+from bot.setup.trainings import evaluation_check, examine_sandbox, start_checks, what_trainings_read
 from loop.engine.prefetch import ProposerFailure
 from loop.engine.run import Engine
 from loop.engine.stages import KeepRule
@@ -123,6 +124,7 @@ class Runs:
         self._workspaces: dict[int, Workspace] = {}
         self._engines: dict[int, Engine] = {}
         self._loops: dict[int, _Loop] = {}
+        self._is_prepared = False
         self._sandbox: SandboxFacts | None = None
 
     # Runs
@@ -156,8 +158,21 @@ class Runs:
     def worktree(self, tag: str) -> Path:
         return worktree(self._settings.home, tag)
 
-    def plan_run(self, tag: str | None = None) -> RunPlan:
-        """Return what a new run would be; UserError if none can be started now, or not with this tag."""
+    async def prepare(self) -> None:
+        """Make the embedded template and its data, once, where new runs are of it.
+
+        Raises:
+            UserError: the data could not be prepared.
+        """
+        if self._settings.repository is None and not self._is_prepared:
+            await prepare_embedded(self._settings)
+            self._is_prepared = True
+
+    def plan_run(self, tag: str | None = None, *, quickly: bool = True) -> RunPlan:
+        """Return what a new run would be; UserError if none can be started now, or not with this tag.
+
+        Done `quickly`, its evaluator is not asked.
+        """
         self._require_free_device()
         settings = self._settings
         facts = inspect(
@@ -174,7 +189,9 @@ class Runs:
         fixed = read_time_budget(self.repository, facts.base_commit, settings.frozen)
         budget = fixed or settings.time_budget
         settings.deadline(budget)  # refused before anything is made
-        data = needed_data(settings, facts.path, facts.base_commit, self._launcher.environ)
+        checks = start_checks(settings, self._environ, self.sandbox, quickly=quickly)
+        lacking = failures(checks if settings.repository else (*checks, data_check(settings, facts)))
+        left_out, unused = uncommitted(settings, facts), unused_budget(settings, fixed)
         return RunPlan(
             tag=tag,
             other_tag=propose_tag(self._today(), taken | {tag}),
@@ -182,22 +199,21 @@ class Runs:
             base_branch=facts.base_branch,
             base_commit=facts.base_commit,
             subject=facts.subject,
-            dirty=(*facts.dirty, *facts.untracked),
-            missing=data.problem,
-            preparation=data.fix,
             device=device(),
             sandbox=sandbox_text(self.sandbox()),
             evaluator=evaluator_of(settings.evaluate, self.repository, facts.base_commit),
             budget=budget,
             noise_runs=settings.noise_runs_of(budget),
             proposer=", ".join(map(str, settings.proposer)),
+            remarks=tuple(filter(None, (left_out, unused))),
+            lacking=lacking,
         )
 
     def start_run(self, tag: str | None = None, *, answered_in: str = "") -> Run:
         """Create a run with its branch and worktree, which `conduct` starts; UserError as in `plan_run`."""
-        plan = self.plan_run(tag)
-        if plan.missing:
-            raise UserError(f"Missing data: {plan.missing}. {plan.preparation}")
+        plan = self.plan_run(tag, quickly=False)
+        if plan.lacking:
+            raise UserError("\n".join(plan.lacking))
         workspace = self._make_workspace(plan.tag, self.repository, plan.base_commit)
         Source(  # refused before anything is made
             self.repository,
@@ -216,6 +232,7 @@ class Runs:
             goal=self._settings.metric_goal,
             time_budget=plan.budget,
             answered_in=answered_in,
+            remarks=plan.remarks,
         )
 
     def _require_free_device(self) -> None:

@@ -124,17 +124,31 @@ def check(
 
 
 @app.command()
-def doctor(context: typer.Context, as_json: Json = False) -> None:
+def doctor(
+    context: typer.Context,
+    as_json: Json = False,
+    repo: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The training repository, instead of REPOSITORY.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="List all checks, also what is well.")] = False,
+) -> None:
     """Check this machine and print what to fix; exit status 1 if a check fails."""
     from dataclasses import asdict
 
+    from bot.heartbeat.health import health_checks, incident_lines
     from bot.local.wire import bot_answers
     from bot.platforms import chat_checks
-    from bot.setup.doctor import Check, examine, health_checks, incident_lines, render
-    from bot.setup.trainings import examine_trainings
+    from bot.setup.doctor import Check, brief, examine_services, render
+    from bot.setup.trainings import start_checks
 
     settings = context.obj()
-    checks = (*examine(settings), *examine_trainings(settings, os.environ), *chat_checks(settings))
+    if repo is not None:
+        settings = settings.model_copy(update={"repository": repo.expanduser().absolute()})
+    checks = (
+        *start_checks(settings, os.environ),
+        *examine_services(settings),
+        *chat_checks(settings),
+    )
     incidents: list[str] = []
     state = settings.home / "state.db"
     try:
@@ -153,7 +167,7 @@ def doctor(context: typer.Context, as_json: Json = False) -> None:
     if as_json:
         print_json([asdict(check) for check in checks])
     else:
-        say("\n".join((render(checks), *incidents)))
+        say("\n".join((render(checks), *incidents)) if everything else brief(checks))
     raise typer.Exit(code=int(any(check.ok is False for check in checks)))
 
 

@@ -9,9 +9,10 @@ from typing import TypeAlias
 
 from bot.commands.access import Request
 from bot.commands.table import COMMANDS, Call, find_command
+from bot.heartbeat.health import health_checks, incident_lines, loop_check
 from bot.reports import Reporter, bundle_folder, make_bundle
 from bot.runs import Runs
-from bot.setup.doctor import Check, examine, health_checks, incident_lines, loop_check, render
+from bot.setup.doctor import Check, examine, examine_services, render
 from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH
 from bot.setup.trainings import sandbox_check
@@ -374,7 +375,7 @@ class CommandHandlers:
         )
         failed = (loop_check(one.run, one.ended.reason) for one in self._host.loops() if one.ended)
         own = (sandbox_check(self._host.sandbox), *self._host.evaluation_checks())
-        return (*examine(settings), *own, *checks, *failed)
+        return (*examine(settings), *examine_services(settings), *own, *checks, *failed)
 
     async def _help(self, call: Call, _: Request) -> Message:
         name = call.text("command")

@@ -17,7 +17,7 @@ from notifiers.message import Message
 from notifiers.text.certainty import certainty_text
 from notifiers.text.notification import Notification, summary_buttons
 from notifiers.text.repeats import repeat_text, sureness
-from notifiers.text.words import duration, money, period, plural, reason_in, state_text
+from notifiers.text.words import capital, duration, money, period, plural, reason_in, state_text
 
 _DESCRIPTION = 160  # characters: with the limits of the others a digest fits a picture's caption
 _SENTENCE = 240
@@ -100,7 +100,7 @@ _PREDICATES = {EventKind.RUN_RECOVERED: " recovered", EventKind.NEEDS_ATTENTION:
 def _sentence(event: Event, run: Run, reason: str) -> str:
     match event.kind:
         case EventKind.RUN_STARTED:
-            return started_text(run)
+            return started_text(run, _remarks(event))
         case EventKind.RUN_STATE:
             return f"Run {run.tag} {_turn(event.data)}"
         case EventKind.INTERRUPTED:
@@ -137,14 +137,21 @@ def corrected_text(kind: EventKind, number: int, retried: Sequence[int], *, name
     return one_line(f"#{number} rejected{by}; tried again, as built on it: {built}", _SENTENCE)
 
 
-def started_text(run: Run) -> str:
+def started_text(run: Run, remarks: Sequence[str] = ()) -> str:
     better = "lower" if run.goal is Goal.MINIMIZE else "higher"
-    return (
-        f"Run {run.tag} started\n"
-        f"Repository: {run.repository}\n"
-        f"Branch: {run.branch}, from {run.base_branch} at {run.base_commit[:7]}\n"
-        f"Goal: {better} {run.metric}, {duration(run.time_budget)} per training"
+    lines = (
+        f"Run {run.tag} started",
+        f"Repository: {run.repository}",
+        f"Branch: {run.branch}, from {run.base_branch} at {run.base_commit[:7]}",
+        f"Goal: {better} {run.metric}, {duration(run.time_budget)} per training",
     )
+    return "\n".join((*lines, *map(capital, remarks)))
+
+
+def _remarks(event: Event) -> Sequence[str]:
+    found = event.data.get("remarks", [])
+    assert isinstance(found, list)
+    return found
 
 
 def retagged_text(old: str, new: str) -> str:

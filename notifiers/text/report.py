@@ -19,6 +19,7 @@ from loop.text import one_line
 from notifiers.message import Message
 from notifiers.text.certainty import certified_line, doubtful_lines
 from notifiers.text.words import (
+    capital,
     duration,
     evaluator_text,
     money,
@@ -82,7 +83,7 @@ def _title(night: WakeUpReport, zone: tzinfo) -> str:
 
 
 def _title_of(report: Report, text: str) -> str:
-    return f"{report.tag}: {text}" if report.tag else _capital(text)
+    return f"{report.tag}: {text}" if report.tag else capital(text)
 
 
 def _unchecked(night: WakeUpReport) -> list[str]:
@@ -205,11 +206,7 @@ def flow(phrases: Sequence[str]) -> list[str]:
             lines[-1] += f" · {phrase}"
         else:
             lines.append(phrase)
-    return list(map(_capital, lines))
-
-
-def _capital(line: str) -> str:
-    return line[0].upper() + line[1:]
+    return list(map(capital, lines))
 
 
 def _next(night: WakeUpReport) -> list[str]:
@@ -307,7 +304,7 @@ def _causes(minutes: dict[str, int]) -> str:
         line = ", ".join([*named[:count], *([f"other {_clock(others)}"] if others else [])])
         if len(line) <= WIDTH:
             break
-    return _capital(line)
+    return capital(line)
 
 
 def _clock(minutes: int) -> str:

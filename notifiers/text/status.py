@@ -22,6 +22,7 @@ from notifiers.message import Button, Message
 from notifiers.text.certainty import certified_line
 from notifiers.text.notification import card_buttons
 from notifiers.text.words import (
+    capital,
     duration,
     evaluator_text,
     money,
@@ -179,7 +180,7 @@ def _time(seconds: float, zone: tzinfo) -> str:
 class RunPlan:
     """A run that could be started.
 
-    `missing` says which data is not there, `preparation` what to do then; `budget` is in seconds.
+    `lacking` says what it cannot start without, `remarks` what people should know; `budget` is in seconds.
     The baseline is repeated `noise_runs` times. `evaluator` checks its numbers, empty for nothing.
     """
 
@@ -189,15 +190,14 @@ class RunPlan:
     base_branch: str
     base_commit: str
     subject: str
-    dirty: tuple[str, ...]
-    missing: str
-    preparation: str
     device: str
     sandbox: str
     budget: float
     proposer: str
     noise_runs: int = 0
     evaluator: str = ""
+    remarks: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
 
 
 _LEAKS = {
@@ -254,13 +254,11 @@ def start_card(plan: RunPlan) -> Message:
         evaluator_text(plan.evaluator),
         f"Ideas from: {plan.proposer}",
     ]
-    if plan.dirty:
-        lines.append(f"Uncommitted, so not part of the run: {', '.join(plan.dirty[:5])}")
+    lines += map(capital, plan.remarks)
     cancel = Button("Cancel", "/cancel")
     start = f"/start_run {plan.tag} go"
-    if plan.missing:
-        lines += [f"Missing data: {plan.missing}", plan.preparation]
-        return Message("\n".join(lines), buttons=((cancel,),))
+    if plan.lacking:
+        return Message("\n".join((*lines, *plan.lacking)), buttons=((cancel,),))
     lines.append(f"Press Start or send {start}.")
     other = Button("Other tag", f"/start_run {plan.other_tag}")
     return Message("\n".join(lines), buttons=((Button("Start", start), other, cancel),))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
 from typing import assert_never
 
 from loop.experiment import Actor, Cause, Reason
+
+_NAMED, _FIRST = 5, 3  # up to so many are all named, of more these
 
 
 def money(dollars: float) -> str:
@@ -23,6 +25,13 @@ def plural(count: int, one: str, many: str = "") -> str:
 
 def capital(line: str) -> str:
     return line[0].upper() + line[1:]
+
+
+def some(things: Sequence[object], one: str) -> str:
+    """Return the names of things, of many the first ones: `338 files, among them a.py, b.py, c.py`."""
+    if len(things) <= _NAMED:
+        return ", ".join(map(str, things))
+    return f"{plural(len(things), one)}, among them {', '.join(map(str, things[:_FIRST]))}"
 
 
 def evaluator_text(name: str) -> str:

@@ -38,7 +38,9 @@ class Office:
     """An inbox on a toy repository, with a clock of its own."""
 
     def __init__(self, folder: Path, proposer: str = "search", gate: str = "", experiments: str = "") -> None:
-        self.bot = RealBot(folder, PROPOSER=proposer, TORCH_GATE=gate, EXPERIMENTS=experiments)
+        self.bot = RealBot(
+            folder, PROPOSER=proposer, TORCH_GATE=gate, EXPERIMENTS=experiments, OPENAI_API_KEY="sk-none"
+        )
         self.now = 1_000_000.0
         self.keys = 0
         self.journal = Journal(self.bot.home / "state.db")
