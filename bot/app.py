@@ -13,7 +13,7 @@ import time
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from math import inf
 
@@ -21,6 +21,7 @@ from bot.commands.access import HERE, Request
 from bot.commands.handlers import CommandHandlers
 from bot.commands.inbox import Inbox
 from bot.commands.table import COMMANDS
+from bot.current import foremost
 from bot.heartbeat.certifying import Certifying
 from bot.heartbeat.heartbeat import Heartbeat, find_blocker, ping
 from bot.heartbeat.probe import Examiner
@@ -33,7 +34,7 @@ from bot.runs import Runs
 from bot.setup.proposer_factory import clear_agents
 from bot.setup.service import close_to_others, feed_watchdog, notify, start_logging
 from bot.setup.settings import Settings
-from bot.setup.template import embedded_folder, prepare_embedded
+from bot.setup.template import embedded_folder
 from bot.setup.trainings import clear_left
 from loop.errors import DiskError, UserError
 from loop.experiment import Actor, Cause, Reason, Run, RunState
@@ -67,10 +68,13 @@ class Order:
     experiments: int | None = None
     exit_when_done: bool = False
     certify: bool = False
+    given_at: float = field(default_factory=time.time)
 
 
-async def serve(settings: Settings, order: Order) -> None:
+async def serve(settings: Settings, order: Order) -> str | None:
     """Run the bot until a signal, until a person leaves its terminal, or until what was ordered is done.
+
+    Return the tag of the run that was ordered, if that is done.
 
     Raises:
         UserError: it cannot start, or the experiments that were ordered cannot be made.
@@ -90,15 +94,16 @@ async def serve(settings: Settings, order: Order) -> None:
     await asyncio.wait({running, signal_came}, return_when=asyncio.FIRST_COMPLETED)
     running.cancel()
     try:
-        await running
+        return await running
     except asyncio.CancelledError:
         log.info("ended by a signal")
     except StoreError:
         if not ending.is_set():  # else it has waited for the state file until now
             raise
+    return None
 
 
-async def _serve(settings: Settings, order: Order, ending: threading.Event) -> None:
+async def _serve(settings: Settings, order: Order, ending: threading.Event) -> str | None:
     notices = open_state_directory(settings)
     async with AsyncExitStack() as stack:
         journal = await _open_journal(settings, ending)
@@ -110,6 +115,7 @@ async def _serve(settings: Settings, order: Order, ending: threading.Event) -> N
         done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
+        return journal.run_by_id(bot.ordered.id).tag if bot.ordered else None
 
 
 def open_state_directory(settings: Settings) -> list[str]:
@@ -191,7 +197,9 @@ class Bot:
         self._delivery = Delivery(
             LocalChannel(self._server), journal, report=reporter.for_terminal, zone=zone
         )
+        self.ordered: Run | None = None
         self._saying: set[asyncio.Task[None]] = set()
+        self._left = asyncio.Event()  # by the person at the terminal
 
     def say_here(self, text: str) -> None:
         """Say something in the terminal, as soon as it is attached."""
@@ -201,18 +209,29 @@ class Bot:
 
     async def start(self, order: Order, stack: AsyncExitStack) -> set[asyncio.Task[None]]:
         """Start everything; `stack` ends it. Return the tasks of which the first to end ends the bot."""
-        await self._open(stack)
-        await self._begin_session(stack)
-        await in_thread(clear_agents, self._settings.home)
-        await in_thread(self._clear_trainings)
-        if self._settings.repository is None:
-            await prepare_embedded(self._settings)
+        async with self._runs.current.changes(asked_at=order.given_at, or_end=True):
+            await self._open(stack)
+            await self._begin_session(stack)
+            await in_thread(clear_agents, self._settings.home)
+            await in_thread(self._clear_trainings)
+            if await in_thread(self._is_here, order):
+                await self._runs.prepare()
+            await self._attach(stack)
+            await self._heartbeat.arrive()
+            self.ordered = ordered = await go_on(self._runs, self._settings, order)
+            if ordered is None and await in_thread(self._runs.current.now) is None:
+                self.say_here("There is no run yet. /start_run starts one.")
+        await self._begin_checks(stack)
+        ends = {_begin(stack, _wait(self._left), "person at the terminal")}
+        over = [self._runs.over(ordered)] if ordered is not None and order.exit_when_done else []
+        return ends | {_begin(stack, work, "order") for work in over}
 
+    async def _attach(self, stack: AsyncExitStack) -> None:
+        """Let terminal and chats come in."""
         # They end in the reverse order: what happened last is still told to everybody here.
-        left = asyncio.Event()
         names = [command.name for command in COMMANDS]
         history = self._settings.home / "history"
-        attaching = attach_terminal(self._settings.socket, commands=names, history=history, left=left)
+        attaching = attach_terminal(self._settings.socket, commands=names, history=history, left=self._left)
         terminal = asyncio.create_task(attaching, name="terminal")
         stack.push_async_callback(_finish, terminal)
         stack.push_async_callback(self._server.stop)  # ends what follows the bot, after the last message
@@ -220,13 +239,6 @@ class Bot:
         _begin(stack, keep(self._delivery.run), "delivery")
         stack.push_async_callback(self._runs.close)
         _begin(stack, self._chats.run(self._inbox.answer), "chats")
-
-        await self._heartbeat.arrive()
-        ordered = await go_on(self._runs, self._settings, order)
-        await self._begin_checks(stack)
-        ends = {_begin(stack, _wait(left), "person at the terminal")}
-        over = [self._runs.over(ordered)] if ordered is not None and order.exit_when_done else []
-        return ends | {_begin(stack, work, "order") for work in over}
 
     async def _open(self, stack: AsyncExitStack) -> None:
         await self._server.start()  # from here on no other bot can work on this state directory
@@ -264,6 +276,11 @@ class Bot:
                 beat=heartbeat.beat,
             )
             _begin(stack, keep(wake_up.run), "wake-up")
+
+    def _is_here(self, order: Order) -> bool:
+        """Tell whether the run to come is of the repository in which new ones are started."""
+        run = self._journal.run(order.tag) if order.tag else foremost(self._journal.active_runs())
+        return run is None or run.repository.resolve() == self._runs.repository.resolve()
 
     def _clear_trainings(self) -> None:
         runs, journal = self._journal.runs(), self._journal
@@ -345,7 +362,7 @@ def _is_under_way(journal: Journal, run: Run) -> bool:
 def _choose_run(runs: Runs, settings: Settings, tag: str | None) -> Run:
     if tag is None:
         active = [run for run in runs.journal.active_runs() if not _is_foreign(runs, settings, run)]
-        return active[-1] if active else runs.start_run()
+        return foremost(active) or runs.start_run()
     run = runs.journal.run(tag)
     if run is not None and run.state is RunState.STOPPED:
         raise UserError(f"Run {tag} is stopped for good. Choose another tag.")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
+from bot.current import CurrentRun
 from bot.setup.data import needed_data
 from bot.setup.doctor import Check, data_check, device, failures, uncommitted, unused_budget
 from bot.setup.proposer_factory import make_researcher
@@ -107,6 +108,7 @@ class Runs:
         blocker: Callable[[Run], Awaitable[Reason | None]] = no_blocker,
     ) -> None:
         self.journal = journal
+        self.current = CurrentRun(journal, self._conducted)
         self.repository = repository
         self.trouble = asyncio.Event()
         self._settings = settings
@@ -128,13 +130,6 @@ class Runs:
         self._sandbox: SandboxFacts | None = None
 
     # Runs
-
-    def current(self) -> Run:
-        """Return the run that commands without a tag are about: the newest active one, else the newest."""
-        runs = self.journal.runs()
-        if not runs:
-            raise UserError("There is no run yet. Start one with /start_run.")
-        return ([run for run in runs if run.state is not RunState.STOPPED] or runs)[-1]
 
     def engine(self, run: Run) -> Engine:
         """Return the engine of an active run. Made on first use, which runs git and blocks."""
@@ -236,12 +231,15 @@ class Runs:
         )
 
     def _require_free_device(self) -> None:
-        for run in self.journal.active_runs():
-            if run.state is not RunState.DONE:
-                raise UserError(
-                    f"Run {run.tag} is {run.state.value} on this machine. /stop it first "
-                    "(if no bot is running, start it with `autoresearch up`)."
-                )
+        run = self.current.now()
+        if run is not None and run.state not in (RunState.DONE, RunState.STOPPED):
+            raise UserError(
+                f"Run {run.tag} is {run.state.value} on this machine. /stop it first "
+                f"(if no bot is running, start it with `autoresearch up --tag {run.tag}`)."
+            )
+
+    def _conducted(self) -> set[int]:
+        return {id_ for id_, loop in self._loops.items() if not loop.task.done()}
 
     def _taken_tags(self) -> set[str]:
         runs = self.journal.runs()

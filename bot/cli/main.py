@@ -58,9 +58,9 @@ def up(
     settings = context.obj()
     become_init()
     os.umask(0o077)
-    asyncio.run(serve(settings, Order(tag, experiments, exit_when_done, certify)))
+    done = asyncio.run(serve(settings, Order(tag, experiments, exit_when_done, certify)))
     if exit_when_done:
-        made = report_of_run(settings, tag)
+        made = report_of_run(settings, done or tag)
         with suppress(OSError, UserError):  # what was ordered is done, whatever became of the output
             made.show(settings.zone)
         raise typer.Exit(code=int(made.failed))

@@ -257,7 +257,7 @@ async def test_the_local_socket_is_not_asked_back(office: Office) -> None:
 
 
 async def test_what_ends_a_training_is_ignored_when_it_comes_late(office: Office) -> None:
-    await office.said("/start_run mar12 go")
+    await office.said("/start_run mar12 go", age=4 * 3600)
     for text in ("/stop", "/skip", "/pause now"):
         name = text.split()[0]
         assert (
