@@ -14,7 +14,7 @@ from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, tzinfo
 from math import inf
 
 from bot.commands.access import HERE, Request
@@ -37,11 +37,11 @@ from bot.setup.settings import Settings
 from bot.setup.template import embedded_folder
 from bot.setup.trainings import clear_left
 from loop.errors import DiskError, UserError
-from loop.experiment import Actor, Cause, Reason, Run, RunState
+from loop.experiment import Actor, Cause, EventKind, Reason, Run, RunState
 from loop.process.supervisor import boot_id
 from loop.process.worker import in_thread
 from loop.results.report import RunStatus, run_status
-from loop.store.events import SIGN_SECONDS, Notes, Sessions
+from loop.store.events import SIGN_SECONDS, Notes, Sessions, last_event_of
 from loop.store.evidence.certifications import Certifications
 from loop.store.evidence.repeats import trainings_under_way
 from loop.store.journal import Journal, StoreError
@@ -49,6 +49,7 @@ from notifiers.channels.tracker import Tracker
 from notifiers.delivery.delivery import Delivery
 from notifiers.delivery.preferences import PreferenceStore, usual_preferences
 from notifiers.message import Message, Reply
+from notifiers.text.status import standing_text
 
 log = logging.getLogger(__name__)
 
@@ -328,6 +329,8 @@ async def go_on(runs: Runs, settings: Settings, order: Order) -> Run | None:
             await _let_people_decide(runs, settings, foreign)
             return None
     run = await in_thread(_choose_run, runs, settings, order.tag) if foreign is None else foreign
+    if run.state is not RunState.RUNNING:
+        await in_thread(_tell_standing, runs, run, settings.zone)
     await _make_ready(runs, run)
     if order.exit_when_done and run.state is RunState.PAUSED:
         raise UserError(f"Run {run.tag} is paused. Start without --exit-when-done and send /resume.")
@@ -336,6 +339,14 @@ async def go_on(runs: Runs, settings: Settings, order: Order) -> Run | None:
         raise UserError("--certify needs --experiments: it comes at their end.")
     runs.conduct(run, experiments, unattended=order.exit_when_done, certify=order.certify)
     return run
+
+
+def _tell_standing(runs: Runs, run: Run, zone: tzinfo) -> None:
+    """Say everywhere that the run did not go on until now, or that it still does not."""
+    turn = last_event_of(runs.journal, run.id, (EventKind.RUN_STATE,))
+    status = run_status(runs.journal, run, worktree=runs.worktree(run.tag))
+    reason = standing_text(status, since=turn.at if turn else run.created_at, zone=zone)
+    runs.journal.note(run.id, EventKind.NOTED, reason=reason)
 
 
 async def _make_ready(runs: Runs, run: Run) -> None:

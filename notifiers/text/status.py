@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import assert_never
 
-from loop.experiment import Cause, Experiment, Goal, RunState, Stage
+from loop.experiment import Actor, Cause, Experiment, Goal, RunState, Stage
 from loop.gain import change, is_visible, number, signed, with_error
 from loop.logs.progress import Progress
 from loop.results.gains import FamilyRate, Lesson, bests_before, effect
@@ -55,6 +55,21 @@ def status_message(status: RunStatus, *, now: float, zone: tzinfo, waits_for: st
 def card(status: RunStatus, *, zone: tzinfo) -> Message:
     """Return the live card, without the line that says when it was made; no span in it grows by itself."""
     return Message("\n".join(_lines(status, zone)), buttons=card_buttons(status.state), silent=True)
+
+
+def standing_text(status: RunStatus, *, since: float, zone: tzinfo) -> str:
+    """Return, as a clause, that a run which was paused or done is found so, with its numbers."""
+    at = _time(since, zone)
+    if status.state is RunState.DONE:
+        now, then = f"was done at {at}", "it continues now"
+    else:
+        why = one_line(reason_text(status.reason), _LINE)
+        now = f"{status.state} since {at}{f' ({why})' if why else ''}"
+        by_itself = status.reason is not None and status.reason.by is Actor.HEARTBEAT
+        then = "" if by_itself else "/resume continues it"
+    best = _best(status, zone)
+    known = f"{plural(status.experiments, 'experiment')}, {best[0].lower()}{best[1:]}"
+    return "; ".join(filter(None, (now, known, then)))
 
 
 def progress_line(status: RunStatus, *, zone: tzinfo, waits_for: str = "") -> str:
