@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from math import inf
+from pathlib import Path
 
 from bot.commands.access import HERE, Request
 from bot.commands.handlers import CommandHandlers
@@ -314,7 +315,7 @@ async def go_on(runs: Runs, settings: Settings, order: Order) -> Run | None:
         UserError: there is no run that the order could mean, or a new one cannot be made.
     """
     for stopped in await in_thread(_half_stopped, runs):
-        runs.conduct(stopped)  # the bot before this one was killed during the /stop: end what trains
+        runs.conduct(stopped)  # the bot before this one ended during the /stop: end what trains
     ordered = order.tag or order.experiments or order.exit_when_done
     if settings.has_chat and not ordered and not await in_thread(runs.journal.active_runs):
         return None
@@ -362,7 +363,17 @@ async def _make_ready(runs: Runs, run: Run) -> None:
 
 def _half_stopped(runs: Runs) -> list[Run]:
     stopped = (run for run in runs.journal.runs() if run.state is RunState.STOPPED)
-    return [run for run in stopped if _is_under_way(runs.journal, run)]
+    return [run for run in stopped if _is_under_way(runs.journal, run) or _holds_branch(runs, run)]
+
+
+def _holds_branch(runs: Runs, run: Run) -> bool:
+    """Tell whether its worktree still has its branch, so that nobody can check it out elsewhere."""
+    try:
+        pointer = (runs.worktree(run.tag) / ".git").read_text(encoding="utf-8")
+        head = Path(pointer.removeprefix("gitdir: ").strip(), "HEAD").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+    return head.strip() == f"ref: refs/heads/{run.branch}"
 
 
 def _is_under_way(journal: Journal, run: Run) -> bool:

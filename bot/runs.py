@@ -47,6 +47,8 @@ from notifiers.text.status import RunPlan, sandbox_text
 
 log = logging.getLogger(__name__)
 
+ENDING_SECONDS = 10.0  # that a run which was stopped has at the end of the bot
+
 
 def worktree(home: Path, tag: str) -> Path:
     return home / "worktrees" / tag
@@ -327,13 +329,23 @@ class Runs:
         return True
 
     async def close(self) -> None:
-        """End the tasks; trainings go on and are found again at the next start."""
+        """End the tasks; trainings go on and are found again at the next start.
+
+        A run that was just stopped may end first: it lets go of its branch.
+        """
         tasks = [loop.task for loop in self._loops.values()]
+        ending = [loop.task for loop in self._loops.values() if self._is_ending(loop)]
+        if ending:
+            await asyncio.wait(ending, timeout=ENDING_SECONDS)
         for task in tasks:
             task.cancel()
         self._launcher.close()
         if tasks:
             await asyncio.wait(tasks)
+
+    def _is_ending(self, loop: _Loop) -> bool:
+        engine = self.engine_if_made(loop.run)
+        return engine is not None and engine.run.state is RunState.STOPPED and not loop.task.done()
 
     # Parts
 

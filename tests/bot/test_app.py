@@ -392,6 +392,7 @@ def test_a_stop_that_the_bot_died_over_is_carried_out_by_the_next(bot: RealBot) 
     (experiment,) = bot.json("results", "--tag", "toy")
     assert experiment["status"] in ("skip", "keep")  # as far as its training had come
     assert bot.json("status", "--tag", "toy")["stage"] is None
+    git(bot.repository, "checkout", "--quiet", "autoresearch/toy")  # its worktree has let go
 
 
 NOISY = """\
