@@ -283,7 +283,9 @@ def test_a_malformed_line_is_named(night: WakeUpReport) -> None:
 
 def test_beside_an_active_run_it_is_refused(night: WakeUpReport) -> None:
     run = night.adopt(None)
-    with pytest.raises(UserError, match="Run mar5 is running"):
+    with pytest.raises(
+        UserError, match=r"Run mar5 is running, .* `autoresearch up --tag mar5`, then type /stop"
+    ):
         night.adopt(None, tag="other")
     night.journal.set_state(run, RunState.STOPPED)
     assert night.adopt(None, tag="other").tag == "other"
@@ -318,6 +320,17 @@ def test_without_any_it_says_so(night: WakeUpReport) -> None:
     run, said = night.adopt_and_say(None)
     assert said == "No results.tsv was found: its experiments are not known."
     assert night.journal.experiments(run.id) == []
+
+
+def test_a_keep_without_an_id_is_no_head_where_others_have_one(night: WakeUpReport) -> None:
+    best = night.commits[1][:7]
+    file = night.results(f"{best}\t0.99\t1.0\tkeep\tx", "n/a\t0.98\t1.0\tkeep\ty", "-\t0.97\t1.0\tkeep\tz")
+    run, said = night.adopt_and_say(file, tag="mar6")
+    assert git(night.repository, "rev-parse", "autoresearch/mar6") == night.commits[1]
+    found = night.journal.best(run.id)
+    assert found is not None
+    assert (found.number, found.value) == (0, 0.99)
+    assert said.splitlines()[-1] == "Discarded, as their commit is unknown: #1, #2."
 
 
 def test_verdicts_in_words_of_others_are_read_and_said(night: WakeUpReport) -> None:
