@@ -13,14 +13,16 @@ import time
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, tzinfo
 from math import inf
+from pathlib import Path
 
 from bot.commands.access import HERE, Request
 from bot.commands.handlers import CommandHandlers
 from bot.commands.inbox import Inbox
 from bot.commands.table import COMMANDS
+from bot.current import foremost
 from bot.heartbeat.certifying import Certifying
 from bot.heartbeat.heartbeat import Heartbeat, find_blocker, ping
 from bot.heartbeat.probe import Examiner
@@ -33,14 +35,14 @@ from bot.runs import Runs
 from bot.setup.proposer_factory import clear_agents
 from bot.setup.service import close_to_others, feed_watchdog, notify, start_logging
 from bot.setup.settings import Settings
-from bot.setup.template import embedded_folder, prepare_embedded
+from bot.setup.template import embedded_folder
 from bot.setup.trainings import clear_left
 from loop.errors import DiskError, UserError
-from loop.experiment import Actor, Cause, Reason, Run, RunState
+from loop.experiment import Actor, Cause, EventKind, Reason, Run, RunState
 from loop.process.supervisor import boot_id
 from loop.process.worker import in_thread
 from loop.results.report import RunStatus, run_status
-from loop.store.events import SIGN_SECONDS, Notes, Sessions
+from loop.store.events import SIGN_SECONDS, Notes, Sessions, last_event_of
 from loop.store.evidence.certifications import Certifications
 from loop.store.evidence.repeats import trainings_under_way
 from loop.store.journal import Journal, StoreError
@@ -48,6 +50,7 @@ from notifiers.channels.tracker import Tracker
 from notifiers.delivery.delivery import Delivery
 from notifiers.delivery.preferences import PreferenceStore, usual_preferences
 from notifiers.message import Message, Reply
+from notifiers.text.status import standing_text
 
 log = logging.getLogger(__name__)
 
@@ -67,10 +70,13 @@ class Order:
     experiments: int | None = None
     exit_when_done: bool = False
     certify: bool = False
+    given_at: float = field(default_factory=time.time)
 
 
-async def serve(settings: Settings, order: Order) -> None:
+async def serve(settings: Settings, order: Order) -> str | None:
     """Run the bot until a signal, until a person leaves its terminal, or until what was ordered is done.
+
+    Return the tag of the run that was ordered, if that is done.
 
     Raises:
         UserError: it cannot start, or the experiments that were ordered cannot be made.
@@ -90,15 +96,16 @@ async def serve(settings: Settings, order: Order) -> None:
     await asyncio.wait({running, signal_came}, return_when=asyncio.FIRST_COMPLETED)
     running.cancel()
     try:
-        await running
+        return await running
     except asyncio.CancelledError:
         log.info("ended by a signal")
     except StoreError:
         if not ending.is_set():  # else it has waited for the state file until now
             raise
+    return None
 
 
-async def _serve(settings: Settings, order: Order, ending: threading.Event) -> None:
+async def _serve(settings: Settings, order: Order, ending: threading.Event) -> str | None:
     notices = open_state_directory(settings)
     async with AsyncExitStack() as stack:
         journal = await _open_journal(settings, ending)
@@ -110,6 +117,7 @@ async def _serve(settings: Settings, order: Order, ending: threading.Event) -> N
         done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
+        return journal.run_by_id(bot.ordered.id).tag if bot.ordered else None
 
 
 def open_state_directory(settings: Settings) -> list[str]:
@@ -191,7 +199,9 @@ class Bot:
         self._delivery = Delivery(
             LocalChannel(self._server), journal, report=reporter.for_terminal, zone=zone
         )
+        self.ordered: Run | None = None
         self._saying: set[asyncio.Task[None]] = set()
+        self._left = asyncio.Event()  # by the person at the terminal
 
     def say_here(self, text: str) -> None:
         """Say something in the terminal, as soon as it is attached."""
@@ -201,18 +211,29 @@ class Bot:
 
     async def start(self, order: Order, stack: AsyncExitStack) -> set[asyncio.Task[None]]:
         """Start everything; `stack` ends it. Return the tasks of which the first to end ends the bot."""
-        await self._open(stack)
-        await self._begin_session(stack)
-        await in_thread(clear_agents, self._settings.home)
-        await in_thread(self._clear_trainings)
-        if self._settings.repository is None:
-            await prepare_embedded(self._settings)
+        async with self._runs.current.changes(asked_at=order.given_at, or_end=True):
+            await self._open(stack)
+            await self._begin_session(stack)
+            await in_thread(clear_agents, self._settings.home)
+            await in_thread(self._clear_trainings)
+            if await in_thread(self._is_here, order):
+                await self._runs.prepare()
+            await self._attach(stack)
+            await self._heartbeat.arrive()
+            self.ordered = ordered = await go_on(self._runs, self._settings, order)
+            if ordered is None and await in_thread(self._runs.current.now) is None:
+                self.say_here("There is no run yet. /start_run starts one.")
+        await self._begin_checks(stack)
+        ends = {_begin(stack, _wait(self._left), "person at the terminal")}
+        over = [self._runs.over(ordered)] if ordered is not None and order.exit_when_done else []
+        return ends | {_begin(stack, work, "order") for work in over}
 
+    async def _attach(self, stack: AsyncExitStack) -> None:
+        """Let terminal and chats come in."""
         # They end in the reverse order: what happened last is still told to everybody here.
-        left = asyncio.Event()
         names = [command.name for command in COMMANDS]
         history = self._settings.home / "history"
-        attaching = attach_terminal(self._settings.socket, commands=names, history=history, left=left)
+        attaching = attach_terminal(self._settings.socket, commands=names, history=history, left=self._left)
         terminal = asyncio.create_task(attaching, name="terminal")
         stack.push_async_callback(_finish, terminal)
         stack.push_async_callback(self._server.stop)  # ends what follows the bot, after the last message
@@ -220,13 +241,6 @@ class Bot:
         _begin(stack, keep(self._delivery.run), "delivery")
         stack.push_async_callback(self._runs.close)
         _begin(stack, self._chats.run(self._inbox.answer), "chats")
-
-        await self._heartbeat.arrive()
-        ordered = await go_on(self._runs, self._settings, order)
-        await self._begin_checks(stack)
-        ends = {_begin(stack, _wait(left), "person at the terminal")}
-        over = [self._runs.over(ordered)] if ordered is not None and order.exit_when_done else []
-        return ends | {_begin(stack, work, "order") for work in over}
 
     async def _open(self, stack: AsyncExitStack) -> None:
         await self._server.start()  # from here on no other bot can work on this state directory
@@ -265,6 +279,11 @@ class Bot:
             )
             _begin(stack, keep(wake_up.run), "wake-up")
 
+    def _is_here(self, order: Order) -> bool:
+        """Tell whether the run to come is of the repository in which new ones are started."""
+        run = self._journal.run(order.tag) if order.tag else foremost(self._journal.active_runs())
+        return run is None or run.repository.resolve() == self._runs.repository.resolve()
+
     def _clear_trainings(self) -> None:
         runs, journal = self._journal.runs(), self._journal
         needed = [run.id for run in runs if run.state is not RunState.STOPPED or _is_under_way(journal, run)]
@@ -296,7 +315,7 @@ async def go_on(runs: Runs, settings: Settings, order: Order) -> Run | None:
         UserError: there is no run that the order could mean, or a new one cannot be made.
     """
     for stopped in await in_thread(_half_stopped, runs):
-        runs.conduct(stopped)  # the bot before this one was killed during the /stop: end what trains
+        runs.conduct(stopped)  # the bot before this one ended during the /stop: end what trains
     ordered = order.tag or order.experiments or order.exit_when_done
     if settings.has_chat and not ordered and not await in_thread(runs.journal.active_runs):
         return None
@@ -311,6 +330,8 @@ async def go_on(runs: Runs, settings: Settings, order: Order) -> Run | None:
             await _let_people_decide(runs, settings, foreign)
             return None
     run = await in_thread(_choose_run, runs, settings, order.tag) if foreign is None else foreign
+    if run.state is not RunState.RUNNING:
+        await in_thread(_tell_standing, runs, run, settings.zone)
     await _make_ready(runs, run)
     if order.exit_when_done and run.state is RunState.PAUSED:
         raise UserError(f"Run {run.tag} is paused. Start without --exit-when-done and send /resume.")
@@ -319,6 +340,14 @@ async def go_on(runs: Runs, settings: Settings, order: Order) -> Run | None:
         raise UserError("--certify needs --experiments: it comes at their end.")
     runs.conduct(run, experiments, unattended=order.exit_when_done, certify=order.certify)
     return run
+
+
+def _tell_standing(runs: Runs, run: Run, zone: tzinfo) -> None:
+    """Say everywhere that the run did not go on until now, or that it still does not."""
+    turn = last_event_of(runs.journal, run.id, (EventKind.RUN_STATE,))
+    status = run_status(runs.journal, run, worktree=runs.worktree(run.tag))
+    reason = standing_text(status, since=turn.at if turn else run.created_at, zone=zone)
+    runs.journal.note(run.id, EventKind.NOTED, reason=reason)
 
 
 async def _make_ready(runs: Runs, run: Run) -> None:
@@ -334,7 +363,17 @@ async def _make_ready(runs: Runs, run: Run) -> None:
 
 def _half_stopped(runs: Runs) -> list[Run]:
     stopped = (run for run in runs.journal.runs() if run.state is RunState.STOPPED)
-    return [run for run in stopped if _is_under_way(runs.journal, run)]
+    return [run for run in stopped if _is_under_way(runs.journal, run) or _holds_branch(runs, run)]
+
+
+def _holds_branch(runs: Runs, run: Run) -> bool:
+    """Tell whether its worktree still has its branch, so that nobody can check it out elsewhere."""
+    try:
+        pointer = (runs.worktree(run.tag) / ".git").read_text(encoding="utf-8")
+        head = Path(pointer.removeprefix("gitdir: ").strip(), "HEAD").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+    return head.strip() == f"ref: refs/heads/{run.branch}"
 
 
 def _is_under_way(journal: Journal, run: Run) -> bool:
@@ -345,7 +384,7 @@ def _is_under_way(journal: Journal, run: Run) -> bool:
 def _choose_run(runs: Runs, settings: Settings, tag: str | None) -> Run:
     if tag is None:
         active = [run for run in runs.journal.active_runs() if not _is_foreign(runs, settings, run)]
-        return active[-1] if active else runs.start_run()
+        return foremost(active) or runs.start_run()
     run = runs.journal.run(tag)
     if run is not None and run.state is RunState.STOPPED:
         raise UserError(f"Run {tag} is stopped for good. Choose another tag.")

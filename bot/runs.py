@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
+from bot.current import CurrentRun
 from bot.setup.data import needed_data
-from bot.setup.doctor import Check, device
+from bot.setup.doctor import Check, data_check, device, failures, uncommitted, unused_budget
 from bot.setup.proposer_factory import make_researcher
 from bot.setup.settings import Settings
-from bot.setup.trainings import evaluation_check, examine_sandbox, what_trainings_read
+from bot.setup.template import prepare_embedded
+from bot.setup.trainings import evaluation_check, examine_sandbox, start_checks, what_trainings_read
 from loop.engine.prefetch import ProposerFailure
 from loop.engine.run import Engine
 from loop.engine.stages import KeepRule
@@ -44,6 +46,8 @@ from loop.text import secrets_in
 from notifiers.text.status import RunPlan, sandbox_text
 
 log = logging.getLogger(__name__)
+
+ENDING_SECONDS = 10.0  # that a run which was stopped has at the end of the bot
 
 
 def worktree(home: Path, tag: str) -> Path:
@@ -106,6 +110,7 @@ class Runs:
         blocker: Callable[[Run], Awaitable[Reason | None]] = no_blocker,
     ) -> None:
         self.journal = journal
+        self.current = CurrentRun(journal, self._conducted)
         self.repository = repository
         self.trouble = asyncio.Event()
         self._settings = settings
@@ -123,16 +128,10 @@ class Runs:
         self._workspaces: dict[int, Workspace] = {}
         self._engines: dict[int, Engine] = {}
         self._loops: dict[int, _Loop] = {}
+        self._is_prepared = False
         self._sandbox: SandboxFacts | None = None
 
     # Runs
-
-    def current(self) -> Run:
-        """Return the run that commands without a tag are about: the newest active one, else the newest."""
-        runs = self.journal.runs()
-        if not runs:
-            raise UserError("There is no run yet. Start one with /start_run.")
-        return ([run for run in runs if run.state is not RunState.STOPPED] or runs)[-1]
 
     def engine(self, run: Run) -> Engine:
         """Return the engine of an active run. Made on first use, which runs git and blocks."""
@@ -156,8 +155,21 @@ class Runs:
     def worktree(self, tag: str) -> Path:
         return worktree(self._settings.home, tag)
 
-    def plan_run(self, tag: str | None = None) -> RunPlan:
-        """Return what a new run would be; UserError if none can be started now, or not with this tag."""
+    async def prepare(self) -> None:
+        """Make the embedded template and its data, once, where new runs are of it.
+
+        Raises:
+            UserError: the data could not be prepared.
+        """
+        if self._settings.repository is None and not self._is_prepared:
+            await prepare_embedded(self._settings)
+            self._is_prepared = True
+
+    def plan_run(self, tag: str | None = None, *, quickly: bool = True) -> RunPlan:
+        """Return what a new run would be; UserError if none can be started now, or not with this tag.
+
+        Done `quickly`, its evaluator is not asked.
+        """
         self._require_free_device()
         settings = self._settings
         facts = inspect(
@@ -174,7 +186,9 @@ class Runs:
         fixed = read_time_budget(self.repository, facts.base_commit, settings.frozen)
         budget = fixed or settings.time_budget
         settings.deadline(budget)  # refused before anything is made
-        data = needed_data(settings, facts.path, facts.base_commit, self._launcher.environ)
+        checks = start_checks(settings, self._environ, self.sandbox, quickly=quickly)
+        lacking = failures(checks if settings.repository else (*checks, data_check(settings, facts)))
+        left_out, unused = uncommitted(settings, facts), unused_budget(settings, fixed)
         return RunPlan(
             tag=tag,
             other_tag=propose_tag(self._today(), taken | {tag}),
@@ -182,22 +196,21 @@ class Runs:
             base_branch=facts.base_branch,
             base_commit=facts.base_commit,
             subject=facts.subject,
-            dirty=(*facts.dirty, *facts.untracked),
-            missing=data.problem,
-            preparation=data.fix,
             device=device(),
             sandbox=sandbox_text(self.sandbox()),
             evaluator=evaluator_of(settings.evaluate, self.repository, facts.base_commit),
             budget=budget,
             noise_runs=settings.noise_runs_of(budget),
             proposer=", ".join(map(str, settings.proposer)),
+            remarks=tuple(filter(None, (left_out, unused))),
+            lacking=lacking,
         )
 
     def start_run(self, tag: str | None = None, *, answered_in: str = "") -> Run:
         """Create a run with its branch and worktree, which `conduct` starts; UserError as in `plan_run`."""
-        plan = self.plan_run(tag)
-        if plan.missing:
-            raise UserError(f"Missing data: {plan.missing}. {plan.preparation}")
+        plan = self.plan_run(tag, quickly=False)
+        if plan.lacking:
+            raise UserError("\n".join(plan.lacking))
         workspace = self._make_workspace(plan.tag, self.repository, plan.base_commit)
         Source(  # refused before anything is made
             self.repository,
@@ -216,15 +229,19 @@ class Runs:
             goal=self._settings.metric_goal,
             time_budget=plan.budget,
             answered_in=answered_in,
+            remarks=plan.remarks,
         )
 
     def _require_free_device(self) -> None:
-        for run in self.journal.active_runs():
-            if run.state is not RunState.DONE:
-                raise UserError(
-                    f"Run {run.tag} is {run.state.value} on this machine. /stop it first "
-                    "(if no bot is running, start it with `autoresearch up`)."
-                )
+        run = self.current.now()
+        if run is not None and run.state not in (RunState.DONE, RunState.STOPPED):
+            raise UserError(
+                f"Run {run.tag} is {run.state.value} on this machine. /stop it first "
+                f"(if no bot is running, start it with `autoresearch up --tag {run.tag}`)."
+            )
+
+    def _conducted(self) -> set[int]:
+        return {id_ for id_, loop in self._loops.items() if not loop.task.done()}
 
     def _taken_tags(self) -> set[str]:
         runs = self.journal.runs()
@@ -312,13 +329,23 @@ class Runs:
         return True
 
     async def close(self) -> None:
-        """End the tasks; trainings go on and are found again at the next start."""
+        """End the tasks; trainings go on and are found again at the next start.
+
+        A run that was just stopped may end first: it lets go of its branch.
+        """
         tasks = [loop.task for loop in self._loops.values()]
+        ending = [loop.task for loop in self._loops.values() if self._is_ending(loop)]
+        if ending:
+            await asyncio.wait(ending, timeout=ENDING_SECONDS)
         for task in tasks:
             task.cancel()
         self._launcher.close()
         if tasks:
             await asyncio.wait(tasks)
+
+    def _is_ending(self, loop: _Loop) -> bool:
+        engine = self.engine_if_made(loop.run)
+        return engine is not None and engine.run.state is RunState.STOPPED and not loop.task.done()
 
     # Parts
 

@@ -19,11 +19,12 @@ from bot.local.wire import bot_answers
 from bot.setup.settings import Settings
 from loop.errors import UserError
 from loop.experiment import Goal, Run, RunState, Status
+from loop.gain import number
 from loop.results.table import Results
 from loop.store.journal import Journal
 from loop.text import clean, one_line
 from notifiers.message import Message
-from notifiers.text.words import number, plural
+from notifiers.text.words import plural
 
 Tag = Annotated[str | None, typer.Option(help="The run; default: the newest.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -67,7 +68,7 @@ def goal_text(found: Results, goal: Goal) -> str:
     if len(kept) < 2 or any((after > before) is not rises for before, after in pairwise(kept)):
         return ""
     way, right = ("rises", Goal.MAXIMIZE) if rises else ("falls", Goal.MINIMIZE)
-    first, last = number(kept[0]), number(kept[-1])
+    first, last = number(kept[0]), number(kept[-1], kept[0])
     return f"{found.metric} {way} from keep to keep ({first} → {last}): set METRIC_GOAL={right.value}."
 
 

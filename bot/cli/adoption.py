@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bot.cli import goal_text, renamed_text
+from bot.current import foremost
 from bot.local.wire import bot_answers
 from bot.setup.settings import Settings
 from loop.errors import UserError
@@ -15,6 +16,7 @@ from loop.git.workspace import Workspace
 from loop.results.adopt import check_refs, drop_branch, keep_reachable, make_branch, read_inheritance
 from loop.results.table import Results, parse_results, read_results
 from loop.store.journal import Journal
+from notifiers.text.certainty import numbers
 
 RESULTS = "results.tsv"
 
@@ -81,7 +83,8 @@ def adopt(
         adopted=found.experiments,
     )
     said = f"Results: {place}." if rows.rows else "No results.tsv was found: its experiments are not known."
-    return run, "\n".join(filter(None, (said, renamed_text(rows))))
+    lost = f"Discarded, as their commit is unknown: {numbers(found.unnamed)}." if found.unnamed else ""
+    return run, "\n".join(filter(None, (said, renamed_text(rows), lost)))
 
 
 def _results(git: Git, checkout: Path, branch: str, named: Path | None, metric: str) -> tuple[Results, str]:
@@ -116,6 +119,9 @@ def _check_free(settings: Settings, journal: Journal) -> None:
         raise UserError(
             "The bot is running: stop it, adopt, and start it again; its training continues meanwhile."
         )
-    for run in journal.active_runs():
-        if run.state is not RunState.DONE:
-            raise UserError(f"Run {run.tag} is {run.state.value} on this machine: /stop it first.")
+    run = foremost(journal.active_runs())
+    if run is not None and run.state is not RunState.DONE:
+        raise UserError(
+            f"Run {run.tag} is {run.state.value}, and no bot is running. "
+            f"End it first: `autoresearch up --tag {run.tag}`, then type /stop."
+        )

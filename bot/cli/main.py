@@ -18,9 +18,10 @@ from bot.cli.report import report, report_of_run
 from bot.setup.service import become_init, open_standard_streams, unit
 from bot.setup.settings import load_settings
 from loop.errors import UserError
+from loop.gain import number
 from loop.store.experiments import read_rows
 from loop.store.journal import Journal, OlderStateError, StoreError
-from notifiers.text.words import number, plural
+from notifiers.text.words import plural
 
 app = typer.Typer(
     help="Hosts an overnight machine-learning research loop.",
@@ -57,9 +58,9 @@ def up(
     settings = context.obj()
     become_init()
     os.umask(0o077)
-    asyncio.run(serve(settings, Order(tag, experiments, exit_when_done, certify)))
+    done = asyncio.run(serve(settings, Order(tag, experiments, exit_when_done, certify)))
     if exit_when_done:
-        made = report_of_run(settings, tag)
+        made = report_of_run(settings, done or tag)
         with suppress(OSError, UserError):  # what was ordered is done, whatever became of the output
             made.show(settings.zone)
         raise typer.Exit(code=int(made.failed))
@@ -123,17 +124,31 @@ def check(
 
 
 @app.command()
-def doctor(context: typer.Context, as_json: Json = False) -> None:
+def doctor(
+    context: typer.Context,
+    as_json: Json = False,
+    repo: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The training repository, instead of REPOSITORY.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="List all checks, also what is well.")] = False,
+) -> None:
     """Check this machine and print what to fix; exit status 1 if a check fails."""
     from dataclasses import asdict
 
+    from bot.heartbeat.health import health_checks, incident_lines
     from bot.local.wire import bot_answers
     from bot.platforms import chat_checks
-    from bot.setup.doctor import Check, examine, health_checks, incident_lines, render
-    from bot.setup.trainings import examine_trainings
+    from bot.setup.doctor import Check, brief, examine_services, render
+    from bot.setup.trainings import start_checks
 
     settings = context.obj()
-    checks = (*examine(settings), *examine_trainings(settings, os.environ), *chat_checks(settings))
+    if repo is not None:
+        settings = settings.model_copy(update={"repository": repo.expanduser().absolute()})
+    checks = (
+        *start_checks(settings, os.environ),
+        *examine_services(settings),
+        *chat_checks(settings),
+    )
     incidents: list[str] = []
     state = settings.home / "state.db"
     try:
@@ -152,7 +167,7 @@ def doctor(context: typer.Context, as_json: Json = False) -> None:
     if as_json:
         print_json([asdict(check) for check in checks])
     else:
-        say("\n".join((render(checks), *incidents)))
+        say("\n".join((render(checks), *incidents)) if everything else brief(checks))
     raise typer.Exit(code=int(any(check.ok is False for check in checks)))
 
 

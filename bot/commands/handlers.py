@@ -9,9 +9,10 @@ from typing import TypeAlias
 
 from bot.commands.access import Request
 from bot.commands.table import COMMANDS, Call, find_command
+from bot.heartbeat.health import health_checks, incident_lines, loop_check
 from bot.reports import Reporter, bundle_folder, make_bundle
 from bot.runs import Runs
-from bot.setup.doctor import Check, examine, health_checks, incident_lines, loop_check, render
+from bot.setup.doctor import Check, examine, examine_services, render
 from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH
 from bot.setup.trainings import sandbox_check
@@ -26,13 +27,14 @@ from loop.proposers.people import IDEA_CHARACTERS, MistypedIdeaError, edit
 from loop.results.certainty import read_certainty
 from loop.results.gains import hit_rates, lessons, lessons_of_others, most_valuable
 from loop.results.report import RunStatus, run_status
+from loop.store.events import last_event_of
 from loop.store.experiments import IdeaBox, read_rows
 from loop.text import one_line, without_secrets
 from notifiers.charts import ChartError, chart_of
 from notifiers.delivery.preferences import PreferenceStore, describe
 from notifiers.message import Message, Reply
 from notifiers.text.certainty import certified_line
-from notifiers.text.digest import corrected_text, digest, retagged_text, started_text
+from notifiers.text.digest import corrected_text, digest, message_of, retagged_text
 from notifiers.text.status import (
     ideas_message,
     progress_line,
@@ -88,27 +90,31 @@ class CommandHandlers:
 
     async def progress(self) -> str:
         """Return the current training in one line, or why there is none; empty when no run is active."""
-        runs = await in_thread(self._journal.active_runs)
-        if not runs:
+        run = None if self._host.current.is_changing else await in_thread(self._host.current.now)
+        if run is None or run.state is RunState.STOPPED:
             return ""
-        status = await in_thread(self._status_of, runs[-1])
-        return progress_line(status, zone=self._zone, waits_for=self._waits_for(runs[-1]))
+        status = await in_thread(self._status_of, run)
+        return progress_line(status, zone=self._zone, waits_for=self._waits_for(run))
 
     # Control: the channel that asks has its message about the change in the answer, all others in the event's
 
     async def _start_run(self, call: Call, request: Request) -> Reply:
         tag = call.text("tag")
-        if not call.has("go"):
-            return Reply(start_card(await in_thread(self._host.plan_run, tag)), replaces=True)
-        run = await in_thread(self._host.start_run, tag, answered_in=request.sender.channel)
-        self._host.conduct(run, self._settings.experiments)
-        return Reply(Message(started_text(run)), replaces=True, for_all=True)
+        async with self._host.current.changes(asked_at=request.sent_at):
+            await self._host.prepare()
+            if not call.has("go"):
+                return Reply(start_card(await in_thread(self._host.plan_run, tag)), replaces=True)
+            run = await in_thread(self._host.start_run, tag, answered_in=request.sender.channel)
+            self._host.conduct(run, self._settings.experiments)
+        started = await in_thread(last_event_of, self._journal, run.id, (EventKind.RUN_STARTED,))
+        assert started is not None
+        return Reply(message_of(started, run), replaces=True, for_all=True)
 
     async def _cancel(self, _: Call, __: Request) -> Reply:
         return Reply(Message("Cancelled."), replaces=True)
 
     async def _pause(self, call: Call, request: Request) -> Reply:
-        engine = await self._engine(await self._current())
+        engine = await self._engine(await self._meant(request))
         now, tag = call.has("now"), engine.run.tag
         await engine.pause(now=now, reason=_order(request))
         if engine.run.state is RunState.PAUSING:
@@ -117,13 +123,13 @@ class CommandHandlers:
         return _changed(f"Run {tag} is paused. /resume {then}.")
 
     async def _resume(self, _: Call, request: Request) -> Reply:
-        engine = await self._engine(await self._current())
+        engine = await self._engine(await self._meant(request))
         await engine.resume(reason=_order(request))
         self._host.conduct(engine.run, self._settings.experiments)
         return _changed(f"Run {engine.run.tag} continues.")
 
     async def _stop(self, _: Call, request: Request) -> Reply:
-        run, order = await self._current(), _order(request)
+        run, order = await self._meant(request), _order(request)
         if not request.sender.is_local:
             order = replace(order, answered_in="")  # the event brings the report
         await (await self._engine(run)).stop(reason=order)
@@ -138,14 +144,14 @@ class CommandHandlers:
         return _changed(retagged_text(old, new))
 
     async def _skip(self, _: Call, request: Request) -> Reply:
-        engine = await self._engine(await self._current())
+        engine = await self._engine(await self._meant(request))
         given_up = await engine.skip(answered_in=request.sender.channel)
         if isinstance(given_up, Repeat):
             return _changed(f"Skipping a repeat of experiment #{given_up.number}.")
         return _changed(f"Skipping experiment #{given_up.number}: {given_up.description}")
 
     async def _rerun(self, call: Call, request: Request) -> Reply:
-        engine = await self._engine(await self._current())
+        engine = await self._engine(await self._meant(request))
         number, times, sender = call.count("n"), call.count("k", 1), request.sender
         await engine.rerun(number, times, name=sender.name, answered_in=sender.channel)
         run, again = engine.run, "once more" if times == 1 else f"{times} more times"
@@ -159,13 +165,13 @@ class CommandHandlers:
         return await self._correct(EventKind.REJECTED, call, request)
 
     async def _correct(self, kind: EventKind, call: Call, request: Request) -> Reply:
-        engine, number = await self._engine(await self._current()), call.count("n")
+        engine, number = await self._engine(await self._meant(request)), call.count("n")
         name, channel = request.sender.name, request.sender.channel
         correction = await engine.correct(kind, number, name=name, answered_in=channel)
         return _changed(corrected_text(kind, number, correction.retried))
 
     async def _certify(self, _: Call, request: Request) -> Reply:
-        engine = await self._engine(await self._current())
+        engine = await self._engine(await self._meant(request))
         sender, run = request.sender, engine.run
         asked = await engine.certify(name=sender.name, answered_in=sender.channel)
         cost = duration(await in_thread(engine.certifier.seconds, run, asked.pairs))
@@ -173,7 +179,7 @@ class CommandHandlers:
         return await self._trained(engine, f"{each}, about {cost}", request)
 
     async def _prune(self, call: Call, request: Request) -> Reply:
-        engine, sender = await self._engine(await self._current()), request.sender
+        engine, sender = await self._engine(await self._meant(request)), request.sender
         given = call.text("numbers") or ""
         if not given:
             count, seconds = await engine.prune(name=sender.name, answered_in=sender.channel)
@@ -236,10 +242,10 @@ class CommandHandlers:
         return replace(found, text="\n".join(filter(None, (found.text, certain))))
 
     async def _diff(self, call: Call, _: Request) -> Message:
-        run, experiment = await in_thread(self._experiment, call)
+        run, experiment = await self._experiment(call)
         workspace = await in_thread(self._host.workspace, run)
         if call.has("to"):
-            after = (await in_thread(self._experiment, call, "to"))[1]
+            after = (await self._experiment(call, "to"))[1]
             text = await in_thread(workspace.diff, after.commit, experiment.commit)
             return Message(
                 f"From experiment #{experiment.number} to #{after.number}", text or "(no difference)"
@@ -250,7 +256,7 @@ class CommandHandlers:
         return Message(f"Experiment #{experiment.number}: {experiment.description}", text)
 
     async def _log(self, call: Call, _: Request) -> Message:
-        run, experiment = await in_thread(self._experiment, call)
+        run, experiment = await self._experiment(call)
         kept = (await self._engine(run)).log_of(experiment.number)
         path = kept if experiment.status else self._host.worktree(run.tag) / "run.log"
         text = without_secrets(await in_thread(read_tail, path, limit=LOG_BYTES), self._settings.secrets)
@@ -326,6 +332,7 @@ class CommandHandlers:
         learned = lessons_of_others(journal, run, most=LESSONS_READ) + lessons(
             journal, run, most=LESSONS_READ
         )
+        best = journal.best(run.id)
         return ideas_message(
             waiting=box.waiting(run.id),
             present=journal.undecided(run.id),
@@ -333,6 +340,7 @@ class CommandHandlers:
             families=hit_rates(journal, run),
             lessons=most_valuable(learned, most),
             goal=run.goal,
+            like=best.value if best else None,
             most=most,
         )
 
@@ -372,7 +380,7 @@ class CommandHandlers:
         )
         failed = (loop_check(one.run, one.ended.reason) for one in self._host.loops() if one.ended)
         own = (sandbox_check(self._host.sandbox), *self._host.evaluation_checks())
-        return (*examine(settings), *own, *checks, *failed)
+        return (*examine(settings), *examine_services(settings), *own, *checks, *failed)
 
     async def _help(self, call: Call, _: Request) -> Message:
         name = call.text("command")
@@ -394,14 +402,18 @@ class CommandHandlers:
         return f"Waiting for a proposal: {failure.reason}" if failure else ""
 
     async def _current(self) -> Run:
-        return await in_thread(self._host.current)
+        return await self._host.current.chosen()
+
+    async def _meant(self, request: Request) -> Run:
+        """Return the run that a command steers: none that was started after the command was sent."""
+        return await self._host.current.chosen(sent_at=request.sent_at)
 
     async def _engine(self, run: Run) -> Engine:
         return await in_thread(self._host.engine, run)
 
-    def _experiment(self, call: Call, name: str = "n") -> tuple[Run, Experiment]:
-        run, number = self._host.current(), call.count(name)
-        experiment = self._journal.experiment(run.id, number)
+    async def _experiment(self, call: Call, name: str = "n") -> tuple[Run, Experiment]:
+        run, number = await self._current(), call.count(name)
+        experiment = await in_thread(self._journal.experiment, run.id, number)
         if experiment is None:
             raise UserError(f"Run {run.tag} has no experiment #{number}: /results lists the experiments.")
         return run, experiment

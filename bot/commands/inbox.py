@@ -92,7 +92,8 @@ class Inbox:
             raise UserError("That question has expired: send the command again.")
         if question.request.sender.place != request.sender.place:
             raise UserError("That question was asked in another chat.")
-        reply = await self._handlers.obey(question.call, request)
+        asked = replace(request, sent_at=question.request.sent_at)  # it is about the run of that moment
+        reply = await self._handlers.obey(question.call, asked)
         text = f"{reply.message.text} ({request.sender.name})"
         return Reply(replace(reply.message, text=text), replaces=True)
 

@@ -10,6 +10,7 @@ from bot.setup.settings import Settings
 from loop.git.repository import read_programs
 from loop.process.environment import PREPARE, prepare_line
 from loop.program.data_paths import find_data
+from notifiers.text.words import some
 
 _USUAL = ".cache/autoresearch"  # what a program of the practice mentions, where its paths cannot be read
 
@@ -29,7 +30,7 @@ class NeededData:
 
     @property
     def problem(self) -> str:
-        return f"{', '.join(map(str, self.missing))} (from {self.named_by})" if self.missing else ""
+        return f"{some(self.missing, 'path')} (from {self.named_by})" if self.missing else ""
 
 
 def needed_data(

@@ -1,4 +1,4 @@
-"""What this machine and its bot lack, each with what fixes it: the checks of `doctor` and `/health`."""
+"""What this machine and its bot lack, each with what fixes it: the checks of `up`, `doctor` and `/health`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import datetime
 from importlib import util
 from pathlib import Path
 
@@ -20,20 +19,13 @@ from bot.setup.data import needed_data
 from bot.setup.settings import ENV_FILE, Settings
 from bot.setup.sources import PROVIDERS, SEARCH, SourceChoice, agent_of
 from loop.errors import UserError
-from loop.experiment import Actor, EventKind, Purpose, Run
 from loop.git.repository import RepositoryFacts, inspect, read_time_budget
 from loop.process.environment import find_uv, training_environment
-from loop.process.liveness import Marked, find_marked
-from loop.process.machine import Disk, GpuProcess, ask_nvidia_smi, look_at_gpus
+from loop.process.machine import Disk, ask_nvidia_smi, cannot_write
 from loop.program.constants import find_constants
 from loop.proposers.model.providers import INSTALL, is_own_server
 from loop.proposers.search.space import find_axes
-from loop.store.events import Call, last_incidents, open_calls
-from loop.store.evidence.repeats import trainings_under_way
-from loop.store.journal import Journal
-from loop.text import one_line
-from notifiers.delivery.delivery import Standing, standings
-from notifiers.text.words import duration, state_text
+from notifiers.text.words import plural, some
 
 _PATIENCE = 20.0  # seconds for a program to answer
 
@@ -47,8 +39,28 @@ class Check:
     detail: str
     fix: str = ""
 
+    @property
+    def sentence(self) -> str:
+        """What is wrong and what to do, in one line."""
+        said = f"{self.name[0].upper()}{self.name[1:]}: {self.detail}".rstrip(".")
+        return f"{said}. {self.fix}".rstrip()
 
-def render(checks: tuple[Check, ...]) -> str:
+
+def failures(checks: Iterable[Check]) -> tuple[str, ...]:
+    """Return a sentence for each check that failed: what `up` refuses to start a run for."""
+    return tuple(check.sentence for check in checks if check.ok is False)
+
+
+def brief(checks: Sequence[Check]) -> str:
+    """Return what is not well; one line where all is."""
+    bad = [check for check in checks if not check.ok]
+    if not bad:
+        return f"All well ({plural(len(checks), 'check')}; `autoresearch doctor --all` lists them)."
+    fine = len(checks) - len(bad)
+    return f"{render(bad)}\n{plural(fine, 'other check')} passed: `autoresearch doctor --all` lists all."
+
+
+def render(checks: Iterable[Check]) -> str:
     """Return the checks for a terminal: a line each, and another where there is something to do."""
     words = {True: "ok  ", None: "warn", False: "FAIL"}
     lines = []
@@ -134,15 +146,13 @@ def _tracker(service: str) -> Check:
 
 
 GIT_VERSION = (2, 28)  # the first that can name the branch of a new repository
-_NAMED = 5  # of the files that a run would not see
 
 
 def examine(settings: Settings) -> tuple[Check, ...]:
-    """Look at everything that the bot needs; leaves nothing behind and needs no running bot."""
+    """Look at what the bot needs for a run; leaves nothing behind and needs no running bot."""
     now = datetime.now().astimezone(settings.time_zone)
     fallback = [settings.fallback_model] if settings.fallback_model else []
     sources = [choice for choice in (*settings.proposer, *fallback) if choice.kind != SEARCH]
-    addresses = filter(None, map(str.strip, settings.apprise_urls.get_secret_value().split(",")))
     return (
         _env_file(),
         _git_program(),
@@ -150,11 +160,18 @@ def examine(settings: Settings) -> tuple[Check, ...]:
         _uv(settings.repository),
         _accelerator(),
         *(_source(settings, choice) for choice in sources),
-        *(_service(number, url) for number, url in enumerate(addresses, start=1)),
-        *([_tracker(settings.tracker[0])] if settings.tracker else []),
         _state_directory(settings.home),
         _bot(settings.socket),
         _clock(now, str(settings.time_zone or now.tzname()), Path(__file__).stat().st_mtime),
+    )
+
+
+def examine_services(settings: Settings) -> tuple[Check, ...]:
+    """Look at what results and messages are sent to besides the chats: no run needs it."""
+    addresses = filter(None, map(str.strip, settings.apprise_urls.get_secret_value().split(",")))
+    return (
+        *(_service(number, url) for number, url in enumerate(addresses, start=1)),
+        *([_tracker(settings.tracker[0])] if settings.tracker else []),
     )
 
 
@@ -177,7 +194,7 @@ def _git_program() -> Check:
 def _repository(settings: Settings) -> Iterator[Check]:
     if settings.repository is None:
         yield Check("repository", True, "the embedded template")
-        yield _data(settings, None)
+        yield data_check(settings, None)
         return
     try:
         facts = inspect(
@@ -190,12 +207,11 @@ def _repository(settings: Settings) -> Iterator[Check]:
         yield Check("repository", False, str(error))
         return
     detail = f"{facts.path}, branch {facts.base_branch} at {facts.base_commit[:7]}: {facts.subject}"
-    if left_out := _left_out(facts):
-        detail += f"; not in it: {' and '.join(left_out)}"
-        yield Check("repository", None, detail, "Commit your changes first.")
+    if left_out := uncommitted(settings, facts):
+        yield Check("repository", None, f"{detail}; {left_out}", "Commit what a run shall start from.")
     else:
         yield Check("repository", True, detail)
-    yield _data(settings, facts)
+    yield data_check(settings, facts)
     only_search = all(choice.kind == SEARCH for choice in settings.proposer)
     if only_search and not find_axes(find_constants(facts.source), settings.frozen_constants):
         detail = f"no constant in {settings.editable} that it may change"
@@ -206,23 +222,36 @@ def _repository(settings: Settings) -> Iterator[Check]:
         settings.deadline(fixed or settings.time_budget)
     except UserError as error:
         yield Check("deadline", False, str(error))
+    else:
+        if unused := unused_budget(settings, fixed):
+            yield Check("time budget", None, unused, "Remove TIME_BUDGET, or change it there.")
 
 
-def _left_out(facts: RepositoryFacts) -> list[str]:
-    left_out = [f"uncommitted changes of {', '.join(facts.dirty)}"] if facts.dirty else []
-    if names := facts.untracked:
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        left_out.append(f"untracked {', '.join(names[:_NAMED])}{more}")
-    return left_out
+def uncommitted(settings: Settings, facts: RepositoryFacts) -> str:
+    """Say which edits a run would not see, those of its own programs first; empty where there are none."""
+    own = (settings.editable, *settings.frozen)
+    dirty = sorted(facts.dirty, key=lambda name: name not in own)
+    parts = [f"changes of {some(dirty, 'file')}"] if dirty else []
+    parts += [f"new {some(facts.untracked, 'file')}"] if facts.untracked else []
+    return f"uncommitted, so not part of a run: {' and '.join(parts)}" if parts else ""
 
 
-def _data(settings: Settings, facts: RepositoryFacts | None) -> Check:
+def unused_budget(settings: Settings, fixed: float | None) -> str:
+    """Say that the repository fixes another time budget than was set; empty where it does not."""
+    if fixed is None or not settings.names_time_budget or settings.time_budget == fixed:
+        return ""
+    return f"TIME_BUDGET={settings.time_budget:g} is not used: the repository fixes {fixed:g} s"
+
+
+def data_check(settings: Settings, facts: RepositoryFacts | None) -> Check:
     environment = training_environment(os.environ, {}, let_through=settings.train_env)
     repository, commit = (facts.path, facts.base_commit) if facts else (None, "")
     data = needed_data(settings, repository, commit, environment)
+    if data.missing and facts is None:
+        return Check("data", True, f"prepared at the first start: {some(data.missing, 'path')}")
     if data.missing:
-        return Check("data", False if facts else None, f"missing: {data.problem}", data.fix)
-    found = f"{', '.join(map(str, data.paths))} (from {data.named_by})"
+        return Check("data", False, f"missing: {data.problem}", data.fix)
+    found = f"{some(data.paths, 'path')} (from {data.named_by})"
     return Check("data", True, found if data.paths else "not checked: no paths found; DATA_PATHS names some")
 
 
@@ -262,15 +291,14 @@ def nearest(folder: Path) -> Path:
 def _state_directory(home: Path) -> Check:
     name = "state directory"
     place = nearest(home)
-    try:
-        with tempfile.TemporaryFile(dir=place):
-            pass
-    except OSError as error:
+    if reason := cannot_write(place / "state.db"):
         fix = "Choose another one with --home or AUTORESEARCH_HOME."
-        return Check(name, False, f"cannot write to {place}: {error.strerror}", fix)
+        return Check(name, False, f"cannot write to {place}: {reason}", fix)
     usage = shutil.disk_usage(place)
-    detail = f"{home}, {usage.free / 1e9:.1f} GB free"
-    if Disk(home, usage.free, usage.total).short:
+    disk, detail = Disk(home, usage.free, usage.total), f"{home}, {usage.free / 1e9:.1f} GB free"
+    if disk.low:
+        return Check(name, False, f"{detail}: a run would pause at once", "Free some space.")
+    if disk.short:
         return Check(name, None, detail, "Free some space: a night needs several GB for trainings and logs.")
     return Check(name, True, detail)
 
@@ -287,117 +315,3 @@ def _clock(now: datetime, zone: str, written: float) -> Check:
     if now.timestamp() < written:
         return Check("clock", None, f"{now:%Y-%m-%d %H:%M} {zone} is in the past", "Set the machine's clock.")
     return Check("clock", True, f"{now:%Y-%m-%d %H:%M} {zone}")
-
-
-INCIDENTS = 5
-_LINE = 160
-_START = "Start the bot: autoresearch up"
-_WORDS = {
-    EventKind.RUN_RECOVERED: "recovered",
-    EventKind.NEEDS_ATTENTION: "needs a person",
-    EventKind.INTERRUPTED: "trains again",
-}
-
-
-def health_checks(
-    journal: Journal, *, home: Path, heartbeat_minutes: float, now: float, running: bool = True
-) -> tuple[Check, ...]:
-    """Check the heartbeat, the runs, deliveries, the state file and the GPUs' memory.
-
-    It asks nvidia-smi, so it may take seconds. `now` is in seconds since the epoch; `running` tells whether
-    the bot is.
-    """
-    beat = _heartbeat(journal.last_beat(), heartbeat_minutes, now)
-    return (
-        beat if running else Check("heartbeat", None, "none, the bot is not running", _START),
-        *(_lane(journal, run, now) for run in journal.active_runs()),
-        *(_call(run, call) for run in journal.active_runs() for call in open_calls(journal, run)),
-        *(_delivered(standing, now) for standing in standings(journal)),
-        _state_file(journal),
-        _gpu_memory(home),
-    )
-
-
-def incident_lines(journal: Journal, *, zone: tzinfo, last: int = INCIDENTS) -> list[str]:
-    return [
-        one_line(
-            f"{datetime.fromtimestamp(incident.at, zone):%Y-%m-%d %H:%M} run {incident.tag} "
-            f"{_WORDS[incident.kind]}: {incident.reason}",
-            _LINE,
-        )
-        for incident in last_incidents(journal, most=last)
-    ]
-
-
-def _heartbeat(last: float | None, minutes: float, now: float) -> Check:
-    if last is None:
-        return Check("heartbeat", None, "none yet", _START)
-    age = now - last
-    if age < 0:
-        detail = f"dated {duration(-age)} in the future: the clock was set back"
-        return Check("heartbeat", None, detail, "Wait for the next one.")
-    late = age - 60 * minutes
-    detail = f"{duration(age)} ago, {f'{duration(late)} late' if late > 0 else 'on time'}"
-    if late < 60 * minutes:  # one beat may be missed
-        return Check("heartbeat", True, detail)
-    return Check("heartbeat", None, detail, "See bot.log in the state directory.")
-
-
-def _lane(journal: Journal, run: Run, now: float) -> Check:
-    training = [
-        f"{'a repeat of ' * (training.purpose is Purpose.REPEAT)}#{number} for "
-        f"{duration(now - (training.started_at or now))}"
-        for number, training in trainings_under_way(journal, run.id)
-    ]
-    doing = f"trains {', '.join(training)}" if training else state_text(run.state, run.reason)
-    waits = run.is_paused and run.state_by in (Actor.HEARTBEAT, Actor.LOOP)  # for a person to fix its reason
-    return Check("lane", not waits, one_line(f"{run.tag} {doing}", _LINE))
-
-
-def loop_check(run: Run, error: str) -> Check:
-    return Check("loop", False, one_line(f"{run.tag} failed and will be restarted: {error}", _LINE))
-
-
-def _call(run: Run, call: Call) -> Check:
-    return Check("needs you", None, one_line(f"run {run.tag}: {call.reason}", _LINE))
-
-
-def _delivered(standing: Standing, now: float) -> Check:
-    last, waiting = standing.last, f"{standing.waiting:,} undelivered"
-    if (trouble := last.trouble) is not None:
-        since = f"takes nothing for {duration(now - trouble.since)}: {one_line(trouble.reason, _LINE)}"
-        return Check(last.channel, False, f"{waiting}, {since}")
-    if last.told_at is None:
-        return Check(last.channel, None, f"{waiting}, nothing was ever delivered")
-    return Check(last.channel, True, f"{waiting}, last delivery {duration(now - last.told_at)} ago")
-
-
-def _state_file(journal: Journal) -> Check:
-    path, blocked = journal.path, journal.blocked
-    if blocked is not None:
-        since = datetime.fromtimestamp(blocked.since).astimezone()
-        return Check(
-            "state file",
-            False,
-            f"not writable since {since:%H:%M}, as {blocked.cause}",
-            f"{blocked.fix.capitalize()}.",
-        )
-    size = sum(file.stat().st_size for file in (path, path.with_name(f"{path.name}-wal")) if file.exists())
-    return Check("state file", True, f"{path}, {size / 1e6:.1f} MB")
-
-
-def _gpu_memory(home: Path) -> Check:
-    name = "GPU memory"
-    state = look_at_gpus()
-    if state is None:
-        return Check(name, True, "unknown: no nvidia-smi")
-    marked = find_marked(home)
-    held = [_process(process, marked) for process in state.processes]
-    free = ", ".join(f"{gpu.free_mb / 1024:.1f}" for gpu in state.gpus if gpu.free_mb is not None)
-    return Check(name, True, "; ".join((f"{free or '?'} GB free", *held)))
-
-
-def _process(process: GpuProcess, marked: Collection[Marked]) -> str:
-    ours = any(found.process.pid == process.pid for found in marked)
-    memory = "?" if process.memory_mb is None else f"{process.memory_mb / 1024:.1f}"
-    return f"{process.name} (pid {process.pid}{', ours' if ours else ''}) {memory} GB"

@@ -33,6 +33,7 @@ ENV_FILE = Path(".env")
 """Where settings are read, in the folder in which a command was started."""
 
 USUAL_NOISE_RUNS = 2
+USUAL_BUDGET = 300.0  # seconds, the practice's
 LONG_BUDGET = 1200.0  # seconds of a training; repeats of longer ones cost a good part of a night
 
 
@@ -70,7 +71,7 @@ class Settings(BaseModel):
     metric: str = _setting("val_bpb", pattern=r"^[A-Za-z_][\w./-]*$")
     metric_goal: Goal = _setting("minimize")
     summary_pattern: types.OptionalPattern = _setting("")
-    time_budget: FiniteFloat = _setting("300", gt=0)
+    time_budget: FiniteFloat = _setting(f"{USUAL_BUDGET:g}", gt=0)
     deadline_minutes: types.OptionalNumber = _setting("", gt=0)
 
     # What trainings may see and do
@@ -97,7 +98,7 @@ class Settings(BaseModel):
     equal_within: types.OptionalNumber = _setting("", ge=0)
     certify_minutes: FiniteFloat = _setting("35", ge=0)
     certify_repeats: int = _setting("3", ge=2, le=10)
-    simplicity_gain: FiniteFloat = _setting("0.001", ge=0)
+    simplicity_gain: types.OptionalNumber = _setting("", ge=0)
     simplicity_lines: int = _setting("20", ge=0)
     guard: Literal["flag", "strict"] = _setting("flag")
 
@@ -152,6 +153,11 @@ class Settings(BaseModel):
         """Whether DATA_PATHS says more than the default, which a copy of .env.example repeats."""
         usual = tuple(Path(path).expanduser() for path in _USUAL_DATA.split(","))
         return "data_paths" in self.model_fields_set and self.data_paths != usual
+
+    @property
+    def names_time_budget(self) -> bool:
+        """Whether TIME_BUDGET says more than the default, which a copy of .env.example repeats."""
+        return self.time_budget != USUAL_BUDGET
 
     def deadline(self, time_budget: float) -> float:
         """Return after how many seconds a training with this budget (seconds) is killed.

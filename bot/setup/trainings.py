@@ -7,11 +7,12 @@ import asyncio
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from bot.setup.data import needed_data
-from bot.setup.doctor import Check, nearest
+from bot.setup.doctor import Check, examine, nearest
 from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH
 from bot.setup.template import template_files
@@ -36,12 +37,33 @@ from loop.sandbox.proof import SandboxFacts, clear_proofs, prove
 from loop.sandbox.sandbox import Sandbox, SandboxKind, find_sandbox
 from loop.sandbox.view import View, check_named
 from notifiers.text.status import BREAKS, sandbox_text
+from notifiers.text.words import some
 
 _PACKAGES = {"cv2": "opencv-python", "PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 
 
-def examine_trainings(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
-    """Look at what keeps a training from starting, or lets it do harm; takes seconds, leaves nothing."""
+def start_checks(
+    settings: Settings,
+    environ: Mapping[str, str],
+    sandbox: Callable[[], SandboxFacts] | None = None,
+    *,
+    quickly: bool = False,
+) -> tuple[Check, ...]:
+    """Look at all that a run needs: `up` starts none where one of these fails, and `doctor` says which."""
+    return (*examine(settings), *examine_trainings(settings, environ, sandbox, quickly=quickly))
+
+
+def examine_trainings(
+    settings: Settings,
+    environ: Mapping[str, str],
+    sandbox: Callable[[], SandboxFacts] | None = None,
+    *,
+    quickly: bool = False,
+) -> Iterator[Check]:
+    """Look at what keeps a training from starting, or lets it do harm; takes seconds, leaves nothing.
+
+    A bot that runs has its `sandbox` examined already. Done `quickly`, no evaluator reads all data.
+    """
     environment = training_environment(environ, {}, let_through=settings.train_env)
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder) / "project"
@@ -50,20 +72,23 @@ def examine_trainings(settings: Settings, environ: Mapping[str, str]) -> Iterato
             for name, text in template_files("cpu").items():
                 (project / name).write_text(text, encoding="utf-8")
             yield _python(settings, project, None, environment)
-            yield _evaluation(settings, project, "", None, environment)
+            where: tuple[Path, str, Path | None] | None = project, "", None
         else:
-            yield from _repository(settings, settings.repository, project, environment)
-    yield sandbox_check(lambda: _examine_from_outside(settings, environment))
+            where = yield from _repository(settings, settings.repository, project, environment)
+        if where and not quickly:
+            yield _evaluation(settings, *where, environment)
+    yield sandbox_check(sandbox or (lambda: _examine_from_outside(settings, environment)))
 
 
 def _repository(
     settings: Settings, repository: Path, project: Path, environment: Mapping[str, str]
-) -> Iterator[Check]:
+) -> Generator[Check, None, tuple[Path, str, Path | None] | None]:
+    """Look at a repository's files; return where a training's are, their commit and the checkout."""
     editable = settings.editable
     try:
         facts = inspect(repository, settings.base_branch or None, editable=editable, frozen=settings.frozen)
     except UserError:  # a check of its own says so
-        return
+        return None
     commit, checkout = facts.base_commit, locate(repository).top
     try:
         frozen = with_imports(repository, commit, settings.frozen, editable=editable)
@@ -73,15 +98,15 @@ def _repository(
     except UserError as error:
         yield Check("files", False, str(error))
         if checkout is None:
-            return
+            return None
         project = checkout
     else:
-        linked = f"; linked: {', '.join(source.links)}" if source.links else ""
+        linked = f"; linked: {some([*source.links], 'path')}" if source.links else ""
         yield Check("files", True, f"every file of commit {commit[:7]} is here{linked}")
     if checkout is not None:
         yield from _mentions(settings, checkout)
     yield _python(settings, project, checkout, environment)
-    yield _evaluation(settings, project, commit, checkout, environment)
+    return project, commit, checkout
 
 
 def _mentions(settings: Settings, checkout: Path) -> Iterator[Check]:
@@ -92,7 +117,7 @@ def _mentions(settings: Settings, checkout: Path) -> Iterator[Check]:
         if not any(f"{mention.link}/".startswith(f"{path}/") for path in known)
     ]
     if found:
-        names = ", ".join(mention.path for mention in found)
+        names = some([mention.path for mention in found], "path")
         detail = f"{names}: named in the program but ignored by git, so no training will have it"
         links = ",".join((*known, *(mention.link for mention in found)))
         yield Check("files", None, detail, f"If it reads that, set LINK_PATHS={links} (linked, read-only).")
@@ -110,7 +135,7 @@ def _python(
         if launch is None:
             detail = "with the packages of uv.lock, which uv installs at the start of a run"
             return Check(name, True, f"{detail}; imports not checked yet")
-        needed, lazy = _imports(project, (settings.editable, *settings.frozen))
+        needed, lazy, elsewhere = _imports(project, (settings.editable, *settings.frozen))
     except UserError as error:
         return Check(name, False, str(error))
     place = shutil.which(launch.argv[0], path=environment.get("PATH"))
@@ -123,10 +148,12 @@ def _python(
     which = _which(settings, python, launch, checkout)
     if failed:
         names = [failure.partition(" ")[0] for failure in failed]
-        detail = f"by {which}; it cannot import {', '.join(failed)}"
+        detail = f"by {which}; it cannot import {some(failed, 'module')}"
         fix = _install(settings, python, launch, names)
+        if elsewhere:
+            return Check(name, None, f"{detail}, unless they are where the program adds to sys.path", fix)
         return Check(name, None if set(names) <= set(lazy) else False, detail, fix)
-    imports = f"; it imports {', '.join((*needed, *lazy))}" if needed or lazy else ""
+    imports = f"; it imports {some((*needed, *lazy), 'module')}" if needed or lazy else ""
     return Check(name, True, f"by {which}{imports}")
 
 
@@ -158,12 +185,12 @@ def _install(settings: Settings, python: Path, launch: Launch, modules: Sequence
     return f"Run: {python} -m pip install {packages}{other}."
 
 
-def _imports(project: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
+def _imports(project: Path, names: Sequence[str]) -> tuple[list[str], list[str], bool]:
     """Return what programs, and modules beside them, import of other packages: at once, and in functions.
 
-    What is imported in a `try` or an `if` may be missing.
+    What is imported in a `try` or an `if` may be missing. The third says whether they look elsewhere too.
     """
-    waiting, seen, found = list(names), set(names), set()
+    waiting, seen, found, elsewhere = list(names), set(names), set(), False
     own = {path.stem for base in (project, project / "src") if base.is_dir() for path in _modules(base)}
     while waiting:
         path = project / waiting.pop()
@@ -171,7 +198,9 @@ def _imports(project: Path, names: Sequence[str]) -> tuple[list[str], list[str]]
             continue
         beside = {module.stem: module for module in _modules(path.parent)}
         own |= beside.keys()
-        for module, lazy in _walk(parse(path.read_text(encoding="utf-8", errors="replace"))):
+        source = path.read_text(encoding="utf-8", errors="replace")
+        elsewhere = elsewhere or "sys.path" in source
+        for module, lazy in _walk(parse(source)):
             if module not in own:
                 found.add((module, lazy))
             elif (file := beside.get(module)) and file.is_file():
@@ -180,7 +209,7 @@ def _imports(project: Path, names: Sequence[str]) -> tuple[list[str], list[str]]
                 seen.add(name)
     others = {(module, lazy) for module, lazy in found if module not in (own | sys.stdlib_module_names)}
     needed = {module for module, lazy in others if not lazy}
-    return sorted(needed), sorted({module for module, _ in others} - needed)
+    return sorted(needed), sorted({module for module, _ in others} - needed), elsewhere
 
 
 def _modules(folder: Path) -> Iterator[Path]:
@@ -210,7 +239,9 @@ def _evaluation(
     offered = "" if setting == NONE else EVALUATOR  # by the embedded template
     try:
         name = offered if repository is None else evaluator_of(setting, repository, commit)
-        launch = _launcher(settings, environment).find(project, checkout)
+        launch = None
+        with suppress(UserError):
+            launch = _launcher(settings, environment).find(project, checkout)
         if not name or launch is None or needed_data(settings, repository, commit, environment).missing:
             return evaluation_check(name, None)  # a row of its own says what is missing
         command = command_of(setting, launch, environment, project, settings.editable)

@@ -11,7 +11,7 @@ from typing import assert_never
 from loop.evaluation.noise import Noise
 from loop.evidence import NO_DOUBT, Belief, Doubt, Invalidated
 from loop.experiment import Ending, Experiment, Goal, Outcome, Proposal, Run, Stage, Status, Training
-from loop.gain import gain
+from loop.gain import gain, number, step
 from loop.git.workspace import Commit
 
 ANOMALOUS_OVERRUN = 1.2  # of the budget: a longer training is flagged, as in the practice
@@ -41,13 +41,14 @@ class KeepRule:
     """When a measured experiment is kept; the defaults are the practice's.
 
     A gain below `simplicity_gain`, or below the noise where that is known, that adds `simplicity_lines` or
-    more net lines is not worth its code. Less code may be worse by `equal_within`; None is half the noise
-    where that is known, else nothing. `pattern` is SUMMARY_PATTERN, by which the numbers were read.
+    more net lines is not worth its code; None is 0.001, by the metric's scale. Less code may be worse by
+    `equal_within`; None is half the noise where that is known, else nothing. `pattern` is SUMMARY_PATTERN, by
+    which the numbers were read.
     """
 
     metric: str = "val_bpb"
     goal: Goal = Goal.MINIMIZE
-    simplicity_gain: float = 0.001
+    simplicity_gain: float | None = None
     simplicity_lines: int = 20
     pattern: str = ""
     equal_within: float | None = None
@@ -115,11 +116,13 @@ def _compare(
         behind = -gain(best if record is None else record, value, rule.goal)
         if net_lines >= 0 or behind > equal_within(rule, noise):
             return Verdict(Status.DISCARD)
-        equal = f"{-better:.6f} worse, which counts as equal," if better else "equal"
+        equal = f"{number(-better, best)} worse, which counts as equal," if better else "equal"
         return Verdict(Status.KEEP, f"{equal} with {-net_lines} fewer line{'' if net_lines == -1 else 's'}")
-    too_small = noise.sigma if noise else rule.simplicity_gain
+    worth = step(best) if rule.simplicity_gain is None else rule.simplicity_gain
+    too_small = noise.sigma if noise else worth
     if better < too_small and net_lines >= rule.simplicity_lines:
-        return Verdict(Status.DISCARD, f"a gain of {better:.6f} is too small for {net_lines} more lines")
+        small = f"a gain of {number(better, best)} is too small"
+        return Verdict(Status.DISCARD, f"{small} for {net_lines} more lines")
     return Verdict(Status.KEEP)
 
 

@@ -25,6 +25,7 @@ from loop.evaluation.noise import Noise
 from loop.evaluation.together import EXCHANGE, PATIENCE
 from loop.evidence import Belief
 from loop.experiment import Goal
+from loop.gain import number
 from loop.git.repository import EVALUATOR, has_evaluator
 from loop.logs.error_line import error_line
 from loop.process.environment import Launch, interpreter_of
@@ -330,7 +331,7 @@ def judge(
         return Belief.UNSURE, f"the evaluation found no {metric}"
     if against := _disagreement(score, printed, head, found, metric, goal):
         return Belief.NOT_BELIEVED, against
-    if against := _only_on_validation(score.numbers, noise):
+    if against := _only_on_validation(score.numbers, noise, printed):
         return Belief.NOT_BELIEVED, against
     return Belief.BELIEVED, ""
 
@@ -341,8 +342,9 @@ def _disagreement(
     numbers = score.numbers
     before = head.numbers.get(metric) if head else None
     alone = _is_off(printed, found, numbers, f"{metric}_se")
+    off = f"it printed {metric} {number(printed)}, but its model has {number(found, printed)}"
     if head is None or before is None:
-        return f"it printed {metric} {printed:.6f}, but its model has {found:.6f}" if alone else ""
+        return off if alone else ""
     sign = 1 if goal is Goal.MINIMIZE else -1
     claimed = sign * (head.printed - printed)
     gained = numbers.get("gain_val", sign * (before - found))
@@ -350,9 +352,12 @@ def _disagreement(
     apart = math.hypot(head.numbers.get(f"{metric}_se", 0.0), numbers.get(f"{metric}_se", 0.0))
     error = STANDARD_ERRORS * numbers.get("gain_val_se", apart) * _chance(numbers)
     if abs(claimed - gained) > error + TOLERANCE * max(abs(printed), abs(found)):
-        return f"it printed a gain of {claimed:.6f}, but its model gains {gained:.6f} ({metric} {found:.6f})"
+        return (
+            f"it printed a gain of {number(claimed, printed)}, but its model gains {number(gained, printed)} "
+            f"({metric} {number(found, printed)})"
+        )
     if alone and not _is_off(head.printed, before, head.numbers, f"{metric}_se"):
-        return f"it printed {metric} {printed:.6f}, but its model has {found:.6f}: more than its head was off"
+        return f"{off}: more than its head was off"
     return ""
 
 
@@ -370,7 +375,7 @@ def _chance(numbers: Mapping[str, float]) -> float:
     return math.sqrt(1 - min(1.0, max(0.0, numbers.get("val_share", 0.0))))
 
 
-def _only_on_validation(numbers: Mapping[str, float], noise: Noise | None) -> str:
+def _only_on_validation(numbers: Mapping[str, float], noise: Noise | None, like: float) -> str:
     try:
         gain, error = numbers["gain_val"], numbers["gain_val_se"]
         audit, audit_error = numbers["gain_audit"], numbers["gain_audit_se"]
@@ -378,5 +383,8 @@ def _only_on_validation(numbers: Mapping[str, float], noise: Noise | None) -> st
         return ""
     chance = STANDARD_ERRORS * math.hypot(AUDIT_SHARE * error, audit_error) + (noise.sigma if noise else 0.0)
     if gain > STANDARD_ERRORS * error and AUDIT_SHARE * gain - audit > chance:
-        return f"it gains {gain:.6f} on the validation text, but {audit:.6f} on a text that it cannot know"
+        return (
+            f"it gains {number(gain, like)} on the validation text, "
+            f"but {number(audit, like)} on a text that it cannot know"
+        )
     return ""

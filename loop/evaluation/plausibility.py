@@ -10,10 +10,15 @@ from typing import assert_never
 
 from loop.evaluation.noise import Noise
 from loop.experiment import Experiment, Goal
+from loop.gain import number
 
 ORDER = 10.0  # times what was gained at once before, or what chance makes
 LARGE = 4.0  # sigmas; a gain that large is believed of a program in which the guard found nothing
 USUAL = 0.02  # of the number: a gain so large is nothing special, however small all before were
+TENFOLD = {
+    Goal.MINIMIZE: 0.9,
+    Goal.MAXIMIZE: 9.0,
+}  # of the number: a tenth of it, ten times it
 FASTER = 1.5  # times the tokens a second of any before
 SAME_SIZE = 0.02  # of the parameters, in which models count as equally large
 LONGER = 1.2  # times the budget, as in the practice
@@ -21,7 +26,7 @@ SLACK = 10.0  # seconds for processes to start on a busy machine
 
 
 class Sign(StrEnum):
-    GAIN = "gain"  # facts: gain, most
+    GAIN = "gain"  # facts: gain, most, best
     TOKENS = "tokens"  # facts: rate, fastest (tokens a second)
     MFU = "mfu"  # facts: percent
     MEMORY = "memory"  # facts: used, device (GiB)
@@ -59,7 +64,7 @@ def implausible(
     before = [each for each in earlier if each.number != candidate.number]
     value = candidate.numbers[metric]
     found = (
-        _gain(candidate, before, best, _better(best, value, goal), goal, noise),
+        _gain(candidate, before, metric, best, _better(best, value, goal), goal, noise),
         _tokens(candidate, before),
         _mfu(candidate),
         _memory(candidate, device_mb),
@@ -72,17 +77,25 @@ def implausible(
 def _gain(
     candidate: Experiment,
     before: list[Experiment],
+    metric: str,
     best: float,
     better: float,
     goal: Goal,
     noise: Noise | None,
 ) -> Implausible | None:
-    """Doubt a gain that is out of all scale; where the guard found something, one that is just large."""
+    """Doubt a gain that is out of all scale; where the guard found something, one that is just large.
+
+    A fifth less is unheard of for bits a byte, but a program may well take half the time, or hit four times
+    as often as chance.
+    """
     largest = max(_gains(before, goal), default=0.0)
     chance = LARGE * noise.sigma * math.sqrt(2) if noise else 0.0
     usual = max(largest, chance, USUAL * abs(best))
-    most = (chance or usual) if candidate.findings else ORDER * usual
-    return Implausible(Sign.GAIN, {"gain": better, "most": most}) if better >= most else None
+    limit = ORDER * USUAL if metric.endswith("bpb") else TENFOLD[goal]
+    most = max(ORDER * largest, ORDER * chance, limit * abs(best)) or math.inf
+    if candidate.findings:
+        most = chance or usual
+    return Implausible(Sign.GAIN, {"gain": better, "most": most, "best": best}) if better >= most else None
 
 
 def _better(before: float, after: float, goal: Goal) -> float:
@@ -167,7 +180,8 @@ def doubt_text(doubt: Implausible, metric: str) -> str:
     facts = doubt.facts
     match doubt.sign:
         case Sign.GAIN:
-            return f"a gain of {facts['gain']:.6f} is out of scale here, where {facts['most']:.6f} is much"
+            gain, most = (number(facts[name], facts["best"]) for name in ("gain", "most"))
+            return f"a gain of {gain} is out of scale here, where {most} is much"
         case Sign.TOKENS:
             return (
                 f"{facts['rate']:,.0f} tokens a second, but models of this size never had more than "

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from loop.errors import UserError
 from loop.experiment import Experiment, Run
+from loop.gain import change, number
 from loop.git.commands import Git, is_commit_id, locate
 from loop.text import one_line
 
@@ -106,7 +107,7 @@ def _change(run: Run, first: Experiment, last: Experiment) -> str:
     before, after = first.best_before, last.value
     if before is None or after is None:
         return f"{run.metric} {after}"
-    return f"{run.metric} {before:.6f} → {after:.6f} ({after - before:+.6f})"
+    return f"{run.metric} {number(before)} → {number(after, before)} ({change(before, after)})"
 
 
 def _wrapped(text: str) -> str:

@@ -15,6 +15,7 @@ from loop.errors import UserError, backoff
 from loop.evaluation.guard.examine import examine, refused
 from loop.evidence import Finding, Invalidated, Severity
 from loop.experiment import Cause, Cost, Experiment, Proposal, Run
+from loop.gain import number
 from loop.process.worker import in_thread
 from loop.program.fingerprint import fingerprint
 from loop.proposers.protocol import (
@@ -336,5 +337,5 @@ class Guard:
 def experiment_text(experiment: Experiment, metric: str) -> str:
     result = experiment.status or "under way"
     if experiment.value is not None:
-        result = f"{result}, {metric} {experiment.value:.6f}"
+        result = f"{result}, {metric} {number(experiment.value)}"
     return f"experiment #{experiment.number} ({result})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loop.errors import UserError
 from loop.experiment import Ending, Experiment, Stage, Status, Training
@@ -18,12 +18,16 @@ _ID = re.compile("[0-9a-f]{4,64}")  # other words, such as `baseline`, may be th
 
 @dataclass(frozen=True, slots=True)
 class Inheritance:
-    """What is taken over: decided experiments, the commit that all began from, and the best one now."""
+    """What is taken over: decided experiments, the commit that all began from, and the best one now.
+
+    `unnamed` are the keeps that cannot be the best, as nobody knows their commit.
+    """
 
     tag: str
     base: str
     head: str
     experiments: tuple[Experiment, ...]
+    unnamed: tuple[int, ...] = ()
 
     @property
     def branch(self) -> str:
@@ -49,6 +53,8 @@ def read_inheritance(
     name = tag or branch.removeprefix(_PREFIX)
     check_tag(name)
     commits = [_with_id(git, row.commit) if _ID.fullmatch(row.commit) else None for row in rows]
+    unnamed = _unnamed(rows)
+    rows = [replace(row, status=Status.DISCARD) if row.number in unnamed else row for row in rows]
     best = next((i for i in reversed(range(len(rows))) if rows[i].status is Status.KEEP), None)
     # Without a keep the engine takes the base for the best, so it is what the branch holds now.
     base = head if best is None else commits[0] or _fork(git, head)
@@ -63,7 +69,14 @@ def read_inheritance(
         )
     diffs = read_diffs(git, filter(None, commits), editable)
     experiments = tuple(_experiments(rows, commits, base, diffs, metric=metric, now=now))
-    return Inheritance(name, base, kept, experiments)
+    return Inheritance(name, base, kept, experiments, unnamed)
+
+
+def _unnamed(rows: Sequence[Row]) -> tuple[int, ...]:
+    """Return the numbers of the keeps after the last one with an id; none where no keep has one."""
+    keeps = [row for row in rows if row.status is Status.KEEP]
+    last = max((row.number for row in keeps if _ID.fullmatch(row.commit)), default=None)
+    return () if last is None else tuple(row.number for row in keeps if row.number > last)
 
 
 def _named_otherwise(git: Git, last: Row, *, base: str, head: str) -> str:

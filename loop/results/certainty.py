@@ -32,6 +32,7 @@ class Certainty:
     under_way: bool = False
     keeps: tuple[Kept, ...] = ()
     noise: Noise | None = None
+    baseline: float | None = None
 
     @property
     def of_best(self) -> Certified | None:
@@ -78,6 +79,7 @@ def read_certainty(journal: Journal, run: Run, *, until: float = inf, with_keeps
         under_way=under_way,
         keeps=keeps,
         noise=noise,
+        baseline=baseline.value,
     )
 
 

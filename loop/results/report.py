@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 
 from loop.experiment import Cost, Experiment, Goal, Reason, Run, RunState, Stage, Status
-from loop.gain import gain
+from loop.gain import gain, per_step
 from loop.logs.progress import Progress, read_progress
 from loop.logs.tail import read_tail
 from loop.proposers.protocol import STUCK_AFTER, SearchMode, idle, search_mode
@@ -85,6 +85,11 @@ class Report:
         return None if start is None or self.best is None else gain(start, self.best, self.goal)
 
     @property
+    def like(self) -> float | None:
+        """A number that says how large the metric is."""
+        return next((n for n in (self.baseline, self.before, self.best) if n is not None), None)
+
+    @property
     def keep_rate(self) -> float | None:
         before = 0 if self.baseline is None else 1
         return (self.keep - before) / (self.experiments - before) if self.experiments > before else None
@@ -117,17 +122,18 @@ class Report:
 
     @property
     def dollars_per_thousandth(self) -> float | None:
-        return _per_thousandth(self.dollars, self.gain)
+        return per_step(self.dollars, self.gain, self.like)
 
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What a night cost: `model_dollars` is None where none was asked, `gpu_price` is an hour's."""
+    """What a night cost, `gpu_price` an hour; `like` is a number of the metric. None: unknown, or none."""
 
     gain: float | None = None
     model_dollars: float | None = None
     gpu_seconds: float | None = None
     gpu_price: float | None = None
+    like: float | None = None
 
     @property
     def gpu_hours(self) -> float | None:
@@ -147,11 +153,11 @@ class Bill:
 
     @property
     def dollars_per_thousandth(self) -> float | None:
-        return _per_thousandth(self.dollars, self.gain)
+        return per_step(self.dollars, self.gain, self.like)
 
     @property
     def gpu_seconds_per_thousandth(self) -> float | None:
-        return _per_thousandth(self.gpu_seconds, self.gain)
+        return per_step(self.gpu_seconds, self.gain, self.like)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,11 +219,6 @@ def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return dict(value)
     return [_plain(each) for each in value] if isinstance(value, tuple) else value
-
-
-def _per_thousandth(amount: float | None, gain: float | None) -> float | None:
-    """Return how much of an amount 0.001 of gain took; None without both."""
-    return amount / gain / 1000 if amount is not None and gain and gain > 0 else None
 
 
 def make_report(
@@ -332,7 +333,7 @@ def read_wakeup_report(
         whole=whole if first else None,
         ledger=ledger,
         evaluated=are_evaluated(journal, run.id) if rows else None,
-        bill=Bill(report.gain, report.dollars, gpu_seconds, gpu_price),
+        bill=Bill(report.gain, report.dollars, gpu_seconds, gpu_price, report.like),
         outlook=_outlook(journal, run, rows, undecided, ready=ready, stuck_after=stuck_after),
         calls=tuple(call.reason for call in open_calls(journal, run, until=until)),
         certainty=read_certainty(journal, run, until=until),

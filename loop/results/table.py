@@ -15,6 +15,7 @@ from pathlib import Path
 from loop.errors import UserError
 from loop.experiment import Status
 from loop.files import place, writing
+from loop.gain import DIGITS, digits
 from loop.store.experiments import Row
 from loop.text import one_line
 
@@ -56,7 +57,7 @@ class Results:
 
 
 def results_text(rows: Iterable[Row], *, metric: str) -> str:
-    return _header(metric) + "".join(map(_line, rows))
+    return _header(metric) + "".join(_line(row, metric) for row in rows)
 
 
 def write_results(path: Path, rows: Iterable[Row], *, metric: str) -> None:
@@ -84,7 +85,7 @@ def append_result(path: Path, row: Row, *, metric: str) -> None:
     Raises:
         UserError: the file cannot be read or written.
     """
-    header, added = _header(metric), _line(row)
+    header, added = _header(metric), _line(row, metric)
     rows: list[str] = []
     others: list[str] = []
     for line in _lines(path):
@@ -232,9 +233,11 @@ def _header(metric: str) -> str:
     return "\t".join(("commit", metric, *_COLUMNS[2:])) + "\n"
 
 
-def _line(row: Row) -> str:
+def _line(row: Row, metric: str) -> str:
     if row.status in _MEASURED:
-        value = "nan" if row.value is None else f"{row.value:z.6f}"
+        # The practice writes six digits; of a metric that may be 1e-5 they would leave nothing.
+        shown = DIGITS if metric == "val_bpb" else max(DIGITS, digits(row.value))
+        value = "nan" if row.value is None else f"{row.value:z.{shown}f}"
         memory = f"{row.memory_gb:z.1f}"
     else:
         value, memory = "0.000000", "0.0"

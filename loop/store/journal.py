@@ -117,10 +117,12 @@ class Journal:
         time_budget: float,
         adopted: Sequence[Experiment] = (),
         answered_in: str = "",
+        remarks: Sequence[str] = (),
     ) -> Run:
         """Add a running run, with the decided experiments that it begins with where others made some.
 
-        What was made elsewhere has no events of its own: it is not reported again.
+        What was made elsewhere has no events of its own: it is not reported again. `remarks` are told with
+        the start.
         """
         facts = (repository, base_branch, base_commit, metric, goal, time_budget)
         run = Run(0, tag, *facts, RunState.RUNNING, self._clock())
@@ -130,7 +132,8 @@ class Journal:
             run = replace(run, id=self.insert("runs", unique=(), **values_of(run, but="id")))
             for experiment in adopted:
                 self.write(replace(experiment, run_id=run.id))
-            append(run.id, EventKind.RUN_STARTED, answered_in=answered_in)
+            told = {"remarks": [*remarks]} if remarks else {}
+            append(run.id, EventKind.RUN_STARTED, answered_in=answered_in, **told)
         return run
 
     def run(self, tag: str) -> Run | None:

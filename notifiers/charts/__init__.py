@@ -16,20 +16,20 @@ from loop.evaluation.certification import mean_of
 from loop.evaluation.noise import BEYOND, noise_of
 from loop.evidence import Invalidated
 from loop.experiment import Goal, Run, Status
+from loop.gain import change, is_visible, number, signed, step
 from loop.process.worker import WorkerError, run_worker
 from loop.results.gains import bests_before
 from loop.results.report import Gain, Report, make_report
 from loop.store.experiments import Row
 from loop.text import one_line
 from notifiers.message import Attachment
-from notifiers.text.words import change, number, signed
 
 GAINS = 5
 """How many of the largest gains are listed with their descriptions."""
 
 _HUGE = 1e100  # a larger value is drawn as this one, so that differences stay finite
 _FEW = 4  # others say too little about what is usual
-_FINEST = 4e-6  # the least height of the value axis; values are told with six digits
+_FINEST = 0.004  # steps, the least height of the value axis: what is finer is not told
 
 _SETTINGS = {"MATPLOTLIBRC": os.devnull}  # a person's own style is for their own figures
 _ALT_LINE = 60
@@ -137,13 +137,13 @@ def alt_text(rows: Sequence[Row], *, metric: str, goal: Goal, title: str) -> str
     ]
     sign = -1 if goal is Goal.MINIMIZE else 1
     gains = [
-        one_line(f"#{gain.number} {signed(sign * gain.gain)} {gain.description}", _ALT_LINE)
+        one_line(f"#{gain.number} {signed(sign * gain.gain, report.like)} {gain.description}", _ALT_LINE)
         for gain in visible_gains(report)[:GAINS]
     ]
     if gains:
         parts.append(f"Largest gains: {'; '.join(gains)}")
     if noise:
-        parts.append(f"Noise ± {number(noise)}")
+        parts.append(f"Noise ± {number(noise, report.like)}")
     return ". ".join(filter(None, parts)) + "."
 
 
@@ -186,7 +186,7 @@ def headline_of(report: Report) -> tuple[str, str]:
         if report.keep:
             return f"what was kept has no {report.metric}", ""
         return ("nothing was kept" if report.discard else f"no {report.metric} yet"), ""
-    best = number(report.best)
+    best = number(report.best, report.like)
     if report.baseline is None:
         return f"{best} at #{report.best_number}", ""
     if not report.gain:
@@ -198,7 +198,7 @@ def headline_of(report: Report) -> tuple[str, str]:
 
 
 def visible_gains(report: Report) -> tuple[Gain, ...]:
-    return tuple(gain for gain in report.gains if round(gain.gain, 6) > 0)
+    return tuple(gain for gain in report.gains if is_visible(gain.gain, report.like))
 
 
 def _points(rows: Sequence[Row], status: Status) -> tuple[Point, ...]:
@@ -262,7 +262,7 @@ def _limits(rows: Sequence[Row], goal: Goal) -> tuple[float, float]:
     if low == high:
         margin = abs(high) / 100 or 0.5
     else:
-        margin = max(0.0, max(_FINEST, 1e-9 * abs(high)) - (high - low)) / 2
+        margin = max(0.0, max(_FINEST * step(kept[0]), 1e-9 * abs(high)) - (high - low)) / 2
     return low - margin, high + margin
 
 

@@ -17,6 +17,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from loop.experiment import Goal
+from loop.gain import number
 from loop.results.report import Gain
 from loop.text import one_line
 from notifiers.charts import GAINS, Point, Scene
@@ -103,7 +104,7 @@ def make_figure(scene: Scene) -> Figure:
     _write(figure, [_HEADLINE], ([headline], large), ([moved], strong))
     if scene.has_points:
         named = scene.gains[:GAINS]
-        _list_gains(figure, named, scene.goal)
+        _list_gains(figure, named, scene.goal, scene.kept[0][1] if scene.kept else None)
         below = _LINE * (len(named) + 0.5) if named else 0.0
         figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0.022, below, 0.963, _PLOT - below)))
         axes = figure.subplots()
@@ -137,14 +138,14 @@ def _write(figure: Figure, rows: Sequence[float], *columns: tuple[Sequence[str],
         x = edge + 0.02
 
 
-def _list_gains(figure: Figure, gains: Sequence[Gain], goal: Goal) -> None:
+def _list_gains(figure: Figure, gains: Sequence[Gain], goal: Goal, like: float | None) -> None:
     sign = "−" if goal is Goal.MINIMIZE else "+"
     rows = [_LINE * (len(gains) - place) - 0.015 for place in range(len(gains))]
     _write(
         figure,
         rows,
         ([f"#{gain.number}" for gain in gains], {"weight": "bold"}),
-        ([f"{sign}{gain.gain:.6f}" for gain in gains], {"color": _KEPT}),
+        ([f"{sign}{number(gain.gain, like)}" for gain in gains], {"color": _KEPT}),
         ([one_line(gain.description, 60) for gain in gains], {"color": _FAINT}),
     )
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loop.experiment import Goal
+from loop.gain import change, number, signed, step
 from loop.results.certainty import Certainty
 from loop.results.export import Provenance
 from loop.results.gains import bests_before, reason_of
@@ -26,7 +27,7 @@ from loop.store.experiments import Row
 from loop.text import one_line
 from notifiers.charts import Point, Scene, headline_of, make_scene
 from notifiers.text.certainty import certified_line, doubtful_lines
-from notifiers.text.words import change, duration, money, number
+from notifiers.text.words import duration, money
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -134,8 +135,8 @@ def page(content: Content, *, made_at: datetime) -> str:
         style_hash=_hash(style),
         script_hash=_hash(script),
         made_at=f"{made_at:%Y-%m-%d %H:%M %Z}",
-        number=number,
-        signed=lambda value: f"{value:+z.6f}".replace("-", "−"),
+        number=lambda value: number(value, report.like),
+        signed=lambda value: signed(value, report.like).replace("-", "−"),
     )
 
 
@@ -236,7 +237,7 @@ def _facts(content: Content) -> list[tuple[str, str]]:
     if report.dollars:
         facts.append((money(report.dollars), "for models"))
     if report.dollars_per_thousandth:
-        facts.append((money(report.dollars_per_thousandth), f"per 0.001 {report.metric}"))
+        facts.append((money(report.dollars_per_thousandth), f"per {step(report.like):g} {report.metric}"))
     return facts
 
 
@@ -274,7 +275,7 @@ def _details(content: Content, zone: tzinfo | None) -> list[dict[str, object]]:
             else "",
             "trained": duration(row.training_seconds) if row.training_seconds else "",
             "memory": f"{row.memory_gb:.1f} GB" if row.memory_gb else "",
-            "repeats": ", ".join("crash" if value is None else number(value) for value in row.repeats),
+            "repeats": ", ".join("crash" if n is None else number(n, row.value) for n in row.repeats),
             "lines": f"+{row.lines_added} −{row.lines_removed}" if row.lines_added is not None else "",
             "cost": money(row.cost.dollars) if row.cost and row.cost.dollars else "",
             "commit": row.commit,

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from loop.evidence import Certified
 from loop.experiment import Event, EventKind, Goal, Run
+from loop.gain import digits, digits_of, is_visible, signed
 from loop.results.certainty import Certainty
 from loop.text import one_line
-from notifiers.text.words import DIGITS, digits_of, plural, signed
+from notifiers.text.words import plural
 
 _SENTENCE = 240
 _SHOWN = 5  # numbers of experiments in a line
@@ -31,7 +32,13 @@ def _certified(event: Event, run: Run) -> str:
     found, recorded = Certified(gain, low, high, int(repeats)), data["recorded"]
     assert recorded is None or isinstance(recorded, int | float)
     early = f"\nIt ended early: {reason}" if reason else ""
-    return f"#{head}: {gain_text(found, recorded, run.goal)}{_doubt(found)}{early}"
+    text = gain_text(found, recorded, run.goal, _like(data))
+    return f"#{head}: {text}{_doubt(found)}{early}"
+
+
+def _like(data: Mapping[str, object]) -> float | None:
+    value = data.get("value")  # events of older releases have none
+    return value if isinstance(value, float) else None
 
 
 def _pruned(event: Event, run: Run) -> str:
@@ -49,23 +56,25 @@ def _pruned(event: Event, run: Run) -> str:
     if not removable and any(low <= 0 for _, low, _ in own.values()):
         lines = ["No keep is surely without gain"]
     lines = [f"{lines[0]} (measured without each, best #{head})"]
+    like = _like(data)
     for keep, (gain, low, high) in sorted(own.items(), key=lambda item: item[1][0]):
         first, last = (high, low) if run.goal is Goal.MINIMIZE else (low, high)
-        lines.append(f"#{keep} {signed(sign * gain)} ({signed(sign * first)} … {signed(sign * last)})")
+        interval = f"{signed(sign * first, like)} … {signed(sign * last, like)}"
+        lines.append(f"#{keep} {signed(sign * gain, like)} ({interval})")
     if unmeasured:
         lines.append(f"Not measured{why}: {numbers(unmeasured)}")
     return "\n".join(lines)
 
 
-def gain_text(found: Certified, recorded: float | None, goal: Goal) -> str:
+def gain_text(found: Certified, recorded: float | None, goal: Goal, like: float | None = None) -> str:
     """Return `recorded -0.0282, certified -0.0205 (-0.0262 … -0.0148, 2 × 3 repeats)`."""
     sign = -1 if goal is Goal.MINIMIZE else 1
     width = (found.high - found.low) / 4
-    digits = digits_of(width) if round(width, DIGITS) else DIGITS
+    places = digits_of(width, like) if is_visible(width, like) else digits(like)
     first, last = (found.high, found.low) if goal is Goal.MINIMIZE else (found.low, found.high)
 
     def shown(value: float) -> str:
-        return f"{sign * value:+z.{digits}f}"
+        return f"{sign * value:+z.{places}f}"
 
     known = "" if recorded is None else f"recorded {shown(recorded)}, "
     return (
@@ -81,7 +90,7 @@ def certified_line(certainty: Certainty) -> str:
     """Return what is certified, empty where nothing is."""
     if certainty.certified is None:
         return "Certification under way" if certainty.under_way else ""
-    text = gain_text(certainty.certified, certainty.recorded, certainty.goal)
+    text = gain_text(certainty.certified, certainty.recorded, certainty.goal, certainty.baseline)
     if certainty.outdated:
         return f"Outdated, #{certainty.number}: {text}"
     return f"{text[0].upper()}{text[1:]}"

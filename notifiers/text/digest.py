@@ -11,12 +11,13 @@ from typing import assert_never
 from loop.evaluation.noise import Noise
 from loop.evidence import Invalidated
 from loop.experiment import Cost, Event, EventKind, Experiment, Goal, Run, RunState, Status
+from loop.gain import change, number
 from loop.text import one_line
 from notifiers.message import Message
 from notifiers.text.certainty import certainty_text
 from notifiers.text.notification import Notification, summary_buttons
 from notifiers.text.repeats import repeat_text, sureness
-from notifiers.text.words import change, duration, money, number, period, plural, reason_in, state_text
+from notifiers.text.words import capital, duration, money, period, plural, reason_in, state_text
 
 _DESCRIPTION = 160  # characters: with the limits of the others a digest fits a picture's caption
 _SENTENCE = 240
@@ -99,7 +100,7 @@ _PREDICATES = {EventKind.RUN_RECOVERED: " recovered", EventKind.NEEDS_ATTENTION:
 def _sentence(event: Event, run: Run, reason: str) -> str:
     match event.kind:
         case EventKind.RUN_STARTED:
-            return started_text(run)
+            return started_text(run, _remarks(event))
         case EventKind.RUN_STATE:
             return f"Run {run.tag} {_turn(event.data)}"
         case EventKind.INTERRUPTED:
@@ -136,14 +137,21 @@ def corrected_text(kind: EventKind, number: int, retried: Sequence[int], *, name
     return one_line(f"#{number} rejected{by}; tried again, as built on it: {built}", _SENTENCE)
 
 
-def started_text(run: Run) -> str:
+def started_text(run: Run, remarks: Sequence[str] = ()) -> str:
     better = "lower" if run.goal is Goal.MINIMIZE else "higher"
-    return (
-        f"Run {run.tag} started\n"
-        f"Repository: {run.repository}\n"
-        f"Branch: {run.branch}, from {run.base_branch} at {run.base_commit[:7]}\n"
-        f"Goal: {better} {run.metric}, {duration(run.time_budget)} per training"
+    lines = (
+        f"Run {run.tag} started",
+        f"Repository: {run.repository}",
+        f"Branch: {run.branch}, from {run.base_branch} at {run.base_commit[:7]}",
+        f"Goal: {better} {run.metric}, {duration(run.time_budget)} per training",
     )
+    return "\n".join((*lines, *map(capital, remarks)))
+
+
+def _remarks(event: Event) -> Sequence[str]:
+    found = event.data.get("remarks", [])
+    assert isinstance(found, list)
+    return found
 
 
 def retagged_text(old: str, new: str) -> str:
@@ -187,7 +195,7 @@ def _change(experiment: Experiment) -> str:
     elif before is None:
         return f"{number(value)} ({'baseline' if experiment.number == 0 else 'the first'})"
     else:
-        after = f"{number(value)} ({change(before, value)})"
+        after = f"{number(value, before)} ({change(before, value)})"
     return after if before is None else f"{number(before)} → {after}"
 
 
@@ -299,7 +307,8 @@ def _best(news: Sequence[Notification]) -> list[str]:
     best = kept[-1].value
     if before is None:
         return [f"Best {metric}: {number(best)} (#{kept[-1].number})"]
-    return [f"Best {metric}: {number(before)} → {number(best)} ({change(before, best)}, #{kept[-1].number})"]
+    moved = f"{number(before)} → {number(best, before)} ({change(before, best)}"
+    return [f"Best {metric}: {moved}, #{kept[-1].number})"]
 
 
 def _kept(news: Sequence[Notification]) -> list[str]:

@@ -9,9 +9,10 @@ from statistics import fmean, stdev
 from loop.evaluation.noise import BEYOND, Noise, in_sigmas, noise_of
 from loop.evidence import RepeatFor
 from loop.experiment import Event, EventKind, Experiment, Goal
+from loop.gain import digits_of, is_visible, number, with_error
 from loop.results.gains import effect
 from loop.text import one_line
-from notifiers.text.words import DIGITS, digits_of, number, plural, with_error
+from notifiers.text.words import plural
 
 _SENTENCE = 240
 
@@ -48,7 +49,9 @@ def _result(event: Event) -> str:
     if not isinstance(value, float | int):
         error = one_line(str(data["error"]), _SENTENCE)
         return f"Repeat of #{event.number}: crash{f' ({facts[0]})' if facts else ''}: {error}"
+    like: float = value
     if isinstance(first, float | int):
+        like = first
         facts.append(f"first {number(first)}")
     if len(values) > 1:
         facts.append(mean_text(values))
@@ -56,15 +59,15 @@ def _result(event: Event) -> str:
         facts.append(
             f"{abs(100 * slower):.0f} % {'fewer' if slower > 0 else 'more'} steps per second than at first"
         )
-    return f"Repeat of #{event.number}: {number(value)} ({'; '.join(facts)})"
+    return f"Repeat of #{event.number}: {number(value, like)} ({'; '.join(facts)})"
 
 
 def mean_text(values: Sequence[float]) -> str:
     """Return `mean of 3 0.9861 ± 0.0002`, with the standard error of the mean."""
-    error = stdev(values) / sqrt(len(values))
-    if round(error, DIGITS) == 0:
+    mean, error = fmean(values), stdev(values) / sqrt(len(values))
+    if not is_visible(error, mean):
         return f"{len(values)} times the same number"
-    return f"mean of {len(values)} {with_error(fmean(values), error)}"
+    return f"mean of {len(values)} {with_error(mean, error, mean)}"
 
 
 def _noise_text(values: Sequence[float]) -> str:
@@ -72,9 +75,9 @@ def _noise_text(values: Sequence[float]) -> str:
     if noise is None:
         return "Noise: unknown, as too few repeats of the baseline have a number"
     trainings = f"{plural(len(values), 'training')} of the baseline"
-    if round(noise.sigma, DIGITS) == 0:
+    if not is_visible(noise.sigma, values[0]):
         return f"Noise: none, {trainings} brought the same number"
-    return f"Noise: σ {noise.sigma:.{digits_of(noise.sigma)}f} from {trainings}"
+    return f"Noise: σ {noise.sigma:.{digits_of(noise.sigma, values[0])}f} from {trainings}"
 
 
 def sureness(experiment: Experiment, noise: Noise | None, goal: Goal) -> str:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import assert_never
 
 from loop.experiment import Cost, Experiment, Goal, Run, RunState
+from loop.gain import change, is_visible, number, signed, step
 from loop.git.bundle import TidyBranch
 from loop.proposers.protocol import SearchMode
 from loop.results.export import Provenance
@@ -18,14 +19,12 @@ from loop.text import one_line
 from notifiers.message import Message
 from notifiers.text.certainty import certified_line, doubtful_lines
 from notifiers.text.words import (
-    change,
+    capital,
     duration,
     evaluator_text,
     money,
-    number,
     period,
     plural,
-    signed,
     state_text,
 )
 
@@ -84,7 +83,7 @@ def _title(night: WakeUpReport, zone: tzinfo) -> str:
 
 
 def _title_of(report: Report, text: str) -> str:
-    return f"{report.tag}: {text}" if report.tag else _capital(text)
+    return f"{report.tag}: {text}" if report.tag else capital(text)
 
 
 def _unchecked(night: WakeUpReport) -> list[str]:
@@ -139,8 +138,8 @@ def _headline(report: Report) -> list[str]:
 
 
 def _metric(report: Report, value: float, rest: str) -> str:
-    known = f"{number(value)}{rest}"
-    return f"{one_line(report.metric, max(8, WIDTH - 1 - len(known)))} {known}"
+    known = f"{number(value, report.like)}{rest}"
+    return f"{one_line(report.metric, max(6, WIDTH - 1 - len(known)))} {known}"
 
 
 def _best(report: Report) -> str:
@@ -149,7 +148,9 @@ def _best(report: Report) -> str:
     if before is None:
         return _metric(report, report.best, f" at #{report.best_number}, no baseline")
     if report.gain:
-        return _metric(report, before, f" → {number(report.best)} ({change(before, report.best)})")
+        return _metric(
+            report, before, f" → {number(report.best, report.like)} ({change(before, report.best)})"
+        )
     if report.before is not None:
         return _metric(report, before, ", unchanged")
     told = ", the baseline" if report.experiments == 1 else "; nothing beat the baseline"
@@ -174,11 +175,11 @@ def _certain(night: WakeUpReport) -> list[str]:
 
 
 def _gains(report: Report) -> list[str]:
-    gains = [gain for gain in report.gains if round(gain.gain, 6) > 0][:_GAINS]
+    gains = [gain for gain in report.gains if is_visible(gain.gain, report.like)][:_GAINS]
     if not gains:
         return []
     sign = -1 if report.goal is Goal.MINIMIZE else 1
-    lines = [f"#{gain.number} {signed(sign * gain.gain)} {gain.description}" for gain in gains]
+    lines = [f"#{gain.number} {signed(sign * gain.gain, report.like)} {gain.description}" for gain in gains]
     return ["Largest gains" if len(gains) > 1 else "Gain", *map(_fit, lines)]
 
 
@@ -205,11 +206,7 @@ def flow(phrases: Sequence[str]) -> list[str]:
             lines[-1] += f" · {phrase}"
         else:
             lines.append(phrase)
-    return list(map(_capital, lines))
-
-
-def _capital(line: str) -> str:
-    return line[0].upper() + line[1:]
+    return list(map(capital, lines))
 
 
 def _next(night: WakeUpReport) -> list[str]:
@@ -307,7 +304,7 @@ def _causes(minutes: dict[str, int]) -> str:
         line = ", ".join([*named[:count], *([f"other {_clock(others)}"] if others else [])])
         if len(line) <= WIDTH:
             break
-    return _capital(line)
+    return capital(line)
 
 
 def _clock(minutes: int) -> str:
@@ -332,7 +329,7 @@ def bill_phrases(bill: Bill, spent: Cost | None) -> list[str]:
     seconds, dollars = bill.gpu_seconds_per_thousandth, bill.dollars_per_thousandth
     each = [] if seconds is None else [f"{duration(seconds)} of GPU"]
     each += [money(dollars)] if dollars else []
-    return [*phrases, f"Per 0.001: {', '.join(each)}"] if each else phrases
+    return [*phrases, f"Per {step(bill.like):g}: {', '.join(each)}"] if each else phrases
 
 
 def _gpu_time(seconds: float) -> str:
@@ -366,7 +363,7 @@ def pull_request(
         if charted
         else "",
         "## What was kept",
-        _kept_table(run, keeps),
+        _kept_table(run, keeps, report.like),
         "## How to reproduce",
         _steps(run, tidy, provenance),
         _surroundings(provenance),
@@ -378,7 +375,7 @@ def _result(run: Run, report: Report) -> str:
     if report.baseline is None or report.best is None:
         return f"Results of run {run.tag}"
     return (
-        f"{run.metric} {number(report.baseline)} → {number(report.best)} "
+        f"{run.metric} {number(report.baseline)} → {number(report.best, report.baseline)} "
         f"({change(report.baseline, report.best)})"
     )
 
@@ -388,10 +385,10 @@ def _trained(report: Report) -> str:
     return f"{plural(report.experiments, 'experiment')}{time}: {report.keep} kept, the baseline included."
 
 
-def _kept_table(run: Run, keeps: Sequence[Experiment]) -> str:
+def _kept_table(run: Run, keeps: Sequence[Experiment], like: float | None) -> str:
     lines = [f"| no. | change | {run.metric} | Δ | lines |", "|---:|---|---:|---:|---:|"]
     for keep in keeps:
-        value = "" if keep.value is None else number(keep.value)
+        value = "" if keep.value is None else number(keep.value, like)
         delta = "" if keep.value is None or keep.best_before is None else change(keep.best_before, keep.value)
         lines.append(
             f"| {keep.number} | {_code_span(keep.description)} | {value} | {delta} "

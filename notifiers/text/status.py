@@ -9,7 +9,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import assert_never
 
-from loop.experiment import Cause, Experiment, Goal, RunState, Stage
+from loop.experiment import Actor, Cause, Experiment, Goal, RunState, Stage
+from loop.gain import change, is_visible, number, signed, with_error
 from loop.logs.progress import Progress
 from loop.results.gains import FamilyRate, Lesson, bests_before, effect
 from loop.results.report import RunStatus
@@ -21,16 +22,12 @@ from notifiers.message import Button, Message
 from notifiers.text.certainty import certified_line
 from notifiers.text.notification import card_buttons
 from notifiers.text.words import (
-    DIGITS,
-    change,
+    capital,
     duration,
     evaluator_text,
     money,
-    number,
     plural,
     reason_text,
-    signed,
-    with_error,
 )
 
 _LINE = 60  # characters of a description in one line
@@ -58,6 +55,21 @@ def status_message(status: RunStatus, *, now: float, zone: tzinfo, waits_for: st
 def card(status: RunStatus, *, zone: tzinfo) -> Message:
     """Return the live card, without the line that says when it was made; no span in it grows by itself."""
     return Message("\n".join(_lines(status, zone)), buttons=card_buttons(status.state), silent=True)
+
+
+def standing_text(status: RunStatus, *, since: float, zone: tzinfo) -> str:
+    """Return, as a clause, that a run which was paused or done is found so, with its numbers."""
+    at = _time(since, zone)
+    if status.state is RunState.DONE:
+        now, then = f"was done at {at}", "it continues now"
+    else:
+        why = one_line(reason_text(status.reason), _LINE)
+        now = f"{status.state} since {at}{f' ({why})' if why else ''}"
+        by_itself = status.reason is not None and status.reason.by is Actor.HEARTBEAT
+        then = "" if by_itself else "/resume continues it"
+    best = _best(status, zone)
+    known = f"{plural(status.experiments, 'experiment')}, {best[0].lower()}{best[1:]}"
+    return "; ".join(filter(None, (now, known, then)))
 
 
 def progress_line(status: RunStatus, *, zone: tzinfo, waits_for: str = "") -> str:
@@ -168,7 +180,7 @@ def _stage(stage: Stage) -> str:
 def _best(status: RunStatus, zone: tzinfo) -> str:
     if status.best is None:
         return f"No {status.metric} yet"
-    best = f"Best {status.metric}: {number(status.best)}"
+    best = f"Best {status.metric}: {number(status.best, status.baseline)}"
     if status.best_number == 0 or status.baseline is None:
         return f"{best}, the baseline"
     at = "" if status.best_at is None else f" at {_time(status.best_at, zone)}"
@@ -183,7 +195,7 @@ def _time(seconds: float, zone: tzinfo) -> str:
 class RunPlan:
     """A run that could be started.
 
-    `missing` says which data is not there, `preparation` what to do then; `budget` is in seconds.
+    `lacking` says what it cannot start without, `remarks` what people should know; `budget` is in seconds.
     The baseline is repeated `noise_runs` times. `evaluator` checks its numbers, empty for nothing.
     """
 
@@ -193,15 +205,14 @@ class RunPlan:
     base_branch: str
     base_commit: str
     subject: str
-    dirty: tuple[str, ...]
-    missing: str
-    preparation: str
     device: str
     sandbox: str
     budget: float
     proposer: str
     noise_runs: int = 0
     evaluator: str = ""
+    remarks: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
 
 
 _LEAKS = {
@@ -258,13 +269,11 @@ def start_card(plan: RunPlan) -> Message:
         evaluator_text(plan.evaluator),
         f"Ideas from: {plan.proposer}",
     ]
-    if plan.dirty:
-        lines.append(f"Uncommitted, so not part of the run: {', '.join(plan.dirty[:5])}")
+    lines += map(capital, plan.remarks)
     cancel = Button("Cancel", "/cancel")
     start = f"/start_run {plan.tag} go"
-    if plan.missing:
-        lines += [f"Missing data: {plan.missing}", plan.preparation]
-        return Message("\n".join(lines), buttons=((cancel,),))
+    if plan.lacking:
+        return Message("\n".join((*lines, *plan.lacking)), buttons=((cancel,),))
     lines.append(f"Press Start or send {start}.")
     other = Button("Other tag", f"/start_run {plan.other_tag}")
     return Message("\n".join(lines), buttons=((Button("Start", start), other, cancel),))
@@ -282,19 +291,21 @@ def ideas_message(
     lessons: Iterable[Lesson],
     goal: Goal,
     most: int,
+    like: float | None = None,
 ) -> Message:
     """Return the answer to `/ideas`, with `most` lines at most under each heading.
 
     `waiting` are the ideas of people still to be tried, the next first, and `made` those that became
     experiments, the newest first, among them perhaps those of `present`, which are under way.
+    `like` is a number of the metric.
     """
     judged = [(idea, experiment) for idea, experiment in made if experiment.status is not None]
     parts = (
         _section("Waiting", [_said(idea) for idea in waiting], most),
         _section("Being tried", [_present(each, made) for each in present], most),
         _section("What became of ideas", [_became(*pair, goal) for pair in judged[:most]], most),
-        _section("Families", [_family(rate, goal) for rate in list(families)[:most]], most),
-        _section("Lessons", [_lesson(lesson, goal) for lesson in list(lessons)[:most]], most),
+        _section("Families", [_family(rate, goal, like) for rate in list(families)[:most]], most),
+        _section("Lessons", [_lesson(lesson, goal, like) for lesson in list(lessons)[:most]], most),
     )
     nothing = [] if waiting else ["No ideas are waiting. Send one with /idea TEXT."]
     return Message("\n\n".join("\n".join(part) for part in (nothing, *parts) if part))
@@ -325,29 +336,29 @@ def _present(experiment: Experiment, made: Iterable[tuple[Idea, Experiment]]) ->
 
 def _became(idea: Idea, experiment: Experiment, goal: Goal) -> str:
     better = effect(experiment, goal)
-    change = [] if better is None else [signed(_change(better, goal))]
-    outcome = " ".join([str(experiment.status), *change])
+    moved = [] if better is None else [signed(_change(better, goal), experiment.value)]
+    outcome = " ".join([str(experiment.status), *moved])
     return f"{_said(idea)}: {outcome}, experiment #{experiment.number}"
 
 
-def _family(rate: FamilyRate, goal: Goal) -> str:
-    best = f", best {signed(_change(rate.best_gain, goal))}" if rate.best_gain else ""
+def _family(rate: FamilyRate, goal: Goal, like: float | None) -> str:
+    best = f", best {signed(_change(rate.best_gain, goal), like)}" if rate.best_gain else ""
     return f"{rate.family}: {rate.kept:,} of {rate.tried:,} kept{best}"
 
 
-def _lesson(lesson: Lesson, goal: Goal) -> str:
+def _lesson(lesson: Lesson, goal: Goal, like: float | None) -> str:
     description = one_line(lesson.description, _IDEA) or "no description"
-    told = "" if lesson.effect is None else f"{_effect(lesson.effect, lesson.noise, goal)}, "
+    told = "" if lesson.effect is None else f"{_effect(lesson.effect, lesson.noise, goal, like)}, "
     why = f", {one_line(lesson.reason, _LESSON_REASON)}" if lesson.reason else ""
     return f"{description}: {told}{lesson.status}{why} ({lesson.tag} #{lesson.number})"
 
 
-def _effect(better: float, noise: float | None, goal: Goal) -> str:
+def _effect(better: float, noise: float | None, goal: Goal, like: float | None) -> str:
     """Return `-0.0031 ± 0.0008`."""
-    change = _change(better, goal)
-    if not noise or round(noise, DIGITS) == 0:
-        return signed(change)
-    return with_error(change, noise, sign="+")
+    moved = _change(better, goal)
+    if not noise or not is_visible(noise, like):
+        return signed(moved, like)
+    return with_error(moved, noise, like, sign="+")
 
 
 def _change(better: float, goal: Goal) -> float:
@@ -379,7 +390,7 @@ def results_message(
         count = f"the last {len(rows)} of {count}" if len(rows) > 1 else f"the last of {count}"
     cells = [("#", metric, "Δ", "status", "description")]
     for row, best in zip(rows, bests_before(rows, goal, before), strict=True):
-        value = "-" if row.value is None else number(row.value)
+        value = "-" if row.value is None else number(row.value, best)
         delta = "" if row.value is None or best is None else change(best, row.value)
         cells.append((str(row.number), value, delta, row.status, f"{_mean(row)}{row.description}"))
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -394,4 +405,4 @@ def results_message(
 
 def _mean(row: Row) -> str:
     values = [value for value in (row.value, *row.repeats) if value is not None]
-    return f"mean of {len(values)}: {number(fmean(values))} · " if len(values) > 1 else ""
+    return f"mean of {len(values)}: {number(fmean(values), values[0])} · " if len(values) > 1 else ""

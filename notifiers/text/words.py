@@ -1,46 +1,14 @@
-"""Numbers, times, counts and reasons as people read them: the words that all messages share."""
+"""Times, money, counts and reasons as people read them: the words that all messages share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
-from math import floor, log10
 from typing import assert_never
 
 from loop.experiment import Actor, Cause, Reason
 
-DIGITS = 6  # that a value of the metric is shown with
-_HUGE = 1e12
-
-
-def number(value: float) -> str:
-    """Return a value of the metric as `results.tsv` writes it: six digits, never -0.000000.
-
-    One with more than twelve before the point has no use for them, nor room.
-    """
-    return f"{value:z.6f}" if abs(value) < _HUGE else f"{value:.6g}"
-
-
-def signed(value: float) -> str:
-    """Return a change of the metric; the sign is always shown."""
-    return f"{value:+z.6f}" if abs(value) < _HUGE else f"{value:+.6g}"
-
-
-def change(before: float, after: float) -> str:
-    """Return the signed change between two values as they are shown, so that the line adds up."""
-    return signed(round(after, 6) - round(before, 6))
-
-
-def with_error(value: float, error: float, *, sign: str = "") -> str:
-    """Return `0.9861 ± 0.0002`: no more digits than the error leaves sure, but enough to see a gain."""
-    digits = digits_of(error)
-    return f"{value:{sign}z.{digits}f} ± {error:.{digits}f}"
-
-
-def digits_of(error: float) -> int:
-    """Return how many digits a value with this error, more than 0, is worth showing with."""
-    place = floor(log10(error))
-    return max(4 if error < 1 else 0, min(DIGITS, -place + (error < 2 * 10.0**place)))
+_NAMED, _FIRST = 5, 3  # up to so many are all named, of more these
 
 
 def money(dollars: float) -> str:
@@ -53,6 +21,17 @@ def money(dollars: float) -> str:
 def plural(count: int, one: str, many: str = "") -> str:
     """Return `1 crash`, `2 crashes`; `many` where it is not `one` with an s."""
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
+def capital(line: str) -> str:
+    return line[0].upper() + line[1:]
+
+
+def some(things: Sequence[object], one: str) -> str:
+    """Return the names of things, of many the first ones: `338 files, among them a.py, b.py, c.py`."""
+    if len(things) <= _NAMED:
+        return ", ".join(map(str, things))
+    return f"{plural(len(things), one)}, among them {', '.join(map(str, things[:_FIRST]))}"
 
 
 def evaluator_text(name: str) -> str:

@@ -99,9 +99,11 @@ def test_nothing_of_the_state_is_open_to_others_and_no_secret_reaches_a_training
 
 
 def test_doctor_and_service_print_what_a_person_needs(night: Night) -> None:
-    done = night.bot.run("doctor")
+    done = night.bot.run("doctor", "--all")
     assert done.returncode == 0, done.stdout
     assert "heartbeat" in done.stdout
+    night.bot.environment["SANDBOX"] = "auto"
+    assert re.fullmatch(r"All well \(\d+ checks; .*\)\.\n", night.bot.run("doctor").stdout)
     unit = night.bot.run("service").stdout
     assert f"AUTORESEARCH_HOME={night.bot.home}" in unit
     assert re.search(r'^ExecStart=".*/autoresearch" up$', unit, re.MULTILINE)
@@ -304,7 +306,7 @@ def test_missing_data_is_named_with_the_command_that_makes_it(bot: RealBot) -> N
     bot.environment["DATA_PATHS"] = str(bot.folder / "nodata")
     done = bot.run("up", "--exit-when-done")
     assert done.returncode == 1
-    assert f"Missing data: {bot.folder / 'nodata'} (from DATA_PATHS)" in done.stderr
+    assert f"Data: missing: {bot.folder / 'nodata'} (from DATA_PATHS)" in done.stderr
     assert f"Run: cd {bot.repository} && {sys.executable} prepare.py" in done.stderr
 
 
@@ -390,6 +392,7 @@ def test_a_stop_that_the_bot_died_over_is_carried_out_by_the_next(bot: RealBot) 
     (experiment,) = bot.json("results", "--tag", "toy")
     assert experiment["status"] in ("skip", "keep")  # as far as its training had come
     assert bot.json("status", "--tag", "toy")["stage"] is None
+    git(bot.repository, "checkout", "--quiet", "autoresearch/toy")  # its worktree has let go
 
 
 NOISY = """\

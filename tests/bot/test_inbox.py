@@ -38,7 +38,9 @@ class Office:
     """An inbox on a toy repository, with a clock of its own."""
 
     def __init__(self, folder: Path, proposer: str = "search", gate: str = "", experiments: str = "") -> None:
-        self.bot = RealBot(folder, PROPOSER=proposer, TORCH_GATE=gate, EXPERIMENTS=experiments)
+        self.bot = RealBot(
+            folder, PROPOSER=proposer, TORCH_GATE=gate, EXPERIMENTS=experiments, OPENAI_API_KEY="sk-none"
+        )
         self.now = 1_000_000.0
         self.keys = 0
         self.journal = Journal(self.bot.home / "state.db")
@@ -255,7 +257,7 @@ async def test_the_local_socket_is_not_asked_back(office: Office) -> None:
 
 
 async def test_what_ends_a_training_is_ignored_when_it_comes_late(office: Office) -> None:
-    await office.said("/start_run mar12 go")
+    await office.said("/start_run mar12 go", age=4 * 3600)
     for text in ("/stop", "/skip", "/pause now"):
         name = text.split()[0]
         assert (

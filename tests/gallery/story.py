@@ -58,13 +58,14 @@ PLAN = RunPlan(
     base_branch="main",
     base_commit="228791fb499afffb54b46200aca536f79142f117",
     subject="Use the value embeddings of every layer",
-    dirty=("train.py",),
-    missing="",
-    preparation="Run: cd /home/ann/nano && python prepare.py; or set DATA_PATHS to where the data is.",
     device="NVIDIA H100 80GB HBM3",
     sandbox="bubblewrap, no network",
     budget=300.0,
     proposer="search",
+    remarks=(
+        "uncommitted, so not part of a run: changes of train.py",
+        "TIME_BUDGET=60 is not used: the repository fixes 300 s",
+    ),
 )
 
 

@@ -142,15 +142,15 @@ class Certifier:
         return [next(free) for _ in range(pairs)]
 
     def _end(self, run: Run, begun: Certification, reason: str) -> None:
-        found = recorded = None
+        found = recorded = value = None
         if begun.head is not None and begun.baseline is not None:
             values = self._store.numbers(begun, run.metric)
             sides = values.get(begun.baseline, []), values.get(begun.head, [])
             pairs = [pair for pair in zip(*sides, strict=False) if None not in pair]
             baseline, head = ([float(pair[side] or 0.0) for pair in pairs] for side in (0, 1))
-            found = certified(baseline, head, run.goal)
+            found, value = certified(baseline, head, run.goal), next(iter(head), None)
             recorded = self._recorded(run, begun.head, begun.baseline)
-        self._store.end(begun, found, reason, recorded=recorded)
+        self._store.end(begun, found, reason, recorded=recorded, value=value)
 
     def _recorded(self, run: Run, *numbers: int) -> float | None:
         head, baseline = (self._journal.experiment(run.id, number) for number in numbers)

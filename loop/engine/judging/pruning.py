@@ -13,6 +13,7 @@ from loop.evaluation.noise import read_noise
 from loop.evaluation.prune import first_to_leave_out, removable
 from loop.evidence import RepeatFor
 from loop.experiment import Experiment, Run, RunState, Status
+from loop.gain import number, signed
 from loop.git.workspace import Workspace
 from loop.proposers.leaving_out import kept, without
 from loop.store.evidence.certifications import Certifications, usual_seconds
@@ -111,7 +112,8 @@ class Pruner:
         known = self._repeats.values(run.id, run.metric).get(best.number, ()) if best else ()
         head = known[1:] or ((best.value,) if best and best.value is not None else ())
         brings, error = first_look(decided.value, head, run.goal, read_noise(self._journal, run))
-        about = f"{brings:+.6f}" + (f" ± {error:.6f}" if error else "")
+        about = signed(brings, decided.value)
+        about += f" ± {number(error, decided.value)}" if error else ""
         reason = f"measured without #{decided.without}, which seems to bring {about}"
         return replace(decided, status=Status.DISCARD, reason=reason, doubts=(), invalidated=None)
 
@@ -171,4 +173,11 @@ class Pruner:
         own = {keep: found[keep] for keep in prune.keeps if keep in found}
         equal = equal_within(self._rule, read_noise(self._journal, run))
         unmeasured = sorted({*prune.keeps, *prune.blocked} - {*own})
-        self._store.end(prune, reason, own=own, removable=removable(own, equal), unmeasured=unmeasured)
+        self._store.end(
+            prune,
+            reason,
+            own=own,
+            removable=removable(own, equal),
+            unmeasured=unmeasured,
+            value=head.value if head else None,
+        )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from loop.errors import UserError
 from loop.evidence import Invalidated
 from loop.experiment import Experiment, Status
+from loop.gain import number as written
 from loop.git.commands import is_commit_id
 
 
@@ -95,10 +96,10 @@ def on_old_head(decided: Experiment, parent: Experiment | None, best: Experiment
 def call_text(experiment: Experiment, repeated: Sequence[float | None], metric: str) -> str:
     """Return for what a person is called, as a clause; what to do comes first, because a line is cut."""
     number, value = experiment.number, experiment.value
-    numbers = ["no number" if again is None else f"{again:.6f}" for again in repeated]
+    numbers = ["no number" if again is None else written(again, experiment.value) for again in repeated]
     again = f"repeated {', '.join(numbers)}" if numbers else "not repeated"
     first = f"#{number} waits for /accept {number} or /reject {number}"
-    return _joined(f"{first}: {metric} {value:.6f}, {again}", *experiment.doubts)
+    return _joined(f"{first}: {metric} {written(value or 0.0)}, {again}", *experiment.doubts)
 
 
 def _tried_again(experiment: Experiment, reason: str) -> Experiment:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from loop.experiment import Experiment, Goal, Status
+from loop.gain import number, signed
 from loop.proposers.prompt import history
 from loop.proposers.prompt.context import INSTRUCTIONS, README
 from loop.proposers.prompt.history import LINE, SEPARATOR, Room, joined, tokens
@@ -208,21 +209,27 @@ def _standing(context: Context) -> str:
     """Return where the run is: its best, how much is chance, what each family of changes brought."""
     done = [e for e in history.settled(context) if e.status is not Status.SKIP]
     kept = [e for e in done if e.status is Status.KEEP]
+    like = _like(context)
     lines = []
     if kept and kept[-1].value is not None:
-        lines.append(f"The best so far is {kept[-1].value:.6f}, by #{kept[-1].number}.")
+        lines.append(f"The best so far is {number(kept[-1].value)}, by #{kept[-1].number}.")
         since = len([e for e in done if e.number > kept[-1].number])
         lines.append(f"Experiments since the last that was kept: {since}.")
     if (spread := noise(done, context.goal)) is not None:
-        lines.append(f"Differences of about {spread:.6f} are chance.")
+        lines.append(f"Differences of about {number(spread, like)} are chance.")
     if rates := rates_of([row_of(e) for e in done], context.goal):
         lines.append("How often a family of changes was kept:")
-        lines += [_rate(rate) for rate in rates]
+        lines += [_rate(rate, like) for rate in rates]
     return "\n".join(lines)
 
 
-def _rate(rate: FamilyRate) -> str:
-    best = "" if rate.best_gain is None else f", the largest gain {rate.best_gain:.6f}"
+def _like(context: Context) -> float | None:
+    """Return a number of the metric."""
+    return next((e.value for e in reversed(context.experiments) if e.value is not None), None)
+
+
+def _rate(rate: FamilyRate, like: float | None) -> str:
+    best = "" if rate.best_gain is None else f", the largest gain {number(rate.best_gain, like)}"
     return f"- {rate.family}: {rate.kept} of {rate.tried}{best}"
 
 
@@ -247,18 +254,19 @@ def _meant(experiment: Experiment) -> tuple[tuple[str, str], ...]:
 def _lessons(context: Context, room: int) -> str:
     measured = most_valuable(context.lessons, len(context.lessons))
     chosen: set[Lesson] = set()
+    like = _like(context)
     for lesson in (*measured, *context.lessons):
         if lesson not in chosen:
-            room -= tokens(_lesson(lesson) + "\n")
+            room -= tokens(_lesson(lesson, like) + "\n")
             if room < 0:
                 break
             chosen.add(lesson)
-    return "\n".join(_lesson(lesson) for lesson in context.lessons if lesson in chosen)
+    return "\n".join(_lesson(lesson, like) for lesson in context.lessons if lesson in chosen)
 
 
-def _lesson(lesson: Lesson) -> str:
-    change = "" if lesson.effect is None else f" ({lesson.effect:+.6f})"
-    chance = "" if lesson.noise is None else f", chance {lesson.noise:.6f}"
+def _lesson(lesson: Lesson, like: float | None) -> str:
+    change = "" if lesson.effect is None else f" ({signed(lesson.effect, like)})"
+    chance = "" if lesson.noise is None else f", chance {number(lesson.noise, like)}"
     what = f"{lesson.family or 'other'}: {one_line(lesson.description, LINE)}"
     why = f" | {one_line(lesson.reason, LINE)}" if lesson.reason else ""
     return f"{one_line(lesson.tag, 40)} #{lesson.number} {lesson.status}{change}{chance} {what}{why}"

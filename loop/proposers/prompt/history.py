@@ -14,6 +14,7 @@ from typing import assert_never
 
 from loop.evidence import Invalidated
 from loop.experiment import Experiment, Status
+from loop.gain import number, signed
 from loop.proposers.prompt.context import DIFFS, SHOWN
 from loop.proposers.protocol import Context
 from loop.results.gains import effect
@@ -178,9 +179,9 @@ def row(context: Context, experiment: Experiment) -> str:
     """
     words = [f"#{experiment.number}", experiment.status or "under way"]
     if experiment.value is not None:
-        words.append(f"{experiment.value:.6f}")
+        words.append(number(experiment.value, experiment.best_before))
     if (better := effect(experiment, context.goal)) is not None:
-        words.append(f"({better:+.6f})")
+        words.append(f"({signed(better, experiment.value)})")
     text = f"{' '.join(words)} {experiment.family or 'other'}: {one_line(experiment.description, LINE)}"
     why = experiment.cause if experiment.status is Status.CRASH else _disbelief(experiment)
     parts = (text, one_line(why, LINE), _flagged(context, experiment))

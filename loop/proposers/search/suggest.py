@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, combinations, product
 
 from loop.experiment import Experiment, Family, Goal, Proposal
+from loop.gain import number
 from loop.process.worker import run_worker
 from loop.program.constants import find_constants
 from loop.proposers.protocol import Context, ExhaustedError, SearchMode, idle
@@ -188,7 +189,7 @@ def _combined(
     most = min(_MOST, 2 + idle(context.experiments) // _PATIENCE)
     for misses, moves in combined_misses(context.experiments, axes, trials, context.goal, most=most):
         numbers = ", ".join(f"#{miss.number}" for miss in misses)
-        short = ", ".join(f"{-(effect(miss, context.goal) or 0.0):.6f}" for miss in misses)
+        short = ", ".join(number(-(effect(miss, context.goal) or 0.0), miss.value) for miss in misses)
         yield program.change(
             moves,
             f"Experiments {numbers} each came close to the best: combined they may beat it.",

@@ -67,9 +67,10 @@ class Prunes:
         own: Mapping[int, Certified],
         removable: Sequence[int],
         unmeasured: Sequence[int],
+        value: float | None,
     ) -> None:
         measured = {str(keep): [found.gain, found.low, found.high] for keep, found in own.items()}
-        facts = {"removable": [*removable], "unmeasured": [*unmeasured], "reason": reason}
+        facts = {"removable": [*removable], "unmeasured": [*unmeasured], "reason": reason, "value": value}
         with self._journal.transaction() as append:
             self._write(replace(begun, ended_at=self._clock()))
             self._journal.execute(

@@ -289,7 +289,9 @@ def test_a_malformed_line_is_named(night: WakeUpReport) -> None:
 
 def test_beside_an_active_run_it_is_refused(night: WakeUpReport) -> None:
     run = night.adopt(None)
-    with pytest.raises(UserError, match="Run mar5 is running"):
+    with pytest.raises(
+        UserError, match=r"Run mar5 is running, .* `autoresearch up --tag mar5`, then type /stop"
+    ):
         night.adopt(None, tag="other")
     night.journal.set_state(run, RunState.STOPPED)
     assert night.adopt(None, tag="other").tag == "other"
@@ -326,6 +328,17 @@ def test_without_any_it_says_so(night: WakeUpReport) -> None:
     assert night.journal.experiments(run.id) == []
 
 
+def test_a_keep_without_an_id_is_no_head_where_others_have_one(night: WakeUpReport) -> None:
+    best = night.commits[1][:7]
+    file = night.results(f"{best}\t0.99\t1.0\tkeep\tx", "n/a\t0.98\t1.0\tkeep\ty", "-\t0.97\t1.0\tkeep\tz")
+    run, said = night.adopt_and_say(file, tag="mar6")
+    assert git(night.repository, "rev-parse", "autoresearch/mar6") == night.commits[1]
+    found = night.journal.best(run.id)
+    assert found is not None
+    assert (found.number, found.value) == (0, 0.99)
+    assert said.splitlines()[-1] == "Discarded, as their commit is unknown: #1, #2."
+
+
 def test_verdicts_in_words_of_others_are_read_and_said(night: WakeUpReport) -> None:
     file = night.whole()
     file.write_text(
@@ -345,7 +358,7 @@ def test_verdicts_in_words_of_others_are_read_and_said(night: WakeUpReport) -> N
 def test_keeps_that_are_worse_and_worse_are_asked_about(night: WakeUpReport) -> None:
     first, kept, _, best = (commit[:7] for commit in night.commits)
     rows = [f"{first}\t24.9\t1\tkeep\ta", f"{kept}\t26.1\t1\tkeep\tb", f"{best}\t26.9\t1\tkeep\tc"]
-    with pytest.raises(UserError, match=r"24\.900000 → 26\.900000\): set METRIC_GOAL=maximize\."):
+    with pytest.raises(UserError, match=r"24\.90000 → 26\.90000\): set METRIC_GOAL=maximize\."):
         night.adopt(night.results(*rows))
     assert night.journal.runs() == []
     assert night.adopt(night.results(rows[0], rows[2].replace("26.9", "24.8"))).tag == "mar5"

@@ -89,7 +89,7 @@ def test_how_a_file_of_others_was_read_is_said(
     report_of_file(settings, file).show(UTC)
     *report, read, _, goal = capsys.readouterr().out.splitlines()
     assert read == "Read 1 row 'baseline' as keep, 1 row 'best' as keep."
-    assert goal == "accuracy rises from keep to keep (24.900000 → 1e+300): set METRIC_GOAL=maximize."
+    assert goal == "accuracy rises from keep to keep (24.90000 → 1e+300): set METRIC_GOAL=maximize."
     assert max(map(len, report)) < 80  # as wide as a terminal, whatever a number is
 
 

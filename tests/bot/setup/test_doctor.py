@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.setup.doctor import Check, _clock, device, examine, render
+from bot.setup.doctor import Check, _clock, device, examine, examine_services, render
 from bot.setup.settings import load_settings
 
 Examine = Callable[..., dict[str, Check]]
@@ -25,7 +25,8 @@ def look(tmp_path: Path) -> Examine:
 
     def examine_with(**environ: str) -> dict[str, Check]:
         given = {"AUTORESEARCH_HOME": str(tmp_path / "home"), "DATA_PATHS": ""} | environ
-        return {check.name: check for check in examine(load_settings(Path("none.env"), given))}
+        settings = load_settings(Path("none.env"), given)
+        return {check.name: check for check in (*examine(settings), *examine_services(settings))}
 
     return examine_with
 
@@ -104,7 +105,7 @@ def test_changes_that_a_run_would_not_see_are_a_warning(look: Examine, repositor
     (repository / "train.py").write_text("DEPTH = 8\n")
     check = look(REPOSITORY=str(repository))["repository"]
     assert check.ok is None
-    assert check.detail.endswith("not in it: uncommitted changes of train.py")
+    assert check.detail.endswith("; uncommitted, so not part of a run: changes of train.py")
 
 
 def test_modules_that_were_never_committed_are_a_warning(look: Examine, repository: Path) -> None:
@@ -114,13 +115,31 @@ def test_modules_that_were_never_committed_are_a_warning(look: Examine, reposito
     (repository / ".git/info/exclude").write_text("old.py\n")
     check = look(REPOSITORY=str(repository))["repository"]
     assert check.ok is None
-    assert check.detail.endswith("; not in it: untracked model.py")
+    assert check.detail.endswith("; uncommitted, so not part of a run: new model.py")
     for number in range(6):
         (repository / f"a{number}.py").touch()
     (repository / "train.py").write_text("DEPTH = 8\n")
-    names = "untracked a0.py, a1.py, a2.py, a3.py, a4.py and 2 more"
     detail = look(REPOSITORY=str(repository))["repository"].detail
-    assert detail.endswith(f"; not in it: uncommitted changes of train.py and {names}")
+    assert detail.endswith(": changes of train.py and new 7 files, among them a0.py, a1.py, a2.py")
+
+
+def test_of_many_changes_a_few_are_named_those_of_the_programs_first(look: Examine, repository: Path) -> None:
+    for number in range(338):
+        (repository / f"f{number:03}.txt").touch()
+    (repository / "train.py").write_text("DEPTH = 8\n")
+    git(repository, "add", "-A")
+    detail = look(REPOSITORY=str(repository))["repository"].detail
+    assert detail.endswith(": changes of 339 files, among them train.py, f000.txt, f001.txt")
+
+
+def test_a_time_budget_that_the_repository_does_not_use_is_a_warning(look: Examine, repository: Path) -> None:
+    (repository / "prepare.py").write_text("TIME_BUDGET = 1200\n")
+    git(repository, "-c", "user.name=A", "-c", "user.email=a@b.c", "commit", "-q", "-a", "-m", "Budget")
+    assert "time budget" not in look(REPOSITORY=str(repository), TIME_BUDGET="300"), "as .env.example has it"
+    assert "time budget" not in look(REPOSITORY=str(repository), TIME_BUDGET="1200")
+    check = look(REPOSITORY=str(repository), TIME_BUDGET="60")["time budget"]
+    assert check.ok is None
+    assert check.detail == "TIME_BUDGET=60 is not used: the repository fixes 1200 s"
 
 
 def test_a_folder_without_git_is_refused(look: Examine, tmp_path: Path) -> None:
@@ -155,7 +174,7 @@ def test_missing_data_is_named_with_the_command_that_makes_it(
     check = look(REPOSITORY=str(repository), DATA_PATHS=paths)["data"]
     fix = f"Run: cd {repository} && {sys.executable} prepare.py; or set DATA_PATHS to where the data is."
     assert check == Check("data", False, f"missing: {tmp_path / 'tokens'} (from DATA_PATHS)", fix)
-    assert look(DATA_PATHS=paths)["data"].ok is None  # the template's is prepared at the first start
+    assert look(DATA_PATHS=paths)["data"].ok  # the template's is prepared at the first start
     assert look(DATA_PATHS=str(repository))["data"].ok
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bot.setup.doctor import health_checks, incident_lines, loop_check, render
+from bot.heartbeat.health import health_checks, incident_lines, loop_check
+from bot.setup.doctor import render
 from loop.evidence import RepeatFor
 from loop.experiment import (
     Actor,

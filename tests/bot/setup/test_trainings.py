@@ -103,6 +103,15 @@ def test_a_package_that_is_imported_and_not_there_fails(
     assert check.fix.startswith(f"Run: {sys.executable} -m pip install another_missing_one no_such_package; ")
 
 
+def test_a_package_may_be_where_the_program_looks_too(
+    examine: Examine, research: Callable[..., Path]
+) -> None:
+    folder = research(train_py="import sys\nsys.path.insert(0, 'vendor')\nimport no_such_package\n")
+    (check,) = named(examine(REPOSITORY=str(folder)), "training")
+    assert check.ok is None
+    assert "unless they are where the program adds to sys.path" in check.detail
+
+
 def test_a_package_that_only_a_function_imports_is_a_warning(
     examine: Examine, research: Callable[..., Path]
 ) -> None:

@@ -66,6 +66,24 @@ def test_a_small_gain_must_not_cost_much_code(better: float, net_lines: int, sta
 
 
 @pytest.mark.parametrize(
+    ("best", "better", "set_to", "status"),
+    [
+        (10640, 8, None, Status.DISCARD),
+        (10640, 12, None, Status.KEEP),
+        (1e-5, 8e-8, None, Status.DISCARD),
+        (1e-5, 2e-7, None, Status.KEEP),
+        (10640, 0.002, 0.001, Status.KEEP),
+    ],
+)
+def test_what_is_a_small_gain_follows_the_metric_unless_it_is_set(
+    best: float, better: float, set_to: float | None, status: Status
+) -> None:
+    rule = KeepRule("total", simplicity_gain=set_to)
+    left = outcome(total=best - better)
+    assert decide(rule, left, best=best, lines_added=20, lines_removed=0).status is status
+
+
+@pytest.mark.parametrize(
     ("left", "reason"),
     [
         (outcome(exit_code=1), "exit status 1"),

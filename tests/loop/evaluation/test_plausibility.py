@@ -83,6 +83,29 @@ def test_a_gain_out_of_all_scale_is_doubted(value: float, doubted: bool) -> None
     assert rules(made(3, value)) == [Sign.GAIN] * doubted
 
 
+@pytest.mark.parametrize(
+    ("metric", "goal", "best", "value", "doubted"),
+    [
+        ("val_accuracy", Goal.MAXIMIZE, 0.1, 0.84, False),
+        ("val_accuracy", Goal.MAXIMIZE, 0.0, 0.84, False),
+        ("val_accuracy", Goal.MAXIMIZE, 0.84, 1.0, False),
+        ("val_accuracy", Goal.MAXIMIZE, 0.84, 84.0, True),
+        ("total_us", Goal.MINIMIZE, 1064.0, 580.0, False),
+        ("total_us", Goal.MINIMIZE, 1064.0, 90.0, True),
+        ("tokens_per_second", Goal.MAXIMIZE, 10640.0, 25000.0, False),
+        ("tokens_per_second", Goal.MAXIMIZE, 10640.0, 170000.0, True),
+        ("val_loss", Goal.MINIMIZE, 1e-5, 4e-6, False),
+        ("val_loss", Goal.MINIMIZE, 1e-5, 1e-7, True),
+    ],
+)
+def test_of_other_metrics_ten_times_as_good_is_out_of_scale(
+    metric: str, goal: Goal, best: float, value: float, doubted: bool
+) -> None:
+    candidate = replace(made(3, value), training=Training(1, numbers={metric: value}))
+    found = implausible(candidate, (), metric=metric, goal=goal, budget=300.0, best=best)
+    assert [doubt.sign for doubt in found] == [Sign.GAIN] * doubted
+
+
 def test_large_gains_before_or_large_noise_make_a_gain_usual() -> None:
     big = made(1, 0.9, 1.0)
     assert not rules(made(3, 0.2), made(0, 1.0), big, best=0.9)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from loop.engine.judging.taking_back import call_text
 from loop.evaluation.noise import Noise
-from loop.evidence import Finding, Invalidated, Rule, Severity
+from loop.evidence import Certified, Finding, Invalidated, Rule, Severity
 from loop.experiment import (
     Actor,
     Cause,
@@ -29,8 +29,14 @@ from loop.experiment import (
     Status,
     Training,
 )
+from loop.gain import gain
+from loop.results.report import Bill, WakeUpReport, make_report
+from loop.store.experiments import Row
+from notifiers.text.certainty import gain_text
 from notifiers.text.digest import digest, message_of
 from notifiers.text.notification import topic_of
+from notifiers.text.report import report_message
+from notifiers.text.status import results_message
 from tests.loop.trainings import trained
 from tests.notifiers.golden import check
 
@@ -147,6 +153,30 @@ def test_a_digest_says_how_the_change_stands_to_the_noise() -> None:
         "there is no noise": told(EXPERIMENT, noise=Noise(0.0, 2)),
     }
     check("digests_with_noise", digests)
+
+
+def test_numbers_of_any_metric_are_shown_by_their_size() -> None:
+    metrics = {
+        "val_accuracy": (Goal.MAXIMIZE, 0.84, 0.851, 0.0009),
+        "tokens_per_second": (Goal.MAXIMIZE, 10640.0, 10912.5, 31.0),
+        "total_us": (Goal.MINIMIZE, 1064.0, 871.0, 4.0),
+        "val_loss": (Goal.MINIMIZE, 1e-5, 9.2e-6, 1.3e-7),
+    }
+    shown = {}
+    for metric, (goal, before, after, sigma) in metrics.items():
+        run, better = replace(RUN, metric=metric, goal=goal), replace(EXPERIMENT, value=after)
+        rows = [Row(0, "a1b2c3d", before, 44.0, Status.KEEP, "baseline")]
+        rows += [Row(1, "b2c3d4e", after, 44.0, Status.KEEP, "halve batch size", repeats=(after, before))]
+        bill = Bill(gain(before, after, goal), 1.84, 5400.0, 2.0, before)
+        report = make_report(rows, metric=metric, goal=goal, tag="mar12")
+        texts = (
+            digest(replace(better, best_before=before), run=run, noise=Noise(sigma, 2)).text,
+            report_message(WakeUpReport(report=report, bill=bill)).text,
+            results_message(rows, metric=metric, goal=goal, total=2).block,
+            gain_text(Certified(report.gain or 0.0, 2 * sigma, 9 * sigma, 3), report.gain, goal, before),
+        )
+        shown[metric] = "\n\n".join(texts)
+    check("other_metrics", shown)
 
 
 def test_models_that_cost_nothing_known_are_not_mentioned() -> None:

@@ -198,8 +198,14 @@ def test_a_run_can_be_started_where_its_data_is_found() -> None:
     ]
 
 
+NO_DATA = (
+    "Data: missing: /data/tokens (from prepare.py). "
+    "Run: cd /home/ann/nano && python prepare.py; or set DATA_PATHS to where the data is."
+)
+
+
 def test_without_its_data_the_card_says_what_to_type_and_offers_no_start() -> None:
-    card = start_card(replace(PLAN, missing="/data/tokens (from prepare.py)"))
+    card = start_card(replace(PLAN, lacking=(NO_DATA,)))
     noisy = start_card(replace(PLAN, noise_runs=2)).text
     cards = {"a run": start_card(PLAN).text, "with repeats": noisy, "without its data": card.text}
     check("start_card", cards)

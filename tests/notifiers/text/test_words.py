@@ -6,13 +6,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from notifiers.text.words import (
-    change,
     duration,
     money,
-    number,
     period,
     plural,
-    signed,
 )
 
 
@@ -38,21 +35,6 @@ from notifiers.text.words import (
 )
 def test_a_duration_has_its_two_largest_units(seconds: float, words: str) -> None:
     assert duration(seconds) == words
-
-
-def test_values_have_six_digits_and_no_minus_zero() -> None:
-    assert [number(value) for value in (0.9979, -0.0, -1e-9)] == ["0.997900", "0.000000", "0.000000"]
-    assert [signed(value) for value in (0.5, -0.011859, -1e-9, 0.0)] == [
-        "+0.500000",
-        "-0.011859",
-        "+0.000000",
-        "+0.000000",
-    ]
-
-
-def test_a_change_is_that_of_the_values_as_shown() -> None:
-    assert change(0.9979004, 0.9860406) == "-0.011859"
-    assert change(0.98, 0.98) == "+0.000000"
 
 
 def test_money_is_told_in_cents_and_large_sums_in_dollars() -> None:
