@@ -216,7 +216,7 @@ class Bot:
             await self._begin_session(stack)
             await in_thread(clear_agents, self._settings.home)
             await in_thread(self._clear_trainings)
-            if await in_thread(self._is_here, order):
+            if await in_thread(self.needs_template, order):
                 await self._runs.prepare()
             await self._attach(stack)
             await self._heartbeat.arrive()
@@ -279,8 +279,8 @@ class Bot:
             )
             _begin(stack, keep(wake_up.run), "wake-up")
 
-    def _is_here(self, order: Order) -> bool:
-        """Tell whether the run to come is of the repository in which new ones are started."""
+    def needs_template(self, order: Order) -> bool:
+        """Tell whether the run to come is of the embedded template, if there is no other repository."""
         run = self._journal.run(order.tag) if order.tag else foremost(self._journal.active_runs())
         return run is None or run.repository.resolve() == self._runs.repository.resolve()
 

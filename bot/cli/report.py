@@ -169,11 +169,12 @@ def _look_up(settings: Settings, run: Run) -> tuple[dict[int, Detail], Provenanc
 
 _LOG_BYTES = 4000
 """How much of each log's end is read."""
-_GAIN = re.compile(r"^(#\d+) ([+-][\d.]+)", re.MULTILINE)
+_VALUE = r"[\d.]+(?:e[+-]\d+)?"
+_GAIN = re.compile(rf"^(#\d+) ([+-]{_VALUE})", re.MULTILINE)
 _STYLES = (
     (r"^(Largest gains|Gain)$", "bold"),
-    (r"→ [\d.]+(?= \()", "bold"),
-    (r"\([+-][\d.]+\)", "bold green"),
+    (rf"→ {_VALUE}(?= \()", "bold"),
+    (rf"\([+-]{_VALUE}\)", "bold green"),
     (r"\d[\d,]* keep\b", "green"),
     (r"\d[\d,]* crash\b", "red"),
     (r"^(GPU busy|Training) <?\d+ %", "bold"),

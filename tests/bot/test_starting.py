@@ -7,14 +7,18 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import closing, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from bot.app import Bot, Order, go_on
 from bot.commands.access import HERE
 from bot.current import foremost
+from bot.setup.settings import load_settings
 from loop.errors import UserError
-from loop.experiment import Goal, RunState
+from loop.experiment import Actor, EventKind, Goal, Reason, RunState, Status
+from loop.store.events import last_event_of
 from loop.store.journal import Journal
 from notifiers.message import Reply
 from notifiers.text.status import RunPlan
@@ -22,6 +26,7 @@ from tests.bot.real_bot import RealBot
 from tests.bot.test_inbox import ANN, Office, opened
 from tests.bot.test_surroundings import wait_for
 from tests.loop.lab import git
+from tests.loop.store.test_journal import make_experiment, make_run
 
 ELSEWHERE = replace(ANN, place="100")
 
@@ -163,3 +168,50 @@ def test_in_the_first_seconds_of_a_bot_commands_wait_for_the_run_that_was_ordere
     git(bot.repository, "checkout", "--quiet", "autoresearch/r2")
     with closing(Journal(bot.home / "state.db", read_only=True)) as journal:
         assert [run.state for run in journal.runs()] == [RunState.DONE, RunState.STOPPED]
+
+
+# A run that was paused or done
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        (
+            RunState.PAUSED,
+            "paused since {at} (by ann); 2 experiments, best val_bpb: 0.980000 (-0.010000), #1",
+        ),
+        (RunState.DONE, "was done at {at}; 2 experiments, best val_bpb: 0.980000 (-0.010000), #1"),
+        (RunState.RUNNING, ""),
+    ],
+)
+async def test_up_says_with_numbers_that_a_run_was_paused_or_done(
+    office: Office, state: RunState, says: str
+) -> None:
+    run = office.host.start_run("mar12")
+    baseline = make_experiment(run, 0, Status.KEEP)
+    better = replace(make_experiment(run, 1, Status.KEEP), value=0.98, best_before=0.99)
+    office.journal.record(replace(baseline, value=0.99, commit=run.base_commit), better)
+    office.journal.set_state(run, state, Reason(Actor.PERSON, "ann"))
+    found = load_settings(Path("/no/such/.env"), office.bot.environment | {"TIME_ZONE": "UTC"})
+    with suppress(UserError):  # the commits are made up, so that it cannot resume
+        await go_on(office.host, found, Order())
+    noted = last_event_of(office.journal, run.id, (EventKind.NOTED,))
+    turn = last_event_of(office.journal, run.id, (EventKind.RUN_STATE,))
+    assert turn is not None
+    reason = str(noted.data["reason"]) if noted else ""
+    assert reason.startswith(says.format(at=f"{datetime.fromtimestamp(turn.at, UTC):%m-%d %H:%M}"))
+    assert bool(reason) is bool(says)
+
+
+def test_the_template_is_prepared_only_where_a_run_of_it_is_to_come(tmp_path: Path) -> None:
+    bot = RealBot(tmp_path)
+    del bot.environment["REPOSITORY"]
+    found = load_settings(Path("/no/such/.env"), bot.environment)
+    with closing(Journal(bot.home / "state.db")) as journal:
+        wired = Bot(found, journal)
+        assert wired.needs_template(Order())
+        run = make_run(journal, "mar5")
+        assert not wired.needs_template(Order())
+        assert wired.needs_template(Order("mar6"))
+        journal.set_state(run, RunState.STOPPED)
+        assert wired.needs_template(Order())

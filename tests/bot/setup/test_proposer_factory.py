@@ -114,9 +114,13 @@ def test_agents_that_another_bot_left_behind_are_ended_at_the_start(bot: RealBot
 
 
 def test_without_any_model_that_can_be_asked_the_search_goes_on(bot: RealBot) -> None:
-    bot.environment["AGENT_COMMAND"] = "no-such-agent"
-    done = bot.run("up", "--experiments", "1", "--exit-when-done")
+    usual, order = bot.environment, ("up", "--experiments", "1", "--exit-when-done")
+    bot.environment = usual | {"PROPOSER": "search"}
+    assert bot.run(*order).returncode == 0
+    bot.environment = usual | {"AGENT_COMMAND": "no-such-agent"}  # gone: a new run would be refused
+    done = bot.run(*order)
     assert done.returncode == 0, done.stderr
+    assert len(bot.json("results")) == 3
     assert {row["proposer"] for row in bot.json("results")} == {"baseline", "search"}
     reason = unavailable("agent", "no-such-agent is not installed")
     assert done.stdout.count(f"needs you: {reason}") == 1, done.stdout

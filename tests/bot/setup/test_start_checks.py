@@ -14,7 +14,10 @@ from bot.setup.doctor import Check, brief, failures
 from bot.setup.settings import load_settings
 from bot.setup.trainings import start_checks
 from loop.errors import UserError
+from loop.experiment import EventKind
+from loop.store.events import last_event_of
 from loop.store.journal import Journal
+from notifiers.text.digest import message_of
 from tests.bot.real_bot import TOY, RealBot
 from tests.loop.lab import git
 
@@ -53,6 +56,18 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 def test_where_nothing_fails_a_run_starts(machine: Machine) -> None:
     assert failures(machine.doctor()) == ()
     assert machine.runs().start_run("mar12").tag == "mar12"
+
+
+def test_what_a_run_does_not_see_and_does_not_use_is_told_with_its_start(machine: Machine) -> None:
+    (machine.bot.repository / "train.py").write_text("WIDTH = 1\n")
+    machine.bot.environment["TIME_BUDGET"] = "90"
+    run = machine.runs().start_run("mar12")
+    started = last_event_of(machine.journal, run.id, (EventKind.RUN_STARTED,))
+    assert started is not None
+    assert message_of(started, run).text.splitlines()[-2:] == [
+        "Uncommitted, so not part of a run: changes of train.py",
+        "TIME_BUDGET=90 is not used: the repository fixes 60 s",
+    ]
 
 
 @pytest.mark.parametrize(
