@@ -263,12 +263,12 @@ class Lane:
         async with self._owner.switch:
             if self.wake.is_set():
                 return True  # then look again
-            spare, self._spare = self._spare, None
-            begun = await in_thread(self._owner.repeats.begin, self.index, spare)
-            if begun is None:
-                self._spare = spare
+            following = await in_thread(self._owner.repeats.find_next)
+            if following is None:
                 return False
-            self.repeat, self.training = begun
+            spare, self._spare = self._spare, None
+            begin = self._owner.repeats.begin
+            self.repeat, self.training = await in_thread(begin, self.index, *following, spare)
         await asyncio.sleep(HEAD_START)
         return True
 

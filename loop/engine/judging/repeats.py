@@ -88,37 +88,40 @@ class Repeater:
     def under_way(self) -> dict[int, RepeatUnderWay]:
         return {begun.lane: begun for begun in self._store.under_way(self._run_id)}
 
-    def begin(self, lane: int, spare: Supervisor | None) -> tuple[RepeatUnderWay, TrainingProcess] | None:
-        """Begin the next repeat, with the supervisor `spare` if there is one; None where none waits.
+    def find_next(self) -> tuple[Repeat, str] | None:
+        """Return the repeat that is next, with the program to repeat; None where none waits.
 
         Those for the noise are asked for once the baseline has its verdict.
         """
         if self._noise_runs and self._wants_noise():
             self._store.ask(self._run_id, 0, RepeatFor.NOISE, times=self._noise_runs)
         for repeat in self.waiting():
-            commit = self.experiment(repeat).commit
             try:
-                source = self._workspace.source(commit)
+                return repeat, self._workspace.source(self.experiment(repeat).commit)
             except UserError as error:
                 self._store.give_up(repeat, str(error))
                 self._over(repeat)
-                continue
-            seed = self._seed(repeat, source)
-            with self._trainings.armed(spare) as supervisor:
-                k = self._store.next_k(repeat.run_id, repeat.number)
-                changed = source if seed is None else with_seed(source, seed)
-                job = self._trainings.make(lane, repeat.number, k, commit, changed)
-                training = Training(
-                    k,
-                    Purpose.REPEAT,
-                    supervisor_pid=supervisor.pid,
-                    supervisor_started=supervisor.started,
-                    started_at=self._clock(),
-                )
-                begun = RepeatUnderWay(replace(repeat, k=k, seed=seed), training, lane)
-                self._store.begin(begun)
-                return begun, self._trainings.start(supervisor, job)
         return None
+
+    def begin(
+        self, lane: int, repeat: Repeat, source: str, spare: Supervisor | None
+    ) -> tuple[RepeatUnderWay, TrainingProcess]:
+        """Begin a repeat of the program `source`, with the supervisor `spare` if there is one."""
+        with self._trainings.armed(spare) as supervisor:
+            seed = self._seed(repeat, source)
+            k = self._store.next_k(repeat.run_id, repeat.number)
+            changed = source if seed is None else with_seed(source, seed)
+            job = self._trainings.make(lane, repeat.number, k, self.experiment(repeat).commit, changed)
+            training = Training(
+                k,
+                Purpose.REPEAT,
+                supervisor_pid=supervisor.pid,
+                supervisor_started=supervisor.started,
+                started_at=self._clock(),
+            )
+            begun = RepeatUnderWay(replace(repeat, k=k, seed=seed), training, lane)
+            self._store.begin(begun)
+            return begun, self._trainings.start(supervisor, job)
 
     def experiment(self, repeat: Repeat) -> Experiment:
         found = self._journal.experiment(repeat.run_id, repeat.number)

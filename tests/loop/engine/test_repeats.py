@@ -14,6 +14,8 @@ from loop.errors import UserError
 from loop.evidence import Repeat, RepeatFor
 from loop.experiment import Ending, EventKind, Purpose, Run, RunState, Status
 from loop.process.supervisor import LOG
+from loop.store.evidence.repeats import Repeats
+from tests.loop.engine.conftest import supervisors
 from tests.loop.engine.engines import MakeLab, conduct, end, kill, told
 from tests.loop.lab import Ideas, Lab, git, program, value
 
@@ -428,3 +430,15 @@ async def test_what_is_not_decided_or_was_skipped_is_not_repeated(make_lab: Make
     await end(conducting)
     assert Ending.INTERRUPTED in [e.ending for e in lab.experiments()]
     assert os.environ.get("TORCH_GATE") is None
+
+
+async def test_where_a_repeat_cannot_be_asked_for_no_supervisor_is_left_behind(
+    make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise UserError("The disk is full.")
+
+    monkeypatch.setattr(Repeats, "ask", fail)
+    with pytest.raises(UserError, match="disk is full"):
+        await make_lab(value(1.5)).engine(value(1.4), noise_runs=1).conduct(1)
+    assert not supervisors()
