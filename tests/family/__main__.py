@@ -6,12 +6,19 @@ python -m tests.family [--only TEXT] [--said]
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.family.shapes import SHAPES
+from tests.family.shapes import SHAPES, Shape
 from tests.family.trial import Trial, try_shape
+
+
+def tried(shape: Shape) -> Trial:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        return try_shape(shape, Path(folder).resolve() / "user", forks=False)
 
 
 def line(trial: Trial) -> str:
@@ -40,13 +47,12 @@ def main() -> None:
     options = parser.parse_args()
     sys.stdout.write(f"{'shape':40} {'doctor before':18} {'after':18} {'experiments':40} {'best':20} time\n")
     trials = []
-    for shape in SHAPES:
-        if options.only in shape.name:
-            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-                trials.append(try_shape(shape, Path(folder).resolve() / "user", forks=False))
-            sys.stdout.write(line(trials[-1]))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for trial in pool.map(tried, [shape for shape in SHAPES if options.only in shape.name]):
+            trials.append(trial)
+            sys.stdout.write(line(trial))
             if options.said:
-                sys.stdout.write("\n".join((*trials[-1].walk.said, "")))
+                sys.stdout.write("\n".join((*trial.walk.said, "")))
             sys.stdout.flush()
     wrong = [trial.shape.name for trial in trials if not trial.is_right]
     yet = [trial.shape.name for trial in trials if trial.is_right and trial.problem]

@@ -120,7 +120,9 @@ def _another_nights(user: User) -> Path:
 
 def _with_its_table(user: User) -> None:
     _another_nights(user)
-    (user.repository / ".git/info/exclude").write_text("results.tsv\n")
+    exclude = user.repository / ".git/info/exclude"
+    exclude.parent.mkdir(exist_ok=True)
+    exclude.write_text("results.tsv\n")
     git(user.repository, "checkout", "--quiet", "main")
 
 
@@ -149,6 +151,12 @@ def _said(*words: str) -> Callable[[Walk], None]:
             assert word in walk.said[-1], f"`up` does not say {word!r}"
 
     return proves
+
+
+def _batches_moved_together(walk: Walk) -> None:
+    assert any("DEVICE_BATCH_SIZE" in text for text in walk.descriptions), walk.descriptions
+    for text in walk.descriptions:
+        assert ("DEVICE_BATCH_SIZE" in text) <= (" TOTAL_BATCH_SIZE" in f" {text}"), text
 
 
 def _machine_left_alone(walk: Walk) -> None:
@@ -209,7 +217,6 @@ SHAPES = (
         before="FAIL data",
         steps=(_BY_PYTHON,),
         proves=_machine_left_alone,
-        wrong="AUTOTUNE",
     ),
     Shape(
         name="data where a variable says",
@@ -239,7 +246,7 @@ SHAPES = (
         like="autoresearch-mlx, autoresearch-macos",
         files=stand_ins.DEVICE_BATCH,
         arrange=_prepared_with_uv,
-        wrong="crash",
+        proves=_batches_moved_together,
     ),
     Shape(
         name="key=value in a folder",
@@ -291,7 +298,7 @@ SHAPES = (
         like="anyone who fits it to a GPU",
         files=stand_ins.USUAL,
         arrange=_edited,
-        does={"Commit your changes": "git -C {here} commit --quiet --all --message=mine"},
+        does={"uncommitted": "git -C {here} commit --quiet --all --message=mine"},
         before="warn repository",
         steps=("doctor: $ git -C {here} commit --quiet --all --message=mine",),
     ),
@@ -303,7 +310,6 @@ SHAPES = (
         before="warn repository",
         after="warn repository",
         proves=_said("ncommitted", "train.py"),
-        wrong="`up` does not say",
     ),
     Shape(
         name="detached head",
