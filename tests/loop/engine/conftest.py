@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -9,8 +10,17 @@ from pathlib import Path
 import psutil
 import pytest
 
+from loop.process.trainer import Trainer
 from tests.loop.engine.engines import MakeLab
+from tests.loop.forked_supervisors import forking
 from tests.loop.lab import Lab
+
+
+@pytest.fixture(autouse=True)
+def forked_supervisors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start them without their imports; the tests of the trainer and whole bots start real ones."""
+    if sys.platform == "linux":
+        monkeypatch.setattr(Trainer, "arm", staticmethod(lambda: forking().arm()))
 
 
 @pytest.fixture
@@ -31,6 +41,8 @@ def supervisors() -> list[int]:
     """Return those below this process that live."""
     found = []
     for child in psutil.Process().children(recursive=True):
+        if child.pid == forking().pid:
+            continue
         with suppress(psutil.NoSuchProcess):  # it has just ended
             if any("supervisor" in word for word in child.cmdline()):
                 found.append(child.pid)
