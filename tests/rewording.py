@@ -43,6 +43,7 @@ OURS = (
 _SQL = re.compile(
     r"\s*(SELECT|INSERT|UPDATE|DELETE|PRAGMA|BEGIN|WITH|FROM|WHERE|AND|ORDER)\b|number = |.*\?", re.DOTALL
 )
+_PROGRAM = re.compile(r"\s*(import|from) [\w., ]+\n")  # that another Python is given
 _SENTENCE = re.compile(r"[A-Za-z]{2,}\W*\s|\s\W*[A-Za-z]{2,}")
 _WORD = re.compile(r"(?<![%{\\/\w-])[A-Za-z]{2,}(?![\w/=-])")
 
@@ -76,7 +77,9 @@ class _Reworded(ast.NodeTransformer):
 
     def visit_Constant(self, node: ast.Constant) -> ast.AST:
         text = node.value
-        if not isinstance(text, str) or not _SENTENCE.search(text) or _SQL.match(text):
+        if not isinstance(text, str) or not _SENTENCE.search(text):
+            return node
+        if _SQL.match(text) or _PROGRAM.match(text):
             return node
         mark = "\ue000" + _hash(f"{self._module} {node.lineno} {node.col_offset}", 8)
         return ast.copy_location(ast.Constant(_WORD.sub(lambda word: word[0][::-1] + mark, text)), node)
