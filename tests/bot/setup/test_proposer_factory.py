@@ -29,12 +29,12 @@ assert {hidden!r} not in prompt and "`edits`" not in prompt
 assert os.environ["OPENAI_API_KEY"] == {key!r}
 program = open("train.py").read()
 if "the end of its log" in prompt:
-    assert "NameError" in prompt and "the token ***" in prompt
-    program, said = program.replace("bug", "0.011"), "without the bug"
+    assert "ZeroDivisionError" in prompt and "the token ***" in prompt
+    program, said = program.replace("1 / 0", "0.011"), "without the bug"
 elif "as wide as you can" in prompt:
     program, said = program.replace("WIDTH = 64", "WIDTH = 128"), "as wide as can be"
 else:
-    program, said = program.replace('print("---")', 'CLEVER = bug\\nprint("---")'), "something clever"
+    program, said = program.replace('print("---")', 'CLEVER = 1 / 0\\nprint("---")'), "something clever"
 open("train.py", "w").write(program)
 print("Description:", said)
 print("Rationale: I have read " + {hidden!r})
