@@ -42,6 +42,8 @@ def make_repository(folder: Path, train: str, time_budget: int) -> None:
     (folder / "prepare.py").write_text(f"TIME_BUDGET = {time_budget}\n")
     (folder / "train.py").write_text(train)
     git(folder, "init", "--quiet", "--initial-branch=main", "--template=")
+    (folder / ".git/info").mkdir()
+    (folder / ".git/info/exclude").touch()
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "--message=first")
 
