@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from loop.errors import UserError
+from loop.evaluation.noise import Noise
 from loop.experiment import Cost, Experiment, Goal, Proposal, Run, Status
 from loop.results.gains import Lesson
 from loop.store.experiments import Idea, Row
@@ -121,6 +122,7 @@ class Context:
     last ones, the oldest first, the one under way included, and before them the best when the first of them
     was made. `changes` are diffs of the kept ones and near misses, by number. `files` are the fixed texts of
     the repository by path. `papers` are abstracts of papers that the program names, if the run is stuck.
+    `noise` is the run's, None until enough programs were trained again.
     """
 
     run: Run
@@ -135,6 +137,7 @@ class Context:
     search_mode: SearchMode | None = None
     papers: tuple[str, ...] = ()
     rejections: tuple[Rejection, ...] = ()
+    noise: Noise | None = None
 
     @property
     def goal(self) -> Goal:

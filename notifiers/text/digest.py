@@ -24,6 +24,7 @@ _SENTENCE = 240
 _DOUBT = 100
 _DOUBTS = 4  # that are shown
 _LOCK_SCREEN = 60
+_CHANGES = 4  # as many as the search makes at once: its digests show all of them in the first line
 _LINE = 60
 _LINES = 6  # of either kind in a summary: it fits a phone's screen
 
@@ -71,10 +72,14 @@ def _doubts(experiment: Experiment) -> list[str]:
 
 
 def _title(index: int, description: str) -> str:
-    """Return the first line; many changes of constants are shortened to fit a lock screen."""
+    """Return the first line; more changes of constants than a search makes are shortened."""
     title = f"Experiment #{index}: {description}"
     changes = re.split(r", (?![^()\[\]]*[)\]])", description)  # not within a tuple
-    if len(title) <= _LOCK_SCREEN or len(changes) < 3 or not all(" → " in each for each in changes[:-1]):
+    if (
+        len(title) <= _LOCK_SCREEN
+        or len(changes) <= _CHANGES
+        or not all(" → " in each for each in changes[:-1])
+    ):
         return title
     names = ", ".join(each.partition(" ")[0] for each in changes[:2])
     return f"Experiment #{index}: {names} and {len(changes) - 2} more"

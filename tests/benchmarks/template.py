@@ -65,6 +65,10 @@ class Template:
             return None
         return read_summary(done.stdout).get("val_bpb")
 
+    def memory(self, source: str) -> float:
+        """Return 0: it takes none of a GPU."""
+        return 0.0
+
     def true(self, source: str) -> float:
         """Return the mean of several trainings with seeds that no experiment used.
 

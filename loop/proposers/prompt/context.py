@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from loop.errors import UserError
+from loop.evaluation.noise import read_noise
 from loop.experiment import Ending, Experiment, Run, Status
 from loop.git.workspace import Workspace
 from loop.logs.error_line import tells_of_full_memory
@@ -83,6 +84,7 @@ class ContextReader:
             changes=self._changes(run, experiments),
             files=self._files(run),
             lessons=tuple(lessons_of_others(self._journal, run, most=LESSONS)),
+            noise=read_noise(self._journal, run),
         )
 
     def failure(self, experiment: Experiment, parent: str) -> Failure:

@@ -103,7 +103,7 @@ BASELINE = replace(
 MEMORY = "Traceback (most recent call last):\n  ...\ntorch.OutOfMemoryError: CUDA out of memory.\n\n"
 LATE = replace(CRASH, reason="still running after 10.0 min: killed at the deadline")
 CHANGES = ", ".join(
-    f"{name}_LR 0.{i} → 0.0{i}" for i, name in enumerate(("EMBEDDING", "MATRIX", "HEAD", "X"))
+    f"{name}_LR 0.{i} → 0.0{i}" for i, name in enumerate(("EMBEDDING", "MATRIX", "HEAD", "X", "Y"))
 )
 
 
@@ -182,6 +182,12 @@ def test_numbers_of_any_metric_are_shown_by_their_size() -> None:
 def test_models_that_cost_nothing_known_are_not_mentioned() -> None:
     for cost in (None, Cost(), Cost(dollars=None), Cost(20_000, 0, 900, 0.0)):
         assert told(replace(EXPERIMENT, cost=cost)) == told(EXPERIMENT)
+
+
+def test_the_first_line_shows_as_many_changes_as_a_search_makes() -> None:
+    changes = CHANGES.rpartition(", ")[0]
+    assert changes.count("→") == 4
+    assert told(replace(EXPERIMENT, description=changes)).split("\n")[0].endswith(changes)
 
 
 @pytest.mark.parametrize("changes", [CHANGES, f"ADAM_BETAS (0.8, 0.95) → (0.85, 0.92), {CHANGES}"])

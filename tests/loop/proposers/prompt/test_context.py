@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from loop.errors import UserError
+from loop.evaluation.noise import Noise
 from loop.experiment import Ending
 from loop.git.workspace import Workspace
 from loop.process.supervisor import LOG
+from loop.proposers.prompt import context
 from loop.proposers.prompt.context import ContextReader
 from tests.loop.lab import Lab, value
 from tests.loop.trainings import trained
@@ -101,12 +103,21 @@ async def test_a_crash_is_shown_as_it_is_on_what_was_kept_since(lab: Lab, worksp
         reader.failure(crash, kept(apart.replace("A = 1", "A = 2")))
 
 
+def test_the_noise_of_the_run_is_told(short_run: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = short_run
+    reader = ContextReader(journal=lab.journal, workspace=workspace_of(lab), folders=lab.folders)
+    assert reader.read(lab.now()).noise is None  # nothing was trained again
+    measured = Noise(0.0005, 2)
+    monkeypatch.setattr(context, "read_noise", lambda _journal, _run: measured)
+    assert reader.read(lab.now()).noise == measured
+
+
 async def test_a_diff_that_git_has_lost_is_left_out(lab: Lab, workspace: Workspace) -> None:
     await lab.engine(value(1.4), value(1.3)).conduct(2)
     lost = replace(lab.experiments()[1], commit="abcdef1")  # as a table has it that was adopted
     lab.journal.record(lost)
-    context = ContextReader(journal=lab.journal, workspace=workspace, folders=lab.folders).read(lab.now())
-    assert set(context.changes) == {2}
+    read = ContextReader(journal=lab.journal, workspace=workspace, folders=lab.folders).read(lab.now())
+    assert set(read.changes) == {2}
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_no_proposal_breaks_a_demand_of_the_program_or_needs_more_memory_than_th
     seen: list[Mapping[str, Value]] = []
     for number in range(1, 19):
         context = replace(context_of(source, *trials), files=FILES, device="NVIDIA A10, 30720 MiB")
-        proposal = suggest(context, seed=number)
+        proposal = suggest(context)
         values = {constant.name: constant.value for constant in find_constants(proposal.source)}
         total, rows = (int(str(values[name])) for name in ("TOTAL_BATCH_SIZE", "DEVICE_BATCH_SIZE"))
         assert total % (rows * 2048) == 0

@@ -52,9 +52,9 @@ def others() -> set[psutil.Process]:
 
 
 async def test_the_worker_proposes_what_suggest_does(context: Context, others: set[psutil.Process]) -> None:
-    proposer: Proposer = SearchProposer(python=sys.executable, frozen=frozenset({"DEPTH"}), seed=5)
+    proposer: Proposer = SearchProposer(python=sys.executable, frozen=frozenset({"DEPTH"}))
     assert proposer.name == "search"
-    assert await proposer.propose(context) == suggest(context, frozenset({"DEPTH"}), 5)
+    assert await proposer.propose(context) == suggest(context, frozenset({"DEPTH"}))
     assert children() <= others
 
 
@@ -142,7 +142,7 @@ def test_the_worker_is_quiet_and_without_torch(context: Context) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program, "loop.proposers.search.suggest:suggest"],
-        input=pickle.dumps((context, frozenset(), 0)),
+        input=pickle.dumps((context, frozenset())),
         capture_output=True,
         check=True,
     )
