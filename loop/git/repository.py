@@ -217,12 +217,10 @@ def _check_file(
     commits: Commits, commit: str, branch: str, name: str, location: Location, editable: str
 ) -> None:
     check_path(name)
-    mode = commits.mode(commit, name)
-    if mode is None:
+    if (mode := commits.mode(commit, name)) is None:
         if location.top and (location.top / name).exists():
-            raise UserError(
-                f"{name} is not committed on branch {branch}: run `git add {name}` and `git commit`."
-            )
+            fix = f"run `git add {name}` and `git commit`"
+            raise UserError(f"{name} is not committed on branch {branch}: {fix}.")
         where = location.top or location.common
         fix = "set FROZEN= for none, or to the files that experiments must not change"
         if name == editable:
@@ -235,8 +233,8 @@ def _check_file(
 
 def _such_as(git: Git, commit: str, name: str) -> str:
     """Return a file of that name in a folder, or the only program there is; empty where there is none."""
-    files = git("ls-tree", "-r", "-z", "--name-only", "--full-tree", commit).split("\0")
-    programs = [path for path in files if re.fullmatch(r"[\w./-]+\.py", path)]  # as .env takes it
+    files = git("ls-tree", "-rz", "--name-only", "--full-tree", commit)
+    programs = re.findall(r"(?:^|\0)([\w./-]+\.py)(?=\0)", files)  # with names that .env takes
     alike = [path for path in programs if PurePosixPath(path).name == PurePosixPath(name).name]
     return min(alike or programs * (len(programs) == 1), key=lambda path: path.count("/"), default="")
 
