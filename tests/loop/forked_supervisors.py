@@ -105,3 +105,8 @@ def forking() -> Forking:
     made = Forking()
     atexit.register(made.close)
     return made
+
+
+def forks_supervisors(pid: int) -> bool:
+    """Tell whether this is the process that they are forked off from, which stays for all tests."""
+    return forking.cache_info().currsize > 0 and forking().pid == pid

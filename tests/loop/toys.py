@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from loop.process.supervisor import start_time
+from tests.loop.forked_supervisors import forks_supervisors
 
 COMMAND = (sys.executable, "-I", "-S", "train.py")
 """How a toy is started; a Python without site-packages starts fastest."""
@@ -155,7 +156,8 @@ def _stays(child: psutil.Process) -> bool:
         command = " ".join(child.cmdline())
     except psutil.Error:
         return False
-    return any(part in command for part in ("preloaded.py", "tests.rewording", "resource_tracker"))
+    stay = ("preloaded.py", "tests.rewording", "resource_tracker")
+    return any(part in command for part in stay) or forks_supervisors(child.pid)
 
 
 def leftovers(folder: Path) -> list[int]:

@@ -12,7 +12,7 @@ import pytest
 
 from loop.process.trainer import Trainer
 from tests.loop.engine.engines import MakeLab
-from tests.loop.forked_supervisors import forking
+from tests.loop.forked_supervisors import forking, forks_supervisors
 from tests.loop.lab import Lab
 
 
@@ -20,7 +20,7 @@ from tests.loop.lab import Lab
 def forked_supervisors(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start them without their imports; the tests of the trainer and whole bots start real ones."""
     if sys.platform == "linux":
-        monkeypatch.setattr(Trainer, "arm", staticmethod(lambda: forking().arm()))
+        monkeypatch.setattr(Trainer, "arm", staticmethod(forking().arm))
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def supervisors() -> list[int]:
     """Return those below this process that live."""
     found = []
     for child in psutil.Process().children(recursive=True):
-        if child.pid == forking().pid:
+        if forks_supervisors(child.pid):
             continue
         with suppress(psutil.NoSuchProcess):  # it has just ended
             if any("supervisor" in word for word in child.cmdline()):

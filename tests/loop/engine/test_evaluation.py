@@ -267,6 +267,7 @@ async def test_stop_gives_up_what_is_evaluated(lab: Lab) -> None:
     async with asyncio.timeout(30):
         await engine.stop()
         await conducting
+        await asyncio.to_thread(psutil.wait_procs, [model], timeout=30)
     assert not model.is_running()
     assert last(lab).status is Status.SKIP
     assert not lab.folders.trainings.exists()
