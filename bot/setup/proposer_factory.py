@@ -80,8 +80,10 @@ def make_researcher(
         find=functools.partial(with_program, journal, run.id),
         strict=settings.guard == "strict",
     )
+    search = SearchProposer(python=sys.executable, frozen=frozenset(settings.frozen_constants))
     return Researcher(
-        search=SearchProposer(python=sys.executable, frozen=frozenset(settings.frozen_constants)),
+        search=search,
+        describe=search.describe,
         share=shares.get(SEARCH, 0.0),
         models=[source(choice) for choice in settings.proposer if choice.kind != SEARCH],
         fallback=source(fallback) if fallback and fallback.name not in named else None,

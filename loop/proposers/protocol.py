@@ -122,7 +122,8 @@ class Context:
     last ones, the oldest first, the one under way included, and before them the best when the first of them
     was made. `changes` are diffs of the kept ones and near misses, by number. `files` are the fixed texts of
     the repository by path. `papers` are abstracts of papers that the program names, if the run is stuck.
-    `noise` is the run's, None until enough programs were trained again.
+    `noise` is the run's, None until enough programs were trained again. `search_state` says what the search
+    over constants has learnt, where the proposer is told.
     """
 
     run: Run
@@ -138,6 +139,7 @@ class Context:
     papers: tuple[str, ...] = ()
     rejections: tuple[Rejection, ...] = ()
     noise: Noise | None = None
+    search_state: str = ""
 
     @property
     def goal(self) -> Goal:

@@ -43,16 +43,20 @@ TRIES = 3
 REPAIRS = 2
 """Repairs of one idea before it is dropped."""
 
+STATE_EVERY = 3
+"""In one of so many turns a model is told what the search has learnt (Centaur, arXiv 2603.24647: 30 %)."""
+
 _RECENT = 2  # the next experiment is proposed while one trains or after it: no crash is missed
 
 
 class Researcher:
     """Composes the sources of a run.
 
-    `models` read prose and can repair crashes, cost money and may be unavailable; `fallback` is called where
-    those whose turn it is give nothing. `search` has its `share`, which may be zero, and every experiment
-    that no model proposes. `failure` reads a crash on top of a commit and may block, as may `device`. `pause`
-    pauses the run when the budget is spent; None: it continues with the search.
+    `models` read prose and can repair crashes, cost money and may be unavailable; `fallback` is called
+    where those whose turn it is give nothing. `search` has its `share`, which may be zero, and every
+    experiment that no model proposes. `describe` says what it has learnt. `failure` reads a crash on top
+    of a commit and may block, as may `device`. `pause` pauses the run when the budget is spent; None: it
+    continues with the search.
     """
 
     name = "researcher"
@@ -72,6 +76,7 @@ class Researcher:
         papers: Papers,
         device: Callable[[], str],
         stuck_after: int,
+        describe: Callable[[Context], Awaitable[str]] | None = None,
         flags: Callable[[str, Context], tuple[Finding, ...]] = lambda _, __: (),
         pause: Callable[[Run, Reason], Awaitable[None]] | None = None,
     ) -> None:
@@ -89,6 +94,7 @@ class Researcher:
         self._papers = papers
         self._device = device
         self._stuck_after = stuck_after
+        self._describe = describe
         self._flags = flags
         self._pause = pause
         self._tries: Counter[tuple[int, str]] = Counter()  # by idea and model
@@ -232,6 +238,8 @@ class Researcher:
 
     async def _of_a_model(self, models: Sequence[Source], context: Context) -> Proposal | None:
         """Return the proposal of the first of the models that has one, the fallback after them."""
+        if (models or self._fallback) and number_of(context) % STATE_EVERY == 0:
+            context = replace(context, search_state=await self._state(context))
         for model in (*models, *self._fallback) if models else ():
             may_propose = self._availability.may_propose(model.name)
             if may_propose and await self._caller.may_call(model, context.run):
@@ -241,6 +249,13 @@ class Researcher:
                         return proposal
         return None
 
+    async def _state(self, context: Context) -> str:
+        try:
+            return await self._describe(context) if self._describe else ""
+        except UserError as error:
+            log.warning("models are not told what the search has learnt: %s", error)
+            return ""
+
     def _in_turn(self, context: Context) -> tuple[list[Source], list[Source]]:
         """Return the models to call before the search and after it, in this order.
 
@@ -248,13 +263,18 @@ class Researcher:
         each is the shortest in these proportions. The order depends on run and number alone, so that a
         restart changes nothing.
         """
-        number = context.experiments[-1].number + 1 if context.experiments else 0
+        number = number_of(context)
         chance = random.Random(f"{context.run.id}/{number}")  # noqa: S311 - no secret hangs on it
         times = {model.name: chance.expovariate(model.weight) for model in self._sources}
         own = chance.expovariate(self._share) if self._share else math.inf
         order = sorted(self._sources, key=lambda model: times[model.name])
         first = [model for model in order if times[model.name] < own]
         return first, order[len(first) :]
+
+
+def number_of(context: Context) -> int:
+    """Return the number of the experiment that is to be proposed."""
+    return context.experiments[-1].number + 1 if context.experiments else 0
 
 
 def crash_to_repair(experiments: Sequence[Experiment], dropped: Collection[int] = ()) -> Experiment | None:

@@ -94,7 +94,7 @@ _FIXED, _NOW = 0.30, 0.45
 
 # At most so many tokens for each, however much room there is.
 _IDEA, _REFUSALS, _RECENT, _CRASH, _PAPERS, _LOG = 2000, 1000, 6000, 600, 4000, 3000
-_NEAR_MISS, _README = 800, 3000
+_NEAR_MISS, _README, _STATE = 800, 3000, 1500
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +136,10 @@ def brief(context: Context, budget: int, *, answer: str = ANSWER) -> Briefing:
         now.fence("data", f"near miss #{e.number}", _near_miss(context, e), most=_NEAR_MISS)
         for e in near_misses(history.settled(context), context.goal)
     ]
+    learnt = now.fence("data", "what a search over constants has learnt", context.search_state, most=_STATE)
     papers = now.fence("data", "papers that the human names", SEPARATOR.join(context.papers), most=_PAPERS)
     told = history.blocks(context, budget - tokens(fixed + SEPARATOR) - int(budget * _NOW))
-    last = joined(latest, crash, *misses, standing, search_mode, papers, idea, rejections, task)
+    last = joined(latest, crash, *misses, learnt, standing, search_mode, papers, idea, rejections, task)
     return Briefing(fixed, told, program, last, _is_whole(program, context.source))
 
 

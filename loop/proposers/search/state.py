@@ -9,6 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from loop.gain import number, signed
 from loop.proposers.protocol import Context
 from loop.proposers.search.space import Axis, Scalar
 from loop.proposers.search.suggest import Options, learn
@@ -16,6 +17,7 @@ from loop.proposers.search.suggest import Options, learn
 if TYPE_CHECKING:
     from loop.proposers.search.surface import Array
 
+_TOLD = 12  # effects that a model is told
 _CORNER = 6  # constants of the best corner: more of them are hardly sure together
 
 
@@ -81,3 +83,24 @@ def read_state(context: Context, frozen: Collection[str] = frozenset()) -> Searc
         corner_gain=-float(expected) if gains else 0.0,
         corner_error=float(error) if gains else 0.0,
     )
+
+
+def describe(context: Context, frozen: Collection[str] = frozenset()) -> str:
+    """Return the state of the search in words, empty where there is none. Imports numpy."""
+    state = read_state(context, frozen)
+    like = next((each.value for each in reversed(context.experiments) if each.value is not None), None)
+    return "" if state is None else state_text(state, like)
+
+
+def state_text(state: SearchState, like: float | None) -> str:
+    """Say what the search believes; `like` is a number of the metric."""
+    source = "measured" if state.noise_is_measured else "estimated"
+    noise = f"the noise of one training is {number(state.noise, like)} ({source})"
+    lines = [f"By {state.results} results. A gain above 0 is better, ± its standard error; {noise}."]
+    for each in state.effects[:_TOLD]:
+        gain = f"{signed(each.gain, like)} ± {number(each.error, like)}"
+        lines.append(f"{each.name} {each.present} → {each.best}: {gain} ({each.tried} tried)")
+    if state.corner:
+        gain, error = signed(state.corner_gain, like), number(state.corner_error, like)
+        lines.append(f"Best together: {state.corner}: {gain} ± {error}")
+    return "\n".join(lines)

@@ -193,3 +193,14 @@ class SearchProposer:
             python=self._python,
             limit=self._limit,
         )
+
+    async def describe(self, context: Context) -> str:
+        """Return the state of the search in words."""
+        return await run_worker(
+            "loop.proposers.search.state:describe",
+            *(context, self._frozen),
+            returns=str,
+            name="The search worker",
+            python=self._python,
+            limit=self._limit,
+        )

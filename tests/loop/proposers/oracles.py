@@ -104,8 +104,12 @@ class Institute:
             device=lambda: "an abacus",
             stuck_after=stuck_after,
             flags=Guard(("prepare",)).flags,
+            describe=self.describe,
             pause=self.pause if pauses else None,
         )
+
+    async def describe(self, context: Context) -> str:
+        return f"learnt from {len(context.experiments)}"
 
     def availability(self) -> Availability:
         return Availability(self.notes, clock=lambda: self.now)

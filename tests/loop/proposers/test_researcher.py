@@ -14,7 +14,7 @@ from loop.evidence import Rule, Severity
 from loop.experiment import Actor, Cause, Cost, EventKind, Experiment, Reason, Status
 from loop.proposers.calling import PAUSE, RETRIES, available_again, unavailable
 from loop.proposers.prompt.context import Papers
-from loop.proposers.protocol import EVERY, NoProgramError, Rejection, SearchMode, UnavailableError
+from loop.proposers.protocol import EVERY, Context, NoProgramError, Rejection, SearchMode, UnavailableError
 from loop.proposers.researcher import TRIES, no_program, stuck
 from loop.store.experiments import IdeaBox
 from tests.loop.proposers.contexts import trial
@@ -216,6 +216,30 @@ async def test_sources_are_asked_as_often_as_their_shares_say(institute: Institu
     again = [(await researcher.propose(context)).proposer for context in contexts]
     assert again[:40] == made  # a restart changes nothing
     assert 270 < Counter(again)["oracle"] < 330
+
+
+async def test_in_one_of_three_turns_a_model_is_told_what_the_search_has_learnt(
+    institute: Institute,
+) -> None:
+    oracle = Oracle("oracle", WIDER)
+    for number in range(9):
+        context = institute.context(trial(number, "x", {}, 1.0, Status.DISCARD))
+        await institute.researcher(oracle).propose(context)
+    told = [context.search_state for context in oracle.asked]
+    assert told == ["", "", "learnt from 1"] * 3
+
+
+async def test_a_search_that_fails_tells_a_model_nothing(
+    institute: Institute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_: Context) -> str:
+        raise UserError("The search worker ended.")
+
+    monkeypatch.setattr(institute, "describe", fail)
+    oracle = Oracle("oracle", WIDER)
+    proposal = await institute.researcher(oracle).propose(institute.context())
+    assert proposal.proposer == "oracle"
+    assert [context.search_state for context in oracle.asked] == [""]
 
 
 async def test_a_refused_proposal_is_asked_for_again_with_the_reasons(institute: Institute) -> None:

@@ -48,6 +48,7 @@ def full(text: str = "text", experiments: list[Experiment] | None = None) -> Con
         lessons=tuple(lesson(number, K if number % 5 else D, 0.001 * number, text) for number in range(20)),
         device="NVIDIA H100",
         search_mode=SearchMode.RADICAL,
+        search_state=f"DEPTH 8 → 9: +0.002 ± 0.001 {text}",
         papers=(f"A paper: {text}",),
         rejections=(Rejection(f"again {text}", f"seen {text}"),),
     )
@@ -101,6 +102,8 @@ def test_a_model_is_told_everything_there_is() -> None:
     briefing = brief(full(), BUDGET)
     assert '<human1 of="program.md">\n# Goal\ntext\n</human1>' in briefing.fixed
     assert '<data1 of="prepare.py, which is fixed">\nTIME = 300  # text\n</data1>' in briefing.fixed
+    learnt = "DEPTH 8 → 9: +0.002 ± 0.001 text"
+    assert f'<data1 of="what a search over constants has learnt">\n{learnt}\n</data1>' in briefing.now
     assert '<data1 of="README.md">\n# What this is\ntext\n</data1>' in briefing.fixed
     assert (
         "The metric is val_bpb. Lower is better. Each training has 300 seconds on NVIDIA H100."

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from loop.evaluation.noise import Noise
 from loop.experiment import Experiment, Goal, Status
 from loop.program.constants import find_constants
-from loop.proposers.search.state import read_state
+from loop.proposers.search.state import describe, read_state
 from tests.loop.proposers.contexts import context_of, trial
 
 SOURCE = "MATRIX_LR = 0.04\nADAM_BETAS = (0.8, 0.95)\nUSE_BIAS = True\n"
@@ -61,3 +62,16 @@ def test_without_constants_or_results_there_is_none() -> None:
         read_state(context_of(SOURCE, tried(0, 1.0)), frozenset({"MATRIX_LR", "ADAM_BETAS", "USE_BIAS"}))
         is None
     )
+
+
+def test_a_model_is_told_effects_with_errors_and_what_is_best_together() -> None:
+    trials = (tried(0, 1.0), tried(1, 0.996, "0.04", "0.06"), tried(2, 1.006, "0.95", "0.98"))
+    context = replace(context_of(SOURCE, *trials), noise=Noise(0.0002, 2))
+    first, *effects, last = describe(context).splitlines()
+    assert first.startswith("By 3 results. A gain above 0 is better")
+    assert first.endswith("the noise of one training is 0.000200 (measured).")
+    effect = r"MATRIX_LR 0\.04 → 0\.\d+: \+0\.00\d{4} ± 0\.00\d{4} \(1 tried\)"
+    assert any(re.fullmatch(effect, line) for line in effects)
+    assert len(effects) == 4
+    assert last.startswith("Best together: MATRIX_LR 0.04 → ")
+    assert describe(context_of("print(1)\n")) == ""
