@@ -152,6 +152,8 @@ def _python(
         fix = _install(settings, python, launch, names)
         if elsewhere:
             return Check(name, None, f"{detail}, unless they are where the program adds to sys.path", fix)
+        if settings.editable not in launch.argv:  # another program, which may do without them
+            return Check(name, None, f"{detail}, if TRAIN_COMMAND runs {settings.editable}", fix)
         return Check(name, None if set(names) <= set(lazy) else False, detail, fix)
     imports = f"; it imports {some((*needed, *lazy), 'module')}" if needed or lazy else ""
     return Check(name, True, f"by {which}{imports}")

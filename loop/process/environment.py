@@ -323,7 +323,8 @@ for name in sys.argv[1:]:
     try:
         importlib.import_module(name)
     except BaseException as error:
-        failed.append(f"{name} ({type(error).__name__}: {error})")
+        absent = isinstance(error, ModuleNotFoundError) and error.name == name
+        failed.append(name if absent else f"{name} ({type(error).__name__}: {error})")
 print()
 print(json.dumps(failed))
 """
@@ -332,7 +333,7 @@ print(json.dumps(failed))
 def find_missing_imports(
     python: Path, modules: Collection[str], environ: Mapping[str, str]
 ) -> tuple[str, ...]:
-    """Import the modules with the Python that trains; return those that fail, each with its error."""
+    """Import modules with the Python that trains; return those that fail, with errors of those there are."""
     answer = _answer((str(python), "-c", _IMPORT, *modules), environ)
     if answer is None:
         return (f"{python} does not answer",)

@@ -97,9 +97,7 @@ def test_a_package_that_is_imported_and_not_there_fails(
     folder = research(train_py=IMPORTS, common_py="import another_missing_one as x\n", beside__part_py="")
     (check,) = named(examine(REPOSITORY=str(folder)), "training")
     assert check.ok is False
-    missing = ("another_missing_one (ModuleNotFoundError: ", "no_such_package (ModuleNotFoundError: ")
-    assert all(each in check.detail for each in missing)
-    assert check.detail.count("ModuleNotFoundError") == 2
+    assert check.detail.endswith("it cannot import another_missing_one, no_such_package")
     assert check.fix.startswith(f"Run: {sys.executable} -m pip install another_missing_one no_such_package; ")
 
 
@@ -118,7 +116,7 @@ def test_a_package_that_only_a_function_imports_is_a_warning(
     folder = research(prepare_py="def download():\n    import no_such_package\n")
     (check,) = named(examine(REPOSITORY=str(folder)), "training")
     assert check.ok is None
-    assert "no_such_package (ModuleNotFoundError: " in check.detail
+    assert check.detail.endswith("it cannot import no_such_package")
 
 
 def test_what_lies_where_doctor_is_called_hides_no_package(
@@ -131,7 +129,7 @@ def test_what_lies_where_doctor_is_called_hides_no_package(
 
 
 def test_a_program_that_is_no_python_is_not_asked(examine: Examine, research: Callable[..., Path]) -> None:
-    folder = research(train_py="import no_such_package\n")
+    folder = research(train_py="import no_such_package\n", other_py="")
     (check,) = named(examine(REPOSITORY=str(folder), TRAIN_COMMAND="sh -c true"), "training")
     assert check.ok
     assert check.detail.endswith("/sh; its imports are not checked")
@@ -140,6 +138,10 @@ def test_a_program_that_is_no_python_is_not_asked(examine: Examine, research: Ca
     assert check.detail.startswith(
         f"by TRAIN_COMMAND with {sys.executable}; it cannot import no_such_package"
     )
+    command = f"{sys.executable} other.py"  # perhaps it starts train.py, and perhaps with other packages
+    (check,) = named(examine(REPOSITORY=str(folder), TRAIN_COMMAND=command), "training")
+    assert check.ok is None
+    assert check.detail.endswith("it cannot import no_such_package, if TRAIN_COMMAND runs train.py")
     (check,) = named(examine(TRAIN_COMMAND="no-such-program train.py"), "training")
     assert check.ok is False
     assert "no-such-program is not on the PATH" in check.detail

@@ -217,11 +217,12 @@ def test_home_is_never_opened_for_a_python(tmp_path: Path, monkeypatch: pytest.M
     }
 
 
-def test_imports_that_fail_are_named_with_their_error(tmp_path: Path) -> None:
+def test_imports_that_fail_are_named_and_what_is_there_with_its_error(tmp_path: Path) -> None:
     (tmp_path / "noisy.py").write_text("print('hello'); import no_such_module\n")
     environ = {"PYTHONPATH": str(tmp_path)}
-    assert find_missing_imports(Path(sys.executable), ["json", "noisy"], environ) == (
+    assert find_missing_imports(Path(sys.executable), ["json", "noisy", "absent"], environ) == (
         "noisy (ModuleNotFoundError: No module named 'no_such_module')",
+        "absent",
     )
 
 
