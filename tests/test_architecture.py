@@ -19,7 +19,7 @@ from tests.conftest import LONG
 ROOT = Path(__file__).parents[1]
 
 MOST_FILES = 202
-MOST_LINES = 37_380
+MOST_LINES = 37_400
 LINES_OF_A_FILE = 450
 LINES_OF_A_PACKAGE = 2_000  # a folder's own files, without the folders in it
 LARGER: dict[str, int] = {}

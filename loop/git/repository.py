@@ -16,7 +16,7 @@ from loop.files import check_path
 from loop.git.checkout import read_pointers
 from loop.git.commands import Git, Location, locate, readable
 from loop.git.commits import Commits, commits_in
-from loop.program.constants import find_constants, imported_modules, time_budget
+from loop.program.constants import find_constants, imported_modules, syntax_tree, time_budget
 
 TAG_LENGTH = 40
 EVALUATOR = "evaluate.py"  # what scores a trained model apart from its training, where a repository has it
@@ -109,7 +109,7 @@ def ignored_mentions(checkout: Path, names: Sequence[str]) -> tuple[Mention, ...
 def _words(program: Path) -> Iterator[str]:
     """Yield what may be relative paths, or their beginnings, in the strings of a program."""
     try:
-        tree = ast.parse(program.read_bytes())
+        tree = syntax_tree(program.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return
     prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import operator
 import re
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -37,12 +38,27 @@ _OPERATORS: Mapping[type[ast.operator], Callable[[Number, Number], Number]] = {
 }
 
 
+_ONE_AT_A_TIME = threading.Lock()
+"""Before 3.11.9 CPython counts the depth of the trees of all threads together, and fails (gh-106905)."""
+
+
+def syntax_tree(source: str | bytes) -> ast.Module:
+    """Return what `ast.parse` does, from whatever thread."""
+    with _ONE_AT_A_TIME:
+        return ast.parse(source)
+
+
+def expression(text: str) -> ast.expr:
+    with _ONE_AT_A_TIME:
+        return ast.parse(text, mode="eval").body
+
+
 def parse(source: str) -> ast.Module:
     """Return the syntax tree of a program; a byte order mark is skipped, as the interpreter does."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an odd escape in somebody's string is not ours to report
-            return ast.parse(source.removeprefix("\ufeff"))
+            return syntax_tree(source.removeprefix("\ufeff"))
     except SyntaxError as error:
         line = f" (line {error.lineno})" if error.lineno else ""
         raise UserError(f"The program is not valid Python{line}: {error.msg}.") from error
@@ -104,7 +120,7 @@ def budget_of(tree: ast.Module) -> float | None:
 def imported_modules(source: bytes) -> set[str]:
     """Return the top-level modules that a program imports anywhere in it; none if it does not parse."""
     try:
-        tree = ast.parse(source)
+        tree = syntax_tree(source)
     except (SyntaxError, ValueError):
         return set()
     names = set()
@@ -263,7 +279,7 @@ def write_value(value: Value, *, like: str = "") -> str:
 
 def read_value(text: str) -> Value | None:
     try:
-        return evaluate(ast.parse(text, mode="eval").body)
+        return evaluate(expression(text))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
@@ -303,7 +319,7 @@ def _write_float(value: float, like: str) -> str:
 
 def _write_tuple(value: tuple[Number, ...], like: str) -> str:
     """Write element by element into the old tuple, so that each keeps its form and its comment."""
-    old = ast.parse(like, mode="eval").body if like else None
+    old = expression(like) if like else None
     if not isinstance(old, ast.Tuple) or len(old.elts) != len(value):
         return repr(value)
     data = like.encode()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from loop.errors import UserError
+from loop.program.constants import syntax_tree
 
 LIMIT = 200_000
 """The size in bytes from which on a program is refused; ours has 23,000."""
@@ -99,7 +100,7 @@ def undefined_names(source: str) -> frozenset[str]:
     try:
         with warnings.catch_warnings(action="ignore"):
             module = symtable.symtable(text, "the program", "exec")
-            nodes = list(ast.walk(ast.parse(text)))
+            nodes = list(ast.walk(syntax_tree(text)))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return frozenset()
     used: set[str] = set()

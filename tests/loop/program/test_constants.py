@@ -2,15 +2,27 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import gc
 import math
+import sys
 import textwrap
+import threading
+import time
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from loop.errors import UserError
-from loop.program.constants import Literal, Number, Value, find_constants, replace_constants, write_value
+from loop.program.constants import (
+    Literal,
+    Number,
+    Value,
+    find_constants,
+    replace_constants,
+    syntax_tree,
+    write_value,
+)
 
 PROGRAM = textwrap.dedent(
     '''
@@ -270,3 +282,40 @@ class TestForm:
     def test_a_number_reads_back_exactly(self, number: Number, like: str) -> None:
         (constant,) = find_constants(f"X = {write_value(number, like=like)}")
         assert (type(constant.value), constant.value) == (type(number), number)
+
+
+class _Yields:
+    """Lets other threads go on when it is collected, as anything may in the middle of a parse."""
+
+    def __init__(self) -> None:
+        self.me = self
+
+    def __del__(self) -> None:
+        time.sleep(0)
+
+
+def test_programs_are_read_in_several_threads_at_once() -> None:
+    text = "".join(f"X{number} = [{number}, (2 ** {number}, -1)]\n" for number in range(500))
+    problems: list[Exception] = []
+
+    def read() -> None:
+        for _ in range(20):
+            _Yields()
+            try:
+                syntax_tree(text)
+            except SystemError as error:
+                problems.append(error)
+
+    threshold, interval = gc.get_threshold(), sys.getswitchinterval()
+    gc.set_threshold(200)
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [threading.Thread(target=read) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        gc.set_threshold(*threshold)
+        sys.setswitchinterval(interval)
+    assert not problems
