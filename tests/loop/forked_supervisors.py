@@ -24,8 +24,8 @@ from loop.process.trainer import Supervisor
 
 SERVE = """\
 import json, os, signal, socket, sys
-sys.path.insert(0, os.path.dirname(sys.argv[1]))
-import supervisor
+sys.path.append(sys.argv[1].rpartition("/loop/")[0])
+from loop.process import supervisor
 signal.pthread_sigmask(signal.SIG_BLOCK, supervisor.REQUESTS)
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 orders = socket.socket(fileno=int(sys.argv[2]))
