@@ -229,10 +229,16 @@ def disk_of(bot: RealBot, size: str) -> Iterator[Path]:
 
 
 def fill(disk: Path, *, leave: int = 0) -> None:
-    """Let a file take all the room that there is, but for some bytes."""
-    with (disk / "checkpoint").open("ab", buffering=0) as file, suppress(OSError):
+    """Let a file take all the room that there is, but for some bytes; only then trainings see it.
+
+    It takes a piece whole or not at all: the bot may take room at the same time.
+    """
+    checkpoint = disk / "checkpoint"
+    growing = checkpoint if checkpoint.exists() else disk / "growing"
+    with growing.open("ab") as file, suppress(OSError):
         while (room := shutil.disk_usage(disk).free - leave) > 0:
-            file.write(bytes(min(room, 1 << 20)))
+            os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), min(room, 1 << 20))
+    growing.rename(checkpoint)
 
 
 def finds(disk: Path, found: str, *, leave: int = 0) -> bool:
