@@ -297,11 +297,15 @@ class Patient(Trainer):
     @staticmethod
     def start_ahead(supervisor: Supervisor, job: Job) -> None:
         Trainer.start_ahead(supervisor, job)
-        python = os.fsencode(sys.executable)
         give_up = time.monotonic() + 60
-        while not any(_command(pid).startswith(python) for pid in program.descendants(supervisor.pid)):
+        while not any(_waits(_command(pid)) for pid in program.descendants(supervisor.pid)):
             assert time.monotonic() < give_up
             time.sleep(0.01)
+
+
+def _waits(command: bytes) -> bool:
+    """Tell the Python from bwrap, which has its words too, and from a supervisor that has just forked."""
+    return command.startswith(os.fsencode(sys.executable)) and b"_wait(" in command
 
 
 def _command(pid: int) -> bytes:
