@@ -428,6 +428,8 @@ def main() -> None:
     calls = [(folder / kind, SandboxKind(kind), *groups) for kind, *groups in asked]
     with multiprocessing.get_context("fork").Pool(len(calls)) as pool:  # who has imported everything
         found = pool.starmap(seen_in, calls, chunksize=1)
+        pool.close()  # they end by themselves, and remove what they made
+        pool.join()
     sys.stdout.write(json.dumps({kind: asdict(seen) for (kind, *_), seen in zip(asked, found, strict=True)}))
 
 
