@@ -69,7 +69,7 @@ def bot(tmp_path: Path) -> RealBot:
 
 
 def test_an_agent_makes_ideas_into_programs_and_mends_what_crashed(bot: RealBot) -> None:
-    (bot.repository / ".git/info").mkdir()
+    (bot.repository / ".git/info").mkdir(exist_ok=True)
     (bot.repository / ".git/info/exclude").write_text("ideas.md\n")
     (bot.repository / "ideas.md").write_text("# For tonight\n- make it as wide as you can\n- [x] done\n")
     done = bot.run("up", "--experiments", "4", "--exit-when-done")
