@@ -115,6 +115,8 @@ def undefined_names(source: str) -> frozenset[str]:
                 defined.add(symbol.get_name())
             if is_shared and symbol.is_referenced():
                 used.add(symbol.get_name())
+    # From 3.12 on, the table of a comprehension does not tell that `:=` in it assigns outside.
+    defined |= {node.target.id for node in nodes if isinstance(node, ast.NamedExpr)}
     imports = [node for node in nodes if isinstance(node, ast.ImportFrom)]
     if any(node.module == "__future__" for node in imports):
         used -= _annotating(nodes)  # they are not evaluated

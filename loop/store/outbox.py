@@ -23,6 +23,9 @@ class State(StrEnum):
     REFUSED = "refused"  # the platform did not take it
 
 
+_IN_A_MESSAGE = frozenset({State.SENT, State.COLLAPSED, State.REFUSED})
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """What is now known of one event's delivery; `reason` says why it was refused."""
@@ -109,7 +112,7 @@ class Outbox:
                     unique=("channel", "event_id"),
                     channel=self._channel,
                     **asdict(entry),
-                    message_id=message_id,
+                    message_id=message_id if entry.state in _IN_A_MESSAGE else "",
                     at=self._now(),
                 )
             self._journal.execute(
