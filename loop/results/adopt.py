@@ -20,7 +20,7 @@ _ID = re.compile("[0-9a-f]{4,64}")  # other words, such as `baseline`, may be th
 class Inheritance:
     """What is taken over: decided experiments, the commit that all began from, and the best one now.
 
-    `unnamed` are the keeps that cannot be the best, as nobody knows their commit.
+    `unnamed` are the keeps that cannot be the best, as their commit is unknown.
     """
 
     tag: str

@@ -122,7 +122,7 @@ class Outbox:
             )
 
     def set_trouble(self, trouble: Trouble | None) -> None:
-        """Keep why nothing arrives, for whoever looks without asking the bot."""
+        """Keep why nothing arrives, for a look at the journal without a bot."""
         with self._journal.transaction():
             self._journal.execute(
                 "UPDATE cursors SET trouble = ?, trouble_since = ? WHERE channel = ?",

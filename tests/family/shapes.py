@@ -181,7 +181,7 @@ _ADOPT = ("adopt", "--repo", "{here}", "--branch", "autoresearch/mar5")
 SHAPES = (
     Shape(
         name="uv.lock",
-        like="karpathy/autoresearch",
+        like="the practice's own repository",
         files=stand_ins.LOCKED,
         arrange=_uv_on_the_path,
         before="FAIL data",
@@ -212,7 +212,7 @@ SHAPES = (
     ),
     Shape(
         name="data by name",
-        like="autoresearch-win-rtx, TrainRTX5070",
+        like="forks for Windows and one GPU",
         files=stand_ins.DATASETS,
         before="FAIL data",
         steps=(_BY_PYTHON,),
@@ -220,7 +220,7 @@ SHAPES = (
     ),
     Shape(
         name="data where a variable says",
-        like="autoresearch-win-rtx, TrainRTX5070",
+        like="forks for Windows and one GPU",
         files=stand_ins.DATASETS,
         arrange=_elsewhere,
         before="FAIL data",
@@ -243,14 +243,14 @@ SHAPES = (
     ),
     Shape(
         name="device batch",
-        like="autoresearch-mlx, autoresearch-macos",
+        like="forks for Macs",
         files=stand_ins.DEVICE_BATCH,
         arrange=_prepared_with_uv,
         proves=_batches_moved_together,
     ),
     Shape(
         name="key=value in a folder",
-        like="autoresearch-rl",
+        like="forks for reinforcement learning",
         files=stand_ins.KEY_VALUE,
         arrange=_in_a_folder,
         knows={"SUMMARY_PATTERN": rf"^{_ALL_PAIRS}$"},
@@ -262,14 +262,14 @@ SHAPES = (
     ),
     Shape(
         name="val_accuracy",
-        like="autoresearch-for-vision",
+        like="forks for vision",
         files=stand_ins.VISION,
         before="FAIL repository",
         steps=("doctor: FROZEN=", "up: METRIC=val_accuracy METRIC_GOAL=maximize"),
     ),
     Shape(
         name="val_accuracy in one line",
-        like="autoresearch-for-vision",
+        like="forks for vision",
         files=stand_ins.VISION_LINE,
         knows={"SUMMARY_PATTERN": _ALL_PAIRS},
         before="FAIL repository",
@@ -280,7 +280,7 @@ SHAPES = (
     ),
     Shape(
         name="no prepare.py, no train.py",
-        like="pi-autoresearch",
+        like="any script that prints METRIC",
         files=stand_ins.BENCH,
         knows={"METRIC": "total_us"},
         before="FAIL repository",
@@ -322,7 +322,7 @@ SHAPES = (
     ),
     Shape(
         name="a table of others, left in the checkout",
-        like="autoresearch-moe, DGX-Spark",
+        like="runs begun by hand",
         files=stand_ins.USUAL,
         arrange=_with_its_table,
         adopts=_ADOPT,
@@ -330,7 +330,7 @@ SHAPES = (
     ),
     Shape(
         name="a table of others, named",
-        like="autoresearch-moe, DGX-Spark",
+        like="runs begun by hand",
         files=stand_ins.USUAL,
         arrange=_with_a_table_elsewhere,
         adopts=(*_ADOPT, "--results", "march.tsv"),

@@ -1,8 +1,8 @@
 """What expressions of a program come to for certain values of its constants, without running it.
 
 A name counts as known where all that the program binds to it comes to the same; in which order things happen
-and in which function a name stands does not count. So a value may be wrong in odd programs: whoever asks
-compares it with what is there now.
+and in which function a name stands does not count. So a value may be wrong in odd programs: callers
+compare it with what is there now.
 """
 
 from __future__ import annotations

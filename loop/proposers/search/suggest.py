@@ -14,7 +14,7 @@ import math
 import random
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import combinations, product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from loop.experiment import Family, Proposal
 from loop.gain import number
@@ -29,6 +29,8 @@ from loop.proposers.search.surface import ResponseSurface, fit_surface
 
 if TYPE_CHECKING:
     from loop.proposers.search.surface import Array
+
+_T = TypeVar("_T")
 
 NAME = "search"
 """Of the proposer, in results and digests."""
@@ -185,21 +187,17 @@ class SearchProposer:
         self._limit = limit
 
     async def propose(self, context: Context) -> Proposal:
-        return await run_worker(
-            "loop.proposers.search.suggest:suggest",
-            *(context, self._frozen),
-            returns=Proposal,
-            name="The search worker",
-            python=self._python,
-            limit=self._limit,
-        )
+        return await self._ask("loop.proposers.search.suggest:suggest", context, Proposal)
 
     async def describe(self, context: Context) -> str:
         """Return the state of the search in words."""
+        return await self._ask("loop.proposers.search.state:describe", context, str)
+
+    async def _ask(self, function: str, context: Context, returns: type[_T]) -> _T:
         return await run_worker(
-            "loop.proposers.search.state:describe",
+            function,
             *(context, self._frozen),
-            returns=str,
+            returns=returns,
             name="The search worker",
             python=self._python,
             limit=self._limit,
