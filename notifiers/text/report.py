@@ -79,6 +79,9 @@ def _title(night: WakeUpReport, zone: tzinfo) -> str:
     start, end = _span(night)
     if start is None or end is None:
         return _title_of(report, count)
+    if report.taken_over:
+        count = plural(report.experiments - report.taken_over, "experiment")
+        return _title_of(report, f"{count} in {_hours(end - start)}, {report.taken_over:,} taken over")
     return _title_of(report, f"{count} in {_hours(end - start)}")
 
 
@@ -185,6 +188,8 @@ def _gains(report: Report) -> list[str]:
 
 def _pace(night: WakeUpReport, zone: tzinfo, *, with_share: bool) -> list[str]:
     phrases = []
+    own = night.report.experiments - night.report.taken_over
+    night = replace(night, report=replace(night.report, experiments=own))
     report, (start, end) = night.report, _span(night)
     rate, share = 0.0, report.training_share
     if report.experiments and start is not None and end is not None:

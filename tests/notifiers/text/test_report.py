@@ -131,6 +131,13 @@ def test_more_can_be_better() -> None:
     assert "#1 +0.200000 wider" in text
 
 
+def test_what_is_taken_over_took_none_of_the_time() -> None:
+    theirs = [replace(row, proposer="before the bot") for row in night(*FRUITFUL[:3], timed=False)]
+    text = told([*theirs, *night(*FRUITFUL[:6])])
+    assert text.startswith("mar12: 6 experiments in 36 min, 3 taken over\n")
+    assert "10.1 per hour" in text
+
+
 def test_a_run_over_days_tells_its_dates_in_the_zone_of_the_reader() -> None:
     rows = night(*FRUITFUL[:2])
     rows[1] = replace(rows[1], ended_at=EVENING + 40 * 3600)
