@@ -115,7 +115,8 @@ def test_what_is_under_way_is_told_where_nothing_waits() -> None:
     assert last(RUN, outlook) == "Now: #3 halve batch size\nStill running"
     assert last(RUN, replace(outlook, ready="GELU")) == "Next: GELU\nStill running"
     paused = replace(RUN, state=RunState.PAUSED)
-    assert last(paused, outlook) == "Next: #3 halve batch size\nPaused"
+    look = "Best: git switch --detach autoresearch/mar12"
+    assert last(paused, outlook) == f"Next: #3 halve batch size\n{look}\nPaused"
 
 
 def test_who_had_the_next_idea_is_told_after_a_long_one() -> None:
