@@ -43,7 +43,7 @@ from notifiers.text.status import (
     start_card,
     status_message,
 )
-from notifiers.text.words import duration
+from notifiers.text.words import duration, look_at
 
 RESULTS_SHOWN = 10
 IDEAS_SHOWN = 4
@@ -120,7 +120,7 @@ class CommandHandlers:
         if engine.run.state is RunState.PAUSING:
             return _changed(f"Run {tag} pauses after the current experiment. /pause now ends it at once.")
         then = "reruns the interrupted experiment" if now else "continues it"
-        return _changed(f"Run {tag} is paused. /resume {then}.")
+        return _changed(f"Run {tag} is paused. /resume {then}. Best: {look_at(tag)}")
 
     async def _resume(self, _: Call, request: Request) -> Reply:
         engine = await self._engine(await self._meant(request))

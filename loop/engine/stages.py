@@ -13,6 +13,7 @@ from loop.evidence import NO_DOUBT, Belief, Doubt, Invalidated
 from loop.experiment import Ending, Experiment, Goal, Outcome, Proposal, Run, Stage, Status, Training
 from loop.gain import gain, number, step
 from loop.git.workspace import Commit
+from loop.logs.summary import PAIRS
 
 ANOMALOUS_OVERRUN = 1.2  # of the budget: a longer training is flagged, as in the practice
 
@@ -154,34 +155,60 @@ def _why_no_value(rule: KeepRule, outcome: Outcome, seen: Collection[str]) -> st
 
 _SHOWN = 4  # numbers that are named where the metric is missing
 _MEASURE = re.compile(
-    r"(?:^|[\W_])(?:(?P<higher>acc|accuracy|score|f1|auc|reward)|val|valid|validation|eval|test|loss|nll|bpb|bpc"
-    r"|ppl|perplexity|err|error|mse|rmse|mae)(?=$|[\W_])",
+    r"(?:^|[\W_])(?:(?P<higher>acc|accuracy|score|f1|auc|reward|precision|recall)|val|valid|validation|eval|test"
+    r"|loss|nll|bpb|bpc|ppl|perplexity|err|error|mse|rmse|mae)(?=$|[\W_])",
     re.IGNORECASE,
 )
 
 
 def _what_is_there(rule: KeepRule, outcome: Outcome, seen: Collection[str]) -> str:
-    """Say what stands in the place of the metric, and which setting reads it; empty where nothing does."""
-    keys = sorted(outcome.numbers or seen, key=lambda key: -len(_MEASURE.findall(key)))
+    """Say what stands in the place of the metric, and which settings read it; empty where nothing does."""
+    keys = sorted(outcome.numbers or seen, key=lambda key: -_weight(key))
     if not keys:
         return "SUMMARY_PATTERN finds no number in the log" if rule.pattern else ""
     names = ", ".join(key[:40] for key in keys[:_SHOWN])
     if len(keys) > _SHOWN:
         names += f" and {len(keys) - _SHOWN} more"
-    choice = "METRIC to the one that decides"
-    if _MEASURE.search(keys[0]):
-        higher = any(found["higher"] for found in _MEASURE.finditer(keys[0])) and rule.goal is Goal.MINIMIZE
-        choice = f"METRIC={keys[0]}{' and METRIC_GOAL=maximize' if higher else ''}"
+    fix = f"set {missing_settings(rule, outcome.numbers, seen)}"
     if outcome.numbers and rule.pattern:
-        return f"no {rule.metric} among what SUMMARY_PATTERN finds; it finds {names}: set {choice}"
+        return f"no {rule.metric} among what SUMMARY_PATTERN finds; it finds {names}: {fix}"
     if outcome.numbers:
-        return f"no {rule.metric} in the summary; it has {names}: set {choice}"
+        return f"no {rule.metric} in the summary; it has {names}: {fix}"
     if rule.pattern:
-        return f"SUMMARY_PATTERN finds no number in the log, which has {names}"
-    block = f"print a line --- and then lines such as {rule.metric}: 1.0"
+        return f"SUMMARY_PATTERN finds no number in the log, which has {names}: {fix}"
+    fix += f", or print a line --- and then lines such as {rule.metric}: 1.0"
     if rule.metric in seen:
-        return f"{rule.metric} is in the log but not in a summary: {block}, or set SUMMARY_PATTERN"
-    return f"no summary in the log, which has {names}: {block}, or set SUMMARY_PATTERN and {choice}"
+        return f"{rule.metric} is in the log but not in a summary: {fix}"
+    return f"no summary in the log, which has {names}: {fix}"
+
+
+def missing_settings(rule: KeepRule, numbers: Collection[str], seen: Collection[str]) -> str:
+    """Return the settings that read the metric of a program that ends well without one.
+
+    Empty where it has one, or nothing like it.
+    """
+    keys = numbers or seen
+    if not keys or rule.metric in numbers:
+        return ""
+    settings = [] if numbers else [f"SUMMARY_PATTERN='{PAIRS}'"]
+    if rule.metric not in keys:
+        heaviest = max(map(_weight, keys))
+        fit = [key[:40] for key in keys if _weight(key) == heaviest]
+        if not heaviest:
+            settings.append("METRIC to the one that decides")
+        elif fit[1:]:  # a guess would decide what the whole run is about
+            settings.append(f"METRIC to one of {', '.join(sorted(fit))}")
+        else:
+            settings.append(f"METRIC={fit[0]}")
+        higher = heaviest and any(found["higher"] for key in fit for found in _MEASURE.finditer(key))
+        if higher and rule.goal is Goal.MINIMIZE:
+            settings.append(f"METRIC_GOAL=maximize{' if more of it is better' if fit[1:] else ''}")
+    *others, last = settings
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _weight(key: str) -> int:
+    return len(_MEASURE.findall(key))
 
 
 def _afterwards(outcome: Outcome) -> str:

@@ -18,7 +18,7 @@ from loop.engine.prefetch import RETRY_SECONDS
 from loop.engine.stages import KeepRule
 from loop.errors import DiskError, UserError
 from loop.evaluation.evaluator import MODEL, Evaluator, Program, command_of, evaluator_of
-from loop.experiment import EventKind, Experiment, Run, Status, Training
+from loop.experiment import Ending, EventKind, Experiment, Run, Status, Training
 from loop.files import holds, remove, writing
 from loop.git.checkout import Source
 from loop.git.repository import ignored_mentions
@@ -351,7 +351,14 @@ class Trainings:
         return keys_seen(read_tail(self.folders.attempt(measured.number, measured.attempt) / LOG))
 
     def lacks(self, crashed: Experiment) -> str:
-        """Return as `what_lacks` what a training lacked of the machine; of a baseline it may be a guess."""
+        """Return as `what_lacks` what a training lacked of the machine; of a baseline it may be a guess.
+
+        A baseline that ended well may also lack a setting that reads its metric.
+        """
+        if not crashed.number and crashed.ending is Ending.EXITED and not crashed.exit_code:
+            rule, seen = self._plan.rule, self.keys_seen(crashed)
+            if settings := stages.missing_settings(rule, crashed.numbers, seen):
+                return f"set {settings}"
         if self._prepared is None:  # the run was stopped before
             return ""
         plan, checkout = self._plan, self._prepared.source.checkout

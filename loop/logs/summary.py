@@ -51,6 +51,9 @@ _PAIR = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 
+PAIRS = r"(?P<key>[\w./-]+)\W?\s*[:=]\s*(?P<value>nan|[-+.]*\d[-+.,\w]*\b)"
+"""A SUMMARY_PATTERN that reads all of `keys_seen`."""
+
 
 def read_summary(text: str) -> dict[str, float]:
     """Read the numbers of the last summary in `text`, also NaN and infinity; empty where there is none.

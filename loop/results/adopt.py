@@ -10,7 +10,7 @@ from loop.errors import UserError
 from loop.experiment import Ending, Experiment, Stage, Status, Training
 from loop.git.commands import Git, count_lines, read_diffs
 from loop.git.repository import check_tag
-from loop.store.experiments import Row
+from loop.store.experiments import TAKEN_OVER, Row
 
 _PREFIX = "autoresearch/"
 _ID = re.compile("[0-9a-f]{4,64}")  # other words, such as `baseline`, may be the name of something else
@@ -166,7 +166,7 @@ def _experiments(
             stage=Stage.DECIDED,
             description=row.description,
             rationale="",
-            proposer="before the bot",
+            proposer=TAKEN_OVER,
             parent=parent,
             commit=commit or row.commit,
             lines_added=added,

@@ -76,6 +76,7 @@ class Report:
     queue_empty: int | None
     waited_seconds: float | None
     spent: Cost | None
+    taken_over: int = 0  # of the experiments: they took none of this run's time
     before: float | None = None
 
     @property
@@ -102,7 +103,7 @@ class Report:
 
     @property
     def experiments_per_hour(self) -> float | None:
-        return self.experiments / self.hours if self.hours else None
+        return (self.experiments - self.taken_over) / self.hours if self.hours else None
 
     @property
     def training_share(self) -> float | None:
@@ -273,6 +274,7 @@ def make_report(
         families=rates_of(rows, goal, before),
         queue_empty=sum(wait > EMPTY_SECONDS for wait in waits) if waits else None,
         waited_seconds=sum(waits) if waits else None,
+        taken_over=sum(row.is_taken_over and row.status is not Status.SKIP for row in rows),
         spent=None if spent == Cost() else spent,
         before=before,
     )

@@ -21,6 +21,7 @@ from loop.text import one_line
 _MEASURED = (Status.KEEP, Status.DISCARD, Status.QUARANTINE)
 _NOT_SHOWN = ("waited", "best_before")  # in JSON
 _PAGE = 500
+TAKEN_OVER = "before the bot"  # the proposer of experiments that were made without it
 _COMMIT = frozenset("0123456789abcdef")  # what is adopted may have a word in its place
 
 
@@ -59,6 +60,10 @@ class Row:
     @property
     def is_believed(self) -> bool:
         return self.status is not Status.QUARANTINE and self.invalidated is None
+
+    @property
+    def is_taken_over(self) -> bool:
+        return self.proposer == TAKEN_OVER
 
     def to_json(self, metric: str) -> dict[str, object]:
         """Return the experiment as `results --json` shows it, the value under the metric's name."""

@@ -22,6 +22,7 @@ from notifiers.text.words import (
     capital,
     duration,
     evaluator_text,
+    look_at,
     money,
     period,
     plural,
@@ -64,7 +65,7 @@ def report_message(night: WakeUpReport, *, zone: tzinfo = UTC, heading: str = ""
         _certain(night),
         _gains(report),
         [*spent, *_pace(night, zone, with_share=not spent), *flow(bill_phrases(night.bill, report.spent))],
-        [*_next(night), *_calls(night), *([] if heading else [state] if state else _state(night.run))],
+        [*_next(night), *_calls(night), *([] if heading else [*_look_at(night), *_state(night.run, state)])],
     )
     return Message("\n\n".join("\n".join(part) for part in parts if part))
 
@@ -79,6 +80,9 @@ def _title(night: WakeUpReport, zone: tzinfo) -> str:
     start, end = _span(night)
     if start is None or end is None:
         return _title_of(report, count)
+    if report.taken_over:
+        count = plural(report.experiments - report.taken_over, "experiment")
+        return _title_of(report, f"{count} in {_hours(end - start)}, {report.taken_over:,} taken over")
     return _title_of(report, f"{count} in {_hours(end - start)}")
 
 
@@ -185,6 +189,8 @@ def _gains(report: Report) -> list[str]:
 
 def _pace(night: WakeUpReport, zone: tzinfo, *, with_share: bool) -> list[str]:
     phrases = []
+    own = night.report.experiments - night.report.taken_over
+    night = replace(night, report=replace(night.report, experiments=own))
     report, (start, end) = night.report, _span(night)
     rate, share = 0.0, report.training_share
     if report.experiments and start is not None and end is not None:
@@ -237,13 +243,19 @@ def _calls(night: WakeUpReport) -> list[str]:
     return [f"Needs you: {one_line(last, 2 * WIDTH - 11 - len(more))}{more}"]
 
 
-def _state(run: Run | None) -> list[str]:
-    if run is None:
-        return []
+def _state(run: Run | None, told: str) -> list[str]:
+    if told or run is None:
+        return [told] if told else []
     state = _state_word(run.state)
     if run.state is RunState.RUNNING:
         return [state]
     return [_long(state_text(state, run.reason))]
+
+
+def _look_at(night: WakeUpReport) -> list[str]:
+    run, best = night.run, night.whole or night.report
+    goes_on = run is None or run.state in (RunState.RUNNING, RunState.PAUSING)
+    return [] if run is None or goes_on or best.best is None else [f"Best: {look_at(run.tag)}"]
 
 
 def _fit(line: str) -> str:

@@ -25,6 +25,7 @@ from notifiers.text.words import (
     capital,
     duration,
     evaluator_text,
+    look_at,
     money,
     plural,
     reason_text,
@@ -49,7 +50,8 @@ def status_message(status: RunStatus, *, now: float, zone: tzinfo, waits_for: st
         last.append(f"{status.experiments / hours:.1f} experiments per hour")
     if status.heartbeat_at is not None:
         last.append(f"heartbeat {duration(now - status.heartbeat_at)} ago")
-    return Message("\n".join([*lines, " · ".join(last)]))
+    look = [] if status.best is None else [f"Best: {look_at(status.tag)}"]
+    return Message("\n".join([*lines, " · ".join(last), *look]))
 
 
 def card(status: RunStatus, *, zone: tzinfo) -> Message:

@@ -103,6 +103,14 @@ def reason_in(data: Mapping[str, object]) -> Reason | None:
     return Reason(Actor(str(data["by"])), str(data["name"]), Cause(str(cause)) if cause else None, facts)
 
 
+def look_at(tag: str) -> str:
+    """Return the command that shows a run's best program in one's own checkout.
+
+    The worktree of a run that may go on keeps the branch: elsewhere git checks it out as a commit only.
+    """
+    return f"git switch --detach autoresearch/{tag}"
+
+
 def state_text(state: str, reason: Reason | None) -> str:
     text = reason_text(reason)
     if not text:

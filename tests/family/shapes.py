@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from loop.logs.summary import PAIRS
 from loop.process.environment import find_uv
 from tests.family import stand_ins
 from tests.family.stand_ins import Files
@@ -174,7 +175,6 @@ def _taken_over(walk: Walk) -> None:
     assert walk.statuses[:6] == ["keep", "discard", "keep", "crash", "discard", "keep"]
 
 
-_ALL_PAIRS = r"(?P<key>\w+)=(?P<value>\S+)"
 _BY_PYTHON = "doctor: $ cd {here} && {python} prepare.py"
 _ADOPT = ("adopt", "--repo", "{here}", "--branch", "autoresearch/mar5")
 
@@ -253,11 +253,10 @@ SHAPES = (
         like="forks for reinforcement learning",
         files=stand_ins.KEY_VALUE,
         arrange=_in_a_folder,
-        knows={"SUMMARY_PATTERN": rf"^{_ALL_PAIRS}$"},
         before="FAIL repository",
         steps=(
             "doctor: REPOSITORY={here} FROZEN=examples/minimal/prepare.py EDITABLE=examples/minimal/train.py",
-            rf"up: SUMMARY_PATTERN=^{_ALL_PAIRS}$",
+            f"up: SUMMARY_PATTERN='{PAIRS}'",
         ),
     ),
     Shape(
@@ -271,11 +270,10 @@ SHAPES = (
         name="val_accuracy in one line",
         like="forks for vision",
         files=stand_ins.VISION_LINE,
-        knows={"SUMMARY_PATTERN": _ALL_PAIRS},
         before="FAIL repository",
         steps=(
             "doctor: FROZEN=",
-            f"up: SUMMARY_PATTERN={_ALL_PAIRS} METRIC=val_accuracy METRIC_GOAL=maximize",
+            f"up: SUMMARY_PATTERN='{PAIRS}' METRIC=val_accuracy METRIC_GOAL=maximize",
         ),
     ),
     Shape(

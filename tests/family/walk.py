@@ -19,7 +19,7 @@ PATIENCE = 6  # how often a user does what the bot says before it is enough
 
 _SETTINGS = {str(field.validation_alias) for field in Settings.model_fields.values()}
 _NAMED = re.compile(
-    r"\b([A-Z][A-Z_]+)\b(=[^\s,;:]*(?:,[^\s,;:]+)*)?"
+    r"\b([A-Z][A-Z_]+)\b(='[^']+'|=[^\s,;:]*(?:,[^\s,;:]+)*)?"
 )  # a setting, and its value where the sentence has it
 _LATER = ("heartbeat", "needs you")  # rows of a run that was there
 _COMMAND = re.compile(r"Run: (.+?)(?:; or |\.?$)|run `(.+?)`")

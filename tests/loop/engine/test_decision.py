@@ -10,6 +10,7 @@ from loop.engine.stages import KeepRule, decide, equal_within, overrun, usual_de
 from loop.evaluation.noise import Noise
 from loop.experiment import Ending, Goal, Outcome, Status
 from loop.gain import gain
+from loop.logs.summary import PAIRS
 
 
 def outcome(
@@ -125,8 +126,13 @@ def test_a_training_without_a_number_that_can_be_is_a_crash(
             (),
             (
                 "no val_bpb in the summary; it has val_loss, val_acc, training_seconds, peak_vram_mb: "
-                "set METRIC=val_loss"
+                "set METRIC to one of val_acc, val_loss and METRIC_GOAL=maximize if more of it is better"
             ),
+        ),
+        (
+            outcome(loss=3.0, lr=0.1),
+            (),
+            "no val_bpb in the summary; it has loss, lr: set METRIC=loss",
         ),
         (
             outcome(epoch=3.0, test_accuracy=0.4),
@@ -145,16 +151,25 @@ def test_a_training_without_a_number_that_can_be_is_a_crash(
             outcome(),
             ("lr", "val_bpb"),
             (
-                "val_bpb is in the log but not in a summary: print a line --- and then lines such as "
-                "val_bpb: 1.0, or set SUMMARY_PATTERN"
+                f"val_bpb is in the log but not in a summary: set SUMMARY_PATTERN='{PAIRS}', "
+                "or print a line --- and then lines such as val_bpb: 1.0"
             ),
         ),
         (
             outcome(exit_code=None),
             ("total_us",),
             (
-                "no summary in the log, which has total_us: print a line --- and then lines such as "
-                "val_bpb: 1.0, or set SUMMARY_PATTERN and METRIC to the one that decides"
+                f"no summary in the log, which has total_us: set SUMMARY_PATTERN='{PAIRS}' and "
+                "METRIC to the one that decides, or print a line --- and then lines such as val_bpb: 1.0"
+            ),
+        ),
+        (
+            outcome(),
+            ("step", "val_accuracy", "loss"),
+            (
+                f"no summary in the log, which has val_accuracy, loss, step: set SUMMARY_PATTERN='{PAIRS}', "
+                "METRIC=val_accuracy and METRIC_GOAL=maximize, "
+                "or print a line --- and then lines such as val_bpb: 1.0"
             ),
         ),
         (
@@ -188,7 +203,11 @@ def test_a_missing_metric_is_told_with_what_is_there_and_the_setting(
             (),
             "no val_bpb among what SUMMARY_PATTERN finds; it finds val_loss: set METRIC=val_loss",
         ),
-        (outcome(), ("val_bpb",), "SUMMARY_PATTERN finds no number in the log, which has val_bpb"),
+        (
+            outcome(),
+            ("val_bpb",),
+            f"SUMMARY_PATTERN finds no number in the log, which has val_bpb: set SUMMARY_PATTERN='{PAIRS}'",
+        ),
         (outcome(), (), "SUMMARY_PATTERN finds no number in the log"),
     ],
 )

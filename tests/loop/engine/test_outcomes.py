@@ -138,6 +138,15 @@ async def test_a_person_is_asked_at_once_when_the_program_as_it_is_crashes(make_
     assert (lab.now().state, lab.now().state_cause) == (RunState.STOPPED, Cause.BASELINE)
 
 
+async def test_a_baseline_whose_metric_is_not_read_says_which_setting_reads_it(make_lab: MakeLab) -> None:
+    lab = make_lab(program("print('---\\nval_acc: 0.4\\nval_loss: 3.2')"))
+    await lab.engine().conduct()
+    asked = [e for e in lab.journal.events_after(0, limit=1000) if e.kind is EventKind.NEEDS_ATTENTION]
+    (reason,) = (str(event.data["reason"]) for event in asked)
+    assert "crashed (set METRIC to one of val_acc, val_loss and METRIC_GOAL=maximize if " in reason
+    assert "; restart, then /start_run): no val_bpb in the summary" in reason
+
+
 async def test_a_baseline_that_lacks_a_file_of_the_checkout_says_which_setting_links_it(
     make_lab: MakeLab,
 ) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from loop.errors import UserError
 from loop.logs import summary
-from loop.logs.summary import MOST_KEYS, keys_seen, read_numbers, read_pattern, read_summary
+from loop.logs.summary import MOST_KEYS, PAIRS, keys_seen, read_numbers, read_pattern, read_summary
 from loop.logs.tail import LONG_TAIL, read_tail
 from tests.loop import toys
 
@@ -307,6 +307,13 @@ def test_a_pattern_without_end_is_ended(tmp_path: Path, monkeypatch: pytest.Monk
 )
 def test_the_names_of_numbers_are_seen_in_any_form(text: str, keys: tuple[str, ...]) -> None:
     assert keys_seen(text) == keys
+    assert read_pattern(text, PAIRS).keys() >= {*keys}
+
+
+def test_the_pattern_for_pairs_reads_numbers_whole() -> None:
+    text = 'val_acc=68.5%, loss = 3.2e-1, "steps": 1,640.\nval/bpb: .98 | lr: -1e-05\n'
+    numbers = {"val_acc": 68.5, "loss": 0.32, "steps": 1640.0, "val/bpb": 0.98, "lr": -1e-05}
+    assert read_pattern(text, PAIRS) == numbers
 
 
 def test_a_log_that_cannot_be_read_is_empty(tmp_path: Path) -> None:

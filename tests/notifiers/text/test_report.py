@@ -115,7 +115,8 @@ def test_what_is_under_way_is_told_where_nothing_waits() -> None:
     assert last(RUN, outlook) == "Now: #3 halve batch size\nStill running"
     assert last(RUN, replace(outlook, ready="GELU")) == "Next: GELU\nStill running"
     paused = replace(RUN, state=RunState.PAUSED)
-    assert last(paused, outlook) == "Next: #3 halve batch size\nPaused"
+    look = "Best: git switch --detach autoresearch/mar12"
+    assert last(paused, outlook) == f"Next: #3 halve batch size\n{look}\nPaused"
 
 
 def test_who_had_the_next_idea_is_told_after_a_long_one() -> None:
@@ -129,6 +130,13 @@ def test_more_can_be_better() -> None:
     text = told(night((KEEP, 0.5, "baseline"), (KEEP, 0.7, "wider"), timed=False), goal=Goal.MAXIMIZE)
     assert "val_bpb 0.500000 → 0.700000 (+0.200000)" in text
     assert "#1 +0.200000 wider" in text
+
+
+def test_what_is_taken_over_took_none_of_the_time() -> None:
+    theirs = [replace(row, proposer="before the bot") for row in night(*FRUITFUL[:3], timed=False)]
+    text = told([*theirs, *night(*FRUITFUL[:6])])
+    assert text.startswith("mar12: 6 experiments in 36 min, 3 taken over\n")
+    assert "10.1 per hour" in text
 
 
 def test_a_run_over_days_tells_its_dates_in_the_zone_of_the_reader() -> None:
