@@ -106,8 +106,13 @@ def _session(commands: Sequence[str], history: Path) -> PromptSession[str]:
     from prompt_toolkit import PromptSession
     from prompt_toolkit.completion import WordCompleter
     from prompt_toolkit.history import FileHistory
+    from prompt_toolkit.key_binding import KeyBindings
+    from prompt_toolkit.keys import Keys
     from prompt_toolkit.shortcuts import CompleteStyle
 
+    bindings = KeyBindings()
+    # A colour in pasted text looks like the report of a mouse, over which the usual binding stumbles.
+    bindings.add(Keys.Vt100MouseEvent)(lambda _: None)
     history.touch(mode=0o600)
     history.chmod(0o600)  # if it was there before
     return PromptSession(
@@ -118,6 +123,7 @@ def _session(commands: Sequence[str], history: Path) -> PromptSession[str]:
         complete_while_typing=False,
         complete_style=CompleteStyle.READLINE_LIKE,
         interrupt_exception=EOFError,
+        key_bindings=bindings,
     )
 
 
