@@ -207,6 +207,8 @@ class Settings(BaseModel):
             raise ValueError("PROPOSER=agent needs AGENT_COMMAND; agent:claude does not.")
         if self.slack_bot_token and self.slack_listen is None and not self.slack_app_token:
             raise ValueError("SLACK_BOT_TOKEN needs SLACK_APP_TOKEN, the app-level token (xapp-…).")
+        if self.slack_app_token and not self.slack_bot_token:
+            raise ValueError("SLACK_APP_TOKEN needs SLACK_BOT_TOKEN, the bot token (xoxb-…).")
         if self.slack_bot_token and self.slack_listen is not None and not self.slack_signing_secret:
             raise ValueError("SLACK_LISTEN needs SLACK_SIGNING_SECRET.")
         if self.telegram_webhook_url and not self.telegram_webhook_secret:
