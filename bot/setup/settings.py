@@ -25,6 +25,7 @@ from bot.setup import setting_types as types
 from bot.setup.setting_types import bad_lines, near_miss, sentence
 from loop.errors import UserError
 from loop.experiment import Goal
+from loop.shell import USUAL_HOME
 from notifiers.delivery.preferences import MOST
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ class Settings(BaseModel):
         alias_generator=AliasGenerator(validation_alias=str.upper),
     )
 
-    home: types.NewFolder = _setting("~/.local/share/autoresearch", validation_alias="AUTORESEARCH_HOME")
+    home: types.NewFolder = _setting(USUAL_HOME, validation_alias="AUTORESEARCH_HOME")
 
     # What is trained
 
