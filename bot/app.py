@@ -42,6 +42,7 @@ from loop.experiment import Actor, Cause, EventKind, Reason, Run, RunState
 from loop.process.supervisor import boot_id
 from loop.process.worker import in_thread
 from loop.results.report import RunStatus, run_status
+from loop.shell import own_command
 from loop.store.events import SIGN_SECONDS, Notes, Sessions, last_event_of
 from loop.store.evidence.certifications import Certifications
 from loop.store.evidence.repeats import trainings_under_way
@@ -322,9 +323,10 @@ async def go_on(runs: Runs, settings: Settings, order: Order) -> Run | None:
     foreign = await in_thread(_foreign_run, runs, settings) if order.tag is None else None
     if foreign is not None:
         if order.exit_when_done:
+            resume = own_command(f"up --tag {foreign.tag}", settings.home)
             raise UserError(
-                f"{_mismatch(runs, foreign)}. To resume it: `autoresearch up --tag {foreign.tag}`. "
-                "To end it: `autoresearch up`, then /stop."
+                f"{_mismatch(runs, foreign)}. To resume it: `{resume}`. "
+                f"To end it: `{own_command('up', settings.home)}`, then /stop."
             )
         if not await in_thread(_is_accepted, runs, foreign):
             await _let_people_decide(runs, settings, foreign)

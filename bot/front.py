@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
 from bot.commands.access import AllowList, Request
+from bot.setup.doctor import Check
 from bot.setup.settings import Settings
 from loop.errors import UserError, backoff
 from notifiers.delivery.rate_limit import Clock, Spacing
@@ -45,12 +46,15 @@ class FrontHealth:
 class Connection:
     """A platform in use: `run` takes commands until cancelled, each of `channels` is sent messages.
 
-    `close` is called after both have ended.
+    `check` asks the platform whether it lets the bot in and takes its messages; given True, also what `run`
+    would find out.
+    `close` is called after all have ended.
     """
 
     run: Callable[[], Coroutine[Any, Any, None]]
     health: Callable[[], FrontHealth]
     channels: Sequence[tuple[Channel, Spacing]]
+    check: Callable[[bool], Awaitable[Sequence[Check]]]
     close: Callable[[], Awaitable[None]] | None = None
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import Future
 from contextlib import AsyncExitStack, suppress
 from datetime import datetime, tzinfo
 from itertools import count
 from typing import Any
 
+from bot.chat_checks import PATIENCE
 from bot.commands.access import Access, Request
 from bot.front import Answer, Connection, FrontHealth, Platform
-from bot.setup.doctor import Check
+from bot.setup.doctor import Check, render
 from bot.setup.settings import Settings
 from bot.slack import SLACK
 from bot.telegram import TELEGRAM
@@ -41,6 +44,9 @@ RESTART_SECONDS = 60.0
 
 CONNECT_WAITS = (5.0, 10.0, 30.0, 60.0, 300.0)
 """Seconds between the attempts to set up a platform that cannot be set up."""
+
+CHECK_WAITS = (15.0, 60.0, 300.0)
+"""Seconds between the checks of a platform of which something is not well."""
 
 BLOCKED_SECONDS = 60.0
 """The chats are told of a state file that cannot be written for so long."""
@@ -81,6 +87,7 @@ class Chats:
         self._say_here = say_here
         self._clock = Clock()
         self._fronts: dict[str, Callable[[], FrontHealth]] = {}
+        self._checks: dict[str, Sequence[Check]] = {}  # those of each platform that are not well
         self._unavailable: dict[str, str] = {}  # by what it is about: why, with the fix
         self._places: list[tuple[Channel, Spacing]] = []
 
@@ -93,6 +100,10 @@ class Chats:
         """Return a line for each front end, and the last refusals."""
         lines = [f"FAIL  {name}: unavailable: {reason}" for name, reason in self._unavailable.items()]
         for name, health in self._fronts.items():
+            bad = self._checks.get(name, ())
+            lines += render(bad).splitlines()
+            if any(check.name == name for check in bad):
+                continue
             now = health()
             seen = "never connected" if now.last_seen is None else f"last seen {self._at(now.last_seen)}"
             trouble = (now.error or "connecting").rstrip(".")
@@ -105,12 +116,15 @@ class Chats:
     async def _serve(self, platform: Platform, answer: Answer) -> None:
         connection = await self._connect(platform, answer)
         if connection is None:
+            for check in _without_token(platform, self._settings):
+                self._say_here(check.sentence)
             return
         async with AsyncExitStack() as stack:
             if connection.close is not None:
                 stack.push_async_callback(connection.close)
-            self._fronts[platform.name.capitalize()] = connection.health
-            services: list[Service] = [connection.run]
+            name = platform.name.capitalize()
+            self._fronts[name] = connection.health
+            services: list[Service] = [connection.run, functools.partial(self._check, name, connection)]
             for channel, spacing in connection.channels:
                 services += self._place(channel, spacing, with_card=True)
             await _run_all(services)
@@ -129,6 +143,23 @@ class Chats:
         if self._unavailable.pop(name, None):
             self._say_here(f"{name} is set up now.")
         return connection
+
+    async def _check(self, name: str, connection: Connection) -> None:
+        """Say in the terminal as whom the bot is connected, and what is not well; again what changes."""
+        said: list[Check] = []
+        for times in count(1):
+            checks = [*await connection.check(False)]
+            bad = self._checks[name] = [check for check in checks if not check.ok]
+            if times == 1 and not any(check.name == name and not check.ok for check in bad):
+                checks += await _front_check(name, connection)
+            for check in checks:
+                if check not in said:
+                    log.log(logging.INFO if check.ok else logging.WARNING, "%s", check.sentence)
+                    self._say_here(check.sentence)
+            if not bad:
+                return
+            said = checks
+            await asyncio.sleep(backoff(CHECK_WAITS, times))
 
     def _report_unavailable(self, name: str, reason: str) -> None:
         if self._unavailable.get(name) != reason:
@@ -206,18 +237,55 @@ def why_unavailable(error: Exception, settings: Settings) -> str:
     return one_line(without_secrets(reason, settings.secrets))
 
 
-def chat_checks(settings: Settings, platforms: Sequence[Platform] = PLATFORMS) -> tuple[Check, ...]:
-    """Set up each platform that the settings name, for `doctor`; nothing is sent."""
-    checks = []
-    for platform in platforms:
-        try:
-            connection = platform.connect(settings, _no_answer, Clock())
-        except Exception as error:  # noqa: BLE001 - as in `Chats`
-            checks.append(Check(platform.name, False, why_unavailable(error, settings)))
-        else:
-            if connection is not None:
-                checks.append(Check(platform.name, True, "can be set up; it was not called"))
-    return tuple(checks)
+def chat_checks(settings: Settings, platforms: Sequence[Platform] = PLATFORMS) -> list[Check]:
+    """Ask each platform that the settings name, for `doctor`; nothing is sent."""
+    checked: Future[list[Check]] = Future()
+
+    async def check() -> None:
+        found = await asyncio.gather(*(_check_alone(platform, settings) for platform in platforms))
+        checked.set_result([check for checks in found for check in checks])
+
+    # A name server that does not answer holds up this thread, whose end nobody waits for.
+    threading.Thread(target=lambda: asyncio.run(check()), daemon=True).start()
+    try:
+        return checked.result(4 * PATIENCE)
+    except TimeoutError:
+        return [Check("chats", None, f"not checked within {4 * PATIENCE:g} s")]
+
+
+async def _check_alone(platform: Platform, settings: Settings) -> Sequence[Check]:
+    try:
+        connection = platform.connect(settings, _no_answer, Clock())
+        if connection is None:
+            return _without_token(platform, settings)
+        checks = await connection.check(True)
+        if connection.close is not None:
+            await connection.close()
+    except Exception as error:  # noqa: BLE001 - as in `Chats`
+        return [Check(platform.name.capitalize(), False, why_unavailable(error, settings))]
+    return checks
+
+
+def _without_token(platform: Platform, settings: Settings) -> list[Check]:
+    """Return a warning where people or chats are listed, but no token is set."""
+    allowed, name = platform.allowed(settings), platform.name.capitalize()
+    listed = {allowed.places_setting: allowed.places, allowed.users_setting: allowed.users}
+    setting = next((setting for setting, members in listed.items() if members), None)
+    if setting is None:
+        return []
+    return [Check(name, None, f"{setting} is set, but no token", f"Set the token, or remove {setting}.")]
+
+
+async def _front_check(name: str, connection: Connection) -> list[Check]:
+    """Return what keeps commands from coming in, if that shows within some seconds."""
+    for _ in range(50):
+        health = connection.health()
+        if health.connected:
+            break
+        if health.error:
+            return [Check(name, False, health.error)]
+        await asyncio.sleep(PATIENCE / 50)
+    return []
 
 
 async def _no_answer(_: Request) -> Reply | None:

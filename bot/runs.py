@@ -41,6 +41,7 @@ from loop.process.environment import PREPARE, Launcher, prepare_line, training_e
 from loop.process.trainer import RunFolders, Trainer
 from loop.process.worker import in_thread
 from loop.sandbox.proof import SandboxFacts
+from loop.shell import own_command
 from loop.store.journal import Journal
 from loop.text import secrets_in
 from notifiers.text.status import RunPlan, sandbox_text
@@ -235,9 +236,10 @@ class Runs:
     def _require_free_device(self) -> None:
         run = self.current.now()
         if run is not None and run.state not in (RunState.DONE, RunState.STOPPED):
+            up = own_command(f"up --tag {run.tag}", self._settings.home)
             raise UserError(
                 f"Run {run.tag} is {run.state.value} on this machine. /stop it first "
-                f"(if no bot is running, start it with `autoresearch up --tag {run.tag}`)."
+                f"(if no bot is running, start it with `{up}`)."
             )
 
     def _conducted(self) -> set[int]:

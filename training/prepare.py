@@ -469,6 +469,11 @@ if __name__ == "__main__":
         sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: {error.filename or cache_root()}: {error.strerror or error}.")
+    except ModuleNotFoundError as error:
+        sys.exit(
+            f"error: {sys.executable} has no module {error.name}. A training needs torch, numpy, pyarrow, "
+            "tiktoken and tokenizers: install autoresearch-bot[train] there."
+        )
     except KeyboardInterrupt:
         print("error: interrupted; nothing was changed.", file=sys.stderr, flush=True)
         os._exit(130)  # without waiting for a thread that learns the vocabulary

@@ -11,11 +11,14 @@ import hashlib
 import http.client
 import itertools
 import os
+import queue
 import random
 import sys
 import sysconfig
 import threading
+import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +32,8 @@ PYTHON_SPLIT = 2  # number of the way the standard library is split, so that no 
 PYTHON_AUDIT = ("idlelib", "turtledemo", "test")  # its parts that no training needs, which a sandbox can hide
 PYTHON_AUDIT_CHARS = 4_000_000  # of them, at most
 AT_ONCE = 8  # downloads
+ASK_SECONDS = 8.0  # for a server's first answer
+SPEED = 10e6  # bytes a second of a usual connection, to say how long a download takes
 PATIENCE = 6  # attempts in a row that bring nothing before a download is given up
 RETRIABLE = {408, 425, 429, 500, 502, 503, 504}  # HTTP statuses that may pass
 
@@ -43,6 +48,7 @@ class Progress:
     def __init__(self, label: str, total: float) -> None:
         self.label, self.total = label, total
         self.done, self.percent = 0.0, -1
+        self.began = time.monotonic()
         self.lock = threading.Lock()
 
     def __enter__(self) -> Progress:
@@ -57,13 +63,20 @@ class Progress:
         if sys.stderr.isatty():
             print(file=sys.stderr)
 
+    @property
+    def left(self) -> float:
+        """Seconds until the end at the pace so far."""
+        return (time.monotonic() - self.began) * (self.total - self.done) / self.done
+
     def advance(self, amount: float) -> None:
         with self.lock:
             self.done = min(self.total, self.done + amount)
             percent = int(100 * self.done / self.total) if self.total else 100
             if percent > self.percent and sys.stderr.isatty():
                 bar = "#" * (percent * 30 // 100)
-                print(f"\r{self.label:<24} [{bar:<30}] {percent:3d}%", end="", file=sys.stderr, flush=True)
+                left = f", {minutes(self.left)} left" if 0 < percent < 100 else ""
+                line = f"{self.label:<24} [{bar:<30}] {percent:3d}%{left:<16}"
+                print(f"\r{line}", end="", file=sys.stderr, flush=True)
             self.percent = max(percent, self.percent)
 
 
@@ -239,6 +252,10 @@ def climbmix_shards(shards: int, folder: Path) -> dict[str, list[Path]]:
     indices = {"train": range(shards), "val": [CLIMBMIX_LAST], "audit": [CLIMBMIX_LAST - 1]}
     paths = {split: [folder / f"shard_{index:05d}.parquet" for index in indices[split]] for split in SPLITS}
     absent = [path for path in itertools.chain(*paths.values()) if not path.is_file()]
+    if absent:
+        size = len(absent) * asked_size(f"{base}/{absent[0].name}")
+        about = f", {size / 1e9:.1f} GB: {minutes(size / SPEED)} at {SPEED / 1e6:.0f} MB/s" if size else ""
+        print(f"Downloading {len(absent)} files{about}. Then the vocabulary and the tokens.", flush=True)
     folder.mkdir(parents=True, exist_ok=True)
     stop = threading.Event()
     with Progress("downloading", len(absent)) as progress, ThreadPoolExecutor(AT_ONCE) as pool:
@@ -250,6 +267,43 @@ def climbmix_shards(shards: int, folder: Path) -> dict[str, list[Path]]:
             stop.set()
             pool.shutdown(cancel_futures=True)
     return paths
+
+
+def asked_size(url: str) -> int:
+    """Bytes of a file by the server's word, 0 where it has none; a HarnessError where nobody answers.
+
+    It takes ASK_SECONDS at most, as without internet the attempts of `download` would take minutes.
+    """
+    answers: queue.SimpleQueue[int | Exception] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            request = urllib.request.Request(url, method="HEAD")  # noqa: S310  # the address is the user's choice
+            with urllib.request.urlopen(request, timeout=ASK_SECONDS) as response:  # noqa: S310
+                answers.put(int(response.headers.get("Content-Length") or 0))
+        except urllib.error.HTTPError as error:
+            error.close()
+            answers.put(0)  # somebody is there; what that means is for `download` to say
+        except Exception as error:  # noqa: BLE001  # told below, whatever it is
+            answers.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=ASK_SECONDS)
+    except queue.Empty:
+        answer = TimeoutError(f"nothing within {ASK_SECONDS:g} s")
+    if isinstance(answer, Exception):
+        reason = getattr(answer, "reason", answer)
+        host = urllib.parse.urlsplit(url).hostname
+        raise HarnessError(
+            f"No answer from {host} ({reason}). Is there an internet connection? HTTPS_PROXY names a proxy. "
+            "Without internet, prepare another text: --source python, or a path."
+        )
+    return answer
+
+
+def minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def download(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from itertools import pairwise
@@ -18,13 +19,15 @@ import typer
 from bot.local.wire import bot_answers
 from bot.setup.settings import Settings
 from loop.errors import UserError
-from loop.experiment import Goal, Run, RunState, Status
+from loop.experiment import Goal, Purpose, Run, RunState, Status
 from loop.gain import number
 from loop.results.table import Results
+from loop.shell import own_command
+from loop.store.evidence.repeats import trainings_under_way
 from loop.store.journal import Journal
 from loop.text import clean, one_line
 from notifiers.message import Message
-from notifiers.text.words import plural
+from notifiers.text.words import duration, plural
 
 Tag = Annotated[str | None, typer.Option(help="The run; default: the newest.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -38,7 +41,9 @@ def open_run(settings: Settings, tag: str | None) -> Iterator[tuple[Journal, Run
         journal = stack.enter_context(closing(Journal(path, read_only=True))) if path.exists() else None
         runs = journal.runs() if journal else []
         if journal is None or not runs:
-            raise UserError(f"No run in {settings.home} yet: start one with `autoresearch up`.")
+            raise UserError(
+                f"No run in {settings.home} yet: start one with `{own_command('up', settings.home)}`."
+            )
         chosen = [run for run in runs if tag in (None, run.tag)]
         if not chosen:
             known = ", ".join(run.tag for run in runs)
@@ -49,7 +54,26 @@ def open_run(settings: Settings, tag: str | None) -> Iterator[tuple[Journal, Run
 def not_running(settings: Settings, run: Run) -> str:
     under_way = run.state in (RunState.RUNNING, RunState.PAUSING)
     alone = under_way and bot_answers(settings.socket) is False
-    return "No bot is running: `autoresearch up` continues it" if alone else ""
+    return f"No bot is running: `{own_command('up', settings.home)}` continues it" if alone else ""
+
+
+def what_goes_on(settings: Settings) -> str:
+    """Say what goes on when the bot has ended, how to end that, and how to continue."""
+    with closing(Journal(settings.home / "state.db", read_only=True)) as journal:
+        runs = [run for run in journal.active_runs() if run.state is not RunState.DONE]
+        lines = [line for run in runs for line in _training_lines(settings, journal, run)]
+    for run in runs:
+        then = ", then /resume" if run.is_paused else ""
+        lines.append(f"To continue run {run.tag}: {own_command('up', settings.home)}{then}")
+    return "\n".join(lines)
+
+
+def _training_lines(settings: Settings, journal: Journal, run: Run) -> Iterator[str]:
+    for experiment, training in trainings_under_way(journal, run.id):
+        repeat = "A repeat of experiment" if training.purpose is Purpose.REPEAT else "Experiment"
+        left = (training.started_at or time.time()) + settings.deadline(run.time_budget) - time.time()
+        end = f" To end it: kill {training.supervisor_pid}" if training.supervisor_pid else ""
+        yield f"{repeat} #{experiment} trains on without the bot, for {duration(max(left, 0))} at most.{end}"
 
 
 def renamed_text(found: Results) -> str:

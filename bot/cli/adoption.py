@@ -15,6 +15,7 @@ from loop.git.repository import branches, inspect, read_time_budget, with_import
 from loop.git.workspace import Workspace
 from loop.results.adopt import check_refs, drop_branch, keep_reachable, make_branch, read_inheritance
 from loop.results.table import Results, parse_results, read_results
+from loop.shell import own_command
 from loop.store.journal import Journal
 from notifiers.text.certainty import numbers
 
@@ -123,5 +124,5 @@ def _check_free(settings: Settings, journal: Journal) -> None:
     if run is not None and run.state is not RunState.DONE:
         raise UserError(
             f"Run {run.tag} is {run.state.value}, and no bot is running. "
-            f"End it first: `autoresearch up --tag {run.tag}`, then type /stop."
+            f"End it first: `{own_command(f'up --tag {run.tag}', settings.home)}`, then type /stop."
         )

@@ -13,12 +13,23 @@ from typing import Annotated, Literal
 
 import typer
 
-from bot.cli import Json, Tag, not_running, open_run, print_data, print_json, print_message, say
+from bot.cli import (
+    Json,
+    Tag,
+    not_running,
+    open_run,
+    print_data,
+    print_json,
+    print_message,
+    say,
+    what_goes_on,
+)
 from bot.cli.report import report, report_of_run
 from bot.setup.service import become_init, open_standard_streams, unit
 from bot.setup.settings import load_settings
 from loop.errors import UserError
 from loop.gain import number
+from loop.shell import own_command
 from loop.store.experiments import read_rows
 from loop.store.journal import Journal, OlderStateError, StoreError
 from notifiers.text.words import plural
@@ -64,6 +75,8 @@ def up(
         with suppress(OSError, UserError):  # what was ordered is done, whatever became of the output
             made.show(settings.zone)
         raise typer.Exit(code=int(made.failed))
+    with suppress(OSError, UserError, StoreError):  # it is a courtesy
+        say(what_goes_on(settings) or "The bot has ended.")
 
 
 @app.command()
@@ -102,7 +115,10 @@ def init(
     from loop.process.environment import prepare_line
 
     commit = init_repository(folder, profile, time_budget)
-    say(f"{folder} is ready (commit {commit[:7]}). Next: {prepare_line(folder)}")
+    say(
+        f"{folder} is ready (commit {commit[:7]}). Next: {prepare_line(folder)}\n"
+        f"Then put REPOSITORY={folder.absolute()} into .env here, and run: {own_command('up')}"
+    )
 
 
 @app.command()
@@ -167,7 +183,7 @@ def doctor(
     if as_json:
         print_json([asdict(check) for check in checks])
     else:
-        say("\n".join((render(checks), *incidents)) if everything else brief(checks))
+        say("\n".join((render(checks), *incidents)) if everything else brief(checks, settings.home))
     raise typer.Exit(code=int(any(check.ok is False for check in checks)))
 
 
@@ -302,9 +318,10 @@ def adopt(
         best = journal.best(run.id)
         count = plural(len(journal.experiments(run.id)), "experiment")
     known = "its head becomes the baseline"
+    up = own_command(f"up --tag {run.tag}", settings.home)
     if best and best.value is not None:
         known = f"best #{best.number} {number(best.value)}"
-    say(f"{read}\nRun {run.tag}: {count}, {known}. Continue it with `autoresearch up --tag {run.tag}`.")
+    say(f"{read}\nRun {run.tag}: {count}, {known}. Continue it with `{up}`.")
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from bot.setup.doctor import Check
 from loop.experiment import Actor, EventKind, Purpose, Run, RunState
 from loop.process.liveness import Marked, find_marked
 from loop.process.machine import GpuProcess, look_at_gpus
+from loop.shell import own_command
 from loop.store.events import Call, last_incidents, open_calls
 from loop.store.evidence.repeats import trainings_under_way
 from loop.store.journal import Journal
@@ -19,7 +20,6 @@ from notifiers.text.words import duration, state_text
 
 INCIDENTS = 5
 _LINE = 160
-_START = "Start the bot: autoresearch up"
 _WORDS = {
     EventKind.RUN_RECOVERED: "recovered",
     EventKind.NEEDS_ATTENTION: "needs a person",
@@ -35,9 +35,9 @@ def health_checks(
     It asks nvidia-smi, so it may take seconds. `now` is in seconds since the epoch; `running` tells whether
     the bot is.
     """
-    beat, active = _heartbeat(journal.last_beat(), heartbeat_minutes, now), journal.active_runs()
+    beat, active = _heartbeat(journal.last_beat(), heartbeat_minutes, now, home), journal.active_runs()
     return (
-        beat if running else _without_bot(active),
+        beat if running else _without_bot(active, home),
         *(_lane(journal, run, now) for run in active),
         *(_call(run, call) for run in active for call in open_calls(journal, run)),
         *(_delivered(standing, now) for standing in standings(journal)),
@@ -57,15 +57,19 @@ def incident_lines(journal: Journal, *, zone: tzinfo, last: int = INCIDENTS) -> 
     ]
 
 
-def _without_bot(active: Sequence[Run]) -> Check:
+def _start(home: Path) -> str:
+    return f"Start the bot: {own_command('up', home)}"
+
+
+def _without_bot(active: Sequence[Run], home: Path) -> Check:
     goes_on = any(run.state in (RunState.RUNNING, RunState.PAUSING) for run in active)
-    fix = _START if goes_on else ""
+    fix = _start(home) if goes_on else ""
     return Check("heartbeat", None if goes_on else True, "none, the bot is not running", fix)
 
 
-def _heartbeat(last: float | None, minutes: float, now: float) -> Check:
+def _heartbeat(last: float | None, minutes: float, now: float, home: Path) -> Check:
     if last is None:
-        return Check("heartbeat", None, "none yet", _START)
+        return Check("heartbeat", None, "none yet", _start(home))
     age = now - last
     if age < 0:
         detail = f"dated {duration(-age)} in the future: the clock was set back"

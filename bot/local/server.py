@@ -20,6 +20,7 @@ from loop.errors import UserError
 from loop.files import LockedError, lock
 from loop.process.liveness import is_of_training
 from loop.process.worker import in_thread
+from loop.shell import own_command
 from notifiers.message import Message, RefusedError, Reply
 
 log = logging.getLogger(__name__)
@@ -65,9 +66,10 @@ class LocalServer:
                 held.enter_context(lock(self._path.with_suffix(".lock")))
                 listener = _listen(self._path)
             except LockedError as other:
+                chat = own_command("chat", self._path.parent)
                 raise UserError(
-                    f"A bot already runs on {self._path.parent} ({other}): attach to it with "
-                    "`autoresearch chat`, or choose another state directory with --home."
+                    f"A bot already runs on {self._path.parent} ({other}): attach to it with `{chat}`, "
+                    "or choose another state directory with --home."
                 ) from None
             except OSError as error:
                 raise UserError(

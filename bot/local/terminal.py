@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from bot.local.wire import Attached, Progress, attach
 from loop.errors import UserError
+from loop.shell import own_command
 from loop.text import clean, one_line
 from notifiers.message import Message, Reply
 
@@ -30,17 +31,17 @@ def render(message: Message) -> str:
     return clean("\n".join(part for part in (message.text, message.block) if part)).rstrip("\n")
 
 
-async def chat(path: Path, *, commands: Sequence[str], history: Path) -> bool:
+async def chat(path: Path, *, commands: Sequence[str], history: Path, leaving: str = "leaves") -> bool:
     """Attach this terminal to the bot at the socket `path`; tell whether it was the bot that ended the chat.
 
     `commands` are the names to complete, with or without a slash; `history` keeps what was typed. A person
-    leaves by `/quit`, Ctrl-D or Ctrl-C; what that means for the bot is for the caller to say.
+    leaves by `/quit`, Ctrl-D or Ctrl-C; `leaving` says what that does.
     """
     from prompt_toolkit.patch_stdout import patch_stdout
 
     async with attach(path) as bot:
         session = _session(commands, history)
-        session.output.write("Type /help for the commands; Ctrl-D leaves.\n")
+        session.output.write(f"Type /help for the commands; Ctrl-D {leaving}.\n")
         session.output.flush()
         conversation = _Conversation(bot, session)
         with patch_stdout():
@@ -106,8 +107,13 @@ def _session(commands: Sequence[str], history: Path) -> PromptSession[str]:
     from prompt_toolkit import PromptSession
     from prompt_toolkit.completion import WordCompleter
     from prompt_toolkit.history import FileHistory
+    from prompt_toolkit.key_binding import KeyBindings
+    from prompt_toolkit.keys import Keys
     from prompt_toolkit.shortcuts import CompleteStyle
 
+    bindings = KeyBindings()
+    # A colour in pasted text looks like the report of a mouse, over which the usual binding stumbles.
+    bindings.add(Keys.Vt100MouseEvent)(lambda _: None)
     history.touch(mode=0o600)
     history.chmod(0o600)  # if it was there before
     return PromptSession(
@@ -118,6 +124,7 @@ def _session(commands: Sequence[str], history: Path) -> PromptSession[str]:
         complete_while_typing=False,
         complete_style=CompleteStyle.READLINE_LIKE,
         interrupt_exception=EOFError,
+        key_bindings=bindings,
     )
 
 
@@ -186,8 +193,8 @@ async def follow(path: Path, out: Output, *, progress_every: float = 5.0) -> Non
             coming.cancel()
 
 
+_LEAVING = "ends the bot, not the training under way"
 ATTACH_SECONDS = 1.0  # after which an output that was too slow is attached again
-_WITHOUT = "the bot goes on without it; attach another with `autoresearch chat`"
 
 
 async def attach_terminal(path: Path, *, commands: Sequence[str], history: Path, left: asyncio.Event) -> None:
@@ -195,16 +202,17 @@ async def attach_terminal(path: Path, *, commands: Sequence[str], history: Path,
 
     A prompt that fails and a terminal that has gone leave the bot without them, never end it.
     """
+    without = f"the bot goes on without it; attach another with `{own_command('chat', path.parent)}`"
     if is_at_terminal():
         try:
-            ended = await chat(path, commands=commands, history=history)
+            ended = await chat(path, commands=commands, history=history, leaving=_LEAVING)
         except Exception as error:  # noqa: BLE001 - whatever a terminal does to prompt_toolkit
-            log.warning("the prompt has failed (%s: %s): %s", type(error).__name__, error, _WITHOUT)
+            log.warning("the prompt has failed (%s: %s): %s", type(error).__name__, error, without)
         else:
             if ended or is_at_terminal():
                 left.set()
                 return
-            log.warning("the terminal has gone: %s", _WITHOUT)
+            log.warning("the terminal has gone: %s", without)
     output = Output(sys.stdout)
     while not _has_ended(path):
         with suppress(UserError):

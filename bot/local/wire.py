@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loop.errors import UserError
+from loop.shell import own_command
 from notifiers.message import Message, Reply
 
 if TYPE_CHECKING:
@@ -188,7 +189,9 @@ async def _connect(path: Path) -> AsyncIterator[Attached]:
         with socket_address(path) as address:
             reader, writer = await asyncio.open_unix_connection(address, limit=MAX_ITEM)
     except (FileNotFoundError, ConnectionRefusedError):
-        raise UserError(f"No bot runs on {path.parent}: start one with `autoresearch up`.") from None
+        raise UserError(
+            f"No bot runs on {path.parent}: start one with `{own_command('up', path.parent)}`."
+        ) from None
     except OSError as error:
         raise UserError(f"Cannot reach the bot at {path}: {error.strerror or error}.") from error
     try:

@@ -23,8 +23,9 @@ from loop.git.repository import RepositoryFacts, inspect, read_time_budget
 from loop.process.environment import find_uv, training_environment
 from loop.process.machine import Disk, ask_nvidia_smi, cannot_write
 from loop.program.constants import find_constants
-from loop.proposers.model.providers import INSTALL, is_own_server
+from loop.proposers.model.providers import EXTRA, is_own_server
 from loop.proposers.search.space import find_axes
+from loop.shell import install_line, own_command
 from notifiers.text.words import plural, some
 
 _PATIENCE = 20.0  # seconds for a program to answer
@@ -42,7 +43,8 @@ class Check:
     @property
     def sentence(self) -> str:
         """What is wrong and what to do, in one line."""
-        said = f"{self.name[0].upper()}{self.name[1:]}: {self.detail}".rstrip(".")
+        name = self.name if ":" in self.name else f"{self.name[0].upper()}{self.name[1:]}"  # not of an id
+        said = f"{name}: {self.detail}".rstrip(".")
         return f"{said}. {self.fix}".rstrip()
 
 
@@ -51,13 +53,13 @@ def failures(checks: Iterable[Check]) -> tuple[str, ...]:
     return tuple(check.sentence for check in checks if check.ok is False)
 
 
-def brief(checks: Sequence[Check]) -> str:
+def brief(checks: Sequence[Check], home: Path) -> str:
     """Return what is not well; one line where all is."""
-    bad = [check for check in checks if not check.ok]
+    bad, command = [check for check in checks if not check.ok], own_command("doctor --all", home)
     if not bad:
-        return f"All well ({plural(len(checks), 'check')}; `autoresearch doctor --all` lists them)."
+        return f"All well ({plural(len(checks), 'check')}; `{command}` lists them)."
     fine = len(checks) - len(bad)
-    return f"{render(bad)}\n{plural(fine, 'other check')} passed: `autoresearch doctor --all` lists all."
+    return f"{render(bad)}\n{plural(fine, 'other check')} passed: `{command}` lists all."
 
 
 def render(checks: Iterable[Check]) -> str:
@@ -102,7 +104,9 @@ def _source(settings: Settings, choice: SourceChoice) -> Check:
     if choice.kind not in PROVIDERS:
         return Check(choice.name, True, "part of the bot")
     if not all(map(_is_installed, ("pydantic_ai", _PACKAGES[choice.kind]))):
-        return Check(choice.name, False, "needs packages that are not installed", f"Run: {INSTALL}")
+        return Check(
+            choice.name, False, "needs packages that are not installed", f"Run: {install_line(EXTRA)}"
+        )
     if is_own_server(choice.name, {"OPENAI_BASE_URL": settings.openai_base_url}):
         return _priced(settings, choice, f"at {settings.openai_base_url}", known=False)
     if not getattr(settings, f"{choice.kind}_api_key").get_secret_value():
@@ -141,7 +145,7 @@ def _service(number: int, url: str) -> Check:
 def _tracker(service: str) -> Check:
     if _is_installed(service):
         return Check("tracker", True, f"{service}, installed")
-    fix = f"Run: {sys.executable} -m pip install {service}"
+    fix = f"Run: {install_line(service)}"
     return Check("tracker", False, f"{service} is not installed", fix)
 
 
@@ -262,7 +266,7 @@ def _uv(repository: Path | None) -> Check:
         return Check("uv", True, words.removeprefix("uv "))
     if repository is not None and (repository / "uv.lock").exists():
         detail = "not installed: trainings run without the packages of uv.lock"
-        return Check("uv", None, detail, f"Run: {sys.executable} -m pip install uv; or set TRAIN_COMMAND.")
+        return Check("uv", None, detail, f"Run: {install_line('uv')}; or set TRAIN_COMMAND.")
     return Check("uv", True, "not installed, and not needed")
 
 

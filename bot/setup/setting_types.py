@@ -199,7 +199,8 @@ def near_miss(name: str, names: list[str]) -> str | None:
     if name in names or name in _OF_OTHERS:
         return None
     plain = name.upper().removeprefix("AUTORESEARCH_")
-    matches = get_close_matches(name.upper(), names, n=1, cutoff=0.86)
+    of_a_chat = plain.startswith(("TELEGRAM_", "SLACK_"))  # which few programs have variables of
+    matches = get_close_matches(name.upper(), names, n=1, cutoff=0.82 if of_a_chat else 0.86)
     return plain if plain in names else next(iter(matches), None)
 
 

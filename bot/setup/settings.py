@@ -25,6 +25,7 @@ from bot.setup import setting_types as types
 from bot.setup.setting_types import bad_lines, near_miss, sentence
 from loop.errors import UserError
 from loop.experiment import Goal
+from loop.shell import USUAL_HOME
 from notifiers.delivery.preferences import MOST
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ class Settings(BaseModel):
         alias_generator=AliasGenerator(validation_alias=str.upper),
     )
 
-    home: types.NewFolder = _setting("~/.local/share/autoresearch", validation_alias="AUTORESEARCH_HOME")
+    home: types.NewFolder = _setting(USUAL_HOME, validation_alias="AUTORESEARCH_HOME")
 
     # What is trained
 
@@ -207,6 +208,8 @@ class Settings(BaseModel):
             raise ValueError("PROPOSER=agent needs AGENT_COMMAND; agent:claude does not.")
         if self.slack_bot_token and self.slack_listen is None and not self.slack_app_token:
             raise ValueError("SLACK_BOT_TOKEN needs SLACK_APP_TOKEN, the app-level token (xapp-…).")
+        if self.slack_app_token and not self.slack_bot_token:
+            raise ValueError("SLACK_APP_TOKEN needs SLACK_BOT_TOKEN, the bot token (xoxb-…).")
         if self.slack_bot_token and self.slack_listen is not None and not self.slack_signing_secret:
             raise ValueError("SLACK_LISTEN needs SLACK_SIGNING_SECRET.")
         if self.telegram_webhook_url and not self.telegram_webhook_secret:

@@ -8,6 +8,7 @@ import tempfile
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -19,6 +20,11 @@ from loop.process.environment import prepare_line
 from loop.process.worker import in_thread
 from loop.program.constants import Literal as Text
 from loop.program.constants import replace_constants
+from loop.shell import install_line
+
+TRAIN_EXTRA = "autoresearch-bot[train]"
+"""Has the packages of the template."""
+_MODULES = ("torch", "numpy", "pyarrow", "tiktoken", "tokenizers")
 
 Profile: TypeAlias = Literal["gpu", "cpu"]
 
@@ -98,8 +104,14 @@ async def prepare_embedded(settings: Settings) -> None:
     """Make the repository and its data unless they are there; the progress bar goes to stderr.
 
     Raises:
-        UserError: the data could not be prepared.
+        UserError: packages are missing, or the data could not be prepared.
     """
+    lacking = [] if settings.train_command else [name for name in _MODULES if find_spec(name) is None]
+    if lacking:
+        raise UserError(
+            f"Trainings need packages that are not installed ({', '.join(lacking)}). "
+            f"Run: {install_line(TRAIN_EXTRA)}"
+        )
     repository = embedded_folder(settings)
     if not repository.exists():
         await in_thread(init_repository, repository, "cpu", TIME_BUDGET)

@@ -15,7 +15,7 @@ from bot.setup.data import needed_data
 from bot.setup.doctor import Check, examine, nearest
 from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH
-from bot.setup.template import template_files
+from bot.setup.template import TRAIN_EXTRA, template_files
 from loop.errors import UserError
 from loop.evaluation.evaluator import NONE, Description, Evaluator, command_of, evaluator_of
 from loop.files import remove
@@ -36,6 +36,7 @@ from loop.sandbox.proof import Check as Attempt
 from loop.sandbox.proof import SandboxFacts, clear_proofs, prove
 from loop.sandbox.sandbox import Sandbox, SandboxKind, find_sandbox
 from loop.sandbox.view import View, check_named
+from loop.shell import install_line
 from notifiers.text.status import BREAKS, sandbox_text
 from notifiers.text.words import some
 
@@ -178,13 +179,13 @@ def _which(settings: Settings, python: Path, launch: Launch, checkout: Path | No
 
 
 def _install(settings: Settings, python: Path, launch: Launch, modules: Sequence[str]) -> str:
-    packages = " ".join(_PACKAGES.get(module, module) for module in modules)
+    packages = [_PACKAGES.get(module, module) for module in modules]
     if launch.environment:
-        return f"Run in the repository: uv add {packages}; commit uv.lock and pyproject.toml."
+        return f"Run in the repository: uv add {' '.join(packages)}; commit uv.lock and pyproject.toml."
     if settings.repository is None and not settings.train_command:
-        return f"Run: {python} -m pip install 'autoresearch-bot[train]'"
+        return f"Run: {install_line(TRAIN_EXTRA, python=python)}"
     other = "" if settings.train_command else "; or set TRAIN_COMMAND to a Python that has it"
-    return f"Run: {python} -m pip install {packages}{other}."
+    return f"Run: {install_line(*packages, python=python)}{other}."
 
 
 def _imports(project: Path, names: Sequence[str]) -> tuple[list[str], list[str], bool]:

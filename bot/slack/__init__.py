@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from bot.chat_checks import check_slack
 from bot.commands.access import AllowList
 from bot.commands.table import COMMANDS, Command
 from bot.front import Answer, Connection, Platform, require_token
+from bot.setup.doctor import Check
 from bot.setup.settings import Settings
 from notifiers.delivery.rate_limit import Clock, slack_spacing
 
@@ -48,7 +50,12 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
         (SlackChannel(client=client, channel_id=place, verbs=verbs), slack_spacing(clock=clock))
         for place in settings.slack_channels
     ]
-    return Connection(front.run, front.health, channels)
+
+    async def check(alone: bool) -> Sequence[Check]:
+        told = app_token if alone and settings.slack_listen is None else ""
+        return await check_slack(client, app_token=told, channels=settings.slack_channels, scopes=_SCOPES)
+
+    return Connection(front.run, front.health, channels, check)
 
 
 SLACK = Platform("slack", _allowed, _connect)

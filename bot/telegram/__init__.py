@@ -6,13 +6,15 @@ python-telegram-bot is imported only where a token is set.
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from bot.chat_checks import check_telegram
 from bot.commands.access import AllowList
 from bot.commands.table import COMMANDS
 from bot.front import Answer, Connection, Platform, require_token
+from bot.setup.doctor import Check
 from bot.setup.settings import Settings
 from notifiers.delivery.rate_limit import Clock, all_telegram_chats, telegram_spacing
 
@@ -56,7 +58,13 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
         locks=Path.home() / ".cache" / "autoresearch" / "locks",  # for all state directories
         webhook=webhook,
     )
-    return Connection(front.run, front.health, channels, bot.request.shutdown)
+    setting = "TELEGRAM_CHAT_IDS" if settings.telegram_chat_ids else "TELEGRAM_USER_IDS"
+
+    async def check(alone: bool) -> Sequence[Check]:
+        del alone  # it does not matter
+        return await check_telegram(bot, [channel for channel, _ in channels], setting)
+
+    return Connection(front.run, front.health, channels, check, bot.request.shutdown)
 
 
 def told_places(places: Collection[str]) -> list[str]:

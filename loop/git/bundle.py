@@ -12,6 +12,7 @@ from loop.errors import UserError
 from loop.experiment import Experiment, Run
 from loop.gain import change, number
 from loop.git.commands import Git, is_commit_id, locate
+from loop.shell import own_command
 from loop.text import one_line
 
 _SUBJECT = 72  # characters, and the width of a message's lines
@@ -56,7 +57,7 @@ def _check_there(git: Git, keeps: Sequence[Experiment], *, squash: bool) -> None
     """Refuse keeps without a commit: what was adopted may name some by a word, or have lost them since."""
     for keep in keeps:
         if not is_commit_id(keep.commit) or git.commit_of(keep.commit) is None:
-            fix = "" if squash else ": `autoresearch bundle --squash` makes one commit of all"
+            fix = "" if squash else f": `{own_command('bundle --squash')}` makes one commit of all"
             raise UserError(f"git does not have the commit {keep.commit or '?'} of #{keep.number}{fix}.")
 
 
@@ -79,9 +80,7 @@ def _commit(git: Git, run: Run, keeps: Sequence[Experiment], *, parent: str) -> 
     shown = git("show", "--no-patch", "--format=%an%n%ae%n%at%n%cn%n%ce%n%ct", last.commit).split("\n")
     names = [f"GIT_{role}_{part}" for role in ("AUTHOR", "COMMITTER") for part in ("NAME", "EMAIL", "DATE")]
     # Who and when, from the experiment's own commit: so the same keeps give the same commits.
-    who = {
-        n: f"@{value} +0000" if n.endswith("DATE") else value for n, value in zip(names, shown, strict=True)
-    }
+    who = {n: f"@{v} +0000" if n.endswith("DATE") else v for n, v in zip(names, shown, strict=True)}
     with tempfile.TemporaryDirectory() as folder:
         message = Path(folder) / "message"
         message.write_text(_message(run, keeps), encoding="utf-8")

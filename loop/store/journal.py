@@ -23,6 +23,7 @@ from pathlib import Path
 
 from loop.errors import UserError
 from loop.experiment import BY_COMMAND, Event, EventKind, Experiment, Goal, Reason, Run, RunState, Status
+from loop.shell import own_command
 from loop.store.migrations import MIGRATIONS, statements
 from loop.store.patience import BUSY_SECONDS, PATIENCE, Blocked, MovedError, Patience, identity
 from loop.store.schema import decode, encode, insertion, read_experiment, values_of
@@ -379,9 +380,10 @@ class Journal:
     def _require_current(self) -> None:
         found, needed = self._version(), len(MIGRATIONS)
         if found < needed:
+            up = own_command("up", self.path.parent)
             raise OlderStateError(
                 f"The state file {self.path} has version {found}, but this program reads version {needed}: "
-                "start the bot with `autoresearch up`, or restart it, to bring the file up to date."
+                f"start the bot with `{up}`, or restart it, to bring the file up to date."
             )
 
     def _version(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from datetime import UTC
@@ -17,6 +17,7 @@ from bot import platforms
 from bot.commands.access import Request
 from bot.front import Answer, Connection, Platform
 from bot.platforms import Chats, chat_checks
+from bot.setup.doctor import Check
 from bot.setup.settings import Settings, load_settings
 from loop.errors import UserError
 from loop.experiment import Event, Run
@@ -25,7 +26,7 @@ from loop.store.journal import Journal
 from notifiers.delivery.preferences import PreferenceStore, usual_preferences
 from notifiers.delivery.rate_limit import Clock
 from notifiers.message import Message, Reply
-from tests.bot.text_file import text_file
+from tests.bot.text_file import CONNECTED, NAME, PLACE, text_file
 
 SECRET = "1234:secret-of-the-bot"
 
@@ -43,12 +44,16 @@ class World:
         self.journal = Journal(folder / "state.db", patience=inf)
         self.said: list[str] = []
         self.messages = folder / "messages"
+        (folder / "commands").touch()
         whole = text_file(folder)
+        self.checks: list[Sequence[Check]] = []
 
         def connect(given: Settings, answer: Answer, clock: Clock) -> Connection | None:
             if self.errors:
                 raise self.errors.pop(0)
-            return whole.connect(given, answer, clock)
+            connection = whole.connect(given, answer, clock)
+            assert connection is not None
+            return replace(connection, check=self.check)
 
         self.platform = replace(whole, connect=connect)
         self.chats = Chats(
@@ -61,6 +66,9 @@ class World:
             say_here=self.said.append,
             platforms=(self.platform,),
         )
+
+    async def check(self, _: bool) -> Sequence[Check]:
+        return self.checks.pop(0) if self.checks else [CONNECTED]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -90,13 +98,14 @@ async def test_a_platform_is_set_up_when_its_surroundings_allow_it(
     world = World(tmp_path, settings, UserError("No proxy. Set one."), RuntimeError(f"at {SECRET}"))
     name = world.platform.name.capitalize()
     async with world.running():
-        while len(world.said) < 3:
+        while len(world.said) < 4:
             await asyncio.sleep(0.01)
             assert SECRET not in str(world.chats.health())
         assert world.said == [
             f"{name} is unavailable: No proxy. Set one.",
             f"{name} is unavailable: RuntimeError: at ***",
             f"{name} is set up now.",
+            CONNECTED.sentence,
         ]
         assert not [line for line in world.chats.health() if "unavailable" in line]
 
@@ -108,6 +117,35 @@ async def test_health_says_why_a_platform_cannot_be_set_up(tmp_path: Path, setti
             await asyncio.sleep(0.01)
         (line,) = world.chats.health()
     assert line == f"FAIL  {world.platform.name.capitalize()}: unavailable: No proxy. Set one."
+
+
+async def test_what_a_platform_refuses_is_said_once_and_shown_until_it_is_well(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platforms, "CHECK_WAITS", (0.05,))
+    world = World(tmp_path, settings)
+    chat = Check(f"{NAME}:{PLACE}", False, "chat not found", "Correct it.")
+    token = Check(NAME.capitalize(), False, "does not accept the token", "Set another.")
+    world.checks = [[token], [token], [CONNECTED, chat]]
+    shown: list[list[str]] = []
+    async with world.running():
+        while len(world.said) < 3:
+            await asyncio.sleep(0.01)
+            shown.append(world.chats.health())
+        while world.chats.health()[0].startswith("FAIL"):  # noqa: ASYNC110 - likewise
+            await asyncio.sleep(0.01)
+        assert len(world.chats.health()) == 1
+    assert world.said == [token.sentence, CONNECTED.sentence, chat.sentence]
+    assert ["FAIL  Text_file: does not accept the token", "      Set another."] in shown
+
+
+async def test_what_keeps_commands_out_is_said_too(tmp_path: Path, settings: Settings) -> None:
+    world = World(tmp_path, settings)
+    (tmp_path / "commands").unlink()
+    async with world.running():
+        while len(world.said) < 2:  # noqa: ASYNC110 - a list tells nobody
+            await asyncio.sleep(0.01)
+    assert world.said == [CONNECTED.sentence, "Text_file: no such file."]
 
 
 async def test_a_state_file_that_cannot_be_written_is_said_in_the_chats(
@@ -126,7 +164,7 @@ async def test_a_state_file_that_cannot_be_written_is_said_in_the_chats(
         await writing
         while "can be written again" not in world.messages.read_text():  # noqa: ASYNC110 - likewise
             await asyncio.sleep(0.01)
-    assert len(world.said) == 2
+    assert len([text for text in world.said if text.startswith("The state file")]) == 2
 
 
 def test_doctor_tries_to_set_up_what_the_settings_name(tmp_path: Path, settings: Settings) -> None:
@@ -139,6 +177,7 @@ def test_doctor_tries_to_set_up_what_the_settings_name(tmp_path: Path, settings:
         Platform("absent", allowed, lambda *_: None),
         Platform("broken", allowed, refuse),
     )
-    well, broken = chat_checks(settings, tried)
-    assert well.ok
+    well, unused, broken = chat_checks(settings, tried)
+    assert well == CONNECTED
+    assert (unused.name, unused.ok) == ("Absent", None)  # people are listed
     assert (broken.ok, broken.detail) == (False, "ValueError: bad ***")

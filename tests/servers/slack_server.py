@@ -135,7 +135,9 @@ class SlackServer:
         call = Call(method, arguments)
 
         def obey() -> web.Response:
-            return web.json_response(self.workspace.obey(call, token, ticket=self.socket.ticket()))
+            answer = self.workspace.obey(call, token, ticket=self.socket.ticket())
+            scopes = self.workspace.scopes if answer["ok"] else ()
+            return web.json_response(answer, headers={"x-oauth-scopes": ",".join(scopes)} if scopes else None)
 
         return await self._answer(request, call, obey)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,8 @@ class Workspace:
         }
         self.messages: dict[tuple[str, str], dict[str, Any]] = {}
         self.files: dict[str, bytes] = {}
+        self.scopes: Sequence[str] = ()
+        """What the bot token may do; empty for an answer that does not tell."""
         self._count = 0
 
     def obey(self, call: Call, token: str, *, ticket: str) -> dict[str, Any]:
@@ -73,7 +76,13 @@ class Workspace:
         channel = str(call["channel"])
         match call.method:
             case "auth.test":
-                return {"user_id": BOT, "bot_id": "B0BOT", "team_id": "T0TEAM"}
+                return {
+                    "user": "autoresearch",
+                    "user_id": BOT,
+                    "bot_id": "B0BOT",
+                    "team": "Lab",
+                    "team_id": "T0TEAM",
+                }
             case "chat.postMessage":
                 ts = self.note(channel, {**call.arguments, "user": BOT})
                 return {"channel": channel, "ts": ts}
@@ -106,7 +115,7 @@ class Workspace:
         room = self.rooms.get(channel)
         if room is None:
             return "channel_not_found"
-        if call.method.startswith("conversations."):
+        if call.method.startswith("conversations.") and call.method != "conversations.history":
             return "method_not_supported_for_channel_type" if room.private else ""
         if not room.member:
             return "channel_not_found" if room.private else "not_in_channel"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -54,6 +55,11 @@ class Answer(BaseHTTPRequestHandler):
         self.end_headers()
         part = content[start:]
         self.wfile.write(part[: len(part) // 2] if trick == "drop" else part)
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "92000000")
+        self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class's name
         """Be quiet."""
@@ -155,6 +161,40 @@ def test_nobody_listening_is_a_sentence(tmp_path: Path) -> None:
         sources.download(url, tmp_path / "shard", threading.Event(), lambda _: None, wait=0.001)
 
 
+class TestWithoutInternet:
+    """What cannot be reached is told within seconds, before the attempts of a download."""
+
+    @pytest.fixture
+    def gather(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
+        def fails(url: str) -> str:
+            monkeypatch.setenv("AUTORESEARCH_CLIMBMIX_URL", url)
+            with pytest.raises(HarnessError) as refused:
+                sources.gather("climbmix", 1, tmp_path / "data", tmp_path)
+            return str(refused.value)
+
+        yield fails
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_closed_port(self, gather: Callable[[str], str]) -> None:
+        with Host() as gone:
+            url = gone.url("data")
+        assert gather(url).startswith("No answer from 127.0.0.1 ([Errno ")
+
+    @pytest.mark.parametrize("silent", ["host", "names"])
+    def test_silence(
+        self, gather: Callable[[str], str], silent: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        over = threading.Event()
+        with socket.create_server(("127.0.0.1", 0)) as host:  # it takes connections and says nothing
+            monkeypatch.setattr(sources, "ASK_SECONDS", 0.2)
+            if silent == "names":
+                monkeypatch.setattr(socket, "getaddrinfo", lambda *_: over.wait(60))
+            said = gather(f"http://127.0.0.1:{host.getsockname()[1]}/data")
+            over.set()
+        assert said.startswith("No answer from 127.0.0.1 (")
+        assert "--source python" in said
+
+
 class TestClimbmix:
     @pytest.fixture(autouse=True)
     def _here(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,6 +209,15 @@ class TestClimbmix:
             "audit": ["shard_06541.parquet"],
         }
         assert all(path.read_bytes() == CONTENT for path in (tmp_path / "data").iterdir())
+
+    def test_the_size_is_said_before_it_begins(
+        self, host: Host, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        host.tricks["shard_00000.parquet"] = ["404"]
+        with pytest.raises(HarnessError, match="404"):
+            sources.gather("climbmix", 10, tmp_path, tmp_path)
+        said = capsys.readouterr().out
+        assert said.startswith("Downloading 12 files, 1.1 GB: 2 min at 10 MB/s.")
 
     def test_only_what_is_not_there_is_fetched(self, host: Host, tmp_path: Path) -> None:
         sources.gather("climbmix", 1, tmp_path, tmp_path)

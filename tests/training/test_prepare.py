@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -254,6 +255,17 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_trace(repository: Path, run: 
     answer = run(repository, "-c", program)
     assert answer.returncode == 1
     assert answer.stderr.startswith("error: ")
+    assert answer.stderr.count("\n") == 1
+    assert tree(tmp_path / "cache") == {}
+
+
+def test_a_package_that_is_missing_is_one_sentence(repository: Path, run: Run, tmp_path: Path) -> None:
+    program = (
+        "import runpy, sys; sys.modules['pyarrow'] = None\nrunpy.run_path('prepare.py', run_name='__main__')"
+    )
+    answer = run(repository, "-c", program)
+    assert answer.returncode == 1
+    assert answer.stderr.startswith(f"error: {sys.executable} has no module pyarrow. ")
     assert answer.stderr.count("\n") == 1
     assert tree(tmp_path / "cache") == {}
 

@@ -19,7 +19,7 @@ from loop.process.environment import PROXIES
 from loop.process.worker import WorkerError, in_thread, run_worker
 from loop.program.edits import Edit, EditError, apply_edits, check_program, whole_file
 from loop.proposers.model.providers import (
-    INSTALL,
+    EXTRA,
     explained,
     failures,
     http_client,
@@ -36,6 +36,7 @@ from loop.proposers.protocol import (
     RepairGivenUpError,
     UnavailableError,
 )
+from loop.shell import install_line
 from loop.text import holds_secret, one_line, without_secrets
 
 if TYPE_CHECKING:
@@ -141,7 +142,9 @@ async def ask(request: ModelRequest, environ: Mapping[str, str] = os.environ) ->
     try:
         from pydantic_ai.usage import RunUsage
     except ImportError:
-        raise UnavailableError(f"Packages for models are missing: {INSTALL}", needs_person=True) from None
+        raise UnavailableError(
+            f"Packages for models are missing. Run: {install_line(EXTRA)}", needs_person=True
+        ) from None
 
     usage = RunUsage()
     name, limit = request.model, request.limit

@@ -15,13 +15,14 @@ from urllib.parse import urlsplit
 from loop.experiment import Cost
 from loop.proposers.prompt.history import SAID
 from loop.proposers.protocol import NoProgramError, ProposalError, UnavailableError
+from loop.shell import install_line
 from loop.text import one_line
 
 if TYPE_CHECKING:
     import httpx2
     from pydantic_ai.models import Model
 
-INSTALL = "pip install 'autoresearch-bot[models]'"
+EXTRA = "autoresearch-bot[models]"
 """What installs all that a language model needs."""
 
 _LONGEST_WAIT = 15.0  # seconds that an SDK may wait before it tries again; a longer wait is the loop's
@@ -129,7 +130,9 @@ def explained(error: Exception, name: str, *, limit: float, cost: Cost | None) -
     if isinstance(error, SettingError):
         return UnavailableError(str(error), cost=cost, needs_person=True)
     if isinstance(error, ImportError):
-        return UnavailableError(f"Packages for {model} are missing: {INSTALL}", cost=cost, needs_person=True)
+        return UnavailableError(
+            f"Packages for {model} are missing. Run: {install_line(EXTRA)}", cost=cost, needs_person=True
+        )
     if isinstance(error, UnexpectedModelBehavior):
         return NoProgramError(f"{model} proposed no valid program. {_words(error)}", cost=cost)
     wait = error.retry_after if isinstance(error, ModelAPIError) else None

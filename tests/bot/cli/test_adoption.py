@@ -221,7 +221,7 @@ def test_a_keep_that_git_does_not_have_is_bundled_with_the_others(night: WakeUpR
     )
     run = night.adopt(night.results(*lines))
     keeps = night.journal.experiments(run.id)[1:]
-    with pytest.raises(UserError, match="the commit c0ffee1 of #1: `autoresearch bundle --squash`"):
+    with pytest.raises(UserError, match=r"the commit c0ffee1 of #1: `.*autoresearch bundle --squash`"):
         tidy_branch(run, keeps)
     assert tidy_branch(run, keeps, squash=True).commits == 1
 
@@ -290,7 +290,7 @@ def test_a_malformed_line_is_named(night: WakeUpReport) -> None:
 def test_beside_an_active_run_it_is_refused(night: WakeUpReport) -> None:
     run = night.adopt(None)
     with pytest.raises(
-        UserError, match=r"Run mar5 is running, .* `autoresearch up --tag mar5`, then type /stop"
+        UserError, match=r"Run mar5 is running, .* `.*autoresearch --home .* up --tag mar5`, then type /stop"
     ):
         night.adopt(None, tag="other")
     night.journal.set_state(run, RunState.STOPPED)

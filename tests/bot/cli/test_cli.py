@@ -6,22 +6,25 @@ import json
 import os
 import subprocess
 import sys
+import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from bot.cli import open_run
+from bot.cli import open_run, what_goes_on
 from bot.cli.main import app
 from bot.setup.doctor import Check
 from bot.setup.settings import Settings, load_settings
 from loop.errors import UserError
-from loop.experiment import RunState
+from loop.experiment import RunState, Stage, Training
+from loop.shell import own_command
 from loop.store.journal import Journal
 from loop.store.migrations import MIGRATIONS
 from tests.loop.real_git import make_repository
-from tests.loop.store.test_journal import make_run, write_version
+from tests.loop.store.test_journal import make_experiment, make_run, write_version
 
 
 @pytest.fixture
@@ -57,7 +60,7 @@ def test_a_state_directory_that_may_not_be_entered_is_told(
 
 
 def test_where_no_run_is_known_one_is_to_be_started(settings: Settings) -> None:
-    said = f"No run in {settings.home} yet: start one with `autoresearch up`."
+    said = f"No run in {settings.home} yet: start one with `{own_command('up', settings.home)}`."
     assert refusal(settings, None) == said
     Journal(settings.home / "state.db").close()  # what a start that was refused leaves behind
     assert refusal(settings, None) == said
@@ -75,10 +78,28 @@ def test_a_status_without_a_bot_says_that_nobody_runs_it(settings: Settings) -> 
 
     with closing(Journal(settings.home / "state.db")) as journal:
         run = make_run(journal)
-        assert status().endswith("\nNo bot is running: `autoresearch up` continues it\n")
+        assert status().endswith(f"\nNo bot is running: `{own_command('up', settings.home)}` continues it\n")
         assert json.loads(status("--json"))["bot_answers"] is False
         journal.set_state(run, RunState.STOPPED)
         assert "No bot is running" not in status()
+
+
+def test_what_goes_on_without_the_bot_is_told_with_what_ends_it(settings: Settings) -> None:
+    up = own_command("up", settings.home)
+    with closing(Journal(settings.home / "state.db")) as journal:
+        assert what_goes_on(settings) == ""
+        run = make_run(journal)
+        assert what_goes_on(settings) == f"To continue run mar12: {up}"
+        training = Training(1, supervisor_pid=4711, supervisor_started=1.0, started_at=time.time() - 60)
+        journal.record(replace(make_experiment(run, 7), stage=Stage.TRAINING, training=training))
+        first, second = what_goes_on(settings).splitlines()
+        assert first.startswith("Experiment #7 trains on without the bot, for ")  # 9 min, but for the clock
+        assert first.endswith(" min at most. To end it: kill 4711")
+        assert second == f"To continue run mar12: {up}"
+        journal.set_state(run, RunState.PAUSED)
+        assert what_goes_on(settings).endswith(f"\nTo continue run mar12: {up}, then /resume")
+        journal.set_state(run, RunState.DONE)
+        assert what_goes_on(settings) == ""
 
 
 READERS = (
@@ -96,7 +117,7 @@ READERS = (
 @pytest.mark.parametrize(
     ("version", "said"),
     [
-        (1, "start the bot with `autoresearch up`, or restart it, to bring the file up to date."),
+        (1, "start the bot with `{up}`, or restart it, to bring the file up to date."),
         (999, "update autoresearch-bot."),
     ],
 )
@@ -110,7 +131,7 @@ def test_a_command_that_only_reads_says_what_another_version_needs_and_writes_no
     refused = CliRunner().invoke(app, ["--home", str(settings.home), *command.split()]).exception
     assert isinstance(refused, UserError)
     assert str(refused).startswith(f"The state file {path} has version {version}, but this program ")
-    assert str(refused).endswith(f"{len(MIGRATIONS)}: {said}")
+    assert str(refused).endswith(f"{len(MIGRATIONS)}: {said.format(up=own_command('up', settings.home))}")
     assert path.read_bytes() == before
 
 

@@ -12,6 +12,7 @@ from bot.cli.report import report_of_file, report_of_run
 from bot.setup.settings import Settings, load_settings
 from loop.errors import UserError
 from loop.experiment import Goal, RunState
+from loop.shell import own_command
 from loop.store.journal import Journal
 
 HEADER = "commit\tval_bpb\tmemory_gb\tstatus\tdescription\n"
@@ -119,7 +120,9 @@ def test_a_run_without_its_bot_is_not_said_to_run(
         time_budget=300.0,
     )
     report_of_run(settings, None).show(UTC)
-    assert capsys.readouterr().out.endswith("\nNo bot is running: `autoresearch up` continues it\n")
+    assert capsys.readouterr().out.endswith(
+        f"\nNo bot is running: `{own_command('up', settings.home)}` continues it\n"
+    )
     journal.set_state(run, RunState.STOPPED)
     report_of_run(settings, None).show(UTC)
     assert capsys.readouterr().out.endswith("\nStopped by command\n")

@@ -42,7 +42,7 @@ async def test_a_command_brings_its_reply(path: Path) -> None:
 
 
 async def test_without_a_bot_the_sentence_says_how_to_start_one(path: Path) -> None:
-    sentence = rf"^No bot runs on {path.parent}: start one with `autoresearch up`\.$"
+    sentence = rf"^No bot runs on {path.parent}: start one with `.*autoresearch --home {path.parent} up`\.$"
     with pytest.raises(UserError, match=sentence):
         await send(path, "/status")
     with pytest.raises(UserError, match=sentence):

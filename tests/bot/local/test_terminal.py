@@ -104,6 +104,21 @@ async def test_the_slash_may_be_left_out_and_empty_lines_are_nothing(
     assert bot.commands == ["/retag a b"]
 
 
+@pytest.mark.parametrize(
+    "pasted", ["\x1b[31mred\x1b[0m", "\x1b[99;99;99;99M", "\x1b[<;;M", "\x1b[;m", "\x1b]0;t\x07"]
+)
+async def test_control_sequences_that_are_typed_ahead_end_nothing(
+    bot: LocalBot, terminal: tuple[PipeInput, Screen], pasted: str
+) -> None:
+    async with person_at(bot, terminal) as person:
+        person.types(f"/status\r{pasted}")
+        await person.screen.shows("You said /status.")
+        person.types("\x15/help\r")
+        await person.screen.shows("You said /help.")
+        person.types("\x04")
+    assert not person.chatting.result()
+
+
 @pytest.mark.parametrize("leaving", ["/quit\r", "quit\r", "\x04", "\x03", "half a line\x03"])
 async def test_the_person_leaves(bot: LocalBot, terminal: tuple[PipeInput, Screen], leaving: str) -> None:
     async with person_at(bot, terminal) as person:

@@ -314,6 +314,10 @@ def test_what_the_training_repository_reads_belongs_in_the_environment(env_file:
         ("time_budget", "TIME_BUDGET"),
         ("OPENAI_APIKEY", "OPENAI_API_KEY"),
         ("LLM_BUDGETS_USD", "LLM_BUDGET_USD"),
+        ("TELEGRAM_CHAT_ID", "TELEGRAM_CHAT_IDS"),
+        ("TELEGRAM_TOKEN", "TELEGRAM_BOT_TOKEN"),
+        ("SLACK_CHANNEL", "SLACK_CHANNELS"),
+        ("SLACK_TOKEN", "SLACK_BOT_TOKEN"),
     ],
 )
 def test_a_near_miss_in_the_environment_is_a_warning(
@@ -329,6 +333,7 @@ OTHER_PROGRAMS = """
     OPENAI_API_BASE OPENAI_API_BASE_URL OPENAI_ORG_ID OPENAI_MODEL AZURE_OPENAI_API_KEY OPENROUTER_API_KEY
     ANTHROPIC_BASE_URL ANTHROPIC_MODEL ANTHROPIC_AUTH_TOKEN GEMINI_API_KEY GOOGLE_APPLICATION_CREDENTIALS
     GOOGLE_CSE_API_KEY GENAI_API_KEY XAI_API_KEY MISTRAL_API_KEY MAX_CONTEXT_TOKENS CODEX_API_KEY
+    SLACK_WEBHOOK_URL SLACK_CLIENT_ID SLACK_CLIENT_SECRET TELEGRAM_API_ID TELEGRAM_API_HASH
     TIMEOUT BUDGET EXPERIMENT_NAME MLFLOW_EXPERIMENT_ID AUTORESEARCH_CACHE AUTORESEARCH_CLIMBMIX_URL
 """
 
@@ -407,3 +412,8 @@ def test_the_example_explains_every_setting_in_a_sentence() -> None:
 
 def test_the_example_has_the_order_of_the_settings() -> None:
     assert list(dotenv_values(EXAMPLE)) == list(NAMES)
+
+
+def test_an_app_token_alone_would_do_nothing() -> None:
+    with pytest.raises(UserError, match="SLACK_APP_TOKEN needs SLACK_BOT_TOKEN"):
+        load_settings(NO_FILE, {"SLACK_APP_TOKEN": "xapp-1"})

@@ -15,6 +15,7 @@ from bot.setup.settings import load_settings
 from bot.setup.trainings import start_checks
 from loop.errors import UserError
 from loop.experiment import EventKind
+from loop.shell import own_command
 from loop.store.events import last_event_of
 from loop.store.journal import Journal
 from notifiers.text.digest import message_of
@@ -112,21 +113,24 @@ def _refused_by_both(machine: Machine, name: str) -> None:
     assert machine.journal.runs() == []
 
 
+HOME = Path("/state")
 FINE = Check("git", True, "2.39.5")
 WARNING = Check("uv", None, "not installed", "Run: pip install uv.")
 FAILURE = Check("data", False, "missing: /data", "Run: python prepare.py.")
 
 
 def test_what_is_well_is_one_line() -> None:
-    assert brief([FINE, FINE]) == "All well (2 checks; `autoresearch doctor --all` lists them)."
+    assert (
+        brief([FINE, FINE], HOME) == f"All well (2 checks; `{own_command('doctor --all', HOME)}` lists them)."
+    )
 
 
 def test_of_what_is_not_only_that_is_listed() -> None:
-    assert brief([FINE, WARNING, FAILURE]).splitlines() == [
+    assert brief([FINE, WARNING, FAILURE], HOME).splitlines() == [
         "warn  uv: not installed",
         "      Run: pip install uv.",
         "FAIL  data: missing: /data",
         "      Run: python prepare.py.",
-        "1 other check passed: `autoresearch doctor --all` lists all.",
+        f"1 other check passed: `{own_command('doctor --all', HOME)}` lists all.",
     ]
     assert failures([FINE, WARNING, FAILURE]) == ("Data: missing: /data. Run: python prepare.py.",)

@@ -8,12 +8,24 @@ from typing import get_args
 
 import pytest
 
-from bot.setup.template import Profile, init_repository, template_files
+from bot.setup import template
+from bot.setup.settings import load_settings
+from bot.setup.template import Profile, init_repository, prepare_embedded, template_files
 from loop.errors import UserError
 from loop.git.repository import inspect, with_imports
 from loop.program.constants import find_constants, time_budget
 
 PROFILES = get_args(Profile)
+
+
+async def test_without_the_packages_of_a_training_nothing_is_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(template, "find_spec", lambda name: None if name == "pyarrow" else object())
+    settings = load_settings(tmp_path / ".env", {"AUTORESEARCH_HOME": str(tmp_path / "home")})
+    with pytest.raises(UserError, match=r"\(pyarrow\)\. Run: .* 'autoresearch-bot\[train\]'$"):
+        await prepare_embedded(settings)
+    assert not settings.home.exists()
 
 
 def git(folder: Path, *arguments: str) -> str:

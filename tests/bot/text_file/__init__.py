@@ -11,11 +11,13 @@ from pathlib import Path
 
 from bot.commands.access import AllowList, Request, Role, Sender
 from bot.front import Answer, Connection, FrontHealth, Platform
+from bot.setup.doctor import Check
 from bot.setup.settings import Settings
 from notifiers.delivery.rate_limit import Clock, Spacing, Window
 from notifiers.message import GoneError, Message
 
 NAME, PLACE = "text_file", "room"
+CONNECTED = Check(NAME.capitalize(), True, "connected, 1 room")
 
 
 def text_file(folder: Path) -> Platform:
@@ -28,7 +30,10 @@ def text_file(folder: Path) -> Platform:
     def connect(_: Settings, answer: Answer, clock: Clock) -> Connection | None:
         front = TextFront(folder / "commands", Room(folder / "messages"), answer)
         limits = Spacing(Window(1000, 1.0), clock=clock)
-        return Connection(front.run, front.health, [(front.room, limits)])
+        return Connection(front.run, front.health, [(front.room, limits)], check)
+
+    async def check(_: bool) -> list[Check]:
+        return [CONNECTED]
 
     return Platform(NAME, allowed, connect)
 
