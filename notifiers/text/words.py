@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import assert_never
 
 from loop.experiment import Actor, Cause, Reason
+from loop.results.report import Report, RunStatus
 
 _NAMED, _FIRST = 5, 3  # up to so many are all named, of more these
 
@@ -21,6 +22,19 @@ def money(dollars: float) -> str:
 def plural(count: int, one: str, many: str = "") -> str:
     """Return `1 crash`, `2 crashes`; `many` where it is not `one` with an s."""
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
+def tally(counted: Report | RunStatus) -> list[str]:
+    """Return what became of all that was made, such as `5 measured`; nothing where all was measured."""
+    measured = counted.keep + counted.discard
+    others = {
+        "crash": counted.crash,
+        "in quarantine": counted.quarantine,
+        "skipped": counted.skipped,
+        "under way": counted.under_way,
+    }
+    parts = [f"{count:,} {word}" for word, count in others.items() if count]
+    return [f"{measured:,} measured", *parts] if measured and parts else parts
 
 
 def capital(line: str) -> str:
