@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
@@ -25,6 +24,7 @@ from notifiers.text.words import (
     plural,
     state_text,
     tally,
+    whole_changes,
 )
 
 WIDTH = 44
@@ -33,7 +33,6 @@ WIDTH = 44
 _GAINS = 5
 _SMALL = 0.005  # of the time; a smaller share is not worth a word
 _ENOUGH = 5  # experiments from which a rate means something
-_BETWEEN = re.compile(r", (?![^()\[\]]*[)\]])")  # changes of constants; not within a tuple
 _LOST = {
     Spent.PROPOSING: "proposing",
     Spent.CRASHED: "crashed",
@@ -177,24 +176,11 @@ def _gains(report: Report, width: int) -> list[str]:
     if not gains:
         return []
     sign = -1 if report.goal is Goal.MINIMIZE else 1
-    heads = [f"#{gain.number} {signed(sign * gain.gain, report.like)} " for gain in gains]
-    lines = [
-        head + _changes(gain.description, width - len(head)) for head, gain in zip(heads, gains, strict=True)
-    ]
+    lines = []
+    for gain in gains:
+        head = f"#{gain.number} {signed(sign * gain.gain, report.like)} "
+        lines.append(head + whole_changes(gain.description, width - len(head)))
     return ["Largest gains" if len(gains) > 1 else "Gain", *lines]
-
-
-def _changes(description: str, room: int) -> str:
-    """Return as many changes as there is room for, each of them whole: `DEPTH 8 → 9 and 2 more`."""
-    line = one_line(description)
-    changes = _BETWEEN.split(line)
-    if len(line) <= room or " → " not in line:
-        return one_line(line, room)
-    for count in range(len(changes) - 1, 0, -1):
-        shown = f"{', '.join(changes[:count])} and {len(changes) - count} more"
-        if len(shown) <= room:
-            return shown
-    return shown if len(changes) > 1 else one_line(line, 2 * room)  # on two lines, but with the new value
 
 
 def _pace(night: WakeUpReport, zone: tzinfo, *, with_share: bool) -> list[str]:
