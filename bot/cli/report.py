@@ -45,13 +45,14 @@ def report(
     tag: Tag = None,
     file: Annotated[Path | None, typer.Option("--results", help="Any results.tsv, instead of a run.")] = None,
     picture: Annotated[Path | None, typer.Option("--chart", help="Also write the chart, as a PNG.")] = None,
+    by_time: Annotated[bool, typer.Option("--by-time", help="Let the chart go by hours.")] = False,
     page: Annotated[Path | None, typer.Option("--html", help="Also write a page for a browser.")] = None,
     as_json: Json = False,
 ) -> None:
     settings = context.obj()
     made = report_of_file(settings, file) if file else report_of_run(settings, tag)
     if picture is not None:
-        made.draw(picture)
+        made.draw(picture, by_time=by_time)
     if page is not None:
         made.write_page(page, settings, settings.zone)
     if as_json:
@@ -71,6 +72,8 @@ class FullReport:
     remarks: tuple[str, ...] = ()
     """How a file of others was read."""
 
+    title: str = ""
+
     @property
     def failed(self) -> bool:
         """Whether the baseline crashed, or all that was tried after it."""
@@ -78,15 +81,15 @@ class FullReport:
         crashed = [row.status for row in self.night.rows if row.status is Status.CRASH]
         return bool(crashed) and len(crashed) >= len(tried)
 
-    def draw(self, path: Path) -> None:
+    def draw(self, path: Path, *, by_time: bool = False) -> None:
         import asyncio
 
         from notifiers.charts import ChartError, chart
 
-        report = self.night.report
-        title = report.tag or path.stem
+        report, rows = self.night.report, self.night.rows
+        drawing = chart(rows, metric=report.metric, goal=report.goal, title=self.title, by_time=by_time)
         try:
-            png = asyncio.run(chart(self.night.rows, metric=report.metric, goal=report.goal, title=title))
+            png = asyncio.run(drawing)
             path.write_bytes(png)
         except ChartError as error:
             raise UserError(str(error)) from None
@@ -102,7 +105,7 @@ class FullReport:
             report=night.report,
             rows=night.rows,
             details=details,
-            title=night.run.tag if night.run else path.stem,
+            title=self.title,
             ledger=night.ledger,
             provenance=provenance,
             certainty=night.certainty,
@@ -130,7 +133,7 @@ def report_of_run(settings: Settings, tag: str | None) -> FullReport:
     price, stuck = settings.gpu_dollars_an_hour, settings.stuck_after
     with open_run(settings, tag) as (journal, run):
         night = read_wakeup_report(journal, run, until=time.time(), gpu_price=price, stuck_after=stuck)
-    return FullReport(night, not_running(settings, run))
+    return FullReport(night, not_running(settings, run), title=run.tag)
 
 
 def report_of_file(settings: Settings, file: Path) -> FullReport:
@@ -139,7 +142,8 @@ def report_of_file(settings: Settings, file: Path) -> FullReport:
     found = read_results(file, settings.metric)
     numbers = make_report(found.rows, metric=found.metric, goal=settings.metric_goal)
     remarks = (renamed_text(found), goal_text(found, settings.metric_goal))
-    return FullReport(WakeUpReport(report=numbers, rows=found.rows), remarks=remarks)
+    title = file.resolve().parent.name if file.stem == "results" else file.stem
+    return FullReport(WakeUpReport(report=numbers, rows=found.rows), remarks=remarks, title=title)
 
 
 def _look_up(settings: Settings, run: Run) -> tuple[dict[int, Detail], Provenance | None]:

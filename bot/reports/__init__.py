@@ -31,7 +31,8 @@ from notifiers.delivery.rate_limit import Clock
 from notifiers.message import Attachment, Message
 from notifiers.text.digest import message_of
 from notifiers.text.notification import report_buttons
-from notifiers.text.report import CHART, pull_request, report_message
+from notifiers.text.pull_request import CHART, pull_request
+from notifiers.text.report import report_message
 from notifiers.text.words import plural
 
 log = logging.getLogger(__name__)

@@ -23,6 +23,7 @@ from loop.files import holds, remove, writing
 from loop.git.checkout import Source
 from loop.git.repository import ignored_mentions
 from loop.git.workspace import Workspace
+from loop.logs.curve import keep_curve
 from loop.logs.summary import keys_seen
 from loop.logs.tail import read_tail
 from loop.process.environment import Launch, Launcher
@@ -412,11 +413,13 @@ class Trainings:
         self._over.append(self.folders.attempt(number, k))
 
     def keep_log(self, number: int, k: int, kept: Path) -> None:
-        tail = without_secrets(read_tail(self.folders.attempt(number, k) / LOG), self._trainer.secrets)
+        log = self.folders.attempt(number, k) / LOG
+        tail = without_secrets(read_tail(log), self._trainer.secrets)
         if tail or not kept.exists():  # it is kept already where only the folder was left
             with writing(kept):
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 kept.write_text(tail, encoding="utf-8", errors="replace")
+                keep_curve(log, kept)
 
     def _keep(self, decided: Experiment) -> None:
         """Keep the end of the log, and the compile cache of a program that was kept; the rest may go."""

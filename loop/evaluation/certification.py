@@ -23,6 +23,11 @@ _STUDENT = (
 )
 
 
+def student(freedom: int) -> float:
+    """Return the 97.5 % quantile of Student's t with so many degrees of freedom, at least one."""
+    return _STUDENT[min(freedom, len(_STUDENT)) - 1]
+
+
 def certified(baseline: Sequence[float], head: Sequence[float], goal: Goal) -> Certified | None:
     """Return the gain of the head, by new trainings of both; None with fewer than two pairs.
 
@@ -65,7 +70,7 @@ def own_gain(
 def mean_of(values: Sequence[float]) -> tuple[float, float, float]:
     """Return the mean of two or more trainings of one program, and Student's 95 % interval of it."""
     middle, error = fmean(values), stdev(values) / math.sqrt(len(values))
-    half = _STUDENT[min(len(values) - 1, len(_STUDENT)) - 1] * error
+    half = student(len(values) - 1) * error
     return middle, middle - half, middle + half
 
 
@@ -75,7 +80,7 @@ def _squares(values: Sequence[float]) -> float:
 
 
 def _interval(gain: float, error: float, freedom: int, repeats: int) -> Certified:
-    half = _STUDENT[min(freedom, len(_STUDENT)) - 1] * error
+    half = student(freedom) * error
     return Certified(gain, gain - half, gain + half, repeats)
 
 

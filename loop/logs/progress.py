@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from loop.logs.tail import plain, plain_lines, untagged
@@ -40,10 +41,12 @@ def read_progress(text: str) -> Progress | None:
     A progress line begins with a step: `step 00123 (45.6%) | loss: 4.123456 | … | remaining: 163s`,
     `step 12/100`, `iter 12: loss 3.2`.
     """
-    last = None
-    for line in plain_lines(text):
-        last = _read_line(line) or last
-    return last
+    found = [*read_all_progress(text)]
+    return found[-1] if found else None
+
+
+def read_all_progress(text: str) -> Iterator[Progress]:
+    return filter(None, map(_read_line, plain_lines(text)))
 
 
 def is_progress(line: str) -> bool:

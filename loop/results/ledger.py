@@ -29,6 +29,7 @@ from operator import attrgetter
 from typing import Any, TypeAlias
 
 from loop.experiment import Event, EventKind, Experiment, Run, RunState, Status
+from loop.gain import per_step
 from loop.store.events import SILENCE_SECONDS, Session, Sessions, events_of
 from loop.store.experiments import Row, read_rows
 from loop.store.journal import Journal
@@ -73,6 +74,12 @@ class Ledger:
         return self.seconds[Spent.TRAINING] / self.total if self.total else None
 
     @property
+    def running(self) -> float:
+        """The seconds in which the run went on: without pauses, and while a bot was there."""
+        away = (Spent.WAITING, Spent.BOT_DOWN, Spent.MACHINE_DOWN)
+        return self.total - sum(self.seconds[cause] for cause in away)
+
+    @property
     def lost(self) -> tuple[tuple[Spent, float], ...]:
         """The seconds that were neither training nor its overhead, by cause, the largest first."""
         work = (Spent.TRAINING, Spent.OVERHEAD)
@@ -88,6 +95,41 @@ class Ledger:
             "seconds": {cause.value: spent for cause, spent in self.seconds.items()},
             "lost": [{"cause": cause.value, "minutes": spent / 60} for cause, spent in self.lost],
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What a night cost, `gpu_price` an hour; `like` is a number of the metric. None: unknown, or none."""
+
+    gain: float | None = None
+    model_dollars: float | None = None
+    gpu_seconds: float | None = None
+    gpu_price: float | None = None
+    like: float | None = None
+
+    @property
+    def gpu_hours(self) -> float | None:
+        return None if self.gpu_seconds is None else self.gpu_seconds / 3600
+
+    @property
+    def gpu_dollars(self) -> float | None:
+        if self.gpu_hours is None or self.gpu_price is None:
+            return None
+        return self.gpu_hours * self.gpu_price
+
+    @property
+    def dollars(self) -> float | None:
+        """What is known to have cost money, together; None where nothing is."""
+        known = [dollars for dollars in (self.model_dollars, self.gpu_dollars) if dollars is not None]
+        return sum(known) if known else None
+
+    @property
+    def dollars_per_thousandth(self) -> float | None:
+        return per_step(self.dollars, self.gain, self.like)
+
+    @property
+    def gpu_seconds_per_thousandth(self) -> float | None:
+        return per_step(self.gpu_seconds, self.gain, self.like)
 
 
 _History: TypeAlias = list[tuple[float, Event]]
@@ -135,6 +177,14 @@ def read_ledger(
         start=max(run.created_at, since or 0.0),
         end=min(states[-1].at, now) if over else now,
     )
+
+
+def away_seconds(journal: Journal, run: Run) -> float:
+    """Return for how long a run that goes on was paused or without a bot, by a few events alone."""
+    states, sessions = events_of(journal, run.id, (EventKind.RUN_STATE,)), Sessions(journal).all()
+    end = max([run.created_at, *(event.at for event in states), *(session.seen_at for session in sessions)])
+    found = ledger(states, (), sessions, start=run.created_at, end=end)
+    return found.total - found.running
 
 
 def ledger(

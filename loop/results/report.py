@@ -17,7 +17,7 @@ from loop.logs.tail import read_tail
 from loop.proposers.protocol import STUCK_AFTER, SearchMode, idle, search_mode
 from loop.results.certainty import Certainty, read_certainty
 from loop.results.gains import FamilyRate, bests_before, rates_of
-from loop.results.ledger import Ledger, Spent, all_of, read_ledger
+from loop.results.ledger import Bill, Ledger, Spent, all_of, away_seconds, read_ledger
 from loop.store.events import open_calls
 from loop.store.evidence.evaluations import are_evaluated
 from loop.store.evidence.repeats import Repeats
@@ -46,10 +46,11 @@ class Gain:
 class Report:
     """What a run has brought, or a part of it. What the rows do not say is None.
 
-    `experiments` counts all but the skipped, the baseline included; `gains` has one for each that was kept on
-    a best before it, the largest first. Times are of the first start and the last end. `training_seconds` is
-    what counted against the budgets, `before` the best before the first row. `queue_empty` counts how often
-    the machine waited for a proposal, `waited_seconds` how long. `spent` is None where no model was asked.
+    `experiments` counts all that were trained, the baseline included; `gains` has one for each that was kept
+    on a best before it, the largest first. `under_way` are not decided yet. Times are of the
+    first start and the last end. `training_seconds` is what counted against the budgets, `before` the best
+    before the first row. `queue_empty` counts how often the machine waited for a proposal, `waited_seconds`
+    how long. `spent` is None where no model was asked.
     """
 
     tag: str | None
@@ -78,6 +79,11 @@ class Report:
     spent: Cost | None
     taken_over: int = 0  # of the experiments: they took none of this run's time
     before: float | None = None
+    under_way: int = 0
+
+    @property
+    def made(self) -> int:
+        return self.experiments + self.skipped + self.under_way
 
     @property
     def gain(self) -> float | None:
@@ -124,41 +130,6 @@ class Report:
     @property
     def dollars_per_thousandth(self) -> float | None:
         return per_step(self.dollars, self.gain, self.like)
-
-
-@dataclass(frozen=True, slots=True)
-class Bill:
-    """What a night cost, `gpu_price` an hour; `like` is a number of the metric. None: unknown, or none."""
-
-    gain: float | None = None
-    model_dollars: float | None = None
-    gpu_seconds: float | None = None
-    gpu_price: float | None = None
-    like: float | None = None
-
-    @property
-    def gpu_hours(self) -> float | None:
-        return None if self.gpu_seconds is None else self.gpu_seconds / 3600
-
-    @property
-    def gpu_dollars(self) -> float | None:
-        if self.gpu_hours is None or self.gpu_price is None:
-            return None
-        return self.gpu_hours * self.gpu_price
-
-    @property
-    def dollars(self) -> float | None:
-        """What is known to have cost money, together; None where nothing is."""
-        known = [dollars for dollars in (self.model_dollars, self.gpu_dollars) if dollars is not None]
-        return sum(known) if known else None
-
-    @property
-    def dollars_per_thousandth(self) -> float | None:
-        return per_step(self.dollars, self.gain, self.like)
-
-    @property
-    def gpu_seconds_per_thousandth(self) -> float | None:
-        return per_step(self.gpu_seconds, self.gain, self.like)
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,13 +297,14 @@ def read_wakeup_report(
     ledger = read_ledger(journal, run, now=until, since=since, experiments=known)
     has_gpu = gpu_price is not None or any(row.memory_gb for row in rows)
     gpu_seconds = sum(ledger.seconds[cause] for cause in _GPU_IN_USE) if has_gpu else None
+    report = replace(report, under_way=len(undecided))
     return WakeUpReport(
         report=report,
         rows=rows,
         run=run,
         since=since if first else None,
         start=start,
-        whole=whole if first else None,
+        whole=replace(whole, under_way=len(undecided)) if first else None,
         ledger=ledger,
         evaluated=are_evaluated(journal, run.id) if rows else None,
         bill=Bill(report.gain, report.dollars, gpu_seconds, gpu_price, report.like),
@@ -370,7 +342,8 @@ class RunStatus:
 
     `experiment`, `stage` and `description` are None between trainings. Where the training is a repeat of that
     experiment, `repeat` says which one, of so many `repeats` that were asked for together. Times are seconds
-    since the epoch; `best_at` is when the last kept experiment was decided. `queue_empty`, `dollars` and
+    since the epoch; `best_at` is when the last kept experiment was decided; `away_seconds` is how long it was
+    paused or without a bot so far. `queue_empty`, `dollars` and
     `tokens` are as in `Report`, `calls` and `certainty` as in `WakeUpReport`.
     """
 
@@ -401,14 +374,21 @@ class RunStatus:
     repeats: int | None = None
     calls: tuple[str, ...] = ()
     certainty: Certainty | None = None
+    under_way: int = 0
+    away_seconds: float = 0.0
 
     @property
     def experiments(self) -> int:
         return self.keep + self.discard + self.crash + self.quarantine
 
+    @property
+    def made(self) -> int:
+        return self.experiments + self.skipped + self.under_way
+
 
 def run_status(journal: Journal, run: Run, *, worktree: Path) -> RunStatus:
-    experiment = next(iter(journal.undecided(run.id)), None)  # of several lanes the first begun
+    undecided = journal.undecided(run.id)
+    experiment = next(iter(undecided), None)  # of several lanes the first begun
     repeats = Repeats(journal)
     begun = None if experiment else next(iter(repeats.under_way(run.id)), None)
     if begun:
@@ -449,4 +429,6 @@ def run_status(journal: Journal, run: Run, *, worktree: Path) -> RunStatus:
         repeats=place[1],
         calls=tuple(call.reason for call in open_calls(journal, run)),
         certainty=read_certainty(journal, run, with_keeps=False),
+        under_way=len(undecided),
+        away_seconds=away_seconds(journal, run),
     )

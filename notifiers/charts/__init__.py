@@ -9,7 +9,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median_low
 
 from loop.evaluation.certification import mean_of
@@ -34,8 +34,12 @@ _FINEST = 0.004  # steps, the least height of the value axis: what is finer is n
 _SETTINGS = {"MATPLOTLIBRC": os.devnull}  # a person's own style is for their own figures
 _ALT_LINE = 60
 
+_ROOM = 0.7  # of the height, for the plateau
+_FLAT = 0.3  # of the height: a plateau that has less of it gets `_ROOM`
+_ON_PLATEAU = 0.9  # of the values
+
 Point = tuple[float, float]
-"""The number of an experiment and its value."""
+"""Where an experiment stands on the axis, by its number or its time, and its value."""
 
 
 class ChartError(Exception):
@@ -50,6 +54,29 @@ class Mean:
     value: float
     low: float
     high: float
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """From values to heights: even, but for what lies beyond `bend`, which is smaller by `factor`.
+
+    Beyond is above it where lower is better, else below. Without a bend, all is even.
+    """
+
+    bend: float = 0.0
+    factor: float = 1.0
+    above: bool = True
+
+    def height(self, value: float) -> float:
+        return self._moved(value, self.factor)
+
+    def value(self, height: float) -> float:
+        return self._moved(height, 1 / self.factor)
+
+    def _moved(self, at: float, factor: float) -> float:
+        beyond = at > self.bend if self.above else at < self.bend
+        return self.bend + factor * (at - self.bend) if beyond else at
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +86,8 @@ class Scene:
     `best` is the corners of the running best, from the first kept experiment to the `last` of all. Values
     outside of `low` and `high` are outliers. Nothing `quarantined` or `rejected`, by a person or by the
     evaluation, is the best. Two trainings of one program differ by `noise` at times; 0 where it is unknown.
-    `change` is how far the best has come from the baseline, signed, empty where it has not.
+    `change` is how far the best has come from the baseline, signed, empty where it has not. `named` has the
+    number and the place of each of the `gains`. `axis` says what the experiments are placed by.
     """
 
     title: str
@@ -69,16 +97,19 @@ class Scene:
     change: str
     kept: tuple[Point, ...]
     discarded: tuple[Point, ...]
-    crashed: tuple[int, ...]
+    crashed: tuple[float, ...]
     best: tuple[Point, ...]
     quarantined: tuple[Point, ...]
     rejected: tuple[Point, ...]
     repeated: tuple[Mean, ...]
     noise: float
     gains: tuple[Gain, ...]
-    last: int
+    named: tuple[tuple[int, float, float], ...]
+    axis: str
+    last: float
     low: float
     high: float
+    scale: Scale
 
     @property
     def has_points(self) -> bool:
@@ -91,6 +122,7 @@ async def chart(
     metric: str,
     goal: Goal,
     title: str,
+    by_time: bool = False,
     python: str = sys.executable,
     limit: float = 60.0,
 ) -> bytes:
@@ -99,10 +131,12 @@ async def chart(
     Raises:
         ChartError: it cannot be drawn.
     """
+    if by_time and not any(row.ended_at for row in rows):
+        raise ChartError("The chart cannot be drawn by time: these results have none.")
     try:
         return await run_worker(
             "notifiers.charts.drawing:draw",
-            make_scene(rows, metric=metric, goal=goal, title=title),
+            make_scene(rows, metric=metric, goal=goal, title=title, by_time=by_time),
             returns=bytes,
             name="its worker",
             python=python,
@@ -147,13 +181,20 @@ def alt_text(rows: Sequence[Row], *, metric: str, goal: Goal, title: str) -> str
     return ". ".join(filter(None, parts)) + "."
 
 
-def make_scene(rows: Sequence[Row], *, metric: str, goal: Goal, title: str) -> Scene:
+def make_scene(rows: Sequence[Row], *, metric: str, goal: Goal, title: str, by_time: bool = False) -> Scene:
     """Return what the chart of `rows`, which stand in the order of their numbers, shows."""
+    places = hours_of(rows) if by_time else {row.number: float(row.number) for row in rows}
+
+    def points(status: Status, found: Sequence[Row] = rows) -> tuple[Point, ...]:
+        return tuple((places[number], value) for number, value in _points(found, status))
+
     report = make_report(rows, metric=metric, goal=goal)
     headline, moved = headline_of(report)
-    kept = _points(rows, Status.KEEP)
-    last = max((row.number for row in rows), default=0)
-    repeated = _repeated(rows)
+    kept = points(Status.KEEP)
+    last = max(places.values(), default=0.0)
+    repeated = tuple(replace(mean, at=places[mean.number]) for mean in _repeated(rows))
+    gains = visible_gains(report)
+    values = dict(_points(rows, Status.KEEP))
     low, high = _limits(rows, goal)
     low = min([low, *(mean.value for mean in repeated)])
     high = max([high, *(mean.value for mean in repeated)])
@@ -164,18 +205,44 @@ def make_scene(rows: Sequence[Row], *, metric: str, goal: Goal, title: str) -> S
         headline=headline,
         change=moved,
         kept=kept,
-        discarded=_points([row for row in rows if not _is_rejected(row)], Status.DISCARD),
-        crashed=tuple(row.number for row in rows if row.status is Status.CRASH),
+        discarded=points(Status.DISCARD, [row for row in rows if not _is_rejected(row)]),
+        crashed=tuple(places[row.number] for row in rows if row.status is Status.CRASH),
         best=_running_best(kept, goal, last),
-        quarantined=_points(rows, Status.QUARANTINE),
-        rejected=_points([row for row in rows if _is_rejected(row)], Status.DISCARD),
+        quarantined=points(Status.QUARANTINE),
+        rejected=points(Status.DISCARD, [row for row in rows if _is_rejected(row)]),
         repeated=repeated,
         noise=_noise(rows),
-        gains=visible_gains(report),
+        gains=gains,
+        named=tuple((gain.number, places[gain.number], values[gain.number]) for gain in gains),
+        axis="hours since the start" if by_time else "experiment",
         last=last,
         low=low,
         high=high,
+        scale=_scale(rows, goal, low, high),
     )
+
+
+def hours_of(rows: Sequence[Row]) -> dict[int, float]:
+    """Return when each experiment ended, in hours since the first began; 0 where that is unknown."""
+    start = min((at for row in rows if (at := row.started_at or row.ended_at)), default=0.0)
+    return {row.number: max(0.0, (row.ended_at or start) - start) / 3600 for row in rows}
+
+
+def _scale(rows: Sequence[Row], goal: Goal, low: float, high: float) -> Scale:
+    """Give a plateau its room: where most values lie in a small part of the height, the rest is bent."""
+    sign = 1 if goal is Goal.MINIMIZE else -1
+    best, worst = sorted((sign * low, sign * high))
+    shown = sorted(
+        sign * _bounded(row.value) for row in rows if row.value is not None and low <= row.value <= high
+    )
+    if len(shown) <= _FEW:
+        return Scale()
+    usual = shown[int(_ON_PLATEAU * (len(shown) - 1))]
+    bend = usual + (usual - best) / 10
+    if not 0 < bend - best < _FLAT * (worst - best):
+        return Scale()
+    factor = (bend - best) / (worst - bend) * (1 - _ROOM) / _ROOM
+    return Scale(sign * bend, factor, sign > 0) if factor > 1e-9 else Scale()
 
 
 def headline_of(report: Report) -> tuple[str, str]:
@@ -226,7 +293,7 @@ def _noise(rows: Sequence[Row]) -> float:
     return min(_HUGE, BEYOND * noise.sigma) if noise else 0.0
 
 
-def _running_best(kept: Sequence[Point], goal: Goal, last: int) -> tuple[Point, ...]:
+def _running_best(kept: Sequence[Point], goal: Goal, last: float) -> tuple[Point, ...]:
     better = min if goal is Goal.MINIMIZE else max
     corners: list[Point] = [*kept[:1]]
     for at, value in kept:

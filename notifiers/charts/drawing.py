@@ -8,19 +8,21 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, ScalarFormatter
 
 from loop.experiment import Goal
 from loop.gain import number
 from loop.results.report import Gain
 from loop.text import one_line
 from notifiers.charts import GAINS, Point, Scene
+from notifiers.text.words import whole_changes
 
 WIDTH, HEIGHT = 1280, 1120
 """Of the picture, in pixels: as wide as chats show one. Sizes of type are in points, of 2.8 pixels each."""
@@ -72,6 +74,7 @@ _LEFT, _RIGHT, _RIGHT_OF_OTHERS = 0.03, 0.98, 0.65  # of the last column of a te
 _TITLE, _HEADLINE, _LEGEND, _PLOT = 0.945, 0.865, 0.845, 0.785
 _LINE = 0.04  # of the list of gains
 _COLUMNS = 5  # of the legend
+_WIDTH = 44  # characters of a gain's description
 # Shares of the height of the axes.
 _MARGIN = 0.12  # beyond the best and the worst value
 _EDGE, _INNER_EDGE = 0.02, 0.065  # where crashes and outliers are marked
@@ -146,12 +149,13 @@ def _list_gains(figure: Figure, gains: Sequence[Gain], goal: Goal, like: float |
         rows,
         ([f"#{gain.number}" for gain in gains], {"weight": "bold"}),
         ([f"{sign}{number(gain.gain, like)}" for gain in gains], {"color": _KEPT}),
-        ([one_line(gain.description, 60) for gain in gains], {"color": _FAINT}),
+        ([whole_changes(gain.description, _WIDTH) for gain in gains], {"color": _FAINT}),
     )
 
 
 def _plot(axes: Axes, scene: Scene) -> None:
-    size = 7.0 if scene.last < 150 else 4.5 if scene.last < 1500 else 2.5
+    few = _count(scene) < 150
+    size = 7.0 if few else 4.5 if _count(scene) < 1500 else 2.5
     shown = [point for point in scene.discarded if scene.low <= point[1] <= scene.high]
     above = [number for number, value in scene.discarded if value > scene.high]
     below = [number for number, value in scene.discarded if value < scene.low]
@@ -168,7 +172,7 @@ def _plot(axes: Axes, scene: Scene) -> None:
         if scene.noise:
             low, high = ([best + sign * scene.noise for best in bests] for sign in (-1, 1))
             axes.fill_between(at, low, high, color=_NOISE, alpha=0.6, linewidth=0, zorder=1, label="noise")
-    halo = {"markeredgecolor": "white", "markeredgewidth": 1.0} if scene.last < 150 else {}
+    halo = {"markeredgecolor": "white", "markeredgewidth": 1.0} if few else {}
     mark(scene.kept, "o", _KEPT, f"{len(scene.kept):,} kept", markersize=size + 1.5, zorder=3, **halo)
     mark(shown, "o", _DISCARDED, f"{len(scene.discarded):,} discarded")
     doubted = [(number, min(scene.high, max(scene.low, value))) for number, value in scene.quarantined]
@@ -181,63 +185,107 @@ def _plot(axes: Axes, scene: Scene) -> None:
             [mean.value - mean.low for mean in scene.repeated],
             [mean.high - mean.value for mean in scene.repeated],
         ]
-        means = [mean.number for mean in scene.repeated], [mean.value for mean in scene.repeated]
+        means = [mean.at for mean in scene.repeated], [mean.value for mean in scene.repeated]
         bars: Any = {"ecolor": _REPEATED, "elinewidth": 1.6, "capsize": 3, "capthick": 1.6, "zorder": 3.5}
         axes.errorbar(*means, yerr=errors, fmt="_", color=_REPEATED, markersize=size, label="repeats", **bars)
     at_edge = {"transform": axes.get_xaxis_transform()}
-    for shape, height, numbers in (("^", 1 - _INNER_EDGE, above), ("v", _INNER_EDGE, below)):
-        outliers = [(number, height) for number in numbers]
-        mark(outliers, shape, _DISCARDED, f"{len(outliers):,} off scale", **at_edge)
+    for shape, height, places, word in (
+        ("^", 1 - _INNER_EDGE, above, "above"),
+        ("v", _INNER_EDGE, below, "below"),
+    ):
+        outliers = [(place, height) for place in places]
+        mark(outliers, shape, _DISCARDED, f"{len(outliers):,} {word} the scale", **at_edge)
     crashes = [(number, crash_edge) for number in scene.crashed]
-    crossed = {"markersize": 0.8 * size, "markeredgewidth": 1.8 if scene.last < 150 else 0.8}
+    crossed = {"markersize": 0.8 * size, "markeredgewidth": 1.8 if few else 0.8}
     mark(crashes, "x", _CRASHED, f"{len(crashes):,} crashed", **crossed, **at_edge)
 
-    margin = _MARGIN * (scene.high - scene.low)
-    axes.set_ylim(scene.low - margin, scene.high + margin)
-    beside = max(0.6, 0.015 * scene.last)
+    _scale_values(axes, scene)
+    by_number = scene.axis == "experiment"
+    beside = max(0.6 if by_number else 0.02, 0.015 * scene.last)
     axes.set_xlim(-beside, scene.last + beside)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
-    axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=by_number, steps=[1, 2, 5, 10], min_n_ticks=1))
+    axes.xaxis.set_major_formatter("{x:,.0f}" if by_number else "{x:g}")
     axes.yaxis.set_visible(bool(scene.kept or scene.discarded))
-    axes.set_xlabel("experiment")
+    axes.set_xlabel(scene.axis)
+
+
+def _count(scene: Scene) -> int:
+    of_each = (scene.kept, scene.discarded, scene.crashed, scene.quarantined, scene.rejected)
+    return sum(map(len, of_each))
+
+
+def _scale_values(axes: Axes, scene: Scene) -> None:
+    """Scale the value axis; where it is bent, a line says so."""
+    scale = scene.scale
+    if scale.factor != 1:
+        axes.set_yscale("function", functions=(np.vectorize(scale.height), np.vectorize(scale.value)))
+    lowest, highest = scale.height(scene.low), scale.height(scene.high)
+    margin = _MARGIN * (highest - lowest)
+    axes.set_ylim(scale.value(lowest - margin), scale.value(highest + margin))
+    ticks = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10])
+    axes.yaxis.set_major_locator(ticks)
+    if scale.factor == 1:
+        return
+    near, far = (scene.low, scene.high) if scale.above else (scene.high, scene.low)
+    fine = [at for at in ticks.tick_values(*sorted((near, scale.bend))) if (at < scale.bend) == scale.above]
+    last = max(fine, default=scale.bend) if scale.above else min(fine, default=scale.bend)
+    coarse = MaxNLocator(2).tick_values(*sorted((scale.bend, far)))
+    apart = 0.08 * (highest - lowest)
+    coarse = [at for at in coarse if abs(scale.height(at) - last) > apart]
+    axes.yaxis.set_major_locator(FixedLocator(sorted({*fine, *coarse})))
+    axes.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
+    axes.axhline(scale.bend, color=_FAINT, linewidth=1.0, linestyle=(0, (1, 2)), zorder=0.5)
+    axes.annotate(
+        f"smaller scale {'above' if scale.above else 'below'}",
+        (1, scale.bend),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 2 if scale.above else -2),
+        textcoords="offset points",
+        size=9,
+        color=_FAINT,
+        ha="right",
+        va="bottom" if scale.above else "top",
+    )
 
 
 def _number_keeps(axes: Axes, scene: Scene) -> None:
-    """Write its number beside each keep, largest gains first: left of it, else right, else not at all.
+    """Write the numbers of the largest gains beside them, all that fit, and that of the first always.
 
     Beyond the running best, to the left, no point can be.
     """
     up = 1 if scene.goal is Goal.MAXIMIZE else -1
-    values = dict(scene.kept)
     points: Any = (
         axes.transData.transform([*scene.kept, *scene.discarded, *scene.quarantined, *scene.rejected])
         if scene.kept
         else []
     )
     best = axes.lines[0].get_path().transformed(axes.transData) if scene.best else None
-    taken: list[Any] = []
-    for gain in scene.gains:
-        for side, anchor in ((-1, "right"), (1, "left")):
-            label = axes.annotate(
-                f"#{gain.number}",
-                (gain.number, values[gain.number]),
-                xytext=(4 * side, 4 * up),
-                textcoords="offset points",
-                size=11,
-                weight="bold",
-                ha=anchor,
-                va="bottom" if up > 0 else "top",
-                path_effects=[withStroke(linewidth=3, foreground="white")],
-            )
+    taken: list[Any] = [text.get_window_extent() for text in axes.texts]
+
+    def write(keep: int, at: Point, x: float, y: float) -> Any:
+        return axes.annotate(
+            f"#{keep}",
+            at,
+            xytext=(x, y),
+            textcoords="offset points",
+            size=11,
+            weight="bold",
+            ha="right" if x < 0 else "left" if x else "center",
+            va="bottom" if y > 0 else "top",
+            path_effects=[withStroke(linewidth=3, foreground="white")],
+        )
+
+    for place, (keep, *at) in enumerate(scene.named):
+        spots = [(x, y * up) for y in (4, 12) for x in (-4, 4, 0)]
+        found = None
+        for x, y in [*spots, *((x, -y) for x, y in spots)] if place == 0 else spots:
+            label = write(keep, (at[0], at[1]), x, y)
             box = label.get_window_extent()
-            free = (
-                axes.bbox.count_contains(box.corners()) == 4
-                and not box.count_overlaps(taken)
-                and not box.count_contains(points)
-                and not (best and best.intersects_bbox(box, filled=False))
-            )
-            if free:
-                taken.append(box)
-                break
+            inside = axes.bbox.count_contains(box.corners()) == 4
+            covered = box.count_contains(points) + bool(best and best.intersects_bbox(box, filled=False))
             label.remove()
+            if inside and not box.count_overlaps(taken) and (found is None or covered < found[0]):
+                found = (covered, x, y)
+        if found and (not found[0] or place == 0):
+            label = write(keep, (at[0], at[1]), *found[1:])
+            taken.append(label.get_window_extent())

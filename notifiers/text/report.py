@@ -1,20 +1,17 @@
-"""The wake-up report, for one phone screen, and the description of a bundle for a pull request."""
+"""The wake-up report, for one phone screen."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from typing import assert_never
 
-from loop.experiment import Cost, Experiment, Goal, Run, RunState
+from loop.experiment import Cost, Goal, Run, RunState
 from loop.gain import change, is_visible, number, signed, step
-from loop.git.bundle import TidyBranch
 from loop.proposers.protocol import SearchMode
-from loop.results.export import Provenance
-from loop.results.ledger import Ledger, Spent
-from loop.results.report import Bill, Report, WakeUpReport
+from loop.results.ledger import Bill, Ledger, Spent
+from loop.results.report import Report, WakeUpReport
 from loop.text import one_line
 from notifiers.message import Message
 from notifiers.text.certainty import certified_line, doubtful_lines
@@ -27,15 +24,16 @@ from notifiers.text.words import (
     period,
     plural,
     state_text,
+    tally,
+    whole_changes,
 )
 
 WIDTH = 44
 """Characters of a line on a phone; a screen has about 25 of them."""
 
-CHART = "progress.png"
-"""The name of the picture that the text refers to."""
-
 _GAINS = 5
+_SMALL = 0.005  # of the time; a smaller share is not worth a word
+_ENOUGH = 5  # experiments from which a rate means something
 _LOST = {
     Spent.PROPOSING: "proposing",
     Spent.CRASHED: "crashed",
@@ -52,8 +50,10 @@ _SEARCH_MODES = {
 }
 
 
-def report_message(night: WakeUpReport, *, zone: tzinfo = UTC, heading: str = "", state: str = "") -> Message:
-    """Return the report in words; `zone` is for the times shown.
+def report_message(
+    night: WakeUpReport, *, zone: tzinfo = UTC, heading: str = "", state: str = "", width: int = WIDTH
+) -> Message:
+    """Return the report in words; `zone` is for the times shown, `width` what a line of gains may take.
 
     A `heading` says what the run does now in the place of the last lines, `state` in the last line.
     """
@@ -63,7 +63,7 @@ def report_message(night: WakeUpReport, *, zone: tzinfo = UTC, heading: str = ""
         [_long(heading)] if heading else [],
         [_title(night, zone), *_headline(report), *_whole(night), *_unchecked(night)],
         _certain(night),
-        _gains(report),
+        _gains(report, width),
         [*spent, *_pace(night, zone, with_share=not spent), *flow(bill_phrases(night.bill, report.spent))],
         [*_next(night), *_calls(night), *([] if heading else [*_look_at(night), *_state(night.run, state)])],
     )
@@ -76,7 +76,7 @@ def _title(night: WakeUpReport, zone: tzinfo) -> str:
         if night.since is None:
             return _title_of(report, "no results yet")
         return _title_of(report, f"no result since {_moment(night.since, night.ledger, zone)}")
-    count = plural(report.experiments, "experiment")
+    count = plural(report.made, "experiment")
     start, end = _span(night)
     if start is None or end is None:
         return _title_of(report, count)
@@ -118,27 +118,24 @@ def _moment(at: float, ledger: Ledger | None, zone: tzinfo) -> str:
 
 def _headline(report: Report) -> list[str]:
     """Return what the metric did, then how the experiments ended where that is not plain from it."""
-    counts = {
-        "keep": report.keep,
-        "discard": report.discard,
-        "crash": report.crash,
-        "skipped": report.skipped,
-    }
-    told = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-    tally = [told] if told else []
-    tally += [f"{report.quarantine:,} in quarantine"] if report.quarantine else []
+    counts = _counts(report)
     if report.best is not None:
-        alone = report.experiments == 1 and not report.skipped and report.before is None
-        return [_best(report)] if alone else [_best(report), *tally]
+        return [_best(report), *counts]
     before = [] if report.before is None else [_metric(report, report.before, ", unchanged")]
     if report.experiments == 0:
-        return [*before, *tally]
+        return [*before, *(counts if report.skipped else [])]
     if report.crash == report.experiments:
         crashed = {1: "It crashed", 2: "Both crashed"}.get(report.crash, f"All {report.crash:,} crashed")
         lines = [crashed, *before] if before else [_fit(f"{crashed}: no {report.metric} yet")]
-        return lines + (tally if report.skipped else [])
+        return lines + (counts if report.made > report.crash else [])
     nothing = _fit(f"Kept without a {report.metric}") if report.keep else "Nothing was kept"
-    return [*(before or [nothing]), *tally]
+    return [*(before or [nothing]), *counts]
+
+
+def _counts(report: Report) -> list[str]:
+    """Return what became of all that was made; the baseline is no gain."""
+    gains = [plural(len(report.gains), "improvement")] if report.gains else []
+    return flow([*tally(report), *gains])
 
 
 def _metric(report: Report, value: float, rest: str) -> str:
@@ -165,7 +162,7 @@ def _whole(night: WakeUpReport) -> list[str]:
     whole = night.whole
     if whole is None:
         return []
-    line = f"Whole run: {plural(whole.experiments, 'experiment')}"
+    line = f"Whole run: {plural(whole.made, 'experiment')}"
     if whole.baseline is not None and whole.best is not None and whole.gain:
         line += f", {change(whole.baseline, whole.best)}"
     return [line]
@@ -178,13 +175,16 @@ def _certain(night: WakeUpReport) -> list[str]:
     return [*([_long(line)] if line else []), *map(_long, doubtful_lines(night.certainty))]
 
 
-def _gains(report: Report) -> list[str]:
+def _gains(report: Report, width: int) -> list[str]:
     gains = [gain for gain in report.gains if is_visible(gain.gain, report.like)][:_GAINS]
     if not gains:
         return []
     sign = -1 if report.goal is Goal.MINIMIZE else 1
-    lines = [f"#{gain.number} {signed(sign * gain.gain, report.like)} {gain.description}" for gain in gains]
-    return ["Largest gains" if len(gains) > 1 else "Gain", *map(_fit, lines)]
+    lines = []
+    for gain in gains:
+        head = f"#{gain.number} {signed(sign * gain.gain, report.like)} "
+        lines.append(head + whole_changes(gain.description, width - len(head)))
+    return ["Largest gains" if len(gains) > 1 else "Gain", *lines]
 
 
 def _pace(night: WakeUpReport, zone: tzinfo, *, with_share: bool) -> list[str]:
@@ -192,13 +192,14 @@ def _pace(night: WakeUpReport, zone: tzinfo, *, with_share: bool) -> list[str]:
     own = night.report.experiments - night.report.taken_over
     night = replace(night, report=replace(night.report, experiments=own))
     report, (start, end) = night.report, _span(night)
-    rate, share = 0.0, report.training_share
+    share = report.training_share
     if report.experiments and start is not None and end is not None:
         phrases.append(period(start, end, zone))
-        rate = 3600 * report.experiments / (end - start) if end > start else 0.0
-    if rate >= 1 and report.experiments > 1:
-        phrases.append(f"{rate:.1f} per hour" if rate < 100 else f"{rate:,.0f} per hour")
-    if share is not None and with_share:
+        running = night.ledger.running if night.ledger else end - start
+        rate = 3600 * report.experiments / running if running > 0 else 0.0
+        if rate >= 1 and report.experiments >= _ENOUGH:
+            phrases.append(f"{rate:.1f} per hour" if rate < 100 else f"{rate:,.0f} per hour")
+    if share is not None and share >= _SMALL and with_share:
         phrases.append(f"{100 * min(1.0, share):.0f} % training")
     if report.gains:
         phrases.append(f"last keep #{report.last_keep_number}")
@@ -295,32 +296,32 @@ def ledger_lines(ledger: Ledger, *, on_gpu: bool = True) -> list[str]:
         return []
     lost = {_LOST[cause]: round(spent / 60) for cause, spent in ledger.lost if round(spent / 60)}
     overhead = ledger.seconds[Spent.OVERHEAD] / ledger.total
-    phrases = [f"{'GPU busy' if on_gpu else 'Training'} {_percent(share)}"]
-    if overhead >= 0.005:
+    phrases = [f"{'GPU busy' if on_gpu else 'Training'} {_percent(share)}"] if share >= _SMALL else []
+    if overhead >= _SMALL:
         phrases.append(f"overhead {_percent(overhead)}")
-    phrases.append(f"lost {_clock(sum(lost.values()))}" if lost else "nothing lost")
-    return [*flow(phrases), *([_causes(lost)] if lost else [])]
+    phrases.append(f"lost {_minutes(sum(lost.values()))}" if lost else "nothing lost")
+    return [*flow(phrases), *(_causes(lost) if lost else [])]
 
 
 def _percent(share: float) -> str:
-    if 0 < share < 0.005:
-        return "<1 %"
     return f"{round(100 * share) if share == 1 else min(99, round(100 * share))} %"
 
 
-def _causes(minutes: dict[str, int]) -> str:
+def _causes(minutes: dict[str, int]) -> list[str]:
     """Name the largest causes, as many as one line holds beside the sum of the others."""
-    named = [f"{word} {_clock(spent)}" for word, spent in minutes.items()]
+    named = [f"{word} {_minutes(spent)}" for word, spent in minutes.items()]
     for count in range(len(named), 0, -1):
         others = sum([*minutes.values()][count:])
-        line = ", ".join([*named[:count], *([f"other {_clock(others)}"] if others else [])])
-        if len(line) <= WIDTH:
-            break
-    return capital(line)
+        parts = [*named[:count], *([f"other {_minutes(others)}"] if others else [])]
+        if len(line := ", ".join(parts)) <= WIDTH:
+            return [capital(line)]
+    return list(map(capital, parts))
 
 
-def _clock(minutes: int) -> str:
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02} h"
+def _minutes(minutes: int) -> str:
+    """Return a time without days: those of several causes add up as they are written."""
+    hours, rest = divmod(minutes, 60)
+    return " ".join([*([f"{hours} h"] if hours else []), *([f"{rest} min"] if rest or not hours else [])])
 
 
 def bill_phrases(bill: Bill, spent: Cost | None) -> list[str]:
@@ -348,89 +349,3 @@ def _gpu_time(seconds: float) -> str:
     if seconds < 3600:
         return plural(round(seconds / 60), "GPU minute")
     return f"{seconds / 3600:,.1f} GPU hours"
-
-
-# The bundle of a run
-
-
-def pull_request(
-    run: Run,
-    keeps: Sequence[Experiment],
-    report: Report,
-    tidy: TidyBranch,
-    provenance: Provenance,
-    *,
-    charted: bool = True,
-) -> str:
-    """Return the description of branch `tidy`: the gain, the kept changes, and how to see it again.
-
-    `charted` tells whether there is a picture to refer to.
-    What experiments are called is untrusted and stands in code spans, where no link or mention counts.
-    """
-    commits = f"{plural(tidy.commits, 'commit')} on top of `{run.base_commit[:7]}`"
-    parts = [
-        f"# {_result(run, report)}",
-        f"{_trained(report)} `{tidy.name}` has {commits}.",
-        f"<!-- Replace the next line: drag {CHART} here. -->\n![Progress of {run.tag}]({CHART})"
-        if charted
-        else "",
-        "## What was kept",
-        _kept_table(run, keeps, report.like),
-        "## How to reproduce",
-        _steps(run, tidy, provenance),
-        _surroundings(provenance),
-    ]
-    return "\n\n".join(filter(None, parts)) + "\n"
-
-
-def _result(run: Run, report: Report) -> str:
-    if report.baseline is None or report.best is None:
-        return f"Results of run {run.tag}"
-    return (
-        f"{run.metric} {number(report.baseline)} → {number(report.best, report.baseline)} "
-        f"({change(report.baseline, report.best)})"
-    )
-
-
-def _trained(report: Report) -> str:
-    time = f" in {duration(3600 * report.hours)}" if report.hours else ""
-    return f"{plural(report.experiments, 'experiment')}{time}: {report.keep} kept, the baseline included."
-
-
-def _kept_table(run: Run, keeps: Sequence[Experiment], like: float | None) -> str:
-    lines = [f"| no. | change | {run.metric} | Δ | lines |", "|---:|---|---:|---:|---:|"]
-    for keep in keeps:
-        value = "" if keep.value is None else number(keep.value, like)
-        delta = "" if keep.value is None or keep.best_before is None else change(keep.best_before, keep.value)
-        lines.append(
-            f"| {keep.number} | {_code_span(keep.description)} | {value} | {delta} "
-            f"| +{keep.lines_added} −{keep.lines_removed} |"
-        )
-    return "\n".join(lines)
-
-
-def _steps(run: Run, tidy: TidyBranch, provenance: Provenance) -> str:
-    seeds = ", ".join(f"{name} = {value}" for name, value in provenance.seeds.items())
-    seeded = f" Seeds: {seeds}." if seeds else ""
-    return (
-        f"```\ngit switch --detach {tidy.head}\n{provenance.command}\n```\n\n"
-        f"It trains for {provenance.time_budget:g} seconds and prints `{run.metric}`.{seeded} "
-        "Another machine or seed gives slightly different numbers."
-    )
-
-
-def _surroundings(provenance: Provenance) -> str:
-    facts = {
-        "system": provenance.system,
-        "processor": provenance.processor,
-        "GPU": "; ".join(provenance.accelerators),
-        "packages": ", ".join(f"{name} {version}" for name, version in provenance.packages.items()),
-    }
-    return "\n".join(f"- {name}: {_code_span(value)}" for name, value in facts.items() if value)
-
-
-def _code_span(text: str) -> str:
-    """Return `text` as a code span of one line that is fit for a table."""
-    line = one_line(text, 200).replace("|", "\\|")
-    fence = "`" * (max((len(run) for run in re.findall("`+", line)), default=0) + 1)
-    return f"{fence}{' ' if fence != '`' else ''}{line}{' ' if fence != '`' else ''}{fence}"

@@ -29,6 +29,7 @@ from notifiers.text.words import (
     money,
     plural,
     reason_text,
+    tally,
 )
 
 _LINE = 60  # characters of a description in one line
@@ -45,7 +46,7 @@ def status_message(status: RunStatus, *, now: float, zone: tzinfo, waits_for: st
     if status.dollars:
         lines.append(f"{money(status.dollars)} for models")
     last = [f"Started {datetime.fromtimestamp(status.started_at, zone):%Y-%m-%d %H:%M}"]
-    hours = (now - status.started_at) / 3600
+    hours = (now - status.started_at - status.away_seconds) / 3600
     if status.state is RunState.RUNNING and status.experiments >= _ENOUGH and hours > 0:
         last.append(f"{status.experiments / hours:.1f} experiments per hour")
     if status.heartbeat_at is not None:
@@ -70,7 +71,7 @@ def standing_text(status: RunStatus, *, since: float, zone: tzinfo) -> str:
         by_itself = status.reason is not None and status.reason.by is Actor.HEARTBEAT
         then = "" if by_itself else "/resume continues it"
     best = _best(status, zone)
-    known = f"{plural(status.experiments, 'experiment')}, {best[0].lower()}{best[1:]}"
+    known = f"{plural(status.made, 'experiment')}, {best[0].lower()}{best[1:]}"
     return "; ".join(filter(None, (now, known, then)))
 
 
@@ -85,7 +86,7 @@ def runs_message(statuses: Sequence[RunStatus], *, zone: tzinfo) -> Message:
     if not statuses:
         return Message("There is no run yet. Start one with /start_run.")
     lines = [
-        f"{status.tag}  {status.state}  {plural(status.experiments, 'experiment')}  "
+        f"{status.tag}  {status.state}  {plural(status.made, 'experiment')}  "
         f"{'-' if status.best is None else number(status.best)}  "
         f"{datetime.fromtimestamp(status.started_at, zone):%Y-%m-%d}"
         for status in statuses
@@ -103,11 +104,11 @@ def _lines(status: RunStatus, zone: tzinfo, waits_for: str = "") -> list[str]:
         lines.append(_progress(status, zone))
     elif waiting := _waiting(status, waits_for):
         lines.append(waiting)
-    counts = [f"{status.keep} keep, {status.discard} discard, {status.crash} crash"]
-    counts += [f"{status.quarantine} in quarantine"] if status.quarantine else []
-    counts += [f"{status.skipped} skipped"] if status.skipped else []
+    gains = status.keep - 1  # the first number is none
+    counts = [": ".join(filter(None, (f"{status.made:,} made", ", ".join(tally(status)))))]
+    counts += [plural(gains, "improvement")] if gains > 0 else []
     certain = certified_line(status.certainty) if status.certainty else ""
-    lines += [_best(status, zone), *([certain] if certain else []), ", ".join(counts)]
+    lines += [_best(status, zone), *([certain] if certain else []), " · ".join(counts)]
     return [*lines, *_calls(status)]
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
 from typing import assert_never
 
 from loop.experiment import Actor, Cause, Reason
+from loop.results.report import Report, RunStatus
+from loop.text import one_line
 
+_BETWEEN = re.compile(r", (?![^()\[\]]*[)\]])")  # changes of constants; not within a tuple
 _NAMED, _FIRST = 5, 3  # up to so many are all named, of more these
 
 
@@ -21,6 +25,32 @@ def money(dollars: float) -> str:
 def plural(count: int, one: str, many: str = "") -> str:
     """Return `1 crash`, `2 crashes`; `many` where it is not `one` with an s."""
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
+def tally(counted: Report | RunStatus) -> list[str]:
+    """Return what became of all that was made, such as `5 measured`; nothing where all was measured."""
+    measured = counted.keep + counted.discard
+    others = {
+        "crash": counted.crash,
+        "in quarantine": counted.quarantine,
+        "skipped": counted.skipped,
+        "under way": counted.under_way,
+    }
+    parts = [f"{count:,} {word}" for word, count in others.items() if count]
+    return [f"{measured:,} measured", *parts] if measured and parts else parts
+
+
+def whole_changes(description: str, room: int) -> str:
+    """Return as many changes as there is room for, each of them whole: `DEPTH 8 → 9 and 2 more`."""
+    line = one_line(description)
+    changes = _BETWEEN.split(line)
+    if len(line) <= room or " → " not in line:
+        return one_line(line, room)
+    for count in range(len(changes) - 1, 0, -1):
+        shown = f"{', '.join(changes[:count])} and {len(changes) - count} more"
+        if len(shown) <= room:
+            return shown
+    return shown if len(changes) > 1 else one_line(line, 2 * room)  # on two lines, but with the new value
 
 
 def capital(line: str) -> str:

@@ -39,7 +39,7 @@ def settings(tmp_path: Path) -> Settings:
         ),
         (
             HEADER + "a\t1e400\t44.0\tkeep\tbaseline\nb\tnan\tnan\tdiscard\tx\n",
-            "2 experiments\nKept without a val_bpb\n1 keep, 1 discard",
+            "2 experiments\nKept without a val_bpb",
         ),
         (
             "commit\tval_bpb\tmemory_gb\tmfu\tstatus\tdescription\ttime\na\t0.9\t44\t40\tkeep\tbase\t300\n",

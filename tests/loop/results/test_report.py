@@ -26,8 +26,8 @@ from loop.experiment import (
 )
 from loop.proposers.protocol import SearchMode
 from loop.results.gains import FamilyRate, rates_of
-from loop.results.ledger import Spent
-from loop.results.report import Bill, Report, WakeUpReport, make_report, read_wakeup_report, to_json
+from loop.results.ledger import Bill, Spent
+from loop.results.report import Report, WakeUpReport, make_report, read_wakeup_report, to_json
 from loop.results.table import parse_results
 from loop.store.experiments import Row, row_of
 from tests.notifiers.mornings import IDEAS, Recorder, fruitful, open_recorder, second_night

@@ -4,11 +4,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from loop.experiment import Cost, Status
+from loop.experiment import Cost, RunState, Status
 from loop.results.report import run_status, to_json
 from loop.store.journal import Journal
 from loop.store.spending import Budget
 from tests.loop.store.test_journal import make_experiment, make_run
+from tests.notifiers.mornings import open_recorder
 
 
 def test_what_models_cost_and_how_often_no_proposal_was_ready(tmp_path: Path) -> None:
@@ -35,3 +36,17 @@ def test_where_no_model_was_asked_nothing_is_said_of_money(tmp_path: Path) -> No
     status = run_status(journal, run, worktree=tmp_path)
     assert (status.tokens, status.dollars) == (0, None)
     journal.close()
+
+
+def test_the_time_away_is_all_pauses_and_all_times_without_a_bot(tmp_path: Path) -> None:
+    with open_recorder(tmp_path) as recorder:
+        recorder.begin()
+        recorder.at("12 23:58")
+        recorder.state(RunState.PAUSED)
+        recorder.at("13 00:58")
+        recorder.state(RunState.RUNNING)
+        recorder.at("13 01:58")
+        recorder.away("13 03:58")
+        recorder.at("13 04:58")
+        status = run_status(recorder.journal, recorder.run, worktree=tmp_path)
+    assert status.away_seconds == 3 * 3600

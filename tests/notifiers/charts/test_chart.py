@@ -56,6 +56,11 @@ async def test_a_failure_is_one_sentence_with_the_last_words_of_the_worker(tmp_p
         await picture([], python="/no/python")
 
 
+async def test_without_times_there_is_no_chart_by_time() -> None:
+    with pytest.raises(ChartError, match="these results have none"):
+        await chart(night(5), metric="val_bpb", goal=Goal.MINIMIZE, title="mar12", by_time=True)
+
+
 async def test_a_worker_that_hangs_is_ended(tmp_path: Path) -> None:
     hanging = script(tmp_path, f"echo $$ > {tmp_path}/pid\nexec sleep 1000")
     with pytest.raises(ChartError, match=r"gave no answer within 0\.5 s\.$"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from matplotlib.figure import Figure
@@ -39,6 +40,7 @@ NIGHTS: dict[str, list[Row]] = {
     "nearly equal values": [row(0, 1.0), row(1, 1.0 - 1e-15), row(2, 1.0 - 1e-16, Status.DISCARD)],
     "odd descriptions": [row(n, 1 - n / 10, description=text) for n, text in enumerate(ODD)],
     "numbers that begin late": [row(9_000_000, 1.0), row(9_000_001, 0.9)],
+    "a huge first gain": [row(0, 2.138), *(replace(each, number=each.number + 1) for each in night(60))],
     "a night": night(83),
     "a thousand": night(1000, keeps=0.03),
     "ten thousand": night(10_000, keeps=0.01),
@@ -107,7 +109,39 @@ def test_every_keep_has_its_number_where_there_is_room_and_the_largest_gains_are
 def test_the_legend_explains_what_is_off_the_scale() -> None:
     rows = [row(0, 1.0), row(1, 1.01, Status.DISCARD), row(2, 0.99), row(3, 90.0, Status.DISCARD)]
     (legend,) = figure_of(rows).legends
-    assert [text.get_text() for text in legend.get_texts()] == ["2 kept", "2 discarded", "1 off scale"]
+    assert [text.get_text() for text in legend.get_texts()] == ["2 kept", "2 discarded", "1 above the scale"]
+
+
+@pytest.mark.parametrize("goal", Goal)
+def test_a_plateau_after_a_huge_gain_has_most_of_the_height_and_the_gain_its_number(goal: Goal) -> None:
+    sign = 1 if goal is Goal.MINIMIZE else -1
+    values = [2.138, 1.05, *(1.06 + n / 1000 for n in range(20)), 1.04]
+    rows = [row(n, 3 + sign * v, Status.DISCARD if 1 < n < 22 else Status.KEEP) for n, v in enumerate(values)]
+    figure = figure_of(rows, goal=goal)
+    axes = figure.axes[0]
+    low, high = axes.transData.transform([(0, 3 + sign * value) for value in (1.04, 1.078)])[:, 1]
+    assert abs(high - low) > 0.5 * axes.bbox.height
+    texts = [text.get_text() for text in axes.texts]
+    assert texts[:2] == ["smaller scale above" if sign > 0 else "smaller scale below", "#1"]
+    crashes = figure_of([*rows, row(23, None, Status.CRASH)], goal=goal).axes[0].lines[-2].get_ydata()
+    assert [round(float(at)) for at in crashes] == [1 if sign > 0 else 0]  # where the worst values are
+
+
+def test_the_first_gain_has_its_number_even_where_there_is_no_room() -> None:
+    crowd = [row(2 + n, 0.9 + (n % 40) / 200, Status.DISCARD) for n in range(2000)]
+    figure = figure_of([row(0, 1.1), row(1, 0.9), *crowd])
+    assert "#1" in {text.get_text() for text in figure.axes[0].texts}
+
+
+def test_the_axis_may_be_the_time() -> None:
+    times = [1e9 + 1800 * n for n in range(5)]
+    rows = [replace(row(n, 1 - n / 10), started_at=times[n], ended_at=times[n + 1]) for n in range(4)]
+    scene = make_scene(rows, metric="val_bpb", goal=Goal.MINIMIZE, title="mar12", by_time=True)
+    assert [at for at, _ in scene.kept] == [0.5, 1.0, 1.5, 2.0]
+    with style():
+        figure = make_figure(scene)
+    check_texts(figure)
+    assert figure.axes[0].get_xlabel() == "hours since the start"
 
 
 def test_what_no_font_can_show_is_left_out() -> None:

@@ -7,7 +7,7 @@ from loop.git.bundle import TidyBranch
 from loop.results.export import Provenance
 from loop.results.report import make_report
 from loop.store.experiments import row_of
-from notifiers.text.report import pull_request
+from notifiers.text.pull_request import pull_request
 from tests.loop.proposers.contexts import run_of, trial
 
 HOSTILE = "a | b `rm` <script> @ann #12 [x](http://evil)\n# Title"

@@ -30,7 +30,8 @@ from loop.experiment import (
     Training,
 )
 from loop.gain import gain
-from loop.results.report import Bill, WakeUpReport, make_report
+from loop.results.ledger import Bill
+from loop.results.report import WakeUpReport, make_report
 from loop.store.experiments import Row
 from notifiers.text.certainty import gain_text
 from notifiers.text.digest import digest, message_of
