@@ -53,16 +53,18 @@ class Asked:
 def asked_in(update: Update, *, me: User, now: float, groups: Groups) -> Asked | None:
     """Return what an update asks of the bot `me`, None where it asks nothing.
 
-    That is: edited messages, what people in a group say to each other, commands for other bots.
+    That is: edited messages, what people in a group say to each other, commands for other bots, and what
+    somebody only passes on: a forwarded message, or one that another bot wrote.
     """
     key = f"{NAME}:{me.id}:{update.update_id}"
     if update.callback_query is not None:
         return _from_press(update.callback_query, key, now, groups)
     message = update.message
-    sender = (message.from_user or message.sender_chat) if message else None
-    if message is None or sender is None:
+    # Who writes in the name of a chat has a user's id that all such writers share.
+    sender = (message.sender_chat or message.from_user) if message else None
+    if message is None or sender is None or message.forward_origin or message.via_bot:
         return None
-    text = _addressed(message.text or "", me)
+    text = _addressed(message.text or message.caption or "", me)
     if not text or not (message.chat.type == ChatType.PRIVATE or text.startswith("/")):
         return None
     name = sender.full_name if isinstance(sender, User) else sender.effective_name or ""

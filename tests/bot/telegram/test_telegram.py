@@ -177,13 +177,31 @@ async def test_what_is_no_command_is_passed_over(
     message = server.api.say("/old")["message"]
     server.api.update(edited_message={**message, "edit_date": DATE + 9, "text": "/stop"})
     picture = {name: value for name, value in message.items() if name != "text"}
-    server.api.update(message={**picture, "caption": "/stop"})
     server.api.update(channel_post={**picture, "text": "/stop"})
+    hidden = {"type": "hidden_user", "sender_user_name": "Bob", "date": DATE - 60}
+    server.api.say("/stop", forward_origin=hidden)
+    server.api.say("/stop", forward_origin={"type": "user", "sender_user": message["from"], "date": DATE})
+    server.api.say("/stop", via_bot={"id": 99, "is_bot": True, "first_name": "Gif", "username": "gif"})
+    server.api.update(message={**picture, "caption": "/stop", "forward_origin": hidden})
+    server.api.update(edited_message={**picture, "edit_date": DATE + 9, "caption": "/stop"})
     server.api.update(message={**picture, "new_chat_title": "The lab"})
     server.api.update(something_new={"id": 1})
     server.api.say("/new")
     await server.api.posted(2)
     assert answers.texts == ["/old", "/new"]
+
+
+@pytest.mark.parametrize("file", ["photo", "document"])
+async def test_a_caption_is_what_was_said(
+    server: TelegramServer, answers: Answers, front: Running, file: str
+) -> None:
+    one = {"file_id": "f", "file_unique_id": "u", "width": 9, "height": 9}
+    for chat, caption in ((7, "/idea DEPTH 9"), (7, "look"), (GROUP, "look"), (GROUP, "/log@lab_bot 3")):
+        message = server.api.say("", chat=chat)["message"]
+        shown = {name: value for name, value in message.items() if name != "text"}
+        server.api.update(message={**shown, "caption": caption, file: [one] if file == "photo" else one})
+    await server.api.posted(3)
+    assert sorted(answers.texts) == ["/idea DEPTH 9", "/log 3", "look"]
 
 
 async def test_a_group_admin_without_a_name_is_the_group(
@@ -196,6 +214,8 @@ async def test_a_group_admin_without_a_name_is_the_group(
             **nameless,
             "text": "/two",
             "sender_chat": {"id": GROUP, "type": "supergroup", "title": "Lab"},
+            # As Telegram fills it in: the same user for the nameless of all groups.
+            "from": {"id": 1087968824, "is_bot": True, "first_name": "Group", "username": "GroupAnonymousBot"},
         }
     )
     server.api.update(message={**nameless, "text": "/three"})
