@@ -29,7 +29,8 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
     with _left_out("httpx._main", "cryptography", "tornado"):
         from bot.telegram.connection import Webhook
         from bot.telegram.front import TelegramFront
-        from notifiers.channels.telegram import Groups, TelegramChannel
+        from notifiers.channels.telegram import TelegramChannel
+        from notifiers.channels.telegram_places import Places
         from notifiers.channels.telegram_wire import make_bot
 
     require_token(token, "TELEGRAM_BOT_TOKEN", begins=r"\d+:")
@@ -39,18 +40,19 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
         host, port = settings.telegram_webhook_listen
         secret = settings.telegram_webhook_secret.get_secret_value()
         webhook = Webhook(settings.telegram_webhook_url, secret, host, port)
-    groups, everywhere = Groups(), all_telegram_chats()
+    listed = settings.telegram_chat_ids or settings.telegram_user_ids
+    places, everywhere = Places(listed), all_telegram_chats()
     channels = []
-    for place in told_places(settings.telegram_chat_ids or settings.telegram_user_ids):
+    for place in told_places(listed):
         chat, _, topic = place.partition("/")
         channel = TelegramChannel(
-            bot=bot, chat_id=int(chat), topic_id=int(topic) if topic else None, groups=groups
+            bot=bot, chat_id=int(chat), topic_id=int(topic) if topic else None, places=places
         )
         channels.append((channel, telegram_spacing(everywhere, group=int(chat) < 0, clock=clock)))
     front = TelegramFront(
         bot=bot,
         answer=answer,
-        groups=groups,
+        places=places,
         channels=[channel for channel, _ in channels],
         commands=[command for command in COMMANDS if not command.hidden],
         locks=Path.home() / ".cache" / "autoresearch" / "locks",  # for all state directories

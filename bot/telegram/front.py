@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from telegram import BotCommand, CallbackQuery, Update, User
+from telegram import BotCommand, CallbackQuery, MaybeInaccessibleMessage, Update, User
 from telegram import Message as TelegramMessage
 from telegram.constants import ChatType
 from telegram.error import BadRequest, TelegramError
@@ -23,7 +23,8 @@ from bot.front import ANSWER_WAITS, HEAD_START, Answer, CommandQueue, FrontHealt
 from bot.telegram.connection import Context, Line, Pace, Pulse, TokenRefusedError, Webhook
 from loop.errors import UserError
 from loop.files import LockedError, lock
-from notifiers.channels.telegram import Groups, TelegramChannel
+from notifiers.channels.telegram import TelegramChannel
+from notifiers.channels.telegram_places import Places
 from notifiers.message import ChannelError, Message, RefusedError, Reply, UnreachableError
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class Asked:
     shown_at: float = 0.0
 
 
-def asked_in(update: Update, *, me: User, now: float, groups: Groups) -> Asked | None:
+def asked_in(update: Update, *, me: User, now: float, places: Places) -> Asked | None:
     """Return what an update asks of the bot `me`, None where it asks nothing.
 
     That is: edited messages, what people in a group say to each other, commands for other bots, and what
@@ -58,7 +59,7 @@ def asked_in(update: Update, *, me: User, now: float, groups: Groups) -> Asked |
     """
     key = f"{NAME}:{me.id}:{update.update_id}"
     if update.callback_query is not None:
-        return _from_press(update.callback_query, key, now, groups)
+        return _from_press(update.callback_query, key, now, places)
     message = update.message
     # Who writes in the name of a chat has a user's id that all such writers share.
     sender = (message.sender_chat or message.from_user) if message else None
@@ -68,24 +69,36 @@ def asked_in(update: Update, *, me: User, now: float, groups: Groups) -> Asked |
     if not text or not (message.chat.type == ChatType.PRIVATE or text.startswith("/")):
         return None
     name = sender.full_name if isinstance(sender, User) else sender.effective_name or ""
-    topic = message.message_thread_id if message.is_topic_message else None
-    who = Sender(NAME, str(sender.id), str(groups.listed(message.chat.id)), name, str(topic or ""))
-    request = Request(who, text, key, message.date.timestamp(), str(message.message_id))
-    return Asked(request, topic)
+    topic = _topic(message)
+    who, message_id = _sender(places, message, topic, str(sender.id), name)
+    return Asked(Request(who, text, key, message.date.timestamp(), message_id), topic)
 
 
-def _from_press(press: CallbackQuery, key: str, now: float, groups: Groups) -> Asked | None:
+def _from_press(press: CallbackQuery, key: str, now: float, places: Places) -> Asked | None:
     message = press.message
     if message is None or not press.data:
         return None
     topic, shown = None, message.date
     if isinstance(message, TelegramMessage):
-        topic = message.message_thread_id if message.is_topic_message else None
-        shown = message.edit_date or message.date
-    user, place = press.from_user, str(groups.listed(message.chat.id))
-    who = Sender(NAME, str(user.id), place, user.full_name, str(topic or ""))
-    request = Request(who, press.data, key, now, str(message.message_id))
-    return Asked(request, topic, press.id, shown.timestamp())
+        topic, shown = _topic(message), message.edit_date or message.date
+    user = press.from_user
+    who, message_id = _sender(places, message, topic, str(user.id), user.full_name)
+    return Asked(Request(who, press.data, key, now, message_id), topic, press.id, shown.timestamp())
+
+
+def _topic(message: TelegramMessage) -> int | None:
+    return message.message_thread_id if message.is_topic_message else None
+
+
+def _sender(
+    places: Places, message: MaybeInaccessibleMessage, topic: int | None, user: str, name: str
+) -> tuple[Sender, str]:
+    """Return who asks, by the place as it is listed, and the id of the message there."""
+    place = places.listed(message.chat.id)
+    own = places.topic_of(place, topic)
+    number = str(message.message_id)
+    message_id = number if topic is None or topic == own else f"{topic}/{number}"
+    return Sender(NAME, user, str(place), name, str(own or "")), message_id
 
 
 def _addressed(text: str, me: User) -> str:
@@ -115,7 +128,7 @@ class TelegramFront:
         answer: Answer,
         commands: Sequence[Command],
         locks: Path,
-        groups: Groups | None = None,
+        places: Places | None = None,
         channels: Sequence[TelegramChannel] = (),
         webhook: Webhook | None = None,
         pace: Pace | None = None,
@@ -126,7 +139,7 @@ class TelegramFront:
         self._answer = answer
         self._menu = [BotCommand(one.name, one.help[:DESCRIPTION_CHARACTERS]) for one in commands]
         self._menu_is_set = False
-        self._groups = groups or Groups()
+        self._places = places or Places()
         self._unchecked = list(channels)
         self._lock = locks / f"telegram-{bot.token.partition(':')[0]}.lock"
         self._webhook = webhook
@@ -216,8 +229,8 @@ class TelegramFront:
 
     async def _receive(self, update: Update, context: Context) -> None:
         if (moved := update.message) and moved.migrate_from_chat_id is not None:
-            self._groups.move(self._groups.listed(moved.migrate_from_chat_id), moved.chat.id)
-        asked = asked_in(update, me=context.bot.bot, now=time.time(), groups=self._groups)
+            self._places.move(self._places.listed(moved.migrate_from_chat_id), moved.chat.id)
+        asked = asked_in(update, me=context.bot.bot, now=time.time(), places=self._places)
         if asked is None:
             return
         place = asked.request.sender.place
@@ -237,7 +250,7 @@ class TelegramFront:
         reply = await self._answer(asked.request)
         if reply is not None:
             place = int(asked.request.sender.place)
-            channel = TelegramChannel(bot=self._bot, chat_id=place, topic_id=asked.topic, groups=self._groups)
+            channel = TelegramChannel(bot=self._bot, chat_id=place, topic_id=asked.topic, places=self._places)
             await show_answer(lambda: _show(channel, asked, reply), asked.request, self._answer_waits)
 
     async def _acknowledge(self, press: str) -> bool:

@@ -115,6 +115,18 @@ def check_commands(commands: str) -> list[dict[str, str]]:
     return table
 
 
+def check_action(action: str) -> str:
+    if action not in {"typing", "upload_photo", "upload_document"}:  # of those that there are
+        raise bad_request("wrong parameter action in request")
+    return action
+
+
+def check_title(title: str) -> str:
+    if not 1 <= len(title) <= 128:
+        raise bad_request("TOPIC_TITLE_EMPTY" if not title else "TOPIC_TITLE_TOO_LONG")
+    return title
+
+
 def check_webhook(url: str, secret: str) -> None:
     if url and urlsplit(url).scheme != "https":
         raise bad_request("bad webhook: An HTTPS URL must be provided for webhook")

@@ -10,7 +10,8 @@ import pytest
 
 from bot.commands.access import Request, Sender
 from bot.commands.table import COMMANDS
-from notifiers.channels.telegram import Groups, TelegramChannel
+from notifiers.channels.telegram import TelegramChannel
+from notifiers.channels.telegram_places import Places
 from notifiers.channels.telegram_wire import make_bot
 from notifiers.message import Attachment, Button, Message, Reply
 from tests.bot.telegram_front import Answers, Running, running, tasks_at_work
@@ -137,15 +138,52 @@ async def test_after_a_restart_a_look_at_the_chats_tells_which_group_has_moved(
     server: TelegramServer, answers: Answers, tmp_path: Path
 ) -> None:
     server.api.chats |= {-5: Chat(-5, "group", moved_to=-1005), -1005: Chat(-1005, "supergroup")}
-    groups, bot = Groups(), make_bot(TOKEN, server.base_url)
-    channels = [TelegramChannel(bot=bot, chat_id=chat, groups=groups) for chat in (-5, -404)]
-    async with running(server, answers, tmp_path, groups=groups, channels=channels):
+    places, bot = Places(), make_bot(TOKEN, server.base_url)
+    channels = [TelegramChannel(bot=bot, chat_id=chat, places=places) for chat in (-5, -404)]
+    async with running(server, answers, tmp_path, places=places, channels=channels):
         await server.called("sendChatAction", 3)
         server.api.say("/status", chat=-1005)
         [post] = await server.api.posted()
     assert answers.requests[0].sender.place == "-5"
     assert post.chat == -1005
     await bot.request.shutdown()
+
+
+async def test_who_may_steer_in_a_topic_may_do_so_where_its_messages_go_when_it_is_deleted(
+    server: TelegramServer, answers: Answers, tmp_path: Path
+) -> None:
+    bot = make_bot(TOKEN, server.base_url)
+    server.api.chats[GROUP].topics.clear()
+
+    async def steer(places: Places, text: str) -> str:
+        channel = TelegramChannel(bot=bot, chat_id=GROUP, topic_id=5, places=places)
+        async with running(server, answers, tmp_path, places=places, channels=[channel]):
+            await server.api.until(lambda: places.is_lost(GROUP, 5))
+            server.api.say(text, chat=GROUP)
+            await server.api.until(lambda: text in answers.texts)
+            assert await channel.send(CARD)
+            query = server.api.press(server.api.posts[-1])
+            await server.api.until(lambda: query in server.api.answered)
+        return answers.requests[-1].sender.channel
+
+    places = Places([f"{GROUP}/5"])
+    assert await steer(places, "/one") == f"telegram:{GROUP}:5"
+    assert await steer(Places([f"{GROUP}/5"]), "/two") == f"telegram:{GROUP}:5"  # restarted
+    assert await steer(Places([str(GROUP), f"{GROUP}/5"]), "/three") == f"telegram:{GROUP}"
+    assert {post.topic for post in server.api.posts} == {0}
+    await bot.request.shutdown()
+
+
+async def test_a_topic_of_a_group_that_is_listed_whole_is_a_part_of_it(
+    server: TelegramServer, answers: Answers, tmp_path: Path
+) -> None:
+    places = Places([str(GROUP)])
+    async with running(server, answers, tmp_path, places=places):
+        message = server.api.say("/idea", chat=GROUP, message_thread_id=5, is_topic_message=True)["message"]
+        [post] = await server.api.posted()
+    [request] = answers.requests
+    assert (post.topic, post.reply_to) == (5, message["message_id"])
+    assert (request.sender.channel, request.message_id) == (f"telegram:{GROUP}", f"5/{post.reply_to}")
 
 
 @pytest.mark.parametrize("text", ["/status", "/status@lab_bot", "/STATUS@Lab_Bot\tnow", "hello", "/"])
@@ -215,7 +253,12 @@ async def test_a_group_admin_without_a_name_is_the_group(
             "text": "/two",
             "sender_chat": {"id": GROUP, "type": "supergroup", "title": "Lab"},
             # As Telegram fills it in: the same user for the nameless of all groups.
-            "from": {"id": 1087968824, "is_bot": True, "first_name": "Group", "username": "GroupAnonymousBot"},
+            "from": {
+                "id": 1087968824,
+                "is_bot": True,
+                "first_name": "Group",
+                "username": "GroupAnonymousBot",
+            },
         }
     )
     server.api.update(message={**nameless, "text": "/three"})
