@@ -20,7 +20,7 @@ from telegram.ext import ExtBot
 from bot.commands.access import Request, Sender
 from bot.commands.table import Command
 from bot.front import ANSWER_WAITS, HEAD_START, Answer, CommandQueue, FrontHealth, keep_connected, show_answer
-from bot.telegram.connection import Context, Line, Pace, Pulse, TokenRefusedError, Webhook
+from bot.telegram.connection import Line, Pace, Pulse, TokenRefusedError, Webhook
 from loop.errors import UserError
 from loop.files import LockedError, lock
 from notifiers.channels.telegram import TelegramChannel
@@ -35,6 +35,10 @@ REFUSALS = 3
 """401s in a row after which the token is taken for wrong: proxies and outages answer so once or twice."""
 
 DESCRIPTION_CHARACTERS = 256
+SAID_CHARACTERS = 200  # in the acknowledgement of a press
+
+SPIN_SECONDS = 2.0
+"""How long a pressed button may spin before it is acknowledged without words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,27 @@ def _sender(
     number = str(message.message_id)
     message_id = number if topic is None or topic == own else f"{topic}/{number}"
     return Sender(NAME, user, str(place), name, str(own or "")), message_id
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What only the one who pressed a button sees, for a moment or until it is closed."""
+
+    text: str
+    stays: bool
+
+
+def said_of(reply: Reply | None) -> Said | None:
+    """Return what is enough of an answer to a press, None where it has to be a message.
+
+    That a person may not do something is not for the whole group. What else is brief is shown by the card.
+    """
+    if reply is None or not (reply.refused or reply.brief):
+        return None
+    message = reply.message
+    if message.block or message.buttons or message.attachments or len(message.text) > SAID_CHARACTERS:
+        return None
+    return Said(message.text, stays=reply.refused)
 
 
 def _addressed(text: str, me: User) -> str:
@@ -227,46 +252,65 @@ class TelegramFront:
             except ChannelError as error:
                 log.info("%s could not be looked at: %s", channel.name, error)
 
-    async def _receive(self, update: Update, context: Context) -> None:
+    async def _receive(self, update: Update, me: User, waited: bool) -> None:
         if (moved := update.message) and moved.migrate_from_chat_id is not None:
             self._places.move(self._places.listed(moved.migrate_from_chat_id), moved.chat.id)
-        asked = asked_in(update, me=context.bot.bot, now=time.time(), places=self._places)
+        asked = asked_in(update, me=me, now=time.time(), places=self._places)
         if asked is None:
             return
         place = asked.request.sender.place
         if not asked.press:
             self._queue.put(place, partial(self._obey, asked))
             return
+        said: asyncio.Future[Said | None] = asyncio.get_running_loop().create_future()
+        if waited:  # only Telegram knows whether it is old, and has to say so before it is obeyed
+            said.set_result(None)
         # At once, and not when its turn comes: the button spins until then, and Telegram waits 15 s at most.
-        fresh = self._queue.begin(self._acknowledge(asked.press))
-        self._queue.put(place, partial(self._obey_press, asked, fresh))
+        shown = self._queue.begin(self._acknowledge(asked.press, said))
+        self._queue.put(place, partial(self._obey_press, asked, said, shown))
 
-    async def _obey_press(self, asked: Asked, fresh: asyncio.Task[bool]) -> None:
-        if not await fresh:
+    async def _obey_press(
+        self, asked: Asked, said: asyncio.Future[Said | None], shown: asyncio.Task[bool | None]
+    ) -> None:
+        if said.done() and await shown is None:
             asked = replace(asked, request=replace(asked.request, sent_at=asked.shown_at))
-        await self._obey(asked)
+        reply = await self._answer(asked.request)
+        if not said.done():
+            said.set_result(said_of(reply))
+            if await shown and not (reply and reply.replaces):
+                return
+        if reply is not None:
+            await self._show_answer(asked, reply)
 
     async def _obey(self, asked: Asked) -> None:
         reply = await self._answer(asked.request)
         if reply is not None:
-            place = int(asked.request.sender.place)
-            channel = TelegramChannel(bot=self._bot, chat_id=place, topic_id=asked.topic, places=self._places)
-            await show_answer(lambda: _show(channel, asked, reply), asked.request, self._answer_waits)
+            await self._show_answer(asked, reply)
 
-    async def _acknowledge(self, press: str) -> bool:
-        """Stop the spinner of a pressed button; False when Telegram says that the press is old.
+    async def _show_answer(self, asked: Asked, reply: Reply) -> None:
+        place = int(asked.request.sender.place)
+        channel = TelegramChannel(bot=self._bot, chat_id=place, topic_id=asked.topic, places=self._places)
+        await show_answer(lambda: _show(channel, asked, reply), asked.request, self._answer_waits)
 
-        That happens when the bot was not running, and is the only sign of it.
+    async def _acknowledge(self, press: str, said: asyncio.Future[Said | None]) -> bool | None:
+        """Stop the spinner of a pressed button, with what is `said` within a moment.
+
+        Return whether that was shown; None when Telegram says that the press is old. That happens when the
+        bot was not running, and is the only sign of it.
         """
+        await asyncio.wait({said}, timeout=SPIN_SECONDS)
+        text = None if said.cancel() else said.result()
         try:
-            await self._bot.answer_callback_query(press)
-        except BadRequest as error:
-            if "query is too old" in error.message.lower():
-                return False
-            log.info("Telegram: a press could not be acknowledged: %s", error)
+            if text is None:
+                await self._bot.answer_callback_query(press)
+            else:
+                await self._bot.answer_callback_query(press, text.text, show_alert=text.stays)
         except TelegramError as error:
+            if isinstance(error, BadRequest) and "query is too old" in error.message.lower():
+                return None
             log.info("Telegram: a press could not be acknowledged: %s", error)
-        return True
+            return False
+        return text is not None
 
 
 async def _show(channel: TelegramChannel, asked: Asked, reply: Reply) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from bot.commands.access import Request, Sender
 from bot.commands.table import COMMANDS
+from bot.telegram.connection import MOST_UPDATES
 from notifiers.channels.telegram import TelegramChannel
 from notifiers.channels.telegram_places import Places
 from notifiers.channels.telegram_wire import make_bot
@@ -433,14 +434,113 @@ async def test_where_the_pressed_message_is_gone_the_answer_is_a_new_one(
     assert (reply.text, reply.reply_to) == ("Stopped.", 0)
 
 
-async def test_a_refused_press_is_answered_in_short(
+async def caught_up(server: TelegramServer) -> None:
+    """Wait for a poll after the first one: what comes from now on has not waited for the bot."""
+    server.api.say("/hello")
+    await server.api.posted()
+    server.api.posts.clear()
+
+
+@pytest.mark.parametrize(
+    ("reply", "alert"),
+    [
+        (Reply(Message("You have read-only access."), refused=True), True),
+        (Reply(Message("Run a pauses after this."), brief=True, for_all=True), False),
+        (Reply(Message("x" * 200), brief=True), False),
+    ],
+    ids=["refused", "brief", "long"],
+)
+async def test_a_press_is_answered_by_its_acknowledgement_where_that_is_enough(
+    server: TelegramServer, answers: Answers, front: Running, reply: Reply, alert: bool
+) -> None:
+    await caught_up(server)
+    answers.by_text["/stop"] = reply
+    post = await card(front, server)
+    query = server.api.press(post)
+    server.api.say("/status")
+    await server.api.posted(2)
+    assert server.api.texts() == ["the card", "You said /status."]
+    assert server.api.answered == {query: reply.message.text}
+    assert server.api.alerts == ({query} if alert else set())
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(Message("x" * 201), refused=True),
+        Reply(Message("Done.", "a table"), brief=True),
+        Reply(Message("Done."), for_all=True),
+    ],
+    ids=["too long", "block", "not brief"],
+)
+async def test_what_says_more_than_an_acknowledgement_holds_is_a_message(
+    server: TelegramServer, answers: Answers, front: Running, reply: Reply
+) -> None:
+    await caught_up(server)
+    answers.by_text["/stop"] = reply
+    post = await card(front, server)
+    query = server.api.press(post)
+    _, answer = await server.api.posted(2)
+    assert answer.text.startswith(reply.message.text)
+    assert answer.reply_to == post.id
+    assert server.api.answered == {query: ""}
+
+
+async def test_a_brief_answer_that_takes_the_place_of_what_was_pressed_does_so(
     server: TelegramServer, answers: Answers, front: Running
 ) -> None:
-    answers.by_text["/stop"] = Reply(Message("This button is too old."), refused=True)
+    await caught_up(server)
+    answers.by_text["/stop"] = Reply(Message("Stopped."), brief=True, replaces=True)
     post = await card(front, server)
-    server.api.press(post)
-    _, reply = await server.api.posted(2)
-    assert (reply.text, reply.reply_to, post.text) == ("This button is too old.", post.id, "the card")
+    query = server.api.press(post)
+    await server.api.until(lambda: post.edits)
+    assert server.api.texts() == ["Stopped."]
+    assert server.api.answered == {query: "Stopped."}
+
+
+@pytest.mark.parametrize("trouble", ["refused", "slow"])
+async def test_what_an_acknowledgement_could_not_say_is_a_message(
+    server: TelegramServer, answers: Answers, front: Running, trouble: str
+) -> None:
+    await caught_up(server)
+    answers.by_text["/stop"] = Reply(Message("Stopped."), brief=True)
+    post = await card(front, server)
+    if trouble == "refused":
+        server.fail("answerCallbackQuery", page(502))
+        server.api.press(post)
+    else:
+        answers.gates["/stop"] = asyncio.Event()
+        query = server.api.press(post)
+        await server.api.until(lambda: query in server.api.answered)
+        assert server.api.answered == {query: ""}
+        answers.gates["/stop"].set()
+    await server.api.posted(2)
+    assert server.api.texts() == ["the card", "Stopped."]
+
+
+async def test_a_stranger_who_presses_sees_that_nothing_happens(
+    server: TelegramServer, answers: Answers, front: Running
+) -> None:
+    await caught_up(server)
+    answers.by_text["/stop"] = None
+    query = server.api.press(await card(front, server), user=666)
+    await server.api.until(lambda: query in server.api.answered)
+    assert server.api.answered == {query: ""}
+    assert server.api.texts() == ["the card"]
+
+
+async def test_a_press_that_waited_for_the_bot_is_not_obeyed_before_telegram_said_how_old_it_is(
+    server: TelegramServer, answers: Answers, tmp_path: Path
+) -> None:
+    answers.by_text["/stop"] = Reply(Message("That button is too old."), refused=True)
+    server.api.posts.append(Post(55, 7, "the card", keyboard=[[{"text": "Stop", "callback_data": "/stop"}]]))
+    for _ in range(MOST_UPDATES):  # so that the press comes with the second poll
+        server.api.say("hello", chat=GROUP)
+    server.api.press(server.api.posts[0], old=True)
+    async with running(server, answers, tmp_path):
+        await server.api.posted(2)
+    assert [request.sent_at for request in answers.requests] == [DATE + 60]
+    assert server.api.answered == {}
 
 
 async def test_a_press_from_long_ago_says_so(
