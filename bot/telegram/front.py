@@ -69,40 +69,65 @@ def asked_in(update: Update, *, me: User, now: float, places: Places) -> Asked |
     sender = (message.sender_chat or message.from_user) if message else None
     if message is None or sender is None or message.forward_origin or message.via_bot:
         return None
-    text = _addressed(message.text or message.caption or "", me)
-    if not text or not (message.chat.type == ChatType.PRIVATE or text.startswith("/")):
+    text, answered = _addressed(message.text or message.caption or "", me), _answered(message, me)
+    if not text or not (message.chat.type == ChatType.PRIVATE or text.startswith("/") or answered):
         return None
     name = sender.full_name if isinstance(sender, User) else sender.effective_name or ""
-    topic = _topic(message)
-    who, message_id = _sender(places, message, topic, str(sender.id), name)
-    return Asked(Request(who, text, key, message.date.timestamp(), message_id), topic)
+    spot = _Spot.of(places, message)
+    request = Request(
+        spot.sender(str(sender.id), name),
+        text,
+        key,
+        message.date.timestamp(),
+        spot.message_id(message),
+        replied_to=spot.message_id(answered) if answered else "",
+    )
+    return Asked(request, spot.topic)
+
+
+def _answered(message: TelegramMessage, me: User) -> TelegramMessage | None:
+    """Return the message of ours that a message answers; all that is in a topic answers its beginning."""
+    answered = message.reply_to_message
+    if answered is None or answered.forum_topic_created or answered.from_user is None:
+        return None
+    return answered if answered.from_user.id == me.id else None
 
 
 def _from_press(press: CallbackQuery, key: str, now: float, places: Places) -> Asked | None:
     message = press.message
     if message is None or not press.data:
         return None
-    topic, shown = None, message.date
+    shown = message.date
     if isinstance(message, TelegramMessage):
-        topic, shown = _topic(message), message.edit_date or message.date
-    user = press.from_user
-    who, message_id = _sender(places, message, topic, str(user.id), user.full_name)
-    return Asked(Request(who, press.data, key, now, message_id), topic, press.id, shown.timestamp())
+        shown = message.edit_date or message.date
+    spot, user = _Spot.of(places, message), press.from_user
+    sender = spot.sender(str(user.id), user.full_name)
+    request = Request(sender, press.data, key, now, spot.message_id(message), pressed=True)
+    return Asked(request, spot.topic, press.id, shown.timestamp())
 
 
-def _topic(message: TelegramMessage) -> int | None:
-    return message.message_thread_id if message.is_topic_message else None
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    """Where a message is: the place as it is listed, its topic, and the topic if it has a channel of its own."""
 
+    place: int
+    topic: int | None
+    own: int | None
 
-def _sender(
-    places: Places, message: MaybeInaccessibleMessage, topic: int | None, user: str, name: str
-) -> tuple[Sender, str]:
-    """Return who asks, by the place as it is listed, and the id of the message there."""
-    place = places.listed(message.chat.id)
-    own = places.topic_of(place, topic)
-    number = str(message.message_id)
-    message_id = number if topic is None or topic == own else f"{topic}/{number}"
-    return Sender(NAME, user, str(place), name, str(own or "")), message_id
+    @classmethod
+    def of(cls, places: Places, message: MaybeInaccessibleMessage) -> _Spot:
+        place, topic = places.listed(message.chat.id), None
+        if isinstance(message, TelegramMessage) and message.is_topic_message:
+            topic = message.message_thread_id
+        return cls(place, topic, places.topic_of(place, topic))
+
+    def sender(self, user: str, name: str) -> Sender:
+        return Sender(NAME, user, str(self.place), name, str(self.own or ""))
+
+    def message_id(self, message: MaybeInaccessibleMessage) -> str:
+        """Return the id as the channel of the place gives it."""
+        elsewhere = self.topic is not None and self.topic != self.own
+        return f"{self.topic}/{message.message_id}" if elsewhere else str(message.message_id)
 
 
 @dataclass(frozen=True, slots=True)

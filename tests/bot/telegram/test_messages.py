@@ -64,3 +64,31 @@ def test_a_reply_in_a_group_without_topics_has_no_topic() -> None:
     asked = asked_in(update("/status", "supergroup", message_thread_id=5), me=ME, now=0, places=Places())
     assert asked is not None
     assert asked.topic is None
+
+
+def test_an_answer_to_a_message_of_ours_tells_which() -> None:
+    """In a topic every message answers the one that began it, or so Telegram says."""
+    chat = {"id": -3, "type": "supergroup"}
+    ours = {"message_id": 3, "date": 1_750_000_000, "chat": chat, "from": ME.to_dict(), "text": "a digest"}
+    theirs = {**ours, "from": ADA}
+    topic = {"is_topic_message": True, "message_thread_id": 5}
+    replied_to = []
+    for listed, answered, more in (
+        ((), ours, {}),
+        ((), theirs, {}),
+        (("-3/5",), ours, topic),
+        (("-3",), ours, topic),
+        (("-3",), {**ours, "message_id": 5, "forum_topic_created": {"name": "a", "icon_color": 1}}, topic),
+    ):
+        made = update("/again", "supergroup", reply_to_message=answered, **more)
+        asked = asked_in(made, me=ME, now=0, places=Places(listed))
+        assert asked is not None
+        replied_to.append(asked.request.replied_to)
+    assert replied_to == ["3", "", "3", "5/3", ""]
+
+
+def test_in_a_group_an_answer_to_a_message_of_ours_is_for_us() -> None:
+    ours = {"message_id": 3, "date": 1_750_000_000, "chat": {"id": -3, "type": "group"}, "from": ME.to_dict()}
+    for author, is_asked in ((ME.to_dict(), True), (ADA, False)):
+        made = update("diff", "group", reply_to_message={**ours, "from": author})
+        assert (asked_in(made, me=ME, now=0, places=Places()) is not None) is is_asked
