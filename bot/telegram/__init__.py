@@ -54,6 +54,7 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
         answer=answer,
         places=places,
         channels=[channel for channel, _ in channels],
+        knows=lambda sender: _allowed(settings).role_of(sender) is not None,
         commands=[command for command in COMMANDS if not command.hidden],
         locks=Path.home() / ".cache" / "autoresearch" / "locks",  # for all state directories
         webhook=webhook,

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from telegram import BotCommand, CallbackQuery, MaybeInaccessibleMessage, Update, User
 from telegram import Message as TelegramMessage
-from telegram.constants import ChatType
+from telegram.constants import ChatAction, ChatType
 from telegram.error import BadRequest, TelegramError
 from telegram.ext import ExtBot
 
@@ -25,7 +25,7 @@ from loop.errors import UserError
 from loop.files import LockedError, lock
 from notifiers.channels.telegram import TelegramChannel
 from notifiers.channels.telegram_places import Places
-from notifiers.message import ChannelError, Message, RefusedError, Reply, UnreachableError
+from notifiers.message import ChannelError, Message, RateLimitedError, RefusedError, Reply, UnreachableError
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,16 @@ REFUSALS = 3
 
 DESCRIPTION_CHARACTERS = 256
 SAID_CHARACTERS = 200  # in the acknowledgement of a press
+
+LONG_COMMANDS = {
+    "plot": ChatAction.UPLOAD_PHOTO,
+    "summary": ChatAction.TYPING,
+    "bundle": ChatAction.UPLOAD_DOCUMENT,
+}
+"""What is shown at once while these are at work; for any other command TYPING, after `LONG_SECONDS`."""
+LONG_SECONDS = 1.0
+ACTION_SECONDS = 4.5
+"""After which an action is shown again: Telegram shows it for five seconds."""
 
 SPIN_SECONDS = 2.0
 """How long a pressed button may spin before it is acknowledged without words."""
@@ -108,7 +118,7 @@ def _from_press(press: CallbackQuery, key: str, now: float, places: Places) -> A
 
 @dataclass(frozen=True, slots=True)
 class _Spot:
-    """Where a message is: the place as it is listed, its topic, and the topic if it has a channel of its own."""
+    """Where a message is: the listed place, its topic, and the topic if that has a channel of its own."""
 
     place: int
     topic: int | None
@@ -169,6 +179,7 @@ class TelegramFront:
     it may serve channels too, before the front runs and after. Updates come over a line of their own, which
     is replaced whenever it dies, by long polling or by `webhook`. A file in the folder `locks` keeps other
     bots of this machine from using the same token. The `channels` are looked at once there is a line.
+    `knows` tells who is no stranger.
     """
 
     def __init__(
@@ -177,6 +188,7 @@ class TelegramFront:
         bot: ExtBot[None],
         answer: Answer,
         commands: Sequence[Command],
+        knows: Callable[[Sender], bool],
         locks: Path,
         places: Places | None = None,
         channels: Sequence[TelegramChannel] = (),
@@ -187,6 +199,7 @@ class TelegramFront:
     ) -> None:
         self._bot = bot
         self._answer = answer
+        self._knows = knows
         self._menu = [BotCommand(one.name, one.help[:DESCRIPTION_CHARACTERS]) for one in commands]
         self._menu_is_set = False
         self._places = places or Places()
@@ -299,23 +312,46 @@ class TelegramFront:
     ) -> None:
         if said.done() and await shown is None:
             asked = replace(asked, request=replace(asked.request, sent_at=asked.shown_at))
-        reply = await self._answer(asked.request)
-        if not said.done():
-            said.set_result(said_of(reply))
-            if await shown and not (reply and reply.replaces):
-                return
-        if reply is not None:
-            await self._show_answer(asked, reply)
+        async with self._shows_work(asked):
+            reply = await self._answer(asked.request)
+            if not said.done():
+                said.set_result(said_of(reply))
+                if await shown and not (reply and reply.replaces):
+                    return
+            if reply is not None:
+                await self._show_answer(asked, reply)
 
     async def _obey(self, asked: Asked) -> None:
-        reply = await self._answer(asked.request)
-        if reply is not None:
-            await self._show_answer(asked, reply)
+        async with self._shows_work(asked):
+            reply = await self._answer(asked.request)
+            if reply is not None:
+                await self._show_answer(asked, reply)
 
     async def _show_answer(self, asked: Asked, reply: Reply) -> None:
-        place = int(asked.request.sender.place)
-        channel = TelegramChannel(bot=self._bot, chat_id=place, topic_id=asked.topic, places=self._places)
+        channel = self._channel(asked)
         await show_answer(lambda: _show(channel, asked, reply), asked.request, self._answer_waits)
+
+    def _channel(self, asked: Asked) -> TelegramChannel:
+        place = int(asked.request.sender.place)
+        return TelegramChannel(bot=self._bot, chat_id=place, topic_id=asked.topic, places=self._places)
+
+    @asynccontextmanager
+    async def _shows_work(self, asked: Asked) -> AsyncIterator[None]:
+        """Show that we type or upload while a command takes long; strangers see nothing."""
+        action = LONG_COMMANDS.get(asked.request.text.partition(" ")[0].removeprefix("/").lower())
+        if not self._knows(asked.request.sender):
+            yield
+            return
+        showing = asyncio.create_task(
+            _show_work(
+                self._channel(asked), action or ChatAction.TYPING, after=0.0 if action else LONG_SECONDS
+            )
+        )
+        try:
+            yield
+        finally:
+            showing.cancel()
+            await asyncio.wait({showing})
 
     async def _acknowledge(self, press: str, said: asyncio.Future[Said | None]) -> bool | None:
         """Stop the spinner of a pressed button, with what is `said` within a moment.
@@ -336,6 +372,19 @@ class TelegramFront:
             log.info("Telegram: a press could not be acknowledged: %s", error)
             return False
         return text is not None
+
+
+async def _show_work(channel: TelegramChannel, action: ChatAction, *, after: float) -> None:
+    await asyncio.sleep(after)
+    while True:
+        pause = ACTION_SECONDS
+        try:
+            await channel.act(action)
+        except RateLimitedError as error:
+            pause = max(pause, error.seconds)
+        except ChannelError as error:
+            log.debug("%s does not show what we do: %s", channel.name, error)
+        await asyncio.sleep(pause)
 
 
 async def _show(channel: TelegramChannel, asked: Asked, reply: Reply) -> None:

@@ -245,7 +245,7 @@ class TelegramChannel:
         """Raise a ChannelError where the chat takes no messages; for a moment it shows that we type."""
         await self.act(ChatAction.TYPING)
 
-    async def act(self, action: str) -> None:
+    async def act(self, action: ChatAction) -> None:
         """Show for five seconds, or until the next message, that we are typing or uploading something."""
         await self._in_topic(self._topic_id, self._call, self._bot.send_chat_action, action=action)
 

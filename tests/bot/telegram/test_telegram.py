@@ -15,9 +15,10 @@ from notifiers.channels.telegram import TelegramChannel
 from notifiers.channels.telegram_places import Places
 from notifiers.channels.telegram_wire import make_bot
 from notifiers.message import Attachment, Button, Message, Reply
-from tests.bot.telegram_front import Answers, Running, running, tasks_at_work
+from tests.bot.idle_clock import waited
+from tests.bot.telegram_front import STRANGER, Answers, Running, running, tasks_at_work
 from tests.servers.telegram_api import DATE, TOKEN, Chat, Post
-from tests.servers.telegram_server import TelegramServer, page, refusal, retry_after, serving
+from tests.servers.telegram_server import Answer, TelegramServer, page, refusal, retry_after, serving
 
 GROUP = -100
 CARD = Message("the card", buttons=((Button("Stop", "/stop"),),))
@@ -362,6 +363,82 @@ async def test_an_answer_that_is_refused_or_never_taken_is_given_up(
     assert server.api.texts() == ["You said /three."]
     assert "the answer to /one in 7 was not shown: Forbidden: bot was kicked" in caplog.text
     assert "the answer to /two in 7 was not shown" in caplog.text
+
+
+# -- What is shown meanwhile
+
+
+@pytest.mark.parametrize(
+    ("text", "action"),
+    [
+        ("/plot", "upload_photo"),
+        ("/bundle", "upload_document"),
+        ("/Summary", "typing"),
+        ("/idea DEPTH 9", "typing"),
+    ],
+)
+async def test_a_long_command_shows_that_it_is_at_work(
+    server: TelegramServer, answers: Answers, front: Running, text: str, action: str
+) -> None:
+    answers.gates[text] = asyncio.Event()
+    began = waited()
+    server.api.say(text, chat=GROUP, message_thread_id=5, is_topic_message=True)
+    await server.api.until(lambda: server.api.actions)
+    if text != "/idea DEPTH 9":
+        assert waited() - began < 1
+    await server.api.until(lambda: len(server.api.actions) == 4)
+    assert 3 * 4 < waited() - began < 5 * 5
+    answers.gates[text].set()
+    await server.api.posted()
+    await asyncio.sleep(60)  # of the time that goes by at once
+    assert server.api.actions == [(GROUP, 5, action)] * len(server.api.actions)
+    assert len(server.api.actions) <= 5
+
+
+async def test_a_quick_command_and_a_stranger_are_shown_nothing(
+    server: TelegramServer, answers: Answers, front: Running
+) -> None:
+    answers.by_text["/plot"] = None
+    answers.gates["/plot"] = asyncio.Event()
+    server.api.say("/plot", user=int(STRANGER), chat=8)
+    server.api.say("/status")
+    await server.api.posted()
+    await asyncio.sleep(60)
+    answers.gates["/plot"].set()
+    assert server.api.actions == []
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        retry_after(30),
+        page(502),
+        refusal(400, "Bad Request: chat not found"),
+        refusal(403, "Forbidden: kicked"),
+    ],
+    ids=["429", "502", "400", "403"],
+)
+async def test_what_cannot_be_shown_meanwhile_fails_no_command(
+    server: TelegramServer, answers: Answers, front: Running, fault: Answer
+) -> None:
+    server.fail_always("sendChatAction", fault)
+    answers.gates["/plot"] = asyncio.Event()
+    server.api.say("/plot")
+    await server.called("sendChatAction", 2)
+    answers.gates["/plot"].set()
+    await server.api.posted()
+    assert server.api.texts() == ["You said /plot."]
+
+
+async def test_a_press_of_something_long_shows_that_it_is_at_work(
+    server: TelegramServer, answers: Answers, front: Running
+) -> None:
+    answers.gates["/plot"] = asyncio.Event()
+    post = await card(front, server)
+    server.api.press(post, data="/plot")
+    await server.api.until(lambda: server.api.actions)
+    answers.gates["/plot"].set()
+    await server.api.posted(2)
 
 
 # -- Buttons
