@@ -29,6 +29,7 @@ from notifiers.delivery.delivery import Delivery
 from notifiers.delivery.live_card import LiveCards
 from notifiers.delivery.preferences import PreferenceStore
 from notifiers.delivery.rate_limit import Clock, Spacing
+from notifiers.delivery.run_topics import Forum, RunTopics
 from notifiers.message import Channel, ChannelError, Message, Reply
 
 log = logging.getLogger(__name__)
@@ -173,8 +174,10 @@ class Chats:
         await serve()
 
     def _place(self, channel: Channel, spacing: Spacing, *, with_card: bool) -> list[Service]:
-        keeper = None
+        keeper = topics = None
         if with_card:
+            if isinstance(channel, Forum):
+                topics = RunTopics(channel, self._journal, clock=self._clock)
             keeper = LiveCards(
                 channel,
                 self._journal,
@@ -182,6 +185,7 @@ class Chats:
                 spacing=spacing,
                 zone=self._zone,
                 clock=self._clock,
+                topics=topics,
             )
         delivery = Delivery(
             channel,
@@ -194,7 +198,7 @@ class Chats:
             zone=self._zone,
         )
         self._places.append((channel, spacing))
-        return [delivery.run, keeper.run] if keeper else [delivery.run]
+        return [delivery.run, *(part.run for part in (keeper, topics) if part is not None)]
 
     def _at(self, when: float) -> str:
         return f"{datetime.fromtimestamp(when, self._zone):%Y-%m-%d %H:%M}"

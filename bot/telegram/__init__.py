@@ -29,7 +29,7 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
     with _left_out("httpx._main", "cryptography", "tornado"):
         from bot.telegram.connection import Webhook
         from bot.telegram.front import TelegramFront
-        from notifiers.channels.telegram import TelegramChannel
+        from notifiers.channels.telegram import ForumChannel, TelegramChannel
         from notifiers.channels.telegram_places import Places
         from notifiers.channels.telegram_wire import make_bot
 
@@ -45,7 +45,8 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
     channels = []
     for place in told_places(listed):
         chat, _, topic = place.partition("/")
-        channel = TelegramChannel(
+        is_forum = settings.telegram_topics == "run" and int(chat) < 0 and not topic
+        channel = (ForumChannel if is_forum else TelegramChannel)(
             bot=bot, chat_id=int(chat), topic_id=int(topic) if topic else None, places=places
         )
         channels.append((channel, telegram_spacing(everywhere, group=int(chat) < 0, clock=clock)))

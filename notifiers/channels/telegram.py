@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 TEXT_UNITS = 4096
 CAPTION_UNITS = 1024
 LABEL_CHARACTERS = 64
+TITLE_CHARACTERS = 128  # of a topic
 
 PAGES = 2
 """A text that needs more messages than this goes as a file."""
@@ -302,20 +303,23 @@ class TelegramChannel:
     ) -> str:
         topic = progress.topic or self._topic_id
         sent = await self._in_topic(topic, self._say, send, part, page, **options)
-        there = progress.topic and not self._places.is_lost(self._chat_id, progress.topic)
+        there = progress.topic and sent.message_thread_id == progress.topic
         return f"{progress.topic}/{sent.message_id}" if there else str(sent.message_id)
 
     async def _in_topic(
         self, topic: int | None, do: Callable[..., Awaitable[_T]], *args: Any, **options: Any
     ) -> _T:
-        """Do something in a topic, or in the chat itself if the topic was deleted."""
+        """Do something in a topic, or in the chat itself if that cannot be."""
         if topic is not None and not self._places.is_lost(self._chat_id, topic):
             try:
                 return await do(*args, message_thread_id=topic, **options)
             except RefusedError as error:
-                if not any(sign in str(error).lower() for sign in _NO_TOPIC):
+                text = str(error).lower()
+                if any(sign in text for sign in _NO_TOPIC):
+                    self._places.lose(self._chat_id, topic)
+                # A channel of one topic waits until it is open; one with others would hold them up.
+                elif topic == self._topic_id or "topic_closed" not in text:
                     raise
-                self._places.lose(self._chat_id, topic)
         return await do(*args, **options)
 
     async def _say(self, do: Callable[..., Awaitable[_T]], part: str, page: Page, **options: Any) -> _T:
@@ -335,6 +339,23 @@ class TelegramChannel:
             except ChatMigrated as moved:
                 self._places.move(self._chat_id, moved.new_chat_id)
                 return await do(chat_id=moved.new_chat_id, **options)
+
+
+class ForumChannel(TelegramChannel):
+    """A group in which each run has a topic of its own; see `Forum` for what its methods promise."""
+
+    async def open_topic(self, name: str) -> str:
+        topic = await self._call(self._bot.create_forum_topic, name=name[:TITLE_CHARACTERS])
+        return f"{topic.message_thread_id}/"
+
+    async def rename_topic(self, topic: str, name: str) -> None:
+        number, _ = _address(topic)
+        title = {"message_thread_id": number, "name": name[:TITLE_CHARACTERS]}
+        try:
+            await self._call(self._bot.edit_forum_topic, **title)
+        except RefusedError as error:
+            if "topic_not_modified" not in str(error).lower():
+                raise
 
 
 @contextmanager

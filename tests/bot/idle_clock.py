@@ -24,7 +24,7 @@ _Ts = TypeVarTuple("_Ts")
 
 
 def waited() -> float:
-    """Return how many seconds the present loop has not waited so far, whatever the machine took for its work."""
+    """Return how many seconds the present loop has not waited so far; work counts nothing."""
     return time.monotonic() - _CLOCKS["monotonic"]()
 
 

@@ -253,7 +253,8 @@ class BotApi:
             **content,
         )
         self.posts.append(post)
-        return {**self._message(post.id, chat.id), "text": post.text}
+        in_topic = {"message_thread_id": topic, "is_topic_message": True} if topic else {}
+        return {**self._message(post.id, chat.id), "text": post.text, **in_topic}
 
     async def _edit_text(self, params: Params, files: Files) -> Any:
         post = self._post(params, "message to edit not found")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from telegram.ext import ExtBot
 
-from notifiers.channels.telegram import CAPTION_UNITS, TelegramChannel, _keyboard
+from notifiers.channels.telegram import CAPTION_UNITS, ForumChannel, TelegramChannel, _keyboard
 from notifiers.channels.telegram_wire import Wire, make_bot
 from notifiers.message import (
     Attachment,
@@ -168,6 +168,32 @@ async def test_a_closed_topic_takes_nothing_and_its_messages_are_not_given_up(
     forum.closed.clear()
     await channel.edit(card, Message("more news"))
     assert server.api.texts(-100) == ["more news"]
+
+
+async def test_a_group_makes_and_renames_topics_where_it_may(
+    server: TelegramServer, bot: ExtBot[None]
+) -> None:
+    server.api.chats[-100] = forum = Chat(-100, "supergroup", forum=True, may_manage=True)
+    channel = ForumChannel(bot=bot, chat_id=-100)
+    topic = await channel.open_topic("mar12")
+    card = await channel.send(Message("one"), reply_to=topic)
+    [post] = server.api.posts
+    assert (topic, card) == (f"{post.topic}/", f"{post.topic}/{post.id}")
+    for _ in range(2):  # the second changes nothing
+        await channel.rename_topic(topic, "wide" * 100)
+    assert forum.titles == {post.topic: ("wide" * 100)[:128]}
+    forum.closed.add(post.topic)
+    await channel.send(Message("two"), reply_to=card)
+    forum.may_manage = False
+    assert await channel.send(Message("three"), reply_to=card) == str(server.api.posts[-1].id)
+    forum.closed.clear()
+    await channel.send(Message("four"), reply_to=card)
+    forum.topics.clear()
+    await channel.send(Message("five"), reply_to=card)
+    assert [each.topic for each in server.api.posts] == [post.topic, post.topic, 0, post.topic, 0]
+    for refused in (channel.open_topic("b"), channel.rename_topic(topic, "b")):
+        with pytest.raises(RefusedError, match=r"(?i)not enough rights"):
+            await refused
 
 
 async def test_a_group_that_moves_is_followed(server: TelegramServer, bot: ExtBot[None]) -> None:
