@@ -11,7 +11,8 @@ from datetime import datetime, tzinfo
 from itertools import count
 from typing import Any
 
-from bot.commands.access import Access, Request
+from bot.commands.access import Access, Request, Sender
+from bot.commands.pairing import Pairing
 from bot.front import Answer, Connection, FrontHealth, Platform
 from bot.setup.doctor import Check
 from bot.setup.settings import Settings
@@ -56,14 +57,15 @@ def access_by(settings: Settings, platforms: Sequence[Platform] = PLATFORMS) -> 
 class Chats:
     """Serves every chat of the settings; none of them can hold up the experiments or another chat.
 
-    `status` reads how a run stands, in a worker thread; `report` is as in `Delivery`; `say_here` says
-    something in the bot's own terminal.
+    `access` is the inbox's. `status` reads how a run stands, in a worker thread; `report` is as in
+    `Delivery`; `say_here` says something in the bot's own terminal.
     """
 
     def __init__(
         self,
         settings: Settings,
         *,
+        access: Access,
         journal: Journal,
         preferences: PreferenceStore,
         status: Callable[[Run], RunStatus],
@@ -73,6 +75,7 @@ class Chats:
         platforms: Sequence[Platform] = PLATFORMS,
     ) -> None:
         self._settings = settings
+        self._access = access
         self._platforms = platforms
         self._journal = journal
         self._preferences = preferences
@@ -104,9 +107,16 @@ class Chats:
         return lines
 
     async def _serve(self, platform: Platform, answer: Answer) -> None:
-        connection = await self._connect(platform, answer)
+        pairing: Pairing | None = None
+
+        async def answer_or_pair(request: Request) -> Reply | None:
+            return await (pairing.answer if pairing else answer)(request)
+
+        connection = await self._connect(platform, answer_or_pair)
         if connection is None:
             return
+        if platform.pairs and not self._access.lists[platform.name].is_used:
+            pairing = Pairing(platform.name, answer, access=self._access, say_here=self._say_here)
         async with AsyncExitStack() as stack:
             if connection.close is not None:
                 stack.push_async_callback(connection.close)
@@ -114,7 +124,15 @@ class Chats:
             services: list[Service] = [connection.run]
             for channel, spacing in connection.channels:
                 services += self._place(channel, spacing, with_card=True)
+            if pairing and connection.reach:
+                services.append(functools.partial(self._serve_paired, pairing.paired, connection.reach))
             await _run_all(services)
+
+    async def _serve_paired(
+        self, paired: Awaitable[Sender], reach: Callable[[Sender], tuple[Channel, Spacing]]
+    ) -> None:
+        channel, spacing = reach(await paired)
+        await _run_all(self._place(channel, spacing, with_card=True))
 
     async def _connect(self, platform: Platform, answer: Answer) -> Connection | None:
         """Set a platform up, again and again where that fails; None where the settings do not name it."""

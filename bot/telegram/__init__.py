@@ -10,11 +10,11 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bot.commands.access import AllowList
+from bot.commands.access import Access, AllowList, Sender
 from bot.commands.table import COMMANDS
 from bot.front import Answer, Connection, Platform, require_token
 from bot.setup.settings import Settings
-from notifiers.delivery.rate_limit import Clock, all_telegram_chats, telegram_spacing
+from notifiers.delivery.rate_limit import Clock, Spacing, all_telegram_chats, telegram_spacing
 
 
 def _allowed(settings: Settings) -> AllowList:
@@ -42,25 +42,33 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
         webhook = Webhook(settings.telegram_webhook_url, secret, host, port)
     listed = settings.telegram_chat_ids or settings.telegram_user_ids
     places, everywhere = Places(listed), all_telegram_chats()
-    channels = []
-    for place in told_places(listed):
+    access = Access({TELEGRAM.name: _allowed(settings)})  # to tell strangers, who are shown nothing
+
+    def channel_to(place: str) -> tuple[TelegramChannel, Spacing]:
         chat, _, topic = place.partition("/")
         is_forum = settings.telegram_topics == "run" and int(chat) < 0 and not topic
         channel = (ForumChannel if is_forum else TelegramChannel)(
             bot=bot, chat_id=int(chat), topic_id=int(topic) if topic else None, places=places
         )
-        channels.append((channel, telegram_spacing(everywhere, group=int(chat) < 0, clock=clock)))
+        return channel, telegram_spacing(everywhere, group=int(chat) < 0, clock=clock)
+
+    def reach(sender: Sender) -> tuple[TelegramChannel, Spacing]:
+        access.admit(sender)
+        places.add(sender.spot)
+        return channel_to(sender.spot)
+
+    channels = [channel_to(place) for place in told_places(listed)]
     front = TelegramFront(
         bot=bot,
         answer=answer,
         places=places,
         channels=[channel for channel, _ in channels],
-        knows=lambda sender: _allowed(settings).role_of(sender) is not None,
         commands=[command for command in COMMANDS if not command.hidden],
+        role_of=access.role_of,
         locks=Path.home() / ".cache" / "autoresearch" / "locks",  # for all state directories
         webhook=webhook,
     )
-    return Connection(front.run, front.health, channels, bot.request.shutdown)
+    return Connection(front.run, front.health, channels, bot.request.shutdown, reach)
 
 
 def told_places(places: Collection[str]) -> list[str]:
@@ -68,7 +76,7 @@ def told_places(places: Collection[str]) -> list[str]:
     return [place for place in places if not any(other.startswith(f"{place}/") for other in places)]
 
 
-TELEGRAM = Platform("telegram", _allowed, _connect)
+TELEGRAM = Platform("telegram", _allowed, _connect, pairs=True)
 
 
 @contextmanager

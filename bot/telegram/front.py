@@ -11,16 +11,20 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from telegram import BotCommand, CallbackQuery, MaybeInaccessibleMessage, Update, User
-from telegram import Message as TelegramMessage
-from telegram.constants import ChatAction, ChatType
+from telegram import (
+    BotCommand,
+    Update,
+    User,
+)
+from telegram.constants import ChatAction
 from telegram.error import BadRequest, TelegramError
 from telegram.ext import ExtBot
 
-from bot.commands.access import Request, Sender
+from bot.commands.access import Role, Sender
 from bot.commands.table import Command
 from bot.front import ANSWER_WAITS, HEAD_START, Answer, CommandQueue, FrontHealth, keep_connected, show_answer
 from bot.telegram.connection import Line, Pace, Pulse, TokenRefusedError, Webhook
+from bot.telegram.updates import Asked, asked_in
 from loop.errors import UserError
 from loop.files import LockedError, lock
 from notifiers.channels.telegram import TelegramChannel
@@ -28,8 +32,6 @@ from notifiers.channels.telegram_places import Places
 from notifiers.message import ChannelError, Message, RateLimitedError, RefusedError, Reply, UnreachableError
 
 log = logging.getLogger(__name__)
-
-NAME = "telegram"
 
 REFUSALS = 3
 """401s in a row after which the token is taken for wrong: proxies and outages answer so once or twice."""
@@ -49,95 +51,6 @@ ACTION_SECONDS = 4.5
 
 SPIN_SECONDS = 2.0
 """How long a pressed button may spin before it is acknowledged without words."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A request, and what is needed to answer it where it was made.
-
-    `press` is the id of the button press, empty for a message. Telegram does not say when a button was
-    pressed: the request has the present, and `shown_at` is the earliest it can have been.
-    """
-
-    request: Request
-    topic: int | None = None
-    press: str = ""
-    shown_at: float = 0.0
-
-
-def asked_in(update: Update, *, me: User, now: float, places: Places) -> Asked | None:
-    """Return what an update asks of the bot `me`, None where it asks nothing.
-
-    That is: edited messages, what people in a group say to each other, commands for other bots, and what
-    somebody only passes on: a forwarded message, or one that another bot wrote.
-    """
-    key = f"{NAME}:{me.id}:{update.update_id}"
-    if update.callback_query is not None:
-        return _from_press(update.callback_query, key, now, places)
-    message = update.message
-    # Who writes in the name of a chat has a user's id that all such writers share.
-    sender = (message.sender_chat or message.from_user) if message else None
-    if message is None or sender is None or message.forward_origin or message.via_bot:
-        return None
-    text, answered = _addressed(message.text or message.caption or "", me), _answered(message, me)
-    if not text or not (message.chat.type == ChatType.PRIVATE or text.startswith("/") or answered):
-        return None
-    name = sender.full_name if isinstance(sender, User) else sender.effective_name or ""
-    spot = _Spot.of(places, message)
-    request = Request(
-        spot.sender(str(sender.id), name),
-        text,
-        key,
-        message.date.timestamp(),
-        spot.message_id(message),
-        replied_to=spot.message_id(answered) if answered else "",
-    )
-    return Asked(request, spot.topic)
-
-
-def _answered(message: TelegramMessage, me: User) -> TelegramMessage | None:
-    """Return the message of ours that a message answers; all that is in a topic answers its beginning."""
-    answered = message.reply_to_message
-    if answered is None or answered.forum_topic_created or answered.from_user is None:
-        return None
-    return answered if answered.from_user.id == me.id else None
-
-
-def _from_press(press: CallbackQuery, key: str, now: float, places: Places) -> Asked | None:
-    message = press.message
-    if message is None or not press.data:
-        return None
-    shown = message.date
-    if isinstance(message, TelegramMessage):
-        shown = message.edit_date or message.date
-    spot, user = _Spot.of(places, message), press.from_user
-    sender = spot.sender(str(user.id), user.full_name)
-    request = Request(sender, press.data, key, now, spot.message_id(message), pressed=True)
-    return Asked(request, spot.topic, press.id, shown.timestamp())
-
-
-@dataclass(frozen=True, slots=True)
-class _Spot:
-    """Where a message is: the listed place, its topic, and the topic if that has a channel of its own."""
-
-    place: int
-    topic: int | None
-    own: int | None
-
-    @classmethod
-    def of(cls, places: Places, message: MaybeInaccessibleMessage) -> _Spot:
-        place, topic = places.listed(message.chat.id), None
-        if isinstance(message, TelegramMessage) and message.is_topic_message:
-            topic = message.message_thread_id
-        return cls(place, topic, places.topic_of(place, topic))
-
-    def sender(self, user: str, name: str) -> Sender:
-        return Sender(NAME, user, str(self.place), name, str(self.own or ""))
-
-    def message_id(self, message: MaybeInaccessibleMessage) -> str:
-        """Return the id as the channel of the place gives it."""
-        elsewhere = self.topic is not None and self.topic != self.own
-        return f"{self.topic}/{message.message_id}" if elsewhere else str(message.message_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,17 +74,6 @@ def said_of(reply: Reply | None) -> Said | None:
     return Said(message.text, stays=reply.refused)
 
 
-def _addressed(text: str, me: User) -> str:
-    """Return a text without our name behind its command; empty where another bot's name is there."""
-    if not text.startswith("/"):
-        return text
-    head = text.split(maxsplit=1)[0]
-    command, at, name = head.partition("@")
-    if at and name.lower() != (me.username or "").lower():
-        return ""
-    return command + text[len(head) :]
-
-
 class TelegramFront:
     """Turns what people do on Telegram into requests, and shows what `answer` says to them.
 
@@ -179,7 +81,7 @@ class TelegramFront:
     it may serve channels too, before the front runs and after. Updates come over a line of their own, which
     is replaced whenever it dies, by long polling or by `webhook`. A file in the folder `locks` keeps other
     bots of this machine from using the same token. The `channels` are looked at once there is a line.
-    `knows` tells who is no stranger.
+    `role_of` tells what somebody may do, None for strangers.
     """
 
     def __init__(
@@ -188,7 +90,7 @@ class TelegramFront:
         bot: ExtBot[None],
         answer: Answer,
         commands: Sequence[Command],
-        knows: Callable[[Sender], bool],
+        role_of: Callable[[Sender], Role | None],
         locks: Path,
         places: Places | None = None,
         channels: Sequence[TelegramChannel] = (),
@@ -199,7 +101,7 @@ class TelegramFront:
     ) -> None:
         self._bot = bot
         self._answer = answer
-        self._knows = knows
+        self._role_of = role_of
         self._menu = [BotCommand(one.name, one.help[:DESCRIPTION_CHARACTERS]) for one in commands]
         self._menu_is_set = False
         self._places = places or Places()
@@ -339,7 +241,7 @@ class TelegramFront:
     async def _shows_work(self, asked: Asked) -> AsyncIterator[None]:
         """Show that we type or upload while a command takes long; strangers see nothing."""
         action = LONG_COMMANDS.get(asked.request.text.partition(" ")[0].removeprefix("/").lower())
-        if not self._knows(asked.request.sender):
+        if self._role_of(asked.request.sender) is None:
             yield
             return
         showing = asyncio.create_task(

@@ -15,9 +15,12 @@ class Places:
     """
 
     def __init__(self, listed: Collection[str] = ()) -> None:
-        self._listed = frozenset(listed)
+        self._listed = set(listed)
         self._now: dict[int, int] = {}
         self._deleted: dict[int, set[int]] = {}
+
+    def add(self, place: str) -> None:
+        self._listed.add(place)
 
     def move(self, listed: int, now: int) -> None:
         if self._now.get(listed) != now:

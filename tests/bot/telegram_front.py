@@ -16,7 +16,7 @@ from telegram.ext import ExtBot
 
 import bot
 import notifiers
-from bot.commands.access import Request
+from bot.commands.access import Request, Role
 from bot.commands.table import COMMANDS
 from bot.telegram.connection import Pace
 from bot.telegram.front import TelegramFront
@@ -82,7 +82,7 @@ async def running(
             "bot": sender,
             "answer": answers,
             "commands": COMMANDS,
-            "knows": lambda sender: sender.user != STRANGER,
+            "role_of": lambda sender: None if sender.user == STRANGER else Role.OPERATOR,
             "locks": locks,
             "pace": PACE,
             "answer_waits": (0.01,) * 5,

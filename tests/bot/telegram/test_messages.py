@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from telegram import Update, User
 
-from bot.telegram.front import asked_in
+from bot.telegram.updates import asked_in
 from notifiers.channels.telegram_places import Places
 
 ME = User(4242, "Lab", is_bot=True, username="lab_bot")
