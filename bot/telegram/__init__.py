@@ -65,6 +65,7 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
         channels=[channel for channel, _ in channels],
         commands=[command for command in COMMANDS if not command.hidden],
         role_of=access.role_of,
+        keyboard=settings.telegram_keyboard == "on",
         locks=Path.home() / ".cache" / "autoresearch" / "locks",  # for all state directories
         webhook=webhook,
     )

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from telegram import (
     BotCommand,
+    KeyboardButton,
+    ReplyKeyboardMarkup,
+    ReplyKeyboardRemove,
     Update,
     User,
 )
@@ -20,14 +23,14 @@ from telegram.constants import ChatAction
 from telegram.error import BadRequest, TelegramError
 from telegram.ext import ExtBot
 
-from bot.commands.access import Role, Sender
-from bot.commands.table import Command
+from bot.commands.access import Request, Role, Sender
+from bot.commands.table import USUAL, Command, find_command
 from bot.front import ANSWER_WAITS, HEAD_START, Answer, CommandQueue, FrontHealth, keep_connected, show_answer
 from bot.telegram.connection import Line, Pace, Pulse, TokenRefusedError, Webhook
 from bot.telegram.updates import Asked, asked_in
 from loop.errors import UserError
 from loop.files import LockedError, lock
-from notifiers.channels.telegram import TelegramChannel
+from notifiers.channels.telegram import Keys, TelegramChannel
 from notifiers.channels.telegram_places import Places
 from notifiers.message import ChannelError, Message, RateLimitedError, RefusedError, Reply, UnreachableError
 
@@ -81,7 +84,8 @@ class TelegramFront:
     it may serve channels too, before the front runs and after. Updates come over a line of their own, which
     is replaced whenever it dies, by long polling or by `webhook`. A file in the folder `locks` keeps other
     bots of this machine from using the same token. The `channels` are looked at once there is a line.
-    `role_of` tells what somebody may do, None for strangers.
+    `role_of` tells what somebody may do, None for strangers. With `keyboard` private chats get keys for the
+    usual commands.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class TelegramFront:
         places: Places | None = None,
         channels: Sequence[TelegramChannel] = (),
         webhook: Webhook | None = None,
+        keyboard: bool = False,
         pace: Pace | None = None,
         head_start: float = HEAD_START,
         answer_waits: Sequence[float] = ANSWER_WAITS,
@@ -102,6 +107,8 @@ class TelegramFront:
         self._bot = bot
         self._answer = answer
         self._role_of = role_of
+        self._keyboard = keyboard
+        self._has_keys: set[str] = set()  # private chats, since this process started
         self._menu = [BotCommand(one.name, one.help[:DESCRIPTION_CHARACTERS]) for one in commands]
         self._menu_is_set = False
         self._places = places or Places()
@@ -230,12 +237,32 @@ class TelegramFront:
                 await self._show_answer(asked, reply)
 
     async def _show_answer(self, asked: Asked, reply: Reply) -> None:
-        channel = self._channel(asked)
-        await show_answer(lambda: _show(channel, asked, reply), asked.request, self._answer_waits)
+        channel, keys = self._channel(asked), self._keys(asked.request, reply)
+        if keys is not None:
+            reply = replace(reply, message=replace(reply.message, buttons=()))
+        await show_answer(lambda: _show(channel, asked, reply, keys), asked.request, self._answer_waits)
 
     def _channel(self, asked: Asked) -> TelegramChannel:
         place = int(asked.request.sender.place)
         return TelegramChannel(bot=self._bot, chat_id=place, topic_id=asked.topic, places=self._places)
+
+    def _keys(self, request: Request, reply: Reply) -> Keys | None:
+        """Return the keyboard that comes with an answer: the first without buttons, and the one to /start.
+
+        Telegram keeps it until another comes. Where it is off, one from before is taken away.
+        """
+        sender = request.sender
+        role, starts = self._role_of(sender), self._keyboard and request.text.lower() == "/start"
+        if role is None or int(sender.place) < 0 or reply.replaces:
+            return None
+        if not starts and (sender.place in self._has_keys or reply.message.buttons):
+            return None
+        self._has_keys.add(sender.place)
+        if not self._keyboard:
+            return ReplyKeyboardRemove()
+        usual = [KeyboardButton(f"/{name}") for name in USUAL if find_command(name).role <= role]
+        rows = list(filter(None, (usual[:3], usual[3:])))
+        return ReplyKeyboardMarkup(rows, resize_keyboard=True, is_persistent=True)
 
     @asynccontextmanager
     async def _shows_work(self, asked: Asked) -> AsyncIterator[None]:
@@ -289,7 +316,7 @@ async def _show_work(channel: TelegramChannel, action: ChatAction, *, after: flo
         await asyncio.sleep(pause)
 
 
-async def _show(channel: TelegramChannel, asked: Asked, reply: Reply) -> None:
+async def _show(channel: TelegramChannel, asked: Asked, reply: Reply, keys: Keys | None) -> None:
     message = reply.message
     if reply.replaces and asked.press:
         try:
@@ -300,4 +327,4 @@ async def _show(channel: TelegramChannel, asked: Asked, reply: Reply) -> None:
             if not message.attachments:
                 return
             message = replace(Message(""), attachments=message.attachments, silent=True)
-    await channel.send(message, reply_to=asked.request.message_id)
+    await channel.send(message, reply_to=asked.request.message_id, keys=keys)

@@ -9,9 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from html import escape
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-from telegram import Bot, InlineKeyboardButton, InlineKeyboardMarkup, LinkPreviewOptions, ReplyParameters
+from telegram import (
+    Bot,
+    InlineKeyboardButton,
+    InlineKeyboardMarkup,
+    LinkPreviewOptions,
+    ReplyKeyboardMarkup,
+    ReplyKeyboardRemove,
+    ReplyParameters,
+)
 from telegram.constants import ChatAction, FileSizeLimit, ParseMode
 from telegram.error import BadRequest, ChatMigrated, Forbidden, RetryAfter, TelegramError
 
@@ -52,6 +60,9 @@ _UNSEEN = frozenset("\u115f\u1160\u2800\u3164\uffa0\ufffc")
 _NO_TOPIC = ("message thread not found", "topic_deleted", "topic_id_invalid", "chat is not a forum")
 _NO_PREVIEW = LinkPreviewOptions(is_disabled=True)
 _T = TypeVar("_T")
+
+Keys: TypeAlias = ReplyKeyboardMarkup | ReplyKeyboardRemove
+"""Keys below the text field of a chat, or the order to take them away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +194,7 @@ class _Progress:
     message: Message
     reply_to: str
     topic: int | None = None
+    keys: Keys | None = None
     sent: list[str] = field(default_factory=list)
     failed_uploads: int = 0
 
@@ -205,8 +217,10 @@ class TelegramChannel:
         self.name = f"telegram:{chat_id}" if topic_id is None else f"telegram:{chat_id}:{topic_id}"
         self._unfinished: _Progress | None = None
 
-    async def send(self, message: Message, *, reply_to: str = "", broadcast: bool = False) -> str:
-        """Send a message and return the id of the part with its buttons.
+    async def send(
+        self, message: Message, *, reply_to: str = "", broadcast: bool = False, keys: Keys | None = None
+    ) -> str:
+        """Send a message and return the id of the part with its buttons, or with `keys` where it has none.
 
         A long block goes as a file. A refused picture goes as a file, a refused file is replaced by a line.
         """
@@ -214,7 +228,7 @@ class TelegramChannel:
         progress = self._unfinished
         if progress is None or (progress.message, progress.reply_to) != (message, reply_to):
             topic, _ = _address(reply_to)
-            progress = _Progress(message, reply_to, topic)
+            progress = _Progress(message, reply_to, topic, keys)
         self._unfinished = None
         parts = lay_out(message)
         try:
@@ -266,7 +280,7 @@ class TelegramChannel:
             # One message makes one sound and answers once, however many parts it has.
             "disable_notification": progress.message.silent or not first,
             "reply_parameters": _reply(progress.reply_to) if first else None,
-            "reply_markup": _keyboard(progress.message) if part.buttons else None,
+            "reply_markup": (_keyboard(progress.message) or progress.keys) if part.buttons else None,
         }
         page = part.page
         if part.file is not None:

@@ -30,6 +30,7 @@ class Post:
     file: tuple[str, bytes] | None = None
     photo: bool = False
     keyboard: list[list[dict[str, str]]] = field(default_factory=list)
+    keys: list[list[str]] | None = None  # below the text field; an empty list takes them away
     html: bool = False
     reply_to: int = 0
     topic: int = 0
@@ -246,6 +247,7 @@ class BotApi:
             self._last_message,
             chat.id,
             keyboard=rules.check_keyboard(params.get("reply_markup")),
+            keys=rules.check_keys(params.get("reply_markup")),
             html=params.get("parse_mode") == "HTML",
             reply_to=reply_to,
             topic=topic,

@@ -151,3 +151,30 @@ async def test_a_topic_a_run_holds_all_about_it(lab: Lab) -> None:
     assert len(texts) == len(set(texts)) == 6, texts  # nothing is told twice
     assert {post.topic for post in api.posts} == {topic}
     assert lab.office.journal.run_by_id(run.id).tag == "wide"
+
+
+async def test_keys_for_the_usual_commands(lab: Lab) -> None:
+    api = lab.api
+    lists = {"TELEGRAM_CHAT_IDS": f"7,8,{GROUP}", "TELEGRAM_USER_IDS": "7,8:viewer"}
+    api.chats[GROUP] = Chat(GROUP, "supergroup")
+    async with lab.open(TELEGRAM_KEYBOARD="on", **lists):
+        for text in ("/start", "/runs", "/start"):
+            api.say(text)
+        api.say("/runs", chat=GROUP)
+        api.say("/id", chat=8, user=8)
+        await api.posted(5)
+    first, other, again = (post for post in api.posts if post.chat == 7)
+    assert (first.keys, first.buttons) == (
+        [["/start_run", "/status", "/results"], ["/plot", "/pause", "/resume"]],
+        [],
+    )
+    assert (other.keys, again.keys) == (None, first.keys)
+    assert [post.keys for post in api.posts if post.chat == 8] == [[["/status", "/results", "/plot"]]]
+    assert [post.keys for post in api.posts if post.chat == GROUP] == [None]
+    api.posts.clear()
+    async with lab.open(TELEGRAM_KEYBOARD="off", **lists):
+        for text in ("/start", "/runs", "/id"):
+            api.say(text)
+        await api.posted(3)
+    assert [post.keys for post in api.posts] == [None, [], None]  # taken away by the first without buttons
+    assert api.posts[0].buttons
