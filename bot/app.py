@@ -183,8 +183,10 @@ class Bot:
         usual = usual_preferences(every=settings.digest_every, quiet=settings.quiet_hours)
         preferences = PreferenceStore(journal, default=usual)
         reporter = Reporter(self._runs, settings, zone=zone, now=time.time)
+        access = access_by(settings)
         self._chats = Chats(
             settings,
+            access=access,
             journal=journal,
             preferences=preferences,
             status=self._status,
@@ -195,7 +197,7 @@ class Bot:
         handlers = CommandHandlers(
             self._runs, settings, preferences=preferences, chats=self._chats.health, zone=zone, now=time.time
         )
-        self._inbox = Inbox(handlers=handlers, access=access_by(settings), journal=journal, now=time.time)
+        self._inbox = Inbox(handlers=handlers, access=access, journal=journal, now=time.time)
         self._server = LocalServer(path=settings.socket, answer=self._answer_here, progress=handlers.progress)
         self._delivery = Delivery(
             LocalChannel(self._server), journal, report=reporter.for_terminal, zone=zone

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
-from bot.commands.access import AllowList, Request
+from bot.commands.access import AllowList, Request, Sender
 from bot.setup.doctor import Check
 from bot.setup.settings import Settings
 from loop.errors import UserError, backoff
@@ -48,7 +48,8 @@ class Connection:
 
     `check` asks the platform whether it lets the bot in and takes its messages; given True, also what `run`
     would find out.
-    `close` is called after all have ended.
+    `close` is called after all have ended. `reach` lets a paired sender in and returns the channel to where
+    that one is.
     """
 
     run: Callable[[], Coroutine[Any, Any, None]]
@@ -56,6 +57,7 @@ class Connection:
     channels: Sequence[tuple[Channel, Spacing]]
     check: Callable[[bool], Awaitable[Sequence[Check]]]
     close: Callable[[], Awaitable[None]] | None = None
+    reach: Callable[[Sender], tuple[Channel, Spacing]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +65,14 @@ class Platform:
     """The entry of a platform in `bot.platforms`: all that is known of it outside its folder.
 
     `name` marks its senders and its channels. `connect` returns None where the settings do not name the
-    platform, and imports the platform's libraries only where they do.
+    platform, and imports the platform's libraries only where they do. Where nobody is listed on a platform
+    that `pairs`, a code lets one chat in.
     """
 
     name: str
     allowed: Callable[[Settings], AllowList]
     connect: Callable[[Settings, Answer, Clock], Connection | None]
+    pairs: bool = False
 
 
 def require_token(token: str, setting: str, *, begins: str) -> None:

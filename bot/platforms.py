@@ -14,7 +14,8 @@ from itertools import count
 from typing import Any
 
 from bot.chat_checks import PATIENCE
-from bot.commands.access import Access, Request
+from bot.commands.access import Access, Request, Sender
+from bot.commands.pairing import Pairing
 from bot.front import Answer, Connection, FrontHealth, Platform
 from bot.setup.doctor import Check, render
 from bot.setup.settings import Settings
@@ -32,6 +33,7 @@ from notifiers.delivery.delivery import Delivery
 from notifiers.delivery.live_card import LiveCards
 from notifiers.delivery.preferences import PreferenceStore
 from notifiers.delivery.rate_limit import Clock, Spacing
+from notifiers.delivery.run_topics import Forum, RunTopics
 from notifiers.message import Channel, ChannelError, Message, Reply
 
 log = logging.getLogger(__name__)
@@ -61,14 +63,15 @@ def access_by(settings: Settings, platforms: Sequence[Platform] = PLATFORMS) -> 
 class Chats:
     """Serves every chat of the settings; none of them can hold up the experiments or another chat.
 
-    `status` reads how a run stands, in a worker thread; `report` is as in `Delivery`; `say_here` says
-    something in the bot's own terminal.
+    `access` is the inbox's. `status` reads how a run stands, in a worker thread; `report` is as in
+    `Delivery`; `say_here` says something in the bot's own terminal.
     """
 
     def __init__(
         self,
         settings: Settings,
         *,
+        access: Access,
         journal: Journal,
         preferences: PreferenceStore,
         status: Callable[[Run], RunStatus],
@@ -78,6 +81,7 @@ class Chats:
         platforms: Sequence[Platform] = PLATFORMS,
     ) -> None:
         self._settings = settings
+        self._access = access
         self._platforms = platforms
         self._journal = journal
         self._preferences = preferences
@@ -114,11 +118,18 @@ class Chats:
         return lines
 
     async def _serve(self, platform: Platform, answer: Answer) -> None:
-        connection = await self._connect(platform, answer)
+        pairing: Pairing | None = None
+
+        async def answer_or_pair(request: Request) -> Reply | None:
+            return await (pairing.answer if pairing else answer)(request)
+
+        connection = await self._connect(platform, answer_or_pair)
         if connection is None:
             for check in _without_token(platform, self._settings):
                 self._say_here(check.sentence)
             return
+        if platform.pairs and not self._access.lists[platform.name].is_used:
+            pairing = Pairing(platform.name, answer, access=self._access, say_here=self._say_here)
         async with AsyncExitStack() as stack:
             if connection.close is not None:
                 stack.push_async_callback(connection.close)
@@ -127,7 +138,15 @@ class Chats:
             services: list[Service] = [connection.run, functools.partial(self._check, name, connection)]
             for channel, spacing in connection.channels:
                 services += self._place(channel, spacing, with_card=True)
+            if pairing and connection.reach:
+                services.append(functools.partial(self._serve_paired, pairing.paired, connection.reach))
             await _run_all(services)
+
+    async def _serve_paired(
+        self, paired: Awaitable[Sender], reach: Callable[[Sender], tuple[Channel, Spacing]]
+    ) -> None:
+        channel, spacing = reach(await paired)
+        await _run_all(self._place(channel, spacing, with_card=True))
 
     async def _connect(self, platform: Platform, answer: Answer) -> Connection | None:
         """Set a platform up, again and again where that fails; None where the settings do not name it."""
@@ -204,8 +223,10 @@ class Chats:
         await serve()
 
     def _place(self, channel: Channel, spacing: Spacing, *, with_card: bool) -> list[Service]:
-        keeper = None
+        keeper = topics = None
         if with_card:
+            if isinstance(channel, Forum):
+                topics = RunTopics(channel, self._journal, clock=self._clock)
             keeper = LiveCards(
                 channel,
                 self._journal,
@@ -213,6 +234,7 @@ class Chats:
                 spacing=spacing,
                 zone=self._zone,
                 clock=self._clock,
+                topics=topics,
             )
         delivery = Delivery(
             channel,
@@ -225,7 +247,7 @@ class Chats:
             zone=self._zone,
         )
         self._places.append((channel, spacing))
-        return [delivery.run, keeper.run] if keeper else [delivery.run]
+        return [delivery.run, *(part.run for part in (keeper, topics) if part is not None)]
 
     def _at(self, when: float) -> str:
         return f"{datetime.fromtimestamp(when, self._zone):%Y-%m-%d %H:%M}"

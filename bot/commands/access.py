@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 LOCAL = "local"
@@ -51,7 +51,8 @@ class Request:
     """A command as typed, or as the button that was pressed means.
 
     `key` is the same whenever the platform delivers the same request again, and never otherwise; `sent_at` is
-    in seconds since the epoch; `message_id` is the message that asks, or whose button was pressed.
+    in seconds since the epoch; `message_id` is the message that asks, or whose button was `pressed`.
+    `replied_to` is the message of ours that a text answers, or the one whose thread it is in.
     """
 
     sender: Sender
@@ -59,6 +60,8 @@ class Request:
     key: str
     sent_at: float
     message_id: str = ""
+    pressed: bool = False
+    replied_to: str = ""
 
 
 class Role(IntEnum):
@@ -87,6 +90,10 @@ class AllowList:
     places_setting: str = ""
     is_private: Callable[[Sender], bool] = has_own_chat
 
+    @property
+    def is_used(self) -> bool:
+        return bool(self.users or self.places)
+
     def role_of(self, sender: Sender) -> Role | None:
         private = self.is_private(sender)
         place = next((place for place in (sender.spot, sender.place) if place in self.places), None)
@@ -102,7 +109,7 @@ class AllowList:
 class Access:
     """The allow lists by platform. The local socket needs none."""
 
-    lists: Mapping[str, AllowList]
+    lists: dict[str, AllowList]
 
     def role_of(self, sender: Sender) -> Role | None:
         """Return what the sender may do here, None for a stranger."""
@@ -110,8 +117,21 @@ class Access:
 
     def may_ask_id(self, sender: Sender) -> bool:
         """Tell whether a stranger may ask for ids: only while the platform's lists are empty."""
+        return not self._list(sender).is_used
+
+    def admit(self, sender: Sender) -> None:
+        """List a sender and the place, and nobody else of the platform, until the bot ends."""
+        users: dict[str, Role | None] = {sender.user: None}
+        places: dict[str, Role | None] = {sender.spot: None}
+        self.lists[sender.platform] = replace(self._list(sender), users=users, places=places)
+
+    def env_lines(self, sender: Sender) -> str:
+        """Return the lines of `.env` that let the sender steer from the place."""
         allowed = self._list(sender)
-        return not (allowed.users or allowed.places)
+        lines = [f"{allowed.places_setting}={sender.spot}"]
+        if not allowed.is_private(sender):  # its members only read
+            lines.append(f"{allowed.users_setting}={sender.user}")
+        return "\n".join(lines)
 
     def ids_of(self, sender: Sender) -> str:
         """Return the settings that would list the sender and the place."""

@@ -8,7 +8,7 @@ from datetime import tzinfo
 from typing import TypeAlias
 
 from bot.commands.access import Request
-from bot.commands.table import COMMANDS, Call, find_command
+from bot.commands.table import COMMANDS, USUAL, Call, find_command
 from bot.heartbeat.health import health_checks, incident_lines, loop_check
 from bot.reports import Reporter, bundle_folder, make_bundle
 from bot.runs import Runs
@@ -32,7 +32,7 @@ from loop.store.experiments import IdeaBox, read_rows
 from loop.text import one_line, without_secrets
 from notifiers.charts import ChartError, chart_of
 from notifiers.delivery.preferences import PreferenceStore, describe
-from notifiers.message import Message, Reply
+from notifiers.message import Button, Message, Reply
 from notifiers.text.certainty import certified_line
 from notifiers.text.digest import corrected_text, digest, message_of, retagged_text
 from notifiers.text.status import (
@@ -45,6 +45,7 @@ from notifiers.text.status import (
 )
 from notifiers.text.words import duration, look_at
 
+INTRODUCTION = "The bot trains one experiment after another and reports here. /help lists all commands."
 RESULTS_SHOWN = 10
 IDEAS_SHOWN = 4
 ALREADY_SET = "Already set in the best program: it will not be trained again."
@@ -381,6 +382,12 @@ class CommandHandlers:
         failed = (loop_check(one.run, one.ended.reason) for one in self._host.loops() if one.ended)
         own = (sandbox_check(self._host.sandbox), *self._host.evaluation_checks())
         return (*examine(settings), *examine_services(settings), *own, *checks, *failed)
+
+    async def _start(self, _: Call, __: Request) -> Message:
+        usual = [find_command(name) for name in USUAL]
+        text = "\n".join([INTRODUCTION, "", *(f"/{one.name}: {one.help}" for one in usual)])
+        keys = [Button(one.name.replace("_", " ").capitalize(), f"/{one.name}") for one in usual]
+        return Message(text, buttons=(tuple(keys[:3]), tuple(keys[3:])))
 
     async def _help(self, call: Call, _: Request) -> Message:
         name = call.text("command")

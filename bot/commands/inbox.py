@@ -63,7 +63,7 @@ class Inbox:
             _require_role(call, role)
             _require_writable(call, blocked)
             self._require_fresh(call, request)
-            if call.command.name == "id":
+            if call.command.name == "id" or role is None:
                 return Reply(Message(self._access.ids_of(sender)))
             if call.command.name == "confirm":
                 return await self._confirmed(call, request)

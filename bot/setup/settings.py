@@ -124,6 +124,8 @@ class Settings(BaseModel):
     telegram_bot_token: SecretStr = _setting("")
     telegram_chat_ids: types.Chats = _setting("")
     telegram_user_ids: types.Chats = _setting("")
+    telegram_topics: Literal["off", "run"] = _setting("off")
+    telegram_keyboard: Literal["off", "on"] = _setting("off")
     telegram_base_url: types.Url = _setting("https://api.telegram.org")
     telegram_webhook_url: str = _setting("")
     telegram_webhook_secret: SecretStr = _setting("")

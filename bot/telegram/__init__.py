@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bot.chat_checks import check_telegram
-from bot.commands.access import AllowList
+from bot.commands.access import Access, AllowList, Sender
 from bot.commands.table import COMMANDS
 from bot.front import Answer, Connection, Platform, require_token
 from bot.setup.doctor import Check
 from bot.setup.settings import Settings
-from notifiers.delivery.rate_limit import Clock, all_telegram_chats, telegram_spacing
+from notifiers.delivery.rate_limit import Clock, Spacing, all_telegram_chats, telegram_spacing
 
 
 def _allowed(settings: Settings) -> AllowList:
@@ -31,7 +31,8 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
     with _left_out("httpx._main", "cryptography", "tornado"):
         from bot.telegram.connection import Webhook
         from bot.telegram.front import TelegramFront
-        from notifiers.channels.telegram import Groups, TelegramChannel
+        from notifiers.channels.telegram import ForumChannel, TelegramChannel
+        from notifiers.channels.telegram_places import Places
         from notifiers.channels.telegram_wire import make_bot
 
     require_token(token, "TELEGRAM_BOT_TOKEN", begins=r"\d+:")
@@ -41,20 +42,32 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
         host, port = settings.telegram_webhook_listen
         secret = settings.telegram_webhook_secret.get_secret_value()
         webhook = Webhook(settings.telegram_webhook_url, secret, host, port)
-    groups, everywhere = Groups(), all_telegram_chats()
-    channels = []
-    for place in told_places(settings.telegram_chat_ids or settings.telegram_user_ids):
+    listed = settings.telegram_chat_ids or settings.telegram_user_ids
+    places, everywhere = Places(listed), all_telegram_chats()
+    access = Access({TELEGRAM.name: _allowed(settings)})  # to tell strangers, who are shown nothing
+
+    def channel_to(place: str) -> tuple[TelegramChannel, Spacing]:
         chat, _, topic = place.partition("/")
-        channel = TelegramChannel(
-            bot=bot, chat_id=int(chat), topic_id=int(topic) if topic else None, groups=groups
+        is_forum = settings.telegram_topics == "run" and int(chat) < 0 and not topic
+        channel = (ForumChannel if is_forum else TelegramChannel)(
+            bot=bot, chat_id=int(chat), topic_id=int(topic) if topic else None, places=places
         )
-        channels.append((channel, telegram_spacing(everywhere, group=int(chat) < 0, clock=clock)))
+        return channel, telegram_spacing(everywhere, group=int(chat) < 0, clock=clock)
+
+    def reach(sender: Sender) -> tuple[TelegramChannel, Spacing]:
+        access.admit(sender)
+        places.add(sender.spot)
+        return channel_to(sender.spot)
+
+    channels = [channel_to(place) for place in told_places(listed)]
     front = TelegramFront(
         bot=bot,
         answer=answer,
-        groups=groups,
+        places=places,
         channels=[channel for channel, _ in channels],
         commands=[command for command in COMMANDS if not command.hidden],
+        role_of=access.role_of,
+        keyboard=settings.telegram_keyboard == "on",
         locks=Path.home() / ".cache" / "autoresearch" / "locks",  # for all state directories
         webhook=webhook,
     )
@@ -64,7 +77,7 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
         del alone  # it does not matter
         return await check_telegram(bot, [channel for channel, _ in channels], setting)
 
-    return Connection(front.run, front.health, channels, check, bot.request.shutdown)
+    return Connection(front.run, front.health, channels, check, bot.request.shutdown, reach)
 
 
 def told_places(places: Collection[str]) -> list[str]:
@@ -72,7 +85,7 @@ def told_places(places: Collection[str]) -> list[str]:
     return [place for place in places if not any(other.startswith(f"{place}/") for other in places)]
 
 
-TELEGRAM = Platform("telegram", _allowed, _connect)
+TELEGRAM = Platform("telegram", _allowed, _connect, pairs=True)
 
 
 @contextmanager

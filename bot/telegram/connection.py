@@ -53,6 +53,8 @@ class Pulse:
         """The HTTP status of the answer to getMe: 401 is about the token, whatever is behind a 404."""
         self.reason = ""
         """Why there was no good answer on this line since the last one."""
+        self.polls = 0
+        """How many polls had a good answer."""
         self._heard_at = time.monotonic()
 
     @property
@@ -65,6 +67,7 @@ class Pulse:
             self.identity_status = outcome
         match outcome:
             case 200:
+                self.polls += method == "getUpdates"
                 self._heard()
             case 409:
                 self.conflict()
@@ -102,6 +105,7 @@ class Pulse:
 log = logging.getLogger(__name__)
 
 UPDATES = ("message", "callback_query")
+MOST_UPDATES = 100  # that come with one poll
 READ_SECONDS = 10.0  # that an answer may be late, on top of a long poll
 
 
@@ -137,6 +141,33 @@ class Webhook:
     port: int = 8443
 
 
+class _Arrivals(asyncio.Queue[object]):
+    """Updates on their way; `waited` has those that may have waited for the bot for long.
+
+    Telegram does not say when a button was pressed. A press that comes with one poll was made after the poll
+    before it, unless that one brought all that fits in. With a webhook nothing is known.
+    """
+
+    def __init__(self, pulse: Pulse) -> None:
+        super().__init__()
+        self._pulse = pulse
+        self._catching_up_until = 1  # the number of the poll
+        self._came = 0  # with that poll
+        self.waited: set[int] = set()
+
+    async def put(self, item: object) -> None:
+        if isinstance(item, Update) and self._pulse.polls <= self._catching_up_until:
+            self.waited.add(item.update_id)
+            self._came += 1
+            if self._came == MOST_UPDATES:
+                self._catching_up_until, self._came = self._pulse.polls + 1, 0
+        await super().put(item)
+
+
+Receive: TypeAlias = Callable[[Update, User, bool], Coroutine[Any, Any, None]]
+"""Gets an update, the bot's own user, and whether the update may have waited for the bot."""
+
+
 class Line:
     """An application of python-telegram-bot with connections of its own, which `receive` gets updates from.
 
@@ -148,7 +179,7 @@ class Line:
         *,
         token: str,
         base_url: str,
-        receive: Callable[[Update, Context], Coroutine[Any, Any, None]],
+        receive: Receive,
         pulse: Pulse,
         pace: Pace,
         webhook: Webhook | None,
@@ -159,9 +190,11 @@ class Line:
         self._listening = AsyncExitStack()
         self._wire = Wire(base_url, read_seconds=READ_SECONDS, observe=pulse.observe)
         self._bot = make_bot(token, base_url, self._wire)
-        self._updater = Updater(self._bot, asyncio.Queue())
+        self._arrivals = _Arrivals(pulse)
+        self._updater = Updater(self._bot, self._arrivals)
         self._app = ApplicationBuilder().updater(self._updater).job_queue(None).build()
-        self._app.add_handler(TypeHandler(Update, receive))
+        self._app.add_handler(TypeHandler(Update, self._hand_on))
+        self._receive = receive
 
     @property
     def me(self) -> User:
@@ -251,7 +284,7 @@ class Line:
         from notifiers.channels.listener import listening
 
         path = urlsplit(webhook.url).path or "/"
-        receive = functools.partial(self._receive, webhook.secret)
+        receive = functools.partial(self._take_post, webhook.secret)
         await self._listening.enter_async_context(listening(webhook.host, webhook.port, path, receive))
         await self._bot.set_webhook(
             webhook.url,
@@ -261,7 +294,10 @@ class Line:
             max_connections=1,  # so that updates come in order
         )
 
-    async def _receive(self, secret: str, request: web.BaseRequest) -> web.Response:
+    async def _hand_on(self, update: Update, _: Context) -> None:
+        await self._receive(update, self.me, update.update_id in self._arrivals.waited)
+
+    async def _take_post(self, secret: str, request: web.BaseRequest) -> web.Response:
         from aiohttp import web
 
         shown = request.headers.get("X-Telegram-Bot-Api-Secret-Token", "")

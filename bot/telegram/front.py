@@ -5,96 +5,76 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from telegram import BotCommand, CallbackQuery, Update, User
-from telegram import Message as TelegramMessage
-from telegram.constants import ChatType
+from telegram import (
+    BotCommand,
+    KeyboardButton,
+    ReplyKeyboardMarkup,
+    ReplyKeyboardRemove,
+    Update,
+    User,
+)
+from telegram.constants import ChatAction
 from telegram.error import BadRequest, TelegramError
 from telegram.ext import ExtBot
 
-from bot.commands.access import Request, Sender
-from bot.commands.table import Command
+from bot.commands.access import Request, Role, Sender
+from bot.commands.table import USUAL, Command, find_command
 from bot.front import ANSWER_WAITS, HEAD_START, Answer, CommandQueue, FrontHealth, keep_connected, show_answer
-from bot.telegram.connection import Context, Line, Pace, Pulse, TokenRefusedError, Webhook
+from bot.telegram.connection import Line, Pace, Pulse, TokenRefusedError, Webhook
+from bot.telegram.updates import Asked, asked_in
 from loop.errors import UserError
 from loop.files import LockedError, lock
-from notifiers.channels.telegram import Groups, TelegramChannel
-from notifiers.message import ChannelError, Message, RefusedError, Reply, UnreachableError
+from notifiers.channels.telegram import Keys, TelegramChannel
+from notifiers.channels.telegram_places import Places
+from notifiers.message import ChannelError, Message, RateLimitedError, RefusedError, Reply, UnreachableError
 
 log = logging.getLogger(__name__)
-
-NAME = "telegram"
 
 REFUSALS = 3
 """401s in a row after which the token is taken for wrong: proxies and outages answer so once or twice."""
 
 DESCRIPTION_CHARACTERS = 256
+SAID_CHARACTERS = 200  # in the acknowledgement of a press
+
+LONG_COMMANDS = {
+    "plot": ChatAction.UPLOAD_PHOTO,
+    "summary": ChatAction.TYPING,
+    "bundle": ChatAction.UPLOAD_DOCUMENT,
+}
+"""What is shown at once while these are at work; for any other command TYPING, after `LONG_SECONDS`."""
+LONG_SECONDS = 1.0
+ACTION_SECONDS = 4.5
+"""After which an action is shown again: Telegram shows it for five seconds."""
+
+SPIN_SECONDS = 2.0
+"""How long a pressed button may spin before it is acknowledged without words."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A request, and what is needed to answer it where it was made.
+class Said:
+    """What only the one who pressed a button sees, for a moment or until it is closed."""
 
-    `press` is the id of the button press, empty for a message. Telegram does not say when a button was
-    pressed: the request has the present, and `shown_at` is the earliest it can have been.
+    text: str
+    stays: bool
+
+
+def said_of(reply: Reply | None) -> Said | None:
+    """Return what is enough of an answer to a press, None where it has to be a message.
+
+    That a person may not do something is not for the whole group. What else is brief is shown by the card.
     """
-
-    request: Request
-    topic: int | None = None
-    press: str = ""
-    shown_at: float = 0.0
-
-
-def asked_in(update: Update, *, me: User, now: float, groups: Groups) -> Asked | None:
-    """Return what an update asks of the bot `me`, None where it asks nothing.
-
-    That is: edited messages, what people in a group say to each other, commands for other bots.
-    """
-    key = f"{NAME}:{me.id}:{update.update_id}"
-    if update.callback_query is not None:
-        return _from_press(update.callback_query, key, now, groups)
-    message = update.message
-    sender = (message.from_user or message.sender_chat) if message else None
-    if message is None or sender is None:
+    if reply is None or not (reply.refused or reply.brief):
         return None
-    text = _addressed(message.text or "", me)
-    if not text or not (message.chat.type == ChatType.PRIVATE or text.startswith("/")):
+    message = reply.message
+    if message.block or message.buttons or message.attachments or len(message.text) > SAID_CHARACTERS:
         return None
-    name = sender.full_name if isinstance(sender, User) else sender.effective_name or ""
-    topic = message.message_thread_id if message.is_topic_message else None
-    who = Sender(NAME, str(sender.id), str(groups.listed(message.chat.id)), name, str(topic or ""))
-    request = Request(who, text, key, message.date.timestamp(), str(message.message_id))
-    return Asked(request, topic)
-
-
-def _from_press(press: CallbackQuery, key: str, now: float, groups: Groups) -> Asked | None:
-    message = press.message
-    if message is None or not press.data:
-        return None
-    topic, shown = None, message.date
-    if isinstance(message, TelegramMessage):
-        topic = message.message_thread_id if message.is_topic_message else None
-        shown = message.edit_date or message.date
-    user, place = press.from_user, str(groups.listed(message.chat.id))
-    who = Sender(NAME, str(user.id), place, user.full_name, str(topic or ""))
-    request = Request(who, press.data, key, now, str(message.message_id))
-    return Asked(request, topic, press.id, shown.timestamp())
-
-
-def _addressed(text: str, me: User) -> str:
-    """Return a text without our name behind its command; empty where another bot's name is there."""
-    if not text.startswith("/"):
-        return text
-    head = text.split(maxsplit=1)[0]
-    command, at, name = head.partition("@")
-    if at and name.lower() != (me.username or "").lower():
-        return ""
-    return command + text[len(head) :]
+    return Said(message.text, stays=reply.refused)
 
 
 class TelegramFront:
@@ -104,6 +84,8 @@ class TelegramFront:
     it may serve channels too, before the front runs and after. Updates come over a line of their own, which
     is replaced whenever it dies, by long polling or by `webhook`. A file in the folder `locks` keeps other
     bots of this machine from using the same token. The `channels` are looked at once there is a line.
+    `role_of` tells what somebody may do, None for strangers. With `keyboard` private chats get keys for the
+    usual commands.
     """
 
     def __init__(
@@ -112,19 +94,24 @@ class TelegramFront:
         bot: ExtBot[None],
         answer: Answer,
         commands: Sequence[Command],
+        role_of: Callable[[Sender], Role | None],
         locks: Path,
-        groups: Groups | None = None,
+        places: Places | None = None,
         channels: Sequence[TelegramChannel] = (),
         webhook: Webhook | None = None,
+        keyboard: bool = False,
         pace: Pace | None = None,
         head_start: float = HEAD_START,
         answer_waits: Sequence[float] = ANSWER_WAITS,
     ) -> None:
         self._bot = bot
         self._answer = answer
+        self._role_of = role_of
+        self._keyboard = keyboard
+        self._has_keys: set[str] = set()  # private chats, since this process started
         self._menu = [BotCommand(one.name, one.help[:DESCRIPTION_CHARACTERS]) for one in commands]
         self._menu_is_set = False
-        self._groups = groups or Groups()
+        self._places = places or Places()
         self._unchecked = list(channels)
         self._lock = locks / f"telegram-{bot.token.partition(':')[0]}.lock"
         self._webhook = webhook
@@ -212,49 +199,124 @@ class TelegramFront:
             except ChannelError as error:
                 log.info("%s could not be looked at: %s", channel.name, error)
 
-    async def _receive(self, update: Update, context: Context) -> None:
+    async def _receive(self, update: Update, me: User, waited: bool) -> None:
         if (moved := update.message) and moved.migrate_from_chat_id is not None:
-            self._groups.move(self._groups.listed(moved.migrate_from_chat_id), moved.chat.id)
-        asked = asked_in(update, me=context.bot.bot, now=time.time(), groups=self._groups)
+            self._places.move(self._places.listed(moved.migrate_from_chat_id), moved.chat.id)
+        asked = asked_in(update, me=me, now=time.time(), places=self._places)
         if asked is None:
             return
         place = asked.request.sender.place
         if not asked.press:
             self._queue.put(place, partial(self._obey, asked))
             return
+        said: asyncio.Future[Said | None] = asyncio.get_running_loop().create_future()
+        if waited:  # only Telegram knows whether it is old, and has to say so before it is obeyed
+            said.set_result(None)
         # At once, and not when its turn comes: the button spins until then, and Telegram waits 15 s at most.
-        fresh = self._queue.begin(self._acknowledge(asked.press))
-        self._queue.put(place, partial(self._obey_press, asked, fresh))
+        shown = self._queue.begin(self._acknowledge(asked.press, said))
+        self._queue.put(place, partial(self._obey_press, asked, said, shown))
 
-    async def _obey_press(self, asked: Asked, fresh: asyncio.Task[bool]) -> None:
-        if not await fresh:
+    async def _obey_press(
+        self, asked: Asked, said: asyncio.Future[Said | None], shown: asyncio.Task[bool | None]
+    ) -> None:
+        if said.done() and await shown is None:
             asked = replace(asked, request=replace(asked.request, sent_at=asked.shown_at))
-        await self._obey(asked)
+        async with self._shows_work(asked):
+            reply = await self._answer(asked.request)
+            if not said.done():
+                said.set_result(said_of(reply))
+                if await shown and not (reply and reply.replaces):
+                    return
+            if reply is not None:
+                await self._show_answer(asked, reply)
 
     async def _obey(self, asked: Asked) -> None:
-        reply = await self._answer(asked.request)
-        if reply is not None:
-            place = int(asked.request.sender.place)
-            channel = TelegramChannel(bot=self._bot, chat_id=place, topic_id=asked.topic, groups=self._groups)
-            await show_answer(lambda: _show(channel, asked, reply), asked.request, self._answer_waits)
+        async with self._shows_work(asked):
+            reply = await self._answer(asked.request)
+            if reply is not None:
+                await self._show_answer(asked, reply)
 
-    async def _acknowledge(self, press: str) -> bool:
-        """Stop the spinner of a pressed button; False when Telegram says that the press is old.
+    async def _show_answer(self, asked: Asked, reply: Reply) -> None:
+        channel, keys = self._channel(asked), self._keys(asked.request, reply)
+        if keys is not None:
+            reply = replace(reply, message=replace(reply.message, buttons=()))
+        await show_answer(lambda: _show(channel, asked, reply, keys), asked.request, self._answer_waits)
 
-        That happens when the bot was not running, and is the only sign of it.
+    def _channel(self, asked: Asked) -> TelegramChannel:
+        place = int(asked.request.sender.place)
+        return TelegramChannel(bot=self._bot, chat_id=place, topic_id=asked.topic, places=self._places)
+
+    def _keys(self, request: Request, reply: Reply) -> Keys | None:
+        """Return the keyboard that comes with an answer: the first without buttons, and the one to /start.
+
+        Telegram keeps it until another comes. Where it is off, one from before is taken away.
         """
+        sender = request.sender
+        role, starts = self._role_of(sender), self._keyboard and request.text.lower() == "/start"
+        if role is None or int(sender.place) < 0 or reply.replaces:
+            return None
+        if not starts and (sender.place in self._has_keys or reply.message.buttons):
+            return None
+        self._has_keys.add(sender.place)
+        if not self._keyboard:
+            return ReplyKeyboardRemove()
+        usual = [KeyboardButton(f"/{name}") for name in USUAL if find_command(name).role <= role]
+        rows = list(filter(None, (usual[:3], usual[3:])))
+        return ReplyKeyboardMarkup(rows, resize_keyboard=True, is_persistent=True)
+
+    @asynccontextmanager
+    async def _shows_work(self, asked: Asked) -> AsyncIterator[None]:
+        """Show that we type or upload while a command takes long; strangers see nothing."""
+        action = LONG_COMMANDS.get(asked.request.text.partition(" ")[0].removeprefix("/").lower())
+        if self._role_of(asked.request.sender) is None:
+            yield
+            return
+        showing = asyncio.create_task(
+            _show_work(
+                self._channel(asked), action or ChatAction.TYPING, after=0.0 if action else LONG_SECONDS
+            )
+        )
         try:
-            await self._bot.answer_callback_query(press)
-        except BadRequest as error:
-            if "query is too old" in error.message.lower():
-                return False
-            log.info("Telegram: a press could not be acknowledged: %s", error)
+            yield
+        finally:
+            showing.cancel()
+            await asyncio.wait({showing})
+
+    async def _acknowledge(self, press: str, said: asyncio.Future[Said | None]) -> bool | None:
+        """Stop the spinner of a pressed button, with what is `said` within a moment.
+
+        Return whether that was shown; None when Telegram says that the press is old. That happens when the
+        bot was not running, and is the only sign of it.
+        """
+        await asyncio.wait({said}, timeout=SPIN_SECONDS)
+        text = None if said.cancel() else said.result()
+        try:
+            if text is None:
+                await self._bot.answer_callback_query(press)
+            else:
+                await self._bot.answer_callback_query(press, text.text, show_alert=text.stays)
         except TelegramError as error:
+            if isinstance(error, BadRequest) and "query is too old" in error.message.lower():
+                return None
             log.info("Telegram: a press could not be acknowledged: %s", error)
-        return True
+            return False
+        return text is not None
 
 
-async def _show(channel: TelegramChannel, asked: Asked, reply: Reply) -> None:
+async def _show_work(channel: TelegramChannel, action: ChatAction, *, after: float) -> None:
+    await asyncio.sleep(after)
+    while True:
+        pause = ACTION_SECONDS
+        try:
+            await channel.act(action)
+        except RateLimitedError as error:
+            pause = max(pause, error.seconds)
+        except ChannelError as error:
+            log.debug("%s does not show what we do: %s", channel.name, error)
+        await asyncio.sleep(pause)
+
+
+async def _show(channel: TelegramChannel, asked: Asked, reply: Reply, keys: Keys | None) -> None:
     message = reply.message
     if reply.replaces and asked.press:
         try:
@@ -265,4 +327,4 @@ async def _show(channel: TelegramChannel, asked: Asked, reply: Reply) -> None:
             if not message.attachments:
                 return
             message = replace(Message(""), attachments=message.attachments, silent=True)
-    await channel.send(message, reply_to=asked.request.message_id)
+    await channel.send(message, reply_to=asked.request.message_id, keys=keys)

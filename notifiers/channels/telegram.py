@@ -9,13 +9,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from html import escape
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-from telegram import Bot, InlineKeyboardButton, InlineKeyboardMarkup, LinkPreviewOptions, ReplyParameters
+from telegram import (
+    Bot,
+    InlineKeyboardButton,
+    InlineKeyboardMarkup,
+    LinkPreviewOptions,
+    ReplyKeyboardMarkup,
+    ReplyKeyboardRemove,
+    ReplyParameters,
+)
 from telegram.constants import ChatAction, FileSizeLimit, ParseMode
 from telegram.error import BadRequest, ChatMigrated, Forbidden, RetryAfter, TelegramError
 
 from loop.text import clean
+from notifiers.channels.telegram_places import Places
 from notifiers.message import (
     Attachment,
     Button,
@@ -32,6 +41,7 @@ log = logging.getLogger(__name__)
 TEXT_UNITS = 4096
 CAPTION_UNITS = 1024
 LABEL_CHARACTERS = 64
+TITLE_CHARACTERS = 128  # of a topic
 
 PAGES = 2
 """A text that needs more messages than this goes as a file."""
@@ -47,9 +57,12 @@ CUT = "…"
 _UNSEEN_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Mn", "Me", "Zl", "Zp", "Zs"})
 _UNSEEN = frozenset("\u115f\u1160\u2800\u3164\uffa0\ufffc")
 
-_NO_TOPIC = ("message thread not found", "topic_deleted")
+_NO_TOPIC = ("message thread not found", "topic_deleted", "topic_id_invalid", "chat is not a forum")
 _NO_PREVIEW = LinkPreviewOptions(is_disabled=True)
 _T = TypeVar("_T")
+
+Keys: TypeAlias = ReplyKeyboardMarkup | ReplyKeyboardRemove
+"""Keys below the text field of a chat, or the order to take them away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,59 +189,46 @@ def _file_name(block: str) -> str:
 
 @dataclass(slots=True)
 class _Progress:
-    """How far the sending of a message in parts has come."""
+    """How far the sending of a message in parts has come; in `topic` if that is not the channel's own."""
 
     message: Message
     reply_to: str
+    topic: int | None = None
+    keys: Keys | None = None
     sent: list[str] = field(default_factory=list)
     failed_uploads: int = 0
-
-
-class Groups:
-    """The ids of groups that have become supergroups since they were listed in the settings."""
-
-    def __init__(self) -> None:
-        self._now: dict[int, int] = {}
-
-    def move(self, listed: int, now: int) -> None:
-        if self._now.get(listed) != now:
-            log.warning("telegram:%d: the group has a new id; set %d in TELEGRAM_CHAT_IDS", listed, now)
-        self._now[listed] = now
-
-    def now(self, listed: int) -> int:
-        return self._now.get(listed, listed)
-
-    def listed(self, chat_id: int) -> int:
-        """Return the id by which access and deliveries go on."""
-        return next((listed for listed, now in self._now.items() if now == chat_id), chat_id)
 
 
 class TelegramChannel:
     """One chat, or one topic of a forum; see `Channel` for what its methods promise.
 
-    A message of which some parts were sent continues from there when it is sent again next. `groups` is
-    shared by all that use the bot.
+    A message of which some parts were sent continues from there when it is sent again next. `places` are
+    shared by all that use the bot. A message of a topic other than the channel's own has the id
+    `topic/message`; an answer to it goes there, as does one to `topic/`, which answers nothing.
     """
 
     def __init__(
-        self, *, bot: Bot, chat_id: int, topic_id: int | None = None, groups: Groups | None = None
+        self, *, bot: Bot, chat_id: int, topic_id: int | None = None, places: Places | None = None
     ) -> None:
         self._bot = bot
-        self._groups = groups or Groups()
+        self._places = places or Places()
         self._chat_id = chat_id
         self._topic_id = topic_id
         self.name = f"telegram:{chat_id}" if topic_id is None else f"telegram:{chat_id}:{topic_id}"
         self._unfinished: _Progress | None = None
 
-    async def send(self, message: Message, *, reply_to: str = "", broadcast: bool = False) -> str:
-        """Send a message and return the id of the part with its buttons.
+    async def send(
+        self, message: Message, *, reply_to: str = "", broadcast: bool = False, keys: Keys | None = None
+    ) -> str:
+        """Send a message and return the id of the part with its buttons, or with `keys` where it has none.
 
         A long block goes as a file. A refused picture goes as a file, a refused file is replaced by a line.
         """
         del broadcast  # a Telegram chat shows everything to everybody
         progress = self._unfinished
         if progress is None or (progress.message, progress.reply_to) != (message, reply_to):
-            progress = _Progress(message, reply_to)
+            topic, _ = _address(reply_to)
+            progress = _Progress(message, reply_to, topic, keys)
         self._unfinished = None
         parts = lay_out(message)
         try:
@@ -241,7 +241,7 @@ class TelegramChannel:
 
     async def edit(self, message_id: str, message: Message) -> None:
         """Replace a sent message by as much of `message` as one page holds, without its files."""
-        markup = {"message_id": int(message_id), "reply_markup": _keyboard(message)}
+        markup = {"message_id": _address(message_id)[1], "reply_markup": _keyboard(message)}
         edit_text, edit_caption = self._bot.edit_message_text, self._bot.edit_message_caption
         try:
             try:
@@ -252,18 +252,24 @@ class TelegramChannel:
                     raise
                 await self._say(edit_caption, "caption", one_page(message, CAPTION_UNITS), **markup)
         except RefusedError as error:
-            if "message is not modified" not in str(error).lower():
+            # A closed topic takes it when it is open again and there is something new to be shown.
+            if not any(sign in str(error).lower() for sign in ("message is not modified", "topic_closed")):
                 raise
 
     async def check(self) -> None:
         """Raise a ChannelError where the chat takes no messages; for a moment it shows that we type."""
-        action = {"action": ChatAction.TYPING, "message_thread_id": self._topic_id}
-        await self._call(self._bot.send_chat_action, **action)
+        await self.act(ChatAction.TYPING)
+
+    async def act(self, action: ChatAction) -> None:
+        """Show for five seconds, or until the next message, that we are typing or uploading something."""
+        await self._in_topic(self._topic_id, self._call, self._bot.send_chat_action, action=action)
 
     async def pin(self, message_id: str) -> None:
         try:
             await self._call(
-                self._bot.pin_chat_message, message_id=int(message_id), disable_notification=True
+                self._bot.pin_chat_message,
+                message_id=_address(message_id)[1],
+                disable_notification=True,
             )
         except RefusedError as error:
             log.info("%s: a message could not be pinned: %s", self.name, error)
@@ -274,7 +280,7 @@ class TelegramChannel:
             # One message makes one sound and answers once, however many parts it has.
             "disable_notification": progress.message.silent or not first,
             "reply_parameters": _reply(progress.reply_to) if first else None,
-            "reply_markup": _keyboard(progress.message) if part.buttons else None,
+            "reply_markup": (_keyboard(progress.message) or progress.keys) if part.buttons else None,
         }
         page = part.page
         if part.file is not None:
@@ -284,7 +290,7 @@ class TelegramChannel:
                 log.warning("%s: %s could not be sent: %s", self.name, part.file.name, error)
                 page = page.note(_missing(part.file))
         options["link_preview_options"] = _NO_PREVIEW
-        return await self._post(self._bot.send_message, "text", page, **options)
+        return await self._post(self._bot.send_message, "text", page, progress, **options)
 
     async def _upload(
         self, file: Attachment, caption: Page, progress: _Progress, options: dict[str, Any]
@@ -295,28 +301,40 @@ class TelegramChannel:
             if _is_picture(file):
                 try:
                     photo = {"photo": file.content, **options}
-                    return await self._post(self._bot.send_photo, "caption", caption, **photo)
+                    return await self._post(self._bot.send_photo, "caption", caption, progress, **photo)
                 except RefusedError as error:
                     log.info("%s: %s goes as a file: %s", self.name, file.name, error)
             document = {"document": file.content, **options}
-            return await self._post(self._bot.send_document, "caption", caption, **document)
+            return await self._post(self._bot.send_document, "caption", caption, progress, **document)
         except UnreachableError as error:
             progress.failed_uploads += 1
             if progress.failed_uploads < UPLOAD_TRIES:
                 raise
             raise RefusedError(f"{progress.failed_uploads} uploads failed: {error}") from error
 
-    async def _post(self, send: Callable[..., Awaitable[Any]], part: str, page: Page, **options: Any) -> str:
-        """Send something to the topic, or to the chat itself if the topic was deleted."""
-        try:
-            sent = await self._say(send, part, page, message_thread_id=self._topic_id, **options)
-        except RefusedError as error:
-            if self._topic_id is None or not any(sign in str(error).lower() for sign in _NO_TOPIC):
-                raise
-            log.warning("%s: the topic was deleted; its messages go to the chat itself", self.name)
-            self._topic_id = None
-            sent = await self._say(send, part, page, **options)
-        return str(sent.message_id)
+    async def _post(
+        self, send: Callable[..., Awaitable[Any]], part: str, page: Page, progress: _Progress, **options: Any
+    ) -> str:
+        topic = progress.topic or self._topic_id
+        sent = await self._in_topic(topic, self._say, send, part, page, **options)
+        there = progress.topic and sent.message_thread_id == progress.topic
+        return f"{progress.topic}/{sent.message_id}" if there else str(sent.message_id)
+
+    async def _in_topic(
+        self, topic: int | None, do: Callable[..., Awaitable[_T]], *args: Any, **options: Any
+    ) -> _T:
+        """Do something in a topic, or in the chat itself if that cannot be."""
+        if topic is not None and not self._places.is_lost(self._chat_id, topic):
+            try:
+                return await do(*args, message_thread_id=topic, **options)
+            except RefusedError as error:
+                text = str(error).lower()
+                if any(sign in text for sign in _NO_TOPIC):
+                    self._places.lose(self._chat_id, topic)
+                # A channel of one topic waits until it is open; one with others would hold them up.
+                elif topic == self._topic_id or "topic_closed" not in text:
+                    raise
+        return await do(*args, **options)
 
     async def _say(self, do: Callable[..., Awaitable[_T]], part: str, page: Page, **options: Any) -> _T:
         """Call a method with a page as HTML, or as plain text if Telegram refuses the HTML."""
@@ -331,10 +349,27 @@ class TelegramChannel:
     async def _call(self, do: Callable[..., Awaitable[_T]], **options: Any) -> _T:
         with _as_channel_errors():
             try:
-                return await do(chat_id=self._groups.now(self._chat_id), **options)
+                return await do(chat_id=self._places.now(self._chat_id), **options)
             except ChatMigrated as moved:
-                self._groups.move(self._chat_id, moved.new_chat_id)
+                self._places.move(self._chat_id, moved.new_chat_id)
                 return await do(chat_id=moved.new_chat_id, **options)
+
+
+class ForumChannel(TelegramChannel):
+    """A group in which each run has a topic of its own; see `Forum` for what its methods promise."""
+
+    async def open_topic(self, name: str) -> str:
+        topic = await self._call(self._bot.create_forum_topic, name=name[:TITLE_CHARACTERS])
+        return f"{topic.message_thread_id}/"
+
+    async def rename_topic(self, topic: str, name: str) -> None:
+        number, _ = _address(topic)
+        title = {"message_thread_id": number, "name": name[:TITLE_CHARACTERS]}
+        try:
+            await self._call(self._bot.edit_forum_topic, **title)
+        except RefusedError as error:
+            if "topic_not_modified" not in str(error).lower():
+                raise
 
 
 @contextmanager
@@ -353,8 +388,15 @@ def _as_channel_errors() -> Iterator[None]:
         raise UnreachableError(error.message) from error
 
 
+def _address(message_id: str) -> tuple[int | None, int | None]:
+    """Return the topic and the number of `topic/message`; either may be missing."""
+    topic, _, number = message_id.rpartition("/")
+    return int(topic) if topic else None, int(number) if number else None
+
+
 def _reply(message_id: str) -> ReplyParameters | None:
-    return ReplyParameters(int(message_id), allow_sending_without_reply=True) if message_id else None
+    _, number = _address(message_id)
+    return ReplyParameters(number, allow_sending_without_reply=True) if number else None
 
 
 def _keyboard(message: Message) -> InlineKeyboardMarkup | None:

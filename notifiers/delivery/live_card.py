@@ -16,6 +16,7 @@ from loop.results.report import RunStatus
 from loop.store.journal import Journal
 from loop.store.outbox import Outbox
 from notifiers.delivery.rate_limit import CHANNEL_WAITS, Clock, Spacing
+from notifiers.delivery.run_topics import RunTopics
 from notifiers.message import Channel, GoneError, Message, RateLimitedError, RefusedError, UnreachableError
 from notifiers.text.status import card
 
@@ -32,7 +33,7 @@ class LiveCards:
 
     An edit never holds anything up: what cannot be shown now is shown later, as it is then.
     `status` reads how a run stands; it is called in a worker thread. `spacing` is shared with the channel's
-    delivery, whose messages go first.
+    delivery, whose messages go first. With `topics` each card stands in the topic of its run.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class LiveCards:
         spacing: Spacing,
         zone: tzinfo,
         clock: Clock | None = None,
+        topics: RunTopics | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._channel = channel
@@ -52,6 +54,7 @@ class LiveCards:
         self._spacing = spacing
         self._zone = zone
         self._clock = clock or Clock()
+        self._topics = topics
         self._jitter = jitter
         self._outbox = Outbox(journal, channel.name, now=self._clock.now)
         self._lock = asyncio.Lock()
@@ -128,7 +131,8 @@ class LiveCards:
             if message_id:
                 await self._channel.edit(message_id, dated)
             else:
-                message_id = await self._channel.send(dated)
+                topic = await self._topics.of(run) if self._topics else ""
+                message_id = await self._channel.send(dated, reply_to=topic)
                 self._unpinned.append(message_id)
         except RefusedError as error:
             if message_id and isinstance(error, GoneError):

@@ -23,6 +23,11 @@ _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
 
+def waited() -> float:
+    """Return how many seconds the present loop has not waited so far; work counts nothing."""
+    return time.monotonic() - _CLOCKS["monotonic"]()
+
+
 class IdleLoop(asyncio.SelectorEventLoop):
     """A loop that does not wait; until it is closed `time.time` and `time.monotonic` are as if it had."""
 

@@ -16,7 +16,7 @@ from telegram.ext import ExtBot
 
 import bot
 import notifiers
-from bot.commands.access import Request
+from bot.commands.access import Request, Role
 from bot.commands.table import COMMANDS
 from bot.telegram.connection import Pace
 from bot.telegram.front import TelegramFront
@@ -24,6 +24,7 @@ from notifiers.channels.telegram_wire import make_bot
 from notifiers.message import Message, Reply
 from tests.servers.telegram_server import TelegramServer
 
+STRANGER = "666"
 PACE = Pace(poll=5, patience=20, close=1, waits=(0.01, 0.02, 0.04, 0.05))
 
 
@@ -81,6 +82,7 @@ async def running(
             "bot": sender,
             "answer": answers,
             "commands": COMMANDS,
+            "role_of": lambda sender: None if sender.user == STRANGER else Role.OPERATOR,
             "locks": locks,
             "pace": PACE,
             "answer_waits": (0.01,) * 5,

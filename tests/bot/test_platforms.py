@@ -16,7 +16,7 @@ import pytest
 from bot import platforms
 from bot.commands.access import Request
 from bot.front import Answer, Connection, Platform
-from bot.platforms import Chats, chat_checks
+from bot.platforms import Chats, access_by, chat_checks
 from bot.setup.doctor import Check
 from bot.setup.settings import Settings, load_settings
 from loop.errors import UserError
@@ -58,6 +58,7 @@ class World:
         self.platform = replace(whole, connect=connect)
         self.chats = Chats(
             settings,
+            access=access_by(settings, (self.platform,)),
             journal=self.journal,
             preferences=PreferenceStore(self.journal, default=usual_preferences(every=1, quiet=None)),
             status=_no_status,

@@ -30,6 +30,7 @@ class Post:
     file: tuple[str, bytes] | None = None
     photo: bool = False
     keyboard: list[list[dict[str, str]]] = field(default_factory=list)
+    keys: list[list[str]] | None = None  # below the text field; an empty list takes them away
     html: bool = False
     reply_to: int = 0
     topic: int = 0
@@ -49,7 +50,11 @@ class Chat:
 
     id: int
     kind: str = "private"
+    forum: bool = False  # topics may be made in it
     topics: set[int] = field(default_factory=set)
+    closed: set[int] = field(default_factory=set)  # of the topics
+    titles: dict[int, str] = field(default_factory=dict)  # of those that the bot made
+    may_manage: bool = False  # topics: the bot makes them, and writes to closed ones
     moved_to: int = 0
     blocked: bool = False
     may_pin: bool = True
@@ -66,6 +71,8 @@ class BotApi:
         self.webhook: dict[str, str] = {}
         self.deleted: set[int] = set()  # ids of messages that somebody deleted
         self.answered: dict[str, str] = {}  # the text shown for each press that was answered
+        self.alerts: set[str] = set()  # of those, the presses whose text has to be closed by a tap
+        self.actions: list[tuple[int, int, str]] = []  # chat, topic, and what is shown there for a moment
         self._presses: set[str] = set()
         self._updates: list[dict[str, Any]] = []
         self._last_update = 1000
@@ -82,6 +89,8 @@ class BotApi:
             "editMessageCaption": self._edit_caption,
             "pinChatMessage": self._pin,
             "sendChatAction": self._send_action,
+            "createForumTopic": self._create_topic,
+            "editForumTopic": self._edit_topic,
             "answerCallbackQuery": self._answer_press,
             "setMyCommands": self._set_commands,
             "setWebhook": self._set_webhook,
@@ -201,6 +210,8 @@ class BotApi:
             raise bad_request("MESSAGE_TOO_LONG")
         self._presses.remove(query)
         self.answered[query] = params.get("text", "")
+        if rules.truth(params.get("show_alert")):
+            self.alerts.add(query)
         return True
 
     async def _set_commands(self, params: Params, files: Files) -> Any:
@@ -224,9 +235,7 @@ class BotApi:
 
     def _send(self, params: Params, **content: Any) -> Any:
         chat = self._chat(params)
-        topic = int(params.get("message_thread_id", 0))
-        if topic and topic not in chat.topics:
-            raise bad_request("message thread not found")
+        topic = self._topic(chat, params)
         reply = json.loads(params.get("reply_parameters", "{}"))
         reply_to = reply.get("message_id", 0)
         if reply_to in self.deleted:
@@ -238,6 +247,7 @@ class BotApi:
             self._last_message,
             chat.id,
             keyboard=rules.check_keyboard(params.get("reply_markup")),
+            keys=rules.check_keys(params.get("reply_markup")),
             html=params.get("parse_mode") == "HTML",
             reply_to=reply_to,
             topic=topic,
@@ -245,7 +255,8 @@ class BotApi:
             **content,
         )
         self.posts.append(post)
-        return {**self._message(post.id, chat.id), "text": post.text}
+        in_topic = {"message_thread_id": topic, "is_topic_message": True} if topic else {}
+        return {**self._message(post.id, chat.id), "text": post.text, **in_topic}
 
     async def _edit_text(self, params: Params, files: Files) -> Any:
         post = self._post(params, "message to edit not found")
@@ -259,6 +270,7 @@ class BotApi:
         return self._edit(post, _caption(params), params)
 
     def _edit(self, post: Post, text: str, params: Params) -> Any:
+        self._check_open(self.chats[post.chat], post.topic)
         keyboard = rules.check_keyboard(params.get("reply_markup"))
         if (post.text, post.keyboard) == (text, keyboard):
             raise bad_request(
@@ -277,8 +289,45 @@ class BotApi:
         return True
 
     async def _send_action(self, params: Params, files: Files) -> Any:
-        self._chat(params)
+        chat = self._chat(params)
+        action = rules.check_action(params["action"])
+        self.actions.append((chat.id, self._topic(chat, params), action))
         return True
+
+    # -- Forums
+
+    async def _create_topic(self, params: Params, files: Files) -> Any:
+        chat = self._chat(params)
+        if not chat.forum:
+            raise bad_request("the chat is not a forum")
+        if not chat.may_manage:
+            raise bad_request("not enough rights to create a topic")
+        self._last_message += 1  # the message that says so
+        chat.topics.add(self._last_message)
+        chat.titles[self._last_message] = rules.check_title(params["name"])
+        return {"message_thread_id": self._last_message, "name": params["name"], "icon_color": 7322096}
+
+    async def _edit_topic(self, params: Params, files: Files) -> Any:
+        chat, topic = self._chat(params), int(params["message_thread_id"])
+        if not chat.may_manage:
+            raise bad_request("not enough rights to edit the topic")
+        if topic not in chat.topics:
+            raise bad_request("TOPIC_ID_INVALID")
+        if chat.titles.get(topic) == params["name"]:
+            raise bad_request("TOPIC_NOT_MODIFIED")
+        chat.titles[topic] = rules.check_title(params["name"])
+        return True
+
+    def _topic(self, chat: Chat, params: Params) -> int:
+        topic = int(params.get("message_thread_id", 0))
+        if topic and topic not in chat.topics:
+            raise bad_request("message thread not found")
+        self._check_open(chat, topic)
+        return topic
+
+    def _check_open(self, chat: Chat, topic: int) -> None:
+        if topic in chat.closed and not chat.may_manage:
+            raise bad_request("TOPIC_CLOSED")
 
     def _chat(self, params: Params) -> Chat:
         chat = self.chats.get(int(params["chat_id"]))

@@ -84,6 +84,19 @@ def check_keyboard(markup: str | None) -> list[list[dict[str, str]]]:
     return rows
 
 
+def check_keys(markup: str | None) -> list[list[str]] | None:
+    """Return the labels of a reply keyboard, none where one is taken away, or refuse it."""
+    given = json.loads(markup or "{}")
+    if given.get("remove_keyboard"):
+        return []
+    rows: list[list[Any]] | None = given.get("keyboard")
+    if rows is None:
+        return None
+    if not rows or not all(rows):
+        raise bad_request("can't parse reply keyboard markup: the keyboard must have buttons")
+    return [[key if isinstance(key, str) else str(key["text"]) for key in row] for row in rows]
+
+
 def check_photo(content: bytes) -> None:
     """Refuse what is no picture, or one that Telegram would not show."""
     if len(content) > PHOTO_BYTES:
@@ -113,6 +126,18 @@ def check_commands(commands: str) -> list[dict[str, str]]:
         if not 1 <= len(command["description"]) <= 256:
             raise bad_request("BOT_COMMAND_DESCRIPTION_INVALID")
     return table
+
+
+def check_action(action: str) -> str:
+    if action not in {"typing", "upload_photo", "upload_document"}:  # of those that there are
+        raise bad_request("wrong parameter action in request")
+    return action
+
+
+def check_title(title: str) -> str:
+    if not 1 <= len(title) <= 128:
+        raise bad_request("TOPIC_TITLE_EMPTY" if not title else "TOPIC_TITLE_TOO_LONG")
+    return title
 
 
 def check_webhook(url: str, secret: str) -> None:

@@ -10,12 +10,15 @@ import pytest
 
 from bot.commands.access import Request, Sender
 from bot.commands.table import COMMANDS
-from notifiers.channels.telegram import Groups, TelegramChannel
+from bot.telegram.connection import MOST_UPDATES
+from notifiers.channels.telegram import TelegramChannel
+from notifiers.channels.telegram_places import Places
 from notifiers.channels.telegram_wire import make_bot
 from notifiers.message import Attachment, Button, Message, Reply
-from tests.bot.telegram_front import Answers, Running, running, tasks_at_work
+from tests.bot.idle_clock import waited
+from tests.bot.telegram_front import STRANGER, Answers, Running, running, tasks_at_work
 from tests.servers.telegram_api import DATE, TOKEN, Chat, Post
-from tests.servers.telegram_server import TelegramServer, page, refusal, retry_after, serving
+from tests.servers.telegram_server import Answer, TelegramServer, page, refusal, retry_after, serving
 
 GROUP = -100
 CARD = Message("the card", buttons=((Button("Stop", "/stop"),),))
@@ -137,15 +140,52 @@ async def test_after_a_restart_a_look_at_the_chats_tells_which_group_has_moved(
     server: TelegramServer, answers: Answers, tmp_path: Path
 ) -> None:
     server.api.chats |= {-5: Chat(-5, "group", moved_to=-1005), -1005: Chat(-1005, "supergroup")}
-    groups, bot = Groups(), make_bot(TOKEN, server.base_url)
-    channels = [TelegramChannel(bot=bot, chat_id=chat, groups=groups) for chat in (-5, -404)]
-    async with running(server, answers, tmp_path, groups=groups, channels=channels):
+    places, bot = Places(), make_bot(TOKEN, server.base_url)
+    channels = [TelegramChannel(bot=bot, chat_id=chat, places=places) for chat in (-5, -404)]
+    async with running(server, answers, tmp_path, places=places, channels=channels):
         await server.called("sendChatAction", 3)
         server.api.say("/status", chat=-1005)
         [post] = await server.api.posted()
     assert answers.requests[0].sender.place == "-5"
     assert post.chat == -1005
     await bot.request.shutdown()
+
+
+async def test_who_may_steer_in_a_topic_may_do_so_where_its_messages_go_when_it_is_deleted(
+    server: TelegramServer, answers: Answers, tmp_path: Path
+) -> None:
+    bot = make_bot(TOKEN, server.base_url)
+    server.api.chats[GROUP].topics.clear()
+
+    async def steer(places: Places, text: str) -> str:
+        channel = TelegramChannel(bot=bot, chat_id=GROUP, topic_id=5, places=places)
+        async with running(server, answers, tmp_path, places=places, channels=[channel]):
+            await server.api.until(lambda: places.is_lost(GROUP, 5))
+            server.api.say(text, chat=GROUP)
+            await server.api.until(lambda: text in answers.texts)
+            assert await channel.send(CARD)
+            query = server.api.press(server.api.posts[-1])
+            await server.api.until(lambda: query in server.api.answered)
+        return answers.requests[-1].sender.channel
+
+    places = Places([f"{GROUP}/5"])
+    assert await steer(places, "/one") == f"telegram:{GROUP}:5"
+    assert await steer(Places([f"{GROUP}/5"]), "/two") == f"telegram:{GROUP}:5"  # restarted
+    assert await steer(Places([str(GROUP), f"{GROUP}/5"]), "/three") == f"telegram:{GROUP}"
+    assert {post.topic for post in server.api.posts} == {0}
+    await bot.request.shutdown()
+
+
+async def test_a_topic_of_a_group_that_is_listed_whole_is_a_part_of_it(
+    server: TelegramServer, answers: Answers, tmp_path: Path
+) -> None:
+    places = Places([str(GROUP)])
+    async with running(server, answers, tmp_path, places=places):
+        message = server.api.say("/idea", chat=GROUP, message_thread_id=5, is_topic_message=True)["message"]
+        [post] = await server.api.posted()
+    [request] = answers.requests
+    assert (post.topic, post.reply_to) == (5, message["message_id"])
+    assert (request.sender.channel, request.message_id) == (f"telegram:{GROUP}", f"5/{post.reply_to}")
 
 
 @pytest.mark.parametrize("text", ["/status", "/status@lab_bot", "/STATUS@Lab_Bot\tnow", "hello", "/"])
@@ -177,13 +217,31 @@ async def test_what_is_no_command_is_passed_over(
     message = server.api.say("/old")["message"]
     server.api.update(edited_message={**message, "edit_date": DATE + 9, "text": "/stop"})
     picture = {name: value for name, value in message.items() if name != "text"}
-    server.api.update(message={**picture, "caption": "/stop"})
     server.api.update(channel_post={**picture, "text": "/stop"})
+    hidden = {"type": "hidden_user", "sender_user_name": "Bob", "date": DATE - 60}
+    server.api.say("/stop", forward_origin=hidden)
+    server.api.say("/stop", forward_origin={"type": "user", "sender_user": message["from"], "date": DATE})
+    server.api.say("/stop", via_bot={"id": 99, "is_bot": True, "first_name": "Gif", "username": "gif"})
+    server.api.update(message={**picture, "caption": "/stop", "forward_origin": hidden})
+    server.api.update(edited_message={**picture, "edit_date": DATE + 9, "caption": "/stop"})
     server.api.update(message={**picture, "new_chat_title": "The lab"})
     server.api.update(something_new={"id": 1})
     server.api.say("/new")
     await server.api.posted(2)
     assert answers.texts == ["/old", "/new"]
+
+
+@pytest.mark.parametrize("file", ["photo", "document"])
+async def test_a_caption_is_what_was_said(
+    server: TelegramServer, answers: Answers, front: Running, file: str
+) -> None:
+    one = {"file_id": "f", "file_unique_id": "u", "width": 9, "height": 9}
+    for chat, caption in ((7, "/idea DEPTH 9"), (7, "look"), (GROUP, "look"), (GROUP, "/log@lab_bot 3")):
+        message = server.api.say("", chat=chat)["message"]
+        shown = {name: value for name, value in message.items() if name != "text"}
+        server.api.update(message={**shown, "caption": caption, file: [one] if file == "photo" else one})
+    await server.api.posted(3)
+    assert sorted(answers.texts) == ["/idea DEPTH 9", "/log 3", "look"]
 
 
 async def test_a_group_admin_without_a_name_is_the_group(
@@ -196,6 +254,13 @@ async def test_a_group_admin_without_a_name_is_the_group(
             **nameless,
             "text": "/two",
             "sender_chat": {"id": GROUP, "type": "supergroup", "title": "Lab"},
+            # As Telegram fills it in: the same user for the nameless of all groups.
+            "from": {
+                "id": 1087968824,
+                "is_bot": True,
+                "first_name": "Group",
+                "username": "GroupAnonymousBot",
+            },
         }
     )
     server.api.update(message={**nameless, "text": "/three"})
@@ -300,6 +365,82 @@ async def test_an_answer_that_is_refused_or_never_taken_is_given_up(
     assert "the answer to /two in 7 was not shown" in caplog.text
 
 
+# -- What is shown meanwhile
+
+
+@pytest.mark.parametrize(
+    ("text", "action"),
+    [
+        ("/plot", "upload_photo"),
+        ("/bundle", "upload_document"),
+        ("/Summary", "typing"),
+        ("/idea DEPTH 9", "typing"),
+    ],
+)
+async def test_a_long_command_shows_that_it_is_at_work(
+    server: TelegramServer, answers: Answers, front: Running, text: str, action: str
+) -> None:
+    answers.gates[text] = asyncio.Event()
+    began = waited()
+    server.api.say(text, chat=GROUP, message_thread_id=5, is_topic_message=True)
+    await server.api.until(lambda: server.api.actions)
+    if text != "/idea DEPTH 9":
+        assert waited() - began < 1
+    await server.api.until(lambda: len(server.api.actions) == 4)
+    assert 3 * 4 < waited() - began < 5 * 5
+    answers.gates[text].set()
+    await server.api.posted()
+    await asyncio.sleep(60)  # of the time that goes by at once
+    assert server.api.actions == [(GROUP, 5, action)] * len(server.api.actions)
+    assert len(server.api.actions) <= 5
+
+
+async def test_a_quick_command_and_a_stranger_are_shown_nothing(
+    server: TelegramServer, answers: Answers, front: Running
+) -> None:
+    answers.by_text["/plot"] = None
+    answers.gates["/plot"] = asyncio.Event()
+    server.api.say("/plot", user=int(STRANGER), chat=8)
+    server.api.say("/status")
+    await server.api.posted()
+    await asyncio.sleep(60)
+    answers.gates["/plot"].set()
+    assert server.api.actions == []
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        retry_after(30),
+        page(502),
+        refusal(400, "Bad Request: chat not found"),
+        refusal(403, "Forbidden: kicked"),
+    ],
+    ids=["429", "502", "400", "403"],
+)
+async def test_what_cannot_be_shown_meanwhile_fails_no_command(
+    server: TelegramServer, answers: Answers, front: Running, fault: Answer
+) -> None:
+    server.fail_always("sendChatAction", fault)
+    answers.gates["/plot"] = asyncio.Event()
+    server.api.say("/plot")
+    await server.called("sendChatAction", 2)
+    answers.gates["/plot"].set()
+    await server.api.posted()
+    assert server.api.texts() == ["You said /plot."]
+
+
+async def test_a_press_of_something_long_shows_that_it_is_at_work(
+    server: TelegramServer, answers: Answers, front: Running
+) -> None:
+    answers.gates["/plot"] = asyncio.Event()
+    post = await card(front, server)
+    server.api.press(post, data="/plot")
+    await server.api.until(lambda: server.api.actions)
+    answers.gates["/plot"].set()
+    await server.api.posted(2)
+
+
 # -- Buttons
 
 
@@ -370,14 +511,113 @@ async def test_where_the_pressed_message_is_gone_the_answer_is_a_new_one(
     assert (reply.text, reply.reply_to) == ("Stopped.", 0)
 
 
-async def test_a_refused_press_is_answered_in_short(
+async def caught_up(server: TelegramServer) -> None:
+    """Wait for a poll after the first one: what comes from now on has not waited for the bot."""
+    server.api.say("/hello")
+    await server.api.posted()
+    server.api.posts.clear()
+
+
+@pytest.mark.parametrize(
+    ("reply", "alert"),
+    [
+        (Reply(Message("You have read-only access."), refused=True), True),
+        (Reply(Message("Run a pauses after this."), brief=True, for_all=True), False),
+        (Reply(Message("x" * 200), brief=True), False),
+    ],
+    ids=["refused", "brief", "long"],
+)
+async def test_a_press_is_answered_by_its_acknowledgement_where_that_is_enough(
+    server: TelegramServer, answers: Answers, front: Running, reply: Reply, alert: bool
+) -> None:
+    await caught_up(server)
+    answers.by_text["/stop"] = reply
+    post = await card(front, server)
+    query = server.api.press(post)
+    server.api.say("/status")
+    await server.api.posted(2)
+    assert server.api.texts() == ["the card", "You said /status."]
+    assert server.api.answered == {query: reply.message.text}
+    assert server.api.alerts == ({query} if alert else set())
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(Message("x" * 201), refused=True),
+        Reply(Message("Done.", "a table"), brief=True),
+        Reply(Message("Done."), for_all=True),
+    ],
+    ids=["too long", "block", "not brief"],
+)
+async def test_what_says_more_than_an_acknowledgement_holds_is_a_message(
+    server: TelegramServer, answers: Answers, front: Running, reply: Reply
+) -> None:
+    await caught_up(server)
+    answers.by_text["/stop"] = reply
+    post = await card(front, server)
+    query = server.api.press(post)
+    _, answer = await server.api.posted(2)
+    assert answer.text.startswith(reply.message.text)
+    assert answer.reply_to == post.id
+    assert server.api.answered == {query: ""}
+
+
+async def test_a_brief_answer_that_takes_the_place_of_what_was_pressed_does_so(
     server: TelegramServer, answers: Answers, front: Running
 ) -> None:
-    answers.by_text["/stop"] = Reply(Message("This button is too old."), refused=True)
+    await caught_up(server)
+    answers.by_text["/stop"] = Reply(Message("Stopped."), brief=True, replaces=True)
     post = await card(front, server)
-    server.api.press(post)
-    _, reply = await server.api.posted(2)
-    assert (reply.text, reply.reply_to, post.text) == ("This button is too old.", post.id, "the card")
+    query = server.api.press(post)
+    await server.api.until(lambda: post.edits)
+    assert server.api.texts() == ["Stopped."]
+    assert server.api.answered == {query: "Stopped."}
+
+
+@pytest.mark.parametrize("trouble", ["refused", "slow"])
+async def test_what_an_acknowledgement_could_not_say_is_a_message(
+    server: TelegramServer, answers: Answers, front: Running, trouble: str
+) -> None:
+    await caught_up(server)
+    answers.by_text["/stop"] = Reply(Message("Stopped."), brief=True)
+    post = await card(front, server)
+    if trouble == "refused":
+        server.fail("answerCallbackQuery", page(502))
+        server.api.press(post)
+    else:
+        answers.gates["/stop"] = asyncio.Event()
+        query = server.api.press(post)
+        await server.api.until(lambda: query in server.api.answered)
+        assert server.api.answered == {query: ""}
+        answers.gates["/stop"].set()
+    await server.api.posted(2)
+    assert server.api.texts() == ["the card", "Stopped."]
+
+
+async def test_a_stranger_who_presses_sees_that_nothing_happens(
+    server: TelegramServer, answers: Answers, front: Running
+) -> None:
+    await caught_up(server)
+    answers.by_text["/stop"] = None
+    query = server.api.press(await card(front, server), user=666)
+    await server.api.until(lambda: query in server.api.answered)
+    assert server.api.answered == {query: ""}
+    assert server.api.texts() == ["the card"]
+
+
+async def test_a_press_that_waited_for_the_bot_is_not_obeyed_before_telegram_said_how_old_it_is(
+    server: TelegramServer, answers: Answers, tmp_path: Path
+) -> None:
+    answers.by_text["/stop"] = Reply(Message("That button is too old."), refused=True)
+    server.api.posts.append(Post(55, 7, "the card", keyboard=[[{"text": "Stop", "callback_data": "/stop"}]]))
+    for _ in range(MOST_UPDATES):  # so that the press comes with the second poll
+        server.api.say("hello", chat=GROUP)
+    server.api.press(server.api.posts[0], old=True)
+    async with running(server, answers, tmp_path):
+        await server.api.posted(2)
+    assert [request.sent_at for request in answers.requests] == [DATE + 60]
+    assert server.api.answered == {}
 
 
 async def test_a_press_from_long_ago_says_so(

@@ -27,9 +27,11 @@ class TextChat:
     def __init__(self, office: Office, folder: Path) -> None:
         settings = load_settings(Path("/no/such/.env"), office.bot.environment)
         platforms = (text_file(folder),)
+        access = access_by(settings, platforms)
         self._commands, self._messages = folder / "commands", folder / "messages"
         self.chats = Chats(
             settings,
+            access=access,
             journal=office.journal,
             preferences=PreferenceStore(office.journal, default=usual_preferences(every=1, quiet=None)),
             status=lambda run: run_status(office.journal, run, worktree=office.host.worktree(run.tag)),
@@ -40,7 +42,7 @@ class TextChat:
         )
         inbox = Inbox(
             handlers=office.handlers,
-            access=access_by(settings, platforms),
+            access=access,
             journal=office.journal,
             now=time.time,
         )

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from telegram.ext import ExtBot
 
-from notifiers.channels.telegram import CAPTION_UNITS, TelegramChannel, _keyboard
+from notifiers.channels.telegram import CAPTION_UNITS, ForumChannel, TelegramChannel, _keyboard
 from notifiers.channels.telegram_wire import Wire, make_bot
 from notifiers.message import (
     Attachment,
@@ -133,6 +133,67 @@ async def test_topics(server: TelegramServer, bot: ExtBot[None]) -> None:
     await channel.send(Message("two"))
     await channel.send(Message("three"))
     assert [(post.text, post.topic) for post in server.api.posts] == [("one", 5), ("two", 0), ("three", 0)]
+
+
+async def test_an_answer_goes_where_the_message_is_whatever_topic_the_channel_has(
+    server: TelegramServer, bot: ExtBot[None]
+) -> None:
+    server.api.chats[-100] = Chat(-100, "supergroup", topics={5, 6})
+    channel = TelegramChannel(bot=bot, chat_id=-100)
+    first = await channel.send(Message("one", attachments=(CHART,)), reply_to="5/")
+    second = await channel.send(Message("two"), reply_to=first)
+    await channel.edit(second, Message("more"))
+    await channel.pin(second)
+    plain = await channel.send(Message("three"))
+    one, two, three = server.api.posts
+    assert [(post.topic, post.reply_to) for post in (one, two, three)] == [(5, 0), (5, one.id), (0, 0)]
+    assert (first, second, plain) == (f"5/{one.id}", f"5/{two.id}", str(three.id))
+    assert (two.text, two.pinned) == ("more", True)
+    server.api.chats[-100].topics.remove(5)
+    assert await channel.send(Message("four"), reply_to=second) == str(server.api.posts[-1].id)
+    await channel.send(Message("five"), reply_to="6/")
+    assert [post.topic for post in server.api.posts[3:]] == [0, 6]
+
+
+async def test_a_closed_topic_takes_nothing_and_its_messages_are_not_given_up(
+    server: TelegramServer, bot: ExtBot[None]
+) -> None:
+    server.api.chats[-100] = forum = Chat(-100, "supergroup", topics={5})
+    channel = TelegramChannel(bot=bot, chat_id=-100, topic_id=5)
+    card = await channel.send(Message("one"))
+    forum.closed.add(5)
+    with pytest.raises(RefusedError, match=r"(?i)topic_closed"):
+        await channel.send(Message("two"))
+    await channel.edit(card, Message("news"))
+    forum.closed.clear()
+    await channel.edit(card, Message("more news"))
+    assert server.api.texts(-100) == ["more news"]
+
+
+async def test_a_group_makes_and_renames_topics_where_it_may(
+    server: TelegramServer, bot: ExtBot[None]
+) -> None:
+    server.api.chats[-100] = forum = Chat(-100, "supergroup", forum=True, may_manage=True)
+    channel = ForumChannel(bot=bot, chat_id=-100)
+    topic = await channel.open_topic("mar12")
+    card = await channel.send(Message("one"), reply_to=topic)
+    [post] = server.api.posts
+    assert (topic, card) == (f"{post.topic}/", f"{post.topic}/{post.id}")
+    for _ in range(2):  # the second changes nothing
+        await channel.rename_topic(topic, "wide" * 100)
+    assert forum.titles == {post.topic: ("wide" * 100)[:128]}
+    forum.closed.add(post.topic)
+    await channel.send(Message("two"), reply_to=card)
+    forum.may_manage = False
+    assert await channel.send(Message("three"), reply_to=card) == str(server.api.posts[-1].id)
+    forum.closed.clear()
+    await channel.send(Message("four"), reply_to=card)
+    forum.topics.clear()
+    await channel.send(Message("five"), reply_to=card)
+    assert [each.topic for each in server.api.posts] == [post.topic, post.topic, 0, post.topic, 0]
+    for refused in (channel.open_topic("b"), channel.rename_topic(topic, "b")):
+        with pytest.raises(RefusedError, match=r"(?i)not enough rights"):
+            await refused
 
 
 async def test_a_group_that_moves_is_followed(server: TelegramServer, bot: ExtBot[None]) -> None:

@@ -1,0 +1,180 @@
+"""What people on Telegram meet: front end, inbox and channels wired as in the bot, without trainings."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC
+from pathlib import Path
+
+import pytest
+
+from bot.commands.handlers import INTRODUCTION
+from bot.commands.inbox import Inbox
+from bot.commands.pairing import START
+from bot.platforms import Chats, access_by
+from bot.setup.settings import load_settings
+from bot.telegram import TELEGRAM
+from loop.experiment import Event
+from loop.results.report import run_status
+from notifiers.delivery.preferences import PreferenceStore, usual_preferences
+from notifiers.message import Message
+from tests.bot.test_inbox import Office, opened
+from tests.servers.telegram_api import TOKEN, Chat
+from tests.servers.telegram_server import TelegramServer, serving
+
+GROUP = -100
+
+
+class Lab:
+    """An office whose people are on Telegram."""
+
+    def __init__(self, office: Office, server: TelegramServer) -> None:
+        self.office, self.server, self.api = office, server, server.api
+        self.said: list[str] = []  # in the terminal
+
+    @asynccontextmanager
+    async def open(self, **settings: str) -> AsyncIterator[None]:
+        """Run the chats with these settings; each time is a bot that was started again."""
+        office = self.office
+        own = {"TELEGRAM_BOT_TOKEN": TOKEN, "TELEGRAM_BASE_URL": self.server.base_url}
+        found = load_settings(Path("/no/such/.env"), {**office.bot.environment, **own, **settings})
+        access = access_by(found, (TELEGRAM,))
+        preferences = PreferenceStore(office.journal, default=usual_preferences(every=1, quiet=None))
+        chats = Chats(
+            found,
+            access=access,
+            journal=office.journal,
+            preferences=preferences,
+            status=lambda run: run_status(office.journal, run, worktree=office.host.worktree(run.tag)),
+            report=_no_report,
+            zone=UTC,
+            say_here=self.said.append,
+            platforms=(TELEGRAM,),
+        )
+        inbox = Inbox(handlers=office.handlers, access=access, journal=office.journal, now=lambda: office.now)
+        task = asyncio.create_task(chats.run(inbox.answer))
+        try:
+            await self.server.called("setMyCommands")
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+            self.server.calls.clear()
+
+    async def told(self, text: str, chat: int = 7, topic: int = 0) -> None:
+        """Wait for a message that has this in it."""
+        await self.api.until(
+            lambda: [
+                post
+                for post in self.api.posts
+                if (post.chat, post.topic) == (chat, topic) and text in post.text
+            ]
+        )
+
+
+async def _no_report(_: Event) -> Message | None:
+    return None
+
+
+@pytest.fixture
+async def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Lab]:
+    monkeypatch.setenv("HOME", str(tmp_path))  # the lock of the token is there
+    async with serving() as server, opened(tmp_path) as office:
+        server.api.chats[8] = Chat(8)
+        yield Lab(office, server)
+
+
+async def test_the_first_hour_from_a_phone(lab: Lab) -> None:
+    api = lab.api
+    async with lab.open():
+        api.say("/start", chat=8, user=8)
+        await lab.told("TELEGRAM_CHAT_IDS=8", chat=8)
+        assert START in api.texts(8)[0]
+        api.say("/status")
+        api.say("/pair 1")
+        await lab.told("Wrong code")
+        [code] = re.findall(r"/pair (\d+)", lab.said[0])
+        api.say(f"/pair {code}")
+        await lab.told("TELEGRAM_CHAT_IDS=7")
+        assert "chat 7 is paired, by Ada No. 7" in lab.said[1]
+        assert len(api.texts()) == 2  # the status was a stranger's
+        api.say("/start", chat=8, user=8)
+        api.say("/start")
+        await lab.told(INTRODUCTION)
+        assert len(api.texts(8)) == 1
+        welcome = api.posts[-1]
+        assert welcome.buttons[0][0] == "/start_run"
+        run = await asyncio.to_thread(lab.office.host.start_run, "mar12")
+        await lab.told("mar12")
+        await api.until(lambda: [post for post in api.posts if post.pinned])
+        api.press(next(post for post in api.posts if post.pinned), data="/pause")
+        await api.until(lambda: lab.office.journal.run_by_id(run.id).state != run.state)
+        await api.until(lambda: api.answered)
+    async with lab.open():
+        assert lab.said[2] != lab.said[0]  # another code
+        before = len(api.posts)
+        api.say("/status")
+        api.say("/start")
+        await lab.told("TELEGRAM_CHAT_IDS=7")
+        await api.posted(before + 1)
+        assert START in api.posts[-1].text
+    async with lab.open(TELEGRAM_CHAT_IDS="7"):
+        api.say("/status")
+        await api.posted(before + 2)
+        assert "mar12" in api.posts[-1].text
+        assert len(lab.said) == 3
+
+
+async def test_a_topic_a_run_holds_all_about_it(lab: Lab) -> None:
+    api, settings = lab.api, {"TELEGRAM_CHAT_IDS": f"{GROUP}:operator", "TELEGRAM_TOPICS": "run"}
+    api.chats[GROUP] = forum = Chat(GROUP, "supergroup", forum=True, may_manage=True)
+    async with lab.open(**settings):
+        run = await asyncio.to_thread(lab.office.host.start_run, "mar12")
+        await api.until(lambda: len(api.posts) == 2)  # the card, and that it was started
+        [topic] = forum.topics
+        here = {"chat": GROUP, "message_thread_id": topic, "is_topic_message": True}
+        api.say("/idea LEARNING_RATE 0.3", **here)
+        await lab.told("Idea #1", GROUP, topic)
+        api.say("/notify keeps", **here)
+        await lab.told("keeps", GROUP, topic)
+        api.say("/pause", **here)
+        await lab.told("pause", GROUP, topic)
+    async with lab.open(**settings):
+        api.say("/retag mar12 wide", **here)
+        await lab.told("wide", GROUP, topic)
+        await api.until(lambda: forum.titles == {topic: "wide"})
+        await api.until(lambda: "wide" in api.posts[0].text)
+    texts = [post.text.splitlines()[0] for post in api.posts]
+    assert len(texts) == len(set(texts)) == 6, texts  # nothing is told twice
+    assert {post.topic for post in api.posts} == {topic}
+    assert lab.office.journal.run_by_id(run.id).tag == "wide"
+
+
+async def test_keys_for_the_usual_commands(lab: Lab) -> None:
+    api = lab.api
+    lists = {"TELEGRAM_CHAT_IDS": f"7,8,{GROUP}", "TELEGRAM_USER_IDS": "7,8:viewer"}
+    api.chats[GROUP] = Chat(GROUP, "supergroup")
+    async with lab.open(TELEGRAM_KEYBOARD="on", **lists):
+        for text in ("/start", "/runs", "/start"):
+            api.say(text)
+        api.say("/runs", chat=GROUP)
+        api.say("/id", chat=8, user=8)
+        await api.posted(5)
+    first, other, again = (post for post in api.posts if post.chat == 7)
+    assert (first.keys, first.buttons) == (
+        [["/start_run", "/status", "/results"], ["/plot", "/pause", "/resume"]],
+        [],
+    )
+    assert (other.keys, again.keys) == (None, first.keys)
+    assert [post.keys for post in api.posts if post.chat == 8] == [[["/status", "/results", "/plot"]]]
+    assert [post.keys for post in api.posts if post.chat == GROUP] == [None]
+    api.posts.clear()
+    async with lab.open(TELEGRAM_KEYBOARD="off", **lists):
+        for text in ("/start", "/runs", "/id"):
+            api.say(text)
+        await api.posted(3)
+    assert [post.keys for post in api.posts] == [None, [], None]  # taken away by the first without buttons
+    assert api.posts[0].buttons
