@@ -60,12 +60,13 @@ SLASH_COMMAND = "/autoresearch"
 """The one slash command; Slack's own ones win over names such as `/status`."""
 _HINT = 1000  # characters, https://docs.slack.dev/reference/app-manifest
 
-_SCOPES = {
+SCOPES = {
     "app_mentions:read": "@bot status",
     "channels:history": "!status in public channels and their threads",
     "channels:join": "joins a public channel that it writes to",
     "chat:write": "writes its messages",
     "commands": f"{SLASH_COMMAND} status",
+    "files:read": "sees when Slack can show a chart in a message",
     "files:write": "sends charts and long logs",
     "groups:history": "!status in private channels",
     "im:history": "status in a chat with the bot",
@@ -97,7 +98,7 @@ def manifest(commands: Iterable[Command]) -> str:
                 }
             ],
         },
-        "oauth_config": {"scopes": {"bot": list(_SCOPES)}},
+        "oauth_config": {"scopes": {"bot": list(SCOPES)}},
         "settings": {
             "event_subscriptions": {"bot_events": list(_EVENTS)},
             "interactivity": {"is_enabled": True},
@@ -107,7 +108,7 @@ def manifest(commands: Iterable[Command]) -> str:
         },
     }
     text = json.dumps(app, indent=2, ensure_ascii=False)  # which is YAML too
-    for scope, use in _SCOPES.items():
+    for scope, use in SCOPES.items():
         text = re.sub(f'^ *"{scope}",?$', rf"\g<0>  # {use}", text, flags=re.MULTILINE)
     return f"{text}\n"
 

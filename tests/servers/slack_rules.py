@@ -42,6 +42,11 @@ def texts(blocks: Any) -> Iterator[str]:
             yield from texts(part)
 
 
+def pictures(blocks: Any) -> Iterator[str]:
+    """Return the files that blocks show."""
+    return (block["slack_file"]["id"] for block in blocks if block["type"] == "image")
+
+
 def faults(blocks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Return what is wrong with blocks."""
     if len(blocks) > BLOCKS_MOST:
@@ -59,6 +64,11 @@ def faults(blocks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
                     yield from _text(element, 3000, {"plain_text", "mrkdwn"})
             case "actions":
                 yield from _actions(block["elements"])
+            case "divider":
+                pass
+            case "image":
+                if not 1 <= _units(block["alt_text"]) <= 2000 or set(block["slack_file"]) != {"id"}:
+                    yield "no picture"
             case "rich_text":
                 yield from _rich(block["elements"])
             case other:

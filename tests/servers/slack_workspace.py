@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.servers.slack_payloads import BOT
-from tests.servers.slack_rules import refusal
+from tests.servers.slack_rules import pictures, refusal
 
 BOT_TOKEN = "xoxb-1-right"
 APP_TOKEN = "xapp-1-right"
@@ -46,6 +46,10 @@ class Workspace:
         }
         self.messages: dict[tuple[str, str], dict[str, Any]] = {}
         self.files: dict[str, bytes] = {}
+        self.unread: dict[
+            str, int
+        ] = {}  # by file: for how many looks it stays so; missing before the upload ends
+        self.reading = 1  # how many looks it takes until a file is read
         self._count = 0
 
     def obey(self, call: Call, token: str, *, ticket: str) -> dict[str, Any]:
@@ -92,7 +96,15 @@ class Workspace:
                 name = f"F{self._next()}"
                 return {"upload_url": f"{self.origin}/upload/{name}", "file_id": name}
             case "files.completeUploadExternal":
-                return {"files": json.loads(call["files"])}
+                files = json.loads(call["files"])
+                self.unread.update((file["id"], self.reading) for file in files)
+                return {"files": files}
+            case "files.info":
+                left = self.unread[call["file"]] = max(0, self.unread[call["file"]] - 1)
+                return {"file": {"id": call["file"], "mimetype": "" if left else "image/png"}}
+            case "files.delete":
+                del self.files[call["file"]]
+                return {}
             case _:
                 return {}
 
@@ -102,6 +114,10 @@ class Workspace:
             return ""
         if call.method == "files.getUploadURLExternal":
             return "" if int(call["length"]) > 0 else "invalid_arguments"
+        if call.method in {"files.info", "files.delete"}:
+            return "" if call["file"] in self.unread else "file_not_found"
+        if call.method == "files.completeUploadExternal" and not call["channel_id"]:
+            return self._unfit(call, "")
         channel = str(call["channel"] or call["channel_id"])
         room = self.rooms.get(channel)
         if room is None:
@@ -126,7 +142,16 @@ class Workspace:
         if call.method == "files.completeUploadExternal":
             lost = [file["id"] for file in json.loads(call["files"]) if file["id"] not in self.files]
             return "file_not_found" if lost else ""
-        return refusal(call.method, call.arguments) if call.method.startswith("chat.") else ""
+        if not call.method.startswith("chat."):
+            return ""
+        if not {*pictures(call["blocks"] or [])} <= self.readable:
+            return "invalid_blocks"  # "invalid slack file"
+        return refusal(call.method, call.arguments)
+
+    @property
+    def readable(self) -> set[str]:
+        """Return the files that blocks can show."""
+        return {file for file in self.files if self.unread.get(file) == 0}
 
     def _next(self) -> int:
         self._count += 1

@@ -55,9 +55,15 @@ def test_every_event_has_the_scope_that_slack_wants_for_it(app: dict[str, Any]) 
     }
     assert set(app["settings"]["event_subscriptions"]["bot_events"]) == set(wanted)
     scopes = app["oauth_config"]["scopes"]["bot"]
-    assert {*wanted.values(), "chat:write", "commands", "files:write", "pins:write", "channels:join"} == set(
-        scopes
-    )
+    assert {
+        *wanted.values(),
+        "chat:write",
+        "commands",
+        "files:read",
+        "files:write",
+        "pins:write",
+        "channels:join",
+    } == set(scopes)
     assert len(scopes) == len(set(scopes))
 
 
