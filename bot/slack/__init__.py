@@ -39,6 +39,7 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
     front = SlackFront(
         client=client,
         answer=answer,
+        allowed=_allowed(settings),
         app_token=app_token,
         signing_secret=settings.slack_signing_secret.get_secret_value(),
         listen=settings.slack_listen,

@@ -103,7 +103,7 @@ def shorten(text: str, limit: int, *, unfinished: re.Pattern[str] | None = None)
     """
     if _units(text) <= limit:
         return text
-    head = _head(text, limit - _LEFT_OUT)
+    head = cut(text, limit - _LEFT_OUT)
     left = text[len(head) :].strip("\n").count("\n") + 1
     if unfinished is not None:
         head = unfinished.sub("", head)
@@ -113,12 +113,12 @@ def shorten(text: str, limit: int, *, unfinished: re.Pattern[str] | None = None)
 def _pieces(text: str) -> list[str]:
     pieces = []
     while text.strip():
-        pieces.append(_head(text, BLOCK_TEXT))
+        pieces.append(cut(text, BLOCK_TEXT))
         text = text[len(pieces[-1]) :].removeprefix("\n")
     return pieces
 
 
-def _head(text: str, limit: int) -> str:
+def cut(text: str, limit: int) -> str:
     if _units(text) <= limit:
         return text
     head = text.encode("utf-16-le")[: 2 * limit].decode("utf-16-le", "ignore")
@@ -135,7 +135,7 @@ def _rich(kind: str, text: str) -> Block:
 
 
 def _image(picture: Picture) -> Block:
-    alt = _head(one_line(picture.alt), _ALT) or "…"
+    alt = cut(one_line(picture.alt), _ALT) or "…"
     return {"type": "image", "slack_file": {"id": picture.file}, "alt_text": alt}
 
 
@@ -157,4 +157,4 @@ def _button(label: str, value: str, action: str) -> Block:
 
 
 def _label(button: Button) -> str:
-    return _head(one_line(button.label) or one_line(button.command), _LABEL) or "…"
+    return cut(one_line(button.label) or one_line(button.command), _LABEL) or "…"
