@@ -13,6 +13,7 @@ from bot.commands.access import AllowList
 from bot.commands.table import COMMANDS, Command
 from bot.front import Answer, Connection, Platform, require_token
 from bot.setup.settings import Settings
+from bot.slack.requests import TRY_THIS
 from notifiers.delivery.rate_limit import Clock, slack_spacing
 
 
@@ -66,7 +67,7 @@ SCOPES = {
     "channels:history": "!status in public channels and their threads",
     "channels:join": "joins a public channel that it writes to",
     "chat:write": "writes its messages",
-    "commands": f"{SLASH_COMMAND} status",
+    "commands": f"{SLASH_COMMAND} status, and Try this in the menu of a message",
     "files:read": "sees when Slack can show a chart in a message",
     "files:write": "sends charts and long logs",
     "groups:history": "!status in private channels",
@@ -90,6 +91,14 @@ def manifest(commands: Iterable[Command]) -> str:
                 "messages_tab_enabled": True,
                 "messages_tab_read_only_enabled": False,
             },
+            "shortcuts": [
+                {
+                    "name": "Try this",
+                    "type": "message",
+                    "callback_id": TRY_THIS,
+                    "description": "Make an idea of this message for the next experiments",
+                }
+            ],
             "slash_commands": [
                 {
                     "command": SLASH_COMMAND,

@@ -14,16 +14,18 @@ from slack_bolt.async_app import AsyncAck, AsyncApp
 from slack_bolt.authorization import AuthorizeResult
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.commands.access import AllowList
+from bot.commands.access import AllowList, Role
 from bot.front import ANSWER_WAITS, Answer, CommandQueue, FrontHealth, keep_connected, show_answer
 from bot.slack.answers import Answers, menu, turned_away
 from bot.slack.connection import HttpLine, Pace, SocketLine, rejected
+from bot.slack.modals import ACK_SECONDS, Modals
 from bot.slack.requests import (
     MENU,
     Asked,
     from_command,
     from_event,
     from_press,
+    from_shortcut,
 )
 from notifiers.channels.slack import slack_errors
 from notifiers.message import Reply
@@ -55,6 +57,7 @@ class SlackFront:
         verbs: Collection[str] = frozenset(),
         pace: Pace | None = None,
         answer_waits: Sequence[float] = ANSWER_WAITS,
+        ack_seconds: float = ACK_SECONDS,
     ) -> None:
         self._client = client
         self._answer = answer
@@ -66,6 +69,14 @@ class SlackFront:
         self._told: deque[str] = deque(maxlen=_REMEMBERED)
         self._queue = CommandQueue()
         self._answers = Answers(client, verbs=verbs)
+        self._modals = Modals(
+            client,
+            answer=answer,
+            begin=self._queue.begin,
+            show=self._show,
+            verbs=verbs,
+            ack_seconds=ack_seconds,
+        )
         app = self._bolt_app()
         self._line: SocketLine | HttpLine
         if listen is None:
@@ -125,6 +136,8 @@ class SlackFront:
         )
         app.command(_ANY)(self._on_command)
         app.action(_ANY)(self._on_press)
+        app.shortcut(_ANY)(self._on_shortcut)
+        app.view(_ANY)(self._on_form)
         app.event(_ANY)(self._on_event)  # all, because Slack sends again what nobody listens to
         return app
 
@@ -141,6 +154,13 @@ class SlackFront:
         await ack()
         self._begin(from_press(body, now=time.time()))
 
+    async def _on_shortcut(self, ack: AsyncAck, body: dict[str, Any]) -> None:
+        await ack()
+        self._begin(from_shortcut(body, now=time.time()))
+
+    async def _on_form(self, ack: AsyncAck, body: dict[str, Any]) -> None:
+        await self._modals.submit(ack, body, now=time.time())
+
     async def _on_event(self, body: dict[str, Any]) -> None:
         self._begin(from_event(body, me=self._identity.bot_user_id or "", now=time.time()))
 
@@ -155,6 +175,8 @@ class SlackFront:
             return
         if asked.request.text == MENU:
             asked = replace(asked, request=replace(asked.request, text="/id"))
+        if role is Role.OPERATOR and asked.wants_form and await self._modals.open(asked):
+            return
         reply = await self._answer(asked.request)
         if reply is not None:
             await self._show(asked, reply)
