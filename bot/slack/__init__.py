@@ -74,7 +74,7 @@ SCOPES = {
     "im:history": "status in a chat with the bot",
     "pins:write": "pins the card of a run",
 }
-_EVENTS = ("app_mention", "message.channels", "message.groups", "message.im")
+_EVENTS = ("app_home_opened", "app_mention", "message.channels", "message.groups", "message.im")
 
 
 def manifest(commands: Iterable[Command]) -> str:
@@ -87,7 +87,7 @@ def manifest(commands: Iterable[Command]) -> str:
         "features": {
             "bot_user": {"display_name": "autoresearch", "always_online": True},
             "app_home": {
-                "home_tab_enabled": False,
+                "home_tab_enabled": True,
                 "messages_tab_enabled": True,
                 "messages_tab_read_only_enabled": False,
             },

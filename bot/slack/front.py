@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
@@ -18,12 +19,14 @@ from bot.commands.access import AllowList, Role
 from bot.front import ANSWER_WAITS, Answer, CommandQueue, FrontHealth, keep_connected, show_answer
 from bot.slack.answers import Answers, menu, turned_away
 from bot.slack.connection import HttpLine, Pace, SocketLine, rejected
+from bot.slack.home import INTERVAL, Home
 from bot.slack.modals import ACK_SECONDS, Modals
 from bot.slack.requests import (
     MENU,
     Asked,
     from_command,
     from_event,
+    from_opening,
     from_press,
     from_shortcut,
 )
@@ -58,6 +61,7 @@ class SlackFront:
         pace: Pace | None = None,
         answer_waits: Sequence[float] = ANSWER_WAITS,
         ack_seconds: float = ACK_SECONDS,
+        home_interval: float = INTERVAL,
     ) -> None:
         self._client = client
         self._answer = answer
@@ -69,6 +73,7 @@ class SlackFront:
         self._told: deque[str] = deque(maxlen=_REMEMBERED)
         self._queue = CommandQueue()
         self._answers = Answers(client, verbs=verbs)
+        self._home = Home(client, answer=answer, allowed=allowed, verbs=verbs, interval=home_interval)
         self._modals = Modals(
             client,
             answer=answer,
@@ -91,6 +96,7 @@ class SlackFront:
 
     async def run(self) -> None:
         """Serve until cancelled; a token that Slack does not accept is said once, and never tried again."""
+        home = asyncio.create_task(self._home.run(), name="Slack's Home tabs")
         try:
             await keep_connected(
                 "Slack",
@@ -100,6 +106,7 @@ class SlackFront:
                 failed=self._failed,
             )
         finally:
+            home.cancel()
             await self._queue.close()
 
     def _failed(self, error: str) -> None:
@@ -162,7 +169,10 @@ class SlackFront:
         await self._modals.submit(ack, body, now=time.time())
 
     async def _on_event(self, body: dict[str, Any]) -> None:
-        self._begin(from_event(body, me=self._identity.bot_user_id or "", now=time.time()))
+        if visitor := from_opening(body):
+            self._queue.begin(self._home.opened(visitor))
+        else:
+            self._begin(from_event(body, me=self._identity.bot_user_id or "", now=time.time()))
 
     def _begin(self, asked: Asked | None) -> None:
         if asked is not None:
@@ -184,7 +194,10 @@ class SlackFront:
             await self._turn_away(asked)
 
     async def _show(self, asked: Asked, reply: Reply) -> None:
-        await show_answer(lambda: self._answers.show(asked, reply), asked.request, self._answer_waits)
+        if asked.at_home:
+            await self._home.show(asked, reply)
+        else:
+            await show_answer(lambda: self._answers.show(asked, reply), asked.request, self._answer_waits)
 
     async def _turn_away(self, asked: Asked) -> None:
         """Tell a stranger of this workspace whom to ask, once for each request."""
