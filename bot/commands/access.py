@@ -51,7 +51,8 @@ class Request:
     """A command as typed, or as the button that was pressed means.
 
     `key` is the same whenever the platform delivers the same request again, and never otherwise; `sent_at` is
-    in seconds since the epoch; `message_id` is the message that asks, or whose button was pressed.
+    in seconds since the epoch; `message_id` is the message that asks, or whose button was `pressed`.
+    `replied_to` is the message of ours that a text answers, or the one whose thread it is in.
     """
 
     sender: Sender
@@ -59,6 +60,8 @@ class Request:
     key: str
     sent_at: float
     message_id: str = ""
+    pressed: bool = False
+    replied_to: str = ""
 
 
 class Role(IntEnum):

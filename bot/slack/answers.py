@@ -45,11 +45,12 @@ class Answers:
             ChannelError: it was not shown.
         """
         message = as_typed(reply.message, self._verbs)
-        if reply.replaces and asked.pressed:
+        pressed = asked.request.pressed
+        if reply.replaces and pressed and not asked.shared:
             await self._replace(asked, message, for_all=reply.for_all)
         elif asked.private:
             await self._say(asked, message)
-        elif reply.refused:
+        elif reply.refused or (pressed and reply.brief):
             await self._whisper(asked, message)
         elif asked.shared:
             await self._say(asked, message)

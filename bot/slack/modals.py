@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -26,7 +26,9 @@ log = logging.getLogger(__name__)
 
 ACK_SECONDS = 2.0  # that a form may take to be accepted; Slack gives up after three
 FIELD = "field"
-"""The block of the one field that a form has."""
+"""The block of a form's text, at which a refusal is shown."""
+CHOICE = "choice"
+"""The block of what a new run can be started with."""
 _ERROR = 300
 _TAG = 80
 _TITLES = {"start_run": "Start a run", "idea": "New idea"}
@@ -134,9 +136,11 @@ def from_submission(body: Mapping[str, Any], *, now: float) -> Asked:
     view = body["view"]
     about = json.loads(view["private_metadata"])
     user, name, team = person(body)
-    (element,) = view["state"]["values"][FIELD].values()
-    value = " ".join(str(element.get("value") or "").split())
-    text = f"/idea {value}" if view["callback_id"] == "idea" else f"/start_run {value} go"
+    values = view["state"]["values"]
+    value = " ".join(str(values[FIELD][FIELD].get("value") or "").split())
+    chosen = values.get(CHOICE, {}).get(CHOICE, {}).get("selected_option") or {}
+    rest = " ".join(filter(None, (value, chosen.get("value"), "go")))
+    text = f"/idea {value}" if view["callback_id"] == "idea" else f"/start_run {rest}"
     sender = Sender(NAME, user, about["place"], name, topic=about["topic"])
     return Asked(
         Request(sender, text.strip(), f"slack:{body['trigger_id']}", now, about["message"]),
@@ -171,12 +175,20 @@ def idea_form(about: str, text: str = "") -> View:
 def start_form(about: str, plan: Reply) -> View:
     """Return the form for a new run, as the bot's plan has it; only text where it cannot be started."""
     text = _words(plan.message.text)
-    commands = [button.command.split() for row in plan.message.buttons for button in row]
-    tags = [words[1] for words in commands if len(words) == 3 and words[2] == "go"]
-    if not tags:
+    starts = [
+        (button.label, command)
+        for row in plan.message.buttons
+        for button in row
+        if (command := button.command.split())[0] == "/start_run" and command[-1] == "go"
+    ]
+    if not starts:
         return _view("start_run", text)
-    field = _field("Tag", "The name of the run and of its branch", tags[0], most=_TAG)
-    return _view("start_run", [*text, field], submit="Start", about=about)
+    tag = starts[0][1][1]
+    fields = [_field("Tag", "The name of the run and of its branch", tag, most=_TAG)]
+    modes = [(label.removeprefix("Start: "), command[2]) for label, command in starts if len(command) == 4]
+    if modes:
+        fields.append(_choice("Messages here", modes))
+    return _view("start_run", [*text, *fields], submit="Start", about=about)
 
 
 def _view(verb: str, blocks: list[Block], *, submit: str = "", about: str = "") -> View:
@@ -202,6 +214,17 @@ def _field(label: str, hint: str, value: str, *, most: int) -> Block:
         "hint": _label(hint),
         "element": element,
     }
+
+
+def _choice(label: str, choices: Sequence[tuple[str, str]]) -> Block:
+    options = [{"text": _label(name), "value": value} for name, value in choices]
+    element = {
+        "type": "radio_buttons",
+        "action_id": CHOICE,
+        "options": options,
+        "initial_option": options[0],
+    }
+    return {"type": "input", "block_id": CHOICE, "label": _label(label), "element": element}
 
 
 def _words(text: str) -> list[Block]:

@@ -31,7 +31,7 @@ _LINK = re.compile(r"<((?:https?|ftp|mailto|tel):[^\s|<>]+)(?:\|([^<>]*))?>")
 class Asked:
     """A request, and what its answer needs to know.
 
-    `message` is the one that asks, or whose button was pressed (`pressed`), empty for a slash command;
+    `message` is the one that asks, or whose button was pressed, empty for a slash command;
     `thread` is the thread that it is in. `note` says who asked what where nobody else can see it; those
     requests come with a `response_url` and a `trigger`, which opens a modal within three seconds. `private`
     is a chat with the bot alone, `ephemeral` a message that only the sender sees. A `shared` request wants
@@ -43,7 +43,6 @@ class Asked:
     private: bool
     message: str = ""
     thread: str = ""
-    pressed: bool = False
     ephemeral: bool = False
     note: str = ""
     response_url: str = ""
@@ -101,11 +100,11 @@ def from_press(body: Mapping[str, Any], *, now: float) -> Asked | None:
             f"slack:{body['trigger_id']}",
             _seconds(action.get("action_ts"), now),
             message,
+            pressed=True,
         ),
         at_home or _is_private(place),
         message=message,
         thread=str(container.get("thread_ts") or body.get("message", {}).get("thread_ts") or ""),
-        pressed=True,
         ephemeral=bool(container.get("is_ephemeral")),
         note=f"{name}: {text}" if shared else f"{name} pressed {_unescaped(str(action['text']['text']))}",
         response_url=str(body.get("response_url") or ""),
@@ -177,6 +176,7 @@ def from_event(body: Mapping[str, Any], *, me: str, now: float) -> Asked | None:
         f"slack:{place}:{ts}",
         _seconds(ts, now),
         thread or ts,  # what replies to a message in a thread replies to the thread
+        replied_to=thread,
     )
     team = str(event.get("user_team") or event.get("team") or "")
     return Asked(request, private, message=ts, thread=thread, team=team)

@@ -51,6 +51,7 @@ class SlackBot:
         self.card = Reply(CARD)
         self.plan = Reply(PLAN)
         self.chart = CHART
+        self.brief = False
         self.block = ""  # under what it says
         self._keys: set[str] = set()
 
@@ -72,7 +73,7 @@ class SlackBot:
             case "/start_run" | "/card":
                 return self._run(first, rest) if first else self.plan if verb == "/start_run" else self.card
             case "/pause" if request.message_id:
-                return Reply(Message("Run mar12 is paused."), replaces=True)
+                return Reply(Message("Run mar12 is paused."), replaces=not self.brief, brief=self.brief)
             case "/plot" | "/summary" | "/bundle":
                 files = (self.chart, PATCH) if verb == "/bundle" else (self.chart,)
                 return Reply(Message("Run mar12", attachments=files))

@@ -96,10 +96,15 @@ def shortcut(
 def submission(
     view: dict[str, Any], value: str, *, user: str = "U0ALICE", name: str = "alice"
 ) -> dict[str, Any]:
-    """Return a form with its one field filled in."""
-    (field,) = (block for block in view["blocks"] if block["type"] == "input")
-    filled = {"type": "plain_text_input", "value": value}
-    state = {"values": {field["block_id"]: {field["element"]["action_id"]: filled}}}
+    """Return a form with its text filled in, and of each choice the last one taken."""
+    values = {}
+    for block in (block for block in view["blocks"] if block["type"] == "input"):
+        element = block["element"]
+        filled = {"type": element["type"], "value": value}
+        if element["type"] == "radio_buttons":
+            filled = {"type": element["type"], "selected_option": element["options"][-1]}
+        values[block["block_id"]] = {element["action_id"]: filled}
+    state = {"values": values}
     return {
         "type": "view_submission",
         "api_app_id": APP,

@@ -12,7 +12,7 @@ SCOPES = {
     "chat.postEphemeral": "chat:write",
     "chat.postMessage": "chat:write",
     "chat.update": "chat:write",
-    "conversations.info": "channels:read",
+    "conversations.history": "channels:history",
     "conversations.join": "channels:join",
     "files.completeUploadExternal": "files:write",
     "files.delete": "files:write",
@@ -148,7 +148,13 @@ def _input(block: Mapping[str, Any]) -> Iterator[str]:
     if "hint" in block:
         yield from _text(block["hint"], 2000, {"plain_text"})
     element = block["element"]
-    if element["type"] != "plain_text_input" or not 1 <= len(element["action_id"]) <= 255:
+    if element["type"] == "radio_buttons":
+        if not 1 <= len(element["options"]) <= 10 or element["initial_option"] not in element["options"]:
+            yield "1 to 10 options allowed"
+        for option in element["options"]:
+            yield from _text(option["text"], 75, {"plain_text", "mrkdwn"})
+            yield from _text({"type": "plain_text", "text": option["value"]}, 150, {"plain_text"})
+    elif element["type"] != "plain_text_input" or not 1 <= len(element["action_id"]) <= 255:
         yield f"unsupported type: {element['type']}"
     if not 1 <= element.get("max_length", 3000) <= 3000:
         yield "max_length is 1 to 3000"

@@ -53,7 +53,7 @@ class Workspace:
         self.triggers: set[str] = set()  # what people did, not yet used to open a view
         self.views: dict[str, dict[str, Any]] = {}  # modals and Home tabs, by id, as they are now
         self.homes: dict[str, str] = {}  # the view of each user's Home tab
-        self.scopes = frozenset(SCOPES_OF_THE_APP)
+        self.granted = frozenset(SCOPES_OF_THE_APP)  # to the bot
         self.reading = 1  # how many looks it takes until a file is read
         self._count = 0
 
@@ -61,8 +61,8 @@ class Workspace:
         """Return the answer to a call; `ticket` opens one WebSocket."""
         if word := _forbidden(call.method, token):
             return {"ok": False, "error": word}
-        if (scope := SCOPES[call.method]) and scope not in self.scopes:
-            provided = ",".join(sorted(self.scopes))
+        if (scope := SCOPES[call.method]) and scope not in self.granted:
+            provided = ",".join(sorted(self.granted))
             return {"ok": False, "error": "missing_scope", "needed": scope, "provided": provided}
         if call.method == "apps.connections.open":
             return {"ok": True, "url": f"{self.origin.replace('http', 'ws')}/link/{ticket}"}
@@ -104,9 +104,6 @@ class Workspace:
             case "conversations.join":
                 self.rooms[channel].member = True
                 return {"channel": {"id": channel}}
-            case "conversations.info":
-                room = self.rooms[channel]
-                return {"channel": {"id": channel, "is_member": room.member, "is_private": room.private}}
             case _:
                 return {}
 
@@ -131,7 +128,7 @@ class Workspace:
         room = self.rooms.get(channel)
         if room is None:
             return "channel_not_found"
-        if call.method.startswith("conversations."):
+        if call.method == "conversations.join":
             return "method_not_supported_for_channel_type" if room.private else ""
         if not room.member:
             return "channel_not_found" if room.private else "not_in_channel"

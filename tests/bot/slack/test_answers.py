@@ -121,6 +121,15 @@ async def test_a_change_from_a_message_that_one_person_sees_is_told_to_all(
     assert gone["delete_original"] is True
 
 
+async def test_a_brief_answer_to_a_press_is_for_who_pressed(server: SlackServer, bot: SlackBot) -> None:
+    bot.brief = True
+    await server.press("/pause", message="1700000001.000001")
+    (seen,) = await called(server, "respond")
+    assert seen["response_type"] == "ephemeral"
+    await server.command("notify")
+    await called(server, "chat.postMessage")
+
+
 # Nothing asked
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot.commands.access import Role
 from bot.slack import home as module
 from notifiers.message import Attachment, Button, Message, Reply
 from tests.bot.slack_bot import CHART, SlackBot, called, eventually, shown, slack_bot
@@ -214,7 +215,7 @@ LONG = st.builds(lambda text, times: text * times, st.text(max_size=200), st.int
 def test_slack_takes_any_tab(text: str, block: str, rows: int) -> None:
     buttons = tuple((Button("Pause", "/pause"),) for _ in range(rows))
     part = Message(text, block, buttons)
-    parts = [module.part(Reply(part), module.Role.OPERATOR, ()) for _ in range(3)]
-    blocks = module.joined([*parts, module.menu_part(module.Role.OPERATOR)])
+    parts = [module.part(Reply(part), Role.OPERATOR, ()) for _ in range(3)]
+    blocks = module.joined([*parts, module.menu_part(Role.OPERATOR)])
     view = {"type": "home", "blocks": [*blocks, module.dated(1.0)], "private_metadata": CHAT}
     assert view_refusal(view, "home") == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from bot.slack.modals import FIELD, idea_form, start_form
 from bot.slack.requests import Asked, from_shortcut
 from loop.proposers.people import IDEA_CHARACTERS
 from notifiers.message import Button, Message, Reply
-from tests.bot.slack_bot import SlackBot, called, card, shown, slack_bot
+from tests.bot.slack_bot import PLAN, SlackBot, called, card, shown, slack_bot
 from tests.servers import slack_payloads as payloads
 from tests.servers.slack_rules import texts, view_refusal
 from tests.servers.slack_server import Fault, SlackServer
@@ -44,7 +45,7 @@ async def opened(server: SlackServer, title: str, field: bool = True) -> dict[st
 
 
 def begins_with(view: dict[str, Any]) -> str:
-    (field,) = (block for block in view["blocks"] if block["type"] == "input")
+    field = next(block for block in view["blocks"] if block["type"] == "input")
     return str(field["element"].get("initial_value", ""))
 
 
@@ -92,6 +93,18 @@ async def test_a_run_is_started_from_the_plan_that_the_form_shows(server: SlackS
         "/start_run mar12 go",
         "/start_run wide go",
     ]
+
+
+async def test_what_a_run_can_be_started_with_is_a_choice(server: SlackServer, bot: SlackBot) -> None:
+    modes = tuple(Button(f"Start: {mode}", f"/start_run mar13 {mode} go") for mode in ("all", "morning"))
+    bot.plan = Reply(replace(PLAN, buttons=(*PLAN.buttons, modes)))
+    await server.command("start_run")
+    view = await opened(server, "Start a run")
+    options = view["blocks"][-1]["element"]["options"]
+    assert [option["text"]["text"] for option in options] == ["all", "morning"]
+    await server.submit(view, "wide")
+    await bot.asks(2)
+    assert bot.asked[-1].text == "/start_run wide morning go"
 
 
 async def test_a_run_that_cannot_be_started_is_explained_without_a_field(
