@@ -16,7 +16,7 @@ from slack_sdk.webhook.async_client import AsyncWebhookClient
 
 from loop.errors import UserError
 from notifiers.channels.network import bypasses_proxy, check_certificates, checked_proxy, is_socks
-from notifiers.channels.slack_blocks import Picture, Rendered, as_typed, plain, render
+from notifiers.channels.slack_blocks import HALF_ENTITY, Picture, Rendered, as_typed, plain, render, shorten
 from notifiers.message import (
     Attachment,
     ChannelError,
@@ -36,6 +36,7 @@ _T = TypeVar("_T")
 _ALT = 1000  # of a picture's description
 _RETRY_AFTER = 30.0  # seconds, where Slack does not say
 _FILE_WAIT = 60.0  # seconds that a file may wait for a rate limit
+_SHORT = 1000  # of a text where Slack finds a usual one too long
 _PICTURE_SECONDS = 20.0  # that a text may wait for its picture
 _READY_WAITS = (0.2, 0.4, 0.8, 1.6, 3.2, 6.4)  # seconds between looks whether Slack has read a picture
 _AS_THEY_ARE: dict[str, Any] = {"unfurl_links": False, "unfurl_media": False}
@@ -62,7 +63,8 @@ _FIXES = {
     "account_inactive": "the app was removed from the workspace",
 }
 _NO_MEMBER = frozenset({"not_in_channel", "channel_not_found"})
-_BAD_BLOCKS = frozenset({"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long"})
+_BAD_BLOCKS = frozenset({"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long", "msg_too_long"})
+_NO_THREADS = "restricted_action_non_threadable_channel"
 
 
 class SlackRefusedError(RefusedError):
@@ -186,8 +188,15 @@ class SlackChannel:
             return str(answer["ts"])
 
         async def show(pictures: Sequence[Picture]) -> str:
+            nonlocal reply_to
             rendered = render(typed, note=note, pictures=pictures)
-            return await self._as_member(lambda: blocks_or_text(post, rendered))
+            try:
+                return await self._as_member(lambda: blocks_or_text(post, rendered))
+            except SlackRefusedError as error:
+                if error.word != _NO_THREADS or not reply_to:
+                    raise
+                reply_to = ""
+            return await show(pictures)
 
         sent, files = await show_with_pictures(self._client, message.attachments, show)
         if whole := render(typed).file:
@@ -254,19 +263,23 @@ class SlackChannel:
 
 
 async def blocks_or_text(show: Callable[..., Awaitable[_T]], rendered: Rendered) -> _T:
-    """Call `show` with the `text` and `blocks` of a message, and without blocks if Slack refuses them.
+    """Call `show` with the `text` and `blocks` of a message, without blocks and then shorter if need be.
 
     Blocks with pictures are not given up: the caller tries them without first.
     """
-    try:
-        with slack_errors():
-            return await show(text=rendered.text, blocks=rendered.blocks)
-    except SlackRefusedError as error:
-        if error.word not in _BAD_BLOCKS or rendered.has_pictures:
-            raise
-        log.warning("Slack refused the blocks of a message (%s); sent as plain text", error.word)
+    text = rendered.text
+    tries = [(text, rendered.blocks), (text, []), (shorten(text, _SHORT, unfinished=HALF_ENTITY), [])]
+    for text, blocks in tries[:-1]:
+        try:
+            with slack_errors():
+                return await show(text=text, blocks=blocks)
+        except SlackRefusedError as error:
+            if error.word not in _BAD_BLOCKS or rendered.has_pictures:
+                raise
+            log.warning("Slack refused the form of a message (%s); it is sent in a plainer one", error.word)
+    text, blocks = tries[-1]
     with slack_errors():
-        return await show(text=rendered.text, blocks=[])
+        return await show(text=text, blocks=blocks)
 
 
 async def show_with_pictures(

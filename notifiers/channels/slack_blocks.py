@@ -24,7 +24,7 @@ _LEFT_OUT = 40  # for the line that says how much is left out
 _ROW = 25  # buttons
 _ROWS = 35  # with the blocks of text and pictures fewer than the 50 that a message may have
 _PICTURES = 5
-_HALF_ENTITY = re.compile(r"&[a-z]{0,3}$")
+HALF_ENTITY = re.compile(r"&[a-z]{0,3}$")
 
 SHARE = "share"
 """The action of the button that shows everybody what only one person sees."""
@@ -93,7 +93,7 @@ def plain(text: str) -> str:
     escaped = clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     if not escaped.strip():
         return "…"
-    return shorten(escaped, _PLAIN, unfinished=_HALF_ENTITY)
+    return shorten(escaped, _PLAIN, unfinished=HALF_ENTITY)
 
 
 def shorten(text: str, limit: int, *, unfinished: re.Pattern[str] | None = None) -> str:

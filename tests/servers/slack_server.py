@@ -40,13 +40,14 @@ SILENT = Fault(silent=True)
 class SlackServer:
     """Answers as Slack does, and records what it was asked, in order.
 
-    `faults` holds for each method what goes wrong with its next calls; while `silent` every call is accepted
-    and none answered.
+    `faults` holds for each method what goes wrong with its next calls. `closed` goes wrong with every call
+    about a channel as long as it is set; while `silent` every call is accepted and none answered.
     """
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.faults: dict[str, list[Fault]] = defaultdict(list)
+        self.closed: Fault | None = None
         self.silent = False
         self.workspace = Workspace()
         self._changed = asyncio.Event()
@@ -78,6 +79,10 @@ class SlackServer:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+
+    @property
+    def running(self) -> bool:
+        return self._runner is not None
 
     async def until(self, condition: Callable[[], _T]) -> _T:
         """Return what `condition` gives as soon as it is true."""
@@ -200,7 +205,8 @@ class SlackServer:
         self.calls.append(call)
         self._changed.set()
         waiting = self.faults[call.method]
-        fault = waiting.pop(0) if waiting else Fault()
+        closed = self.closed if call["channel"] or call["channel_id"] else None
+        fault = waiting.pop(0) if waiting else closed or Fault()
         if self.silent or fault.silent:
             await asyncio.get_running_loop().create_future()
         if fault.body:
