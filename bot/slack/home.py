@@ -29,7 +29,7 @@ OPEN_SECONDS = 12 * 3600.0
 """How long a tab is kept up to date after it was opened; Slack does not say when it is closed."""
 CHART_SECONDS = 300.0
 """Between two charts at least: drawing one takes seconds of a processor that trains."""
-_ALREADY_THERE = frozenset({"status", "best", "plot"})  # answers that say what stands in the tab anyway
+_ALREADY_THERE = frozenset({"/status", "/best", "/plot"})  # whose answers stand in the tab anyway
 _BLOCKS = 100  # of a view
 _BLOCKS_OF_A_PART = 30
 
@@ -91,7 +91,7 @@ class Home:
         self._any.set()
         if reply.message.attachments and not reply.refused:
             await self._put(reply.message.attachments[0])
-        tab.notice = None if asked.verb in _ALREADY_THERE and not reply.refused else reply
+        tab.notice = None if f"/{asked.verb}" in _ALREADY_THERE and not reply.refused else reply
         tab.shown = None  # so that a press is seen to do something
         await self._refresh(tab)
 
@@ -193,7 +193,8 @@ def part(reply: Reply, role: Role, verbs: Collection[str]) -> list[Block]:
 
 
 def menu_part(role: Role) -> list[Block]:
-    return render(Message("", buttons=menu(role).buttons)).blocks
+    rows = [[one for one in row if one.command not in _ALREADY_THERE] for row in menu(role).buttons]
+    return render(Message("", buttons=tuple(tuple(row) for row in rows if row))).blocks
 
 
 def joined(parts: Sequence[Sequence[Block]]) -> list[Block]:

@@ -33,6 +33,7 @@ _ERROR = 300
 _TAG = 80
 _TITLES = {"start_run": "Start a run", "idea": "New idea"}
 _FAILED = "That failed. The reason is in bot.log."
+_ONE_WORD = "A tag is one word, without spaces."
 _LOOKING = "Looking at the repository…"
 _WORKING = "Working on it. You can close this."
 
@@ -93,6 +94,9 @@ class Modals:
         """Obey a form that was filled in, and acknowledge it in time whatever that takes."""
         asked, view_id = from_submission(body, now=now), str(body["view"]["id"])
         verb = asked.verb
+        if verb == "start_run" and len(_typed_in(body).split()) != 1:
+            await ack(response_action="errors", errors={FIELD: _ONE_WORD})
+            return
         task = self._begin(_obeyed(self._answer, asked.request))
         if not (await asyncio.wait({task}, timeout=self._ack_seconds))[0]:
             await ack(response_action="update", view=_view(verb, _words(_WORKING)))
@@ -136,9 +140,8 @@ def from_submission(body: Mapping[str, Any], *, now: float) -> Asked:
     view = body["view"]
     about = json.loads(view["private_metadata"])
     user, name, team = person(body)
-    values = view["state"]["values"]
-    value = " ".join(str(values[FIELD][FIELD].get("value") or "").split())
-    chosen = values.get(CHOICE, {}).get(CHOICE, {}).get("selected_option") or {}
+    value = " ".join(_typed_in(body).split())
+    chosen = view["state"]["values"].get(CHOICE, {}).get(CHOICE, {}).get("selected_option") or {}
     rest = " ".join(filter(None, (value, chosen.get("value"), "go")))
     text = f"/idea {value}" if view["callback_id"] == "idea" else f"/start_run {rest}"
     sender = Sender(NAME, user, about["place"], name, topic=about["topic"])
@@ -150,6 +153,10 @@ def from_submission(body: Mapping[str, Any], *, now: float) -> Asked:
         response_url=about["url"],
         team=team,
     )
+
+
+def _typed_in(body: Mapping[str, Any]) -> str:
+    return str(body["view"]["state"]["values"][FIELD][FIELD].get("value") or "")
 
 
 def _metadata(asked: Asked) -> str:

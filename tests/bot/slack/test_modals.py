@@ -85,6 +85,7 @@ async def test_a_run_is_started_from_the_plan_that_the_form_shows(server: SlackS
     assert next(texts(view["blocks"])).startswith("Start run mar13?\nBudget")
     answer = await server.submit(view, "mar12")
     assert answer["errors"] == {FIELD: "There is a run mar12 already."}
+    assert (await server.submit(view, "two words"))["response_action"] == "errors"
     assert await server.submit(view, "wide") == {}
     (posted,) = await called(server, "chat.postMessage")
     assert shown(posted)[0] == "Run wide started."
