@@ -36,6 +36,7 @@ from notifiers.message import Button, Message, Reply
 from notifiers.text.certainty import certified_line
 from notifiers.text.digest import corrected_text, digest, message_of, retagged_text
 from notifiers.text.status import (
+    card,
     ideas_message,
     progress_line,
     results_message,
@@ -211,6 +212,10 @@ class CommandHandlers:
         run = await self._current()
         status = await in_thread(self._status_of, run)
         return status_message(status, now=self._now(), zone=self._zone, waits_for=self._waits_for(run))
+
+    async def _card(self, _: Call, __: Request) -> Message:
+        status = await in_thread(self._status_of, await self._current())
+        return card(status, zone=self._zone)
 
     async def _summary(self, _: Call, request: Request) -> Message:
         here = request.sender.is_local

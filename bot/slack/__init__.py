@@ -15,6 +15,7 @@ from bot.commands.table import COMMANDS, Command
 from bot.front import Answer, Connection, Platform, require_token
 from bot.setup.doctor import Check
 from bot.setup.settings import Settings
+from bot.slack.requests import TRY_THIS
 from notifiers.delivery.rate_limit import Clock, slack_spacing
 
 
@@ -41,6 +42,7 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
     front = SlackFront(
         client=client,
         answer=answer,
+        allowed=_allowed(settings),
         app_token=app_token,
         signing_secret=settings.slack_signing_secret.get_secret_value(),
         listen=settings.slack_listen,
@@ -67,18 +69,19 @@ SLASH_COMMAND = "/autoresearch"
 """The one slash command; Slack's own ones win over names such as `/status`."""
 _HINT = 1000  # characters, https://docs.slack.dev/reference/app-manifest
 
-_SCOPES = {
+SCOPES = {
     "app_mentions:read": "@bot status",
     "channels:history": "!status in public channels and their threads",
     "channels:join": "joins a public channel that it writes to",
     "chat:write": "writes its messages",
-    "commands": f"{SLASH_COMMAND} status",
+    "commands": f"{SLASH_COMMAND} status, and Try this in the menu of a message",
+    "files:read": "sees when Slack can show a chart in a message",
     "files:write": "sends charts and long logs",
     "groups:history": "!status in private channels",
     "im:history": "status in a chat with the bot",
     "pins:write": "pins the card of a run",
 }
-_EVENTS = ("app_mention", "message.channels", "message.groups", "message.im")
+_EVENTS = ("app_home_opened", "app_mention", "message.channels", "message.groups", "message.im")
 
 
 def manifest(commands: Iterable[Command]) -> str:
@@ -91,10 +94,18 @@ def manifest(commands: Iterable[Command]) -> str:
         "features": {
             "bot_user": {"display_name": "autoresearch", "always_online": True},
             "app_home": {
-                "home_tab_enabled": False,
+                "home_tab_enabled": True,
                 "messages_tab_enabled": True,
                 "messages_tab_read_only_enabled": False,
             },
+            "shortcuts": [
+                {
+                    "name": "Try this",
+                    "type": "message",
+                    "callback_id": TRY_THIS,
+                    "description": "Make an idea of this message for the next experiments",
+                }
+            ],
             "slash_commands": [
                 {
                     "command": SLASH_COMMAND,
@@ -104,7 +115,7 @@ def manifest(commands: Iterable[Command]) -> str:
                 }
             ],
         },
-        "oauth_config": {"scopes": {"bot": list(_SCOPES)}},
+        "oauth_config": {"scopes": {"bot": list(SCOPES)}},
         "settings": {
             "event_subscriptions": {"bot_events": list(_EVENTS)},
             "interactivity": {"is_enabled": True},
@@ -114,7 +125,7 @@ def manifest(commands: Iterable[Command]) -> str:
         },
     }
     text = json.dumps(app, indent=2, ensure_ascii=False)  # which is YAML too
-    for scope, use in _SCOPES.items():
+    for scope, use in SCOPES.items():
         text = re.sub(f'^ *"{scope}",?$', rf"\g<0>  # {use}", text, flags=re.MULTILINE)
     return f"{text}\n"
 

@@ -7,8 +7,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import aiohttp
 from slack_sdk.errors import SlackApiError, SlackClientError
@@ -16,11 +15,10 @@ from slack_sdk.web.async_client import AsyncWebClient
 from slack_sdk.webhook.async_client import AsyncWebhookClient
 
 from loop.errors import UserError
-from loop.text import clean, one_line
 from notifiers.channels.network import bypasses_proxy, check_certificates, checked_proxy, is_socks
+from notifiers.channels.slack_blocks import HALF_ENTITY, Picture, Rendered, as_typed, plain, render, shorten
 from notifiers.message import (
     Attachment,
-    Button,
     ChannelError,
     GoneError,
     Message,
@@ -28,27 +26,20 @@ from notifiers.message import (
     RefusedError,
     UnreachableError,
 )
-from notifiers.text.words import plural
 
 BASE_URL = "https://slack.com/api/"
-BLOCK_TEXT = 3000  # UTF-16 units in one block, as all lengths of text here
 
 log = logging.getLogger(__name__)
 
-Block: TypeAlias = dict[str, Any]
 _T = TypeVar("_T")
 
-_TEXT = 6000  # of a message; with the block in fixed width well below the 12,000 of a whole message
-_PLAIN = 3900  # of the copy for notifications; Slack splits a message from 4,000
-_NOTE = 300
-_LABEL = 75  # of a button
 _ALT = 1000  # of a picture's description
-_LEFT_OUT = 40  # for the line that says how much is left out
-_ROW = 25  # buttons
-_ROWS = 40  # with the blocks of text fewer than the 50 that a message may have
 _RETRY_AFTER = 30.0  # seconds, where Slack does not say
 _FILE_WAIT = 60.0  # seconds that a file may wait for a rate limit
-_HALF_ENTITY = re.compile(r"&[a-z]{0,3}$")
+_SHORT = 1000  # of a text where Slack finds a usual one too long
+_PICTURE_SECONDS = 20.0  # that a text may wait for its picture
+_READY_WAITS = (0.2, 0.4, 0.8, 1.6, 3.2, 6.4)  # seconds between looks whether Slack has read a picture
+_AS_THEY_ARE: dict[str, Any] = {"unfurl_links": False, "unfurl_media": False}
 
 # Slack's names for what went wrong.
 _BUSY = frozenset({"ratelimited", "rate_limited", "message_limit_exceeded"})
@@ -72,7 +63,8 @@ _FIXES = {
     "account_inactive": "the app was removed from the workspace",
 }
 _NO_MEMBER = frozenset({"not_in_channel", "channel_not_found"})
-_BAD_BLOCKS = frozenset({"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long"})
+_BAD_BLOCKS = frozenset({"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long", "msg_too_long"})
+_NO_THREADS = "restricted_action_non_threadable_channel"
 
 
 class SlackRefusedError(RefusedError):
@@ -129,7 +121,7 @@ async def respond(url: str, body: Mapping[str, Any]) -> None:
     if bypasses_proxy(url):
         client.proxy = None
     with slack_errors():
-        response = await client.send_dict(dict(body))
+        response = await client.send_dict({**_AS_THEY_ARE, **body})
     if response.status_code == 429:
         raise RateLimitedError(_retry_after(response.headers))
     if response.status_code >= 500:
@@ -163,110 +155,11 @@ def _retry_after(headers: Mapping[str, str]) -> float:
         return _RETRY_AFTER
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """Blocks, the same as escaped plain text for notifications, and all of a text that did not fit."""
-
-    blocks: list[Block]
-    text: str
-    file: str = ""
-
-
-def as_typed(message: Message, verbs: Collection[str]) -> Message:
-    """Return the message with `/status` as it is typed on Slack: `/autoresearch status`."""
-    if not verbs:
-        return message
-    command = re.compile(rf"(?<![\w/.~-])/(?=(?:{'|'.join(map(re.escape, verbs))})\b(?!/|[.-]\w))")
-    text, block = (command.sub("/autoresearch ", part) for part in (message.text, message.block))
-    return replace(message, text=text, block=block)
-
-
-def render(message: Message, *, note: str = "") -> Rendered:
-    """Return a message in blocks; `note` is a small line below it, such as who asked."""
-    text, fixed = clean(message.text).strip("\n"), clean(message.block).strip("\n")
-    note = shorten(clean(note), _NOTE)
-    shown_text, shown_fixed = shorten(text, _TEXT), shorten(fixed, BLOCK_TEXT)
-    blocks = [_rich("rich_text_section", piece) for piece in _pieces(shown_text)]
-    if shown_fixed.strip():
-        blocks.append(_rich("rich_text_preformatted", shown_fixed))
-    if note.strip():
-        blocks.append({"type": "context", "elements": [{"type": "plain_text", "text": note}]})
-    rows = [row[start : start + _ROW] for row in message.buttons for start in range(0, len(row), _ROW)]
-    blocks += [_actions(row, number) for number, row in enumerate(rows[:_ROWS])]
-    cut = [fixed] if shown_fixed != fixed else []
-    if shown_text != text:
-        cut = [text, fixed]
-    copy = "\n".join(filter(str.strip, (text, shown_fixed, note)))
-    return Rendered(blocks, plain(copy), "\n\n".join(cut).strip("\n"))
-
-
-def plain(text: str) -> str:
-    """Return text escaped as Slack's markup asks (`&`, `<` and `>`, nothing else), cut, never empty."""
-    escaped = clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    if not escaped.strip():
-        return "…"
-    return shorten(escaped, _PLAIN, unfinished=_HALF_ENTITY)
-
-
-def shorten(text: str, limit: int, *, unfinished: re.Pattern[str] | None = None) -> str:
-    """Return clean text of at most `limit` units, cut at the end of a line where possible.
-
-    The last line then says how many are left out. What `unfinished` finds before the cut is dropped.
-    """
-    if _units(text) <= limit:
-        return text
-    head = _head(text, limit - _LEFT_OUT)
-    left = text[len(head) :].strip("\n").count("\n") + 1
-    if unfinished is not None:
-        head = unfinished.sub("", head)
-    return f"{head}\n… and {plural(left, 'more line')}"
-
-
-def _pieces(text: str) -> list[str]:
-    pieces = []
-    while text.strip():
-        pieces.append(_head(text, BLOCK_TEXT))
-        text = text[len(pieces[-1]) :].removeprefix("\n")
-    return pieces
-
-
-def _head(text: str, limit: int) -> str:
-    if _units(text) <= limit:
-        return text
-    head = text.encode("utf-16-le")[: 2 * limit].decode("utf-16-le", "ignore")
-    lines = head.rpartition("\n")[0]
-    return lines if lines.strip() else head
-
-
-def _units(text: str) -> int:
-    return len(text.encode("utf-16-le")) // 2
-
-
-def _rich(kind: str, text: str) -> Block:
-    return {"type": "rich_text", "elements": [{"type": kind, "elements": [{"type": "text", "text": text}]}]}
-
-
-def _actions(row: Sequence[Button], number: int) -> Block:
-    buttons = [
-        {
-            "type": "button",
-            "action_id": f"command {number}.{column}",
-            "text": {"type": "plain_text", "text": _label(button)},
-            "value": button.command,
-        }
-        for column, button in enumerate(row)
-    ]
-    return {"type": "actions", "elements": buttons}
-
-
-def _label(button: Button) -> str:
-    return _head(one_line(button.label) or one_line(button.command), _LABEL) or "…"
-
-
 class SlackChannel:
     """A `Channel` on Slack. `channel_id` is an id such as C024BE91L; message ids are Slack's `ts`.
 
-    The text is sent first, without files: a refused file does not take the text with it.
+    Pictures are shown in the message, where Slack takes them. All other files follow in its thread: one that
+    is refused does not take the text with it.
     """
 
     def __init__(
@@ -281,7 +174,7 @@ class SlackChannel:
         self, message: Message, *, reply_to: str = "", broadcast: bool = False, note: str = ""
     ) -> str:
         """Send a message and return its id; files, and a text that is too long, go into its thread."""
-        rendered = render(as_typed(message, self._verbs), note=note)
+        typed = as_typed(message, self._verbs)
 
         async def post(**content: Any) -> str:
             answer = await self._client.chat_postMessage(
@@ -289,15 +182,26 @@ class SlackChannel:
                 thread_ts=reply_to or None,
                 reply_broadcast=broadcast if reply_to else None,
                 mrkdwn=False,
-                unfurl_links=False,
-                unfurl_media=False,
+                **_AS_THEY_ARE,
                 **content,
             )
             return str(answer["ts"])
 
-        sent = await self._as_member(lambda: blocks_or_text(post, rendered))
-        files = [Attachment("whole.txt", rendered.file.encode())] if rendered.file else []
-        for file in (*files, *message.attachments):
+        async def show(pictures: Sequence[Picture]) -> str:
+            nonlocal reply_to
+            rendered = render(typed, note=note, pictures=pictures)
+            try:
+                return await self._as_member(lambda: blocks_or_text(post, rendered))
+            except SlackRefusedError as error:
+                if error.word != _NO_THREADS or not reply_to:
+                    raise
+                reply_to = ""
+            return await show(pictures)
+
+        sent, files = await show_with_pictures(self._client, message.attachments, show)
+        if whole := render(typed).file:
+            files = (Attachment("whole.txt", whole.encode()), *files)
+        for file in files:
             await self._attach(file, thread=reply_to or sent)
         return sent
 
@@ -340,7 +244,7 @@ class SlackChannel:
             text = plain(f"{file.name} could not be sent: {error}")
             with suppress(ChannelError), slack_errors():
                 await self._client.chat_postMessage(
-                    channel=self._id, thread_ts=thread, text=text, mrkdwn=False
+                    channel=self._id, thread_ts=thread, text=text, mrkdwn=False, **_AS_THEY_ARE
                 )
 
     async def _as_member(self, action: Callable[[], Awaitable[str]]) -> str:
@@ -359,13 +263,77 @@ class SlackChannel:
 
 
 async def blocks_or_text(show: Callable[..., Awaitable[_T]], rendered: Rendered) -> _T:
-    """Call `show` with the `text` and `blocks` of a message, and without blocks if Slack refuses them."""
+    """Call `show` with the `text` and `blocks` of a message, without blocks and then shorter if need be.
+
+    Blocks with pictures are not given up: the caller tries them without first.
+    """
+    text = rendered.text
+    tries = [(text, rendered.blocks), (text, []), (shorten(text, _SHORT, unfinished=HALF_ENTITY), [])]
+    for text, blocks in tries[:-1]:
+        try:
+            with slack_errors():
+                return await show(text=text, blocks=blocks)
+        except SlackRefusedError as error:
+            if error.word not in _BAD_BLOCKS or rendered.has_pictures:
+                raise
+            log.warning("Slack refused the form of a message (%s); it is sent in a plainer one", error.word)
+    text, blocks = tries[-1]
+    with slack_errors():
+        return await show(text=text, blocks=blocks)
+
+
+async def show_with_pictures(
+    client: AsyncWebClient,
+    attachments: Sequence[Attachment],
+    show: Callable[[Sequence[Picture]], Awaitable[_T]],
+) -> tuple[_T, Sequence[Attachment]]:
+    """Call `show` with the pictures among `attachments`, without them if Slack does not take them.
+
+    Return what it returned, and the attachments that it does not show.
+    """
+    inside: dict[Attachment, Picture] = {}
+    for file in attachments:
+        if file.name.endswith(".png"):
+            with suppress(ChannelError, TimeoutError):  # it is sent as a file then
+                async with asyncio.timeout(_PICTURE_SECONDS):
+                    inside[file] = await upload_picture(client, file)
+    if inside:
+        try:
+            shown = await show(tuple(inside.values()))
+        except ChannelError as error:
+            for picture in inside.values():
+                await delete_picture(client, picture)
+            if not (isinstance(error, SlackRefusedError) and error.word in _BAD_BLOCKS):
+                raise
+            log.warning("Slack refused a picture in a message (%s); sent as a file", error)
+        else:
+            return shown, [file for file in attachments if file not in inside]
+    return await show(()), attachments
+
+
+async def upload_picture(client: AsyncWebClient, picture: Attachment) -> Picture:
+    """Give Slack a picture, and return it when messages can show it: Slack reads it after the upload.
+
+    Raises:
+        ChannelError: it cannot be shown, or not within `_READY_WAITS`.
+    """
+    alt = picture.alt[:_ALT] or picture.name
+    with slack_errors():
+        answer = await client.files_upload_v2(filename=picture.name, content=picture.content, alt_txt=alt)
+        shown = Picture(str(answer["file"]["id"]), alt)
     try:
         with slack_errors():
-            return await show(text=rendered.text, blocks=rendered.blocks)
-    except SlackRefusedError as error:
-        if error.word not in _BAD_BLOCKS:
-            raise
-        log.warning("Slack refused the blocks of a message (%s); sent as plain text", error.word)
-    with slack_errors():
-        return await show(text=rendered.text, blocks=[])
+            for wait in _READY_WAITS:
+                about = await client.files_info(file=shown.file)
+                if about["file"].get("mimetype"):
+                    return shown
+                await asyncio.sleep(wait)
+        raise UnreachableError(f"Slack has not read {picture.name} in time")
+    except ChannelError:
+        await delete_picture(client, shown)
+        raise
+
+
+async def delete_picture(client: AsyncWebClient, picture: Picture) -> None:
+    with suppress(ChannelError), slack_errors():
+        await client.files_delete(file=picture.file)

@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 LOOK_AGAIN = 60.0
 """Seconds after which what is held is looked at again: the morning comes without an event."""
 
+LONG_WAIT = 30.0
+"""A platform that wants to be left alone for so many seconds is in trouble."""
+
 EVENTS = 5000
 HELD = 1000
 REASON = 200  # characters of a platform's reason
@@ -301,6 +304,8 @@ class Delivery:
                 message_id, entries = await self._send_less(step, str(error))
         except RateLimitedError as error:
             self._spacing.pause(error.seconds)
+            if error.seconds >= LONG_WAIT:
+                await self._note_trouble(str(error))
             await self._clock.sleep(error.seconds)
         except (UnreachableError, RefusedError) as error:
             await self._back_off(str(error))
@@ -341,6 +346,11 @@ class Delivery:
         return ""
 
     async def _back_off(self, reason: str) -> None:
+        await self._note_trouble(reason)
+        self._failures += 1
+        await self._clock.sleep(backoff(CHANNEL_WAITS, self._failures, jitter=self._jitter()))
+
+    async def _note_trouble(self, reason: str) -> None:
         if self.trouble is None:
             log.warning("%s is unreachable: %s", self._channel.name, reason)
         since = self._clock.now() if self.trouble is None else self.trouble.since
@@ -348,8 +358,6 @@ class Delivery:
         if trouble != self.trouble:
             self.trouble = trouble
             await in_thread(self._outbox.set_trouble, trouble)
-        self._failures += 1
-        await self._clock.sleep(backoff(CHANNEL_WAITS, self._failures, jitter=self._jitter()))
 
     async def _recovered(self) -> None:
         if self.trouble is not None:

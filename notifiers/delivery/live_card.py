@@ -61,7 +61,7 @@ class LiveCards:
         self._shown: dict[int, Message] = {}  # by run: what its card says since this process started
         self._edited: dict[int, float] = {}
         self._unpinned: list[str] = []
-        self._refused: set[int] = set()  # runs whose card the platform does not take
+        self._refused: dict[int, float] = {}  # by run whose card was refused: until when no look tries again
 
     async def run(self) -> None:
         failures = 0
@@ -100,7 +100,9 @@ class LiveCards:
         """
         async with self._lock:
             message_id = await in_thread(self._outbox.card, run.id)
-            if not message_id and run.id not in self._refused:
+            if (
+                not message_id
+            ):  # one that was refused is tried again with each message: the channel may be back
                 message = await in_thread(self._card, run)
                 await self._spacing.turn()
                 await self._show(run, message)
@@ -112,7 +114,7 @@ class LiveCards:
         due = []
         for run in self._journal.runs():
             wanted = run.id in cards or (run.state in _LIVELY and not self._outbox.card(run.id))
-            if wanted and run.id not in self._refused:
+            if wanted and self._refused.get(run.id, 0.0) <= self._clock.now():
                 message = self._card(run)
                 if message != self._shown.get(run.id) or run.id not in cards:
                     due.append((run, message))
@@ -139,9 +141,11 @@ class LiveCards:
                 await in_thread(self._outbox.drop_card, run.id, message_id)  # made anew next time
                 self._unpinned = [other for other in self._unpinned if other != message_id]
                 return
-            log.warning("%s does not take the card of run %s: %s", self._channel.name, run.tag, error)
-            self._refused.add(run.id)
+            if run.id not in self._refused:
+                log.warning("%s does not take the card of run %s: %s", self._channel.name, run.tag, error)
+            self._refused[run.id] = now + CHANNEL_WAITS[-1]
         else:
+            self._refused.pop(run.id, None)
             closed = run.state is RunState.STOPPED
             await in_thread(self._outbox.put_card, run.id, message_id, closed=closed)
             self._shown[run.id], self._edited[run.id] = message, now

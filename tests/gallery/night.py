@@ -15,7 +15,7 @@ from bot.commands.table import parse
 from bot.reports import Reporter
 from bot.runs import Runs
 from bot.setup.settings import load_settings
-from bot.slack.front import PERSONAL
+from bot.slack.answers import READING
 from loop.engine import stages
 from loop.engine.stages import KeepRule
 from loop.experiment import (
@@ -271,7 +271,7 @@ def _way(reply: Reply, text: str, by: Sender) -> Way:
     command = parse(text).command
     if command.question:
         return Way.QUESTION
-    return Way.WHISPER if command.name in PERSONAL else Way.ANSWER
+    return Way.WHISPER if command.name in READING else Way.ANSWER
 
 
 @contextmanager

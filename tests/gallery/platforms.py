@@ -7,7 +7,7 @@ from html import unescape
 from typing import Any
 
 from bot.local.terminal import render as render_for_terminal
-from notifiers.channels.slack import Rendered, render
+from notifiers.channels.slack_blocks import Rendered, render
 from notifiers.channels.telegram import Part, lay_out, one_page
 from notifiers.message import Attachment
 from tests.gallery.screen import Shown, Way

@@ -12,7 +12,7 @@ from loop.experiment import Goal
 from loop.results.report import WakeUpReport, make_report
 from loop.results.table import parse_results
 from notifiers.channels.apprise_channel import AppriseChannel
-from notifiers.channels.slack import render as on_slack
+from notifiers.channels.slack_blocks import render as on_slack
 from notifiers.channels.telegram import lay_out
 from notifiers.message import Attachment, Message
 from notifiers.text.notification import report_buttons

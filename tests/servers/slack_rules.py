@@ -2,8 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+SCOPES = {
+    "apps.connections.open": "",  # one of the app's own token
+    "auth.test": "",
+    "chat.postEphemeral": "chat:write",
+    "chat.postMessage": "chat:write",
+    "chat.update": "chat:write",
+    "conversations.history": "channels:history",
+    "conversations.join": "channels:join",
+    "files.completeUploadExternal": "files:write",
+    "files.delete": "files:write",
+    "files.getUploadURLExternal": "files:write",
+    "files.info": "files:read",
+    "pins.add": "pins:write",
+    "views.open": "",
+    "views.publish": "",
+    "views.update": "",
+}
+"""The scope that each method of the Web API wants from a bot, by its page in https://docs.slack.dev."""
+
+EVENTS = {
+    "app_home_opened": "",
+    "app_mention": "app_mentions:read",
+    "message.channels": "channels:history",
+    "message.groups": "groups:history",
+    "message.im": "im:history",
+}
+"""The scope that each event wants, likewise."""
 
 TEXT_CUT = 4000  # chat.update refuses more; chat.postMessage cuts the message in pieces
 TEXT_MOST = 40_000
@@ -29,6 +58,29 @@ def refusal(method: str, content: Mapping[str, Any]) -> str:
     return ""
 
 
+def view_refusal(view: Mapping[str, Any], kind: str) -> str:
+    """Return Slack's word for what is wrong with a view of a kind, empty where nothing is."""
+    return "invalid_arguments" if next(_view_faults(view, kind), "") else ""
+
+
+def _view_faults(view: Mapping[str, Any], kind: str) -> Iterator[str]:
+    if view.get("type") != kind or len(json.dumps(view)) > 250_000:
+        yield "no such view, or too large"
+    if not 1 <= len(view["blocks"]) <= 100:
+        yield "1 to 100 blocks allowed"
+    yield from faults(view["blocks"], most=100)
+    if len(view.get("private_metadata", "")) > 3000 or len(view.get("callback_id", "")) > 255:
+        yield "too long"
+    for part in ("title", "submit", "close"):
+        if kind == "modal" and (part == "title" or part in view):
+            yield from _text(view[part], 24, {"plain_text"})
+    if kind == "home" and {"title", "submit", "close"} & set(view):
+        yield "a home tab has none"
+    inputs = [block["block_id"] for block in view["blocks"] if block["type"] == "input"]
+    if len(set(inputs)) < len(inputs) or (inputs and kind == "modal" and "submit" not in view):
+        yield "fields need names of their own, and a button"
+
+
 def texts(blocks: Any) -> Iterator[str]:
     """Return every text that is shown anywhere in blocks, in order."""
     if isinstance(blocks, Mapping):
@@ -42,27 +94,30 @@ def texts(blocks: Any) -> Iterator[str]:
             yield from texts(part)
 
 
-def faults(blocks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def pictures(blocks: Any) -> Iterator[str]:
+    """Return the files that blocks show."""
+    return (block["slack_file"]["id"] for block in blocks if block["type"] == "image")
+
+
+def faults(blocks: Sequence[Mapping[str, Any]], *, most: int = BLOCKS_MOST) -> Iterator[str]:
     """Return what is wrong with blocks."""
-    if len(blocks) > BLOCKS_MOST:
-        yield "no more than 50 items allowed"
+    if len(blocks) > most:
+        yield f"no more than {most} items allowed"
     for block in blocks:
-        match block.get("type"):
-            case "section":
-                yield from _text(block["text"], 3000, {"plain_text", "mrkdwn"})
-            case "header":
-                yield from _text(block["text"], 150, {"plain_text"})
-            case "context":
-                if not 1 <= len(block["elements"]) <= 10:
-                    yield "1 to 10 elements allowed"
-                for element in block["elements"]:
-                    yield from _text(element, 3000, {"plain_text", "mrkdwn"})
-            case "actions":
-                yield from _actions(block["elements"])
-            case "rich_text":
-                yield from _rich(block["elements"])
-            case other:
-                yield f"unsupported type: {other}"
+        check = _BLOCKS.get(block.get("type", ""))
+        yield from check(block) if check else [f"unsupported type: {block.get('type')}"]
+
+
+def _context(block: Mapping[str, Any]) -> Iterator[str]:
+    if not 1 <= len(block["elements"]) <= 10:
+        yield "1 to 10 elements allowed"
+    for element in block["elements"]:
+        yield from _text(element, 3000, {"plain_text", "mrkdwn"})
+
+
+def _image(block: Mapping[str, Any]) -> Iterator[str]:
+    if not 1 <= _units(block["alt_text"]) <= 2000 or set(block["slack_file"]) != {"id"}:
+        yield "no picture"
 
 
 def _text(text: Mapping[str, Any], limit: int, kinds: set[str]) -> Iterator[str]:
@@ -88,12 +143,51 @@ def _actions(elements: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield "must be at most 2000 characters"
 
 
+def _input(block: Mapping[str, Any]) -> Iterator[str]:
+    yield from _text(block["label"], 2000, {"plain_text"})
+    if "hint" in block:
+        yield from _text(block["hint"], 2000, {"plain_text"})
+    element = block["element"]
+    if element["type"] == "radio_buttons":
+        if not 1 <= len(element["options"]) <= 10 or element["initial_option"] not in element["options"]:
+            yield "1 to 10 options allowed"
+        for option in element["options"]:
+            yield from _text(option["text"], 75, {"plain_text", "mrkdwn"})
+            yield from _text({"type": "plain_text", "text": option["value"]}, 150, {"plain_text"})
+    elif element["type"] != "plain_text_input" or not 1 <= len(element["action_id"]) <= 255:
+        yield f"unsupported type: {element['type']}"
+    if not 1 <= element.get("max_length", 3000) <= 3000:
+        yield "max_length is 1 to 3000"
+    if "initial_value" in element and not 1 <= _units(element["initial_value"]) <= element["max_length"]:
+        yield "initial_value is longer than max_length, or empty"
+
+
 def _rich(elements: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for element in elements:
         if element["type"] not in {"rich_text_section", "rich_text_preformatted"}:
             yield f"unsupported type: {element['type']}"
         for part in element["elements"]:
-            yield from _text({**part, "type": "plain_text"}, 3000, {"plain_text"})
+            if part["type"] == "text":
+                yield from _text({**part, "type": "plain_text"}, 3000, {"plain_text"})
+            elif set(part) != _RICH.get(part["type"]):
+                yield f"unsupported type: {part['type']}"
+
+
+_BLOCKS: dict[str, Callable[[Mapping[str, Any]], Iterable[str]]] = {
+    "actions": lambda block: _actions(block["elements"]),
+    "context": _context,
+    "divider": lambda _: (),
+    "header": lambda block: _text(block["text"], 150, {"plain_text"}),
+    "image": _image,
+    "input": _input,
+    "rich_text": lambda block: _rich(block["elements"]),
+    "section": lambda block: _text(block["text"], 3000, {"plain_text", "mrkdwn"}),
+}
+_RICH = {
+    "user": {"type", "user_id"},
+    "channel": {"type", "channel_id"},
+    "date": {"type", "timestamp", "format", "fallback"},
+}
 
 
 def _units(text: str) -> int:

@@ -12,9 +12,9 @@ from aiohttp import web
 
 from tests.servers import slack_payloads as payloads
 from tests.servers.ports import free_port
-from tests.servers.slack_rules import refusal
+from tests.servers.slack_rules import refusal, view_refusal
 from tests.servers.slack_socket_mode import SocketMode
-from tests.servers.slack_workspace import CHANNEL, Call, Workspace
+from tests.servers.slack_workspace import CHANNEL, CHAT, Call, Workspace
 
 _T = TypeVar("_T")
 
@@ -40,13 +40,14 @@ SILENT = Fault(silent=True)
 class SlackServer:
     """Answers as Slack does, and records what it was asked, in order.
 
-    `faults` holds for each method what goes wrong with its next calls; while `silent` every call is accepted
-    and none answered.
+    `faults` holds for each method what goes wrong with its next calls. `closed` goes wrong with every call
+    about a channel as long as it is set; while `silent` every call is accepted and none answered.
     """
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.faults: dict[str, list[Fault]] = defaultdict(list)
+        self.closed: Fault | None = None
         self.silent = False
         self.workspace = Workspace()
         self._changed = asyncio.Event()
@@ -79,6 +80,10 @@ class SlackServer:
             await self._runner.cleanup()
             self._runner = None
 
+    @property
+    def running(self) -> bool:
+        return self._runner is not None
+
     async def until(self, condition: Callable[[], _T]) -> _T:
         """Return what `condition` gives as soon as it is true."""
         async with asyncio.timeout(30):
@@ -100,13 +105,44 @@ class SlackServer:
     async def command(self, text: str, *, channel: str = CHANNEL, **fields: Any) -> str:
         """Have somebody give a slash command; return the id of its envelope."""
         body = payloads.command(text, channel=channel, response_url=self.response_url(), **fields)
-        return await self.socket.deliver("slash_commands", body)
+        return await self.act("slash_commands", body)
 
     async def press(self, value: str, *, message: str, channel: str = CHANNEL, **fields: Any) -> str:
         """Have somebody press a button; return the id of its envelope."""
         url = self.response_url()
-        body = payloads.press(value, channel=channel, message=message, response_url=url, **fields)
-        return await self.socket.deliver("interactive", body)
+        return await self.act(
+            "interactive",
+            payloads.press(value, channel=channel, message=message, response_url=url, **fields),
+        )
+
+    async def act(self, kind: str, body: dict[str, Any]) -> str:
+        """Have somebody do what can open a modal."""
+        self.workspace.triggers.add(body["trigger_id"])
+        return await self.socket.deliver(kind, body)
+
+    async def open_home(self, *, user: str = "U0ALICE", tab: str = "home") -> None:
+        """Have somebody go to the app."""
+        chat = {"U0ALICE": CHAT}.get(user, f"D{user[1:]}")
+        body = payloads.event("app_home_opened", user=user, channel=chat, tab=tab, event_ts="1.1")
+        await self.socket.deliver("events_api", body)
+
+    async def submit(self, view: dict[str, Any], value: str, **fields: Any) -> dict[str, Any]:
+        """Have somebody fill in a form; return what the app answers, which is done to the form."""
+        envelope = await self.act("interactive", payloads.submission(view, value, **fields))
+        ack = await self.until(lambda: self.socket.acked(envelope) or {})
+        answer: dict[str, Any] = ack.get("payload") or {}
+        match answer.get("response_action"):
+            case None | "clear":
+                del self.workspace.views[view["id"]]
+            case "update":
+                assert not view_refusal(answer["view"], "modal")
+                self.workspace.views[view["id"]] = {**answer["view"], "id": view["id"]}
+            case "errors":
+                fields_ = {block["block_id"] for block in view["blocks"] if block["type"] == "input"}
+                assert answer["errors"].keys() <= fields_
+            case other:
+                raise AssertionError(other)
+        return answer
 
     async def say(self, text: str, *, channel: str = CHANNEL, thread: str = "", **fields: Any) -> str:
         """Have somebody write a message and return its `ts`; a mention of the bot arrives twice."""
@@ -149,6 +185,8 @@ class SlackServer:
             if not self._response_urls.get(number):
                 return web.Response(status=404, text="used_url")
             self._response_urls[number] -= 1
+            if call.arguments.get("delete_original"):
+                return web.Response(text="ok")
             word = refusal(call.method, call.arguments)
             return web.Response(status=400, text=word) if word else web.Response(text="ok")
 
@@ -169,7 +207,8 @@ class SlackServer:
         self.calls.append(call)
         self._changed.set()
         waiting = self.faults[call.method]
-        fault = waiting.pop(0) if waiting else Fault()
+        closed = self.closed if call["channel"] or call["channel_id"] else None
+        fault = waiting.pop(0) if waiting else closed or Fault()
         if self.silent or fault.silent:
             await asyncio.get_running_loop().create_future()
         if fault.body:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bot.slack import SCOPES as SCOPES_OF_THE_APP
 from tests.servers.slack_payloads import BOT
-from tests.servers.slack_rules import refusal
+from tests.servers.slack_rules import SCOPES, pictures, refusal, view_refusal
 
 BOT_TOKEN = "xoxb-1-right"
 APP_TOKEN = "xapp-1-right"
@@ -49,16 +50,34 @@ class Workspace:
         self.files: dict[str, bytes] = {}
         self.scopes: Sequence[str] = ()
         """What the bot token may do; empty for an answer that does not tell."""
+        self.unread: dict[
+            str, int
+        ] = {}  # by file: for how many looks it stays so; missing before the upload ends
+        self.triggers: set[str] = set()  # what people did, not yet used to open a view
+        self.views: dict[str, dict[str, Any]] = {}  # modals and Home tabs, by id, as they are now
+        self.homes: dict[str, str] = {}  # the view of each user's Home tab
+        self.granted = frozenset(SCOPES_OF_THE_APP)  # to the bot
+        self.reading = 1  # how many looks it takes until a file is read
         self._count = 0
 
     def obey(self, call: Call, token: str, *, ticket: str) -> dict[str, Any]:
         """Return the answer to a call; `ticket` opens one WebSocket."""
-        word = _forbidden(call.method, token) or self._wrong(call)
-        if word:
+        if word := _forbidden(call.method, token):
             return {"ok": False, "error": word}
+        if (scope := SCOPES[call.method]) and scope not in self.granted:
+            provided = ",".join(sorted(self.granted))
+            return {"ok": False, "error": "missing_scope", "needed": scope, "provided": provided}
         if call.method == "apps.connections.open":
             return {"ok": True, "url": f"{self.origin.replace('http', 'ws')}/link/{ticket}"}
-        return {"ok": True, **self._done(call)}
+        kind, _, _ = call.method.partition(".")
+        wrong, done = {
+            "auth": (_right, self._done),
+            "files": (self._wrong_file, self._file),
+            "views": (self._wrong_view, self._view),
+        }.get(kind, (self._wrong, self._done))
+        if word := wrong(call):
+            return {"ok": False, "error": word}
+        return {"ok": True, **done(call)}
 
     def note(self, channel: str, message: dict[str, Any]) -> str:
         """Keep a message and return its `ts`."""
@@ -94,52 +113,112 @@ class Workspace:
             case "conversations.join":
                 self.rooms[channel].member = True
                 return {"channel": {"id": channel}}
-            case "conversations.info":
-                room = self.rooms[channel]
-                return {"channel": {"id": channel, "is_member": room.member, "is_private": room.private}}
-            case "files.getUploadURLExternal":
-                name = f"F{self._next()}"
-                return {"upload_url": f"{self.origin}/upload/{name}", "file_id": name}
-            case "files.completeUploadExternal":
-                return {"files": json.loads(call["files"])}
             case _:
                 return {}
 
     def _wrong(self, call: Call) -> str:
         """Return Slack's word for what is wrong with a call, empty where nothing is."""
-        if call.method in {"auth.test", "apps.connections.open"}:
+        if word := self._closed(call, str(call["channel"])):
+            return word
+        if call.method == "chat.update":
+            before = self.messages.get((str(call["channel"]), call["ts"]))
+            if before is None:
+                return "message_not_found"
+            if before.get("user") != BOT:
+                return "cant_update_message"
+        if not call.method.startswith("chat."):
             return ""
-        if call.method == "files.getUploadURLExternal":
-            return "" if int(call["length"]) > 0 else "invalid_arguments"
-        channel = str(call["channel"] or call["channel_id"])
+        if not {*pictures(call["blocks"] or [])} <= self.readable:
+            return "invalid_blocks"  # "invalid slack file"
+        return refusal(call.method, call.arguments)
+
+    def _closed(self, call: Call, channel: str) -> str:
+        """Return why a channel takes nothing, or not in this thread."""
         room = self.rooms.get(channel)
         if room is None:
             return "channel_not_found"
-        if call.method.startswith("conversations.") and call.method != "conversations.history":
+        if call.method == "conversations.join":
             return "method_not_supported_for_channel_type" if room.private else ""
         if not room.member:
             return "channel_not_found" if room.private else "not_in_channel"
         thread = call["thread_ts"]
         if thread and self.messages.get((channel, thread), {"thread_ts": True}).get("thread_ts"):
             return "thread_not_found"  # no such message, or one that is in a thread itself
-        return self._unfit(call, channel)
+        return ""
 
-    def _unfit(self, call: Call, channel: str) -> str:
-        """Return Slack's word for what is wrong with the content of a call."""
-        if call.method == "chat.update":
-            before = self.messages.get((channel, call["ts"]))
-            if before is None:
-                return "message_not_found"
-            if before.get("user") != BOT:
-                return "cant_update_message"
-        if call.method == "files.completeUploadExternal":
-            lost = [file["id"] for file in json.loads(call["files"]) if file["id"] not in self.files]
-            return "file_not_found" if lost else ""
-        return refusal(call.method, call.arguments) if call.method.startswith("chat.") else ""
+    # Files: a file can be shown once Slack has read it
+
+    def _wrong_file(self, call: Call) -> str:
+        match call.method:
+            case "files.getUploadURLExternal":
+                return "" if int(call["length"]) > 0 else "invalid_arguments"
+            case "files.completeUploadExternal":
+                lost = [file["id"] for file in json.loads(call["files"]) if file["id"] not in self.files]
+                channel = call["channel_id"]
+                return (channel and self._closed(call, channel)) or ("file_not_found" if lost else "")
+            case _:
+                return "" if call["file"] in self.unread else "file_not_found"
+
+    def _file(self, call: Call) -> dict[str, Any]:
+        match call.method:
+            case "files.getUploadURLExternal":
+                name = f"F{self._next()}"
+                return {"upload_url": f"{self.origin}/upload/{name}", "file_id": name}
+            case "files.completeUploadExternal":
+                files = json.loads(call["files"])
+                self.unread.update((file["id"], self.reading) for file in files)
+                return {"files": files}
+            case "files.info":
+                left = self.unread[call["file"]] = max(0, self.unread[call["file"]] - 1)
+                return {"file": {"id": call["file"], "mimetype": "" if left else "image/png"}}
+            case _:
+                del self.files[call["file"]]
+                return {}
+
+    @property
+    def readable(self) -> set[str]:
+        """Return the files that blocks can show."""
+        return {file for file in self.files if self.unread.get(file) == 0}
+
+    # Views: modals and Home tabs
+
+    def _wrong_view(self, call: Call) -> str:
+        view, kind = call["view"], "home" if call.method == "views.publish" else "modal"
+        if word := view_refusal(view, kind):
+            return word
+        if not {*pictures(view["blocks"])} <= self.readable:
+            return "invalid_arguments"
+        if call.method == "views.open" and call["trigger_id"] not in self.triggers:
+            return "exchanged_trigger_id"
+        return "not_found" if call.method == "views.update" and call["view_id"] not in self.views else ""
+
+    def _view(self, call: Call) -> dict[str, Any]:
+        match call.method:
+            case "views.open":
+                self.triggers.remove(call["trigger_id"])
+                name = f"V{self._next()}"
+            case "views.publish":
+                name = self.homes.setdefault(str(call["user_id"]), f"V{self._next()}")
+            case _:
+                name = str(call["view_id"])
+        self.views[name] = {**call["view"], "id": name}
+        return {"view": self.views[name]}
+
+    def home(self, user: str = "U0ALICE") -> dict[str, Any]:
+        """Return somebody's Home tab as it is now, empty before the app has filled it."""
+        return self.views.get(self.homes.get(user, ""), {})
+
+    def modals(self) -> list[dict[str, Any]]:
+        """Return the modals that are open."""
+        return [view for view in self.views.values() if view["type"] == "modal"]
 
     def _next(self) -> int:
         self._count += 1
         return self._count
+
+
+def _right(_: Call) -> str:
+    return ""
 
 
 def _forbidden(method: str, token: str) -> str:

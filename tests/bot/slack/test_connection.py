@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -16,14 +15,6 @@ from tests.bot.slack_bot import QUICK, STEADY, SlackBot, eventually, slack_bot
 from tests.servers.slack_payloads import message
 from tests.servers.slack_server import LIMITED, LOST, SILENT, Fault, SlackServer
 from tests.servers.slack_workspace import APP_TOKEN, BOT_TOKEN, CHAT
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[SlackServer]:
-    server = SlackServer()
-    await server.start()
-    yield server
-    await server.stop()
 
 
 async def works(bot: SlackBot, text: str = "status") -> None:

@@ -31,14 +31,6 @@ FORM, JSON = "application/x-www-form-urlencoded", "application/json"
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[SlackServer]:
-    server = SlackServer()
-    await server.start()
-    yield server
-    await server.stop()
-
-
-@pytest.fixture
 def port() -> int:
     return free_port()
 
@@ -90,7 +82,7 @@ def command(server: SlackServer, text: str = "status") -> bytes:
 
 async def test_a_slash_command_is_answered(server: SlackServer, bot: SlackBot, slack: Slack) -> None:
     assert await slack.send(command(server), FORM) == (200, "")
-    await server.until(lambda: server.called("chat.postMessage"))
+    await server.until(lambda: server.called("respond"))
     assert [request.text for request in bot.asked] == ["/status"]
     assert bot.front.health().last_seen is not None
 

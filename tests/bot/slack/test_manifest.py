@@ -1,15 +1,34 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.commands.table import COMMANDS
 from bot.slack import manifest
+from bot.slack.requests import TRY_THIS
+from tests.servers.slack_rules import EVENTS, SCOPES
 
 yaml = pytest.importorskip("yaml")
+
+
+SOURCES = [
+    *(str(path) for path in Path("bot/slack").glob("*.py")),
+    "notifiers/channels/slack.py",
+]
+_UPLOAD = ("files.getUploadURLExternal", "files.completeUploadExternal")
+
+
+def used_methods(source: str) -> Iterator[str]:
+    """Return the methods of the Web API that a source calls: `client.chat_postMessage` and the like."""
+    for name in re.findall(r"\.([a-z]+_\w+)\(", source):
+        if hasattr(AsyncWebClient, name):
+            yield from _UPLOAD if name == "files_upload_v2" else [name.replace("_", ".")]
 
 
 @pytest.fixture
@@ -46,19 +65,23 @@ def test_everything_comes_over_the_websocket(app: dict[str, Any]) -> None:
     assert "http" not in manifest(COMMANDS)
 
 
-def test_every_event_has_the_scope_that_slack_wants_for_it(app: dict[str, Any]) -> None:
-    wanted = {
-        "app_mention": "app_mentions:read",
-        "message.channels": "channels:history",
-        "message.groups": "groups:history",
-        "message.im": "im:history",
-    }
-    assert set(app["settings"]["event_subscriptions"]["bot_events"]) == set(wanted)
+def test_everything_that_is_used_has_its_scope_and_no_scope_is_unused(app: dict[str, Any]) -> None:
+    methods = {method for name in SOURCES for method in used_methods(Path(name).read_text())}
+    assert methods <= SCOPES.keys()
+    events = app["settings"]["event_subscriptions"]["bot_events"]
+    wanted = {SCOPES[method] for method in methods} | {EVENTS[event] for event in events} | {"commands"}
     scopes = app["oauth_config"]["scopes"]["bot"]
-    assert {*wanted.values(), "chat:write", "commands", "files:write", "pins:write", "channels:join"} == set(
-        scopes
-    )
+    assert set(scopes) == wanted - {""}
     assert len(scopes) == len(set(scopes))
+
+
+def test_what_people_can_open_and_press_is_in_it(app: dict[str, Any]) -> None:
+    assert app["features"]["app_home"]["home_tab_enabled"] is True
+    assert "app_home_opened" in app["settings"]["event_subscriptions"]["bot_events"]
+    (shortcut,) = app["features"]["shortcuts"]
+    assert (shortcut["callback_id"], shortcut["type"]) == (TRY_THIS, "message")
+    assert len(shortcut["name"]) <= 24
+    assert len(shortcut["description"]) <= 150
 
 
 def test_a_hint_that_would_be_too_long_ends_at_a_command() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.slack.front import Asked, command_text, from_command, from_event, from_press
+from bot.slack.requests import MENU, Asked, command_text, from_command, from_event, from_press
 from tests.servers import slack_payloads as payloads
 from tests.servers.slack_payloads import BOT
 from tests.servers.slack_workspace import CHANNEL, CHAT
@@ -23,9 +23,9 @@ def heard(text: str, *, channel: str = CHANNEL, **fields: Any) -> Asked | None:
 @pytest.mark.parametrize(
     ("typed", "command"),
     [
-        ("", "/help"),
-        ("   ", "/help"),
-        ("/", "/help"),
+        ("", MENU),
+        ("   ", MENU),
+        ("/", MENU),
         ("status", "/status"),
         ("/status", "/status"),
         ("!status", "/status"),
@@ -52,7 +52,7 @@ def test_text_becomes_a_command_as_it_was_typed(typed: str, command: str) -> Non
         (f"<@{BOT}> status", "/status"),
         (f"<@{BOT}|bot>: /status", "/status"),
         (f" <@{BOT}>\xa0status", "/status"),
-        (f"<@{BOT}>", "/help"),
+        (f"<@{BOT}>", MENU),
         ("!status", "/status"),
         ("!retag a b", "/retag a b"),
     ],

@@ -13,6 +13,7 @@ from notifiers.message import (
     Attachment,
     Button,
     Channel,
+    ChannelError,
     GoneError,
     Message,
     RateLimitedError,
@@ -24,6 +25,8 @@ from tests.servers.slack_server import LIMITED, LOST, SILENT, Fault, SlackServer
 from tests.servers.slack_workspace import BOT_TOKEN, CHANNEL, FOREIGN, PRIVATE
 
 PICTURE = Attachment("progress.png", b"\x89PNG...", alt="val_bpb over 23 experiments")
+DIFF = Button("Diff", "/diff 12")
+FILE = Attachment("changes.patch", b"- a\n+ b\n")
 PORTAL = Fault(status=200, body="<html>Please log in to the hotel's network</html>")
 
 
@@ -96,15 +99,76 @@ async def test_a_message_that_is_gone_is_named_so(server: SlackServer, channel: 
         await channel.edit(theirs, Message("paused"))
 
 
-async def test_a_picture_goes_into_the_thread_of_its_message(
+async def test_a_picture_is_shown_in_its_message_as_soon_as_slack_has_read_it(
+    server: SlackServer, channel: SlackChannel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    server.workspace.reading = 4
+    await channel.send(Message("While you slept", attachments=(PICTURE,), buttons=((DIFF,),)))
+    (asked,) = server.called("files.getUploadURLExternal")
+    assert (asked["filename"], asked["alt_txt"]) == (PICTURE.name, PICTURE.alt)
+    (done,) = server.called("files.completeUploadExternal")
+    assert done["channel_id"] is None  # else it would be there twice
+    assert len(waited) == len(server.called("files.info")) - 1 == 3
+    (posted,) = server.called("chat.postMessage")
+    text, picture, buttons = posted["blocks"]
+    ((name, content),) = server.workspace.files.items()
+    assert content == PICTURE.content
+    assert picture == {"type": "image", "slack_file": {"id": name}, "alt_text": PICTURE.alt}
+    assert (text["type"], buttons["type"]) == ("rich_text", "actions")
+
+
+@pytest.mark.parametrize(
+    ("method", "fault"),
+    [
+        ("files.getUploadURLExternal", LIMITED),
+        ("upload", Fault(status=500)),
+        ("files.completeUploadExternal", LOST),
+        ("files.info", Fault(word="missing_scope")),
+        ("files.info", Fault(word="file_not_found")),
+        ("chat.postMessage", Fault(word="invalid_blocks")),
+    ],
+)
+async def test_a_picture_that_cannot_be_shown_follows_in_the_thread(
+    server: SlackServer, channel: SlackChannel, method: str, fault: Fault
+) -> None:
+    server.fail(method, fault)
+    ts = await channel.send(Message("While you slept", attachments=(PICTURE, FILE)))
+    *_, picture, file = server.called("files.completeUploadExternal")
+    assert {(done["channel_id"], done["thread_ts"]) for done in (picture, file)} == {(CHANNEL, ts)}
+    assert list(server.workspace.files.values()).count(PICTURE.content) == 1 + (fault is LOST)
+    (message,) = server.workspace.shown()
+    assert list(texts(message["blocks"])) == ["While you slept"]
+
+
+async def test_a_picture_that_slack_never_reads_follows_in_the_thread(
+    server: SlackServer, channel: SlackChannel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def sleep(_: float) -> None:
+        pass
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    server.workspace.reading = 1000
+    await channel.send(Message("While you slept", attachments=(PICTURE,)))
+    assert len(server.workspace.shown()) == 1
+    assert list(server.workspace.files.values()) == [PICTURE.content]  # the other one was deleted
+
+
+async def test_a_message_that_is_tried_again_leaves_no_pictures_behind(
     server: SlackServer, channel: SlackChannel
 ) -> None:
-    ts = await channel.send(Message("While you slept", attachments=(PICTURE,)))
-    (asked,) = server.called("files.getUploadURLExternal")
-    (done,) = server.called("files.completeUploadExternal")
-    assert (asked["filename"], asked["alt_txt"]) == (PICTURE.name, PICTURE.alt)
-    assert (done["channel_id"], done["thread_ts"]) == (CHANNEL, ts)
-    assert list(server.workspace.files.values()) == [PICTURE.content]
+    server.fail("chat.postMessage", Fault(word="is_archived"), LIMITED)
+    for _ in range(2):
+        with pytest.raises(ChannelError):
+            await channel.send(Message("While you slept", attachments=(PICTURE,)))
+    assert server.workspace.files == {}
+    await channel.send(Message("While you slept", attachments=(PICTURE,)))
+    assert len(server.workspace.files) == len(server.workspace.shown()) == 1
 
 
 async def test_a_long_block_comes_as_a_file_too(server: SlackServer, channel: SlackChannel) -> None:
@@ -122,11 +186,11 @@ async def test_an_upload_that_fails_leaves_the_text_and_a_line(
     server: SlackServer, channel: SlackChannel, step: str, fault: Fault
 ) -> None:
     server.fail(step, fault)
-    ts = await channel.send(Message("While you slept", attachments=(PICTURE,)))
+    ts = await channel.send(Message("While you slept", attachments=(FILE,)))
     report, apology = server.called("chat.postMessage")
     assert list(texts(report["blocks"])) == ["While you slept"]
     assert apology["thread_ts"] == ts
-    assert apology["text"].startswith("progress.png could not be sent: ")
+    assert apology["text"].startswith("changes.patch could not be sent: ")
 
 
 async def test_an_upload_waits_for_a_rate_limit(
@@ -139,7 +203,7 @@ async def test_an_upload_waits_for_a_rate_limit(
 
     server.fail("files.getUploadURLExternal", LIMITED)
     monkeypatch.setattr(asyncio, "sleep", sleep)
-    await channel.send(Message("While you slept", attachments=(PICTURE,)))
+    await channel.send(Message("While you slept", attachments=(FILE,)))
     assert waited == [1.0]
     assert len(server.called("chat.postMessage")) == 1
     assert len(server.workspace.files) == 1
@@ -150,14 +214,14 @@ async def test_the_text_survives_even_when_the_apology_fails(
 ) -> None:
     server.fail("upload", Fault(status=500))
     server.fail("chat.postMessage", Fault(), Fault(status=500))
-    assert await channel.send(Message("While you slept", attachments=(PICTURE,)))
-    assert "progress.png could not be sent" in caplog.text
+    assert await channel.send(Message("While you slept", attachments=(FILE,)))
+    assert "changes.patch could not be sent" in caplog.text
 
 
 async def test_a_public_channel_is_joined_when_that_is_all_that_is_missing(
     server: SlackServer, client: AsyncWebClient
 ) -> None:
-    await SlackChannel(client=client, channel_id=FOREIGN).send(Message("hello", attachments=(PICTURE,)))
+    await SlackChannel(client=client, channel_id=FOREIGN).send(Message("hello", attachments=(FILE,)))
     assert server.workspace.rooms[FOREIGN].member
     assert len(server.called("conversations.join")) == 1
     assert len(server.workspace.shown(FOREIGN)) == 1
@@ -168,7 +232,7 @@ async def test_a_channel_is_joined_for_an_upload(
     server: SlackServer, channel: SlackChannel, word: str
 ) -> None:
     server.fail("files.completeUploadExternal", Fault(word=word))
-    await channel.send(Message("While you slept", attachments=(PICTURE,)))
+    await channel.send(Message("While you slept", attachments=(FILE,)))
     assert len(server.called("conversations.join")) == 1
     assert len(server.called("chat.postMessage")) == 1  # and so no apology
 
@@ -344,5 +408,5 @@ async def test_nothing_secret_is_logged(
     for _ in range(2):
         with pytest.raises(UnreachableError):
             await channel.send(Message("hello"))
-    assert await channel.send(Message("hello", attachments=(PICTURE,)))
+    assert await channel.send(Message("hello", attachments=(FILE,)))
     assert BOT_TOKEN not in caplog.text

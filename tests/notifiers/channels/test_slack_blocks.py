@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loop.text import clean
-from notifiers.channels.slack import as_typed, plain, render, shorten
+from notifiers.channels.slack_blocks import Picture, as_typed, plain, render, shorten
 from notifiers.message import COMMAND_BYTES, Button, Message
 from tests.servers.slack_rules import faults, refusal, texts
 
@@ -22,9 +22,12 @@ MESSAGES = st.builds(
 )
 
 
-@given(MESSAGES, ANY_TEXT)
-def test_slack_takes_any_message(message: Message, note: str) -> None:
-    rendered = render(message, note=note)
+PICTURES = st.lists(st.builds(Picture, st.just("F1"), ANY_TEXT | LONG), max_size=8)
+
+
+@given(MESSAGES, ANY_TEXT, PICTURES, ANY_TEXT | LONG)
+def test_slack_takes_any_message(message: Message, note: str, pictures: list[Picture], share: str) -> None:
+    rendered = render(message, note=note, pictures=pictures, share=share)
     content = {"text": rendered.text, "blocks": rendered.blocks}
     assert list(faults(rendered.blocks)) == []
     assert refusal("chat.update", content) == ""

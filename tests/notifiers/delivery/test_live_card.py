@@ -12,7 +12,7 @@ from loop.results.report import run_status
 from loop.store.journal import Journal
 from loop.store.outbox import Outbox
 from notifiers.delivery.live_card import INTERVAL, LiveCards
-from notifiers.delivery.rate_limit import Clock, Spacing, Window
+from notifiers.delivery.rate_limit import CHANNEL_WAITS, Clock, Spacing, Window
 from notifiers.message import RateLimitedError, RefusedError, UnreachableError
 from tests.notifiers.recording import RecordingChannel, VirtualTime
 from tests.notifiers.stories import decide, open_journal, start
@@ -156,12 +156,24 @@ async def test_an_edit_leaves_the_turn_to_a_digest_that_waits(bench: Bench) -> N
     await waiting
 
 
-async def test_a_platform_that_takes_no_card_is_not_asked_again(bench: Bench) -> None:
+async def test_a_platform_that_takes_no_card_is_asked_again_after_a_while_and_for_a_thread(
+    bench: Bench,
+) -> None:
     run = start(bench.journal)
-    bench.channel.fail(RefusedError("no rights"))
+    bench.channel.fail(*[RefusedError("is_archived")] * 2)
     await bench.refresh(3)
     assert bench.channel.sent == []
+    assert len(bench.channel.faults) == 1
     assert await bench.keeper.thread(run) == ""
+    assert await bench.keeper.thread(run) == "m1"
+    decide(bench.journal, run, 0, Status.KEEP)
+    bench.channel.fail(RefusedError("is_archived"))
+    await bench.refresh(3)
+    (card,) = bench.channel.sent
+    assert card.edits == 0
+    bench.time.now += CHANNEL_WAITS[-1]
+    await bench.refresh()
+    assert card.edits == 1
 
 
 async def test_who_needs_the_thread_first_makes_the_card(bench: Bench) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from loop.experiment import Experiment, Family, Goal, Stage, Status
 from loop.results.gains import FamilyRate, Lesson
 from loop.store.experiments import Idea
-from notifiers.channels.slack import render
+from notifiers.channels.slack_blocks import render
 from notifiers.channels.telegram import lay_out
 from notifiers.text.status import ideas_message
 from tests.notifiers.golden import check

@@ -1,0 +1,214 @@
+"""The app's Home tab: how the run stands, its best experiment, the chart, and buttons."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bot.commands.access import AllowList, Request, Role, Sender
+from bot.front import Answer
+from bot.slack.answers import menu, permitted, turned_away
+from bot.slack.requests import Asked
+from notifiers.channels.slack import SlackRefusedError, delete_picture, slack_errors, upload_picture
+from notifiers.channels.slack_blocks import Block, Picture, as_typed, render
+from notifiers.message import Attachment, ChannelError, Message, RateLimitedError, Reply
+
+log = logging.getLogger(__name__)
+
+INTERVAL = 30.0
+"""Seconds between two looks at the runs, and so at least between two updates of one tab by itself."""
+MOST_TABS = 20
+"""Tabs kept up to date, those opened last: at most 40 a minute of the 100 that Slack takes."""
+OPEN_SECONDS = 12 * 3600.0
+"""How long a tab is kept up to date after it was opened; Slack does not say when it is closed."""
+CHART_SECONDS = 300.0
+"""Between two charts at least: drawing one takes seconds of a processor that trains."""
+_ALREADY_THERE = frozenset({"/status", "/best", "/plot"})  # whose answers stand in the tab anyway
+_BLOCKS = 100  # of a view
+_BLOCKS_OF_A_PART = 30
+
+
+@dataclass(slots=True)
+class _Tab:
+    """A person's tab; `notice` is the last answer in it, `shown` what it says, None if that is not known."""
+
+    sender: Sender
+    opened_at: float
+    notice: Reply | None = None
+    shown: list[Block] | None = None
+
+
+class Home:
+    """Fills the tab of everybody who opens it and may read, and keeps those opened last up to date."""
+
+    def __init__(
+        self,
+        client: AsyncWebClient,
+        *,
+        answer: Answer,
+        allowed: AllowList,
+        verbs: Collection[str],
+        interval: float = INTERVAL,
+    ) -> None:
+        self._client = client
+        self._answer = answer
+        self._allowed = allowed
+        self._verbs = verbs
+        self._interval = interval
+        self._tabs: dict[str, _Tab] = {}  # by user, the one opened last at the end
+        self._any = asyncio.Event()  # a tab is kept up to date
+        self._lock = asyncio.Lock()
+        self._pause_until = 0.0
+        self._picture: Picture | None = None
+        self._charted: Message | None = None  # the last result that the picture shows
+        self._charted_at = float("-inf")
+        self._warned = False
+
+    async def opened(self, sender: Sender) -> None:
+        """Fill a tab that somebody has opened."""
+        if self._allowed.role_of(sender) is None:
+            if self._allowed.users or self._allowed.places:
+                await self._publish(sender, turned_away(self._allowed, sender).blocks)
+            return
+        before = self._tabs.pop(sender.user, None)
+        self._tabs[sender.user] = _Tab(sender, time.time(), shown=before.shown if before else None)
+        for user in [*self._tabs][:-MOST_TABS]:
+            del self._tabs[user]
+        self._any.set()
+        await self._refresh(self._tabs[sender.user])
+        await self._draw(sender)
+
+    async def show(self, asked: Asked, reply: Reply) -> None:
+        """Show an answer in the tab whose button was pressed."""
+        sender = asked.request.sender
+        tab = self._tabs.setdefault(sender.user, _Tab(sender, time.time()))
+        self._any.set()
+        if reply.message.attachments and not reply.refused:
+            await self._put(reply.message.attachments[0])
+        tab.notice = None if f"/{asked.verb}" in _ALREADY_THERE and not reply.refused else reply
+        tab.shown = None  # so that a press is seen to do something
+        await self._refresh(tab)
+
+    async def run(self) -> None:
+        """Keep the tabs up to date until cancelled."""
+        while True:
+            await self._any.wait()
+            await asyncio.sleep(self._interval)
+            try:
+                await self._look()
+            except Exception:
+                log.exception("the Home tabs were not brought up to date")
+
+    async def _look(self) -> None:
+        now = time.time()
+        for user, tab in [*self._tabs.items()]:
+            if now - tab.opened_at > OPEN_SECONDS:
+                self._tabs.pop(user, None)
+        if not self._tabs:
+            self._any.clear()
+            return
+        for tab in [*self._tabs.values()]:
+            await self._refresh(tab)
+        await self._draw(next(reversed(self._tabs.values())).sender)
+
+    async def _refresh(self, tab: _Tab) -> None:
+        """Show in a tab what is new; what Slack does not take now is shown at the next look."""
+        async with self._lock:
+            blocks = await self._blocks(tab)
+            if blocks != tab.shown and await self._publish(tab.sender, blocks):
+                tab.shown = blocks
+
+    async def _publish(self, sender: Sender, blocks: list[Block]) -> bool:
+        now = time.time()
+        if now < self._pause_until:
+            return False
+        view = {"type": "home", "blocks": [*blocks, dated(now)], "private_metadata": sender.place}
+        try:
+            with slack_errors():
+                await self._client.views_publish(user_id=sender.user, view=view)
+        except RateLimitedError as error:
+            self._pause_until = now + error.seconds
+        except ChannelError as error:
+            refused = isinstance(error, SlackRefusedError)
+            log.log(logging.WARNING if refused and not self._warned else logging.DEBUG, "Home tab: %s", error)
+            self._warned = self._warned or refused
+            if refused and self._picture is not None:  # perhaps for it: the rest is shown at the next look
+                self._picture, self._charted_at = None, float("inf")
+        else:
+            return True
+        return False
+
+    async def _blocks(self, tab: _Tab) -> list[Block]:
+        role = self._allowed.role_of(tab.sender) or Role.VIEWER
+        card, best = await self._ask(tab.sender, "/card"), await self._ask(tab.sender, "/best")
+        parts = [part(reply, role, self._verbs) for reply in (tab.notice, card) if reply is not None]
+        if best is not None and not best.refused:
+            parts.append([_header("Best"), *part(best, role, self._verbs)])
+        if self._picture is not None:
+            parts.append(render(Message(""), pictures=[self._picture]).blocks)
+        return joined([*parts, menu_part(role)])
+
+    async def _ask(self, sender: Sender, text: str) -> Reply | None:
+        return await self._answer(Request(sender, text, key="", sent_at=time.time()))
+
+    async def _draw(self, sender: Sender) -> None:
+        """Put the chart into all tabs, if there are new results and the last chart is old enough."""
+        if time.time() - self._charted_at < CHART_SECONDS:
+            return
+        results = await self._ask(sender, "/results 1")
+        if results is None or results.refused or results.message == self._charted:
+            return
+        self._charted_at = time.time()
+        chart = await self._ask(sender, "/plot")
+        if chart is not None and chart.message.attachments and await self._put(chart.message.attachments[0]):
+            self._charted = results.message
+            for tab in [*self._tabs.values()]:
+                await self._refresh(tab)
+
+    async def _put(self, chart: Attachment) -> bool:
+        """Put a chart in the place of the one before."""
+        try:
+            picture = await upload_picture(self._client, chart)
+        except ChannelError as error:
+            log.info("the chart is not shown in Home tabs: %s", error)
+            return False
+        async with self._lock:  # no tab is being filled with the one before
+            before, self._picture = self._picture, picture
+        if before is not None:
+            await delete_picture(self._client, before)
+        return True
+
+
+def part(reply: Reply, role: Role, verbs: Collection[str]) -> list[Block]:
+    """Return an answer as a part of a tab, with the buttons that the role may press."""
+    message = as_typed(reply.message, verbs)
+    shown = Message(message.text, message.block, permitted(message.buttons, role))
+    return render(shown).blocks[:_BLOCKS_OF_A_PART]
+
+
+def menu_part(role: Role) -> list[Block]:
+    rows = [[one for one in row if one.command not in _ALREADY_THERE] for row in menu(role).buttons]
+    return render(Message("", buttons=tuple(tuple(row) for row in rows if row))).blocks
+
+
+def joined(parts: Sequence[Sequence[Block]]) -> list[Block]:
+    blocks = [block for part in parts if part for block in ({"type": "divider"}, *part)]
+    return blocks[1:_BLOCKS]
+
+
+def _header(text: str) -> Block:
+    return {"type": "header", "text": {"type": "plain_text", "text": text}}
+
+
+def dated(now: float) -> Block:
+    """Return when this was true, in the time zone of who reads it."""
+    date: dict[str, Any] = {"type": "date", "timestamp": int(now), "format": "{date_short_pretty} at {time}"}
+    date["fallback"] = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(now))
+    text = {"type": "text", "text": "updated "}
+    return {"type": "rich_text", "elements": [{"type": "rich_text_section", "elements": [text, date]}]}
