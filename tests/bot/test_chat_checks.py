@@ -154,7 +154,7 @@ async def test_a_good_slack_is_told(slack: SlackServer) -> None:
 
 
 _READING = ("app_mentions:read", "channels:history", "groups:history", "im:history")
-_SCOPES = (*_READING, "channels:join", "commands", "files:write", "pins:write")
+_SCOPES = (*_READING, "channels:join", "commands", "files:read", "files:write", "pins:write")
 
 
 @pytest.mark.parametrize("word", ["invalid_auth", "token_revoked", "account_inactive"])
