@@ -188,8 +188,10 @@ def missing_settings(rule: KeepRule, numbers: Collection[str], seen: Collection[
     Empty where it has one, or nothing like it.
     """
     keys = numbers or seen
-    if not keys or rule.metric in numbers:
+    if rule.metric in numbers:
         return ""
+    if not keys:
+        return "another SUMMARY_PATTERN" if rule.pattern else ""
     settings = [] if numbers else [f"SUMMARY_PATTERN='{PAIRS}'"]
     if rule.metric not in keys:
         heaviest = max(map(_weight, keys))

@@ -147,6 +147,14 @@ async def test_a_baseline_whose_metric_is_not_read_says_which_setting_reads_it(m
     assert "; restart, then /start_run): no val_bpb in the summary" in reason
 
 
+async def test_a_baseline_in_which_the_pattern_finds_nothing_needs_another(make_lab: MakeLab) -> None:
+    lab = make_lab(program("print('done')"))
+    await lab.engine(pattern=r"^METRIC (?P<key>\w+)=(?P<value>\S+)").conduct()
+    asked = [e for e in lab.journal.events_after(0, limit=1000) if e.kind is EventKind.NEEDS_ATTENTION]
+    (reason,) = (str(event.data["reason"]) for event in asked)
+    assert "crashed (set another SUMMARY_PATTERN; restart, then /start_run): " in reason
+
+
 async def test_a_baseline_that_lacks_a_file_of_the_checkout_says_which_setting_links_it(
     make_lab: MakeLab,
 ) -> None:
