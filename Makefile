@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+EXTRAS := [train,dev]
+DEMO := $(if $(wildcard $(READY)),$(VENV),$(VENV)-demo)
 
 # uv reads neither pip's settings nor, by itself, the machine's certificates: it is told of both.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
@@ -13,11 +15,15 @@ export UV_SYSTEM_CERTS ?= 1
 BROWSER := $(if $(CI),browser)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow chaos hostile cheats family gallery check lock clean browser
+.PHONY: help demo run test test-slow chaos hostile cheats family gallery check lock clean browser
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
 	while IFS='|' read -r target words; do printf '%-16s %s\n' "$$target" "$$words"; done
+
+demo: ## play a night in a minute: digests, card, report, chart and page; needs no torch
+	@$(MAKE) -s VENV=$(DEMO) $(if $(filter $(VENV),$(DEMO)),,EXTRAS=) $(DEMO)/.ready
+	@$(DEMO)/bin/python -m tests.demo
 
 run: $(READY) ## start the bot; without a terminal: a few experiments, the report, the end
 	@if [ -t 0 ] && [ -t 1 ]; then exec $(BIN)/autoresearch up; \
@@ -54,7 +60,7 @@ lock: $(READY) ## renew constraints.txt, the versions that everybody gets
 		--python-version 3.11 --all-extras --custom-compile-command "make lock" pyproject.toml -o constraints.txt
 
 clean: ## remove the environment and all caches of this checkout
-	@rm -rf $(VENV) .venv-newest .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	@rm -rf $(VENV) $(VENV)-demo .venv-newest .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 browser:
@@ -69,10 +75,10 @@ $(READY): pyproject.toml constraints.txt
 		echo "$(PYTHON) lacks its venv module: install it (Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
 	@$(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "Making $(VENV)"; $(PYTHON) -m venv --clear $(VENV); }
-	@echo "Installing the bot and what a training needs"
+	@echo "Installing the bot$(if $(EXTRAS), and what a training needs)"
 	@: "$${UV_FIND_LINKS:=$$($(BIN)/pip config get global.find-links 2>/dev/null)}"; \
-	{ $(BIN)/pip install -qq uv && $(BIN)/uv pip install -q --compile-bytecode -p $(BIN)/python \
-		-c constraints.txt -e '.[train,dev]'; } || { \
+	{ $(BIN)/pip install -qq uv && $(BIN)/uv pip install -q $(if $(EXTRAS),--compile-bytecode) -p $(BIN)/python \
+		-c constraints.txt -e '.$(EXTRAS)'; } || { \
 		echo "Once more with pip, because uv could not do it; this takes minutes"; \
-		$(BIN)/pip install -qq -c constraints.txt -e '.[train,dev]'; }
+		$(BIN)/pip install -qq -c constraints.txt -e '.$(EXTRAS)'; }
 	@touch $@

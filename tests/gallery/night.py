@@ -100,6 +100,11 @@ class WakeUpReport:
         """The run as it is now."""
         return self.journal.runs()[-1]
 
+    @property
+    def now(self) -> float:
+        """Seconds since the epoch, by the clock of the night."""
+        return self._time.now
+
     # What happens
 
     def at(self, clock: str) -> None:

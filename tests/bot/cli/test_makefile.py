@@ -71,7 +71,7 @@ def test_help_is_the_default_and_lists_every_target(make: Make) -> None:
     assert done.returncode == 0
     listed = [line.split()[1] for line in done.stdout.splitlines()]
     others = ["test-slow", "chaos", "hostile", "cheats", "family", "gallery", "check", "lock", "clean"]
-    assert listed == ["help", "run", "test", *others]
+    assert listed == ["help", "demo", "run", "test", *others]
     assert make("help").stdout == done.stdout
 
 
@@ -108,6 +108,20 @@ def test_the_set_up_is_done_once_and_says_a_line_a_step(make: Make, log: Path, t
     again = make("run")
     assert again.stdout == ""
     assert log.read_text() == "autoresearch up --exit-when-done\n"
+
+
+def test_the_demo_needs_no_torch_and_takes_the_environment_that_is_there(
+    make: Make, log: Path, tmp_path: Path
+) -> None:
+    assert make("demo").stdout.splitlines() == [f"Making {tmp_path / 'venv-demo'}", "Installing the bot"]
+    *_, installed, played = log.read_text().splitlines()
+    assert installed.endswith("-c constraints.txt -e .")
+    assert played == "python -m tests.demo"
+    assert not (tmp_path / "venv").exists()
+    make("run")
+    log.write_text("")
+    assert make("demo").stdout == ""
+    assert log.read_text() == "python -m tests.demo\n"
 
 
 def test_pip_stands_in_for_uv(make: Make, log: Path) -> None:
