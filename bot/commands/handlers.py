@@ -214,8 +214,8 @@ class CommandHandlers:
         return status_message(status, now=self._now(), zone=self._zone, waits_for=self._waits_for(run))
 
     async def _card(self, _: Call, __: Request) -> Message:
-        status = await in_thread(self._status_of, await self._current())
-        return card(status, zone=self._zone)
+        run = await self._host.current.chosen()
+        return card(await in_thread(self._status_of, run), zone=self._zone)
 
     async def _summary(self, _: Call, request: Request) -> Message:
         here = request.sender.is_local

@@ -1,6 +1,7 @@
-"""The front end for Slack. This is its entry in `bot.platforms`; `front.py` takes commands and answers.
+"""The front end for Slack. This is its entry in `bot.platforms`; `manifest` describes the app.
 
-slack_bolt is imported only where a token is set. `manifest` describes the app.
+Start at `front.py`: `requests.py` reads what people do, `answers.py` shows what is said to it, `home.py` and
+`modals.py` keep the app's tab and its forms. slack_bolt is imported only where a token is set.
 """
 
 from __future__ import annotations

@@ -172,7 +172,7 @@ def turned_away(allowed: AllowList, sender: Sender) -> Rendered:
     places = [{"type": "channel", "channel_id": one} for one in allowed.places if not one.startswith("D")]
     places += [_text("a chat with me")] if listed else []
     if places and (listed or not allowed.users):
-        return _line([_text("I take no commands here. Use me in "), *_joined(places), _text(".")])
+        return _line([_text("I take no commands here. Use "), *_joined(places), _text(".")])
     steerers = [user for user, role in allowed.users.items() if role is not Role.VIEWER][:_STEERERS]
     asked = _joined([{"type": "user", "user_id": user} for user in steerers])
     whom = asked or [_text("the person who runs this bot")]

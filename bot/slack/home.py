@@ -159,12 +159,14 @@ class Home:
 
     async def _draw(self, sender: Sender) -> None:
         """Put the chart into all tabs, if there are new results and the last chart is old enough."""
-        if time.time() - self._charted_at < CHART_SECONDS:
+        now, last = time.time(), self._charted_at
+        if now - last < CHART_SECONDS:
             return
+        self._charted_at = now  # no other look draws meanwhile
         results = await self._ask(sender, "/results 1")
-        if results is None or results.refused or results.message == self._charted:
+        if results is None or not results.message.block or results.message == self._charted:
+            self._charted_at = last
             return
-        self._charted_at = time.time()
         chart = await self._ask(sender, "/plot")
         if chart is not None and chart.message.attachments and await self._put(chart.message.attachments[0]):
             self._charted = results.message

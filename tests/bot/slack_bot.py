@@ -52,6 +52,7 @@ class SlackBot:
         self.plan = Reply(PLAN)
         self.chart = CHART
         self.brief = False
+        self.results = "23 experiments"
         self.block = ""  # under what it says
         self._keys: set[str] = set()
 
@@ -79,7 +80,9 @@ class SlackBot:
                 return Reply(Message("Run mar12", attachments=files))
             case "/idea" if "banana" in request.text:
                 refused = "DEPTH takes a number."
-            case "/status" | "/pause" | "/help" | "/idea" | "/diff" | "/best" | "/results" | "/notify":
+            case "/results":
+                return Reply(replace(said, block=self.results))
+            case "/status" | "/pause" | "/help" | "/idea" | "/diff" | "/best" | "/notify":
                 return Reply(replace(said, block=self.block))
             case "/slow":
                 await self.done.wait()

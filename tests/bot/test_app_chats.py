@@ -16,6 +16,7 @@ from loop.errors import UserError
 from loop.experiment import RunState, Stage
 from loop.store.journal import Journal
 from tests.bot.real_bot import Process, RealBot
+from tests.servers.slack_rules import pictures
 from tests.servers.slack_server import SlackServer
 from tests.servers.slack_workspace import APP_TOKEN, BOT_TOKEN, CHANNEL
 from tests.servers.telegram_api import TOKEN, Chat, Post
@@ -118,6 +119,10 @@ async def test_a_night_from_the_phone(world: World) -> None:
         await world.until(lambda journal: [e.stage for e in journal.undecided(1)] == [Stage.TRAINING])
         api.say("/status")
         await world.said("· step 1")
+        await world.slack.open_home()
+        home = await world.slack.until(world.slack.workspace.home)
+        assert "running" in str(home["blocks"])
+        assert [*pictures(home["blocks"])] == []  # there is no result yet, so no chart is drawn
         bot = psutil.Process(process.pid)
         assert bot.memory_info().rss < 90 * 2**20  # it holds both platforms' libraries
         mapped = [part.path for part in bot.memory_maps()]

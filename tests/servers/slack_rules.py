@@ -99,6 +99,36 @@ def pictures(blocks: Any) -> Iterator[str]:
     return (block["slack_file"]["id"] for block in blocks if block["type"] == "image")
 
 
+def as_read(blocks: Sequence[Mapping[str, Any]]) -> str:
+    """Return blocks as a person reads them: buttons in brackets, fields with what they begin with."""
+    lines = []
+    for block in blocks:
+        match block["type"]:
+            case "actions":
+                lines.append(" ".join(f"[{element['text']['text']}]" for element in block["elements"]))
+            case "image":
+                lines.append(f"(picture: {block['alt_text']})")
+            case "divider":
+                lines.append("--")
+            case "input":
+                element = block["element"]
+                choices = [option["text"]["text"] for option in element.get("options", ())]
+                begins = f"( ) {' ( ) '.join(choices)}" if choices else f"{element.get('initial_value', '')}_"
+                hint = f" ({block['hint']['text']})" if "hint" in block else ""
+                lines.append(f"{block['label']['text']}: {begins}{hint}")
+            case "header":
+                lines.append(f"# {block['text']['text']}")
+            case _:
+                lines.append("".join(map(_as_read, block["elements"])))
+    return "\n".join(lines)
+
+
+def _as_read(element: Mapping[str, Any]) -> str:
+    parts = element.get("elements", [element])
+    named = {"user": "@{user_id}", "channel": "#{channel_id}", "date": "<date>"}
+    return "".join(named.get(part["type"], "{text}").format(**part) for part in parts)
+
+
 def faults(blocks: Sequence[Mapping[str, Any]], *, most: int = BLOCKS_MOST) -> Iterator[str]:
     """Return what is wrong with blocks."""
     if len(blocks) > most:

@@ -21,6 +21,8 @@ async def server() -> AsyncIterator[SlackServer]:
     await server.start()
     yield server
     await server.stop()
+    shown = [*server.called("chat.postMessage"), *server.called("respond")]
+    assert {(call["unfurl_links"], call["unfurl_media"]) for call in shown} <= {(False, False)}
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from bot.slack.answers import READING, menu, permitted, turned_away
 from bot.slack.requests import FORMS
 from notifiers.channels.slack_blocks import SHARE
 from notifiers.message import Button
-from tests.bot.slack_bot import CHART, PATCH, SlackBot, called, card, shown, slack_bot
+from tests.bot.slack_bot import ALLOWED, CHART, PATCH, SlackBot, called, card, shown, slack_bot
 from tests.servers.slack_payloads import BOT
 from tests.servers.slack_rules import faults, pictures
 from tests.servers.slack_server import Fault, SlackServer
@@ -178,7 +179,8 @@ async def test_a_stranger_is_told_whom_to_ask_and_nothing_else(server: SlackServ
     (section,) = seen["blocks"][0]["elements"]
     assert {"type": "user", "user_id": "U0ALICE"} in section["elements"]
     assert "U0BOB" not in str(section)  # may not steer
-    assert "add U0STRANGER to SLACK_USER_IDS" in str(section)
+    assert "U0STRANGER" in str(section)
+    assert ALLOWED.users_setting in str(section)
     await server.say(f"<@{BOT}> status", user="U0STRANGER")
     await server.until(lambda: len(bot.delivered) == 3)  # the mention arrives twice
     (whispered,) = await called(server, "chat.postEphemeral")
@@ -209,20 +211,22 @@ async def test_as_long_as_nobody_is_listed_nobody_is_a_stranger(server: SlackSer
 
 
 @pytest.mark.parametrize(
-    ("users", "places", "sender", "told"),
+    ("users", "places", "sender", "named"),
     [
-        ({"U1": None}, {"C1": None}, ("U2", "C1"), "You cannot use this bot yet. Ask <@U1> to add U2 to S."),
-        ({"U1": Role.VIEWER}, {}, ("U2", "D2"), "Ask the person who runs this bot to add U2 to S."),
-        ({"U1": None}, {"C1": None}, ("U1", "C2"), "Use me in <#C1> or a chat with me."),
-        ({"U1": None}, {}, ("U1", "C2"), "I take no commands here. Use me in a chat with me."),
-        ({}, {"C1": None, "C2": None}, ("U2", "C3"), "Use me in <#C1> or <#C2>."),
-        ({}, {"D1": None}, ("U2", "C3"), "Ask the person who runs this bot"),
+        ({"U1": None}, {"C1": None}, ("U2", "C1"), {"<@U1>", "U2"}),
+        ({"U1": Role.VIEWER, "U3": Role.OPERATOR}, {}, ("U2", "D2"), {"<@U3>", "U2"}),
+        ({"U1": Role.VIEWER}, {}, ("U2", "D2"), {"U2"}),
+        ({"U1": None}, {"C1": None}, ("U1", "C2"), {"<#C1>"}),
+        ({"U1": None}, {}, ("U1", "C2"), set()),
+        ({}, {"C1": None, "C2": None}, ("U2", "C3"), {"<#C1>", "<#C2>"}),
+        ({}, {"D1": None}, ("U2", "C3"), {"U2"}),
     ],
 )
-def test_who_is_turned_away_learns_why(
-    users: dict[str, Role | None], places: dict[str, Role | None], sender: tuple[str, str], told: str
+def test_who_is_turned_away_learns_where_or_whom_to_ask(
+    users: dict[str, Role | None], places: dict[str, Role | None], sender: tuple[str, str], named: set[str]
 ) -> None:
-    allowed = AllowList(users, places, "S", "P")
+    allowed = AllowList(users, places, "SETTING", "OTHER")
     rendered = turned_away(allowed, Sender("slack", sender[0], sender[1], "eve"))
-    assert told in rendered.text
+    assert {*re.findall(r"<[@#]\w+>|\bU\d\b(?!>)", rendered.text)} == named
+    assert ("SETTING" in rendered.text) is ("U2" in named)
     assert list(faults(rendered.blocks)) == []

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.commands.access import Role
+from bot.commands.access import Role, Sender
 from bot.slack import home as module
+from bot.slack.answers import turned_away
 from notifiers.message import Attachment, Button, Message, Reply
-from tests.bot.slack_bot import CHART, SlackBot, called, eventually, shown, slack_bot
+from tests.bot.slack_bot import ALLOWED, CHART, SlackBot, called, eventually, shown, slack_bot
 from tests.servers import slack_payloads as payloads
 from tests.servers.slack_rules import pictures, texts, view_refusal
 from tests.servers.slack_server import LIMITED, Fault, SlackServer
@@ -55,6 +56,15 @@ async def test_who_may_read_sees_card_best_chart_and_buttons(server: SlackServer
     assert {request.sender.user for request in bot.delivered} == {"U0ALICE"}
 
 
+async def test_without_a_result_no_chart_is_drawn(server: SlackServer, bot: SlackBot) -> None:
+    bot.results = ""
+    await server.open_home()
+    await server.until(lambda: bot.delivered and bot.delivered[-1].text == "/results 1")
+    await press(server, "/status")
+    await called(server, "views.publish", 2)
+    assert "/plot" not in [request.text for request in bot.delivered]
+
+
 async def test_a_viewer_sees_no_buttons_that_steer(server: SlackServer, bot: SlackBot) -> None:
     bot.card = Reply(RUNNING)
     await server.open_home(user="U0BOB")
@@ -67,7 +77,8 @@ async def test_a_viewer_sees_no_buttons_that_steer(server: SlackServer, bot: Sla
 async def test_a_stranger_is_told_whom_to_ask(server: SlackServer, bot: SlackBot) -> None:
     await server.open_home(user="U0STRANGER")
     await server.until(lambda: server.workspace.home("U0STRANGER"))
-    assert "You cannot use this bot yet." in read(server, "U0STRANGER")
+    asked = turned_away(ALLOWED, Sender("slack", "U0STRANGER", "D0STRANGER", "eve"))
+    assert server.workspace.home("U0STRANGER")["blocks"][:-1] == asked.blocks
     assert bot.delivered == []
     await server.open_home(tab="messages")
     await server.command("notify")
@@ -145,7 +156,7 @@ async def test_new_results_bring_a_new_chart_at_most_every_few_minutes(
         await bot.linked()
         await server.open_home()
         await charted(server)
-        bot.block, bot.chart = "24 results", Attachment("new.png", b"\x89PNG new")
+        bot.results, bot.chart = "24 experiments", Attachment("new.png", b"\x89PNG new")
         looks = len(bot.delivered)
         await server.until(lambda: len(bot.delivered) >= looks + 20)
         assert [*server.workspace.files.values()] == [CHART.content]

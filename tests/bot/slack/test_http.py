@@ -94,6 +94,16 @@ async def test_a_press_is_answered(server: SlackServer, bot: SlackBot, slack: Sl
     await server.until(lambda: server.called("respond"))
 
 
+async def test_a_form_is_refused_in_the_answer(server: SlackServer, bot: SlackBot, slack: Slack) -> None:
+    asked = payloads.command("idea", channel=CHANNEL, response_url=server.response_url())
+    server.workspace.triggers.add(asked["trigger_id"])
+    assert await slack.send(form(asked), FORM) == (200, "")
+    (view,) = await server.until(server.workspace.modals)
+    filled = payloads.submission(view, "DEPTH banana")
+    status, text = await slack.send(form({"payload": json.dumps(filled)}), FORM)
+    assert (status, json.loads(text)["response_action"]) == (200, "errors")
+
+
 async def test_a_message_is_answered(server: SlackServer, bot: SlackBot, slack: Slack) -> None:
     body = payloads.message("status", channel=CHAT, ts="1700000000.000100")
     assert await slack.send(json.dumps(body).encode(), JSON) == (200, "")
