@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,9 +35,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from loop.experiment import Run
-    from loop.results.export import Provenance
     from loop.results.report import WakeUpReport
-    from notifiers.page import Detail
+    from notifiers.page import Content
 
 
 def report(
@@ -100,16 +99,16 @@ class FullReport:
         from notifiers.page import Content, page
 
         night = self.night
-        details, provenance = _look_up(settings, night.run) if night.run else ({}, None)
         content = Content(
             report=night.report,
             rows=night.rows,
-            details=details,
+            details={},
             title=self.title,
             ledger=night.ledger,
-            provenance=provenance,
             certainty=night.certainty,
         )
+        if night.run:
+            content = _completed(content, settings, night.run)
         try:
             path.write_text(page(content, made_at=datetime.now(zone)), encoding="utf-8")
         except OSError as error:
@@ -146,13 +145,15 @@ def report_of_file(settings: Settings, file: Path) -> FullReport:
     return FullReport(WakeUpReport(report=numbers, rows=found.rows), remarks=remarks, title=title)
 
 
-def _look_up(settings: Settings, run: Run) -> tuple[dict[int, Detail], Provenance | None]:
-    """Return rationale, diff and log of each decided experiment by number, and where the best came from.
+def _completed(content: Content, settings: Settings, run: Run) -> Content:
+    """Add each experiment's rationale, diff, log, loss and constants, and where the best came from.
 
     There is no provenance while nothing was kept, or where git has lost the commit.
     """
     from bot.reports import open_workspace, provenance_of
+    from loop.logs.curve import kept_curve
     from loop.logs.tail import read_tail
+    from loop.results.constants import moves_of
     from notifiers.page import Detail
 
     with open_run(settings, run.tag) as (journal, _):
@@ -163,12 +164,15 @@ def _look_up(settings: Settings, run: Run) -> tuple[dict[int, Detail], Provenanc
     details = {}
     for e in experiments:
         log = settings.home / "runs" / str(run.id) / f"{e.number}.log"
-        tail = read_tail(log, limit=_LOG_BYTES) if log.exists() else ""
-        details[e.number] = Detail(e.rationale, diffs.get(e.commit, ""), tail)
+        tail = read_tail(log, limit=_LOG_BYTES)
+        details[e.number] = Detail(e.rationale, diffs.get(e.commit, ""), tail, kept_curve(log), e.constants)
+    noise = content.certainty.noise if content.certainty else None
+    content = replace(content, details=details, moves=moves_of(experiments, run.goal, noise))
     try:
-        return details, provenance_of(settings, run, workspace, best.commit) if best else None
+        provenance = provenance_of(settings, run, workspace, best.commit) if best else None
     except UserError:
-        return details, None
+        return content
+    return replace(content, provenance=provenance)
 
 
 _LOG_BYTES = 4000

@@ -186,7 +186,7 @@ def make_scene(rows: Sequence[Row], *, metric: str, goal: Goal, title: str, by_t
     places = hours_of(rows) if by_time else {row.number: float(row.number) for row in rows}
 
     def points(status: Status, found: Sequence[Row] = rows) -> tuple[Point, ...]:
-        return tuple((places[number], value) for number, value in _points(found, status))
+        return tuple((places[int(number)], value) for number, value in _points(found, status))
 
     report = make_report(rows, metric=metric, goal=goal)
     headline, moved = headline_of(report)

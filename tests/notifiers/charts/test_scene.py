@@ -26,7 +26,7 @@ def test_experiments_are_sorted_by_what_became_of_them() -> None:
     )
     assert [*made.kept] == [(0, 1.0), (4, 0.9)]
     assert [*made.discarded] == [(1, 1.1)]
-    assert made.crashed == (2,)
+    assert made.crashed == (2.0,)
     assert made.last == 4
     assert [gain.number for gain in made.gains] == [4]
 
