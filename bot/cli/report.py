@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -115,13 +116,16 @@ class FullReport:
             raise UserError(f"The page {path} cannot be written: {error.strerror}.") from None
 
     def show(self, zone: tzinfo) -> None:
-        from notifiers.text.report import report_message
+        from notifiers.text.report import WIDTH, report_message
 
-        message = report_message(self.night, zone=zone, state=self.state)
+        width = max(WIDTH, min(100, get_terminal_size().columns) - 4)
+        message = report_message(self.night, zone=zone, state=self.state, width=width)
         if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
             show_in_colour(self.night, message)
         else:
             print_message(message)
+            if sys.stdout.isatty() and (line := _line_of(self.night)):
+                say(f"\n{line}")
         for remark in filter(None, self.remarks):
             say(f"\n{remark}")
 
@@ -191,6 +195,13 @@ _STYLES = (
 )
 
 
+def _line_of(night: WakeUpReport) -> str:
+    from notifiers.charts import sparkline
+    from notifiers.text.report import WIDTH
+
+    return sparkline(night.rows, metric=night.report.metric, goal=night.report.goal, width=WIDTH)
+
+
 def show_in_colour(night: WakeUpReport, message: Message, *, console: Console | None = None) -> None:
     from rich.console import Console
     from rich.panel import Panel
@@ -205,6 +216,8 @@ def show_in_colour(night: WakeUpReport, message: Message, *, console: Console | 
     for found in _GAIN.finditer(rest):
         text.stylize("dim", *found.span(1))
         text.stylize("green", *found.span(2))
+    if line := _line_of(night):
+        text.append(f"\n\n{line}", "blue")
     crashed = night.report.best is None and night.report.crash > 0
     colour = "red" if crashed else "green" if night.report.gain else "blue"
     panel = Panel(text, title=Text(first, "bold"), title_align="left", border_style=colour, expand=False)
