@@ -61,6 +61,8 @@ def report(
         made.show(settings.zone)
         if page is not None:
             say(f"The page: {page} (open it in a browser)")
+        if picture is not None:
+            say(f"The chart: {picture}")
 
 
 @dataclass(frozen=True, slots=True)
