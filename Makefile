@@ -47,8 +47,8 @@ cheats: $(READY) ## try a hundred edits that cheat and some honest ones, print w
 family: $(READY) ## walk through each shape of repository, from doctor to three experiments
 	@$(BIN)/python -m tests.family
 
-gallery: $(READY) ## print what each platform shows of a recorded night
-	@$(BIN)/python -m tests.gallery
+gallery: $(READY) ## print what each platform shows of a recorded night; the page and charts go to FOLDER=
+	@$(BIN)/python -m tests.gallery $(FOLDER)
 
 check: $(READY) ## ruff and mypy, without changing anything
 	@$(BIN)/ruff check -q .

@@ -6,9 +6,10 @@ import os
 import re
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -35,9 +36,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from loop.experiment import Run
-    from loop.results.export import Provenance
     from loop.results.report import WakeUpReport
-    from notifiers.page import Detail
+    from notifiers.page import Content
 
 
 def report(
@@ -61,6 +61,8 @@ def report(
         made.show(settings.zone)
         if page is not None:
             say(f"The page: {page} (open it in a browser)")
+        if picture is not None:
+            say(f"The chart: {picture}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,29 +102,32 @@ class FullReport:
         from notifiers.page import Content, page
 
         night = self.night
-        details, provenance = _look_up(settings, night.run) if night.run else ({}, None)
         content = Content(
             report=night.report,
             rows=night.rows,
-            details=details,
+            details={},
             title=self.title,
             ledger=night.ledger,
-            provenance=provenance,
             certainty=night.certainty,
         )
+        if night.run:
+            content = _completed(content, settings, night.run)
         try:
             path.write_text(page(content, made_at=datetime.now(zone)), encoding="utf-8")
         except OSError as error:
             raise UserError(f"The page {path} cannot be written: {error.strerror}.") from None
 
     def show(self, zone: tzinfo) -> None:
-        from notifiers.text.report import report_message
+        from notifiers.text.report import WIDTH, report_message
 
-        message = report_message(self.night, zone=zone, state=self.state)
+        width = max(WIDTH, min(100, get_terminal_size().columns) - 4)
+        message = report_message(self.night, zone=zone, state=self.state, width=width)
         if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
             show_in_colour(self.night, message)
         else:
             print_message(message)
+            if sys.stdout.isatty() and (line := _line_of(self.night)):
+                say(f"\n{line}")
         for remark in filter(None, self.remarks):
             say(f"\n{remark}")
 
@@ -146,13 +151,15 @@ def report_of_file(settings: Settings, file: Path) -> FullReport:
     return FullReport(WakeUpReport(report=numbers, rows=found.rows), remarks=remarks, title=title)
 
 
-def _look_up(settings: Settings, run: Run) -> tuple[dict[int, Detail], Provenance | None]:
-    """Return rationale, diff and log of each decided experiment by number, and where the best came from.
+def _completed(content: Content, settings: Settings, run: Run) -> Content:
+    """Add each experiment's rationale, diff, log, loss and constants, and where the best came from.
 
     There is no provenance while nothing was kept, or where git has lost the commit.
     """
     from bot.reports import open_workspace, provenance_of
+    from loop.logs.curve import kept_curve
     from loop.logs.tail import read_tail
+    from loop.results.constants import moves_of
     from notifiers.page import Detail
 
     with open_run(settings, run.tag) as (journal, _):
@@ -163,12 +170,15 @@ def _look_up(settings: Settings, run: Run) -> tuple[dict[int, Detail], Provenanc
     details = {}
     for e in experiments:
         log = settings.home / "runs" / str(run.id) / f"{e.number}.log"
-        tail = read_tail(log, limit=_LOG_BYTES) if log.exists() else ""
-        details[e.number] = Detail(e.rationale, diffs.get(e.commit, ""), tail)
+        tail = read_tail(log, limit=_LOG_BYTES)
+        details[e.number] = Detail(e.rationale, diffs.get(e.commit, ""), tail, kept_curve(log), e.constants)
+    noise = content.certainty.noise if content.certainty else None
+    content = replace(content, details=details, moves=moves_of(experiments, run.goal, noise))
     try:
-        return details, provenance_of(settings, run, workspace, best.commit) if best else None
+        provenance = provenance_of(settings, run, workspace, best.commit) if best else None
     except UserError:
-        return details, None
+        return content
+    return replace(content, provenance=provenance)
 
 
 _LOG_BYTES = 4000
@@ -187,6 +197,13 @@ _STYLES = (
 )
 
 
+def _line_of(night: WakeUpReport) -> str:
+    from notifiers.charts import sparkline
+    from notifiers.text.report import WIDTH
+
+    return sparkline(night.rows, metric=night.report.metric, goal=night.report.goal, width=WIDTH)
+
+
 def show_in_colour(night: WakeUpReport, message: Message, *, console: Console | None = None) -> None:
     from rich.console import Console
     from rich.panel import Panel
@@ -201,6 +218,8 @@ def show_in_colour(night: WakeUpReport, message: Message, *, console: Console | 
     for found in _GAIN.finditer(rest):
         text.stylize("dim", *found.span(1))
         text.stylize("green", *found.span(2))
+    if line := _line_of(night):
+        text.append(f"\n\n{line}", "blue")
     crashed = night.report.best is None and night.report.crash > 0
     colour = "red" if crashed else "green" if night.report.gain else "blue"
     panel = Panel(text, title=Text(first, "bold"), title_align="left", border_style=colour, expand=False)

@@ -27,6 +27,7 @@ from notifiers.message import Attachment
 GAINS = 5
 """How many of the largest gains are listed with their descriptions."""
 
+_BLOCKS = "▁▂▃▄▅▆▇█"
 _HUGE = 1e100  # a larger value is drawn as this one, so that differences stay finite
 _FEW = 4  # others say too little about what is usual
 _FINEST = 0.004  # steps, the least height of the value axis: what is finer is not told
@@ -186,7 +187,7 @@ def make_scene(rows: Sequence[Row], *, metric: str, goal: Goal, title: str, by_t
     places = hours_of(rows) if by_time else {row.number: float(row.number) for row in rows}
 
     def points(status: Status, found: Sequence[Row] = rows) -> tuple[Point, ...]:
-        return tuple((places[number], value) for number, value in _points(found, status))
+        return tuple((places[int(number)], value) for number, value in _points(found, status))
 
     report = make_report(rows, metric=metric, goal=goal)
     headline, moved = headline_of(report)
@@ -243,6 +244,22 @@ def _scale(rows: Sequence[Row], goal: Goal, low: float, high: float) -> Scale:
         return Scale()
     factor = (bend - best) / (worst - bend) * (1 - _ROOM) / _ROOM
     return Scale(sign * bend, factor, sign > 0) if factor > 1e-9 else Scale()
+
+
+def sparkline(rows: Sequence[Row], *, metric: str, goal: Goal, width: int) -> str:
+    """Return how the best moved as a line of at most `width` blocks; empty where it did not."""
+    scene = make_scene(rows, metric=metric, goal=goal, title="")
+    heights = [(at, scene.scale.height(value)) for at, value in scene.best]
+    low, high = min((h for _, h in heights), default=0.0), max((h for _, h in heights), default=0.0)
+    if low == high:
+        return ""
+    columns = min(width, round(scene.last - heights[0][0]) + 1)
+    line = ""
+    for column in range(columns):
+        at = heights[0][0] + (scene.last - heights[0][0]) * column / (columns - 1)
+        best = [height for place, height in heights if place <= at + 1e-9][-1]
+        line += _BLOCKS[round((len(_BLOCKS) - 1) * (best - low) / (high - low))]
+    return line
 
 
 def headline_of(report: Report) -> tuple[str, str]:

@@ -201,7 +201,7 @@ def _plot(axes: Axes, scene: Scene) -> None:
 
     _scale_values(axes, scene)
     by_number = scene.axis == "experiment"
-    beside = max(0.6 if by_number else 0.02, 0.015 * scene.last)
+    beside = max(0.6, 0.015 * scene.last) if by_number else 0.03 * scene.last or 0.5
     axes.set_xlim(-beside, scene.last + beside)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=by_number, steps=[1, 2, 5, 10], min_n_ticks=1))
     axes.xaxis.set_major_formatter("{x:,.0f}" if by_number else "{x:g}")

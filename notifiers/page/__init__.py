@@ -9,23 +9,26 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loop.experiment import Goal
-from loop.gain import change, number, signed, step
+from loop.experiment import Goal, Status
+from loop.gain import change, number, signed, step, with_error
+from loop.logs.curve import Curve
 from loop.results.certainty import Certainty
+from loop.results.constants import Move, flat
 from loop.results.export import Provenance
 from loop.results.gains import bests_before, reason_of
 from loop.results.ledger import Ledger, Spent
 from loop.results.report import Report
 from loop.store.experiments import Row
 from loop.text import one_line
-from notifiers.charts import Point, Scene, headline_of, make_scene
+from notifiers.charts import headline_of, make_scene
+from notifiers.page.drawing import Drawing, draw_chart, draw_slices
 from notifiers.text.certainty import certified_line, doubtful_lines
 from notifiers.text.words import duration, money
 
@@ -34,10 +37,11 @@ if TYPE_CHECKING:
 
 _PARTS = Path(__file__).parent
 _SIZES = {"wide": (1040, 420), "narrow": (390, 330)}  # on a phone the wide one would be too small to read
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 14, 14, 48  # around the plot, in units of the drawing
-_EDGE = 18  # above and below the values; crashes are marked there
 _TEXT_CHARACTERS = 3_000_000  # of all diffs and logs together, so that a long run fits into a mail
 _DIFF_CHARACTERS, _LOG_CHARACTERS = 20_000, 3_000  # of one experiment, at most
+_ALL_POINTS, _CURVE_POINTS = 20_000, 16  # of the curves of all experiments, and of one at least
+_VALUE_CHARACTERS = 40  # of a constant
+_MOVES = 16  # of constants, in the table of what mattered
 _SHORTENED = "… shortened; the rest is in the repository"
 _SPENT = {
     Spent.TRAINING: "training",
@@ -58,11 +62,16 @@ class Detail:
     rationale: str = ""
     diff: str = ""
     log: str = ""
+    curve: Curve = ()
+    constants: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a page is made of. `details` are by number; a bare `results.tsv` has none of the later ones."""
+    """What a page is made of. `details` are by number; a bare `results.tsv` has none of the later ones.
+
+    `moves` are what moving the constants did.
+    """
 
     report: Report
     rows: Sequence[Row]
@@ -71,39 +80,7 @@ class Content:
     ledger: Ledger | None = None
     provenance: Provenance | None = None
     certainty: Certainty | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """One experiment in the chart. Its kind is a status, or above or below the scale."""
-
-    number: int
-    kind: str
-    x: float
-    y: float
-
-
-@dataclass(frozen=True, slots=True)
-class Drawing:
-    """A chart of `width` by `height` units; the plot is between the four edges.
-
-    `best` is the path of the running best, `band` that of the noise around it, empty where that is unknown.
-    `intervals` are of what was repeated: x, and y of mean, low and high. The ticks are where a label stands,
-    and the label.
-    """
-
-    width: int
-    height: int
-    left: int
-    right: int
-    top: int
-    bottom: int
-    marks: tuple[Mark, ...]
-    best: str
-    band: str
-    intervals: tuple[tuple[float, float, float, float], ...]
-    x_ticks: tuple[tuple[float, str], ...]
-    y_ticks: tuple[tuple[float, str], ...]
+    moves: Sequence[Move] = ()
 
 
 def page(content: Content, *, made_at: datetime) -> str:
@@ -112,9 +89,14 @@ def page(content: Content, *, made_at: datetime) -> str:
     style, script = (_PARTS.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     scene = make_scene(rows, metric=report.metric, goal=report.goal, title=content.title)
     headline, moved = headline_of(report)
-    charts = {}
+    charts: dict[str, tuple[Drawing, Drawing | None]] = {}
     if scene.has_points:
-        charts = {name: draw_chart(scene, *size) for name, size in _SIZES.items()}
+        charts = {name: (draw_chart(scene, *size), None) for name, size in _SIZES.items()}
+        if any(row.ended_at for row in rows):
+            timed = make_scene(
+                rows, metric=report.metric, goal=report.goal, title=content.title, by_time=True
+            )
+            charts = {name: (chart, draw_chart(timed, *_SIZES[name])) for name, (chart, _) in charts.items()}
     gains = {gain.number: gain for gain in report.gains}
     return _template().render(
         title=content.title,
@@ -129,7 +111,13 @@ def page(content: Content, *, made_at: datetime) -> str:
         lineage=[(row, gains.get(row.number)) for row in reversed(rows) if row.status == "keep"],
         slices=_slices(content.ledger) if content.ledger else [],
         provenance=content.provenance,
-        details=_details(content, made_at.tzinfo),
+        moves=_moves(content),
+        graphs=draw_slices(content.moves, _constants(content).get(report.best_number or 0, {}), report.like),
+        data={
+            "metric": report.metric,
+            "base": _base(content),
+            "experiments": _details(content, made_at.tzinfo),
+        },
         style=style,
         script=script,
         style_hash=_hash(style),
@@ -154,58 +142,6 @@ def _template() -> Template:
     return templates.get_template("page.html")
 
 
-def draw_chart(scene: Scene, width: int, height: int) -> Drawing:
-    right, bottom = width - _RIGHT, height - _BOTTOM
-    highest, lowest = _TOP + _EDGE, bottom - _EDGE
-    crash_edge = _TOP + 6 if scene.goal is Goal.MINIMIZE else bottom - 6  # a crash is no good value
-
-    def x(at: float) -> float:
-        return round(_LEFT + (right - _LEFT) * (at / scene.last if scene.last else 0.5), 1)
-
-    def y(value: float) -> float:
-        share = (value - scene.low) / (scene.high - scene.low)
-        return round(lowest - (lowest - highest) * min(1.0, max(0.0, share)), 1)
-
-    def discards(points: Sequence[Point]) -> Iterator[Mark]:
-        for at, value in points:
-            kind = "above" if value > scene.high else "below" if value < scene.low else "discard"
-            yield Mark(int(at), kind, x(at), y(value))
-
-    crashes = (Mark(at, "crash", x(at), crash_edge) for at in scene.crashed)
-    keeps = (Mark(int(at), "keep", x(at), y(value)) for at, value in scene.kept)
-    doubted = (Mark(int(at), "quarantine", x(at), y(value)) for at, value in scene.quarantined)
-    rejected = (Mark(int(at), "rejected", x(at), y(value)) for at, value in scene.rejected)
-    corners = [f"{x(at)} {y(value)}" for at, value in scene.best]
-    upper = [f"{x(at)} {y(value + scene.noise)}" for at, value in scene.best]
-    lower = [f"{x(at)} {y(value - scene.noise)}" for at, value in reversed(scene.best)]
-    return Drawing(
-        width=width,
-        height=height,
-        left=_LEFT,
-        right=right,
-        top=_TOP,
-        bottom=bottom,
-        marks=(*discards(scene.discarded), *crashes, *rejected, *doubted, *keeps),
-        best=f"M{'L'.join(corners)}" if corners else "",
-        band=f"M{'L'.join(upper + lower)}Z" if corners and scene.noise else "",
-        intervals=tuple((x(m.number), y(m.value), y(m.low), y(m.high)) for m in scene.repeated),
-        x_ticks=tuple((x(at), text) for at, text in _ticks(0, scene.last, most=width // 90, finest=1)),
-        y_ticks=tuple((y(at), text) for at, text in _ticks(scene.low, scene.high, most=height // 55)),
-    )
-
-
-def _ticks(low: float, high: float, *, most: int, finest: float = 0.0) -> list[tuple[float, str]]:
-    if low == high:
-        return [(low, f"{low:g}")]
-    power = 10.0 ** math.floor(math.log10((high - low) / most))
-    step = next(step * power for step in (1, 2, 5, 10) if high - low <= step * power * most)
-    step = max(finest, step)
-    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    form = f"z,.{decimals}f" if 1e-7 < step < 1e7 else "g"
-    counts = range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
-    return [(count * step, f"{count * step:{form}}") for count in counts]
-
-
 def _tooltip(row: Row) -> str:
     value = row.status.value if row.value is None else f"{number(row.value)}, {row.status}"
     return f"#{row.number} · {value}\n{one_line(row.description, 120)}"
@@ -221,13 +157,13 @@ def _changes(content: Content) -> list[str]:
 
 def _facts(content: Content) -> list[tuple[str, str]]:
     report, ledger = content.report, content.ledger
-    facts = [(f"{report.experiments:,}", "experiment" if report.experiments == 1 else "experiments")]
+    facts = [(f"{report.made:,}", "experiment" if report.made == 1 else "experiments")]
     counts = {
-        "kept": report.keep,
-        "discarded": report.discard,
+        "improvement" if len(report.gains) == 1 else "improvements": len(report.gains),
         "crashed": report.crash,
         "in quarantine": report.quarantine,
         "skipped": report.skipped,
+        "under way": report.under_way,
     }
     facts += [(f"{count:,}", word) for word, count in counts.items() if count]
     if report.hours:
@@ -260,11 +196,67 @@ def _slices(ledger: Ledger) -> list[dict[str, object]]:
     return slices
 
 
+def _moves(content: Content) -> list[dict[str, object]]:
+    """Return what moving each constant did, with its interval as a share of the width of all."""
+    moves, like = content.moves[:_MOVES], content.report.like
+    ends = [end for move in moves for end in _ends(move)]
+    low, high = min([0.0, *ends]), max([0.0, *ends])
+    sign = 1 if content.report.goal is Goal.MINIMIZE else -1
+
+    def share(value: float) -> float:
+        return round(100 * (value - low) / ((high - low) or 1.0), 1)
+
+    return [
+        {
+            "name": move.name,
+            "way": move.way.value,
+            "tried": move.tried,
+            "effect": _effect(move, like),
+            "kind": "" if not move.is_certain else "better" if sign * move.effect < 0 else "worse",
+            "places": [share(at) for at in (0.0, move.effect, *_ends(move))],
+        }
+        for move in moves
+    ]
+
+
+def _ends(move: Move) -> tuple[float, float]:
+    half = move.half or 0.0
+    return move.effect - half, move.effect + half
+
+
+def _effect(move: Move, like: float | None) -> str:
+    known = move.half is not None
+    text = with_error(move.effect, move.half or 0.0, like, sign="+") if known else signed(move.effect, like)
+    return text.replace("-", "−")
+
+
+def _constants(content: Content) -> dict[int, dict[str, object]]:
+    return {number: flat(detail.constants) for number, detail in content.details.items()}
+
+
+def _base(content: Content) -> dict[str, str]:
+    """Return the constants of the first program that are not the same in all of them."""
+    known = [found for found in _constants(content).values() if found]
+    first = known[0] if known else {}
+    return {
+        name: _written(value)
+        for name, value in first.items()
+        if any(found.get(name, value) != value for found in known)
+    }
+
+
+def _written(value: object) -> str:
+    return one_line(f"{value:g}" if isinstance(value, float) else str(value), _VALUE_CHARACTERS)
+
+
 def _details(content: Content, zone: tzinfo | None) -> list[dict[str, object]]:
     each = _TEXT_CHARACTERS // max(1, len(content.rows))
+    base, constants = _base(content), _constants(content)
+    head: int | None = None
     shown = []
     for row in content.rows:
         detail = content.details.get(row.number, Detail())
+        own = {name: _written(value) for name, value in constants.get(row.number, {}).items() if name in base}
         facts = {
             "proposed by": row.proposer,
             "family": row.family or "",
@@ -291,9 +283,19 @@ def _details(content: Content, zone: tzinfo | None) -> list[dict[str, object]]:
                 "facts": [[name, text] for name, text in facts.items() if text],
                 "diff": _shortened(detail.diff, min(_DIFF_CHARACTERS, each)),
                 "log": log if len(log) == len(detail.log) else f"…{log}",
+                "curve": _curve(detail.curve, max(_CURVE_POINTS, _ALL_POINTS // len(content.rows))),
+                "before": head,
+                "constants": {name: value for name, value in own.items() if value != base[name]},
             }
         )
+        if row.status is Status.KEEP:
+            head = row.number
     return shown
+
+
+def _curve(curve: Curve, most: int) -> list[list[float]]:
+    thinned = [*curve[-1 :: -math.ceil(len(curve) / most)]][::-1] if curve else []
+    return [[round(share, 1), float(f"{loss:.5g}")] for share, loss in thinned]
 
 
 def _shortened(text: str, limit: int) -> str:

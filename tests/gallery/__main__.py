@@ -1,4 +1,4 @@
-"""Print the gallery."""
+"""Print the gallery; with a folder named, write the page and the charts there."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import asyncio
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
+from loop.results.report import read_wakeup_report
+from loop.store.journal import Journal
+from notifiers.charts import chart
+from notifiers.page import Content, page
 from tests.gallery.night import Section
 from tests.gallery.platforms import describe
 from tests.gallery.story import record
@@ -22,12 +27,28 @@ def lines(sections: Sequence[Section]) -> Iterator[str]:
         yield ""
 
 
-def main() -> None:
-    """Live through the night and print what was shown."""
-    with tempfile.TemporaryDirectory() as folder:
-        sections = asyncio.run(record(Path(folder)))
+def write_pictures(state: Path, folder: Path) -> None:
+    """Write the page of the night in a state file, and its chart by number and by time, to `folder`."""
+    journal = Journal(state, read_only=True)
+    run = journal.runs()[-1]
+    night = read_wakeup_report(journal, run, until=run.created_at + 86400)
+    journal.close()
+    content = Content(night.report, night.rows, {}, run.tag, night.ledger, certainty=night.certainty)
+    (folder / "page.html").write_text(page(content, made_at=datetime.now(UTC)), encoding="utf-8")
+    for name, by_time in (("chart.png", False), ("chart-by-time.png", True)):
+        drawing = chart(night.rows, metric=run.metric, goal=run.goal, title=run.tag, by_time=by_time)
+        (folder / name).write_bytes(asyncio.run(drawing))
+
+
+def main(folder: Path | None = None) -> None:
+    """Live through the night, print what was shown, and write the pictures where a folder is named."""
+    with tempfile.TemporaryDirectory() as state:
+        sections = asyncio.run(record(Path(state)))
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_pictures(Path(state) / "state.db", folder)
     sys.stdout.writelines(f"{line}\n" for line in lines(sections))
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(Path, sys.argv[1:2]))

@@ -33,14 +33,16 @@ from loop.experiment import (
     RunState,
 )
 from loop.git.workspace import Commit
-from loop.results.report import RunStatus, run_status
+from loop.results.report import RunStatus, read_wakeup_report, run_status
 from loop.store.experiments import IdeaBox
 from loop.store.journal import Journal
+from notifiers.charts import sparkline
 from notifiers.delivery.delivery import Delivery
 from notifiers.delivery.live_card import LiveCards
 from notifiers.delivery.preferences import Preferences, PreferenceStore
 from notifiers.delivery.rate_limit import Spacing
 from notifiers.message import Message, Reply
+from notifiers.text.report import WIDTH, report_message
 from tests.gallery.screen import Screen, Shown, Way
 from tests.notifiers.recording import VirtualTime
 
@@ -251,6 +253,13 @@ class WakeUpReport:
         """Show an answer; also one for which the bot would need a repository."""
         self._screen.shown.append(Shown(message, way, asked))
         self._close(title)
+
+    def report(self, title: str) -> None:
+        """Show the report of the command line, in a terminal of 100 columns."""
+        night = read_wakeup_report(self.journal, self.run, until=self._time.now)
+        line = sparkline(night.rows, metric=self.run.metric, goal=self.run.goal, width=WIDTH)
+        text = f"{report_message(night, width=96).text}\n\n{line}"
+        self.show(title, Message(text), "autoresearch report", Way.HERE)
 
     def _close(self, title: str) -> None:
         self.sections.append(Section(f"{self._now():%H:%M}", title, tuple(self._screen.shown)))

@@ -199,6 +199,7 @@ async def _morning(night: WakeUpReport) -> None:
     await night.ask("The chart at the terminal", "/plot", by=HERE)
     night.show("A long diff", Message("Experiment #12: depth 8 → 16", DIFF), "ann: /diff 12")
     night.show("A log", Message("End of the log of experiment #12", LOG), "ann: /log 12")
+    night.report("The report at the terminal")
     night.set_state(RunState.DONE, Reason(Actor.LOOP, facts={"made": 70}))
     await night.tell("The end")
     night.set_state(RunState.STOPPED)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 from loop.experiment import Cost, Family, Goal, Status
+from loop.results.constants import Move, Try, Way
 from loop.results.export import Provenance
 from loop.results.ledger import Ledger, Spent
 from loop.results.report import make_report
@@ -69,7 +71,15 @@ def night_of(count: int, *, diff: str = _DIFF) -> Content:
             )
         )
         details[number] = Detail(
-            "Because it may help.", diff if number else "", f"step {number}\n---\nval_bpb: 1"
+            "Because it may help.",
+            diff if number else "",
+            f"step {number}\n---\nval_bpb: 1",
+            tuple((step / 2, 2.9 + 40 / (step + 4) + number / 1000) for step in range(0, 201, 4)),
+            {
+                "EMBEDDING_LR": round(0.6 + number % 7 / 10, 1),
+                "DEPTH": 8,
+                "PATTERN": HOSTILE if number == 3 else "SSSL",
+            },
         )
     spent = dict.fromkeys(Spent, 0.0) | {Spent.TRAINING: 300.0 * count, Spent.OVERHEAD: 20.0 * count}
     spent |= {
@@ -84,6 +94,9 @@ def night_of(count: int, *, diff: str = _DIFF) -> Content:
         goal=Goal.MINIMIZE,
         tag="mar12",
         spent=Cost(9 * 10**5, 8 * 10**5, 7 * 10**4, 1.84),
+    )
+    tries = tuple(
+        Try(round(0.6 + number / 10, 1), chance.gauss(0, 0.004), kept=number % 4 == 0) for number in range(12)
     )
     return Content(
         report=report,
@@ -100,5 +113,18 @@ def night_of(count: int, *, diff: str = _DIFF) -> Content:
             packages={"python": "3.11.7", "torch": "2.13.0"},
             seeds={"SEED": 42},
             time_budget=300.0,
+        ),
+        moves=(
+            Move("EMBEDDING_LR", Way.RAISED, 12, -0.0031, 0.0008, tries),
+            Move(
+                "DEPTH",
+                Way.LOWERED,
+                3,
+                0.004,
+                0.0012,
+                tuple(Try(n, 0.004 + n / 9000, kept=False) for n in (4, 6, 7)),
+            ),
+            Move("WINDOW_PATTERN", Way.CHANGED, 2, -0.0004, 0.002, (Try(math.nan, -0.0004, kept=False),) * 2),
+            Move(HOSTILE, Way.RAISED, 1, 0.0001, None, ()),
         ),
     )

@@ -15,6 +15,7 @@ from notifiers.text.report import report_message
 from tests.bot.real_bot import RealBot
 from tests.notifiers.mornings import fruitful, odd_texts, open_recorder
 
+GAIN = "abc1235\t0.5\t2.0\tkeep\tLEARNING_RATE 0.03 → 0.025, DEPTH 8 → 9, WIDTH 512 → 640\n"
 NIGHT = "commit\tval_bpb\tmemory_gb\tstatus\tdescription\nabc1234\t1.5\t2.0\tkeep\tbaseline\n"
 
 
@@ -27,7 +28,10 @@ def test_the_words_are_those_of_every_other_place(tmp_path: Path) -> None:
         show(night, message, console=Console(file=printed, width=80, force_terminal=True, highlight=False))
         inside = Text.from_ansi(printed.getvalue()).plain
         lines = [line.strip("│╭╮╰╯─ ") for line in inside.splitlines()]
-        assert "\n".join(lines).strip() == message.text
+        *words, _, line, _ = lines
+        assert "\n".join(words).strip() == message.text
+        assert set(line) <= set("▁▂▃▄▅▆▇█")
+        assert (line[0], line[-1]) == ("█", "▁")  # the best fell over the night
 
 
 def test_the_gain_is_green_and_untrusted_text_is_no_markup(tmp_path: Path) -> None:
@@ -73,4 +77,11 @@ def test_colours_only_where_somebody_looks_and_wants_them(tmp_path: Path) -> Non
     plain = bot.run("report", "--results", "night.tsv").stdout
     assert plain == "1 experiment\nval_bpb 1.500000, the baseline\n"
     assert printed_in_a_terminal(bot, NO_COLOR="1").replace("\r\n", "\n") == plain
-    assert re.search(r"\x1b\[\d", printed_in_a_terminal(bot))
+    (bot.folder / "night.tsv").write_text(NIGHT + GAIN)
+    coloured = printed_in_a_terminal(bot)
+    assert re.search(r"\x1b\[\d", coloured)
+    assert "█▁" in coloured
+    assert "DEPTH 8 → 9, WIDTH 512 → 640" in coloured  # a terminal has room for all of it
+    without = printed_in_a_terminal(bot, NO_COLOR="1")
+    assert "\x1b" not in without
+    assert without.endswith("\n█▁\r\n")

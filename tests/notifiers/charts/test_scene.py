@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from loop.evidence import Invalidated
 from loop.experiment import Goal, Status
 from loop.store.experiments import Row
-from notifiers.charts import Scene, make_scene
+from notifiers.charts import Scene, make_scene, sparkline
 from tests.notifiers.nights import night, row
 
 DISCARD, CRASH = Status.DISCARD, Status.CRASH
@@ -26,7 +26,7 @@ def test_experiments_are_sorted_by_what_became_of_them() -> None:
     )
     assert [*made.kept] == [(0, 1.0), (4, 0.9)]
     assert [*made.discarded] == [(1, 1.1)]
-    assert made.crashed == (2,)
+    assert made.crashed == (2.0,)
     assert made.last == 4
     assert [gain.number for gain in made.gains] == [4]
 
@@ -136,3 +136,14 @@ def test_repeats_give_the_noise_and_the_means_of_what_was_kept() -> None:
     assert (mean.low, mean.high) == pytest.approx((1.03 - 0.12706, 1.03 + 0.12706))
     assert 0.01 < made.noise < 0.06
     assert (scene(row(0, 1.0)).noise, scene(row(0, 1.0)).repeated) == (0.0, ())
+
+
+def test_a_line_of_blocks_falls_with_the_best_and_gives_a_plateau_its_room() -> None:
+    rows = [row(0, 9.0), row(1, 1.0), *(row(n, 1.0 + n / 1000, DISCARD) for n in range(2, 40)), row(40, 0.99)]
+    line = sparkline(rows, metric="val_bpb", goal=Goal.MINIMIZE, width=41)
+    assert (len(line), line[0], line[-1]) == (41, "█", "▁")
+    assert line[1] not in "█▁"
+    assert len(sparkline(rows, metric="val_bpb", goal=Goal.MINIMIZE, width=10)) == 10
+    assert sparkline(rows[1:], metric="val_bpb", goal=Goal.MAXIMIZE, width=9) == ""
+    for flat in ([], rows[:1], [row(0, None, CRASH)]):
+        assert sparkline(flat, metric="val_bpb", goal=Goal.MINIMIZE, width=9) == ""

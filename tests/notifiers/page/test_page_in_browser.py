@@ -57,6 +57,7 @@ def tab(browser: Browser) -> Iterator[Page]:
 @pytest.fixture
 def shown(tab: Page, file: Path) -> Iterator[Page]:
     """The page in a tab as if it was new; in the end nothing may have gone wrong or left the machine."""
+    tab.set_viewport_size({"width": 390, "height": 844})
     tab.emulate_media(media="null", color_scheme="dark")
     tab.mouse.move(0, 0)
     troubles: list[str] = []
@@ -84,6 +85,13 @@ def shown(tab: Page, file: Path) -> Iterator[Page]:
     assert all(url.startswith((file.as_uri(), "about:blank")) for url in requests)
 
 
+def unfold(tab: Page) -> None:
+    """Show the table of all experiments, by keyboard."""
+    tab.locator("summary").focus()
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector("#table:visible")
+
+
 def numbers(tab: Page) -> list[int]:
     cells = tab.locator("#table tbody tr:visible td:first-child").all_inner_texts()
     return [int(cell) for cell in cells]
@@ -92,8 +100,12 @@ def numbers(tab: Page) -> list[int]:
 def test_it_fits_the_phone_without_being_cut_off_and_shows_its_chart(shown: Page) -> None:
     assert shown.evaluate("document.documentElement.scrollWidth") <= 390
     assert shown.locator("svg.chart:visible .mark").count() == 60
+    assert shown.locator(".lineage li:visible").count() > 5  # what was kept comes first, the rest is folded
+    assert not shown.locator("#table").is_visible()
+    unfold(shown)
+    assert shown.evaluate("document.documentElement.scrollWidth") <= 390
     assert numbers(shown) == list(range(60))
-    boxes = ".scroll, section pre, .experiments td, .families td"
+    boxes = ".scroll, section pre, .experiments td, .families td, .moves td"
     cut = "found => found.filter(box => box.scrollWidth > box.clientWidth + 1).map(box => box.outerHTML)"
     assert shown.locator(boxes).evaluate_all(cut) == []
     what = shown.locator("#table tbody tr").nth(14).locator(".what").bounding_box()
@@ -115,6 +127,7 @@ def test_on_paper_a_dark_page_is_light_and_keeps_its_colours(shown: Page) -> Non
 
 
 def test_the_table_sorts_by_value_both_ways_and_filters_by_words_status_and_kind(shown: Page) -> None:
+    unfold(shown)
     head = shown.locator("#table th button").nth(1)
     values = shown.locator("#table tbody tr td:nth-child(2)")
     for descending in (False, True):
@@ -175,11 +188,112 @@ def test_the_next_one_is_a_key_away_and_an_address_opens_one(shown: Page, file: 
 
 
 def test_a_script_in_a_description_stays_text(shown: Page) -> None:
+    unfold(shown)
     assert HOSTILE in shown.locator("#table tbody tr").nth(3).inner_text()
     shown.locator("#table tbody tr").nth(3).locator("a").click()
     shown.wait_for_selector("#view[open]")
     assert HOSTILE in shown.inner_text("#view-title")
+    shown.fill("#other", "4")
+    shown.keyboard.press("Enter")
+    shown.locator("#view-both td", has_text=HOSTILE[:23]).nth(
+        1
+    ).wait_for()  # a constant, after the description
     assert shown.evaluate("window.hacked") is None
+
+
+SMALL = """found => found.map(box => [box.outerHTML.slice(0, 90), box.getBoundingClientRect()])
+    .filter(([, box]) => box.width && (box.width < 24 || box.height < 24)).map(([text]) => text)"""
+
+
+def test_everything_is_large_enough_for_a_finger_in_both_widths(shown: Page, file: Path) -> None:
+    for width in (390, 1280):
+        shown.set_viewport_size({"width": width, "height": 844})
+        shown.emulate_media(color_scheme="dark" if width == 390 else "light")
+        shown.goto("about:blank")
+        shown.goto(f"{file.as_uri()}#12-7")
+        shown.wait_for_selector("#view[open]")
+        assert shown.evaluate("document.documentElement.scrollWidth") <= width
+        assert shown.evaluate("view => view.scrollWidth <= view.clientWidth", shown.query_selector("#view"))
+        shown.evaluate("document.querySelector('details').open = true")
+        targets = "a:not(.mark), button, input, select, summary"
+        assert shown.locator(targets).evaluate_all(SMALL) == []
+
+
+def test_a_tap_beside_a_mark_opens_a_sheet_and_closing_leads_back_to_the_place(shown: Page) -> None:
+    shown.evaluate("scrollTo(0, 150)")
+    mark = shown.locator("svg.chart:visible .mark.keep").nth(1)
+    box = mark.bounding_box()
+    assert box is not None
+    shown.mouse.click(box["x"] + box["width"] / 2 + 6, box["y"] + box["height"] / 2 + 10)
+    shown.wait_for_selector("#view[open]")
+    sheet = shown.locator("#view").bounding_box()
+    assert sheet is not None
+    assert (sheet["x"], sheet["width"], round(sheet["y"] + sheet["height"])) == (0, 390, 844)
+    shown.locator("#close").click()
+    shown.wait_for_url(lambda url: "#" not in url)
+    assert not shown.locator("#view").is_visible()
+    assert shown.evaluate("scrollY") == 150
+
+
+def test_two_experiments_are_compared_by_facts_constants_and_loss(shown: Page) -> None:
+    shown.goto(f"{shown.url}#12")
+    shown.wait_for_selector("#view[open]")
+    assert shown.locator("#view-curve path").count() == 2
+    assert "the best before" in shown.inner_text("#view-curve figcaption")
+    shown.fill("#other", "7")
+    shown.keyboard.press("Enter")
+    shown.wait_for_url(lambda url: url.endswith("#12-7"))
+    shown.wait_for_selector("#view-both:visible")
+    rows = {
+        cells[0]: cells[1:]
+        for row in shown.locator("#view-both tr").all()
+        if (cells := row.locator("th, td").all_inner_texts())
+    }
+    assert rows[""] == ["#12", "#7"]
+    assert rows["EMBEDDING_LR"] == ["1.1", "0.6"]
+    assert "DEPTH" not in rows  # it is the same
+    assert "#7 " in shown.inner_text("#view-curve figcaption")
+    shown.reload()  # a link to both
+    shown.wait_for_selector("#view-both:visible")
+    shown.locator("#view-both a", has_text="#7").click()
+    shown.wait_for_url(lambda url: url.endswith("#7"))
+    shown.wait_for_selector("#view-both", state="hidden")
+
+
+def test_the_chart_is_zoomed_by_buttons_and_by_dragging_and_goes_by_time(shown: Page) -> None:
+    shown.set_viewport_size({"width": 1280, "height": 900})
+    marks = shown.locator("svg.chart:visible .mark:visible")
+    ticks = shown.locator("svg.chart:visible .grid.x text")
+    best = shown.locator("svg.chart:visible .running")
+    path = best.get_attribute("d")
+    shown.locator("[data-zoom=in]").focus()
+    shown.keyboard.press("Enter")
+    assert 25 <= marks.count() <= 31
+    assert ticks.first.text_content() == "30"
+    shown.locator("[data-zoom=left]").click()
+    assert ticks.first.text_content() != "30"
+    shown.locator("[data-zoom=out]").click()
+    assert shown.locator("[data-zoom=out]").is_disabled()
+    assert marks.count() == 60
+    shown.locator("#by-time").click()
+    assert shown.locator("svg.chart:visible .name").text_content() == "hours since the start"
+    assert best.get_attribute("d") != path
+    shown.locator("#by-time").click()
+    assert best.get_attribute("d") == path
+    box = shown.locator("svg.chart:visible").bounding_box()
+    assert box is not None
+    shown.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 300)
+    shown.mouse.down()
+    shown.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + 320, steps=3)
+    shown.mouse.up()
+    assert 5 < marks.count() < 20
+    assert not shown.locator("#view").is_visible()
+    mark = marks.first
+    mark.focus()
+    number = mark.get_attribute("href")
+    shown.keyboard.press("ArrowRight")
+    assert shown.evaluate("document.activeElement.getAttribute('href')") != number
+    assert shown.locator("svg.chart:visible .mark[tabindex='0']").count() == 1
 
 
 def test_without_scripts_chart_and_table_are_there(browser: Browser, file: Path) -> None:

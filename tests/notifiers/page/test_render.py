@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,9 +15,11 @@ from loop.evaluation.noise import Noise
 from loop.evidence import Certified, Invalidated
 from loop.experiment import Goal, Status
 from loop.results.certainty import Certainty
+from loop.results.constants import Move, Try, Way
 from loop.results.report import make_report
 from notifiers.charts import make_scene
-from notifiers.page import Content, Detail, draw_chart, page
+from notifiers.page import Content, Detail, page
+from notifiers.page.drawing import draw_chart, draw_slices
 from tests.notifiers.page_night import HOSTILE, night_of
 
 NOW = datetime(2026, 3, 13, 7, 0, tzinfo=UTC)
@@ -25,7 +28,7 @@ NOW = datetime(2026, 3, 13, 7, 0, tzinfo=UTC)
 def data_of(html: str) -> list[dict[str, object]]:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
     assert found is not None
-    loaded: list[dict[str, object]] = json.loads(found[1])
+    loaded: list[dict[str, object]] = json.loads(found[1])["experiments"]
     return loaded
 
 
@@ -60,9 +63,9 @@ def test_any_text_comes_back_as_it_was(description: str, log: str) -> None:
 
 def test_the_legend_explains_what_is_in_the_chart() -> None:
     content = night_of(40)
-    assert "off scale" not in page(replace(content, rows=content.rows[:2]), made_at=NOW)
+    assert "above the scale" not in page(replace(content, rows=content.rows[:2]), made_at=NOW)
     rows = [*content.rows, replace(content.rows[1], number=40, value=1e9, status=Status.DISCARD)]
-    assert "off scale" in page(replace(content, rows=rows), made_at=NOW)
+    assert "above the scale" in page(replace(content, rows=rows), made_at=NOW)
 
 
 def test_a_bare_table_makes_a_page_without_what_nobody_knows() -> None:
@@ -77,7 +80,7 @@ def test_a_run_without_results_is_a_page_that_says_so() -> None:
     html = page(Content(report, [], {}, "mar12"), made_at=NOW)
     assert "no results yet" in html
     assert "No experiment has a result yet." in html
-    assert "<svg" not in html
+    assert 'class="chart' not in html
 
 
 def test_a_long_run_stays_small_enough_for_a_mail() -> None:
@@ -126,3 +129,55 @@ def test_noise_repeats_and_what_was_rejected_are_in_chart_and_view() -> None:
     assert "Recorded -0.0250, certified -0.0200 (-0.0300 … -0.0100, 2 × 3 repeats)" in html
     assert "1 of 1 keep is within the noise" in html
     assert ["repeats", "0.998000, crash, 0.998500"] in data_of(html)[0]["facts"]  # type: ignore[operator]
+
+
+def test_which_constants_mattered_is_told_with_intervals_and_slices() -> None:
+    html = page(night_of(12), made_at=NOW)
+    assert "Which constants mattered</h2>" in html
+    for text in (
+        "−0.0031 ± 0.0008",
+        '<tr class="worse"><th scope="row">DEPTH</th>',
+        "EMBEDDING_LR from 0.6 to 1.7",
+    ):
+        assert text in html
+    assert "Which constants" not in page(replace(night_of(12), moves=()), made_at=NOW)
+
+
+def test_a_slice_has_a_point_for_each_try_and_goes_by_factors_where_values_do() -> None:
+    tries = tuple(Try(10.0**n, n / 1000, kept=n == 2) for n in range(4))
+    (drawn,) = draw_slices([Move("LR", Way.RAISED, 4, 0.0, None, tries)], {"LR": 10}, 1.0)
+    assert (drawn.kept.count("M"), drawn.others.count("M")) == (1, 3)
+    across = sorted(float(place.split()[0]) for place in f"{drawn.kept}{drawn.others}".split("M")[1:])
+    assert across[1] - across[0] == pytest.approx(across[3] - across[2], abs=0.2)
+    assert drawn.present == across[1]
+    assert (drawn.x_labels, drawn.y_labels) == (("1", "1000"), ("+0.000000", "+0.003000"))
+    same = Move("DEPTH", Way.RAISED, 2, 0.0, None, (Try(9.0, 0.1, kept=False),) * 2)
+    odd = Move("ACT", Way.CHANGED, 1, 0.0, None, (Try(math.nan, 0.1, kept=False),))
+    assert draw_slices([same, odd], {}, 1.0) == []
+
+
+def test_an_experiment_has_its_loss_its_constants_and_what_was_best_before_it() -> None:
+    content = night_of(12)
+    data = data_of(page(content, made_at=NOW))
+    assert [data[0]["before"], data[1]["before"]] == [None, 0]
+    assert data[0]["constants"] == {}
+    assert data[2]["constants"] == {"EMBEDDING_LR": "0.8"}
+    curve = data[2]["curve"]
+    assert isinstance(curve, list)
+    assert curve[-1] == [100.0, 3.0981]
+    many = data_of(page(night_of(1000), made_at=NOW))
+    assert {len(each["curve"]) for each in many} == {17}  # type: ignore[arg-type]
+
+
+def test_the_page_bends_its_scale_where_the_picture_does() -> None:
+    rows = [replace(night_of(1).rows[0], value=9.0, number=0)]
+    rows += [replace(row, number=row.number + 1) for row in night_of(60).rows]
+    scene = make_scene(rows, metric="val_bpb", goal=Goal.MINIMIZE, title="mar12")
+    drawing = draw_chart(scene, 400, 330)
+    assert drawing.bend is not None
+    assert drawing.top < drawing.bend < drawing.top + 0.4 * (drawing.bottom - drawing.top)
+    heights = [at for at, _ in drawing.y_ticks]
+    assert heights == sorted(heights, reverse=True)
+    crashed = [replace(row, value=None, status=Status.CRASH) for row in rows]
+    only = draw_chart(make_scene(crashed, metric="val_bpb", goal=Goal.MINIMIZE, title=""), 400, 330)
+    assert only.y_ticks == ()
