@@ -45,9 +45,11 @@ LONG = (
     *(
         "loop/sandbox/test_hostile.py",
         "bot/test_repositories.py",
-        "bot/test_app.py",
-        "loop/engine/test_engine.py",
+        "loop/evaluation/test_campaign.py",
+        "loop/engine/test_evaluation.py",
     ),
+    *("bot/test_interruptions.py", "bot/test_app.py", "bot/test_later_starts.py"),
+    *("bot/test_repeated_trainings.py", "loop/engine/test_engine.py"),
     *("bot/test_surroundings.py", "loop/engine/test_engine_states.py", "loop/git/test_programs.py"),
     *(
         "notifiers/charts/test_drawing.py",

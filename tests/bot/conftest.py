@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
+import psutil
 import pytest
 
 from bot.setup.settings import Settings
 from loop.process import worker
 from tests.bot.preloaded import forking_workers, preloaded
+from tests.bot.real_bot import RealBot
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -24,3 +27,12 @@ def only_own_settings() -> Iterator[None]:
 def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start workers without their imports; tests of the worker and some whole bots start real ones."""
     monkeypatch.setattr(worker, "start_worker", forking_workers(lambda: preloaded().orders))
+
+
+@pytest.fixture
+def bot(tmp_path: Path) -> Iterator[RealBot]:
+    made = RealBot(tmp_path)
+    yield made
+    for process in psutil.process_iter(["environ"]):  # what a failed test left running, and nothing else
+        if (process.info["environ"] or {}).get("AUTORESEARCH_HOME") == str(made.home):
+            process.kill()

@@ -128,6 +128,13 @@ class RealBot:
         return json.loads(done.stdout)
 
 
+def gated(bot: RealBot) -> Path:
+    """Let every training wait until the returned file is made."""
+    gate = bot.folder / "gate"
+    bot.environment["TORCH_GATE"] = str(gate)
+    return gate
+
+
 def read_until(bot: Process, text: str) -> str:
     """Read the bot's output up to the line that contains `text`."""
     assert bot.stdout is not None

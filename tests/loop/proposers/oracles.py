@@ -9,23 +9,37 @@ from typing import TypeAlias
 
 from loop.errors import UserError
 from loop.evaluation.guard.examine import examine, refused
-from loop.experiment import Cost, EventKind, Experiment, Proposal, Reason, Run
+from loop.experiment import Cost, EventKind, Experiment, Proposal, Reason, Run, Status
 from loop.proposers.calling import Availability, BudgetGuard, Guard, Source
 from loop.proposers.prompt.context import Papers
-from loop.proposers.protocol import Context, Failure, Model, Proposer, RepairGivenUpError
+from loop.proposers.protocol import Context, Failure, Model, Proposer, RepairGivenUpError, UnavailableError
 from loop.proposers.researcher import Researcher
 from loop.store.events import Notes
 from loop.store.journal import Journal
 from loop.store.spending import Budget
-from tests.loop.proposers.contexts import context_of
+from tests.loop.proposers.contexts import context_of, trial
 from tests.loop.store.test_journal import make_run
 
 PROGRAM = "DEPTH = 8\nWIDTH = 64\n"
+WIDER = "DEPTH = 8\nWIDTH = 128\n"
+DEEPER = "DEPTH = 12\nWIDTH = 64\n"
 
 Answer: TypeAlias = str | UserError
 """A program, or a failure."""
 
+DOWN = UnavailableError("It is down.")
 HOPELESS = RepairGivenUpError("It is not worth it.", cost=Cost(dollars=0.25))
+
+
+def discards(count: int) -> list[Experiment]:
+    return [
+        trial(0, "baseline", {}, 1.0, Status.KEEP),
+        *(trial(number, "x", {}, 1.1, Status.DISCARD) for number in range(1, count + 1)),
+    ]
+
+
+def crash(number: int = 1, proposer: str = "oracle") -> Experiment:
+    return replace(trial(number, "x", {}, None, Status.CRASH), proposer=proposer)
 
 
 class Oracle:
