@@ -12,6 +12,7 @@ from itertools import count
 from typing import Any
 
 from bot.commands.access import Access, Request
+from bot.commands.table import pressable
 from bot.front import Answer, Connection, FrontHealth, Platform
 from bot.setup.doctor import Check
 from bot.setup.settings import Settings
@@ -79,6 +80,7 @@ class Chats:
         self._report = report
         self._zone = zone
         self._say_here = say_here
+        self._access = access_by(settings, platforms)
         self._clock = Clock()
         self._fronts: dict[str, Callable[[], FrontHealth]] = {}
         self._unavailable: dict[str, str] = {}  # by what it is about: why, with the fix
@@ -173,6 +175,7 @@ class Chats:
         await serve()
 
     def _place(self, channel: Channel, spacing: Spacing, *, with_card: bool) -> list[Service]:
+        shown = functools.partial(pressable, role=self._access.highest_role(channel.name))
         keeper = None
         if with_card:
             keeper = LiveCards(
@@ -182,6 +185,7 @@ class Chats:
                 spacing=spacing,
                 zone=self._zone,
                 clock=self._clock,
+                shown=shown,
             )
         delivery = Delivery(
             channel,
@@ -189,6 +193,7 @@ class Chats:
             preferences=lambda: self._preferences.get(channel.name),
             thread=keeper.thread if keeper else None,
             report=self._report,
+            shown=shown,
             spacing=spacing,
             clock=self._clock,
             zone=self._zone,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 COMMAND_BYTES = 64
 """What a button's command may have: the most that Telegram gives back for a press."""
@@ -19,6 +19,9 @@ class Button:
     def __post_init__(self) -> None:
         if len(self.command.encode()) > COMMAND_BYTES:
             raise ValueError(f"too long for a button: {self.command}")
+
+
+Row: TypeAlias = tuple[Button, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class Message:
 
     text: str
     block: str = ""
-    buttons: tuple[tuple[Button, ...], ...] = ()
+    buttons: tuple[Row, ...] = ()
     attachments: tuple[Attachment, ...] = ()
     silent: bool = False
 
@@ -51,13 +54,15 @@ class Reply:
 
     An answer that `replaces` takes the place of the message whose button was pressed, so that it cannot be
     pressed again. One `for_all` says what the command changed: all who read the channel must see it, because
-    that channel gets no other message about the change.
+    that channel gets no other message about the change. One that is `brief` is shown by the card, or told by
+    the event: a press needs no more than an acknowledgement with its text.
     """
 
     message: Message
     refused: bool = False
     replaces: bool = False
     for_all: bool = False
+    brief: bool = False
 
 
 class ChannelError(Exception):

@@ -96,6 +96,10 @@ class CommandHandlers:
         status = await in_thread(self._status_of, run)
         return progress_line(status, zone=self._zone, waits_for=self._waits_for(run))
 
+    async def current_run(self) -> Run:
+        """Return the run that commands without a tag are about."""
+        return await self._host.current.chosen()
+
     # Control: the channel that asks has its message about the change in the answer, all others in the event's
 
     async def _start_run(self, call: Call, request: Request) -> Reply:
@@ -118,15 +122,17 @@ class CommandHandlers:
         now, tag = call.has("now"), engine.run.tag
         await engine.pause(now=now, reason=_order(request))
         if engine.run.state is RunState.PAUSING:
-            return _changed(f"Run {tag} pauses after the current experiment. /pause now ends it at once.")
+            return _changed(
+                f"Run {tag} pauses after the current experiment. /pause now ends it at once.", brief=True
+            )
         then = "reruns the interrupted experiment" if now else "continues it"
-        return _changed(f"Run {tag} is paused. /resume {then}.")
+        return _changed(f"Run {tag} is paused. /resume {then}.", brief=True)
 
     async def _resume(self, _: Call, request: Request) -> Reply:
         engine = await self._engine(await self._meant(request))
         await engine.resume(reason=_order(request))
         self._host.conduct(engine.run, self._settings.experiments)
-        return _changed(f"Run {engine.run.tag} continues.")
+        return _changed(f"Run {engine.run.tag} continues.", brief=True)
 
     async def _stop(self, _: Call, request: Request) -> Reply:
         run, order = await self._meant(request), _order(request)
@@ -145,10 +151,10 @@ class CommandHandlers:
 
     async def _skip(self, _: Call, request: Request) -> Reply:
         engine = await self._engine(await self._meant(request))
-        given_up = await engine.skip(answered_in=request.sender.channel)
+        given_up = await engine.skip(answered_in=_answered_in(request))
         if isinstance(given_up, Repeat):
-            return _changed(f"Skipping a repeat of experiment #{given_up.number}.")
-        return _changed(f"Skipping experiment #{given_up.number}: {given_up.description}")
+            return _changed(f"Skipping a repeat of experiment #{given_up.number}.", brief=True)
+        return _changed(f"Skipping experiment #{given_up.number}: {given_up.description}", brief=True)
 
     async def _rerun(self, call: Call, request: Request) -> Reply:
         engine = await self._engine(await self._meant(request))
@@ -166,9 +172,9 @@ class CommandHandlers:
 
     async def _correct(self, kind: EventKind, call: Call, request: Request) -> Reply:
         engine, number = await self._engine(await self._meant(request)), call.count("n")
-        name, channel = request.sender.name, request.sender.channel
-        correction = await engine.correct(kind, number, name=name, answered_in=channel)
-        return _changed(corrected_text(kind, number, correction.retried))
+        answered_in = _answered_in(request)
+        correction = await engine.correct(kind, number, name=request.sender.name, answered_in=answered_in)
+        return _changed(corrected_text(kind, number, correction.retried), brief=True)
 
     async def _certify(self, _: Call, request: Request) -> Reply:
         engine = await self._engine(await self._meant(request))
@@ -207,16 +213,16 @@ class CommandHandlers:
     # Questions
 
     async def _status(self, _: Call, __: Request) -> Message:
-        run = await self._current()
+        run = await self.current_run()
         status = await in_thread(self._status_of, run)
         return status_message(status, now=self._now(), zone=self._zone, waits_for=self._waits_for(run))
 
     async def _summary(self, _: Call, request: Request) -> Message:
         here = request.sender.is_local
-        return await self._reporter.summary(await self._current(), with_chart=not here)
+        return await self._reporter.summary(await self.current_run(), with_chart=not here)
 
     async def _results(self, call: Call, _: Request) -> Message:
-        run = await self._current()
+        run = await self.current_run()
         total = sum((await in_thread(self._journal.counts, run.id)).values())
         start = max(0, total - max(1, call.count("n", RESULTS_SHOWN)))
         rows = await in_thread(read_rows, self._journal, run.id, start=start)
@@ -231,7 +237,7 @@ class CommandHandlers:
         )
 
     async def _best(self, _: Call, __: Request) -> Message:
-        run = await self._current()
+        run = await self.current_run()
         best = await in_thread(self._journal.best, run.id)
         if best is None:
             raise UserError(f"Run {run.tag} has no kept experiment yet.")
@@ -263,7 +269,7 @@ class CommandHandlers:
         return Message(f"End of the log of experiment #{experiment.number}", text or "(empty)")
 
     async def _plot(self, _: Call, request: Request) -> Message:
-        run = await self._current()
+        run = await self.current_run()
         try:
             picture = await chart_of(run, await in_thread(read_rows, self._journal, run.id))
         except ChartError as error:
@@ -275,14 +281,14 @@ class CommandHandlers:
         return Message(f"Run {run.tag}", attachments=(picture,))
 
     async def _bundle(self, _: Call, __: Request) -> Message:
-        run = await self._current()
+        run = await self.current_run()
         folder = bundle_folder(self._settings, run)
         workspace = await in_thread(self._host.workspace, run)
         made = await make_bundle(self._journal, run, workspace, settings=self._settings, folder=folder)
         return made.message()
 
     async def _idea(self, call: Call, request: Request) -> Message:
-        run, sender = await self._current(), request.sender
+        run, sender = await self.current_run(), request.sender
         if run.state is RunState.STOPPED:
             raise UserError(f"Run {run.tag} is stopped: /start_run, then send it again.")
         text = one_line(call.arguments["text"], IDEA_CHARACTERS)
@@ -325,7 +331,7 @@ class CommandHandlers:
 
     async def _ideas(self, call: Call, _: Request) -> Message:
         most = max(1, call.count("n", IDEAS_SHOWN))
-        return await in_thread(self._read_ideas, await self._current(), most)
+        return await in_thread(self._read_ideas, await self.current_run(), most)
 
     def _read_ideas(self, run: Run, most: int) -> Message:
         journal, box = self._journal, IdeaBox(self._journal)
@@ -401,9 +407,6 @@ class CommandHandlers:
         failure = engine.prefetch.failure if engine else None
         return f"Waiting for a proposal: {failure.reason}" if failure else ""
 
-    async def _current(self) -> Run:
-        return await self._host.current.chosen()
-
     async def _meant(self, request: Request) -> Run:
         """Return the run that a command steers: none that was started after the command was sent."""
         return await self._host.current.chosen(sent_at=request.sent_at)
@@ -412,7 +415,7 @@ class CommandHandlers:
         return await in_thread(self._host.engine, run)
 
     async def _experiment(self, call: Call, name: str = "n") -> tuple[Run, Experiment]:
-        run, number = await self._current(), call.count(name)
+        run, number = await self.current_run(), call.count(name)
         experiment = await in_thread(self._journal.experiment, run.id, number)
         if experiment is None:
             raise UserError(f"Run {run.tag} has no experiment #{number}: /results lists the experiments.")
@@ -426,5 +429,10 @@ def _order(request: Request) -> Reason:
     return Reason(Actor.PERSON, request.sender.name, answered_in=request.sender.channel)
 
 
-def _changed(text: str) -> Reply:
-    return Reply(Message(text), for_all=True)
+def _answered_in(request: Request) -> str:
+    """Return the channel that has the answer in a message: to a press the event is one for all to read."""
+    return "" if request.pressed else request.sender.channel
+
+
+def _changed(text: str, *, brief: bool = False) -> Reply:
+    return Reply(Message(text), for_all=True, brief=brief)

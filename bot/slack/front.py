@@ -74,6 +74,7 @@ def from_press(body: Mapping[str, Any], *, now: float) -> Asked | None:
         f"slack:{body['trigger_id']}",
         _seconds(action.get("action_ts"), now),
         message,
+        pressed=True,
     )
     return Asked(
         request,

@@ -82,7 +82,7 @@ def _from_press(press: CallbackQuery, key: str, now: float, groups: Groups) -> A
         shown = message.edit_date or message.date
     user, place = press.from_user, str(groups.listed(message.chat.id))
     who = Sender(NAME, str(user.id), place, user.full_name, str(topic or ""))
-    request = Request(who, press.data, key, now, str(message.message_id))
+    request = Request(who, press.data, key, now, str(message.message_id), pressed=True)
     return Asked(request, topic, press.id, shown.timestamp())
 
 

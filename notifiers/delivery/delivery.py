@@ -229,7 +229,8 @@ class Delivery:
 
     `preferences` are asked before every step. A message about a run answers the one whose id `thread`
     returns; one about an experiment whose idea came from this channel answers that message.
-    `report` makes the report on an event, None where it cannot. `zone` is the bot's own; `jitter` gives
+    `report` makes the report on an event, None where it cannot; `shown` takes out of a message what the
+    channel must not show. `zone` is the bot's own; `jitter` gives
     numbers from 0 to 1.
     """
 
@@ -241,6 +242,7 @@ class Delivery:
         preferences: Callable[[], Preferences] = Preferences,
         thread: Callable[[Run], Awaitable[str]] | None = None,
         report: Callable[[Event], Awaitable[Message | None]] | None = None,
+        shown: Callable[[Message], Message] = lambda message: message,
         spacing: Spacing | None = None,
         clock: Clock | None = None,
         zone: tzinfo = UTC,
@@ -251,6 +253,7 @@ class Delivery:
         self._preferences = preferences
         self._thread = thread
         self._report = report
+        self._shown = shown
         self._clock = clock or Clock()
         self._spacing = spacing or Spacing(clock=self._clock)
         self._zone = zone
@@ -310,7 +313,7 @@ class Delivery:
 
     async def _send(self, step: Send) -> str:
         root = await self._root(step)
-        message = await self._message(step)
+        message = self._shown(await self._message(step))
         await self._spacing.turn()
         try:
             return await self._channel.send(message, reply_to=root, broadcast=step.for_all)

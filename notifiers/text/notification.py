@@ -10,7 +10,7 @@ from typing import assert_never
 from loop.experiment import Cause, Event, EventKind, Experiment, Run, RunState, Status
 from loop.gain import gain
 from loop.store.journal import Journal
-from notifiers.message import Button
+from notifiers.message import Button, Row
 from notifiers.text.repeats import is_told
 
 
@@ -157,8 +157,6 @@ _PLOT = Button("Plot", "/plot")
 _SKIP = Button("Skip", "/skip")
 _STATUS = Button("Status", "/status")
 _IN_REPORT = {"Pause": "Pause", "Resume": "Keep going"}  # what the buttons are called under a report
-
-Row = tuple[Button, ...]
 
 
 def buttons_under(news: Notification) -> tuple[Row, ...]:
