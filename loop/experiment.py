@@ -131,6 +131,13 @@ class Family(StrEnum):
     COMBINATION = "combination"  # of earlier ideas that nearly helped
 
 
+class Wish(StrEnum):
+    """What a person wants of further experiments like one."""
+
+    MORE = "more"
+    NEVER = "never"
+
+
 @dataclass(frozen=True, slots=True)
 class Cost:
     """What was asked of a model, and its price; `dollars` is None where that is unknown.
@@ -427,6 +434,7 @@ class EventKind(StrEnum):
     DECIDED = "decided"  # data: noise, the sigma and repeats of it that were known, if any
     ACCEPTED = "accepted"  # a result in quarantine, by a person; data: name, answered_in, retried
     REJECTED = "rejected"  # a result, by a person; data: name, answered_in, retried: numbers built on it
+    WISHED = "wished"  # of experiments like this one; data: wish, None for one taken back, name, answered_in
     REPEAT_ASKED = "repeat_asked"  # data: why, times, name, answered_in
     REPEAT_TRAINING = "repeat_training"  # data: why, k, seed
     REPEAT_PUT_BACK = "repeat_put_back"  # it will be trained again; data: why, reason, vanished

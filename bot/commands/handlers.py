@@ -8,35 +8,33 @@ from datetime import tzinfo
 from typing import TypeAlias
 
 from bot.commands.access import Request
+from bot.commands.ideas import IdeaCommands, changed
 from bot.commands.table import COMMANDS, Call, find_command
 from bot.heartbeat.health import health_checks, incident_lines, loop_check
 from bot.reports import Reporter, bundle_folder, make_bundle
 from bot.runs import Runs
 from bot.setup.doctor import Check, examine, examine_services, render
 from bot.setup.settings import Settings
-from bot.setup.sources import SEARCH
 from bot.setup.trainings import sandbox_check
 from loop.engine.run import Engine
 from loop.errors import UserError
 from loop.evaluation.noise import read_noise
 from loop.evidence import Repeat
-from loop.experiment import Actor, EventKind, Experiment, Reason, Run, RunState
+from loop.experiment import Actor, EventKind, Reason, Run, RunState
 from loop.logs.tail import read_tail
 from loop.process.worker import in_thread
-from loop.proposers.people import IDEA_CHARACTERS, MistypedIdeaError, edit
 from loop.results.certainty import read_certainty
-from loop.results.gains import hit_rates, lessons, lessons_of_others, most_valuable
 from loop.results.report import RunStatus, run_status
 from loop.store.events import last_event_of
-from loop.store.experiments import IdeaBox, read_rows
-from loop.text import one_line, without_secrets
+from loop.store.experiments import read_rows
+from loop.text import without_secrets
 from notifiers.charts import ChartError, chart_of
 from notifiers.delivery.preferences import PreferenceStore, describe
 from notifiers.message import Message, Reply
 from notifiers.text.certainty import certified_line
 from notifiers.text.digest import corrected_text, digest, message_of, retagged_text
+from notifiers.text.notification import experiment_buttons
 from notifiers.text.status import (
-    ideas_message,
     progress_line,
     results_message,
     runs_message,
@@ -46,18 +44,13 @@ from notifiers.text.status import (
 from notifiers.text.words import duration
 
 RESULTS_SHOWN = 10
-IDEAS_SHOWN = 4
-ALREADY_SET = "Already set in the best program: it will not be trained again."
-NEEDS_A_MODEL = "It needs a model or an agent in PROPOSER; search cannot use it."
-
-LESSONS_READ = 1000  # of each run
 LOG_BYTES = 3000  # of a log that are shown: about what one chat message holds
 
 
 Handler: TypeAlias = Callable[[Call, Request], Awaitable[Message | Reply]]
 
 
-class CommandHandlers:
+class CommandHandlers(IdeaCommands):
     """Answers commands about the runs of `host`; `now` gives seconds since the epoch.
 
     `chats` tells how the chats are, a line each, for `/health`.
@@ -73,9 +66,7 @@ class CommandHandlers:
         zone: tzinfo,
         now: Callable[[], float],
     ) -> None:
-        self._host = host
-        self._journal = host.journal
-        self._settings = settings
+        super().__init__(host, settings)
         self._preferences = preferences
         self._chats = chats
         self._zone = zone
@@ -95,10 +86,6 @@ class CommandHandlers:
             return ""
         status = await in_thread(self._status_of, run)
         return progress_line(status, zone=self._zone, waits_for=self._waits_for(run))
-
-    async def current_run(self) -> Run:
-        """Return the run that commands without a tag are about."""
-        return await self._host.current.chosen()
 
     # Control: the channel that asks has its message about the change in the answer, all others in the event's
 
@@ -122,24 +109,24 @@ class CommandHandlers:
         now, tag = call.has("now"), engine.run.tag
         await engine.pause(now=now, reason=_order(request))
         if engine.run.state is RunState.PAUSING:
-            return _changed(
+            return changed(
                 f"Run {tag} pauses after the current experiment. /pause now ends it at once.", brief=True
             )
         then = "reruns the interrupted experiment" if now else "continues it"
-        return _changed(f"Run {tag} is paused. /resume {then}.", brief=True)
+        return changed(f"Run {tag} is paused. /resume {then}.", brief=True)
 
     async def _resume(self, _: Call, request: Request) -> Reply:
         engine = await self._engine(await self._meant(request))
         await engine.resume(reason=_order(request))
         self._host.conduct(engine.run, self._settings.experiments)
-        return _changed(f"Run {engine.run.tag} continues.", brief=True)
+        return changed(f"Run {engine.run.tag} continues.", brief=True)
 
     async def _stop(self, _: Call, request: Request) -> Reply:
         run, order = await self._meant(request), _order(request)
         if not request.sender.is_local:
             order = replace(order, answered_in="")  # the event brings the report
         await (await self._engine(run)).stop(reason=order)
-        return _changed(f"Run {run.tag} is stopped. Its branch {run.branch} and all results stay.")
+        return changed(f"Run {run.tag} is stopped. Its branch {run.branch} and all results stay.")
 
     async def _retag(self, call: Call, request: Request) -> Reply:
         old, new = call.arguments["old"], call.arguments["new"]
@@ -147,14 +134,14 @@ class CommandHandlers:
         if run is None:
             raise UserError(f"No run {old}: /runs lists all runs.")
         await (await self._engine(run)).retag(new, answered_in=request.sender.channel)
-        return _changed(retagged_text(old, new))
+        return changed(retagged_text(old, new))
 
     async def _skip(self, _: Call, request: Request) -> Reply:
         engine = await self._engine(await self._meant(request))
         given_up = await engine.skip(answered_in=_answered_in(request))
         if isinstance(given_up, Repeat):
-            return _changed(f"Skipping a repeat of experiment #{given_up.number}.", brief=True)
-        return _changed(f"Skipping experiment #{given_up.number}: {given_up.description}", brief=True)
+            return changed(f"Skipping a repeat of experiment #{given_up.number}.", brief=True)
+        return changed(f"Skipping experiment #{given_up.number}: {given_up.description}", brief=True)
 
     async def _rerun(self, call: Call, request: Request) -> Reply:
         engine = await self._engine(await self._meant(request))
@@ -162,7 +149,7 @@ class CommandHandlers:
         await engine.rerun(number, times, name=sender.name, answered_in=sender.channel)
         run, again = engine.run, "once more" if times == 1 else f"{times} more times"
         when = "next" if run.state is RunState.RUNNING else f"after /resume, as run {run.tag} is {run.state}"
-        return _changed(f"Experiment #{number} will be trained {again}, {when}.")
+        return changed(f"Experiment #{number} will be trained {again}, {when}.")
 
     async def _accept(self, call: Call, request: Request) -> Reply:
         return await self._correct(EventKind.ACCEPTED, call, request)
@@ -174,7 +161,7 @@ class CommandHandlers:
         engine, number = await self._engine(await self._meant(request)), call.count("n")
         answered_in = _answered_in(request)
         correction = await engine.correct(kind, number, name=request.sender.name, answered_in=answered_in)
-        return _changed(corrected_text(kind, number, correction.retried), brief=True)
+        return changed(corrected_text(kind, number, correction.retried), brief=True)
 
     async def _certify(self, _: Call, request: Request) -> Reply:
         engine = await self._engine(await self._meant(request))
@@ -207,8 +194,8 @@ class CommandHandlers:
             await engine.resume(reason=_order(request))
             self._host.conduct(engine.run, more)
         elif run.state is not RunState.RUNNING:
-            return _changed(f"{text}, after /resume, as run {run.tag} is {run.state}.")
-        return _changed(f"{text}{', after the experiment under way' if engine.under_way else ''}.")
+            return changed(f"{text}, after /resume, as run {run.tag} is {run.state}.")
+        return changed(f"{text}{', after the experiment under way' if engine.under_way else ''}.")
 
     # Questions
 
@@ -245,7 +232,8 @@ class CommandHandlers:
         certain = certified_line(
             await in_thread(lambda: read_certainty(self._journal, run, with_keeps=False))
         )
-        return replace(found, text="\n".join(filter(None, (found.text, certain))))
+        text = "\n".join(filter(None, (found.text, certain)))
+        return replace(found, text=text, buttons=experiment_buttons(best, run.state))
 
     async def _diff(self, call: Call, _: Request) -> Message:
         run, experiment = await self._experiment(call)
@@ -286,69 +274,6 @@ class CommandHandlers:
         workspace = await in_thread(self._host.workspace, run)
         made = await make_bundle(self._journal, run, workspace, settings=self._settings, folder=folder)
         return made.message()
-
-    async def _idea(self, call: Call, request: Request) -> Message:
-        run, sender = await self.current_run(), request.sender
-        if run.state is RunState.STOPPED:
-            raise UserError(f"Run {run.tag} is stopped: /start_run, then send it again.")
-        text = one_line(call.arguments["text"], IDEA_CHARACTERS)
-        at_once, outlook = await in_thread(self._look_at, run, text)  # a mistyped one is not noted
-        box = IdeaBox(self._journal)
-        waiting = await in_thread(box.waiting, run.id)
-        idea = await in_thread(
-            box.add,
-            run.id,
-            text,
-            author=sender.name or sender.platform,
-            channel=sender.channel,
-            message_id=request.message_id,
-        )
-        place = f"{len(waiting)} ahead of it" if waiting else "next"
-        if engine := self._host.engine_if_made(run):
-            engine.prefetch.look_again(at_once=at_once)
-        queued = f"Idea #{idea.id} is queued ({place}): {idea.text}"
-        return Message("\n".join(filter(None, (queued, outlook))))
-
-    def _look_at(self, run: Run, text: str) -> tuple[bool, str]:
-        """Return whether an idea is an edit as it stands, and a sentence where that is not obvious.
-
-        Raises:
-            MistypedIdeaError: it can only be meant to set a constant, and does not.
-        """
-        workspace = self._host.workspace(run)
-        source = workspace.source(workspace.head())
-        try:
-            if edit(source, text) == source:
-                return True, ALREADY_SET
-        except MistypedIdeaError:
-            raise
-        except UserError as error:
-            reader = next((choice.name for choice in self._settings.proposer if choice.name != SEARCH), None)
-            if reader:
-                return False, f"{reader} will turn it into an edit."
-            return False, f"{NEEDS_A_MODEL} {error}"
-        return True, ""
-
-    async def _ideas(self, call: Call, _: Request) -> Message:
-        most = max(1, call.count("n", IDEAS_SHOWN))
-        return await in_thread(self._read_ideas, await self.current_run(), most)
-
-    def _read_ideas(self, run: Run, most: int) -> Message:
-        journal, box = self._journal, IdeaBox(self._journal)
-        learned = lessons_of_others(journal, run, most=LESSONS_READ) + lessons(
-            journal, run, most=LESSONS_READ
-        )
-        best = journal.best(run.id)
-        return ideas_message(
-            waiting=box.waiting(run.id),
-            present=journal.undecided(run.id),
-            made=box.made(run.id, last=most + 1),
-            families=hit_rates(journal, run),
-            lessons=most_valuable(learned, most),
-            goal=run.goal,
-            like=best.value if best else None,
-            most=most,
-        )
 
     async def _notify(self, call: Call, request: Request) -> Message:
         channel = request.sender.channel
@@ -407,20 +332,6 @@ class CommandHandlers:
         failure = engine.prefetch.failure if engine else None
         return f"Waiting for a proposal: {failure.reason}" if failure else ""
 
-    async def _meant(self, request: Request) -> Run:
-        """Return the run that a command steers: none that was started after the command was sent."""
-        return await self._host.current.chosen(sent_at=request.sent_at)
-
-    async def _engine(self, run: Run) -> Engine:
-        return await in_thread(self._host.engine, run)
-
-    async def _experiment(self, call: Call, name: str = "n") -> tuple[Run, Experiment]:
-        run, number = await self.current_run(), call.count(name)
-        experiment = await in_thread(self._journal.experiment, run.id, number)
-        if experiment is None:
-            raise UserError(f"Run {run.tag} has no experiment #{number}: /results lists the experiments.")
-        return run, experiment
-
     def _status_of(self, run: Run) -> RunStatus:
         return run_status(self._journal, run, worktree=self._host.worktree(run.tag))
 
@@ -432,7 +343,3 @@ def _order(request: Request) -> Reason:
 def _answered_in(request: Request) -> str:
     """Return the channel that has the answer in a message: to a press the event is one for all to read."""
     return "" if request.pressed else request.sender.channel
-
-
-def _changed(text: str, *, brief: bool = False) -> Reply:
-    return Reply(Message(text), for_all=True, brief=brief)

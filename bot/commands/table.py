@@ -82,6 +82,7 @@ class Call:
 _NUMBER = Parameter("n", Kind.COUNT, required=True)
 _COUNT = (Parameter("n", Kind.COUNT),)
 _NONCE = Parameter("nonce", Kind.WORD, required=True)
+_OFF = Parameter("off", Kind.CHOICE)
 _STEERS = Role.OPERATOR
 
 COMMANDS = (
@@ -163,11 +164,13 @@ COMMANDS = (
     ),
     Command(
         "idea",
-        "Queue something to try next",
+        "Queue something to try next; `/idea drop 3` takes it back",
         "/idea EMBEDDING_LR 0.8",
         (Parameter("text", Kind.TEXT, required=True),),
         _STEERS,
     ),
+    Command("more", "Try more like an experiment; `off` takes it back", "/more 12", (_NUMBER, _OFF), _STEERS),
+    Command("never", "Try nothing like it again; `off` takes it back", "/never 12", (_NUMBER, _OFF), _STEERS),
     Command("ideas", "Queued ideas, and lessons so far", "/ideas 10", _COUNT),
     Command("runs", "All runs", "/runs"),
     Command(

@@ -114,6 +114,7 @@ def from_event(body: Mapping[str, Any], *, me: str, now: float) -> Asked | None:
         f"slack:{place}:{ts}",
         _seconds(ts, now),
         thread or ts,  # what replies to a message in a thread replies to the thread
+        replied_to=thread,
     )
     return Asked(request, private, message=ts, thread=thread)
 

@@ -53,7 +53,8 @@ class Asked:
 def asked_in(update: Update, *, me: User, now: float, groups: Groups) -> Asked | None:
     """Return what an update asks of the bot `me`, None where it asks nothing.
 
-    That is: edited messages, what people in a group say to each other, commands for other bots.
+    That is: edited messages, what people in a group say to each other, commands for other bots. A reply to a
+    message of the bot may ask something.
     """
     key = f"{NAME}:{me.id}:{update.update_id}"
     if update.callback_query is not None:
@@ -63,12 +64,15 @@ def asked_in(update: Update, *, me: User, now: float, groups: Groups) -> Asked |
     if message is None or sender is None:
         return None
     text = _addressed(message.text or "", me)
-    if not text or not (message.chat.type == ChatType.PRIVATE or text.startswith("/")):
+    reply = message.reply_to_message  # in a topic also what opened it
+    replied_to = str(reply.message_id) if reply and reply.from_user and reply.from_user.id == me.id else ""
+    if not text or not (message.chat.type == ChatType.PRIVATE or text.startswith("/") or replied_to):
         return None
     name = sender.full_name if isinstance(sender, User) else sender.effective_name or ""
     topic = message.message_thread_id if message.is_topic_message else None
     who = Sender(NAME, str(sender.id), str(groups.listed(message.chat.id)), name, str(topic or ""))
-    request = Request(who, text, key, message.date.timestamp(), str(message.message_id))
+    sent_at, message_id = message.date.timestamp(), str(message.message_id)
+    request = Request(who, text, key, sent_at, message_id, replied_to=replied_to)
     return Asked(request, topic)
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import assert_never
 
-from loop.experiment import Actor, Cause, Experiment, Goal, RunState, Stage
+from loop.experiment import Actor, Cause, Experiment, Goal, RunState, Stage, Wish
 from loop.gain import change, is_visible, number, signed, with_error
 from loop.logs.progress import Progress
 from loop.results.gains import FamilyRate, Lesson, bests_before, effect
 from loop.results.report import RunStatus
 from loop.sandbox.proof import Check, SandboxFacts
 from loop.sandbox.sandbox import SandboxKind
+from loop.store.evidence.wishes import Wished
 from loop.store.experiments import Idea, Row
 from loop.text import one_line
 from notifiers.message import Button, Message
@@ -25,6 +26,7 @@ from notifiers.text.words import (
     capital,
     duration,
     evaluator_text,
+    family_text,
     money,
     plural,
     reason_text,
@@ -285,6 +287,7 @@ def start_card(plan: RunPlan) -> Message:
 def ideas_message(
     *,
     waiting: Sequence[Idea],
+    wishes: Sequence[Wished] = (),
     present: Sequence[Experiment],
     made: Sequence[tuple[Idea, Experiment]],
     families: Iterable[FamilyRate],
@@ -296,13 +299,15 @@ def ideas_message(
     """Return the answer to `/ideas`, with `most` lines at most under each heading.
 
     `waiting` are the ideas of people still to be tried, the next first, and `made` those that became
-    experiments, the newest first, among them perhaps those of `present`, which are under way.
+    experiments, the newest first, among them perhaps those of `present`, which are under way. `wishes` are
+    what people said of experiments.
     `like` is a number of the metric.
     """
     judged = [(idea, experiment) for idea, experiment in made if experiment.status is not None]
     parts = (
         _section("Waiting", [_said(idea) for idea in waiting], most),
         _section("Being tried", [_present(each, made) for each in present], most),
+        _section("Steering", [_wished(wished) for wished in wishes], most),
         _section("What became of ideas", [_became(*pair, goal) for pair in judged[:most]], most),
         _section("Families", [_family(rate, goal, like) for rate in list(families)[:most]], most),
         _section("Lessons", [_lesson(lesson, goal, like) for lesson in list(lessons)[:most]], most),
@@ -320,6 +325,13 @@ def _section(heading: str, lines: Sequence[str], most: int) -> list[str]:
 
 def _said(idea: Idea) -> str:
     return f"#{idea.id} {one_line(idea.text, _IDEA)} ({_author(idea)})"
+
+
+def _wished(wished: Wished) -> str:
+    wish = "more like" if wished.wish is Wish.MORE else "never again"
+    by = f" ({one_line(wished.name, _NAME)})" if wished.name else ""
+    what = f"#{wished.number} {one_line(wished.description, _IDEA)}"
+    return f"{wish} {what}{by}; /{wished.wish} {wished.number} off"
 
 
 def _author(idea: Idea) -> str:
@@ -343,7 +355,7 @@ def _became(idea: Idea, experiment: Experiment, goal: Goal) -> str:
 
 def _family(rate: FamilyRate, goal: Goal, like: float | None) -> str:
     best = f", best {signed(_change(rate.best_gain, goal), like)}" if rate.best_gain else ""
-    return f"{rate.family}: {rate.kept:,} of {rate.tried:,} kept{best}"
+    return f"{family_text(rate.family)}: {rate.kept:,} of {rate.tried:,} kept{best}"
 
 
 def _lesson(lesson: Lesson, goal: Goal, like: float | None) -> str:

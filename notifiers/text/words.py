@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
 from typing import assert_never
 
-from loop.experiment import Actor, Cause, Reason
+from loop.experiment import Actor, Cause, Family, Reason
 
 _NAMED, _FIRST = 5, 3  # up to so many are all named, of more these
 
@@ -21,6 +21,13 @@ def money(dollars: float) -> str:
 def plural(count: int, one: str, many: str = "") -> str:
     """Return `1 crash`, `2 crashes`; `many` where it is not `one` with an s."""
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
+_FAMILIES = {Family.COMBINATION: "several constants at once", Family.BATCH: "batch size"}
+
+
+def family_text(family: Family) -> str:
+    return _FAMILIES.get(family, family.value)
 
 
 def capital(line: str) -> str:

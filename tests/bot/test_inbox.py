@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bot.commands.access import HERE, Access, AllowList, Request, Role, Sender
-from bot.commands.handlers import ALREADY_SET, NEEDS_A_MODEL, CommandHandlers
+from bot.commands.handlers import CommandHandlers
+from bot.commands.ideas import ALREADY_SET, NEEDS_A_MODEL
 from bot.commands.inbox import Inbox
 from bot.commands.table import COMMANDS
 from bot.platforms import access_by
