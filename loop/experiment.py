@@ -420,6 +420,7 @@ class EventKind(StrEnum):
     RUN_RETAGGED = "run_retagged"  # data: old, new
     RUN_RECOVERED = "run_recovered"  # data: reason
     NEEDS_ATTENTION = "needs_attention"  # data: cause, key, reason; halted where nothing goes on until then
+    REMINDED = "reminded"  # once, of a call that is still open; data: cause, key, reason
     RESOLVED = "resolved"  # what a person was called for is over; data: cause, key
     NOTED = "noted"  # data: reason; cause, key, state if any; halted where the run pauses
     RESTED = "rested"  # the same once more, without a message

@@ -29,12 +29,13 @@ from loop.store.events import last_event_of
 from loop.store.experiments import read_rows
 from loop.text import without_secrets
 from notifiers.charts import ChartError, chart_of
-from notifiers.delivery.preferences import PreferenceStore, describe
-from notifiers.message import Message, Reply
+from notifiers.delivery.preferences import PreferenceStore, Verbosity, describe
+from notifiers.message import Button, Message, Reply
 from notifiers.text.certainty import certified_line
 from notifiers.text.digest import corrected_text, digest, message_of, retagged_text
 from notifiers.text.notification import experiment_buttons
 from notifiers.text.status import (
+    START_MODES,
     progress_line,
     results_message,
     runs_message,
@@ -44,6 +45,7 @@ from notifiers.text.status import (
 from notifiers.text.words import duration
 
 RESULTS_SHOWN = 10
+NO_MORNING = "WAKE_UP is not set: no report comes in the morning, /summary makes one."
 LOG_BYTES = 3000  # of a log that are shown: about what one chat message holds
 
 
@@ -90,13 +92,17 @@ class CommandHandlers(IdeaCommands):
     # Control: the channel that asks has its message about the change in the answer, all others in the event's
 
     async def _start_run(self, call: Call, request: Request) -> Reply:
-        tag = call.text("tag")
+        tag, mode = call.text("tag"), call.text("mode")
+        if mode and mode not in START_MODES:
+            raise UserError(f"{mode} is no mode: say {', '.join(START_MODES)}.")
         async with self._host.current.changes(asked_at=request.sent_at):
             await self._host.prepare()
             if not call.has("go"):
                 return Reply(start_card(await in_thread(self._host.plan_run, tag)), replaces=True)
             run = await in_thread(self._host.start_run, tag, answered_in=request.sender.channel)
             self._host.conduct(run, self._settings.experiments)
+            if mode:
+                await in_thread(self._preferences.change, request.sender.channel, mode)
         started = await in_thread(last_event_of, self._journal, run.id, (EventKind.RUN_STARTED,))
         assert started is not None
         return Reply(message_of(started, run), replaces=True, for_all=True)
@@ -275,7 +281,7 @@ class CommandHandlers(IdeaCommands):
         made = await make_bundle(self._journal, run, workspace, settings=self._settings, folder=folder)
         return made.message()
 
-    async def _notify(self, call: Call, request: Request) -> Message:
+    async def _notify(self, call: Call, request: Request) -> Reply:
         channel = request.sender.channel
         try:
             text = call.text("text")
@@ -286,7 +292,12 @@ class CommandHandlers(IdeaCommands):
             )
         except ValueError as error:
             raise UserError(str(error)) from None
-        return Message(describe(found))
+        text = describe(found, now=self._now(), zone=self._zone)
+        if found.verbosity is Verbosity.MORNING and not self._settings.wake_up:
+            text = f"{text}\n{NO_MORNING}"
+        modes = (Button("All", "/notify all"), Button("Keeps, hourly", "/notify hourly"))
+        buttons = ((*modes, Button("Morning", "/notify morning")),)
+        return Reply(Message(text, buttons=buttons), replaces=True)
 
     async def _runs(self, _: Call, __: Request) -> Message:
         statuses = await in_thread(lambda: list(map(self._status_of, self._journal.runs())))

@@ -90,7 +90,7 @@ COMMANDS = (
         "start_run",
         "Show what a new run would do; `go` starts it at once",
         "/start_run mar12 go",
-        (Parameter("tag", Kind.WORD), Parameter("go", Kind.CHOICE)),
+        (Parameter("tag", Kind.WORD), Parameter("mode", Kind.WORD), Parameter("go", Kind.CHOICE)),
         _STEERS,
     ),
     Command("status", "Current experiment and best result", "/status"),

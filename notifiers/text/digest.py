@@ -116,7 +116,11 @@ def message_of(event: Event, run: Run, experiment: Experiment | None = None) -> 
     return Message(_sentence(event, run, one_line(str(event.data.get("reason", "")), _SENTENCE)))
 
 
-_PREDICATES = {EventKind.RUN_RECOVERED: " recovered", EventKind.NEEDS_ATTENTION: " needs you"}
+_PREDICATES = {
+    EventKind.RUN_RECOVERED: " recovered",
+    EventKind.NEEDS_ATTENTION: " needs you",
+    EventKind.REMINDED: " still needs you",
+}
 
 
 def _sentence(event: Event, run: Run, reason: str) -> str:
@@ -135,7 +139,7 @@ def _sentence(event: Event, run: Run, reason: str) -> str:
             return retagged_text(str(event.data["old"]), str(event.data["new"]))
         case EventKind.WAKE_UP:
             return f"Good morning. /summary reports on run {run.tag}"
-        case EventKind.NOTED | EventKind.RUN_RECOVERED | EventKind.NEEDS_ATTENTION:
+        case EventKind.NOTED | EventKind.RUN_RECOVERED | EventKind.NEEDS_ATTENTION | EventKind.REMINDED:
             return _because(f"Run {run.tag}{_PREDICATES.get(event.kind, '')}", reason)
         case _:
             raise ValueError(f"no message about {event.kind}")
@@ -294,7 +298,20 @@ def group_message(news: Sequence[Notification]) -> Message:
             title = f"Experiment #{numbers[0]}"
         parts.append("\n".join([f"{title}: {_statuses(of_run)}", *_best(of_run), f"run {of_run[0].run.tag}"]))
         parts += ["\n".join(_head(each, of_run[0].run)) for each in _experiments(of_run)]
-    return Message("\n\n".join(parts), buttons=summary_buttons(news[-1].run.state))
+    silent = not any(one.is_loud for one in news)
+    return Message("\n\n".join(parts), buttons=summary_buttons(news[-1].run.state), silent=silent)
+
+
+def hour_message(news: Sequence[Notification], zone: tzinfo) -> Message:
+    """Return a line about the digests that were not sent one by one, since the first of them."""
+    since, goal = datetime.fromtimestamp(news[0].event.at, zone), news[0].run.goal
+    measured = [(each.value, each.number) for each in _experiments(news) if each.value is not None]
+    nearest = ""
+    if measured:
+        value, of = min(measured) if goal is Goal.MINIMIZE else max(measured)
+        nearest = f" · nearest {number(value)} (#{of})"
+    text = f"Since {since:%H:%M}: {_statuses(news)}{nearest}"
+    return Message(text, buttons=summary_buttons(news[-1].run.state), silent=True)
 
 
 def _by_run(news: Sequence[Notification]) -> list[list[Notification]]:

@@ -47,6 +47,15 @@ class Notification:
         return self.topic is Topic.REPORT or _state(self.event) in (RunState.DONE, RunState.STOPPED)
 
     @property
+    def is_call(self) -> bool:
+        """Whether it is a call for a person, and not the reminder of one."""
+        return self.topic is Topic.ATTENTION and self.event.kind is not EventKind.REMINDED
+
+    @property
+    def is_pause(self) -> bool:
+        return _state(self.event) is RunState.PAUSED
+
+    @property
     def is_new_best(self) -> bool:
         """Whether the metric was never so good: true of the first number, not of a simplification."""
         experiment = self.experiment
@@ -60,7 +69,7 @@ class Notification:
         """Whether it is worth a sound where the channel has not chosen otherwise."""
         if self.topic is Topic.CRASH:
             return not self.crashed_again
-        if _state(self.event) is RunState.PAUSED:
+        if self.is_pause:
             return True
         return self.topic in (Topic.KEEP, Topic.QUARANTINE, Topic.ATTENTION) or self.has_report
 
@@ -124,7 +133,7 @@ def topic_of(event: Event, experiment: Experiment | None = None) -> Topic | None
             return Topic.RECOVERY if event.kind is EventKind.REPEAT_PUT_BACK else Topic.RUN
         case EventKind.RUN_RECOVERED:
             return Topic.RECOVERY
-        case EventKind.NEEDS_ATTENTION:
+        case EventKind.NEEDS_ATTENTION | EventKind.REMINDED:
             return Topic.ATTENTION
         case EventKind.WAKE_UP:
             return Topic.REPORT

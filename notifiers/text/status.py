@@ -257,6 +257,10 @@ def sandbox_text(facts: SandboxFacts) -> str:
     return "; ".join((*parts, *(_LEAKS[check] for check in facts.leaks if check in BREAKS)))
 
 
+START_MODES = {"all": "Start: all", "hourly": "Start: keeps + hourly", "morning": "Start: morning only"}
+"""Buttons that start a run and choose what the chat is sent of it, by the mode of `/notify`."""
+
+
 def start_card(plan: RunPlan) -> Message:
     times = plan.noise_runs + 1
     repeated = f", the baseline {times} times to learn the noise" if plan.noise_runs else ""
@@ -276,9 +280,10 @@ def start_card(plan: RunPlan) -> Message:
     start = f"/start_run {plan.tag} go"
     if plan.lacking:
         return Message("\n".join((*lines, *plan.lacking)), buttons=((cancel,),))
-    lines.append(f"Press Start or send {start}.")
+    lines.append(f"Press Start or send {start}. All: every experiment is sent; /notify changes it later.")
     other = Button("Other tag", f"/start_run {plan.other_tag}")
-    return Message("\n".join(lines), buttons=((Button("Start", start), other, cancel),))
+    modes = tuple(Button(label, f"/start_run {plan.tag} {mode} go") for mode, label in START_MODES.items())
+    return Message("\n".join(lines), buttons=((Button("Start", start), other, cancel), modes))
 
 
 # Ideas: what waits to be tried, what was tried, and what it taught

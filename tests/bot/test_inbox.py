@@ -211,16 +211,20 @@ async def test_the_start_card_shows_the_run_and_its_buttons(office: Office) -> N
         "Press Start",
     ):
         assert part in text
-    (row,) = reply.message.buttons
+    row, modes = reply.message.buttons
     assert [button.command for button in row] == ["/start_run mar12 go", "/start_run mar12b", "/cancel"]
+    chosen = [button.command.removeprefix("/start_run mar12 ") for button in modes]
+    assert chosen == ["all go", "hourly go", "morning go"]
     assert office.journal.runs() == []
     other = await office.ask(row[1].command)
     assert other is not None
     assert other.replaces
     assert other.message.text.startswith("Start run mar12b?")
-    started = await office.ask(row[0].command)
+    assert (await office.said("/start_run mar12 nightly go")).startswith("refused: nightly is no mode")
+    started = await office.ask(modes[1].command)
     assert started is not None
     assert started.replaces
+    assert "a line an hour" in await office.said("/notify")
     refused = await office.said("/start_run")
     assert refused.startswith("refused: Run mar12 is running on this machine")
 

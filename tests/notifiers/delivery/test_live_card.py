@@ -199,8 +199,11 @@ async def test_the_keeper_looks_every_ten_seconds_and_less_often_at_a_dead_platf
 
 async def test_a_change_of_state_is_shown_at_once(bench: Bench) -> None:
     run = start(bench.journal)
-    asleep = asyncio.Event()
-    bench.restart(replace(bench.time.clock, sleep=lambda _: asleep.wait()))
+
+    async def sleep(_: float) -> None:
+        await asyncio.Event().wait()
+
+    bench.restart(replace(bench.time.clock, sleep=sleep))
     serving = asyncio.create_task(bench.keeper.run())
     async with asyncio.timeout(60):
         await bench.channel.told.wait()
