@@ -131,13 +131,6 @@ class Family(StrEnum):
     COMBINATION = "combination"  # of earlier ideas that nearly helped
 
 
-class Wish(StrEnum):
-    """What a person wants of further experiments like one."""
-
-    MORE = "more"
-    NEVER = "never"
-
-
 @dataclass(frozen=True, slots=True)
 class Cost:
     """What was asked of a model, and its price; `dollars` is None where that is unknown.
@@ -312,13 +305,12 @@ _UNTRAINED = Training(0)
 class Experiment:
     """One edit and its verdict. Number 0 is the baseline.
 
-    `training` is the one that decides it, or the last one so far: there are several when the machine died or
-    a person interrupted one. `value` is the run's metric (`val_bpb`), None until decided and for a crash;
-    `best_before` is the best at that moment, None while there is none. `program` is the fingerprint of the
-    editable file, equal for programs that differ in layout and comments only. `waited` is how many seconds
-    nothing trained because this proposal was not ready. `reason` is that of the verdict, empty where the
-    numbers say all. `doubts` are the sentences for which it was not believed, `invalidated` is why its number
-    counts for nothing. The rest is as in `Proposal`.
+    `training` is the one that decides it, or the last one so far, of several where one was interrupted.
+    `value` is the run's metric, None until decided and for a crash; `best_before` is the best at that moment.
+    `program` is the fingerprint of the editable file, whatever its layout and comments. `waited` is how many
+    seconds nothing trained because this proposal was not ready. `reason` is that of the verdict, empty where
+    the numbers say all. `doubts` are why it was not believed, `invalidated` is why its number counts for
+    nothing. The rest is as in `Proposal`.
     """
 
     run_id: int
@@ -410,10 +402,7 @@ class Experiment:
 
 
 class EventKind(StrEnum):
-    """What happened, appended in the same transaction as its change.
-
-    What a command caused has, in its data, `answered_in`: the channel that has the answer to the command.
-    """
+    """What happened, with its change; data of commands: `answered_in`, the channel that has the answer."""
 
     RUN_STARTED = "run_started"
     RUN_STATE = "run_state"  # data: state, and a `Reason`; in events of older releases a sentence, reason

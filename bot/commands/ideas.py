@@ -12,7 +12,8 @@ from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH
 from loop.engine.run import Engine
 from loop.errors import UserError
-from loop.experiment import Cause, Experiment, Proposal, Run, RunState, Wish
+from loop.evidence import Wish
+from loop.experiment import Cause, Experiment, Proposal, Run, RunState
 from loop.process.worker import in_thread
 from loop.proposers.calling import UNAVAILABLE
 from loop.proposers.people import IDEA_CHARACTERS, MistypedIdeaError, edit, why_impossible

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from loop.errors import UserError
-from loop.experiment import Proposal, Wish
+from loop.evidence import Wish
+from loop.experiment import Proposal
 from loop.program.constants import find_constants
 from loop.proposers.search.first_tries import first_tries
 from loop.proposers.search.space import Axis, Moves, family_of

@@ -9,7 +9,7 @@ from datetime import datetime, tzinfo
 from typing import assert_never
 
 from loop.evaluation.noise import Noise
-from loop.evidence import Invalidated
+from loop.evidence import Invalidated, Wish
 from loop.experiment import (
     Cost,
     Ending,
@@ -21,7 +21,6 @@ from loop.experiment import (
     Run,
     RunState,
     Status,
-    Wish,
 )
 from loop.gain import change, number
 from loop.text import one_line

@@ -9,7 +9,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import assert_never
 
-from loop.experiment import Actor, Cause, Experiment, Goal, RunState, Stage, Wish
+from loop.evidence import Wish
+from loop.experiment import Actor, Cause, Experiment, Goal, RunState, Stage
 from loop.gain import change, is_visible, number, signed, with_error
 from loop.logs.progress import Progress
 from loop.results.gains import FamilyRate, Lesson, bests_before, effect

@@ -14,7 +14,8 @@ from bot.commands.table import parse_reply
 from bot.slack.front import from_event
 from bot.telegram.front import asked_in
 from loop.errors import UserError
-from loop.experiment import EventKind, Stage, Status, Wish
+from loop.evidence import Wish
+from loop.experiment import EventKind, Stage, Status
 from loop.store.evidence.wishes import Wishes
 from loop.store.experiments import IdeaBox
 from loop.store.outbox import Entry, Outbox, State

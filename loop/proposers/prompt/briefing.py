@@ -14,7 +14,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from loop.experiment import Experiment, Goal, Status, Wish
+from loop.evidence import Wish
+from loop.experiment import Experiment, Goal, Status
 from loop.gain import number, signed
 from loop.proposers.prompt import history
 from loop.proposers.prompt.context import INSTRUCTIONS, README

@@ -16,7 +16,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import combinations, product
 from typing import TYPE_CHECKING, TypeVar
 
-from loop.experiment import Family, Proposal, Wish
+from loop.evidence import Wish
+from loop.experiment import Family, Proposal
 from loop.gain import number
 from loop.process.worker import run_worker
 from loop.program.constants import find_constants

@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from loop.experiment import EventKind, Experiment, Family, Wish
+from loop.evidence import Wish
+from loop.experiment import EventKind, Experiment, Family
 from loop.store.journal import Journal
 
 

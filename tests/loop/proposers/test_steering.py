@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from loop.experiment import EventKind, Experiment, Family, Proposal, Status, Wish
+from loop.evidence import Wish
+from loop.experiment import EventKind, Experiment, Family, Proposal, Status
 from loop.program.constants import find_constants
 from loop.proposers.prompt.briefing import brief
 from loop.proposers.search.space import find_axes
