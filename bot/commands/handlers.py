@@ -34,10 +34,10 @@ from notifiers.message import Button, Message, Reply
 from notifiers.text.certainty import certified_line
 from notifiers.text.digest import corrected_text, digest, message_of, retagged_text
 from notifiers.text.notification import experiment_buttons
+from notifiers.text.results import PHONE, log_message, results_message
 from notifiers.text.status import (
     START_MODES,
     progress_line,
-    results_message,
     runs_message,
     start_card,
     status_message,
@@ -45,6 +45,7 @@ from notifiers.text.status import (
 from notifiers.text.words import duration
 
 RESULTS_SHOWN = 10
+TERMINAL = 76  # columns that a table has there
 NO_MORNING = "WAKE_UP is not set: no report comes in the morning, /summary makes one."
 LOG_BYTES = 3000  # of a log that are shown: about what one chat message holds
 
@@ -214,7 +215,7 @@ class CommandHandlers(IdeaCommands):
         here = request.sender.is_local
         return await self._reporter.summary(await self.current_run(), with_chart=not here)
 
-    async def _results(self, call: Call, _: Request) -> Message:
+    async def _results(self, call: Call, request: Request) -> Message:
         run = await self.current_run()
         total = sum((await in_thread(self._journal.counts, run.id)).values())
         start = max(0, total - max(1, call.count("n", RESULTS_SHOWN)))
@@ -227,6 +228,7 @@ class CommandHandlers(IdeaCommands):
             total=total,
             before=best.value if best else None,
             tag=run.tag,
+            width=TERMINAL if request.sender.is_local else PHONE,
         )
 
     async def _best(self, _: Call, __: Request) -> Message:
@@ -259,8 +261,9 @@ class CommandHandlers(IdeaCommands):
         run, experiment = await self._experiment(call)
         kept = (await self._engine(run)).log_of(experiment.number)
         path = kept if experiment.status else self._host.worktree(run.tag) / "run.log"
-        text = without_secrets(await in_thread(read_tail, path, limit=LOG_BYTES), self._settings.secrets)
-        return Message(f"End of the log of experiment #{experiment.number}", text or "(empty)")
+        tail = await in_thread(read_tail, path, limit=LOG_BYTES)
+        text = without_secrets(tail, self._settings.secrets)
+        return log_message(experiment, text, cut_off=len(tail.encode()) >= LOG_BYTES)
 
     async def _plot(self, _: Call, request: Request) -> Message:
         run = await self.current_run()

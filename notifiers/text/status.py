@@ -1,4 +1,4 @@
-"""How a run stands, in words: `/status`, the card, progress, `/runs`, `/ideas`, `/results`, a new run."""
+"""How a run stands, in words: `/status`, the card, progress, `/runs`, `/ideas`, a new run."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from pathlib import Path
-from statistics import fmean
 from typing import assert_never
 
 from loop.evidence import Wish
 from loop.experiment import Actor, Cause, Experiment, Goal, RunState, Stage
 from loop.gain import change, is_visible, number, signed, with_error
 from loop.logs.progress import Progress
-from loop.results.gains import FamilyRate, Lesson, bests_before, effect
+from loop.results.gains import FamilyRate, Lesson, effect
 from loop.results.report import RunStatus
 from loop.sandbox.proof import Check, SandboxFacts
 from loop.sandbox.sandbox import SandboxKind
 from loop.store.evidence.wishes import Wished
-from loop.store.experiments import Idea, Row
+from loop.store.experiments import Idea
 from loop.text import one_line
 from notifiers.message import Button, Message
 from notifiers.text.certainty import certified_line
@@ -281,7 +280,7 @@ def start_card(plan: RunPlan) -> Message:
     start = f"/start_run {plan.tag} go"
     if plan.lacking:
         return Message("\n".join((*lines, *plan.lacking)), buttons=((cancel,),))
-    lines.append(f"Press Start or send {start}. All: every experiment is sent; /notify changes it later.")
+    lines.append(f"Press Start or send {start}. /notify changes later what is sent here.")
     other = Button("Other tag", f"/start_run {plan.other_tag}")
     modes = tuple(Button(label, f"/start_run {plan.tag} {mode} go") for mode, label in START_MODES.items())
     return Message("\n".join(lines), buttons=((Button("Start", start), other, cancel), modes))
@@ -381,46 +380,3 @@ def _effect(better: float, noise: float | None, goal: Goal, like: float | None) 
 
 def _change(better: float, goal: Goal) -> float:
     return -better if goal is Goal.MINIMIZE else better
-
-
-# The table of results
-
-
-def results_message(
-    rows: Sequence[Row],
-    *,
-    metric: str,
-    goal: Goal,
-    total: int,
-    before: float | None = None,
-    tag: str | None = None,
-    width: int = 60,
-) -> Message:
-    """Return `rows`, the last of `total` results, as a table `width` columns wide.
-
-    Δ is to the best value so far, which is `before` in the first row.
-    """
-    title = f"{tag}: " if tag else ""
-    if not rows:
-        return Message(f"{title}no results yet")
-    count = plural(total, "result")
-    if len(rows) < total:
-        count = f"the last {len(rows)} of {count}" if len(rows) > 1 else f"the last of {count}"
-    cells = [("#", metric, "Δ", "status", "description")]
-    for row, best in zip(rows, bests_before(rows, goal, before), strict=True):
-        value = "-" if row.value is None else number(row.value, best)
-        delta = "" if row.value is None or best is None else change(best, row.value)
-        cells.append((str(row.number), value, delta, row.status, f"{_mean(row)}{row.description}"))
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    left = width - sum(widths[:4]) - 4  # four gaps of one space
-    table = [
-        f"{index:>{widths[0]}} {value:>{widths[1]}} {delta:>{widths[2]}} {status:<{widths[3]}} "
-        f"{one_line(description, max(1, left))}".rstrip()
-        for index, value, delta, status, description in cells
-    ]
-    return Message(f"{title}{count}", "\n".join(table))
-
-
-def _mean(row: Row) -> str:
-    values = [value for value in (row.value, *row.repeats) if value is not None]
-    return f"mean of {len(values)}: {number(fmean(values), values[0])} · " if len(values) > 1 else ""

@@ -395,8 +395,8 @@ async def test_results_are_held_against_the_best_before_those_shown(office: Offi
     assert reply is not None
     assert reply.message.text == "mar12: the last 2 of 4 results"
     assert [line.split()[:3] for line in reply.message.block.splitlines()[1:]] == [
-        ["2", "1.600000", "+0.200000"],
-        ["3", "1.300000", "-0.100000"],
+        ["2", "+0.200000", "discard"],
+        ["3", "-0.100000", "keep"],
     ]
     assert await office.said("/results") == "mar12: 4 results"
 

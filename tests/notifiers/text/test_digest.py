@@ -36,7 +36,7 @@ from notifiers.text.certainty import gain_text
 from notifiers.text.digest import digest, message_of
 from notifiers.text.notification import topic_of
 from notifiers.text.report import report_message
-from notifiers.text.status import results_message
+from notifiers.text.results import results_message
 from tests.loop.trainings import trained
 from tests.notifiers.golden import check
 
