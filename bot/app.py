@@ -181,7 +181,7 @@ class Bot:
             zone=zone,
         )
         usual = usual_preferences(every=settings.digest_every, quiet=settings.quiet_hours)
-        preferences = PreferenceStore(journal, default=usual)
+        preferences = PreferenceStore(journal, default=usual, metric=settings.metric)
         reporter = Reporter(self._runs, settings, zone=zone, now=time.time)
         access = access_by(settings)
         self._chats = Chats(

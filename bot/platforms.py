@@ -16,6 +16,7 @@ from typing import Any
 from bot.chat_checks import PATIENCE
 from bot.commands.access import Access, Request, Sender
 from bot.commands.pairing import Pairing
+from bot.commands.table import pressable
 from bot.front import Answer, Connection, FrontHealth, Platform
 from bot.setup.doctor import Check, render
 from bot.setup.settings import Settings
@@ -89,6 +90,7 @@ class Chats:
         self._report = report
         self._zone = zone
         self._say_here = say_here
+        self._access = access_by(settings, platforms)
         self._clock = Clock()
         self._fronts: dict[str, Callable[[], FrontHealth]] = {}
         self._checks: dict[str, Sequence[Check]] = {}  # those of each platform that are not well
@@ -223,6 +225,7 @@ class Chats:
         await serve()
 
     def _place(self, channel: Channel, spacing: Spacing, *, with_card: bool) -> list[Service]:
+        shown = functools.partial(pressable, role=self._access.highest_role(channel.name))
         keeper = topics = None
         if with_card:
             if isinstance(channel, Forum):
@@ -235,6 +238,7 @@ class Chats:
                 zone=self._zone,
                 clock=self._clock,
                 topics=topics,
+                shown=shown,
             )
         delivery = Delivery(
             channel,
@@ -242,6 +246,7 @@ class Chats:
             preferences=lambda: self._preferences.get(channel.name),
             thread=keeper.thread if keeper else None,
             report=self._report,
+            shown=shown,
             spacing=spacing,
             clock=self._clock,
             zone=self._zone,

@@ -163,3 +163,10 @@ class Evaluation:
     belief: Belief
     reason: str = ""
     numbers: Mapping[str, float] = field(default_factory=dict)
+
+
+class Wish(StrEnum):
+    """What a person wants of further experiments like one."""
+
+    MORE = "more"
+    NEVER = "never"

@@ -305,13 +305,12 @@ _UNTRAINED = Training(0)
 class Experiment:
     """One edit and its verdict. Number 0 is the baseline.
 
-    `training` is the one that decides it, or the last one so far: there are several when the machine died or
-    a person interrupted one. `value` is the run's metric (`val_bpb`), None until decided and for a crash;
-    `best_before` is the best at that moment, None while there is none. `program` is the fingerprint of the
-    editable file, equal for programs that differ in layout and comments only. `waited` is how many seconds
-    nothing trained because this proposal was not ready. `reason` is that of the verdict, empty where the
-    numbers say all. `doubts` are the sentences for which it was not believed, `invalidated` is why its number
-    counts for nothing. The rest is as in `Proposal`.
+    `training` is the one that decides it, or the last one so far, of several where one was interrupted.
+    `value` is the run's metric, None until decided and for a crash; `best_before` is the best at that moment.
+    `program` is the fingerprint of the editable file, whatever its layout and comments. `waited` is how many
+    seconds nothing trained because this proposal was not ready. `reason` is that of the verdict, empty where
+    the numbers say all. `doubts` are why it was not believed, `invalidated` is why its number counts for
+    nothing. The rest is as in `Proposal`.
     """
 
     run_id: int
@@ -403,16 +402,14 @@ class Experiment:
 
 
 class EventKind(StrEnum):
-    """What happened, appended in the same transaction as its change.
-
-    What a command caused has, in its data, `answered_in`: the channel that has the answer to the command.
-    """
+    """What happened, with its change; data of commands: `answered_in`, the channel that has the answer."""
 
     RUN_STARTED = "run_started"
     RUN_STATE = "run_state"  # data: state, and a `Reason`; in events of older releases a sentence, reason
     RUN_RETAGGED = "run_retagged"  # data: old, new
     RUN_RECOVERED = "run_recovered"  # data: reason
     NEEDS_ATTENTION = "needs_attention"  # data: cause, key, reason; halted where nothing goes on until then
+    REMINDED = "reminded"  # once, of a call that is still open; data: cause, key, reason
     RESOLVED = "resolved"  # what a person was called for is over; data: cause, key
     NOTED = "noted"  # data: reason; cause, key, state if any; halted where the run pauses
     RESTED = "rested"  # the same once more, without a message
@@ -427,6 +424,7 @@ class EventKind(StrEnum):
     DECIDED = "decided"  # data: noise, the sigma and repeats of it that were known, if any
     ACCEPTED = "accepted"  # a result in quarantine, by a person; data: name, answered_in, retried
     REJECTED = "rejected"  # a result, by a person; data: name, answered_in, retried: numbers built on it
+    WISHED = "wished"  # of experiments like this one; data: wish, None for one taken back, name, answered_in
     REPEAT_ASKED = "repeat_asked"  # data: why, times, name, answered_in
     REPEAT_TRAINING = "repeat_training"  # data: why, k, seed
     REPEAT_PUT_BACK = "repeat_put_back"  # it will be trained again; data: why, reason, vanished

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 COMMAND_BYTES = 64
 """What a button's command may have: the most that Telegram gives back for a press."""
@@ -19,6 +19,9 @@ class Button:
     def __post_init__(self) -> None:
         if len(self.command.encode()) > COMMAND_BYTES:
             raise ValueError(f"too long for a button: {self.command}")
+
+
+Row: TypeAlias = tuple[Button, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class Message:
 
     text: str
     block: str = ""
-    buttons: tuple[tuple[Button, ...], ...] = ()
+    buttons: tuple[Row, ...] = ()
     attachments: tuple[Attachment, ...] = ()
     silent: bool = False
 

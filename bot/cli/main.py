@@ -234,7 +234,7 @@ def status(context: typer.Context, tag: Tag = None, as_json: Json = False) -> No
 def results(context: typer.Context, tag: Tag = None, as_json: Json = False) -> None:
     """Print the experiments of a run."""
     from loop.results.gains import reason_of
-    from notifiers.text.status import results_message
+    from notifiers.text.results import results_message
 
     with open_run(context.obj(), tag) as (journal, run):
         rows = read_rows(journal, run.id)

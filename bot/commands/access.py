@@ -104,6 +104,13 @@ class AllowList:
         assert place is not None
         return self.places[place] or (Role.OPERATOR if private else Role.VIEWER)
 
+    def highest_role(self, channel: str) -> Role:
+        """Return the most that anybody may do in the place that a channel of this name writes to."""
+        platform, place, *topic = channel.split(":")
+        people = [*self.users] or [place.lstrip("-")]  # of a private chat, whose id a group has never
+        senders = (Sender(platform, user, place, "", *topic) for user in people)
+        return max((role for sender in senders if (role := self.role_of(sender))), default=Role.VIEWER)
+
 
 @dataclass(frozen=True, slots=True)
 class Access:
@@ -114,6 +121,12 @@ class Access:
     def role_of(self, sender: Sender) -> Role | None:
         """Return what the sender may do here, None for a stranger."""
         return Role.OPERATOR if sender.is_local else self._list(sender).role_of(sender)
+
+    def highest_role(self, channel: str) -> Role:
+        """Return the most that anybody may do in a channel: what its buttons may ask for."""
+        platform, _, place = channel.partition(":")
+        known = place and platform in self.lists
+        return self.lists[platform].highest_role(channel) if known else Role.OPERATOR
 
     def may_ask_id(self, sender: Sender) -> bool:
         """Tell whether a stranger may ask for ids: only while the platform's lists are empty."""

@@ -8,38 +8,37 @@ from datetime import tzinfo
 from typing import TypeAlias
 
 from bot.commands.access import Request
+from bot.commands.ideas import IdeaCommands, changed
 from bot.commands.table import COMMANDS, USUAL, Call, find_command
 from bot.heartbeat.health import health_checks, incident_lines, loop_check
 from bot.reports import Reporter, bundle_folder, make_bundle
 from bot.runs import Runs
 from bot.setup.doctor import Check, examine, examine_services, render
 from bot.setup.settings import Settings
-from bot.setup.sources import SEARCH
 from bot.setup.trainings import sandbox_check
 from loop.engine.run import Engine
 from loop.errors import UserError
 from loop.evaluation.noise import read_noise
 from loop.evidence import Repeat
-from loop.experiment import Actor, EventKind, Experiment, Reason, Run, RunState
+from loop.experiment import Actor, EventKind, Reason, Run, RunState
 from loop.logs.tail import read_tail
 from loop.process.worker import in_thread
-from loop.proposers.people import IDEA_CHARACTERS, MistypedIdeaError, edit
 from loop.results.certainty import read_certainty
-from loop.results.gains import hit_rates, lessons, lessons_of_others, most_valuable
 from loop.results.report import RunStatus, run_status
 from loop.store.events import last_event_of
-from loop.store.experiments import IdeaBox, read_rows
-from loop.text import one_line, without_secrets
+from loop.store.experiments import read_rows
+from loop.text import without_secrets
 from notifiers.charts import ChartError, chart_of
-from notifiers.delivery.preferences import PreferenceStore, describe
+from notifiers.delivery.preferences import PreferenceStore, Verbosity, describe
 from notifiers.message import Button, Message, Reply
 from notifiers.text.certainty import certified_line
 from notifiers.text.digest import corrected_text, digest, message_of, retagged_text
+from notifiers.text.notification import experiment_buttons
+from notifiers.text.results import PHONE, log_message, results_message
 from notifiers.text.status import (
+    START_MODES,
     card,
-    ideas_message,
     progress_line,
-    results_message,
     runs_message,
     start_card,
     status_message,
@@ -48,18 +47,15 @@ from notifiers.text.words import duration, look_at
 
 INTRODUCTION = "The bot trains one experiment after another and reports here. /help lists all commands."
 RESULTS_SHOWN = 10
-IDEAS_SHOWN = 4
-ALREADY_SET = "Already set in the best program: it will not be trained again."
-NEEDS_A_MODEL = "It needs a model or an agent in PROPOSER; search cannot use it."
-
-LESSONS_READ = 1000  # of each run
+TERMINAL = 76  # columns that a table has there
+NO_MORNING = "WAKE_UP is not set: no report comes in the morning, /summary makes one."
 LOG_BYTES = 3000  # of a log that are shown: about what one chat message holds
 
 
 Handler: TypeAlias = Callable[[Call, Request], Awaitable[Message | Reply]]
 
 
-class CommandHandlers:
+class CommandHandlers(IdeaCommands):
     """Answers commands about the runs of `host`; `now` gives seconds since the epoch.
 
     `chats` tells how the chats are, a line each, for `/health`.
@@ -75,9 +71,7 @@ class CommandHandlers:
         zone: tzinfo,
         now: Callable[[], float],
     ) -> None:
-        self._host = host
-        self._journal = host.journal
-        self._settings = settings
+        super().__init__(host, settings)
         self._preferences = preferences
         self._chats = chats
         self._zone = zone
@@ -101,13 +95,17 @@ class CommandHandlers:
     # Control: the channel that asks has its message about the change in the answer, all others in the event's
 
     async def _start_run(self, call: Call, request: Request) -> Reply:
-        tag = call.text("tag")
+        tag, mode = call.text("tag"), call.text("mode")
+        if mode and mode not in START_MODES:
+            raise UserError(f"{mode} is no mode: say {', '.join(START_MODES)}.")
         async with self._host.current.changes(asked_at=request.sent_at):
             await self._host.prepare()
             if not call.has("go"):
                 return Reply(start_card(await in_thread(self._host.plan_run, tag)), replaces=True)
             run = await in_thread(self._host.start_run, tag, answered_in=request.sender.channel)
             self._host.conduct(run, self._settings.experiments)
+            if mode:
+                await in_thread(self._preferences.change, request.sender.channel, mode)
         started = await in_thread(last_event_of, self._journal, run.id, (EventKind.RUN_STARTED,))
         assert started is not None
         return Reply(message_of(started, run), replaces=True, for_all=True)
@@ -120,22 +118,24 @@ class CommandHandlers:
         now, tag = call.has("now"), engine.run.tag
         await engine.pause(now=now, reason=_order(request))
         if engine.run.state is RunState.PAUSING:
-            return _changed(f"Run {tag} pauses after the current experiment. /pause now ends it at once.")
+            return changed(
+                f"Run {tag} pauses after the current experiment. /pause now ends it at once.", brief=True
+            )
         then = "reruns the interrupted experiment" if now else "continues it"
-        return _changed(f"Run {tag} is paused. /resume {then}. Best: {look_at(tag)}")
+        return changed(f"Run {tag} is paused. /resume {then}. Best: {look_at(tag)}", brief=True)
 
     async def _resume(self, _: Call, request: Request) -> Reply:
         engine = await self._engine(await self._meant(request))
         await engine.resume(reason=_order(request))
         self._host.conduct(engine.run, self._settings.experiments)
-        return _changed(f"Run {engine.run.tag} continues.")
+        return changed(f"Run {engine.run.tag} continues.", brief=True)
 
     async def _stop(self, _: Call, request: Request) -> Reply:
         run, order = await self._meant(request), _order(request)
         if not request.sender.is_local:
             order = replace(order, answered_in="")  # the event brings the report
         await (await self._engine(run)).stop(reason=order)
-        return _changed(f"Run {run.tag} is stopped. Its branch {run.branch} and all results stay.")
+        return changed(f"Run {run.tag} is stopped. Its branch {run.branch} and all results stay.")
 
     async def _retag(self, call: Call, request: Request) -> Reply:
         old, new = call.arguments["old"], call.arguments["new"]
@@ -143,14 +143,14 @@ class CommandHandlers:
         if run is None:
             raise UserError(f"No run {old}: /runs lists all runs.")
         await (await self._engine(run)).retag(new, answered_in=request.sender.channel)
-        return _changed(retagged_text(old, new))
+        return changed(retagged_text(old, new))
 
     async def _skip(self, _: Call, request: Request) -> Reply:
         engine = await self._engine(await self._meant(request))
-        given_up = await engine.skip(answered_in=request.sender.channel)
+        given_up = await engine.skip(answered_in=_answered_in(request))
         if isinstance(given_up, Repeat):
-            return _changed(f"Skipping a repeat of experiment #{given_up.number}.")
-        return _changed(f"Skipping experiment #{given_up.number}: {given_up.description}")
+            return changed(f"Skipping a repeat of experiment #{given_up.number}.", brief=True)
+        return changed(f"Skipping experiment #{given_up.number}: {given_up.description}", brief=True)
 
     async def _rerun(self, call: Call, request: Request) -> Reply:
         engine = await self._engine(await self._meant(request))
@@ -158,7 +158,7 @@ class CommandHandlers:
         await engine.rerun(number, times, name=sender.name, answered_in=sender.channel)
         run, again = engine.run, "once more" if times == 1 else f"{times} more times"
         when = "next" if run.state is RunState.RUNNING else f"after /resume, as run {run.tag} is {run.state}"
-        return _changed(f"Experiment #{number} will be trained {again}, {when}.")
+        return changed(f"Experiment #{number} will be trained {again}, {when}.")
 
     async def _accept(self, call: Call, request: Request) -> Reply:
         return await self._correct(EventKind.ACCEPTED, call, request)
@@ -168,9 +168,9 @@ class CommandHandlers:
 
     async def _correct(self, kind: EventKind, call: Call, request: Request) -> Reply:
         engine, number = await self._engine(await self._meant(request)), call.count("n")
-        name, channel = request.sender.name, request.sender.channel
-        correction = await engine.correct(kind, number, name=name, answered_in=channel)
-        return _changed(corrected_text(kind, number, correction.retried))
+        answered_in = _answered_in(request)
+        correction = await engine.correct(kind, number, name=request.sender.name, answered_in=answered_in)
+        return changed(corrected_text(kind, number, correction.retried), brief=True)
 
     async def _certify(self, _: Call, request: Request) -> Reply:
         engine = await self._engine(await self._meant(request))
@@ -203,13 +203,13 @@ class CommandHandlers:
             await engine.resume(reason=_order(request))
             self._host.conduct(engine.run, more)
         elif run.state is not RunState.RUNNING:
-            return _changed(f"{text}, after /resume, as run {run.tag} is {run.state}.")
-        return _changed(f"{text}{', after the experiment under way' if engine.under_way else ''}.")
+            return changed(f"{text}, after /resume, as run {run.tag} is {run.state}.")
+        return changed(f"{text}{', after the experiment under way' if engine.under_way else ''}.")
 
     # Questions
 
     async def _status(self, _: Call, __: Request) -> Message:
-        run = await self._current()
+        run = await self.current_run()
         status = await in_thread(self._status_of, run)
         return status_message(status, now=self._now(), zone=self._zone, waits_for=self._waits_for(run))
 
@@ -219,10 +219,10 @@ class CommandHandlers:
 
     async def _summary(self, _: Call, request: Request) -> Message:
         here = request.sender.is_local
-        return await self._reporter.summary(await self._current(), with_chart=not here)
+        return await self._reporter.summary(await self.current_run(), with_chart=not here)
 
-    async def _results(self, call: Call, _: Request) -> Message:
-        run = await self._current()
+    async def _results(self, call: Call, request: Request) -> Message:
+        run = await self.current_run()
         total = sum((await in_thread(self._journal.counts, run.id)).values())
         start = max(0, total - max(1, call.count("n", RESULTS_SHOWN)))
         rows = await in_thread(read_rows, self._journal, run.id, start=start)
@@ -234,10 +234,11 @@ class CommandHandlers:
             total=total,
             before=best.value if best else None,
             tag=run.tag,
+            width=TERMINAL if request.sender.is_local else PHONE,
         )
 
     async def _best(self, _: Call, __: Request) -> Message:
-        run = await self._current()
+        run = await self.current_run()
         best = await in_thread(self._journal.best, run.id)
         if best is None:
             raise UserError(f"Run {run.tag} has no kept experiment yet.")
@@ -245,7 +246,8 @@ class CommandHandlers:
         certain = certified_line(
             await in_thread(lambda: read_certainty(self._journal, run, with_keeps=False))
         )
-        return replace(found, text="\n".join(filter(None, (found.text, certain))))
+        text = "\n".join(filter(None, (found.text, certain)))
+        return replace(found, text=text, buttons=experiment_buttons(best, run.state))
 
     async def _diff(self, call: Call, _: Request) -> Message:
         run, experiment = await self._experiment(call)
@@ -265,11 +267,12 @@ class CommandHandlers:
         run, experiment = await self._experiment(call)
         kept = (await self._engine(run)).log_of(experiment.number)
         path = kept if experiment.status else self._host.worktree(run.tag) / "run.log"
-        text = without_secrets(await in_thread(read_tail, path, limit=LOG_BYTES), self._settings.secrets)
-        return Message(f"End of the log of experiment #{experiment.number}", text or "(empty)")
+        tail = await in_thread(read_tail, path, limit=LOG_BYTES)
+        text = without_secrets(tail, self._settings.secrets)
+        return log_message(experiment, text, cut_off=len(tail.encode()) >= LOG_BYTES)
 
     async def _plot(self, _: Call, request: Request) -> Message:
-        run = await self._current()
+        run = await self.current_run()
         try:
             picture = await chart_of(run, await in_thread(read_rows, self._journal, run.id))
         except ChartError as error:
@@ -281,76 +284,13 @@ class CommandHandlers:
         return Message(f"Run {run.tag}", attachments=(picture,))
 
     async def _bundle(self, _: Call, __: Request) -> Message:
-        run = await self._current()
+        run = await self.current_run()
         folder = bundle_folder(self._settings, run)
         workspace = await in_thread(self._host.workspace, run)
         made = await make_bundle(self._journal, run, workspace, settings=self._settings, folder=folder)
         return made.message()
 
-    async def _idea(self, call: Call, request: Request) -> Message:
-        run, sender = await self._current(), request.sender
-        if run.state is RunState.STOPPED:
-            raise UserError(f"Run {run.tag} is stopped: /start_run, then send it again.")
-        text = one_line(call.arguments["text"], IDEA_CHARACTERS)
-        at_once, outlook = await in_thread(self._look_at, run, text)  # a mistyped one is not noted
-        box = IdeaBox(self._journal)
-        waiting = await in_thread(box.waiting, run.id)
-        idea = await in_thread(
-            box.add,
-            run.id,
-            text,
-            author=sender.name or sender.platform,
-            channel=sender.channel,
-            message_id=request.message_id,
-        )
-        place = f"{len(waiting)} ahead of it" if waiting else "next"
-        if engine := self._host.engine_if_made(run):
-            engine.prefetch.look_again(at_once=at_once)
-        queued = f"Idea #{idea.id} is queued ({place}): {idea.text}"
-        return Message("\n".join(filter(None, (queued, outlook))))
-
-    def _look_at(self, run: Run, text: str) -> tuple[bool, str]:
-        """Return whether an idea is an edit as it stands, and a sentence where that is not obvious.
-
-        Raises:
-            MistypedIdeaError: it can only be meant to set a constant, and does not.
-        """
-        workspace = self._host.workspace(run)
-        source = workspace.source(workspace.head())
-        try:
-            if edit(source, text) == source:
-                return True, ALREADY_SET
-        except MistypedIdeaError:
-            raise
-        except UserError as error:
-            reader = next((choice.name for choice in self._settings.proposer if choice.name != SEARCH), None)
-            if reader:
-                return False, f"{reader} will turn it into an edit."
-            return False, f"{NEEDS_A_MODEL} {error}"
-        return True, ""
-
-    async def _ideas(self, call: Call, _: Request) -> Message:
-        most = max(1, call.count("n", IDEAS_SHOWN))
-        return await in_thread(self._read_ideas, await self._current(), most)
-
-    def _read_ideas(self, run: Run, most: int) -> Message:
-        journal, box = self._journal, IdeaBox(self._journal)
-        learned = lessons_of_others(journal, run, most=LESSONS_READ) + lessons(
-            journal, run, most=LESSONS_READ
-        )
-        best = journal.best(run.id)
-        return ideas_message(
-            waiting=box.waiting(run.id),
-            present=journal.undecided(run.id),
-            made=box.made(run.id, last=most + 1),
-            families=hit_rates(journal, run),
-            lessons=most_valuable(learned, most),
-            goal=run.goal,
-            like=best.value if best else None,
-            most=most,
-        )
-
-    async def _notify(self, call: Call, request: Request) -> Message:
+    async def _notify(self, call: Call, request: Request) -> Reply:
         channel = request.sender.channel
         try:
             text = call.text("text")
@@ -361,7 +301,12 @@ class CommandHandlers:
             )
         except ValueError as error:
             raise UserError(str(error)) from None
-        return Message(describe(found))
+        text = describe(found, now=self._now(), zone=self._zone)
+        if found.verbosity is Verbosity.MORNING and not self._settings.wake_up:
+            text = f"{text}\n{NO_MORNING}"
+        modes = (Button("All", "/notify all"), Button("Keeps, hourly", "/notify hourly"))
+        buttons = ((*modes, Button("Morning", "/notify morning")),)
+        return Reply(Message(text, buttons=buttons), replaces=True)
 
     async def _runs(self, _: Call, __: Request) -> Message:
         statuses = await in_thread(lambda: list(map(self._status_of, self._journal.runs())))
@@ -413,23 +358,6 @@ class CommandHandlers:
         failure = engine.prefetch.failure if engine else None
         return f"Waiting for a proposal: {failure.reason}" if failure else ""
 
-    async def _current(self) -> Run:
-        return await self._host.current.chosen()
-
-    async def _meant(self, request: Request) -> Run:
-        """Return the run that a command steers: none that was started after the command was sent."""
-        return await self._host.current.chosen(sent_at=request.sent_at)
-
-    async def _engine(self, run: Run) -> Engine:
-        return await in_thread(self._host.engine, run)
-
-    async def _experiment(self, call: Call, name: str = "n") -> tuple[Run, Experiment]:
-        run, number = await self._current(), call.count(name)
-        experiment = await in_thread(self._journal.experiment, run.id, number)
-        if experiment is None:
-            raise UserError(f"Run {run.tag} has no experiment #{number}: /results lists the experiments.")
-        return run, experiment
-
     def _status_of(self, run: Run) -> RunStatus:
         return run_status(self._journal, run, worktree=self._host.worktree(run.tag))
 
@@ -438,5 +366,6 @@ def _order(request: Request) -> Reason:
     return Reason(Actor.PERSON, request.sender.name, answered_in=request.sender.channel)
 
 
-def _changed(text: str) -> Reply:
-    return Reply(Message(text), for_all=True)
+def _answered_in(request: Request) -> str:
+    """Return the channel that has the answer in a message: to a press the event is one for all to read."""
+    return "" if request.pressed else request.sender.channel

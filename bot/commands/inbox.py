@@ -7,13 +7,13 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from bot.commands.access import Access, Request, Role
+from bot.commands.access import Access, Request, Role, has_own_chat
 from bot.commands.handlers import CommandHandlers
-from bot.commands.table import Call, parse
+from bot.commands.table import Call, parse, parse_reply, pressable
 from loop.errors import UserError
 from loop.process.worker import in_thread
 from loop.store.journal import Journal
-from loop.store.outbox import remember_request
+from loop.store.outbox import remember_request, told_experiment
 from loop.store.patience import Blocked
 from notifiers.message import Button, Message, Reply
 from notifiers.text.words import duration
@@ -55,11 +55,14 @@ class Inbox:
         if role is None and not (self._access.may_ask_id(sender) and _asks_for_ids(request.text)):
             log.warning("a stranger on %s: user %s in %s", sender.platform, sender.user, sender.place)
             return None
+        about = await in_thread(self._told, request) if request.replied_to else None
+        if about is None and _is_talk(request):
+            return None
         blocked = self._journal.blocked
         if request.key and blocked is None and not await in_thread(self._is_new, request.key):
             return None
         try:
-            call = parse(request.text)
+            call = parse(request.text) if about is None else await self._replied(request.text, *about)
             _require_role(call, role)
             _require_writable(call, blocked)
             self._require_fresh(call, request)
@@ -69,10 +72,12 @@ class Inbox:
                 return await self._confirmed(call, request)
             if call.command.question and not sender.is_local:
                 return self._ask(call, request)
-            return await self._handlers.obey(call, request)
+            reply = await self._handlers.obey(call, request)
         except UserError as error:
             log.info("refused %r: %s", request.text[:200], error)
             return Reply(Message(str(error)), refused=True)
+        most = self._access.highest_role(sender.channel)
+        return replace(reply, message=pressable(reply.message, most))
 
     def _require_fresh(self, call: Call, request: Request) -> None:
         age = self._now() - request.sent_at
@@ -100,6 +105,16 @@ class Inbox:
     def _expired(self, question: _Question) -> bool:
         return self._now() - question.asked_at > QUESTION_SECONDS
 
+    def _told(self, request: Request) -> tuple[int, int] | None:
+        """Return the run and number of the experiment whose message a text replies to, None for none."""
+        return told_experiment(self._journal, request.sender.channel, request.replied_to, at=request.sent_at)
+
+    async def _replied(self, text: str, run_id: int, number: int) -> Call:
+        run = await self._handlers.current_run()
+        if run.id != run_id:
+            raise UserError(f"That experiment is of an earlier run; commands are about run {run.tag} now.")
+        return parse_reply(text, number)
+
     def _is_new(self, key: str) -> bool:
         """Remember the request before it is obeyed: a command that ends the bot must not come again."""
         return remember_request(self._journal, key, now=self._now(), seconds=REMEMBERED_SECONDS)
@@ -113,6 +128,12 @@ def _require_writable(call: Call, blocked: Blocked | None) -> None:
 def _require_role(call: Call, role: Role | None) -> None:
     if role is not None and role < call.command.role:
         raise UserError(f"/{call.command.name} is for operators; you have read-only access.")
+
+
+def _is_talk(request: Request) -> bool:
+    """Tell whether people in a group answer a message that commands are not about."""
+    is_reply = bool(request.replied_to) and not request.text.startswith("/")
+    return is_reply and not has_own_chat(request.sender)
 
 
 def _asks_for_ids(text: str) -> bool:

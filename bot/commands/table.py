@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from enum import StrEnum
 
 from bot.commands.access import Role
 from loop.errors import UserError
+from notifiers.message import Button, Message
 
 
 class Kind(StrEnum):
@@ -81,6 +82,7 @@ class Call:
 _NUMBER = Parameter("n", Kind.COUNT, required=True)
 _COUNT = (Parameter("n", Kind.COUNT),)
 _NONCE = Parameter("nonce", Kind.WORD, required=True)
+_OFF = Parameter("off", Kind.CHOICE)
 _STEERS = Role.OPERATOR
 
 COMMANDS = (
@@ -88,7 +90,7 @@ COMMANDS = (
         "start_run",
         "Show what a new run would do; `go` starts it at once",
         "/start_run mar12 go",
-        (Parameter("tag", Kind.WORD), Parameter("go", Kind.CHOICE)),
+        (Parameter("tag", Kind.WORD), Parameter("mode", Kind.WORD), Parameter("go", Kind.CHOICE)),
         _STEERS,
     ),
     Command("status", "Current experiment and best result", "/status"),
@@ -162,11 +164,13 @@ COMMANDS = (
     ),
     Command(
         "idea",
-        "Queue something to try next",
+        "Queue something to try next; `/idea drop 3` takes it back",
         "/idea EMBEDDING_LR 0.8",
         (Parameter("text", Kind.TEXT, required=True),),
         _STEERS,
     ),
+    Command("more", "Try more like an experiment; `off` takes it back", "/more 12", (_NUMBER, _OFF), _STEERS),
+    Command("never", "Try nothing like it again; `off` takes it back", "/never 12", (_NUMBER, _OFF), _STEERS),
     Command("ideas", "Queued ideas, and lessons so far", "/ideas 10", _COUNT),
     Command("runs", "All runs", "/runs"),
     Command(
@@ -203,12 +207,49 @@ def find_command(name: str) -> Command:
     raise UserError(f"There is no command /{plain[:40]}: {hint}")
 
 
+def pressable(message: Message, role: Role) -> Message:
+    """Return the message without the buttons that nobody of this role may press."""
+    rows = (tuple(each for each in row if _role_of(each) <= role) for row in message.buttons)
+    return replace(message, buttons=tuple(filter(None, rows)))
+
+
+def _role_of(button: Button) -> Role:
+    return parse(button.command).command.role
+
+
 def parse(text: str) -> Call:
     name, _, rest = text.strip().partition(" ")
     if not name:
         raise UserError("No command given: /help lists the commands.")
     command = find_command(name)
     return Call(command, _match(command, rest.strip()))
+
+
+_ALIASES = {"again": "rerun"}
+
+
+def parse_reply(text: str, number: int) -> Call:
+    """Return what a reply to a message about an experiment asks: `diff`, `again x3`, or an idea in words.
+
+    A command that takes the number of an experiment takes this one. Where words that begin like a command
+    are no such command they are an idea: `skip connections between layers`.
+    """
+    text = text.strip().removeprefix("/")
+    name, *rest = text.lower().split() or [""]
+    name = _ALIASES.get(name, name)
+    if any(each.name == name and each.parameters[:1] == (_NUMBER,) for each in COMMANDS):
+        rest = [word.removeprefix("x") for word in rest]  # three times: x3
+        counts = sum(map(_is_count, rest))
+        own = [] if counts > (name == "rerun") else [str(number)]
+        text_meant = " ".join((name, *own, *rest))
+    else:
+        text_meant = text
+    try:
+        return parse(text_meant)
+    except UserError:
+        if " " not in text:
+            raise
+    return Call(find_command("idea"), {"text": text, "n": str(number)})
 
 
 def _match(command: Command, text: str) -> Mapping[str, str]:

@@ -42,12 +42,17 @@ from loop.process.liveness import Marked, end_orphan
 from loop.process.machine import ClockChange, ClockWatch
 from loop.process.trainer import Process
 from loop.process.worker import in_thread
+from loop.store.events import remind
 from loop.store.journal import Journal, StoreError
 
 log = logging.getLogger(__name__)
 
 MISSED = 3
 """The heartbeat is late when so many beats in a row are missing."""
+
+
+REMIND_SECONDS = 3600.0
+"""An unanswered call for a person is repeated once after this, also in quiet hours."""
 
 
 async def find_blocker(examiner: Examiner, run: Run) -> Reason | None:
@@ -153,8 +158,13 @@ class Heartbeat:
         for action in decide(vitals, stall_minutes=self._stall_minutes):
             await self._try(action)
         self._change, self._absences = ClockChange(), {}
+        await in_thread(self._remind)
         await in_thread(self._journal.beat)
         return problems(vitals)
+
+    def _remind(self) -> None:
+        for run in self._journal.active_runs():
+            remind(self._journal, run, now=time.time(), after=REMIND_SECONDS)
 
     def _look_at_clock(self) -> None:
         change = self._clock.look()

@@ -74,12 +74,7 @@ def make_researcher(
         model = makers[choice.kind](choice, supplies)
         return Source(choice.name, model, choice.weight, model.name)
 
-    guard = Guard(
-        frozen=module_names(workspace.frozen),
-        base=functools.cache(lambda: workspace.source(run.base_commit)),
-        find=functools.partial(with_program, journal, run.id),
-        strict=settings.guard == "strict",
-    )
+    guard = guard_of(settings, run, journal, workspace)
     search = SearchProposer(python=sys.executable, frozen=frozenset(settings.frozen_constants))
     return Researcher(
         search=search,
@@ -97,6 +92,16 @@ def make_researcher(
         device=functools.cache(device),
         stuck_after=settings.stuck_after,
         pause=pause if settings.llm_when_spent == "pause" else None,
+    )
+
+
+def guard_of(settings: Settings, run: Run, journal: Journal, workspace: Workspace) -> Guard:
+    """Return the check that every proposal of a run passes."""
+    return Guard(
+        frozen=module_names(workspace.frozen),
+        base=functools.cache(lambda: workspace.source(run.base_commit)),
+        find=functools.partial(with_program, journal, run.id),
+        strict=settings.guard == "strict",
     )
 
 

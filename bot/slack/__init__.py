@@ -56,7 +56,9 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
 
     async def check(alone: bool) -> Sequence[Check]:
         told = app_token if alone and settings.slack_listen is None else ""
-        return await check_slack(client, app_token=told, channels=settings.slack_channels, scopes=tuple(SCOPES))
+        return await check_slack(
+            client, app_token=told, channels=settings.slack_channels, scopes=tuple(SCOPES)
+        )
 
     return Connection(front.run, front.health, channels, check)
 

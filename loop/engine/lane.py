@@ -103,6 +103,8 @@ class Lane:
     def can_be_skipped(self) -> bool:
         if self.experiment is None or self.experiment.stage is Stage.EVALUATED:
             return False
+        if self.experiment.stage is Stage.TRAINING and self.training is not None:
+            return self.training.alive()  # else it has just ended, and its result counts
         return self.experiment.stage is not Stage.MEASURED or self._put_off or self._evaluation is not None
 
     async def step(self) -> None:

@@ -90,6 +90,7 @@ class Prefetch:
         self._refusals: tuple[Rejection, ...] = ()  # proposals that did not fit a new best
         self._news = asyncio.Event()  # people want something that was not looked at
         self._makes_way = False  # a free proposal does, for what they want
+        self._unwanted: Callable[[Proposal], bool] | None = None
         self._task: asyncio.Task[Ready] | None = None
 
     @property
@@ -111,6 +112,13 @@ class Prefetch:
         self._news.set()
         self._makes_way |= at_once
         if self.ready is not None and self._has_to_make_way(self.ready):
+            self._task = None
+            self.start()
+
+    def withdraw(self, unwanted: Callable[[Proposal], bool]) -> None:
+        """Make another proposal in the place of one, ready or in the making, that people no longer want."""
+        self._unwanted = unwanted
+        if self.ready is not None and unwanted(self.ready):
             self._task = None
             self.start()
 
@@ -155,7 +163,7 @@ class Prefetch:
         failures = 0
         while True:
             self._news.clear()
-            self._makes_way = False
+            self._makes_way, self._unwanted = False, None
             try:
                 context = replace(await in_thread(self._context), rejections=self._refusals)
                 proposal = await self._proposer.propose(context)
@@ -177,6 +185,8 @@ class Prefetch:
                     return ready
 
     def _has_to_make_way(self, proposal: Proposal) -> bool:
+        if self._unwanted is not None and self._unwanted(proposal):
+            return True
         return self._makes_way and (proposal.cost, proposal.idea, proposal.repairs) == (None, None, None)
 
     def _commit(self, proposal: Proposal) -> Ready:

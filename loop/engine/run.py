@@ -73,15 +73,20 @@ class Engine(Conductor):
     async def skip(self, *, answered_in: str = "") -> Experiment | Repeat:
         """End an experiment, or else a repeat, and go on; return what is to be given up.
 
-        Of several it is the one that began first. It counts all the same if its training has just ended.
+        Of several it is the one that began first.
+
+        Raises:
+            UserError: nothing trains, or what did has just ended: its result counts.
         """
         async with self.switch:
-            found = [lane.experiment for lane in self._lanes if lane.experiment and lane.can_be_skipped]
+            present = [lane.experiment for lane in self._lanes if lane.experiment]
+            found = [each for each in present if self._lanes[each.lane].can_be_skipped]
             if not found:
                 for lane in self._lanes:
                     if lane.repeat is not None:
                         return await lane.skip_repeat(lane.repeat, answered_in=answered_in)
-                raise UserError("Nothing is training: there is nothing to skip.")
+                why = f"#{present[0].number} has just ended" if present else "Nothing is training"
+                raise UserError(f"{why}: there is nothing to skip.")
             given_up = replace(min(found, key=lambda e: e.number), skip_requested=True)
             lane = self._lanes[given_up.lane]
             record, kind = self._journal.record, EventKind.SKIP_REQUESTED

@@ -28,6 +28,7 @@ from loop.proposers.protocol import (
     RepairGivenUpError,
     UnavailableError,
 )
+from loop.proposers.steering import why_unwanted
 from loop.store.events import Notes
 from loop.store.experiments import Idea
 from loop.store.spending import Account, Budget
@@ -47,6 +48,9 @@ class ModelState(StrEnum):
     DOWN = "away"
     BLOCKED = "lost"  # until a person helps
     UP = "back"
+
+
+UNAVAILABLE = (ModelState.DOWN, ModelState.BLOCKED)
 
 
 class Availability:
@@ -82,7 +86,7 @@ class Availability:
     def answered(self, run_id: int, name: str) -> None:
         self._failures.pop(name, None)
         self._retry_at.pop(name, None)
-        if self._notified(run_id, name) in (ModelState.DOWN, ModelState.BLOCKED):
+        if self._notified(run_id, name) in UNAVAILABLE:
             self._notes.tell(run_id, Cause.PROPOSER, ModelState.UP, available_again(name), key=name)
 
     def pause_proposals(self, name: str) -> None:
@@ -288,6 +292,8 @@ class ModelCaller:
 
     def why_rejected(self, context: Context, proposal: Proposal) -> str | None:
         """Return why the proposal cannot become an experiment, or is not worth one. It may block."""
+        if (unwanted := why_unwanted(context.wishes, context.source, proposal)) is not None:
+            return unwanted
         try:
             return self._check(proposal, context)
         except UserError as error:

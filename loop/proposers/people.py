@@ -9,12 +9,14 @@ import logging
 import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from math import isfinite
 
 from loop.errors import UserError
 from loop.experiment import Family, Proposal, Run
 from loop.program.constants import Number, Value, find_constants, read_value, replace_constants, write_value
+from loop.program.demands.requirements import read_requirements
 from loop.proposers.protocol import Context
-from loop.proposers.search.space import family_of
+from loop.proposers.search.space import family_of, is_share, is_size
 from loop.store.experiments import Idea, IdeaBox
 
 log = logging.getLogger(__name__)
@@ -137,6 +139,39 @@ def edit(source: str, text: str) -> str:
         UserError: the text is anything else.
     """
     return replace_constants(source, _read_changes(_constants(source), text))
+
+
+def why_impossible(source: str, files: Mapping[str, str], text: str) -> str:
+    """Return why the program cannot be trained with the constants that `text` sets; empty where it may be.
+
+    `files` are the texts of the other files of the repository by path.
+
+    Raises:
+        UserError: as `edit`.
+    """
+    present = _constants(source)
+    changes = _read_changes(present, text)
+    for name, value in changes.items():
+        if reason := _why_out_of_range(name, present[name], value):
+            return reason
+    requirements = read_requirements(source, files)
+    broken = requirements.broken({**present, **changes}) if requirements else frozenset()
+    names = ", ".join(sorted(broken))
+    return f"the program would stop, as it demands other values of {names}." if broken else ""
+
+
+def _why_out_of_range(name: str, old: Value, new: Value) -> str:
+    pairs = zip(old, new, strict=True) if isinstance(old, tuple) and isinstance(new, tuple) else [(old, new)]
+    for before, after in pairs:
+        if isinstance(before, bool | str | tuple) or isinstance(after, bool | str | tuple):
+            continue
+        if not isfinite(after):
+            return f"{name} takes a finite number."
+        if before > 0 > after or (isinstance(before, int) and before > 0 == after and is_size(name)):
+            return f"{name} must be above 0." if is_size(name) else f"{name} cannot be negative."
+        if is_share(name) and 0 <= before <= 1 < after:
+            return f"{name} is a share: at most 1."
+    return ""
 
 
 def _constants(source: str) -> Mapping[str, Value]:

@@ -11,6 +11,7 @@ from loop.errors import UserError
 from loop.evaluation.noise import Noise
 from loop.experiment import Cost, Experiment, Goal, Proposal, Run, Status
 from loop.results.gains import Lesson
+from loop.store.evidence.wishes import Wished
 from loop.store.experiments import Idea, Row
 
 STUCK_AFTER = 15
@@ -120,10 +121,10 @@ class Context:
 
     `source` is the editable file at `parent`, the commit to make the proposal against. `experiments` are the
     last ones, the oldest first, the one under way included, and before them the best when the first of them
-    was made. `changes` are diffs of the kept ones and near misses, by number. `files` are the fixed texts of
-    the repository by path. `papers` are abstracts of papers that the program names, if the run is stuck.
-    `noise` is the run's, None until enough programs were trained again. `search_state` says what the search
-    over constants has learnt, where the proposer is told.
+    was made. `wishes` are what people said of experiments. `changes` are diffs of the kept ones and near
+    misses, by number. `files` are the fixed texts of the repository by path. `papers` are abstracts of papers
+    that the program names, if the run is stuck. `noise` is the run's, None until enough programs were trained
+    again. `search_state` says what the search over constants has learnt, where the proposer is told.
     """
 
     run: Run
@@ -131,6 +132,7 @@ class Context:
     parent: str
     experiments: tuple[Experiment, ...] = ()
     ideas: tuple[Idea, ...] = ()
+    wishes: tuple[Wished, ...] = ()
     changes: Mapping[int, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     lessons: tuple[Lesson, ...] = ()

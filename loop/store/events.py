@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import TypeAlias
 
@@ -87,11 +87,12 @@ _TURNS = (
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a person is called for; `cause` is None in an event of an earlier release."""
+    """What a person is called for since `at`; `cause` is None in an event of an earlier release."""
 
     cause: Cause | None
     key: str
     reason: str
+    at: float = field(default=0.0, compare=False)
 
 
 _Calls: TypeAlias = dict[tuple[Cause | None, str], Call]
@@ -136,6 +137,23 @@ def open_calls(journal: Journal, run: Run, *, until: float = inf) -> tuple[Call,
     return tuple(calls.values())
 
 
+def remind(journal: Journal, run: Run, *, now: float, after: float) -> None:
+    """Append a reminder of each call that is open for so many seconds, once a call."""
+    due = [call for call in open_calls(journal, run) if now - call.at >= after]
+    told = events_of(journal, run.id, (EventKind.REMINDED,)) if due else []
+    last = {_about(event.data): event.at for event in told}
+    new = [call for call in due if last.get(_key(call), 0.0) < call.at]
+    if new:
+        with journal.transaction() as append:
+            for call in new:
+                data = {"cause": call.cause, "key": call.key, "reason": call.reason}
+                append(run.id, EventKind.REMINDED, **data)
+
+
+def _key(call: Call) -> tuple[Cause | None, str]:
+    return (call.cause, call.key) if call.cause else (None, call.reason)
+
+
 def _turn(calls: _Calls, event: Event, *, over: bool) -> None:
     kind, data = event.kind, event.data
     cause, key = about = _about(data)
@@ -143,7 +161,7 @@ def _turn(calls: _Calls, event: Event, *, over: bool) -> None:
     if kind is EventKind.RESOLVED or "state" in data:
         calls.pop(about, None)
     if kind is EventKind.NEEDS_ATTENTION and (stays or not over):
-        calls[about] = Call(cause, key, str(data["reason"]))
+        calls[about] = Call(cause, key, str(data["reason"]), event.at)
     elif kind is EventKind.RUN_RECOVERED:
         _drop(calls, WATCHED - {Cause.LOOP} | _HAS_STATES | _AWAITS_ORDER | _AWAITS_VERDICT)
     elif kind is EventKind.RUN_STATE and data["state"] == RunState.RUNNING:

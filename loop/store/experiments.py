@@ -269,12 +269,12 @@ class IdeaBox:
         with self._journal.transaction():
             return replace(idea, id=self._journal.insert("ideas", **row))
 
-    def give_up(self, idea: Idea, reason: str) -> None:
+    def give_up(self, idea: Idea, reason: str, *, answered_in: str = "") -> None:
         """Note that no experiment will be made of the idea, and notify people why, as a clause."""
         notice = f"idea #{idea.id} of {idea.author} is given up: {reason}"
         with self._journal.transaction() as append:
             self._journal.execute("UPDATE ideas SET given_up = ? WHERE id = ?", reason, idea.id)
-            append(idea.run_id, EventKind.NOTED, reason=notice)
+            append(idea.run_id, EventKind.NOTED, reason=notice, answered_in=answered_in)
 
     def get(self, idea_id: int) -> Idea:
         (row,) = self._journal.query("SELECT * FROM ideas WHERE id = ?", idea_id)

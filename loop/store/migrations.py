@@ -398,6 +398,16 @@ MIGRATIONS = (
     ALTER TABLE cursors ADD COLUMN trouble TEXT NOT NULL DEFAULT '';
     ALTER TABLE cursors ADD COLUMN trouble_since REAL;
     """,
+    """
+    CREATE TABLE wishes (
+        run_id INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        wish TEXT NOT NULL,
+        name TEXT NOT NULL,
+        PRIMARY KEY (run_id, number),
+        FOREIGN KEY (run_id, number) REFERENCES experiments (run_id, number)
+    ) WITHOUT ROWID;
+    """,
 )
 """Applied in order, each once; `PRAGMA user_version` counts them. Never edit one that was released."""
 

@@ -161,6 +161,30 @@ class Outbox:
             )
 
 
+def told_experiment(journal: Journal, channel: str, message_id: str, *, at: float) -> tuple[int, int] | None:
+    """Return the run and the number of the experiment that a message of this channel was about.
+
+    A run's card, in whose thread its messages are, is about the one that was told last until then.
+    """
+    rows = journal.query(
+        "SELECT DISTINCT run_id, number FROM deliveries JOIN events ON events.id = event_id "
+        "WHERE channel = ? AND message_id = ? AND number IS NOT NULL LIMIT 2",
+        channel,
+        message_id,
+    )
+    if not rows:
+        rows = journal.query(
+            "SELECT run_id, number FROM deliveries JOIN events ON events.id = event_id "
+            "JOIN cards USING (channel, run_id) "
+            "WHERE channel = ? AND cards.message_id = ? AND kind = 'decided' AND deliveries.state = 'sent' "
+            "AND deliveries.at <= ? ORDER BY event_id DESC LIMIT 1",
+            channel,
+            message_id,
+            at,
+        )
+    return (int(rows[0][0]), int(rows[0][1])) if len(rows) == 1 else None
+
+
 def last_sent(journal: Journal) -> list[LastSent]:
     rows = journal.query(
         "SELECT channel, trouble, trouble_since, "

@@ -21,10 +21,10 @@ from loop.store.journal import Journal
 from loop.store.outbox import Entry, LastSent, Outbox, State, Trouble, last_sent
 from loop.text import one_line
 from notifiers.channels.tracker import SERVICES
-from notifiers.delivery.preferences import Decision, Preferences, Verbosity, decide, is_quiet
+from notifiers.delivery.preferences import Decision, Preferences, Threshold, Verbosity, decide
 from notifiers.delivery.rate_limit import CHANNEL_WAITS, Clock, Spacing
 from notifiers.message import Channel, GoneError, Message, RateLimitedError, RefusedError, UnreachableError
-from notifiers.text.digest import backlog_message, group_message, message_of
+from notifiers.text.digest import backlog_message, group_message, hour_message, message_of
 from notifiers.text.notification import Notification, Topic, buttons_under, read_notifications
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ REASON = 200  # characters of a platform's reason
 FEW = 5
 """More notifications than this, once the oldest is `STALE` seconds old, are sent in one message."""
 STALE = 300.0
+HOUR = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +75,15 @@ class Send:
 class Pending:
     """A notification that is not settled; `state` is None where nothing was done about it yet.
 
-    One that is `answered` has been told in the channel by the answer to a command.
+    One that is `answered` has been told in the channel by the answer to a command; `passed` is the number
+    that it is the first to reach.
     """
 
     news: Notification
     state: State | None = None
     decision: Decision = Decision.SEND
     answered: bool = False
+    passed: Threshold | None = None
 
     @property
     def waits(self) -> bool:
@@ -89,7 +92,9 @@ class Pending:
 
     def decided(self, preferences: Preferences, *, quiet: bool) -> Pending:
         decision = decide(self.news, preferences, quiet=quiet)
-        return replace(self, decision=Decision.MUTE if self.answered else decision)
+        threshold = preferences.threshold
+        passed = threshold if threshold is not None and threshold.is_passed(self.news) else None
+        return replace(self, decision=Decision.MUTE if self.answered else decision, passed=passed)
 
     def entry(self, state: State) -> Entry:
         return Entry(self.news.event.id, state)
@@ -111,15 +116,22 @@ def next_step(
         if each.state is State.FOLLOWS and not (quiet and each.waits):
             return _follow_up(each, now=now, zone=zone)
     decided = [each for each in decided if each.state is not State.FOLLOWS]
+    hourly = preferences.verbosity is Verbosity.HOURLY
     enough = preferences.every if preferences.verbosity is Verbosity.EVERY else 0
     due = [each for each in decided if each.decision is not Decision.MUTE and not each.waits]
     late = len(due) > FEW and now - due[0].news.event.at >= STALE
-    if quiet or late or sum(each.waits for each in decided) > max(enough, FEW):
+    waiting = sum(each.waits and not (hourly and each.news.is_digest) for each in decided)
+    if quiet or hourly or late or waiting > max(enough, FEW):
         for each in decided:
             if each.news.topic is Topic.REPORT and each.decision is not Decision.MUTE:
                 return _wake_up(each, decided, now=now, zone=zone)
-        if not quiet:
+        if not quiet and (late or waiting > max(enough, FEW)):
             return _backlog(decided, preferences, now=now, zone=zone)
+    if hourly and not quiet:
+        held = [each for each in decided if each.decision is Decision.HOLD and each.news.is_digest]
+        if held and now - held[0].news.event.at >= HOUR:
+            return _group(held, hour_message([each.news for each in held], zone))
+        enough = HELD  # they wait for that
     return _first(decided, enough, quiet=quiet, now=now, zone=zone)
 
 
@@ -142,7 +154,9 @@ def _first(
                 continue
         if entries:
             break
-        return _group(group) if group else _send(each, now=now, zone=zone)
+        if group and enough < HELD:
+            return _group(group, group_message([each.news for each in group]))
+        return _send(each, now=now, zone=zone)
     return Record(tuple(entries)) if entries else None
 
 
@@ -153,6 +167,7 @@ def _send(each: Pending, *, now: float, zone: tzinfo) -> Send:
     if now - news.event.at >= STALE:
         late = f"\nThat was {datetime.fromtimestamp(news.event.at, zone):%Y-%m-%d at %H:%M}"
     text = message_of(news.event, news.run, news.experiment).text
+    text += f"\n{each.passed}: you asked to hear of it" if each.passed else ""
     return Send(
         Message(f"{text}{late}", buttons=buttons_under(news), silent=silent),
         news.run,
@@ -174,7 +189,7 @@ def _wake_up(report: Pending, decided: Sequence[Pending], *, now: float, zone: t
     for each in decided[: decided.index(report)]:
         if each.decision is Decision.MUTE:
             state = State.MUTED
-        elif each.news.topic is Topic.ATTENTION:
+        elif each.news.is_call:
             state = State.FOLLOWS
         else:
             state = State.COLLAPSED if each.news.run.id == report.news.run.id else State.HELD
@@ -190,9 +205,8 @@ def _follow_up(each: Pending, *, now: float, zone: tzinfo) -> Record | Send:
     return _send(each if urgent else replace(each, decision=Decision.SILENT), now=now, zone=zone)
 
 
-def _group(group: Sequence[Pending]) -> Send:
+def _group(group: Sequence[Pending], message: Message) -> Send:
     news = [each.news for each in group]
-    message = replace(group_message(news), silent=not any(one.is_loud for one in news))
     entries = tuple(each.entry(State.COLLAPSED) for each in group)
     return Send(message, _only_run(news), any(one.is_for_all for one in news), entries)
 
@@ -215,7 +229,7 @@ def _backlog(decided: Sequence[Pending], preferences: Preferences, *, now: float
 def _after_backlog(each: Pending) -> State:
     if each.decision is Decision.MUTE:
         return State.MUTED
-    own = each.news.topic in (Topic.KEEP, Topic.QUARANTINE, Topic.ATTENTION) or each.news.has_report
+    own = each.news.topic in (Topic.KEEP, Topic.QUARANTINE) or each.news.is_call or each.news.has_report
     return State.FOLLOWS if own else State.COLLAPSED
 
 
@@ -232,7 +246,8 @@ class Delivery:
 
     `preferences` are asked before every step. A message about a run answers the one whose id `thread`
     returns; one about an experiment whose idea came from this channel answers that message.
-    `report` makes the report on an event, None where it cannot. `zone` is the bot's own; `jitter` gives
+    `report` makes the report on an event, None where it cannot; `shown` takes out of a message what the
+    channel must not show. `zone` is the bot's own; `jitter` gives
     numbers from 0 to 1.
     """
 
@@ -244,6 +259,7 @@ class Delivery:
         preferences: Callable[[], Preferences] = Preferences,
         thread: Callable[[Run], Awaitable[str]] | None = None,
         report: Callable[[Event], Awaitable[Message | None]] | None = None,
+        shown: Callable[[Message], Message] = lambda message: message,
         spacing: Spacing | None = None,
         clock: Clock | None = None,
         zone: tzinfo = UTC,
@@ -254,6 +270,7 @@ class Delivery:
         self._preferences = preferences
         self._thread = thread
         self._report = report
+        self._shown = shown
         self._clock = clock or Clock()
         self._spacing = spacing or Spacing(clock=self._clock)
         self._zone = zone
@@ -290,7 +307,7 @@ class Delivery:
 
     def _next(self) -> Record | Send | None:
         preferences, now = self._preferences(), self._clock.now()
-        quiet = is_quiet(preferences.quiet, now, self._zone)
+        quiet = preferences.is_quiet(now, self._zone)
         pending = read_pending(self._journal, self._outbox, held=not quiet)
         if quiet and any(each.news.topic is Topic.REPORT for each in pending):
             pending = read_pending(self._journal, self._outbox, held=True)  # it covers them too
@@ -315,7 +332,7 @@ class Delivery:
 
     async def _send(self, step: Send) -> str:
         root = await self._root(step)
-        message = await self._message(step)
+        message = self._shown(await self._message(step))
         await self._spacing.turn()
         try:
             return await self._channel.send(message, reply_to=root, broadcast=step.for_all)

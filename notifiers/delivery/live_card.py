@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, tzinfo
 
@@ -33,7 +34,8 @@ class LiveCards:
 
     An edit never holds anything up: what cannot be shown now is shown later, as it is then.
     `status` reads how a run stands; it is called in a worker thread. `spacing` is shared with the channel's
-    delivery, whose messages go first. With `topics` each card stands in the topic of its run.
+    delivery, whose messages go first; `shown` is as in `Delivery`. With `topics` each card is in the topic
+    of its run.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class LiveCards:
         zone: tzinfo,
         clock: Clock | None = None,
         topics: RunTopics | None = None,
+        shown: Callable[[Message], Message] = lambda message: message,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._channel = channel
@@ -55,15 +58,44 @@ class LiveCards:
         self._zone = zone
         self._clock = clock or Clock()
         self._topics = topics
+        self._fit = shown
         self._jitter = jitter
         self._outbox = Outbox(journal, channel.name, now=self._clock.now)
         self._lock = asyncio.Lock()
         self._shown: dict[int, Message] = {}  # by run: what its card says since this process started
         self._edited: dict[int, float] = {}
+        self._states: dict[int, RunState] = {}
         self._unpinned: list[str] = []
         self._refused: dict[int, float] = {}  # by run whose card was refused: until when no look tries again
 
     async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow_states())
+            tasks.create_task(self._look_often())
+
+    async def _follow_states(self) -> None:
+        """Show at once what a command does to a run: a press of a button gets no other answer."""
+        written = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def notice() -> None:  # called in the thread that wrote to the journal
+            loop.call_soon_threadsafe(written.set)
+
+        self._journal.listeners.append(notice)
+        try:
+            while True:
+                await written.wait()
+                written.clear()
+                if await in_thread(self._has_turned):
+                    with suppress(UnreachableError):
+                        await self.refresh()
+        finally:
+            self._journal.listeners.remove(notice)
+
+    def _has_turned(self) -> bool:
+        return any(run.state is not self._states.get(run.id, run.state) for run in self._journal.runs())
+
+    async def _look_often(self) -> None:
         failures = 0
         while True:
             try:
@@ -121,7 +153,7 @@ class LiveCards:
         return sorted(due, key=lambda pair: self._edited.get(pair[0].id, 0.0))  # each gets its turn
 
     def _card(self, run: Run) -> Message:
-        return card(self._status(run), zone=self._zone)
+        return self._fit(card(self._status(run), zone=self._zone))
 
     async def _show(self, run: Run, message: Message) -> None:
         now = self._clock.now()
@@ -148,7 +180,7 @@ class LiveCards:
             self._refused.pop(run.id, None)
             closed = run.state is RunState.STOPPED
             await in_thread(self._outbox.put_card, run.id, message_id, closed=closed)
-            self._shown[run.id], self._edited[run.id] = message, now
+            self._shown[run.id], self._edited[run.id], self._states[run.id] = message, now, run.state
 
     async def _pin(self) -> None:
         while self._unpinned and self._spacing.spare():

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, time, tzinfo
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, time, tzinfo
 from difflib import get_close_matches
 from enum import StrEnum
+from math import isfinite
+from time import time as time_of_day
 from typing import assert_never
 from zoneinfo import ZoneInfo
 
+from loop.experiment import Goal
 from loop.store.journal import Journal
 from loop.store.outbox import read_preferences, write_preferences
 from notifiers.text.notification import Notification, Topic
@@ -27,6 +30,8 @@ class Verbosity(StrEnum):
     KEEPS = "keeps"
     BEST = "best"  # only what the metric had never reached
     EVERY = "every"  # several in one message
+    HOURLY = "hourly"  # keeps, and a line an hour about the others
+    MORNING = "morning"  # the wake-up report, and what needs a person
     SILENT = "silent"  # all, without a sound
 
 
@@ -52,13 +57,44 @@ class QuietHours:
 
 
 @dataclass(frozen=True, slots=True)
+class Threshold:
+    """A number that the best result is to reach, of which the channel is told with a sound at any time."""
+
+    metric: str
+    goal: Goal
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.metric} {'<' if self.goal is Goal.MINIMIZE else '>'} {self.value:g}"
+
+    def is_passed(self, news: Notification) -> bool:
+        """Tell whether the news is the first keep beyond it."""
+        experiment = news.experiment
+        if news.topic is not Topic.KEEP or experiment is None or experiment.value is None:
+            return False
+        before = experiment.best_before
+        return self._is_beyond(experiment.value) and not (before is not None and self._is_beyond(before))
+
+    def _is_beyond(self, value: float) -> bool:
+        return value < self.value if self.goal is Goal.MINIMIZE else value > self.value
+
+
+@dataclass(frozen=True, slots=True)
 class Preferences:
-    """What one channel wants. `every` is how many digests make one message, with `Verbosity.EVERY`."""
+    """What one channel wants. `every` is how many digests make one message, with `Verbosity.EVERY`.
+
+    Until `muted_until`, in seconds since the epoch, it is as in quiet hours.
+    """
 
     verbosity: Verbosity = Verbosity.ALL
     every: int = 1
     quiet: QuietHours | None = None
     topics: Mapping[Topic, Loudness] = field(default_factory=dict)
+    muted_until: float = 0.0
+    threshold: Threshold | None = None
+
+    def is_quiet(self, now: float, zone: tzinfo) -> bool:
+        return now < self.muted_until or is_quiet(self.quiet, now, zone)
 
 
 def usual_preferences(*, every: int, quiet: QuietHours | None) -> Preferences:
@@ -84,6 +120,8 @@ def decide(news: Notification, preferences: Preferences, *, quiet: bool) -> Deci
     In quiet hours all is held but what only a person can help with, and the wake-up report: when it comes is
     set apart from them.
     """
+    if preferences.threshold is not None and preferences.threshold.is_passed(news):
+        return Decision.SEND
     decision = _by_preference(news, preferences)
     if decision is Decision.MUTE or news.topic in (Topic.ATTENTION, Topic.REPORT):
         return decision
@@ -135,46 +173,82 @@ def _by_preference(news: Notification, preferences: Preferences) -> Decision:
         case None:
             pass
     usual = Decision.SEND if news.is_loud else Decision.SILENT
-    match preferences.verbosity:
-        case _ if news.topic is Topic.QUARANTINE:
+    if news.topic is Topic.QUARANTINE:
+        return usual
+    by_verbosity = _of_digest if news.is_digest else _of_other
+    return by_verbosity(news, preferences.verbosity, usual)
+
+
+def _of_digest(news: Notification, verbosity: Verbosity, usual: Decision) -> Decision:
+    match verbosity:
+        case Verbosity.ALL:
             return usual
-        case Verbosity.KEEPS if news.is_digest and news.topic is not Topic.KEEP:
-            return Decision.MUTE
-        case Verbosity.BEST if news.is_digest and not news.is_new_best:
-            return Decision.MUTE
-        case Verbosity.EVERY if news.is_digest:
+        case Verbosity.KEEPS:
+            return usual if news.topic is Topic.KEEP else Decision.MUTE
+        case Verbosity.BEST:
+            return usual if news.is_new_best else Decision.MUTE
+        case Verbosity.HOURLY:
+            return usual if news.topic is Topic.KEEP else Decision.HOLD
+        case Verbosity.EVERY:
             return Decision.HOLD
-        case Verbosity.SILENT if news.topic is not Topic.ATTENTION:
+        case Verbosity.MORNING:
+            return Decision.MUTE
+        case Verbosity.SILENT:
             return Decision.SILENT
-        case _:
-            return usual
+    assert_never(verbosity)
 
 
+def _of_other(news: Notification, verbosity: Verbosity, usual: Decision) -> Decision:
+    if news.topic is Topic.ATTENTION:
+        return usual
+    if verbosity is Verbosity.SILENT:
+        return Decision.SILENT
+    if verbosity is Verbosity.MORNING and not (news.has_report or news.is_pause):
+        return Decision.MUTE
+    return usual
+
+
+_MODES = "all · keeps · hourly · best · morning · silent · every N"
 _EXAMPLES = (
     "/notify keeps, /notify every 5, /notify quiet 22:00-07:00 Europe/Berlin, /notify quiet off, "
-    "/notify crash silent"
+    "/notify mute 2h, /notify crash silent"
 )
+_SPAN = re.compile(r"(\d{1,3})(m|min|h|d)")
+_SPANS = {"m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-def parse(text: str, preferences: Preferences) -> Preferences:
+def parse(text: str, preferences: Preferences, *, now: float = 0.0, metric: str = "val_bpb") -> Preferences:
     """Return the preferences as changed by the words after `/notify`, which may be several orders.
+
+    `metric` is what runs are measured by.
 
     Raises:
         ValueError: with a sentence that says what is not understood, and how it is said.
     """
-    words = text.split()
+    words = re.sub(r"\s*([<>])\s*", r" \1 ", text).split()
     while words:
-        preferences, used = _order(words, preferences)
+        if words[0].lower() == "mute":
+            preferences, used = _mute(words[1:2], preferences, now), 2
+        elif words[0].lower() == "when":
+            preferences, used = _when(words[1:4], preferences, metric)
+        else:
+            preferences, used = _order(words, preferences)
         del words[:used]
     return preferences
 
 
-def describe(preferences: Preferences) -> str:
+def describe(preferences: Preferences, *, now: float = 0.0, zone: tzinfo = UTC) -> str:
+    muted = ""
+    if now < preferences.muted_until:
+        until = datetime.fromtimestamp(preferences.muted_until, zone)
+        muted = f"Muted until {until:%m-%d %H:%M}, but for calls"
     lines = [
         f"You get: {_digests(preferences)}",
+        f"Rings: {_ringing(preferences)}",
         f"Quiet hours: {preferences.quiet or 'none'}",
+        *([muted] if muted else []),
         *(f"{topic}: {loudness}" for topic, loudness in sorted(preferences.topics.items())),
-        "Modes: all · keeps · best · silent · every N",
+        f"Modes: {_MODES}",
         f"Topics, each on, silent or off: {', '.join(Topic)}",
         f"Examples: {_EXAMPLES}",
     ]
@@ -184,25 +258,57 @@ def describe(preferences: Preferences) -> str:
 def _digests(preferences: Preferences) -> str:
     match preferences.verbosity:
         case Verbosity.ALL:
-            return "every experiment; keeps, quarantine and the first of several crashes with sound"
+            return "every experiment"
         case Verbosity.KEEPS:
             return "experiments that were kept or are in quarantine"
         case Verbosity.BEST:
             return "experiments with a new best, or in quarantine"
         case Verbosity.EVERY:
             return f"one message for every {preferences.every} experiments"
+        case Verbosity.HOURLY:
+            return "experiments that were kept, and a line an hour about the others"
+        case Verbosity.MORNING:
+            return "the wake-up report, the end of a run and calls for you"
         case Verbosity.SILENT:
-            return "every experiment, without sound; only calls for you with sound"
+            return "every experiment"
         case _:
             assert_never(preferences.verbosity)
+
+
+_DIGESTS_THAT_RING = {
+    Verbosity.ALL: "keeps, the first of several crashes",
+    Verbosity.EVERY: "a message with a keep",
+    Verbosity.BEST: "a new best",
+}
+
+
+def _ringing(preferences: Preferences) -> str:
+    """Say what comes with a sound, where no topic is ordered otherwise."""
+    rings = [_DIGESTS_THAT_RING.get(preferences.verbosity, "keeps"), "quarantine", "a pause", "reports"]
+    if preferences.verbosity is Verbosity.SILENT:
+        rings = []
+    elif preferences.verbosity is Verbosity.MORNING:
+        rings = rings[1:]
+    if preferences.threshold is not None:
+        rings.append(f"{preferences.threshold} at any time")
+    return ", ".join((*rings, "calls for you and one reminder"))
 
 
 class PreferenceStore:
     """The preferences of all channels; one that never ordered anything has those of `default`."""
 
-    def __init__(self, journal: Journal, *, default: Preferences) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        default: Preferences,
+        metric: str = "val_bpb",
+        now: Callable[[], float] = time_of_day,
+    ) -> None:
         self._journal = journal
         self._default = default
+        self._metric = metric
+        self._now = now
 
     def get(self, channel: str) -> Preferences:
         kept = read_preferences(self._journal, channel)
@@ -215,7 +321,7 @@ class PreferenceStore:
             ValueError: with the sentence of `parse`.
         """
         with self._journal.transaction():
-            preferences = parse(text, self.get(channel))
+            preferences = parse(text, self.get(channel), now=self._now(), metric=self._metric)
             write_preferences(self._journal, channel, _encode(preferences))
         return preferences
 
@@ -241,7 +347,35 @@ def _order(words: Sequence[str], preferences: Preferences) -> tuple[Preferences,
         return _quiet(words, preferences)
     if topic:
         raise ValueError(f"Say on, silent or off after {topic}, for example /notify {topic} silent.")
-    raise _unknown(word, list(Topic) if loud else [*Verbosity, "quiet", *Topic])
+    raise _unknown(word, list(Topic) if loud else [*Verbosity, "quiet", "mute", "when", *Topic])
+
+
+def _mute(following: Sequence[str], preferences: Preferences, now: float) -> Preferences:
+    given = following[0].lower() if following else ""
+    if given == "off":
+        return replace(preferences, muted_until=0.0)
+    span = _SPAN.fullmatch(given)
+    if span is None or not int(span[1]):
+        raise ValueError("Say after mute for how long, or off: /notify mute 2h, /notify mute 30m.")
+    return replace(preferences, muted_until=now + int(span[1]) * _SPANS[span[2]])
+
+
+def _when(words: Sequence[str], preferences: Preferences, metric: str) -> tuple[Preferences, int]:
+    if words and words[0].lower() == "off":
+        return replace(preferences, threshold=None), 2
+    value = _finite(words[2]) if len(words) == 3 else None
+    if value is None or words[0] != metric or words[1] not in "<>":
+        raise ValueError(f"Say after when a number of {metric}, or off: /notify when {metric} < 0.97.")
+    goal = Goal.MINIMIZE if words[1] == "<" else Goal.MAXIMIZE
+    return replace(preferences, threshold=Threshold(metric, goal, value)), 4
+
+
+def _finite(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if isfinite(value) else None
 
 
 def _quiet(words: Sequence[str], preferences: Preferences) -> tuple[Preferences, int]:
@@ -276,15 +410,20 @@ def _encode(preferences: Preferences) -> str:
             "every": preferences.every,
             "quiet": str(preferences.quiet or ""),
             "topics": dict(preferences.topics),
+            "muted_until": preferences.muted_until,
+            "threshold": asdict(preferences.threshold) if preferences.threshold else None,
         }
     )
 
 
 def _decode(text: str) -> Preferences:
     value = json.loads(text)
+    threshold = value.get("threshold")  # releases before this one knew neither of the last two
     return Preferences(
         verbosity=Verbosity(value["verbosity"]),
         every=value["every"],
         quiet=read_hours(value["quiet"]) if value["quiet"] else None,
         topics={Topic(topic): Loudness(loudness) for topic, loudness in value["topics"].items()},
+        muted_until=value.get("muted_until", 0.0),
+        threshold=Threshold(**threshold | {"goal": Goal(threshold["goal"])}) if threshold else None,
     )

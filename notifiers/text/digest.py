@@ -9,22 +9,33 @@ from datetime import datetime, tzinfo
 from typing import assert_never
 
 from loop.evaluation.noise import Noise
-from loop.evidence import Invalidated
-from loop.experiment import Cost, Event, EventKind, Experiment, Goal, Run, RunState, Status
+from loop.evidence import Invalidated, Wish
+from loop.experiment import (
+    Cost,
+    Ending,
+    Event,
+    EventKind,
+    Experiment,
+    Family,
+    Goal,
+    Run,
+    RunState,
+    Status,
+)
 from loop.gain import change, number
 from loop.text import one_line
 from notifiers.message import Message
 from notifiers.text.certainty import certainty_text
 from notifiers.text.notification import Notification, summary_buttons
 from notifiers.text.repeats import repeat_text, sureness
-from notifiers.text.words import capital, duration, money, period, plural, reason_in, state_text
+from notifiers.text.words import capital, duration, family_text, money, period, plural, reason_in, state_text
 
 _DESCRIPTION = 160  # characters: with the limits of the others a digest fits a picture's caption
 _SENTENCE = 240
 _DOUBT = 100
 _DOUBTS = 4  # that are shown
-_LOCK_SCREEN = 60
-_CHANGES = 4  # as many as the search makes at once: its digests show all of them in the first line
+_LOCK_SCREEN, _FIRST_LINE = 60, 80
+_NAMED = 2  # changes of constants that the first line names, where it has no room for all
 _LINE = 60
 _LINES = 6  # of either kind in a summary: it fits a phone's screen
 
@@ -39,19 +50,18 @@ def digest(experiment: Experiment, *, run: Run, noise: Noise | None = None) -> M
     """
     if experiment.status is None:
         raise ValueError(f"experiment {experiment.number} is not decided")
-    description = one_line(experiment.description, _DESCRIPTION) or "no description"
-    title = _title(experiment.number, description)
+    description = one_line(experiment.description, _DESCRIPTION)
     reason = one_line(experiment.reason, _SENTENCE)
     why = [reason]
     if experiment.status is Status.CRASH:
         error = _last_line(experiment.error)
         why = [reason, error] if experiment.cause == experiment.reason else [error, reason]
+    if experiment.ending is Ending.DEADLINE:
+        why.append(f"Raise DEADLINE_MINUTES, or see what it did: /log {experiment.number}")
     lines = [
-        title,
-        f"{run.metric}: {_change(experiment)}",
-        f"Status: {experiment.status}",
+        *_head(experiment, run),
         sureness(experiment, noise, run.goal),
-        "" if title.endswith(description) else description,
+        "" if description in _head(experiment, run)[0] else description,
         *why,
         *_doubts(experiment),
         " · ".join(_costs(experiment)),
@@ -59,6 +69,12 @@ def digest(experiment: Experiment, *, run: Run, noise: Noise | None = None) -> M
         " · ".join((*_size(experiment), f"run {run.tag}")),
     ]
     return Message("\n".join(filter(None, lines)))
+
+
+def _head(experiment: Experiment, run: Run) -> tuple[str, str, str]:
+    """Return the three lines that every message about an experiment has."""
+    title = _title(experiment.number, one_line(experiment.description, _DESCRIPTION) or "no description")
+    return title, f"{run.metric}: {_change(experiment)}", f"Status: {experiment.status}"
 
 
 def _doubts(experiment: Experiment) -> list[str]:
@@ -72,17 +88,14 @@ def _doubts(experiment: Experiment) -> list[str]:
 
 
 def _title(index: int, description: str) -> str:
-    """Return the first line; more changes of constants than a search makes are shortened."""
+    """Return the first line, as long as a lock screen shows: of many constants two are named."""
     title = f"Experiment #{index}: {description}"
     changes = re.split(r", (?![^()\[\]]*[)\]])", description)  # not within a tuple
-    if (
-        len(title) <= _LOCK_SCREEN
-        or len(changes) <= _CHANGES
-        or not all(" → " in each for each in changes[:-1])
-    ):
-        return title
-    names = ", ".join(each.partition(" ")[0] for each in changes[:2])
-    return f"Experiment #{index}: {names} and {len(changes) - 2} more"
+    of_constants = all(" → " in each for each in changes[:-1])  # the last may be cut
+    if len(title) > _LOCK_SCREEN and len(changes) > _NAMED and of_constants:
+        names = ", ".join(each.partition(" ")[0] for each in changes[:_NAMED])
+        title = f"Experiment #{index}: {names} and {len(changes) - _NAMED} more"
+    return one_line(title, _FIRST_LINE)
 
 
 def message_of(event: Event, run: Run, experiment: Experiment | None = None) -> Message:
@@ -94,12 +107,19 @@ def message_of(event: Event, run: Run, experiment: Experiment | None = None) -> 
     if event.kind is EventKind.DECIDED and experiment is not None:
         known = event.data.get("noise")
         return digest(experiment, run=run, noise=Noise(*known) if isinstance(known, list) else None)
+    if event.kind is EventKind.WISHED:
+        wish = Wish(str(event.data["wish"])) if event.data["wish"] else None
+        return Message(wish_text(event.number or 0, wish, str(event.data["name"])))
     if event.kind in (EventKind.ACCEPTED, EventKind.REJECTED):
         return Message(_corrected(event))
     return Message(_sentence(event, run, one_line(str(event.data.get("reason", "")), _SENTENCE)))
 
 
-_PREDICATES = {EventKind.RUN_RECOVERED: " recovered", EventKind.NEEDS_ATTENTION: " needs you"}
+_PREDICATES = {
+    EventKind.RUN_RECOVERED: " recovered",
+    EventKind.NEEDS_ATTENTION: " needs you",
+    EventKind.REMINDED: " still needs you",
+}
 
 
 def _sentence(event: Event, run: Run, reason: str) -> str:
@@ -118,7 +138,7 @@ def _sentence(event: Event, run: Run, reason: str) -> str:
             return retagged_text(str(event.data["old"]), str(event.data["new"]))
         case EventKind.WAKE_UP:
             return f"Good morning. /summary reports on run {run.tag}"
-        case EventKind.NOTED | EventKind.RUN_RECOVERED | EventKind.NEEDS_ATTENTION:
+        case EventKind.NOTED | EventKind.RUN_RECOVERED | EventKind.NEEDS_ATTENTION | EventKind.REMINDED:
             return _because(f"Run {run.tag}{_PREDICATES.get(event.kind, '')}", reason)
         case _:
             raise ValueError(f"no message about {event.kind}")
@@ -140,6 +160,19 @@ def corrected_text(kind: EventKind, number: int, retried: Sequence[int], *, name
         return f"#{number} rejected{by}"
     built = ", ".join(f"#{each}" for each in retried)
     return one_line(f"#{number} rejected{by}; tried again, as built on it: {built}", _SENTENCE)
+
+
+def wish_text(number: int, wish: Wish | None, name: str = "") -> str:
+    """Return what a person wants of further experiments like one; None: nothing any more."""
+    by = f" (by {name})" if name else ""
+    match wish:
+        case Wish.MORE:
+            return f"More like #{number} comes next{by}"
+        case Wish.NEVER:
+            return f"Nothing like #{number} again{by}"
+        case None:
+            return f"#{number} steers no longer{by}"
+    assert_never(wish)
 
 
 def started_text(run: Run, remarks: Sequence[str] = ()) -> str:
@@ -225,7 +258,9 @@ def _costs(experiment: Experiment) -> list[str]:
 
 def _origin(experiment: Experiment) -> list[str]:
     """Return of what family the idea is, and what its models cost."""
-    family = [f"idea: {experiment.family}"] if experiment.family else []
+    # Of several constants the description says as much.
+    known = experiment.family not in (None, Family.COMBINATION)
+    family = [f"idea: {family_text(experiment.family)}"] if known and experiment.family else []
     cost = experiment.cost
     if cost is None or cost == Cost():
         return family
@@ -253,15 +288,29 @@ def backlog_message(news: Sequence[Notification], *, title: str, zone: tzinfo) -
 
 
 def group_message(news: Sequence[Notification]) -> Message:
+    """Return one message about several digests: what they come to, then the three lines of each."""
     parts = []
     for of_run in _by_run(news):
         numbers = [experiment.number for experiment in _experiments(of_run)]
         title = f"Experiments #{min(numbers)} – #{max(numbers)}"
         if len(numbers) == 1:
             title = f"Experiment #{numbers[0]}"
-        lines = [f"{title}: {_statuses(of_run)}", *_best(of_run), *_kept(of_run), f"run {of_run[0].run.tag}"]
-        parts.append("\n".join(lines))
-    return Message("\n\n".join(parts), buttons=summary_buttons(news[-1].run.state))
+        parts.append("\n".join([f"{title}: {_statuses(of_run)}", *_best(of_run), f"run {of_run[0].run.tag}"]))
+        parts += ["\n".join(_head(each, of_run[0].run)) for each in _experiments(of_run)]
+    silent = not any(one.is_loud for one in news)
+    return Message("\n\n".join(parts), buttons=summary_buttons(news[-1].run.state), silent=silent)
+
+
+def hour_message(news: Sequence[Notification], zone: tzinfo) -> Message:
+    """Return a line about the digests that were not sent one by one, since the first of them."""
+    since, goal = datetime.fromtimestamp(news[0].event.at, zone), news[0].run.goal
+    measured = [(each.value, each.number) for each in _experiments(news) if each.value is not None]
+    nearest = ""
+    if measured:
+        value, of = min(measured) if goal is Goal.MINIMIZE else max(measured)
+        nearest = f" · nearest {number(value)} (#{of})"
+    text = f"Since {since:%H:%M}: {_statuses(news)}{nearest}"
+    return Message(text, buttons=summary_buttons(news[-1].run.state), silent=True)
 
 
 def _by_run(news: Sequence[Notification]) -> list[list[Notification]]:
@@ -314,16 +363,6 @@ def _best(news: Sequence[Notification]) -> list[str]:
         return [f"Best {metric}: {number(best)} (#{kept[-1].number})"]
     moved = f"{number(before)} → {number(best, before)} ({change(before, best)}"
     return [f"Best {metric}: {moved}, #{kept[-1].number})"]
-
-
-def _kept(news: Sequence[Notification]) -> list[str]:
-    lines = []
-    for experiment in _experiments(news):
-        if experiment.status is Status.KEEP and experiment.value is not None:
-            before = experiment.best_before
-            gain = "" if before is None else f" {change(before, experiment.value)}"
-            lines.append(one_line(f"#{experiment.number}{gain} {experiment.description}", _LINE))
-    return _few(lines)
 
 
 def _events(news: Sequence[Notification], zone: tzinfo) -> list[str]:

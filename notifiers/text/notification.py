@@ -10,7 +10,7 @@ from typing import assert_never
 from loop.experiment import Cause, Event, EventKind, Experiment, Run, RunState, Status
 from loop.gain import gain
 from loop.store.journal import Journal
-from notifiers.message import Button
+from notifiers.message import Button, Row
 from notifiers.text.repeats import is_told
 
 
@@ -47,6 +47,15 @@ class Notification:
         return self.topic is Topic.REPORT or _state(self.event) in (RunState.DONE, RunState.STOPPED)
 
     @property
+    def is_call(self) -> bool:
+        """Whether it is a call for a person, and not the reminder of one."""
+        return self.topic is Topic.ATTENTION and self.event.kind is not EventKind.REMINDED
+
+    @property
+    def is_pause(self) -> bool:
+        return _state(self.event) is RunState.PAUSED
+
+    @property
     def is_new_best(self) -> bool:
         """Whether the metric was never so good: true of the first number, not of a simplification."""
         experiment = self.experiment
@@ -60,7 +69,7 @@ class Notification:
         """Whether it is worth a sound where the channel has not chosen otherwise."""
         if self.topic is Topic.CRASH:
             return not self.crashed_again
-        if _state(self.event) is RunState.PAUSED:
+        if self.is_pause:
             return True
         return self.topic in (Topic.KEEP, Topic.QUARANTINE, Topic.ATTENTION) or self.has_report
 
@@ -115,6 +124,7 @@ def topic_of(event: Event, experiment: Experiment | None = None) -> Topic | None
             | EventKind.REJECTED
             | EventKind.CERTIFIED
             | EventKind.PRUNED
+            | EventKind.WISHED
         ):
             return Topic.RUN
         case EventKind.INTERRUPTED:
@@ -123,7 +133,7 @@ def topic_of(event: Event, experiment: Experiment | None = None) -> Topic | None
             return Topic.RECOVERY if event.kind is EventKind.REPEAT_PUT_BACK else Topic.RUN
         case EventKind.RUN_RECOVERED:
             return Topic.RECOVERY
-        case EventKind.NEEDS_ATTENTION:
+        case EventKind.NEEDS_ATTENTION | EventKind.REMINDED:
             return Topic.ATTENTION
         case EventKind.WAKE_UP:
             return Topic.REPORT
@@ -158,14 +168,14 @@ _SKIP = Button("Skip", "/skip")
 _STATUS = Button("Status", "/status")
 _IN_REPORT = {"Pause": "Pause", "Resume": "Keep going"}  # what the buttons are called under a report
 
-Row = tuple[Button, ...]
-
 
 def buttons_under(news: Notification) -> tuple[Row, ...]:
     state = news.run.state
     if news.experiment is not None:
-        usual = (*_diff_and_log(news.experiment), _PLOT, *_pause_or_resume(state), *_skip(state))
-        return tuple(filter(None, (_decision(news.experiment), usual, _rerun(news.experiment, state))))
+        return experiment_buttons(news.experiment, state)
+    if news.event.kind is EventKind.REPEATED and news.event.number and state is not RunState.STOPPED:
+        number = news.event.number
+        return ((Button("Diff", f"/diff {number}"), _again(number), Button("Reject", f"/reject {number}")),)
     if news.event.data.get("cause") == Cause.QUARANTINE:
         number = int(str(news.event.data["key"]))
         looking = Button("Diff", f"/diff {number}"), Button("Log", f"/log {number}")
@@ -176,6 +186,22 @@ def buttons_under(news: Notification) -> tuple[Row, ...]:
     if news.topic in (Topic.ATTENTION, Topic.RECOVERY):
         return ((_STATUS, *_pause_or_resume(state)),)
     return (_pause_or_resume(state),) if state in (RunState.PAUSED, RunState.DONE) else ()
+
+
+def experiment_buttons(experiment: Experiment, state: RunState) -> tuple[Row, ...]:
+    """Return the rows under what is said of one experiment: to look at it, and to say what follows of it."""
+    number, status = experiment.number, experiment.status
+    looking, steering = _diff_and_log(experiment), ()
+    if state is RunState.STOPPED:
+        return (looking,) if looking else ()
+    if status in (Status.KEEP, Status.DISCARD):
+        looking += (_again(number),)
+    if status is Status.KEEP and number:
+        looking += (Button("Reject", f"/reject {number}"),)
+    if number:
+        more = () if status is Status.CRASH else (Button("More like this", f"/more {number}"),)
+        steering = (*more, Button("Never again", f"/never {number}"))
+    return tuple(filter(None, (_decision(experiment), looking, steering)))
 
 
 _MOST_REMOVED = 8  # a button's command has 64 bytes
@@ -230,11 +256,8 @@ def _accept_or_reject(number: int) -> Row:
     return Button("Accept", f"/accept {number}"), Button("Reject", f"/reject {number}")
 
 
-def _rerun(experiment: Experiment, state: RunState) -> Row:
-    """Offer another training of what was kept: is it as good as it seems?"""
-    if experiment.status is not Status.KEEP or not experiment.number or state is RunState.STOPPED:
-        return ()
-    return (Button("Rerun", f"/rerun {experiment.number}"),)
+def _again(number: int) -> Button:
+    return Button("Again ×3", f"/rerun {number} 3")
 
 
 def _pause_or_resume(state: RunState) -> Row:

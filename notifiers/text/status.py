@@ -1,4 +1,4 @@
-"""How a run stands, in words: `/status`, the card, progress, `/runs`, `/ideas`, `/results`, a new run."""
+"""How a run stands, in words: `/status`, the card, progress, `/runs`, `/ideas`, a new run."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from pathlib import Path
-from statistics import fmean
 from typing import assert_never
 
+from loop.evidence import Wish
 from loop.experiment import Actor, Cause, Experiment, Goal, RunState, Stage
 from loop.gain import change, is_visible, number, signed, with_error
 from loop.logs.progress import Progress
-from loop.results.gains import FamilyRate, Lesson, bests_before, effect
+from loop.results.gains import FamilyRate, Lesson, effect
 from loop.results.report import RunStatus
 from loop.sandbox.proof import Check, SandboxFacts
 from loop.sandbox.sandbox import SandboxKind
-from loop.store.experiments import Idea, Row
+from loop.store.evidence.wishes import Wished
+from loop.store.experiments import Idea
 from loop.text import one_line
 from notifiers.message import Button, Message
 from notifiers.text.certainty import certified_line
@@ -25,6 +26,7 @@ from notifiers.text.words import (
     capital,
     duration,
     evaluator_text,
+    family_text,
     look_at,
     money,
     plural,
@@ -258,6 +260,10 @@ def sandbox_text(facts: SandboxFacts) -> str:
     return "; ".join((*parts, *(_LEAKS[check] for check in facts.leaks if check in BREAKS)))
 
 
+START_MODES = {"all": "Start: all", "hourly": "Start: keeps + hourly", "morning": "Start: morning only"}
+"""Buttons that start a run and choose what the chat is sent of it, by the mode of `/notify`."""
+
+
 def start_card(plan: RunPlan) -> Message:
     times = plan.noise_runs + 1
     repeated = f", the baseline {times} times to learn the noise" if plan.noise_runs else ""
@@ -277,9 +283,10 @@ def start_card(plan: RunPlan) -> Message:
     start = f"/start_run {plan.tag} go"
     if plan.lacking:
         return Message("\n".join((*lines, *plan.lacking)), buttons=((cancel,),))
-    lines.append(f"Press Start or send {start}.")
+    lines.append(f"Press Start or send {start}. /notify changes later what is sent here.")
     other = Button("Other tag", f"/start_run {plan.other_tag}")
-    return Message("\n".join(lines), buttons=((Button("Start", start), other, cancel),))
+    modes = tuple(Button(label, f"/start_run {plan.tag} {mode} go") for mode, label in START_MODES.items())
+    return Message("\n".join(lines), buttons=((Button("Start", start), other, cancel), modes))
 
 
 # Ideas: what waits to be tried, what was tried, and what it taught
@@ -288,6 +295,7 @@ def start_card(plan: RunPlan) -> Message:
 def ideas_message(
     *,
     waiting: Sequence[Idea],
+    wishes: Sequence[Wished] = (),
     present: Sequence[Experiment],
     made: Sequence[tuple[Idea, Experiment]],
     families: Iterable[FamilyRate],
@@ -299,13 +307,15 @@ def ideas_message(
     """Return the answer to `/ideas`, with `most` lines at most under each heading.
 
     `waiting` are the ideas of people still to be tried, the next first, and `made` those that became
-    experiments, the newest first, among them perhaps those of `present`, which are under way.
+    experiments, the newest first, among them perhaps those of `present`, which are under way. `wishes` are
+    what people said of experiments.
     `like` is a number of the metric.
     """
     judged = [(idea, experiment) for idea, experiment in made if experiment.status is not None]
     parts = (
         _section("Waiting", [_said(idea) for idea in waiting], most),
         _section("Being tried", [_present(each, made) for each in present], most),
+        _section("Steering", [_wished(wished) for wished in wishes], most),
         _section("What became of ideas", [_became(*pair, goal) for pair in judged[:most]], most),
         _section("Families", [_family(rate, goal, like) for rate in list(families)[:most]], most),
         _section("Lessons", [_lesson(lesson, goal, like) for lesson in list(lessons)[:most]], most),
@@ -323,6 +333,13 @@ def _section(heading: str, lines: Sequence[str], most: int) -> list[str]:
 
 def _said(idea: Idea) -> str:
     return f"#{idea.id} {one_line(idea.text, _IDEA)} ({_author(idea)})"
+
+
+def _wished(wished: Wished) -> str:
+    wish = "more like" if wished.wish is Wish.MORE else "never again"
+    by = f" ({one_line(wished.name, _NAME)})" if wished.name else ""
+    what = f"#{wished.number} {one_line(wished.description, _IDEA)}"
+    return f"{wish} {what}{by}; /{wished.wish} {wished.number} off"
 
 
 def _author(idea: Idea) -> str:
@@ -346,7 +363,7 @@ def _became(idea: Idea, experiment: Experiment, goal: Goal) -> str:
 
 def _family(rate: FamilyRate, goal: Goal, like: float | None) -> str:
     best = f", best {signed(_change(rate.best_gain, goal), like)}" if rate.best_gain else ""
-    return f"{rate.family}: {rate.kept:,} of {rate.tried:,} kept{best}"
+    return f"{family_text(rate.family)}: {rate.kept:,} of {rate.tried:,} kept{best}"
 
 
 def _lesson(lesson: Lesson, goal: Goal, like: float | None) -> str:
@@ -366,46 +383,3 @@ def _effect(better: float, noise: float | None, goal: Goal, like: float | None) 
 
 def _change(better: float, goal: Goal) -> float:
     return -better if goal is Goal.MINIMIZE else better
-
-
-# The table of results
-
-
-def results_message(
-    rows: Sequence[Row],
-    *,
-    metric: str,
-    goal: Goal,
-    total: int,
-    before: float | None = None,
-    tag: str | None = None,
-    width: int = 60,
-) -> Message:
-    """Return `rows`, the last of `total` results, as a table `width` columns wide.
-
-    Δ is to the best value so far, which is `before` in the first row.
-    """
-    title = f"{tag}: " if tag else ""
-    if not rows:
-        return Message(f"{title}no results yet")
-    count = plural(total, "result")
-    if len(rows) < total:
-        count = f"the last {len(rows)} of {count}" if len(rows) > 1 else f"the last of {count}"
-    cells = [("#", metric, "Δ", "status", "description")]
-    for row, best in zip(rows, bests_before(rows, goal, before), strict=True):
-        value = "-" if row.value is None else number(row.value, best)
-        delta = "" if row.value is None or best is None else change(best, row.value)
-        cells.append((str(row.number), value, delta, row.status, f"{_mean(row)}{row.description}"))
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    left = width - sum(widths[:4]) - 4  # four gaps of one space
-    table = [
-        f"{index:>{widths[0]}} {value:>{widths[1]}} {delta:>{widths[2]}} {status:<{widths[3]}} "
-        f"{one_line(description, max(1, left))}".rstrip()
-        for index, value, delta, status, description in cells
-    ]
-    return Message(f"{title}{count}", "\n".join(table))
-
-
-def _mean(row: Row) -> str:
-    values = [value for value in (row.value, *row.repeats) if value is not None]
-    return f"mean of {len(values)}: {number(fmean(values), values[0])} · " if len(values) > 1 else ""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
 from typing import assert_never
 
-from loop.experiment import Actor, Cause, Reason
+from loop.experiment import Actor, Cause, Family, Reason
 from loop.results.report import Report, RunStatus
 from loop.text import one_line
 
@@ -51,6 +51,13 @@ def whole_changes(description: str, room: int) -> str:
         if len(shown) <= room:
             return shown
     return shown if len(changes) > 1 else one_line(line, 2 * room)  # on two lines, but with the new value
+
+
+_FAMILIES = {Family.COMBINATION: "several constants at once", Family.BATCH: "batch size"}
+
+
+def family_text(family: Family) -> str:
+    return _FAMILIES.get(family, family.value)
 
 
 def capital(line: str) -> str:

@@ -8,9 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.commands.access import HERE, Access, AllowList, Role, Sender
+from bot.commands.table import pressable
 from bot.setup.settings import load_settings
 from bot.slack import SLACK
 from bot.telegram import told_places
+from loop.experiment import RunState
+from notifiers.message import Message
+from notifiers.text.notification import card_buttons
 
 ANN, BOB, GROUP = "100", "200", "-1001"
 
@@ -90,3 +94,28 @@ def test_an_id_in_no_list_never_has_a_role(platform: str, user: str, place: str)
     listed = Access({platform: AllowList({"known user": Role.OPERATOR}, {"known place": None})})
     if user != "known user":
         assert listed.role_of(Sender(platform, user, place, "")) is None
+
+
+@pytest.mark.parametrize(
+    ("users", "places", "channel", "expected"),
+    [
+        ({}, {GROUP: None}, f"telegram:{GROUP}", Role.VIEWER),
+        ({}, {GROUP: Role.OPERATOR}, f"telegram:{GROUP}", Role.OPERATOR),
+        ({}, {f"{GROUP}/15": Role.OPERATOR}, f"telegram:{GROUP}:15", Role.OPERATOR),
+        ({}, {ANN: None}, f"telegram:{ANN}", Role.OPERATOR),  # their own chat
+        ({ANN: None}, {GROUP: None}, f"telegram:{GROUP}", Role.OPERATOR),
+        ({ANN: Role.VIEWER}, {GROUP: None}, f"telegram:{GROUP}", Role.VIEWER),
+        ({}, {}, "terminal", Role.OPERATOR),
+        ({}, {}, "ntfy:host", Role.OPERATOR),
+    ],
+)
+def test_a_channel_shows_the_buttons_that_somebody_in_it_may_press(
+    users: dict[str, Role], places: dict[str, Role | None], channel: str, expected: Role
+) -> None:
+    assert access(users, places).highest_role(channel) is expected
+
+
+def test_what_nobody_may_press_is_not_shown() -> None:
+    card = card_buttons(RunState.RUNNING)
+    assert pressable(Message("", buttons=card), Role.OPERATOR).buttons == card
+    assert pressable(Message("", buttons=card), Role.VIEWER).buttons == card[1:]

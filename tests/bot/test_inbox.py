@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bot.commands.access import HERE, Access, AllowList, Request, Role, Sender
-from bot.commands.handlers import ALREADY_SET, NEEDS_A_MODEL, CommandHandlers
+from bot.commands.handlers import CommandHandlers
+from bot.commands.ideas import ALREADY_SET, NEEDS_A_MODEL
 from bot.commands.inbox import Inbox
 from bot.commands.table import COMMANDS
 from bot.platforms import access_by
@@ -210,16 +211,20 @@ async def test_the_start_card_shows_the_run_and_its_buttons(office: Office) -> N
         "Press Start",
     ):
         assert part in text
-    (row,) = reply.message.buttons
+    row, modes = reply.message.buttons
     assert [button.command for button in row] == ["/start_run mar12 go", "/start_run mar12b", "/cancel"]
+    chosen = [button.command.removeprefix("/start_run mar12 ") for button in modes]
+    assert chosen == ["all go", "hourly go", "morning go"]
     assert office.journal.runs() == []
     other = await office.ask(row[1].command)
     assert other is not None
     assert other.replaces
     assert other.message.text.startswith("Start run mar12b?")
-    started = await office.ask(row[0].command)
+    assert (await office.said("/start_run mar12 nightly go")).startswith("refused: nightly is no mode")
+    started = await office.ask(modes[1].command)
     assert started is not None
     assert started.replaces
+    assert "a line an hour" in await office.said("/notify")
     refused = await office.said("/start_run")
     assert refused.startswith("refused: Run mar12 is running on this machine")
 
@@ -390,8 +395,8 @@ async def test_results_are_held_against_the_best_before_those_shown(office: Offi
     assert reply is not None
     assert reply.message.text == "mar12: the last 2 of 4 results"
     assert [line.split()[:3] for line in reply.message.block.splitlines()[1:]] == [
-        ["2", "1.600000", "+0.200000"],
-        ["3", "1.300000", "-0.100000"],
+        ["2", "+0.200000", "discard"],
+        ["3", "-0.100000", "keep"],
     ]
     assert await office.said("/results") == "mar12: 4 results"
 

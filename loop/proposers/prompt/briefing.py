@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from loop.evidence import Wish
 from loop.experiment import Experiment, Goal, Status
 from loop.gain import number, signed
 from loop.proposers.prompt import history
@@ -124,6 +125,7 @@ def brief(context: Context, budget: int, *, answer: str = ANSWER) -> Briefing:
     if context.ideas:
         first = context.ideas[0]
         idea = now.fence("human", f"the idea of {first.author}", first.text, most=_IDEA)
+    wishes = now.fence("human", "what a person said of experiments", _wishes(context), most=_IDEA)
     rejections = _refusals(context, now)
     program = now.fence("data", "the program", context.source)
     standing = now.take(_standing(context))
@@ -139,7 +141,8 @@ def brief(context: Context, budget: int, *, answer: str = ANSWER) -> Briefing:
     learnt = now.fence("data", "what a search over constants has learnt", context.search_state, most=_STATE)
     papers = now.fence("data", "papers that the human names", SEPARATOR.join(context.papers), most=_PAPERS)
     told = history.blocks(context, budget - tokens(fixed + SEPARATOR) - int(budget * _NOW))
-    last = joined(latest, crash, *misses, learnt, standing, search_mode, papers, idea, rejections, task)
+    people = joined(wishes, idea)
+    last = joined(latest, crash, *misses, learnt, standing, search_mode, papers, people, rejections, task)
     return Briefing(fixed, told, program, last, _is_whole(program, context.source))
 
 
@@ -198,6 +201,18 @@ def _refusals(context: Context, room: Room) -> str:
     ]
     label = "what you proposed just now and why it was refused"
     return room.fence("data", label, "\n".join(lines), most=_REFUSALS)
+
+
+_WISHES: Final[Mapping[Wish, str]] = {
+    Wish.MORE: "more like this: go further the same way, or try what is closely related",
+    Wish.NEVER: "never again: neither this nor a variant of it; the idea of a person is exempt",
+}
+
+
+def _wishes(context: Context) -> str:
+    return "\n".join(
+        f"#{each.number} {one_line(each.description, LINE)}: {_WISHES[each.wish]}" for each in context.wishes
+    )
 
 
 def _task(context: Context) -> str:

@@ -25,6 +25,7 @@ from loop.process.supervisor import LOG
 from loop.process.trainer import RunFolders
 from loop.proposers.protocol import Context, Failure
 from loop.results.gains import lessons_of_others, near_misses
+from loop.store.evidence.wishes import Wishes
 from loop.store.experiments import IdeaBox
 from loop.store.journal import Journal
 
@@ -81,6 +82,7 @@ class ContextReader:
             parent=parent,
             experiments=experiments,
             ideas=IdeaBox(self._journal).waiting(run.id),
+            wishes=Wishes(self._journal).read(run.id),
             changes=self._changes(run, experiments),
             files=self._files(run),
             lessons=tuple(lessons_of_others(self._journal, run, most=LESSONS)),

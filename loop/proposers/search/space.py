@@ -167,6 +167,15 @@ def _ladder(
     return tuple(sorted({*steps, value}))
 
 
+def is_share(name: str) -> bool:
+    return bool(words_of(name) & _FRACTIONS)
+
+
+def is_size(name: str) -> bool:
+    """Tell whether it counts or measures something that there must be."""
+    return bool(words_of(name) & (_COUNTS | _SIZES))
+
+
 def _first_steps(zero: float, words: frozenset[str]) -> tuple[float, ...]:
     """What to try instead of nothing: a little."""
     if words & _FRACTIONS:

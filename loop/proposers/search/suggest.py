@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import combinations, product
 from typing import TYPE_CHECKING, TypeVar
 
+from loop.evidence import Wish
 from loop.experiment import Family, Proposal
 from loop.gain import number
 from loop.process.worker import run_worker
@@ -26,6 +27,7 @@ from loop.proposers.search.history import Result, SearchHistory, TrainedPrograms
 from loop.proposers.search.memory import memory_of
 from loop.proposers.search.space import Axis, Key, Move, Moves, Program, family_of, find_axes, read_program
 from loop.proposers.search.surface import ResponseSurface, fit_surface
+from loop.proposers.steering import moves_like, unwanted
 
 if TYPE_CHECKING:
     from loop.proposers.search.surface import Array
@@ -57,7 +59,7 @@ def suggest(context: Context, frozen: Collection[str] = frozenset()) -> Proposal
         if not moves or not trials.is_open(moves):
             continue
         change = program.change(moves, why, _family(moves))
-        if not known.has(change):
+        if not known.has(change) and not unwanted(context.wishes, program.present, change.constants):
             return Proposal(
                 source=change.write(),
                 description=change.description,
@@ -97,6 +99,10 @@ def _changes(
     context: Context, axes: Sequence[Axis], trials: SearchHistory, surface: ResponseSurface
 ) -> Iterator[tuple[Moves, str]]:
     """Yield what may be tried next, the best first, with the reason."""
+    for wished in context.wishes:
+        if wished.wish is Wish.MORE:
+            why = f"More like #{wished.number}, as a person wants."
+            yield from ((moves, why) for moves in moves_like(wished, axes))
     loud = surface.noise > _LOUD * surface.scale
     tried = {key for changed in trials.changes.values() for key in changed}
     untried = [move for move in first_tries(axes) if move[0].key not in tried and trials.is_open([move])]

@@ -253,7 +253,7 @@ async def test_skip_gives_up_no_number_that_only_plausibility_looks_at(
     monkeypatch.setattr(engine, "evaluate", look)
     conducting = conduct(engine, 1)
     await asked.wait()
-    with pytest.raises(UserError, match="Nothing is training"):
+    with pytest.raises(UserError, match="#1 has just ended"):
         await engine.skip()
     answer.set()
     await conducting

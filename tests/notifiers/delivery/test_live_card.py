@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
 
@@ -206,3 +207,25 @@ async def test_the_keeper_looks_every_ten_seconds_and_less_often_at_a_dead_platf
     keeping.cancel()
     await asyncio.wait({keeping})
     assert slept == [10, 10, 10, 16, 32, 64, 10, 10, 10]
+
+
+async def test_a_change_of_state_is_shown_at_once(bench: Bench) -> None:
+    run = start(bench.journal)
+
+    async def sleep(_: float) -> None:
+        await asyncio.Event().wait()
+
+    bench.restart(replace(bench.time.clock, sleep=sleep))
+    serving = asyncio.create_task(bench.keeper.run())
+    async with asyncio.timeout(60):
+        await bench.channel.told.wait()
+        bench.time.now += 1.0  # what one channel may have
+        while not bench.channel.pinned:
+            await asyncio.sleep(0.01)
+            await bench.keeper.refresh()
+            bench.time.now += 1.0
+        await asyncio.to_thread(bench.journal.set_state, run, RunState.PAUSED)
+        while "paused" not in bench.channel.sent[0].message.text:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    serving.cancel()
+    await asyncio.wait({serving})

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, time
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.experiment import Event, EventKind, RunState, Status
+from loop.experiment import Event, EventKind, Goal, RunState, Status
 from loop.store.outbox import write_preferences
 from notifiers.delivery.preferences import (
     Decision,
@@ -17,6 +18,7 @@ from notifiers.delivery.preferences import (
     Preferences,
     PreferenceStore,
     QuietHours,
+    Threshold,
     Verbosity,
     decide,
     describe,
@@ -76,6 +78,14 @@ ALL_NEWS = (BEST, BASELINE, SIMPLER, WORSE, CRASHED, GOES_ON, PAUSED, ENDED, REC
             Preferences(Verbosity.EVERY, every=5),
             (HOLD, HOLD, HOLD, HOLD, HOLD, SILENT, SEND, SEND, SILENT, SEND),
         ),
+        (
+            Preferences(Verbosity.HOURLY),
+            (SEND, SEND, SEND, HOLD, HOLD, SILENT, SEND, SEND, SILENT, SEND),
+        ),
+        (
+            Preferences(Verbosity.MORNING),
+            (MUTE, MUTE, MUTE, MUTE, MUTE, MUTE, SEND, SEND, MUTE, SEND),
+        ),
         (Preferences(Verbosity.SILENT), (SILENT,) * 9 + (SEND,)),
         (
             Preferences(topics={Topic.CRASH: Loudness.SILENT, Topic.RUN: Loudness.OFF}),
@@ -86,7 +96,7 @@ ALL_NEWS = (BEST, BASELINE, SIMPLER, WORSE, CRASHED, GOES_ON, PAUSED, ENDED, REC
             (MUTE, MUTE, MUTE, MUTE, SEND, SILENT, SEND, SEND, SILENT, SEND),
         ),
     ],
-    ids=["all", "keeps", "best", "every 5", "silent", "topics", "a topic wins"],
+    ids=["all", "keeps", "best", "every 5", "hourly", "morning", "silent", "topics", "a topic wins"],
 )
 def test_what_is_done_with_each_kind_of_news_by_day(
     preferences: Preferences, expected: tuple[Decision, ...]
@@ -131,7 +141,7 @@ def test_in_quiet_hours_only_what_needs_a_person_comes_through_and_with_a_sound(
     preferences = Preferences(verbosity, 5, HOURS)
     decisions = {decide(item, preferences, quiet=True) for item in ALL_NEWS if item is not CALL}
     assert decisions <= {HOLD, MUTE}
-    assert decide(BEST, preferences, quiet=True) is HOLD
+    assert decide(BEST, preferences, quiet=True) is (MUTE if verbosity is Verbosity.MORNING else HOLD)
     assert decide(CALL, preferences, quiet=True) is SEND
 
 
@@ -229,6 +239,43 @@ def test_what_can_be_ordered(text: str, changed: Preferences) -> None:
     assert parse(text, Preferences()) == changed
 
 
+@pytest.mark.parametrize(
+    ("text", "changed"),
+    [
+        ("mute 2h", Preferences(muted_until=NOON + 7200)),
+        ("mute 30m", Preferences(muted_until=NOON + 1800)),
+        ("mute 1d keeps", Preferences(Verbosity.KEEPS, muted_until=NOON + 86400)),
+        ("when accuracy > 0.97", Preferences(threshold=Threshold("accuracy", Goal.MAXIMIZE, 0.97))),
+        (
+            "when accuracy<1e-2 best",
+            Preferences(Verbosity.BEST, threshold=Threshold("accuracy", Goal.MINIMIZE, 0.01)),
+        ),
+    ],
+)
+def test_a_while_of_silence_and_a_number_to_reach(text: str, changed: Preferences) -> None:
+    assert parse(text, Preferences(), now=NOON, metric="accuracy") == changed
+    assert (
+        parse("mute off when off", replace(changed, verbosity=Verbosity.ALL), metric="accuracy")
+        == Preferences()
+    )
+
+
+def test_muted_is_as_quiet_as_quiet_hours_until_its_end() -> None:
+    muted = Preferences(muted_until=NOON + 60)
+    assert muted.is_quiet(NOON, UTC)
+    assert not muted.is_quiet(NOON + 60, UTC)
+    assert "Muted until 03-12 12:01" in describe(muted, now=NOON)
+    assert "Muted" not in describe(muted, now=NOON + 60)
+
+
+def test_a_number_is_reached_once_and_is_told_at_any_time() -> None:
+    reached = Preferences(Verbosity.MORNING, threshold=Threshold("val_bpb", Goal.MINIMIZE, 0.99))
+    assert decide(BEST, reached, quiet=True) is SEND
+    for item in (WORSE, news(EventKind.DECIDED, Topic.KEEP, best_before=0.989, value=0.98)):
+        assert decide(item, reached, quiet=False) is MUTE
+    assert "val_bpb < 0.99 at any time" in describe(reached)
+
+
 def test_an_order_changes_nothing_else() -> None:
     before = Preferences(Verbosity.EVERY, 5, HOURS, {Topic.RUN: Loudness.OFF})
     assert parse("crash silent", before).every == 5
@@ -252,6 +299,13 @@ def test_an_order_changes_nothing_else() -> None:
         ("crash", "/notify crash silent"),
         ("crash loud", "/notify crash silent"),
         ("xyzzy", "/notify every 5"),
+        ("mute", "/notify mute 2h"),
+        ("mute 0h", "/notify mute 2h"),
+        ("mute tomorrow", "/notify mute 2h"),
+        ("when", "/notify when val_bpb < 0.97"),
+        ("when loss < 3", "/notify when val_bpb < 0.97"),
+        ("when val_bpb = 3", "/notify when val_bpb < 0.97"),
+        ("when val_bpb < nan", "/notify when val_bpb < 0.97"),
     ],
 )
 def test_what_is_not_understood_is_refused_with_an_example(text: str, hint: str) -> None:
@@ -272,8 +326,8 @@ def test_any_words_are_obeyed_or_refused_in_one_sentence(words: list[str]) -> No
 
 def test_the_answer_says_all_that_holds() -> None:
     preferences = parse("every 5 22:00-07:00 Europe/Berlin crash silent run off", Preferences())
-    assert describe(preferences).splitlines()[:4] == [
-        describe(Preferences(Verbosity.EVERY, 5)).splitlines()[0],
+    assert describe(preferences).splitlines()[:5] == [
+        *describe(Preferences(Verbosity.EVERY, 5)).splitlines()[:2],
         "Quiet hours: 22:00-07:00 Europe/Berlin",
         "crash: silent",
         "run: off",
@@ -286,7 +340,8 @@ def test_preferences_outlive_the_process_and_are_each_channels_own(tmp_path: Pat
     with open_journal(tmp_path, VirtualTime()) as journal:
         store = PreferenceStore(journal, default=usual)
         assert store.get("telegram:1") == usual
-        changed = store.change("telegram:1", "keeps quiet 22:00-07:00 Europe/Berlin crash off")
+        orders = "keeps quiet 22:00-07:00 Europe/Berlin crash off mute 2h when val_bpb < 0.97"
+        changed = store.change("telegram:1", orders)
         with pytest.raises(ValueError, match="did you mean best"):
             store.change("telegram:1", "silent bset")
     with open_journal(tmp_path, VirtualTime()) as journal:

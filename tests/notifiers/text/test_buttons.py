@@ -14,7 +14,7 @@ from notifiers.text.notification import (
     report_buttons,
     summary_buttons,
 )
-from tests.notifiers.text.test_digest import DISCARDED, EXPERIMENT, RUN
+from tests.notifiers.text.test_digest import BASELINE, CRASH, DISCARDED, EXPERIMENT, RUN
 
 
 def labels(rows: tuple[tuple[Button, ...], ...]) -> list[list[str]]:
@@ -26,34 +26,43 @@ def about(experiment: Experiment | None, state: RunState, topic: Topic = Topic.K
     return Notification(event, replace(RUN, state=state), experiment, topic)
 
 
+STEERING = ["More like this", "Never again"]
+
+
 @pytest.mark.parametrize(
-    ("state", "expected"),
+    ("experiment", "expected"),
     [
-        (RunState.RUNNING, ["Diff", "Log", "Plot", "Pause", "Skip"]),
-        (RunState.PAUSING, ["Diff", "Log", "Plot", "Resume", "Skip"]),
-        (RunState.PAUSED, ["Diff", "Log", "Plot", "Resume"]),
-        (RunState.DONE, ["Diff", "Log", "Plot", "Resume"]),
-        (RunState.STOPPED, ["Diff", "Log", "Plot"]),
+        (EXPERIMENT, [["Diff", "Log", "Again ×3", "Reject"], STEERING]),
+        (DISCARDED, [["Diff", "Log", "Again ×3"], STEERING]),
+        (CRASH, [["Diff", "Log"], STEERING[1:]]),
+        (replace(CRASH, status=Status.SKIP), [["Diff", "Log"], STEERING]),
+        (BASELINE, [["Log", "Again ×3"]]),
     ],
 )
-def test_the_row_under_a_digest_follows_the_state(state: RunState, expected: list[str]) -> None:
-    assert labels(buttons_under(about(DISCARDED, state))) == [expected]
+def test_a_digest_offers_to_look_and_to_say_what_follows(
+    experiment: Experiment, expected: list[list[str]]
+) -> None:
+    for state in set(RunState) - {RunState.STOPPED}:
+        assert labels(buttons_under(about(experiment, state))) == expected
+    look = [label for label in expected[0] if label in ("Diff", "Log")]
+    assert labels(buttons_under(about(experiment, RunState.STOPPED))) == [look]
 
 
 def test_the_buttons_of_a_digest_mean_its_own_experiment() -> None:
-    (diff, log, *_), (rerun,) = buttons_under(about(EXPERIMENT, RunState.RUNNING))
-    assert (diff.command, log.command, rerun.command) == ("/diff 12", "/log 12", "/rerun 12")
+    rows = buttons_under(about(EXPERIMENT, RunState.RUNNING))
+    commands = [button.command for row in rows for button in row]
+    assert commands == ["/diff 12", "/log 12", "/rerun 12 3", "/reject 12", "/more 12", "/never 12"]
 
 
-def test_what_was_kept_can_be_trained_again_while_its_run_lives() -> None:
-    assert labels(buttons_under(about(EXPERIMENT, RunState.PAUSED)))[1:] == [["Rerun"]]
-    assert labels(buttons_under(about(EXPERIMENT, RunState.STOPPED)))[1:] == []
-    assert labels(buttons_under(about(DISCARDED, RunState.RUNNING)))[1:] == []
+def test_a_repeat_offers_what_its_number_is_for() -> None:
+    event = Event(1, 0.0, 1, 12, EventKind.REPEATED, {})
+    repeated = Notification(event, RUN, None, Topic.RUN)
+    assert labels(buttons_under(repeated)) == [["Diff", "Again ×3", "Reject"]]
 
 
 def test_a_result_in_quarantine_can_be_decided_about_from_its_digest_and_from_the_call() -> None:
     doubted = replace(EXPERIMENT, status=Status.QUARANTINE)
-    decision, _ = buttons_under(about(doubted, RunState.RUNNING, Topic.QUARANTINE))
+    decision, *_ = buttons_under(about(doubted, RunState.RUNNING, Topic.QUARANTINE))
     event = Event(1, 0.0, 1, 12, EventKind.NEEDS_ATTENTION, {"cause": Cause.QUARANTINE, "key": "12"})
     (call,) = buttons_under(Notification(event, RUN, None, Topic.ATTENTION))
     assert call[:2] == decision == (Button("Accept", "/accept 12"), Button("Reject", "/reject 12"))
@@ -61,7 +70,7 @@ def test_a_result_in_quarantine_can_be_decided_about_from_its_digest_and_from_th
 
 def test_there_is_no_button_for_what_there_is_not() -> None:
     baseline = replace(EXPERIMENT, number=0, training=None)
-    assert labels(buttons_under(about(baseline, RunState.STOPPED))) == [["Plot"]]
+    assert buttons_under(about(baseline, RunState.STOPPED)) == ()
 
 
 def test_a_call_for_a_person_offers_to_look_and_to_go_on() -> None:

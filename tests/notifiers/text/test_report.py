@@ -15,8 +15,9 @@ from loop.results.ledger import Bill, Ledger, Spent
 from loop.results.report import Outlook, WakeUpReport, make_report
 from loop.store.experiments import Idea, Row
 from notifiers.text.report import WIDTH, ledger_lines, report_message
-from notifiers.text.status import results_message
+from notifiers.text.results import PHONE, log_message, results_message
 from tests.notifiers.golden import check, check_one
+from tests.notifiers.text.test_digest import EXPERIMENT
 
 RUN = Run(
     id=1,
@@ -295,6 +296,13 @@ def test_the_table_says_how_many_it_shows(total: int, text: str) -> None:
     assert one.text == f"the last of {total:,} results"
 
 
+def test_a_table_fits_a_phone() -> None:
+    rows = night(*FRUITFUL)
+    message = results_message(rows, metric="val_bpb", goal=Goal.MINIMIZE, total=12, tag="mar12", width=PHONE)
+    assert max(map(len, message.block.splitlines())) <= PHONE == 36
+    check_one("results", "on a phone", f"{message.text}\n{message.block}")
+
+
 def test_no_results_need_no_table() -> None:
     message = results_message([], metric="val_bpb", goal=Goal.MINIMIZE, total=0, tag="mar12")
     check_one("results", "none", f"{message.text}{message.block}")
@@ -351,3 +359,25 @@ def test_every_line_fits_a_phone_and_the_minutes_add_up(seconds: dict[Spent, int
 
 def minutes_in(text: str) -> int:
     return sum(int(count) * (60 if unit == "h" else 1) for count, unit in re.findall(r"(\d+) (h|min)", text))
+
+
+# The end of a log
+
+
+def test_a_log_is_whole_lines_below_its_numbers() -> None:
+    printed = "".join(f"step {step:05} | loss: 3.4{step:04}\n" for step in range(400))
+    text = f"{printed}\rprogress 98 %\rprogress 100 %\n\x1b[31mdone\x1b[0m\n"[-3000:]
+    block = log_message(EXPERIMENT, text, cut_off=True).block
+    numbers, _, lines = block.partition("\n---\n")
+    assert numbers.splitlines() == ["val_bpb: 0.986041", "training_seconds: 300.1", "peak_vram_mb: 45060.2"]
+    assert lines.splitlines()[-3:] == ["progress 98 %", "progress 100 %", "done"]
+    assert len(lines.splitlines()) == 15
+    assert all(line.startswith("step ") for line in lines.splitlines()[:-3])
+    assert log_message(EXPERIMENT, text, cut_off=True).text == "End of the log of experiment #12 (keep)"
+
+
+def test_a_log_may_be_empty_and_a_short_one_is_shown_from_its_start() -> None:
+    untrained = replace(EXPERIMENT, status=None, training=None)
+    assert log_message(untrained, "", cut_off=False).block == "(empty)"
+    assert log_message(untrained, "first\nsecond", cut_off=False).block == "first\nsecond"
+    assert log_message(untrained, "rst\nsecond", cut_off=True).block == "second"

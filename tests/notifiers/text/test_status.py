@@ -195,6 +195,9 @@ def test_a_run_can_be_started_where_its_data_is_found() -> None:
         "/start_run mar13 go",
         "/start_run mar13b",
         "/cancel",
+        "/start_run mar13 all go",
+        "/start_run mar13 hourly go",
+        "/start_run mar13 morning go",
     ]
 
 
