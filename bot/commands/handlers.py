@@ -257,8 +257,8 @@ class CommandHandlers:
 
     async def _log(self, call: Call, _: Request) -> Message:
         run, experiment = await self._experiment(call)
-        kept = (await self._engine(run)).log_of(experiment.number)
-        path = kept if experiment.status else self._host.worktree(run.tag) / "run.log"
+        engine = await self._engine(run)
+        path = engine.log_of(experiment.number) if experiment.status else engine.live_log(experiment)
         text = without_secrets(await in_thread(read_tail, path, limit=LOG_BYTES), self._settings.secrets)
         return Message(f"End of the log of experiment #{experiment.number}", text or "(empty)")
 
