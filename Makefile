@@ -35,8 +35,8 @@ test: $(READY) $(BROWSER) ## run the tests
 test-slow: $(READY) ## run the tests that take minutes
 	@$(BIN)/python -m pytest -q -m slow
 
-chaos: $(READY) ## kill everything at random for ten minutes, then look for losses
-	@$(BIN)/python -m tests.chaos
+chaos: $(READY) ## kill everything at random for ten minutes (LANES=4: with so many lanes), look for losses
+	@LANES=$(or $(LANES),1) $(BIN)/python -m tests.chaos
 
 hostile: $(READY) ## train a hundred hostile programs, print what stopped each
 	@$(BIN)/python -m tests.hostile

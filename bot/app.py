@@ -24,7 +24,7 @@ from bot.commands.inbox import Inbox
 from bot.commands.table import COMMANDS
 from bot.current import foremost
 from bot.heartbeat.certifying import Certifying
-from bot.heartbeat.heartbeat import Heartbeat, find_blocker, ping
+from bot.heartbeat.heartbeat import Heartbeat, find_blocker, find_lane_blocker, ping
 from bot.heartbeat.probe import Examiner
 from bot.heartbeat.schedule import Jobs, scheduled
 from bot.local.server import LocalChannel, LocalServer
@@ -163,6 +163,7 @@ class Bot:
             environ=os.environ,
             today=lambda: datetime.now(zone).date(),
             blocker=functools.partial(find_blocker, examiner),
+            lane_blocker=functools.partial(find_lane_blocker, examiner),
         )
         self._heartbeat = Heartbeat(
             self._runs,

@@ -13,16 +13,14 @@ from datetime import date
 from pathlib import Path
 
 from bot.current import CurrentRun
-from bot.setup.data import needed_data
+from bot.plan import make_plan
 from bot.setup.doctor import Check, data_check, device, failures, uncommitted, unused_budget
 from bot.setup.proposer_factory import make_researcher
 from bot.setup.settings import Settings
 from bot.setup.template import prepare_embedded
-from bot.setup.trainings import evaluation_check, examine_sandbox, start_checks, what_trainings_read
-from loop.engine.prefetch import ProposerFailure
+from bot.setup.trainings import evaluation_check, examine_sandbox, start_checks
+from loop.engine.ahead.prefetch import ProposerFailure
 from loop.engine.run import Engine
-from loop.engine.stages import KeepRule
-from loop.engine.trainings import Plan
 from loop.errors import DiskError, UserError
 from loop.evaluation.evaluator import evaluator_of
 from loop.experiment import Actor, Reason, Run, RunState
@@ -37,7 +35,9 @@ from loop.git.repository import (
     with_imports,
 )
 from loop.git.workspace import Workspace
-from loop.process.environment import PREPARE, Launcher, prepare_line, training_environment
+from loop.lanes.local import find_slots
+from loop.lanes.protocol import Slot
+from loop.process.environment import Launcher, training_environment
 from loop.process.trainer import RunFolders, Trainer
 from loop.process.worker import in_thread
 from loop.sandbox.proof import SandboxFacts
@@ -67,12 +67,14 @@ class Ended:
 class LoopState:
     """A run that should be conducted.
 
-    `ended` is None while its task lives, `failure` while its proposer works.
+    `ended` is None while its task lives, `failure` while its proposer works. `lanes` are those of a run
+    that has several, each with the reason for which it begins nothing, if any.
     """
 
     run: Run
     ended: Ended | None = None
     failure: ProposerFailure | None = None
+    lanes: tuple[tuple[Slot, Reason | None], ...] = ()
 
 
 @dataclass(slots=True)
@@ -92,12 +94,17 @@ async def no_blocker(_: Run) -> Reason | None:
     return None
 
 
+async def no_lane_blocker(_: Run, __: Slot) -> Reason | None:
+    return None
+
+
 class Runs:
     """Starts runs, goes on with them and keeps their tasks.
 
     `repository` is where new runs are started; `environ` is what the environments of trainings and proposers
     are taken from. `blocker` finds what on this machine keeps a run from training: the run is then paused
-    for that reason. `trouble` is set when a loop ended with an error or a run was paused by a blocker.
+    for that reason; `lane_blocker` finds what keeps it from one of its lanes. `trouble` is set when a loop
+    ended with an error or a run was paused by a blocker.
     """
 
     def __init__(
@@ -109,6 +116,7 @@ class Runs:
         environ: Mapping[str, str],
         today: Callable[[], date],
         blocker: Callable[[Run], Awaitable[Reason | None]] = no_blocker,
+        lane_blocker: Callable[[Run, Slot], Awaitable[Reason | None]] = no_lane_blocker,
     ) -> None:
         self.journal = journal
         self.current = CurrentRun(journal, self._conducted)
@@ -124,6 +132,7 @@ class Runs:
         )
         self._today = today
         self._blocker = blocker
+        self._lane_blocker = lane_blocker
         self._trainer = Trainer(settings.secrets | secrets_in(environ), settings.summary_pattern)
         self._making = threading.RLock()  # of the two below, which worker threads fill
         self._workspaces: dict[int, Workspace] = {}
@@ -131,6 +140,7 @@ class Runs:
         self._loops: dict[int, _Loop] = {}
         self._is_prepared = False
         self._sandbox: SandboxFacts | None = None
+        self._slots: tuple[Slot, ...] | None = None
 
     # Runs
 
@@ -296,7 +306,8 @@ class Runs:
             engine = self.engine_if_made(loop.run)
             run, failure = (engine.run, engine.prefetch.failure) if engine else (loop.run, None)
             if run.state not in (RunState.DONE, RunState.STOPPED):
-                found.append(LoopState(run, loop.ended, failure))
+                lanes = engine.lanes() if engine else ()
+                found.append(LoopState(run, loop.ended, failure, lanes if len(lanes) > 1 else ()))
         return found
 
     async def check_branches(self) -> None:
@@ -313,6 +324,13 @@ class Runs:
 
     async def pause(self, run: Run, reason: Reason) -> None:
         await (await in_thread(self.engine, run)).pause(reason=reason)
+
+    async def tend_lane(self, run: Run, lane: int, reason: Reason | None) -> None:
+        engine = await in_thread(self.engine, run)
+        if reason is None:
+            await engine.open_lane(lane)
+        else:
+            await engine.close_lane(lane, reason)
 
     async def unpause(self, run: Run) -> None:
         """Resume a run that the heartbeat paused, and restart its loop if it has ended."""
@@ -366,6 +384,16 @@ class Runs:
                 log.info("sandbox: %s", sandbox_text(self._sandbox))
             return self._sandbox
 
+    def slots(self, run: Run | None = None) -> tuple[Slot, ...]:
+        """Return the lanes of this machine, or those that a run may use; found on first use."""
+        with self._making:
+            if self._slots is None:
+                settings = self._settings
+                self._slots = find_slots(settings.lanes, self._launcher.environ, settings.train_command)
+                log.info("lanes: %s", ", ".join(slot.device for slot in self._slots) or "one")
+            chosen = tuple(slot for slot in self._slots if run and slot.index in run.lanes)
+            return chosen or self._slots
+
     def evaluation_checks(self) -> Iterator[Check]:
         """Yield what the numbers of each run that goes on are checked with."""
         for state in self.loops():
@@ -378,39 +406,8 @@ class Runs:
 
     def _make_engine(self, run: Run) -> Engine:
         settings = self._settings
-        rule = KeepRule(
-            run.metric,
-            run.goal,
-            settings.simplicity_gain,
-            settings.simplicity_lines,
-            settings.summary_pattern,
-            settings.equal_within,
-        )
-        data = needed_data(settings, run.repository, run.base_commit, self._launcher.environ)
-        prepared = prepare_line(run.repository, settings.train_command, settings.editable)
-        plan = Plan(
-            rule=rule,
-            launcher=self._launcher,
-            deadline=settings.deadline(run.time_budget),
-            sandbox=self.sandbox().sandbox,
-            readable=what_trainings_read(settings, self._launcher.environ, data.paths),
-            writable=settings.sandbox_write,
-            hidden=(settings.home,),
-            withheld=frozenset(self._environ.keys() - self._launcher.environ.keys()),
-            lists={
-                "LINK_PATHS": ",".join(settings.link_paths),
-                "SANDBOX_READ": ",".join(map(str, settings.sandbox_read)),
-                "SANDBOX_WRITE": ",".join(map(str, settings.sandbox_write)),
-                "TRAIN_ENV": ",".join(settings.train_env),
-            },
-            preparation=prepared if PREPARE in settings.frozen else "",
-            network=settings.allow_network,
-            link_paths=settings.link_paths,
-            evaluate=settings.evaluate,
-            crash_streak=settings.crash_streak,
-            noise_runs=settings.noise_runs_of(run.time_budget),
-            certify_repeats=settings.certify_repeats,
-        )
+        sandbox = self.sandbox().sandbox
+        plan = make_plan(settings, run, launcher=self._launcher, environ=self._environ, sandbox=sandbox)
         return Engine(
             run,
             plan=plan,
@@ -428,6 +425,8 @@ class Runs:
             ),
             folders=RunFolders(settings.home, run.id),
             is_blocked=self._is_blocked,
+            blocker=self._lane_blocker,
+            slots=self.slots(run),
         )
 
     def _make_workspace(self, tag: str, repository: Path, base: str) -> Workspace:

@@ -258,6 +258,7 @@ class Run:
     state_name: str = ""
     state_cause: Cause | None = None
     state_facts: Mapping[str, object] = field(default_factory=dict)
+    lanes: tuple[int, ...] = ()  # of the machine that it may use; empty: all
 
     @property
     def branch(self) -> str:
@@ -296,9 +297,6 @@ class Training:
     exit_code: int | None = None
     numbers: Mapping[str, float] = field(default_factory=dict)
     error: str = ""
-
-
-_UNTRAINED = Training(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,7 +346,7 @@ class Experiment:
 
     @property
     def last_training(self) -> Training:
-        return self.training or _UNTRAINED
+        return self.training or Training(0)
 
     @property
     def attempt(self) -> int:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import functools
 import sys
 
-from bot import runs
+from bot import plan
 from bot.cli.main import main
-from loop.engine.trainings import Plan
+from loop.engine.plan import Plan
 
 WHEN = {"always": True, "never": False}
 
 if __name__ == "__main__":
     wanted = WHEN[sys.argv.pop(1)]
-    runs.Plan = functools.partial(Plan, starts_ahead=lambda _: wanted)  # type: ignore[assignment,attr-defined]
+    plan.Plan = functools.partial(Plan, starts_ahead=lambda _: wanted)  # type: ignore[misc, assignment]
     main()

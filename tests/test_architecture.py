@@ -56,7 +56,7 @@ def nodes(name: str) -> tuple[ast.AST, ...]:
 LOWER = tuple(name for name, path in MODULES.items() if path.parent == ROOT / "loop" and name != "loop")
 LOWER = (*LOWER, "loop.logs")
 MIDDLE = ("loop.store", "loop.git", "loop.process", "loop.sandbox", "loop.program")
-JUDGING = ("loop.evaluation",)
+JUDGING = ("loop.evaluation", "loop.lanes")
 UPPER = ("loop.proposers", "loop.results")
 MAY_IMPORT = {
     **dict.fromkeys(LOWER, LOWER),

@@ -20,8 +20,6 @@ from notifiers.text.words import duration
 
 log = logging.getLogger(__name__)
 
-LANES = 1
-
 
 class Certifying:
     """Looks at the runs that go on: a gain that is not certified yet is, `minutes` before the wake-up.
@@ -57,7 +55,7 @@ class Certifying:
                 continue
             try:
                 wanted = await in_thread(engine.certifier.wanted, engine.run)
-                if wanted and await in_thread(self._is_time, engine.run, due):
+                if wanted and await in_thread(self._is_time, engine.run, due, len(engine.slots)):
                     await engine.certify(until=due)
             except (UserError, StoreError) as error:
                 log.warning("run %s is not certified: %s", engine.run.tag, error)
@@ -71,12 +69,12 @@ class Certifying:
                 except (UserError, StoreError) as error:  # the report is made without it
                     log.warning("the certification of %s is not ended: %s", engine.run.tag, error)
 
-    def _is_time(self, run: Run, due: float) -> bool:
+    def _is_time(self, run: Run, due: float, lanes: int) -> bool:
         if any(each.until == due for each in Certifications(self._journal).of(run.id)):
             return False
         seconds = usual_seconds(self._journal, run.id) or run.time_budget
-        if fits_night(due - self._since(run), self._minutes, seconds, LANES, least=self._pairs):
-            return self._now() >= begins_at(due, self._minutes, seconds, LANES, least=self._pairs)
+        if fits_night(due - self._since(run), self._minutes, seconds, lanes, least=self._pairs):
+            return self._now() >= begins_at(due, self._minutes, seconds, lanes, least=self._pairs)
         if self._now() >= due - 60 * self._minutes:
             trainings = f"{2 * self._pairs} trainings of {duration(seconds)}"
             reason = f"not certified before the wake-up: {trainings} take too long; /certify makes them"

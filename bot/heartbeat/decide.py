@@ -10,6 +10,7 @@ from typing import TypeAlias
 from bot.heartbeat.probe import LoopVitals, Outage, Vitals
 from loop.errors import backoff
 from loop.experiment import Actor, Cause, Reason, Run, RunState
+from loop.lanes.protocol import Slot
 from loop.process.liveness import Marked, Owner, is_stalled
 from loop.process.machine import ClockChange, Disk, Gpu, GpuProcess
 from loop.process.trainer import Process
@@ -20,6 +21,9 @@ BACKOFF = (0.0, 60.0, 300.0, 600.0)
 
 MANY_RESTARTS = 4
 """A person is called after so many restarts of a loop in a row."""
+
+LANE_CLOSED = 60.0
+"""Seconds after which the GPU of a closed lane is looked at again."""
 
 STEADY = 300.0
 """Seconds after which a restarted loop counts as recovered."""
@@ -83,6 +87,15 @@ class Unpause:
 
 
 @dataclass(frozen=True, slots=True)
+class TendLane:
+    """Begin nothing more in one of the run's lanes, for a reason, or begin again there."""
+
+    run: Run
+    lane: int
+    reason: Reason | None
+
+
+@dataclass(frozen=True, slots=True)
 class CallPerson:
     """Call a person, once while the same cause and key come up. `halted`: nothing goes on until then."""
 
@@ -114,7 +127,16 @@ class LookAgain:
 
 
 Action: TypeAlias = (
-    Restart | Recovered | EndTraining | EndOrphan | Pause | Unpause | CallPerson | CallOver | LookAgain
+    Restart
+    | Recovered
+    | EndTraining
+    | EndOrphan
+    | Pause
+    | Unpause
+    | TendLane
+    | CallPerson
+    | CallOver
+    | LookAgain
 )
 
 
@@ -123,6 +145,7 @@ def decide(vitals: Vitals, *, stall_minutes: float) -> tuple[Action, ...]:
     actions: list[Action] = [EndOrphan(orphan) for orphan in vitals.orphans]
     for loop in vitals.loops:
         actions += end_training(loop, stall_minutes=stall_minutes)
+        actions += _lanes(loop, vitals)
         actions += _pause(loop, vitals)  # before the loop is restarted into the same problem
         actions += _loop(loop, vitals.at)
         actions += _calls(loop, vitals)
@@ -131,14 +154,12 @@ def decide(vitals: Vitals, *, stall_minutes: float) -> tuple[Action, ...]:
 
 
 def end_training(loop: LoopVitals, *, stall_minutes: float) -> Iterator[EndTraining]:
-    """Yield what ends a training that hangs, which need not wait for the next beat."""
-    training = loop.training
-    if training is None:
-        return
-    if training.overdue_supervisor is not None:
-        yield EndTraining(loop.run, training.folder, training.overdue_supervisor)
-    elif is_stalled(training.quiet, stall_minutes, measured=training.measured):
-        yield EndTraining(loop.run, training.folder)
+    """Yield what ends the trainings that hang, which need not wait for the next beat."""
+    for training in loop.trainings:
+        if training.overdue_supervisor is not None:
+            yield EndTraining(loop.run, training.folder, training.overdue_supervisor)
+        elif is_stalled(training.quiet, stall_minutes, measured=training.measured):
+            yield EndTraining(loop.run, training.folder)
 
 
 def problems(vitals: Vitals) -> tuple[str, ...]:
@@ -162,6 +183,15 @@ def _loop(loop: LoopVitals, now: float) -> Iterator[Action]:
     elif outage is not None:
         reason = f"its loop ended with: {outage.reason}"
         yield _recovered(loop.run, reason, outage.restarted_at - outage.since)
+
+
+def _lanes(loop: LoopVitals, vitals: Vitals) -> Iterator[Action]:
+    for slot, closed in loop.lanes:
+        reason = lane_blocker(slot, loop, vitals) if slot.gpu else None
+        if closed is None and reason is not None:
+            yield TendLane(loop.run, slot.index, reason)
+        elif closed is not None and closed.cause is Cause.GPU_FULL:
+            yield LookAgain(LANE_CLOSED) if reason else TendLane(loop.run, slot.index, None)
 
 
 def _pause(loop: LoopVitals, vitals: Vitals) -> Iterator[Action]:
@@ -244,7 +274,7 @@ def _waits_for(disk: Disk, run: Run) -> bool:
 def _occupied(loop: LoopVitals, vitals: Vitals) -> Reason | None:
     if vitals.gpus is None or not vitals.gpus.gpus or loop.needed_mb is None:
         return None
-    training = any(other.training is not None and not other.training.over for other in vitals.loops)
+    training = any(not each.over for other in vitals.loops for each in other.trainings)
     if training and all(whose is not Owner.CURRENT for _, whose in vitals.holders):
         return None  # some of it may be our own training's
     held: list[GpuProcess] = []
@@ -256,6 +286,25 @@ def _occupied(loop: LoopVitals, vitals: Vitals) -> Reason | None:
     free_mb = max(_room(gpu, vitals) for gpu in vitals.gpus.gpus)
     names = ", ".join(f"{process.name} (pid {process.pid})" for process in held)
     return _because(Cause.GPU_FULL, free_mb=free_mb, needed_mb=loop.needed_mb, held_by=names)
+
+
+def lane_blocker(slot: Slot, loop: LoopVitals, vitals: Vitals) -> Reason | None:
+    """Return what keeps the run from one of its lanes: its GPU is gone, or others use it."""
+    if vitals.gpus is None or not vitals.gpus.gpus:  # that is the run's
+        return None
+    gpu = next((gpu for gpu in vitals.gpus.gpus if gpu.uuid == slot.gpu), None)
+    if gpu is None:
+        gone = not slot.gpu.startswith("MIG-")  # of these nvidia-smi lists none
+        return _because(Cause.GPU_GONE) if gone else None
+    here = [whose for process, whose in vitals.holders if process.gpu == gpu.uuid]
+    trains = any(each.lane == slot.index and not each.over for each in loop.trainings)
+    if loop.needed_mb is None or (trains and Owner.CURRENT not in here):
+        return None  # some of it may be our own training's
+    if _room(gpu, vitals) >= loop.needed_mb:
+        return None
+    others = [process for process, whose in vitals.holders if _holds(process, whose, gpu)]
+    names = ", ".join(f"{process.name} (pid {process.pid})" for process in others) or "another program"
+    return _because(Cause.GPU_FULL, free_mb=_room(gpu, vitals), needed_mb=loop.needed_mb, held_by=names)
 
 
 def _holds(process: GpuProcess, whose: Owner, gpu: Gpu) -> bool:

@@ -27,17 +27,20 @@ from bot.heartbeat.decide import (
     Pause,
     Recovered,
     Restart,
+    TendLane,
     Unpause,
     blocker,
     clock_lines,
     decide,
     end_training,
+    lane_blocker,
     problems,
 )
 from bot.heartbeat.probe import Absence, Examiner, Outage
 from bot.runs import LoopState, Runs
 from loop.errors import UserError
 from loop.experiment import EventKind, Reason, Run
+from loop.lanes.protocol import Slot
 from loop.process.liveness import Marked, end_orphan
 from loop.process.machine import ClockChange, ClockWatch
 from loop.process.trainer import Process
@@ -58,6 +61,11 @@ REMIND_SECONDS = 3600.0
 async def find_blocker(examiner: Examiner, run: Run) -> Reason | None:
     vitals = await in_thread(examiner.examine, [LoopState(run)])
     return blocker(vitals.loops[0], vitals)
+
+
+async def find_lane_blocker(examiner: Examiner, run: Run, slot: Slot) -> Reason | None:
+    vitals = await in_thread(examiner.examine, [LoopState(run)])
+    return lane_blocker(slot, vitals.loops[0], vitals)
 
 
 class Heartbeat:
@@ -193,15 +201,22 @@ class Heartbeat:
                 await self._runs.pause(run, reason)
             case Unpause(run):
                 await self._runs.unpause(run)
-            case CallPerson(run, cause, key, _, halted):
-                told = {"cause": cause, "key": key, "reason": action.text, "halted": halted}
-                await self._note(run, EventKind.NEEDS_ATTENTION, **told)
-            case CallOver(run, cause, key):
-                await self._note(run, EventKind.RESOLVED, cause=cause, key=key)
+            case TendLane(run, lane, reason):
+                await self._runs.tend_lane(run, lane, reason)
+            case CallPerson() | CallOver():
+                await self._call(action)
             case LookAgain(seconds):
                 self._next = min(self._next, seconds)
             case _:
                 assert_never(action)
+
+    async def _call(self, action: CallPerson | CallOver) -> None:
+        about = {"cause": action.cause, "key": action.key}
+        if isinstance(action, CallOver):
+            await self._note(action.run, EventKind.RESOLVED, **about)
+        else:
+            told = {"reason": action.text, "halted": action.halted}
+            await self._note(action.run, EventKind.NEEDS_ATTENTION, **about, **told)
 
     async def _end_training(self, run: Run, folder: Path, supervisor: Process | None) -> None:
         if supervisor is None:

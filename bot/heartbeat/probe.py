@@ -29,7 +29,7 @@ from loop.process.machine import ClockChange, Disk, GpuProcess, GpuState, cannot
 from loop.process.supervisor import OUTCOME
 from loop.process.trainer import Process, RunFolders
 from loop.store.events import WATCHED, Sessions, open_calls
-from loop.store.evidence.repeats import trainings_under_way
+from loop.store.evidence.repeats import lanes_under_way
 from loop.store.journal import Journal
 
 
@@ -53,7 +53,7 @@ class Absence:
 
 @dataclass(frozen=True, slots=True)
 class TrainingVitals:
-    """The training under way, and its supervisor if that should have ended it long ago.
+    """A training under way in a lane, and its supervisor if that should have ended it long ago.
 
     `measured` says whether it has printed its number; it is looked at only where the training is quiet.
     `over` says whether it has ended and its run has only to record that.
@@ -64,6 +64,7 @@ class TrainingVitals:
     measured: bool = False
     over: bool = False
     overdue_supervisor: Process | None = None
+    lane: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class LoopVitals(LoopState):
 
     outage: Outage | None = None
     absence: Absence | None = None
-    training: TrainingVitals | None = None
+    trainings: tuple[TrainingVitals, ...] = ()
     needed_mb: float | None = None
     called: frozenset[tuple[Cause, str]] = frozenset()
 
@@ -137,7 +138,8 @@ class Examiner:
             self._had_gpu = self._had_gpu or bool(gpus and gpus.gpus)
             marked = find_marked(self._home)
             attempts = self._attempts()  # after `marked`, as `orphans` says
-            current: Collection[Path] = {*attempts.values(), *self._evaluated()}
+            known = (folder for folders in attempts.values() for folder in folders)
+            current: Collection[Path] = {*known, *self._evaluated()}
             quiet = self._watch(states, attempts, lambda: gpus)
             return Vitals(
                 at=self._now(),
@@ -147,9 +149,10 @@ class Examiner:
                         ended=state.ended,
                         outage=outages.get(state.run.id),
                         absence=absences.get(state.run.id),
-                        training=quiet.get(state.run.id),
+                        trainings=quiet.get(state.run.id, ()),
                         needed_mb=self._needed_mb(state.run),
                         failure=state.failure,
+                        lanes=state.lanes,
                         called=self._called(state.run),
                     )
                     for state in states
@@ -166,7 +169,7 @@ class Examiner:
     def watch(self, states: Sequence[LoopState]) -> tuple[LoopVitals, ...]:
         with self._lock:
             watched = self._watch(states, self._attempts(), self._look_at_gpus)
-        return tuple(LoopVitals(state.run, training=watched.get(state.run.id)) for state in states)
+        return tuple(LoopVitals(state.run, trainings=watched.get(state.run.id, ())) for state in states)
 
     def absences(self) -> dict[int, Absence]:
         """Return for how long each active run had no bot, if the bot before this one was killed.
@@ -186,12 +189,12 @@ class Examiner:
     def _watch(
         self,
         states: Sequence[LoopState],
-        attempts: Mapping[int, Path],
+        attempts: Mapping[int, Mapping[Path, int]],
         gpus: Callable[[], GpuState | None],
-    ) -> dict[int, TrainingVitals]:
-        found = {}
-        for run in (state.run for state in states if state.run.id in attempts):
-            folder = attempts[run.id]
+    ) -> dict[int, tuple[TrainingVitals, ...]]:
+        found: dict[int, tuple[TrainingVitals, ...]] = {}
+        each = ((s.run, *item) for s in states for item in attempts.get(s.run.id, {}).items())
+        for run, folder, lane in each:
             before = self._quiet.get(folder)
             quiet = watch(before, sample(folder, now=self._now))
             if quiet.seconds:  # asking for the GPU starts a process: only where nothing else shows life
@@ -199,16 +202,19 @@ class Examiner:
             overdue = supervisor_of(folder) if is_overdue(folder, now=self._now) else None
             measured = quiet.seconds >= AFTER_SUMMARY and is_measured(folder, run.metric, self._pattern)
             over = (folder / OUTCOME).exists()
-            found[run.id] = TrainingVitals(folder, quiet, measured, over, overdue)
-        known = self._quiet | {training.folder: training.quiet for training in found.values()}
-        self._quiet = {folder: known[folder] for folder in attempts.values() if folder in known}
+            training = TrainingVitals(folder, quiet, measured, over, overdue, lane)
+            found[run.id] = (*found.get(run.id, ()), training)
+        known = self._quiet | {one.folder: one.quiet for several in found.values() for one in several}
+        current = (folder for folders in attempts.values() for folder in folders)
+        self._quiet = {folder: known[folder] for folder in current if folder in known}
         return found
 
-    def _attempts(self) -> dict[int, Path]:
+    def _attempts(self) -> dict[int, dict[Path, int]]:
+        """Return the folders of the trainings under way, with their lanes, by run."""
         found = {}
         for run in self._journal.runs():
-            for number, training in trainings_under_way(self._journal, run.id):
-                found[run.id] = RunFolders(self._home, run.id).attempt(number, training.k)
+            folders, lanes = RunFolders(self._home, run.id), lanes_under_way(self._journal, run.id)
+            found[run.id] = {folders.attempt(*training): lane for training, lane in lanes.items()}
         return found
 
     def _evaluated(self) -> Iterator[Path]:

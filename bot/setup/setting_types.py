@@ -88,6 +88,14 @@ def _file(text: str) -> str:
     raise ValueError("must be a path inside the repository")
 
 
+def _lanes(text: str) -> str | None:
+    if text.strip() in ("", "auto"):
+        return None
+    if text.strip().isdecimal() and int(text) >= 1:
+        return text.strip()
+    raise ValueError("must be auto or a whole number from 1 on")
+
+
 def _names(text: str) -> tuple[str, ...]:
     names = _items(text)
     if not all(re.fullmatch(r"-{0,2}[^\W\d][\w.-]*", name) for name in names):  # --lr, Config.lr
@@ -250,6 +258,7 @@ RepositoryFiles: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_each(_f
 Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_names)]
 CommandLine: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_words)]
 OptionalCount: TypeAlias = Annotated[int | None, BeforeValidator(_optional(str))]
+Lanes: TypeAlias = Annotated[int | None, BeforeValidator(_lanes)]
 OptionalNumber: TypeAlias = Annotated[FiniteFloat | None, BeforeValidator(_optional(str))]
 Url: TypeAlias = Annotated[str, BeforeValidator(_url)]
 OptionalUrl: TypeAlias = Annotated[str, BeforeValidator(_or_empty(_url))]

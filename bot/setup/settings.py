@@ -95,6 +95,7 @@ class Settings(BaseModel):
     healthcheck_url: types.OptionalSecretUrl = _setting("")
     crash_streak: int = _setting("5", ge=1)
     stuck_after: int = _setting("15", ge=1)
+    lanes: types.Lanes = _setting("auto")
     noise_runs: types.OptionalCount = _setting("", ge=0)
     equal_within: types.OptionalNumber = _setting("", ge=0)
     certify_minutes: FiniteFloat = _setting("35", ge=0)

@@ -10,19 +10,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from loop.engine import stages
+from loop.engine.ahead.prefetch import Prefetch, Ready, baseline
 from loop.engine.judging.certifying import Certifier
 from loop.engine.judging.evaluations import Evaluations
 from loop.engine.judging.pruning import Pruner
 from loop.engine.judging.repeats import Repeater
 from loop.engine.judging.verdicts import Verdicts
 from loop.engine.lane import Lane
-from loop.engine.prefetch import Prefetch, Ready, baseline
-from loop.engine.trainings import Plan, Trainings
+from loop.engine.plan import Plan
+from loop.engine.trainings import Trainings
 from loop.errors import UserError, backoff
 from loop.evidence import Doubt, Evaluation
 from loop.experiment import (
@@ -38,6 +39,10 @@ from loop.experiment import (
     Status,
 )
 from loop.git.workspace import BranchMoved, Workspace
+from loop.lanes.local import WHOLE
+from loop.lanes.notices import note_closed, record_lanes
+from loop.lanes.protocol import Slot
+from loop.process.supervisor import LOG
 from loop.process.trainer import RunFolders, Trainer
 from loop.process.worker import in_thread
 from loop.proposers.leaving_out import LeavesOutFirst
@@ -49,7 +54,6 @@ from loop.store.journal import Journal
 
 log = logging.getLogger(__name__)
 
-LANES = 1  # how many experiments of a run train at a time
 _MEASURED = (Stage.MEASURED, Stage.EVALUATED)
 
 
@@ -57,11 +61,16 @@ async def nothing_blocks(_: Run) -> bool:
     return False
 
 
+async def nothing_closes(_: Run, __: Slot) -> Reason | None:
+    return None
+
+
 class Conductor:
     """Conducts one run, from one event loop.
 
     `is_blocked` is asked about a training that ran out of memory: whether others hold it, so that it says
-    nothing about the program. `doubt` says, in a worker thread, what was found of a number, None leaves that
+    nothing about the program; `blocker` about one that failed in a slot with a GPU of its own: what is wrong
+    with that. `doubt` says, in a worker thread, what was found of a number, None leaves that
     to `evaluations`. `clock` gives seconds since the epoch, `timer` seconds that no clock change disturbs.
     """
 
@@ -76,6 +85,8 @@ class Conductor:
         proposer: Proposer,
         folders: RunFolders,
         is_blocked: Callable[[Run], Awaitable[bool]] = nothing_blocks,
+        blocker: Callable[[Run, Slot], Awaitable[Reason | None]] = nothing_closes,
+        slots: Sequence[Slot] = WHOLE,
         doubt: Callable[[Experiment], Doubt] | None = None,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.monotonic,
@@ -92,13 +103,19 @@ class Conductor:
         self._certifies = False  # at the end of these
         self._idle_until = 0.0  # by the event loop's clock
         self._trainings = Trainings(
-            plan, journal=journal, workspace=workspace, trainer=trainer, folders=folders, clock=clock
+            plan,
+            journal=journal,
+            workspace=workspace,
+            trainer=trainer,
+            folders=folders,
+            clock=clock,
+            slots=slots,
         )
         self.evaluations = Evaluations(self._trainings, journal=journal, clock=clock)
         self.repeats = Repeater(
             run.id, plan, self._trainings, journal=journal, workspace=workspace, clock=clock
         )
-        self.pruner = Pruner(plan.rule, LANES, journal=journal, workspace=workspace, clock=clock)
+        self.pruner = Pruner(plan.rule, len(slots), journal=journal, workspace=workspace, clock=clock)
         self._verdicts = Verdicts(
             plan.rule,
             journal=journal,
@@ -110,7 +127,7 @@ class Conductor:
             clock=clock,
         )
         self.certifier = Certifier(
-            plan.certify_repeats, LANES, journal=journal, workspace=workspace, clock=clock
+            plan.certify_repeats, len(slots), journal=journal, workspace=workspace, clock=clock
         )
         reader = ContextReader(journal=journal, workspace=workspace, folders=folders)
         self.prefetch = Prefetch(
@@ -125,17 +142,19 @@ class Conductor:
             retry_seconds=plan.retry_seconds,
             timer=timer,
         )
-        self._lanes = tuple(
-            Lane(
-                index,
-                self,
-                journal=journal,
-                workspace=workspace,
-                trainings=self._trainings,
-                is_blocked=is_blocked,
-                clock=clock,
-            )
-            for index in range(LANES)
+        self._is_blocked = is_blocked
+        self._blocker = blocker
+        self.slots = tuple(slots)
+        self._lanes = [self._make_lane(slot) for slot in slots]
+
+    def _make_lane(self, slot: Slot) -> Lane:
+        return Lane(
+            slot,
+            self,
+            journal=self._journal,
+            workspace=self._workspace,
+            trainings=self._trainings,
+            clock=self._clock,
         )
 
     @property
@@ -148,6 +167,12 @@ class Conductor:
 
     def log_of(self, number: int) -> Path:
         return self._trainings.folders.log(number)
+
+    def live_log(self, experiment: Experiment) -> Path:
+        """Return what the training of an experiment writes."""
+        if not experiment.lane:
+            return self._workspace.path / "run.log"
+        return self._trainings.folders.attempt(experiment.number, experiment.attempt) / LOG
 
     async def conduct(
         self, experiments: int | None = None, *, unattended: bool = False, certify: bool = False
@@ -176,8 +201,11 @@ class Conductor:
     @property
     def wants_more(self) -> bool:
         under_way = sum(e.number > 0 and e.without is None for e in self.under_way)
+        under_way += sum(lane.proposes for lane in self._lanes)
         enough = self._limit is not None and self.made + under_way >= self._limit
-        enough = enough and not self.pruner.leaves_out
+        # A certification and a prune begin when nothing else trains.
+        holds = len(self._lanes) > 1 and (self.certifier.asked or self.pruner.asked)
+        enough = (enough or holds) and not self.pruner.leaves_out
         return self.run.state is not RunState.STOPPED and not enough
 
     async def propose(self, wake: asyncio.Event) -> Ready | None:
@@ -228,6 +256,23 @@ class Conductor:
             return True
         return False
 
+    async def is_blocked(self, lane: Lane, *, full: bool) -> bool:
+        """Tell whether a training failed for its device: its memory was `full`, or the device is gone."""
+        reason = await self._blocker(self.run, lane.slot) if lane.slot.gpu else None
+        if reason is not None and await self.close_lane(lane.index, reason):
+            return True
+        return (full or reason is not None) and await self._is_blocked(self.run)
+
+    async def close_lane(self, index: int, reason: Reason) -> bool:
+        """Begin nothing more in a lane, for what became of its GPU; the last one is the run's to pause."""
+        lane, *_ = (lane for lane in self._lanes if lane.index == index)
+        left = sum(each.closed is None for each in self._lanes if each is not lane)
+        if lane.closed is None and left:
+            lane.closed = reason
+            await in_thread(note_closed, self._journal, self.run, lane.slot, reason, left)
+            self._wake()
+        return lane.closed is not None
+
     async def back_off(self, times: int, cause: str) -> None:
         """Begin nothing for a while if something went wrong too often; `times` is how often beyond that."""
         if times < 0:
@@ -266,10 +311,15 @@ class Conductor:
         self._follow_tag()
         undecided = {experiment.lane: experiment for experiment in self._journal.undecided(self.run.id)}
         repeats = self.repeats.under_way()
+        for gone in {*undecided, *repeats} - {lane.index for lane in self._lanes}:
+            lane = self._make_lane(Slot(gone))
+            lane.closed = Reason(Actor.LOOP, cause=Cause.GPU_GONE)
+            self._lanes.append(lane)  # of a bot that had more: it ends what trains there
         for lane in self._lanes:
             lane.experiment, lane.repeat = undecided.get(lane.index), repeats.get(lane.index)
         last = self._journal.experiments(self.run.id, last=1)
         self.next_number = last[0].number + 1 if last else 0
+        record_lanes(self._journal, self.run, self.slots)
         self.run = self._verdicts.take_up(self.run, undecided.values())
         repairs = self._workspace.repair(self._head)
         self._trainings.repair(self.run)
@@ -300,6 +350,7 @@ class Conductor:
                 await in_thread(self._go_on_certifying)
                 if not lane.can_wait:
                     return True  # whatever was ordered: nothing that was trained is lost
+                await self._take_over(lane)
                 experiment = lane.experiment
                 given_up = experiment is not None and experiment.skip_requested
                 pause = self._idle_until - asyncio.get_running_loop().time()
@@ -307,7 +358,8 @@ class Conductor:
                     enough = await self._has_all()
                 else:
                     enough = self.made == self._limit and experiment.without is None
-                waits = given_up or pause > 0 or enough or self._awaits_baseline(lane)
+                closed = lane.closed is not None
+                waits = given_up or pause > 0 or enough or closed or self._awaits_baseline(lane)
                 if self.run.state is RunState.RUNNING and not waits:
                     return True
                 if experiment is not None and (given_up or self.run.state is RunState.STOPPED):
@@ -321,6 +373,13 @@ class Conductor:
                 async with asyncio.timeout(pause if pause > 0 else None):
                     await lane.wake.wait()
 
+    async def _take_over(self, lane: Lane) -> None:
+        """Let an open lane train what waits in a closed one."""
+        if lane.experiment is None and lane.closed is None:
+            for other in self._lanes:
+                if await other.hand_over(lane):
+                    return
+
     def _go_on_certifying(self) -> None:
         at_end = self._certifies and self.made == self._limit and self.run.state is RunState.RUNNING
         if at_end and self.certifier.wanted(self.run):
@@ -330,7 +389,10 @@ class Conductor:
         self.pruner.advance(self.run)
 
     def _awaits_baseline(self, lane: Lane) -> bool:
-        return any(experiment.number == 0 for experiment in self.under_way if experiment.lane != lane.index)
+        others = [one for one in self._lanes if one is not lane]
+        if self.next_number == 0:  # the first of those that train makes it
+            return any(not one.closed and one.index < lane.index for one in others)
+        return any(one.experiment is not None and one.experiment.number == 0 for one in others)
 
     async def _has_all(self) -> bool:
         return not self.wants_more and not await in_thread(self.repeats.waiting)

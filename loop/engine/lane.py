@@ -13,16 +13,17 @@ from dataclasses import replace
 from typing import Protocol, assert_never
 
 from loop.engine import stages
+from loop.engine.ahead.prefetch import Prefetch, Ready
 from loop.engine.judging.evaluations import Evaluations
 from loop.engine.judging.repeats import Repeater
-from loop.engine.prefetch import Prefetch, Ready
 from loop.engine.stages import measured_value
 from loop.engine.trainings import Trainings
 from loop.evidence import Evaluation, Repeat
-from loop.experiment import Cause, Ending, EventKind, Experiment, Outcome, Run, RunState, Stage
+from loop.experiment import Cause, Ending, EventKind, Experiment, Outcome, Reason, Run, RunState, Stage
 from loop.git.workspace import Workspace
+from loop.lanes.protocol import LiveTraining, Slot
 from loop.logs.error_line import tells_of_full_memory
-from loop.process.trainer import Supervisor, TrainingProcess
+from loop.process.trainer import Supervisor
 from loop.process.worker import in_thread
 from loop.store.evidence.evaluations import record_evaluated
 from loop.store.evidence.repeats import RepeatUnderWay
@@ -53,30 +54,34 @@ class RunOfLanes(Protocol):
     def call_person(self, cause: Cause, reason: str) -> None: ...
     async def branch_moved(self) -> bool: ...
     async def back_off(self, times: int, cause: str) -> None: ...
+    async def is_blocked(self, lane: Lane, *, full: bool) -> bool: ...
 
 
 class Lane:
     """One of the lanes of a run.
 
     `experiment` or `repeat` is what is under way and `training` its process; `wake` is set when a command, or
-    what another lane did, may change what is to be done next. `is_blocked` is as in `Engine`.
+    what another lane did, may change what is to be done next. `proposes` says that it waits for a proposal.
+    While it is `closed`, for that reason, it only ends what it has begun.
     """
 
     def __init__(
         self,
-        index: int,
+        slot: Slot,
         owner: RunOfLanes,
         *,
         journal: Journal,
         workspace: Workspace,
         trainings: Trainings,
-        is_blocked: Callable[[Run], Awaitable[bool]],
         clock: Callable[[], float],
     ) -> None:
-        self.index = index
+        self.index = slot.index
+        self.slot = slot
+        self.closed: Reason | None = None
+        self.proposes = False
         self.experiment: Experiment | None = None
         self.repeat: RepeatUnderWay | None = None
-        self.training: TrainingProcess | None = None
+        self.training: LiveTraining | None = None
         self.wake = asyncio.Event()
         self._spare: Supervisor | None = None  # waits for the next training
         self._evaluation: asyncio.Task[Evaluation | None] | None = None
@@ -85,7 +90,6 @@ class Lane:
         self._journal = journal
         self._workspace = workspace
         self._trainings = trainings
-        self._is_blocked = is_blocked
         self._clock = clock
 
     @property
@@ -113,7 +117,11 @@ class Lane:
         elif self.experiment is not None:
             await self._handler(self.experiment.stage)(self.experiment)
         elif not await self._begin_repeat() and self._owner.wants_more:
-            await self._propose()
+            self.proposes = True
+            try:
+                await self._propose()
+            finally:
+                self.proposes = False
 
     def _handler(self, stage: Stage) -> Callable[[Experiment], Awaitable[None]]:
         match stage:
@@ -146,6 +154,16 @@ class Lane:
             spare, self._spare = self._spare, None
             spare.dismiss()
 
+    async def hand_over(self, other: Lane) -> bool:
+        """Let another lane train what waits here, if this one is closed; say whether there was something."""
+        waits = self.experiment is not None and self.experiment.stage is Stage.COMMITTED
+        if self.closed is None or not waits or self.experiment is None:
+            return False
+        other.experiment = replace(self.experiment, lane=other.index)
+        await in_thread(self._journal.record, other.experiment)
+        self.experiment = None
+        return True
+
     async def give_up(self, experiment: Experiment) -> None:
         decided = await in_thread(self._owner.give_up, experiment)
         self.experiment = None
@@ -172,6 +190,7 @@ class Lane:
             await in_thread(self._journal.record, *steps)
             self._owner.next_number += 1
             self.experiment = steps[-1]
+            self._owner.prefetch.recorded()
 
     async def _train(self, experiment: Experiment) -> None:
         async with self._owner.switch:
@@ -203,17 +222,19 @@ class Lane:
                 times = f"experiment #{experiment.number} vanished {experiment.attempt} times"
                 await self._owner.back_off(experiment.attempt - VANISHED_OFTEN, times)
 
-    async def _wait(self, training: TrainingProcess, commit: str) -> tuple[Outcome, bool]:
+    async def _wait(self, training: LiveTraining, commit: str) -> tuple[Outcome, bool]:
         """Wait for a training, making the next one ready; say whether others had what it ran out of."""
         await in_thread(self._trainings.sweep)
-        if self._owner.wants_more:
+        if self._owner.wants_more and self.closed is None:
             self._owner.prefetch.start()
             # Python takes as long to start as all else that is done between two trainings.
             self._spare = self._spare or self._trainings.arm()
             await in_thread(self._trainings.make_ahead, self.index, commit, self._spare)
         outcome = await training.wait()
-        full = not self._counts(outcome) and tells_of_full_memory(outcome.error)
-        return outcome, full and await self._is_blocked(self._owner.run)
+        failed = not self._counts(outcome) and outcome.ending is not Ending.INTERRUPTED
+        full = failed and tells_of_full_memory(outcome.error)
+        asks = full or (failed and bool(self.slot.gpu))
+        return outcome, asks and await self._owner.is_blocked(self, full=full)
 
     async def _evaluate(self, measured: Experiment) -> None:
         """Find out what a verdict needs beside the training, before the lock is taken."""

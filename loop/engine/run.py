@@ -23,6 +23,8 @@ from loop.experiment import (
     RunState,
     Stage,
 )
+from loop.lanes.notices import note_open
+from loop.lanes.protocol import Slot
 from loop.process.worker import in_thread
 from loop.proposers.leaving_out import kept, without
 from loop.store.experiments import Idea, IdeaBox
@@ -88,7 +90,7 @@ class Engine(Conductor):
                 why = f"#{present[0].number} has just ended" if present else "Nothing is training"
                 raise UserError(f"{why}: there is nothing to skip.")
             given_up = replace(min(found, key=lambda e: e.number), skip_requested=True)
-            lane = self._lanes[given_up.lane]
+            lane = next(lane for lane in self._lanes if lane.index == given_up.lane)
             record, kind = self._journal.record, EventKind.SKIP_REQUESTED
             await in_thread(record, given_up, kind=kind, answered_in=answered_in)
             lane.experiment = given_up
@@ -185,6 +187,18 @@ class Engine(Conductor):
         async with self.switch:
             if self.run.state is RunState.RUNNING and not self.run.renamed_from:
                 await self.branch_moved()
+
+    async def open_lane(self, index: int) -> None:
+        """Begin trainings again in a lane whose GPU others had used."""
+        for lane in self._lanes:
+            if lane.index == index and lane.closed is not None:
+                lane.closed = None
+                await in_thread(note_open, self._journal, self.run, lane.slot)
+                lane.wake.set()
+
+    def lanes(self) -> tuple[tuple[Slot, Reason | None], ...]:
+        """Return the lanes with their reasons to be closed."""
+        return tuple((lane.slot, lane.closed) for lane in self._lanes)
 
     async def end_stalled(self, folder: Path) -> None:
         async with self.switch:

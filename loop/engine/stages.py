@@ -285,8 +285,14 @@ def proposed(
     return first, replace(first, stage=Stage.COMMITTED, commit=commit.sha)
 
 
-def training(experiment: Experiment, *, pid: int, started: float, now: float) -> Experiment:
-    begun = Training(k=experiment.attempt + 1, supervisor_pid=pid, supervisor_started=started, started_at=now)
+def training(experiment: Experiment, *, pid: int, started: float, now: float, device: str = "") -> Experiment:
+    begun = Training(
+        k=experiment.attempt + 1,
+        device=device,
+        supervisor_pid=pid,
+        supervisor_started=started,
+        started_at=now,
+    )
     return replace(experiment, stage=Stage.TRAINING, training=begun)
 
 

@@ -6,16 +6,16 @@ import logging
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from loop.engine import stages
 from loop.engine.ahead.cache import CACHE, CompileCache
-from loop.engine.ahead.waiting import Waiting, is_worthwhile, plan_waiting
-from loop.engine.prefetch import RETRY_SECONDS
-from loop.engine.stages import KeepRule
+from loop.engine.ahead.waiting import Waiting, plan_waiting
+from loop.engine.plan import Plan
 from loop.errors import DiskError, UserError
 from loop.evaluation.evaluator import MODEL, Evaluator, Program, command_of, evaluator_of
 from loop.experiment import Ending, EventKind, Experiment, Run, Status, Training
@@ -23,16 +23,18 @@ from loop.files import holds, remove, writing
 from loop.git.checkout import Source
 from loop.git.repository import ignored_mentions
 from loop.git.workspace import Workspace
+from loop.lanes.local import WHOLE
+from loop.lanes.protocol import LiveTraining, Slot
 from loop.logs.curve import keep_curve
 from loop.logs.summary import keys_seen
 from loop.logs.tail import read_tail
-from loop.process.environment import Launch, Launcher
+from loop.process.environment import Launch
 from loop.process.supervisor import LOG
-from loop.process.trainer import AHEAD, Job, RunFolders, Supervisor, Trainer, TrainingProcess
+from loop.process.trainer import AHEAD, Job, RunFolders, Supervisor, Trainer
 from loop.results.gains import reason_of
 from loop.results.table import append_result, write_results
 from loop.sandbox.lacking import misses_a_file, what_lacks
-from loop.sandbox.sandbox import Sandbox, SandboxKind
+from loop.sandbox.sandbox import SandboxKind
 from loop.sandbox.view import View, private_environment
 from loop.store.evidence.repeats import trainings_under_way
 from loop.store.experiments import read_rows, row_of
@@ -43,41 +45,8 @@ log = logging.getLogger(__name__)
 
 WORK, TMP = "work", "tmp"  # of an attempt's folder: the commit's files, and what is its own
 EVALUATING = "evaluator"  # where the evaluator runs, with the files of the base commit
-NO_SANDBOX = Sandbox(SandboxKind.NONE)
 
 _FOLDERS = "[0-9]*-[0-9]*"  # of trainings, by experiment and k
-REST_SECONDS = (60.0, 300.0, 600.0)  # pauses after a streak of crashes or of vanished trainings
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How experiments of a run are made: the settings that an engine needs.
-
-    `readable` and `writable` are what trainings may read and write of the machine beyond their own folder,
-    `hidden` what they may not see wherever it lies; all of it holds in a sandbox only. `withheld` are the
-    variables of the bot that they do not get, `lists` the settings to extend where one lacks something.
-    `starts_ahead` says whether a Python is to wait for the next training, by the variables of trainings.
-    """
-
-    rule: KeepRule
-    launcher: Launcher
-    deadline: float  # seconds after which a training is killed
-    sandbox: Sandbox = NO_SANDBOX
-    readable: tuple[Path, ...] = ()
-    writable: tuple[Path, ...] = ()
-    hidden: tuple[Path, ...] = ()
-    withheld: frozenset[str] = frozenset()
-    lists: Mapping[str, str] = field(default_factory=dict)
-    preparation: str = ""  # the command that makes the data
-    network: bool = False
-    link_paths: tuple[str, ...] = ()
-    evaluate: tuple[str, ...] = ()  # EVALUATE
-    starts_ahead: Callable[[Mapping[str, str]], bool] = is_worthwhile
-    crash_streak: int = 5
-    noise_runs: int = 0  # how often the baseline is repeated before anything is tried
-    certify_repeats: int = 3  # of head and baseline each, at least
-    retry_seconds: tuple[float, ...] = RETRY_SECONDS  # of a proposer that fails
-    rest_seconds: tuple[float, ...] = REST_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +74,11 @@ class Trainings:
         trainer: Trainer,
         folders: RunFolders,
         clock: Callable[[], float],
+        slots: Sequence[Slot] = WHOLE,
     ) -> None:
         self.folders = folders
+        self._slots = {slot.index: slot for slot in slots}
+        self._sweeping = threading.Lock()
         self.preparing = ""  # what `prepare` is at
         self._journal = journal
         self._workspace = workspace
@@ -166,17 +138,17 @@ class Trainings:
         environ = self._plan.launcher.environ
         return command_of(self._plan.evaluate, launch, environ, project, self._workspace.editable)
 
-    def evaluator(self) -> Evaluator | None:
-        """Return the evaluator of this run; None where its repository has none."""
-        command = self._ready.evaluator
-        folder, environ = self.folders.trainings / EVALUATING, self._plan.launcher.environ
+    def evaluator(self, lane: int = 0) -> Evaluator | None:
+        """Return the evaluator of this run, in a lane; None where its repository has none."""
+        command, environ = self._ready.evaluator, self._plan.launcher.environ
         if not command:
             return None
-        return Evaluator(command, folder=folder, environ={**environ, **self._ready.launch.environment})
+        variables = {**environ, **self._ready.launch.environment, **self.slot(lane).variables}
+        return Evaluator(command, folder=self._evaluating(lane), environ=variables)
 
-    def fill_evaluator(self, run: Run) -> None:
+    def fill_evaluator(self, run: Run, lane: int = 0) -> None:
         """Make the folder that the evaluator runs in anew, as the base commit has it."""
-        folder = self.folders.trainings / EVALUATING
+        folder = self._evaluating(lane)
         remove(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         self._ready.source.fill(folder, run.base_commit)
@@ -184,7 +156,7 @@ class Trainings:
 
     def model_of(self, measured: Experiment, command: tuple[str, ...]) -> Program | None:
         """Return what answers for the model of a training, in its sandbox; None if it left no model."""
-        view = self._view(self.folders.attempt(measured.number, measured.attempt))
+        view = self._view(self.folders.attempt(measured.number, measured.attempt), measured.lane)
         if not (view.work / MODEL).is_file():
             return None
         return Program(self._plan.sandbox.wrap(view, command), view.work, view.environment)
@@ -222,17 +194,18 @@ class Trainings:
             return
         if spare and spare not in self._waiting and self._ready.starts_ahead:
             try:
-                self._start_ahead(self._ahead(lane), commit, spare)
+                self._start_ahead(lane, commit, spare)
             except (UserError, OSError) as error:
                 log.warning("nothing waits for the next training: %s", error)
 
-    def _start_ahead(self, folder: Path, commit: str, spare: Supervisor) -> None:
+    def _start_ahead(self, lane: int, commit: str, spare: Supervisor) -> None:
+        folder = self._ahead(lane)
         best = self._journal.best(self.folders.run_id)
         source = self._workspace.source(best.commit if best else commit)
         argv, editable = self._ready.launch.argv, self._workspace.editable
-        if waiting := plan_waiting(self._job(folder), argv, source, editable):
+        if waiting := plan_waiting(self._job(folder, lane), argv, source, editable):
             self._waiting[spare] = waiting
-            argv = self._plan.sandbox.wrap(self._view(folder), waiting.command)
+            argv = self._plan.sandbox.wrap(self._view(folder, lane), waiting.command)
             self._trainer.start_ahead(spare, replace(waiting.job, argv=argv, waits=True))
 
     def _make_ahead(self, lane: int, commit: str) -> None:
@@ -248,16 +221,20 @@ class Trainings:
             self._cache.copy_into(made)
             made.rename(ahead)
 
-    def begin(self, experiment: Experiment, spare: Supervisor | None) -> tuple[Experiment, TrainingProcess]:
+    def begin(self, experiment: Experiment, spare: Supervisor | None) -> tuple[Experiment, LiveTraining]:
         """Begin the next attempt at a committed experiment, with the supervisor `spare` if there is one."""
         with self.armed(spare) as supervisor:
             begun = stages.training(
-                experiment, pid=supervisor.pid, started=supervisor.started, now=self._clock()
+                experiment,
+                pid=supervisor.pid,
+                started=supervisor.started,
+                now=self._clock(),
+                device=self.slot(experiment.lane).device,
             )
             source = self._workspace.source(begun.commit)
             job = self.make(begun.lane, begun.number, begun.attempt, begun.commit, source)
             # The supervisor is in the journal before it is given its job: no training runs unknown to it.
-            self._journal.record(begun)
+            self._journal.record(begun, **self.place(begun.lane))
             return begun, self.start(supervisor, job)
 
     @contextmanager
@@ -278,41 +255,56 @@ class Trainings:
         with writing(folder):
             self._ahead(lane).rename(folder)
         self._ready.source.write_editable(folder / WORK, source)
-        return self._job(folder)
+        return self._job(folder, lane)
 
-    def start(self, supervisor: Supervisor, job: Job) -> TrainingProcess:
+    def start(self, supervisor: Supervisor, job: Job) -> LiveTraining:
         if waiting := self._waiting.pop(supervisor, None):
             job = replace(job, goes=waiting.fits(job))
             log.info("training %s %s", job.folder.name, "was started ahead" if job.goes else "starts plainly")
         return self._trainer.start(supervisor, job)
 
-    def _job(self, folder: Path) -> Job:
-        view = self._view(folder)
+    def slot(self, lane: int) -> Slot:
+        """Return a lane as it is described; one that the machine has no more, as if it had all of it."""
+        return self._slots.get(lane) or Slot(lane)
+
+    def place(self, lane: int) -> dict[str, Any]:
+        """Return what an event says of where a training runs, nothing where there is only one place."""
+        return {"lane": lane} if lane or len(self._slots) > 1 else {}
+
+    def _job(self, folder: Path, lane: int) -> Job:
+        view = self._view(folder, lane)
         return Job(
             argv=self._plan.sandbox.wrap(view, self._ready.launch.argv),
             cwd=view.work,
             env=view.environment,
-            log=self._workspace.path / "run.log",
+            log=(folder if lane else self._workspace.path) / "run.log",
             folder=folder,
             deadline=self._plan.deadline,
             wrapped=self._plan.sandbox.kind is SandboxKind.BWRAP,
+            cores=self.slot(lane).cores,
         )
 
-    def _view(self, folder: Path) -> View:
-        plan, ready = self._plan, self._ready
+    def _view(self, folder: Path, lane: int) -> View:
+        plan, ready, slot = self._plan, self._ready, self.slot(lane)
         work, cache, tmp = folder / WORK, folder / CACHE, folder / TMP
         return View(
             work,
             tmp,
-            {**plan.launcher.environ, **ready.launch.environment, **private_environment(cache, tmp)},
+            {
+                **plan.launcher.environ,
+                **ready.launch.environment,
+                **slot.variables,
+                **private_environment(cache, tmp),
+            },
             writable=(cache, *plan.writable),
             readable=(*ready.launch.readable, *ready.source.links.values(), *plan.readable),
             fixed=tuple(work / name for name in self._workspace.frozen),
             hidden=(*plan.hidden, *self.hidden),
             network=plan.network,
+            withheld=slot.withheld,
         )
 
-    def attach(self, number: int, training: Training) -> TrainingProcess:
+    def attach(self, number: int, training: Training) -> LiveTraining:
         return self._trainer.attach(
             folder=self.folders.attempt(number, training.k),
             supervisor_pid=training.supervisor_pid,
@@ -363,7 +355,7 @@ class Trainings:
         if self._prepared is None:  # the run was stopped before
             return ""
         plan, checkout = self._plan, self._prepared.source.checkout
-        view = self._view(self.folders.attempt(crashed.number, crashed.attempt))
+        view = self._view(self.folders.attempt(crashed.number, crashed.attempt), crashed.lane)
         sandboxed = plan.sandbox.kind is not SandboxKind.NONE
         error = crashed.error.replace(str(self._ahead(crashed.lane)), str(view.work.parent))
         found = what_lacks(
@@ -401,12 +393,13 @@ class Trainings:
 
     def sweep(self, *, everything: bool = False) -> None:
         """Remove the folders that are done with, or of all trainings: with many files that takes long."""
-        while self._over:
-            remove(self._over[-1])
-            remove(self.folders.logs / self._over[-1].name)  # the last release's
-            self._over.pop()
-        if everything:
-            remove(self.folders.trainings)
+        with self._sweeping:  # lanes end at the same time
+            while self._over:
+                remove(self._over[-1])
+                remove(self.folders.logs / self._over[-1].name)  # the last release's
+                del self._over[-1]
+            if everything:
+                remove(self.folders.trainings)
 
     def drop(self, number: int, k: int) -> None:
         """Let the folder of a training go, with the next sweep."""
@@ -428,7 +421,11 @@ class Trainings:
             if decided.status is Status.KEEP:
                 with self._making:
                     training = self.folders.attempt(decided.number, decided.attempt)
-                    self._cache.take(training, self.folders.trainings.glob(f"{AHEAD}-?"))
+                    ahead = self.folders.trainings.glob(f"{AHEAD}-*")
+                    self._cache.take(training, [made for made in ahead if not made.suffix])
+
+    def _evaluating(self, lane: int) -> Path:
+        return self.folders.trainings / (f"{EVALUATING}-{lane}" if lane else EVALUATING)
 
     def _ahead(self, lane: int) -> Path:
         return self.folders.trainings / f"{AHEAD}-{lane}"

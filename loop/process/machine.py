@@ -156,7 +156,7 @@ class GpuState:
         if devices is None:
             return self
         names = [name.strip() for name in devices.split(",")]
-        gpus = tuple(gpu for gpu in self.gpus if any(_names(name, gpu) for name in names))
+        gpus = tuple(gpu for gpu in self.gpus if any(matches(name, gpu) for name in names))
         uuids = {gpu.uuid for gpu in gpus}
         return GpuState(gpus, tuple(process for process in self.processes if process.gpu in uuids))
 
@@ -227,5 +227,6 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _names(name: str, gpu: Gpu) -> bool:
+def matches(name: str, gpu: Gpu) -> bool:
+    """Tell whether a name in CUDA_VISIBLE_DEVICES means this GPU."""
     return name == str(gpu.index) or (name.startswith("GPU-") and gpu.uuid.startswith(name))

@@ -358,6 +358,9 @@ def main() -> None:
 def _read_job() -> Data | None:
     line = sys.stdin.buffer.readline()
     job: Data | None = json.loads(line) if line.endswith(b"\n") else None
+    if job and job.get("cores"):
+        with suppress(OSError, AttributeError):  # a core was taken away meanwhile, or another system
+            os.sched_setaffinity(0, job["cores"])  # what we start inherits it
     return job
 
 

@@ -84,7 +84,8 @@ class Job:
 
     `folder` is the attempt's own, for its supervisor; `log` is a copy of the log for people. `wrapped` says
     that `argv` starts the program within another, which reports a signal `n` as exit status `128 + n`. One
-    that `waits` is started to wait for another job; that one `goes` if it is to become that.
+    that `waits` is started to wait for another job; that one `goes` if it is to become that. It may use the
+    `cores`; empty: all.
     """
 
     argv: tuple[str, ...]
@@ -97,6 +98,7 @@ class Job:
     wrapped: bool = False
     waits: bool = False
     goes: bool = False
+    cores: tuple[int, ...] = ()
     limits: Limits = field(default_factory=Limits)
 
 

@@ -45,6 +45,7 @@ class View:
     `work` is its current folder and `tmp` becomes its /tmp. `fixed` lies in `work` and stays as it is.
     What is `hidden` is absent also where a folder above it is shown; a path within it can be shown all the
     same. The training starts with `environment`, of which HOME, PATH and LD_LIBRARY_PATH matter here too.
+    `withheld` are devices of GPUs that are another training's.
     """
 
     work: Path
@@ -55,6 +56,7 @@ class View:
     fixed: tuple[Path, ...] = ()
     hidden: tuple[Path, ...] = ()
     network: bool = False
+    withheld: tuple[str, ...] = ()
 
 
 class Access(Enum):
@@ -131,9 +133,10 @@ def resolve(path: Path, links: dict[Path, str]) -> Path:
     return Path(real or "/")
 
 
-def devices() -> list[str]:
-    """Return the devices of GPUs that this machine has."""
-    return sorted(str(path) for pattern in DEVICES for path in Path("/dev").glob(pattern))
+def devices(withheld: Sequence[str] = ()) -> list[str]:
+    """Return the devices of GPUs that this machine has, without those of others and what draws on screens."""
+    found = (str(path) for pattern in DEVICES for path in Path("/dev").glob(pattern))
+    return sorted(path for path in found if path not in withheld and not (withheld and path == "/dev/dri"))
 
 
 def _of_the_machine() -> list[str]:
@@ -154,7 +157,7 @@ def bwrap_arguments(view: View, argv: Sequence[str]) -> tuple[str, ...]:
     arguments += ["--proc", "/proc", "--dev", "/dev"]
     for path in _of_the_machine():
         arguments += ["--ro-bind", path, path]
-    for path in devices():
+    for path in devices(view.withheld):
         arguments += ["--dev-bind", path, path]
     for mount in layout.mounts:
         arguments += _mounting(mount)
@@ -202,7 +205,7 @@ def landlock_rules(view: View, argv: Sequence[str]) -> str:
     shared = map(str, _without(Path("/dev/shm"), hidden))  # noqa: S108 - the machine's
     rules = {
         "read": [*paths[Access.READ], "/proc"],
-        "write": [*paths[Access.WRITE], *own, *shared, *devices()],
+        "write": [*paths[Access.WRITE], *own, *shared, *devices(view.withheld)],
         "network": view.network,
         "seccomp": ""
         if view.network or os.uname().machine not in seccomp.MACHINES

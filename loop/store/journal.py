@@ -20,6 +20,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from loop.errors import UserError
 from loop.experiment import BY_COMMAND, Event, EventKind, Experiment, Goal, Reason, Run, RunState, Status
@@ -119,6 +120,7 @@ class Journal:
         adopted: Sequence[Experiment] = (),
         answered_in: str = "",
         remarks: Sequence[str] = (),
+        lanes: tuple[int, ...] = (),
     ) -> Run:
         """Add a running run, with the decided experiments that it begins with where others made some.
 
@@ -126,7 +128,7 @@ class Journal:
         the start.
         """
         facts = (repository, base_branch, base_commit, metric, goal, time_budget)
-        run = Run(0, tag, *facts, RunState.RUNNING, self._clock())
+        run = Run(0, tag, *facts, RunState.RUNNING, self._clock(), lanes=lanes)
         with self.transaction() as append:
             if self.run(tag):
                 raise UserError(f"There is a run {tag} already: choose another tag.")
@@ -179,7 +181,7 @@ class Journal:
 
     # Experiments
 
-    def record(self, *steps: Experiment, kind: EventKind | None = None, **data: object) -> None:
+    def record(self, *steps: Experiment, kind: EventKind | None = None, **data: Any) -> None:
         """Write each step of an experiment, in order, with an event a step, in one transaction.
 
         The event is named after the step's stage unless `kind` says otherwise; `data` goes with every event.

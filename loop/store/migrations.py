@@ -408,6 +408,18 @@ MIGRATIONS = (
         FOREIGN KEY (run_id, number) REFERENCES experiments (run_id, number)
     ) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE runs ADD COLUMN lanes TEXT NOT NULL DEFAULT '[]';
+    CREATE TABLE lanes (
+        run_id INTEGER NOT NULL REFERENCES runs (id),
+        lane INTEGER NOT NULL,
+        device TEXT NOT NULL,
+        model TEXT NOT NULL,
+        cause TEXT,
+        closed TEXT NOT NULL,
+        PRIMARY KEY (run_id, lane)
+    ) WITHOUT ROWID;
+    """,
 )
 """Applied in order, each once; `PRAGMA user_version` counts them. Never edit one that was released."""
 

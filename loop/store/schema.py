@@ -50,6 +50,7 @@ _DECODERS: Mapping[str, Callable[[Any], object]] = {
     "state_by": Actor,
     "state_cause": Cause,
     "state_facts": json.loads,
+    "lanes": lambda text: tuple(json.loads(text)),
     "stage": Stage,
     "ending": Ending,
     "purpose": Purpose,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from loop.engine.plan import NO_SANDBOX, Plan
 from loop.engine.run import Engine
 from loop.engine.stages import KeepRule
-from loop.engine.trainings import NO_SANDBOX, Plan
 from loop.experiment import Goal
 from loop.git.workspace import Workspace
 from loop.process.environment import Launcher, training_environment

@@ -1,4 +1,5 @@
-"""A storm from its beginning to the look at what is left. Settings: CHAOS_KILLS, CHAOS_SEED and CHAOS_AHEAD.
+"""A storm from its beginning to the look at what is left. Settings: CHAOS_KILLS, CHAOS_SEED, CHAOS_AHEAD and
+LANES.
 
 The exit status is 1 where anything was lost.
 """
@@ -38,7 +39,8 @@ async def weather(site: Site, server: TelegramServer, *, seed: int, kills: int, 
     """Let a storm blow over a new run, tell its figures, and return what was lost."""
     chance = random.Random(seed)
     fake_clock = _fake_clock(site)
-    bot = Bot(site, {**_telegram(server), **fake_clock}, ahead=ahead)
+    lanes = {"LANES": os.environ.get("LANES", "1")}
+    bot = Bot(site, {**_telegram(server), **fake_clock, **lanes}, ahead=ahead)
     before = snapshot(site.repository)
     until = time.monotonic() + kills * SECONDS_A_KILL
     storm = Storm(site, bot, chance=chance, kills=kills, until=until, clock=bool(fake_clock))
@@ -108,7 +110,7 @@ async def main() -> int:
     kills = int(os.environ.get("CHAOS_KILLS", KILLS))
     seed = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
     ahead = os.environ.get("CHAOS_AHEAD", "always")  # or never: whether a Python waits for each training
-    again = f"CHAOS_KILLS={kills} CHAOS_SEED={seed} CHAOS_AHEAD={ahead}"
+    again = f"CHAOS_KILLS={kills} CHAOS_SEED={seed} CHAOS_AHEAD={ahead} LANES={os.environ.get('LANES', '1')}"
     say(f"A storm of {kills} kills; {again} throws the same dice.")
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))

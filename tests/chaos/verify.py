@@ -193,8 +193,11 @@ def _untold(site: Site, posts: Sequence[Post]) -> Iterator[str]:
             latest = place[message]
     told = [post.text.split(":")[0].removeprefix("Experiment #") for post in posts if _is_digest(post)]
     first = [int(number) for number in dict.fromkeys(told)]
-    if first != sorted(first):
-        yield f"the digests came out of order: {first}"
+    ends = [
+        number for (number,) in site.query("SELECT number FROM events WHERE kind = 'decided' ORDER BY id")
+    ]
+    if first != [number for number in dict.fromkeys(ends) if number in first]:
+        yield f"the digests came out of order: {first}, but the verdicts: {ends}"
 
 
 def _is_digest(post: Post) -> bool:

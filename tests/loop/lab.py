@@ -13,9 +13,9 @@ from types import MappingProxyType
 
 from loop.engine.ahead.waiting import is_worthwhile
 from loop.engine.conductor import nothing_blocks
+from loop.engine.plan import NO_SANDBOX, Plan
 from loop.engine.run import Engine
 from loop.engine.stages import KeepRule
-from loop.engine.trainings import NO_SANDBOX, Plan
 from loop.errors import UserError
 from loop.evidence import Doubt
 from loop.experiment import EventKind, Experiment, Goal, Proposal, Run, Status

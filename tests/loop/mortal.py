@@ -12,13 +12,14 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, cast
 
+from loop.engine.plan import Plan
 from loop.engine.run import Engine
 from loop.engine.stages import KeepRule
-from loop.engine.trainings import Plan
 from loop.errors import UserError
 from loop.evidence import Belief, Doubt
-from loop.experiment import EventKind, Experiment, Status
+from loop.experiment import Actor, Cause, EventKind, Experiment, Reason, Status
 from loop.git.workspace import Commit, Workspace
+from loop.lanes.protocol import Slot
 from loop.process.trainer import Job, RunFolders, Trainer
 from loop.store.journal import Journal
 from tests.loop.lab import Lab
@@ -161,6 +162,7 @@ class Life:
             doubt=is_doubted,
             folders=RunFolders(lab.home, run.id),
             clock=itertools.count(1.0).__next__,
+            slots=tuple(map(Slot, range(machine.lanes))),
         )
         self._conducting: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -201,24 +203,36 @@ class Life:
         name, _, argument = order.partition(" ")
         with suppress(*TROUBLES):
             match name:
-                case "pause":
-                    await self.engine.pause(now=argument == "now")
-                case "resume":
-                    await self.engine.resume()
-                    self.conduct()
-                case "skip":
-                    await self.engine.skip()
+                case "pause" | "resume" | "skip":
+                    await self._steer(name, argument)
                 case "rerun":
                     await self.engine.rerun(int(argument), 2)
                 case "retag":
                     await self.engine.retag(argument)
                 case "accept" | "reject":
                     await self._take_back(name, argument)
+                case "close" | "open":
+                    await self._tend_lane(name, int(argument))
                 case "stop":
                     await self.engine.stop()
                 case "stall":
                     for training in self._machine.running():
                         await self.engine.end_stalled(training.folder)
+
+    async def _steer(self, name: str, argument: str) -> None:
+        if name == "pause":
+            await self.engine.pause(now=argument == "now")
+        elif name == "skip":
+            await self.engine.skip()
+        else:
+            await self.engine.resume()
+            self.conduct()
+
+    async def _tend_lane(self, name: str, lane: int) -> None:
+        if name == "open":
+            await self.engine.open_lane(lane)
+        elif lane < self._machine.lanes:
+            await self.engine.close_lane(lane, Reason(Actor.HEARTBEAT, cause=Cause.GPU_FULL))
 
     async def _take_back(self, name: str, which: str) -> None:
         """Decide about the first or the last result that there is to decide about."""

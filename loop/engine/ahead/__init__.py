@@ -1,4 +1,4 @@
-"""A Python that waits for the next training, with its packages imported, while another one is under way.
+"""What is made ready while a training is under way: the next proposal, and a Python that waits for it.
 
-Only `loop.engine` imports it. Start at `waiting.py`.
+`loop.engine` imports it, `bot` only what a proposer's failure is. Start at `prefetch.py`.
 """

@@ -41,6 +41,7 @@ class Certifier:
         workspace: Workspace,
         clock: Callable[[], float],
     ) -> None:
+        self.asked = False  # and not begun: it waits for the experiments under way
         self._pairs = pairs
         self._lanes = lanes
         self._journal = journal
@@ -82,6 +83,7 @@ class Certifier:
     def advance(self, run: Run) -> None:
         """Begin what was asked for, or end what is over; called whenever a lane looks what to do."""
         certification = self._store.under_way(run.id)
+        self.asked = False
         if certification is None:
             return
         if run.state is RunState.STOPPED:
@@ -96,6 +98,8 @@ class Certifier:
             self._end(run, certification, NO_TIME)
         elif certification.started_at is None and self._may_begin(run):
             self._begin(run, certification)
+        else:
+            self.asked = certification.started_at is None
 
     def end_now(self, run: Run, reason: str) -> Certification | None:
         """End the one that is under way with what there is."""

@@ -123,7 +123,7 @@ class Evaluations:
         return self._device_mb
 
     async def _score(self, run: Run, measured: Experiment, best: Experiment | None) -> Score:
-        evaluator = self._trainings.evaluator()
+        evaluator = self._trainings.evaluator(measured.lane)
         assert evaluator is not None, "it is checked before"
         model = await in_thread(self._trainings.model_of, measured, evaluator.model_command)
         if model is None:
@@ -131,7 +131,7 @@ class Evaluations:
         head = None if best is None else self._losses(best.number)
         folder = self._trainings.folders.attempt(measured.number, measured.attempt)
         try:
-            await in_thread(self._trainings.fill_evaluator, run)
+            await in_thread(self._trainings.fill_evaluator, run, measured.lane)
             await in_thread(self._clear_losses, run, best)
             scoring = evaluator.score(
                 model,
@@ -160,7 +160,8 @@ class Evaluations:
         numbers = [int(stem) for stem in files if stem.isdigit()]
         decided = self._journal.experiments_at(run.id, numbers)
         kept = [each.number for each in decided if each.status is Status.KEEP][-MOST_LOSSES:]
-        kept += [each.number for each in decided if each.status is Status.QUARANTINE]
+        # What has no verdict yet another lane evaluates now.
+        kept += [each.number for each in decided if each.status in (Status.QUARANTINE, None)]
         kept += [best.number] if best else []
         for number in set(numbers) - set(kept):
             files[str(number)].unlink(missing_ok=True)

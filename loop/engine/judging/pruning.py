@@ -43,6 +43,7 @@ class Pruner:
         clock: Callable[[], float],
     ) -> None:
         self.leaves_out = False
+        self.asked = False  # and not over: other experiments wait for its end
         self._rule = rule
         self._lanes = lanes
         self._journal = journal
@@ -83,12 +84,16 @@ class Pruner:
         """Begin what was asked for, go on with it, or end it; called whenever a lane looks what to do."""
         self.leaves_out = False
         prune = self._store.under_way(run.id)
+        self.asked = prune is not None
         if prune is None:
             return
+        undecided = self._journal.undecided(run.id)
+        if prune.head is not None and self._lanes > 1:  # a few of others do no harm
+            undecided = [each for each in undecided if each.without is not None]
         best = self._journal.best(run.id)
         if run.state is RunState.STOPPED:
             self._end(run, prune, RUN_STOPPED)
-        elif self._journal.undecided(run.id) or run.state is not RunState.RUNNING or best is None:
+        elif undecided or run.state is not RunState.RUNNING or best is None:
             self.leaves_out = bool(best and best.number == prune.head and self._left(prune, best))
         elif prune.head is None:
             self.leaves_out = self._begin(run, prune, best)

@@ -12,14 +12,16 @@ from dataclasses import replace
 from itertools import count
 from typing import assert_never
 
+from loop.engine.plan import Plan
 from loop.engine.stages import RUN_STOPPED, decide, ended, why_put_back
-from loop.engine.trainings import Plan, Trainings
+from loop.engine.trainings import Trainings
 from loop.errors import UserError
 from loop.evaluation.drift import Drift, read_drift, speed
 from loop.evidence import Repeat, RepeatFor
 from loop.experiment import Ending, Experiment, Outcome, Purpose, Run, RunState, Status, Training
 from loop.git.workspace import Workspace
-from loop.process.trainer import Supervisor, TrainingProcess
+from loop.lanes.protocol import LiveTraining
+from loop.process.trainer import Supervisor
 from loop.program.seed import seed_of, with_seed
 from loop.store.events import skip_answered_in
 from loop.store.evidence.repeats import Repeats, RepeatUnderWay
@@ -105,7 +107,7 @@ class Repeater:
 
     def begin(
         self, lane: int, repeat: Repeat, source: str, spare: Supervisor | None
-    ) -> tuple[RepeatUnderWay, TrainingProcess]:
+    ) -> tuple[RepeatUnderWay, LiveTraining]:
         """Begin a repeat of the program `source`, with the supervisor `spare` if there is one."""
         with self._trainings.armed(spare) as supervisor:
             seed = self._seed(repeat, source)
@@ -115,12 +117,13 @@ class Repeater:
             training = Training(
                 k,
                 Purpose.REPEAT,
+                self._trainings.slot(lane).device,
                 supervisor_pid=supervisor.pid,
                 supervisor_started=supervisor.started,
                 started_at=self._clock(),
             )
             begun = RepeatUnderWay(replace(repeat, k=k, seed=seed), training, lane)
-            self._store.begin(begun)
+            self._store.begin(begun, **self._trainings.place(lane))
             return begun, self._trainings.start(supervisor, job)
 
     def experiment(self, repeat: Repeat) -> Experiment:
@@ -137,7 +140,7 @@ class Repeater:
         seeds = count(own + 1) if own < MOST_SEED else count(1)
         return next(seed for seed in seeds if seed not in used)
 
-    def attach(self, begun: RepeatUnderWay) -> TrainingProcess:
+    def attach(self, begun: RepeatUnderWay) -> LiveTraining:
         return self._trainings.attach(begun.repeat.number, begun.training)
 
     def skip(self, begun: RepeatUnderWay, *, answered_in: str) -> RepeatUnderWay:

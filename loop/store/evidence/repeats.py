@@ -105,13 +105,13 @@ class Repeats:
         )
         return int(row[0])
 
-    def begin(self, begun: RepeatUnderWay) -> None:
-        """Record a training that begins, before its supervisor gets its job."""
+    def begin(self, begun: RepeatUnderWay, **place: object) -> None:
+        """Record a training that begins, before its supervisor gets its job; the event says the `place`."""
         with self._journal.transaction() as append:
             self._write(begun)
             repeat = begun.repeat
             facts = {"why": repeat.why, "k": repeat.k, "seed": repeat.seed}
-            append(repeat.run_id, EventKind.REPEAT_TRAINING, number=repeat.number, **facts)
+            append(repeat.run_id, EventKind.REPEAT_TRAINING, number=repeat.number, **facts, **place)
 
     def under_way(self, run_id: int) -> list[RepeatUnderWay]:
         rows = self._journal.query(
@@ -232,6 +232,14 @@ def trainings_under_way(journal: Journal, run_id: int) -> list[tuple[int, Traini
     )
     values = list(map(decode, rows))
     return [(each.pop("number"), Training(**each)) for each in values]
+
+
+def lanes_under_way(journal: Journal, run_id: int) -> dict[tuple[int, int], int]:
+    """Return the lane of each training that has not ended, by experiment and k."""
+    rows = journal.query(
+        "SELECT number, k, lane FROM trainings WHERE run_id = ? AND ending IS NULL ORDER BY lane", run_id
+    )
+    return {(row["number"], row["k"]): row["lane"] for row in rows}
 
 
 def measured_before(

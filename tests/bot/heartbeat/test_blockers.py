@@ -30,7 +30,7 @@ STRANGER = GpuProcess(42, 70_000.0, "jupyter", "GPU-a")
 
 def reason(*, training: bool = False, needed_mb: float | None = 40_960.0, **vitals: Any) -> Reason | None:
     """Return what hinders a run whose trainings take 40 GB."""
-    loop = make_loop(needed_mb=needed_mb, training=make_training(0.0) if training else None)
+    loop = make_loop(needed_mb=needed_mb, trainings=(make_training(0.0),) if training else ())
     return blocker(loop, make_vitals(loop, **vitals))
 
 

@@ -14,6 +14,8 @@ import pytest
 from bot.heartbeat.certifying import Certifying
 from bot.runs import Runs
 from loop.experiment import EventKind, RunState
+from loop.lanes.local import WHOLE
+from loop.lanes.protocol import Slot
 from loop.store.evidence.certifications import Certifications
 from tests.notifiers.mornings import Recorder, open_recorder
 
@@ -30,6 +32,7 @@ class Host:
 
     recorder: Recorder
     has_gain: bool = True
+    slots: tuple[Slot, ...] = WHOLE
     ended: list[float] = field(default_factory=list)
 
     def loops(self) -> list[Any]:

@@ -24,7 +24,7 @@ from bot.heartbeat.decide import (
 )
 from bot.heartbeat.probe import Absence, Outage, Vitals
 from bot.runs import Ended
-from loop.engine.prefetch import ProposerFailure
+from loop.engine.ahead.prefetch import ProposerFailure
 from loop.experiment import Actor, Cause, Reason, RunState
 from loop.process.liveness import Marked
 from loop.process.machine import ClockChange, GpuState
@@ -42,7 +42,7 @@ def remedies(vitals: Vitals) -> tuple[Action, ...]:
 
 def test_nothing_is_done_or_said_when_all_is_well() -> None:
     vitals = make_vitals(
-        make_loop(training=make_training(4.9)),
+        make_loop(trainings=(make_training(4.9),)),
         make_loop(make_run(2, state=RunState.PAUSED)),
         clock=ClockChange(jumped=0.3, slept=2.0),
     )
@@ -108,19 +108,19 @@ def test_a_person_is_asked_when_a_loop_cannot_be_kept_alive() -> None:
 
 def test_a_training_that_hangs_is_ended() -> None:
     training = make_training(5.0)
-    assert remedies(make_vitals(make_loop(training=training))) == (EndTraining(RUN, training.folder),)
+    assert remedies(make_vitals(make_loop(trainings=(training,)))) == (EndTraining(RUN, training.folder),)
 
 
 def test_a_training_that_hangs_after_its_number_is_ended_soon() -> None:
-    assert remedies(make_vitals(make_loop(training=make_training(0.5)))) == ()
+    assert remedies(make_vitals(make_loop(trainings=(make_training(0.5),)))) == ()
     training = make_training(0.5, measured=True)
-    assert remedies(make_vitals(make_loop(training=training))) == (EndTraining(RUN, training.folder),)
+    assert remedies(make_vitals(make_loop(trainings=(training,)))) == (EndTraining(RUN, training.folder),)
 
 
 def test_a_supervisor_that_does_not_work_is_killed() -> None:
     supervisor = Process(7, 1.0)
     training = make_training(30.0, overdue_supervisor=supervisor)
-    assert remedies(make_vitals(make_loop(training=training))) == (
+    assert remedies(make_vitals(make_loop(trainings=(training,)))) == (
         EndTraining(RUN, training.folder, supervisor),
     )
 

@@ -20,7 +20,7 @@ from bot.heartbeat.heartbeat import Heartbeat, find_blocker
 from bot.heartbeat.probe import Examiner
 from bot.runs import Ended, LoopState, Runs
 from bot.setup.settings import load_settings
-from loop.engine.prefetch import ProposerFailure
+from loop.engine.ahead.prefetch import ProposerFailure
 from loop.engine.run import Engine
 from loop.errors import UserError
 from loop.evidence import RepeatFor

@@ -33,6 +33,7 @@ orders = st.sampled_from(
         *("pause", "pause now", "resume", "resume", "resume", "skip", "retag wide", "retag mar12", "stall"),
         *("stop", "accept first", "accept last", "reject first", "reject last", "reject last"),
         *("rerun 0", "rerun 1"),
+        *("close 1", "close 2", "open 1", "open 2"),
     ]
 )
 delays = st.sampled_from([0, 5, 15, 30]) | st.integers(0, 60)
@@ -45,6 +46,8 @@ misfortunes = st.one_of(
 
 class EngineStates(RuleBasedStateMachine):
     """A run whose bot is started again whenever it died."""
+
+    lanes = 1
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +63,7 @@ class EngineStates(RuleBasedStateMachine):
             BASELINE,
         )
         self.stack.callback(self.lab.close)
-        self.machine = Machine(may_train=self.may_train)
+        self.machine = Machine(may_train=self.may_train, lanes=self.lanes)
         self.thinker = Thinker()
         self.life: Life | None = None
         self.stopped = False
@@ -110,7 +113,7 @@ class EngineStates(RuleBasedStateMachine):
         life.fuse.light()
         life.conduct()
         if end:
-            self._end_training(end)
+            self._end_training(end, delay)
         await self._turn(delay)
         if order:
             life.give(order)
@@ -141,10 +144,11 @@ class EngineStates(RuleBasedStateMachine):
         run = self.lab.now()
         return run.state is RunState.RUNNING and not run.renamed_from
 
-    def _end_training(self, end: str) -> None:
+    def _end_training(self, end: str, which: int) -> None:
         best = self.lab.journal.best(self.lab.run.id)
         value = best.value if best and best.value is not None else 100.0
-        for training in self.machine.running():
+        running = self.machine.running()
+        for training in running if which % 4 == 0 else running[which % max(1, len(running)) :][:1]:
             change, _, late = end.partition(", ")  # what it came to, and how it ended after that
             match change:
                 case "better" | "doubted" | "worse" | "equal":
@@ -163,8 +167,8 @@ class EngineStates(RuleBasedStateMachine):
         repeats = self.lab.repeats
         under_way = [begun.repeat for begun in repeats.under_way(run.id)]
         assert run == life.engine.run, "the engine believes what is not so"
-        assert undecided == [*life.engine.under_way]
-        assert len(under_way) + len(undecided) <= 1, "a lane has two things to do"
+        assert undecided == sorted(life.engine.under_way, key=lambda experiment: experiment.number)
+        assert len(under_way) + len(undecided) <= self.lanes, "a lane has two things to do"
         if run.renamed_from:
             assert self.machine.running(), "a retag was not finished"
         else:
@@ -181,7 +185,10 @@ class EngineStates(RuleBasedStateMachine):
         assert kept == sorted(kept, reverse=True), "a worse value was kept"
         events = self.lab.journal.events_after(0, limit=100_000)
         told = [event.number for event in events if event.kind is EventKind.DECIDED]
-        assert told == [e.number for e in experiments if e.status is not None], "not told once and in order"
+        in_order = told if self.lanes == 1 else sorted(told, key=int)
+        assert in_order == [e.number for e in experiments if e.status is not None], (
+            "not told once and in order"
+        )
         # What a decision of a person took from the best program is tried again once, or given up.
         wanted = [e.number for e in experiments if e.invalidated is Invalidated.TRIED_AGAIN]
         retries = self.lab.journal.query("SELECT * FROM retries")
@@ -229,12 +236,16 @@ class EngineStates(RuleBasedStateMachine):
     def _check_progress(
         self, run: Run, undecided: list[Experiment], under_way: list[Repeat], life: Life
     ) -> None:
-        assert len(self.machine.armed) <= 1, "supervisors were forgotten"
+        assert len(self.machine.armed) <= self.lanes, "supervisors were forgotten"
         assert run.state is RunState.STOPPED or not self.stopped, "it goes on after its end"
         self.stopped = run.state is RunState.STOPPED
         if run.state is RunState.RUNNING:
             assert not life.idle, "the engine has given up"
-            assert under_way or [e.stage for e in undecided] == [Stage.TRAINING]
+            closed = [slot.index for slot, reason in life.engine.lanes() if reason]
+            working = [e for e in undecided if e.lane not in closed or e.stage is not Stage.COMMITTED]
+            assert under_way or {e.stage for e in working} == {Stage.TRAINING}
+            if self.limit is None and not any(e.number == 0 for e in undecided):
+                assert len(under_way) + len(working) >= self.lanes - len(closed), "a lane has nothing to do"
             assert self.machine.running(), "the engine waits for a training that does not run"
         elif not self.machine.running():
             assert run.state is not RunState.PAUSING
@@ -246,11 +257,23 @@ class EngineStates(RuleBasedStateMachine):
         return self.lab.folders.attempt(experiment.number, experiment.attempt)
 
 
+class LaneStates(EngineStates):
+    """The same with lanes, some of which others use at times."""
+
+    lanes = 3
+
+
 @pytest.mark.timeout(3600)  # for making a failure small; without one it takes seconds, or minutes at length
 @pytest.mark.parametrize(
-    ("examples", "steps"), [(12, 20), pytest.param(500, 30, marks=pytest.mark.slow, id="at length")]
+    ("machine", "examples", "steps"),
+    [
+        (EngineStates, 12, 20),
+        (LaneStates, 4, 20),
+        pytest.param(EngineStates, 500, 30, marks=pytest.mark.slow, id="at length"),
+        pytest.param(LaneStates, 500, 30, marks=pytest.mark.slow, id="lanes at length"),
+    ],
 )
-def test_engine_states(examples: int, steps: int) -> None:
+def test_engine_states(machine: type[EngineStates], examples: int, steps: int) -> None:
     run_state_machine_as_test(
-        EngineStates, settings=settings(max_examples=examples, stateful_step_count=steps, deadline=None)
+        machine, settings=settings(max_examples=examples, stateful_step_count=steps, deadline=None)
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from loop.engine.prefetch import Prefetch
+from loop.engine.ahead.prefetch import Prefetch
 from loop.engine.run import Engine
 from loop.errors import UserError
 from loop.experiment import Cost, Family, Proposal, Status
@@ -349,6 +349,16 @@ async def test_each_lane_that_waits_is_given_a_proposal_of_its_own(
 ) -> None:
     ahead = make_ahead(Scripted(FREE, IDEA))
     parent = await parent_of_ready(ahead)
-    takers = [ahead.take(lambda: parent, asyncio.Event()) for _ in range(2)]
-    taken = [ready.proposal.description for ready in await asyncio.gather(*takers) if ready]
-    assert sorted(taken) == ["DEPTH 9", "a free one"]
+    journal: list[str] = []
+
+    async def take() -> None:
+        ready = await ahead.take(lambda: parent, asyncio.Event())
+        assert ready is not None
+        for _ in range(20):
+            await asyncio.sleep(0)
+            assert ahead.ready is None, "it was made without knowledge of the one just taken"
+        journal.append(ready.proposal.description)
+        ahead.recorded()
+
+    await asyncio.gather(take(), take())
+    assert sorted(journal) == ["DEPTH 9", "a free one"]

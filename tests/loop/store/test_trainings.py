@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from loop.engine.plan import Plan
 from loop.engine.run import Engine
 from loop.engine.stages import KeepRule
-from loop.engine.trainings import Plan
 from loop.experiment import Ending, Experiment, Purpose, RunState, Stage, Status, Training
 from loop.git.workspace import Workspace
 from loop.process.environment import Launcher, training_environment

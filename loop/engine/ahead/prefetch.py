@@ -92,6 +92,8 @@ class Prefetch:
         self._makes_way = False  # a free proposal does, for what they want
         self._unwanted: Callable[[Proposal], bool] | None = None
         self._task: asyncio.Task[Ready] | None = None
+        self._recorded = asyncio.Event()  # what was taken is in the journal, so the next one differs
+        self._recorded.set()
 
     @property
     def ready(self) -> Proposal | None:
@@ -151,16 +153,23 @@ class Prefetch:
                     self._refusals = (Rejection(description, _CONFLICT),)
             if ready is not None:
                 self._refusals = ()
+                self._recorded.clear()
                 return replace(ready, waited=waited)
+
+    def recorded(self) -> None:
+        """Let the next proposal be made, which knows of the one that was taken."""
+        self._recorded.set()
 
     async def close(self) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
             self._task = None
+        self._recorded.set()
 
     async def _make(self) -> Ready:
         failures = 0
+        await self._recorded.wait()
         while True:
             self._news.clear()
             self._makes_way, self._unwanted = False, None

@@ -1,0 +1,57 @@
+"""What the engine asks of a place to train: describe, start, watch, attach, end.
+
+`loop.process.trainer.Trainer` does it on this machine. One for other machines is another module: a training
+is named by its attempt, so that a bot that comes back finds it by `attach`, and everything that it left is in
+the outcome that `wait` returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from loop.experiment import Ending, Outcome
+
+if TYPE_CHECKING:
+    from loop.process.trainer import Job, Supervisor
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A lane as its executor describes it; one without a `device` has all of the machine.
+
+    `model` is what all lanes of a run have in common, so that their numbers can be compared. `gpu` is its
+    UUID, `variables` are for its trainings, `cores` are those that they may use (empty: all), and `withheld`
+    are the device files that they do not see.
+    """
+
+    index: int
+    device: str = ""
+    model: str = ""
+    gpu: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    cores: tuple[int, ...] = ()
+    withheld: tuple[str, ...] = ()
+
+
+class LiveTraining(Protocol):
+    """A training that was started, perhaps by a bot before this one."""
+
+    @property
+    def folder(self) -> Path: ...
+    async def wait(self) -> Outcome:
+        """Watch it to its end."""
+
+    async def end(self, ending: Ending) -> None:
+        """Ask for its end, which `wait` returns once it has come."""
+
+
+class Executor(Protocol):
+    """Starts trainings, one at a time in each of its lanes, and finds those started before."""
+
+    def start(self, supervisor: Supervisor, job: Job) -> LiveTraining: ...
+    def attach(
+        self, folder: Path, supervisor_pid: int | None, supervisor_started: float | None
+    ) -> LiveTraining: ...
