@@ -72,7 +72,7 @@ async def test_a_card_is_edited_only_when_something_changed(bench: Bench) -> Non
     decide(bench.journal, run, 0, Status.KEEP)
     await bench.refresh(10)
     assert sent.edits == 1
-    assert "1 keep" in sent.message.text
+    assert "1 made" in sent.message.text
     bench.journal.set_state(run, RunState.PAUSED)
     await bench.refresh()
     assert sent.message.buttons[0][0].label == "Resume"
@@ -144,7 +144,7 @@ async def test_what_cannot_be_shown_now_is_shown_later_as_it_is_then(
     bench.channel.faults.clear()
     await bench.refresh(5)
     assert bench.channel.sent[0].edits == 1
-    assert "3 discard" in bench.channel.sent[0].message.text
+    assert "3 made" in bench.channel.sent[0].message.text
 
 
 async def test_an_edit_leaves_the_turn_to_a_digest_that_waits(bench: Bench) -> None:
