@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 
 from loop.store.journal import Journal
 from tests.git_settings import NO_MAINTENANCE
+from tests.workers import run_in_workers
 
 migrate = Journal._migrate
 
@@ -26,14 +27,32 @@ settings.register_profile("shared machine", deadline=None, suppress_health_check
 settings.load_profile("shared machine")
 
 MEMORY = Path("/dev/shm")
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 ROOM = 4 * 2**30  # bytes; all tests at once take less than half of it
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--workers", type=int, default=1, help="processes that run the tests, each a file at a time"
+    )
+
+
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    option = session.config.option
+    if option.workers < 2 or option.collectonly or session.testsfailed:
+        return None
+    run_in_workers(session, option.workers)
+    return True
 
 
 def pytest_configure() -> None:
     """Put the tests' folders into memory, where there is some: git and SQLite wait long for a disk.
 
-    Compiled code is kept for every user, or each of their processes would compile it anew.
+    Compiled code is kept for every user, or each of their processes would compile it anew. What numpy and
+    torch compute has one thread: more wait for each other on few cores, and no fork takes them along.
     """
+    gc.disable()  # nothing that is imported is garbage
+    os.environ.update(ONE_THREAD)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
     with suppress(OSError):
@@ -70,6 +89,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Leave all that was imported out of each later search for garbage: it takes a second to look through."""
+    for name in ONE_THREAD:  # by now they are imported
+        os.environ.pop(name, None)
+    gc.enable()
     gc.collect()
     gc.freeze()
 

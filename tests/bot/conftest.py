@@ -14,6 +14,13 @@ from tests.bot.preloaded import forking_workers, preloaded
 from tests.bot.real_bot import RealBot
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start the process that bots are forked off from, if there will be workers to share it."""
+    here = Path(__file__).parent
+    if session.config.option.workers > 1 and any(here in item.path.parents for item in session.items):
+        preloaded()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def only_own_settings() -> Iterator[None]:
     """Hide the settings of the user who runs the tests from the bot."""

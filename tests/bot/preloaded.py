@@ -162,6 +162,7 @@ class Preloaded:
         self, file: str = __file__, *arguments: str, environment: Mapping[str, str] | None = None
     ) -> None:
         self.orders, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
+        self._started_by = os.getpid()
         self._hands_on = file == __file__  # the way to give orders, for the workers of a bot
         environment = environment or {"PATH": os.environ["PATH"], **OF_PYTHON, **ONE_THREAD}
         with theirs:
@@ -203,7 +204,10 @@ class Preloaded:
         return _order(self.orders, order, (stdin, stdout, stderr, *pass_fds, *more))
 
     def close(self) -> None:
+        """End it, if it is ours: workers that run tests at the same time share it."""
         self.orders.close()
+        if self._started_by != os.getpid():
+            return
         self._process.kill()  # a bot that was left behind may hold the other end
         self._process.wait()
 
@@ -271,8 +275,9 @@ def _fork(order: dict[str, Any], streams: list[int], main: Main) -> None:
             raise
     for stream in others:
         os.close(stream)
-    os.write(status, b"%d\n" % pid)
-    os.write(status, b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    with suppress(BrokenPipeError):  # nobody waits for it any more
+        os.write(status, b"%d\n" % pid)
+        os.write(status, b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     os._exit(0)
 
 

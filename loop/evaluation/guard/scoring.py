@@ -163,8 +163,8 @@ def time(program: Reading, base: Reading | None) -> Iterator[Finding]:
         budgets = frozenset(path for path in base.members if path.endswith(f".{_BUDGET}"))
         if budgets and not budgets & program.members:
             yield Finding(Rule.TIME, 1, f"{_either(budgets)} is not used.", Severity.FLAG)
-        before, after = base.budget, program.budget
-        if before is not None and before != after:
+        before = base.budget
+        if before is not None and before != (after := program.budget):
             yield Finding(Rule.TIME, 1, f"{_BUDGET} is {after or 'not set'}, not {before:g}.", Severity.FLAG)
     for node in program.names.nodes:
         match node:

@@ -127,14 +127,15 @@ def test_without_a_service_manager_nobody_is_told(tmp_path: Path, caplog: pytest
     [
         ({}, None),
         ({"WATCHDOG_USEC": "120000000"}, 60.0),
-        ({"WATCHDOG_USEC": "120000000", "WATCHDOG_PID": str(os.getpid())}, 60.0),
+        ({"WATCHDOG_USEC": "120000000", "WATCHDOG_PID": "ours"}, 60.0),
         ({"WATCHDOG_USEC": "120000000", "WATCHDOG_PID": "1"}, None),
         ({"WATCHDOG_USEC": "0"}, None),
         ({"WATCHDOG_USEC": "soon"}, None),
     ],
 )
 def test_how_often_the_watchdog_is_fed(environ: dict[str, str], seconds: float | None) -> None:
-    assert watchdog_seconds(environ) == seconds
+    ours = {name: value.replace("ours", str(os.getpid())) for name, value in environ.items()}
+    assert watchdog_seconds(ours) == seconds
 
 
 async def test_the_watchdog_is_fed_while_all_is_well(manager: tuple[socket.socket, dict[str, str]]) -> None:
