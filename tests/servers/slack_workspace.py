@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,12 +48,12 @@ class Workspace:
         }
         self.messages: dict[tuple[str, str], dict[str, Any]] = {}
         self.files: dict[str, bytes] = {}
-        self.unread: dict[
-            str, int
-        ] = {}  # by file: for how many looks it stays so; missing before the upload ends
+        self.unread: dict[str, int] = {}  # by file whose upload has ended: for how many looks it stays so
         self.triggers: set[str] = set()  # what people did, not yet used to open a view
         self.views: dict[str, dict[str, Any]] = {}  # modals and Home tabs, by id, as they are now
         self.homes: dict[str, str] = {}  # the view of each user's Home tab
+        self.scopes: Sequence[str] = ()
+        """What the bot token may do, as answers tell it; empty for an answer that does not."""
         self.granted = frozenset(SCOPES_OF_THE_APP)  # to the bot
         self.reading = 1  # how many looks it takes until a file is read
         self._count = 0
@@ -61,6 +62,8 @@ class Workspace:
         """Return the answer to a call; `ticket` opens one WebSocket."""
         if word := _forbidden(call.method, token):
             return {"ok": False, "error": word}
+        if call.method not in SCOPES:
+            return {"ok": False, "error": "unknown_method"}
         if (scope := SCOPES[call.method]) and scope not in self.granted:
             provided = ",".join(sorted(self.granted))
             return {"ok": False, "error": "missing_scope", "needed": scope, "provided": provided}
@@ -92,7 +95,13 @@ class Workspace:
         channel = str(call["channel"])
         match call.method:
             case "auth.test":
-                return {"user_id": BOT, "bot_id": "B0BOT", "team_id": "T0TEAM"}
+                return {
+                    "user": "autoresearch",
+                    "user_id": BOT,
+                    "bot_id": "B0BOT",
+                    "team": "Lab",
+                    "team_id": "T0TEAM",
+                }
             case "chat.postMessage":
                 ts = self.note(channel, {**call.arguments, "user": BOT})
                 return {"channel": channel, "ts": ts}
