@@ -8,6 +8,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from bot.front import ANSWER_WAITS, Answer, CommandQueue, FrontHealth, keep_conn
 from bot.slack.answers import Answers, menu, turned_away
 from bot.slack.connection import HttpLine, Pace, SocketLine, rejected
 from bot.slack.home import INTERVAL, Home
-from bot.slack.modals import ACK_SECONDS, Modals
+from bot.slack.modals import ACK_SECONDS, Modals, obeyed
 from bot.slack.requests import (
     MENU,
     Asked,
@@ -31,10 +32,15 @@ from bot.slack.requests import (
     from_shortcut,
 )
 from notifiers.channels.slack import slack_errors
-from notifiers.message import Reply
+from notifiers.channels.slack_blocks import render
+from notifiers.message import ChannelError, Message, Reply
 
 log = logging.getLogger(__name__)
 
+WORKING_AFTER = 0.7
+"""Seconds without an answer after which a person is shown that it takes longer."""
+
+_WORKING = "Working on it…"
 _ANY = re.compile("")
 _REMEMBERED = 100  # requests of strangers, so that none is told twice
 
@@ -62,11 +68,13 @@ class SlackFront:
         answer_waits: Sequence[float] = ANSWER_WAITS,
         ack_seconds: float = ACK_SECONDS,
         home_interval: float = INTERVAL,
+        working_after: float = WORKING_AFTER,
     ) -> None:
         self._client = client
         self._answer = answer
         self._allowed = allowed
         self._pace = pace or Pace()
+        self._working_after = working_after
         self._answer_waits = answer_waits
         self._me: AuthorizeResult | None = None
         self._error = ""
@@ -187,11 +195,24 @@ class SlackFront:
             asked = replace(asked, request=replace(asked.request, text="/id"))
         if role is Role.OPERATOR and asked.wants_form and await self._modals.open(asked):
             return
-        reply = await self._answer(asked.request)
-        if reply is not None:
+        task = self._queue.begin(obeyed(self._answer, asked.request))
+        if not (await asyncio.wait({task}, timeout=self._working_after))[0]:
+            await self._show_working(asked)
+            await asyncio.wait({task})
+        if task.cancelled() or task.exception() is not None:
+            return  # the queue has logged it
+        if (reply := task.result()) is not None:
             await self._show(asked, reply)
         elif role is None:
             await self._turn_away(asked)
+
+    async def _show_working(self, asked: Asked) -> None:
+        """Show the person who asked that it takes a while."""
+        with suppress(ChannelError):
+            if asked.at_home:
+                await self._home.show(asked, Reply(Message(_WORKING), refused=True))
+            else:
+                await self._answers.show_blocks(asked, render(Message(_WORKING)))
 
     async def _show(self, asked: Asked, reply: Reply) -> None:
         if asked.at_home:

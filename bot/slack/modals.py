@@ -84,8 +84,9 @@ class Modals:
             log.info("Slack does not open a form: %s", error)
             return False
         if asked.verb == "start_run":
-            reply = await self._answer(asked.request)
-            if reply is not None:
+            task = self._begin(obeyed(self._answer, asked.request))
+            await asyncio.wait({task})
+            if (reply := _result(task)) is not None:
                 shown = replace(reply, message=as_typed(reply.message, self._verbs))
                 await self._update(str(opened["view"]["id"]), start_form(about, shown))
         return True
@@ -97,7 +98,7 @@ class Modals:
         if verb == "start_run" and len(_typed_in(body).split()) != 1:
             await ack(response_action="errors", errors={FIELD: _ONE_WORD})
             return
-        task = self._begin(_obeyed(self._answer, asked.request))
+        task = self._begin(obeyed(self._answer, asked.request))
         if not (await asyncio.wait({task}, timeout=self._ack_seconds))[0]:
             await ack(response_action="update", view=_view(verb, _words(_WORKING)))
             await asyncio.wait({task})
@@ -124,7 +125,8 @@ class Modals:
             log.info("a form was not brought up to date: %s", error)
 
 
-async def _obeyed(answer: Answer, request: Request) -> Reply | None:
+async def obeyed(answer: Answer, request: Request) -> Reply | None:
+    """Return the answer to a request, as what a task can be made of."""
     return await answer(request)
 
 

@@ -188,17 +188,15 @@ class SlackChannel:
             return str(answer["ts"])
 
         async def show(pictures: Sequence[Picture]) -> str:
-            nonlocal reply_to
             rendered = render(typed, note=note, pictures=pictures)
-            try:
-                return await self._as_member(lambda: blocks_or_text(post, rendered))
-            except SlackRefusedError as error:
-                if error.word != _NO_THREADS or not reply_to:
-                    raise
-                reply_to = ""
-            return await show(pictures)
+            return await self._as_member(lambda: blocks_or_text(post, rendered))
 
-        sent, files = await show_with_pictures(self._client, message.attachments, show)
+        try:
+            sent, files = await show_with_pictures(self._client, message.attachments, show)
+        except SlackRefusedError as error:
+            if error.word != _NO_THREADS or not reply_to:
+                raise
+            return await self.send(message, note=note)
         if whole := render(typed).file:
             files = (Attachment("whole.txt", whole.encode()), *files)
         for file in files:

@@ -119,7 +119,13 @@ async def slack_bot(
     client = make_client(bot_token, server.base_url)
     client.retry_handlers = []  # they wait a second before they try again
     bot = SlackBot(server)
-    options = {"app_token": APP_TOKEN, "allowed": ALLOWED, "answer_waits": (0.01,) * 3, **options}
+    options = {
+        "app_token": APP_TOKEN,
+        "working_after": 600.0,
+        "allowed": ALLOWED,
+        "answer_waits": (0.01,) * 3,
+        **options,
+    }
     bot.front = SlackFront(client=client, answer=bot.answer, pace=pace, **options)
     bot.running = asyncio.create_task(bot.front.run())
     try:

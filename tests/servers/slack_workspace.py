@@ -50,12 +50,12 @@ class Workspace:
         self.files: dict[str, bytes] = {}
         self.scopes: Sequence[str] = ()
         """What the bot token may do; empty for an answer that does not tell."""
-        self.unread: dict[
-            str, int
-        ] = {}  # by file: for how many looks it stays so; missing before the upload ends
+        self.unread: dict[str, int] = {}  # by file whose upload has ended: for how many looks it stays so
         self.triggers: set[str] = set()  # what people did, not yet used to open a view
         self.views: dict[str, dict[str, Any]] = {}  # modals and Home tabs, by id, as they are now
         self.homes: dict[str, str] = {}  # the view of each user's Home tab
+        self.scopes: Sequence[str] = ()
+        """What the bot token may do, as answers tell it; empty for an answer that does not."""
         self.granted = frozenset(SCOPES_OF_THE_APP)  # to the bot
         self.reading = 1  # how many looks it takes until a file is read
         self._count = 0
@@ -64,6 +64,8 @@ class Workspace:
         """Return the answer to a call; `ticket` opens one WebSocket."""
         if word := _forbidden(call.method, token):
             return {"ok": False, "error": word}
+        if call.method not in SCOPES:
+            return {"ok": False, "error": "unknown_method"}
         if (scope := SCOPES[call.method]) and scope not in self.granted:
             provided = ",".join(sorted(self.granted))
             return {"ok": False, "error": "missing_scope", "needed": scope, "provided": provided}

@@ -10,10 +10,12 @@ import pytest
 from bot.commands.access import AllowList, Role, Sender
 from bot.commands.table import COMMANDS, find_command
 from bot.slack.answers import READING, menu, permitted, turned_away
+from bot.slack.front import WORKING_AFTER
 from bot.slack.requests import FORMS
 from notifiers.channels.slack_blocks import SHARE
 from notifiers.message import Button
 from tests.bot.slack_bot import ALLOWED, CHART, PATCH, SlackBot, called, card, shown, slack_bot
+from tests.servers import slack_payloads as payloads
 from tests.servers.slack_payloads import BOT
 from tests.servers.slack_rules import faults, pictures
 from tests.servers.slack_server import Fault, SlackServer
@@ -131,6 +133,26 @@ async def test_a_brief_answer_to_a_press_is_for_who_pressed(server: SlackServer,
     await called(server, "chat.postMessage")
 
 
+async def test_what_takes_longer_than_a_second_says_so_to_who_asked(server: SlackServer) -> None:
+    async with slack_bot(server, working_after=WORKING_AFTER) as bot:
+        await bot.linked()
+        await server.command("slow")
+        (seen,) = await called(server, "respond")
+        assert seen["response_type"] == "ephemeral"
+        await server.open_home()
+        view = await server.until(server.workspace.home)
+        await server.act("interactive", payloads.home_press("/slow", view))
+        await server.until(lambda: server.workspace.home()["blocks"][0] != view["blocks"][0])
+        assert server.called("chat.postMessage") == []
+        bot.done.set()
+        (posted,) = await called(server, "chat.postMessage")
+        assert shown(posted)[0] == "At last."
+        await server.until(lambda: "At last." in str(server.workspace.home()))
+        await server.command("notify")
+        await called(server, "chat.postMessage", 2)
+        assert len(server.called("respond")) == 1
+
+
 # Nothing asked
 
 
@@ -159,7 +181,7 @@ def test_every_button_of_the_menu_is_a_command_or_opens_a_form() -> None:
 
 
 def test_reading_is_what_a_viewer_may() -> None:
-    assert {one.name for one in COMMANDS if one.role is Role.VIEWER} - {"card", "cancel"} == READING
+    assert {one.name for one in COMMANDS if one.role is Role.VIEWER} - {"card"} == READING
 
 
 def test_buttons_that_a_role_may_not_press_are_left_out() -> None:
