@@ -48,6 +48,7 @@ from loop.store.evidence.certifications import Certifications
 from loop.store.evidence.repeats import trainings_under_way
 from loop.store.journal import Journal, StoreError
 from notifiers.channels.tracker import Tracker
+from notifiers.charts import warm_drawing
 from notifiers.delivery.delivery import Delivery
 from notifiers.delivery.preferences import PreferenceStore, usual_preferences
 from notifiers.message import Message, Reply
@@ -183,7 +184,8 @@ class Bot:
         )
         usual = usual_preferences(every=settings.digest_every, quiet=settings.quiet_hours)
         preferences = PreferenceStore(journal, default=usual, metric=settings.metric)
-        reporter = Reporter(self._runs, settings, zone=zone, now=time.time)
+        self._drawing = charts = warm_drawing()
+        reporter = Reporter(self._runs, settings, zone=zone, now=time.time, drawing=charts)
         access = access_by(settings)
         self._chats = Chats(
             settings,
@@ -196,7 +198,7 @@ class Bot:
             say_here=self.say_here,
         )
         handlers = CommandHandlers(
-            self._runs, settings, preferences=preferences, chats=self._chats.health, zone=zone, now=time.time
+            self._runs, settings, preferences=preferences, chats=self._chats.health, zone=zone, drawing=charts
         )
         self._inbox = Inbox(handlers=handlers, access=access, journal=journal, now=time.time)
         self._server = LocalServer(path=settings.socket, answer=self._answer_here, progress=handlers.progress)
@@ -245,10 +247,13 @@ class Bot:
         _begin(stack, keep(self._delivery.run), "delivery")
         stack.push_async_callback(self._runs.close)
         _begin(stack, self._chats.run(self._inbox.answer), "chats")
+        if self._settings.has_chat:
+            self._drawing.get_ready()  # the first start on a machine looks for its fonts
 
     async def _open(self, stack: AsyncExitStack) -> None:
         await self._server.start()  # from here on no other bot can work on this state directory
         stack.push_async_callback(self._server.stop)
+        stack.push_async_callback(self._drawing.close)
         notify("READY=1", os.environ)  # it answers from now on, though data may have to be prepared
         stack.callback(notify, "STOPPING=1", os.environ)
 

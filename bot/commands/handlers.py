@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import tzinfo
@@ -22,7 +23,7 @@ from loop.evaluation.noise import read_noise
 from loop.evidence import Repeat
 from loop.experiment import Actor, EventKind, Reason, Run, RunState
 from loop.logs.tail import read_tail
-from loop.process.worker import in_thread
+from loop.process.worker import WarmWorker, in_thread
 from loop.results.certainty import read_certainty
 from loop.results.report import RunStatus, run_status
 from loop.store.events import last_event_of
@@ -58,7 +59,7 @@ Handler: TypeAlias = Callable[[Call, Request], Awaitable[Message | Reply]]
 class CommandHandlers(IdeaCommands):
     """Answers commands about the runs of `host`; `now` gives seconds since the epoch.
 
-    `chats` tells how the chats are, a line each, for `/health`.
+    `chats` tells how the chats are, a line each, for `/health`; `drawing` draws charts.
     """
 
     def __init__(
@@ -69,14 +70,16 @@ class CommandHandlers(IdeaCommands):
         preferences: PreferenceStore,
         chats: Callable[[], Sequence[str]],
         zone: tzinfo,
-        now: Callable[[], float],
+        now: Callable[[], float] = time.time,
+        drawing: WarmWorker | None = None,
     ) -> None:
         super().__init__(host, settings)
         self._preferences = preferences
         self._chats = chats
         self._zone = zone
         self._now = now
-        self._reporter = Reporter(host, settings, zone=zone, now=now)
+        self._drawing = drawing
+        self._reporter = Reporter(host, settings, zone=zone, now=now, drawing=drawing)
 
     async def obey(self, call: Call, request: Request) -> Reply:
         """Do what is asked and return the answer. The method of a command has its name."""
@@ -274,7 +277,8 @@ class CommandHandlers(IdeaCommands):
     async def _plot(self, _: Call, request: Request) -> Message:
         run = await self.current_run()
         try:
-            picture = await chart_of(run, await in_thread(read_rows, self._journal, run.id))
+            rows = await in_thread(read_rows, self._journal, run.id)
+            picture = await chart_of(run, rows, drawing=self._drawing)
         except ChartError as error:
             raise UserError(str(error)) from None
         if request.sender.is_local:
@@ -287,7 +291,9 @@ class CommandHandlers(IdeaCommands):
         run = await self.current_run()
         folder = bundle_folder(self._settings, run)
         workspace = await in_thread(self._host.workspace, run)
-        made = await make_bundle(self._journal, run, workspace, settings=self._settings, folder=folder)
+        made = await make_bundle(
+            self._journal, run, workspace, settings=self._settings, folder=folder, drawing=self._drawing
+        )
         return made.message()
 
     async def _notify(self, call: Call, request: Request) -> Reply:

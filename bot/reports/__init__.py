@@ -19,7 +19,7 @@ from loop.errors import UserError
 from loop.experiment import Event, EventKind, Run, RunState, Status
 from loop.git.bundle import TidyBranch, tidy_branch
 from loop.git.workspace import Workspace
-from loop.process.worker import in_thread
+from loop.process.worker import WarmWorker, in_thread
 from loop.results.export import Provenance, find_provenance
 from loop.results.report import WakeUpReport, make_report, read_wakeup_report
 from loop.results.table import results_text
@@ -39,14 +39,26 @@ log = logging.getLogger(__name__)
 
 
 class Reporter:
-    """Reports on the runs of `host`; `now` gives seconds since the epoch, `zone` is for the times shown."""
+    """Reports on the runs of `host`; `now` gives seconds since the epoch, `zone` is for the times shown.
 
-    def __init__(self, host: Runs, settings: Settings, *, zone: tzinfo, now: Callable[[], float]) -> None:
+    Charts are drawn by `drawing`.
+    """
+
+    def __init__(
+        self,
+        host: Runs,
+        settings: Settings,
+        *,
+        zone: tzinfo,
+        now: Callable[[], float],
+        drawing: WarmWorker | None = None,
+    ) -> None:
         self._host = host
         self._journal = host.journal
         self._settings = settings
         self._zone = zone
         self._now = now
+        self._drawing = drawing
         self._drawn: tuple[int, tuple[Attachment, ...]] = (0, ())  # an event and its chart
 
     async def summary(self, run: Run, *, with_chart: bool) -> Message:
@@ -98,16 +110,15 @@ class Reporter:
         return replace(
             report_message(night, zone=self._zone, heading=heading),
             buttons=report_buttons(night.run.state, changed=changed),
-            attachments=await _charts(night, night.run) if with_chart and night.rows else (),
+            attachments=await self._charts(night, night.run) if with_chart and night.rows else (),
         )
 
-
-async def _charts(night: WakeUpReport, run: Run) -> tuple[Attachment, ...]:
-    try:
-        return (await chart_of(run, night.rows),)
-    except ChartError as error:
-        log.warning("%s", error)
-        return ()  # the report is useful without
+    async def _charts(self, night: WakeUpReport, run: Run) -> tuple[Attachment, ...]:
+        try:
+            return (await chart_of(run, night.rows, drawing=self._drawing),)
+        except ChartError as error:
+            log.warning("%s", error)
+            return ()  # the report is useful without
 
 
 LOOK_SECONDS = 20.0
@@ -226,6 +237,7 @@ async def make_bundle(
     settings: Settings,
     folder: Path,
     squash: bool = False,
+    drawing: WarmWorker | None = None,
 ) -> Bundle:
     """Make the branch and write the files to `folder`. Trainings continue, and no checkout changes."""
     _check_folder(folder)
@@ -239,7 +251,7 @@ async def make_bundle(
     )
     report = make_report(rows, metric=run.metric, goal=run.goal, tag=run.tag)
     try:
-        picture = await chart_of(run, rows)
+        picture = await chart_of(run, rows, drawing=drawing)
     except ChartError:
         picture = Attachment(CHART, b"")  # the rest is useful without
     text = pull_request(run, keeps, report, tidy, provenance, charted=bool(picture.content))

@@ -86,26 +86,104 @@ async def run_worker(
     ends with it, also when the caller is cancelled. Errors call the worker by `name`; a `UserError` that the
     function raised is raised here.
     """
+    worker = await _start(function, name=name, python=python, settings=settings or {})
+    return await _call(worker, arguments, returns=returns, name=name, limit=limit)
+
+
+async def _start(
+    function: str, *, name: str, python: str, settings: Mapping[str, str]
+) -> asyncio.subprocess.Process:
     environment = {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ}
-    environment |= _THREADS | dict(settings or {})
-    request = await in_thread(pickle.dumps, arguments)
+    environment |= _THREADS | dict(settings)
     try:
-        worker = await start_worker(__name__, function, python=python, environment=environment)
+        return await start_worker(__name__, function, python=python, environment=environment)
     except OSError as error:
         raise WorkerError(f"{name} cannot be started with {python}: {error.strerror}.") from error
+
+
+async def _call(
+    worker: asyncio.subprocess.Process,
+    arguments: tuple[object, ...],
+    *,
+    returns: type[T],
+    name: str,
+    limit: float,
+) -> T:
     try:
         async with asyncio.timeout(limit):
-            answer, errors = await _ask(worker, request)
+            answer, errors = await _ask(worker, await in_thread(pickle.dumps, arguments))
     except TimeoutError:
         raise WorkerError(f"{name} gave no answer within {limit:g} s.") from None
     finally:
-        if worker.returncode is None:
-            _kill_group(worker)
-            await _exit(worker)
+        await _end(worker)
     if worker.returncode != 0:
         lines = errors.decode(errors="replace").strip().splitlines()
         raise WorkerError(f"{name} failed: {lines[-1] if lines else f'exit status {worker.returncode}'}.")
     return _read(answer, returns, name)
+
+
+async def _end(worker: asyncio.subprocess.Process) -> None:
+    if worker.returncode is None:
+        _kill_group(worker)
+        await _exit(worker)
+
+
+class WarmWorker:
+    """Calls one function as `run_worker` does, where it can in a process that has done its imports before.
+
+    Such a process is started after each call, and ended where none follows for `kept` seconds. `close` it
+    before the event loop ends; a process whose bot was killed ends by itself.
+    """
+
+    def __init__(
+        self,
+        function: str,
+        *,
+        name: str,
+        python: str,
+        settings: Mapping[str, str] | None = None,
+        kept: float = 300.0,
+    ) -> None:
+        self._function = function
+        self._name = name
+        self._python = python
+        self._settings = settings or {}
+        self._kept = kept
+        self.spare: asyncio.Task[asyncio.subprocess.Process] | None = None
+        self._keeping: asyncio.Task[None] | None = None
+
+    async def call(self, *arguments: object, returns: type[T], limit: float) -> T:
+        spare, self.spare = self.spare, None
+        if self._keeping is not None:
+            self._keeping.cancel()
+        try:
+            worker = await spare if spare is not None else None
+            if worker is None or worker.returncode is not None:
+                worker = await self._start()
+            return await _call(worker, arguments, returns=returns, name=self._name, limit=limit)
+        finally:
+            self.get_ready()
+
+    def get_ready(self) -> None:
+        """Start a process for the call to come."""
+        if self.spare is None:
+            self.spare = asyncio.create_task(self._start())
+            self._keeping = asyncio.create_task(self._let_go(self._kept))
+
+    async def close(self) -> None:
+        if self._keeping is not None:
+            self._keeping.cancel()
+        await self._let_go(0.0)
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        return await _start(self._function, name=self._name, python=self._python, settings=self._settings)
+
+    async def _let_go(self, after: float) -> None:
+        await asyncio.sleep(after)
+        spare, self.spare = self.spare, None
+        if spare is not None:
+            with suppress(WorkerError):
+                await _end(await spare)
 
 
 async def _ask(worker: asyncio.subprocess.Process, request: bytes) -> tuple[bytes, bytes]:
@@ -162,10 +240,14 @@ def main() -> None:
     os.dup2(2, 1)  # what a library prints is no answer
     sys.stdout = sys.stderr
     module, _, name = sys.argv[1].partition(":")
-    arguments = pickle.load(sys.stdin.buffer)  # noqa: S301 - the bot wrote it
+    function = getattr(importlib.import_module(module), name)  # while the bot has nothing to ask yet
+    request = sys.stdin.buffer.read()
+    if not request:
+        return  # nor ever will have
+    arguments = pickle.loads(request)  # noqa: S301 - the bot wrote it
     answer: tuple[object, UserError | None]
     try:
-        result = getattr(importlib.import_module(module), name)(*arguments)
+        result = function(*arguments)
         answer = asyncio.run(result) if inspect.iscoroutine(result) else result, None
     except UserError as error:
         answer = None, error

@@ -17,7 +17,7 @@ from loop.evaluation.noise import BEYOND, noise_of
 from loop.evidence import Invalidated
 from loop.experiment import Goal, Run, Status
 from loop.gain import change, is_visible, number, signed, step
-from loop.process.worker import WorkerError, run_worker
+from loop.process.worker import WarmWorker, WorkerError, run_worker
 from loop.results.gains import bests_before
 from loop.results.report import Gain, Report, make_report
 from loop.store.experiments import Row
@@ -32,6 +32,7 @@ _HUGE = 1e100  # a larger value is drawn as this one, so that differences stay f
 _FEW = 4  # others say too little about what is usual
 _FINEST = 0.004  # steps, the least height of the value axis: what is finer is not told
 
+_DRAW, _NAME = "notifiers.charts.drawing:draw", "its worker"
 _SETTINGS = {"MATPLOTLIBRC": os.devnull}  # a person's own style is for their own figures
 _ALT_LINE = 60
 
@@ -117,6 +118,11 @@ class Scene:
         return bool(self.kept or self.discarded or self.quarantined or self.rejected or self.crashed)
 
 
+def warm_drawing() -> WarmWorker:
+    """Return what draws the next chart without the second that matplotlib takes to start."""
+    return WarmWorker(_DRAW, name=_NAME, python=sys.executable, settings=_SETTINGS)
+
+
 async def chart(
     rows: Sequence[Row],
     *,
@@ -126,30 +132,30 @@ async def chart(
     by_time: bool = False,
     python: str = sys.executable,
     limit: float = 60.0,
+    drawing: WarmWorker | None = None,
 ) -> bytes:
-    """Return the chart of `rows`, ordered by number, as a PNG; `python` draws it in `limit` seconds at most.
+    """Return the chart of `rows`, ordered by number, as a PNG, within `limit` seconds.
+
+    It is drawn by `drawing`, where that is given, else by a new process of `python`.
 
     Raises:
         ChartError: it cannot be drawn.
     """
     if by_time and not any(row.ended_at for row in rows):
         raise ChartError("The chart cannot be drawn by time: these results have none.")
+    scene = make_scene(rows, metric=metric, goal=goal, title=title, by_time=by_time)
     try:
+        if drawing is not None:
+            return await drawing.call(scene, returns=bytes, limit=limit)
         return await run_worker(
-            "notifiers.charts.drawing:draw",
-            make_scene(rows, metric=metric, goal=goal, title=title, by_time=by_time),
-            returns=bytes,
-            name="its worker",
-            python=python,
-            limit=limit,
-            settings=_SETTINGS,
+            _DRAW, scene, returns=bytes, name=_NAME, python=python, limit=limit, settings=_SETTINGS
         )
     except WorkerError as error:
         raise ChartError(f"The chart cannot be drawn: {error}") from None
 
 
-async def chart_of(run: Run, rows: Sequence[Row]) -> Attachment:
-    picture = await chart(rows, metric=run.metric, goal=run.goal, title=run.tag)
+async def chart_of(run: Run, rows: Sequence[Row], *, drawing: WarmWorker | None = None) -> Attachment:
+    picture = await chart(rows, metric=run.metric, goal=run.goal, title=run.tag, drawing=drawing)
     alt = alt_text(rows, metric=run.metric, goal=run.goal, title=run.tag)
     return Attachment(f"{run.tag}.png", picture, alt)
 
