@@ -48,8 +48,6 @@ class Workspace:
         }
         self.messages: dict[tuple[str, str], dict[str, Any]] = {}
         self.files: dict[str, bytes] = {}
-        self.scopes: Sequence[str] = ()
-        """What the bot token may do; empty for an answer that does not tell."""
         self.unread: dict[str, int] = {}  # by file whose upload has ended: for how many looks it stays so
         self.triggers: set[str] = set()  # what people did, not yet used to open a view
         self.views: dict[str, dict[str, Any]] = {}  # modals and Home tabs, by id, as they are now
