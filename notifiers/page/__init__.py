@@ -49,7 +49,7 @@ _SPENT = {
     Spent.PROPOSING: "proposing",
     Spent.CRASHED: "crashed work",
     Spent.INTERRUPTED: "interrupted work",
-    Spent.WAITING: "on hold",
+    Spent.WAITING: "paused",
     Spent.BOT_DOWN: "bot down",
     Spent.MACHINE_DOWN: "machine down",
 }

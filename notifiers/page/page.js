@@ -46,6 +46,8 @@
     button.addEventListener("click", () => sort(head));
   }
 
+  addEventListener("beforeprint", () => find("all").setAttribute("open", "")); // paper has nothing to unfold
+
   const filters = document.querySelector(".filters");
   const filter = () => {
     const words = find("find").value.toLowerCase().split(/\s+/).filter(Boolean);

@@ -31,7 +31,7 @@ def tally(counted: Report | RunStatus) -> list[str]:
     """Return what became of all that was made, such as `5 measured`; nothing where all was measured."""
     measured = counted.keep + counted.discard
     others = {
-        "crash": counted.crash,
+        "crashed": counted.crash,
         "in quarantine": counted.quarantine,
         "skipped": counted.skipped,
         "under way": counted.under_way,

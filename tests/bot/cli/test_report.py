@@ -94,6 +94,19 @@ def test_how_a_file_of_others_was_read_is_said(
     assert max(map(len, report)) < 80  # as wide as a terminal, whatever a number is
 
 
+@pytest.mark.parametrize(
+    ("name", "title"), [("night.tsv", "night"), ("results.tsv", "mar12"), ("jan.results.tsv", "jan.results")]
+)
+def test_pictures_of_a_table_are_called_as_it_is_or_as_its_folder(
+    settings: Settings, tmp_path: Path, name: str, title: str
+) -> None:
+    file = tmp_path / "mar12" / name
+    file.parent.mkdir()
+    file.write_text(HEADER + "a\t0.9\t44\tkeep\tbaseline\n")
+    report_of_file(settings, file).write_page(tmp_path / "page.html", settings, UTC)
+    assert f"<h1>{title}</h1>" in (tmp_path / "page.html").read_text()
+
+
 def test_a_picture_that_cannot_be_written_is_a_sentence(settings: Settings, tmp_path: Path) -> None:
     file = tmp_path / "night.tsv"
     file.write_text(HEADER + "a\t0.9\t44\tkeep\tbaseline\n")

@@ -85,7 +85,8 @@ async def test_commits_say_what_was_tried_and_stand_on_the_best(make_lab: MakeLa
 
 
 async def test_results_and_log_lie_at_the_root_of_the_worktree(make_lab: MakeLab) -> None:
-    lab = make_lab(value(1.5))
+    steps = "print('step 1 | loss: 3.5'); print('step 2 | loss: 2.5')"
+    lab = make_lab(program(f"{steps}; summary(1.5)"))
     engine = lab.engine(value(1.4))
     await engine.conduct(1)
     assert (lab.worktree / "results.tsv").read_text().splitlines() == [
@@ -95,6 +96,7 @@ async def test_results_and_log_lie_at_the_root_of_the_worktree(make_lab: MakeLab
     ]
     assert "val_bpb: 1.4" in (lab.worktree / "run.log").read_text()
     assert "val_bpb: 1.5" in engine.log_of(0).read_text()
+    assert engine.log_of(0).with_suffix(".curve").read_text() == "50 3.5\n100 2.5\n"
     assert git(lab.worktree, "status", "--porcelain") == ""
 
 

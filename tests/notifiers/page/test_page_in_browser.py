@@ -124,6 +124,8 @@ def test_on_paper_a_dark_page_is_light_and_keeps_its_colours(shown: Page) -> Non
     assert shown.locator(".bar .training").evaluate(style, "print-color-adjust") == "exact"
     assert not shown.locator(".filters").is_visible()
     assert shown.locator(".chart.wide").is_visible()
+    shown.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert shown.locator("#table").is_visible()  # what is folded on a screen
 
 
 def test_the_table_sorts_by_value_both_ways_and_filters_by_words_status_and_kind(shown: Page) -> None:

@@ -97,7 +97,8 @@ def test_the_status_reads_as_it_did() -> None:
 
 def test_a_rate_needs_a_run_that_runs_and_a_few_results() -> None:
     rate = "experiments per hour"
-    assert rate in text(TRAINING)
+    assert f"12.0 {rate}" in text(TRAINING)
+    assert f"24.0 {rate}" in text(replace(TRAINING, away_seconds=1800.0))  # half the time it was paused
     assert rate not in text(replace(TRAINING, state=RunState.DONE))
     assert rate not in text(replace(TRAINING, keep=1, discard=2))
 
