@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import tzinfo
 from pathlib import Path
@@ -15,16 +16,18 @@ from pathlib import Path
 from bot.heartbeat.cron import next_after
 from bot.runs import Runs
 from bot.setup.settings import Settings
+from bot.setup.sources import SEARCH
 from loop.errors import UserError
-from loop.experiment import Event, EventKind, Run, RunState, Status
+from loop.experiment import Event, EventKind, Proposal, Run, RunState, Status
 from loop.git.bundle import TidyBranch, tidy_branch
 from loop.git.workspace import Workspace
 from loop.process.worker import WarmWorker, in_thread
+from loop.proposers.people import ideas_in_prose
 from loop.results.export import Provenance, find_provenance
 from loop.results.report import WakeUpReport, make_report, read_wakeup_report
 from loop.results.table import results_text
 from loop.store.events import has_events_after, last_event_of
-from loop.store.experiments import row_of
+from loop.store.experiments import Idea, IdeaBox, row_of
 from loop.store.journal import Journal, StoreError
 from notifiers.charts import ChartError, chart_of
 from notifiers.delivery.rate_limit import Clock
@@ -93,7 +96,7 @@ class Reporter:
     def _read(self, run: Run, since: float | None, until: float) -> WakeUpReport:
         engine = self._host.engine_if_made(run)
         ready = engine.prefetch.ready if engine else None
-        return read_wakeup_report(
+        night = read_wakeup_report(
             self._journal,
             run,
             since=since,
@@ -102,6 +105,20 @@ class Reporter:
             stuck_after=self._settings.stuck_after,
             ready=ready.description if ready else "",
         )
+        idea = self._next_idea(run, ready) if night.outlook.idea else None
+        return replace(night, outlook=replace(night.outlook, idea=idea))
+
+    def _next_idea(self, run: Run, ready: Proposal | None) -> Idea | None:
+        """Return the idea that the next experiment is made of; None where something else comes first."""
+        waiting = IdeaBox(self._journal).waiting(run.id)
+        if ready is not None:
+            return next((idea for idea in waiting if idea.id == ready.idea), None)
+        prose: tuple[Idea, ...] = ()
+        if not any(choice.name != SEARCH for choice in self._settings.proposer):
+            workspace = self._host.workspace(run)
+            with suppress(UserError):  # a report is made even where git has lost the program
+                prose = ideas_in_prose(workspace.source(workspace.head()), waiting)
+        return next((idea for idea in waiting if idea.removes or idea not in prose), None)
 
     async def _message(self, night: WakeUpReport, *, with_chart: bool, heading: str = "") -> Message:
         assert night.run is not None

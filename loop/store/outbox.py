@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
-from loop.experiment import Event
+from loop.experiment import Event, EventKind, RunState
 from loop.store.journal import Journal
 from loop.store.schema import decode
 
@@ -95,7 +96,20 @@ class Outbox:
         return found
 
     def has_answer(self, event: Event) -> bool:
-        """Tell whether the answer to a command said in this channel what the event says."""
+        """Tell whether the answer to a command said in this channel what the event says.
+
+        That a run pauses after its experiment was the answer, so that it has paused is nothing new there.
+        """
+        if event.kind is EventKind.RUN_STATE and event.data["state"] == RunState.PAUSED.value:
+            rows = self._journal.query(
+                "SELECT data FROM events WHERE run_id = ? AND kind = 'run_state' AND id < ? "
+                "ORDER BY id DESC LIMIT 1",
+                event.run_id,
+                event.id,
+            )
+            before = json.loads(rows[0]["data"]) if rows else {}
+            if before.get("state") == RunState.PAUSING.value:
+                return bool(before.get("answered_in") == self._channel)
         return event.data.get("answered_in") == self._channel
 
     def new(self, *, most: int) -> Iterator[list[Event]]:

@@ -144,3 +144,12 @@ def test_a_reply_on_slack_is_about_its_thread() -> None:
     asked = from_event({"event": event | {"text": "<@U0BOT> make it wider"}}, me="U0BOT", now=0.0)
     assert asked is not None
     assert (asked.request.text, asked.request.replied_to) == ("/make it wider", "1.0")
+
+
+async def test_the_report_names_the_idea_that_really_comes_next(office: Office) -> None:
+    (run,) = office.journal.runs()
+    box = IdeaBox(office.journal)
+    box.add(run.id, "make it wider", author="ann")  # for which there is no model
+    assert "make it wider" not in await office.said("/summary")
+    box.add(run.id, "WIDTH 100", author="bob")
+    assert "Next: WIDTH 100 (idea of bob)" in await office.said("/summary")

@@ -83,4 +83,4 @@ def test_it_is_printed(sections: Sequence[Section]) -> None:
     for words in ("While offline: 23 experiments", "In the quiet hours: 30 experiments", "学習率を 0.04"):
         assert words in text
     assert "│ Experiment #6: use &lt;b&gt;bold" in text
-    assert "\n  │ [Diff]  [Log]  [Plot]  [Pause]  [Skip]\n" in text
+    assert "\n  │ [Diff]  [Log]  [Again ×3]\n" in text
