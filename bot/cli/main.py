@@ -65,6 +65,7 @@ def up(
     import asyncio
 
     from bot.app import Order, serve
+    from bot.local.terminal import Output
 
     settings = context.obj()
     become_init()
@@ -75,8 +76,9 @@ def up(
         with suppress(OSError, UserError):  # what was ordered is done, whatever became of the output
             made.show(settings.zone)
         raise typer.Exit(code=int(made.failed))
-    with suppress(OSError, UserError, StoreError):  # it is a courtesy
-        say(what_goes_on(settings) or "The bot has ended.")
+    with suppress(TimeoutError, UserError, StoreError):  # it is a courtesy, and nobody may read it
+        text = what_goes_on(settings) or "The bot has ended."
+        asyncio.run(asyncio.wait_for(Output(sys.stdout).write(f"{text}\n"), timeout=1))
 
 
 @app.command()
@@ -117,7 +119,7 @@ def init(
     commit = init_repository(folder, profile, time_budget)
     say(
         f"{folder} is ready (commit {commit[:7]}). Next: {prepare_line(folder)}\n"
-        f"Then put REPOSITORY={folder.absolute()} into .env here, and run: {own_command('up')}"
+        f"Then put REPOSITORY={folder.expanduser().resolve()} into .env here, and run: {own_command('up')}"
     )
 
 

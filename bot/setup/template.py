@@ -24,7 +24,7 @@ from loop.shell import install_line
 
 TRAIN_EXTRA = "autoresearch-bot[train]"
 """Has the packages of the template."""
-_MODULES = ("torch", "numpy", "pyarrow", "tiktoken", "tokenizers")
+TRAIN_MODULES = ("torch", "numpy", "pyarrow", "tiktoken", "tokenizers")
 
 Profile: TypeAlias = Literal["gpu", "cpu"]
 
@@ -106,7 +106,7 @@ async def prepare_embedded(settings: Settings) -> None:
     Raises:
         UserError: packages are missing, or the data could not be prepared.
     """
-    lacking = [] if settings.train_command else [name for name in _MODULES if find_spec(name) is None]
+    lacking = [] if settings.train_command else [name for name in TRAIN_MODULES if find_spec(name) is None]
     if lacking:
         raise UserError(
             f"Trainings need packages that are not installed ({', '.join(lacking)}). "

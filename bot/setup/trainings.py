@@ -15,7 +15,7 @@ from bot.setup.data import needed_data
 from bot.setup.doctor import Check, examine, nearest
 from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH
-from bot.setup.template import TRAIN_EXTRA, template_files
+from bot.setup.template import TRAIN_EXTRA, TRAIN_MODULES, template_files
 from loop.errors import UserError
 from loop.evaluation.evaluator import NONE, Description, Evaluator, command_of, evaluator_of
 from loop.files import remove
@@ -182,10 +182,11 @@ def _install(settings: Settings, python: Path, launch: Launch, modules: Sequence
     packages = [_PACKAGES.get(module, module) for module in modules]
     if launch.environment:
         return f"Run in the repository: uv add {' '.join(packages)}; commit uv.lock and pyproject.toml."
-    if settings.repository is None and not settings.train_command:
-        return f"Run: {install_line(TRAIN_EXTRA, python=python)}"
-    other = "" if settings.train_command else "; or set TRAIN_COMMAND to a Python that has it"
-    return f"Run: {install_line(*packages, python=python)}{other}."
+    if not settings.train_command and set(modules) <= {*TRAIN_MODULES}:
+        packages = [TRAIN_EXTRA]
+    own = settings.repository is None or settings.train_command
+    other = "" if own else "; or set TRAIN_COMMAND to a Python that has it"
+    return f"Run: {install_line(*packages, python=python)}{other}"
 
 
 def _imports(project: Path, names: Sequence[str]) -> tuple[list[str], list[str], bool]:

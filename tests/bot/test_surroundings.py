@@ -155,7 +155,7 @@ def test_a_terminal_that_hangs_up_leaves_the_bot(bot: RealBot) -> None:
         os.chdir(bot.folder)
         os.execve(bot.command()[0], [*bot.command("up"), *SHORT], bot.environment)
     seen = b""
-    while b"Ctrl-D leaves" not in seen:
+    while b"Ctrl-D ends" not in seen:
         seen += os.read(master, 4096)
     os.close(master)  # its session gets SIGHUP
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
@@ -334,7 +334,7 @@ def test_a_chat_that_cannot_be_set_up_is_not_the_end(
     assert results(bot) == 2
     doctor = bot.run("doctor")
     assert doctor.returncode == 1
-    (line,) = [line for line in doctor.stdout.splitlines() if line.startswith("FAIL  telegram: ")]
+    (line,) = [line for line in doctor.stdout.splitlines() if line.startswith("FAIL  Telegram: ")]
     assert fix in line
 
 
