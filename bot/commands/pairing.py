@@ -22,6 +22,7 @@ REFUSED_SECONDS = 600.0
 """After so many wrong codes all are refused for so long: a year of guessing finds the code once in 380."""
 
 NAME_CHARACTERS = 60
+START = "This bot has no owner yet. If it is yours, send /pair with the code that its terminal shows."
 
 
 class Pairing:
@@ -49,9 +50,7 @@ class Pairing:
         self._wrong = 0  # codes since the last refusal
         self._refused_until = float("-inf")
         self.paired: asyncio.Future[Sender] = asyncio.get_running_loop().create_future()
-        say_here(
-            f"{self._title}: no chat is listed. To use the bot from a chat, send there: /pair {self._code}"
-        )
+        say_here(f"{self._title}: no chat is listed. To pair yours, send the bot: /pair {self._code}")
 
     async def answer(self, request: Request) -> Reply | None:
         word, _, code = request.text.strip().partition(" ")
@@ -92,6 +91,3 @@ class Pairing:
                 f"None is accepted for {wait}."
             )
         return Reply(Message("Wrong code. The bot's terminal shows the right one."), refused=True)
-
-
-START = "This bot belongs to nobody yet. If it is yours, send /pair with the code that its terminal shows."

@@ -185,7 +185,8 @@ COMMANDS = (
     ),
     Command("id", "Your id and the id of this chat", "/id"),
     Command("help", "All commands, or one of them", "/help retag", (Parameter("command", Kind.WORD),)),
-    Command("start", "The usual commands, as buttons", "/start", hidden=True),
+    # With what a link to the bot brings along.
+    Command("start", "The usual commands", "/start", (Parameter("text", Kind.TEXT),), hidden=True),
     Command("confirm", "Answer yes", "/confirm a1b2c3", (_NONCE,), _STEERS, hidden=True),
     Command("cancel", "Answer no", "/cancel", (), _STEERS, hidden=True),
     Command("card", "The card of the run as it is now", "/card", hidden=True),

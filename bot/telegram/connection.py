@@ -295,7 +295,9 @@ class Line:
         )
 
     async def _hand_on(self, update: Update, _: Context) -> None:
-        await self._receive(update, self.me, update.update_id in self._arrivals.waited)
+        waited = update.update_id in self._arrivals.waited
+        self._arrivals.waited.discard(update.update_id)
+        await self._receive(update, self.me, waited)
 
     async def _take_post(self, secret: str, request: web.BaseRequest) -> web.Response:
         from aiohttp import web

@@ -251,8 +251,8 @@ class TelegramFront:
 
         Telegram keeps it until another comes. Where it is off, one from before is taken away.
         """
-        sender = request.sender
-        role, starts = self._role_of(sender), self._keyboard and request.text.lower() == "/start"
+        sender, command = request.sender, request.text.partition(" ")[0].lower()
+        role, starts = self._role_of(sender), self._keyboard and command == "/start"
         if role is None or int(sender.place) < 0 or reply.replaces:
             return None
         if not starts and (sender.place in self._has_keys or reply.message.buttons):

@@ -58,11 +58,21 @@ _UNSEEN_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Mn", "Me", "Zl", 
 _UNSEEN = frozenset("\u115f\u1160\u2800\u3164\uffa0\ufffc")
 
 _NO_TOPIC = ("message thread not found", "topic_deleted", "topic_id_invalid", "chat is not a forum")
+_CLOSED = (
+    *("chat not found", "topic_closed", "chat_write_forbidden", "chat_restricted", "peer_id_invalid"),
+    *("not enough rights to send text messages", "have no rights to send a message", "not a member of the"),
+    *("need administrator rights", "chat was deactivated", "chat was deleted"),
+)
+"""Words of 400s that say nothing about the message; every 403 is one."""
 _NO_PREVIEW = LinkPreviewOptions(is_disabled=True)
 _T = TypeVar("_T")
 
 Keys: TypeAlias = ReplyKeyboardMarkup | ReplyKeyboardRemove
 """Keys below the text field of a chat, or the order to take them away."""
+
+
+class ChatClosedError(UnreachableError):
+    """The chat takes nothing at present, whatever it is: closed to us, or we are no longer in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,13 +262,24 @@ class TelegramChannel:
                     raise
                 await self._say(edit_caption, "caption", one_page(message, CAPTION_UNITS), **markup)
         except RefusedError as error:
+            if "message is not modified" not in str(error).lower():
+                raise
+        except ChatClosedError as error:
             # A closed topic takes it when it is open again and there is something new to be shown.
-            if not any(sign in str(error).lower() for sign in ("message is not modified", "topic_closed")):
+            if "topic_closed" not in str(error).lower():
                 raise
 
     async def check(self) -> None:
-        """Raise a ChannelError where the chat takes no messages; for a moment it shows that we type."""
-        await self.act(ChatAction.TYPING)
+        """Raise a ChannelError where the chat takes no messages, or has no such topic.
+
+        For a moment it shows that we type.
+        """
+        try:
+            await self.act(ChatAction.TYPING)
+        except ChatClosedError as error:
+            raise RefusedError(str(error)) from error
+        if self._topic_id is not None and self._places.is_lost(self._chat_id, self._topic_id):
+            raise RefusedError("message thread not found")
 
     async def act(self, action: ChatAction) -> None:
         """Show for five seconds, or until the next message, that we are typing or uploading something."""
@@ -306,6 +327,8 @@ class TelegramChannel:
                     log.info("%s: %s goes as a file: %s", self.name, file.name, error)
             document = {"document": file.content, **options}
             return await self._post(self._bot.send_document, "caption", caption, progress, **document)
+        except ChatClosedError:
+            raise
         except UnreachableError as error:
             progress.failed_uploads += 1
             if progress.failed_uploads < UPLOAD_TRIES:
@@ -328,11 +351,12 @@ class TelegramChannel:
             try:
                 return await do(*args, message_thread_id=topic, **options)
             except RefusedError as error:
-                text = str(error).lower()
-                if any(sign in text for sign in _NO_TOPIC):
-                    self._places.lose(self._chat_id, topic)
+                if not any(sign in str(error).lower() for sign in _NO_TOPIC):
+                    raise
+                self._places.lose(self._chat_id, topic)
+            except ChatClosedError as error:
                 # A channel of one topic waits until it is open; one with others would hold them up.
-                elif topic == self._topic_id or "topic_closed" not in text:
+                if topic == self._topic_id or "topic_closed" not in str(error).lower():
                     raise
         return await do(*args, **options)
 
@@ -379,8 +403,12 @@ def _as_channel_errors() -> Iterator[None]:
     except RetryAfter as error:
         wait = error.retry_after
         raise RateLimitedError(wait.total_seconds() if isinstance(wait, timedelta) else wait) from error
-    except (BadRequest, Forbidden) as error:
+    except Forbidden as error:
+        raise ChatClosedError(error.message) from error
+    except BadRequest as error:
         text = error.message.lower()
+        if any(sign in text for sign in _CLOSED):
+            raise ChatClosedError(error.message) from error
         gone = "message to edit not found" in text or "message_id_invalid" in text
         raise (GoneError if gone else RefusedError)(error.message) from error
     except TelegramError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC
@@ -17,13 +18,15 @@ from bot.commands.pairing import START
 from bot.platforms import Chats, access_by
 from bot.setup.settings import load_settings
 from bot.telegram import TELEGRAM
-from loop.experiment import Event
+from loop.experiment import Event, EventKind
 from loop.results.report import run_status
+from loop.store.outbox import last_sent
 from notifiers.delivery.preferences import PreferenceStore, usual_preferences
+from notifiers.delivery.rate_limit import Clock
 from notifiers.message import Message
 from tests.bot.test_inbox import Office, opened
 from tests.servers.telegram_api import TOKEN, Chat
-from tests.servers.telegram_server import TelegramServer, serving
+from tests.servers.telegram_server import Answer, TelegramServer, refusal, retry_after, serving
 
 GROUP = -100
 
@@ -82,6 +85,9 @@ async def _no_report(_: Event) -> Message | None:
 @pytest.fixture
 async def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Lab]:
     monkeypatch.setenv("HOME", str(tmp_path))  # the lock of the token is there
+    # The loop's clock, which skips what would only be waited for, and not the machine's.
+    clock = Clock(now=time.time, monotonic=time.monotonic)
+    monkeypatch.setattr("bot.platforms.Clock", lambda: clock)
     async with serving() as server, opened(tmp_path) as office:
         server.api.chats[8] = Chat(8)
         yield Lab(office, server)
@@ -151,6 +157,57 @@ async def test_a_topic_a_run_holds_all_about_it(lab: Lab) -> None:
     assert len(texts) == len(set(texts)) == 6, texts  # nothing is told twice
     assert {post.topic for post in api.posts} == {topic}
     assert lab.office.journal.run_by_id(run.id).tag == "wide"
+
+
+async def test_in_a_group_a_press_without_the_right_is_answered_to_who_pressed(lab: Lab) -> None:
+    api = lab.api
+    api.chats[GROUP] = Chat(GROUP, "supergroup")
+    async with lab.open(TELEGRAM_CHAT_IDS=str(GROUP), TELEGRAM_USER_IDS="7,8:viewer"):
+        run = await asyncio.to_thread(lab.office.host.start_run, "mar12")
+        await api.until(lambda: len(api.posts) == 2 and api.posts[0].pinned)
+        api.say("/status", chat=GROUP)
+        await api.posted(3)
+        query = api.press(api.posts[0], user=8, data="/pause")
+        await api.until(lambda: query in api.answered)
+        stranger = api.press(api.posts[0], user=666, data="/pause")
+        await api.until(lambda: stranger in api.answered)
+        api.say("/status", chat=GROUP, user=8)
+        await api.posted(4)
+    assert "read-only" in api.answered[query]
+    assert api.alerts == {query}
+    assert api.answered[stranger] == ""
+    assert lab.office.journal.run_by_id(run.id).state is run.state
+    assert len(api.posts) == 4
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [refusal(403, "Forbidden: bot was kicked from the supergroup chat"), retry_after(30)],
+    ids=["kicked", "429"],
+)
+async def test_a_chat_that_takes_nothing_for_a_while_is_told_all_of_it_later(lab: Lab, fault: Answer) -> None:
+    api, journal, host = lab.api, lab.office.journal, lab.office.host
+    async with lab.open(TELEGRAM_CHAT_IDS="7"):
+        await api.until(lambda: journal.cursor("telegram:7") is not None)
+        lab.server.fail_always("sendMessage", fault)
+        run = await asyncio.to_thread(host.start_run, "mar12")
+        await lab.server.called("sendMessage", 3)
+        journal.note(run.id, EventKind.NEEDS_ATTENTION, reason="the disk is full")
+        await lab.server.called("sendMessage", 6)
+        assert api.posts == []
+        if fault.status != 429:  # it takes messages, only not now
+            assert [last.trouble is not None for last in last_sent(journal)] == [True]
+    async with lab.open(TELEGRAM_CHAT_IDS="7"):
+        await lab.server.called("sendMessage", 2)
+        lab.server.heal()
+        await api.posted(3)
+        api.say("/id")
+        await api.posted(4)
+        await api.until(lambda: [last.trouble for last in last_sent(journal)] == [None])
+    card, started, call, _ = api.posts
+    assert card.text.startswith("Run mar12")
+    assert [post.reply_to for post in (started, call)] == [card.id] * 2
+    assert "the disk is full" in call.text
 
 
 async def test_keys_for_the_usual_commands(lab: Lab) -> None:

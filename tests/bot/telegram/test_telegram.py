@@ -344,7 +344,8 @@ async def test_answers_keep_to_the_limits_and_escape(
 async def test_an_answer_is_tried_again_while_telegram_is_in_trouble(
     server: TelegramServer, answers: Answers, front: Running
 ) -> None:
-    server.fail("sendMessage", page(502), retry_after(1), refusal(500, "Internal Server Error"))
+    kicked = refusal(403, "Forbidden: bot was kicked from the supergroup chat")
+    server.fail("sendMessage", page(502), retry_after(1), refusal(500, "Internal Server Error"), kicked)
     server.api.say("/status")
     await server.api.posted()
     assert server.api.texts() == ["You said /status."]
@@ -354,14 +355,14 @@ async def test_an_answer_is_tried_again_while_telegram_is_in_trouble(
 async def test_an_answer_that_is_refused_or_never_taken_is_given_up(
     server: TelegramServer, answers: Answers, front: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server.fail("sendMessage", refusal(403, "Forbidden: bot was kicked from the supergroup chat"))
+    server.fail("sendMessage", refusal(400, "Bad Request: MESSAGE_NOT_SUPPORTED"))
     server.fail("sendMessage", *[page(502)] * 6)
     server.api.say("/one")
     server.api.say("/two")
     server.api.say("/three")
     await server.api.posted()
     assert server.api.texts() == ["You said /three."]
-    assert "the answer to /one in 7 was not shown: Forbidden: bot was kicked" in caplog.text
+    assert "the answer to /one in 7 was not shown: Message_not_supported" in caplog.text
     assert "the answer to /two in 7 was not shown" in caplog.text
 
 

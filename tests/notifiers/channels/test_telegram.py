@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import struct
 import zlib
@@ -11,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from telegram.ext import ExtBot
 
-from notifiers.channels.telegram import CAPTION_UNITS, ForumChannel, TelegramChannel, _keyboard
+from notifiers.channels.telegram import (
+    CAPTION_UNITS,
+    UPLOAD_TRIES,
+    ChatClosedError,
+    ForumChannel,
+    TelegramChannel,
+    _keyboard,
+)
 from notifiers.channels.telegram_wire import Wire, make_bot
 from notifiers.message import (
     Attachment,
@@ -28,6 +36,7 @@ from tests.servers.telegram_rules import check_keyboard
 from tests.servers.telegram_server import (
     ANSWER_LOST,
     SILENCE,
+    Answer,
     TelegramServer,
     page,
     refusal,
@@ -133,6 +142,8 @@ async def test_topics(server: TelegramServer, bot: ExtBot[None]) -> None:
     await channel.send(Message("two"))
     await channel.send(Message("three"))
     assert [(post.text, post.topic) for post in server.api.posts] == [("one", 5), ("two", 0), ("three", 0)]
+    with pytest.raises(RefusedError, match="thread not found"):
+        await channel.check()
 
 
 async def test_an_answer_goes_where_the_message_is_whatever_topic_the_channel_has(
@@ -162,7 +173,7 @@ async def test_a_closed_topic_takes_nothing_and_its_messages_are_not_given_up(
     channel = TelegramChannel(bot=bot, chat_id=-100, topic_id=5)
     card = await channel.send(Message("one"))
     forum.closed.add(5)
-    with pytest.raises(RefusedError, match=r"(?i)topic_closed"):
+    with pytest.raises(ChatClosedError, match=r"(?i)topic_closed"):
         await channel.send(Message("two"))
     await channel.edit(card, Message("news"))
     forum.closed.clear()
@@ -364,11 +375,56 @@ async def test_a_flood_wait_is_told_in_seconds(server: TelegramServer, channel: 
     assert server.api.texts() == ["two"]
 
 
-async def test_what_will_never_be_taken_is_refused(server: TelegramServer, bot: ExtBot[None]) -> None:
+OF_THE_CHAT = [
+    *(refusal(403, f"Forbidden: {why}") for why in (
+        "bot was blocked by the user", "bot was kicked from the supergroup chat", "user is deactivated",
+        "bot is not a member of the supergroup chat", "bot can't initiate conversation with a user",
+        "the group chat was deleted",
+    )),
+    *(refusal(400, f"Bad Request: {why}") for why in (
+        "chat not found", "TOPIC_CLOSED", "CHAT_WRITE_FORBIDDEN", "CHAT_RESTRICTED", "PEER_ID_INVALID",
+        "not enough rights to send text messages to the chat", "have no rights to send a message",
+        "need administrator rights in the channel chat", "group chat was deactivated",
+    )),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", OF_THE_CHAT, ids=lambda fault: json.loads(fault.body)["description"])
+async def test_what_a_chat_refuses_whatever_it_says_is_to_be_tried_again(
+    server: TelegramServer, channel: TelegramChannel, fault: Answer
+) -> None:
+    message = Message("The night", attachments=(CHART,), buttons=BUTTONS)
+    for method in ("sendMessage", "sendPhoto", "sendDocument", "sendChatAction", "editMessageText"):
+        server.fail_always(method, fault)
+    for _ in range(UPLOAD_TRIES + 1):
+        with pytest.raises(UnreachableError):
+            await channel.send(message)
+    with pytest.raises(RefusedError):  # says to who looks at the settings that it is no outage
+        await channel.check()
+    server.heal()
+    await channel.send(message)
+    [post] = server.api.posts
+    assert (post.text, post.photo) == ("The night", True)
+
+
+@pytest.mark.parametrize(
+    "why", ["MESSAGE_NOT_SUPPORTED", "message is too long", "BUTTON_DATA_INVALID", "some new refusal"]
+)
+async def test_what_will_never_be_taken_is_refused(
+    server: TelegramServer, channel: TelegramChannel, why: str
+) -> None:
+    server.fail("sendMessage", refusal(400, f"Bad Request: {why}"))
+    with pytest.raises(RefusedError, match=f"(?i){why}"):
+        await channel.send(Message("one"))
+
+
+async def test_a_chat_that_is_blocked_or_not_there_is_closed(
+    server: TelegramServer, bot: ExtBot[None]
+) -> None:
     server.api.chats[8] = Chat(8, blocked=True)
-    with pytest.raises(RefusedError, match="bot was blocked by the user"):
+    with pytest.raises(ChatClosedError, match="bot was blocked by the user"):
         await TelegramChannel(bot=bot, chat_id=8).send(Message("one", attachments=(CHART,)))
-    with pytest.raises(RefusedError, match=r"(?i)chat not found"):
+    with pytest.raises(ChatClosedError, match=r"(?i)chat not found"):
         await TelegramChannel(bot=bot, chat_id=9).send(Message("one", "a\tb"))
 
 

@@ -129,8 +129,11 @@ async def test_what_is_refused_for_good_holds_nothing_up(night: WakeUpReport) ->
         refusal(400, "Bad Request: TOPIC_CLOSED"),
         refusal(400, "Bad Request: chat not found"),
         refusal(400, "Bad Request: not enough rights to send text messages to the chat"),
+        refusal(400, "Bad Request: some reason that nobody has seen yet"),
+        refusal(429, "Too Many Requests: retry after 9", retry_after=9),
+        refusal(500, "Internal Server Error"),
     ],
-    ids=["kicked", "blocked", "closed", "gone", "silenced"],
+    ids=["kicked", "blocked", "closed", "gone", "silenced", "unknown", "429", "500"],
 )
 async def test_what_a_chat_did_not_take_for_a_while_is_told_later(night: WakeUpReport, fault: Answer) -> None:
     async def open_again() -> None:
