@@ -25,7 +25,7 @@ from loop.engine.lane import Lane
 from loop.engine.plan import Plan
 from loop.engine.trainings import Trainings
 from loop.errors import UserError, backoff
-from loop.evidence import Doubt, Evaluation
+from loop.evidence import Doubt, Evaluation, Invalidated
 from loop.experiment import (
     BY_COMMAND,
     Actor,
@@ -230,6 +230,8 @@ class Conductor:
 
     async def conclude(self, decided: Experiment) -> None:
         self._wake(but=decided.lane)
+        if decided.invalidated is Invalidated.BEHIND:
+            self.prefetch.look_again(at_once=True)
         await in_thread(self._catch_up)
         if decided.status is Status.KEEP:
             await in_thread(self._workspace.restore)

@@ -208,7 +208,7 @@ def readable(output: str) -> str:
     return output.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def merge_texts(base: str, ours: str, theirs: str) -> str | None:
+def merge_texts(base: str, ours: str, theirs: str, *, favour_theirs: bool = False) -> str | None:
     """Merge by lines what `ours` and `theirs` changed in `base`; None where they conflict."""
     with tempfile.TemporaryDirectory() as folder:
         names = ("ours", "base", "theirs")
@@ -218,7 +218,7 @@ def merge_texts(base: str, ours: str, theirs: str) -> str | None:
         # The status is the number of conflicts, at most 127; more is a failure.
         status, output = _run(
             git,
-            ("merge-file", "-p", "--", *names),
+            ("merge-file", "-p", *(["--theirs"] if favour_theirs else []), "--", *names),
             environment={"GIT_CEILING_DIRECTORIES": str(Path(folder).parent)},  # in no repository
             accept=tuple(range(128)),
         )

@@ -307,9 +307,14 @@ class Workspace:
             head = self.head()
             self._worktree.tidy(head, anew=self._place(head))
 
-    def carry_over(self, source: str, parent: str, best: str) -> str | None:
-        """Return `source`, made of commit `parent`, as it is on top of `best`; None if they conflict."""
-        return source if parent == best else merge_texts(self.source(parent), self.source(best), source)
+    def carry_over(self, source: str, parent: str, best: str, *, wins: bool = False) -> str | None:
+        """Return `source`, made of commit `parent`, as it is on top of `best`.
+
+        None if they conflict, unless it `wins` then.
+        """
+        if parent == best:
+            return source
+        return merge_texts(self.source(parent), self.source(best), source, favour_theirs=wins)
 
     def diff(self, commit: str, before: str = "") -> str:
         """Return what `commit` changes in the editable file, since its parent or since `before`."""

@@ -66,7 +66,7 @@ def cpu_slots(wanted: int, own: Sequence[int], usable: float, threads: str | Non
     slots = []
     for index in range(wanted):
         first, last = index * len(own) // wanted, (index + 1) * len(own) // wanted
-        mine = tuple(own[first:last]) or (own[index % len(own)],)
+        mine = tuple(own[first : max(last, first + 1)])
         name = f"core {mine[0]}" if len(mine) == 1 else f"cores {mine[0]}-{mine[-1]}"
         variables = {THREADS: str(max(1, min(share, set_by_hand)))}
         slots.append(Slot(index, name, variables=variables, cores=mine))

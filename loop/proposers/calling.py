@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from loop.errors import UserError, backoff
 from loop.evaluation.guard.examine import examine, refused
-from loop.evidence import Finding, Invalidated, Severity
+from loop.evidence import AGAIN, Finding, Severity
 from loop.experiment import Cause, Cost, Experiment, Proposal, Run
 from loop.gain import number
 from loop.process.worker import in_thread
@@ -328,7 +328,7 @@ class Guard:
         return tuple(each for each in self.examine(source, context) if each.severity is Severity.FLAG)
 
     def examine(self, source: str, context: Context) -> tuple[Finding, ...]:
-        settled = [each for each in context.experiments if each.invalidated is not Invalidated.TRIED_AGAIN]
+        settled = [each for each in context.experiments if each.invalidated not in AGAIN]
 
         def earlier(program: str) -> str | None:
             recent = next((each for each in settled if each.program == program), None)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from loop.evidence import Invalidated
+from loop.evidence import AGAIN, BELIEVED, Invalidated
 from loop.experiment import Cost, EventKind, Experiment, Family, Goal, Run, Status
 from loop.store.evidence.repeats import Repeats
 from loop.store.journal import Journal
@@ -59,7 +59,7 @@ class Row:
 
     @property
     def is_believed(self) -> bool:
-        return self.status is not Status.QUARANTINE and self.invalidated is None
+        return self.status is not Status.QUARANTINE and self.invalidated in BELIEVED
 
     @property
     def is_taken_over(self) -> bool:
@@ -165,11 +165,11 @@ def runs_like(journal: Journal, run: Run, *, most: int) -> list[Run]:
 def with_program(journal: Journal, run_id: int, program: str) -> Experiment | None:
     """Return the first experiment of this program, but for those that are to be tried again."""
     rows = journal.query(
-        "SELECT * FROM experiment_rows WHERE run_id = ? AND program = ? AND invalidated IS NOT ? "
-        "ORDER BY number LIMIT 1",
+        "SELECT * FROM experiment_rows WHERE run_id = ? AND program = ? "
+        "AND coalesce(invalidated, '') NOT IN (?, ?) ORDER BY number LIMIT 1",
         run_id,
         program,
-        Invalidated.TRIED_AGAIN.value,
+        *(why.value for why in AGAIN),
     )
     return read_experiment(rows[0]) if rows else None
 

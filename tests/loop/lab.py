@@ -7,19 +7,21 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 from loop.engine.ahead.waiting import is_worthwhile
-from loop.engine.conductor import nothing_blocks
+from loop.engine.conductor import nothing_blocks, nothing_closes
 from loop.engine.plan import NO_SANDBOX, Plan
 from loop.engine.run import Engine
 from loop.engine.stages import KeepRule
 from loop.errors import UserError
 from loop.evidence import Doubt
-from loop.experiment import EventKind, Experiment, Goal, Proposal, Run, Status
+from loop.experiment import EventKind, Experiment, Goal, Proposal, Reason, Run, Status
 from loop.git.workspace import Workspace
+from loop.lanes.local import WHOLE
+from loop.lanes.protocol import Slot
 from loop.process.environment import Launcher, training_environment
 from loop.process.trainer import RunFolders, Trainer
 from loop.proposers.protocol import Context, Proposer
@@ -180,6 +182,8 @@ class Lab:
         doubt: Callable[[Experiment], Doubt] | None = None,
         timer: Callable[[], float] = time.monotonic,
         clock: Callable[[], float] = time.time,
+        slots: Sequence[Slot] = WHOLE,
+        blocker: Callable[[Run, Slot], Awaitable[Reason | None]] = nothing_closes,
     ) -> Engine:
         """Return a new engine on the run, as a bot just started makes it."""
         run = self.journal.run_by_id(self.run.id)
@@ -210,6 +214,8 @@ class Lab:
             doubt=doubt,
             timer=timer,
             clock=clock,
+            slots=slots,
+            blocker=blocker,
         )
 
     def launcher(self, environ: Mapping[str, str]) -> Launcher:

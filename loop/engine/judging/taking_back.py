@@ -90,7 +90,9 @@ def on_old_head(decided: Experiment, parent: Experiment | None, best: Experiment
     on = f"#{parent.number}" if parent else decided.parent[:7]
     now = f"#{best.number}" if best else "the present head"
     tried = _tried_again(decided, f"built on {on}, no longer the best: tried again on {now}")
-    return replace(tried, best_before=best.value if best else None)
+    kept = parent is not None and parent.status is Status.KEEP  # by another lane something better was
+    why = Invalidated.BEHIND if kept else Invalidated.TRIED_AGAIN
+    return replace(tried, best_before=best.value if best else None, invalidated=why)
 
 
 def call_text(experiment: Experiment, repeated: Sequence[float | None], metric: str) -> str:

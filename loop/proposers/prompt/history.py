@@ -214,6 +214,8 @@ def _disbelief(experiment: Experiment) -> str:
             return f"not believed: {doubts}"
         case Invalidated.REJECTED:
             return f"rejected by a person{f': {doubts}' if doubts else ''}"
+        case Invalidated.BEHIND:
+            return "better than what it was built on; another was kept meanwhile: to be tried again on that"
         case Invalidated.TRIED_AGAIN:
             return "it was not built on the best of now: to be tried again"
     assert_never(experiment.invalidated)

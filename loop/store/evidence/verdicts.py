@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loop.evidence import Invalidated, RepeatFor
+from loop.evidence import AGAIN, Invalidated, RepeatFor
 from loop.experiment import Cause, EventKind, Experiment, Run, Status
 from loop.store.evidence.repeats import Repeats
 from loop.store.journal import Journal
@@ -128,7 +128,7 @@ def give_up_retry(journal: Journal, retry: Retry, reason: str) -> None:
 
 def _write(journal: Journal, decided: Experiment) -> None:
     journal.write(decided)
-    if decided.invalidated is Invalidated.TRIED_AGAIN:
+    if decided.invalidated in AGAIN:
         journal.insert("retries", run_id=decided.run_id, number=decided.number, given_up="")
 
 

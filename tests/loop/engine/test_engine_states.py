@@ -14,7 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from loop.evidence import Invalidated, Repeat
+from loop.evidence import AGAIN, Repeat
 from loop.experiment import Ending, EventKind, Experiment, Run, RunState, Stage, Status
 from tests.loop.lab import Lab
 from tests.loop.made_up import BASELINE, Machine, Thinker
@@ -190,7 +190,7 @@ class EngineStates(RuleBasedStateMachine):
             "not told once and in order"
         )
         # What a decision of a person took from the best program is tried again once, or given up.
-        wanted = [e.number for e in experiments if e.invalidated is Invalidated.TRIED_AGAIN]
+        wanted = [e.number for e in experiments if e.invalidated in AGAIN]
         retries = self.lab.journal.query("SELECT * FROM retries")
         assert sorted(retry["number"] for retry in retries) == wanted, "an experiment was lost"
         made = [e.retry for e in experiments if e.retry is not None]
