@@ -14,6 +14,7 @@ from datetime import tzinfo
 from pathlib import Path
 
 from bot.heartbeat.cron import next_after
+from bot.reports.pull_request import CHART, pull_request
 from bot.runs import Runs
 from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH
@@ -34,7 +35,6 @@ from notifiers.delivery.rate_limit import Clock
 from notifiers.message import Attachment, Message
 from notifiers.text.digest import message_of
 from notifiers.text.notification import report_buttons
-from notifiers.text.pull_request import CHART, pull_request
 from notifiers.text.report import report_message
 from notifiers.text.words import plural
 

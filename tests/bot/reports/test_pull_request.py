@@ -2,12 +2,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from bot.reports.pull_request import pull_request
 from loop.experiment import Status
 from loop.git.bundle import TidyBranch
 from loop.results.export import Provenance
 from loop.results.report import make_report
 from loop.store.experiments import row_of
-from notifiers.text.pull_request import pull_request
 from tests.loop.proposers.contexts import run_of, trial
 
 HOSTILE = "a | b `rm` <script> @ann #12 [x](http://evil)\n# Title"
