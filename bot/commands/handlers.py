@@ -318,8 +318,9 @@ class CommandHandlers(IdeaCommands):
         checks = await in_thread(self._checks)
         lines = [*render(checks).splitlines(), *self._chats()]
         bad = [line for line in lines if not line.startswith("ok ")]
-        if not call.has("all"):
-            lines = bad or [f"All well ({len(lines)} checks)."]
+        if not (bad or call.has("all")):
+            return Message(f"All well ({len(lines)} checks; /health all lists them).")
+        lines = lines if call.has("all") else bad
         incidents = await in_thread(incident_lines, self._journal, zone=self._zone)
         return Message("Health", "\n".join((*lines, *incidents)))
 
