@@ -21,7 +21,7 @@ from loop.engine.run import Engine
 from loop.errors import UserError
 from loop.evaluation.noise import read_noise
 from loop.evidence import Repeat
-from loop.experiment import Actor, EventKind, Reason, Run, RunState
+from loop.experiment import Actor, EventKind, Goal, Reason, Run, RunState
 from loop.logs.tail import read_tail
 from loop.process.worker import WarmWorker, in_thread
 from loop.results.certainty import read_certainty
@@ -307,7 +307,9 @@ class CommandHandlers(IdeaCommands):
             )
         except ValueError as error:
             raise UserError(str(error)) from None
-        text = describe(found, now=self._now(), zone=self._zone)
+        sign = "<" if self._settings.metric_goal is Goal.MINIMIZE else ">"
+        reach = f"{self._settings.metric} {sign} 0.97"
+        text = describe(found, now=self._now(), zone=self._zone, reach=reach)
         if found.verbosity is Verbosity.MORNING and not self._settings.wake_up:
             text = f"{text}\n{NO_MORNING}"
         modes = (Button("All", "/notify all"), Button("Keeps, hourly", "/notify hourly"))
@@ -322,8 +324,9 @@ class CommandHandlers(IdeaCommands):
         checks = await in_thread(self._checks)
         lines = [*render(checks).splitlines(), *self._chats()]
         bad = [line for line in lines if not line.startswith("ok ")]
-        if not call.has("all"):
-            lines = bad or [f"All well ({len(lines)} checks)."]
+        if not (bad or call.has("all")):
+            return Message(f"All well ({len(lines)} checks; /health all lists them).")
+        lines = lines if call.has("all") else bad
         incidents = await in_thread(incident_lines, self._journal, zone=self._zone)
         return Message("Health", "\n".join((*lines, *incidents)))
 

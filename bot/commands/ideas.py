@@ -27,6 +27,7 @@ from loop.text import one_line
 from notifiers.message import Button, Message, Reply
 from notifiers.text.digest import wish_text
 from notifiers.text.status import ideas_message
+from notifiers.text.words import family_text
 
 IDEAS_SHOWN = 4
 LESSONS_READ = 1000  # of each run
@@ -72,7 +73,8 @@ class IdeaCommands:
         place = f"{len(waiting)} ahead of it" if waiting else "next"
         if engine := self._host.engine_if_made(run):
             engine.prefetch.look_again(at_once=at_once)
-        queued = f"Idea #{idea.id} is queued ({place}): {idea.text}"
+        how = f"queued ({place})" if at_once or self._has_models else "noted, but cannot be tried now"
+        queued = f"Idea #{idea.id} is {how}: {idea.text}"
         paused = f"/resume first: run {run.tag} is {run.state}." if run.state is not RunState.RUNNING else ""
         return Reply(Message("\n".join(filter(None, (queued, outlook, paused)))))
 
@@ -158,6 +160,8 @@ class IdeaCommands:
         number, sender = experiment.number, request.sender
         if number == 0:
             raise UserError("Experiment #0 is the baseline: it changes nothing.")
+        if run.state is RunState.STOPPED:
+            raise UserError(f"Run {run.tag} is stopped: nothing more is proposed.")
         wishes, off = Wishes(self._journal), call.has("off")
         wanted = None if off else wish
         put = await in_thread(
@@ -175,7 +179,12 @@ class IdeaCommands:
                 source = await in_thread(lambda: workspace.source(workspace.head()))
                 engine.prefetch.withdraw(lambda proposal: why_unwanted((said,), source, proposal) is not None)
         undo = Button("Take back", f"/{wish} {number} off")
-        return Reply(Message(f"{wish_text(number, wish)}: {_obeyed(said)}", buttons=((undo,),)), for_all=True)
+        obeyed = _obeyed(said, has_models=self._has_models)
+        return Reply(Message(f"{wish_text(number, wish)}: {obeyed}", buttons=((undo,),)), for_all=True)
+
+    @property
+    def _has_models(self) -> bool:
+        return any(choice.name != SEARCH for choice in self._settings.proposer)
 
     # Parts of all handlers
 
@@ -194,15 +203,19 @@ class IdeaCommands:
         return run, experiment
 
 
-def _obeyed(said: Wished) -> str:
+def _obeyed(said: Wished, *, has_models: bool) -> str:
     """Say what a wish changes, in words that hold."""
     names = ", ".join(said.changed)
-    if not said.changed:
-        return "models are told; the search changes constants only."
-    if said.wish is Wish.MORE:
-        return f"{names} further the same way, then others of that family."
     values = " and ".join(f"{name} {new}" for name, (_, new) in said.changed.items())
-    return f"no proposal sets {values} or goes beyond."
+    if said.wish is Wish.MORE and names:
+        obeyed = [f"{names} further the same way, then others of that family"]
+    elif said.wish is Wish.MORE and said.family:
+        obeyed = [f"first other constants of its family, {family_text(said.family)}"]
+    else:
+        obeyed = [f"no proposal sets {values} or goes beyond"] if names else []
+    if has_models:
+        obeyed.append("models are told")
+    return f"{'; '.join(obeyed) or 'but it changed no constant, and only search proposes here'}."
 
 
 def changed(text: str, *, brief: bool = False) -> Reply:

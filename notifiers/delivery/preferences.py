@@ -237,7 +237,10 @@ def parse(text: str, preferences: Preferences, *, now: float = 0.0, metric: str 
     return preferences
 
 
-def describe(preferences: Preferences, *, now: float = 0.0, zone: tzinfo = UTC) -> str:
+def describe(
+    preferences: Preferences, *, now: float = 0.0, zone: tzinfo = UTC, reach: str = "val_bpb < 0.97"
+) -> str:
+    """Return all that a channel wants, and how to say what it wants; `reach` is an example of a number."""
     muted = ""
     if now < preferences.muted_until:
         until = datetime.fromtimestamp(preferences.muted_until, zone)
@@ -249,8 +252,8 @@ def describe(preferences: Preferences, *, now: float = 0.0, zone: tzinfo = UTC) 
         *([muted] if muted else []),
         *(f"{topic}: {loudness}" for topic, loudness in sorted(preferences.topics.items())),
         f"Modes: {_MODES}",
+        f"Also: quiet 22:00-07:00 · mute 2h · when {reach} (each ends with off) · crash silent",
         f"Topics, each on, silent or off: {', '.join(Topic)}",
-        f"Examples: {_EXAMPLES}",
     ]
     return "\n".join(lines)
 
@@ -268,7 +271,7 @@ def _digests(preferences: Preferences) -> str:
         case Verbosity.HOURLY:
             return "experiments that were kept, and a line an hour about the others"
         case Verbosity.MORNING:
-            return "the wake-up report, the end of a run and calls for you"
+            return "the wake-up report, the end of a run, a pause and what needs you"
         case Verbosity.SILENT:
             return "every experiment"
         case _:

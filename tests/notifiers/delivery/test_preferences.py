@@ -29,6 +29,7 @@ from notifiers.delivery.preferences import (
     usual_preferences,
 )
 from notifiers.text.notification import Notification, Topic
+from tests.notifiers.golden import check
 from tests.notifiers.recording import VirtualTime
 from tests.notifiers.stories import open_journal
 from tests.notifiers.text.test_digest import CRASH, EXPERIMENT, RUN
@@ -333,6 +334,18 @@ def test_the_answer_says_all_that_holds() -> None:
         "run: off",
     ]
     assert "Quiet hours: none" in describe(Preferences())
+
+
+def test_what_a_chat_gets_is_said_in_full() -> None:
+    orders = {
+        "as it is at first": "all",
+        "keeps and a line an hour": "hourly",
+        "only the morning, and a number": "morning when val_bpb < 0.97",
+        "groups, quiet hours, a topic and a while of silence": "every 5 22:00-07:00 crash silent mute 2h",
+    }
+    found = {title: parse(order, Preferences(), now=NOON) for title, order in orders.items()}
+    told = {title: describe(wanted, now=NOON) for title, wanted in found.items()}
+    check("notify", told)
 
 
 def test_preferences_outlive_the_process_and_are_each_channels_own(tmp_path: Path) -> None:
