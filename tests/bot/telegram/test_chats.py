@@ -134,6 +134,28 @@ async def test_the_first_hour_from_a_phone(lab: Lab) -> None:
         assert len(lab.said) == 3
 
 
+async def test_what_is_about_a_listed_topic_stays_in_it_also_after_a_restart(lab: Lab) -> None:
+    api, settings = lab.api, {"TELEGRAM_CHAT_IDS": f"{GROUP},{GROUP}/5", "TELEGRAM_USER_IDS": "7"}
+    api.chats[GROUP] = Chat(GROUP, "supergroup", topics={5})
+    here = {"chat": GROUP, "message_thread_id": 5, "is_topic_message": True}
+    async with lab.open(**settings):
+        run = await asyncio.to_thread(lab.office.host.start_run, "mar12")
+        await api.until(lambda: len(api.posts) == 2 and api.posts[0].pinned)
+        api.say("/idea LEARNING_RATE 0.3", **here)
+        await lab.told("Idea #1", GROUP, 5)
+    async with lab.open(**settings):
+        query = api.press(api.posts[0], data="/pause")
+        await api.until(lambda: query in api.answered)
+        await api.until(lambda: "paused" in api.posts[0].text)
+        lab.office.journal.note(run.id, EventKind.NEEDS_ATTENTION, reason="the disk is full")
+        await lab.told("the disk is full", GROUP, 5)
+        api.say("/status", **here)
+        await api.until(lambda: "paused" in api.posts[-1].text)
+    assert {(post.chat, post.topic) for post in api.posts} == {(GROUP, 5)}
+    *texts, _ = [post.text.splitlines()[0] for post in api.posts]  # the status begins as the card does
+    assert len(texts) == len(set(texts)), texts
+
+
 async def test_a_topic_a_run_holds_all_about_it(lab: Lab) -> None:
     api, settings = lab.api, {"TELEGRAM_CHAT_IDS": f"{GROUP}:operator", "TELEGRAM_TOPICS": "run"}
     api.chats[GROUP] = forum = Chat(GROUP, "supergroup", forum=True, may_manage=True)
