@@ -1,4 +1,4 @@
-"""The front end for Telegram. This is its entry in `bot.platforms`; `front.py` takes commands and answers.
+"""The front end for Telegram. This is its entry in `bot.platforms`; start at `front.py`.
 
 python-telegram-bot is imported only where a token is set.
 """
