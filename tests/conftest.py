@@ -41,7 +41,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     option = session.config.option
     if option.workers < 2 or option.collectonly or session.testsfailed:
         return None
-    run_in_workers(session, option.workers)
+    run_in_workers(session, option.workers, unit)
     return True
 
 
@@ -60,31 +60,32 @@ def pytest_configure() -> None:
             os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
+TOGETHER = ("loop/proposers/model/",)
+"""Folders whose tests one worker runs, as they import for seconds what no other test needs."""
+
 LONG = (
-    *(
-        "loop/sandbox/test_hostile.py",
-        "bot/test_repositories.py",
-        "loop/evaluation/test_campaign.py",
-        "loop/engine/test_evaluation.py",
-    ),
-    *("bot/test_interruptions.py", "bot/test_app.py", "bot/test_later_starts.py"),
-    *("bot/test_repeated_trainings.py", "loop/engine/test_engine.py"),
-    *("bot/test_surroundings.py", "loop/engine/test_engine_states.py", "loop/git/test_programs.py"),
-    *(
-        "notifiers/charts/test_drawing.py",
-        "notifiers/page/test_page_in_browser.py",
-        "training/test_evaluation.py",
-    ),
-    *("training/test_prepare.py", "loop/proposers/agent/test_coding_agent.py", "test_rewording.py"),
+    *("loop/sandbox/test_hostile.py", "bot/test_repositories.py", "loop/evaluation/test_campaign.py"),
+    *("loop/engine/test_evaluation.py", "loop/evaluation/test_guard.py", "bot/test_interruptions.py"),
+    *("bot/test_app.py", "bot/test_later_starts.py", "bot/test_repeated_trainings.py"),
+    *("bot/test_surroundings.py", "loop/proposers/model/", "loop/engine/test_engine.py"),
+    *("loop/engine/test_engine_states.py", "loop/git/test_programs.py", "notifiers/charts/test_drawing.py"),
+    *("notifiers/page/test_page_in_browser.py", "training/test_evaluation.py", "training/test_prepare.py"),
+    *("loop/proposers/agent/test_coding_agent.py", "test_rewording.py", "training/test_model.py"),
     *("loop/proposers/search/test_suggest.py", "loop/process/test_limits.py", "gallery/test_gallery.py"),
 )
-"""The files that take longest, in seconds of the processor."""
+"""The files that take longest, in seconds of the processor or of waiting."""
+
+
+def unit(item: pytest.Item) -> str:
+    """Return what one worker runs as a whole: a file, or a folder of `TOGETHER`."""
+    file = item.path.relative_to(Path(__file__).parent).as_posix()
+    return next((folder for folder in TOGETHER if file.startswith(folder)), file)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes long, so that no worker is left alone with it at the end."""
-    folder, places = Path(__file__).parent, {file: place for place, file in enumerate(LONG)}
-    items.sort(key=lambda item: places.get(item.path.relative_to(folder).as_posix(), len(LONG)))
+    places = {each: place for place, each in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(unit(item), len(LONG)))
 
 
 def pytest_collection_finish() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import LONG
+from tests.conftest import LONG, TOGETHER
 
 ROOT = Path(__file__).parents[1]
 
@@ -150,7 +150,8 @@ def test_the_bot_loads_nothing_heavy() -> None:
 
 
 def test_the_tests_that_take_long_are_there_and_so_begin_first() -> None:
-    assert [file for file in LONG if not (ROOT / "tests" / file).is_file()] == []
+    assert [folder for folder in TOGETHER if not (ROOT / "tests" / folder).is_dir()] == []
+    assert [file for file in LONG if file not in TOGETHER and not (ROOT / "tests" / file).is_file()] == []
 
 
 def test_there_are_not_too_many_files() -> None:

@@ -1,14 +1,14 @@
 """Runs the tests in several processes, forked off when all tests are collected: what they import, they share.
 
-Each takes one file after another and is a pytest of its own, but for what it reports: that it sends to the
-first process, which shows it.
+Each takes one unit, such as a file, after another and is a pytest of its own, but for what it reports: that
+it sends to the first process, which shows it.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import groupby
 from multiprocessing.connection import Connection, Pipe, wait
@@ -19,14 +19,17 @@ import pytest
 Location: TypeAlias = tuple[str, int | None, str]
 
 
-def run_in_workers(session: pytest.Session, count: int) -> None:
-    """Run all tests; return in the first process when all are done, in a worker when its own are."""
-    files = [list(tests) for _, tests in groupby(session.items, key=lambda item: item.path)]
+def run_in_workers(session: pytest.Session, count: int, unit: Callable[[pytest.Item], str]) -> None:
+    """Run all tests; return in the first process when all are done, in a worker when its own are.
+
+    Tests of one unit follow each other, and one worker runs them.
+    """
+    units = [list(tests) for _, tests in groupby(session.items, key=unit)]
     queue, fill = os.pipe()
-    os.write(fill, b"".join(number.to_bytes(2, "big") for number in range(len(files))))
+    os.write(fill, b"".join(number.to_bytes(2, "big") for number in range(len(units))))
     os.close(fill)
     workers: dict[Connection, int] = {}
-    for _ in range(min(count, len(files))):
+    for _ in range(min(count, len(units))):
         ours, theirs = Pipe(duplex=False)
         if pid := os.fork():
             theirs.close()
@@ -34,7 +37,7 @@ def run_in_workers(session: pytest.Session, count: int) -> None:
             continue
         for other in (ours, *workers):
             other.close()
-        _work(session.config, _taken(files, queue), theirs)
+        _work(session.config, _taken(units, queue), theirs)
         return
     try:
         _show(session, workers, queue)
@@ -47,9 +50,9 @@ def run_in_workers(session: pytest.Session, count: int) -> None:
         raise session.Failed(session.shouldfail)
 
 
-def _taken(files: list[list[pytest.Item]], queue: int) -> Iterator[pytest.Item]:
+def _taken(units: list[list[pytest.Item]], queue: int) -> Iterator[pytest.Item]:
     while number := os.read(queue, 2):
-        yield from files[int.from_bytes(number, "big")]
+        yield from units[int.from_bytes(number, "big")]
 
 
 def _work(config: pytest.Config, tests: Iterator[pytest.Item], results: Connection) -> None:
@@ -84,7 +87,7 @@ class _Reporter:
 
 
 def _show(session: pytest.Session, workers: dict[Connection, int], queue: int) -> None:
-    """Show what the workers report until all have ended; after too many failures they get no more files."""
+    """Show what the workers report until all have ended; after too many failures they get no more."""
     hook, running = session.config.hook, dict[Connection, tuple[str, Location]]()
     while workers:
         for worker in wait([*workers]):
@@ -114,5 +117,5 @@ NO_TEST: tuple[str, Location] = ("between tests", ("tests", None, ""))
 
 
 def _ended(status: int, nodeid: str, location: Location) -> pytest.TestReport:
-    sentence = f"The worker ended with status {status}, and the rest of this file was not run."
+    sentence = f"The worker ended with status {status}, and what should follow it there was not run."
     return pytest.TestReport(nodeid, location, {}, "failed", sentence, "call")

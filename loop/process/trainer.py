@@ -42,7 +42,6 @@ os._exit(0)  # skips the interpreter's own clean-up: the bot waits for its end
 """The supervisor, as `python -c` starts it with its file: a module is compiled once, a program each time."""
 
 AHEAD = "ahead"  # begins the names of folders made for the next trainings
-
 POLL = 0.1  # seconds between looks at a process where the system has no pidfd
 SWEEP = 5.0  # seconds to go on killing what is left of a training without a supervisor
 
