@@ -19,12 +19,12 @@ from notifiers.text.notification import Notification, summary_buttons
 from notifiers.text.repeats import repeat_text, sureness
 from notifiers.text.words import capital, duration, money, period, plural, reason_in, state_text
 
-_DESCRIPTION = 160  # characters: with the limits of the others a digest fits a picture's caption
+_DESCRIPTION = 240  # characters: with the limits of the others a digest fits a picture's caption
 _SENTENCE = 240
 _DOUBT = 100
 _DOUBTS = 4  # that are shown
 _LOCK_SCREEN = 60
-_CHANGES = 4  # as many as the search makes at once: its digests show all of them in the first line
+_CHANGES = 4  # as many as stand in the first line; where the noise is loud the search makes more
 _LINE = 60
 _LINES = 6  # of either kind in a summary: it fits a phone's screen
 
@@ -72,7 +72,7 @@ def _doubts(experiment: Experiment) -> list[str]:
 
 
 def _title(index: int, description: str) -> str:
-    """Return the first line; more changes of constants than a search makes are shortened."""
+    """Return the first line; more changes of constants than it holds are shortened."""
     title = f"Experiment #{index}: {description}"
     changes = re.split(r", (?![^()\[\]]*[)\]])", description)  # not within a tuple
     if (
