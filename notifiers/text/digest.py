@@ -30,7 +30,7 @@ from notifiers.text.notification import Notification, summary_buttons
 from notifiers.text.repeats import repeat_text, sureness
 from notifiers.text.words import capital, duration, family_text, money, period, plural, reason_in, state_text
 
-_DESCRIPTION = 160  # characters: with the limits of the others a digest fits a picture's caption
+_DESCRIPTION = 240  # characters: with the limits of the others a digest fits a picture's caption
 _SENTENCE = 240
 _DOUBT = 100
 _DOUBTS = 4  # that are shown

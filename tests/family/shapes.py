@@ -263,6 +263,7 @@ SHAPES = (
         name="val_accuracy",
         like="forks for vision",
         files=stand_ins.VISION,
+        knows={"METRIC": "val_accuracy"},  # as well as val_loss
         before="FAIL repository",
         steps=("doctor: FROZEN=", "up: METRIC=val_accuracy METRIC_GOAL=maximize"),
     ),

@@ -38,7 +38,8 @@ NAME = "search"
 """Of the proposer, in results and digests."""
 
 _FEW = 2  # constants at once
-_MOST = 4  # where the noise is loud, or nothing helped for long
+_MOST = 4  # where nothing helped for long, and in first tries where the noise is loud
+_LOUD_MOST = 8  # after these: what only luck kept is taken back with others, not alone
 _LOUD = 1.2  # noise of one training, in what a constant moves the metric by
 _WORTH = 0.05  # share that another constant has to add to the gain
 _DRAWS = 20  # surfaces that may have nothing new
@@ -111,7 +112,7 @@ def _changes(
     for move in untried:
         yield (move,), "First try of this constant."
     options = Options(axes, trials, surface)
-    most = _MOST if loud or context.search_mode is SearchMode.COMBINATION else _FEW
+    most = _LOUD_MOST if loud else _MOST if context.search_mode is SearchMode.COMBINATION else _FEW
     number = context.experiments[-1].number + 1 if context.experiments else 0
     chance = random.Random(f"{context.run.tag} {context.run.created_at} {number}")  # noqa: S311 - no secret
     why = f"Largest gain on a response surface drawn from all {len(trials.results)} results."
@@ -122,11 +123,18 @@ def _changes(
 
 
 def _compatible(untried: Sequence[Move], trials: SearchHistory) -> Moves:
+    """Return the first of them that may go together; of what takes memory one, as two may not fit."""
     moves: Moves = ()
     for move in untried:
-        if len(moves) < _MOST and trials.is_open((*moves, move)):
+        raises = any(map(_is_raised, moves)) and _is_raised(move)
+        if len(moves) < _MOST and not raises and trials.is_open((*moves, move)):
             moves = (*moves, move)
     return moves
+
+
+def _is_raised(move: Move) -> bool:
+    axis, value = move
+    return axis.is_amount and isinstance(value, int) and value > int(axis.current)
 
 
 class Options:
