@@ -58,6 +58,7 @@ def report_message(
     A `heading` says what the run does now in the place of the last lines, `state` in the last line.
     """
     report = night.report
+    now = [] if heading else [*_look_at(night, state), *_state(night.run, state)]
     spent = ledger_lines(night.ledger, on_gpu=night.bill.gpu_seconds is not None) if night.ledger else []
     parts = (
         [_long(heading)] if heading else [],
@@ -65,7 +66,7 @@ def report_message(
         _certain(night),
         _gains(report, width),
         [*spent, *_pace(night, zone, with_share=not spent), *flow(bill_phrases(night.bill, report.spent))],
-        [*_next(night), *_calls(night), *([] if heading else [*_look_at(night), *_state(night.run, state)])],
+        [*_next(night), *_calls(night), *now],
     )
     return Message("\n\n".join("\n".join(part) for part in parts if part))
 
@@ -253,9 +254,10 @@ def _state(run: Run | None, told: str) -> list[str]:
     return [_long(state_text(state, run.reason))]
 
 
-def _look_at(night: WakeUpReport) -> list[str]:
+def _look_at(night: WakeUpReport, told: str) -> list[str]:
+    """Return how to look at the best program of a run that does not train now."""
     run, best = night.run, night.whole or night.report
-    goes_on = run is None or run.state in (RunState.RUNNING, RunState.PAUSING)
+    goes_on = run is None or (run.state in (RunState.RUNNING, RunState.PAUSING) and not told)
     return [] if run is None or goes_on or best.best is None else [f"Best: {look_at(run.tag)}"]
 
 

@@ -118,6 +118,8 @@ def test_what_is_under_way_is_told_where_nothing_waits() -> None:
     paused = replace(RUN, state=RunState.PAUSED)
     look = "Best: git switch --detach autoresearch/mar12"
     assert last(paused, outlook) == f"Next: #3 halve batch size\n{look}\nPaused"
+    killed = WakeUpReport(report=make_report(night(*FRUITFUL), metric="val_bpb", goal=Goal.MINIMIZE), run=RUN)
+    assert report_message(killed, state="No bot").text.endswith(f"\n{look}\nNo bot")
 
 
 def test_who_had_the_next_idea_is_told_after_a_long_one() -> None:
