@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import groupby
 from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
@@ -57,7 +58,8 @@ def _taken(units: list[list[pytest.Item]], queue: int) -> Iterator[pytest.Item]:
 
 def _work(config: pytest.Config, tests: Iterator[pytest.Item], results: Connection) -> None:
     config.workerinput = {}  # type: ignore[attr-defined] # tells other plugins that this is a worker
-    config.pluginmanager.unregister(name="terminalreporter")
+    # The first process shows it; without any terminal pytest-timeout cannot say what took too long.
+    config.get_terminal_writer()._file = Path(os.devnull).open("w")  # noqa: SIM115
     capture = config.pluginmanager.getplugin("capturemanager")
     capture.stop_global_capturing()
     capture.start_global_capturing()  # into files of its own
