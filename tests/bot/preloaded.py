@@ -145,8 +145,16 @@ def forking_workers(orders: Callable[[], socket.socket]) -> Callable[..., Awaita
         order = {"function": arguments[0], "env": dict(environment), "cwd": str(Path(__file__).parents[2])}
         (stdin, to), (out, stdout), (err, stderr) = os.pipe(), os.pipe(), os.pipe()
         theirs = (stdin, stdout, stderr)
+        ordered = asyncio.ensure_future(asyncio.to_thread(_order, orders(), order, theirs))
         try:
-            forked = await asyncio.to_thread(_order, orders(), order, theirs)
+            forked = await asyncio.shield(ordered)
+        except asyncio.CancelledError:
+            forked = await ordered
+            for descriptor in (to, out, err):
+                os.close(descriptor)
+            forked.kill()
+            forked.wait()
+            raise
         finally:
             for descriptor in theirs:
                 os.close(descriptor)

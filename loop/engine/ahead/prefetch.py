@@ -90,7 +90,7 @@ class Prefetch:
         self._refusals: tuple[Rejection, ...] = ()  # proposals that did not fit a new best
         self._news = asyncio.Event()  # people want something that was not looked at
         self._makes_way = False  # a free proposal does, for what they want
-        self._unwanted: Callable[[Proposal], bool] | None = None
+        self._unwanted: list[Callable[[Proposal], bool]] = []
         self._task: asyncio.Task[Ready] | None = None
         self._recorded = asyncio.Event()  # what was taken is in the journal, so the next one differs
         self._recorded.set()
@@ -119,7 +119,7 @@ class Prefetch:
 
     def withdraw(self, unwanted: Callable[[Proposal], bool]) -> None:
         """Make another proposal in the place of one, ready or in the making, that people no longer want."""
-        self._unwanted = unwanted
+        self._unwanted.append(unwanted)
         if self.ready is not None and unwanted(self.ready):
             self._task = None
             self.start()
@@ -172,7 +172,7 @@ class Prefetch:
         await self._recorded.wait()
         while True:
             self._news.clear()
-            self._makes_way, self._unwanted = False, None
+            self._makes_way, self._unwanted = False, []
             try:
                 context = replace(await in_thread(self._context), rejections=self._refusals)
                 proposal = await self._proposer.propose(context)
@@ -194,7 +194,7 @@ class Prefetch:
                     return ready
 
     def _has_to_make_way(self, proposal: Proposal) -> bool:
-        if self._unwanted is not None and self._unwanted(proposal):
+        if any(unwanted(proposal) for unwanted in self._unwanted):
             return True
         return self._makes_way and (proposal.cost, proposal.idea, proposal.repairs) == (None, None, None)
 

@@ -330,6 +330,21 @@ async def test_what_is_in_the_making_makes_way_too(make_ahead: Callable[[Propose
     assert proposer.asked == 2
 
 
+@pytest.mark.parametrize("made", [True, False])
+async def test_what_people_no_longer_want_is_withdrawn(
+    make_ahead: Callable[[Proposer], Prefetch], made: bool
+) -> None:
+    proposer = Scripted(replace(FREE, cost=Cost(dollars=None)), IDEA)
+    ahead = make_ahead(proposer)
+    ahead.start()
+    await until(lambda: ahead.ready is not None if made else proposer.asked == 1)
+    ahead.withdraw(lambda proposal: proposal.cost is not None)
+    ahead.withdraw(lambda proposal: proposal.description == "another")
+    await until(lambda: ahead.ready is not None)
+    assert ahead.ready is not None
+    assert ahead.ready.description == "DEPTH 9"
+
+
 async def test_who_waits_for_a_proposal_is_given_the_one_for_the_idea(
     make_ahead: Callable[[Proposer], Prefetch],
 ) -> None:
