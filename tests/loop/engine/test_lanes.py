@@ -10,7 +10,7 @@ from loop.experiment import Actor, Cause, EventKind, Proposal, Reason, Status
 from loop.lanes.protocol import Slot
 from loop.proposers.protocol import Context
 from loop.store.lanes import lanes_of
-from tests.loop.engine.conftest import MakeLab
+from tests.loop.engine.engines import MakeLab
 from tests.loop.lab import Lab, program
 
 TWO = (
