@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from loop.evidence import Invalidated
 from loop.experiment import Experiment, Status
 from loop.program.fingerprint import fingerprint
 from loop.proposers.protocol import Context
@@ -83,7 +84,9 @@ def read_history(
         changes[experiment.number] = changed
         if experiment.value is not None:
             trained.append(values)
-        value = experiment.value if experiment.is_believed else None
+        # What another lane was ahead of is as true as ever of its constants.
+        is_true = experiment.is_believed or experiment.invalidated is Invalidated.BEHIND
+        value = experiment.value if is_true else None
         if experiment.status is Status.CRASH:
             if changed:
                 results.append(Result(values, None))
