@@ -168,11 +168,14 @@ def tended(*closed: Reason | None, **vitals: Any) -> list[tuple[int, Cause | Non
     loop = make_loop(needed_mb=40_960.0, lanes=pairs, trainings=vitals.pop("trainings", ()))
     actions = decide(make_vitals(loop, **vitals), stall_minutes=5)
     tends = [action for action in actions if isinstance(action, TendLane)]
-    return [(action.lane, action.reason and action.reason.cause) for action in tends]
+    return [(action.lane, action.reason.cause if action.reason else None) for action in tends]
 
 
 def test_the_lane_whose_gpu_others_use_is_closed_and_opened_again_when_they_are_gone() -> None:
-    full = {"gpus": GpuState((FULL, OTHER), (STRANGER,)), "holders": ((STRANGER, Owner.FOREIGN),)}
+    full: dict[str, Any] = {
+        "gpus": GpuState((FULL, OTHER), (STRANGER,)),
+        "holders": ((STRANGER, Owner.FOREIGN),),
+    }
     assert tended(**full) == [(0, Cause.GPU_FULL)]
     used = lane_blocker(LANES[0], make_loop(needed_mb=40_960.0), make_vitals(**full))
     assert tended(used, None, **full) == []
