@@ -2,8 +2,8 @@
 
 Run it with `.venv/bin/python -m tests.benchmarks.lanes pace [--lanes 1 2 4 8] [--seconds 10]` or `... search
 [--lanes 1 4 8] [--landscape NAME ...] [--seeds N] [--experiments 100]`. `pace` conducts sleeping toys by a
-real engine; its goal is 95 % of linear. `search` conducts nights on made-up landscapes, whose trainings end in
-any order; its goal is at most 15 % less true gain after as many trainings than with one lane.
+real engine; its goal is 95 % of linear. `search` conducts nights on made-up landscapes; its goal is at most
+15 % less true gain after as many trainings than with one lane.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Pace:
 
 
 def measure_pace(lanes: int, *, seconds: float, each: int) -> Pace:
-    """Conduct `each` toys for every lane after the baseline, which lanes wait for and which is not counted."""
+    """Conduct `each` toys for every lane; the baseline, for which lanes wait, does not count."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         repository = make_repository(folder / "toy", train="VALUE = 0\n", toy=TOY.format(seconds=seconds))
