@@ -35,7 +35,7 @@ from loop.git.repository import (
     with_imports,
 )
 from loop.git.workspace import Workspace
-from loop.lanes.local import find_slots
+from loop.lanes.local import choose_slots, find_slots
 from loop.lanes.protocol import Slot
 from loop.process.environment import Launcher, training_environment
 from loop.process.trainer import RunFolders, Trainer
@@ -176,12 +176,13 @@ class Runs:
             await prepare_embedded(self._settings)
             self._is_prepared = True
 
-    def plan_run(self, tag: str | None = None, *, quickly: bool = True) -> RunPlan:
+    def plan_run(self, tag: str | None = None, *, quickly: bool = True, lanes: str | None = None) -> RunPlan:
         """Return what a new run would be; UserError if none can be started now, or not with this tag.
 
-        Done `quickly`, its evaluator is not asked.
+        Done `quickly`, its evaluator is not asked. `lanes` are the numbers of those that it uses, None: all.
         """
         self._require_free_device()
+        slots = choose_slots(self.slots(), lanes)
         settings = self._settings
         facts = inspect(
             self.repository,
@@ -211,15 +212,17 @@ class Runs:
             sandbox=sandbox_text(self.sandbox()),
             evaluator=evaluator_of(settings.evaluate, self.repository, facts.base_commit),
             budget=budget,
+            lanes=tuple(slot.device for slot in slots if slot.device),
+            chosen=lanes or "",
             noise_runs=settings.noise_runs_of(budget),
             proposer=", ".join(map(str, settings.proposer)),
             remarks=tuple(filter(None, (left_out, unused))),
             lacking=lacking,
         )
 
-    def start_run(self, tag: str | None = None, *, answered_in: str = "") -> Run:
+    def start_run(self, tag: str | None = None, *, answered_in: str = "", lanes: str | None = None) -> Run:
         """Create a run with its branch and worktree, which `conduct` starts; UserError as in `plan_run`."""
-        plan = self.plan_run(tag, quickly=False)
+        plan = self.plan_run(tag, quickly=False, lanes=lanes)
         if plan.lacking:
             raise UserError("\n".join(plan.lacking))
         workspace = self._make_workspace(plan.tag, self.repository, plan.base_commit)
@@ -241,6 +244,7 @@ class Runs:
             time_budget=plan.budget,
             answered_in=answered_in,
             remarks=plan.remarks,
+            lanes=tuple(slot.index for slot in choose_slots(self.slots(), lanes)) if lanes else (),
         )
 
     def _require_free_device(self) -> None:

@@ -73,14 +73,11 @@ class Invalidated(StrEnum):
     NOT_BELIEVED = "not_believed"  # by the evaluation
     REJECTED = "rejected"  # by a person
     TRIED_AGAIN = "tried_again"  # the head that it was built on is none any more
-    BEHIND = "behind"  # another lane's was kept before: its number is true, and it is tried again on that
+    BEHIND = "behind"  # true, but another lane's was kept meanwhile: it is tried again on that
 
 
 AGAIN = (Invalidated.TRIED_AGAIN, Invalidated.BEHIND)
 """Why an edit is proposed again."""
-
-BELIEVED = (None, Invalidated.BEHIND)
-"""With these a number says something about its edit."""
 
 
 class RepeatFor(StrEnum):

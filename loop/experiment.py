@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from loop.evidence import BELIEVED, Finding, Invalidated
+from loop.evidence import Finding, Invalidated
 
 
 class RunState(StrEnum):
@@ -386,7 +386,7 @@ class Experiment:
     @property
     def is_believed(self) -> bool:
         """Whether its number says something about its edit."""
-        return self.status is not Status.QUARANTINE and self.invalidated in BELIEVED
+        return self.status is not Status.QUARANTINE and self.invalidated is None
 
     @property
     def memory_gb(self) -> float:

@@ -16,5 +16,5 @@ WHEN = {"always": True, "never": False}
 
 if __name__ == "__main__":
     wanted = WHEN[sys.argv.pop(1)]
-    plan.Plan = functools.partial(Plan, starts_ahead=lambda _: wanted)  # type: ignore[misc, assignment]
+    plan.Plan = functools.partial(Plan, starts_ahead=lambda _: wanted)  # type: ignore[assignment, attr-defined]
     main()

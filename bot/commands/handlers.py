@@ -98,14 +98,16 @@ class CommandHandlers(IdeaCommands):
     # Control: the channel that asks has its message about the change in the answer, all others in the event's
 
     async def _start_run(self, call: Call, request: Request) -> Reply:
-        tag, mode = call.text("tag"), call.text("mode")
+        tag, mode, lanes = call.text("tag"), call.text("mode"), call.text("lanes")
         if mode and mode not in START_MODES:
             raise UserError(f"{mode} is no mode: say {', '.join(START_MODES)}.")
         async with self._host.current.changes(asked_at=request.sent_at):
             await self._host.prepare()
             if not call.has("go"):
-                return Reply(start_card(await in_thread(self._host.plan_run, tag)), replaces=True)
-            run = await in_thread(self._host.start_run, tag, answered_in=request.sender.channel)
+                plan = await in_thread(lambda: self._host.plan_run(tag, lanes=lanes))
+                return Reply(start_card(plan), replaces=True)
+            channel = request.sender.channel
+            run = await in_thread(lambda: self._host.start_run(tag, answered_in=channel, lanes=lanes))
             self._host.conduct(run, self._settings.experiments)
             if mode:
                 await in_thread(self._preferences.change, request.sender.channel, mode)

@@ -19,6 +19,7 @@ class Kind(StrEnum):
     COUNT = "count"  # a whole number, 0 or more
     CHOICE = "choice"  # one fixed word, there or not
     TEXT = "text"  # all that follows
+    OPTION = "option"  # NAME=VALUE, anywhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Parameter:
 
     def __str__(self) -> str:
         shown = self.name if self.kind is Kind.CHOICE else self.name.upper()
+        shown = f"{self.name}=…" if self.kind is Kind.OPTION else shown
         return shown if self.required else f"[{shown}]"
 
 
@@ -88,9 +90,14 @@ _STEERS = Role.OPERATOR
 COMMANDS = (
     Command(
         "start_run",
-        "Show what a new run would do; `go` starts it at once",
+        "Show what a new run would do; `go` starts it at once, `lanes=0,1` on some GPUs",
         "/start_run mar12 go",
-        (Parameter("tag", Kind.WORD), Parameter("mode", Kind.WORD), Parameter("go", Kind.CHOICE)),
+        (
+            Parameter("tag", Kind.WORD),
+            Parameter("mode", Kind.WORD),
+            Parameter("go", Kind.CHOICE),
+            Parameter("lanes", Kind.OPTION),
+        ),
         _STEERS,
     ),
     Command("status", "Current experiment and best result", "/status"),
@@ -256,8 +263,16 @@ def parse_reply(text: str, number: int) -> Call:
 def _match(command: Command, text: str) -> Mapping[str, str]:
     arguments = {}
     words = text.split()
-    for parameter in sorted(command.parameters, key=lambda parameter: parameter.kind is not Kind.CHOICE):
+    order = [Kind.OPTION, Kind.CHOICE]
+    for parameter in sorted(
+        command.parameters, key=lambda each: order.index(each.kind) if each.kind in order else len(order)
+    ):
         match parameter.kind:
+            case Kind.OPTION:
+                given = next((word for word in words if word.startswith(f"{parameter.name}=")), None)
+                if given is not None:
+                    words.remove(given)
+                    arguments[parameter.name] = given.partition("=")[2]
             case Kind.TEXT if text:
                 arguments[parameter.name], words = text, []
             case Kind.CHOICE if words and words[-1].lower() == parameter.name:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, tzinfo
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from loop.shell import own_command
 from loop.store.events import Call, last_incidents, open_calls
 from loop.store.evidence.repeats import trainings_under_way
 from loop.store.journal import Journal
+from loop.store.lanes import lanes_of
 from loop.text import one_line
 from notifiers.delivery.delivery import Standing, standings
 from notifiers.text.words import duration, state_text
@@ -39,6 +40,7 @@ def health_checks(
     return (
         beat if running else _without_bot(active, home),
         *(_lane(journal, run, now) for run in active),
+        *(check for run in active for check in _closed_lanes(journal, run)),
         *(_call(run, call) for run in active for call in open_calls(journal, run)),
         *(_delivered(standing, now) for standing in standings(journal)),
         _state_file(journal),
@@ -83,13 +85,21 @@ def _heartbeat(last: float | None, minutes: float, now: float, home: Path) -> Ch
 
 def _lane(journal: Journal, run: Run, now: float) -> Check:
     training = [
-        f"{'a repeat of ' * (training.purpose is Purpose.REPEAT)}#{number} for "
+        f"{'a repeat of ' * (training.purpose is Purpose.REPEAT)}#{number}"
+        f"{f' on {training.device}' if training.device else ''} for "
         f"{duration(now - (training.started_at or now))}"
         for number, training in trainings_under_way(journal, run.id)
     ]
     doing = f"trains {', '.join(training)}" if training else state_text(run.state, run.reason)
     waits = run.is_paused and run.state_by in (Actor.HEARTBEAT, Actor.LOOP)  # for a person to fix its reason
     return Check("lane", not waits, one_line(f"{run.tag} {doing}", _LINE))
+
+
+def _closed_lanes(journal: Journal, run: Run) -> Iterator[Check]:
+    for lane in lanes_of(journal, run.id):
+        if lane.closed:
+            detail = one_line(f"{run.tag} does not use {lane.device}: {lane.closed}", _LINE)
+            yield Check("lane", False, detail, "It goes on with the other lanes; nvidia-smi shows the GPU.")
 
 
 def loop_check(run: Run, error: str) -> Check:

@@ -179,8 +179,8 @@ class Conductor:
     ) -> None:
         """Make experiments until the run is stopped, or `experiments` after the baseline were decided.
 
-        If `unattended`, a proposer that has nothing left is an error; else it waits for a person. At the end
-        of the experiments their gain is certified, if that is to be done.
+        If `unattended`, a proposer without ideas is an error; else it waits for a person. At the end their
+        gain is certified, if that is wanted.
         """
         self.made, self._limit, self._certifies = 0, experiments, certify
         self.prefetch.unattended = unattended
@@ -211,7 +211,7 @@ class Conductor:
     async def propose(self, wake: asyncio.Event) -> Ready | None:
         if self.next_number == 0:
             return await in_thread(baseline, self._workspace, self.run.base_commit)
-        return await self.prefetch.take(lambda: self._head, wake)
+        return await self.prefetch.take(self._head, wake)
 
     def would_keep(self, measured: Experiment) -> bool:
         return self._verdicts.would_keep(self.run, measured)
@@ -323,7 +323,7 @@ class Conductor:
         self.next_number = last[0].number + 1 if last else 0
         record_lanes(self._journal, self.run, self.slots)
         self.run = self._verdicts.take_up(self.run, undecided.values())
-        repairs = self._workspace.repair(self._head)
+        repairs = self._workspace.repair(self._head())
         self._trainings.repair(self.run)
         return repairs
 
@@ -428,7 +428,6 @@ class Conductor:
     def _check_head(self) -> None:
         self.run = self._verdicts.check_branch(self.run)
 
-    @property
     def _head(self) -> str:
         return self._verdicts.head(self.run)
 

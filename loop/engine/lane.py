@@ -286,7 +286,7 @@ class Lane:
         async with self._owner.switch:
             if self.wake.is_set():
                 return True  # then look again
-            following = await in_thread(self._owner.repeats.find_next)
+            following = await in_thread(self._owner.repeats.find_next, self.index)
             if following is None:
                 return False
             spare, self._spare = self._spare, None

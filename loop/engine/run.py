@@ -137,7 +137,7 @@ class Engine(Conductor):
             return idea
 
     def _ask_removal(self, numbers: Sequence[int], name: str, answered_in: str) -> Idea:
-        source = self._workspace.source(self._head)
+        source = self._workspace.source(self._head())
         for number in sorted(numbers, reverse=True):
             source = without(self._workspace, source, kept(self._journal, self.run.id, number))
         removes = tuple(sorted(numbers))

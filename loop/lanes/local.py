@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 
+from loop.errors import UserError
 from loop.lanes.protocol import Slot
 from loop.process.machine import Gpu, GpuState, ask_nvidia_smi, cores, look_at_gpus, matches
 
@@ -31,6 +32,22 @@ def find_slots(wanted: int | None, environ: Mapping[str, str], command: Sequence
     if gpus is not None and (gpus.of(visible).gpus or "MIG-" in (visible or "")):
         return gpu_slots(wanted, gpus, _models(), visible, device_files())
     return cpu_slots(wanted or 1, _own_cores(), cores(), environ.get(THREADS))
+
+
+def choose_slots(slots: Sequence[Slot], wanted: str | None) -> tuple[Slot, ...]:
+    """Return the lanes with these numbers, `0,1`; None: all.
+
+    Raises:
+        UserError: there is no such lane.
+    """
+    if wanted is None:
+        return tuple(slots)
+    numbers = {word.strip() for word in wanted.split(",")}
+    known = {str(slot.index): slot for slot in slots}
+    if not numbers <= known.keys():
+        names = ", ".join(f"{slot.index} ({slot.device or 'the whole machine'})" for slot in slots)
+        raise UserError(f"lanes={wanted} names a lane that is not there. This machine has {names}.")
+    return tuple(slot for name, slot in known.items() if name in numbers)
 
 
 def gpu_slots(

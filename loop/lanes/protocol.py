@@ -41,6 +41,7 @@ class LiveTraining(Protocol):
 
     @property
     def folder(self) -> Path: ...
+    def alive(self) -> bool: ...
     async def wait(self) -> Outcome:
         """Watch it to its end."""
 

@@ -1,6 +1,6 @@
 """The downtime ledger: what every moment of a run was spent on, from the journal alone.
 
-Each moment has exactly one cause. Where several would do, the first of these counts:
+Each moment of a lane has exactly one cause. Where several would do, the first of these counts:
 
 1. An attempt that surely ran: until its outcome, whether a bot watched it or not, and one that a person ended
    until that order. A good one is training for as long as it counted itself and overhead for the rest; the
@@ -59,15 +59,17 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """How the time from `started_at` to `ended_at` was spent; `seconds` has every cause."""
+    """How the time from `started_at` to `ended_at` was spent in all lanes; `seconds` has every cause."""
 
     started_at: float
     ended_at: float
     seconds: Mapping[Spent, float]
+    lanes: int = 1
 
     @property
     def total(self) -> float:
-        return self.ended_at - self.started_at
+        """The seconds of all lanes together."""
+        return self.lanes * (self.ended_at - self.started_at)
 
     @property
     def busy_share(self) -> float | None:
@@ -90,6 +92,7 @@ class Ledger:
         return {
             "started_at": self.started_at,
             "ended_at": self.ended_at,
+            "lanes": self.lanes,
             "total_seconds": self.total,
             "busy_share": self.busy_share,
             "seconds": {cause.value: spent for cause, spent in self.seconds.items()},
@@ -152,6 +155,13 @@ _TELLING = (
 """The kinds of events that the ledger reads."""
 
 _BEGINS = (EventKind.TRAINING, EventKind.REPEAT_TRAINING)
+_OF_REPEATS = (
+    EventKind.REPEAT_TRAINING,
+    EventKind.REPEAT_PUT_BACK,
+    EventKind.REPEAT_GIVEN_UP,
+    EventKind.REPEATED,
+)
+_ENDS = (EventKind.INTERRUPTED, EventKind.MEASURED, EventKind.SKIP_REQUESTED, *_OF_REPEATS)
 _PUTS_BACK = (EventKind.INTERRUPTED, EventKind.REPEAT_PUT_BACK)
 
 
@@ -196,9 +206,30 @@ def ledger(
     end: float,
 ) -> Ledger:
     seconds = dict.fromkeys(Spent, 0.0)
-    for span in spans(events, experiments, sessions, start=start, end=end):
-        seconds[span.cause] += span.end - span.start
-    return Ledger(start, max(start, end), seconds)
+    by_lane, experiments = _by_lane([*events]), [*experiments]
+    for of_lane in by_lane:
+        for span in spans(of_lane, experiments, sessions, start=start, end=end):
+            seconds[span.cause] += span.end - span.start
+    return Ledger(start, max(start, end), seconds, len(by_lane))
+
+
+def _by_lane(events: Sequence[Event]) -> list[list[Event]]:
+    """Return what each lane that ever trained saw: its own trainings, and what is of the run as a whole."""
+    lanes: dict[int, list[int]] = {}  # places of their own events
+    begun: dict[tuple[int | None, bool], int] = {}
+    of_trainings: set[int] = set()
+    for place, event in enumerate(events):
+        which = event.number, event.kind in _OF_REPEATS
+        if event.kind in _BEGINS:
+            begun[which] = int(event.data.get("lane", 0))  # type: ignore[call-overload]
+        elif event.kind not in _ENDS:
+            continue
+        of_trainings.add(place)
+        lanes.setdefault(begun.get(which, 0), []).append(place)
+    if len(lanes) <= 1:
+        return [[*events]]
+    whole = {*range(len(events))} - of_trainings
+    return [[events[place] for place in sorted(whole.union(own))] for _, own in sorted(lanes.items())]
 
 
 def spans(

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from loop.experiment import Cost, Experiment, Goal, Reason, Run, RunState, Stage, Status
 from loop.gain import gain, per_step
-from loop.logs.progress import Progress, read_progress
-from loop.logs.tail import read_tail
+from loop.logs.progress import Progress
 from loop.proposers.protocol import STUCK_AFTER, SearchMode, idle, search_mode
 from loop.results.certainty import Certainty, read_certainty
 from loop.results.gains import FamilyRate, bests_before, rates_of
+from loop.results.lanes import LaneStatus, lane_statuses
 from loop.results.ledger import Bill, Ledger, Spent, all_of, away_seconds, read_ledger
 from loop.store.events import open_calls
 from loop.store.evidence.evaluations import are_evaluated
@@ -343,8 +343,8 @@ class RunStatus:
     `experiment`, `stage` and `description` are None between trainings. Where the training is a repeat of that
     experiment, `repeat` says which one, of so many `repeats` that were asked for together. Times are seconds
     since the epoch; `best_at` is when the last kept experiment was decided; `away_seconds` is how long it was
-    paused or without a bot so far. `queue_empty`, `dollars` and
-    `tokens` are as in `Report`, `calls` and `certainty` as in `WakeUpReport`.
+    paused or without a bot so far. `queue_empty`, `dollars` and `tokens` are as in `Report`, `calls` and
+    `certainty` as in `WakeUpReport`. Of several `lanes` it is the one whose experiment was begun first.
     """
 
     tag: str
@@ -376,6 +376,7 @@ class RunStatus:
     certainty: Certainty | None = None
     under_way: int = 0
     away_seconds: float = 0.0
+    lanes: tuple[LaneStatus, ...] = ()
 
     @property
     def experiments(self) -> int:
@@ -388,14 +389,11 @@ class RunStatus:
 
 def run_status(journal: Journal, run: Run, *, worktree: Path) -> RunStatus:
     undecided = journal.undecided(run.id)
-    experiment = next(iter(undecided), None)  # of several lanes the first begun
-    repeats = Repeats(journal)
-    begun = None if experiment else next(iter(repeats.under_way(run.id)), None)
-    if begun:
-        repeated = journal.experiment(run.id, begun.repeat.number)
-        experiment = repeated and replace(repeated, stage=Stage.TRAINING, training=begun.training)
-    place = repeats.place(begun.repeat) if begun else (None, None)
-    training = experiment is not None and experiment.stage is Stage.TRAINING
+    lanes, repeats = lane_statuses(journal, run, worktree=worktree), Repeats(journal)
+    busy = [lane for lane in lanes if lane.experiment is not None]
+    first = min(busy, key=lambda lane: (lane.repeat, lane.experiment), default=LaneStatus(0))
+    begun = next((each for each in repeats.under_way(run.id) if each.lane == first.lane), None)
+    place = repeats.place(begun.repeat) if begun and first.repeat else (None, None)
     best = journal.best(run.id)
     baseline = journal.baseline(run.id)
     counts = journal.counts(run.id)
@@ -406,11 +404,11 @@ def run_status(journal: Journal, run: Run, *, worktree: Path) -> RunStatus:
         state=run.state,
         reason=run.reason,
         metric=run.metric,
-        experiment=experiment.number if experiment else None,
-        stage=experiment.stage if experiment else None,
-        description=experiment.description if experiment else None,
-        training_since=experiment.started_at if experiment and training else None,
-        progress=read_progress(read_tail(worktree / "run.log", limit=4096)) if training else None,
+        experiment=first.experiment,
+        stage=first.stage,
+        description=first.description,
+        training_since=first.training_since,
+        progress=first.progress,
         best=best.value if best else None,
         best_number=best.number if best else None,
         best_at=best.decided_at if best else None,
@@ -431,4 +429,5 @@ def run_status(journal: Journal, run: Run, *, worktree: Path) -> RunStatus:
         certainty=read_certainty(journal, run, with_keeps=False),
         under_way=len(undecided),
         away_seconds=away_seconds(journal, run),
+        lanes=lanes,
     )

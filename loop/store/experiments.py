@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from loop.evidence import AGAIN, BELIEVED, Invalidated
+from loop.evidence import AGAIN, Invalidated
 from loop.experiment import Cost, EventKind, Experiment, Family, Goal, Run, Status
 from loop.store.evidence.repeats import Repeats
 from loop.store.journal import Journal
@@ -59,7 +59,7 @@ class Row:
 
     @property
     def is_believed(self) -> bool:
-        return self.status is not Status.QUARANTINE and self.invalidated in BELIEVED
+        return self.status is not Status.QUARANTINE and self.invalidated is None
 
     @property
     def is_taken_over(self) -> bool:

@@ -13,6 +13,7 @@ from loop.experiment import Actor, Cause, Experiment, Goal, RunState, Stage
 from loop.gain import change, is_visible, number, signed, with_error
 from loop.logs.progress import Progress
 from loop.results.gains import FamilyRate, Lesson, effect
+from loop.results.lanes import LaneStatus
 from loop.results.report import RunStatus
 from loop.sandbox.proof import Check, SandboxFacts
 from loop.sandbox.sandbox import SandboxKind
@@ -35,6 +36,7 @@ from notifiers.text.words import (
 )
 
 _LINE = 60  # characters of a description in one line
+_LANE = 40  # likewise where it stands beside others
 _REASON = 300
 _CELLS = 10
 _ENOUGH = 5  # experiments from which a rate means something
@@ -80,6 +82,8 @@ def standing_text(status: RunStatus, *, since: float, zone: tzinfo) -> str:
 def progress_line(status: RunStatus, *, zone: tzinfo, waits_for: str = "") -> str:
     if status.stage is Stage.TRAINING:
         repeat = "" if status.repeat is None else f"{_repeat(status)} of "
+        if len(status.lanes) > 1:
+            return " | ".join(lane_line(lane, zone) for lane in status.lanes if lane.experiment is not None)
         return f"{repeat}#{status.experiment} {_description(status)} · {_progress(status, zone)}"
     return _waiting(status, waits_for)
 
@@ -100,7 +104,9 @@ def _lines(status: RunStatus, zone: tzinfo, waits_for: str = "") -> list[str]:
     lines = [_state(status)]
     if status.reason and status.reason.cause is Cause.BRANCH:
         lines.append(reason_text(status.reason))  # whole: the command that fixes it stands in it
-    if status.stage is not None:
+    if len(status.lanes) > 1:
+        lines += _lane_lines(status, zone, waits_for)
+    elif status.stage is not None:
         what = "Experiment" if status.repeat is None else f"{_repeat(status)} of"
         lines.append(f"{what} #{status.experiment}: {_description(status)}")
         lines.append(_progress(status, zone))
@@ -112,6 +118,25 @@ def _lines(status: RunStatus, zone: tzinfo, waits_for: str = "") -> list[str]:
     certain = certified_line(status.certainty) if status.certainty else ""
     lines += [_best(status, zone), *([certain] if certain else []), " · ".join(counts)]
     return [*lines, *_calls(status)]
+
+
+def _lane_lines(status: RunStatus, zone: tzinfo, waits_for: str) -> list[str]:
+    """Return a line for each lane, and what those without work wait for."""
+    lines = [lane_line(lane, zone) for lane in status.lanes if lane.experiment is not None or lane.closed]
+    idle = len(status.lanes) - len(lines)
+    if idle and status.state is RunState.RUNNING:
+        lines.append(one_line(waits_for, _REASON) or f"{plural(idle, 'lane')} without work")
+    return lines
+
+
+def lane_line(lane: LaneStatus, zone: tzinfo) -> str:
+    name = lane.device or f"Lane {lane.lane}"
+    parts = [f"closed, {lane.closed}"] if lane.closed else []
+    if lane.experiment is not None and lane.stage is not None:
+        again = "repeat of " if lane.repeat else ""
+        what = f"{again}#{lane.experiment} {one_line(lane.description or '', _LANE)}"
+        parts += [what, _progress_of(lane.stage, lane.progress, lane.training_since, zone)]
+    return f"{name}: {' · '.join(parts)}"
 
 
 def _calls(status: RunStatus) -> list[str]:
@@ -144,10 +169,14 @@ def _waiting(status: RunStatus, waits_for: str) -> str:
 
 def _progress(status: RunStatus, zone: tzinfo) -> str:
     assert status.stage is not None
-    if status.progress is not None:
-        return _bar_and_numbers(status.progress)
-    since = "" if status.training_since is None else f" since {_time(status.training_since, zone)}"
-    return f"{_stage(status.stage)}{since}"
+    return _progress_of(status.stage, status.progress, status.training_since, zone)
+
+
+def _progress_of(stage: Stage, progress: Progress | None, training_since: float | None, zone: tzinfo) -> str:
+    if progress is not None:
+        return _bar_and_numbers(progress)
+    since = "" if training_since is None else f" since {_time(training_since, zone)}"
+    return f"{_stage(stage)}{since}"
 
 
 def _bar_and_numbers(progress: Progress) -> str:
@@ -201,7 +230,8 @@ class RunPlan:
     """A run that could be started.
 
     `lacking` says what it cannot start without, `remarks` what people should know; `budget` is in seconds.
-    The baseline is repeated `noise_runs` times. `evaluator` checks its numbers, empty for nothing.
+    The baseline is repeated `noise_runs` times. `evaluator` checks its numbers, empty for nothing. `lanes`
+    are where several train at once, `chosen` by a person.
     """
 
     tag: str
@@ -216,6 +246,8 @@ class RunPlan:
     proposer: str
     noise_runs: int = 0
     evaluator: str = ""
+    lanes: tuple[str, ...] = ()
+    chosen: str = ""
     remarks: tuple[str, ...] = ()
     lacking: tuple[str, ...] = ()
 
@@ -273,6 +305,7 @@ def start_card(plan: RunPlan) -> Message:
         f"Base: {plan.base_branch} at {plan.base_commit[:7]}, {plan.subject}",
         f"Branch: autoresearch/{plan.tag}",
         f"Device: {plan.device}",
+        *([f"Lanes: {len(plan.lanes)} at once ({', '.join(plan.lanes)})"] if plan.lanes else []),
         f"Sandbox: {plan.sandbox}",
         f"Budget: {duration(plan.budget)} per training{repeated}",
         evaluator_text(plan.evaluator),
@@ -280,12 +313,15 @@ def start_card(plan: RunPlan) -> Message:
     ]
     lines += map(capital, plan.remarks)
     cancel = Button("Cancel", "/cancel")
-    start = f"/start_run {plan.tag} go"
+    lanes = f" lanes={plan.chosen}" if plan.chosen else ""
+    start = f"/start_run {plan.tag} go{lanes}"
     if plan.lacking:
         return Message("\n".join((*lines, *plan.lacking)), buttons=((cancel,),))
     lines.append(f"Press Start or send {start}. /notify changes later what is sent here.")
-    other = Button("Other tag", f"/start_run {plan.other_tag}")
-    modes = tuple(Button(label, f"/start_run {plan.tag} {mode} go") for mode, label in START_MODES.items())
+    other = Button("Other tag", f"/start_run {plan.other_tag}{lanes}")
+    modes = tuple(
+        Button(label, f"/start_run {plan.tag} {mode} go{lanes}") for mode, label in START_MODES.items()
+    )
     return Message("\n".join(lines), buttons=((Button("Start", start), other, cancel), modes))
 
 

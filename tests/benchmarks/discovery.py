@@ -97,21 +97,19 @@ def conduct(propose: Propose, score: Score, first: str, *, experiments: int, tag
     """Make so many experiments after the baseline, which is trained three times."""
     run = replace(run_of(), tag=tag)
     noise = noise_of([[value for _ in range(3) if (value := score.measure(first)) is not None]])
-    best, made, changed = first, [_experiment(0, "", first, first, score, None)], []
+    best, made, changed = first, [judged(0, "", first, first, score, None)], []
     for number in range(1, experiments + 1):
         parent = next(each for each in reversed(made) if each.status is Status.KEEP)
         context = Context(run, best, parent.commit, tuple(made), files=FILES, device=DEVICE, noise=noise)
         source = propose(replace(context, search_mode=search_mode(made)))
-        made.append(_experiment(number, parent.commit, best, source, score, parent.value))
+        made.append(judged(number, parent.commit, best, source, score, parent.value))
         before = made[parent.number].constants
         changed.append(sum(before[name] != value for name, value in made[-1].constants.items()))
         best = source if made[-1].status is Status.KEEP else best
     return Night(best, tuple(made), tuple(changed))
 
 
-def _experiment(
-    number: int, parent: str, before: str, after: str, score: Score, best: float | None
-) -> Experiment:
+def judged(number: int, parent: str, before: str, after: str, score: Score, best: float | None) -> Experiment:
     value = score.measure(after)
     memory = score.memory(after)
     numbers = {} if value is None else {"val_bpb": value, "peak_vram_mb": memory}

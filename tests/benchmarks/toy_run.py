@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from loop.engine.plan import NO_SANDBOX, Plan
@@ -10,6 +10,8 @@ from loop.engine.run import Engine
 from loop.engine.stages import KeepRule
 from loop.experiment import Goal
 from loop.git.workspace import Workspace
+from loop.lanes.local import WHOLE
+from loop.lanes.protocol import Slot
 from loop.process.environment import Launcher, training_environment
 from loop.process.trainer import RunFolders, Trainer
 from loop.proposers.protocol import Proposer
@@ -45,6 +47,7 @@ async def conduct_toys(
     sandbox: Sandbox = NO_SANDBOX,
     command: tuple[str, ...] = ("sh", "toy.sh"),
     starts_ahead: bool = False,
+    slots: Sequence[Slot] = WHOLE,
 ) -> tuple[list[float], RunStatus]:
     """Make so many experiments after the baseline with the `toy.sh` of a repository, or another command.
 
@@ -82,6 +85,7 @@ async def conduct_toys(
         trainer=Trainer(),
         proposer=proposer,
         folders=RunFolders(folder, run.id),
+        slots=slots,
     )
     try:
         await engine.conduct(experiments)

@@ -9,6 +9,7 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,7 @@ class Start:
         self.began, self._let_go, plan = asyncio.Event(), threading.Event(), office.host.plan_run
         loop = asyncio.get_running_loop()
 
-        def plan_run(tag: str | None = None, **how: bool) -> RunPlan:
+        def plan_run(tag: str | None = None, **how: Any) -> RunPlan:
             loop.call_soon_threadsafe(self.began.set)
             assert self._let_go.wait(60)
             return plan(tag, **how)

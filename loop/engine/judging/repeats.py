@@ -90,20 +90,28 @@ class Repeater:
     def under_way(self) -> dict[int, RepeatUnderWay]:
         return {begun.lane: begun for begun in self._store.under_way(self._run_id)}
 
-    def find_next(self) -> tuple[Repeat, str] | None:
-        """Return the repeat that is next, with the program to repeat; None where none waits.
+    def find_next(self, lane: int) -> tuple[Repeat, str] | None:
+        """Return the repeat that is next in a lane, with the program to repeat; None where none waits.
 
         Those for the noise are asked for once the baseline has its verdict.
         """
         if self._noise_runs and self._wants_noise():
             self._store.ask(self._run_id, 0, RepeatFor.NOISE, times=self._noise_runs)
-        for repeat in self.waiting():
+        for repeat in self._by_turns(self.waiting(), lane):
             try:
                 return repeat, self._workspace.source(self.experiment(repeat).commit)
             except UserError as error:
                 self._store.give_up(repeat, str(error))
                 self._over(repeat)
         return None
+
+    def _by_turns(self, waiting: list[Repeat], lane: int) -> list[Repeat]:
+        """Let each lane train both programs of a certification equally often: devices differ."""
+        certification = waiting[0].certification if waiting else None
+        if certification is None:
+            return waiting
+        trained = self._store.trained_in(certification, lane)
+        return sorted(waiting, key=lambda each: trained.get(each.number, 0) if each.certification else 0)
 
     def begin(
         self, lane: int, repeat: Repeat, source: str, spare: Supervisor | None

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from loop.evidence import Invalidated
 from loop.experiment import Experiment, Status
 from loop.program.fingerprint import fingerprint
 from loop.proposers.protocol import Context
@@ -68,20 +69,24 @@ def read_history(
     crashes: list[Crash] = []
     trained = [present]
     best: Experiment | None = None
+    kept: dict[str, Experiment] = {}
     level = 0.0
     for experiment in sorted(experiments, key=lambda experiment: experiment.number):
+        origin = kept.get(experiment.parent, best)  # of several lanes not all begin at the best
         values = {axis.key: value for axis in axes if (value := axis.read(experiment.constants)) is not None}
         changed = {
             axis.key: (before, values[axis.key])
             for axis in axes
-            if best and axis.key in values and (before := axis.read(best.constants)) is not None
+            if origin and axis.key in values and (before := axis.read(origin.constants)) is not None
             # Else it is new: no move, but other code, or a constant that older releases did not see.
             if values[axis.key] != before
         }
         changes[experiment.number] = changed
         if experiment.value is not None:
             trained.append(values)
-        value = experiment.value if experiment.is_believed else None
+        # What another lane was ahead of is as true as ever of its constants.
+        is_true = experiment.is_believed or experiment.invalidated is Invalidated.BEHIND
+        value = experiment.value if is_true else None
         if experiment.status is Status.CRASH:
             if changed:
                 results.append(Result(values, None))
@@ -92,7 +97,7 @@ def read_history(
             if changed or experiment.status is Status.KEEP:
                 results.append(Result(values, value - level))
         if experiment.status is Status.KEEP:
-            best = experiment
+            best = kept[experiment.commit] = experiment
     regions = crash_regions(crashes, trained)
     memory = _read_memory(experiments, best, program, device_mb) if program else UNKNOWN
     return SearchHistory(tuple(results[-_LATEST:]), changes, regions, present, program, memory)

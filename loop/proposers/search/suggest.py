@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Collection, Iterator, Sequence
-from itertools import combinations, product
+from itertools import chain, combinations, product, tee
 from typing import TYPE_CHECKING, TypeVar
 
 from loop.evidence import Wish
@@ -25,6 +25,7 @@ from loop.proposers.protocol import Context, ExhaustedError, SearchMode
 from loop.proposers.search.first_tries import first_tries
 from loop.proposers.search.history import Result, SearchHistory, TrainedPrograms, read_history
 from loop.proposers.search.memory import memory_of
+from loop.proposers.search.pending import is_near, under_way, with_pending
 from loop.proposers.search.space import Axis, Key, Move, Moves, Program, family_of, find_axes, read_program
 from loop.proposers.search.surface import ResponseSurface, fit_surface
 from loop.proposers.steering import moves_like, unwanted
@@ -55,8 +56,13 @@ def suggest(context: Context, frozen: Collection[str] = frozenset()) -> Proposal
     program, axes, trials, surface = learn(context, frozen)
     if not axes:
         raise ExhaustedError(no_constant(context.source))
-    known = TrainedPrograms(context)
-    for moves, why in _changes(context, axes, trials, surface):
+    known, pending = TrainedPrograms(context), under_way(context.experiments)
+    changes = _changes(context, axes, trials, surface)
+    if pending:  # what another lane nearly tries comes last
+        changes, near = tee(changes)
+        far = (change for change in changes if not is_near(change[0], pending, trials))
+        changes = chain(far, (change for change in near if is_near(change[0], pending, trials)))
+    for moves, why in changes:
         if not moves or not trials.is_open(moves):
             continue
         change = program.change(moves, why, _family(moves))
@@ -83,7 +89,9 @@ def learn(
     program = read_program(context.source, context.files, frozen)
     axes = find_axes(program.constants, frozen, program.letters)
     trials = read_history(context.experiments, axes, program, memory_of(context.device))
-    return program, axes, trials, fit_surface(axes, trials.results, context.goal, context.noise)
+    surface = fit_surface(axes, trials.results, context.goal, context.noise)
+    pending = under_way(context.experiments)
+    return program, axes, trials, with_pending(surface, pending, axes, trials, context.goal, context.noise)
 
 
 def no_constant(source: str) -> str:

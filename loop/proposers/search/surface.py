@@ -198,11 +198,16 @@ def _combine(slopes: Array, curves: Array, scale: float) -> Array:
 
 
 def fit_surface(
-    axes: Sequence[Axis], results: Sequence[Result], goal: Goal, noise: Noise | None
+    axes: Sequence[Axis],
+    results: Sequence[Result],
+    goal: Goal,
+    noise: Noise | None,
+    *,
+    like: ResponseSurface | None = None,
 ) -> ResponseSurface:
     """Return the surface through these results; a crash counts as a bit worse than the worst.
 
-    `noise` is as it was measured, None where it is unknown.
+    `noise` is as it was measured, None where it is unknown. One `like` another has its scale and noise.
     """
     import numpy as np
 
@@ -215,8 +220,11 @@ def fit_surface(
     noises = [usual * share for share in _NOISES]
     if noise is not None:
         noises = [max(noise.sigma, usual * _QUIETEST) * share for share in _ERRORS]
+    scales = [usual * share for share in _SCALES]
+    if like is not None:
+        scales, noises = [like.scale], [like.noise]
     likeliest = -math.inf
-    for scale, error in product([usual * share for share in _SCALES], noises):
+    for scale, error in product(scales, noises):
         variances = scale**2 * np.maximum(strengths, 0.0) + error**2
         apart = measured - scale * believed
         leveled = _leveled(apart, level, variances)

@@ -94,6 +94,16 @@ class Repeats:
     def of_certification(self, id_: int) -> list[Repeat]:
         return self._repeats("certification = ? ORDER BY id", id_)
 
+    def trained_in(self, certification: int, lane: int) -> dict[int, int]:
+        """Return how often a lane has trained each experiment of a certification."""
+        rows = self._journal.query(
+            "SELECT repeats.number AS number, count(*) AS times FROM repeats "
+            "JOIN trainings USING (run_id, number, k) WHERE certification = ? AND lane = ? GROUP BY 1",
+            certification,
+            lane,
+        )
+        return {row["number"]: row["times"] for row in rows}
+
     def wanted_for(self, run_id: int, why: RepeatFor) -> list[Repeat]:
         return self._repeats("run_id = ? AND why = ? ORDER BY id", run_id, why.value)
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from bot.heartbeat.decide import blocker, paused_by_us
+from bot.heartbeat.decide import TendLane, blocker, decide, lane_blocker, paused_by_us
 from loop.experiment import Actor, Cause, Reason, Run, RunState
+from loop.lanes.protocol import Slot
 from loop.process.liveness import Owner
 from loop.process.machine import Disk, Gpu, GpuProcess, GpuState
 from notifiers.text.words import cause_text
@@ -153,3 +154,44 @@ def test_a_run_that_waits_for_room_on_one_disk_does_not_wait_for_it_on_another()
 def test_a_run_that_waits_for_something_else_does_not_wait_for_room() -> None:
     run = waiting(gpus=GpuState((), ()))
     assert blocker(make_loop(run), make_vitals(disks=(A_LITTLE,))) is None
+
+
+# A lane among others
+
+OTHER = replace(GPU, index=1, uuid="GPU-b")
+LANES = (Slot(0, "GPU 0", gpu="GPU-a"), Slot(1, "GPU 1", gpu="GPU-b"))
+
+
+def tended(*closed: Reason | None, **vitals: Any) -> list[tuple[int, Cause | None]]:
+    """Return which lanes are closed, for which cause, or opened, by a heartbeat that finds this."""
+    pairs = tuple(zip(LANES, closed or (None, None), strict=True))
+    loop = make_loop(needed_mb=40_960.0, lanes=pairs, trainings=vitals.pop("trainings", ()))
+    actions = decide(make_vitals(loop, **vitals), stall_minutes=5)
+    tends = [action for action in actions if isinstance(action, TendLane)]
+    return [(action.lane, action.reason.cause if action.reason else None) for action in tends]
+
+
+def test_the_lane_whose_gpu_others_use_is_closed_and_opened_again_when_they_are_gone() -> None:
+    full: dict[str, Any] = {
+        "gpus": GpuState((FULL, OTHER), (STRANGER,)),
+        "holders": ((STRANGER, Owner.FOREIGN),),
+    }
+    assert tended(**full) == [(0, Cause.GPU_FULL)]
+    used = lane_blocker(LANES[0], make_loop(needed_mb=40_960.0), make_vitals(**full))
+    assert tended(used, None, **full) == []
+    assert tended(used, None, gpus=GpuState((GPU, OTHER), ())) == [(0, None)]
+
+
+def test_memory_that_may_be_our_trainings_own_closes_no_lane() -> None:
+    unseen = {"gpus": GpuState((FULL, OTHER), ())}  # from within a container
+    assert tended(trainings=(make_training(0.0),), **unseen) == []
+    assert tended(**unseen) == [(0, Cause.GPU_FULL)]
+    own = {"gpus": GpuState((FULL, OTHER), (TRAINER,)), "holders": ((TRAINER, Owner.CURRENT),)}
+    assert tended(trainings=(make_training(0.0),), **own) == []
+
+
+def test_the_lane_whose_gpu_is_gone_is_closed_for_good() -> None:
+    alone = {"gpus": GpuState((OTHER,), ())}
+    assert tended(**alone) == [(0, Cause.GPU_GONE)]
+    assert tended(Reason(Actor.HEARTBEAT, cause=Cause.GPU_GONE), None, gpus=GpuState((GPU, OTHER), ())) == []
+    assert tended(gpus=GpuState((), ())) == [], "where all are gone the run waits"

@@ -185,7 +185,7 @@ class EngineStates(RuleBasedStateMachine):
         assert kept == sorted(kept, reverse=True), "a worse value was kept"
         events = self.lab.journal.events_after(0, limit=100_000)
         told = [event.number for event in events if event.kind is EventKind.DECIDED]
-        in_order = told if self.lanes == 1 else sorted(told, key=int)
+        in_order = told if self.lanes == 1 else sorted(number or 0 for number in told)
         assert in_order == [e.number for e in experiments if e.status is not None], (
             "not told once and in order"
         )

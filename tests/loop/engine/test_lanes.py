@@ -10,7 +10,7 @@ from loop.experiment import Actor, Cause, EventKind, Proposal, Reason, Status
 from loop.lanes.protocol import Slot
 from loop.proposers.protocol import Context
 from loop.store.lanes import lanes_of
-from tests.loop.engine.conftest import MakeLab
+from tests.loop.engine.engines import MakeLab
 from tests.loop.lab import Lab, program
 
 TWO = (
@@ -91,7 +91,6 @@ async def test_a_gain_on_an_older_head_is_trained_with_what_was_kept_meanwhile(m
     both = next(each for each in lab.experiments() if each.retry is not None)
     assert first.status is Status.KEEP
     assert (late.status, late.invalidated, late.value) == (Status.DISCARD, Invalidated.BEHIND, 1.8)
-    assert late.is_believed
     assert (both.status, both.value, both.parent) == (Status.KEEP, 1.7, first.commit)
     lab.check_invariants()
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from loop.experiment import Actor, Ending, EventKind, Reason, RunState, Stage, Status, Training
+from loop.experiment import Actor, Ending, Event, EventKind, Reason, RunState, Stage, Status, Training
 from loop.results.ledger import Spent, ledger, read_ledger
-from loop.store.events import SILENCE_SECONDS, Sessions
+from loop.store.events import SILENCE_SECONDS, Session, Sessions
+from loop.store.experiments import Row
 from loop.store.journal import Journal
 from tests.loop.lab import Lab, program
 from tests.loop.store.test_journal import make_experiment, make_run
@@ -356,6 +357,7 @@ def test_the_json_has_every_cause(story: Story) -> None:
     assert read == {
         "started_at": START,
         "ended_at": START + 500,
+        "lanes": 1,
         "total_seconds": 500,
         "busy_share": 0.6,
         "seconds": {
@@ -491,3 +493,30 @@ def test_a_run_that_was_done_and_goes_on_lasts_until_now(tmp_path: Path) -> None
     assert read_ledger(journal, run, now=clock.now).seconds[WAITING] == 100
     assert read_ledger(journal, run, now=clock.now).total == 105
     journal.close()
+
+
+# Lanes
+
+
+def test_each_lane_has_its_own_time() -> None:
+    def event(at: float, kind: EventKind, number: int, **data: object) -> Event:
+        return Event(int(at), at, 1, number, kind, data)
+
+    def row(number: int, ended: float) -> Row:
+        return Row(
+            number, "c", 1.0, 0.0, Status.KEEP, "", started_at=0.0, ended_at=ended, training_seconds=ended
+        )
+
+    events = [
+        event(0.0, EventKind.TRAINING, 0, lane=0),
+        event(0.0, EventKind.TRAINING, 1, lane=1),
+        event(100.0, EventKind.MEASURED, 0),
+        event(300.0, EventKind.MEASURED, 1),
+    ]
+    session = Session(1, "boot", 42, 0.0, 300.0)
+    found = ledger(events, [row(0, 100.0), row(1, 300.0)], [session], start=0.0, end=300.0)
+    assert (found.lanes, found.total) == (2, 600.0)
+    assert {cause: spent for cause, spent in found.seconds.items() if spent} == {
+        Spent.TRAINING: 400.0,
+        Spent.PROPOSING: 200.0,
+    }
