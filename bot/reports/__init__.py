@@ -22,7 +22,7 @@ from loop.errors import UserError
 from loop.experiment import Event, EventKind, Proposal, Run, RunState, Status
 from loop.git.bundle import TidyBranch, tidy_branch
 from loop.git.workspace import Workspace
-from loop.process.worker import WarmWorker, in_thread
+from loop.process.worker import in_thread
 from loop.proposers.people import ideas_in_prose
 from loop.results.export import Provenance, find_provenance
 from loop.results.report import WakeUpReport, make_report, read_wakeup_report
@@ -31,6 +31,7 @@ from loop.store.events import has_events_after, last_event_of
 from loop.store.experiments import Idea, IdeaBox, row_of
 from loop.store.journal import Journal, StoreError
 from notifiers.charts import ChartError, chart_of
+from notifiers.charts.warm_worker import WarmWorker
 from notifiers.delivery.rate_limit import Clock
 from notifiers.message import Attachment, Message
 from notifiers.text.digest import message_of

@@ -86,11 +86,11 @@ async def run_worker(
     ends with it, also when the caller is cancelled. Errors call the worker by `name`; a `UserError` that the
     function raised is raised here.
     """
-    worker = await _start(function, name=name, python=python, settings=settings or {})
-    return await _call(worker, arguments, returns=returns, name=name, limit=limit)
+    worker = await start_for(function, name=name, python=python, settings=settings or {})
+    return await call_worker(worker, arguments, returns=returns, name=name, limit=limit)
 
 
-async def _start(
+async def start_for(
     function: str, *, name: str, python: str, settings: Mapping[str, str]
 ) -> asyncio.subprocess.Process:
     environment = {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ}
@@ -101,7 +101,7 @@ async def _start(
         raise WorkerError(f"{name} cannot be started with {python}: {error.strerror}.") from error
 
 
-async def _call(
+async def call_worker(
     worker: asyncio.subprocess.Process,
     arguments: tuple[object, ...],
     *,
@@ -115,75 +115,17 @@ async def _call(
     except TimeoutError:
         raise WorkerError(f"{name} gave no answer within {limit:g} s.") from None
     finally:
-        await _end(worker)
+        await end_worker(worker)
     if worker.returncode != 0:
         lines = errors.decode(errors="replace").strip().splitlines()
         raise WorkerError(f"{name} failed: {lines[-1] if lines else f'exit status {worker.returncode}'}.")
     return _read(answer, returns, name)
 
 
-async def _end(worker: asyncio.subprocess.Process) -> None:
+async def end_worker(worker: asyncio.subprocess.Process) -> None:
     if worker.returncode is None:
         _kill_group(worker)
         await _exit(worker)
-
-
-class WarmWorker:
-    """Calls one function as `run_worker` does, where it can in a process that has done its imports before.
-
-    Such a process is started after each call, and ended where none follows for `kept` seconds. `close` it
-    before the event loop ends; a process whose bot was killed ends by itself.
-    """
-
-    def __init__(
-        self,
-        function: str,
-        *,
-        name: str,
-        python: str,
-        settings: Mapping[str, str] | None = None,
-        kept: float = 300.0,
-    ) -> None:
-        self._function = function
-        self._name = name
-        self._python = python
-        self._settings = settings or {}
-        self._kept = kept
-        self.spare: asyncio.Task[asyncio.subprocess.Process] | None = None
-        self._keeping: asyncio.Task[None] | None = None
-
-    async def call(self, *arguments: object, returns: type[T], limit: float) -> T:
-        spare, self.spare = self.spare, None
-        if self._keeping is not None:
-            self._keeping.cancel()
-        try:
-            worker = await spare if spare is not None else None
-            if worker is None or worker.returncode is not None:
-                worker = await self._start()
-            return await _call(worker, arguments, returns=returns, name=self._name, limit=limit)
-        finally:
-            self.get_ready()
-
-    def get_ready(self) -> None:
-        """Start a process for the call to come."""
-        if self.spare is None:
-            self.spare = asyncio.create_task(self._start())
-            self._keeping = asyncio.create_task(self._let_go(self._kept))
-
-    async def close(self) -> None:
-        if self._keeping is not None:
-            self._keeping.cancel()
-        await self._let_go(0.0)
-
-    async def _start(self) -> asyncio.subprocess.Process:
-        return await _start(self._function, name=self._name, python=self._python, settings=self._settings)
-
-    async def _let_go(self, after: float) -> None:
-        await asyncio.sleep(after)
-        spare, self.spare = self.spare, None
-        if spare is not None:
-            with suppress(WorkerError):
-                await _end(await spare)
 
 
 async def _ask(worker: asyncio.subprocess.Process, request: bytes) -> tuple[bytes, bytes]:
