@@ -19,12 +19,12 @@ from bot.setup.settings import Settings
 from bot.setup.trainings import sandbox_check
 from loop.engine.run import Engine
 from loop.errors import UserError
+from loop.evaluation.certainty import read_certainty
 from loop.evaluation.noise import read_noise
 from loop.evidence import Repeat
 from loop.experiment import Actor, EventKind, Goal, Reason, Run, RunState
 from loop.logs.tail import read_tail
 from loop.process.worker import in_thread
-from loop.results.certainty import read_certainty
 from loop.results.report import RunStatus, run_status
 from loop.store.events import last_event_of
 from loop.store.experiments import read_rows

@@ -27,7 +27,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from io import FileIO
 
-from loop.process.log import CHUNK, Log, replace
+from loop.logs.capture import CHUNK, Log, replace
 
 TYPE_CHECKING = False  # typing takes long to import, and nothing here needs it
 if TYPE_CHECKING:

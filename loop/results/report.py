@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 
+from loop.evaluation.certainty import Certainty, read_certainty
 from loop.experiment import Cost, Experiment, Goal, Reason, Run, RunState, Stage, Status
 from loop.gain import gain, per_step
+from loop.lanes.status import LaneStatus, lane_statuses
 from loop.logs.progress import Progress
 from loop.proposers.protocol import STUCK_AFTER, SearchMode, idle, search_mode
-from loop.results.certainty import Certainty, read_certainty
 from loop.results.gains import FamilyRate, bests_before, rates_of
-from loop.results.lanes import LaneStatus, lane_statuses
 from loop.results.ledger import Bill, Ledger, Spent, all_of, away_seconds, read_ledger
 from loop.store.events import open_calls
 from loop.store.evidence.evaluations import are_evaluated

@@ -16,7 +16,7 @@ from typing import TypeAlias
 from loop.experiment import Cause, Event, EventKind, Run, RunState
 from loop.store.experiments import last_number_at
 from loop.store.journal import Journal
-from loop.store.schema import decode
+from loop.store.tables.schema import decode
 
 SIGN_SECONDS = 30.0  # a bot gives a sign of life this often; a kill can hide this much of its end
 SILENCE_SECONDS = 120.0  # a session that gave no sign for so long is taken for dead

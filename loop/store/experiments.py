@@ -15,7 +15,7 @@ from loop.evidence import AGAIN, Invalidated
 from loop.experiment import Cost, EventKind, Experiment, Family, Goal, Run, Status
 from loop.store.evidence.repeats import Repeats
 from loop.store.journal import Journal
-from loop.store.schema import decode, quoted, read_experiment
+from loop.store.tables.schema import decode, quoted, read_experiment
 from loop.text import one_line
 
 _MEASURED = (Status.KEEP, Status.DISCARD, Status.QUARANTINE)

@@ -25,9 +25,9 @@ from typing import Any
 from loop.errors import UserError
 from loop.experiment import BY_COMMAND, Event, EventKind, Experiment, Goal, Reason, Run, RunState, Status
 from loop.shell import own_command
-from loop.store.migrations import MIGRATIONS, statements
 from loop.store.patience import BUSY_SECONDS, PATIENCE, Blocked, MovedError, Patience, identity
-from loop.store.schema import decode, encode, insertion, read_experiment, values_of
+from loop.store.tables.migrations import MIGRATIONS, statements
+from loop.store.tables.schema import decode, encode, insertion, read_experiment, values_of
 
 log = logging.getLogger(__name__)
 

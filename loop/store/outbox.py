@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from loop.experiment import Event, EventKind, RunState
 from loop.store.journal import Journal
-from loop.store.schema import decode
+from loop.store.tables.schema import decode
 
 
 class State(StrEnum):

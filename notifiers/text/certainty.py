@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from loop.evaluation.certainty import Certainty
 from loop.evidence import Certified
 from loop.experiment import Event, EventKind, Goal, Run
 from loop.gain import digits, digits_of, is_visible, signed
-from loop.results.certainty import Certainty
 from loop.text import one_line
 from notifiers.text.words import plural
 

@@ -11,9 +11,9 @@ from typing import assert_never
 from loop.evidence import Wish
 from loop.experiment import Actor, Cause, Experiment, Goal, RunState, Stage
 from loop.gain import change, is_visible, number, signed, with_error
+from loop.lanes.status import LaneStatus
 from loop.logs.progress import Progress
 from loop.results.gains import FamilyRate, Lesson, effect
-from loop.results.lanes import LaneStatus
 from loop.results.report import RunStatus
 from loop.sandbox.proof import Check, SandboxFacts
 from loop.sandbox.sandbox import SandboxKind

@@ -12,7 +12,7 @@ from loop.evidence import Certification, Certified, RepeatFor
 from loop.experiment import EventKind
 from loop.store.evidence.repeats import Repeats
 from loop.store.journal import Journal
-from loop.store.schema import decode, values_of
+from loop.store.tables.schema import decode, values_of
 
 _RECENT = 9  # trainings, by which it is told how long the next one takes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from loop.evidence import Belief, Evaluation
 from loop.experiment import EventKind, Experiment
 from loop.store.journal import Journal
-from loop.store.schema import decode, values_of
+from loop.store.tables.schema import decode, values_of
 
 
 def record_evaluated(

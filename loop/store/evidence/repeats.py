@@ -16,7 +16,7 @@ from typing import TypeAlias
 from loop.evidence import Repeat, RepeatFor
 from loop.experiment import EventKind, Purpose, Training
 from loop.store.journal import Journal
-from loop.store.schema import OF_TRAINING, decode, values_of
+from loop.store.tables.schema import OF_TRAINING, decode, values_of
 
 Append: TypeAlias = Callable[..., None]  # as `Journal.transaction` yields it
 

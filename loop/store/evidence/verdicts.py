@@ -12,7 +12,7 @@ from loop.evidence import AGAIN, Invalidated, RepeatFor
 from loop.experiment import Cause, EventKind, Experiment, Run, Status
 from loop.store.evidence.repeats import Repeats
 from loop.store.journal import Journal
-from loop.store.schema import read_experiment
+from loop.store.tables.schema import read_experiment
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from loop.errors import UserError
 from loop.experiment import RunState, Stage, Training
 from loop.shell import own_command
 from loop.store.journal import Journal
-from loop.store.migrations import MIGRATIONS
+from loop.store.tables.migrations import MIGRATIONS
 from tests.loop.real_git import make_repository
 from tests.loop.store.test_journal import make_experiment, make_run, write_version
 

@@ -6,9 +6,9 @@ import pytest
 
 from loop.engine.run import Engine
 from loop.errors import UserError
+from loop.evaluation.certainty import read_certainty
 from loop.evidence import RepeatFor
 from loop.experiment import EventKind, Experiment, Family, RunState, Status
-from loop.results.certainty import read_certainty
 from loop.store.evidence.prunes import Prunes
 from loop.store.experiments import IdeaBox
 from tests.loop.engine.engines import MakeLab, conduct, end, kill, told

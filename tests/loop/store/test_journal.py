@@ -33,7 +33,7 @@ from loop.results.report import run_status
 from loop.store.events import Notes, open_calls
 from loop.store.experiments import IdeaBox
 from loop.store.journal import Journal
-from loop.store.migrations import MIGRATIONS
+from loop.store.tables.migrations import MIGRATIONS
 
 pytestmark = pytest.mark.usefixtures("tables_by_migrations")
 

@@ -11,7 +11,7 @@ import pytest
 
 from loop.store.events import Session, Sessions
 from loop.store.journal import Journal
-from loop.store.migrations import MIGRATIONS
+from loop.store.tables.migrations import MIGRATIONS
 
 pytestmark = pytest.mark.usefixtures("tables_by_migrations")
 

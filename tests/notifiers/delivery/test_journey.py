@@ -26,7 +26,7 @@ HELPERS = {
     "loop.process.worker",
     "loop.gain",
     "loop.results.gains",
-    "loop.store.schema",
+    "loop.store.tables.schema",
     "loop.text",
     "notifiers.message",
     "notifiers.text.words",

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loop.evaluation.certainty import Certainty
 from loop.evaluation.certification import Kept
 from loop.evaluation.noise import Noise
 from loop.evidence import Certified, Invalidated
 from loop.experiment import Goal, Status
-from loop.results.certainty import Certainty
 from loop.results.constants import Move, Try, Way
 from loop.results.report import make_report
 from notifiers.charts import make_scene

@@ -3,11 +3,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from loop.evaluation.certainty import Certainty, read_certainty
 from loop.evaluation.certification import Kept
 from loop.evaluation.noise import Noise
 from loop.evidence import Certified
 from loop.experiment import Event, EventKind, Goal, Status
-from loop.results.certainty import Certainty, read_certainty
 from loop.results.report import read_wakeup_report
 from loop.store.evidence.certifications import Certifications
 from notifiers.text.certainty import certified_line, doubtful_lines, gain_text
