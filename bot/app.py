@@ -33,7 +33,7 @@ from bot.platforms import Chats, access_by, keep
 from bot.reports import Reporter, WakeUp
 from bot.runs import Runs
 from bot.setup.proposer_factory import clear_agents
-from bot.setup.service import close_to_others, feed_watchdog, notify, start_logging
+from bot.setup.service import feed_watchdog, notify, open_state_directory
 from bot.setup.settings import Settings
 from bot.setup.template import embedded_folder
 from bot.setup.trainings import clear_left
@@ -108,7 +108,7 @@ async def serve(settings: Settings, order: Order) -> str | None:
 
 
 async def _serve(settings: Settings, order: Order, ending: threading.Event) -> str | None:
-    notices = open_state_directory(settings)
+    notices = open_state_directory(settings.home, settings.secrets)
     async with AsyncExitStack() as stack:
         journal = await _open_journal(settings, ending)
         stack.callback(journal.close)
@@ -120,19 +120,6 @@ async def _serve(settings: Settings, order: Order, ending: threading.Event) -> s
         for task in done:
             task.result()
         return journal.run_by_id(bot.ordered.id).tag if bot.ordered else None
-
-
-def open_state_directory(settings: Settings) -> list[str]:
-    """Make the state directory, and close an older one to other users; return what people should know."""
-    try:
-        settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        start_logging(settings.home / "bot.log", settings.secrets)
-        return close_to_others(settings.home)
-    except OSError as error:
-        raise UserError(
-            f"Cannot write to the state directory {settings.home} ({error.strerror}). "
-            "Choose another one with --home or AUTORESEARCH_HOME."
-        ) from None
 
 
 async def _open_journal(settings: Settings, ending: threading.Event) -> Journal:

@@ -204,6 +204,19 @@ def _reaped() -> Iterator[tuple[int, int]]:
             yield ended
 
 
+def open_state_directory(home: Path, secrets: Collection[str]) -> list[str]:
+    """Make the state directory, and close an older one to other users; return what people should know."""
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        start_logging(home / "bot.log", secrets)
+        return close_to_others(home)
+    except OSError as error:
+        raise UserError(
+            f"Cannot write to the state directory {home} ({error.strerror}). "
+            "Choose another one with --home or AUTORESEARCH_HOME."
+        ) from None
+
+
 def close_to_others(home: Path) -> list[str]:
     """Take the state directory and its files from other users; return what people should know of that.
 

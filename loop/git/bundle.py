@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from loop.errors import UserError
 from loop.experiment import Experiment, Run
@@ -81,12 +79,11 @@ def _commit(git: Git, run: Run, keeps: Sequence[Experiment], *, parent: str) -> 
     names = [f"GIT_{role}_{part}" for role in ("AUTHOR", "COMMITTER") for part in ("NAME", "EMAIL", "DATE")]
     # Who and when, from the experiment's own commit: so the same keeps give the same commits.
     who = {n: f"@{v} +0000" if n.endswith("DATE") else v for n, v in zip(names, shown, strict=True)}
-    with tempfile.TemporaryDirectory() as folder:
-        message = Path(folder) / "message"
-        message.write_text(_message(run, keeps), encoding="utf-8")
-        return git(
-            "commit-tree", f"{last.commit}^{{tree}}", "-p", parent, "-F", str(message), environment=who
-        )
+    return git(
+        *("commit-tree", f"{last.commit}^{{tree}}", "-p", parent),
+        stdin=_message(run, keeps).encode("utf-8", "surrogateescape"),
+        environment=who,
+    )
 
 
 def _message(run: Run, keeps: Sequence[Experiment]) -> str:
