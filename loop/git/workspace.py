@@ -308,10 +308,7 @@ class Workspace:
             self._worktree.tidy(head, anew=self._place(head))
 
     def carry_over(self, source: str, parent: str, best: str, *, wins: bool = False) -> str | None:
-        """Return `source`, made of commit `parent`, as it is on top of `best`.
-
-        None if they conflict, unless it `wins` then.
-        """
+        """Return `source`, made of `parent`, on top of `best`; None if they conflict and not `wins`."""
         if parent == best:
             return source
         return merge_texts(self.source(parent), self.source(best), source, favour_theirs=wins)
