@@ -88,7 +88,7 @@ _STEERS = Role.OPERATOR
 COMMANDS = (
     Command(
         "start_run",
-        "Show what a new run would do; `go` starts it at once, `lanes=0,1` on some GPUs",
+        "Preview a new run; `go` starts it, `lanes=0,1` picks GPUs",
         "/start_run mar12 go",
         (Parameter("tag", Kind.WORD), Parameter("go", Kind.CHOICE), Parameter("lanes", Kind.OPTION)),
         _STEERS,
