@@ -90,7 +90,7 @@ _STEERS = Role.OPERATOR
 COMMANDS = (
     Command(
         "start_run",
-        "Show what a new run would do; `go` starts it at once, `lanes=0,1` on some GPUs",
+        "Preview a new run; `go` starts it, `lanes=0,1` picks GPUs",
         "/start_run mar12 go",
         (
             Parameter("tag", Kind.WORD),
@@ -176,8 +176,8 @@ COMMANDS = (
         (Parameter("text", Kind.TEXT, required=True),),
         _STEERS,
     ),
-    Command("more", "Try more like an experiment; `off` takes it back", "/more 12", (_NUMBER, _OFF), _STEERS),
-    Command("never", "Try nothing like it again; `off` takes it back", "/never 12", (_NUMBER, _OFF), _STEERS),
+    Command("more", "Try more like it; `off` takes it back", "/more 12", (_NUMBER, _OFF), _STEERS),
+    Command("never", "Try nothing like it; `off` takes it back", "/never 12", (_NUMBER, _OFF), _STEERS),
     Command("ideas", "Queued ideas, and lessons so far", "/ideas 10", _COUNT),
     Command("runs", "All runs", "/runs"),
     Command(
