@@ -103,7 +103,7 @@ COMMANDS = (
     Command("status", "Current experiment and best result", "/status"),
     Command(
         "pause",
-        "Pause after this experiment; `now` interrupts it and reruns it later",
+        "Pause after this experiment; `now` interrupts it",
         "/pause now",
         (Parameter("now", Kind.CHOICE),),
         _STEERS,
@@ -160,18 +160,18 @@ COMMANDS = (
     Command("best", "Best experiment so far", "/best"),
     Command(
         "diff",
-        "What an experiment changed, or all changes from one to another",
+        "What an experiment changed, or from one to another",
         "/diff 0 12",
         (_NUMBER, Parameter("to", Kind.COUNT)),
     ),
     Command("log", "End of an experiment's log", "/log 12", (_NUMBER,)),
     Command("plot", "Progress chart", "/plot"),
     Command(
-        "bundle", "Make a clean branch of what was kept, for a pull request; no push", "/bundle", (), _STEERS
+        "bundle", "Make a clean branch of what was kept", "/bundle", (), _STEERS
     ),
     Command(
         "idea",
-        "Queue something to try next; `/idea drop 3` takes it back",
+        "Queue something to try next, or drop it",
         "/idea EMBEDDING_LR 0.8",
         (Parameter("text", Kind.TEXT, required=True),),
         _STEERS,
