@@ -166,9 +166,7 @@ COMMANDS = (
     ),
     Command("log", "End of an experiment's log", "/log 12", (_NUMBER,)),
     Command("plot", "Progress chart", "/plot"),
-    Command(
-        "bundle", "Make a clean branch of what was kept", "/bundle", (), _STEERS
-    ),
+    Command("bundle", "Make a clean branch of what was kept", "/bundle", (), _STEERS),
     Command(
         "idea",
         "Queue something to try next, or drop it",

@@ -230,13 +230,17 @@ class Repeater:
         first = self.experiment(repeat).value
         value = numbers.get(metric)
         before = self._store.values(repeat.run_id, metric).get(repeat.number, (first,))
+        others = [
+            *self.waiting(),
+            *(begun.repeat for lane, begun in self.under_way().items() if lane != over.lane),
+        ]
         self._store.measured(
             replace(over, training=replace(over.training, numbers=numbers)),
             value=value,
             first=first,
             values=[number for number in (*before, value) if number is not None],
             error="" if has_number else outcome.error or reason,
-            last=not any(other.why is repeat.why for other in self._store.waiting(repeat.run_id)),
+            last=not any(other.why is repeat.why for other in others),
             started_at=outcome.started_at,
             ended_at=outcome.ended_at,
             training_seconds=seconds,

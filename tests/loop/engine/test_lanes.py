@@ -9,6 +9,7 @@ from loop.evidence import Invalidated
 from loop.experiment import Actor, Cause, EventKind, Proposal, Reason, Status
 from loop.lanes.protocol import Slot
 from loop.proposers.protocol import Context
+from loop.store.events import events_of
 from loop.store.lanes import lanes_of
 from tests.loop.engine.engines import MakeLab
 from tests.loop.lab import Lab, program
@@ -172,3 +173,11 @@ async def test_a_certification_begins_when_no_lane_trains_and_uses_all(make_lab:
     rows = lab.journal.query("SELECT number, lane FROM trainings WHERE purpose = 'repeat'")
     assert len(rows) == 4
     assert {row["lane"] for row in rows} == {0, 1}
+
+
+async def test_the_noise_is_told_once_the_last_of_the_lanes_has_repeated(make_lab: MakeLab) -> None:
+    lab = make_lab(toy(1.0, 1.0))
+    engine = lab.engine(ideas=Edits(), slots=TWO, noise_runs=2)
+    await engine.conduct(1)
+    told = [event.data["last"] for event in events_of(lab.journal, lab.run.id, (EventKind.REPEATED,))]
+    assert told == [False, True]
