@@ -29,6 +29,11 @@ def gain(before: float, after: float, goal: Goal) -> float:
     return float(written if goal is Goal.MINIMIZE else -written) + 0.0  # no -0.0
 
 
+def beats(value: float | None, other: float | None, goal: Goal) -> bool:
+    """Tell whether a number is better than another; None, there is none, is not and is not beaten."""
+    return value is not None and other is not None and gain(other, value, goal) > 0
+
+
 def step(like: float | None) -> float:
     """Return the gain that is worth something: 0.001 from 0.1 to 10."""
     return float(f"{_WORTH}e{_places(like)}")

@@ -375,8 +375,7 @@ class Conductor:
                 async with asyncio.timeout(pause if pause > 0 else None):
                     await lane.wake.wait()
 
-    async def _take_over(self, lane: Lane) -> None:
-        """Let an open lane train what waits in a closed one."""
+    async def _take_over(self, lane: Lane) -> None:  # what waits in a closed one
         if lane.experiment is None and lane.closed is None:
             for other in self._lanes:
                 if await other.hand_over(lane):
@@ -400,8 +399,9 @@ class Conductor:
         return not self.wants_more and not await in_thread(self.repeats.waiting)
 
     async def _is_over(self) -> bool:
-        """Tidy up if no lane has anything to do; say whether the run is done or stopped."""
+        """Tidy up; say whether no lane has anything to do and the run is done or stopped."""
         if not all(lane.can_wait for lane in self._lanes):
+            await in_thread(self._trainings.sweep)
             return False
         has_all = self.made == self._limit and (self.under_way or await self._has_all())
         if self.run.state in (RunState.RUNNING, RunState.PAUSING) and has_all and not self.pruner.leaves_out:

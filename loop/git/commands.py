@@ -214,10 +214,9 @@ def merge_texts(base: str, ours: str, theirs: str, *, favour_theirs: bool = Fals
         names = ("ours", "base", "theirs")
         for name, text in zip(names, (ours, base, theirs), strict=True):
             (Path(folder) / name).write_bytes(text.encode())
-        git = _gitpython(Path(folder))
         # The status is the number of conflicts, at most 127; more is a failure.
         status, output = _run(
-            git,
+            _gitpython(Path(folder)),
             ("merge-file", "-p", *(["--theirs"] if favour_theirs else []), "--", *names),
             environment={"GIT_CEILING_DIRECTORIES": str(Path(folder).parent)},  # in no repository
             accept=tuple(range(128)),

@@ -308,10 +308,9 @@ class Workspace:
             self._worktree.tidy(head, anew=self._place(head))
 
     def carry_over(self, source: str, parent: str, best: str, *, wins: bool = False) -> str | None:
-        """Return `source`, made of `parent`, on top of `best`; None if they conflict and not `wins`."""
-        if parent == best:
-            return source
-        return merge_texts(self.source(parent), self.source(best), source, favour_theirs=wins)
+        """Return `source`, made of `parent`, on top of `best`; if they conflict it `wins`, or None."""
+        texts = (self.source(parent), self.source(best), source)
+        return source if parent == best else merge_texts(*texts, favour_theirs=wins)
 
     def diff(self, commit: str, before: str = "") -> str:
         """Return what `commit` changes in the editable file, since its parent or since `before`."""

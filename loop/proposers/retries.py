@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from loop.errors import UserError
 from loop.evidence import Invalidated
-from loop.experiment import Experiment, Goal, Proposal
-from loop.gain import gain
+from loop.experiment import Proposal
+from loop.gain import beats
 from loop.git.commands import GitError
 from loop.git.workspace import Workspace
 from loop.process.worker import in_thread
@@ -15,11 +15,6 @@ from loop.proposers.protocol import Context, Proposer
 from loop.store.evidence.verdicts import Retry, give_up_retry, waiting_retries
 from loop.store.experiments import with_program
 from loop.store.journal import Journal
-
-
-def is_better(one: Experiment, other: Experiment | None, goal: Goal) -> bool:
-    values = one.value, other.value if other else None
-    return values[0] is not None and values[1] is not None and gain(values[1], values[0], goal) > 0
 
 
 class RetriesFirst:
@@ -54,7 +49,8 @@ class RetriesFirst:
         source = self._workspace.source(experiment.commit)
         best = self._journal.best(retry.run_id)
         # Another lane kept something that changed the same lines, and this one is better than that.
-        wins = experiment.invalidated is Invalidated.BEHIND and is_better(experiment, best, context.goal)
+        ahead = beats(experiment.value, best.value if best else None, context.goal)
+        wins = ahead and experiment.invalidated is Invalidated.BEHIND
         merged = self._workspace.carry_over(source, experiment.parent, context.parent, wins=wins)
         if merged is None:
             raise UserError("it conflicts with the best program")

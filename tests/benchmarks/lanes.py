@@ -147,11 +147,11 @@ def begin(night: Night, number: int, run: Run, noise: Noise | None) -> None:
 
 
 def decide(night: Night, begun: Experiment, score: Landscape) -> None:
-    """Judge what has ended: against the head of now, or else against its own parent."""
-    parent = next(each for each in night.made if each.commit == begun.parent)
-    source = night.sources[begun.commit]
-    found = judged(begun.number, begun.parent, night.sources[begun.parent], source, score, parent.value)
-    if found.status is Status.KEEP and parent is not night.head:
+    """Judge what has ended against the head of now; built on another one it can only be tried again."""
+    head, source = night.head, night.sources[begun.commit]
+    before = night.sources[begun.parent]
+    found = judged(begun.number, begun.parent, before, source, score, head.value)
+    if begun.parent != head.commit and found.status is Status.KEEP:
         found = replace(found, status=Status.DISCARD, invalidated=Invalidated.BEHIND)
         night.retries.append(found)
     night.made.append(found)
@@ -159,15 +159,14 @@ def decide(night: Night, begun: Experiment, score: Landscape) -> None:
 
 
 def combined(night: Night, head: Experiment) -> str | None:
-    """Return the next program that is to be tried again, on the head of now; the better one's values win."""
+    """Return the next program that is to be tried again, on the head of now, if it is better than that."""
     while night.retries:
         late = night.retries.pop(0)
         before = next(each for each in night.made if each.commit == late.parent).constants
         moved = {name: value for name, value in late.constants.items() if before[name] != value}
-        kept = {name for name, value in head.constants.items() if before[name] != value}
         assert late.value is not None
         assert head.value is not None
-        if moved.keys() & kept and late.value >= head.value:
+        if late.value >= head.value:
             continue
         found = find_constants(night.sources[late.commit])
         changes = {each.name: Literal(each.text) for each in found if each.name in moved}
@@ -216,7 +215,8 @@ def main() -> None:
             median = statistics.median(gains)
             sequential = sequential or median
             print(
-                f"{landscape:11}{lanes:3} lanes  median {median:.4f}  worst {min(gains):.4f}  "
+                f"{landscape:11}{lanes:3} lanes  median {median:.4f}  mean {statistics.mean(gains):.4f}  "
+                f"worst {min(gains):.4f}  "
                 f"{median / sequential - 1:+.1%}  ({time.monotonic() - began:.0f} s)",
                 flush=True,
             )

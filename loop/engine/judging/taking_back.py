@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 
 from loop.errors import UserError
 from loop.evidence import Invalidated
-from loop.experiment import Experiment, Status
+from loop.experiment import Experiment, Goal, Status
+from loop.gain import beats
 from loop.gain import number as written
 from loop.git.commands import is_commit_id
+from loop.proposers.search.suggest import NAME as SEARCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +82,26 @@ def reject(
     return Correction((rejected, *again), before)
 
 
-def on_old_head(decided: Experiment, parent: Experiment | None, best: Experiment | None) -> Experiment:
+def on_old_head(
+    decided: Experiment, parent: Experiment | None, best: Experiment | None, goal: Goal
+) -> Experiment:
     """Return the verdict on an experiment whose `parent` is no longer the best one.
 
     What would be kept is tried again. Its number is compared with that of its parent, where that is believed.
+    Of what the search has made only what is better than the best of now: the rest it combines by itself.
     """
     if decided.status not in (Status.KEEP, Status.QUARANTINE):
         return decided
     on = f"#{parent.number}" if parent else decided.parent[:7]
     now = f"#{best.number}" if best else "the present head"
+    is_true = parent is not None and parent.status is Status.KEEP  # only another one was kept as well
+    number = best.value if best else None
+    if is_true and decided.proposer == SEARCH and not beats(decided.value, number, goal):
+        reason = f"built on {on}, and no better than {now}, which was kept meanwhile"
+        return replace(decided, status=Status.DISCARD, best_before=number, reason=reason, doubts=())
     tried = _tried_again(decided, f"built on {on}, no longer the best: tried again on {now}")
-    kept = parent is not None and parent.status is Status.KEEP  # by another lane something better was
-    why = Invalidated.BEHIND if kept else Invalidated.TRIED_AGAIN
-    return replace(tried, best_before=best.value if best else None, invalidated=why)
+    why = Invalidated.BEHIND if is_true else Invalidated.TRIED_AGAIN
+    return replace(tried, best_before=number, invalidated=why)
 
 
 def call_text(experiment: Experiment, repeated: Sequence[float | None], metric: str) -> str:

@@ -125,7 +125,7 @@ class Verdicts:
     def _decided(self, run: Run, measured: Experiment, noise: Noise | None, doubt: Doubt) -> Experiment:
         parent, best, record = None, self.best_value, best_number(self._journal, run)
         is_on_head = measured.parent == self.head(run)
-        if not is_on_head:  # a person took back, or accepted, something meanwhile
+        if not is_on_head:  # another lane's was kept meanwhile, or a person took back or accepted something
             parent = with_commit(self._journal, run.id, measured.parent)
             best, record = parent.value if parent and parent.status is Status.KEEP else None, None
         decided = stages.decided(
@@ -140,7 +140,7 @@ class Verdicts:
             record=record,
             doubt=doubt,
         )
-        return decided if is_on_head else taking_back.on_old_head(decided, parent, self.best)
+        return decided if is_on_head else taking_back.on_old_head(decided, parent, self.best, run.goal)
 
     def give_up(self, run: Run, experiment: Experiment) -> Experiment:
         reason = stages.RUN_STOPPED if run.state is RunState.STOPPED else ""

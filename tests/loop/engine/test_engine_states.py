@@ -268,7 +268,6 @@ class LaneStates(EngineStates):
     ("machine", "examples", "steps"),
     [
         (EngineStates, 12, 20),
-        (LaneStates, 4, 20),
         pytest.param(EngineStates, 500, 30, marks=pytest.mark.slow, id="at length"),
         pytest.param(LaneStates, 500, 30, marks=pytest.mark.slow, id="lanes at length"),
     ],

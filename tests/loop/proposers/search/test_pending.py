@@ -1,0 +1,70 @@
+"""What trains in other lanes counts as tried."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from loop.experiment import Experiment, Stage, Status
+from loop.program.constants import find_constants
+from loop.proposers.protocol import Context
+from loop.proposers.search.pending import is_near, under_way
+from loop.proposers.search.suggest import learn, suggest
+from tests.benchmarks.discovery import judged
+from tests.benchmarks.landscape import FILES, Landscape
+from tests.loop.proposers.contexts import run_of
+
+SCORE = Landscape("published", seed=1, noise=0.0005)
+
+
+def begun(number: int, source: str, parent: str) -> Experiment:
+    done = judged(number, parent, SCORE.program, source, SCORE, None)
+    return replace(done, stage=Stage.TRAINING, status=None, value=None, training=None)
+
+
+def night(decided: int, lanes: int) -> tuple[Context, list[Experiment]]:
+    """Return what the search is asked with while so many trainings go on, after so many have ended."""
+    first = judged(0, "", SCORE.program, SCORE.program, SCORE, None)
+    assert first.status is Status.KEEP
+    made, best, source = [first], first, SCORE.program
+    context = Context(run_of(), source, best.commit, tuple(made), files=FILES)
+    pending: list[Experiment] = []
+    for number in range(1, decided + lanes + 1):
+        context = replace(context, source=source, parent=best.commit, experiments=tuple(made + pending))
+        proposed = suggest(context).source
+        if number > decided:
+            pending.append(begun(number, proposed, best.commit))
+            continue
+        made.append(judged(number, best.commit, source, proposed, SCORE, best.value))
+        if made[-1].status is Status.KEEP:
+            best, source = made[-1], proposed
+    return replace(context, experiments=tuple(made + pending)), pending
+
+
+def test_lanes_try_different_things_at_once() -> None:
+    context, pending = night(decided=30, lanes=4)
+    programs = {each.program for each in pending}
+    assert len(programs) == 4
+    _, axes, trials, _ = learn(context, frozenset())
+    proposal = suggest(context)
+    constants = {constant.name: constant.value for constant in find_constants(proposal.source)}
+    read = ((axis, axis.read(constants)) for axis in axes)
+    moves = tuple((axis, value) for axis, value in read if value is not None and value != axis.current)
+    assert not is_near(moves, pending, trials)
+
+
+def test_one_training_under_way_is_over_before_the_next_begins() -> None:
+    context, pending = night(decided=12, lanes=1)
+    assert under_way(context.experiments) == ()
+    assert len(pending) == 1
+
+
+def test_the_surface_has_less_doubt_where_a_lane_tries_something() -> None:
+    context, pending = night(decided=30, lanes=3)
+    before = replace(context, experiments=tuple(e for e in context.experiments if e.status is not None))
+    _, axes, _, surface = learn(context, frozenset())
+    _, _, _, without = learn(before, frozenset())
+    for each in pending:
+        values = {axis.key: value for axis in axes if (value := axis.read(each.constants)) is not None}
+        _, (doubt,) = surface.predict(surface.columns.rows([values]))
+        _, (doubt_before,) = without.predict(without.columns.rows([values]))
+        assert doubt < doubt_before
