@@ -90,7 +90,6 @@ class Chats:
         self._report = report
         self._zone = zone
         self._say_here = say_here
-        self._access = access_by(settings, platforms)
         self._clock = Clock()
         self._fronts: dict[str, Callable[[], FrontHealth]] = {}
         self._checks: dict[str, Sequence[Check]] = {}  # those of each platform that are not well

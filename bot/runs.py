@@ -25,6 +25,7 @@ from loop.errors import DiskError, UserError
 from loop.evaluation.evaluator import evaluator_of
 from loop.experiment import Actor, Reason, Run, RunState
 from loop.files import writing
+from loop.folders import RunFolders
 from loop.git.checkout import Source
 from loop.git.repository import (
     branches,
@@ -38,7 +39,7 @@ from loop.git.workspace import Workspace
 from loop.lanes.local import choose_slots, find_slots
 from loop.lanes.protocol import Slot
 from loop.process.environment import Launcher, training_environment
-from loop.process.trainer import RunFolders, Trainer
+from loop.process.trainer import Trainer
 from loop.process.worker import in_thread
 from loop.sandbox.proof import SandboxFacts
 from loop.shell import own_command

@@ -141,7 +141,8 @@ def main(folder: Path = FOLDER, pause: Callable[[float], None] = time.sleep) -> 
         picture, page = folder / "mar12.png", folder / "mar12.html"
         picture.write_bytes(player.chart)
         settings = load_settings(Path(state) / ".env", {}, Path(state))
-        FullReport(replace(found, run=None)).write_page(page, settings, UTC)  # no repository is behind it
+        report = FullReport(replace(found, run=None), title=night.run.tag)  # no repository is behind it
+        report.write_page(page, settings, UTC)
     _print(f"\nThe chart: {picture}\nThe page: {page} (open it in a browser)\n")
     _print("Next, the bot itself on a small model: make run")
 

@@ -18,8 +18,8 @@ from tests.conftest import LONG, TOGETHER
 
 ROOT = Path(__file__).parents[1]
 
-MOST_FILES = 232  # with the `__init__` of 34 packages
-MOST_LINES = 42_130
+MOST_FILES = 233  # with the `__init__` of 34 packages
+MOST_LINES = 42_150
 LINES_OF_A_FILE = 450
 LINES_OF_A_PACKAGE = 2_000  # a folder's own files, without the folders in it
 LARGER: dict[str, int] = {}

@@ -155,13 +155,13 @@ def test_commands_of_the_command_line_exist_and_all_are_named() -> None:
 
 
 def test_commands_of_chats_exist() -> None:
-    others = {"newbot", "autoresearch"}  # BotFather's, and Slack's own, before the command
+    others = {"newbot", "autoresearch", "pair"}  # of BotFather, of Slack, and before anybody is listed
     named = {match[1] for span in CODE if (match := re.match(r"/([a-z_]+)(?= |$)", span))}
     named |= {
         match[1] for span in CODE if (match := re.search(r'(?:^/autoresearch |^!|send "/)([a-z_]+)', span))
     }
     assert named - others <= {command.name for command in COMMANDS if not command.hidden}
-    assert {"id", "start_run", "status"} <= named
+    assert {"start_run", "status"} <= named
 
 
 def test_targets_of_make_exist() -> None:

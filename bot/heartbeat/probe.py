@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from bot.runs import LoopState, worktree
 from loop.experiment import Cause, Run, Stage
+from loop.folders import RunFolders
 from loop.process.liveness import (
     AFTER_SUMMARY,
     Marked,
@@ -27,7 +28,7 @@ from loop.process.liveness import (
 )
 from loop.process.machine import ClockChange, Disk, GpuProcess, GpuState, cannot_write, disks, look_at_gpus
 from loop.process.supervisor import OUTCOME
-from loop.process.trainer import Process, RunFolders
+from loop.process.trainer import Process
 from loop.store.events import WATCHED, Sessions, open_calls
 from loop.store.evidence.repeats import lanes_under_way
 from loop.store.journal import Journal

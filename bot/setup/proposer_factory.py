@@ -13,8 +13,8 @@ from bot.setup.settings import Settings
 from bot.setup.sources import KINDS, SEARCH, ProposerKind, SourceChoice, Supplies
 from loop.evaluation.guard.examine import module_names
 from loop.experiment import Experiment, Reason, Run
+from loop.folders import RunFolders
 from loop.git.workspace import Workspace
-from loop.process.trainer import RunFolders
 from loop.proposers.calling import Availability, BudgetGuard, Guard, Source
 from loop.proposers.prompt.context import ContextReader, Papers
 from loop.proposers.protocol import Failure

@@ -38,12 +38,12 @@ from loop.experiment import (
     Stage,
     Status,
 )
+from loop.folders import RunFolders
 from loop.git.workspace import BranchMoved, Workspace
 from loop.lanes.local import WHOLE
 from loop.lanes.notices import note_closed, record_lanes
 from loop.lanes.protocol import Slot
-from loop.process.supervisor import LOG
-from loop.process.trainer import RunFolders, Trainer
+from loop.process.trainer import Trainer
 from loop.process.worker import in_thread
 from loop.proposers.leaving_out import LeavesOutFirst
 from loop.proposers.prompt.context import ContextReader
@@ -172,7 +172,7 @@ class Conductor:
         """Return what the training of an experiment writes."""
         if not experiment.lane:
             return self._workspace.path / "run.log"
-        return self._trainings.folders.attempt(experiment.number, experiment.attempt) / LOG
+        return self._trainings.folders.printed(experiment.number, experiment.attempt)
 
     async def conduct(
         self, experiments: int | None = None, *, unattended: bool = False, certify: bool = False

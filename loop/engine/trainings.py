@@ -20,6 +20,7 @@ from loop.errors import DiskError, UserError
 from loop.evaluation.evaluator import MODEL, Evaluator, Program, command_of, evaluator_of
 from loop.experiment import Ending, EventKind, Experiment, Run, Status, Training
 from loop.files import holds, remove, writing
+from loop.folders import RunFolders
 from loop.git.checkout import Source
 from loop.git.repository import ignored_mentions
 from loop.git.workspace import Workspace
@@ -29,8 +30,7 @@ from loop.logs.curve import keep_curve
 from loop.logs.summary import keys_seen
 from loop.logs.tail import read_tail
 from loop.process.environment import Launch
-from loop.process.supervisor import LOG
-from loop.process.trainer import AHEAD, Job, RunFolders, Supervisor, Trainer
+from loop.process.trainer import AHEAD, Job, Supervisor, Trainer
 from loop.results.gains import reason_of
 from loop.results.table import append_result, write_results
 from loop.sandbox.lacking import misses_a_file, what_lacks
@@ -341,7 +341,7 @@ class Trainings:
         """Return the names of the numbers in the log of a training that has no summary."""
         if measured.numbers:
             return ()
-        return keys_seen(read_tail(self.folders.attempt(measured.number, measured.attempt) / LOG))
+        return keys_seen(read_tail(self.folders.printed(measured.number, measured.attempt)))
 
     def lacks(self, crashed: Experiment) -> str:
         """Return as `what_lacks` what a training lacked of the machine; of a baseline it may be a guess.
@@ -406,7 +406,7 @@ class Trainings:
         self._over.append(self.folders.attempt(number, k))
 
     def keep_log(self, number: int, k: int, kept: Path) -> None:
-        log = self.folders.attempt(number, k) / LOG
+        log = self.folders.printed(number, k)
         tail = without_secrets(read_tail(log), self._trainer.secrets)
         if tail or not kept.exists():  # it is kept already where only the folder was left
             with writing(kept):

@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loop.experiment import Experiment, Run, Stage
+from loop.folders import RunFolders
 from loop.logs.progress import Progress, read_progress
 from loop.logs.tail import read_tail
-from loop.process.supervisor import LOG
-from loop.process.trainer import RunFolders
 from loop.store.evidence.repeats import Repeats
 from loop.store.journal import Journal
 from loop.store.lanes import LaneRecord, lanes_of
@@ -77,5 +76,5 @@ def live_progress(journal: Journal, run: Run, worktree: Path, trains: Experiment
     path = worktree / "run.log"
     if trains.lane:
         folders = RunFolders(journal.path.parent, run.id)
-        path = folders.attempt(trains.number, trains.attempt) / LOG
+        path = folders.printed(trains.number, trains.attempt)
     return read_progress(read_tail(path, limit=4096))

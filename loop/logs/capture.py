@@ -6,6 +6,7 @@ import os
 import stat
 from contextlib import suppress
 
+LOG = "training.log"  # in the attempt's folder
 CHUNK = 2**20  # bytes of output that are taken at a time, and that the pipe holds
 
 

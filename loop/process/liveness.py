@@ -19,10 +19,11 @@ from pathlib import Path
 import psutil
 
 from loop.errors import UserError
+from loop.logs.capture import LOG
 from loop.logs.summary import read_numbers
 from loop.process import supervisor as program
 from loop.process.machine import GpuState
-from loop.process.supervisor import LOG, MARK, OUTCOME, PATIENCE, boot_id, start_time
+from loop.process.supervisor import MARK, OUTCOME, PATIENCE, boot_id, start_time
 from loop.process.trainer import (
     AHEAD,
     Process,

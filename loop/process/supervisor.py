@@ -27,7 +27,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from io import FileIO
 
-from loop.logs.capture import CHUNK, Log, replace
+from loop.logs.capture import CHUNK, LOG, Log, replace
 
 TYPE_CHECKING = False  # typing takes long to import, and nothing here needs it
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 STARTED = "started.json"
 OUTCOME = "outcome.json"
-LOG = "training.log"
 ERRORS = "supervisor.log"
 
 MARK = "AUTORESEARCH_TRAINING"  # names the attempt in the environment of a training's processes

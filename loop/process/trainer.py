@@ -22,6 +22,7 @@ from typing import Any, assert_never
 
 from loop.errors import UserError
 from loop.experiment import Ending, Limit, Outcome
+from loop.logs.capture import LOG
 from loop.logs.error_line import error_line, read_failure
 from loop.logs.summary import read_numbers
 from loop.logs.tail import read_tail
@@ -243,33 +244,6 @@ class TrainingProcess:
         return await in_thread(_outcome, self.folder, self._secrets, self._pattern)
 
 
-@dataclass(frozen=True, slots=True)
-class RunFolders:
-    """Where a run keeps its trainings and the ends of their logs, in the state directory `home`."""
-
-    home: Path
-    run_id: int
-
-    @property
-    def trainings(self) -> Path:
-        return self.home / "trainings" / str(self.run_id)
-
-    @property
-    def logs(self) -> Path:
-        return self.home / "runs" / str(self.run_id)
-
-    @property
-    def losses(self) -> Path:
-        """Where the evaluator's losses of each position lie, a file for each candidate."""
-        return self.logs / "evaluations"
-
-    def attempt(self, number: int, k: int) -> Path:
-        return self.trainings / f"{number}-{k}"
-
-    def log(self, number: int) -> Path:
-        return self.logs / f"{number}.log"
-
-
 def mark_of(folder: Path) -> str:
     """Return the mark of an attempt: it tells a training nothing, and us its state directory and its attempt.
 
@@ -304,7 +278,7 @@ def _outcome(folder: Path, secrets: Collection[str], pattern: str) -> Outcome:
     outcome = _recorded(_read(folder / program.OUTCOME))
     if outcome is None or sys.platform != "linux":
         _sweep(folder)  # elsewhere a supervisor cannot follow a process that called setsid
-    log = folder / program.LOG
+    log = folder / LOG
     text = read_tail(log)
     ended_well = outcome is not None and outcome.ending is Ending.EXITED and outcome.exit_code in (0, None)
     numbers, unread = {}, ""

@@ -98,7 +98,7 @@ class Outbox:
     def has_answer(self, event: Event) -> bool:
         """Tell whether the answer to a command said in this channel what the event says.
 
-        That a run pauses after its experiment was the answer, so that it has paused is nothing new there.
+        That a run pauses after its experiment was the answer; that it has paused then, its card shows there.
         """
         if event.kind is EventKind.RUN_STATE and event.data["state"] == RunState.PAUSED.value:
             rows = self._journal.query(
@@ -109,7 +109,7 @@ class Outbox:
             )
             before = json.loads(rows[0]["data"]) if rows else {}
             if before.get("state") == RunState.PAUSING.value:
-                return bool(before.get("answered_in") == self._channel)
+                return before.get("answered_in") == self._channel and bool(self.card(event.run_id))
         return event.data.get("answered_in") == self._channel
 
     def new(self, *, most: int) -> Iterator[list[Event]]:

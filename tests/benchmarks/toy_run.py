@@ -9,11 +9,12 @@ from loop.engine.plan import NO_SANDBOX, Plan
 from loop.engine.run import Engine
 from loop.engine.stages import KeepRule
 from loop.experiment import Goal
+from loop.folders import RunFolders
 from loop.git.workspace import Workspace
 from loop.lanes.local import WHOLE
 from loop.lanes.protocol import Slot
 from loop.process.environment import Launcher, training_environment
-from loop.process.trainer import RunFolders, Trainer
+from loop.process.trainer import Trainer
 from loop.proposers.protocol import Proposer
 from loop.results.report import RunStatus, run_status
 from loop.sandbox.sandbox import Sandbox

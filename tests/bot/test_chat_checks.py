@@ -17,7 +17,7 @@ from tests.servers import telegram_server
 from tests.servers.ports import free_port
 from tests.servers.slack_server import SILENT, Fault, SlackServer
 from tests.servers.slack_workspace import APP_TOKEN, BOT_TOKEN, CHANNEL, FOREIGN, PRIVATE
-from tests.servers.telegram_api import TOKEN
+from tests.servers.telegram_api import TOKEN, Chat
 from tests.servers.telegram_server import SILENCE, Answer, TelegramServer, page, refusal
 
 
@@ -100,7 +100,8 @@ async def test_a_chat_that_takes_no_messages_fails_with_the_fix(
 
 
 async def test_one_chat_of_three_is_named(telegram: TelegramServer) -> None:
-    found = await of_telegram(telegram, "7,99,7/3")
+    telegram.api.chats[8] = Chat(8)
+    found = await of_telegram(telegram, "7,99,8")
     assert [check.name for check in found if check.ok is False] == ["telegram:99"]
 
 

@@ -38,7 +38,8 @@ def test_a_state_directory_that_cannot_be_written_is_one_sentence(bot: RealBot, 
 
 def test_init_tells_what_to_type_next(bot: RealBot) -> None:
     said = bot.run("init", str(bot.folder / "my research"), "--profile", "cpu").stdout
-    line = said.partition("Next: ")[2].strip()
+    line, then = said.partition("Next: ")[2].splitlines()
+    assert then.startswith(f"Then put REPOSITORY={bot.folder / 'my research'} into .env")
     checked = subprocess.run(
         f"{line} --check", shell=True, env=bot.environment, capture_output=True, text=True, check=False
     )

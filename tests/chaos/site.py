@@ -15,8 +15,9 @@ from typing import Any
 
 import psutil
 
+from loop.folders import RunFolders
 from loop.process.supervisor import MARK
-from loop.process.trainer import RunFolders, home_mark, mark_of, marks_of
+from loop.process.trainer import home_mark, mark_of, marks_of
 from tests.chaos import toy
 from tests.loop.real_git import git
 

@@ -19,11 +19,12 @@ from loop.engine.stages import KeepRule
 from loop.errors import UserError
 from loop.evidence import Doubt
 from loop.experiment import EventKind, Experiment, Goal, Proposal, Reason, Run, Status
+from loop.folders import RunFolders
 from loop.git.workspace import Workspace
 from loop.lanes.local import WHOLE
 from loop.lanes.protocol import Slot
 from loop.process.environment import Launcher, training_environment
-from loop.process.trainer import RunFolders, Trainer
+from loop.process.trainer import Trainer
 from loop.proposers.protocol import Context, Proposer
 from loop.sandbox.sandbox import Sandbox
 from loop.store.evidence.repeats import Repeats, trainings_under_way

@@ -18,9 +18,10 @@ from loop.engine.stages import KeepRule
 from loop.errors import UserError
 from loop.evidence import Belief, Doubt
 from loop.experiment import Actor, Cause, EventKind, Experiment, Reason, Status
+from loop.folders import RunFolders
 from loop.git.workspace import Commit, Workspace
 from loop.lanes.protocol import Slot
-from loop.process.trainer import Job, RunFolders, Trainer
+from loop.process.trainer import Job, Trainer
 from loop.store.journal import Journal
 from tests.loop.lab import Lab
 from tests.loop.made_up import Machine, MadeUpSupervisor, MadeUpTraining, Thinker

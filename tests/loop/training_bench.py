@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+from loop.logs.capture import LOG
 from loop.process import supervisor as program
 from loop.process.environment import training_environment
 from loop.process.trainer import Job, Supervisor, Trainer, TrainingProcess
@@ -68,7 +69,7 @@ class Bench:
     @property
     def kept(self) -> str:
         """What is kept of the training's log."""
-        return (self.folder / "0-1" / program.LOG).read_text(errors="replace")
+        return (self.folder / "0-1" / LOG).read_text(errors="replace")
 
 
 async def until(condition: Callable[[], bool]) -> None:

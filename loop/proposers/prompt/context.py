@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING
 from loop.errors import UserError
 from loop.evaluation.noise import read_noise
 from loop.experiment import Ending, Experiment, Run, Status
+from loop.folders import RunFolders
 from loop.git.workspace import Workspace
 from loop.logs.error_line import tells_of_full_memory
 from loop.logs.tail import read_tail
-from loop.process.supervisor import LOG
-from loop.process.trainer import RunFolders
 from loop.proposers.protocol import Context, Failure
 from loop.results.gains import lessons_of_others, near_misses
 from loop.store.evidence.wishes import Wishes
@@ -92,7 +91,7 @@ class ContextReader:
     def failure(self, experiment: Experiment, parent: str) -> Failure:
         """Return what is known of a crash, with its program carried over to `parent`."""
         # A verdict is in the journal before its log is filed, after which that of the attempt is removed.
-        text = read_tail(self._folders.attempt(experiment.number, experiment.attempt) / LOG)
+        text = read_tail(self._folders.printed(experiment.number, experiment.attempt))
         text = text or read_tail(self._folders.log(experiment.number))
         crashed = self._workspace.source(experiment.commit)
         source = self._workspace.carry_over(crashed, experiment.parent, parent)

@@ -39,9 +39,11 @@ from loop.experiment import (
     Status,
     Training,
 )
+from loop.folders import RunFolders
+from loop.logs.capture import LOG
 from loop.process.machine import ClockWatch
-from loop.process.supervisor import LOG, MARK, OUTCOME, STARTED, boot_id, start_time
-from loop.process.trainer import RunFolders, mark_of
+from loop.process.supervisor import MARK, OUTCOME, STARTED, boot_id, start_time
+from loop.process.trainer import mark_of
 from loop.store.events import Sessions, open_calls
 from loop.store.evidence.repeats import Repeats, RepeatUnderWay
 from loop.store.journal import Journal

@@ -19,8 +19,8 @@ from loop.experiment import (
     Status,
 )
 from loop.logs import summary
+from loop.logs.capture import LOG
 from loop.process.liveness import is_measured
-from loop.process.supervisor import LOG
 from tests.loop.engine.engines import MakeLab, conduct
 from tests.loop.lab import program, value
 from tests.loop.logs import crash_logs

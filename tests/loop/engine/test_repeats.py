@@ -13,7 +13,7 @@ from loop.engine.run import Engine
 from loop.errors import UserError
 from loop.evidence import Repeat, RepeatFor
 from loop.experiment import Ending, EventKind, Purpose, Run, RunState, Status
-from loop.process.supervisor import LOG
+from loop.logs.capture import LOG
 from loop.store.evidence.repeats import Repeats
 from tests.loop.engine.conftest import supervisors
 from tests.loop.engine.engines import MakeLab, conduct, end, kill, told

@@ -19,8 +19,9 @@ import psutil
 import pytest
 
 from loop.experiment import Ending, Limit, Outcome
+from loop.logs.capture import LOG
 from loop.process import supervisor
-from loop.process.supervisor import LOG, MARK
+from loop.process.supervisor import MARK
 from loop.process.trainer import Job, Limits, limit_line
 from tests.loop import toys
 from tests.loop.training_bench import NUMBERS, SHORT, Bench, until

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from loop.logs.capture import LOG
 from loop.process import supervisor
 from loop.process.supervisor import start_time
 from loop.process.trainer import SUPERVISE, Limits, mark_of
@@ -72,7 +73,7 @@ class Bench:
         return data
 
     def kept(self) -> str:
-        return (self.attempt / supervisor.LOG).read_text()
+        return (self.attempt / LOG).read_text()
 
     async def outcome(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
         assert await asyncio.to_thread(process.wait, 60) == 0, (self.attempt / supervisor.ERRORS).read_text()
@@ -134,7 +135,7 @@ async def test_lines_are_seen_while_it_trains(bench: Bench, pipes: toys.Pipes) -
     await until(lambda: bench.log.exists() and toys.PROGRESS in bench.log.read_text())
     pipes.release()
     await bench.outcome(process)
-    assert bench.log.read_text() == (bench.attempt / supervisor.LOG).read_text()
+    assert bench.log.read_text() == (bench.attempt / LOG).read_text()
 
 
 @pytest.mark.parametrize("text", [b"", b"of somebody else\n"])
@@ -198,7 +199,7 @@ async def test_a_link_that_the_training_puts_there_is_not_followed(bench: Bench)
     source = "import os\nos.unlink('run.log')\nos.symlink('precious', 'run.log')\n" + toys.good()
     await bench.outcome(bench.give(source))
     assert (bench.cwd / "precious").read_text() == "mine"
-    assert toys.summary() in (bench.attempt / supervisor.LOG).read_text()
+    assert toys.summary() in (bench.attempt / LOG).read_text()
 
 
 async def test_the_training_gets_the_given_environment_its_mark_and_default_signals(bench: Bench) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from loop.experiment import Ending, Outcome
+from loop.logs.capture import LOG
 from loop.process import supervisor as program
 from loop.process.supervisor import start_time
 from loop.process.trainer import Trainer, TrainingProcess
@@ -174,7 +175,7 @@ async def test_a_training_of_the_last_release_is_measured(
     training = of_last_release(
         pipes.report()
         + pipes.hold()
-        + f"open({str(folder / program.LOG)!r}, 'w').write({toys.summary()!r})\n"
+        + f"open({str(folder / LOG)!r}, 'w').write({toys.summary()!r})\n"
         + f"open({str(folder / program.OUTCOME)!r}, 'w').write({json.dumps(outcome)!r})\n",
         False,
     )

@@ -198,7 +198,7 @@ def test_no_value_of_the_environment_is_an_argument(attempt: View) -> None:
 
 def test_all_devices_of_gpus_are_there(attempt: View, monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = ["/dev/dri", "/dev/nvidia-caps", "/dev/nvidia-uvm", "/dev/nvidia0", "/dev/nvidiactl"]
-    monkeypatch.setattr(module, "devices", lambda: nodes)
+    monkeypatch.setattr(module, "devices", lambda _withheld: nodes)
     arguments = bwrap_arguments(attempt, ("true",))
     for node in nodes:
         at = arguments.index(node)

@@ -13,9 +13,10 @@ from loop.engine.plan import Plan
 from loop.engine.run import Engine
 from loop.engine.stages import KeepRule
 from loop.experiment import Ending, Experiment, Purpose, RunState, Stage, Status, Training
+from loop.folders import RunFolders
 from loop.git.workspace import Workspace
 from loop.process.environment import Launcher, training_environment
-from loop.process.trainer import RunFolders, Trainer
+from loop.process.trainer import Trainer
 from loop.store.journal import Journal
 from tests.loop.lab import Ideas, git, value
 from tests.loop.store.test_journal import make_experiment, make_run

@@ -13,7 +13,7 @@ from loop.errors import UserError
 from loop.evaluation.noise import Noise
 from loop.experiment import Ending
 from loop.git.workspace import Workspace
-from loop.process.supervisor import LOG
+from loop.logs.capture import LOG
 from loop.proposers.prompt import context
 from loop.proposers.prompt.context import ContextReader
 from tests.loop.lab import Lab, value
