@@ -65,6 +65,9 @@ class MadeUpTraining:
         self.outcome = Outcome(ending, code, 1.0, 2.0, numbers)
         self._ended.set()
 
+    def alive(self) -> bool:
+        return self.outcome is None
+
     async def wait(self) -> Outcome:
         await self._ended.wait()
         assert self.outcome is not None
