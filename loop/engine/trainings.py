@@ -323,10 +323,11 @@ class Trainings:
         """Add an experiment whose verdict is in the journal to the results, and keep the end of its log."""
         reason = reason_of(decided, run.goal)
         log.info("%s #%d: %s (%s)", run.tag, decided.number, decided.status, reason)
-        in_order = sum(self._journal.counts(run.id).values()) == decided.number + 1
-        if in_order and not self._rewrites:
+        all_before = all(each.number > decided.number for each in self._journal.undecided(run.id))
+        is_last = sum(self._journal.counts(run.id).values()) == decided.number + 1
+        if all_before and is_last and not self._rewrites:
             append_result(self._results, row_of(decided), metric=run.metric)
-        else:  # another lane has begun before it and is not done
+        else:  # other lanes decide in another order
             self.rewrite_results(run)
         self._keep(decided)
         self._over += self.folders.trainings.glob(f"{decided.number}-*")

@@ -100,6 +100,8 @@ class Outbox:
 
         That a run pauses after its experiment was the answer; that it has paused then, its card shows there.
         """
+        if event.data.get("answered_in") == self._channel:
+            return True
         if event.kind is EventKind.RUN_STATE and event.data["state"] == RunState.PAUSED.value:
             rows = self._journal.query(
                 "SELECT data FROM events WHERE run_id = ? AND kind = 'run_state' AND id < ? "
@@ -110,7 +112,7 @@ class Outbox:
             before = json.loads(rows[0]["data"]) if rows else {}
             if before.get("state") == RunState.PAUSING.value:
                 return before.get("answered_in") == self._channel and bool(self.card(event.run_id))
-        return event.data.get("answered_in") == self._channel
+        return False
 
     def new(self, *, most: int) -> Iterator[list[Event]]:
         cursor = self._journal.cursor(self._channel) or 0

@@ -14,6 +14,7 @@ from bot.commands.inbox import Inbox
 from bot.commands.table import find_command
 from loop.experiment import Event, Stage
 from loop.store.evidence.repeats import Repeats
+from loop.store.outbox import Outbox
 from notifiers.delivery.delivery import Delivery
 from notifiers.message import Message
 from tests.bot.test_inbox import Office, opened
@@ -124,6 +125,8 @@ async def test_each_command_is_told_once_in_each_place(conversation: Conversatio
     assert await chat.elsewhere() == ["Run mar12 started"]
     assert await chat.say("/retag mar12 wide") == ["Run mar12 is now wide"]
     assert await chat.elsewhere() == ["Run mar12 is now wide"]
+    if not chat.sender.is_local:  # a terminal has no card to show that a run has paused
+        Outbox(chat.office.journal, chat.sender.channel).put_card(1, "1")
 
     await chat.until(lambda: chat.trains(0))
     (answer,) = await chat.say("/pause")
@@ -146,8 +149,9 @@ async def test_each_command_is_told_once_in_each_place(conversation: Conversatio
     await chat.say("/pause")
     (tmp_path / "gate").touch()
     await chat.until(lambda: chat.office.journal.runs()[0].state == "paused")
-    (digest,) = await chat.here.new()
+    digest, *here = await chat.here.new()
     assert digest.startswith("Experiment #1: ")
+    assert here == [f"Run wide paused {by}"] * chat.sender.is_local
     assert await chat.elsewhere() == [digest, f"Run wide paused {by}"]
 
     (answer,) = await chat.say("/rerun 1 2")

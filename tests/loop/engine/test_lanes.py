@@ -181,3 +181,22 @@ async def test_the_noise_is_told_once_the_last_of_the_lanes_has_repeated(make_la
     await engine.conduct(1)
     told = [event.data["last"] for event in events_of(lab.journal, lab.run.id, (EventKind.REPEATED,))]
     assert told == [False, True]
+
+
+def has_results(lab: Lab, count: int) -> bool:
+    path = lab.worktree / "results.tsv"
+    return path.exists() and path.read_text().count("\n") == count + 1
+
+
+async def test_results_stand_in_their_order_whichever_lane_is_done_first(make_lab: MakeLab) -> None:
+    lab = make_lab(toy(1.0, 1.0))
+    three = (*TWO, Slot(2, "GPU 2", gpu="GPU-c"))
+    edits = Edits(toy(1.1, 1.0, "x"), toy(1.2, 1.0, "y"), toy(1.3, 1.0, "z"))
+    engine = lab.engine(ideas=edits, slots=three)
+    conducting = asyncio.create_task(engine.conduct(3))
+    for gate, done in (("z", 2), ("y", 3), ("x", 4)):
+        open_gate(lab, gate)
+        while not has_results(lab, done):  # noqa: ASYNC110 - they are written after the event
+            await asyncio.sleep(0.01)
+        lab.check_invariants()
+    await conducting
