@@ -78,9 +78,9 @@ class Conversation:
         while not condition():  # noqa: ASYNC110 - the engine works on in its own time
             await asyncio.sleep(0.01)
 
-    def trains(self, number: int) -> bool:
+    def trains(self, number: int, attempt: int = 1) -> bool:
         found = self.office.journal.experiment(1, number)
-        return found is not None and found.stage is Stage.TRAINING
+        return found is not None and found.stage is Stage.TRAINING and found.attempt == attempt
 
     def is_decided(self, number: int) -> bool:
         found = self.office.journal.experiment(1, number)
@@ -138,7 +138,7 @@ async def test_each_command_is_told_once_in_each_place(conversation: Conversatio
     assert await chat.say("/resume") == ["Run wide continues."]
     assert await chat.elsewhere() == [f"Run wide resumed {by}"]
 
-    await chat.until(lambda: chat.trains(0))
+    await chat.until(lambda: chat.trains(0, attempt=2))
     assert await chat.say("/skip") == ["Skipping experiment #0: baseline"]
     await chat.until(lambda: chat.is_decided(0))
     assert await chat.here.new() == []

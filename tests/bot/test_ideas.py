@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +28,7 @@ from tests.loop.store.test_journal import make_experiment
 
 
 @pytest.fixture
-def office(tmp_path: Path) -> Office:
+def office(tmp_path: Path) -> Iterator[Office]:
     """An office with a run of two experiments that nobody conducts; #1 changed a constant."""
     office = Office(tmp_path)
     run = office.host.start_run("mar12")
@@ -35,7 +37,8 @@ def office(tmp_path: Path) -> Office:
     second = replace(second, description="WIDTH 96", stage=Stage.DECIDED)
     office.journal.record(replace(first, status=Status.KEEP))
     office.journal.record(replace(second, status=Status.DISCARD, value=1.2))
-    return office
+    with closing(office.journal):
+        yield office
 
 
 @pytest.mark.parametrize(
