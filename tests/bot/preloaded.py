@@ -281,6 +281,8 @@ def _fork(order: dict[str, Any], streams: list[int], main: Main) -> None:
             if isinstance(end.code, int):
                 _leave(end.code)
             raise
+    if "function" in order:
+        _lead_group(pid)  # before anybody knows it: a bot ends its workers by their groups
     for stream in others:
         os.close(stream)
     with suppress(BrokenPipeError):  # nobody waits for it any more
@@ -324,6 +326,11 @@ def _be(order: dict[str, Any], given: list[int]) -> socket.socket | None:
     return orders
 
 
+def _lead_group(pid: int) -> None:
+    with suppress(PermissionError, ProcessLookupError):  # it does already; it has ended
+        os.setpgid(pid, pid)
+
+
 def _build_commands() -> None:
     """Let typer read the functions of the commands once: for each call it takes 50 ms."""
     import typer.main
@@ -339,7 +346,7 @@ def _command_line(order: dict[str, Any], orders: socket.socket | None) -> None:
     from loop.process import worker
 
     if orders is None:
-        os.setsid()
+        _lead_group(0)
         sys.argv = [worker.__file__, order["function"]]
         worker.main()
         return
