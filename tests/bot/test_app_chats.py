@@ -150,6 +150,8 @@ async def test_a_night_from_the_phone(world: World) -> None:
     for secret in (TOKEN, BOT_TOKEN, APP_TOKEN):
         assert secret not in log
     assert "a stranger on telegram: user 666 in 666" in log
+    assert "Telegram: connected as @lab_bot, 1 chat." in log
+    assert "Slack: connected as @autoresearch in Lab, 1 channel." in log
 
 
 async def test_the_loop_goes_on_while_no_platform_answers_and_tells_it_later(world: World) -> None:
