@@ -86,7 +86,9 @@ async def test_while_a_run_is_started_no_command_hits_the_one_before(
     assert states(office)["mar12"] is RunState.DONE
     assert reply is not None
     assert status is not None
-    assert "mar12" not in reply.message.text + status.message.text
+    assert "mar12" not in reply.message.text
+    if command != "/stop":  # when the new run is stopped, the one before is the present one again
+        assert "mar12" not in status.message.text
 
 
 async def test_two_who_start_at_once_get_one_run(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
