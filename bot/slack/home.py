@@ -102,7 +102,7 @@ class Home:
             await asyncio.sleep(self._interval)
             try:
                 await self._look()
-            except Exception:
+            except Exception:  # a tab that fails once is logged, and shown again at the next look
                 log.exception("the Home tabs were not brought up to date")
 
     async def _look(self) -> None:

@@ -35,7 +35,7 @@ class Wishes:
     def put(
         self, experiment: Experiment, wish: Wish | None, *, name: str = "", answered_in: str = ""
     ) -> bool:
-        """Note a wish, or with None that it is taken back; False where that is so already."""
+        """Note a wish, or with None that it is taken back; False where it changes nothing."""
         whose = experiment.run_id, experiment.number
         with self._journal.transaction() as append:
             rows = self._journal.query("SELECT wish FROM wishes WHERE run_id = ? AND number = ?", *whose)

@@ -50,13 +50,13 @@ class Oracle:
         self.answers = list(answers)
         self.cost = cost
         self.asked: list[Context] = []
-        self.mended: list[Failure] = []
+        self.repaired: list[Failure] = []
 
     async def propose(self, context: Context) -> Proposal:
         return self._answer(context)
 
     async def repair(self, context: Context, failure: Failure) -> Proposal:
-        self.mended.append(failure)
+        self.repaired.append(failure)
         return self._answer(context)
 
     def _answer(self, context: Context) -> Proposal:

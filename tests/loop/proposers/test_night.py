@@ -81,8 +81,8 @@ async def test_a_night_in_which_the_model_goes_down_and_comes_back(lab: Lab, tmp
     assert set(makers[DOWN - 1 : BACK - 1]) == {"search"}
     assert makers[-1] == "model"
     crashed = next(e for e in experiments if e.status is Status.CRASH)
-    mended = next(e for e in experiments if e.repairs == crashed.number)
-    assert (mended.description, mended.status) == ("without the bug", Status.KEEP)
+    repaired = next(e for e in experiments if e.repairs == crashed.number)
+    assert (repaired.description, repaired.status) == ("without the bug", Status.KEEP)
     assert {failure.experiment.number for failure in model.failures} == {crashed.number}
     (idea,) = [e.idea for e in experiments if e.idea is not None]
     assert IdeaBox(lab.journal).get(idea).author == "ideas.md"

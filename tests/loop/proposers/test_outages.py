@@ -1,4 +1,4 @@
-"""Models that are out of reach or fail: the others, the fallback and the search go on."""
+"""Models that are unreachable or fail: the others, the fallback and the search go on."""
 
 from __future__ import annotations
 

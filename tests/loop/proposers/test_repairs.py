@@ -54,8 +54,8 @@ def test_however_a_run_goes_each_crash_is_mended_once_and_no_idea_often(
         decided = replace(story[-1], status=status)
         crashed = crash_to_repair([*story[:-1], decided] if early else story)
         story[-1:] = [decided, under_way(number, repairs=crashed.number if crashed else None)]
-    mended = [e.repairs for e in story if e.repairs is not None]
-    assert len(mended) == len(set(mended))
+    repaired = [e.repairs for e in story if e.repairs is not None]
+    assert len(repaired) == len(set(repaired))
     for experiment in story:
         depth = 0
         while experiment.repairs is not None:
@@ -63,4 +63,4 @@ def test_however_a_run_goes_each_crash_is_mended_once_and_no_idea_often(
             assert experiment.status is Status.CRASH
         assert depth <= REPAIRS
     depths = [e for e in story[:-2] if e.status is Status.CRASH and e.repairs is None]
-    assert {e.number for e in depths} <= set(mended)  # no first crash is missed
+    assert {e.number for e in depths} <= set(repaired)  # no first crash is missed

@@ -24,7 +24,7 @@ async def test_a_crash_is_repaired_by_who_made_it(institute: Institute) -> None:
     context = institute.context(*discards(0), replace(crash(), idea=None))
     proposal = await institute.researcher(other, oracle).propose(context)
     assert (proposal.source, proposal.proposer, proposal.repairs) == (WIDER, "oracle", 1)
-    assert oracle.mended[0].log == "RuntimeError: no such luck"
+    assert oracle.repaired[0].log == "RuntimeError: no such luck"
 
 
 async def test_the_mended_experiment_answers_the_idea_of_the_crashed_one(institute: Institute) -> None:
@@ -38,7 +38,7 @@ async def test_the_mended_experiment_answers_the_idea_of_the_crashed_one(institu
 async def test_what_no_model_made_is_not_mended(institute: Institute, proposer: str) -> None:
     oracle = Oracle("oracle", DEEPER)
     await institute.researcher(oracle).propose(institute.context(*discards(0), crash(proposer=proposer)))
-    assert (len(oracle.mended), len(oracle.asked)) == (0, 1)
+    assert (len(oracle.repaired), len(oracle.asked)) == (0, 1)
 
 
 async def test_a_crash_not_worth_mending_is_paid_and_dropped(institute: Institute) -> None:
@@ -47,7 +47,7 @@ async def test_a_crash_not_worth_mending_is_paid_and_dropped(institute: Institut
     for _ in range(2):
         proposal = await researcher.propose(institute.context(*discards(0), crash()))
         assert (proposal.source, proposal.repairs) == (DEEPER, None)
-    assert len(oracle.mended) == 1
+    assert len(oracle.repaired) == 1
     assert institute.books().of_run(institute.run.id) == HOPELESS.cost
     assert institute.told() == []
 

@@ -92,8 +92,8 @@ async def test_a_model_without_ideas_still_mends_and_reads(institute: Institute)
     institute.rejections[WIDER] = "That was tried in #3."
     researcher = institute.researcher(oracle)
     assert (await researcher.propose(institute.context())).proposer == "search"
-    mended = await researcher.propose(institute.context(*discards(0), crash()))
-    assert (mended.proposer, mended.repairs) == ("oracle", 1)
+    repaired = await researcher.propose(institute.context(*discards(0), crash()))
+    assert (repaired.proposer, repaired.repairs) == ("oracle", 1)
     idea = IdeaBox(institute.journal).add(institute.run.id, "make it deeper", author="ann")
     made = await researcher.propose(replace(institute.context(), ideas=(idea,)))
     assert (made.proposer, made.idea) == ("oracle", idea.id)

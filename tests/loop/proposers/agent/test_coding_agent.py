@@ -82,10 +82,10 @@ async def test_the_prompt_is_on_stdin_and_in_a_file(bench: Bench) -> None:
 
 async def test_mending_begins_with_the_program_that_crashed(bench: Bench) -> None:
     crashed = f"{TRAIN}boom()\n"
-    mended = await bench.agent("edit").repair(bench.context, bench.failure(crashed))
-    assert mended.source == f"{EDITED}boom()\n"
-    assert mended.repairs == 7
-    assert mended.parent == bench.context.parent
+    repaired = await bench.agent("edit").repair(bench.context, bench.failure(crashed))
+    assert repaired.source == f"{EDITED}boom()\n"
+    assert repaired.repairs == 7
+    assert repaired.parent == bench.context.parent
 
 
 @pytest.mark.parametrize("crashed", ["boom()\n", TRAIN.replace("DEPTH = 8", "DEPTH = 7")])

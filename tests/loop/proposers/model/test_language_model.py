@@ -162,9 +162,9 @@ async def test_what_a_failed_asking_cost_is_told(context: Context, tmp_path: Pat
 
 
 async def test_a_crash_is_mended(context: Context, failure: Failure, tmp_path: Path) -> None:
-    mended = await model(canned(tmp_path, replied("mended"))).repair(context, failure)
-    assert mended == Proposal(
-        source="mended",
+    repaired = await model(canned(tmp_path, replied("repaired"))).repair(context, failure)
+    assert repaired == Proposal(
+        source="repaired",
         description="d",
         rationale="r",
         proposer="opus",
