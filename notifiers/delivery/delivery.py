@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 
@@ -238,6 +238,21 @@ def _only_run(news: Sequence[Notification]) -> Run | None:
     return run if all(one.run.id == run.id for one in news) else None
 
 
+@contextmanager
+def set_by_events(journal: Journal) -> Iterator[asyncio.Event]:
+    """Give what is set whenever the journal has new events."""
+    written, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def notice() -> None:  # called in the thread that wrote to the journal
+        loop.call_soon_threadsafe(written.set)
+
+    journal.listeners.append(notice)
+    try:
+        yield written
+    finally:
+        journal.listeners.remove(notice)
+
+
 class Delivery:
     """Follows the journal for one channel and sends it what it wants to be told.
 
@@ -280,22 +295,13 @@ class Delivery:
         self.trouble: Trouble | None = None
 
     async def run(self) -> None:
-        written = asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def notice() -> None:  # called in the thread that wrote to the journal
-            loop.call_soon_threadsafe(written.set)
-
-        self._journal.listeners.append(notice)
-        try:
+        with set_by_events(self._journal) as written:
             while True:
                 written.clear()
                 await self.catch_up()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_AGAIN):
                         await written.wait()
-        finally:
-            self._journal.listeners.remove(notice)
 
     async def catch_up(self) -> None:
         await in_thread(self._outbox.open)

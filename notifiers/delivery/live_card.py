@@ -16,6 +16,7 @@ from loop.process.worker import in_thread
 from loop.results.report import RunStatus
 from loop.store.journal import Journal
 from loop.store.outbox import Outbox
+from notifiers.delivery.delivery import set_by_events
 from notifiers.delivery.rate_limit import CHANNEL_WAITS, Clock, Spacing
 from notifiers.delivery.run_topics import RunTopics
 from notifiers.message import Channel, GoneError, Message, RateLimitedError, RefusedError, UnreachableError
@@ -75,22 +76,13 @@ class LiveCards:
 
     async def _follow_states(self) -> None:
         """Show at once what a command does to a run: a press of a button gets no other answer."""
-        written = asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def notice() -> None:  # called in the thread that wrote to the journal
-            loop.call_soon_threadsafe(written.set)
-
-        self._journal.listeners.append(notice)
-        try:
+        with set_by_events(self._journal) as written:
             while True:
                 await written.wait()
                 written.clear()
                 if await in_thread(self._has_turned):
                     with suppress(UnreachableError):
                         await self.refresh()
-        finally:
-            self._journal.listeners.remove(notice)
 
     def _has_turned(self) -> bool:
         return any(run.state is not self._states.get(run.id, run.state) for run in self._journal.runs())
