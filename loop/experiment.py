@@ -424,10 +424,10 @@ class EventKind(StrEnum):
     REJECTED = "rejected"  # a result, by a person; data: name, answered_in, retried: numbers built on it
     WISHED = "wished"  # of experiments like this one; data: wish, None for one taken back, name, answered_in
     REPEAT_ASKED = "repeat_asked"  # data: why, times, name, answered_in
-    REPEAT_TRAINING = "repeat_training"  # data: why, k, seed
-    REPEAT_PUT_BACK = "repeat_put_back"  # it will be trained again; data: why, reason, vanished
-    REPEATED = "repeated"  # data: why, k, seed, value, and what its message says
-    REPEAT_GIVEN_UP = "repeat_given_up"  # data: why, reason; k where it trained, quiet where people know
+    REPEAT_TRAINING = "repeat_training"  # data: why, k, seed, lane
+    REPEAT_PUT_BACK = "repeat_put_back"  # it will be trained again; data: why, reason, vanished, lane
+    REPEATED = "repeated"  # data: why, k, seed, lane, value, and what its message says
+    REPEAT_GIVEN_UP = "repeat_given_up"  # data: why, reason; k, lane if it trained; quiet if people know
     CERTIFYING = "certifying"  # asked for; data: certification, name, answered_in
     PRUNING = "pruning"  # asked for; data: prune, name, answered_in
     PRUNED = "pruned"  # over; data: prune, head, own, removable, unmeasured, reason

@@ -216,16 +216,17 @@ def ledger(
 def _by_lane(events: Sequence[Event]) -> list[list[Event]]:
     """Return what each lane that ever trained saw: its own trainings, and what is of the run as a whole."""
     lanes: dict[int, list[int]] = {}  # places of their own events
-    begun: dict[tuple[int | None, bool], int] = {}
+    begun: dict[tuple[int | None, object], int] = {}
     of_trainings: set[int] = set()
     for place, event in enumerate(events):
-        which = event.number, event.kind in _OF_REPEATS
+        which = event.number, event.data.get("k")  # two repeats of one experiment may train at once
         if event.kind in _BEGINS:
             begun[which] = int(event.data.get("lane", 0))  # type: ignore[call-overload]
         elif event.kind not in _ENDS:
             continue
         of_trainings.add(place)
-        lanes.setdefault(begun.get(which, 0), []).append(place)
+        lane = int(event.data.get("lane", begun.get(which, 0)))  # type: ignore[call-overload]
+        lanes.setdefault(lane, []).append(place)
     if len(lanes) <= 1:
         return [[*events]]
     whole = {*range(len(events))} - of_trainings

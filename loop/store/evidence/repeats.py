@@ -141,7 +141,8 @@ class Repeats:
         with self._journal.transaction() as append:
             self._write(skipped)
             about = begun.repeat
-            append(about.run_id, EventKind.SKIP_REQUESTED, number=about.number, answered_in=answered_in)
+            facts = {"lane": begun.lane, "answered_in": answered_in}
+            append(about.run_id, EventKind.SKIP_REQUESTED, number=about.number, **facts)
         return skipped
 
     def place(self, repeat: Repeat) -> tuple[int, int]:
@@ -173,7 +174,7 @@ class Repeats:
         with self._journal.transaction() as append:
             self._write(ended, waits=True)
             about = ended.repeat
-            facts = {"why": about.why, "reason": reason, "vanished": vanished}
+            facts = {"why": about.why, "reason": reason, "vanished": vanished, "lane": ended.lane}
             append(about.run_id, EventKind.REPEAT_PUT_BACK, number=about.number, **facts)
 
     def measured(self, ended: RepeatUnderWay, **facts: object) -> None:
@@ -181,7 +182,7 @@ class Repeats:
         repeat = replace(ended.repeat, given_up="")  # a number counts though it was to be skipped
         with self._journal.transaction() as append:
             self._write(replace(ended, repeat=repeat))
-            told = {"why": repeat.why, "k": repeat.k, "seed": repeat.seed, **facts}
+            told = {"why": repeat.why, "k": repeat.k, "seed": repeat.seed, "lane": ended.lane, **facts}
             append(repeat.run_id, EventKind.REPEATED, number=repeat.number, **told)
 
     def give_up(
@@ -194,7 +195,8 @@ class Repeats:
                 self._journal.insert("repeats", unique=("id",), **values_of(given_up))
             else:
                 self._write(replace(ended, repeat=given_up))
-            told = {"why": repeat.why, "reason": reason, "k": repeat.k if ended else None, **facts}
+            place = {"k": repeat.k, "lane": ended.lane} if ended else {"k": None}
+            told = {"why": repeat.why, "reason": reason, **place, **facts}
             append(repeat.run_id, EventKind.REPEAT_GIVEN_UP, number=repeat.number, **told)
 
     def numbers(self, run_id: int, metric: str) -> dict[int, tuple[float | None, ...]]:

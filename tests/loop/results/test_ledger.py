@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from loop.evidence import RepeatFor
 from loop.experiment import Actor, Ending, Event, EventKind, Reason, RunState, Stage, Status, Training
 from loop.results.ledger import Spent, ledger, read_ledger
 from loop.store.events import SILENCE_SECONDS, Session, Sessions
+from loop.store.evidence.repeats import Repeats, RepeatUnderWay
 from loop.store.experiments import Row
 from loop.store.journal import Journal
 from tests.loop.lab import Lab, program
@@ -519,4 +521,32 @@ def test_each_lane_has_its_own_time() -> None:
     assert {cause: spent for cause, spent in found.seconds.items() if spent} == {
         Spent.TRAINING: 400.0,
         Spent.PROPOSING: 200.0,
+    }
+
+
+def test_two_repeats_of_one_experiment_that_train_at_once_are_each_of_their_lane(tmp_path: Path) -> None:
+    clock = Clock()
+    journal = Journal(tmp_path / "state.db", clock=clock)
+    run = make_run(journal)
+    decided = replace(make_experiment(run), stage=Stage.DECIDED, status=Status.KEEP)
+    journal.record(decided)
+    repeats = Repeats(journal, clock=clock)
+    asked = repeats.ask(run.id, 0, RepeatFor.NOISE, times=2)
+    first, second = (
+        RepeatUnderWay(replace(repeat, k=k), Training(k, started_at=clock.now), lane)
+        for lane, (k, repeat) in enumerate(enumerate(asked, 2))
+    )
+    for begun in (first, second):
+        repeats.begin(begun, lane=begun.lane)
+    clock.now += 100
+    repeats.measured(second, value=1.0, training_seconds=100.0)
+    clock.now += 200
+    repeats.put_back(first, "lost")
+    found = read_ledger(journal, run, now=clock.now)
+    journal.close()
+    assert (found.lanes, found.total) == (2, 600)
+    assert {cause: spent for cause, spent in found.seconds.items() if spent} == {
+        TRAINING: 100,
+        INTERRUPTED: 300,
+        PROPOSING: 200,
     }

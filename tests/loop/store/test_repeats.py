@@ -74,7 +74,7 @@ def test_a_repeat_waits_trains_and_counts_and_its_experiment_stays_as_it_was(
     assert journal.experiments(run.id) == before
     assert kinds(journal) == [EventKind.REPEAT_ASKED, EventKind.REPEAT_TRAINING, EventKind.REPEATED]
     told = journal.events_after(0)[-1].data
-    assert told == {"why": "person", "k": 2, "seed": 43, "value": 1.5}
+    assert told == {"why": "person", "k": 2, "seed": 43, "lane": 0, "value": 1.5}
 
 
 def test_one_that_is_put_back_is_the_next_again_and_trains_under_a_new_number(
