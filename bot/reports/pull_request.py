@@ -58,7 +58,9 @@ def _result(run: Run, report: Report) -> str:
 
 def _trained(report: Report) -> str:
     time = f" in {duration(3600 * report.hours)}" if report.hours else ""
-    return f"{plural(report.experiments, 'experiment')}{time}: {report.keep} kept, the baseline included."
+    before = f", after {report.taken_over:,} without the bot" if report.taken_over else ""
+    own = plural(report.experiments - report.taken_over, "experiment")
+    return f"{own}{time}{before}: {report.keep:,} kept, the baseline included."
 
 
 def _kept_table(run: Run, keeps: Sequence[Experiment], like: float | None) -> str:

@@ -21,7 +21,15 @@ from loop.results.ledger import Bill, Ledger, Spent, all_of, away_seconds, read_
 from loop.store.events import open_calls
 from loop.store.evidence.evaluations import are_evaluated
 from loop.store.evidence.repeats import Repeats
-from loop.store.experiments import Idea, IdeaBox, Row, decided_by, read_rows, waited_longer
+from loop.store.experiments import (
+    Idea,
+    IdeaBox,
+    Row,
+    count_taken_over,
+    decided_by,
+    read_rows,
+    waited_longer,
+)
 from loop.store.journal import Journal
 from loop.store.spending import Budget
 
@@ -377,6 +385,7 @@ class RunStatus:
     under_way: int = 0
     away_seconds: float = 0.0
     lanes: tuple[LaneStatus, ...] = ()
+    taken_over: int = 0  # of the experiments, as in `Report`
 
     @property
     def experiments(self) -> int:
@@ -430,4 +439,5 @@ def run_status(journal: Journal, run: Run, *, worktree: Path) -> RunStatus:
         under_way=len(undecided),
         away_seconds=away_seconds(journal, run),
         lanes=lanes,
+        taken_over=count_taken_over(journal, run.id),
     )

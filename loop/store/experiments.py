@@ -96,6 +96,18 @@ def read_rows(journal: Journal, run_id: int, *, start: int = 0) -> list[Row]:
     return [replace(row, repeats=repeated[row.number]) if row.number in repeated else row for row in rows]
 
 
+def count_taken_over(journal: Journal, run_id: int) -> int:
+    """Return how many experiments of a run the bot did not make; they come before all of its own."""
+    (row,) = journal.query(
+        "SELECT count(*) FROM experiments WHERE run_id = ?1 AND status != 'skip' AND number < coalesce("
+        "(SELECT number FROM experiments WHERE run_id = ?1 AND proposer != ?2 ORDER BY number LIMIT 1), ?3)",
+        run_id,
+        TAKEN_OVER,
+        2**62,
+    )
+    return int(row[0])
+
+
 def largest_gains(journal: Journal, run_id: int, *, most: int) -> list[Row]:
     return _rows(
         journal,

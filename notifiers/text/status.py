@@ -51,8 +51,9 @@ def status_message(status: RunStatus, *, now: float, zone: tzinfo, waits_for: st
         lines.append(f"{money(status.dollars)} for models")
     last = [f"Started {datetime.fromtimestamp(status.started_at, zone):%Y-%m-%d %H:%M}"]
     hours = (now - status.started_at - status.away_seconds) / 3600
-    if status.state is RunState.RUNNING and status.experiments >= _ENOUGH and hours > 0:
-        last.append(f"{status.experiments / hours:.1f} experiments per hour")
+    own = status.experiments - status.taken_over
+    if status.state is RunState.RUNNING and own >= _ENOUGH and hours > 0:
+        last.append(f"{own / hours:.1f} experiments per hour")
     if status.heartbeat_at is not None:
         last.append(f"heartbeat {duration(now - status.heartbeat_at)} ago")
     look = [] if status.best is None else [f"Best: {look_at(status.tag)}"]

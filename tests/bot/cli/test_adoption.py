@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,8 @@ from loop.errors import UserError
 from loop.experiment import Run, RunState, Status
 from loop.git.bundle import tidy_branch
 from loop.git.workspace import Workspace
-from loop.results.report import make_report
-from loop.store.experiments import read_rows
+from loop.results.report import make_report, run_status
+from loop.store.experiments import count_taken_over, read_rows
 from loop.store.journal import Journal
 from tests.copies import copy_of
 from tests.loop.lab import git
@@ -117,6 +117,10 @@ def test_the_rows_become_experiments_and_the_head_is_the_best(night: WakeUpRepor
     assert (best.number, best.commit, best.memory_gb) == (4, night.commits[3], 44.0)
     report = make_report(read_rows(night.journal, run.id), metric="val_bpb", goal=run.goal)
     assert report.gain == pytest.approx(0.0079)
+    assert count_taken_over(night.journal, run.id) == report.taken_over == 5
+    own = replace(experiments[-1], number=5, proposer="search", commit="a" * 40)
+    night.journal.record(own)
+    assert run_status(night.journal, run, worktree=night.folder).taken_over == 5
     assert file.read_bytes() == before
 
 

@@ -7,7 +7,7 @@ from loop.experiment import Status
 from loop.git.bundle import TidyBranch
 from loop.results.export import Provenance
 from loop.results.report import make_report
-from loop.store.experiments import row_of
+from loop.store.experiments import TAKEN_OVER, row_of
 from tests.loop.proposers.contexts import run_of, trial
 
 HOSTILE = "a | b `rm` <script> @ann #12 [x](http://evil)\n# Title"
@@ -50,3 +50,12 @@ def test_a_short_run_took_no_zero_hours() -> None:
     report = make_report([row], metric="val_bpb", goal=run_of().goal, tag="mar12")
     text = pull_request(run_of(), [], report, BRANCH, PROVENANCE)
     assert "1 experiment in 13 s: 1 kept" in text
+
+
+def test_what_was_taken_over_took_none_of_its_time() -> None:
+    trials = [trial(number, f"step {number}", {}, 1.0 - number / 100, Status.KEEP) for number in range(4)]
+    rows = [replace(row_of(each), proposer=TAKEN_OVER, started_at=None, ended_at=None) for each in trials[:3]]
+    rows.append(replace(row_of(trials[3]), started_at=0.0, ended_at=300.0))
+    report = make_report(rows, metric="val_bpb", goal=run_of().goal, tag="mar12")
+    text = pull_request(run_of(), [], report, BRANCH, PROVENANCE)
+    assert "1 experiment in 5 min, after 3 without the bot: 4 kept" in text

@@ -99,6 +99,9 @@ def test_a_rate_needs_a_run_that_runs_and_a_few_results() -> None:
     rate = "experiments per hour"
     assert f"12.0 {rate}" in text(TRAINING)
     assert f"24.0 {rate}" in text(replace(TRAINING, away_seconds=1800.0))  # half the time it was paused
+    made = TRAINING.experiments
+    assert f"12.0 {rate}" in text(replace(TRAINING, keep=TRAINING.keep + 30, taken_over=30))
+    assert rate not in text(replace(TRAINING, taken_over=made - 1))
     assert rate not in text(replace(TRAINING, state=RunState.DONE))
     assert rate not in text(replace(TRAINING, keep=1, discard=2))
 
