@@ -21,7 +21,7 @@ def record_lanes(journal: Journal, run: Run, slots: Sequence[Slot]) -> None:
 def note_closed(journal: Journal, run: Run, slot: Slot, reason: Reason, left: int) -> None:
     gone = reason.cause is Cause.GPU_GONE
     why = "its GPU is gone" if gone else f"others use its GPU: {reason.facts.get('held_by', '')}"
-    goes_on = f"{left} of the others go on" if left else "no lane is left"
+    goes_on = "1 lane goes on" if left == 1 else f"{left} lanes go on" if left else "no lane is left"
     ends = "is retired" if gone else "waits"
     record = LaneRecord(slot.index, slot.device, slot.model, reason.cause, why)
     change_lane(journal, run.id, record, f"lane {slot.index} ({slot.device}) {ends}, {why}; {goes_on}")

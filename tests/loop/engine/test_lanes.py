@@ -125,7 +125,7 @@ async def test_a_lane_whose_gpu_is_gone_is_retired_and_the_other_trains_what_it_
     assert [each.status for each in lab.experiments()].count(Status.CRASH) == 0
     notes = [event for event in lab.journal.events_after(0, limit=1000) if event.kind is EventKind.NOTED]
     assert [note.data["reason"] for note in notes] == [
-        "lane 1 (GPU 1) is retired, its GPU is gone; 1 of the others go on"
+        "lane 1 (GPU 1) is retired, its GPU is gone; 1 lane goes on"
     ]
 
 
