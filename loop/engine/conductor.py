@@ -45,10 +45,9 @@ from loop.lanes.notices import note_closed, record_lanes
 from loop.lanes.protocol import Slot
 from loop.process.trainer import Trainer
 from loop.process.worker import in_thread
-from loop.proposers.leaving_out import LeavesOutFirst
+from loop.proposers.leaving_out import LeavesOutFirst, RetriesFirst
 from loop.proposers.prompt.context import ContextReader
 from loop.proposers.protocol import Proposer
-from loop.proposers.retries import RetriesFirst
 from loop.store.experiments import with_program
 from loop.store.journal import Journal
 

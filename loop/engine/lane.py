@@ -25,8 +25,8 @@ from loop.lanes.protocol import LiveTraining, Slot
 from loop.logs.error_line import tells_of_full_memory
 from loop.process.trainer import Supervisor
 from loop.process.worker import in_thread
-from loop.store.evidence.evaluations import record_evaluated
 from loop.store.evidence.repeats import RepeatUnderWay
+from loop.store.evidence.verdicts import record_evaluated
 from loop.store.journal import Journal
 
 HEAD_START = 0.1  # seconds for a training to start before we use the processor for the next one

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from loop.engine import stages
-from loop.engine.ahead.cache import CACHE, CompileCache
-from loop.engine.ahead.waiting import Waiting, plan_waiting
+from loop.engine.ahead.waiting import CACHE, CompileCache, Waiting, plan_waiting
 from loop.engine.plan import Plan
 from loop.errors import DiskError, UserError
 from loop.evaluation.evaluator import MODEL, Evaluator, Program, command_of, evaluator_of
@@ -26,7 +25,7 @@ from loop.git.repository import ignored_mentions
 from loop.git.workspace import Workspace
 from loop.lanes.local import WHOLE
 from loop.lanes.protocol import LiveTraining, Slot
-from loop.logs.curve import keep_curve
+from loop.logs.progress import keep_curve
 from loop.logs.summary import keys_seen
 from loop.logs.tail import read_tail
 from loop.process.environment import Launch

@@ -18,7 +18,7 @@ from loop.experiment import Experiment, Run, Status
 from loop.process.machine import look_at_gpus
 from loop.process.trainer import mark_of
 from loop.process.worker import in_thread
-from loop.store.evidence.evaluations import read_evaluation
+from loop.store.evidence.verdicts import read_evaluation
 from loop.store.journal import Journal
 
 OWN = "the numbers of this run are the program's own"

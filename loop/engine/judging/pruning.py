@@ -8,16 +8,14 @@ from dataclasses import replace
 from loop.engine.stages import RUN_STOPPED, KeepRule, equal_within
 from loop.errors import UserError
 from loop.evaluation.certification import seconds_for
-from loop.evaluation.leaving_out import first_look, own_gains, read_keeps
 from loop.evaluation.noise import read_noise
-from loop.evaluation.prune import first_to_leave_out, removable
+from loop.evaluation.prune import first_look, first_to_leave_out, own_gains, read_keeps, removable
 from loop.evidence import RepeatFor
 from loop.experiment import Experiment, Run, RunState, Status
 from loop.gain import number, signed
 from loop.git.workspace import Workspace
 from loop.proposers.leaving_out import kept, without
-from loop.store.evidence.certifications import Certifications, usual_seconds
-from loop.store.evidence.prunes import Prune, Prunes, left_out_of
+from loop.store.evidence.certifications import Certifications, Prune, Prunes, left_out_of, usual_seconds
 from loop.store.evidence.repeats import Repeats
 from loop.store.journal import Journal
 

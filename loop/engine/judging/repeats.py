@@ -16,7 +16,7 @@ from loop.engine.plan import Plan
 from loop.engine.stages import RUN_STOPPED, decide, ended, why_put_back
 from loop.engine.trainings import Trainings
 from loop.errors import UserError
-from loop.evaluation.drift import Drift, read_drift, speed
+from loop.evaluation.noise import Drift, read_drift, speed
 from loop.evidence import Repeat, RepeatFor
 from loop.experiment import Ending, Experiment, Outcome, Purpose, Run, RunState, Status, Training
 from loop.git.workspace import Workspace

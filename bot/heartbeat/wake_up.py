@@ -1,10 +1,10 @@
-"""Begins the certification of each run in time before the wake-up report, and ends it when that is due."""
+"""The wake-up: its reports when they are due, and the certification of each run in time before that."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import tzinfo
 
 from bot.heartbeat.cron import next_after
@@ -13,12 +13,16 @@ from loop.errors import UserError
 from loop.evaluation.certification import begins_at, fits_night
 from loop.experiment import Cause, EventKind, Run, RunState
 from loop.process.worker import in_thread
-from loop.store.events import Notes, last_event_of
+from loop.store.events import Notes, has_events_after, last_event_of
 from loop.store.evidence.certifications import Certifications, usual_seconds
 from loop.store.journal import Journal, StoreError
+from notifiers.delivery.rate_limit import Clock
 from notifiers.text.words import duration
 
 log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 20.0
+"""How often the time is checked: the machine may have slept, or its clock been set."""
 
 
 class Certifying:
@@ -73,7 +77,9 @@ class Certifying:
         if any(each.until == due for each in Certifications(self._journal).of(run.id)):
             return False
         seconds = usual_seconds(self._journal, run.id) or run.time_budget
-        if fits_night(due - self._since(run), self._minutes, seconds, lanes, least=self._pairs):
+        if fits_night(
+            due - _last_report(self._journal, run)[1], self._minutes, seconds, lanes, least=self._pairs
+        ):
             return self._now() >= begins_at(due, self._minutes, seconds, lanes, least=self._pairs)
         if self._now() >= due - 60 * self._minutes:
             trainings = f"{2 * self._pairs} trainings of {duration(seconds)}"
@@ -81,6 +87,73 @@ class Certifying:
             Notes(self._journal).tell(run.id, Cause.CERTIFICATION, f"{due:.0f}", reason)
         return False
 
-    def _since(self, run: Run) -> float:
-        event = last_event_of(self._journal, run.id, (EventKind.WAKE_UP, EventKind.RUN_STARTED))
-        return event.at if event else run.created_at
+
+class WakeUp:
+    """Sends wake-up reports when the cron expression is due.
+
+    `prepare` ends what a report waits for, `beat` also calls the health check.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        cron: str,
+        zone: tzinfo,
+        prepare: Callable[[], Awaitable[None]],
+        beat: Callable[[], Awaitable[None]],
+        clock: Clock | None = None,
+    ) -> None:
+        self._journal = journal
+        self._cron = cron
+        self._zone = zone
+        self._prepare = prepare
+        self._beat = beat
+        self._clock = clock or Clock()
+
+    async def run(self) -> None:
+        """Send them until cancelled, first for a time at which the bot was not running."""
+        due = 0.0
+        while True:
+            now = self._clock.now()
+            if now >= due:
+                await self.ring()
+                due = next_after(self._cron, now, self._zone)
+            await self._clock.sleep(min(LOOK_SECONDS, max(0.0, due - self._clock.now())))
+
+    async def ring(self) -> None:
+        """Record the wake-ups that are due, then beat, so that the health check is called too."""
+        try:
+            await self._prepare()
+            due = await in_thread(self.note)
+        except StoreError:
+            log.exception("the wake-up report could not be recorded")
+        else:
+            if due:
+                await self._beat()
+
+    def note(self) -> list[Run]:
+        """Append a wake-up for each run that is due for one, and return these runs.
+
+        A run is due once such a time has passed since its last wake-up, or since its start, and where it does
+        not run only if something happened in it meanwhile.
+        """
+        now, due = self._clock.now(), []
+        with self._journal.transaction() as append:
+            for run in self._journal.runs():
+                last, since = _last_report(self._journal, run)
+                if next_after(self._cron, since, self._zone) <= now and self._is_news(run, last):
+                    append(run.id, EventKind.WAKE_UP, since=since)
+                    due.append(run)
+        return due
+
+    def _is_news(self, run: Run, last: int) -> bool:
+        if run.state in (RunState.RUNNING, RunState.PAUSING):
+            return True
+        return has_events_after(self._journal, run.id, last)
+
+
+def _last_report(journal: Journal, run: Run) -> tuple[int, float]:
+    """Return the event of the last wake-up of a run, or of its start, and when it was."""
+    event = last_event_of(journal, run.id, (EventKind.WAKE_UP, EventKind.RUN_STARTED))
+    return (event.id, event.at) if event else (0, run.created_at)
