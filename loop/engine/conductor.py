@@ -45,7 +45,7 @@ from loop.lanes.notices import note_closed, record_lanes
 from loop.lanes.protocol import Slot
 from loop.process.trainer import Trainer
 from loop.process.worker import in_thread
-from loop.proposers.leaving_out import LeavesOutFirst, RetriesFirst
+from loop.proposers.orders import OrdersFirst
 from loop.proposers.prompt.context import ContextReader
 from loop.proposers.protocol import Proposer
 from loop.store.experiments import with_program
@@ -87,7 +87,6 @@ class Conductor:
         blocker: Callable[[Run, Slot], Awaitable[Reason | None]] = nothing_closes,
         slots: Sequence[Slot] = WHOLE,
         doubt: Callable[[Experiment], Doubt] | None = None,
-        clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self.run = run
@@ -97,7 +96,6 @@ class Conductor:
         self._plan = plan
         self._journal = journal
         self._workspace = workspace
-        self._clock = clock
         self._limit: int | None = None  # of `made`
         self._certifies = False  # at the end of these
         self._idle_until = 0.0  # by the event loop's clock
@@ -107,14 +105,11 @@ class Conductor:
             workspace=workspace,
             trainer=trainer,
             folders=folders,
-            clock=clock,
             slots=slots,
         )
-        self.evaluations = Evaluations(self._trainings, journal=journal, clock=clock)
-        self.repeats = Repeater(
-            run.id, plan, self._trainings, journal=journal, workspace=workspace, clock=clock
-        )
-        self.pruner = Pruner(plan.rule, len(slots), journal=journal, workspace=workspace, clock=clock)
+        self.evaluations = Evaluations(self._trainings, journal=journal)
+        self.repeats = Repeater(run.id, plan, self._trainings, journal=journal, workspace=workspace)
+        self.pruner = Pruner(plan.rule, len(slots), journal=journal, workspace=workspace)
         self._verdicts = Verdicts(
             plan.rule,
             journal=journal,
@@ -123,18 +118,11 @@ class Conductor:
             repeats=self.repeats,
             pruner=self.pruner,
             doubt=doubt or (lambda evaluated: self.evaluations.doubt(self.run, evaluated)),
-            clock=clock,
         )
-        self.certifier = Certifier(
-            plan.certify_repeats, len(slots), journal=journal, workspace=workspace, clock=clock
-        )
+        self.certifier = Certifier(plan.certify_repeats, len(slots), journal=journal, workspace=workspace)
         reader = ContextReader(journal=journal, workspace=workspace, folders=folders)
         self.prefetch = Prefetch(
-            proposer=RetriesFirst(
-                LeavesOutFirst(proposer, journal=journal, workspace=workspace),
-                journal=journal,
-                workspace=workspace,
-            ),
+            proposer=OrdersFirst(proposer, journal=journal, workspace=workspace),
             workspace=workspace,
             context=lambda: reader.read(self.run),
             is_trained=lambda program: with_program(journal, run.id, program) is not None,
@@ -153,7 +141,6 @@ class Conductor:
             journal=self._journal,
             workspace=self._workspace,
             trainings=self._trainings,
-            clock=self._clock,
         )
 
     @property

@@ -73,7 +73,6 @@ class Lane:
         journal: Journal,
         workspace: Workspace,
         trainings: Trainings,
-        clock: Callable[[], float],
     ) -> None:
         self.index = slot.index
         self.slot = slot
@@ -90,7 +89,6 @@ class Lane:
         self._journal = journal
         self._workspace = workspace
         self._trainings = trainings
-        self._clock = clock
 
     @property
     def can_wait(self) -> bool:
@@ -182,7 +180,7 @@ class Lane:
                 ready.proposal,
                 ready.commit,
                 ready.constants,
-                now=self._clock(),
+                now=self._journal.clock(),
                 lane=self.index,
                 program=ready.program,
                 waited=ready.waited,

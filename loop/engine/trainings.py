@@ -72,7 +72,6 @@ class Trainings:
         workspace: Workspace,
         trainer: Trainer,
         folders: RunFolders,
-        clock: Callable[[], float],
         slots: Sequence[Slot] = WHOLE,
     ) -> None:
         self.folders = folders
@@ -83,7 +82,6 @@ class Trainings:
         self._workspace = workspace
         self._trainer = trainer
         self._plan = plan
-        self._clock = clock
         self._prepared: _Prepared | None = None
         self._has_evaluator: bool | None = None
         self._cache = CompileCache(folders.trainings)
@@ -227,7 +225,7 @@ class Trainings:
                 experiment,
                 pid=supervisor.pid,
                 started=supervisor.started,
-                now=self._clock(),
+                now=self._journal.clock(),
                 device=self.slot(experiment.lane).device,
             )
             source = self._workspace.source(begun.commit)
@@ -378,7 +376,7 @@ class Trainings:
             folder = self.folders.trainings / old.name
             if not os.path.lexists(folder):
                 folder.symlink_to(old)
-        trains = {(number, training.k) for number, training in trainings_under_way(self._journal, run.id)}
+        trains = {(number, training.k) for number, training, _ in trainings_under_way(self._journal, run.id)}
         left: dict[int, list[int]] = {}
         for folder in self.folders.trainings.glob(_FOLDERS):
             number, k = map(int, folder.name.split("-"))

@@ -6,7 +6,6 @@ when there is no time or reason for more. All of that is in the journal.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import count
 
 from loop.engine.judging.repeats import MOST_SEED
@@ -39,16 +38,14 @@ class Certifier:
         *,
         journal: Journal,
         workspace: Workspace,
-        clock: Callable[[], float],
     ) -> None:
         self.asked = False  # and not begun: it waits for the experiments under way
         self._pairs = pairs
         self._lanes = lanes
         self._journal = journal
         self._workspace = workspace
-        self._clock = clock
-        self._store = Certifications(journal, clock=clock)
-        self._repeats = Repeats(journal, clock=clock)
+        self._store = Certifications(journal)
+        self._repeats = Repeats(journal)
 
     def ask(
         self, run: Run, *, until: float | None = None, name: str = "", answered_in: str = ""
@@ -124,7 +121,7 @@ class Certifier:
         numbers = {Side.HEAD: head.number, Side.BASELINE: baseline.number}
         pairs = asked.pairs
         if asked.until is not None:
-            left = asked.until - self._clock()
+            left = asked.until - self._journal.clock()
             pairs = pairs_that_fit(left, self._each(run), self._lanes, least=pairs)
         own = {side: seed_of(source) for side, source in sources.items()}
         seeds = self._seeds(run, [*numbers.values()], max((seed or 0) for seed in own.values()), pairs)
@@ -179,7 +176,7 @@ class Certifier:
         return best is None or best.number != begun.head
 
     def _is_late(self, run: Run, begun: Certification) -> bool:
-        return begun.until is not None and self._clock() + self._each(run) > begun.until
+        return begun.until is not None and self._journal.clock() + self._each(run) > begun.until
 
     def _each(self, run: Run) -> float:
         return usual_seconds(self._journal, run.id) or run.time_budget

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,10 +30,9 @@ class Evaluations:
     The baseline is evaluated too: where that fails there is no evaluation in this run, and only the second.
     """
 
-    def __init__(self, trainings: Trainings, *, journal: Journal, clock: Callable[[], float]) -> None:
+    def __init__(self, trainings: Trainings, *, journal: Journal) -> None:
         self._trainings = trainings
         self._journal = journal
-        self._clock = clock
         self._device_mb: float | None = None
         self.description: Description | None = None
 
@@ -91,7 +89,7 @@ class Evaluations:
             belief = Belief.UNSURE if reasons else belief
         if not checked and not reasons:
             return None
-        at, reason = self._clock(), "; ".join(reasons)
+        at, reason = self._journal.clock(), "; ".join(reasons)
         return Evaluation(run.id, measured.number, measured.attempt, at, belief, reason, numbers)
 
     def notice(self, evaluation: Evaluation | None) -> str:

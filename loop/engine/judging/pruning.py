@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from loop.engine.stages import RUN_STOPPED, KeepRule, equal_within
@@ -14,7 +13,7 @@ from loop.evidence import RepeatFor
 from loop.experiment import Experiment, Run, RunState, Status
 from loop.gain import number, signed
 from loop.git.workspace import Workspace
-from loop.proposers.leaving_out import kept, without
+from loop.proposers.orders import kept, without
 from loop.store.evidence.certifications import Certifications, Prune, Prunes, left_out_of, usual_seconds
 from loop.store.evidence.repeats import Repeats
 from loop.store.journal import Journal
@@ -38,7 +37,6 @@ class Pruner:
         *,
         journal: Journal,
         workspace: Workspace,
-        clock: Callable[[], float],
     ) -> None:
         self.leaves_out = False
         self.asked = False  # and not over: other experiments wait for its end
@@ -46,9 +44,8 @@ class Pruner:
         self._lanes = lanes
         self._journal = journal
         self._workspace = workspace
-        self._clock = clock
-        self._store = Prunes(journal, clock=clock)
-        self._repeats = Repeats(journal, clock=clock)
+        self._store = Prunes(journal)
+        self._repeats = Repeats(journal)
 
     def ask(self, run: Run, *, name: str = "", answered_in: str = "") -> tuple[int, float]:
         """Want a prune; return how many keeps are left out, and about how many seconds that takes.
@@ -73,7 +70,7 @@ class Pruner:
         """Use the time that a certification has left before the wake-up, once."""
         made = Certifications(self._journal).of(run.id)
         until = made[-1].until if made and made[-1].ended_at is not None else None
-        if until is None or run.state is not RunState.RUNNING or self._clock() >= until:
+        if until is None or run.state is not RunState.RUNNING or self._journal.clock() >= until:
             return
         if not any(prune.until == until for prune in self._store.of(run.id)) and self._first(run, until):
             self._store.ask(run.id, until=until)
@@ -144,7 +141,7 @@ class Pruner:
         left = self._left(prune, best)
         if not (left or waits or trains):
             self._end(run, prune, "")
-        elif not trains and prune.until is not None and self._clock() + self._each(run) > prune.until:
+        elif not trains and prune.until is not None and self._journal.clock() + self._each(run) > prune.until:
             self._end(run, prune, NO_TIME)
         else:
             self.leaves_out = bool(left)
@@ -157,7 +154,7 @@ class Pruner:
         each = self._each(run)
         left = MOST * TIMES * each
         if until is not None:
-            left = until - self._clock() - seconds_for(self._lacking(run), each, self._lanes)
+            left = until - self._journal.clock() - seconds_for(self._lacking(run), each, self._lanes)
         keeps = read_keeps(self._journal, run)
         return first_to_leave_out(keeps, max(0.0, left), each, self._lanes, repeats=TIMES)
 

@@ -7,7 +7,7 @@ seed, where the program sets one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import count
 from typing import assert_never
@@ -33,10 +33,7 @@ MOST_SEED = 2**31  # what every generator takes
 
 
 class Repeater:
-    """Makes the repeats of one run. All methods block.
-
-    `over` is called, in a worker thread, with each repeat that has its number, crashed or is given up.
-    """
+    """Makes the repeats of one run. All methods block."""
 
     def __init__(
         self,
@@ -46,8 +43,6 @@ class Repeater:
         *,
         journal: Journal,
         workspace: Workspace,
-        clock: Callable[[], float],
-        over: Callable[[Repeat], None] = lambda _: None,
     ) -> None:
         self._run_id = run_id
         self._rule = plan.rule
@@ -55,9 +50,7 @@ class Repeater:
         self._journal = journal
         self._workspace = workspace
         self._trainings = trainings
-        self._clock = clock
-        self._over = over
-        self._store = Repeats(journal, clock=clock)
+        self._store = Repeats(journal)
 
     def ask(self, run: Run, number: int, times: int, *, name: str, answered_in: str) -> None:
         """Want repeats for a person.
@@ -102,7 +95,6 @@ class Repeater:
                 return repeat, self._workspace.source(self.experiment(repeat).commit)
             except UserError as error:
                 self._store.give_up(repeat, str(error))
-                self._over(repeat)
         return None
 
     def _by_turns(self, waiting: list[Repeat], lane: int) -> list[Repeat]:
@@ -128,7 +120,7 @@ class Repeater:
                 self._trainings.slot(lane).device,
                 supervisor_pid=supervisor.pid,
                 supervisor_started=supervisor.started,
-                started_at=self._clock(),
+                started_at=self._journal.clock(),
             )
             begun = RepeatUnderWay(replace(repeat, k=k, seed=seed), training, lane)
             self._store.begin(begun, **self._trainings.place(lane))
@@ -180,8 +172,6 @@ class Repeater:
             self._store.put_back(over, reason, vanished=vanished)
             waits_again = True
         self._trainings.drop(repeat.number, k)
-        if not waits_again:
-            self._over(repeat)
         return self._store.in_vain(repeat) if waits_again and vanished else 0
 
     # Drift: was a training slow because the machine is?

@@ -53,7 +53,6 @@ class Verdicts:
         repeats: Repeater,
         pruner: Pruner,
         doubt: Callable[[Experiment], Doubt],
-        clock: Callable[[], float],
     ) -> None:
         self.best: Experiment | None = None
         self._rule = rule
@@ -63,8 +62,7 @@ class Verdicts:
         self._repeater = repeats
         self._pruner = pruner
         self._doubt = doubt
-        self._clock = clock
-        self._repeats = Repeats(journal, clock=clock)
+        self._repeats = Repeats(journal)
 
     @property
     def best_value(self) -> float | None:
@@ -134,7 +132,7 @@ class Verdicts:
             self._rule,
             best=best,
             tampered=self._trainings.tampered(measured.number, measured.attempt, measured.commit),
-            now=self._clock(),
+            now=self._journal.clock(),
             seen=self._trainings.keys_seen(measured),
             noise=noise,
             record=record,
@@ -144,7 +142,7 @@ class Verdicts:
 
     def give_up(self, run: Run, experiment: Experiment) -> Experiment:
         reason = stages.RUN_STOPPED if run.state is RunState.STOPPED else ""
-        decided = stages.skipped(experiment, reason, self.best_value, now=self._clock())
+        decided = stages.skipped(experiment, reason, self.best_value, now=self._journal.clock())
         answered_in = skip_answered_in(self._journal, run.id, experiment.number)
         self._journal.record(decided, answered_in=answered_in)
         return decided

@@ -6,15 +6,13 @@ each brings.
 
 from __future__ import annotations
 
-import json
-import math
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
 from loop.evidence import Certification, Certified, RepeatFor
 from loop.experiment import EventKind
+from loop.gain import finite
 from loop.store.evidence.repeats import Repeats
 from loop.store.journal import Journal
 from loop.store.tables.schema import decode, values_of
@@ -25,10 +23,9 @@ _RECENT = 9  # trainings, by which it is told how long the next one takes
 class Certifications:
     """The certifications of all runs; of each at most one is open. Every change is a transaction."""
 
-    def __init__(self, journal: Journal, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._clock = clock
-        self._repeats = Repeats(journal, clock=clock)
+        self._repeats = Repeats(journal)
 
     def ask(
         self,
@@ -40,7 +37,7 @@ class Certifications:
         answered_in: str = "",
     ) -> Certification:
         asked = Certification(
-            0, run_id, pairs, self._clock(), until=until, asked_by=asked_by, answered_in=answered_in
+            0, run_id, pairs, self._journal.clock(), until=until, asked_by=asked_by, answered_in=answered_in
         )
         with self._journal.transaction() as append:
             id_ = self._journal.insert("certifications", unique=(), **values_of(asked, but="id"))
@@ -53,7 +50,7 @@ class Certifications:
     ) -> None:
         """Want its repeats, in this order, each an experiment's number and a seed."""
         with self._journal.transaction() as append:
-            self._write(replace(asked, head=head, baseline=baseline, started_at=self._clock()))
+            self._write(replace(asked, head=head, baseline=baseline, started_at=self._journal.clock()))
             for number, seed in wanted:
                 self._repeats.ask(
                     asked.run_id,
@@ -68,7 +65,7 @@ class Certifications:
     def end(self, begun: Certification, found: Certified | None, reason: str, **facts: object) -> None:
         """Record what is certain; what was not trained yet is given up for the reason."""
         numbers = {} if found is None else {name: getattr(found, name) for name in Certified.__slots__}
-        ended = replace(begun, ended_at=self._clock(), **numbers)
+        ended = replace(begun, ended_at=self._journal.clock(), **numbers)
         with self._journal.transaction() as append:
             self._write(ended)
             self._journal.execute(
@@ -98,9 +95,7 @@ class Certifications:
         )
         found: dict[int, list[float | None]] = {}
         for row in map(decode, rows):
-            value = (row["numbers"] or {}).get(metric)
-            known = value is not None and math.isfinite(value)
-            found.setdefault(row["number"], []).append(value if known else None)
+            found.setdefault(row["number"], []).append(finite((row["numbers"] or {}).get(metric)))
         return found
 
     def _write(self, changed: Certification) -> None:
@@ -145,17 +140,17 @@ class Prune:
 class Prunes:
     """The prunes of all runs; of each at most one is open."""
 
-    def __init__(self, journal: Journal, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._clock = clock
-        self._repeats = Repeats(journal, clock=clock)
+        self._repeats = Repeats(journal)
 
     def ask(
         self, run_id: int, *, until: float | None = None, asked_by: str = "", answered_in: str = ""
     ) -> Prune:
-        asked = Prune(0, run_id, self._clock(), until=until, asked_by=asked_by, answered_in=answered_in)
+        now = self._journal.clock()
+        asked = Prune(0, run_id, now, until=until, asked_by=asked_by, answered_in=answered_in)
         with self._journal.transaction() as append:
-            id_ = self._write(asked)
+            id_ = self._journal.insert("prunes", unique=(), **values_of(asked, but="id"))
             append(run_id, EventKind.PRUNING, prune=id_, name=asked_by, answered_in=answered_in)
         return replace(asked, id=id_)
 
@@ -181,7 +176,7 @@ class Prunes:
         measured = {str(keep): [found.gain, found.low, found.high] for keep, found in own.items()}
         facts = {"removable": [*removable], "unmeasured": [*unmeasured], "reason": reason, "value": value}
         with self._journal.transaction() as append:
-            self._write(replace(begun, ended_at=self._clock()))
+            self._write(replace(begun, ended_at=self._journal.clock()))
             self._journal.execute(
                 "UPDATE repeats SET given_up = ? "
                 "WHERE run_id = ? AND why = ? AND k IS NULL AND given_up = ''",
@@ -197,23 +192,12 @@ class Prunes:
     def of(self, run_id: int) -> list[Prune]:
         return self._found("run_id = ? ORDER BY id", run_id)
 
-    def _write(self, changed: Prune) -> int:
-        names = ("run_id", "asked_at", "until", "asked_by", "answered_in", "head", "ended_at")
-        row = {name: getattr(changed, name) for name in names}
-        row |= {"keeps": json.dumps(changed.keeps), "blocked": json.dumps(changed.blocked)}
-        if not changed.id:
-            return self._journal.insert("prunes", **row)
-        return self._journal.insert("prunes", unique=("id",), id=changed.id, **row)
+    def _write(self, changed: Prune) -> None:
+        self._journal.insert("prunes", unique=("id",), **values_of(changed))
 
     def _found(self, which: str, *values: object) -> list[Prune]:
-        rows = self._journal.query(
-            "SELECT id, run_id, asked_at, until, asked_by, answered_in, head, keeps, blocked, ended_at "  # noqa: S608
-            f"FROM prunes WHERE {which}",
-            *values,
-        )
-        found = (dict(zip(row.keys(), row, strict=True)) for row in rows)
-        lists = ("keeps", "blocked")
-        return [Prune(**{**row, **{name: tuple(json.loads(row[name])) for name in lists}}) for row in found]
+        rows = self._journal.query(f"SELECT * FROM prunes WHERE {which}", *values)  # noqa: S608
+        return [Prune(**decode(row)) for row in rows]
 
 
 def left_out_of(journal: Journal, run_id: int, commit: str) -> dict[int, list[int]]:

@@ -12,7 +12,7 @@ from loop.evidence import AGAIN, Belief, Evaluation, Invalidated, RepeatFor
 from loop.experiment import Cause, EventKind, Experiment, Run, Status
 from loop.store.evidence.repeats import Repeats
 from loop.store.journal import Journal
-from loop.store.tables.schema import decode, read_experiment, values_of
+from loop.store.tables.schema import decode, values_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,31 +82,16 @@ def head_has_moved(journal: Journal, run: Run) -> Run:
 
 
 def in_quarantine(journal: Journal, run_id: int) -> list[Experiment]:
-    rows = journal.query(
-        "SELECT * FROM experiment_rows WHERE run_id = ? AND status = ? ORDER BY number",
-        run_id,
-        Status.QUARANTINE.value,
-    )
-    return [read_experiment(row) for row in rows]
+    return journal.find("status = 'quarantine' ORDER BY number", run_id)
 
 
 def keeps_after(journal: Journal, run_id: int, number: int) -> list[Experiment]:
-    rows = journal.query(
-        "SELECT * FROM experiment_rows WHERE run_id = ? AND status = 'keep' AND number > ? ORDER BY number",
-        run_id,
-        number,
-    )
-    return [read_experiment(row) for row in rows]
+    return journal.find("status = 'keep' AND number > ? ORDER BY number", run_id, number)
 
 
 def with_commit(journal: Journal, run_id: int, commit: str) -> Experiment | None:
     """Return the first experiment of this commit."""
-    rows = journal.query(
-        'SELECT * FROM experiment_rows WHERE run_id = ? AND "commit" = ? ORDER BY number LIMIT 1',
-        run_id,
-        commit,
-    )
-    return read_experiment(rows[0]) if rows else None
+    return next(iter(journal.find('"commit" = ? ORDER BY number LIMIT 1', run_id, commit)), None)
 
 
 def waiting_retries(journal: Journal, run_id: int) -> tuple[Retry, ...]:

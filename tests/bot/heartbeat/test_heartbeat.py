@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -443,8 +444,17 @@ def leave_log(patient: Patient, *, age: float) -> None:
 
 def kill_bot(patient: Patient, *, ago: float) -> Sessions:
     """Let the bot before this one have been killed so many seconds ago."""
-    Sessions(patient.journal, clock=lambda: time.time() - ago).begin(boot="one")
-    return Sessions(patient.journal)
+    sessions = Sessions(patient.journal)
+    with earlier(patient, ago):
+        sessions.begin(boot="one")
+    return sessions
+
+
+@contextmanager
+def earlier(patient: Patient, ago: float) -> Iterator[None]:
+    patient.journal.clock = lambda: time.time() - ago
+    yield
+    patient.journal.clock = time.time
 
 
 async def test_the_time_without_a_bot_is_told_at_the_first_beat(patient: Patient) -> None:
@@ -478,9 +488,10 @@ async def test_a_bot_whose_training_went_on_without_it_says_nothing(patient: Pat
 
 
 async def test_a_bot_that_was_ended_by_a_person_says_nothing(patient: Patient) -> None:
-    an_hour_ago = Sessions(patient.journal, clock=lambda: time.time() - 3600.0)
-    an_hour_ago.end(an_hour_ago.begin(boot="one"))
-    Sessions(patient.journal).begin(boot="one")
+    sessions = Sessions(patient.journal)
+    with earlier(patient, 3600.0):
+        sessions.end(sessions.begin(boot="one"))
+    sessions.begin(boot="one")
     await patient.heartbeat.arrive()
     await patient.heartbeat.beat()
     assert patient.kinds() == SILENT

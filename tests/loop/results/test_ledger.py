@@ -455,7 +455,7 @@ class Clock:
 def test_a_ledger_is_of_one_run_and_ends_where_that_was_stopped(tmp_path: Path) -> None:
     clock = Clock()
     journal = Journal(tmp_path / "state.db", clock=clock)
-    Sessions(journal, clock=clock).begin(boot="one")
+    Sessions(journal).begin(boot="one")
     run, other = make_run(journal), make_run(journal, "mar13")
     experiment = replace(make_experiment(run), training=Training(1, started_at=START, supervisor_pid=7))
     journal.record(replace(experiment, stage=Stage.TRAINING))
