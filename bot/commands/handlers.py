@@ -271,7 +271,7 @@ class CommandHandlers(IdeaCommands):
     async def _log(self, call: Call, _: Request) -> Message:
         run, experiment = await self._experiment(call)
         engine = await self._engine(run)
-        path = engine.log_of(experiment.number) if experiment.status else engine.live_log(experiment)
+        path = engine.log_of(experiment)
         tail = await in_thread(read_tail, path, limit=LOG_BYTES)
         text = without_secrets(tail, self._settings.secrets)
         return log_message(experiment, text, cut_off=len(tail.encode()) >= LOG_BYTES)

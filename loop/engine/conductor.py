@@ -70,7 +70,7 @@ class Conductor:
     `is_blocked` is asked about a training that ran out of memory: whether others hold it, so that it says
     nothing about the program; `blocker` about one that failed in a slot with a GPU of its own: what is wrong
     with that. `doubt` says, in a worker thread, what was found of a number, None leaves that
-    to `evaluations`. `clock` gives seconds since the epoch, `timer` seconds that no clock change disturbs.
+    to `evaluations`. `timer` gives seconds that no clock change disturbs.
     """
 
     def __init__(
@@ -107,19 +107,16 @@ class Conductor:
             folders=folders,
             slots=slots,
         )
-        self.evaluations = Evaluations(self._trainings, journal=journal)
-        self.repeats = Repeater(run.id, plan, self._trainings, journal=journal, workspace=workspace)
-        self.pruner = Pruner(plan.rule, len(slots), journal=journal, workspace=workspace)
+        self.evaluations = Evaluations(self._trainings)
+        self.repeats = Repeater(self._trainings)
+        self.pruner = Pruner(self._trainings)
         self._verdicts = Verdicts(
-            plan.rule,
-            journal=journal,
-            workspace=workspace,
-            trainings=self._trainings,
+            self._trainings,
             repeats=self.repeats,
             pruner=self.pruner,
             doubt=doubt or (lambda evaluated: self.evaluations.doubt(self.run, evaluated)),
         )
-        self.certifier = Certifier(plan.certify_repeats, len(slots), journal=journal, workspace=workspace)
+        self.certifier = Certifier(self._trainings)
         reader = ContextReader(journal=journal, workspace=workspace, folders=folders)
         self.prefetch = Prefetch(
             proposer=OrdersFirst(proposer, journal=journal, workspace=workspace),
@@ -132,16 +129,7 @@ class Conductor:
         self._is_blocked = is_blocked
         self._blocker = blocker
         self.slots = tuple(slots)
-        self._lanes = [self._make_lane(slot) for slot in slots]
-
-    def _make_lane(self, slot: Slot) -> Lane:
-        return Lane(
-            slot,
-            self,
-            journal=self._journal,
-            workspace=self._workspace,
-            trainings=self._trainings,
-        )
+        self._lanes = [Lane(slot, self, self._trainings) for slot in slots]
 
     @property
     def under_way(self) -> tuple[Experiment, ...]:
@@ -151,11 +139,10 @@ class Conductor:
     def preparing(self) -> str:
         return self._trainings.preparing
 
-    def log_of(self, number: int) -> Path:
-        return self._trainings.folders.log(number)
-
-    def live_log(self, experiment: Experiment) -> Path:
-        """Return what the training of an experiment writes."""
+    def log_of(self, experiment: Experiment) -> Path:
+        """Return what is kept of an experiment's log, or what its training writes."""
+        if experiment.status:
+            return self._trainings.folders.log(experiment.number)
         if not experiment.lane:
             return self._workspace.path / "run.log"
         return self._trainings.folders.printed(experiment.number, experiment.attempt)
@@ -300,7 +287,7 @@ class Conductor:
         undecided = {experiment.lane: experiment for experiment in self._journal.undecided(self.run.id)}
         repeats = self.repeats.under_way()
         for gone in {*undecided, *repeats} - {lane.index for lane in self._lanes}:
-            lane = self._make_lane(Slot(gone))
+            lane = Lane(Slot(gone), self, self._trainings)
             lane.closed = Reason(Actor.LOOP, cause=Cause.GPU_GONE)
             self._lanes.append(lane)  # of a bot that had more: it ends what trains there
         for lane in self._lanes:

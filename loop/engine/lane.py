@@ -20,14 +20,12 @@ from loop.engine.stages import measured_value
 from loop.engine.trainings import Trainings
 from loop.evidence import Evaluation, Repeat
 from loop.experiment import Cause, Ending, EventKind, Experiment, Outcome, Reason, Run, RunState, Stage
-from loop.git.workspace import Workspace
 from loop.lanes.protocol import LiveTraining, Slot
 from loop.logs.error_line import tells_of_full_memory
 from loop.process.trainer import Supervisor
 from loop.process.worker import in_thread
 from loop.store.evidence.repeats import RepeatUnderWay
 from loop.store.evidence.verdicts import record_evaluated
-from loop.store.journal import Journal
 
 HEAD_START = 0.1  # seconds for a training to start before we use the processor for the next one
 VANISHED_OFTEN = 3  # a person is notified when a training vanishes for this time
@@ -65,15 +63,7 @@ class Lane:
     While it is `closed`, for that reason, it only ends what it has begun.
     """
 
-    def __init__(
-        self,
-        slot: Slot,
-        owner: RunOfLanes,
-        *,
-        journal: Journal,
-        workspace: Workspace,
-        trainings: Trainings,
-    ) -> None:
+    def __init__(self, slot: Slot, owner: RunOfLanes, trainings: Trainings) -> None:
         self.index = slot.index
         self.slot = slot
         self.closed: Reason | None = None
@@ -86,8 +76,8 @@ class Lane:
         self._evaluation: asyncio.Task[Evaluation | None] | None = None
         self._put_off = False  # the evaluation, until the run goes on
         self._owner = owner
-        self._journal = journal
-        self._workspace = workspace
+        self._journal = trainings.journal
+        self._workspace = trainings.workspace
         self._trainings = trainings
 
     @property

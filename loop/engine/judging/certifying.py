@@ -10,42 +10,34 @@ from itertools import count
 
 from loop.engine.judging.repeats import MOST_SEED
 from loop.engine.stages import RUN_STOPPED
+from loop.engine.trainings import Trainings
 from loop.errors import UserError
 from loop.evaluation.certification import Side, certified, pairs_that_fit, seconds_for, turns
 from loop.evidence import Certification, Repeat
 from loop.experiment import Experiment, Run, RunState
 from loop.gain import gain
-from loop.git.workspace import Workspace
 from loop.program.seed import seed_of
 from loop.store.evidence.certifications import Certifications, usual_seconds
 from loop.store.evidence.repeats import Repeats
-from loop.store.journal import Journal
 
 NO_TIME = "no time was left"
 MOVED = "another program is the best now"
 
 
 class Certifier:
-    """Asks for the certifications of one run, begins and ends them; each has `pairs` or more of both sides.
+    """Asks for the certifications of one run, begins and ends them.
 
     All methods block, and none is called while another one works.
     """
 
-    def __init__(
-        self,
-        pairs: int,
-        lanes: int,
-        *,
-        journal: Journal,
-        workspace: Workspace,
-    ) -> None:
+    def __init__(self, trainings: Trainings) -> None:
         self.asked = False  # and not begun: it waits for the experiments under way
-        self._pairs = pairs
-        self._lanes = lanes
-        self._journal = journal
-        self._workspace = workspace
-        self._store = Certifications(journal)
-        self._repeats = Repeats(journal)
+        self._pairs = trainings.plan.certify_repeats
+        self._lanes = len(trainings.slots)
+        self._journal = trainings.journal
+        self._workspace = trainings.workspace
+        self._store = Certifications(self._journal)
+        self._repeats = Repeats(self._journal)
 
     def ask(
         self, run: Run, *, until: float | None = None, name: str = "", answered_in: str = ""

@@ -18,7 +18,6 @@ from loop.process.machine import look_at_gpus
 from loop.process.trainer import mark_of
 from loop.process.worker import in_thread
 from loop.store.evidence.verdicts import read_evaluation
-from loop.store.journal import Journal
 
 OWN = "the numbers of this run are the program's own"
 MOST_LOSSES = 3  # of heads before, which a /reject may bring back
@@ -30,9 +29,9 @@ class Evaluations:
     The baseline is evaluated too: where that fails there is no evaluation in this run, and only the second.
     """
 
-    def __init__(self, trainings: Trainings, *, journal: Journal) -> None:
+    def __init__(self, trainings: Trainings) -> None:
         self._trainings = trainings
-        self._journal = journal
+        self._journal = trainings.journal
         self._device_mb: float | None = None
         self.description: Description | None = None
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from loop.engine.stages import RUN_STOPPED, KeepRule, equal_within
+from loop.engine.stages import RUN_STOPPED, equal_within
+from loop.engine.trainings import Trainings
 from loop.errors import UserError
 from loop.evaluation.certification import seconds_for
 from loop.evaluation.noise import read_noise
@@ -12,11 +13,9 @@ from loop.evaluation.prune import first_look, first_to_leave_out, own_gains, rea
 from loop.evidence import RepeatFor
 from loop.experiment import Experiment, Run, RunState, Status
 from loop.gain import number, signed
-from loop.git.workspace import Workspace
 from loop.proposers.orders import kept, without
 from loop.store.evidence.certifications import Certifications, Prune, Prunes, left_out_of, usual_seconds
 from loop.store.evidence.repeats import Repeats
-from loop.store.journal import Journal
 
 TIMES = 2  # trainings without a keep, and of the head
 MOST = 8  # keeps that a person's order leaves out
@@ -30,22 +29,15 @@ class Pruner:
     All methods block, and none is called while another one works.
     """
 
-    def __init__(
-        self,
-        rule: KeepRule,
-        lanes: int,
-        *,
-        journal: Journal,
-        workspace: Workspace,
-    ) -> None:
+    def __init__(self, trainings: Trainings) -> None:
         self.leaves_out = False
         self.asked = False  # and not over: other experiments wait for its end
-        self._rule = rule
-        self._lanes = lanes
-        self._journal = journal
-        self._workspace = workspace
-        self._store = Prunes(journal)
-        self._repeats = Repeats(journal)
+        self._rule = trainings.plan.rule
+        self._lanes = len(trainings.slots)
+        self._journal = trainings.journal
+        self._workspace = trainings.workspace
+        self._store = Prunes(self._journal)
+        self._repeats = Repeats(self._journal)
 
     def ask(self, run: Run, *, name: str = "", answered_in: str = "") -> tuple[int, float]:
         """Want a prune; return how many keeps are left out, and about how many seconds that takes.

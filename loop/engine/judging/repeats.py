@@ -12,20 +12,17 @@ from dataclasses import replace
 from itertools import count
 from typing import assert_never
 
-from loop.engine.plan import Plan
 from loop.engine.stages import RUN_STOPPED, decide, ended, why_put_back
 from loop.engine.trainings import Trainings
 from loop.errors import UserError
 from loop.evaluation.noise import Drift, read_drift, speed
 from loop.evidence import Repeat, RepeatFor
 from loop.experiment import Ending, Experiment, Outcome, Purpose, Run, RunState, Status, Training
-from loop.git.workspace import Workspace
 from loop.lanes.protocol import LiveTraining
 from loop.process.trainer import Supervisor
 from loop.program.seed import seed_of, with_seed
 from loop.store.events import skip_answered_in
 from loop.store.evidence.repeats import Repeats, RepeatUnderWay
-from loop.store.journal import Journal
 
 SKIPPED = "skipped by command"
 MOST_TIMES = 10
@@ -35,22 +32,14 @@ MOST_SEED = 2**31  # what every generator takes
 class Repeater:
     """Makes the repeats of one run. All methods block."""
 
-    def __init__(
-        self,
-        run_id: int,
-        plan: Plan,
-        trainings: Trainings,
-        *,
-        journal: Journal,
-        workspace: Workspace,
-    ) -> None:
-        self._run_id = run_id
-        self._rule = plan.rule
-        self._noise_runs = plan.noise_runs
-        self._journal = journal
-        self._workspace = workspace
+    def __init__(self, trainings: Trainings) -> None:
+        self._run_id = trainings.folders.run_id
+        self._rule = trainings.plan.rule
+        self._noise_runs = trainings.plan.noise_runs
+        self._journal = trainings.journal
+        self._workspace = trainings.workspace
         self._trainings = trainings
-        self._store = Repeats(journal)
+        self._store = Repeats(self._journal)
 
     def ask(self, run: Run, number: int, times: int, *, name: str, answered_in: str) -> None:
         """Want repeats for a person.

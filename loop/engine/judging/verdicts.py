@@ -12,13 +12,11 @@ from loop.engine.judging import taking_back
 from loop.engine.judging.pruning import Pruner
 from loop.engine.judging.repeats import Repeater
 from loop.engine.judging.taking_back import Correction
-from loop.engine.stages import KeepRule
 from loop.engine.trainings import Trainings
 from loop.errors import UserError
 from loop.evaluation.noise import Noise, read_noise
 from loop.evidence import NO_DOUBT, Doubt, RepeatFor
 from loop.experiment import Cause, EventKind, Experiment, Run, RunState, Stage, Status
-from loop.git.workspace import Workspace
 from loop.store.events import events_of, skip_answered_in
 from loop.store.evidence.repeats import Repeats
 from loop.store.evidence.verdicts import (
@@ -30,7 +28,6 @@ from loop.store.evidence.verdicts import (
     with_commit,
 )
 from loop.store.experiments import best_number
-from loop.store.journal import Journal
 
 log = logging.getLogger(__name__)
 
@@ -45,24 +42,21 @@ class Verdicts:
 
     def __init__(
         self,
-        rule: KeepRule,
-        *,
-        journal: Journal,
-        workspace: Workspace,
         trainings: Trainings,
+        *,
         repeats: Repeater,
         pruner: Pruner,
         doubt: Callable[[Experiment], Doubt],
     ) -> None:
         self.best: Experiment | None = None
-        self._rule = rule
-        self._journal = journal
-        self._workspace = workspace
+        self._rule = trainings.plan.rule
+        self._journal = trainings.journal
+        self._workspace = trainings.workspace
         self._trainings = trainings
         self._repeater = repeats
         self._pruner = pruner
         self._doubt = doubt
-        self._repeats = Repeats(journal)
+        self._repeats = Repeats(self._journal)
 
     @property
     def best_value(self) -> float | None:
