@@ -48,14 +48,14 @@ def health_checks(
     )
 
 
-def incident_lines(journal: Journal, *, zone: tzinfo, last: int = INCIDENTS) -> list[str]:
+def incident_lines(journal: Journal, *, zone: tzinfo) -> list[str]:
     return [
         one_line(
             f"{datetime.fromtimestamp(incident.at, zone):%Y-%m-%d %H:%M} run {incident.tag} "
             f"{_WORDS[incident.kind]}: {incident.reason}",
             _LINE,
         )
-        for incident in last_incidents(journal, most=last)
+        for incident in last_incidents(journal, most=INCIDENTS)
     ]
 
 

@@ -76,7 +76,7 @@ class Certifying:
     def _is_time(self, run: Run, due: float, lanes: int) -> bool:
         if any(each.until == due for each in Certifications(self._journal).of(run.id)):
             return False
-        seconds = usual_seconds(self._journal, run.id) or run.time_budget
+        seconds = usual_seconds(self._journal, run)
         if fits_night(
             due - _last_report(self._journal, run)[1], self._minutes, seconds, lanes, least=self._pairs
         ):

@@ -67,7 +67,7 @@ class Certifier:
 
     def seconds(self, run: Run, pairs: int) -> float:
         """Return about how long so many pairs take."""
-        return seconds_for(2 * pairs, self._each(run), self._lanes)
+        return seconds_for(2 * pairs, usual_seconds(self._journal, run), self._lanes)
 
     def advance(self, run: Run) -> None:
         """Begin what was asked for, or end what is over; called whenever a lane looks what to do."""
@@ -90,12 +90,10 @@ class Certifier:
         else:
             self.asked = certification.started_at is None
 
-    def end_now(self, run: Run, reason: str) -> Certification | None:
+    def end_now(self, run: Run, reason: str) -> None:
         """End the one that is under way with what there is."""
-        certification = self._store.under_way(run.id)
-        if certification is not None:
+        if certification := self._store.under_way(run.id):
             self._end(run, certification, reason)
-        return certification
 
     def under_way(self, run: Run) -> Certification | None:
         return self._store.under_way(run.id)
@@ -114,7 +112,7 @@ class Certifier:
         pairs = asked.pairs
         if asked.until is not None:
             left = asked.until - self._journal.clock()
-            pairs = pairs_that_fit(left, self._each(run), self._lanes, least=pairs)
+            pairs = pairs_that_fit(left, usual_seconds(self._journal, run), self._lanes, least=pairs)
         own = {side: seed_of(source) for side, source in sources.items()}
         seeds = self._seeds(run, [*numbers.values()], max((seed or 0) for seed in own.values()), pairs)
         self._store.begin(
@@ -168,10 +166,10 @@ class Certifier:
         return best is None or best.number != begun.head
 
     def _is_late(self, run: Run, begun: Certification) -> bool:
-        return begun.until is not None and self._journal.clock() + self._each(run) > begun.until
-
-    def _each(self, run: Run) -> float:
-        return usual_seconds(self._journal, run.id) or run.time_budget
+        return (
+            begun.until is not None
+            and self._journal.clock() + usual_seconds(self._journal, run) > begun.until
+        )
 
     def _waiting(self, begun: Certification) -> list[Repeat]:
         wanted = self._repeats.of_certification(begun.id)

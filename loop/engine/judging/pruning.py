@@ -56,7 +56,7 @@ class Pruner:
             raise UserError(f"Run {run.tag} has no keep to leave out, or what each brings is known.")
         self._store.ask(run.id, asked_by=name, answered_in=answered_in)
         trainings = TIMES * len(keeps) + self._lacking(run)
-        return len(keeps), seconds_for(trainings, self._each(run), self._lanes)
+        return len(keeps), seconds_for(trainings, usual_seconds(self._journal, run), self._lanes)
 
     def follow(self, run: Run) -> None:
         """Use the time that a certification has left before the wake-up, once."""
@@ -133,7 +133,11 @@ class Pruner:
         left = self._left(prune, best)
         if not (left or waits or trains):
             self._end(run, prune, "")
-        elif not trains and prune.until is not None and self._journal.clock() + self._each(run) > prune.until:
+        elif (
+            not trains
+            and prune.until is not None
+            and self._journal.clock() + usual_seconds(self._journal, run) > prune.until
+        ):
             self._end(run, prune, NO_TIME)
         else:
             self.leaves_out = bool(left)
@@ -143,7 +147,7 @@ class Pruner:
         return [keep for keep in prune.keeps if keep not in tried]
 
     def _first(self, run: Run, until: float | None) -> tuple[int, ...]:
-        each = self._each(run)
+        each = usual_seconds(self._journal, run)
         left = MOST * TIMES * each
         if until is not None:
             left = until - self._journal.clock() - seconds_for(self._lacking(run), each, self._lanes)
@@ -155,9 +159,6 @@ class Pruner:
         best = self._journal.best(run.id)
         values = self._repeats.values(run.id, run.metric).get(best.number, ()) if best else ()
         return max(0, TIMES - max(0, len(values) - 1))
-
-    def _each(self, run: Run) -> float:
-        return usual_seconds(self._journal, run.id) or run.time_budget
 
     def _end(self, run: Run, prune: Prune, reason: str) -> None:
         head = None if prune.head is None else self._journal.experiment(run.id, prune.head)

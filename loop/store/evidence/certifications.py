@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from loop.evidence import Certification, Certified, RepeatFor
-from loop.experiment import EventKind
+from loop.experiment import EventKind, Run
 from loop.gain import finite
 from loop.store.evidence.repeats import Repeats
 from loop.store.journal import Journal
@@ -106,15 +106,15 @@ class Certifications:
         return [Certification(**decode(row)) for row in rows]
 
 
-def usual_seconds(journal: Journal, run_id: int) -> float | None:
-    """Return how long a training of this run takes from start to end; None before the first has ended."""
+def usual_seconds(journal: Journal, run: Run) -> float:
+    """Return how long a training of this run takes from start to end: its budget before one has ended."""
     rows = journal.query(
         "SELECT ended_at - started_at FROM trainings WHERE run_id = ? AND ending = 'exited' "
         "AND numbers != '{}' AND started_at IS NOT NULL ORDER BY ended_at DESC LIMIT ?",
-        run_id,
+        run.id,
         _RECENT,
     )
-    return median(max(1.0, row[0]) for row in rows) if rows else None
+    return median(max(1.0, row[0]) for row in rows) if rows else run.time_budget
 
 
 @dataclass(frozen=True, slots=True)
