@@ -24,12 +24,13 @@ from loop.evaluation.noise import read_noise
 from loop.evidence import Repeat
 from loop.experiment import Actor, EventKind, Goal, Reason, Run, RunState
 from loop.logs.tail import read_tail
-from loop.process.worker import WarmWorker, in_thread
+from loop.process.worker import in_thread
 from loop.results.report import RunStatus, run_status
 from loop.store.events import last_event_of
 from loop.store.experiments import read_rows
 from loop.text import without_secrets
 from notifiers.charts import ChartError, chart_of
+from notifiers.charts.warm_worker import WarmWorker
 from notifiers.delivery.preferences import PreferenceStore, Verbosity, describe
 from notifiers.message import Button, Message, Reply
 from notifiers.text.certainty import certified_line
@@ -271,7 +272,7 @@ class CommandHandlers(IdeaCommands):
     async def _log(self, call: Call, _: Request) -> Message:
         run, experiment = await self._experiment(call)
         engine = await self._engine(run)
-        path = engine.log_of(experiment)
+        path = engine.log_of(experiment.number) if experiment.status else engine.live_log(experiment)
         tail = await in_thread(read_tail, path, limit=LOG_BYTES)
         text = without_secrets(tail, self._settings.secrets)
         return log_message(experiment, text, cut_off=len(tail.encode()) >= LOG_BYTES)

@@ -22,7 +22,7 @@ from loop.experiment import Event, EventKind, Experiment, Proposal, Run, Status
 from loop.gain import change, number
 from loop.git.bundle import TidyBranch, tidy_branch
 from loop.git.workspace import Workspace
-from loop.process.worker import WarmWorker, in_thread
+from loop.process.worker import in_thread
 from loop.proposers.people import ideas_in_prose
 from loop.results.export import Provenance, find_provenance
 from loop.results.report import Report, WakeUpReport, make_report, read_wakeup_report
@@ -31,6 +31,7 @@ from loop.store.experiments import Idea, IdeaBox, row_of
 from loop.store.journal import Journal, StoreError
 from loop.text import one_line
 from notifiers.charts import ChartError, chart_of
+from notifiers.charts.warm_worker import WarmWorker
 from notifiers.message import Attachment, Message
 from notifiers.text.digest import message_of
 from notifiers.text.notification import report_buttons
@@ -82,7 +83,9 @@ def _result(run: Run, report: Report) -> str:
 
 def _trained(report: Report) -> str:
     time = f" in {duration(3600 * report.hours)}" if report.hours else ""
-    return f"{plural(report.experiments, 'experiment')}{time}: {report.keep} kept, the baseline included."
+    before = f", after {report.taken_over:,} without the bot" if report.taken_over else ""
+    own = plural(report.experiments - report.taken_over, "experiment")
+    return f"{own}{time}{before}: {report.keep:,} kept, the baseline included."
 
 
 def _kept_table(run: Run, keeps: Sequence[Experiment], like: float | None) -> str:

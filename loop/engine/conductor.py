@@ -139,10 +139,11 @@ class Conductor:
     def preparing(self) -> str:
         return self._trainings.preparing
 
-    def log_of(self, experiment: Experiment) -> Path:
-        """Return what is kept of an experiment's log, or what its training writes."""
-        if experiment.status:
-            return self._trainings.folders.log(experiment.number)
+    def log_of(self, number: int) -> Path:
+        return self._trainings.folders.log(number)
+
+    def live_log(self, experiment: Experiment) -> Path:
+        """Return what the training of an experiment writes."""
         if not experiment.lane:
             return self._workspace.path / "run.log"
         return self._trainings.folders.printed(experiment.number, experiment.attempt)

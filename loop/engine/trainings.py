@@ -75,7 +75,7 @@ class Trainings:
         slots: Sequence[Slot] = WHOLE,
     ) -> None:
         self.folders = folders
-        self.slots = tuple(slots)
+        self._slots = {slot.index: slot for slot in slots}
         self._sweeping = threading.Lock()
         self.preparing = ""  # what `prepare` is at
         self.journal = journal
@@ -260,13 +260,17 @@ class Trainings:
             log.info("training %s %s", job.folder.name, "was started ahead" if job.goes else "starts plainly")
         return self._trainer.start(supervisor, job)
 
+    @property
+    def lanes(self) -> int:
+        return len(self._slots)
+
     def slot(self, lane: int) -> Slot:
         """Return a lane as it is described; one that the machine has no more, as if it had all of it."""
-        return next((slot for slot in self.slots if slot.index == lane), Slot(lane))
+        return self._slots.get(lane) or Slot(lane)
 
     def place(self, lane: int) -> dict[str, Any]:
         """Return what an event says of where a training runs, nothing where there is only one place."""
-        return {"lane": lane} if lane or len(self.slots) > 1 else {}
+        return {"lane": lane} if lane or len(self._slots) > 1 else {}
 
     def _job(self, folder: Path, lane: int) -> Job:
         view = self._view(folder, lane)

@@ -36,6 +36,8 @@ async def in_thread(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.
         raise
 
 
+T = TypeVar("T")
+
 _HOME = Path(__file__).parents[2]  # `python -m` looks here first, wherever the bot was started
 _ENVIRONMENT = (
     *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV"),
@@ -72,12 +74,12 @@ async def start_worker(
 async def run_worker(
     function: str,
     *arguments: object,
-    returns: type[_T],
+    returns: type[T],
     name: str,
     python: str,
     limit: float,
     settings: Mapping[str, str] | None = None,
-) -> _T:
+) -> T:
     """Return what `function`, as `module:name`, returns for `arguments`; it may be a coroutine function.
 
     It has `limit` seconds and an allow-listed environment with `settings` added. What it started in its group
@@ -103,10 +105,10 @@ async def call_worker(
     worker: asyncio.subprocess.Process,
     arguments: tuple[object, ...],
     *,
-    returns: type[_T],
+    returns: type[T],
     name: str,
     limit: float,
-) -> _T:
+) -> T:
     try:
         async with asyncio.timeout(limit):
             answer, errors = await _ask(worker, await in_thread(pickle.dumps, arguments))
@@ -162,7 +164,7 @@ def _kill_group(worker: asyncio.subprocess.Process) -> None:
         os.killpg(worker.pid, signal.SIGKILL)
 
 
-def _read(answer: bytes, returns: type[_T], name: str) -> _T:
+def _read(answer: bytes, returns: type[T], name: str) -> T:
     try:
         result, error = pickle.loads(answer)  # noqa: S301 - written by `main` below, in a process that we started
     except _UNREADABLE as unreadable:
@@ -197,61 +199,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-
-
-class WarmWorker:
-    """Calls one function as `run_worker` does, where it can in a process that has done its imports before.
-
-    Such a process is started after each call, and ended where none follows for `kept` seconds. `close` it
-    before the event loop ends; a process whose bot was killed ends by itself.
-    """
-
-    def __init__(
-        self,
-        function: str,
-        *,
-        name: str,
-        python: str,
-        settings: Mapping[str, str] | None = None,
-        kept: float = 300.0,
-    ) -> None:
-        self._function = function
-        self._name = name
-        self._python = python
-        self._settings = settings or {}
-        self._kept = kept
-        self.spare: asyncio.Task[asyncio.subprocess.Process] | None = None
-        self._keeping: asyncio.Task[None] | None = None
-
-    async def call(self, *arguments: object, returns: type[_T], limit: float) -> _T:
-        spare, self.spare = self.spare, None
-        if self._keeping is not None:
-            self._keeping.cancel()
-        try:
-            worker = await spare if spare is not None else None
-            if worker is None or worker.returncode is not None:
-                worker = await self._start()
-            return await call_worker(worker, arguments, returns=returns, name=self._name, limit=limit)
-        finally:
-            self.get_ready()
-
-    def get_ready(self) -> None:
-        """Start a process for the call to come."""
-        if self.spare is None:
-            self.spare = asyncio.create_task(self._start())
-            self._keeping = asyncio.create_task(self._let_go(self._kept))
-
-    async def close(self) -> None:
-        if self._keeping is not None:
-            self._keeping.cancel()
-        await self._let_go(0.0)
-
-    async def _start(self) -> asyncio.subprocess.Process:
-        return await start_for(self._function, name=self._name, python=self._python, settings=self._settings)
-
-    async def _let_go(self, after: float) -> None:
-        await asyncio.sleep(after)
-        spare, self.spare = self.spare, None
-        if spare is not None:
-            with suppress(WorkerError):
-                await end_worker(await spare)

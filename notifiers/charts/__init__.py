@@ -17,11 +17,12 @@ from loop.evaluation.noise import BEYOND, noise_of
 from loop.evidence import Invalidated
 from loop.experiment import Goal, Run, Status
 from loop.gain import change, is_visible, number, signed, step
-from loop.process.worker import WarmWorker, WorkerError, run_worker
+from loop.process.worker import WorkerError, run_worker
 from loop.results.gains import bests_before
 from loop.results.report import Gain, Report, make_report
 from loop.store.experiments import Row
 from loop.text import one_line
+from notifiers.charts.warm_worker import WarmWorker
 from notifiers.message import Attachment
 
 GAINS = 5

@@ -215,7 +215,7 @@ class EngineStates(RuleBasedStateMachine):
 
     def _check_files(self, experiment: Experiment, life: Life) -> None:
         if experiment.status is not None and experiment.attempt:
-            assert life.engine.log_of(experiment).exists(), "a log was lost"
+            assert life.engine.log_of(experiment.number).exists(), "a log was lost"
             assert not self._folder(experiment).exists(), "the files of a training were left"
 
     def _check_repeats(self, experiment: Experiment) -> None:

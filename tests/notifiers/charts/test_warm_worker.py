@@ -5,7 +5,7 @@ import sys
 
 import psutil
 
-from loop.process.worker import WarmWorker
+from notifiers.charts.warm_worker import WarmWorker
 
 PID = "os:getpid"
 
