@@ -23,14 +23,13 @@ from bot.commands.handlers import CommandHandlers
 from bot.commands.inbox import Inbox
 from bot.commands.table import COMMANDS
 from bot.current import foremost
-from bot.heartbeat.certifying import Certifying
-from bot.heartbeat.heartbeat import Heartbeat, find_blocker, find_lane_blocker, ping
+from bot.heartbeat.heartbeat import Heartbeat, Jobs, find_blocker, ping, scheduled
 from bot.heartbeat.probe import Examiner
-from bot.heartbeat.schedule import Jobs, scheduled
+from bot.heartbeat.wake_up import Certifying, WakeUp
 from bot.local.server import LocalChannel, LocalServer
 from bot.local.terminal import Output, attach_terminal
 from bot.platforms import Chats, access_by, keep
-from bot.reports import Reporter, WakeUp
+from bot.reports import Reporter
 from bot.runs import Runs
 from bot.setup.proposer_factory import clear_agents
 from bot.setup.service import feed_watchdog, notify, open_state_directory
@@ -151,7 +150,6 @@ class Bot:
             environ=os.environ,
             today=lambda: datetime.now(zone).date(),
             blocker=functools.partial(find_blocker, examiner),
-            lane_blocker=functools.partial(find_lane_blocker, examiner),
         )
         self._heartbeat = Heartbeat(
             self._runs,

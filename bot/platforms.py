@@ -31,10 +31,9 @@ from loop.store.outbox import refusals
 from loop.store.patience import Blocked
 from loop.text import one_line, without_secrets
 from notifiers.delivery.delivery import Delivery
-from notifiers.delivery.live_card import LiveCards
+from notifiers.delivery.live_card import Forum, LiveCards, RunTopics
 from notifiers.delivery.preferences import PreferenceStore
 from notifiers.delivery.rate_limit import Clock, Spacing
-from notifiers.delivery.run_topics import Forum, RunTopics
 from notifiers.message import Channel, ChannelError, Message, Reply
 
 log = logging.getLogger(__name__)

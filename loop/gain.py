@@ -29,6 +29,10 @@ def gain(before: float, after: float, goal: Goal) -> float:
     return float(written if goal is Goal.MINIMIZE else -written) + 0.0  # no -0.0
 
 
+def finite(value: float | None) -> float | None:
+    return value if value is not None and isfinite(value) else None
+
+
 def beats(value: float | None, other: float | None, goal: Goal) -> bool:
     """Tell whether a number is better than another; None, there is none, is not and is not beaten."""
     return value is not None and other is not None and gain(other, value, goal) > 0

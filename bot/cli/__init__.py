@@ -69,7 +69,7 @@ def what_goes_on(settings: Settings) -> str:
 
 
 def _training_lines(settings: Settings, journal: Journal, run: Run) -> Iterator[str]:
-    for experiment, training in trainings_under_way(journal, run.id):
+    for experiment, training, _ in trainings_under_way(journal, run.id):
         repeat = "A repeat of experiment" if training.purpose is Purpose.REPEAT else "Experiment"
         left = (training.started_at or time.time()) + settings.deadline(run.time_budget) - time.time()
         end = f" To end it: kill {training.supervisor_pid}" if training.supervisor_pid else ""

@@ -48,14 +48,14 @@ def health_checks(
     )
 
 
-def incident_lines(journal: Journal, *, zone: tzinfo, last: int = INCIDENTS) -> list[str]:
+def incident_lines(journal: Journal, *, zone: tzinfo) -> list[str]:
     return [
         one_line(
             f"{datetime.fromtimestamp(incident.at, zone):%Y-%m-%d %H:%M} run {incident.tag} "
             f"{_WORDS[incident.kind]}: {incident.reason}",
             _LINE,
         )
-        for incident in last_incidents(journal, most=last)
+        for incident in last_incidents(journal, most=INCIDENTS)
     ]
 
 
@@ -88,7 +88,7 @@ def _lane(journal: Journal, run: Run, now: float) -> Check:
         f"{'a repeat of ' * (training.purpose is Purpose.REPEAT)}#{number}"
         f"{f' on {training.device}' if training.device else ''} for "
         f"{duration(now - (training.started_at or now))}"
-        for number, training in trainings_under_way(journal, run.id)
+        for number, training, _ in trainings_under_way(journal, run.id)
     ]
     doing = f"trains {', '.join(training)}" if training else state_text(run.state, run.reason)
     waits = run.is_paused and run.state_by in (Actor.HEARTBEAT, Actor.LOOP)  # for a person to fix its reason

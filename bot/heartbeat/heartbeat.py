@@ -1,6 +1,7 @@
 """The heartbeat: looks at every run and the machine, and does the smallest thing that fixes a problem.
 
-It says nothing when all is well. `probe.py` looks, `decide.py` decides; here it is done.
+It says nothing when all is well. `probe.py` looks, `decide.py` decides; here it is done, when
+APScheduler says so.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from math import inf
 from pathlib import Path
-from typing import assert_never
+from typing import TypeAlias, assert_never
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from bot.heartbeat.decide import (
     REPORTED,
@@ -58,14 +62,11 @@ REMIND_SECONDS = 3600.0
 """An unanswered call for a person is repeated once after this, also in quiet hours."""
 
 
-async def find_blocker(examiner: Examiner, run: Run) -> Reason | None:
+async def find_blocker(examiner: Examiner, run: Run, slot: Slot | None) -> Reason | None:
+    """Find what keeps the run from training in this slot, or anywhere."""
     vitals = await in_thread(examiner.examine, [LoopState(run)])
-    return blocker(vitals.loops[0], vitals)
-
-
-async def find_lane_blocker(examiner: Examiner, run: Run, slot: Slot) -> Reason | None:
-    vitals = await in_thread(examiner.examine, [LoopState(run)])
-    return lane_blocker(slot, vitals.loops[0], vitals)
+    loop = vitals.loops[0]
+    return lane_blocker(slot, loop, vitals) if slot else blocker(loop, vitals)
 
 
 class Heartbeat:
@@ -264,3 +265,46 @@ async def ping(url: str, problems: Sequence[str], *, patience: float = PATIENCE)
                 log.warning("HEALTHCHECK_URL answered with status %d", response.status)
     except (aiohttp.ClientError, OSError, ValueError) as error:
         log.warning("HEALTHCHECK_URL cannot be reached (%s)", type(error).__name__)
+
+
+LOOK_SECONDS = 5.0
+"""How often it is looked whether somebody has set the clock back."""
+
+
+Jobs: TypeAlias = dict[Callable[[], Awaitable[None]], float]
+"""What is called, and every how many seconds."""
+
+
+@asynccontextmanager
+async def scheduled(jobs: Jobs, *, look_seconds: float = LOOK_SECONDS) -> AsyncIterator[None]:
+    """Make each call every so many seconds, until the end of the context.
+
+    A call that comes late (the machine slept) is made up for once, and none is made while the last one runs.
+    The experiments are no jobs of the scheduler: its end would cancel them.
+    """
+    scheduler = AsyncIOScheduler(timezone="UTC")
+    for call, seconds in jobs.items():
+        scheduler.add_job(
+            call, "interval", seconds=seconds, coalesce=True, misfire_grace_time=None, max_instances=1
+        )
+    scheduler.start()
+    looking = asyncio.create_task(_follow_clock(scheduler, look_seconds), name="schedule")
+    try:
+        yield
+    finally:
+        looking.cancel()
+        await asyncio.wait({looking})
+        scheduler.shutdown(wait=False)
+
+
+async def _follow_clock(scheduler: AsyncIOScheduler, look_seconds: float) -> None:
+    """Make the calls that a clock that was set back has put off; never returns.
+
+    APScheduler goes by the wall clock: set back by three hours, it would make no call for three hours.
+    """
+    while True:
+        await asyncio.sleep(look_seconds)
+        now = datetime.now(UTC)
+        for job in scheduler.get_jobs():
+            if job.next_run_time > now + job.trigger.interval + timedelta(seconds=look_seconds):
+                job.modify(next_run_time=now)

@@ -30,7 +30,7 @@ from loop.process.machine import ClockChange, Disk, GpuProcess, GpuState, cannot
 from loop.process.supervisor import OUTCOME
 from loop.process.trainer import Process
 from loop.store.events import WATCHED, Sessions, open_calls
-from loop.store.evidence.repeats import lanes_under_way
+from loop.store.evidence.repeats import trainings_under_way
 from loop.store.journal import Journal
 
 
@@ -214,8 +214,8 @@ class Examiner:
         """Return the folders of the trainings under way, with their lanes, by run."""
         found = {}
         for run in self._journal.runs():
-            folders, lanes = RunFolders(self._home, run.id), lanes_under_way(self._journal, run.id)
-            found[run.id] = {folders.attempt(*training): lane for training, lane in lanes.items()}
+            folders, under_way = RunFolders(self._home, run.id), trainings_under_way(self._journal, run.id)
+            found[run.id] = {folders.attempt(number, each.k): lane for number, each, lane in under_way}
         return found
 
     def _evaluated(self) -> Iterator[Path]:

@@ -7,37 +7,125 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import tzinfo
 from pathlib import Path
 
-from bot.heartbeat.cron import next_after
-from bot.reports.pull_request import CHART, pull_request
 from bot.runs import Runs
 from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH
 from loop.errors import UserError
-from loop.experiment import Event, EventKind, Proposal, Run, RunState, Status
+from loop.experiment import Event, EventKind, Experiment, Proposal, Run, Status
+from loop.gain import change, number
 from loop.git.bundle import TidyBranch, tidy_branch
 from loop.git.workspace import Workspace
 from loop.process.worker import in_thread
 from loop.proposers.people import ideas_in_prose
 from loop.results.export import Provenance, find_provenance
-from loop.results.report import WakeUpReport, make_report, read_wakeup_report
+from loop.results.report import Report, WakeUpReport, make_report, read_wakeup_report
 from loop.results.table import results_text
-from loop.store.events import has_events_after, last_event_of
 from loop.store.experiments import Idea, IdeaBox, row_of
 from loop.store.journal import Journal, StoreError
+from loop.text import one_line
 from notifiers.charts import ChartError, chart_of
 from notifiers.charts.warm_worker import WarmWorker
-from notifiers.delivery.rate_limit import Clock
 from notifiers.message import Attachment, Message
 from notifiers.text.digest import message_of
 from notifiers.text.notification import report_buttons
 from notifiers.text.report import report_message
-from notifiers.text.words import plural
+from notifiers.text.words import duration, plural
+
+CHART = "progress.png"
+"""The name of the picture that the text refers to."""
+
+
+def pull_request(
+    run: Run,
+    keeps: Sequence[Experiment],
+    report: Report,
+    tidy: TidyBranch,
+    provenance: Provenance,
+    *,
+    charted: bool = True,
+) -> str:
+    """Return the description of branch `tidy`: the gain, the kept changes, and how to see it again.
+
+    `charted` tells whether there is a picture to refer to.
+    What experiments are called is untrusted and stands in code spans, where no link or mention counts.
+    """
+    commits = f"{plural(tidy.commits, 'commit')} on top of `{run.base_commit[:7]}`"
+    parts = [
+        f"# {_result(run, report)}",
+        f"{_trained(report)} `{tidy.name}` has {commits}.",
+        f"<!-- Replace the next line: drag {CHART} here. -->\n![Progress of {run.tag}]({CHART})"
+        if charted
+        else "",
+        "## What was kept",
+        _kept_table(run, keeps, report.like),
+        "## How to reproduce",
+        _steps(run, tidy, provenance),
+        _surroundings(provenance),
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _result(run: Run, report: Report) -> str:
+    if report.baseline is None or report.best is None:
+        return f"Results of run {run.tag}"
+    return (
+        f"{run.metric} {number(report.baseline)} → {number(report.best, report.baseline)} "
+        f"({change(report.baseline, report.best)})"
+    )
+
+
+def _trained(report: Report) -> str:
+    time = f" in {duration(3600 * report.hours)}" if report.hours else ""
+    before = f", after {report.taken_over:,} without the bot" if report.taken_over else ""
+    own = plural(report.experiments - report.taken_over, "experiment")
+    return f"{own}{time}{before}: {report.keep:,} kept, the baseline included."
+
+
+def _kept_table(run: Run, keeps: Sequence[Experiment], like: float | None) -> str:
+    lines = [f"| no. | change | {run.metric} | Δ | lines |", "|---:|---|---:|---:|---:|"]
+    for keep in keeps:
+        value = "" if keep.value is None else number(keep.value, like)
+        delta = "" if keep.value is None or keep.best_before is None else change(keep.best_before, keep.value)
+        lines.append(
+            f"| {keep.number} | {_code_span(keep.description)} | {value} | {delta} "
+            f"| +{keep.lines_added} −{keep.lines_removed} |"
+        )
+    return "\n".join(lines)
+
+
+def _steps(run: Run, tidy: TidyBranch, provenance: Provenance) -> str:
+    seeds = ", ".join(f"{name} = {value}" for name, value in provenance.seeds.items())
+    seeded = f" Seeds: {seeds}." if seeds else ""
+    return (
+        f"```\ngit switch --detach {tidy.head}\n{provenance.command}\n```\n\n"
+        f"It trains for {provenance.time_budget:g} seconds and prints `{run.metric}`.{seeded} "
+        "Another machine or seed gives slightly different numbers."
+    )
+
+
+def _surroundings(provenance: Provenance) -> str:
+    facts = {
+        "system": provenance.system,
+        "processor": provenance.processor,
+        "GPU": "; ".join(provenance.accelerators),
+        "packages": ", ".join(f"{name} {version}" for name, version in provenance.packages.items()),
+    }
+    return "\n".join(f"- {name}: {_code_span(value)}" for name, value in facts.items() if value)
+
+
+def _code_span(text: str) -> str:
+    """Return `text` as a code span of one line that is fit for a table."""
+    line = one_line(text, 200).replace("|", "\\|")
+    fence = "`" * (max((len(run) for run in re.findall("`+", line)), default=0) + 1)
+    return f"{fence}{' ' if fence != '`' else ''}{line}{' ' if fence != '`' else ''}{fence}"
+
 
 log = logging.getLogger(__name__)
 
@@ -137,79 +225,6 @@ class Reporter:
         except ChartError as error:
             log.warning("%s", error)
             return ()  # the report is useful without
-
-
-LOOK_SECONDS = 20.0
-"""How often the time is checked: the machine may have slept, or its clock been set."""
-
-
-class WakeUp:
-    """Sends wake-up reports when the cron expression is due.
-
-    `prepare` ends what a report waits for, `beat` also calls the health check.
-    """
-
-    def __init__(
-        self,
-        journal: Journal,
-        *,
-        cron: str,
-        zone: tzinfo,
-        prepare: Callable[[], Awaitable[None]],
-        beat: Callable[[], Awaitable[None]],
-        clock: Clock | None = None,
-    ) -> None:
-        self._journal = journal
-        self._cron = cron
-        self._zone = zone
-        self._prepare = prepare
-        self._beat = beat
-        self._clock = clock or Clock()
-
-    async def run(self) -> None:
-        """Send them until cancelled, first for a time at which the bot was not running."""
-        due = 0.0
-        while True:
-            now = self._clock.now()
-            if now >= due:
-                await self.ring()
-                due = next_after(self._cron, now, self._zone)
-            await self._clock.sleep(min(LOOK_SECONDS, max(0.0, due - self._clock.now())))
-
-    async def ring(self) -> None:
-        """Record the wake-ups that are due, then beat, so that the health check is called too."""
-        try:
-            await self._prepare()
-            due = await in_thread(self.note)
-        except StoreError:
-            log.exception("the wake-up report could not be recorded")
-        else:
-            if due:
-                await self._beat()
-
-    def note(self) -> list[Run]:
-        """Append a wake-up for each run that is due for one, and return these runs.
-
-        A run is due once such a time has passed since its last wake-up, or since its start, and where it does
-        not run only if something happened in it meanwhile.
-        """
-        now, due = self._clock.now(), []
-        with self._journal.transaction() as append:
-            for run in self._journal.runs():
-                last, since = self._last(run)
-                if next_after(self._cron, since, self._zone) <= now and self._is_news(run, last):
-                    append(run.id, EventKind.WAKE_UP, since=since)
-                    due.append(run)
-        return due
-
-    def _last(self, run: Run) -> tuple[int, float]:
-        event = last_event_of(self._journal, run.id, (EventKind.WAKE_UP, EventKind.RUN_STARTED))
-        return (event.id, event.at) if event else (0, run.created_at)
-
-    def _is_news(self, run: Run, last: int) -> bool:
-        if run.state in (RunState.RUNNING, RunState.PAUSING):
-            return True
-        return has_events_after(self._journal, run.id, last)
 
 
 # `/bundle`: what a run has kept, as a clean branch and a folder of files

@@ -6,7 +6,6 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,15 +19,13 @@ from bot.setup.settings import ENV_FILE, Settings
 from bot.setup.sources import PROVIDERS, SEARCH, SourceChoice, agent_of
 from loop.errors import UserError
 from loop.git.repository import RepositoryFacts, inspect, read_time_budget
-from loop.process.environment import find_uv, training_environment
+from loop.process.environment import answer_of, find_uv, training_environment
 from loop.process.machine import Disk, ask_nvidia_smi, cannot_write
 from loop.program.constants import find_constants
 from loop.proposers.model.providers import EXTRA, is_own_server
 from loop.proposers.search.space import find_axes
 from loop.shell import install_line, own_command
 from notifiers.text.words import plural, some
-
-_PATIENCE = 20.0  # seconds for a program to answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +70,6 @@ def render(checks: Iterable[Check]) -> str:
     return "\n".join(lines)
 
 
-def ask(*command: str) -> str | None:
-    """Return what a program prints; None if it fails, is missing or does not answer."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
-
-
 _PACKAGES = {"anthropic": "anthropic", "openai": "openai", "google": "google.genai"}
 # Asked in another process: the prices of all models are large.
 _ASK_PRICE = """
@@ -112,7 +100,7 @@ def _source(settings: Settings, choice: SourceChoice) -> Check:
     if not getattr(settings, f"{choice.kind}_api_key").get_secret_value():
         key = f"{choice.kind.upper()}_API_KEY"
         return Check(choice.name, False, f"{key} is not set", f"Put {key}=… into .env.")
-    known = ask(sys.executable, "-c", _ASK_PRICE, choice.kind, choice.detail) is not None
+    known = answer_of(sys.executable, "-c", _ASK_PRICE, choice.kind, choice.detail) is not None
     return _priced(settings, choice, "installed, with a key", known=known)
 
 
@@ -186,7 +174,7 @@ def _env_file() -> Check:
 
 
 def _git_program() -> Check:
-    words = ask("git", "--version")
+    words = answer_of("git", "--version")
     if words is None:
         return Check("git", False, "not installed", "Install git.")
     found = re.search(r"(\d+)\.(\d+)[.\d]*", words)
@@ -261,7 +249,7 @@ def data_check(settings: Settings, facts: RepositoryFacts | None) -> Check:
 
 def _uv(repository: Path | None) -> Check:
     program = find_uv()
-    words = ask(program, "--version") if program else None
+    words = answer_of(program, "--version") if program else None
     if words is not None:
         return Check("uv", True, words.removeprefix("uv "))
     if repository is not None and (repository / "uv.lock").exists():

@@ -21,8 +21,7 @@ from slack_sdk.socket_mode.aiohttp import SocketModeClient
 from slack_sdk.web.async_client import AsyncWebClient
 
 from loop.errors import UserError
-from notifiers.channels.listener import listening
-from notifiers.channels.network import bypasses_proxy
+from notifiers.channels.network import bypasses_proxy, listening
 from notifiers.channels.slack import SlackRefusedError, slack_errors
 from notifiers.message import UnreachableError
 

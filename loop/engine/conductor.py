@@ -45,10 +45,9 @@ from loop.lanes.notices import note_closed, record_lanes
 from loop.lanes.protocol import Slot
 from loop.process.trainer import Trainer
 from loop.process.worker import in_thread
-from loop.proposers.leaving_out import LeavesOutFirst
+from loop.proposers.orders import OrdersFirst
 from loop.proposers.prompt.context import ContextReader
 from loop.proposers.protocol import Proposer
-from loop.proposers.retries import RetriesFirst
 from loop.store.experiments import with_program
 from loop.store.journal import Journal
 
@@ -61,7 +60,7 @@ async def nothing_blocks(_: Run) -> bool:
     return False
 
 
-async def nothing_closes(_: Run, __: Slot) -> Reason | None:
+async def nothing_closes(_: Run, __: Slot | None) -> Reason | None:
     return None
 
 
@@ -71,7 +70,7 @@ class Conductor:
     `is_blocked` is asked about a training that ran out of memory: whether others hold it, so that it says
     nothing about the program; `blocker` about one that failed in a slot with a GPU of its own: what is wrong
     with that. `doubt` says, in a worker thread, what was found of a number, None leaves that
-    to `evaluations`. `clock` gives seconds since the epoch, `timer` seconds that no clock change disturbs.
+    to `evaluations`. `timer` gives seconds that no clock change disturbs.
     """
 
     def __init__(
@@ -88,7 +87,6 @@ class Conductor:
         blocker: Callable[[Run, Slot], Awaitable[Reason | None]] = nothing_closes,
         slots: Sequence[Slot] = WHOLE,
         doubt: Callable[[Experiment], Doubt] | None = None,
-        clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self.run = run
@@ -98,7 +96,6 @@ class Conductor:
         self._plan = plan
         self._journal = journal
         self._workspace = workspace
-        self._clock = clock
         self._limit: int | None = None  # of `made`
         self._certifies = False  # at the end of these
         self._idle_until = 0.0  # by the event loop's clock
@@ -108,34 +105,21 @@ class Conductor:
             workspace=workspace,
             trainer=trainer,
             folders=folders,
-            clock=clock,
             slots=slots,
         )
-        self.evaluations = Evaluations(self._trainings, journal=journal, clock=clock)
-        self.repeats = Repeater(
-            run.id, plan, self._trainings, journal=journal, workspace=workspace, clock=clock
-        )
-        self.pruner = Pruner(plan.rule, len(slots), journal=journal, workspace=workspace, clock=clock)
+        self.evaluations = Evaluations(self._trainings)
+        self.repeats = Repeater(self._trainings)
+        self.pruner = Pruner(self._trainings)
         self._verdicts = Verdicts(
-            plan.rule,
-            journal=journal,
-            workspace=workspace,
-            trainings=self._trainings,
+            self._trainings,
             repeats=self.repeats,
             pruner=self.pruner,
             doubt=doubt or (lambda evaluated: self.evaluations.doubt(self.run, evaluated)),
-            clock=clock,
         )
-        self.certifier = Certifier(
-            plan.certify_repeats, len(slots), journal=journal, workspace=workspace, clock=clock
-        )
+        self.certifier = Certifier(self._trainings)
         reader = ContextReader(journal=journal, workspace=workspace, folders=folders)
         self.prefetch = Prefetch(
-            proposer=RetriesFirst(
-                LeavesOutFirst(proposer, journal=journal, workspace=workspace),
-                journal=journal,
-                workspace=workspace,
-            ),
+            proposer=OrdersFirst(proposer, journal=journal, workspace=workspace),
             workspace=workspace,
             context=lambda: reader.read(self.run),
             is_trained=lambda program: with_program(journal, run.id, program) is not None,
@@ -145,17 +129,7 @@ class Conductor:
         self._is_blocked = is_blocked
         self._blocker = blocker
         self.slots = tuple(slots)
-        self._lanes = [self._make_lane(slot) for slot in slots]
-
-    def _make_lane(self, slot: Slot) -> Lane:
-        return Lane(
-            slot,
-            self,
-            journal=self._journal,
-            workspace=self._workspace,
-            trainings=self._trainings,
-            clock=self._clock,
-        )
+        self._lanes = [Lane(slot, self, self._trainings) for slot in slots]
 
     @property
     def under_way(self) -> tuple[Experiment, ...]:
@@ -314,7 +288,7 @@ class Conductor:
         undecided = {experiment.lane: experiment for experiment in self._journal.undecided(self.run.id)}
         repeats = self.repeats.under_way()
         for gone in {*undecided, *repeats} - {lane.index for lane in self._lanes}:
-            lane = self._make_lane(Slot(gone))
+            lane = Lane(Slot(gone), self, self._trainings)
             lane.closed = Reason(Actor.LOOP, cause=Cause.GPU_GONE)
             self._lanes.append(lane)  # of a bot that had more: it ends what trains there
         for lane in self._lanes:

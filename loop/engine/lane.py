@@ -20,14 +20,12 @@ from loop.engine.stages import measured_value
 from loop.engine.trainings import Trainings
 from loop.evidence import Evaluation, Repeat
 from loop.experiment import Cause, Ending, EventKind, Experiment, Outcome, Reason, Run, RunState, Stage
-from loop.git.workspace import Workspace
 from loop.lanes.protocol import LiveTraining, Slot
 from loop.logs.error_line import tells_of_full_memory
 from loop.process.trainer import Supervisor
 from loop.process.worker import in_thread
-from loop.store.evidence.evaluations import record_evaluated
 from loop.store.evidence.repeats import RepeatUnderWay
-from loop.store.journal import Journal
+from loop.store.evidence.verdicts import record_evaluated
 
 HEAD_START = 0.1  # seconds for a training to start before we use the processor for the next one
 VANISHED_OFTEN = 3  # a person is notified when a training vanishes for this time
@@ -65,16 +63,7 @@ class Lane:
     While it is `closed`, for that reason, it only ends what it has begun.
     """
 
-    def __init__(
-        self,
-        slot: Slot,
-        owner: RunOfLanes,
-        *,
-        journal: Journal,
-        workspace: Workspace,
-        trainings: Trainings,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, slot: Slot, owner: RunOfLanes, trainings: Trainings) -> None:
         self.index = slot.index
         self.slot = slot
         self.closed: Reason | None = None
@@ -87,10 +76,9 @@ class Lane:
         self._evaluation: asyncio.Task[Evaluation | None] | None = None
         self._put_off = False  # the evaluation, until the run goes on
         self._owner = owner
-        self._journal = journal
-        self._workspace = workspace
+        self._journal = trainings.journal
+        self._workspace = trainings.workspace
         self._trainings = trainings
-        self._clock = clock
 
     @property
     def can_wait(self) -> bool:
@@ -182,7 +170,7 @@ class Lane:
                 ready.proposal,
                 ready.commit,
                 ready.constants,
-                now=self._clock(),
+                now=self._journal.clock(),
                 lane=self.index,
                 program=ready.program,
                 waited=ready.waited,

@@ -26,7 +26,7 @@ from loop.experiment import (
 from loop.lanes.notices import note_open
 from loop.lanes.protocol import Slot
 from loop.process.worker import in_thread
-from loop.proposers.leaving_out import kept, without
+from loop.proposers.orders import kept, without
 from loop.store.experiments import Idea, IdeaBox
 
 _MEASURED = (Stage.MEASURED, Stage.EVALUATED)

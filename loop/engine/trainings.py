@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from loop.engine import stages
-from loop.engine.ahead.cache import CACHE, CompileCache
-from loop.engine.ahead.waiting import Waiting, plan_waiting
+from loop.engine.ahead.waiting import CACHE, CompileCache, Waiting, plan_waiting
 from loop.engine.plan import Plan
 from loop.errors import DiskError, UserError
 from loop.evaluation.evaluator import MODEL, Evaluator, Program, command_of, evaluator_of
@@ -26,7 +25,7 @@ from loop.git.repository import ignored_mentions
 from loop.git.workspace import Workspace
 from loop.lanes.local import WHOLE
 from loop.lanes.protocol import LiveTraining, Slot
-from loop.logs.curve import keep_curve
+from loop.logs.progress import keep_curve
 from loop.logs.summary import keys_seen
 from loop.logs.tail import read_tail
 from loop.process.environment import Launch
@@ -60,7 +59,7 @@ class _Prepared:
 
 
 class Trainings:
-    """Begins the trainings of one run, each in a folder of its own, and files them.
+    """Begins the trainings of one run, by its plan, each in a folder of its own, and files them.
 
     All methods block, `prepare` perhaps for minutes, the others for some milliseconds.
     """
@@ -73,18 +72,16 @@ class Trainings:
         workspace: Workspace,
         trainer: Trainer,
         folders: RunFolders,
-        clock: Callable[[], float],
         slots: Sequence[Slot] = WHOLE,
     ) -> None:
         self.folders = folders
         self._slots = {slot.index: slot for slot in slots}
         self._sweeping = threading.Lock()
         self.preparing = ""  # what `prepare` is at
-        self._journal = journal
-        self._workspace = workspace
+        self.journal = journal
+        self.workspace = workspace
         self._trainer = trainer
-        self._plan = plan
-        self._clock = clock
+        self.plan = plan
         self._prepared: _Prepared | None = None
         self._has_evaluator: bool | None = None
         self._cache = CompileCache(folders.trainings)
@@ -103,44 +100,44 @@ class Trainings:
         for ahead in self.folders.trainings.glob(f"{AHEAD}-*"):
             remove(ahead)  # made with other settings, perhaps
         source = Source(
-            self._workspace.repository,
+            self.workspace.repository,
             run.base_commit,
-            editable=self._workspace.editable,
-            frozen=self._workspace.frozen,
-            link_paths=self._plan.link_paths,
+            editable=self.workspace.editable,
+            frozen=self.workspace.frozen,
+            link_paths=self.plan.link_paths,
         )
         with writing(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as folder:
             # Not in the state directory, whose disk may be full.
             project = Path(folder) / WORK
             source.fill(project, run.base_commit)
-            source.write_editable(project, self._workspace.source(run.base_commit))
+            source.write_editable(project, self.workspace.source(run.base_commit))
             try:
-                launch = self._plan.launcher.prepare(project, source.checkout, self._report(run))
+                launch = self.plan.launcher.prepare(project, source.checkout, self._report(run))
             finally:
                 self.preparing = ""
             evaluator = self._find_evaluator(run, project, launch)
-        variables = {**self._plan.launcher.environ, **launch.environment}
+        variables = {**self.plan.launcher.environ, **launch.environment}
         # Elsewhere than in bwrap a folder cannot get another name.
-        bwrap = self._plan.sandbox.kind is SandboxKind.BWRAP
-        starts_ahead = bwrap and self._plan.starts_ahead(variables)
+        bwrap = self.plan.sandbox.kind is SandboxKind.BWRAP
+        starts_ahead = bwrap and self.plan.starts_ahead(variables)
         self._prepared = _Prepared(source, launch, evaluator, starts_ahead)
 
     def has_evaluator(self, run: Run) -> bool:
         """Tell whether this run's numbers can be evaluated; `prepare` need not have been called."""
         if self._has_evaluator is None:  # it is in the run's base commit, so it stays
-            name = evaluator_of(self._plan.evaluate, run.repository, run.base_commit)
+            name = evaluator_of(self.plan.evaluate, run.repository, run.base_commit)
             self._has_evaluator = bool(name)
         return self._has_evaluator
 
     def _find_evaluator(self, run: Run, project: Path, launch: Launch) -> tuple[str, ...]:
         if not self.has_evaluator(run):
             return ()
-        environ = self._plan.launcher.environ
-        return command_of(self._plan.evaluate, launch, environ, project, self._workspace.editable)
+        environ = self.plan.launcher.environ
+        return command_of(self.plan.evaluate, launch, environ, project, self.workspace.editable)
 
     def evaluator(self, lane: int = 0) -> Evaluator | None:
         """Return the evaluator of this run, in a lane; None where its repository has none."""
-        command, environ = self._ready.evaluator, self._plan.launcher.environ
+        command, environ = self._ready.evaluator, self.plan.launcher.environ
         if not command:
             return None
         variables = {**environ, **self._ready.launch.environment, **self.slot(lane).variables}
@@ -152,14 +149,14 @@ class Trainings:
         remove(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         self._ready.source.fill(folder, run.base_commit)
-        self._ready.source.write_editable(folder, self._workspace.source(run.base_commit))
+        self._ready.source.write_editable(folder, self.workspace.source(run.base_commit))
 
     def model_of(self, measured: Experiment, command: tuple[str, ...]) -> Program | None:
         """Return what answers for the model of a training, in its sandbox; None if it left no model."""
         view = self._view(self.folders.attempt(measured.number, measured.attempt), measured.lane)
         if not (view.work / MODEL).is_file():
             return None
-        return Program(self._plan.sandbox.wrap(view, command), view.work, view.environment)
+        return Program(self.plan.sandbox.wrap(view, command), view.work, view.environment)
 
     def _report(self, run: Run) -> Callable[[str], None]:
         """Log what is done for a run before its first training; people hear that it is begun."""
@@ -170,7 +167,7 @@ class Trainings:
             log.info("%s: %s", run.tag, line)
             self.preparing = line
             if not told:
-                self._journal.note(run.id, EventKind.NOTED, reason=line)
+                self.journal.note(run.id, EventKind.NOTED, reason=line)
             told = True
 
         return report
@@ -200,12 +197,12 @@ class Trainings:
 
     def _start_ahead(self, lane: int, commit: str, spare: Supervisor) -> None:
         folder = self._ahead(lane)
-        best = self._journal.best(self.folders.run_id)
-        source = self._workspace.source(best.commit if best else commit)
-        argv, editable = self._ready.launch.argv, self._workspace.editable
+        best = self.journal.best(self.folders.run_id)
+        source = self.workspace.source(best.commit if best else commit)
+        argv, editable = self._ready.launch.argv, self.workspace.editable
         if waiting := plan_waiting(self._job(folder, lane), argv, source, editable):
             self._waiting[spare] = waiting
-            argv = self._plan.sandbox.wrap(self._view(folder, lane), waiting.command)
+            argv = self.plan.sandbox.wrap(self._view(folder, lane), waiting.command)
             self._trainer.start_ahead(spare, replace(waiting.job, argv=argv, waits=True))
 
     def _make_ahead(self, lane: int, commit: str) -> None:
@@ -228,13 +225,13 @@ class Trainings:
                 experiment,
                 pid=supervisor.pid,
                 started=supervisor.started,
-                now=self._clock(),
+                now=self.journal.clock(),
                 device=self.slot(experiment.lane).device,
             )
-            source = self._workspace.source(begun.commit)
+            source = self.workspace.source(begun.commit)
             job = self.make(begun.lane, begun.number, begun.attempt, begun.commit, source)
             # The supervisor is in the journal before it is given its job: no training runs unknown to it.
-            self._journal.record(begun, **self.place(begun.lane))
+            self.journal.record(begun, **self.place(begun.lane))
             return begun, self.start(supervisor, job)
 
     @contextmanager
@@ -263,6 +260,10 @@ class Trainings:
             log.info("training %s %s", job.folder.name, "was started ahead" if job.goes else "starts plainly")
         return self._trainer.start(supervisor, job)
 
+    @property
+    def lanes(self) -> int:
+        return len(self._slots)
+
     def slot(self, lane: int) -> Slot:
         """Return a lane as it is described; one that the machine has no more, as if it had all of it."""
         return self._slots.get(lane) or Slot(lane)
@@ -274,18 +275,18 @@ class Trainings:
     def _job(self, folder: Path, lane: int) -> Job:
         view = self._view(folder, lane)
         return Job(
-            argv=self._plan.sandbox.wrap(view, self._ready.launch.argv),
+            argv=self.plan.sandbox.wrap(view, self._ready.launch.argv),
             cwd=view.work,
             env=view.environment,
-            log=(folder if lane else self._workspace.path) / "run.log",
+            log=(folder if lane else self.workspace.path) / "run.log",
             folder=folder,
-            deadline=self._plan.deadline,
-            wrapped=self._plan.sandbox.kind is SandboxKind.BWRAP,
+            deadline=self.plan.deadline,
+            wrapped=self.plan.sandbox.kind is SandboxKind.BWRAP,
             cores=self.slot(lane).cores,
         )
 
     def _view(self, folder: Path, lane: int) -> View:
-        plan, ready, slot = self._plan, self._ready, self.slot(lane)
+        plan, ready, slot = self.plan, self._ready, self.slot(lane)
         work, cache, tmp = folder / WORK, folder / CACHE, folder / TMP
         return View(
             work,
@@ -298,7 +299,7 @@ class Trainings:
             },
             writable=(cache, *plan.writable),
             readable=(*ready.launch.readable, *ready.source.links.values(), *plan.readable),
-            fixed=tuple(work / name for name in self._workspace.frozen),
+            fixed=tuple(work / name for name in self.workspace.frozen),
             hidden=(*plan.hidden, *self.hidden),
             network=plan.network,
             withheld=slot.withheld,
@@ -316,15 +317,15 @@ class Trainings:
         work = self.folders.attempt(number, k) / WORK
         if not work.is_dir():  # the last release trained in the worktree
             return ()
-        names = self._workspace.frozen
-        return tuple(n for n in names if not holds(work, n, self._workspace.content(commit, n)))
+        names = self.workspace.frozen
+        return tuple(n for n in names if not holds(work, n, self.workspace.content(commit, n)))
 
     def file(self, decided: Experiment, run: Run) -> None:
         """Add an experiment whose verdict is in the journal to the results, and keep the end of its log."""
         reason = reason_of(decided, run.goal)
         log.info("%s #%d: %s (%s)", run.tag, decided.number, decided.status, reason)
-        all_before = all(each.number > decided.number for each in self._journal.undecided(run.id))
-        is_last = sum(self._journal.counts(run.id).values()) == decided.number + 1
+        all_before = all(each.number > decided.number for each in self.journal.undecided(run.id))
+        is_last = sum(self.journal.counts(run.id).values()) == decided.number + 1
         if all_before and is_last and not self._rewrites:
             append_result(self._results, row_of(decided), metric=run.metric)
         else:  # other lanes decide in another order
@@ -335,7 +336,7 @@ class Trainings:
     def rewrite_results(self, run: Run) -> None:
         """Write all results anew; what fails is made good with the next result."""
         self._rewrites = True
-        write_results(self._results, read_rows(self._journal, run.id), metric=run.metric)
+        write_results(self._results, read_rows(self.journal, run.id), metric=run.metric)
         self._rewrites = False
 
     def keys_seen(self, measured: Experiment) -> tuple[str, ...]:
@@ -350,12 +351,12 @@ class Trainings:
         A baseline that ended well may also lack a setting that reads its metric.
         """
         if not crashed.number and crashed.ending is Ending.EXITED and not crashed.exit_code:
-            rule, seen = self._plan.rule, self.keys_seen(crashed)
+            rule, seen = self.plan.rule, self.keys_seen(crashed)
             if settings := stages.missing_settings(rule, crashed.numbers, seen):
                 return f"set {settings}"
         if self._prepared is None:  # the run was stopped before
             return ""
-        plan, checkout = self._plan, self._prepared.source.checkout
+        plan, checkout = self.plan, self._prepared.source.checkout
         view = self._view(self.folders.attempt(crashed.number, crashed.attempt), crashed.lane)
         sandboxed = plan.sandbox.kind is not SandboxKind.NONE
         error = crashed.error.replace(str(self._ahead(crashed.lane)), str(view.work.parent))
@@ -364,7 +365,7 @@ class Trainings:
         )
         if found or crashed.number:
             return found
-        names = (self._workspace.editable, *self._workspace.frozen)
+        names = (self.workspace.editable, *self.workspace.frozen)
         mentions = ignored_mentions(checkout, names) if checkout else ()
         if guess := next((mention for mention in mentions if mention.link not in plan.link_paths), None):
             links = ",".join((*plan.link_paths, guess.link))
@@ -379,12 +380,12 @@ class Trainings:
             folder = self.folders.trainings / old.name
             if not os.path.lexists(folder):
                 folder.symlink_to(old)
-        trains = {(number, training.k) for number, training in trainings_under_way(self._journal, run.id)}
+        trains = {(number, training.k) for number, training, _ in trainings_under_way(self.journal, run.id)}
         left: dict[int, list[int]] = {}
         for folder in self.folders.trainings.glob(_FOLDERS):
             number, k = map(int, folder.name.split("-"))
             left.setdefault(number, []).append(k)
-        for experiment in self._journal.experiments_at(run.id, left):
+        for experiment in self.journal.experiments_at(run.id, left):
             number, ks = experiment.number, left[experiment.number]
             if experiment.status is not None:
                 if experiment.attempt in ks:
@@ -438,4 +439,4 @@ class Trainings:
 
     @property
     def _results(self) -> Path:
-        return self._workspace.path / "results.tsv"
+        return self.workspace.path / "results.tsv"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from math import inf
 
 from loop.evaluation.certification import Kept, survivors
-from loop.evaluation.leaving_out import read_keeps
 from loop.evaluation.noise import Noise, read_noise
+from loop.evaluation.prune import read_keeps
 from loop.evidence import Certified
 from loop.experiment import Goal, Run
 from loop.gain import gain

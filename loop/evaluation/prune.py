@@ -6,10 +6,19 @@ taken back from the head. None where later keeps changed the same lines; N canno
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
+from statistics import fmean
 
-from loop.evaluation.certification import Kept, trainings_that_fit
+from loop.evaluation.certification import Kept, own_gain, trainings_that_fit
+from loop.evaluation.noise import Noise, read_noise
 from loop.evidence import Certified
+from loop.experiment import Experiment, Goal, Run
+from loop.gain import gain
+from loop.store.evidence.certifications import left_out_of
+from loop.store.evidence.repeats import Repeats
+from loop.store.experiments import largest_gains
+from loop.store.journal import Journal
 
 
 def first_to_leave_out(
@@ -38,3 +47,46 @@ def removable(own: Mapping[int, Certified], equal_within: float) -> tuple[int, .
         if found.low <= 0 and cost <= equal_within:
             chosen.append(number)
     return tuple(chosen)
+
+
+def read_keeps(journal: Journal, run: Run) -> tuple[Kept, ...]:
+    """Return the kept experiments that gained something, by number, each with its own gain if known."""
+    head = journal.best(run.id)
+    own = own_gains(journal, run, head) if head else {}
+    rows = sorted(largest_gains(journal, run.id, most=-1), key=lambda row: row.number)
+    return tuple(
+        Kept(row.number, better, own.get(row.number))
+        for row in rows
+        if row.value is not None and row.best_before is not None
+        # What was kept for its simplicity gained nothing, nor is there anything to remove.
+        if (better := gain(row.best_before, row.value, run.goal)) > 0
+    )
+
+
+def own_gains(journal: Journal, run: Run, head: Experiment) -> dict[int, Certified]:
+    """Return what keeps bring that were left out of the head: by new trainings of it, as far as known."""
+    repeats = Repeats(journal)
+    trained = repeats.values(run.id, run.metric)
+    noise = read_noise(journal, run)
+    found: dict[int, Certified] = {}
+    for keep, numbers in left_out_of(journal, run.id, head.commit).items():
+        firsts = {each.number: each.value for each in journal.experiments_at(run.id, numbers)}
+        values: list[float] = []
+        for number in numbers:
+            first = firsts[number]
+            values += trained.get(number, () if first is None else (first,))
+        own = own_gain(values, trained.get(head.number, ())[1:], run.goal, noise)
+        if own is not None:
+            found[keep] = own
+    return found
+
+
+def first_look(
+    without: float, head: tuple[float, ...], goal: Goal, noise: Noise | None
+) -> tuple[float, float]:
+    """Return what a keep seems to bring by one training without it, and the error of that; 0 if unknown.
+
+    `head` are the numbers of the program with it, of new trainings if there are any.
+    """
+    better = fmean(head) - without if goal is Goal.MAXIMIZE else without - fmean(head)
+    return better, noise.sigma * math.sqrt(1 + 1 / len(head)) if noise else 0.0

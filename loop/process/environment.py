@@ -192,7 +192,10 @@ class Launcher:
     def _locked(self, uv: str, project: Path, checkout: Path | None) -> Path | None:
         if checkout is not None and (own := checkout / ".venv" / "bin" / "python").exists():
             check, same = (uv, *_SYNC, "--check", "--inexact"), _same(checkout / _LOCK, project / _LOCK)
-            if same and _answer(check, self.environ, cwd=checkout) is not None:
+            if (
+                same
+                and answer_of(*check, environ=self.environ, cwd=checkout, seconds=_ANSWER_SECONDS) is not None
+            ):
                 return own
         target, ready = self._places(project)
         return target / "bin" / "python" if ready.exists() else None
@@ -290,7 +293,7 @@ def _own_places() -> tuple[Path, ...]:
 
 def _places(python: Path) -> tuple[Path, ...]:
     """Return where a Python and its packages are."""
-    answer = _answer((str(python), "-c", _PLACES), {"PYTHONSAFEPATH": "1"})
+    answer = answer_of(str(python), "-c", _PLACES, environ={"PYTHONSAFEPATH": "1"}, seconds=_ANSWER_SECONDS)
     return tuple(Path(place) for place in json.loads(answer or "[]") if place)
 
 
@@ -334,24 +337,26 @@ def find_missing_imports(
     python: Path, modules: Collection[str], environ: Mapping[str, str]
 ) -> tuple[str, ...]:
     """Import modules with the Python that trains; return those that fail, with errors of those there are."""
-    answer = _answer((str(python), "-c", _IMPORT, *modules), environ)
+    answer = answer_of(str(python), "-c", _IMPORT, *modules, environ=environ, seconds=_ANSWER_SECONDS)
     if answer is None:
         return (f"{python} does not answer",)
     return tuple(json.loads(answer.splitlines()[-1]))
 
 
-def _answer(command: tuple[str, ...], environ: Mapping[str, str], *, cwd: Path | None = None) -> str | None:
-    """Return what a program prints; None where it fails or does not answer in time."""
+def answer_of(
+    *command: str, environ: Mapping[str, str] | None = None, cwd: Path | None = None, seconds: float = 20.0
+) -> str | None:
+    """Return what a program prints; None where it fails, is missing or does not answer in time."""
     try:
         done = subprocess.run(
             command,
             cwd=cwd,
-            env=dict(environ),
+            env=environ if environ is None else dict(environ),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=_ANSWER_SECONDS,
+            timeout=seconds,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):

@@ -23,7 +23,7 @@ from loop.logs.capture import LOG
 from loop.logs.summary import read_numbers
 from loop.process import supervisor as program
 from loop.process.machine import GpuState
-from loop.process.supervisor import MARK, OUTCOME, PATIENCE, boot_id, start_time
+from loop.process.supervisor import MARK, OUTCOME, PATIENCE, boot_id, find_tree, start_time
 from loop.process.trainer import (
     AHEAD,
     Process,
@@ -33,7 +33,6 @@ from loop.process.trainer import (
     read_started,
     recorded_supervisor,
 )
-from loop.process.tree import find_tree
 
 IDLE_SHARE = 0.01
 """Part of one CPU that a tree may use which only waits.

@@ -62,12 +62,18 @@ if sys.platform == "linux":
 
     def _processes() -> dict[int, tuple[int, int]]:
         """Return parent and resident bytes of each process, also of a zombie: its threads may run on."""
-        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # twice as fast as scandir
-        stats = {pid: fields for pid in pids if (fields := _stat(pid))}
+        stats = {pid: fields for pid in _pids() if (fields := _stat(pid))}
         return {pid: (int(f[1]), int(f[21]) * resource.getpagesize()) for pid, f in stats.items()}
 
     def _stat(pid: int) -> list[bytes]:
         return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+
+    def _marked(variables: set[bytes]) -> list[int]:
+        found = ((pid, _read(f"/proc/{pid}/environ").split(b"\0")) for pid in _pids())
+        return [pid for pid, environ in found if not variables.isdisjoint(environ)]
+
+    def _pids() -> list[int]:
+        return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # twice as fast as scandir
 
 else:
     import psutil
@@ -81,6 +87,11 @@ else:
     def _processes() -> dict[int, tuple[int, int]]:
         found = psutil.process_iter(["ppid", "memory_info"])
         return {p.pid: (p.info["ppid"], getattr(p.info["memory_info"], "rss", 0)) for p in found}
+
+    def _marked(variables: set[bytes]) -> list[int]:
+        pairs = {tuple(os.fsdecode(variable).split("=", 1)) for variable in variables}
+        found = psutil.process_iter(["environ"])
+        return [process.pid for process in found if pairs & (process.info["environ"] or {}).items()]
 
 
 def boot_id() -> str:
@@ -98,6 +109,13 @@ def descendants(*roots: int) -> dict[int, int]:
     for pid in order:
         order += children.pop(pid, ())
     return {pid: processes[pid][1] for pid in order[len(roots) :]}
+
+
+def find_tree(*values: str, root: int | None = None, mark: str = MARK) -> list[int]:
+    """List the processes with one of these marks, and what descends from them or from `root`."""
+    marked = _marked({os.fsencode(f"{mark}={value}") for value in values})
+    below = descendants(*marked, *(() if root is None else (root,)))
+    return sorted({*marked, *below} - {os.getpid()})
 
 
 def namespace_init(pids: Iterable[int]) -> list[int]:

@@ -28,7 +28,7 @@ from loop.logs.summary import read_numbers
 from loop.logs.tail import read_tail
 from loop.process import supervisor as program
 from loop.process.environment import training_environment
-from loop.process.tree import find_tree
+from loop.process.supervisor import find_tree
 from loop.process.worker import in_thread
 from loop.text import without_secrets
 

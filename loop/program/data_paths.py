@@ -12,6 +12,7 @@ from pathlib import Path
 
 from loop.errors import UserError
 from loop.program.constants import parse
+from loop.program.places import dotted
 
 _DATA = re.compile(r"DATA|TOKENIZER|CORPUS|SHARD")
 _PLACE = re.compile(r"DIR|PATH|FOLDER|ROOT|FILE")
@@ -78,14 +79,14 @@ class _Paths:
             case ast.BoolOp(op=ast.Or(), values=values):
                 texts = [self.text(value) for value in values]
                 return next((text for text in texts[:-1] if text or text is None), texts[-1])
-            case ast.Subscript(value=value, slice=ast.Constant(value=str(name))) if _dotted(value) in (
+            case ast.Subscript(value=value, slice=ast.Constant(value=str(name))) if dotted(value) in (
                 "os.environ",
                 "environ",
             ):
                 return self.environ.get(name)
             case ast.Call(func=func, args=arguments, keywords=[]):
                 return self._called(func, arguments)
-        return _NAMES.get(_dotted(node))
+        return _NAMES.get(dotted(node))
 
     def _returned(self, body: Sequence[ast.stmt]) -> str | None:
         """Return what a function without parameters returns; an `if` of which nothing is known is passed."""
@@ -114,7 +115,7 @@ class _Paths:
         return None if text is None else bool(text)
 
     def _called(self, func: ast.expr, arguments: Sequence[ast.expr]) -> str | None:
-        name = _dotted(func)
+        name = dotted(func)
         if (function := self.functions.get(name)) and not (arguments or function.args.args):
             if name not in self.returned:
                 self.returned[name] = None  # to itself
@@ -150,12 +151,3 @@ class _Paths:
 
 def _whole(parts: Sequence[str | None]) -> str | None:
     return None if None in parts else "".join(part for part in parts if part is not None)
-
-
-def _dotted(node: ast.expr) -> str:
-    match node:
-        case ast.Name(id=name):
-            return name
-        case ast.Attribute(value=value, attr=name):
-            return f"{_dotted(value)}.{name}"
-    return ""

@@ -67,8 +67,8 @@ def whole_file(source: str, text: str) -> str:
     return _ended_like(source, _plain(text).replace("\n", _newline(source)))
 
 
-def check_program(before: str, after: str, *, limit: int = LIMIT) -> None:
-    """Raise an EditError if `after` is empty, unchanged, larger than `limit` bytes, or no Python.
+def check_program(before: str, after: str) -> None:
+    """Raise an EditError if `after` is empty, unchanged, larger than LIMIT bytes, or no Python.
 
     Also if it uses names that nothing in it defines, and `before` does not.
     """
@@ -77,8 +77,8 @@ def check_program(before: str, after: str, *, limit: int = LIMIT) -> None:
     if after == before:
         raise EditError("The edit changes nothing: the program is the same as before.")
     size = len(after.encode(errors="replace"))
-    if size > limit:
-        raise EditError(f"The program would have {size:,} bytes; at most {limit:,} are allowed.")
+    if size > LIMIT:
+        raise EditError(f"The program would have {size:,} bytes; at most {LIMIT:,} are allowed.")
     try:
         with warnings.catch_warnings(action="ignore"):  # an odd escape in a string is the program's business
             compile(after.removeprefix("\ufeff"), "the program", "exec", dont_inherit=True)

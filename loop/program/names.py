@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TypeAlias
 
 from loop.program.constants import evaluate
-from loop.program.places import children
+from loop.program.places import FUNCTIONS, children
 
 _LONGEST_CHAIN = 16  # parts of a dotted name, or of a text; what has more is not known
 _LONGEST_TEXT = 4096  # characters of a part
@@ -36,7 +36,6 @@ Value: TypeAlias = ast.AST | Item
 
 _Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 _Owner: TypeAlias = _Function | ast.Lambda | None
-_OWNERS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _READ = (ast.stmt, ast.NamedExpr, ast.Dict, ast.keyword, ast.comprehension, ast.withitem)  # see `_read`
 
 
@@ -73,7 +72,7 @@ class Names:
                 shared.update(node.names)
             if isinstance(node, _READ):
                 self._read(node, owner)
-            inner = node if isinstance(node, _OWNERS) else owner
+            inner = node if isinstance(node, FUNCTIONS) else owner
             waiting += [(child, inner) for child in reversed(children(node))]
         self.bound = [(name, node, at_top or name in shared) for name, node, at_top in self.bound]
         self._bind_parameters()

@@ -29,7 +29,7 @@ _RECORDS = ("NamedTuple", "BaseModel", "BaseSettings", "Struct")
 _CHANGES = ("update", "setdefault", "pop", "popitem", "clear", "__setitem__")  # methods of dictionaries
 _REPLACES = ("replace", "_replace", "set_defaults", "evolve", "model_copy")  # by keywords
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
-_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
 def children(node: ast.AST) -> list[ast.AST]:
@@ -79,9 +79,9 @@ class _Program:
             if isinstance(node, ast.Call):
                 self._calls.append(node)
                 self._note_call(node)
-                if _called(node) == "print":
+                if called(node) == "print":
                     continue  # what is only printed is not read
-            elif isinstance(node, _FUNCTIONS):
+            elif isinstance(node, FUNCTIONS):
                 local |= _locals(node)
             elif isinstance(node, ast.ClassDef):
                 owner = node.name
@@ -104,7 +104,7 @@ class _Program:
                 self._set[str(name.value) if isinstance(name, ast.Constant) else ""] += 1
             case ast.Attribute(value=value, attr=method) if method in _CHANGES:
                 self._items.add(_root(value))
-        if _called(call) in _REPLACES:
+        if called(call) in _REPLACES:
             self._set.update(word.arg for word in call.keywords if word.arg)
 
     def names(self) -> Iterator[Found]:
@@ -131,7 +131,7 @@ class _Program:
             for name, value in fields:
                 if given is None or name in given or name in own or self._set[name] or bound[name] > 1:
                     continue
-                default = _keyword(value, "default") if _called(value) == "field" else value
+                default = keyword(value, "default") if called(value) == "field" else value
                 if default is not None and not name.startswith("_"):
                     yield f"{node.name}.{name}", default
 
@@ -142,7 +142,7 @@ class _Program:
         ]
         given: set[str] = set()
         for call in self._calls:
-            if _called(call) == node.name:
+            if called(call) == node.name:
                 starred = any(isinstance(each, ast.Starred) for each in call.args)
                 if starred or any(word.arg is None for word in call.keywords):
                     return None
@@ -156,12 +156,12 @@ class _Program:
 
     def options(self) -> Iterator[Found]:
         for call in self._calls:
-            if _called(call) not in ("add_argument", "add_arg"):
+            if called(call) not in ("add_argument", "add_arg"):
                 continue
             flags = [each.value for each in call.args if isinstance(each, ast.Constant)]
             named = [flag for flag in flags if isinstance(flag, str) and flag.startswith("-")]
-            default = _keyword(call, "default")
-            if named and default is not None and _keyword(call, "choices") is None:
+            default = keyword(call, "default")
+            if named and default is not None and keyword(call, "choices") is None:
                 flag = next((flag for flag in named if flag.startswith("--")), named[0])
                 if not self._set[destination(flag, call)]:
                     yield flag, default
@@ -175,7 +175,7 @@ def fields_of(node: ast.ClassDef) -> list[str]:
 
 def destination(flag: str, call: ast.Call) -> str:
     """Return the attribute that holds the value of an option."""
-    match _keyword(call, "dest"):
+    match keyword(call, "dest"):
         case ast.Constant(value=str(name)):
             return name
     return flag.lstrip("-").replace("-", "_")
@@ -226,13 +226,23 @@ def _entries(name: str, value: ast.expr) -> Iterator[Found]:
             yield from _entries(f"{name}.{key}", inner)
 
 
-def _keyword(call: ast.expr, name: str) -> ast.expr | None:
+def keyword(call: ast.expr, name: str) -> ast.expr | None:
     words = call.keywords if isinstance(call, ast.Call) else []
     return next((word.value for word in words if word.arg == name), None)
 
 
-def _called(node: ast.expr) -> str:
+def called(node: ast.expr) -> str:
     return _last_name(node.func) if isinstance(node, ast.Call) else ""
+
+
+def dotted(node: ast.expr) -> str:
+    """Return a name with its dots as it is written; the beginning is left out where it is none."""
+    match node:
+        case ast.Name(id=name):
+            return name
+        case ast.Attribute(value=value, attr=name):
+            return f"{dotted(value)}.{name}"
+    return ""
 
 
 def _last_name(node: ast.expr) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from loop.errors import UserError
 from loop.program.constants import evaluate, line_starts, parse, span
+from loop.program.places import called, keyword
 
 _SEED = re.compile(r"(?:^|[_-])seeds?\d*(?:[_-]|$)", re.IGNORECASE)
 _GLOBAL_SEEDERS = frozenset(
@@ -38,12 +39,12 @@ def is_seed(node: ast.expr | None) -> bool:
 
 
 def is_seeder(node: ast.expr) -> bool:
-    return _called(node) in _SEEDERS
+    return called(node) in _SEEDERS
 
 
 def is_seed_option(node: ast.Call) -> bool:
     """Tell whether it is `add_argument("--seed", …)`, whose `default` is a seed."""
-    return _called(node) == "add_argument" and bool(node.args) and is_seed(node.args[0])
+    return called(node) == "add_argument" and bool(node.args) and is_seed(node.args[0])
 
 
 def seed_of(source: str) -> int | None:
@@ -88,7 +89,7 @@ def _assigned(statements: list[ast.stmt]) -> Iterator[ast.expr]:
                 ast.Assign(targets=[ast.Name(id=name)], value=value)
                 | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
             ) if _OWN.fullmatch(name):
-                default = _default(value) if _called(value) == "field" else value
+                default = keyword(value, "default") if called(value) == "field" else value
                 if default is not None and _whole_number(default) is not None:
                     yield default
 
@@ -99,25 +100,13 @@ def _within(tree: ast.Module) -> Iterator[ast.expr]:
             case ast.FunctionDef(body=body) | ast.AsyncFunctionDef(body=body):
                 yield from _assigned(body)
             case ast.Call(args=[ast.Constant(value=str(flag)), *_]) if is_seed_option(node):
-                default = _default(node)
+                default = keyword(node, "default")
                 if default is not None and _OWN.fullmatch(flag.lstrip("-").replace("-", "_")):
                     yield default
             case ast.Call(args=[seed, *_]) | ast.Call(keywords=[ast.keyword(arg="seed", value=seed)]) if (
-                _called(node) in _GLOBAL_SEEDERS
+                called(node) in _GLOBAL_SEEDERS
             ):
                 yield seed
-
-
-def _default(call: ast.expr) -> ast.expr | None:
-    assert isinstance(call, ast.Call)
-    return next((word.value for word in call.keywords if word.arg == "default"), None)
-
-
-def _called(node: ast.expr) -> str | None:
-    match node:
-        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
-            return name
-    return None
 
 
 def _whole_number(node: ast.expr) -> int | None:

@@ -16,7 +16,7 @@ from typing import TypeAlias, TypeGuard
 
 from loop.errors import UserError
 from loop.program.constants import parse
-from loop.program.places import children
+from loop.program.places import FUNCTIONS, children
 
 COMPILER = ("torch._dynamo", "torch._inductor.compile_fx")
 """What the first call of torch.compile imports; with torch 2.13 it takes longer than torch itself."""
@@ -83,7 +83,7 @@ class _Reader:
             nodes += children(node)
         harmless = {id(inner) for node in nodes for inner in _only_read(node)}
         changes = sorted(node.lineno for node in nodes if _names_a_change(node) and id(node) not in harmless)
-        functions = (node for node in nodes if isinstance(node, _FUNCTIONS))
+        functions = (node for node in nodes if isinstance(node, FUNCTIONS))
         if any(_holds(node, changes) for node in functions):  # and when it is called is not known
             raise UserError("It is not clear which variables the program sets.")
         self.compiles = self.compiles or any(map(_is_compile, nodes))
@@ -161,7 +161,6 @@ class _Reader:
 
 
 Spread: TypeAlias = ast.stmt | ast.expr | ast.excepthandler | ast.alias  # it has lines
-_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
 def _run_at_once(node: ast.AST) -> Iterator[ast.AST]:
@@ -169,7 +168,7 @@ def _run_at_once(node: ast.AST) -> Iterator[ast.AST]:
     waiting = [node]
     while waiting:
         yield (node := waiting.pop())
-        if not isinstance(node, _FUNCTIONS):
+        if not isinstance(node, FUNCTIONS):
             waiting += children(node)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from loop.errors import UserError
 from loop.experiment import Experiment, Run
-from loop.process.environment import launch_command
+from loop.process.environment import answer_of, launch_command
 from loop.process.machine import ask_nvidia_smi
 from loop.program.constants import find_constants, words_of
 from loop.results.gains import effect, reason_of
@@ -118,7 +117,6 @@ def _schema() -> pa.Schema:
     return pa.schema([(name, own.get(kind) or pa.type_for_alias(kind)) for name, kind in _COLUMNS.items()])
 
 
-_PATIENCE = 20.0  # seconds for a program to answer
 _PACKAGES = ("torch", "numpy", "triton", "flash-attn", "kernels", "tiktoken", "tokenizers", "pyarrow")
 # It asks for versions without importing anything: torch alone would take seconds.
 _ASK_PYTHON = f"""
@@ -177,7 +175,7 @@ def find_provenance(
 def _packages(command: Sequence[str], worktree: Path) -> Mapping[str, str]:
     python = ("uv", "run", "--no-sync", "python") if command[0] == "uv" else command[:1]
     try:
-        found = json.loads(_ask((*python, "-c", _ASK_PYTHON), worktree))
+        found = json.loads(answer_of(*python, "-c", _ASK_PYTHON, cwd=worktree) or "")
     except ValueError:
         return {}
     return {str(name): str(version) for name, version in found.items()}
@@ -203,19 +201,3 @@ def _seeds(source: str) -> Mapping[str, object]:
     except UserError:
         return {}
     return {constant.name: constant.value for constant in constants if "SEED" in words_of(constant.name)}
-
-
-def _ask(command: Sequence[str], folder: Path | None = None) -> str:
-    try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=_PATIENCE,
-            check=True,
-            errors="replace",
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip()

@@ -19,8 +19,8 @@ from loop.proposers.protocol import STUCK_AFTER, SearchMode, idle, search_mode
 from loop.results.gains import FamilyRate, bests_before, rates_of
 from loop.results.ledger import Bill, Ledger, Spent, all_of, away_seconds, read_ledger
 from loop.store.events import open_calls
-from loop.store.evidence.evaluations import are_evaluated
 from loop.store.evidence.repeats import Repeats
+from loop.store.evidence.verdicts import are_evaluated
 from loop.store.experiments import (
     Idea,
     IdeaBox,

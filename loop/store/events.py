@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from typing import TypeAlias
@@ -201,22 +200,22 @@ class Session:
 class Sessions:
     """The sessions in the journal; one bot at a time works on it."""
 
-    def __init__(self, journal: Journal, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._clock = clock
 
     def begin(self, *, boot: str) -> Session:
-        now, pid = self._clock(), os.getpid()
+        now, pid = self._journal.clock(), os.getpid()
         with self._journal.transaction():
             id_ = self._journal.insert("sessions", boot=boot, pid=pid, started_at=now, seen_at=now)
         return Session(id_, boot, pid, now, now)
 
     def seen(self, session: Session) -> None:
         with self._journal.transaction():
-            self._journal.execute("UPDATE sessions SET seen_at = ? WHERE id = ?", self._clock(), session.id)
+            seen = "UPDATE sessions SET seen_at = ? WHERE id = ?"
+            self._journal.execute(seen, self._journal.clock(), session.id)
 
     def end(self, session: Session) -> None:
-        now = self._clock()
+        now = self._journal.clock()
         with self._journal.transaction():
             self._journal.execute(
                 "UPDATE sessions SET seen_at = ?, ended_at = ? WHERE id = ?", now, now, session.id

@@ -6,16 +6,16 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from loop.evidence import AGAIN, Invalidated
 from loop.experiment import Cost, EventKind, Experiment, Family, Goal, Run, Status
+from loop.gain import finite
 from loop.store.evidence.repeats import Repeats
 from loop.store.journal import Journal
-from loop.store.tables.schema import decode, quoted, read_experiment
+from loop.store.tables.schema import decode, quoted, values_of
 from loop.text import one_line
 
 _MEASURED = (Status.KEEP, Status.DISCARD, Status.QUARANTINE)
@@ -176,14 +176,8 @@ def runs_like(journal: Journal, run: Run, *, most: int) -> list[Run]:
 
 def with_program(journal: Journal, run_id: int, program: str) -> Experiment | None:
     """Return the first experiment of this program, but for those that are to be tried again."""
-    rows = journal.query(
-        "SELECT * FROM experiment_rows WHERE run_id = ? AND program = ? "
-        "AND coalesce(invalidated, '') NOT IN (?, ?) ORDER BY number LIMIT 1",
-        run_id,
-        program,
-        *(why.value for why in AGAIN),
-    )
-    return read_experiment(rows[0]) if rows else None
+    which = "program = ? AND coalesce(invalidated, '') NOT IN (?, ?) ORDER BY number LIMIT 1"
+    return next(iter(journal.find(which, run_id, program, *(why.value for why in AGAIN))), None)
 
 
 def decided_by(journal: Journal, run_id: int, at: float) -> int:
@@ -224,16 +218,12 @@ def _row(
     return Row(
         commit=commit[:7] if len(commit) >= 7 and _COMMIT.issuperset(commit) else commit,
         value=value if alike["status"] in _MEASURED else None,
-        memory_gb=(_finite(numbers.get("peak_vram_mb")) or 0.0) / 1024,
+        memory_gb=(finite(numbers.get("peak_vram_mb")) or 0.0) / 1024,
         description=one_line(description),
-        training_seconds=_finite(numbers.get("training_seconds")),
-        total_seconds=_finite(numbers.get("total_seconds")),
+        training_seconds=finite(numbers.get("training_seconds")),
+        total_seconds=finite(numbers.get("total_seconds")),
         **alike,
     )
-
-
-def _finite(number: float | None) -> float | None:
-    return number if number is not None and math.isfinite(number) else None
 
 
 def _count(journal: Journal, which: str, *values: object) -> int:
@@ -276,10 +266,8 @@ class IdeaBox:
         removes: tuple[int, ...] = (),
     ) -> Idea:
         idea = Idea(0, run_id, text, author, channel, message_id, removes=removes)
-        row = asdict(idea) | {"removes": json.dumps(removes)}
-        del row["id"]
         with self._journal.transaction():
-            return replace(idea, id=self._journal.insert("ideas", **row))
+            return replace(idea, id=self._journal.insert("ideas", unique=(), **values_of(idea, but="id")))
 
     def give_up(self, idea: Idea, reason: str, *, answered_in: str = "") -> None:
         """Note that no experiment will be made of the idea, and notify people why, as a clause."""
@@ -290,7 +278,7 @@ class IdeaBox:
 
     def get(self, idea_id: int) -> Idea:
         (row,) = self._journal.query("SELECT * FROM ideas WHERE id = ?", idea_id)
-        return _idea(row)
+        return Idea(**decode(row))
 
     def waiting(self, run_id: int) -> tuple[Idea, ...]:
         rows = self._journal.query(
@@ -299,7 +287,7 @@ class IdeaBox:
             run_id,
             run_id,
         )
-        return tuple(map(_idea, rows))
+        return tuple(Idea(**decode(row)) for row in rows)
 
     def texts(self, run_id: int) -> frozenset[str]:
         rows = self._journal.query("SELECT text FROM ideas WHERE run_id = ?", run_id)
@@ -314,11 +302,6 @@ class IdeaBox:
             run_id,
             last,
         )
-        made = self._journal.experiments_at(run_id, [row["number"] for row in rows])
-        experiments = {experiment.number: experiment for experiment in made}
-        return [(_idea(row[:-1]), experiments[row["number"]]) for row in rows]
-
-
-def _idea(row: Sequence[Any]) -> Idea:
-    idea = Idea(*row)
-    return replace(idea, removes=tuple(json.loads(row[-1])))
+        ideas = {columns.pop("number"): Idea(**columns) for columns in map(decode, rows)}
+        made = {each.number: each for each in self._journal.experiments_at(run_id, ideas)}
+        return [(idea, made[number]) for number, idea in ideas.items()]

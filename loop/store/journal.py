@@ -62,7 +62,7 @@ class Journal:
     ) -> None:
         self.path = path
         self.listeners: list[Callable[[], None]] = []
-        self._clock = clock
+        self.clock = clock
         self._patience = Patience(path, patience, ending or threading.Event(), clock)
         self._read_only = read_only
         self._writing, self._reading = threading.Lock(), threading.Lock()
@@ -128,7 +128,7 @@ class Journal:
         the start.
         """
         facts = (repository, base_branch, base_commit, metric, goal, time_budget)
-        run = Run(0, tag, *facts, RunState.RUNNING, self._clock(), lanes=lanes)
+        run = Run(0, tag, *facts, RunState.RUNNING, self.clock(), lanes=lanes)
         with self.transaction() as append:
             if self.run(tag):
                 raise UserError(f"There is a run {tag} already: choose another tag.")
@@ -196,10 +196,10 @@ class Journal:
 
     def experiments_at(self, run_id: int, numbers: Collection[int]) -> list[Experiment]:
         these = json.dumps([*numbers])
-        return self._experiments("number IN (SELECT value FROM json_each(?)) ORDER BY number", run_id, these)
+        return self.find("number IN (SELECT value FROM json_each(?)) ORDER BY number", run_id, these)
 
     def undecided(self, run_id: int) -> list[Experiment]:
-        return self._experiments(
+        return self.find(
             "number IN (SELECT number FROM experiments INDEXED BY experiments_under_way "
             "WHERE run_id = ? AND status IS NULL) ORDER BY number",
             run_id,
@@ -208,7 +208,7 @@ class Journal:
 
     def experiments(self, run_id: int, *, last: int | None = None) -> list[Experiment]:
         limit = -1 if last is None else last
-        return self._experiments("TRUE ORDER BY number DESC LIMIT ?", run_id, limit)[::-1]
+        return self.find("TRUE ORDER BY number DESC LIMIT ?", run_id, limit)[::-1]
 
     def best(self, run_id: int, *, before: int = sys.maxsize) -> Experiment | None:
         """Return the last kept experiment below number `before`: none is worse than one kept before it."""
@@ -261,7 +261,7 @@ class Journal:
 
     def beat(self) -> None:
         with self.transaction():
-            self.insert("beats", unique=("id",), id=1, at=self._clock())
+            self.insert("beats", unique=("id",), id=1, at=self.clock())
 
     def last_beat(self) -> float | None:
         rows = self.query("SELECT at FROM beats")
@@ -275,6 +275,11 @@ class Journal:
             return self._db.execute(sql, values).fetchall()
         with self._reading:
             return self._patience.attempt(lambda: self._reader.execute(sql, values).fetchall(), writes=False)
+
+    def find(self, which: str, run_id: int, *values: object) -> list[Experiment]:
+        """Return the experiments of a run that are `which`: a condition in SQL, perhaps with an order."""
+        rows = self.query(f"SELECT * FROM experiment_rows WHERE run_id = ? AND {which}", run_id, *values)  # noqa: S608
+        return [read_experiment(row) for row in rows]
 
     def execute(self, sql: str, *values: object) -> int:
         """Execute one statement, inside of `transaction`; return the id of the last row that was added."""
@@ -338,7 +343,7 @@ class Journal:
 
         def append(run_id: int, kind: EventKind, /, number: int | None = None, **data: object) -> None:
             nonlocal appended
-            self.insert("events", at=self._clock(), run_id=run_id, number=number, kind=kind, data=data)
+            self.insert("events", at=self.clock(), run_id=run_id, number=number, kind=kind, data=data)
             appended += 1
 
         if self._writer == threading.get_ident():
@@ -398,12 +403,7 @@ class Journal:
         return int(found)
 
     def _experiment(self, which: str, run_id: int, *values: object) -> Experiment | None:
-        found = self._experiments(which, run_id, *values)
-        return found[0] if found else None
-
-    def _experiments(self, which: str, run_id: int, *values: object) -> list[Experiment]:
-        rows = self.query(f"SELECT * FROM experiment_rows WHERE run_id = ? AND {which}", run_id, *values)  # noqa: S608
-        return [read_experiment(row) for row in rows]
+        return next(iter(self.find(which, run_id, *values)), None)
 
     def _runs(self, which: str, *values: object) -> list[Run]:
         rows = self.query(f"SELECT * FROM runs WHERE {which} ORDER BY id", *values)  # noqa: S608

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from loop.experiment import Cause, EventKind
 from loop.store.journal import Journal
+from loop.store.tables.schema import decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,7 @@ def lanes_of(journal: Journal, run_id: int) -> tuple[LaneRecord, ...]:
     rows = journal.query(
         "SELECT lane, device, model, cause, closed FROM lanes WHERE run_id = ? ORDER BY lane", run_id
     )
-    found = (dict(zip(row.keys(), row, strict=True)) for row in rows)
-    lanes = [LaneRecord(**{**row, "cause": Cause(row["cause"]) if row["cause"] else None}) for row in found]
-    return tuple(lanes) or (LaneRecord(0),)
+    return tuple(LaneRecord(**decode(row)) for row in rows) or (LaneRecord(0),)
 
 
 def _write(journal: Journal, run_id: int, lane: LaneRecord) -> None:

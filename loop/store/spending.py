@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime, tzinfo
 from math import inf
@@ -52,13 +50,11 @@ class Budget:
         a_run: float | None = None,
         a_day: float | None = None,
         zone: tzinfo | None = None,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self._journal = journal
         self._a_run = a_run
         self._a_day = a_day
         self._zone = zone
-        self._clock = clock
 
     @property
     def has_limit(self) -> bool:
@@ -67,7 +63,7 @@ class Budget:
     def pay(self, run_id: int, proposer: str, cost: Cost) -> None:
         with self._journal.transaction():
             paid = asdict(cost)
-            self._journal.insert("spends", at=self._clock(), run_id=run_id, proposer=proposer, **paid)
+            self._journal.insert("spends", at=self._journal.clock(), run_id=run_id, proposer=proposer, **paid)
 
     def of_run(self, run_id: int, *, since: float = 0.0, until: float = inf) -> Cost:
         return self._sum("run_id = ? AND at >= ? AND at <= ?", run_id, since, until)
@@ -104,5 +100,5 @@ class Budget:
         return Cost(row[0], row[1], row[2], dollars)
 
     def _midnight(self) -> datetime:
-        now = datetime.fromtimestamp(self._clock(), self._zone)
+        now = datetime.fromtimestamp(self._journal.clock(), self._zone)
         return now.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)

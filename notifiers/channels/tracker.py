@@ -47,15 +47,11 @@ class Tracker:
         service: str,
         project: str,
         environ: Mapping[str, str],
-        python: str = sys.executable,
-        limit: float = 300.0,
     ) -> None:
         self._journal = journal
         self._service = service
         self._project = project
         self._settings = {name: value for name, value in environ.items() if name.startswith(_SETTINGS)}
-        self._python = python
-        self._limit = limit
         self._name = f"{service}:{project}"
         self._failed = False
 
@@ -69,8 +65,8 @@ class Tracker:
                         steps,
                         returns=int,
                         name="its worker",
-                        python=self._python,
-                        limit=self._limit,
+                        python=sys.executable,
+                        limit=300.0,
                         settings=self._settings,
                     )
             except WorkerError as error:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, time, tzinfo
 from difflib import get_close_matches
 from enum import StrEnum
 from math import isfinite
-from time import time as time_of_day
 from typing import assert_never
 from zoneinfo import ZoneInfo
 
@@ -306,12 +305,10 @@ class PreferenceStore:
         *,
         default: Preferences,
         metric: str = "val_bpb",
-        now: Callable[[], float] = time_of_day,
     ) -> None:
         self._journal = journal
         self._default = default
         self._metric = metric
-        self._now = now
 
     def get(self, channel: str) -> Preferences:
         kept = read_preferences(self._journal, channel)
@@ -324,7 +321,7 @@ class PreferenceStore:
             ValueError: with the sentence of `parse`.
         """
         with self._journal.transaction():
-            preferences = parse(text, self.get(channel), now=self._now(), metric=self._metric)
+            preferences = parse(text, self.get(channel), now=self._journal.clock(), metric=self._metric)
             write_preferences(self._journal, channel, _encode(preferences))
         return preferences
 

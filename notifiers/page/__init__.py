@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from loop.evaluation.certainty import Certainty
 from loop.experiment import Goal, Status
 from loop.gain import change, number, signed, step, with_error
-from loop.logs.curve import Curve
+from loop.logs.progress import Curve
 from loop.results.constants import Move, flat
 from loop.results.export import Provenance
 from loop.results.gains import bests_before, reason_of

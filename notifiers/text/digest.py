@@ -25,9 +25,8 @@ from loop.experiment import (
 from loop.gain import change, number
 from loop.text import one_line
 from notifiers.message import Message
-from notifiers.text.certainty import certainty_text
+from notifiers.text.certainty import certainty_text, repeat_text, sureness
 from notifiers.text.notification import Notification, summary_buttons
-from notifiers.text.repeats import repeat_text, sureness
 from notifiers.text.words import capital, duration, family_text, money, period, plural, reason_in, state_text
 
 _DESCRIPTION = 240  # characters: with the limits of the others a digest fits a picture's caption

@@ -11,7 +11,7 @@ from loop.experiment import Cause, Event, EventKind, Experiment, Run, RunState, 
 from loop.gain import gain
 from loop.store.journal import Journal
 from notifiers.message import Button, Row
-from notifiers.text.repeats import is_told
+from notifiers.text.certainty import is_told
 
 
 class Topic(StrEnum):

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, tzinfo
 
 import pytest
 
-from bot.heartbeat.schedule import scheduled
+from bot.heartbeat.heartbeat import scheduled
 
 
 class WallClock(datetime):
@@ -20,7 +20,7 @@ class WallClock(datetime):
 
 @pytest.fixture
 def wall_clock(monkeypatch: pytest.MonkeyPatch) -> type[WallClock]:
-    for module in ("bot.heartbeat.schedule", "apscheduler.schedulers.base"):
+    for module in ("bot.heartbeat.heartbeat", "apscheduler.schedulers.base"):
         monkeypatch.setattr(f"{module}.datetime", WallClock)
     monkeypatch.setattr(WallClock, "set_by", timedelta())
     return WallClock

@@ -182,7 +182,6 @@ class Lab:
         is_blocked: Callable[[Run], Awaitable[bool]] = nothing_blocks,
         doubt: Callable[[Experiment], Doubt] | None = None,
         timer: Callable[[], float] = time.monotonic,
-        clock: Callable[[], float] = time.time,
         slots: Sequence[Slot] = WHOLE,
         blocker: Callable[[Run, Slot], Awaitable[Reason | None]] = nothing_closes,
     ) -> Engine:
@@ -214,7 +213,6 @@ class Lab:
             is_blocked=is_blocked,
             doubt=doubt,
             timer=timer,
-            clock=clock,
             slots=slots,
             blocker=blocker,
         )
@@ -261,7 +259,7 @@ class Lab:
 
         def begun() -> bool:
             under_way = trainings_under_way(self.journal, self.run.id)
-            return (number, attempt) in [(found, training.k) for found, training in under_way]
+            return (number, attempt) in [(found, training.k) for found, training, _ in under_way]
 
         await self.until(begun)
         log = self.worktree / "run.log"

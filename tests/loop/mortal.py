@@ -6,7 +6,6 @@ Engine, git and journal are real, the trainings made up.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import sqlite3
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
@@ -162,7 +161,6 @@ class Life:
             proposer=thinker,
             doubt=is_doubted,
             folders=RunFolders(lab.home, run.id),
-            clock=itertools.count(1.0).__next__,
             slots=tuple(map(Slot, range(machine.lanes))),
         )
         self._conducting: asyncio.Task[None] | None = None

@@ -53,7 +53,7 @@ class Recorder:
     def __init__(self, journal: Journal, clock: list[float]) -> None:
         self.journal = journal
         self._clock = clock
-        self._sessions = Sessions(journal, clock=lambda: clock[0])
+        self._sessions = Sessions(journal)
         self._session: Session = self._sessions.begin(boot="one")
         self._run_id = 0
         self.rule = KeepRule()
@@ -160,9 +160,7 @@ class Recorder:
         self.journal.note(self._run_id, EventKind.NEEDS_ATTENTION, reason=reason, **data)
 
     def pay(self, dollars: float | None) -> None:
-        Budget(self.journal, clock=lambda: self.now).pay(
-            self._run_id, "anthropic:claude", Cost(900_000, 500_000, 20_000, dollars)
-        )
+        Budget(self.journal).pay(self._run_id, "anthropic:claude", Cost(900_000, 500_000, 20_000, dollars))
 
     def wish(self, text: str) -> None:
         IdeaBox(self.journal).add(self._run_id, text, author="bob")

@@ -1,17 +1,117 @@
-"""A Python that waits for the next training, started in the folder made ahead: where, and what it fits."""
+"""What is there before a training begins: a Python that waits for it, and what others have compiled.
+
+The Python has imported what a training begins with. It is started in the folder made ahead, in place of
+`python train.py`, while the training before it runs, and becomes what that command would have been. Until
+then nothing of the repository is run: only packages are imported.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping, Sequence
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
-from loop.engine.ahead.program import waiting_command
+from loop.files import remove, why_not_copied
 from loop.process.machine import cores, look_at_gpus
+from loop.process.supervisor import MARK
 from loop.process.trainer import Job
 from loop.program.start import Start, find_start
+
+log = logging.getLogger(__name__)
+
+_FLAG = re.compile(r"-[bBdEIOPqsSu]+")  # those that stand for themselves
+
+_WAIT = """\
+def _wait(command, script, imports, variables, mark):
+    import sys
+    main = sys.modules["__main__"].__dict__
+    del main["_wait"]
+    if sys.path[:1] == [""]:  # the repository
+        del sys.path[0]
+    import posix  # built in, as sys is
+    def is_package(name):
+        try:
+            return bool(posix.stat(place + "/" + name + "/__init__.py"))
+        except OSError:
+            return False
+    place, _, name = script.rpartition("/")
+    place = place or "."
+    own = {name.partition(".")[0]}
+    for name in posix.listdir(place):
+        if name.endswith((".py", ".so")) or is_package(name):
+            own.add(name.partition(".")[0])
+    class Own:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            if path is None and name in own:
+                posix._exit(0)  # the command would find that in the repository, and so be another program
+    sys.meta_path.insert(0, Own)
+    import os
+    gate = os.dup(0)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.close(null)
+    sys.argv[:] = command[command.index(script):]
+    getattr(sys, "orig_argv", [])[:] = command
+    for name, value, is_default in variables:
+        if not (is_default and name in os.environ):
+            os.environ[name] = value
+    for module, names in imports:
+        try:
+            __import__(module, fromlist=names)
+        except ModuleNotFoundError as error:
+            if not (module + ".").startswith(error.name + "."):
+                raise
+    told = b""
+    while not told.endswith(b"\\n"):
+        more = os.read(gate, 4096)
+        if not more:
+            os._exit(0)
+        told += more
+    os.environ[mark] = told.decode().strip()
+    sys.meta_path.remove(Own)
+    path = os.path.abspath(script)
+    with open(path, "rb") as file:
+        source = file.read()
+    if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
+        sys.path.insert(0, os.path.dirname(path))
+    loader = sys.modules["_frozen_importlib_external"].SourceFileLoader
+    main.update(__file__=path, __cached__=None, __loader__=loader("__main__", path))
+    def show(kind, error, trace):
+        while trace and trace.tb_frame.f_code.co_filename == "<string>":
+            trace = trace.tb_next
+        sys.__excepthook__(kind, error.with_traceback(trace), trace)
+    sys.excepthook = show
+    os.write(gate, b"\\n")  # from here on it is the training
+    os.close(gate)
+    return compile(source, path, "exec", dont_inherit=True)
+"""
+
+
+# The command's own import of a package that is not there is seen when it comes to it. Any other failure ends
+# this Python, and the command itself is started.
+
+
+def waiting_command(
+    argv: Sequence[str],
+    script: str,
+    imports: Sequence[tuple[str, Sequence[str]]],
+    variables: Sequence[tuple[str, str, bool]],
+) -> tuple[str, ...] | None:
+    """Return what to start ahead in place of `argv`; None where that is not a Python with this script."""
+    if script not in argv:
+        return None
+    python, *flags = argv[: argv.index(script)] or ("",)
+    if not re.fullmatch(r"python[\d.]*", PurePath(python).name) or not all(map(_FLAG.fullmatch, flags)):
+        return None
+    plan = (list(argv), script, [*map(list, imports)], [*map(list, variables)], MARK)
+    return (python, *flags, "-c", f"{_WAIT}exec(_wait(*{plan!a}))\n")
+
 
 FEWEST_CORES = 4
 """With fewer, its imports would take time from the training under way."""
@@ -80,3 +180,38 @@ def _moved(job: Job, folder: Path) -> Job:
         cwd=folder / job.cwd.relative_to(job.folder),
         folder=folder,
     )
+
+
+CACHE = "cache"  # its name in the folder of a training, and among these folders
+MOST_BYTES, MOST_FILES = 4 * 2**30, 100_000  # of one that goes on
+
+
+class CompileCache:
+    """What the trainings of a run have compiled: that of the last one whose program was kept.
+
+    It lies beside the folders of all `trainings`; the next one begins with a copy of its own.
+    """
+
+    def __init__(self, trainings: Path) -> None:
+        self._folder = trainings / CACHE
+
+    def take(self, training: Path, ahead: Iterable[Path]) -> None:
+        """Let the next ones begin with this one's, also in the folders made `ahead`."""
+        if problem := why_not_copied(training / CACHE, MOST_BYTES, MOST_FILES):
+            log.warning("the compile cache of %s is given up: %s", training.name, problem)
+            return
+        remove(self._folder)
+        (training / CACHE).rename(self._folder)
+        for folder in ahead:
+            try:
+                for old in (folder / CACHE).iterdir():  # the folder itself may be in use
+                    remove(old)
+                self.copy_into(folder)
+            except OSError as error:  # the disk is full, perhaps: it is made when it is needed
+                log.warning("no cache for the next training yet: %s", error)
+                remove(folder)
+
+    def copy_into(self, training: Path) -> None:
+        (training / CACHE).mkdir(exist_ok=True)
+        if self._folder.is_dir():  # no link that a training made is followed
+            shutil.copytree(self._folder, training / CACHE, symlinks=True, dirs_exist_ok=True)

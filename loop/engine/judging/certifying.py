@@ -6,49 +6,38 @@ when there is no time or reason for more. All of that is in the journal.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import count
 
 from loop.engine.judging.repeats import MOST_SEED
 from loop.engine.stages import RUN_STOPPED
+from loop.engine.trainings import Trainings
 from loop.errors import UserError
 from loop.evaluation.certification import Side, certified, pairs_that_fit, seconds_for, turns
 from loop.evidence import Certification, Repeat
 from loop.experiment import Experiment, Run, RunState
 from loop.gain import gain
-from loop.git.workspace import Workspace
 from loop.program.seed import seed_of
 from loop.store.evidence.certifications import Certifications, usual_seconds
 from loop.store.evidence.repeats import Repeats
-from loop.store.journal import Journal
 
 NO_TIME = "no time was left"
 MOVED = "another program is the best now"
 
 
 class Certifier:
-    """Asks for the certifications of one run, begins and ends them; each has `pairs` or more of both sides.
+    """Asks for the certifications of one run, begins and ends them.
 
     All methods block, and none is called while another one works.
     """
 
-    def __init__(
-        self,
-        pairs: int,
-        lanes: int,
-        *,
-        journal: Journal,
-        workspace: Workspace,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, trainings: Trainings) -> None:
         self.asked = False  # and not begun: it waits for the experiments under way
-        self._pairs = pairs
-        self._lanes = lanes
-        self._journal = journal
-        self._workspace = workspace
-        self._clock = clock
-        self._store = Certifications(journal, clock=clock)
-        self._repeats = Repeats(journal, clock=clock)
+        self._pairs = trainings.plan.certify_repeats
+        self._lanes = trainings.lanes
+        self._journal = trainings.journal
+        self._workspace = trainings.workspace
+        self._store = Certifications(self._journal)
+        self._repeats = Repeats(self._journal)
 
     def ask(
         self, run: Run, *, until: float | None = None, name: str = "", answered_in: str = ""
@@ -78,7 +67,7 @@ class Certifier:
 
     def seconds(self, run: Run, pairs: int) -> float:
         """Return about how long so many pairs take."""
-        return seconds_for(2 * pairs, self._each(run), self._lanes)
+        return seconds_for(2 * pairs, usual_seconds(self._journal, run), self._lanes)
 
     def advance(self, run: Run) -> None:
         """Begin what was asked for, or end what is over; called whenever a lane looks what to do."""
@@ -101,12 +90,10 @@ class Certifier:
         else:
             self.asked = certification.started_at is None
 
-    def end_now(self, run: Run, reason: str) -> Certification | None:
+    def end_now(self, run: Run, reason: str) -> None:
         """End the one that is under way with what there is."""
-        certification = self._store.under_way(run.id)
-        if certification is not None:
+        if certification := self._store.under_way(run.id):
             self._end(run, certification, reason)
-        return certification
 
     def under_way(self, run: Run) -> Certification | None:
         return self._store.under_way(run.id)
@@ -124,8 +111,8 @@ class Certifier:
         numbers = {Side.HEAD: head.number, Side.BASELINE: baseline.number}
         pairs = asked.pairs
         if asked.until is not None:
-            left = asked.until - self._clock()
-            pairs = pairs_that_fit(left, self._each(run), self._lanes, least=pairs)
+            left = asked.until - self._journal.clock()
+            pairs = pairs_that_fit(left, usual_seconds(self._journal, run), self._lanes, least=pairs)
         own = {side: seed_of(source) for side, source in sources.items()}
         seeds = self._seeds(run, [*numbers.values()], max((seed or 0) for seed in own.values()), pairs)
         self._store.begin(
@@ -179,10 +166,10 @@ class Certifier:
         return best is None or best.number != begun.head
 
     def _is_late(self, run: Run, begun: Certification) -> bool:
-        return begun.until is not None and self._clock() + self._each(run) > begun.until
-
-    def _each(self, run: Run) -> float:
-        return usual_seconds(self._journal, run.id) or run.time_budget
+        return (
+            begun.until is not None
+            and self._journal.clock() + usual_seconds(self._journal, run) > begun.until
+        )
 
     def _waiting(self, begun: Certification) -> list[Repeat]:
         wanted = self._repeats.of_certification(begun.id)

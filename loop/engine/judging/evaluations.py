@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +17,7 @@ from loop.experiment import Experiment, Run, Status
 from loop.process.machine import look_at_gpus
 from loop.process.trainer import mark_of
 from loop.process.worker import in_thread
-from loop.store.evidence.evaluations import read_evaluation
-from loop.store.journal import Journal
+from loop.store.evidence.verdicts import read_evaluation
 
 OWN = "the numbers of this run are the program's own"
 MOST_LOSSES = 3  # of heads before, which a /reject may bring back
@@ -31,10 +29,9 @@ class Evaluations:
     The baseline is evaluated too: where that fails there is no evaluation in this run, and only the second.
     """
 
-    def __init__(self, trainings: Trainings, *, journal: Journal, clock: Callable[[], float]) -> None:
+    def __init__(self, trainings: Trainings) -> None:
         self._trainings = trainings
-        self._journal = journal
-        self._clock = clock
+        self._journal = trainings.journal
         self._device_mb: float | None = None
         self.description: Description | None = None
 
@@ -91,7 +88,7 @@ class Evaluations:
             belief = Belief.UNSURE if reasons else belief
         if not checked and not reasons:
             return None
-        at, reason = self._clock(), "; ".join(reasons)
+        at, reason = self._journal.clock(), "; ".join(reasons)
         return Evaluation(run.id, measured.number, measured.attempt, at, belief, reason, numbers)
 
     def notice(self, evaluation: Evaluation | None) -> str:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
-from loop.engine.stages import RUN_STOPPED, KeepRule, equal_within
+from loop.engine.stages import RUN_STOPPED, equal_within
+from loop.engine.trainings import Trainings
 from loop.errors import UserError
 from loop.evaluation.certification import seconds_for
-from loop.evaluation.leaving_out import first_look, own_gains, read_keeps
 from loop.evaluation.noise import read_noise
-from loop.evaluation.prune import first_to_leave_out, removable
+from loop.evaluation.prune import first_look, first_to_leave_out, own_gains, read_keeps, removable
 from loop.evidence import RepeatFor
 from loop.experiment import Experiment, Run, RunState, Status
 from loop.gain import number, signed
-from loop.git.workspace import Workspace
-from loop.proposers.leaving_out import kept, without
-from loop.store.evidence.certifications import Certifications, usual_seconds
-from loop.store.evidence.prunes import Prune, Prunes, left_out_of
+from loop.proposers.orders import kept, without
+from loop.store.evidence.certifications import Certifications, Prune, Prunes, left_out_of, usual_seconds
 from loop.store.evidence.repeats import Repeats
-from loop.store.journal import Journal
 
 TIMES = 2  # trainings without a keep, and of the head
 MOST = 8  # keeps that a person's order leaves out
@@ -33,24 +29,15 @@ class Pruner:
     All methods block, and none is called while another one works.
     """
 
-    def __init__(
-        self,
-        rule: KeepRule,
-        lanes: int,
-        *,
-        journal: Journal,
-        workspace: Workspace,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, trainings: Trainings) -> None:
         self.leaves_out = False
         self.asked = False  # and not over: other experiments wait for its end
-        self._rule = rule
-        self._lanes = lanes
-        self._journal = journal
-        self._workspace = workspace
-        self._clock = clock
-        self._store = Prunes(journal, clock=clock)
-        self._repeats = Repeats(journal, clock=clock)
+        self._rule = trainings.plan.rule
+        self._lanes = trainings.lanes
+        self._journal = trainings.journal
+        self._workspace = trainings.workspace
+        self._store = Prunes(self._journal)
+        self._repeats = Repeats(self._journal)
 
     def ask(self, run: Run, *, name: str = "", answered_in: str = "") -> tuple[int, float]:
         """Want a prune; return how many keeps are left out, and about how many seconds that takes.
@@ -69,13 +56,13 @@ class Pruner:
             raise UserError(f"Run {run.tag} has no keep to leave out, or what each brings is known.")
         self._store.ask(run.id, asked_by=name, answered_in=answered_in)
         trainings = TIMES * len(keeps) + self._lacking(run)
-        return len(keeps), seconds_for(trainings, self._each(run), self._lanes)
+        return len(keeps), seconds_for(trainings, usual_seconds(self._journal, run), self._lanes)
 
     def follow(self, run: Run) -> None:
         """Use the time that a certification has left before the wake-up, once."""
         made = Certifications(self._journal).of(run.id)
         until = made[-1].until if made and made[-1].ended_at is not None else None
-        if until is None or run.state is not RunState.RUNNING or self._clock() >= until:
+        if until is None or run.state is not RunState.RUNNING or self._journal.clock() >= until:
             return
         if not any(prune.until == until for prune in self._store.of(run.id)) and self._first(run, until):
             self._store.ask(run.id, until=until)
@@ -146,7 +133,11 @@ class Pruner:
         left = self._left(prune, best)
         if not (left or waits or trains):
             self._end(run, prune, "")
-        elif not trains and prune.until is not None and self._clock() + self._each(run) > prune.until:
+        elif (
+            not trains
+            and prune.until is not None
+            and self._journal.clock() + usual_seconds(self._journal, run) > prune.until
+        ):
             self._end(run, prune, NO_TIME)
         else:
             self.leaves_out = bool(left)
@@ -156,10 +147,10 @@ class Pruner:
         return [keep for keep in prune.keeps if keep not in tried]
 
     def _first(self, run: Run, until: float | None) -> tuple[int, ...]:
-        each = self._each(run)
+        each = usual_seconds(self._journal, run)
         left = MOST * TIMES * each
         if until is not None:
-            left = until - self._clock() - seconds_for(self._lacking(run), each, self._lanes)
+            left = until - self._journal.clock() - seconds_for(self._lacking(run), each, self._lanes)
         keeps = read_keeps(self._journal, run)
         return first_to_leave_out(keeps, max(0.0, left), each, self._lanes, repeats=TIMES)
 
@@ -168,9 +159,6 @@ class Pruner:
         best = self._journal.best(run.id)
         values = self._repeats.values(run.id, run.metric).get(best.number, ()) if best else ()
         return max(0, TIMES - max(0, len(values) - 1))
-
-    def _each(self, run: Run) -> float:
-        return usual_seconds(self._journal, run.id) or run.time_budget
 
     def _end(self, run: Run, prune: Prune, reason: str) -> None:
         head = None if prune.head is None else self._journal.experiment(run.id, prune.head)

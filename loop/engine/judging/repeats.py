@@ -7,25 +7,22 @@ seed, where the program sets one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import count
 from typing import assert_never
 
-from loop.engine.plan import Plan
 from loop.engine.stages import RUN_STOPPED, decide, ended, why_put_back
 from loop.engine.trainings import Trainings
 from loop.errors import UserError
-from loop.evaluation.drift import Drift, read_drift, speed
+from loop.evaluation.noise import Drift, read_drift, speed
 from loop.evidence import Repeat, RepeatFor
 from loop.experiment import Ending, Experiment, Outcome, Purpose, Run, RunState, Status, Training
-from loop.git.workspace import Workspace
 from loop.lanes.protocol import LiveTraining
 from loop.process.trainer import Supervisor
 from loop.program.seed import seed_of, with_seed
 from loop.store.events import skip_answered_in
 from loop.store.evidence.repeats import Repeats, RepeatUnderWay
-from loop.store.journal import Journal
 
 SKIPPED = "skipped by command"
 MOST_TIMES = 10
@@ -33,31 +30,16 @@ MOST_SEED = 2**31  # what every generator takes
 
 
 class Repeater:
-    """Makes the repeats of one run. All methods block.
+    """Makes the repeats of one run. All methods block."""
 
-    `over` is called, in a worker thread, with each repeat that has its number, crashed or is given up.
-    """
-
-    def __init__(
-        self,
-        run_id: int,
-        plan: Plan,
-        trainings: Trainings,
-        *,
-        journal: Journal,
-        workspace: Workspace,
-        clock: Callable[[], float],
-        over: Callable[[Repeat], None] = lambda _: None,
-    ) -> None:
-        self._run_id = run_id
-        self._rule = plan.rule
-        self._noise_runs = plan.noise_runs
-        self._journal = journal
-        self._workspace = workspace
+    def __init__(self, trainings: Trainings) -> None:
+        self._run_id = trainings.folders.run_id
+        self._rule = trainings.plan.rule
+        self._noise_runs = trainings.plan.noise_runs
+        self._journal = trainings.journal
+        self._workspace = trainings.workspace
         self._trainings = trainings
-        self._clock = clock
-        self._over = over
-        self._store = Repeats(journal, clock=clock)
+        self._store = Repeats(self._journal)
 
     def ask(self, run: Run, number: int, times: int, *, name: str, answered_in: str) -> None:
         """Want repeats for a person.
@@ -102,7 +84,6 @@ class Repeater:
                 return repeat, self._workspace.source(self.experiment(repeat).commit)
             except UserError as error:
                 self._store.give_up(repeat, str(error))
-                self._over(repeat)
         return None
 
     def _by_turns(self, waiting: list[Repeat], lane: int) -> list[Repeat]:
@@ -128,7 +109,7 @@ class Repeater:
                 self._trainings.slot(lane).device,
                 supervisor_pid=supervisor.pid,
                 supervisor_started=supervisor.started,
-                started_at=self._clock(),
+                started_at=self._journal.clock(),
             )
             begun = RepeatUnderWay(replace(repeat, k=k, seed=seed), training, lane)
             self._store.begin(begun, **self._trainings.place(lane))
@@ -180,8 +161,6 @@ class Repeater:
             self._store.put_back(over, reason, vanished=vanished)
             waits_again = True
         self._trainings.drop(repeat.number, k)
-        if not waits_again:
-            self._over(repeat)
         return self._store.in_vain(repeat) if waits_again and vanished else 0
 
     # Drift: was a training slow because the machine is?

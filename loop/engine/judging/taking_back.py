@@ -25,10 +25,6 @@ class Correction:
     best: Experiment | None
 
     @property
-    def meant(self) -> Experiment:
-        return self.changed[0]
-
-    @property
     def retried(self) -> tuple[int, ...]:
         return tuple(e.number for e in self.changed if e.invalidated is Invalidated.TRIED_AGAIN)
 

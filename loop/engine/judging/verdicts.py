@@ -12,13 +12,11 @@ from loop.engine.judging import taking_back
 from loop.engine.judging.pruning import Pruner
 from loop.engine.judging.repeats import Repeater
 from loop.engine.judging.taking_back import Correction
-from loop.engine.stages import KeepRule
 from loop.engine.trainings import Trainings
 from loop.errors import UserError
 from loop.evaluation.noise import Noise, read_noise
 from loop.evidence import NO_DOUBT, Doubt, RepeatFor
 from loop.experiment import Cause, EventKind, Experiment, Run, RunState, Stage, Status
-from loop.git.workspace import Workspace
 from loop.store.events import events_of, skip_answered_in
 from loop.store.evidence.repeats import Repeats
 from loop.store.evidence.verdicts import (
@@ -30,7 +28,6 @@ from loop.store.evidence.verdicts import (
     with_commit,
 )
 from loop.store.experiments import best_number
-from loop.store.journal import Journal
 
 log = logging.getLogger(__name__)
 
@@ -45,26 +42,21 @@ class Verdicts:
 
     def __init__(
         self,
-        rule: KeepRule,
-        *,
-        journal: Journal,
-        workspace: Workspace,
         trainings: Trainings,
+        *,
         repeats: Repeater,
         pruner: Pruner,
         doubt: Callable[[Experiment], Doubt],
-        clock: Callable[[], float],
     ) -> None:
         self.best: Experiment | None = None
-        self._rule = rule
-        self._journal = journal
-        self._workspace = workspace
+        self._rule = trainings.plan.rule
+        self._journal = trainings.journal
+        self._workspace = trainings.workspace
         self._trainings = trainings
         self._repeater = repeats
         self._pruner = pruner
         self._doubt = doubt
-        self._clock = clock
-        self._repeats = Repeats(journal, clock=clock)
+        self._repeats = Repeats(self._journal)
 
     @property
     def best_value(self) -> float | None:
@@ -134,7 +126,7 @@ class Verdicts:
             self._rule,
             best=best,
             tampered=self._trainings.tampered(measured.number, measured.attempt, measured.commit),
-            now=self._clock(),
+            now=self._journal.clock(),
             seen=self._trainings.keys_seen(measured),
             noise=noise,
             record=record,
@@ -144,7 +136,7 @@ class Verdicts:
 
     def give_up(self, run: Run, experiment: Experiment) -> Experiment:
         reason = stages.RUN_STOPPED if run.state is RunState.STOPPED else ""
-        decided = stages.skipped(experiment, reason, self.best_value, now=self._clock())
+        decided = stages.skipped(experiment, reason, self.best_value, now=self._journal.clock())
         answered_in = skip_answered_in(self._journal, run.id, experiment.number)
         self._journal.record(decided, answered_in=answered_in)
         return decided

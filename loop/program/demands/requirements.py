@@ -15,7 +15,7 @@ from typing import TypeAlias
 from loop.errors import UserError
 from loop.program.constants import Value, find_constants, parse
 from loop.program.demands.expressions import Evaluation, Expressions, Known, constants_of, symbol_of
-from loop.program.places import children
+from loop.program.places import children, dotted
 
 _EXITS = ("exit", "quit", "sys.exit", "os._exit")
 _SEEING = frozenset({"globals", "locals", "vars", "exec", "eval"})  # these see names that no text names
@@ -187,7 +187,7 @@ def _failures(body: Collection[ast.stmt], tests: tuple[_Test, ...]) -> Iterator[
                 yield (*tests, (test, False))
             case ast.Raise():
                 yield tests
-            case ast.Expr(value=ast.Call(func=called)) if _dotted(called) in _EXITS:
+            case ast.Expr(value=ast.Call(func=called)) if dotted(called) in _EXITS:
                 yield tests
             case ast.If(test=test, body=inner, orelse=other):
                 yield from _failures(inner, (*tests, (test, True)))
@@ -234,12 +234,3 @@ def _texts(node: ast.expr | None) -> list[str]:
 
 def _is_letter(text: str) -> bool:
     return len(text) == 1 and text.isascii() and text.isupper()
-
-
-def _dotted(node: ast.expr) -> str:
-    match node:
-        case ast.Name(id=name):
-            return name
-        case ast.Attribute(value=ast.Name(id=owner), attr=name):
-            return f"{owner}.{name}"
-    return ""

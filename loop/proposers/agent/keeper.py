@@ -22,8 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from loop.process.supervisor import PATIENCE, become_subreaper
-from loop.process.tree import find_tree
+from loop.process.supervisor import PATIENCE, become_subreaper, find_tree
 
 MARK = "AUTORESEARCH_AGENT"
 """Environment variable that names the folder of a call in every process of its agent."""

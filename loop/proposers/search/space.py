@@ -263,7 +263,6 @@ class Change:
     family: Family | None
     constants: Mapping[str, Value]
     write: Callable[[], str]
-    expected: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,9 +327,7 @@ class Program:
                 values[name] = value
         return self.size(values)
 
-    def change(
-        self, moves: Moves, rationale: str = "", family: Family | None = None, *, expected: str = ""
-    ) -> Change:
+    def change(self, moves: Moves, rationale: str = "", family: Family | None = None) -> Change:
         present, values = self.present, self.after(moves) or self._moved(moves)
         after = {name: value for name, value in values.items() if value != present[name]}
         return Change(
@@ -339,7 +336,6 @@ class Program:
             family=family,
             constants=values,
             write=partial(replace_constants, self.source, after),
-            expected=expected,
         )
 
 

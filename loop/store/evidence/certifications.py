@@ -1,15 +1,18 @@
-"""Certifications in the journal: asked for, begun with their repeats, ended with what is certain."""
+"""Certifications and prunes in the journal: asked for, begun with their repeats, ended with what they found.
+
+A certification tells how much of a gain is certain. A prune leaves keeps out of the best program, to see what
+each brings.
+"""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import median
 
 from loop.evidence import Certification, Certified, RepeatFor
-from loop.experiment import EventKind
+from loop.experiment import EventKind, Run
+from loop.gain import finite
 from loop.store.evidence.repeats import Repeats
 from loop.store.journal import Journal
 from loop.store.tables.schema import decode, values_of
@@ -20,10 +23,9 @@ _RECENT = 9  # trainings, by which it is told how long the next one takes
 class Certifications:
     """The certifications of all runs; of each at most one is open. Every change is a transaction."""
 
-    def __init__(self, journal: Journal, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._clock = clock
-        self._repeats = Repeats(journal, clock=clock)
+        self._repeats = Repeats(journal)
 
     def ask(
         self,
@@ -35,7 +37,7 @@ class Certifications:
         answered_in: str = "",
     ) -> Certification:
         asked = Certification(
-            0, run_id, pairs, self._clock(), until=until, asked_by=asked_by, answered_in=answered_in
+            0, run_id, pairs, self._journal.clock(), until=until, asked_by=asked_by, answered_in=answered_in
         )
         with self._journal.transaction() as append:
             id_ = self._journal.insert("certifications", unique=(), **values_of(asked, but="id"))
@@ -48,7 +50,7 @@ class Certifications:
     ) -> None:
         """Want its repeats, in this order, each an experiment's number and a seed."""
         with self._journal.transaction() as append:
-            self._write(replace(asked, head=head, baseline=baseline, started_at=self._clock()))
+            self._write(replace(asked, head=head, baseline=baseline, started_at=self._journal.clock()))
             for number, seed in wanted:
                 self._repeats.ask(
                     asked.run_id,
@@ -63,7 +65,7 @@ class Certifications:
     def end(self, begun: Certification, found: Certified | None, reason: str, **facts: object) -> None:
         """Record what is certain; what was not trained yet is given up for the reason."""
         numbers = {} if found is None else {name: getattr(found, name) for name in Certified.__slots__}
-        ended = replace(begun, ended_at=self._clock(), **numbers)
+        ended = replace(begun, ended_at=self._journal.clock(), **numbers)
         with self._journal.transaction() as append:
             self._write(ended)
             self._journal.execute(
@@ -93,9 +95,7 @@ class Certifications:
         )
         found: dict[int, list[float | None]] = {}
         for row in map(decode, rows):
-            value = (row["numbers"] or {}).get(metric)
-            known = value is not None and math.isfinite(value)
-            found.setdefault(row["number"], []).append(value if known else None)
+            found.setdefault(row["number"], []).append(finite((row["numbers"] or {}).get(metric)))
         return found
 
     def _write(self, changed: Certification) -> None:
@@ -106,12 +106,109 @@ class Certifications:
         return [Certification(**decode(row)) for row in rows]
 
 
-def usual_seconds(journal: Journal, run_id: int) -> float | None:
-    """Return how long a training of this run takes from start to end; None before the first has ended."""
+def usual_seconds(journal: Journal, run: Run) -> float:
+    """Return how long a training of this run takes from start to end: its budget before one has ended."""
     rows = journal.query(
         "SELECT ended_at - started_at FROM trainings WHERE run_id = ? AND ending = 'exited' "
         "AND numbers != '{}' AND started_at IS NOT NULL ORDER BY ended_at DESC LIMIT ?",
-        run_id,
+        run.id,
         _RECENT,
     )
-    return median(max(1.0, row[0]) for row in rows) if rows else None
+    return median(max(1.0, row[0]) for row in rows) if rows else run.time_budget
+
+
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """That keeps of a run are to be left out; it ends when each was trained twice, or at `until`.
+
+    `head` is the best when it began, None before. `keeps` are left out in this order; what is `blocked`
+    cannot be, as later keeps changed the same lines.
+    """
+
+    id: int
+    run_id: int
+    asked_at: float
+    until: float | None = None
+    asked_by: str = ""
+    answered_in: str = ""
+    head: int | None = None
+    keeps: tuple[int, ...] = ()
+    blocked: tuple[int, ...] = ()
+    ended_at: float | None = None
+
+
+class Prunes:
+    """The prunes of all runs; of each at most one is open."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._repeats = Repeats(journal)
+
+    def ask(
+        self, run_id: int, *, until: float | None = None, asked_by: str = "", answered_in: str = ""
+    ) -> Prune:
+        now = self._journal.clock()
+        asked = Prune(0, run_id, now, until=until, asked_by=asked_by, answered_in=answered_in)
+        with self._journal.transaction() as append:
+            id_ = self._journal.insert("prunes", unique=(), **values_of(asked, but="id"))
+            append(run_id, EventKind.PRUNING, prune=id_, name=asked_by, answered_in=answered_in)
+        return replace(asked, id=id_)
+
+    def begin(
+        self, asked: Prune, head: int, keeps: Sequence[int], blocked: Sequence[int], *, repeats: int
+    ) -> None:
+        """Note what is left out of which program; that is to be trained again so often."""
+        with self._journal.transaction() as append:
+            self._write(replace(asked, head=head, keeps=tuple(keeps), blocked=tuple(blocked)))
+            if repeats:
+                self._repeats.ask(asked.run_id, head, RepeatFor.PRUNE, times=repeats, append=append)
+
+    def end(
+        self,
+        begun: Prune,
+        reason: str,
+        *,
+        own: Mapping[int, Certified],
+        removable: Sequence[int],
+        unmeasured: Sequence[int],
+        value: float | None,
+    ) -> None:
+        measured = {str(keep): [found.gain, found.low, found.high] for keep, found in own.items()}
+        facts = {"removable": [*removable], "unmeasured": [*unmeasured], "reason": reason, "value": value}
+        with self._journal.transaction() as append:
+            self._write(replace(begun, ended_at=self._journal.clock()))
+            self._journal.execute(
+                "UPDATE repeats SET given_up = ? "
+                "WHERE run_id = ? AND why = ? AND k IS NULL AND given_up = ''",
+                reason or "not needed",
+                begun.run_id,
+                RepeatFor.PRUNE.value,
+            )
+            append(begun.run_id, EventKind.PRUNED, prune=begun.id, head=begun.head, own=measured, **facts)
+
+    def under_way(self, run_id: int) -> Prune | None:
+        return next(iter(self._found("run_id = ? AND ended_at IS NULL", run_id)), None)
+
+    def of(self, run_id: int) -> list[Prune]:
+        return self._found("run_id = ? ORDER BY id", run_id)
+
+    def _write(self, changed: Prune) -> None:
+        self._journal.insert("prunes", unique=("id",), **values_of(changed))
+
+    def _found(self, which: str, *values: object) -> list[Prune]:
+        rows = self._journal.query(f"SELECT * FROM prunes WHERE {which}", *values)  # noqa: S608
+        return [Prune(**decode(row)) for row in rows]
+
+
+def left_out_of(journal: Journal, run_id: int, commit: str) -> dict[int, list[int]]:
+    """Return the experiments that left a keep out of the program of a commit, by the keep."""
+    rows = journal.query(
+        "SELECT without, number FROM experiments "
+        "WHERE run_id = ? AND parent = ? AND without IS NOT NULL ORDER BY number",
+        run_id,
+        commit,
+    )
+    found: dict[int, list[int]] = {}
+    for row in rows:
+        found.setdefault(row["without"], []).append(row["number"])
+    return found

@@ -6,8 +6,6 @@ has no training (`k`) and is not given up.
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -15,6 +13,7 @@ from typing import TypeAlias
 
 from loop.evidence import Repeat, RepeatFor
 from loop.experiment import EventKind, Purpose, Training
+from loop.gain import finite
 from loop.store.journal import Journal
 from loop.store.tables.schema import OF_TRAINING, decode, values_of
 
@@ -36,9 +35,8 @@ class RepeatUnderWay:
 class Repeats:
     """The repeats of all runs. Every change is a transaction with its event."""
 
-    def __init__(self, journal: Journal, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._clock = clock
 
     def ask(
         self,
@@ -62,7 +60,7 @@ class Repeats:
             run_id,
             number,
             why,
-            self._clock(),
+            self._journal.clock(),
             seed=seed,
             asked_by=asked_by,
             answered_in=answered_in,
@@ -208,9 +206,7 @@ class Repeats:
         )
         found: dict[int, tuple[float | None, ...]] = {}
         for row in map(decode, rows):
-            value = row["numbers"].get(metric)
-            number = value if value is not None and math.isfinite(value) else None
-            found[row["number"]] = (*found.get(row["number"], ()), number)
+            found[row["number"]] = (*found.get(row["number"], ()), finite(row["numbers"].get(metric)))
         return found
 
     def values(self, run_id: int, metric: str) -> dict[int, tuple[float, ...]]:
@@ -236,22 +232,18 @@ class Repeats:
         return [Repeat(**decode(row)) for row in rows]
 
 
-def trainings_under_way(journal: Journal, run_id: int) -> list[tuple[int, Training]]:
-    """Return the trainings of a run that have not ended, each with its experiment's number."""
+def trainings_under_way(journal: Journal, run_id: int) -> list[tuple[int, Training, int]]:
+    """Return the trainings of a run that have not ended, each with its experiment's number and its lane."""
     rows = journal.query(
-        f"SELECT number, k, {_TRAINING} FROM trainings WHERE run_id = ? AND ending IS NULL",  # noqa: S608
+        f"SELECT number, lane, k, {_TRAINING} FROM trainings "  # noqa: S608
+        "WHERE run_id = ? AND ending IS NULL ORDER BY lane",
         run_id,
     )
-    values = list(map(decode, rows))
-    return [(each.pop("number"), Training(**each)) for each in values]
-
-
-def lanes_under_way(journal: Journal, run_id: int) -> dict[tuple[int, int], int]:
-    """Return the lane of each training that has not ended, by experiment and k."""
-    rows = journal.query(
-        "SELECT number, k, lane FROM trainings WHERE run_id = ? AND ending IS NULL ORDER BY lane", run_id
-    )
-    return {(row["number"], row["k"]): row["lane"] for row in rows}
+    found = []
+    for values in map(decode, rows):
+        number, lane = values.pop("number"), values.pop("lane")
+        found.append((number, Training(**values), lane))
+    return found
 
 
 def measured_before(

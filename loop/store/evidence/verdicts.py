@@ -1,4 +1,4 @@
-"""Verdicts and what takes them back, each in one transaction; and the edits that are to be tried again.
+"""Verdicts and what takes them back, each in one transaction; what evaluations found before; edits to retry.
 
 The branch in git follows: until it has, the run's `moves_head_from` is where it was.
 """
@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loop.evidence import AGAIN, Invalidated, RepeatFor
+from loop.evidence import AGAIN, Belief, Evaluation, Invalidated, RepeatFor
 from loop.experiment import Cause, EventKind, Experiment, Run, Status
 from loop.store.evidence.repeats import Repeats
 from loop.store.journal import Journal
-from loop.store.tables.schema import read_experiment
+from loop.store.tables.schema import decode, values_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,31 +82,16 @@ def head_has_moved(journal: Journal, run: Run) -> Run:
 
 
 def in_quarantine(journal: Journal, run_id: int) -> list[Experiment]:
-    rows = journal.query(
-        "SELECT * FROM experiment_rows WHERE run_id = ? AND status = ? ORDER BY number",
-        run_id,
-        Status.QUARANTINE.value,
-    )
-    return [read_experiment(row) for row in rows]
+    return journal.find("status = 'quarantine' ORDER BY number", run_id)
 
 
 def keeps_after(journal: Journal, run_id: int, number: int) -> list[Experiment]:
-    rows = journal.query(
-        "SELECT * FROM experiment_rows WHERE run_id = ? AND status = 'keep' AND number > ? ORDER BY number",
-        run_id,
-        number,
-    )
-    return [read_experiment(row) for row in rows]
+    return journal.find("status = 'keep' AND number > ? ORDER BY number", run_id, number)
 
 
 def with_commit(journal: Journal, run_id: int, commit: str) -> Experiment | None:
     """Return the first experiment of this commit."""
-    rows = journal.query(
-        'SELECT * FROM experiment_rows WHERE run_id = ? AND "commit" = ? ORDER BY number LIMIT 1',
-        run_id,
-        commit,
-    )
-    return read_experiment(rows[0]) if rows else None
+    return next(iter(journal.find('"commit" = ? ORDER BY number LIMIT 1', run_id, commit)), None)
 
 
 def waiting_retries(journal: Journal, run_id: int) -> tuple[Retry, ...]:
@@ -134,3 +119,47 @@ def _write(journal: Journal, decided: Experiment) -> None:
 
 def _move_head(journal: Journal, run: Run, old: str) -> None:
     journal.execute("UPDATE runs SET moves_head_from = ? WHERE id = ?", old, run.id)
+
+
+def record_evaluated(
+    journal: Journal,
+    evaluated: Experiment,
+    evaluation: Evaluation | None,
+    *,
+    notice: str = "",
+    **facts: object,
+) -> None:
+    """Record that all is known for a verdict, and what was found, if it was looked for.
+
+    The event has `facts`; people are notified of `notice`.
+    """
+    with journal.transaction() as append:
+        journal.write(evaluated)
+        if evaluation is not None:
+            key = ("run_id", "number", "k")
+            journal.insert("evaluations", unique=key, **values_of(evaluation))
+            facts |= {"belief": evaluation.belief, "reason": evaluation.reason}
+        append(evaluated.run_id, EventKind.EVALUATED, number=evaluated.number, **facts)
+        if notice:
+            append(evaluated.run_id, EventKind.NOTED, reason=notice)
+
+
+def read_evaluation(journal: Journal, run_id: int, number: int, k: int | None = None) -> Evaluation | None:
+    """Return that of training `k`, else the last one of the experiment."""
+    rows = journal.query(
+        "SELECT * FROM evaluations WHERE run_id = ?1 AND number = ?2 AND (?3 IS NULL OR k = ?3) "
+        "ORDER BY k DESC LIMIT 1",
+        run_id,
+        number,
+        k,
+    )
+    return Evaluation(**decode(rows[0])) if rows else None
+
+
+def are_evaluated(journal: Journal, run_id: int) -> bool:
+    """Tell whether the numbers of a run are checked: where the baseline was not believed, no other one is."""
+    baseline = read_evaluation(journal, run_id, 0)
+    if baseline is not None:
+        return baseline.belief is Belief.BELIEVED
+    sql = "SELECT count(*) FROM evaluations WHERE run_id = ? AND numbers != '{}'"
+    return bool(journal.query(sql, run_id)[0][0])

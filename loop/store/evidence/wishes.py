@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from loop.evidence import Wish
 from loop.experiment import EventKind, Experiment, Family
 from loop.store.journal import Journal
+from loop.store.tables.schema import decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +60,9 @@ class Wishes:
             run_id,
         )
         found = []
-        for row in rows:
-            after, before = json.loads(row["constants"]), json.loads(row["before"] or "{}")
+        for row in map(decode, rows):
+            after, before = row.pop("constants"), json.loads(row.pop("before") or "{}")
             moved = {name: (before[name], after[name]) for name in after.keys() & before.keys()}
             changed = {name: moved[name] for name in sorted(moved) if moved[name][0] != moved[name][1]}
-            family = Family(row["family"]) if row["family"] else None
-            found.append(
-                Wished(Wish(row["wish"]), row["number"], row["name"], row["description"], family, changed)
-            )
+            found.append(Wished(**row, changed=changed))
         return tuple(found)

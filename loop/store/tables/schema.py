@@ -12,20 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loop.errors import UserError
-from loop.evidence import (
-    Belief,
-    Certification,
-    Evaluation,
-    Finding,
-    Invalidated,
-    Repeat,
-    RepeatFor,
-    Rule,
-    Severity,
-)
+from loop.evidence import Belief, Finding, Invalidated, RepeatFor, Rule, Severity, Wish
 from loop.experiment import (
     Actor,
     Cause,
@@ -36,12 +26,14 @@ from loop.experiment import (
     Family,
     Goal,
     Purpose,
-    Run,
     RunState,
     Stage,
     Status,
     Training,
 )
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 _DECODERS: Mapping[str, Callable[[Any], object]] = {
     "repository": Path,
@@ -50,7 +42,7 @@ _DECODERS: Mapping[str, Callable[[Any], object]] = {
     "state_by": Actor,
     "state_cause": Cause,
     "state_facts": json.loads,
-    "lanes": lambda text: tuple(json.loads(text)),
+    "cause": Cause,
     "stage": Stage,
     "ending": Ending,
     "purpose": Purpose,
@@ -64,18 +56,17 @@ _DECODERS: Mapping[str, Callable[[Any], object]] = {
         Finding(Rule(rule), line, message, Severity(severity))
         for rule, line, message, severity in json.loads(text)
     ),
-    "doubts": lambda text: tuple(json.loads(text)),
+    **dict.fromkeys(("lanes", "doubts", "removes", "keeps", "blocked"), lambda text: tuple(json.loads(text))),
     "invalidated": Invalidated,
     "why": RepeatFor,
     "belief": Belief,
+    "wish": Wish,
     "kind": EventKind,
     "data": json.loads,
 }
 
 
-def values_of(
-    record: Run | Experiment | Training | Repeat | Evaluation | Certification, *, but: str = ""
-) -> dict[str, object]:
+def values_of(record: DataclassInstance, *, but: str = "") -> dict[str, object]:
     return {field.name: getattr(record, field.name) for field in fields(record) if field.name != but}
 
 

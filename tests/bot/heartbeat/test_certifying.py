@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from bot.heartbeat.certifying import Certifying
+from bot.heartbeat.wake_up import Certifying
 from bot.runs import Runs
 from loop.experiment import EventKind, RunState
 from loop.lanes.local import WHOLE

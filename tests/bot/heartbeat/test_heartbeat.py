@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -443,8 +444,17 @@ def leave_log(patient: Patient, *, age: float) -> None:
 
 def kill_bot(patient: Patient, *, ago: float) -> Sessions:
     """Let the bot before this one have been killed so many seconds ago."""
-    Sessions(patient.journal, clock=lambda: time.time() - ago).begin(boot="one")
-    return Sessions(patient.journal)
+    sessions = Sessions(patient.journal)
+    with earlier(patient, ago):
+        sessions.begin(boot="one")
+    return sessions
+
+
+@contextmanager
+def earlier(patient: Patient, ago: float) -> Iterator[None]:
+    patient.journal.clock = lambda: time.time() - ago
+    yield
+    patient.journal.clock = time.time
 
 
 async def test_the_time_without_a_bot_is_told_at_the_first_beat(patient: Patient) -> None:
@@ -478,9 +488,10 @@ async def test_a_bot_whose_training_went_on_without_it_says_nothing(patient: Pat
 
 
 async def test_a_bot_that_was_ended_by_a_person_says_nothing(patient: Patient) -> None:
-    an_hour_ago = Sessions(patient.journal, clock=lambda: time.time() - 3600.0)
-    an_hour_ago.end(an_hour_ago.begin(boot="one"))
-    Sessions(patient.journal).begin(boot="one")
+    sessions = Sessions(patient.journal)
+    with earlier(patient, 3600.0):
+        sessions.end(sessions.begin(boot="one"))
+    sessions.begin(boot="one")
     await patient.heartbeat.arrive()
     await patient.heartbeat.beat()
     assert patient.kinds() == SILENT
@@ -568,9 +579,9 @@ async def test_who_holds_the_memory_that_a_training_lacked_is_found_at_once(
     patient: Patient, gpu: FakeGpu
 ) -> None:
     end_training(patient.trains_with(memory_mb=49_000.0))
-    assert await find_blocker(patient.examiner, patient.run) is None
+    assert await find_blocker(patient.examiner, patient.run, None) is None
     gpu.show("0, GPU-a, 81920, 19200, 0", processes=("42, 62000, GPU-a, jupyter",))
-    reason = await find_blocker(patient.examiner, patient.run)
+    reason = await find_blocker(patient.examiner, patient.run, None)
     assert reason is not None
     assert reason.cause is Cause.GPU_FULL
     assert reason.facts["held_by"] == "jupyter (pid 42)"
@@ -579,7 +590,7 @@ async def test_who_holds_the_memory_that_a_training_lacked_is_found_at_once(
 async def test_a_beat_meanwhile_does_not_let_the_run_go_on(patient: Patient, gpu: FakeGpu) -> None:
     end_training(patient.trains_with(memory_mb=49_000.0))
     gpu.show("0, GPU-a, 81920, 19200, 0", processes=("42, 62000, GPU-a, jupyter",))
-    reason = await find_blocker(patient.examiner, patient.run)
+    reason = await find_blocker(patient.examiner, patient.run, None)
     assert reason is not None
     patient.house.states = [LoopState(patient.journal.set_state(patient.run, RunState.PAUSING, reason))]
     await patient.heartbeat.beat()
@@ -591,6 +602,6 @@ async def test_a_look_for_a_blocker_hides_no_silence_of_a_training(patient: Pati
     folder = patient.trains()
     for _ in range(6):
         await patient.heartbeat.watch()
-        await find_blocker(patient.examiner, replace(patient.run, id=7))
+        await find_blocker(patient.examiner, replace(patient.run, id=7), None)
         patient.now += 60.0
     assert patient.house.orders == [("end", "mar12", str(folder))]

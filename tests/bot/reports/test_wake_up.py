@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bot.reports import LOOK_SECONDS, WakeUp
+from bot.heartbeat.wake_up import LOOK_SECONDS, WakeUp
 from loop.experiment import Event, EventKind, RunState
 from notifiers.delivery.rate_limit import Clock
 from tests.notifiers.mornings import Recorder, open_recorder

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from loop.engine.ahead import waiting
-from loop.engine.ahead.program import waiting_command
+from loop.engine.ahead.waiting import waiting_command
 from loop.errors import UserError
 from loop.experiment import Ending, Outcome
 from loop.process import supervisor as program

@@ -163,7 +163,8 @@ async def test_stop_ends_it_with_what_there_is(lab: Lab) -> None:
 async def test_at_its_hour_it_ends_with_what_there_is(lab: Lab) -> None:
     """What trains then is given up, because the report is due."""
     now, until = 1e9, 1e9 + 7200
-    engine = lab.engine(KEPT, certify_repeats=2, clock=lambda: now)
+    lab.journal.clock = lambda: now
+    engine = lab.engine(KEPT, certify_repeats=2)
     conducting = await make_and_certify(lab, engine, until=until)
     await engine.end_certification(until - 1)
     assert found(lab)[0].ended_at is None

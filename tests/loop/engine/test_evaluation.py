@@ -21,7 +21,7 @@ from loop.evidence import Belief
 from loop.experiment import EventKind, Experiment, RunState, Stage, Status
 from loop.process.trainer import Limits
 from loop.sandbox.sandbox import SandboxKind, find_sandbox
-from loop.store.evidence.evaluations import read_evaluation
+from loop.store.evidence.verdicts import read_evaluation
 from tests.loop.engine.engines import conduct, end
 from tests.loop.evaluation import toy_evaluator_text
 from tests.loop.lab import Lab, program, value

@@ -9,7 +9,7 @@ from loop.errors import UserError
 from loop.evaluation.certainty import read_certainty
 from loop.evidence import RepeatFor
 from loop.experiment import EventKind, Experiment, Family, RunState, Status
-from loop.store.evidence.prunes import Prunes
+from loop.store.evidence.certifications import Prunes
 from loop.store.experiments import IdeaBox
 from tests.loop.engine.engines import MakeLab, conduct, end, kill, told
 from tests.loop.lab import Lab, program

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.evaluation.drift import Drift, Trained, drift_of, speed
+from loop.evaluation.noise import Drift, Trained, drift_of, speed
 
 
 def printed(steps: float, *, params: float = 50.3, batch: float = 0.5) -> Mapping[str, float]:

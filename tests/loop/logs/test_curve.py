@@ -6,7 +6,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loop.logs.curve import POINTS, keep_curve, kept_curve, read_curve
+from loop.logs.progress import POINTS, keep_curve, kept_curve, read_curve
 
 
 def log_of(folder: Path, text: str) -> Path:

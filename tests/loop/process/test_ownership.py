@@ -11,9 +11,8 @@ from typing import TypeAlias
 import pytest
 
 from loop.process.liveness import Owner, end_orphan, find_marked, orphans, owner
-from loop.process.supervisor import MARK, start_time
+from loop.process.supervisor import MARK, find_tree, start_time
 from loop.process.trainer import Process, mark_of, marks_of
-from loop.process.tree import find_tree
 
 Start: TypeAlias = Callable[..., int]
 

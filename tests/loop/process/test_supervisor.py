@@ -16,9 +16,8 @@ import pytest
 
 from loop.logs.capture import LOG
 from loop.process import supervisor
-from loop.process.supervisor import start_time
+from loop.process.supervisor import find_tree, start_time
 from loop.process.trainer import SUPERVISE, Limits, mark_of
-from loop.process.tree import find_tree
 from tests.loop import toys
 from tests.loop.training_bench import until
 

@@ -73,7 +73,8 @@ class Institute:
     def __init__(self, folder: Path, journal: Journal | None = None, run: Run | None = None) -> None:
         self.folder = folder
         self.now = 1_773_360_000.0
-        self.journal = journal or Journal(folder / "state.db", clock=lambda: self.now)
+        self.journal = journal or Journal(folder / "state.db")
+        self.journal.clock = lambda: self.now
         self.run = run or replace(make_run(self.journal), repository=folder)
         self.notes = Notes(self.journal)
         self.search: Proposer = Oracle("search", "DEPTH = 9\nWIDTH = 64\n")
@@ -85,7 +86,7 @@ class Institute:
         self.papers = Papers(url="http://127.0.0.1:1/")
 
     def books(self, *, a_run: float | None = None, a_day: float | None = None) -> Budget:
-        return Budget(self.journal, a_run=a_run, a_day=a_day, clock=lambda: self.now)
+        return Budget(self.journal, a_run=a_run, a_day=a_day)
 
     def researcher(
         self,

@@ -8,7 +8,7 @@ import pytest
 from loop.errors import UserError
 from loop.experiment import Status
 from loop.git.workspace import Workspace
-from loop.proposers.leaving_out import without
+from loop.proposers.orders import without
 from tests.loop.proposers.contexts import trial
 
 BASE = "DEPTH = 8\n\n\nWIDTH = 64\n"

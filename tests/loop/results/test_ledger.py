@@ -457,7 +457,7 @@ class Clock:
 def test_a_ledger_is_of_one_run_and_ends_where_that_was_stopped(tmp_path: Path) -> None:
     clock = Clock()
     journal = Journal(tmp_path / "state.db", clock=clock)
-    Sessions(journal, clock=clock).begin(boot="one")
+    Sessions(journal).begin(boot="one")
     run, other = make_run(journal), make_run(journal, "mar13")
     experiment = replace(make_experiment(run), training=Training(1, started_at=START, supervisor_pid=7))
     journal.record(replace(experiment, stage=Stage.TRAINING))
@@ -530,7 +530,7 @@ def test_two_repeats_of_one_experiment_that_train_at_once_are_each_of_their_lane
     run = make_run(journal)
     decided = replace(make_experiment(run), stage=Stage.DECIDED, status=Status.KEEP)
     journal.record(decided)
-    repeats = Repeats(journal, clock=clock)
+    repeats = Repeats(journal)
     asked = repeats.ask(run.id, 0, RepeatFor.NOISE, times=2)
     first, second = (
         RepeatUnderWay(replace(repeat, k=k), Training(k, started_at=clock.now), lane)

@@ -10,7 +10,7 @@ import pytest
 
 from loop.evidence import Belief, Evaluation
 from loop.experiment import EventKind, Stage
-from loop.store.evidence.evaluations import are_evaluated, read_evaluation, record_evaluated
+from loop.store.evidence.verdicts import are_evaluated, read_evaluation, record_evaluated
 from tests.loop.lab import Lab, value
 
 

@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -35,7 +34,7 @@ def run(journal: Journal) -> Run:
 
 @pytest.fixture
 def repeats(journal: Journal) -> Repeats:
-    return Repeats(journal, clock=count(1.0).__next__)
+    return Repeats(journal)
 
 
 def begin(repeats: Repeats, repeat: Repeat, *, lane: int = 0, seed: int | None = None) -> RepeatUnderWay:
@@ -66,7 +65,7 @@ def test_a_repeat_waits_trains_and_counts_and_its_experiment_stays_as_it_was(
     begun = begin(repeats, first, seed=43)
     assert (begun.repeat.k, repeats.waiting(run.id)) == (2, [second])
     assert repeats.under_way(run.id) == [begun]
-    assert trainings_under_way(journal, run.id) == [(1, begun.training)]
+    assert trainings_under_way(journal, run.id) == [(1, begun.training, begun.lane)]
     repeats.measured(ended(begun, 1.5), value=1.5)
     assert not repeats.under_way(run.id)
     assert not trainings_under_way(journal, run.id)

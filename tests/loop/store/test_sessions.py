@@ -29,15 +29,15 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    journal = Journal(tmp_path / "state.db")
+def journal(tmp_path: Path, clock: Clock) -> Iterator[Journal]:
+    journal = Journal(tmp_path / "state.db", clock=clock)
     yield journal
     journal.close()
 
 
 @pytest.fixture
-def sessions(journal: Journal, clock: Clock) -> Sessions:
-    return Sessions(journal, clock=clock)
+def sessions(journal: Journal) -> Sessions:
+    return Sessions(journal)
 
 
 def test_a_session_names_its_process_and_the_boot_of_its_machine(sessions: Sessions) -> None:
@@ -65,8 +65,8 @@ def test_sessions_follow_each_other_and_are_told_apart(
 ) -> None:
     killed = sessions.begin(boot="one")
     clock.now = 900.0  # the clock was set back meanwhile
-    other = Journal(journal.path)
-    present = Sessions(other, clock=clock).begin(boot="one")
+    other = Journal(journal.path, clock=clock)
+    present = Sessions(other).begin(boot="one")
     other.close()
     sessions.seen(present)
     assert sessions.all() == [killed, present]

@@ -31,14 +31,14 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    made = Journal(tmp_path / "state.db")
+def journal(tmp_path: Path, clock: Clock) -> Iterator[Journal]:
+    made = Journal(tmp_path / "state.db", clock=clock)
     yield made
     made.close()
 
 
-def test_costs_are_summed_for_a_run(journal: Journal, clock: Clock) -> None:
-    books = Budget(journal, clock=clock)
+def test_costs_are_summed_for_a_run(journal: Journal) -> None:
+    books = Budget(journal)
     run, other = make_run(journal).id, make_run(journal, "other").id
     assert books.of_run(run) == Cost()
     books.pay(run, "oracle", Cost(100, 20, 7, 0.5))
@@ -54,7 +54,7 @@ def test_a_run_of_unknown_prices_has_no_dollars(journal: Journal) -> None:
 
 
 def test_a_day_begins_at_midnight_and_is_shared_by_all_runs(journal: Journal, clock: Clock) -> None:
-    books = Budget(journal, a_day=5.0, zone=BERLIN, clock=clock)
+    books = Budget(journal, a_day=5.0, zone=BERLIN)
     run, other = make_run(journal).id, make_run(journal, "other").id
     books.pay(run, "oracle", Cost(dollars=2.0))
     books.pay(other, "oracle", Cost(dollars=3.0))

@@ -13,9 +13,8 @@ from loop.store.journal import Journal
 from notifiers.channels.telegram import ForumChannel
 from notifiers.channels.telegram_wire import make_bot
 from notifiers.delivery.delivery import Delivery
-from notifiers.delivery.live_card import LiveCards
+from notifiers.delivery.live_card import Forum, LiveCards, RunTopics, no_topic
 from notifiers.delivery.rate_limit import Spacing
-from notifiers.delivery.run_topics import Forum, RunTopics, no_topic
 from tests.notifiers.recording import VirtualTime
 from tests.notifiers.stories import call, open_journal, start
 from tests.servers.telegram_api import TOKEN, Chat, Post

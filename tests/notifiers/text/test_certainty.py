@@ -68,7 +68,7 @@ def test_a_report_tells_what_was_certified_by_then_and_that_it_is_outdated(tmp_p
         for description, value in (("baseline", 1.0), ("deeper", 0.97)):
             recorder.train(description)
             recorder.end(value)
-        store = Certifications(recorder.journal, clock=lambda: recorder.now)
+        store = Certifications(recorder.journal)
         store.begin(store.ask(recorder.run.id, 3), 1, 0, [])
         (begun,) = store.of(recorder.run.id)
         recorder.at("13 06:00")

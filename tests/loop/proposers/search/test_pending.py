@@ -7,8 +7,7 @@ from dataclasses import replace
 from loop.experiment import Experiment, Stage, Status
 from loop.program.constants import find_constants
 from loop.proposers.protocol import Context
-from loop.proposers.search.pending import is_near, under_way
-from loop.proposers.search.suggest import learn, suggest
+from loop.proposers.search.suggest import is_near, learn, suggest, under_way
 from tests.benchmarks.discovery import judged
 from tests.benchmarks.landscape import FILES, Landscape
 from tests.loop.proposers.contexts import run_of

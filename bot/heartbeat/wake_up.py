@@ -1,0 +1,159 @@
+"""The wake-up: its reports when they are due, and the certification of each run in time before that."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from datetime import tzinfo
+
+from bot.heartbeat.cron import next_after
+from bot.runs import Runs
+from loop.errors import UserError
+from loop.evaluation.certification import begins_at, fits_night
+from loop.experiment import Cause, EventKind, Run, RunState
+from loop.process.worker import in_thread
+from loop.store.events import Notes, has_events_after, last_event_of
+from loop.store.evidence.certifications import Certifications, usual_seconds
+from loop.store.journal import Journal, StoreError
+from notifiers.delivery.rate_limit import Clock
+from notifiers.text.words import duration
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 20.0
+"""How often the time is checked: the machine may have slept, or its clock been set."""
+
+
+class Certifying:
+    """Looks at the runs that go on: a gain that is not certified yet is, `minutes` before the wake-up.
+
+    That begins earlier where `pairs` trainings of both programs take longer, but never takes more than a
+    quarter of the night: then a sentence says so. `wake_up` is a cron expression.
+    """
+
+    def __init__(
+        self,
+        runs: Runs,
+        *,
+        journal: Journal,
+        wake_up: str,
+        minutes: float,
+        pairs: int,
+        zone: tzinfo,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._runs = runs
+        self._journal = journal
+        self._wake_up = wake_up
+        self._minutes = minutes
+        self._pairs = pairs
+        self._zone = zone
+        self._now = now
+
+    async def look(self) -> None:
+        due = next_after(self._wake_up, self._now(), self._zone)
+        for loop in self._runs.loops():
+            engine = self._runs.engine_if_made(loop.run)
+            if engine is None or engine.run.state is not RunState.RUNNING:
+                continue
+            try:
+                wanted = await in_thread(engine.certifier.wanted, engine.run)
+                if wanted and await in_thread(self._is_time, engine.run, due, len(engine.slots)):
+                    await engine.certify(until=due)
+            except (UserError, StoreError) as error:
+                log.warning("run %s is not certified: %s", engine.run.tag, error)
+
+    async def finish(self) -> None:
+        """End what was to be over by now, before the report is made."""
+        for loop in self._runs.loops():
+            if engine := self._runs.engine_if_made(loop.run):
+                try:
+                    await engine.end_certification(self._now())
+                except (UserError, StoreError) as error:  # the report is made without it
+                    log.warning("the certification of %s is not ended: %s", engine.run.tag, error)
+
+    def _is_time(self, run: Run, due: float, lanes: int) -> bool:
+        if any(each.until == due for each in Certifications(self._journal).of(run.id)):
+            return False
+        seconds = usual_seconds(self._journal, run)
+        if fits_night(
+            due - _last_report(self._journal, run)[1], self._minutes, seconds, lanes, least=self._pairs
+        ):
+            return self._now() >= begins_at(due, self._minutes, seconds, lanes, least=self._pairs)
+        if self._now() >= due - 60 * self._minutes:
+            trainings = f"{2 * self._pairs} trainings of {duration(seconds)}"
+            reason = f"not certified before the wake-up: {trainings} take too long; /certify makes them"
+            Notes(self._journal).tell(run.id, Cause.CERTIFICATION, f"{due:.0f}", reason)
+        return False
+
+
+class WakeUp:
+    """Sends wake-up reports when the cron expression is due.
+
+    `prepare` ends what a report waits for, `beat` also calls the health check.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        cron: str,
+        zone: tzinfo,
+        prepare: Callable[[], Awaitable[None]],
+        beat: Callable[[], Awaitable[None]],
+        clock: Clock | None = None,
+    ) -> None:
+        self._journal = journal
+        self._cron = cron
+        self._zone = zone
+        self._prepare = prepare
+        self._beat = beat
+        self._clock = clock or Clock()
+
+    async def run(self) -> None:
+        """Send them until cancelled, first for a time at which the bot was not running."""
+        due = 0.0
+        while True:
+            now = self._clock.now()
+            if now >= due:
+                await self.ring()
+                due = next_after(self._cron, now, self._zone)
+            await self._clock.sleep(min(LOOK_SECONDS, max(0.0, due - self._clock.now())))
+
+    async def ring(self) -> None:
+        """Record the wake-ups that are due, then beat, so that the health check is called too."""
+        try:
+            await self._prepare()
+            due = await in_thread(self.note)
+        except StoreError:
+            log.exception("the wake-up report could not be recorded")
+        else:
+            if due:
+                await self._beat()
+
+    def note(self) -> list[Run]:
+        """Append a wake-up for each run that is due for one, and return these runs.
+
+        A run is due once such a time has passed since its last wake-up, or since its start, and where it does
+        not run only if something happened in it meanwhile.
+        """
+        now, due = self._clock.now(), []
+        with self._journal.transaction() as append:
+            for run in self._journal.runs():
+                last, since = _last_report(self._journal, run)
+                if next_after(self._cron, since, self._zone) <= now and self._is_news(run, last):
+                    append(run.id, EventKind.WAKE_UP, since=since)
+                    due.append(run)
+        return due
+
+    def _is_news(self, run: Run, last: int) -> bool:
+        if run.state in (RunState.RUNNING, RunState.PAUSING):
+            return True
+        return has_events_after(self._journal, run.id, last)
+
+
+def _last_report(journal: Journal, run: Run) -> tuple[int, float]:
+    """Return the event of the last wake-up of a run, or of its start, and when it was."""
+    event = last_event_of(journal, run.id, (EventKind.WAKE_UP, EventKind.RUN_STARTED))
+    return (event.id, event.at) if event else (0, run.created_at)
