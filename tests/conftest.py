@@ -15,12 +15,17 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.internal import charmap
+from hypothesis.internal.conjecture import providers
+from hypothesis.internal.constants_ast import Constants
+from hypothesis.internal.intervalsets import IntervalSet
 
 from loop.store.journal import Journal
 from tests.git_settings import NO_MAINTENANCE
 from tests.workers import run_in_workers
 
 migrate = Journal._migrate
+patch_for_all = pytest.MonkeyPatch()
 
 # Two busy cores can make any single example slow; how long the whole takes is pytest-timeout's business.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -28,6 +33,9 @@ settings.load_profile("shared machine")
 
 MEMORY = Path("/dev/shm")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+IN_UTF_8 = {"utf-8": (IntervalSet(((0, 0xD7FF), (0xE000, 0x10FFFF))), IntervalSet(()))}
+"""Which characters hypothesis can draw for a text, and which of them do not come back: none."""
+
 ROOM = 4 * 2**30  # bytes; all tests at once take less than half of it
 
 
@@ -50,7 +58,10 @@ def pytest_configure() -> None:
 
     Compiled code is kept for every user, or each of their processes would compile it anew. What numpy and
     torch compute has one thread: more wait for each other on few cores, and no fork takes them along.
+    Hypothesis is told what it would take seconds in each process to find out.
     """
+    patch_for_all.setattr(charmap, "intervals_from_codec", IN_UTF_8.__getitem__)
+    patch_for_all.setattr(providers, "_get_local_constants", Constants)  # those of 600 modules say little
     gc.disable()  # nothing that is imported is garbage
     os.environ.update(ONE_THREAD)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

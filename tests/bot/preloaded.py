@@ -42,6 +42,9 @@ class Forked:
         self.returncode: int | None = None
         self.pid = int(self._line())
 
+    def __del__(self) -> None:
+        self._status.close()  # also where a caller that was cancelled does not wait for its end
+
     def __enter__(self) -> Forked:
         return self
 
@@ -105,6 +108,12 @@ class ForkedWorker:
     def returncode(self) -> int | None:
         return self._forked.poll()
 
+    def end(self) -> None:
+        """End one whose caller was cancelled before it knew of it; its readers see the end by themselves."""
+        self._forked.kill()
+        self._forked.wait()
+        self.stdin.close()
+
 
 def _order(orders: socket.socket, order: Mapping[str, object], streams: Sequence[int]) -> Forked:
     read, write = os.pipe()
@@ -129,6 +138,17 @@ async def _writer(descriptor: int) -> asyncio.StreamWriter:
     return asyncio.StreamWriter(transport, protocol, None, loop)
 
 
+async def _fork_worker(orders: socket.socket, order: Mapping[str, object]) -> ForkedWorker:
+    (stdin, to), (out, stdout), (err, stderr) = os.pipe(), os.pipe(), os.pipe()
+    theirs = (stdin, stdout, stderr)
+    try:
+        forked = await asyncio.to_thread(_order, orders, order, theirs)
+    finally:
+        for descriptor in theirs:
+            os.close(descriptor)
+    return ForkedWorker(forked, await _writer(to), await _reader(out), await _reader(err))
+
+
 Worker: TypeAlias = ForkedWorker | asyncio.subprocess.Process
 
 
@@ -143,22 +163,13 @@ def forking_workers(orders: Callable[[], socket.socket]) -> Callable[..., Awaita
         if module != WORKER or python != sys.executable or of_python:
             return await starting(module, *arguments, python=python, environment=environment)
         order = {"function": arguments[0], "env": dict(environment), "cwd": str(Path(__file__).parents[2])}
-        (stdin, to), (out, stdout), (err, stderr) = os.pipe(), os.pipe(), os.pipe()
-        theirs = (stdin, stdout, stderr)
-        ordered = asyncio.ensure_future(asyncio.to_thread(_order, orders(), order, theirs))
+        forking = asyncio.ensure_future(_fork_worker(orders(), order))
         try:
-            forked = await asyncio.shield(ordered)
+            return await asyncio.shield(forking)
         except asyncio.CancelledError:
-            forked = await ordered
-            for descriptor in (to, out, err):
-                os.close(descriptor)
-            forked.kill()
-            forked.wait()
+            forking.add_done_callback(lambda done: done.result().end())
+            await asyncio.wait({forking})
             raise
-        finally:
-            for descriptor in theirs:
-                os.close(descriptor)
-        return ForkedWorker(forked, await _writer(to), await _reader(out), await _reader(err))
 
     return start_worker
 
