@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bot.chat_checks import check_telegram
 from bot.commands.access import Request, Sender
 from bot.commands.table import COMMANDS
 from bot.telegram.connection import MOST_UPDATES
@@ -142,8 +143,8 @@ async def test_after_a_restart_a_look_at_the_chats_tells_which_group_has_moved(
     server.api.chats |= {-5: Chat(-5, "group", moved_to=-1005), -1005: Chat(-1005, "supergroup")}
     places, bot = Places(), make_bot(TOKEN, server.base_url)
     channels = [TelegramChannel(bot=bot, chat_id=chat, places=places) for chat in (-5, -404)]
-    async with running(server, answers, tmp_path, places=places, channels=channels):
-        await server.called("sendChatAction", 3)
+    async with running(server, answers, tmp_path, places=places):
+        await check_telegram(bot, channels, "TELEGRAM_CHAT_IDS")
         server.api.say("/status", chat=-1005)
         [post] = await server.api.posted()
     assert answers.requests[0].sender.place == "-5"
@@ -159,8 +160,9 @@ async def test_who_may_steer_in_a_topic_may_do_so_where_its_messages_go_when_it_
 
     async def steer(places: Places, text: str) -> str:
         channel = TelegramChannel(bot=bot, chat_id=GROUP, topic_id=5, places=places)
-        async with running(server, answers, tmp_path, places=places, channels=[channel]):
-            await server.api.until(lambda: places.is_lost(GROUP, 5))
+        async with running(server, answers, tmp_path, places=places):
+            await check_telegram(bot, [channel], "TELEGRAM_CHAT_IDS")
+            assert places.is_lost(GROUP, 5)
             server.api.say(text, chat=GROUP)
             await server.api.until(lambda: text in answers.texts)
             assert await channel.send(CARD)
