@@ -75,14 +75,14 @@ async def test_a_repeat_has_another_seed_and_changes_nothing_but_its_folder(make
     table = (lab.worktree / "results.tsv").read_text()
     ask(lab, 0, times=2)
     ask(lab, 1)  # a program without a seed is trained as it is
-    engine = await train_waiting(lab)
+    await train_waiting(lab)
     assert numbers(lab) == {0: (1.43, 1.44), 1: (1.3,)}
     assert [(each.seed, each.k) for each in lab.repeats.of(lab.run.id, 0)] == [(43, 2), (44, 3)]
     assert [(each.seed, each.k) for each in lab.repeats.of(lab.run.id, 1)] == [(None, 2)]
     assert lab.experiments() == before
     assert git(lab.repository, "for-each-ref") == refs
     assert (lab.worktree / "results.tsv").read_text() == table
-    assert "val_bpb: 1.42" in engine.log_of(0).read_text()
+    assert "val_bpb: 1.42" in lab.folders.log(0).read_text()
     lab.check_invariants()
 
 
@@ -140,12 +140,12 @@ async def test_a_repeat_that_crashes_has_no_number_but_a_log(make_lab: MakeLab) 
     lab = make_lab(program(f"{crash}summary(1.5)"))
     await make_baseline(lab, lab.engine())
     ask(lab, 0)
-    engine = await train_waiting(lab)
+    await train_waiting(lab)
     assert numbers(lab) == {0: (None,)}
     (event,) = told(lab, EventKind.REPEATED)
     assert (event["value"], event["error"]) == (None, "RuntimeError: unlucky")
     assert "unlucky" in (lab.folders.logs / "0-2.log").read_text()
-    assert "val_bpb: 1.5" in engine.log_of(0).read_text()
+    assert "val_bpb: 1.5" in lab.folders.log(0).read_text()
     assert lab.experiments()[0].status is Status.KEEP
     await lab.engine(value(1.4)).conduct(1)  # which takes that log for no folder of the last release
     lab.check_invariants()
