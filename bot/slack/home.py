@@ -175,12 +175,8 @@ class Home:
     async def _blocks(self, tab: _Tab) -> list[Block]:
         role = self._allowed.role_of(tab.sender) or Role.VIEWER
         card, best = await self._ask(tab.sender, "/card"), await self._ask(tab.sender, "/best")
-        parts = [part(reply, role, self._verbs) for reply in (tab.notice, card) if reply is not None]
-        if best is not None and not best.refused:
-            parts.append([_header("Best"), *part(best, role, self._verbs)])
-        if self._picture is not None:
-            parts.append(render(Message(""), pictures=[self._picture]).blocks)
-        return joined([*parts, menu_part(role)])
+        said = [reply for reply in (tab.notice, card) if reply is not None]
+        return tab_blocks(said, best, self._picture, role, self._verbs)
 
     async def _ask(self, sender: Sender, text: str) -> Reply | None:
         return await self._answer(Request(sender, text, key="", sent_at=time.time()))
@@ -213,6 +209,18 @@ class Home:
         if before is not None:
             await delete_picture(self._client, before)
         return True
+
+
+def tab_blocks(
+    said: Sequence[Reply], best: Reply | None, picture: Picture | None, role: Role, verbs: Collection[str]
+) -> list[Block]:
+    """Return what stands in a tab: answers, the best experiment, the chart and buttons for the role."""
+    parts = [part(reply, role, verbs) for reply in said]
+    if best is not None and not best.refused:
+        parts.append([_header("Best"), *part(best, role, verbs)])
+    if picture is not None:
+        parts.append(render(Message(""), pictures=[picture]).blocks)
+    return joined([*parts, menu_part(role)])
 
 
 def part(reply: Reply, role: Role, verbs: Collection[str]) -> list[Block]:
