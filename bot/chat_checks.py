@@ -43,7 +43,10 @@ _GROUP_FIXES = {
 
 
 async def check_telegram(bot: Bot, channels: Sequence[TelegramChannel], setting: str) -> list[Check]:
-    """Ask Telegram who the bot is, and whether each chat takes its messages; `setting` lists the chats."""
+    """Ask Telegram who the bot is, and whether each chat takes its messages; `setting` lists the chats.
+
+    The channels learn which groups have other ids by now, and which topics are gone.
+    """
     from telegram.error import InvalidToken, TelegramError
 
     try:

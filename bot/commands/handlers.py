@@ -23,6 +23,7 @@ from loop.evaluation.certainty import read_certainty
 from loop.evaluation.noise import read_noise
 from loop.evidence import Repeat
 from loop.experiment import Actor, EventKind, Goal, Reason, Run, RunState
+from loop.folders import RunFolders
 from loop.logs.tail import read_tail
 from loop.process.worker import in_thread
 from loop.results.report import RunStatus, run_status
@@ -120,7 +121,7 @@ class CommandHandlers(IdeaCommands):
         return Reply(Message("Cancelled."), replaces=True)
 
     async def _pause(self, call: Call, request: Request) -> Reply:
-        engine = await self._engine(await self._meant(request))
+        engine = await self._engine(await self.meant_run(request))
         now, tag = call.has("now"), engine.run.tag
         await engine.pause(now=now, reason=_order(request))
         if engine.run.state is RunState.PAUSING:
@@ -131,13 +132,13 @@ class CommandHandlers(IdeaCommands):
         return changed(f"Run {tag} is paused. /resume {then}. Best: {look_at(tag)}", brief=True)
 
     async def _resume(self, _: Call, request: Request) -> Reply:
-        engine = await self._engine(await self._meant(request))
+        engine = await self._engine(await self.meant_run(request))
         await engine.resume(reason=_order(request))
         self._host.conduct(engine.run, self._settings.experiments)
         return changed(f"Run {engine.run.tag} continues.", brief=True)
 
     async def _stop(self, _: Call, request: Request) -> Reply:
-        run, order = await self._meant(request), _order(request)
+        run, order = await self.meant_run(request), _order(request)
         if not request.sender.is_local:
             order = replace(order, answered_in="")  # the event brings the report
         await (await self._engine(run)).stop(reason=order)
@@ -152,14 +153,14 @@ class CommandHandlers(IdeaCommands):
         return changed(retagged_text(old, new))
 
     async def _skip(self, _: Call, request: Request) -> Reply:
-        engine = await self._engine(await self._meant(request))
+        engine = await self._engine(await self.meant_run(request))
         given_up = await engine.skip(answered_in=_answered_in(request))
         if isinstance(given_up, Repeat):
             return changed(f"Skipping a repeat of experiment #{given_up.number}.", brief=True)
         return changed(f"Skipping experiment #{given_up.number}: {given_up.description}", brief=True)
 
     async def _rerun(self, call: Call, request: Request) -> Reply:
-        engine = await self._engine(await self._meant(request))
+        engine = await self._engine(await self.meant_run(request))
         number, times, sender = call.count("n"), call.count("k", 1), request.sender
         await engine.rerun(number, times, name=sender.name, answered_in=sender.channel)
         run, again = engine.run, "once more" if times == 1 else f"{times} more times"
@@ -173,13 +174,13 @@ class CommandHandlers(IdeaCommands):
         return await self._correct(EventKind.REJECTED, call, request)
 
     async def _correct(self, kind: EventKind, call: Call, request: Request) -> Reply:
-        engine, number = await self._engine(await self._meant(request)), call.count("n")
+        engine, number = await self._engine(await self.meant_run(request)), call.count("n")
         answered_in = _answered_in(request)
         correction = await engine.correct(kind, number, name=request.sender.name, answered_in=answered_in)
         return changed(corrected_text(kind, number, correction.retried), brief=True)
 
     async def _certify(self, _: Call, request: Request) -> Reply:
-        engine = await self._engine(await self._meant(request))
+        engine = await self._engine(await self.meant_run(request))
         sender, run = request.sender, engine.run
         asked = await engine.certify(name=sender.name, answered_in=sender.channel)
         cost = duration(await in_thread(engine.certifier.seconds, run, asked.pairs))
@@ -187,7 +188,7 @@ class CommandHandlers(IdeaCommands):
         return await self._trained(engine, f"{each}, about {cost}", request)
 
     async def _prune(self, call: Call, request: Request) -> Reply:
-        engine, sender = await self._engine(await self._meant(request)), request.sender
+        engine, sender = await self._engine(await self.meant_run(request)), request.sender
         given = call.text("numbers") or ""
         if not given:
             count, seconds = await engine.prune(name=sender.name, answered_in=sender.channel)
@@ -214,21 +215,21 @@ class CommandHandlers(IdeaCommands):
 
     # Questions
 
-    async def _status(self, _: Call, __: Request) -> Message:
-        run = await self.current_run()
+    async def _status(self, _: Call, request: Request) -> Message:
+        run = await self.asked_run(request)
         status = await in_thread(self._status_of, run)
         return status_message(status, now=self._now(), zone=self._zone, waits_for=self._waits_for(run))
 
-    async def _card(self, _: Call, __: Request) -> Message:
-        run = await self._host.current.chosen()
+    async def _card(self, _: Call, request: Request) -> Message:
+        run = await self.asked_run(request)
         return card(await in_thread(self._status_of, run), zone=self._zone)
 
     async def _summary(self, _: Call, request: Request) -> Message:
         here = request.sender.is_local
-        return await self._reporter.summary(await self.current_run(), with_chart=not here)
+        return await self._reporter.summary(await self.asked_run(request), with_chart=not here)
 
     async def _results(self, call: Call, request: Request) -> Message:
-        run = await self.current_run()
+        run = await self.asked_run(request)
         total = sum((await in_thread(self._journal.counts, run.id)).values())
         start = max(0, total - max(1, call.count("n", RESULTS_SHOWN)))
         rows = await in_thread(read_rows, self._journal, run.id, start=start)
@@ -243,8 +244,8 @@ class CommandHandlers(IdeaCommands):
             width=TERMINAL if request.sender.is_local else PHONE,
         )
 
-    async def _best(self, _: Call, __: Request) -> Message:
-        run = await self.current_run()
+    async def _best(self, _: Call, request: Request) -> Message:
+        run = await self.asked_run(request)
         best = await in_thread(self._journal.best, run.id)
         if best is None:
             raise UserError(f"Run {run.tag} has no kept experiment yet.")
@@ -255,11 +256,11 @@ class CommandHandlers(IdeaCommands):
         text = "\n".join(filter(None, (found.text, certain)))
         return replace(found, text=text, buttons=experiment_buttons(best, run.state))
 
-    async def _diff(self, call: Call, _: Request) -> Message:
-        run, experiment = await self._experiment(call)
+    async def _diff(self, call: Call, request: Request) -> Message:
+        run, experiment = await self._experiment(call, request)
         workspace = await in_thread(self._host.workspace, run)
         if call.has("to"):
-            after = (await self._experiment(call, "to"))[1]
+            after = (await self._experiment(call, request, "to"))[1]
             text = await in_thread(workspace.diff, after.commit, experiment.commit)
             return Message(
                 f"From experiment #{experiment.number} to #{after.number}", text or "(no difference)"
@@ -269,16 +270,18 @@ class CommandHandlers(IdeaCommands):
         text = await in_thread(workspace.diff, experiment.commit)
         return Message(f"Experiment #{experiment.number}: {experiment.description}", text)
 
-    async def _log(self, call: Call, _: Request) -> Message:
-        run, experiment = await self._experiment(call)
-        engine = await self._engine(run)
-        path = engine.log_of(experiment.number) if experiment.status else engine.live_log(experiment)
+    async def _log(self, call: Call, request: Request) -> Message:
+        run, experiment = await self._experiment(call, request)
+        if experiment.status:
+            path = RunFolders(self._settings.home, run.id).log(experiment.number)
+        else:
+            path = (await self._engine(run)).live_log(experiment)
         tail = await in_thread(read_tail, path, limit=LOG_BYTES)
         text = without_secrets(tail, self._settings.secrets)
         return log_message(experiment, text, cut_off=len(tail.encode()) >= LOG_BYTES)
 
     async def _plot(self, _: Call, request: Request) -> Message:
-        run = await self.current_run()
+        run = await self.asked_run(request)
         try:
             rows = await in_thread(read_rows, self._journal, run.id)
             picture = await chart_of(run, rows, drawing=self._drawing)
@@ -290,8 +293,8 @@ class CommandHandlers(IdeaCommands):
             return Message(f"Chart: {path}")
         return Message(f"Run {run.tag}", attachments=(picture,))
 
-    async def _bundle(self, _: Call, __: Request) -> Message:
-        run = await self.current_run()
+    async def _bundle(self, _: Call, request: Request) -> Message:
+        run = await self.asked_run(request)
         folder = bundle_folder(self._settings, run)
         workspace = await in_thread(self._host.workspace, run)
         made = await make_bundle(

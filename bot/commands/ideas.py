@@ -49,8 +49,26 @@ class IdeaCommands:
         """Return the run that commands without a tag are about."""
         return await self._host.current.chosen()
 
+    async def asked_run(self, request: Request) -> Run:
+        """Return the run that a question is about: that of the message or topic where it is asked, if any."""
+        if request.run is not None:
+            return await in_thread(self._journal.run_by_id, request.run)
+        return await self.current_run()
+
+    async def meant_run(self, request: Request) -> Run:
+        """Return the run that a command steers.
+
+        Raises:
+            UserError: it was started after the command was sent, or is not the one of the message or topic.
+        """
+        run = await self._host.current.chosen(sent_at=request.sent_at)
+        if request.run not in (None, run.id):
+            other = await self.asked_run(request)
+            raise UserError(f"Not done: this is about run {other.tag}, and commands steer run {run.tag} now.")
+        return run
+
     async def _idea(self, call: Call, request: Request) -> Reply:
-        run, sender = await self.current_run(), request.sender
+        run, sender = await self.meant_run(request), request.sender
         if dropped := _DROP.fullmatch(call.arguments["text"]):
             return await self._drop(run, int(dropped[1]), request)
         if run.state is RunState.STOPPED:
@@ -58,7 +76,7 @@ class IdeaCommands:
         text = one_line(call.arguments["text"], IDEA_CHARACTERS)
         at_once, outlook = await in_thread(self._look_at, run, text)  # one that cannot be is not noted
         if call.has("n") and not at_once:
-            about = (await self._experiment(call))[1]
+            about = (await self._experiment(call, request))[1]
             text = one_line(f"{text} (about #{about.number}: {about.description})", IDEA_CHARACTERS)
         box = IdeaBox(self._journal)
         waiting = await in_thread(box.waiting, run.id)
@@ -125,9 +143,9 @@ class IdeaCommands:
             return f"{able[0]} will turn it into an edit."
         return f"It waits until {down[0]} is available again." if down else ""
 
-    async def _ideas(self, call: Call, _: Request) -> Message:
+    async def _ideas(self, call: Call, request: Request) -> Message:
         most = max(1, call.count("n", IDEAS_SHOWN))
-        return await in_thread(self._read_ideas, await self.current_run(), most)
+        return await in_thread(self._read_ideas, await self.asked_run(request), most)
 
     def _read_ideas(self, run: Run, most: int) -> Message:
         journal, box = self._journal, IdeaBox(self._journal)
@@ -156,7 +174,8 @@ class IdeaCommands:
         return await self._wish(Wish.NEVER, call, request)
 
     async def _wish(self, wish: Wish, call: Call, request: Request) -> Reply:
-        run, experiment = await self._experiment(call)
+        await self.meant_run(request)
+        run, experiment = await self._experiment(call, request)
         number, sender = experiment.number, request.sender
         if number == 0:
             raise UserError("Experiment #0 is the baseline: it changes nothing.")
@@ -188,15 +207,11 @@ class IdeaCommands:
 
     # Parts of all handlers
 
-    async def _meant(self, request: Request) -> Run:
-        """Return the run that a command steers: none that was started after the command was sent."""
-        return await self._host.current.chosen(sent_at=request.sent_at)
-
     async def _engine(self, run: Run) -> Engine:
         return await in_thread(self._host.engine, run)
 
-    async def _experiment(self, call: Call, name: str = "n") -> tuple[Run, Experiment]:
-        run, number = await self.current_run(), call.count(name)
+    async def _experiment(self, call: Call, request: Request, name: str = "n") -> tuple[Run, Experiment]:
+        run, number = await self.asked_run(request), call.count(name)
         experiment = await in_thread(self._journal.experiment, run.id, number)
         if experiment is None:
             raise UserError(f"Run {run.tag} has no experiment #{number}: /results lists the experiments.")

@@ -13,7 +13,7 @@ from bot.commands.table import Call, parse, parse_reply, pressable
 from loop.errors import UserError
 from loop.process.worker import in_thread
 from loop.store.journal import Journal
-from loop.store.outbox import remember_request, told_experiment
+from loop.store.outbox import remember_request, told_experiment, told_run
 from loop.store.patience import Blocked
 from notifiers.message import Button, Message, Reply
 from notifiers.text.words import duration
@@ -55,23 +55,25 @@ class Inbox:
         if role is None and not (self._access.may_ask_id(sender) and _asks_for_ids(request.text)):
             log.warning("a stranger on %s: user %s in %s", sender.platform, sender.user, sender.place)
             return None
-        about = await in_thread(self._told, request) if request.replied_to else None
-        if about is None and _is_talk(request):
+        run, number = await in_thread(self._told, request) if request.message_id else (None, None)
+        request = replace(request, run=run)
+        if number is None and _is_talk(request):
             return None
         blocked = self._journal.blocked
         if request.key and blocked is None and not await in_thread(self._is_new, request.key):
             return None
         try:
-            call = parse(request.text) if about is None else await self._replied(request.text, *about)
+            call = parse(request.text) if number is None else parse_reply(request.text, number)
             _require_role(call, role)
             _require_writable(call, blocked)
             self._require_fresh(call, request)
+            await self._require_known(call, request)
             if call.command.name == "id" or role is None:
                 return Reply(Message(self._access.ids_of(sender)))
             if call.command.name == "confirm":
                 return await self._confirmed(call, request)
             if call.command.question and not sender.is_local:
-                return self._ask(call, request)
+                return await self._ask(call, request)
             reply = await self._handlers.obey(call, request)
         except UserError as error:
             log.info("refused %r: %s", request.text[:200], error)
@@ -84,7 +86,19 @@ class Inbox:
         if call.perishable and age > FRESH_SECONDS:
             raise UserError(f"/{call.command.name} is too old and was ignored: sent {duration(age)} ago.")
 
-    def _ask(self, call: Call, request: Request) -> Reply:
+    async def _require_known(self, call: Call, request: Request) -> None:
+        """Refuse a press that names an experiment of a run before this one.
+
+        Which run the buttons of an answer are about is on record nowhere, unlike those of a notice.
+        """
+        if not (request.pressed and request.shown_at and request.run is None and call.names_experiment):
+            return
+        run = await self._handlers.current_run()
+        if request.shown_at < run.created_at - 1:  # Telegram's times are whole seconds
+            raise UserError(f"Not done: that is older than run {run.tag}, which commands are about now.")
+
+    async def _ask(self, call: Call, request: Request) -> Reply:
+        await self._handlers.meant_run(request)
         nonce = secrets.token_hex(4)
         self._questions = {key: one for key, one in self._questions.items() if not self._expired(one)}
         self._questions[nonce] = _Question(request, call, self._now())
@@ -97,7 +111,8 @@ class Inbox:
             raise UserError("That question has expired: send the command again.")
         if question.request.sender.place != request.sender.place:
             raise UserError("That question was asked in another chat.")
-        asked = replace(request, sent_at=question.request.sent_at)  # it is about the run of that moment
+        asked = question.request  # it is about the run of that moment
+        asked = replace(request, sent_at=asked.sent_at, run=asked.run)
         reply = await self._handlers.obey(question.call, asked)
         text = f"{reply.message.text} ({request.sender.name})"
         return Reply(replace(reply.message, text=text), replaces=True)
@@ -105,15 +120,12 @@ class Inbox:
     def _expired(self, question: _Question) -> bool:
         return self._now() - question.asked_at > QUESTION_SECONDS
 
-    def _told(self, request: Request) -> tuple[int, int] | None:
-        """Return the run and number of the experiment whose message a text replies to, None for none."""
-        return told_experiment(self._journal, request.sender.channel, request.replied_to, at=request.sent_at)
-
-    async def _replied(self, text: str, run_id: int, number: int) -> Call:
-        run = await self._handlers.current_run()
-        if run.id != run_id:
-            raise UserError(f"That experiment is of an earlier run; commands are about run {run.tag} now.")
-        return parse_reply(text, number)
+    def _told(self, request: Request) -> tuple[int | None, int | None]:
+        """Return the run that the message or its topic is about, and the experiment that it replies to."""
+        journal, channel, replied_to = self._journal, request.sender.channel, request.replied_to
+        if replied_to and (found := told_experiment(journal, channel, replied_to, at=request.sent_at)):
+            return found
+        return told_run(journal, channel, replied_to or request.message_id), None
 
     def _is_new(self, key: str) -> bool:
         """Remember the request before it is obeyed: a command that ends the bot must not come again."""

@@ -76,6 +76,10 @@ class Call:
         return name in self.arguments
 
     @property
+    def names_experiment(self) -> bool:
+        return self.command.parameters[:1] == (_NUMBER,)
+
+    @property
     def perishable(self) -> bool:
         """Tell whether it does harm when it comes late: it ends what trains at this moment."""
         return self.command.perishable or self.has("now")

@@ -254,8 +254,10 @@ def _require_own(peer: socket.socket) -> None:
     if user not in (0, os.getuid()):
         log.warning("refused process %d of user %d on the bot's socket", pid, user)
         raise UserError(f"This bot belongs to another user: connect as user {os.getuid()}.")
-    if pid and is_of_training(pid):  # 0 is a process outside this container
-        log.warning("refused process %d on the bot's socket: it is of a training, or has ended", pid)
+    if pid and (training := is_of_training(pid)) is not False:  # 0 is a process outside this container
+        # One that only looks whether a bot is there, as `status` does, is often gone by now.
+        level = logging.WARNING if training else logging.DEBUG
+        log.log(level, "refused process %d on the bot's socket: it is of a training, or has ended", pid)
         raise UserError("A training may not send the bot commands.")
 
 

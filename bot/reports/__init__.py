@@ -204,8 +204,8 @@ class Reporter:
             return next((idea for idea in waiting if idea.id == ready.idea), None)
         prose: tuple[Idea, ...] = ()
         if not any(choice.name != SEARCH for choice in self._settings.proposer):
-            workspace = self._host.workspace(run)
-            with suppress(UserError):  # a report is made even where git has lost the program
+            with suppress(UserError):  # a report is made even where the repository or the program is gone
+                workspace = self._host.workspace(run)
                 prose = ideas_in_prose(workspace.source(workspace.head()), waiting)
         return next((idea for idea in waiting if idea.removes or idea not in prose), None)
 

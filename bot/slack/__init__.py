@@ -44,6 +44,7 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
         client=client,
         answer=answer,
         allowed=_allowed(settings),
+        home_tabs=settings.home / "slack-home.json",
         app_token=app_token,
         signing_secret=settings.slack_signing_secret.get_secret_value(),
         listen=settings.slack_listen,

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from slack_bolt.async_app import AsyncAck, AsyncApp
@@ -51,7 +52,7 @@ class SlackFront:
     `answer` returns None for what must not be answered at all. Requests come by Socket Mode with `app_token`,
     or, where `listen` is a host and a port, as HTTP requests signed with `signing_secret`. A request
     is acknowledged before anything is done about it, so Slack has no reason to send it again. `allowed` says
-    who is a stranger: one of the same workspace is told whom to ask.
+    who is a stranger: one of the same workspace is told whom to ask. `home_tabs` is as in `Home`.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class SlackFront:
         client: AsyncWebClient,
         answer: Answer,
         allowed: AllowList,
+        home_tabs: Path,
         app_token: str = "",
         signing_secret: str = "",
         listen: tuple[str, int] | None = None,
@@ -81,7 +83,9 @@ class SlackFront:
         self._told: deque[str] = deque(maxlen=_REMEMBERED)
         self._queue = CommandQueue()
         self._answers = Answers(client, verbs=verbs)
-        self._home = Home(client, answer=answer, allowed=allowed, verbs=verbs, interval=home_interval)
+        self._home = Home(
+            client, answer=answer, allowed=allowed, verbs=verbs, kept=home_tabs, interval=home_interval
+        )
         self._modals = Modals(
             client,
             answer=answer,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from slack_sdk.web.async_client import AsyncWebClient
@@ -14,7 +16,9 @@ from slack_sdk.web.async_client import AsyncWebClient
 from bot.commands.access import AllowList, Request, Role, Sender
 from bot.front import Answer
 from bot.slack.answers import menu, permitted, turned_away
-from bot.slack.requests import Asked
+from bot.slack.requests import HOME, NAME, Asked
+from loop.files import place
+from loop.process.worker import in_thread
 from notifiers.channels.slack import SlackRefusedError, delete_picture, slack_errors, upload_picture
 from notifiers.channels.slack_blocks import Block, Picture, as_typed, render
 from notifiers.message import Attachment, ChannelError, Message, RateLimitedError, Reply
@@ -45,7 +49,10 @@ class _Tab:
 
 
 class Home:
-    """Fills the tab of everybody who opens it and may read, and keeps those opened last up to date."""
+    """Fills the tab of everybody who opens it and may read, and keeps those opened last up to date.
+
+    Which these are stands in the file `kept`, for the next bot.
+    """
 
     def __init__(
         self,
@@ -54,9 +61,11 @@ class Home:
         answer: Answer,
         allowed: AllowList,
         verbs: Collection[str],
+        kept: Path,
         interval: float = INTERVAL,
     ) -> None:
         self._client = client
+        self._kept = kept
         self._answer = answer
         self._allowed = allowed
         self._verbs = verbs
@@ -82,6 +91,7 @@ class Home:
             del self._tabs[user]
         self._any.set()
         await self._refresh(self._tabs[sender.user])
+        await in_thread(self._keep, {tab.sender: tab.opened_at for tab in self._tabs.values()})
         await self._draw(sender)
 
     async def show(self, asked: Asked, reply: Reply) -> None:
@@ -96,7 +106,10 @@ class Home:
         await self._refresh(tab)
 
     async def run(self) -> None:
-        """Keep the tabs up to date until cancelled."""
+        """Keep the tabs up to date until cancelled, those of the bot before this one too."""
+        self._tabs = {sender.user: _Tab(sender, at) for sender, at in (await in_thread(self._read)).items()}
+        if self._tabs:
+            self._any.set()
         while True:
             await self._any.wait()
             await asyncio.sleep(self._interval)
@@ -104,6 +117,21 @@ class Home:
                 await self._look()
             except Exception:  # a tab that fails once is logged, and shown again at the next look
                 log.exception("the Home tabs were not brought up to date")
+
+    def _keep(self, opened: Mapping[Sender, float]) -> None:
+        rows = [[one.user, one.place, one.name, at] for one, at in opened.items()]
+        try:
+            place(self._kept.parent, self._kept.name, json.dumps(rows).encode(), executable=False)
+        except OSError as error:
+            log.info("%s is not written (%s): a restart forgets who has a Home tab open", self._kept, error)
+
+    def _read(self) -> dict[Sender, float]:
+        try:
+            rows = json.loads(self._kept.read_bytes())
+            found = {Sender(NAME, user, place, name, topic=HOME): float(at) for user, place, name, at in rows}
+        except (OSError, ValueError, TypeError):
+            return {}
+        return {sender: at for sender, at in found.items() if self._allowed.role_of(sender) is not None}
 
     async def _look(self) -> None:
         now = time.time()
@@ -147,12 +175,8 @@ class Home:
     async def _blocks(self, tab: _Tab) -> list[Block]:
         role = self._allowed.role_of(tab.sender) or Role.VIEWER
         card, best = await self._ask(tab.sender, "/card"), await self._ask(tab.sender, "/best")
-        parts = [part(reply, role, self._verbs) for reply in (tab.notice, card) if reply is not None]
-        if best is not None and not best.refused:
-            parts.append([_header("Best"), *part(best, role, self._verbs)])
-        if self._picture is not None:
-            parts.append(render(Message(""), pictures=[self._picture]).blocks)
-        return joined([*parts, menu_part(role)])
+        said = [reply for reply in (tab.notice, card) if reply is not None]
+        return tab_blocks(said, best, self._picture, role, self._verbs)
 
     async def _ask(self, sender: Sender, text: str) -> Reply | None:
         return await self._answer(Request(sender, text, key="", sent_at=time.time()))
@@ -185,6 +209,18 @@ class Home:
         if before is not None:
             await delete_picture(self._client, before)
         return True
+
+
+def tab_blocks(
+    said: Sequence[Reply], best: Reply | None, picture: Picture | None, role: Role, verbs: Collection[str]
+) -> list[Block]:
+    """Return what stands in a tab: answers, the best experiment, the chart and buttons for the role."""
+    parts = [part(reply, role, verbs) for reply in said]
+    if best is not None and not best.refused:
+        parts.append([_header("Best"), *part(best, role, verbs)])
+    if picture is not None:
+        parts.append(render(Message(""), pictures=[picture]).blocks)
+    return joined([*parts, menu_part(role)])
 
 
 def part(reply: Reply, role: Role, verbs: Collection[str]) -> list[Block]:

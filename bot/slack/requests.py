@@ -101,6 +101,7 @@ def from_press(body: Mapping[str, Any], *, now: float) -> Asked | None:
             _seconds(action.get("action_ts"), now),
             message,
             pressed=True,
+            shown_at=_seconds(message, 0.0),
         ),
         at_home or _is_private(place),
         message=message,

@@ -64,7 +64,6 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
         bot=bot,
         answer=answer,
         places=places,
-        channels=[channel for channel, _ in channels],
         commands=[command for command in COMMANDS if not command.hidden],
         role_of=access.role_of,
         keyboard=settings.telegram_keyboard == "on",

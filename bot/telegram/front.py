@@ -83,9 +83,8 @@ class TelegramFront:
     `answer` returns None for what must not be answered at all. Answers go through `bot`, made by `make_bot`:
     it may serve channels too, before the front runs and after. Updates come over a line of their own, which
     is replaced whenever it dies, by long polling or by `webhook`. A file in the folder `locks` keeps other
-    bots of this machine from using the same token. The `channels` are looked at once there is a line.
-    `role_of` tells what somebody may do, None for strangers. With `keyboard` private chats get keys for the
-    usual commands.
+    bots of this machine from using the same token. `role_of` tells what somebody may do, None for strangers.
+    With `keyboard` private chats get keys for the usual commands.
     """
 
     def __init__(
@@ -97,7 +96,6 @@ class TelegramFront:
         role_of: Callable[[Sender], Role | None],
         locks: Path,
         places: Places | None = None,
-        channels: Sequence[TelegramChannel] = (),
         webhook: Webhook | None = None,
         keyboard: bool = False,
         pace: Pace | None = None,
@@ -112,7 +110,6 @@ class TelegramFront:
         self._menu = [BotCommand(one.name, one.help[:DESCRIPTION_CHARACTERS]) for one in commands]
         self._menu_is_set = False
         self._places = places or Places()
-        self._unchecked = list(channels)
         self._lock = locks / f"telegram-{bot.token.partition(':')[0]}.lock"
         self._webhook = webhook
         self._pace = pace or Pace()
@@ -169,7 +166,6 @@ class TelegramFront:
                 self._refusals = 0
                 log.info("Telegram: connected as @%s", line.me.username)
                 await self._set_menu()
-                await self._check_channels()
                 await line.watch()
         except UnreachableError as error:
             self._refusals = self._refusals + 1 if isinstance(error, TokenRefusedError) else 0
@@ -187,17 +183,6 @@ class TelegramFront:
             self._menu_is_set = await self._bot.set_my_commands(self._menu)
         except TelegramError as error:
             log.warning("Telegram: the menu of commands could not be set: %s", error)
-
-    async def _check_channels(self) -> None:
-        """Look whether we may write to them, and learn which groups have other ids now."""
-        while self._unchecked:
-            channel = self._unchecked.pop()
-            try:
-                await channel.check()
-            except RefusedError as error:
-                log.warning("%s takes no messages: %s", channel.name, error)
-            except ChannelError as error:
-                log.info("%s could not be looked at: %s", channel.name, error)
 
     async def _receive(self, update: Update, me: User, waited: bool) -> None:
         if (moved := update.message) and moved.migrate_from_chat_id is not None:
@@ -220,7 +205,7 @@ class TelegramFront:
         self, asked: Asked, said: asyncio.Future[Said | None], shown: asyncio.Task[bool | None]
     ) -> None:
         if said.done() and await shown is None:
-            asked = replace(asked, request=replace(asked.request, sent_at=asked.shown_at))
+            asked = replace(asked, request=replace(asked.request, sent_at=asked.request.shown_at))
         async with self._shows_work(asked):
             reply = await self._answer(asked.request)
             if not said.done():

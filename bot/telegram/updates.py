@@ -19,13 +19,12 @@ class Asked:
     """A request, and what is needed to answer it where it was made.
 
     `press` is the id of the button press, empty for a message. Telegram does not say when a button was
-    pressed: the request has the present, and `shown_at` is the earliest it can have been.
+    pressed: the request has the present.
     """
 
     request: Request
     topic: int | None = None
     press: str = ""
-    shown_at: float = 0.0
 
 
 def asked_in(update: Update, *, me: User, now: float, places: Places) -> Asked | None:
@@ -75,8 +74,8 @@ def _from_press(press: CallbackQuery, key: str, now: float, places: Places) -> A
         shown = message.edit_date or message.date
     spot, user = _Spot.of(places, message), press.from_user
     sender = spot.sender(str(user.id), user.full_name)
-    request = Request(sender, press.data, key, now, spot.message_id(message), pressed=True)
-    return Asked(request, spot.topic, press.id, shown.timestamp())
+    asked = Request(sender, press.data, key, now, spot.message_id(message), True, shown.timestamp())
+    return Asked(asked, spot.topic, press.id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,9 +139,6 @@ class Conductor:
     def preparing(self) -> str:
         return self._trainings.preparing
 
-    def log_of(self, number: int) -> Path:
-        return self._trainings.folders.log(number)
-
     def live_log(self, experiment: Experiment) -> Path:
         """Return what the training of an experiment writes."""
         if not experiment.lane:

@@ -148,8 +148,8 @@ class Marked:
     waits: bool = False
 
 
-def is_of_training(pid: int) -> bool:
-    """Tell whether a process is of a training, of whatever bot, or has ended and may have been.
+def is_of_training(pid: int) -> bool | None:
+    """Tell whether a process is of a training, of whatever bot; None where it has ended and may have been.
 
     A training can change its environment, but not that its supervisor is above it.
     """
@@ -157,7 +157,7 @@ def is_of_training(pid: int) -> bool:
         process = psutil.Process(pid)
         return any(map(_is_training, (process, *process.parents())))
     except psutil.NoSuchProcess:
-        return True
+        return None
 
 
 def _is_training(process: psutil.Process) -> bool:

@@ -201,6 +201,20 @@ def told_experiment(journal: Journal, channel: str, message_id: str, *, at: floa
     return (int(rows[0][0]), int(rows[0][1])) if len(rows) == 1 else None
 
 
+def told_run(journal: Journal, channel: str, message_id: str) -> int | None:
+    """Return the run that a message of this channel is about: its card, told of it, or in its topic."""
+    topic = message_id[: message_id.find("/") + 1]  # see `RunTopics`
+    rows = journal.query(
+        "SELECT run_id FROM cards WHERE channel = ? AND message_id = ? "
+        "UNION SELECT run_id FROM cards "
+        "WHERE channel = ? || ':topics' AND ? != '' AND instr(message_id, ?) = 1 "
+        "UNION SELECT run_id FROM deliveries JOIN events ON events.id = event_id "
+        "WHERE channel = ? AND message_id = ? LIMIT 2",
+        *(channel, message_id, channel, topic, topic, channel, message_id),
+    )
+    return int(rows[0]["run_id"]) if len(rows) == 1 else None
+
+
 def last_sent(journal: Journal) -> list[LastSent]:
     rows = journal.query(
         "SELECT channel, trouble, trouble_since, "

@@ -150,7 +150,7 @@ class LiveCards:
             tasks.create_task(self._look_often())
 
     async def _follow_states(self) -> None:
-        """Show at once what a command does to a run: a press of a button gets no other answer."""
+        """Show at once a new run, and what a command does to one: a press gets no other answer."""
         with set_by_events(self._journal) as written:
             while True:
                 await written.wait()
@@ -160,7 +160,8 @@ class LiveCards:
                         await self.refresh()
 
     def _has_turned(self) -> bool:
-        return any(run.state is not self._states.get(run.id, run.state) for run in self._journal.runs())
+        before = [(self._states.get(run.id), run.state) for run in self._journal.runs()]
+        return any(old is not new if old else new in _LIVELY for old, new in before)
 
     async def _look_often(self) -> None:
         failures = 0

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from bot.commands.access import AllowList, Request, Role
@@ -115,7 +117,7 @@ class SlackBot:
 async def slack_bot(
     server: SlackServer, *, pace: Pace = STEADY, bot_token: str = BOT_TOKEN, **options: Any
 ) -> AsyncIterator[SlackBot]:
-    """Run a front end with Socket Mode, or as `options` of `SlackFront` have it."""
+    """Run a front end with Socket Mode, or as `options` of `SlackFront` have it; no other knows its tabs."""
     client = make_client(bot_token, server.base_url)
     client.retry_handlers = []  # they wait a second before they try again
     bot = SlackBot(server)
@@ -126,12 +128,14 @@ async def slack_bot(
         "answer_waits": (0.01,) * 3,
         **options,
     }
-    bot.front = SlackFront(client=client, answer=bot.answer, pace=pace, **options)
-    bot.running = asyncio.create_task(bot.front.run())
-    try:
-        yield bot
-    finally:
-        await bot.end()
+    with TemporaryDirectory() as folder:
+        options.setdefault("home_tabs", Path(folder, "tabs.json"))
+        bot.front = SlackFront(client=client, answer=bot.answer, pace=pace, **options)
+        bot.running = asyncio.create_task(bot.front.run())
+        try:
+            yield bot
+        finally:
+            await bot.end()
     assert bot.running.cancelled()
     assert not _clients_at_work()
 

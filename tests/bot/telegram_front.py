@@ -20,11 +20,15 @@ from bot.commands.access import Request, Role
 from bot.commands.table import COMMANDS
 from bot.telegram.connection import Pace
 from bot.telegram.front import TelegramFront
+from notifiers.channels.telegram import TelegramChannel
 from notifiers.channels.telegram_wire import make_bot
-from notifiers.message import Message, Reply
+from notifiers.message import Button, Message, Reply
+from tests.servers.telegram_api import Post
 from tests.servers.telegram_server import TelegramServer
 
 STRANGER = "666"
+GROUP = -100
+CARD = Message("the card", buttons=((Button("Stop", "/stop"),),))
 PACE = Pace(poll=5, patience=20, close=1, waits=(0.01, 0.02, 0.04, 0.05))
 
 
@@ -95,6 +99,19 @@ async def running(
     finally:
         await at_work.stop()
         await sender.request.shutdown()
+
+
+async def card(front: Running, server: TelegramServer, message: Message = CARD) -> Post:
+    """A message of ours with a button."""
+    await TelegramChannel(bot=front.bot, chat_id=7).send(message)
+    return server.api.posts[-1]
+
+
+async def caught_up(server: TelegramServer) -> None:
+    """Wait for a poll after the first one: what comes from now on has not waited for the bot."""
+    server.api.say("/hello")
+    await server.api.posted()
+    server.api.posts.clear()
 
 
 def tasks_at_work() -> list[asyncio.Task[Any]]:

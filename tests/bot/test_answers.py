@@ -93,7 +93,7 @@ async def _report(_: Event) -> Message:
 
 @pytest.fixture(params=SENDERS)
 async def conversation(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Conversation]:
-    async with opened(tmp_path, str(tmp_path / "gate")) as office:
+    async with opened(tmp_path, gate=str(tmp_path / "gate")) as office:
         time = VirtualTime()
         places = {}
         for platform, sender in SENDERS.items():

@@ -130,7 +130,7 @@ async def test_a_night_from_the_phone(world: World) -> None:
         gate.touch()
         digest = await world.said("Experiment #0: baseline\nval_bpb: 1.074000 (baseline)\nStatus: keep")
         assert digest.reply_to == card.id
-        in_thread = await world.slack_said("Experiment #0: baseline")
+        in_thread = await world.slack_said("val_bpb: 1.074000 (baseline)")
         assert in_thread["thread_ts"]
 
         api.say("/plot")
@@ -139,10 +139,10 @@ async def test_a_night_from_the_phone(world: World) -> None:
         assert picture.file[1].startswith(b"\x89PNG")
 
         await world.slack.command("stop")
-        question = await world.slack_said("Stop the run for good?")
+        question = await world.slack_said(" for good? Its branch")
         assert "/confirm " in str(question)
         api.say("/stop", date=int(time.time()))
-        api.press(await world.said("Stop the run for good?"))
+        api.press(await world.said(" for good? Its branch"))
         await world.said("is stopped")
     assert all(post.chat == ANN for post in api.posts)
     assert world.bot.json("status")["state"] == "stopped"

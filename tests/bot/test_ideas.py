@@ -90,9 +90,9 @@ async def test_a_reply_is_about_the_experiment_of_its_message(office: Office) ->
     assert refused is not None
     assert refused.refused
     office.host.current.now = lambda: replace(run, id=7)  # type: ignore[method-assign] # another run began
-    late = await reply("diff", "501")
+    late = await reply("wider still", "501")
     assert late is not None
-    assert "an earlier run" in late.message.text
+    assert late.refused
 
 
 async def test_people_say_more_or_never_and_take_it_back(office: Office) -> None:

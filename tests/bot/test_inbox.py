@@ -87,8 +87,10 @@ async def office(tmp_path: Path) -> AsyncIterator[Office]:
 
 
 @asynccontextmanager
-async def opened(folder: Path, gate: str = "", experiments: str = "") -> AsyncIterator[Office]:
-    office = Office(folder, gate=gate, experiments=experiments)
+async def opened(
+    folder: Path, kind: type[Office] = Office, *, gate: str = "", experiments: str = ""
+) -> AsyncIterator[Office]:
+    office = kind(folder, gate=gate, experiments=experiments)
     yield office
     for run in office.journal.active_runs():
         await office.host.engine(run).stop()
@@ -289,7 +291,7 @@ async def test_an_idea_that_needs_no_model_comes_before_what_the_search_has_read
             await asyncio.sleep(0.02)  # the engine works on in its own time
 
     gate = tmp_path / "gate"
-    async with opened(tmp_path, str(gate)) as office:
+    async with opened(tmp_path, gate=str(gate)) as office:
         await office.said("/start_run mar12 go")
         (run,) = office.journal.runs()
 

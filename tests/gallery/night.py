@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from bot.commands.access import HERE, Access, AllowList, Request, Role, Sender
 from bot.commands.handlers import CommandHandlers
@@ -16,6 +17,7 @@ from bot.reports import Reporter
 from bot.runs import Runs
 from bot.setup.settings import load_settings
 from bot.slack.answers import READING
+from bot.slack.home import dated, tab_blocks
 from loop.engine import stages
 from loop.engine.stages import KeepRule
 from loop.experiment import (
@@ -36,6 +38,7 @@ from loop.git.workspace import Commit
 from loop.results.report import RunStatus, read_wakeup_report, run_status
 from loop.store.experiments import IdeaBox
 from loop.store.journal import Journal
+from notifiers.channels.slack_blocks import Picture
 from notifiers.charts import sparkline
 from notifiers.delivery.delivery import Delivery
 from notifiers.delivery.live_card import LiveCards
@@ -252,6 +255,18 @@ class WakeUpReport:
     def show(self, title: str, message: Message, asked: str, way: Way = Way.ANSWER) -> None:
         """Show an answer; also one for which the bot would need a repository."""
         self._screen.shown.append(Shown(message, way, asked))
+        self._close(title)
+
+    async def home(self, title: str, role: Role, picture: Picture | None = None) -> None:
+        """Show Slack's Home tab of somebody with this role, with a chart once there is one."""
+        asked = [Request(HERE, text, key="", sent_at=self._time.now) for text in ("/card", "/best")]
+        card, best = [await self._inbox.answer(request) for request in asked]
+        assert card is not None
+        blocks = [*tab_blocks([card], best, picture, role, ()), dated(self._time.now)]
+        self.view(title, Way.HOME, {"type": "home", "blocks": blocks})
+
+    def view(self, title: str, way: Way, view: Mapping[str, Any]) -> None:
+        self._screen.shown.append(Shown(Message(""), way, view=view))
         self._close(title)
 
     def report(self, title: str) -> None:

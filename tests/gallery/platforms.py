@@ -11,20 +11,21 @@ from notifiers.channels.slack_blocks import Rendered, render
 from notifiers.channels.telegram import Part, lay_out, one_page
 from notifiers.message import Attachment
 from tests.gallery.screen import Shown, Way
+from tests.servers.slack_rules import as_read, form_as_read
 
 _END = 12  # lines at either end of a long text
 
 
 def on_terminal(shown: Shown) -> str:
     """Return what is printed; a terminal has no card, no pictures and no second thoughts."""
-    absent = shown.way in (Way.CARD, Way.EDIT, Way.QUESTION) or shown.message.attachments
+    absent = shown.way in (Way.CARD, Way.EDIT, Way.QUESTION) or shown.message.attachments or shown.view
     return "" if absent else render_for_terminal(shown.message)
 
 
 def on_telegram(shown: Shown) -> list[Part]:
     """Return the messages that Telegram gets."""
     match shown.way:
-        case Way.HERE:
+        case Way.HERE | Way.HOME | Way.FORM:
             return []
         case Way.EDIT:
             return [Part(one_page(shown.message), None, True)]
@@ -34,7 +35,7 @@ def on_telegram(shown: Shown) -> list[Part]:
 
 def on_slack(shown: Shown) -> Rendered | None:
     """Return the message that Slack gets, if it gets one; an answer for everybody says who asked."""
-    if shown.way is Way.HERE:
+    if shown.way is Way.HERE or shown.view:
         return None
     return render(shown.message, note=shown.asked if shown.way in (Way.ANSWER, Way.QUESTION) else "")
 
@@ -55,7 +56,9 @@ def describe(shown: Shown) -> Iterator[str]:
 
 
 def _texts(shown: Shown) -> Iterator[tuple[str, str]]:
-    """Yield each place and what is to be read there, buttons apart."""
+    """Yield each place and what is to be read there, buttons of messages apart."""
+    if shown.view:
+        yield "Slack", as_read(shown.view["blocks"]) if shown.way is Way.HOME else form_as_read(shown.view)
     yield "Terminal", on_terminal(shown)
     for part in on_telegram(shown):
         file = f"{_file(part.file)}\n" if part.file else ""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from notifiers.message import Message
 
@@ -20,15 +22,21 @@ class Way(StrEnum):
     WHISPER = "an answer, on Slack only for who asked"
     QUESTION = "a question, which a terminal is not asked"
     HERE = "an answer at the terminal"
+    HOME = "the app's Home tab on Slack"
+    FORM = "a form on Slack"
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A message as it is shown; `asked` is the command that it answers, and who gave it."""
+    """A message as it is shown; `asked` is the command that it answers, and who gave it.
+
+    A form and the Home tab have a `view` instead.
+    """
 
     message: Message
     way: Way
     asked: str = ""
+    view: Mapping[str, Any] | None = None
 
 
 class Screen:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bot.commands.access import HERE
+from bot.commands.access import HERE, Role
+from bot.slack.modals import idea_form, start_form
 from loop.experiment import Actor, Cost, EventKind, Family, Reason, RunState
-from notifiers.message import Message
+from notifiers.channels.slack_blocks import Picture, as_typed
+from notifiers.message import Message, Reply
 from notifiers.text.status import RunPlan, start_card
 from tests.gallery.night import BOB, Section, WakeUpReport, open_night
+from tests.gallery.screen import Way
 
 OUT_OF_MEMORY = (
     "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of "
@@ -203,6 +206,17 @@ async def _morning(night: WakeUpReport) -> None:
     night.show("A long diff", Message("Experiment #12: depth 8 → 16", DIFF), "ann: /diff 12")
     night.show("A log", Message("End of the log of experiment #12", LOG), "ann: /log 12")
     night.report("The report at the terminal")
+    await night.home("The app's Home tab", Role.OPERATOR, Picture("F1", "the chart"))
+    await night.home("Bob's, who has read-only access", Role.VIEWER)
+    night.view("The form for an idea", Way.FORM, idea_form(""))
+    night.view(
+        "Try this, in the menu of a message", Way.FORM, idea_form("", "a <b>cosine</b> schedule & warm-up")
+    )
+    night.view(
+        "The form for a run",
+        Way.FORM,
+        start_form("", Reply(as_typed(start_card(PLAN), ("start_run", "notify")))),
+    )
     night.set_state(RunState.DONE, Reason(Actor.LOOP, facts={"made": 70}))
     await night.tell("The end")
     night.set_state(RunState.STOPPED)

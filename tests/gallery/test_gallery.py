@@ -15,7 +15,7 @@ from tests.gallery.night import Section
 from tests.gallery.platforms import on_slack, on_telegram, on_terminal
 from tests.gallery.screen import Shown, Way
 from tests.gallery.story import record
-from tests.servers.slack_rules import refusal
+from tests.servers.slack_rules import refusal, view_refusal
 from tests.servers.telegram_rules import (
     CAPTION_LIMIT,
     TEXT_LIMIT,
@@ -67,6 +67,12 @@ def test_slack_takes_all_of_it(shown: list[Shown]) -> None:
         if rendered := on_slack(one):
             content = {"text": rendered.text, "blocks": rendered.blocks}
             assert refusal("chat.update", content) == ""
+
+
+def test_slack_takes_the_home_tab_and_the_forms(shown: list[Shown]) -> None:
+    views = [one.view for one in shown if one.view]
+    assert {view["type"] for view in views} == {"home", "modal"}
+    assert [view_refusal(view, view["type"]) for view in views] == [""] * len(views)
 
 
 def test_a_terminal_obeys_none_of_it(shown: list[Shown]) -> None:

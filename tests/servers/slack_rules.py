@@ -123,6 +123,13 @@ def as_read(blocks: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def form_as_read(view: Mapping[str, Any]) -> str:
+    """Return a modal as a person reads it."""
+    submit = f"[{view['submit']['text']}] " if "submit" in view else ""
+    title, close = view["title"]["text"], view["close"]["text"]
+    return f"« {title} »\n{as_read(view['blocks'])}\n{submit}[{close}]"
+
+
 def _as_read(element: Mapping[str, Any]) -> str:
     parts = element.get("elements", [element])
     named = {"user": "@{user_id}", "channel": "#{channel_id}", "date": "<date>"}

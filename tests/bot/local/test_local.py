@@ -390,6 +390,22 @@ async def test_a_training_cannot_command_the_bot(bot: LocalBot, orphaned: tuple[
     assert bot.commands == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a socket does not say who connects")
+def test_a_client_that_is_gone_is_refused_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """`status` only connects, to see whether there is a bot, and ends."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("")
+        listener.listen()
+        pid = os.fork()
+        if pid == 0:
+            socket.socket(socket.AF_UNIX).connect(listener.getsockname())
+            os._exit(0)
+        os.waitpid(pid, 0)
+        with listener.accept()[0] as peer, pytest.raises(UserError):
+            local._require_own(peer)
+    assert caplog.records == []
+
+
 @pytest.mark.skipif(sys.platform != "linux" or os.getuid() != 0, reason="only root can become another user")
 def test_another_user_cannot_command_the_bot() -> None:
     with socket.socket(socket.AF_UNIX) as listener:

@@ -12,6 +12,7 @@ from bot.reports import Reporter
 from bot.runs import Runs
 from bot.setup.settings import load_settings
 from loop.experiment import Actor, Event, EventKind, Reason, RunState
+from loop.store.experiments import IdeaBox
 from notifiers.charts import ChartError
 from tests.notifiers.mornings import Recorder, open_recorder
 
@@ -126,6 +127,15 @@ async def test_the_end_of_a_run_says_so_first(recorder: Recorder, reporter: Repo
     assert message.text.startswith("Run mar12 is done: 1 experiment completed\n\nmar12: 2 experiments in ")
     assert "\nDone" not in message.text
     assert [button.label for button in message.buttons[1]] == ["Keep going", "Stop", "Bundle"]
+
+
+@pytest.mark.usefixtures("drawn")
+async def test_a_morning_comes_though_the_repository_is_gone(recorder: Recorder, reporter: Reporter) -> None:
+    assert not recorder.run.repository.exists()
+    IdeaBox(recorder.journal).add(recorder.run.id, "WIDTH 80", author="ann")
+    message = await reporter.for_chat(morning(recorder, recorder.run.created_at))
+    assert message is not None
+    assert "\nNext: WIDTH 80 (idea of ann)" in message.text
 
 
 async def test_a_chart_that_cannot_be_drawn_takes_nothing_with_it(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from bot.commands.access import AllowList, Role, Sender
 from bot.slack.answers import menu, turned_away
 from bot.slack.modals import idea_form, start_form
@@ -11,7 +9,7 @@ from notifiers.channels.slack_blocks import as_typed, render
 from notifiers.message import Button, Message, Reply
 from tests.bot.slack_bot import SlackBot, called
 from tests.notifiers.golden import check
-from tests.servers.slack_rules import as_read, pictures
+from tests.servers.slack_rules import as_read, form_as_read, pictures
 from tests.servers.slack_server import SlackServer
 
 VERBS = ("status", "start_run", "help")
@@ -32,13 +30,6 @@ PLAN = Message(
         ),
     ),
 )
-
-
-def form(view: dict[str, Any]) -> str:
-    """Return a modal as it is read."""
-    submit = f"[{view['submit']['text']}] " if "submit" in view else ""
-    title, close = view["title"]["text"], view["close"]["text"]
-    return f"« {title} »\n{as_read(view['blocks'])}\n{submit}[{close}]"
 
 
 def listed(role: Role) -> str:
@@ -71,9 +62,11 @@ async def test_home_lists_and_forms_read_well(server: SlackServer, bot: SlackBot
             "A stranger": told(lists, ("C0RESEARCH",), eve),
             "A listed person in another channel": told(lists, ("C0RESEARCH",), ann),
             "Another channel, where no user is listed": told({}, ("C0RESEARCH", "C0LAB"), eve),
-            "The form for an idea": form(idea_form("")),
-            "Try this": form(idea_form("", "halve the batch size")),
-            "The form for a run": form(start_form("", Reply(PLAN))),
-            "A run that cannot be started": form(start_form("", Reply(Message("Not now: mar12 is active.")))),
+            "The form for an idea": form_as_read(idea_form("")),
+            "Try this": form_as_read(idea_form("", "halve the batch size")),
+            "The form for a run": form_as_read(start_form("", Reply(PLAN))),
+            "A run that cannot be started": form_as_read(
+                start_form("", Reply(Message("Not now: mar12 is active.")))
+            ),
         },
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -203,6 +205,40 @@ async def test_only_the_tabs_opened_last_are_kept_up_to_date(
         assert "done" not in read(server, "U0BOB")
         monkeypatch.setattr(module, "OPEN_SECONDS", 0.0)
         await eventually(lambda: not bot.front._home._tabs)
+
+
+async def test_a_tab_that_was_open_before_a_restart_is_kept_up_to_date(
+    server: SlackServer, tmp_path: Path
+) -> None:
+    tabs = tmp_path / "tabs.json"
+    options: dict[str, Any] = {"home_interval": 0.05, "home_tabs": tabs}
+    async with slack_bot(server, **options) as bot:
+        await bot.linked()
+        await server.open_home()
+        await server.open_home(user="U0BOB")
+        await eventually(lambda: tabs.exists() and "U0BOB" in tabs.read_text())
+    only_alice = replace(ALLOWED, users={"U0ALICE": None})
+    async with slack_bot(server, **options, allowed=only_alice) as bot:
+        bot.card = Reply(Message("Run mar12: done"))
+        await server.until(lambda: "done" in read(server))
+        await press(server, "/pause")
+        await server.until(lambda: "You said /pause." in read(server))
+        assert "done" not in read(server, "U0BOB")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1]", "{}", '[["U0ALICE", "D0ALICE", "alice"]]', '[[[], 1, "", 2]]']
+)
+async def test_a_file_that_does_not_say_who_had_tabs_is_passed_over(
+    server: SlackServer, tmp_path: Path, text: str
+) -> None:
+    tabs = tmp_path / "tabs.json"
+    tabs.write_text(text)
+    async with slack_bot(server, home_tabs=tabs) as bot:
+        await bot.linked()
+        assert bot.front._home._tabs == {}
+        await server.open_home()
+        await eventually(lambda: "U0ALICE" in tabs.read_text())
 
 
 async def test_an_app_without_the_tab_is_said_once(

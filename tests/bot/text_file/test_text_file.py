@@ -71,7 +71,7 @@ async def _no_report(_: object) -> None:
 
 @pytest.fixture
 async def office(tmp_path: Path) -> AsyncIterator[Office]:
-    async with opened(tmp_path, str(tmp_path / "gate")) as office:
+    async with opened(tmp_path, gate=str(tmp_path / "gate")) as office:
         yield office
 
 

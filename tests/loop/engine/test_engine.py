@@ -95,8 +95,8 @@ async def test_results_and_log_lie_at_the_root_of_the_worktree(make_lab: MakeLab
         f"{lab.experiments()[1].commit[:7]}\t1.400000\t0.5\tkeep\tidea 1",
     ]
     assert "val_bpb: 1.4" in (lab.worktree / "run.log").read_text()
-    assert "val_bpb: 1.5" in engine.log_of(0).read_text()
-    assert engine.log_of(0).with_suffix(".curve").read_text() == "50 3.5\n100 2.5\n"
+    assert "val_bpb: 1.5" in lab.folders.log(0).read_text()
+    assert lab.folders.log(0).with_suffix(".curve").read_text() == "50 3.5\n100 2.5\n"
     assert git(lab.worktree, "status", "--porcelain") == ""
 
 

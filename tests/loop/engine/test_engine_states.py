@@ -176,7 +176,7 @@ class EngineStates(RuleBasedStateMachine):
         self._check_results(experiments)
         for experiment in experiments:
             self._check_verdict(experiment)
-            self._check_files(experiment, life)
+            self._check_files(experiment)
             self._check_repeats(experiment)
         self._check_progress(run, undecided, under_way, life)
 
@@ -213,9 +213,9 @@ class EngineStates(RuleBasedStateMachine):
         else:
             assert experiment.status is Status.CRASH
 
-    def _check_files(self, experiment: Experiment, life: Life) -> None:
+    def _check_files(self, experiment: Experiment) -> None:
         if experiment.status is not None and experiment.attempt:
-            assert life.engine.log_of(experiment.number).exists(), "a log was lost"
+            assert self.lab.folders.log(experiment.number).exists(), "a log was lost"
             assert not self._folder(experiment).exists(), "the files of a training were left"
 
     def _check_repeats(self, experiment: Experiment) -> None:

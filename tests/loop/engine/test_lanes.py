@@ -74,7 +74,7 @@ async def test_lanes_train_at_once_each_with_its_own_gpu(make_lab: MakeLab) -> N
     await conducting
     for each in lab.experiments()[1:]:
         own = TWO[each.lane].gpu
-        assert f"waiting on {own}\n" in engine.log_of(each.number).read_text()
+        assert f"waiting on {own}\n" in lab.folders.log(each.number).read_text()
 
 
 async def test_a_gain_on_an_older_head_is_trained_with_what_was_kept_meanwhile(make_lab: MakeLab) -> None:

@@ -209,6 +209,23 @@ async def test_the_keeper_looks_every_ten_seconds_and_less_often_at_a_dead_platf
     assert slept == [10, 10, 10, 16, 32, 64, 10, 10, 10]
 
 
+async def test_a_new_run_has_its_card_at_once(bench: Bench) -> None:
+    looked = asyncio.Event()
+
+    async def sleep(_: float) -> None:
+        looked.set()
+        await asyncio.Event().wait()
+
+    bench.restart(replace(bench.time.clock, sleep=sleep))
+    serving = asyncio.create_task(bench.keeper.run())
+    async with asyncio.timeout(60):
+        await looked.wait()
+        await asyncio.to_thread(start, bench.journal)
+        await bench.channel.told.wait()
+    serving.cancel()
+    await asyncio.wait({serving})
+
+
 async def test_a_change_of_state_is_shown_at_once(bench: Bench) -> None:
     run = start(bench.journal)
 

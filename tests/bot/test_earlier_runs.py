@@ -1,0 +1,135 @@
+"""What is asked in the topic, in the thread or under a message of a run that is no longer the current one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bot.commands.access import Request
+from loop.experiment import EventKind, Run, RunState, Status
+from loop.store.outbox import Entry, Outbox, State
+from notifiers import charts
+from notifiers.message import Reply
+from tests.bot.test_inbox import ANN, Office, opened
+from tests.loop.store.test_journal import make_experiment
+
+TOPIC, CARD, DIGEST, ANSWER, OTHER_TOPIC = "15/900", "500", "501", "777", "99/900"
+QUESTIONS = ("/status", "/card", "/results", "/best", "/diff 1", "/diff 0 1", "/log 1", "/summary", "/plot")
+ORDERS = (
+    *("/pause", "/pause now", "/resume", "/stop", "/skip", "/rerun 1", "/accept 1", "/reject 1"),
+    *("/certify", "/prune", "/idea WIDTH 80", "/idea drop 1", "/more 1", "/never 1", "/never 1 off"),
+)
+
+
+class House(Office):
+    """Run old, which is stopped and has been told in a forum, and run new, which goes on."""
+
+    old: Run
+    new: Run
+
+    def begin(self) -> None:
+        self.old = self._run("old", "WIDTH 96")
+        self.journal.set_state(self.old, RunState.STOPPED)
+        self.new = self._run("new", "WIDTH 80")
+        (decided,) = [
+            event
+            for event in self.journal.events_after(0)
+            if event.kind is EventKind.DECIDED and (event.run_id, event.number) == (self.old.id, 1)
+        ]
+        outbox = Outbox(self.journal, ANN.channel)
+        outbox.open()
+        outbox.record([Entry(decided.id, State.SENT)], message_id=DIGEST)
+        outbox.put_card(self.old.id, CARD, closed=True)
+        topics = Outbox(self.journal, f"{ANN.channel}:topics")
+        topics.put_card(self.old.id, "15/old")
+        topics.put_card(self.new.id, "16/new")
+
+    def _run(self, tag: str, change: str) -> Run:
+        run = self.host.start_run(tag)
+        workspace = self.host.workspace(run)
+        source = workspace.source(run.base_commit)
+        commit = workspace.commit(run.base_commit, f"{source}# {change}\n", change)
+        baseline, first = make_experiment(run, 0, Status.KEEP), make_experiment(run, 1, Status.KEEP)
+        self.journal.record(
+            replace(baseline, commit=run.base_commit, value=1.1),
+            replace(first, parent=run.base_commit, commit=commit.sha, description=change, value=1.0),
+        )
+        return run
+
+    async def press(self, text: str, message: str, *, shown_at: float = 0.0) -> str:
+        return await self._asked(Request(ANN, text, str(self.keys), self.now, message, True, shown_at))
+
+    async def write(self, text: str, message: str, *, replied_to: str = "") -> str:
+        return await self._asked(Request(ANN, text, str(self.keys), self.now, message, replied_to=replied_to))
+
+    async def _asked(self, request: Request) -> str:
+        self.keys += 1
+        reply: Reply | None = await self.inbox.answer(request)
+        assert reply is not None
+        shown = f"{reply.message.text}\n{reply.message.block}"
+        return ("refused: " if reply.refused else "") + shown
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with opened(tmp_path, House) as house:
+        assert isinstance(house, House)
+        house.begin()
+        yield house
+
+
+async def test_a_question_is_about_the_run_where_it_is_asked(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def draw(*_: object, **__: object) -> bytes:
+        return b"a picture"
+
+    monkeypatch.setattr(charts, "run_worker", draw)
+    log = house.bot.home / "runs" / str(house.old.id) / "1.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("WIDTH 96 in its log\n")
+    for question in QUESTIONS:
+        about_old = [
+            await house.write(question, TOPIC),
+            await house.write(question, "9", replied_to=DIGEST),
+            await house.press(question, CARD),
+            await house.press(question, DIGEST),
+        ]
+        for said in about_old:
+            assert not said.startswith("refused: "), question
+            assert "run new" not in said.lower()
+            assert "old" in said or "WIDTH 96" in said
+        assert len(set(about_old)) == 1
+        for message in ("9", OTHER_TOPIC, "16/901"):
+            assert "WIDTH 96" not in await house.write(question, message)
+
+
+async def test_an_order_about_an_earlier_run_hits_no_other(house: House) -> None:
+    refusal = "refused: Not done: this is about run old, and commands steer run new now."
+    before = house.journal.last_event()
+    for order in ORDERS:
+        for said in (
+            await house.write(order, TOPIC),
+            await house.write(order, "9", replied_to=DIGEST),
+            await house.press(order, CARD),
+            await house.press(order, DIGEST),
+        ):
+            assert said.strip() == refusal, order
+    assert house.journal.last_event() == before
+
+
+async def test_a_number_under_an_older_answer_is_not_taken_for_one_of_this_run(house: House) -> None:
+    """An answer, such as that to /best, is not on record: its time says that another run was meant."""
+    before, after = house.new.created_at - 60, house.new.created_at + 60
+    assert "older than run new" in await house.press("/never 1", ANSWER, shown_at=before)
+    assert "older than run new" in await house.press("/log 1", ANSWER, shown_at=before)
+    assert (await house.press("/never 1", ANSWER, shown_at=after)).startswith("Nothing like #1")
+    assert (await house.press("/status", ANSWER, shown_at=before)).startswith("Run new")
+
+
+async def test_what_names_its_run_or_has_none_is_obeyed_anywhere(house: House) -> None:
+    for command in ("/help", "/runs", "/id", "/notify", "/retag new newer"):
+        assert not (await house.write(command, TOPIC)).startswith("refused: ")
