@@ -367,7 +367,9 @@ def batches(
         ready = deque(thread.submit(load, number) for number in range(2))
         for number in itertools.count():
             ready.append(thread.submit(load, number + 2))
-            inputs, targets = ready.popleft().result().to(device, non_blocking=True)
+            # From memory that is not pinned, MPS would copy what may be overwritten meanwhile.
+            pinned = device.type == "cuda"
+            inputs, targets = ready.popleft().result().to(device, non_blocking=pinned)
             yield inputs, targets, number * rows // len(order)
 
 

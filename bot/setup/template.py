@@ -26,7 +26,7 @@ TRAIN_EXTRA = "autoresearch-bot[train]"
 """Has the packages of the template."""
 TRAIN_MODULES = ("torch", "numpy", "pyarrow", "tiktoken", "tokenizers")
 
-Profile: TypeAlias = Literal["gpu", "cpu"]
+Profile: TypeAlias = Literal["gpu", "gpu8", "mps", "cpu"]
 
 _NOT_COPIED = frozenset({"__init__.py", "profiles.toml", "LOG.md"})
 _IGNORED = "run.log\nresults.tsv\nmodel.pt\n__pycache__/\n"
