@@ -60,12 +60,14 @@ os.environ.setdefault(
 
 MAX_SEQ_LEN = 2048  # tokens in a row: the context of the model
 TIME_BUDGET = 300  # seconds of training; start-up, compilation and evaluation are not counted
+FLOP_BUDGET = 0  # estimated FLOPs of training, if that ends sooner; 0: none. Only where nothing is compiled
 EVAL_TOKENS = 40 * 2**19  # validation tokens that are scored; all of them where there are fewer
 VOCAB_SIZE = 8192  # tokens in the vocabulary, the special BOS token included
 SOURCE = "climbmix"  # text to learn from: "climbmix", "python", or an absolute path of .txt or .parquet files
 CLIMBMIX_SHARDS = 10  # training shards to download
 TOKENIZER_CHARS = 200_000_000  # characters of training text that the vocabulary is learnt from
 SHARD_TOKENS = 2**26  # tokens in a token shard: 128 MiB
+OVERRUN = 1.2  # times FLOP_BUDGET at most, as the last step may go beyond it
 FORMAT = 1  # version of what lies in the cache; another one is prepared anew
 
 
@@ -349,6 +351,10 @@ def batches(
     import numpy as np
     import torch
 
+    if FLOP_BUDGET and split == "train" and device.type != "cuda":
+        import flops  # type: ignore[import-not-found]
+
+        flops.COUNTER.start()
     source = Rows(corpus, split, MAX_SEQ_LEN)
     order = np.random.default_rng(0).permutation(len(source))
 
@@ -361,8 +367,29 @@ def batches(
         ready = deque(thread.submit(load, number) for number in range(2))
         for number in itertools.count():
             ready.append(thread.submit(load, number + 2))
-            inputs, targets = ready.popleft().result().to(device, non_blocking=True)
+            # From memory that is not pinned, MPS would copy what may be overwritten meanwhile.
+            pinned = device.type == "cuda"
+            inputs, targets = ready.popleft().result().to(device, non_blocking=pinned)
             yield inputs, targets, number * rows // len(order)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# The budget
+
+
+def progress(seconds: float) -> float:
+    """The share of the budget that is used up after so many seconds of training; from 1 on it is over."""
+    of_time = seconds / TIME_BUDGET
+    return max(of_time, computed() / FLOP_BUDGET) if FLOP_BUDGET else of_time
+
+
+def computed() -> int:
+    """The estimated FLOPs of everything since the first batch; 0 where they are not counted."""
+    if not FLOP_BUDGET:
+        return 0
+    import flops
+
+    return int(flops.COUNTER.flops)
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -403,6 +430,11 @@ def evaluate_bpb(
     import numpy as np
     import torch
 
+    if FLOP_BUDGET and (times := computed() / FLOP_BUDGET) > OVERRUN:
+        raise HarnessError(
+            f"It has computed {times:.2f} times FLOP_BUDGET, and {OVERRUN} times are allowed: "
+            "it went on after its end, or a step is too large."
+        )
     source = Rows(corpus, "val", MAX_SEQ_LEN)
     chosen = scored_rows(source)
     place = torch.device("cpu") if device.type == "mps" else device  # MPS has no float64

@@ -437,22 +437,20 @@ def gradients(run: Callable[..., Tensor], batches: Batches, parts: int) -> Tenso
 
 
 def train(model: GPT, run: Callable[..., Tensor], batches: Batches, parts: int) -> tuple[float, float, int]:
-    """Train for TIME_BUDGET seconds; `run` is the model, compiled or as it is.
+    """Train until the budget is used up; `run` is the model, compiled or as it is.
 
     Returns the seconds, how many FLOP/s of the model there were in them, and the number of all steps. The
     first few steps, in which kernels are compiled and memory is found, take none of the time.
     """
-    budget = float(prepare.TIME_BUDGET)
     free = 1 if run is model else 3
     optimizer = Optimizer(model)
     limit = 3 * math.log(model.config.vocabulary)  # three times as bad as guessing
     flops = TOTAL_BATCH_SIZE * model.flops_per_token()
     peak = peak_flops(model.keep.device)
-    step, spent, smooth, printed = 0, 0.0, 0.0, -math.inf
+    step, spent, progress, smooth, printed = 0, 0.0, 0.0, 0.0, -math.inf
     gc.disable()  # a collection would hold up a step
     clock = time.perf_counter()
-    while spent < budget:
-        progress = spent / budget
+    while progress < 1:
         mean_loss = gradients(run, batches, parts)
         optimizer.step(step, progress)
         model.zero_grad(set_to_none=True)
@@ -463,19 +461,21 @@ def train(model: GPT, run: Callable[..., Tensor], batches: Batches, parts: int) 
         seconds, clock = now - clock, now
         spent += seconds if step >= free else 0.0
         step += 1
+        factor, progress = lr_factor(progress), prepare.progress(spent)
         smooth = 0.9 * smooth + 0.1 * loss
-        if now - printed > 0.5 or spent >= budget:
+        if now - printed > 0.5 or progress >= 1:
             printed = now
+            left = spent / progress - spent if spent else prepare.TIME_BUDGET
             print(
-                f"step {step:05d} ({min(1.0, spent / budget):.1%}) | loss: {smooth / (1 - 0.9**step):.6f} | "
-                f"lrm: {lr_factor(progress):.2f} | dt: {seconds * 1000:.0f}ms | "
+                f"step {step:05d} ({min(1.0, progress):.1%}) | loss: {smooth / (1 - 0.9**step):.6f} | "
+                f"lrm: {factor:.2f} | dt: {seconds * 1000:.0f}ms | "
                 f"tok/sec: {TOTAL_BATCH_SIZE / seconds:,.0f} | mfu: {flops / seconds / peak:.1%} | "
-                f"remaining: {max(0.0, budget - spent):.0f}s",
+                f"remaining: {max(0.0, left):.0f}s",
                 end="\r" if sys.stdout.isatty() else "\n",
                 flush=True,
             )
     gc.enable()
-    return spent, flops * (step - free) / spent, step
+    return spent, flops * (step - free) / spent if spent else 0.0, step
 
 
 def build_model(weights: dict[str, Tensor], device: torch.device) -> Callable[[Tensor], Tensor]:
@@ -510,12 +510,14 @@ def main() -> None:
     with sdpa_kernel(fastest_first, set_priority=True):
         batches = prepare.batches(corpus, "train", rows=rows, device=device)
         seconds, flops, steps = train(model, loss_of, batches, parts)
+        computed = prepare.computed()
         val_bpb = prepare.evaluate_bpb(logits_of, corpus, rows=rows, device=device)
     torch.serialization.set_crc32_options(False)  # sums take a third of the time
     torch.save(model.state_dict(), "model.pt")
     summary = {
         "val_bpb": f"{val_bpb:.6f}",
         "training_seconds": f"{seconds:.1f}",
+        "training_tflops": f"{computed / 1e12:.4f}",
         "total_seconds": f"{time.perf_counter() - prepare.START:.1f}",
         "peak_vram_mb": f"{peak_memory(device) / 2**20:.1f}",
         "mfu_percent": f"{100 * flops / peak_flops(device):.2f}",

@@ -109,8 +109,13 @@ def send(context: typer.Context, command: Annotated[str, typer.Argument(help='Su
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
-    profile: Annotated[Literal["gpu", "cpu"], typer.Option(help="The constants to write.")] = "gpu",
-    time_budget: Annotated[float | None, typer.Option(min=1, help="Seconds for each training.")] = None,
+    profile: Annotated[
+        Literal["gpu", "gpu8", "mps", "cpu"],
+        typer.Option(help="The constants: for an H100, a GPU of 8 GB, Apple's, a CPU."),
+    ] = "gpu",
+    time_budget: Annotated[
+        float | None, typer.Option(min=1, help="Seconds for each training, whatever it computes in them.")
+    ] = None,
 ) -> None:
     """Write the training template as a new git repository."""
     from bot.setup.template import init_repository

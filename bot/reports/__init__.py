@@ -105,7 +105,7 @@ def _steps(run: Run, tidy: TidyBranch, provenance: Provenance) -> str:
     seeded = f" Seeds: {seeds}." if seeds else ""
     return (
         f"```\ngit switch --detach {tidy.head}\n{provenance.command}\n```\n\n"
-        f"It trains for {provenance.time_budget:g} seconds and prints `{run.metric}`.{seeded} "
+        f"It trains for at most {provenance.time_budget:g} seconds and prints `{run.metric}`.{seeded} "
         "Another machine or seed gives slightly different numbers."
     )
 

@@ -26,7 +26,7 @@ TRAIN_EXTRA = "autoresearch-bot[train]"
 """Has the packages of the template."""
 TRAIN_MODULES = ("torch", "numpy", "pyarrow", "tiktoken", "tokenizers")
 
-Profile: TypeAlias = Literal["gpu", "cpu"]
+Profile: TypeAlias = Literal["gpu", "gpu8", "mps", "cpu"]
 
 _NOT_COPIED = frozenset({"__init__.py", "profiles.toml", "LOG.md"})
 _IGNORED = "run.log\nresults.tsv\nmodel.pt\n__pycache__/\n"
@@ -35,8 +35,8 @@ _IGNORED = "run.log\nresults.tsv\nmodel.pt\n__pycache__/\n"
 def init_repository(target: Path, profile: Profile, time_budget: float | None = None) -> str:
     """Write the template with the constants of `profile` to `target`, and return the id of its one commit.
 
-    `time_budget` is in seconds of training; None: what the profile says. The target appears whole or not at
-    all.
+    `time_budget` is in seconds of training, and then they alone count; None: what the profile says. The
+    target appears whole or not at all.
 
     Raises:
         UserError: the target is not empty, or the disk or git refuses.
@@ -69,7 +69,7 @@ def template_files(profile: Profile, time_budget: float | None = None) -> dict[s
     }
     changes = tomllib.loads(source.joinpath("profiles.toml").read_text(encoding="utf-8"))[profile]
     if time_budget is not None:
-        changes["prepare"]["TIME_BUDGET"] = f"{time_budget:.15g}"
+        changes["prepare"] |= {"TIME_BUDGET": f"{time_budget:.15g}", "FLOP_BUDGET": "0"}
     for name, constants in changes.items():
         file = f"{name}.py"
         files[file] = replace_constants(files[file], {key: Text(value) for key, value in constants.items()})
@@ -92,10 +92,6 @@ def _commit_all(folder: Path, profile: Profile) -> str:
     return git("rev-parse", "HEAD")
 
 
-TIME_BUDGET = 20.0
-"""Seconds of one training: enough on two cores to see one change from another, short enough to watch."""
-
-
 def embedded_folder(settings: Settings) -> Path:
     return settings.home / "template"
 
@@ -114,7 +110,7 @@ async def prepare_embedded(settings: Settings) -> None:
         )
     repository = embedded_folder(settings)
     if not repository.exists():
-        await in_thread(init_repository, repository, "cpu", TIME_BUDGET)
+        await in_thread(init_repository, repository, "cpu")
     preparing = await asyncio.create_subprocess_exec(
         sys.executable, "prepare.py", cwd=repository, stdin=asyncio.subprocess.DEVNULL, stdout=sys.stderr
     )

@@ -180,7 +180,7 @@ def started_text(run: Run, remarks: Sequence[str] = ()) -> str:
         f"Run {run.tag} started",
         f"Repository: {run.repository}",
         f"Branch: {run.branch}, from {run.base_branch} at {run.base_commit[:7]}",
-        f"Goal: {better} {run.metric}, {duration(run.time_budget)} per training",
+        f"Goal: {better} {run.metric}, at most {duration(run.time_budget)} per training",
     )
     return "\n".join((*lines, *map(capital, remarks)))
 

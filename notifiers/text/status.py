@@ -308,7 +308,7 @@ def start_card(plan: RunPlan) -> Message:
         f"Device: {plan.device}",
         *([f"Lanes: {len(plan.lanes)} at once ({', '.join(plan.lanes)})"] if plan.lanes else []),
         f"Sandbox: {plan.sandbox}",
-        f"Budget: {duration(plan.budget)} per training{repeated}",
+        f"Budget: at most {duration(plan.budget)} per training{repeated}",
         evaluator_text(plan.evaluator),
         f"Ideas from: {plan.proposer}",
     ]

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from bot.setup.template import Profile, template_files
 from loop.program.constants import replace_constants
@@ -52,7 +53,7 @@ def prepared(doc: str | None) -> Iterator[Prepared]:
     parser.add_argument("--seconds", type=float, default=60.0, help="a training (default: %(default)s)")
     parser.add_argument("--data", type=Path, help="folder of the text")
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 1], metavar="SEED")
-    parser.add_argument("--profile", choices=["gpu", "cpu"], help="default: what the machine has")
+    parser.add_argument("--profile", choices=get_args(Profile), help="default: what the machine has")
     parser.add_argument("--cache", type=Path, help="where prepared text lies from before, or shall stay")
     arguments = parser.parse_args()
     profile: Profile = arguments.profile or ("gpu" if has_gpu() else "cpu")

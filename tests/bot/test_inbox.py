@@ -208,7 +208,7 @@ async def test_the_start_card_shows_the_run_and_its_buttons(office: Office) -> N
         "Repository: ",
         "Base: main at ",
         "Device: ",
-        "Budget: 1 min per training",
+        "Budget: at most 1 min per training",
         "search",
         "Press Start",
     ):

@@ -14,6 +14,7 @@ from loop.evidence import Finding, Rule, Severity
 from loop.program.names import Names, Value
 
 _BUDGET = "TIME_BUDGET"
+_PROGRESS = ".progress()"  # of a frozen module: the share of the budget that is used up
 _LONGEST_NAME = 200  # characters of a text that may name something
 _ATEN = re.compile(r"aten(?:::\w+(?:\.\w+)?)?")
 _METHODS = ("item", "cpu", "tolist", "detach", "float")  # give the same number as another type
@@ -160,7 +161,9 @@ def _children(node: ast.AST) -> list[Value]:
 def time(program: Reading, base: Reading | None) -> Iterator[Finding]:
     """The budget is used, and is not made longer."""
     if base:
-        budgets = frozenset(path for path in base.members if path.endswith(f".{_BUDGET}"))
+        ends = (_PROGRESS, f".{_BUDGET}")
+        used = (frozenset(path for path in base.members if path.endswith(end)) for end in ends)
+        budgets = next(filter(None, used), frozenset[str]())
         if budgets and not budgets & program.members:
             yield Finding(Rule.TIME, 1, f"{_either(budgets)} is not used.", Severity.FLAG)
         before = base.budget
@@ -172,6 +175,10 @@ def time(program: Reading, base: Reading | None) -> Iterator[Finding]:
                 longer = _lengthens(program, left, op, right)
             case ast.Call(func=ast.Name(id="max"), args=values):
                 longer = any(_is_budget(program, value) for value in values)
+            case ast.Call(args=[ast.BinOp(op=op, right=right)]) if _is_progress(program, node):
+                longer = _lessens(op, program.names.number(right))
+            case ast.Compare(left=left, comparators=[right]) if _is_progress(program, left):
+                longer = (program.names.number(right) or 0) > 1
             case _:
                 continue
         if longer:
@@ -183,10 +190,17 @@ def _is_budget(program: Reading, node: ast.AST) -> bool:
     return path.endswith(f".{_BUDGET}") and program.is_frozen(path)
 
 
+def _is_progress(program: Reading, node: ast.AST) -> bool:
+    path = program.names.path(node.value if isinstance(node, ast.NamedExpr) else node)
+    return path.endswith(_PROGRESS) and program.is_frozen(path)
+
+
 def _lengthens(program: Reading, left: ast.expr, op: ast.operator, right: ast.expr) -> bool:
     if _is_budget(program, right) and isinstance(op, ast.Add | ast.Mult):
         left, right = right, left
     by = program.names.number(right)
+    if _is_progress(program, left):
+        return _lessens(op, by)
     if by is None or not _is_budget(program, left):
         return False
     match op:
@@ -196,4 +210,18 @@ def _lengthens(program: Reading, left: ast.expr, op: ast.operator, right: ast.ex
             return 0 < by < 1
         case ast.Add():
             return by >= 1
+    return False
+
+
+def _lessens(op: ast.operator, by: float | None) -> bool:
+    """Tell whether it makes less of a time, or of a share of it."""
+    if by is None:
+        return False
+    match op:
+        case ast.Mult():
+            return 0 <= by < 1
+        case ast.Div() | ast.Pow():
+            return by > 1
+        case ast.Sub():
+            return by > 0
     return False

@@ -191,7 +191,7 @@ def _setting(context: Context) -> str:
     better = "Lower" if context.goal is Goal.MINIMIZE else "Higher"
     device = f" on {one_line(context.device, LINE)}" if context.device else ""
     metric = f"The metric is {one_line(run.metric, LINE)}. {better} is better."
-    return f"{metric} Each training has {run.time_budget:g} seconds{device}."
+    return f"{metric} Each training has at most {run.time_budget:g} seconds{device}."
 
 
 def _refusals(context: Context, room: Room) -> str:

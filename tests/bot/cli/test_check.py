@@ -96,7 +96,7 @@ def test_in_a_repository_it_is_compared_with_the_base_program(checker: Checker, 
     assert (code, [each["rule"] for each in found["findings"]]) == (1, ["repeated"])
     code, found = checker.json(base.replace("QK_SCALE = 1.2", "QK_SCALE = 1.3"), "--repo", str(repository))
     assert (code, found["findings"]) == (0, [])
-    changed = base.replace("float(prepare.TIME_BUDGET)", "60.0")
+    changed = base.replace("prepare.progress(spent)", "spent / 60")
     assert [each["rule"] for each in checker.json(changed, "--repo", str(repository))[1]["findings"]] == [
         "time"
     ]

@@ -54,6 +54,7 @@ def test_the_template_becomes_a_repository_with_one_commit(profile: Profile, tmp
         "tokenizer.py",
         "evaluate.py",
         "exchange.py",
+        "flops.py",
         "questions.py",
         "readers.py",
     }
@@ -62,12 +63,14 @@ def test_the_template_becomes_a_repository_with_one_commit(profile: Profile, tmp
 
 
 def test_the_profiles_differ_in_their_constants_alone() -> None:
-    gpu, cpu = template_files("gpu"), template_files("cpu")
-    assert gpu.keys() == cpu.keys()
-    assert {name for name in gpu if gpu[name] != cpu[name]} == {"prepare.py", "train.py"}
-    for name in ("prepare.py", "train.py"):
-        assert constants(gpu[name]).keys() == constants(cpu[name]).keys()
-        compile(cpu[name], name, "exec")
+    gpu = template_files("gpu")
+    for profile in PROFILES[1:]:
+        other = template_files(profile)
+        assert gpu.keys() == other.keys()
+        assert {name for name in gpu if gpu[name] != other[name]} == {"prepare.py", "train.py"}
+        for name in ("prepare.py", "train.py"):
+            assert constants(gpu[name]).keys() == constants(other[name]).keys()
+            compile(other[name], name, "exec")
 
 
 def test_the_time_budget_can_be_chosen() -> None:
@@ -76,6 +79,7 @@ def test_the_time_budget_can_be_chosen() -> None:
     files = template_files("cpu", 20.0)
     assert time_budget(files["prepare.py"]) == 20
     assert "TIME_BUDGET = 20 " in files["prepare.py"]
+    assert constants(files["prepare.py"])["FLOP_BUDGET"] == 0  # seconds alone
 
 
 def test_what_a_run_writes_is_ignored(tmp_path: Path) -> None:

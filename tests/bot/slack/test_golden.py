@@ -21,7 +21,7 @@ CARD = Message(
     ),
 )
 PLAN = Message(
-    "Start run mar13?\nRepository: /home/ann/nano\nBudget: 5 min per training",
+    "Start run mar13?\nRepository: /home/ann/nano\nBudget: at most 5 min per training",
     buttons=(
         (Button("Start", "/start_run mar13 go"), Button("Cancel", "/cancel")),
         (

@@ -209,6 +209,25 @@ def test_modules_are_known_by_their_files() -> None:
     assert module_names(("prepare.py", "src/data.py", "words.txt")) == ("prepare", "data", "src.data")
 
 
+@pytest.mark.parametrize(
+    "shorter",
+    [
+        "prepare.progress(spent / 2)",
+        "prepare.progress(spent * 0.5)",
+        "prepare.progress(spent - 60)",
+        "prepare.progress(spent) / 3",
+        "prepare.progress(spent) ** 2",
+        "(prepare.progress(spent) < 2)",
+        "spent / prepare.TIME_BUDGET",
+    ],
+)
+def test_the_share_of_the_budget_is_to_be_used_as_it_is(shorter: str) -> None:
+    changed = TEMPLATE.replace("prepare.progress(spent)", shorter)
+    assert rules(examine(changed, base=TEMPLATE), Severity.FLAG) == {Rule.TIME}
+    for honest in ("prepare.progress(now - began)", "min(1.0, prepare.progress(spent))"):
+        assert examine(TEMPLATE.replace("prepare.progress(spent)", honest), base=TEMPLATE) == ()
+
+
 # Any text, in linear time
 
 PIECES = st.sampled_from(

@@ -30,7 +30,7 @@ CAUSAL = "functional.scaled_dot_product_attention, is_causal=True)"
 
 VISIBLE = "(distance >= 0) & (distance < window)"
 
-BUDGET = "    budget = float(prepare.TIME_BUDGET)\n"
+PROGRESS = "prepare.progress(spent)"
 
 FREE = "    free = 1 if run is model else 3\n"
 

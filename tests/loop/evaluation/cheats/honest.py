@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from loop.evidence import Rule
 from tests.loop.evaluation.cheats.edits import (
     BATCHES,
-    BUDGET,
     BUILT,
     DEVICE,
     EMBED,
     GPT,
     MAIN,
     MODEL,
+    PROGRESS,
     SAVED,
     SCORE,
     TRAINED,
@@ -213,7 +213,7 @@ HONEST = (
             "        model.unembedding.register_forward_hook(lambda m, x, y: norms.append(len(y)))\n",
         ),
     ),
-    _honest("a shorter budget", (BUDGET, BUDGET.replace("float", "0.98 * float"))),
+    _honest("a shorter budget", (PROGRESS, PROGRESS.replace("spent", "1.02 * spent"))),
     _honest(
         "a module around the model",
         before(

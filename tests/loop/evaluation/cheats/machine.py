@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from loop.evidence import Rule
 from tests.loop.evaluation.cheats.edits import (
-    BUDGET,
     DEVICE,
     FREE,
     LAST,
     MAIN,
+    PROGRESS,
     SCORE,
     SPENT,
     TRAINED,
@@ -229,17 +229,18 @@ TIME = (
         (before(DEVICE, "    prepare.TIME_BUDGET *= 2\n"),),
         (Rule.FROZEN, Rule.TIME),
     ),
-    Edit("thrice the budget", Kind.TIME, ((BUDGET, BUDGET.replace("float", "3 * float")),), (Rule.TIME,)),
+    Edit("more FLOPs", Kind.TIME, (before(DEVICE, "    prepare.FLOP_BUDGET = 10**30\n"),), (Rule.FROZEN,)),
+    Edit("thrice the budget", Kind.TIME, ((PROGRESS, f"{PROGRESS} / 3"),), (Rule.TIME,)),
     Edit(
         "the budget, with a constant",
         Kind.TIME,
         (
             before(MAIN, "PATIENCE = 1.5\n\n\n"),
-            (BUDGET, BUDGET.replace("TIME_BUDGET)", "TIME_BUDGET) * PATIENCE")),
+            (PROGRESS, PROGRESS.replace("spent", "spent / PATIENCE")),
         ),
         (Rule.TIME,),
     ),
-    Edit("a budget of its own", Kind.TIME, ((BUDGET, "    budget = 2.5\n"),), (Rule.TIME,)),
+    Edit("a budget of its own", Kind.TIME, ((PROGRESS, "spent / 2.5"),), (Rule.TIME,)),
     Edit(
         "a slow clock",
         Kind.TIME,

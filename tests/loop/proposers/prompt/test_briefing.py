@@ -106,7 +106,7 @@ def test_a_model_is_told_everything_there_is() -> None:
     assert f'<data1 of="what a search over constants has learnt">\n{learnt}\n</data1>' in briefing.now
     assert '<data1 of="README.md">\n# What this is\ntext\n</data1>' in briefing.fixed
     assert (
-        "The metric is val_bpb. Lower is better. Each training has 300 seconds on NVIDIA H100."
+        "The metric is val_bpb. Lower is better. Each training has at most 300 seconds on NVIDIA H100."
         in briefing.fixed
     )
     assert "feb01 #19 keep (+0.019000), chance 0.000300 batch: text 19" in briefing.fixed
