@@ -40,6 +40,7 @@ from loop.process.trainer import Job, Limits, Supervisor, Trainer, TrainingProce
 from loop.results.gains import reason_of
 from loop.sandbox.sandbox import SandboxKind, find_sandbox
 from loop.sandbox.view import private_environment
+from tests.loop.forked_supervisors import Forking
 from tests.loop.lab import Ideas, Lab
 from tests.loop.sandbox.attacks import CACHE, LEFTOVERS, REACH, Trick, honest, one_by_one, source
 from tests.loop.sandbox.tricks import CACHES, ENDINGS, LIMITS, LINKS, LOGS
@@ -258,11 +259,15 @@ def ground(folder: Path) -> Iterator[Ground]:
 
 
 class LimitedTrainer(Trainer):
-    """Trains each trick under limits of its own."""
+    """Trains each trick under limits of its own, with supervisors that have done their imports."""
 
     def __init__(self, ground: Ground) -> None:
         super().__init__()
         self._ground = ground
+        self._forking = Forking()
+
+    def arm(self) -> Supervisor:  # type: ignore[override] # as a method, with the process that forks them
+        return self._forking.arm()
 
     def start(self, supervisor: Supervisor, job: Job) -> TrainingProcess:
         trick = self._ground.trick_of((job.cwd / "train.py").read_text())
