@@ -215,7 +215,7 @@ async def run_together(programs: list[Program], seconds: float, limits: Limits, 
         "mark": mark,
     }
     environment = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
-    process = await start_worker("loop.evaluation.together", python=sys.executable, environment=environment)
+    process = await start_worker("loop.evaluation.together", environment=environment)
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import chain, combinations, product, tee
 from typing import TYPE_CHECKING, TypeVar
@@ -273,7 +274,9 @@ class SearchProposer:
 
     name = NAME
 
-    def __init__(self, *, python: str, frozen: Collection[str] = frozenset(), limit: float = 120.0) -> None:
+    def __init__(
+        self, *, frozen: Collection[str] = frozenset(), limit: float = 120.0, python: str = sys.executable
+    ) -> None:
         self._python = python
         self._frozen = frozenset(frozen)
         self._limit = limit
