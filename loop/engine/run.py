@@ -196,7 +196,6 @@ class Engine(Conductor):
                 lane.wake.set()
 
     def lanes(self) -> tuple[tuple[Slot, Reason | None], ...]:
-        """Return the lanes with their reasons to be closed."""
         return tuple((lane.slot, lane.closed) for lane in self._lanes)
 
     async def end_stalled(self, folder: Path) -> None:

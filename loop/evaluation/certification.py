@@ -118,12 +118,10 @@ def turns(pairs: int, lanes: int, *, seed: int) -> tuple[Turn, ...]:
 
 
 def seconds_for(trainings: int, seconds: float, lanes: int) -> float:
-    """Return how long so many trainings of `seconds` each take."""
     return math.ceil(trainings / lanes) * seconds
 
 
 def trainings_that_fit(left: float, seconds: float, lanes: int) -> int:
-    """Return how many trainings of `seconds` each end within the seconds that are `left`."""
     return max(0, math.floor(left / seconds)) * lanes
 
 

@@ -285,7 +285,6 @@ class SearchProposer:
         return await self._ask("loop.proposers.search.suggest:suggest", context, Proposal)
 
     async def describe(self, context: Context) -> str:
-        """Return the state of the search in words."""
         return await self._ask("loop.proposers.search.state:describe", context, str)
 
     async def _ask(self, function: str, context: Context, returns: type[_T]) -> _T:
