@@ -116,6 +116,11 @@ class Goal(StrEnum):
     MINIMIZE = "minimize"
     MAXIMIZE = "maximize"
 
+    @property
+    def sign(self) -> int:
+        """What a fall of the metric counts as a gain."""
+        return 1 if self is Goal.MINIMIZE else -1
+
 
 class Family(StrEnum):
     """What kind of change a proposal makes."""

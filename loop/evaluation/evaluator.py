@@ -345,9 +345,8 @@ def _disagreement(
     off = f"it printed {metric} {number(printed)}, but its model has {number(found, printed)}"
     if head is None or before is None:
         return off if alone else ""
-    sign = 1 if goal is Goal.MINIMIZE else -1
-    claimed = sign * (head.printed - printed)
-    gained = numbers.get("gain_val", sign * (before - found))
+    claimed = goal.sign * (head.printed - printed)
+    gained = numbers.get("gain_val", goal.sign * (before - found))
     # Where no losses were compared the two errors are taken for independent, which they are less than.
     apart = math.hypot(head.numbers.get(f"{metric}_se", 0.0), numbers.get(f"{metric}_se", 0.0))
     error = STANDARD_ERRORS * numbers.get("gain_val_se", apart) * _chance(numbers)

@@ -88,5 +88,5 @@ def first_look(
 
     `head` are the numbers of the program with it, of new trainings if there are any.
     """
-    better = fmean(head) - without if goal is Goal.MAXIMIZE else without - fmean(head)
+    better = goal.sign * (without - fmean(head))
     return better, noise.sigma * math.sqrt(1 + 1 / len(head)) if noise else 0.0

@@ -67,8 +67,8 @@ def with_pending(
         return surface
     values = [_values(each, axes) for each in pending]
     losses, _ = surface.predict(surface.columns.rows(values))
-    sign = 1 if goal is Goal.MINIMIZE else -1
-    expected = [Result(each, here + sign * float(loss)) for each, loss in zip(values, losses, strict=True)]
+    found = zip(values, losses, strict=True)
+    expected = [Result(each, here + goal.sign * float(loss)) for each, loss in found]
     return fit_surface(axes, (*trials.results, *expected), goal, noise, like=surface)
 
 
