@@ -17,8 +17,7 @@ from loop.results.gains import FamilyRate, Lesson, effect
 from loop.results.report import RunStatus
 from loop.sandbox.proof import Check, SandboxFacts
 from loop.sandbox.sandbox import SandboxKind
-from loop.store.evidence.wishes import Wished
-from loop.store.experiments import Idea
+from loop.store.experiments import Idea, Wished
 from loop.text import one_line
 from notifiers.message import Button, Message
 from notifiers.text.certainty import certified_line

@@ -29,7 +29,6 @@ from loop.gain import number
 from loop.process.worker import run_worker
 from loop.program.constants import find_constants
 from loop.proposers.protocol import Context, ExhaustedError, SearchMode
-from loop.proposers.search.first_tries import first_tries
 from loop.proposers.search.history import Result, SearchHistory, TrainedPrograms, read_history
 from loop.proposers.search.memory import memory_of
 from loop.proposers.search.space import (
@@ -44,7 +43,8 @@ from loop.proposers.search.space import (
     read_program,
 )
 from loop.proposers.search.surface import ResponseSurface, fit_surface
-from loop.proposers.steering import moves_like, unwanted
+from loop.proposers.search.tries import first_tries, moves_like
+from loop.proposers.steering import unwanted
 
 
 def under_way(experiments: Sequence[Experiment]) -> tuple[Experiment, ...]:
