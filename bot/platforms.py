@@ -123,12 +123,13 @@ class Chats:
         async def answer_or_pair(request: Request) -> Reply | None:
             return await (pairing.answer if pairing else answer)(request)
 
-        connection = await self._connect(platform, answer_or_pair)
+        pairs = platform.pairs and not self._access.lists[platform.name].is_used
+        connection = await self._connect(platform, answer_or_pair if pairs else answer)
         if connection is None:
             for check in _without_token(platform, self._settings):
                 self._say_here(check.sentence)
             return
-        if platform.pairs and not self._access.lists[platform.name].is_used:
+        if pairs:
             pairing = Pairing(platform.name, answer, access=self._access, say_here=self._say_here)
         async with AsyncExitStack() as stack:
             if connection.close is not None:

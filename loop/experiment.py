@@ -111,10 +111,14 @@ class Purpose(StrEnum):
 
 
 class Goal(StrEnum):
-    """Which direction of the metric is better."""
+    """Which direction of the metric is better; `sign` is what a fall of it counts as a gain."""
 
     MINIMIZE = "minimize"
     MAXIMIZE = "maximize"
+
+    @property
+    def sign(self) -> int:
+        return 1 if self is Goal.MINIMIZE else -1
 
 
 class Family(StrEnum):
@@ -148,7 +152,6 @@ class Cost:
         return self.input_tokens + self.output_tokens
 
     def __add__(self, other: Cost) -> Cost:
-        """Return both together; a price that is unknown is left out."""
         known = [cost.dollars for cost in (self, other) if cost.dollars is not None]
         return Cost(
             self.input_tokens + other.input_tokens,
@@ -395,7 +398,6 @@ class Experiment:
 
     @property
     def training_seconds(self) -> float | None:
-        """Seconds the training itself counted against its budget, None where it reported none."""
         return self.numbers.get("training_seconds")
 
 

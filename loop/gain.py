@@ -59,7 +59,6 @@ def _power(like: float | None) -> int:
 
 
 def digits(like: float | None) -> int:
-    """Return how many digits after the point are shown."""
     power = _power(like)
     return max(0, DIGITS - power) if power > 0 else max(DIGITS, _FEWEST - 1 - power)
 

@@ -21,8 +21,7 @@ from loop.proposers.protocol import Context
 from loop.proposers.steering import why_unwanted
 from loop.results.gains import hit_rates, lessons, lessons_of_others, most_valuable
 from loop.store.events import Notes
-from loop.store.evidence.wishes import Wished, Wishes
-from loop.store.experiments import IdeaBox
+from loop.store.experiments import IdeaBox, Wished, Wishes
 from loop.text import one_line
 from notifiers.message import Button, Message, Reply
 from notifiers.text.digest import wish_text

@@ -123,7 +123,6 @@ MAX_ITEM = 1 << 26  # bytes of one line from the bot, which is trusted: enough f
 
 
 async def send(path: Path, command: str) -> Reply:
-    """Return the reply to one command."""
     import asyncio  # here and below: most commands only ask whether a bot is there
 
     async with _connect(path) as bot:

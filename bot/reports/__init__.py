@@ -277,7 +277,7 @@ async def make_bundle(
     experiments = await in_thread(journal.experiments, run.id)
     decided = [experiment for experiment in experiments if experiment.status is not None]
     keeps = [experiment for experiment in decided if experiment.status is Status.KEEP and experiment.number]
-    tidy = await in_thread(lambda: tidy_branch(run, keeps, squash=squash))
+    tidy = await in_thread(tidy_branch, run, keeps, squash=squash)
     rows = [row_of(experiment) for experiment in decided]
     provenance = await in_thread(
         provenance_of, settings, run, workspace, keeps[-1].commit, shown_as=tidy.head

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -75,7 +74,7 @@ def make_researcher(
         return Source(choice.name, model, choice.weight, model.name)
 
     guard = guard_of(settings, run, journal, workspace)
-    search = SearchProposer(python=sys.executable, frozen=frozenset(settings.frozen_constants))
+    search = SearchProposer(frozen=frozenset(settings.frozen_constants))
     return Researcher(
         search=search,
         describe=search.describe,

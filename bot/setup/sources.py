@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -84,7 +83,6 @@ def _language_model(choice: SourceChoice, supplies: Supplies) -> Model:
         choice.name,
         settings=supplies.keys,
         secrets=supplies.secrets,
-        python=sys.executable,
         budget=supplies.context_tokens,
     )
 

@@ -108,16 +108,15 @@ class Engine(Conductor):
     ) -> Certification:
         """Train head and baseline anew, by turns, once no experiment is under way."""
         async with self.switch:
-            ask, about = self.certifier.ask, {"name": name, "answered_in": answered_in}
-            asked = await in_thread(lambda: ask(self.run, until=until, **about))
+            ask = self.certifier.ask
+            asked = await in_thread(ask, self.run, until=until, name=name, answered_in=answered_in)
             self._wake()
             return asked
 
     async def prune(self, *, name: str = "", answered_in: str = "") -> tuple[int, float]:
         """Leave keeps out one at a time; return how many, and about how many seconds that takes."""
         async with self.switch:
-            ask, about = self.pruner.ask, {"name": name, "answered_in": answered_in}
-            found = await in_thread(lambda: ask(self.run, **about))
+            found = await in_thread(self.pruner.ask, self.run, name=name, answered_in=answered_in)
             self.prefetch.look_again(at_once=True)
             self._wake()
             return found
@@ -148,7 +147,7 @@ class Engine(Conductor):
     async def end_certification(self, now: float) -> None:
         """End what was to be over by `now`, a certification or a prune, with what there is."""
         async with self.switch:
-            await in_thread(lambda: self.pruner.end_now(self.run, by=now))
+            await in_thread(self.pruner.end_now, self.run, by=now)
             due = await in_thread(self.certifier.under_way, self.run)
             if due is None or due.until is None or now < due.until:
                 return
@@ -197,7 +196,6 @@ class Engine(Conductor):
                 lane.wake.set()
 
     def lanes(self) -> tuple[tuple[Slot, Reason | None], ...]:
-        """Return the lanes with their reasons to be closed."""
         return tuple((lane.slot, lane.closed) for lane in self._lanes)
 
     async def end_stalled(self, folder: Path) -> None:

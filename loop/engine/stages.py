@@ -373,7 +373,6 @@ def decided(
 
 
 def doubted(keep: Verdict, doubt: Doubt) -> Verdict:
-    """Return the verdict on a number that would be kept."""
     match doubt.belief:
         case Belief.BELIEVED:
             return keep

@@ -41,7 +41,7 @@ def certified(baseline: Sequence[float], head: Sequence[float], goal: Goal) -> C
     wide, and does not see that drift and seed are a pair's own.
     """
     pairs = zip(baseline, head, strict=False)
-    gains = [before - after if goal is Goal.MINIMIZE else after - before for before, after in pairs]
+    gains = [goal.sign * (before - after) for before, after in pairs]
     if len(gains) < 2:
         return None
     return _interval(fmean(gains), stdev(gains) / math.sqrt(len(gains)), len(gains) - 1, len(gains))
@@ -62,9 +62,9 @@ def own_gain(
     squares, freedom = _squares(without) + _squares(head), len(without) + len(head) - 2
     if noise is not None:
         squares, freedom = squares + noise.sigma**2, freedom + 1
-    gain = fmean(without) - fmean(head)
+    gain = goal.sign * (fmean(without) - fmean(head))
     error = math.sqrt(squares / freedom * (1 / len(without) + 1 / len(head)))
-    return _interval(gain if goal is Goal.MINIMIZE else -gain, error, freedom, repeats)
+    return _interval(gain, error, freedom, repeats)
 
 
 def mean_of(values: Sequence[float]) -> tuple[float, float, float]:
@@ -118,12 +118,10 @@ def turns(pairs: int, lanes: int, *, seed: int) -> tuple[Turn, ...]:
 
 
 def seconds_for(trainings: int, seconds: float, lanes: int) -> float:
-    """Return how long so many trainings of `seconds` each take."""
     return math.ceil(trainings / lanes) * seconds
 
 
 def trainings_that_fit(left: float, seconds: float, lanes: int) -> int:
-    """Return how many trainings of `seconds` each end within the seconds that are `left`."""
     return max(0, math.floor(left / seconds)) * lanes
 
 

@@ -215,7 +215,7 @@ async def run_together(programs: list[Program], seconds: float, limits: Limits, 
         "mark": mark,
     }
     environment = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
-    process = await start_worker("loop.evaluation.together", python=sys.executable, environment=environment)
+    process = await start_worker("loop.evaluation.together", environment=environment)
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
@@ -345,9 +345,8 @@ def _disagreement(
     off = f"it printed {metric} {number(printed)}, but its model has {number(found, printed)}"
     if head is None or before is None:
         return off if alone else ""
-    sign = 1 if goal is Goal.MINIMIZE else -1
-    claimed = sign * (head.printed - printed)
-    gained = numbers.get("gain_val", sign * (before - found))
+    claimed = goal.sign * (head.printed - printed)
+    gained = numbers.get("gain_val", goal.sign * (before - found))
     # Where no losses were compared the two errors are taken for independent, which they are less than.
     apart = math.hypot(head.numbers.get(f"{metric}_se", 0.0), numbers.get(f"{metric}_se", 0.0))
     error = STANDARD_ERRORS * numbers.get("gain_val_se", apart) * _chance(numbers)

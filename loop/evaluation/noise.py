@@ -121,7 +121,6 @@ class Drift:
 
 
 def speed(numbers: Mapping[str, float]) -> float | None:
-    """Return the steps per second."""
     steps, seconds = numbers.get("num_steps"), numbers.get("training_seconds")
     return steps / seconds if steps and seconds and steps > 0 and seconds > 0 else None
 

@@ -64,7 +64,7 @@ def implausible(
     before = [each for each in earlier if each.number != candidate.number]
     value = candidate.numbers[metric]
     found = (
-        _gain(candidate, before, metric, best, _better(best, value, goal), goal, noise),
+        _gain(candidate, before, metric, best, goal.sign * (best - value), goal, noise),
         _tokens(candidate, before),
         _mfu(candidate),
         _memory(candidate, device_mb),
@@ -98,14 +98,10 @@ def _gain(
     return Implausible(Sign.GAIN, {"gain": better, "most": most, "best": best}) if better >= most else None
 
 
-def _better(before: float, after: float, goal: Goal) -> float:
-    return before - after if goal is Goal.MINIMIZE else after - before
-
-
 def _gains(before: Iterable[Experiment], goal: Goal) -> Iterator[float]:
     for each in before:
         if each.status == "keep" and each.best_before is not None and each.value is not None:
-            yield _better(each.best_before, each.value, goal)
+            yield goal.sign * (each.best_before - each.value)
 
 
 def _tokens(candidate: Experiment, before: Iterable[Experiment]) -> Implausible | None:

@@ -97,7 +97,6 @@ class Commits:
 
 @lru_cache(maxsize=8)
 def commits_in(directory: Path) -> Commits:
-    """Return the commits of the repository whose git directory is `directory`."""
     return Commits(Git(directory))
 
 

@@ -122,7 +122,6 @@ def _words(program: Path) -> Iterator[str]:
 
 
 def branches(repository: Path) -> tuple[str, ...]:
-    """Return the names of the repository's local branches."""
     git = Git(locate(repository).common)
     return tuple(git("for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads/").splitlines())
 

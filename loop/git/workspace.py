@@ -96,7 +96,6 @@ class Workspace:
     # Life of the worktree
 
     def create(self, base: str) -> None:
-        """Make branch and worktree at commit `base`."""
         with self._working():
             _check_commit(base)
             self._check_free(self.tag)

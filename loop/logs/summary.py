@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -114,7 +113,6 @@ def _match(text: str, pattern: str) -> dict[str, float]:
             pattern,
             returns=dict,
             name="SUMMARY_PATTERN",
-            python=sys.executable,
             limit=PATTERN_SECONDS,
         )
     )

@@ -292,7 +292,6 @@ def _own_places() -> tuple[Path, ...]:
 
 
 def _places(python: Path) -> tuple[Path, ...]:
-    """Return where a Python and its packages are."""
     answer = answer_of(str(python), "-c", _PLACES, environ={"PYTHONSAFEPATH": "1"}, seconds=_ANSWER_SECONDS)
     return tuple(Path(place) for place in json.loads(answer or "[]") if place)
 

@@ -237,7 +237,6 @@ class TrainingProcess:
                 os.kill(self._supervisor.pid, request)
 
     async def wait(self) -> Outcome:
-        """Wait for the outcome."""
         if self._supervisor is not None:
             await self._supervisor.gone()
             _reap(self._supervisor.pid)

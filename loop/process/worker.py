@@ -58,7 +58,7 @@ class WorkerError(UserError):
 
 
 async def start_worker(
-    module: str, *arguments: str, python: str, environment: Mapping[str, str]
+    module: str, *arguments: str, environment: Mapping[str, str], python: str = sys.executable
 ) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *(python, "-m", module, *arguments),
@@ -76,8 +76,8 @@ async def run_worker(
     *arguments: object,
     returns: type[T],
     name: str,
-    python: str,
     limit: float,
+    python: str = sys.executable,
     settings: Mapping[str, str] | None = None,
 ) -> T:
     """Return what `function`, as `module:name`, returns for `arguments`; it may be a coroutine function.

@@ -11,8 +11,7 @@ from loop.errors import UserError
 from loop.evaluation.noise import Noise
 from loop.experiment import Cost, Experiment, Goal, Proposal, Run, Status
 from loop.results.gains import Lesson
-from loop.store.evidence.wishes import Wished
-from loop.store.experiments import Idea, Row
+from loop.store.experiments import Idea, Row, Wished
 
 STUCK_AFTER = 15
 """Decided experiments without a keep after which a run is stuck. Published nights keep one of six."""

@@ -1,19 +1,14 @@
-"""What people said of experiments, more like this or never again. Pure: a restart changes nothing."""
+"""Whether people said never again to what is proposed. Pure: a restart changes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 from loop.errors import UserError
 from loop.evidence import Wish
 from loop.experiment import Proposal
 from loop.program.constants import find_constants
-from loop.proposers.search.first_tries import first_tries
-from loop.proposers.search.space import Axis, Moves, family_of
-from loop.store.evidence.wishes import Wished
-
-_NEAREST = 2  # values of each constant that are tried for one wish
-_OF_FAMILY = 2  # other constants of its family
+from loop.store.experiments import Wished
 
 
 def why_unwanted(wishes: Iterable[Wished], source: str, proposal: Proposal) -> str | None:
@@ -87,36 +82,3 @@ def _is_further(old: object, new: object, here: object, value: object) -> bool:
 def _numbers(*values: object) -> tuple[float, ...] | None:
     found = tuple(float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool))
     return found if len(found) == len(values) else None
-
-
-def moves_like(wished: Wished, axes: Sequence[Axis]) -> Iterator[Moves]:
-    """Yield what is like an experiment, the most alike first: its constants further the same way, together
-    and one by one, then others of their family.
-    """
-    ways = [(axis, values) for axis in axes if (values := _nearest(axis, wished.changed))]
-    if len(ways) > 1:
-        yield tuple((axis, values[0]) for axis, values in ways)
-    for place in range(_NEAREST):
-        yield from (((axis, values[place]),) for axis, values in ways if place < len(values))
-    names = wished.changed.keys()
-    families = {family_of(name) for name in names} or {wished.family}
-    others = [axis for axis in axes if axis.constant.name not in names]
-    alike = [move for move in first_tries(others) if family_of(move[0].constant.name) in families - {None}]
-    yield from ((move,) for move in alike[:_OF_FAMILY])
-
-
-def _nearest(axis: Axis, changed: Mapping[str, tuple[object, object]]) -> list[bool | int | float | str]:
-    """Return the values of an axis that lie where the experiment moved it, the nearest to its own first."""
-    if axis.constant.name not in changed:
-        return []
-    old, new = (axis.read({axis.constant.name: value}) for value in changed[axis.constant.name])
-    if old is None or new is None or old == new:
-        return []
-    others = [value for value in axis.ladder if value != axis.current]
-    to = axis.place(new)
-    if not axis.ordered or to is None:
-        return sorted(others, key=lambda value: value != new)[:_NEAREST]
-    sign = 1 if float(new) > float(old) else -1
-    side = [value for value in others if sign * (float(value) - float(axis.current)) > 0]
-    side.sort(key=lambda value: (abs(axis.ladder.index(value) - to), -sign * float(value)))
-    return side[:_NEAREST]

@@ -70,7 +70,7 @@ def moves_of(experiments: Sequence[Experiment], goal: Goal, noise: Noise | None 
         if each.status is Status.KEEP:
             head = each
     worst = _usual([change for _, change, _ in found], goal)
-    found = [each for each in found if (each[1] if goal is Goal.MINIMIZE else -each[1]) <= worst]
+    found = [each for each in found if goal.sign * each[1] <= worst]
     tries: dict[tuple[str, Way], list[Try]] = {}
     for moved, change, kept in found:
         for key, value in moved.items():
@@ -123,8 +123,7 @@ def _number(value: object) -> float:
 
 def _usual(changes: Sequence[float], goal: Goal) -> float:
     """Return how bad a change may be to be told: what diverged says nothing about usual effects."""
-    sign = 1 if goal is Goal.MINIMIZE else -1
-    worse = sorted(sign * change for change in changes)
+    worse = sorted(goal.sign * change for change in changes)
     quarter, three = (worse[share * len(worse) // 4] for share in (1, 3)) if worse else (0.0, 0.0)
     return math.inf if len(worse) < _FEW or quarter == three else three + _FENCE * (three - quarter)
 

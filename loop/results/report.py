@@ -220,8 +220,7 @@ def make_report(
     """
     counts = Counter(row.status for row in rows)
     keeps = list(_keeps(rows, goal, before))
-    direction = 1 if goal is Goal.MINIMIZE else -1
-    best = min(reversed(keeps), key=lambda keep: direction * keep[1], default=None)
+    best = min(reversed(keeps), key=lambda keep: goal.sign * keep[1], default=None)
     gains = [
         Gain(row.number, row.commit, row.description, gain(best_before, value, goal))
         for row, value, best_before in keeps

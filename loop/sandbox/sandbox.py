@@ -119,7 +119,8 @@ def _try(sandbox: Sandbox) -> str:
         view = View(Path(folder), Path(folder), environment, readable=readable)
         ran = run(sandbox.wrap(view, (sys.executable, "-I", "-S", "-c", "pass")), environment, PATIENCE)
     lines = ran.stderr.strip().splitlines() or [f"exit status {ran.returncode}"]
-    return "" if ran.returncode == 0 else explain(lines[-1].partition(", likely because")[0], sandbox.kind)
+    error, _, _ = lines[-1].partition(", likely because")  # a guess of bwrap
+    return "" if ran.returncode == 0 else explain(error, sandbox.kind)
 
 
 def run(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -65,7 +64,6 @@ class Tracker:
                         steps,
                         returns=int,
                         name="its worker",
-                        python=sys.executable,
                         limit=300.0,
                         settings=self._settings,
                     )

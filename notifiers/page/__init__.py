@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loop.evaluation.certainty import Certainty
-from loop.experiment import Goal, Status
+from loop.experiment import Status
 from loop.gain import change, number, signed, step, with_error
 from loop.logs.progress import Curve
 from loop.results.constants import Move, flat
@@ -201,7 +201,7 @@ def _moves(content: Content) -> list[dict[str, object]]:
     moves, like = content.moves[:_MOVES], content.report.like
     ends = [end for move in moves for end in _ends(move)]
     low, high = min([0.0, *ends]), max([0.0, *ends])
-    sign = 1 if content.report.goal is Goal.MINIMIZE else -1
+    sign = content.report.goal.sign
 
     def share(value: float) -> float:
         return round(100 * (value - low) / ((high - low) or 1.0), 1)

@@ -52,7 +52,7 @@ def _pruned(event: Event, run: Run) -> str:
     assert isinstance(own, Mapping)
     assert isinstance(removable, list)
     assert isinstance(unmeasured, list)
-    sign, reason = -1 if run.goal is Goal.MINIMIZE else 1, one_line(str(data["reason"]), _SENTENCE)
+    sign, reason = -run.goal.sign, one_line(str(data["reason"]), _SENTENCE)
     why = f": {reason}" if reason else ""
     if not own:
         return f"No keep's own gain is known{why or ': none can be left out alone'}"
@@ -72,7 +72,7 @@ def _pruned(event: Event, run: Run) -> str:
 
 def gain_text(found: Certified, recorded: float | None, goal: Goal, like: float | None = None) -> str:
     """Return `recorded -0.0282, certified -0.0205 (-0.0262 … -0.0148, 2 × 3 repeats)`."""
-    sign = -1 if goal is Goal.MINIMIZE else 1
+    sign = -goal.sign
     width = (found.high - found.low) / 4
     places = digits_of(width, like) if is_visible(width, like) else digits(like)
     first, last = (found.high, found.low) if goal is Goal.MINIMIZE else (found.low, found.high)

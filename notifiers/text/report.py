@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from typing import assert_never
 
-from loop.experiment import Cost, Goal, Run, RunState
+from loop.experiment import Cost, Run, RunState
 from loop.gain import change, is_visible, number, signed, step
 from loop.proposers.protocol import SearchMode
 from loop.results.ledger import Bill, Ledger, Spent
@@ -180,10 +180,9 @@ def _gains(report: Report, width: int) -> list[str]:
     gains = [gain for gain in report.gains if is_visible(gain.gain, report.like)][:_GAINS]
     if not gains:
         return []
-    sign = -1 if report.goal is Goal.MINIMIZE else 1
     lines = []
     for gain in gains:
-        head = f"#{gain.number} {signed(sign * gain.gain, report.like)} "
+        head = f"#{gain.number} {signed(-report.goal.sign * gain.gain, report.like)} "
         lines.append(head + whole_changes(gain.description, width - len(head)))
     return ["Largest gains" if len(gains) > 1 else "Gain", *lines]
 

@@ -17,8 +17,7 @@ from loop.results.gains import FamilyRate, Lesson, effect
 from loop.results.report import RunStatus
 from loop.sandbox.proof import Check, SandboxFacts
 from loop.sandbox.sandbox import SandboxKind
-from loop.store.evidence.wishes import Wished
-from loop.store.experiments import Idea
+from loop.store.experiments import Idea, Wished
 from loop.text import one_line
 from notifiers.message import Button, Message
 from notifiers.text.certainty import certified_line
@@ -393,13 +392,13 @@ def _present(experiment: Experiment, made: Iterable[tuple[Idea, Experiment]]) ->
 
 def _became(idea: Idea, experiment: Experiment, goal: Goal) -> str:
     better = effect(experiment, goal)
-    moved = [] if better is None else [signed(_change(better, goal), experiment.value)]
+    moved = [] if better is None else [signed(-goal.sign * better, experiment.value)]
     outcome = " ".join([str(experiment.status), *moved])
     return f"{_said(idea)}: {outcome}, experiment #{experiment.number}"
 
 
 def _family(rate: FamilyRate, goal: Goal, like: float | None) -> str:
-    best = f", best {signed(_change(rate.best_gain, goal), like)}" if rate.best_gain else ""
+    best = f", best {signed(-goal.sign * rate.best_gain, like)}" if rate.best_gain else ""
     return f"{family_text(rate.family)}: {rate.kept:,} of {rate.tried:,} kept{best}"
 
 
@@ -412,11 +411,7 @@ def _lesson(lesson: Lesson, goal: Goal, like: float | None) -> str:
 
 def _effect(better: float, noise: float | None, goal: Goal, like: float | None) -> str:
     """Return `-0.0031 ± 0.0008`."""
-    moved = _change(better, goal)
+    moved = -goal.sign * better
     if not noise or not is_visible(noise, like):
         return signed(moved, like)
     return with_error(moved, noise, like, sign="+")
-
-
-def _change(better: float, goal: Goal) -> float:
-    return -better if goal is Goal.MINIMIZE else better

@@ -157,7 +157,7 @@ def forking_workers(orders: Callable[[], socket.socket]) -> Callable[..., Awaita
     from loop.process.worker import start_worker as starting
 
     async def start_worker(
-        module: str, *arguments: str, python: str, environment: Mapping[str, str]
+        module: str, *arguments: str, environment: Mapping[str, str], python: str = sys.executable
     ) -> Worker:
         of_python = [name for name in environment if name.startswith("PYTHON")]
         if module != WORKER or python != sys.executable or of_python:

@@ -18,8 +18,7 @@ from bot.telegram.updates import asked_in
 from loop.errors import UserError
 from loop.evidence import Wish
 from loop.experiment import EventKind, Stage, Status
-from loop.store.evidence.wishes import Wishes
-from loop.store.experiments import IdeaBox
+from loop.store.experiments import IdeaBox, Wishes
 from loop.store.outbox import Entry, Outbox, State
 from notifiers.channels.telegram_places import Places
 from notifiers.message import Reply

@@ -66,7 +66,6 @@ class Certifier:
         return last is None or (last.ended_at is not None and last.head != head.number)
 
     def seconds(self, run: Run, pairs: int) -> float:
-        """Return about how long so many pairs take."""
         return seconds_for(2 * pairs, usual_seconds(self._journal, run), self._lanes)
 
     def advance(self, run: Run) -> None:

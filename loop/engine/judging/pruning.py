@@ -7,9 +7,9 @@ from dataclasses import replace
 from loop.engine.stages import RUN_STOPPED, equal_within
 from loop.engine.trainings import Trainings
 from loop.errors import UserError
+from loop.evaluation.certainty import first_look, first_to_leave_out, own_gains, read_keeps, removable
 from loop.evaluation.certification import seconds_for
 from loop.evaluation.noise import read_noise
-from loop.evaluation.prune import first_look, first_to_leave_out, own_gains, read_keeps, removable
 from loop.evidence import RepeatFor
 from loop.experiment import Experiment, Run, RunState, Status
 from loop.gain import number, signed

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -65,9 +66,9 @@ class LanguageModel:
         *,
         settings: Mapping[str, str],
         secrets: Collection[str],
-        python: str,
         budget: int = 60_000,
         limit: float = 300.0,
+        python: str = sys.executable,
     ) -> None:
         self._model = model
         network = {name: os.environ[name] for name in _NETWORK if name in os.environ}

@@ -24,8 +24,7 @@ from loop.logs.error_line import tells_of_full_memory
 from loop.logs.tail import read_tail
 from loop.proposers.protocol import Context, Failure
 from loop.results.gains import lessons_of_others, near_misses
-from loop.store.evidence.wishes import Wishes
-from loop.store.experiments import IdeaBox
+from loop.store.experiments import IdeaBox, Wishes
 from loop.store.journal import Journal
 
 log = logging.getLogger(__name__)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import chain, combinations, product, tee
 from typing import TYPE_CHECKING, TypeVar
@@ -28,7 +29,6 @@ from loop.gain import number
 from loop.process.worker import run_worker
 from loop.program.constants import find_constants
 from loop.proposers.protocol import Context, ExhaustedError, SearchMode
-from loop.proposers.search.first_tries import first_tries
 from loop.proposers.search.history import Result, SearchHistory, TrainedPrograms, read_history
 from loop.proposers.search.memory import memory_of
 from loop.proposers.search.space import (
@@ -43,7 +43,8 @@ from loop.proposers.search.space import (
     read_program,
 )
 from loop.proposers.search.surface import ResponseSurface, fit_surface
-from loop.proposers.steering import moves_like, unwanted
+from loop.proposers.search.tries import first_tries, moves_like
+from loop.proposers.steering import unwanted
 
 
 def under_way(experiments: Sequence[Experiment]) -> tuple[Experiment, ...]:
@@ -66,8 +67,8 @@ def with_pending(
         return surface
     values = [_values(each, axes) for each in pending]
     losses, _ = surface.predict(surface.columns.rows(values))
-    sign = 1 if goal is Goal.MINIMIZE else -1
-    expected = [Result(each, here + sign * float(loss)) for each, loss in zip(values, losses, strict=True)]
+    found = zip(values, losses, strict=True)
+    expected = [Result(each, here + goal.sign * float(loss)) for each, loss in found]
     return fit_surface(axes, (*trials.results, *expected), goal, noise, like=surface)
 
 
@@ -273,7 +274,9 @@ class SearchProposer:
 
     name = NAME
 
-    def __init__(self, *, python: str, frozen: Collection[str] = frozenset(), limit: float = 120.0) -> None:
+    def __init__(
+        self, *, frozen: Collection[str] = frozenset(), limit: float = 120.0, python: str = sys.executable
+    ) -> None:
         self._python = python
         self._frozen = frozenset(frozen)
         self._limit = limit
@@ -282,7 +285,6 @@ class SearchProposer:
         return await self._ask("loop.proposers.search.suggest:suggest", context, Proposal)
 
     async def describe(self, context: Context) -> str:
-        """Return the state of the search in words."""
         return await self._ask("loop.proposers.search.state:describe", context, str)
 
     async def _ask(self, function: str, context: Context, returns: type[_T]) -> _T:

@@ -240,8 +240,7 @@ def fit_surface(
 def _losses(results: Sequence[Result], goal: Goal) -> Array:
     import numpy as np
 
-    sign = 1 if goal is Goal.MINIMIZE else -1
-    known = [sign * result.value for result in results if result.value is not None]
+    known = [goal.sign * result.value for result in results if result.value is not None]
     if not known:
         return np.zeros(len(results))
     worst = max(known)
@@ -249,5 +248,5 @@ def _losses(results: Sequence[Result], goal: Goal) -> Array:
         low, high = np.quantile(known, (0.25, 0.75))
         worst = min(worst, float(high + _FENCE * (high - low)))
     crash = worst + _USUAL * abs(known[0])
-    losses = [crash if result.value is None else min(sign * result.value, worst) for result in results]
+    losses = [crash if result.value is None else min(goal.sign * result.value, worst) for result in results]
     return np.array(losses)

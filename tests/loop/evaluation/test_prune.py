@@ -3,8 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loop.evaluation.certainty import first_to_leave_out, removable
 from loop.evaluation.certification import Kept
-from loop.evaluation.prune import first_to_leave_out, removable
 from loop.evidence import Certified
 
 KEEPS = (Kept(1, 0.01), Kept(4, 0.001), Kept(7, 0.003), Kept(9, 0.001))

@@ -15,9 +15,9 @@ from loop.program.constants import find_constants
 from loop.proposers.prompt.briefing import brief
 from loop.proposers.search.space import find_axes
 from loop.proposers.search.suggest import suggest
-from loop.proposers.steering import moves_like, unwanted, why_unwanted
-from loop.store.evidence.wishes import Wished, Wishes
-from loop.store.experiments import IdeaBox
+from loop.proposers.search.tries import moves_like
+from loop.proposers.steering import unwanted, why_unwanted
+from loop.store.experiments import IdeaBox, Wished, Wishes
 from loop.store.journal import Journal
 from tests.loop.proposers.contexts import context_of, trial
 from tests.loop.proposers.oracles import PROGRAM as TOY

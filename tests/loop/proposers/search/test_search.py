@@ -52,7 +52,7 @@ def others() -> set[psutil.Process]:
 
 
 async def test_the_worker_proposes_what_suggest_does(context: Context, others: set[psutil.Process]) -> None:
-    proposer: Proposer = SearchProposer(python=sys.executable, frozen=frozenset({"DEPTH"}))
+    proposer: Proposer = SearchProposer(frozen=frozenset({"DEPTH"}))
     assert proposer.name == "search"
     assert await proposer.propose(context) == suggest(context, frozenset({"DEPTH"}))
     assert children() <= others
@@ -64,13 +64,13 @@ async def test_the_worker_needs_no_certain_folder(
     (tmp_path / "loop").mkdir()
     (tmp_path / "loop" / "__init__.py").write_text("raise RuntimeError('the loop of somebody else')")
     monkeypatch.chdir(tmp_path)
-    assert (await SearchProposer(python=sys.executable).propose(context)).parent == "c0ffee"
+    assert (await SearchProposer().propose(context)).parent == "c0ffee"
 
 
 async def test_nothing_to_propose_is_the_sentence_of_suggest(context: Context) -> None:
     frozen = frozenset({"DEPTH", "LR", "ADAM_BETAS"})
     with pytest.raises(ExhaustedError, match="finds no constant that it may change"):
-        await SearchProposer(python=sys.executable, frozen=frozen).propose(context)
+        await SearchProposer(frozen=frozen).propose(context)
 
 
 async def test_a_failing_worker_is_told_with_its_last_line(context: Context, tmp_path: Path) -> None:
