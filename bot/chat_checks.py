@@ -6,6 +6,7 @@ Nothing is sent. Telegram shows for a moment that the bot types; Slack is asked 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Collection, Sequence
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
@@ -26,6 +27,8 @@ PATIENCE = 4.0
 """Seconds for each answer: a slow network is a warning, and no reason to wait."""
 
 _T = TypeVar("_T")
+_LIBRARY = re.compile(r"^httpx\.\w+: (.*)$|^no answer from Slack \((.*?)(?: ssl:.*)?\)$")
+"""What the libraries put around why there was no connection."""
 
 # Words of the Bot API's refusals, and what to do about them. {bot} is @name, {setting} what lists the chat.
 _PERSON_FIXES = {
@@ -171,7 +174,8 @@ def _summed_up(name: str, detail: str, place: str, trouble: Sequence[Check | Non
 def _unreached(name: str, url: str, error: Exception) -> Check:
     host = urlsplit(url).netloc.rpartition("@")[2]
     fix = "Check the network, and HTTPS_PROXY if you need one; the bot goes on trying."
-    return Check(name, None, f"{host} cannot be reached ({_reason(error)})", fix)
+    reason = _LIBRARY.sub(r"\1\2", _reason(error))
+    return Check(name, None, f"{host} cannot be reached ({reason})", fix)
 
 
 def _unchecked(name: str, error: Exception) -> Check | None:

@@ -139,15 +139,17 @@ class Chats:
             services: list[Service] = [connection.run, functools.partial(self._check, name, connection)]
             for channel, spacing in connection.channels:
                 services += self._place(channel, spacing, with_card=True)
-            if pairing and connection.reach:
-                services.append(functools.partial(self._serve_paired, pairing.paired, connection.reach))
+            if pairing:
+                services.append(functools.partial(self._serve_paired, name, pairing.paired, connection))
             await _run_all(services)
 
-    async def _serve_paired(
-        self, paired: Awaitable[Sender], reach: Callable[[Sender], tuple[Channel, Spacing]]
-    ) -> None:
-        channel, spacing = reach(await paired)
-        await _run_all(self._place(channel, spacing, with_card=True))
+    async def _serve_paired(self, name: str, paired: Awaitable[Sender], connection: Connection) -> None:
+        assert connection.reach is not None  # of a platform that pairs
+        channel, spacing = connection.reach(await paired)
+        services = self._place(channel, spacing, with_card=True)
+        # That no chat is listed holds no more; the terminal hears of it at the next check.
+        self._checks[name] = [check for check in await connection.check(False) if not check.ok]
+        await _run_all(services)
 
     async def _connect(self, platform: Platform, answer: Answer) -> Connection | None:
         """Set a platform up, again and again where that fails; None where the settings do not name it."""

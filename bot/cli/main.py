@@ -40,7 +40,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(report)
 
 
 @app.callback()
@@ -253,6 +252,9 @@ def results(context: typer.Context, tag: Tag = None, as_json: Json = False) -> N
         print_message(
             results_message(rows, metric=run.metric, goal=run.goal, total=total, tag=run.tag, width=100)
         )
+
+
+app.command(help="Print the report on a run, or on any results.tsv.")(report)
 
 
 @app.command()

@@ -354,10 +354,12 @@ class CommandHandlers(IdeaCommands):
         keys = [Button(one.name.replace("_", " ").capitalize(), f"/{one.name}") for one in usual]
         return Message(text, buttons=(tuple(keys[:3]), tuple(keys[3:])))
 
-    async def _help(self, call: Call, _: Request) -> Message:
+    async def _help(self, call: Call, request: Request) -> Message:
         name = call.text("command")
         if name is None:
             shown = [command for command in COMMANDS if not command.hidden]
+            if not request.sender.is_local:  # a phone breaks the lines of a table, and has no links in one
+                return Message("\n".join(f"{command.usage}: {command.help}" for command in shown))
             width = max(len(command.usage) for command in shown)
             lines = (f"{command.usage:{width}}  {command.help}" for command in shown)
             return Message("Commands:", "\n".join(lines))

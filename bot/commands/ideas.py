@@ -32,6 +32,7 @@ IDEAS_SHOWN = 4
 LESSONS_READ = 1000  # of each run
 ALREADY_SET = "Already set in the best program: nothing to try."
 NEEDS_A_MODEL = "It waits for a model or an agent in PROPOSER; search cannot use it."
+NOTHING_TO_STEER = "Nothing changes: #{} set no constant, and only search proposes here."
 
 _DROP = re.compile(r"drop\s+#?(\d{1,9})", re.IGNORECASE)
 
@@ -198,7 +199,8 @@ class IdeaCommands:
                 engine.prefetch.withdraw(lambda proposal: why_unwanted((said,), source, proposal) is not None)
         undo = Button("Take back", f"/{wish} {number} off")
         obeyed = _obeyed(said, has_models=self._has_models)
-        return Reply(Message(f"{wish_text(number, wish)}: {obeyed}", buttons=((undo,),)), for_all=True)
+        text = f"{wish_text(number, wish)}: {obeyed}." if obeyed else NOTHING_TO_STEER.format(number)
+        return Reply(Message(text, buttons=((undo,),)), for_all=True)
 
     @property
     def _has_models(self) -> bool:
@@ -218,7 +220,7 @@ class IdeaCommands:
 
 
 def _obeyed(said: Wished, *, has_models: bool) -> str:
-    """Say what a wish changes, in words that hold."""
+    """Say what a wish changes, in words that hold; empty where that is nothing."""
     names = ", ".join(said.changed)
     values = " and ".join(f"{name} {new}" for name, (_, new) in said.changed.items())
     if said.wish is Wish.MORE and names:
@@ -229,7 +231,7 @@ def _obeyed(said: Wished, *, has_models: bool) -> str:
         obeyed = [f"no proposal sets {values} or goes beyond"] if names else []
     if has_models:
         obeyed.append("models are told")
-    return f"{'; '.join(obeyed) or 'but it changed no constant, and only search proposes here'}."
+    return "; ".join(obeyed)
 
 
 def changed(text: str, *, brief: bool = False) -> Reply:

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 FRESH_SECONDS = 600.0  # after which a command that ends a training is refused
 QUESTION_SECONDS = 120.0  # after which a question has expired
 
+CLOCKS_DIFFER = 60.0  # seconds at most between a platform's clock and this machine's
+
 REMEMBERED_SECONDS = 30 * 86400.0
 """How long requests are remembered, so that none is obeyed twice; platforms redeliver within a day."""
 
@@ -94,16 +96,16 @@ class Inbox:
         if not (request.pressed and request.shown_at and request.run is None and call.names_experiment):
             return
         run = await self._handlers.current_run()
-        if request.shown_at < run.created_at - 1:  # Telegram's times are whole seconds
+        if request.shown_at < run.created_at - CLOCKS_DIFFER:
             raise UserError(f"Not done: that is older than run {run.tag}, which commands are about now.")
 
     async def _ask(self, call: Call, request: Request) -> Reply:
-        await self._handlers.meant_run(request)
+        run = await self._handlers.meant_run(request)
         nonce = secrets.token_hex(4)
         self._questions = {key: one for key, one in self._questions.items() if not self._expired(one)}
         self._questions[nonce] = _Question(request, call, self._now())
         buttons = (Button("Yes", f"/confirm {nonce}"), Button("No", "/cancel"))
-        return Reply(Message(call.command.question, buttons=(buttons,)))
+        return Reply(Message(call.command.question.format(run.tag), buttons=(buttons,)))
 
     async def _confirmed(self, call: Call, request: Request) -> Reply:
         question = self._questions.pop(call.arguments["nonce"], None)

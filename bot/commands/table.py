@@ -40,8 +40,8 @@ class Parameter:
 class Command:
     """One command: its name, arguments, help in one line, and an example that works.
 
-    `role` is what it takes to give it. `question` is asked in a chat before it is obeyed. A `perishable` one
-    is not obeyed when it comes late, a `hidden` one stands only behind buttons.
+    `role` is what it takes to give it. `question`, with the run's tag, is asked in a chat before it is
+    obeyed. A `perishable` one is not obeyed when it comes late, a `hidden` one stands only behind buttons.
     """
 
     name: str
@@ -119,7 +119,7 @@ COMMANDS = (
         "/stop",
         (),
         _STEERS,
-        question="Stop the run for good? Its branch and all results stay.",
+        question="Stop run {} for good? Its branch and all results stay.",
         perishable=True,
     ),
     Command(

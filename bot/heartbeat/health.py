@@ -115,6 +115,8 @@ def _delivered(standing: Standing, now: float) -> Check:
     if (trouble := last.trouble) is not None:
         since = f"takes nothing for {duration(now - trouble.since)}: {one_line(trouble.reason, _LINE)}"
         return Check(last.channel, False, f"{waiting}, {since}")
+    if last.told_at is None and not (standing.waiting or last.refused):
+        return Check(last.channel, True, "nothing to deliver yet")
     if last.told_at is None:
         return Check(last.channel, None, f"{waiting}, nothing was ever delivered")
     return Check(last.channel, True, f"{waiting}, last delivery {duration(now - last.told_at)} ago")

@@ -107,7 +107,8 @@ class Home:
 
     async def run(self) -> None:
         """Keep the tabs up to date until cancelled, those of the bot before this one too."""
-        self._tabs = {sender.user: _Tab(sender, at) for sender, at in (await in_thread(self._read)).items()}
+        before = await in_thread(self._read)  # some may have been opened anew meanwhile
+        self._tabs = {sender.user: _Tab(sender, at) for sender, at in before.items()} | self._tabs
         if self._tabs:
             self._any.set()
         while True:

@@ -57,7 +57,8 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
     def reach(sender: Sender) -> tuple[TelegramChannel, Spacing]:
         access.admit(sender)
         places.add(sender.spot)
-        return channel_to(sender.spot)
+        channels.append(channel_to(sender.spot))
+        return channels[-1]
 
     channels = [channel_to(place) for place in told_places(listed)]
     front = TelegramFront(

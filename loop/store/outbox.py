@@ -46,11 +46,15 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class LastSent:
-    """When a channel was last sent something, None for never, and its trouble, None for none."""
+    """When a channel was last sent something, None for never, and its trouble, None for none.
+
+    `refused` tells whether the platform ever refused a message.
+    """
 
     channel: str
     told_at: float | None
     trouble: Trouble | None
+    refused: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,13 +223,16 @@ def last_sent(journal: Journal) -> list[LastSent]:
     rows = journal.query(
         "SELECT channel, trouble, trouble_since, "
         "(SELECT at FROM deliveries WHERE deliveries.channel = cursors.channel "
-        "AND state = 'sent' ORDER BY event_id DESC LIMIT 1) AS told_at FROM cursors ORDER BY channel"
+        "AND state = 'sent' ORDER BY event_id DESC LIMIT 1) AS told_at, "
+        "channel IN (SELECT channel FROM deliveries WHERE state = 'refused') AS refused "
+        "FROM cursors ORDER BY channel"
     )
     return [
         LastSent(
             row["channel"],
             row["told_at"],
             None if row["trouble_since"] is None else Trouble(row["trouble_since"], row["trouble"]),
+            bool(row["refused"]),
         )
         for row in rows
     ]

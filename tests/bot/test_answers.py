@@ -170,7 +170,7 @@ async def test_the_end_of_a_run_is_told_with_the_report_in_every_chat(conversati
     await chat.elsewhere()
     answers = await chat.say("/stop")
     if not chat.sender.is_local:
-        assert answers == [find_command("stop").question]
+        assert answers == [find_command("stop").question.format("mar12")]
         answers = await chat.say(chat.buttons[0])
     await chat.until(lambda: chat.is_decided(0))
     answer, *more = answers + await chat.here.new()

@@ -53,6 +53,8 @@ async def test_a_code_from_the_terminal_lets_one_chat_steer_until_the_bot_ends(t
         await telegram.said("Paired until the bot is restarted")
         said = await asyncio.to_thread(read_until, process, " is paired, ")
         assert f"chat {ANN} is paired, by Ada No. 7 (user {ANN})" in said
+        api.say("/health")
+        assert "no chat is listed" not in (await telegram.said("Health")).text
         api.say(f"/pair {code}", user=EVE, chat=EVE)
         api.say("/start", user=EVE, chat=EVE)
         api.say("/start_run toy go")

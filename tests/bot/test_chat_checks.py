@@ -123,6 +123,8 @@ async def test_a_telegram_that_is_not_reached_is_a_warning(
     (check,) = await of_telegram(telegram)
     assert check.ok is None
     assert check.detail.startswith(f"{telegram.base_url.removeprefix('http://')} cannot be reached (")
+    assert "httpx" not in check.detail
+    assert check.detail.count("(") == check.detail.count(")")
 
 
 async def test_a_chat_that_is_not_answered_for_is_a_warning(
@@ -210,6 +212,8 @@ async def test_a_slack_that_is_not_reached_is_a_warning(
     (check,) = await of_slack(slack)
     assert check.ok is None
     assert "cannot be reached" in check.detail
+    assert "ssl" not in check.detail
+    assert check.detail.count("(") == check.detail.count(")")
 
 
 async def test_a_refusal_with_its_scope_is_read(slack: SlackServer) -> None:

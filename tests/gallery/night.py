@@ -51,7 +51,7 @@ from tests.notifiers.recording import VirtualTime
 
 ANN = Sender("telegram", user="7", place="7", name="ann")
 BOB = Sender("telegram", user="8", place="8", name="bob")  # read-only
-_ACCESS = Access({"telegram": AllowList(users={"7": Role.OPERATOR, "8": Role.VIEWER})})
+_ACCESS = Access({"telegram": AllowList({"7": Role.OPERATOR, "8": Role.VIEWER}, {}, "USERS", "CHATS")})
 
 
 @dataclass(frozen=True, slots=True)

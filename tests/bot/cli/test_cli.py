@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from bot.cli import open_run, what_goes_on
@@ -169,6 +171,12 @@ def test_a_state_file_that_cannot_be_used_is_one_of_the_checks(settings: Setting
     assert done.exit_code == 1
     said = f"The state file {settings.home}/state.db cannot be used (file is not a database)"
     assert f"\nFAIL  state file: {said}: repair it or move it away." in done.stdout
+
+
+def test_every_command_says_what_it_does() -> None:
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    assert [name for name, command in group.commands.items() if not command.help] == []
 
 
 def test_the_commands_that_only_read_load_nothing_else() -> None:

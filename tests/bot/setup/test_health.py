@@ -167,6 +167,8 @@ def test_a_repeat_is_told_as_one(night: WakeUpReport) -> None:
 
 
 def test_what_was_not_delivered_is_told_for_each_chat(night: WakeUpReport) -> None:
+    night.journal.set_cursor("telegram:7", night.journal.last_event())
+    check_one("health", "nothing to deliver", night.details()["telegram:7"])
     night.journal.set_cursor("telegram:7", 0)
     night.journal.set_cursor("trackio:night", 0)
     for number in range(2):
@@ -178,6 +180,13 @@ def test_what_was_not_delivered_is_told_for_each_chat(night: WakeUpReport) -> No
     outbox.record([Entry(item.news.event.id, State.SENT) for item in read_pending(night.journal, outbox)])
     night.now += 60.0
     check_one("health", "all delivered", night.details()["telegram:7"])
+    outbox.record([Entry(1, State.REFUSED, "chat not found")])
+    for channel in ("telegram:8", "telegram:9"):
+        night.journal.set_cursor(channel, night.journal.last_event())
+    Outbox(night.journal, "telegram:9").record([Entry(1, State.REFUSED, "chat not found")])
+    checks = health_checks(night.journal, home=night.home, heartbeat_minutes=10.0, now=night.now)
+    told = {check.name: check.ok for check in checks if check.name.startswith("telegram")}
+    assert told == {"telegram:7": True, "telegram:8": True, "telegram:9": None}
 
 
 def test_the_state_file_is_told_with_its_size(night: WakeUpReport) -> None:
