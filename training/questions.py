@@ -29,7 +29,7 @@ ON_GPU = Effort(2**20, 1 / 4, 128, 2**14)
 ON_CPU = Effort(2**16, 1 / 4, 128, 2**11)  # all rows of the CPU profile, so that its number is found exactly
 ROWS = 64  # of the validation text, at least, as the standard errors are over rows
 PROBED = 1 / 8  # of the rows are asked for a second time, with other tokens from some position on
-PIECE = 16, 1 / 64  # of other rows that follow there, tokens of each: least, and share of a row
+PIECE = 8, 1 / 64  # of other rows that follow there, tokens of each in the mean: least, and share of a row
 CHECKED = 16  # positions before the other tokens, and as many anywhere before, where two answers are compared
 
 
@@ -85,7 +85,7 @@ def spread(rows: int, most: int) -> Ints:
 class Questions:
     """What is asked: every row once, and some again with other text from a cut on, in random order.
 
-    The other text is in pieces, each of another row, and where one begins no token before it tells of it.
+    The other text is in pieces, each of another row; where one begins is chance, and no token before tells.
     Other rows stand beside a row the second time, and a model that sees it for the first time cannot know
     which of the two it is. Numbers from `len(text.inputs)` on are those of the second kind.
     """
@@ -98,19 +98,17 @@ class Questions:
         count = min(rows, max(probed, int(PROBED * rows)))
         self.probed = random.permutation(rows)[:count]
         self.cuts = random.integers(1, length, count)
+        after = np.arange(length) >= self.cuts[:, None]
         size = max(PIECE[0], int(PIECE[1] * length))
-        steps = random.integers(1, max(2, rows), (count, length // size + 1))  # never the same row again
-        others = (self.probed[:, None] + steps.cumsum(1)) % rows
-        after = np.arange(length) - self.cuts[:, None]  # tokens since the cut
-        piece = np.take_along_axis(others, after.clip(0) // size, 1)
-        altered = np.where(after >= 0, text.inputs[piece, np.arange(length)], text.inputs[self.probed])
+        starts = after & (random.random(after.shape) < 1 / size)  # at no distance that a model could know
+        steps = random.integers(1, max(2, rows), after.shape)  # never the same row again
+        piece = (self.probed[:, None] + (steps * (starts | (np.arange(length) == 0))).cumsum(1)) % rows
+        altered = np.where(after, text.inputs[piece, np.arange(length)], text.inputs[self.probed])
         following = np.append(altered[:, 1:], text.targets[self.probed, -1:], axis=1)
-        new = (after >= 0) & (after % size == size - 1) & (np.arange(length) < length - 1)
+        new = after[:, :-1] & starts[:, 1:]
         self.chance = np.nonzero(new)  # where the next token is the first of another piece
         self.inputs = np.concatenate([text.inputs, altered])
-        self.targets = np.concatenate(
-            [text.targets, np.where(after >= 0, following, text.targets[self.probed])]
-        )
+        self.targets = np.concatenate([text.targets, np.where(after, following, text.targets[self.probed])])
         self.order = random.permutation(rows + count)
         self.when = np.argsort(self.order)  # the place of each in that order
         self.probe_of = {int(row): probe for probe, row in enumerate(self.probed)}

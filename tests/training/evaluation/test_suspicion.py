@@ -204,13 +204,15 @@ def test_an_honest_model_is_never_suspected(
     assert run.model(better, seed=seed)["prefix"] == ""
 
 
-def losses_by(given: Callable[[Any, Any], Any], seed: int) -> tuple[Any, Any, Any]:
+def losses_by(
+    given: Callable[[Any, Any], Any], seed: int, *, rows: int = 300, length: int = 256
+) -> tuple[Any, Any, Any]:
     """Text of random tokens, what is asked of it, and the losses of a model with these probabilities."""
     random = np.random.default_rng(seed)
     share = 1 / np.arange(1, 301) / (1 / np.arange(1, 301)).sum()
-    targets = random.choice(300, (300, 256), p=share)
+    targets = random.choice(300, (rows, length), p=share)
     inputs = np.pad(targets[:, :-1], ((0, 0), (1, 0)))
-    text = asked.Text(inputs, targets, np.ones(300, dtype=np.int64), 240, 1.0, "")
+    text = asked.Text(inputs, targets, np.ones(300, dtype=np.int64), rows * 4 // 5, 1.0, "")
     questions = asked.Questions(text, seed, 128)
     probabilities = given(share[questions.targets], random)
     return text, questions, -np.log(probabilities).astype(np.float32)
@@ -222,6 +224,15 @@ def test_who_looks_ahead_seldom_and_remembers_is_found_by_what_follows_by_chance
         return np.where(random.random(share.shape) < 1 / 20, 0.7, share)
 
     assert evaluate.foresees(*losses_by(seldom, seed)) > 2
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("first", [7, 15])
+def test_who_looks_ahead_at_each_sixteenth_token_of_short_rows_is_found(seed: int, first: int) -> None:
+    def at_some_places(share: Any, random: Any) -> Any:
+        return np.where(np.arange(share.shape[1]) % 16 == first, 0.4, share)
+
+    assert evaluate.foresees(*losses_by(at_some_places, seed, rows=96, length=64)) > 2
 
 
 @pytest.mark.parametrize("seed", range(20))
