@@ -104,11 +104,12 @@ def test_what_has_computed_too_much_gets_no_score(monkeypatch: pytest.MonkeyPatc
         prepare.evaluate_bpb(never, prepare.Corpus(), rows=1, device=CPU)
 
 
-BUDGET = 10**10  # some steps of the small template
+BUDGET = 3 * 10**9  # some steps of the small template
 
 
 def trained(data: Path, folder: Path, **constants: str) -> dict[str, float]:
-    given = small(data) | {"TIME_BUDGET": "600", "FLOP_BUDGET": f"{BUDGET}"} | constants
+    budget = {"TIME_BUDGET": "600", "FLOP_BUDGET": f"{BUDGET}", "TOTAL_BATCH_SIZE": "2**8"}
+    given = small(data) | budget | constants
     work = copy_template(folder, **given)
     done = run_forked(["train.py"], cwd=work, env=environment_of(data / "cache"))
     assert done.returncode == 0, done.stderr
@@ -121,7 +122,7 @@ def test_a_training_by_flops_repeats_to_the_digit_and_a_larger_model_gets_fewer_
     first, again = trained(data, tmp_path / "1"), trained(data, tmp_path / "2")
     for key in ("val_bpb", "num_steps", "training_tflops"):
         assert first[key] == again[key]
-    assert first["num_steps"] > 10
-    assert BUDGET <= 1e12 * first["training_tflops"] + 1e8 < 1.2 * BUDGET + 1e8
-    larger = trained(data, tmp_path / "3", ASPECT_RATIO="32")
+    assert first["num_steps"] > 5
+    assert 0.98 * BUDGET < 1e12 * first["training_tflops"] < 1.2 * BUDGET  # it is printed with four digits
+    larger = trained(data, tmp_path / "3", ASPECT_RATIO="24")
     assert larger["num_steps"] < first["num_steps"]
