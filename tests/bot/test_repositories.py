@@ -68,56 +68,6 @@ def called(bot: RealBot) -> str:
 # What a training lacks, and the setting that gives it
 
 
-def test_a_file_that_git_ignores_is_named_and_linked(bot: RealBot) -> None:
-    source = "print(open('data/train.bin').read())\ntry:\n    open('data/train.bin', 'w')\n"
-    source += "    raise SystemExit(3)\nexcept OSError:\n    pass\n"
-    commit(bot, __gitignore="data/\n", train__py=source)
-    (bot.repository / "data").mkdir()
-    (bot.repository / "data/train.bin").write_text("tokens")
-    assert f"set LINK_PATHS=data: {bot.repository}/data/train.bin is not in" in called(bot)
-    assert kept(bot, LINK_PATHS="data")
-    assert (bot.repository / "data/train.bin").read_text() == "tokens"
-
-
-def test_a_program_that_finds_no_files_is_guessed_about(bot: RealBot) -> None:
-    source = "import glob\nassert glob.glob('shards/*.bin'), 'nothing to train on'\n"
-    commit(bot, __gitignore="shards/\n", train__py=source)
-    (bot.repository / "shards").mkdir()
-    (bot.repository / "shards/0.bin").touch()
-    assert "perhaps set LINK_PATHS=shards" in called(bot)
-    assert kept(bot, LINK_PATHS="shards")
-
-
-def test_a_path_outside_is_named_read_and_not_written(bot: RealBot, tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "x.bin").write_text("tokens")
-    source = f"open('{data}/x.bin').read()\ntry:\n    open('{data}/x.bin', 'w')\n"
-    source += "    raise SystemExit(3)\nexcept OSError:\n    pass\n"
-    commit(bot, train__py=source)
-    assert f"set SANDBOX_READ={data}" in called(bot)
-    assert kept(bot, SANDBOX_READ=str(data))
-
-
-@pytest.mark.parametrize("sandbox", ["auto", "landlock", "none"])
-def test_a_path_that_may_be_written_is(bot: RealBot, tmp_path: Path, sandbox: str) -> None:
-    out = tmp_path / "out"
-    out.mkdir()
-    commit(bot, train__py=f"open('{out}/checkpoint', 'a').write('x')\n")
-    bot.environment["SANDBOX"] = sandbox
-    if sandbox != "none":
-        assert f"SANDBOX_READ={out}, or SANDBOX_WRITE" in called(bot)
-    assert kept(bot, SANDBOX_WRITE=str(out))
-    assert (out / "checkpoint").read_text() == "xx"
-
-
-def test_a_variable_is_named_and_let_through(bot: RealBot) -> None:
-    commit(bot, train__py="import os\nassert os.environ['RESEARCH_KEY'] == 'sk-of-a-person'\n")
-    bot.environment["RESEARCH_KEY"] = "sk-of-a-person"
-    assert "set TRAIN_ENV=RESEARCH_KEY" in called(bot)
-    assert kept(bot, TRAIN_ENV="RESEARCH_KEY")
-
-
 @contextmanager
 def listening() -> Iterator[tuple[int, list[bytes]]]:
     got: list[bytes] = []
@@ -137,16 +87,71 @@ def listening() -> Iterator[tuple[int, list[bytes]]]:
         server.shutdown(socket.SHUT_RDWR)
 
 
-@pytest.mark.parametrize("sandbox", ["auto", "landlock"])
-def test_the_network_is_there_where_it_is_allowed(bot: RealBot, sandbox: str) -> None:
+READS = """\
+import os
+print(open('data/train.bin').read())
+open('{outside}/x.bin').read()
+for path in ('data/train.bin', '{outside}/x.bin'):
+    try:
+        open(path, 'w')
+    except OSError:
+        continue
+    raise SystemExit(3)
+assert os.environ['RESEARCH_KEY'] == 'sk-of-a-person'
+"""
+WRITES = "open('{out}/checkpoint', 'a').write('x')\n"
+CALLS = "import socket\nsocket.create_connection(('127.0.0.1', {port})).sendall(b'hello')\n"
+
+
+def test_what_a_training_lacks_is_named_until_it_has_it_all(bot: RealBot, tmp_path: Path) -> None:
+    """A file that git ignores, one elsewhere, a variable, a folder to write to, and the network."""
+    outside, out = tmp_path / "data", tmp_path / "out"
+    files = bot.repository / "data/train.bin", outside / "x.bin"
+    for file in (*files, out / "checkpoint"):
+        file.parent.mkdir(parents=True)
+    for file in files:
+        file.write_text("tokens")
+    bot.environment["RESEARCH_KEY"] = "sk-of-a-person"
     with listening() as (port, got):
-        call = f"socket.create_connection(('127.0.0.1', {port})).sendall(b'hello')"
-        commit(bot, train__py=f"import socket\n{call}\n")
-        bot.environment["SANDBOX"] = sandbox
+        needs = (READS + WRITES + CALLS).format(outside=outside, out=out, port=port)
+        commit(bot, __gitignore="data/\n", train__py=needs)
+        for said, setting, value in (
+            (f"set LINK_PATHS=data: {bot.repository}/data/train.bin is not in", "LINK_PATHS", "data"),
+            (f"set SANDBOX_READ={outside}", "SANDBOX_READ", f"{outside}"),
+            ("set TRAIN_ENV=RESEARCH_KEY", "TRAIN_ENV", "RESEARCH_KEY"),
+            (f"{out}, or SANDBOX_WRITE", "SANDBOX_WRITE", f"{out}"),
+            ("crashed", "ALLOW_NETWORK", "1"),
+        ):
+            assert said in called(bot)
+            assert got == []
+            bot.environment[setting] = value
+        assert kept(bot)
+        assert got == [b"hello"] * 2
+    assert [file.read_text() for file in files] == ["tokens"] * 2
+    assert (out / "checkpoint").read_text() == "xxx"  # of the one without the network, too
+
+
+def test_under_landlock_it_may_write_and_call_where_it_is_allowed(bot: RealBot, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    bot.environment["SANDBOX"] = "landlock"
+    with listening() as (port, got):
+        commit(bot, train__py=(WRITES + CALLS).format(out=out, port=port))
+        assert f"SANDBOX_READ={out}, or SANDBOX_WRITE" in called(bot)
+        bot.environment["SANDBOX_WRITE"] = str(out)
         assert "crashed" in called(bot)
         assert got == []
         assert kept(bot, ALLOW_NETWORK="1")
         assert got == [b"hello"] * 2
+    assert (out / "checkpoint").read_text() == "xxx"  # of the one without the network, too
+
+
+def test_a_program_that_finds_no_files_is_guessed_about(bot: RealBot) -> None:
+    source = "import glob\nassert glob.glob('shards/*.bin'), 'nothing to train on'\n"
+    commit(bot, __gitignore="shards/\n", train__py=source)
+    (bot.repository / "shards").mkdir()
+    (bot.repository / "shards/0.bin").touch()
+    assert "perhaps set LINK_PATHS=shards" in called(bot)
 
 
 def test_a_host_that_is_not_reached_is_told_of_with_the_setting(bot: RealBot) -> None:

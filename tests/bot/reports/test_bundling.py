@@ -39,7 +39,9 @@ async def bundle(lab: Lab, folder: Path) -> Bundle:
     return await make_bundle(lab.journal, lab.now(), workspace, settings=settings_of(lab), folder=folder)
 
 
-async def test_the_folder_holds_all_that_a_pull_request_needs(night: Lab, tmp_path: Path) -> None:
+async def test_the_folder_holds_all_that_a_pull_request_needs_and_gives_way_to_the_next(
+    night: Lab, tmp_path: Path
+) -> None:
     folder = tmp_path / "bundle"
     made = await bundle(night, folder)
     assert sorted(file.name for file in folder.iterdir()) == [
@@ -65,20 +67,12 @@ async def test_the_folder_holds_all_that_a_pull_request_needs(night: Lab, tmp_pa
         "PULL_REQUEST.md",
         "changes.patch",
     ]
-
-
-async def test_how_to_see_it_again_is_true(night: Lab, tmp_path: Path) -> None:
-    made = await bundle(night, tmp_path / "bundle")
-    clone = tmp_path / "clone"
+    clone = tmp_path / "clone"  # by what it says of how to see it again
     git(tmp_path, "clone", "--quiet", str(night.repository), str(clone))
     git(clone, "switch", "--quiet", "--detach", made.tidy.head)
     assert (clone / "train.py").read_text() == SEEDED + value(1.4)
-
-
-async def test_a_second_one_takes_the_place_of_the_first(night: Lab, tmp_path: Path) -> None:
-    first = await bundle(night, tmp_path / "bundle")
-    second = await bundle(night, tmp_path / "bundle")
-    assert second.tidy == first.tidy
+    again = await bundle(night, folder)
+    assert again.tidy == made.tidy
 
 
 async def test_a_folder_of_the_users_is_left_alone(night: Lab, tmp_path: Path) -> None:
