@@ -23,7 +23,7 @@ from bot.commands.handlers import CommandHandlers
 from bot.commands.inbox import Inbox
 from bot.commands.table import COMMANDS
 from bot.current import foremost
-from bot.heartbeat.heartbeat import Heartbeat, Jobs, find_blocker, ping, scheduled
+from bot.heartbeat.heartbeat import Heartbeat, Jobs, find_blocker, find_lane_blocker, ping, scheduled
 from bot.heartbeat.probe import Examiner
 from bot.heartbeat.wake_up import Certifying, WakeUp
 from bot.local.server import LocalChannel, LocalServer
@@ -150,6 +150,7 @@ class Bot:
             environ=os.environ,
             today=lambda: datetime.now(zone).date(),
             blocker=functools.partial(find_blocker, examiner),
+            lane_blocker=functools.partial(find_lane_blocker, examiner),
         )
         self._heartbeat = Heartbeat(
             self._runs,

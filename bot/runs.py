@@ -20,7 +20,6 @@ from bot.setup.settings import Settings
 from bot.setup.template import prepare_embedded
 from bot.setup.trainings import evaluation_check, examine_sandbox, start_checks
 from loop.engine.ahead.prefetch import ProposerFailure
-from loop.engine.conductor import nothing_closes
 from loop.engine.run import Engine
 from loop.errors import DiskError, UserError
 from loop.evaluation.evaluator import evaluator_of
@@ -92,13 +91,21 @@ class _Loop:
     restarted: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+async def no_blocker(_: Run) -> Reason | None:
+    return None
+
+
+async def no_lane_blocker(_: Run, __: Slot) -> Reason | None:
+    return None
+
+
 class Runs:
     """Starts runs, goes on with them and keeps their tasks.
 
     `repository` is where new runs are started; `environ` is what the environments of trainings and proposers
-    are taken from. `blocker` finds what on this machine keeps a run from training, which is then paused
-    for that reason, or from one of its lanes. `trouble` is set when a loop ended with an error or a run was
-    paused by a blocker.
+    are taken from. `blocker` finds what on this machine keeps a run from training: the run is then paused
+    for that reason; `lane_blocker` finds what keeps it from one of its lanes. `trouble` is set when a loop
+    ended with an error or a run was paused by a blocker.
     """
 
     def __init__(
@@ -109,7 +116,8 @@ class Runs:
         journal: Journal,
         environ: Mapping[str, str],
         today: Callable[[], date],
-        blocker: Callable[[Run, Slot | None], Awaitable[Reason | None]] = nothing_closes,
+        blocker: Callable[[Run], Awaitable[Reason | None]] = no_blocker,
+        lane_blocker: Callable[[Run, Slot], Awaitable[Reason | None]] = no_lane_blocker,
     ) -> None:
         self.journal = journal
         self.current = CurrentRun(journal, self._conducted)
@@ -125,6 +133,7 @@ class Runs:
         )
         self._today = today
         self._blocker = blocker
+        self._lane_blocker = lane_blocker
         self._trainer = Trainer(settings.secrets | secrets_in(environ), settings.summary_pattern)
         self._making = threading.RLock()  # of the two below, which worker threads fill
         self._workspaces: dict[int, Workspace] = {}
@@ -336,7 +345,7 @@ class Runs:
 
     async def _is_blocked(self, run: Run) -> bool:
         """Look what keeps the run, whose training has just ended, from another one, and pause it for that."""
-        reason = await self._blocker(run, None)
+        reason = await self._blocker(run)
         if reason is None:
             return False
         with suppress(UserError):  # it is paused already
@@ -421,7 +430,7 @@ class Runs:
             ),
             folders=RunFolders(settings.home, run.id),
             is_blocked=self._is_blocked,
-            blocker=self._blocker,
+            blocker=self._lane_blocker,
             slots=self.slots(run),
         )
 

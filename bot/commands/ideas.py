@@ -16,9 +16,8 @@ from loop.evidence import Wish
 from loop.experiment import Cause, Experiment, Proposal, Run, RunState
 from loop.process.worker import in_thread
 from loop.proposers.calling import UNAVAILABLE
-from loop.proposers.people import IDEA_CHARACTERS, MistypedIdeaError, edit, why_impossible
+from loop.proposers.people import IDEA_CHARACTERS, MistypedIdeaError, edit, why_impossible, why_unwanted
 from loop.proposers.protocol import Context
-from loop.proposers.steering import why_unwanted
 from loop.results.gains import hit_rates, lessons, lessons_of_others, most_valuable
 from loop.store.events import Notes
 from loop.store.experiments import IdeaBox, Wished, Wishes

@@ -62,11 +62,14 @@ REMIND_SECONDS = 3600.0
 """An unanswered call for a person is repeated once after this, also in quiet hours."""
 
 
-async def find_blocker(examiner: Examiner, run: Run, slot: Slot | None) -> Reason | None:
-    """Find what keeps the run from training in this slot, or anywhere."""
+async def find_blocker(examiner: Examiner, run: Run) -> Reason | None:
     vitals = await in_thread(examiner.examine, [LoopState(run)])
-    loop = vitals.loops[0]
-    return lane_blocker(slot, loop, vitals) if slot else blocker(loop, vitals)
+    return blocker(vitals.loops[0], vitals)
+
+
+async def find_lane_blocker(examiner: Examiner, run: Run, slot: Slot) -> Reason | None:
+    vitals = await in_thread(examiner.examine, [LoopState(run)])
+    return lane_blocker(slot, vitals.loops[0], vitals)
 
 
 class Heartbeat:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from datetime import tzinfo
 
@@ -41,7 +40,6 @@ class Certifying:
         minutes: float,
         pairs: int,
         zone: tzinfo,
-        now: Callable[[], float] = time.time,
     ) -> None:
         self._runs = runs
         self._journal = journal
@@ -49,10 +47,9 @@ class Certifying:
         self._minutes = minutes
         self._pairs = pairs
         self._zone = zone
-        self._now = now
 
     async def look(self) -> None:
-        due = next_after(self._wake_up, self._now(), self._zone)
+        due = next_after(self._wake_up, self._journal.clock(), self._zone)
         for loop in self._runs.loops():
             engine = self._runs.engine_if_made(loop.run)
             if engine is None or engine.run.state is not RunState.RUNNING:
@@ -69,7 +66,7 @@ class Certifying:
         for loop in self._runs.loops():
             if engine := self._runs.engine_if_made(loop.run):
                 try:
-                    await engine.end_certification(self._now())
+                    await engine.end_certification(self._journal.clock())
                 except (UserError, StoreError) as error:  # the report is made without it
                     log.warning("the certification of %s is not ended: %s", engine.run.tag, error)
 
@@ -80,8 +77,8 @@ class Certifying:
         if fits_night(
             due - _last_report(self._journal, run)[1], self._minutes, seconds, lanes, least=self._pairs
         ):
-            return self._now() >= begins_at(due, self._minutes, seconds, lanes, least=self._pairs)
-        if self._now() >= due - 60 * self._minutes:
+            return self._journal.clock() >= begins_at(due, self._minutes, seconds, lanes, least=self._pairs)
+        if self._journal.clock() >= due - 60 * self._minutes:
             trainings = f"{2 * self._pairs} trainings of {duration(seconds)}"
             reason = f"not certified before the wake-up: {trainings} take too long; /certify makes them"
             Notes(self._journal).tell(run.id, Cause.CERTIFICATION, f"{due:.0f}", reason)

@@ -60,7 +60,7 @@ async def nothing_blocks(_: Run) -> bool:
     return False
 
 
-async def nothing_closes(_: Run, __: Slot | None) -> Reason | None:
+async def nothing_closes(_: Run, __: Slot) -> Reason | None:
     return None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from loop.engine.conductor import Conductor, is_same
 from loop.engine.judging.certifying import NO_TIME
-from loop.engine.judging.taking_back import Correction
+from loop.engine.judging.verdicts import Correction
 from loop.engine.stages import RUN_STOPPED
 from loop.errors import UserError
 from loop.evidence import Certification, Repeat

@@ -18,6 +18,7 @@ from loop.experiment import Cause, Cost, Experiment, Proposal, Run
 from loop.gain import number
 from loop.process.worker import in_thread
 from loop.program.fingerprint import fingerprint
+from loop.proposers.people import why_unwanted
 from loop.proposers.protocol import (
     Context,
     Failure,
@@ -28,7 +29,6 @@ from loop.proposers.protocol import (
     RepairGivenUpError,
     UnavailableError,
 )
-from loop.proposers.steering import why_unwanted
 from loop.store.events import Notes
 from loop.store.experiments import Idea
 from loop.store.spending import Account, Budget

@@ -27,7 +27,6 @@ from loop.store.journal import Journal
 
 _FEW = 10  # effects, below which their spread says little: in simulated runs it is off by half and more
 _RECENT = 200  # discarded experiments that tell the noise of a run
-_RUNS = 10  # other runs that are remembered, the newest ones
 
 
 def effect(experiment: Experiment | Row, goal: Goal) -> float | None:
@@ -137,7 +136,7 @@ def rates_of(rows: Sequence[Row], goal: Goal, before: float | None = None) -> tu
 
 
 def hit_rates(journal: Journal, run: Run) -> tuple[FamilyRate, ...]:
-    ids = [each.id for each in (*other_runs(journal, run), run)]
+    ids = [each.id for each in (*runs_like(journal, run), run)]
     return family_rates(
         (family, status, count, _effect(before, value, run.goal))
         for family, status, count, before, value in family_tries(journal, ids, run.goal)
@@ -189,11 +188,7 @@ def lessons(journal: Journal, run: Run, *, most: int) -> list[Lesson]:
 
 
 def lessons_of_others(journal: Journal, run: Run, *, most: int) -> list[Lesson]:
-    return [lesson for other in other_runs(journal, run) for lesson in lessons(journal, other, most=most)]
-
-
-def other_runs(journal: Journal, run: Run) -> list[Run]:
-    return runs_like(journal, run, most=_RUNS)
+    return [lesson for other in runs_like(journal, run) for lesson in lessons(journal, other, most=most)]
 
 
 def most_valuable(found: Iterable[Lesson], most: int) -> list[Lesson]:

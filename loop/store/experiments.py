@@ -21,6 +21,7 @@ from loop.text import one_line
 _MEASURED = (Status.KEEP, Status.DISCARD, Status.QUARANTINE)
 _NOT_SHOWN = ("waited", "best_before")  # in JSON
 _PAGE = 500
+_RUNS = 10  # other runs that are remembered, the newest ones
 TAKEN_OVER = "before the bot"  # the proposer of experiments that were made without it
 _COMMIT = frozenset("0123456789abcdef")  # what is adopted may have a word in its place
 
@@ -159,7 +160,7 @@ def family_tries(
     ]
 
 
-def runs_like(journal: Journal, run: Run, *, most: int) -> list[Run]:
+def runs_like(journal: Journal, run: Run) -> list[Run]:
     """Return the newest other runs of the same repository and metric that have tried something, by age."""
     rows = journal.query(
         "SELECT * FROM runs WHERE id != ? AND repository = ? AND metric = ? AND goal = ? "
@@ -169,7 +170,7 @@ def runs_like(journal: Journal, run: Run, *, most: int) -> list[Run]:
         str(run.repository),
         run.metric,
         run.goal.value,
-        most,
+        _RUNS,
     )
     return [Run(**decode(row)) for row in reversed(rows)]
 

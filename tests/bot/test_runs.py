@@ -13,7 +13,6 @@ from bot.setup.settings import load_settings
 from loop.errors import DiskError, UserError
 from loop.experiment import Actor, Cause, Reason, Run, RunState
 from loop.git.workspace import Workspace
-from loop.lanes.protocol import Slot
 from loop.store.journal import Journal
 from tests.bot.real_bot import RealBot
 
@@ -36,7 +35,7 @@ class Machine:
             blocker=self.find_blocker,
         )
 
-    async def find_blocker(self, _: Run, __: Slot | None) -> Reason | None:
+    async def find_blocker(self, _: Run) -> Reason | None:
         return self.blocker
 
 

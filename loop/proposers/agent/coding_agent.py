@@ -141,7 +141,7 @@ async def run_agent(run: AgentRun) -> AgentExit:
     """Run the agent to its end, and end whatever it started. When cancelled, that is done first."""
     environment = training_environment(os.environ, {})
     try:
-        keeper = await start_worker(_KEEPER, environment=environment)
+        keeper = await start_worker(_KEEPER, python=sys.executable, environment=environment)
     except OSError as error:
         raise AgentError(f"cannot be started with {sys.executable}: {error.strerror}") from error
     assert keeper.stdin is not None

@@ -28,6 +28,7 @@ from loop.experiment import Experiment, Family, Goal, Proposal
 from loop.gain import number
 from loop.process.worker import run_worker
 from loop.program.constants import find_constants
+from loop.proposers.people import unwanted
 from loop.proposers.protocol import Context, ExhaustedError, SearchMode
 from loop.proposers.search.history import Result, SearchHistory, TrainedPrograms, read_history
 from loop.proposers.search.memory import memory_of
@@ -44,7 +45,6 @@ from loop.proposers.search.space import (
 )
 from loop.proposers.search.surface import ResponseSurface, fit_surface
 from loop.proposers.search.tries import first_tries, moves_like
-from loop.proposers.steering import unwanted
 
 
 def under_way(experiments: Sequence[Experiment]) -> tuple[Experiment, ...]:

@@ -67,7 +67,6 @@ def certifying(host: Host) -> Certifying:
         minutes=35.0,
         pairs=3,
         zone=UTC,
-        now=lambda: host.recorder.now,
     )
 
 

@@ -115,9 +115,9 @@ async def test_who_holds_the_memory_that_a_training_lacked_is_found_at_once(
     patient: Patient, gpu: FakeGpu
 ) -> None:
     end_training(patient.trains_with(memory_mb=49_000.0))
-    assert await find_blocker(patient.examiner, patient.run, None) is None
+    assert await find_blocker(patient.examiner, patient.run) is None
     gpu.show("0, GPU-a, 81920, 19200, 0", processes=("42, 62000, GPU-a, jupyter",))
-    reason = await find_blocker(patient.examiner, patient.run, None)
+    reason = await find_blocker(patient.examiner, patient.run)
     assert reason is not None
     assert reason.cause is Cause.GPU_FULL
     assert reason.facts["held_by"] == "jupyter (pid 42)"
@@ -126,7 +126,7 @@ async def test_who_holds_the_memory_that_a_training_lacked_is_found_at_once(
 async def test_a_beat_meanwhile_does_not_let_the_run_go_on(patient: Patient, gpu: FakeGpu) -> None:
     end_training(patient.trains_with(memory_mb=49_000.0))
     gpu.show("0, GPU-a, 81920, 19200, 0", processes=("42, 62000, GPU-a, jupyter",))
-    reason = await find_blocker(patient.examiner, patient.run, None)
+    reason = await find_blocker(patient.examiner, patient.run)
     assert reason is not None
     patient.house.states = [LoopState(patient.journal.set_state(patient.run, RunState.PAUSING, reason))]
     await patient.heartbeat.beat()
@@ -138,6 +138,6 @@ async def test_a_look_for_a_blocker_hides_no_silence_of_a_training(patient: Pati
     folder = patient.trains()
     for _ in range(6):
         await patient.heartbeat.watch()
-        await find_blocker(patient.examiner, replace(patient.run, id=7), None)
+        await find_blocker(patient.examiner, replace(patient.run, id=7))
         patient.now += 60.0
     assert patient.house.orders == [("end", "mar12", str(folder))]

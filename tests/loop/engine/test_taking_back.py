@@ -8,7 +8,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from loop.engine.judging.taking_back import Correction
+from loop.engine.judging.verdicts import Correction
 from loop.engine.run import Engine
 from loop.errors import UserError
 from loop.evidence import Belief, Doubt, Invalidated, RepeatFor

@@ -12,11 +12,11 @@ import pytest
 from loop.evidence import Wish
 from loop.experiment import EventKind, Experiment, Family, Proposal, Status
 from loop.program.constants import find_constants
+from loop.proposers.people import unwanted, why_unwanted
 from loop.proposers.prompt.briefing import brief
 from loop.proposers.search.space import find_axes
 from loop.proposers.search.suggest import suggest
 from loop.proposers.search.tries import moves_like
-from loop.proposers.steering import unwanted, why_unwanted
 from loop.store.experiments import IdeaBox, Wished, Wishes
 from loop.store.journal import Journal
 from tests.loop.proposers.contexts import context_of, trial

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loop.engine.judging.taking_back import call_text
+from loop.engine.judging.verdicts import call_text
 from loop.evaluation.noise import Noise
 from loop.evidence import Certified, Finding, Invalidated, Rule, Severity
 from loop.experiment import (
