@@ -213,8 +213,8 @@ class Bot:
             await self._attach(stack)
             await self._heartbeat.arrive()
             self.ordered = ordered = await go_on(self._runs, self._settings, order)
-            if ordered is None and await in_thread(self._runs.current.now) is None:
-                self.say_here("There is no run yet. /start_run starts one.")
+            if ordered is None and (standing := await in_thread(self._standing)):
+                self.say_here(standing)
         await self._begin_checks(stack)
         ends = {_begin(stack, _wait(self._left), "person at the terminal")}
         over = [self._runs.over(ordered)] if ordered is not None and order.exit_when_done else []
@@ -279,6 +279,14 @@ class Bot:
         run = self._journal.run(order.tag) if order.tag else foremost(self._journal.active_runs())
         return run is None or run.repository.resolve() == self._runs.repository.resolve()
 
+    def _standing(self) -> str:
+        """Return why nothing trains though nothing was ordered; empty where a run goes on or says so."""
+        run = self._runs.current.now()
+        if run is None:
+            return "There is no run yet. /start_run starts one."
+        stopped = run.state is RunState.STOPPED
+        return f"Run {run.tag}: {_standing_of(self._runs, run, self._zone)}" if stopped else ""
+
     def _clear_trainings(self) -> None:
         runs, journal = self._journal.runs(), self._journal
         needed = [run.id for run in runs if run.state is not RunState.STOPPED or _is_under_way(journal, run)]
@@ -327,7 +335,8 @@ async def go_on(runs: Runs, settings: Settings, order: Order) -> Run | None:
             return None
     run = await in_thread(_choose_run, runs, settings, order.tag) if foreign is None else foreign
     if run.state is not RunState.RUNNING:
-        await in_thread(_tell_standing, runs, run, settings.zone)
+        reason = await in_thread(_standing_of, runs, run, settings.zone)  # told everywhere
+        await in_thread(lambda: runs.journal.note(run.id, EventKind.NOTED, reason=reason))
     await _make_ready(runs, run)
     if order.exit_when_done and run.state is RunState.PAUSED:
         raise UserError(f"Run {run.tag} is paused. Start without --exit-when-done and send /resume.")
@@ -338,12 +347,10 @@ async def go_on(runs: Runs, settings: Settings, order: Order) -> Run | None:
     return run
 
 
-def _tell_standing(runs: Runs, run: Run, zone: tzinfo) -> None:
-    """Say everywhere that the run did not go on until now, or that it still does not."""
+def _standing_of(runs: Runs, run: Run, zone: tzinfo) -> str:
     turn = last_event_of(runs.journal, run.id, (EventKind.RUN_STATE,))
     status = run_status(runs.journal, run, worktree=runs.worktree(run.tag))
-    reason = standing_text(status, since=turn.at if turn else run.created_at, zone=zone)
-    runs.journal.note(run.id, EventKind.NOTED, reason=reason)
+    return standing_text(status, since=turn.at if turn else run.created_at, zone=zone)
 
 
 async def _make_ready(runs: Runs, run: Run) -> None:

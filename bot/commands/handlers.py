@@ -36,7 +36,7 @@ from notifiers.delivery.preferences import PreferenceStore, Verbosity, describe
 from notifiers.message import Button, Message, Reply
 from notifiers.text.certainty import certified_line
 from notifiers.text.digest import corrected_text, digest, message_of, retagged_text
-from notifiers.text.notification import experiment_buttons
+from notifiers.text.notification import experiment_buttons, named_buttons
 from notifiers.text.results import PHONE, log_message, results_message
 from notifiers.text.status import (
     START_MODES,
@@ -233,16 +233,18 @@ class CommandHandlers(IdeaCommands):
         total = sum((await in_thread(self._journal.counts, run.id)).values())
         start = max(0, total - max(1, call.count("n", RESULTS_SHOWN)))
         rows = await in_thread(read_rows, self._journal, run.id, start=start)
-        best = await in_thread(self._journal.best, run.id, before=start)
-        return results_message(
+        before = await in_thread(self._journal.best, run.id, before=start)
+        best = await in_thread(self._journal.best, run.id)
+        table = results_message(
             rows,
             metric=run.metric,
             goal=run.goal,
             total=total,
-            before=best.value if best else None,
+            before=before.value if before else None,
             tag=run.tag,
             width=TERMINAL if request.sender.is_local else PHONE,
         )
+        return replace(table, buttons=named_buttons(best, run.state) if best else ())
 
     async def _best(self, _: Call, request: Request) -> Message:
         run = await self.asked_run(request)

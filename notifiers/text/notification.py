@@ -204,6 +204,15 @@ def experiment_buttons(experiment: Experiment, state: RunState) -> tuple[Row, ..
     return tuple(filter(None, (_decision(experiment), looking, steering)))
 
 
+def named_buttons(experiment: Experiment, state: RunState) -> tuple[Row, ...]:
+    """Return the same with its number, for where several experiments are shown."""
+
+    def named(button: Button) -> Button:
+        return replace(button, label=f"{button.label.removesuffix(' this')} #{experiment.number}")
+
+    return tuple(tuple(map(named, row)) for row in experiment_buttons(experiment, state))
+
+
 _MOST_REMOVED = 8  # a button's command has 64 bytes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from statistics import fmean
 
@@ -18,6 +19,8 @@ PHONE = 36
 """Columns of fixed width that a phone shows without wrapping."""
 
 _NARROW = 44  # columns, below which the value is left out: the change says as much
+_CHANGE = re.compile(r"(.+?) \S+ → ([^\s,]+)(.*)")
+_NAME = 3  # letters of a name, below which it says nothing
 _LOG_LINES = 15
 _NUMBERS = 12
 
@@ -59,9 +62,23 @@ def _table(cells: Sequence[tuple[str, ...]], width: int) -> list[str]:
     lines = []
     for *numbers, status, description in cells:
         aligned = [f"{cell:>{size}}" for cell, size in zip(numbers, widths, strict=False)]
-        shown = one_line(description, max(1, left))
+        shown = (_brief if width < _NARROW else one_line)(description, max(1, left))
         lines.append(" ".join((*aligned, f"{status:<{widths[-2]}}", shown)).rstrip())
     return lines
+
+
+def _brief(description: str, room: int) -> str:
+    """Return a description; of a change that does not fit the new value, and how many changes follow."""
+    line = one_line(description)
+    found = _CHANGE.fullmatch(line)
+    if found is None or len(line) <= room:
+        return one_line(line, room)
+    name, value, others = found.groups()
+    more = f" +{others.count(' → ')}" if " → " in others else ""
+    left = room - len(f" {value}{more}")
+    if left < _NAME:
+        return one_line(line, room)
+    return f"{name if len(name) <= left else f'{name[: left - 1]}…'} {value}{more}"
 
 
 def _mean(row: Row) -> str:

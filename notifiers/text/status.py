@@ -65,10 +65,12 @@ def card(status: RunStatus, *, zone: tzinfo) -> Message:
 
 
 def standing_text(status: RunStatus, *, since: float, zone: tzinfo) -> str:
-    """Return, as a clause, that a run which was paused or done is found so, with its numbers."""
+    """Return, as a clause, that a run which was paused, done or stopped is found so, with its numbers."""
     at = _time(since, zone)
     if status.state is RunState.DONE:
         now, then = f"was done at {at}", "it continues now"
+    elif status.state is RunState.STOPPED:
+        now, then = f"was stopped at {at}", "/start_run starts another"
     else:
         why = one_line(reason_text(status.reason), _LINE)
         now = f"{status.state} since {at}{f' ({why})' if why else ''}"

@@ -76,6 +76,12 @@ async def test_a_code_from_the_terminal_lets_one_chat_steer_until_the_bot_ends(t
     async with telegram.running():
         api.say("/resume")
         await telegram.said("Run toy continues")
+        api.say("/stop", date=int(time.time()))
+        api.press(await telegram.said("Stop run toy for good?"))
+        await telegram.until(lambda journal: journal.runs()[0].state is RunState.STOPPED)
+    async with telegram.running() as process:
+        said = await asyncio.to_thread(read_until, process, "/start_run starts another")
+        assert "Run toy: was stopped at " in said
 
 
 async def test_each_run_has_a_topic_with_its_messages_and_answers_about_it(telegram: World) -> None:

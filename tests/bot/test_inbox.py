@@ -401,6 +401,7 @@ async def test_results_are_held_against_the_best_before_those_shown(office: Offi
         ["2", "+0.200000", "discard"],
         ["3", "-0.100000", "keep"],
     ]
+    assert [button.label for row in reply.message.buttons for button in row] == ["Diff #3", "Log #3"]
     assert await office.said("/results") == "mar12: 4 results"
 
 

@@ -11,6 +11,7 @@ from notifiers.text.notification import (
     Topic,
     buttons_under,
     card_buttons,
+    named_buttons,
     report_buttons,
     summary_buttons,
 )
@@ -52,6 +53,13 @@ def test_the_buttons_of_a_digest_mean_its_own_experiment() -> None:
     rows = buttons_under(about(EXPERIMENT, RunState.RUNNING))
     commands = [button.command for row in rows for button in row]
     assert commands == ["/diff 12", "/log 12", "/rerun 12 3", "/reject 12", "/more 12", "/never 12"]
+
+
+def test_where_several_are_shown_buttons_name_theirs() -> None:
+    assert labels(named_buttons(EXPERIMENT, RunState.RUNNING)) == [
+        ["Diff #12", "Log #12", "Again ×3 #12", "Reject #12"],
+        ["More like #12", "Never again #12"],
+    ]
 
 
 def test_a_repeat_offers_what_its_number_is_for() -> None:
