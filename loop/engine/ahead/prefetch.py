@@ -96,11 +96,16 @@ class Prefetch:
         self._recorded.set()
 
     @property
-    def ready(self) -> Proposal | None:
+    def candidate(self) -> Ready | None:
+        """What is ready; the same object until it is taken or another one is made."""
         task = self._task
         if task is None or not task.done() or task.cancelled() or task.exception() is not None:
             return None
-        return task.result().proposal
+        return task.result()
+
+    @property
+    def ready(self) -> Proposal | None:
+        return self.candidate.proposal if self.candidate else None
 
     def start(self) -> None:
         if self._task is None:
