@@ -165,6 +165,7 @@ class Lane:
         ready = await self._owner.propose(self.wake)
         if ready is None:
             return
+        self._owner.precompiler.taken(ready)
         async with self._owner.switch:
             steps = stages.proposed(
                 self._owner.run,

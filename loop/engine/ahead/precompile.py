@@ -78,6 +78,11 @@ class Precompiler:
                     self._task = None
             await asyncio.sleep(POLL)
 
+    def taken(self, ready: Ready) -> None:
+        """Take notice of the commit that a candidate has now, carried over to a new best perhaps."""
+        if self._commit and ready.made_as == self._commit:
+            self._commit = ready.commit.sha
+
     async def give(self, lane: int, commit: str) -> None:
         """Let the training that a lane begins now have what was compiled ahead for its commit."""
         if self._task is not None:  # beside another lane

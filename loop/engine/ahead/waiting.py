@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path, PurePath
 
-from loop.files import remove, why_not_copied, writing
+from loop.files import make_folders, remove, why_not_copied, writing
 from loop.git.checkout import Source
 from loop.process.machine import cores, look_at_gpus
 from loop.process.supervisor import MARK
@@ -242,12 +242,14 @@ class CompileCache:
                 remove(folder)
 
     def give(self, training: Path, compiled: Path) -> None:
-        """Let a training that has not begun have another cache, which goes."""
+        """Let a training that has not begun have what is new in another cache, which goes."""
         with self._making, writing(training):
-            for old in (training / CACHE).iterdir():  # the folder itself may be in use
-                remove(old)
-            for new in compiled.iterdir():
-                new.rename(training / CACHE / new.name)
+            for folder, _, names in os.walk(compiled):  # neither link in either is followed
+                for new in (Path(folder, name) for name in names):
+                    path = new.relative_to(compiled)
+                    if not os.path.lexists(training / CACHE / path):
+                        make_folders(training / CACHE, str(path))
+                        new.rename(training / CACHE / path)
 
     def copy_into(self, training: Path) -> None:
         (training / CACHE).mkdir(exist_ok=True)

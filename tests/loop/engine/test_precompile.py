@@ -39,24 +39,27 @@ class Site:
         self.folder = self.lab.folders.trainings / precompile.COMPILING
         self.ideas = Ideas()
 
-    def trains(self, name: str, *, hangs: bool = False) -> str:
-        """Return a program with one kernel, which it compiles or says to have found."""
+    def trains(self, name: str, *, rate: int = 0, hangs: bool = False) -> str:
+        """Return a program with one kernel, which it compiles or finds; one with a rate is kept."""
         return toy(f"""\
+RATE = {rate}
+
 kernels, text = os.environ["TORCHINDUCTOR_CACHE_DIR"], {str(self.text)!r}
 text = os.listdir(text) if os.path.exists(text) else "no text"
 os.makedirs(kernels, exist_ok=True)
-found = sorted(os.listdir(kernels))
+found = {{each: open(f"{{kernels}}/{{each}}").read() for each in sorted(os.listdir(kernels))}}
 if os.environ.get("AUTORESEARCH_COMPILE_ONLY"):
     open(kernels + "/of-{name}", "w").write(f"{{text}} {{os.nice(0)}}")
     print(text, file=sys.stderr)
     while {hangs}:
         time.sleep(60)
     sys.exit()
-print("told", found, text, [open(f"{{kernels}}/{{each}}").read() for each in found])
+print("told", found, text)
+open(kernels + "/of-{name}", "a").write("" if found else "trained")
 print("step 1 (0.0%)\\nstep 2 (0.4%)", flush=True)
-while not os.path.exists({str(self.shared)!r} + "/{name}"):
+while not os.path.exists({str(self.shared)!r} + f"/{name}-{{RATE}}"):
     time.sleep(0.005)
-summary({2 + int(name[0]) / 10})
+summary(2.1 - RATE / 10)
 """)
 
     def engine(self, bwrap: Sandbox) -> Engine:
@@ -68,8 +71,8 @@ summary({2 + int(name[0]) / 10})
             starts_ahead=lambda _: True,
         )
 
-    def let_go(self, name: str) -> None:
-        (self.shared / name).touch()
+    def let_go(self, name: str, rate: int = 0) -> None:
+        (self.shared / f"{name}-{rate}").touch()
 
     async def compiles(self, name: str) -> None:
         kernel = self.folder / "cache/inductor" / f"of-{name}"
@@ -112,32 +115,30 @@ async def test_a_training_finds_what_its_program_compiled_beside_the_one_before(
     caplog.set_level(logging.INFO, precompile.__name__)
     gpu = FakeGpu(tmp_path / "gpu", monkeypatch)
     hanging = [site.trains(name, hangs=True) for name in ("3", "4", "5", "6")]
-    site.ideas = Ideas(site.trains("1"), site.trains("2"), *hanging)
+    site.ideas = Ideas(site.trains("0", rate=1), site.trains("2"), *hanging)
     engine = site.engine(bwrap)
     conducting = asyncio.create_task(engine.conduct(6))
 
-    def logged(words: str) -> bool:
-        return any(words in record.getMessage() for record in caplog.records)
+    def logged(words: str, times: int = 1) -> bool:
+        return sum(words in record.getMessage() for record in caplog.records) == times
 
-    await until(lambda: logged("was compiled ahead"))  # #1, beside the baseline
+    await until(lambda: logged("was compiled ahead in"))  # #1, beside the baseline
     assert not in_folder(site.folder)
     assert sorted(path.name for path in (site.folder / "work").iterdir()) == ["prepare.py", "train.py"]
     site.let_go("0")
-    await site.compiles("2")  # beside #1
-    await until(lambda: not in_folder(site.folder))
-    site.let_go("1")
+    await until(lambda: logged("was compiled ahead in", 2))  # #2, beside #1, which is kept
+    site.let_go("0", rate=1)
 
     await site.compiles("3")  # beside #2; then people want another one
-    site.ideas.replace(3, site.trains("3b", hangs=True))
+    site.ideas.replace(3, site.trains("3b", rate=1, hangs=True))
     engine.prefetch.withdraw(lambda _: True)
     await site.compiles("3b")
     assert in_folder(site.folder)
-    site.let_go("2")
+    site.let_go("2", rate=1)
 
-    await until(lambda: bool(site.lab.experiments()[3:]) and engine.prefetch.candidate is not None)
     await site.compiles("4")  # beside #3
     engine.precompiler._seconds = 0.1  # perhaps too short for a kernel
-    site.let_go("3b")
+    site.let_go("3b", rate=1)
 
     await until(lambda: logged("deadline"))  # of #5, beside #4
     gpu.show(MEMORY.format(free=6000))
@@ -148,9 +149,15 @@ async def test_a_training_finds_what_its_program_compiled_beside_the_one_before(
     site.let_go("6")
     await conducting
 
-    assert [site.told(number) for number in (0, 6)] == ["[] ['train.npy'] []"] * 2
-    assert [site.told(number) for number in (1, 2, 3, 4)] == [
-        f"['of-{name}'] ['train.npy'] ['no text 19']" for name in ("1", "2", "3b", "4")
+    shown = " ['train.npy']"
+    kept = "'of-0': 'trained'"
+    assert [site.told(number) for number in (0, 1, 6)] == [
+        "{}" + shown,
+        f"{{{kept}}}{shown}",
+        f"{{{kept}}}{shown}",
+    ]
+    assert [site.told(number) for number in (2, 3, 4)] == [
+        f"{{{kept}, 'of-{name}': 'no text 19'}}{shown}" for name in ("2", "3b", "4")
     ]
     assert not in_folder(site.lab.home)
 
@@ -182,5 +189,5 @@ async def test_it_ends_with_a_bot_that_is_killed(
         bot.send_signal(signal.SIGKILL)
         await bot.wait()
         await until(lambda: not in_folder(kernel.parents[2]))
-        (Path(folder) / "shared" / "0").touch()
+        (Path(folder) / "shared" / "0-0").touch()
         await until(lambda: not in_folder(home))
