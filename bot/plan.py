@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from bot.setup.data import needed_data
 from bot.setup.settings import Settings
-from bot.setup.trainings import what_trainings_read
+from bot.setup.trainings import where_data_lies
 from loop.engine.plan import Plan
 from loop.engine.stages import KeepRule
 from loop.experiment import Run
@@ -32,7 +32,8 @@ def make_plan(
         launcher=launcher,
         deadline=settings.deadline(run.time_budget),
         sandbox=sandbox,
-        readable=what_trainings_read(settings, launcher.environ, data.paths),
+        data=where_data_lies(settings, launcher.environ, data.paths),
+        readable=settings.sandbox_read,
         writable=settings.sandbox_write,
         hidden=(settings.home,),
         withheld=frozenset(environ.keys() - launcher.environ.keys()),

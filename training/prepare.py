@@ -51,6 +51,7 @@ if (
 
 # Two things that have to happen before torch is imported, which is why train.py imports this file first.
 START = time.perf_counter()  # seconds; so that total_seconds counts the imports
+COMPILE_ONLY = bool(os.environ.get("AUTORESEARCH_COMPILE_ONLY"))  # random tokens, few steps, no result
 os.environ.setdefault(
     "OMP_WAIT_POLICY", "PASSIVE"
 )  # on a busy CPU, threads that spin cost ten times the time
@@ -67,6 +68,7 @@ SOURCE = "climbmix"  # text to learn from: "climbmix", "python", or an absolute 
 CLIMBMIX_SHARDS = 10  # training shards to download
 TOKENIZER_CHARS = 200_000_000  # characters of training text that the vocabulary is learnt from
 SHARD_TOKENS = 2**26  # tokens in a token shard: 128 MiB
+MEMORY_LEFT = 6 * 2**30  # bytes of a GPU that compiling only leaves to others
 OVERRUN = 1.2  # times FLOP_BUDGET at most, as the last step may go beyond it
 FORMAT = 1  # version of what lies in the cache; another one is prepared anew
 
@@ -134,6 +136,8 @@ class Corpus:
 
         No training needs the audit's tokens, and a sandbox may hide them: they count with `audit` only.
         """
+        if COMPILE_ONLY:
+            return None
         files: dict[str, int] = self.manifest().get("files", {})
         needed = [name for name in files if audit or not Path(name).name.startswith("audit")]
         damaged = [name for name in needed if size_of(self.root / name) != files[name]]
@@ -319,7 +323,10 @@ class Rows:
     def __init__(self, corpus: Corpus, split: str, length: int) -> None:
         import numpy as np
 
-        shards = [np.load(path, mmap_mode="r") for path in sorted(corpus.tokens.glob(f"{split}_*.npy"))]
+        if COMPILE_ONLY:
+            shards = [np.random.default_rng(0).integers(corpus.vocabulary, size=8 * length, dtype=np.uint16)]
+        else:
+            shards = [np.load(path, mmap_mode="r") for path in sorted(corpus.tokens.glob(f"{split}_*.npy"))]
         self.shards = [shard[: len(shard) // length * length].reshape(-1, length) for shard in shards]
         self.ends = np.cumsum([len(shard) for shard in self.shards])
         self.length, self.bos = length, corpus.vocabulary - 1
@@ -355,6 +362,10 @@ def batches(
         import flops  # type: ignore[import-not-found]
 
         flops.COUNTER.start()
+    if COMPILE_ONLY and device.type == "cuda":  # a training beside it may need more, as it is evaluated
+        free, total = torch.cuda.mem_get_info()
+        most = torch.cuda.memory_reserved() + free - MEMORY_LEFT
+        torch.cuda.set_per_process_memory_fraction(max(0.0, most / total))
     source = Rows(corpus, split, MAX_SEQ_LEN)
     order = np.random.default_rng(0).permutation(len(source))
 
@@ -379,6 +390,8 @@ def batches(
 
 def progress(seconds: float) -> float:
     """The share of the budget that is used up after so many seconds of training; from 1 on it is over."""
+    if COMPILE_ONLY:
+        return float(seconds > 0)  # after one step that counts
     of_time = seconds / TIME_BUDGET
     return max(of_time, computed() / FLOP_BUDGET) if FLOP_BUDGET else of_time
 
@@ -438,7 +451,10 @@ def evaluate_bpb(
     source = Rows(corpus, "val", MAX_SEQ_LEN)
     chosen = scored_rows(source)
     place = torch.device("cpu") if device.type == "mps" else device  # MPS has no float64
-    token_bytes = torch.from_numpy(np.load(corpus.tokenizer / "token_bytes.npy")).to(place)
+    if COMPILE_ONLY:
+        token_bytes = torch.ones(corpus.vocabulary, dtype=torch.int64, device=place)
+    else:
+        token_bytes = torch.from_numpy(np.load(corpus.tokenizer / "token_bytes.npy")).to(place)
     nats = torch.zeros((), dtype=torch.float64, device=place)
     size = torch.zeros((), dtype=torch.int64, device=place)
     with torch.no_grad():
@@ -456,6 +472,8 @@ def evaluate_bpb(
                 nats += losses.double().sum()
                 size += weights.sum()
     bpb = float(nats / size) / math.log(2)
+    if COMPILE_ONLY:
+        os._exit(0)  # before anything is saved or printed
     if not math.isfinite(bpb):
         raise HarnessError("The validation loss is not a number.")
     return bpb

@@ -312,7 +312,11 @@ def examine_sandbox(settings: Settings, environment: Mapping[str, str]) -> Sandb
         settings.home,
         settings.home,
         environment,
-        readable=(*readable_for(Path(sys.executable)), *what_trainings_read(settings, environment)),
+        readable=(
+            *readable_for(Path(sys.executable)),
+            *where_data_lies(settings, environment),
+            *settings.sandbox_read,
+        ),
         writable=settings.sandbox_write,
         hidden=hidden,
         network=settings.allow_network,
@@ -343,10 +347,11 @@ def _unconfined(settings: Settings, sandbox: Sandbox) -> SandboxFacts:
     return SandboxFacts(sandbox)
 
 
-def what_trainings_read(
+def where_data_lies(
     settings: Settings, environment: Mapping[str, str], data: Collection[Path] = ()
 ) -> tuple[Path, ...]:
-    return (*data_folders(environment), *(data or settings.data_paths), *settings.sandbox_read)
+    """Return what trainings may read as their data."""
+    return (*data_folders(environment), *(data or settings.data_paths))
 
 
 def clear_left(home: Path, runs: Collection[int]) -> None:

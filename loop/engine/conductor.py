@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from loop.engine import stages
+from loop.engine.ahead.precompile import Precompiler
 from loop.engine.ahead.prefetch import Prefetch, Ready, baseline
 from loop.engine.judging.certifying import Certifier
 from loop.engine.judging.evaluations import Evaluations
@@ -126,6 +127,7 @@ class Conductor:
             retry_seconds=plan.retry_seconds,
             timer=timer,
         )
+        self.precompiler = Precompiler(self._trainings, lambda: self.prefetch.candidate)
         self._is_blocked = is_blocked
         self._blocker = blocker
         self.slots = tuple(slots)

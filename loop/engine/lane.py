@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Protocol, assert_never
 
 from loop.engine import stages
+from loop.engine.ahead.precompile import Precompiler
 from loop.engine.ahead.prefetch import Prefetch, Ready
 from loop.engine.judging.evaluations import Evaluations
 from loop.engine.judging.repeats import Repeater
@@ -38,6 +39,7 @@ class RunOfLanes(Protocol):
     switch: asyncio.Lock  # held while an experiment passes from stage to stage
     next_number: int  # of the next experiment of any lane
     prefetch: Prefetch
+    precompiler: Precompiler
     repeats: Repeater
     evaluations: Evaluations
 
@@ -163,6 +165,7 @@ class Lane:
         ready = await self._owner.propose(self.wake)
         if ready is None:
             return
+        self._owner.precompiler.taken(ready)
         async with self._owner.switch:
             steps = stages.proposed(
                 self._owner.run,
@@ -185,6 +188,7 @@ class Lane:
             if not self.wake.is_set():
                 spare, self._spare = self._spare, None
                 begin = self._trainings.begin
+                await self._owner.precompiler.give(self.index, experiment.commit)
                 self.experiment, self.training = await in_thread(begin, experiment, spare)
         await asyncio.sleep(HEAD_START)
 
@@ -218,7 +222,13 @@ class Lane:
             # Python takes as long to start as all else that is done between two trainings.
             self._spare = self._spare or self._trainings.arm()
             await in_thread(self._trainings.make_ahead, self.index, commit, self._spare)
-        outcome = await training.wait()
+        base_commit = self._owner.run.base_commit
+        beside = asyncio.create_task(self._owner.precompiler.beside(training, self.index, base_commit))
+        try:
+            outcome = await training.wait()
+        finally:
+            beside.cancel()
+            await asyncio.wait({beside})
         failed = not self._counts(outcome) and outcome.ending is not Ending.INTERRUPTED
         full = failed and tells_of_full_memory(outcome.error)
         asks = full or (failed and bool(self.slot.gpu))

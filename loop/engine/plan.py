@@ -20,16 +20,18 @@ REST_SECONDS = (60.0, 300.0, 600.0)  # pauses after a streak of crashes or of va
 class Plan:
     """How experiments of a run are made: the settings that an engine needs.
 
-    `readable` and `writable` are what trainings may read and write of the machine beyond their own folder,
-    `hidden` what they may not see wherever it lies; all of it holds in a sandbox only. `withheld` are the
-    variables of the bot that they do not get, `lists` the settings to extend where one lacks something.
-    `starts_ahead` says whether a Python is to wait for the next training, by the variables of trainings.
+    `data`, `readable` and `writable` are what trainings may read and write of the machine beyond their own
+    folder, `hidden` what they may not see wherever it lies; all of it holds in a sandbox only. `withheld` are
+    the variables of the bot that they do not get, `lists` the settings to extend where one lacks something.
+    `starts_ahead` says whether a Python is to wait for the next training, and its program to be compiled
+    ahead, by the variables of trainings.
     """
 
     rule: KeepRule
     launcher: Launcher
     deadline: float  # seconds after which a training is killed
     sandbox: Sandbox = NO_SANDBOX
+    data: tuple[Path, ...] = ()
     readable: tuple[Path, ...] = ()
     writable: tuple[Path, ...] = ()
     hidden: tuple[Path, ...] = ()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from loop.engine import stages
-from loop.engine.ahead.waiting import CACHE, CompileCache, Waiting, plan_waiting
+from loop.engine.ahead.waiting import CACHE, TMP, WORK, CompileCache, Waiting, compiling_only, plan_waiting
 from loop.engine.plan import Plan
 from loop.errors import DiskError, UserError
 from loop.evaluation.evaluator import MODEL, Evaluator, Program, command_of, evaluator_of
@@ -42,7 +42,6 @@ from loop.text import without_secrets
 
 log = logging.getLogger(__name__)
 
-WORK, TMP = "work", "tmp"  # of an attempt's folder: the commit's files, and what is its own
 EVALUATING = "evaluator"  # where the evaluator runs, with the files of the base commit
 
 _FOLDERS = "[0-9]*-[0-9]*"  # of trainings, by experiment and k
@@ -85,7 +84,6 @@ class Trainings:
         self._prepared: _Prepared | None = None
         self._has_evaluator: bool | None = None
         self._cache = CompileCache(folders.trainings)
-        self._making = threading.Lock()  # of folders ahead, which copy the compile cache
         self._rewrites = False  # the results have lines that are no longer true
         self._over: list[Path] = []  # folders that are to go
         self._waiting: dict[Supervisor, Waiting] = {}
@@ -189,7 +187,7 @@ class Trainings:
         except DiskError as error:
             log.warning("no folder ahead of the next training: %s", error)
             return
-        if spare and spare not in self._waiting and self._ready.starts_ahead:
+        if spare and spare not in self._waiting and self.starts_ahead:
             try:
                 self._start_ahead(lane, commit, spare)
             except (UserError, OSError) as error:
@@ -207,16 +205,25 @@ class Trainings:
 
     def _make_ahead(self, lane: int, commit: str) -> None:
         ahead = self._ahead(lane)
-        if ahead.exists():
-            return
-        with self._making, writing(ahead):
-            made = ahead.with_name(f"{ahead.name}.new")
-            remove(made)
-            made.mkdir(parents=True)
-            self._ready.source.fill(made / WORK, commit)
-            (made / TMP).mkdir()
-            self._cache.copy_into(made)
-            made.rename(ahead)
+        if not ahead.exists():
+            self._cache.make(ahead, self._ready.source, commit)
+
+    @property
+    def starts_ahead(self) -> bool:
+        return self._prepared is not None and self._prepared.starts_ahead
+
+    def make_compiling(self, folder: Path, lane: int, commit: str, source: str) -> Program:
+        """Make the folder in which a program only compiles, without the text; return how it is started."""
+        self._cache.make(folder, self._ready.source, commit)
+        self._ready.source.write_editable(folder / WORK, source)
+        data = (*self.plan.data, *self._ready.source.links.values())
+        view = compiling_only(self._view(folder, lane), data)
+        return Program(self.plan.sandbox.wrap(view, self._ready.launch.argv), view.work, view.environment)
+
+    def give_compiled(self, lane: int, commit: str, compiled: Path) -> None:
+        """Let the lane's next training, of `commit`, begin with what was compiled for it, which goes."""
+        self._make_ahead(lane, commit)
+        self._cache.give(self._ahead(lane), compiled)
 
     def begin(self, experiment: Experiment, spare: Supervisor | None) -> tuple[Experiment, LiveTraining]:
         """Begin the next attempt at a committed experiment, with the supervisor `spare` if there is one."""
@@ -298,7 +305,7 @@ class Trainings:
                 **private_environment(cache, tmp),
             },
             writable=(cache, *plan.writable),
-            readable=(*ready.launch.readable, *ready.source.links.values(), *plan.readable),
+            readable=(*ready.launch.readable, *ready.source.links.values(), *plan.data, *plan.readable),
             fixed=tuple(work / name for name in self.workspace.frozen),
             hidden=(*plan.hidden, *self.hidden),
             network=plan.network,
@@ -421,10 +428,7 @@ class Trainings:
         if decided.attempt:
             self.keep_log(decided.number, decided.attempt, self.folders.log(decided.number))
             if decided.status is Status.KEEP:
-                with self._making:
-                    training = self.folders.attempt(decided.number, decided.attempt)
-                    ahead = self.folders.trainings.glob(f"{AHEAD}-*")
-                    self._cache.take(training, [made for made in ahead if not made.suffix])
+                self._cache.take(self.folders.attempt(decided.number, decided.attempt))
 
     def _evaluating(self, lane: int) -> Path:
         return self.folders.trainings / (f"{EVALUATING}-{lane}" if lane else EVALUATING)

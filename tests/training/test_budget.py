@@ -126,3 +126,17 @@ def test_a_training_by_flops_repeats_to_the_digit_and_a_larger_model_gets_fewer_
     assert 0.98 * BUDGET < 1e12 * first["training_tflops"] < 1.2 * BUDGET  # it is printed with four digits
     larger = trained(data, tmp_path / "3", ASPECT_RATIO="24")
     assert larger["num_steps"] < first["num_steps"]
+
+
+def test_it_can_compile_only_without_a_text_and_without_a_result(data: Path, tmp_path: Path) -> None:
+    work = copy_template(
+        tmp_path / "work", **(small(data) | {"TIME_BUDGET": "600", "FLOP_BUDGET": f"{BUDGET}"})
+    )
+    before = {path.name for path in work.iterdir()}
+    env = environment_of(tmp_path / "nothing", AUTORESEARCH_COMPILE_ONLY="1")
+    done = run_forked(["train.py"], cwd=work, env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    *_, last = done.stdout.splitlines()
+    assert last.startswith("step 00002 (100.0%)")  # one step that takes no time, and one that counts
+    assert {path.name for path in work.iterdir()} - before <= {"__pycache__"}
+    assert not (tmp_path / "nothing").exists()

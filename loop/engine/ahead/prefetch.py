@@ -35,7 +35,8 @@ _CONFLICT = "it does not fit what was kept meanwhile: make it anew for the progr
 class Ready:
     """A proposal with its commit, fit to be launched on top of `proposal.parent`.
 
-    `waited` is for how many seconds the lane that took it had to wait.
+    `waited` is for how many seconds the lane that took it had to wait, `made_as` the commit that it had
+    before it was carried over.
     """
 
     proposal: Proposal
@@ -43,6 +44,7 @@ class Ready:
     constants: Mapping[str, object]
     program: str
     waited: float = 0.0
+    made_as: str = ""
 
 
 def make_ready(proposal: Proposal, commit: Commit) -> Ready:
@@ -96,11 +98,16 @@ class Prefetch:
         self._recorded.set()
 
     @property
-    def ready(self) -> Proposal | None:
+    def candidate(self) -> Ready | None:
+        """What is ready; the same object until it is taken or another one is made."""
         task = self._task
         if task is None or not task.done() or task.cancelled() or task.exception() is not None:
             return None
-        return task.result().proposal
+        return task.result()
+
+    @property
+    def ready(self) -> Proposal | None:
+        return self.candidate.proposal if self.candidate else None
 
     def start(self) -> None:
         if self._task is None:
@@ -211,6 +218,7 @@ class Prefetch:
         if self._is_trained(fingerprint(source)):  # merged, it is what was trained before
             return None
         try:
-            return self._commit(replace(proposal, source=source, parent=best))
+            carried = self._commit(replace(proposal, source=source, parent=best))
         except UserError:  # merged, it changes nothing, or no longer parses
             return None
+        return replace(carried, made_as=ready.made_as or ready.commit.sha)

@@ -11,16 +11,19 @@ import logging
 import os
 import re
 import shutil
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path, PurePath
 
-from loop.files import remove, why_not_copied
+from loop.files import make_folders, remove, why_not_copied, writing
+from loop.git.checkout import Source
 from loop.process.machine import cores, look_at_gpus
 from loop.process.supervisor import MARK
-from loop.process.trainer import Job
+from loop.process.trainer import AHEAD, Job
 from loop.program.start import Start, find_start
+from loop.sandbox.view import View
 
 log = logging.getLogger(__name__)
 
@@ -182,6 +185,16 @@ def _moved(job: Job, folder: Path) -> Job:
     )
 
 
+COMPILE_ONLY = "AUTORESEARCH_COMPILE_ONLY"  # with this variable a program compiles what it needs, and ends
+
+
+def compiling_only(view: View, data: Sequence[Path]) -> View:
+    """Return what a program sees that only compiles: no `data`, and that it is to do so."""
+    environment = {**view.environment, COMPILE_ONLY: "1"}
+    return replace(view, hidden=(*view.hidden, *data), environment=environment)
+
+
+WORK, TMP = "work", "tmp"  # of a training's folder: the commit's files, and what is its own
 CACHE = "cache"  # its name in the folder of a training, and among these folders
 MOST_BYTES, MOST_FILES = 4 * 2**30, 100_000  # of one that goes on
 
@@ -193,10 +206,27 @@ class CompileCache:
     """
 
     def __init__(self, trainings: Path) -> None:
+        self._trainings = trainings
         self._folder = trainings / CACHE
+        self._making = threading.Lock()  # of folders with a copy of it
 
-    def take(self, training: Path, ahead: Iterable[Path]) -> None:
-        """Let the next ones begin with this one's, also in the folders made `ahead`."""
+    def make(self, training: Path, source: Source, commit: str) -> None:
+        """Make the folder of a training, but for its editable file, as `commit` has it."""
+        with self._making, writing(training):
+            made = training.with_name(f"{training.name}.new")
+            remove(made)
+            made.mkdir(parents=True)
+            source.fill(made / WORK, commit)
+            (made / TMP).mkdir()
+            self.copy_into(made)
+            made.rename(training)
+
+    def take(self, training: Path) -> None:
+        """Let the next ones begin with this one's, also in the folders made ahead."""
+        with self._making:
+            self._take(training, [made for made in self._trainings.glob(f"{AHEAD}-*") if not made.suffix])
+
+    def _take(self, training: Path, ahead: Iterable[Path]) -> None:
         if problem := why_not_copied(training / CACHE, MOST_BYTES, MOST_FILES):
             log.warning("the compile cache of %s is given up: %s", training.name, problem)
             return
@@ -210,6 +240,16 @@ class CompileCache:
             except OSError as error:  # the disk is full, perhaps: it is made when it is needed
                 log.warning("no cache for the next training yet: %s", error)
                 remove(folder)
+
+    def give(self, training: Path, compiled: Path) -> None:
+        """Let a training that has not begun have what is new in another cache, which goes."""
+        with self._making, writing(training):
+            for folder, _, names in os.walk(compiled):  # neither link in either is followed
+                for new in (Path(folder, name) for name in names):
+                    path = new.relative_to(compiled)
+                    if not os.path.lexists(training / CACHE / path):
+                        make_folders(training / CACHE, str(path))
+                        new.rename(training / CACHE / path)
 
     def copy_into(self, training: Path) -> None:
         (training / CACHE).mkdir(exist_ok=True)

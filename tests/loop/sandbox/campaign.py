@@ -28,11 +28,11 @@ from typing import Any
 
 import psutil
 
+from loop.engine.ahead.waiting import WORK
 from loop.engine.conductor import nothing_blocks
 from loop.engine.plan import Plan
 from loop.engine.run import Engine
 from loop.engine.stages import KeepRule
-from loop.engine.trainings import WORK
 from loop.experiment import Experiment, Status
 from loop.process.environment import Launcher, data_folders, training_environment
 from loop.process.supervisor import JOIN_SESSION_KEYRING, KEYCTL
