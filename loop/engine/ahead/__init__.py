@@ -1,4 +1,4 @@
-"""What is made ready while a training is under way: the next proposal, and a Python that waits for it.
+"""What is made ready while a training is under way: the next proposal, its kernels, a waiting Python.
 
 `loop.engine` imports it, `bot` only what a proposer's failure is. Start at `prefetch.py`.
 """

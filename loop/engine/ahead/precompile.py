@@ -85,9 +85,9 @@ class Precompiler:
 
     async def give(self, lane: int, commit: str) -> None:
         """Let the training that a lane begins now have what was compiled ahead for its commit."""
-        if self._task is not None:  # beside another lane
-            await self._end(self._task)
         if commit == self._commit:
+            if self._task is not None:  # beside another lane
+                await self._end(self._task)
             self._commit = ""
             await in_thread(self._give, lane, commit)
 

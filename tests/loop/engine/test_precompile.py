@@ -9,13 +9,17 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
 from loop.engine.ahead import precompile
+from loop.engine.ahead.prefetch import Ready, make_ready
 from loop.engine.run import Engine
 from loop.errors import UserError
+from loop.experiment import Proposal, Training
+from loop.git.workspace import Commit
 from loop.sandbox.sandbox import Sandbox, SandboxKind, find_sandbox
 from tests.loop.fake_gpu import FakeGpu
 from tests.loop.lab import Ideas, Lab
@@ -160,6 +164,43 @@ async def test_a_training_finds_what_its_program_compiled_beside_the_one_before(
         f"{{{kept}, 'of-{name}': 'no text 19'}}{shown}" for name in ("2", "3b", "4")
     ]
     assert not in_folder(site.lab.home)
+
+
+async def test_lanes_compile_one_candidate_at_a_time_for_whichever_takes_it(
+    site: Site, bwrap: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, begun, ended = site.engine(bwrap), asyncio.Queue[int](), asyncio.Event()
+
+    async def compile_for_ever(_: object, __: Ready, ___: object, lane: int) -> None:
+        begun.put_nowait(lane)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(precompile.Precompiler, "_compile", compile_for_ever)
+    site.lab.folders.printed(0, 1).parent.mkdir(parents=True)
+    site.lab.folders.printed(0, 1).write_text("step 3 (1.0%)\n")
+    training = engine._trainings.attach(0, Training(1))
+    proposal = Proposal(site.trains("1"), "one", "", "ideas", site.lab.base)
+    first, second = (make_ready(proposal, Commit(sha * 40, 1, 1)) for sha in "ab")
+    candidate: Ready | None = first
+    monkeypatch.setattr(engine._trainings, "_prepared", SimpleNamespace(starts_ahead=True))
+    tested = precompile.Precompiler(engine._trainings, lambda: candidate)
+    lanes = [asyncio.create_task(tested.beside(training, lane, site.lab.base)) for lane in (0, 1)]
+    await begun.get()
+    await tested.give(1, "c" * 40)  # tried again
+    assert not ended.is_set()
+    candidate = None  # the other lane takes it
+    await tested.give(1, first.commit.sha)
+    assert ended.is_set()
+    candidate = second
+    await begun.get()
+    assert begun.empty()
+    for lane in lanes:
+        assert not lane.done()
+        lane.cancel()
+    await asyncio.wait(lanes)
 
 
 BOT = """
