@@ -30,7 +30,7 @@ run: $(READY) ## start the bot; without a terminal: a few experiments, the repor
 	else exec $(BIN)/autoresearch up --exit-when-done </dev/null; fi
 
 test: $(READY) $(BROWSER) ## run the tests
-	@$(BIN)/python -m pytest -q --workers 5
+	@$(BIN)/python -m pytest -q --workers 8
 
 test-slow: $(READY) ## run the tests that take minutes
 	@$(BIN)/python -m pytest -q -m slow

@@ -22,7 +22,7 @@ from hypothesis.internal.intervalsets import IntervalSet
 
 from loop.store.journal import Journal
 from tests.git_settings import NO_MAINTENANCE
-from tests.workers import run_in_workers
+from tests.workers import begin, run_in_workers
 
 migrate = Journal._migrate
 patch_for_all = pytest.MonkeyPatch()
@@ -43,6 +43,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--workers", type=int, default=1, help="processes that run the tests, each a file at a time"
     )
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    config = session.config
+    everything = config.args_source is config.ArgsSource.TESTPATHS
+    if config.option.workers > 1 and everything and not config.option.collectonly:
+        begin(session, Path(__file__).parent / LONG[0])
 
 
 def pytest_runtestloop(session: pytest.Session) -> bool | None:

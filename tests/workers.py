@@ -1,7 +1,8 @@
 """Runs the tests in several processes, forked off when all tests are collected: what they import, they share.
 
 Each takes one unit, such as a file, after another and is a pytest of its own, but for what it reports: that
-it sends to the first process, which shows it.
+it sends to the first process, which shows it. One begins with a file that takes long while the first process
+still collects, for which it has no use for a second core.
 """
 
 from __future__ import annotations
@@ -18,6 +19,25 @@ from typing import Any, TypeAlias
 import pytest
 
 Location: TypeAlias = tuple[str, int | None, str]
+Workers: TypeAlias = dict[Connection, int]
+
+BEGUN = pytest.StashKey[tuple[Path, Workers]]()
+"""The file that runs already, and its worker."""
+RESULTS = pytest.StashKey[Connection]()
+"""In that worker: where its results go."""
+
+
+def begin(session: pytest.Session, file: Path) -> None:
+    """Let a worker collect and run this file alone."""
+    ours, theirs = Pipe(duplex=False)
+    if pid := os.fork():
+        theirs.close()
+        session.stash[BEGUN] = file, {ours: pid}
+        return
+    ours.close()
+    session.config.args = [str(file)]
+    session.stash[RESULTS] = theirs
+    _be_worker(session.config)
 
 
 def run_in_workers(session: pytest.Session, count: int, unit: Callable[[pytest.Item], str]) -> None:
@@ -25,11 +45,15 @@ def run_in_workers(session: pytest.Session, count: int, unit: Callable[[pytest.I
 
     Tests of one unit follow each other, and one worker runs them.
     """
-    units = [list(tests) for _, tests in groupby(session.items, key=unit)]
+    if results := session.stash.get(RESULTS, None):
+        _work(session.config, iter(session.items), results)
+        return
+    begun, workers = session.stash.get(BEGUN, (None, {}))
+    items = [item for item in session.items if item.path != begun]
+    units = [list(tests) for _, tests in groupby(items, key=unit)]
     queue, fill = os.pipe()
     os.write(fill, b"".join(number.to_bytes(2, "big") for number in range(len(units))))
     os.close(fill)
-    workers: dict[Connection, int] = {}
     for _ in range(min(count, len(units))):
         ours, theirs = Pipe(duplex=False)
         if pid := os.fork():
@@ -38,6 +62,7 @@ def run_in_workers(session: pytest.Session, count: int, unit: Callable[[pytest.I
             continue
         for other in (ours, *workers):
             other.close()
+        _be_worker(session.config)
         _work(session.config, _taken(units, queue), theirs)
         return
     try:
@@ -56,13 +81,16 @@ def _taken(units: list[list[pytest.Item]], queue: int) -> Iterator[pytest.Item]:
         yield from units[int.from_bytes(number, "big")]
 
 
-def _work(config: pytest.Config, tests: Iterator[pytest.Item], results: Connection) -> None:
+def _be_worker(config: pytest.Config) -> None:
     config.workerinput = {}  # type: ignore[attr-defined] # tells other plugins that this is a worker
     # The first process shows it; without any terminal pytest-timeout cannot say what took too long.
     config.get_terminal_writer()._file = Path(os.devnull).open("w")  # noqa: SIM115
     capture = config.pluginmanager.getplugin("capturemanager")
     capture.stop_global_capturing()
     capture.start_global_capturing()  # into files of its own
+
+
+def _work(config: pytest.Config, tests: Iterator[pytest.Item], results: Connection) -> None:
     config.pluginmanager.register(_Reporter(config, results))
     item = next(tests, None)
     while item:
@@ -88,7 +116,7 @@ class _Reporter:
         self._results.send(("finished", nodeid, location))
 
 
-def _show(session: pytest.Session, workers: dict[Connection, int], queue: int) -> None:
+def _show(session: pytest.Session, workers: Workers, queue: int) -> None:
     """Show what the workers report until all have ended; after too many failures they get no more."""
     hook, running = session.config.hook, dict[Connection, tuple[str, Location]]()
     while workers:
@@ -98,7 +126,7 @@ def _show(session: pytest.Session, workers: dict[Connection, int], queue: int) -
                 message: Any = worker.recv()
             except EOFError:
                 status = os.waitstatus_to_exitcode(os.waitpid(workers.pop(worker), 0)[1])
-                if worker in running or status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+                if worker in running or status not in GOOD:
                     hook.pytest_runtest_logreport(report=_ended(status, *running.get(worker, NO_TEST)))
                 continue
             match message:
@@ -115,6 +143,7 @@ def _show(session: pytest.Session, workers: dict[Connection, int], queue: int) -
     os.close(queue)
 
 
+GOOD = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 NO_TEST: tuple[str, Location] = ("between tests", ("tests", None, ""))
 
 

@@ -108,6 +108,12 @@ class ForkedWorker:
     def returncode(self) -> int | None:
         return self._forked.poll()
 
+    async def wait(self) -> int:
+        return await asyncio.to_thread(self._forked.wait)
+
+    def kill(self) -> None:
+        self._forked.kill()
+
     def end(self) -> None:
         """End one whose caller was cancelled before it knew of it; its readers see the end by themselves."""
         self._forked.kill()
@@ -152,17 +158,20 @@ async def _fork_worker(orders: socket.socket, order: Mapping[str, object]) -> Fo
 Worker: TypeAlias = ForkedWorker | asyncio.subprocess.Process
 
 
-def forking_workers(orders: Callable[[], socket.socket]) -> Callable[..., Awaitable[Worker]]:
-    """Return what starts workers as `loop.process.worker.start_worker` does, where it can by a fork."""
+def forking_workers(
+    orders: Callable[[], socket.socket], forked: str = WORKER
+) -> Callable[..., Awaitable[Worker]]:
+    """Return what starts modules as `loop.process.worker.start_worker` does, `forked` by a fork if it can."""
     from loop.process.worker import start_worker as starting
 
     async def start_worker(
         module: str, *arguments: str, environment: Mapping[str, str], python: str = sys.executable
     ) -> Worker:
         of_python = [name for name in environment if name.startswith("PYTHON")]
-        if module != WORKER or python != sys.executable or of_python:
+        if module != forked or python != sys.executable or of_python:
             return await starting(module, *arguments, python=python, environment=environment)
-        order = {"function": arguments[0], "env": dict(environment), "cwd": str(Path(__file__).parents[2])}
+        function = arguments[0] if arguments else module
+        order = {"function": function, "env": dict(environment), "cwd": str(Path(__file__).parents[2])}
         forking = asyncio.ensure_future(_fork_worker(orders(), order))
         try:
             return await asyncio.shield(forking)

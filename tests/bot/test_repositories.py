@@ -103,6 +103,7 @@ WRITES = "open('{out}/checkpoint', 'a').write('x')\n"
 CALLS = "import socket\nsocket.create_connection(('127.0.0.1', {port})).sendall(b'hello')\n"
 
 
+@pytest.mark.timeout(600)  # one bot after another, on a machine that may be busy
 def test_what_a_training_lacks_is_named_until_it_has_it_all(bot: RealBot, tmp_path: Path) -> None:
     """A file that git ignores, one elsewhere, a variable, a folder to write to, and the network."""
     outside, out = tmp_path / "data", tmp_path / "out"
@@ -131,6 +132,7 @@ def test_what_a_training_lacks_is_named_until_it_has_it_all(bot: RealBot, tmp_pa
     assert (out / "checkpoint").read_text() == "xxx"  # of the one without the network, too
 
 
+@pytest.mark.timeout(600)  # one bot after another, on a machine that may be busy
 def test_under_landlock_it_may_write_and_call_where_it_is_allowed(bot: RealBot, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()

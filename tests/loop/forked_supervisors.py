@@ -1,8 +1,8 @@
 """Supervisors that are forked off from one that has imported everything, which takes most of their time.
 
 After that all is as in `Trainer.arm`: a session and an environment of its own, requests held back. Who starts
-them is another process, so that they end unseen, as those do that a bot before this one started. A program
-that is to be started as those of a `Lab` are is forked off from its supervisor, and is then as it would be.
+them is another process, so that they end unseen, as those do that a bot before this one started. The toys
+that they start are forked off, too.
 """
 
 from __future__ import annotations
@@ -27,33 +27,9 @@ SERVE = """\
 import gc, json, os, signal, socket, subprocess, sys
 sys.path.append(sys.argv[1].rpartition("/loop/")[0])
 from loop.process import supervisor
-
-class Begun(BaseException):
-    pass
-
-class Started:
-    def __init__(self, pid):
-        self.pid = pid
-
-def start(job, stdin, printed, really=supervisor._start):
-    if job["argv"] != [sys.executable, "-S", "train.py"] or stdin != subprocess.DEVNULL:
-        return really(job, stdin, printed)
-    us = os.getpid()
-    if pid := os.fork():
-        return Started(pid)
-    for old, new in ((null, 0), (printed, 1), (printed, 2)):
-        os.dup2(old, new)
-    os.chdir(job["cwd"])
-    os.setsid()
-    supervisor.confine(job["limits"], us)
-    os.environ.clear()
-    os.environ.update(job["env"], **{supervisor.MARK: job["mark"]})
-    raise Begun
-
-def tell(kind, error, trace):
-    sys.__excepthook__(kind, error.with_traceback(trace.tb_next), trace.tb_next)  # without our own frame
-
-supervisor._start = start
+from tests.loop.forked_programs import Begun, become, start
+del sys.path[-1]
+subprocess.Popen = start
 signal.pthread_sigmask(signal.SIG_BLOCK, supervisor.REQUESTS)
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 orders = socket.socket(fileno=int(sys.argv[2]))
@@ -72,25 +48,14 @@ os.setsid()
 null = os.open(os.devnull, os.O_RDWR)
 for old, new in ((streams[0], 0), (null, 1), (null, 2)):
     os.dup2(old, new)
-null = 1
 os.environ.clear()
 os.environ.update(json.loads(environment))
 try:
     supervisor.main()
     os._exit(0)
-except Begun:
-    pass
-signal.set_wakeup_fd(-1)
-for number in (*supervisor.REQUESTS, signal.SIGCHLD, signal.SIGHUP):
-    signal.signal(number, signal.SIG_DFL)
-os.closerange(3, 65536)
-sys.argv, sys.path[:], sys.excepthook = ["train.py"], [os.getcwd(), *sys.path[:-1]], tell
-sys.stdin, sys.stdout = open(0, closefd=False), open(1, "wb", buffering=0, closefd=False)
-sys.stdout = type(sys.stdin)(sys.stdout, "utf-8", write_through=True)  # by PYTHONUNBUFFERED
-main = sys.modules["__main__"] = type(sys)("__main__")
-main.__file__ = os.path.abspath("train.py")
-exec(compile(open("train.py", "rb").read(), main.__file__, "exec"), main.__dict__)
-os._exit(0)  # skips the interpreter's own clean-up; what a program prints is not held back
+except Begun as program:
+    begun = program
+become(begun)
 """
 
 

@@ -16,15 +16,18 @@ import pytest
 
 from loop.engine.judging.evaluations import OWN
 from loop.errors import UserError
+from loop.evaluation import together
 from loop.evaluation.evaluator import MODEL, NONE, Evaluator
 from loop.evidence import Belief
 from loop.experiment import EventKind, Experiment, RunState, Stage, Status
 from loop.process.trainer import Limits
 from loop.sandbox.sandbox import SandboxKind, find_sandbox
 from loop.store.evidence.verdicts import read_evaluation
+from tests.bot.preloaded import forking_workers
 from tests.loop.engine.engines import conduct, end
 from tests.loop.evaluation import toy_evaluator_text
 from tests.loop.lab import Lab, program, value
+from tests.loop.preloaded import preloaded
 
 ONCE = """\
 mine = {gate!r} + ".model"
@@ -46,13 +49,21 @@ def trained(printed: float, model: str = "", before: str = "") -> str:
     )
 
 
+@pytest.fixture(autouse=True)
+def forked_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
+    forking = forking_workers(lambda: preloaded().orders, together.__name__)
+    monkeypatch.setattr("loop.evaluation.evaluator.start_worker", forking)
+
+
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
+    preloaded()
     before = set(psutil.Process().children(recursive=True))
     lab = Lab(tmp_path / "lab", trained(1.5), files={"evaluate.py": toy_evaluator_text()})
     yield lab
     lab.close()
-    assert not set(psutil.Process().children(recursive=True)) - before
+    left = set(psutil.Process().children(recursive=True)) - before
+    assert not psutil.wait_procs(left, timeout=60)[1]  # who waited for a forked one ends just after it
 
 
 def beside(lab: Lab, name: str) -> Path:
