@@ -1,8 +1,7 @@
-"""What the engine asks of a place to train: describe, start, watch, attach, end.
+"""What the engine knows of a lane, and what it asks of a training that runs there.
 
-`loop.process.trainer.Trainer` does it on this machine. One for other machines is another module: a training
-is named by its attempt, so that a bot that comes back finds it by `attach`, and everything that it left is in
-the outcome that `wait` returns.
+`loop.process.trainer.Trainer` starts one on this machine, and finds it again by its attempt when a bot comes
+back. Everything that it left is in the outcome that `wait` returns.
 """
 
 from __future__ import annotations
@@ -10,17 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from loop.experiment import Ending, Outcome
-
-if TYPE_CHECKING:
-    from loop.process.trainer import Job, Supervisor
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A lane as its executor describes it; one without a `device` has all of the machine.
+    """A lane as it is described; one without a `device` has all of the machine.
 
     `model` is what all lanes of a run have in common, so that their numbers can be compared. `gpu` is its
     UUID, `variables` are for its trainings, `cores` are those that they may use (empty: all), and `withheld`
@@ -47,12 +43,3 @@ class LiveTraining(Protocol):
 
     async def end(self, ending: Ending) -> None:
         """Ask for its end, which `wait` returns once it has come."""
-
-
-class Executor(Protocol):
-    """Starts trainings, one at a time in each of its lanes, and finds those started before."""
-
-    def start(self, supervisor: Supervisor, job: Job) -> LiveTraining: ...
-    def attach(
-        self, folder: Path, supervisor_pid: int | None, supervisor_started: float | None
-    ) -> LiveTraining: ...
