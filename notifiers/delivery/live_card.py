@@ -160,8 +160,10 @@ class LiveCards:
                         await self.refresh()
 
     def _has_turned(self) -> bool:
-        before = [(self._states.get(run.id), run.state) for run in self._journal.runs()]
-        return any(old is not new if old else new in _LIVELY for old, new in before)
+        before = [(self._states.get(run.id), run) for run in self._journal.runs()]
+        for _, run in before:
+            self._states.setdefault(run.id, run.state)  # a new one once: what fails is tried at the next look
+        return any(old is not run.state if old else run.state in _LIVELY for old, run in before)
 
     async def _look_often(self) -> None:
         failures = 0
