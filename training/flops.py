@@ -53,7 +53,8 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch gi
         elif formula := _OTHERS.get(kind):
             self.flops += formula(*args, **kwargs, out_val=found)
         elif not func.is_view:
-            self.flops += ELEMENT_FLOPS * _numbers(args if found is None or found == () else found)
+            # Of what returns nothing, the first argument is what it writes to: AdamW goes over it once.
+            self.flops += ELEMENT_FLOPS * _numbers(args[:1] if found is None or found == () else found)
         return found
 
 

@@ -75,7 +75,7 @@ def test_the_profiles_differ_in_their_constants_alone() -> None:
 
 def test_the_time_budget_can_be_chosen() -> None:
     assert time_budget(template_files("gpu")["prepare.py"]) == 300
-    assert time_budget(template_files("cpu")["prepare.py"]) == 60
+    assert time_budget(template_files("cpu")["prepare.py"]) == 120
     files = template_files("cpu", 20.0)
     assert time_budget(files["prepare.py"]) == 20
     assert "TIME_BUDGET = 20 " in files["prepare.py"]
