@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,8 @@ LONG = (
     *("loop/engine/test_evaluation.py", "loop/evaluation/test_guard.py", "bot/test_interruptions.py"),
     *("bot/test_app.py", "bot/test_later_starts.py", "bot/test_repeated_trainings.py"),
     *("bot/test_surroundings.py", "loop/proposers/model/", "loop/engine/test_engine.py"),
+    *("family/test_family.py", "bot/test_app_chats.py", "loop/sandbox/test_proof.py"),
+    *("loop/engine/test_taking_back.py", "training/evaluation/test_suspicion.py"),
     *("loop/engine/test_engine_states.py", "loop/git/test_programs.py", "notifiers/charts/test_drawing.py"),
     *("notifiers/page/test_page_in_browser.py", "training/test_evaluation.py", "training/test_prepare.py"),
     *("loop/proposers/agent/test_coding_agent.py", "test_rewording.py", "training/test_model.py"),
@@ -96,7 +99,12 @@ LONG = (
 
 def unit(item: pytest.Item) -> str:
     """Return what one worker runs as a whole: a file, or a folder of `TOGETHER`."""
-    file = item.path.relative_to(Path(__file__).parent).as_posix()
+    return _unit(item.path)
+
+
+@cache
+def _unit(path: Path) -> str:
+    file = path.relative_to(Path(__file__).parent).as_posix()
     return next((folder for folder in TOGETHER if file.startswith(folder)), file)
 
 
