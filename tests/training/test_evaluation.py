@@ -28,7 +28,7 @@ PROGRESS = re.compile(
     r"mfu: \d+\.\d% \| remaining: \d+s"
 )
 KEYS = [
-    *("val_bpb", "training_seconds", "total_seconds", "peak_vram_mb", "mfu_percent"),
+    *("val_bpb", "training_seconds", "training_tflops", "total_seconds", "peak_vram_mb", "mfu_percent"),
     *("total_tokens_M", "num_steps", "num_params_M", "depth"),
 ]
 
