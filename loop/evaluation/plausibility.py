@@ -22,6 +22,7 @@ TENFOLD = {
 FASTER = 1.5  # times the tokens a second of any before
 SAME_SIZE = 0.02  # of the parameters, in which models count as equally large
 LONGER = 1.2  # times the budget, as in the practice
+SLOWER = 2.0  # times the seconds that as many FLOPs took before, as the machine may be busy
 SLACK = 10.0  # seconds for processes to start on a busy machine
 
 
@@ -139,8 +140,12 @@ def _memory(candidate: Experiment, device_mb: float | None) -> Implausible | Non
 def overrun(candidate: Experiment, before: Iterable[Experiment], budget: float) -> Implausible | None:
     """Doubt what was trained for longer than its budget, by the supervisor's clock or by its own.
 
-    The clock also counts the start and the evaluation; these may take what they took the baseline.
+    The clock also counts the start and the evaluation; these may take what they took the baseline. Where
+    FLOPs end a training before its seconds do, work that is not counted as such takes time all the same.
     """
+    before = [*before]
+    by_flops = [each.training_seconds or 0.0 for each in before if each.numbers.get("training_tflops")]
+    budget = min(budget, SLOWER * max(by_flops, default=math.inf))
     own = candidate.numbers.get("training_seconds")
     if own is not None and own > LONGER * budget:
         return Implausible(Sign.OVERRUN, {"seconds": own, "allowed": LONGER * budget})

@@ -142,6 +142,24 @@ def test_a_training_may_last_as_the_baseline_and_a_fifth_longer() -> None:
     assert rules(made(3, 0.98, training_seconds=361.0)) == [Sign.OVERRUN]
 
 
+def test_equal_flops_take_at_most_twice_as_long_as_before() -> None:
+    def counted(number: int, value: float, seconds: float, best: float | None = None) -> Experiment:
+        return made(
+            *(number, value, best),
+            lasted=seconds + 60.0,
+            training_seconds=seconds,
+            training_tflops=1.21,
+            total_tokens_M=seconds,
+        )
+
+    before = (counted(0, 1.0, 20.0), counted(1, 0.995, 30.0, 1.0))
+    assert not rules(counted(3, 0.98, 70.0), *before)
+    assert rules(counted(3, 0.98, 75.0), *before) == [Sign.OVERRUN]
+    slow_clock = made(3, 0.98, lasted=200.0, training_seconds=20.0, training_tflops=1.21, total_tokens_M=20.0)
+    assert rules(slow_clock, *before) == [Sign.OVERRUN]
+    assert not rules(made(3, 0.98, training_seconds=75.0, total_tokens_M=75.0)), "seconds alone end these"
+
+
 def test_the_number_of_another_program_is_doubted() -> None:
     other = made(2, 0.97, 0.995)
     (doubt,) = doubts(made(3, 0.97), (*EARLIER[:2], other))
