@@ -17,8 +17,8 @@ from loop.engine.ahead.cache import CACHE, CompileCache
 from loop.engine.ahead.waiting import Waiting, plan_waiting
 from loop.engine.plan import Plan
 from loop.errors import DiskError, UserError
-from loop.evaluation.evaluator import MODEL, Evaluator, Program, command_of, evaluator_of
-from loop.experiment import Ending, EventKind, Experiment, Run, Status, Training
+from loop.evaluation.evaluator import MODEL, Evaluator, Program, Scorer, command_of, evaluator_of
+from loop.experiment import Ending, EventKind, Experiment, Reason, Run, Status, Training
 from loop.files import holds, remove, writing
 from loop.folders import RunFolders
 from loop.git.checkout import Source
@@ -92,6 +92,7 @@ class Trainings:
         self._rewrites = False  # the results have lines that are no longer true
         self._over: list[Path] = []  # folders that are to go
         self._waiting: dict[Supervisor, Waiting] = {}
+        self.unfit: dict[int, Reason] = {}  # the lanes that cannot train this run, as `prepare` found
         self.hidden: tuple[Path, ...] = ()  # what no training of this run may see, by its evaluator
 
     def prepare(self, run: Run) -> None:
@@ -125,6 +126,15 @@ class Trainings:
         starts_ahead = bwrap and self._plan.starts_ahead(variables)
         self._prepared = _Prepared(source, launch, evaluator, starts_ahead)
 
+    def admit(self, slot: Slot) -> Reason | None:
+        """Make a lane ready that has come since the run was prepared; say why it is unfit, if it is."""
+        self._slots[slot.index] = slot
+        return None
+
+    def is_ready(self, lane: int) -> bool:
+        """Tell whether a lane is as it was prepared; where it is not, `admit` is to come."""
+        return lane in self._slots
+
     def has_evaluator(self, run: Run) -> bool:
         """Tell whether this run's numbers can be evaluated; `prepare` need not have been called."""
         if self._has_evaluator is None:  # it is in the run's base commit, so it stays
@@ -138,7 +148,7 @@ class Trainings:
         environ = self._plan.launcher.environ
         return command_of(self._plan.evaluate, launch, environ, project, self._workspace.editable)
 
-    def evaluator(self, lane: int = 0) -> Evaluator | None:
+    def evaluator(self, lane: int = 0) -> Scorer | None:
         """Return the evaluator of this run, in a lane; None where its repository has none."""
         command, environ = self._ready.evaluator, self._plan.launcher.environ
         if not command:
@@ -226,8 +236,8 @@ class Trainings:
         with self.armed(spare) as supervisor:
             begun = stages.training(
                 experiment,
-                pid=supervisor.pid,
-                started=supervisor.started,
+                pid=supervisor.pid if supervisor else None,
+                started=supervisor.started if supervisor else None,
                 now=self._clock(),
                 device=self.slot(experiment.lane).device,
             )
@@ -238,8 +248,8 @@ class Trainings:
             return begun, self.start(supervisor, job)
 
     @contextmanager
-    def armed(self, spare: Supervisor | None) -> Iterator[Supervisor]:
-        """Yield a supervisor for one training, which ends where that cannot begin."""
+    def armed(self, spare: Supervisor | None) -> Iterator[Supervisor | None]:
+        """Yield a supervisor for one training, which ends where that cannot begin; None: it is elsewhere."""
         supervisor = spare or self._trainer.arm()
         try:
             yield supervisor
@@ -257,7 +267,8 @@ class Trainings:
         self._ready.source.write_editable(folder / WORK, source)
         return self._job(folder, lane)
 
-    def start(self, supervisor: Supervisor, job: Job) -> LiveTraining:
+    def start(self, supervisor: Supervisor | None, job: Job) -> LiveTraining:
+        assert supervisor is not None, "it is armed here"
         if waiting := self._waiting.pop(supervisor, None):
             job = replace(job, goes=waiting.fits(job))
             log.info("training %s %s", job.folder.name, "was started ahead" if job.goes else "starts plainly")
@@ -304,12 +315,9 @@ class Trainings:
             withheld=slot.withheld,
         )
 
-    def attach(self, number: int, training: Training) -> LiveTraining:
-        return self._trainer.attach(
-            folder=self.folders.attempt(number, training.k),
-            supervisor_pid=training.supervisor_pid,
-            supervisor_started=training.supervisor_started,
-        )
+    def attach(self, lane: int, number: int, training: Training) -> LiveTraining:  # noqa: ARG002
+        folder = self.folders.attempt(number, training.k)
+        return self._trainer.attach(folder, training.supervisor_pid, training.supervisor_started)
 
     def tampered(self, number: int, k: int, commit: str) -> tuple[str, ...]:
         """Return the fixed files that a training changed in its folder."""
@@ -419,9 +427,9 @@ class Trainings:
         """Keep the end of the log, and the compile cache of a program that was kept; the rest may go."""
         if decided.attempt:
             self.keep_log(decided.number, decided.attempt, self.folders.log(decided.number))
-            if decided.status is Status.KEEP:
+            training = self.folders.attempt(decided.number, decided.attempt)
+            if decided.status is Status.KEEP and (training / CACHE).exists():  # else it is on a node
                 with self._making:
-                    training = self.folders.attempt(decided.number, decided.attempt)
                     ahead = self.folders.trainings.glob(f"{AHEAD}-*")
                     self._cache.take(training, [made for made in ahead if not made.suffix])
 

@@ -1,8 +1,8 @@
 """What the engine asks of a place to train: describe, start, watch, attach, end.
 
-`loop.process.trainer.Trainer` does it on this machine. One for other machines is another module: a training
-is named by its attempt, so that a bot that comes back finds it by `attach`, and everything that it left is in
-the outcome that `wait` returns.
+`loop.process.trainer.Trainer` does it on this machine, `loop.lanes.cluster.Cluster` on others, where the
+folder is made and the model evaluated too. A training is named by its attempt, so that a bot that comes back
+finds it by `attach`, and everything that it left is in the outcome that `wait` returns.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from loop.experiment import Ending, Outcome
 if TYPE_CHECKING:
     from loop.process.trainer import Job, Supervisor
 
+RAY = "autoresearch-bot[ray]"  # what EXECUTOR=ray needs, as pip takes it
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -24,7 +26,7 @@ class Slot:
 
     `model` is what all lanes of a run have in common, so that their numbers can be compared. `gpu` is its
     UUID, `variables` are for its trainings, `cores` are those that they may use (empty: all), and `withheld`
-    are the device files that they do not see.
+    are the device files that they do not see. `node` is the machine, where it is not the bot's.
     """
 
     index: int
@@ -34,6 +36,7 @@ class Slot:
     variables: Mapping[str, str] = field(default_factory=dict)
     cores: tuple[int, ...] = ()
     withheld: tuple[str, ...] = ()
+    node: str = ""
 
 
 class LiveTraining(Protocol):
