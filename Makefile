@@ -15,7 +15,7 @@ export UV_SYSTEM_CERTS ?= 1
 BROWSER := $(if $(CI),browser)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-slow chaos hostile cheats family gallery check lock clean browser
+.PHONY: help demo run test test-slow chaos hostile cheats family ray gallery check lock clean browser
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -46,6 +46,10 @@ cheats: $(READY) ## try a hundred edits that cheat and some honest ones, print w
 
 family: $(READY) ## walk through each shape of repository, from doctor to three experiments
 	@$(BIN)/python -m tests.family
+
+ray: $(READY) ## train on a Ray cluster on this machine (installs Ray) whose node, bot and head are killed
+	@$(BIN)/python -c 'import ray' 2>/dev/null || $(BIN)/uv pip install -q -p $(BIN)/python -c constraints.txt -e '.[ray]'
+	@$(BIN)/python -m tests.ray_cluster
 
 gallery: $(READY) ## print what each platform shows of a recorded night; the page and charts go to FOLDER=
 	@$(BIN)/python -m tests.gallery $(FOLDER)

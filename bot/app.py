@@ -140,7 +140,7 @@ class Bot:
         examiner = Examiner(
             journal=journal,
             home=settings.home,
-            devices=os.environ.get("CUDA_VISIBLE_DEVICES"),
+            devices=os.environ.get("CUDA_VISIBLE_DEVICES") if settings.executor == "local" else "",
             pattern=settings.summary_pattern,
         )
         self._runs = Runs(

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 
 from bot.setup.data import needed_data
 from bot.setup.settings import Settings
+from bot.setup.sources import SEARCH
 from bot.setup.trainings import where_data_lies
 from loop.engine.plan import Plan
 from loop.engine.stages import KeepRule
 from loop.experiment import Run
+from loop.git.repository import with_imports
+from loop.lanes.node import Recipe
 from loop.process.environment import PREPARE, Launcher, prepare_line
 from loop.sandbox.sandbox import Sandbox
 
@@ -46,8 +49,27 @@ def make_plan(
         preparation=prepared if PREPARE in settings.frozen else "",
         network=settings.allow_network,
         link_paths=settings.link_paths,
+        recipe=_recipe(settings, run) if settings.executor == "ray" else None,
         evaluate=settings.evaluate,
         crash_streak=settings.crash_streak,
         noise_runs=settings.noise_runs_of(run.time_budget),
         certify_repeats=settings.certify_repeats,
+    )
+
+
+def _recipe(settings: Settings, run: Run) -> Recipe:
+    editable = settings.editable
+    return Recipe(
+        editable=editable,
+        frozen=with_imports(run.repository, run.base_commit, settings.frozen, editable=editable),
+        command=settings.train_command,
+        variables=settings.train_env,
+        deadline=settings.deadline(run.time_budget),
+        sandbox=settings.sandbox,
+        needs_sandbox=any(choice.kind != SEARCH for choice in settings.proposer),
+        network=settings.allow_network,
+        data=settings.data_paths if settings.names_data else (),
+        readable=settings.sandbox_read,
+        writable=settings.sandbox_write,
+        evaluate=settings.evaluate,
     )

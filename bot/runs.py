@@ -13,6 +13,7 @@ from datetime import date
 from pathlib import Path
 
 from bot.current import CurrentRun
+from bot.nodes import nodes_of
 from bot.plan import make_plan
 from bot.setup.doctor import Check, data_check, device, failures, uncommitted, unused_budget
 from bot.setup.proposer_factory import make_researcher
@@ -20,6 +21,8 @@ from bot.setup.settings import Settings
 from bot.setup.template import prepare_embedded
 from bot.setup.trainings import evaluation_check, examine_sandbox, start_checks
 from loop.engine.ahead.prefetch import ProposerFailure
+from loop.engine.conductor import nothing_closes
+from loop.engine.plan import NO_SANDBOX
 from loop.engine.run import Engine
 from loop.errors import DiskError, UserError
 from loop.evaluation.evaluator import evaluator_of
@@ -95,10 +98,6 @@ async def no_blocker(_: Run) -> Reason | None:
     return None
 
 
-async def no_lane_blocker(_: Run, __: Slot) -> Reason | None:
-    return None
-
-
 class Runs:
     """Starts runs, goes on with them and keeps their tasks.
 
@@ -117,7 +116,7 @@ class Runs:
         environ: Mapping[str, str],
         today: Callable[[], date],
         blocker: Callable[[Run], Awaitable[Reason | None]] = no_blocker,
-        lane_blocker: Callable[[Run, Slot], Awaitable[Reason | None]] = no_lane_blocker,
+        lane_blocker: Callable[[Run, Slot], Awaitable[Reason | None]] = nothing_closes,
     ) -> None:
         self.journal = journal
         self.current = CurrentRun(journal, self._conducted)
@@ -142,6 +141,7 @@ class Runs:
         self._is_prepared = False
         self._sandbox: SandboxFacts | None = None
         self._slots: tuple[Slot, ...] | None = None
+        self.nodes = nodes_of(settings, self._trainer, self._engines.values)
 
     # Runs
 
@@ -209,8 +209,8 @@ class Runs:
             base_branch=facts.base_branch,
             base_commit=facts.base_commit,
             subject=facts.subject,
-            device=device(),
-            sandbox=sandbox_text(self.sandbox()),
+            device=f"the Ray cluster at {settings.ray_address}" if self.nodes else device(),
+            sandbox=f"{settings.sandbox}, on each node" if self.nodes else sandbox_text(self.sandbox()),
             evaluator=evaluator_of(settings.evaluate, self.repository, facts.base_commit),
             budget=budget,
             lanes=tuple(slot.device for slot in slots if slot.device),
@@ -297,6 +297,8 @@ class Runs:
 
     async def _conduct(self, run: Run, experiments: int | None, *, unattended: bool, certify: bool) -> None:
         engine = await in_thread(self.engine, run)
+        if self.nodes is not None:
+            await self.nodes.follow(engine)
         await engine.conduct(experiments, unattended=unattended, certify=certify)
 
     def _note_end(self, loop: _Loop) -> None:
@@ -323,8 +325,7 @@ class Runs:
 
     def restart(self, run: Run) -> None:
         loop, engine = self._loops[run.id], self.engine_if_made(run)
-        made = engine.made if engine else 0
-        left = loop.experiments and max(1, loop.experiments - made)
+        left = loop.experiments and max(1, loop.experiments - (engine.made if engine else 0))
         self.conduct(run, left, unattended=loop.unattended, certify=loop.certify)
 
     async def pause(self, run: Run, reason: Reason) -> None:
@@ -367,6 +368,8 @@ class Runs:
         self._launcher.close()
         if tasks:
             await asyncio.wait(tasks)
+        if self.nodes is not None:
+            await self.nodes.close()
 
     def _is_ending(self, loop: _Loop) -> bool:
         engine = self.engine_if_made(loop.run)
@@ -391,13 +394,14 @@ class Runs:
 
     def slots(self, run: Run | None = None) -> tuple[Slot, ...]:
         """Return the lanes of this machine, or those that a run may use; found on first use."""
+        if self.nodes is not None:
+            return self.nodes.slots(run)
         with self._making:
             if self._slots is None:
                 settings = self._settings
                 self._slots = find_slots(settings.lanes, self._launcher.environ, settings.train_command)
                 log.info("lanes: %s", ", ".join(slot.device for slot in self._slots) or "one")
-            chosen = tuple(slot for slot in self._slots if run and slot.index in run.lanes)
-            return chosen or self._slots
+            return tuple(slot for slot in self._slots if run and slot.index in run.lanes) or self._slots
 
     def evaluation_checks(self) -> Iterator[Check]:
         """Yield what the numbers of each run that goes on are checked with."""
@@ -411,7 +415,7 @@ class Runs:
 
     def _make_engine(self, run: Run) -> Engine:
         settings = self._settings
-        sandbox = self.sandbox().sandbox
+        sandbox = NO_SANDBOX if self.nodes else self.sandbox().sandbox
         plan = make_plan(settings, run, launcher=self._launcher, environ=self._environ, sandbox=sandbox)
         return Engine(
             run,
@@ -430,8 +434,9 @@ class Runs:
             ),
             folders=RunFolders(settings.home, run.id),
             is_blocked=self._is_blocked,
-            blocker=self._lane_blocker,
+            blocker=self.nodes.blocker if self.nodes else self._lane_blocker,
             slots=self.slots(run),
+            cluster=self.nodes.cluster if self.nodes else None,
         )
 
     def _make_workspace(self, tag: str, repository: Path, base: str) -> Workspace:

@@ -45,6 +45,7 @@ class Cause(StrEnum):
     DISK = "disk"  # facts: folder, free
     GPU_GONE = "gpu_gone"
     GPU_FULL = "gpu_full"
+    NODE = "node"  # of a cluster; facts: error
     # The heartbeat calls a person, and says when it is over
     DISK_SHORT = "disk_short"  # not yet too full for a training
     LOOP = "loop"  # it keeps ending

@@ -62,6 +62,7 @@ MAY_IMPORT = {
     **dict.fromkeys(LOWER, LOWER),
     **dict.fromkeys(MIDDLE, LOWER),
     **dict.fromkeys(JUDGING, (*MIDDLE, *LOWER)),
+    "loop.lanes": ("loop.evaluation", *MIDDLE, *LOWER),  # a node also evaluates what it has trained
     **dict.fromkeys(UPPER, (*UPPER, *JUDGING, *MIDDLE, *LOWER)),
     "loop.engine": (*UPPER, *JUDGING, *MIDDLE, *LOWER),
     "notifiers": (*UPPER, *JUDGING, *MIDDLE, *LOWER),

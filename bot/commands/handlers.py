@@ -347,7 +347,9 @@ class CommandHandlers(IdeaCommands):
             now=self._now(),
         )
         failed = (loop_check(one.run, one.ended.reason) for one in self._host.loops() if one.ended)
-        own = (sandbox_check(self._host.sandbox), *self._host.evaluation_checks())
+        nodes = self._host.nodes
+        where = nodes.checks() if nodes else [sandbox_check(self._host.sandbox)]
+        own = (*where, *self._host.evaluation_checks())
         return (*examine(settings), *examine_services(settings), *own, *checks, *failed)
 
     async def _start(self, _: Call, __: Request) -> Message:

@@ -7,7 +7,7 @@ from datetime import datetime, tzinfo
 from pathlib import Path
 
 from bot.setup.doctor import Check
-from loop.experiment import Actor, EventKind, Purpose, Run, RunState
+from loop.experiment import Actor, Cause, EventKind, Purpose, Run, RunState
 from loop.process.liveness import Marked, find_marked
 from loop.process.machine import GpuProcess, look_at_gpus
 from loop.shell import own_command
@@ -99,7 +99,8 @@ def _closed_lanes(journal: Journal, run: Run) -> Iterator[Check]:
     for lane in lanes_of(journal, run.id):
         if lane.closed:
             detail = one_line(f"{run.tag} does not use {lane.device}: {lane.closed}", _LINE)
-            yield Check("lane", False, detail, "It goes on with the other lanes; nvidia-smi shows the GPU.")
+            shows = "ray status shows the nodes" if lane.cause is Cause.NODE else "nvidia-smi shows the GPU"
+            yield Check("lane", False, detail, f"It goes on with the other lanes; {shows}.")
 
 
 def loop_check(run: Run, error: str) -> Check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import re
@@ -19,13 +20,17 @@ from bot.setup.settings import ENV_FILE, Settings
 from bot.setup.sources import PROVIDERS, SEARCH, SourceChoice, agent_of
 from loop.errors import UserError
 from loop.git.repository import RepositoryFacts, inspect, read_time_budget
+from loop.lanes.protocol import RAY
 from loop.process.environment import answer_of, find_uv, training_environment
 from loop.process.machine import Disk, ask_nvidia_smi, cannot_write
+from loop.process.worker import run_worker
 from loop.program.constants import find_constants
 from loop.proposers.model.providers import EXTRA, is_own_server
 from loop.proposers.search.space import find_axes
 from loop.shell import install_line, own_command
 from notifiers.text.words import plural, some
+
+_PATIENCE = 20.0  # seconds for Ray to answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +154,7 @@ def examine(settings: Settings) -> tuple[Check, ...]:
         _env_file(),
         _git_program(),
         *_repository(settings),
-        _uv(settings.repository),
-        _accelerator(),
+        *(_cluster(settings) if settings.executor == "ray" else (_uv(settings.repository), _accelerator())),
         *(_source(settings, choice) for choice in sources),
         _state_directory(settings.home),
         _bot(settings.socket),
@@ -203,7 +207,8 @@ def _repository(settings: Settings) -> Iterator[Check]:
         yield Check("repository", None, f"{detail}; {left_out}", "Commit what a run shall start from.")
     else:
         yield Check("repository", True, detail)
-    yield data_check(settings, facts)
+    if settings.executor == "local":  # else the nodes have it
+        yield data_check(settings, facts)
     only_search = all(choice.kind == SEARCH for choice in settings.proposer)
     if only_search and not find_axes(find_constants(facts.source), settings.frozen_constants):
         detail = f"no constant in {settings.editable} that it may change"
@@ -256,6 +261,30 @@ def _uv(repository: Path | None) -> Check:
         detail = "not installed: trainings run without the packages of uv.lock"
         return Check("uv", None, detail, f"Run: {install_line('uv')}; or set TRAIN_COMMAND.")
     return Check("uv", True, "not installed, and not needed")
+
+
+def _cluster(settings: Settings) -> Iterator[Check]:
+    """Look whether Ray is installed and its cluster answers."""
+    address = settings.ray_address
+    if not _is_installed("ray"):
+        yield Check(
+            "ray", False, "EXECUTOR=ray needs Ray, which is not installed", f"Run: {install_line(RAY)}"
+        )
+        return
+    try:
+        asking = run_worker(
+            *("loop.lanes.ray_client:probe", address),
+            returns=tuple,
+            name="Ray",
+            limit=_PATIENCE,
+            settings={"RAY_USAGE_STATS_ENABLED": "0"},
+        )
+        nodes = asyncio.run(asking)
+    except UserError as error:
+        yield Check("ray", False, str(error))
+        return
+    gpus = sum(node.gpus for node in nodes)
+    yield Check("ray", True, f"{plural(len(nodes), 'node')} with {plural(gpus, 'GPU')} at {address}")
 
 
 def device() -> str:

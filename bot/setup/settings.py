@@ -96,6 +96,8 @@ class Settings(BaseModel):
     crash_streak: int = _setting("5", ge=1)
     stuck_after: int = _setting("15", ge=1)
     lanes: types.Lanes = _setting("auto")
+    executor: Literal["local", "ray"] = _setting("local")
+    ray_address: str = _setting("", pattern=r"^(auto|\S+:\d+)?$")
     noise_runs: types.OptionalCount = _setting("", ge=0)
     equal_within: types.OptionalNumber = _setting("", ge=0)
     certify_minutes: FiniteFloat = _setting("35", ge=0)
@@ -217,6 +219,13 @@ class Settings(BaseModel):
             raise ValueError("SLACK_LISTEN needs SLACK_SIGNING_SECRET.")
         if self.telegram_webhook_url and not self.telegram_webhook_secret:
             raise ValueError("TELEGRAM_WEBHOOK_URL needs TELEGRAM_WEBHOOK_SECRET.")
+        if self.executor == "ray":
+            if not self.ray_address or "://" in self.ray_address:
+                raise ValueError(
+                    "EXECUTOR=ray needs RAY_ADDRESS, such as 10.0.0.1:6379; auto on its head node."
+                )
+            if self.repository is None:
+                raise ValueError("EXECUTOR=ray needs REPOSITORY: `autoresearch init DIR` makes one.")
         if self.editable in self.frozen:
             raise ValueError(f"{self.editable} cannot be both EDITABLE and FROZEN.")
         return self

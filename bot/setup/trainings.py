@@ -51,6 +51,8 @@ def start_checks(
     quickly: bool = False,
 ) -> tuple[Check, ...]:
     """Look at all that a run needs: `up` starts none where one of these fails, and `doctor` says which."""
+    if settings.executor == "ray":  # each node is looked at as it is prepared
+        return examine(settings)
     return (*examine(settings), *examine_trainings(settings, environ, sandbox, quickly=quickly))
 
 

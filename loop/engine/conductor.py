@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
+from functools import partial
 
 from loop.engine import stages
 from loop.engine.ahead.precompile import Precompiler
@@ -24,6 +24,7 @@ from loop.engine.judging.repeats import Repeater
 from loop.engine.judging.verdicts import Verdicts
 from loop.engine.lane import Lane
 from loop.engine.plan import Plan
+from loop.engine.remote.trainings import RemoteTrainings
 from loop.engine.trainings import Trainings
 from loop.errors import UserError, backoff
 from loop.evidence import Doubt, Evaluation, Invalidated
@@ -41,6 +42,7 @@ from loop.experiment import (
 )
 from loop.folders import RunFolders
 from loop.git.workspace import BranchMoved, Workspace
+from loop.lanes.cluster import Cluster
 from loop.lanes.local import WHOLE
 from loop.lanes.notices import note_closed, record_lanes
 from loop.lanes.protocol import Slot
@@ -87,6 +89,7 @@ class Conductor:
         is_blocked: Callable[[Run], Awaitable[bool]] = nothing_blocks,
         blocker: Callable[[Run, Slot], Awaitable[Reason | None]] = nothing_closes,
         slots: Sequence[Slot] = WHOLE,
+        cluster: Cluster | None = None,
         doubt: Callable[[Experiment], Doubt] | None = None,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -99,8 +102,10 @@ class Conductor:
         self._workspace = workspace
         self._limit: int | None = None  # of `made`
         self._certifies = False  # at the end of these
+        self._serving: set[asyncio.Task[None]] | None = None  # the lanes, while the run is conducted
         self._idle_until = 0.0  # by the event loop's clock
-        self._trainings = Trainings(
+        make = Trainings if cluster is None else partial(RemoteTrainings, cluster)
+        self._trainings: Trainings = make(
             plan,
             journal=journal,
             workspace=workspace,
@@ -137,16 +142,6 @@ class Conductor:
     def under_way(self) -> tuple[Experiment, ...]:
         return tuple(lane.experiment for lane in self._lanes if lane.experiment is not None)
 
-    @property
-    def preparing(self) -> str:
-        return self._trainings.preparing
-
-    def live_log(self, experiment: Experiment) -> Path:
-        """Return what the training of an experiment writes."""
-        if not experiment.lane:
-            return self._workspace.path / "run.log"
-        return self._trainings.folders.printed(experiment.number, experiment.attempt)
-
     async def conduct(
         self, experiments: int | None = None, *, unattended: bool = False, certify: bool = False
     ) -> None:
@@ -157,17 +152,29 @@ class Conductor:
         """
         self.made, self._limit, self._certifies = 0, experiments, certify
         self.prefetch.unattended = unattended
-        lanes: list[asyncio.Task[None]] = []
+        serving: set[asyncio.Task[None]] = set()
         try:
             await self._settle()
-            lanes = [asyncio.create_task(self._serve(lane)) for lane in self._lanes]
-            await asyncio.gather(*lanes)
+            self._serving = serving
+            for lane in self._lanes:
+                self.serve(lane)
+            while serving:
+                done, _ = await asyncio.wait(serving, return_when=asyncio.FIRST_COMPLETED)
+                serving -= done
+                for task in done:
+                    task.result()
         finally:
-            for task in lanes:
+            self._serving = None
+            for task in serving:
                 task.cancel()
-            if lanes:
-                await asyncio.wait(lanes)
+            if serving:
+                await asyncio.wait(serving)
             await self._close()
+
+    def serve(self, lane: Lane) -> None:
+        """Let a lane work while the run is conducted."""
+        if self._serving is not None:
+            self._serving.add(asyncio.create_task(self._serve(lane)))
 
     # What lanes ask
 
@@ -225,7 +232,7 @@ class Conductor:
             await in_thread(self._check_head)
         except BranchMoved as moved:
             reason = Reason(Actor.LOOP, cause=Cause.BRANCH, facts={"error": str(moved)})
-            if self.run.state is not RunState.STOPPED and not is_same(self.run.reason, reason):
+            if self.run.state is not RunState.STOPPED and not stages.is_same(self.run.reason, reason):
                 await in_thread(self.call_person, Cause.BRANCH, str(moved))
                 await self._set_state(RunState.PAUSING, reason)
             return True
@@ -233,20 +240,20 @@ class Conductor:
 
     async def is_blocked(self, lane: Lane, *, full: bool) -> bool:
         """Tell whether a training failed for its device: its memory was `full`, or the device is gone."""
-        reason = await self._blocker(self.run, lane.slot) if lane.slot.gpu else None
+        reason = await self._blocker(self.run, lane.slot) if lane.slot.gpu or lane.slot.node else None
         if reason is not None and await self.close_lane(lane.index, reason):
             return True
         return (full or reason is not None) and await self._is_blocked(self.run)
 
     async def close_lane(self, index: int, reason: Reason) -> bool:
-        """Begin nothing more in a lane, for what became of its GPU; the last one is the run's to pause."""
-        lane, *_ = (lane for lane in self._lanes if lane.index == index)
+        """Begin nothing more in a lane, for its node or GPU; the last one only for its node."""
+        lane = next((lane for lane in self._lanes if lane.index == index), None)
         left = sum(each.closed is None for each in self._lanes if each is not lane)
-        if lane.closed is None and left:
+        if lane is not None and lane.closed is None and (left or reason.cause is Cause.NODE):
             lane.closed = reason
             await in_thread(note_closed, self._journal, self.run, lane.slot, reason, left)
             self._wake()
-        return lane.closed is not None
+        return lane is not None and lane.closed is not None
 
     async def back_off(self, times: int, cause: str) -> None:
         """Begin nothing for a while if something went wrong too often; `times` is how often beyond that."""
@@ -280,6 +287,8 @@ class Conductor:
             log.warning("%s: %s", self.run.tag, sentence)
         if self.run.state is not RunState.STOPPED:
             await in_thread(self._trainings.prepare, self.run)  # outside the lock: commands need not wait
+            for index, reason in self._trainings.unfit.items():
+                await self.close_lane(index, reason)
             await self.evaluations.prepare(self.run)
 
     def _repair(self) -> list[str]:
@@ -333,7 +342,7 @@ class Conductor:
                     enough = await self._has_all()
                 else:
                     enough = self.made == self._limit and experiment.without is None
-                closed = lane.closed is not None
+                closed = lane.closed is not None or not self._trainings.is_ready(lane.index)
                 waits = given_up or pause > 0 or enough or closed or self._awaits_baseline(lane)
                 if self.run.state is RunState.RUNNING and not waits:
                     return True
@@ -342,6 +351,8 @@ class Conductor:
                     continue
                 if await self._is_over():
                     return False
+                if lane.closed is not None and experiment is not None:  # another lane is to train it
+                    self._wake(but=lane.index)
                 if self.run.is_paused:  # perhaps for hours, in which a person changes the machine
                     lane.dismiss()
             with suppress(TimeoutError):
@@ -349,7 +360,7 @@ class Conductor:
                     await lane.wake.wait()
 
     async def _take_over(self, lane: Lane) -> None:  # what waits in a closed one
-        if lane.experiment is None and lane.closed is None:
+        if lane.experiment is None and lane.closed is None and self._trainings.is_ready(lane.index):
             for other in self._lanes:
                 if await other.hand_over(lane):
                     return
@@ -410,14 +421,5 @@ class Conductor:
 
     def _wake(self, *, but: int | None = None) -> None:
         for lane in self._lanes:
-            if lane.index != but:
+            if lane.index != but and (but is None or lane.closed is None):
                 lane.wake.set()
-
-    async def _interrupt(self) -> None:
-        for lane in self._lanes:
-            await lane.interrupt()
-
-
-def is_same(old: Reason | None, new: Reason) -> bool:
-    """Tell whether this is the order of before, for whatever facts."""
-    return old is not None and (old.by, old.name, old.cause) == (new.by, new.name, new.cause)

@@ -194,7 +194,7 @@ class Lane:
 
     async def _watch(self, experiment: Experiment) -> None:
         if self.training is None:  # an engine before this one started it
-            self.training = self._trainings.attach(experiment.number, experiment.last_training)
+            self.training = self._trainings.attach(self.index, experiment.number, experiment.last_training)
             if experiment.skip_requested or self._is_halted:
                 await self.interrupt()
         await in_thread(self._workspace.remember, experiment.number, experiment.commit)
@@ -231,7 +231,7 @@ class Lane:
             await asyncio.wait({beside})
         failed = not self._counts(outcome) and outcome.ending is not Ending.INTERRUPTED
         full = failed and tells_of_full_memory(outcome.error)
-        asks = full or (failed and bool(self.slot.gpu))
+        asks = full or (failed and bool(self.slot.gpu or self.slot.node))
         return outcome, asks and await self._owner.is_blocked(self, full=full)
 
     async def _evaluate(self, measured: Experiment) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from loop.engine.ahead.prefetch import RETRY_SECONDS
 from loop.engine.ahead.waiting import is_worthwhile
 from loop.engine.stages import KeepRule
+from loop.lanes.node import Recipe
 from loop.process.environment import Launcher
 from loop.sandbox.sandbox import Sandbox, SandboxKind
 
@@ -41,6 +42,7 @@ class Plan:
     network: bool = False
     link_paths: tuple[str, ...] = ()
     evaluate: tuple[str, ...] = ()  # EVALUATE
+    recipe: Recipe | None = None  # the same for other machines
     starts_ahead: Callable[[Mapping[str, str]], bool] = is_worthwhile
     crash_streak: int = 5
     noise_runs: int = 0  # how often the baseline is repeated before anything is tried

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from loop.engine.conductor import Conductor, is_same
+from loop.engine.conductor import Conductor
 from loop.engine.judging.certifying import NO_TIME
 from loop.engine.judging.verdicts import Correction
-from loop.engine.stages import RUN_STOPPED
+from loop.engine.lane import Lane
+from loop.engine.stages import RUN_STOPPED, is_same
 from loop.errors import UserError
 from loop.evidence import Certification, Repeat
 from loop.experiment import (
@@ -34,6 +35,19 @@ _MEASURED = (Stage.MEASURED, Stage.EVALUATED)
 
 class Engine(Conductor):
     """Conducts a run as it is told."""
+
+    @property
+    def preparing(self) -> str:
+        return self._trainings.preparing
+
+    def log_of(self, number: int) -> Path:
+        return self._trainings.folders.log(number)
+
+    def live_log(self, experiment: Experiment) -> Path:
+        """Return what the training of an experiment writes."""
+        if not experiment.lane:
+            return self._workspace.path / "run.log"
+        return self._trainings.folders.printed(experiment.number, experiment.attempt)
 
     async def pause(self, *, now: bool = False, reason: Reason = BY_COMMAND) -> None:
         """Stop after the experiments under way, or end them `now`; they are run again on resume, not counted.
@@ -82,7 +96,8 @@ class Engine(Conductor):
         """
         async with self.switch:
             present = [lane.experiment for lane in self._lanes if lane.experiment]
-            found = [each for each in present if self._lanes[each.lane].can_be_skipped]
+            by_index = {lane.index: lane for lane in self._lanes}
+            found = [each for each in present if by_index[each.lane].can_be_skipped]
             if not found:
                 for lane in self._lanes:
                     if lane.repeat is not None:
@@ -90,7 +105,7 @@ class Engine(Conductor):
                 why = f"#{present[0].number} has just ended" if present else "Nothing is training"
                 raise UserError(f"{why}: there is nothing to skip.")
             given_up = replace(min(found, key=lambda e: e.number), skip_requested=True)
-            lane = next(lane for lane in self._lanes if lane.index == given_up.lane)
+            lane = by_index[given_up.lane]
             record, kind = self._journal.record, EventKind.SKIP_REQUESTED
             await in_thread(record, given_up, kind=kind, answered_in=answered_in)
             lane.experiment = given_up
@@ -195,6 +210,28 @@ class Engine(Conductor):
                 await in_thread(note_open, self._journal, self.run, lane.slot)
                 lane.wake.set()
 
+    async def join(self, slot: Slot) -> None:
+        """Train in a lane that has come, or is there again, unless it is unfit for this run."""
+        lane = next((lane for lane in self._lanes if lane.index == slot.index), None)
+        if lane is not None and lane.closed is None and self._trainings.is_ready(lane.index):
+            return
+        unfit = await in_thread(self._trainings.admit, slot)
+        if lane is None:
+            lane = Lane(slot, self, self._trainings)
+            self._lanes.append(lane)
+            if unfit is None:
+                await in_thread(note_open, self._journal, self.run, slot)
+            else:
+                await self.close_lane(slot.index, unfit)
+            self.serve(lane)
+            return
+        lane.slot = slot
+        if unfit is not None:
+            await self.close_lane(lane.index, unfit)
+        else:
+            await self.open_lane(lane.index)
+            lane.wake.set()
+
     def lanes(self) -> tuple[tuple[Slot, Reason | None], ...]:
         return tuple((lane.slot, lane.closed) for lane in self._lanes)
 
@@ -203,3 +240,7 @@ class Engine(Conductor):
             for lane in self._lanes:
                 if lane.training is not None and lane.training.folder == folder:
                     await lane.training.end(Ending.STALLED)
+
+    async def _interrupt(self) -> None:
+        for lane in self._lanes:
+            await lane.interrupt()

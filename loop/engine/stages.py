@@ -10,7 +10,7 @@ from typing import assert_never
 
 from loop.evaluation.noise import Noise
 from loop.evidence import NO_DOUBT, Belief, Doubt, Invalidated
-from loop.experiment import Ending, Experiment, Goal, Outcome, Proposal, Run, Stage, Status, Training
+from loop.experiment import Ending, Experiment, Goal, Outcome, Proposal, Reason, Run, Stage, Status, Training
 from loop.gain import gain, number, step
 from loop.git.workspace import Commit
 from loop.logs.summary import PAIRS
@@ -242,6 +242,11 @@ def _lasted(outcome: Outcome) -> str:
     return f"{seconds / 60:.1f} min" if seconds >= 120 else f"{seconds:.1f} s"
 
 
+def is_same(old: Reason | None, new: Reason) -> bool:
+    """Tell whether this is the order of before, for whatever facts."""
+    return old is not None and (old.by, old.name, old.cause) == (new.by, new.name, new.cause)
+
+
 RUN_STOPPED = "the run was stopped"  # why something was given up
 BASELINE = Proposal("", "baseline", "the program as it is", "baseline")
 
@@ -285,7 +290,9 @@ def proposed(
     return first, replace(first, stage=Stage.COMMITTED, commit=commit.sha)
 
 
-def training(experiment: Experiment, *, pid: int, started: float, now: float, device: str = "") -> Experiment:
+def training(
+    experiment: Experiment, *, pid: int | None, started: float | None, now: float, device: str = ""
+) -> Experiment:
     begun = Training(
         k=experiment.attempt + 1,
         device=device,
@@ -305,10 +312,10 @@ def why_put_back(outcome: Outcome, *, ordered: bool, blocked: bool) -> str:
 
     It was `ordered` to end, or `blocked` by what else is on the machine.
     """
-    if blocked:
-        return "it ran out of memory while the machine was not free for it"
     if outcome.ending is Ending.VANISHED:
         return f"its training vanished: {outcome.error or 'the machine or its supervisor died'}"
+    if blocked:
+        return "it ran out of memory while the machine was not free for it"
     return "by command" if ordered else "something on the machine ended its training"
 
 

@@ -16,8 +16,8 @@ from loop.engine import stages
 from loop.engine.ahead.waiting import CACHE, TMP, WORK, CompileCache, Waiting, compiling_only, plan_waiting
 from loop.engine.plan import Plan
 from loop.errors import DiskError, UserError
-from loop.evaluation.evaluator import MODEL, Evaluator, Program, command_of, evaluator_of
-from loop.experiment import Ending, EventKind, Experiment, Run, Status, Training
+from loop.evaluation.evaluator import MODEL, Evaluator, Program, Scorer, command_of, evaluator_of
+from loop.experiment import Ending, EventKind, Experiment, Reason, Run, Status, Training
 from loop.files import holds, remove, writing
 from loop.folders import RunFolders
 from loop.git.checkout import Source
@@ -87,6 +87,7 @@ class Trainings:
         self._rewrites = False  # the results have lines that are no longer true
         self._over: list[Path] = []  # folders that are to go
         self._waiting: dict[Supervisor, Waiting] = {}
+        self.unfit: dict[int, Reason] = {}  # the lanes that cannot train this run, as `prepare` found
         self.hidden: tuple[Path, ...] = ()  # what no training of this run may see, by its evaluator
 
     def prepare(self, run: Run) -> None:
@@ -120,6 +121,15 @@ class Trainings:
         starts_ahead = bwrap and self.plan.starts_ahead(variables)
         self._prepared = _Prepared(source, launch, evaluator, starts_ahead)
 
+    def admit(self, slot: Slot) -> Reason | None:
+        """Make a lane ready that has come since the run was prepared; say why it is unfit, if it is."""
+        self._slots[slot.index] = slot
+        return None
+
+    def is_ready(self, lane: int) -> bool:
+        """Tell whether a lane is as it was prepared; where it is not, `admit` is to come."""
+        return lane in self._slots
+
     def has_evaluator(self, run: Run) -> bool:
         """Tell whether this run's numbers can be evaluated; `prepare` need not have been called."""
         if self._has_evaluator is None:  # it is in the run's base commit, so it stays
@@ -133,7 +143,7 @@ class Trainings:
         environ = self.plan.launcher.environ
         return command_of(self.plan.evaluate, launch, environ, project, self.workspace.editable)
 
-    def evaluator(self, lane: int = 0) -> Evaluator | None:
+    def evaluator(self, lane: int = 0) -> Scorer | None:
         """Return the evaluator of this run, in a lane; None where its repository has none."""
         command, environ = self._ready.evaluator, self.plan.launcher.environ
         if not command:
@@ -230,8 +240,8 @@ class Trainings:
         with self.armed(spare) as supervisor:
             begun = stages.training(
                 experiment,
-                pid=supervisor.pid,
-                started=supervisor.started,
+                pid=supervisor.pid if supervisor else None,
+                started=supervisor.started if supervisor else None,
                 now=self.journal.clock(),
                 device=self.slot(experiment.lane).device,
             )
@@ -242,8 +252,8 @@ class Trainings:
             return begun, self.start(supervisor, job)
 
     @contextmanager
-    def armed(self, spare: Supervisor | None) -> Iterator[Supervisor]:
-        """Yield a supervisor for one training, which ends where that cannot begin."""
+    def armed(self, spare: Supervisor | None) -> Iterator[Supervisor | None]:
+        """Yield a supervisor for one training, which ends where that cannot begin; None: it is elsewhere."""
         supervisor = spare or self._trainer.arm()
         try:
             yield supervisor
@@ -261,7 +271,8 @@ class Trainings:
         self._ready.source.write_editable(folder / WORK, source)
         return self._job(folder, lane)
 
-    def start(self, supervisor: Supervisor, job: Job) -> LiveTraining:
+    def start(self, supervisor: Supervisor | None, job: Job) -> LiveTraining:
+        assert supervisor is not None, "it is armed here"
         if waiting := self._waiting.pop(supervisor, None):
             job = replace(job, goes=waiting.fits(job))
             log.info("training %s %s", job.folder.name, "was started ahead" if job.goes else "starts plainly")
@@ -312,12 +323,9 @@ class Trainings:
             withheld=slot.withheld,
         )
 
-    def attach(self, number: int, training: Training) -> LiveTraining:
-        return self._trainer.attach(
-            folder=self.folders.attempt(number, training.k),
-            supervisor_pid=training.supervisor_pid,
-            supervisor_started=training.supervisor_started,
-        )
+    def attach(self, lane: int, number: int, training: Training) -> LiveTraining:  # noqa: ARG002
+        folder = self.folders.attempt(number, training.k)
+        return self._trainer.attach(folder, training.supervisor_pid, training.supervisor_started)
 
     def tampered(self, number: int, k: int, commit: str) -> tuple[str, ...]:
         """Return the fixed files that a training changed in its folder."""
@@ -427,8 +435,9 @@ class Trainings:
         """Keep the end of the log, and the compile cache of a program that was kept; the rest may go."""
         if decided.attempt:
             self.keep_log(decided.number, decided.attempt, self.folders.log(decided.number))
-            if decided.status is Status.KEEP:
-                self._cache.take(self.folders.attempt(decided.number, decided.attempt))
+            training = self.folders.attempt(decided.number, decided.attempt)
+            if decided.status is Status.KEEP and (training / CACHE).exists():  # else it is on a node
+                self._cache.take(training)
 
     def _evaluating(self, lane: int) -> Path:
         return self.folders.trainings / (f"{EVALUATING}-{lane}" if lane else EVALUATING)

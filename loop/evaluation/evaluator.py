@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from loop.errors import UserError
 from loop.evaluation.noise import Noise
@@ -127,6 +127,15 @@ def evaluator_of(setting: tuple[str, ...], repository: Path, commit: str) -> str
 
 def _name_of(command: tuple[str, ...]) -> str:
     return next((word for word in command if word.endswith(".py")), command[-1])
+
+
+class Scorer(Protocol):
+    """The evaluator of one run, wherever it runs."""
+
+    @property
+    def model_command(self) -> tuple[str, ...]: ...
+    async def describe(self) -> Description: ...
+    async def score(self, model: Program, *, out: Path, head: Path | None, mark: str = "") -> Score: ...
 
 
 class Evaluator:

@@ -30,7 +30,7 @@ def find_slots(wanted: int | None, environ: Mapping[str, str], command: Sequence
         return WHOLE
     gpus, visible = look_at_gpus(), environ.get(VISIBLE)
     if gpus is not None and (gpus.of(visible).gpus or "MIG-" in (visible or "")):
-        return gpu_slots(wanted, gpus, _models(), visible, device_files())
+        return gpu_slots(wanted, gpus, gpu_models(), visible, device_files())
     return cpu_slots(wanted or 1, _own_cores(), cores(), environ.get(THREADS))
 
 
@@ -106,7 +106,7 @@ def _narrowed(found: Sequence[Slot], wanted: int | None) -> tuple[Slot, ...]:
     )
 
 
-def _models() -> dict[str, str]:
+def gpu_models() -> dict[str, str]:
     """Return the model of each GPU by its UUID."""
     answer = ask_nvidia_smi("--query-gpu=uuid,name", "--format=csv,noheader")
     lines = answer.stdout.splitlines() if answer and answer.returncode == 0 else []

@@ -19,14 +19,30 @@ def record_lanes(journal: Journal, run: Run, slots: Sequence[Slot]) -> None:
 
 
 def note_closed(journal: Journal, run: Run, slot: Slot, reason: Reason, left: int) -> None:
-    gone = reason.cause is Cause.GPU_GONE
-    why = "its GPU is gone" if gone else f"others use its GPU: {reason.facts.get('held_by', '')}"
+    """Record that a lane begins nothing, and notify people: of the lanes of a node once."""
     goes_on = "1 lane goes on" if left == 1 else f"{left} lanes go on" if left else "no lane is left"
-    ends = "is retired" if gone else "waits"
+    ends = "is retired" if reason.cause is Cause.GPU_GONE else "waits"
+    why = _why(reason)
+    known = reason.cause is Cause.NODE and any(lane.closed == why for lane in lanes_of(journal, run.id))
     record = LaneRecord(slot.index, slot.device, slot.model, reason.cause, why)
-    change_lane(journal, run.id, record, f"lane {slot.index} ({slot.device}) {ends}, {why}; {goes_on}")
+    notice = f"lane {slot.index} ({slot.device}) {ends}, {why}; {goes_on}"
+    change_lane(journal, run.id, record, "" if known else notice)
 
 
 def note_open(journal: Journal, run: Run, slot: Slot) -> None:
+    """Record that a lane trains again, or at last; of those of a node people are notified once."""
+    known = any(
+        slot.node and lane.device.startswith(f"{slot.node} ") and not lane.closed
+        for lane in lanes_of(journal, run.id)
+    )
     record = LaneRecord(slot.index, slot.device, slot.model)
-    change_lane(journal, run.id, record, f"lane {slot.index} ({slot.device}) trains again")
+    notice = f"lane {slot.index} ({slot.device}) trains{'' if slot.node else ' again'}"
+    change_lane(journal, run.id, record, "" if known else notice)
+
+
+def _why(reason: Reason) -> str:
+    if reason.cause is Cause.NODE:
+        return str(reason.facts["error"])
+    if reason.cause is Cause.GPU_GONE:
+        return "its GPU is gone"
+    return f"others use its GPU: {reason.facts.get('held_by', '')}"

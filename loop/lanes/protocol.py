@@ -1,7 +1,8 @@
 """What the engine knows of a lane, and what it asks of a training that runs there.
 
-`loop.process.trainer.Trainer` starts one on this machine, and finds it again by its attempt when a bot comes
-back. Everything that it left is in the outcome that `wait` returns.
+`loop.process.trainer.Trainer` does it on this machine, `loop.lanes.cluster.Cluster` on others, where the
+folder is made and the model evaluated too. A training is named by its attempt, so that a bot that comes back
+finds it by `attach`, and everything that it left is in the outcome that `wait` returns.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Protocol
 
 from loop.experiment import Ending, Outcome
 
+RAY = "autoresearch-bot[ray]"  # what EXECUTOR=ray needs, as pip takes it
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -20,7 +23,7 @@ class Slot:
 
     `model` is what all lanes of a run have in common, so that their numbers can be compared. `gpu` is its
     UUID, `variables` are for its trainings, `cores` are those that they may use (empty: all), and `withheld`
-    are the device files that they do not see.
+    are the device files that they do not see. `node` is the machine, where it is not the bot's.
     """
 
     index: int
@@ -30,6 +33,7 @@ class Slot:
     variables: Mapping[str, str] = field(default_factory=dict)
     cores: tuple[int, ...] = ()
     withheld: tuple[str, ...] = ()
+    node: str = ""
 
 
 class LiveTraining(Protocol):

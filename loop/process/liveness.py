@@ -30,6 +30,7 @@ from loop.process.trainer import (
     home_mark,
     mark_of,
     marks_of,
+    read_json,
     read_started,
     recorded_supervisor,
 )
@@ -41,6 +42,8 @@ Measured on an H200 machine: torch asleep beside 16 idle compile workers used 0.
 """
 
 AFTER_SUMMARY = 30.0  # seconds without a sign of life that end a training whose summary is complete
+AWAY = "away.json"  # in an attempt's folder: what was last seen of a training on another machine
+UNSEEN_SECONDS = 30.0  # after which nothing is known of it, so that it counts as alive
 LATENESS = 60.0  # seconds beyond its own limits that a supervisor may need on a busy machine
 
 
@@ -67,13 +70,16 @@ def sample(
     folder: Path, gpus: GpuState | None = None, *, now: Callable[[], float] = time.monotonic
 ) -> Activity:
     """Look at the training whose attempt has this folder. Takes some milliseconds."""
-    supervisor = supervisor_of(folder)
-    pids = find_tree(*marks_of(folder), root=supervisor.pid if supervisor else None)
     try:
         status = (folder / LOG).stat()
         size, mtime = status.st_size, status.st_mtime
     except OSError:  # not there yet
         size, mtime = 0, 0.0
+    match read_json(folder / AWAY):
+        case {"life": int() | float() as life, "at": int() | float() as at}:
+            return Activity(now(), size, mtime, life, gpu_busy=time.monotonic() - at > UNSEEN_SECONDS or None)
+    supervisor = supervisor_of(folder)
+    pids = find_tree(*marks_of(folder), root=supervisor.pid if supervisor else None)
     return Activity(
         at=now(),
         log_size=size,

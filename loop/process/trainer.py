@@ -274,7 +274,7 @@ def _digest(path: Path) -> str:
 
 def _outcome(folder: Path, secrets: Collection[str], pattern: str) -> Outcome:
     """Say what a training without a supervisor left, and end what is left of it."""
-    outcome = _recorded(_read(folder / program.OUTCOME))
+    outcome = _recorded(read_json(folder / program.OUTCOME))
     if outcome is None or sys.platform != "linux":
         _sweep(folder)  # elsewhere a supervisor cannot follow a process that called setsid
     log = folder / LOG
@@ -351,10 +351,11 @@ def recorded_supervisor(folder: Path) -> Process | None:
 
 def read_started(folder: Path) -> dict[str, Any]:
     """Return what the supervisor recorded as the training began, empty where there is nothing whole."""
-    return _read(folder / program.STARTED)
+    return read_json(folder / program.STARTED)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Return what a small file says, empty where there is nothing whole."""
     try:
         data = json.loads(path.read_bytes())
     except (OSError, ValueError):

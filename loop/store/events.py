@@ -128,8 +128,10 @@ def open_calls(journal: Journal, run: Run, *, until: float = inf) -> tuple[Call,
     """
     if run.state is RunState.STOPPED:
         return ()
-    fine_at = last_number_at(journal, run.id, until=until) or 0.0
     events = [event for event in events_of(journal, run.id, _TURNS) if event.at <= until]
+    if not events:  # as mostly: `/status` asks, and what comes next looks at all experiments
+        return ()
+    fine_at = last_number_at(journal, run.id, until=until) or 0.0
     calls: _Calls = {}
     for event in events:
         _turn(calls, event, over=event.at <= fine_at)

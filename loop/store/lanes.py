@@ -33,10 +33,11 @@ def write_lanes(journal: Journal, run_id: int, lanes: Sequence[LaneRecord]) -> N
 
 
 def change_lane(journal: Journal, run_id: int, lane: LaneRecord, notice: str) -> None:
-    """Write what became of a lane, and notify people, as a clause."""
+    """Write what became of a lane, and notify people, as a clause; empty: of nothing new."""
     with journal.transaction() as append:
         _write(journal, run_id, lane)
-        append(run_id, EventKind.NOTED, reason=notice)
+        if notice:
+            append(run_id, EventKind.NOTED, reason=notice)
 
 
 def lanes_of(journal: Journal, run_id: int) -> tuple[LaneRecord, ...]:

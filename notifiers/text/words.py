@@ -173,6 +173,8 @@ def cause_text(cause: Cause | None, facts: Mapping[str, object]) -> str:
                 f"{_number(facts, 'free_mb') / 1024:.1f} GB free on the GPU, "
                 f"a training needs {_number(facts, 'needed_mb') / 1024:.1f} GB: end {facts['held_by']}"
             )
+        case Cause.NODE:
+            return str(facts["error"])
         case Cause.LOOP:
             return f"its loop failed {facts['times']} times in a row, last with: {facts['error']}"
         case Cause.NO_PROPOSAL:

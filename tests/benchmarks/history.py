@@ -15,6 +15,8 @@ from tests.loop.lab import git
 TAG = "scale"
 CHANNEL = "terminal"
 
+RECORDED, COPIED = 2_000, 1_000  # experiments that are recorded one by one, and copied at a time
+
 _SECONDS = 300.0  # of each training
 _CONSTANTS = {f"CONSTANT_{number}": number / 2 for number in range(15)}  # as many as a real program has
 _NUMBERS = {
@@ -53,19 +55,42 @@ def make_history(path: Path, repository: Path, *, experiments: int, until: float
         time_budget=_SECONDS,
     )
     (path.parent / "runs" / str(run.id)).mkdir(parents=True)
-    for number in range(experiments):
+    for number in range(min(experiments, RECORDED)):
         begun = _begun(run, number, commit if number else Commit(base, 0, 0), now)
         journal.record(*begun)
         now += _SECONDS
         measured = stages.measured(begun[-1], _outcome(now))
         best = 1.0 if number else None
         journal.record(measured, stages.decided(measured, run, KeepRule(), best=best, tampered=(), now=now))
+    now = _copy(journal, experiments, now)
     outbox = Outbox(journal, CHANNEL, now=lambda: now)
     outbox.open()
     told = (EventKind.RUN_STARTED, EventKind.DECIDED)
     events = [event for event in journal.events_after(0, limit=-1) if event.kind in told]
     outbox.record([Entry(event.id, State.SENT) for event in events])
     journal.close()
+
+
+def _copy(journal: Journal, experiments: int, now: float) -> float:
+    """Add the rest as copies of the last ones that were recorded, which is thirty times as fast."""
+    for number in range(RECORDED, experiments, COPIED):
+        count = min(COPIED, experiments - number)
+        first, later = RECORDED - COPIED, number - (RECORDED - COPIED)
+        for table in ("experiments", "trainings", "events"):
+            columns = [str(row["name"]) for row in journal.query(f"PRAGMA table_info({table})")]
+            shifted = {
+                name: f"{name} + {later * _SECONDS}" for name in columns if name == "at" or name[-3:] == "_at"
+            }
+            chosen = {name: f'"{name}"' for name in columns} | shifted | {"number": f"number + {later}"}
+            chosen.pop("id", None)
+            names = ", ".join(f'"{name}"' for name in chosen)
+            journal.execute(
+                f"INSERT INTO {table} ({names}) SELECT {', '.join(chosen.values())} FROM {table} "
+                f"WHERE number >= {first} AND number < {first + count}"
+                f"{' ORDER BY id' if table == 'events' else ''}"
+            )
+        now += count * _SECONDS
+    return now
 
 
 def _begun(run: Run, number: int, commit: Commit, now: float) -> tuple[Experiment, ...]:

@@ -48,7 +48,7 @@ AFTERWARDS = 20
 AHEAD = 50
 """How many ideas wait for a bot that makes all experiments itself, so that it is never short of one."""
 
-PATIENCE = 60.0
+PATIENCE = 600.0
 """Seconds to wait for anything."""
 
 
@@ -77,6 +77,8 @@ class Figures:
     peak_mb: float
     answers: Mapping[str, Times]
     gap: Times
+    report_seconds: float | None = None
+    page_seconds: float | None = None
     start_seconds: float | None = None
     restart_seconds: float | None = None
     attach_seconds: float | None = None
@@ -117,6 +119,13 @@ class Site:
         finally:
             process.kill()
             process.wait()
+
+    def take(self, *arguments: str) -> float:
+        """Return how many seconds a command takes, as a process of its own."""
+        began = time.perf_counter()
+        command, environment = self._bot.command(*arguments), self._bot.environment
+        subprocess.run(command, cwd=self._bot.folder, env=environment, capture_output=True, check=True)
+        return time.perf_counter() - began
 
     def run(self) -> Run:
         """Return the run as it is now."""
@@ -190,7 +199,10 @@ async def written(folder: Path, experiments: int) -> Figures:
         site.gate.touch()
         await until(lambda: site.run().state is RunState.DONE)
     site.journal.close()
+    report, page = site.take("report"), site.take("report", "--html", str(folder / "page.html"))
     return Figures(
+        report_seconds=report,
+        page_seconds=page,
         experiments=experiments,
         database_mb=site.database_mb(),
         memory_mb=memory,
@@ -260,7 +272,7 @@ def table(found: Sequence[Figures]) -> str:
     lines.append(("at most", *(f"{figures.peak_mb:.1f} MB" for figures in found)))
     lines += [(command, *(str(figures.answers[command]) for figures in found)) for command in ASKED]
     lines.append(("gap", *(str(figures.gap) for figures in found)))
-    for name in ("start", "restart", "attach"):
+    for name in ("report", "page", "start", "restart", "attach"):
         seconds = [getattr(figures, f"{name}_seconds") for figures in found]
         if None not in seconds:
             lines.append((name, *(f"{value:.2f} s" for value in seconds)))

@@ -11,7 +11,9 @@ from loop.engine.stages import KeepRule
 from loop.experiment import Goal
 from loop.folders import RunFolders
 from loop.git.workspace import Workspace
+from loop.lanes.cluster import Cluster
 from loop.lanes.local import WHOLE
+from loop.lanes.node import Recipe
 from loop.lanes.protocol import Slot
 from loop.process.environment import Launcher, training_environment
 from loop.process.trainer import Trainer
@@ -49,6 +51,8 @@ async def conduct_toys(
     command: tuple[str, ...] = ("sh", "toy.sh"),
     starts_ahead: bool = False,
     slots: Sequence[Slot] = WHOLE,
+    cluster: Cluster | None = None,
+    recipe: Recipe | None = None,
 ) -> tuple[list[float], RunStatus]:
     """Make so many experiments after the baseline with the `toy.sh` of a repository, or another command.
 
@@ -80,6 +84,7 @@ async def conduct_toys(
             sandbox=sandbox,
             writable=(times,),
             starts_ahead=lambda _: starts_ahead,
+            recipe=recipe,
         ),
         journal=journal,
         workspace=workspace,
@@ -87,6 +92,7 @@ async def conduct_toys(
         proposer=proposer,
         folders=RunFolders(folder, run.id),
         slots=slots,
+        cluster=cluster,
     )
     try:
         await engine.conduct(experiments)

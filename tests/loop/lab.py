@@ -21,7 +21,9 @@ from loop.evidence import Doubt
 from loop.experiment import EventKind, Experiment, Goal, Proposal, Reason, Run, Status
 from loop.folders import RunFolders
 from loop.git.workspace import Workspace
+from loop.lanes.cluster import Cluster
 from loop.lanes.local import WHOLE
+from loop.lanes.node import Recipe
 from loop.lanes.protocol import Slot
 from loop.process.environment import Launcher, training_environment
 from loop.process.trainer import Trainer
@@ -185,6 +187,8 @@ class Lab:
         timer: Callable[[], float] = time.monotonic,
         slots: Sequence[Slot] = WHOLE,
         blocker: Callable[[Run, Slot], Awaitable[Reason | None]] = nothing_closes,
+        cluster: Cluster | None = None,
+        recipe: Recipe | None = None,
     ) -> Engine:
         """Return a new engine on the run, as a bot just started makes it."""
         run = self.journal.run_by_id(self.run.id)
@@ -203,6 +207,7 @@ class Lab:
                 data=data,
                 readable=readable,
                 starts_ahead=starts_ahead,
+                recipe=recipe,
                 certify_repeats=certify_repeats,
                 retry_seconds=(0.0,),
                 rest_seconds=(0.0,),
@@ -217,6 +222,7 @@ class Lab:
             timer=timer,
             slots=slots,
             blocker=blocker,
+            cluster=cluster,
         )
 
     def launcher(self, environ: Mapping[str, str]) -> Launcher:

@@ -131,7 +131,7 @@ class MortalTrainer:
         with self._fuse.step(OSError):
             return self._machine.launch(supervisor, job.folder)
 
-    def attach(self, *, folder: Any, supervisor_pid: int | None, **_: object) -> MadeUpTraining:
+    def attach(self, folder: Any, supervisor_pid: int | None, _: float | None) -> MadeUpTraining:
         return self._machine.find(folder, supervisor_pid)
 
 

@@ -107,8 +107,8 @@ class Repeater:
                 k,
                 Purpose.REPEAT,
                 self._trainings.slot(lane).device,
-                supervisor_pid=supervisor.pid,
-                supervisor_started=supervisor.started,
+                supervisor_pid=supervisor.pid if supervisor else None,
+                supervisor_started=supervisor.started if supervisor else None,
                 started_at=self._journal.clock(),
             )
             begun = RepeatUnderWay(replace(repeat, k=k, seed=seed), training, lane)
@@ -130,7 +130,7 @@ class Repeater:
         return next(seed for seed in seeds if seed not in used)
 
     def attach(self, begun: RepeatUnderWay) -> LiveTraining:
-        return self._trainings.attach(begun.repeat.number, begun.training)
+        return self._trainings.attach(begun.lane, begun.repeat.number, begun.training)
 
     def skip(self, begun: RepeatUnderWay, *, answered_in: str) -> RepeatUnderWay:
         return self._store.skip(begun, SKIPPED, answered_in=answered_in)

@@ -408,3 +408,20 @@ def test_without_a_prepare_py_none_is_to_be_run(repository: Path, tmp_path: Path
 def test_no_home_directory_is_opened_as_data(repository: Path, place: str) -> None:
     commit(repository, f'import os\nDATA_DIR = os.path.expanduser("{place}")\n')
     assert "not checked" in data_of(repository).detail
+
+
+def test_a_cluster_is_asked_and_nothing_that_only_nodes_need(
+    look: Examine, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    settings = {"REPOSITORY": str(repository), "EXECUTOR": "ray", "RAY_ADDRESS": address}
+    monkeypatch.setattr("bot.setup.doctor._is_installed", lambda module: module == "ray")
+    checks = look(**settings)
+    assert checks["ray"].ok is False
+    assert address in checks["ray"].detail
+    assert "ray start --head" in checks["ray"].detail
+    assert not checks.keys() & {"data", "GPU", "uv"}
+    monkeypatch.setattr("bot.setup.doctor._is_installed", lambda _: False)
+    assert "[ray]" in look(**settings)["ray"].fix

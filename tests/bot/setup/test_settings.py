@@ -417,3 +417,15 @@ def test_the_example_has_the_order_of_the_settings() -> None:
 def test_an_app_token_alone_would_do_nothing() -> None:
     with pytest.raises(UserError, match="SLACK_APP_TOKEN needs SLACK_BOT_TOKEN"):
         load_settings(NO_FILE, {"SLACK_APP_TOKEN": "xapp-1"})
+
+
+@pytest.mark.parametrize("address", ["", "ray://head:10001"])
+def test_ray_needs_the_address_of_a_cluster_that_the_bot_is_part_of(address: str, tmp_path: Path) -> None:
+    given = {"EXECUTOR": "ray", "RAY_ADDRESS": address, "REPOSITORY": str(tmp_path)}
+    with pytest.raises(UserError, match="EXECUTOR=ray needs RAY_ADDRESS, such as"):
+        load_settings(Path("none.env"), given)
+
+
+def test_ray_trains_a_repository_and_no_template() -> None:
+    with pytest.raises(UserError, match="EXECUTOR=ray needs REPOSITORY"):
+        load_settings(Path("none.env"), {"EXECUTOR": "ray", "RAY_ADDRESS": "auto"})

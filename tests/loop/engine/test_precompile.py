@@ -181,7 +181,7 @@ async def test_lanes_compile_one_candidate_at_a_time_for_whichever_takes_it(
     monkeypatch.setattr(precompile.Precompiler, "_compile", compile_for_ever)
     site.lab.folders.printed(0, 1).parent.mkdir(parents=True)
     site.lab.folders.printed(0, 1).write_text("step 3 (1.0%)\n")
-    training = engine._trainings.attach(0, Training(1))
+    training = engine._trainings.attach(0, 0, Training(1))
     proposal = Proposal(site.trains("1"), "one", "", "ideas", site.lab.base)
     first, second = (make_ready(proposal, Commit(sha * 40, 1, 1)) for sha in "ab")
     candidate: Ready | None = first

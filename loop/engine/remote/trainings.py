@@ -1,0 +1,215 @@
+"""The trainings of a run on the nodes of a cluster.
+
+A node makes the folder, trains and evaluates: it has model and data, the bot's machine perhaps neither, and
+only the losses of positions travel. Here is a folder with the log and the outcome alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from loop.engine.plan import Plan
+from loop.engine.trainings import Trainings
+from loop.errors import UserError
+from loop.evaluation.evaluator import Description, Program, Score, Scorer
+from loop.experiment import Experiment, Reason, Run, Training
+from loop.files import remove, writing
+from loop.lanes.cluster import TAMPERED, Cluster, RemoteTraining, node_reason, unlike
+from loop.lanes.node import Attempt, Prepared, Recipe
+from loop.lanes.node_setup import make_bundle
+from loop.lanes.protocol import LiveTraining, Slot
+from loop.process.trainer import Job, Supervisor
+from loop.process.worker import in_thread
+
+PREPARE_SECONDS = 7200.0  # for a node to fetch data and packages
+EVALUATE_SECONDS = 1200.0
+ALIKE = "alike.json"  # beside the logs of a run: what its nodes have in common
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteJob(Job):
+    """A training for a node, of which the bot knows only the program."""
+
+    lane: int = 0
+    number: int = 0
+    k: int = 0
+    source: str = ""
+
+
+class RemoteTrainings(Trainings):
+    """Begins the trainings of one run in the lanes of a cluster."""
+
+    def __init__(self, cluster: Cluster, plan: Plan, **parts: Any) -> None:
+        super().__init__(plan, **parts)
+        self._cluster = cluster
+        self._given: tuple[Recipe, bytes] | None = None
+        self._actors: dict[int, str] = {}  # those that are prepared, by lane
+        self._description: Description | None = None
+
+    # Nodes
+
+    def prepare(self, run: Run) -> None:
+        """Have all nodes make data and packages ready, and find the lanes that are not like the others.
+
+        Raises:
+            UserError: no lane can train this run.
+        """
+        recipe = self.plan.recipe
+        assert recipe is not None, "it is for other machines"
+        if self.plan.link_paths:
+            raise UserError("LINK_PATHS needs EXECUTOR=local: name data on the nodes by absolute paths.")
+        commit, bundle = make_bundle(self.workspace.repository, run.base_commit)
+        source = self.workspace.source(run.base_commit)
+        recipe = replace(
+            recipe, run=self._key, commit=commit, source=source, evaluates=self.has_evaluator(run)
+        )
+        self._given = recipe, bundle
+        self._report(run)(f"{len(self._slots)} lanes prepare data and packages, once a node")
+        try:
+            asked = {index: self._prepare(index, recipe, bundle) for index in list(self._slots)}
+            prepared = {index: _result(future) for index, future in asked.items()}
+        finally:
+            self.preparing = ""
+        fit = {index: each for index, each in prepared.items() if isinstance(each, Prepared)}
+        if fit and not self._alike_path.exists():
+            kinds = Counter(json.dumps(each.alike) for each in fit.values())
+            self._alike_path.parent.mkdir(parents=True, exist_ok=True)
+            self._alike_path.write_text(max(kinds, key=lambda kind: kinds[kind]))
+        self.unfit = {index: why for index, each in prepared.items() if (why := self._why_unfit(index, each))}
+        if len(self.unfit) == len(prepared):
+            reasons = dict.fromkeys(str(reason.facts["error"]) for reason in self.unfit.values())
+            raise UserError(f"No lane of the cluster can train this run: {'; '.join(reasons)}")
+
+    def admit(self, slot: Slot) -> Reason | None:
+        super().admit(slot)
+        if self._given is None:  # it is prepared with all others
+            return None
+        return self._why_unfit(slot.index, _result(self._prepare(slot.index, *self._given)))
+
+    def is_ready(self, lane: int) -> bool:
+        return self._actors.get(lane) == self._cluster.actor(lane)
+
+    def _prepare(self, lane: int, recipe: Recipe, bundle: bytes) -> Future[Prepared]:
+        actor, future = self._cluster.actor(lane), self._cluster.prepare(lane, recipe, bundle)
+        future.add_done_callback(lambda _: self._actors.update({lane: actor}))
+        return future
+
+    def _why_unfit(self, index: int, found: Prepared | str) -> Reason | None:
+        if isinstance(found, Prepared):
+            why = unlike(found.alike, json.loads(self._alike_path.read_text()))
+            self._description = self._description or (None if why else found.description)
+        else:
+            why = f"cannot train this run: {found}"
+        return node_reason(f"node {self.slot(index).node} {why}") if why else None
+
+    @property
+    def _alike_path(self) -> Path:
+        return self.folders.logs / ALIKE
+
+    @property
+    def _key(self) -> str:
+        run = self.journal.run_by_id(self.folders.run_id)
+        return f"{run.id}-{int(run.created_at)}"  # another state directory at this path counts anew
+
+    # Trainings
+
+    def arm(self) -> Supervisor | None:
+        return None
+
+    def make_ahead(self, lane: int, commit: str, spare: Supervisor | None) -> None:
+        """Do nothing: the node makes the folder."""
+
+    @contextmanager
+    def armed(self, spare: Supervisor | None) -> Iterator[Supervisor | None]:  # noqa: ARG002
+        yield None
+
+    def make(self, lane: int, number: int, k: int, commit: str, source: str) -> RemoteJob:  # noqa: ARG002
+        folder = self.folders.attempt(number, k)
+        remove(folder)
+        with writing(folder):
+            folder.mkdir(parents=True)
+        return RemoteJob((), folder, {}, folder, folder, 0.0, lane=lane, number=number, k=k, source=source)
+
+    def start(self, supervisor: Supervisor | None, job: Job) -> LiveTraining:  # noqa: ARG002
+        assert isinstance(job, RemoteJob), "it was made here"
+        best = self.journal.best(self.folders.run_id)
+        kept = Attempt(self._key, best.number, best.attempt) if best else None
+        attempt, copies = Attempt(self._key, job.number, job.k), self._copies(job.lane)
+        return self._cluster.train(job.lane, attempt, job.source, kept, job.folder, copies)
+
+    def attach(self, lane: int, number: int, training: Training) -> RemoteTraining:
+        folder = self.folders.attempt(number, training.k)
+        folder.mkdir(parents=True, exist_ok=True)
+        return self._cluster.attach(lane, Attempt(self._key, number, training.k), folder, self._copies(lane))
+
+    def _copies(self, lane: int) -> tuple[Path, ...]:
+        return () if lane else (self.workspace.path / "run.log",)
+
+    def tampered(self, number: int, k: int, commit: str) -> tuple[str, ...]:  # noqa: ARG002
+        try:
+            return tuple(json.loads((self.folders.attempt(number, k) / TAMPERED).read_text()))
+        except FileNotFoundError:  # it vanished
+            return ()
+
+    # Evaluation
+
+    def evaluator(self, lane: int = 0) -> Scorer | None:
+        return (
+            RemoteEvaluator(self._cluster, lane, self._key, self._description) if self._description else None
+        )
+
+    def fill_evaluator(self, run: Run, lane: int = 0) -> None:
+        """Do nothing: the node does."""
+
+    def model_of(self, measured: Experiment, command: tuple[str, ...]) -> Program | None:
+        return Program(command, self.folders.attempt(measured.number, measured.attempt), {})
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteEvaluator:
+    """Has models evaluated where they were trained; `description` is what a node said at the start."""
+
+    cluster: Cluster
+    lane: int
+    run: str
+    description: Description
+
+    @property
+    def model_command(self) -> tuple[str, ...]:
+        return ()
+
+    async def describe(self) -> Description:
+        return self.description
+
+    async def score(self, model: Program, *, out: Path, head: Path | None, mark: str = "") -> Score:  # noqa: ARG002
+        """Score the model of the attempt with the folder `model.cwd`."""
+        attempt = Attempt(self.run, *map(int, model.cwd.name.split("-")))
+        losses = await in_thread(head.read_bytes) if head else b""
+        try:
+            async with asyncio.timeout(EVALUATE_SECONDS):
+                asked = self.cluster.evaluate(self.lane, attempt, losses)
+                found = await asyncio.shield(asyncio.wrap_future(asked))
+        except TimeoutError:
+            return Score(refused="its node gave no answer")
+        if found.losses:
+            await in_thread(out.parent.mkdir, parents=True, exist_ok=True)
+            await in_thread(out.write_bytes, found.losses)
+        return found.score
+
+
+def _result(future: Future[Prepared]) -> Prepared | str:
+    """Return what a node answers, or why it has none."""
+    try:
+        return future.result(PREPARE_SECONDS)
+    except UserError as error:
+        return str(error)
+    except TimeoutError:
+        return "it takes too long to prepare"
