@@ -133,15 +133,14 @@ class Trainings:
     def has_evaluator(self, run: Run) -> bool:
         """Tell whether this run's numbers can be evaluated; `prepare` need not have been called."""
         if self._has_evaluator is None:  # it is in the run's base commit, so it stays
-            name = evaluator_of(self.plan.evaluate, run.repository, run.base_commit)
-            self._has_evaluator = bool(name)
+            self._has_evaluator = bool(evaluator_of(self.plan.evaluate, run.repository, run.base_commit))
         return self._has_evaluator
 
     def _find_evaluator(self, run: Run, project: Path, launch: Launch) -> tuple[str, ...]:
         if not self.has_evaluator(run):
             return ()
-        environ = self.plan.launcher.environ
-        return command_of(self.plan.evaluate, launch, environ, project, self.workspace.editable)
+        plan, editable = self.plan, self.workspace.editable
+        return command_of(plan.evaluate, launch, plan.launcher.environ, project, editable)
 
     def evaluator(self, lane: int = 0) -> Scorer | None:
         """Return the evaluator of this run, in a lane; None where its repository has none."""
@@ -188,10 +187,7 @@ class Trainings:
             return None
 
     def make_ahead(self, lane: int, commit: str, spare: Supervisor | None) -> None:
-        """Make the folder of the lane's next training, but for the editable file, as `commit` has it.
-
-        Where that is worth it, a Python is started there, which waits for what `spare` is to do.
-        """
+        """Make the folder of the lane's next training but for the editable file; start what waits there."""
         try:
             self._make_ahead(lane, commit)
         except DiskError as error:
@@ -332,13 +328,12 @@ class Trainings:
         work = self.folders.attempt(number, k) / WORK
         if not work.is_dir():  # the last release trained in the worktree
             return ()
-        names = self.workspace.frozen
-        return tuple(n for n in names if not holds(work, n, self.workspace.content(commit, n)))
+        content = self.workspace.content
+        return tuple(n for n in self.workspace.frozen if not holds(work, n, content(commit, n)))
 
     def file(self, decided: Experiment, run: Run) -> None:
         """Add an experiment whose verdict is in the journal to the results, and keep the end of its log."""
-        reason = reason_of(decided, run.goal)
-        log.info("%s #%d: %s (%s)", run.tag, decided.number, decided.status, reason)
+        log.info("%s #%d: %s (%s)", run.tag, decided.number, decided.status, reason_of(decided, run.goal))
         all_before = all(each.number > decided.number for each in self.journal.undecided(run.id))
         is_last = sum(self.journal.counts(run.id).values()) == decided.number + 1
         if all_before and is_last and not self._rewrites:

@@ -127,7 +127,7 @@ async def test_what_a_lost_node_trained_is_trained_elsewhere_and_is_no_crash(sit
     (interrupted,) = told(site.lab, EventKind.INTERRUPTED)
     assert "was lost" in str(interrupted["reason"])
     (notice,) = (each for each in told(site.lab, EventKind.NOTED) if "waits" in str(each["reason"]))
-    assert "was lost; 1 of the others go on" in str(notice["reason"])
+    assert "was lost; 1 lane goes on" in str(notice["reason"])
 
 
 async def test_a_node_that_comes_is_used_and_one_with_other_data_is_not(
