@@ -98,12 +98,11 @@ def read_rows(journal: Journal, run_id: int, *, start: int = 0) -> list[Row]:
 
 
 def count_taken_over(journal: Journal, run_id: int) -> int:
-    """Return how many experiments of a run the bot did not make; they come before all of its own."""
+    """Return how many experiments of a run the bot did not train; they come before all that it did."""
     (row,) = journal.query(
         "SELECT count(*) FROM experiments WHERE run_id = ?1 AND status != 'skip' AND number < coalesce("
-        "(SELECT number FROM experiments WHERE run_id = ?1 AND proposer != ?2 ORDER BY number LIMIT 1), ?3)",
+        "(SELECT number FROM trainings WHERE run_id = ?1 AND k > 0 ORDER BY number LIMIT 1), ?2)",
         run_id,
-        TAKEN_OVER,
         2**62,
     )
     return int(row[0])

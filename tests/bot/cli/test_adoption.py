@@ -10,7 +10,7 @@ import pytest
 from bot.cli.adoption import adopt
 from bot.setup.settings import load_settings
 from loop.errors import UserError
-from loop.experiment import Run, RunState, Status
+from loop.experiment import Run, RunState, Status, Training
 from loop.git.bundle import tidy_branch
 from loop.git.workspace import Workspace
 from loop.results.report import make_report, run_status
@@ -118,7 +118,7 @@ def test_the_rows_become_experiments_and_the_head_is_the_best(night: WakeUpRepor
     report = make_report(read_rows(night.journal, run.id), metric="val_bpb", goal=run.goal)
     assert report.gain == pytest.approx(0.0079)
     assert count_taken_over(night.journal, run.id) == report.taken_over == 5
-    own = replace(experiments[-1], number=5, proposer="search", commit="a" * 40)
+    own = replace(experiments[-1], number=5, proposer="search", commit="a" * 40, training=Training(1))
     night.journal.record(own)
     assert run_status(night.journal, run, worktree=night.folder).taken_over == 5
     assert file.read_bytes() == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -154,14 +155,14 @@ async def test_a_training_finds_what_its_program_compiled_beside_the_one_before(
     await conducting
 
     shown = " ['train.npy']"
-    kept = "'of-0': 'trained'"
+    kept, nice = "'of-0': 'trained'", min(19, os.nice(0) + 19)
     assert [site.told(number) for number in (0, 1, 6)] == [
         "{}" + shown,
         f"{{{kept}}}{shown}",
         f"{{{kept}}}{shown}",
     ]
     assert [site.told(number) for number in (2, 3, 4)] == [
-        f"{{{kept}, 'of-{name}': 'no text 19'}}{shown}" for name in ("2", "3b", "4")
+        f"{{{kept}, 'of-{name}': 'no text {nice}'}}{shown}" for name in ("2", "3b", "4")
     ]
     assert not in_folder(site.lab.home)
 
