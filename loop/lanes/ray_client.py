@@ -26,6 +26,7 @@ from loop.experiment import Ending
 from loop.lanes.node import MOST_LOG, Attempt, Described, Look, NodeLane, Place, Recipe
 from loop.lanes.node_setup import code_hash
 from loop.lanes.protocol import RAY
+from loop.process.worker import in_thread
 from loop.shell import install_line
 
 LOOK_SECONDS = 1.0  # between looks at a training that says nothing
@@ -207,7 +208,7 @@ class Client:
         settled = False
         began = asyncio.get_running_loop().time()
         while True:
-            nodes = await asyncio.to_thread(nodes_of, self._ray)
+            nodes = await in_thread(nodes_of, self._ray)
             self._refused &= {node.id for node in nodes}
             able = [node for node in nodes if node.id not in self._refused]
             taken: dict[str, int] = {}

@@ -70,7 +70,7 @@ def test_help_is_the_default_and_lists_every_target(make: Make) -> None:
     done = make()
     assert done.returncode == 0
     listed = [line.split()[1] for line in done.stdout.splitlines()]
-    others = ["test-slow", "chaos", "hostile", "cheats", "family", "gallery", "check", "lock", "clean"]
+    others = ["test-slow", "chaos", "hostile", "cheats", "family", "ray", "gallery", "check", "lock", "clean"]
     assert listed == ["help", "demo", "run", "test", *others]
     assert make("help").stdout == done.stdout
 
