@@ -240,9 +240,11 @@ class _Client:
             async with asyncio.timeout(LINGER_SECONDS):
                 await self.writer.wait_closed()
         except TimeoutError:
-            self.writer.transport.abort()
+            log.debug("a local client does not read its last lines")
         except ConnectionError:
             log.debug("a local client left before it had read everything")
+        finally:  # also where we are cancelled: the server waits for each connection to be lost
+            self.writer.transport.abort()
 
 
 def _require_own(peer: socket.socket) -> None:
