@@ -46,6 +46,11 @@ class IdleLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._note_end)
         return future
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - its
+        """Wait for the threads for as long as they take: a limit would be skipped at once."""
+        del timeout
+        await super().shutdown_default_executor()
+
     async def until(self, condition: Callable[[], object]) -> None:
         """Return after the turn in which something holds that nobody signals."""
         holds = self.create_future()
