@@ -91,7 +91,7 @@ class RemoteTraining:
                 replace(str(self.folder / TAMPERED), json.dumps(list(tampered)).encode())
                 if outcome:
                     replace(str(self.folder / OUTCOME), outcome)
-        except UserError as error:  # it is found there again by whoever attaches
+        except UserError as error:  # who attaches finds it there again
             self._over.set_exception(error)
         else:
             self._over.set_result(None)
@@ -297,7 +297,7 @@ class Cluster:
             settled = False
             try:
                 settled = self._read(client)
-            except Exception:
+            except Exception:  # a fault of ours ends the connection, which is made anew, and not the bot
                 log.exception("the connection to Ray failed")
                 client.kill()
             outbox.put(None)

@@ -196,7 +196,7 @@ class NodeLane:
         return Described(self._id, self._node, host, device, model, self._code)
 
     async def forever(self) -> None:
-        """Wait until this lane is gone: whoever calls it learns of that."""
+        """Wait until this lane is gone, of which the caller learns so."""
         await asyncio.Event().wait()
 
     async def prepare(self, recipe: Recipe, bundle: bytes) -> Prepared:
