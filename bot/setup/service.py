@@ -151,6 +151,7 @@ def start_logging(path: Path, secrets: Collection[str] = ()) -> None:
     logging.raiseExceptions = False  # a log that cannot be written is no reason to write elsewhere
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs URLs, and Telegram's hold the token
+    logging.getLogger("apscheduler").setLevel(logging.WARNING)  # two lines a job, one each 10 s
     logging.getLogger("telegram").setLevel(logging.CRITICAL)  # tracebacks of what our own lines say plainly
 
 
