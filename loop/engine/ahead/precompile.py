@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 COMPILING = "compiling"  # the candidate's folder, among those of trainings
 MOST_SECONDS = 120.0  # three times as long as the template takes on an H200
+RUNS = 2  # Inductor compiles some kernels only where it finds their graph in its cache: the second time
 POLL = 1.0  # seconds between looks at the candidate and at the training
 NICED = ("nice", "-n", "19")
 PEAKS = 1.3  # times the memory of the head, or of a baseline under way, that must be free
@@ -116,16 +117,20 @@ class Precompiler:
             if program is None:
                 return
             # Marked as of the training beside it: what is ours, and ends where that one is found dead.
-            result = await run_together([program], self._seconds, limits, mark=mark_of(training.folder))
+            mark = mark_of(training.folder)
+            for _ in range(RUNS):
+                result = await run_together([program], self._seconds, limits, mark=mark)
+                if failed := result.ending != "exited" or result.exit_codes != (0,):
+                    break
         except (UserError, OSError) as error:
             log.info("%s is not compiled ahead: %s", name, error)
             return
         seconds = time.monotonic() - began
-        if result.ending == "exited" and result.exit_codes == (0,):
-            log.info("%s was compiled ahead in %.1f s", name, seconds)
-        else:
+        if failed:
             said = error_line(without_secrets(result.said[0]))
             log.info("%s compiled ahead for %.1f s: %s (%s)", name, seconds, result.ending, said)
+        else:
+            log.info("%s was compiled ahead in %.1f s", name, seconds)
 
     def _prepare(self, ready: Ready, lane: int) -> Program | None:
         remove(self._folder)  # of the candidate before

@@ -54,7 +54,8 @@ text = os.listdir(text) if os.path.exists(text) else "no text"
 os.makedirs(kernels, exist_ok=True)
 found = {{each: open(f"{{kernels}}/{{each}}").read() for each in sorted(os.listdir(kernels))}}
 if os.environ.get("AUTORESEARCH_COMPILE_ONLY"):
-    open(kernels + "/of-{name}", "w").write(f"{{text}} {{os.nice(0)}}")
+    again = " again" if "of-{name}" in found else ""
+    open(kernels + "/of-{name}", "w").write(f"{{text}} {{os.nice(0)}}{{again}}")
     print(text, file=sys.stderr)
     while {hangs}:
         time.sleep(60)
@@ -162,7 +163,8 @@ async def test_a_training_finds_what_its_program_compiled_beside_the_one_before(
         f"{{{kept}}}{shown}",
     ]
     assert [site.told(number) for number in (2, 3, 4)] == [
-        f"{{{kept}, 'of-{name}': 'no text {nice}'}}{shown}" for name in ("2", "3b", "4")
+        f"{{{kept}, 'of-{name}': 'no text {nice}{again}'}}{shown}"
+        for name, again in (("2", " again"), ("3b", ""), ("4", ""))  # those that hang do so the first time
     ]
     assert not in_folder(site.lab.home)
 
