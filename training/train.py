@@ -17,6 +17,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import prepare  # type: ignore[import-not-found]
@@ -511,9 +512,11 @@ def main() -> None:
         batches = prepare.batches(corpus, "train", rows=rows, device=device)
         seconds, flops, steps = train(model, loss_of, batches, parts)
         computed = prepare.computed()
+        if not prepare.COMPILE_ONLY:  # which ends in the evaluation
+            torch.serialization.set_crc32_options(False)  # sums take a third of the time
+            saved = ThreadPoolExecutor(1).submit(torch.save, model.state_dict(), "model.pt")
         val_bpb = prepare.evaluate_bpb(logits_of, corpus, rows=rows, device=device)
-    torch.serialization.set_crc32_options(False)  # sums take a third of the time
-    torch.save(model.state_dict(), "model.pt")
+    saved.result()
     summary = {
         "val_bpb": f"{val_bpb:.6f}",
         "training_seconds": f"{seconds:.1f}",

@@ -46,9 +46,11 @@ BATCHES = '        batches = prepare.batches(corpus, "train", rows=rows, device=
 
 TRAINED = "        seconds, flops, steps = train(model, loss_of, batches, parts)\n"
 
-SCORE = "        val_bpb = prepare.evaluate_bpb(logits_of, corpus, rows=rows, device=device)\n"
+COMPUTED = "        computed = prepare.computed()\n"
 
-SAVED = '    torch.save(model.state_dict(), "model.pt")\n'
+SAVED = '            saved = ThreadPoolExecutor(1).submit(torch.save, model.state_dict(), "model.pt")\n'
+
+SCORE = "        val_bpb = prepare.evaluate_bpb(logits_of, corpus, rows=rows, device=device)\n"
 
 BUILT = "    model.load_state_dict(weights)\n    return model\n"
 

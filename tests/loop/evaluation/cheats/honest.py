@@ -8,6 +8,7 @@ from loop.evidence import Rule
 from tests.loop.evaluation.cheats.edits import (
     BATCHES,
     BUILT,
+    COMPUTED,
     DEVICE,
     EMBED,
     GPT,
@@ -179,13 +180,14 @@ HONEST = (
     _honest(
         "averaged weights",
         imports("import copy"),
-        (
-            SCORE,
+        after(
+            COMPUTED,
             "        averaged = copy.deepcopy(model)\n"
             "        for mean, last in zip(averaged.parameters(), model.parameters(), strict=True):\n"
-            "            mean.data.lerp_(last.data, 0.5)\n" + SCORE.replace("logits_of,", "averaged,"),
+            "            mean.data.lerp_(last.data, 0.5)\n",
         ),
         (SAVED, SAVED.replace("model.state", "averaged.state")),
+        (SCORE, SCORE.replace("logits_of,", "averaged,")),
     ),
     _honest(
         "layers under names that are built",
