@@ -45,8 +45,8 @@ from bot.runs import LoopState, Runs
 from loop.errors import UserError
 from loop.experiment import EventKind, Reason, Run
 from loop.lanes.protocol import Slot
+from loop.machine import ClockChange, ClockWatch
 from loop.process.liveness import Marked, end_orphan
-from loop.process.machine import ClockChange, ClockWatch
 from loop.process.trainer import Process
 from loop.process.worker import in_thread
 from loop.store.events import remind

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from bot.runs import LoopState, worktree
 from loop.experiment import Cause, Run, Stage
 from loop.folders import RunFolders
+from loop.machine import ClockChange, Disk, GpuProcess, GpuState, cannot_write, disks, look_at_gpus
 from loop.process.liveness import (
     AFTER_SUMMARY,
     Marked,
@@ -26,7 +27,6 @@ from loop.process.liveness import (
     supervisor_of,
     watch,
 )
-from loop.process.machine import ClockChange, Disk, GpuProcess, GpuState, cannot_write, disks, look_at_gpus
 from loop.process.supervisor import OUTCOME
 from loop.process.trainer import Process
 from loop.store.events import WATCHED, Sessions, open_calls

@@ -46,7 +46,7 @@ from loop.process.environment import (
     training_environment,
 )
 from loop.process.liveness import Quiet, sample, watch
-from loop.process.machine import look_at_gpus
+from loop.machine import look_at_gpus
 from loop.process.supervisor import OUTCOME
 from loop.process.trainer import Job, Trainer, TrainingProcess, mark_of
 from loop.process.worker import in_thread

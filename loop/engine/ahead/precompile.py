@@ -26,7 +26,7 @@ from loop.logs.capture import LOG
 from loop.logs.error_line import error_line
 from loop.logs.progress import read_progress
 from loop.logs.tail import read_tail
-from loop.process.machine import disks, look_at_gpus
+from loop.machine import disks, look_at_gpus
 from loop.process.trainer import Limits, mark_of
 from loop.process.worker import in_thread
 from loop.text import without_secrets

@@ -19,7 +19,7 @@ from pathlib import Path, PurePath
 
 from loop.files import make_folders, remove, why_not_copied, writing
 from loop.git.checkout import Source
-from loop.process.machine import cores, look_at_gpus
+from loop.machine import cores, look_at_gpus
 from loop.process.supervisor import MARK
 from loop.process.trainer import AHEAD, Job
 from loop.program.start import Start, find_start
