@@ -16,7 +16,7 @@ from loop.engine import stages
 from loop.engine.ahead.waiting import CACHE, TMP, WORK, CompileCache, Waiting, compiling_only, plan_waiting
 from loop.engine.plan import Plan
 from loop.errors import DiskError, UserError
-from loop.evaluation.evaluator import MODEL, Evaluator, Program, Scorer, command_of, evaluator_of
+from loop.evaluation.evaluator import MODEL, Evaluator, Scorer, command_of, evaluator_of
 from loop.experiment import Ending, EventKind, Experiment, Reason, Run, Status, Training
 from loop.files import holds, remove, writing
 from loop.folders import RunFolders
@@ -29,6 +29,7 @@ from loop.logs.progress import keep_curve
 from loop.logs.summary import keys_seen
 from loop.logs.tail import read_tail
 from loop.process.environment import Launch
+from loop.process.programs import Program
 from loop.process.trainer import AHEAD, Job, Supervisor, Trainer
 from loop.results.gains import reason_of
 from loop.results.table import append_result, write_results
@@ -43,7 +44,6 @@ from loop.text import without_secrets
 log = logging.getLogger(__name__)
 
 EVALUATING = "evaluator"  # where the evaluator runs, with the files of the base commit
-
 _FOLDERS = "[0-9]*-[0-9]*"  # of trainings, by experiment and k
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from loop.errors import UserError
-from loop.evaluation.evaluator import MODEL, Description, Evaluator, Program, Score, command_of
+from loop.evaluation.evaluator import MODEL, Description, Evaluator, Score, command_of
 from loop.experiment import Ending
 from loop.files import holds, remove, writing
 from loop.git.checkout import Source
@@ -38,6 +38,7 @@ from loop.lanes.node_setup import (
     unbundle,
 )
 from loop.logs.capture import LOG
+from loop.machine import look_at_gpus
 from loop.process.environment import (
     PREPARE,
     Launch,
@@ -46,7 +47,7 @@ from loop.process.environment import (
     training_environment,
 )
 from loop.process.liveness import Quiet, sample, watch
-from loop.machine import look_at_gpus
+from loop.process.programs import Program
 from loop.process.supervisor import OUTCOME
 from loop.process.trainer import Job, Trainer, TrainingProcess, mark_of
 from loop.process.worker import in_thread

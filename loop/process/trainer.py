@@ -28,7 +28,7 @@ from loop.logs.summary import read_numbers
 from loop.logs.tail import read_tail
 from loop.process import supervisor as program
 from loop.process.environment import training_environment
-from loop.process.supervisor import find_tree
+from loop.process.supervisor import end_marked
 from loop.process.worker import in_thread
 from loop.text import without_secrets
 
@@ -44,7 +44,6 @@ os._exit(0)  # skips the interpreter's own clean-up: the bot waits for its end
 
 AHEAD = "ahead"  # begins the names of folders made for the next trainings
 POLL = 0.1  # seconds between looks at a process where the system has no pidfd
-SWEEP = 5.0  # seconds to go on killing what is left of a training without a supervisor
 
 COMPLETE = frozenset({"training_seconds", "total_seconds", "peak_vram_mb"})
 """What every summary holds beside the metric: without these it was cut off."""
@@ -276,7 +275,8 @@ def _outcome(folder: Path, secrets: Collection[str], pattern: str) -> Outcome:
     """Say what a training without a supervisor left, and end what is left of it."""
     outcome = _recorded(read_json(folder / program.OUTCOME))
     if outcome is None or sys.platform != "linux":
-        _sweep(folder)  # elsewhere a supervisor cannot follow a process that called setsid
+        # Elsewhere a supervisor cannot follow one that called setsid. The last release marked by the folder.
+        end_marked(*marks_of(folder), str(folder))
     log = folder / LOG
     text = read_tail(log)
     ended_well = outcome is not None and outcome.ending is Ending.EXITED and outcome.exit_code in (0, None)
@@ -361,19 +361,6 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return data if isinstance(data, dict) else {}
-
-
-def _sweep(folder: Path) -> None:
-    marks = (*marks_of(folder), str(folder))  # the latter is how the last release marked its trainings
-    give_up = time.monotonic() + SWEEP
-    while time.monotonic() < give_up:
-        left = find_tree(*marks)
-        if not left:
-            return
-        for pid in left:
-            with suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.01)
 
 
 def _reap(pid: int) -> None:

@@ -7,7 +7,6 @@ message says what that is, and everything else that it does there is thrown away
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import re
@@ -15,7 +14,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import uuid4
@@ -26,9 +25,11 @@ from loop.files import place, remove
 from loop.git.commands import Git, locate
 from loop.git.workspace import AUTHOR
 from loop.process.environment import PROXIES, training_environment
-from loop.process.worker import in_thread, start_worker
+from loop.process.programs import Program, run_together
+from loop.process.supervisor import end_marked
+from loop.process.trainer import Limits
+from loop.process.worker import in_thread
 from loop.program.edits import LIMIT, EditError, check_program
-from loop.proposers.agent.keeper import sweep
 from loop.proposers.agent.presets import PROMPT, AgentOutput, Preset
 from loop.proposers.prompt.history import LINE, PROSE, SAID
 from loop.proposers.protocol import Context, Failure, NoProgramError, RepairGivenUpError, UnavailableError
@@ -95,7 +96,11 @@ def undressed(text: str, limit: int) -> str:
     return one_line(_DRESS.sub("", one_line(text)), limit)
 
 
-_KEEPER = "loop.proposers.agent.keeper"
+MARK = "AUTORESEARCH_AGENT"
+"""Environment variable that names the folder of a call in every process of its agent."""
+
+PROMPT_FILE = "prompt.md"
+NICE = 10  # a training that needs the processor goes first
 _NETWORK = (*PROXIES, "NODE_EXTRA_CA_CERTS")
 _FIXED = {
     "CUDA_VISIBLE_DEVICES": "-1",  # the accelerator is for the training under way
@@ -106,18 +111,6 @@ _FIXED = {
 
 class AgentError(UserError):
     """Why an agent did not run, as a clause that continues its name: `cannot be started: …`."""
-
-
-@dataclass(frozen=True, slots=True)
-class AgentRun:
-    """One asking of an agent. `folder` is all its own, with `cwd` and `prompt`; `limit` is in seconds."""
-
-    argv: tuple[str, ...]
-    cwd: Path
-    env: Mapping[str, str]
-    prompt: Path
-    folder: Path
-    limit: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,43 +130,33 @@ def agent_environment(environ: Mapping[str, str], preset: Preset) -> dict[str, s
     return renamed | chosen | dict(preset.settings) | _FIXED
 
 
-async def run_agent(run: AgentRun) -> AgentExit:
-    """Run the agent to its end, and end whatever it started. When cancelled, that is done first."""
-    environment = training_environment(os.environ, {})
+async def run_agent(agent: Program, prompt: Path, folder: Path, limit: float) -> AgentExit:
+    """Run the agent to its end, and end whatever it started. When cancelled, that is done first.
+
+    `folder` is all its own, with `prompt`; `limit` is in seconds.
+    """
+    mark = str(folder)
     try:
-        keeper = await start_worker(_KEEPER, python=sys.executable, environment=environment)
+        result = await run_together(
+            [agent], limit, Limits(file_size=sys.maxsize), mark=mark, variable=MARK, stdin=prompt, nice=NICE
+        )
     except OSError as error:
         raise AgentError(f"cannot be started with {sys.executable}: {error.strerror}") from error
-    assert keeper.stdin is not None
-    job = {**asdict(run), "cwd": str(run.cwd), "prompt": str(run.prompt), "folder": str(run.folder)}
-    keeper.stdin.write(json.dumps(job).encode() + b"\n")
-    answering = asyncio.ensure_future(_answer(keeper))
-    try:
-        answer = await asyncio.shield(answering)
-    except asyncio.CancelledError:
-        keeper.stdin.close()  # dismisses the agent
-        await asyncio.wait({answering})
-        raise
     finally:
-        await in_thread(sweep, str(run.folder))  # for a keeper that was killed; else there is nothing left
-    match json.loads(answer or "{}"):
-        case {"ending": "absent", "errors": str(reason)}:
-            raise AgentError(f"cannot be started: {reason}")
-        case {"exit_code": int() | None as code, "output": str(output), "errors": str(errors)}:
-            return AgentExit(code, output, errors)
+        # Where the process beside it was killed; else there is nothing left.
+        await in_thread(end_marked, mark, variable=MARK)
+    (said,) = result.said
+    match result.ending:
+        case "exited" | "deadline":
+            return AgentExit(
+                result.exit_codes[0] if result.ending == "exited" else None, result.printed, said
+            )
+        case "absent":
+            raise AgentError(said.strip())
+        case "memory" | "processes":
+            raise AgentError(f"used more {result.ending} than is allowed and was ended")
+    log.error("the process beside a coding agent failed: %s", said)
     raise AgentError("was killed together with the process that runs it")
-
-
-async def _answer(keeper: asyncio.subprocess.Process) -> bytes:
-    assert keeper.stdin is not None
-    assert keeper.stdout is not None
-    assert keeper.stderr is not None
-    answer, errors = await asyncio.gather(keeper.stdout.read(), keeper.stderr.read())
-    keeper.stdin.close()
-    if await keeper.wait() != 0:
-        log.error("the process beside a coding agent failed: %s", errors.decode(errors="replace"))
-        return b""
-    return answer
 
 
 def make_checkout(repository: Path, commit: str, checkout: Path, *, editable: str, source: str) -> None:
@@ -221,7 +204,7 @@ def read_program(checkout: Path, editable: str) -> str:
 def clear(folder: Path) -> None:
     """End the agents that earlier calls left behind in `folder`, and remove their checkouts."""
     for left in sorted(folder.glob("*")):
-        sweep(str(left))
+        end_marked(str(left), variable=MARK)
         remove(left)
 
 
@@ -293,7 +276,7 @@ class CodingAgent:
             folder = self._folder / uuid4().hex
             try:
                 run = await in_thread(self._prepare, folder, program, context, given, prompt)
-                ended = await run_agent(run)
+                ended = await run_agent(run, folder / PROMPT_FILE, folder, self._limit)
                 answer = await in_thread(self._preset.read, ended.output, ended.errors)
                 if ended.exit_code != 0 or (answer.error and not answer.message):
                     raise self._failure(ended, answer)
@@ -303,8 +286,8 @@ class CodingAgent:
             finally:
                 await in_thread(remove, folder)
 
-    def _prepare(self, folder: Path, program: str, context: Context, given: str, prompt: str) -> AgentRun:
-        checkout, file = folder / "checkout", folder / "prompt.md"
+    def _prepare(self, folder: Path, program: str, context: Context, given: str, prompt: str) -> Program:
+        checkout, file = folder / "checkout", folder / PROMPT_FILE
         clear(self._folder)
         try:
             folder.mkdir(mode=0o700, parents=True)
@@ -315,14 +298,11 @@ class CodingAgent:
                 f"{error.filename or folder} cannot be used: {error.strerror or error}."
             ) from error
         _, *arguments = self._preset.command
-        return AgentRun(
+        return Program(
             argv=(str(Path(program).absolute()), *(part.replace(PROMPT, str(file)) for part in arguments)),
             cwd=checkout,
             # git looks for no repository above the checkout, should the agent delete that one's.
             env={**self._environment, "GIT_CEILING_DIRECTORIES": str(folder)},
-            prompt=file,
-            folder=folder,
-            limit=self._limit,
         )
 
     def _read(
