@@ -309,6 +309,16 @@ class Conductor:
         self._trainings.repair(self.run)
         return repairs
 
+    async def retag(self, new: str, *, answered_in: str = "") -> None:
+        """Rename run, branch, refs and worktree, also while a training runs."""
+        async with self.switch:
+            await in_thread(self._follow_tag)  # of an earlier retag
+            if new != self.run.tag:
+                await in_thread(self._workspace.check_rename, new)
+                self.run = await in_thread(self._journal.retag, self.run, new, answered_in=answered_in)
+                self._wake()  # what fails now is tried again
+                await in_thread(self._follow_tag)
+
     def _follow_tag(self) -> None:
         old, new = self.run.renamed_from, self.run.tag
         if old:

@@ -172,16 +172,6 @@ class Engine(Conductor):
                     await lane.skip_repeat(lane.repeat, answered_in="")
             self._wake()
 
-    async def retag(self, new: str, *, answered_in: str = "") -> None:
-        """Rename run, branch, refs and worktree, also while a training runs."""
-        async with self.switch:
-            await in_thread(self._follow_tag)  # of an earlier retag
-            if new != self.run.tag:
-                await in_thread(self._workspace.check_rename, new)
-                self.run = await in_thread(self._journal.retag, self.run, new, answered_in=answered_in)
-                self._wake()  # what fails now is tried again
-                await in_thread(self._follow_tag)
-
     async def correct(
         self, kind: EventKind, number: int, *, name: str = "", answered_in: str = ""
     ) -> Correction:
