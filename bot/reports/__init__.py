@@ -10,7 +10,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from datetime import tzinfo
 from pathlib import Path
 
@@ -130,31 +130,26 @@ def _code_span(text: str) -> str:
 log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class Reporter:
     """Reports on the runs of `host`; `now` gives seconds since the epoch, `zone` is for the times shown.
 
     Charts are drawn by `drawing`.
     """
 
-    def __init__(
-        self,
-        host: Runs,
-        settings: Settings,
-        *,
-        zone: tzinfo,
-        now: Callable[[], float],
-        drawing: WarmWorker | None = None,
-    ) -> None:
-        self._host = host
-        self._journal = host.journal
-        self._settings = settings
-        self._zone = zone
-        self._now = now
-        self._drawing = drawing
+    host: Runs
+    settings: Settings
+    _: KW_ONLY
+    zone: tzinfo
+    now: Callable[[], float]
+    drawing: WarmWorker | None = None
+
+    def __post_init__(self) -> None:
+        self._journal = self.host.journal
         self._drawn: tuple[int, tuple[Attachment, ...]] = (0, ())  # an event and its chart
 
     async def summary(self, run: Run, *, with_chart: bool) -> Message:
-        night = await in_thread(self._read, run, None, self._now())
+        night = await in_thread(self._read, run, None, self.now())
         return await self._message(night, with_chart=with_chart)
 
     async def for_chat(self, event: Event) -> Message | None:
@@ -183,15 +178,15 @@ class Reporter:
         return replace(message, attachments=self._drawn[1]) if with_chart else message
 
     def _read(self, run: Run, since: float | None, until: float) -> WakeUpReport:
-        engine = self._host.engine_if_made(run)
+        engine = self.host.engine_if_made(run)
         ready = engine.prefetch.ready if engine else None
         night = read_wakeup_report(
             self._journal,
             run,
             since=since,
             until=until,
-            gpu_price=self._settings.gpu_dollars_an_hour,
-            stuck_after=self._settings.stuck_after,
+            gpu_price=self.settings.gpu_dollars_an_hour,
+            stuck_after=self.settings.stuck_after,
             ready=ready.description if ready else "",
         )
         idea = self._next_idea(run, ready) if night.outlook.idea else None
@@ -203,9 +198,9 @@ class Reporter:
         if ready is not None:
             return next((idea for idea in waiting if idea.id == ready.idea), None)
         prose: tuple[Idea, ...] = ()
-        if not any(choice.name != SEARCH for choice in self._settings.proposer):
+        if not any(choice.name != SEARCH for choice in self.settings.proposer):
             with suppress(UserError):  # a report is made even where the repository or the program is gone
-                workspace = self._host.workspace(run)
+                workspace = self.host.workspace(run)
                 prose = ideas_in_prose(workspace.source(workspace.head()), waiting)
         return next((idea for idea in waiting if idea.removes or idea not in prose), None)
 
@@ -214,14 +209,14 @@ class Reporter:
         best = night.report.best_number
         changed = (night.start, best) if best is not None and best != night.start else None
         return replace(
-            report_message(night, zone=self._zone, heading=heading),
+            report_message(night, zone=self.zone, heading=heading),
             buttons=report_buttons(night.run.state, changed=changed),
             attachments=await self._charts(night, night.run) if with_chart and night.rows else (),
         )
 
     async def _charts(self, night: WakeUpReport, run: Run) -> tuple[Attachment, ...]:
         try:
-            return (await chart_of(run, night.rows, drawing=self._drawing),)
+            return (await chart_of(run, night.rows, drawing=self.drawing),)
         except ChartError as error:
             log.warning("%s", error)
             return ()  # the report is useful without

@@ -210,36 +210,30 @@ class Trainer:
         return TrainingProcess(folder, recorded_supervisor(folder) or recorded, self.secrets, self.pattern)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class TrainingProcess:
     """A training under way, or one that ended while no bot was running."""
 
-    def __init__(
-        self,
-        folder: Path,
-        supervisor: Process | None,
-        secrets: Collection[str] = (),
-        pattern: str = "",
-    ) -> None:
-        self.folder = folder
-        self._secrets = secrets
-        self._pattern = pattern
-        self._supervisor = supervisor
+    folder: Path
+    supervisor: Process | None
+    secrets: Collection[str] = ()
+    pattern: str = ""
 
     def alive(self) -> bool:
-        return self._supervisor is not None and self._supervisor.alive()
+        return self.supervisor is not None and self.supervisor.alive()
 
     async def end(self, ending: Ending) -> None:
         """Ask for the training's end, as `INTERRUPTED` or as `STALLED`; `wait` returns once it has come."""
         request = signal.SIGUSR1 if ending is Ending.STALLED else signal.SIGTERM
-        if self._supervisor is not None and self._supervisor.alive():
+        if self.supervisor is not None and self.supervisor.alive():
             with suppress(ProcessLookupError):
-                os.kill(self._supervisor.pid, request)
+                os.kill(self.supervisor.pid, request)
 
     async def wait(self) -> Outcome:
-        if self._supervisor is not None:
-            await self._supervisor.gone()
-            _reap(self._supervisor.pid)
-        return await in_thread(_outcome, self.folder, self._secrets, self._pattern)
+        if self.supervisor is not None:
+            await self.supervisor.gone()
+            _reap(self.supervisor.pid)
+        return await in_thread(_outcome, self.folder, self.secrets, self.pattern)
 
 
 def mark_of(folder: Path) -> str:

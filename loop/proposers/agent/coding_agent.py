@@ -14,7 +14,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, InitVar, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import uuid4
@@ -218,6 +218,7 @@ _LOGIN = re.compile(
 _MONEY = re.compile(r"credit balance|billing|payment|insufficient.quota", re.IGNORECASE)
 
 
+@dataclass(eq=False)
 class CodingAgent:
     """Calls one coding agent, once at a time. It runs as the user and may read the user's files.
 
@@ -227,40 +228,32 @@ class CodingAgent:
     is in seconds.
     """
 
-    def __init__(
-        self,
-        preset: Preset,
-        *,
-        repository: Path,
-        folder: Path,
-        environ: Mapping[str, str],
-        secrets: Collection[str],
-        brief: Callable[[Context], str],
-        brief_repair: Callable[[Context, Failure], str],
-        limit: float,
-        editable: str = "train.py",
-    ) -> None:
-        self.name = preset.name
-        self._preset = preset
-        self._repository = repository
+    preset: Preset
+    _: KW_ONLY
+    repository: Path
+    folder: InitVar[Path]
+    environ: InitVar[Mapping[str, str]]
+    secrets: Collection[str]
+    brief: Callable[[Context], str]
+    brief_repair: Callable[[Context, Failure], str]
+    limit: float
+    editable: str = "train.py"
+
+    def __post_init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+        self.name = self.preset.name
         self._folder = folder.absolute()
-        self._environment = agent_environment(environ, preset)
-        self._secrets = secrets
-        self._brief = brief
-        self._brief_repair = brief_repair
-        self._limit = limit
-        self._editable = editable
+        self._environment = agent_environment(environ, self.preset)
         self._turn = asyncio.Lock()
 
     async def propose(self, context: Context) -> Proposal:
         """Return the program as the agent left it. When cancelled, all its processes are ended first."""
-        prompt = task(self._shown(await in_thread(self._brief, context)), self._editable)
+        prompt = task(self._shown(await in_thread(self.brief, context)), self.editable)
         return await self._ask(context, context.source, prompt)
 
     async def repair(self, context: Context, failure: Failure) -> Proposal:
         """Let the agent repair the crash; it gives up by leaving the program, or going back to the best."""
-        brief = self._shown(await in_thread(self._brief_repair, context, failure))
-        prompt = task(brief, self._editable, may_give_up=True)
+        brief = self._shown(await in_thread(self.brief_repair, context, failure))
+        prompt = task(brief, self.editable, may_give_up=True)
         repaired = await self._ask(context, failure.source, prompt, hopeless=(failure.source, context.source))
         return replace(repaired, repairs=failure.experiment.number)
 
@@ -269,15 +262,15 @@ class CodingAgent:
     ) -> Proposal:
         """Let the agent edit `given`; it gives up by leaving one of the `hopeless` programs."""
         async with self._turn:
-            program = shutil.which(self._preset.command[0], path=self._environment.get("PATH"))
+            program = shutil.which(self.preset.command[0], path=self._environment.get("PATH"))
             if program is None:
-                install = f": {self._preset.install}" if self._preset.install else ""
+                install = f": {self.preset.install}" if self.preset.install else ""
                 raise UnavailableError(f"{self.name} is not installed{install}", needs_person=True)
             folder = self._folder / uuid4().hex
             try:
                 run = await in_thread(self._prepare, folder, program, context, given, prompt)
-                ended = await run_agent(run, folder / PROMPT_FILE, folder, self._limit)
-                answer = await in_thread(self._preset.read, ended.output, ended.errors)
+                ended = await run_agent(run, folder / PROMPT_FILE, folder, self.limit)
+                answer = await in_thread(self.preset.read, ended.output, ended.errors)
                 if ended.exit_code != 0 or (answer.error and not answer.message):
                     raise self._failure(ended, answer)
                 return await in_thread(self._read, run.cwd, context.parent, given, answer, hopeless)
@@ -292,12 +285,12 @@ class CodingAgent:
         try:
             folder.mkdir(mode=0o700, parents=True)
             file.write_text(prompt, encoding="utf-8", errors="replace")
-            make_checkout(self._repository, context.parent, checkout, editable=self._editable, source=given)
+            make_checkout(self.repository, context.parent, checkout, editable=self.editable, source=given)
         except OSError as error:
             raise UserError(
                 f"{error.filename or folder} cannot be used: {error.strerror or error}."
             ) from error
-        _, *arguments = self._preset.command
+        _, *arguments = self.preset.command
         return Program(
             argv=(str(Path(program).absolute()), *(part.replace(PROMPT, str(file)) for part in arguments)),
             cwd=checkout,
@@ -310,7 +303,7 @@ class CodingAgent:
     ) -> Proposal:
         message = read_message(self._shown(answer.message))
         try:
-            source = read_program(checkout, self._editable)
+            source = read_program(checkout, self.editable)
             if source in hopeless:
                 raise RepairGivenUpError(
                     f"{self.name} gives the repair up: {message.description}", cost=answer.cost
@@ -331,7 +324,7 @@ class CodingAgent:
 
     def _failure(self, ended: AgentExit, answer: AgentOutput) -> UnavailableError:
         if ended.exit_code is None:
-            reason = f"{self.name} did not finish within {self._limit:g} s."
+            reason = f"{self.name} did not finish within {self.limit:g} s."
             return UnavailableError(reason, cost=answer.cost, cut_off=True)
         printed = next((text for text in (ended.errors, ended.output) if text.strip()), "nothing")
         said = undressed(self._shown(answer.error or printed.strip().splitlines()[-1]), SAID)
@@ -341,7 +334,7 @@ class CodingAgent:
         elif _LIMIT.search(said):
             reason = "is rate-limited"
         elif _LOGIN.search(said):
-            login = f" ({self._preset.login})" if self._preset.login else ""
+            login = f" ({self.preset.login})" if self.preset.login else ""
             reason, needs_person = f"is not logged in{login}", True
         return UnavailableError(f"{self.name} {reason}: {said}", cost=answer.cost, needs_person=needs_person)
 
@@ -352,8 +345,8 @@ class CodingAgent:
 
     def _secrets_in(self, program: str) -> int:
         """Count what would be hidden of a program, were it shown."""
-        long = [secret for secret in self._secrets if len(secret) >= LONG]
+        long = [secret for secret in self.secrets if len(secret) >= LONG]
         return without_secrets(program, long).count(HIDDEN) - program.count(HIDDEN)
 
     def _shown(self, text: str) -> str:
-        return without_secrets(text, self._secrets)
+        return without_secrets(text, self.secrets)
