@@ -74,6 +74,7 @@ class Trainings:
         slots: Sequence[Slot] = WHOLE,
     ) -> None:
         self.folders = folders
+        self.slots = tuple(slots)  # those that the run begins with
         self._slots = {slot.index: slot for slot in slots}
         self._sweeping = threading.Lock()
         self.preparing = ""  # what `prepare` is at
@@ -273,10 +274,6 @@ class Trainings:
             job = replace(job, goes=waiting.fits(job))
             log.info("training %s %s", job.folder.name, "was started ahead" if job.goes else "starts plainly")
         return self._trainer.start(supervisor, job)
-
-    @property
-    def lanes(self) -> int:
-        return len(self._slots)
 
     def slot(self, lane: int) -> Slot:
         """Return a lane as it is described; one that the machine has no more, as if it had all of it."""

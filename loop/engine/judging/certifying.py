@@ -33,7 +33,7 @@ class Certifier:
     def __init__(self, trainings: Trainings) -> None:
         self.asked = False  # and not begun: it waits for the experiments under way
         self._pairs = trainings.plan.certify_repeats
-        self._lanes = trainings.lanes
+        self._lanes = len(trainings.slots)
         self._journal = trainings.journal
         self._workspace = trainings.workspace
         self._store = Certifications(self._journal)

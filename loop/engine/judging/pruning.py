@@ -33,7 +33,7 @@ class Pruner:
         self.leaves_out = False
         self.asked = False  # and not over: other experiments wait for its end
         self._rule = trainings.plan.rule
-        self._lanes = trainings.lanes
+        self._lanes = len(trainings.slots)
         self._journal = trainings.journal
         self._workspace = trainings.workspace
         self._store = Prunes(self._journal)
