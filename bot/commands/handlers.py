@@ -12,7 +12,8 @@ from bot.commands.access import Request
 from bot.commands.ideas import IdeaCommands
 from bot.commands.table import COMMANDS, USUAL, Call, find_command
 from bot.heartbeat.health import health_checks, incident_lines, loop_check
-from bot.reports import Reporter, bundle_folder, make_bundle
+from bot.reports.bundle import bundle_folder, make_bundle
+from bot.reports.reporter import Reporter
 from bot.runs import Runs
 from bot.setup.doctor import Check, examine, examine_services, render
 from bot.setup.settings import Settings
