@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from loop.engine import stages
-from loop.engine.ahead.waiting import CACHE, TMP, WORK, CompileCache, Waiting, compiling_only, plan_waiting
+from loop.engine.ahead.cache import CACHE, TMP, WORK, CompileCache, compiling_only
+from loop.engine.ahead.waiting import Waiting, plan_waiting
 from loop.engine.plan import Plan
 from loop.errors import DiskError, UserError
 from loop.evaluation.evaluator import MODEL, Evaluator, Scorer, command_of, evaluator_of

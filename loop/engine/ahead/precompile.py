@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from loop.engine.ahead.cache import CACHE, COMPILE_ONLY, MOST_BYTES, MOST_FILES
 from loop.engine.ahead.prefetch import Ready
-from loop.engine.ahead.waiting import CACHE, COMPILE_ONLY, MOST_BYTES, MOST_FILES
 from loop.engine.trainings import Trainings
 from loop.errors import UserError
 from loop.files import remove, why_not_copied

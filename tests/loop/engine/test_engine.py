@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from loop.engine.ahead.waiting import CompileCache
+from loop.engine.ahead.cache import CompileCache
 from loop.engine.trainings import Trainings
 from loop.errors import DiskError, UserError
 from loop.experiment import (

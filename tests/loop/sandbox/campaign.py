@@ -28,7 +28,7 @@ from typing import Any
 
 import psutil
 
-from loop.engine.ahead.waiting import WORK
+from loop.engine.ahead.cache import WORK
 from loop.engine.plan import Plan
 from loop.engine.run import Engine
 from loop.engine.stages import KeepRule
