@@ -38,8 +38,8 @@ from loop.experiment import (
     Status,
 )
 from loop.git.workspace import BranchMoved
-from loop.lanes.notices import note_closed, record_lanes
 from loop.lanes.protocol import Slot
+from loop.lanes.status import note_closed, record_lanes
 from loop.process.worker import in_thread
 from loop.proposers.orders import OrdersFirst
 from loop.proposers.prompt.context import ContextReader

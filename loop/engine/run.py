@@ -24,8 +24,8 @@ from loop.experiment import (
     RunState,
     Stage,
 )
-from loop.lanes.notices import note_open
 from loop.lanes.protocol import Slot
+from loop.lanes.status import note_open
 from loop.process.worker import in_thread
 from loop.proposers.orders import kept, without
 from loop.store.experiments import Idea, IdeaBox
