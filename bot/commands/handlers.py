@@ -23,7 +23,7 @@ from loop.errors import UserError
 from loop.evaluation.certainty import read_certainty
 from loop.evaluation.noise import read_noise
 from loop.evidence import Repeat
-from loop.experiment import Actor, EventKind, Goal, Reason, Run, RunState
+from loop.experiment import Actor, Asker, EventKind, Goal, Reason, Run, RunState
 from loop.folders import RunFolders
 from loop.logs.tail import read_tail
 from loop.process.worker import in_thread
@@ -162,8 +162,8 @@ class CommandHandlers(IdeaCommands):
 
     async def _rerun(self, call: Call, request: Request) -> Reply:
         engine = await self.steered(request)
-        number, times, sender = call.count("n"), call.count("k", 1), request.sender
-        await engine.rerun(number, times, name=sender.name, answered_in=sender.channel)
+        number, times = call.count("n"), call.count("k", 1)
+        await engine.rerun(number, times, request.sender.asker)
         run, again = engine.run, "once more" if times == 1 else f"{times} more times"
         when = "next" if run.state is RunState.RUNNING else f"after /resume, as run {run.tag} is {run.state}"
         return Reply.changed(f"Experiment #{number} will be trained {again}, {when}.")
@@ -176,15 +176,14 @@ class CommandHandlers(IdeaCommands):
 
     async def _correct(self, kind: EventKind, call: Call, request: Request) -> Reply:
         engine, number = await self.steered(request), call.count("n")
-        answered_in = _answered_in(request)
-        correction = await engine.correct(kind, number, name=request.sender.name, answered_in=answered_in)
+        by = Asker(request.sender.name, _answered_in(request))
+        correction = await engine.correct(kind, number, by)
         return Reply.changed(corrected_text(kind, number, correction.retried), brief=True)
 
     async def _certify(self, _: Call, request: Request) -> Reply:
         engine = await self.steered(request)
-        sender, run = request.sender, engine.run
-        asked = await engine.certify(name=sender.name, answered_in=sender.channel)
-        cost = duration(await in_thread(engine.certifier.seconds, run, asked.pairs))
+        asked = await engine.certify(request.sender.asker)
+        cost = duration(await in_thread(engine.certifier.seconds, engine.run, asked.pairs))
         each = f"The best program and the baseline will be trained {asked.pairs} times each"
         return await self._trained(engine, f"{each}, about {cost}", request)
 
@@ -192,7 +191,7 @@ class CommandHandlers(IdeaCommands):
         engine, sender = await self.steered(request), request.sender
         given = call.text("numbers") or ""
         if not given:
-            count, seconds = await engine.prune(name=sender.name, answered_in=sender.channel)
+            count, seconds = await engine.prune(sender.asker)
             keeps = "1 keep" if count == 1 else f"{count} keeps, one at a time"
             text = f"The best program will be trained without {keeps}, about {duration(seconds)}"
             return await self._trained(engine, text, request)
@@ -200,7 +199,7 @@ class CommandHandlers(IdeaCommands):
         if not all(word.isascii() and word.isdigit() and len(word) < 10 for word in found):
             raise UserError(f"Usage: {call.command.usage}, for example {call.command.example}")
         numbers = sorted({int(word) for word in found})
-        idea = await engine.remove(numbers, name=sender.name or sender.platform, answered_in=sender.channel)
+        idea = await engine.remove(numbers, Asker(sender.name or sender.platform, sender.channel))
         text = f"The best program without {', '.join(f'#{each}' for each in numbers)} will be tried"
         return await self._trained(engine, f"{text} as one experiment (idea #{idea.id})", request, more=1)
 

@@ -179,16 +179,14 @@ class IdeaCommands:
     async def _wish(self, wish: Wish, call: Call, request: Request) -> Reply:
         await self.meant_run(request)
         run, experiment = await self._experiment(call, request)
-        number, sender = experiment.number, request.sender
+        number = experiment.number
         if number == 0:
             raise UserError("Experiment #0 is the baseline: it changes nothing.")
         if run.state is RunState.STOPPED:
             raise UserError(f"Run {run.tag} is stopped: nothing more is proposed.")
         wishes, off = Wishes(self._journal), call.has("off")
         wanted = None if off else wish
-        put = await in_thread(
-            lambda: wishes.put(experiment, wanted, name=sender.name, answered_in=sender.channel)
-        )
+        put = await in_thread(wishes.put, experiment, wanted, request.sender.asker)
         if off:
             return Reply.changed(wish_text(number, None) if put else f"#{number} steers nothing.")
         found = await in_thread(wishes.read, run.id)
