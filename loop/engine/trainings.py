@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from loop.engine import stages
-from loop.engine.ahead.cache import CACHE, TMP, WORK, CompileCache, compiling_only
 from loop.engine.ahead.waiting import Waiting, plan_waiting
 from loop.engine.plan import Plan
 from loop.errors import DiskError, UserError
@@ -24,6 +23,7 @@ from loop.folders import RunFolders
 from loop.git.checkout import Source
 from loop.git.repository import ignored_mentions
 from loop.git.workspace import Workspace
+from loop.lanes.cache import CACHE, TMP, WORK, CompileCache, compiling_only, fill_anew
 from loop.lanes.local import WHOLE
 from loop.lanes.protocol import LiveTraining, Slot
 from loop.logs.progress import keep_curve
@@ -110,8 +110,7 @@ class Trainings:
         with writing(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as folder:
             # Not in the state directory, whose disk may be full.
             project = Path(folder) / WORK
-            source.fill(project, run.base_commit)
-            source.write_editable(project, self.workspace.source(run.base_commit))
+            fill_anew(source, project, run.base_commit, self.workspace.source(run.base_commit))
             try:
                 launch = self.plan.launcher.prepare(project, source.checkout, self._report(run))
             finally:
@@ -154,11 +153,8 @@ class Trainings:
 
     def fill_evaluator(self, run: Run, lane: int = 0) -> None:
         """Make the folder that the evaluator runs in anew, as the base commit has it."""
-        folder = self._evaluating(lane)
-        remove(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        self._ready.source.fill(folder, run.base_commit)
-        self._ready.source.write_editable(folder, self.workspace.source(run.base_commit))
+        program = self.workspace.source(run.base_commit)
+        fill_anew(self._ready.source, self._evaluating(lane), run.base_commit, program)
 
     def model_of(self, measured: Experiment, command: tuple[str, ...]) -> Program | None:
         """Return what answers for the model of a training, in its sandbox; None if it left no model."""

@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from loop.engine.ahead.cache import CACHE, COMPILE_ONLY, MOST_BYTES, MOST_FILES
 from loop.engine.ahead.prefetch import Ready
 from loop.engine.trainings import Trainings
 from loop.errors import UserError
 from loop.files import remove, why_not_copied
+from loop.lanes.cache import CACHE, COMPILE_ONLY, MOST_BYTES, MOST_FILES
 from loop.lanes.local import VISIBLE
 from loop.lanes.protocol import LiveTraining
 from loop.logs.capture import LOG

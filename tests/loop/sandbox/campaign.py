@@ -28,12 +28,12 @@ from typing import Any
 
 import psutil
 
-from loop.engine.ahead.cache import WORK
 from loop.engine.plan import Plan
 from loop.engine.run import Engine
 from loop.engine.stages import KeepRule
 from loop.engine.trainings import Trainings
 from loop.experiment import Experiment, Status
+from loop.lanes.cache import WORK
 from loop.process.environment import Launcher, data_folders, training_environment
 from loop.process.supervisor import JOIN_SESSION_KEYRING, KEYCTL
 from loop.process.trainer import Job, Limits, Supervisor, Trainer, TrainingProcess

@@ -31,6 +31,13 @@ CACHE = "cache"  # its name in the folder of a training, and among these folders
 MOST_BYTES, MOST_FILES = 4 * 2**30, 100_000  # of one that goes on
 
 
+def fill_anew(source: Source, folder: Path, commit: str, program: str) -> None:
+    """Make `folder` anew with the files of `commit` and `program` as its editable one."""
+    remove(folder)
+    source.fill(folder, commit)
+    source.write_editable(folder, program)
+
+
 class CompileCache:
     """What the trainings of a run have compiled: that of the last one whose program was kept.
 
