@@ -21,7 +21,7 @@ from uuid import uuid4
 from loop.errors import UserError
 from loop.evaluation.evaluator import MODEL, Description, Evaluator, Score, command_of
 from loop.experiment import Ending
-from loop.files import holds, remove
+from loop.files import has_something, holds, remove
 from loop.git.checkout import Source
 from loop.lanes.cache import CACHE, TMP, WORK, CompileCache, fill_anew
 from loop.lanes.local import THREADS, VISIBLE, device_files, gpu_models
@@ -29,7 +29,6 @@ from loop.lanes.node_setup import (
     code_hash,
     data_hash,
     data_of,
-    has_something,
     locked,
     node_home,
     packages_hash,

@@ -18,9 +18,7 @@ from typing import Any
 from loop.process import together
 from loop.process.supervisor import MARK, PATIENCE
 from loop.process.trainer import Limits
-from loop.process.worker import start_worker
-
-_ENVIRONMENT = ("PATH", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
+from loop.process.worker import own_environment, start_worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +67,7 @@ async def run_together(
         "stdin": str(stdin),
         "nice": nice,
     }
-    environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-    process = await start_worker(together.__name__, python=sys.executable, environment=environment)
+    process = await start_worker(together.__name__, python=sys.executable, environment=own_environment())
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
